@@ -1,0 +1,586 @@
+"""`params.yaml`, read once into frozen typed objects.
+
+Every mistake in the file is a `UserError` that names file, line and key, what was expected,
+what was found and the closest known key.
+"""
+
+import difflib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from duvae.errors import UserError
+
+ALPHA = 1 / (2 * math.pi * math.e)
+"""Variance of the zero-entropy noise, section 3.1: H(N(0, alpha)) = 0."""
+
+FIGURE1_SETTINGS = ("ae", "vae", "agg_vae", "bn_vae", "du_vae")
+FIGURE1_DATASET = "synthetic"
+
+Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+KeepProbability = Annotated[float, Field(gt=0, le=1)]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
+Point = Annotated[list[float], Field(min_length=2, max_length=2)]
+
+
+class Frozen(BaseModel):
+    """Unknown keys, other types and non-finite numbers are refused; nothing changes once it is read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+# ---------------------------------------------------------------- hyperparameters, a class a system
+
+
+class Nothing(Frozen):
+    """AE and VAE have nothing to choose."""
+
+
+class FixedScale(Frozen):
+    """BN-VAE: the scale gamma of every mean, fixed."""
+
+    gamma: Positive
+
+
+class Aggressive(Frozen):
+    """Agg-VAE: how the encoder's inner loop starts, is compared and ends."""
+
+    kl_start: Share = 0.1
+    window: Count = 15
+    max_inner: Count = 99
+    patience: Count = 1
+
+
+class DiversityUncertainty(Frozen):
+    """DU-VAE: gamma of equation 9 and the keep probability p of equation 6."""
+
+    gamma: Positive
+    p: KeepProbability
+
+
+HYPERPARAMETERS: Mapping[str, type[Frozen]] = {
+    "ae": Nothing,
+    "vae": Nothing,
+    "agg_vae": Aggressive,
+    "bn_vae": FixedScale,
+    "du_vae": DiversityUncertainty,
+}
+"""What each system may be given; `duvae.systems.SYSTEMS` has the same keys."""
+
+
+class Parts(Frozen):
+    """What a system's encoder is made of besides its hyperparameters."""
+
+    init: Literal["torch", "paper"]
+    variance_floor: Literal["alpha", "none"] = "none"
+    start: Literal["after_warmup", "at_once"] = "after_warmup"
+    epsilon: Positive = 1e-5
+
+
+class Setting(Frozen):
+    """A system with its hyperparameters for each column of data sets."""
+
+    system: str
+    parts: Parts
+    columns: dict[Name, Any]
+
+    @model_validator(mode="after")
+    def typed_columns(self) -> Self:
+        if self.system not in HYPERPARAMETERS:
+            raise PydanticCustomError(
+                "unknown_system", "{why}", {"why": _unknown("system", self.system, HYPERPARAMETERS), "at": "system"}
+            )
+        if not self.columns:
+            raise PydanticCustomError("no_columns", "expected at least one column of hyperparameters", {"at": "columns"})
+
+        return self
+
+
+# ---------------------------------------------------------------------------------- data sets
+
+
+class SyntheticSource(Frozen):
+    """Supplement E: a mixture of Gaussians over z, an LSTM that writes sentences from it."""
+
+    train: Count
+    valid: Count
+    test: Count
+    length: Count
+    words: Annotated[int, Field(ge=2)]
+    embedding: Count
+    hidden: Count
+    lstm_range: Positive
+    output_range: Positive
+    means: Annotated[list[Point], Field(min_length=1)]
+    variance: Positive
+    seed: Seed
+
+
+class Truth(Frozen):
+    """How the generator's own likelihood is integrated."""
+
+    sentences: Count
+    spacing: Positive
+    halfwidth: Positive
+
+
+class TextFile(Frozen):
+    """One document a line. `label`: of the whole file; without it a line is `label<TAB>document` or a document."""
+
+    path: Annotated[str, Field(min_length=1)]
+    label: Annotated[int, Field(ge=0)] | None = None
+
+
+class Sample(Frozen):
+    """Training documents: unique, in neither valid nor test, under one label only; `size` of them, drawn with `seed`."""
+
+    size: Count
+    seed: Seed
+
+
+Files = Annotated[list[TextFile], Field(min_length=1)]
+
+
+class TextSource(Frozen):
+    """Files under a mirror (or anywhere): training, validation, test, labelled subsets, vocabulary."""
+
+    train: Files
+    valid: Files
+    test: Files
+    subsets: dict[Name, Files] = {}
+    vocabulary: Annotated[str, Field(min_length=1)]
+    max_words: Count
+    sample: Sample | None = None
+
+
+class Expect(Frozen):
+    """The bounds that a prepared data set is checked against."""
+
+    max_unknown_rate: Share
+    max_shared_rate: Share
+
+
+class TextNetworks(Frozen):
+    """One LSTM as encoder, one as decoder."""
+
+    embedding: Count
+    hidden: Count
+    latent: Count
+    dropout_in: Annotated[float, Field(ge=0, lt=1)]
+    dropout_out: Annotated[float, Field(ge=0, lt=1)]
+
+
+class Decay(Frozen):
+    """After `patience` epochs without a better validation loss: the rate times `factor`, best weights again."""
+
+    factor: Annotated[float, Field(gt=0, lt=1)]
+    patience: Count
+    not_before: Annotated[int, Field(ge=0)]
+    at_most: Count
+
+
+class Optimisation(Frozen):
+    """The paper's optimisation, supplement E."""
+
+    optimiser: Literal["sgd", "adam"]
+    learning_rate: Positive
+    clip: Positive
+    batch: Annotated[int, Field(ge=2)]
+    epochs: Count
+    warmup: Annotated[int, Field(ge=0)]
+    decay: Decay
+
+
+class DatasetProbe(Frozen):
+    """Which labelled subsets the linear probe learns from: `labels` drawn from training, or `subsets` as shipped."""
+
+    labels: list[Count] = []
+    subsets: list[Name] = []
+
+
+class _Dataset(Frozen):
+    column: Name
+    expect: Expect
+    networks: TextNetworks
+    optimisation: Optimisation
+    probe: DatasetProbe = DatasetProbe()
+
+
+class SyntheticDataset(_Dataset):
+    """The paper's synthetic text."""
+
+    kind: Literal["synthetic"]
+    source: SyntheticSource
+    truth: Truth
+
+
+class TextDataset(_Dataset):
+    """Documents from files."""
+
+    kind: Literal["text"]
+    source: TextSource
+
+    @model_validator(mode="after")
+    def subsets_exist(self) -> Self:
+        for name in self.probe.subsets:
+            if name not in self.source.subsets:
+                why = _unknown("subset", name, self.source.subsets)
+                raise PydanticCustomError("unknown_subset", "{why}", {"why": why, "at": "probe.subsets"})
+
+        return self
+
+
+Dataset = Annotated[SyntheticDataset | TextDataset, Field(discriminator="kind")]
+
+
+# ---------------------------------------------------------------------------------- the whole
+
+
+class Run(Frozen):
+    """The data sets, settings and seeds to rebuild: all their valid triples."""
+
+    datasets: Annotated[list[Name], Field(min_length=1)]
+    settings: Annotated[list[Name], Field(min_length=1)]
+    seeds: Annotated[list[Seed], Field(min_length=1)]
+
+
+class Figure1(Frozen):
+    """Figure 1: AE, VAE, Agg-VAE, BN-VAE and DU-VAE on the synthetic data."""
+
+    seed: Seed
+
+
+class Evaluation(Frozen):
+    """How a trained model is measured."""
+
+    importance_samples: Count
+    active_threshold: Positive
+    seed: Seed
+
+
+class Probe(Frozen):
+    """How a linear probe is tuned and repeated."""
+
+    draws: Count
+    folds: Annotated[int, Field(ge=2)]
+    inverse_penalties: Annotated[list[Positive], Field(min_length=1)]
+    seed: Seed
+
+
+class Job(NamedTuple):
+    """One training: what the graph runs over. `column` is the data set's column of hyperparameters."""
+
+    dataset: str
+    setting: str
+    seed: int
+    column: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.dataset}-{self.setting}-{self.seed}"
+
+    @property
+    def folder(self) -> Path:
+        """`dataset/setting/seed`, below `models/`, `posteriors/` and `results/`."""
+        return Path(self.dataset, self.setting, str(self.seed))
+
+
+class Params(Frozen):
+    """All of params.yaml."""
+
+    run: Run
+    figure1: Figure1
+    threads: Count
+    evaluation: Evaluation
+    probe: Probe
+    datasets: dict[Name, Dataset]
+    settings: dict[Name, Setting]
+
+    def dataset(self, name: str) -> SyntheticDataset | TextDataset:
+        if name not in self.datasets:
+            raise UserError(f"params.yaml: {_unknown('data set', name, self.datasets)}")
+
+        return self.datasets[name]
+
+    def setting(self, name: str) -> Setting:
+        if name not in self.settings:
+            raise UserError(f"params.yaml: {_unknown('setting', name, self.settings)}")
+
+        return self.settings[name]
+
+    def hyperparameters(self, setting: str, dataset: str) -> Frozen:
+        """The setting's hyperparameters on this data set, an object of its system's class."""
+        column, columns = self.dataset(dataset).column, self.setting(setting).columns
+        if column not in columns:
+            raise UserError(
+                f"params.yaml: settings.{setting}.columns has no '{column}', which data set '{dataset}' asks for"
+                f" (it has {', '.join(columns)}). Add that column, or take another setting."
+            )
+        hyperparameters: Frozen = columns[column]
+
+        return hyperparameters
+
+    def job(self, dataset: str, setting: str, seed: int) -> Job:
+        """The triple, once it is known to be valid."""
+        self.hyperparameters(setting, dataset)
+
+        return Job(dataset, setting, seed, self.dataset(dataset).column)
+
+    def run_jobs(self) -> list[Job]:
+        """The valid triples of `run`."""
+        return [
+            self.job(dataset, setting, seed)
+            for dataset in self.run.datasets
+            for setting in self.run.settings
+            if self.dataset(dataset).column in self.setting(setting).columns
+            for seed in self.run.seeds
+        ]
+
+    def figure1_jobs(self) -> list[Job]:
+        """Figure 1's five."""
+        return [self.job(FIGURE1_DATASET, setting, self.figure1.seed) for setting in FIGURE1_SETTINGS]
+
+    def jobs(self) -> list[Job]:
+        """What the graph runs over: the union of both, each once."""
+        return list(dict.fromkeys([*self.run_jobs(), *self.figure1_jobs()]))
+
+
+def load(path: Path = Path("params.yaml")) -> Params:
+    """Reads params.yaml.
+
+    Args:
+        path: The file.
+
+    Raises:
+        UserError: With everything that is wrong in it, a line each.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{path}: not there. duvae reads the params.yaml of the folder it is called in: "
+            "change to the project's folder, or give --params."
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as UTF-8 text ({error}).") from error
+    try:
+        raw = yaml.load(text, _UniqueKeys)
+        lines = dict(_lines(yaml.compose(text, yaml.SafeLoader)))
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(raw, dict):
+        raise UserError(f"{path}: expected a mapping with the keys {', '.join(Params.model_fields)}; found {_show(raw)}")
+
+    return parse(raw, str(path), lines)
+
+
+def parse(raw: dict[str, Any], source: str = "params.yaml", lines: Mapping[tuple[str, ...], int] | None = None) -> Params:
+    """Checks what was read from `source`; `lines` maps each key's path to its line."""
+    errors: list[tuple[tuple[str, ...], str]] = []
+    params = None
+    try:
+        params = Params.model_validate(raw)
+    except ValidationError as error:
+        errors += [_explain(detail) for detail in error.errors()]
+    columns = list(_columns(raw, errors))
+    if params is not None and not errors:
+        settings = {
+            name: params.settings[name].model_copy(update={"columns": {c: h for n, c, h in columns if n == name}})
+            for name in params.settings
+        }
+        params = params.model_copy(update={"settings": settings})
+        errors += _crossed(params)
+    if errors or params is None:
+        said = [f"{source}: {'.'.join(key)}{_line(key, lines)}: {why}" for key, why in dict.fromkeys(errors)]
+        raise UserError("\n".join(said))
+
+    return params
+
+
+def _columns(raw: Any, errors: list[tuple[tuple[str, ...], str]]) -> Iterator[tuple[str, str, Frozen]]:
+    """Each setting's columns as objects of its system's class; what is wrong goes to `errors`."""
+    settings = raw.get("settings")
+    for name, setting in settings.items() if isinstance(settings, dict) else ():
+        system = setting.get("system") if isinstance(setting, dict) else None
+        columns = setting.get("columns") if isinstance(setting, dict) else None
+        if not isinstance(system, str) or system not in HYPERPARAMETERS or not isinstance(columns, dict):
+            continue
+        for column, values in columns.items():
+            try:
+                yield str(name), str(column), HYPERPARAMETERS[system].model_validate(values)
+            except ValidationError as error:
+                place = ("settings", str(name), "columns", str(column))
+                for detail in error.errors():
+                    key, why = _explain(detail, HYPERPARAMETERS[system])
+                    errors.append(((*place, *key), why))
+
+
+def _crossed(params: Params) -> list[tuple[tuple[str, ...], str]]:
+    """What is wrong between one part of the file and another."""
+    errors: list[tuple[tuple[str, ...], str]] = []
+    for index, name in enumerate(params.run.datasets):
+        if name not in params.datasets:
+            errors.append((("run", "datasets", str(index)), _unknown("data set", name, params.datasets)))
+    for index, name in enumerate(params.run.settings):
+        if name not in params.settings:
+            errors.append((("run", "settings", str(index)), _unknown("setting", name, params.settings)))
+    if not errors and not params.run_jobs():
+        errors.append((("run",), "expected at least one setting that has the column of one of the data sets; found none"))
+    try:
+        if not errors:
+            params.figure1_jobs()
+    except UserError as error:
+        errors.append((("figure1",), f"its settings must exist: {error}"))
+
+    return errors
+
+
+def _explain(detail: ErrorDetails, model: type[BaseModel] = Params) -> tuple[tuple[str, ...], str]:
+    """A key's path and what is wrong with it, in words."""
+    path = _without_tag(detail["loc"])
+    found, context = detail["input"], detail.get("ctx", {})
+    kind = detail["type"]
+    if kind == "extra_forbidden":
+        known = _fields(model, path[:-1])
+        return path, _unknown("key", path[-1], known)
+    if kind == "missing":
+        return path, "expected this key; it is missing"
+    if kind in ("literal_error", "union_tag_invalid"):
+        allowed = str(context.get("expected") or context.get("expected_tags"))
+        if kind == "union_tag_invalid":
+            path, found = (*path, "kind"), found.get("kind") if isinstance(found, dict) else found
+        return path, f"expected {allowed}; found {_show(found)}{_close(found, [a.strip(chr(39)) for a in _split(allowed)])}"
+    if kind == "union_tag_not_found":
+        return (*path, "kind"), "expected this key ('synthetic' or 'text'); it is missing"
+    if "at" in context:
+        return (*path, *str(context["at"]).split(".")), detail["msg"]
+    expected = _EXPECTED.get(kind, detail["msg"][:1].lower() + detail["msg"][1:]).format(**context)
+    hint = ""
+    if kind in ("float_type", "int_type") and isinstance(found, str) and _is_number(found):
+        hint = " (YAML reads that as text: write it without quotes, and 1.0e-5 for 1e-5)"
+
+    return path, f"expected {expected}; found {_show(found)}{hint}"
+
+
+_EXPECTED = {
+    "float_type": "a number",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "bool_type": "true or false",
+    "string_type": "text",
+    "list_type": "a list",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+    "finite_number": "a finite number",
+    "greater_than": "a number above {gt}",
+    "greater_than_equal": "a number of at least {ge}",
+    "less_than": "a number below {lt}",
+    "less_than_equal": "a number of at most {le}",
+    "too_short": "at least {min_length} of them",
+    "too_long": "at most {max_length} of them",
+    "string_too_short": "text that is not empty",
+    "string_pattern_mismatch": "a name of lower-case letters, digits and _",
+}
+
+
+def _without_tag(loc: Sequence[int | str]) -> tuple[str, ...]:
+    """pydantic puts the chosen kind into the path of a data set's key; the file has no such level."""
+    parts = [str(part) for part in loc]
+    if len(parts) > 2 and parts[0] == "datasets" and parts[2] in ("synthetic", "text"):
+        del parts[2]
+
+    return tuple(part for part in parts if part != "[key]")
+
+
+def _fields(model: type[BaseModel], path: Sequence[str]) -> list[str]:
+    """The keys that are known at `path`."""
+    here: Any = model
+    for part in path:
+        if isinstance(here, type) and issubclass(here, BaseModel) and part in here.model_fields:
+            here = here.model_fields[part].annotation
+        elif "Dataset" in str(here):
+            here = _Dataset if part not in ("source", "truth") else here
+        else:
+            here = next((a for a in getattr(here, "__args__", ()) if isinstance(a, type) and issubclass(a, BaseModel)), here)
+    if isinstance(here, type) and issubclass(here, BaseModel):
+        names = list(here.model_fields)
+        return [*names, "kind", "source", "truth"] if here is _Dataset else names
+
+    return []
+
+
+def _unknown(what: str, found: object, known: Mapping[str, Any] | Sequence[str]) -> str:
+    names = list(known)
+    listed = f"; expected one of {', '.join(names)}" if names else ""
+
+    return f"unknown {what} {_show(found)}{_close(found, names)}{listed}"
+
+
+def _close(found: object, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(str(found), known, n=1, cutoff=0.4)
+
+    return f" (did you mean '{near[0]}'?)" if near else ""
+
+
+def _show(value: object) -> str:
+    if isinstance(value, dict | list):
+        return f"a {'mapping' if isinstance(value, dict) else 'list'} of {len(value)}"
+
+    return "nothing" if value is None else repr(value)
+
+
+def _split(allowed: str) -> list[str]:
+    return [part.strip() for part in allowed.replace(" or ", ",").split(",")]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+
+    return True
+
+
+def _line(key: tuple[str, ...], lines: Mapping[tuple[str, ...], int] | None) -> str:
+    while lines and key:
+        if key in lines:
+            return f" (line {lines[key]})"
+        key = key[:-1]
+
+    return ""
+
+
+def _lines(node: yaml.Node | None, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], int]]:
+    """Where each key stands, counted from 1."""
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            yield (*path, str(key.value)), key.start_mark.line + 1
+            yield from _lines(value, (*path, str(key.value)))
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            yield (*path, str(index)), value.start_mark.line + 1
+            yield from _lines(value, (*path, str(index)))
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """A key that stands twice is a mistake, not a silent overwriting."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen and key.value != "<<":
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key '{key.value}' stands twice", key.start_mark
+                )
+            seen.add(key.value)
+
+        return super().construct_mapping(node, deep)

@@ -1,0 +1,151 @@
+"""Prepared data sets on disk: written once, memory-mapped ever after.
+
+`<folder>/vocabulary.txt` holds a word a line, its line being its id. Each split is three arrays:
+`<split>.tokens.npy` (all documents joined, `<s>` ... `</s>` each), `<split>.offsets.npy` (where each
+begins, and the end) and `<split>.labels.npy` (-1: no label). `summary.json` holds what was counted.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from duvae.errors import UserError
+from duvae.files import read_json, write_json
+
+SPECIALS = ("<pad>", "<s>", "</s>", "<unk>")
+PAD, START, END, UNKNOWN = range(4)
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Documents:
+    """One split of a text data set.
+
+    Attributes:
+        tokens: Word ids of all documents joined, with shape (tokens,).
+        offsets: Document i is `tokens[offsets[i]:offsets[i + 1]]`, `<s>` and `</s>` included; shape (documents + 1,).
+        labels: -1 where there is none, with shape (documents,).
+    """
+
+    tokens: Array
+    offsets: Array
+    labels: Array
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> Array:
+        """The word ids of one document, with shape (length,)."""
+        return np.asarray(self.tokens[self.offsets[index] : self.offsets[index + 1]])
+
+    @property
+    def lengths(self) -> Array:
+        """Ids a document, `<s>` and `</s>` counted, with shape (documents,)."""
+        return np.diff(self.offsets)
+
+    def batch(self, indices: Array) -> Array:
+        """The documents at `indices`, all of one length, with shape (batch, length)."""
+        length = self.offsets[indices[0] + 1] - self.offsets[indices[0]]
+
+        return np.asarray(self.tokens[self.offsets[indices][:, None] + np.arange(length)])
+
+    @classmethod
+    def of(cls, documents: Sequence[Sequence[int] | Array], labels: Sequence[int] | Array) -> "Documents":
+        """Joins documents that already hold `<s>` and `</s>`."""
+        offsets = np.zeros(len(documents) + 1, np.int64)
+        np.cumsum([len(document) for document in documents], out=offsets[1:])
+        tokens = np.concatenate([np.asarray(d, np.int32) for d in documents]) if documents else np.zeros(0, np.int32)
+
+        return cls(tokens, offsets, np.asarray(labels, np.int64))
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A prepared data set: its vocabulary, its splits (train, valid, test, labelled subsets) and what was counted."""
+
+    vocabulary: list[str]
+    splits: Mapping[str, Documents]
+    summary: Mapping[str, Any]
+
+    def split(self, name: str) -> Documents:
+        if name not in self.splits:
+            raise UserError(f"no split '{name}' among the prepared {', '.join(self.splits)}")
+
+        return self.splits[name]
+
+    def words(self, document: Array) -> list[str]:
+        """A document in words, without `<s>` and `</s>`."""
+        return [self.vocabulary[token] for token in document if token not in (PAD, START, END)]
+
+
+def write(folder: Path, prepared: Prepared, arrays: Mapping[str, Array] | None = None) -> None:
+    """Writes a prepared data set into `folder`, whole or not at all.
+
+    Args:
+        folder: Replaced if it exists.
+        prepared: What is written.
+        arrays: Further arrays to keep beside it, by file name without `.npy`.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        os.chmod(temporary, 0o755)
+        (temporary / "vocabulary.txt").write_text("".join(f"{word}\n" for word in prepared.vocabulary), encoding="utf-8")
+        for name, split in prepared.splits.items():
+            np.save(temporary / f"{name}.tokens.npy", split.tokens.astype(np.int32))
+            np.save(temporary / f"{name}.offsets.npy", split.offsets.astype(np.int64))
+            np.save(temporary / f"{name}.labels.npy", split.labels.astype(np.int64))
+        for name, array in (arrays or {}).items():
+            np.save(temporary / f"{name}.npy", array)
+        write_json(temporary / "summary.json", dict(prepared.summary))
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.replace(folder)
+    except OSError as error:
+        raise UserError(f"{folder}: writing it failed ({error.strerror or error}). Nothing was left behind.") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def read(folder: Path) -> Prepared:
+    """Opens a prepared data set, its arrays memory-mapped.
+
+    Raises:
+        UserError: Where a file is missing or cut short.
+    """
+    again = f"Run 'duvae prepare --dataset {folder.name}' again."
+    if not (folder / "summary.json").exists():
+        raise UserError(f"{folder}: no prepared data set is there. {again}")
+    vocabulary = (folder / "vocabulary.txt").read_text(encoding="utf-8").splitlines()
+    splits: dict[str, Documents] = {}
+    for path in sorted(folder.glob("*.offsets.npy")):
+        name = path.name.removesuffix(".offsets.npy")
+        try:
+            tokens, offsets, labels = (
+                np.load(folder / f"{name}.{part}.npy", mmap_mode=mode, allow_pickle=False)
+                for part, mode in (("tokens", "r"), ("offsets", None), ("labels", None))
+            )
+        except (OSError, ValueError) as error:
+            raise UserError(f"{folder}: split '{name}' cannot be read ({error}). {again}") from error
+        if len(offsets) != len(labels) + 1 or offsets[-1] != len(tokens):
+            raise UserError(f"{folder}: the arrays of split '{name}' do not fit each other. {again}")
+        splits[name] = Documents(tokens, offsets, labels)
+
+    return Prepared(vocabulary, splits, read_json(folder / "summary.json", f"duvae prepare --dataset {folder.name}"))
+
+
+def array(folder: Path, name: str) -> Array:
+    """A further array of a prepared data set, as `write` kept it."""
+    try:
+        return np.load(folder / f"{name}.npy", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{folder / name}.npy: cannot be read ({error}). Run 'duvae prepare --dataset {folder.name}' again."
+        ) from error

@@ -1,0 +1,8 @@
+"""What the user can mend, said in words."""
+
+
+class UserError(Exception):
+    """A user's mistake: the command line prints it and exits with 2, without a traceback.
+
+    Its text says what was wrong, where, what was expected and what to do.
+    """
