@@ -1,0 +1,226 @@
+"""The command line: `duvae <stage>`, each stage a function of `duvae.stages`.
+
+Nothing heavy is imported before a command has read its parameters and found them right.
+"""
+
+import importlib
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from duvae.errors import UserError
+
+if TYPE_CHECKING:
+    from duvae.config import Params
+
+TELEMETRY_OFF = {
+    "DO_NOT_TRACK": "true",
+    "GX_ANALYTICS_ENABLED": "False",
+    "ITERATIVE_DO_NOT_TRACK": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+}
+"""What keeps the libraries that run here from reporting home."""
+
+app = typer.Typer(
+    name="duvae",
+    help="Rebuild the results of DU-VAE, stage by stage.\n\n"
+    "The stages run in this order: fetch, prepare, validate, truth, train, evaluate, probe, figure1, report. "
+    "'dvc repro' runs those that are out of date; each command below runs one of them. "
+    "All read params.yaml in the folder they are called in; docs/parameters.md explains its keys.",
+    epilog="Examples:\n\n"
+    "\b\n"
+    "  duvae prepare --dataset synthetic\n"
+    "  duvae train --dataset synthetic --setting du_vae --seed 1\n"
+    "  duvae train --help",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+ParamsFile = Annotated[Path, typer.Option("--params", metavar="PATH", help="The file of parameters.")]
+Dataset = Annotated[str, typer.Option("--dataset", metavar="NAME", help="A data set of params.yaml.")]
+Setting = Annotated[str, typer.Option("--setting", metavar="NAME", help="A setting of params.yaml.")]
+Seed = Annotated[int, typer.Option("--seed", metavar="N", min=0, max=2**31 - 1, help="The seed of the training.")]
+DEFAULT = Path("params.yaml")
+
+
+def examples(*lines: str) -> str:
+    """The end of a command's help, its lines kept as they are."""
+    return "Examples:\n\n\b\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def read(params: Path) -> "Params":
+    from duvae import config
+
+    return config.load(params)
+
+
+def run(stage: str, *args: Any, **options: Any) -> None:
+    """Calls `duvae.stages.<stage>.run`, imported only now."""
+    importlib.import_module(f"duvae.stages.{stage}").run(*args, **options)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"duvae {version('duvae')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Options of `duvae` itself."""
+
+
+@app.command(epilog=examples("duvae graph", "duvae graph --check"))
+def graph(
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; fail if the list is out of date.")] = False,
+    params: ParamsFile = DEFAULT,
+) -> None:
+    """Write pipelines/jobs.yaml, what DVC's graph runs over.
+
+    The jobs are the valid triples of data set, setting and seed that `run` in params.yaml names, and Figure 1's five.
+    Call it after a change of `run` or `figure1`, and commit the file.
+    """
+    run("graph", read(params), check=check)
+
+
+@app.command(
+    epilog=examples(
+        "duvae fetch --dataset short_yelp",
+        "duvae fetch --dataset short_yelp_resampled --mirror ../data",
+        "DUVAE_MIRROR=https://mirror.example.org/data duvae fetch --dataset short_yelp",
+    )
+)
+def fetch(
+    dataset: Dataset,
+    mirror: Annotated[
+        str | None,
+        typer.Option(
+            envvar="DUVAE_MIRROR", metavar="PLACE", help="A folder or URL that holds the files under the same paths."
+        ),
+    ] = None,
+    params: ParamsFile = DEFAULT,
+) -> None:
+    """Get a data set's files, checked, into data/raw.
+
+    They come from where they were published, or from a mirror; each is compared with its known checksum.
+    """
+    known = read(params)
+    known.dataset(dataset)
+    run("fetch", known, dataset, mirror=mirror)
+
+
+@app.command(epilog=examples("duvae prepare --dataset synthetic", "duvae prepare --dataset short_yelp_resampled"))
+def prepare(dataset: Dataset, params: ParamsFile = DEFAULT) -> None:
+    """Make a data set's vocabulary and word ids, in data/prepared.
+
+    Texts are read from data/raw; the synthetic data set is drawn from its generator.
+    """
+    known = read(params)
+    known.dataset(dataset)
+    run("prepare", known, dataset)
+
+
+@app.command(epilog=examples("duvae validate --dataset synthetic"))
+def validate(dataset: Dataset, params: ParamsFile = DEFAULT) -> None:
+    """Check a prepared data set against what is expected of it.
+
+    Sizes, lengths, word ids, unknown words, labels, sentences shared by training and test.
+    Writes data/validated, and Data Docs to read in reports/data_docs.
+    """
+    known = read(params)
+    known.dataset(dataset)
+    run("validate", known, dataset)
+
+
+@app.command(epilog=examples("duvae truth --dataset synthetic"))
+def truth(dataset: Dataset, params: ParamsFile = DEFAULT) -> None:
+    """Integrate a synthetic data set's true negative log-likelihood.
+
+    By quadrature over z under the generator itself: the floor for every system.
+    """
+    known = read(params)
+    if known.dataset(dataset).kind != "synthetic":
+        raise UserError(f"--dataset {dataset}: only data sets of the kind 'synthetic' have a known truth.")
+    run("truth", known, dataset)
+
+
+@app.command(epilog=examples("duvae train --dataset synthetic --setting du_vae --seed 1"))
+def train(dataset: Dataset, setting: Setting, seed: Seed, params: ParamsFile = DEFAULT) -> None:
+    """Train a setting on a data set.
+
+    Weights go to models, the history of its epochs to results.
+    """
+    known = read(params)
+    known.job(dataset, setting, seed)
+    run("train", known, dataset, setting, seed)
+
+
+@app.command(epilog=examples("duvae evaluate --dataset synthetic --setting du_vae --seed 1"))
+def evaluate(dataset: Dataset, setting: Setting, seed: Seed, params: ParamsFile = DEFAULT) -> None:
+    """Measure a trained model on the test set.
+
+    NLL by importance weighting, KL, MI, AU, MPD and CE, as docs/metrics.md defines them.
+    """
+    known = read(params)
+    known.job(dataset, setting, seed)
+    run("evaluate", known, dataset, setting, seed)
+
+
+@app.command(epilog=examples("duvae probe --dataset synthetic --setting du_vae --seed 1"))
+def probe(dataset: Dataset, setting: Setting, seed: Seed, params: ParamsFile = DEFAULT) -> None:
+    """Classify from a trained model's latent means, linearly."""
+    known = read(params)
+    known.job(dataset, setting, seed)
+    run("probe", known, dataset, setting, seed)
+
+
+@app.command(epilog=examples("duvae figure1", "dvc repro figure1"))
+def figure1(params: ParamsFile = DEFAULT) -> None:
+    """Draw Figure 1 and write its page, reports/figure1.html.
+
+    From the results of AE, VAE, Agg-VAE, BN-VAE and DU-VAE on the synthetic data.
+    """
+    run("figure1", read(params))
+
+
+@app.command(epilog=examples("duvae report", "dvc repro report"))
+def report(params: ParamsFile = DEFAULT) -> None:
+    """Write the page on all that `run` names, reports/index.html."""
+    run("report", read(params))
+
+
+@app.command(epilog=examples("duvae track", "mlflow ui"))
+def track(params: ParamsFile = DEFAULT) -> None:
+    """Fill MLflow from the results that are there, each once.
+
+    Whether they were trained here, pulled or restored from the cache.
+    """
+    run("track", read(params))
+
+
+def main() -> None:
+    """What `duvae` calls: a user's mistake ends with a message and 2, an interruption with 130."""
+    os.environ.update(TELEMETRY_OFF)
+    try:
+        app()
+    except UserError as error:
+        first, *more = str(error).splitlines()
+        print("\n       ".join([f"error: {first}", *more]), file=sys.stderr)
+        sys.exit(2)
+    except SystemExit as leaving:
+        if leaving.code == 130:
+            print("interrupted: nothing half-written was left; the same command does it again", file=sys.stderr)
+        raise

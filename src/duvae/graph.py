@@ -1,0 +1,90 @@
+"""What DVC's graph runs over, written from params.yaml into `pipelines/jobs.yaml`.
+
+DVC can run a stage over a matrix, but not over the valid triples of data set, setting and seed,
+nor over the union of two lists. So the list is written out here and committed, and dvc.yaml
+runs over it. A list that params.yaml no longer gives is an error before anything is made.
+"""
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from duvae.config import Params
+from duvae.errors import UserError
+from duvae.files import write_text
+
+JOBS = Path("pipelines/jobs.yaml")
+
+HEADER = """\
+# What the stages of dvc.yaml run over. Written by 'duvae graph' from params.yaml; do not edit.
+"""
+
+
+def graph(params: Params) -> dict[str, Any]:
+    """The data sets and trainings of the graph.
+
+    Returns:
+        `sets`: every data set that a job needs; `texts` and `synthetics`: those of each kind;
+        `jobs`: the trainings, by name, the union of those of `run` and of Figure 1.
+    """
+    jobs = params.jobs()
+    sets = list(dict.fromkeys(job.dataset for job in jobs))
+
+    return {
+        "sets": sets,
+        "texts": [name for name in sets if params.dataset(name).kind == "text"],
+        "synthetics": [name for name in sets if params.dataset(name).kind == "synthetic"],
+        "jobs": {job.name: job._asdict() for job in jobs},
+    }
+
+
+def render(params: Params) -> str:
+    """The text of `pipelines/jobs.yaml`, a function of the parameters alone."""
+    rows = graph(params)
+    jobs = rows.pop("jobs")
+    lines = [f"{key}: {_flow(names)}" for key, names in rows.items()]
+    lines += ["jobs:", *(f"  {name}: {_flow(job)}" for name, job in jobs.items())]
+
+    return HEADER + "\n".join(lines) + "\n"
+
+
+def write(params: Params, path: Path = JOBS) -> bool:
+    """Writes the list where it has changed; returns whether it had."""
+    text = render(params)
+    if path.exists() and path.read_text(encoding="utf-8") == text:
+        return False
+    write_text(path, text)
+
+    return True
+
+
+def check(params: Params, path: Path = JOBS) -> None:
+    """Compares the list with what params.yaml asks for.
+
+    Raises:
+        UserError: With the lines that differ, where it is out of date or missing.
+    """
+    wanted, found = render(params), path.read_text(encoding="utf-8") if path.exists() else ""
+    if found == wanted:
+        return
+    if not found:
+        raise UserError(f"{path}: not there. Run 'duvae graph', which writes it from params.yaml.")
+    changes = difflib.unified_diff(found.splitlines(), wanted.splitlines(), lineterm="", n=0)
+    lines = [f"  {line}" for line in changes if line[0] in "+-" and not line.startswith(("+++", "---"))]
+    if len(lines) > 12:
+        lines[12:] = [f"  ... and {len(lines) - 12} more"]
+    raise UserError(
+        "\n".join(
+            [
+                f"{path}: out of date, params.yaml now asks for another list (- as it is, + as it should be):",
+                *lines,
+                "Run 'duvae graph', then the same command again.",
+            ]
+        )
+    )
+
+
+def _flow(value: Any) -> str:
+    return yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10_000).strip()
