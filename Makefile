@@ -1,0 +1,80 @@
+# 'make help' lists the targets. The environment is .venv, made from requirements.lock.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := figure1
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+UV := uv==0.9.30
+BIN := .venv/bin
+ENVIRONMENT := .venv/.installed
+
+# No library that runs here reports home.
+export DO_NOT_TRACK := true
+export GX_ANALYTICS_ENABLED := False
+export ITERATIVE_DO_NOT_TRACK := 1
+export MLFLOW_DISABLE_TELEMETRY := true
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+# dvc and the stages that it starts come from the environment.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: figure1 report test check smoke lock environment clean help
+
+figure1: $(ENVIRONMENT)  ## Rebuild Figure 1 from what is out of date, and fill MLflow (the default)
+	@dvc repro figure1
+	@duvae track
+	@echo
+	@echo "The page:  $(CURDIR)/reports/figure1.html"
+	@echo "The runs:  .venv/bin/mlflow ui, then http://127.0.0.1:5000"
+
+report: $(ENVIRONMENT)  ## Rebuild all that 'run' in params.yaml names, and fill MLflow
+	@dvc repro
+	@duvae track
+	@echo
+	@echo "The page:  $(CURDIR)/reports/index.html"
+	@echo "The runs:  .venv/bin/mlflow ui, then http://127.0.0.1:5000"
+
+test: $(ENVIRONMENT)  ## Run the tests; with DUVAE_MIRROR=FOLDER those on real data too
+	@python -m pytest
+
+check: $(ENVIRONMENT)  ## Look for mistakes without running anything: ruff and mypy
+	@ruff check
+	@ruff format --check
+	@mypy
+
+smoke: $(ENVIRONMENT)  ## Run the whole chain at a reduced size, in a folder that is removed afterwards
+	@python tests/end_to_end.py
+
+environment: $(ENVIRONMENT)  ## Make .venv or bring it up to date; every other target does it too
+
+lock: $(ENVIRONMENT)  ## Resolve pyproject.toml again into requirements.lock
+	@uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-header \
+	    --all-extras --no-emit-package torch pyproject.toml -o .venv/resolved.txt
+	@{ grep '^#' requirements.lock; \
+	   { grep -vE '^(nvidia-|cuda-|triton)' .venv/resolved.txt; grep '^torch==' requirements.lock; } | LC_ALL=C sort; \
+	 } > requirements.lock.part
+	@mv requirements.lock.part requirements.lock
+	@echo "requirements.lock is written; 'make test' installs it and tries it."
+
+clean:  ## Remove .venv and what the tools keep; data, models and results stay
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	find src tests -name __pycache__ -prune -exec rm -rf {} +
+
+help:  ## Show this list
+	@grep -hE '^[a-z0-9]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*  ## (.*)/  make \1\t\2/' | expand -t 20
+
+# torch is in the lock: left open, it would be the newest, with gigabytes of CUDA beside it.
+$(ENVIRONMENT): pyproject.toml requirements.lock
+	@command -v $(PYTHON) >/dev/null || \
+	    { echo "error: '$(PYTHON)' is not there. Install Python 3.11 or newer, or name one: make PYTHON=python3.11" >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo "error: $$($(PYTHON) --version) found; Python 3.11 or newer is needed. Name one: make PYTHON=python3.11" >&2; exit 2; }
+	@echo "Installing the environment into .venv ..."
+	@[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv || \
+	    { echo "error: .venv could not be made; on Debian and Ubuntu 'apt install python3-venv' is needed for it." >&2; exit 2; }
+	@$(BIN)/python -m pip --quiet --disable-pip-version-check install '$(UV)'
+	@UV_FIND_LINKS="$${PIP_FIND_LINKS:-}" $(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode \
+	    -c requirements.lock -e '.[pipeline,dev]'
+	@touch $@
