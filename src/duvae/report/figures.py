@@ -1,0 +1,365 @@
+"""The figures: Figure 1 redrawn, training curves, probes. Nothing here knows of files or models."""
+
+import functools
+import io
+from collections.abc import Callable, Sequence
+from typing import ParamSpec
+
+import matplotlib as mpl
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from duvae.config import SyntheticSource
+from duvae.report.results import Array, Result, Space, label_counts
+
+P = ParamSpec("P")
+
+HALFWIDTH = 3.0
+"""Figure 1 shows [-3, 3] x [-3, 3]."""
+
+COMPONENTS = ("#0072b2", "#e69f00", "#cc79a7", "#009e73", "#d55e00", "#56b4e9", "#999999")
+"""Okabe and Ito's colours, told apart by everybody; the centre component is blue, as in the paper."""
+
+SYSTEMS = {
+    "ae": "#9a9a9a",
+    "vae": "#333333",
+    "agg_vae": "#e69f00",
+    "bn_vae": "#009e73",
+    "du_vae": "#0072b2",
+    "beta_vae": "#d55e00",
+    "sa_vae": "#cc79a7",
+    "fb": "#56b4e9",
+    "delta_vae": "#8c564b",
+    "mae": "#7b4fa3",
+    "iaf_fb": "#56b4e9",
+    "iaf_bn": "#009e73",
+    "du_iaf": "#0072b2",
+}
+"""One colour a system, the same in every figure."""
+
+LINES = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))
+"""Further settings of one system differ in their lines."""
+
+CURVES = (
+    ("valid_loss", "Negative ELBO (nats)"),
+    ("valid_kl", "KL (nats)"),
+    ("valid_mi", "Mutual information (nats)"),
+    ("valid_au", "Active units"),
+    ("valid_mpd", "MPD (nats)"),
+    ("valid_ce", "Conditional entropy (nats)"),
+)
+"""What is drawn over the epochs, measured on validation."""
+
+STYLE = {
+    "font.family": "DejaVu Sans",
+    "font.size": 7,
+    "axes.titlesize": 7.5,
+    "axes.labelsize": 7,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.labelsize": 6.5,
+    "ytick.labelsize": 6.5,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "legend.fontsize": 7,
+    "legend.frameon": False,
+    "lines.linewidth": 1.1,
+    "figure.facecolor": "white",
+    "svg.hashsalt": "duvae",
+    "svg.fonttype": "path",
+}
+
+
+def _styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    @functools.wraps(draw)
+    def styled(*args: P.args, **kwargs: P.kwargs) -> Figure:
+        with mpl.rc_context(STYLE):
+            return draw(*args, **kwargs)
+
+    return styled
+
+
+# ---------------------------------------------------------------------------------- Figure 1
+
+
+def aggregate(means: Array, variances: Array, x: Array, y: Array) -> Array:
+    r"""The aggregated posterior on a lattice.
+
+    $$ q(z) = \frac{1}{N} \sum_n N(x; \mu_{n1}, \delta^2_{n1}) N(y; \mu_{n2}, \delta^2_{n2}) $$
+
+    Each posterior is a product over the two dimensions, so the sum is one product of matrices.
+
+    Args:
+        means: With shape (N, 2).
+        variances: With shape (N, 2).
+        x: With shape (columns,).
+        y: With shape (rows,).
+
+    Returns:
+        The density, with shape (rows, columns).
+    """
+    across, up = (_normal(at, means[:, d], variances[:, d]) for d, at in enumerate((x, y)))
+
+    return up.T @ across / len(means)
+
+
+def mixture(source: SyntheticSource) -> tuple[Array, Array]:
+    """Means and variances of the generator's components, with shape (components, 2) each."""
+    means = np.asarray(source.means, np.float64)
+
+    return means, np.full_like(means, source.variance)
+
+
+def outside(points: Array) -> float:
+    """The share of points that lie outside of the frame."""
+    return float(np.mean(np.abs(points).max(axis=1) > HALFWIDTH)) if len(points) else 0.0
+
+
+@_styled
+def figure1(source: SyntheticSource, true_z: Space | None, spaces: Sequence[Space], lattice: int = 241) -> Figure:
+    """Figure 1: above, contours of the aggregated posteriors; below, the means coloured by component.
+
+    The true latent space comes first. All panels show [-3, 3] x [-3, 3]; all contours share one scale.
+
+    Args:
+        source: The generator, whose mixture is the true latent space.
+        true_z: The z that the test sentences were written from, as `means`; None leaves that panel out.
+        spaces: A system each.
+        lattice: Points a side for the contours.
+    """
+    at = np.linspace(-HALFWIDTH, HALFWIDTH, lattice)
+    densities = [aggregate(*mixture(source), at, at)]
+    densities += [
+        aggregate(space.means, space.variances, at, at) if space.variances is not None else np.full((0, 0), np.nan)
+        for space in spaces
+    ]
+    top = max(float(density.max()) for density in densities if density.size)
+    # Even steps in the square root: the flat true density and a sharp peak are both seen on one scale.
+    levels = top * np.linspace(0, 1, 15) ** 2
+    columns = 1 + len(spaces)
+    width, side, left, right, gap = 7.16, 0.0, 0.34, 0.50, 0.06
+    side = (width - left - right - gap * (columns - 1)) / columns
+    height = 2 * side + gap + 0.26 + 0.28
+    figure = Figure(figsize=(width, height))
+    axes = figure.subplots(2, columns, sharex=True, sharey=True, squeeze=False)
+    figure.subplots_adjust(
+        left=left / width,
+        right=1 - right / width,
+        bottom=0.28 / height,
+        top=1 - 0.26 / height,
+        wspace=gap / side,
+        hspace=gap / side,
+    )
+    centre = _centre(source)
+    shown = None
+    for ax, density in zip(axes[0], densities, strict=True):
+        if density.size:
+            shown = ax.contourf(at, at, density, levels, cmap="viridis", norm=PowerNorm(0.5, 0, top))
+            ax.contour(at, at, density, levels[1:-1], colors="white", linewidths=0.25, alpha=0.45)
+        else:
+            ax.set_facecolor("#f4f4f4")
+            ax.text(0, 0, "point masses:\nno density", ha="center", va="center", color="#666666", fontsize=6.5)
+    for ax, points in zip(axes[1], [true_z, *spaces], strict=True):
+        if points is None:
+            ax.text(0, 0, "not kept", ha="center", va="center", color="#666666", fontsize=6.5)
+        else:
+            _scatter(ax, points, centre)
+    for ax, name in zip(axes[0], ["True", *(space.name for space in spaces)], strict=True):
+        ax.set_title(name, pad=4)
+    for ax in axes.flat:
+        ax.set(xlim=(-HALFWIDTH, HALFWIDTH), ylim=(-HALFWIDTH, HALFWIDTH), aspect="equal", xticks=(-2, 0, 2), yticks=(-2, 0, 2))
+        ax.spines[:].set_visible(True)
+        ax.tick_params(length=2, pad=2)
+        ax.tick_params(left=ax in axes[:, 0], bottom=ax in axes[1])
+    axes[0, 0].set_ylabel("density", labelpad=1)
+    axes[1, 0].set_ylabel("means", labelpad=1)
+    box = axes[0, -1].get_position()
+    bar = figure.add_axes((box.x1 + 0.08 / width, box.y0, 0.08 / width, box.height))
+    assert shown is not None  # the true density is always there
+    colours = figure.colorbar(shown, cax=bar, ticks=levels[[0, 5, 8, 11, 14]], format="%.2f")
+    colours.outline.set_linewidth(0.4)  # type: ignore[operator]
+    bar.tick_params(length=1.5, pad=1.5, labelsize=6)
+
+    return figure
+
+
+@_styled
+def latent(space: Space, centre: int = 0) -> Figure:
+    """One latent space: contours of the aggregated posterior and the means, as far as the means reach."""
+    reach = max(HALFWIDTH, float(np.quantile(np.abs(space.means), 0.999)) * 1.1)
+    figure = Figure(figsize=(3.4, 3.4))
+    ax = figure.subplots()
+    if space.variances is not None:
+        at = np.linspace(-reach, reach, 241)
+        ax.contourf(at, at, aggregate(space.means, space.variances, at, at), 12, cmap="Greys", alpha=0.6)
+    _scatter(ax, space, centre, size=5)
+    ax.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", title=space.name)
+    figure.tight_layout()
+
+    return figure
+
+
+def _normal(at: Array, mean: Array, variance: Array) -> Array:
+    """N(at; mean, variance), with shape (N, points)."""
+    variance = variance[:, None]
+
+    return np.asarray(np.exp(-((at - mean[:, None]) ** 2) / (2 * variance)) / np.sqrt(2 * np.pi * variance))
+
+
+def _centre(source: SyntheticSource) -> int:
+    """The component nearest to the middle of all."""
+    means = np.asarray(source.means)
+
+    return int(np.argmin(((means - means.mean(axis=0)) ** 2).sum(axis=1)))
+
+
+def _scatter(ax: Axes, space: Space, centre: int, size: float = 1.6) -> None:
+    """Points coloured by component, in an order that lets none lie on top of the others."""
+    others = [label for label in np.unique(space.labels) if label != centre]
+    rank = {centre: 0, **{label: 1 + i for i, label in enumerate(others)}}
+    colours = np.array([COMPONENTS[rank.get(label, 0) % len(COMPONENTS)] for label in space.labels])
+    order = np.random.default_rng(0).permutation(len(colours))
+    ax.scatter(*space.means[order].T, s=size, c=colours[order], alpha=0.75, linewidths=0, rasterized=True)
+
+
+# ---------------------------------------------------------------------------------- curves
+
+
+@_styled
+def curves(results: Sequence[Result], warmup: int) -> Figure:
+    """Loss, KL, MI, AU, MPD and CE on validation over the epochs; a line a seed, a colour a system.
+
+    Args:
+        results: Models of one data set.
+        warmup: Epochs over which the KL weight rises, shaded.
+    """
+    figure = Figure(figsize=(7.16, 3.55))
+    axes = figure.subplots(2, 3, sharex=True)
+    styles = line_styles(results)
+    longest = max(int(result.history["epoch"].max()) for result in results)
+    for ax, (column, title) in zip(axes.flat, CURVES, strict=True):
+        if warmup:
+            ax.axvspan(0, min(warmup, longest), color="#000000", alpha=0.06, linewidth=0)
+        drawn = []
+        for result in results:
+            values = result.history[column].astype(float)
+            if values.notna().any():
+                colour, dashes = styles[result.job.setting]
+                ax.plot(result.history["epoch"], values, color=colour, linestyle=dashes, alpha=0.9)
+                best = result.history.loc[result.history["best"] == 1, "epoch"]
+                if len(best):
+                    ax.plot(best.iloc[-1], values[best.index[-1]], "o", color=colour, markersize=2.6)
+                drawn.append(values.to_numpy())
+        _limits(ax, drawn, column)
+        ax.set_title(title, loc="left")
+        if column == "valid_au":
+            ax.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
+        ax.grid(axis="y", color="#000000", alpha=0.08, linewidth=0.5)
+        ax.set_xlim(0, longest + max(1, longest // 40))
+    for ax in axes[1]:
+        ax.set_xlabel("epoch")
+    _legend(figure, results)
+    figure.tight_layout(rect=(0, 0, 1, 0.94), h_pad=1.2, w_pad=1.0)
+
+    return figure
+
+
+@_styled
+def probes(results: Sequence[Result]) -> Figure:
+    """Accuracy of the linear probe by number of labels, with the spread over the labelled subsets."""
+    figure = Figure(figsize=(3.9, 2.7))
+    ax = figure.subplots()
+    styles = line_styles(results)
+    counts = label_counts(results)
+    at = np.arange(len(counts))
+    several = sorted({result.job.setting for result in results}, key=[r.job.setting for r in results].index)
+    for index, setting in enumerate(several):
+        of = [result for result in results if result.job.setting == setting and result.probe]
+        if not of:
+            continue
+        found = [[r.probe["by_labels"].get(count) for r in of if r.probe] for count in counts]
+        accuracy = [np.mean([f["accuracy"] for f in fs if f]) if any(fs) else np.nan for fs in found]
+        spread = [np.mean([f["spread"] for f in fs if f]) if any(fs) else np.nan for fs in found]
+        colour, dashes = styles[setting]
+        shift = 0.05 * (index - (len(several) - 1) / 2)  # so that bars do not hide each other
+        ax.errorbar(at + shift, accuracy, spread, color=colour, linestyle=dashes, marker="o", markersize=2.6, elinewidth=0.7)
+    largest = [100 * float(result.probe["largest_class"]) for result in results if result.probe]
+    if largest:
+        ax.axhline(largest[0], color="#888888", linewidth=0.7, linestyle=(0, (2, 2)))
+        ax.annotate("largest class", (at[-1] + 0.3, largest[0]), (0, 2), textcoords="offset points", ha="right", color="#666666")
+    ax.set_xticks(at, [f"{int(count):,}" if count.isdigit() else count for count in counts])
+    ax.set_xlim(-0.35, len(counts) - 0.65)
+    ax.set(xlabel="labels", ylabel="accuracy on test (%)")
+    ax.grid(axis="y", color="#000000", alpha=0.08, linewidth=0.5)
+    _legend(figure, results, columns=3)
+    rows = -(-len(several) // 3)
+    figure.tight_layout(rect=(0, 0, 1, 1 - 0.07 * rows))
+
+    return figure
+
+
+def line_styles(results: Sequence[Result]) -> dict[str, tuple[str, str | tuple[int, tuple[float, ...]]]]:
+    """A colour and a line for each setting."""
+    styles: dict[str, tuple[str, str | tuple[int, tuple[float, ...]]]] = {}
+    used: dict[str, int] = {}
+    for result in results:
+        if result.job.setting in styles:
+            continue
+        colour = SYSTEMS.get(result.system, COMPONENTS[len(styles) % len(COMPONENTS)])
+        nth = used[colour] = used.get(colour, -1) + 1
+        styles[result.job.setting] = (colour, LINES[nth % len(LINES)])
+
+    return styles
+
+
+def _limits(ax: Axes, drawn: Sequence[npt.NDArray[np.float64]], column: str) -> None:
+    """Room for what matters: not for the loss of the first epochs, nor for a divergence that dwarfs the others."""
+    values = np.concatenate(drawn) if drawn else np.zeros(1)
+    values = values[np.isfinite(values)]
+    if column == "valid_loss" and len(values) > 20:
+        low, high = float(values.min()), float(max(np.nanquantile(line[len(line) // 10 :], 0.98) for line in drawn))
+        ax.set_ylim(low - 0.05 * (high - low), high + 0.08 * (high - low))
+    elif column == "valid_mpd" and len(values) and values.max() > 20:
+        ax.set_yscale("symlog", linthresh=1)
+        ax.set_ylim(bottom=-0.06)
+        ax.yaxis.set_major_formatter("{x:g}")
+    elif column in ("valid_kl", "valid_mi", "valid_au", "valid_mpd"):
+        ax.set_ylim(bottom=min(-0.02, -0.03 * float(values.max(initial=0))))
+
+
+def _legend(figure: Figure, results: Sequence[Result], columns: int = 8) -> None:
+    styles = line_styles(results)
+    names = {result.job.setting: result.name for result in results}
+    handles = [
+        Line2D([], [], color=colour, linestyle=dashes, label=names[setting]) for setting, (colour, dashes) in styles.items()
+    ]
+    figure.legend(handles=handles, loc="upper center", ncols=min(columns, len(handles)), handlelength=1.8, columnspacing=1.4)
+
+
+# ---------------------------------------------------------------------------------- files
+
+
+def png(figure: Figure, dpi: int = 200) -> bytes:
+    """The figure as PNG; the same figure gives the same bytes."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+
+    return buffer.getvalue()
+
+
+def svg(figure: Figure) -> str:
+    """The figure as an element for a page, without the XML head; the same figure gives the same text."""
+    buffer = io.StringIO()
+    with mpl.rc_context(STYLE):
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+
+    return text[text.index("<svg") :]

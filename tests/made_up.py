@@ -1,0 +1,207 @@
+"""A made-up project: results as the stages write them, plausible and seeded, without any training."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from duvae.config import Job, Params, SyntheticDataset, load
+
+ROOT = Path(__file__).parents[1]
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def params(**changed: Any) -> Params:
+    """The project's own parameters, with other `run` values where given."""
+    known = load(ROOT / "params.yaml")
+
+    return known.model_copy(update={"run": known.run.model_copy(update=changed)})
+
+
+def project(root: Path, params: Params, jobs: Sequence[Job] | None = None, sentences: int = 300) -> Path:
+    """Writes the results of `jobs` below `root`: AE and VAE as they would come out collapsed or not."""
+    for job in params.jobs() if jobs is None else jobs:
+        write(root, params, job, sentences)
+
+    return root
+
+
+def write(root: Path, params: Params, job: Job, sentences: int = 300) -> None:
+    generator = np.random.default_rng([len(job.setting), sum(map(ord, job.setting)), job.seed])
+    system = params.setting(job.setting).system
+    latent = params.dataset(job.dataset).networks.latent
+    labels, z = _truth(root, params, job.dataset, sentences)
+    spread = {"ae": 2.2, "vae": 0.02, "agg_vae": 0.75, "bn_vae": 0.6, "du_vae": 0.55}.get(system, 0.5)
+    variance = {"ae": np.nan, "vae": 1.0, "agg_vae": 0.25, "bn_vae": 0.4, "du_vae": 0.08}.get(system, 0.3)
+    means = generator.normal(0, 0.1, (sentences, latent))
+    means[:, :2] += spread * z @ _rotation(job.seed)
+    variances = variance * np.exp(generator.normal(0, 0.1, (sentences, latent)))
+    nll = 41.0 + generator.normal(0, 3.0, sentences) + (0.4 if system == "vae" else 0.1)
+    kl = 0.5 * (means**2 + variances - np.log(variances) - 1).sum(axis=1)
+    frame = pd.DataFrame({"sentence": range(sentences), "label": labels, "length": 11, "nll": nll})
+    frame["reconstruction"], frame["kl"] = nll - 0.5 * kl, kl
+    for d in range(latent):
+        frame[f"mean_{d}"], frame[f"variance_{d}"] = means[:, d], variances[:, d]
+    if system == "ae":
+        frame["nll"] = np.nan
+        frame["reconstruction"] = 38 + generator.normal(0, 3.0, sentences)
+    path = root / "posteriors" / job.folder.with_suffix(".parquet")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    frame.to_parquet(path)
+
+    history = _history(params, job, system, generator)
+    folder = root / "results" / job.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    history.to_csv(folder / "history.csv", index=False)
+    probabilistic = system != "ae"
+    last = history.iloc[-1]
+    _json(
+        folder / "metrics.json",
+        {
+            "dataset": job.dataset,
+            "setting": job.setting,
+            "system": system,
+            "seed": job.seed,
+            "hyperparameters": params.hyperparameters(job.setting, job.dataset).model_dump(),
+            "sentences": sentences,
+            "importance_samples": 500 if probabilistic else None,
+            "nll": float(nll.mean()) if probabilistic else None,
+            "nll_stderr": float(nll.std() / np.sqrt(sentences)) if probabilistic else None,
+            "perplexity": float(np.exp(nll.sum() / (11 * sentences))) if probabilistic else None,
+            "reconstruction": float(frame["reconstruction"].mean()),
+            "kl": float(kl.mean()) if probabilistic else None,
+            "mi": float(last["valid_mi"]) if probabilistic else None,
+            "au": int((means.var(axis=0) > 0.01).sum()),
+            "mpd": float(last["valid_mpd"]) if probabilistic else None,
+            "ce": float(last["valid_ce"]) if probabilistic else None,
+            "epochs": len(history),
+            "best_epoch": int(history.loc[history["best"] == 1, "epoch"].iloc[-1]),
+            "warmup_ended": True,
+            "stopped": "all epochs done",
+        },
+    )
+    counts = params.dataset(job.dataset).probe.labels or [100, 500, 1000, 2000, 10000]
+    base = 21.0 if system == "vae" else 52.0 + 6 * spread
+    draws = {n: [base + 4 * np.log10(n / 100) + float(generator.normal(0, 0.8)) for _ in range(5)] for n in counts}
+    _json(
+        folder / "probe.json",
+        {
+            "dataset": job.dataset,
+            "setting": job.setting,
+            "seed": job.seed,
+            "feature": "mean",
+            "test": sentences,
+            "largest_class": 0.213,
+            "by_labels": {
+                str(n): {"accuracy": float(np.mean(d)), "spread": float(np.std(d)), "draws": d} for n, d in draws.items()
+            },
+        },
+    )
+    for stage, seconds in (("train", 180.0), ("evaluate", 21.0), ("probe", 6.0)):
+        made = {
+            "stage": stage,
+            "commit": COMMIT,
+            "dirty": False,
+            "started": "2026-01-02T03:04:05+00:00",
+            "wall_seconds": seconds,
+            "cpu_seconds": seconds,
+            "peak_memory_mib": 512.0,
+            "device": "cpu",
+            "threads": 1,
+            "python": "3.11.2",
+            "torch": "2.13.0",
+            "duvae": "0.1.0",
+        }
+        if stage == "train":
+            made["seconds_per_epoch"] = [seconds / len(history)] * len(history)
+        _json(folder / f"{stage}.run.json", made)
+    model = root / "models" / job.folder
+    model.mkdir(parents=True, exist_ok=True)
+    (model / "weights.safetensors").write_bytes(b"\x02\0\0\0\0\0\0\0{}" + bytes([job.seed % 256]))
+    _json(model / "model.json", {"setting": job.setting})
+
+
+def _truth(root: Path, params: Params, dataset: str, sentences: int) -> tuple[Any, Any]:
+    """Labels and z of the test sentences; writes the floor of a synthetic data set beside them."""
+    generator = np.random.default_rng(1)
+    of = params.dataset(dataset)
+    if not isinstance(of, SyntheticDataset):
+        labels = generator.integers(0, 2, sentences)
+        return labels, generator.normal(0, 1, (sentences, 2)) + 2.0 * labels[:, None]
+    labels = generator.integers(0, len(of.source.means), sentences)
+    z = np.asarray(of.source.means)[labels] + np.sqrt(of.source.variance) * generator.normal(0, 1, (sentences, 2))
+    nll = 40.0 + generator.normal(0, 3.0, sentences)
+    prepared = root / "data" / "prepared" / dataset
+    prepared.mkdir(parents=True, exist_ok=True)
+    np.save(prepared / "test.z.npy", z)
+    np.save(prepared / "test.labels.npy", labels)
+    _json(prepared / "summary.json", {"splits": {"test": {"documents": sentences}}})
+    floor = nll[:200]
+    (root / "posteriors" / dataset).mkdir(parents=True, exist_ok=True)
+    pd.DataFrame({"sentence": range(200), "nll": floor}).to_csv(root / "posteriors" / dataset / "truth.csv", index=False)
+    (root / "results" / dataset).mkdir(parents=True, exist_ok=True)
+    _json(
+        root / "results" / dataset / "truth.json",
+        {
+            "dataset": dataset,
+            "sentences": 200,
+            "nll": float(floor.mean()),
+            "nll_stderr": float(floor.std() / np.sqrt(200)),
+            "spacing": 0.05,
+            "coarse_nll": float(floor.mean()) + 1e-6,
+            "coarse_difference": 1e-6,
+        },
+    )
+
+    return labels, z
+
+
+def _history(params: Params, job: Job, system: str, generator: np.random.Generator) -> pd.DataFrame:
+    optimisation = params.dataset(job.dataset).optimisation
+    epochs = optimisation.epochs - (job.seed + len(system)) % 7
+    epoch = np.arange(1, epochs + 1)
+    weight = np.minimum(1, epoch / optimisation.warmup)
+    scale = {"ae": 0.0, "vae": 0.03, "agg_vae": 1.0, "bn_vae": 0.8, "du_vae": 1.3}.get(system, 0.9)
+    kl = scale * 1.6 * (1 - np.exp(-epoch / 6)) + (0.8 * np.exp(-epoch / 4) if system == "vae" else 0)
+    loss = 41 + 25 * np.exp(-epoch / 3) + generator.normal(0, 0.05, epochs) + (0.4 if system == "vae" else 0)
+    best = np.zeros(epochs, int)
+    best[optimisation.warmup :] = loss[optimisation.warmup :] <= np.minimum.accumulate(loss[optimisation.warmup :])
+    frame = pd.DataFrame(
+        {
+            "epoch": epoch,
+            "kl_weight": weight,
+            "learning_rate": optimisation.learning_rate,
+            "train_loss": loss - 0.3,
+            "train_reconstruction": loss - 0.3 - weight * kl,
+            "train_kl": kl,
+            "valid_loss": loss,
+            "valid_reconstruction": loss - kl,
+            "valid_kl": kl,
+            "valid_mi": 0.9 * kl + generator.normal(0, 0.01, epochs).clip(0),
+            "valid_au": np.where(kl > 0.7, 2, 0) if scale else 2,
+            "valid_mpd": scale**4 * 9 * (1 - np.exp(-epoch / 8)),
+            "valid_ce": 2.8 - 1.6 * scale * (1 - np.exp(-epoch / 8)),
+            "steps": 500,
+            "encoder_steps": np.where(epoch < 8, 9000, 0) if system == "agg_vae" else 0,
+            "best": best,
+        }
+    )
+    if system == "ae":
+        for column in ("kl_weight", "train_kl", "valid_kl", "valid_mi", "valid_mpd", "valid_ce"):
+            frame[column] = np.nan
+
+    return frame
+
+
+def _rotation(seed: int) -> Any:
+    angle = 0.4 * seed
+
+    return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+
+
+def _json(path: Path, value: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value))
