@@ -1,0 +1,324 @@
+"""Text data sets: files of documents and a vocabulary become word ids.
+
+A document a line, its words apart by white space; `label<TAB>document` where the file has labels.
+"""
+
+import re
+from array import array
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from duvae.config import Sample, TextFile, TextSource
+from duvae.data.sources import place
+from duvae.data.store import END, SPECIALS, START, UNKNOWN, Documents, Prepared
+from duvae.errors import UserError
+
+ALIASES = {"<bos>": "<s>", "<eos>": "</s>", "_UNK": "<unk>"}
+"""Other files' spellings of the specials."""
+
+
+@dataclass(frozen=True)
+class Lines:
+    """The documents of one or more files, words apart by one space, with where each came from.
+
+    Attributes:
+        documents: A document an entry.
+        labels: -1 where there is none.
+        origins: (file, line) of each, the line counted from 1.
+    """
+
+    documents: list[str]
+    labels: list[int]
+    origins: list[tuple[Path, int]]
+
+    def __len__(self) -> int:
+        return len(self.documents)
+
+    def only(self, indices: Sequence[int]) -> "Lines":
+        return Lines(*([column[i] for i in indices] for column in (self.documents, self.labels, self.origins)))  # type: ignore[arg-type]
+
+
+def paths(source: TextSource) -> list[str]:
+    """All the files that a text data set names, each once."""
+    files = [*source.train, *source.valid, *source.test, *(file for files in source.subsets.values() for file in files)]
+
+    return list(dict.fromkeys([*(file.path for file in files), source.vocabulary]))
+
+
+def prepare(source: TextSource, folder: Path) -> Prepared:
+    """Reads a text data set's files and turns them into word ids.
+
+    Args:
+        source: What params.yaml says of it.
+        folder: Where its files lie, by their paths.
+
+    Raises:
+        UserError: Naming file and line of what cannot be used.
+    """
+    vocabulary = read_vocabulary(folder / place(source.vocabulary))
+    files = {"train": source.train, "valid": source.valid, "test": source.test, **source.subsets}
+    lines = {name: read(chosen, folder) for name, chosen in files.items()}
+    sampling = None
+    if source.sample is not None:
+        held_out = [*lines["valid"].documents, *lines["test"].documents]
+        lines["train"], sampling = resample(lines["train"], held_out, vocabulary, source.sample)
+    splits = {name: encode(split, vocabulary, source.max_words) for name, split in lines.items()}
+    summary: dict[str, Any] = {
+        "kind": "text",
+        "vocabulary": len(vocabulary),
+        "splits": {name: describe(split) for name, split in splits.items()},
+        "sample": sampling,
+        "shared": {
+            name: {
+                " or ".join(others): shared(splits[name], *(splits[other] for other in others))
+                for others in (("train",), ("valid",), ("test",), ("valid", "test"))
+                if name not in others
+            }
+            for name in splits
+        },
+        "files": {path: sha256((folder / place(path)).read_bytes()).hexdigest() for path in paths(source)},
+    }
+
+    return Prepared(vocabulary, splits, summary)
+
+
+def read(files: Sequence[TextFile], folder: Path) -> Lines:
+    """The documents of several files, one after another."""
+    lines = Lines([], [], [])
+    for file in files:
+        more = read_documents(folder / place(file.path), file.label)
+        lines.documents.extend(more.documents)
+        lines.labels.extend(more.labels)
+        lines.origins.extend(more.origins)
+
+    return lines
+
+
+def read_documents(path: Path, label: int | None = None) -> Lines:
+    """Reads one file of documents.
+
+    Args:
+        path: The file, in UTF-8.
+        label: Of all its documents; None: each line has its own, or none has.
+
+    Raises:
+        UserError: For an empty file or document, a label that is missing or not a whole number, bad UTF-8.
+    """
+    rows = _lines(path)
+    labelled = label is None and "\t" in rows[0]
+    lines = Lines([], [], [])
+    for number, row in enumerate(rows, 1):
+        given, tab, document = row.partition("\t")
+        if bool(tab) != labelled:
+            raise _wrong(path, number, *_label_fault(label, labelled, row))
+        if not labelled:
+            document = given
+        elif not re.fullmatch(r"[0-9]+", given.strip()):
+            raise _wrong(path, number, "a label that is a whole number, 0 or more, before the tab", repr(given))
+        words = document.split()
+        if not words:
+            raise _wrong(path, number, "a document", "an empty one", "Delete the line.")
+        lines.documents.append(" ".join(words))
+        lines.labels.append(int(given) if labelled else -1 if label is None else label)
+        lines.origins.append((path, number))
+
+    return lines
+
+
+def read_vocabulary(path: Path) -> list[str]:
+    """Reads a vocabulary: a word a line, `word<TAB>id` allowed, the four specials first.
+
+    Raises:
+        UserError: Where the specials are not first, a word stands twice, or an id is not its line's.
+    """
+    words: list[str] = []
+    lines_of: dict[str, int] = {}
+    for number, row in enumerate(_lines(path), 1):
+        word, tab, identity = row.partition("\t")
+        if tab and identity.strip() != str(number - 1):
+            raise _wrong(path, number, f"the id {number - 1} after the tab (they count from 0)", repr(identity))
+        if number <= len(SPECIALS):
+            word = ALIASES.get(word, word)
+            if word != SPECIALS[number - 1]:
+                raise _wrong(path, number, f"{SPECIALS[number - 1]} (first come {', '.join(SPECIALS)})", repr(word))
+        if word.split() != [word]:
+            raise _wrong(path, number, "one word without white space", repr(word))
+        first = lines_of.setdefault(ALIASES.get(word, word), number)
+        if first != number:
+            raise _wrong(path, number, "each word once", f"{word!r}, which stands on line {first} already")
+        words.append(word)
+    if len(words) <= len(SPECIALS):
+        raise UserError(f"{path}: expected words after the specials {', '.join(SPECIALS)}; found none.")
+
+    return words
+
+
+def resample(
+    lines: Lines, held_out: Sequence[str], vocabulary: Sequence[str], sample: Sample
+) -> tuple[Lines, dict[str, int]]:
+    """Draws training documents that are unique, under one label only and none of the held-out ones.
+
+    Documents are compared as they are written, and with the held-out ones once more with `<unk>` for
+    each word that the vocabulary lacks, since the held-out files may have it so already.
+
+    Args:
+        lines: What is drawn from.
+        held_out: The documents of validation and test.
+        vocabulary: The known words.
+        sample: How many, and the seed.
+
+    Returns:
+        The documents, in the order of their first occurrence, and what was counted on the way.
+    """
+    known = set(vocabulary)
+    first: dict[str, int] = {}
+    labels: dict[str, set[int]] = {}
+    for index, (document, label) in enumerate(zip(lines.documents, lines.labels, strict=True)):
+        first.setdefault(document, index)
+        labels.setdefault(document, set()).add(label)
+    single = [document for document in first if len(labels[document]) == 1]
+    written = set(held_out)
+    apart = [document for document in single if document not in written]
+    mapped = {_mapped(document, known) for document in written}
+    left = [document for document in apart if _mapped(document, known) not in mapped]
+    counted = {
+        "lines": len(lines),
+        "duplicates": len(lines) - len(first),
+        "under_two_labels": len(first) - len(single),
+        "in_valid_or_test": len(single) - len(apart),
+        "in_valid_or_test_with_unknown_words": len(apart) - len(left),
+        "left": len(left),
+        "drawn": sample.size,
+        "seed": sample.seed,
+    }
+    if len(left) < sample.size:
+        why = ", ".join(f"{key} {counted[key]}" for key in ("duplicates", "under_two_labels", "in_valid_or_test"))
+        raise UserError(
+            f"params.yaml: source.sample.size: expected at most {len(left)}, the documents that are left of"
+            f" {len(lines)} lines ({why}); found {sample.size}."
+        )
+    drawn = np.sort(np.random.default_rng(sample.seed).choice(len(left), sample.size, replace=False))
+
+    return lines.only([first[left[i]] for i in drawn]), counted
+
+
+def encode(lines: Lines, vocabulary: Sequence[str], max_words: int) -> Documents:
+    """Words to ids, `<s>` before and `</s>` after each document.
+
+    A word that the vocabulary lacks becomes `<unk>`, and so do `<unk>` and `_UNK` themselves.
+
+    Raises:
+        UserError: For a document of more than `max_words` words (cut, its likelihood would be another's),
+            or with a `<pad>`, `<s>` or `</s>` inside.
+    """
+    ids = {word: i for i, word in enumerate(vocabulary)}
+    ids |= {alias: ids[special] for alias, special in ALIASES.items()}
+    tokens = array("i")
+    offsets = np.zeros(len(lines) + 1, np.int64)
+    for index, document in enumerate(lines.documents):
+        words = document.split(" ")
+        if len(words) > max_words:
+            raise _wrong(
+                *lines.origins[index],
+                f"at most {max_words} words (max_words in params.yaml)",
+                f"{len(words)}",
+                "Raise max_words, or shorten or delete the line: documents are not cut.",
+            )
+        tokens.append(START)
+        tokens.extend([ids.get(word, UNKNOWN) for word in words])
+        tokens.append(END)
+        offsets[index + 1] = len(tokens)
+    joined = np.array(tokens, np.int32)
+    marks = np.flatnonzero(joined < UNKNOWN)
+    if len(marks) != 2 * len(lines):  # two a document, unless one holds such a word itself
+        counts = np.add.reduceat((joined < UNKNOWN).astype(np.int64), offsets[:-1])
+        index = int(np.flatnonzero(counts != 2)[0])
+        names = [*SPECIALS[:UNKNOWN], *(alias for alias in ALIASES if ids[alias] != UNKNOWN)]
+        raise _wrong(
+            *lines.origins[index],
+            f"words; {', '.join(names)} are put around documents, not written inside them",
+            repr(lines.documents[index]),
+        )
+
+    return Documents(joined, offsets, np.array(lines.labels, np.int64))
+
+
+def describe(documents: Documents) -> dict[str, Any]:
+    """What a split holds: documents, distinct ones, words, unknown words, labels."""
+    words = documents.lengths - 2
+    unknown = int(np.count_nonzero(documents.tokens == UNKNOWN))
+    labels = Counter(int(label) for label in documents.labels if label >= 0)
+
+    return {
+        "documents": len(documents),
+        "distinct": len(set(keys(documents))),
+        "words": int(words.sum()),
+        "words_min": int(words.min()),
+        "words_mean": round(float(words.mean()), 4),
+        "words_max": int(words.max()),
+        "unknown": unknown,
+        "unknown_rate": round(unknown / int(words.sum()), 6),
+        "labels": {str(label): labels[label] for label in sorted(labels)},
+    }
+
+
+def keys(documents: Documents) -> list[bytes]:
+    """The ids of each document as bytes: two documents are the same where their keys are."""
+    tokens, offsets = np.ascontiguousarray(documents.tokens, np.int32).tobytes(), (documents.offsets * 4).tolist()
+
+    return [tokens[start:end] for start, end in pairwise(offsets)]
+
+
+def shared(these: Documents, *others: Documents) -> Mapping[str, int]:
+    """How many documents of `these` also stand among `others`, and how many distinct ones that is."""
+    there = {key for documents in others for key in keys(documents)}
+    found = [key for key in keys(these) if key in there]
+
+    return {"documents": len(found), "distinct": len(set(found))}
+
+
+def _mapped(document: str, known: set[str]) -> str:
+    """The document as the vocabulary sees it."""
+    return " ".join(word if word in known else SPECIALS[UNKNOWN] for word in document.split(" "))
+
+
+def _lines(path: Path) -> list[str]:
+    """The lines of a UTF-8 file; a line ends with a line feed and nothing else."""
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}). 'duvae fetch' brings it there.") from error
+    if not raw.strip():
+        raise UserError(f"{path}: expected a line or more; the file is empty.")
+    try:
+        content = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        number = raw.count(b"\n", 0, error.start) + 1
+        found = f"the byte 0x{raw[error.start]:02x}"
+        raise _wrong(path, number, "UTF-8", found, "Convert the file.") from error
+    rows = content.split("\n")
+    if not rows[-1]:
+        rows.pop()
+
+    return [row.removesuffix("\r") for row in rows]
+
+
+def _label_fault(label: int | None, labelled: bool, row: str) -> tuple[str, str]:
+    shown = repr(row if len(row) <= 60 else row[:60] + "…")
+    if label is not None:
+        return f"a document without a tab, since params.yaml gives the whole file the label {label}", shown
+    if labelled:
+        return "label<TAB>document, as on line 1", f"no label in {shown}"
+
+    return "a document without a label, as on line 1", f"a tab in {shown}"
+
+
+def _wrong(path: Path, line: int, expected: str, found: str, remedy: str = "") -> UserError:
+    return UserError(f"{path}, line {line}: expected {expected}; found {found}.{' ' + remedy if remedy else ''}")
