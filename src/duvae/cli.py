@@ -56,6 +56,7 @@ def examples(*lines: str) -> str:
 
 
 def read(params: Path) -> "Params":
+    """params.yaml, checked."""
     from duvae import config
 
     return config.load(params)

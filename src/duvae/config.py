@@ -4,17 +4,17 @@ Every mistake in the file is a `UserError` that names file, line and key, what w
 what was found and the closest known key.
 """
 
-import difflib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic_core import PydanticCustomError
 
 from duvae.errors import UserError
+from duvae.mistakes import explain, line, lines, show, unknown
 
 ALPHA = 1 / (2 * math.pi * math.e)
 """Variance of the zero-entropy noise, section 3.1: H(N(0, alpha)) = 0."""
@@ -96,10 +96,12 @@ class Setting(Frozen):
     def typed_columns(self) -> Self:
         if self.system not in HYPERPARAMETERS:
             raise PydanticCustomError(
-                "unknown_system", "{why}", {"why": _unknown("system", self.system, HYPERPARAMETERS), "at": "system"}
+                "unknown_system", "{why}", {"why": unknown("system", self.system, HYPERPARAMETERS), "at": "system"}
             )
         if not self.columns:
-            raise PydanticCustomError("no_columns", "expected at least one column of hyperparameters", {"at": "columns"})
+            raise PydanticCustomError(
+                "no_columns", "expected at least one column of hyperparameters", {"at": "columns"}
+            )
 
         return self
 
@@ -140,7 +142,7 @@ class TextFile(Frozen):
 
 
 class Sample(Frozen):
-    """Training documents: unique, in neither valid nor test, under one label only; `size` of them, drawn with `seed`."""
+    """Training documents: unique, in neither valid nor test, under one label only; `size` of them by `seed`."""
 
     size: Count
     seed: Seed
@@ -232,7 +234,7 @@ class TextDataset(_Dataset):
     def subsets_exist(self) -> Self:
         for name in self.probe.subsets:
             if name not in self.source.subsets:
-                why = _unknown("subset", name, self.source.subsets)
+                why = unknown("subset", name, self.source.subsets)
                 raise PydanticCustomError("unknown_subset", "{why}", {"why": why, "at": "probe.subsets"})
 
         return self
@@ -306,13 +308,13 @@ class Params(Frozen):
 
     def dataset(self, name: str) -> SyntheticDataset | TextDataset:
         if name not in self.datasets:
-            raise UserError(f"params.yaml: {_unknown('data set', name, self.datasets)}")
+            raise UserError(f"params.yaml: {unknown('data set', name, self.datasets)}")
 
         return self.datasets[name]
 
     def setting(self, name: str) -> Setting:
         if name not in self.settings:
-            raise UserError(f"params.yaml: {_unknown('setting', name, self.settings)}")
+            raise UserError(f"params.yaml: {unknown('setting', name, self.settings)}")
 
         return self.settings[name]
 
@@ -372,24 +374,26 @@ def load(path: Path = Path("params.yaml")) -> Params:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read as UTF-8 text ({error}).") from error
     try:
-        raw = yaml.load(text, _UniqueKeys)
-        lines = dict(_lines(yaml.compose(text, yaml.SafeLoader)))
+        places = dict(lines(yaml.compose(text, yaml.SafeLoader)))
+        raw = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(raw, dict):
-        raise UserError(f"{path}: expected a mapping with the keys {', '.join(Params.model_fields)}; found {_show(raw)}")
+        raise UserError(f"{path}: expected a mapping with the keys {', '.join(Params.model_fields)}; found {show(raw)}")
 
-    return parse(raw, str(path), lines)
+    return parse(raw, str(path), places)
 
 
-def parse(raw: dict[str, Any], source: str = "params.yaml", lines: Mapping[tuple[str, ...], int] | None = None) -> Params:
-    """Checks what was read from `source`; `lines` maps each key's path to its line."""
+def parse(
+    raw: dict[str, Any], source: str = "params.yaml", places: Mapping[tuple[str, ...], int] | None = None
+) -> Params:
+    """Checks what was read from `source`; `places` maps each key's path to its line."""
     errors: list[tuple[tuple[str, ...], str]] = []
     params = None
     try:
         params = Params.model_validate(raw)
     except ValidationError as error:
-        errors += [_explain(detail) for detail in error.errors()]
+        errors += [explain(detail, Params) for detail in error.errors()]
     columns = list(_columns(raw, errors))
     if params is not None and not errors:
         settings = {
@@ -399,7 +403,7 @@ def parse(raw: dict[str, Any], source: str = "params.yaml", lines: Mapping[tuple
         params = params.model_copy(update={"settings": settings})
         errors += _crossed(params)
     if errors or params is None:
-        said = [f"{source}: {'.'.join(key)}{_line(key, lines)}: {why}" for key, why in dict.fromkeys(errors)]
+        said = [f"{source}: {'.'.join(key)}{line(key, places)}: {why}" for key, why in dict.fromkeys(errors)]
         raise UserError("\n".join(said))
 
     return params
@@ -419,7 +423,7 @@ def _columns(raw: Any, errors: list[tuple[tuple[str, ...], str]]) -> Iterator[tu
             except ValidationError as error:
                 place = ("settings", str(name), "columns", str(column))
                 for detail in error.errors():
-                    key, why = _explain(detail, HYPERPARAMETERS[system])
+                    key, why = explain(detail, HYPERPARAMETERS[system])
                     errors.append(((*place, *key), why))
 
 
@@ -428,12 +432,14 @@ def _crossed(params: Params) -> list[tuple[tuple[str, ...], str]]:
     errors: list[tuple[tuple[str, ...], str]] = []
     for index, name in enumerate(params.run.datasets):
         if name not in params.datasets:
-            errors.append((("run", "datasets", str(index)), _unknown("data set", name, params.datasets)))
+            errors.append((("run", "datasets", str(index)), unknown("data set", name, params.datasets)))
     for index, name in enumerate(params.run.settings):
         if name not in params.settings:
-            errors.append((("run", "settings", str(index)), _unknown("setting", name, params.settings)))
+            errors.append((("run", "settings", str(index)), unknown("setting", name, params.settings)))
     if not errors and not params.run_jobs():
-        errors.append((("run",), "expected at least one setting that has the column of one of the data sets; found none"))
+        errors.append(
+            (("run",), "expected at least one setting that has the column of one of the data sets; found none")
+        )
     try:
         if not errors:
             params.figure1_jobs()
@@ -441,146 +447,3 @@ def _crossed(params: Params) -> list[tuple[tuple[str, ...], str]]:
         errors.append((("figure1",), f"its settings must exist: {error}"))
 
     return errors
-
-
-def _explain(detail: ErrorDetails, model: type[BaseModel] = Params) -> tuple[tuple[str, ...], str]:
-    """A key's path and what is wrong with it, in words."""
-    path = _without_tag(detail["loc"])
-    found, context = detail["input"], detail.get("ctx", {})
-    kind = detail["type"]
-    if kind == "extra_forbidden":
-        known = _fields(model, path[:-1])
-        return path, _unknown("key", path[-1], known)
-    if kind == "missing":
-        return path, "expected this key; it is missing"
-    if kind in ("literal_error", "union_tag_invalid"):
-        allowed = str(context.get("expected") or context.get("expected_tags"))
-        if kind == "union_tag_invalid":
-            path, found = (*path, "kind"), found.get("kind") if isinstance(found, dict) else found
-        return path, f"expected {allowed}; found {_show(found)}{_close(found, [a.strip(chr(39)) for a in _split(allowed)])}"
-    if kind == "union_tag_not_found":
-        return (*path, "kind"), "expected this key ('synthetic' or 'text'); it is missing"
-    if "at" in context:
-        return (*path, *str(context["at"]).split(".")), detail["msg"]
-    expected = _EXPECTED.get(kind, detail["msg"][:1].lower() + detail["msg"][1:]).format(**context)
-    hint = ""
-    if kind in ("float_type", "int_type") and isinstance(found, str) and _is_number(found):
-        hint = " (YAML reads that as text: write it without quotes, and 1.0e-5 for 1e-5)"
-
-    return path, f"expected {expected}; found {_show(found)}{hint}"
-
-
-_EXPECTED = {
-    "float_type": "a number",
-    "int_type": "a whole number",
-    "int_from_float": "a whole number",
-    "bool_type": "true or false",
-    "string_type": "text",
-    "list_type": "a list",
-    "dict_type": "a mapping",
-    "model_type": "a mapping",
-    "finite_number": "a finite number",
-    "greater_than": "a number above {gt}",
-    "greater_than_equal": "a number of at least {ge}",
-    "less_than": "a number below {lt}",
-    "less_than_equal": "a number of at most {le}",
-    "too_short": "at least {min_length} of them",
-    "too_long": "at most {max_length} of them",
-    "string_too_short": "text that is not empty",
-    "string_pattern_mismatch": "a name of lower-case letters, digits and _",
-}
-
-
-def _without_tag(loc: Sequence[int | str]) -> tuple[str, ...]:
-    """pydantic puts the chosen kind into the path of a data set's key; the file has no such level."""
-    parts = [str(part) for part in loc]
-    if len(parts) > 2 and parts[0] == "datasets" and parts[2] in ("synthetic", "text"):
-        del parts[2]
-
-    return tuple(part for part in parts if part != "[key]")
-
-
-def _fields(model: type[BaseModel], path: Sequence[str]) -> list[str]:
-    """The keys that are known at `path`."""
-    here: Any = model
-    for part in path:
-        if isinstance(here, type) and issubclass(here, BaseModel) and part in here.model_fields:
-            here = here.model_fields[part].annotation
-        elif "Dataset" in str(here):
-            here = _Dataset if part not in ("source", "truth") else here
-        else:
-            here = next((a for a in getattr(here, "__args__", ()) if isinstance(a, type) and issubclass(a, BaseModel)), here)
-    if isinstance(here, type) and issubclass(here, BaseModel):
-        names = list(here.model_fields)
-        return [*names, "kind", "source", "truth"] if here is _Dataset else names
-
-    return []
-
-
-def _unknown(what: str, found: object, known: Mapping[str, Any] | Sequence[str]) -> str:
-    names = list(known)
-    listed = f"; expected one of {', '.join(names)}" if names else ""
-
-    return f"unknown {what} {_show(found)}{_close(found, names)}{listed}"
-
-
-def _close(found: object, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(str(found), known, n=1, cutoff=0.4)
-
-    return f" (did you mean '{near[0]}'?)" if near else ""
-
-
-def _show(value: object) -> str:
-    if isinstance(value, dict | list):
-        return f"a {'mapping' if isinstance(value, dict) else 'list'} of {len(value)}"
-
-    return "nothing" if value is None else repr(value)
-
-
-def _split(allowed: str) -> list[str]:
-    return [part.strip() for part in allowed.replace(" or ", ",").split(",")]
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-
-    return True
-
-
-def _line(key: tuple[str, ...], lines: Mapping[tuple[str, ...], int] | None) -> str:
-    while lines and key:
-        if key in lines:
-            return f" (line {lines[key]})"
-        key = key[:-1]
-
-    return ""
-
-
-def _lines(node: yaml.Node | None, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], int]]:
-    """Where each key stands, counted from 1."""
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            yield (*path, str(key.value)), key.start_mark.line + 1
-            yield from _lines(value, (*path, str(key.value)))
-    elif isinstance(node, yaml.SequenceNode):
-        for index, value in enumerate(node.value):
-            yield (*path, str(index)), value.start_mark.line + 1
-            yield from _lines(value, (*path, str(index)))
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """A key that stands twice is a mistake, not a silent overwriting."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if key.value in seen and key.value != "<<":
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key '{key.value}' stands twice", key.start_mark
-                )
-            seen.add(key.value)
-
-        return super().construct_mapping(node, deep)
