@@ -5,7 +5,6 @@ nor over the union of two lists. So the list is written out here and committed, 
 runs over it. A list that params.yaml no longer gives is an error before anything is made.
 """
 
-import difflib
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,9 @@ from duvae.errors import UserError
 from duvae.files import write_text
 
 JOBS = Path("pipelines/jobs.yaml")
+
+MOST_LINES = 12
+"""How many differing lines a message shows."""
 
 HEADER = """\
 # What the stages of dvc.yaml run over. Written by 'duvae graph' from params.yaml; do not edit.
@@ -71,14 +73,14 @@ def check(params: Params, path: Path = JOBS) -> None:
         return
     if not found:
         raise UserError(f"{path}: not there. Run 'duvae graph', which writes it from params.yaml.")
-    changes = difflib.unified_diff(found.splitlines(), wanted.splitlines(), lineterm="", n=0)
-    lines = [f"  {line}" for line in changes if line[0] in "+-" and not line.startswith(("+++", "---"))]
-    if len(lines) > 12:
-        lines[12:] = [f"  ... and {len(lines) - 12} more"]
+    old, new = found.splitlines(), wanted.splitlines()
+    lines = [f"  - {line}" for line in old if line not in new] + [f"  + {line}" for line in new if line not in old]
+    if len(lines) > MOST_LINES:
+        lines[MOST_LINES:] = [f"  ... and {len(lines) - MOST_LINES} more"]
     raise UserError(
         "\n".join(
             [
-                f"{path}: out of date, params.yaml now asks for another list (- as it is, + as it should be):",
+                f"{path}: out of date, params.yaml now asks for another list (- what is there, + what should be):",
                 *lines,
                 "Run 'duvae graph', then the same command again.",
             ]

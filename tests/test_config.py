@@ -1,0 +1,310 @@
+"""Every mistake in params.yaml is told with file, line, key, what was expected and found, and the closest key."""
+
+import math
+from pathlib import Path
+
+import pytest
+import yaml
+
+from duvae import cli, config
+from duvae.errors import UserError
+
+PARAMS = Path(__file__).parents[1] / "params.yaml"
+TEXT = PARAMS.read_text(encoding="utf-8")
+
+# What is replaced in params.yaml (once), by what, the key that the message names, and what it says.
+MISTAKES = {
+    "unknown key at the top": ("threads: 1", "thread: 1", "thread", ["unknown key 'thread'", "'threads'"]),
+    "missing key": ("threads: 1", "", "threads", ["expected this key; it is missing"]),
+    "unknown key in a part": (
+        "importance_samples:",
+        "importance_sample:",
+        "evaluation.importance_sample",
+        ["unknown key 'importance_sample'", "did you mean 'importance_samples'?"],
+    ),
+    "unknown key of a source": (
+        "lstm_range: 1.0",
+        "lstm_rang: 1.0",
+        "datasets.synthetic.source.lstm_rang",
+        ["did you mean 'lstm_range'?"],
+    ),
+    "unknown key of a file": (
+        "dev.0, label: 0",
+        "dev.0, lable: 0",
+        "datasets.short_yelp_resampled.source.train.0.lable",
+        ["did you mean 'label'?", "expected one of path, label"],
+    ),
+    "unknown key of a sample": (
+        "size: 100000",
+        "siz: 100000",
+        "datasets.short_yelp_resampled.source.sample.siz",
+        ["did you mean 'size'?", "expected one of size, seed"],
+    ),
+    "unknown key of the decay": (
+        "not_before: 15",
+        "not_befor: 15",
+        "datasets.synthetic.optimisation.decay.not_befor",
+        ["did you mean 'not_before'?"],
+    ),
+    "unknown key through an anchor": (
+        "warmup: 10 ",
+        "warm_up: 10",
+        "datasets.short_yelp.optimisation.warm_up",
+        ["did you mean 'warmup'?"],
+    ),
+    "unknown key of a data set": (
+        "column: synthetic ",
+        "colum: synthetic",
+        "datasets.synthetic.colum",
+        ["did you mean 'column'?"],
+    ),
+    "unknown key of a setting": (
+        "parts: &du_parts",
+        "part: &du_parts",
+        "settings.du_vae.part",
+        ["did you mean 'parts'?"],
+    ),
+    "unknown hyperparameter": (
+        "gamma: 1.0, p: 0.5",
+        "gama: 1.0, p: 0.5",
+        "settings.du_vae.columns.synthetic.gama",
+        ["did you mean 'gamma'?", "expected one of gamma, p"],
+    ),
+    "hyperparameter of another system": (
+        "synthetic: {gamma: 1.0}",
+        "synthetic: {gamma: 1.0, p: 0.5}",
+        "settings.bn_vae.columns.synthetic.p",
+        ["unknown key 'p'", "expected one of gamma"],
+    ),
+    "p of 0": (
+        "gamma: 1.0, p: 0.5",
+        "gamma: 1.0, p: 0",
+        "settings.du_vae.columns.synthetic.p",
+        ["expected a number above 0.0", "found 0"],
+    ),
+    "p above 1": (
+        "gamma: 1.0, p: 0.5",
+        "gamma: 1.0, p: 1.5",
+        "settings.du_vae.columns.synthetic.p",
+        ["expected a number of at most 1.0", "found 1.5"],
+    ),
+    "negative gamma": (
+        "synthetic: {gamma: 1.0}",
+        "synthetic: {gamma: -1.0}",
+        "settings.bn_vae.columns.synthetic.gamma",
+        ["expected a number above 0.0", "found -1.0"],
+    ),
+    "gamma that is text": (
+        "synthetic: {gamma: 1.0}",
+        "synthetic: {gamma: '1.0'}",
+        "settings.bn_vae.columns.synthetic.gamma",
+        ["expected a number", "found '1.0'", "without quotes"],
+    ),
+    "epsilon as YAML misreads it": (
+        "torch, epsilon: 1.0e-5}",
+        "torch, epsilon: 1e-5}",
+        "settings.bn_vae.parts.epsilon",
+        ["expected a number", "1.0e-5 for 1e-5"],
+    ),
+    "infinite number": (
+        "learning_rate: 1.0",
+        "learning_rate: .inf",
+        "datasets.synthetic.optimisation.learning_rate",
+        ["expected a finite number"],
+    ),
+    "K of 0": (
+        "importance_samples: 500",
+        "importance_samples: 0",
+        "evaluation.importance_samples",
+        ["expected a number of at least 1", "found 0"],
+    ),
+    "K of 1.5": (
+        "importance_samples: 500",
+        "importance_samples: 1.5",
+        "evaluation.importance_samples",
+        ["expected a whole number", "found 1.5"],
+    ),
+    "true for a number": ("threads: 1", "threads: true", "threads", ["expected a whole number", "found true"]),
+    "nothing for a number": ("threads: 1", "threads:", "threads", ["expected a whole number", "found nothing"]),
+    "a list for a mapping": (
+        "figure1: ",
+        "figure1: [1]\nprobe2:",
+        "figure1",
+        ["expected a mapping", "found a list of 1"],
+    ),
+    "dropout of 1": (
+        "dropout_in: 0.5         # on",
+        "dropout_in: 1.0 # on",
+        "datasets.synthetic.networks.dropout_in",
+        ["expected a number below 1"],
+    ),
+    "unknown system": (
+        "system: bn_vae",
+        "system: bnvae",
+        "settings.bn_vae.system",
+        ["unknown system 'bnvae'", "did you mean 'bn_vae'?", "expected one of ae, vae, agg_vae, bn_vae, du_vae"],
+    ),
+    "unknown kind": (
+        "kind: synthetic",
+        "kind: synthetik",
+        "datasets.synthetic.kind",
+        ["expected 'synthetic', 'text'", "found 'synthetik'", "did you mean 'synthetic'?"],
+    ),
+    "missing kind": ("    kind: synthetic\n", "", "datasets.synthetic.kind", ["it is missing"]),
+    "unknown choice": (
+        "parts: {init: paper}",
+        "parts: {init: papr}",
+        "settings.ae.parts.init",
+        ["expected 'torch' or 'paper'", "found 'papr'", "did you mean 'paper'?"],
+    ),
+    "unknown data set in run": (
+        "datasets: [synthetic]",
+        "datasets: [syntetic]",
+        "run.datasets.0",
+        ["unknown data set 'syntetic'", "did you mean 'synthetic'?"],
+    ),
+    "unknown setting in run": (
+        "settings: [ae, vae,",
+        "settings: [ae, vea,",
+        "run.settings.1",
+        ["unknown setting 'vea'", "did you mean 'vae'?"],
+    ),
+    "no seed in run": ("seeds: [1]", "seeds: []", "run.seeds", ["expected at least 1 of them", "found a list of 0"]),
+    "negative seed": ("seeds: [1]", "seeds: [-1]", "run.seeds.0", ["expected a number of at least 0"]),
+    "no valid triple": ("column: synthetic ", "column: other ", "run", ["expected at least one setting"]),
+    "Figure 1 without its setting": ("  vae:\n", "  vae2:\n", "run.settings.1", ["unknown setting 'vae'"]),
+    "unknown subset": (
+        "subsets: [labelled_100,",
+        "subsets: [labeled_100,",
+        "datasets.short_yelp.probe.subsets",
+        ["unknown subset 'labeled_100'", "did you mean 'labelled_100'?"],
+    ),
+    "a mean of three coordinates": (
+        "[[0.0, 0.0],",
+        "[[0.0, 0.0, 0.0],",
+        "datasets.synthetic.source.means.0",
+        ["expected at most 2 of them"],
+    ),
+    "a name that is no name": (
+        "  agg_vae:   ",
+        "  Agg-VAE:   ",
+        "settings.Agg-VAE",
+        ["lower-case letters, digits and _"],
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_told(mistake: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
+    old, new, key, said = MISTAKES[mistake]
+    assert old in TEXT
+    path = tmp_path / "params.yaml"
+    text = TEXT.replace(old, new, 1)
+    path.write_text(text, encoding="utf-8")
+    monkeypatch.setattr("sys.argv", ["duvae", "graph", "--check", "--params", str(path)])
+
+    with pytest.raises(SystemExit) as exit_:
+        cli.main()
+
+    output = capsys.readouterr()
+    assert exit_.value.code == 2
+    assert output.out == ""
+    assert output.err.startswith(f"error: {path}: ")
+    assert "Traceback" not in output.err
+    lines = [line for line in output.err.splitlines() if f"{path}: {key} " in line or f"{path}: {key}:" in line]
+    assert lines, output.err
+    for part in said:
+        assert any(part in line for line in lines), output.err
+
+
+def test_the_line_is_the_mistakes_own(tmp_path: Path) -> None:
+    text = TEXT.replace("gamma: 1.0, p: 0.5", "gamma: 1.0, p: 2", 1)
+    line = 1 + next(n for n, row in enumerate(text.splitlines()) if "p: 2}" in row)
+
+    with pytest.raises(UserError, match=rf"settings\.du_vae\.columns\.synthetic\.p \(line {line}\)"):
+        load(tmp_path, text)
+
+
+def test_a_line_behind_an_anchor_is_found(tmp_path: Path) -> None:
+    text = TEXT.replace("warmup: 10", "warmup: -1", 1)
+    line = 1 + next(n for n, row in enumerate(text.splitlines()) if "warmup: -1" in row)
+
+    with pytest.raises(UserError, match=rf"short_yelp\.optimisation\.warmup \(line {line}\)"):
+        load(tmp_path, text)
+
+
+def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
+    text = TEXT.replace("gamma: 1.0, p: 0.5", "gamma: 1.0, p: 2", 1).replace("threads: 1", "threads: 0", 1)
+
+    with pytest.raises(UserError) as error:
+        load(tmp_path, text)
+
+    assert "threads (line" in str(error.value)
+    assert "columns.synthetic.p (line" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("threads: 1\nthreads: 2\n", "the key 'threads' stands twice"),
+        ("threads: [1\n", "not valid YAML"),
+        ("- 1\n", "expected a mapping"),
+        ("", "expected a mapping"),
+    ],
+)
+def test_what_is_no_mapping_is_told(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        load(tmp_path, text)
+
+
+def test_a_missing_or_unreadable_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"nowhere\.yaml: not there.*--params"):
+        config.load(tmp_path / "nowhere.yaml")
+
+    (tmp_path / "params.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match="cannot be read as UTF-8"):
+        config.load(tmp_path / "params.yaml")
+
+
+def test_the_parameters_are_the_papers() -> None:
+    params = config.load(PARAMS)
+
+    assert params.evaluation.importance_samples == 500
+    assert params.hyperparameters("du_vae", "synthetic") == config.DiversityUncertainty(gamma=1.0, p=0.5)
+    assert params.hyperparameters("bn_vae", "short_yelp") == config.FixedScale(gamma=0.6)
+    assert math.isclose(config.ALPHA, 1 / (2 * math.pi * math.e))
+    synthetic = params.dataset("synthetic")
+    assert isinstance(synthetic, config.SyntheticDataset)
+    source = synthetic.source
+    assert (source.train, source.valid, source.test, source.length) == (16000, 2000, 2000, 10)
+    assert synthetic.optimisation.epochs == 50
+    assert params.dataset("short_yelp").optimisation.epochs == 120
+
+
+def test_nothing_changes_once_it_is_read() -> None:
+    params = config.load(PARAMS)
+
+    with pytest.raises(ValueError, match="frozen"):
+        params.threads = 2  # type: ignore[misc]
+
+
+def test_a_setting_without_the_data_sets_column_is_told() -> None:
+    raw = yaml.safe_load(TEXT)
+    del raw["settings"]["du_vae"]["columns"]["yelp"]
+    params = config.parse(raw)
+
+    with pytest.raises(UserError, match="no 'yelp', which data set 'short_yelp' asks for"):
+        params.job("short_yelp", "du_vae", 1)
+
+
+@pytest.mark.parametrize(("dataset", "setting"), [("short_yelp", "du_va"), ("short_yel", "du_vae")])
+def test_an_unknown_name_is_told_with_the_closest(dataset: str, setting: str) -> None:
+    with pytest.raises(UserError, match="did you mean"):
+        config.load(PARAMS).job(dataset, setting, 1)
+
+
+def load(folder: Path, text: str) -> config.Params:
+    path = folder / "params.yaml"
+    path.write_text(text, encoding="utf-8")
+
+    return config.load(path)

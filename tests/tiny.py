@@ -1,0 +1,55 @@
+"""params.yaml at a reduced size, for tests and for the reduced end-to-end run."""
+
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parents[1]
+
+
+def shrink(raw: dict[str, Any]) -> None:
+    """Makes every number of a params.yaml that costs time small, in place."""
+    raw["evaluation"]["importance_samples"] = 20
+    raw["probe"].update(draws=2, folds=2, inverse_penalties=[0.1, 10.0])
+    for dataset in raw["datasets"].values():
+        # Data sets share parts of each other through anchors: the same numbers are written twice.
+        dataset["optimisation"].update(epochs=3, warmup=1)
+        dataset["optimisation"]["decay"].update(patience=1, not_before=1)
+        dataset["networks"].update(embedding=8, hidden=16)
+        if dataset["kind"] == "synthetic":
+            dataset["source"].update(train=640, valid=160, test=160, words=200)
+            dataset["truth"].update(sentences=5, spacing=0.5)
+            dataset["probe"].update(labels=[50])
+            # Words are drawn from few sentences: what is in both splits by chance is more than at full size.
+            dataset["expect"].update(max_shared_rate=1.0)
+        if "sample" in dataset["source"]:
+            dataset["source"]["sample"].update(size=640)
+        if dataset["kind"] == "text":
+            dataset["networks"].update(latent=4)
+            dataset["expect"].update(max_unknown_rate=1.0, max_shared_rate=1.0)
+            dataset["probe"].update(subsets=["labelled_100"])
+    for setting in raw["settings"].values():
+        for values in setting["columns"].values():
+            if "max_inner" in values:
+                values.update(max_inner=6, window=2)
+
+
+def write(path: Path, **run: Any) -> None:
+    """Writes the shrunk parameters, with other values of `run` where given."""
+    yaml = YAML()
+    raw = yaml.load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    shrink(raw)
+    raw["run"].update(run)
+    with path.open("w", encoding="utf-8") as file:
+        yaml.dump(raw, file)
+
+
+def params() -> Any:
+    """The shrunk parameters, read."""
+    from duvae import config
+
+    raw = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    shrink(raw)
+
+    return config.parse(raw)
