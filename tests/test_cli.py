@@ -1,0 +1,191 @@
+"""The command line: help, examples, exit codes, and what it does not import."""
+
+import importlib
+import inspect
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from duvae import cli
+
+ROOT = Path(__file__).parents[1]
+STAGES = ["graph", "fetch", "prepare", "validate", "truth", "train", "evaluate", "probe", "figure1", "report", "track"]
+HEAVY = {"torch", "mlflow", "great_expectations", "sklearn", "matplotlib", "pandas", "pyarrow", "dvc", "optuna"}
+
+
+def duvae(*arguments: str, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["duvae", *arguments],
+        cwd=cwd,
+        env={**os.environ, "COLUMNS": "100", **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """`duvae ...` in this process; returns its exit code."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("sys.argv", ["duvae", *arguments])
+    with pytest.raises(SystemExit) as leaving:
+        cli.main()
+
+    return int(leaving.value.code or 0)
+
+
+def test_every_stage_is_a_command() -> None:
+    assert set(get_command(cli.app).commands) >= set(STAGES)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("command", STAGES)
+def test_help_shows_examples(command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(monkeypatch, command, "--help") == 0
+
+    output = capsys.readouterr().out
+    examples = output.partition("Examples:")[2]
+    assert f"    duvae {command}" in examples
+    assert "--params PATH" in output
+
+
+@pytest.mark.parametrize("command", STAGES)
+def test_examples_are_commands_that_exist(command: str) -> None:
+    epilog = get_command(cli.app).commands[command].epilog  # type: ignore[attr-defined]
+    for line in epilog.partition("\b\n")[2].splitlines():
+        words = [word for word in line.split() if "=" not in word]
+        if words[0] != "duvae":
+            continue
+        options = {
+            name
+            for parameter in get_command(cli.app).commands[words[1]].params  # type: ignore[attr-defined]
+            for name in parameter.opts
+        }
+        assert {word for word in words if word.startswith("--")} <= options, line
+
+
+def test_the_whole_help_is_plain_and_complete() -> None:
+    done = duvae("--help")
+
+    assert done.returncode == 0
+    for command in STAGES:
+        assert f"\n  {command} " in done.stdout
+    assert "..." not in done.stdout.partition("Commands:")[2], "a summary was cut off"
+    assert done.stdout.isascii()
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import json, sys\n"
+        "from duvae.cli import main\n"
+        "sys.argv = ['duvae', '--help']\n"
+        "try:\n    main()\n"
+        "except SystemExit:\n    print('\\n' + json.dumps(sorted(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    loaded = {name.split(".")[0] for name in json.loads(done.stdout.splitlines()[-1])}
+
+    assert not loaded & (HEAVY | {"pydantic", "yaml", "numpy"})
+
+
+def test_a_mistake_is_found_before_anything_heavy_is_imported() -> None:
+    code = (
+        "import json, sys\n"
+        "from duvae.cli import main\n"
+        "sys.argv = ['duvae', 'train', '--dataset', 'synthetic', '--setting', 'du_va', '--seed', '1']\n"
+        "try:\n    main()\n"
+        "except SystemExit as leaving:\n    print(json.dumps([leaving.code, *sorted(sys.modules)]))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+    )
+    exit_code, *modules = json.loads(done.stdout.splitlines()[-1])
+
+    assert exit_code == 2
+    assert done.stderr.startswith("error: params.yaml: unknown setting 'du_va' (did you mean 'du_vae'?)")
+    assert not {name.split(".")[0] for name in modules} & HEAVY
+
+
+def test_version() -> None:
+    done = duvae("--version")
+
+    assert done.returncode == 0
+    assert done.stdout.startswith("duvae 0.")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["train", "--dataset", "synthetik", "--setting", "vae", "--seed", "1"], "did you mean 'synthetic'?"),
+        (["train", "--dataset", "synthetic", "--setting", "vae", "--seed", "-1"], "--seed"),
+        (["train", "--dataset", "synthetic", "--setting", "vae"], "Missing option '--seed'"),
+        (["prepare", "--dataset", "synthetik"], "did you mean 'synthetic'?"),
+        (["truth", "--dataset", "short_yelp"], "only data sets of the kind 'synthetic'"),
+        (["graph", "--params", "nowhere.yaml"], "nowhere.yaml: not there"),
+        (["trane"], "No such command 'trane'"),
+        (["graph", "--chek"], "No such option"),
+    ],
+)
+def test_a_mistake_ends_with_2_and_no_traceback(
+    arguments: list[str], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, *arguments) == 2
+
+    error = capsys.readouterr().err
+    assert said in error
+    assert "Traceback" not in error
+
+
+def test_an_interruption_ends_with_130_and_a_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "run", interrupted)
+
+    assert call(monkeypatch, "graph") == 130
+    assert capsys.readouterr().err.startswith("interrupted: ")
+
+
+def test_what_is_no_users_mistake_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(cli, "run", broken)
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("sys.argv", ["duvae", "graph"])
+
+    with pytest.raises(ZeroDivisionError):
+        cli.main()
+
+
+def test_no_library_reports_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = {}
+    for name in cli.TELEMETRY_OFF:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(cli, "run", lambda *_, **__: seen.update(os.environ))
+
+    assert call(monkeypatch, "graph") == 0
+    assert {name: seen.get(name) for name in cli.TELEMETRY_OFF} == cli.TELEMETRY_OFF
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_arguments_fit_the_stage(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the command hands over is what the stage's function takes."""
+    handed = []
+    monkeypatch.setattr(cli, "run", lambda name, *args, **options: handed.append((name, args, options)))
+    dataset = ["--dataset", "synthetic"]
+    job = [*dataset, "--setting", "vae", "--seed", "1"]
+    options = {"prepare": dataset, "validate": dataset, "truth": dataset, "train": job, "evaluate": job, "probe": job}
+    options["fetch"] = ["--dataset", "short_yelp", "--mirror", "somewhere"]
+
+    assert call(monkeypatch, stage, *options.get(stage, [])) == 0
+    ((name, args, keywords),) = handed
+    assert name == stage
+    inspect.signature(importlib.import_module(f"duvae.stages.{stage}").run).bind(*args, **keywords)
