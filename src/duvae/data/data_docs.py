@@ -1,0 +1,84 @@
+"""Data Docs as pages that need nothing from elsewhere.
+
+Great Expectations' pages load their styles, scripts and logo from other hosts, and show no table and
+no status without them. Here what is loaded from outside is taken out, styles are put in, and the
+start page becomes a plain table.
+"""
+
+import re
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from duvae.data.expectations import Outcome
+
+STYLE = """
+body { font: 15px/1.45 system-ui, sans-serif; color: #222; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
+table { border-collapse: collapse; margin: .6rem 0 1.6rem; }
+th, td { border-bottom: 1px solid #ddd; padding: .3rem .8rem .3rem 0; text-align: left; vertical-align: top; }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; } h5, h6 { font-size: 1rem; margin: 1rem 0 .2rem; }
+a { color: #1a56a5; } .number { font-variant-numeric: tabular-nums; }
+.text-success, .met { color: #19743c; } .text-danger, .unmet { color: #b3261e; font-weight: 600; }
+.fa-check-circle::before { content: "met"; } .fa-times::before { content: "not met"; }
+.fa-exclamation-triangle::before { content: "error"; }
+nav img, footer { display: none; }
+"""
+
+_OUTSIDE = re.compile(
+    r"<script[^>]*src=[\"']https?:[^>]*>\s*</script>|<(?:link|img)[^>]*(?:href|src)=[\"']https?:[^>]*>|<footer>.*?</footer>",
+    re.DOTALL,
+)
+_OWN = re.compile(
+    r"<style.*?</style>|<script.*?</script>|<div class=\"card mb-3\">.*?</div>\s*</div>\s*</div>", re.DOTALL
+)
+
+
+def finish(site: Path, name: str, outcomes: Sequence["Outcome"]) -> None:
+    """Makes the pages below `site` whole in themselves, with a start page that links them.
+
+    Args:
+        site: What Great Expectations wrote.
+        name: The data set's name.
+        outcomes: What came of each expectation.
+    """
+    for page in sorted(site.rglob("*.html")):
+        content = _OUTSIDE.sub("", page.read_text(encoding="utf-8"))
+        content = _OWN.sub("", content).replace("</head>", f"<style>{STYLE}</style></head>", 1)
+        page.write_text(content, encoding="utf-8")
+    pages = {page.parent.parent.parent.name: page.relative_to(site) for page in site.glob("validations/*/*/*/*.html")}
+    (site / "index.html").write_text(_index(name, outcomes, pages), encoding="utf-8")
+
+
+def _index(name: str, outcomes: Sequence["Outcome"], pages: dict[str, Path]) -> str:
+    met = sum(outcome.success for outcome in outcomes)
+    parts = [
+        f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>Data Docs: {escape(name)}</title>",
+        f"<style>{STYLE}</style></head><body><h1>Data Docs: {escape(name)}</h1>",
+        f"<p>{met} of {len(outcomes)} expectations are met.</p>",
+    ]
+    for split in dict.fromkeys(outcome.split for outcome in outcomes):
+        link = escape(pages[split].as_posix()) if split in pages else ""
+        parts.append(f"<h2><a href='{link}'>{escape(split)}</a></h2><table>")
+        parts.append("<tr><th>Status<th>Expectation<th>What is expected<th>Observed</tr>")
+        for outcome in (outcome for outcome in outcomes if outcome.split == split):
+            status = "<td class='met'>met" if outcome.success else "<td class='unmet'>not met"
+            expectation = outcome.expectation
+            parts.append(
+                f"<tr>{status}<td>{escape(expectation.name)}<td>{escape(expectation.about)}"
+                f"<td class='number'>{escape(observed(outcome))}</tr>"
+            )
+        parts.append("</table>")
+    parts.append("</body></html>\n")
+
+    return "\n".join(parts)
+
+
+def observed(outcome: "Outcome") -> str:
+    """The observed value, or the range of the observed column."""
+    if not isinstance(outcome.observed, list):
+        return str(outcome.observed)
+    span = " to ".join(dict.fromkeys(str(value) for value in outcome.observed))
+
+    return f"{outcome.expectation.column} {span}" if span else "nothing"

@@ -1,0 +1,32 @@
+"""Checks data/prepared/<data set> against what is expected of it, and writes its Data Docs."""
+
+from pathlib import Path
+from typing import Any
+
+from duvae.config import Params
+from duvae.data import expectations, store
+from duvae.files import write_json
+
+
+def run(params: Params, dataset: str, root: Path = Path()) -> dict[str, Any]:
+    """Validates a data set; nothing is trained on one that fails.
+
+    Args:
+        params: All parameters.
+        dataset: The name of a data set.
+        root: The project's folder.
+
+    Raises:
+        UserError: With each expectation that is not met and an example row.
+    """
+    chosen = params.dataset(dataset)
+    report, docs = root / "data" / "validated" / f"{dataset}.json", root / "reports" / "data_docs" / dataset
+    report.unlink(missing_ok=True)
+    prepared = store.read(root / "data" / "prepared" / dataset)
+    outcomes = expectations.validate(prepared, chosen, docs, dataset)
+    expectations.complain(outcomes, dataset, docs)
+    said = expectations.summary(outcomes, prepared, dataset)
+    write_json(report, said)
+    print(f"{dataset}: all {len(outcomes)} expectations are met; {docs / 'index.html'}")
+
+    return said
