@@ -96,7 +96,8 @@ def write(root: Path, params: Params, job: Job, sentences: int = 300) -> None:
             "test": sentences,
             "largest_class": 0.213,
             "by_labels": {
-                str(n): {"accuracy": float(np.mean(d)), "spread": float(np.std(d)), "draws": d} for n, d in draws.items()
+                str(n): {"accuracy": float(np.mean(d)), "spread": float(np.std(d)), "draws": d}
+                for n, d in draws.items()
             },
         },
     )
@@ -130,6 +131,7 @@ def _truth(root: Path, params: Params, dataset: str, sentences: int) -> tuple[An
     of = params.dataset(dataset)
     if not isinstance(of, SyntheticDataset):
         labels = generator.integers(0, 2, sentences)
+        _summary(root, dataset, sentences)
         return labels, generator.normal(0, 1, (sentences, 2)) + 2.0 * labels[:, None]
     labels = generator.integers(0, len(of.source.means), sentences)
     z = np.asarray(of.source.means)[labels] + np.sqrt(of.source.variance) * generator.normal(0, 1, (sentences, 2))
@@ -138,10 +140,12 @@ def _truth(root: Path, params: Params, dataset: str, sentences: int) -> tuple[An
     prepared.mkdir(parents=True, exist_ok=True)
     np.save(prepared / "test.z.npy", z)
     np.save(prepared / "test.labels.npy", labels)
-    _json(prepared / "summary.json", {"splits": {"test": {"documents": sentences}}})
+    _summary(root, dataset, sentences)
     floor = nll[:200]
     (root / "posteriors" / dataset).mkdir(parents=True, exist_ok=True)
-    pd.DataFrame({"sentence": range(200), "nll": floor}).to_csv(root / "posteriors" / dataset / "truth.csv", index=False)
+    pd.DataFrame({"sentence": range(200), "nll": floor}).to_csv(
+        root / "posteriors" / dataset / "truth.csv", index=False
+    )
     (root / "results" / dataset).mkdir(parents=True, exist_ok=True)
     _json(
         root / "results" / dataset / "truth.json",
@@ -194,6 +198,12 @@ def _history(params: Params, job: Job, system: str, generator: np.random.Generat
             frame[column] = np.nan
 
     return frame
+
+
+def _summary(root: Path, dataset: str, sentences: int) -> None:
+    counts = {"train": 16000, "valid": 2000, "test": sentences, "labelled_100": 100}
+    splits = {name: {"documents": count} for name, count in counts.items()}
+    _json(root / "data" / "prepared" / dataset / "summary.json", {"splits": splits})
 
 
 def _rotation(seed: int) -> Any:

@@ -3,13 +3,13 @@
 import functools
 import io
 from collections.abc import Callable, Sequence
-from typing import ParamSpec
+from typing import Any, Literal, ParamSpec
 
 import matplotlib as mpl
 import numpy as np
-import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
+from matplotlib.contour import QuadContourSet
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
@@ -18,6 +18,7 @@ from duvae.config import SyntheticSource
 from duvae.report.results import Array, Result, Space, label_counts
 
 P = ParamSpec("P")
+Line = Literal["-", "--", ":", "-."]
 
 HALFWIDTH = 3.0
 """Figure 1 shows [-3, 3] x [-3, 3]."""
@@ -42,7 +43,7 @@ SYSTEMS = {
 }
 """One colour a system, the same in every figure."""
 
-LINES = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))
+LINES: tuple[Line, ...] = ("-", "--", ":", "-.")
 """Further settings of one system differ in their lines."""
 
 CURVES = (
@@ -55,7 +56,7 @@ CURVES = (
 )
 """What is drawn over the epochs, measured on validation."""
 
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 7,
     "axes.titlesize": 7.5,
@@ -136,16 +137,13 @@ def figure1(source: SyntheticSource, true_z: Space | None, spaces: Sequence[Spac
         lattice: Points a side for the contours.
     """
     at = np.linspace(-HALFWIDTH, HALFWIDTH, lattice)
-    densities = [aggregate(*mixture(source), at, at)]
-    densities += [
-        aggregate(space.means, space.variances, at, at) if space.variances is not None else np.full((0, 0), np.nan)
-        for space in spaces
-    ]
-    top = max(float(density.max()) for density in densities if density.size)
+    true = aggregate(*mixture(source), at, at)
+    learned = [None if s.variances is None else aggregate(s.means, s.variances, at, at) for s in spaces]
+    top = max(float(density.max()) for density in (true, *learned) if density is not None)
     # Even steps in the square root: the flat true density and a sharp peak are both seen on one scale.
     levels = top * np.linspace(0, 1, 15) ** 2
     columns = 1 + len(spaces)
-    width, side, left, right, gap = 7.16, 0.0, 0.34, 0.50, 0.06
+    width, left, right, gap = 7.16, 0.34, 0.50, 0.06  # inches; a page of two columns
     side = (width - left - right - gap * (columns - 1)) / columns
     height = 2 * side + gap + 0.26 + 0.28
     figure = Figure(figsize=(width, height))
@@ -159,23 +157,23 @@ def figure1(source: SyntheticSource, true_z: Space | None, spaces: Sequence[Spac
         hspace=gap / side,
     )
     centre = _centre(source)
-    shown = None
-    for ax, density in zip(axes[0], densities, strict=True):
-        if density.size:
-            shown = ax.contourf(at, at, density, levels, cmap="viridis", norm=PowerNorm(0.5, 0, top))
-            ax.contour(at, at, density, levels[1:-1], colors="white", linewidths=0.25, alpha=0.45)
+    shown = _contours(axes[0, 0], at, true, levels)
+    for ax, density in zip(axes[0, 1:], learned, strict=True):
+        if density is not None:
+            _contours(ax, at, density, levels)
         else:
             ax.set_facecolor("#f4f4f4")
-            ax.text(0, 0, "point masses:\nno density", ha="center", va="center", color="#666666", fontsize=6.5)
+            _remark(ax, "point masses:\nno density")
     for ax, points in zip(axes[1], [true_z, *spaces], strict=True):
         if points is None:
-            ax.text(0, 0, "not kept", ha="center", va="center", color="#666666", fontsize=6.5)
+            _remark(ax, "not kept")
         else:
             _scatter(ax, points, centre)
     for ax, name in zip(axes[0], ["True", *(space.name for space in spaces)], strict=True):
         ax.set_title(name, pad=4)
     for ax in axes.flat:
-        ax.set(xlim=(-HALFWIDTH, HALFWIDTH), ylim=(-HALFWIDTH, HALFWIDTH), aspect="equal", xticks=(-2, 0, 2), yticks=(-2, 0, 2))
+        ax.set(xlim=(-HALFWIDTH, HALFWIDTH), ylim=(-HALFWIDTH, HALFWIDTH), aspect="equal")
+        ax.set(xticks=(-2, 0, 2), yticks=(-2, 0, 2))
         ax.spines[:].set_visible(True)
         ax.tick_params(length=2, pad=2)
         ax.tick_params(left=ax in axes[:, 0], bottom=ax in axes[1])
@@ -183,9 +181,8 @@ def figure1(source: SyntheticSource, true_z: Space | None, spaces: Sequence[Spac
     axes[1, 0].set_ylabel("means", labelpad=1)
     box = axes[0, -1].get_position()
     bar = figure.add_axes((box.x1 + 0.08 / width, box.y0, 0.08 / width, box.height))
-    assert shown is not None  # the true density is always there
     colours = figure.colorbar(shown, cax=bar, ticks=levels[[0, 5, 8, 11, 14]], format="%.2f")
-    colours.outline.set_linewidth(0.4)  # type: ignore[operator]
+    colours.outline.set_linewidth(0.4)
     bar.tick_params(length=1.5, pad=1.5, labelsize=6)
 
     return figure
@@ -214,6 +211,17 @@ def _normal(at: Array, mean: Array, variance: Array) -> Array:
     return np.asarray(np.exp(-((at - mean[:, None]) ** 2) / (2 * variance)) / np.sqrt(2 * np.pi * variance))
 
 
+def _contours(ax: Axes, at: Array, density: Array, levels: Array) -> QuadContourSet:
+    filled = ax.contourf(at, at, density, levels, cmap="viridis", norm=PowerNorm(0.5, 0, levels[-1]))
+    ax.contour(at, at, density, levels[1:-1], colors="white", linewidths=0.25, alpha=0.45)
+
+    return filled
+
+
+def _remark(ax: Axes, text: str) -> None:
+    ax.text(0, 0, text, ha="center", va="center", color="#666666", fontsize=6.5)
+
+
 def _centre(source: SyntheticSource) -> int:
     """The component nearest to the middle of all."""
     means = np.asarray(source.means)
@@ -227,7 +235,8 @@ def _scatter(ax: Axes, space: Space, centre: int, size: float = 1.6) -> None:
     rank = {centre: 0, **{label: 1 + i for i, label in enumerate(others)}}
     colours = np.array([COMPONENTS[rank.get(label, 0) % len(COMPONENTS)] for label in space.labels])
     order = np.random.default_rng(0).permutation(len(colours))
-    ax.scatter(*space.means[order].T, s=size, c=colours[order], alpha=0.75, linewidths=0, rasterized=True)
+    x, y = space.means[order].T
+    ax.scatter(x, y, size, colours[order].tolist(), alpha=0.75, linewidths=0, rasterized=True)
 
 
 # ---------------------------------------------------------------------------------- curves
@@ -248,7 +257,7 @@ def curves(results: Sequence[Result], warmup: int) -> Figure:
     for ax, (column, title) in zip(axes.flat, CURVES, strict=True):
         if warmup:
             ax.axvspan(0, min(warmup, longest), color="#000000", alpha=0.06, linewidth=0)
-        drawn = []
+        drawn: list[Array] = []
         for result in results:
             values = result.history[column].astype(float)
             if values.notna().any():
@@ -257,7 +266,7 @@ def curves(results: Sequence[Result], warmup: int) -> Figure:
                 best = result.history.loc[result.history["best"] == 1, "epoch"]
                 if len(best):
                     ax.plot(best.iloc[-1], values[best.index[-1]], "o", color=colour, markersize=2.6)
-                drawn.append(values.to_numpy())
+                drawn.append(np.asarray(values, np.float64))
         _limits(ax, drawn, column)
         ax.set_title(title, loc="left")
         if column == "valid_au":
@@ -275,7 +284,7 @@ def curves(results: Sequence[Result], warmup: int) -> Figure:
 @_styled
 def probes(results: Sequence[Result]) -> Figure:
     """Accuracy of the linear probe by number of labels, with the spread over the labelled subsets."""
-    figure = Figure(figsize=(3.9, 2.7))
+    figure = Figure(figsize=(3.3, 2.6))
     ax = figure.subplots()
     styles = line_styles(results)
     counts = label_counts(results)
@@ -290,11 +299,12 @@ def probes(results: Sequence[Result]) -> Figure:
         spread = [np.mean([f["spread"] for f in fs if f]) if any(fs) else np.nan for fs in found]
         colour, dashes = styles[setting]
         shift = 0.05 * (index - (len(several) - 1) / 2)  # so that bars do not hide each other
-        ax.errorbar(at + shift, accuracy, spread, color=colour, linestyle=dashes, marker="o", markersize=2.6, elinewidth=0.7)
+        ax.errorbar(at + shift, accuracy, spread, color=colour, ls=dashes, marker="o", markersize=2.6, elinewidth=0.7)
     largest = [100 * float(result.probe["largest_class"]) for result in results if result.probe]
     if largest:
         ax.axhline(largest[0], color="#888888", linewidth=0.7, linestyle=(0, (2, 2)))
-        ax.annotate("largest class", (at[-1] + 0.3, largest[0]), (0, 2), textcoords="offset points", ha="right", color="#666666")
+        place = (float(at[-1]) + 0.3, largest[0])
+        ax.annotate("largest class", place, (0, 2), textcoords="offset points", ha="right", color="#666666")
     ax.set_xticks(at, [f"{int(count):,}" if count.isdigit() else count for count in counts])
     ax.set_xlim(-0.35, len(counts) - 0.65)
     ax.set(xlabel="labels", ylabel="accuracy on test (%)")
@@ -306,9 +316,9 @@ def probes(results: Sequence[Result]) -> Figure:
     return figure
 
 
-def line_styles(results: Sequence[Result]) -> dict[str, tuple[str, str | tuple[int, tuple[float, ...]]]]:
+def line_styles(results: Sequence[Result]) -> dict[str, tuple[str, Line]]:
     """A colour and a line for each setting."""
-    styles: dict[str, tuple[str, str | tuple[int, tuple[float, ...]]]] = {}
+    styles: dict[str, tuple[str, Line]] = {}
     used: dict[str, int] = {}
     for result in results:
         if result.job.setting in styles:
@@ -320,7 +330,7 @@ def line_styles(results: Sequence[Result]) -> dict[str, tuple[str, str | tuple[i
     return styles
 
 
-def _limits(ax: Axes, drawn: Sequence[npt.NDArray[np.float64]], column: str) -> None:
+def _limits(ax: Axes, drawn: Sequence[Array], column: str) -> None:
     """Room for what matters: not for the loss of the first epochs, nor for a divergence that dwarfs the others."""
     values = np.concatenate(drawn) if drawn else np.zeros(1)
     values = values[np.isfinite(values)]
@@ -339,9 +349,11 @@ def _legend(figure: Figure, results: Sequence[Result], columns: int = 8) -> None
     styles = line_styles(results)
     names = {result.job.setting: result.name for result in results}
     handles = [
-        Line2D([], [], color=colour, linestyle=dashes, label=names[setting]) for setting, (colour, dashes) in styles.items()
+        Line2D([], [], color=colour, linestyle=dashes, label=names[setting])
+        for setting, (colour, dashes) in styles.items()
     ]
-    figure.legend(handles=handles, loc="upper center", ncols=min(columns, len(handles)), handlelength=1.8, columnspacing=1.4)
+    columns = min(columns, len(handles))
+    figure.legend(handles=handles, loc="upper center", ncols=columns, handlelength=1.8, columnspacing=1.4)
 
 
 # ---------------------------------------------------------------------------------- files

@@ -47,6 +47,9 @@ LETTERS: Mapping[str, str] = {"gamma": "γ", "beta": "β", "delta": "δ", "eta":
 COLLAPSED_MI = 0.1
 """Below this mutual information, in nats, a latent space is called collapsed."""
 
+SHOWN = 6
+"""So many missing results are named one by one."""
+
 
 @dataclass(frozen=True)
 class Result:
@@ -81,7 +84,9 @@ class Result:
         """Those that are a single letter in the paper, such as `γ 1, p 0.5`."""
         values = self.metrics["hyperparameters"].items()
 
-        return ", ".join(f"{LETTERS.get(key, key)} {value:g}" for key, value in values if key in LETTERS or len(key) == 1)
+        return ", ".join(
+            f"{LETTERS.get(key, key)} {value:g}" for key, value in values if key in LETTERS or len(key) == 1
+        )
 
     @property
     def encoder_steps(self) -> int:
@@ -170,7 +175,7 @@ class Floor:
         return float(difference.mean()), float(difference.std(ddof=1) / np.sqrt(len(difference)))
 
 
-def commands(params: Params, job: Job, root: Path = Path(".")) -> dict[Path, str]:
+def commands(params: Params, job: Job, root: Path = Path()) -> dict[Path, str]:
     """The small files that make up a job's result, each with the command that makes it."""
     folder = root / "results" / job.folder
     arguments = f"--dataset {job.dataset} --setting {job.setting} --seed {job.seed}"
@@ -189,12 +194,23 @@ def commands(params: Params, job: Job, root: Path = Path(".")) -> dict[Path, str
 
 def need(files: Mapping[Path, str]) -> None:
     """Refuses to go on without any of `files`, each of which the command beside it makes."""
-    missing = {path: command for path, command in files.items() if not path.exists()}
-    if missing:
-        raise UserError("\n".join(f"{path}: not there. '{command}' makes it." for path, command in missing.items()))
+    missing: dict[str, list[Path]] = {}
+    for path, command in files.items():
+        if not path.exists():
+            missing.setdefault(command, []).append(path)
+    said = []
+    for command, paths in missing.items():
+        names = ", ".join([str(paths[0]), *(path.name for path in paths[1:])])
+        said.append(f"{names}: not there. '{command}' makes {'it' if len(paths) == 1 else 'them'}.")
+    if len(said) > SHOWN:
+        said[SHOWN:] = [f"... and {len(said) - SHOWN} more"]
+    if len(said) > 1:
+        said.append("'dvc repro' makes all that is missing.")
+    if said:
+        raise UserError("\n".join(said))
 
 
-def read(params: Params, jobs: Iterable[Job], root: Path = Path(".")) -> list[Result]:
+def read(params: Params, jobs: Iterable[Job], root: Path = Path()) -> list[Result]:
     """Reads the results of `jobs`.
 
     Raises:
@@ -210,7 +226,9 @@ def _read(files: Mapping[Path, str], job: Job) -> Result:
     parts = {path.name: path for path in files}
     jsons = {name: read_json(path, files[path]) for name, path in parts.items() if name.endswith(".json")}
     metrics, history = parts["metrics.json"], parts["history.csv"]
-    _has(jsons["metrics.json"], (*FIGURES, "nll_stderr", "system", "hyperparameters", "epochs"), metrics, files[metrics])
+    _has(
+        jsons["metrics.json"], (*FIGURES, "nll_stderr", "system", "hyperparameters", "epochs"), metrics, files[metrics]
+    )
     frame = csv(history, files[history])
     _has(frame.columns, HISTORY, history, files[history])
 
@@ -232,7 +250,7 @@ def csv(path: Path, command: str) -> pd.DataFrame:
         raise UserError(f"{path}: expected a table, but {error}. Delete it and run '{command}' again.") from error
 
 
-def posteriors(job: Job, root: Path = Path(".")) -> pd.DataFrame:
+def posteriors(job: Job, root: Path = Path()) -> pd.DataFrame:
     """q(z given x) of every test sentence, a row each, in test order."""
     path = root / "posteriors" / job.folder.with_suffix(".parquet")
     command = f"duvae evaluate --dataset {job.dataset} --setting {job.setting} --seed {job.seed}"
@@ -243,7 +261,7 @@ def posteriors(job: Job, root: Path = Path(".")) -> pd.DataFrame:
         raise UserError(f"{path}: expected a table, but {error}. Delete it and run '{command}' again.") from error
 
 
-def floor(dataset: str, root: Path = Path(".")) -> Floor:
+def floor(dataset: str, root: Path = Path()) -> Floor:
     """The true negative log-likelihood of a synthetic data set."""
     command = f"duvae truth --dataset {dataset}"
     summary, sentences = root / "results" / dataset / "truth.json", root / "posteriors" / dataset / "truth.csv"
@@ -252,12 +270,22 @@ def floor(dataset: str, root: Path = Path(".")) -> Floor:
     return Floor(read_json(summary, command), csv(sentences, command))
 
 
+def counts(dataset: str, root: Path = Path()) -> dict[str, int]:
+    """How many documents each split of a prepared data set holds."""
+    path = root / "data" / "prepared" / dataset / "summary.json"
+    splits = read_json(path, f"duvae prepare --dataset {dataset}")["splits"]
+
+    return {name: int(split["documents"]) for name, split in splits.items()}
+
+
 def space(result: Result, frame: pd.DataFrame) -> Space:
     """The latent space of a model with two latent dimensions, from its posteriors."""
     means = frame[["mean_0", "mean_1"]].to_numpy(np.float64)
     variances = frame[["variance_0", "variance_1"]].astype(float).to_numpy(np.float64)
 
-    return Space(result.name, means, None if np.isnan(variances).any() else variances, frame["label"].to_numpy(np.int64))
+    return Space(
+        result.name, means, None if np.isnan(variances).any() else variances, frame["label"].to_numpy(np.int64)
+    )
 
 
 def table(results: Iterable[Result]) -> pd.DataFrame:
@@ -287,7 +315,7 @@ def commit(provenance: Mapping[str, Any]) -> str:
 
 def started(result: Result) -> datetime.datetime:
     """When the training began."""
-    return datetime.datetime.fromisoformat(str(result.provenance["train"]["started"]).replace("Z", "+00:00"))
+    return datetime.datetime.fromisoformat(str(result.provenance["train"]["started"]))
 
 
 def label_counts(results: Sequence[Result]) -> list[str]:
