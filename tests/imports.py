@@ -7,8 +7,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 SRC = ROOT / "src"
 
-HANDED_OVER = {"duvae.cli", "duvae.config", "duvae.errors", "duvae.mistakes"}
-"""They read parameters, which the graph tracks one by one, and say what is wrong with them."""
+HANDED_OVER = {"duvae.cli", "duvae.config", "duvae.errors", "duvae.mistakes", "duvae.progress"}
+"""They read parameters, which the graph tracks one by one, say what is wrong, or draw on the terminal."""
 
 
 def file(module: str) -> Path | None:

@@ -213,7 +213,7 @@ class _Dataset(Frozen):
     expect: Expect
     networks: TextNetworks
     optimisation: Optimisation
-    probe: DatasetProbe = DatasetProbe()
+    probe: DatasetProbe
 
 
 class SyntheticDataset(_Dataset):
