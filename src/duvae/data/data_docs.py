@@ -6,13 +6,12 @@ start page becomes a plain table.
 """
 
 import re
+import shutil
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from duvae.data.expectations import Outcome
+from duvae.data.expectations import Outcome
 
 STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; color: #222; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
@@ -23,11 +22,11 @@ a { color: #1a56a5; } .number { font-variant-numeric: tabular-nums; }
 .text-success, .met { color: #19743c; } .text-danger, .unmet { color: #b3261e; font-weight: 600; }
 .fa-check-circle::before { content: "met"; } .fa-times::before { content: "not met"; }
 .fa-exclamation-triangle::before { content: "error"; }
-nav img, footer { display: none; }
+nav img, footer, [data-toggle=collapse] { display: none; }
 """
 
 _OUTSIDE = re.compile(
-    r"<script[^>]*src=[\"']https?:[^>]*>\s*</script>|<(?:link|img)[^>]*(?:href|src)=[\"']https?:[^>]*>|<footer>.*?</footer>",
+    r"<script[^>]*src=[\"']https?:[^>]*>\s*</script>|<(?:link|img)[^>]*(?:href|src)=[\"']https?:[^>]*>|<link[^>]*favicon[^>]*>|<footer>.*?</footer>",
     re.DOTALL,
 )
 _OWN = re.compile(
@@ -35,7 +34,7 @@ _OWN = re.compile(
 )
 
 
-def finish(site: Path, name: str, outcomes: Sequence["Outcome"]) -> None:
+def finish(site: Path, name: str, outcomes: Sequence[Outcome]) -> None:
     """Makes the pages below `site` whole in themselves, with a start page that links them.
 
     Args:
@@ -43,6 +42,7 @@ def finish(site: Path, name: str, outcomes: Sequence["Outcome"]) -> None:
         name: The data set's name.
         outcomes: What came of each expectation.
     """
+    shutil.rmtree(site / "static", ignore_errors=True)  # fonts and images of what is taken out
     for page in sorted(site.rglob("*.html")):
         content = _OUTSIDE.sub("", page.read_text(encoding="utf-8"))
         content = _OWN.sub("", content).replace("</head>", f"<style>{STYLE}</style></head>", 1)
@@ -51,7 +51,7 @@ def finish(site: Path, name: str, outcomes: Sequence["Outcome"]) -> None:
     (site / "index.html").write_text(_index(name, outcomes, pages), encoding="utf-8")
 
 
-def _index(name: str, outcomes: Sequence["Outcome"], pages: dict[str, Path]) -> str:
+def _index(name: str, outcomes: Sequence[Outcome], pages: dict[str, Path]) -> str:
     met = sum(outcome.success for outcome in outcomes)
     parts = [
         f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>Data Docs: {escape(name)}</title>",
@@ -67,18 +67,9 @@ def _index(name: str, outcomes: Sequence["Outcome"], pages: dict[str, Path]) -> 
             expectation = outcome.expectation
             parts.append(
                 f"<tr>{status}<td>{escape(expectation.name)}<td>{escape(expectation.about)}"
-                f"<td class='number'>{escape(observed(outcome))}</tr>"
+                f"<td class='number'>{escape(outcome.found)}</tr>"
             )
         parts.append("</table>")
     parts.append("</body></html>\n")
 
     return "\n".join(parts)
-
-
-def observed(outcome: "Outcome") -> str:
-    """The observed value, or the range of the observed column."""
-    if not isinstance(outcome.observed, list):
-        return str(outcome.observed)
-    span = " to ".join(dict.fromkeys(str(value) for value in outcome.observed))
-
-    return f"{outcome.expectation.column} {span}" if span else "nothing"

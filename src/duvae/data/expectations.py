@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 
 from duvae.config import SyntheticDataset, SyntheticSource, TextDataset
-from duvae.data import data_docs
 from duvae.data.store import END, SPECIALS, START, UNKNOWN, Array, Prepared
 from duvae.data.text import keys
 from duvae.errors import UserError
@@ -63,6 +62,15 @@ class Outcome:
     unexpected: int
     example: str | None
 
+    @property
+    def found(self) -> str:
+        """What was observed, in words."""
+        if not isinstance(self.observed, list):
+            return str(self.observed)
+        span = " to ".join(dict.fromkeys(str(value) for value in self.observed))
+
+        return f"{self.expectation.column} {span}" if span else "nothing"
+
 
 def validate(prepared: Prepared, dataset: SyntheticDataset | TextDataset, docs: Path, name: str) -> list[Outcome]:
     """Checks a prepared data set and writes Data Docs, whatever the outcome.
@@ -76,6 +84,8 @@ def validate(prepared: Prepared, dataset: SyntheticDataset | TextDataset, docs: 
     Returns:
         The outcome of each expectation, in order.
     """
+    from duvae.data import data_docs  # which knows of outcomes itself
+
     order = sorted(
         prepared.splits, key=lambda split: (*(split != first for first in ("train", "valid", "test")), split)
     )
@@ -393,7 +403,7 @@ def _plain(value: Any) -> Any:
 
 def _sentence(outcome: Outcome) -> str:
     """An unmet expectation in words."""
-    expectation, found = outcome.expectation, data_docs.observed(outcome)
+    expectation, found = outcome.expectation, outcome.found
     if outcome.unexpected and outcome.split != WHOLE:
         found = f"{outcome.unexpected} that break{'s' if outcome.unexpected == 1 else ''} it ({found})"
     example = f". Example: {outcome.example}" if outcome.example else ""

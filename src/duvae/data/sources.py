@@ -16,14 +16,14 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO
 from urllib.parse import urlsplit
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
 from duvae.errors import UserError
 from duvae.files import whole
-
-if TYPE_CHECKING:
-    from rich.progress import Progress
 
 Timeout = tuple[float, float]
 """Seconds until a connection must stand, and until the next bytes must come."""
@@ -207,7 +207,7 @@ class _NotThereError(Exception):
 class _Search:
     """Tries one place after another, and keeps what each said."""
 
-    def __init__(self, folder: Path, mirror: str | None, timeout: Timeout, progress: "Progress") -> None:
+    def __init__(self, folder: Path, mirror: str | None, timeout: Timeout, progress: Progress) -> None:
         self.folder, self.mirror, self.timeout, self.progress = folder, mirror, timeout, progress
         self.reasons: dict[str, list[str]] = {}
         self.silent: dict[str, str] = {}  # hosts that did not answer, not to be waited for again
@@ -398,10 +398,7 @@ def _is_url(mirror: str) -> bool:
 
 
 @contextlib.contextmanager
-def _progress() -> Iterator["Progress"]:
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
-
+def _progress() -> Iterator[Progress]:
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
         yield progress
@@ -412,7 +409,7 @@ class _Bar:
 
     total = 0
 
-    def __init__(self, progress: "Progress", name: str) -> None:
+    def __init__(self, progress: Progress, name: str) -> None:
         self.progress, self.task = progress, progress.add_task(name, total=None)
 
     def update(self, size: int) -> None:
@@ -421,5 +418,5 @@ class _Bar:
     def reset(self) -> None:
         self.progress.reset(self.task)
 
-    def close(self) -> Any:
+    def close(self) -> None:
         self.progress.remove_task(self.task)
