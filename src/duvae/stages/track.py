@@ -1,0 +1,25 @@
+"""MLflow, filled from the results that are there."""
+
+from pathlib import Path
+
+from duvae import tracking
+from duvae.config import Params
+
+
+def run(params: Params, root: Path = Path()) -> None:
+    """Brings MLflow up to date and says what changed there.
+
+    Args:
+        params: All of params.yaml.
+        root: The project's folder.
+    """
+    outcome = tracking.track(params, root)
+    counts = {
+        "added": outcome.added,
+        "replaced": outcome.replaced,
+        "unchanged": outcome.unchanged,
+        "without results": outcome.missing,
+    }
+    print(f"MLflow: {', '.join(f'{len(names)} {what}' for what, names in counts.items() if names)}")
+    if outcome.missing:
+        print(f"without results: {', '.join(outcome.missing)}. 'dvc repro' makes them.")

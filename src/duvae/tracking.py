@@ -1,0 +1,347 @@
+"""MLflow, filled from what the stages left behind: the truth lies in DVC's outputs, MLflow shows it.
+
+An experiment a data set, a run a job. Each run carries the job's key and a digest of the files that it
+was made from: a run of the same digest is left alone, another is replaced, and no key stands twice.
+"""
+
+import hashlib
+import json
+import logging
+import math
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import TracebackType
+from typing import Any, Self
+
+import yaml
+from mlflow import MlflowClient
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+from duvae.config import Job, Params
+from duvae.errors import UserError
+from duvae.files import read_json
+from duvae.progress import Bar, Row
+from duvae.report import figures, results
+from duvae.report.results import Result
+
+LAYOUT = 1
+"""Of what a run holds; another number makes every run be written again."""
+
+KEY, DIGEST, LIVE = "duvae.key", "duvae.digest", "duvae.live"
+
+METRICS_A_BATCH = 1000
+"""MLflow takes no more at once."""
+
+
+@dataclass
+class Outcome:
+    """What `track` did with the jobs, by their names."""
+
+    added: list[str] = field(default_factory=list)
+    replaced: list[str] = field(default_factory=list)
+    unchanged: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+
+
+def track(params: Params, root: Path = Path()) -> Outcome:
+    """Makes MLflow show the results of all jobs that have any, each once.
+
+    Args:
+        params: All of params.yaml.
+        root: The project's folder.
+    """
+    client, jobs, outcome = connect(root), params.jobs(), Outcome()
+    with Bar("MLflow", len(jobs)) as bar:
+        for done, job in enumerate(jobs, 1):
+            if all(path.exists() for path in results.commands(params, job, root)):
+                _track(client, params, job, root, outcome)
+            else:
+                outcome.missing.append(job.name)
+            bar.done(done)
+
+    return outcome
+
+
+def connect(root: Path = Path()) -> MlflowClient:
+    """The store that a plain `mlflow ui` opens in `root`, or the one that MLFLOW_TRACKING_URI names.
+
+    A local store is made by the first connection; let one be made before several processes write to it.
+    """
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root.resolve() / 'mlflow.db'}"
+    try:
+        client = MlflowClient(uri)
+        client.search_experiments(max_results=1)
+    except MlflowException as error:
+        raise UserError(
+            f"MLflow's store {uri} cannot be used: {error.message} Set MLFLOW_TRACKING_URI to another, or unset it."
+            " A local mlflow.db may be deleted: 'duvae track' fills it again."
+        ) from error
+
+    return client
+
+
+def experiment(client: MlflowClient, dataset: str, root: Path = Path()) -> str:
+    """The id of a data set's experiment, which is made where it is missing."""
+    place = None if os.environ.get("MLFLOW_TRACKING_URI") else str(root.resolve() / "mlruns" / dataset)
+    known = client.get_experiment_by_name(dataset)
+    if known is not None and place is not None and known.artifact_location != place:
+        # The folder was moved or copied: what the old experiment would write and show lies elsewhere.
+        if known.lifecycle_stage == "active":
+            client.rename_experiment(known.experiment_id, f"{dataset} of {known.artifact_location}")
+            client.delete_experiment(known.experiment_id)
+        known = None
+    if known is not None:
+        if known.lifecycle_stage == "deleted":
+            client.restore_experiment(known.experiment_id)
+
+        return str(known.experiment_id)
+    tags = {
+        "mlflow.experimentKind": "custom_model_development",
+        "mlflow.note.content": f"The models trained on `{dataset}`, one a setting and seed. Filled by `duvae track`.",
+    }
+
+    return str(client.create_experiment(dataset, place, tags))
+
+
+# ---------------------------------------------------------------------------------- one job
+
+
+def _track(client: MlflowClient, params: Params, job: Job, root: Path, outcome: Outcome) -> None:
+    where = experiment(client, job.dataset, root)
+    before = list(_runs(client, where, job))
+    now = _digest(_files(params, job, root))
+    kept = [run for run in before if run.data.tags.get(DIGEST) == now and run.info.status == "FINISHED"][:1]
+    if not kept:
+        _write(client, where, params, job, root, now)
+    for run in before:
+        if run not in kept:
+            _remove(client, run)
+    (outcome.unchanged if kept else outcome.replaced if before else outcome.added).append(job.name)
+
+
+def _write(client: MlflowClient, where: str, params: Params, job: Job, root: Path, digest: str) -> None:
+    """Writes a run; the digest, which makes it count, comes last."""
+    (result,) = results.read(params, [job], root)
+    start = int(1000 * results.started(result).timestamp())
+    seconds = sum(float(made["wall_seconds"]) for made in result.provenance.values())
+    run = client.create_run(where, start, _tags(params, result), f"{job.setting} · seed {job.seed}").info.run_id
+    client.log_batch(run, params=[Param(key, str(value)) for key, value in _parameters(params, result, root).items()])
+    metrics = [*_history(result, start), *_final(result, start + int(1000 * seconds))]
+    for first in range(0, len(metrics), METRICS_A_BATCH):
+        client.log_batch(run, metrics=metrics[first : first + METRICS_A_BATCH])
+    client.log_inputs(run, [_dataset(job.dataset, root)])
+    for path, folder in _files(params, job, root).items():
+        if folder is not None:
+            client.log_artifact(run, str(path), folder)
+    with TemporaryDirectory() as temporary:
+        for name, content in _figures(params, result, root).items():
+            Path(temporary, name).write_bytes(content)
+        client.log_artifacts(run, temporary, "figures")
+    client.log_batch(run, tags=[RunTag(DIGEST, digest)])
+    client.set_terminated(run, "FINISHED", start + int(1000 * seconds))
+
+
+def _files(params: Params, job: Job, root: Path) -> dict[Path, str | None]:
+    """What a run is made from and is there, each with the folder of artifacts that it goes to, if to any."""
+    model = root / "models" / job.folder
+    files: dict[Path, str | None] = dict.fromkeys(results.commands(params, job, root), "results")
+    files |= {model / "weights.safetensors": "model", model / "model.json": "model"}
+    files[root / "posteriors" / job.folder.with_suffix(".parquet")] = None
+    if job in params.figure1_jobs():
+        files[root / "reports" / "figure1.png"] = "figures"
+
+    return {path: folder for path, folder in files.items() if path.exists()}
+
+
+def _digest(files: Iterable[Path]) -> str:
+    whole = hashlib.sha256(f"layout {LAYOUT}".encode())
+    for path in sorted(files):
+        with path.open("rb") as file:
+            whole.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+
+    return whole.hexdigest()
+
+
+def _tags(params: Params, result: Result) -> dict[str, str]:
+    job, train = result.job, result.provenance["train"]
+    tags = {
+        KEY: _key(job),
+        "dataset": job.dataset,
+        "setting": job.setting,
+        "system": result.system,
+        "seed": str(job.seed),
+        "commit": result.commit,
+        "stage": f"train@{job.name}",
+        "mlflow.source.type": "LOCAL",
+        "mlflow.source.name": f"duvae train --dataset {job.dataset} --setting {job.setting} --seed {job.seed}",
+        "mlflow.note.content": " ".join(
+            part for part in (result.name, f"({result.hyperparameters})" if result.hyperparameters else "") if part
+        )
+        + f" on {job.dataset}, seed {job.seed}.",
+    }
+    if train.get("commit"):
+        tags["mlflow.source.git.commit"] = str(train["commit"])
+    if job in params.figure1_jobs():
+        tags["figure1"] = "true"
+
+    return tags
+
+
+def _parameters(params: Params, result: Result, root: Path) -> dict[str, Any]:
+    """Hyperparameters, what the model is made of, and the knobs of its data set."""
+    dataset = params.dataset(result.job.dataset)
+    setting = params.setting(result.job.setting)
+    made = {"networks": dataset.networks.model_dump(), "parts": setting.parts.model_dump()}
+    path = root / "models" / result.job.folder / "model.json"
+    if path.exists():  # what it was really made of
+        described = read_json(path, "duvae train")
+        made = {name: described.get(name, value) for name, value in made.items()}
+    nested = {
+        "system": result.system,
+        "setting": result.job.setting,
+        "seed": result.job.seed,
+        **result.metrics["hyperparameters"],
+        **made,
+        "optimisation": dataset.optimisation.model_dump(),
+        "evaluation": {"importance_samples": result.metrics["importance_samples"]},
+        "threads": result.provenance["train"]["threads"],
+    }
+
+    return dict(_flat(nested))
+
+
+def _history(result: Result, start: int) -> Iterator[Metric]:
+    """The history, a step an epoch, at the time when it ended."""
+    seconds = result.provenance["train"].get("seconds_per_epoch") or [0.0] * len(result.history)
+    at = start
+    for row, took in zip(result.history.to_dict("records"), seconds, strict=False):
+        at += int(1000 * took)
+        yield from _epoch({str(name): value for name, value in row.items()}, at)
+
+
+def _epoch(row: Mapping[str, Any], at: int) -> Iterator[Metric]:
+    for name, value in row.items():
+        if name not in ("epoch", "best") and value is not None and not math.isnan(value):
+            part, _, rest = name.partition("_")
+            key = f"{part}/{rest}" if part in ("train", "valid") else f"schedule/{name}"
+            yield Metric(key, float(value), at, int(row["epoch"]))
+
+
+def _final(result: Result, at: int) -> Iterator[Metric]:
+    """The numbers of the test set, the probes' and what it took."""
+    row = result.row
+    names = {name: f"test/{name}" for name in (*results.FIGURES, "nll_stderr")}
+    names |= {name: name.replace("_", "/", 1) for name in row if name.startswith("probe_")}
+    names |= {name: f"cost/{name}" for name in ("epochs", "best_epoch", "encoder_steps", "seconds", "peak_memory_mib")}
+    for name, key in names.items():
+        if row[name] is not None and not math.isnan(row[name]):
+            yield Metric(key, float(row[name]), at, 0)
+
+
+def _figures(params: Params, result: Result, root: Path) -> dict[str, bytes]:
+    warmup = params.dataset(result.job.dataset).optimisation.warmup
+    drawn = {"curves.png": figures.png(figures.curves([result], warmup))}
+    if (root / "posteriors" / result.job.folder.with_suffix(".parquet")).exists():
+        frame = results.posteriors(result.job, root)
+        if "mean_1" in frame and "mean_2" not in frame:
+            drawn["latent.png"] = figures.png(figures.latent(results.space(result, frame)))
+
+    return drawn
+
+
+def _dataset(name: str, root: Path) -> DatasetInput:
+    """The data set, its digest being what DVC recorded of it, or else that of its files."""
+    folder = f"data/prepared/{name}"
+    digest = "unknown"
+    if (root / "dvc.lock").exists():
+        stages = (yaml.safe_load((root / "dvc.lock").read_text(encoding="utf-8")) or {}).get("stages", {})
+        outs = {out["path"]: out.get("md5") for stage in stages.values() for out in stage.get("outs", [])}
+        digest = str(outs.get(folder) or digest).removesuffix(".dir")
+    if digest == "unknown" and (root / folder).exists():
+        digest = _digest(path for path in (root / folder).rglob("*") if path.is_file())[:32]
+    source = json.dumps({"uri": folder})
+
+    return DatasetInput(Dataset(name, digest, "local", source), [InputTag("mlflow.data.context", "training")])
+
+
+def _runs(client: MlflowClient, where: str, job: Job) -> Iterator[Run]:
+    """All runs of a job, live ones among them."""
+    token = None
+    while True:
+        page = client.search_runs([where], f"tags.`{KEY}` = '{_key(job)}'", page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _remove(client: MlflowClient, run: Run) -> None:
+    """Deletes a run and its artifacts, which MLflow would keep."""
+    client.delete_run(run.info.run_id)
+    get_artifact_repository(run.info.artifact_uri, tracking_uri=client.tracking_uri).delete_artifacts()  # type: ignore[no-untyped-call]
+
+
+def _key(job: Job) -> str:
+    return job.folder.as_posix()
+
+
+def _flat(value: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for name, inner in value.items():
+        if isinstance(inner, Mapping):
+            yield from _flat(inner, f"{above}{name}.")
+        else:
+            yield f"{above}{name}", inner
+
+
+# ---------------------------------------------------------------------------------- while it trains
+
+
+class LiveRun:
+    """Shows a training while it goes on; `track` puts the finished one in its place.
+
+    An observer of a training: a store that fails is said once and then left alone, for the training matters more.
+
+    Args:
+        job: What is trained.
+        root: The project's folder.
+    """
+
+    def __init__(self, job: Job, root: Path = Path()) -> None:
+        self.client = connect(root)
+        where = experiment(self.client, job.dataset, root)
+        for run in _runs(self.client, where, job):
+            if LIVE in run.data.tags:
+                _remove(self.client, run)
+        tags = {KEY: _key(job), LIVE: "1", "dataset": job.dataset, "setting": job.setting, "seed": str(job.seed)}
+        self.run: str | None
+        self.run = self.client.create_run(
+            where, tags=tags, run_name=f"{job.setting} · seed {job.seed}, live"
+        ).info.run_id
+
+    def epoch(self, row: Row) -> None:
+        """Takes one row of the history."""
+        if self.run is None:
+            return
+        try:
+            self.client.log_batch(self.run, metrics=list(_epoch(row, int(1000 * time.time()))))
+        except MlflowException as error:
+            logging.getLogger(__name__).warning("MLflow is not told of this training any more: %s", error.message)
+            self.run = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.run is not None:
+            status = "FINISHED" if kind is None else "FAILED" if issubclass(kind, Exception) else "KILLED"
+            self.client.set_terminated(self.run, status)
