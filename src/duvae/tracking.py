@@ -229,9 +229,9 @@ def _history(result: Result, start: int) -> Iterator[Metric]:
 
 def _epoch(row: Mapping[str, Any], at: int) -> Iterator[Metric]:
     for name, value in row.items():
-        if name not in ("epoch", "best") and value is not None and not math.isnan(value):
+        if name not in ("epoch", "best", "steps") and value is not None and not math.isnan(value):
             part, _, rest = name.partition("_")
-            key = f"{part}/{rest}" if part in ("train", "valid") else f"schedule/{name}"
+            key = f"{part}/{rest}" if part in ("train", "valid") else f"train/{name}"
             yield Metric(key, float(value), at, int(row["epoch"]))
 
 
@@ -239,8 +239,8 @@ def _final(result: Result, at: int) -> Iterator[Metric]:
     """The numbers of the test set, the probes' and what it took."""
     row = result.row
     names = {name: f"test/{name}" for name in (*results.FIGURES, "nll_stderr")}
-    names |= {name: name.replace("_", "/", 1) for name in row if name.startswith("probe_")}
-    names |= {name: f"cost/{name}" for name in ("epochs", "best_epoch", "encoder_steps", "seconds", "peak_memory_mib")}
+    names |= {name: f"test/{name}" for name in row if name.startswith("probe_")}
+    names |= {name: f"work/{name}" for name in ("epochs", "best_epoch", "encoder_steps", "seconds", "peak_memory_mib")}
     for name, key in names.items():
         if row[name] is not None and not math.isnan(row[name]):
             yield Metric(key, float(row[name]), at, 0)
