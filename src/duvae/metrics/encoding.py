@@ -1,0 +1,84 @@
+"""A whole split through the encoder, in evaluation mode."""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from duvae.data.batches import batches
+from duvae.data.store import Array, Documents
+from duvae.posteriors import DiagonalGaussian
+from duvae.vae import VAE
+
+BATCH = 256
+"""Documents encoded at a time."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What the encoder makes of each document of a split, in the split's order.
+
+    Attributes:
+        mean: mu_x, with shape (documents, latent).
+        variance: delta^2_x, with shape (documents, latent); None without a density.
+        z: One sample of q(z|x), with shape (documents, latent).
+        features: What a linear probe sees, with shape (documents, features).
+        reconstruction: -log p(x|z) with that sample, in nats, with shape (documents,).
+        kl: KL[q(z|x) || p(z)] in nats, with shape (documents,); 0 without a density.
+    """
+
+    mean: Array
+    variance: Array | None
+    z: Array
+    features: Array
+    reconstruction: Array
+    kl: Array
+
+
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode and no gradients inside; the mode that was set before is set again after."""
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(training)
+
+
+def encode(model: VAE, documents: Documents, device: torch.device, seed: int) -> Encoded:
+    """Encodes a split; the noise of z is a function of the seed alone, the same in every epoch.
+
+    Args:
+        model: Which stays as it is.
+        documents: What is encoded.
+        device: Where.
+        seed: Of the noise of z.
+    """
+    generator = torch.Generator(device).manual_seed(seed)
+    parts: dict[str, list[Array]] = {}
+    order = batches(documents.lengths, BATCH)
+    with evaluating(model):
+        for indices in order:
+            x = torch.from_numpy(documents.batch(indices)).long().to(device)
+            posterior = model.posterior(x)
+            z = posterior.rsample(generator=generator)
+            found = {
+                "mean": posterior.mean,
+                "z": z,
+                "features": posterior.features(),
+                "reconstruction": -model.decoder.log_prob(x, z),
+                "kl": posterior.kl(z).sum(-1),
+            }
+            if isinstance(posterior, DiagonalGaussian):
+                found["variance"] = posterior.variance
+            for name, value in found.items():
+                parts.setdefault(name, []).append(value.cpu().numpy())
+    back = np.argsort(np.concatenate(order))
+    arrays = {name: np.concatenate(values)[back] for name, values in parts.items()}
+
+    return Encoded(variance=arrays.pop("variance", None), **arrays)

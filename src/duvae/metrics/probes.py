@@ -1,0 +1,87 @@
+"""Linear probes: how much of a label a linear classifier finds in the representation."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from duvae.config import Probe
+from duvae.data.store import Array
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Test accuracy of a probe, in percent.
+
+    Attributes:
+        draws: Of each labelled subset.
+        penalties: The inverse penalty that cross-validation chose for each.
+    """
+
+    draws: list[float]
+    penalties: list[float]
+
+    @property
+    def mean(self) -> float:
+        return float(np.mean(self.draws))
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation over the draws; 0 for a single one."""
+        return float(np.std(self.draws, ddof=1)) if len(self.draws) > 1 else 0.0
+
+
+def probe(
+    subsets: list[tuple[Array, Array]], test: tuple[Array, Array], settings: Probe
+) -> Accuracy:
+    """Trains a one-layer classifier on each labelled subset and tests it.
+
+    Multinomial logistic regression on standardized features; its penalty is chosen by stratified
+    cross-validation inside the labelled subset, never on other labels.
+
+    Args:
+        subsets: Features and labels of each draw, with shapes (n, features) and (n,).
+        test: Features and labels of the test set.
+        settings: Folds and penalties.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import GridSearchCV, StratifiedKFold
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    draws, penalties = [], []
+    for features, labels in subsets:
+        folds = min(settings.folds, int(np.bincount(labels)[np.unique(labels)].min()))
+        classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+        if folds >= 2 and len(settings.inverse_penalties) > 1:
+            classifier = GridSearchCV(
+                classifier,
+                {"logisticregression__C": settings.inverse_penalties},
+                cv=StratifiedKFold(folds, shuffle=True, random_state=settings.seed),
+            )
+        classifier.fit(features, labels)
+        draws.append(100 * float(classifier.score(*test)))
+        best = getattr(classifier, "best_params_", {"logisticregression__C": settings.inverse_penalties[0]})
+        penalties.append(float(best["logisticregression__C"]))
+
+    return Accuracy(draws, penalties)
+
+
+def draw(labels: Array, size: int, seed: tuple[int, ...]) -> Array:
+    """Indices of `size` labelled documents, each class in proportion to its share but at least two of each.
+
+    Args:
+        labels: All labels to draw from, with shape (documents,).
+        size: How many to draw.
+        seed: Determines which.
+    """
+    generator = np.random.default_rng(list(seed))
+    classes, counts = np.unique(labels, return_counts=True)
+    shares = np.maximum(2, np.floor(size * counts / counts.sum()).astype(int))
+    while shares.sum() < size:
+        shares[np.argmax(size * counts / counts.sum() - shares)] += 1
+    while shares.sum() > size and shares.max() > 2:
+        shares[np.argmax(shares)] -= 1
+
+    return np.concatenate(
+        [generator.permutation(np.flatnonzero(labels == c))[:n] for c, n in zip(classes, shares, strict=True)]
+    )

@@ -1,0 +1,117 @@
+"""The text networks: one LSTM that reads a sentence, one that writes it from z."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Generator, Tensor, nn
+from torch.nn.functional import cross_entropy, dropout
+
+from duvae.networks.tokens import log_normalizer
+
+LOGITS_AT_ONCE = 2**19
+"""Logits held at a time by the importance-weighted likelihood: 2 MiB, so that they stay in the cache."""
+
+
+def uniform_(module: nn.Module, generator: Generator | None = None) -> None:
+    """The paper's initial weights (supplement E): uniform on +-0.01, embeddings on +-0.1."""
+    for parameter in module.parameters():
+        nn.init.uniform_(parameter, -0.01, 0.01, generator=generator)
+    for part in module.modules():
+        if isinstance(part, nn.Embedding):
+            nn.init.uniform_(part.weight, -0.1, 0.1, generator=generator)
+
+
+class LSTMEncoder(nn.Module):
+    """The last hidden state of an LSTM over the word embeddings, `<s>` and `</s>` included.
+
+    Args:
+        words: Size of the vocabulary.
+        embedding: Width of a word's embedding.
+        hidden: Width of the LSTM.
+
+    Attributes:
+        features: Width of what it returns.
+    """
+
+    def __init__(self, words: int, embedding: int, hidden: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(words, embedding)
+        self.lstm = nn.LSTM(embedding, hidden, batch_first=True)
+        self.features = hidden
+
+    def forward(self, x: Int[Tensor, "batch length"]) -> Float[Tensor, "batch features"]:
+        _, (hidden, _) = self.lstm(self.embedding(x))
+
+        return hidden[0]
+
+
+class LSTMDecoder(nn.Module):
+    r"""$p(x|z) = \prod_t p(x_t | x_{<t}, z)$: z starts the LSTM and joins every word's embedding.
+
+    The first cell state is a linear map of z, the first hidden state its tanh. The maps of z and to the
+    vocabulary have no bias, as in the code of He et al. (2018).
+
+    Args:
+        words: Size of the vocabulary.
+        embedding: Width of a word's embedding.
+        hidden: Width of the LSTM.
+        latent: Dimensions of z.
+        dropout_in: Share of the word embeddings' elements dropped in training.
+        dropout_out: Share of the LSTM's outputs dropped in training, before the softmax.
+    """
+
+    def __init__(
+        self, words: int, embedding: int, hidden: int, latent: int, dropout_in: float, dropout_out: float
+    ) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(words, embedding)
+        self.initial = nn.Linear(latent, hidden, bias=False)
+        self.lstm = nn.LSTM(embedding + latent, hidden, batch_first=True)
+        self.output = nn.Linear(hidden, words, bias=False)
+        self.dropout_in, self.dropout_out = dropout_in, dropout_out
+
+    def log_prob(
+        self, x: Int[Tensor, "batch length"], z: Float[Tensor, "batch latent"]
+    ) -> Float[Tensor, "batch"]:
+        """log p(x|z) in nats: every word after `<s>` is counted, `</s>` included."""
+        words = dropout(self.embedding(x[:, :-1]), self.dropout_in, self.training)
+        joined = torch.cat([words, z[:, None].expand(-1, words.shape[1], -1)], -1)
+        cell = self.initial(z)[None]
+        outputs, _ = self.lstm(joined, (cell.tanh(), cell))
+        logits = self.output(dropout(outputs, self.dropout_out, self.training))
+        losses = cross_entropy(logits.flatten(0, 1), x[:, 1:].flatten(), reduction="none")
+
+        return -losses.view(len(x), -1).sum(-1)
+
+    def units(self, x: Int[Tensor, "batch length"]) -> int:
+        """The words that `log_prob` counts in a batch."""
+        return x[:, 1:].numel()
+
+    @torch.no_grad()
+    def log_prob_samples(
+        self, x: Int[Tensor, "batch length"], z: Float[Tensor, "samples batch latent"]
+    ) -> Float[Tensor, "samples batch"]:
+        """log p(x|z) for many z of each x, in evaluation: equal to `log_prob` of each, at a fraction of the cost.
+
+        The words' share of the input product is computed once a sentence, z's once a sample, and no
+        logits are kept: of each softmax only its normalizer and the one logit that is asked for.
+        """
+        samples, batch, latent = z.shape
+        weight = self.lstm.weight_ih_l0
+        width = weight.shape[1] - latent
+        bias = self.lstm.bias_ih_l0 + self.lstm.bias_hh_l0
+        by_word = nn.functional.linear(self.embedding(x[:, :-1]), weight[:, :width], bias)  # (batch, length, 4 hidden)
+        by_sample = z @ weight[:, width:].T  # (samples, batch, 4 hidden)
+        recurrent = self.lstm.weight_hh_l0.T
+        wanted = self.output.weight[x[:, 1:]]  # (batch, length, hidden)
+        cell = self.initial(z)
+        hidden = cell.tanh()
+        total = z.new_zeros(samples, batch)
+        for t in range(x.shape[1] - 1):
+            gates = torch.addmm((by_sample + by_word[:, t]).flatten(0, 1), hidden.flatten(0, 1), recurrent)
+            i, f, g, o = gates.view(samples, batch, -1).chunk(4, -1)
+            cell = f.sigmoid() * cell + i.sigmoid() * g.tanh()
+            hidden = o.sigmoid() * cell.tanh()
+            logit = (hidden * wanted[:, t]).sum(-1)
+            total += logit - log_normalizer(hidden.flatten(0, 1), self.output.weight, LOGITS_AT_ONCE).view_as(total)
+
+        return total

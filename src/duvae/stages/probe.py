@@ -1,0 +1,72 @@
+"""The stage `probe`: linear classifiers on a trained model's representation."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from duvae import models
+from duvae.config import Params
+from duvae.data import store
+from duvae.files import write_json
+from duvae.metrics.encoding import encode
+from duvae.metrics.probes import draw, probe
+from duvae.provenance import Stopwatch
+
+
+def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path()) -> None:
+    """Trains a probe on each labelled subset and writes its test accuracies.
+
+    Args:
+        params: All of params.yaml.
+        dataset: The data set's name.
+        setting: The setting's name.
+        seed: The training's.
+        root: The project's folder.
+    """
+    watch = Stopwatch("probe")
+    job, chosen = params.job(dataset, setting, seed), params.dataset(dataset)
+    model, _ = models.load(
+        root / "models" / job.folder, f"duvae train --dataset {dataset} --setting {setting} --seed {seed}"
+    )
+    prepared = store.read(root / "data/prepared" / dataset)
+    torch.set_num_threads(params.threads)
+    device = models.device()
+    model.to(device)
+
+    def labelled(split: str) -> tuple[store.Array, store.Array]:
+        documents = prepared.split(split)
+        return encode(model, documents, device, params.evaluation.seed).features, documents.labels
+
+    test = labelled("test")
+    subsets = {}
+    if chosen.probe.labels:
+        features, labels = labelled("train")
+        for size in chosen.probe.labels:
+            draws = [draw(labels, size, (params.probe.seed, size, n)) for n in range(params.probe.draws)]
+            subsets[str(size)] = [(features[indices], labels[indices]) for indices in draws]
+    for name in chosen.probe.subsets:
+        subset = labelled(name)
+        subsets[str(len(subset[1]))] = [subset]
+    found = {size: probe(drawn, test, params.probe) for size, drawn in subsets.items()}
+    write_json(
+        root / "results" / job.folder / "probe.json",
+        {
+            "dataset": dataset,
+            "setting": setting,
+            "seed": seed,
+            "features": int(test[0].shape[1]),
+            "test": len(test[1]),
+            "largest_class": 100 * float(np.bincount(test[1]).max() / len(test[1])),
+            "by_labels": {
+                size: {
+                    "accuracy": accuracy.mean,
+                    "spread": accuracy.spread,
+                    "draws": accuracy.draws,
+                    "inverse_penalties": accuracy.penalties,
+                }
+                for size, accuracy in found.items()
+            },
+        },
+    )
+    watch.write(root / "results" / job.folder / "probe.run.json", device=str(device), threads=params.threads)

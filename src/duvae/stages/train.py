@@ -1,0 +1,77 @@
+"""The stage `train`: one setting on one data set with one seed."""
+
+import dataclasses
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from duvae import models
+from duvae.config import Params
+from duvae.data import store
+from duvae.errors import UserError
+from duvae.files import whole
+from duvae.progress import TrainingBar
+from duvae.provenance import Stopwatch
+from duvae.training.loop import Training
+
+
+def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path()) -> None:
+    """Trains, and writes the model, its history and who made it.
+
+    Args:
+        params: All of params.yaml.
+        dataset: The data set's name.
+        setting: The setting's name.
+        seed: Determines every bit of the result, on one machine with the same number of threads.
+        root: The project's folder.
+    """
+    watch = Stopwatch("train")
+    job = params.job(dataset, setting, seed)
+    chosen, entry = params.dataset(dataset), params.setting(setting)
+    if not (root / "data/validated" / f"{dataset}.json").exists():
+        raise UserError(
+            f"data/validated/{dataset}.json: not there. 'duvae validate --dataset {dataset}' checks the data first."
+        )
+    prepared = store.read(root / "data/prepared" / dataset)
+    torch.set_num_threads(params.threads)
+    torch.manual_seed(seed)
+    description = models.Description(
+        entry.system,
+        params.hyperparameters(setting, dataset).model_dump(),
+        entry.parts.model_dump(),
+        chosen.networks.model_dump(),
+        len(prepared.vocabulary),
+    )
+    model, system = description.build()
+    device = models.device()
+    with TrainingBar(job.name, chosen.optimisation.epochs) as progress:
+        outcome = Training(
+            model,
+            system.schedule,
+            system.loop(),
+            prepared.split("train"),
+            prepared.split("valid"),
+            chosen.optimisation,
+            params.evaluation,
+            seed,
+            device,
+            progress,
+        ).run()
+
+    training = {
+        "epochs": len(outcome.history),
+        "best_epoch": outcome.best_epoch,
+        "warmup_ended": outcome.warmup_ended,
+        "stopped": outcome.stopped,
+    }
+    models.save(root / "models" / job.folder, model, dataclasses.replace(description, training=training))
+    results = root / "results" / job.folder
+    with whole(results / "history.csv") as temporary:
+        pd.DataFrame(outcome.history).to_csv(temporary, index=False)
+    watch.write(
+        results / "train.run.json",
+        device=str(device),
+        threads=params.threads,
+        seconds_per_epoch=[round(seconds, 2) for seconds in outcome.seconds],
+    )

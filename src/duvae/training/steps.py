@@ -1,0 +1,134 @@
+"""How a batch is turned into updates: encoder and decoder together."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from duvae.errors import UserError
+from duvae.objectives import Loss
+from duvae.vae import VAE
+
+
+class NotFinite(Exception):
+    """A gradient or a loss that is not a finite number; its text names the first tensor that went wrong."""
+
+
+@dataclass
+class Updates:
+    """What a loop needs to turn a batch into updates.
+
+    Attributes:
+        model: What is trained.
+        encoder: The optimiser of phi.
+        decoder: The optimiser of theta.
+        clip: The norm that the gradient over all parameters is clipped at.
+        draw: Gives a random training batch.
+    """
+
+    model: VAE
+    encoder: Optimizer
+    decoder: Optimizer
+    clip: float
+    draw: Callable[[], Tensor]
+
+    def gradients(self, x: Tensor, weight: float) -> Loss:
+        """The clipped gradients of the batch's mean loss, for all parameters.
+
+        Raises:
+            NotFinite: Before anything is updated with them.
+        """
+        self.encoder.zero_grad(set_to_none=True)
+        self.decoder.zero_grad(set_to_none=True)
+        loss = self.model.loss(x, weight)
+        loss.total.mean().backward()
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
+        if not torch.isfinite(norm):
+            raise NotFinite(first_not_finite(self.model, x, weight))
+
+        return Loss(*(part.detach() for part in loss))
+
+
+class Loop(ABC):
+    """From a batch to updates of phi and theta; what it remembers between batches is in its state."""
+
+    encoder_steps: int = 0
+    """Steps of the encoder alone so far."""
+
+    @abstractmethod
+    def step(self, updates: Updates, x: Tensor, weight: float) -> Loss:
+        """One step of training on x; returns the loss it ended with."""
+
+    def epoch_ended(self, mutual_information: float | None) -> None:
+        """Told the validation set's mutual information after each epoch, in nats."""
+
+    def state(self) -> dict[str, Any]:
+        """What the loop remembers, as plain values."""
+        return {"encoder_steps": self.encoder_steps}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Remembers again what `state` gave."""
+        for name, value in state.items():
+            setattr(self, name, value)
+
+
+class JointLoop(Loop):
+    """Encoder and decoder step together on each batch."""
+
+    def step(self, updates: Updates, x: Tensor, weight: float) -> Loss:
+        loss = updates.gradients(x, weight)
+        updates.encoder.step()
+        updates.decoder.step()
+        updates.model.after_step()
+
+        return loss
+
+
+def optimizer(parameters: list[nn.Parameter], name: str, learning_rate: float) -> Optimizer:
+    """SGD without momentum, or Adam."""
+    if name == "sgd":
+        return torch.optim.SGD(parameters, lr=learning_rate, foreach=True)
+    if name == "adam":
+        return torch.optim.Adam(parameters, lr=learning_rate, foreach=True)
+    raise UserError(f"unknown optimiser '{name}'; expected sgd or adam")
+
+
+def first_not_finite(model: VAE, x: Tensor, weight: float) -> str:
+    """Names the first tensor that is not finite: a parameter, a module's output in forward order, or a gradient."""
+
+    def broken(value: object) -> bool:
+        if isinstance(value, Tensor):
+            return value.is_floating_point() and not bool(torch.isfinite(value).all())
+        if isinstance(value, tuple | list):
+            return any(broken(part) for part in value)
+        return any(broken(part) for part in vars(value).values()) if hasattr(value, "__dict__") else False
+
+    for name, parameter in model.named_parameters():
+        if broken(parameter.detach()):
+            return f"parameter {name}"
+    found: list[str] = []
+    hooks = [
+        module.register_forward_hook(
+            lambda _, __, output, name=name: found.append(f"the output of {name}") if broken(output) else None
+        )
+        for name, module in model.named_modules()
+        if name
+    ]
+    try:
+        with torch.no_grad():
+            loss = model.loss(x, weight)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    for part, value in zip(("total loss", "reconstruction", "KL"), loss, strict=True):
+        if broken(value):
+            found.append(f"the {part}")
+    for name, parameter in model.named_parameters():
+        if parameter.grad is not None and broken(parameter.grad):
+            found.append(f"the gradient of {name}")
+
+    return found[0] if found else "the norm of the gradient"

@@ -1,0 +1,124 @@
+"""The one VAE: an encoder, a head that makes q(z|x) of its features, a decoder."""
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor, nn
+
+from duvae.objectives import Loss, Objective
+from duvae.posteriors import DiagonalGaussian, PointMass, Posterior
+from duvae.regularizers import MeanBatchNorm, Staged
+
+
+class Encoder(Protocol):
+    """From x to its features, of width `features`."""
+
+    features: int
+
+    def __call__(self, x: Tensor) -> Float[Tensor, "batch features"]: ...
+
+
+class Decoder(Protocol):
+    """p(x|z), in nats."""
+
+    def log_prob(self, x: Tensor, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch"]:
+        """log p(x|z) of one z for each x."""
+
+    def log_prob_samples(
+        self, x: Tensor, z: Float[Tensor, "samples batch latent"]
+    ) -> Float[Tensor, "samples batch"]:
+        """log p(x|z) of many z for each x, without gradients."""
+
+    def units(self, x: Tensor) -> int:
+        """What a batch's loss is counted per: words, or images."""
+
+
+class GaussianHead(nn.Module):
+    """Features to mean and log variance by one linear map without bias, each through its regularizer.
+
+    Args:
+        features: Width of the encoder's features.
+        latent: Dimensions of z.
+        means: From means to means.
+        variances: From variances to variances.
+    """
+
+    def __init__(self, features: int, latent: int, means: nn.Module, variances: nn.Module) -> None:
+        super().__init__()
+        self.linear = nn.Linear(features, 2 * latent, bias=False)
+        self.means, self.variances = means, variances
+
+    def forward(self, features: Float[Tensor, "batch features"]) -> DiagonalGaussian:
+        mean, log_variance = self.linear(features).chunk(2, -1)
+
+        return DiagonalGaussian(self.means(mean), self.variances(log_variance.exp()))
+
+
+class PointHead(nn.Module):
+    """Features to z itself, by one linear map without bias."""
+
+    def __init__(self, features: int, latent: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(features, latent, bias=False)
+
+    def forward(self, features: Float[Tensor, "batch features"]) -> PointMass:
+        return PointMass(self.linear(features))
+
+
+class VAE(nn.Module):
+    """An encoder, a head and a decoder; which system it is lies in its head and in its objective.
+
+    Args:
+        encoder: From x to features.
+        head: From features to q(z|x).
+        decoder: p(x|z).
+        objective: What training minimises.
+    """
+
+    def __init__(self, encoder: nn.Module, head: nn.Module, decoder: nn.Module, objective: Objective) -> None:
+        super().__init__()
+        self.encoder, self.head, self.decoder = encoder, head, decoder
+        self.objective = objective
+
+    def posterior(self, x: Tensor) -> Posterior:
+        """q(z|x)."""
+        posterior: Posterior = self.head(self.encoder(x))
+
+        return posterior
+
+    def loss(self, x: Tensor, weight: float, generator: Generator | None = None) -> Loss:
+        """The loss of each x with one sample of z: what training minimises.
+
+        Args:
+            x: A batch.
+            weight: Weight of the KL term.
+            generator: Where z's noise comes from.
+        """
+        posterior = self.posterior(x)
+        z = posterior.rsample(generator=generator)
+
+        return self.objective(-self.decoder.log_prob(x, z), posterior, z, weight)
+
+    def inference_parameters(self) -> Iterator[nn.Parameter]:
+        """phi: the encoder's parameters and its head's."""
+        yield from self.encoder.parameters()
+        yield from self.head.parameters()
+
+    def generative_parameters(self) -> Iterator[nn.Parameter]:
+        """theta: the decoder's parameters."""
+        yield from self.decoder.parameters()
+
+    def start(self) -> None:
+        """Starts what waits for the end of the warm-up."""
+        for part in self.modules():
+            if isinstance(part, Staged):
+                part.start()
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        """What follows each optimiser step: Algorithm 1, line 9."""
+        for part in self.modules():
+            if isinstance(part, MeanBatchNorm):
+                part.rescale_()
