@@ -1,10 +1,14 @@
 """Every mistake in params.yaml is told with file, line, key, what was expected and found, and the closest key."""
 
 import math
+import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Annotated, Any, get_args, get_origin
 
 import pytest
 import yaml
+from pydantic import BaseModel
 
 from duvae import cli, config
 from duvae.errors import UserError
@@ -308,3 +312,36 @@ def load(folder: Path, text: str) -> config.Params:
     path.write_text(text, encoding="utf-8")
 
     return config.load(path)
+
+
+# ------------------------------------------------------------------- docs/parameters.md
+
+
+def keys(annotation: Any, path: str = "") -> Iterator[str]:
+    """Every key that a value of this type may have, `*` for names and places in lists."""
+    models = [a for a in (annotation, *get_args(annotation)) if isinstance(a, type) and issubclass(a, BaseModel)]
+    outer, inner = get_origin(annotation), get_args(annotation)
+    if outer is Annotated:
+        yield from keys(inner[0], path)
+    elif outer is dict or (outer is list and any(True for _ in keys(inner[0]))):
+        yield from keys(inner[-1], f"{path}.*")
+    elif models:
+        for model in models:
+            for name, field in model.model_fields.items():
+                below = list(keys(field.annotation, f"{path}.{name}"))
+                yield from below or [f"{path}.{name}"]
+
+
+def test_every_key_is_explained_and_no_other() -> None:
+    known = {key.removeprefix(".") for key in keys(config.Params)}
+    for system in config.HYPERPARAMETERS.values():
+        known |= {f"settings.*.columns.*{key}" for key in keys(system)}
+    known -= {"settings.*.columns.*", "settings.*.columns"}
+    text = (PARAMS.parent / "docs" / "parameters.md").read_text(encoding="utf-8")
+    explained = re.findall(r"^\| `([^`]+)` \|", text, flags=re.MULTILINE)
+
+    # The sizes of synthetic splits and the files of texts are under one key.
+    sizes = {f"datasets.*.source.{split}" for split in ("train", "valid", "test")}
+    assert set(explained) - known - sizes == set()
+    assert known - set(explained) == set()
+    assert len(explained) == len(set(explained))

@@ -1,0 +1,76 @@
+"""The environment is the lock's, and the library can do without what rebuilds the paper."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import distributions
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+ROOT = Path(__file__).parents[1]
+
+OURS = {"duvae", "pip", "uv"}
+"""The project, and what installs it."""
+
+TORCHS_OWN = re.compile(r"nvidia-|cuda-|triton")
+"""What a CUDA build of torch pins by itself."""
+
+
+def locked() -> dict[str, Version]:
+    """What the lock pins on this machine."""
+    pins = {}
+    for line in (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines():
+        if line and not line.startswith("#"):
+            requirement = Requirement(line)
+            if requirement.marker is None or requirement.marker.evaluate():
+                (specifier,) = requirement.specifier
+                assert specifier.operator == "==", line
+                pins[canonicalize_name(requirement.name)] = Version(specifier.version)
+
+    return pins
+
+
+def test_what_is_installed_is_pinned_at_that_version() -> None:
+    pins = locked()
+    installed = {canonicalize_name(d.metadata["Name"]): Version(d.version) for d in distributions()}
+    wrong = {
+        name: f"{version} installed, {pins.get(name)} in requirements.lock"
+        for name, version in installed.items()
+        if name not in OURS
+        and not TORCHS_OWN.match(name)
+        # A build of torch says so behind a +, which no pin has.
+        and (pins.get(name) is None or pins[name].public != version.public)
+    }
+
+    assert not wrong
+
+
+def test_every_direct_dependency_is_in_the_lock() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    pins = locked()
+    for line in [*project["dependencies"], *(x for extra in project["optional-dependencies"].values() for x in extra)]:
+        requirement = Requirement(line)
+        assert pins[canonicalize_name(requirement.name)] in requirement.specifier, line
+
+
+def test_the_regularizers_need_the_libraries_own_dependencies_alone() -> None:
+    """Whoever installs duvae without its extras can use them."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extra = [canonicalize_name(Requirement(line).name) for line in project["optional-dependencies"]["pipeline"]]
+    code = "import sys, duvae.regularizers, duvae.posteriors; print(*{m.partition('.')[0] for m in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+
+    assert not {name.replace("-", "_") for name in extra} & set(done.stdout.split()) - {"scipy"}
+
+
+def test_the_makefile_explains_itself() -> None:
+    done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    targets = re.findall(r"^([a-z0-9]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)
+
+    assert targets
+    for target in targets:
+        assert f"make {target} " in done.stdout
