@@ -36,7 +36,7 @@ class Description:
     words: int
     training: dict[str, Any] | None = None
 
-    def build(self) -> tuple[VAE, systems.System]:
+    def build(self) -> tuple[VAE, systems.System[Any]]:
         """A model with fresh weights, and its system."""
         parts = Parts.model_validate(self.parts)
         sizes = TextNetworks.model_validate(self.networks)

@@ -26,14 +26,11 @@ class Posterior(ABC):
 
     Attributes:
         density: Whether q has one. Without it there is no KL, MI, MPD, CE and no importance-weighted likelihood.
+        mean: What represents x: mu of a Gaussian, z itself of a point mass.
     """
 
     density: bool = True
-
-    @property
-    @abstractmethod
-    def mean(self) -> Float[Tensor, "batch latent"]:
-        """What represents x: mu of a Gaussian, z itself of a point mass."""
+    mean: Float[Tensor, "batch latent"]
 
     @abstractmethod
     def rsample(self, samples: tuple[int, ...] = (), generator: Generator | None = None) -> Tensor:

@@ -6,7 +6,7 @@ say it takes from the plain VAE. Data sets differ in networks and optimiser, not
 
 from abc import ABC
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from torch import nn
 
@@ -18,7 +18,10 @@ from duvae.training.steps import JointLoop, Loop
 from duvae.vae import GaussianHead, PointHead
 
 
-class System[H: Frozen](ABC):
+H = TypeVar("H", bound=Frozen)
+
+
+class System(ABC, Generic[H]):
     """A name, parts and an equation.
 
     Args:
@@ -117,7 +120,7 @@ class DUVAE(System[DiversityUncertainty]):
         return nn.Sequential(super().variances(), VarianceDropout(self.hyperparameters.p, started=started))
 
 
-SYSTEMS: Mapping[str, type[System]] = {
+SYSTEMS: Mapping[str, type[System[Any]]] = {
     "ae": AE,
     "vae": PlainVAE,
     "agg_vae": AggVAE,
@@ -126,6 +129,6 @@ SYSTEMS: Mapping[str, type[System]] = {
 }
 
 
-def system(name: str, hyperparameters: Frozen, parts: Parts) -> System:
+def system(name: str, hyperparameters: Frozen, parts: Parts) -> System[Any]:
     """The system of this name, with its hyperparameters."""
     return SYSTEMS[name](hyperparameters, parts)
