@@ -4,6 +4,7 @@ An experiment a data set, a run a job. Each run carries the job's key and a dige
 was made from: a run of the same digest is left alone, another is replaced, and no key stands twice.
 """
 
+import functools
 import hashlib
 import json
 import logging
@@ -260,16 +261,22 @@ def _figures(params: Params, result: Result, root: Path) -> dict[str, bytes]:
 def _dataset(name: str, root: Path) -> DatasetInput:
     """The data set, its digest being what DVC recorded of it, or else that of its files."""
     folder = f"data/prepared/{name}"
-    digest = "unknown"
-    if (root / "dvc.lock").exists():
-        stages = (yaml.safe_load((root / "dvc.lock").read_text(encoding="utf-8")) or {}).get("stages", {})
-        outs = {out["path"]: out.get("md5") for stage in stages.values() for out in stage.get("outs", [])}
-        digest = str(outs.get(folder) or digest).removesuffix(".dir")
+    lock = root / "dvc.lock"
+    recorded = _recorded(lock, lock.stat().st_mtime_ns) if lock.exists() else {}
+    digest = recorded.get(folder, "unknown").removesuffix(".dir")
     if digest == "unknown" and (root / folder).exists():
         digest = _digest(path for path in (root / folder).rglob("*") if path.is_file())[:32]
     source = json.dumps({"uri": folder})
 
     return DatasetInput(Dataset(name, digest, "local", source), [InputTag("mlflow.data.context", "training")])
+
+
+@functools.lru_cache(maxsize=1)
+def _recorded(lock: Path, _changed: int) -> dict[str, str]:
+    """The hash of each output in dvc.lock, which is long where there are many jobs."""
+    stages = (yaml.safe_load(lock.read_text(encoding="utf-8")) or {}).get("stages", {})
+
+    return {out["path"]: str(out.get("md5")) for stage in stages.values() for out in stage.get("outs", [])}
 
 
 def _runs(client: MlflowClient, where: str, job: Job) -> Iterator[Run]:

@@ -1,0 +1,209 @@
+"""MLflow, filled from made-up results."""
+
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run, ViewType
+
+import made_up
+from duvae import tracking
+from duvae.config import Params
+from duvae.errors import UserError
+from duvae.stages import track
+
+# MLflow and what it is built on warn of their own future.
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+@pytest.fixture(autouse=True)
+def _plain_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project of which MLflow knows nothing yet; its store is made once, which takes seconds."""
+    root = tmp_path_factory.mktemp("project")
+    tracking.connect(root)
+
+    return root
+
+
+@pytest.fixture
+def root(empty: Path, tmp_path: Path) -> Path:
+    made_up.project(tmp_path, params(), params().run_jobs())
+    (tmp_path / "mlflow.db").write_bytes((empty / "mlflow.db").read_bytes())
+
+    return tmp_path
+
+
+def params() -> Params:
+    """Two of Figure 1's five are run; the other three are jobs without results."""
+    return made_up.params(settings=["ae", "du_vae"])
+
+
+def runs(root: Path, dataset: str = "synthetic", view: int = ViewType.ACTIVE_ONLY) -> list[Run]:
+    client = tracking.connect(root)
+    known = client.get_experiment_by_name(dataset)
+
+    return [] if known is None else list(client.search_runs([known.experiment_id], run_view_type=view))
+
+
+def run_of(root: Path, setting: str, dataset: str = "synthetic") -> Run:
+    (run,) = [run for run in runs(root, dataset) if run.data.tags["setting"] == setting]
+
+    return run
+
+
+def change(root: Path, setting: str, **figures: float) -> None:
+    path = root / f"results/synthetic/{setting}/1/metrics.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **figures}))
+
+
+def test_a_run_holds_what_the_stages_found(root: Path) -> None:
+    (root / "reports").mkdir()
+    (root / "reports/figure1.png").write_bytes(b"\x89PNG")
+    outcome = tracking.track(params(), root)
+    assert outcome.added == ["synthetic-ae-1", "synthetic-du_vae-1"]
+    run, client = run_of(root, "du_vae"), tracking.connect(root)
+    metrics = json.loads((root / "results/synthetic/du_vae/1/metrics.json").read_text())
+    assert run.info.run_name == "du_vae · seed 1"
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics["test/nll"] == metrics["nll"]
+    assert run.data.metrics["test/au"] == 2
+    assert "test/probe_10000" in run.data.metrics
+    assert {run.data.params[name] for name in ("gamma", "p")} == {"1.0", "0.5"}
+    assert run.data.params["networks.latent"] == "2"
+    assert run.data.params["optimisation.decay.factor"] == "0.5"
+    tags = run.data.tags
+    assert [tags[name] for name in ("system", "dataset", "seed", "stage")] == [
+        *("du_vae", "synthetic", "1"),
+        "train@synthetic-du_vae-1",
+    ]
+    assert tags["mlflow.source.git.commit"] == made_up.COMMIT
+    assert run.inputs.dataset_inputs[0].dataset.name == "synthetic"
+    assert len(run.inputs.dataset_inputs[0].dataset.digest) == 32
+
+    history = pd.read_csv(root / "results/synthetic/du_vae/1/history.csv")
+    for column, metric in (("valid_mi", "valid/mi"), ("kl_weight", "train/kl_weight")):
+        logged = sorted(client.get_metric_history(run.info.run_id, metric), key=lambda point: point.step)
+        assert [point.step for point in logged] == list(history["epoch"])
+        assert np.allclose([point.value for point in logged], history[column], rtol=0, atol=0)
+
+    held = [
+        item.path
+        for folder in ("figures", "model", "results")
+        for item in client.list_artifacts(run.info.run_id, folder)
+    ]
+    assert {"figures/curves.png", "figures/latent.png", "figures/figure1.png"} <= set(held)
+    assert {"model/weights.safetensors", "model/model.json", "results/history.csv", "results/metrics.json"} <= set(held)
+    files = [path for path in (root / "mlruns").rglob("*") if path.is_file()]
+    assert files
+    assert not [path for path in files if path.suffix in (".pkl", ".pickle", ".pt", ".pth")]
+
+
+def test_an_autoencoder_has_only_what_it_has(root: Path) -> None:
+    tracking.track(params(), root)
+    metrics = run_of(root, "ae").data.metrics
+    assert "test/nll" not in metrics
+    assert "valid/kl" not in metrics
+    assert "test/reconstruction" in metrics
+
+
+def test_again_does_nothing_twice(root: Path) -> None:
+    tracking.track(params(), root)
+    before = {run.info.run_id for run in runs(root)}
+    outcome = tracking.track(params(), root)
+    assert len(outcome.unchanged) == 2
+    assert not outcome.added
+    assert not outcome.replaced
+    assert {run.info.run_id for run in runs(root, view=ViewType.ALL)} == before
+
+
+def test_a_changed_result_replaces_its_run_alone(root: Path) -> None:
+    tracking.track(params(), root)
+    before = {run.data.tags["setting"]: run.info.run_id for run in runs(root)}
+    change(root, "du_vae", nll=12.5)
+    assert tracking.track(params(), root).replaced == ["synthetic-du_vae-1"]
+    after = {run.data.tags["setting"]: run.info.run_id for run in runs(root)}
+    assert len(runs(root)) == 2
+    assert [setting for setting in before if before[setting] != after[setting]] == ["du_vae"]
+    assert run_of(root, "du_vae").data.metrics["test/nll"] == 12.5
+    assert list((root / "mlruns").rglob(f"{after['du_vae']}/artifacts/*/*"))
+    assert not list((root / "mlruns").rglob(f"{before['du_vae']}/artifacts/*/*"))
+
+
+def test_what_stands_twice_or_was_cut_short_is_cleaned_up(root: Path) -> None:
+    tracking.track(params(), root)
+    client, kept = tracking.connect(root), run_of(root, "ae")
+    twin = client.create_run(kept.info.experiment_id, tags={**kept.data.tags}).info.run_id
+    cut = run_of(root, "du_vae")
+    client.delete_tag(cut.info.run_id, tracking.DIGEST)
+    outcome = tracking.track(params(), root)
+    assert run_of(root, "ae").info.run_id == kept.info.run_id != twin
+    assert outcome.replaced == ["synthetic-du_vae-1"]
+    assert len(runs(root)) == 2
+
+
+def test_missing_results_are_said(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (root / "results/synthetic/ae/1/probe.json").unlink()
+    (root / "models/synthetic/du_vae/1/weights.safetensors").unlink()  # weights may lie in DVC's remote
+    track.run(params(), root)
+    said = capsys.readouterr().out
+    assert said.startswith("MLflow: 1 added, 4 without results\n")
+    assert "without results: synthetic-ae-1, synthetic-vae-1" in said
+
+
+def test_the_data_set_has_the_hash_that_dvc_recorded(root: Path) -> None:
+    out = {"path": "data/prepared/synthetic", "md5": "0" * 32 + ".dir"}
+    (root / "dvc.lock").write_text(json.dumps({"schema": "2.0", "stages": {"synthesize@synthetic": {"outs": [out]}}}))
+    tracking.track(params(), root)
+    assert run_of(root, "ae").inputs.dataset_inputs[0].dataset.digest == "0" * 32
+
+
+def test_a_moved_project_starts_anew(root: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    tracking.track(params(), root)
+    moved = tmp_path_factory.mktemp("moved") / "project"
+    root.rename(moved)
+    assert len(tracking.track(params(), moved).added) == 2
+    assert not root.exists()
+    assert all(run.info.artifact_uri.startswith(str(moved)) for run in runs(moved))
+    assert len(tracking.track(params(), moved).unchanged) == 2
+
+
+def test_the_store_that_the_environment_names(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = tmp_path / "other.db"
+    (root / "mlflow.db").rename(other)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{other}")
+    monkeypatch.chdir(root)
+    tracking.track(params(), root)
+    assert not (root / "mlflow.db").exists()
+    assert MlflowClient(f"sqlite:///{other}").get_experiment_by_name("synthetic") is not None
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "nonsense://here")
+    with pytest.raises(UserError, match="MLFLOW_TRACKING_URI"):
+        tracking.track(params(), root)
+
+
+def test_a_live_run_gives_way_to_the_finished_one(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    job = params().job("synthetic", "du_vae", 1)
+    for _ in range(2):  # a second training of the same job takes the place of the first
+        with tracking.LiveRun(job, root) as live:
+            live.epoch({"epoch": 1, "valid_loss": 3.5, "valid_mi": None, "best": 0})
+    run = run_of(root, "du_vae")
+    assert run.data.tags[tracking.LIVE] == "1"
+    assert run.data.metrics == {"valid/loss": 3.5}
+    tracking.track(params(), root)
+    assert tracking.LIVE not in run_of(root, "du_vae").data.tags
+    assert len(runs(root)) == 2
+
+    with caplog.at_level(logging.WARNING), tracking.LiveRun(job, root) as live:
+        live.client.delete_run(str(live.run))
+        live.epoch({"epoch": 1, "valid_loss": 3.5, "best": 0})
+        live.epoch({"epoch": 2, "valid_loss": 3.5, "best": 0})
+    assert len([record for record in caplog.records if record.name == "duvae.tracking"]) == 1
