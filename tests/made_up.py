@@ -85,7 +85,10 @@ def write(root: Path, params: Params, job: Job, sentences: int = 300) -> None:
     )
     counts = params.dataset(job.dataset).probe.labels or [100, 500, 1000, 2000, 10000]
     base = 21.0 if system == "vae" else 52.0 + 6 * spread
-    draws = {n: [base + 4 * np.log10(n / 100) + float(generator.normal(0, 0.8)) for _ in range(5)] for n in counts}
+    repeats = 5 if params.dataset(job.dataset).probe.labels else 1
+    draws = {
+        n: [base + 4 * np.log10(n / 100) + float(generator.normal(0, 0.8)) for _ in range(repeats)] for n in counts
+    }
     _json(
         folder / "probe.json",
         {
@@ -94,7 +97,7 @@ def write(root: Path, params: Params, job: Job, sentences: int = 300) -> None:
             "seed": job.seed,
             "feature": "mean",
             "test": sentences,
-            "largest_class": 0.213,
+            "largest_class": 21.3,
             "by_labels": {
                 str(n): {"accuracy": float(np.mean(d)), "spread": float(np.std(d)), "draws": d}
                 for n, d in draws.items()

@@ -222,6 +222,8 @@ def test_index_takes_any_data_set(tmp_path: Path) -> None:
     assert "32 latent dimensions" in html
     assert "a sample of 100,000 (seed 1) of the same source" in html
     assert tables.row("likelihood-short_yelp_resampled", "DU-VAE")["System"] == "DU-VAE γ 0.5, p 0.8"
+    assert "±" in tables.row("probes-synthetic", "DU-VAE")["100"]
+    assert "±" not in tables.row("probes-short_yelp_resampled", "DU-VAE")["100"]  # one subset, as shipped
 
 
 def test_a_data_set_without_labels_has_no_probes(tmp_path: Path) -> None:

@@ -145,13 +145,13 @@ def figure1(source: SyntheticSource, true_z: Space | None, spaces: Sequence[Spac
     columns = 1 + len(spaces)
     width, left, right, gap = 7.16, 0.34, 0.50, 0.06  # inches; a page of two columns
     side = (width - left - right - gap * (columns - 1)) / columns
-    height = 2 * side + gap + 0.26 + 0.28
+    height = 2 * side + gap + 0.26 + 0.22
     figure = Figure(figsize=(width, height))
     axes = figure.subplots(2, columns, sharex=True, sharey=True, squeeze=False)
     figure.subplots_adjust(
         left=left / width,
         right=1 - right / width,
-        bottom=0.28 / height,
+        bottom=0.22 / height,
         top=1 - 0.26 / height,
         wspace=gap / side,
         hspace=gap / side,
@@ -296,11 +296,11 @@ def probes(results: Sequence[Result]) -> Figure:
             continue
         found = [[r.probe["by_labels"].get(count) for r in of if r.probe] for count in counts]
         accuracy = [np.mean([f["accuracy"] for f in fs if f]) if any(fs) else np.nan for fs in found]
-        spread = [np.mean([f["spread"] for f in fs if f]) if any(fs) else np.nan for fs in found]
+        spread = [np.mean([f["spread"] for f in fs if f]) if any(fs) else 0.0 for fs in found]
         colour, dashes = styles[setting]
         shift = 0.05 * (index - (len(several) - 1) / 2)  # so that bars do not hide each other
         ax.errorbar(at + shift, accuracy, spread, color=colour, ls=dashes, marker="o", markersize=2.6, elinewidth=0.7)
-    largest = [100 * float(result.probe["largest_class"]) for result in results if result.probe]
+    largest = [float(result.probe["largest_class"]) for result in results if result.probe]
     if largest:
         ax.axhline(largest[0], color="#888888", linewidth=0.7, linestyle=(0, (2, 2)))
         place = (float(at[-1]) + 0.3, largest[0])

@@ -199,7 +199,7 @@ def probes(results: Sequence[Result], colours: Mapping[str, str]) -> Table | Non
     mean, std, seeds = over_seeds(results)
     several = bool((seeds > 1).any())
     largest = next(result.probe["largest_class"] for result in results if result.probe)
-    rows = [Row("Largest class", [cell(100 * largest, 1)] * len(counts), floor=True)]
+    rows = [Row("Largest class", [cell(largest, 1)] * len(counts), floor=True)]
     for setting in mean.index:
         first = next(result for result in results if result.job.setting == setting)
         cells = [
@@ -211,7 +211,11 @@ def probes(results: Sequence[Result], colours: Mapping[str, str]) -> Table | Non
             for n in counts
         ]
         rows.append(Row(first.name, cells, first.hyperparameters, colours[setting]))
-    what = "standard deviation over seeds" if several else "standard deviation over labelled subsets"
+    what = (
+        "standard deviation over seeds"
+        if several
+        else "standard deviation over labelled subsets, where several were drawn"
+    )
 
     return Table(
         "probes-" + results[0].job.dataset,

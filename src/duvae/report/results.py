@@ -118,7 +118,10 @@ class Result:
             **{figure: _number(self.metrics[figure]) for figure in FIGURES},
             "nll_stderr": _number(self.metrics["nll_stderr"]),
             **{f"probe_{labels}": float(of["accuracy"]) for labels, of in accuracies.items()},
-            **{f"probe_{labels}_spread": float(of["spread"]) for labels, of in accuracies.items()},
+            **{
+                f"probe_{labels}_spread": float(of["spread"]) if len(of["draws"]) > 1 else float("nan")
+                for labels, of in accuracies.items()
+            },
             "epochs": self.metrics["epochs"],
             "best_epoch": self.metrics["best_epoch"],
             "encoder_steps": self.encoder_steps,
