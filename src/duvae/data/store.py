@@ -5,7 +5,6 @@
 begins, and the end) and `<split>.labels.npy` (-1: no label). `summary.json` holds what was counted.
 """
 
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -17,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from duvae.errors import UserError
-from duvae.files import read_json, write_json
+from duvae.files import read_json, write_json, write_text
 
 SPECIALS = ("<pad>", "<s>", "</s>", "<unk>")
 PAD, START, END, UNKNOWN = range(4)
@@ -97,8 +96,8 @@ def write(folder: Path, prepared: Prepared, arrays: Mapping[str, Array] | None =
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        os.chmod(temporary, 0o755)
-        (temporary / "vocabulary.txt").write_text("".join(f"{word}\n" for word in prepared.vocabulary), encoding="utf-8")
+        temporary.chmod(0o755)  # mkdtemp makes it private
+        write_text(temporary / "vocabulary.txt", "".join(f"{word}\n" for word in prepared.vocabulary))
         for name, split in prepared.splits.items():
             np.save(temporary / f"{name}.tokens.npy", split.tokens.astype(np.int32))
             np.save(temporary / f"{name}.offsets.npy", split.offsets.astype(np.int64))
@@ -123,14 +122,17 @@ def read(folder: Path) -> Prepared:
     again = f"Run 'duvae prepare --dataset {folder.name}' again."
     if not (folder / "summary.json").exists():
         raise UserError(f"{folder}: no prepared data set is there. {again}")
-    vocabulary = (folder / "vocabulary.txt").read_text(encoding="utf-8").splitlines()
+    try:
+        vocabulary = (folder / "vocabulary.txt").read_text(encoding="utf-8").split("\n")[:-1]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{folder / 'vocabulary.txt'}: cannot be read ({error}). {again}") from error
     splits: dict[str, Documents] = {}
     for path in sorted(folder.glob("*.offsets.npy")):
         name = path.name.removesuffix(".offsets.npy")
         try:
-            tokens, offsets, labels = (
-                np.load(folder / f"{name}.{part}.npy", mmap_mode=mode, allow_pickle=False)
-                for part, mode in (("tokens", "r"), ("offsets", None), ("labels", None))
+            tokens = np.load(folder / f"{name}.tokens.npy", mmap_mode="r", allow_pickle=False)
+            offsets, labels = (
+                np.load(folder / f"{name}.{part}.npy", allow_pickle=False) for part in ("offsets", "labels")
             )
         except (OSError, ValueError) as error:
             raise UserError(f"{folder}: split '{name}' cannot be read ({error}). {again}") from error
@@ -144,7 +146,7 @@ def read(folder: Path) -> Prepared:
 def array(folder: Path, name: str) -> Array:
     """A further array of a prepared data set, as `write` kept it."""
     try:
-        return np.load(folder / f"{name}.npy", allow_pickle=False)
+        return np.asarray(np.load(folder / f"{name}.npy", allow_pickle=False))
     except (OSError, ValueError) as error:
         raise UserError(
             f"{folder / name}.npy: cannot be read ({error}). Run 'duvae prepare --dataset {folder.name}' again."

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from duvae.config import Params
-from duvae.data import expectations, store
+from duvae.data import store, validation
 from duvae.files import write_json
 
 
@@ -23,9 +23,9 @@ def run(params: Params, dataset: str, root: Path = Path()) -> dict[str, Any]:
     report, docs = root / "data" / "validated" / f"{dataset}.json", root / "reports" / "data_docs" / dataset
     report.unlink(missing_ok=True)
     prepared = store.read(root / "data" / "prepared" / dataset)
-    outcomes = expectations.validate(prepared, chosen, docs, dataset)
-    expectations.complain(outcomes, dataset, docs)
-    said = expectations.summary(outcomes, prepared, dataset)
+    outcomes = validation.validate(prepared, chosen, docs, dataset)
+    validation.complain(outcomes, dataset, docs)
+    said = validation.summary(outcomes, prepared, dataset)
     write_json(report, said)
     print(f"{dataset}: all {len(outcomes)} expectations are met; {docs / 'index.html'}")
 

@@ -1,0 +1,310 @@
+"""Fetching the files of data sets: from a mirror, the internet or an archive there, each verified before it is kept."""
+
+import contextlib
+import hashlib
+import io
+import os
+import shutil
+import sys
+import tarfile
+import tempfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import urlsplit
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+
+from duvae.data import sources
+from duvae.errors import UserError
+from duvae.files import whole
+
+Timeout = tuple[float, float]
+"""Seconds until a connection must stand, and until the next bytes must come."""
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A file that is there now: its path, its SHA-256 and where it came from ('there': it was there already)."""
+
+    path: str
+    sha256: str
+    origin: str
+
+
+def fetch(
+    paths: Sequence[str],
+    folder: Path,
+    mirror: str | None = None,
+    root: Path = Path(),
+    timeout: Timeout = (10.0, 60.0),
+) -> list[Fetched]:
+    """Brings files into `folder`, each whole and verified or not at all.
+
+    A file that is there with the right checksum is left alone. The others come from the mirror, or
+    else from the address in `SOURCES`; the user's own files are copied from where they lie.
+
+    Args:
+        paths: What is wanted, by path below a mirror, or the path of a file of one's own.
+        folder: Where to; its name is the data set's.
+        mirror: A folder or a URL under which files lie by their paths; else DUVAE_MIRROR names it.
+        root: What relative paths of the user's own files are relative to.
+        timeout: Seconds for connecting and for each read.
+
+    Raises:
+        UserError: With all files that could not be had, or with the first that is not what it should be.
+    """
+    targets = {path: folder / sources.place(path) for path in paths}
+    if len(set(targets.values())) < len(targets):
+        raise UserError(f"{folder}: two of its files would have the same place: {', '.join(targets)}. Rename one.")
+    mirror = mirror or os.environ.get("DUVAE_MIRROR") or None
+    if mirror is not None and not _is_url(mirror) and not Path(mirror).is_dir():
+        raise UserError(
+            f"mirror {mirror}: expected a folder or a URL (http or https); no such folder is there."
+            " Correct --mirror or the environment variable DUVAE_MIRROR."
+        )
+    own = {path: root / path for path in targets if path not in sources.SOURCES}
+    absent = [str(path) for path in own.values() if not path.is_file()]
+    if absent:
+        raise UserError(
+            f"no such file: {', '.join(absent)}. It is none of the known files, so it is taken to be your own:"
+            f" expected where params.yaml says, relative to {root.resolve()}."
+        )
+    inside = [str(path) for path in own.values() if path.resolve().is_relative_to(folder.resolve())]
+    if inside:
+        raise UserError(f"{', '.join(inside)}: lies in {folder}, which this stage writes. Move it to another folder.")
+    with _progress() as progress:
+        search = _Search(folder, mirror, timeout, progress)
+        fetched = {path: search.one(path, target, own.get(path)) for path, target in targets.items()}
+        left = [path for path, found in fetched.items() if found is None]
+        fetched.update(search.archives({path: targets[path] for path in left}))
+    missing = {path: reasons for path, reasons in search.reasons.items() if fetched[path] is None}
+    if missing:
+        raise UserError(_missing(missing, folder.name))
+
+    return [found for found in fetched.values() if found is not None]
+
+
+class _NotThereError(Exception):
+    """A place does not have the file, or cannot be reached."""
+
+
+class _Search:
+    """Tries one place after another, and keeps what each said."""
+
+    def __init__(self, folder: Path, mirror: str | None, timeout: Timeout, progress: Progress) -> None:
+        self.folder, self.mirror, self.timeout, self.progress = folder, mirror, timeout, progress
+        self.reasons: dict[str, list[str]] = {}
+        self.silent: dict[str, str] = {}  # hosts that did not answer, not to be waited for again
+
+    def one(self, path: str, target: Path, own: Path | None) -> Fetched | None:
+        """The file from where it is, from the mirror or from its own address; None: perhaps from an archive."""
+        source = sources.SOURCES.get(path, sources.Source(None, None))
+        reasons = self.reasons.setdefault(path, [])
+        if own is not None:
+            return _copied(path, own, target, None)
+        if target.is_file() and target.stat().st_size:
+            if source.checksum is None or _digest(target, source.checksum) == source.checksum:
+                return Fetched(path, _sha256(target), "there")
+            reasons.append(f"{target} is not it ({_mismatch(source.checksum, _digest(target, source.checksum))})")
+        if self.mirror is not None and not _is_url(self.mirror):
+            candidate = Path(self.mirror) / path
+            if candidate.is_file():
+                return _copied(path, candidate, target, source.checksum)
+            reasons.append(f"not in the mirror {self.mirror}")
+        urls = [f"{self.mirror.rstrip('/')}/{path}"] if self.mirror is not None and _is_url(self.mirror) else []
+        if source.url is None:
+            reasons.append("no address on the internet is known")
+        elif source.member is None:
+            urls.append(source.url)
+        for url in urls:
+            try:
+                self.download(url, target, source.checksum)
+                return Fetched(path, _sha256(target), url)
+            except _NotThereError as error:
+                reasons.append(str(error))
+
+        return None
+
+    def archives(self, targets: Mapping[str, Path]) -> dict[str, Fetched | None]:
+        """The files that are members of archives, each archive loaded once and not kept."""
+        fetched: dict[str, Fetched | None] = {}
+        urls = {url: None for path in targets if (url := sources.SOURCES[path].url) and sources.SOURCES[path].member}
+        for url in urls:
+            wanted = {path: target for path, target in targets.items() if sources.SOURCES[path].url == url}
+            self.folder.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=".archive.", dir=self.folder.parent) as temporary:
+                archive = Path(temporary, "archive.tar.gz")
+                try:
+                    self.download(url, archive, None)
+                except _NotThereError as error:
+                    for path in wanted:
+                        self.reasons[path].append(str(error))
+                    continue
+                fetched.update(extract(archive, wanted, url))
+            for path in wanted:
+                if fetched.get(path) is None:
+                    self.reasons[path].append(f"the archive {url} has no {sources.SOURCES[path].member}")
+
+        return {path: fetched.get(path) for path in targets}
+
+    def download(self, url: str, target: Path, checksum: str | None) -> None:
+        """One file by HTTP, verified before it gets its name."""
+        import pooch
+        import requests
+
+        host = urlsplit(url).netloc
+        if host in self.silent:
+            raise _NotThereError(self.silent[host])
+        bar = _Bar(self.progress, target.name if target.suffix != ".gz" else f"archive from {host}")
+        with whole(target) as temporary:
+            try:
+                loader = pooch.HTTPDownloader(progressbar=bar, chunk_size=1 << 16, timeout=self.timeout)
+                loader(url, str(temporary), None)
+            except requests.exceptions.HTTPError as error:
+                raise _NotThereError(f"{url}: {error}".partition(" for url")[0]) from error
+            except requests.exceptions.RequestException as error:
+                late = isinstance(error, requests.exceptions.Timeout)
+                self.silent[host] = f"{host} did not answer in time" if late else f"no connection to {host}"
+                if self.mirror is not None and _is_url(self.mirror) and urlsplit(self.mirror).netloc == host:
+                    raise UserError(
+                        f"mirror {self.mirror}: {self.silent[host]} (asked for {url}). Nothing was kept of it."
+                        " Correct --mirror or DUVAE_MIRROR, or try again."
+                    ) from error
+                raise _NotThereError(self.silent[host]) from error
+            _not_a_page(temporary, url)
+            _verify(temporary, target, url, checksum)
+
+
+def extract(archive: Path, wanted: Mapping[str, Path], origin: str) -> dict[str, Fetched | None]:
+    """Reads the wanted members of a tar.gz archive, nothing else of it.
+
+    Args:
+        archive: The file.
+        wanted: Where each known path goes to.
+        origin: Where the archive came from, for messages.
+
+    Raises:
+        UserError: Where it is no such archive, or a wanted member is no plain file or not the known one.
+    """
+    members = {str(sources.SOURCES[path].member): path for path in wanted}
+    fetched: dict[str, Fetched | None] = {}
+    try:
+        with tarfile.open(archive, "r:gz") as file:
+            for member in file:
+                parts = PurePosixPath(member.name).parts
+                path = members.get("/".join(parts[-2:]))
+                if path is None or path in fetched:
+                    continue
+                if ".." in parts or PurePosixPath(member.name).is_absolute() or not member.isreg():
+                    raise UserError(
+                        f"{origin}: its member {member.name!r} is no plain file inside the archive (an absolute path,"
+                        " '..' or a link). Nothing was taken from it; give the file with a mirror (DUVAE_MIRROR)."
+                    )
+                with file.extractfile(member) or io.BytesIO() as stream:
+                    where = f"{member.name} of {origin}"
+                    fetched[path] = _kept(path, stream, wanted[path], where, sources.SOURCES[path].checksum)
+    except (tarfile.TarError, EOFError, zlib.error) as error:
+        raise UserError(
+            f"{origin}: expected a tar.gz archive, but it cannot be read ({error}). Deleted; try again,"
+            " or give the files with a mirror (DUVAE_MIRROR)."
+        ) from error
+
+    return fetched
+
+
+def _copied(path: str, candidate: Path, target: Path, checksum: str | None) -> Fetched:
+    try:
+        with candidate.open("rb") as stream:
+            return _kept(path, stream, target, str(candidate), checksum)
+    except OSError as error:
+        raise UserError(f"{candidate}: cannot be read ({error.strerror}).") from error
+
+
+def _kept(path: str, stream: Any, target: Path, origin: str, checksum: str | None) -> Fetched:
+    with whole(target) as temporary:
+        with temporary.open("wb") as file:
+            shutil.copyfileobj(stream, file, 1 << 20)
+        _verify(temporary, target, origin, checksum)
+
+    return Fetched(path, _sha256(target), origin)
+
+
+def _verify(temporary: Path, target: Path, origin: str, checksum: str | None) -> None:
+    if not temporary.stat().st_size:
+        raise UserError(f"{target.name}: the file from {origin} is empty. Deleted.")
+    if checksum is not None and (found := _digest(temporary, checksum)) != checksum:
+        raise UserError(
+            f"{target.name}: the file from {origin} is not the known one ({_mismatch(checksum, found)})."
+            f" The copy was deleted, {target} was not touched."
+        )
+
+
+def _not_a_page(temporary: Path, url: str) -> None:
+    with temporary.open("rb") as file:
+        start = file.read(512).lstrip().lower()
+    if start.startswith((b"<!doctype html", b"<html")):
+        raise UserError(
+            f"{url}: expected a data file, but an HTML page came (an error page, a login or a download limit)."
+            " Deleted. Open the address in a browser, or give the file with a mirror (DUVAE_MIRROR)."
+        )
+
+
+def _digest(path: Path, checksum: str) -> str:
+    """The file's checksum by the algorithm of `checksum`, written alike."""
+    algorithm = checksum.partition(":")[0]
+    with path.open("rb") as file:
+        return f"{algorithm}:{hashlib.file_digest(file, algorithm).hexdigest()}"
+
+
+def _sha256(path: Path) -> str:
+    return _digest(path, "sha256:").partition(":")[2]
+
+
+def _mismatch(expected: str, found: str) -> str:
+    algorithm, _, digest = expected.partition(":")
+
+    return f"{algorithm} expected {digest}, found {found.partition(':')[2]}"
+
+
+def _missing(reasons: Mapping[str, Sequence[str]], dataset: str) -> str:
+    listed = "\n".join(f"  {path}: {'; '.join(why)}" for path, why in reasons.items())
+    first = next(iter(reasons))
+
+    return (
+        f"{len(reasons)} file{'s' if len(reasons) > 1 else ''} of data set '{dataset}' could not be had:\n{listed}\n"
+        f"Without network, give them in a mirror: a folder (or a URL) where they lie as <mirror>/{first}, named by\n"
+        f"--mirror or the environment variable DUVAE_MIRROR: DUVAE_MIRROR=<mirror> duvae fetch --dataset {dataset}"
+    )
+
+
+def _is_url(mirror: str) -> bool:
+    return mirror.startswith(("http://", "https://"))
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Progress]:
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
+        yield progress
+
+
+class _Bar:
+    """What pooch calls while it loads."""
+
+    total = 0
+
+    def __init__(self, progress: Progress, name: str) -> None:
+        self.progress, self.task = progress, progress.add_task(name, total=None)
+
+    def update(self, size: int) -> None:
+        self.progress.update(self.task, advance=size, total=self.total or None)
+
+    def reset(self) -> None:
+        self.progress.reset(self.task)
+
+    def close(self) -> None:
+        self.progress.remove_task(self.task)

@@ -1,0 +1,287 @@
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from duvae.config import Sample, TextFile, TextSource, load
+from duvae.data import text
+from duvae.data.store import END, START, UNKNOWN, Documents, read, write
+from duvae.errors import UserError
+from duvae.stages import fetch, prepare
+
+ROOT = Path(__file__).parents[1]
+VOCABULARY = ["<pad>", "<s>", "</s>", "<unk>", "the", "food", "is", "good", "bad", "."]
+
+
+def source(**changed: Any) -> TextSource:
+    files: dict[str, Any] = {split: [TextFile(path=f"{split}.txt")] for split in ("train", "valid", "test")}
+    return TextSource(**{**files, "vocabulary": "vocab.txt", "max_words": 5, **changed})
+
+
+def lay(folder: Path, **files: str) -> Path:
+    contents = {
+        "train": "1\tthe food is good .\n0\tthe food is bad .\n0\tthe soup\n",
+        "valid": "1\tgood food\n0\tbad food\n",
+        "test": "1\tthe food is good .\n0\tbad\n",
+        "vocab": "\n".join(VOCABULARY) + "\n",
+        **files,
+    }
+    for name, content in contents.items():
+        (folder / f"{name}.txt").write_bytes(content.encode())
+    return folder
+
+
+def prepared_words(documents: Documents) -> list[list[str]]:
+    return [[VOCABULARY[token] for token in documents[i]] for i in range(len(documents))]
+
+
+def test_words_become_ids(tmp_path: Path) -> None:
+    prepared = text.prepare(source(), lay(tmp_path))
+
+    assert prepared.vocabulary == VOCABULARY
+    assert prepared_words(prepared.split("train")) == [
+        ["<s>", "the", "food", "is", "good", ".", "</s>"],
+        ["<s>", "the", "food", "is", "bad", ".", "</s>"],
+        ["<s>", "the", "<unk>", "</s>"],
+    ]
+    assert prepared.split("train").labels.tolist() == [1, 0, 0]
+    assert prepared.summary["sample"] is None
+    assert prepared.summary["splits"]["train"] == {
+        "documents": 3,
+        "distinct": 3,
+        "words": 12,
+        "words_min": 2,
+        "words_mean": 4.0,
+        "words_max": 5,
+        "unknown": 1,
+        "unknown_rate": 0.083333,
+        "labels": {"0": 2, "1": 1},
+    }
+    assert prepared.summary["shared"]["train"]["test"] == {"documents": 1, "distinct": 1}
+    assert prepared.summary["shared"]["test"]["train"] == {"documents": 1, "distinct": 1}
+    assert prepared.summary["shared"]["train"]["valid"] == {"documents": 0, "distinct": 0}
+    assert set(prepared.summary["files"]) == {"train.txt", "valid.txt", "test.txt", "vocab.txt"}
+
+
+def test_a_document_shared_with_two_splits_counts_once(tmp_path: Path) -> None:
+    lay(tmp_path, valid="bad\ngood food\n", test="bad\n", few="bad\nbad\ngood food\nthe\n", train="the\n")
+    shared = text.prepare(source(subsets={"few": [TextFile(path="few.txt")]}), tmp_path).summary["shared"]["few"]
+
+    assert shared["valid"] == {"documents": 3, "distinct": 2}
+    assert shared["test"] == {"documents": 2, "distinct": 1}
+    assert shared["valid or test"] == {"documents": 3, "distinct": 2}
+
+
+def test_labels_of_whole_files_and_of_none(tmp_path: Path) -> None:
+    lay(tmp_path, neg="bad food\n", pos="good food\ngood\n", test="bad\n")
+    files = [TextFile(path="neg.txt", label=0), TextFile(path="pos.txt", label=4)]
+    prepared = text.prepare(source(train=files), tmp_path)
+
+    assert prepared.split("train").labels.tolist() == [0, 4, 4]
+    assert prepared.split("test").labels.tolist() == [-1]
+    assert prepared.summary["splits"]["test"]["labels"] == {}
+
+
+def test_white_space_and_other_line_ends(tmp_path: Path) -> None:
+    content = "\ufeff1\t  the   food\tis good \r\n0\tbad\x85food\u2028good"
+    (tmp_path / "x.txt").write_bytes(content.encode())
+
+    assert text.read_documents(tmp_path / "x.txt").documents == ["the food is good", "bad food good"]
+
+
+def test_unknown_spellings(tmp_path: Path) -> None:
+    rows = ["<pad>\t0", "<bos>\t1", "<eos>\t2", "_UNK\t3", "the\t4", "food\t5"]
+    lay(tmp_path, vocab="\n".join(rows), train="the _UNK <unk> soup\n", valid="the\n", test="food\n")
+    prepared = text.prepare(source(), tmp_path)
+
+    assert prepared.vocabulary == ["<pad>", "<s>", "</s>", "<unk>", "the", "food"]
+    assert prepared.split("train")[0].tolist() == [START, 4, UNKNOWN, UNKNOWN, UNKNOWN, END]
+    assert prepared.summary["splits"]["train"]["unknown"] == 3
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({"train": ""}, r"train.txt: expected a line or more; the file is empty"),
+        (
+            {"train": "1\tgood\n" * 16 + "good\n"},
+            r"train.txt, line 17: expected label<TAB>document.*no label in 'good'",
+        ),
+        ({"train": "1\tgood\nyes\tgood\n"}, r"train.txt, line 2: expected a label that is a whole number.*'yes'"),
+        ({"train": "1\tgood\n-1\tgood\n"}, r"train.txt, line 2: .*'-1'"),
+        ({"train": "1\tgood\n1.0\tgood\n"}, r"train.txt, line 2: .*'1.0'"),
+        ({"train": "good\n1\tgood\n"}, r"train.txt, line 2: expected a document without a label"),
+        ({"train": "1\tgood\n1\t \n"}, r"train.txt, line 2: expected a document; found an empty one"),
+        ({"train": "good\n\nbad\n"}, r"train.txt, line 2: expected a document; found an empty one"),
+        (
+            {"valid": "1\tgood good good good good good\n"},
+            r"valid.txt, line 1: expected at most 5 words.*found 6\..*max_words",
+        ),
+        ({"test": "1\tgood\n1\tgood </s> bad\n"}, r"test.txt, line 2: .*<pad>, <s>, </s>.*'good </s> bad'"),
+        ({"vocab": "the\nfood\n"}, r"vocab.txt, line 1: expected <pad> .*found 'the'"),
+        ({"vocab": "<pad>\n<s>\n</s>\n<unk>\n"}, r"vocab.txt: expected words after the specials"),
+        ({"vocab": "<pad>\n<s>\n</s>\n<unk>\nthe\nfood\nthe\n"}, r"vocab.txt, line 7: .*'the', which stands on line 5"),
+        ({"vocab": "<pad>\n<s>\n</s>\n<unk>\nthe\n_UNK\n"}, r"vocab.txt, line 6: .*'_UNK', which stands on line 4"),
+        ({"vocab": "<pad>\n<s>\n</s>\n<unk>\nthe food\n"}, r"vocab.txt, line 5: expected one word"),
+        ({"vocab": "<pad>\n<s>\n</s>\n<unk>\nthe\t812\n"}, r"vocab.txt, line 5: expected the id 4.*'812'"),
+    ],
+)
+def test_mistakes_in_files(files: dict[str, str], said: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=said):
+        text.prepare(source(), lay(tmp_path, **files))
+
+
+def test_a_tab_in_a_file_with_a_label_of_its_own(tmp_path: Path) -> None:
+    lay(tmp_path, train="good\n1\tgood\n")
+
+    with pytest.raises(UserError, match=r"line 2: expected a document without a tab.*the label 1"):
+        text.prepare(source(train=[TextFile(path="train.txt", label=1)]), tmp_path)
+
+
+def test_bytes_that_are_no_text(tmp_path: Path) -> None:
+    lay(tmp_path)
+    (tmp_path / "train.txt").write_bytes(b"1\tgood\n1\tgood\n1\tcaf\xe9\n")
+
+    with pytest.raises(UserError, match=r"train.txt, line 3: expected UTF-8; found the byte 0xe9"):
+        text.prepare(source(), tmp_path)
+
+
+def test_a_file_that_is_missing(tmp_path: Path) -> None:
+    lay(tmp_path)
+    (tmp_path / "test.txt").unlink()
+
+    with pytest.raises(UserError, match=r"test.txt: cannot be read .*duvae fetch"):
+        text.prepare(source(), tmp_path)
+
+
+LINES = text.Lines(
+    ["good", "good", "bad", "the food", "the food", "the soup", "the circus", "food"],
+    [1, 1, 0, 1, 0, 1, 0, 1],
+    [(Path("x"), i) for i in range(8)],
+)
+
+
+def test_resampling_counts_what_it_leaves_out() -> None:
+    drawn, counted = text.resample(LINES, ["bad", "the <unk>"], VOCABULARY, Sample(size=2, seed=1))
+
+    assert counted == {
+        "lines": 8,
+        "duplicates": 2,
+        "under_two_labels": 1,
+        "in_valid_or_test": 1,
+        "in_valid_or_test_with_unknown_words": 2,
+        "left": 2,
+        "drawn": 2,
+        "seed": 1,
+    }
+    assert drawn.documents == ["good", "food"]
+    assert drawn.labels == [1, 1]
+    assert drawn.origins == [(Path("x"), 0), (Path("x"), 7)]
+
+
+def test_resampling_depends_on_its_seed_alone() -> None:
+    lines = text.Lines([f"w{i}" for i in range(200)], [0] * 200, [(Path("x"), i) for i in range(200)])
+    one, again, other = (
+        text.resample(lines, [], VOCABULARY + lines.documents, Sample(size=50, seed=seed))[0].documents
+        for seed in (1, 1, 2)
+    )
+
+    assert one == again
+    assert one != other
+    assert len(set(one)) == 50
+
+
+def test_more_drawn_than_there_are() -> None:
+    with pytest.raises(UserError, match=r"sample.size: expected at most 4, .*8 lines \(duplicates 2.*found 5"):
+        text.resample(LINES, ["bad"], VOCABULARY, Sample(size=5, seed=1))
+
+
+words = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=6).filter(
+    lambda word: word.split() == [word] and not word.startswith(("<", "_UNK"))
+)
+
+
+@given(documents=st.lists(st.lists(words, min_size=1, max_size=8), min_size=1, max_size=20), data=st.data())
+def test_documents_come_back_from_file_and_store(
+    documents: list[list[str]], data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("round")
+    labels = data.draw(st.lists(st.integers(0, 9), min_size=len(documents), max_size=len(documents)))
+    vocabulary = list(dict.fromkeys(word for document in documents for word in document))
+    content = "".join(f"{label}\t{' '.join(document)}\n" for label, document in zip(labels, documents, strict=True))
+    lay(folder, train=content, vocab="\n".join(VOCABULARY[:4] + vocabulary), valid="a\n", test="b\n")
+
+    write(folder / "prepared", text.prepare(source(max_words=8), folder))
+    prepared = read(folder / "prepared")
+
+    train = prepared.split("train")
+    assert [prepared.words(train[i]) for i in range(len(train))] == documents
+    assert train.labels.tolist() == labels
+    assert train.lengths.tolist() == [len(document) + 2 for document in documents]
+
+
+@pytest.mark.mirror
+def test_the_real_short_yelp(tmp_path: Path, mirror: Path) -> None:
+    params = load(ROOT / "params.yaml")
+    fetch.run(params, "short_yelp_resampled", str(mirror), tmp_path)
+    prepared = prepare.run(params, "short_yelp_resampled", tmp_path)
+    summary: Mapping[str, Any] = prepared.summary
+
+    assert {name: len(split) for name, split in prepared.splits.items()} == {
+        "train": 100_000,
+        "valid": 10_000,
+        "test": 10_000,
+        **{f"labelled_{n}": n for n in (100, 500, 1000, 2000, 10_000)},
+    }
+    assert len(prepared.vocabulary) == 8411
+    assert summary["sample"] == {
+        "lines": 190_153,
+        "duplicates": 21_668,
+        "under_two_labels": 25,
+        "in_valid_or_test": 1517,
+        "in_valid_or_test_with_unknown_words": 24,
+        "left": 166_919,
+        "drawn": 100_000,
+        "seed": 1,
+    }
+    assert summary["shared"]["train"]["valid or test"] == {"documents": 0, "distinct": 0}
+    assert summary["shared"]["labelled_10000"]["valid or test"] == {"documents": 799, "distinct": 414}
+    assert summary["shared"]["valid"]["test"] == {"documents": 619, "distinct": 291}
+    assert {name: split["labels"] for name, split in summary["splits"].items() if name in ("valid", "test")} == {
+        "valid": {"0": 3982, "1": 6018},
+        "test": {"0": 3954, "1": 6046},
+    }
+    assert summary["splits"]["train"]["unknown_rate"] < 0.006
+
+    # Plainly, from the files: the drawn sentences are unique, known under one label, and none is held out.
+    raw = tmp_path / "data" / "raw" / "short_yelp_resampled"
+    held_out = {
+        re.split("\t", line)[1]
+        for split in ("valid", "test")
+        for line in (raw / f"short_yelp/short_yelp.{split}.txt").read_text().splitlines()
+    }
+    chosen = params.datasets["short_yelp_resampled"]
+    lines = text.read(chosen.source.train, raw)
+    drawn, _ = text.resample(lines, sorted(held_out), prepared.vocabulary, chosen.source.sample)
+    assert len(set(drawn.documents)) == 100_000
+    assert not held_out & set(drawn.documents)
+    assert np.array_equal(drawn.labels, prepared.split("train").labels)
+    assert len([1 for document in set(lines.documents) if document in held_out]) == 1526
+
+
+@pytest.mark.mirror
+def test_the_real_yahoo_files_can_be_prepared(tmp_path: Path, mirror: Path) -> None:
+    parts = {name: [TextFile(path=f"yahoo/yahoo.{part}.txt")] for name, part in (("train", "valid"), ("test", "test"))}
+    yahoo = source(**parts, valid=parts["test"], vocabulary="yahoo/vocab.txt", max_words=200)
+    prepared = text.prepare(yahoo, mirror)
+
+    assert len(prepared.vocabulary) == 20_000
+    assert prepared.summary["splits"]["train"]["documents"] == 10_000
+    assert prepared.summary["splits"]["train"]["words_max"] == 200
+    assert round(prepared.summary["splits"]["test"]["unknown_rate"], 3) == 0.042
+    assert prepared.summary["splits"]["test"]["labels"] == {}
