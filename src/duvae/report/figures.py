@@ -272,7 +272,8 @@ def curves(results: Sequence[Result], warmup: int) -> Figure:
         if column == "valid_au":
             ax.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
         ax.grid(axis="y", color="#000000", alpha=0.08, linewidth=0.5)
-        ax.set_xlim(0, longest + max(1, longest // 40))
+        ax.set_xlim(0, longest + max(0.25, longest / 40))
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     for ax in axes[1]:
         ax.set_xlabel("epoch")
     _legend(figure, results)
@@ -304,9 +305,12 @@ def probes(results: Sequence[Result]) -> Figure:
     if largest:
         ax.axhline(largest[0], color="#888888", linewidth=0.7, linestyle=(0, (2, 2)))
         place = (float(at[-1]) + 0.3, largest[0])
-        ax.annotate("largest class", place, (0, 2), textcoords="offset points", ha="right", color="#666666")
+        ax.annotate(
+            "largest class", place, (0, -2.5), textcoords="offset points", ha="right", va="top", color="#666666"
+        )
     ax.set_xticks(at, [f"{int(count):,}" if count.isdigit() else count for count in counts])
     ax.set_xlim(-0.35, len(counts) - 0.65)
+    ax.margins(y=0.12)
     ax.set(xlabel="labels", ylabel="accuracy on test (%)")
     ax.grid(axis="y", color="#000000", alpha=0.08, linewidth=0.5)
     _legend(figure, results, columns=3)
