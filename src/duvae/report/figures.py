@@ -303,18 +303,14 @@ def probes(results: Sequence[Result]) -> Figure:
         ax.errorbar(at + shift, accuracy, spread, color=colour, ls=dashes, marker="o", markersize=2.6, elinewidth=0.7)
     largest = [float(result.probe["largest_class"]) for result in results if result.probe]
     if largest:
-        ax.axhline(largest[0], color="#888888", linewidth=0.7, linestyle=(0, (2, 2)))
-        place = (float(at[-1]) + 0.3, largest[0])
-        ax.annotate(
-            "largest class", place, (0, -2.5), textcoords="offset points", ha="right", va="top", color="#666666"
-        )
+        ax.axhline(largest[0], label="largest class", color="#888888", linewidth=0.7, linestyle=":")
     ax.set_xticks(at, [f"{int(count):,}" if count.isdigit() else count for count in counts])
     ax.set_xlim(-0.35, len(counts) - 0.65)
     ax.margins(y=0.12)
     ax.set(xlabel="labels", ylabel="accuracy on test (%)")
     ax.grid(axis="y", color="#000000", alpha=0.08, linewidth=0.5)
-    _legend(figure, results, columns=3)
-    rows = -(-len(several) // 3)
+    _legend(figure, results, columns=3, more=[line for line in ax.lines if line.get_label() == "largest class"])
+    rows = -(-(len(several) + 1) // 3)
     figure.tight_layout(rect=(0, 0, 1, 1 - 0.07 * rows))
 
     return figure
@@ -349,13 +345,14 @@ def _limits(ax: Axes, drawn: Sequence[Array], column: str) -> None:
         ax.set_ylim(bottom=min(-0.02, -0.03 * float(values.max(initial=0))))
 
 
-def _legend(figure: Figure, results: Sequence[Result], columns: int = 8) -> None:
+def _legend(figure: Figure, results: Sequence[Result], columns: int = 8, more: Sequence[Line2D] = ()) -> None:
     styles = line_styles(results)
     names = {result.job.setting: result.name for result in results}
     handles = [
         Line2D([], [], color=colour, linestyle=dashes, label=names[setting])
         for setting, (colour, dashes) in styles.items()
     ]
+    handles += more
     columns = min(columns, len(handles))
     figure.legend(handles=handles, loc="upper center", ncols=columns, handlelength=1.8, columnspacing=1.4)
 
