@@ -51,7 +51,7 @@ environment: $(ENVIRONMENT)  ## Make .venv or bring it up to date; every other t
 
 lock: $(ENVIRONMENT)  ## Resolve pyproject.toml again into requirements.lock
 	@uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-header \
-	    --fork-strategy fewest --all-extras --no-emit-package torch pyproject.toml -o .venv/resolved.txt
+	    --all-extras --no-emit-package torch pyproject.toml -o .venv/resolved.txt
 	@{ grep '^#' requirements.lock; \
 	   { grep -vE '^(#|$$|nvidia-|cuda-|triton)' .venv/resolved.txt; grep '^torch==' requirements.lock; } | LC_ALL=C sort; \
 	 } > requirements.lock.part
