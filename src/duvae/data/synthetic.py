@@ -9,7 +9,7 @@ sentences on another machine.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -19,8 +19,15 @@ from duvae.config import SyntheticSource, Truth
 from duvae.data.store import END, SPECIALS, START, Array, Documents, Prepared
 from duvae.errors import UserError
 
-MARGIN = 30.0
-"""Cells whose joint density lies exp(-30) under the sentence's highest are left out of the fine lattice."""
+COARSE = 4
+"""How many times as coarse the lattice is that finds the cells that matter to a sentence."""
+
+MARGIN = 25.0
+"""By how many nats a point's joint density may lie under that of the sentence's own z and still matter; wide,
+since a coarse lattice may miss the top."""
+
+ROWS = 512
+"""Values of z whose logits are held at a time, so that they stay in the cache."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,11 @@ class Generator:
         """From arrays by name."""
         return cls(**{name: torch.from_numpy(np.asarray(value)) for name, value in arrays.items()})
 
+    @classmethod
+    def names(cls) -> list[str]:
+        """What the arrays are called."""
+        return [field.name for field in fields(cls)]
+
     def start(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """First hidden and cell state, each with shape (n, hidden)."""
         hidden = z @ self.initial_weight.T + self.initial_bias
@@ -64,18 +76,30 @@ class Generator:
         """Over the words, specials left out, with shape (n, words)."""
         return torch.addmm(self.output_bias, torch.cat([hidden, z], -1), self.output.T)
 
-    def log_prob(self, words: Tensor, z: Tensor) -> Tensor:
-        """log p(x|z) of sentences (n, length), without `<s>` and the certain `</s>`, and z (n, 2): shape (n,)."""
-        hidden, cell = self.start(z)
-        total = z.new_zeros(len(z))
-        before = torch.full_like(words[:, 0], START)
-        for word in words.T:
-            hidden, cell = self.step(before, hidden, cell)
-            logits = self.logits(hidden, z)
-            total += logits.gather(1, word[:, None] - len(SPECIALS))[:, 0] - logits.logsumexp(-1)
-            before = word
+    def joint(self, sentence: Tensor, z: Tensor, prior: Tensor, floor: float = -math.inf) -> tuple[Tensor, Tensor]:
+        """log p(x, z) of one sentence and many z, in nats, where it is above `floor`.
 
-        return total
+        No word raises it, so that a z is given up as soon as it has fallen under the floor.
+
+        Args:
+            sentence: Word ids without `<s>` and the certain `</s>`, with shape (length,).
+            z: With shape (n, 2).
+            prior: log p(z), with shape (n,).
+            floor: What is not of interest.
+
+        Returns:
+            Which z are above the floor, as indices, and their log p(x, z).
+        """
+        which, total = torch.arange(len(z)), prior
+        hidden, cell = self.start(z)
+        for before, word in zip([START, *sentence[:-1].tolist()], sentence.tolist(), strict=True):
+            hidden, cell = self.step(torch.tensor([before]), hidden, cell)
+            logits = self.logits(hidden, z)
+            total = total + logits[:, word - len(SPECIALS)] - logits.logsumexp(-1)
+            alive = total > floor
+            which, total, z, hidden, cell = (value[alive] for value in (which, total, z, hidden, cell))
+
+        return which, total
 
 
 def weights(source: SyntheticSource, random: np.random.Generator) -> dict[str, Array]:
@@ -181,13 +205,14 @@ def true_nll(
     generator: Generator,
     source: SyntheticSource,
     words: Array,
+    own: Array,
     truth: Truth,
     progress: Callable[[int], None] = lambda done: None,
 ) -> tuple[Array, Array]:
     r"""$-\log p(x) = -\log \int p(z) \, p(x|z) \, dz$ of the generator itself, by quadrature, in nats.
 
-    The sum over a square lattice, times the area of a cell. Lattices 8 and 2 times as coarse, in single
-    precision, find the cells that matter to a sentence; only they are summed finely, in double precision.
+    The sum over a square lattice, times the area of a cell. A coarser lattice, in single precision, finds
+    the cells that matter to a sentence; only they are summed finely, in double precision.
     The second figure is the same sum over every second line of the lattice in both directions: where the
     two agree, the spacing is fine enough.
 
@@ -195,34 +220,38 @@ def true_nll(
         generator: The generator.
         source: Gives the prior.
         words: Sentences without `<s>` and the certain `</s>`, with shape (n, length).
+        own: The z each was written from, with shape (n, 2); it only tells what is too small to matter.
         truth: Spacing and half-width of the lattice.
         progress: Told how many sentences are done.
 
     Returns:
         Two arrays of shape (n,): at `spacing` and at twice that.
     """
-    half = math.ceil(truth.halfwidth / truth.spacing / 8)
+    half = math.ceil(truth.halfwidth / truth.spacing / COARSE)
     if half < 8:
         raise UserError(
             f"params.yaml: truth.spacing {truth.spacing} leaves too few points within halfwidth {truth.halfwidth};"
-            f" expected at most {truth.halfwidth / 64:.3g}."
+            f" expected at most {truth.halfwidth / 8 / COARSE:.3g}."
         )
-    coarsest = 8 * torch.cartesian_prod(*2 * [torch.arange(-half, half + 1)])
+    coarse = COARSE * torch.cartesian_prod(*2 * [torch.arange(-half, half + 1)])
     single = Generator(**{name: value.float() for name, value in vars(generator).items()})
     area = 2 * math.log(truth.spacing)
     fine, twice = np.empty(len(words)), np.empty(len(words))
 
-    def joint(by: Generator, lattice: Tensor, sentence: Tensor) -> Tensor:
-        z = (lattice * truth.spacing).to(by.output.dtype)
-        return log_prior(z, source) + by.log_prob(sentence.expand(len(z), -1), z)
+    def joint(by: Generator, sentence: Tensor, z: Tensor, floor: float) -> tuple[Tensor, Tensor]:
+        which, density = [], []
+        for first, part in zip(range(0, len(z), ROWS), z.to(by.output.dtype).split(ROWS), strict=True):
+            above, values = by.joint(sentence, part, log_prior(part, source), floor)
+            which.append(first + above)
+            density.append(values)
+        return torch.cat(which), torch.cat(density)
 
-    for n, sentence in enumerate(torch.from_numpy(words).long()):
-        lattice = coarsest
-        for cell, finer in ((8, 2), (2, 1)):
-            density = joint(single, lattice, sentence)
-            lattice = _refined(lattice[density > density.max() - MARGIN], cell, finer)
-        density = joint(generator, lattice, sentence)
-        even = (lattice % 2 == 0).all(1)
+    for n, (sentence, z) in enumerate(zip(torch.from_numpy(words).long(), torch.from_numpy(own), strict=True)):
+        top = float(joint(generator, sentence, z[None], -math.inf)[1])
+        matter, _ = joint(single, sentence, coarse * truth.spacing, top - MARGIN)
+        lattice = _refined(coarse[matter])
+        which, density = joint(generator, sentence, lattice * truth.spacing, top - MARGIN)
+        even = (lattice[which] % 2 == 0).all(1)
         fine[n] = -(density.logsumexp(0) + area)
         twice[n] = -(density[even].logsumexp(0) + area + math.log(4))
         progress(n + 1)
@@ -230,8 +259,12 @@ def true_nll(
     return fine, twice
 
 
-def _refined(kept: Tensor, cell: int, finer: int) -> Tensor:
-    """The lattice of steps of `finer` in and one `cell` around the points kept of one of steps of `cell`."""
-    reach = torch.arange(-cell, cell + 1, finer)
+def _refined(kept: Tensor) -> Tensor:
+    """The fine lattice in and one cell around the points kept of the coarse one, each point once."""
+    reach = torch.arange(-COARSE, COARSE + 1)
+    points = (kept[:, None] + torch.cartesian_prod(reach, reach)).flatten(0, 1)
+    side = 2 * int(points.abs().max()) + 1  # as one number each: much cheaper to sort than pairs
+    keys = (points[:, 0] * side + points[:, 1]).unique()
+    second = (keys + side // 2).remainder(side) - side // 2
 
-    return (kept[:, None] + torch.cartesian_prod(reach, reach)).flatten(0, 1).unique(dim=0)
+    return torch.stack([(keys - second) // side, second], 1)

@@ -64,8 +64,3 @@ def importance_weighted_nll(
 def perplexity(nll: Array, documents: Documents) -> float:
     r"""$\exp(\sum_x NLL(x) / \sum_x T_x)$, T the predicted words: all but `<s>`, `</s>` included."""
     return float(np.exp(nll.sum() / (documents.lengths - 1).sum()))
-
-
-def standard_error(values: Array) -> float:
-    """The standard error of the mean over documents; 0 for a single one."""
-    return float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else 0.0

@@ -12,7 +12,8 @@ from duvae.data import store
 from duvae.files import whole, write_json
 from duvae.metrics.encoding import encode
 from duvae.metrics.geometry import measures
-from duvae.metrics.likelihood import importance_weighted_nll, perplexity, standard_error
+from duvae.metrics.likelihood import importance_weighted_nll, perplexity
+from duvae.metrics.statistics import standard_error
 from duvae.progress import Bar
 from duvae.provenance import Stopwatch
 

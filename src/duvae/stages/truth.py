@@ -1,0 +1,53 @@
+"""The stage `truth`: the generator's own negative log-likelihood, the floor under every system's."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from duvae.config import Params, SyntheticDataset
+from duvae.data import store
+from duvae.data.synthetic import Generator, true_nll
+from duvae.errors import UserError
+from duvae.files import whole, write_json
+from duvae.metrics.statistics import standard_error
+from duvae.progress import Bar
+
+
+def run(params: Params, dataset: str, root: Path = Path()) -> None:
+    """Integrates the first test sentences' likelihood over z; writes the mean and each sentence's.
+
+    Args:
+        params: All of params.yaml.
+        dataset: The name of a data set of kind synthetic.
+        root: The project's folder.
+    """
+    chosen = params.dataset(dataset)
+    if not isinstance(chosen, SyntheticDataset):
+        raise UserError(
+            f"params.yaml: datasets.{dataset} is of kind {chosen.kind}; only of a synthetic data set is the truth known."
+        )
+    folder = root / "data/prepared" / dataset
+    test = store.read(folder).split("test")
+    generator = Generator.of({name: store.array(folder, f"generator.{name}") for name in Generator.names()})
+    count = min(chosen.truth.sentences, len(test))
+    words = np.stack([test[n][1:-1] for n in range(count)])
+    own = store.array(folder, "test.z")[:count]
+    torch.set_num_threads(params.threads)
+    with Bar(f"{dataset}: true NLL", count) as bar:
+        nll, twice = true_nll(generator, chosen.source, words, own, chosen.truth, bar.done)
+    with whole(root / "posteriors" / dataset / "truth.csv") as temporary:
+        pd.DataFrame({"sentence": np.arange(count), "nll": nll, "coarse_nll": twice}).to_csv(temporary, index=False)
+    write_json(
+        root / "results" / dataset / "truth.json",
+        {
+            "dataset": dataset,
+            "sentences": count,
+            "nll": float(nll.mean()),
+            "nll_stderr": standard_error(nll),
+            "spacing": chosen.truth.spacing,
+            "coarse_nll": float(twice.mean()),
+            "coarse_difference": float((twice - nll).mean()),
+        },
+    )
