@@ -110,7 +110,7 @@ def _run(
         site_name=name,
         site_config={
             "class_name": "SiteBuilder",
-            "store_backend": {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(site)},
+            "store_backend": {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(site.absolute())},
             "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
         },
     )
