@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from duvae.config import load
-from duvae.data import sources, text
+from duvae.config import load, place
+from duvae.data import sources
 from duvae.data.fetching import fetch
-from duvae.data.sources import Source, place
+from duvae.data.sources import Source
 from duvae.errors import UserError
 from duvae.stages import fetch as stage
 
@@ -102,7 +102,7 @@ def test_registry_names_every_file_that_the_text_data_sets_want() -> None:
     params = load(ROOT / "params.yaml")
     for dataset in params.datasets.values():
         if dataset.kind == "text":
-            assert set(text.paths(dataset.source)) <= set(sources.SOURCES)
+            assert set(dataset.source.paths) <= set(sources.SOURCES)
     for path, source in sources.SOURCES.items():
         algorithm, _, digest = (source.checksum or f"sha256:{'0' * 64}").partition(":")
         assert len(digest) == 2 * hashlib.new(algorithm, usedforsecurity=False).digest_size, path
@@ -331,7 +331,7 @@ def test_the_stage_leaves_exactly_the_files_of_the_data_set(
 ) -> None:
     params = load(ROOT / "params.yaml")
     mirror = tmp_path / "mirror"
-    for path in text.paths(params.datasets["short_yelp"].source):
+    for path in params.datasets["short_yelp"].source.paths:
         known[path] = Source(None, None)
         (mirror / path).parent.mkdir(exist_ok=True, parents=True)
         (mirror / path).write_bytes(GOOD)

@@ -6,7 +6,7 @@ what was found and the closest known key.
 
 import math
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import yaml
@@ -141,6 +141,11 @@ class TextFile(Frozen):
     label: Annotated[int, Field(ge=0)] | None = None
 
 
+def place(path: str) -> PurePosixPath:
+    """Where a file lies below its data set's folder: at its own path, without a root and without `..`."""
+    return PurePosixPath(*(part for part in PurePosixPath(path).parts if part not in ("/", "..", ".")))
+
+
 class Sample(Frozen):
     """Training documents: unique, in neither valid nor test, under one label only; `size` of them by `seed`."""
 
@@ -161,6 +166,13 @@ class TextSource(Frozen):
     vocabulary: Annotated[str, Field(min_length=1)]
     max_words: Count
     sample: Sample | None = None
+
+    @property
+    def paths(self) -> list[str]:
+        """All its files, each once."""
+        splits = [self.train, self.valid, self.test, *self.subsets.values()]
+
+        return list(dict.fromkeys([*(file.path for files in splits for file in files), self.vocabulary]))
 
 
 class Expect(Frozen):

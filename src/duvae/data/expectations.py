@@ -10,7 +10,6 @@ import pandas as pd
 
 from duvae.config import SyntheticDataset, SyntheticSource, TextDataset
 from duvae.data.store import END, SPECIALS, START, UNKNOWN, Array, Prepared
-from duvae.data.text import keys
 from duvae.errors import UserError
 
 WHOLE = "splits"
@@ -94,7 +93,7 @@ def frame(split: str, prepared: Prepared) -> pd.DataFrame:
     words = names[np.where((tokens >= 0) & (tokens < len(names)), tokens, -1)]
     ends = np.zeros((2, len(lengths)), np.int64)
     ends[:, filled] = tokens[starts], tokens[documents.offsets[1:][filled] - 1]
-    train = set(keys(prepared.splits["train"])) if "train" in prepared.splits else set()
+    train = set(prepared.splits["train"].contents()) if "train" in prepared.splits else set()
 
     return pd.DataFrame(
         {
@@ -108,7 +107,7 @@ def frame(split: str, prepared: Prepared) -> pd.DataFrame:
             "marks": each(tokens < UNKNOWN, np.add),
             "unknown": each(tokens == UNKNOWN, np.add),
             "label": np.asarray(documents.labels),
-            "in_training": np.array([key in train for key in keys(documents)], np.int64),
+            "in_training": np.array([key in train for key in documents.contents()], np.int64),
             "sentence": [" ".join(words[start:end]) for start, end in pairwise(documents.offsets.tolist())],
         }
     )

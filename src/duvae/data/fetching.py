@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
+from duvae.config import place
 from duvae.data import sources
 from duvae.errors import UserError
 from duvae.files import whole
@@ -57,7 +58,7 @@ def fetch(
     Raises:
         UserError: With all files that could not be had, or with the first that is not what it should be.
     """
-    targets = {path: folder / sources.place(path) for path in paths}
+    targets = {path: folder / place(path) for path in paths}
     if len(set(targets.values())) < len(targets):
         raise UserError(f"{folder}: two of its files would have the same place: {', '.join(targets)}. Rename one.")
     mirror = mirror or os.environ.get("DUVAE_MIRROR") or None

@@ -6,7 +6,6 @@ A file is named by its path below a mirror, such as `short_yelp/vocab.txt`. A pa
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 
 @dataclass(frozen=True)
@@ -111,8 +110,3 @@ SOURCES: Mapping[str, Source] = {
         "sha256:2efb425d9850e7bce985f151dc2ee1f4485e926a3582e08fd879cd28eb0388f5", _LAKE + "LICENSE"
     ),
 }
-
-
-def place(path: str) -> PurePosixPath:
-    """Where a file lies below a data set's folder: at its own path, without a root and without `..`."""
-    return PurePosixPath(*(part for part in PurePosixPath(path).parts if part not in ("/", "..", ".")))

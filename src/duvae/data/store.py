@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,12 @@ class Documents:
         length = self.offsets[indices[0] + 1] - self.offsets[indices[0]]
 
         return np.asarray(self.tokens[self.offsets[indices][:, None] + np.arange(length)])
+
+    def contents(self) -> list[bytes]:
+        """The ids of each document as bytes: two documents are the same where these are."""
+        tokens, ends = np.ascontiguousarray(self.tokens, np.int32).tobytes(), (self.offsets * 4).tolist()
+
+        return [tokens[start:end] for start, end in pairwise(ends)]
 
     @classmethod
     def of(cls, documents: Sequence[Sequence[int] | Array], labels: Sequence[int] | Array) -> "Documents":

@@ -9,14 +9,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from duvae.config import Sample, TextFile, TextSource
-from duvae.data.sources import place
+from duvae.config import Sample, TextFile, TextSource, place
 from duvae.data.store import END, SPECIALS, START, UNKNOWN, Documents, Prepared
 from duvae.errors import UserError
 
@@ -43,13 +41,6 @@ class Lines:
 
     def only(self, indices: Sequence[int]) -> "Lines":
         return Lines(*([column[i] for i in indices] for column in (self.documents, self.labels, self.origins)))  # type: ignore[arg-type]
-
-
-def paths(source: TextSource) -> list[str]:
-    """All the files that a text data set names, each once."""
-    files = [*source.train, *source.valid, *source.test, *(file for files in source.subsets.values() for file in files)]
-
-    return list(dict.fromkeys([*(file.path for file in files), source.vocabulary]))
 
 
 def prepare(source: TextSource, folder: Path) -> Prepared:
@@ -83,7 +74,7 @@ def prepare(source: TextSource, folder: Path) -> Prepared:
             }
             for name in splits
         },
-        "files": {path: sha256((folder / place(path)).read_bytes()).hexdigest() for path in paths(source)},
+        "files": {path: sha256((folder / place(path)).read_bytes()).hexdigest() for path in source.paths},
     }
 
     return Prepared(vocabulary, splits, summary)
@@ -258,7 +249,7 @@ def describe(documents: Documents) -> dict[str, Any]:
 
     return {
         "documents": len(documents),
-        "distinct": len(set(keys(documents))),
+        "distinct": len(set(documents.contents())),
         "words": int(words.sum()),
         "words_min": int(words.min()),
         "words_mean": round(float(words.mean()), 4),
@@ -269,17 +260,10 @@ def describe(documents: Documents) -> dict[str, Any]:
     }
 
 
-def keys(documents: Documents) -> list[bytes]:
-    """The ids of each document as bytes: two documents are the same where their keys are."""
-    tokens, offsets = np.ascontiguousarray(documents.tokens, np.int32).tobytes(), (documents.offsets * 4).tolist()
-
-    return [tokens[start:end] for start, end in pairwise(offsets)]
-
-
 def shared(these: Documents, *others: Documents) -> Mapping[str, int]:
     """How many documents of `these` also stand among `others`, and how many distinct ones that is."""
-    there = {key for documents in others for key in keys(documents)}
-    found = [key for key in keys(these) if key in there]
+    there = {key for documents in others for key in documents.contents()}
+    found = [key for key in these.contents() if key in there]
 
     return {"documents": len(found), "distinct": len(set(found))}
 
