@@ -19,7 +19,7 @@ def shrink(raw: dict[str, Any]) -> None:
         dataset["networks"].update(embedding=8, hidden=16)
         if dataset["kind"] == "synthetic":
             dataset["source"].update(train=640, valid=160, test=160, words=200)
-            dataset["truth"].update(sentences=5, spacing=0.5)
+            dataset["truth"].update(sentences=5, spacing=0.2)
             dataset["probe"].update(labels=[50])
             # Words are drawn from few sentences: what is in both splits by chance is more than at full size.
             dataset["expect"].update(max_shared_rate=1.0)
