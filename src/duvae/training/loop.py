@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -22,12 +22,25 @@ from duvae.vae import VAE
 Row = dict[str, float | int | None]
 
 
-@dataclass
-class Progress:
-    """What may watch a training: told every step and every epoch."""
+@runtime_checkable
+class Progress(Protocol):
+    """What may watch a training."""
 
-    step: Callable[[int, int, int], None] = lambda epoch, batch, batches: None
-    epoch: Callable[[Row], None] = lambda row: None
+    def step(self, epoch: int, batch: int, batches: int) -> None:
+        """Batch `batch` of `batches` of an epoch is done."""
+
+    def epoch(self, row: Row) -> None:
+        """An epoch is done, with this row of the history."""
+
+
+class Unwatched:
+    """Watches nothing."""
+
+    def step(self, epoch: int, batch: int, batches: int) -> None:
+        """Looks away."""
+
+    def epoch(self, row: Row) -> None:
+        """Looks away."""
 
 
 @dataclass
@@ -98,7 +111,7 @@ class Training:
         self.model = model.to(self.device)
         self.train, self.valid = train, valid
         self.optimisation, self.evaluation, self.seed = optimisation, evaluation, seed
-        self.progress = progress or Progress()
+        self.progress: Progress = progress or Unwatched()
         self.lengths = train.lengths
         self.steps_per_epoch = len(batches(self.lengths, optimisation.batch))
         self.weight = schedule(optimisation.warmup * self.steps_per_epoch)
