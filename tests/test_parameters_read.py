@@ -1,0 +1,132 @@
+"""The graph lists the parameters that a stage reads: each stage runs once, small, with its reading written down."""
+
+import os
+import types
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ruamel.yaml import YAML
+
+from duvae import config
+from tiny import shrink
+
+ROOT = Path(__file__).parents[1]
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+WORDS = [f"word{n}" for n in range(30)]
+SPECIALS = "<pad>", "<s>", "</s>", "<unk>"
+JOB = config.Job("synthetic", "du_vae", 1, "synthetic")
+
+
+class Recorder:
+    """Stands in for an object of the parameters and writes down what is read of it."""
+
+    def __init__(self, value: Any, path: str, read: set[str]) -> None:
+        self.__dict__.update(_value=value, _path=path, _read=read)
+
+    @property
+    def __class__(self) -> type:  # type: ignore[override]
+        return type(self._value)
+
+    def _of(self, value: Any, key: str) -> Any:
+        path = f"{self._path}.{key}".lstrip(".")
+        if isinstance(value, config.Frozen | dict):
+            return Recorder(value, path, self._read)
+        self._read.add(path)
+
+        return value
+
+    def __getattr__(self, name: str) -> Any:
+        if isinstance(self._value, dict):
+            return getattr(self._value, name)
+        if name in type(self._value).model_fields:
+            return self._of(getattr(self._value, name), name)
+        found = getattr(type(self._value), name)
+        if isinstance(found, property):
+            return found.fget(self)
+        if name.startswith("model_"):
+            self._read.add(self._path)
+            return getattr(self._value, name)
+
+        return types.MethodType(found, self)
+
+    def __getitem__(self, key: str) -> Any:
+        return self._of(self._value[key], key)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._value
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._value)
+
+
+def small() -> dict[str, Any]:
+    """The parameters at a reduced size, with a data set `own` of files in the folder."""
+    raw = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    shrink(raw)
+    raw["datasets"]["synthetic"]["optimisation"]["epochs"] = 2
+    files: dict[str, Any] = {split: [{"path": f"{split}.txt"}] for split in ("train", "valid", "test")}
+    raw["datasets"]["own"] = {
+        **raw["datasets"]["short_yelp"],
+        "source": {**files, "vocabulary": "vocab.txt", "max_words": 5},
+        "probe": {"labels": [2]},
+    }
+
+    return raw
+
+
+def own(folder: Path) -> None:
+    """Writes its files."""
+    for number, split in enumerate(("train", "valid", "test")):
+        lines = [f"{label}\t{word} {'good' if label else 'bad'}\n" for label in (0, 1) for word in WORDS[number::3]]
+        (folder / f"{split}.txt").write_text("".join(lines), encoding="utf-8")
+    (folder / "vocab.txt").write_text("".join(f"{w}\n" for w in (*SPECIALS, *WORDS, "good", "bad")), encoding="utf-8")
+
+
+def read_by(stage: str, folder: Path, *arguments: Any) -> set[str]:
+    """The parameters that a stage reads, run in `folder`."""
+    read: set[str] = set()
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        import_module(f"duvae.stages.{stage}").run(Recorder(config.parse(small()), "", read), *arguments)
+    finally:
+        os.chdir(before)
+
+    return read
+
+
+@pytest.fixture(scope="module")
+def read(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
+    folder = tmp_path_factory.mktemp("project")
+    own(folder)
+    data, job = (JOB.dataset,), (JOB.dataset, JOB.setting, JOB.seed)
+
+    return {
+        "fetch": read_by("fetch", folder, "own"),
+        "prepare": read_by("prepare", folder, "own"),
+        "synthesize": read_by("prepare", folder, *data),
+        "validate": read_by("validate", folder, *data) | read_by("validate", folder, "own"),
+        "truth": read_by("truth", folder, *data),
+        "train": read_by("train", folder, *job),
+        "evaluate": read_by("evaluate", folder, *job),
+        "probe": read_by("probe", folder, *job),
+    }
+
+
+@pytest.mark.parametrize("stage", ["fetch", "prepare", "synthesize", "validate", "truth", "train", "evaluate", "probe"])
+def test_a_stage_lists_the_parameters_it_reads(stage: str, read: dict[str, set[str]]) -> None:
+    listed = set()
+    for entry in STAGES[stage]["do"]["params"]:
+        for name, value in JOB._asdict().items():
+            entry = entry.replace(f"${{item.{name}}}", str(value))  # noqa: PLW2901
+        listed.add(entry.replace("${item}", JOB.dataset))
+    listed -= {"datasets.synthetic.kind"}  # it decides of which class the data set is, and is not read any more
+    # Names are no values: what a data set's column is, the graph's items say.
+    found = {path.replace("datasets.own.", "datasets.synthetic.") for path in read[stage] if path[-7:] != ".column"}
+
+    assert {path for path in found if not any(f"{path}.".startswith(f"{entry}.") for entry in listed)} == set()
+    assert {entry for entry in listed if not any(f"{path}.".startswith(f"{entry}.") for path in found)} == set()
