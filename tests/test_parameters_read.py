@@ -11,6 +11,7 @@ import pytest
 import yaml
 from ruamel.yaml import YAML
 
+import made_up
 from duvae import config
 from tiny import shrink
 
@@ -86,13 +87,14 @@ def own(folder: Path) -> None:
     (folder / "vocab.txt").write_text("".join(f"{w}\n" for w in (*SPECIALS, *WORDS, "good", "bad")), encoding="utf-8")
 
 
-def read_by(stage: str, folder: Path, *arguments: Any) -> set[str]:
+def read_by(stage: str, folder: Path, *arguments: Any, params: config.Params | None = None) -> set[str]:
     """The parameters that a stage reads, run in `folder`."""
+    params = params or config.parse(small())
     read: set[str] = set()
     before = Path.cwd()
     os.chdir(folder)
     try:
-        import_module(f"duvae.stages.{stage}").run(Recorder(config.parse(small()), "", read), *arguments)
+        import_module(f"duvae.stages.{stage}").run(Recorder(params, "", read), *arguments)
     finally:
         os.chdir(before)
 
@@ -127,6 +129,17 @@ def test_a_stage_lists_the_parameters_it_reads(stage: str, read: dict[str, set[s
     listed -= {"datasets.synthetic.kind"}  # it decides of which class the data set is, and is not read any more
     # Names are no values: what a data set's column is, the graph's items say.
     found = {path.replace("datasets.own.", "datasets.synthetic.") for path in read[stage] if path[-7:] != ".column"}
+
+    assert {path for path in found if not any(f"{path}.".startswith(f"{entry}.") for entry in listed)} == set()
+    assert {entry for entry in listed if not any(f"{path}.".startswith(f"{entry}.") for path in found)} == set()
+
+
+@pytest.mark.parametrize("stage", ["figure1", "report"])
+def test_a_page_lists_the_parameters_it_reads(stage: str, tmp_path: Path) -> None:
+    params = config.load(ROOT / "params.yaml")
+    made_up.project(tmp_path, params)
+    found = {path for path in read_by(stage, tmp_path, params=params) if path[-7:] != ".column"}
+    listed = set(STAGES[stage]["params"])
 
     assert {path for path in found if not any(f"{path}.".startswith(f"{entry}.") for entry in listed)} == set()
     assert {entry for entry in listed if not any(f"{path}.".startswith(f"{entry}.") for path in found)} == set()
