@@ -336,6 +336,19 @@ def test_a_stale_list_stops_everything(workspace: Workspace, targets: list[str])
     assert re.findall(r"Running stage '([^']+)'", done.stdout) == ["graph"]
 
 
+def test_a_data_set_that_is_gone_stops_everything(workspace: Workspace) -> None:
+    def edit(raw: Any) -> None:
+        raw["run"]["datasets"] = ["synthetic"]
+        del raw["datasets"][DATASETS[1]]
+
+    workspace.change(edit)
+    done = workspace.dvc("repro", check=False)
+
+    assert done.returncode != 0
+    assert "Run 'duvae graph'" in done.stderr
+    assert re.findall(r"Running stage '([^']+)'", done.stdout) == ["graph"]
+
+
 @pytest.mark.parametrize(
     ("edit", "wanted"),
     [
