@@ -40,9 +40,7 @@ class Description:
         """A model with fresh weights, and its system."""
         parts = Parts.model_validate(self.parts)
         sizes = TextNetworks.model_validate(self.networks)
-        system = systems.system(
-            self.system, HYPERPARAMETERS[self.system].model_validate(self.hyperparameters), parts
-        )
+        system = systems.system(self.system, HYPERPARAMETERS[self.system].model_validate(self.hyperparameters), parts)
         encoder, decoder = networks.build(sizes, self.words, parts.init)
         head = system.head(encoder.features, sizes.latent)
         networks.initialize(head, parts.init)

@@ -17,7 +17,6 @@ from duvae.training.aggressive import AggressiveLoop
 from duvae.training.steps import JointLoop, Loop
 from duvae.vae import GaussianHead, PointHead
 
-
 H = TypeVar("H", bound=Frozen)
 
 
@@ -108,7 +107,10 @@ class DUVAE(System[DiversityUncertainty]):
     """Dropout on the variances, batch normalization on the means: the paper's Algorithm 1."""
 
     label = "DU-VAE"
-    equation = "delta^2^ = g (delta^2 - alpha) + alpha; mu^ = gamma_d (mu - mu_B) / delta_B + beta_d, E_d[gamma_d^2] = gamma^2"
+    equation = (
+        "delta^2^ = g (delta^2 - alpha) + alpha, g ~ B(1, p) / p;"
+        " mu^ = gamma_d (mu - mu_B) / delta_B + beta_d, E_d[gamma_d^2] = gamma^2"
+    )
     source = "Algorithm 1, equations 6 and 9"
 
     def means(self, latent: int) -> nn.Module:

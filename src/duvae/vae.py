@@ -1,38 +1,15 @@
 """The one VAE: an encoder, a head that makes q(z|x) of its features, a decoder."""
 
 from collections.abc import Iterator
-from typing import Protocol
 
 import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
+from duvae.networks.bodies import Decoder, Encoder
 from duvae.objectives import Loss, Objective
 from duvae.posteriors import DiagonalGaussian, PointMass, Posterior
 from duvae.regularizers import MeanBatchNorm, Staged
-
-
-class Encoder(Protocol):
-    """From x to its features, of width `features`."""
-
-    features: int
-
-    def __call__(self, x: Tensor) -> Float[Tensor, "batch features"]: ...
-
-
-class Decoder(Protocol):
-    """p(x|z), in nats."""
-
-    def log_prob(self, x: Tensor, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch"]:
-        """log p(x|z) of one z for each x."""
-
-    def log_prob_samples(
-        self, x: Tensor, z: Float[Tensor, "samples batch latent"]
-    ) -> Float[Tensor, "samples batch"]:
-        """log p(x|z) of many z for each x, without gradients."""
-
-    def units(self, x: Tensor) -> int:
-        """What a batch's loss is counted per: words, or images."""
 
 
 class GaussianHead(nn.Module):
@@ -77,7 +54,7 @@ class VAE(nn.Module):
         objective: What training minimises.
     """
 
-    def __init__(self, encoder: nn.Module, head: nn.Module, decoder: nn.Module, objective: Objective) -> None:
+    def __init__(self, encoder: Encoder, head: nn.Module, decoder: Decoder, objective: Objective) -> None:
         super().__init__()
         self.encoder, self.head, self.decoder = encoder, head, decoder
         self.objective = objective

@@ -50,9 +50,7 @@ def importance_weighted_nll(
             rows = max(1, ROWS // len(x))
             for first in range(0, samples, rows):
                 z = posterior.rsample((min(rows, samples - first),), generator)
-                weights = (
-                    model.decoder.log_prob_samples(x, z) + standard_normal_log_prob(z) - posterior.log_prob(z)
-                )
+                weights = model.decoder.log_prob_samples(x, z) + standard_normal_log_prob(z) - posterior.log_prob(z)
                 total = torch.logaddexp(total, weights.double().logsumexp(0))
             result[indices] = (math.log(samples) - total).cpu().numpy()
             done += len(x)

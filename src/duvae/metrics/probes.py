@@ -30,9 +30,7 @@ class Accuracy:
         return float(np.std(self.draws, ddof=1)) if len(self.draws) > 1 else 0.0
 
 
-def probe(
-    subsets: list[tuple[Array, Array]], test: tuple[Array, Array], settings: Probe
-) -> Accuracy:
+def probe(subsets: list[tuple[Array, Array]], test: tuple[Array, Array], settings: Probe) -> Accuracy:
     """Trains a one-layer classifier on each labelled subset and tests it.
 
     Multinomial logistic regression on standardized features; its penalty is chosen by stratified

@@ -5,10 +5,13 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
 from torch.nn.functional import cross_entropy, dropout
 
+from duvae.networks.bodies import Decoder, Encoder
 from duvae.networks.tokens import log_normalizer
 
 LOGITS_AT_ONCE = 2**19
 """Logits held at a time by the importance-weighted likelihood: 2 MiB, so that they stay in the cache."""
+
+LSTM_PARAMETERS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
 def uniform_(module: nn.Module, generator: Generator | None = None) -> None:
@@ -20,7 +23,7 @@ def uniform_(module: nn.Module, generator: Generator | None = None) -> None:
             nn.init.uniform_(part.weight, -0.1, 0.1, generator=generator)
 
 
-class LSTMEncoder(nn.Module):
+class LSTMEncoder(Encoder):
     """The last hidden state of an LSTM over the word embeddings, `<s>` and `</s>` included.
 
     Args:
@@ -44,7 +47,7 @@ class LSTMEncoder(nn.Module):
         return hidden[0]
 
 
-class LSTMDecoder(nn.Module):
+class LSTMDecoder(Decoder):
     r"""$p(x|z) = \prod_t p(x_t | x_{<t}, z)$: z starts the LSTM and joins every word's embedding.
 
     The first cell state is a linear map of z, the first hidden state its tanh. The maps of z and to the
@@ -69,9 +72,7 @@ class LSTMDecoder(nn.Module):
         self.output = nn.Linear(hidden, words, bias=False)
         self.dropout_in, self.dropout_out = dropout_in, dropout_out
 
-    def log_prob(
-        self, x: Int[Tensor, "batch length"], z: Float[Tensor, "batch latent"]
-    ) -> Float[Tensor, "batch"]:
+    def log_prob(self, x: Int[Tensor, "batch length"], z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch"]:
         """log p(x|z) in nats: every word after `<s>` is counted, `</s>` included."""
         words = dropout(self.embedding(x[:, :-1]), self.dropout_in, self.training)
         joined = torch.cat([words, z[:, None].expand(-1, words.shape[1], -1)], -1)
@@ -96,18 +97,16 @@ class LSTMDecoder(nn.Module):
         logits are kept: of each softmax only its normalizer and the one logit that is asked for.
         """
         samples, batch, latent = z.shape
-        weight = self.lstm.weight_ih_l0
-        width = weight.shape[1] - latent
-        bias = self.lstm.bias_ih_l0 + self.lstm.bias_hh_l0
+        weight, recurrent, bias_in, bias_hidden = (self.lstm.get_parameter(f"{name}_l0") for name in LSTM_PARAMETERS)
+        width, bias = weight.shape[1] - latent, bias_in + bias_hidden
         by_word = nn.functional.linear(self.embedding(x[:, :-1]), weight[:, :width], bias)  # (batch, length, 4 hidden)
         by_sample = z @ weight[:, width:].T  # (samples, batch, 4 hidden)
-        recurrent = self.lstm.weight_hh_l0.T
         wanted = self.output.weight[x[:, 1:]]  # (batch, length, hidden)
         cell = self.initial(z)
         hidden = cell.tanh()
         total = z.new_zeros(samples, batch)
         for t in range(x.shape[1] - 1):
-            gates = torch.addmm((by_sample + by_word[:, t]).flatten(0, 1), hidden.flatten(0, 1), recurrent)
+            gates = torch.addmm((by_sample + by_word[:, t]).flatten(0, 1), hidden.flatten(0, 1), recurrent.T)
             i, f, g, o = gates.view(samples, batch, -1).chunk(4, -1)
             cell = f.sigmoid() * cell + i.sigmoid() * g.tanh()
             hidden = o.sigmoid() * cell.tanh()

@@ -42,9 +42,7 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
     nll = np.full(len(test), np.nan)
     if density:
         with Bar(f"{job.name}: NLL", len(test)) as bar:
-            nll = importance_weighted_nll(
-                model, test, evaluation.importance_samples, device, evaluation.seed, bar.done
-            )
+            nll = importance_weighted_nll(model, test, evaluation.importance_samples, device, evaluation.seed, bar.done)
 
     def known(value: float) -> float | None:
         return value if density else None

@@ -26,7 +26,8 @@ def run(params: Params, dataset: str, root: Path = Path()) -> None:
     chosen = params.dataset(dataset)
     if not isinstance(chosen, SyntheticDataset):
         raise UserError(
-            f"params.yaml: datasets.{dataset} is of kind {chosen.kind}; only of a synthetic data set is the truth known."
+            f"params.yaml: datasets.{dataset} is of kind {chosen.kind};"
+            " the truth is known of a synthetic data set alone."
         )
     folder = root / "data/prepared" / dataset
     test = store.read(folder).split("test")
