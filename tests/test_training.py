@@ -1,0 +1,651 @@
+import csv
+import json
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from duvae import config
+from duvae.config import ALPHA
+from duvae.data import store, synthetic
+from duvae.data.batches import batches
+from duvae.data.store import Documents
+from duvae.errors import UserError
+from duvae.metrics.encoding import encode
+from duvae.metrics.geometry import measures
+from duvae.objectives import Loss
+from duvae.posteriors import PointMass
+from duvae.regularizers import MeanBatchNorm, Staged
+from duvae.stages import evaluate, probe, train
+from duvae.training.aggressive import AggressiveLoop
+from duvae.training.loop import Training
+from duvae.training.steps import JointLoop, NotFinite, Updates, first_not_finite, optimizer
+from duvae.vae import VAE
+from family import CPU, NAMES, PARAMS, batch, build, changed, lively, same, setting, state, training
+
+everyone = pytest.mark.parametrize("name", NAMES)
+MARK = "decoder.output.weight"
+"""A parameter that tests write numbers into."""
+
+
+# ------------------------------------------------------------------------------------ repeatability
+
+
+@everyone
+def test_a_seed_determines_every_bit(name: str) -> None:
+    def finished(seed: int) -> tuple[dict[str, Tensor], list[Any]]:
+        run = training(name, seed)
+        history = run.run().history
+        return state(run.model), history
+
+    (one, history), (again, history_again), (other, another_history) = (finished(seed) for seed in (1, 1, 2))
+
+    assert same(one, again)
+    assert history == history_again
+    assert not same(one, other)
+    assert history != another_history
+
+
+class Watched:
+    """Stands around a loop's step and writes down what it was called with and what it gave."""
+
+    def __init__(self, run: Training) -> None:
+        self.step, self.run = run.loop.step, run
+        self.seen: list[dict[str, Any]] = []
+        run.loop.step = self  # type: ignore[method-assign]
+
+    def __call__(self, updates: Updates, x: Tensor, weight: float) -> Loss:
+        parts = [part.started for part in self.run.model.modules() if isinstance(part, Staged)]
+        loss = self.step(updates, x, weight)
+        self.seen.append({"epoch": self.run.state.epoch, "weight": weight, "started": parts, "x": x, "loss": loss})
+
+        return loss
+
+
+@everyone
+def test_every_epoch_has_every_sentence_once_in_another_order(name: str) -> None:
+    run = training(name)
+    watched = Watched(run)
+    run.run()
+    epochs = [[s["x"] for s in watched.seen if s["epoch"] == epoch] for epoch in (1, 2, 3)]
+    whole = sorted(tuple(map(int, run.train[n])) for n in range(len(run.train)))
+
+    assert [sorted(tuple(row) for x in epoch for row in x.tolist()) for epoch in epochs] == [whole] * 3
+    orders = {str([x.tolist() for x in epoch]) for epoch in epochs}
+    assert len(orders) == 3
+
+
+@everyone
+def test_the_weight_starts_at_its_start_and_reaches_1_after_the_warm_up(name: str) -> None:
+    run = training(name, epochs=4, warmup=2)
+    watched = Watched(run)
+    history = run.run().history
+    steps = len(batches(run.lengths, 8))
+    weights = [s["weight"] for s in watched.seen]
+    first = getattr(build(name)[1].hyperparameters, "kl_start", 0.0)
+
+    assert len(weights) == 4 * steps
+    assert weights[0] == first
+    assert weights[: 2 * steps] == pytest.approx([first + (1 - first) * n / (2 * steps) for n in range(2 * steps)])
+    assert weights[2 * steps :] == [1.0] * (2 * steps)
+    assert [row["kl_weight"] for row in history] == [weights[n * steps - 1] for n in (1, 2, 3, 4)]
+    assert [row["steps"] for row in history] == [n * steps for n in (1, 2, 3, 4)]
+
+
+@everyone
+@pytest.mark.parametrize("start", ["after_warmup", "at_once"])
+@pytest.mark.parametrize("warmup", [0, 1, 2])
+def test_floor_and_dropout_start_with_the_first_step_of_weight_1(name: str, start: str, warmup: int) -> None:
+    parts = PARAMS.setting(setting(name)).parts.model_copy(update={"start": start})
+    run = training(name, parts=parts, epochs=3, warmup=warmup)
+    watched = Watched(run)
+    run.run()
+
+    for seen in watched.seen:
+        assert seen["started"] == [start == "at_once" or seen["weight"] == 1] * len(seen["started"])
+    posterior = run.model.eval().posterior(batch())
+    if any(isinstance(part, Staged) for part in run.model.modules()):
+        assert (posterior.variance > ALPHA).all()
+
+
+@everyone
+@pytest.mark.parametrize("epochs", [1, 2, 3])
+def test_a_run_that_ends_before_its_warm_up_says_so(name: str, epochs: int) -> None:
+    """Its weights are the last epoch's, without what starts after the warm-up."""
+    run = training(name, epochs=epochs, warmup=2)
+    after: list[dict[str, Tensor]] = []
+    decide = run.decide
+    run.decide = lambda row: after.append(state(run.model)) or decide(row)  # type: ignore[method-assign]
+    outcome = run.run()
+
+    assert outcome.warmup_ended == (epochs > 2)
+    assert outcome.best_epoch == epochs
+    assert [row["best"] for row in outcome.history] == [0, 0, 1][:epochs]
+    assert outcome.stopped == f"after {epochs} epochs"
+    assert same(state(run.model), after[-1])
+    assert all(part.started == (epochs > 2) for part in run.model.modules() if isinstance(part, Staged))
+
+
+# ------------------------------------------------------------------------- validation, decay, best
+
+
+@everyone
+def test_the_history_is_what_was_seen(name: str) -> None:
+    """Training: means over sentences of what was minimised. Validation: the ELBO with weight 1, in evaluation mode."""
+    run = training(name, epochs=2, warmup=1)
+    watched = Watched(run)
+    found: list[tuple[Any, ...]] = []
+    decide = run.decide
+
+    def look(row: Any) -> str:
+        encoded = encode(run.model, run.valid, CPU, run.seed)
+        found.append((encoded, measures(encoded, 0.01)))
+        return decide(row)
+
+    run.decide = look  # type: ignore[method-assign]
+    for row, (encoded, measured) in zip(run.run().history, found, strict=True):
+        losses = [s["loss"] for s in watched.seen if s["epoch"] == row["epoch"]]
+        total, reconstruction, kl = (
+            float(torch.cat([loss[part] for loss in losses]).double().mean()) for part in range(3)
+        )
+        assert row["train_loss"] == pytest.approx(total, rel=1e-6)
+        assert row["train_reconstruction"] == pytest.approx(reconstruction, rel=1e-6)
+        assert row["train_kl"] == (None if encoded.variance is None else pytest.approx(kl, rel=1e-6, abs=1e-9))
+        assert row["valid_loss"] == pytest.approx(float((encoded.reconstruction + encoded.kl).mean()), rel=1e-6)
+        assert row["valid_reconstruction"] == pytest.approx(float(encoded.reconstruction.mean()), rel=1e-6)
+        assert {key: row[f"valid_{key}"] for key in measured} == measured
+
+
+def decided(losses: Iterable[float], warmup: int = 0, **decay: Any) -> tuple[Training, list[tuple[int, float, str]]]:
+    """decide() on made-up validation losses. Before each epoch's, its number is written into a parameter.
+
+    Returns:
+        The training, and for each epoch the number found in the parameter after it, the learning rate and why it ended.
+    """
+    run = training("vae", warmup=warmup, decay={"patience": 5, "not_before": 15, "at_most": 5, "factor": 0.5, **decay})
+    told = []
+    weights = dict(run.model.named_parameters())[MARK]
+    for loss in losses:
+        run.state.epoch += 1
+        with torch.no_grad():
+            weights.fill_(run.state.epoch)
+        stopped = run.decide({"valid_loss": loss})
+        told.append((int(weights[0, 0]), run.state.learning_rate, stopped))
+        if stopped:
+            break
+
+    return run, told
+
+
+def test_the_rate_is_halved_after_five_epochs_without_a_better_loss_and_the_best_weights_come_back() -> None:
+    losses = [30.0 - n for n in range(20)] + [
+        12.0,
+        11.0,
+        11.5,
+        13.0,
+        11.1,
+    ]  # best in epoch 20; 11.0 in 22 only equals it
+    run, told = decided(losses)
+
+    assert losses[19] == losses[21] == 11.0
+    assert [rate for _, rate, _ in told] == [1.0] * 24 + [0.5]
+    assert [number for number, _, _ in told] == [*range(1, 25), 20]
+    assert (run.state.best_epoch, run.state.decays, run.state.without_better) == (20, 1, 0)
+    for optimiser in (run.updates.encoder, run.updates.decoder):
+        assert [group["lr"] for group in optimiser.param_groups] == [0.5]
+        assert not optimiser.state
+
+
+def test_a_better_loss_starts_the_count_again() -> None:
+    _, told = decided([20.0] * 19 + [21.0, 19.0, 22.0, 22.0, 22.0, 22.0], not_before=30)
+    run, _ = decided([20.0, 21.0, 21.0, 21.0, 21.0, 19.0, 22.0, 22.0, 22.0, 22.0], not_before=1)
+
+    assert {rate for _, rate, _ in told} == {1.0}
+    assert (run.state.decays, run.state.without_better) == (0, 4)
+
+
+@pytest.mark.parametrize(("not_before", "first"), [(1, 6), (6, 6), (7, 7), (15, 15)])
+def test_no_decay_before_its_epoch(not_before: int, first: int) -> None:
+    """The best epoch is the first; five worse ones have passed by epoch 6."""
+    _, told = decided([10.0] + [11.0] * 19, not_before=not_before, at_most=100)
+    rates = [rate for _, rate, _ in told]
+
+    assert rates[: first - 1] == [1.0] * (first - 1)
+    assert rates[first - 1 : first + 4] == [0.5] * 5
+    assert rates[first + 4] == 0.25
+
+
+def test_it_stops_at_the_fifth_decay() -> None:
+    run, told = decided([10.0] + [11.0] * 100)
+    decays = [15, 20, 25, 30]
+
+    assert len(told) == 35
+    assert [n + 1 for n in range(1, 34) if told[n][1] < told[n - 1][1]] == decays
+    assert told[-1][1:] == (1 / 16, "at the 5th decay, in epoch 35")
+    assert not any(why for _, _, why in told[:-1])
+    assert run.state.decays == 5
+
+
+def test_epochs_of_the_warm_up_are_never_the_best_and_wear_out_no_patience() -> None:
+    run, told = decided([1.0] * 10 + [20.0, 21.0, 21.0, 21.0, 21.0, 21.0], warmup=10)
+
+    assert run.state.best_epoch == 11
+    assert [rate for _, rate, _ in told] == [1.0] * 15 + [0.5]
+    assert told[-1][0] == 11
+
+
+def test_the_model_ends_with_its_best_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = training("du_vae", epochs=6, warmup=1)
+    losses = iter([1.0, 9.0, 7.0, 5.0, 6.0, 8.0])
+    kept: dict[int, dict[str, Tensor]] = {}
+    decide = run.decide
+
+    def made_up(row: Any) -> str:
+        kept[row["epoch"]] = state(run.model)
+        return decide({**row, "valid_loss": next(losses)})
+
+    monkeypatch.setattr(run, "decide", made_up)
+    outcome = run.run()
+
+    assert outcome.best_epoch == 4
+    assert same(state(run.model), kept[4])
+    assert not same(kept[4], kept[6])
+    assert outcome.warmup_ended
+    assert len(outcome.seconds) == len(outcome.history) == 6
+
+
+def test_progress_is_told_of_every_step_and_epoch() -> None:
+    class Told:
+        def __init__(self) -> None:
+            self.steps: list[tuple[int, int, int]] = []
+            self.epochs: list[Any] = []
+
+        def step(self, epoch: int, batch: int, batches: int) -> None:
+            self.steps.append((epoch, batch, batches))
+
+        def epoch(self, row: Any) -> None:
+            self.epochs.append(row["epoch"])
+
+    told = Told()
+    run = training("vae", progress=told)
+    run.run()
+    steps = run.steps_per_epoch
+
+    assert told.steps == [(epoch, number, steps) for epoch in (1, 2, 3) for number in range(1, steps + 1)]
+    assert told.epochs == [1, 2, 3]
+
+
+# ----------------------------------------------------------------------------------------- one step
+
+
+def updates(model: VAE, learning_rate: float = 1.0, clip: float = 5.0) -> Updates:
+    encoder, decoder = (
+        optimizer(list(parameters), "sgd", learning_rate)
+        for parameters in (model.inference_parameters(), model.generative_parameters())
+    )
+
+    return Updates(model, encoder, decoder, clip, batch)
+
+
+@everyone
+def test_a_joint_step_is_sgd_on_the_batchs_mean_loss(name: str) -> None:
+    """theta - rate * gradient, the gradient scaled to the clip's norm over encoder and decoder together."""
+    model = lively(build(name)[0])
+    x, doing = batch(), updates(model, 0.3, clip=0.1)
+    before = state(model)
+    torch.manual_seed(5)
+    model.loss(x, 0.7).total.mean().backward()
+    gradients = {key: parameter.grad.clone() for key, parameter in model.named_parameters()}
+    norm = math.sqrt(sum(float(g.double().square().sum()) for g in gradients.values()))
+    model.load_state_dict(before)
+    torch.manual_seed(5)
+    loss = JointLoop().step(doing, x, 0.7)
+
+    assert norm > 0.1
+    assert not any(part.requires_grad for part in loss)
+    assert loss.total.shape == (6,)
+    scale = next((f"head.{key}" for key, part in model.head.named_parameters() if key == "means.scale"), None)
+    for key, parameter in model.named_parameters():
+        if key != scale:  # which is then brought back to its mean square
+            expected = before[key] - 0.3 * gradients[key] * 0.1 / norm
+            assert torch.allclose(parameter, expected, atol=1e-6), key
+
+
+def test_optimisers() -> None:
+    parameters = [torch.nn.Parameter(torch.zeros(2))]
+    sgd, adam = optimizer(parameters, "sgd", 0.3), optimizer(parameters, "adam", 0.3)
+
+    assert (type(sgd), sgd.defaults["momentum"], sgd.defaults["lr"]) == (torch.optim.SGD, 0, 0.3)
+    assert type(adam) is torch.optim.Adam
+    with pytest.raises(UserError, match="unknown optimiser 'adagrad'; expected sgd or adam"):
+        optimizer(parameters, "adagrad", 0.3)
+
+
+# -------------------------------------------------------------------------- what is not finite
+
+
+def break_parameter(model: VAE) -> None:
+    with torch.no_grad():
+        dict(model.named_parameters())[MARK][0, 0] = math.inf
+
+
+def break_output(model: VAE) -> None:
+    model.encoder.embedding.register_forward_hook(lambda _, __, output: output * math.nan)
+
+
+def break_lstm(model: VAE) -> None:
+    """Whose output is a tuple of tuples."""
+    model.decoder.lstm.register_forward_hook(lambda _, __, output: (output[0], (output[1][0], output[1][1] * math.inf)))
+    model.decoder.output.register_forward_hook(lambda _, __, output: output * math.inf)
+
+
+def break_posterior(model: VAE) -> None:
+    model.head.register_forward_hook(lambda _, __, output: PointMass(output.mean * math.nan))
+
+
+def break_loss(model: VAE) -> None:
+    objective = model.objective
+    model.objective = lambda *given: Loss(*(part * math.inf for part in objective(*given)))  # type: ignore[assignment]
+
+
+def break_gradient(model: VAE) -> None:
+    dict(model.named_parameters())["decoder.initial.weight"].register_hook(lambda gradient: gradient * math.inf)
+
+
+BROKEN = [
+    (break_parameter, f"parameter {MARK}"),
+    (break_output, "the output of encoder.embedding"),
+    (break_lstm, "the output of decoder.lstm"),
+    (break_posterior, "the output of head"),
+    (break_loss, "the total loss"),
+    (break_gradient, "the gradient of decoder.initial.weight"),
+]
+
+
+@everyone
+@pytest.mark.parametrize(("broken", "said"), BROKEN, ids=[said for _, said in BROKEN])
+def test_the_first_tensor_that_is_not_finite_is_named_and_nothing_is_updated(name: str, broken: Any, said: str) -> None:
+    model = lively(build(name)[0])
+    broken(model)
+    before = {key: parameter.clone() for key, parameter in model.named_parameters()}
+
+    with pytest.raises(NotFinite, match=f"^{said}$"):
+        build(name)[1].loop().step(updates(model), batch(), 1.0)
+    assert all(torch.equal(parameter, before[key]) for key, parameter in model.named_parameters())
+
+
+def test_a_model_that_is_finite() -> None:
+    assert first_not_finite(build("vae")[0], batch(), 1.0) == "the norm of the gradient"
+
+
+# --------------------------------------------------------------------------------- aggressive
+
+
+class Scripted(Updates):
+    """Gives losses from a list, and writes down what is asked of it and in which order."""
+
+    log: list[str]
+    losses: list[float]
+
+    @classmethod
+    def of(cls, model: VAE, losses: list[float], lengths: list[int] | None = None) -> "Scripted":
+        """`losses` are per word of the sentences, all of one length unless `lengths` says which the drawn ones have."""
+        plain = updates(model)
+        waiting = iter(lengths or [])
+        made = cls(model, plain.encoder, plain.decoder, 5.0, lambda: batch(6, next(waiting, 6)))
+        made.log, made.losses = [], list(losses)
+        for optimiser, said in ((made.encoder, "encoder"), (made.decoder, "decoder")):
+            optimiser.register_step_pre_hook(lambda *_, said=said: made.log.append(said))
+
+        return made
+
+    def gradients(self, x: Tensor, weight: float) -> Loss:
+        self.log.append(f"gradients of {tuple(x.shape)}")
+        per_word = self.losses.pop(0) if self.losses else 0.0
+        loss = torch.full((len(x),), per_word * (x.shape[1] - 1))
+
+        return Loss(loss, loss, torch.zeros(len(x)))
+
+
+def inner(losses: list[float], window: int = 3, most: int = 20, lengths: list[int] | None = None) -> int:
+    """Encoder steps of one outer step on these losses."""
+    model, _ = build("agg_vae")
+    loop = AggressiveLoop(window, most, patience=1)
+    doing = Scripted.of(model, losses, lengths)
+    loop.step(doing, batch(), 1.0)
+
+    assert doing.log.count("decoder") == 1
+    assert doing.log[-2:] == ["gradients of (6, 6)", "decoder"]
+    assert doing.log.count("encoder") == loop.encoder_steps
+    assert doing.log[:-2] == ["gradients of (6, 6)", "encoder"] * loop.encoder_steps or lengths
+
+    return loop.encoder_steps
+
+
+def test_the_inner_loop_goes_on_while_the_mean_loss_falls() -> None:
+    """The first comparison is with infinity, so that there are at least two windows."""
+    assert inner([5.0] * 3 + [6.0] * 3) == 6
+    assert inner([5.0] * 3 + [4.0] * 3 + [4.5] * 3) == 9
+    assert inner([5.0] * 3 + [4.0] * 3 + [3.0] * 3 + [2.0, 2.0, 9.0]) == 12
+    assert inner([9.0, 0.0, 0.0, 4.0, 4.0, 0.0, 3.0, 3.0, 3.0], most=9) == 9
+    assert inner([5.0] * 100) == 20  # as large as before is no rise
+    assert inner([-float(n) for n in range(100)]) == 20
+
+
+def test_the_inner_loop_ends_at_its_most_steps() -> None:
+    assert inner([-float(n) for n in range(200)], window=15, most=99) == 99
+    assert inner([1.0] * 15 + [2.0] * 15, window=15, most=99) == 30
+    assert inner([-float(n) for n in range(100)], window=3, most=2) == 2
+
+
+def test_the_loss_is_compared_per_word() -> None:
+    """Per sentence these would rise: the drawn sentences get longer."""
+    lengths = [6] * 2 + [12] * 3 + [24] * 3
+    assert inner([5.0] * 3 + [4.0] * 3 + [3.0] * 3 + [3.5] * 3, lengths=lengths) == 12
+
+
+def test_the_encoder_steps_on_the_batch_then_on_drawn_ones_and_the_decoder_on_the_batch() -> None:
+    model, _ = build("agg_vae")
+    doing = Scripted.of(model, [5.0] * 2 + [6.0] * 2, [4, 5, 7])
+    AggressiveLoop(2, 20, 1).step(doing, batch(), 1.0)
+    expected = [step for length in (6, 4, 5, 7) for step in (f"gradients of (6, {length})", "encoder")]
+
+    assert doing.log == [*expected, "gradients of (6, 6)", "decoder"]
+
+
+@pytest.mark.parametrize("name", ["agg_vae", "du_vae"])
+def test_inner_steps_move_the_encoder_alone_and_the_last_the_decoder_alone(name: str) -> None:
+    """With any system's encoder; its scale is brought back after each step."""
+    model = lively(build(name)[0])
+    doing = updates(model)
+    seen: list[tuple[str, dict[str, Tensor], dict[str, Tensor]]] = []
+    for optimiser, said in ((doing.encoder, "encoder"), (doing.decoder, "decoder")):
+        held: list[dict[str, Tensor]] = []
+        optimiser.register_step_pre_hook(lambda *_, held=held: held.append(state(model)))
+        optimiser.register_step_post_hook(lambda *_, held=held, said=said: seen.append((said, held[-1], state(model))))
+    loop = AggressiveLoop(2, 6, 1)
+    loss = loop.step(doing, batch(), 1.0)
+
+    assert [said for said, _, _ in seen] == ["encoder"] * loop.encoder_steps + ["decoder"]
+    assert 4 <= loop.encoder_steps <= 6
+    for said, before, after in seen:
+        moved = {key.split(".")[0] for key in before if not torch.equal(before[key], after[key])}
+        assert moved == ({"decoder"} if said == "decoder" else {"encoder", "head"})
+    norm = next((part for part in model.modules() if isinstance(part, MeanBatchNorm)), None)
+    if norm is not None:
+        assert float(norm.scale.detach().square().mean()) == pytest.approx(norm.gamma**2, rel=1e-6)
+    assert loss.total.shape == (6,)
+
+
+@pytest.mark.parametrize(
+    ("patience", "information", "aggressive"),
+    [
+        (1, [0.5, 0.6, 0.59, 0.9], [True, True, False, False]),
+        (1, [0.0], [False]),
+        (2, [0.5, 0.4, 0.6, 0.5, 0.6, 0.7], [True, True, True, True, False, False]),
+        (3, [0.5, 0.4, 0.4, 0.4], [True, True, True, False]),
+    ],
+)
+def test_it_is_aggressive_until_mutual_information_has_stopped_rising(
+    patience: int, information: list[float], aggressive: list[bool]
+) -> None:
+    loop = AggressiveLoop(2, 6, patience)
+    found = []
+    for value in information:
+        loop.epoch_ended(value)
+        found.append(loop.aggressive)
+
+    assert found == aggressive
+
+
+def test_without_a_mutual_information_it_stays_as_it_is() -> None:
+    loop = AggressiveLoop(2, 6, 1)
+    loop.epoch_ended(None)
+
+    assert loop.aggressive
+
+
+def test_afterwards_encoder_and_decoder_step_together() -> None:
+    loop, model = AggressiveLoop(2, 6, 1), build("agg_vae")[0]
+    loop.epoch_ended(0.0)
+    doing = Scripted.of(model, [1.0])
+    loop.step(doing, batch(), 1.0)
+
+    assert doing.log == ["gradients of (6, 6)", "encoder", "decoder"]
+    assert loop.encoder_steps == 0
+
+
+def test_what_a_loop_remembers_comes_back() -> None:
+    for name in NAMES:
+        made = build(name)[1]
+        loop, fresh = made.loop(), made.loop()
+        loop.step(updates(lively(build(name)[0])), batch(), 1.0)
+        loop.epoch_ended(0.3)
+        loop.epoch_ended(0.2)
+        kept = json.loads(json.dumps(loop.state()))
+        fresh.restore(kept)
+
+        assert fresh.state() == loop.state()
+        if isinstance(loop, AggressiveLoop):
+            assert not fresh.aggressive
+            assert vars(fresh) == vars(loop)
+
+
+def test_the_history_counts_the_encoders_steps() -> None:
+    run = training("agg_vae", epochs=3)
+    information = iter([0.5, 0.4, 0.9])
+    ended = run.loop.epoch_ended
+    run.loop.epoch_ended = lambda _: ended(next(information))  # type: ignore[method-assign]
+    counted = [row["encoder_steps"] for row in run.run().history]
+    steps = run.steps_per_epoch
+
+    assert all(4 * steps <= count <= 6 * steps for count in counted[:2])
+    assert counted[2] == 0
+    assert run.loop.encoder_steps == sum(counted)
+
+
+# ------------------------------------------------------------------------------------- the stages
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> tuple[config.Params, Path]:
+    """A folder with a small data set that has been prepared and validated."""
+    root = tmp_path_factory.mktemp("project")
+    dataset = PARAMS.dataset("synthetic")
+    source = dataset.source.model_copy(update={"train": 60, "valid": 30, "test": 40, "words": 50})
+    small = dataset.model_copy(update={"source": source, "probe": dataset.probe.model_copy(update={"labels": [20]})})
+    params = PARAMS.model_copy(update={"datasets": {**PARAMS.datasets, "synthetic": small}})
+    prepared, arrays = synthetic.generate(source)
+    store.write(root / "data/prepared/synthetic", prepared, arrays)
+    (root / "data/validated").mkdir()
+    (root / "data/validated/synthetic.json").write_text("{}")
+
+    return params, root
+
+
+PATHS = (
+    "models/synthetic/{0}/1/weights.safetensors",
+    "models/synthetic/{0}/1/model.json",
+    "results/synthetic/{0}/1/history.csv",
+)
+
+
+@everyone
+def test_from_training_to_probes(name: str, project: tuple[config.Params, Path], tmp_path: Path) -> None:
+    """The same bytes twice, and an empty cell or null where a system has no such figure."""
+    params, root = project
+    called = setting(name)
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "data").symlink_to(root / "data")
+        for stage in (train, evaluate, probe):
+            stage.run(params, "synthetic", called, 1, tmp_path / folder)
+    results = tmp_path / "one/results/synthetic" / called / "1"
+    one, two = (
+        {p.relative_to(tmp_path / f): p for p in sorted((tmp_path / f).rglob("*")) if p.is_file()}
+        for f in ("one", "two")
+    )
+    assert one.keys() == two.keys()
+    differing = {path.name for path in one if one[path].read_bytes() != two[path].read_bytes()}
+    assert differing <= {"train.run.json", "evaluate.run.json", "probe.run.json"}
+
+    metrics = json.loads((results / "metrics.json").read_text())
+    with (results / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    dense = build(name)[0].posterior(batch()).density
+    for key in ("nll", "nll_stderr", "perplexity", "kl", "mi", "mpd", "ce"):
+        assert (metrics[key] is not None) == dense, key
+    for key in ("train_kl", "valid_kl", "valid_mi", "valid_mpd", "valid_ce"):
+        assert all((row[key] != "") == dense for row in rows), key
+    assert metrics["sentences"] == 40
+    assert metrics["warmup_ended"]
+    assert metrics["epochs"] == len(rows) == 3
+    assert [row["best"] for row in rows].count("1") >= 1
+    assert rows[metrics["best_epoch"] - 1]["best"] == "1"
+    assert set(json.loads((results / "probe.json").read_text())["by_labels"]) == {"20"}
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize(
+    ("broken", "place"),
+    [
+        ({"learning_rate": 1e30}, "epoch 1, batch 2 of 2"),
+        ({"learning_rate": 1e30, "batch": 60}, "epoch 2, batch 1 of 1"),
+        pytest.param(
+            {"learning_rate": 1e30, "batch": 60, "epochs": 1},
+            "epoch 1",
+            marks=pytest.mark.xfail(strict=True, reason="the last step's explosion shows in the validation loss alone"),
+        ),
+    ],
+)
+def test_a_training_that_explodes_ends_with_its_place_and_leaves_nothing(
+    broken: dict[str, Any], place: str, project: tuple[config.Params, Path], tmp_path: Path
+) -> None:
+    params, root = project
+    (tmp_path / "data").symlink_to(root / "data")
+    with pytest.raises(UserError, match=rf"training stopped at {place}.* is not finite"):
+        train.run(changed(params, "synthetic", **broken), "synthetic", "vae", 1, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"data"}
+
+
+def test_a_training_without_validated_data(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="'duvae validate --dataset synthetic' checks the data first"):
+        train.run(PARAMS, "synthetic", "vae", 1, tmp_path)
+
+
+# ------------------------------------------------------------------------------- does it learn at all
+
+
+@everyone
+def test_training_learns_what_the_data_are(name: str) -> None:
+    """Two sentences by turns, of four words each from twelve: from 4 log 12 = 9.9 nats to log 2 or, knowing z, less."""
+    pair = Documents.of([[1, 4, 5, 6, 2], [1, 9, 8, 7, 2]] * 20, [0, 1] * 20)
+    fast = {"optimiser": "adam", "learning_rate": 0.03, "decay": {"patience": 99}, "dropout": 0.0}
+    history = training(name, train=pair, valid=pair, epochs=40, warmup=10, **fast).run().history
+
+    assert history[0]["train_reconstruction"] > 9
+    assert history[-1]["train_reconstruction"] < 1.2
