@@ -257,7 +257,7 @@ def test_the_true_likelihoods_of_all_sentences_sum_to_one(output_range: float) -
 
 
 def test_at_full_size_no_cell_that_matters_is_missed() -> None:
-    """The paper's generator, whose likelihood is jagged: all points of the fine lattice within four of a sentence's z."""
+    """The paper's generator, whose likelihood is jagged: all fine points within four of a sentence's z."""
     source, truth = FULL.model_copy(update={"train": 1, "valid": 1, "test": 2}), FULL_SIZE.dataset("synthetic").truth
     made, kept = generate(source)
     generator = Generator.of({name: kept[f"generator.{name}"] for name in Generator.names()})
