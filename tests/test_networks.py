@@ -174,8 +174,12 @@ def test_the_normalizer_has_a_quick_and_a_safe_way_and_both_are_tried() -> None:
     assert bounds[0] < SAFE < bounds[1]
 
 
-@pytest.mark.parametrize("words", [1000, 5000])
-@pytest.mark.parametrize("sign", [1, -1])
+OVERFLOWS = pytest.mark.xfail(strict=True, reason="exp(80) of more than 6,100 words at once is infinite in float32")
+
+
+@pytest.mark.parametrize(
+    ("words", "sign"), [(1000, 1), (5000, 1), (5000, -1), (20_004, -1), pytest.param(8411, 1, marks=OVERFLOWS)]
+)
 def test_the_quick_way_holds_to_its_bound(words: int, sign: int) -> None:
     hidden, weight = torch.tensor([[SAFE * 0.9999]]), torch.full((words, 1), float(sign))
 

@@ -67,7 +67,7 @@ class Watched:
 
 
 @everyone
-def test_every_epoch_has_every_sentence_once_in_another_order(name: str) -> None:
+def test_every_epoch_and_seed_has_every_sentence_once_in_another_order(name: str) -> None:
     run = training(name)
     watched = Watched(run)
     run.run()
@@ -75,8 +75,11 @@ def test_every_epoch_has_every_sentence_once_in_another_order(name: str) -> None
     whole = sorted(tuple(map(int, run.train[n])) for n in range(len(run.train)))
 
     assert [sorted(tuple(row) for x in epoch for row in x.tolist()) for epoch in epochs] == [whole] * 3
-    orders = {str([x.tolist() for x in epoch]) for epoch in epochs}
-    assert len(orders) == 3
+    other = training(name, seed=2, epochs=1)
+    watched = Watched(other)
+    other.run()
+    orders = {str([x.tolist() for x in epoch]) for epoch in (*epochs, [s["x"] for s in watched.seen])}
+    assert len(orders) == 4
 
 
 @everyone
