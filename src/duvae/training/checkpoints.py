@@ -65,7 +65,12 @@ class Checkpoint:
         self.last = time.monotonic()
 
     def latest(self) -> Snapshot | None:
-        """The state that was kept last; None where there is none that can be read."""
+        """The state that was kept last; None where there is none that can be read.
+
+        What a killed process had begun to write beside it is removed.
+        """
+        for begun in self.path.parent.glob(f".{self.path.name}.*"):
+            begun.unlink(missing_ok=True)
         try:
             with safe_open(self.path, "pt") as file:
                 return Snapshot(

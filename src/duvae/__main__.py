@@ -1,0 +1,5 @@
+"""`python -m duvae` is `duvae`."""
+
+from duvae.cli import main
+
+main()
