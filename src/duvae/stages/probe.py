@@ -8,6 +8,7 @@ import torch
 from duvae import models
 from duvae.config import Params
 from duvae.data import store
+from duvae.errors import UserError
 from duvae.files import write_json
 from duvae.metrics.encoding import encode
 from duvae.metrics.probes import draw, probe
@@ -26,22 +27,33 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
     """
     watch = Stopwatch("probe")
     job, chosen = params.job(dataset, setting, seed), params.dataset(dataset)
-    model, _ = models.load(
-        root / "models" / job.folder, f"duvae train --dataset {dataset} --setting {setting} --seed {seed}"
-    )
     prepared = store.read(root / "data/prepared" / dataset)
+    train = f"duvae train --dataset {dataset} --setting {setting} --seed {seed}"
+    model, _ = models.load(
+        root / "models" / job.folder, train, params.setting(setting).system, len(prepared.vocabulary)
+    )
     torch.set_num_threads(params.threads)
     device = models.device()
     model.to(device)
 
     def labelled(split: str) -> tuple[store.Array, store.Array]:
         documents = prepared.split(split)
+        if len(np.unique(documents.labels)) < 2 or documents.labels.min() < 0:
+            raise UserError(
+                f"data/prepared/{dataset}: expected a label of two or more on every document of split '{split}',"
+                f" to probe with. Give the files labels, or empty datasets.{dataset}.probe in params.yaml."
+            )
         return encode(model, documents, device, params.evaluation.seed).features, documents.labels
 
     test = labelled("test")
     subsets = {}
     if chosen.probe.labels:
         features, labels = labelled("train")
+        if max(chosen.probe.labels) > len(labels):
+            raise UserError(
+                f"params.yaml: datasets.{dataset}.probe.labels: expected at most {len(labels)}, the training"
+                f" documents; found {max(chosen.probe.labels)}."
+            )
         for size in chosen.probe.labels:
             draws = [draw(labels, size, (params.probe.seed, size, n)) for n in range(params.probe.draws)]
             subsets[str(size)] = [(features[indices], labels[indices]) for indices in draws]

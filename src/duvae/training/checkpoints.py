@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -57,11 +57,8 @@ class Checkpoint:
     def keep(self, snapshot: Snapshot) -> None:
         """Writes the state in place of the one before, whole or not at all."""
         with whole(self.path) as temporary:
-            save_file(
-                {name: value.detach().contiguous() for name, value in snapshot.tensors.items()},
-                temporary,
-                metadata={"values": json.dumps(snapshot.values)},
-            )
+            tensors = {name: value.detach().contiguous() for name, value in snapshot.tensors.items()}
+            temporary.write_bytes(save(tensors, {"values": json.dumps(snapshot.values)}))
         self.last = time.monotonic()
 
     def latest(self) -> Snapshot | None:
