@@ -25,6 +25,10 @@ os.environ.update(
 # Tests that start dvc or duvae take them from this environment.
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 
+# Tests change folders.
+if (place := os.environ.get("DUVAE_MIRROR")) and "://" not in place:
+    os.environ["DUVAE_MIRROR"] = str(Path(place).resolve())
+
 settings.register_profile("here", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "here")

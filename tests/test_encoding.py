@@ -1,0 +1,65 @@
+import numpy as np
+import pytest
+import torch
+
+from duvae.data.store import Documents
+from duvae.metrics import encoding
+from duvae.metrics.encoding import encode, evaluating
+from family import CPU, NAMES, build, documents, lively
+
+everyone = pytest.mark.parametrize("name", NAMES)
+
+
+def one(split: Documents, index: int) -> Documents:
+    return Documents.of([split[index]], [int(split.labels[index])])
+
+
+@everyone
+@pytest.mark.parametrize("at_once", [1, 4, 256])
+def test_each_document_stands_at_its_place(name: str, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a split with lengths in no order, in batches of any size: as if each had been encoded alone."""
+    monkeypatch.setattr(encoding, "BATCH", at_once)
+    model, split = lively(build(name)[0]), documents(23)
+    model.start()
+    model.loss(torch.from_numpy(one(split, 0).batch(np.array([0]))).long(), 1.0)
+    encoded = encode(model, split, CPU, seed=1)
+    model.eval()
+    for index in range(len(split)):
+        alone = encode(model, one(split, index), CPU, seed=1)
+        for key in ("mean", "variance", "features", "kl"):
+            array = getattr(encoded, key)
+            assert (array is None) == (getattr(alone, key) is None)
+            if array is not None:
+                np.testing.assert_allclose(array[index], getattr(alone, key)[0], rtol=1e-4, atol=1e-6)
+        x = torch.from_numpy(split[index][None]).long()
+        with torch.no_grad():
+            reconstruction = -model.decoder.log_prob(x, torch.from_numpy(encoded.z[index : index + 1]))
+        assert encoded.reconstruction[index] == pytest.approx(float(reconstruction), rel=1e-5)
+
+
+@everyone
+def test_the_noise_is_the_seeds(name: str) -> None:
+    model, split = lively(build(name)[0]), documents(23)
+    one_seed, other_seed = encode(model, split, CPU, seed=1), encode(model, split, CPU, seed=2)
+    dense = one_seed.variance is not None
+
+    assert (one_seed.mean == other_seed.mean).all()
+    assert (one_seed.z == other_seed.z).all() != dense
+    if dense:
+        noise = (one_seed.z - one_seed.mean) / np.sqrt(one_seed.variance)
+        assert abs(noise.mean()) < 5 / np.sqrt(noise.size)
+        assert len(np.unique(noise.round(6))) == noise.size
+
+
+def test_the_mode_comes_back_also_after_an_error() -> None:
+    model, _ = build("vae")
+    for mode in (True, False):
+        model.train(mode)
+        with evaluating(model):
+            assert not any(part.training for part in model.modules())
+            assert not torch.is_grad_enabled()
+        assert model.training == mode
+        with pytest.raises(KeyError), evaluating(model):
+            raise KeyError
+        assert model.training == mode
+        assert torch.is_grad_enabled()

@@ -1,0 +1,217 @@
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from torch.distributions import Normal, kl_divergence
+
+from duvae.metrics import geometry
+from duvae.metrics.encoding import Encoded
+from duvae.metrics.geometry import (
+    active_units,
+    conditional_entropy,
+    measures,
+    mutual_information,
+    mutual_posterior_diversity,
+)
+
+SIGMAS = 5
+
+
+@st.composite
+def parameters(draw: st.DrawFn, least: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Means and variances of a few Gaussian posteriors."""
+    shape = draw(st.integers(least, 7)), draw(st.integers(1, 4))
+    mean = draw(hnp.arrays(np.float64, shape, elements=st.floats(-5, 5)))
+    variance = draw(hnp.arrays(np.float64, shape, elements=st.floats(0.02, 4)))
+
+    return mean, variance
+
+
+def posteriors(
+    count: int, latent: int, seed: int = 1, spread: float = 1.0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Means, variances and a sample of each."""
+    random = np.random.default_rng(seed)
+    mean, variance = spread * random.standard_normal((count, latent)), random.uniform(0.1, 1.5, (count, latent))
+
+    return mean, variance, mean + np.sqrt(variance) * random.standard_normal((count, latent))
+
+
+def gaussians(mean: np.ndarray, variance: np.ndarray) -> list[Normal]:
+    return [Normal(torch.from_numpy(m), torch.from_numpy(v).sqrt()) for m, v in zip(mean, variance, strict=True)]
+
+
+# ---------------------------------------------------------------------------------- MPD and CE
+
+
+@given(parameters())
+def test_equation_3_is_the_mean_over_all_ordered_pairs(drawn: tuple[np.ndarray, np.ndarray]) -> None:
+    """Of the symmetric KL divergence of all N^2 pairs, i = j among them."""
+    pairs = itertools.product(gaussians(*drawn), repeat=2)
+    divergences = [float(0.5 * (kl_divergence(a, b) + kl_divergence(b, a)).sum()) for a, b in pairs]
+
+    assert len(divergences) == len(drawn[0]) ** 2
+    assert mutual_posterior_diversity(*drawn) == pytest.approx(np.mean(divergences), rel=1e-9, abs=1e-9)
+
+
+def test_equation_3_has_its_minus_one_in_every_dimension() -> None:
+    """As printed, with one -1 after the sum over n = 5 dimensions, equal posteriors would have an MPD of 2."""
+    mean, variance = np.zeros((4, 5)), np.full((4, 5), 0.3)
+
+    assert mutual_posterior_diversity(mean, variance) == pytest.approx(0, abs=1e-12)
+
+
+@given(parameters(), st.floats(-100, 100))
+def test_mpd_does_not_depend_on_where_the_space_lies(drawn: tuple[np.ndarray, np.ndarray], shift: float) -> None:
+    mean, variance = drawn
+    here = mutual_posterior_diversity(mean, variance)
+
+    assert mutual_posterior_diversity(mean + shift, variance) == pytest.approx(here, rel=1e-9, abs=1e-9)
+    assert here >= -1e-12
+
+
+@given(parameters())
+def test_equation_5_is_the_mean_entropy(drawn: tuple[np.ndarray, np.ndarray]) -> None:
+    entropies = [float(q.entropy().sum()) for q in gaussians(*drawn)]
+
+    assert conditional_entropy(drawn[1]) == pytest.approx(np.mean(entropies), rel=1e-9, abs=1e-9)
+
+
+# ----------------------------------------------------------------------------------------- MI
+
+
+def plain_mutual_information(mean: np.ndarray, variance: np.ndarray, z: np.ndarray) -> float:
+    """Every density of every sample under every posterior, all at once."""
+    square = (z[:, None] - mean[None]) ** 2 / variance[None]
+    log = -0.5 * (square + np.log(2 * np.pi * variance[None])).sum(2)  # (sample, posterior)
+    aggregate = np.log(np.exp(log).mean(1))
+
+    return float((np.diag(log) - aggregate).mean())
+
+
+@given(parameters(), st.integers(0, 1000))
+def test_mutual_information_is_its_plain_form(drawn: tuple[np.ndarray, np.ndarray], seed: int) -> None:
+    mean, variance = drawn
+    z = mean + np.sqrt(variance) * np.random.default_rng(seed).standard_normal(mean.shape)
+
+    assert mutual_information(mean, variance, z) == pytest.approx(
+        plain_mutual_information(mean, variance, z), rel=1e-7, abs=1e-7
+    )
+
+
+@pytest.mark.parametrize("block", [1, 53, 54 * 7 + 5, 2**22])
+def test_mutual_information_in_blocks_is_that_of_the_whole(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = posteriors(53, 3)
+    whole = plain_mutual_information(*drawn)
+    monkeypatch.setattr(geometry, "BLOCK", block)
+
+    assert mutual_information(*drawn) == pytest.approx(whole, rel=1e-9)
+
+
+@pytest.mark.parametrize("count", [50, 400])
+def test_memory_does_not_grow_with_the_set(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No more densities at a time than a block has, or than one sample has."""
+    held: list[int] = []
+    product = torch.addmm
+
+    def watched(*arguments: Any, **options: Any) -> torch.Tensor:
+        made = product(*arguments, **options)
+        held.append(made.numel())
+        return made
+
+    monkeypatch.setattr(geometry, "BLOCK", 1000)
+    monkeypatch.setattr(torch, "addmm", watched)
+    mutual_information(*posteriors(count, 2))
+
+    assert sum(held) == count**2
+    assert max(held) <= 1000
+
+
+def test_posteriors_that_are_all_one_tell_nothing() -> None:
+    mean, variance = np.full((40, 3), 0.7), np.full((40, 3), 0.2)
+    z = mean + np.sqrt(variance) * np.random.default_rng(1).standard_normal(mean.shape)
+
+    assert mutual_information(mean, variance, z) == pytest.approx(0, abs=1e-9)
+
+
+def test_posteriors_far_apart_tell_which_document_it_was() -> None:
+    mean, variance, _ = posteriors(40, 3)
+    mean = mean + 100 * np.arange(40)[:, None]
+    z = mean + np.sqrt(variance) * np.random.default_rng(1).standard_normal(mean.shape)
+
+    assert mutual_information(mean, variance, z) == pytest.approx(math.log(40), abs=1e-6)
+
+
+def test_mutual_information_is_the_integral() -> None:
+    """Within five standard errors: three posteriors in one dimension, each standing 700 times."""
+    mean, variance = np.array([[-1.0], [0.2], [1.5]]), np.array([[0.5], [0.1], [1.0]])
+    z = np.linspace(-9, 9, 20_001)
+    densities = np.exp(-0.5 * (z - mean) ** 2 / variance) / np.sqrt(2 * np.pi * variance)
+    integral = (densities * np.log(densities / densities.mean(0))).sum(1).mean() * (z[1] - z[0])
+    random = np.random.default_rng(1)
+    many_means, many_variances = np.repeat(mean, 700, 0), np.repeat(variance, 700, 0)
+    found = []
+    for _ in range(8):
+        sample = many_means + np.sqrt(many_variances) * random.standard_normal(many_means.shape)
+        found.append(mutual_information(many_means, many_variances, sample))
+    error = np.std(found, ddof=1) / math.sqrt(len(found))
+
+    assert error < 0.01
+    assert abs(np.mean(found) - integral) < SIGMAS * error
+
+
+def test_mutual_information_of_a_float32_encoder_far_from_the_origin() -> None:
+    drawn = posteriors(60, 2)
+    shifted = [(array + 1000 * (n != 1)).astype(np.float32) for n, array in enumerate(drawn)]
+
+    assert mutual_information(*shifted) == pytest.approx(plain_mutual_information(*drawn), abs=0.01)
+
+
+# ------------------------------------------------------------------------------------ AU, measures
+
+
+def test_active_units_are_the_dimensions_whose_means_vary() -> None:
+    """Variances 0.0099, 0.0101, 1, 0, and one of 0.02 about a mean far away."""
+    sign = np.tile([[-1.0], [1.0]], (50, 1))
+    mean = np.concatenate([sign * np.sqrt([[0.0099, 0.0101, 1.0, 0.0]]), 1000 + sign * np.sqrt(0.02)], 1)
+
+    assert active_units(mean, 0.01) == 3
+    assert active_units(mean) == 3
+    assert active_units(mean, 0.5) == 1
+    assert active_units(mean, 0.0001) == 4
+    assert active_units(np.tile([[-0.5], [0.5]], (5, 2)), 0.25) == 0  # above, not at
+
+
+@given(parameters(least=2), st.floats(0.001, 3))
+def test_active_units_by_definition(drawn: tuple[np.ndarray, np.ndarray], threshold: float) -> None:
+    mean, _ = drawn
+    variances = [sum((m - sum(column) / len(column)) ** 2 for m in column) / len(column) for column in mean.T]
+    if all(abs(variance - threshold) > 1e-9 for variance in variances):
+        assert active_units(mean, threshold) == sum(variance > threshold for variance in variances)
+
+
+def test_measures_of_a_set() -> None:
+    mean, variance, z = posteriors(30, 2)
+    kl = 0.5 * (mean**2 + variance - 1 - np.log(variance)).sum(1)
+    found = measures(Encoded(mean, variance, z, mean, np.zeros(30), kl), 0.01)
+
+    assert found == {
+        "kl": pytest.approx(kl.mean()),
+        "mi": pytest.approx(plain_mutual_information(mean, variance, z)),
+        "au": 2,
+        "mpd": mutual_posterior_diversity(mean, variance),
+        "ce": conditional_entropy(variance),
+    }
+
+
+def test_measures_without_a_density() -> None:
+    mean, _, z = posteriors(30, 2)
+    found = measures(Encoded(mean, None, z, mean, np.zeros(30), np.zeros(30)), 0.01)
+
+    assert found == {"kl": None, "mi": None, "au": 2, "mpd": None, "ce": None}

@@ -1,0 +1,75 @@
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from duvae.objectives import ELBO, Objective, Warmup
+from duvae.posteriors import DiagonalGaussian, PointMass
+from family import NAMES, build
+
+everyone = pytest.mark.parametrize("system", NAMES)
+
+
+def gaussian(batch: int = 5, latent: int = 3) -> DiagonalGaussian:
+    torch.manual_seed(1)
+
+    return DiagonalGaussian(torch.randn(batch, latent), torch.rand(batch, latent) + 0.2)
+
+
+@given(st.floats(0, 1))
+def test_the_elbo_is_equation_1(weight: float) -> None:
+    posterior, reconstruction = gaussian(), torch.rand(5)
+    loss = ELBO()(reconstruction, posterior, posterior.rsample(), weight)
+    kl = 0.5 * (posterior.mean**2 + posterior.variance - 1 - posterior.variance.log()).sum(1)
+
+    assert torch.allclose(loss.total, reconstruction + weight * kl)
+    assert torch.equal(loss.reconstruction, reconstruction)
+    assert torch.allclose(loss.kl, kl)
+
+
+def test_the_elbo_of_a_point_mass_is_its_reconstruction() -> None:
+    posterior, reconstruction = PointMass(torch.randn(5, 3)), torch.rand(5)
+    loss = ELBO()(reconstruction, posterior, posterior.rsample(), 1.0)
+
+    assert torch.equal(loss.total, reconstruction)
+    assert torch.equal(loss.kl, torch.zeros(5))
+
+
+@everyone
+@pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
+def test_every_objective_reports_the_unweighted_parts(system: str, weight: float) -> None:
+    objective: Objective = build(system)[1].objective()
+    posterior, reconstruction = gaussian(), torch.rand(5)
+    z = posterior.rsample()
+    loss = objective(reconstruction, posterior, z, weight)
+
+    assert loss.total.shape == (5,)
+    assert torch.equal(loss.reconstruction, reconstruction)
+    assert torch.allclose(loss.kl, posterior.kl(z).sum(-1))
+
+
+@given(st.integers(1, 500), st.floats(0, 0.9))
+def test_the_warm_up_is_linear_and_ends(steps: int, start: float) -> None:
+    weight = Warmup(steps, start)
+    weights = [weight(step) for step in range(steps + 3)]
+    differences = [b - a for a, b in pairwise(weights)][:steps]
+
+    assert weights[0] == start
+    assert weights[steps:] == [1.0] * 3
+    assert differences == pytest.approx([(1 - start) / steps] * steps, abs=1e-12)
+    assert weights[steps - 1] < 1
+
+
+def test_no_warm_up() -> None:
+    assert [Warmup(0)(step) for step in (0, 1, 10)] == [1.0, 1.0, 1.0]
+
+
+@everyone
+@pytest.mark.parametrize("steps", [0, 1, 40])
+def test_every_schedule_reaches_its_last_weight_with_the_step_after_the_warm_up(system: str, steps: int) -> None:
+    weight = build(system)[1].schedule(steps)
+
+    assert len({weight(step) for step in range(steps, steps + 100)}) == 1
+    assert all(0 <= weight(step) < weight(steps) for step in range(steps))

@@ -1,0 +1,170 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from duvae.config import Probe
+from duvae.metrics.probes import Accuracy, draw, probe
+
+SETTINGS = Probe(draws=2, folds=3, inverse_penalties=[0.1, 10.0], seed=1)
+
+
+def clusters(count: int, classes: int, apart: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Features about a corner of a cube for each class, and labels."""
+    random = np.random.default_rng(seed)
+    labels = np.arange(count) % classes
+
+    return apart * np.eye(classes)[labels] + random.standard_normal((count, classes)), labels
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_what_is_apart_is_told_apart(classes: int) -> None:
+    subsets = [clusters(60, classes, 30.0, seed) for seed in (1, 2)]
+
+    assert probe(subsets, clusters(500, classes, 30.0, 3), SETTINGS).draws == [100.0, 100.0]
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_random_labels_are_found_by_chance(classes: int) -> None:
+    """Within five standard errors of 2,000 test documents."""
+    random = np.random.default_rng(1)
+    features, labels = clusters(200, classes, 30.0, 1)
+    test = clusters(2000, classes, 30.0, 2)
+    found = probe([(features, random.permutation(labels))], (test[0], random.permutation(test[1])), SETTINGS).mean
+    error = 100 * math.sqrt((1 - 1 / classes) / classes / 2000)
+
+    assert abs(found - 100 / classes) < 5 * error
+
+
+def test_accuracy_does_not_depend_on_units() -> None:
+    """Features are standardized, with the labelled subset's own mean and spread."""
+    features, labels = clusters(80, 3, 2.0, 1)
+    test = clusters(400, 3, 2.0, 2)
+    unit, offset = np.array([1e-4, 1.0, 1e4]), np.array([1e3, 0.0, -1e6])
+    one = probe([(features, labels)], test, SETTINGS)
+    other = probe([(features * unit + offset, labels)], (test[0] * unit + offset, test[1]), SETTINGS)
+
+    assert one.draws == pytest.approx(other.draws, abs=0.6)
+    assert one.penalties == other.penalties
+    assert 40 < one.mean < 100
+
+
+def test_only_the_labelled_subset_is_learnt_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scaling, folds and classifier see rows of the subset alone, and each fold leaves out what it is scored on."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+
+    features, labels = clusters(60, 2, 3.0, 1)
+    known = {row.tobytes(): label for row, label in zip(features, labels, strict=True)}
+    scaled: list[int] = []
+    learnt: list[int] = []
+    scale, learn = StandardScaler.fit, LogisticRegression.fit
+
+    def watch_scale(self, rows, *rest, **options):
+        assert all(row.tobytes() in known for row in rows)
+        scaled.append(len({row.tobytes() for row in rows}))
+        return scale(self, rows, *rest, **options)
+
+    def watch_learn(self, rows, targets, *rest, **options):
+        learnt.append(len(targets))
+        return learn(self, rows, targets, *rest, **options)
+
+    monkeypatch.setattr(StandardScaler, "fit", watch_scale)
+    monkeypatch.setattr(LogisticRegression, "fit", watch_learn)
+    probe([(features, labels)], clusters(500, 2, 3.0, 2), SETTINGS)
+
+    assert scaled == learnt == [40] * 6 + [60]  # 3 folds for each of 2 penalties, then the whole subset
+
+
+def test_test_labels_choose_nothing() -> None:
+    subset, (features, labels) = clusters(60, 2, 1.0, 1), clusters(500, 2, 1.0, 2)
+    one, turned = (probe([subset], (features, test), SETTINGS) for test in (labels, 1 - labels))
+
+    assert one.penalties == turned.penalties
+    assert one.draws[0] + turned.draws[0] == pytest.approx(100)
+
+
+def test_the_penalty_is_the_one_that_cross_validation_prefers() -> None:
+    """One informative feature among 200 that are noise, 40 labels: a strong penalty; without noise any will do."""
+    random = np.random.default_rng(1)
+    labels = np.arange(40) % 2
+    wide = np.concatenate(
+        [labels[:, None] + 0.5 * random.standard_normal((40, 1)), random.standard_normal((40, 200))], 1
+    )
+    settings = SETTINGS.model_copy(update={"inverse_penalties": [1e-3, 1e3]})
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedKFold, cross_val_score
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    folds = StratifiedKFold(3, shuffle=True, random_state=1)
+    scores = {
+        c: cross_val_score(
+            make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=1000)), wide, labels, cv=folds
+        ).mean()
+        for c in settings.inverse_penalties
+    }
+    found = probe([(wide, labels)], (wide, labels), settings)
+
+    assert scores[1e-3] != scores[1e3]
+    assert found.penalties == [max(scores, key=lambda c: scores[c])]
+
+
+def test_small_classes_have_fewer_folds() -> None:
+    features, labels = clusters(60, 2, 30.0, 1)
+    few = np.concatenate([np.flatnonzero(labels == 0), np.flatnonzero(labels == 1)[:2]])
+
+    assert probe([(features[few], labels[few])], (features, labels), SETTINGS).mean > 90
+
+
+def test_the_same_seed_gives_the_same_accuracy() -> None:
+    subset, test = clusters(60, 4, 1.0, 1), clusters(300, 4, 1.0, 2)
+
+    assert probe([subset], test, SETTINGS) == probe([subset], test, SETTINGS)
+
+
+def test_mean_and_spread() -> None:
+    assert Accuracy([80.0, 90.0, 100.0], [1.0, 1.0, 1.0]).mean == 90
+    assert Accuracy([80.0, 90.0, 100.0], [1.0, 1.0, 1.0]).spread == pytest.approx(10)
+    assert Accuracy([80.0], [1.0]).spread == 0
+
+
+# ------------------------------------------------------------------------------------------ draws
+
+all_labels = st.lists(st.integers(2, 40), min_size=1, max_size=6).map(
+    lambda counts: np.random.default_rng(sum(counts)).permutation(np.repeat(np.arange(len(counts)), counts))
+)
+
+
+@given(all_labels, st.data(), st.integers(0, 1000))
+def test_a_drawn_subset(labels: np.ndarray, data: st.DataObject, seed: int) -> None:
+    """Of the size asked for, without repetitions, each class twice or more and otherwise in proportion."""
+    classes, counts = np.unique(labels, return_counts=True)
+    size = data.draw(st.integers(2 * len(classes), len(labels)))
+    indices = draw(labels, size, (seed, size, 0))
+    drawn = np.array([np.count_nonzero(labels[indices] == c) for c in classes])
+    shares = size * counts / len(labels)
+
+    assert len(indices) == size
+    assert len(set(indices.tolist())) == size
+    assert (drawn >= 2).all()
+    if (shares >= 2).all():
+        assert (np.abs(drawn - shares) < 1).all()
+    assert indices.tolist() == draw(labels, size, (seed, size, 0)).tolist()
+
+
+def test_draws_differ_with_their_seed() -> None:
+    labels = np.arange(1000) % 5
+    drawn = {tuple(draw(labels, 100, (1, 100, n)).tolist()) for n in range(5)}
+
+    assert len(drawn) == 5
+
+
+def test_every_document_of_a_class_is_as_likely() -> None:
+    """Binomial within five standard errors: 10 of 50, over 400 draws."""
+    labels = np.arange(100) % 2
+    times = np.bincount(np.concatenate([draw(labels, 20, (1, 20, n)) for n in range(400)]), minlength=100)
+
+    assert (np.abs(times - 80) < 5 * math.sqrt(400 * 0.2 * 0.8)).all()

@@ -1,0 +1,295 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from torch import nn
+
+from duvae.config import ALPHA
+from duvae.metrics.geometry import conditional_entropy, mutual_posterior_diversity
+from duvae.regularizers import MeanBatchNorm, VarianceDropout, VarianceFloor
+
+SIGMAS = 5
+COPIES = 512
+keeps = st.floats(0.1, 0.95)
+
+
+# ------------------------------------------------------------------- batch normalization on the means
+
+
+@pytest.mark.parametrize("learn", [True, False])
+def test_equation_9(learn: bool) -> None:
+    torch.manual_seed(1)
+    normalize = MeanBatchNorm(3, gamma=0.6, learn_scale=learn, epsilon=1e-3)
+    mean = torch.randn(16, 3) * torch.tensor([0.1, 1.0, 7.0]) + 2
+    with torch.no_grad():
+        normalize.shift.copy_(torch.tensor([0.5, 0.0, -1.0]))
+        if learn:
+            normalize.scale.copy_(torch.tensor([0.1, -0.4, 1.1]))
+    batch_mean, batch_variance = mean.mean(0), mean.var(0, unbiased=False)
+    expected = normalize.scale * (mean - batch_mean) / (batch_variance + 1e-3).sqrt() + normalize.shift
+
+    assert torch.allclose(normalize(mean), expected, atol=1e-5)
+    assert torch.allclose(normalize.running_mean, 0.1 * batch_mean)
+    assert torch.allclose(normalize.running_variance, 0.9 + 0.1 * mean.var(0))
+
+    normalize.eval()
+    running = (normalize.running_variance + 1e-3).sqrt()
+    expected = normalize.scale * (mean - normalize.running_mean) / running + normalize.shift
+    assert torch.allclose(normalize(mean), expected, atol=1e-5)
+
+
+def test_it_is_pytorchs_layer() -> None:
+    torch.manual_seed(1)
+    ours, theirs = MeanBatchNorm(4, gamma=1.0), nn.BatchNorm1d(4)
+    for _ in range(5):
+        mean = torch.randn(9, 4)
+        assert torch.allclose(ours(mean), theirs(mean), atol=1e-6)
+    ours.eval()
+    theirs.eval()
+    assert torch.allclose(ours(mean), theirs(mean), atol=1e-6)
+
+
+@given(st.integers(2, 12), st.floats(0.1, 3), st.integers(0, 2**31 - 1))
+@settings(max_examples=30)
+def test_the_batchs_means_have_the_moments_beta_and_gamma(batch: int, gamma: float, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    normalize = MeanBatchNorm(5, gamma, epsilon=1e-12).double()
+    normalized = normalize(torch.randn(batch, 5, generator=generator, dtype=torch.float64))
+
+    assert torch.allclose(normalized.mean(0), torch.zeros(5, dtype=torch.float64), atol=1e-7)
+    assert torch.allclose(normalized.var(0, unbiased=False).sqrt(), torch.tensor(gamma, dtype=torch.float64), rtol=1e-4)
+
+
+@pytest.mark.parametrize("learn", [True, False])
+def test_evaluation_and_a_batch_of_one_leave_the_running_statistics(learn: bool) -> None:
+    torch.manual_seed(1)
+    normalize = MeanBatchNorm(3, gamma=0.6, learn_scale=learn)
+    normalize(torch.randn(16, 3) + 1)
+    before = {name: value.clone() for name, value in normalize.state_dict().items()}
+    lone = torch.randn(1, 3)
+    in_training = normalize(lone)
+    normalize.eval()
+    in_evaluation = normalize(lone)
+    normalize(torch.randn(16, 3))
+
+    assert torch.equal(in_training, in_evaluation)
+    assert torch.isfinite(in_training).all()
+    assert all(torch.equal(value, before[name]) for name, value in normalize.state_dict().items())
+
+
+@given(hnp.arrays(np.float64, 6, elements=st.floats(-4, 4)), st.floats(0.1, 3))
+def test_rescaling_keeps_the_mean_square_and_the_proportions(scale: np.ndarray, gamma: float) -> None:
+    """Algorithm 1, line 9."""
+    scale[0] = 1.0
+    normalize = MeanBatchNorm(6, gamma)
+    with torch.no_grad():
+        normalize.scale.copy_(torch.from_numpy(scale))
+    normalize.rescale_()
+    rescaled = normalize.scale.detach().double().numpy()
+
+    assert np.mean(rescaled**2) == pytest.approx(gamma**2, rel=1e-6)
+    np.testing.assert_allclose(rescaled, rescaled[0] * scale, rtol=1e-5, atol=1e-30)
+    assert normalize.scale.requires_grad
+    assert normalize.scale.grad is None
+
+
+def test_a_fixed_scale_is_no_parameter_and_is_not_rescaled() -> None:
+    normalize = MeanBatchNorm(6, 0.6, learn_scale=False)
+    normalize.rescale_()
+
+    assert {name for name, _ in normalize.named_parameters()} == {"shift"}
+    assert "scale" in dict(normalize.named_buffers())
+    assert torch.equal(normalize.scale, torch.full((6,), 0.6))
+    assert torch.equal(normalize.shift, torch.zeros(6))
+
+
+@pytest.mark.parametrize("gamma", [0.0, -1.0, math.nan])
+def test_gamma_is_above_zero(gamma: float) -> None:
+    with pytest.raises(ValueError, match="gamma must be above 0"):
+        MeanBatchNorm(2, gamma)
+
+
+# --------------------------------------------------------------------------------- variance floor
+
+
+def test_alpha_is_the_variance_of_zero_entropy() -> None:
+    assert 0.5 * math.log(2 * math.pi * math.e * ALPHA) == pytest.approx(0, abs=1e-12)
+    assert conditional_entropy(np.full((3, 4), ALPHA)) == pytest.approx(0, abs=1e-12)
+
+
+@given(hnp.arrays(np.float32, (3, 2), elements=st.floats(np.float32(1e-4), 4, width=32)))
+def test_the_floor_makes_entropies_positive_whenever_it_has_started(variance: np.ndarray) -> None:
+    floor, incoming = VarianceFloor(started=False), torch.from_numpy(variance)
+
+    assert torch.equal(floor(incoming), incoming)
+    floor.start()
+    for training in (True, False):
+        floor.train(training)
+        assert torch.equal(floor(incoming), incoming + ALPHA)
+        assert conditional_entropy(floor(incoming).numpy()) > 0
+
+
+# ------------------------------------------------------------------------------- variance dropout
+
+
+def outcomes(variance: np.ndarray, p: float) -> tuple[np.ndarray, np.ndarray]:
+    """What the module makes of each variance when it drops it and when it keeps it.
+
+    Dropped is the smaller, since the variances are above alpha. That one of the two never comes up in
+    512 draws has a probability under 1e-11 for the p used here.
+    """
+    made = VarianceDropout(p)(torch.from_numpy(variance).expand(COPIES, *variance.shape))
+    dropped, kept = made.min(0).values, made.max(0).values
+    assert ((made == dropped) | (made == kept)).all()
+
+    return dropped.numpy(), kept.numpy()
+
+
+@given(hnp.arrays(np.float64, (2, 3), elements=st.floats(0.07, 4)), keeps)
+@settings(max_examples=50)
+def test_equation_6(variance: np.ndarray, p: float) -> None:
+    dropped, kept = outcomes(variance, p)
+
+    np.testing.assert_allclose(dropped, ALPHA)
+    np.testing.assert_allclose(kept, (variance - ALPHA) / p + ALPHA)
+
+
+@given(st.floats(0.07, 4), keeps)
+@settings(max_examples=50)
+def test_s14_by_enumeration(variance: float, p: float) -> None:
+    """The three expectations over g in {0, 1/p}."""
+    (dropped,), (kept,) = outcomes(np.array([variance]), p)
+
+    def expected(function):
+        return (1 - p) * function(dropped) + p * function(kept)
+
+    assert expected(lambda v: v) == pytest.approx(variance)
+    assert expected(lambda v: 1 / v) == pytest.approx(p**2 / (variance + (p - 1) * ALPHA) + (1 - p) / ALPHA)
+    logarithm = p * math.log((variance + (p - 1) * ALPHA) / (p * ALPHA)) + math.log(ALPHA)
+    assert expected(math.log) == pytest.approx(logarithm)
+    assert 1 / ALPHA > expected(lambda v: 1 / v) > 1 / variance  # S15
+    assert math.log(ALPHA) < expected(math.log) < math.log(variance)
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("variance", [0.07, 0.5, 3.0])
+def test_s14_by_sampling(variance: float, p: float) -> None:
+    """Within five standard errors of 200,000 draws."""
+    torch.manual_seed(1)
+    draws = VarianceDropout(p)(torch.full((200_000,), variance, dtype=torch.float64)).numpy()
+    inverse = p**2 / (variance + (p - 1) * ALPHA) + (1 - p) / ALPHA
+    logarithm = p * math.log((variance + (p - 1) * ALPHA) / (p * ALPHA)) + math.log(ALPHA)
+    for sample, closed_form in ((draws, variance), (1 / draws, inverse), (np.log(draws), logarithm)):
+        error = sample.std() / math.sqrt(len(sample))
+
+        assert abs(sample.mean() - closed_form) < SIGMAS * error
+
+
+def test_each_variance_is_dropped_on_its_own() -> None:
+    torch.manual_seed(1)
+    p, shape = 0.8, (4000, 5)
+    kept = (VarianceDropout(p)(torch.ones(shape)) > ALPHA).double()
+    error = math.sqrt(p * (1 - p) / shape[0])
+
+    assert ((kept.mean(0) - p).abs() < SIGMAS * error).all()
+    together = torch.corrcoef(kept.T) - torch.eye(5)
+    assert together.abs().max() < SIGMAS / math.sqrt(shape[0])
+
+
+def test_dropout_acts_in_training_once_started() -> None:
+    variance = torch.rand(50, 4) + ALPHA
+    drop = VarianceDropout(0.5, started=False)
+
+    assert torch.equal(drop(variance), variance)
+    drop.start()
+    assert not torch.equal(drop(variance), variance)
+    drop.eval()
+    assert torch.equal(drop(variance), variance)
+
+
+def test_keeping_everything_changes_nothing() -> None:
+    variance = torch.rand(50, 4) + ALPHA
+
+    assert torch.allclose(VarianceDropout(1.0)(variance), variance)
+
+
+def test_gradients_reach_what_is_kept_times_one_over_p() -> None:
+    torch.manual_seed(1)
+    variance = (torch.rand(50, 4) + ALPHA).requires_grad_()
+    made = VarianceDropout(0.5)(variance)
+    made.sum().backward()
+
+    assert torch.equal(variance.grad, torch.where(made > 1.1 * ALPHA, 2.0, 0.0))
+    assert 0 < (variance.grad == 0).sum() < 200
+
+
+@pytest.mark.parametrize("p", [0.0, -0.1, 1.01, math.nan])
+def test_p_is_a_probability_to_keep(p: float) -> None:
+    with pytest.raises(ValueError, match="probability to keep"):
+        VarianceDropout(p)
+
+
+# ---------------------------------------------------------------------------------- Proposition 1
+
+
+@st.composite
+def parameters(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
+    """Means and variances above alpha of a few Gaussian posteriors."""
+    shape = draw(st.integers(2, 6)), draw(st.integers(1, 3))
+    mean = draw(hnp.arrays(np.float64, shape, elements=st.floats(-3, 3)))
+    variance = draw(hnp.arrays(np.float64, shape, elements=st.floats(0.02, 4)))
+
+    return mean, variance + ALPHA
+
+
+def dropped_out(mean: np.ndarray, variance: np.ndarray, kept: int, of: int) -> tuple[np.ndarray, np.ndarray]:
+    """The posteriors over x and g together, exactly, for p = kept / of.
+
+    Each x stands `of` times, `kept` times with the variance that is kept. MPD and CE are sums over dimensions,
+    so that g may be the same in all of them here.
+    """
+    gone, stays = outcomes(variance, kept / of)
+
+    return np.concatenate([mean] * of), np.concatenate([stays] * kept + [gone] * (of - kept))
+
+
+@given(parameters(), st.integers(2, 6).flatmap(lambda of: st.tuples(st.integers(1, of - 1), st.just(of))))
+def test_proposition_1_and_equation_8(posteriors: tuple[np.ndarray, np.ndarray], share: tuple[int, int]) -> None:
+    (mean, variance), (kept, of) = posteriors, share
+    p = kept / of
+    dropped_mean, dropped_variance = dropped_out(mean, variance, kept, of)
+    diversity = mutual_posterior_diversity(dropped_mean, dropped_variance)
+
+    np.testing.assert_allclose(dropped_variance.mean(0), variance.mean(0))
+    assert diversity > mutual_posterior_diversity(mean, variance)
+    assert conditional_entropy(dropped_variance) < conditional_entropy(variance)
+    assert diversity > (1 - p) / ALPHA * mean.var(0).sum()
+
+
+@given(parameters())
+def test_the_gaps_of_proposition_1_grow_as_p_falls(posteriors: tuple[np.ndarray, np.ndarray]) -> None:
+    mean, variance = posteriors
+    measured = [
+        (mutual_posterior_diversity(*found), conditional_entropy(found[1]))
+        for found in ((mean, variance), *(dropped_out(mean, variance, kept, 5) for kept in (4, 3, 2, 1)))
+    ]
+    diversities, entropies = zip(*measured, strict=True)
+
+    assert list(diversities) == sorted(diversities)
+    assert list(entropies) == sorted(entropies, reverse=True)
+    assert len(set(diversities)) == len(set(entropies)) == 5
+
+
+@given(parameters())
+def test_s13(posteriors: tuple[np.ndarray, np.ndarray]) -> None:
+    """MPD is at least the variance of the means over the largest variance, and just that where all are equal to it."""
+    mean, variance = posteriors
+    bound = mean.var(0).sum() / variance.max()
+
+    assert mutual_posterior_diversity(mean, variance) >= bound - 1e-9
+    flat = np.full_like(variance, variance.max())
+    assert mutual_posterior_diversity(mean, flat) == pytest.approx(bound, abs=1e-9)

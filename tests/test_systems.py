@@ -1,0 +1,372 @@
+import math
+from itertools import chain
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from duvae import networks
+from duvae.config import ALPHA, HYPERPARAMETERS, Parts
+from duvae.data.batches import batches
+from duvae.metrics.encoding import encode
+from duvae.metrics.geometry import measures
+from duvae.metrics.likelihood import importance_weighted_nll
+from duvae.posteriors import DiagonalGaussian
+from duvae.regularizers import MeanBatchNorm, Staged, VarianceDropout, VarianceFloor
+from duvae.systems import SYSTEMS, system
+from duvae.training.steps import Updates, optimizer
+from duvae.vae import VAE
+from family import (
+    CPU,
+    FULL_SIZE,
+    LATENT,
+    NAMES,
+    PARAMS,
+    batch,
+    build,
+    describe,
+    documents,
+    lively,
+    same,
+    setting,
+    state,
+)
+
+everyone = pytest.mark.parametrize("name", NAMES)
+
+
+def regularizer(model: VAE, kind: type[nn.Module]) -> nn.Module | None:
+    return next((part for part in model.modules() if isinstance(part, kind)), None)
+
+
+HAVING = {
+    kind: [name for name in NAMES if regularizer(build(name)[0], kind)]
+    for kind in (MeanBatchNorm, VarianceFloor, VarianceDropout)
+}
+normalized = pytest.mark.parametrize("name", HAVING[MeanBatchNorm])
+floored = pytest.mark.parametrize("name", HAVING[VarianceFloor])
+
+
+def updates(model: VAE, learning_rate: float = 1.0) -> Updates:
+    encoder, decoder = (
+        optimizer(list(parameters), "sgd", learning_rate)
+        for parameters in (model.inference_parameters(), model.generative_parameters())
+    )
+
+    return Updates(model, encoder, decoder, 5.0, batch)
+
+
+# ---------------------------------------------------------------------------------- what each is
+
+
+@everyone
+def test_a_system_has_a_name_an_equation_a_source_hyperparameters_and_a_setting(name: str) -> None:
+    kind = SYSTEMS[name]
+
+    assert kind.label
+    assert kind.equation
+    assert kind.source
+    assert kind.__doc__
+    assert name in HYPERPARAMETERS
+    assert setting(name) in FULL_SIZE.settings
+
+
+def test_the_systems_are_those_that_may_be_configured() -> None:
+    assert set(SYSTEMS) == set(HYPERPARAMETERS)
+    assert len({kind.label for kind in SYSTEMS.values()}) == len(SYSTEMS)
+
+
+def test_the_parts_of_the_papers_systems() -> None:
+    """No system has a regularizer that is not its own."""
+    assert set(HAVING[MeanBatchNorm]) >= {"bn_vae", "du_vae"}
+    assert set(HAVING[VarianceFloor]) >= {"du_vae"}
+    for plain in ("ae", "vae", "agg_vae"):
+        assert not any(plain in having for having in HAVING.values())
+    assert "bn_vae" not in HAVING[VarianceFloor] + HAVING[VarianceDropout]
+    assert HAVING[VarianceFloor] == HAVING[VarianceDropout]
+
+
+HEADS = {
+    "ae": ({"linear.weight": (LATENT, 8)}, set()),
+    "vae": ({"linear.weight": (2 * LATENT, 8)}, set()),
+    "agg_vae": ({"linear.weight": (2 * LATENT, 8)}, set()),
+    "bn_vae": (
+        {"linear.weight": (2 * LATENT, 8), "means.shift": (LATENT,)},
+        {"means.scale", "means.running_mean", "means.running_variance"},
+    ),
+    "du_vae": (
+        {"linear.weight": (2 * LATENT, 8), "means.scale": (LATENT,), "means.shift": (LATENT,)},
+        {"means.running_mean", "means.running_variance"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_what_a_head_learns_and_what_it_keeps(name: str) -> None:
+    """An autoencoder's has no half for variances; BN-VAE's scale is no parameter."""
+    head = build(name)[0].head
+    learns, keeps = HEADS[name]
+
+    assert {key: tuple(value.shape) for key, value in head.named_parameters()} == learns
+    assert {key for key, _ in head.named_buffers()} == keeps
+
+
+@everyone
+def test_encoder_and_decoder_parameters_are_all_parameters_each_once(name: str) -> None:
+    model, _ = build(name)
+    inference, generative = (
+        [id(parameter) for parameter in parameters]
+        for parameters in (model.inference_parameters(), model.generative_parameters())
+    )
+
+    assert sorted(inference + generative) == sorted(id(parameter) for parameter in model.parameters())
+    assert not set(inference) & set(generative)
+
+
+# ---------------------------------------------------------------------------- loss and gradients
+
+
+@everyone
+@pytest.mark.parametrize("started", [False, True])
+def test_losses_have_a_figure_a_sentence(name: str, started: bool) -> None:
+    model, _ = build(name)
+    if started:
+        model.start()
+    for x in (batch(6), batch(1), batch(2, length=3)):
+        for part in model.loss(x, 0.5):
+            assert part.shape == (len(x),)
+            assert torch.isfinite(part).all()
+        assert model.posterior(x).mean.shape == (len(x), LATENT)
+
+
+@everyone
+@pytest.mark.parametrize("started", [False, True])
+def test_a_gradient_reaches_every_parameter_and_the_rows_of_the_words_that_occur(name: str, started: bool) -> None:
+    model = lively(build(name)[0])
+    if started:
+        model.start()
+    x = batch(8)
+    model.loss(x, 1.0).total.mean().backward()
+    for key, parameter in model.named_parameters():
+        assert parameter.grad is not None, key
+        assert parameter.grad.abs().max() > 0, key
+    for embedding, words in ((model.encoder.embedding, x), (model.decoder.embedding, x[:, :-1])):
+        reached = embedding.weight.grad.abs().sum(1) > 0
+        assert set(torch.nonzero(reached)[:, 0].tolist()) == set(words.flatten().tolist())
+    head = model.head.linear.weight.grad
+    assert (head.abs().max(1).values > 0).all()
+    assert not any(buffer.requires_grad for buffer in model.buffers())
+
+
+@everyone
+def test_the_gradient_is_the_slope_of_the_loss(name: str) -> None:
+    """In double precision, along a random direction, with the same noise of z and of what is dropped."""
+    model = lively(build(name)[0]).double()
+    model.start()
+    x, parameters = batch(5), list(model.parameters())
+    direction = [torch.randn_like(parameter) for parameter in parameters]
+
+    def value() -> Tensor:
+        torch.manual_seed(7)
+        return model.loss(x, 0.7).total.mean()
+
+    value().backward()
+    slope = sum(float((parameter.grad * d).sum()) for parameter, d in zip(parameters, direction, strict=True))
+    ends = []
+    for step in (1e-5, -2e-5):
+        with torch.no_grad():
+            for parameter, d in zip(parameters, direction, strict=True):
+                parameter.add_(step * d)
+        ends.append(float(value().detach()))
+
+    assert (ends[0] - ends[1]) / 2e-5 == pytest.approx(slope, rel=1e-5)
+
+
+@everyone
+def test_the_weight_acts_on_the_kl_alone(name: str) -> None:
+    model, _ = build(name)
+    model.eval()
+    x = batch()
+    without, half, whole = (model.loss(x, weight, torch.Generator().manual_seed(1)) for weight in (0.0, 0.5, 1.0))
+
+    assert torch.equal(without.reconstruction, whole.reconstruction)
+    assert torch.allclose(half.total, (without.total + whole.total) / 2)
+    assert bool((whole.kl > 0).all()) == model.posterior(x).density
+
+
+def test_an_autoencoder_has_no_noise_and_no_kl() -> None:
+    model = lively(build("ae")[0])
+    one, other = model.loss(batch(), 0.0), model.loss(batch(), 1.0)
+
+    assert torch.equal(one.total, other.total)
+    assert torch.equal(one.kl, torch.zeros(6))
+    encoded = encode(model, documents(20), CPU, seed=1)
+    assert encoded.variance is None
+    assert {key: value for key, value in measures(encoded, 0.01).items() if value is not None}.keys() == {"au"}
+
+
+# ----------------------------------------------------------------------------------- regularizers
+
+
+@normalized
+def test_the_scale_after_every_step(name: str) -> None:
+    """DU-VAE: the mean of gamma_d^2 is gamma^2 while each gamma_d moves. BN-VAE: gamma_d = gamma for good."""
+    model, made = build(name)
+    norm = regularizer(model, MeanBatchNorm)
+    gamma, learns = made.hyperparameters.gamma, "scale" in dict(norm.named_parameters())
+    model = lively(model)
+    model.start()
+    loop, doing = made.loop(), updates(model)
+    seen = [norm.scale.detach().clone()]
+
+    assert torch.equal(seen[0], torch.full((LATENT,), gamma))
+    assert torch.equal(norm.shift.detach(), torch.zeros(LATENT))
+    for n in range(10):
+        loop.step(doing, batch(seed=n), 1.0)
+        seen.append(norm.scale.detach().clone())
+        assert float(seen[-1].double().square().mean()) == pytest.approx(gamma**2, rel=1e-6)
+        assert torch.equal(seen[-1], seen[-2]) != learns
+    assert norm.shift.abs().max() > 0
+
+
+@normalized
+@pytest.mark.parametrize(("dataset", "words", "off"), [("synthetic", 1004, 0.01), ("short_yelp", 8411, 0.02)])
+def test_at_step_0_the_means_have_the_scale_gamma(name: str, dataset: str, words: int, off: float) -> None:
+    """With the initial weights of its setting at the full size; what is missing is epsilon's share."""
+    torch.manual_seed(1)
+    chosen, entry = FULL_SIZE.dataset(dataset), FULL_SIZE.setting(setting(name))
+    made = system(name, FULL_SIZE.hyperparameters(setting(name), dataset), entry.parts)
+    encoder = networks.build(chosen.networks, words, entry.parts.init)[0]
+    head = made.head(encoder.features, chosen.networks.latent)
+    networks.initialize(head, entry.parts.init)
+    with torch.no_grad():
+        features = encoder(batch(chosen.optimisation.batch, 12, words))
+        spread = head(features).mean.std(0, unbiased=False)
+        raw = head.linear(features).chunk(2, -1)[0].var(0, unbiased=False)
+    gamma = torch.tensor(made.hyperparameters.gamma)
+
+    assert torch.allclose(spread, gamma, rtol=off)
+    assert torch.allclose(spread, gamma * (raw / (raw + entry.parts.epsilon)).sqrt(), rtol=1e-3)
+
+
+@normalized
+def test_with_the_papers_initial_weights_they_would_have_far_less(name: str) -> None:
+    """Why the encoder of systems with batch normalization starts from PyTorch's defaults."""
+    torch.manual_seed(1)
+    chosen = FULL_SIZE.dataset("synthetic")
+    parts = Parts(init="paper", epsilon=1e-5)
+    made = system(name, FULL_SIZE.hyperparameters(setting(name), "synthetic"), parts)
+    encoder = networks.build(chosen.networks, 1004, "paper")[0]
+    head = made.head(encoder.features, chosen.networks.latent)
+    networks.initialize(head, "paper")
+    norm = regularizer(head, MeanBatchNorm)
+    x = batch(chosen.optimisation.batch, 12, 1004)
+    with torch.no_grad():
+        raw = head.linear(encoder(x)).chunk(2, -1)[0]
+
+    assert float(raw.var(0).max()) < norm.epsilon / 10
+
+
+@normalized
+def test_a_lone_sentence_leaves_the_running_statistics(name: str) -> None:
+    model, _ = build(name)
+    model.loss(batch(), 1.0)
+    before = state(model)
+    loss = model.loss(batch(1), 1.0)
+
+    assert torch.isfinite(loss.total).all()
+    assert same(before, state(model))
+
+
+@floored
+def test_floor_and_dropout_wait_for_the_start(name: str) -> None:
+    model = lively(build(name)[0])
+    parts = [part for part in model.modules() if isinstance(part, Staged)]
+    x = batch()
+    model.eval()
+    unfloored = model.posterior(x).variance
+
+    assert not any(part.started for part in parts)
+    assert torch.equal(model.train().posterior(x).variance, unfloored)
+    model.start()
+    assert all(part.started for part in parts)
+    assert torch.allclose(model.eval().posterior(x).variance, unfloored + ALPHA)
+    p = next(part.p for part in parts if isinstance(part, VarianceDropout))
+    dropped = model.train().posterior(x).variance
+    kept = unfloored / p + ALPHA
+    at_alpha, at_kept = (torch.isclose(dropped, to, rtol=1e-4) for to in (torch.tensor(ALPHA), kept))
+    assert (at_alpha | at_kept).all()
+    assert at_alpha.any()
+    assert at_kept.any()
+
+
+@floored
+def test_floor_and_dropout_at_once(name: str) -> None:
+    entry = PARAMS.setting(setting(name)).parts.model_copy(update={"start": "at_once"})
+    model, _ = build(name, parts=entry)
+
+    assert all(part.started for part in model.modules() if isinstance(part, Staged))
+    assert (model.eval().posterior(batch()).variance > ALPHA).all()
+
+
+@given(st.sampled_from(NAMES), st.integers(0, 10_000))
+@settings(max_examples=25)
+def test_started_floors_keep_every_entropy_positive(name: str, seed: int) -> None:
+    model = lively(build(name)[0], seed)
+    model.start()
+    posterior = model.eval().posterior(batch(seed=seed))
+    if name in HAVING[VarianceFloor]:
+        assert isinstance(posterior, DiagonalGaussian)
+        assert (0.5 * (2 * math.pi * math.e * posterior.variance).log() > 0).all()
+
+
+# ------------------------------------------------------------------------------------- evaluation
+
+
+@everyone
+@pytest.mark.parametrize("mode", [True, False])
+def test_evaluation_has_no_dropout_and_changes_nothing(name: str, mode: bool) -> None:
+    """Twice the same to the last bit, whichever mode the model was in before and what other random numbers were."""
+    model = lively(build(name, dropout_in=0.5, dropout_out=0.5)[0])
+    model.start()
+    model.loss(batch(), 1.0)
+    model.train(mode)
+    before, split = state(model), documents(30)
+    random = torch.get_rng_state()
+    one, again = (encode(model, split, CPU, seed=1) for _ in range(2))
+    if one.variance is not None:
+        nlls = [importance_weighted_nll(model, split, 5, CPU, seed=1) for _ in range(2)]
+        assert (nlls[0] == nlls[1]).all()
+    for key, value in vars(one).items():
+        assert value is None or (value == getattr(again, key)).all(), key
+
+    assert same(before, state(model))
+    assert torch.equal(random, torch.get_rng_state())
+    assert all(part.training == mode for part in model.modules())
+    assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
+    lonely = encode(model.train(not mode), split, CPU, seed=1)
+    assert (lonely.reconstruction == one.reconstruction).all()
+
+
+@everyone
+def test_a_description_builds_the_same_model_again(name: str) -> None:
+    description = describe(name)
+    torch.manual_seed(3)
+    one, _ = description.build()
+    torch.manual_seed(3)
+    other, _ = description.build()
+
+    assert same(state(one), state(other))
+    assert type(description.build()[1]) is SYSTEMS[name]
+
+
+def test_batches_of_the_tests_have_all_words() -> None:
+    """So that the tests of gradients say something about rows that are not reached as well."""
+    x = batch(8)
+    occurring = set(x.flatten().tolist())
+
+    assert len(occurring) < 12
+    assert {1, 2} <= occurring
+    assert len(list(chain.from_iterable(batches(documents(40).lengths, 8)))) == 40
