@@ -75,6 +75,12 @@ def small() -> dict[str, Any]:
 def own(folder: Path) -> None:
     """Writes the files of the data set `own`."""
     for number, split in enumerate(("train", "valid", "test")):
-        lines = [f"{label}\t{word} {'good' if label else 'bad'}\n" for label in (0, 1) for word in WORDS[number::3]]
-        (folder / f"{split}.txt").write_text("".join(lines), encoding="utf-8")
+        (folder / f"{split}.txt").write_bytes(sentences(number))
     (folder / "vocab.txt").write_text("".join(f"{w}\n" for w in (*SPECIALS, *WORDS, "good", "bad")), encoding="utf-8")
+
+
+def sentences(number: int) -> bytes:
+    """Labelled sentences of every third word."""
+    lines = [f"{label}\t{word} {'good' if label else 'bad'}\n" for label in (0, 1) for word in WORDS[number::3]]
+
+    return "".join(lines).encode()

@@ -137,7 +137,7 @@ def read(folder: Path, ids: bool = True) -> Prepared:
             offsets, labels = (
                 np.load(folder / f"{name}.{part}.npy", allow_pickle=False) for part in ("offsets", "labels")
             )
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError) as error:
             raise UserError(f"{folder}: split '{name}' cannot be read ({error}). {again}") from error
         if any(part.ndim != 1 or part.dtype.kind != "i" for part in (tokens, offsets, labels)):
             raise UserError(f"{folder}: expected rows of whole numbers in the arrays of split '{name}'. {again}")
@@ -157,7 +157,7 @@ def array(folder: Path, name: str) -> Array:
     """A further array of a prepared data set, as `write` kept it."""
     try:
         return np.asarray(np.load(folder / f"{name}.npy", allow_pickle=False))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise UserError(
             f"{folder / name}.npy: cannot be read ({error}). Run 'duvae prepare --dataset {folder.name}' again."
         ) from error
