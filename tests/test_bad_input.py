@@ -5,6 +5,7 @@ A sound project is made once and copied for each kind. One thing in the copy is 
 
 import errno
 import hashlib
+import json
 import os
 import pickle
 import shutil
@@ -675,6 +676,14 @@ def test_the_command_itself(kind: str, here: Here) -> None:
     assert "Traceback" not in done.stderr
     for part in (of.where, of.wrong, of.expected):
         assert part in done.stderr
+
+
+def test_data_without_labels_are_sound_where_none_are_wanted(here: Here) -> None:
+    array(f"{PREPARED}/test.labels.npy", lambda labels: labels * 0 - 1)(here)
+    param("datasets.synthetic.probe", {})(here)
+
+    assert call(here, f"probe {JOB}") == 0
+    assert json.loads((here.root / RESULTS / "probe.json").read_text())["by_labels"] == {}
 
 
 def test_there_are_forty_kinds_and_more() -> None:

@@ -16,7 +16,7 @@ from duvae.provenance import Stopwatch
 
 
 def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path()) -> None:
-    """Trains a probe on each labelled subset and writes its test accuracies.
+    """Trains a probe on each labelled subset and writes its test accuracies; none where none is wanted.
 
     Args:
         params: All of params.yaml.
@@ -45,7 +45,8 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
             )
         return encode(model, documents, device, params.evaluation.seed).features, documents.labels
 
-    test = labelled("test")
+    wanted = bool(chosen.probe.labels or chosen.probe.subsets)
+    test = labelled("test") if wanted else (np.zeros((0, 0)), np.zeros(0, np.int64))
     subsets = {}
     if chosen.probe.labels:
         features, labels = labelled("train")
@@ -69,7 +70,7 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
             "seed": seed,
             "features": int(test[0].shape[1]),
             "test": len(test[1]),
-            "largest_class": 100 * float(np.bincount(test[1]).max() / len(test[1])),
+            "largest_class": 100 * float(np.bincount(test[1]).max() / len(test[1])) if wanted else None,
             "by_labels": {
                 size: {
                     "accuracy": accuracy.mean,
