@@ -9,16 +9,13 @@ from typing import Any
 
 import pytest
 import yaml
-from ruamel.yaml import YAML
 
 import made_up
 from duvae import config
-from tiny import shrink
+from tiny import own, small
 
 ROOT = Path(__file__).parents[1]
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-WORDS = [f"word{n}" for n in range(30)]
-SPECIALS = "<pad>", "<s>", "</s>", "<unk>"
 JOB = config.Job("synthetic", "du_vae", 1, "synthetic")
 
 
@@ -62,29 +59,6 @@ class Recorder:
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._value)
-
-
-def small() -> dict[str, Any]:
-    """The parameters at a reduced size, with a data set `own` of files in the folder."""
-    raw = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    shrink(raw)
-    raw["datasets"]["synthetic"]["optimisation"]["epochs"] = 2
-    files: dict[str, Any] = {split: [{"path": f"{split}.txt"}] for split in ("train", "valid", "test")}
-    raw["datasets"]["own"] = {
-        **raw["datasets"]["short_yelp"],
-        "source": {**files, "vocabulary": "vocab.txt", "max_words": 5},
-        "probe": {"labels": [2]},
-    }
-
-    return raw
-
-
-def own(folder: Path) -> None:
-    """Writes its files."""
-    for number, split in enumerate(("train", "valid", "test")):
-        lines = [f"{label}\t{word} {'good' if label else 'bad'}\n" for label in (0, 1) for word in WORDS[number::3]]
-        (folder / f"{split}.txt").write_text("".join(lines), encoding="utf-8")
-    (folder / "vocab.txt").write_text("".join(f"{w}\n" for w in (*SPECIALS, *WORDS, "good", "bad")), encoding="utf-8")
 
 
 def read_by(stage: str, folder: Path, *arguments: Any, params: config.Params | None = None) -> set[str]:

@@ -1,11 +1,7 @@
 import hashlib
 import io
 import tarfile
-import threading
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -16,6 +12,7 @@ from duvae.data.fetching import fetch
 from duvae.data.sources import Source
 from duvae.errors import UserError
 from duvae.stages import fetch as stage
+from serving import Server, serve
 
 ROOT = Path(__file__).parents[1]
 GOOD = b"0\tthe food is good .\n"
@@ -25,47 +22,11 @@ def checksum(content: bytes) -> str:
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
-@dataclass
-class Server:
-    """What a web server on this machine answers, and what it was asked for."""
-
-    url: str
-    answers: dict[str, tuple[int, bytes, float]] = field(default_factory=dict)
-    asked: list[str] = field(default_factory=list)
-
-    def give(self, path: str, content: bytes, status: int = 200, delay: float = 0.0) -> None:
-        self.answers[f"/{path}"] = status, content, delay
-
-
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            told.asked.append(self.path)
-            status, content, delay = told.answers.get(self.path, (404, b"<html>not here</html>", 0.0))
-            time.sleep(delay)
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    class Quiet(ThreadingHTTPServer):
-        def handle_error(self, *_: object) -> None:  # who asked has gone away already
-            pass
-
-    listening = Quiet(("127.0.0.1", 0), Handler)
-    told = Server(f"http://127.0.0.1:{listening.server_port}")
-    thread = threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield told
-    listening.shutdown()
-    listening.server_close()
-    thread.join()
+    with serve() as told:
+        yield told
 
 
 @pytest.fixture(autouse=True)
@@ -231,6 +192,15 @@ def test_a_connection_that_breaks_off(tmp_path: Path, known: dict[str, Source], 
 
     with pytest.raises(UserError, match=r"no connection to 127\.0\.0\.1:9"):
         fetch(["x.txt"], tmp_path)
+
+
+def test_a_file_that_breaks_off_in_the_middle(tmp_path: Path, known: dict[str, Source], server: Server) -> None:
+    known["x.txt"] = Source(None, f"{server.url}/x.txt")
+    server.give("x.txt", GOOD, missing=100)
+
+    with pytest.raises(UserError, match="broke off in the middle"):
+        fetch(["x.txt"], tmp_path)
+    assert files(tmp_path) == set()
 
 
 def test_a_mirror_that_is_no_folder(tmp_path: Path, known: dict[str, Source]) -> None:

@@ -6,6 +6,8 @@ from typing import Any
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[1]
+WORDS = [f"word{n}" for n in range(30)]
+SPECIALS = "<pad>", "<s>", "</s>", "<unk>"
 
 
 def shrink(raw: dict[str, Any]) -> None:
@@ -53,3 +55,32 @@ def params() -> Any:
     shrink(raw)
 
     return config.parse(raw)
+
+
+def small() -> dict[str, Any]:
+    """The parameters at a reduced size, with a data set `own` of files in the folder."""
+    raw = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    shrink(raw)
+    raw["datasets"]["synthetic"]["optimisation"]["epochs"] = 2
+    files: dict[str, Any] = {split: [{"path": f"{split}.txt"}] for split in ("train", "valid", "test")}
+    raw["datasets"]["own"] = {
+        **raw["datasets"]["short_yelp"],
+        "source": {**files, "vocabulary": "vocab.txt", "max_words": 5},
+        "probe": {"labels": [2]},
+    }
+
+    return raw
+
+
+def own(folder: Path) -> None:
+    """Writes the files of the data set `own`."""
+    for number, split in enumerate(("train", "valid", "test")):
+        (folder / f"{split}.txt").write_bytes(sentences(number))
+    (folder / "vocab.txt").write_text("".join(f"{w}\n" for w in (*SPECIALS, *WORDS, "good", "bad")), encoding="utf-8")
+
+
+def sentences(number: int) -> bytes:
+    """Labelled sentences of every third word."""
+    lines = [f"{label}\t{word} {'good' if label else 'bad'}\n" for label in (0, 1) for word in WORDS[number::3]]
+
+    return "".join(lines).encode()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from duvae.errors import UserError
+from duvae.errors import Interrupted, UserError
 
 if TYPE_CHECKING:
     from duvae.config import Params
@@ -221,6 +221,9 @@ def main() -> None:
         first, *more = str(error).splitlines()
         print("\n       ".join([f"error: {first}", *more]), file=sys.stderr)
         sys.exit(2)
+    except Interrupted as stopped:
+        print(f"\ninterrupted: {stopped}; the same command goes on from there", file=sys.stderr)
+        sys.exit(130)
     except SystemExit as leaving:
         if leaving.code == 130:
             print("interrupted: nothing half-written was left; the same command does it again", file=sys.stderr)

@@ -313,6 +313,7 @@ class Params(Frozen):
     run: Run
     figure1: Figure1
     threads: Count
+    checkpoint_seconds: Annotated[float, Field(ge=0)]
     evaluation: Evaluation
     probe: Probe
     datasets: dict[Name, Dataset]

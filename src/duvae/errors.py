@@ -6,3 +6,10 @@ class UserError(Exception):
 
     Its text says what was wrong, where, what was expected and what to do.
     """
+
+
+class Interrupted(Exception):
+    """The user asked for a stop, and it was made where nothing is lost: the command line prints it and exits with 130.
+
+    Its text says where, and what goes on from there.
+    """

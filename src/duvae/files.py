@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,28 +17,57 @@ def whole(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside `path`, which takes its name once the body has ended well.
 
     Whatever interrupts the body, nothing half-written ever stands under the final name.
+
+    Raises:
+        UserError: Where it cannot be written, and why.
     """
+    temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot be written ({error.strerror}). Give a folder that can be written to, with space in it."
-        ) from error
-    os.close(handle)
-    temporary = Path(name)
-    try:
+        os.close(handle)
+        temporary = Path(name)
         yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)  # mkstemp makes it private
+        _sync(temporary)
+        _open_to_others(temporary)  # mkstemp makes it private
         temporary.replace(path)
     except OSError as error:
-        raise UserError(f"{path}: writing it failed ({error.strerror or error}). Nothing was left behind.") from error
+        raise _unwritable(path, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """The same for a folder: yields a temporary one beside `path`, which takes its place once the body has ended well.
+
+    Raises:
+        UserError: Where it cannot be written, and why; what was there before is there again.
+    """
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+        fresh, old = temporary / "new", temporary / "old"
+        fresh.mkdir()
+        yield fresh
+        for file in fresh.rglob("*"):
+            if file.is_file():
+                _sync(file)
+        if path.is_dir():
+            path.replace(old)
+        try:
+            fresh.replace(path)
+        except OSError:
+            if old.exists():
+                old.replace(path)
+            raise
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -46,9 +76,25 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def as_json(value: Any) -> str:
+    """`value` as JSON with two-space indentation."""
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
 def write_json(path: Path, value: Any) -> None:
-    """Writes `value` as JSON with two-space indentation, whole or not at all."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    """Writes `value` as JSON, whole or not at all."""
+    write_text(path, as_json(value))
+
+
+def remove(path: Path) -> None:
+    """Removes a file, or an empty folder, if it is there."""
+    try:
+        if path.is_dir():
+            path.rmdir()
+        elif path.exists() or path.is_symlink():
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise _unwritable(path, error) from error
 
 
 def read_json(path: Path, made_by: str) -> Any:
@@ -59,3 +105,26 @@ def read_json(path: Path, made_by: str) -> Any:
         raise UserError(f"{path}: not there. '{made_by}' makes it.") from error
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: expected JSON, but {error}. Delete it and run '{made_by}' again.") from error
+
+
+def _sync(path: Path) -> None:
+    """Waits until the file is on the disk, where a full one shows at the latest."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _open_to_others(path: Path) -> None:
+    mask = os.umask(0)
+    os.umask(mask)
+    path.chmod(0o666 & ~mask)
+
+
+def _unwritable(path: Path, error: OSError) -> UserError:
+    """What is said of a path that cannot be written."""
+    blocking = next((parent for parent in path.parents if parent.exists() and not parent.is_dir()), None)
+    why = f"{blocking} is a file" if blocking else error.strerror or str(error)
+
+    return UserError(
+        f"{path}: cannot be written ({why}). Expected a folder that may be written to, on a disk with space left."
+        " Nothing half-written was left behind; mend that and run the same command again."
+    )

@@ -55,7 +55,7 @@ def render(params: Params) -> str:
 def write(params: Params, path: Path = JOBS) -> bool:
     """Writes the list where it has changed; returns whether it had."""
     text = render(params)
-    if path.exists() and path.read_text(encoding="utf-8") == text:
+    if path.exists() and path.read_bytes() == text.encode():
         return False
     write_text(path, text)
 
@@ -68,7 +68,11 @@ def check(params: Params, path: Path = JOBS) -> None:
     Raises:
         UserError: With the lines that differ, where it is out of date or missing.
     """
-    wanted, found = render(params), path.read_text(encoding="utf-8") if path.exists() else ""
+    wanted = render(params)
+    try:
+        found = path.read_text(encoding="utf-8") if path.exists() else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({error}). Delete it and run 'duvae graph'.") from error
     if found == wanted:
         return
     if not found:

@@ -94,9 +94,9 @@ def _inside(annotation: Any, part: str) -> Any:
 def unknown(what: str, found: object, known: Mapping[str, Any] | Sequence[str]) -> str:
     """That `found` is no known `what`, the closest known one, and all that are."""
     names = list(known)
-    listed = f"; expected one of {', '.join(names)}" if names else ""
+    expected = f"one of {', '.join(names)}" if names else "none"
 
-    return f"unknown {what} {show(found)}{_close(found, names)}{listed}"
+    return f"unknown {what} {show(found)}{_close(found, names)}; expected {expected}"
 
 
 def _close(found: object, known: Sequence[str]) -> str:

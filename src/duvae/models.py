@@ -1,19 +1,23 @@
 """A model as two files: `weights.safetensors`, and `model.json`, which says how to build what they belong to."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors
+import safetensors.torch
 import torch
-from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from duvae import networks, systems
 from duvae.config import HYPERPARAMETERS, Parts, TextNetworks
 from duvae.errors import UserError
 from duvae.files import read_json, whole, write_json
 from duvae.vae import VAE
+
+DESCRIPTION = "description"
+"""Where weights.safetensors says whose weights it holds."""
 
 
 @dataclass(frozen=True)
@@ -53,38 +57,79 @@ class Description:
 
 def save(folder: Path, model: VAE, description: Description) -> None:
     """Writes both files, each whole or not at all."""
+    tensors = {name: value.detach().contiguous() for name, value in model.state_dict().items()}
     with whole(folder / "weights.safetensors") as temporary:
-        save_file({name: value.contiguous() for name, value in model.state_dict().items()}, temporary)
+        temporary.write_bytes(safetensors.torch.save(tensors, {DESCRIPTION: json.dumps(vars(description))}))
     write_json(folder / "model.json", vars(description))
 
 
-def load(folder: Path, again: str = "duvae train") -> tuple[VAE, Description]:
+def load(
+    folder: Path, again: str = "duvae train", system: str | None = None, words: int | None = None
+) -> tuple[VAE, Description]:
     """A trained model in evaluation mode.
 
     Args:
         folder: With both files.
-        again: The command that makes them, named where they are missing or broken.
+        again: The command that makes them, named where they are missing, broken or others than expected.
+        system: The system that it must be of; None: any.
+        words: The size of the vocabulary that it must have; None: any.
+
+    Raises:
+        UserError: Where it is not such a model.
     """
+    named = folder / "model.json"
     try:
-        description = Description(**read_json(folder / "model.json", again))
+        description = Description(**read_json(named, again))
         model, _ = description.build()
-    except (TypeError, ValueError, KeyError) as error:
-        raise UserError(
-            f"{folder / 'model.json'}: does not describe a model of this version ({error}). Run '{again}' again."
-        ) from error
-    path = folder / "weights.safetensors"
-    try:
-        model.load_state_dict(load_file(path))
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: not there. '{again}' makes it.") from error
-    except (safetensors.SafetensorError, RuntimeError, OSError, json.JSONDecodeError) as error:
+    except (TypeError, ValueError, KeyError, RuntimeError) as error:
         why = " ".join(str(error).split())
+        raise UserError(f"{named}: expected a model of this version ({why}). Run '{again}' again.") from error
+    if system not in (None, description.system):
         raise UserError(
-            f"{path}: expected the weights of {description.system} that model.json describes, but {why}."
-            f" Run '{again}' again."
-        ) from error
+            f"{named}: expected a model of {system}; found one of {description.system}. Run '{again}' again."
+        )
+    if words not in (None, description.words):
+        raise UserError(
+            f"{named}: expected a vocabulary of {words} words, as the prepared data have; found one of"
+            f" {description.words}. Run '{again}' again."
+        )
+    model.load_state_dict(_weights(folder / "weights.safetensors", model, description, again))
 
     return model.eval(), description
+
+
+def _weights(path: Path, model: VAE, description: Description, again: str) -> dict[str, Tensor]:
+    """The tensors of `path`, once they are seen to be the model's."""
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            described = json.loads((file.metadata() or {}).get(DESCRIPTION, "null"))
+            tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: not there. '{again}' makes it.") from error
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        why = " ".join(str(error).split())
+        raise UserError(f"{path}: expected weights, but it cannot be read ({why}). Run '{again}' again.") from error
+    wanted = model.state_dict()
+    other = [name for name in sorted(wanted.keys() | tensors.keys()) if _shape(wanted, name) != _shape(tensors, name)]
+    why = ""
+    if isinstance(described, dict) and described != vars(description):
+        why = f"they are of another training, of {described.get('system')}"
+    elif other:
+        name = other[0]
+        why = f"{name} is {_shape(tensors, name)} where {_shape(wanted, name)} is expected"
+    elif odd := [name for name, value in tensors.items() if not torch.isfinite(value).all()]:
+        why = f"{odd[0]} is not finite"
+    if why:
+        raise UserError(
+            f"{path}: expected the weights of the {description.system} that model.json describes, but {why}."
+            f" Run '{again}' again."
+        )
+
+    return tensors
+
+
+def _shape(tensors: Mapping[str, Tensor], name: str) -> str:
+    return " x ".join(map(str, tensors[name].shape)) or "a number" if name in tensors else "missing"
 
 
 def device() -> torch.device:

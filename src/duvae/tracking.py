@@ -4,14 +4,17 @@ An experiment a data set, a run a job. Each run carries the job's key and a dige
 was made from: a run of the same digest is left alone, another is replaced, and no key stands twice.
 """
 
+import contextlib
 import functools
 import hashlib
 import json
 import logging
 import math
 import os
+import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,6 +26,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from sqlalchemy.exc import SQLAlchemyError
 
 from duvae.config import Job, Params
 from duvae.errors import UserError
@@ -58,7 +62,7 @@ def track(params: Params, root: Path = Path()) -> Outcome:
         root: The project's folder.
     """
     client, jobs, outcome = connect(root), params.jobs(), Outcome()
-    with Bar("MLflow", len(jobs)) as bar:
+    with _usable(client.tracking_uri), Bar("MLflow", len(jobs)) as bar:
         for done, job in enumerate(jobs, 1):
             if all(path.exists() for path in results.commands(params, job, root)):
                 _track(client, params, job, root, outcome)
@@ -76,17 +80,31 @@ def connect(root: Path = Path()) -> MlflowClient:
     """
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root.resolve() / 'mlflow.db'}"
-    try:
+    local = root.resolve() / "mlflow.db"
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{local}"
+    with _usable(uri):
+        if uri == f"sqlite:///{local}":
+            # MLflow itself would try again for minutes.
+            with closing(sqlite3.connect(local, timeout=60)) as database:
+                database.executescript("BEGIN IMMEDIATE; ROLLBACK")
         client = MlflowClient(uri)
         client.search_experiments(max_results=1)
-    except MlflowException as error:
-        raise UserError(
-            f"MLflow's store {uri} cannot be used: {error.message} Set MLFLOW_TRACKING_URI to another, or unset it."
-            " A local mlflow.db may be deleted: 'duvae track' fills it again."
-        ) from error
 
     return client
+
+
+@contextlib.contextmanager
+def _usable(uri: str) -> Iterator[None]:
+    """Says of a store that fails in the body what can be done about it."""
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:
+        why = " ".join(str(error).split("\n[SQL", maxsplit=1)[0].split())
+        raise UserError(
+            f"{uri}: cannot be used as MLflow's store ({why}). Expected one that can be opened and written to, with"
+            " space left. Set MLFLOW_TRACKING_URI to another, or unset it. A local mlflow.db and mlruns may be"
+            " deleted: 'duvae track' fills them again."
+        ) from error
 
 
 def experiment(client: MlflowClient, dataset: str, root: Path = Path()) -> str:

@@ -168,8 +168,13 @@ class _Search:
             except requests.exceptions.HTTPError as error:
                 raise _NotThereError(f"{url}: {error}".partition(" for url")[0]) from error
             except requests.exceptions.RequestException as error:
-                late = isinstance(error, requests.exceptions.Timeout)
-                self.silent[host] = f"{host} did not answer in time" if late else f"no connection to {host}"
+                self.silent[host] = (
+                    f"{host} did not answer in time"
+                    if isinstance(error, requests.exceptions.Timeout)
+                    else f"{host} broke off in the middle of it"
+                    if isinstance(error, requests.exceptions.ChunkedEncodingError)
+                    else f"no connection to {host}"
+                )
                 if self.mirror is not None and _is_url(self.mirror) and urlsplit(self.mirror).netloc == host:
                     raise UserError(
                         f"mirror {self.mirror}: {self.silent[host]} (asked for {url}). Nothing was kept of it."

@@ -5,8 +5,6 @@
 begins, and the end) and `<split>.labels.npy` (-1: no label). `summary.json` holds what was counted.
 """
 
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -17,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from duvae.errors import UserError
-from duvae.files import read_json, write_json, write_text
+from duvae.files import as_json, read_json, whole_folder
 
 SPECIALS = ("<pad>", "<s>", "</s>", "<unk>")
 PAD, START, END, UNKNOWN = range(4)
@@ -83,7 +81,10 @@ class Prepared:
 
     def split(self, name: str) -> Documents:
         if name not in self.splits:
-            raise UserError(f"no split '{name}' among the prepared {', '.join(self.splits)}")
+            raise UserError(
+                f"data/prepared: no split '{name}' among the prepared {', '.join(self.splits)}."
+                " Run 'duvae prepare' again."
+            )
 
         return self.splits[name]
 
@@ -100,31 +101,26 @@ def write(folder: Path, prepared: Prepared, arrays: Mapping[str, Array] | None =
         prepared: What is written.
         arrays: Further arrays to keep beside it, by file name without `.npy`.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        temporary.chmod(0o755)  # mkdtemp makes it private
-        write_text(temporary / "vocabulary.txt", "".join(f"{word}\n" for word in prepared.vocabulary))
+    with whole_folder(folder) as temporary:
+        (temporary / "vocabulary.txt").write_text("".join(f"{w}\n" for w in prepared.vocabulary), encoding="utf-8")
         for name, split in prepared.splits.items():
             np.save(temporary / f"{name}.tokens.npy", split.tokens.astype(np.int32))
             np.save(temporary / f"{name}.offsets.npy", split.offsets.astype(np.int64))
             np.save(temporary / f"{name}.labels.npy", split.labels.astype(np.int64))
         for name, array in (arrays or {}).items():
             np.save(temporary / f"{name}.npy", array)
-        write_json(temporary / "summary.json", dict(prepared.summary))
-        shutil.rmtree(folder, ignore_errors=True)
-        temporary.replace(folder)
-    except OSError as error:
-        raise UserError(f"{folder}: writing it failed ({error.strerror or error}). Nothing was left behind.") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        (temporary / "summary.json").write_text(as_json(dict(prepared.summary)), encoding="utf-8")
 
 
-def read(folder: Path) -> Prepared:
+def read(folder: Path, ids: bool = True) -> Prepared:
     """Opens a prepared data set, its arrays memory-mapped.
 
+    Args:
+        folder: Where it lies.
+        ids: Whether to refuse ids that the vocabulary has no word for.
+
     Raises:
-        UserError: Where a file is missing or cut short.
+        UserError: Where a file is missing, cut short or does not fit the others.
     """
     again = f"Run 'duvae prepare --dataset {folder.name}' again."
     if not (folder / "summary.json").exists():
@@ -141,10 +137,17 @@ def read(folder: Path) -> Prepared:
             offsets, labels = (
                 np.load(folder / f"{name}.{part}.npy", allow_pickle=False) for part in ("offsets", "labels")
             )
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError) as error:
             raise UserError(f"{folder}: split '{name}' cannot be read ({error}). {again}") from error
-        if len(offsets) != len(labels) + 1 or offsets[-1] != len(tokens):
+        if any(part.ndim != 1 or part.dtype.kind != "i" for part in (tokens, offsets, labels)):
+            raise UserError(f"{folder}: expected rows of whole numbers in the arrays of split '{name}'. {again}")
+        if len(offsets) != len(labels) + 1 or offsets[0] != 0 or offsets[-1] != len(tokens):
             raise UserError(f"{folder}: the arrays of split '{name}' do not fit each other. {again}")
+        if ids and len(tokens) and not 0 <= tokens.min() <= tokens.max() < len(vocabulary):
+            raise UserError(
+                f"{folder}: expected ids from 0 to {len(vocabulary) - 1} in split '{name}', the lines of"
+                f" vocabulary.txt; found {tokens.min()} to {tokens.max()}. {again}"
+            )
         splits[name] = Documents(tokens, offsets, labels)
 
     return Prepared(vocabulary, splits, read_json(folder / "summary.json", f"duvae prepare --dataset {folder.name}"))
@@ -154,7 +157,7 @@ def array(folder: Path, name: str) -> Array:
     """A further array of a prepared data set, as `write` kept it."""
     try:
         return np.asarray(np.load(folder / f"{name}.npy", allow_pickle=False))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise UserError(
             f"{folder / name}.npy: cannot be read ({error}). Run 'duvae prepare --dataset {folder.name}' again."
         ) from error

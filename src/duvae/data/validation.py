@@ -1,8 +1,6 @@
 """Expectations checked by Great Expectations: what came of them, as pages, as JSON and as an error."""
 
 import os
-import shutil
-import tempfile
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +22,7 @@ from duvae.data.expectations import (
 )
 from duvae.data.store import Prepared
 from duvae.errors import UserError
+from duvae.files import whole_folder
 
 
 def validate(prepared: Prepared, dataset: SyntheticDataset | TextDataset, docs: Path, name: str) -> list[Outcome]:
@@ -45,13 +44,9 @@ def validate(prepared: Prepared, dataset: SyntheticDataset | TextDataset, docs: 
     frames = {WHOLE: overview(prepared, tables), **tables}
     suites = {WHOLE: overview_expectations(dataset)}
     suites |= {split: split_expectations(split, prepared, dataset) for split in order}
-    docs.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{docs.name}.", dir=docs.parent) as temporary:
-        site = Path(temporary, "site")
+    with whole_folder(docs) as site:
         outcomes = _run(frames, suites, site, name)
         data_docs.finish(site, name, outcomes)
-        shutil.rmtree(docs, ignore_errors=True)
-        site.replace(docs)
 
     return outcomes
 

@@ -1,5 +1,7 @@
 """The geometry of a latent space: KL, mutual information, active units, MPD and CE."""
 
+import math
+
 import numpy as np
 import torch
 
@@ -87,4 +89,4 @@ def conditional_entropy(variance: Array) -> float:
     """
     var = np.asarray(variance, np.float64)
 
-    return float(0.5 * (np.log(2 * np.pi * np.e) + np.log(var).mean(0)).sum())
+    return float(0.5 * (math.log(2 * math.pi * math.e) + np.log(var).mean(0)).sum())

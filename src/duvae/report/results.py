@@ -12,7 +12,7 @@ import pandas as pd
 
 from duvae.config import Job, Params
 from duvae.errors import UserError
-from duvae.files import read_json
+from duvae.report import expected
 
 Array = npt.NDArray[np.float64]
 
@@ -24,6 +24,9 @@ HISTORY = (
     *("valid_reconstruction", "valid_kl", "valid_mi", "valid_au", "valid_mpd", "valid_ce", "encoder_steps", "best"),
 )
 """The columns of history.csv that are used here."""
+
+POSTERIORS = ("sentence", "label", "nll", "mean_0", "variance_0")
+"""The columns of posteriors/.../<seed>.parquet that any model has; further dimensions are mean_1, variance_1, ..."""
 
 NAMES: Mapping[str, str] = {
     "ae": "AE",
@@ -227,18 +230,13 @@ def read(params: Params, jobs: Iterable[Job], root: Path = Path()) -> list[Resul
 
 def _read(files: Mapping[Path, str], job: Job) -> Result:
     parts = {path.name: path for path in files}
-    jsons = {name: read_json(path, files[path]) for name, path in parts.items() if name.endswith(".json")}
-    metrics, history = parts["metrics.json"], parts["history.csv"]
-    _has(
-        jsons["metrics.json"], (*FIGURES, "nll_stderr", "system", "hyperparameters", "epochs"), metrics, files[metrics]
-    )
-    frame = csv(history, files[history])
-    _has(frame.columns, HISTORY, history, files[history])
+    jsons = {name: expected.read(path, files[path]) for name, path in parts.items() if name.endswith(".json")}
+    history = parts["history.csv"]
 
     return Result(
         job,
         jsons["metrics.json"],
-        frame,
+        expected.columns(csv(history, files[history]), HISTORY, history, files[history]),
         jsons.get("probe.json"),
         {name.removesuffix(".run.json"): value for name, value in jsons.items() if name.endswith(".run.json")},
     )
@@ -259,9 +257,11 @@ def posteriors(job: Job, root: Path = Path()) -> pd.DataFrame:
     command = f"duvae evaluate --dataset {job.dataset} --setting {job.setting} --seed {job.seed}"
     need({path: command})
     try:
-        return pd.read_parquet(path)
+        frame = pd.read_parquet(path)
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: expected a table, but {error}. Delete it and run '{command}' again.") from error
+
+    return expected.columns(frame, POSTERIORS, path, command)
 
 
 def floor(dataset: str, root: Path = Path()) -> Floor:
@@ -270,19 +270,27 @@ def floor(dataset: str, root: Path = Path()) -> Floor:
     summary, sentences = root / "results" / dataset / "truth.json", root / "posteriors" / dataset / "truth.csv"
     need({summary: command, sentences: command})
 
-    return Floor(read_json(summary, command), csv(sentences, command))
+    return Floor(
+        expected.read(summary, command),
+        expected.columns(csv(sentences, command), ("sentence", "nll"), sentences, command),
+    )
 
 
 def counts(dataset: str, root: Path = Path()) -> dict[str, int]:
     """How many documents each split of a prepared data set holds."""
     path = root / "data" / "prepared" / dataset / "summary.json"
-    splits = read_json(path, f"duvae prepare --dataset {dataset}")["splits"]
+    splits = expected.read(path, f"duvae prepare --dataset {dataset}")["splits"]
 
     return {name: int(split["documents"]) for name, split in splits.items()}
 
 
 def space(result: Result, frame: pd.DataFrame) -> Space:
     """The latent space of a model with two latent dimensions, from its posteriors."""
+    if "mean_1" not in frame or "variance_1" not in frame:
+        raise UserError(
+            f"posteriors of {result.job.name}: expected two latent dimensions, to draw; found one. Give"
+            f" datasets.{result.job.dataset}.networks.latent in params.yaml the value 2 and train again."
+        )
     means = frame[["mean_0", "mean_1"]].to_numpy(np.float64)
     variances = frame[["variance_0", "variance_1"]].astype(float).to_numpy(np.float64)
 
@@ -330,9 +338,3 @@ def label_counts(results: Sequence[Result]) -> list[str]:
 
 def _number(value: float | None) -> float:
     return float("nan") if value is None else float(value)
-
-
-def _has(found: Iterable[str], wanted: Iterable[str], path: Path, command: str) -> None:
-    lacks = [name for name in wanted if name not in set(found)]
-    if lacks:
-        raise UserError(f"{path}: expected {', '.join(lacks)} in it. Run '{command}' again.")

@@ -32,8 +32,11 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
     job, evaluation = params.job(dataset, setting, seed), params.evaluation
     train = f"duvae train --dataset {dataset} --setting {setting} --seed {seed}"
     results = root / "results" / job.folder
-    model, description = models.load(root / "models" / job.folder, train)
-    test = store.read(root / "data/prepared" / dataset).split("test")
+    prepared = store.read(root / "data/prepared" / dataset)
+    model, description = models.load(
+        root / "models" / job.folder, train, params.setting(setting).system, len(prepared.vocabulary)
+    )
+    test = prepared.split("test")
     torch.set_num_threads(params.threads)
     device = models.device()
     model.to(device)

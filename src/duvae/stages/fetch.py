@@ -5,6 +5,7 @@ from pathlib import Path
 from duvae.config import Params, SyntheticDataset, place
 from duvae.data import sources
 from duvae.data.fetching import Fetched, fetch
+from duvae.files import remove
 
 
 def run(params: Params, dataset: str, mirror: str | None = None, root: Path = Path()) -> list[Fetched]:
@@ -26,9 +27,9 @@ def run(params: Params, dataset: str, mirror: str | None = None, root: Path = Pa
     for path in sorted(folder.rglob("*"), reverse=True):
         if path.is_dir():
             if not any(path.iterdir()):
-                path.rmdir()
+                remove(path)
         elif path not in wanted:
-            path.unlink()
+            remove(path)
     for file in fetched:
         known = sources.SOURCES.get(file.path)
         unknown = " (checksum not known beforehand)" if known is not None and known.checksum is None else ""

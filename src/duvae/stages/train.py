@@ -13,6 +13,7 @@ from duvae.errors import UserError
 from duvae.files import whole
 from duvae.progress import TrainingBar
 from duvae.provenance import Stopwatch
+from duvae.training.checkpoints import Checkpoint, key
 from duvae.training.loop import Training
 
 
@@ -25,6 +26,9 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
         setting: The setting's name.
         seed: Determines every bit of the result, on one machine with the same number of threads.
         root: The project's folder.
+
+    Raises:
+        Interrupted: Where the user asked for a stop; the same command goes on from there.
     """
     watch = Stopwatch("train")
     job = params.job(dataset, setting, seed)
@@ -45,6 +49,17 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
     )
     model, system = description.build()
     device = models.device()
+    # All that the result's bits depend on; what does not is left out, so that it may change between two tries.
+    determines = {
+        **vars(description),
+        "optimisation": chosen.optimisation.model_dump(),
+        "active_threshold": params.evaluation.active_threshold,
+        "seed": seed,
+        "threads": params.threads,
+        "device": str(device),
+    }
+    name = f"{job.name}.{key(determines, root / 'data/prepared' / dataset)[:16]}.safetensors"
+    checkpoint = Checkpoint(root / "checkpoints" / name, params.checkpoint_seconds)
     with TrainingBar(job.name, chosen.optimisation.epochs) as progress:
         outcome = Training(
             model,
@@ -57,6 +72,7 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
             seed,
             device,
             progress,
+            checkpoint,
         ).run()
 
     training = {
@@ -75,3 +91,4 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
         threads=params.threads,
         seconds_per_epoch=[round(seconds, 2) for seconds in outcome.seconds],
     )
+    checkpoint.remove()

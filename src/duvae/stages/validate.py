@@ -5,7 +5,7 @@ from typing import Any
 
 from duvae.config import Params
 from duvae.data import store, validation
-from duvae.files import write_json
+from duvae.files import remove, write_json
 
 
 def run(params: Params, dataset: str, root: Path = Path()) -> dict[str, Any]:
@@ -21,8 +21,8 @@ def run(params: Params, dataset: str, root: Path = Path()) -> dict[str, Any]:
     """
     chosen = params.dataset(dataset)
     report, docs = root / "data" / "validated" / f"{dataset}.json", root / "reports" / "data_docs" / dataset
-    report.unlink(missing_ok=True)
-    prepared = store.read(root / "data" / "prepared" / dataset)
+    remove(report)
+    prepared = store.read(root / "data" / "prepared" / dataset, ids=False)  # an expectation looks at them
     outcomes = validation.validate(prepared, chosen, docs, dataset)
     validation.complain(outcomes, dataset, docs)
     said = validation.summary(outcomes, prepared, dataset)

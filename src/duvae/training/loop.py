@@ -1,8 +1,9 @@
-"""The training loop: epochs, warm-up, validation, decay, best weights."""
+"""The training loop: epochs, warm-up, validation, decay, best weights, and going on where it was stopped."""
 
+import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -12,10 +13,19 @@ from torch import Tensor
 from duvae.config import Evaluation, Optimisation
 from duvae.data.batches import batches
 from duvae.data.store import Documents
-from duvae.errors import UserError
+from duvae.errors import Interrupted, UserError
 from duvae.metrics.encoding import encode
 from duvae.metrics.geometry import measures
 from duvae.objectives import Warmup
+from duvae.training.checkpoints import (
+    Checkpoint,
+    Snapshot,
+    generators,
+    moments,
+    restore_generators,
+    restore_moments,
+    under,
+)
 from duvae.training.steps import Loop, NotFinite, Updates, optimizer
 from duvae.vae import VAE
 
@@ -26,8 +36,8 @@ Row = dict[str, float | int | None]
 class Progress(Protocol):
     """What may watch a training."""
 
-    def step(self, epoch: int, batch: int, batches: int) -> None:
-        """Batch `batch` of `batches` of an epoch is done."""
+    def step(self, epoch: int, batch: int, batches: int) -> bool:
+        """Batch `batch` of `batches` of an epoch is done; returns whether training should stop here."""
 
     def epoch(self, row: Row) -> None:
         """An epoch is done, with this row of the history."""
@@ -36,8 +46,9 @@ class Progress(Protocol):
 class Unwatched:
     """Watches nothing."""
 
-    def step(self, epoch: int, batch: int, batches: int) -> None:
+    def step(self, epoch: int, batch: int, batches: int) -> bool:
         """Looks away."""
+        return False
 
     def epoch(self, row: Row) -> None:
         """Looks away."""
@@ -64,16 +75,28 @@ class Outcome:
 
 @dataclass
 class State:
-    """Where a training stands between two steps."""
+    """Where a training stands between two steps; all of it is plain values.
 
+    Attributes:
+        epoch: Epochs that are done.
+        batch: Batches of the present epoch that are done.
+        step: Steps of all epochs that are done.
+        sums: Total loss, reconstruction and KL of the present epoch's documents so far.
+        encoder_steps: The loop's encoder steps when the present epoch began.
+        stopped: Why training has ended, once it has.
+    """
+
+    learning_rate: float
     epoch: int = 0
+    batch: int = 0
     step: int = 0
-    learning_rate: float = 0.0
-    best_loss: float = float("inf")
+    sums: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    encoder_steps: int = 0
+    best_loss: float = math.inf
     best_epoch: int = 0
-    best_weights: dict[str, Tensor] = field(default_factory=dict)
     without_better: int = 0
     decays: int = 0
+    stopped: str = ""
     history: list[Row] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
 
@@ -92,6 +115,7 @@ class Training:
         seed: Determines, with the threads, every bit of the result.
         device: Where to train.
         progress: What watches.
+        checkpoint: Where the state is kept, and where training goes on from.
     """
 
     def __init__(
@@ -106,17 +130,20 @@ class Training:
         seed: int,
         device: torch.device | None = None,
         progress: Progress | None = None,
+        checkpoint: Checkpoint | None = None,
     ) -> None:
         self.device = device or torch.device("cpu")
         self.model = model.to(self.device)
         self.train, self.valid = train, valid
         self.optimisation, self.evaluation, self.seed = optimisation, evaluation, seed
         self.progress: Progress = progress or Unwatched()
+        self.checkpoint = checkpoint
         self.lengths = train.lengths
         self.steps_per_epoch = len(batches(self.lengths, optimisation.batch))
         self.weight = schedule(optimisation.warmup * self.steps_per_epoch)
         self.loop = loop
-        self.state = State(learning_rate=optimisation.learning_rate)
+        self.state = State(optimisation.learning_rate)
+        self.best_weights: dict[str, Tensor] = {}
         self.updates = self.new_updates()
 
     def new_updates(self) -> Updates:
@@ -137,70 +164,94 @@ class Training:
         return self.batch(self.order[int(torch.randint(len(self.order), ()))])
 
     def run(self) -> Outcome:
-        """Trains to the end; the model then has the best weights.
+        """Trains to the end, from the state that was kept if there is one; the model then has the best weights.
 
         Raises:
             UserError: Where a loss or a gradient is not finite, with epoch, batch and the first tensor that was not.
+            Interrupted: Where the one who watches asked for it; the state is kept.
         """
-        state, warmup, stopped = self.state, self.optimisation.warmup, ""
-        while state.epoch < self.optimisation.epochs and not stopped:
-            if state.epoch == warmup:
+        if self.checkpoint and (snapshot := self.checkpoint.latest()):
+            self.restore(snapshot)
+        state = self.state
+        while state.epoch < self.optimisation.epochs and not state.stopped:
+            if state.epoch >= self.optimisation.warmup:
                 self.model.start()
             started = time.perf_counter()
-            row = self.epoch()
-            stopped = self.decide(row)
-            state.history.append(row)
+            row = self.end(self.epoch())
             state.seconds.append(time.perf_counter() - started)
             self.progress.epoch(row)
-        if state.best_weights:
-            self.model.load_state_dict(state.best_weights)
+            if self.checkpoint:
+                self.checkpoint.keep(self.snapshot())
+        if self.best_weights:
+            self.model.load_state_dict(self.best_weights)
 
         return Outcome(
             state.history,
             state.best_epoch or state.epoch,
-            state.epoch > warmup,
-            stopped or f"after {state.epoch} epochs",
+            state.epoch > self.optimisation.warmup,
+            state.stopped or f"after {state.epoch} epochs",
             state.seconds,
         )
 
-    def epoch(self) -> Row:
-        """One epoch of training and a look at the validation set."""
-        state = self.state
-        state.epoch += 1
+    def epoch(self) -> float:
+        """The batches of an epoch that are left; returns the last one's KL weight."""
+        state, present = self.state, self.state.epoch + 1
         self.model.train()
-        self.order = batches(self.lengths, self.optimisation.batch, (self.seed, state.epoch))
-        before = self.loop.encoder_steps
-        sums = torch.zeros(3, dtype=torch.float64, device=self.device)
-        for number, indices in enumerate(self.order, 1):
+        self.order = batches(self.lengths, self.optimisation.batch, (self.seed, present))
+        sums = torch.tensor(state.sums, dtype=torch.float64, device=self.device)
+        while state.batch < len(self.order):
             weight = self.weight(state.step)
             try:
-                loss = self.loop.step(self.updates, self.batch(indices), weight)
+                loss = self.loop.step(self.updates, self.batch(self.order[state.batch]), weight)
             except NotFinite as error:
                 raise UserError(
-                    f"training stopped at epoch {state.epoch}, batch {number} of {len(self.order)}: {error} is not"
-                    " finite. Nothing was written. A smaller learning_rate or clip in params.yaml usually mends it."
+                    f"training stopped at epoch {present}, batch {state.batch + 1} of {len(self.order)}: {error} is"
+                    " not finite. Nothing was written. A smaller learning_rate or clip in params.yaml usually mends it."
                 ) from error
             sums += torch.stack([part.sum() for part in loss])
             state.step += 1
-            self.progress.step(state.epoch, number, len(self.order))
-        total, reconstruction, kl = (sums / len(self.train)).tolist()
+            state.batch += 1
+            stop = self.progress.step(present, state.batch, len(self.order))
+            if self.checkpoint and (stop or self.checkpoint.due()):
+                self.keep_sums(sums)
+                self.checkpoint.keep(self.snapshot())
+            if stop:
+                raise Interrupted(
+                    f"training stopped in epoch {present}, after batch {state.batch} of {len(self.order)}"
+                )
+        self.keep_sums(sums)
+
+        return self.weight(state.step - 1)
+
+    def keep_sums(self, sums: Tensor) -> None:
+        """Makes the epoch's sums so far part of the state."""
+        total, reconstruction, kl = sums.tolist()
+        self.state.sums = (total, reconstruction, kl)
+
+    def end(self, weight: float) -> Row:
+        """A look at the validation set and what follows from it; the epoch's row of the history."""
+        state = self.state
+        state.epoch += 1
+        total, reconstruction, kl = (value / len(self.train) for value in state.sums)
         encoded = encode(self.model, self.valid, self.device, seed=self.seed)
         found = measures(encoded, self.evaluation.active_threshold)
-        density = encoded.variance is not None
         row: Row = {
             "epoch": state.epoch,
             "kl_weight": weight,
             "learning_rate": state.learning_rate,
             "train_loss": total,
             "train_reconstruction": reconstruction,
-            "train_kl": kl if density else None,
-            "valid_loss": float(np.mean(encoded.reconstruction + encoded.kl)),
-            "valid_reconstruction": float(np.mean(encoded.reconstruction)),
+            "train_kl": None if found["kl"] is None else kl,
+            "valid_loss": float(np.mean(encoded.reconstruction + encoded.kl, dtype=np.float64)),
+            "valid_reconstruction": float(np.mean(encoded.reconstruction, dtype=np.float64)),
             **{f"valid_{name}": value for name, value in found.items()},
             "steps": state.step,
-            "encoder_steps": self.loop.encoder_steps - before,
+            "encoder_steps": self.loop.encoder_steps - state.encoder_steps,
         }
         self.loop.epoch_ended(found["mi"])
+        state.stopped = self.decide(row)
+        state.history.append(row)
+        state.batch, state.sums, state.encoder_steps = 0, (0.0, 0.0, 0.0), self.loop.encoder_steps
 
         return row
 
@@ -211,13 +262,17 @@ class Training:
         """
         state, decay = self.state, self.optimisation.decay
         loss = row["valid_loss"]
-        assert isinstance(loss, float)
+        if loss is None or not math.isfinite(loss):
+            raise UserError(
+                f"training stopped after epoch {state.epoch}: the validation loss is {loss}. Nothing was written."
+                " A smaller learning_rate or clip in params.yaml usually mends it."
+            )
         row["best"] = 0
         if state.epoch <= self.optimisation.warmup:
             return ""
         if loss < state.best_loss:
             state.best_loss, state.best_epoch, state.without_better = loss, state.epoch, 0
-            state.best_weights = {name: value.clone() for name, value in self.model.state_dict().items()}
+            self.best_weights = {name: value.clone() for name, value in self.model.state_dict().items()}
             row["best"] = 1
         else:
             state.without_better += 1
@@ -228,7 +283,32 @@ class Training:
         if state.decays == decay.at_most:
             return f"at the {decay.at_most}th decay, in epoch {state.epoch}"
         state.learning_rate *= decay.factor
-        self.model.load_state_dict(state.best_weights)
+        self.model.load_state_dict(self.best_weights)
         self.updates = self.new_updates()
 
         return ""
+
+    def snapshot(self) -> Snapshot:
+        """The whole state: from it training goes on to the same bits."""
+        return Snapshot(
+            {
+                **{f"model.{name}": value for name, value in self.model.state_dict().items()},
+                **{f"best.{name}": value for name, value in self.best_weights.items()},
+                **moments("encoder", self.updates.encoder),
+                **moments("decoder", self.updates.decoder),
+                **generators(self.device),
+            },
+            {"state": asdict(self.state), "loop": self.loop.state()},
+        )
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Goes back to a state that was kept."""
+        tensors = {name: value.to(self.device) for name, value in under("model", snapshot.tensors).items()}
+        self.model.load_state_dict(tensors)
+        self.best_weights = {name: value.to(self.device) for name, value in under("best", snapshot.tensors).items()}
+        self.state = State(**snapshot.values["state"])
+        self.loop.restore(snapshot.values["loop"])
+        self.updates = self.new_updates()
+        restore_moments("encoder", self.updates.encoder, snapshot.tensors)
+        restore_moments("decoder", self.updates.decoder, snapshot.tensors)
+        restore_generators(self.device, snapshot.tensors)

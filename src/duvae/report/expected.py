@@ -1,0 +1,147 @@
+"""What the files of a result hold: one that does not is told before anything is made of it."""
+
+import datetime
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import pandas as pd
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+
+from duvae.errors import UserError
+from duvae.files import read_json
+from duvae.mistakes import explain
+
+
+def _moment(text: str) -> str:
+    datetime.datetime.fromisoformat(text)
+
+    return text
+
+
+class Held(BaseModel):
+    """What is used of a JSON file; it may hold more."""
+
+    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
+
+
+class Metrics(Held):
+    """metrics.json; nothing where a system has no such figure."""
+
+    system: str
+    hyperparameters: dict[str, Any]
+    sentences: int
+    importance_samples: int | None
+    nll: float | None
+    nll_stderr: float | None
+    perplexity: float | None
+    reconstruction: float
+    kl: float | None
+    mi: float | None
+    au: int
+    mpd: float | None
+    ce: float | None
+    epochs: int
+    best_epoch: int
+    warmup_ended: bool
+
+
+class Accuracy(Held):
+    """One size of labelled subsets in probe.json."""
+
+    accuracy: float
+    spread: float
+    draws: list[float]
+
+
+class Probed(Held):
+    """probe.json."""
+
+    largest_class: float
+    by_labels: dict[str, Accuracy]
+
+
+class Made(Held):
+    """A *.run.json."""
+
+    wall_seconds: float
+    peak_memory_mib: float | None
+    device: str
+    threads: int
+    started: Annotated[str, AfterValidator(_moment)]
+
+
+class Truth(Held):
+    """truth.json."""
+
+    sentences: int
+    nll: float
+    nll_stderr: float
+    spacing: float
+    coarse_nll: float
+    coarse_difference: float
+
+
+class Split(Held):
+    """One split in summary.json."""
+
+    documents: int
+
+
+class Summary(Held):
+    """summary.json of a prepared data set."""
+
+    splits: dict[str, Split]
+
+
+KINDS: Mapping[str, type[Held]] = {
+    "metrics.json": Metrics,
+    "probe.json": Probed,
+    "train.run.json": Made,
+    "evaluate.run.json": Made,
+    "probe.run.json": Made,
+    "truth.json": Truth,
+    "summary.json": Summary,
+}
+
+
+def read(path: Path, command: str) -> dict[str, Any]:
+    """Reads a JSON file of KINDS.
+
+    Args:
+        path: The file.
+        command: What makes it.
+
+    Raises:
+        UserError: Where it is missing, broken, or does not hold what it should.
+    """
+    value = read_json(path, command)
+    model = KINDS[path.name]
+    try:
+        model.model_validate(value)
+    except ValidationError as error:
+        lacks = [".".join(map(str, detail["loc"])) for detail in error.errors() if detail["type"] == "missing"]
+        wrong = [explain(detail, model) for detail in error.errors() if detail["type"] != "missing"]
+        said = [f"expected {', '.join(lacks)} in it"] if lacks else []
+        said += [": ".join([*([".".join(key)] if key else []), why]) for key, why in wrong]
+        raise UserError(f"{path}: {'; '.join(said)}. Run '{command}' again.") from error
+
+    return dict(value)
+
+
+def columns(frame: pd.DataFrame, names: Iterable[str], path: Path, command: str) -> pd.DataFrame:
+    """The table, once it has rows and the columns of `names`, all numbers.
+
+    Raises:
+        UserError: Where it has not.
+    """
+    lacks = [name for name in names if name not in frame]
+    words = [name for name in names if name in frame and not pd.api.types.is_numeric_dtype(frame[name])]
+    words = [name for name in words if not frame[name].isna().all()]
+    said = f"the columns {', '.join(lacks)} in it" if lacks else f"numbers in {', '.join(words)}" if words else ""
+    if not said and frame.empty:
+        said = "a row or more"
+    if said:
+        raise UserError(f"{path}: expected {said}. Run '{command}' again.")
+
+    return frame

@@ -1,0 +1,77 @@
+"""Trains in children that are killed, again and again, until one of them reaches the end.
+
+Called with a folder that holds params.yaml and prepared data, a setting, a seed, and how to kill:
+
+- `moments`: SIGKILL from outside, at random moments of a training;
+- `writing`: SIGKILL in the middle of writing each second state;
+- `outputs`: SIGKILL between the last epoch and the first output.
+
+Imports once and forks, so that a child costs what it trains. Prints how many were killed.
+"""
+
+import os
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from duvae import config, files, models
+from duvae.stages import train
+
+
+def child(folder: Path, setting: str, attempt: int, how: str) -> int:
+    """Forks a child that trains, and gives its process id."""
+    process = os.fork()
+    if process:
+        return process
+    os.chdir(folder)
+    try:
+        if how == "writing" and attempt < 4:
+            die_writing(attempt)
+        if how == "outputs" and attempt == 0:
+            models.save = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+        train.run(config.load(), "synthetic", setting, 1)
+    except BaseException as error:
+        print(repr(error), file=sys.stderr)
+        os._exit(1)
+    os._exit(0)
+
+
+def die_writing(attempt: int) -> None:
+    """The state number `attempt + 2` is cut in half, and the process killed, before it has its final name."""
+    fsync, states = os.fsync, []
+
+    def half(descriptor: int) -> None:
+        states.append(descriptor)
+        if len(states) == attempt + 2:
+            os.ftruncate(descriptor, os.fstat(descriptor).st_size // 2)
+            os.kill(os.getpid(), signal.SIGKILL)
+        fsync(descriptor)
+
+    files.os.fsync = half
+
+
+def main(folder: Path, setting: str, seed: int, how: str, seconds: float) -> None:
+    moments, killed = random.Random(seed), 0
+    for attempt in range(50):
+        process = child(folder, setting, attempt, how)
+        if how == "moments" and attempt < 4:
+            time.sleep(moments.uniform(0.05, seconds))
+            os.kill(process, signal.SIGKILL)
+        _, status = os.waitpid(process, 0)
+        if os.WIFSIGNALED(status):
+            killed += 1
+        elif os.waitstatus_to_exitcode(status) == 0:
+            print(killed)
+            return
+        else:
+            sys.exit("a child failed")
+    sys.exit("no child reached the end")
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4], float(sys.argv[5]))

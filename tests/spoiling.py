@@ -1,0 +1,338 @@
+"""A project, and the ways in which one thing of it is spoilt."""
+
+import errno
+import functools
+import io
+import json
+import os
+import shutil
+import tarfile
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from safetensors.torch import load_file, save_file
+
+from duvae.data import fetching, sources, store
+from duvae.data.sources import Source
+from duvae.report import figures
+from serving import Server
+
+KNOWN = "known/train.txt"
+"""The file of a data set that has a checksum."""
+
+
+@dataclass(frozen=True)
+class Here:
+    """A copy of the sound project, and what may be done to it.
+
+    Attributes:
+        root: Its folder.
+        patch: Changes what the operating system answers, until the test ends.
+        server: A mirror, for kinds that want one.
+    """
+
+    root: Path
+    patch: pytest.MonkeyPatch
+    server: Server
+
+
+Spoil = Callable[[Here], object]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of bad input.
+
+    Attributes:
+        command: What meets it: `duvae <command>`.
+        spoil: Makes the sound project have it.
+        where: The file, line or key that the message names; `{url}` is the mirror's address.
+        wrong: What it says was wrong.
+        expected: What it says was expected, or is to be done.
+        writes: Where whole files may have come or gone all the same.
+    """
+
+    command: str
+    spoil: Spoil
+    where: str
+    wrong: str
+    expected: str
+    writes: tuple[str, ...] = ()
+
+
+# ------------------------------------------------------------------- how things are spoilt
+
+
+def leave(_: Here) -> None:
+    """The mistake is in the command itself."""
+
+
+def param(key: str, value: Any) -> Spoil:
+    """Gives a key of params.yaml another value."""
+
+    def spoil(here: Here) -> None:
+        path = here.root / "params.yaml"
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        *above, last = key.split(".")
+        functools.reduce(lambda inside, name: inside[name], above, raw)[last] = value
+        path.write_text(yaml.safe_dump(raw, sort_keys=False), encoding="utf-8")
+
+    return spoil
+
+
+def write(path: str, content: str | bytes) -> Spoil:
+    """Puts a file in place of what is there."""
+
+    def spoil(here: Here) -> None:
+        gone(path)(here)
+        (here.root / path).parent.mkdir(parents=True, exist_ok=True)
+        (here.root / path).write_bytes(content.encode() if isinstance(content, str) else content)
+
+    return spoil
+
+
+def gone(path: str) -> Spoil:
+    """Removes a file or a folder."""
+
+    def spoil(here: Here) -> None:
+        target = here.root / path
+        if target.is_dir():
+            shutil.rmtree(target)
+        else:
+            target.unlink(missing_ok=True)
+
+    return spoil
+
+
+def cut(path: str, share: float = 0.5) -> Spoil:
+    """Leaves only the start of a file."""
+
+    def spoil(here: Here) -> None:
+        content = (here.root / path).read_bytes()
+        (here.root / path).write_bytes(content[: int(share * len(content))])
+
+    return spoil
+
+
+def folder(path: str) -> Spoil:
+    """Puts a folder in place of a file."""
+
+    def spoil(here: Here) -> None:
+        gone(path)(here)
+        (here.root / path).mkdir(parents=True)
+
+    return spoil
+
+
+def copy(source: str, target: str) -> Spoil:
+    """Puts another file or folder in its place."""
+
+    def spoil(here: Here) -> None:
+        gone(target)(here)
+        (shutil.copytree if (here.root / source).is_dir() else shutil.copy)(here.root / source, here.root / target)
+
+    return spoil
+
+
+def line(path: str, number: int, text: str) -> Spoil:
+    """Replaces one line of a file."""
+
+    def spoil(here: Here) -> None:
+        lines = (here.root / path).read_text(encoding="utf-8").split("\n")
+        lines[number - 1] = text
+        (here.root / path).write_text("\n".join(lines), encoding="utf-8")
+
+    return spoil
+
+
+def entry(path: str, key: str, value: Any = None) -> Spoil:
+    """Gives a key of a JSON file another value; without one the key goes."""
+
+    def spoil(here: Here) -> None:
+        known = json.loads((here.root / path).read_text(encoding="utf-8"))
+        known.pop(key)
+        (here.root / path).write_text(json.dumps(known if value is None else {**known, key: value}), encoding="utf-8")
+
+    return spoil
+
+
+def array(path: str, change: Callable[[Any], Any]) -> Spoil:
+    """Changes an array."""
+
+    def spoil(here: Here) -> None:
+        np.save(here.root / path, change(np.load(here.root / path)), allow_pickle=True)
+
+    return spoil
+
+
+def table(path: str, change: Callable[[pd.DataFrame], pd.DataFrame]) -> Spoil:
+    """Changes a table."""
+
+    def spoil(here: Here) -> None:
+        if path.endswith(".csv"):
+            change(pd.read_csv(here.root / path)).to_csv(here.root / path, index=False)
+        else:
+            change(pd.read_parquet(here.root / path)).to_parquet(here.root / path)
+
+    return spoil
+
+
+def both(*spoils: Spoil) -> Spoil:
+    """One after the other."""
+
+    def spoil(here: Here) -> None:
+        for one in spoils:
+            one(here)
+
+    return spoil
+
+
+def unnamed(source: str, target: str) -> Spoil:
+    """Puts other weights in their place, which do not say whose they are."""
+
+    def spoil(here: Here) -> None:
+        save_file(load_file(here.root / source), here.root / target)
+
+    return spoil
+
+
+def infinite(path: str) -> Spoil:
+    """Weights of which one is no number."""
+
+    def spoil(here: Here) -> None:
+        tensors = load_file(here.root / path)
+        next(iter(tensors.values())).view(-1)[0] = float("nan")
+        save_file(tensors, here.root / path)
+
+    return spoil
+
+
+def refusing(here: Here) -> None:
+    """A tracking server that nobody listens at; MLflow would ask it again for minutes."""
+    here.patch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    here.patch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+
+
+def unknown(ids: Any) -> Any:
+    """Every word is one that the vocabulary does not have."""
+    return np.where(ids > store.UNKNOWN, store.UNKNOWN, ids)
+
+
+class Trap:
+    """Would write a file if it were unpickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.write_text, (Path("executed"), "")
+
+
+# ------------------------------------------------------------------- mirrors
+
+
+def mirror(content: bytes | None, **answer: Any) -> Spoil:
+    """The known file comes from a server on this machine that answers so; None: 404."""
+
+    def spoil(here: Here) -> None:
+        if content is not None:
+            here.server.give(KNOWN, content, **answer)
+        here.patch.setenv("DUVAE_MIRROR", here.server.url)
+
+    return spoil
+
+
+def impatient(here: Here) -> None:
+    """A fifth of a second is too long to wait."""
+    here.patch.setattr("duvae.stages.fetch.fetch", functools.partial(fetching.fetch, timeout=(0.2, 0.2)))
+
+
+def archive(member: tarfile.TarInfo, content: bytes = b"") -> Spoil:
+    """The known file is a member of an archive."""
+
+    def spoil(here: Here) -> None:
+        packed = io.BytesIO()
+        member.size = len(content)
+        with tarfile.open(fileobj=packed, mode="w:gz") as file:
+            file.addfile(member, io.BytesIO(content))
+        here.server.give("all.tar.gz", packed.getvalue())
+        known = Source(None, f"{here.server.url}/all.tar.gz", KNOWN)
+        here.patch.setattr(sources, "SOURCES", {KNOWN: known})
+
+    return spoil
+
+
+def link(name: str, target: str) -> tarfile.TarInfo:
+    """A member that is a link out of the archive."""
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = tarfile.SYMTYPE, target
+
+    return info
+
+
+# ------------------------------------------------------------------- disks
+
+
+def full_at_fsync(here: Here) -> None:
+    """The disk is full, which shows when a file is to be on it."""
+
+    def fail(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    here.patch.setattr(os, "fsync", fail)
+
+
+def full_at_write(here: Here) -> None:
+    """The disk is full: what is written to any new file, or to the second array, ends in the middle."""
+    mkstemp, save, arrays = tempfile.mkstemp, np.save, []
+
+    def to_a_full_device(*args: Any, **options: Any) -> tuple[int, str]:
+        handle, name = mkstemp(*args, **options)
+        Path(name).unlink()
+        Path(name).symlink_to("/dev/full")
+        return handle, name
+
+    def half(path: Path, values: Any) -> None:
+        save(path, values)
+        arrays.append(path)
+        if len(arrays) == 2:
+            os.truncate(path, path.stat().st_size // 2)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    here.patch.setattr(tempfile, "mkstemp", to_a_full_device)
+    here.patch.setattr(np, "save", half)
+
+
+def no_permission(here: Here) -> None:
+    """Nothing new may be made below the project; the tests' own user may be allowed everything, so this is injected."""
+
+    def refuse(call: Callable[..., Any]) -> Callable[..., Any]:
+        def refused(path: Any, *args: Any, **options: Any) -> Any:
+            place = Path(os.fsdecode(path)) if isinstance(path, str | bytes | os.PathLike) else None
+            if place and (here.root in place.absolute().parents) and not place.exists():
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+            return call(path, *args, **options)
+
+        return refused
+
+    here.patch.setattr(os, "mkdir", refuse(os.mkdir))
+    here.patch.setattr(os, "open", refuse(os.open))
+
+
+def undrawn(here: Here) -> None:
+    """Figures are not drawn, which takes a second each."""
+    here.patch.setattr(figures, "png", lambda *_, **__: b"\x89PNG")
+    here.patch.setattr(figures, "svg", lambda *_, **__: "<svg></svg>")
+
+
+def full_at_copy(here: Here) -> None:
+    """The disk is full when artifacts are copied."""
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    here.patch.setattr(shutil, "copy2", fail)

@@ -1,0 +1,692 @@
+"""Every kind of bad input, through the command line: what was wrong, where, what was expected; 2; nothing left behind.
+
+A sound project is made once and copied for each kind. One thing in the copy is spoilt, a command meets it.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+import made_up
+import tiny
+from duvae import cli, config, graph, tracking
+from duvae.data import sources
+from duvae.data.sources import Source
+from duvae.stages import fetch, prepare, train
+from serving import serve
+from spoiling import (
+    KNOWN,
+    Here,
+    Kind,
+    Trap,
+    archive,
+    array,
+    both,
+    copy,
+    cut,
+    entry,
+    folder,
+    full_at_copy,
+    full_at_fsync,
+    full_at_write,
+    gone,
+    impatient,
+    infinite,
+    leave,
+    line,
+    link,
+    mirror,
+    no_permission,
+    param,
+    refusing,
+    table,
+    undrawn,
+    unknown,
+    unnamed,
+    write,
+)
+
+# MLflow and what it is built on warn of their own future.
+pytestmark = pytest.mark.filterwarnings("ignore:::mlflow", "ignore:::sqlalchemy", "ignore:::alembic")
+
+JOB = "--dataset synthetic --setting vae --seed 1"
+MODEL = "models/synthetic/vae/1"
+RESULTS = "results/synthetic/vae/1"
+PREPARED = "data/prepared/synthetic"
+SENTENCES = tiny.sentences(0)
+
+OUTPUTS = {
+    "graph": ("pipelines/jobs.yaml", "pipelines"),
+    "graph --check": ("data/graph.txt", "data"),
+    "fetch --dataset own": ("data/raw/own/", "data/raw"),
+    "prepare --dataset own": ("data/prepared/own", "data/prepared"),
+    "prepare --dataset synthetic": (PREPARED, "data/prepared"),
+    "validate --dataset own": ("reports/data_docs/own", "reports"),
+    "truth --dataset synthetic": ("posteriors/synthetic/truth.csv", "posteriors"),
+    f"train {JOB}": ("checkpoints/synthetic-vae-1.", "checkpoints"),
+    f"evaluate {JOB}": ("posteriors/synthetic/vae/1.parquet", "posteriors"),
+    f"probe {JOB}": (f"{RESULTS}/probe.json", "results"),
+    "figure1": ("reports/figure1.png", "reports"),
+    "report": ("reports/index.html", "reports"),
+}
+"""What each command writes first, and the folder above it."""
+
+
+def disks() -> Iterator[tuple[str, Kind]]:
+    """Each way in which a disk refuses, for each command that writes."""
+    expected = "Expected a folder that may be written to, on a disk with space left"
+    for command, (where, above) in OUTPUTS.items():
+        # So that there is something to write; figures take a second each.
+        fresh = both(undrawn, write("pipelines/jobs.yaml", "old") if command == "graph" else leave)
+        full, denied = os.strerror(errno.ENOSPC), os.strerror(errno.EACCES)
+        file = both(fresh, write(above, "a file"))
+        # The pages of a validation are written by Great Expectations, the rest by functions that can be told to fail.
+        first, writes = ("data/validated/own.json", VALIDATED) if command.startswith("validate") else (where, ())
+        yield (
+            f"disk full at fsync, {command}",
+            Kind(command, both(fresh, full_at_fsync), where, full, expected, writes[:1]),
+        )
+        yield f"disk full at write, {command}", Kind(command, both(fresh, full_at_write), first, full, expected, writes)
+        yield (
+            f"no permission, {command}",
+            Kind(command, both(fresh, no_permission), where, denied, expected, writes[:1]),
+        )
+        yield f"a file above, {command}", Kind(command, file, where, f"{above} is a file", expected, writes[:1])
+
+
+# ------------------------------------------------------------------- the kinds
+
+PARAMETERS = {
+    "unknown key": Kind(
+        f"train {JOB}", param("evaluation.importance_sample", 5), "params.yaml: evaluation.importance_sample (line ",
+        "unknown key 'importance_sample' (did you mean 'importance_samples'?)", "expected one of importance_samples",
+    ),
+    "wrong type": Kind(
+        f"evaluate {JOB}", param("threads", "two"), "params.yaml: threads (line ", "found 'two'",
+        "expected a whole number",
+    ),
+    "out of range": Kind(
+        f"train {JOB}", param("settings.du_vae.columns.synthetic.p", 1.5),
+        "params.yaml: settings.du_vae.columns.synthetic.p (line ", "found 1.5", "expected a number of at most 1.0",
+    ),
+    "not finite": Kind(
+        f"train {JOB}", param("datasets.synthetic.optimisation.learning_rate", float("nan")),
+        "params.yaml: datasets.synthetic.optimisation.learning_rate (line ", "found nan", "expected a finite number",
+    ),
+    "unknown system": Kind(
+        f"train {JOB}", param("settings.vae.system", "vea"), "params.yaml: settings.vae.system (line ",
+        "unknown system 'vea' (did you mean 'vae'?)", "expected one of ae, vae",
+    ),
+    "unknown data set in run": Kind(
+        "graph", param("run.datasets", ["synthetik"]), "params.yaml: run.datasets.0 (line ",
+        "unknown data set 'synthetik' (did you mean 'synthetic'?)", "expected one of synthetic",
+    ),
+    "unknown setting in run": Kind(
+        "report", param("run.settings", ["ae", "du_va"]), "params.yaml: run.settings.1 (line ",
+        "unknown setting 'du_va' (did you mean 'du_vae'?)", "expected one of ae",
+    ),
+    "another system's hyperparameter": Kind(
+        "figure1", param("settings.vae.columns.synthetic", {"gamma": 1.0}),
+        "params.yaml: settings.vae.columns.synthetic.gamma (line ", "unknown key 'gamma'", "expected none",
+    ),
+    "unknown data set in the command": Kind(
+        "prepare --dataset synthetik", leave, "params.yaml", "unknown data set 'synthetik'",
+        "did you mean 'synthetic'?",
+    ),
+    "unknown setting in the command": Kind(
+        "probe --dataset synthetic --setting va --seed 1", leave, "params.yaml", "unknown setting 'va'",
+        "did you mean 'vae'?",
+    ),
+    "a seed that is none": Kind(
+        "train --dataset synthetic --setting vae --seed one", leave, "'--seed'", "unable to parse",
+        "should be a valid integer",
+    ),
+    "a setting without the data set's column": Kind(
+        "train --dataset own --setting vae --seed 1", param("settings.vae.columns", {"synthetic": {}}),
+        "params.yaml: settings.vae.columns", "has no 'yelp', which data set 'own' asks for", "Add that column",
+    ),
+    "the truth of a data set that has none": Kind(
+        "truth --dataset own", leave, "--dataset own", "have a known truth", "only data sets of the kind 'synthetic'",
+    ),
+    "no parameters": Kind(
+        f"train {JOB}", gone("params.yaml"), "params.yaml", "not there", "change to the project's folder",
+    ),
+    "empty parameters": Kind("graph", write("params.yaml", ""), "params.yaml", "found nothing", "expected a mapping"),
+    "parameters cut short": Kind(
+        "graph", write("params.yaml", "run: {datasets: [synth"), "params.yaml", "line 1", "not valid YAML",
+    ),
+    "parameters in another encoding": Kind(
+        "graph", write("params.yaml", "run: é".encode("latin-1")), "params.yaml", "can't decode byte 0xe9", "UTF-8",
+    ),
+    "parameters that are a folder": Kind("graph", folder("params.yaml"), "params.yaml", "Is a directory", "UTF-8 text"),
+    "a list of jobs that is out of date": Kind(
+        "graph --check", param("run.seeds", [1, 2]), "pipelines/jobs.yaml", "out of date", "Run 'duvae graph'",
+    ),
+    "no list of jobs": Kind(
+        "graph --check", gone("pipelines/jobs.yaml"), "pipelines/jobs.yaml", "not there", "Run 'duvae graph'",
+    ),
+    "a list of jobs that is no text": Kind(
+        "graph --check", write("pipelines/jobs.yaml", b"\xff"), "pipelines/jobs.yaml", "cannot be read",
+        "run 'duvae graph'",
+    ),
+}  # fmt: skip
+
+RAW = "data/raw/own"
+VALIDATED = "data/validated/own.json", "reports/data_docs"
+"""Data that are not as expected lose what said that they were, and get pages that say why."""
+
+FILES = {
+    "no file": Kind(
+        "prepare --dataset own", gone(f"{RAW}/test.txt"), f"{RAW}/test.txt", "No such file", "'duvae fetch' brings it",
+    ),
+    "an empty file": Kind(
+        "prepare --dataset own", write(f"{RAW}/train.txt", ""), f"{RAW}/train.txt", "empty", "expected a line or more",
+    ),
+    "a file of white space": Kind(
+        "prepare --dataset own", write(f"{RAW}/valid.txt", " \n\n"), f"{RAW}/valid.txt", "empty",
+        "expected a line or more",
+    ),
+    "a folder for a file": Kind(
+        "prepare --dataset own", folder(f"{RAW}/valid.txt"), f"{RAW}/valid.txt", "Is a directory", "'duvae fetch'",
+    ),
+    "a file in Latin-1": Kind(
+        "prepare --dataset own", write(f"{RAW}/train.txt", b"1\tgood\n0\tcaf\xe9\n"), f"{RAW}/train.txt, line 2",
+        "found the byte 0xe9", "expected UTF-8",
+    ),
+    "a file in UTF-16": Kind(
+        "prepare --dataset own", write(f"{RAW}/train.txt", "1\tgood\n".encode("utf-16")), f"{RAW}/train.txt, line 1",
+        "found the byte 0xff", "expected UTF-8",
+    ),
+    "a file cut short in a letter": Kind(
+        "prepare --dataset own", write(f"{RAW}/test.txt", "1\tgood\n0\tcafé".encode()[:-1]), f"{RAW}/test.txt, line 2",
+        "found the byte 0xc3", "expected UTF-8",
+    ),
+    "a file cut short in a label": Kind(
+        "prepare --dataset own", write(f"{RAW}/test.txt", "1\tgood\n0"), f"{RAW}/test.txt, line 2",
+        "found no label in '0'", "expected label<TAB>document",
+    ),
+    "no label on line 17": Kind(
+        "prepare --dataset own", line(f"{RAW}/train.txt", 17, "good"), f"{RAW}/train.txt, line 17",
+        "found no label in 'good'", "expected label<TAB>document",
+    ),
+    "a label that is no number": Kind(
+        "prepare --dataset own", line(f"{RAW}/train.txt", 3, "yes\tgood"), f"{RAW}/train.txt, line 3", "found 'yes'",
+        "expected a label that is a whole number",
+    ),
+    "a negative label": Kind(
+        "prepare --dataset own", line(f"{RAW}/train.txt", 3, "-1\tgood"), f"{RAW}/train.txt, line 3", "found '-1'",
+        "expected a label that is a whole number",
+    ),
+    "a label more than the file's": Kind(
+        "prepare --dataset own", param("datasets.own.source.test", [{"path": "test.txt", "label": 1}]),
+        f"{RAW}/test.txt, line 1", "found '0\\t", "expected a document without a tab",
+    ),
+    "an empty document": Kind(
+        "prepare --dataset own", line(f"{RAW}/train.txt", 5, "1\t "), f"{RAW}/train.txt, line 5", "found an empty one",
+        "expected a document",
+    ),
+    "a document that is too long": Kind(
+        "prepare --dataset own", line(f"{RAW}/train.txt", 5, "1\t" + "good " * 6), f"{RAW}/train.txt, line 5",
+        "found 6", "expected at most 5 words",
+    ),
+    "a mark inside a document": Kind(
+        "prepare --dataset own", line(f"{RAW}/train.txt", 5, "1\tgood </s>"), f"{RAW}/train.txt, line 5",
+        "found 'good </s>'", "expected words",
+    ),
+    "a vocabulary without specials": Kind(
+        "prepare --dataset own", write(f"{RAW}/vocab.txt", "good\nbad\n"), f"{RAW}/vocab.txt, line 1",
+        "found 'good'", "expected <pad>",
+    ),
+    "a vocabulary of specials alone": Kind(
+        "prepare --dataset own", write(f"{RAW}/vocab.txt", "<pad>\n<s>\n</s>\n<unk>\n"), f"{RAW}/vocab.txt",
+        "found none", "expected words after the specials",
+    ),
+    "a word twice": Kind(
+        "prepare --dataset own", line(f"{RAW}/vocab.txt", 9, "word1"), f"{RAW}/vocab.txt, line 9",
+        "stands on line 6 already", "expected each word once",
+    ),
+    "a sample that is too large": Kind(
+        "prepare --dataset own", param("datasets.own.source.sample", {"size": 100, "seed": 1}),
+        "params.yaml: source.sample.size", "found 100", "expected at most 20",
+    ),
+    "a label that training does not have": Kind(
+        "validate --dataset own", array("data/prepared/own/test.labels.npy", lambda labels: labels + 1),
+        "data/prepared/own", "known_labels (test)", "expected the label is one of training's", VALIDATED,
+    ),
+    "an id without a word": Kind(
+        "validate --dataset own", array("data/prepared/own/test.tokens.npy", lambda ids: np.where(ids > 3, 99, ids)),
+        "data/prepared/own", "highest_id_within_vocabulary (test)", "expected no id above 35", VALIDATED,
+    ),
+    "too many unknown words": Kind(
+        "validate --dataset own",
+        both(param("datasets.own.expect.max_unknown_rate", 0.1), array("data/prepared/own/test.tokens.npy", unknown)),
+        "data/prepared/own", "unknown_word_rate (splits)", "expected at most 10.00%", VALIDATED,
+    ),
+}  # fmt: skip
+
+OTHERS = ("data/raw/known",)
+"""Whole files that came before the one that did not."""
+
+FETCHING = {
+    "another checksum, in a folder": Kind(
+        "fetch --dataset known --mirror there", write(f"there/{KNOWN}", "other"),
+        f"there/{KNOWN} is not the known one", f"found {hashlib.sha256(b'other').hexdigest()}",
+        f"sha256 expected {hashlib.sha256(SENTENCES).hexdigest()}",
+    ),
+    "a file cut short in the mirror": Kind(
+        "fetch --dataset known", mirror(SENTENCES[:-10]), f"train.txt: the file from {{url}}/{KNOWN}",
+        f"found {hashlib.sha256(SENTENCES[:-10]).hexdigest()}",
+        f"sha256 expected {hashlib.sha256(SENTENCES).hexdigest()}",
+    ),
+    "a connection that breaks off": Kind(
+        "fetch --dataset known", mirror(SENTENCES[:10], missing=100), "mirror {url}", "broke off",
+        "Correct --mirror or DUVAE_MIRROR, or try again",
+    ),
+    "an empty file from the mirror": Kind(
+        "fetch --dataset known", mirror(b""), f"train.txt: the file from {{url}}/{KNOWN}", "is empty", "Deleted",
+    ),
+    "an error page": Kind(
+        "fetch --dataset known", mirror(b"<!DOCTYPE html><title>Quota exceeded</title>"), f"{{url}}/{KNOWN}",
+        "an HTML page came", "expected a data file",
+    ),
+    "404": Kind(
+        "fetch --dataset known", mirror(None), KNOWN, f"{{url}}/{KNOWN}: 404", "Without network, give them in a mirror",
+        OTHERS,
+    ),
+    "503": Kind(
+        "fetch --dataset known", mirror(b"busy", status=503), KNOWN, f"{{url}}/{KNOWN}: 503",
+        "Without network, give them in a mirror", OTHERS,
+    ),
+    "a slow mirror": Kind(
+        "fetch --dataset known", both(mirror(SENTENCES, delay=0.6), impatient), "mirror {url}",
+        "did not answer in time", "Correct --mirror or DUVAE_MIRROR, or try again",
+    ),
+    "a mirror that refuses": Kind(
+        "fetch --dataset known --mirror http://127.0.0.1:9", leave, "mirror http://127.0.0.1:9",
+        "no connection to 127.0.0.1:9", "Correct --mirror or DUVAE_MIRROR, or try again",
+    ),
+    "a mirror that is not there": Kind(
+        "fetch --dataset known --mirror nowhere", leave, "mirror nowhere", "no such folder",
+        "expected a folder or a URL",
+    ),
+    "a mirror that is a file": Kind(
+        "fetch --dataset known --mirror params.yaml", leave, "mirror params.yaml", "no such folder",
+        "expected a folder or a URL",
+    ),
+    "a mirror of another protocol": Kind(
+        "fetch --dataset known --mirror ftp://127.0.0.1", leave, "mirror ftp://127.0.0.1", "no such folder",
+        "expected a folder or a URL (http or https)",
+    ),
+    "no mirror and no address": Kind(
+        "fetch --dataset known", leave, KNOWN, "no address on the internet is known", "give them in a mirror", OTHERS,
+    ),
+    "no file of one's own": Kind(
+        "fetch --dataset own", gone("valid.txt"), "no such file: valid.txt", "taken to be your own",
+        "expected where params.yaml says",
+    ),
+    "an archive that is none": Kind(
+        "fetch --dataset known",
+        both(archive(tarfile.TarInfo(KNOWN)), lambda here: here.server.give("all.tar.gz", b"no")),
+        "{url}/all.tar.gz", "cannot be read", "expected a tar.gz archive", OTHERS,
+    ),
+    "an archive that climbs": Kind(
+        "fetch --dataset known", archive(tarfile.TarInfo(f"../{KNOWN}"), b"1"), "{url}/all.tar.gz",
+        f"'../{KNOWN}' is no plain file inside the archive", "give the file with a mirror", OTHERS,
+    ),
+    "an archive with a link": Kind(
+        "fetch --dataset known", archive(link(KNOWN, "/etc/passwd")), "{url}/all.tar.gz",
+        f"'{KNOWN}' is no plain file inside the archive", "give the file with a mirror", OTHERS,
+    ),
+}  # fmt: skip
+
+AGAIN = "Run 'duvae prepare --dataset synthetic' again"
+
+ARRAYS = {
+    "no prepared data": Kind(f"train {JOB}", gone(PREPARED), PREPARED, "no prepared data set is there", AGAIN),
+    "data that nobody validated": Kind(
+        f"train {JOB}", gone("data/validated"), "data/validated/synthetic.json", "not there",
+        "'duvae validate --dataset synthetic' checks",
+    ),
+    "ids cut short": Kind(
+        f"train {JOB}", cut(f"{PREPARED}/train.tokens.npy"), PREPARED, "split 'train' cannot be read", AGAIN,
+    ),
+    "offsets cut short": Kind(
+        f"evaluate {JOB}", cut(f"{PREPARED}/test.offsets.npy"), PREPARED, "split 'test' cannot be read", AGAIN,
+    ),
+    "an empty array": Kind(
+        f"evaluate {JOB}", write(f"{PREPARED}/test.labels.npy", ""), PREPARED, "split 'test' cannot be read", AGAIN,
+    ),
+    "no labels": Kind(
+        f"probe {JOB}", gone(f"{PREPARED}/test.labels.npy"), PREPARED, "split 'test' cannot be read", AGAIN,
+    ),
+    "arrays that do not fit": Kind(
+        f"train {JOB}", array(f"{PREPARED}/valid.labels.npy", lambda labels: labels[:-1]), PREPARED,
+        "the arrays of split 'valid' do not fit", AGAIN,
+    ),
+    "an array of fractions": Kind(
+        f"train {JOB}", array(f"{PREPARED}/train.tokens.npy", lambda ids: ids * 1.5), PREPARED,
+        "in the arrays of split 'train'", "expected rows of whole numbers",
+    ),
+    "ids beyond the vocabulary": Kind(
+        f"train {JOB}", array(f"{PREPARED}/train.tokens.npy", lambda ids: ids + 500), PREPARED, "found 501 to ",
+        "expected ids from 0 to 203",
+    ),
+    "a vocabulary that is too short": Kind(
+        f"train {JOB}", cut(f"{PREPARED}/vocabulary.txt"), PREPARED, "found 1 to ", "expected ids from 0 to",
+    ),
+    "no validation split": Kind(
+        f"train {JOB}", gone(f"{PREPARED}/valid.offsets.npy"), "data/prepared", "no split 'valid'",
+        "'duvae prepare' again",
+    ),
+    "a pickle for an array": Kind(
+        f"evaluate {JOB}", array(f"{PREPARED}/test.labels.npy", lambda _: np.array([Trap()], object)), PREPARED,
+        "Object arrays cannot be loaded", AGAIN,
+    ),
+    "a broken summary": Kind(
+        f"train {JOB}", cut(f"{PREPARED}/summary.json"), f"{PREPARED}/summary.json", "expected JSON, but",
+        "run 'duvae prepare --dataset synthetic' again",
+    ),
+    "a generator cut short": Kind(
+        "truth --dataset synthetic", cut(f"{PREPARED}/generator.output.npy"), f"{PREPARED}/generator.output.npy",
+        "cannot be read", AGAIN,
+    ),
+    "no labels to probe with": Kind(
+        f"probe {JOB}", array(f"{PREPARED}/train.labels.npy", lambda labels: labels * 0 - 1), PREPARED,
+        "every document of split 'train'", "expected a label",
+    ),
+    "more labels to probe with than documents": Kind(
+        f"probe {JOB}", param("datasets.synthetic.probe.labels", [100000]),
+        "params.yaml: datasets.synthetic.probe.labels", "found 100000", "expected at most 640",
+    ),
+}  # fmt: skip
+
+TRAIN = f"Run 'duvae train {JOB}' again"
+WEIGHTS = f"{MODEL}/weights.safetensors"
+
+MODELS = {
+    "no model": Kind(
+        f"evaluate {JOB}", gone(MODEL), f"{MODEL}/model.json", "not there", f"'duvae train {JOB}' makes it",
+    ),
+    "no weights": Kind(f"probe {JOB}", gone(WEIGHTS), WEIGHTS, "not there", f"'duvae train {JOB}' makes it"),
+    "weights cut short": Kind(f"evaluate {JOB}", cut(WEIGHTS), WEIGHTS, "cannot be read", TRAIN),
+    "weights cut short in their header": Kind(f"probe {JOB}", cut(WEIGHTS, 0.01), WEIGHTS, "cannot be read", TRAIN),
+    "empty weights": Kind(f"evaluate {JOB}", write(WEIGHTS, ""), WEIGHTS, "cannot be read", TRAIN),
+    "a pickle for weights": Kind(
+        f"evaluate {JOB}", write(WEIGHTS, pickle.dumps(Trap())), WEIGHTS, "cannot be read", TRAIN,
+    ),
+    "weights of another system": Kind(
+        f"evaluate {JOB}", copy("models/synthetic/du_vae/1/weights.safetensors", WEIGHTS), WEIGHTS,
+        "they are of another training, of du_vae", "expected the weights of the vae",
+    ),
+    "a model of another system": Kind(
+        f"evaluate {JOB}", copy("models/synthetic/du_vae/1", MODEL), f"{MODEL}/model.json", "found one of du_vae",
+        "expected a model of vae",
+    ),
+    "weights with another vocabulary": Kind(
+        f"probe {JOB}", copy("models/own/vae/1/weights.safetensors", WEIGHTS), WEIGHTS, "they are of another training",
+        "expected the weights of the vae",
+    ),
+    "a model with another vocabulary": Kind(
+        f"probe {JOB}", copy("models/own/vae/1", MODEL), f"{MODEL}/model.json", "found one of 36",
+        "expected a vocabulary of 204 words",
+    ),
+    "weights of another shape": Kind(
+        f"evaluate {JOB}", unnamed("models/own/vae/1/weights.safetensors", WEIGHTS), WEIGHTS,
+        "where 204 x 8 is expected", "expected the weights of the vae",
+    ),
+    "weights that are not finite": Kind(
+        f"evaluate {JOB}", infinite(WEIGHTS), WEIGHTS, "is not finite", "expected the weights of the vae",
+    ),
+    "a broken model.json": Kind(
+        f"evaluate {JOB}", cut(f"{MODEL}/model.json"), f"{MODEL}/model.json", "expected JSON, but",
+        f"run 'duvae train {JOB}' again",
+    ),
+    "a model.json without its system": Kind(
+        f"evaluate {JOB}", entry(f"{MODEL}/model.json", "system"), f"{MODEL}/model.json",
+        "missing 1 required positional argument: 'system'", TRAIN,
+    ),
+    "a model.json of a system that is not there": Kind(
+        f"evaluate {JOB}", entry(f"{MODEL}/model.json", "system", "vq_vae"), f"{MODEL}/model.json", "'vq_vae'", TRAIN,
+    ),
+    "a model.json that is a list": Kind(
+        f"evaluate {JOB}", write(f"{MODEL}/model.json", "[]"), f"{MODEL}/model.json", "must be a mapping", TRAIN,
+    ),
+    "a model.json of impossible sizes": Kind(
+        f"evaluate {JOB}", entry(f"{MODEL}/model.json", "words", -1), f"{MODEL}/model.json", "negative dimension",
+        TRAIN,
+    ),
+    "a file where the models go": Kind(
+        f"train {JOB}", write("models", "a file"), WEIGHTS, "models is a file", "Expected a folder", ("checkpoints",),
+    ),
+    "a training that is not finite": Kind(
+        f"train {JOB}", param("datasets.synthetic.optimisation.learning_rate", 1e30), "at epoch 1, batch ",
+        "is not finite", "A smaller learning_rate or clip in params.yaml",
+    ),
+}  # fmt: skip
+
+METRICS = f"{RESULTS}/metrics.json"
+EVALUATE = f"duvae evaluate {JOB}"
+POSTERIORS = "posteriors/synthetic/vae/1.parquet"
+STORE = "mlflow.db", "mlruns"
+"""A run that was cut short says so, and is written again."""
+
+RESULT = {
+    "no metrics": Kind("report", gone(METRICS), METRICS, "not there", f"'{EVALUATE}' makes it"),
+    "no results at all": Kind("figure1", gone("results"), "history.csv", "not there", "'dvc repro' makes all"),
+    "broken metrics": Kind("figure1", cut(METRICS), METRICS, "expected JSON, but", f"run '{EVALUATE}' again"),
+    "metrics without one": Kind(
+        "report", entry(METRICS, "mi"), METRICS, "expected mi in it", f"Run '{EVALUATE}' again",
+    ),
+    "metrics that are text": Kind(
+        "figure1", entry(METRICS, "nll", "41"), f"{METRICS}: nll", "found '41'", "expected a number",
+    ),
+    "metrics that are a list": Kind(
+        "report", write(METRICS, "[1]"), METRICS, "found a list of 1", "expected a mapping",
+    ),
+    "an empty history": Kind(
+        "report", write(f"{RESULTS}/history.csv", ""), f"{RESULTS}/history.csv", "No columns", "expected a table",
+    ),
+    "a history without an epoch": Kind(
+        "figure1", table(f"{RESULTS}/history.csv", lambda frame: frame[:0]), f"{RESULTS}/history.csv",
+        "expected a row or more", f"Run 'duvae train {JOB}' again",
+    ),
+    "a history of words": Kind(
+        "figure1", table(f"{RESULTS}/history.csv", lambda frame: frame.assign(valid_kl="much")),
+        f"{RESULTS}/history.csv", "numbers in valid_kl", f"Run 'duvae train {JOB}' again",
+    ),
+    "a history without a column": Kind(
+        "track", both(undrawn, table(f"{RESULTS}/history.csv", lambda frame: frame.drop(columns="best"))),
+        f"{RESULTS}/history.csv", "expected the columns best", f"Run 'duvae train {JOB}' again", STORE,
+    ),
+    "probes without accuracies": Kind(
+        "report", entry(f"{RESULTS}/probe.json", "by_labels", {"100": {}}), f"{RESULTS}/probe.json",
+        "by_labels.100.accuracy", "expected",
+    ),
+    "a provenance without times": Kind(
+        "figure1", entry(f"{RESULTS}/train.run.json", "wall_seconds"), f"{RESULTS}/train.run.json",
+        "expected wall_seconds in it", f"Run 'duvae train {JOB}' again",
+    ),
+    "a provenance of no day": Kind(
+        "track", both(undrawn, entry(f"{RESULTS}/train.run.json", "started", "today")),
+        f"{RESULTS}/train.run.json: started", "'today'", f"Run 'duvae train {JOB}' again", STORE,
+    ),
+    "posteriors cut short": Kind("figure1", cut(POSTERIORS), POSTERIORS, "expected a table", f"run '{EVALUATE}' again"),
+    "posteriors without means": Kind(
+        "figure1", table(POSTERIORS, lambda frame: frame.drop(columns="mean_0")), POSTERIORS,
+        "expected the columns mean_0", f"Run '{EVALUATE}' again",
+    ),
+    "posteriors of one dimension": Kind(
+        "figure1", table(POSTERIORS, lambda frame: frame.drop(columns=["mean_1", "variance_1"])),
+        "posteriors of synthetic-vae-1", "found one", "expected two latent dimensions",
+    ),
+    "posteriors of other data": Kind(
+        "figure1", table(POSTERIORS, lambda frame: frame[:100]), "the floor has 200 sentences", "evaluated on 100",
+        "Run 'dvc repro'",
+    ),
+    "no truth": Kind(
+        "figure1", gone("results/synthetic/truth.json"), "results/synthetic/truth.json", "not there",
+        "'duvae truth --dataset synthetic' makes it",
+    ),
+    "a truth without its likelihood": Kind(
+        "report", entry("results/synthetic/truth.json", "nll"), "results/synthetic/truth.json", "expected nll in it",
+        "Run 'duvae truth --dataset synthetic' again",
+    ),
+    "a truth of other columns": Kind(
+        "figure1", write("posteriors/synthetic/truth.csv", "a,b\n1,2\n"), "posteriors/synthetic/truth.csv",
+        "expected the columns sentence, nll", "Run 'duvae truth --dataset synthetic' again",
+    ),
+    "a summary without its splits": Kind(
+        "report", entry(f"{PREPARED}/summary.json", "splits"), f"{PREPARED}/summary.json", "expected splits in it",
+        "Run 'duvae prepare --dataset synthetic' again",
+    ),
+    "a store that is no database": Kind(
+        "track", write("mlflow.db", b"no database" * 100), "mlflow.db", "file is not a database", "may be deleted",
+    ),
+    "a store cut short": Kind("track", cut("mlflow.db"), "mlflow.db", "malformed", "may be deleted"),
+    "a store that is a folder": Kind("track", folder("mlflow.db"), "mlflow.db", "unable to open", "may be deleted"),
+    "a store of another kind": Kind(
+        "track", lambda here: here.patch.setenv("MLFLOW_TRACKING_URI", "nonsense://here"), "nonsense://here",
+        "cannot be used as MLflow's store", "Set MLFLOW_TRACKING_URI to another, or unset it",
+    ),
+    "a store that refuses": Kind("track", refusing, "http://127.0.0.1:9", "Connection refused", "MLFLOW_TRACKING_URI"),
+    "artifacts that cannot be written": Kind(
+        "track", both(undrawn, write("mlruns", "a file")), "mlflow.db", "mlruns", "may be deleted", STORE,
+    ),
+    "no space for artifacts": Kind(
+        "track", both(undrawn, full_at_copy), "mlflow.db", "No space left", "with space left", STORE,
+    ),
+}  # fmt: skip
+
+KINDS = {**PARAMETERS, **FILES, **FETCHING, **ARRAYS, **MODELS, **RESULT, **dict(disks())}
+
+
+# ------------------------------------------------------------------- the sound project, and what meets it
+
+
+@pytest.fixture(scope="session")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project in which every command would do: made-up results of Figure 1's five, small data, small models."""
+    root = tmp_path_factory.mktemp("sound")
+    made_up.project(root, made_up.params())
+    shutil.rmtree(root / "models")
+    tiny.own(root)
+    raw = tiny.small()
+    own = raw["datasets"]["own"]
+    raw["datasets"]["known"] = {**own, "source": {**own["source"], "train": [{"path": KNOWN}]}}
+    (root / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False), encoding="utf-8")
+    params = config.load(root / "params.yaml")
+    graph.write(params, root / graph.JOBS)
+    fetch.run(params, "own", None, root)
+    for dataset in ("synthetic", "own"):
+        prepare.run(params, dataset, root)
+        (root / "data/validated").mkdir(exist_ok=True)
+        (root / f"data/validated/{dataset}.json").write_text("{}")
+    kept = {path: path.read_bytes() for path in (root / "results").rglob("*") if path.is_file()}
+    for dataset, setting in (("synthetic", "vae"), ("synthetic", "du_vae"), ("own", "vae")):
+        train.run(params, dataset, setting, 1, root)
+    shutil.rmtree(root / "results/own")
+    for path, content in kept.items():
+        path.write_bytes(content)
+    (root / "checkpoints").rmdir()
+    tracking.connect(root)
+
+    return root
+
+
+@pytest.fixture
+def here(sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Here]:
+    """A copy of it, to work in."""
+    root = tmp_path / "project"
+    shutil.copytree(sound, root)
+    monkeypatch.chdir(root)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    for name in ("DUVAE_MIRROR", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+    known = Source(f"sha256:{hashlib.sha256(SENTENCES).hexdigest()}", None)
+    monkeypatch.setattr(sources, "SOURCES", {KNOWN: known})
+    with serve() as server:
+        yield Here(root, monkeypatch, server)
+
+
+def call(here: Here, command: str) -> int:
+    """`duvae <command>` in this process; its exit code."""
+    here.patch.setattr(sys, "argv", ["duvae", *command.split()])
+    with pytest.raises(SystemExit) as leaving:
+        cli.main()
+
+    return int(leaving.value.code or 0)
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    """Every file below, by its path."""
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_bad_input(kind: str, here: Here, capsys: pytest.CaptureFixture[str]) -> None:
+    of = KINDS[kind]
+    of.spoil(here)
+    before = contents(here.root)
+
+    code = call(here, of.command)
+
+    here.patch.undo()
+    said = capsys.readouterr().err
+    assert code == 2, said
+    assert said.startswith(("error: ", "Usage: "))
+    assert "Traceback" not in said
+    for part in (of.where, of.wrong, of.expected):
+        assert part.replace("{url}", here.server.url) in said
+    after = contents(here.root)
+    changed = [path for path in before.keys() | after.keys() if before.get(path) != after.get(path)]
+    assert [path for path in changed if not path.startswith(of.writes or "/")] == []
+    assert [path for path in here.root.rglob("*") if path.name.startswith(".") or path.suffix == ".part"] == []
+
+
+@pytest.mark.parametrize("command", sorted({kind.command for kind in KINDS.values()} & {*OUTPUTS, "track"}))
+def test_the_sound_project_is_sound(command: str, here: Here, capsys: pytest.CaptureFixture[str]) -> None:
+    """What the kinds meet would do without them."""
+    undrawn(here)
+    assert call(here, command) == 0, capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["unknown key", "no label on line 17", "weights cut short"])
+def test_the_command_itself(kind: str, here: Here) -> None:
+    """The same in a process of its own."""
+    of = KINDS[kind]
+    of.spoil(here)
+    done = subprocess.run(
+        [sys.executable, "-m", "duvae", *of.command.split()], capture_output=True, text=True, timeout=120, check=False
+    )
+
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert "Traceback" not in done.stderr
+    for part in (of.where, of.wrong, of.expected):
+        assert part in done.stderr
+
+
+def test_data_without_labels_are_sound_where_none_are_wanted(here: Here) -> None:
+    array(f"{PREPARED}/test.labels.npy", lambda labels: labels * 0 - 1)(here)
+    param("datasets.synthetic.probe", {})(here)
+
+    assert call(here, f"probe {JOB}") == 0
+    assert json.loads((here.root / RESULTS / "probe.json").read_text())["by_labels"] == {}
+
+
+def test_there_are_forty_kinds_and_more() -> None:
+    assert len(KINDS) >= 40
+    # Every kind says what it is about; where nothing can be expected, the message says what is not.
+    assert all(kind.where and kind.wrong for kind in KINDS.values())

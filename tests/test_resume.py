@@ -1,0 +1,170 @@
+"""Killed at any moment and started again, a training ends with the bits of one that was never disturbed."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from duvae import config
+from duvae.data import store
+from duvae.data.synthetic import generate
+from duvae.systems import SYSTEMS
+from duvae.training.checkpoints import Checkpoint, Snapshot
+from tiny import shrink
+
+ROOT = Path(__file__).parents[1]
+KILLED = Path(__file__).with_name("killed.py")
+
+
+def write_params(folder: Path, **optimisation: object) -> None:
+    """Shrunk parameters that keep a state after each step."""
+    yaml = YAML()
+    raw = yaml.load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    shrink(raw)
+    raw["checkpoint_seconds"] = 0.0
+    raw["datasets"]["synthetic"]["optimisation"].update(optimisation)
+    with (folder / "params.yaml").open("w", encoding="utf-8") as file:
+        yaml.dump(raw, file)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with prepared data."""
+    folder = tmp_path_factory.mktemp("prepared")
+    write_params(folder)
+    source = config.load(folder / "params.yaml").datasets["synthetic"].source
+    assert isinstance(source, config.SyntheticSource)
+    data, arrays = generate(source)
+    store.write(folder / "data/prepared/synthetic", data, arrays)
+    (folder / "data/validated").mkdir()
+    (folder / "data/validated/synthetic.json").write_text("{}")
+
+    return folder
+
+
+def project(prepared: Path, folder: Path, **optimisation: object) -> Path:
+    """A copy of the project, with other values of its optimisation where given."""
+    shutil.copytree(prepared, folder)
+    write_params(folder, **optimisation)
+
+    return folder
+
+
+def killed(folder: Path, setting: str, how: str, seconds: float = 1.0, seed: int = 1) -> int:
+    """Trains in children that are killed; returns how many were."""
+    command = [sys.executable, str(KILLED), str(folder), setting, str(seed), how, str(seconds)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+
+    return int(done.stdout)
+
+
+def undisturbed(prepared: Path, folder: Path, setting: str, **optimisation: object) -> tuple[Path, float]:
+    """A project whose training was not killed, and the seconds it took."""
+    project(prepared, folder, **optimisation)
+    started = time.monotonic()
+    assert killed(folder, setting, "never") == 0
+
+    return folder, time.monotonic() - started
+
+
+def outputs(folder: Path) -> dict[str, bytes]:
+    """The bytes of all that a training writes, who made it apart."""
+    files = [*(folder / "models").rglob("*"), *(folder / "results").rglob("*.csv")]
+
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files if path.is_file()}
+
+
+@pytest.mark.parametrize("setting", [name for name in config.load(ROOT / "params.yaml").settings if name in SYSTEMS])
+def test_killed_at_random_moments(prepared: Path, tmp_path: Path, setting: str) -> None:
+    expected, seconds = undisturbed(prepared, tmp_path / "undisturbed", setting)
+    disturbed = project(prepared, tmp_path / "disturbed")
+
+    assert killed(disturbed, setting, "moments", seconds / 4) >= 2
+    assert outputs(disturbed) == outputs(expected)
+    assert not list((disturbed / "checkpoints").iterdir())
+
+
+@pytest.mark.parametrize(("how", "times"), [("writing", 4), ("outputs", 1)])
+def test_killed_while_writing(prepared: Path, tmp_path: Path, how: str, times: int) -> None:
+    expected, _ = undisturbed(prepared, tmp_path / "undisturbed", "du_vae")
+    disturbed = project(prepared, tmp_path / "disturbed")
+
+    assert killed(disturbed, "du_vae", how) == times
+    assert outputs(disturbed) == outputs(expected)
+
+
+def test_adam_goes_on_with_its_moments(prepared: Path, tmp_path: Path) -> None:
+    adam = {"optimiser": "adam", "learning_rate": 0.01}
+    expected, seconds = undisturbed(prepared, tmp_path / "undisturbed", "du_vae", **adam)
+    disturbed = project(prepared, tmp_path / "disturbed", **adam)
+
+    assert killed(disturbed, "du_vae", "moments", seconds / 4) >= 2
+    assert outputs(disturbed) == outputs(expected)
+
+
+def start(folder: Path) -> subprocess.Popen[str]:
+    """The command itself, once it has kept a first state."""
+    command = [sys.executable, "-m", "duvae", "train", "--dataset", "synthetic", "--setting", "vae", "--seed", "1"]
+    process = subprocess.Popen(
+        command, cwd=folder, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    while process.poll() is None and not list((folder / "checkpoints").glob("*.safetensors")):
+        time.sleep(0.01)
+
+    return process
+
+
+def test_interrupted(prepared: Path, tmp_path: Path) -> None:
+    expected, _ = undisturbed(prepared, tmp_path / "undisturbed", "vae")
+    disturbed = project(prepared, tmp_path / "disturbed")
+    process = start(disturbed)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+
+    assert process.returncode == 130
+    assert "training stopped in epoch" in said
+    assert "the same command goes on" in said
+    assert "Traceback" not in said
+    assert not (disturbed / "models").exists()
+    assert killed(disturbed, "vae", "never") == 0
+    assert outputs(disturbed) == outputs(expected)
+
+
+def test_a_changed_parameter_never_resumes_an_old_state(prepared: Path, tmp_path: Path) -> None:
+    changed = {"learning_rate": 0.5}
+    expected, _ = undisturbed(prepared, tmp_path / "undisturbed", "vae", **changed)
+    disturbed = project(prepared, tmp_path / "disturbed")
+    process = start(disturbed)
+    process.kill()
+    process.communicate()
+    assert list((disturbed / "checkpoints").glob("*.safetensors"))
+
+    write_params(disturbed, **changed)
+    assert killed(disturbed, "vae", "never") == 0
+    assert outputs(disturbed) == outputs(expected)
+
+
+def test_a_broken_state_is_not_taken_for_one(tmp_path: Path) -> None:
+    import torch
+
+    checkpoint = Checkpoint(tmp_path / "state.safetensors", 0.0)
+    assert checkpoint.latest() is None
+    checkpoint.keep(Snapshot({"a": torch.arange(3.0)}, {"state": {"epoch": 2, "best_loss": float("inf")}}))
+    kept = checkpoint.latest()
+    assert kept is not None
+    assert kept.values == {"state": {"epoch": 2, "best_loss": float("inf")}}
+    assert torch.equal(kept.tensors["a"], torch.arange(3.0))
+
+    whole = checkpoint.path.read_bytes()
+    for size in (0, 4, len(whole) // 2, len(whole) - 1):
+        checkpoint.path.write_bytes(whole[:size])
+        assert checkpoint.latest() is None
+    checkpoint.remove()
+    assert not checkpoint.path.exists()
