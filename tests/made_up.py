@@ -18,7 +18,9 @@ def params(**changed: Any) -> Params:
     """The project's own parameters, with other `run` values where given."""
     known = load(ROOT / "params.yaml")
 
-    return known.model_copy(update={"run": known.run.model_copy(update=changed)})
+    run = known.run.model_copy(update={"seeds": [1], **changed})
+
+    return known.model_copy(update={"run": run, "figure1": known.figure1.model_copy(update={"seed": 1})})
 
 
 def project(root: Path, params: Params, jobs: Sequence[Job] | None = None, sentences: int = 300) -> Path:

@@ -20,7 +20,7 @@ def test_regularizers_in_somebody_elses_vae() -> None:
     (code,) = blocks("python")
     names: dict[str, object] = {}
     torch.manual_seed(1)
-    exec(compile(code, "README.md", "exec"), names)
+    exec(compile(code, "README.md", "exec"), names)  # noqa: S102 (our own page)
     mean, variance, normalize = names["mean"], names["variance"], names["normalize"]
 
     assert isinstance(mean, torch.Tensor)
@@ -71,5 +71,5 @@ def test_commands_exist() -> None:
     for target in re.findall(r"^make ([a-z]+)", "\n".join(blocks("sh")), re.MULTILINE):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
     for command in set(re.findall(r"^duvae ([a-z0-9]+)", "\n".join(blocks("sh")), re.MULTILINE)):
-        done = subprocess.run([sys.executable, "-m", "duvae", command, "--help"], capture_output=True)
+        done = subprocess.run([sys.executable, "-m", "duvae", command, "--help"], capture_output=True, check=False)
         assert done.returncode == 0, command
