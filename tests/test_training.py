@@ -61,7 +61,7 @@ class Watched:
     def __call__(self, updates: Updates, x: Tensor, weight: float) -> Loss:
         parts = [part.started for part in self.run.model.modules() if isinstance(part, Staged)]
         loss = self.step(updates, x, weight)
-        self.seen.append({"epoch": self.run.state.epoch, "weight": weight, "started": parts, "x": x, "loss": loss})
+        self.seen.append({"epoch": self.run.state.epoch + 1, "weight": weight, "started": parts, "x": x, "loss": loss})
 
         return loss
 
