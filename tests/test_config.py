@@ -173,8 +173,8 @@ MISTAKES = {
         "run.settings.1",
         ["unknown setting 'vea'", "did you mean 'vae'?"],
     ),
-    "no seed in run": ("seeds: [2]", "seeds: []", "run.seeds", ["expected at least 1 of them", "found a list of 0"]),
-    "negative seed": ("seeds: [2]", "seeds: [-1]", "run.seeds.0", ["expected a number of at least 0"]),
+    "no seed in run": ("seeds: [1]", "seeds: []", "run.seeds", ["expected at least 1 of them", "found a list of 0"]),
+    "negative seed": ("seeds: [1]", "seeds: [-1]", "run.seeds.0", ["expected a number of at least 0"]),
     "no valid triple": ("column: synthetic ", "column: other ", "run", ["expected at least one setting"]),
     "Figure 1 without its setting": ("  vae:\n", "  vae2:\n", "run.settings.1", ["unknown setting 'vae'"]),
     "unknown subset": (

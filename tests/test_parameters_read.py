@@ -101,6 +101,7 @@ def test_a_stage_lists_the_parameters_it_reads(stage: str, read: dict[str, set[s
             entry = entry.replace(f"${{item.{name}}}", str(value))  # noqa: PLW2901
         listed.add(entry.replace("${item}", JOB.dataset))
     listed -= {"datasets.synthetic.kind"}  # it decides of which class the data set is, and is not read any more
+    listed |= {"checkpoint_seconds"} & read[stage]  # how often a state is kept, which no result depends on
     # Names are no values: what a data set's column is, the graph's items say.
     found = {path.replace("datasets.own.", "datasets.synthetic.") for path in read[stage] if path[-7:] != ".column"}
 
