@@ -105,8 +105,8 @@ MISTAKES = {
         ["expected a number", "found '1.0'", "without quotes"],
     ),
     "epsilon as YAML misreads it": (
-        "torch, epsilon: 1.0e-5}",
-        "torch, epsilon: 1e-5}",
+        "torch, epsilon: 1.0e-8}",
+        "torch, epsilon: 1e-8}",
         "settings.bn_vae.parts.epsilon",
         ["expected a number", "1.0e-5 for 1e-5"],
     ),

@@ -71,9 +71,7 @@ def test_weights_cut_short(kept: float, tmp_path: Path) -> None:
     content = path.read_bytes()
     path.write_bytes(content[: int(kept if kept >= 1 else kept * len(content))])
 
-    with pytest.raises(
-        UserError, match=r"weights\.safetensors: expected .*weights.*Run 'duvae train x' again"
-    ):
+    with pytest.raises(UserError, match=r"weights\.safetensors: expected .*weights.*Run 'duvae train x' again"):
         models.load(tmp_path, "duvae train x")
 
 
@@ -85,7 +83,9 @@ def test_weights_of_another_system(tmp_path: Path) -> None:
         mixed.mkdir()
         (mixed / "model.json").write_bytes((tmp_path / one / "model.json").read_bytes())
         (mixed / "weights.safetensors").write_bytes((tmp_path / other / "weights.safetensors").read_bytes())
-        with pytest.raises(UserError, match=rf"weights\.safetensors: expected the weights of the {one} that .*of another training, of "):
+        with pytest.raises(
+            UserError, match=rf"weights\.safetensors: expected the weights of the {one} that .*of another training, of "
+        ):
             models.load(mixed)
 
 
@@ -134,9 +134,7 @@ def test_a_description_that_is_none(change: dict[str, Any], tmp_path: Path) -> N
     said = saved(tmp_path)
     (tmp_path / "model.json").write_text(json.dumps({**vars(said), **change}))
 
-    with pytest.raises(
-        UserError, match=r"(?s)model\.json: expected a model of this version.*Run 'duvae train'"
-    ):
+    with pytest.raises(UserError, match=r"(?s)model\.json: expected a model of this version.*Run 'duvae train'"):
         models.load(tmp_path)
 
 
