@@ -104,6 +104,12 @@ MISTAKES = {
         "settings.bn_vae.columns.synthetic.gamma",
         ["expected a number", "found '1.0'", "without quotes"],
     ),
+    "dropout on variances without their floor": (
+        "variance_floor: alpha",
+        "variance_floor: none",
+        "settings.du_vae.parts.variance_floor",
+        ["expected 'alpha'", "found 'none'"],
+    ),
     "epsilon as YAML misreads it": (
         "torch, epsilon: 1.0e-8}",
         "torch, epsilon: 1e-8}",

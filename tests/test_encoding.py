@@ -15,6 +15,15 @@ def one(split: Documents, index: int) -> Documents:
 
 
 @everyone
+def test_no_logits_are_kept(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 256 documents of Yahoo's they would be gigabytes."""
+    model = build(name)[0]
+    monkeypatch.setattr(model.decoder, "log_prob", None)
+
+    assert np.isfinite(encode(model, documents(5), CPU, seed=1).reconstruction).all()
+
+
+@everyone
 @pytest.mark.parametrize("at_once", [1, 4, 256])
 def test_each_document_stands_at_its_place(name: str, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a split with lengths in no order, in batches of any size: as if each had been encoded alone."""

@@ -422,3 +422,13 @@ def test_metrics_and_plots_are_dvcs(workspace: Workspace) -> None:
     for plot in GRAPH["plots"]:
         assert all(title in drawn for title in plot)
     assert "results/synthetic/du_vae/1/history.csv" in drawn
+
+
+@pytest.mark.parametrize("stage", ["train", "evaluate", "probe"])
+def test_what_takes_long_is_found_again_in_the_run_cache(workspace: Workspace, stage: str) -> None:
+    """With the lock and the outputs gone, as in another clone that shares the cache, nothing runs again."""
+    (workspace.folder / "dvc.lock").unlink()
+    for folder in ("models", "results", "posteriors"):
+        shutil.rmtree(workspace.folder / folder)
+
+    assert workspace.repro(f"{stage}@synthetic-vae-1") == set()

@@ -112,6 +112,21 @@ def test_the_penalty_is_the_one_that_cross_validation_prefers() -> None:
     assert found.penalties == [max(scores, key=lambda c: scores[c])]
 
 
+def test_a_single_penalty_is_the_one_that_is_used() -> None:
+    """Weights that may hardly differ from 0 take the larger class for everything."""
+    features, labels = clusters(60, 2, 3.0, 1)
+    some = np.concatenate([np.flatnonzero(labels == 0), np.flatnonzero(labels == 1)[:20]])
+    test = clusters(500, 2, 3.0, 2)
+    tight, loose = (
+        probe([(features[some], labels[some])], test, SETTINGS.model_copy(update={"inverse_penalties": [c]}))
+        for c in (1e-8, 1.0)
+    )
+
+    assert (tight.penalties, loose.penalties) == ([1e-8], [1.0])
+    assert tight.mean == 50
+    assert loose.mean > 90
+
+
 def test_small_classes_have_fewer_folds() -> None:
     features, labels = clusters(60, 2, 30.0, 1)
     few = np.concatenate([np.flatnonzero(labels == 0), np.flatnonzero(labels == 1)[:2]])

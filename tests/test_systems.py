@@ -1,6 +1,8 @@
 import math
 from itertools import chain
+from typing import Literal
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -340,7 +342,7 @@ def test_evaluation_has_no_dropout_and_changes_nothing(name: str, mode: bool) ->
         nlls = [importance_weighted_nll(model, split, 5, CPU, seed=1) for _ in range(2)]
         assert (nlls[0] == nlls[1]).all()
     for key, value in vars(one).items():
-        assert value is None or (value == getattr(again, key)).all(), key
+        assert value is None or np.array_equal(value, getattr(again, key)), key
 
     assert same(before, state(model))
     assert torch.equal(random, torch.get_rng_state())
@@ -370,3 +372,16 @@ def test_batches_of_the_tests_have_all_words() -> None:
     assert len(occurring) < 12
     assert {1, 2} <= occurring
     assert len(list(chain.from_iterable(batches(documents(40).lengths, 8)))) == 40
+
+
+@pytest.mark.parametrize("init", ["torch", "paper"])
+@pytest.mark.parametrize("name", [name for name in SYSTEMS if "gamma" in HYPERPARAMETERS[name].model_fields])
+def test_gamma_and_beta_start_where_algorithm_1_says(name: str, init: Literal["torch", "paper"]) -> None:
+    """Line 1: gamma_mu = gamma, beta_mu = 0, whatever the linear maps start from."""
+    parts = PARAMS.settings[setting(name)].parts.model_copy(update={"init": init})
+    description = describe(name, parts=parts)
+    model, _ = description.build()
+    (normalize,) = (part for part in model.modules() if isinstance(part, MeanBatchNorm))
+
+    assert torch.equal(normalize.scale, torch.full_like(normalize.scale, description.hyperparameters["gamma"]))
+    assert torch.equal(normalize.shift, torch.zeros_like(normalize.shift))

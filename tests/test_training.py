@@ -203,6 +203,20 @@ def test_the_rate_is_halved_after_five_epochs_without_a_better_loss_and_the_best
         assert not optimiser.state
 
 
+@pytest.mark.parametrize("reset", [True, False])
+def test_moments_are_thrown_away_at_a_decay_or_kept(reset: bool) -> None:
+    run = training("vae", optimiser="adam", learning_rate=0.01, epochs=1, warmup=0, decay={"reset": reset})
+    run.run()
+    run.state.without_better, run.state.epoch = 4, 20
+    worse = {"valid_loss": run.state.best_loss + 1}
+    run.decide(worse)
+
+    assert run.state.decays == 1
+    for optimiser in (run.updates.encoder, run.updates.decoder):
+        assert bool(optimiser.state) is not reset
+        assert {group["lr"] for group in optimiser.param_groups} == {0.005}
+
+
 def test_a_better_loss_starts_the_count_again() -> None:
     _, told = decided([20.0] * 19 + [21.0, 19.0, 22.0, 22.0, 22.0, 22.0], not_before=30)
     run, _ = decided([20.0, 21.0, 21.0, 21.0, 21.0, 19.0, 22.0, 22.0, 22.0, 22.0], not_before=1)
@@ -356,7 +370,7 @@ def break_loss(model: VAE) -> None:
 
 
 def break_gradient(model: VAE) -> None:
-    dict(model.named_parameters())["decoder.initial.weight"].register_hook(lambda gradient: gradient * math.inf)
+    dict(model.named_parameters())["decoder.initial.weight"].register_hook(lambda gradient: gradient * math.nan)
 
 
 BROKEN = [

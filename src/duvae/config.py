@@ -76,13 +76,17 @@ HYPERPARAMETERS: Mapping[str, type[Frozen]] = {
 """What each system may be given; `duvae.systems.SYSTEMS` has the same keys."""
 
 
+NEEDS_FLOOR = ("du_vae",)
+"""Systems with dropout on the variances."""
+
+
 class Parts(Frozen):
     """What a system's encoder is made of besides its hyperparameters."""
 
     init: Literal["torch", "paper"]
     variance_floor: Literal["alpha", "none"] = "none"
     start: Literal["after_warmup", "at_once"] = "after_warmup"
-    epsilon: Positive = 1e-5
+    epsilon: Positive = 1e-8
 
 
 class Setting(Frozen):
@@ -193,9 +197,13 @@ class TextNetworks(Frozen):
 
 
 class Decay(Frozen):
-    """After `patience` epochs without a better validation loss: the rate times `factor`, best weights again."""
+    """After `patience` epochs without a better validation loss: the rate times `factor`, best weights again.
+
+    `reset`: the optimisers begin anew, their moments thrown away, as released.
+    """
 
     factor: Annotated[float, Field(gt=0, lt=1)]
+    reset: bool = True
     patience: Count
     not_before: Annotated[int, Field(ge=0)]
     at_most: Count
@@ -449,6 +457,11 @@ def _crossed(params: Params) -> list[tuple[tuple[str, ...], str]]:
     for index, name in enumerate(params.run.settings):
         if name not in params.settings:
             errors.append((("run", "settings", str(index)), unknown("setting", name, params.settings)))
+    for name, setting in params.settings.items():
+        # Equation 6 gives negative variances where they are not above alpha.
+        if setting.system in NEEDS_FLOOR and setting.parts.variance_floor == "none":
+            why = f"expected 'alpha', above which {setting.system}'s dropout needs its variances; found 'none'"
+            errors.append((("settings", name, "parts", "variance_floor"), why))
     if not errors and not params.run_jobs():
         errors.append(
             (("run",), "expected at least one setting that has the column of one of the data sets; found none")

@@ -8,7 +8,7 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from duvae import networks, systems
 from duvae.config import HYPERPARAMETERS, Parts, TextNetworks
@@ -47,7 +47,9 @@ class Description:
         system = systems.system(self.system, HYPERPARAMETERS[self.system].model_validate(self.hyperparameters), parts)
         encoder, decoder = networks.build(sizes, self.words, parts.init)
         head = system.head(encoder.features, sizes.latent)
-        networks.initialize(head, parts.init)
+        for part in head.modules():  # a regularizer's parameters begin as it says
+            if isinstance(part, nn.Linear):
+                networks.initialize(part, parts.init)
         model = VAE(encoder, head, decoder, system.objective())
         if self.training and self.training["warmup_ended"]:
             model.start()

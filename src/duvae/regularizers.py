@@ -47,7 +47,7 @@ class MeanBatchNorm(nn.Module):
     running_variance: Tensor
 
     def __init__(
-        self, latent: int, gamma: float, learn_scale: bool = True, epsilon: float = 1e-5, momentum: float = 0.1
+        self, latent: int, gamma: float, learn_scale: bool = True, epsilon: float = 1e-8, momentum: float = 0.1
     ) -> None:
         super().__init__()
         if not gamma > 0:

@@ -248,9 +248,9 @@ def true_nll(
 
     for n, (sentence, z) in enumerate(zip(torch.from_numpy(words).long(), torch.from_numpy(own), strict=True)):
         top = float(joint(generator, sentence, z[None], -math.inf)[1])
-        matter, _ = joint(single, sentence, coarse * truth.spacing, top - MARGIN)
+        matter, _ = joint(single, sentence, coarse.double() * truth.spacing, top - MARGIN)
         lattice = _refined(coarse[matter])
-        which, density = joint(generator, sentence, lattice * truth.spacing, top - MARGIN)
+        which, density = joint(generator, sentence, lattice.double() * truth.spacing, top - MARGIN)
         even = (lattice[which] % 2 == 0).all(1)
         fine[n] = -(density.logsumexp(0) + area)
         twice[n] = -(density[even].logsumexp(0) + area + math.log(4))

@@ -23,11 +23,12 @@ class Encoded:
 
     Attributes:
         mean: mu_x, with shape (documents, latent).
-        variance: delta^2_x, with shape (documents, latent); None without a density.
+        variance: delta^2_x, with shape (documents, latent); None where q is not a diagonal Gaussian.
         z: One sample of q(z|x), with shape (documents, latent).
         features: What a linear probe sees, with shape (documents, features).
         reconstruction: -log p(x|z) with that sample, in nats, with shape (documents,).
         kl: KL[q(z|x) || p(z)] in nats, with shape (documents,); 0 without a density.
+        density: Whether q has one: without it there is no KL and no importance-weighted likelihood.
     """
 
     mean: Array
@@ -36,6 +37,7 @@ class Encoded:
     features: Array
     reconstruction: Array
     kl: Array
+    density: bool
 
 
 @contextlib.contextmanager
@@ -62,6 +64,7 @@ def encode(model: VAE, documents: Documents, device: torch.device, seed: int) ->
     generator = torch.Generator(device).manual_seed(seed)
     parts: dict[str, list[Array]] = {}
     order = batches(documents.lengths, BATCH)
+    density = True
     with evaluating(model):
         for indices in order:
             x = torch.from_numpy(documents.batch(indices)).long().to(device)
@@ -71,9 +74,11 @@ def encode(model: VAE, documents: Documents, device: torch.device, seed: int) ->
                 "mean": posterior.mean,
                 "z": z,
                 "features": posterior.features(),
-                "reconstruction": -model.decoder.log_prob(x, z),
+                # Without logits kept: memory does not grow with length and vocabulary.
+                "reconstruction": -model.decoder.log_prob_samples(x, z[None])[0],
                 "kl": posterior.kl(z).sum(-1),
             }
+            density = density and posterior.density
             if isinstance(posterior, DiagonalGaussian):
                 found["variance"] = posterior.variance
             for name, value in found.items():
@@ -81,4 +86,4 @@ def encode(model: VAE, documents: Documents, device: torch.device, seed: int) ->
     back = np.argsort(np.concatenate(order))
     arrays = {name: np.concatenate(values)[back] for name, values in parts.items()}
 
-    return Encoded(variance=arrays.pop("variance", None), **arrays)
+    return Encoded(variance=arrays.pop("variance", None), density=density, **arrays)

@@ -15,11 +15,12 @@ BLOCK = 2**22
 def measures(encoded: Encoded, active_threshold: float) -> dict[str, float | int | None]:
     """KL, MI, AU, MPD and CE of a whole set; None for what a posterior without a density does not have."""
     au = active_units(encoded.mean, active_threshold)
+    kl = float(np.mean(encoded.kl, dtype=np.float64)) if encoded.density else None
     if encoded.variance is None:
-        return {"kl": None, "mi": None, "au": au, "mpd": None, "ce": None}
+        return {"kl": kl, "mi": None, "au": au, "mpd": None, "ce": None}
 
     return {
-        "kl": float(np.mean(encoded.kl, dtype=np.float64)),
+        "kl": kl,
         "mi": mutual_information(encoded.mean, encoded.variance, encoded.z),
         "au": au,
         "mpd": mutual_posterior_diversity(encoded.mean, encoded.variance),

@@ -49,7 +49,7 @@ def probe(subsets: list[tuple[Array, Array]], test: tuple[Array, Array], setting
     draws, penalties = [], []
     for features, labels in subsets:
         folds = min(settings.folds, int(np.bincount(labels)[np.unique(labels)].min()))
-        classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+        classifier = make_pipeline(StandardScaler(), LogisticRegression(C=settings.inverse_penalties[0], max_iter=1000))
         if folds >= 2 and len(settings.inverse_penalties) > 1:
             classifier = GridSearchCV(
                 classifier,

@@ -1,11 +1,13 @@
 """Softmaxes over a vocabulary, without keeping their logits."""
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 SAFE = 80.0
-"""exp(x) neither overflows nor loses anything in float32 while |x| stays under this."""
+"""exp(x), and a sum of such terms, neither overflows nor vanishes in float32 while its logarithm stays within this."""
 
 
 @torch.no_grad()
@@ -14,8 +16,8 @@ def log_normalizer(
 ) -> Float[Tensor, "rows"]:
     r"""$\log \sum_w \exp(h \cdot W_w)$ of each row.
 
-    Where the norms of h and W bound every logit safely, the maximum needs no subtracting, which saves
-    two passes over the logits.
+    Where the norms of h and W bound every logit, and with them the sum, safely, the maximum needs no
+    subtracting, which saves two passes over the logits.
 
     Args:
         hidden: h.
@@ -25,7 +27,7 @@ def log_normalizer(
     rows = max(1, at_once // len(weight))
     bound = weight.norm(dim=1).max() * hidden.norm(dim=1).max()
     result = hidden.new_empty(len(hidden))
-    if bound > SAFE:
+    if bound + math.log(len(weight)) > SAFE:
         for part, out in zip(hidden.split(rows), result.split(rows), strict=True):
             out.copy_((part @ weight.T).logsumexp(-1))
         return result

@@ -57,7 +57,7 @@ class Accuracy(Held):
 class Probed(Held):
     """probe.json."""
 
-    largest_class: float
+    largest_class: float | None
     by_labels: dict[str, Accuracy]
 
 

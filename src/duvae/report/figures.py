@@ -301,7 +301,7 @@ def probes(results: Sequence[Result]) -> Figure:
         colour, dashes = styles[setting]
         shift = 0.05 * (index - (len(several) - 1) / 2)  # so that bars do not hide each other
         ax.errorbar(at + shift, accuracy, spread, color=colour, ls=dashes, marker="o", markersize=2.6, elinewidth=0.7)
-    largest = [float(result.probe["largest_class"]) for result in results if result.probe]
+    largest = [float(result.probe["largest_class"]) for result in results if result.probe and result.probe["by_labels"]]
     if largest:
         ax.axhline(largest[0], label="largest class", color="#888888", linewidth=0.7, linestyle=":")
     ax.set_xticks(at, [f"{int(count):,}" if count.isdigit() else count for count in counts])

@@ -198,7 +198,7 @@ def probes(results: Sequence[Result], colours: Mapping[str, str]) -> Table | Non
         return None
     mean, std, seeds = over_seeds(results)
     several = bool((seeds > 1).any())
-    largest = next(result.probe["largest_class"] for result in results if result.probe)
+    largest = next(result.probe["largest_class"] for result in results if result.probe and result.probe["by_labels"])
     rows = [Row("Largest class", [cell(largest, 1)] * len(counts), floor=True)]
     for setting in mean.index:
         first = next(result for result in results if result.job.setting == setting)

@@ -41,7 +41,7 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
     device = models.device()
     model.to(device)
     encoded = encode(model, test, device, evaluation.seed)
-    density = encoded.variance is not None
+    density = encoded.density
     nll = np.full(len(test), np.nan)
     if density:
         with Bar(f"{job.name}: NLL", len(test)) as bar:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 
 from duvae import models
 from duvae.config import Params
@@ -61,7 +62,8 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
     for name in chosen.probe.subsets:
         subset = labelled(name)
         subsets[str(len(subset[1]))] = [subset]
-    found = {size: probe(drawn, test, params.probe) for size, drawn in subsets.items()}
+    with threadpool_limits(params.threads):
+        found = {size: probe(drawn, test, params.probe) for size, drawn in subsets.items()}
     write_json(
         root / "results" / job.folder / "probe.json",
         {

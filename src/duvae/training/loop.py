@@ -112,7 +112,8 @@ class Training:
         valid: Validation documents, looked at after each epoch.
         optimisation: Optimiser, epochs, warm-up, decay.
         evaluation: How the validation set is measured.
-        seed: Determines, with the threads, every bit of the result.
+        seed: Of the batches' order and of the validation noise. With the model's first weights, torch's global
+            generator and the number of threads it determines every bit of the result.
         device: Where to train.
         progress: What watches.
         checkpoint: Where the state is kept, and where training goes on from.
@@ -284,7 +285,11 @@ class Training:
             return f"at the {decay.at_most}th decay, in epoch {state.epoch}"
         state.learning_rate *= decay.factor
         self.model.load_state_dict(self.best_weights)
-        self.updates = self.new_updates()
+        if decay.reset:
+            self.updates = self.new_updates()
+        for optimiser in (self.updates.encoder, self.updates.decoder):
+            for group in optimiser.param_groups:
+                group["lr"] = state.learning_rate
 
         return ""
 

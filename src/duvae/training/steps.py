@@ -46,9 +46,11 @@ class Updates:
         self.decoder.zero_grad(set_to_none=True)
         loss = self.model.loss(x, weight)
         loss.total.mean().backward()
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
-        if not torch.isfinite(norm):
+        found = [parameter for parameter in self.model.parameters() if parameter.grad is not None]
+        norm = nn.utils.get_total_norm([parameter.grad for parameter in found if parameter.grad is not None])
+        if not torch.isfinite(norm):  # before clipping, which would spread it over all gradients
             raise NotFinite(first_not_finite(self.model, x, weight))
+        nn.utils.clip_grads_with_norm_(found, self.clip, norm)
 
         return Loss(*(part.detach() for part in loss))
 
