@@ -14,7 +14,10 @@ from typer.main import get_command
 from duvae import cli
 
 ROOT = Path(__file__).parents[1]
-STAGES = ["graph", "fetch", "prepare", "validate", "truth", "train", "evaluate", "probe", "figure1", "report", "track"]
+STAGES = [
+    *("graph", "fetch", "prepare", "validate", "truth", "train", "evaluate", "probe", "figure1", "report", "track"),
+    "doctor",
+]
 HEAVY = {"torch", "mlflow", "great_expectations", "sklearn", "matplotlib", "pandas", "pyarrow", "dvc", "optuna"}
 
 

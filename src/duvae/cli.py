@@ -212,6 +212,17 @@ def track(params: ParamsFile = DEFAULT) -> None:
     run("track", read(params))
 
 
+@app.command(epilog=examples("duvae doctor", "DUVAE_MIRROR=../data duvae doctor"))
+def doctor(params: ParamsFile = DEFAULT) -> None:
+    """Say what is here, and what to do about what is not.
+
+    Versions, devices, parameters, data, mirror, cache, interrupted trainings, leftovers, MLflow: a line each,
+    marked ok, ! (not there, or not right) or x (Figure 1 cannot be rebuilt). Nothing is changed. Ends with 0 where
+    all that 'dvc repro figure1' needs is here, else with 1.
+    """
+    run("doctor", params)
+
+
 def main() -> None:
     """What `duvae` calls: a user's mistake ends with a message and 2, an interruption with 130."""
     os.environ.update(TELEMETRY_OFF)

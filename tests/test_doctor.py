@@ -1,0 +1,340 @@
+"""`duvae doctor`: a project in which one thing is not as it should be, the line that says so, and what to do."""
+
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import namedtuple
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+import tiny
+from duvae import cli, config, doctor, graph
+from duvae.doctor import Finding
+from duvae.training.checkpoints import Checkpoint, Snapshot
+from duvae.training.loop import State
+from serving import Server, serve
+from test_cli import HEAVY
+
+ROOT = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class Here:
+    """A project of its own and what may be done to it."""
+
+    root: Path
+    patch: pytest.MonkeyPatch
+
+    def find(self, about: str) -> Finding:
+        """The one finding about something."""
+        (found,) = [found for found in doctor.examine(self.root / "params.yaml", self.root) if found.about == about]
+
+        return found
+
+    def write(self, path: str, content: str = "") -> Path:
+        target = self.root / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(content, encoding="utf-8")
+
+        return target
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project that lacks nothing, with the data set `own` beside the synthetic one."""
+    root = tmp_path_factory.mktemp("sound")
+    tiny.write(root / "params.yaml", datasets=["synthetic", "short_yelp"], settings=["vae"])
+    params = config.load(root / "params.yaml")
+    graph.write(params, root / graph.JOBS)
+    (root / ".dvc").mkdir()
+    for name in ("dvc.yaml", ".dvc/config", "requirements.lock"):
+        shutil.copy(ROOT / name, root / name)
+    files = [f"raw/short_yelp/{path}" for path in params.datasets["short_yelp"].source.paths]
+    for dataset in ("synthetic", "short_yelp"):
+        files += [f"prepared/{dataset}/summary.json", f"validated/{dataset}.json"]
+    for name in files:
+        (root / "data" / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / "data" / name).write_text("{}")
+    with closing(sqlite3.connect(root / "mlflow.db")) as database:
+        database.execute("create table runs (lifecycle_stage text)")
+        database.executemany("insert into runs values (?)", [("active",), ("active",), ("deleted",)])
+        database.commit()
+    who = ["-c", "user.name=A", "-c", "user.email=a@example.org"]
+    for arguments in (["init", "--quiet"], ["add", "params.yaml"], [*who, "commit", "--quiet", "-m", "first"]):
+        subprocess.run(["git", *arguments], cwd=root, check=True, capture_output=True)
+
+    return root
+
+
+@pytest.fixture
+def here(sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Here:
+    root = tmp_path / "project"
+    shutil.copytree(sound, root)
+    monkeypatch.chdir(root)
+    for name in ("DUVAE_MIRROR", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+
+    return Here(root, monkeypatch)
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with serve() as told:
+        yield told
+
+
+def call(here: Here) -> int:
+    here.patch.setattr(sys, "argv", ["duvae", "doctor"])
+    with pytest.raises(SystemExit) as leaving:
+        cli.main()
+
+    return int(leaving.value.code or 0)
+
+
+# ------------------------------------------------------------------- the whole
+
+
+def test_a_sound_project_is_sound(here: Here, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {path: path.read_bytes() for path in here.root.rglob("*") if path.is_file()}
+
+    assert call(here) == 0
+
+    output = capsys.readouterr().out
+    marks = [line.split()[0] for line in output.split("\n\n")[0].splitlines()]
+    assert len(marks) < 24, "more than a screen"
+    assert set(marks) == {"ok"}, output
+    assert output.endswith("All that 'dvc repro figure1' needs is here.\n")
+    assert "mlflow.db, 2 runs" in output
+    assert {path: path.read_bytes() for path in here.root.rglob("*") if path.is_file()} == before
+
+
+def test_what_can_wait_is_no_failure(here: Here, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.rmtree(here.root / "data")
+
+    assert call(here) == 0
+    assert "  !  synthetic             not prepared, not validated. 'dvc repro' does it" in capsys.readouterr().out
+
+
+def test_what_cannot_wait_is_one(here: Here, capsys: pytest.CaptureFixture[str]) -> None:
+    (here.root / graph.JOBS).unlink()
+
+    assert call(here) == 1
+    output = capsys.readouterr().out
+    assert "  x  jobs                  pipelines/jobs.yaml is not there. 'duvae graph' writes it" in output
+    assert output.endswith("'dvc repro figure1' needs it.\n")
+
+
+def test_it_is_light(here: Here) -> None:
+    code = (
+        "import json, sys\nfrom duvae.cli import main\nsys.argv = ['duvae', 'doctor']\n"
+        "try:\n    main()\nexcept SystemExit:\n    print('\\n' + json.dumps(sorted(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+
+    assert not {name.split(".")[0] for name in json.loads(done.stdout.splitlines()[-1])} & HEAVY
+
+
+# ------------------------------------------------------------------- one thing after another
+
+Usage = namedtuple("Usage", "total used free")
+REFUSED = "http://127.0.0.1:9"
+
+
+def gone(path: str) -> Callable[[Here], object]:
+    def spoil(here: Here) -> None:
+        target = here.root / path
+        if target.is_dir():
+            shutil.rmtree(target)
+        else:
+            target.unlink()
+
+    return spoil
+
+
+def named(name: str, value: str) -> Callable[[Here], object]:
+    return lambda here: here.patch.setenv(name, value)
+
+
+def held(pid: int) -> Callable[[Here], object]:
+    info = {"pid": pid, "cmd": "dvc repro figure1"}
+
+    return lambda here: here.write(".dvc/tmp/rwlock", json.dumps({"write": {"a": info}, "read": {"b": [info]}}))
+
+
+def ended() -> int:
+    """The id of a process that is there no more."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+
+    return process.pid
+
+
+def nvidia(here: Here) -> None:
+    tool = here.write("bin/nvidia-smi", "#!/bin/sh\necho 'NVIDIA H100 80GB HBM3, 81559 MiB'\n")
+    tool.chmod(0o755)
+    here.patch.setenv("PATH", os.pathsep.join([str(tool.parent), os.environ["PATH"]]))
+    here.patch.setattr(doctor, "version", lambda _: "2.13.0+cpu")
+
+
+SPOILT = {
+    "broken parameters": (
+        lambda here: here.write("params.yaml", "run: 1"),
+        *("parameters", "x", "expected a mapping; found 1 (and ", "correct the file"),
+    ),
+    "no parameters": (gone("params.yaml"), "parameters", "x", "not there", "correct the file"),
+    "a stale list of jobs": (
+        lambda here: tiny.write(here.root / "params.yaml", seeds=[1, 2]),
+        *("jobs", "x", "out of date", "'duvae graph'"),
+    ),
+    "another folder": (gone("dvc.yaml"), "project", "x", "no dvc.yaml", "change to the project's folder"),
+    "no DVC": (gone(".dvc"), "project", "x", "no .dvc", "change to the project's folder"),
+    "no git": (gone(".git"), "project", "x", "no git repository", "git init"),
+    "no dvc on the path": (
+        lambda here: here.patch.setattr(shutil, "which", lambda name: None if name == "dvc" else name),
+        *("commands", "x", "no dvc on the PATH", "source .venv/bin/activate"),
+    ),
+    "another project's duvae": (
+        lambda here: (here.root / "src/duvae").mkdir(parents=True),
+        *("duvae", "!", "src/duvae runs", "make environment"),
+    ),
+    "a package is missing": (
+        lambda here: here.patch.setattr(
+            doctor, "requires", lambda _: ["numpy<3", "not-there<3; extra == 'pipeline'", "nor-that; extra == 'dev'"]
+        ),
+        *("packages", "x", "not-there not installed", "make environment"),
+    ),
+    "another version": (
+        lambda here: here.write("requirements.lock", "# pins\nnumpy==0.1\nnot-there==1 ; python_version < '3'\n"),
+        *("packages", "!", "numpy 2", "make environment"),
+    ),
+    "one of the lock's is missing": (
+        lambda here: here.write("requirements.lock", "not-there==1\n"),
+        *("packages", "!", "not-there missing (1 in the lock)", "make environment"),
+    ),
+    "a GPU that torch cannot use": (nvidia, "devices", "!", "NVIDIA H100 80GB HBM3, 81559 MiB", "for CUDA"),
+    "files that were not fetched": (
+        lambda here: (here.root / "data/raw/short_yelp/short_yelp/vocab.txt").unlink(),
+        *("short_yelp", "!", "8 of 9 files, prepared, validated", "'duvae fetch --dataset short_yelp'"),
+    ),
+    "data that were not validated": (
+        gone("data/validated/synthetic.json"),
+        *("synthetic", "!", "prepared, not validated", "'dvc repro'"),
+    ),
+    "a mirror that is not there": (
+        named("DUVAE_MIRROR", "nowhere"),
+        *("mirror", "!", "nowhere is no folder", "DUVAE_MIRROR"),
+    ),
+    "a mirror that refuses": (
+        named("DUVAE_MIRROR", REFUSED),
+        *("mirror", "!", f"{REFUSED} does not answer", "DUVAE_MIRROR"),
+    ),
+    "a full disk": (
+        lambda here: here.patch.setattr(shutil, "disk_usage", lambda _: Usage(2**40, 2**40 - 2**27, 2**27)),
+        *("disk", "x", "128 MiB free", "make room"),
+    ),
+    "a disk that is nearly full": (
+        lambda here: here.patch.setattr(shutil, "disk_usage", lambda _: Usage(2**40, 2**40 - 2**29, 2**29)),
+        *("disk", "!", "512 MiB free", "make room"),
+    ),
+    "a folder that cannot be written to": (
+        lambda here: here.patch.setattr(os, "access", lambda *_: False),
+        *("disk", "x", "cannot be written to", "allow it"),
+    ),
+    "a lock that is held": (held(os.getpid()), "lock", "!", f"held by process {os.getpid()}: dvc repro", "wait"),
+    "a broken lock": (lambda here: here.write(".dvc/tmp/rwlock", '{"wri'), "lock", "x", "is broken", "rm "),
+    "a broken state": (
+        lambda here: here.write("checkpoints/synthetic-vae-1.abc.safetensors", "half"),
+        *("trainings", "!", "cannot be read", "rm "),
+    ),
+    "leftovers": (
+        lambda here: (here.write("models/a/.x.part", "1234"), here.write("data/prepared/.own.b.part/new/c.npy", "12")),
+        *("leftovers", "!", "2 unfinished, 6 B", "once nothing runs: 'find data models pipelines -name"),
+    ),
+    "no store": (gone("mlflow.db"), "MLflow", "!", "no mlflow.db yet", "'duvae track'"),
+    "a broken store": (
+        lambda here: here.write("mlflow.db", "no database"),
+        *("MLflow", "!", "cannot be read", "'duvae track' fills it again"),
+    ),
+}
+
+
+@pytest.mark.parametrize("what", SPOILT)
+def test_what_is_not_right_is_said(what: str, here: Here) -> None:
+    spoil, about, mark, said, remedy = SPOILT[what]
+    spoil(here)
+    found = here.find(about)
+
+    assert found.mark == mark
+    assert said in found.said
+    assert remedy in found.remedy
+
+
+@pytest.mark.parametrize(
+    ("what", "about", "said"),
+    [
+        (gone("requirements.lock"), "packages", "no requirements.lock here"),
+        (lambda here: here.patch.setenv("PATH", "/nowhere"), "devices", "no GPU"),
+        (held(ended()), "lock", "held by processes that are gone; dvc frees it"),
+        (lambda here: here.write(".dvc/tmp/rwlock", "{}"), "lock", "free"),
+        (named("MLFLOW_TRACKING_URI", REFUSED), "MLflow", f"{REFUSED}, as MLFLOW_TRACKING_URI says; not opened"),
+        (lambda here: here.write("cache/files/md5/ab/c", "x" * 2000), "cache", ".dvc/cache, empty"),
+        (
+            lambda here: (
+                here.write(".dvc/config.local", "[cache]\n    dir = ../cache\n"),
+                here.write("cache/files/md5/ab/c", "x" * 2048),
+            ),
+            *("cache", "cache, 2 KiB"),
+        ),
+    ],
+)
+def test_what_is_right_is_said_too(what: Callable[[Here], object], about: str, said: str, here: Here) -> None:
+    what(here)
+    found = here.find(about)
+
+    assert found.mark == "ok"
+    assert found.remedy == ""
+    assert said in found.said
+
+
+def test_mirrors_that_can_be_opened(here: Here, server: Server) -> None:
+    assert "where they were published" in here.find("mirror").said
+    here.write("mirror/short_yelp/vocab.txt")
+    here.patch.setenv("DUVAE_MIRROR", "mirror")
+    assert here.find("mirror") == Finding("ok", "mirror", "mirror: 1 of 9 files")
+    here.patch.setenv("DUVAE_MIRROR", server.url)  # which has nothing to say, but says so
+    assert here.find("mirror") == Finding("ok", "mirror", f"{server.url} answers")
+
+
+def test_interrupted_trainings(here: Here) -> None:
+    def keep(name: str, epoch: int, minutes: int) -> None:
+        path = here.root / "checkpoints" / f"{name}.safetensors"
+        values = {"state": asdict(State(1.0, epoch=epoch)), "loop": {}}
+        Checkpoint(path, 0.0).keep(Snapshot({"a": torch.zeros(3)}, values))
+        then = time.time() - 60 * minutes - 1
+        os.utime(path, (then, then))
+
+    keep("synthetic-du_vae-1.0123456789abcdef", 1, 5)
+    keep("synthetic-vae-2.0123456789abcdef", 3, 0)
+    keep("synthetic-du_vae-1.fedcba9876543210", 0, 600)
+    found = [f for f in doctor.examine(here.root / "params.yaml", here.root) if f.about == "trainings"]
+
+    assert [(f.mark, f.said.partition(", ")[0]) for f in found] == [
+        ("ok", "synthetic-vae-2: in epoch 3 of 3"),
+        ("!", "synthetic-du_vae-1: in epoch 2 of 3"),
+        ("!", "synthetic-du_vae-1: in epoch 1 of 3"),
+    ]
+    assert "goes on at the moment" in found[0].said
+    assert found[1].said.endswith("5 minutes ago")
+    assert "'duvae train --dataset synthetic --setting du_vae --seed 1' or 'dvc repro' goes on" in found[1].remedy
+    assert found[2].said.endswith("10 hours ago, of other parameters or another version")
+    assert found[2].remedy.startswith("'rm ")
