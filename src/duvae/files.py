@@ -45,10 +45,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
     Raises:
         UserError: Where it cannot be written, and why; what was there before is there again.
     """
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+    with scratch(path) as temporary:
         fresh, old = temporary / "new", temporary / "old"
         fresh.mkdir()
         yield fresh
@@ -63,6 +60,20 @@ def whole_folder(path: Path) -> Iterator[Path]:
             if old.exists():
                 old.replace(path)
             raise
+
+
+@contextlib.contextmanager
+def scratch(path: Path) -> Iterator[Path]:
+    """Yields a temporary folder beside `path`, which is gone once the body has ended.
+
+    Raises:
+        UserError: Where nothing can be written there, and why.
+    """
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+        yield temporary
     except OSError as error:
         raise _unwritable(path, error) from error
     finally:

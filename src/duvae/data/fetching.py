@@ -7,7 +7,6 @@ import os
 import shutil
 import sys
 import tarfile
-import tempfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 from duvae.config import place
 from duvae.data import sources
 from duvae.errors import UserError
-from duvae.files import whole
+from duvae.files import scratch, whole
 
 Timeout = tuple[float, float]
 """Seconds until a connection must stand, and until the next bytes must come."""
@@ -136,9 +135,8 @@ class _Search:
         urls = {url: None for path in targets if (url := sources.SOURCES[path].url) and sources.SOURCES[path].member}
         for url in urls:
             wanted = {path: target for path, target in targets.items() if sources.SOURCES[path].url == url}
-            self.folder.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=".archive.", dir=self.folder.parent) as temporary:
-                archive = Path(temporary, "archive.tar.gz")
+            with scratch(self.folder) as temporary:
+                archive = temporary / "archive.tar.gz"
                 try:
                     self.download(url, archive, None)
                 except _NotThereError as error:
