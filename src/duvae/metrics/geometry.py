@@ -8,8 +8,17 @@ import torch
 from duvae.data.store import Array
 from duvae.metrics.encoding import Encoded
 
-BLOCK = 2**22
-"""Densities held at a time, 32 MiB in double precision, whatever the size of the set."""
+BLOCK = 2**20
+"""Densities held at a time, 8 MiB in double precision, whatever the size of the set."""
+
+LOG2E = 1 / math.log(2)
+"""exp(x) is 2^(x LOG2E), which PyTorch computes four times as fast on a CPU."""
+
+LARGE = 5000
+"""Posteriors from which on a mutual information is computed in single precision where that changes it too little."""
+
+TOLERANCE = 1e-4
+"""What is too little: the unit roundoff times the mean sum of terms, in nats. The change itself is about 1e-6."""
 
 
 def measures(encoded: Encoded, active_threshold: float) -> dict[str, float | int | None]:
@@ -33,7 +42,8 @@ def mutual_information(mean: Array, variance: Array, z: Array) -> float:
     $$\frac1N \sum_i \Big[\log q(z_i|x_i) - \log \frac1N \sum_j q(z_i|x_j)\Big]$$
 
     The exponent is a product of two matrices: $-\frac12 \sum_d (z_d - \mu_d)^2 / \delta_d^2$ is linear in
-    $(z_d^2, z_d)$ with coefficients of the posterior alone.
+    $(z_d^2, z_d)$ with coefficients of the posterior alone. It is multiplied out in double precision; in single,
+    which is twice as fast, for a large set the terms of which (small, since $\mu$ is centred) allow it.
 
     Args:
         mean: With shape (N, latent).
@@ -41,15 +51,20 @@ def mutual_information(mean: Array, variance: Array, z: Array) -> float:
         z: A sample of each posterior, with shape (N, latent).
     """
     mu, var, sample = (torch.from_numpy(np.asarray(a, np.float64)) for a in (mean, variance, z))
-    precision = 1 / var
-    coefficients = torch.cat([-0.5 * precision, mu * precision], 1).T  # (2 latent, N)
-    constant = -0.5 * (mu.square() * precision + var.log()).sum(1)  # (N,), without log(2 pi), which cancels
-    own = -0.5 * ((sample - mu).square() * precision + var.log()).sum(1)
+    mu, sample, precision = mu - mu.mean(0), sample - mu.mean(0), 1 / var
+    own = -0.5 * ((sample - mu).square() * precision + var.log()).sum(1)  # without log(2 pi), which cancels
+    terms = float(((sample.square() + mu.square()) * precision).sum(1).mean())
+    single = len(mu) >= LARGE and terms * torch.finfo(torch.float32).eps / 2 < TOLERANCE
+    dtype = torch.float32 if single else torch.float64
+    coefficients = (LOG2E * torch.cat([-0.5 * precision, mu * precision], 1).T).to(dtype)  # (2 latent, N)
+    constant = (-0.5 * LOG2E * (mu.square() * precision + var.log()).sum(1)).to(dtype)  # (N,)
     aggregate = torch.empty(len(mu), dtype=torch.float64)
     rows = max(1, BLOCK // len(mu))
-    for part, out in zip(sample.split(rows), aggregate.split(rows), strict=True):
-        exponents = torch.addmm(constant, torch.cat([part.square(), part], 1), coefficients)
-        torch.logsumexp(exponents, 1, out=out)
+    held = torch.empty(min(rows, len(mu)), len(mu), dtype=dtype)
+    for part, out in zip(sample.to(dtype).split(rows), aggregate.split(rows), strict=True):
+        powers = torch.addmm(constant, torch.cat([part.square(), part], 1), coefficients, out=held[: len(part)])
+        top = powers.amax(1, keepdim=True)
+        out.copy_((powers.sub_(top).exp2_().sum(1).log2_() + top.squeeze(1)) / LOG2E)
 
     return float((own - aggregate).mean() + np.log(len(mu)))
 
