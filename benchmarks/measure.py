@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import platform
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -112,9 +113,17 @@ def cpu(call: Callable[[], Any]) -> float:
 
 
 def cpu_of(command: Sequence[str], folder: Path) -> tuple[float, float, str]:
-    """CPU seconds of a command with all it starts, its wall seconds, and what it said."""
+    """CPU seconds of a command of this environment with all it starts, its wall seconds, and what it said."""
+    here = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [shutil.which(command[0], path=here) or command[0], *command[1:]],
+        cwd=folder,
+        env={**os.environ, "PATH": here},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     wall, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
     seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 

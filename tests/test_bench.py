@@ -23,6 +23,7 @@ ROWS = [
         f"step of {name}"
         for name in ("vae", "ae", "bn_vae", "du_vae", "agg_vae, encoder only", "agg_vae, decoder only")
     ),
+    "encoder-only step, share of vae's",
     "importance-weighted NLL",
     "importance-weighted NLL, speed-up",
     "log p(x|z), off the plain form",
