@@ -20,6 +20,9 @@ LARGE = 5000
 TOLERANCE = 1e-4
 """What is too little: the unit roundoff times the mean sum of terms, in nats. The change itself is about 1e-6."""
 
+SAFE = 70.0
+"""Sums of exp(x) over a million terms do not overflow in single precision while x stays under this."""
+
 
 def measures(encoded: Encoded, active_threshold: float) -> dict[str, float | int | None]:
     """KL, MI, AU, MPD and CE of a whole set; None for what a posterior without a density does not have."""
@@ -39,11 +42,12 @@ def measures(encoded: Encoded, active_threshold: float) -> dict[str, float | int
 def mutual_information(mean: Array, variance: Array, z: Array) -> float:
     r"""$I(x, z) = E_x KL[q(z|x) \| q(z)]$ in nats, with one sample of z for each x.
 
-    $$\frac1N \sum_i \Big[\log q(z_i|x_i) - \log \frac1N \sum_j q(z_i|x_j)\Big]$$
+    $$\frac1N \sum_i \log \frac{q(z_i|x_i)}{\frac1N \sum_j q(z_i|x_j)}
+      = \log N - \frac1N \sum_i \log \sum_j \exp(\log q(z_i|x_j) - \log q(z_i|x_i))$$
 
-    The exponent is a product of two matrices: $-\frac12 \sum_d (z_d - \mu_d)^2 / \delta_d^2$ is linear in
-    $(z_d^2, z_d)$ with coefficients of the posterior alone. It is multiplied out in double precision; in single,
-    which is twice as fast, for a large set the terms of which (small, since $\mu$ is centred) allow it.
+    The exponents are a product of two matrices: $\log q(z_i|x_j)$ is linear in $(z_d^2, z_d, 1)$ with coefficients
+    of the posterior alone. The j = i term of each sum is 1, so none of them vanishes. The product is of double
+    precision; of single, which is twice as fast, for a large set whose terms (small, since $\mu$ is centred) allow it.
 
     Args:
         mean: With shape (N, latent).
@@ -52,21 +56,24 @@ def mutual_information(mean: Array, variance: Array, z: Array) -> float:
     """
     mu, var, sample = (torch.from_numpy(np.asarray(a, np.float64)) for a in (mean, variance, z))
     mu, sample, precision = mu - mu.mean(0), sample - mu.mean(0), 1 / var
-    own = -0.5 * ((sample - mu).square() * precision + var.log()).sum(1)  # without log(2 pi), which cancels
-    terms = float(((sample.square() + mu.square()) * precision).sum(1).mean())
-    single = len(mu) >= LARGE and terms * torch.finfo(torch.float32).eps / 2 < TOLERANCE
-    dtype = torch.float32 if single else torch.float64
-    coefficients = (LOG2E * torch.cat([-0.5 * precision, mu * precision], 1).T).to(dtype)  # (2 latent, N)
-    constant = (-0.5 * LOG2E * (mu.square() * precision + var.log()).sum(1)).to(dtype)  # (N,)
-    aggregate = torch.empty(len(mu), dtype=torch.float64)
+    normalizer = -0.5 * var.log().sum(1, keepdim=True)  # (N, 1), without log(2 pi), which cancels
+    own = normalizer - 0.5 * ((sample - mu).square() * precision).sum(1, keepdim=True)
+    constant = normalizer - 0.5 * (mu.square() * precision).sum(1, keepdim=True)
+    one = torch.ones_like(own)
+    of_z = torch.cat([sample.square(), sample, one, -own], 1)  # (N, 2 latent + 2)
+    of_posterior = LOG2E * torch.cat([-0.5 * precision, mu * precision, constant, one], 1)
+    terms = ((sample.square() + mu.square()) * precision).sum(1).mean()
+    enough = terms * torch.finfo(torch.float32).eps / 2 < TOLERANCE and normalizer.max() - own.min() < SAFE
+    dtype = torch.float32 if len(mu) >= LARGE and enough else torch.float64
+    coefficients = of_posterior.T.to(dtype).contiguous()
+    sums = torch.empty(len(mu), dtype=dtype)
     rows = max(1, BLOCK // len(mu))
     held = torch.empty(min(rows, len(mu)), len(mu), dtype=dtype)
-    for part, out in zip(sample.to(dtype).split(rows), aggregate.split(rows), strict=True):
-        powers = torch.addmm(constant, torch.cat([part.square(), part], 1), coefficients, out=held[: len(part)])
-        top = powers.amax(1, keepdim=True)
-        out.copy_((powers.sub_(top).exp2_().sum(1).log2_() + top.squeeze(1)) / LOG2E)
+    for part, out in zip(of_z.to(dtype).split(rows), sums.split(rows), strict=True):
+        powers = torch.mm(part, coefficients, out=held[: len(part)])
+        torch.sum(powers.exp2_(), 1, out=out)
 
-    return float((own - aggregate).mean() + np.log(len(mu)))
+    return math.log(len(mu)) - float(sums.double().log().mean())
 
 
 def active_units(mean: Array, threshold: float = 0.01) -> int:
