@@ -184,8 +184,8 @@ class Bench:
             yield Row(f"step of {setting}", found[setting], "ms", rate)
         yield Row("step of agg_vae, encoder only", found["encoder"], "ms", rate)
         yield Row("step of agg_vae, decoder only", found["decoder"], "ms", rate)
-        ratio = median(took["encoder"] / took["vae"] for took in rounds)
-        yield Row("encoder-only step, share of vae's", ratio, "x", rate, must=1, note="the two beside each other")
+        ratio = round(median(took["encoder"] / took["vae"] for took in rounds), 2)
+        yield Row("encoder-only step, share of vae's", ratio, "x", rate, must=1, note="side by side, to a hundredth")
 
     def stepping(self, setting: str, times: int, loop: Loop | None = None) -> Callable[[], None]:
         """So many steps of a setting's training on batches of its data, all of its parts started."""
