@@ -35,7 +35,7 @@ def importance_weighted_nll(model: VAE, documents: Documents, samples: int, seed
     return result
 
 
-def mutual_information(mean: Array, variance: Array, z: Array, rows: int = 4) -> float:
+def mutual_information(mean: Array, variance: Array, z: Array, rows: int = 100) -> float:
     r"""$\frac1N \sum_i [\log q(z_i|x_i) - \log \frac1N \sum_j q(z_i|x_j)]$ by broadcasting $(z - \mu)^2 / \sigma^2$.
 
     Args:
