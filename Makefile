@@ -20,7 +20,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 # dvc and the stages that it starts come from the environment.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: figure1 report test check smoke lock environment clean help
+.PHONY: figure1 report test check smoke bench lock environment clean help
 
 figure1: $(ENVIRONMENT)  ## Rebuild Figure 1 from what is out of date, and fill MLflow (the default)
 	@dvc repro figure1
@@ -46,6 +46,9 @@ check: $(ENVIRONMENT)  ## Look for mistakes without running anything: ruff and m
 
 smoke: $(ENVIRONMENT)  ## Run the whole chain at a reduced size, in a folder that is removed afterwards
 	@python tests/end_to_end.py
+
+bench: $(ENVIRONMENT)  ## Measure the speed, four minutes on one free core; ARGS=--full trains for all epochs
+	@python -m benchmarks --output benchmarks/results.md $(ARGS)
 
 environment: $(ENVIRONMENT)  ## Make .venv or bring it up to date; every other target does it too
 

@@ -12,7 +12,7 @@ from duvae.config import TextNetworks
 from duvae.data.store import END, SPECIALS, START
 from duvae.networks import build, lstm
 from duvae.networks.lstm import LSTMDecoder, LSTMEncoder
-from duvae.networks.tokens import SAFE, log_normalizer
+from duvae.networks.tokens import log_normalizer
 
 WORDS, HIDDEN, LATENT = 7, 8, 3
 SIZES = {"embedding": 5, "hidden": HIDDEN, "latent": LATENT, "dropout_in": 0.5, "dropout_out": 0.5}
@@ -164,23 +164,11 @@ def test_the_normalizer_of_a_softmax(seed: int, count: int, words: int, at_once:
     assert torch.allclose(log_normalizer(hidden, weight, at_once).double(), plain, atol=2e-4, rtol=1e-5)
 
 
-def test_the_normalizer_has_a_quick_and_a_safe_way_and_both_are_tried() -> None:
-    bounds = []
-    for scale in (0.1, 60):
-        hidden, weight = rows(1, 10, 20, scale)
-        bounds.append(float(weight.norm(dim=1).max() * hidden.norm(dim=1).max()))
-        assert torch.allclose(log_normalizer(hidden, weight, 33), (hidden @ weight.T).logsumexp(-1), atol=1e-4)
+@pytest.mark.parametrize("logit", [-1e4, -90.0, 90.0, 1e4])
+def test_the_normalizer_neither_overflows_nor_vanishes(logit: float) -> None:
+    hidden, weight = torch.tensor([[logit]]), torch.ones(1000, 1)
 
-    assert bounds[0] < SAFE < bounds[1]
-
-
-@pytest.mark.parametrize("spare", [True, False])
-@pytest.mark.parametrize(("words", "sign"), [(1000, 1), (5000, 1), (5000, -1), (20_004, -1), (8411, 1)])
-def test_both_ways_hold_to_the_bound_between_them(words: int, sign: int, spare: bool) -> None:
-    logit = 0.9999 * (SAFE - math.log(words) if spare else SAFE)
-    hidden, weight = torch.tensor([[logit]]), torch.full((words, 1), float(sign))
-
-    assert float(log_normalizer(hidden, weight, 2**19)) == pytest.approx(sign * logit + math.log(words), rel=1e-5)
+    assert float(log_normalizer(hidden, weight, 2**19)) == pytest.approx(logit + math.log(1000), rel=1e-5)
 
 
 # -------------------------------------------------------------------------- weights and dropout

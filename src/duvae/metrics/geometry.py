@@ -8,8 +8,20 @@ import torch
 from duvae.data.store import Array
 from duvae.metrics.encoding import Encoded
 
-BLOCK = 2**22
-"""Densities held at a time, 32 MiB in double precision, whatever the size of the set."""
+BLOCK = 2**20
+"""Densities held at a time, 8 MiB in double precision, whatever the size of the set."""
+
+LOG2E = 1 / math.log(2)
+"""exp(x) is 2^(x LOG2E), which PyTorch computes four times as fast on a CPU."""
+
+LARGE = 5000
+"""Posteriors from which on a mutual information is computed in single precision where that changes it too little."""
+
+TOLERANCE = 1e-4
+"""What is too little: the unit roundoff times the mean sum of terms, in nats. The change itself is about 1e-6."""
+
+SAFE = 70.0
+"""Sums of exp(x) over a million terms do not overflow in single precision while x stays under this."""
 
 
 def measures(encoded: Encoded, active_threshold: float) -> dict[str, float | int | None]:
@@ -31,10 +43,12 @@ def measures(encoded: Encoded, active_threshold: float) -> dict[str, float | int
 def mutual_information(mean: Array, variance: Array, z: Array) -> float:
     r"""$I(x, z) = E_x KL[q(z|x) \| q(z)]$ in nats, with one sample of z for each x.
 
-    $$\frac1N \sum_i \Big[\log q(z_i|x_i) - \log \frac1N \sum_j q(z_i|x_j)\Big]$$
+    $$\frac1N \sum_i \log \frac{q(z_i|x_i)}{\frac1N \sum_j q(z_i|x_j)}
+      = \log N - \frac1N \sum_i \log \sum_j \exp(\log q(z_i|x_j) - \log q(z_i|x_i))$$
 
-    The exponent is a product of two matrices: $-\frac12 \sum_d (z_d - \mu_d)^2 / \delta_d^2$ is linear in
-    $(z_d^2, z_d)$ with coefficients of the posterior alone.
+    The exponents are a product of two matrices: $\log q(z_i|x_j)$ is linear in $(z_d^2, z_d, 1)$ with coefficients
+    of the posterior alone. The j = i term of each sum is 1, so none of them vanishes. The product is of double
+    precision; of single, which is twice as fast, for a large set whose terms (small, since $\mu$ is centred) allow it.
 
     Args:
         mean: With shape (N, latent).
@@ -42,17 +56,25 @@ def mutual_information(mean: Array, variance: Array, z: Array) -> float:
         z: A sample of each posterior, with shape (N, latent).
     """
     mu, var, sample = (torch.from_numpy(np.asarray(a, np.float64)) for a in (mean, variance, z))
-    precision = 1 / var
-    coefficients = torch.cat([-0.5 * precision, mu * precision], 1).T  # (2 latent, N)
-    constant = -0.5 * (mu.square() * precision + var.log()).sum(1)  # (N,), without log(2 pi), which cancels
-    own = -0.5 * ((sample - mu).square() * precision + var.log()).sum(1)
-    aggregate = torch.empty(len(mu), dtype=torch.float64)
+    mu, sample, precision = mu - mu.mean(0), sample - mu.mean(0), 1 / var
+    normalizer = -0.5 * var.log().sum(1, keepdim=True)  # (N, 1), without log(2 pi), which cancels
+    own = normalizer - 0.5 * ((sample - mu).square() * precision).sum(1, keepdim=True)
+    constant = normalizer - 0.5 * (mu.square() * precision).sum(1, keepdim=True)
+    one = torch.ones_like(own)
+    of_z = torch.cat([sample.square(), sample, one, -own], 1)  # (N, 2 latent + 2)
+    of_posterior = LOG2E * torch.cat([-0.5 * precision, mu * precision, constant, one], 1)
+    terms = ((sample.square() + mu.square()) * precision).sum(1).mean()
+    enough = terms * torch.finfo(torch.float32).eps / 2 < TOLERANCE and normalizer.max() - own.min() < SAFE
+    dtype = torch.float32 if len(mu) >= LARGE and enough else torch.float64
+    coefficients = of_posterior.T.to(dtype).contiguous()
+    sums = torch.empty(len(mu), dtype=dtype)
     rows = max(1, BLOCK // len(mu))
-    for part, out in zip(sample.split(rows), aggregate.split(rows), strict=True):
-        exponents = torch.addmm(constant, torch.cat([part.square(), part], 1), coefficients)
-        torch.logsumexp(exponents, 1, out=out)
+    held = torch.empty(min(rows, len(mu)), len(mu), dtype=dtype)
+    for part, out in zip(of_z.to(dtype).split(rows), sums.split(rows), strict=True):
+        powers = torch.mm(part, coefficients, out=held[: len(part)])
+        torch.sum(powers.exp2_(), 1, out=out)
 
-    return float((own - aggregate).mean() + np.log(len(mu)))
+    return math.log(len(mu)) - float(sums.double().log().mean())
 
 
 def active_units(mean: Array, threshold: float = 0.01) -> int:

@@ -3,10 +3,11 @@
 import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
-from torch.nn.functional import cross_entropy, dropout
+from torch.nn.functional import linear
 
 from duvae.networks.bodies import Decoder, Encoder
-from duvae.networks.tokens import log_normalizer
+from duvae.networks.elementwise import dropout, tanh_
+from duvae.networks.tokens import SoftmaxOutput, log_normalizer
 
 LOGITS_AT_ONCE = 2**19
 """Logits held at a time by the importance-weighted likelihood: 2 MiB, so that they stay in the cache."""
@@ -69,7 +70,7 @@ class LSTMDecoder(Decoder):
         self.embedding = nn.Embedding(words, embedding)
         self.initial = nn.Linear(latent, hidden, bias=False)
         self.lstm = nn.LSTM(embedding + latent, hidden, batch_first=True)
-        self.output = nn.Linear(hidden, words, bias=False)
+        self.output = SoftmaxOutput(hidden, words)
         self.dropout_in, self.dropout_out = dropout_in, dropout_out
 
     def log_prob(self, x: Int[Tensor, "batch length"], z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch"]:
@@ -78,10 +79,26 @@ class LSTMDecoder(Decoder):
         joined = torch.cat([words, z[:, None].expand(-1, words.shape[1], -1)], -1)
         cell = self.initial(z)[None]
         outputs, _ = self.lstm(joined, (cell.tanh(), cell))
-        logits = self.output(dropout(outputs, self.dropout_out, self.training))
-        losses = cross_entropy(logits.flatten(0, 1), x[:, 1:].flatten(), reduction="none")
 
-        return -losses.view(len(x), -1).sum(-1)
+        return self.output(dropout(outputs, self.dropout_out, self.training), x[:, 1:]).sum(-1)
+
+    def log_prob_plain(
+        self, x: Int[Tensor, "batch length"], z: Float[Tensor, "batch latent"]
+    ) -> Float[Tensor, "batch"]:
+        """`log_prob` word by word, and by PyTorch's own cross entropy: slower, and the reference for it.
+
+        On a GPU this is also the one that can be differentiated twice, since cuDNN's LSTM cannot.
+        """
+        words = dropout(self.embedding(x[:, :-1]), self.dropout_in, self.training)
+        cell = self.initial(z)
+        hidden = cell.tanh()
+        outputs = []
+        for word in words.unbind(1):
+            hidden, cell = torch.lstm_cell(torch.cat([word, z], -1), (hidden, cell), *self.lstm.parameters())
+            outputs.append(hidden)
+        kept = dropout(torch.stack(outputs, 1), self.dropout_out, self.training)
+
+        return self.output.plain(kept, x[:, 1:]).sum(-1)
 
     def units(self, x: Int[Tensor, "batch length"]) -> int:
         """The words that `log_prob` counts in a batch."""
@@ -95,22 +112,31 @@ class LSTMDecoder(Decoder):
 
         The words' share of the input product is computed once a sentence, z's once a sample, and no
         logits are kept: of each softmax only its normalizer and the one logit that is asked for.
+        The four gates lie one behind the other, since a function of every row of a block runs several
+        times as fast as one of a part of every row.
         """
-        samples, batch, latent = z.shape
+        samples, batch, _ = z.shape
         weight, recurrent, bias_in, bias_hidden = (self.lstm.get_parameter(f"{name}_l0") for name in LSTM_PARAMETERS)
-        width, bias = weight.shape[1] - latent, bias_in + bias_hidden
-        by_word = nn.functional.linear(self.embedding(x[:, :-1]), weight[:, :width], bias)  # (batch, length, 4 hidden)
-        by_sample = z @ weight[:, width:].T  # (samples, batch, 4 hidden)
+        width = self.embedding.embedding_dim
+        by_word = by_gate(linear(self.embedding(x[:, :-1]), weight[:, :width], bias_in + bias_hidden))
+        by_sample = by_gate(z @ weight[:, width:].T)
+        by_hidden = by_gate(recurrent.T)  # (4, hidden, hidden)
         wanted = self.output.weight[x[:, 1:]]  # (batch, length, hidden)
-        cell = self.initial(z)
-        hidden = cell.tanh()
+        gates = torch.empty_like(by_sample)  # (4, samples, batch, hidden)
+        cell = self.initial(z).flatten(0, 1)
+        hidden = tanh_(cell.clone())
         total = z.new_zeros(samples, batch)
         for t in range(x.shape[1] - 1):
-            gates = torch.addmm((by_sample + by_word[:, t]).flatten(0, 1), hidden.flatten(0, 1), recurrent.T)
-            i, f, g, o = gates.view(samples, batch, -1).chunk(4, -1)
-            cell = f.sigmoid() * cell + i.sigmoid() * g.tanh()
-            hidden = o.sigmoid() * cell.tanh()
-            logit = (hidden * wanted[:, t]).sum(-1)
-            total += logit - log_normalizer(hidden.flatten(0, 1), self.output.weight, LOGITS_AT_ONCE).view_as(total)
+            torch.add(by_sample, by_word[:, None, :, t], out=gates)
+            i, f, g, o = gates.flatten(1, 2).baddbmm_(hidden.expand(4, -1, -1), by_hidden)
+            cell.mul_(f.sigmoid_()).addcmul_(i.sigmoid_(), tanh_(g))
+            tanh_(hidden.copy_(cell)).mul_(o.sigmoid_())
+            logit = (hidden.view(samples, batch, -1) * wanted[:, t]).sum(-1)
+            total += logit - log_normalizer(hidden, self.output.weight, LOGITS_AT_ONCE).view_as(total)
 
         return total
+
+
+def by_gate(x: Float[Tensor, "*batch gates"]) -> Float[Tensor, "4 *batch hidden"]:
+    """The four gates of an LSTM one behind the other."""
+    return torch.stack(x.chunk(4, -1))

@@ -1,0 +1,180 @@
+"""CPU time, the machine's rate beside it, and the table of both."""
+
+import datetime
+import multiprocessing
+import os
+import platform
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from duvae.provenance import commit
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table.
+
+    Attributes:
+        name: What was measured.
+        value: How much of `unit` it took.
+        unit: s and ms are of CPU time, all threads; x is a ratio.
+        rate: GFLOP/s of a matrix product on this machine just before.
+        must: What the value has to keep to.
+        aim: What it should keep to.
+        least: Whether those are its least, not its most.
+        note: How it was measured.
+    """
+
+    name: str
+    value: float
+    unit: str
+    rate: float
+    must: float | None = None
+    aim: float | None = None
+    least: bool = False
+    note: str = ""
+
+    def keeps(self, bound: float) -> bool:
+        """Whether the value keeps to a bound."""
+        return self.value >= bound if self.least else self.value <= bound
+
+    @property
+    def met(self) -> str:
+        """Which of the bounds are kept to."""
+        if self.must is not None and not self.keeps(self.must):
+            return "NO"
+        if self.aim is not None:
+            return "aim" if self.keeps(self.aim) else "must" if self.must is not None else "not the aim"
+
+        return "must" if self.must is not None else ""
+
+    def cells(self) -> list[str]:
+        sign = ">=" if self.least else "<="
+        bounds = ["" if bound is None else f"{sign} {number(bound)}" for bound in (self.must, self.aim)]
+
+        return [self.name, number(self.value), self.unit, *bounds, self.met, f"{self.rate:.0f}", self.note]
+
+
+def number(value: float) -> str:
+    """Three figures; no more after the point than a reader needs."""
+    if value == 0 or abs(value) >= 1e-3:
+        return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+    return f"{value:.0e}"
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows, aligned."""
+    head = ["", "measured", "", "must", "aim", "met", "GFLOP/s", ""]
+    cells = [head, *(row.cells() for row in rows)]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(head))]
+    right = {1, 6}
+    lines = [
+        "  ".join(
+            text.rjust(width) if column in right else text.ljust(width)
+            for column, (text, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in cells
+    ]
+
+    return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
+
+
+def rate(repeats: int = 9) -> float:
+    """GFLOP/s of a float32 product of two matrices of 1,024 x 1,024 on one thread: what else to blame but the code."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        one, other = torch.rand(1024, 1024), torch.rand(1024, 1024)
+        torch.mm(one, other)
+        seconds = [cpu(lambda: torch.mm(one, other)) for _ in range(repeats)]
+    finally:
+        torch.set_num_threads(threads)
+
+    return 2 * 1024**3 / statistics.median(seconds) / 1e9
+
+
+def cpu(call: Callable[[], Any]) -> float:
+    """CPU seconds of a call, all threads of this process."""
+    started = time.process_time()
+    call()
+
+    return time.process_time() - started
+
+
+def cpu_of(command: Sequence[str], folder: Path) -> tuple[float, float, str]:
+    """CPU seconds of a command of this environment with all it starts, its wall seconds, and what it said."""
+    here = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    done = subprocess.run(
+        [shutil.which(command[0], path=here) or command[0], *command[1:]],
+        cwd=folder,
+        env={**os.environ, "PATH": here},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    wall, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    return seconds, wall, done.stdout + done.stderr
+
+
+def peak(call: Callable[..., Any], *arguments: Any) -> float:
+    """MiB that a call takes at its peak, above what a fresh process has before it."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_raised, (call, arguments))
+
+
+def _raised(call: Callable[..., Any], arguments: tuple[Any, ...]) -> float:
+    torch.set_num_threads(1)
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak so far is forgotten: Linux
+        before = _resident("VmRSS")
+        call(*arguments)
+        return _resident("VmHWM") - before
+    except OSError:
+        unit = 2**20 if sys.platform == "darwin" else 2**10
+        peaks = [resource.getrusage(resource.RUSAGE_SELF).ru_maxrss]
+        call(*arguments)
+        peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+        return (peaks[1] - peaks[0]) / unit
+
+
+def _resident(name: str) -> float:
+    """A line of this process's memory, in MiB."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:")) / 2**10
+
+
+def machine() -> list[str]:
+    """What the figures belong to: date, commit, machine, versions."""
+    source = commit()
+    said = f"commit {source['commit'] or 'unknown'}{', with changes' if source['dirty'] else ''}"
+
+    return [
+        f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC, {said}",
+        f"{processor()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}; {platform.platform()}",
+        f"Python {platform.python_version()}, torch {torch.__version__}",
+    ]
+
+
+def processor() -> str:
+    """The processor's name, where the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())

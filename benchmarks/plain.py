@@ -1,0 +1,54 @@
+"""The plain forms of what the library computes fast: as short as their equations, and what the ratios are to."""
+
+import math
+
+import numpy as np
+import torch
+
+from duvae.data.store import Array, Documents
+from duvae.metrics.encoding import evaluating
+from duvae.networks.lstm import LSTMDecoder
+from duvae.posteriors import standard_normal_log_prob
+from duvae.vae import VAE
+
+
+def decoder(model: VAE) -> LSTMDecoder:
+    """The model's decoder, which has a plain form."""
+    assert isinstance(model.decoder, LSTMDecoder)
+
+    return model.decoder
+
+
+def importance_weighted_nll(model: VAE, documents: Documents, samples: int, seed: int) -> Array:
+    r"""$-\log \frac1K \sum_k p(x, z_k) / q(z_k|x)$, one sentence at a time, word by word, all logits kept."""
+    generator = torch.Generator().manual_seed(seed)
+    result = np.empty(len(documents))
+    with evaluating(model):
+        for n in range(len(documents)):
+            x = torch.from_numpy(documents[n]).long()[None]
+            posterior = model.posterior(x)
+            z = posterior.rsample((samples,), generator)  # (samples, 1, latent)
+            likelihood = decoder(model).log_prob_plain(x.expand(samples, -1), z[:, 0])
+            weights = likelihood + (standard_normal_log_prob(z) - posterior.log_prob(z))[:, 0]
+            result[n] = math.log(samples) - float(weights.double().logsumexp(0))
+
+    return result
+
+
+def mutual_information(mean: Array, variance: Array, z: Array, rows: int = 100) -> float:
+    r"""$\frac1N \sum_i [\log q(z_i|x_i) - \log \frac1N \sum_j q(z_i|x_j)]$ by broadcasting $(z - \mu)^2 / \sigma^2$.
+
+    Args:
+        mean: With shape (N, latent).
+        variance: With shape (N, latent).
+        z: A sample of each posterior, with shape (N, latent).
+        rows: Samples at a time; each takes N x latent numbers.
+    """
+    mu, var, sample = (torch.from_numpy(np.asarray(a)) for a in (mean, variance, z))
+    normalizer = var.log().sum(1)  # without log(2 pi), which cancels
+    own = -0.5 * (((sample - mu) ** 2 / var).sum(1) + normalizer)
+    aggregate = [
+        (-0.5 * (((part[:, None] - mu) ** 2 / var).sum(2) + normalizer)).logsumexp(1) for part in sample.split(rows)
+    ]
+
+    return float((own - torch.cat(aggregate)).double().mean()) + math.log(len(mu))

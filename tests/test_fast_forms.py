@@ -1,0 +1,156 @@
+"""Each form that is there for its speed, against the plain form of the same."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn import functional
+
+from duvae.data.store import END, SPECIALS, START
+from duvae.networks.elementwise import dropout, tanh_
+from duvae.networks.lstm import LSTMDecoder
+from duvae.networks.tokens import SoftmaxOutput, log_softmax_at
+
+WORDS, LATENT = 12, 3
+
+
+def decoder(share: float = 0.0) -> LSTMDecoder:
+    torch.manual_seed(1)
+    made = LSTMDecoder(WORDS, 5, 8, LATENT, share, share)
+    for parameter in made.parameters():
+        torch.nn.init.uniform_(parameter, -0.7, 0.7)
+
+    return made
+
+
+def batch(count: int = 6, length: int = 5) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    words = torch.randint(len(SPECIALS), WORDS, (count, length), generator=generator)
+    edge = torch.ones(count, 1, dtype=torch.int64)
+
+    return torch.cat([START * edge, words, END * edge], 1), torch.randn(count, LATENT, generator=generator)
+
+
+# --------------------------------------------------------------------------------- the softmax
+
+
+@given(st.integers(0, 10_000), st.integers(1, 20), st.integers(1, 40), st.sampled_from([0.1, 1.0, 30.0]))
+@settings(max_examples=60)
+def test_log_softmax_of_one_word_and_its_gradient(seed: int, rows: int, words: int, scale: float) -> None:
+    torch.manual_seed(seed)
+    output = SoftmaxOutput(6, words)
+    torch.nn.init.normal_(output.weight, std=scale)
+    hidden, asked = torch.randn(rows, 6, requires_grad=True), torch.randint(words, (rows,))
+    weights = torch.randn(rows)
+    fast, plain = output(hidden, asked), output.plain(hidden, asked)
+
+    assert torch.allclose(fast, plain, atol=1e-4, rtol=1e-5)
+    for found, expected in zip(
+        torch.autograd.grad((weights * fast).sum(), (hidden, output.weight)),
+        torch.autograd.grad((weights * plain).sum(), (hidden, output.weight)),
+        strict=True,
+    ):
+        assert torch.allclose(found, expected, atol=1e-4 * scale, rtol=1e-4)
+
+
+def test_the_gradients_of_log_softmax_are_those_of_finite_differences() -> None:
+    """The second too: the numerator that the first leaves is a constant, so it must not be used there."""
+    torch.manual_seed(1)
+    hidden, weight = (torch.randn(n, 4, dtype=torch.float64, requires_grad=True) for n in (5, 9))
+    words = torch.randint(9, (5,))
+
+    assert torch.autograd.gradcheck(lambda h, w: log_softmax_at(h, w, words), (hidden, weight))
+    assert torch.autograd.gradgradcheck(lambda h, w: log_softmax_at(h, w, words), (hidden, weight))
+
+
+@pytest.mark.parametrize("scale", [1e3, 1e6])
+def test_logits_of_any_size_are_safe(scale: float) -> None:
+    output = SoftmaxOutput(2, 3)
+    with torch.no_grad():
+        output.weight.copy_(scale * torch.tensor([[1.0, 0], [0, 1], [-1, -1]]))
+    hidden = torch.tensor([[1.0, 0.5]], requires_grad=True)
+    for word, expected in enumerate([0, -0.5 * scale, -2.5 * scale]):
+        found = output(hidden, torch.tensor([word]))
+        found.backward()
+
+        assert found.item() == pytest.approx(expected, rel=1e-5)
+    assert hidden.grad is not None
+    assert torch.isfinite(hidden.grad).all()
+
+
+def test_no_second_pass_is_kept_where_no_gradient_is_asked_for() -> None:
+    output = SoftmaxOutput(4, 7)
+    with torch.no_grad():
+        assert output(torch.randn(3, 4), torch.tensor([1, 2, 3])).grad_fn is None
+
+
+# --------------------------------------------------------------------------------- the decoder
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_the_decoder_is_its_plain_form(share: float) -> None:
+    made = decoder(share)
+    x, z = batch()
+    z.requires_grad_(True)
+    found = []
+    for form in (made.log_prob, made.log_prob_plain):
+        torch.manual_seed(2)
+        value = form(x, z)
+        found.append([value, *torch.autograd.grad(value.sum(), [z, *made.parameters()])])
+
+    for fast, plain in zip(*found, strict=True):
+        assert torch.allclose(fast, plain, atol=1e-5)
+
+
+def test_second_order_gradients_are_those_of_the_plain_form() -> None:
+    """What semi-amortized training asks for: how a step on z depends on where it starts and on the weights."""
+    made = decoder()
+    x, z = batch(2, 3)
+    z.requires_grad_(True)
+    found = []
+    for form in (made.log_prob, made.log_prob_plain):
+        slope = torch.autograd.grad(form(x, z).sum(), z, create_graph=True)[0]
+        found.append(torch.autograd.grad(slope.square().sum(), [z, *made.parameters()]))
+
+    for fast, plain in zip(*found, strict=True):
+        assert torch.allclose(fast, plain, atol=1e-5)
+        assert plain.abs().max() > 0
+    made.double()
+    assert torch.autograd.gradgradcheck(lambda at: made.log_prob_plain(x, at), (z.detach().double().requires_grad_(),))
+
+
+# ------------------------------------------------------------------------- element by element
+
+
+@pytest.mark.parametrize("share", [0.0, 0.2, 0.5, 0.9])
+def test_dropout_keeps_its_share_and_the_mean(share: float) -> None:
+    torch.manual_seed(1)
+    x = torch.full((400, 500), 3.0, requires_grad=True)
+    found = dropout(x, share, training=True)
+    kept = found != 0
+    found.sum().backward()
+
+    assert float(kept.double().mean()) == pytest.approx(1 - share, abs=0.005)
+    assert torch.allclose(found[kept], torch.tensor(3 / (1 - share)))
+    assert x.grad is not None
+    assert torch.allclose(x.grad, found.detach() / 3)
+    assert torch.equal(dropout(x, share, training=False), x)
+    plain = functional.dropout(x, share, training=True)
+    assert plain.detach().mean().item() == pytest.approx(found.detach().mean().item(), rel=0.02)
+
+
+def test_dropout_is_independent_from_element_to_element() -> None:
+    torch.manual_seed(1)
+    kept = (dropout(torch.ones(20_000, 8), 0.5, training=True) != 0).double()
+    covariance = torch.cov(kept.T) - 0.25 * torch.eye(8)
+
+    assert float(covariance.abs().max()) < 5 * 0.25 / math.sqrt(20_000)
+
+
+def test_tanh_to_seven_digits() -> None:
+    x = torch.cat([torch.linspace(-20, 20, 4001), torch.tensor([-math.inf, math.inf, -1e30, 1e30])])
+
+    assert torch.allclose(tanh_(x.clone()).double(), x.double().tanh(), atol=3e-7, rtol=0)
