@@ -12,7 +12,7 @@ from duvae.metrics.likelihood import importance_weighted_nll, perplexity
 from duvae.metrics.statistics import standard_error
 from duvae.networks.bodies import Decoder, Encoder
 from duvae.objectives import ELBO
-from duvae.posteriors import DiagonalGaussian, Posterior
+from duvae.posteriors import DiagonalGaussian, Drawn, Posterior
 from duvae.vae import VAE
 from family import CPU, NAMES, batch, build, documents, lively
 
@@ -33,15 +33,15 @@ class Spy:
 
     def __call__(self, x: Tensor) -> Posterior:
         posterior = self.posterior(x)
-        draw = posterior.rsample
+        draw = posterior.draw
 
-        def rsample(_: Posterior, samples: tuple[int, ...] = (), generator: torch.Generator | None = None) -> Tensor:
-            z = draw(samples, generator)
+        def watched(_: Posterior, samples: tuple[int, ...] = (), generator: torch.Generator | None = None) -> Drawn:
+            drawn = draw(samples, generator)
             for n, sentence in enumerate(x):
-                self.drawn.setdefault(sentence.numpy().tobytes(), []).append(z[:, n])
-            return z
+                self.drawn.setdefault(sentence.numpy().tobytes(), []).append(drawn.z[:, n])
+            return drawn
 
-        object.__setattr__(posterior, "rsample", MethodType(rsample, posterior))
+        object.__setattr__(posterior, "draw", MethodType(watched, posterior))
 
         return posterior
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from jaxtyping import Float
 from torch import Tensor
 
-from duvae.posteriors import Posterior
+from duvae.posteriors import Drawn, Posterior
 
 
 class Loss(NamedTuple):
@@ -24,14 +24,14 @@ class Loss(NamedTuple):
 
 
 class Objective(ABC):
-    """From -log p(x|z), q(z|x) and z to the loss of a batch."""
+    """From -log p(x|z), q(z|x) and what was drawn of it to the loss of a batch."""
 
     @abstractmethod
     def __call__(
         self,
         reconstruction: Float[Tensor, "batch"],
         posterior: Posterior,
-        z: Float[Tensor, "batch latent"],
+        drawn: Drawn,
         weight: float,
     ) -> Loss:
         """The loss of each x; `weight` is the schedule's, 1 once the warm-up is over."""
@@ -44,10 +44,10 @@ class ELBO(Objective):
         self,
         reconstruction: Float[Tensor, "batch"],
         posterior: Posterior,
-        z: Float[Tensor, "batch latent"],
+        drawn: Drawn,
         weight: float,
     ) -> Loss:
-        kl = posterior.kl(z).sum(-1)
+        kl = posterior.kl(drawn).sum(-1)
 
         return Loss(reconstruction + weight * kl, reconstruction, kl)
 

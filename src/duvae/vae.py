@@ -74,9 +74,9 @@ class VAE(nn.Module):
             generator: Where z's noise comes from.
         """
         posterior = self.posterior(x)
-        z = posterior.rsample(generator=generator)
+        drawn = posterior.draw(generator=generator)
 
-        return self.objective(-self.decoder.log_prob(x, z), posterior, z, weight)
+        return self.objective(-self.decoder.log_prob(x, drawn.z), posterior, drawn, weight)
 
     def inference_parameters(self) -> Iterator[nn.Parameter]:
         """phi: the encoder's parameters and its head's."""

@@ -10,7 +10,6 @@ from torch import nn
 
 from duvae.data.batches import batches
 from duvae.data.store import Array, Documents
-from duvae.posteriors import DiagonalGaussian
 from duvae.vae import VAE
 
 BATCH = 256
@@ -23,12 +22,13 @@ class Encoded:
 
     Attributes:
         mean: mu_x, with shape (documents, latent).
-        variance: delta^2_x, with shape (documents, latent); None where q is not a diagonal Gaussian.
+        variance: delta^2_x, with shape (documents, latent); None without a Gaussian.
         z: One sample of q(z|x), with shape (documents, latent).
         features: What a linear probe sees, with shape (documents, features).
         reconstruction: -log p(x|z) with that sample, in nats, with shape (documents,).
         kl: KL[q(z|x) || p(z)] in nats, with shape (documents,); 0 without a density.
         density: Whether q has one: without it there is no KL and no importance-weighted likelihood.
+        measured: Which of KL, MI, AU, MPD and CE are known of q.
     """
 
     mean: Array
@@ -38,6 +38,7 @@ class Encoded:
     reconstruction: Array
     kl: Array
     density: bool
+    measured: tuple[str, ...]
 
 
 @contextlib.contextmanager
@@ -64,26 +65,25 @@ def encode(model: VAE, documents: Documents, device: torch.device, seed: int) ->
     generator = torch.Generator(device).manual_seed(seed)
     parts: dict[str, list[Array]] = {}
     order = batches(documents.lengths, BATCH)
-    density = True
     with evaluating(model):
         for indices in order:
             x = torch.from_numpy(documents.batch(indices)).long().to(device)
             posterior = model.posterior(x)
-            z = posterior.rsample(generator=generator)
+            drawn = posterior.draw(generator=generator)
             found = {
                 "mean": posterior.mean,
-                "z": z,
+                "z": drawn.z,
                 "features": posterior.features(),
                 # Without logits kept: memory does not grow with length and vocabulary.
-                "reconstruction": -model.decoder.log_prob_samples(x, z[None])[0],
-                "kl": posterior.kl(z).sum(-1),
+                "reconstruction": -model.decoder.log_prob_samples(x, drawn.z[None])[0],
+                "kl": posterior.kl(drawn).sum(-1),
             }
-            density = density and posterior.density
-            if isinstance(posterior, DiagonalGaussian):
+            if posterior.variance is not None:
                 found["variance"] = posterior.variance
+            measured, density = posterior.measured, posterior.density
             for name, value in found.items():
                 parts.setdefault(name, []).append(value.cpu().numpy())
     back = np.argsort(np.concatenate(order))
     arrays = {name: np.concatenate(values)[back] for name, values in parts.items()}
 
-    return Encoded(variance=arrays.pop("variance", None), density=density, **arrays)
+    return Encoded(variance=arrays.pop("variance", None), density=density, measured=measured, **arrays)

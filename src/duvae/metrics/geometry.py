@@ -1,6 +1,8 @@
 """The geometry of a latent space: KL, mutual information, active units, MPD and CE."""
 
 import math
+from collections.abc import Callable
+from typing import cast
 
 import numpy as np
 import torch
@@ -25,19 +27,17 @@ SAFE = 70.0
 
 
 def measures(encoded: Encoded, active_threshold: float) -> dict[str, float | int | None]:
-    """KL, MI, AU, MPD and CE of a whole set; None for what a posterior without a density does not have."""
-    au = active_units(encoded.mean, active_threshold)
-    kl = float(np.mean(encoded.kl, dtype=np.float64)) if encoded.density else None
-    if encoded.variance is None:
-        return {"kl": kl, "mi": None, "au": au, "mpd": None, "ce": None}
-
-    return {
-        "kl": kl,
-        "mi": mutual_information(encoded.mean, encoded.variance, encoded.z),
-        "au": au,
-        "mpd": mutual_posterior_diversity(encoded.mean, encoded.variance),
-        "ce": conditional_entropy(encoded.variance),
+    """KL, MI, AU, MPD and CE of a whole set; None for what is not known of its posterior."""
+    mean, variance = encoded.mean, cast("Array", encoded.variance)  # asked of Gaussians alone
+    known: dict[str, Callable[[], float | int]] = {
+        "kl": lambda: float(np.mean(encoded.kl, dtype=np.float64)),
+        "mi": lambda: mutual_information(mean, variance, encoded.z),
+        "au": lambda: active_units(mean, active_threshold),
+        "mpd": lambda: mutual_posterior_diversity(mean, variance),
+        "ce": lambda: conditional_entropy(variance),
     }
+
+    return {name: measure() if name in encoded.measured else None for name, measure in known.items()}
 
 
 def mutual_information(mean: Array, variance: Array, z: Array) -> float:

@@ -49,8 +49,9 @@ def importance_weighted_nll(
             total = torch.full((len(x),), -math.inf, dtype=torch.float64, device=device)
             rows = max(1, ROWS // len(x))
             for first in range(0, samples, rows):
-                z = posterior.rsample((min(rows, samples - first),), generator)
-                weights = model.decoder.log_prob_samples(x, z) + standard_normal_log_prob(z) - posterior.log_prob(z)
+                drawn = posterior.draw((min(rows, samples - first),), generator)
+                joint = model.decoder.log_prob_samples(x, drawn.z) + standard_normal_log_prob(drawn.z)
+                weights = joint - posterior.log_prob_drawn(drawn)
                 total = torch.logaddexp(total, weights.double().logsumexp(0))
             result[indices] = (math.log(samples) - total).cpu().numpy()
             done += len(x)
