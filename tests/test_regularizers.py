@@ -10,7 +10,8 @@ from torch import nn
 
 from duvae.config import ALPHA
 from duvae.metrics.geometry import conditional_entropy, mutual_posterior_diversity
-from duvae.regularizers import MeanBatchNorm, VarianceDropout, VarianceFloor
+from duvae.posteriors import DiagonalGaussian
+from duvae.regularizers import CommittedRate, MeanBatchNorm, VarianceDropout, VarianceFloor
 
 SIGMAS = 5
 COPIES = 512
@@ -293,3 +294,61 @@ def test_s13(posteriors: tuple[np.ndarray, np.ndarray]) -> None:
     assert mutual_posterior_diversity(mean, variance) >= bound - 1e-9
     flat = np.full_like(variance, variance.max())
     assert mutual_posterior_diversity(mean, flat) == pytest.approx(bound, abs=1e-9)
+
+
+# ----------------------------------------------------------------------------------- committed rate
+
+
+numbers = hnp.arrays(np.float64, (4, 2), elements=st.floats(-40, 40))
+
+
+@given(st.floats(1e-3, 3), numbers, numbers)
+def test_no_dimension_has_a_kl_under_delta(delta: float, m: np.ndarray, s: np.ndarray) -> None:
+    mean, variance = CommittedRate(delta)(torch.from_numpy(m), torch.from_numpy(s))
+    kl = DiagonalGaussian(mean, variance).kl()
+
+    assert (kl >= delta - 1e-9).all()
+    exact = torch.from_numpy(m) <= 0
+    assert torch.allclose(kl[exact], torch.full_like(kl, delta)[exact], atol=1e-9)
+    assert (kl[torch.from_numpy(m) > 1e-3] > delta).all()
+
+
+@given(st.floats(1e-3, 3))
+def test_the_scales_lie_between_the_roots_of_the_bound(delta: float) -> None:
+    rate = CommittedRate(delta)
+    low, high = rate.lowest**2, rate.highest**2
+
+    assert low < 1 < high
+    for root in (low, high):
+        assert 2 * delta + 1 + math.log(root) - root == pytest.approx(0, abs=1e-9)
+    ends = rate(torch.zeros(2), torch.tensor([-50.0, 50.0]))[1]
+    assert ends.tolist() == pytest.approx([low, high], rel=1e-5)
+
+
+@pytest.mark.parametrize("s", [-200.0, -20.0, 0.0, 20.0, 200.0])
+def test_gradients_of_the_committed_rate_are_finite_to_the_ends(s: float) -> None:
+    m, at = torch.tensor([1.0], requires_grad=True), torch.tensor([s], requires_grad=True)
+    mean, variance = CommittedRate(0.1)(m, at)
+    (mean + variance).sum().backward()
+
+    assert torch.isfinite(at.grad).all()
+    assert m.grad.item() == 1
+
+
+@pytest.mark.parametrize("delta", [0.0, -0.1, math.nan])
+def test_a_committed_rate_is_above_0(delta: float) -> None:
+    with pytest.raises(ValueError, match="delta, the committed rate, must be above 0"):
+        CommittedRate(delta)
+
+
+def test_a_shift_that_is_fixed_and_a_scale_that_is_free() -> None:
+    """Supplement F."""
+    torch.manual_seed(1)
+    normalize = MeanBatchNorm(3, gamma=0.6, constrain=False, shift=0.7)
+    with torch.no_grad():
+        normalize.scale.copy_(torch.tensor([0.1, -0.4, 1.1]))
+    normalize.rescale_()
+
+    assert [name for name, _ in normalize.named_parameters()] == ["scale"]
+    assert torch.equal(normalize.scale, torch.tensor([0.1, -0.4, 1.1]))
+    assert torch.allclose(normalize(torch.randn(64, 3)).mean(0), torch.tensor(0.7), atol=1e-5)

@@ -84,7 +84,7 @@ def test_the_parts_of_the_papers_systems() -> None:
     """No system has a regularizer that is not its own."""
     assert set(HAVING[MeanBatchNorm]) >= {"bn_vae", "du_vae"}
     assert set(HAVING[VarianceFloor]) >= {"du_vae"}
-    for plain in ("ae", "vae", "agg_vae"):
+    for plain in ("ae", "vae", "beta_vae", "agg_vae", "fb", "delta_vae", "mae"):
         assert not any(plain in having for having in HAVING.values())
     assert "bn_vae" not in HAVING[VarianceFloor] + HAVING[VarianceDropout]
     assert HAVING[VarianceFloor] == HAVING[VarianceDropout]
@@ -92,8 +92,13 @@ def test_the_parts_of_the_papers_systems() -> None:
 
 HEADS = {
     "ae": ({"linear.weight": (LATENT, 8)}, set()),
-    "vae": ({"linear.weight": (2 * LATENT, 8)}, set()),
-    "agg_vae": ({"linear.weight": (2 * LATENT, 8)}, set()),
+    **dict.fromkeys(
+        ("vae", "beta_vae", "agg_vae", "fb", "delta_vae", "mae"), ({"linear.weight": (2 * LATENT, 8)}, set())
+    ),
+    "bn_vae_fixed_beta": (
+        {"linear.weight": (2 * LATENT, 8), "means.scale": (LATENT,)},
+        {"means.shift", "means.running_mean", "means.running_variance"},
+    ),
     "bn_vae": (
         {"linear.weight": (2 * LATENT, 8), "means.shift": (LATENT,)},
         {"means.scale", "means.running_mean", "means.running_variance"},
@@ -214,23 +219,27 @@ def test_an_autoencoder_has_no_noise_and_no_kl() -> None:
 
 @normalized
 def test_the_scale_after_every_step(name: str) -> None:
-    """DU-VAE: the mean of gamma_d^2 is gamma^2 while each gamma_d moves. BN-VAE: gamma_d = gamma for good."""
+    """DU-VAE: the mean of gamma_d^2 is gamma^2 while each gamma_d moves. BN-VAE: gamma_d = gamma for good.
+
+    Supplement F: gamma_d moves freely, and it is beta_d that stays.
+    """
     model, made = build(name)
     norm = regularizer(model, MeanBatchNorm)
     gamma, learns = made.hyperparameters.gamma, "scale" in dict(norm.named_parameters())
     model = lively(model)
     model.start()
     loop, doing = made.loop(), updates(model)
-    seen = [norm.scale.detach().clone()]
+    seen, first = [norm.scale.detach().clone()], norm.shift.detach().clone()
+    free, fixed = learns and not norm.constrained, "shift" in dict(norm.named_buffers())
 
     assert torch.equal(seen[0], torch.full((LATENT,), gamma))
-    assert torch.equal(norm.shift.detach(), torch.zeros(LATENT))
+    assert torch.equal(first, torch.full((LATENT,), getattr(made.hyperparameters, "beta", 0.0)))
     for n in range(10):
         loop.step(doing, batch(seed=n), 1.0)
         seen.append(norm.scale.detach().clone())
-        assert float(seen[-1].double().square().mean()) == pytest.approx(gamma**2, rel=1e-6)
+        assert (float(seen[-1].double().square().mean()) != pytest.approx(gamma**2, rel=1e-6)) == free
         assert torch.equal(seen[-1], seen[-2]) != learns
-    assert norm.shift.abs().max() > 0
+    assert torch.equal(norm.shift.detach(), first) == fixed
 
 
 @normalized
@@ -375,13 +384,14 @@ def test_batches_of_the_tests_have_all_words() -> None:
 
 
 @pytest.mark.parametrize("init", ["torch", "paper"])
-@pytest.mark.parametrize("name", [name for name in SYSTEMS if "gamma" in HYPERPARAMETERS[name].model_fields])
+@normalized
 def test_gamma_and_beta_start_where_algorithm_1_says(name: str, init: Literal["torch", "paper"]) -> None:
-    """Line 1: gamma_mu = gamma, beta_mu = 0, whatever the linear maps start from."""
+    """Line 1: gamma_mu = gamma, beta_mu = 0 (supplement F: beta), whatever the linear maps start from."""
     parts = PARAMS.settings[setting(name)].parts.model_copy(update={"init": init})
     description = describe(name, parts=parts)
     model, _ = description.build()
     (normalize,) = (part for part in model.modules() if isinstance(part, MeanBatchNorm))
+    beta = description.hyperparameters.get("beta", 0.0)
 
     assert torch.equal(normalize.scale, torch.full_like(normalize.scale, description.hyperparameters["gamma"]))
-    assert torch.equal(normalize.shift, torch.zeros_like(normalize.shift))
+    assert torch.equal(normalize.shift, torch.full_like(normalize.shift, beta))

@@ -23,6 +23,7 @@ FIGURE1_SETTINGS = ("ae", "vae", "agg_vae", "bn_vae", "du_vae")
 FIGURE1_DATASET = "synthetic"
 
 Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
@@ -59,6 +60,38 @@ class Aggressive(Frozen):
     patience: Count = 1
 
 
+class WeightedKL(Frozen):
+    """beta-VAE: what the KL weight rises to."""
+
+    beta: Positive
+
+
+class FreeBits(Frozen):
+    """FB: lambda, the nats of each dimension's mean KL that cost nothing."""
+
+    free_bits: Positive
+
+
+class CommittedRate(Frozen):
+    """delta-VAE: the KL of each dimension in nats that no posterior goes under."""
+
+    delta: Positive
+
+
+class FixedShift(Frozen):
+    """Supplement F: the scale gamma that every mean starts from, and the shift beta of all, fixed."""
+
+    gamma: Positive
+    beta: float
+
+
+class MutualDivergence(Frozen):
+    """MAE: gamma, the weight of the diversity, and eta, that of the smoothness."""
+
+    gamma: Positive
+    eta: NotNegative
+
+
 class DiversityUncertainty(Frozen):
     """DU-VAE: gamma of equation 9 and the keep probability p of equation 6."""
 
@@ -69,8 +102,13 @@ class DiversityUncertainty(Frozen):
 HYPERPARAMETERS: Mapping[str, type[Frozen]] = {
     "ae": Nothing,
     "vae": Nothing,
+    "beta_vae": WeightedKL,
     "agg_vae": Aggressive,
+    "fb": FreeBits,
+    "delta_vae": CommittedRate,
     "bn_vae": FixedScale,
+    "bn_vae_fixed_beta": FixedShift,
+    "mae": MutualDivergence,
     "du_vae": DiversityUncertainty,
 }
 """What each system may be given; `duvae.systems.SYSTEMS` has the same keys."""

@@ -10,12 +10,13 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from torch import nn
 
-from duvae.config import Aggressive, DiversityUncertainty, FixedScale, Frozen, Nothing, Parts
-from duvae.objectives import ELBO, Objective, Warmup
+from duvae import config
+from duvae.config import Aggressive, DiversityUncertainty, FixedScale, FixedShift, Frozen, Nothing, Parts, WeightedKL
+from duvae.objectives import ELBO, FreeBits, MutualDivergence, Objective, Warmup
 from duvae.regularizers import MeanBatchNorm, VarianceDropout, VarianceFloor
 from duvae.training.aggressive import AggressiveLoop
 from duvae.training.steps import JointLoop, Loop
-from duvae.vae import GaussianHead, PointHead
+from duvae.vae import CommittedHead, GaussianHead, PointHead
 
 H = TypeVar("H", bound=Frozen)
 
@@ -76,6 +77,17 @@ class PlainVAE(System[Nothing]):
     source = "equation 1"
 
 
+class BetaVAE(System[WeightedKL]):
+    """A KL weight that rises to beta and stays there (Higgins et al. 2017); it is measured by the true ELBO's parts."""
+
+    label = "beta-VAE"
+    equation = "-log p(x|z) + w beta KL[q(z|x) || p(z)]"
+    source = "Higgins et al. 2017"
+
+    def schedule(self, steps: int) -> Warmup:
+        return Warmup(steps, end=self.hyperparameters.beta)
+
+
 class AggVAE(System[Aggressive]):
     """The encoder trained to convergence before each step of the decoder, while that raises MI (He et al. 2018)."""
 
@@ -92,6 +104,28 @@ class AggVAE(System[Aggressive]):
         return AggressiveLoop(h.window, h.max_inner, h.patience)
 
 
+class FB(System[config.FreeBits]):
+    """Free bits: a dimension whose mean KL is under lambda pays lambda, whatever it says (Kingma et al. 2016)."""
+
+    label = "FB"
+    equation = "-log p(x|z) + w sum_d max(lambda, E_B[KL_d])"
+    source = "Kingma et al. 2016, free bits with one dimension a group"
+
+    def objective(self) -> Objective:
+        return FreeBits(self.hyperparameters.free_bits)
+
+
+class DeltaVAE(System[config.CommittedRate]):
+    """Posteriors that keep a KL of delta from the prior in every dimension by construction (Razavi et al. 2018)."""
+
+    label = "delta-VAE"
+    equation = "sigma in [sigma_l, sigma_u], mu >= sqrt(2 delta + 1 + ln sigma^2 - sigma^2), so KL_d >= delta"
+    source = "Razavi et al. 2018, with the standard normal prior"
+
+    def head(self, features: int, latent: int) -> nn.Module:
+        return CommittedHead(features, latent, self.hyperparameters.delta)
+
+
 class BNVAE(System[FixedScale]):
     """Batch normalization on the means with every scale fixed at gamma (Zhu et al. 2020)."""
 
@@ -101,6 +135,30 @@ class BNVAE(System[FixedScale]):
 
     def means(self, latent: int) -> nn.Module:
         return MeanBatchNorm(latent, self.hyperparameters.gamma, learn_scale=False, epsilon=self.parts.epsilon)
+
+
+class BNVAEFixedBeta(System[FixedShift]):
+    """Batch normalization on the means with a fixed shift and free scales: a KL above 0, and yet a collapse."""
+
+    label = "BN-VAE, fixed beta"
+    equation = "mu^ = gamma_d (mu - mu_B) / delta_B + beta"
+    source = "supplement F, Tables S1 and S2"
+
+    def means(self, latent: int) -> nn.Module:
+        h = self.hyperparameters
+
+        return MeanBatchNorm(latent, h.gamma, constrain=False, shift=h.beta, epsilon=self.parts.epsilon)
+
+
+class MAE(System[config.MutualDivergence]):
+    """The ELBO with terms for the posteriors' diversity and for its smoothness (Ma et al. 2018)."""
+
+    label = "MAE"
+    equation = "-log p(x|z) + w KL + gamma sum_d -log sigmoid(MPD_d) + eta std[sum_d KL_d(x1, x2)]"
+    source = "Ma et al. 2018, with the standard normal prior"
+
+    def objective(self) -> Objective:
+        return MutualDivergence(self.hyperparameters.gamma, self.hyperparameters.eta)
 
 
 class DUVAE(System[DiversityUncertainty]):
@@ -125,8 +183,13 @@ class DUVAE(System[DiversityUncertainty]):
 SYSTEMS: Mapping[str, type[System[Any]]] = {
     "ae": AE,
     "vae": PlainVAE,
+    "beta_vae": BetaVAE,
     "agg_vae": AggVAE,
+    "fb": FB,
+    "delta_vae": DeltaVAE,
     "bn_vae": BNVAE,
+    "bn_vae_fixed_beta": BNVAEFixedBeta,
+    "mae": MAE,
     "du_vae": DUVAE,
 }
 

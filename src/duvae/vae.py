@@ -9,7 +9,7 @@ from torch import Generator, Tensor, nn
 from duvae.networks.bodies import Decoder, Encoder
 from duvae.objectives import Loss, Objective
 from duvae.posteriors import DiagonalGaussian, PointMass, Posterior
-from duvae.regularizers import MeanBatchNorm, Staged
+from duvae.regularizers import CommittedRate, MeanBatchNorm, Staged
 
 
 class GaussianHead(nn.Module):
@@ -31,6 +31,24 @@ class GaussianHead(nn.Module):
         mean, log_variance = self.linear(features).chunk(2, -1)
 
         return DiagonalGaussian(self.means(mean), self.variances(log_variance.exp()))
+
+
+class CommittedHead(nn.Module):
+    """Features to a Gaussian with a KL of at least delta in every dimension, by one linear map without bias.
+
+    Args:
+        features: Width of the encoder's features.
+        latent: Dimensions of z.
+        delta: The committed rate of each dimension, in nats.
+    """
+
+    def __init__(self, features: int, latent: int, delta: float) -> None:
+        super().__init__()
+        self.linear = nn.Linear(features, 2 * latent, bias=False)
+        self.rate = CommittedRate(delta)
+
+    def forward(self, features: Float[Tensor, "batch features"]) -> DiagonalGaussian:
+        return DiagonalGaussian(*self.rate(*self.linear(features).chunk(2, -1)))
 
 
 class PointHead(nn.Module):
