@@ -81,6 +81,16 @@ def scratch(path: Path) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
+def require_writable(path: Path) -> None:
+    """Finds out now whether `path` can be written, rather than after hours.
+
+    Raises:
+        UserError: Where it cannot, and why.
+    """
+    with scratch(path):
+        pass
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes `text` to `path`, whole or not at all."""
     with whole(path) as temporary:
