@@ -82,13 +82,16 @@ def scratch(path: Path) -> Iterator[Path]:
 
 
 def require_writable(path: Path) -> None:
-    """Finds out now whether `path` can be written, rather than after hours.
+    """Finds out now whether `path` can be written, rather than after hours; leaves nothing.
 
     Raises:
         UserError: Where it cannot, and why.
     """
-    with scratch(path):
-        pass
+    try:
+        there = next(parent for parent in path.parents if parent.exists())
+        tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=".part", dir=there).cleanup()
+    except OSError as error:
+        raise _unwritable(path, error) from error
 
 
 def write_text(path: Path, text: str) -> None:
