@@ -52,6 +52,31 @@ class ELBO(Objective):
         return Loss(reconstruction + weight * kl, reconstruction, kl)
 
 
+class FreeBits(Objective):
+    r"""$-\log p(x|z) + w \sum_d \max(\lambda, E_x[D_{KL,d}])$: no gradient where a dimension's KL is under $\lambda$.
+
+    The expectation is the batch's mean, so that the second term is the same for each x (Kingma et al. 2016, FB).
+
+    Args:
+        free_bits: lambda, in nats a dimension.
+    """
+
+    def __init__(self, free_bits: float) -> None:
+        self.free_bits = free_bits
+
+    def __call__(
+        self,
+        reconstruction: Float[Tensor, "batch"],
+        posterior: Posterior,
+        drawn: Drawn,
+        weight: float,
+    ) -> Loss:
+        kl = posterior.kl(drawn)
+        paid = kl.mean(0).clamp(min=self.free_bits).sum()
+
+        return Loss(reconstruction + weight * paid, reconstruction, kl.sum(-1))
+
+
 class Warmup:
     """The KL weight: linear from `start` to 1 over the first `steps` steps, then 1.
 

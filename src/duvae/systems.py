@@ -11,11 +11,11 @@ from typing import Any, ClassVar, Generic, TypeVar
 from torch import nn
 
 from duvae.config import Aggressive, DiversityUncertainty, FixedScale, Frozen, Nothing, Parts
-from duvae.objectives import ELBO, Objective, Warmup
+from duvae.objectives import ELBO, FreeBits, Objective, Warmup
 from duvae.regularizers import MeanBatchNorm, VarianceDropout, VarianceFloor
 from duvae.training.aggressive import AggressiveLoop
 from duvae.training.steps import JointLoop, Loop
-from duvae.vae import GaussianHead, PointHead
+from duvae.vae import FlowHead, GaussianHead, PointHead
 
 H = TypeVar("H", bound=Frozen)
 
@@ -122,12 +122,55 @@ class DUVAE(System[DiversityUncertainty]):
         return nn.Sequential(super().variances(), VarianceDropout(self.hyperparameters.p, started=started))
 
 
+class IAF(System[Any]):
+    """An inverse autoregressive flow as posterior: z^0 is Gaussian, z = z^T is what its chain makes of it."""
+
+    def head(self, features: int, latent: int) -> nn.Module:
+        h = self.hyperparameters
+
+        return FlowHead(features, latent, self.means(latent), self.variances(), h.width, h.blocks)
+
+
+class IAFFB(IAF):
+    """The flow with free bits against the collapse (Kingma et al. 2016)."""
+
+    label = "IAF+FB"
+    equation = "-log p(x|z^T) + w sum_d max(lambda, E_x[log q(z^T|x) - log p(z^T)]_d)"
+    source = "Kingma et al. 2016; S22 to S24"
+
+    def objective(self) -> Objective:
+        return FreeBits(self.hyperparameters.free_bits)
+
+
+class IAFBN(IAF, BNVAE):
+    """The flow with BN-VAE's batch normalization on the means of z^0."""
+
+    label = "IAF+BN"
+    equation = "mu^0^ = gamma (mu^0 - mu_B) / delta_B + beta; z^t = sigma^t z^(t-1) + (1 - sigma^t) m^t"
+    source = "S22; equation 9 with gamma_d = gamma"
+
+
+class DUIAF(IAF, DUVAE):
+    """The flow with DU-VAE's regularizers on means and variances of z^0: the paper's Algorithm S1."""
+
+    label = "DU-IAF"
+    equation = (
+        "(delta^0)^2^ = g ((delta^0)^2 - alpha) + alpha, g ~ B(1, p) / p;"
+        " mu^0^ = gamma_d (mu^0 - mu_B) / delta_B + beta_d, E_d[gamma_d^2] = gamma^2;"
+        " z^t = sigma^t z^(t-1) + (1 - sigma^t) m^t"
+    )
+    source = "Algorithm S1, S22, equations 6 and 9"
+
+
 SYSTEMS: Mapping[str, type[System[Any]]] = {
     "ae": AE,
     "vae": PlainVAE,
     "agg_vae": AggVAE,
     "bn_vae": BNVAE,
     "du_vae": DUVAE,
+    "iaf_fb": IAFFB,
+    "iaf_bn": IAFBN,
+    "du_iaf": DUIAF,
 }
 
 
