@@ -5,7 +5,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Self, TypeVar, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -90,7 +90,7 @@ class Posterior(ABC):
     def features(self) -> Float[Tensor, "batch features"]:
         """What a linear probe sees of x."""
 
-    def of(self, indices: Int[Tensor, "chosen"]) -> Self:
+    def of(self, indices: Int[Tensor, "chosen"]) -> "Posterior":
         """q(z|x) of some of the x."""
         return _replaced(self, lambda name: vars(self)[name][indices])
 
@@ -100,14 +100,11 @@ def joined(posteriors: Sequence[Posterior]) -> Posterior:
     return _replaced(posteriors[0], lambda name: torch.cat([vars(posterior)[name] for posterior in posteriors]))
 
 
-P = TypeVar("P", bound=Posterior)
-
-
-def _replaced(posterior: P, tensor: Callable[[str], Tensor]) -> P:
+def _replaced(posterior: Posterior, tensor: Callable[[str], Tensor]) -> Posterior:
     """The posterior with another tensor in place of each of its own; what is no tensor is shared."""
     changed = {name: tensor(name) for name, value in vars(posterior).items() if isinstance(value, Tensor)}
 
-    return dataclasses.replace(cast("Any", posterior), **changed)
+    return cast("Posterior", dataclasses.replace(cast("Any", posterior), **changed))
 
 
 @dataclass(frozen=True)
