@@ -79,7 +79,7 @@ def write(root: Path, params: Params, job: Job, sentences: int = 300) -> None:
             "au": None if flow else int((means.var(axis=0) > 0.01).sum()),
             "mpd": float(last["valid_mpd"]) if probabilistic else None,
             "ce": float(last["valid_ce"]) if probabilistic else None,
-            **{name: 0.5 if flow else None for name in ("mpd_t", "mpd_t_stderr", "ce_t", "ce_t_stderr")},
+            **dict.fromkeys(("mpd_t", "mpd_t_stderr", "ce_t", "ce_t_stderr"), 0.5 if flow else None),
             "epochs": len(history),
             "best_epoch": int(history.loc[history["best"] == 1, "epoch"].iloc[-1]),
             "warmup_ended": True,
