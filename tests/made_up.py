@@ -58,7 +58,7 @@ def write(root: Path, params: Params, job: Job, sentences: int = 300) -> None:
     folder = root / "results" / job.folder
     folder.mkdir(parents=True, exist_ok=True)
     history.to_csv(folder / "history.csv", index=False)
-    probabilistic = system != "ae"
+    probabilistic, flow = system != "ae", hasattr(params.hyperparameters(job.setting, job.dataset), "blocks")
     last = history.iloc[-1]
     _json(
         folder / "metrics.json",
@@ -75,10 +75,11 @@ def write(root: Path, params: Params, job: Job, sentences: int = 300) -> None:
             "perplexity": float(np.exp(nll.sum() / (11 * sentences))) if probabilistic else None,
             "reconstruction": float(frame["reconstruction"].mean()),
             "kl": float(kl.mean()) if probabilistic else None,
-            "mi": float(last["valid_mi"]) if probabilistic else None,
-            "au": int((means.var(axis=0) > 0.01).sum()),
+            "mi": float(last["valid_mi"]) if probabilistic and not flow else None,
+            "au": None if flow else int((means.var(axis=0) > 0.01).sum()),
             "mpd": float(last["valid_mpd"]) if probabilistic else None,
             "ce": float(last["valid_ce"]) if probabilistic else None,
+            **dict.fromkeys(("mpd_t", "mpd_t_stderr", "ce_t", "ce_t_stderr"), 0.5 if flow else None),
             "epochs": len(history),
             "best_epoch": int(history.loc[history["best"] == 1, "epoch"].iloc[-1]),
             "warmup_ended": True,
@@ -201,6 +202,8 @@ def _history(params: Params, job: Job, system: str, generator: np.random.Generat
     if system == "ae":
         for column in ("kl_weight", "train_kl", "valid_kl", "valid_mi", "valid_mpd", "valid_ce"):
             frame[column] = np.nan
+    if hasattr(params.hyperparameters(job.setting, job.dataset), "blocks"):
+        frame["valid_mi"] = frame["valid_au"] = np.nan
 
     return frame
 

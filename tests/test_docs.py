@@ -20,7 +20,7 @@ def test_the_tests_that_docs_name_exist() -> None:
 
 
 def test_every_metric_is_defined_once_and_has_a_test() -> None:
-    for name in ("nll", "perplexity", "reconstruction", "kl", "mi", "au", "mpd", "ce"):
+    for name in ("nll", "perplexity", "reconstruction", "kl", "mi", "au", "mpd", "ce", "mpd_t", "ce_t"):
         assert len(re.findall(rf"^`{name}`, ", METRICS, flags=re.MULTILINE)) == 1, name
     for section in METRICS.split("\n## ")[1:]:
         assert re.search(r"^Tests?: `test_", section, flags=re.MULTILINE), section.split("\n")[0]

@@ -37,6 +37,23 @@ def test_the_elbo_of_a_point_mass_is_its_reconstruction() -> None:
     assert torch.equal(loss.kl, torch.zeros(5))
 
 
+@given(st.floats(0.01, 2), st.floats(0, 1))
+def test_free_bits_are_paid_by_no_dimension_under_lambda(free_bits: float, weight: float) -> None:
+    """The KL term by hand, and its gradient: exactly 0 in the dimensions whose mean KL lies under lambda."""
+    mean = gaussian(latent=6).mean.requires_grad_()
+    posterior, reconstruction = DiagonalGaussian(mean, gaussian(latent=6).variance), torch.rand(5)
+    loss = FreeBits(free_bits)(reconstruction, posterior, posterior.draw(), weight)
+    kl = posterior.kl()
+    by_dimension = [max(free_bits, float(column.mean())) for column in kl.detach().T]
+
+    assert torch.allclose(loss.total - reconstruction, torch.full((5,), weight * sum(by_dimension)), atol=1e-5)
+    assert torch.allclose(loss.kl, kl.sum(1))
+    loss.total.mean().backward()
+    free = kl.mean(0) < free_bits
+    assert (mean.grad[:, free] == 0).all()
+    assert torch.allclose(mean.grad[:, ~free], weight * mean.detach()[:, ~free] / 5, atol=1e-6)
+
+
 @everyone
 @pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
 def test_every_objective_reports_the_unweighted_parts(system: str, weight: float) -> None:

@@ -208,6 +208,20 @@ def test_several_seeds_are_shown_by_mean_and_spread(tmp_path: Path) -> None:
     assert std.loc["du_vae", "nll"] == pytest.approx(np.std(values, ddof=1))
 
 
+@pytest.mark.parametrize("settings", [["iaf_fb"], ["vae", "iaf_fb", "iaf_bn", "du_iaf"]])
+def test_a_flow_leaves_mi_and_au_empty(tmp_path: Path, settings: list[str]) -> None:
+    """As the paper does; nothing is said of whether it collapsed."""
+    params = made_up.params(settings=settings)
+    made_up.project(tmp_path, params)
+    report.run(params, tmp_path)
+    tables = Tables((tmp_path / "reports/index.html").read_text())
+    row = tables.row("likelihood-synthetic", "IAF+FB")
+    assert [name for name, value in row.items() if value == "–"] == ["MI", "AU"]
+    assert row["System"] == "IAF+FB λ 0.25"
+    lines = page.seen(results.read(params, params.run_jobs(), tmp_path))
+    assert not any("ollapsed" in line and "IAF" in line for line in lines)
+
+
 def test_index_takes_any_data_set(tmp_path: Path) -> None:
     params = made_up.params(datasets=["synthetic", "short_yelp_resampled"], settings=["ae", "vae", "du_vae"])
     made_up.project(tmp_path, params, params.run_jobs())

@@ -10,12 +10,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from duvae import networks
-from duvae.config import ALPHA, HYPERPARAMETERS, Parts
+from duvae.config import ALPHA, HYPERPARAMETERS, NEEDS_FLOOR, Parts
 from duvae.data.batches import batches
 from duvae.metrics.encoding import encode
 from duvae.metrics.geometry import measures
 from duvae.metrics.likelihood import importance_weighted_nll
-from duvae.posteriors import DiagonalGaussian
 from duvae.regularizers import MeanBatchNorm, Staged, VarianceDropout, VarianceFloor
 from duvae.systems import SYSTEMS, system
 from duvae.training.steps import Updates, optimizer
@@ -82,12 +81,12 @@ def test_the_systems_are_those_that_may_be_configured() -> None:
 
 def test_the_parts_of_the_papers_systems() -> None:
     """No system has a regularizer that is not its own."""
-    assert set(HAVING[MeanBatchNorm]) >= {"bn_vae", "du_vae"}
-    assert set(HAVING[VarianceFloor]) >= {"du_vae"}
-    for plain in ("ae", "vae", "beta_vae", "agg_vae", "fb", "delta_vae", "mae"):
+    assert set(HAVING[MeanBatchNorm]) >= {"bn_vae", "du_vae", "iaf_bn", "du_iaf"}
+    assert set(HAVING[VarianceFloor]) >= {"du_vae", "du_iaf"}
+    for plain in ("ae", "vae", "beta_vae", "agg_vae", "fb", "delta_vae", "mae", "iaf_fb"):
         assert not any(plain in having for having in HAVING.values())
-    assert "bn_vae" not in HAVING[VarianceFloor] + HAVING[VarianceDropout]
-    assert HAVING[VarianceFloor] == HAVING[VarianceDropout]
+    assert not {"bn_vae", "iaf_bn"} & {*HAVING[VarianceFloor], *HAVING[VarianceDropout]}
+    assert HAVING[VarianceFloor] == HAVING[VarianceDropout] == sorted(NEEDS_FLOOR)
 
 
 HEADS = {
@@ -107,17 +106,27 @@ HEADS = {
         {"linear.weight": (2 * LATENT, 8), "means.scale": (LATENT,), "means.shift": (LATENT,)},
         {"means.running_mean", "means.running_variance"},
     ),
+    "iaf_fb": ({"linear.weight": (3 * LATENT, 8)}, set()),
+    "iaf_bn": (
+        {"linear.weight": (3 * LATENT, 8), "means.shift": (LATENT,)},
+        {"means.scale", "means.running_mean", "means.running_variance"},
+    ),
+    "du_iaf": (
+        {"linear.weight": (3 * LATENT, 8), "means.scale": (LATENT,), "means.shift": (LATENT,)},
+        {"means.running_mean", "means.running_variance"},
+    ),
 }
 
 
 @pytest.mark.parametrize("name", HEADS)
 def test_what_a_head_learns_and_what_it_keeps(name: str) -> None:
-    """An autoencoder's has no half for variances; BN-VAE's scale is no parameter."""
+    """An autoencoder's has no half for variances; BN-VAE's scale is no parameter. Chains: tests/test_made.py."""
     head = build(name)[0].head
     learns, keeps = HEADS[name]
+    own = {key: tuple(value.shape) for key, value in head.named_parameters() if not key.startswith("chain.")}
 
-    assert {key: tuple(value.shape) for key, value in head.named_parameters()} == learns
-    assert {key for key, _ in head.named_buffers()} == keeps
+    assert own == learns
+    assert {key for key, _ in head.named_buffers() if key in head.state_dict()} == keeps
 
 
 @everyone
@@ -169,7 +178,10 @@ def test_a_gradient_reaches_every_parameter_and_the_rows_of_the_words_that_occur
 
 @everyone
 def test_the_gradient_is_the_slope_of_the_loss(name: str) -> None:
-    """In double precision, along a random direction, with the same noise of z and of what is dropped."""
+    """In double precision, along a random direction, with the same noise of z and of what is dropped.
+
+    The step is so small that no unit is likely to cross the kink of its ReLU.
+    """
     model = lively(build(name)[0]).double()
     model.start()
     x, parameters = batch(5), list(model.parameters())
@@ -182,13 +194,13 @@ def test_the_gradient_is_the_slope_of_the_loss(name: str) -> None:
     value().backward()
     slope = sum(float((parameter.grad * d).sum()) for parameter, d in zip(parameters, direction, strict=True))
     ends = []
-    for step in (1e-5, -2e-5):
+    for step in (1e-7, -2e-7):
         with torch.no_grad():
             for parameter, d in zip(parameters, direction, strict=True):
                 parameter.add_(step * d)
         ends.append(float(value().detach()))
 
-    assert (ends[0] - ends[1]) / 2e-5 == pytest.approx(slope, rel=1e-5)
+    assert (ends[0] - ends[1]) / 2e-7 == pytest.approx(slope, rel=1e-5)
 
 
 @everyone
@@ -200,7 +212,7 @@ def test_the_weight_acts_on_the_kl_alone(name: str) -> None:
 
     assert torch.equal(without.reconstruction, whole.reconstruction)
     assert torch.allclose(half.total, (without.total + whole.total) / 2)
-    assert bool((whole.kl > 0).all()) == model.posterior(x).density
+    assert bool((whole.kl != 0).all()) == model.posterior(x).density
 
 
 def test_an_autoencoder_has_no_noise_and_no_kl() -> None:
@@ -255,7 +267,7 @@ def test_at_step_0_the_means_have_the_scale_gamma(name: str, dataset: str, words
     with torch.no_grad():
         features = encoder(batch(chosen.optimisation.batch, 12, words))
         spread = head(features).mean.std(0, unbiased=False)
-        raw = head.linear(features).chunk(2, -1)[0].var(0, unbiased=False)
+        raw = head.linear(features)[:, : chosen.networks.latent].var(0, unbiased=False)
     gamma = torch.tensor(made.hyperparameters.gamma)
 
     assert torch.allclose(spread, gamma, rtol=off)
@@ -275,7 +287,7 @@ def test_with_the_papers_initial_weights_they_would_have_far_less(name: str) -> 
     norm = regularizer(head, MeanBatchNorm)
     x = batch(chosen.optimisation.batch, 12, 1004)
     with torch.no_grad():
-        raw = head.linear(encoder(x)).chunk(2, -1)[0]
+        raw = head.linear(encoder(x))[:, : chosen.networks.latent]
 
     assert float(raw.var(0).max()) < norm.epsilon / 10
 
@@ -329,7 +341,6 @@ def test_started_floors_keep_every_entropy_positive(name: str, seed: int) -> Non
     model.start()
     posterior = model.eval().posterior(batch(seed=seed))
     if name in HAVING[VarianceFloor]:
-        assert isinstance(posterior, DiagonalGaussian)
         assert (0.5 * (2 * math.pi * math.e * posterior.variance).log() > 0).all()
 
 

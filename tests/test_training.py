@@ -618,11 +618,15 @@ def test_from_training_to_probes(name: str, project: tuple[config.Params, Path],
     metrics = json.loads((results / "metrics.json").read_text())
     with (results / "history.csv").open() as file:
         rows = list(csv.DictReader(file))
-    dense = build(name)[0].posterior(batch()).density
-    for key in ("nll", "nll_stderr", "perplexity", "kl", "mi", "mpd", "ce"):
-        assert (metrics[key] is not None) == dense, key
-    for key in ("train_kl", "valid_kl", "valid_mi", "valid_mpd", "valid_ce"):
-        assert all((row[key] != "") == dense for row in rows), key
+    posterior = build(name)[0].posterior(batch())
+    for key in ("nll", "nll_stderr", "perplexity"):
+        assert (metrics[key] is not None) == posterior.density, key
+    for key in ("kl", "mi", "au", "mpd", "ce"):
+        assert (metrics[key] is not None) == (key in posterior.measured), key
+        assert all((row[f"valid_{key}"] != "") == (key in posterior.measured) for row in rows), key
+    assert all((row["train_kl"] != "") == ("kl" in posterior.measured) for row in rows)
+    for key in ("mpd_t", "mpd_t_stderr", "ce_t", "ce_t_stderr"):
+        assert (metrics[key] is not None) == posterior.transformed, key
     assert metrics["sentences"] == 40
     assert metrics["warmup_ended"]
     assert metrics["epochs"] == len(rows) == 3

@@ -99,6 +99,25 @@ class DiversityUncertainty(Frozen):
     p: KeepProbability
 
 
+class Chain(Frozen):
+    """IAF: the blocks of the chain, and the hidden units of a layer of their MADEs for each dimension of z."""
+
+    blocks: Count = 2
+    width: Count = 60
+
+
+class FlowFreeBits(FreeBits, Chain):
+    """IAF+FB: a chain, and FB's lambda."""
+
+
+class FlowFixedScale(FixedScale, Chain):
+    """IAF+BN: a chain, and the fixed scale gamma of the means of z^0."""
+
+
+class FlowDiversityUncertainty(DiversityUncertainty, Chain):
+    """DU-IAF: a chain, and DU-VAE's gamma and p for z^0."""
+
+
 HYPERPARAMETERS: Mapping[str, type[Frozen]] = {
     "ae": Nothing,
     "vae": Nothing,
@@ -110,11 +129,14 @@ HYPERPARAMETERS: Mapping[str, type[Frozen]] = {
     "bn_vae_fixed_beta": FixedShift,
     "mae": MutualDivergence,
     "du_vae": DiversityUncertainty,
+    "iaf_fb": FlowFreeBits,
+    "iaf_bn": FlowFixedScale,
+    "du_iaf": FlowDiversityUncertainty,
 }
 """What each system may be given; `duvae.systems.SYSTEMS` has the same keys."""
 
 
-NEEDS_FLOOR = ("du_vae",)
+NEEDS_FLOOR = ("du_vae", "du_iaf")
 """Systems with dropout on the variances."""
 
 

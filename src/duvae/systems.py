@@ -16,7 +16,7 @@ from duvae.objectives import ELBO, FreeBits, MutualDivergence, Objective, Warmup
 from duvae.regularizers import MeanBatchNorm, VarianceDropout, VarianceFloor
 from duvae.training.aggressive import AggressiveLoop
 from duvae.training.steps import JointLoop, Loop
-from duvae.vae import CommittedHead, GaussianHead, PointHead
+from duvae.vae import CommittedHead, FlowHead, GaussianHead, PointHead
 
 H = TypeVar("H", bound=Frozen)
 
@@ -180,6 +180,43 @@ class DUVAE(System[DiversityUncertainty]):
         return nn.Sequential(super().variances(), VarianceDropout(self.hyperparameters.p, started=started))
 
 
+class IAF(System[Any]):
+    """An inverse autoregressive flow as posterior: z^0 is Gaussian, z = z^T is what its chain makes of it."""
+
+    def head(self, features: int, latent: int) -> nn.Module:
+        h = self.hyperparameters
+
+        return FlowHead(features, latent, self.means(latent), self.variances(), h.width, h.blocks)
+
+
+class IAFFB(IAF, FB):
+    """The flow with free bits against the collapse (Kingma et al. 2016)."""
+
+    label = "IAF+FB"
+    equation = "-log p(x|z^T) + w sum_d max(lambda, E_x[log q(z^T|x) - log p(z^T)]_d)"
+    source = "Kingma et al. 2016; S22 to S24"
+
+
+class IAFBN(IAF, BNVAE):
+    """The flow with BN-VAE's batch normalization on the means of z^0."""
+
+    label = "IAF+BN"
+    equation = "mu^0^ = gamma (mu^0 - mu_B) / delta_B + beta; z^t = sigma^t z^(t-1) + (1 - sigma^t) m^t"
+    source = "S22; equation 9 with gamma_d = gamma"
+
+
+class DUIAF(IAF, DUVAE):
+    """The flow with DU-VAE's regularizers on means and variances of z^0: the paper's Algorithm S1."""
+
+    label = "DU-IAF"
+    equation = (
+        "(delta^0)^2^ = g ((delta^0)^2 - alpha) + alpha, g ~ B(1, p) / p;"
+        " mu^0^ = gamma_d (mu^0 - mu_B) / delta_B + beta_d, E_d[gamma_d^2] = gamma^2;"
+        " z^t = sigma^t z^(t-1) + (1 - sigma^t) m^t"
+    )
+    source = "Algorithm S1, S22, equations 6 and 9"
+
+
 SYSTEMS: Mapping[str, type[System[Any]]] = {
     "ae": AE,
     "vae": PlainVAE,
@@ -191,6 +228,9 @@ SYSTEMS: Mapping[str, type[System[Any]]] = {
     "bn_vae_fixed_beta": BNVAEFixedBeta,
     "mae": MAE,
     "du_vae": DUVAE,
+    "iaf_fb": IAFFB,
+    "iaf_bn": IAFBN,
+    "du_iaf": DUIAF,
 }
 
 

@@ -5,10 +5,12 @@ from collections.abc import Iterator
 import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
+from torch.nn.functional import softplus
 
 from duvae.networks.bodies import Decoder, Encoder
+from duvae.networks.made import IAFChain
 from duvae.objectives import Loss, Objective
-from duvae.posteriors import DiagonalGaussian, PointMass, Posterior
+from duvae.posteriors import DiagonalGaussian, InverseAutoregressiveFlow, PointMass, Posterior
 from duvae.regularizers import CommittedRate, MeanBatchNorm, Staged
 
 
@@ -49,6 +51,36 @@ class CommittedHead(nn.Module):
 
     def forward(self, features: Float[Tensor, "batch features"]) -> DiagonalGaussian:
         return DiagonalGaussian(*self.rate(*self.linear(features).chunk(2, -1)))
+
+
+class FlowHead(nn.Module):
+    r"""Features to $\mu^0$, $\delta^0$ and h by one linear map without bias: Algorithm S1, lines 4 and 5.
+
+    $\delta^0$ is the softplus of the map's output; it is the variance, its square, that has a regularizer. h is as
+    wide as z.
+
+    Args:
+        features: Width of the encoder's features.
+        latent: Dimensions of z.
+        means: From means to means.
+        variances: From variances to variances.
+        width: Hidden units of the chain's networks, in a layer for each dimension of z.
+        blocks: T, the blocks of the chain.
+    """
+
+    def __init__(
+        self, features: int, latent: int, means: nn.Module, variances: nn.Module, width: int, blocks: int
+    ) -> None:
+        super().__init__()
+        self.linear = nn.Linear(features, 3 * latent, bias=False)
+        self.means, self.variances = means, variances
+        self.chain = IAFChain(latent, latent, width, blocks)
+
+    def forward(self, features: Float[Tensor, "batch features"]) -> InverseAutoregressiveFlow:
+        mean, scale, context = self.linear(features).chunk(3, -1)
+        variance = self.variances(softplus(scale).square())
+
+        return InverseAutoregressiveFlow(self.means(mean), variance, context, self.chain)
 
 
 class PointHead(nn.Module):

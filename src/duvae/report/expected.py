@@ -38,7 +38,7 @@ class Metrics(Held):
     reconstruction: float
     kl: float | None
     mi: float | None
-    au: int
+    au: int | None
     mpd: float | None
     ce: float | None
     epochs: int

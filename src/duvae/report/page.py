@@ -279,7 +279,8 @@ def seen(results: Sequence[Result], gaps: Mapping[str, tuple[float, float] | Non
         count = sum(result.collapsed for result in of)
         share = "" if count in (0, len(of)) else f"{count} of {len(of)} seeds, "
         mi, au = number(mean.loc[setting, "mi"], 2), mean.loc[setting, "au"]
-        told = f"{names[setting]} ({share}{f'MI {mi} nats, ' if mi else ''}AU {number(au, 0 if au == int(au) else 1)})"
+        units = number(au, 0 if float(au).is_integer() else 1)
+        told = f"{names[setting]} ({share}{f'MI {mi} nats, ' if mi else ''}AU {units})"
         if count:
             fallen.append(told)
         elif mi:

@@ -45,7 +45,7 @@ NAMES: Mapping[str, str] = {
 }
 """The systems as the paper spells them."""
 
-LETTERS: Mapping[str, str] = {"gamma": "γ", "beta": "β", "delta": "δ", "eta": "η", "lambda": "λ"}
+LETTERS: Mapping[str, str] = {"gamma": "γ", "beta": "β", "delta": "δ", "eta": "η", "free_bits": "λ"}
 
 COLLAPSED_MI = 0.1
 """Below this mutual information, in nats, a latent space is called collapsed."""
@@ -98,7 +98,7 @@ class Result:
 
     @property
     def collapsed(self) -> bool:
-        """No active dimension, or next to no information about x in z."""
+        """No active dimension, or next to no information about x in z; of a flow neither is known."""
         mi, au = self.metrics["mi"], self.metrics["au"]
 
         return au == 0 or (mi is not None and mi < COLLAPSED_MI)

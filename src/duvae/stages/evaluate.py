@@ -14,12 +14,13 @@ from duvae.metrics.encoding import encode
 from duvae.metrics.geometry import measures
 from duvae.metrics.likelihood import importance_weighted_nll, perplexity
 from duvae.metrics.statistics import standard_error
+from duvae.metrics.transformed import transformed_measures
 from duvae.progress import Bar
 from duvae.provenance import Stopwatch
 
 
 def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path()) -> None:
-    """Measures NLL, KL, MI, AU, MPD and CE; writes them, and what is known of each test document.
+    """Measures NLL, KL, MI, AU, MPD and CE, of z^T too; writes them, and what is known of each test document.
 
     Args:
         params: All of params.yaml.
@@ -63,6 +64,7 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
         "perplexity": known(perplexity(nll, test)),
         "reconstruction": float(encoded.reconstruction.mean(dtype=np.float64)),
         **measures(encoded, evaluation.active_threshold),
+        **transformed_measures(model, test, device, evaluation.seed),
         **(description.training or {}),
     }
     frame = pd.DataFrame(
