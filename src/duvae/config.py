@@ -6,11 +6,13 @@ what was found and the closest known key.
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 from duvae.errors import UserError
@@ -40,6 +42,32 @@ class Frozen(BaseModel):
 # ---------------------------------------------------------------- hyperparameters, a class a system
 
 
+@dataclass(frozen=True)
+class Searched:
+    """The values of a hyperparameter that the paper chose from, supplement E; none where it names none.
+
+    Attributes:
+        text: On Yahoo and Yelp.
+        images: On OMNIGLOT.
+        synthetic: On the synthetic data.
+    """
+
+    text: tuple[float, ...] = ()
+    images: tuple[float, ...] = ()
+    synthetic: tuple[float, ...] = ()
+
+    def on(self, column: str) -> tuple[float, ...]:
+        """The values for a column of data sets; none for a column that is not the paper's."""
+        columns = {"synthetic": self.synthetic, "yahoo": self.text, "yelp": self.text, "omniglot": self.images}
+
+        return columns.get(column, ())
+
+
+def searched(field: FieldInfo) -> Searched:
+    """What the paper chose a hyperparameter's value from."""
+    return next((entry for entry in field.metadata if isinstance(entry, Searched)), Searched())
+
+
 class Nothing(Frozen):
     """AE and VAE have nothing to choose."""
 
@@ -47,23 +75,37 @@ class Nothing(Frozen):
 class FixedScale(Frozen):
     """BN-VAE: the scale gamma of every mean, fixed."""
 
-    gamma: Positive
+    gamma: Annotated[
+        Positive,
+        Field(description="the scale of every mean, fixed"),
+        Searched((0.3, 0.4, 0.5, 0.6, 0.7), (0.3, 0.4, 0.5, 0.6, 0.7), (0.5, 0.7, 1.0, 1.2)),
+    ]
 
 
 class Aggressive(Frozen):
     """Agg-VAE: how the encoder's inner loop starts, is compared and ends."""
 
-    kl_start: Share = 0.1
-    window: Count = 15
-    max_inner: Count = 99
-    patience: Count = 1
+    kl_start: Annotated[Share, Field(description="the KL weight that the warm-up starts from")] = 0.1
+    window: Annotated[Count, Field(description="encoder steps between two looks at the loss in the inner loop")] = 15
+    max_inner: Annotated[Count, Field(description="encoder steps of one inner loop, at most")] = 99
+    patience: Annotated[
+        Count, Field(description="epochs without more MI on validation before the aggressive phase ends")
+    ] = 1
 
 
 class DiversityUncertainty(Frozen):
     """DU-VAE: gamma of equation 9 and the keep probability p of equation 6."""
 
-    gamma: Positive
-    p: KeepProbability
+    gamma: Annotated[
+        Positive,
+        Field(description="the root mean square of the means' learnt scales"),
+        Searched((0.4, 0.5, 0.6, 0.7), (0.4, 0.5, 0.6, 0.7), (0.5, 0.7, 1.0, 1.2)),
+    ]
+    p: Annotated[
+        KeepProbability,
+        Field(description="the probability that a variance is kept in training"),
+        Searched((1.0, 0.9, 0.8, 0.7, 0.6), (1.0, 0.9, 0.8, 0.7, 0.6), (0.1, 0.3, 0.5, 0.7)),
+    ]
 
 
 HYPERPARAMETERS: Mapping[str, type[Frozen]] = {
@@ -74,6 +116,18 @@ HYPERPARAMETERS: Mapping[str, type[Frozen]] = {
     "du_vae": DiversityUncertainty,
 }
 """What each system may be given; `duvae.systems.SYSTEMS` has the same keys."""
+
+
+def known_system(name: str) -> str:
+    """The name, once it is that of a system.
+
+    Raises:
+        UserError: With the closest one, where it is not.
+    """
+    if name not in HYPERPARAMETERS:
+        raise UserError(f"{unknown('system', name, HYPERPARAMETERS)}. 'duvae systems' explains them.")
+
+    return name
 
 
 NEEDS_FLOOR = ("du_vae",)
