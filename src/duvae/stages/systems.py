@@ -43,18 +43,20 @@ def _console() -> Console:
     return Console(width=min(WIDTH, Console().width) if terminal else WIDTH, highlight=False, emoji=False, markup=False)
 
 
-def _table(console: Console, title: str, *heads: str) -> Table:
-    """An empty table, drawn with letters where it is no terminal."""
+def _table(console: Console, title: str, *heads: str, names: int = 0) -> Table:
+    """An empty table, drawn with letters where it is no terminal; the first columns hold names, which stay whole."""
     lines = box.ROUNDED if console.is_terminal else box.ASCII2
     table = Table(title=title, title_justify="left", title_style="bold", box=lines)
-    for head in heads:
-        table.add_column(head, overflow="fold")
+    for index, head in enumerate(heads):
+        table.add_column(head, overflow="fold", no_wrap=index < names)
 
     return table
 
 
 def _all(entries: list[Entry], console: Console) -> RenderableType:
-    table = _table(console, f"{len(entries)} systems", "system", "parts", "what it is, its equation, its source")
+    table = _table(
+        console, f"{len(entries)} systems", "system", "parts", "what it is, its equation, its source", names=1
+    )
     for entry in entries:
         parts = Table.grid(padding=(0, 1))
         roles = dict.fromkeys(part.role for part in entry.parts)
@@ -93,7 +95,7 @@ def _one(entry: Entry) -> RenderableType:
 
 def _hyperparameters(entries: list[Entry], console: Console) -> RenderableType:
     heads = "system", "hyperparameter", "what it is", "the paper chose from"
-    table = _table(console, "Hyperparameters", *heads)
+    table = _table(console, "Hyperparameters", *heads, names=2)
     for entry in entries:
         for hyperparameter in entry.hyperparameters:
             searched = [f"{', '.join(of)}: {_list(values)}" for of, values in hyperparameter.searched]
@@ -104,13 +106,13 @@ def _hyperparameters(entries: list[Entry], console: Console) -> RenderableType:
 
 
 def _settings(entries: list[Entry], columns: list[str], console: Console) -> RenderableType:
-    table = _table(console, "Settings of params.yaml, by column of data sets", "setting", "system", *columns)
+    table = _table(console, "Settings of params.yaml, by column of data sets", "setting", "system", *columns, names=2)
     for entry in entries:
         for setting, values in entry.settings.items():
             cells = []
             for column in columns:
                 of = [f"{key} {_number(value)}" for key, value in values.get(column, {}).items()]
-                cells.append("\n".join(of) or ("nothing to choose" if column in values else "-"))
+                cells.append("\n".join(of) or ("nothing" if column in values else "-"))
             table.add_row(setting, entry.name, *cells)
         table.add_section()
 
