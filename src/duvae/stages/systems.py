@@ -58,7 +58,7 @@ def _all(entries: list[Entry], console: Console) -> RenderableType:
         console, f"{len(entries)} systems", "system", "parts", "what it is, its equation, its source", names=1
     )
     for entry in entries:
-        parts = Table.grid(padding=(0, 1))
+        parts = _pairs()
         roles = dict.fromkeys(part.role for part in entry.parts)
         for role in roles:
             of = [part for part in entry.parts if part.role == role]
@@ -75,7 +75,7 @@ def _all(entries: list[Entry], console: Console) -> RenderableType:
 
 
 def _one(entry: Entry) -> RenderableType:
-    parts = Table.grid(padding=(0, 2))
+    parts = _pairs()
     for part in entry.parts:
         made = f"{part.name}: {part.detail}" if part.detail else part.name
         parts.add_row(Text(part.role, "dim"), Group(made, Text(part.does, "dim")))
@@ -117,6 +117,14 @@ def _settings(entries: list[Entry], columns: list[str], console: Console) -> Ren
         table.add_section()
 
     return table
+
+
+def _pairs() -> Table:
+    pairs = Table.grid(padding=(0, 2))
+    pairs.add_column(no_wrap=True)
+    pairs.add_column(overflow="fold")
+
+    return pairs
 
 
 def _list(values: tuple[float, ...]) -> str:
