@@ -118,18 +118,6 @@ HYPERPARAMETERS: Mapping[str, type[Frozen]] = {
 """What each system may be given; `duvae.systems.SYSTEMS` has the same keys."""
 
 
-def known_system(name: str) -> str:
-    """The name, once it is that of a system.
-
-    Raises:
-        UserError: With the closest one, where it is not.
-    """
-    if name not in HYPERPARAMETERS:
-        raise UserError(f"{unknown('system', name, HYPERPARAMETERS)}. 'duvae systems' explains them.")
-
-    return name
-
-
 NEEDS_FLOOR = ("du_vae",)
 """Systems with dropout on the variances."""
 
@@ -162,6 +150,18 @@ class Setting(Frozen):
             )
 
         return self
+
+
+def known_system(name: str) -> str:
+    """The name, once it is that of a system.
+
+    Raises:
+        UserError: With the closest one, where it is not.
+    """
+    if name not in HYPERPARAMETERS:
+        raise UserError(f"{unknown('system', name, HYPERPARAMETERS)}. 'duvae systems' explains them.")
+
+    return name
 
 
 # ---------------------------------------------------------------------------------- data sets
