@@ -102,7 +102,7 @@ def write(root: Path, params: Params, job: Job, sentences: int = 300) -> None:
             "test": sentences,
             "largest_class": 21.3,
             "by_labels": {
-                str(n): {"accuracy": float(np.mean(d)), "spread": float(np.std(d)), "draws": d}
+                str(n): {"accuracy": float(np.mean(d)), "spread": float(np.std(d)) if len(d) > 1 else None, "draws": d}
                 for n, d in draws.items()
             },
         },

@@ -4,9 +4,9 @@ import torch
 
 from duvae.data.store import Documents
 from duvae.metrics import encoding
-from duvae.metrics.encoding import encode, evaluating
+from duvae.metrics.encoding import encode, evaluating, features
 from duvae.posteriors import standard_normal_log_prob
-from family import CPU, NAMES, build, documents, lively
+from family import CPU, NAMES, build, documents, lively, same, state
 
 everyone = pytest.mark.parametrize("name", NAMES)
 
@@ -64,6 +64,21 @@ def test_the_noise_is_the_seeds(name: str) -> None:
         noise = (one_seed.z - one_seed.mean) / np.sqrt(one_seed.variance)
         assert abs(noise.mean()) < 5 / np.sqrt(noise.size)
         assert len(np.unique(noise.round(6))) == noise.size
+
+
+@everyone
+def test_features_are_those_of_the_posterior_without_decoding(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What changes nothing in the model either, whichever mode it is in."""
+    model, split = lively(build(name)[0]), documents(23)
+    model.start()
+    model.loss(torch.from_numpy(one(split, 0).batch(np.array([0]))).long(), 1.0)
+    before, encoded = state(model), encode(model, split, CPU, seed=1)
+    for way in ("log_prob", "log_prob_samples"):
+        monkeypatch.setattr(model.decoder, way, None)
+
+    assert np.array_equal(features(model, split, CPU), encoded.features)
+    assert np.array_equal(features(model.eval(), split, CPU), encoded.features)
+    assert same(before, state(model))
 
 
 def test_the_mode_comes_back_also_after_an_error() -> None:

@@ -87,3 +87,24 @@ def encode(model: VAE, documents: Documents, device: torch.device, seed: int) ->
     arrays = {name: np.concatenate(values)[back] for name, values in parts.items()}
 
     return Encoded(variance=arrays.pop("variance", None), density=density, measured=measured, **arrays)
+
+
+def features(model: VAE, documents: Documents, device: torch.device) -> Array:
+    """What a linear probe sees of each document, in the split's order: of q(z|x) alone, nothing is decoded.
+
+    Args:
+        model: Which stays as it is.
+        documents: What is encoded.
+        device: Where.
+
+    Returns:
+        An array of shape (documents, features).
+    """
+    order = batches(documents.lengths, BATCH)
+    with evaluating(model):
+        found = [
+            model.posterior(torch.from_numpy(documents.batch(indices)).long().to(device)).features().cpu().numpy()
+            for indices in order
+        ]
+
+    return np.concatenate(found)[np.argsort(np.concatenate(order))]

@@ -50,7 +50,7 @@ class Accuracy(Held):
     """One size of labelled subsets in probe.json."""
 
     accuracy: float
-    spread: float
+    spread: float | None
     draws: list[float]
 
 

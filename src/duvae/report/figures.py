@@ -297,7 +297,7 @@ def probes(results: Sequence[Result]) -> Figure:
             continue
         found = [[r.probe["by_labels"].get(count) for r in of if r.probe] for count in counts]
         accuracy = [np.mean([f["accuracy"] for f in fs if f]) if any(fs) else np.nan for fs in found]
-        spread = [np.mean([f["spread"] for f in fs if f]) if any(fs) else 0.0 for fs in found]
+        spread = [np.mean([f["spread"] or 0.0 for f in fs if f]) if any(fs) else 0.0 for fs in found]
         colour, dashes = styles[setting]
         shift = 0.05 * (index - (len(several) - 1) / 2)  # so that bars do not hide each other
         ax.errorbar(at + shift, accuracy, spread, color=colour, ls=dashes, marker="o", markersize=2.6, elinewidth=0.7)

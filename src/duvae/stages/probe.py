@@ -11,7 +11,7 @@ from duvae.config import Params
 from duvae.data import store
 from duvae.errors import UserError
 from duvae.files import write_json
-from duvae.metrics.encoding import encode
+from duvae.metrics.encoding import features
 from duvae.metrics.probes import draw, probe
 from duvae.provenance import Stopwatch
 
@@ -44,24 +44,20 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
                 f"data/prepared/{dataset}: expected a label of two or more on every document of split '{split}',"
                 f" to probe with. Give the files labels, or empty datasets.{dataset}.probe in params.yaml."
             )
-        return encode(model, documents, device, params.evaluation.seed).features, documents.labels
+        return features(model, documents, device), documents.labels
 
     wanted = bool(chosen.probe.labels or chosen.probe.subsets)
     test = labelled("test") if wanted else (np.zeros((0, 0)), np.zeros(0, np.int64))
-    subsets = {}
+    subsets: dict[str, list[tuple[store.Array, store.Array]]] = {}
     if chosen.probe.labels:
-        features, labels = labelled("train")
-        if max(chosen.probe.labels) > len(labels):
-            raise UserError(
-                f"params.yaml: datasets.{dataset}.probe.labels: expected at most {len(labels)}, the training"
-                f" documents; found {max(chosen.probe.labels)}."
-            )
+        seen, labels = labelled("train")
         for size in chosen.probe.labels:
+            _check(size, labels, dataset)
             draws = [draw(labels, size, (params.probe.seed, size, n)) for n in range(params.probe.draws)]
-            subsets[str(size)] = [(features[indices], labels[indices]) for indices in draws]
-    for name in chosen.probe.subsets:
+            subsets[str(size)] = [(seen[indices], labels[indices]) for indices in draws]
+    for name in dict.fromkeys(chosen.probe.subsets):
         subset = labelled(name)
-        subsets[str(len(subset[1]))] = [subset]
+        subsets.setdefault(str(len(subset[1])), []).append(subset)  # several of one size are its draws
     with threadpool_limits(params.threads):
         found = {size: probe(drawn, test, params.probe) for size, drawn in subsets.items()}
     write_json(
@@ -85,3 +81,12 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
         },
     )
     watch.write(root / "results" / job.folder / "probe.run.json", device=str(device), threads=params.threads)
+
+
+def _check(size: int, labels: store.Array, dataset: str) -> None:
+    """Whether that many can be drawn of the training documents, with each label among them."""
+    key, classes = f"params.yaml: datasets.{dataset}.probe.labels", len(np.unique(labels))
+    if size > len(labels):
+        raise UserError(f"{key}: expected at most {len(labels)}, the training documents; found {size}.")
+    if size < classes:
+        raise UserError(f"{key}: expected at least {classes}, one for each label; found {size}.")
