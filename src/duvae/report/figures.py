@@ -15,10 +15,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from duvae.config import SyntheticSource
-from duvae.report.results import Array, Result, Space, label_counts
+from duvae.report.results import Array, Result, Space, label_counts, labels
 
 P = ParamSpec("P")
-Line = Literal["-", "--", ":", "-."]
+Line = Literal["-", "--", ":", "-."] | tuple[int, tuple[float, ...]]
 
 HALFWIDTH = 3.0
 """Figure 1 shows [-3, 3] x [-3, 3]."""
@@ -40,10 +40,11 @@ SYSTEMS = {
     "iaf_fb": "#56b4e9",
     "iaf_bn": "#009e73",
     "du_iaf": "#0072b2",
+    "bn_vae_fixed_beta": "#a6761d",
 }
 """One colour a system, the same in every figure."""
 
-LINES: tuple[Line, ...] = ("-", "--", ":", "-.")
+LINES: tuple[Line, ...] = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
 """Further settings of one system differ in their lines."""
 
 CURVES = (
@@ -79,13 +80,15 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def _styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """Draws in the style of all figures."""
+
     @functools.wraps(draw)
-    def styled(*args: P.args, **kwargs: P.kwargs) -> Figure:
+    def inside(*args: P.args, **kwargs: P.kwargs) -> Figure:
         with mpl.rc_context(STYLE):
             return draw(*args, **kwargs)
 
-    return styled
+    return inside
 
 
 # ---------------------------------------------------------------------------------- Figure 1
@@ -124,7 +127,7 @@ def outside(points: Array) -> float:
     return float(np.mean(np.abs(points).max(axis=1) > HALFWIDTH)) if len(points) else 0.0
 
 
-@_styled
+@styled
 def figure1(source: SyntheticSource, true_z: Space | None, spaces: Sequence[Space], lattice: int = 241) -> Figure:
     """Figure 1: above, contours of the aggregated posteriors; below, the means coloured by component.
 
@@ -156,7 +159,7 @@ def figure1(source: SyntheticSource, true_z: Space | None, spaces: Sequence[Spac
         wspace=gap / side,
         hspace=gap / side,
     )
-    centre = _centre(source)
+    centre = middle(source)
     shown = _contours(axes[0, 0], at, true, levels)
     for ax, density in zip(axes[0, 1:], learned, strict=True):
         if density is not None:
@@ -188,10 +191,16 @@ def figure1(source: SyntheticSource, true_z: Space | None, spaces: Sequence[Spac
     return figure
 
 
-@_styled
-def latent(space: Space, centre: int = 0) -> Figure:
-    """One latent space: contours of the aggregated posterior and the means, as far as the means reach."""
-    reach = max(HALFWIDTH, float(np.quantile(np.abs(space.means), 0.999)) * 1.1)
+@styled
+def latent(space: Space, centre: int = 0, reach: float | None = None) -> Figure:
+    """One latent space: contours of the aggregated posterior and the means.
+
+    Args:
+        space: What to draw.
+        centre: The component that is blue.
+        reach: The frame, from - to + this; None: as far as the means reach.
+    """
+    reach = reach or max(HALFWIDTH, float(np.quantile(np.abs(space.means), 0.999)) * 1.1)
     figure = Figure(figsize=(3.4, 3.4))
     ax = figure.subplots()
     if space.variances is not None:
@@ -222,7 +231,7 @@ def _remark(ax: Axes, text: str) -> None:
     ax.text(0, 0, text, ha="center", va="center", color="#666666", fontsize=6.5)
 
 
-def _centre(source: SyntheticSource) -> int:
+def middle(source: SyntheticSource) -> int:
     """The component nearest to the middle of all."""
     means = np.asarray(source.means)
 
@@ -242,7 +251,7 @@ def _scatter(ax: Axes, space: Space, centre: int, size: float = 1.6) -> None:
 # ---------------------------------------------------------------------------------- curves
 
 
-@_styled
+@styled
 def curves(results: Sequence[Result], warmup: int) -> Figure:
     """Loss, KL, MI, AU, MPD and CE on validation over the epochs; a line a seed, a colour a system.
 
@@ -250,7 +259,9 @@ def curves(results: Sequence[Result], warmup: int) -> Figure:
         results: Models of one data set.
         warmup: Epochs over which the KL weight rises, shaded.
     """
-    figure = Figure(figsize=(7.16, 3.55))
+    legend = 0.2 * _rows(results, 8)  # inches
+    height = 3.35 + legend
+    figure = Figure(figsize=(7.16, height))
     axes = figure.subplots(2, 3, sharex=True)
     styles = line_styles(results)
     longest = max(int(result.history["epoch"].max()) for result in results)
@@ -276,16 +287,18 @@ def curves(results: Sequence[Result], warmup: int) -> Figure:
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     for ax in axes[1]:
         ax.set_xlabel("epoch")
-    _legend(figure, results)
-    figure.tight_layout(rect=(0, 0, 1, 0.94), h_pad=1.2, w_pad=1.0)
+    _legend(figure, results, 8)
+    figure.tight_layout(rect=(0, 0, 1, 1 - legend / height), h_pad=1.2, w_pad=1.0)
 
     return figure
 
 
-@_styled
+@styled
 def probes(results: Sequence[Result]) -> Figure:
     """Accuracy of the linear probe by number of labels, with the spread over the labelled subsets."""
-    figure = Figure(figsize=(3.3, 2.6))
+    legend = 0.18 * _rows(results, 3, more=1)  # inches
+    height = 2.25 + legend
+    figure = Figure(figsize=(3.6, height))
     ax = figure.subplots()
     styles = line_styles(results)
     counts = label_counts(results)
@@ -299,7 +312,7 @@ def probes(results: Sequence[Result]) -> Figure:
         accuracy = [np.mean([f["accuracy"] for f in fs if f]) if any(fs) else np.nan for fs in found]
         spread = [np.mean([f["spread"] for f in fs if f]) if any(fs) else 0.0 for fs in found]
         colour, dashes = styles[setting]
-        shift = 0.05 * (index - (len(several) - 1) / 2)  # so that bars do not hide each other
+        shift = min(0.05, 0.5 / len(several)) * (index - (len(several) - 1) / 2)  # so that bars do not hide each other
         ax.errorbar(at + shift, accuracy, spread, color=colour, ls=dashes, marker="o", markersize=2.6, elinewidth=0.7)
     largest = [float(result.probe["largest_class"]) for result in results if result.probe and result.probe["by_labels"]]
     if largest:
@@ -309,9 +322,8 @@ def probes(results: Sequence[Result]) -> Figure:
     ax.margins(y=0.12)
     ax.set(xlabel="labels", ylabel="accuracy on test (%)")
     ax.grid(axis="y", color="#000000", alpha=0.08, linewidth=0.5)
-    _legend(figure, results, columns=3, more=[line for line in ax.lines if line.get_label() == "largest class"])
-    rows = -(-(len(several) + 1) // 3)
-    figure.tight_layout(rect=(0, 0, 1, 1 - 0.07 * rows))
+    _legend(figure, results, 3, more=[line for line in ax.lines if line.get_label() == "largest class"])
+    figure.tight_layout(rect=(0, 0, 1, 1 - legend / height))
 
     return figure
 
@@ -345,16 +357,29 @@ def _limits(ax: Axes, drawn: Sequence[Array], column: str) -> None:
         ax.set_ylim(bottom=min(-0.02, -0.03 * float(values.max(initial=0))))
 
 
-def _legend(figure: Figure, results: Sequence[Result], columns: int = 8, more: Sequence[Line2D] = ()) -> None:
-    styles = line_styles(results)
-    names = {result.job.setting: result.name for result in results}
+def _legend(figure: Figure, results: Sequence[Result], columns: int, more: Sequence[Line2D] = ()) -> None:
+    styles, names = line_styles(results), labels(results)
     handles = [
         Line2D([], [], color=colour, linestyle=dashes, label=names[setting])
         for setting, (colour, dashes) in styles.items()
     ]
     handles += more
-    columns = min(columns, len(handles))
+    columns = min(_columns(results, columns), len(handles))
     figure.legend(handles=handles, loc="upper center", ncols=columns, handlelength=1.8, columnspacing=1.4)
+
+
+def _columns(results: Sequence[Result], columns: int) -> int:
+    """Fewer columns where the names are long."""
+    longest = max(map(len, labels(results).values()))
+
+    return max(1, columns * 9 // max(9, longest))
+
+
+def _rows(results: Sequence[Result], columns: int, more: int = 0) -> int:
+    """How many rows a legend has."""
+    count = len(labels(results)) + more
+
+    return -(-count // min(_columns(results, columns), count))
 
 
 # ---------------------------------------------------------------------------------- files

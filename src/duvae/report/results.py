@@ -13,11 +13,15 @@ import pandas as pd
 from duvae.config import Job, Params
 from duvae.errors import UserError
 from duvae.report import expected
+from duvae.report.names import NAMES, letters, rank, written
 
 Array = npt.NDArray[np.float64]
 
 FIGURES = ("nll", "perplexity", "reconstruction", "kl", "mi", "au", "mpd", "ce")
 """What metrics.json says of a model; null where a system has no such figure."""
+
+LAST = ("mpd_t", "ce_t")
+"""The same of z^T, the last of a chain of flows, estimated, each with its standard error; of such systems alone."""
 
 HISTORY = (
     *("epoch", "kl_weight", "learning_rate", "train_loss", "train_reconstruction", "train_kl", "valid_loss"),
@@ -27,25 +31,6 @@ HISTORY = (
 
 POSTERIORS = ("sentence", "label", "nll", "mean_0", "variance_0")
 """The columns of posteriors/.../<seed>.parquet that any model has; further dimensions are mean_1, variance_1, ..."""
-
-NAMES: Mapping[str, str] = {
-    "ae": "AE",
-    "vae": "VAE",
-    "beta_vae": "β-VAE",
-    "sa_vae": "SA-VAE",
-    "agg_vae": "Agg-VAE",
-    "fb": "FB",
-    "delta_vae": "δ-VAE",
-    "bn_vae": "BN-VAE",
-    "mae": "MAE",
-    "du_vae": "DU-VAE",
-    "iaf_fb": "IAF+FB",
-    "iaf_bn": "IAF+BN",
-    "du_iaf": "DU-IAF",
-}
-"""The systems as the paper spells them."""
-
-LETTERS: Mapping[str, str] = {"gamma": "γ", "beta": "β", "delta": "δ", "eta": "η", "lambda": "λ"}
 
 COLLAPSED_MI = 0.1
 """Below this mutual information, in nats, a latent space is called collapsed."""
@@ -62,7 +47,7 @@ class Result:
         metrics: metrics.json.
         history: history.csv, a row an epoch.
         probe: probe.json; None where its data set has no labels to probe with.
-        provenance: The *.run.json by stage.
+        provenance: The *.run.json by stage, those that are there.
     """
 
     job: Job
@@ -85,11 +70,7 @@ class Result:
     @property
     def hyperparameters(self) -> str:
         """Those that are a single letter in the paper, such as `γ 1, p 0.5`."""
-        values = self.metrics["hyperparameters"].items()
-
-        return ", ".join(
-            f"{LETTERS.get(key, key)} {value:g}" for key, value in values if key in LETTERS or len(key) == 1
-        )
+        return written(letters(self.metrics["hyperparameters"]))
 
     @property
     def encoder_steps(self) -> int:
@@ -97,11 +78,18 @@ class Result:
         return int(self.history["encoder_steps"].fillna(0).sum())
 
     @property
-    def collapsed(self) -> bool:
-        """No active dimension, or next to no information about x in z."""
-        mi, au = self.metrics["mi"], self.metrics["au"]
+    def collapsed(self) -> bool | None:
+        """No active dimension, or next to no information about x in z; None where that cannot be told.
 
-        return au == 0 or (mi is not None and mi < COLLAPSED_MI)
+        Where the MI is not known, a KL as small tells it too: KL[q(z|x) || p(z)] is the MI plus KL[q(z) || p(z)].
+        """
+        kl, mi, au = (self.metrics[key] for key in ("kl", "mi", "au"))
+        if au == 0 or (mi is not None and mi < COLLAPSED_MI):
+            return True
+        if mi is None and kl is not None and kl < COLLAPSED_MI:
+            return True
+
+        return None if mi is None and au is None else False
 
     @property
     def commit(self) -> str:
@@ -111,7 +99,7 @@ class Result:
     @property
     def row(self) -> dict[str, Any]:
         """All of it that is one number or word, for a table."""
-        train = self.provenance["train"]
+        made = self.provenance
         accuracies = self.probe["by_labels"] if self.probe else {}
 
         return {
@@ -120,6 +108,7 @@ class Result:
             "seed": self.job.seed,
             **{figure: _number(self.metrics[figure]) for figure in FIGURES},
             "nll_stderr": _number(self.metrics["nll_stderr"]),
+            **{key: _number(self.metrics.get(key)) for name in LAST for key in (name, f"{name}_stderr")},
             **{f"probe_{labels}": float(of["accuracy"]) for labels, of in accuracies.items()},
             **{
                 f"probe_{labels}_spread": float(of["spread"]) if len(of["draws"]) > 1 else float("nan")
@@ -128,9 +117,10 @@ class Result:
             "epochs": self.metrics["epochs"],
             "best_epoch": self.metrics["best_epoch"],
             "encoder_steps": self.encoder_steps,
-            "seconds": sum(float(made["wall_seconds"]) for made in self.provenance.values()),
-            "train_seconds": float(train["wall_seconds"]),
-            "peak_memory_mib": max(float(made["peak_memory_mib"] or 0) for made in self.provenance.values()),
+            "train_cpu": _number(made["train"]["cpu_seconds"] if "train" in made else None),
+            "evaluate_cpu": _number(made["evaluate"]["cpu_seconds"] if "evaluate" in made else None),
+            "train_seconds": _number(made["train"]["wall_seconds"] if "train" in made else None),
+            "peak_memory_mib": max((_number(of["peak_memory_mib"]) for of in made.values()), default=float("nan")),
         }
 
 
@@ -217,15 +207,44 @@ def need(files: Mapping[Path, str]) -> None:
 
 
 def read(params: Params, jobs: Iterable[Job], root: Path = Path()) -> list[Result]:
-    """Reads the results of `jobs`.
+    """Reads the results of `jobs`; who made them (*.run.json), which git does not keep, where it is there.
 
     Raises:
         UserError: Naming every file that is missing, with the command that makes it.
     """
     jobs = list(jobs)
-    need({path: command for job in jobs for path, command in commands(params, job, root).items()})
+    files = [
+        {path: command for path, command in commands(params, job, root).items() if not _told(path) or path.exists()}
+        for job in jobs
+    ]
+    need({path: command for of in files for path, command in of.items()})
 
-    return [_read(commands(params, job, root), job) for job in jobs]
+    return [_read(of, job) for of, job in zip(files, jobs, strict=True)]
+
+
+def arranged(results: Iterable[Result]) -> list[Result]:
+    """In the order of the paper's Table 1, data set after data set; settings of a system as they came."""
+    results = list(results)
+    datasets = list(dict.fromkeys(result.job.dataset for result in results))
+
+    return sorted(results, key=lambda result: (datasets.index(result.job.dataset), rank(result.system)))
+
+
+def labels(results: Iterable[Result]) -> dict[str, str]:
+    """What each setting of one data set is called: its system's name, and where several share it what differs."""
+    settings = {result.job.setting: result for result in results}
+    names = {setting: NAMES.get(result.system, result.system) for setting, result in settings.items()}
+    told = {}
+    for setting, result in settings.items():
+        others = [other for other in settings.values() if other.system == result.system and other is not result]
+        if not others and setting == result.system:
+            told[setting] = names[setting]
+        elif result.hyperparameters and result.hyperparameters not in {other.hyperparameters for other in others}:
+            told[setting] = f"{names[setting]} ({result.hyperparameters})"
+        else:
+            told[setting] = names[setting] if setting == result.system else f"{names[setting]} ({setting})"
+
+    return told
 
 
 def _read(files: Mapping[Path, str], job: Job) -> Result:
@@ -274,6 +293,19 @@ def floor(dataset: str, root: Path = Path()) -> Floor:
         expected.read(summary, command),
         expected.columns(csv(sentences, command), ("sentence", "nll"), sentences, command),
     )
+
+
+def gaps(
+    results: Sequence[Result], frames: Sequence[pd.DataFrame], floor: Floor
+) -> dict[str, list[tuple[float, float]]]:
+    """Each setting's gaps to the floor, a seed each (`Floor.gap`); none where it has no likelihood."""
+    found: dict[str, list[tuple[float, float]]] = {result.job.setting: [] for result in results}
+    for result, frame in zip(results, frames, strict=True):
+        gap = floor.gap(frame)
+        if gap:
+            found[result.job.setting].append(gap)
+
+    return found
 
 
 def counts(dataset: str, root: Path = Path()) -> dict[str, int]:
@@ -334,6 +366,10 @@ def label_counts(results: Sequence[Result]) -> list[str]:
     found = {labels for result in results if result.probe for labels in result.probe["by_labels"]}
 
     return sorted(found, key=lambda labels: (not labels.isdigit(), int(labels) if labels.isdigit() else 0, labels))
+
+
+def _told(path: Path) -> bool:
+    return path.name.endswith(".run.json")
 
 
 def _number(value: float | None) -> float:
