@@ -46,7 +46,7 @@ def rank(system: str) -> int:
 
 def letters(hyperparameters: Mapping[str, Any]) -> dict[str, float]:
     """The hyperparameters that are one letter in the paper, by that letter's name: `gamma`, `p`, ..., `lambda`."""
-    named = {key.rstrip("_"): value for key, value in hyperparameters.items()}  # Python keeps `lambda` for itself
+    named = {"lambda" if key == "free_bits" else key: value for key, value in hyperparameters.items()}
 
     return {key: float(value) for key, value in named.items() if key in LETTERS or len(key) == 1}
 
