@@ -58,7 +58,9 @@ def pair(results: Sequence[Result], latent: int, warmup: int, item: str) -> Pair
     names = labels(results)
     chosen = []
     for system in ("vae", "du_vae"):
-        settings = [setting for setting in names if any(r.job.setting == setting and r.system == system for r in results)]
+        settings = [
+            setting for setting in names if any(r.job.setting == setting and r.system == system for r in results)
+        ]
         if not settings:
             return None
         setting = system if system in settings else settings[0]
@@ -71,7 +73,7 @@ def pair(results: Sequence[Result], latent: int, warmup: int, item: str) -> Pair
 @figures.styled
 def figure(of: Pair) -> Figure:
     """KL, MI, AU, MPD and CE on validation over the epochs: a column a system, a row a measure, one scale a row."""
-    drawn = Figure(figsize=(7.16, 6.3))
+    drawn = Figure(figsize=(figures.WIDTH, 6.3))
     axes = drawn.subplots(len(MEASURES), 2, sharex=True, sharey="row")
     longest = max(int(result.history["epoch"].max()) for result in (*of.vae, *of.du_vae))
     columns = list(zip((of.vae, of.du_vae), of.names, strict=True))
@@ -105,7 +107,9 @@ def figure(of: Pair) -> Figure:
             row[0].set_ylim(-0.12, 1.5 * most)
             row[0].yaxis.set_major_formatter("{x:g}")
         elif measure != "valid_ce":
-            row[0].set_ylim(min(0.0, float(np.nanmin(values, initial=0.0))) - 0.04 * max(most, 0.1), 1.1 * max(most, 0.1))
+            row[0].set_ylim(
+                min(0.0, float(np.nanmin(values, initial=0.0))) - 0.04 * max(most, 0.1), 1.1 * max(most, 0.1)
+            )
         else:
             low, high = float(np.nanmin([*values, of.prior])), float(np.nanmax([*values, of.prior]))
             row[0].set_ylim(low - 0.08 * (high - low + 0.1), high + 0.14 * (high - low + 0.1))
@@ -137,9 +141,8 @@ def told(of: Pair) -> list[str]:
         f"A VAE has collapsed when q(z|x) is the same for every {of.item} x: z then says nothing of x, and the decoder"
         " writes without it. Four of the measures are 0 where every posterior is the prior itself: KL, what z costs; MI,"
         " what z tells of x; AU, the dimensions whose mean moves with x; and MPD, how far the posteriors of two"
-        f" {of.item}s lie apart. CE, how wide a posterior is, is then the prior's own entropy,"
-        f" {number(of.prior, 2)} nats in {of.latent} dimensions (dashed). KL alone does not tell: it is MI plus"
-        " KL[q(z) ‖ p(z)], and the second part can be there when all posteriors are one.",
+        f" {of.item}s lie apart. CE, how wide a posterior is, is then the entropy of the prior (dashed). KL alone does"
+        " not tell: it is MI plus KL[q(z) ‖ p(z)], and the second part can be there when all posteriors are one.",
         f"{ended(of.vae, vae, of)} {went(of.vae)}",
         f"{ended(of.du_vae, du_vae, of)} {went(of.du_vae)}",
         compared(of),
@@ -148,8 +151,8 @@ def told(of: Pair) -> list[str]:
         " term to 0. DU-VAE adds no term against that. It normalizes the means over each batch and keeps the mean"
         f" square of their scales at γ² (equation 9), so that the means of different {of.item}s cannot all become one:"
         " diversity. In training it takes each variance down to the floor α with probability 1 − p (equation 6), so"
-        " that the decoder also meets samples from narrow posteriors: less uncertainty. Together they hold MPD above"
-        " (1 − p)/α times the variance of the means, summed over dimensions (equation 8).",
+        " that the decoder also meets samples from narrow posteriors: less uncertainty. In training the two together hold MPD"
+        " above (1 − p)/α times the variance of the means, summed over dimensions (equation 8).",
     ]
 
 

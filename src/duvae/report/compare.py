@@ -7,7 +7,8 @@ from typing import Any
 import pandas as pd
 
 from duvae.report.figures import CURVES
-from duvae.report.results import Floor, Result, label_counts, labels, over_seeds
+from duvae.report.names import NAMES
+from duvae.report.results import LAST, Floor, Result, label_counts, labels, over_seeds
 from duvae.report.tables import METRICS, Gaps, listed, shown
 
 POINTS = 200
@@ -21,6 +22,7 @@ def measures(results: Sequence[Result], floor: Floor | None = None) -> list[dict
     """The rows of the comparison on one data set: key, label, unit, digits, and whether more or less is better."""
     rows = [
         {"key": m.key, "label": m.label, "unit": m.unit, "decimals": m.decimals, "better": BETTER.get(m.key, 0)}
+        | {"last": m.key in LAST}
         for m in METRICS
         if m.key in shown(results, floor)
     ]
@@ -38,7 +40,9 @@ def measures(results: Sequence[Result], floor: Floor | None = None) -> list[dict
     return rows
 
 
-def settings(results: Sequence[Result], gaps: Gaps | None = None, pictures: Mapping[str, str] | None = None) -> list[Any]:
+def settings(
+    results: Sequence[Result], gaps: Gaps | None = None, pictures: Mapping[str, str] | None = None
+) -> list[Any]:
     """Each setting of one data set: what it is called, its numbers over seeds, and its curves.
 
     Args:
@@ -55,15 +59,13 @@ def settings(results: Sequence[Result], gaps: Gaps | None = None, pictures: Mapp
             {
                 "id": f"{of[0].job.dataset}/{setting}",
                 "name": name,
-                "note": of[0].hyperparameters,
+                "system": NAMES.get(of[0].system, of[0].system),
+                "note": name.partition(" (")[2].rstrip(")") or of[0].hyperparameters,
                 "seeds": int(seeds[setting]),
                 "commit": listed(list(dict.fromkeys(result.commit for result in of if result.commit))),
                 "picture": (pictures or {}).get(setting),
                 "values": {
-                    **{
-                        str(key): [_held(mean.loc[setting, key]), _held(std.loc[setting, key])]
-                        for key in mean.columns
-                    },
+                    **{str(key): [_held(mean.loc[setting, key]), _held(std.loc[setting, key])] for key in mean.columns},
                     "gap": [_held(gap.mean()), _held(gap.std(ddof=1))],
                 },
                 "curves": [_curves(result) for result in of],

@@ -20,6 +20,11 @@ from duvae.report.results import Array, Result, Space, label_counts, labels
 P = ParamSpec("P")
 Line = Literal["-", "--", ":", "-."] | tuple[int, tuple[float, ...]]
 
+WIDTH = 7.16
+"""Of a figure over the whole page, in inches."""
+
+LEGEND: dict[str, Any] = {"handlelength": 1.8, "columnspacing": 1.4}
+
 HALFWIDTH = 3.0
 """Figure 1 shows [-3, 3] x [-3, 3]."""
 
@@ -259,9 +264,9 @@ def curves(results: Sequence[Result], warmup: int) -> Figure:
         results: Models of one data set.
         warmup: Epochs over which the KL weight rises, shaded.
     """
-    legend = 0.2 * _rows(results, 8)  # inches
+    columns, legend = _room(list(labels(results).values()), WIDTH)
     height = 3.35 + legend
-    figure = Figure(figsize=(7.16, height))
+    figure = Figure(figsize=(WIDTH, height))
     axes = figure.subplots(2, 3, sharex=True)
     styles = line_styles(results)
     longest = max(int(result.history["epoch"].max()) for result in results)
@@ -287,7 +292,7 @@ def curves(results: Sequence[Result], warmup: int) -> Figure:
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     for ax in axes[1]:
         ax.set_xlabel("epoch")
-    _legend(figure, results, 8)
+    figure.legend(handles=_handles(results), loc="upper center", ncols=columns, **LEGEND)
     figure.tight_layout(rect=(0, 0, 1, 1 - legend / height), h_pad=1.2, w_pad=1.0)
 
     return figure
@@ -296,10 +301,11 @@ def curves(results: Sequence[Result], warmup: int) -> Figure:
 @styled
 def probes(results: Sequence[Result]) -> Figure:
     """Accuracy of the linear probe by number of labels, with the spread over the labelled subsets."""
-    legend = 0.18 * _rows(results, 3, more=1)  # inches
-    height = 2.25 + legend
-    figure = Figure(figsize=(3.6, height))
-    ax = figure.subplots()
+    entries = len(labels(results)) + 1
+    columns = -(-entries // 16)
+    figure = Figure(figsize=(WIDTH, max(2.5, 0.165 * min(entries, 16) + 0.2)))
+    ax, beside = figure.subplots(1, 2, width_ratios=(4.4 - columns, columns))
+    beside.set_axis_off()
     styles = line_styles(results)
     counts = label_counts(results)
     at = np.arange(len(counts))
@@ -322,8 +328,9 @@ def probes(results: Sequence[Result]) -> Figure:
     ax.margins(y=0.12)
     ax.set(xlabel="labels", ylabel="accuracy on test (%)")
     ax.grid(axis="y", color="#000000", alpha=0.08, linewidth=0.5)
-    _legend(figure, results, 3, more=[line for line in ax.lines if line.get_label() == "largest class"])
-    figure.tight_layout(rect=(0, 0, 1, 1 - legend / height))
+    handles = _handles(results) + [line for line in ax.lines if line.get_label() == "largest class"]
+    beside.legend(handles=handles, loc="upper left", ncols=columns, borderaxespad=0, **LEGEND)
+    figure.tight_layout()
 
     return figure
 
@@ -357,29 +364,24 @@ def _limits(ax: Axes, drawn: Sequence[Array], column: str) -> None:
         ax.set_ylim(bottom=min(-0.02, -0.03 * float(values.max(initial=0))))
 
 
-def _legend(figure: Figure, results: Sequence[Result], columns: int, more: Sequence[Line2D] = ()) -> None:
+def _handles(results: Sequence[Result]) -> list[Line2D]:
     styles, names = line_styles(results), labels(results)
-    handles = [
+
+    return [
         Line2D([], [], color=colour, linestyle=dashes, label=names[setting])
         for setting, (colour, dashes) in styles.items()
     ]
-    handles += more
-    columns = min(_columns(results, columns), len(handles))
-    figure.legend(handles=handles, loc="upper center", ncols=columns, handlelength=1.8, columnspacing=1.4)
 
 
-def _columns(results: Sequence[Result], columns: int) -> int:
-    """Fewer columns where the names are long."""
-    longest = max(map(len, labels(results).values()))
+def _room(names: Sequence[str], width: float) -> tuple[int, float]:
+    """How many columns of a legend fit into `width` inches, and how high it is then, in inches."""
+    for columns in range(min(8, len(names)), 0, -1):
+        rows = -(-len(names) // columns)
+        longest = [max(map(len, names[start : start + rows])) for start in range(0, len(names), rows)]
+        if sum(0.42 + 0.06 * length for length in longest) <= width:
+            break
 
-    return max(1, columns * 9 // max(9, longest))
-
-
-def _rows(results: Sequence[Result], columns: int, more: int = 0) -> int:
-    """How many rows a legend has."""
-    count = len(labels(results)) + more
-
-    return -(-count // min(_columns(results, columns), count))
+    return columns, 0.1 + 0.165 * rows
 
 
 # ---------------------------------------------------------------------------------- files

@@ -71,7 +71,13 @@ NOTES = (
         ("omniglot",),
         "au",
     ),
-    Note("The paper prints the same KL, 6.77, for IAF+FB and DU-IAF.", ("table1",), ("iaf_fb", "du_iaf"), ("omniglot",), "kl"),
+    Note(
+        "The paper prints the same KL, 6.77, for IAF+FB and DU-IAF.",
+        ("table1",),
+        ("iaf_fb", "du_iaf"),
+        ("omniglot",),
+        "kl",
+    ),
     Note("The paper prints five active units at a KL of 0.0.", ("table1",), ("vae",), ("yahoo",), "au"),
     Note(
         "The paper calls its decoder a gated PixelCNN; the released code has no gates, nor has this one.",
@@ -83,7 +89,11 @@ NOTES = (
         " not the long Yelp reviews of Table 1.",
         ("table2", "tableS2"),
     ),
-    Note("The paper prints the same three numbers for AE and δ-VAE: one of the two rows is a slip.", ("table3",), ("ae", "delta_vae")),
+    Note(
+        "The paper prints the same three numbers for AE and δ-VAE: one of the two rows is a slip.",
+        ("table3",),
+        ("ae", "delta_vae"),
+    ),
     Note(
         "Printed as 0.1 and 0.15 in the paper's brackets, which are 1 − p; shown here is p.",
         ("table3",),
@@ -125,7 +135,9 @@ def load(name: PaperTable) -> pd.DataFrame:
     with (files("duvae.report") / "paper_tables" / FILES[name]).open(encoding="utf-8") as file:
         frame = pd.read_csv(file, dtype=str, keep_default_na=False)
     values = []
-    for system, bracket in zip(frame["system"], frame["hyperparameters" if "hyperparameters" in frame else "beta"], strict=True):
+    for system, bracket in zip(
+        frame["system"], frame["hyperparameters" if "hyperparameters" in frame else "beta"], strict=True
+    ):
         of = dict(zip(BRACKETS.get(system, ()), map(float, bracket.split()), strict=True))
         if name == "table3" and "p" in of:
             of["p"] = round(1 - of["p"], 10)  # the slip that a note tells of

@@ -242,7 +242,8 @@ def labels(results: Iterable[Result]) -> dict[str, str]:
         elif result.hyperparameters and result.hyperparameters not in {other.hyperparameters for other in others}:
             told[setting] = f"{names[setting]} ({result.hyperparameters})"
         else:
-            told[setting] = names[setting] if setting == result.system else f"{names[setting]} ({setting})"
+            apart = setting.removeprefix(f"{result.system}_").replace("_", " ")
+            told[setting] = names[setting] if setting == result.system else f"{names[setting]} ({apart})"
 
     return told
 

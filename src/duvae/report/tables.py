@@ -194,7 +194,9 @@ def likelihood(
             value, spread = mean.loc[setting, metric.key], std.loc[setting, metric.key]
             error = f"{metric.key}_stderr"
             whole = metric.key == "au" and seeds[setting] == 1
-            of = cell(value, 0 if whole else metric.decimals, spread, mean.loc[setting, error] if error in mean else None)
+            of = cell(
+                value, 0 if whole else metric.decimals, spread, mean.loc[setting, error] if error in mean else None
+            )
             cells.append(replace(of, strong=bool(value == least.get(metric.key))))
         rows.append(Row(name, cells, note, colours[setting]))
     number_of = span([result.metrics["sentences"] for result in results])
@@ -260,7 +262,9 @@ def making(results: Sequence[Result], colours: Mapping[str, str], prefix: str = 
             value = mean.loc[setting, key]
             cells.append(cell(None if key == "encoder_steps" and not value else value, 0, std.loc[setting, key]))
         trained = [result.provenance["train"] for result in of if "train" in result.provenance]
-        cells.append(Cell(listed(list(dict.fromkeys(f"{made['device']}, {made['threads']}" for made in trained))) or None))
+        cells.append(
+            Cell(listed(list(dict.fromkeys(f"{made['device']}, {made['threads']}" for made in trained))) or None)
+        )
         cells.append(Cell(", ".join(dict.fromkeys(result.commit for result in of if result.commit)) or None))
         if not all(result.metrics["warmup_ended"] for result in of):
             note = f"{note}; ended before its warm-up, last weights kept".removeprefix("; ")  # noqa: PLW2901

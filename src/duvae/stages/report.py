@@ -1,6 +1,7 @@
 """The page on all that `run` names."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ def run(params: Params, root: Path = Path()) -> None:
         models=len(models),
         settings=len({model.job.setting for model in models}),
         datasets=sections,
+        collapses=[of for of in sections if of["collapse"]],
         figure1=part(params, models, root),
         comparison={
             "sets": [of["compared"] for of in sections],
@@ -51,20 +53,20 @@ def section(params: Params, models: Sequence[Result], root: Path) -> Mapping[str
     warmup = dataset.optimisation.warmup
     floor, gaps = None, None
     flat = dataset.networks.latent == 2
-    posteriors = [results.posteriors(model.job, root) for model in models] if flat or dataset.kind == "synthetic" else []
+    posteriors = (
+        [results.posteriors(model.job, root) for model in models] if flat or dataset.kind == "synthetic" else []
+    )
     if dataset.kind == "synthetic":
         floor = results.floor(name, root)
         gaps = results.gaps(models, posteriors, floor)
     centre = figures.middle(dataset.source) if isinstance(dataset, SyntheticDataset) else 0
-    latent = {
-        model.job.setting: page.image(
-            figures.png(figures.latent(results.space(model, frame), centre, figures.HALFWIDTH), dpi=110),
-            f"Latent space of {model.name}",
-        )
-        for model, frame in zip(reversed(models), reversed(posteriors), strict=True)
-        if flat
-    }
     names = tables.labels(models)
+    latent = {}
+    for model, frame in zip(models, posteriors, strict=True) if flat else ():
+        if model.job.setting not in latent:
+            space = replace(results.space(model, frame), name=names[model.job.setting])
+            drawn = figures.latent(space, centre, figures.HALFWIDTH)
+            latent[model.job.setting] = page.image(figures.png(drawn, dpi=110), f"Latent space of {space.name}")
     probed = tables.probes(models, colours, item=item)
     pair = collapse.pair(models, dataset.networks.latent, warmup, item)
     beside = dataset.paper.tables if dataset.paper else []
@@ -76,13 +78,15 @@ def section(params: Params, models: Sequence[Result], root: Path) -> Mapping[str
         "size": page.size(dataset, results.counts(name, root), models),
         "likelihood": tables.likelihood(models, colours, floor, gaps, item=item),
         "quadrature": page.quadrature(floor) if floor else None,
-        "seen": page.seen(models, gaps),
+        "seen": page.seen(models),
         "curves": _sheet(models, warmup),
         "seeds": seeds,
         "warmup": warmup,
         "probes": probed,
         "probe_figure": page.drawing(figures.svg(figures.probes(models))) if probed else None,
-        "latent": [(f"latent-{name}-{setting}", names[setting], latent[setting]) for setting in names if setting in latent],
+        "latent": [
+            (f"latent-{name}-{setting}", names[setting], latent[setting]) for setting in names if setting in latent
+        ],
         "making": tables.making(models, colours),
         "each": tables.each(models, colours) if seeds > 1 else None,
         "collapse": {
@@ -90,6 +94,7 @@ def section(params: Params, models: Sequence[Result], root: Path) -> Mapping[str
             "warmup": warmup,
             "figure": page.drawing(figures.svg(collapse.figure(pair))),
             "told": collapse.told(pair),
+            "prior": tables.number(pair.prior, 2),
         }
         if pair
         else None,

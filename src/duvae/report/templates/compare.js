@@ -43,17 +43,19 @@
     [a, b].forEach((of, i) => {
       const cell = make("th", null, {scope: "col"}, head);
       make("span", null, {class: "key", style: `background:${colours[i]}`}, cell);
-      cell.append(of.name);
-      make("span", of.seeds === 1 ? "1 seed" : `${of.seeds} seeds`, {class: "unit"}, cell);
+      cell.append(of.system);
+      for (const line of [of.note, of.seeds === 1 ? "1 seed" : `${of.seeds} seeds`].filter(Boolean))
+        make("span", line, {class: "unit"}, cell);
     });
     make("th", "difference", {scope: "col"}, head);
     const body = make("tbody", null, {}, table);
     const keys = new Set(b.set.measures.map(measure => measure.key));
     for (const measure of a.set.measures.filter(measure => keys.has(measure.key))) {
+      const values = [a, b].map(of => of.values[measure.key] || [null, null]);
+      if (measure.last && values.every(([mean]) => mean === null)) continue;
       const row = make("tr", null, {}, body);
       const name = make("th", measure.label, {scope: "row"}, row);
       if (measure.unit) make("span", " " + measure.unit, {class: "unit"}, name);
-      const values = [a, b].map(of => of.values[measure.key] || [null, null]);
       const apart = values[0][0] === null || values[1][0] === null ? null : values[1][0] - values[0][0];
       values.forEach(([mean, spread], i) => {
         const best = apart !== null && measure.better * apart * (i ? 1 : -1) > 0;
@@ -61,7 +63,8 @@
         const cell = make("td", written(mean, whole ? 0 : measure.decimals), best ? {class: "best"} : {}, row);
         if (spread !== null) make("span", " ± " + written(spread, measure.decimals), {class: "spread"}, cell);
       });
-      make("td", written(apart, measure.decimals, true), {}, row);
+      const whole = measure.key === "au" && values.every(([mean]) => Number.isInteger(mean));
+      make("td", written(apart, whole ? 0 : measure.decimals, true), {}, row);
     }
     const row = make("tr", null, {}, body);
     make("th", "Commit", {scope: "row"}, row);
