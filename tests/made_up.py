@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-
 from pydantic import create_model
 
 from duvae.config import Frozen, Job, Params, Parts, Setting, SyntheticDataset, load

@@ -91,9 +91,9 @@ def figure(of: Pair) -> Figure:
                 ax.axhline(of.prior, color="#888888", linewidth=0.8, linestyle="--")
             if index == 0:
                 ax.set_title(name, loc="left", fontweight="bold", fontsize=8.5)
-            value = float(np.mean([kept(result)[measure] for result in results]))
-            value = number(value, 0 if measure == "valid_au" and value.is_integer() else 2)
-            ax.set_title(f"kept: {value}", loc="right", fontsize=7, color="#555555")
+            value = float(np.mean([float(kept(result)[measure]) for result in results]))
+            written = number(value, 0 if measure == "valid_au" and value.is_integer() else 2)
+            ax.set_title(f"kept: {written}", loc="right", fontsize=7, color="#555555")
             ax.grid(axis="y", color="#000000", alpha=0.08, linewidth=0.5)
             ax.set_xlim(0, longest + max(0.25, longest / 40))
         row[0].set_ylabel(f"{label} ({unit})")
@@ -136,30 +136,35 @@ def kept(result: Result) -> pd.Series:
 def told(of: Pair) -> list[str]:
     """What the figure shows, a paragraph each: what to look for, each of the two, both compared, and why."""
     vae, du_vae = of.names
-
-    return [
+    what = (
         f"A VAE has collapsed when q(z|x) is the same for every {of.item} x: z then says nothing of x, and the decoder"
-        " writes without it. Four of the measures are 0 where every posterior is the prior itself: KL, what z costs; MI,"
-        " what z tells of x; AU, the dimensions whose mean moves with x; and MPD, how far the posteriors of two"
+        " writes without it. Four of the measures are 0 where every posterior is the prior itself: KL, what z costs;"
+        " MI, what z tells of x; AU, the dimensions whose mean moves with x; and MPD, how far the posteriors of two"
         f" {of.item}s lie apart. CE, how wide a posterior is, is then the entropy of the prior (dashed). KL alone does"
-        " not tell: it is MI plus KL[q(z) ‖ p(z)], and the second part can be there when all posteriors are one.",
-        f"{ended(of.vae, vae, of)} {went(of.vae)}",
-        f"{ended(of.du_vae, du_vae, of)} {went(of.du_vae)}",
-        compared(of),
+        " not tell: it is MI plus KL[q(z) ‖ p(z)], and the second part can be there when all posteriors are one."
+    )
+    why = (
         f"Both minimise the same objective, equation 1. {vae}'s encoder is free to give every {of.item} the same"
         " posterior, and as long as the decoder makes no use of z that is the cheapest thing to do: it brings the KL"
         " term to 0. DU-VAE adds no term against that. It normalizes the means over each batch and keeps the mean"
         f" square of their scales at γ² (equation 9), so that the means of different {of.item}s cannot all become one:"
         " diversity. In training it takes each variance down to the floor α with probability 1 − p (equation 6), so"
-        " that the decoder also meets samples from narrow posteriors: less uncertainty. In training the two together hold MPD"
-        " above (1 − p)/α times the variance of the means, summed over dimensions (equation 8).",
+        " that the decoder also meets samples from narrow posteriors: less uncertainty. The two together hold MPD in"
+        " training above (1 − p)/α times the variance of the means, summed over dimensions (equation 8)."
+    )
+
+    return [
+        what,
+        f"{ended(of.vae, vae, of)} {went(of.vae)}",
+        f"{ended(of.du_vae, du_vae, of)} {went(of.du_vae)}",
+        compared(of),
+        why,
     ]
 
 
 def ended(results: Sequence[Result], name: str, of: Pair) -> str:
     """What was measured on test in the end, mean over seeds, and whether that is a collapse."""
-    mean, _, _ = over_seeds(results)
-    row = mean.iloc[0]
+    row = over_seeds(results).mean.iloc[0].astype(float)
     au = number(row["au"], 0 if float(row["au"]).is_integer() else 1)
     fallen = sum(result.collapsed is True for result in results)
     if fallen in (0, len(results)):
@@ -218,7 +223,7 @@ def went(results: Sequence[Result]) -> str:
 def compared(of: Pair) -> str:
     """The two beside each other: diversity, uncertainty and likelihood."""
     vae, du_vae = of.names
-    one, other = (over_seeds(results)[0].iloc[0] for results in (of.vae, of.du_vae))
+    one, other = (over_seeds(results).mean.iloc[0].astype(float) for results in (of.vae, of.du_vae))
     mpd = [number(row["mpd"], 2) for row in (other, one)]
     nll = float(other["nll"] - one["nll"])
     apart = number(abs(nll), 2)

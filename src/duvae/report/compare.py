@@ -50,24 +50,23 @@ def settings(
         gaps: How far each setting lies above the floor.
         pictures: By setting, the id of the picture of its latent space on the page.
     """
-    mean, std, seeds = over_seeds(results)
+    over = over_seeds(results)
     told = []
     for setting, name in labels(results).items():
         of = [result for result in results if result.job.setting == setting]
         gap = pd.Series([value for value, _ in (gaps or {}).get(setting, [])], dtype=float)
+        numbers = {str(key): (over.value(setting, str(key)), over.spread(setting, str(key))) for key in over.mean}
+        numbers["gap"] = float(gap.mean()), float(gap.std(ddof=1))
         told.append(
             {
                 "id": f"{of[0].job.dataset}/{setting}",
                 "name": name,
                 "system": NAMES.get(of[0].system, of[0].system),
                 "note": name.partition(" (")[2].rstrip(")") or of[0].hyperparameters,
-                "seeds": int(seeds[setting]),
+                "seeds": over.count(setting),
                 "commit": listed(list(dict.fromkeys(result.commit for result in of if result.commit))),
                 "picture": (pictures or {}).get(setting),
-                "values": {
-                    **{str(key): [_held(mean.loc[setting, key]), _held(std.loc[setting, key])] for key in mean.columns},
-                    "gap": [_held(gap.mean()), _held(gap.std(ddof=1))],
-                },
+                "values": {key: [_held(mean), _held(spread)] for key, (mean, spread) in numbers.items()},
                 "curves": [_curves(result) for result in of],
             }
         )

@@ -40,16 +40,16 @@ def seen(results: Sequence[Result], gaps: Gaps | None = None) -> list[str]:
 
     Several seeds of a setting are spoken of by their means.
     """
-    mean, _, _ = over_seeds(results)
+    over = over_seeds(results)
     names = labels(results)
     fallen, alive, untold = [], [], []
     for setting, name in names.items():
         of = [result for result in results if result.job.setting == setting]
         count = sum(result.collapsed is True for result in of)
         share = "" if count in (0, len(of)) else f"{count} of {len(of)} seeds, "
-        kl, mi, au = (number(mean.loc[setting, key], 2) for key in ("kl", "mi", "au"))
-        if au:
-            au = number(mean.loc[setting, "au"], 0 if mean.loc[setting, "au"].is_integer() else 1)
+        kl, mi = (number(over.value(setting, key), 2) for key in ("kl", "mi"))
+        active = over.value(setting, "au")
+        au = number(active, 0 if active.is_integer() else 1)
         said = [f"MI {mi} nats" if mi else f"KL {kl} nats" if kl else "", f"AU {au}" if au else ""]
         told = f"{name} ({share}{', '.join(filter(None, said))})"
         if count:
@@ -69,7 +69,7 @@ def seen(results: Sequence[Result], gaps: Gaps | None = None) -> list[str]:
         ("mpd", "Greatest diversity (MPD)", -1),
         ("ce", "Least uncertainty (CE)", 1),
     ):
-        known = {str(setting): float(value) for setting, value in mean[key].dropna().items()}
+        known = {str(setting): float(value) for setting, value in over.mean[key].dropna().items()}
         if len(known) > 1:
             best = min(known, key=lambda setting: sign * known[setting])
             lines.append(f"{what}: {names[best]}, {number(known[best], 2)} nats.")

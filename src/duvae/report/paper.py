@@ -1,16 +1,16 @@
-"""The paper's tables, and ours beside them: same rows, the difference, and what the paper's print needs to be read with.
+"""The paper's tables, and ours beside them: same rows, the difference, and notes on what the paper prints.
 
 The numbers are those of Shen et al. 2021 as printed, one run a cell; `paper_tables` holds them.
 """
 
+import csv
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 
-import pandas as pd
-
 from duvae.config import PaperTable
+from duvae.errors import UserError
 from duvae.report.names import BRACKETS, NAMES, letters, same, written
 from duvae.report.results import Result, over_seeds
 from duvae.report.tables import Cell, Head, Row, Table, cell, number, span
@@ -108,6 +108,21 @@ NOTES = (
 
 
 @dataclass(frozen=True)
+class Printed:
+    """A row of the paper.
+
+    Attributes:
+        system: Its name here.
+        values: Its hyperparameters by letter; p is the probability to keep throughout.
+        numbers: The text of each of nll, kl, mi and au, or of each probe_<labels>; empty for the paper's dash.
+    """
+
+    system: str
+    values: Mapping[str, float]
+    numbers: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class Beside:
     """Ours beside a table of the paper.
 
@@ -122,48 +137,42 @@ class Beside:
     notes: Sequence[tuple[str, str]]
 
 
-def load(name: PaperTable) -> pd.DataFrame:
-    """A table of the paper, its numbers as they are printed.
+@dataclass(frozen=True)
+class _Line:
+    """A row to be: the paper's numbers, ours, or both."""
 
-    Args:
-        name: Which.
-
-    Returns:
-        The columns `system`, `values` (its hyperparameters by letter, p being the keep probability throughout),
-        `dataset` where there are several, and the text of either nll, kl, mi and au or `labels` and `accuracy`.
-    """
-    with (files("duvae.report") / "paper_tables" / FILES[name]).open(encoding="utf-8") as file:
-        frame = pd.read_csv(file, dtype=str, keep_default_na=False)
-    values = []
-    for system, bracket in zip(
-        frame["system"], frame["hyperparameters" if "hyperparameters" in frame else "beta"], strict=True
-    ):
-        of = dict(zip(BRACKETS.get(system, ()), map(float, bracket.split()), strict=True))
-        if name == "table3" and "p" in of:
-            of["p"] = round(1 - of["p"], 10)  # the slip that a note tells of
-        values.append(of)
-
-    return frame.drop(columns=["hyperparameters", "beta"], errors="ignore").assign(values=values)
+    system: str
+    note: str
+    setting: str | None
+    numbers: Mapping[str, str]
 
 
-def printed(name: PaperTable, column: str) -> list[tuple[str, Mapping[str, float], Mapping[str, str]]]:
-    """The rows of a table of the paper, in its order: system, hyperparameters, and what stands under each figure.
+def printed(name: PaperTable, column: str) -> list[Printed]:
+    """The rows of a table of the paper, in its order, as they are printed.
 
     Args:
         name: The table.
         column: Of Tables 1 and S1: yahoo, yelp or omniglot.
     """
-    frame = load(name)
-    rows: list[tuple[str, Mapping[str, float], dict[str, str]]] = []
-    for row in frame[frame["dataset"] == column].to_dict("records") if "dataset" in frame else frame.to_dict("records"):
-        if not rows or rows[-1][:2] != (row["system"], row["values"]):
-            rows.append((row["system"], row["values"], {}))
-        if "labels" in row:
-            rows[-1][2][f"probe_{row['labels']}"] = row["accuracy"]
+    with (files("duvae.report") / "paper_tables" / FILES[name]).open(encoding="utf-8") as file:
+        lines = [line for line in csv.DictReader(file) if line.get("dataset", column) == column]
+    found: dict[tuple[str, str], dict[str, str]] = {}
+    for line in lines:
+        numbers = found.setdefault((line["system"], line.get("hyperparameters", line.get("beta", ""))), {})
+        if "labels" in line:
+            numbers[f"probe_{line['labels']}"] = line["accuracy"]
         else:
-            rows[-1][2].update({figure: row[figure] for figure in LIKELIHOOD})
+            numbers |= {figure: line[figure] for figure in LIKELIHOOD}
 
-    return rows
+    return [Printed(system, _values(name, system, bracket), of) for (system, bracket), of in found.items()]
+
+
+def _values(name: PaperTable, system: str, bracket: str) -> dict[str, float]:
+    values = dict(zip(BRACKETS.get(system, ()), map(float, bracket.split()), strict=True))
+    if name == "table3" and "p" in values:
+        values["p"] = round(1 - values["p"], 10)  # the slip that a note tells of
+
+    return values
 
 
 def beside(
@@ -177,53 +186,46 @@ def beside(
         results: Models of one data set.
         colours: Of each setting.
         item: What is tested on.
+
+    Raises:
+        UserError: Where the table has no such column.
     """
     theirs = printed(name, column)
-    of_system = {result.job.setting: result for result in results if result.system in {system for system, *_ in theirs}}
-    figures = LIKELIHOOD if "nll" in theirs[0][2] else {key: (f"{int(key[6:]):,}", 2) for key in theirs[0][2]}
+    if not theirs:
+        raise UserError(
+            f"params.yaml: datasets.{results[0].job.dataset}.paper.tables: {TITLES[name]} has no rows for the column"
+            f" '{column}'. Take '{name}' out of the list, or give the data set the column that it belongs to."
+        )
+    first = theirs[0].numbers
+    figures = LIKELIHOOD if "nll" in first else {key: (f"{int(key.removeprefix('probe_')):,}", 2) for key in first}
     notes = [note for note in NOTES if name in note.tables and (not note.columns or column in note.columns)]
     letter = iter("abcdefghij")
     marked = [(next(letter) if note.systems else "", note) for note in notes]
-    lines: list[tuple[str, str, str | None, Mapping[str, str]]] = []
-    for system, values, numbers in theirs:
-        fits = [
-            setting
-            for setting, result in of_system.items()
-            if result.system == system and same(system, letters(result.metrics["hyperparameters"]), values)
-        ]
-        for setting in fits or [None]:
-            apart = f"; {setting}" if len(fits) > 1 else ""
-            lines.append((system, (written(values) + apart).removeprefix("; "), setting, numbers))
-    known = {setting for _, _, setting, _ in lines}
-    lines += [
-        (of.system, f"{of.hyperparameters}; not in the paper", setting, {})
-        for setting, of in of_system.items()
-        if setting not in known
-    ]
-    mean, std, seeds = over_seeds(results)
+    over = over_seeds(results)
     rows = []
-    for system, note, setting, numbers in lines:
-        cells = [cell(seeds[setting]) if setting else Cell(None)]
+    for line in _lines(theirs, results):
+        marks = [pair for pair in marked if line.system in pair[1].systems and line.numbers]
+        cells = [cell(over.count(line.setting)) if line.setting else Cell(None)]
         for figure, (_, decimals) in figures.items():
-            mark = "".join(m for m, n in marked if system in n.systems and n.figure == figure) if numbers else ""
-            theirs_of, ours, own = numbers.get(figure, ""), None, Cell(None)
-            if setting is not None and figure in mean:
-                ours = float(mean.loc[setting, figure])
-                error = f"{figure}_stderr"
-                own = cell(
-                    ours, decimals, std.loc[setting, figure], mean.loc[setting, error] if error in mean else None
-                )
-            cells += [own, Cell(theirs_of or None, mark=mark), Cell(difference(ours, theirs_of))]
-        mark = "".join(m for m, n in marked if system in n.systems and not n.figure) if numbers else ""
-        rows.append(Row(NAMES[system], cells, note, colours[setting] if setting else "", mark=mark))
-    what = f"on {span([result.metrics['sentences'] for result in results])} test {item}s"
+            paper, own, apart = line.numbers.get(figure, ""), Cell(None), None
+            if line.setting is not None:
+                value, error = over.value(line.setting, figure), over.value(line.setting, f"{figure}_stderr")
+                own = cell(value, decimals, over.spread(line.setting, figure), error)
+                apart = difference(value, paper)
+            mark = "".join(mark for mark, note in marks if note.figure == figure)
+            cells += [own, Cell(paper or None, mark=mark), Cell(apart)]
+        colour = colours[line.setting] if line.setting else ""
+        mark = "".join(mark for mark, note in marks if not note.figure)
+        rows.append(Row(NAMES[line.system], cells, line.note, colour, mark=mark))
+    errors = f"; in brackets a standard error over {item}s" if figures is LIKELIHOOD else ""
+    tested = span([result.metrics["sentences"] for result in results])
 
     return Beside(
         TITLES[name],
         Table(
             f"{name}-{results[0].job.dataset}",
-            f"Ours {what}, the paper's as printed, and ours minus the paper's. ± is the standard deviation over our"
-            f" seeds, empty for one; in brackets a standard error over {item}s. – where there is no such number.",
+            f"Ours on {tested} test {item}s, the paper's as printed, and ours minus the paper's. ± is the standard"
+            f" deviation over our seeds, empty for one{errors}. – where there is no such number.",
             [Head("Seeds"), *(Head(head) for _ in figures for head in ("ours", "paper", "diff."))],
             rows,
             groups=[("", 2), *((label, 3) for label, _ in figures.values())],
@@ -232,9 +234,32 @@ def beside(
     )
 
 
-def difference(ours: float | None, paper: str) -> str | None:
+def _lines(theirs: Sequence[Printed], results: Sequence[Result]) -> list[_Line]:
+    """The paper's rows with our settings of the same hyperparameters, then our others of the same systems."""
+    systems = {row.system for row in theirs}
+    ours = {result.job.setting: result for result in results if result.system in systems}
+    lines = []
+    for row in theirs:
+        fits = [
+            setting
+            for setting, result in ours.items()
+            if result.system == row.system and same(row.system, letters(result.metrics["hyperparameters"]), row.values)
+        ]
+        for setting in fits or (None,):
+            apart = f"; {setting}" if len(fits) > 1 else ""
+            lines.append(_Line(row.system, (written(row.values) + apart).removeprefix("; "), setting, row.numbers))
+    known = {line.setting for line in lines}
+
+    return lines + [
+        _Line(of.system, f"{of.hyperparameters}; not in the paper".removeprefix("; "), setting, {})
+        for setting, of in ours.items()
+        if setting not in known
+    ]
+
+
+def difference(ours: float, paper: str) -> str | None:
     """Ours minus the paper's, with its sign, as exact as the paper prints; None where either is missing."""
-    if not paper or ours is None or math.isnan(ours):
+    if not paper or math.isnan(ours):
         return None
     apart = str(number(ours - float(paper), len(paper.partition(".")[2])))
 

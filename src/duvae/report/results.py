@@ -4,7 +4,7 @@ import datetime
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -337,16 +337,37 @@ def table(results: Iterable[Result]) -> pd.DataFrame:
     return pd.DataFrame([result.row for result in results])
 
 
-def over_seeds(results: Iterable[Result]) -> tuple[pd.DataFrame, pd.DataFrame, pd.Series]:
-    """A row a setting, in the order in which they come.
+class OverSeeds(NamedTuple):
+    """What there is of each setting over its seeds.
 
-    Returns:
-        Mean and standard deviation (n - 1; empty for one seed) of every number, and how many seeds there are.
+    Attributes:
+        mean: Of every number, a row a setting, in the order in which they come.
+        std: Their standard deviation (n - 1); empty for one seed.
+        seeds: How many there are.
     """
+
+    mean: pd.DataFrame
+    std: pd.DataFrame
+    seeds: "pd.Series[int]"
+
+    def value(self, setting: str, key: str) -> float:
+        """A mean; not a number where there is none."""
+        return float(self.mean[key][setting]) if key in self.mean else float("nan")
+
+    def spread(self, setting: str, key: str) -> float:
+        """The standard deviation of it; not a number where there is none."""
+        return float(self.std[key][setting]) if key in self.std else float("nan")
+
+    def count(self, setting: str) -> int:
+        return int(self.seeds[setting])
+
+
+def over_seeds(results: Iterable[Result]) -> OverSeeds:
+    """Mean and spread over seeds of every setting of one data set."""
     frame = table(results)
     groups = frame.drop(columns=["dataset", "seed"]).groupby("setting", sort=False)
 
-    return groups.mean(numeric_only=True), groups.std(numeric_only=True, ddof=1), groups.size()
+    return OverSeeds(groups.mean(numeric_only=True), groups.std(numeric_only=True, ddof=1), groups.size())
 
 
 def commit(provenance: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from duvae.config import Dataset
-from duvae.report.results import LAST, Floor, Result, label_counts, labels, over_seeds, table
+from duvae.report.results import LAST, Floor, OverSeeds, Result, label_counts, labels, over_seeds
 
 Gaps = Mapping[str, Sequence[tuple[float, float]]]
 """How far each setting lies above the floor, a seed each: mean and standard error over sentences."""
@@ -174,7 +174,7 @@ def likelihood(
         prefix: Of the table's id.
         item: What is tested on.
     """
-    mean, std, seeds = over_seeds(results)
+    over = over_seeds(results)
     keys = shown(results, floor)
     metrics = [metric for metric in METRICS if metric.key in keys]
     rows = []
@@ -183,28 +183,25 @@ def likelihood(
         note = f"{floor.summary['sentences']:,} sentences"
         cells = [Cell(None), *(known.get(metric.key, Cell(None)) for metric in metrics)]
         rows.append(Row("Floor: the true NLL", cells, note, floor=True))
-    least = {key: mean[key].min() for key in ("nll", "perplexity") if mean[key].notna().sum() > 1}
+    least = {key: over.mean[key].min() for key in ("nll", "perplexity") if over.mean[key].notna().sum() > 1}
     for setting, name, note in _named(results):
-        cells = [cell(seeds[setting])]
+        cells = [cell(over.count(setting))]
         for metric in metrics:
             if metric.key == "gap":
                 found = pd.DataFrame((gaps or {}).get(setting, []), columns=["gap", "error"])
                 cells.append(cell(found["gap"].mean(), 2, found["gap"].std(ddof=1), found["error"].mean()))
                 continue
-            value, spread = mean.loc[setting, metric.key], std.loc[setting, metric.key]
-            error = f"{metric.key}_stderr"
-            whole = metric.key == "au" and seeds[setting] == 1
-            of = cell(
-                value, 0 if whole else metric.decimals, spread, mean.loc[setting, error] if error in mean else None
-            )
-            cells.append(replace(of, strong=bool(value == least.get(metric.key))))
+            value = over.value(setting, metric.key)
+            decimals = 0 if metric.key == "au" and over.count(setting) == 1 else metric.decimals
+            error = over.value(setting, f"{metric.key}_stderr")
+            of = cell(value, decimals, over.spread(setting, metric.key), error)
+            cells.append(replace(of, strong=value == least.get(metric.key)))
         rows.append(Row(name, cells, note, colours[setting]))
     number_of = span([result.metrics["sentences"] for result in results])
-    several = "± is the standard deviation over seeds; " if (seeds > 1).any() else "One seed, so no spread over seeds; "
 
     return Table(
         f"{prefix}likelihood-{results[0].job.dataset}",
-        f"On {number_of} test {item}s, per {item}. {several}in brackets the standard error over {item}s;"
+        f"On {number_of} test {item}s, per {item}. {_spread(over)}; in brackets the standard error over {item}s;"
         " – where a system has no such figure.",
         [Head("Seeds"), *(Head(metric.label, metric.unit) for metric in metrics)],
         rows,
@@ -218,24 +215,23 @@ def probes(
     counts = label_counts(results)
     if not counts:
         return None
-    mean, std, seeds = over_seeds(results)
+    over = over_seeds(results)
     largest = next(result.probe["largest_class"] for result in results if result.probe and result.probe["by_labels"])
     rows = [Row("Largest class", [Cell(None), *[cell(largest, 1)] * len(counts)], floor=True)]
     drawn = False
     for setting, name, note in _named(results):
         cells = [
-            cell(mean.loc[setting, key], 1, std.loc[setting, key], mean.loc[setting, f"{key}_spread"])
+            cell(over.value(setting, key), 1, over.spread(setting, key), over.value(setting, f"{key}_spread"))
             for key in (f"probe_{n}" for n in counts)
         ]
         drawn = drawn or any(of.error for of in cells)
-        rows.append(Row(name, [cell(seeds[setting]), *cells], note, colours[setting]))
+        rows.append(Row(name, [cell(over.count(setting)), *cells], note, colours[setting]))
     brackets = "; in brackets the standard deviation over labelled subsets, mean over seeds" if drawn else ""
-    several = "± is the standard deviation over seeds" if (seeds > 1).any() else "One seed, so no spread over seeds"
 
     return Table(
         f"{prefix}probes-{results[0].job.dataset}",
         f"Accuracy in percent on the test {item}s of a linear classifier of the posterior means, by number of labels."
-        f" {several}{brackets}.",
+        f" {_spread(over)}{brackets}.",
         [Head("Seeds"), *(Head(f"{int(n):,}" if n.isdigit() else n) for n in counts)],
         rows,
     )
@@ -243,8 +239,8 @@ def probes(
 
 def making(results: Sequence[Result], colours: Mapping[str, str], prefix: str = "") -> Table:
     """What each setting took, mean and spread over seeds, and the commits that its results came from."""
-    mean, std, seeds = over_seeds(results)
-    steps = bool(mean["encoder_steps"].any())
+    over = over_seeds(results)
+    steps = bool(over.mean["encoder_steps"].any())
     columns = {
         "epochs": Head("Epochs", "run"),
         "best_epoch": Head("Best", "epoch"),
@@ -257,14 +253,14 @@ def making(results: Sequence[Result], colours: Mapping[str, str], prefix: str = 
     rows = []
     for setting, name, note in _named(results):
         of = [result for result in results if result.job.setting == setting]
-        cells = [cell(seeds[setting])]
+        cells = [cell(over.count(setting))]
         for key in columns:
-            value = mean.loc[setting, key]
-            cells.append(cell(None if key == "encoder_steps" and not value else value, 0, std.loc[setting, key]))
+            value = over.value(setting, key)
+            none = key == "encoder_steps" and not value
+            cells.append(Cell(None) if none else cell(value, 0, over.spread(setting, key)))
         trained = [result.provenance["train"] for result in of if "train" in result.provenance]
-        cells.append(
-            Cell(listed(list(dict.fromkeys(f"{made['device']}, {made['threads']}" for made in trained))) or None)
-        )
+        machines = dict.fromkeys(f"{made['device']}, {made['threads']}" for made in trained)
+        cells.append(Cell(listed(list(machines)) or None))
         cells.append(Cell(", ".join(dict.fromkeys(result.commit for result in of if result.commit)) or None))
         if not all(result.metrics["warmup_ended"] for result in of):
             note = f"{note}; ended before its warm-up, last weights kept".removeprefix("; ")  # noqa: PLW2901
@@ -272,7 +268,7 @@ def making(results: Sequence[Result], colours: Mapping[str, str], prefix: str = 
 
     return Table(
         f"{prefix}making-{results[0].job.dataset}",
-        "What each result took, and the commit that it came from (+ for changes not committed); – where that is not kept.",
+        "What each result took, and the commit that it came from (+: with changes); – where it is not kept.",
         [Head("Seeds"), *columns.values(), Head("Device", "threads"), Head("Commit")],
         rows,
     )
@@ -280,21 +276,26 @@ def making(results: Sequence[Result], colours: Mapping[str, str], prefix: str = 
 
 def each(results: Sequence[Result], colours: Mapping[str, str]) -> Table:
     """Every model by itself, a row a seed."""
-    keys = [metric for metric in METRICS if metric.key in shown(results)]
+    metrics = [metric for metric in METRICS if metric.key in shown(results)]
     more = {"epochs": Head("Epochs"), "best_epoch": Head("Best", "epoch"), "train_cpu": Head("Training", "CPU s")}
     names = labels(results)
     rows = []
-    for result, (_, row) in zip(results, table(results).iterrows(), strict=True):
-        cells = [cell(row[m.key], 0 if m.key == "au" else m.decimals, None, row.get(f"{m.key}_stderr")) for m in keys]
-        cells += [*(cell(row[key]) for key in more), Cell(result.commit or None)]
+    for result in results:
+        of = result.row
+        cells = [cell(of[m.key], 0 if m.key == "au" else m.decimals, None, of.get(f"{m.key}_stderr")) for m in metrics]
+        cells += [*(cell(of[key]) for key in more), Cell(result.commit or None)]
         rows.append(Row(names[result.job.setting], cells, f"seed {result.job.seed}", colours[result.job.setting]))
 
     return Table(
         f"models-{results[0].job.dataset}",
         "Every model by itself; in brackets standard errors.",
-        [*(Head(metric.label, metric.unit) for metric in keys), *more.values(), Head("Commit")],
+        [*(Head(metric.label, metric.unit) for metric in metrics), *more.values(), Head("Commit")],
         rows,
     )
+
+
+def _spread(over: OverSeeds) -> str:
+    return "± is the standard deviation over seeds" if (over.seeds > 1).any() else "One seed, so no spread over seeds"
 
 
 def _named(results: Sequence[Result]) -> list[tuple[str, str, str]]:

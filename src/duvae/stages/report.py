@@ -60,7 +60,7 @@ def section(params: Params, models: Sequence[Result], root: Path) -> Mapping[str
         floor = results.floor(name, root)
         gaps = results.gaps(models, posteriors, floor)
     centre = figures.middle(dataset.source) if isinstance(dataset, SyntheticDataset) else 0
-    names = tables.labels(models)
+    names = results.labels(models)
     latent = {}
     for model, frame in zip(models, posteriors, strict=True) if flat else ():
         if model.job.setting not in latent:
