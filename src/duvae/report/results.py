@@ -117,6 +117,7 @@ class Result:
             "epochs": self.metrics["epochs"],
             "best_epoch": self.metrics["best_epoch"],
             "encoder_steps": self.encoder_steps,
+            "seconds": sum(float(of["wall_seconds"]) for of in made.values()) if made else float("nan"),
             "train_cpu": _number(made["train"]["cpu_seconds"] if "train" in made else None),
             "evaluate_cpu": _number(made["evaluate"]["cpu_seconds"] if "evaluate" in made else None),
             "train_seconds": _number(made["train"]["wall_seconds"] if "train" in made else None),

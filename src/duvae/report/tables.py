@@ -247,7 +247,7 @@ def making(results: Sequence[Result], colours: Mapping[str, str], prefix: str = 
         **({"encoder_steps": Head("Inner steps", "of the encoder")} if steps else {}),
         "train_cpu": Head("Training", "CPU seconds"),
         "evaluate_cpu": Head("Evaluation", "CPU seconds"),
-        "train_seconds": Head("Training", "seconds, wall"),
+        "train_seconds": Head("Wall time", "training, s"),
         "peak_memory_mib": Head("Memory", "MiB, peak"),
     }
     rows = []
