@@ -179,6 +179,16 @@ def test_the_comparison_holds_the_numbers_and_the_curves(root: Path, html: str) 
         assert {"nll", "mpd", "mpd_t", "probe_10000", "best_epoch", "train_cpu"} < set(keys)
 
 
+def test_a_single_setting_is_compared_with_nothing(tmp_path: Path) -> None:
+    params = made_up.params(settings=["vae"])
+    made_up.project(tmp_path, params, params.run_jobs())
+    report.run(params, tmp_path)
+    html = (tmp_path / "reports/index.html").read_text(encoding="utf-8")
+    assert "<script" not in html
+    assert not {"compare", "collapse", "figure1"} & set(Tables(html).ids)
+    assert "likelihood-synthetic" in Tables(html).found
+
+
 def test_a_long_curve_is_thinned(params: Params, root: Path) -> None:
     (model,) = results.read(params, [Job("synthetic", "vae", 1, "synthetic")], root)
     long = pd.concat([model.history] * 12, ignore_index=True)

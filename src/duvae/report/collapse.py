@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from duvae.report import figures
+from duvae.report.names import NAMES
 from duvae.report.results import COLLAPSED_MI, Result, labels, over_seeds
 from duvae.report.tables import number
 
@@ -46,6 +47,11 @@ class Pair:
     latent: int
     warmup: int
     item: str
+
+    @property
+    def short(self) -> tuple[str, str]:
+        """Their names without what tells settings of a system apart."""
+        return NAMES["vae"], NAMES["du_vae"]
 
     @property
     def prior(self) -> float:
@@ -135,7 +141,7 @@ def kept(result: Result) -> pd.Series:
 
 def told(of: Pair) -> list[str]:
     """What the figure shows, a paragraph each: what to look for, each of the two, both compared, and why."""
-    vae, du_vae = of.names
+    vae, du_vae = of.short
     what = (
         f"A VAE has collapsed when q(z|x) is the same for every {of.item} x: z then says nothing of x, and the decoder"
         " writes without it. Four of the measures are 0 where every posterior is the prior itself: KL, what z costs;"
@@ -195,7 +201,7 @@ def went(results: Sequence[Result]) -> str:
         kl = float(history["valid_kl"].iloc[most])
         more = (
             f" although its KL was {number(kl, 2)} nats in epoch {epochs[most]}: the posteriors were not the prior yet,"
-            " but already all alike"
+            " but already nearly alike"
             if kl - float(mi[most]) >= COLLAPSED_MI
             else ""
         )
@@ -222,7 +228,7 @@ def went(results: Sequence[Result]) -> str:
 
 def compared(of: Pair) -> str:
     """The two beside each other: diversity, uncertainty and likelihood."""
-    vae, du_vae = of.names
+    vae, du_vae = of.short
     one, other = (over_seeds(results).mean.iloc[0].astype(float) for results in (of.vae, of.du_vae))
     mpd = [number(row["mpd"], 2) for row in (other, one)]
     nll = float(other["nll"] - one["nll"])

@@ -121,16 +121,15 @@ def part(params: Params, models: Sequence[Result], root: Path) -> Mapping[str, A
     return figure1.content(figure1.dataset(params.dataset(FIGURE1_DATASET)), of, params.evaluation, root)[1]
 
 
-def first(sets: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The two settings that are compared first: a VAE and a DU-VAE, or what comes first."""
+def first(sets: Sequence[Mapping[str, Any]]) -> list[str] | None:
+    """The two settings that are compared first: a VAE and a DU-VAE, or what comes first; None where there is but one."""
     for of in sets:
-        ids = [setting["id"] for setting in of["settings"]]
         wanted = [f"{of['id']}/vae", f"{of['id']}/du_vae"]
-        if set(wanted) <= set(ids):
+        if set(wanted) <= {setting["id"] for setting in of["settings"]}:
             return wanted
     ids = [setting["id"] for of in sets for setting in of["settings"]]
 
-    return [ids[0], ids[min(1, len(ids) - 1)]]
+    return ids[:2] if len(ids) > 1 else None
 
 
 def _sheet(models: Sequence[Result], warmup: int) -> Any:

@@ -6,7 +6,6 @@
   const find = id => all.find(setting => setting.id === id);
   const picks = [document.getElementById("pick-a"), document.getElementById("pick-b")];
   const colours = ["#0072b2", "#d55e00"];
-  if (all.length < 2) return;
 
   const make = (tag, text, attributes = {}, parent = null, space = null) => {
     const element = space ? document.createElementNS(space, tag) : document.createElement(tag);
