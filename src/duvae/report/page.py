@@ -58,7 +58,7 @@ def seen(results: Sequence[Result], gaps: Gaps | None = None) -> list[str]:
             alive.append(told)
         elif not au:
             untold.append(told)
-    rule = f"no active dimension, or an MI below {COLLAPSED_MI} nats, which a KL below that bounds"
+    rule = f"no active dimension, or an MI, where not known a KL, below {COLLAPSED_MI} nats"
     lines = [f"Collapsed ({rule}): {listed(fallen) if fallen else 'none'}."]
     if alive:
         lines.append(f"Not collapsed: {listed(alive)}.")

@@ -24,6 +24,7 @@ def run(params: Params, root: Path = Path()) -> None:
     models = results.arranged(results.read(params, params.run_jobs(), root))
     datasets = list(dict.fromkeys(model.job.dataset for model in models))
     sections = [section(params, [m for m in models if m.job.dataset == name], root) for name in datasets]
+    floor = next((of["floor"] for of in sections if of["floor"]), None)
     html = page.render(
         "index.html",
         models=len(models),
@@ -36,10 +37,7 @@ def run(params: Params, root: Path = Path()) -> None:
             "curves": [{"key": key, "title": title} for key, title in figures.CURVES],
             "first": first([of["compared"] for of in sections]),
         },
-        metrics=page.explained(
-            [key for key in tables.shown(models) if key != "gap"],
-            params.evaluation,
-        ),
+        metrics=page.explained(tables.shown(models, floor), params.evaluation, floor),
     )
     write_text(root / "reports" / "index.html", html)
 
@@ -77,6 +75,7 @@ def section(params: Params, models: Sequence[Result], root: Path) -> Mapping[str
         "item": item,
         "size": page.size(dataset, results.counts(name, root), models),
         "likelihood": tables.likelihood(models, colours, floor, gaps, item=item),
+        "floor": floor,
         "quadrature": page.quadrature(floor) if floor else None,
         "seen": page.seen(models),
         "curves": _sheet(models, warmup),
@@ -122,7 +121,7 @@ def part(params: Params, models: Sequence[Result], root: Path) -> Mapping[str, A
 
 
 def first(sets: Sequence[Mapping[str, Any]]) -> list[str] | None:
-    """The two settings that are compared first: a VAE and a DU-VAE, or what comes first; None where there is but one."""
+    """The two settings that are compared first: a VAE and a DU-VAE, or the first two; None for a single one."""
     for of in sets:
         wanted = [f"{of['id']}/vae", f"{of['id']}/du_vae"]
         if set(wanted) <= {setting["id"] for setting in of["settings"]}:
