@@ -371,12 +371,26 @@ class DatasetProbe(Frozen):
     subsets: list[Name] = []
 
 
+PaperTable = Literal["table1", "table2", "table3", "tableS1", "tableS2"]
+
+
+class Paper(Frozen):
+    """Which of the paper's tables a data set's results are shown beside.
+
+    `departs`: in what the experiment is another than the paper's, a sentence each; empty where it is the same.
+    """
+
+    tables: Annotated[list[PaperTable], Field(min_length=1)]
+    departs: list[Annotated[str, Field(min_length=1)]] = []
+
+
 class _Dataset(Frozen):
     column: Name
     expect: Expect
     networks: TextNetworks
     optimisation: Optimisation
     probe: DatasetProbe
+    paper: Paper | None = None
 
 
 class SyntheticDataset(_Dataset):

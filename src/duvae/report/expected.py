@@ -41,6 +41,10 @@ class Metrics(Held):
     au: int | None
     mpd: float | None
     ce: float | None
+    mpd_t: float | None = None
+    mpd_t_stderr: float | None = None
+    ce_t: float | None = None
+    ce_t_stderr: float | None = None
     epochs: int
     best_epoch: int
     warmup_ended: bool
@@ -65,6 +69,7 @@ class Made(Held):
     """A *.run.json."""
 
     wall_seconds: float
+    cpu_seconds: float
     peak_memory_mib: float | None
     device: str
     threads: int
