@@ -1,0 +1,219 @@
+r"""The gradient of log p(x|z) with respect to z, which can itself be differentiated: what stochastic variational
+inference steps along (Kim et al. 2018), and what a gradient has to pass through.
+
+$g(z, \theta) = \nabla_z \log p_\theta(x|z)$ is made by one pass forward and one backward. For a direction v the gradient
+of $v \cdot g$ is the change of $\nabla_{z,\theta} \log p_\theta(x|z)$ along v, since second derivatives are symmetric;
+so it is made by following v through the same two passes: exact, and without a graph of the first two.
+
+A letter with the ending `_v` is its change along v, `d` in front is a derivative of log p. Features lie in front of
+the batch, so that each gate is one block.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import linear
+
+from duvae.networks.tokens import LOG2E
+
+
+class LSTMSlope(torch.autograd.Function):
+    r"""$\nabla_z \sum_t \log p(x_t | x_{<t}, z)$ of `LSTMDecoder`.
+
+    With the gates' sigmoids $\sigma' = \sigma (1 - \sigma)$ and k the mask on the outputs
+
+    $$c_t = f_t c_{t-1} + i_t g_t, \quad h_t = o_t \tanh c_t, \quad \partial h_t = k_t (W_{x_t} - p_t W) + R^T \partial G_{t+1},$$
+    $$\partial c_t = K_t \partial h_t + f_{t+1} \partial c_{t+1}, \quad
+      \partial G_t = A_t (\partial c_t, \partial c_t, \partial c_t, \partial h_t),$$
+
+    where $A = (g i', c_{t-1} f', i g', o' \tanh c_t)$ and $K_t = o_t (1 - \tanh^2 c_t)$.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        z: Float[Tensor, "batch latent"],
+        words: Float[Tensor, "batch length embedding"],
+        kept: Float[Tensor, "length batch hidden"] | None,
+        targets: Int[Tensor, "batch length"],
+        initial: Float[Tensor, "hidden latent"],
+        weight: Float[Tensor, "gates inputs"],
+        recurrent: Float[Tensor, "gates hidden"],
+        bias: Float[Tensor, "gates"],
+        vocabulary: Float[Tensor, "words hidden"],
+    ) -> Float[Tensor, "batch latent"]:
+        batch, length, width = words.shape
+        hidden = recurrent.shape[1]
+        twice = recurrent.new_ones(4, 1, 1)
+        twice[2] = 2  # tanh x = 2 sigmoid(2x) - 1, so that one sigmoid does for all four gates
+        by_z = torch.addmm(bias[:, None], weight[:, width:], z.T)
+        inputs = torch.add(by_z, torch.matmul(weight[:, :width], words.permute(1, 2, 0)))  # (length, gates, batch)
+        gates = inputs.view(length, 4, hidden, batch).mul_(twice)
+        doubled = recurrent.view(4, hidden, hidden).mul(twice).view_as(recurrent)
+        cells = recurrent.new_empty(length + 1, hidden, batch)
+        hiddens = torch.empty_like(cells)
+        tanhs = torch.empty_like(cells[1:])
+        torch.mm(initial, z.T, out=cells[0])
+        torch.tanh(cells[0], out=hiddens[0])
+        parts = (part.unbind() for part in (inputs, *gates.unbind(1), cells[1:], tanhs, hiddens[1:]))
+        h, c = hiddens[0], cells[0]
+        for gate, i, f, s, o, cell, tanh, new in zip(*parts, strict=True):
+            gate.addmm_(doubled, h).sigmoid_()
+            c = torch.mul(f, c, out=cell).addcmul_(i, s, value=2).sub_(i)
+            h = torch.mul(torch.tanh(c, out=tanh), o, out=new)
+
+        i, f, s, o = gates.unbind(1)
+        slopes = torch.addcmul(gates, gates, gates, value=-1)  # sigma'
+        along = slopes * torch.stack([2 * s - 1, cells[:-1], 4 * i, tanhs], 1)  # A
+        to_cell = torch.addcmul(o, hiddens[1:], tanhs, value=-1)  # K
+        rows = hiddens[1:].transpose(1, 2)
+        rows = (rows if kept is None else rows * kept).reshape(-1, hidden)
+        powers = (rows * LOG2E) @ vocabulary.T
+        powers -= powers.amax(1, keepdim=True)
+        total = powers.exp2_().sum(1, keepdim=True)
+        expected = (powers @ vocabulary).div_(total)  # p W
+        back = (vocabulary[targets.T.flatten()] - expected).view(length, batch, hidden)
+        d_hidden = (back if kept is None else back.mul_(kept)).transpose(1, 2).contiguous()
+        d_cell, d_gates = torch.empty_like(d_hidden), torch.empty_like(gates)
+        d_first, d_first_cell = backwards(recurrent, f, to_cell, along, d_hidden, d_cell, d_gates)
+        d_start = d_first_cell + d_first - d_first * hiddens[0].square()
+        ctx.save_for_backward(
+            z, words, kept, targets, initial, weight, recurrent, vocabulary,
+            gates, cells, hiddens, tanhs, slopes, along, to_cell, rows, powers, total, expected,
+            d_hidden, d_cell, d_gates, d_first, d_start,
+        )  # fmt: skip
+
+        return (weight[:, width:].T @ d_gates.sum(0).flatten(0, 1) + initial.T @ d_start).T
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, v: Float[Tensor, "batch latent"]) -> tuple[Tensor | None, ...]:
+        (
+            z, words, kept, targets, initial, weight, recurrent, vocabulary,
+            gates, cells, hiddens, tanhs, slopes, along, to_cell, rows, powers, total, expected,
+            d_hidden, d_cell, d_gates, d_first, d_start,
+        ) = ctx.saved_tensors  # fmt: skip
+        batch, length, width = words.shape
+        hidden = recurrent.shape[1]
+        i, f, s, o = gates.unbind(1)
+        # The pass forward.
+        by_z = weight[:, width:] @ v.T
+        gates_v, cells_v, hiddens_v = torch.empty_like(gates), torch.empty_like(cells), torch.empty_like(cells)
+        products = torch.empty_like(gates)
+        torch.mm(initial, v.T, out=cells_v[0])
+        first = 1 - hiddens[0].square()
+        torch.mul(first, cells_v[0], out=hiddens_v[0])
+        parts = (part.unbind() for part in (
+            gates_v.flatten(1, 2), gates_v, along, products, *products.unbind(1), f, to_cell, cells_v[1:], hiddens_v[1:]
+        ))  # fmt: skip
+        h, c = hiddens_v[0], cells_v[0]
+        for flat, gate, a, product, of_i, of_f, of_g, of_o, forget, k, cell, new in zip(*parts, strict=True):
+            torch.addmm(by_z, recurrent, h, out=flat)
+            torch.mul(a, gate, out=product)
+            c = torch.mul(forget, c, out=cell).add_(of_i).add_(of_f).add_(of_g)
+            h = torch.addcmul(of_o, k, c, out=new)
+
+        # What the pass backward multiplies with.
+        sigmoids_v = slopes * gates_v
+        sigmoids_v[:, 2] *= 2
+        i_v, f_v, s_v, o_v = sigmoids_v.unbind(1)
+        slopes_v = sigmoids_v - 2 * gates * sigmoids_v
+        flat_tanh = 1 - tanhs.square()
+        tanhs_v = flat_tanh * cells_v[1:]
+        along_v = slopes_v * torch.stack([2 * s - 1, cells[:-1], 4 * i, tanhs], 1)
+        along_v += slopes * torch.stack([2 * s_v, cells_v[:-1], 4 * i_v, tanhs_v], 1)
+        to_cell_v = o_v * flat_tanh - 2 * o * tanhs * tanhs_v
+        # The softmax: p_v = p (q - p . q), q = h_v W.
+        rows_v = hiddens_v[1:].transpose(1, 2)
+        rows_v = (rows_v if kept is None else rows_v * kept).reshape(-1, hidden)
+        mean = (rows_v * expected).sum(1, keepdim=True)  # p . q
+        weighted = (rows_v @ vocabulary.T).mul_(powers)
+        back = (mean * expected).sub_((weighted @ vocabulary).div_(total)).view(length, batch, hidden)
+        d_vocabulary = (weighted.T @ (rows / -total)).addmm_(powers.T, torch.addcmul(rows_v, mean, rows, value=-1) / -total)
+        d_vocabulary.index_add_(0, targets.T.flatten(), rows_v)
+        # The pass backward.
+        d_hidden_v = (back if kept is None else back.mul_(kept)).transpose(1, 2).contiguous()
+        d_cell_v, d_gates_v = d_hidden * to_cell_v, along_v
+        d_cell_v[:-1] += d_cell[1:] * f_v[1:]
+        d_gates_v[:, :3] *= d_cell[:, None]
+        d_gates_v[:, 3] *= d_hidden
+        d_first_v, d_first_cell_v = backwards(
+            recurrent, f, to_cell, along, d_hidden_v, d_cell_v, d_gates_v, changing=True
+        )
+        d_start_v = d_first_cell_v + d_cell[0] * f_v[0] + d_first_v * first - 2 * d_first * hiddens[0] * hiddens_v[0]
+
+        # Over time and batch at once.
+        flat_v = d_gates_v.flatten(1, 2)
+        summed, summed_v = d_gates.sum(0).flatten(0, 1), flat_v.sum(0)
+        wide, wide_v = (
+            gate.permute(1, 0, 2).reshape(4 * hidden, -1) for gate in (d_gates.flatten(1, 2), flat_v)
+        )
+        before, before_v = (part[:-1].permute(0, 2, 1).reshape(-1, hidden) for part in (hiddens, hiddens_v))
+        d_weight = torch.cat([wide_v @ words.transpose(0, 1).reshape(-1, width), summed_v @ z + summed @ v], 1)
+
+        return (
+            (weight[:, width:].T @ summed_v + initial.T @ d_start_v).T,
+            torch.matmul(weight[:, :width].T, flat_v).permute(2, 0, 1),
+            None,
+            None,
+            d_start_v @ z + d_start @ v,
+            d_weight,
+            (wide_v @ before).addmm_(wide, before_v),
+            summed_v.sum(1),
+            d_vocabulary,
+        )
+
+
+def backwards(
+    recurrent: Tensor,
+    f: Float[Tensor, "length hidden batch"],
+    to_cell: Float[Tensor, "length hidden batch"],
+    along: Float[Tensor, "length 4 hidden batch"],
+    d_hidden: Float[Tensor, "length hidden batch"],
+    d_cell: Float[Tensor, "length hidden batch"],
+    d_gates: Float[Tensor, "length 4 hidden batch"],
+    changing: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """The pass backward through time, in place; returns what is left for the first hidden and the first cell state.
+
+    Args:
+        recurrent: R.
+        f: The forget gates.
+        to_cell: K.
+        along: A.
+        d_hidden: With the outputs' share; it gets that of the later steps.
+        d_cell: Is filled.
+        d_gates: Is filled.
+        changing: Whether `d_cell` and `d_gates` already hold a share that is to be kept.
+    """
+    transposed = recurrent.T
+    later, cell = None, None
+    parts = (part.unbind()[::-1] for part in (
+        d_hidden, d_cell, d_gates[:, :3], d_gates[:, 3], d_gates.flatten(1, 2), along[:, :3], along[:, 3], to_cell, f
+    ))  # fmt: skip
+    for dh, dc, first_three, last, gates, a, a_o, k, forget in zip(*parts, strict=True):
+        if later is not None:
+            dh.addmm_(transposed, later)
+        if changing:
+            dc.addcmul_(dh, k)
+        else:
+            torch.mul(dh, k, out=dc)
+        if cell is not None:
+            dc.add_(cell)
+        if changing:
+            first_three.addcmul_(a, dc)
+            last.addcmul_(a_o, dh)
+        else:
+            torch.mul(a, dc, out=first_three)
+            torch.mul(a_o, dh, out=last)
+        later, cell = gates, dc * forget
+    assert later is not None and cell is not None
+
+    return transposed @ later, cell
+
+
+lstm_slope: Callable[..., Tensor] = LSTMSlope.apply
