@@ -59,6 +59,15 @@ class Aggressive(Frozen):
     patience: Count = 1
 
 
+class SemiAmortized(Frozen):
+    """SA-VAE: the steps that refine each posterior."""
+
+    steps: Count = 20
+    learning_rate: Positive = 1.0
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    clip: Positive = 5.0
+
+
 class DiversityUncertainty(Frozen):
     """DU-VAE: gamma of equation 9 and the keep probability p of equation 6."""
 
@@ -70,6 +79,7 @@ HYPERPARAMETERS: Mapping[str, type[Frozen]] = {
     "ae": Nothing,
     "vae": Nothing,
     "agg_vae": Aggressive,
+    "sa_vae": SemiAmortized,
     "bn_vae": FixedScale,
     "du_vae": DiversityUncertainty,
 }

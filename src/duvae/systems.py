@@ -1,6 +1,6 @@
 """The systems of the paper, on one page: each a name, its parts and its equation.
 
-A system is a posterior, its regularizers, an objective, a schedule and a loop. What a class does not
+A system is a posterior, its regularizers, its refinement, an objective, a schedule and a loop. What a class does not
 say it takes from the plain VAE. Data sets differ in networks and optimiser, not here.
 """
 
@@ -10,8 +10,9 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from torch import nn
 
-from duvae.config import Aggressive, DiversityUncertainty, FixedScale, Frozen, Nothing, Parts
+from duvae.config import Aggressive, DiversityUncertainty, FixedScale, Frozen, Nothing, Parts, SemiAmortized
 from duvae.objectives import ELBO, Objective, Warmup
+from duvae.refinement import SVI, Amortized, Refinement
 from duvae.regularizers import MeanBatchNorm, VarianceDropout, VarianceFloor
 from duvae.training.aggressive import AggressiveLoop
 from duvae.training.steps import JointLoop, Loop
@@ -46,6 +47,9 @@ class System(ABC, Generic[H]):
             return nn.Identity()
 
         return VarianceFloor(started=self.parts.start == "at_once")
+
+    def refinement(self) -> Refinement:
+        return Amortized()
 
     def objective(self) -> Objective:
         return ELBO()
@@ -92,6 +96,19 @@ class AggVAE(System[Aggressive]):
         return AggressiveLoop(h.window, h.max_inner, h.patience)
 
 
+class SAVAE(System[SemiAmortized]):
+    """The encoder's output refined by steps on the ELBO of each x, which training differentiates (Kim et al. 2018)."""
+
+    label = "SA-VAE"
+    equation = "lambda_0 = (mu, log delta^2), lambda_k+1 = lambda_k - eta grad_lambda L(x, lambda_k), q = q_lambda_K"
+    source = "Kim et al. 2018, Algorithm 1"
+
+    def refinement(self) -> Refinement:
+        h = self.hyperparameters
+
+        return SVI(h.steps, h.learning_rate, h.momentum, h.clip)
+
+
 class BNVAE(System[FixedScale]):
     """Batch normalization on the means with every scale fixed at gamma (Zhu et al. 2020)."""
 
@@ -126,6 +143,7 @@ SYSTEMS: Mapping[str, type[System[Any]]] = {
     "ae": AE,
     "vae": PlainVAE,
     "agg_vae": AggVAE,
+    "sa_vae": SAVAE,
     "bn_vae": BNVAE,
     "du_vae": DUVAE,
 }

@@ -5,8 +5,9 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
 from torch.nn.functional import linear
 
-from duvae.networks.bodies import Decoder, Encoder
+from duvae.networks.bodies import Decoder, Encoder, Slope
 from duvae.networks.elementwise import dropout, tanh_
+from duvae.networks.slope import lstm_slope
 from duvae.networks.tokens import SoftmaxOutput, log_normalizer
 
 LOGITS_AT_ONCE = 2**19
@@ -99,6 +100,27 @@ class LSTMDecoder(Decoder):
         kept = dropout(torch.stack(outputs, 1), self.dropout_out, self.training)
 
         return self.output.plain(kept, x[:, 1:]).sum(-1)
+
+    def slope(self, x: Int[Tensor, "batch length"]) -> Slope:
+        words = self.embedding(x[:, :-1].T)
+        weight, recurrent, bias_in, bias_hidden = (self.lstm.get_parameter(f"{name}_l0") for name in LSTM_PARAMETERS)
+        bias, outputs = bias_in + bias_hidden, words.new_ones(*words.shape[:2], len(recurrent.T))
+        drops = self.training and self.dropout_out > 0
+
+        def at(z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch latent"]:
+            return lstm_slope(
+                z,
+                dropout(words, self.dropout_in, self.training),
+                dropout(outputs, self.dropout_out, True) if drops else None,
+                x[:, 1:],
+                self.initial.weight,
+                weight,
+                recurrent,
+                bias,
+                self.output.weight,
+            )
+
+        return at
 
     def units(self, x: Int[Tensor, "batch length"]) -> int:
         """The words that `log_prob` counts in a batch."""

@@ -16,9 +16,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import linear
 
+from duvae.networks.elementwise import tanh_
 from duvae.networks.tokens import LOG2E
+
+KEPT = 2**20
+"""Exponentials kept from a step for the way back; more are computed again, so that memory does not grow with the
+vocabulary times the steps."""
 
 
 class LSTMSlope(torch.autograd.Function):
@@ -37,7 +41,7 @@ class LSTMSlope(torch.autograd.Function):
     def forward(
         ctx: Any,
         z: Float[Tensor, "batch latent"],
-        words: Float[Tensor, "batch length embedding"],
+        words: Float[Tensor, "length batch embedding"],
         kept: Float[Tensor, "length batch hidden"] | None,
         targets: Int[Tensor, "batch length"],
         initial: Float[Tensor, "hidden latent"],
@@ -46,45 +50,38 @@ class LSTMSlope(torch.autograd.Function):
         bias: Float[Tensor, "gates"],
         vocabulary: Float[Tensor, "words hidden"],
     ) -> Float[Tensor, "batch latent"]:
-        batch, length, width = words.shape
+        length, batch, width = words.shape
         hidden = recurrent.shape[1]
-        twice = recurrent.new_ones(4, 1, 1)
-        twice[2] = 2  # tanh x = 2 sigmoid(2x) - 1, so that one sigmoid does for all four gates
-        by_z = torch.addmm(bias[:, None], weight[:, width:], z.T)
-        inputs = torch.add(by_z, torch.matmul(weight[:, :width], words.permute(1, 2, 0)))  # (length, gates, batch)
-        gates = inputs.view(length, 4, hidden, batch).mul_(twice)
-        doubled = recurrent.view(4, hidden, hidden).mul(twice).view_as(recurrent)
+        # tanh x = 2 sigmoid(2x) - 1, so that one sigmoid does for all four gates.
+        doubled = torch.cat([weight, recurrent, bias[:, None]], 1)
+        doubled.view(4, hidden, -1)[2] *= 2
+        by_word, by_z, by_hidden, constant = doubled.split([width, len(initial.T), hidden, 1], 1)
+        inputs = torch.addmm(constant, by_z, z.T).expand(length, -1, -1)
+        flat = torch.baddbmm(inputs, by_word.expand(length, -1, -1), words.transpose(1, 2))
+        gates = flat.view(length, 4, hidden, batch)
+        by_hidden = by_hidden.contiguous()
         cells = recurrent.new_empty(length + 1, hidden, batch)
         hiddens = torch.empty_like(cells)
-        tanhs = torch.empty_like(cells[1:])
         torch.mm(initial, z.T, out=cells[0])
         torch.tanh(cells[0], out=hiddens[0])
-        parts = (part.unbind() for part in (inputs, *gates.unbind(1), cells[1:], tanhs, hiddens[1:]))
         h, c = hiddens[0], cells[0]
-        for gate, i, f, s, o, cell, tanh, new in zip(*parts, strict=True):
-            gate.addmm_(doubled, h).sigmoid_()
+        parts = (part.unbind() for part in (flat, *gates.unbind(1), cells[1:], hiddens[1:]))
+        for gate, i, f, s, o, cell, new in zip(*parts, strict=True):
+            gate.addmm_(by_hidden, h).sigmoid_()
             c = torch.mul(f, c, out=cell).addcmul_(i, s, value=2).sub_(i)
-            h = torch.mul(torch.tanh(c, out=tanh), o, out=new)
+            h = torch.tanh(c, out=new).mul_(o)
 
-        i, f, s, o = gates.unbind(1)
-        slopes = torch.addcmul(gates, gates, gates, value=-1)  # sigma'
-        along = slopes * torch.stack([2 * s - 1, cells[:-1], 4 * i, tanhs], 1)  # A
-        to_cell = torch.addcmul(o, hiddens[1:], tanhs, value=-1)  # K
-        rows = hiddens[1:].transpose(1, 2)
-        rows = (rows if kept is None else rows * kept).reshape(-1, hidden)
-        powers = (rows * LOG2E) @ vocabulary.T
-        powers -= powers.amax(1, keepdim=True)
-        total = powers.exp2_().sum(1, keepdim=True)
+        rows = masked(hiddens[1:], kept)
+        powers, total = exponentials(rows, vocabulary)
         expected = (powers @ vocabulary).div_(total)  # p W
-        back = (vocabulary[targets.T.flatten()] - expected).view(length, batch, hidden)
-        d_hidden = (back if kept is None else back.mul_(kept)).transpose(1, 2).contiguous()
+        d_hidden = unmasked(vocabulary[targets.T.flatten()] - expected, kept, hiddens[1:])
         d_cell, d_gates = torch.empty_like(d_hidden), torch.empty_like(gates)
-        d_first, d_first_cell = backwards(recurrent, f, to_cell, along, d_hidden, d_cell, d_gates)
+        _, along, to_cell, _ = factors(gates, cells)
+        d_first, d_first_cell = backwards(recurrent, gates[:, 1], to_cell, along, d_hidden, d_cell, d_gates)
         d_start = d_first_cell + d_first - d_first * hiddens[0].square()
         ctx.save_for_backward(
             z, words, kept, targets, initial, weight, recurrent, vocabulary,
-            gates, cells, hiddens, tanhs, slopes, along, to_cell, rows, powers, total, expected,
-            d_hidden, d_cell, d_gates, d_first, d_start,
+            gates, cells, hiddens, total, powers if powers.numel() <= KEPT else None, expected, d_hidden, d_cell, d_first, d_start,
         )  # fmt: skip
 
         return (weight[:, width:].T @ d_gates.sum(0).flatten(0, 1) + initial.T @ d_start).T
@@ -94,70 +91,72 @@ class LSTMSlope(torch.autograd.Function):
     def backward(ctx: Any, v: Float[Tensor, "batch latent"]) -> tuple[Tensor | None, ...]:
         (
             z, words, kept, targets, initial, weight, recurrent, vocabulary,
-            gates, cells, hiddens, tanhs, slopes, along, to_cell, rows, powers, total, expected,
-            d_hidden, d_cell, d_gates, d_first, d_start,
+            gates, cells, hiddens, total, powers, expected, d_hidden, d_cell, d_first, d_start,
         ) = ctx.saved_tensors  # fmt: skip
-        batch, length, width = words.shape
+        length, batch, width = words.shape
         hidden = recurrent.shape[1]
         i, f, s, o = gates.unbind(1)
+        slopes, along, to_cell, tanhs = factors(gates, cells)
         # The pass forward.
         by_z = weight[:, width:] @ v.T
         gates_v, cells_v, hiddens_v = torch.empty_like(gates), torch.empty_like(cells), torch.empty_like(cells)
-        products = torch.empty_like(gates)
+        product = torch.empty_like(gates[0])
+        of_i, of_f, of_g, of_o = product
         torch.mm(initial, v.T, out=cells_v[0])
         first = 1 - hiddens[0].square()
         torch.mul(first, cells_v[0], out=hiddens_v[0])
-        parts = (part.unbind() for part in (
-            gates_v.flatten(1, 2), gates_v, along, products, *products.unbind(1), f, to_cell, cells_v[1:], hiddens_v[1:]
-        ))  # fmt: skip
         h, c = hiddens_v[0], cells_v[0]
-        for flat, gate, a, product, of_i, of_f, of_g, of_o, forget, k, cell, new in zip(*parts, strict=True):
+        parts = (
+            part.unbind() for part in (gates_v.flatten(1, 2), gates_v, along, f, to_cell, cells_v[1:], hiddens_v[1:])
+        )
+        for flat, gate, a, forget, k, cell, new in zip(*parts, strict=True):
             torch.addmm(by_z, recurrent, h, out=flat)
             torch.mul(a, gate, out=product)
             c = torch.mul(forget, c, out=cell).add_(of_i).add_(of_f).add_(of_g)
             h = torch.addcmul(of_o, k, c, out=new)
 
-        # What the pass backward multiplies with.
+        # The softmax: p_v = p (q - p . q), q = h_v W.
+        rows, rows_v = masked(hiddens[1:], kept), masked(hiddens_v[1:], kept)
+        mean = (rows_v * expected).sum(1, keepdim=True)  # p . q
+        if powers is None:
+            powers, _ = exponentials(rows, vocabulary)
+        weighted = (rows_v @ vocabulary.T).mul_(powers)
+        d_vocabulary = (torch.addcmul(rows_v, mean, rows, value=-1) / -total).T @ powers
+        d_vocabulary.addmm_((rows / -total).T, weighted)
+        d_vocabulary = d_vocabulary.T.contiguous().index_add_(0, targets.T.flatten(), rows_v)
+        # The pass backward.
+        d_hidden_v = unmasked(torch.addcmul((weighted @ vocabulary) / -total, mean, expected), kept, hiddens[1:])
         sigmoids_v = slopes * gates_v
         sigmoids_v[:, 2] *= 2
         i_v, f_v, s_v, o_v = sigmoids_v.unbind(1)
-        slopes_v = sigmoids_v - 2 * gates * sigmoids_v
         flat_tanh = 1 - tanhs.square()
         tanhs_v = flat_tanh * cells_v[1:]
-        along_v = slopes_v * torch.stack([2 * s - 1, cells[:-1], 4 * i, tanhs], 1)
-        along_v += slopes * torch.stack([2 * s_v, cells_v[:-1], 4 * i_v, tanhs_v], 1)
         to_cell_v = o_v * flat_tanh - 2 * o * tanhs * tanhs_v
-        # The softmax: p_v = p (q - p . q), q = h_v W.
-        rows_v = hiddens_v[1:].transpose(1, 2)
-        rows_v = (rows_v if kept is None else rows_v * kept).reshape(-1, hidden)
-        mean = (rows_v * expected).sum(1, keepdim=True)  # p . q
-        weighted = (rows_v @ vocabulary.T).mul_(powers)
-        back = (mean * expected).sub_((weighted @ vocabulary).div_(total)).view(length, batch, hidden)
-        d_vocabulary = (weighted.T @ (rows / -total)).addmm_(powers.T, torch.addcmul(rows_v, mean, rows, value=-1) / -total)
-        d_vocabulary.index_add_(0, targets.T.flatten(), rows_v)
-        # The pass backward.
-        d_hidden_v = (back if kept is None else back.mul_(kept)).transpose(1, 2).contiguous()
-        d_cell_v, d_gates_v = d_hidden * to_cell_v, along_v
-        d_cell_v[:-1] += d_cell[1:] * f_v[1:]
-        d_gates_v[:, :3] *= d_cell[:, None]
-        d_gates_v[:, 3] *= d_hidden
+        slopes_v = sigmoids_v.addcmul(gates, sigmoids_v, value=-2)
+        d_gates_v = torch.empty_like(gates)
+        for n, (value, change) in enumerate(((2 * s - 1, 2 * s_v), (cells[:-1], cells_v[:-1]), (4 * i, 4 * i_v), (tanhs, tanhs_v))):
+            torch.mul(slopes_v[:, n], value, out=d_gates_v[:, n]).addcmul_(slopes[:, n], change)
+            d_gates_v[:, n] *= d_hidden if n == 3 else d_cell
+        d_cell_v = d_hidden * to_cell_v
+        d_cell_v[:-1].addcmul_(d_cell[1:], f_v[1:])
         d_first_v, d_first_cell_v = backwards(
             recurrent, f, to_cell, along, d_hidden_v, d_cell_v, d_gates_v, changing=True
         )
         d_start_v = d_first_cell_v + d_cell[0] * f_v[0] + d_first_v * first - 2 * d_first * hiddens[0] * hiddens_v[0]
 
         # Over time and batch at once.
+        d_gates = along  # from here on
+        d_gates[:, :3] *= d_cell[:, None]
+        d_gates[:, 3] *= d_hidden
         flat_v = d_gates_v.flatten(1, 2)
         summed, summed_v = d_gates.sum(0).flatten(0, 1), flat_v.sum(0)
-        wide, wide_v = (
-            gate.permute(1, 0, 2).reshape(4 * hidden, -1) for gate in (d_gates.flatten(1, 2), flat_v)
-        )
-        before, before_v = (part[:-1].permute(0, 2, 1).reshape(-1, hidden) for part in (hiddens, hiddens_v))
-        d_weight = torch.cat([wide_v @ words.transpose(0, 1).reshape(-1, width), summed_v @ z + summed @ v], 1)
+        wide, wide_v = (gate.transpose(0, 1).flatten(1) for gate in (d_gates.flatten(1, 2), flat_v))
+        before, before_v = (part[:-1].transpose(1, 2).reshape(-1, hidden) for part in (hiddens, hiddens_v))
+        d_weight = torch.cat([wide_v @ words.flatten(0, 1), summed_v @ z + summed @ v], 1)
 
         return (
             (weight[:, width:].T @ summed_v + initial.T @ d_start_v).T,
-            torch.matmul(weight[:, :width].T, flat_v).permute(2, 0, 1),
+            torch.matmul(weight[:, :width].T, flat_v).transpose(1, 2),
             None,
             None,
             d_start_v @ z + d_start @ v,
@@ -166,6 +165,50 @@ class LSTMSlope(torch.autograd.Function):
             summed_v.sum(1),
             d_vocabulary,
         )
+
+
+def masked(
+    states: Float[Tensor, "length hidden batch"], kept: Float[Tensor, "length batch hidden"] | None
+) -> Float[Tensor, "rows hidden"]:
+    """The outputs that go into the softmax, a row each."""
+    rows = states.transpose(1, 2)
+
+    return (rows if kept is None else rows * kept).reshape(-1, states.shape[1])
+
+
+def unmasked(
+    rows: Float[Tensor, "rows hidden"],
+    kept: Float[Tensor, "length batch hidden"] | None,
+    like: Float[Tensor, "length hidden batch"],
+) -> Float[Tensor, "length hidden batch"]:
+    """The transpose of `masked`."""
+    states = rows.view(len(like), -1, like.shape[1])
+
+    return (states if kept is None else states * kept).transpose(1, 2).contiguous()
+
+
+def exponentials(
+    rows: Float[Tensor, "rows hidden"], vocabulary: Float[Tensor, "words hidden"]
+) -> tuple[Float[Tensor, "rows words"], Float[Tensor, "rows 1"]]:
+    """Each word's exp(h W_w), the largest of a row being 1, and their sums."""
+    powers = (rows * LOG2E) @ vocabulary.T
+    powers.sub_(powers.amax(1, keepdim=True)).exp2_()
+
+    return powers, powers.sum(1, keepdim=True)
+
+
+def factors(
+    gates: Float[Tensor, "length 4 hidden batch"], cells: Float[Tensor, "steps hidden batch"]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """sigma', A, K and tanh c."""
+    i, _, s, o = gates.unbind(1)
+    tanhs = tanh_(cells[1:].clone())
+    slopes = torch.addcmul(gates, gates, gates, value=-1)
+    along = torch.empty_like(gates)
+    for n, value in enumerate((2 * s - 1, cells[:-1], 4 * i, tanhs)):
+        torch.mul(slopes[:, n], value, out=along[:, n])
+
+    return slopes, along, o - o * tanhs.square(), tanhs
 
 
 def backwards(
