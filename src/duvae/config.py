@@ -66,6 +66,7 @@ class SemiAmortized(Frozen):
     learning_rate: Positive = 1.0
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.5
     clip: Positive = 5.0
+    batch: Count = 32
 
 
 class DiversityUncertainty(Frozen):

@@ -32,10 +32,10 @@ class SVI(Refinement):
     With $\lambda = (\mu, \log \delta^2)$ and a fresh sample $z = \mu + \delta \epsilon$ in each of the steps
 
     $$v \leftarrow m v - c_\tau(\nabla_\lambda [-\log p(x|z) + w \, D_{KL}[q_\lambda(z) \| p(z)]]), \quad
-      \lambda \leftarrow \lambda + \eta v,$$
+      \lambda \leftarrow \lambda + \frac{\eta}{B} v,$$
 
     where $c_\tau$ scales a gradient, that of $\mu$ and that of $\log \delta^2$ each, to a norm of at most $\tau$. Each x
-    is treated alone. The result is differentiable with respect to the encoder's output and the decoder's
+    is treated alone; B stands for the batch whose mean loss the released code steps along. The result is differentiable with respect to the encoder's output and the decoder's
     parameters, through all steps and exactly.
 
     In training $\epsilon$ and what the decoder drops come from the global generator and w is the schedule's. In
@@ -47,27 +47,30 @@ class SVI(Refinement):
         learning_rate: eta.
         momentum: m.
         clip: tau.
+        batch: B.
     """
 
-    def __init__(self, steps: int, learning_rate: float, momentum: float, clip: float) -> None:
+    def __init__(self, steps: int, learning_rate: float, momentum: float, clip: float, batch: int) -> None:
         super().__init__()
-        self.steps, self.learning_rate, self.momentum, self.clip = steps, learning_rate, momentum, clip
+        self.steps, self.rate, self.momentum, self.clip = steps, learning_rate / batch, momentum, clip
 
     def forward(self, posterior: Posterior, x: Tensor, decoder: Decoder, weight: float) -> DiagonalGaussian:
         assert posterior.variance is not None
         weight = weight if self.training else 1.0
-        mean, log_variance = posterior.mean, posterior.variance.log()
+        parameters = torch.stack([posterior.mean, posterior.variance.log()], 1)  # lambda
+        velocity = torch.zeros_like(parameters)
         samples = (self.steps,)
-        noise = noise_like(mean, samples) if self.training else noise_of(x, samples, mean)
+        noise = noise_like(posterior.mean, samples) if self.training else noise_of(x, samples, posterior.mean)
         slope = decoder.slope(x)
-        velocity = mean.new_zeros(len(mean), 2, mean.shape[1])
         for epsilon in noise:
-            variance = log_variance.exp()
-            shift = variance.sqrt() * epsilon
-            gradient = slope(mean + shift)
-            descent = torch.stack([gradient - weight * mean, 0.5 * (gradient * shift + weight * (1 - variance))], 1)
+            mean, log_variance = parameters.unbind(1)
+            shift = (0.5 * log_variance).exp() * epsilon
+            of_mean = slope(mean + shift)
+            of_kl = torch.stack([mean, 0.5 * (log_variance.exp() - 1)], 1)
+            descent = torch.stack([of_mean, 0.5 * of_mean * shift], 1) - weight * of_kl
             velocity = self.momentum * velocity + clipped(descent, self.clip)
-            mean, log_variance = torch.add(torch.stack([mean, log_variance], 1), velocity, alpha=self.learning_rate).unbind(1)
+            parameters = torch.add(parameters, velocity, alpha=self.rate)
+        mean, log_variance = parameters.unbind(1)
 
         return DiagonalGaussian(mean, log_variance.exp())
 

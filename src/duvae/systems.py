@@ -106,7 +106,7 @@ class SAVAE(System[SemiAmortized]):
     def refinement(self) -> Refinement:
         h = self.hyperparameters
 
-        return SVI(h.steps, h.learning_rate, h.momentum, h.clip)
+        return SVI(h.steps, h.learning_rate, h.momentum, h.clip, h.batch)
 
 
 class BNVAE(System[FixedScale]):

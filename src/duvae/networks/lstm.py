@@ -8,10 +8,7 @@ from torch.nn.functional import linear
 from duvae.networks.bodies import Decoder, Encoder, Slope
 from duvae.networks.elementwise import dropout, tanh_
 from duvae.networks.slope import lstm_slope
-from duvae.networks.tokens import SoftmaxOutput, log_normalizer
-
-LOGITS_AT_ONCE = 2**19
-"""Logits held at a time by the importance-weighted likelihood: 2 MiB, so that they stay in the cache."""
+from duvae.networks.tokens import AT_ONCE, SoftmaxOutput, log_normalizer
 
 LSTM_PARAMETERS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
@@ -154,7 +151,7 @@ class LSTMDecoder(Decoder):
             cell.mul_(f.sigmoid_()).addcmul_(i.sigmoid_(), tanh_(g))
             tanh_(hidden.copy_(cell)).mul_(o.sigmoid_())
             logit = (hidden.view(samples, batch, -1) * wanted[:, t]).sum(-1)
-            total += logit - log_normalizer(hidden, self.output.weight, LOGITS_AT_ONCE).view_as(total)
+            total += logit - log_normalizer(hidden, self.output.weight, AT_ONCE).view_as(total)
 
         return total
 

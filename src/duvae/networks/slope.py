@@ -18,11 +18,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from duvae.networks.elementwise import tanh_
-from duvae.networks.tokens import LOG2E
-
-KEPT = 2**20
-"""Exponentials kept from a step for the way back; more are computed again, so that memory does not grow with the
-vocabulary times the steps."""
+from duvae.networks.tokens import expectation, expectation_along
 
 
 class LSTMSlope(torch.autograd.Function):
@@ -72,8 +68,7 @@ class LSTMSlope(torch.autograd.Function):
             h = torch.tanh(c, out=new).mul_(o)
 
         rows = masked(hiddens[1:], kept)
-        powers, total = exponentials(rows, vocabulary)
-        expected = (powers @ vocabulary).div_(total)  # p W
+        expected, *softmax = expectation(rows, vocabulary)
         d_hidden = unmasked(vocabulary[targets.T.flatten()] - expected, kept, hiddens[1:])
         d_cell, d_gates = torch.empty_like(d_hidden), torch.empty_like(gates)
         _, along, to_cell, _ = factors(gates, cells)
@@ -81,7 +76,7 @@ class LSTMSlope(torch.autograd.Function):
         d_start = d_first_cell + d_first - d_first * hiddens[0].square()
         ctx.save_for_backward(
             z, words, kept, targets, initial, weight, recurrent, vocabulary,
-            gates, cells, hiddens, total, powers if powers.numel() <= KEPT else None, expected, d_hidden, d_cell, d_first, d_start,
+            gates, cells, hiddens, expected, *softmax, d_hidden, d_cell, d_first, d_start,
         )  # fmt: skip
 
         return (weight[:, width:].T @ d_gates.sum(0).flatten(0, 1) + initial.T @ d_start).T
@@ -91,7 +86,7 @@ class LSTMSlope(torch.autograd.Function):
     def backward(ctx: Any, v: Float[Tensor, "batch latent"]) -> tuple[Tensor | None, ...]:
         (
             z, words, kept, targets, initial, weight, recurrent, vocabulary,
-            gates, cells, hiddens, total, powers, expected, d_hidden, d_cell, d_first, d_start,
+            gates, cells, hiddens, expected, powers, total, d_hidden, d_cell, d_first, d_start,
         ) = ctx.saved_tensors  # fmt: skip
         length, batch, width = words.shape
         hidden = recurrent.shape[1]
@@ -115,17 +110,12 @@ class LSTMSlope(torch.autograd.Function):
             c = torch.mul(forget, c, out=cell).add_(of_i).add_(of_f).add_(of_g)
             h = torch.addcmul(of_o, k, c, out=new)
 
-        # The softmax: p_v = p (q - p . q), q = h_v W.
+        # The softmax.
         rows, rows_v = masked(hiddens[1:], kept), masked(hiddens_v[1:], kept)
-        mean = (rows_v * expected).sum(1, keepdim=True)  # p . q
-        if powers is None:
-            powers, _ = exponentials(rows, vocabulary)
-        weighted = (rows_v @ vocabulary.T).mul_(powers)
-        d_vocabulary = (torch.addcmul(rows_v, mean, rows, value=-1) / -total).T @ powers
-        d_vocabulary.addmm_((rows / -total).T, weighted)
-        d_vocabulary = d_vocabulary.T.contiguous().index_add_(0, targets.T.flatten(), rows_v)
+        expected_v, d_vocabulary = expectation_along(rows, rows_v, vocabulary, expected, powers, total)
+        d_vocabulary.index_add_(0, targets.T.flatten(), rows_v)
         # The pass backward.
-        d_hidden_v = unmasked(torch.addcmul((weighted @ vocabulary) / -total, mean, expected), kept, hiddens[1:])
+        d_hidden_v = unmasked(expected_v.neg_(), kept, hiddens[1:])
         sigmoids_v = slopes * gates_v
         sigmoids_v[:, 2] *= 2
         i_v, f_v, s_v, o_v = sigmoids_v.unbind(1)
@@ -185,16 +175,6 @@ def unmasked(
     states = rows.view(len(like), -1, like.shape[1])
 
     return (states if kept is None else states * kept).transpose(1, 2).contiguous()
-
-
-def exponentials(
-    rows: Float[Tensor, "rows hidden"], vocabulary: Float[Tensor, "words hidden"]
-) -> tuple[Float[Tensor, "rows words"], Float[Tensor, "rows 1"]]:
-    """Each word's exp(h W_w), the largest of a row being 1, and their sums."""
-    powers = (rows * LOG2E) @ vocabulary.T
-    powers.sub_(powers.amax(1, keepdim=True)).exp2_()
-
-    return powers, powers.sum(1, keepdim=True)
 
 
 def factors(
