@@ -152,7 +152,11 @@ MISTAKES = {
         "system: bn_vae",
         "system: bnvae",
         "settings.bn_vae.system",
-        ["unknown system 'bnvae'", "did you mean 'bn_vae'?", "expected one of ae, vae, agg_vae, bn_vae, du_vae"],
+        [
+            "unknown system 'bnvae'",
+            "did you mean 'bn_vae'?",
+            "expected one of ae, vae, agg_vae, sa_vae, bn_vae, du_vae",
+        ],
     ),
     "unknown kind": (
         "kind: synthetic",

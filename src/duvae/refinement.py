@@ -34,9 +34,9 @@ class SVI(Refinement):
     $$v \leftarrow m v - c_\tau(\nabla_\lambda [-\log p(x|z) + w \, D_{KL}[q_\lambda(z) \| p(z)]]), \quad
       \lambda \leftarrow \lambda + \frac{\eta}{B} v,$$
 
-    where $c_\tau$ scales a gradient, that of $\mu$ and that of $\log \delta^2$ each, to a norm of at most $\tau$. Each x
-    is treated alone; B stands for the batch whose mean loss the released code steps along. The result is differentiable with respect to the encoder's output and the decoder's
-    parameters, through all steps and exactly.
+    where $c_\tau$ scales a gradient, that of $\mu$ and that of $\log \delta^2$ each, to a norm of at most $\tau$.
+    Each x is treated alone; B stands for the batch whose mean loss the released code steps along. The result can be
+    differentiated with respect to the encoder's output and the decoder's parameters, exactly, through all steps.
 
     In training $\epsilon$ and what the decoder drops come from the global generator and w is the schedule's. In
     evaluation w = 1, nothing is dropped and $\epsilon$ is a function of x: the same x has the same posterior whatever
@@ -55,7 +55,8 @@ class SVI(Refinement):
         self.steps, self.rate, self.momentum, self.clip = steps, learning_rate / batch, momentum, clip
 
     def forward(self, posterior: Posterior, x: Tensor, decoder: Decoder, weight: float) -> DiagonalGaussian:
-        assert posterior.variance is not None
+        if not isinstance(posterior, DiagonalGaussian):
+            raise TypeError(f"expected a diagonal Gaussian to refine, got a {type(posterior).__name__}")
         weight = weight if self.training else 1.0
         parameters = torch.stack([posterior.mean, posterior.variance.log()], 1)  # lambda
         velocity = torch.zeros_like(parameters)

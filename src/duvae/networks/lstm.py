@@ -102,13 +102,12 @@ class LSTMDecoder(Decoder):
         words = self.embedding(x[:, :-1].T)
         weight, recurrent, bias_in, bias_hidden = (self.lstm.get_parameter(f"{name}_l0") for name in LSTM_PARAMETERS)
         bias, outputs = bias_in + bias_hidden, words.new_ones(*words.shape[:2], len(recurrent.T))
-        drops = self.training and self.dropout_out > 0
 
         def at(z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch latent"]:
             return lstm_slope(
                 z,
                 dropout(words, self.dropout_in, self.training),
-                dropout(outputs, self.dropout_out, True) if drops else None,
+                dropout(outputs, self.dropout_out, True) if self.training and self.dropout_out else None,
                 x[:, 1:],
                 self.initial.weight,
                 weight,

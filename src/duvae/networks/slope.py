@@ -1,12 +1,13 @@
-r"""The gradient of log p(x|z) with respect to z, which can itself be differentiated: what stochastic variational
-inference steps along (Kim et al. 2018), and what a gradient has to pass through.
+r"""The text decoder's gradient of log p(x|z) with respect to z, which can be differentiated itself.
 
-$g(z, \theta) = \nabla_z \log p_\theta(x|z)$ is made by one pass forward and one backward. For a direction v the gradient
-of $v \cdot g$ is the change of $\nabla_{z,\theta} \log p_\theta(x|z)$ along v, since second derivatives are symmetric;
-so it is made by following v through the same two passes: exact, and without a graph of the first two.
+Stochastic variational inference steps along $g(z, \theta) = \nabla_z \log p_\theta(x|z)$, and training differentiates
+the steps. g takes a pass forward and one backward. For a vector v the gradient of $v \cdot g$ is the change of
+$\nabla_{z,\theta} \log p_\theta(x|z)$ along v, since second derivatives are symmetric: v is followed through the same
+two passes (Pearlmutter 1994). That is exact, costs little more than the two gradients of a finite difference, and
+needs no second derivative of PyTorch's LSTM, which cuDNN has not.
 
-A letter with the ending `_v` is its change along v, `d` in front is a derivative of log p. Features lie in front of
-the batch, so that each gate is one block.
+Of each name, `_v` behind it is the change along v, and `d_` in front the derivative of log p. Features lie before
+the batch, so that every gate is one block of memory.
 """
 
 from collections.abc import Callable
@@ -26,11 +27,16 @@ class LSTMSlope(torch.autograd.Function):
 
     With the gates' sigmoids $\sigma' = \sigma (1 - \sigma)$ and k the mask on the outputs
 
-    $$c_t = f_t c_{t-1} + i_t g_t, \quad h_t = o_t \tanh c_t, \quad \partial h_t = k_t (W_{x_t} - p_t W) + R^T \partial G_{t+1},$$
-    $$\partial c_t = K_t \partial h_t + f_{t+1} \partial c_{t+1}, \quad
+    $$c_t = f_t c_{t-1} + i_t g_t, \quad h_t = o_t \tanh c_t,$$
+    $$\partial h_t = k_t (W_{x_t} - p_t W) + R^T \partial G_{t+1}, \quad
+      \partial c_t = K_t \partial h_t + f_{t+1} \partial c_{t+1}, \quad
       \partial G_t = A_t (\partial c_t, \partial c_t, \partial c_t, \partial h_t),$$
 
-    where $A = (g i', c_{t-1} f', i g', o' \tanh c_t)$ and $K_t = o_t (1 - \tanh^2 c_t)$.
+    where G are the gates' inputs, $A = (g i', c_{t-1} f', i g', o' \tanh c_t)$ and $K_t = o_t (1 - \tanh^2 c_t)$.
+
+    Its arguments: z; the embeddings that go in; the factors on the outputs, none for 1; the words that are asked
+    for; the map of z to the first cell state; the LSTM's input and recurrent (R) weights and the sum of its biases;
+    the map to the vocabulary (W).
     """
 
     @staticmethod
@@ -70,7 +76,7 @@ class LSTMSlope(torch.autograd.Function):
         rows = masked(hiddens[1:], kept)
         expected, *softmax = expectation(rows, vocabulary)
         d_hidden = unmasked(vocabulary[targets.T.flatten()] - expected, kept, hiddens[1:])
-        d_cell, d_gates = torch.empty_like(d_hidden), torch.empty_like(gates)
+        d_cell, d_gates = torch.zeros_like(d_hidden), torch.zeros_like(gates)
         _, along, to_cell, _ = factors(gates, cells)
         d_first, d_first_cell = backwards(recurrent, gates[:, 1], to_cell, along, d_hidden, d_cell, d_gates)
         d_start = d_first_cell + d_first - d_first * hiddens[0].square()
@@ -88,8 +94,7 @@ class LSTMSlope(torch.autograd.Function):
             z, words, kept, targets, initial, weight, recurrent, vocabulary,
             gates, cells, hiddens, expected, powers, total, d_hidden, d_cell, d_first, d_start,
         ) = ctx.saved_tensors  # fmt: skip
-        length, batch, width = words.shape
-        hidden = recurrent.shape[1]
+        width, hidden = words.shape[2], recurrent.shape[1]
         i, f, s, o = gates.unbind(1)
         slopes, along, to_cell, tanhs = factors(gates, cells)
         # The pass forward.
@@ -101,9 +106,7 @@ class LSTMSlope(torch.autograd.Function):
         first = 1 - hiddens[0].square()
         torch.mul(first, cells_v[0], out=hiddens_v[0])
         h, c = hiddens_v[0], cells_v[0]
-        parts = (
-            part.unbind() for part in (gates_v.flatten(1, 2), gates_v, along, f, to_cell, cells_v[1:], hiddens_v[1:])
-        )
+        parts = (a.unbind() for a in (gates_v.flatten(1, 2), gates_v, along, f, to_cell, cells_v[1:], hiddens_v[1:]))
         for flat, gate, a, forget, k, cell, new in zip(*parts, strict=True):
             torch.addmm(by_z, recurrent, h, out=flat)
             torch.mul(a, gate, out=product)
@@ -124,14 +127,13 @@ class LSTMSlope(torch.autograd.Function):
         to_cell_v = o_v * flat_tanh - 2 * o * tanhs * tanhs_v
         slopes_v = sigmoids_v.addcmul(gates, sigmoids_v, value=-2)
         d_gates_v = torch.empty_like(gates)
-        for n, (value, change) in enumerate(((2 * s - 1, 2 * s_v), (cells[:-1], cells_v[:-1]), (4 * i, 4 * i_v), (tanhs, tanhs_v))):
+        beside = ((2 * s - 1, 2 * s_v), (cells[:-1], cells_v[:-1]), (4 * i, 4 * i_v), (tanhs, tanhs_v))
+        for n, (value, change) in enumerate(beside):
             torch.mul(slopes_v[:, n], value, out=d_gates_v[:, n]).addcmul_(slopes[:, n], change)
             d_gates_v[:, n] *= d_hidden if n == 3 else d_cell
         d_cell_v = d_hidden * to_cell_v
         d_cell_v[:-1].addcmul_(d_cell[1:], f_v[1:])
-        d_first_v, d_first_cell_v = backwards(
-            recurrent, f, to_cell, along, d_hidden_v, d_cell_v, d_gates_v, changing=True
-        )
+        d_first_v, d_first_cell_v = backwards(recurrent, f, to_cell, along, d_hidden_v, d_cell_v, d_gates_v)
         d_start_v = d_first_cell_v + d_cell[0] * f_v[0] + d_first_v * first - 2 * d_first * hiddens[0] * hiddens_v[0]
 
         # Over time and batch at once.
@@ -199,7 +201,6 @@ def backwards(
     d_hidden: Float[Tensor, "length hidden batch"],
     d_cell: Float[Tensor, "length hidden batch"],
     d_gates: Float[Tensor, "length 4 hidden batch"],
-    changing: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """The pass backward through time, in place; returns what is left for the first hidden and the first cell state.
 
@@ -208,35 +209,27 @@ def backwards(
         f: The forget gates.
         to_cell: K.
         along: A.
-        d_hidden: With the outputs' share; it gets that of the later steps.
-        d_cell: Is filled.
-        d_gates: Is filled.
-        changing: Whether `d_cell` and `d_gates` already hold a share that is to be kept.
+        d_hidden: The outputs' share; that of the later steps is added.
+        d_cell: What it has beside the equation's.
+        d_gates: What they have beside the equation's.
     """
-    transposed = recurrent.T
     later, cell = None, None
-    parts = (part.unbind()[::-1] for part in (
-        d_hidden, d_cell, d_gates[:, :3], d_gates[:, 3], d_gates.flatten(1, 2), along[:, :3], along[:, 3], to_cell, f
-    ))  # fmt: skip
-    for dh, dc, first_three, last, gates, a, a_o, k, forget in zip(*parts, strict=True):
-        if later is not None:
-            dh.addmm_(transposed, later)
-        if changing:
-            dc.addcmul_(dh, k)
-        else:
-            torch.mul(dh, k, out=dc)
-        if cell is not None:
+    three, last = d_gates.split([3, 1], 1)
+    to_three, to_last = along.split([3, 1], 1)
+    stacked = (d_hidden, d_cell, three, last, d_gates.flatten(1, 2), to_three, to_last, to_cell, f)
+    for dh, dc, ifg, o, gates, a_ifg, a_o, k, forget in zip(*(part.unbind()[::-1] for part in stacked), strict=True):
+        if later is not None and cell is not None:
+            dh.addmm_(recurrent.T, later)
             dc.add_(cell)
-        if changing:
-            first_three.addcmul_(a, dc)
-            last.addcmul_(a_o, dh)
-        else:
-            torch.mul(a, dc, out=first_three)
-            torch.mul(a_o, dh, out=last)
+        dc.addcmul_(dh, k)
+        ifg.addcmul_(a_ifg, dc)
+        o.addcmul_(a_o, dh)
         later, cell = gates, dc * forget
-    assert later is not None and cell is not None
+    assert later is not None
+    assert cell is not None
 
-    return transposed @ later, cell
+    return recurrent.T @ later, cell
 
 
 lstm_slope: Callable[..., Tensor] = LSTMSlope.apply
+"""The gradient with respect to z, with shape (batch, latent)."""
