@@ -24,6 +24,9 @@ ROWS = [
         for name in ("vae", "ae", "bn_vae", "du_vae", "agg_vae, encoder only", "agg_vae, decoder only")
     ),
     "encoder-only step, share of vae's",
+    "step of sa_vae",
+    "step of sa_vae, over vae's",
+    "epoch of sa_vae, over vae's",
     "importance-weighted NLL",
     "importance-weighted NLL, speed-up",
     "log p(x|z), off the plain form",
