@@ -210,7 +210,9 @@ class Bench:
         yield Row("step of sa_vae", 1e3 * step["sa_vae"], "ms", rate)
         ratio = median(took["sa_vae"] / took["vae"] for took in rounds)
         yield Row("step of sa_vae, over vae's", ratio, "x", rate, 40, 25, note="side by side")
-        note = f"{epoch['sa_vae']:.0f} s: {batches_of} steps, and {look['sa_vae']:.1f} s of looking at {len(valid)} sentences"
+        note = (
+            f"{epoch['sa_vae']:.0f} s: {batches_of} steps, {look['sa_vae']:.1f} s for {len(valid)} validation sentences"
+        )
         yield Row("epoch of sa_vae, over vae's", epoch["sa_vae"] / epoch["vae"], "x", rate, 40, 25, note=note)
 
     def stepping(self, setting: str, times: int, loop: Loop | None = None) -> Callable[[], None]:

@@ -105,12 +105,12 @@ def log_normalizer(
 
 def exponentials(
     hidden: Float[Tensor, "rows hidden"], weight: Float[Tensor, "words hidden"]
-) -> tuple[Float[Tensor, "rows words"], Float[Tensor, "rows 1"]]:
+) -> tuple[Float[Tensor, "words rows"], Float[Tensor, "rows"]]:
     """Each word's exp(h W_w), up to a factor that makes a row's largest 1, and their sums."""
-    powers = (hidden * LOG2E) @ weight.T
-    powers.sub_(powers.amax(1, keepdim=True)).exp2_()
+    powers = weight @ (hidden * LOG2E).T
+    powers.sub_(powers.amax(0)).exp2_()
 
-    return powers, powers.sum(1, keepdim=True)
+    return powers, powers.sum(0)
 
 
 def expectation(
@@ -129,7 +129,7 @@ def expectation(
     found = []
     for part in parts:
         powers, total = exponentials(part, weight)
-        found.append((powers @ weight).div_(total))
+        found.append((weight.T @ powers).div_(total).T)
 
     return (found[0], powers, total) if len(parts) == 1 else (torch.cat(found), None, None)
 
@@ -139,8 +139,8 @@ def expectation_along(
     along: Float[Tensor, "rows hidden"],
     weight: Float[Tensor, "words hidden"],
     expected: Float[Tensor, "rows hidden"],
-    powers: Float[Tensor, "rows words"] | None = None,
-    total: Float[Tensor, "rows 1"] | None = None,
+    powers: Float[Tensor, "words rows"] | None = None,
+    total: Float[Tensor, "rows"] | None = None,
 ) -> tuple[Float[Tensor, "rows hidden"], Float[Tensor, "words hidden"]]:
     r"""How the gradients of $-\log \sum_w \exp(h \cdot W_w)$ change when h goes along a direction v.
 
@@ -166,9 +166,9 @@ def expectation_along(
     for h, v, q in zip(hidden.split(rows), along.split(rows), mean.split(rows), strict=True):
         if powers is None or total is None or len(h) < len(hidden):
             powers, total = exponentials(h, weight)
-        by_weight.addmm_((torch.addcmul(v, q, h, value=-1) / -total).T, powers)
-        weighted = (v @ weight.T).mul_(powers)
-        by_weight.addmm_((h / -total).T, weighted)
-        found.append((weighted @ weight).div_(total))
+        by_weight.addmm_(torch.addcmul(v, q, h, value=-1).T / -total, powers.T)
+        weighted = (weight @ v.T).mul_(powers)
+        by_weight.addmm_(h.T / -total, weighted.T)
+        found.append((weight.T @ weighted).div_(total).T)
 
     return torch.addcmul(torch.cat(found), mean, expected, value=-1), by_weight.T.contiguous()
