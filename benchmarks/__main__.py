@@ -195,6 +195,34 @@ class Bench:
         ratio = round(median(took["encoder"] / took["vae"] for took in rounds), 2)
         yield Row("encoder-only step, share of vae's", ratio, "x", rate, must=1, note="side by side, to a hundredth")
 
+    def semi_amortized(self) -> Iterator[Row]:
+        """SA-VAE beside the VAE: a step in turn, and an epoch with its look at the validation set."""
+        times = {"vae": self.size.steps, "sa_vae": max(1, self.size.steps // 5)}
+        calls = {name: self.stepping(name, number) for name, number in times.items()}
+        for call in calls.values():
+            call()
+        rate, valid = measure.rate(), self.prepared.split("valid")
+        rounds = [
+            {name: cpu(calls[name]) / number for name, number in times.items()}
+            for _ in range(max(1, self.size.rounds // 4))
+        ]
+        step = {name: median(took[name] for took in rounds) for name in times}
+        models = {name: self.training(name, self.dataset.optimisation).model for name in times}
+        looks = [
+            {name: cpu(partial(encode, model, valid, CPU, 1)) for name, model in models.items()}
+            for _ in range(self.size.repeats)
+        ]
+        look = {name: median(took[name] for took in looks) for name in times}
+        batches_of = len(batches(self.prepared.split("train").lengths, self.dataset.optimisation.batch))
+        epoch = {name: batches_of * step[name] + look[name] for name in times}
+        yield Row("step of sa_vae", 1e3 * step["sa_vae"], "ms", rate)
+        ratio = median(took["sa_vae"] / took["vae"] for took in rounds)
+        yield Row("step of sa_vae, over vae's", ratio, "x", rate, 40, 25, note="side by side")
+        note = (
+            f"{epoch['sa_vae']:.0f} s: {batches_of} steps, {look['sa_vae']:.1f} s for {len(valid)} validation sentences"
+        )
+        yield Row("epoch of sa_vae, over vae's", epoch["sa_vae"] / epoch["vae"], "x", rate, 40, 25, note=note)
+
     def stepping(self, setting: str, times: int, loop: Loop | None = None) -> Callable[[], None]:
         """So many steps of a setting's training on batches of its data, all of its parts started."""
         training = self.training(setting, self.dataset.optimisation)
@@ -366,7 +394,7 @@ def main() -> int:
         bench = Bench(
             shrunk(params) if chosen.tiny else params, TINY if chosen.tiny else Size(), Path(name), chosen.full
         )
-        groups = (bench.steps, bench.settings, bench.flows, bench.information, bench.rest)
+        groups = (bench.steps, bench.semi_amortized, bench.settings, bench.flows, bench.information, bench.rest)
         with Bar("benchmarks", len(groups)) as bar:
             for number, group in enumerate(groups, 1):
                 rows += group()

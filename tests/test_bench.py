@@ -28,6 +28,9 @@ ROWS = [
         )
     ),
     "encoder-only step, share of vae's",
+    "step of sa_vae",
+    "step of sa_vae, over vae's",
+    "epoch of sa_vae, over vae's",
     "importance-weighted NLL",
     "importance-weighted NLL, speed-up",
     "log p(x|z), off the plain form",

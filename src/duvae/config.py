@@ -138,6 +138,16 @@ class MutualDivergence(Frozen):
     ]
 
 
+class SemiAmortized(Frozen):
+    """SA-VAE: the steps that refine each posterior."""
+
+    steps: Annotated[Count, Field(description="steps that refine each posterior")] = 20
+    learning_rate: Annotated[Positive, Field(description="their rate")] = 1.0
+    momentum: Annotated[float, Field(ge=0, lt=1, description="their momentum")] = 0.5
+    clip: Annotated[Positive, Field(description="the norm that their gradient is clipped at")] = 5.0
+    batch: Annotated[Count, Field(description="the batch whose mean loss the rate is meant for")] = 32
+
+
 class DiversityUncertainty(Frozen):
     """DU-VAE: gamma of equation 9 and the keep probability p of equation 6."""
 
@@ -194,6 +204,7 @@ HYPERPARAMETERS: Mapping[str, type[Frozen]] = {
     "vae": Nothing,
     "beta_vae": WeightedKL,
     "agg_vae": Aggressive,
+    "sa_vae": SemiAmortized,
     "fb": FreeBits,
     "delta_vae": CommittedRate,
     "bn_vae": FixedScale,

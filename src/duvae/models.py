@@ -50,7 +50,7 @@ class Description:
         for part in head.children():  # its own linear map; regularizers and a flow's networks begin as they say
             if isinstance(part, nn.Linear):
                 networks.initialize(part, parts.init)
-        model = VAE(encoder, head, decoder, system.objective())
+        model = VAE(encoder, head, decoder, system.objective(), system.refinement())
         if self.training and self.training["warmup_ended"]:
             model.start()
 

@@ -1,6 +1,6 @@
 """The systems of the paper, on one page: each a name, its parts and its equation.
 
-A system is a posterior, its regularizers, an objective, a schedule and a loop. What a class does not
+A system is a posterior, its regularizers, its refinement, an objective, a schedule and a loop. What a class does not
 say it takes from the plain VAE. Data sets differ in networks and optimiser, not here.
 """
 
@@ -11,8 +11,19 @@ from typing import Any, ClassVar, Generic, TypeVar
 from torch import nn
 
 from duvae import config
-from duvae.config import Aggressive, DiversityUncertainty, FixedScale, FixedShift, Frozen, Nothing, Parts, WeightedKL
+from duvae.config import (
+    Aggressive,
+    DiversityUncertainty,
+    FixedScale,
+    FixedShift,
+    Frozen,
+    Nothing,
+    Parts,
+    SemiAmortized,
+    WeightedKL,
+)
 from duvae.objectives import ELBO, FreeBits, MutualDivergence, Objective, Warmup
+from duvae.refinement import SVI, Amortized, Refinement
 from duvae.regularizers import MeanBatchNorm, VarianceDropout, VarianceFloor
 from duvae.training.aggressive import AggressiveLoop
 from duvae.training.steps import JointLoop, Loop
@@ -47,6 +58,9 @@ class System(ABC, Generic[H]):
             return nn.Identity()
 
         return VarianceFloor(started=self.parts.start == "at_once")
+
+    def refinement(self) -> Refinement:
+        return Amortized()
 
     def objective(self) -> Objective:
         return ELBO()
@@ -102,6 +116,19 @@ class AggVAE(System[Aggressive]):
         h = self.hyperparameters
 
         return AggressiveLoop(h.window, h.max_inner, h.patience)
+
+
+class SAVAE(System[SemiAmortized]):
+    """The encoder's output refined by steps on the ELBO of each x, which training differentiates (Kim et al. 2018)."""
+
+    label = "SA-VAE"
+    equation = "lambda_0 = (mu, log delta^2), lambda_k+1 = lambda_k - eta grad_lambda L(x, lambda_k), q = q_lambda_K"
+    source = "Kim et al. 2018, Algorithm 1"
+
+    def refinement(self) -> Refinement:
+        h = self.hyperparameters
+
+        return SVI(h.steps, h.learning_rate, h.momentum, h.clip, h.batch)
 
 
 class FB(System[config.FreeBits]):
@@ -222,6 +249,7 @@ SYSTEMS: Mapping[str, type[System[Any]]] = {
     "vae": PlainVAE,
     "beta_vae": BetaVAE,
     "agg_vae": AggVAE,
+    "sa_vae": SAVAE,
     "fb": FB,
     "delta_vae": DeltaVAE,
     "bn_vae": BNVAE,

@@ -11,6 +11,7 @@ from duvae.networks.bodies import Decoder, Encoder
 from duvae.networks.made import IAFChain
 from duvae.objectives import Loss, Objective
 from duvae.posteriors import DiagonalGaussian, InverseAutoregressiveFlow, PointMass, Posterior
+from duvae.refinement import Amortized, Refinement
 from duvae.regularizers import CommittedRate, MeanBatchNorm, Staged
 
 
@@ -95,23 +96,37 @@ class PointHead(nn.Module):
 
 
 class VAE(nn.Module):
-    """An encoder, a head and a decoder; which system it is lies in its head and in its objective.
+    """An encoder, a head and a decoder; which system it is lies in its head, its refinement and its objective.
 
     Args:
         encoder: From x to features.
         head: From features to q(z|x).
         decoder: p(x|z).
         objective: What training minimises.
+        refinement: From the head's q(z|x) to the one that is used; none by default.
     """
 
-    def __init__(self, encoder: Encoder, head: nn.Module, decoder: Decoder, objective: Objective) -> None:
+    def __init__(
+        self,
+        encoder: Encoder,
+        head: nn.Module,
+        decoder: Decoder,
+        objective: Objective,
+        refinement: Refinement | None = None,
+    ) -> None:
         super().__init__()
         self.encoder, self.head, self.decoder = encoder, head, decoder
         self.objective = objective
+        self.refinement = refinement or Amortized()
 
-    def posterior(self, x: Tensor) -> Posterior:
-        """q(z|x)."""
-        posterior: Posterior = self.head(self.encoder(x))
+    def posterior(self, x: Tensor, weight: float = 1.0) -> Posterior:
+        """q(z|x).
+
+        Args:
+            x: A batch.
+            weight: Weight of the KL term in training, where q(z|x) depends on it.
+        """
+        posterior: Posterior = self.refinement(self.head(self.encoder(x)), x, self.decoder, weight)
 
         return posterior
 
@@ -123,7 +138,7 @@ class VAE(nn.Module):
             weight: Weight of the KL term.
             generator: Where z's noise comes from.
         """
-        posterior = self.posterior(x)
+        posterior = self.posterior(x, weight)
         drawn = posterior.draw(generator=generator)
 
         return self.objective(-self.decoder.log_prob(x, drawn.z), posterior, drawn, weight)
