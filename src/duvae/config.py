@@ -60,8 +60,9 @@ class Aggressive(Frozen):
 
 
 class SemiAmortized(Frozen):
-    """SA-VAE: the steps that refine each posterior."""
+    """SA-VAE: where the KL weight starts, and the steps that refine each posterior."""
 
+    kl_start: Share = 0.1
     steps: Count = 20
     learning_rate: Positive = 1.0
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.5

@@ -108,6 +108,9 @@ class SAVAE(System[SemiAmortized]):
 
         return SVI(h.steps, h.learning_rate, h.momentum, h.clip, h.batch)
 
+    def schedule(self, steps: int) -> Warmup:
+        return Warmup(steps, self.hyperparameters.kl_start)
+
 
 class BNVAE(System[FixedScale]):
     """Batch normalization on the means with every scale fixed at gamma (Zhu et al. 2020)."""
