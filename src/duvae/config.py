@@ -139,8 +139,9 @@ class MutualDivergence(Frozen):
 
 
 class SemiAmortized(Frozen):
-    """SA-VAE: the steps that refine each posterior."""
+    """SA-VAE: where the KL weight starts, and the steps that refine each posterior."""
 
+    kl_start: Annotated[Share, Field(description="the KL weight that the warm-up starts from")] = 0.1
     steps: Annotated[Count, Field(description="steps that refine each posterior")] = 20
     learning_rate: Annotated[Positive, Field(description="their rate")] = 1.0
     momentum: Annotated[float, Field(ge=0, lt=1, description="their momentum")] = 0.5

@@ -2,6 +2,7 @@
 
 import zlib
 from abc import ABC, abstractmethod
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -35,8 +36,12 @@ class SVI(Refinement):
       \lambda \leftarrow \lambda + \frac{\eta}{B} v,$$
 
     where $c_\tau$ scales a gradient, that of $\mu$ and that of $\log \delta^2$ each, to a norm of at most $\tau$.
-    Each x is treated alone; B stands for the batch whose mean loss the released code steps along. The result can be
-    differentiated with respect to the encoder's output and the decoder's parameters, exactly, through all steps.
+    Each x is treated alone; B stands for the batch whose mean loss the released code steps along.
+
+    The result can be differentiated with respect to the encoder's output and the decoder's parameters, through all
+    steps and with exact second derivatives. On the way back through each step the gradient of each x's own loss with
+    respect to its $\mu$ and its $\log \delta^2$ is clipped by $c_\tau$ as well: unbounded it grows from step to step.
+    What is minimised is taken to be the mean over the batch.
 
     In training $\epsilon$ and what the decoder drops come from the global generator and w is the schedule's. In
     evaluation w = 1, nothing is dropped and $\epsilon$ is a function of x: the same x has the same posterior whatever
@@ -63,7 +68,10 @@ class SVI(Refinement):
         samples = (self.steps,)
         noise = noise_like(posterior.mean, samples) if self.training else noise_of(x, samples, posterior.mean)
         slope = decoder.slope(x)
+        back = partial(clipped, norm=self.clip / len(x))  # of the batch's mean, to which each x gives 1 / len(x)
         for epsilon in noise:
+            if parameters.requires_grad:
+                parameters.register_hook(back)
             mean, log_variance = parameters.unbind(1)
             shift = (0.5 * log_variance).exp() * epsilon
             of_mean = slope(mean + shift)

@@ -130,6 +130,9 @@ class SAVAE(System[SemiAmortized]):
 
         return SVI(h.steps, h.learning_rate, h.momentum, h.clip, h.batch)
 
+    def schedule(self, steps: int) -> Warmup:
+        return Warmup(steps, self.hyperparameters.kl_start)
+
 
 class FB(System[config.FreeBits]):
     """Free bits: a dimension whose mean KL is under lambda pays lambda, whatever it says (Kingma et al. 2016)."""
