@@ -319,6 +319,8 @@ def test_the_two_columns_share_their_scales() -> None:
 def test_a_collapse_is_known_by_the_kl_where_nothing_else_is() -> None:
     assert model("iaf_bn", mi=None, au=None, kl=0.05).collapsed is True
     assert model("iaf_bn", mi=None, au=None, kl=0.5).collapsed is None
+    assert model("iaf_bn", mi=None, au=None, kl=0.5, mpd_t=0.05).collapsed is True
+    assert model("iaf_bn", mi=None, au=None, kl=0.5, mpd_t=0.5).collapsed is None
     assert model("vae", **ALIVE).collapsed is False
     assert model("vae", **{**ALIVE, "au": 0}).collapsed is True
 

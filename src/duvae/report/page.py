@@ -47,10 +47,11 @@ def seen(results: Sequence[Result], gaps: Gaps | None = None) -> list[str]:
         of = [result for result in results if result.job.setting == setting]
         count = sum(result.collapsed is True for result in of)
         share = "" if count in (0, len(of)) else f"{count} of {len(of)} seeds, "
-        kl, mi = (number(over.value(setting, key), 2) for key in ("kl", "mi"))
+        kl, mi, mpd = (number(over.value(setting, key), 2) for key in ("kl", "mi", "mpd_t"))
         active = over.value(setting, "au")
         au = number(active, 0 if active.is_integer() else 1)
-        said = [f"MI {mi} nats" if mi else f"KL {kl} nats" if kl else "", f"AU {au}" if au else ""]
+        bounds = [f"{what} {value} nats" for what, value in (("KL", kl), ("MPD", mpd)) if value]
+        said = [*([f"MI {mi} nats"] if mi else bounds), f"AU {au}" if au else ""]
         told = f"{name} ({share}{', '.join(filter(None, said))})"
         if count:
             fallen.append(told)
@@ -58,7 +59,7 @@ def seen(results: Sequence[Result], gaps: Gaps | None = None) -> list[str]:
             alive.append(told)
         elif not au:
             untold.append(told)
-    rule = f"no active dimension, or an MI, where not known a KL, below {COLLAPSED_MI} nats"
+    rule = f"no active dimension, or an MI, where not known a KL or an MPD above it, below {COLLAPSED_MI} nats"
     lines = [f"Collapsed ({rule}): {listed(fallen) if fallen else 'none'}."]
     if alive:
         lines.append(f"Not collapsed: {listed(alive)}.")

@@ -79,14 +79,15 @@ class Result:
 
     @property
     def collapsed(self) -> bool | None:
-        """No active dimension, or next to no information about x in z; None where that cannot be told.
+        r"""No active dimension, or next to no information about x in z; None where that cannot be told.
 
-        Where the MI is not known, a KL as small tells it too: KL[q(z|x) || p(z)] is the MI plus KL[q(z) || p(z)].
+        Where the MI is not known, what bounds it may tell. KL[q(z|x) || p(z)] is the MI plus KL[q(z) || p(z)]. And
+        since the divergence is convex, $I(x, z) = E_x KL[q(z|x) \| E_{x'} q(z|x')]$ is at most the mean over all
+        pairs of KL[q(z|x) || q(z|x')], which is the MPD.
         """
-        kl, mi, au = (self.metrics[key] for key in ("kl", "mi", "au"))
-        if au == 0 or (mi is not None and mi < COLLAPSED_MI):
-            return True
-        if mi is None and kl is not None and kl < COLLAPSED_MI:
+        mi, au = self.metrics["mi"], self.metrics["au"]
+        bounds = [mi] if mi is not None else [self.metrics["kl"], self.metrics.get("mpd_t")]
+        if au == 0 or any(bound is not None and bound < COLLAPSED_MI for bound in bounds):
             return True
 
         return None if mi is None and au is None else False
