@@ -83,7 +83,7 @@ def test_the_parts_of_the_papers_systems() -> None:
     """No system has a regularizer that is not its own."""
     assert set(HAVING[MeanBatchNorm]) >= {"bn_vae", "du_vae", "iaf_bn", "du_iaf"}
     assert set(HAVING[VarianceFloor]) >= {"du_vae", "du_iaf"}
-    for plain in ("ae", "vae", "beta_vae", "agg_vae", "fb", "delta_vae", "mae", "iaf_fb"):
+    for plain in ("ae", "vae", "beta_vae", "sa_vae", "agg_vae", "fb", "delta_vae", "mae", "iaf_fb"):
         assert not any(plain in having for having in HAVING.values())
     assert not {"bn_vae", "iaf_bn"} & {*HAVING[VarianceFloor], *HAVING[VarianceDropout]}
     assert HAVING[VarianceFloor] == HAVING[VarianceDropout] == sorted(NEEDS_FLOOR)
@@ -92,7 +92,7 @@ def test_the_parts_of_the_papers_systems() -> None:
 HEADS = {
     "ae": ({"linear.weight": (LATENT, 8)}, set()),
     **dict.fromkeys(
-        ("vae", "beta_vae", "agg_vae", "fb", "delta_vae", "mae"), ({"linear.weight": (2 * LATENT, 8)}, set())
+        ("vae", "beta_vae", "sa_vae", "agg_vae", "fb", "delta_vae", "mae"), ({"linear.weight": (2 * LATENT, 8)}, set())
     ),
     "bn_vae_fixed_beta": (
         {"linear.weight": (2 * LATENT, 8), "means.scale": (LATENT,)},
@@ -255,7 +255,7 @@ def test_the_scale_after_every_step(name: str) -> None:
 
 
 @normalized
-@pytest.mark.parametrize(("dataset", "words", "off"), [("synthetic", 1004, 0.01), ("short_yelp", 8411, 0.02)])
+@pytest.mark.parametrize(("dataset", "words", "off"), [("synthetic", 1004, 0.01), ("short_yelp", 8411, 0.01)])
 def test_at_step_0_the_means_have_the_scale_gamma(name: str, dataset: str, words: int, off: float) -> None:
     """With the initial weights of its setting at the full size; what is missing is epsilon's share."""
     torch.manual_seed(1)
@@ -334,14 +334,14 @@ def test_floor_and_dropout_at_once(name: str) -> None:
     assert (model.eval().posterior(batch()).variance > ALPHA).all()
 
 
-@given(st.sampled_from(NAMES), st.integers(0, 10_000))
+@given(st.sampled_from(HAVING[VarianceFloor]), st.integers(0, 10_000))
 @settings(max_examples=25)
 def test_started_floors_keep_every_entropy_positive(name: str, seed: int) -> None:
     model = lively(build(name)[0], seed)
     model.start()
     posterior = model.eval().posterior(batch(seed=seed))
-    if name in HAVING[VarianceFloor]:
-        assert (0.5 * (2 * math.pi * math.e * posterior.variance).log() > 0).all()
+
+    assert (0.5 * (2 * math.pi * math.e * posterior.variance).log() > 0).all()
 
 
 # ------------------------------------------------------------------------------------- evaluation

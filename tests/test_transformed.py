@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from duvae.metrics import encoding, transformed
+from duvae.metrics.encoding import evaluating
 from duvae.metrics.geometry import conditional_entropy, mutual_posterior_diversity
 from duvae.metrics.transformed import ROUNDS, estimates, transformed_measures, whole
 from duvae.posteriors import DiagonalGaussian
@@ -133,3 +134,18 @@ def test_the_whole_set_is_in_its_own_order(name: str) -> None:
         for index in range(len(split)):
             alone = model.posterior(torch.from_numpy(split[index][None]).long())
             assert torch.allclose(posterior.features()[index], alone.features()[0], rtol=1e-4, atol=1e-6)
+
+
+def test_what_cannot_be_inverted_in_floating_point_is_not_known() -> None:
+    """Another's sample may lie where a steep chain's inverse overflows: no figure then, and no file that is no JSON."""
+    model = lively(build("iaf_fb", latent=32)[0])
+    with torch.no_grad():
+        for parameter in model.head.parameters():
+            parameter.mul_(4)
+    with evaluating(model):
+        rounds = estimates(whole(model, documents(40), CPU), 1)[0]
+    found = transformed_measures(model, documents(40), CPU, 1)
+
+    assert not np.isfinite(rounds).all()
+    assert found["mpd_t"] is None
+    assert found["mpd_t_stderr"] is None

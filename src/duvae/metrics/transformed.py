@@ -1,5 +1,7 @@
 """MPD and CE of z^T where z^T = f(z^0; x): supplement D, by samples."""
 
+import math
+
 import numpy as np
 import torch
 from torch import Generator
@@ -20,7 +22,7 @@ ROWS = 1024
 
 
 def transformed_measures(model: VAE, documents: Documents, device: torch.device, seed: int) -> dict[str, float | None]:
-    """`mpd_t`, `ce_t` and the standard errors of both estimates; None where z is not transformed.
+    """`mpd_t`, `ce_t` and the standard errors of both estimates; None where z is not transformed, or not finite.
 
     Args:
         model: Which stays as it is.
@@ -28,18 +30,17 @@ def transformed_measures(model: VAE, documents: Documents, device: torch.device,
         device: Where.
         seed: Of samples and partners.
     """
+    names = "mpd_t", "mpd_t_stderr", "ce_t", "ce_t_stderr"
     with evaluating(model):
-        posterior = whole(model, documents, device)
-        if not posterior.transformed:
-            return dict.fromkeys(("mpd_t", "mpd_t_stderr", "ce_t", "ce_t_stderr"))
-        mpd, ce = estimates(posterior, seed)
+        one = torch.from_numpy(documents.batch(np.arange(1))).long().to(device)
+        if not model.posterior(one).transformed:
+            return dict.fromkeys(names)
+        mpd, ce = estimates(whole(model, documents, device), seed)
+    # A sample far from another posterior may not be inverted in floating point: then the mean is not known.
+    with np.errstate(invalid="ignore"):
+        found = float(mpd.mean()), standard_error(mpd), float(ce.mean()), standard_error(ce)
 
-    return {
-        "mpd_t": float(mpd.mean()),
-        "mpd_t_stderr": standard_error(mpd),
-        "ce_t": float(ce.mean()),
-        "ce_t_stderr": standard_error(ce),
-    }
+    return {name: value if math.isfinite(value) else None for name, value in zip(names, found, strict=True)}
 
 
 def whole(model: VAE, documents: Documents, device: torch.device) -> Posterior:

@@ -70,7 +70,9 @@ def seen(results: Sequence[Result], gaps: Gaps | None = None) -> list[str]:
         ("mpd", "Greatest diversity (MPD)", -1),
         ("ce", "Least uncertainty (CE)", 1),
     ):
-        known = {str(setting): float(value) for setting, value in over.mean[key].dropna().items()}
+        # Of a flow MPD and CE are z^0's; what compares with a Gaussian's z is z^T.
+        values = over.mean[f"{key}_t"].fillna(over.mean[key]) if f"{key}_t" in over.mean else over.mean[key]
+        known = {str(setting): float(value) for setting, value in values.dropna().items()}
         if len(known) > 1:
             best = min(known, key=lambda setting: sign * known[setting])
             lines.append(f"{what}: {names[best]}, {number(known[best], 2)} nats.")
