@@ -17,7 +17,6 @@ from duvae.metrics.geometry import measures
 from duvae.metrics.likelihood import importance_weighted_nll
 from duvae.regularizers import MeanBatchNorm, Staged, VarianceDropout, VarianceFloor
 from duvae.systems import SYSTEMS, system
-from duvae.training.steps import Updates, optimizer
 from duvae.vae import VAE
 from family import (
     CPU,
@@ -33,6 +32,7 @@ from family import (
     same,
     setting,
     state,
+    updates,
 )
 
 everyone = pytest.mark.parametrize("name", NAMES)
@@ -48,15 +48,6 @@ HAVING = {
 }
 normalized = pytest.mark.parametrize("name", HAVING[MeanBatchNorm])
 floored = pytest.mark.parametrize("name", HAVING[VarianceFloor])
-
-
-def updates(model: VAE, learning_rate: float = 1.0) -> Updates:
-    encoder, decoder = (
-        optimizer(list(parameters), "sgd", learning_rate)
-        for parameters in (model.inference_parameters(), model.generative_parameters())
-    )
-
-    return Updates(model, encoder, decoder, 5.0, batch)
 
 
 # ---------------------------------------------------------------------------------- what each is
