@@ -203,6 +203,34 @@ def report(params: ParamsFile = DEFAULT) -> None:
     run("report", read(params))
 
 
+@app.command(
+    epilog=examples(
+        "duvae search --study synthetic_tpe",
+        "duvae search --study synthetic_tpe --storage postgresql+psycopg2://user@host/studies",
+        "python -m pipelines.search --study synthetic_tpe --workers 2",
+    )
+)
+def search(
+    study: Annotated[str, typer.Option("--study", metavar="NAME", help="A study of params.yaml.")],
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            envvar="DUVAE_STUDIES", metavar="URL", help="A database to keep it in; without it studies/journal.log."
+        ),
+    ] = None,
+    worker: Annotated[bool, typer.Option("--worker", help="Only work on it; another process writes.")] = False,
+    params: ParamsFile = DEFAULT,
+) -> None:
+    """Search a system's hyperparameters by the NLL on validation.
+
+    Writes best_params.yaml, the trials and what they cost to results/studies, and a page to reports/studies.
+    Stopped or killed, the same command goes on; several may work on one study.
+    """
+    known = read(params)
+    known.study(study)
+    run("search", known, study, storage, worker)
+
+
 @app.command(epilog=examples("duvae track", "mlflow ui"))
 def track(params: ParamsFile = DEFAULT) -> None:
     """Fill MLflow from the results that are there, each once.

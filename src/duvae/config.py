@@ -219,6 +219,17 @@ HYPERPARAMETERS: Mapping[str, type[Frozen]] = {
 """What each system may be given; `duvae.systems.SYSTEMS` has the same keys."""
 
 
+class Found(Frozen):
+    """In place of hyperparameters: those that a study has found, `results/studies/<study>/best_params.yaml`."""
+
+    study: Name
+
+
+def found(name: str, root: Path = Path()) -> Path:
+    """The file of a study's best hyperparameters."""
+    return root / "results" / "studies" / name / "best_params.yaml"
+
+
 NEEDS_FLOOR = ("du_vae", "du_iaf")
 """Systems with dropout on the variances."""
 
@@ -432,15 +443,65 @@ class TextDataset(_Dataset):
 Dataset = Annotated[SyntheticDataset | TextDataset, Field(discriminator="kind")]
 
 
+# ---------------------------------------------------------------------------------- studies
+
+
+class Prune(Frozen):
+    """Which trainings of a study are not brought to their end; `duvae.pruning` has the rule.
+
+    `rungs`: epochs after the warm-up at which a training must be among the best `keep` of those that got there.
+    `grace`: epochs after the warm-up, when floor and dropout on the variances have started, before a mutual
+    information under the study's `min_mi` alone ends a training.
+    """
+
+    rungs: Annotated[list[Count], Field(min_length=1)]
+    keep: Annotated[float, Field(gt=0, le=1)]
+    grace: Count
+
+
+class Study(Frozen):
+    """A search for the hyperparameters of a setting's system on a data set, by the NLL on validation.
+
+    `values`: what a hyperparameter is tried at; of those not named here supplement E's values for the data set.
+    `sampler`: `grid`, all their combinations; `tpe`, a tree-structured Parzen estimator between the least and the
+    greatest of each. `min_mi`: nats of mutual information on validation that the winner must exceed. For `tpe`:
+    `first` are tried before all others, `startup` more are spread evenly, and it ends after `trials` or `budget`
+    times the epochs of the grid of the same values. `against`: a grid study that the result is compared with.
+    """
+
+    dataset: Name
+    setting: Name
+    seed: Seed
+    sampler: Literal["grid", "tpe"]
+    values: dict[Name, Annotated[list[int | float], Field(min_length=1)]] = {}
+    min_mi: Positive | None = None
+    importance_samples: Count | None = None
+    first: list[dict[Name, int | float]] = []
+    startup: Annotated[int, Field(ge=0)] = 4
+    trials: Count | None = None
+    budget: Annotated[float, Field(gt=0)] | None = None
+    prune: Prune | None = None
+    against: Name | None = None
+
+    @model_validator(mode="after")
+    def ends(self) -> Self:
+        if self.sampler == "tpe" and self.trials is None and self.budget is None:
+            why = "expected this or 'trials', without which the study would never end; found neither"
+            raise PydanticCustomError("endless", "{why}", {"why": why, "at": "budget"})
+
+        return self
+
+
 # ---------------------------------------------------------------------------------- the whole
 
 
 class Run(Frozen):
-    """The data sets, settings and seeds to rebuild: all their valid triples."""
+    """The data sets, settings and seeds to rebuild, all their valid triples, and the studies."""
 
     datasets: Annotated[list[Name], Field(min_length=1)]
     settings: Annotated[list[Name], Field(min_length=1)]
     seeds: Annotated[list[Seed], Field(min_length=1)]
+    studies: list[Name] = []
 
 
 class Figure1(Frozen):
@@ -495,6 +556,7 @@ class Params(Frozen):
     probe: Probe
     datasets: dict[Name, Dataset]
     settings: dict[Name, Setting]
+    studies: dict[Name, Study] = {}
 
     def dataset(self, name: str) -> SyntheticDataset | TextDataset:
         if name not in self.datasets:
@@ -508,21 +570,36 @@ class Params(Frozen):
 
         return self.settings[name]
 
-    def hyperparameters(self, setting: str, dataset: str) -> Frozen:
-        """The setting's hyperparameters on this data set, an object of its system's class."""
+    def study(self, name: str) -> Study:
+        if name not in self.studies:
+            raise UserError(f"params.yaml: {unknown('study', name, self.studies)}")
+
+        return self.studies[name]
+
+    def hyperparameters(self, setting: str, dataset: str, root: Path = Path()) -> Frozen:
+        """The setting's hyperparameters on this data set, an object of its system's class.
+
+        Where they are what a study finds, they are read from its results.
+        """
+        given = self.column(setting, dataset)
+
+        return best(given.study, self.setting(setting).system, root) if isinstance(given, Found) else given
+
+    def column(self, setting: str, dataset: str) -> Frozen:
+        """What params.yaml gives for the setting on this data set: hyperparameters, or a study that finds them."""
         column, columns = self.dataset(dataset).column, self.setting(setting).columns
         if column not in columns:
             raise UserError(
                 f"params.yaml: settings.{setting}.columns has no '{column}', which data set '{dataset}' asks for"
                 f" (it has {', '.join(columns)}). Add that column, or take another setting."
             )
-        hyperparameters: Frozen = columns[column]
+        given: Frozen = columns[column]
 
-        return hyperparameters
+        return given
 
     def job(self, dataset: str, setting: str, seed: int) -> Job:
         """The triple, once it is known to be valid."""
-        self.hyperparameters(setting, dataset)
+        self.column(setting, dataset)
 
         return Job(dataset, setting, seed, self.dataset(dataset).column)
 
@@ -543,6 +620,31 @@ class Params(Frozen):
     def jobs(self) -> list[Job]:
         """What the graph runs over: the union of both, each once."""
         return list(dict.fromkeys([*self.run_jobs(), *self.figure1_jobs()]))
+
+
+def best(study: str, system: str, root: Path = Path()) -> Frozen:
+    """The hyperparameters that a study has found, an object of the system's class.
+
+    Raises:
+        UserError: Where it has not been made, has found none, or was of another system.
+    """
+    path, again = found(study, root), f"'duvae search --study {study}' or 'dvc repro search@{study}' makes it"
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values, of = content["hyperparameters"], content["system"]
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: not there. {again}.") from error
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: expected a study's best hyperparameters ({error}). {again} anew.") from error
+    if values is None:
+        raise UserError(f"{path}: the study '{study}' found none that it may recommend ({content.get('why')}).")
+    if of != system:
+        raise UserError(f"{path}: expected hyperparameters of {system}; found those of {of}. {again} anew.")
+    try:
+        return HYPERPARAMETERS[system].model_validate(values)
+    except ValidationError as error:
+        key, why = explain(error.errors()[0], HYPERPARAMETERS[system])
+        raise UserError(f"{path}: hyperparameters.{'.'.join(key)}: {why}. {again} anew.") from error
 
 
 def load(path: Path = Path("params.yaml")) -> Params:
@@ -608,12 +710,13 @@ def _columns(raw: Any, errors: list[tuple[tuple[str, ...], str]]) -> Iterator[tu
         if not isinstance(system, str) or system not in HYPERPARAMETERS or not isinstance(columns, dict):
             continue
         for column, values in columns.items():
+            kind = Found if isinstance(values, dict) and "study" in values else HYPERPARAMETERS[system]
             try:
-                yield str(name), str(column), HYPERPARAMETERS[system].model_validate(values)
+                yield str(name), str(column), kind.model_validate(values)
             except ValidationError as error:
                 place = ("settings", str(name), "columns", str(column))
                 for detail in error.errors():
-                    key, why = explain(detail, HYPERPARAMETERS[system])
+                    key, why = explain(detail, kind)
                     errors.append(((*place, *key), why))
 
 
@@ -631,6 +734,7 @@ def _crossed(params: Params) -> list[tuple[tuple[str, ...], str]]:
         if setting.system in NEEDS_FLOOR and setting.parts.variance_floor == "none":
             why = f"expected 'alpha', above which {setting.system}'s dropout needs its variances; found 'none'"
             errors.append((("settings", name, "parts", "variance_floor"), why))
+    errors += _studies(params)
     if not errors and not params.run_jobs():
         errors.append(
             (("run",), "expected at least one setting that has the column of one of the data sets; found none")
@@ -642,3 +746,74 @@ def _crossed(params: Params) -> list[tuple[tuple[str, ...], str]]:
         errors.append((("figure1",), f"its settings must exist: {error}"))
 
     return errors
+
+
+def _studies(params: Params) -> Iterator[tuple[tuple[str, ...], str]]:
+    """What is wrong with the studies, and with what refers to them."""
+    for index, name in enumerate(params.run.studies):
+        if name not in params.studies:
+            yield ("run", "studies", str(index)), unknown("study", name, params.studies)
+    for name, study in params.studies.items():
+        at = ("studies", name)
+        if study.dataset not in params.datasets:
+            yield (*at, "dataset"), unknown("data set", study.dataset, params.datasets)
+            continue
+        if study.setting not in params.settings:
+            yield (*at, "setting"), unknown("setting", study.setting, params.settings)
+            continue
+        setting, column = params.settings[study.setting], params.datasets[study.dataset].column
+        given = setting.columns.get(column)
+        if given is None or isinstance(given, Found):
+            why = f"expected a setting with hyperparameters of its own for '{column}'; '{study.setting}' has none"
+            yield (*at, "setting"), why
+            continue
+        yield from _values(at, study, setting.system, column, given)
+        if study.against is not None:
+            other = params.studies.get(study.against)
+            if other is None:
+                yield (*at, "against"), unknown("study", study.against, params.studies)
+            elif other.sampler != "grid" or (other.dataset, other.seed) != (study.dataset, study.seed):
+                why = f"expected a grid study of the same data set and seed; found '{study.against}'"
+                yield (*at, "against"), why
+    for name, setting in params.settings.items():
+        for column, given in setting.columns.items():
+            if isinstance(given, Found):
+                key = ("settings", name, "columns", column, "study")
+                if given.study not in params.studies:
+                    yield key, unknown("study", given.study, params.studies)
+                    continue
+                of = params.settings.get(params.studies[given.study].setting)
+                if of is not None and of.system != setting.system:
+                    yield key, f"expected a study of {setting.system}; '{given.study}' is of {of.system}"
+
+
+def _values(
+    at: tuple[str, ...], study: Study, system: str, column: str, given: Frozen
+) -> Iterator[tuple[tuple[str, ...], str]]:
+    """What is wrong with the values that a study tries."""
+    fields = HYPERPARAMETERS[system].model_fields
+    tried = [((*at, "values", key), {key: value}) for key, values in study.values.items() for value in values]
+    tried += [((*at, "first", str(index)), values) for index, values in enumerate(study.first)]
+    for place, values in tried:
+        for key in values:
+            if key not in fields:
+                yield place, unknown("hyperparameter", key, list(fields))
+                break
+        else:
+            try:
+                HYPERPARAMETERS[system].model_validate({**given.model_dump(), **values})
+            except ValidationError as error:
+                yield place, explain(error.errors()[0], HYPERPARAMETERS[system])[1]
+    if not space(study, system, column):
+        why = f"expected values of {system}'s hyperparameters, since supplement E names none for this data set"
+        yield (*at, "values"), why
+
+
+def space(study: Study, system: str, column: str) -> dict[str, tuple[float, ...]]:
+    """What each hyperparameter of a study is tried at, in the order of the values."""
+    named = {
+        name: tuple(study.values.get(name, searched(field).on(column)))
+        for name, field in HYPERPARAMETERS[system].model_fields.items()
+    }
+
+    return {name: tuple(sorted(set(values))) for name, values in named.items() if values}

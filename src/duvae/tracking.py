@@ -38,7 +38,7 @@ from duvae.report.results import Result
 LAYOUT = 1
 """Of what a run holds; another number makes every run be written again."""
 
-KEY, DIGEST, LIVE = "duvae.key", "duvae.digest", "duvae.live"
+KEY, DIGEST, STUDY, TRIAL = "duvae.key", "duvae.digest", "duvae.study", "duvae.trial"
 
 METRICS_A_BATCH = 1000
 """MLflow takes no more at once."""
@@ -298,7 +298,7 @@ def _recorded(lock: Path, _changed: int) -> dict[str, str]:
 
 
 def _runs(client: MlflowClient, where: str, job: Job) -> Iterator[Run]:
-    """All runs of a job, live ones among them."""
+    """All runs of a job."""
     token = None
     while True:
         page = client.search_runs([where], f"tags.`{KEY}` = '{_key(job)}'", page_token=token)
@@ -326,40 +326,91 @@ def _flat(value: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]
             yield f"{above}{name}", inner
 
 
-# ---------------------------------------------------------------------------------- while it trains
+# ---------------------------------------------------------------------------------- studies
 
 
-class LiveRun:
-    """Shows a training while it goes on; `track` puts the finished one in its place.
+def study_run(study: str, dataset: str, said: str, root: Path = Path()) -> str:
+    """The id of the run that a study's trials lie under, which is made where it is missing.
 
-    An observer of a training: a store that fails is said once and then left alone, for the training matters more.
+    Not by two processes at the same time: each would make one.
 
     Args:
-        job: What is trained.
+        study: Its name with its key.
+        dataset: The data set's name.
+        said: What it does, in words.
+        root: The project's folder.
+    """
+    client = connect(root)
+    with _usable(client.tracking_uri):
+        where = experiment(client, dataset, root)
+        for run in client.search_runs([where], f"tags.`{STUDY}` = '{study}' and tags.`{TRIAL}` = ''"):
+            return str(run.info.run_id)
+        tags = {STUDY: study, TRIAL: "", "dataset": dataset, "mlflow.note.content": said}
+
+        return str(client.create_run(where, tags=tags, run_name=study).info.run_id)
+
+
+class TrialRun:
+    """Shows a trial of a study while it trains; a trial that goes on later goes on in the same run.
+
+    A store that fails is said once and then left alone, for the training matters more.
+
+    Args:
+        study: The study's name with its key.
+        parent: The id of the study's run.
+        number: The trial's.
+        tags: What else is known of it.
+        hyperparameters: What it trains with.
         root: The project's folder.
     """
 
-    def __init__(self, job: Job, root: Path = Path()) -> None:
+    def __init__(
+        self,
+        study: str,
+        parent: str,
+        number: int,
+        tags: Mapping[str, str],
+        hyperparameters: Mapping[str, Any],
+        root: Path = Path(),
+    ) -> None:
         self.client = connect(root)
-        where = experiment(self.client, job.dataset, root)
-        for run in _runs(self.client, where, job):
-            if LIVE in run.data.tags:
-                _remove(self.client, run)
-        tags = {KEY: _key(job), LIVE: "1", "dataset": job.dataset, "setting": job.setting, "seed": str(job.seed)}
-        self.run: str | None
-        self.run = self.client.create_run(
-            where, tags=tags, run_name=f"{job.setting} · seed {job.seed}, live"
-        ).info.run_id
+        self.run: str | None = None
+        with self._spared():
+            where = self.client.get_run(parent).info.experiment_id
+            known = self.client.search_runs([where], f"tags.`{STUDY}` = '{study}' and tags.`{TRIAL}` = '{number}'")
+            if known:
+                self.run = str(known[0].info.run_id)
+                self.client.update_run(self.run, "RUNNING")
+            else:
+                said = {STUDY: study, TRIAL: str(number), "mlflow.parentRunId": parent, **tags}
+                name = f"trial {number}: {', '.join(f'{key} {value:.4g}' for key, value in hyperparameters.items())}"
+                self.run = str(self.client.create_run(where, tags=said, run_name=name).info.run_id)
+                params = [Param(key, str(value)) for key, value in hyperparameters.items()]
+                self.client.log_batch(self.run, params=params)
+
+    @contextlib.contextmanager
+    def _spared(self) -> Iterator[None]:
+        """What fails in the body is said, and nothing is told to the store from then on."""
+        try:
+            yield
+        except (MlflowException, SQLAlchemyError, OSError) as error:
+            logging.getLogger(__name__).warning("MLflow is not told of this trial any more: %s", error)
+            self.run = None
 
     def epoch(self, row: Row) -> None:
         """Takes one row of the history."""
-        if self.run is None:
-            return
-        try:
-            self.client.log_batch(self.run, metrics=list(_epoch(row, int(1000 * time.time()))))
-        except MlflowException as error:
-            logging.getLogger(__name__).warning("MLflow is not told of this training any more: %s", error.message)
-            self.run = None
+        with self._spared():
+            if self.run is not None:
+                self.client.log_batch(self.run, metrics=list(_epoch(row, int(1000 * time.time()))))
+
+    def end(self, how: str, found: Mapping[str, float | None]) -> None:
+        """The trial is complete, pruned or failed, with what was measured of it on validation."""
+        now = int(1000 * time.time())
+        metrics = [Metric(f"valid/{key}", float(value), now, 0) for key, value in found.items() if value is not None]
+        with self._spared():
+            if self.run is not None:
+                self.client.log_batch(self.run, metrics=metrics, tags=[RunTag("state", how)])
+                self.client.set_terminated(self.run, "FAILED" if how == "failed" else "FINISHED")
 
     def __enter__(self) -> Self:
         return self
@@ -367,6 +418,6 @@ class LiveRun:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.run is not None:
-            status = "FINISHED" if kind is None else "FAILED" if issubclass(kind, Exception) else "KILLED"
-            self.client.set_terminated(self.run, status)
+        with self._spared():
+            if self.run is not None and kind is not None:
+                self.client.set_terminated(self.run, "KILLED")
