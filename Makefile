@@ -21,7 +21,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 # dvc and the stages that it starts come from the environment.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: figure1 report test check smoke bench lock environment clean help
+.PHONY: figure1 report dashboard test check smoke bench lock environment clean help
 
 figure1: $(ENVIRONMENT)  ## Rebuild Figure 1 from what is out of date, and fill MLflow (the default)
 	@dvc repro figure1
@@ -36,6 +36,11 @@ report: $(ENVIRONMENT)  ## Rebuild all that 'run' in params.yaml names, and fill
 	@echo
 	@echo "The page:  $(CURDIR)/reports/index.html"
 	@echo "The runs:  .venv/bin/mlflow ui, then http://127.0.0.1:5000 ('Model training', top left)"
+
+dashboard: $(ENVIRONMENT)  ## Open the studies of hyperparameters: optuna-dashboard on http://127.0.0.1:8080
+	@[ -n "$${DUVAE_STUDIES:-}" ] || [ -f studies/journal.log ] || \
+	    { echo "error: studies/journal.log is not there. 'duvae search --study NAME' makes it." >&2; exit 2; }
+	@optuna-dashboard --host 127.0.0.1 --port 8080 "$${DUVAE_STUDIES:-studies/journal.log}"
 
 test: $(ENVIRONMENT)  ## Run the tests; with DUVAE_MIRROR=FOLDER those on real data too
 	@python -m pytest

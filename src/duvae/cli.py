@@ -197,6 +197,19 @@ def figure1(params: ParamsFile = DEFAULT) -> None:
     run("figure1", read(params))
 
 
+@app.command(epilog=examples("duvae figure2 --study synthetic_grid"))
+def figure2(
+    study: Annotated[str, typer.Option("--study", metavar="NAME", help="A study of params.yaml.")],
+    params: ParamsFile = DEFAULT,
+) -> None:
+    """Draw Figure 2 for a study that has ended: its page in reports/studies.
+
+    The NLL over its hyperparameters with the paper's choice, every trial, how the search went and what it cost.
+    """
+    read(params).study(study)
+    run("figure2", study)
+
+
 @app.command(epilog=examples("duvae report", "dvc repro report"))
 def report(params: ParamsFile = DEFAULT) -> None:
     """Write the page on all that `run` names, reports/index.html."""
@@ -223,7 +236,7 @@ def search(
 ) -> None:
     """Search a system's hyperparameters by the NLL on validation.
 
-    Writes best_params.yaml, the trials and what they cost to results/studies, and a page to reports/studies.
+    Writes best_params.yaml, the trials and what they cost to results/studies; 'duvae figure2' makes a page of it.
     Stopped or killed, the same command goes on; several may work on one study.
     """
     known = read(params)

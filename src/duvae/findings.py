@@ -68,7 +68,7 @@ def winner(frame: pd.DataFrame, of_all: bool = False) -> dict[str, Any] | None:
         able = able[able["feasible"].astype(bool)]
     if able.empty:
         return None
-    row = able.loc[able["nll"].astype(float).idxmin()]
+    row = able.iloc[int(able["nll"].astype(float).argmin())]
     measured = ("nll", "nll_stderr", "kl", "mi", "au")
     others = (*MEASURED, "state", "feasible", "epochs", "trained", "why")
 

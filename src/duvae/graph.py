@@ -10,11 +10,14 @@ from typing import Any
 
 import yaml
 
-from duvae.config import Params
+from duvae.config import Found, Params
 from duvae.errors import UserError
 from duvae.files import write_text
 
 JOBS = Path("pipelines/jobs.yaml")
+
+FIRST = "data/graph.txt"
+"""What is there before anything else, whose text never changes."""
 
 MOST_LINES = 12
 """How many differing lines a message shows."""
@@ -28,26 +31,54 @@ def graph(params: Params) -> dict[str, Any]:
     """The data sets and trainings of the graph.
 
     Returns:
-        `sets`: every data set that a job needs; `texts` and `synthetics`: those of each kind;
-        `jobs`: the trainings, by name, the union of those of `run` and of Figure 1.
+        `sets`: every data set that a job or a study needs; `texts` and `synthetics`: those of each kind;
+        `studies`: those of `run`, those that they are compared with, and those that a job takes its hyperparameters
+        from, each with the file that must be there before it; `jobs`: the trainings, by name, the union of those of
+        `run` and of Figure 1; `own` and `found`: those with hyperparameters of their own, and those with a study's.
     """
     jobs = params.jobs()
-    sets = list(dict.fromkeys(job.dataset for job in jobs))
+    found = {job: given.study for job in jobs if isinstance(given := params.column(job.setting, job.dataset), Found)}
+    studies = _studies(params, [*params.run.studies, *found.values()])
+    sets = list(dict.fromkeys([*(job.dataset for job in jobs), *(row["dataset"] for row in studies.values())]))
 
     return {
         "sets": sets,
         "texts": [name for name in sets if params.dataset(name).kind == "text"],
         "synthetics": [name for name in sets if params.dataset(name).kind == "synthetic"],
+        "studies": studies,
         "jobs": {job.name: job._asdict() for job in jobs},
+        "own": {job.name: job._asdict() for job in jobs if job not in found},
+        "found": {job.name: {**job._asdict(), "study": study} for job, study in found.items()},
     }
+
+
+def _studies(params: Params, names: list[str]) -> dict[str, dict[str, str]]:
+    """What the stage `search` runs over: each study after the grid that it is compared with."""
+    rows: dict[str, dict[str, str]] = {}
+    for name in names:
+        study = params.study(name)
+        if study.against is not None:
+            rows |= _studies(params, [study.against])
+        rows[name] = {
+            "study": name,
+            "dataset": study.dataset,
+            "setting": study.setting,
+            "column": params.dataset(study.dataset).column,
+            "after": f"results/studies/{study.against}/study.json" if study.against else FIRST,
+        }
+
+    return rows
 
 
 def render(params: Params) -> str:
     """The text of `pipelines/jobs.yaml`, a function of the parameters alone."""
     rows = graph(params)
-    jobs = rows.pop("jobs")
-    lines = [f"{key}: {_flow(names)}" for key, names in rows.items()]
-    lines += ["jobs:", *(f"  {name}: {_flow(job)}" for name, job in jobs.items())]
+    lines = []
+    for key, of in rows.items():
+        if isinstance(of, dict) and of:
+            lines += [f"{key}:", *(f"  {name}: {_flow(row)}" for name, row in of.items())]
+        else:
+            lines.append(f"{key}: {_flow(of)}")
 
     return HEADER + "\n".join(lines) + "\n"
 

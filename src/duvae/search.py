@@ -9,7 +9,7 @@ import hashlib
 import itertools
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,13 +28,13 @@ from duvae.config import HYPERPARAMETERS, Params
 from duvae.data import store
 from duvae.errors import UserError
 from duvae.journal import ATTEMPTS, BEAT_SECONDS, Worker, fail, quiet
+from duvae.live import TrialRun, study_run
 from duvae.metrics.encoding import encode
 from duvae.metrics.geometry import measures
 from duvae.metrics.likelihood import importance_weighted_nll
 from duvae.metrics.statistics import standard_error
 from duvae.progress import Bar, Row, TrainingBar
 from duvae.pruning import MI, WarmPruner, mi
-from duvae.tracking import TrialRun, study_run
 from duvae.training.checkpoints import Checkpoint
 from duvae.training.loop import Training
 
@@ -273,8 +273,21 @@ def may_begin(plan: Plan, trials: list[FrozenTrial]) -> bool:
     return spent + reserved + plan.optimisation.epochs <= plan.budget
 
 
-def work(plan: Plan, study: optuna.Study, storage: BaseStorage, worker: Worker) -> int:
+def work(
+    plan: Plan,
+    study: optuna.Study,
+    storage: BaseStorage,
+    worker: Worker,
+    say: Callable[[str], None] = lambda line: None,
+) -> int:
     """Works on a study until there is nothing left to begin, and others have ended what they have.
+
+    Args:
+        plan: The study's.
+        study: It.
+        storage: Where it is kept.
+        worker: Who works.
+        say: Told of each trial that has ended, in a line.
 
     Returns:
         How many trials this worker brought to an end.
@@ -295,10 +308,26 @@ def work(plan: Plan, study: optuna.Study, storage: BaseStorage, worker: Worker) 
         assert isinstance(taken, Trial)
         try:
             with quiet():
-                ended += attempt(plan, study, storage, worker, taken, prepared)
+                done = attempt(plan, study, storage, worker, taken, prepared)
         except BaseException:
             worker.release(storage, study, taken)
             raise
+        if done:
+            ended += 1
+            say(line(study.get_trials(deepcopy=False)[taken.number]))
+
+
+def line(trial: FrozenTrial) -> str:
+    """What has become of a trial."""
+    values, known = ", ".join(f"{name} {value:.4g}" for name, value in trial.params.items()), trial.user_attrs
+    mi = "" if known.get("mi") is None or trial.state != TrialState.COMPLETE else f", MI {known['mi']:.2f}"
+    became = {
+        TrialState.COMPLETE: f"NLL {trial.value:.3f}{mi}" if trial.value is not None else "",
+        TrialState.PRUNED: f"ended early: {known.get('why')}",
+        TrialState.FAIL: f"failed: {known.get('why')}",
+    }[trial.state]
+
+    return f"trial {trial.number} ({values}), {len(trial.intermediate_values)} epochs: {became}"
 
 
 # ---------------------------------------------------------------------------------- one trial

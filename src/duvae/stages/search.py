@@ -6,13 +6,12 @@ from typing import Any
 
 import yaml
 
-from duvae import config, findings, journal, search
+from duvae import config, findings, journal, models, search
 from duvae.config import Params
 from duvae.data import store
 from duvae.errors import UserError
 from duvae.files import read_json, whole, write_json, write_text
 from duvae.provenance import Stopwatch
-from duvae.report import studies
 
 
 def run(params: Params, name: str, url: str | None = None, worker: bool = False, root: Path = Path()) -> None:
@@ -36,7 +35,7 @@ def run(params: Params, name: str, url: str | None = None, worker: bool = False,
     kept = journal.storage(url, root)
     with journal.Worker(root) as working:
         study = search.create(plan, kept, working)
-        ended = search.work(plan, study, kept, working)
+        ended = search.work(plan, study, kept, working, lambda line: print(line, flush=True))
         search.tidy(plan, study)
     if worker:
         print(f"{name}: {ended} trials brought to their end by this worker")
@@ -54,10 +53,10 @@ def run(params: Params, name: str, url: str | None = None, worker: bool = False,
         with whole(folder / file) as temporary:
             table.to_csv(temporary, index=False)
     write_json(folder / "study.json", summary)
-    write_text(root / "reports" / "studies" / f"{name}.html", studies.page(folder))
-    watch.write(folder / "search.run.json", device=str(search.models.device()), threads=params.threads)
+    watch.write(folder / "search.run.json", device=str(models.device()), threads=params.threads)
     for line in said(summary):
         print(line)
+    print(f"its page: 'duvae figure2 --study {name}'; its best: {folder / 'best_params.yaml'}")
 
 
 def best_params(plan: search.Plan, summary: dict[str, Any]) -> str:
