@@ -30,9 +30,7 @@ epochs = st.integers(1, 14)
 def curves(draw: st.DrawFn, length: int | None = None) -> Curve:
     n = length if length is not None else draw(epochs)
 
-    return Curve(
-        draw(st.lists(losses, min_size=n, max_size=n)), draw(st.lists(information, min_size=n, max_size=n))
-    )
+    return Curve(draw(st.lists(losses, min_size=n, max_size=n)), draw(st.lists(information, min_size=n, max_size=n)))
 
 
 # ------------------------------------------------------------------- by hand

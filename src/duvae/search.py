@@ -512,4 +512,4 @@ def state(plan: Plan, study: optuna.Study, number: int) -> Path:
 def tidy(plan: Plan, study: optuna.Study) -> None:
     """Removes the states that a kill between a trial's end and their removal has left."""
     for trial in study.get_trials(deepcopy=False, states=DONE):
-        Checkpoint(state(plan, study, trial.number), 0).remove()
+        state(plan, study, trial.number).unlink(missing_ok=True)

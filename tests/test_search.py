@@ -1,0 +1,629 @@
+"""Studies: what they try, what they cost, and that no trial is lost or counted twice whatever happens to a worker."""
+
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pandas as pd
+import pytest
+import yaml
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+import imports
+import tiny
+from duvae import config, findings, graph, journal, live, search
+from duvae.config import Params
+from duvae.data import store
+from duvae.data.synthetic import generate
+from duvae.errors import UserError
+from duvae.report import studies
+from duvae.stages import figure2, train
+from duvae.stages import search as stage
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # Optuna's and MLflow's, of what is new in them
+
+ROOT = Path(__file__).parents[1]
+GRID = {"dataset": "synthetic", "setting": "du_vae", "seed": 1, "sampler": "grid", "min_mi": 0.001}
+TPE = {**GRID, "sampler": "tpe", "trials": 5, "startup": 2, "prune": {"rungs": [1], "keep": 0.34, "grace": 2}}
+VALUES = {"gamma": [0.5, 1.0], "p": [0.3, 0.7]}
+
+
+def raw(**given: Any) -> dict[str, Any]:
+    """Small parameters whose studies are these."""
+    found = tiny.small()
+    del found["datasets"]["own"]
+    found["datasets"]["synthetic"]["optimisation"].update(epochs=3)
+    found["studies"] = given
+    found["checkpoint_seconds"] = 0.0
+
+    return found
+
+
+def params(**given: Any) -> Params:
+    return config.parse(raw(**given))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with prepared data, and an MLflow that knows nothing yet."""
+    root = tmp_path_factory.mktemp("made")
+    given = {"grid": {**GRID, "values": VALUES}, "tpe": {**TPE, "values": VALUES, "against": "grid"}}
+    (root / "params.yaml").write_text(yaml.safe_dump(raw(**given)), encoding="utf-8")
+    source = config.load(root / "params.yaml").datasets["synthetic"].source
+    assert isinstance(source, config.SyntheticSource)
+    store.write(root / "data/prepared/synthetic", *generate(source))
+    (root / "data/validated").mkdir()
+    (root / "data/validated/synthetic.json").write_text("{}")
+    live.connect(root)
+
+    return root
+
+
+@pytest.fixture
+def project(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+    return Path(shutil.copytree(made, tmp_path / "project"))
+
+
+# ------------------------------------------------------------------- params.yaml
+
+
+@pytest.mark.parametrize(
+    ("study", "said"),
+    [
+        ({**GRID, "setting": "du_va"}, "did you mean 'du_vae'?"),
+        ({**GRID, "dataset": "synthetics"}, "did you mean 'synthetic'?"),
+        ({**GRID, "values": {"gama": [1.0]}}, "did you mean 'gamma'?"),
+        ({**GRID, "values": {"p": [0.5, 1.5]}}, "values.p.*at most 1"),
+        ({**GRID, "setting": "beta_vae"}, "expected values of beta_vae's hyperparameters"),
+        ({**GRID, "sampler": "random"}, "expected 'grid' or 'tpe'"),
+        ({**GRID, "sampler": "tpe"}, "budget.*would never end"),
+        ({**GRID, "against": "nothing"}, "unknown study 'nothing'"),
+        ({**TPE, "against": "one"}, "expected a grid study of the same data set and seed"),
+    ],
+)
+def test_a_mistake_in_a_study_is_told(study: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError, match=f"studies.one.*{said}"):
+        params(one=study)
+
+
+def test_a_study_takes_supplement_e_or_what_it_is_given() -> None:
+    known = params(
+        paper=GRID,
+        mixed={**GRID, "values": {"p": [0.9]}},
+        beta={**GRID, "setting": "beta_vae", "values": {"beta": [1.0, 0.2]}},
+    )
+
+    assert search.Plan.of(known, "paper").space == {"gamma": (0.5, 0.7, 1.0, 1.2), "p": (0.1, 0.3, 0.5, 0.7)}
+    assert search.Plan.of(known, "mixed").space == {"gamma": (0.5, 0.7, 1.0, 1.2), "p": (0.9,)}
+    assert search.Plan.of(known, "beta").space == {"beta": (0.2, 1.0)}
+
+
+def test_the_shipped_studies_are_those_of_the_paper() -> None:
+    known = config.load(ROOT / "params.yaml")
+    plan = search.Plan.of(known, "synthetic_grid")
+
+    assert len(plan.grid) == 16
+    assert plan.grid_epochs == 800
+    assert search.Plan.of(known, "synthetic_tpe").budget == 266
+    assert known.run.studies == []
+
+
+# ------------------------------------------------------------------- what is tried
+
+
+def test_the_grid_is_tried_once_each(made: Path) -> None:
+    plan = search.Plan.of(config.load(made / "params.yaml"), "grid", made)
+
+    assert search.first(plan) == [{"gamma": g, "p": p} for g in (0.5, 1.0) for p in (0.3, 0.7)]
+
+
+def test_tpe_begins_with_what_it_is_given_and_spreads_the_rest() -> None:
+    known = params(one={**TPE, "first": [{"p": 0.5, "gamma": 0.9}], "startup": 8})
+    given, *spread = search.first(search.Plan.of(known, "one"))
+
+    assert given == {"gamma": 0.9, "p": 0.5}
+    assert len(spread) == 8
+    for name, (low, high) in {"gamma": (0.5, 1.2), "p": (0.1, 0.7)}.items():
+        values = np.array([point[name] for point in spread])
+        assert ((values >= low) & (values <= high)).all()
+        quarters = np.floor(4 * (values - low) / (high - low))
+        assert sorted(quarters) == [0, 0, 1, 1, 2, 2, 3, 3]
+
+
+def test_a_whole_number_stays_one() -> None:
+    known = params(one={**TPE, "setting": "du_iaf", "values": {"blocks": [1, 4], "gamma": [0.5, 1.0]}})
+    plan = search.Plan.of(known, "one")
+
+    assert all(isinstance(point["blocks"], int) for point in search.first(plan))
+    assert isinstance(plan.distributions["blocks"], optuna.distributions.IntDistribution)
+
+
+def test_what_is_drawn_depends_on_the_seed_and_the_number_of_trials_alone() -> None:
+    """So that a study that was killed draws what an undisturbed one draws, and never the same twice."""
+    plan = search.Plan.of(params(one=TPE), "one")
+
+    def drawn(trials: int) -> dict[str, Any]:
+        study = optuna.create_study()
+        for n in range(3):
+            values = {"gamma": 0.5 + n / 5, "p": 0.2 + n / 5}
+            study.add_trial(create_trial(params=values, distributions=plan.distributions, value=float(n)))
+        study.sampler = search.sampler(plan, trials)
+
+        return study.ask(plan.distributions).params
+
+    assert drawn(3) == drawn(3)
+    assert len({tuple(drawn(n).values()) for n in range(3, 9)}) == 6
+
+
+# ------------------------------------------------------------------- the budget
+
+
+def trial(number: int, state: TrialState, reported: int = 0, trained: int | None = None) -> FrozenTrial:
+    found = create_trial(
+        state=state,
+        value=1.0 if state in (TrialState.COMPLETE, TrialState.PRUNED) else None,
+        intermediate_values=dict.fromkeys(range(1, reported + 1), 1.0),
+        user_attrs={search.EPOCHS: reported if trained is None else trained} if reported else {},
+    )
+    found.number = number
+
+    return found
+
+
+def test_a_trial_begins_only_where_all_could_end_within_the_budget() -> None:
+    """The grid of 16 trainings of 3 epochs; a budget of 10 of its 48."""
+    plan = search.Plan.of(params(one={**TPE, "trials": None, "budget": 10 / 48}), "one")
+    complete, running = trial(0, TrialState.COMPLETE, 3), trial(1, TrialState.RUNNING, 1)
+
+    assert plan.budget == 10
+    assert search.may_begin(plan, [complete, complete])  # 6 spent, 3 more
+    assert not search.may_begin(plan, [complete, complete, trial(2, TrialState.PRUNED, 2)])  # 8 spent
+    assert search.may_begin(plan, [complete, running])  # 4 spent, 2 reserved, 3 more
+    assert not search.may_begin(plan, [complete, running, trial(2, TrialState.RUNNING)])
+    assert not search.may_begin(plan, [complete, trial(1, TrialState.RUNNING, 1, trained=3)])  # two were trained twice
+    assert not search.may_begin(plan, [complete, complete, trial(2, TrialState.WAITING, 2)])  # one goes on later
+    assert search.may_begin(plan, [complete, complete, trial(2, TrialState.WAITING)])  # never begun: it is this one
+
+
+def test_the_number_of_trials_ends_a_study() -> None:
+    plan = search.Plan.of(params(one={**TPE, "trials": 2}), "one")
+
+    assert search.may_begin(plan, [trial(0, TrialState.COMPLETE, 3), trial(1, TrialState.WAITING)])
+    assert not search.may_begin(plan, [trial(0, TrialState.COMPLETE, 3), trial(1, TrialState.FAIL, 1)])
+
+
+# ------------------------------------------------------------------- identity
+
+
+def test_a_study_is_another_when_its_numbers_would_be(tmp_path: Path) -> None:
+    source = raw(one=TPE)
+    data = tmp_path / "data/prepared/synthetic"
+    data.mkdir(parents=True)
+    (data / "ids").write_text("1 2 3")
+
+    def key(edit: Callable[[Any], object]) -> str:
+        changed = yaml.safe_load(yaml.safe_dump(source))
+        edit(changed)
+
+        return search.Plan.of(config.parse(changed), "one", tmp_path).key()
+
+    first = key(lambda _: None)
+    for same in (
+        lambda r: r["studies"]["one"].update(trials=50),
+        lambda r: r["studies"]["one"].update(budget=0.5),
+        lambda r: r["settings"]["du_vae"]["columns"]["synthetic"].update(gamma=0.9),  # it is searched
+        lambda r: r["run"].update(seeds=[3]),
+    ):
+        assert key(same) == first
+    for other in (
+        lambda r: r["studies"]["one"].update(seed=2),
+        lambda r: r["studies"]["one"].update(importance_samples=7),
+        lambda r: r["studies"]["one"].update(values={"p": [0.2, 0.3]}),
+        lambda r: r["studies"]["one"].update(startup=3),
+        lambda r: r["datasets"]["synthetic"]["networks"].update(hidden=17),
+        lambda r: r["datasets"]["synthetic"]["optimisation"].update(clip=4.0),
+        lambda r: r["settings"]["du_vae"]["parts"].update(start="at_once"),
+        lambda r: r.update(threads=2),
+    ):
+        assert key(other) != first
+    (data / "more").write_text("x")
+    assert key(lambda _: None) != first
+
+
+def test_the_sources_of_a_trial_are_those_of_training_and_measuring() -> None:
+    package = ROOT / "src/duvae"
+    listed = {file.relative_to(ROOT).as_posix() for name in search.SOURCES for file in search._files(package / name)}
+    used = imports.files("duvae.stages.train") | {
+        f"src/duvae/{name}" for name in ("metrics/likelihood.py", "metrics/statistics.py")
+    }
+    apart = {"src/duvae/files.py", "src/duvae/provenance.py", "src/duvae/stages/train.py"}  # they write, and no number
+
+    assert {path for path in listed if not imports.empty(ROOT / path)} == used - apart
+
+
+# ------------------------------------------------------------------- the journal and its workers
+
+
+def opened(root: Path) -> tuple[optuna.storages.BaseStorage, optuna.Study]:
+    kept = journal.storage(None, root)
+
+    return kept, optuna.create_study(storage=kept, study_name="s", load_if_exists=True)
+
+
+def test_a_trial_whose_worker_is_gone_waits_again_with_all_that_it_had(tmp_path: Path) -> None:
+    kept, study = opened(tmp_path)
+    with journal.Worker(tmp_path) as gone:
+        taken = study.ask({"x": optuna.distributions.FloatDistribution(0, 1)})
+        gone.claim(taken)
+        taken.report(3.5, 1)
+        with journal.Worker(tmp_path) as other, other.guard:
+            assert other.recover(kept, study) == []  # it lives
+    with journal.Worker(tmp_path) as other, other.guard:
+        assert other.recover(kept, study) == [0]
+        assert other.recover(kept, study) == []
+    (waiting,) = study.trials
+    assert waiting.state == TrialState.WAITING
+    assert waiting.params == taken.params
+    assert waiting.intermediate_values == {1: 3.5}
+    again = study.ask({"x": optuna.distributions.FloatDistribution(0, 1)})
+    assert again.number == 0
+    assert again.params == taken.params
+    assert not list((tmp_path / journal.FOLDER).glob("worker-*.lock"))
+
+
+def test_a_worker_that_lost_its_trial_is_told_and_puts_nothing_back(tmp_path: Path) -> None:
+    kept, study = opened(tmp_path)
+    with journal.Worker(tmp_path) as slow, journal.Worker(tmp_path) as other:
+        taken = study.ask()
+        slow.claim(taken)
+        assert slow.has(study, taken)
+        journal.requeue(kept, study, 0)
+        other.claim(study.ask())
+        assert not slow.has(study, taken)
+        slow.release(kept, study, taken)
+        assert study.trials[0].state == TrialState.RUNNING
+        assert other.has(study, taken)
+
+
+def test_of_another_machine_only_a_long_silence_counts(tmp_path: Path) -> None:
+    _, study = opened(tmp_path)
+    with journal.Worker(tmp_path) as worker:
+        taken = study.ask()
+        for name, value in ((journal.WORKER, "elsewhere"), (journal.HOST, "another"), (journal.BEAT, int(time.time()))):
+            taken.set_user_attr(name, value)
+        assert worker.lives(study.trials[0])
+        taken.set_user_attr(journal.BEAT, int(time.time()) - journal.GONE_SECONDS - 1)
+        assert not worker.lives(study.trials[0])
+
+
+def test_a_trial_that_kills_every_worker_is_given_up(tmp_path: Path) -> None:
+    kept, study = opened(tmp_path)
+    for attempt in range(1, journal.MOST_ATTEMPTS + 1):
+        with journal.Worker(tmp_path) as gone:
+            taken = study.ask()
+            assert taken.number == 0
+            gone.claim(taken)
+        with journal.Worker(tmp_path) as other, other.guard:
+            other.recover(kept, study)
+        state = TrialState.FAIL if attempt == journal.MOST_ATTEMPTS else TrialState.WAITING
+        assert study.trials[0].state == state
+    assert "given up after" in study.trials[0].user_attrs["why"]
+
+
+def test_a_line_that_a_killed_writer_left_is_cut_off(tmp_path: Path) -> None:
+    _, study = opened(tmp_path)
+    study.enqueue_trial({"x": 1.0})
+    with (tmp_path / journal.JOURNAL).open("ab") as file:
+        file.write(b'{"op_code":4,"worker')
+    _, again = opened(tmp_path)
+    again.enqueue_trial({"x": 2.0})
+    lines = (tmp_path / journal.JOURNAL).read_text(encoding="utf-8").splitlines()
+
+    assert all(json.loads(line) for line in lines)
+    assert len(opened(tmp_path)[1].trials) == 2
+
+
+def test_a_lock_is_free_once_its_holder_is_dead(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    code = (
+        f"import fcntl, time; f = open({str(path)!r}, 'ab'); fcntl.flock(f, fcntl.LOCK_EX)\n"
+        "print(1, flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        with path.open("ab") as file, pytest.raises(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        holder.kill()
+    with journal.FileLock(path):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("postgresql+psycopg2://me:secret@localhost/studies", "driver is not installed|cannot be used"),
+        ("nonsense", "cannot be used"),
+        ("sqlite:////nowhere/at/all.db", "cannot be used"),
+    ],
+)
+def test_a_database_that_cannot_be_used_is_told_without_its_password(tmp_path: Path, url: str, said: str) -> None:
+    with pytest.raises(UserError, match=said) as error:
+        journal.storage(url, tmp_path)
+    assert "secret" not in str(error.value)
+
+
+# ------------------------------------------------------------------- whole studies
+
+
+def run(root: Path, name: str, how: str, seconds: float = 1.0, seed: int = 1) -> int:
+    """Works on a study in children that may be killed; returns how many were."""
+    command = [sys.executable, str(ROOT / "tests/searching.py"), str(root), name, str(seed), how, str(seconds)]
+    environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False, env=environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+    return int(done.stdout.split()[-1])
+
+
+def results(root: Path, name: str) -> dict[str, Any]:
+    return json.loads((root / f"results/studies/{name}/study.json").read_text(encoding="utf-8"))
+
+
+def table(root: Path, name: str) -> pd.DataFrame:
+    return pd.read_csv(root / f"results/studies/{name}/trials.csv")
+
+
+@pytest.fixture(scope="module")
+def searched(made: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
+    """A project whose grid and TPE have ended undisturbed, and the seconds of the latter."""
+    root = Path(shutil.copytree(made, tmp_path_factory.mktemp("searched") / "project"))
+    run(root, "grid", "never")
+    started = time.monotonic()
+    run(root, "tpe", "never")
+
+    return root, time.monotonic() - started
+
+
+def test_a_grid_ends_with_every_cell_once(searched: tuple[Path, float]) -> None:
+    root, _ = searched
+    trials, summary = table(root, "grid"), results(root, "grid")
+
+    assert sorted(zip(trials["gamma"], trials["p"], strict=True)) == [(g, p) for g in (0.5, 1.0) for p in (0.3, 0.7)]
+    assert set(trials["state"]) == {"complete"}
+    assert list(trials["epochs"]) == list(trials["trained"]) == [3] * 4
+    assert summary["cost"] == {"epochs": 12, "grid": 4, "grid_epochs": 12, "share": 1.0, "saved": 0}
+    assert summary["best_of_all"]["nll"] == trials["nll"].min()
+    able = trials[trials["feasible"]]
+    assert summary["best"]["nll"] == able["nll"].min()
+    assert (able["mi"] > 0.001).all()
+
+
+def test_a_trial_is_the_training_of_a_setting(searched: tuple[Path, float]) -> None:
+    """The best parameters, taken over by a setting, train to the very numbers of their trial."""
+    root, _ = searched
+    given = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
+    given["settings"]["best"] = {**given["settings"]["du_vae"], "columns": {"synthetic": {"study": "grid"}}}
+    train.run(config.parse(given), "synthetic", "best", 1, root)
+    history = pd.read_csv(root / "results/synthetic/best/1/history.csv")
+    curves = pd.read_csv(root / "results/studies/grid/curves.csv")
+    of = curves[curves["trial"] == results(root, "grid")["best"]["trial"]]
+
+    assert list(of["valid_loss"]) == list(history["valid_loss"])
+    assert list(of["valid_mi"]) == list(history["valid_mi"].round(4))
+
+
+def test_a_tpe_study_says_what_it_cost_and_how_it_compares(searched: tuple[Path, float]) -> None:
+    root, _ = searched
+    trials, summary, grid = table(root, "tpe"), results(root, "tpe"), results(root, "grid")
+
+    assert len(trials) == 5
+    assert "pruned" in set(trials["state"])
+    assert (trials.loc[trials["state"] == "pruned", "epochs"] < 3).all()
+    assert summary["cost"]["epochs"] == trials["trained"].sum() < 15
+    assert summary["against"]["gap"] == pytest.approx(summary["best"]["nll"] - grid["best"]["nll"])
+    assert summary["against"]["within_one_standard_error"] == (summary["against"]["gap"] <= grid["best"]["nll_stderr"])
+    best = yaml.safe_load((root / "results/studies/tpe/best_params.yaml").read_text(encoding="utf-8"))
+    assert best["hyperparameters"] == summary["best"]["hyperparameters"]
+
+
+def test_each_trial_is_a_run_under_its_study(searched: tuple[Path, float]) -> None:
+    root, _ = searched
+    client = live.connect(root)
+    where = live.experiment(client, "synthetic", root)
+    (parent,) = [
+        r for r in client.search_runs([where]) if r.info.run_name.startswith("tpe-") and not r.data.tags[live.TRIAL]
+    ]
+    below = client.search_runs([where], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
+    trials = table(root, "tpe").set_index("trial")
+
+    assert sorted(int(run.data.tags[live.TRIAL]) for run in below) == list(trials.index)
+    for found in below:
+        row = trials.loc[int(found.data.tags[live.TRIAL])]
+        assert found.data.tags["state"] == row["state"]
+        assert found.info.status == "FINISHED"
+        assert float(found.data.params["gamma"]) == row["gamma"]
+        assert len(client.get_metric_history(found.info.run_id, "valid/loss")) == row["epochs"]
+        if row["state"] == "complete":
+            assert found.data.metrics["valid/nll"] == row["nll"]
+
+
+def test_a_second_call_trains_nothing_and_says_the_same(searched: tuple[Path, float]) -> None:
+    root, _ = searched
+    before = (root / "results/studies/tpe/trials.csv").read_bytes()
+    journal_before = (root / journal.JOURNAL).read_bytes()
+    run(root, "tpe", "never")
+
+    assert (root / "results/studies/tpe/trials.csv").read_bytes() == before
+    assert b'"step"' not in (root / journal.JOURNAL).read_bytes()[len(journal_before) :]
+
+
+@pytest.mark.parametrize("how", ["moments", "measuring"])
+def test_killed_workers_lose_no_trial_and_count_none_twice(
+    searched: tuple[Path, float], project: Path, how: str
+) -> None:
+    undisturbed, seconds = searched
+    shutil.copytree(undisturbed / "results", project / "results")
+    (project / "results/studies/tpe/trials.csv").unlink()
+    assert run(project, "tpe", how, seconds / 4) >= 2
+
+    apart = ["trained"]  # an epoch that was cut short is trained again
+    expected, found = table(undisturbed, "tpe"), table(project, "tpe")
+    pd.testing.assert_frame_equal(found.drop(columns=apart), expected.drop(columns=apart))
+    assert (found["trained"] >= found["epochs"]).all()
+    assert not list((project / "checkpoints/studies").iterdir())
+
+
+def test_two_workers_share_a_study_and_one_is_killed(searched: tuple[Path, float], project: Path) -> None:
+    undisturbed, seconds = searched
+    assert run(project, "grid", "pair", seconds / 3) == 1
+    found = table(project, "grid")
+    same = ["gamma", "p", "state", "nll", "mi", "epochs"]
+
+    pd.testing.assert_frame_equal(found[same], table(undisturbed, "grid")[same])
+    assert list(found["trial"]) == [0, 1, 2, 3]
+
+
+def test_a_training_that_diverges_fails_and_the_study_goes_on(project: Path) -> None:
+    given = yaml.safe_load((project / "params.yaml").read_text(encoding="utf-8"))
+    given["studies"] = {"one": {**GRID, "values": {"gamma": [1.0], "p": [0.5]}}}
+    given["datasets"]["synthetic"]["optimisation"].update(learning_rate=1e30, clip=1e30)
+    stage.run(config.parse(given), "one", root=project)
+    (row,) = table(project, "one").to_dict("records")
+
+    assert row["state"] == "failed"
+    assert row["why"].startswith("training stopped")
+    assert results(project, "one")["best"] is None
+    with pytest.raises(UserError, match="found none that it may recommend"):
+        config.best("one", "du_vae", project)
+
+
+def test_another_mistake_leaves_the_trial_for_later(project: Path) -> None:
+    given = yaml.safe_load((project / "params.yaml").read_text(encoding="utf-8"))
+    given["studies"] = {"one": {**GRID, "setting": "du_iaf", "values": {"gamma": [1.0], "p": [0.5]}}}
+    known = config.parse(given)
+    with pytest.raises(UserError, match="no known mutual information"):
+        stage.run(known, "one", root=project)
+    study = search.create(
+        search.Plan.of(known, "one", project), journal.storage(None, project), journal.Worker(project)
+    )
+
+    assert [t.state for t in study.trials] == [TrialState.WAITING]
+
+
+def test_a_database_keeps_a_study_too(project: Path) -> None:
+    given = yaml.safe_load((project / "params.yaml").read_text(encoding="utf-8"))
+    given["studies"] = {"one": {**TPE, "values": VALUES, "trials": 2}}
+    given["datasets"]["synthetic"]["optimisation"].update(epochs=1)
+    stage.run(config.parse(given), "one", url=f"sqlite:///{project}/studies.db", root=project)
+
+    assert len(table(project, "one")) == 2
+    assert not (project / journal.JOURNAL).exists()
+
+
+# ------------------------------------------------------------------- what is made of it
+
+
+def test_the_page_shows_the_map_the_trials_and_the_cost(searched: tuple[Path, float]) -> None:
+    root, _ = searched
+    for name in ("grid", "tpe"):
+        figure2.run(name, root)
+        text = (root / f"reports/studies/{name}.html").read_text(encoding="utf-8")
+        summary = results(root, name)
+        assert text.count("<svg") == 2
+        assert f"{summary['best']['nll']:.2f}" in text
+        assert f"{summary['cost']['epochs']} epochs were trained" in text
+        assert ("Its NLL is" in text) == (name == "tpe")
+
+
+def test_the_map_of_the_paper_marks_its_choice(searched: tuple[Path, float]) -> None:
+    root, _ = searched
+    summary = {**results(root, "grid"), "column": "omniglot"}
+    summary["space"] = {"gamma": [0.5, 1.0], "p": [0.3, 0.9]}
+    trials = table(root, "grid").replace({"p": {0.7: 0.9}})
+    summary["best"]["hyperparameters"] = {"gamma": 1.0, "p": 0.3}
+    drawn = studies.figure2(summary, trials)
+    assert drawn is not None
+
+    assert [head.label for head in drawn.heads] == ["γ 0.5", "γ 1"]
+    assert [row.name for row in drawn.rows] == ["p 0.9", "p 0.3"]
+    marks = [[cell.mark for cell in row.cells] for row in drawn.rows]
+    assert marks == [["p", ""], ["", ""]]
+    assert [[cell.strong for cell in row.cells] for row in drawn.rows] == [[False, False], [False, True]]
+
+
+def test_winners_and_the_gap_by_hand() -> None:
+    frame = pd.DataFrame(
+        {
+            "trial": [0, 1, 2, 3],
+            "gamma": [0.5, 0.7, 1.0, 1.2],
+            "state": ["complete", "complete", "complete", "pruned"],
+            "nll": [30.0, 31.5, 31.25, None],
+            "nll_stderr": [0.25, 0.25, 0.5, None],
+            "loss": 0.0,
+            "kl": 1.0,
+            "mi": [0.5, 1.5, 2.0, None],
+            "au": 2,
+            "feasible": [False, True, True, None],
+            "epochs": 3,
+            "trained": 3,
+            "why": "",
+        }
+    )
+    best, of_all = findings.winner(frame), findings.winner(frame, of_all=True)
+    assert best is not None
+    assert of_all is not None
+    assert best["hyperparameters"] == {"gamma": 1.0}
+    assert of_all["hyperparameters"] == {"gamma": 0.5}
+    for theirs, within in ((31.0, True), (30.5, False)):
+        grid = {"study": "g", "best": {"nll": theirs, "nll_stderr": 0.25}, "cost": {"epochs": 800}}
+        found = findings.compared(best, grid)
+        assert found["gap"] == 31.25 - theirs
+        assert found["within_one_standard_error"] is within
+    assert findings.compared(None, {"study": "g", "best": None, "cost": {"epochs": 1}})["gap"] is None
+    assert findings.winner(frame[frame["state"] == "pruned"]) is None
+
+
+# ------------------------------------------------------------------- the graph
+
+
+def test_a_setting_that_takes_a_studys_best_waits_for_it(tmp_path: Path) -> None:
+    given = raw(grid={**GRID, "values": VALUES}, tpe={**TPE, "against": "grid"})
+    given["settings"]["best"] = {**given["settings"]["du_vae"], "columns": {"synthetic": {"study": "tpe"}}}
+    given["run"].update(datasets=["synthetic"], settings=["best", "vae"], seeds=[1])
+    known = config.parse(given)
+    rows = graph.graph(known)
+
+    assert list(rows["studies"]) == ["grid", "tpe"]
+    assert rows["studies"]["tpe"]["after"] == "results/studies/grid/study.json"
+    assert rows["found"] == {"synthetic-best-1": {**known.job("synthetic", "best", 1)._asdict(), "study": "tpe"}}
+    assert set(rows["own"]) == set(rows["jobs"]) - {"synthetic-best-1"}
+    with pytest.raises(UserError, match=r"not there\. 'duvae search --study tpe'"):
+        known.hyperparameters("best", "synthetic", tmp_path)
+    path = config.found("tpe", tmp_path)
+    path.parent.mkdir(parents=True)
+    path.write_text("system: du_vae\nhyperparameters: {gamma: 0.75, p: 0.25}\n", encoding="utf-8")
+    assert known.hyperparameters("best", "synthetic", tmp_path) == config.DiversityUncertainty(gamma=0.75, p=0.25)
+    path.write_text("system: du_vae\nhyperparameters: {gamma: 0.75, p: 25}\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"hyperparameters\.p: expected a number of at most 1"):
+        known.hyperparameters("best", "synthetic", tmp_path)
+
+
+@pytest.mark.parametrize(("study", "said"), [("nothing", "unknown study"), ("of_beta", "expected a study of du_vae")])
+def test_a_setting_that_refers_to_a_wrong_study_is_told(study: str, said: str) -> None:
+    given = raw(of_beta={**GRID, "setting": "beta_vae", "values": {"beta": [0.5]}})
+    given["settings"]["best"] = {**given["settings"]["du_vae"], "columns": {"synthetic": {"study": study}}}
+
+    with pytest.raises(UserError, match=f"settings.best.columns.synthetic.study.*{said}"):
+        config.parse(given)
