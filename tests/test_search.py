@@ -608,7 +608,7 @@ def test_a_setting_that_takes_a_studys_best_waits_for_it(tmp_path: Path) -> None
     assert list(rows["studies"]) == ["grid", "tpe"]
     assert rows["studies"]["tpe"]["after"] == "results/studies/grid/study.json"
     assert rows["found"] == {"synthetic-best-1": {**known.job("synthetic", "best", 1)._asdict(), "study": "tpe"}}
-    assert set(rows["own"]) == set(rows["jobs"]) - {"synthetic-best-1"}
+    assert set(rows["given"]) == set(rows["jobs"]) - {"synthetic-best-1"}
     with pytest.raises(UserError, match=r"not there\. 'duvae search --study tpe'"):
         known.hyperparameters("best", "synthetic", tmp_path)
     path = config.found("tpe", tmp_path)

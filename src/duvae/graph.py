@@ -34,7 +34,8 @@ def graph(params: Params) -> dict[str, Any]:
         `sets`: every data set that a job or a study needs; `texts` and `synthetics`: those of each kind;
         `studies`: those of `run`, those that they are compared with, and those that a job takes its hyperparameters
         from, each with the file that must be there before it; `jobs`: the trainings, by name, the union of those of
-        `run` and of Figure 1; `own` and `found`: those with hyperparameters of their own, and those with a study's.
+        `run` and of Figure 1; `given` and `found`: those whose hyperparameters params.yaml gives, and
+        those whose a study finds.
     """
     jobs = params.jobs()
     found = {job: given.study for job in jobs if isinstance(given := params.column(job.setting, job.dataset), Found)}
@@ -47,7 +48,7 @@ def graph(params: Params) -> dict[str, Any]:
         "synthetics": [name for name in sets if params.dataset(name).kind == "synthetic"],
         "studies": studies,
         "jobs": {job.name: job._asdict() for job in jobs},
-        "own": {job.name: job._asdict() for job in jobs if job not in found},
+        "given": {job.name: job._asdict() for job in jobs if job not in found},
         "found": {job.name: {**job._asdict(), "study": study} for job, study in found.items()},
     }
 
