@@ -73,7 +73,7 @@ def frame(split: str, prepared: Prepared) -> pd.DataFrame:
     Raises:
         UserError: Where offsets run backwards, so that there are no documents to look at.
     """
-    documents = prepared.split(split)
+    documents = prepared.documents(split)
     lengths, tokens = np.asarray(documents.lengths), np.asarray(documents.tokens)
     if np.any(lengths < 0):
         raise UserError(

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from duvae.data.batches import batches
-from duvae.data.store import Array, Documents
+from duvae.data.batches import batches, tensor
+from duvae.data.store import Array, Split
 from duvae.vae import VAE
 
 BATCH = 256
-"""Documents encoded at a time."""
+"""Documents or images encoded at a time."""
 
 
 @dataclass(frozen=True)
@@ -53,21 +53,21 @@ def evaluating(model: nn.Module) -> Iterator[None]:
         model.train(training)
 
 
-def encode(model: VAE, documents: Documents, device: torch.device, seed: int) -> Encoded:
-    """Encodes a split; the noise of z is a function of the seed alone, the same in every epoch.
+def encode(model: VAE, split: Split, device: torch.device, seed: int) -> Encoded:
+    """Encodes a split; the noise of z, and of grey pixels, is a function of the seed alone, the same in every epoch.
 
     Args:
         model: Which stays as it is.
-        documents: What is encoded.
+        split: What is encoded.
         device: Where.
-        seed: Of the noise of z.
+        seed: Of the noise.
     """
     generator = torch.Generator(device).manual_seed(seed)
     parts: dict[str, list[Array]] = {}
-    order = batches(documents.lengths, BATCH)
+    order = batches(split.lengths, BATCH)
     with evaluating(model):
         for indices in order:
-            x = torch.from_numpy(documents.batch(indices)).long().to(device)
+            x = tensor(split, indices, device, generator)
             posterior = model.posterior(x)
             drawn = posterior.draw(generator=generator)
             found = {

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from duvae.config import Evaluation, Optimisation
-from duvae.data.batches import batches
-from duvae.data.store import Documents
+from duvae.data.batches import batches, tensor
+from duvae.data.store import Split
 from duvae.errors import Interrupted, UserError
 from duvae.metrics.encoding import encode
 from duvae.metrics.geometry import measures
@@ -108,8 +108,8 @@ class Training:
         model: What is trained, in place.
         schedule: From the steps of the warm-up to the KL weight of a step.
         loop: From a batch to updates.
-        train: Training documents.
-        valid: Validation documents, looked at after each epoch.
+        train: Training examples.
+        valid: Validation examples, looked at after each epoch.
         optimisation: Optimiser, epochs, warm-up, decay.
         evaluation: How the validation set is measured.
         seed: Of the batches' order and of the validation noise. With the model's first weights, torch's global
@@ -124,8 +124,8 @@ class Training:
         model: VAE,
         schedule: Callable[[int], Warmup],
         loop: Loop,
-        train: Documents,
-        valid: Documents,
+        train: Split,
+        valid: Split,
         optimisation: Optimisation,
         evaluation: Evaluation,
         seed: int,
@@ -157,8 +157,8 @@ class Training:
         return Updates(self.model, encoder, decoder, self.optimisation.clip, self.draw)
 
     def batch(self, indices: Any) -> Tensor:
-        """The training documents at `indices`, on the device."""
-        return torch.from_numpy(self.train.batch(indices)).long().to(self.device, non_blocking=True)
+        """The training examples at `indices`, on the device."""
+        return tensor(self.train, indices, self.device)
 
     def draw(self) -> Tensor:
         """A random batch of this epoch's."""
