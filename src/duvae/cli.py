@@ -28,8 +28,8 @@ TELEMETRY_OFF = {
 app = typer.Typer(
     name="duvae",
     help="Rebuild the results of DU-VAE, stage by stage.\n\n"
-    "The stages run in this order: fetch, prepare, validate, truth, train, evaluate, probe, figure1, report. "
-    "'dvc repro' runs those that are out of date; each command below runs one of them. "
+    "The stages run in this order: fetch, prepare, binarize (images), validate, truth, train, evaluate, probe, "
+    "figure1, report. 'dvc repro' runs those that are out of date; each command below runs one of them. "
     "All read params.yaml in the folder they are called in; docs/parameters.md explains its keys.",
     epilog="Examples:\n\n"
     "\b\n"
@@ -127,18 +127,32 @@ def fetch(
 def prepare(dataset: Dataset, params: ParamsFile = DEFAULT) -> None:
     """Make a data set's vocabulary and word ids, in data/prepared.
 
-    Texts are read from data/raw; the synthetic data set is drawn from its generator.
+    Texts are read from data/raw; the synthetic data set is drawn from its generator. Images become grey values, in
+    data/grey.
     """
     known = read(params)
     known.dataset(dataset)
     run("prepare", known, dataset)
 
 
+@app.command(epilog=examples("duvae binarize --dataset omniglot"))
+def binarize(dataset: Dataset, params: ParamsFile = DEFAULT) -> None:
+    """Draw the bits of an image data set's validation and test, once.
+
+    From data/grey into data/prepared. Training stays grey: its bits are drawn each time an image is used.
+    """
+    known = read(params)
+    if known.dataset(dataset).kind not in {"omniglot", "images"}:
+        raise UserError(f"--dataset {dataset}: only data sets of the kinds 'omniglot' and 'images' are binarized.")
+    run("binarize", known, dataset)
+
+
 @app.command(epilog=examples("duvae validate --dataset synthetic"))
 def validate(dataset: Dataset, params: ParamsFile = DEFAULT) -> None:
     """Check a prepared data set against what is expected of it.
 
-    Sizes, lengths, word ids, unknown words, labels, sentences shared by training and test.
+    Sizes, lengths, word ids, unknown words, labels, sentences shared by training and test; of images, pixels, ink,
+    drawings of each character.
     Writes data/validated, and Data Docs to read in reports/data_docs.
     """
     known = read(params)

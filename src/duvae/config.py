@@ -129,6 +129,11 @@ class SyntheticSource(Frozen):
     variance: Positive
     seed: Seed
 
+    @property
+    def paths(self) -> list[str]:
+        """It has no files."""
+        return []
+
 
 class Truth(Frozen):
     """How the generator's own likelihood is integrated."""
@@ -179,11 +184,71 @@ class TextSource(Frozen):
         return list(dict.fromkeys([*(file.path for files in splits for file in files), self.vocabulary]))
 
 
+class OmniglotSource(Frozen):
+    """Handwritten characters of 50 alphabets: Lake's drawings, or Burda's selection of them.
+
+    `drawings`: `lake`, each character by 20 people, of whom the first `train_drawers` train and the last
+    `test_drawers` test; `lake_png`, the same from the archives of pictures; `burda`, with training and test as given.
+    `valid` training images, drawn by `seed`, are held out for validation. `alphabets`: these alone; none: all.
+    """
+
+    drawings: Literal["lake", "lake_png", "burda"]
+    alphabets: list[str] = []
+    train_drawers: Count
+    test_drawers: Count
+    valid: Count
+    seed: Seed
+    size: Count
+
+    @property
+    def paths(self) -> list[str]:
+        """All its files."""
+        return {
+            "lake": ["omniglot/images_background.npz", "omniglot/images_evaluation.npz"],
+            "lake_png": ["omniglot/images_background.zip", "omniglot/images_evaluation.zip"],
+            "burda": ["omniglot/chardata.mat"],
+        }[self.drawings]
+
+
+class ImageSource(Frozen):
+    """Images of one's own: a folder of pictures, or an npz.
+
+    `ink`: whether what is drawn is dark on light or light on dark. `valid` and `test`: shares that are drawn by `seed`
+    where there is no folder, or no array, of each of the three splits.
+    """
+
+    path: Annotated[str, Field(min_length=1)]
+    ink: Literal["dark", "light"]
+    valid: Annotated[float, Field(gt=0, lt=1)]
+    test: Annotated[float, Field(gt=0, lt=1)]
+    seed: Seed
+    size: Count
+
+    @property
+    def paths(self) -> list[str]:
+        """The folder or the file."""
+        return [self.path]
+
+
+class Binarize(Frozen):
+    """Of the bits of validation and test, which are drawn once; training's are drawn each time an image is used."""
+
+    seed: Seed
+
+
 class Expect(Frozen):
     """The bounds that a prepared data set is checked against."""
 
     max_unknown_rate: Share
     max_shared_rate: Share
+
+
+class ImageExpect(Frozen):
+    """The bounds that a prepared image data set is checked against: shares of a split, and of an image's pixels."""
+
+    max_shared_rate: Share
+    min_ink: Share
+    max_ink: Share
 
 
 class TextNetworks(Frozen):
@@ -194,6 +259,23 @@ class TextNetworks(Frozen):
     latent: Count
     dropout_in: Annotated[float, Field(ge=0, lt=1)]
     dropout_out: Annotated[float, Field(ge=0, lt=1)]
+
+
+class ImageNetworks(Frozen):
+    """A ResNet as encoder, a PixelCNN as decoder, for images of `size` pixels a side.
+
+    `channels`: of the encoder's blocks, each of stride 2; `features`: what they end in; `kernels`: sides of the
+    decoder's masked convolutions, one after another, of `width` channels; `feature_maps`: of the image's size that z
+    is mapped to.
+    """
+
+    size: Count
+    channels: Annotated[list[Count], Field(min_length=1)]
+    features: Count
+    kernels: Annotated[list[Literal[1, 3, 5, 7, 9, 11]], Field(min_length=1)]
+    width: Count
+    feature_maps: Count
+    latent: Count
 
 
 class Decay(Frozen):
@@ -222,21 +304,37 @@ class Optimisation(Frozen):
 
 
 class DatasetProbe(Frozen):
-    """Which labelled subsets the linear probe learns from: `labels` drawn from training, or `subsets` as shipped."""
+    """What the linear probe learns from.
+
+    `labels` drawn from training, `subsets` as shipped, or, for each alphabet on its own, so many images
+    `per_character` of those that train or validate.
+    """
 
     labels: list[Count] = []
     subsets: list[Name] = []
+    per_character: list[Count] = []
+
+    @property
+    def wanted(self) -> bool:
+        """Whether there is anything to probe."""
+        return bool(self.labels or self.subsets or self.per_character)
 
 
 class _Dataset(Frozen):
+    """What all have. `nll_examples`: of so many test examples, drawn by `evaluation.seed`, the NLL; nothing: of all."""
+
     column: Name
-    expect: Expect
-    networks: TextNetworks
+    nll_examples: Count | None
     optimisation: Optimisation
     probe: DatasetProbe
 
 
-class SyntheticDataset(_Dataset):
+class _Text(_Dataset):
+    expect: Expect
+    networks: TextNetworks
+
+
+class SyntheticDataset(_Text):
     """The paper's synthetic text."""
 
     kind: Literal["synthetic"]
@@ -244,7 +342,7 @@ class SyntheticDataset(_Dataset):
     truth: Truth
 
 
-class TextDataset(_Dataset):
+class TextDataset(_Text):
     """Documents from files."""
 
     kind: Literal["text"]
@@ -260,7 +358,37 @@ class TextDataset(_Dataset):
         return self
 
 
-Dataset = Annotated[SyntheticDataset | TextDataset, Field(discriminator="kind")]
+class _Images(_Dataset):
+    source: OmniglotSource | ImageSource
+    binarize: Binarize
+    expect: ImageExpect
+    networks: ImageNetworks
+
+    @model_validator(mode="after")
+    def one_size(self) -> Self:
+        if self.networks.size != self.source.size:
+            why = f"expected {self.source.size}, the images' source.size; found {self.networks.size}"
+            raise PydanticCustomError("two_sizes", "{why}", {"why": why, "at": "networks.size"})
+
+        return self
+
+
+class OmniglotDataset(_Images):
+    """Drawings of characters."""
+
+    kind: Literal["omniglot"]
+    source: OmniglotSource
+
+
+class ImageDataset(_Images):
+    """Images of one's own."""
+
+    kind: Literal["images"]
+    source: ImageSource
+
+
+AnyDataset = SyntheticDataset | TextDataset | OmniglotDataset | ImageDataset
+Dataset = Annotated[AnyDataset, Field(discriminator="kind")]
 
 
 # ---------------------------------------------------------------------------------- the whole
@@ -327,7 +455,7 @@ class Params(Frozen):
     datasets: dict[Name, Dataset]
     settings: dict[Name, Setting]
 
-    def dataset(self, name: str) -> SyntheticDataset | TextDataset:
+    def dataset(self, name: str) -> AnyDataset:
         if name not in self.datasets:
             raise UserError(f"params.yaml: {unknown('data set', name, self.datasets)}")
 

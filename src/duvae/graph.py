@@ -28,16 +28,19 @@ def graph(params: Params) -> dict[str, Any]:
     """The data sets and trainings of the graph.
 
     Returns:
-        `sets`: every data set that a job needs; `texts` and `synthetics`: those of each kind;
-        `jobs`: the trainings, by name, the union of those of `run` and of Figure 1.
+        `sets`: every data set that a job needs; `fetched`: those that have files; `texts`, `images` and `synthetics`:
+        those of each kind of x; `jobs`: the trainings, by name, the union of those of `run` and of Figure 1.
     """
     jobs = params.jobs()
     sets = list(dict.fromkeys(job.dataset for job in jobs))
+    kinds = {name: params.dataset(name).kind for name in sets}
 
     return {
         "sets": sets,
-        "texts": [name for name in sets if params.dataset(name).kind == "text"],
-        "synthetics": [name for name in sets if params.dataset(name).kind == "synthetic"],
+        "fetched": [name for name in sets if kinds[name] != "synthetic"],
+        "texts": [name for name in sets if kinds[name] == "text"],
+        "images": [name for name in sets if kinds[name] in {"omniglot", "images"}],
+        "synthetics": [name for name in sets if kinds[name] == "synthetic"],
         "jobs": {job.name: job._asdict() for job in jobs},
     }
 

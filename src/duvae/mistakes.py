@@ -9,6 +9,9 @@ import yaml
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
+KINDS = ("synthetic", "text", "omniglot", "images")
+"""Of data sets."""
+
 
 def explain(detail: ErrorDetails, model: type[BaseModel]) -> tuple[tuple[str, ...], str]:
     """A key's path and what is wrong with it, in words."""
@@ -25,7 +28,7 @@ def explain(detail: ErrorDetails, model: type[BaseModel]) -> tuple[tuple[str, ..
             path, found = (*path, "kind"), found.get("kind") if isinstance(found, dict) else found
         return path, f"expected {allowed}; found {show(found)}{_close(found, _split(allowed))}"
     if kind == "union_tag_not_found":
-        return (*path, "kind"), "expected this key ('synthetic' or 'text'); it is missing"
+        return (*path, "kind"), f"expected this key ({', '.join(KINDS)}); it is missing"
     if "at" in context:
         return (*path, *str(context["at"]).split(".")), detail["msg"]
     expected = _EXPECTED.get(kind, detail["msg"][:1].lower() + detail["msg"][1:]).format(**context)
@@ -60,7 +63,7 @@ _EXPECTED = {
 def _without_tag(loc: Sequence[int | str]) -> tuple[str, ...]:
     """pydantic puts the chosen kind into the path of a data set's key; the file has no such level."""
     parts = [str(part) for part in loc]
-    if len(parts) > 2 and parts[0] == "datasets" and parts[2] in ("synthetic", "text"):
+    if len(parts) > 2 and parts[0] == "datasets" and parts[2] in KINDS:
         del parts[2]
 
     return tuple(part for part in parts if part != "[key]")

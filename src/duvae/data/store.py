@@ -321,6 +321,14 @@ def read(folder: Path, ids: bool = True) -> Prepared:
     return Prepared(vocabulary, splits, read_json(folder / "summary.json", f"duvae prepare --dataset {folder.name}"))
 
 
+def shared(these: Split, *others: Split) -> Mapping[str, int]:
+    """How many examples of `these` also stand among `others`, and how many distinct ones that is."""
+    there = {key for split in others for key in split.contents()}
+    found = [key for key in these.contents() if key in there]
+
+    return {"documents": len(found), "distinct": len(set(found))}
+
+
 def array(folder: Path, name: str) -> Array:
     """A further array of a prepared data set, as `write` kept it."""
     try:

@@ -6,7 +6,7 @@ A document a line, its words apart by white space; `label<TAB>document` where th
 import re
 from array import array
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from duvae.config import Sample, TextFile, TextSource, place
-from duvae.data.store import END, SPECIALS, START, UNKNOWN, Documents, Prepared
+from duvae.data.store import END, SPECIALS, START, UNKNOWN, Documents, Prepared, shared
 from duvae.errors import UserError
 
 ALIASES = {"<bos>": "<s>", "<eos>": "</s>", "_UNK": "<unk>"}
@@ -258,14 +258,6 @@ def describe(documents: Documents) -> dict[str, Any]:
         "unknown_rate": round(unknown / int(words.sum()), 6),
         "labels": {str(label): labels[label] for label in sorted(labels)},
     }
-
-
-def shared(these: Documents, *others: Documents) -> Mapping[str, int]:
-    """How many documents of `these` also stand among `others`, and how many distinct ones that is."""
-    there = {key for documents in others for key in documents.contents()}
-    found = [key for key in these.contents() if key in there]
-
-    return {"documents": len(found), "distinct": len(set(found))}
 
 
 def _mapped(document: str, known: set[str]) -> str:

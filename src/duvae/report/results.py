@@ -191,8 +191,7 @@ def commands(params: Params, job: Job, root: Path = Path()) -> dict[Path, str]:
         "metrics.json": "evaluate",
         "evaluate.run.json": "evaluate",
     }
-    probe = params.dataset(job.dataset).probe
-    if probe.labels or probe.subsets:
+    if params.dataset(job.dataset).probe.wanted:
         made |= {"probe.json": "probe", "probe.run.json": "probe"}
 
     return {folder / name: f"duvae {stage} {arguments}" for name, stage in made.items()}

@@ -46,7 +46,7 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
             )
         return encode(model, documents, device, params.evaluation.seed).features, documents.labels
 
-    wanted = bool(chosen.probe.labels or chosen.probe.subsets)
+    wanted = chosen.probe.wanted
     test = labelled("test") if wanted else (np.zeros((0, 0)), np.zeros(0, np.int64))
     subsets = {}
     if chosen.probe.labels:
