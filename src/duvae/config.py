@@ -314,6 +314,14 @@ class DatasetProbe(Frozen):
     subsets: list[Name] = []
     per_character: list[Count] = []
 
+    @model_validator(mode="after")
+    def one_way(self) -> Self:
+        if self.per_character and (self.labels or self.subsets):
+            why = "expected it without labels and subsets, or those without it; found both"
+            raise PydanticCustomError("two_probes", "{why}", {"why": why, "at": "per_character"})
+
+        return self
+
     @property
     def wanted(self) -> bool:
         """Whether there is anything to probe."""
@@ -332,6 +340,14 @@ class _Dataset(Frozen):
 class _Text(_Dataset):
     expect: Expect
     networks: TextNetworks
+
+    @model_validator(mode="after")
+    def no_characters(self) -> Self:
+        if self.probe.per_character:
+            why = "expected only for images, whose characters have alphabets"
+            raise PydanticCustomError("no_characters", "{why}", {"why": why, "at": "probe.per_character"})
+
+        return self
 
 
 class SyntheticDataset(_Text):
@@ -369,6 +385,14 @@ class _Images(_Dataset):
         if self.networks.size != self.source.size:
             why = f"expected {self.source.size}, the images' source.size; found {self.networks.size}"
             raise PydanticCustomError("two_sizes", "{why}", {"why": why, "at": "networks.size"})
+
+        return self
+
+    @model_validator(mode="after")
+    def no_subsets(self) -> Self:
+        if self.probe.subsets:
+            why = "expected only for texts, which may come with labelled subsets"
+            raise PydanticCustomError("no_subsets", "{why}", {"why": why, "at": "probe.subsets"})
 
         return self
 

@@ -87,3 +87,25 @@ def encode(model: VAE, split: Split, device: torch.device, seed: int) -> Encoded
     arrays = {name: np.concatenate(values)[back] for name, values in parts.items()}
 
     return Encoded(variance=arrays.pop("variance", None), density=density, measured=measured, **arrays)
+
+
+def features(model: VAE, split: Split, device: torch.device, seed: int = 0) -> Array:
+    """What a linear probe sees of each example, in the split's order: of q(z|x) alone, nothing is decoded.
+
+    Args:
+        model: Which stays as it is.
+        split: What is encoded.
+        device: Where.
+        seed: Of the bits, where pixels are grey.
+
+    Returns:
+        An array of shape (examples, features).
+    """
+    generator = torch.Generator(device).manual_seed(seed)
+    order = batches(split.lengths, BATCH)
+    with evaluating(model):
+        found = [
+            model.posterior(tensor(split, indices, device, generator)).features().cpu().numpy() for indices in order
+        ]
+
+    return np.concatenate(found)[np.argsort(np.concatenate(order))]
