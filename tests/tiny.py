@@ -20,6 +20,9 @@ def shrink(raw: dict[str, Any]) -> None:
         # Data sets share parts of each other through anchors: the same numbers are written twice.
         dataset["optimisation"].update(epochs=3, warmup=1)
         dataset["optimisation"]["decay"].update(patience=1, not_before=1)
+        if dataset["kind"] in {"omniglot", "images"}:
+            dataset["networks"].update(channels=[4, 4, 4], features=8, kernels=[3, 3], width=4, latent=4)
+            continue
         dataset["networks"].update(embedding=8, hidden=16)
         if dataset["kind"] == "synthetic":
             dataset["source"].update(train=640, valid=160, test=160, words=200)
