@@ -3,13 +3,15 @@
 A grey value is the share of a pixel that is ink, and the probability that its bit is 1.
 """
 
+import io
 import warnings
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
@@ -187,11 +189,11 @@ def pictures(path: Path) -> list[Path]:
     return files
 
 
-def read_picture(opened: IO[bytes] | Path, where: str) -> Array:
+def read_picture(content: bytes, where: str) -> Array:
     """A picture's lightness in [0, 1], with shape (height, width); what is transparent is light.
 
     Args:
-        opened: The file.
+        content: The file.
         where: What errors call it.
 
     Raises:
@@ -202,7 +204,7 @@ def read_picture(opened: IO[bytes] | Path, where: str) -> Array:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(opened) as picture:
+            with Image.open(io.BytesIO(content)) as picture:
                 picture.load()
                 if picture.mode.startswith("I;16"):
                     return np.asarray(picture, np.float64) / 65535
@@ -232,12 +234,21 @@ def _folder(path: Path, files: Sequence[Path], source: ImageSource) -> dict[str,
     alphabets = sorted({name.rpartition("/")[0] for name in characters} - {""})
     labels = [characters.index(name) if name else -1 for name in classes]
     groups = [alphabets.index(group) if (group := name.rpartition("/")[0]) else -1 for name in classes]
-    grey = np.stack([_fitted(read_picture(file, str(file))[None], source, str(file), range(1))[0] for file in files])
+    grey = np.stack(
+        [_fitted(read_picture(_bytes(file), str(file))[None], source, str(file), range(1))[0] for file in files]
+    )
     drawings = Drawings(grey, np.array(labels), np.array(groups), characters, alphabets)
     if not split:
         return {"": drawings}
 
     return {name: drawings.only(np.array([part[0] == name for part in parts]).nonzero()[0]) for name in SPLITS}
+
+
+def _bytes(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror}).") from error
 
 
 def _arrays(path: Path, source: ImageSource) -> dict[str, Drawings]:
@@ -274,11 +285,12 @@ def read_npz(path: Path) -> dict[str, Array]:
         UserError: Where it cannot be read.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # Opened here, since numpy leaves a broken one open.
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except FileNotFoundError as error:
         raise UserError(f"{path}: not there. 'duvae fetch' brings it there.") from error
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         why = " ".join(str(error).split())
         raise UserError(f"{path}: expected an npz of plain arrays, but it cannot be read ({why}).") from error
 

@@ -182,8 +182,7 @@ def _members(file: Path, alphabets: Sequence[str], seen: set[str]) -> Iterator[t
                 seen.add(alphabet)
                 if alphabets and alphabet not in alphabets:
                     continue
-                with archive.open(member) as stream:
-                    light = read_picture(stream, where)
+                light = read_picture(archive.read(member), where)
                 if light.shape[0] != light.shape[1]:
                     raise UserError(f"{where}: expected a square picture; found {light.shape[0]} x {light.shape[1]}.")
                 yield (alphabet, name, int(drawer)), light < 0.5
@@ -231,7 +230,7 @@ def read_burda(file: Path) -> tuple[Drawings, Drawings]:
             )
         grey = np.ascontiguousarray(pixels.T.reshape(count, BURDA_SIDE, BURDA_SIDE).transpose(0, 2, 1), np.float32)
         sides[split] = grey, target.argmax(0).astype(np.int64), number.ravel().astype(np.int64)
-    rows = max(int(groups.max()) for _, groups, _ in sides.values()) + 1
+    rows = max(len(arrays["target"]), len(arrays["testtarget"]))
     keys = sorted(
         {(int(a), int(c)) for _, groups, number in sides.values() for a, c in zip(groups, number, strict=True)}
     )
@@ -259,7 +258,8 @@ def _mat(file: Path) -> Mapping[str, Array]:
 
     names = [f"{before}{name}" for before in ("", "test") for name in ("data", "target", "targetchar")]
     try:
-        found = loadmat(file, variable_names=names)
+        with file.open("rb") as opened:
+            found = loadmat(opened, variable_names=names)
     except FileNotFoundError as error:
         raise UserError(f"{file}: not there. 'duvae fetch' brings it there.") from error
     except (OSError, ValueError, TypeError, KeyError, EOFError, NotImplementedError, zlib.error, MatReadError) as error:

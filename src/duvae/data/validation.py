@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +43,14 @@ def validate(prepared: Prepared, dataset: AnyDataset, docs: Path, name: str) -> 
     return outcomes
 
 
-def complain(outcomes: list[Outcome], name: str, docs: Path) -> None:
+def complain(outcomes: list[Outcome], name: str, docs: Path, stages: Sequence[str] = ("prepare", "validate")) -> None:
     """Stops where an expectation was not met.
+
+    Args:
+        outcomes: Of all expectations.
+        name: The data set's name.
+        docs: The folder of the pages.
+        stages: What is to be run again.
 
     Raises:
         UserError: Naming each such expectation, what it expects, what was found and an example row.
@@ -53,10 +59,11 @@ def complain(outcomes: list[Outcome], name: str, docs: Path) -> None:
     if not broken:
         return
     listed = "\n".join(f"  {_sentence(outcome)}" for outcome in broken)
+    again = " and ".join(f"'duvae {stage} --dataset {name}'" for stage in stages)
     raise UserError(
         f"data/prepared/{name}: {len(broken)} of {len(outcomes)} expectations are not met:\n{listed}\n"
         f"All of them: {docs / 'index.html'}. Correct the files or the parameters (datasets.{name}), then run"
-        f" 'duvae prepare --dataset {name}' and 'duvae validate --dataset {name}' again."
+        f" {again} again."
     )
 
 
