@@ -311,7 +311,8 @@ class Training:
         tensors = {name: value.to(self.device) for name, value in under("model", snapshot.tensors).items()}
         self.model.load_state_dict(tensors)
         self.best_weights = {name: value.to(self.device) for name, value in under("best", snapshot.tensors).items()}
-        self.state = State(**snapshot.values["state"])
+        state = snapshot.values["state"]
+        self.state = State(**{**state, "sums": tuple(state["sums"])})  # JSON has no tuples
         self.loop.restore(snapshot.values["loop"])
         self.updates = self.new_updates()
         restore_moments("encoder", self.updates.encoder, snapshot.tensors)
