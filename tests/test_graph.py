@@ -135,6 +135,8 @@ def test_figure1_is_there_whatever_run_names() -> None:
     assert rows["sets"] == ["short_yelp", "synthetic"]
     assert rows["texts"] == ["short_yelp"]
     assert rows["synthetics"] == ["synthetic"]
+    assert rows["fetched"] == ["short_yelp"]
+    assert rows["images"] == []
     assert {f"synthetic-{setting}-1" for setting in config.FIGURE1_SETTINGS} < set(rows["jobs"])
     assert rows["jobs"]["short_yelp-du_vae-7"] == {
         "dataset": "short_yelp",
@@ -270,6 +272,23 @@ class Workspace:
 
         with contextlib.chdir(self.folder), Repo() as repo:
             return set(repo.status())
+
+
+def test_images_are_made_grey_and_then_bits(tmp_path: Path) -> None:
+    """The chain of an image data set, as DVC sees it; none of it is there unless `run` names it."""
+    here = Workspace.create(tmp_path / "images")
+    before = here.stages()
+    here.change(lambda raw: raw["run"].update(datasets=["omniglot_small"], settings=["du_vae"]))
+    here.duvae("graph")
+    outs = {name: outs for name, (_, outs) in here.stages().items()}
+
+    assert not any("omniglot" in name for name in before)
+    assert {name for name in outs if name.endswith("@omniglot_small")} == {
+        f"{stage}@omniglot_small" for stage in ("fetch", "grey", "binarize", "validate")
+    }
+    assert outs["grey@omniglot_small"] == ["data/grey/omniglot_small"]
+    assert outs["binarize@omniglot_small"] == ["data/prepared/omniglot_small"]
+    assert {f"{stage}@omniglot_small-du_vae-1" for stage in ("train", "evaluate", "probe")} <= set(outs)
 
 
 @pytest.fixture(scope="module")

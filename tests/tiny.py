@@ -5,6 +5,8 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+import drawings
+
 ROOT = Path(__file__).parents[1]
 WORDS = [f"word{n}" for n in range(30)]
 SPECIALS = "<pad>", "<s>", "</s>", "<unk>"
@@ -73,6 +75,12 @@ def small() -> dict[str, Any]:
         "source": {**files, "vocabulary": "vocab.txt", "max_words": 5},
         "probe": {"labels": [2]},
     }
+    raw["datasets"]["pictures"] = {
+        **raw["datasets"]["omniglot"],
+        "kind": "images",
+        "source": {"path": "pictures", "ink": "dark", "valid": 0.2, "test": 0.2, "seed": 1, "size": 28},
+        "expect": {"max_shared_rate": 1.0, "min_ink": 0.0, "max_ink": 1.0},
+    }
 
     return raw
 
@@ -82,6 +90,12 @@ def own(folder: Path) -> None:
     for number, split in enumerate(("train", "valid", "test")):
         (folder / f"{split}.txt").write_bytes(sentences(number))
     (folder / "vocab.txt").write_text("".join(f"{w}\n" for w in (*SPECIALS, *WORDS, "good", "bad")), encoding="utf-8")
+
+
+def pictures(folder: Path) -> None:
+    """Writes the files of the data set `pictures`: two alphabets of two characters."""
+    names = [f"pictures/{'ab'[n % 2]}/{'xy'[n // 2 % 2]}/{n}.png" for n in range(20)]
+    drawings.folder(folder, {name: drawings.letter(n, 30) for n, name in enumerate(names)})
 
 
 def sentences(number: int) -> bytes:
