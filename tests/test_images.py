@@ -12,11 +12,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import drawings
-from duvae.config import ImageSource
+from duvae.config import DatasetProbe, ImageDataset, ImageSource, Params
 from duvae.data import images, store
 from duvae.data.images import area_average, binarize, hold_out, prepare
 from duvae.data.store import Images, Prepared
 from duvae.errors import UserError
+from duvae.stages import binarize as binarize_stage
+from duvae.stages import fetch, validate
+from duvae.stages import prepare as prepare_stage
 
 SOURCE = ImageSource(path="leaves", ink="dark", valid=0.2, test=0.2, seed=1, size=5)
 
@@ -296,6 +299,64 @@ def test_a_file_that_is_no_npz_is_named(tmp_path: Path, content: bytes) -> None:
 
     with pytest.raises(UserError, match=r"leaves\.npz: expected an npz of plain arrays"):
         prepare(SOURCE.model_copy(update={"path": "leaves.npz"}), tmp_path)
+
+
+# ------------------------------------------------------------------------------------ the stages
+
+
+def leaves(tiny: Params) -> Params:
+    """The project's parameters with a data set `leaves` of this file's source."""
+    old = tiny.dataset("omniglot")
+    kept = ("column", "nll_examples", "optimisation", "binarize")
+    dataset = ImageDataset(
+        **{name: getattr(old, name) for name in kept},
+        kind="images",
+        source=SOURCE,
+        networks=old.networks.model_copy(update={"size": 5}),
+        expect=old.expect.model_copy(update={"max_ink": 1.0, "max_shared_rate": 1.0}),
+        probe=DatasetProbe(),
+    )
+
+    return tiny.model_copy(update={"datasets": {**tiny.datasets, "leaves": dataset}})
+
+
+def test_from_a_folder_of_ones_own_to_bits(tmp_path: Path, tiny: Params) -> None:
+    params = leaves(tiny)
+    drawings.folder(tmp_path / "leaves", {f"{n:02d}.png": image for n, image in enumerate(ink(20))})
+    (tmp_path / "leaves" / ".hidden").mkdir()
+    (tmp_path / "leaves" / ".hidden" / "notes.txt").write_text("x")
+    got = fetch.run(params, "leaves", None, tmp_path)
+    for stage in (prepare_stage, binarize_stage, validate):
+        stage.run(params, "leaves", tmp_path)
+    bits = {path.name: path.read_bytes() for path in (tmp_path / "data/prepared/leaves").iterdir()}
+    binarize_stage.run(params, "leaves", tmp_path)
+
+    assert len(got) == 20
+    assert {path.name: path.read_bytes() for path in (tmp_path / "data/prepared/leaves").iterdir()} == bits
+    assert store.read(tmp_path / "data/grey/leaves").images("test").drawn
+    assert not store.read(tmp_path / "data/prepared/leaves").images("test").drawn
+    # A picture that is taken away is gone from the copy too.
+    (tmp_path / "leaves/03.png").unlink()
+    fetch.run(params, "leaves", None, tmp_path)
+    assert not (tmp_path / "data/raw/leaves/leaves/03.png").exists()
+    (tmp_path / "data/prepared/leaves/test.pixels.npy").write_bytes(b"")
+    with pytest.raises(UserError, match="Run 'duvae binarize --dataset leaves' again"):
+        store.read(tmp_path / "data/prepared/leaves")
+
+
+@pytest.mark.parametrize("empty", [True, False])
+def test_a_folder_with_nothing_in_it_is_not_fetched(tmp_path: Path, tiny: Params, empty: bool) -> None:
+    if empty:
+        (tmp_path / "leaves").mkdir()
+    with pytest.raises(
+        UserError, match=r"leaves: expected files in this folder" if empty else "no such file: .*leaves"
+    ):
+        fetch.run(leaves(tiny), "leaves", None, tmp_path)
+
+
+def test_texts_are_not_binarized(tmp_path: Path, tiny: Params) -> None:
+    with pytest.raises(UserError, match=r"datasets\.synthetic is of kind synthetic; only images are binarized"):
+        binarize_stage.run(tiny, "synthetic", tmp_path)
 
 
 # ------------------------------------------------------------------------------------ on disk

@@ -284,6 +284,14 @@ def write(folder: Path, prepared: Prepared, arrays: Mapping[str, Array] | None =
         (temporary / "summary.json").write_text(as_json(dict(prepared.summary)), encoding="utf-8")
 
 
+def maker(folder: Path) -> str:
+    """The command that makes a prepared data set; images become bits of what lies in data/grey."""
+    grey = folder.parent.parent / "grey" / folder.name
+    stage = "binarize" if folder.parent.name == "prepared" and grey.is_dir() else "prepare"
+
+    return f"duvae {stage} --dataset {folder.name}"
+
+
 def read(folder: Path, ids: bool = True) -> Prepared:
     """Opens a prepared data set, its arrays memory-mapped.
 
@@ -294,7 +302,8 @@ def read(folder: Path, ids: bool = True) -> Prepared:
     Raises:
         UserError: Where a file is missing, cut short or does not fit the others.
     """
-    again = f"Run 'duvae prepare --dataset {folder.name}' again."
+    command = maker(folder)
+    again = f"Run '{command}' again."
     if not (folder / "summary.json").exists():
         raise UserError(f"{folder}: no prepared data set is there. {again}")
     try:
@@ -318,7 +327,7 @@ def read(folder: Path, ids: bool = True) -> Prepared:
             raise UserError(f"{folder}: {why}. {again}")
         splits[name] = split
 
-    return Prepared(vocabulary, splits, read_json(folder / "summary.json", f"duvae prepare --dataset {folder.name}"))
+    return Prepared(vocabulary, splits, read_json(folder / "summary.json", command))
 
 
 def shared(these: Split, *others: Split) -> Mapping[str, int]:
@@ -334,6 +343,4 @@ def array(folder: Path, name: str) -> Array:
     try:
         return np.asarray(np.load(folder / f"{name}.npy", allow_pickle=False))
     except (OSError, ValueError, EOFError) as error:
-        raise UserError(
-            f"{folder / name}.npy: cannot be read ({error}). Run 'duvae prepare --dataset {folder.name}' again."
-        ) from error
+        raise UserError(f"{folder / name}.npy: cannot be read ({error}). Run '{maker(folder)}' again.") from error
