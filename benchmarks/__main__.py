@@ -30,6 +30,7 @@ from duvae.files import write_text
 from duvae.metrics.encoding import encode, evaluating
 from duvae.metrics.geometry import measures, mutual_information
 from duvae.metrics.likelihood import importance_weighted_nll
+from duvae.metrics.transformed import transformed_measures
 from duvae.progress import Bar
 from duvae.stages import prepare, truth, validate
 from duvae.training.aggressive import AggressiveLoop
@@ -44,6 +45,8 @@ DATASET = "synthetic"
 CPU = torch.device("cpu")
 JOINT = ("vae", "ae", "bn_vae", "du_vae")
 """Settings whose encoder and decoder step together: all of Figure 1 but Agg-VAE."""
+FLOWS = ("iaf_fb", "iaf_bn", "du_iaf")
+"""Settings with a chain."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,7 @@ class Size:
         rounds: Repetitions of a step's time, each of `steps` steps.
         repeats: Repetitions of the rest.
         plain: Sentences of the plain likelihood.
+        beside: Sentences of a flow's likelihood and of the VAE's beside it.
         posteriors: N of the mutual information.
         latent: Its dimensions.
         project: Whether commands are run in the project itself.
@@ -65,12 +69,13 @@ class Size:
     steps: int = 10
     repeats: int = 3
     plain: int = 40
+    beside: int = 200
     posteriors: int = 10_000
     latent: int = 32
     project: bool = True
 
 
-TINY = Size(epochs=2, rounds=1, steps=2, repeats=1, plain=3, posteriors=300, latent=4, project=False)
+TINY = Size(epochs=2, rounds=1, steps=2, repeats=1, plain=3, beside=8, posteriors=300, latent=4, project=False)
 
 
 def synthetic(params: Params) -> SyntheticDataset:
@@ -167,7 +172,7 @@ class Bench:
 
     def steps(self) -> Iterator[Row]:
         """A training step of each system, the systems in turn, so that they meet the same machine."""
-        steps, calls = self.size.steps, {setting: self.stepping(setting, self.size.steps) for setting in JOINT}
+        steps, calls = self.size.steps, {name: self.stepping(name, self.size.steps) for name in JOINT + FLOWS}
         calls["encoder"] = self.stepping("agg_vae", 1, AggressiveLoop(10**9, max_inner=steps, patience=1))
         calls["decoder"] = self.stepping("agg_vae", steps, AggressiveLoop(10**9, max_inner=0, patience=1))
         for call in calls.values():
@@ -180,12 +185,43 @@ class Bench:
             took["encoder"] -= took["decoder"] / steps  # the one step of the decoder that ends the encoder's
             rounds.append(took)
         found = {name: median(took[name] for took in rounds) for name in calls}
-        for setting in JOINT:
+        for setting in JOINT + FLOWS:
             yield Row(f"step of {setting}", found[setting], "ms", rate)
+        for setting in FLOWS:
+            ratio = median(took[setting] / took["vae"] for took in rounds)
+            yield Row(f"step of {setting}, share of vae's", ratio, "x", rate, must=2, note="side by side")
         yield Row("step of agg_vae, encoder only", found["encoder"], "ms", rate)
         yield Row("step of agg_vae, decoder only", found["decoder"], "ms", rate)
         ratio = round(median(took["encoder"] / took["vae"] for took in rounds), 2)
         yield Row("encoder-only step, share of vae's", ratio, "x", rate, must=1, note="side by side, to a hundredth")
+
+    def semi_amortized(self) -> Iterator[Row]:
+        """SA-VAE beside the VAE: a step in turn, and an epoch with its look at the validation set."""
+        times = {"vae": self.size.steps, "sa_vae": max(1, self.size.steps // 5)}
+        calls = {name: self.stepping(name, number) for name, number in times.items()}
+        for call in calls.values():
+            call()
+        rate, valid = measure.rate(), self.prepared.split("valid")
+        rounds = [
+            {name: cpu(calls[name]) / number for name, number in times.items()}
+            for _ in range(max(1, self.size.rounds // 4))
+        ]
+        step = {name: median(took[name] for took in rounds) for name in times}
+        models = {name: self.training(name, self.dataset.optimisation).model for name in times}
+        looks = [
+            {name: cpu(partial(encode, model, valid, CPU, 1)) for name, model in models.items()}
+            for _ in range(self.size.repeats)
+        ]
+        look = {name: median(took[name] for took in looks) for name in times}
+        batches_of = len(batches(self.prepared.split("train").lengths, self.dataset.optimisation.batch))
+        epoch = {name: batches_of * step[name] + look[name] for name in times}
+        yield Row("step of sa_vae", 1e3 * step["sa_vae"], "ms", rate)
+        ratio = median(took["sa_vae"] / took["vae"] for took in rounds)
+        yield Row("step of sa_vae, over vae's", ratio, "x", rate, 40, 25, note="side by side")
+        note = (
+            f"{epoch['sa_vae']:.0f} s: {batches_of} steps, {look['sa_vae']:.1f} s for {len(valid)} validation sentences"
+        )
+        yield Row("epoch of sa_vae, over vae's", epoch["sa_vae"] / epoch["vae"], "x", rate, 40, 25, note=note)
 
     def stepping(self, setting: str, times: int, loop: Loop | None = None) -> Callable[[], None]:
         """So many steps of a setting's training on batches of its data, all of its parts started."""
@@ -263,6 +299,27 @@ class Bench:
             Row("log p(x|z), off the plain form", apart, "nats", beside, must=1e-3, note="the largest difference"),
         ]
 
+    def flows(self) -> Iterator[Row]:
+        """A flow's importance-weighted likelihood beside the VAE's, and what is estimated of its z^T alone."""
+        rate, test, evaluation = measure.rate(), self.prepared.split("test"), self.params.evaluation
+        part = store.Documents.of([test[n] for n in range(self.size.beside)], test.labels[: self.size.beside])
+        built = {setting: self.training(setting, self.dataset.optimisation).model for setting in ("vae", *FLOWS)}
+        rounds = [
+            {
+                setting: cpu(
+                    partial(importance_weighted_nll, model, part, evaluation.importance_samples, CPU, evaluation.seed)
+                )
+                for setting, model in built.items()
+            }
+            for _ in range(self.size.repeats)
+        ]
+        for setting in FLOWS:
+            ratio, note = median(took[setting] / took["vae"] for took in rounds), f"{len(part)} sentences, side by side"
+            name = f"importance-weighted NLL of {setting}, share of vae's"
+            yield Row(name, ratio, "x", rate, must=1.5, note=note)
+        seconds = cpu(lambda: transformed_measures(built["du_iaf"], test, CPU, evaluation.seed))
+        yield Row("MPD and CE of z^T", seconds, "s", rate, note=f"{len(test)} sentences")
+
     # ------------------------------------------------------------------------- mutual information
 
     def information(self) -> Iterator[Row]:
@@ -337,7 +394,7 @@ def main() -> int:
         bench = Bench(
             shrunk(params) if chosen.tiny else params, TINY if chosen.tiny else Size(), Path(name), chosen.full
         )
-        groups = (bench.steps, bench.settings, bench.information, bench.rest)
+        groups = (bench.steps, bench.semi_amortized, bench.settings, bench.flows, bench.information, bench.rest)
         with Bar("benchmarks", len(groups)) as bar:
             for number, group in enumerate(groups, 1):
                 rows += group()

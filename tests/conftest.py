@@ -11,7 +11,8 @@ from jaxtyping import install_import_hook
 ROOT = Path(__file__).parents[1]
 
 # Every function of these checks the shapes and types that its signature states; so before their first import.
-CHECKED = "data", "metrics", "networks", "objectives", "posteriors", "regularizers", "systems", "training", "vae"
+CHECKED = ["data", "metrics", "networks", "training"]
+CHECKED += ["objectives", "posteriors", "refinement", "regularizers", "systems", "vae"]
 install_import_hook([f"duvae.{module}" for module in CHECKED], "beartype.beartype")
 
 os.environ.update(

@@ -16,6 +16,7 @@ from duvae.data.store import END, SPECIALS, START, Documents
 from duvae.models import Description
 from duvae.systems import SYSTEMS, System
 from duvae.training.loop import Progress, Training
+from duvae.training.steps import Updates, optimizer
 from duvae.vae import VAE
 
 PARAMS = tiny.params()
@@ -105,6 +106,16 @@ def training(
         seed,
         progress=progress,
     )
+
+
+def updates(model: VAE, learning_rate: float = 1.0, clip: float = 5.0) -> Updates:
+    """What a loop needs to step on random batches, by SGD."""
+    encoder, decoder = (
+        optimizer(list(parameters), "sgd", learning_rate)
+        for parameters in (model.inference_parameters(), model.generative_parameters())
+    )
+
+    return Updates(model, encoder, decoder, clip, batch)
 
 
 def state(model: nn.Module) -> dict[str, Tensor]:

@@ -7,11 +7,36 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pydantic import create_model
 
-from duvae.config import Job, Params, SyntheticDataset, load
+from duvae.config import Frozen, Job, Params, Parts, Setting, SyntheticDataset, load
 
 ROOT = Path(__file__).parents[1]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+ALL: dict[str, tuple[str, dict[str, float]]] = {
+    "du_iaf": ("du_iaf", {"gamma": 0.6, "p": 0.7}),
+    "iaf_bn": ("iaf_bn", {"gamma": 0.7}),
+    "iaf_fb": ("iaf_fb", {"free_bits": 0.25}),
+    "du_vae_06_08": ("du_vae", {"gamma": 0.6, "p": 0.8}),
+    "du_vae": ("du_vae", {"gamma": 0.5, "p": 0.8}),
+    "mae": ("mae", {"gamma": 2.0, "eta": 0.2}),
+    "bn_vae": ("bn_vae", {"gamma": 0.6}),
+    "bn_vae_fixed_beta_01": ("bn_vae_fixed_beta", {"gamma": 0.6, "beta": 0.1}),
+    "bn_vae_fixed_beta_10": ("bn_vae_fixed_beta", {"gamma": 0.6, "beta": 1.0}),
+    "delta_vae": ("delta_vae", {"delta": 0.1}),
+    "fb": ("fb", {"free_bits": 0.1}),
+    "agg_vae": ("agg_vae", {"window": 15}),
+    "sa_vae": ("sa_vae", {"steps": 20}),
+    "sa_vae_15_epochs": ("sa_vae", {"steps": 20}),
+    "beta_vae": ("beta_vae", {"beta": 0.4}),
+    "vae": ("vae", {}),
+    "ae": ("ae", {}),
+}
+"""All systems, some with several settings, out of the order of the tables; system and hyperparameters of each."""
+
+FLOWS = ("iaf_fb", "iaf_bn", "du_iaf")
+"""Systems without MI and AU, with figures of z^T instead."""
 
 
 def params(**changed: Any) -> Params:
@@ -21,6 +46,22 @@ def params(**changed: Any) -> Params:
     run = known.run.model_copy(update={"seeds": [1], **changed})
 
     return known.model_copy(update={"run": run, "figure1": known.figure1.model_copy(update={"seed": 1})})
+
+
+def everything(
+    datasets: Sequence[str] = ("synthetic", "short_yelp_resampled"), seeds: Sequence[int] = (1, 2)
+) -> Params:
+    """The parameters of a run of ALL, whatever systems the project knows."""
+    known = params(datasets=list(datasets), settings=list(ALL), seeds=list(seeds))
+    columns = dict.fromkeys(known.dataset(name).column for name in known.datasets)
+    settings = {}
+    for name, (system, values) in ALL.items():
+        of = create_model(system, __base__=Frozen, **{key: (float, value) for key, value in values.items()})  # type: ignore[call-overload]
+        settings[name] = Setting.model_construct(
+            system=system, parts=Parts(init="paper"), columns={column: of() for column in columns}
+        )
+
+    return known.model_copy(update={"settings": settings})
 
 
 def project(root: Path, params: Params, jobs: Sequence[Job] | None = None, sentences: int = 300) -> Path:
@@ -58,7 +99,7 @@ def write(root: Path, params: Params, job: Job, sentences: int = 300) -> None:
     folder = root / "results" / job.folder
     folder.mkdir(parents=True, exist_ok=True)
     history.to_csv(folder / "history.csv", index=False)
-    probabilistic = system != "ae"
+    probabilistic, gaussian = system != "ae", system not in {"ae", *FLOWS}
     last = history.iloc[-1]
     _json(
         folder / "metrics.json",
@@ -75,10 +116,14 @@ def write(root: Path, params: Params, job: Job, sentences: int = 300) -> None:
             "perplexity": float(np.exp(nll.sum() / (11 * sentences))) if probabilistic else None,
             "reconstruction": float(frame["reconstruction"].mean()),
             "kl": float(kl.mean()) if probabilistic else None,
-            "mi": float(last["valid_mi"]) if probabilistic else None,
-            "au": int((means.var(axis=0) > 0.01).sum()),
+            "mi": float(last["valid_mi"]) if gaussian else None,
+            "au": None if system in FLOWS else int((means.var(axis=0) > 0.01).sum()),
             "mpd": float(last["valid_mpd"]) if probabilistic else None,
             "ce": float(last["valid_ce"]) if probabilistic else None,
+            "mpd_t": 7.25 + job.seed if system in FLOWS else None,
+            "mpd_t_stderr": 0.125 if system in FLOWS else None,
+            "ce_t": 1.5 - job.seed if system in FLOWS else None,
+            "ce_t_stderr": 0.25 if system in FLOWS else None,
             "epochs": len(history),
             "best_epoch": int(history.loc[history["best"] == 1, "epoch"].iloc[-1]),
             "warmup_ended": True,
@@ -101,19 +146,19 @@ def write(root: Path, params: Params, job: Job, sentences: int = 300) -> None:
             "test": sentences,
             "largest_class": 21.3,
             "by_labels": {
-                str(n): {"accuracy": float(np.mean(d)), "spread": float(np.std(d)), "draws": d}
+                str(n): {"accuracy": float(np.mean(d)), "spread": float(np.std(d)) if len(d) > 1 else None, "draws": d}
                 for n, d in draws.items()
             },
         },
     )
-    for stage, seconds in (("train", 180.0), ("evaluate", 21.0), ("probe", 6.0)):
+    for stage, seconds in (("train", 180.0 + 20 * job.seed), ("evaluate", 21.0), ("probe", 6.0)):
         made = {
             "stage": stage,
             "commit": COMMIT,
             "dirty": False,
             "started": "2026-01-02T03:04:05+00:00",
             "wall_seconds": seconds,
-            "cpu_seconds": seconds,
+            "cpu_seconds": seconds / 2,
             "peak_memory_mib": 512.0,
             "device": "cpu",
             "threads": 1,
@@ -198,9 +243,13 @@ def _history(params: Params, job: Job, system: str, generator: np.random.Generat
             "best": best,
         }
     )
+    if system in FLOWS:
+        frame[["valid_mi", "valid_au"]] = np.nan
     if system == "ae":
         for column in ("kl_weight", "train_kl", "valid_kl", "valid_mi", "valid_mpd", "valid_ce"):
             frame[column] = np.nan
+    if hasattr(params.hyperparameters(job.setting, job.dataset), "blocks"):
+        frame["valid_mi"] = frame["valid_au"] = np.nan
 
     return frame
 

@@ -102,9 +102,11 @@ def disks() -> Iterator[tuple[str, Kind]]:
             Kind(command, both(fresh, full_at_fsync), where, full, expected, writes[:1]),
         )
         yield f"disk full at write, {command}", Kind(command, both(fresh, full_at_write), first, full, expected, writes)
+        # A training finds out before it begins, not after hours.
+        forbidden = f"{MODEL}/weights.safetensors" if command.startswith("train") else where
         yield (
             f"no permission, {command}",
-            Kind(command, both(fresh, no_permission), where, denied, expected, writes[:1]),
+            Kind(command, both(fresh, no_permission), forbidden, denied, expected, writes[:1]),
         )
         yield f"a file above, {command}", Kind(command, file, where, f"{above} is a file", expected, writes[:1])
 
@@ -471,7 +473,7 @@ MODELS = {
         TRAIN,
     ),
     "a file where the models go": Kind(
-        f"train {JOB}", write("models", "a file"), WEIGHTS, "models is a file", "Expected a folder", ("checkpoints",),
+        f"train {JOB}", write("models", "a file"), WEIGHTS, "models is a file", "Expected a folder",
     ),
     "a training that is not finite": Kind(
         f"train {JOB}", param("datasets.synthetic.optimisation.learning_rate", 1e30), "at epoch 1, batch ",

@@ -21,14 +21,23 @@ ROOT = Path(__file__).parents[1]
 ROWS = [
     *(
         f"step of {name}"
-        for name in ("vae", "ae", "bn_vae", "du_vae", "agg_vae, encoder only", "agg_vae, decoder only")
+        for name in (
+            *("vae", "ae", "bn_vae", "du_vae", "iaf_fb", "iaf_bn", "du_iaf"),
+            *(f"{flow}, share of vae's" for flow in ("iaf_fb", "iaf_bn", "du_iaf")),
+            *("agg_vae, encoder only", "agg_vae, decoder only"),
+        )
     ),
     "encoder-only step, share of vae's",
+    "step of sa_vae",
+    "step of sa_vae, over vae's",
+    "epoch of sa_vae, over vae's",
     "importance-weighted NLL",
     "importance-weighted NLL, speed-up",
     "log p(x|z), off the plain form",
     *(f"{name} trained and evaluated" for name in ("vae", "ae", "bn_vae", "du_vae")),
     "history of an epoch",
+    *(f"importance-weighted NLL of {flow}, share of vae's" for flow in ("iaf_fb", "iaf_bn", "du_iaf")),
+    "MPD and CE of z^T",
     "mutual information",
     *2 * ["mutual information, speed-up", "mutual information, off that form"],
     "mutual information, memory",

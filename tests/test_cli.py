@@ -16,7 +16,7 @@ from duvae import cli
 ROOT = Path(__file__).parents[1]
 STAGES = [
     *("graph", "fetch", "prepare", "validate", "truth", "train", "evaluate", "probe", "figure1", "report", "track"),
-    "doctor",
+    *("systems", "doctor"),
 ]
 HEAVY = {"torch", "mlflow", "great_expectations", "sklearn", "matplotlib", "pandas", "pyarrow", "dvc", "optuna"}
 
@@ -130,6 +130,7 @@ def test_version() -> None:
         (["prepare", "--dataset", "synthetik"], "did you mean 'synthetic'?"),
         (["truth", "--dataset", "short_yelp"], "only data sets of the kind 'synthetic'"),
         (["graph", "--params", "nowhere.yaml"], "nowhere.yaml: not there"),
+        (["systems", "du_va"], "unknown system 'du_va' (did you mean 'du_vae'?)"),
         (["trane"], "No such command 'trane'"),
         (["graph", "--chek"], "No such option"),
     ],

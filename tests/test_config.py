@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel
 
 from duvae import cli, config
+from duvae.config import HYPERPARAMETERS
 from duvae.errors import UserError
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
@@ -152,7 +153,7 @@ MISTAKES = {
         "system: bn_vae",
         "system: bnvae",
         "settings.bn_vae.system",
-        ["unknown system 'bnvae'", "did you mean 'bn_vae'?", "expected one of ae, vae, agg_vae, bn_vae, du_vae"],
+        ["unknown system 'bnvae'", "did you mean 'bn_vae'?", f"expected one of {', '.join(HYPERPARAMETERS)}"],
     ),
     "unknown kind": (
         "kind: synthetic",

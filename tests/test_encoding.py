@@ -4,8 +4,9 @@ import torch
 
 from duvae.data.store import Documents
 from duvae.metrics import encoding
-from duvae.metrics.encoding import encode, evaluating
-from family import CPU, NAMES, build, documents, lively
+from duvae.metrics.encoding import encode, evaluating, features
+from duvae.posteriors import standard_normal_log_prob
+from family import CPU, NAMES, build, documents, lively, same, state
 
 everyone = pytest.mark.parametrize("name", NAMES)
 
@@ -34,15 +35,20 @@ def test_each_document_stands_at_its_place(name: str, at_once: int, monkeypatch:
     encoded = encode(model, split, CPU, seed=1)
     model.eval()
     for index in range(len(split)):
-        alone = encode(model, one(split, index), CPU, seed=1)
-        for key in ("mean", "variance", "features", "kl"):
+        alone, again = (encode(model, one(split, index), CPU, seed=seed) for seed in (1, 2))
+        exact = alone.kl == again.kl
+        for key in ("mean", "variance", "features", *(("kl",) if exact else ())):
             array = getattr(encoded, key)
             assert (array is None) == (getattr(alone, key) is None)
             if array is not None:
                 np.testing.assert_allclose(array[index], getattr(alone, key)[0], rtol=1e-4, atol=1e-6)
         x = torch.from_numpy(split[index][None]).long()
         with torch.no_grad():
-            reconstruction = -model.decoder.log_prob(x, torch.from_numpy(encoded.z[index : index + 1]))
+            z = torch.from_numpy(encoded.z[index : index + 1])
+            reconstruction = -model.decoder.log_prob(x, z)
+            if not exact:  # an estimate, with the sample that is kept
+                kl = model.posterior(x).log_prob(z) - standard_normal_log_prob(z)
+                assert encoded.kl[index] == pytest.approx(float(kl), abs=1e-4)
         assert encoded.reconstruction[index] == pytest.approx(float(reconstruction), rel=1e-5)
 
 
@@ -54,10 +60,25 @@ def test_the_noise_is_the_seeds(name: str) -> None:
 
     assert (one_seed.mean == other_seed.mean).all()
     assert (one_seed.z == other_seed.z).all() != dense
-    if dense:
+    if "mi" in one_seed.measured:  # z itself is Gaussian
         noise = (one_seed.z - one_seed.mean) / np.sqrt(one_seed.variance)
         assert abs(noise.mean()) < 5 / np.sqrt(noise.size)
         assert len(np.unique(noise.round(6))) == noise.size
+
+
+@everyone
+def test_features_are_those_of_the_posterior_without_decoding(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What changes nothing in the model either, whichever mode it is in."""
+    model, split = lively(build(name)[0]), documents(23)
+    model.start()
+    model.loss(torch.from_numpy(one(split, 0).batch(np.array([0]))).long(), 1.0)
+    before, encoded = state(model), encode(model, split, CPU, seed=1)
+    for way in ("log_prob", "log_prob_samples"):
+        monkeypatch.setattr(model.decoder, way, None)
+
+    assert np.array_equal(features(model, split, CPU), encoded.features)
+    assert np.array_equal(features(model.eval(), split, CPU), encoded.features)
+    assert same(before, state(model))
 
 
 def test_the_mode_comes_back_also_after_an_error() -> None:

@@ -1,5 +1,7 @@
 """The environment is the lock's, and the library can do without what rebuilds the paper."""
 
+import json
+import os
 import re
 import subprocess
 import sys
@@ -10,6 +12,8 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
+
+from duvae.cli import TELEMETRY_OFF
 
 ROOT = Path(__file__).parents[1]
 
@@ -74,3 +78,11 @@ def test_the_makefile_explains_itself() -> None:
     assert targets
     for target in targets:
         assert f"make {target} " in done.stdout
+
+
+def test_what_is_typed_by_hand_in_the_environment_does_not_report_home_either() -> None:
+    bare = {name: value for name, value in os.environ.items() if name not in TELEMETRY_OFF}
+    command = [sys.executable, "-c", "import json, os; print(json.dumps(dict(os.environ)))"]
+    seen = json.loads(subprocess.run(command, env=bare, capture_output=True, text=True, check=True).stdout)
+
+    assert {name: seen.get(name) for name in TELEMETRY_OFF} == TELEMETRY_OFF

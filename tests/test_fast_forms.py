@@ -10,8 +10,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from duvae.data.store import END, SPECIALS, START
+from duvae.networks import tokens
+from duvae.networks.bodies import Decoder, Slope
 from duvae.networks.elementwise import dropout, tanh_
 from duvae.networks.lstm import LSTMDecoder
+from duvae.networks.slope import lstm_slope
 from duvae.networks.tokens import SoftmaxOutput, log_softmax_at
 
 WORDS, LATENT = 12, 3
@@ -120,6 +123,102 @@ def test_second_order_gradients_are_those_of_the_plain_form() -> None:
         assert plain.abs().max() > 0
     made.double()
     assert torch.autograd.gradgradcheck(lambda at: made.log_prob_plain(x, at), (z.detach().double().requires_grad_(),))
+
+
+# ------------------------------------------------------- the gradient with respect to z, and its own
+
+
+def slopes(x: Tensor, made: LSTMDecoder, kept: tuple[Tensor, Tensor] | None = None) -> tuple[Slope, Slope]:
+    """The fast form and PyTorch's, with the same factors on embeddings and outputs (batch before length)."""
+    if kept is None:
+        return made.slope(x), Decoder.slope(made, x)
+    lstm = made.lstm
+
+    def fast(z: Tensor) -> Tensor:
+        return lstm_slope(
+            z,
+            (made.embedding(x[:, :-1]) * kept[0]).transpose(0, 1),
+            kept[1].transpose(0, 1),
+            x[:, 1:],
+            made.initial.weight,
+            lstm.weight_ih_l0,
+            lstm.weight_hh_l0,
+            lstm.bias_ih_l0 + lstm.bias_hh_l0,
+            made.output.weight,
+        )
+
+    def plain(z: Tensor) -> Tensor:
+        words, cell = made.embedding(x[:, :-1]) * kept[0], made.initial(z)
+        joined = torch.cat([words, z[:, None].expand(-1, words.shape[1], -1)], -1)
+        outputs, _ = lstm(joined, (cell.tanh()[None], cell[None]))
+        value = made.output.plain(outputs * kept[1], x[:, 1:]).sum()
+
+        return torch.autograd.grad(value, z, create_graph=True)[0]
+
+    return fast, plain
+
+
+@given(
+    st.integers(0, 10_000),
+    st.integers(1, 5),
+    st.integers(1, 6),
+    st.booleans(),
+    st.sampled_from([1, 30, 2**19]),
+    st.sampled_from([0.7, 4.0]),
+)
+@settings(max_examples=60)
+def test_the_slope_and_its_own_gradient(
+    seed: int, count: int, length: int, drops: bool, at_once: int, reach: float
+) -> None:
+    """In double precision, for any number of logits at a time: with respect to z and to every parameter."""
+    torch.manual_seed(seed)
+    made = LSTMDecoder(WORDS, 5, 8, LATENT, 0.0, 0.0).double()
+    for parameter in made.parameters():
+        torch.nn.init.uniform_(parameter, -reach, reach)
+    x = torch.randint(WORDS, (count, length + 1))
+    z = torch.randn(count, LATENT, dtype=torch.float64, requires_grad=True)
+    v = torch.randn(count, LATENT, dtype=torch.float64)
+    kept = tuple(2.0 * torch.randint(2, (count, length, width)) for width in (5, 8)) if drops else None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tokens, "AT_ONCE", at_once)
+        found = []
+        for form in slopes(x, made, kept):  # type: ignore[arg-type]
+            slope = form(z)
+            found.append([slope, *torch.autograd.grad((v * slope).sum(), [z, *made.parameters()])])
+
+    for fast, plain in zip(*found, strict=True):
+        assert torch.allclose(fast, plain, rtol=1e-8, atol=1e-10)
+        assert fast.shape == plain.shape
+
+
+def test_the_slope_is_that_of_finite_differences() -> None:
+    made = decoder().double()
+    x, z = batch(2, 3)
+    at, direction = z.double(), torch.randn(2, LATENT, dtype=torch.float64)
+    with torch.no_grad():
+        ends = [made.log_prob_plain(x, at + step * direction) for step in (1e-6, -1e-6)]
+        found = (made.slope(x)(at) * direction).sum(-1)
+
+    assert torch.allclose(found, (ends[0] - ends[1]) / 2e-6, rtol=1e-6)
+    assert torch.autograd.gradcheck(made.slope(x), (at.requires_grad_(),))
+
+
+def test_the_slope_needs_nothing_of_pytorchs_lstm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that it can be differentiated on a GPU as well, where that one has no second derivative."""
+    made, (x, z) = decoder(), batch()
+    expected = made.slope(x)(z)
+    monkeypatch.setattr(made.lstm, "forward", None)
+
+    assert torch.equal(made.slope(x)(z), expected)
+
+
+def test_what_is_dropped_is_drawn_anew_for_each_z_and_only_in_training() -> None:
+    made, (x, z) = decoder(0.5), batch()
+    for form in (made.slope(x), Decoder.slope(made, x)):
+        made.train()
+        assert not torch.equal(form(z), form(z))
+        made.eval()
+        assert torch.equal(form(z), form(z))
 
 
 # ------------------------------------------------------------------------- element by element

@@ -138,7 +138,7 @@ def test_each_word_depends_on_z_and_on_all_words_before() -> None:
 @pytest.mark.parametrize("reach", [0.8, 20.0])
 def test_many_z_are_decoded_like_one_at_a_time(at_once: int, reach: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """With weights that keep the logits small, and with some that do not; with any number of logits at a time."""
-    monkeypatch.setattr(lstm, "LOGITS_AT_ONCE", at_once)
+    monkeypatch.setattr(lstm, "AT_ONCE", at_once)
     _, decoder = networks()
     nn.init.uniform_(decoder.output.weight, -reach, reach)
     x, z = sentences(4, 5), torch.randn(9, 4, LATENT)

@@ -1,12 +1,24 @@
+import json
 import math
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from duvae import config, models
 from duvae.config import Probe
+from duvae.data import store
+from duvae.data.store import SPECIALS, Prepared
+from duvae.errors import UserError
+from duvae.metrics.encoding import encode
 from duvae.metrics.probes import Accuracy, Labelled, draw, draw_each, over_groups, probe, probe_groups
+from duvae.networks.lstm import LSTMDecoder
+from duvae.stages import probe as stage
+from family import CPU, WORDS, describe, documents, lively
+from tiny import small
 
 SETTINGS = Probe(draws=2, folds=3, inverse_penalties=[0.1, 10.0], seed=1)
 
@@ -143,31 +155,40 @@ def test_the_same_seed_gives_the_same_accuracy() -> None:
 def test_mean_and_spread() -> None:
     assert Accuracy([80.0, 90.0, 100.0], [1.0, 1.0, 1.0]).mean == 90
     assert Accuracy([80.0, 90.0, 100.0], [1.0, 1.0, 1.0]).spread == pytest.approx(10)
-    assert Accuracy([80.0], [1.0]).spread == 0
+    assert Accuracy([80.0], [1.0]).mean == 80
+    assert Accuracy([80.0], [1.0]).spread is None
 
 
 # ------------------------------------------------------------------------------------------ draws
 
-all_labels = st.lists(st.integers(2, 40), min_size=1, max_size=6).map(
+all_labels = st.lists(st.integers(1, 40), min_size=1, max_size=6).map(
     lambda counts: np.random.default_rng(sum(counts)).permutation(np.repeat(np.arange(len(counts)), counts))
 )
 
 
 @given(all_labels, st.data(), st.integers(0, 1000))
 def test_a_drawn_subset(labels: np.ndarray, data: st.DataObject, seed: int) -> None:
-    """Of the size asked for, without repetitions, each class twice or more and otherwise in proportion."""
+    """Of exactly the size asked for, without repetitions, each class twice if it can be, otherwise in proportion."""
     classes, counts = np.unique(labels, return_counts=True)
-    size = data.draw(st.integers(2 * len(classes), len(labels)))
+    size = data.draw(st.integers(len(classes), len(labels)))
     indices = draw(labels, size, (seed, size, 0))
     drawn = np.array([np.count_nonzero(labels[indices] == c) for c in classes])
     shares = size * counts / len(labels)
 
     assert len(indices) == size
     assert len(set(indices.tolist())) == size
-    assert (drawn >= 2).all()
+    assert (drawn >= 1).all()
+    if size >= np.minimum(2, counts).sum():
+        assert (drawn >= np.minimum(2, counts)).all()
     if (shares >= 2).all():
         assert (np.abs(drawn - shares) < 1).all()
     assert indices.tolist() == draw(labels, size, (seed, size, 0)).tolist()
+
+
+@pytest.mark.parametrize("size", [0, 2, 10])
+def test_no_subset_is_drawn_without_one_of_each_class_or_with_more_than_there_are(size: int) -> None:
+    with pytest.raises(ValueError, match=f"size must be from 3 to 9, got {size}"):
+        draw(np.arange(9) % 3, size, (1,))
 
 
 def test_draws_differ_with_their_seed() -> None:
@@ -225,3 +246,68 @@ def test_all_there_is_needs_one_draw() -> None:
 
 def test_a_group_that_was_drawn_from_once_counts_in_each_draw() -> None:
     assert over_groups({0: Accuracy([10.0, 30.0], []), 1: Accuracy([50.0], [])}) == [30.0, 40.0]
+# -------------------------------------------------------------------------------------- the stage
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A prepared data set with labelled subsets, two of them of one size, and a model with fresh weights."""
+    splits = {
+        "train": documents(60, seed=2),
+        "test": documents(50, seed=3),
+        **{name: documents(count, seed=n) for n, (name, count) in enumerate([("one", 20), ("two", 20), ("all", 40)])},
+    }
+    vocabulary = [*SPECIALS, *(f"word{n}" for n in range(WORDS - len(SPECIALS)))]
+    store.write(tmp_path / "data/prepared/own", Prepared(vocabulary, splits, {}))
+    description = describe("vae")
+    models.save(tmp_path / "models/own/vae/1", lively(description.build()[0]), description)
+
+    return tmp_path
+
+
+def probed(project: Path, **of: Any) -> dict[str, Any]:
+    """What the stage writes for these labelled subsets."""
+    raw = small()
+    raw["datasets"]["own"]["source"]["subsets"] = {name: [{"path": "x.txt"}] for name in ("one", "two", "all")}
+    raw["datasets"]["own"]["probe"] = of
+    stage.run(config.parse(raw), "own", "vae", 1, project)
+
+    return json.loads((project / "results/own/vae/1/probe.json").read_text())["by_labels"]
+
+
+def test_shipped_subsets_of_one_size_are_its_draws_and_one_alone_has_no_spread(project: Path) -> None:
+    found = probed(project, subsets=["one", "two", "all"])
+    alone = {name: probed(project, subsets=[name, name])["20"] for name in ("one", "two")}
+
+    assert {size: len(of["draws"]) for size, of in found.items()} == {"20": 2, "40": 1}
+    assert found["20"]["draws"] == [alone[name]["accuracy"] for name in ("one", "two")]
+    assert found["20"]["spread"] == pytest.approx(np.std(found["20"]["draws"], ddof=1))
+    assert found["40"]["spread"] is alone["one"]["spread"] is None
+    assert [len(of["draws"]) for of in alone.values()] == [1, 1]
+
+
+def test_nothing_is_decoded_for_a_probe(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("log_prob", "log_prob_samples"):
+        monkeypatch.setattr(LSTMDecoder, name, None)
+
+    assert set(probed(project, labels=[10, 30], subsets=["all"])) == {"10", "30", "40"}
+
+
+def test_a_probe_sees_the_features_of_the_posterior(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Any] = []
+    monkeypatch.setattr(stage, "probe", lambda *what: given.append(what) or Accuracy([1.0], [1.0]))
+    probed(project, subsets=["all"])
+    prepared, model = store.read(project / "data/prepared/own"), models.load(project / "models/own/vae/1")[0]
+    ((((seen, labels),), test, _),) = given
+    for (features, targets), split in (((seen, labels), "all"), (test, "test")):
+        of = prepared.split(split)
+        assert np.array_equal(features, encode(model, of, CPU, seed=1).mean)
+        assert np.array_equal(targets, of.labels)
+
+
+@pytest.mark.parametrize(
+    ("size", "said"), [(61, "at most 60, the training documents"), (1, "at least 2, one for each")]
+)
+def test_sizes_that_cannot_be_drawn(size: int, said: str, project: Path) -> None:
+    with pytest.raises(UserError, match=rf"datasets\.own\.probe\.labels: expected {said}.*found {size}"):
+        probed(project, labels=[size])

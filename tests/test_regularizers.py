@@ -9,12 +9,11 @@ from hypothesis.extra import numpy as hnp
 from torch import nn
 
 from duvae.config import ALPHA
-from duvae.metrics.geometry import conditional_entropy, mutual_posterior_diversity
-from duvae.regularizers import MeanBatchNorm, VarianceDropout, VarianceFloor
+from duvae.metrics.geometry import conditional_entropy
+from duvae.posteriors import DiagonalGaussian
+from duvae.regularizers import CommittedRate, MeanBatchNorm, VarianceDropout, VarianceFloor
 
 SIGMAS = 5
-COPIES = 512
-keeps = st.floats(0.1, 0.95)
 
 
 # ------------------------------------------------------------------- batch normalization on the means
@@ -136,59 +135,6 @@ def test_the_floor_makes_entropies_positive_whenever_it_has_started(variance: np
 # ------------------------------------------------------------------------------- variance dropout
 
 
-def outcomes(variance: np.ndarray, p: float) -> tuple[np.ndarray, np.ndarray]:
-    """What the module makes of each variance when it drops it and when it keeps it.
-
-    Dropped is the smaller, since the variances are above alpha. That one of the two never comes up in
-    512 draws has a probability under 1e-11 for the p used here.
-    """
-    made = VarianceDropout(p)(torch.from_numpy(variance).expand(COPIES, *variance.shape))
-    dropped, kept = made.min(0).values, made.max(0).values
-    assert ((made == dropped) | (made == kept)).all()
-
-    return dropped.numpy(), kept.numpy()
-
-
-@given(hnp.arrays(np.float64, (2, 3), elements=st.floats(0.07, 4)), keeps)
-@settings(max_examples=50)
-def test_equation_6(variance: np.ndarray, p: float) -> None:
-    dropped, kept = outcomes(variance, p)
-
-    np.testing.assert_allclose(dropped, ALPHA)
-    np.testing.assert_allclose(kept, (variance - ALPHA) / p + ALPHA)
-
-
-@given(st.floats(0.07, 4), keeps)
-@settings(max_examples=50)
-def test_s14_by_enumeration(variance: float, p: float) -> None:
-    """The three expectations over g in {0, 1/p}."""
-    (dropped,), (kept,) = outcomes(np.array([variance]), p)
-
-    def expected(function):
-        return (1 - p) * function(dropped) + p * function(kept)
-
-    assert expected(lambda v: v) == pytest.approx(variance)
-    assert expected(lambda v: 1 / v) == pytest.approx(p**2 / (variance + (p - 1) * ALPHA) + (1 - p) / ALPHA)
-    logarithm = p * math.log((variance + (p - 1) * ALPHA) / (p * ALPHA)) + math.log(ALPHA)
-    assert expected(math.log) == pytest.approx(logarithm)
-    assert 1 / ALPHA > expected(lambda v: 1 / v) > 1 / variance  # S15
-    assert math.log(ALPHA) < expected(math.log) < math.log(variance)
-
-
-@pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
-@pytest.mark.parametrize("variance", [0.07, 0.5, 3.0])
-def test_s14_by_sampling(variance: float, p: float) -> None:
-    """Within five standard errors of 200,000 draws."""
-    torch.manual_seed(1)
-    draws = VarianceDropout(p)(torch.full((200_000,), variance, dtype=torch.float64)).numpy()
-    inverse = p**2 / (variance + (p - 1) * ALPHA) + (1 - p) / ALPHA
-    logarithm = p * math.log((variance + (p - 1) * ALPHA) / (p * ALPHA)) + math.log(ALPHA)
-    for sample, closed_form in ((draws, variance), (1 / draws, inverse), (np.log(draws), logarithm)):
-        error = sample.std() / math.sqrt(len(sample))
-
-        assert abs(sample.mean() - closed_form) < SIGMAS * error
-
-
 def test_each_variance_is_dropped_on_its_own() -> None:
     torch.manual_seed(1)
     p, shape = 0.8, (4000, 5)
@@ -233,63 +179,59 @@ def test_p_is_a_probability_to_keep(p: float) -> None:
         VarianceDropout(p)
 
 
-# ---------------------------------------------------------------------------------- Proposition 1
+# ----------------------------------------------------------------------------------- committed rate
 
 
-@st.composite
-def parameters(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
-    """Means and variances above alpha of a few Gaussian posteriors."""
-    shape = draw(st.integers(2, 6)), draw(st.integers(1, 3))
-    mean = draw(hnp.arrays(np.float64, shape, elements=st.floats(-3, 3)))
-    variance = draw(hnp.arrays(np.float64, shape, elements=st.floats(0.02, 4)))
-
-    return mean, variance + ALPHA
+numbers = hnp.arrays(np.float64, (4, 2), elements=st.floats(-40, 40))
 
 
-def dropped_out(mean: np.ndarray, variance: np.ndarray, kept: int, of: int) -> tuple[np.ndarray, np.ndarray]:
-    """The posteriors over x and g together, exactly, for p = kept / of.
+@given(st.floats(1e-3, 3), numbers, numbers)
+def test_no_dimension_has_a_kl_under_delta(delta: float, m: np.ndarray, s: np.ndarray) -> None:
+    mean, variance = CommittedRate(delta)(torch.from_numpy(m), torch.from_numpy(s))
+    kl = DiagonalGaussian(mean, variance).kl()
 
-    Each x stands `of` times, `kept` times with the variance that is kept. MPD and CE are sums over dimensions,
-    so that g may be the same in all of them here.
-    """
-    gone, stays = outcomes(variance, kept / of)
-
-    return np.concatenate([mean] * of), np.concatenate([stays] * kept + [gone] * (of - kept))
-
-
-@given(parameters(), st.integers(2, 6).flatmap(lambda of: st.tuples(st.integers(1, of - 1), st.just(of))))
-def test_proposition_1_and_equation_8(posteriors: tuple[np.ndarray, np.ndarray], share: tuple[int, int]) -> None:
-    (mean, variance), (kept, of) = posteriors, share
-    p = kept / of
-    dropped_mean, dropped_variance = dropped_out(mean, variance, kept, of)
-    diversity = mutual_posterior_diversity(dropped_mean, dropped_variance)
-
-    np.testing.assert_allclose(dropped_variance.mean(0), variance.mean(0))
-    assert diversity > mutual_posterior_diversity(mean, variance)
-    assert conditional_entropy(dropped_variance) < conditional_entropy(variance)
-    assert diversity > (1 - p) / ALPHA * mean.var(0).sum()
+    assert (kl >= delta - 1e-9).all()
+    exact = torch.from_numpy(m) <= 0
+    assert torch.allclose(kl[exact], torch.full_like(kl, delta)[exact], atol=1e-9)
+    assert (kl[torch.from_numpy(m) > 1e-3] > delta).all()
 
 
-@given(parameters())
-def test_the_gaps_of_proposition_1_grow_as_p_falls(posteriors: tuple[np.ndarray, np.ndarray]) -> None:
-    mean, variance = posteriors
-    measured = [
-        (mutual_posterior_diversity(*found), conditional_entropy(found[1]))
-        for found in ((mean, variance), *(dropped_out(mean, variance, kept, 5) for kept in (4, 3, 2, 1)))
-    ]
-    diversities, entropies = zip(*measured, strict=True)
+@given(st.floats(1e-3, 3))
+def test_the_scales_lie_between_the_roots_of_the_bound(delta: float) -> None:
+    rate = CommittedRate(delta)
+    low, high = rate.lowest**2, rate.highest**2
 
-    assert list(diversities) == sorted(diversities)
-    assert list(entropies) == sorted(entropies, reverse=True)
-    assert len(set(diversities)) == len(set(entropies)) == 5
+    assert low < 1 < high
+    for root in (low, high):
+        assert 2 * delta + 1 + math.log(root) - root == pytest.approx(0, abs=1e-9)
+    ends = rate(torch.zeros(2), torch.tensor([-50.0, 50.0]))[1]
+    assert ends.tolist() == pytest.approx([low, high], rel=1e-5)
 
 
-@given(parameters())
-def test_s13(posteriors: tuple[np.ndarray, np.ndarray]) -> None:
-    """MPD is at least the variance of the means over the largest variance, and just that where all are equal to it."""
-    mean, variance = posteriors
-    bound = mean.var(0).sum() / variance.max()
+@pytest.mark.parametrize("s", [-200.0, -20.0, 0.0, 20.0, 200.0])
+def test_gradients_of_the_committed_rate_are_finite_to_the_ends(s: float) -> None:
+    m, at = torch.tensor([1.0], requires_grad=True), torch.tensor([s], requires_grad=True)
+    mean, variance = CommittedRate(0.1)(m, at)
+    (mean + variance).sum().backward()
 
-    assert mutual_posterior_diversity(mean, variance) >= bound - 1e-9
-    flat = np.full_like(variance, variance.max())
-    assert mutual_posterior_diversity(mean, flat) == pytest.approx(bound, abs=1e-9)
+    assert torch.isfinite(at.grad).all()
+    assert m.grad.item() == 1
+
+
+@pytest.mark.parametrize("delta", [0.0, -0.1, math.nan])
+def test_a_committed_rate_is_above_0(delta: float) -> None:
+    with pytest.raises(ValueError, match="delta, the committed rate, must be above 0"):
+        CommittedRate(delta)
+
+
+def test_a_shift_that_is_fixed_and_a_scale_that_is_free() -> None:
+    """Supplement F."""
+    torch.manual_seed(1)
+    normalize = MeanBatchNorm(3, gamma=0.6, constrain=False, shift=0.7)
+    with torch.no_grad():
+        normalize.scale.copy_(torch.tensor([0.1, -0.4, 1.1]))
+    normalize.rescale_()
+
+    assert [name for name, _ in normalize.named_parameters()] == ["scale"]
+    assert torch.equal(normalize.scale, torch.tensor([0.1, -0.4, 1.1]))
+    assert torch.allclose(normalize(torch.randn(64, 3)).mean(0), torch.tensor(0.7), atol=1e-5)

@@ -1,7 +1,6 @@
 """The pages and figures, made of made-up results."""
 
 import json
-import re
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from duvae.stages import figure1, report
 
 
 class Tables(HTMLParser):
-    """The tables of a page, by id: rows of the texts of their cells. `loads`: what the page would fetch."""
+    """The tables of a page, by id: rows of the texts of their cells, without units. `loads`: what it would fetch."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -26,6 +25,8 @@ class Tables(HTMLParser):
         self.loads: list[str] = []
         self.open: list[str] = []
         self.cell: list[str] | None = None
+        self.unit = False
+        self.ids: list[str] = []
         self.feed(html)
         self.close()
 
@@ -38,10 +39,16 @@ class Tables(HTMLParser):
             self.found[self.open[-1]].append([])
         elif tag in ("td", "th"):
             self.cell = []
-        if tag in ("img", "script", "link", "iframe"):
+        self.unit = self.unit or (tag == "span" and given.get("class") == "unit")
+        if given.get("id"):
+            self.ids.append(str(given["id"]))
+        if tag == "a" and not str(given["href"]).startswith("#"):
+            self.loads.append(str(given["href"]))
+        if tag in ("img", "script", "link", "iframe", "source", "object") and (given.get("src") or given.get("href")):
             self.loads.append(given.get("src") or given.get("href") or "")
 
     def handle_endtag(self, tag: str) -> None:
+        self.unit = self.unit and tag != "span"
         if tag in ("td", "th") and self.cell is not None:
             self.found[self.open[-1]][-1].append(" ".join("".join(self.cell).split()))
             self.cell = None
@@ -49,15 +56,16 @@ class Tables(HTMLParser):
             self.open.pop()
 
     def handle_data(self, data: str) -> None:
-        if self.cell is not None:
+        if self.cell is not None and not self.unit:
             self.cell.append(data)
 
     def row(self, table: str, start: str) -> dict[str, str]:
         """A row as a mapping from the head of each column."""
-        head, *rows = self.found[table]
-        (row,) = [row for row in rows if row[0].startswith(start)]
+        head, *rows = [row for row in self.found[table] if row[0] != ""]
+        same = [row for row in rows if row[0] == start]
+        (row,) = same or [row for row in rows if row[0].startswith(f"{start} ")]
 
-        return {re.sub(r" .*", "", name): value for name, value in zip(head, row, strict=True)}
+        return dict(zip(head, row, strict=True))
 
 
 @pytest.fixture(scope="module")
@@ -78,8 +86,8 @@ def metrics(root: Path, setting: str) -> dict[str, float]:
 
 def test_figure1_shows_the_numbers_of_the_results(root: Path, drawn: Tables) -> None:
     for setting, name in (("vae", "VAE"), ("agg_vae", "Agg-VAE"), ("bn_vae", "BN-VAE"), ("du_vae", "DU-VAE")):
-        known, row = metrics(root, setting), drawn.row("likelihood-synthetic", name)
-        assert row["NLL"] == f"{known['nll']:.2f} ± {known['nll_stderr']:.2f}"
+        known, row = metrics(root, setting), drawn.row("figure1-likelihood-synthetic", name)
+        assert row["NLL"] == f"{known['nll']:.2f} [{known['nll_stderr']:.2f}]"
         assert row["AU"] == str(known["au"])
         for key, column in (
             ("perplexity", "PPL"),
@@ -90,22 +98,24 @@ def test_figure1_shows_the_numbers_of_the_results(root: Path, drawn: Tables) -> 
         ):
             assert row[column] == f"{known[key]:,.2f}"
     probe = json.loads((root / "results/synthetic/du_vae/1/probe.json").read_text())["by_labels"]["10000"]
-    assert drawn.row("probes-synthetic", "DU-VAE")["10,000"] == f"{probe['accuracy']:.1f} ± {probe['spread']:.1f}"
-    assert drawn.row("probes-synthetic", "Largest class")["500"] == "21.3"
-    assert drawn.row("making-synthetic", "Agg-VAE")["Inner"] == "63,000"
-    assert drawn.row("making-synthetic", "VAE")["Inner"] == "–"
-    assert drawn.row("making-synthetic", "VAE")["Commit"] == made_up.COMMIT[:7]
+    assert (
+        drawn.row("figure1-probes-synthetic", "DU-VAE")["10,000"] == f"{probe['accuracy']:.1f} [{probe['spread']:.1f}]"
+    )
+    assert drawn.row("figure1-probes-synthetic", "Largest class")["500"] == "21.3"
+    assert drawn.row("figure1-making-synthetic", "Agg-VAE")["Inner steps"] == "63,000"
+    assert drawn.row("figure1-making-synthetic", "VAE")["Inner steps"] == "–"
+    assert drawn.row("figure1-making-synthetic", "VAE")["Commit"] == made_up.COMMIT[:7]
 
 
 def test_a_floor_stands_above_the_systems_and_gaps_are_paired(root: Path, drawn: Tables) -> None:
     truth = json.loads((root / "results/synthetic/truth.json").read_text())
-    floor = drawn.row("likelihood-synthetic", "Floor")
-    assert floor["NLL"] == f"{truth['nll']:.2f} ± {truth['nll_stderr']:.2f}"
+    floor = drawn.row("figure1-likelihood-synthetic", "Floor: the true NLL")
+    assert floor["NLL"] == f"{truth['nll']:.2f} [{truth['nll_stderr']:.2f}]"
     assert floor["KL"] == "–"
     true = pd.read_csv(root / "posteriors/synthetic/truth.csv")["nll"].to_numpy()
     nll = pd.read_parquet(root / "posteriors/synthetic/du_vae/1.parquet")["nll"].to_numpy()[: len(true)]
-    expected = f"{(nll - true).mean():.2f} ± {(nll - true).std(ddof=1) / np.sqrt(len(true)):.2f}"
-    assert drawn.row("likelihood-synthetic", "DU-VAE")["Above"] == expected
+    expected = f"{(nll - true).mean():.2f} [{(nll - true).std(ddof=1) / np.sqrt(len(true)):.2f}]"
+    assert drawn.row("figure1-likelihood-synthetic", "DU-VAE")["Above floor"] == expected
 
 
 def test_gap_needs_the_floors_own_sentences() -> None:
@@ -118,8 +128,16 @@ def test_gap_needs_the_floors_own_sentences() -> None:
 
 
 def test_an_autoencoder_leaves_cells_empty(drawn: Tables) -> None:
-    row = drawn.row("likelihood-synthetic", "AE")
-    assert [name for name, value in row.items() if value == "–"] == ["NLL", "Above", "PPL", "KL", "MI", "MPD", "CE"]
+    row = drawn.row("figure1-likelihood-synthetic", "AE")
+    assert [name for name, value in row.items() if value == "–"] == [
+        "NLL",
+        "Above floor",
+        "PPL",
+        "KL",
+        "MI",
+        "MPD",
+        "CE",
+    ]
 
 
 def test_pages_are_self_contained_and_repeatable(root: Path, drawn: Tables) -> None:
@@ -155,8 +173,8 @@ def test_missing_files_are_named_with_their_commands(tmp_path: Path) -> None:
         (tmp_path / "results/synthetic/vae/1" / name).unlink()
     with pytest.raises(UserError) as caught:
         report.run(params, tmp_path)
-    assert "vae/1/metrics.json, evaluate.run.json: not there." in str(caught.value)
-    assert "'duvae evaluate --dataset synthetic --setting vae --seed 1' makes them." in str(caught.value)
+    assert "vae/1/metrics.json: not there." in str(caught.value)
+    assert "'duvae evaluate --dataset synthetic --setting vae --seed 1' makes it." in str(caught.value)
     assert not (tmp_path / "reports").exists()
 
 
@@ -198,14 +216,33 @@ def test_several_seeds_are_shown_by_mean_and_spread(tmp_path: Path) -> None:
         for seed in (1, 2, 3)
     ]
     row = tables.row("likelihood-synthetic", "DU-VAE")
-    assert row["NLL"] == f"{np.mean(values):.2f} ± {np.std(values, ddof=1):.2f}"
-    assert "3 seeds" in row["System"]
+    errors = [
+        json.loads((tmp_path / f"results/synthetic/du_vae/{seed}/metrics.json").read_text())["nll_stderr"]
+        for seed in (1, 2, 3)
+    ]
+    assert row["NLL"] == f"{np.mean(values):.2f} ± {np.std(values, ddof=1):.2f} [{np.mean(errors):.2f}]"
+    assert row["Seeds"] == "3"
     assert tables.row("likelihood-synthetic", "AE")["NLL"] == "–"
-    assert len(tables.found["making-synthetic"]) == 1 + 9
+    assert len(tables.found["making-synthetic"]) == 1 + 3
+    assert len(tables.found["models-synthetic"]) == 1 + 9
     mean, std, seeds = results.over_seeds(results.read(params, params.run_jobs(), tmp_path))
     assert list(mean.index) == ["ae", "vae", "du_vae"]
     assert seeds["vae"] == 3
     assert std.loc["du_vae", "nll"] == pytest.approx(np.std(values, ddof=1))
+
+
+@pytest.mark.parametrize("settings", [["iaf_fb"], ["vae", "iaf_fb", "iaf_bn", "du_iaf"]])
+def test_a_flow_leaves_mi_and_au_empty(tmp_path: Path, settings: list[str]) -> None:
+    """As the paper does; nothing is said of whether it collapsed."""
+    params = made_up.params(settings=settings)
+    made_up.project(tmp_path, params)
+    report.run(params, tmp_path)
+    tables = Tables((tmp_path / "reports/index.html").read_text())
+    row = tables.row("likelihood-synthetic", "IAF+FB")
+    assert [name for name, value in row.items() if value == "–"] == ["MI", "AU"]
+    assert row["System"] == "IAF+FB λ 0.25"
+    lines = page.seen(results.read(params, params.run_jobs(), tmp_path))
+    assert not any("ollapsed" in line and "IAF" in line for line in lines)
 
 
 def test_index_takes_any_data_set(tmp_path: Path) -> None:
@@ -218,12 +255,13 @@ def test_index_takes_any_data_set(tmp_path: Path) -> None:
         f"{table}-{name}"
         for table in ("likelihood", "probes", "making")
         for name in ("synthetic", "short_yelp_resampled")
-    }
+    } | {"table2-short_yelp_resampled", "tableS2-short_yelp_resampled", "compare-table"}
     assert "32 latent dimensions" in html
     assert "a sample of 100,000 (seed 1) of the same source" in html
     assert tables.row("likelihood-short_yelp_resampled", "DU-VAE")["System"] == "DU-VAE γ 0.5, p 0.8"
-    assert "±" in tables.row("probes-synthetic", "DU-VAE")["100"]
-    assert "±" not in tables.row("probes-short_yelp_resampled", "DU-VAE")["100"]  # one subset, as shipped
+    assert "[" in tables.row("probes-synthetic", "DU-VAE")["100"]
+    assert "[" not in tables.row("probes-short_yelp_resampled", "DU-VAE")["100"]  # one subset, as shipped
+    assert "±" not in json.dumps([rows for name, rows in tables.found.items()], ensure_ascii=False)  # one seed
 
 
 def test_a_data_set_without_labels_has_no_probes(tmp_path: Path) -> None:
@@ -309,7 +347,8 @@ def test_curves_and_probes(root: Path) -> None:
     loss, kl, *_ = curves.axes
     assert len({line.get_color() for line in loss.lines}) == 5
     assert len({line.get_color() for line in kl.lines}) == 4  # AE has none
-    assert len(figures.probes(read).axes) == 1
+    (legend,) = [ax.get_legend() for ax in figures.probes(read).axes if ax.get_legend()]
+    assert [text.get_text() for text in legend.get_texts()] == [*results.labels(read).values(), "largest class"]
     assert figures.svg(curves).startswith("<svg")
     assert figures.png(curves)[:4] == b"\x89PNG"
     assert len(figures.latent(space("VAE", 1.0)).axes) == 1

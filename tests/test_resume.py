@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+import family
 from duvae import config
 from duvae.data import store
 from duvae.data.synthetic import generate
-from duvae.systems import SYSTEMS
 from duvae.training.checkpoints import Checkpoint, Snapshot
 from tiny import shrink
 
@@ -81,7 +81,7 @@ def outputs(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in files if path.is_file()}
 
 
-@pytest.mark.parametrize("setting", [name for name in config.load(ROOT / "params.yaml").settings if name in SYSTEMS])
+@pytest.mark.parametrize("setting", [family.setting(name) for name in family.NAMES])
 def test_killed_at_random_moments(prepared: Path, tmp_path: Path, setting: str) -> None:
     expected, seconds = undisturbed(prepared, tmp_path / "undisturbed", setting)
     disturbed = project(prepared, tmp_path / "disturbed")

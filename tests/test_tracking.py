@@ -66,6 +66,18 @@ def change(root: Path, setting: str, **figures: float) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **figures}))
 
 
+def test_what_a_flow_has_not_is_left_out(empty: Path, tmp_path: Path) -> None:
+    chosen = made_up.params(settings=["iaf_fb"])
+    made_up.project(tmp_path, chosen, chosen.run_jobs())
+    (tmp_path / "mlflow.db").write_bytes((empty / "mlflow.db").read_bytes())
+    assert tracking.track(chosen, tmp_path).added == ["synthetic-iaf_fb-1"]
+    run = run_of(tmp_path, "iaf_fb")
+
+    assert {"test/nll", "test/kl", "test/mpd", "test/ce", "valid/kl"} <= set(run.data.metrics)
+    assert not {"test/mi", "test/au", "valid/mi", "valid/au"} & set(run.data.metrics)
+    assert {run.data.params[name] for name in ("free_bits", "blocks", "width")} == {"0.25", "2", "60"}
+
+
 def test_a_run_holds_what_the_stages_found(root: Path) -> None:
     (root / "reports").mkdir()
     (root / "reports/figure1.png").write_bytes(b"\x89PNG")

@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import json
 import math
 from collections.abc import Iterable
@@ -7,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from duvae import config
 from duvae.config import ALPHA
@@ -18,14 +19,13 @@ from duvae.errors import UserError
 from duvae.metrics.encoding import encode
 from duvae.metrics.geometry import measures
 from duvae.objectives import Loss
-from duvae.posteriors import PointMass
-from duvae.regularizers import MeanBatchNorm, Staged
+from duvae.posteriors import Posterior
+from duvae.regularizers import Staged
 from duvae.stages import evaluate, probe, train
-from duvae.training.aggressive import AggressiveLoop
 from duvae.training.loop import Training
 from duvae.training.steps import JointLoop, NotFinite, Updates, first_not_finite, optimizer
 from duvae.vae import VAE
-from family import CPU, NAMES, PARAMS, batch, build, changed, lively, same, setting, state, training
+from family import CPU, NAMES, PARAMS, batch, build, changed, lively, same, setting, state, training, updates
 
 everyone = pytest.mark.parametrize("name", NAMES)
 MARK = "decoder.output.weight"
@@ -83,18 +83,19 @@ def test_every_epoch_and_seed_has_every_sentence_once_in_another_order(name: str
 
 
 @everyone
-def test_the_weight_starts_at_its_start_and_reaches_1_after_the_warm_up(name: str) -> None:
+def test_the_weight_starts_at_its_start_and_reaches_its_end_after_the_warm_up(name: str) -> None:
     run = training(name, epochs=4, warmup=2)
     watched = Watched(run)
     history = run.run().history
     steps = len(batches(run.lengths, 8))
     weights = [s["weight"] for s in watched.seen]
     first = getattr(build(name)[1].hyperparameters, "kl_start", 0.0)
+    last = 0.4 if name == "beta_vae" else 1.0
 
     assert len(weights) == 4 * steps
     assert weights[0] == first
-    assert weights[: 2 * steps] == pytest.approx([first + (1 - first) * n / (2 * steps) for n in range(2 * steps)])
-    assert weights[2 * steps :] == [1.0] * (2 * steps)
+    assert weights[: 2 * steps] == pytest.approx([first + (last - first) * n / (2 * steps) for n in range(2 * steps)])
+    assert weights[2 * steps :] == [last] * (2 * steps)
     assert [row["kl_weight"] for row in history] == [weights[n * steps - 1] for n in (1, 2, 3, 4)]
     assert [row["steps"] for row in history] == [n * steps for n in (1, 2, 3, 4)]
 
@@ -299,15 +300,6 @@ def test_progress_is_told_of_every_step_and_epoch() -> None:
 # ----------------------------------------------------------------------------------------- one step
 
 
-def updates(model: VAE, learning_rate: float = 1.0, clip: float = 5.0) -> Updates:
-    encoder, decoder = (
-        optimizer(list(parameters), "sgd", learning_rate)
-        for parameters in (model.inference_parameters(), model.generative_parameters())
-    )
-
-    return Updates(model, encoder, decoder, clip, batch)
-
-
 @everyone
 def test_a_joint_step_is_sgd_on_the_batchs_mean_loss(name: str) -> None:
     """theta - rate * gradient, the gradient scaled to the clip's norm over encoder and decoder together."""
@@ -361,7 +353,10 @@ def break_lstm(model: VAE) -> None:
 
 
 def break_posterior(model: VAE) -> None:
-    model.head.register_forward_hook(lambda _, __, output: PointMass(output.mean * math.nan))
+    def spoilt(_: nn.Module, __: object, output: Posterior) -> Posterior:
+        return dataclasses.replace(output, mean=output.mean * math.nan)
+
+    model.head.register_forward_hook(spoilt)
 
 
 def break_loss(model: VAE) -> None:
@@ -397,172 +392,6 @@ def test_the_first_tensor_that_is_not_finite_is_named_and_nothing_is_updated(nam
 
 def test_a_model_that_is_finite() -> None:
     assert first_not_finite(build("vae")[0], batch(), 1.0) == "the norm of the gradient"
-
-
-# --------------------------------------------------------------------------------- aggressive
-
-
-class Scripted(Updates):
-    """Gives losses from a list, and writes down what is asked of it and in which order."""
-
-    log: list[str]
-    losses: list[float]
-
-    @classmethod
-    def of(cls, model: VAE, losses: list[float], lengths: list[int] | None = None) -> "Scripted":
-        """`losses` are per word of the sentences, all of one length unless `lengths` says which the drawn ones have."""
-        plain = updates(model)
-        waiting = iter(lengths or [])
-        made = cls(model, plain.encoder, plain.decoder, 5.0, lambda: batch(6, next(waiting, 6)))
-        made.log, made.losses = [], list(losses)
-        for optimiser, said in ((made.encoder, "encoder"), (made.decoder, "decoder")):
-            optimiser.register_step_pre_hook(lambda *_, said=said: made.log.append(said))
-
-        return made
-
-    def gradients(self, x: Tensor, weight: float) -> Loss:
-        self.log.append(f"gradients of {tuple(x.shape)}")
-        per_word = self.losses.pop(0) if self.losses else 0.0
-        loss = torch.full((len(x),), per_word * (x.shape[1] - 1))
-
-        return Loss(loss, loss, torch.zeros(len(x)))
-
-
-def inner(losses: list[float], window: int = 3, most: int = 20, lengths: list[int] | None = None) -> int:
-    """Encoder steps of one outer step on these losses."""
-    model, _ = build("agg_vae")
-    loop = AggressiveLoop(window, most, patience=1)
-    doing = Scripted.of(model, losses, lengths)
-    loop.step(doing, batch(), 1.0)
-
-    assert doing.log.count("decoder") == 1
-    assert doing.log[-2:] == ["gradients of (6, 6)", "decoder"]
-    assert doing.log.count("encoder") == loop.encoder_steps
-    assert doing.log[:-2] == ["gradients of (6, 6)", "encoder"] * loop.encoder_steps or lengths
-
-    return loop.encoder_steps
-
-
-def test_the_inner_loop_goes_on_while_the_mean_loss_falls() -> None:
-    """The first comparison is with infinity, so that there are at least two windows."""
-    assert inner([5.0] * 3 + [6.0] * 3) == 6
-    assert inner([5.0] * 3 + [4.0] * 3 + [4.5] * 3) == 9
-    assert inner([5.0] * 3 + [4.0] * 3 + [3.0] * 3 + [2.0, 2.0, 9.0]) == 12
-    assert inner([9.0, 0.0, 0.0, 4.0, 4.0, 0.0, 3.0, 3.0, 3.0], most=9) == 9
-    assert inner([5.0] * 100) == 20  # as large as before is no rise
-    assert inner([-float(n) for n in range(100)]) == 20
-
-
-def test_the_inner_loop_ends_at_its_most_steps() -> None:
-    assert inner([-float(n) for n in range(200)], window=15, most=99) == 99
-    assert inner([1.0] * 15 + [2.0] * 15, window=15, most=99) == 30
-    assert inner([-float(n) for n in range(100)], window=3, most=2) == 2
-
-
-def test_the_loss_is_compared_per_word() -> None:
-    """Per sentence these would rise: the drawn sentences get longer."""
-    lengths = [6] * 2 + [12] * 3 + [24] * 3
-    assert inner([5.0] * 3 + [4.0] * 3 + [3.0] * 3 + [3.5] * 3, lengths=lengths) == 12
-
-
-def test_the_encoder_steps_on_the_batch_then_on_drawn_ones_and_the_decoder_on_the_batch() -> None:
-    model, _ = build("agg_vae")
-    doing = Scripted.of(model, [5.0] * 2 + [6.0] * 2, [4, 5, 7])
-    AggressiveLoop(2, 20, 1).step(doing, batch(), 1.0)
-    expected = [step for length in (6, 4, 5, 7) for step in (f"gradients of (6, {length})", "encoder")]
-
-    assert doing.log == [*expected, "gradients of (6, 6)", "decoder"]
-
-
-@pytest.mark.parametrize("name", ["agg_vae", "du_vae"])
-def test_inner_steps_move_the_encoder_alone_and_the_last_the_decoder_alone(name: str) -> None:
-    """With any system's encoder; its scale is brought back after each step."""
-    model = lively(build(name)[0])
-    doing = updates(model)
-    seen: list[tuple[str, dict[str, Tensor], dict[str, Tensor]]] = []
-    for optimiser, said in ((doing.encoder, "encoder"), (doing.decoder, "decoder")):
-        held: list[dict[str, Tensor]] = []
-        optimiser.register_step_pre_hook(lambda *_, held=held: held.append(state(model)))
-        optimiser.register_step_post_hook(lambda *_, held=held, said=said: seen.append((said, held[-1], state(model))))
-    loop = AggressiveLoop(2, 6, 1)
-    loss = loop.step(doing, batch(), 1.0)
-
-    assert [said for said, _, _ in seen] == ["encoder"] * loop.encoder_steps + ["decoder"]
-    assert 4 <= loop.encoder_steps <= 6
-    for said, before, after in seen:
-        moved = {key.split(".")[0] for key in before if not torch.equal(before[key], after[key])}
-        assert moved == ({"decoder"} if said == "decoder" else {"encoder", "head"})
-    norm = next((part for part in model.modules() if isinstance(part, MeanBatchNorm)), None)
-    if norm is not None:
-        assert float(norm.scale.detach().square().mean()) == pytest.approx(norm.gamma**2, rel=1e-6)
-    assert loss.total.shape == (6,)
-
-
-@pytest.mark.parametrize(
-    ("patience", "information", "aggressive"),
-    [
-        (1, [0.5, 0.6, 0.59, 0.9], [True, True, False, False]),
-        (1, [0.0], [False]),
-        (2, [0.5, 0.4, 0.6, 0.5, 0.6, 0.7], [True, True, True, True, False, False]),
-        (3, [0.5, 0.4, 0.4, 0.4], [True, True, True, False]),
-    ],
-)
-def test_it_is_aggressive_until_mutual_information_has_stopped_rising(
-    patience: int, information: list[float], aggressive: list[bool]
-) -> None:
-    loop = AggressiveLoop(2, 6, patience)
-    found = []
-    for value in information:
-        loop.epoch_ended(value)
-        found.append(loop.aggressive)
-
-    assert found == aggressive
-
-
-def test_without_a_mutual_information_it_stays_as_it_is() -> None:
-    loop = AggressiveLoop(2, 6, 1)
-    loop.epoch_ended(None)
-
-    assert loop.aggressive
-
-
-def test_afterwards_encoder_and_decoder_step_together() -> None:
-    loop, model = AggressiveLoop(2, 6, 1), build("agg_vae")[0]
-    loop.epoch_ended(0.0)
-    doing = Scripted.of(model, [1.0])
-    loop.step(doing, batch(), 1.0)
-
-    assert doing.log == ["gradients of (6, 6)", "encoder", "decoder"]
-    assert loop.encoder_steps == 0
-
-
-def test_what_a_loop_remembers_comes_back() -> None:
-    for name in NAMES:
-        made = build(name)[1]
-        loop, fresh = made.loop(), made.loop()
-        loop.step(updates(lively(build(name)[0])), batch(), 1.0)
-        loop.epoch_ended(0.3)
-        loop.epoch_ended(0.2)
-        kept = json.loads(json.dumps(loop.state()))
-        fresh.restore(kept)
-
-        assert fresh.state() == loop.state()
-        if isinstance(loop, AggressiveLoop):
-            assert not fresh.aggressive
-            assert vars(fresh) == vars(loop)
-
-
-def test_the_history_counts_the_encoders_steps() -> None:
-    run = training("agg_vae", epochs=3)
-    information = iter([0.5, 0.4, 0.9])
-    ended = run.loop.epoch_ended
-    run.loop.epoch_ended = lambda _: ended(next(information))  # type: ignore[method-assign]
-    counted = [row["encoder_steps"] for row in run.run().history]
-    steps = run.steps_per_epoch
-
-    assert all(4 * steps <= count <= 6 * steps for count in counted[:2])
-    assert counted[2] == 0
-    assert run.loop.encoder_steps == sum(counted)
 
 
 # ------------------------------------------------------------------------------------- the stages
@@ -613,11 +442,15 @@ def test_from_training_to_probes(name: str, project: tuple[config.Params, Path],
     metrics = json.loads((results / "metrics.json").read_text())
     with (results / "history.csv").open() as file:
         rows = list(csv.DictReader(file))
-    dense = build(name)[0].posterior(batch()).density
-    for key in ("nll", "nll_stderr", "perplexity", "kl", "mi", "mpd", "ce"):
-        assert (metrics[key] is not None) == dense, key
-    for key in ("train_kl", "valid_kl", "valid_mi", "valid_mpd", "valid_ce"):
-        assert all((row[key] != "") == dense for row in rows), key
+    posterior = build(name)[0].posterior(batch())
+    for key in ("nll", "nll_stderr", "perplexity"):
+        assert (metrics[key] is not None) == posterior.density, key
+    for key in ("kl", "mi", "au", "mpd", "ce"):
+        assert (metrics[key] is not None) == (key in posterior.measured), key
+        assert all((row[f"valid_{key}"] != "") == (key in posterior.measured) for row in rows), key
+    assert all((row["train_kl"] != "") == ("kl" in posterior.measured) for row in rows)
+    for key in ("mpd_t", "mpd_t_stderr", "ce_t", "ce_t_stderr"):
+        assert (metrics[key] is not None) == posterior.transformed, key
     assert metrics["sentences"] == 40
     assert metrics["warmup_ended"]
     assert metrics["epochs"] == len(rows) == 3

@@ -226,6 +226,24 @@ def track(params: ParamsFile = DEFAULT) -> None:
     run("track", read(params))
 
 
+@app.command(epilog=examples("duvae systems", "duvae systems du_vae"))
+def systems(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="One of them, with all that is said of it.")
+    ] = None,
+    params: ParamsFile = DEFAULT,
+) -> None:
+    """List and explain the systems of the paper.
+
+    What each is made of, its equation and source, its hyperparameters with the values that the paper chose from,
+    and the settings of params.yaml that have it.
+    """
+    from duvae import config
+
+    known = read(params)
+    run("systems", known, name and config.known_system(name))
+
+
 @app.command(epilog=examples("duvae doctor", "DUVAE_MIRROR=../data duvae doctor"))
 def doctor(params: ParamsFile = DEFAULT) -> None:
     """Say what is here, and what to do about what is not.

@@ -81,6 +81,19 @@ def scratch(path: Path) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
+def require_writable(path: Path) -> None:
+    """Finds out now whether `path` can be written, rather than after hours; leaves nothing.
+
+    Raises:
+        UserError: Where it cannot, and why.
+    """
+    try:
+        there = next(parent for parent in path.parents if parent.exists())
+        tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=".part", dir=there).cleanup()
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes `text` to `path`, whole or not at all."""
     with whole(path) as temporary:

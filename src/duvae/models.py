@@ -47,10 +47,10 @@ class Description:
         system = systems.system(self.system, HYPERPARAMETERS[self.system].model_validate(self.hyperparameters), parts)
         encoder, decoder = networks.build(sizes, self.words, parts.init)
         head = system.head(encoder.features, sizes.latent)
-        for part in head.modules():  # a regularizer's parameters begin as it says
+        for part in head.children():  # its own linear map; regularizers and a flow's networks begin as they say
             if isinstance(part, nn.Linear):
                 networks.initialize(part, parts.init)
-        model = VAE(encoder, head, decoder, system.objective())
+        model = VAE(encoder, head, decoder, system.objective(), system.refinement())
         if self.training and self.training["warmup_ended"]:
             model.start()
 

@@ -1,13 +1,17 @@
 """Approximate posteriors q(z|x) as objects: nothing downstream asks which one it is."""
 
+import dataclasses
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Generator, Tensor
+
+from duvae.networks.made import IAFChain
 
 LOG_2PI = math.log(2 * math.pi)
 
@@ -15,6 +19,15 @@ LOG_2PI = math.log(2 * math.pi)
 def noise_like(x: Tensor, samples: tuple[int, ...] = (), generator: Generator | None = None) -> Tensor:
     """Standard normal noise of shape (*samples, *x.shape)."""
     return torch.randn(*samples, *x.shape, dtype=x.dtype, device=x.device, generator=generator)
+
+
+def normal_log_probs(
+    z: Float[Tensor, "*samples batch latent"],
+    mean: Float[Tensor, "batch latent"],
+    variance: Float[Tensor, "batch latent"],
+) -> Float[Tensor, "*samples batch latent"]:
+    """log N(z_d; mean_d, variance_d) of each dimension, in nats."""
+    return -0.5 * ((z - mean).square() / variance + variance.log() + LOG_2PI)
 
 
 def standard_normal_log_prob(z: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch"]:
@@ -41,12 +54,15 @@ class Posterior(ABC):
     Attributes:
         density: Whether q has one. Without it there is no KL, MI, MPD, CE and no importance-weighted likelihood.
         measured: Which of KL, MI, AU, MPD and CE are known of it.
+        transformed: Whether z is what a chain of maps makes of a Gaussian z^0: mean, variance, MPD and CE are z^0's
+            then, and those of z = z^T can be estimated.
         mean: What represents x: mu of a Gaussian, z itself of a point mass.
         variance: That of the Gaussian; None without one.
     """
 
     density: bool = True
     measured: tuple[str, ...] = ("kl", "mi", "au", "mpd", "ce")
+    transformed: bool = False
     mean: Float[Tensor, "batch latent"]
     variance: Float[Tensor, "batch latent"] | None
 
@@ -74,6 +90,22 @@ class Posterior(ABC):
     def features(self) -> Float[Tensor, "batch features"]:
         """What a linear probe sees of x."""
 
+    def of(self, indices: Int[Tensor, "chosen"]) -> "Posterior":
+        """q(z|x) of some of the x."""
+        return _replaced(self, lambda name: vars(self)[name][indices])
+
+
+def joined(posteriors: Sequence[Posterior]) -> Posterior:
+    """Posteriors of one kind, of several batches, as those of one."""
+    return _replaced(posteriors[0], lambda name: torch.cat([vars(posterior)[name] for posterior in posteriors]))
+
+
+def _replaced(posterior: Posterior, tensor: Callable[[str], Tensor]) -> Posterior:
+    """The posterior with another tensor in place of each of its own; what is no tensor is shared."""
+    changed = {name: tensor(name) for name, value in vars(posterior).items() if isinstance(value, Tensor)}
+
+    return cast("Posterior", dataclasses.replace(cast("Any", posterior), **changed))
+
 
 @dataclass(frozen=True)
 class DiagonalGaussian(Posterior):
@@ -91,7 +123,7 @@ class DiagonalGaussian(Posterior):
         return Drawn(self.mean + self.variance.sqrt() * noise_like(self.mean, samples, generator))
 
     def log_prob(self, z: Float[Tensor, "*samples batch latent"]) -> Float[Tensor, "*samples batch"]:
-        return -0.5 * ((z - self.mean).square() / self.variance + self.variance.log() + LOG_2PI).sum(-1)
+        return normal_log_probs(z, self.mean, self.variance).sum(-1)
 
     def kl(self, drawn: Drawn | None = None) -> Float[Tensor, "batch latent"]:
         r"""$\frac12 (\mu^2 + \delta^2 - 1 - \log \delta^2)$, exact."""
@@ -126,3 +158,50 @@ class PointMass(Posterior):
 
     def features(self) -> Float[Tensor, "batch latent"]:
         return self.mean
+
+
+@dataclass(frozen=True)
+class InverseAutoregressiveFlow(Posterior):
+    r"""q(z|x) of $z = z^T$, which an IAF chain makes of a Gaussian $z^0$ (Kingma et al. 2016): S22 to S24.
+
+    $$z^0 \sim N(\mu^0, (\delta^0)^2), \qquad z^t = \sigma^t \odot z^{t-1} + (1 - \sigma^t) \odot m^t, \qquad
+      \log q(z^T|x) = \sum_d \Big( \log q(z^0_d|x) - \sum_t \log \sigma^t_d \Big)$$
+
+    MI and AU are left empty, as in the paper: they would need moments and mixtures of $z^T$.
+
+    Attributes:
+        mean: $\mu^0_x$, with shape (batch, latent).
+        variance: $(\delta^0_x)^2$, with shape (batch, latent).
+        context: h, with shape (batch, context).
+        chain: The maps, the same for all x but for h.
+    """
+
+    mean: Float[Tensor, "batch latent"]
+    variance: Float[Tensor, "batch latent"]
+    context: Float[Tensor, "batch context"]
+    chain: IAFChain
+
+    measured = ("kl", "mpd", "ce")
+    transformed = True
+
+    def draw(self, samples: tuple[int, ...] = (), generator: Generator | None = None) -> Drawn:
+        noise = noise_like(self.mean, samples, generator)
+        z, log_sigma = self.chain(self.mean + self.variance.sqrt() * noise, self.context)
+
+        return Drawn(z, -0.5 * (noise.square() + self.variance.log() + LOG_2PI) - log_sigma)
+
+    def log_prob(self, z: Float[Tensor, "*samples batch latent"]) -> Float[Tensor, "*samples batch"]:
+        """log q(z|x) of any z: its z^0 is found by inverting the chain, a dimension at a time."""
+        start, log_sigma = self.chain.inverse(z, self.context)
+
+        return (normal_log_probs(start, self.mean, self.variance) - log_sigma).sum(-1)
+
+    def kl(self, drawn: Drawn) -> Float[Tensor, "*samples batch latent"]:
+        r"""$\log q(z^T|x) - \log p(z^T)$ of the sample: an estimate, of either sign for a single x."""
+        assert drawn.log_prob is not None  # of `draw`
+
+        return drawn.log_prob + 0.5 * (drawn.z.square() + LOG_2PI)
+
+    def features(self) -> Float[Tensor, "batch features"]:
+        r"""$z^0 = \mu^0$ and the $z^T$ that the chain makes of it, joined."""
+        return torch.cat([self.mean, self.chain(self.mean, self.context)[0]], -1)

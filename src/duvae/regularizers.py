@@ -6,8 +6,11 @@
 then train on the ELBO as ever, and call `normalize.rescale_()` after each optimiser step.
 """
 
+import math
+
 import torch
 from jaxtyping import Float
+from scipy.special import lambertw
 from torch import Tensor, nn
 
 from duvae.config import ALPHA
@@ -36,28 +39,41 @@ class MeanBatchNorm(nn.Module):
     Args:
         latent: Dimensions of z.
         gamma: The scale gamma, above 0.
-        learn_scale: Learn each gamma_d from gamma on, with the mean of gamma_d^2 kept at gamma^2 by `rescale_`
-            (DU-VAE); otherwise gamma_d = gamma for good (BN-VAE).
+        learn_scale: Learn each gamma_d from gamma on (DU-VAE); otherwise gamma_d = gamma for good (BN-VAE).
+        constrain: Keep the mean of learnt gamma_d^2 at gamma^2 by `rescale_`; otherwise they are free (supplement F).
+        shift: A number that every beta_d is for good (supplement F); None: each is learnt from 0 on.
         epsilon: Added to the batch's variance.
         momentum: Weight of a batch in the running statistics.
     """
 
     scale: Tensor
+    shift: Tensor
     running_mean: Tensor
     running_variance: Tensor
 
     def __init__(
-        self, latent: int, gamma: float, learn_scale: bool = True, epsilon: float = 1e-8, momentum: float = 0.1
+        self,
+        latent: int,
+        gamma: float,
+        learn_scale: bool = True,
+        constrain: bool = True,
+        shift: float | None = None,
+        epsilon: float = 1e-8,
+        momentum: float = 0.1,
     ) -> None:
         super().__init__()
         if not gamma > 0:
             raise ValueError(f"gamma must be above 0, got {gamma}")
         self.gamma, self.epsilon, self.momentum = gamma, epsilon, momentum
+        self.constrained = learn_scale and constrain
         if learn_scale:
             self.scale = nn.Parameter(torch.full((latent,), float(gamma)))
         else:
             self.register_buffer("scale", torch.full((latent,), float(gamma)))
-        self.shift = nn.Parameter(torch.zeros(latent))
+        if shift is None:
+            self.shift = nn.Parameter(torch.zeros(latent))
+        else:
+            self.register_buffer("shift", torch.full((latent,), float(shift)))
         self.register_buffer("running_mean", torch.zeros(latent))
         self.register_buffer("running_variance", torch.ones(latent))
 
@@ -77,9 +93,9 @@ class MeanBatchNorm(nn.Module):
     def rescale_(self) -> None:
         r"""$\gamma_\mu \leftarrow \gamma / \sqrt{E_d[\gamma_{\mu_d}^2]} \odot \gamma_\mu$: Algorithm 1, line 9.
 
-        Called after each optimiser step. It does nothing where the scale is fixed.
+        Called after each optimiser step. It does nothing where the scale is fixed or free.
         """
-        if isinstance(self.scale, nn.Parameter):
+        if self.constrained:
             self.scale.mul_(self.gamma / self.scale.square().mean().sqrt())
 
 
@@ -117,3 +133,41 @@ class VarianceDropout(Staged):
         g = torch.empty_like(variance).bernoulli_(self.p).div_(self.p)
 
         return g * (variance - self.alpha) + self.alpha
+
+
+class CommittedRate(nn.Module):
+    r"""Means and variances whose KL from N(0, 1) is at least delta in every dimension (Razavi et al. 2018).
+
+    $2 KL = \mu^2 + \sigma^2 - 1 - \log \sigma^2 \ge 2 \delta$ wherever $\mu^2 \ge b(\sigma^2)$ with
+    $b(v) = 2 \delta + 1 + \log v - v$. b is concave and not negative between its two roots
+    $v = -W(-e^{-(2 \delta + 1)})$, W the two real branches of Lambert's function. So $\sigma$ is squashed into what
+    lies between the roots, and the mean begins at the bound:
+
+    $$\sigma = \sigma_l + (\sigma_u - \sigma_l) \, \mathrm{sigmoid}(s), \qquad
+      \mu = \sqrt{b(\sigma^2)} + \max(0, m)$$
+
+    Where $m \le 0$ and $\mu$ does not depend on x, the KL is exactly delta: what a collapse looks like here.
+
+    Args:
+        delta: The committed rate of each dimension in nats, above 0.
+    """
+
+    def __init__(self, delta: float) -> None:
+        super().__init__()
+        if not delta > 0:
+            raise ValueError(f"delta, the committed rate, must be above 0, got {delta}")
+        self.delta = delta
+        self.lowest, self.highest = (
+            math.sqrt(-lambertw(-math.exp(-(2 * delta + 1)), branch).real) for branch in (0, -1)
+        )
+
+    def forward(
+        self, m: Float[Tensor, "*batch latent"], s: Float[Tensor, "*batch latent"]
+    ) -> tuple[Float[Tensor, "*batch latent"], Float[Tensor, "*batch latent"]]:
+        """Means and variances."""
+        variance = (self.lowest + (self.highest - self.lowest) * s.sigmoid()).square()
+        bound = 2 * self.delta + 1 + variance.log() - variance
+        # At the roots the bound is 0 up to rounding, and the root's slope would not be finite.
+        least = bound.clamp_min(torch.finfo(bound.dtype).eps).sqrt()
+
+        return least + m.relu(), variance

@@ -257,7 +257,7 @@ def _epoch(row: Mapping[str, Any], at: int) -> Iterator[Metric]:
 def _final(result: Result, at: int) -> Iterator[Metric]:
     """The numbers of the test set, the probes' and what it took."""
     row = result.row
-    names = {name: f"test/{name}" for name in (*results.FIGURES, "nll_stderr")}
+    names = {name: f"test/{name}" for name in (*results.FIGURES, *results.LAST, "nll_stderr")}
     names |= {name: f"test/{name}" for name in row if name.startswith("probe_")}
     names |= {name: f"work/{name}" for name in ("epochs", "best_epoch", "encoder_steps", "seconds", "peak_memory_mib")}
     for name, key in names.items():

@@ -5,11 +5,14 @@ from collections.abc import Iterator
 import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
+from torch.nn.functional import softplus
 
 from duvae.networks.bodies import Decoder, Encoder
+from duvae.networks.made import IAFChain
 from duvae.objectives import Loss, Objective
-from duvae.posteriors import DiagonalGaussian, PointMass, Posterior
-from duvae.regularizers import MeanBatchNorm, Staged
+from duvae.posteriors import DiagonalGaussian, InverseAutoregressiveFlow, PointMass, Posterior
+from duvae.refinement import Amortized, Refinement
+from duvae.regularizers import CommittedRate, MeanBatchNorm, Staged
 
 
 class GaussianHead(nn.Module):
@@ -33,6 +36,54 @@ class GaussianHead(nn.Module):
         return DiagonalGaussian(self.means(mean), self.variances(log_variance.exp()))
 
 
+class CommittedHead(nn.Module):
+    """Features to a Gaussian with a KL of at least delta in every dimension, by one linear map without bias.
+
+    Args:
+        features: Width of the encoder's features.
+        latent: Dimensions of z.
+        delta: The committed rate of each dimension, in nats.
+    """
+
+    def __init__(self, features: int, latent: int, delta: float) -> None:
+        super().__init__()
+        self.linear = nn.Linear(features, 2 * latent, bias=False)
+        self.rate = CommittedRate(delta)
+
+    def forward(self, features: Float[Tensor, "batch features"]) -> DiagonalGaussian:
+        return DiagonalGaussian(*self.rate(*self.linear(features).chunk(2, -1)))
+
+
+class FlowHead(nn.Module):
+    r"""Features to $\mu^0$, $\delta^0$ and h by one linear map without bias: Algorithm S1, lines 4 and 5.
+
+    $\delta^0$ is the softplus of the map's output; it is the variance, its square, that has a regularizer. h is as
+    wide as z.
+
+    Args:
+        features: Width of the encoder's features.
+        latent: Dimensions of z.
+        means: From means to means.
+        variances: From variances to variances.
+        width: Hidden units of the chain's networks, in a layer for each dimension of z.
+        blocks: T, the blocks of the chain.
+    """
+
+    def __init__(
+        self, features: int, latent: int, means: nn.Module, variances: nn.Module, width: int, blocks: int
+    ) -> None:
+        super().__init__()
+        self.linear = nn.Linear(features, 3 * latent, bias=False)
+        self.means, self.variances = means, variances
+        self.chain = IAFChain(latent, latent, width, blocks)
+
+    def forward(self, features: Float[Tensor, "batch features"]) -> InverseAutoregressiveFlow:
+        mean, scale, context = self.linear(features).chunk(3, -1)
+        variance = self.variances(softplus(scale).square())
+
+        return InverseAutoregressiveFlow(self.means(mean), variance, context, self.chain)
+
+
 class PointHead(nn.Module):
     """Features to z itself, by one linear map without bias."""
 
@@ -45,23 +96,37 @@ class PointHead(nn.Module):
 
 
 class VAE(nn.Module):
-    """An encoder, a head and a decoder; which system it is lies in its head and in its objective.
+    """An encoder, a head and a decoder; which system it is lies in its head, its refinement and its objective.
 
     Args:
         encoder: From x to features.
         head: From features to q(z|x).
         decoder: p(x|z).
         objective: What training minimises.
+        refinement: From the head's q(z|x) to the one that is used; none by default.
     """
 
-    def __init__(self, encoder: Encoder, head: nn.Module, decoder: Decoder, objective: Objective) -> None:
+    def __init__(
+        self,
+        encoder: Encoder,
+        head: nn.Module,
+        decoder: Decoder,
+        objective: Objective,
+        refinement: Refinement | None = None,
+    ) -> None:
         super().__init__()
         self.encoder, self.head, self.decoder = encoder, head, decoder
         self.objective = objective
+        self.refinement = refinement or Amortized()
 
-    def posterior(self, x: Tensor) -> Posterior:
-        """q(z|x)."""
-        posterior: Posterior = self.head(self.encoder(x))
+    def posterior(self, x: Tensor, weight: float = 1.0) -> Posterior:
+        """q(z|x).
+
+        Args:
+            x: A batch.
+            weight: Weight of the KL term in training, where q(z|x) depends on it.
+        """
+        posterior: Posterior = self.refinement(self.head(self.encoder(x)), x, self.decoder, weight)
 
         return posterior
 
@@ -73,7 +138,7 @@ class VAE(nn.Module):
             weight: Weight of the KL term.
             generator: Where z's noise comes from.
         """
-        posterior = self.posterior(x)
+        posterior = self.posterior(x, weight)
         drawn = posterior.draw(generator=generator)
 
         return self.objective(-self.decoder.log_prob(x, drawn.z), posterior, drawn, weight)

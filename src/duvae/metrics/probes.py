@@ -26,9 +26,9 @@ class Accuracy:
         return float(np.mean(self.draws))
 
     @property
-    def spread(self) -> float:
-        """Standard deviation over the draws; 0 for a single one."""
-        return float(np.std(self.draws, ddof=1)) if len(self.draws) > 1 else 0.0
+    def spread(self) -> float | None:
+        """Standard deviation over the draws (n - 1); None for a single one, which tells nothing of it."""
+        return float(np.std(self.draws, ddof=1)) if len(self.draws) > 1 else None
 
 
 def probe(subsets: list[tuple[Array, Array]], test: tuple[Array, Array], settings: Probe) -> Accuracy:
@@ -127,20 +127,28 @@ def draw_each(labels: Array, count: int, seed: tuple[int, ...]) -> Array:
 
 
 def draw(labels: Array, size: int, seed: tuple[int, ...]) -> Array:
-    """Indices of `size` labelled documents, each class in proportion to its share but at least two of each.
+    """Indices of exactly `size` labelled documents, each class in proportion to its share.
+
+    Small classes get two documents, which cross-validation needs, where they have them and the size allows it
+    for all; never none.
 
     Args:
         labels: All labels to draw from, with shape (documents,).
-        size: How many to draw.
+        size: How many to draw: from one for each class to all.
         seed: Determines which.
     """
     generator = np.random.default_rng(list(seed))
     classes, counts = np.unique(labels, return_counts=True)
-    shares = np.maximum(2, np.floor(size * counts / counts.sum()).astype(int))
+    if not len(classes) <= size <= len(labels):
+        raise ValueError(f"size must be from {len(classes)} to {len(labels)}, got {size}")
+    two = np.minimum(2, counts)
+    least = two if two.sum() <= size else np.ones_like(counts)
+    wanted = size * counts / counts.sum()
+    shares = np.maximum(least, np.floor(wanted).astype(int))
     while shares.sum() < size:
-        shares[np.argmax(size * counts / counts.sum() - shares)] += 1
-    while shares.sum() > size and shares.max() > 2:
-        shares[np.argmax(shares)] -= 1
+        shares[np.argmax(np.where(shares < counts, wanted - shares, -np.inf))] += 1
+    while shares.sum() > size:
+        shares[np.argmax(np.where(shares > least, shares - wanted, -np.inf))] -= 1
 
     return np.concatenate(
         [generator.permutation(np.flatnonzero(labels == c))[:n] for c, n in zip(classes, shares, strict=True)]

@@ -1,9 +1,14 @@
 """What every encoder and every decoder gives, whatever it is made of."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+
+Slope = Callable[[Float[Tensor, "batch latent"]], Float[Tensor, "batch latent"]]
+"""From z to the gradient of log p(x|z) with respect to it."""
 
 
 class Encoder(nn.Module, ABC):
@@ -30,6 +35,23 @@ class Decoder(nn.Module, ABC):
     @abstractmethod
     def log_prob_samples(self, x: Tensor, z: Float[Tensor, "samples batch latent"]) -> Float[Tensor, "samples batch"]:
         """log p(x|z) of many z for each x, without gradients."""
+
+    def slope(self, x: Tensor) -> Slope:
+        r"""From z to $\nabla_z \log p(x|z)$, which can be differentiated itself where gradients are on.
+
+        Here by differentiating `log_prob` twice; a network with a faster way has its own. What is dropped in training
+        is drawn anew for each z.
+        """
+
+        def at(z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch latent"]:
+            again = torch.is_grad_enabled()
+            with torch.enable_grad():
+                z = z if z.requires_grad else z.detach().requires_grad_()
+                (gradient,) = torch.autograd.grad(self.log_prob(x, z).sum(), z, create_graph=again)
+
+            return gradient
+
+        return at
 
     @abstractmethod
     def units(self, x: Tensor) -> int:

@@ -5,12 +5,10 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
 from torch.nn.functional import linear
 
-from duvae.networks.bodies import Decoder, Encoder
+from duvae.networks.bodies import Decoder, Encoder, Slope
 from duvae.networks.elementwise import dropout, tanh_
-from duvae.networks.tokens import SoftmaxOutput, log_normalizer
-
-LOGITS_AT_ONCE = 2**19
-"""Logits held at a time by the importance-weighted likelihood: 2 MiB, so that they stay in the cache."""
+from duvae.networks.slope import lstm_slope
+from duvae.networks.tokens import AT_ONCE, SoftmaxOutput, log_normalizer
 
 LSTM_PARAMETERS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
@@ -100,6 +98,26 @@ class LSTMDecoder(Decoder):
 
         return self.output.plain(kept, x[:, 1:]).sum(-1)
 
+    def slope(self, x: Int[Tensor, "batch length"]) -> Slope:
+        words = self.embedding(x[:, :-1].T)
+        weight, recurrent, bias_in, bias_hidden = (self.lstm.get_parameter(f"{name}_l0") for name in LSTM_PARAMETERS)
+        bias, outputs = bias_in + bias_hidden, words.new_ones(*words.shape[:2], len(recurrent.T))
+
+        def at(z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch latent"]:
+            return lstm_slope(
+                z,
+                dropout(words, self.dropout_in, self.training),
+                dropout(outputs, self.dropout_out, True) if self.training and self.dropout_out else None,
+                x[:, 1:],
+                self.initial.weight,
+                weight,
+                recurrent,
+                bias,
+                self.output.weight,
+            )
+
+        return at
+
     def units(self, x: Int[Tensor, "batch length"]) -> int:
         """The words that `log_prob` counts in a batch."""
         return x[:, 1:].numel()
@@ -132,7 +150,7 @@ class LSTMDecoder(Decoder):
             cell.mul_(f.sigmoid_()).addcmul_(i.sigmoid_(), tanh_(g))
             tanh_(hidden.copy_(cell)).mul_(o.sigmoid_())
             logit = (hidden.view(samples, batch, -1) * wanted[:, t]).sum(-1)
-            total += logit - log_normalizer(hidden, self.output.weight, LOGITS_AT_ONCE).view_as(total)
+            total += logit - log_normalizer(hidden, self.output.weight, AT_ONCE).view_as(total)
 
         return total
 

@@ -12,6 +12,9 @@ from torch.nn.functional import cross_entropy, linear, one_hot
 LOG2E = 1 / math.log(2)
 """exp(x) is 2^(x LOG2E), which PyTorch computes four times as fast on a CPU."""
 
+AT_ONCE = 2**19
+"""Logits held at a time where none has to be kept: 2 MiB, so that they stay in the cache."""
+
 
 class SoftmaxOutput(nn.Module):
     """From the outputs of an LSTM to log probabilities of words, by one linear map without bias.
@@ -98,3 +101,74 @@ def log_normalizer(
         out.log2_().add_(top.squeeze(1))
 
     return result.div_(LOG2E)
+
+
+def exponentials(
+    hidden: Float[Tensor, "rows hidden"], weight: Float[Tensor, "words hidden"]
+) -> tuple[Float[Tensor, "words rows"], Float[Tensor, "rows"]]:
+    """Each word's exp(h W_w), up to a factor that makes a row's largest 1, and their sums."""
+    powers = weight @ (hidden * LOG2E).T
+    powers.sub_(powers.amax(0)).exp2_()
+
+    return powers, powers.sum(0)
+
+
+def expectation(
+    hidden: Float[Tensor, "rows hidden"], weight: Float[Tensor, "words hidden"]
+) -> tuple[Float[Tensor, "rows hidden"], Tensor | None, Tensor | None]:
+    r"""$p W$ with $p = \mathrm{softmax}(h W^T)$: the gradient of $\log \sum_w \exp(h \cdot W_w)$ with respect to h.
+
+    Args:
+        hidden: h.
+        weight: W.
+
+    Returns:
+        p W, and what `exponentials` gives if all of it is held at once.
+    """
+    parts = hidden.split(max(1, AT_ONCE // len(weight)))
+    found = []
+    for part in parts:
+        powers, total = exponentials(part, weight)
+        found.append((weight.T @ powers).div_(total).T)
+
+    return (found[0], powers, total) if len(parts) == 1 else (torch.cat(found), None, None)
+
+
+def expectation_along(
+    hidden: Float[Tensor, "rows hidden"],
+    along: Float[Tensor, "rows hidden"],
+    weight: Float[Tensor, "words hidden"],
+    expected: Float[Tensor, "rows hidden"],
+    powers: Float[Tensor, "words rows"] | None = None,
+    total: Float[Tensor, "rows"] | None = None,
+) -> tuple[Float[Tensor, "rows hidden"], Float[Tensor, "words hidden"]]:
+    r"""How the gradients of $-\log \sum_w \exp(h \cdot W_w)$ change when h goes along a direction v.
+
+    With $q = v W^T$ and $\bar q = p \cdot q = v \cdot p W$
+
+    $$(p W)_v = (p \odot q) W - \bar q \, p W, \quad -(p^T h)_v = -(p \odot q)^T h - p^T (v - \bar q h).$$
+
+    Args:
+        hidden: h.
+        along: v.
+        weight: W.
+        expected: p W.
+        powers: What `exponentials` gave, if it was kept.
+        total: Its sums.
+
+    Returns:
+        The change of p W, and that of the gradient with respect to W, summed over the rows.
+    """
+    rows = max(1, AT_ONCE // len(weight))
+    mean = (along * expected).sum(1, keepdim=True)
+    by_weight = torch.zeros_like(weight.T)
+    found = []
+    for h, v, q in zip(hidden.split(rows), along.split(rows), mean.split(rows), strict=True):
+        if powers is None or total is None or len(h) < len(hidden):
+            powers, total = exponentials(h, weight)
+        by_weight.addmm_(torch.addcmul(v, q, h, value=-1).T / -total, powers.T)
+        weighted = (weight @ v.T).mul_(powers)
+        by_weight.addmm_(h.T / -total, weighted.T)
+        found.append((weight.T @ weighted).div_(total).T)
+
+    return torch.addcmul(torch.cat(found), mean, expected, value=-1), by_weight.T.contiguous()

@@ -38,9 +38,13 @@ class Metrics(Held):
     reconstruction: float
     kl: float | None
     mi: float | None
-    au: int
+    au: int | None
     mpd: float | None
     ce: float | None
+    mpd_t: float | None = None
+    mpd_t_stderr: float | None = None
+    ce_t: float | None = None
+    ce_t_stderr: float | None = None
     epochs: int
     best_epoch: int
     warmup_ended: bool
@@ -50,7 +54,7 @@ class Accuracy(Held):
     """One size of labelled subsets in probe.json."""
 
     accuracy: float
-    spread: float
+    spread: float | None
     draws: list[float]
 
 
@@ -65,6 +69,7 @@ class Made(Held):
     """A *.run.json."""
 
     wall_seconds: float
+    cpu_seconds: float
     peak_memory_mib: float | None
     device: str
     threads: int

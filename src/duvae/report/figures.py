@@ -15,10 +15,15 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from duvae.config import SyntheticSource
-from duvae.report.results import Array, Result, Space, label_counts
+from duvae.report.results import Array, Result, Space, label_counts, labels
 
 P = ParamSpec("P")
-Line = Literal["-", "--", ":", "-."]
+Line = Literal["-", "--", ":", "-."] | tuple[int, tuple[float, ...]]
+
+WIDTH = 7.16
+"""Of a figure over the whole page, in inches."""
+
+LEGEND: dict[str, Any] = {"handlelength": 1.8, "columnspacing": 1.4}
 
 HALFWIDTH = 3.0
 """Figure 1 shows [-3, 3] x [-3, 3]."""
@@ -40,10 +45,11 @@ SYSTEMS = {
     "iaf_fb": "#56b4e9",
     "iaf_bn": "#009e73",
     "du_iaf": "#0072b2",
+    "bn_vae_fixed_beta": "#a6761d",
 }
 """One colour a system, the same in every figure."""
 
-LINES: tuple[Line, ...] = ("-", "--", ":", "-.")
+LINES: tuple[Line, ...] = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
 """Further settings of one system differ in their lines."""
 
 CURVES = (
@@ -79,13 +85,15 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def _styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """Draws in the style of all figures."""
+
     @functools.wraps(draw)
-    def styled(*args: P.args, **kwargs: P.kwargs) -> Figure:
+    def inside(*args: P.args, **kwargs: P.kwargs) -> Figure:
         with mpl.rc_context(STYLE):
             return draw(*args, **kwargs)
 
-    return styled
+    return inside
 
 
 # ---------------------------------------------------------------------------------- Figure 1
@@ -124,7 +132,7 @@ def outside(points: Array) -> float:
     return float(np.mean(np.abs(points).max(axis=1) > HALFWIDTH)) if len(points) else 0.0
 
 
-@_styled
+@styled
 def figure1(source: SyntheticSource, true_z: Space | None, spaces: Sequence[Space], lattice: int = 241) -> Figure:
     """Figure 1: above, contours of the aggregated posteriors; below, the means coloured by component.
 
@@ -156,7 +164,7 @@ def figure1(source: SyntheticSource, true_z: Space | None, spaces: Sequence[Spac
         wspace=gap / side,
         hspace=gap / side,
     )
-    centre = _centre(source)
+    centre = middle(source)
     shown = _contours(axes[0, 0], at, true, levels)
     for ax, density in zip(axes[0, 1:], learned, strict=True):
         if density is not None:
@@ -188,10 +196,16 @@ def figure1(source: SyntheticSource, true_z: Space | None, spaces: Sequence[Spac
     return figure
 
 
-@_styled
-def latent(space: Space, centre: int = 0) -> Figure:
-    """One latent space: contours of the aggregated posterior and the means, as far as the means reach."""
-    reach = max(HALFWIDTH, float(np.quantile(np.abs(space.means), 0.999)) * 1.1)
+@styled
+def latent(space: Space, centre: int = 0, reach: float | None = None) -> Figure:
+    """One latent space: contours of the aggregated posterior and the means.
+
+    Args:
+        space: What to draw.
+        centre: The component that is blue.
+        reach: The frame, from - to + this; None: as far as the means reach.
+    """
+    reach = reach or max(HALFWIDTH, float(np.quantile(np.abs(space.means), 0.999)) * 1.1)
     figure = Figure(figsize=(3.4, 3.4))
     ax = figure.subplots()
     if space.variances is not None:
@@ -222,7 +236,7 @@ def _remark(ax: Axes, text: str) -> None:
     ax.text(0, 0, text, ha="center", va="center", color="#666666", fontsize=6.5)
 
 
-def _centre(source: SyntheticSource) -> int:
+def middle(source: SyntheticSource) -> int:
     """The component nearest to the middle of all."""
     means = np.asarray(source.means)
 
@@ -242,7 +256,7 @@ def _scatter(ax: Axes, space: Space, centre: int, size: float = 1.6) -> None:
 # ---------------------------------------------------------------------------------- curves
 
 
-@_styled
+@styled
 def curves(results: Sequence[Result], warmup: int) -> Figure:
     """Loss, KL, MI, AU, MPD and CE on validation over the epochs; a line a seed, a colour a system.
 
@@ -250,7 +264,9 @@ def curves(results: Sequence[Result], warmup: int) -> Figure:
         results: Models of one data set.
         warmup: Epochs over which the KL weight rises, shaded.
     """
-    figure = Figure(figsize=(7.16, 3.55))
+    columns, legend = _room(list(labels(results).values()), WIDTH)
+    height = 3.35 + legend
+    figure = Figure(figsize=(WIDTH, height))
     axes = figure.subplots(2, 3, sharex=True)
     styles = line_styles(results)
     longest = max(int(result.history["epoch"].max()) for result in results)
@@ -276,17 +292,20 @@ def curves(results: Sequence[Result], warmup: int) -> Figure:
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     for ax in axes[1]:
         ax.set_xlabel("epoch")
-    _legend(figure, results)
-    figure.tight_layout(rect=(0, 0, 1, 0.94), h_pad=1.2, w_pad=1.0)
+    figure.legend(handles=_handles(results), loc="upper center", ncols=columns, **LEGEND)
+    figure.tight_layout(rect=(0, 0, 1, 1 - legend / height), h_pad=1.2, w_pad=1.0)
 
     return figure
 
 
-@_styled
+@styled
 def probes(results: Sequence[Result]) -> Figure:
     """Accuracy of the linear probe by number of labels, with the spread over the labelled subsets."""
-    figure = Figure(figsize=(3.3, 2.6))
-    ax = figure.subplots()
+    entries = len(labels(results)) + 1
+    columns = -(-entries // 16)
+    figure = Figure(figsize=(WIDTH, max(2.5, 0.165 * min(entries, 16) + 0.2)))
+    ax, beside = figure.subplots(1, 2, width_ratios=(4.4 - columns, columns))
+    beside.set_axis_off()
     styles = line_styles(results)
     counts = label_counts(results)
     at = np.arange(len(counts))
@@ -297,9 +316,9 @@ def probes(results: Sequence[Result]) -> Figure:
             continue
         found = [[r.probe["by_labels"].get(count) for r in of if r.probe] for count in counts]
         accuracy = [np.mean([f["accuracy"] for f in fs if f]) if any(fs) else np.nan for fs in found]
-        spread = [np.mean([f["spread"] for f in fs if f]) if any(fs) else 0.0 for fs in found]
+        spread = [np.mean([f["spread"] or 0.0 for f in fs if f]) if any(fs) else 0.0 for fs in found]
         colour, dashes = styles[setting]
-        shift = 0.05 * (index - (len(several) - 1) / 2)  # so that bars do not hide each other
+        shift = min(0.05, 0.5 / len(several)) * (index - (len(several) - 1) / 2)  # so that bars do not hide each other
         ax.errorbar(at + shift, accuracy, spread, color=colour, ls=dashes, marker="o", markersize=2.6, elinewidth=0.7)
     largest = [float(result.probe["largest_class"]) for result in results if result.probe and result.probe["by_labels"]]
     if largest:
@@ -309,9 +328,9 @@ def probes(results: Sequence[Result]) -> Figure:
     ax.margins(y=0.12)
     ax.set(xlabel="labels", ylabel="accuracy on test (%)")
     ax.grid(axis="y", color="#000000", alpha=0.08, linewidth=0.5)
-    _legend(figure, results, columns=3, more=[line for line in ax.lines if line.get_label() == "largest class"])
-    rows = -(-(len(several) + 1) // 3)
-    figure.tight_layout(rect=(0, 0, 1, 1 - 0.07 * rows))
+    handles = _handles(results) + [line for line in ax.lines if line.get_label() == "largest class"]
+    beside.legend(handles=handles, loc="upper left", ncols=columns, borderaxespad=0, **LEGEND)
+    figure.tight_layout()
 
     return figure
 
@@ -345,16 +364,24 @@ def _limits(ax: Axes, drawn: Sequence[Array], column: str) -> None:
         ax.set_ylim(bottom=min(-0.02, -0.03 * float(values.max(initial=0))))
 
 
-def _legend(figure: Figure, results: Sequence[Result], columns: int = 8, more: Sequence[Line2D] = ()) -> None:
-    styles = line_styles(results)
-    names = {result.job.setting: result.name for result in results}
-    handles = [
+def _handles(results: Sequence[Result]) -> list[Line2D]:
+    styles, names = line_styles(results), labels(results)
+
+    return [
         Line2D([], [], color=colour, linestyle=dashes, label=names[setting])
         for setting, (colour, dashes) in styles.items()
     ]
-    handles += more
-    columns = min(columns, len(handles))
-    figure.legend(handles=handles, loc="upper center", ncols=columns, handlelength=1.8, columnspacing=1.4)
+
+
+def _room(names: Sequence[str], width: float) -> tuple[int, float]:
+    """How many columns of a legend fit into `width` inches, and how high it is then, in inches."""
+    for columns in range(min(8, len(names)), 0, -1):
+        rows = -(-len(names) // columns)
+        longest = [max(map(len, names[start : start + rows])) for start in range(0, len(names), rows)]
+        if sum(0.42 + 0.06 * length for length in longest) <= width:
+            break
+
+    return columns, 0.1 + 0.165 * rows
 
 
 # ---------------------------------------------------------------------------------- files

@@ -4,7 +4,7 @@ import datetime
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,11 +13,15 @@ import pandas as pd
 from duvae.config import Job, Params
 from duvae.errors import UserError
 from duvae.report import expected
+from duvae.report.names import NAMES, letters, rank, written
 
 Array = npt.NDArray[np.float64]
 
 FIGURES = ("nll", "perplexity", "reconstruction", "kl", "mi", "au", "mpd", "ce")
 """What metrics.json says of a model; null where a system has no such figure."""
+
+LAST = ("mpd_t", "ce_t")
+"""The same of z^T, the last of a chain of flows, estimated, each with its standard error; of such systems alone."""
 
 HISTORY = (
     *("epoch", "kl_weight", "learning_rate", "train_loss", "train_reconstruction", "train_kl", "valid_loss"),
@@ -27,25 +31,6 @@ HISTORY = (
 
 POSTERIORS = ("sentence", "label", "nll", "mean_0", "variance_0")
 """The columns of posteriors/.../<seed>.parquet that any model has; further dimensions are mean_1, variance_1, ..."""
-
-NAMES: Mapping[str, str] = {
-    "ae": "AE",
-    "vae": "VAE",
-    "beta_vae": "β-VAE",
-    "sa_vae": "SA-VAE",
-    "agg_vae": "Agg-VAE",
-    "fb": "FB",
-    "delta_vae": "δ-VAE",
-    "bn_vae": "BN-VAE",
-    "mae": "MAE",
-    "du_vae": "DU-VAE",
-    "iaf_fb": "IAF+FB",
-    "iaf_bn": "IAF+BN",
-    "du_iaf": "DU-IAF",
-}
-"""The systems as the paper spells them."""
-
-LETTERS: Mapping[str, str] = {"gamma": "γ", "beta": "β", "delta": "δ", "eta": "η", "lambda": "λ"}
 
 COLLAPSED_MI = 0.1
 """Below this mutual information, in nats, a latent space is called collapsed."""
@@ -62,7 +47,7 @@ class Result:
         metrics: metrics.json.
         history: history.csv, a row an epoch.
         probe: probe.json; None where its data set has no labels to probe with.
-        provenance: The *.run.json by stage.
+        provenance: The *.run.json by stage, those that are there.
     """
 
     job: Job
@@ -85,11 +70,7 @@ class Result:
     @property
     def hyperparameters(self) -> str:
         """Those that are a single letter in the paper, such as `γ 1, p 0.5`."""
-        values = self.metrics["hyperparameters"].items()
-
-        return ", ".join(
-            f"{LETTERS.get(key, key)} {value:g}" for key, value in values if key in LETTERS or len(key) == 1
-        )
+        return written(letters(self.metrics["hyperparameters"]))
 
     @property
     def encoder_steps(self) -> int:
@@ -97,11 +78,19 @@ class Result:
         return int(self.history["encoder_steps"].fillna(0).sum())
 
     @property
-    def collapsed(self) -> bool:
-        """No active dimension, or next to no information about x in z."""
-        mi, au = self.metrics["mi"], self.metrics["au"]
+    def collapsed(self) -> bool | None:
+        r"""No active dimension, or next to no information about x in z; None where that cannot be told.
 
-        return au == 0 or (mi is not None and mi < COLLAPSED_MI)
+        Where the MI is not known, what bounds it may tell. KL[q(z|x) || p(z)] is the MI plus KL[q(z) || p(z)]. And
+        since the divergence is convex, $I(x, z) = E_x KL[q(z|x) \| E_{x'} q(z|x')]$ is at most the mean over all
+        pairs of KL[q(z|x) || q(z|x')], which is the MPD.
+        """
+        mi, au = self.metrics["mi"], self.metrics["au"]
+        bounds = [mi] if mi is not None else [self.metrics["kl"], self.metrics.get("mpd_t")]
+        if au == 0 or any(bound is not None and bound < COLLAPSED_MI for bound in bounds):
+            return True
+
+        return None if mi is None and au is None else False
 
     @property
     def commit(self) -> str:
@@ -111,7 +100,7 @@ class Result:
     @property
     def row(self) -> dict[str, Any]:
         """All of it that is one number or word, for a table."""
-        train = self.provenance["train"]
+        made = self.provenance
         accuracies = self.probe["by_labels"] if self.probe else {}
 
         return {
@@ -120,6 +109,7 @@ class Result:
             "seed": self.job.seed,
             **{figure: _number(self.metrics[figure]) for figure in FIGURES},
             "nll_stderr": _number(self.metrics["nll_stderr"]),
+            **{key: _number(self.metrics.get(key)) for name in LAST for key in (name, f"{name}_stderr")},
             **{f"probe_{labels}": float(of["accuracy"]) for labels, of in accuracies.items()},
             **{
                 f"probe_{labels}_spread": float(of["spread"]) if len(of["draws"]) > 1 else float("nan")
@@ -128,9 +118,11 @@ class Result:
             "epochs": self.metrics["epochs"],
             "best_epoch": self.metrics["best_epoch"],
             "encoder_steps": self.encoder_steps,
-            "seconds": sum(float(made["wall_seconds"]) for made in self.provenance.values()),
-            "train_seconds": float(train["wall_seconds"]),
-            "peak_memory_mib": max(float(made["peak_memory_mib"] or 0) for made in self.provenance.values()),
+            "seconds": sum(float(of["wall_seconds"]) for of in made.values()) if made else float("nan"),
+            "train_cpu": _number(made["train"]["cpu_seconds"] if "train" in made else None),
+            "evaluate_cpu": _number(made["evaluate"]["cpu_seconds"] if "evaluate" in made else None),
+            "train_seconds": _number(made["train"]["wall_seconds"] if "train" in made else None),
+            "peak_memory_mib": max((_number(of["peak_memory_mib"]) for of in made.values()), default=float("nan")),
         }
 
 
@@ -216,15 +208,45 @@ def need(files: Mapping[Path, str]) -> None:
 
 
 def read(params: Params, jobs: Iterable[Job], root: Path = Path()) -> list[Result]:
-    """Reads the results of `jobs`.
+    """Reads the results of `jobs`; who made them (*.run.json), which git does not keep, where it is there.
 
     Raises:
         UserError: Naming every file that is missing, with the command that makes it.
     """
     jobs = list(jobs)
-    need({path: command for job in jobs for path, command in commands(params, job, root).items()})
+    files = [
+        {path: command for path, command in commands(params, job, root).items() if not _told(path) or path.exists()}
+        for job in jobs
+    ]
+    need({path: command for of in files for path, command in of.items()})
 
-    return [_read(commands(params, job, root), job) for job in jobs]
+    return [_read(of, job) for of, job in zip(files, jobs, strict=True)]
+
+
+def arranged(results: Iterable[Result]) -> list[Result]:
+    """In the order of the paper's Table 1, data set after data set; settings of a system as they came."""
+    results = list(results)
+    datasets = list(dict.fromkeys(result.job.dataset for result in results))
+
+    return sorted(results, key=lambda result: (datasets.index(result.job.dataset), rank(result.system)))
+
+
+def labels(results: Iterable[Result]) -> dict[str, str]:
+    """What each setting of one data set is called: its system's name, and where several share it what differs."""
+    settings = {result.job.setting: result for result in results}
+    names = {setting: NAMES.get(result.system, result.system) for setting, result in settings.items()}
+    told = {}
+    for setting, result in settings.items():
+        others = [other for other in settings.values() if other.system == result.system and other is not result]
+        if not others and setting == result.system:
+            told[setting] = names[setting]
+        elif result.hyperparameters and result.hyperparameters not in {other.hyperparameters for other in others}:
+            told[setting] = f"{names[setting]} ({result.hyperparameters})"
+        else:
+            apart = setting.removeprefix(f"{result.system}_").replace("_", " ")
+            told[setting] = names[setting] if setting == result.system else f"{names[setting]} ({apart})"
+
+    return told
 
 
 def _read(files: Mapping[Path, str], job: Job) -> Result:
@@ -275,6 +297,19 @@ def floor(dataset: str, root: Path = Path()) -> Floor:
     )
 
 
+def gaps(
+    results: Sequence[Result], frames: Sequence[pd.DataFrame], floor: Floor
+) -> dict[str, list[tuple[float, float]]]:
+    """Each setting's gaps to the floor, a seed each (`Floor.gap`); none where it has no likelihood."""
+    found: dict[str, list[tuple[float, float]]] = {result.job.setting: [] for result in results}
+    for result, frame in zip(results, frames, strict=True):
+        gap = floor.gap(frame)
+        if gap:
+            found[result.job.setting].append(gap)
+
+    return found
+
+
 def counts(dataset: str, root: Path = Path()) -> dict[str, int]:
     """How many documents each split of a prepared data set holds."""
     path = root / "data" / "prepared" / dataset / "summary.json"
@@ -303,16 +338,37 @@ def table(results: Iterable[Result]) -> pd.DataFrame:
     return pd.DataFrame([result.row for result in results])
 
 
-def over_seeds(results: Iterable[Result]) -> tuple[pd.DataFrame, pd.DataFrame, pd.Series]:
-    """A row a setting, in the order in which they come.
+class OverSeeds(NamedTuple):
+    """What there is of each setting over its seeds.
 
-    Returns:
-        Mean and standard deviation (n - 1; empty for one seed) of every number, and how many seeds there are.
+    Attributes:
+        mean: Of every number, a row a setting, in the order in which they come.
+        std: Their standard deviation (n - 1); empty for one seed.
+        seeds: How many there are.
     """
+
+    mean: pd.DataFrame
+    std: pd.DataFrame
+    seeds: "pd.Series[int]"
+
+    def value(self, setting: str, key: str) -> float:
+        """A mean; not a number where there is none."""
+        return float(self.mean[key][setting]) if key in self.mean else float("nan")
+
+    def spread(self, setting: str, key: str) -> float:
+        """The standard deviation of it; not a number where there is none."""
+        return float(self.std[key][setting]) if key in self.std else float("nan")
+
+    def count(self, setting: str) -> int:
+        return int(self.seeds[setting])
+
+
+def over_seeds(results: Iterable[Result]) -> OverSeeds:
+    """Mean and spread over seeds of every setting of one data set."""
     frame = table(results)
     groups = frame.drop(columns=["dataset", "seed"]).groupby("setting", sort=False)
 
-    return groups.mean(numeric_only=True), groups.std(numeric_only=True, ddof=1), groups.size()
+    return OverSeeds(groups.mean(numeric_only=True), groups.std(numeric_only=True, ddof=1), groups.size())
 
 
 def commit(provenance: Mapping[str, Any]) -> str:
@@ -333,6 +389,10 @@ def label_counts(results: Sequence[Result]) -> list[str]:
     found = {labels for result in results if result.probe for labels in result.probe["by_labels"]}
 
     return sorted(found, key=lambda labels: (not labels.isdigit(), int(labels) if labels.isdigit() else 0, labels))
+
+
+def _told(path: Path) -> bool:
+    return path.name.endswith(".run.json")
 
 
 def _number(value: float | None) -> float:

@@ -15,6 +15,7 @@ from duvae.metrics.encoding import encode
 from duvae.metrics.geometry import measures
 from duvae.metrics.likelihood import importance_weighted_nll, perplexity
 from duvae.metrics.statistics import standard_error
+from duvae.metrics.transformed import transformed_measures
 from duvae.progress import Bar
 from duvae.provenance import Stopwatch
 
@@ -34,7 +35,7 @@ def some(count: int, wanted: int | None, seed: int) -> Array:
 
 
 def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path()) -> None:
-    """Measures NLL, KL, MI, AU, MPD and CE; writes them, and what is known of each test example.
+    """Measures NLL, KL, MI, AU, MPD and CE, of z^T too; writes them, and what is known of each test example.
 
     Args:
         params: All of params.yaml.
@@ -83,6 +84,7 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
         "perplexity": known(perplexity(nll, part)),
         "reconstruction": float(encoded.reconstruction.mean(dtype=np.float64)),
         **measures(encoded, evaluation.active_threshold),
+        **transformed_measures(model, test, device, evaluation.seed),
         **(description.training or {}),
     }
     frame = pd.DataFrame(

@@ -12,7 +12,7 @@ from duvae.config import Params
 from duvae.data import store
 from duvae.errors import UserError
 from duvae.files import write_json
-from duvae.metrics.encoding import encode, features
+from duvae.metrics.encoding import features
 from duvae.metrics.probes import Accuracy, Labelled, draw, over_groups, probe, probe_groups
 from duvae.provenance import Stopwatch
 from duvae.vae import VAE
@@ -53,24 +53,20 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
                 f"data/prepared/{dataset}: expected a label of two or more on every document of split '{split}',"
                 f" to probe with. Give the files labels, or empty datasets.{dataset}.probe in params.yaml."
             )
-        return encode(model, documents, device, params.evaluation.seed).features, documents.labels
+        return features(model, documents, device), documents.labels
 
     wanted = chosen.probe.wanted
     test = labelled("test") if wanted else (np.zeros((0, 0)), np.zeros(0, np.int64))
-    subsets = {}
+    subsets: dict[str, list[tuple[store.Array, store.Array]]] = {}
     if chosen.probe.labels:
         seen, labels = labelled("train")
-        if max(chosen.probe.labels) > len(labels):
-            raise UserError(
-                f"params.yaml: datasets.{dataset}.probe.labels: expected at most {len(labels)}, the training"
-                f" documents; found {max(chosen.probe.labels)}."
-            )
         for size in chosen.probe.labels:
+            _check(size, labels, dataset)
             draws = [draw(labels, size, (params.probe.seed, size, n)) for n in range(params.probe.draws)]
             subsets[str(size)] = [(seen[indices], labels[indices]) for indices in draws]
-    for name in chosen.probe.subsets:
+    for name in dict.fromkeys(chosen.probe.subsets):
         subset = labelled(name)
-        subsets[str(len(subset[1]))] = [subset]
+        subsets.setdefault(str(len(subset[1])), []).append(subset)  # several of one size are its draws
     with threadpool_limits(params.threads):
         found = {size: probe(drawn, test, params.probe) for size, drawn in subsets.items()}
     write_json(
@@ -157,3 +153,10 @@ def by_character(
         "largest_class": 100 * float(np.mean([times.max() / times.sum() for times in largest])),
         "by_labels": by_labels,
     }
+def _check(size: int, labels: store.Array, dataset: str) -> None:
+    """Whether that many can be drawn of the training documents, with each label among them."""
+    key, classes = f"params.yaml: datasets.{dataset}.probe.labels", len(np.unique(labels))
+    if size > len(labels):
+        raise UserError(f"{key}: expected at most {len(labels)}, the training documents; found {size}.")
+    if size < classes:
+        raise UserError(f"{key}: expected at least {classes}, one for each label; found {size}.")

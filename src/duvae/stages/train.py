@@ -10,7 +10,7 @@ from duvae import models
 from duvae.config import Params
 from duvae.data import store
 from duvae.errors import UserError
-from duvae.files import whole
+from duvae.files import require_writable, whole
 from duvae.progress import TrainingBar
 from duvae.provenance import Stopwatch
 from duvae.training.checkpoints import Checkpoint, key
@@ -37,6 +37,8 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
         raise UserError(
             f"data/validated/{dataset}.json: not there. 'duvae validate --dataset {dataset}' checks the data first."
         )
+    require_writable(root / "models" / job.folder / "weights.safetensors")
+    require_writable(root / "results" / job.folder / "history.csv")
     prepared = store.read(root / "data/prepared" / dataset)
     torch.set_num_threads(params.threads)
     torch.manual_seed(seed)

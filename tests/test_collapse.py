@@ -1,0 +1,117 @@
+"""The collapse, told from the results: what is said is true whichever way they turned out."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from duvae.config import Job
+from duvae.report import collapse, results
+from duvae.report.results import Result
+
+
+def model(
+    system: str, seed: int = 1, course: Callable[[np.ndarray], np.ndarray] = lambda e: 0 * e, **changed: float | None
+) -> Result:
+    """A model of 20 epochs, warm-up over the first ten."""
+    epoch = np.arange(1, 21)
+    history = pd.DataFrame(dict.fromkeys(results.HISTORY, 0.0), index=range(20))
+    history["epoch"], history["kl_weight"] = epoch, np.minimum(1, epoch / 10)
+    history["valid_mi"] = course(epoch.astype(float))
+    history["valid_kl"] = history["valid_mi"] + 0.5 / epoch
+    history["best"] = (epoch == 18).astype(int)
+    metrics = {
+        "system": system,
+        "hyperparameters": {},
+        "sentences": 9,
+        "nll": 30.0,
+        "nll_stderr": 0.1,
+        "perplexity": 2.0,
+    }
+    metrics |= {
+        "reconstruction": 29.0,
+        "kl": 0.0,
+        "mi": 0.0,
+        "au": 0,
+        "mpd": 0.0,
+        "ce": 2.84,
+        "epochs": 20,
+        "best_epoch": 18,
+    }
+
+    return Result(Job("made_up", system, seed, "yelp"), {**metrics, **changed}, history, None, {})
+
+
+def pair(*models: Result) -> collapse.Pair:
+    found = collapse.pair(models, 2, 10, "sentence")
+    assert found is not None
+
+    return found
+
+
+ALIVE: dict[str, float | None] = {"kl": 1.5, "mi": 1.25, "au": 2, "mpd": 4.5, "ce": 1.5}
+
+
+def test_a_collapse_is_told_as_one_and_only_then() -> None:
+    _, vae, du_vae, both, _ = collapse.told(pair(model("vae"), model("du_vae", course=lambda e: 1 + 0 * e, **ALIVE)))
+    assert "KL of 0.00 nats and an MI of 0.00; 0 of 2 dimensions are active" in vae
+    assert "CE 2.84, equal to two digits to the prior's: it has collapsed." in vae
+    assert "stayed under 0.1 nats in all 20 epochs, although its KL was 0.50 nats in epoch 1" in vae
+    assert "CE 1.50, 1.34 nats below the prior's: it has not collapsed." in du_vae
+    assert "0.1 nats or more in all 20 epochs" in du_vae
+    assert "lie 4.50 nats apart under DU-VAE and 0.00 under VAE" in both
+    assert "Its NLL is the same (30.00 and 30.00" in both
+
+
+def test_the_other_way_round_is_told_as_well() -> None:
+    _, vae, du_vae, both, _ = collapse.told(
+        pair(model("vae", course=lambda e: 1 + 0 * e, **ALIVE), model("du_vae", nll=31.5))
+    )
+    assert "it has not collapsed" in vae
+    assert "it has collapsed" in du_vae
+    assert "lie 0.00 nats apart under DU-VAE and 4.50 under VAE, and DU-VAE's CE is 1.34 nats above VAE's" in both
+    assert "Its NLL is 1.50 nats higher (31.50 and 30.00" in both
+
+
+@pytest.mark.parametrize(
+    ("course", "said"),
+    [
+        (lambda e: np.where(e < 4, 0.9 - 0.2 * e, 0.0), "at most 0.70 nats, in epoch 1, and fell under 0.1 nats"),
+        (lambda e: np.where(e < 4, 0.9, 0.0), "in epoch 4, when the KL weight had risen to 0.40."),
+        (lambda e: np.where(e < 15, 0.5, 0.0), "fell under 0.1 nats in epoch 15, after the warm-up"),
+        (lambda e: np.where(e < 6, 0.0, 0.5), "came to 0.1 nats in epoch 6, when the KL weight had risen to 0.60, and"),
+        (lambda e: np.where(e % 2 == 0, 0.0, 0.5), "crossed 0.1 nats 19 times, first in epoch 2"),
+    ],
+)  # fmt: skip
+def test_when_it_happened(course: Callable[[np.ndarray], np.ndarray], said: str) -> None:
+    assert said in collapse.went([model("vae", course=course)])
+
+
+def test_seeds_that_differ_are_counted() -> None:
+    models = [model("vae", 1), model("vae", 2, lambda e: 1 + 0 * e, **ALIVE)]
+    told = collapse.told(pair(*models, model("du_vae")))[1]
+    assert "1 of its 2 seeds have collapsed" in told
+    assert "(means over 2 seeds)" in told
+    assert "1 of 2 dimensions is active" in told
+
+
+def test_the_two_columns_share_their_scales() -> None:
+    of = pair(model("vae"), model("du_vae", course=lambda e: 1 + 0 * e, **ALIVE))
+    axes = np.reshape(collapse.figure(of).axes, (5, 2))
+    for left, right in axes:
+        assert left.get_ylim() == right.get_ylim()
+        assert left.get_xlim() == right.get_xlim()
+        assert left.patches[0].get_width() == 10  # the warm-up
+    dots = [line for line in axes[1, 1].lines if line.get_marker() == "o"]
+    assert [(line.get_xdata()[0], line.get_ydata()[0]) for line in dots] == [(18, 1.0)]
+    assert collapse.pair([model("vae")], 2, 10, "sentence") is None
+
+
+def test_a_collapse_is_known_by_the_kl_where_nothing_else_is() -> None:
+    assert model("iaf_bn", mi=None, au=None, kl=0.05).collapsed is True
+    assert model("iaf_bn", mi=None, au=None, kl=0.5).collapsed is None
+    assert model("iaf_bn", mi=None, au=None, kl=0.5, mpd_t=0.05).collapsed is True
+    assert model("iaf_bn", mi=None, au=None, kl=0.5, mpd_t=0.5).collapsed is None
+    assert model("vae", **ALIVE).collapsed is False
+    assert model("vae", **{**ALIVE, "au": 0}).collapsed is True
