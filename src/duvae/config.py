@@ -196,6 +196,34 @@ class TextNetworks(Frozen):
     dropout_out: Annotated[float, Field(ge=0, lt=1)]
 
 
+class ImageNetworks(Frozen):
+    """A ResNet as encoder, a PixelCNN as decoder, for images of `size` pixels a side.
+
+    `channels`: of the encoder's blocks, each of stride 2; `features`: what they end in; `kernels`: sides of the
+    decoder's masked convolutions, one after another, of `width` channels; `feature_maps`: of the image's size that z
+    is mapped to.
+    """
+
+    size: Count
+    channels: Annotated[list[Count], Field(min_length=1)]
+    features: Count
+    kernels: Annotated[list[Literal[1, 3, 5, 7, 9, 11]], Field(min_length=1)]
+    width: Annotated[int, Field(ge=2, multiple_of=2)]
+    feature_maps: Count
+    latent: Count
+
+    @model_validator(mode="after")
+    def sees_something(self) -> Self:
+        if self.kernels[0] == 1:
+            why = "expected 3 or more first, since the first layer does not see the pixel itself; found 1"
+            raise PydanticCustomError("blind", "{why}", {"why": why, "at": "kernels"})
+
+        return self
+
+
+Networks = TextNetworks | ImageNetworks
+
+
 class Decay(Frozen):
     """After `patience` epochs without a better validation loss: the rate times `factor`, best weights again.
 

@@ -79,8 +79,13 @@ class Whole:
         self.narrow, self.middle, self.widen = narrow, middle, widen
 
     def __call__(self, x: Images, base: Images | None = None) -> Images:
-        y = elu_(functional.conv2d(x, *self.narrow))
-        y = elu_(masked(y, *self.middle))
+        kernel, bias = self.middle
+        reach = kernel.shape[-1] // 2
+        shape = (len(x), kernel.shape[1], x.shape[2] + reach, x.shape[3])
+        below = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+        below[:, :, :reach] = 0  # the rows above the image
+        elu_(functional.conv2d(x, *self.narrow), below[:, :, reach:])
+        y = elu_(functional.conv2d(below, kernel, bias, padding=(0, reach)))
         y = elu_(functional.conv2d(y, *self.widen).add_(x))
 
         return y if base is None else y.add_(base)
