@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 
 class Encoder(nn.Module, ABC):
@@ -34,3 +34,15 @@ class Decoder(nn.Module, ABC):
     @abstractmethod
     def units(self, x: Tensor) -> int:
         """What a batch's loss is counted per: words, or images."""
+
+    @abstractmethod
+    def sample(
+        self, z: Float[Tensor, "batch latent"], generator: Generator | None = None, likely: bool = False
+    ) -> Tensor:
+        """An x of each z in evaluation, element by element.
+
+        Args:
+            z: What of.
+            generator: Of the draws.
+            likely: Draw nothing: each element is the likeliest, given those before it.
+        """

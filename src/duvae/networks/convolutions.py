@@ -7,9 +7,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-Images = Float[Tensor, "batch channels height width"]
-Kernel = Float[Tensor, "outputs inputs rows columns"]
-Channels = Float[Tensor, "channels"]
+Images = Float[Tensor, "batch _ _ _"]
+"""A batch of images, or of maps of their size: channels, height, width."""
+Kernel = Float[Tensor, "_ _ _ _"]
+"""Channels out, channels in, rows, columns."""
+Channels = Float[Tensor, "_"]
+"""A number a channel."""
 Folded = tuple[Tensor, Tensor]
 """Kernel and bias of a convolution and of the batch normalization behind it, in evaluation."""
 
