@@ -324,9 +324,24 @@ def test_the_initial_weights_are_the_papers() -> None:
     ):
         assert float(weight.detach().std()) == pytest.approx(math.sqrt(2 / (kernel**2 * outputs)), rel=0.1)
     bound = math.sqrt(6 / (32 + 4 * 28**2))
-    assert 0.9 * bound < float(made.maps.weight.abs().max()) <= bound
+    assert 0.9 * bound < float(made.maps.weight.detach().abs().max()) <= bound
     assert len(made.layers) == 12
     assert [block.masked.side for block in made.skips] == PAPER[1:-1]
     head = nn.Linear(512, 64, bias=False)
     initialize(head, initial(sizes, "torch"))
     assert float(head.weight.detach().abs().max()) == pytest.approx(math.sqrt(6 / 576), rel=0.01)
+
+
+def test_all_layers_have_their_channels_side_by_side_in_memory() -> None:
+    """An image of one channel has both layouts at once; nothing behind it may have the slow one."""
+    made, encoder = decoder(6), ResNetEncoder(8, [4, 4], 6)
+    seen = []
+    for part in (*made.modules(), *encoder.modules()):
+        if isinstance(part, Block | BatchNorm):
+            part.register_forward_hook(lambda _, given, __: seen.append(given[0]))
+    made.logits(bits(3, 1, 6, 6), codes(3))
+    made.eval().logits(bits(3, 1, 6, 6), codes(3))
+    encoder(bits(3, 1, 8, 8))
+
+    assert len(seen) > 30
+    assert all(x.is_contiguous(memory_format=torch.channels_last) for x in seen)

@@ -124,3 +124,11 @@ class BatchNorm(nn.Module):
 def several(x: Images) -> bool:
     """Whether each channel has more than one value."""
     return x.numel() > x.shape[1]
+
+
+def channels_last(x: Images) -> Images:
+    """x with its channels side by side in memory, as convolutions are fastest.
+
+    What is made of an image of one channel needs it: such an image has both layouts at once, and PyTorch takes the other.
+    """
+    return x.contiguous(memory_format=torch.channels_last)

@@ -8,7 +8,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from duvae.networks.bodies import Decoder
-from duvae.networks.convolutions import BatchNorm, Convolution, Folded, Images, MaskedConvolution, several
+from duvae.networks.convolutions import BatchNorm, Convolution, Folded, Images, MaskedConvolution, channels_last, several
 from duvae.networks.pixels import Network, sample, through
 from duvae.networks.residual import residual
 
@@ -33,8 +33,10 @@ class First(nn.Module):
 
     def forward(
         self, x: Float[Tensor, "batch 1 height width"], maps: Float[Tensor, "batch maps height width"]
-    ) -> Float[Tensor, "batch width height width"]:
-        return functional.elu(self.norm(self.image(x) + self.maps(maps)))
+    ) -> Images:
+        y = self.maps(maps) + self.image(x)
+
+        return functional.elu(self.norm(channels_last(y)))
 
     def folded(self) -> tuple[Tensor, Folded]:
         """The image's kernel, and kernel and bias of z's maps."""
@@ -110,11 +112,11 @@ class PixelCNN(Decoder):
         """z as maps of the image's size."""
         maps = self.maps(z).unflatten(-1, (-1, self.size, self.size))
 
-        return maps.contiguous(memory_format=torch.channels_last)
+        return channels_last(maps)
 
     def logits(self, x: Images, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch 1 height width"]:
         """log odds of ink for each pixel, given those before it and z."""
-        y = self.first(x.contiguous(memory_format=torch.channels_last), self.z_maps(z))
+        y = self.first(channels_last(x), self.z_maps(z))
         y = through(y, list(self.layers), list(self.skips))
 
         return self.output(functional.elu(self.norm(self.last(y))))
@@ -142,7 +144,7 @@ class PixelCNN(Decoder):
         convolutions, and so few images are held at a time that they stay near the processor.
         """
         network, batch = self.folded(), len(x)
-        of_image = network.of_image(x.contiguous(memory_format=torch.channels_last))
+        of_image = channels_last(network.of_image(x))
         found = []
         pairs = torch.arange(z[..., 0].numel(), device=z.device)
         for pair in pairs.tensor_split(max(1, len(pairs) // IMAGES_AT_ONCE)):

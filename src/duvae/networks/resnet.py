@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from duvae.networks.bodies import Encoder
-from duvae.networks.convolutions import BatchNorm, Convolution, Images
+from duvae.networks.convolutions import BatchNorm, Convolution, Images, channels_last
 
 
 class Halving(nn.Module):
@@ -25,9 +25,9 @@ class Halving(nn.Module):
         self.beside, self.norm = Convolution(inputs, outputs, 1, stride=2), BatchNorm(outputs)
 
     def forward(self, x: Images) -> Images:
-        y = functional.elu(self.norm1(self.conv1(x)))
+        y = functional.elu(self.norm1(channels_last(self.conv1(x))))
 
-        return functional.elu(self.norm2(self.conv2(y)) + self.norm(self.beside(x)))
+        return functional.elu(self.norm2(self.conv2(y)) + self.norm(channels_last(self.beside(x))))
 
 
 class ResNetEncoder(Encoder):
