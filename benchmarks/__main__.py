@@ -43,6 +43,7 @@ ROOT = Path(__file__).parents[1]
 DATASET = "synthetic"
 CPU = torch.device("cpu")
 GROUPS = ("steps", "settings", "information", "rest", "images")
+"""What `--only` may name."""
 JOINT = ("vae", "ae", "bn_vae", "du_vae")
 """Settings whose encoder and decoder step together: all of Figure 1 but Agg-VAE."""
 
