@@ -226,6 +226,7 @@ def test_a_block_in_training_is_the_modules_one_after_the_other(base: bool, monk
     kept = torch.autograd.grad(block(x, under), inputs, direction)
     for one, another in zip(kept, firsts[1], strict=True):
         torch.testing.assert_close(one, another)
+    inputs = inputs[:10]  # on the base nothing depends
     seconds = [torch.autograd.grad(sum(g.square().sum() for g in first), inputs, retain_graph=True) for first in firsts]
     for one, another in zip(*seconds, strict=True):
         torch.testing.assert_close(one, another)
