@@ -157,9 +157,7 @@ class ImageBench:
                 return -(weights.double().logsumexp(0))
 
             def slow() -> Tensor:
-                return importance_weighted_nll(
-                    plain, x, posterior, samples, RELEASED, torch.Generator().manual_seed(1)
-                )
+                return importance_weighted_nll(plain, x, posterior, samples, RELEASED, torch.Generator().manual_seed(1))
 
             part = z[:2]
             one_by_one = torch.stack([plain.log_prob(x, each) for each in part])

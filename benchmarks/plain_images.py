@@ -43,7 +43,9 @@ def norm(of: BatchNorm) -> nn.BatchNorm2d:
     found = nn.BatchNorm2d(len(of.scale), of.epsilon, of.momentum)
     names = ("weight", "bias", "running_mean", "running_var")
     values = (of.scale, of.shift, of.running_mean, of.running_variance)
-    found.load_state_dict({name: value.detach().clone() for name, value in zip(names, values, strict=True)}, strict=False)
+    found.load_state_dict(
+        {name: value.detach().clone() for name, value in zip(names, values, strict=True)}, strict=False
+    )
 
     return found
 
@@ -80,7 +82,9 @@ class PlainPixelCNN(nn.Module):
         self.maps = nn.Linear(of.maps.in_features, of.maps.out_features)
         self.maps.load_state_dict(of.maps.state_dict())
         self.first = nn.Sequential(Masked(of.first.image, of.first.maps.weight), norm(of.first.norm), nn.ELU())
-        self.layers, self.skips = (nn.ModuleList(PlainBlock(block) for block in blocks) for blocks in (of.layers, of.skips))
+        self.layers, self.skips = (
+            nn.ModuleList(PlainBlock(block) for block in blocks) for blocks in (of.layers, of.skips)
+        )
         self.last = nn.Sequential(pointwise(of.last.weight), norm(of.norm), nn.ELU(), pointwise(of.output.weight))
         self.train(of.training)
 

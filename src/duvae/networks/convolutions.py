@@ -129,6 +129,7 @@ def several(x: Images) -> bool:
 def channels_last(x: Images) -> Images:
     """x with its channels side by side in memory, as convolutions are fastest.
 
-    What is made of an image of one channel needs it: such an image has both layouts at once, and PyTorch takes the other.
+    What is made of an image of one channel needs it: such an image has both layouts at once, and PyTorch may take
+    the other.
     """
     return x.contiguous(memory_format=torch.channels_last)

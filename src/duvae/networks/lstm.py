@@ -133,10 +133,8 @@ class LSTMDecoder(Decoder):
             joined = torch.cat([self.embedding(word), z], -1)
             hidden, cell = torch.lstm_cell(joined, (hidden, cell), *self.lstm.parameters())
             logits = linear(hidden, self.output.weight)
-            if likely:
-                word = logits.argmax(-1)
-            else:
-                word = torch.multinomial(logits.softmax(-1), 1, generator=generator)[:, 0]
+            shares = logits.softmax(-1)
+            word = logits.argmax(-1) if likely else torch.multinomial(shares, 1, generator=generator)[:, 0]
             word = word.masked_fill(ended, PAD)
             ended = ended | (word == END)
             sentence.append(word)

@@ -8,7 +8,15 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from duvae.networks.bodies import Decoder
-from duvae.networks.convolutions import BatchNorm, Convolution, Folded, Images, MaskedConvolution, channels_last, several
+from duvae.networks.convolutions import (
+    BatchNorm,
+    Convolution,
+    Folded,
+    Images,
+    MaskedConvolution,
+    channels_last,
+    several,
+)
 from duvae.networks.pixels import Network, sample, through
 from duvae.networks.residual import residual
 
@@ -90,8 +98,8 @@ class PixelCNN(Decoder):
 
     z goes through a linear map to maps of the image's size, which the first layer sees beside the image. Behind it
     are residual blocks; before each from the fourth layer on, and behind the last, the output of a skip block from
-    three layers back is added. No pixel's probability depends on itself or on a later one. Without gates, as in the code of He et al.
-    (2018).
+    three layers back is added. No pixel's probability depends on itself or on a later one. Without gates, as in the
+    code of He et al. (2018).
 
     Args:
         size: Height and width of an image.
@@ -135,7 +143,9 @@ class PixelCNN(Decoder):
     @torch.no_grad()
     def folded(self) -> Network:
         """The network in evaluation."""
-        layers, skips = ([block.folded() for block in blocks] for blocks in (self.layers, self.skips))
+        layers, skips = (
+            [block.folded() for block in blocks if isinstance(block, Block)] for blocks in (self.layers, self.skips)
+        )
 
         return Network(*self.first.folded(), layers, skips, self.norm.folded(self.last.weight), self.output.weight)
 

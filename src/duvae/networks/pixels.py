@@ -67,7 +67,9 @@ class Network:
 
     def logits(self, of_image: Images, of_maps: Images) -> Float[Tensor, "batch 1 height width"]:
         """Of all pixels; writes over `of_maps`."""
-        y = through(elu_(of_maps.add_(of_image)), [Whole(*block) for block in self.layers], [Whole(*b) for b in self.skips])
+        y = through(
+            elu_(of_maps.add_(of_image)), [Whole(*block) for block in self.layers], [Whole(*b) for b in self.skips]
+        )
 
         return functional.conv2d(elu_(functional.conv2d(y, *self.last)), self.output)
 
@@ -141,7 +143,9 @@ class OnePixel:
     """A residual block, a pixel at a time."""
 
     def __init__(self, narrow: Folded, middle: Folded, widen: Folded, batch: int, size: int) -> None:
-        (self.narrow, self.bias1), (self.widen, self.bias3) = ((kernel[:, :, 0, 0].T, b) for kernel, b in (narrow, widen))
+        (self.narrow, self.bias1), (self.widen, self.bias3) = (
+            (kernel[:, :, 0, 0].T, b) for kernel, b in (narrow, widen)
+        )
         self.masked = Masked(*middle, batch, size, own=True)
         self.column = 0
 

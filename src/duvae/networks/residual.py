@@ -5,7 +5,7 @@ than its convolutions take to compute. Here the outputs of two convolutions and 
 computed again. Normalization, sum and ELU are one pass, a few images at a time, which stay in the cache.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -42,9 +42,8 @@ def residual(
         for kernel, norm in zip((narrow, middle, widen), norms, strict=True)
         for parameter in (kernel, norm.scale, norm.shift)
     )
-    found: Images = Residual.apply(x, base, norms, *weights)
 
-    return found
+    return apply(x, base, norms, *weights)
 
 
 def plain(x: Images, epsilon: float, weights: Weights) -> Images:
@@ -108,6 +107,9 @@ class Residual(torch.autograd.Function):
         return g.add_(through), of_base, None, narrow, *first_found, middle, *second_found, widen, *third_found
 
 
+apply: Callable[..., Images] = Residual.apply
+
+
 class Normalized:
     """Batch normalization by the statistics of x, which the running ones are moved by.
 
@@ -129,7 +131,7 @@ class Normalized:
         return torch.addcmul(self.shift, x, self.scale)
 
     def elu(self, x: Images, above: int = 0, plus: Images | None = None, base: Images | None = None) -> Images:
-        """elu(normalized x + plus) + base, below so many rows of zeros."""
+        """ELU of x normalized, plus `plus`; then plus `base`, below so many rows of zeros."""
         shape = (*x.shape[:2], above + x.shape[2], x.shape[3])
         found = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
         found[:, :, :above] = 0

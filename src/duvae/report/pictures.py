@@ -37,6 +37,6 @@ def png(ink: Array) -> bytes:
     import matplotlib.image
 
     file = io.BytesIO()
-    matplotlib.image.imsave(file, ink, cmap="gray_r", vmin=0, vmax=1, format="png", metadata={"Software": None})
+    matplotlib.image.imsave(file, ink, cmap="gray_r", vmin=0, vmax=1, format="png")
 
     return file.getvalue()
