@@ -16,6 +16,7 @@ from duvae.config import ImageNetworks, Parts
 from duvae.metrics.encoding import evaluating
 from duvae.models import Description
 from duvae.networks import pixels
+from duvae.networks.convolutions import BatchNorm
 from duvae.networks.pixelcnn import PixelCNN
 from duvae.posteriors import standard_normal_log_prob
 from duvae.training.steps import JointLoop, Updates, optimizer
@@ -106,10 +107,18 @@ class ImageBench:
 
     @cached_property
     def model(self) -> VAE:
-        """A VAE of images with fresh weights."""
+        """A VAE of images with fresh weights, and the running statistics of one batch."""
         torch.manual_seed(1)
+        model, size = description(self.size.networks).build()[0], self.size
+        norms = [part for part in model.modules() if isinstance(part, BatchNorm)]
+        for norm in norms:
+            norm.momentum = 1.0
+        with torch.no_grad():
+            model.loss(bits(size.batch, size.networks.size), 1.0)
+        for norm in norms:
+            norm.momentum = 0.1
 
-        return description(self.size.networks).build()[0]
+        return model
 
     @property
     def decoder(self) -> PixelCNN:
@@ -156,21 +165,24 @@ class ImageBench:
                 weights = decoder.log_prob_samples(x, z) + standard_normal_log_prob(z) - posterior.log_prob(z)
                 return -(weights.double().logsumexp(0))
 
-            def slow() -> Tensor:
-                return importance_weighted_nll(plain, x, posterior, samples, RELEASED, torch.Generator().manual_seed(1))
+            def slow(at_once: int) -> Tensor:
+                return importance_weighted_nll(plain, x, posterior, samples, at_once, torch.Generator().manual_seed(1))
 
             part = z[:2]
             one_by_one = torch.stack([plain.log_prob(x, each) for each in part])
             apart = float((decoder.log_prob_samples(x, part) - one_by_one).abs().max())
             decoder.log_prob_samples(x, part)
             rate = measure.rate()
-            rounds = [(cpu(fast), cpu(slow)) for _ in range(min(2, size.rounds))]
+            rounds = [
+                (cpu(fast), cpu(lambda: slow(samples)), cpu(lambda: slow(RELEASED))) for _ in range(min(2, size.rounds))
+            ]
         name, note = "importance-weighted NLL of images", f"an image, K = {samples}"
-        yield Row(name, median(one for one, _ in rounds) / size.images, "s", rate, note=note)
-        speed_up = median(other / one for one, other in rounds)
-        note = f"over image by image, {RELEASED} samples at a time"
-        yield Row(f"{name}, speed-up", speed_up, "x", rate, 2, least=True, note=note)
-        yield Row("log p(image|z), off the plain form", apart, "nats", rate, must=1e-3, note="the largest difference")
+        yield Row(name, median(took[0] for took in rounds) / size.images, "s", rate, note=note)
+        for form, must, how in ((1, 2, "all samples at once"), (2, None, f"{RELEASED} samples at a time")):
+            speed_up = median(took[form] / took[0] for took in rounds)
+            note = f"over image by image, {how}"
+            yield Row(f"{name}, speed-up", speed_up, "x", rate, must, least=True, note=note)
+        yield Row("log p(image|z), off the plain form", apart, "nats", rate, must=5e-3, note="of hundreds")
 
     def sampling(self) -> Iterator[Row]:
         """Images pixel by pixel."""

@@ -17,6 +17,7 @@ from duvae.networks.convolutions import (
     channels_last,
     several,
 )
+from duvae.networks.elementwise import LOG2E
 from duvae.networks.pixels import Network, sample, through
 from duvae.networks.residual import residual
 
@@ -155,19 +156,26 @@ class PixelCNN(Decoder):
     ) -> Float[Tensor, "samples batch"]:
         """log p(x|z) for many z of each x, in evaluation: equal to `log_prob` of each, at a fraction of the cost.
 
-        The image's share of the first layer is computed once an image, batch normalization is part of the
-        convolutions, and so few images are held at a time that they stay near the processor.
+        The image's share of the first layer is computed once an image, and z's, which is linear in z, is one product;
+        batch normalization is part of the convolutions; and so few images are held at a time that they stay near the
+        processor.
         """
-        network, batch = self.folded(), len(x)
-        of_image = channels_last(network.of_image(x))
+        network, (samples, batch, latent) = self.folded(), z.shape
+        whole, shape = network.whole(), (self.size, self.size, -1)
+        ends = torch.cat([z.new_zeros(1, latent), torch.eye(latent, dtype=z.dtype, device=z.device)])
+        constant, of_z = flat(network.of_maps(self.z_maps(ends))).split([1, latent])
+        of_z -= constant
+        of_image = flat(network.of_image(channels_last(x))).add_(constant)
+        codes = z.transpose(0, 1).flatten(0, 1)  # image by image
+        images = torch.arange(batch, device=z.device).repeat_interleave(samples)
         found = []
-        pairs = torch.arange(z[..., 0].numel(), device=z.device)
-        for pair in pairs.tensor_split(max(1, len(pairs) // IMAGES_AT_ONCE)):
-            of_maps = network.of_maps(self.z_maps(z.flatten(0, 1)[pair]))
-            image = pair % batch
-            found.append(bernoulli_log_prob(network.logits(of_image[image], of_maps), x[image]))
+        for some, image in zip(
+            *(each.tensor_split(max(1, len(codes) // IMAGES_AT_ONCE)) for each in (codes, images)), strict=True
+        ):
+            first = torch.addmm(of_image[image], some, of_z, beta=LOG2E, alpha=LOG2E)
+            found.append(bernoulli_log_prob(whole(first.unflatten(1, shape).permute(0, 3, 1, 2)), x[image]))
 
-        return torch.cat(found).view(z.shape[:2])
+        return torch.cat(found).view(batch, samples).T
 
     @torch.no_grad()
     def sample(
@@ -185,6 +193,11 @@ class PixelCNN(Decoder):
     def units(self, x: Images) -> int:
         """The images."""
         return len(x)
+
+
+def flat(x: Images) -> Float[Tensor, "batch elements"]:
+    """An image a row, as it lies in memory."""
+    return x.permute(0, 2, 3, 1).flatten(1)
 
 
 def bernoulli_log_prob(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -9,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from duvae.networks.convolutions import Folded, Images, masked
-from duvae.networks.elementwise import elu_
+from duvae.networks.convolutions import Folded, Images, channels_last, masked
+from duvae.networks.elementwise import LOG2E
 
 BACK = 3
 """A skip block starts from the output of the layer so many before."""
@@ -59,38 +60,77 @@ class Network:
 
     def of_image(self, x: Float[Tensor, "batch 1 height width"]) -> Images:
         """What the first layer makes of an image, whatever z is."""
-        return masked(x, self.image)
+        return channels_last(masked(x, self.image))
 
     def of_maps(self, maps: Images) -> Images:
         """What the first layer makes of z's maps."""
         return functional.conv2d(maps, *self.maps, padding=self.maps[0].shape[-1] // 2)
 
-    def logits(self, of_image: Images, of_maps: Images) -> Float[Tensor, "batch 1 height width"]:
-        """Of all pixels; writes over `of_maps`."""
-        y = through(
-            elu_(of_maps.add_(of_image)), [Whole(*block) for block in self.layers], [Whole(*b) for b in self.skips]
-        )
-
-        return functional.conv2d(elu_(functional.conv2d(y, *self.last)), self.output)
+    def whole(self) -> "Whole":
+        """For whole images."""
+        return Whole(self)
 
 
 class Whole:
-    """A residual block on whole images, without gradients."""
+    r"""The network on whole images.
 
-    def __init__(self, narrow: Folded, middle: Folded, widen: Folded) -> None:
-        self.narrow, self.middle, self.widen = narrow, middle, widen
+    All it hands on is \log_2 e times as large: $\log_2 e \cdot elu(x) = \max(t, \log_2 e (2^{\min(t, 0)} - 1))$ with
+    $t = x \log_2 e$, which takes a pass less. The kernels stay as they are; biases and the first layer are scaled.
+    """
 
-    def __call__(self, x: Images, base: Images | None = None) -> Images:
-        kernel, bias = self.middle
+    def __init__(self, network: Network) -> None:
+        self.less = network.output.new_tensor(-LOG2E)
+        self.rooms: dict[tuple[int, ...], Images] = {}
+        self.below: dict[tuple[int, ...], Images] = {}
+        self.layers, self.skips = (
+            [partial(self.block, *(scaled(part) for part in block)) for block in blocks]
+            for blocks in (network.layers, network.skips)
+        )
+        self.last, self.output = scaled(network.last), network.output / LOG2E
+
+    def __call__(self, first: Images) -> Float[Tensor, "batch 1 height width"]:
+        """The logits, from log_2 e times the first layer's sum, which is written over."""
+        y = through(self.elu(first), self.layers, self.skips)
+
+        return functional.conv2d(self.elu(functional.conv2d(y, *self.last)), self.output)
+
+    def block(self, narrow: Folded, middle: Folded, widen: Folded, x: Images, base: Images | None = None) -> Images:
+        """A residual block."""
+        kernel, bias = middle
         reach = kernel.shape[-1] // 2
-        shape = (len(x), kernel.shape[1], x.shape[2] + reach, x.shape[3])
-        below = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
-        below[:, :, :reach] = 0  # the rows above the image
-        elu_(functional.conv2d(x, *self.narrow), below[:, :, reach:])
-        y = elu_(functional.conv2d(below, kernel, bias, padding=(0, reach)))
-        y = elu_(functional.conv2d(y, *self.widen).add_(x))
+        below = self.below_zeros(x, kernel.shape[1], reach)
+        self.elu(functional.conv2d(x, *narrow), below[:, :, reach:])
+        y = self.elu(functional.conv2d(below, kernel, bias, padding=(0, reach)))
+        y = self.elu(functional.conv2d(y, *widen).add_(x))
 
         return y if base is None else y.add_(base)
+
+    def below_zeros(self, x: Images, channels: int, rows: int) -> Images:
+        """Room for maps of x's size below rows of zeros, the same each time."""
+        shape = (len(x), channels, rows + x.shape[2], x.shape[3])
+        if shape not in self.below:
+            self.below[shape] = channels_last(x.new_zeros(shape))
+
+        return self.below[shape]
+
+    def elu(self, t: Images, out: Images | None = None) -> Images:
+        """ELU of what is scaled, in place or into `out`."""
+        out = t if out is None else out
+        if t.is_cuda:
+            return out.copy_(functional.elu(t / LOG2E).mul_(LOG2E))
+        if t.shape not in self.rooms:
+            self.rooms[t.shape] = torch.empty_like(t)
+        powers = torch.clamp(t, max=0, out=self.rooms[t.shape]).exp2_()
+        torch.add(self.less, powers, alpha=LOG2E, out=powers)
+
+        return torch.maximum(t, powers, out=out)
+
+
+def scaled(folded: Folded) -> Folded:
+    """The convolution of what is log_2 e times as large, to what is."""
+    kernel, bias = folded
+
+    return kernel, bias * LOG2E
 
 
 class Masked:
