@@ -212,9 +212,9 @@ def generate(
     output: Output = None,
     params: ParamsFile = DEFAULT,
 ) -> None:
-    """Draw samples of a trained model's prior: images as a grid, texts a line each (Figure S1).
+    """Draw samples of a trained model's prior (Figure S1).
 
-    The same seed gives the same samples.
+    Images become a grid, texts a line each; the same seed gives the same samples.
     """
     known = read(params)
     known.job(dataset, setting, seed)

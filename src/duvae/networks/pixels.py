@@ -83,7 +83,7 @@ class Whole:
         self.rooms: dict[tuple[int, ...], Images] = {}
         self.below: dict[tuple[int, ...], Images] = {}
         self.layers, self.skips = (
-            [partial(self.block, *(scaled(part) for part in block)) for block in blocks]
+            [partial(self.block, [scaled(part) for part in block]) for block in blocks]
             for blocks in (network.layers, network.skips)
         )
         self.last, self.output = scaled(network.last), network.output / LOG2E
@@ -94,9 +94,9 @@ class Whole:
 
         return functional.conv2d(self.elu(functional.conv2d(y, *self.last)), self.output)
 
-    def block(self, narrow: Folded, middle: Folded, widen: Folded, x: Images, base: Images | None = None) -> Images:
+    def block(self, parts: Sequence[Folded], x: Images, base: Images | None = None) -> Images:
         """A residual block."""
-        kernel, bias = middle
+        narrow, (kernel, bias), widen = parts
         reach = kernel.shape[-1] // 2
         below = self.below_zeros(x, kernel.shape[1], reach)
         self.elu(functional.conv2d(x, *narrow), below[:, :, reach:])
