@@ -246,6 +246,8 @@ def test_all_there_is_needs_one_draw() -> None:
 
 def test_a_group_that_was_drawn_from_once_counts_in_each_draw() -> None:
     assert over_groups({0: Accuracy([10.0, 30.0], []), 1: Accuracy([50.0], [])}) == [30.0, 40.0]
+
+
 # -------------------------------------------------------------------------------------- the stage
 
 

@@ -202,6 +202,60 @@ def probe(dataset: Dataset, setting: Setting, seed: Seed, params: ParamsFile = D
     run("probe", known, dataset, setting, seed)
 
 
+Output = Annotated[
+    Path | None, typer.Option("--output", metavar="PATH", help="The file; below reports/generated if not given.")
+]
+DrawSeed = Annotated[int, typer.Option("--draw-seed", metavar="N", min=0, max=2**31 - 1, help="The seed of the draws.")]
+Likely = Annotated[bool, typer.Option("--likely", help="Draw nothing from p(x|z): each pixel or word the likeliest.")]
+
+
+@app.command(
+    epilog=examples(
+        "duvae generate --dataset omniglot --setting du_vae --seed 1",
+        "duvae generate --dataset omniglot --setting du_vae --seed 1 --likely --output samples.png",
+    )
+)
+def generate(
+    dataset: Dataset,
+    setting: Setting,
+    seed: Seed,
+    rows: Annotated[int, typer.Option("--rows", metavar="N", min=1, help="Of the grid.")] = 8,
+    columns: Annotated[int, typer.Option("--columns", metavar="N", min=1, help="Of the grid.")] = 8,
+    draw_seed: DrawSeed = 1,
+    likely: Likely = False,
+    output: Output = None,
+    params: ParamsFile = DEFAULT,
+) -> None:
+    """Draw samples of a trained model's prior (Figure S1).
+
+    Images become a grid, texts a line each; the same seed gives the same samples.
+    """
+    known = read(params)
+    known.job(dataset, setting, seed)
+    run("generate", known, dataset, setting, seed, output, rows, columns, draw_seed, likely, interpolate=False)
+
+
+@app.command(epilog=examples("duvae interpolate --dataset omniglot --setting du_vae --seed 1 --steps 9"))
+def interpolate(
+    dataset: Dataset,
+    setting: Setting,
+    seed: Seed,
+    pairs: Annotated[int, typer.Option("--pairs", metavar="N", min=1, help="Pairs of test examples.")] = 8,
+    steps: Annotated[int, typer.Option("--steps", metavar="N", min=2, help="From one to the other, both counted.")] = 8,
+    draw_seed: DrawSeed = 1,
+    likely: Likely = False,
+    output: Output = None,
+    params: ParamsFile = DEFAULT,
+) -> None:
+    """Draw what lies between pairs of test examples (Figure S1).
+
+    From one's posterior mean to the other's in even steps, a pair a row. The seed of the draws chooses the pairs too.
+    """
+    known = read(params)
+    known.job(dataset, setting, seed)
+    run("generate", known, dataset, setting, seed, output, pairs, steps, draw_seed, likely, interpolate=True)
+
+
 @app.command(epilog=examples("duvae figure1", "dvc repro figure1"))
 def figure1(params: ParamsFile = DEFAULT) -> None:
     """Draw Figure 1 and write its page, reports/figure1.html.

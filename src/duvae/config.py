@@ -428,9 +428,20 @@ class ImageNetworks(Frozen):
     channels: Annotated[list[Count], Field(min_length=1)]
     features: Count
     kernels: Annotated[list[Literal[1, 3, 5, 7, 9, 11]], Field(min_length=1)]
-    width: Count
+    width: Annotated[int, Field(ge=2, multiple_of=2)]
     feature_maps: Count
     latent: Count
+
+    @model_validator(mode="after")
+    def sees_something(self) -> Self:
+        if self.kernels[0] == 1:
+            why = "expected 3 or more first, since the first layer does not see the pixel itself; found 1"
+            raise PydanticCustomError("blind", "{why}", {"why": why, "at": "kernels"})
+
+        return self
+
+
+Networks = TextNetworks | ImageNetworks
 
 
 class Decay(Frozen):

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 Slope = Callable[[Float[Tensor, "batch latent"]], Float[Tensor, "batch latent"]]
 """From z to the gradient of log p(x|z) with respect to it."""
@@ -56,3 +56,15 @@ class Decoder(nn.Module, ABC):
     @abstractmethod
     def units(self, x: Tensor) -> int:
         """What a batch's loss is counted per: words, or images."""
+
+    def sample(
+        self, z: Float[Tensor, "batch latent"], generator: Generator | None = None, likely: bool = False
+    ) -> Tensor:
+        """An x of each z in evaluation, element by element.
+
+        Args:
+            z: What of.
+            generator: Of the draws.
+            likely: Draw nothing: each element is the likeliest, given those before it.
+        """
+        raise NotImplementedError(f"{type(self).__name__} draws no samples")

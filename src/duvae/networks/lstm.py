@@ -5,6 +5,7 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
 from torch.nn.functional import linear
 
+from duvae.data.store import END, PAD, START
 from duvae.networks.bodies import Decoder, Encoder, Slope
 from duvae.networks.elementwise import dropout, tanh_
 from duvae.networks.slope import lstm_slope
@@ -121,6 +122,42 @@ class LSTMDecoder(Decoder):
     def units(self, x: Int[Tensor, "batch length"]) -> int:
         """The words that `log_prob` counts in a batch."""
         return x[:, 1:].numel()
+
+    @torch.no_grad()
+    def sample(
+        self,
+        z: Float[Tensor, "batch latent"],
+        generator: Generator | None = None,
+        likely: bool = False,
+        longest: int = 100,
+    ) -> Int[Tensor, "batch length"]:
+        """A sentence of each z in evaluation, word by word: drawn, or each word the likeliest.
+
+        Args:
+            z: What of.
+            generator: Of the draws.
+            likely: Draw nothing.
+            longest: Ids a sentence at most, `<s>` and `</s>` counted; what is not over by then is cut.
+
+        Returns:
+            Word ids from `<s>` to `</s>`, and `<pad>` behind it.
+        """
+        cell = self.initial(z)
+        hidden = cell.tanh()
+        word = torch.full((len(z),), START, device=z.device)
+        ended = torch.zeros_like(word, dtype=torch.bool)
+        sentence = [word]
+        while len(sentence) < longest and not ended.all():
+            joined = torch.cat([self.embedding(word), z], -1)
+            hidden, cell = torch.lstm_cell(joined, (hidden, cell), *self.lstm.parameters())
+            logits = linear(hidden, self.output.weight)
+            shares = logits.softmax(-1)
+            word = logits.argmax(-1) if likely else torch.multinomial(shares, 1, generator=generator)[:, 0]
+            word = word.masked_fill(ended, PAD)
+            ended = ended | (word == END)
+            sentence.append(word)
+
+        return torch.stack(sentence, 1)
 
     @torch.no_grad()
     def log_prob_samples(

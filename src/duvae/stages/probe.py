@@ -153,6 +153,8 @@ def by_character(
         "largest_class": 100 * float(np.mean([times.max() / times.sum() for times in largest])),
         "by_labels": by_labels,
     }
+
+
 def _check(size: int, labels: store.Array, dataset: str) -> None:
     """Whether that many can be drawn of the training documents, with each label among them."""
     key, classes = f"params.yaml: datasets.{dataset}.probe.labels", len(np.unique(labels))

@@ -117,6 +117,8 @@ class Training:
         device: Where to train.
         progress: What watches.
         checkpoint: Where the state is kept, and where training goes on from.
+        bfloat16: Compute what may be in half precision.
+        compiled: Compile encoder and decoder, once a shape of batches.
     """
 
     def __init__(
@@ -132,13 +134,18 @@ class Training:
         device: torch.device | None = None,
         progress: Progress | None = None,
         checkpoint: Checkpoint | None = None,
+        bfloat16: bool = False,
+        compiled: bool = False,
     ) -> None:
         self.device = device or torch.device("cpu")
         self.model = model.to(self.device)
         self.train, self.valid = train, valid
         self.optimisation, self.evaluation, self.seed = optimisation, evaluation, seed
         self.progress: Progress = progress or Unwatched()
-        self.checkpoint = checkpoint
+        self.checkpoint, self.bfloat16 = checkpoint, bfloat16
+        if compiled:
+            for part, name in ((self.model.encoder, "forward"), (self.model.decoder, "log_prob")):
+                setattr(part, name, torch.compile(getattr(part, name)))
         self.lengths = train.lengths
         self.steps_per_epoch = len(batches(self.lengths, optimisation.batch))
         self.weight = schedule(optimisation.warmup * self.steps_per_epoch)
@@ -154,7 +161,7 @@ class Training:
             for parameters in (self.model.inference_parameters(), self.model.generative_parameters())
         )
 
-        return Updates(self.model, encoder, decoder, self.optimisation.clip, self.draw)
+        return Updates(self.model, encoder, decoder, self.optimisation.clip, self.draw, self.bfloat16)
 
     def batch(self, indices: Any) -> Tensor:
         """The training examples at `indices`, on the device."""
@@ -225,8 +232,17 @@ class Training:
         return self.weight(state.step - 1)
 
     def keep_sums(self, sums: Tensor) -> None:
-        """Makes the epoch's sums so far part of the state."""
+        """Makes the epoch's sums so far part of the state.
+
+        Raises:
+            UserError: Where they are not finite, which on a GPU nobody has looked at before.
+        """
         total, reconstruction, kl = sums.tolist()
+        if not math.isfinite(total):
+            raise UserError(
+                f"training stopped in epoch {self.state.epoch + 1}, by batch {self.state.batch}: the loss is {total}."
+                " Nothing was written. A smaller learning_rate or clip in params.yaml usually mends it."
+            )
         self.state.sums = (total, reconstruction, kl)
 
     def end(self, weight: float) -> Row:

@@ -1,0 +1,65 @@
+"""What a model writes or draws: samples of the prior, and what lies between two examples (Figure S1)."""
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor
+
+from duvae.data.store import Array
+from duvae.metrics.encoding import evaluating
+from duvae.vae import VAE
+
+
+def prior(model: VAE, count: int, latent: int, seed: int, likely: bool = False) -> Tensor:
+    """x of z ~ N(0, I), an example a row.
+
+    Args:
+        model: Which stays as it is.
+        count: How many.
+        latent: Dimensions of z.
+        seed: Of z, and of what is drawn from p(x|z).
+        likely: Each element of x the likeliest instead of drawn.
+    """
+    device = next(model.parameters()).device
+    generator = Generator(device).manual_seed(seed)
+    with evaluating(model):
+        return model.decoder.sample(torch.randn(count, latent, generator=generator, device=device), generator, likely)
+
+
+def between(
+    one: Float[Tensor, "pairs latent"], other: Float[Tensor, "pairs latent"], steps: int
+) -> Float[Tensor, "pairs steps latent"]:
+    r"""$(1 - t) z_1 + t z_2$ for `steps` values of t, evenly from 0 to 1."""
+    t = torch.linspace(0, 1, steps, dtype=one.dtype, device=one.device)[:, None]
+
+    return torch.lerp(one[:, None], other[:, None], t)
+
+
+def interpolations(
+    model: VAE, ends: Float[Tensor, "pairs 2 latent"], steps: int, seed: int, likely: bool = False
+) -> Tensor:
+    """x along the line from one z to another, with shape (pairs * steps, ...), pair by pair.
+
+    Args:
+        model: Which stays as it is.
+        ends: z of both, such as the posterior means of two examples.
+        steps: How many x, those of both ends included.
+        seed: Of what is drawn from p(x|z).
+        likely: Each element of x the likeliest instead of drawn.
+    """
+    generator = Generator(ends.device).manual_seed(seed)
+    with evaluating(model):
+        return model.decoder.sample(between(ends[:, 0], ends[:, 1], steps).flatten(0, 1), generator, likely)
+
+
+def pairs(count: int, examples: int, seed: int) -> Array:
+    """Indices of `count` pairs of different examples, with shape (count, 2)."""
+    random = np.random.default_rng(seed)
+
+    return np.stack([random.choice(examples, 2, replace=False) for _ in range(count)])
+
+
+def means(model: VAE, examples: list[Tensor]) -> Float[Tensor, "examples latent"]:
+    """The posterior mean of each example, of one x a batch; z itself where q is a point."""
+    with evaluating(model):
+        return torch.cat([model.posterior(x).mean for x in examples])
