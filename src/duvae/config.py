@@ -458,7 +458,10 @@ class Decay(Frozen):
 
 
 class Optimisation(Frozen):
-    """The paper's optimisation, supplement E."""
+    """The paper's optimisation, supplement E.
+
+    `bfloat16`: compute what may be in half precision; `compiled`: compile encoder and decoder, for a GPU.
+    """
 
     optimiser: Literal["sgd", "adam"]
     learning_rate: Positive
@@ -467,6 +470,8 @@ class Optimisation(Frozen):
     epochs: Count
     warmup: Annotated[int, Field(ge=0)]
     decay: Decay
+    bfloat16: bool = False
+    compiled: bool = False
 
 
 class DatasetProbe(Frozen):

@@ -117,8 +117,6 @@ class Training:
         device: Where to train.
         progress: What watches.
         checkpoint: Where the state is kept, and where training goes on from.
-        bfloat16: Compute what may be in half precision.
-        compiled: Compile encoder and decoder, once a shape of batches.
     """
 
     def __init__(
@@ -134,16 +132,14 @@ class Training:
         device: torch.device | None = None,
         progress: Progress | None = None,
         checkpoint: Checkpoint | None = None,
-        bfloat16: bool = False,
-        compiled: bool = False,
     ) -> None:
         self.device = device or torch.device("cpu")
         self.model = model.to(self.device)
         self.train, self.valid = train, valid
         self.optimisation, self.evaluation, self.seed = optimisation, evaluation, seed
         self.progress: Progress = progress or Unwatched()
-        self.checkpoint, self.bfloat16 = checkpoint, bfloat16
-        if compiled:
+        self.checkpoint = checkpoint
+        if optimisation.compiled:  # encoder and decoder, once a shape of batches
             for part, name in ((self.model.encoder, "forward"), (self.model.decoder, "log_prob")):
                 setattr(part, name, torch.compile(getattr(part, name)))
         self.lengths = train.lengths
@@ -161,7 +157,7 @@ class Training:
             for parameters in (self.model.inference_parameters(), self.model.generative_parameters())
         )
 
-        return Updates(self.model, encoder, decoder, self.optimisation.clip, self.draw, self.bfloat16)
+        return Updates(self.model, encoder, decoder, self.optimisation.clip, self.draw, self.optimisation.bfloat16)
 
     def batch(self, indices: Any) -> Tensor:
         """The training examples at `indices`, on the device."""
