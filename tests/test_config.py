@@ -209,8 +209,8 @@ MISTAKES = {
         ["unknown key 'train_drawer'", "did you mean 'train_drawers'?"],
     ),
     "an even kernel": (
-        "kernels: [7, 5, 3, 3]",
-        "kernels: [7, 4, 3, 3]",
+        "kernels: [7, 5, 3]",
+        "kernels: [7, 4, 3]",
         "datasets.omniglot_small.networks.kernels.1",
         ["expected 1, 3, 5, 7, 9 or 11; found 4"],
     ),

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from duvae.networks.bodies import Decoder
+from duvae.networks.bodies import Decoder, Slope, derivative
 from duvae.networks.convolutions import (
     BatchNorm,
     Convolution,
@@ -43,9 +43,13 @@ class First(nn.Module):
     def forward(
         self, x: Float[Tensor, "batch 1 height width"], maps: Float[Tensor, "batch maps height width"]
     ) -> Images:
-        y = self.maps(maps) + self.image(x)
+        return self.joined(self.image(x), maps)
 
-        return functional.elu(self.norm(channels_last(y)))
+    def joined(self, of_image: Images, maps: Float[Tensor, "batch maps height width"]) -> Images:
+        """What the convolution of the image and z's maps give."""
+        y = self.maps(maps) + of_image
+
+        return functional.elu_(self.norm(channels_last(y)))
 
     def folded(self) -> tuple[Tensor, Folded]:
         """The image's kernel, and kernel and bias of z's maps."""
@@ -74,9 +78,14 @@ class Block(nn.Module):
         if self.training and several(x) and torch.is_grad_enabled() and by_hand(x):
             kernels = self.narrow.weight, self.masked.kernel(), self.widen.weight
             return residual(x, base, *kernels, self.norm1, self.norm2, self.norm3)
-        y = functional.elu(self.norm1(self.narrow(x)))
-        y = functional.elu(self.norm2(self.masked(y)))
-        y = functional.elu(self.norm3(self.widen(y)) + x)
+
+        return self.plain(x, base)
+
+    def plain(self, x: Images, base: Images | None = None) -> Images:
+        """The same by PyTorch's own operations, of which autograd takes no more derivatives than are asked for."""
+        y = functional.elu_(self.norm1(self.narrow(x)))
+        y = functional.elu_(self.norm2(self.masked(y)))
+        y = functional.elu_(self.norm3(self.widen(y)) + x)
 
         return y if base is None else base + y
 
@@ -131,15 +140,32 @@ class PixelCNN(Decoder):
     def logits(self, x: Images, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch 1 height width"]:
         """log odds of ink for each pixel, given those before it and z."""
         y = self.first(channels_last(x), self.z_maps(z))
-        y = through(y, list(self.layers), list(self.skips))
 
-        return self.output(functional.elu(self.norm(self.last(y))))
+        return self.head(through(y, list(self.layers), list(self.skips)))
+
+    def head(self, y: Images) -> Float[Tensor, "batch 1 height width"]:
+        """The log odds of what comes out of the last block."""
+        return self.output(functional.elu_(self.norm(self.last(y))))
 
     def log_prob(
         self, x: Float[Tensor, "batch 1 height width"], z: Float[Tensor, "batch latent"]
     ) -> Float[Tensor, "batch"]:
         """log p(x|z) in nats, summed over the pixels; x is 0 or 1."""
         return bernoulli_log_prob(self.logits(x, z), x)
+
+    def slope(self, x: Float[Tensor, "batch 1 height width"]) -> Slope:
+        r"""$\nabla_z \log p(x|z)$: the convolution of x is that of every z, and no weight has a gradient on the way."""
+        layers, skips = (
+            [block.plain for block in blocks if isinstance(block, Block)] for blocks in (self.layers, self.skips)
+        )
+        of_image = self.first.image(channels_last(x))
+
+        def log_prob(z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch"]:
+            y = self.first.joined(of_image, self.z_maps(z))
+
+            return bernoulli_log_prob(self.head(through(y, layers, skips)), x)
+
+        return derivative(log_prob)
 
     @torch.no_grad()
     def folded(self) -> Network:

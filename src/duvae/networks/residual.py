@@ -52,10 +52,10 @@ def plain(x: Images, epsilon: float, weights: Weights) -> Images:
     def norm(y: Images, scale: Channels, shift: Channels) -> Images:
         return functional.batch_norm(y, None, None, scale, shift, training=True, eps=epsilon)
 
-    y = functional.elu(norm(functional.conv2d(x, weights.narrow), weights.scale1, weights.shift1))
-    y = functional.elu(norm(masked(y, weights.masked), weights.scale2, weights.shift2))
+    y = functional.elu_(norm(functional.conv2d(x, weights.narrow), weights.scale1, weights.shift1))
+    y = functional.elu_(norm(masked(y, weights.masked), weights.scale2, weights.shift2))
 
-    return functional.elu(norm(functional.conv2d(y, weights.widen), weights.scale3, weights.shift3) + x)
+    return functional.elu_(norm(functional.conv2d(y, weights.widen), weights.scale3, weights.shift3) + x)
 
 
 class Residual(torch.autograd.Function):
