@@ -115,7 +115,8 @@ def test_at_step_0_the_means_have_the_scale_gamma(name: str) -> None:
     spread = model.posterior(batch(50)).mean.std(0, unbiased=False)
 
     assert torch.allclose(spread, torch.full_like(spread, made.hyperparameters.gamma), rtol=0.01)
-    assert torch.equal(norm.shift, torch.zeros(LATENT))
+    beta = getattr(made.hyperparameters, "beta", 0.0)
+    assert torch.equal(norm.shift, torch.full((LATENT,), beta))
 
 
 @everyone
