@@ -200,7 +200,7 @@ def test_features_are_those_of_encoding(what: str) -> None:
     else:
         model, split = image_model()[0], draw(drawings.grey(23), np.random.default_rng(1))
 
-    np.testing.assert_array_equal(features(model, split, CPU), encode(model, split, CPU, 1).features)
+    np.testing.assert_array_equal(features(model, split, CPU), encode(model, split, CPU, 1).mean)
 
 
 def test_the_likelihood_of_images() -> None:

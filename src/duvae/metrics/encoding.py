@@ -24,7 +24,6 @@ class Encoded:
         mean: mu_x, with shape (documents, latent).
         variance: delta^2_x, with shape (documents, latent); None without a Gaussian.
         z: One sample of q(z|x), with shape (documents, latent).
-        features: What a linear probe sees, with shape (documents, features).
         reconstruction: -log p(x|z) with that sample, in nats, with shape (documents,).
         kl: KL[q(z|x) || p(z)] in nats, with shape (documents,); 0 without a density.
         density: Whether q has one: without it there is no KL and no importance-weighted likelihood.
@@ -34,7 +33,6 @@ class Encoded:
     mean: Array
     variance: Array | None
     z: Array
-    features: Array
     reconstruction: Array
     kl: Array
     density: bool
@@ -73,7 +71,6 @@ def encode(model: VAE, split: Split, device: torch.device, seed: int) -> Encoded
             found = {
                 "mean": posterior.mean,
                 "z": drawn.z,
-                "features": posterior.features(),
                 # Without logits kept: memory does not grow with length and vocabulary.
                 "reconstruction": -model.decoder.log_prob_samples(x, drawn.z[None])[0],
                 "kl": posterior.kl(drawn).sum(-1),
