@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from duvae.config import FIGURE1_DATASET, Params, SyntheticDataset
-from duvae.files import write_text
-from duvae.report import collapse, compare, figure1, figures, page, paper, results, tables
+from duvae.files import whole_folder, write_text
+from duvae.report import collapse, compare, examples, figure1, figures, page, paper, results, tables
 from duvae.report.results import Result
 
 MANY = 60_000
@@ -17,6 +17,8 @@ MANY = 60_000
 def run(params: Params, root: Path = Path()) -> None:
     """Writes `reports/index.html`: each data set of `run`, the collapse, any two settings, and the paper's numbers.
 
+    Lines of texts and pictures of one's own are left out of it, and go to `reports/examples`, a page a data set.
+
     Args:
         params: All of params.yaml.
         root: The project's folder.
@@ -25,6 +27,10 @@ def run(params: Params, root: Path = Path()) -> None:
     datasets = list(dict.fromkeys(model.job.dataset for model in models))
     sections = [section(params, [m for m in models if m.job.dataset == name], root) for name in datasets]
     floor = next((of["floor"] for of in sections if of["floor"]), None)
+    with whole_folder(root / "reports" / "examples") as folder:
+        for of in sections:
+            if of["examples"]["apart"]:
+                write_text(folder / f"{of['id']}.html", page.render("examples.html", **of))
     html = page.render(
         "index.html",
         models=len(models),
@@ -86,6 +92,7 @@ def section(params: Params, models: Sequence[Result], root: Path) -> Mapping[str
         "latent": [
             (f"latent-{name}-{setting}", names[setting], latent[setting]) for setting in names if setting in latent
         ],
+        "examples": examples.shown(models, names, dataset, root),
         "making": tables.making(models, colours),
         "each": tables.each(models, colours) if seeds > 1 else None,
         "collapse": {
