@@ -18,9 +18,7 @@ BETTER = {"nll": -1, "gap": -1, "perplexity": -1}
 """Of which figures less is better; of accuracies more is; of the others neither."""
 
 
-def measures(
-    results: Sequence[Result], floor: Floor | None = None, item: str = "sentence"
-) -> list[dict[str, Any]]:
+def measures(results: Sequence[Result], floor: Floor | None = None, item: str = "sentence") -> list[dict[str, Any]]:
     """The rows of the comparison on one data set: key, label, unit, digits, and whether more or less is better."""
     rows = [
         {"key": m.key, "label": m.label, "unit": m.unit, "decimals": m.decimals, "better": BETTER.get(m.key, 0)}

@@ -133,7 +133,7 @@ def size(dataset: Dataset, counts: Mapping[str, int], results: Sequence[Result])
     if isinstance(dataset.networks, ImageNetworks):
         kernels, width = dataset.networks.kernels, dataset.networks.width
         lines.append(
-            f"Images of {dataset.networks.size} × {dataset.networks.size} bits; a decoder of {len(kernels)} masked"
+            f"Images of {dataset.networks.size} by {dataset.networks.size} bits; a decoder of {len(kernels)} masked"
             f" layers of width {width}."
         )
     if isinstance(dataset.source, OmniglotSource):
