@@ -29,7 +29,7 @@ app = typer.Typer(
     name="duvae",
     help="Rebuild the results of DU-VAE, stage by stage.\n\n"
     "The stages run in this order: fetch, prepare, binarize (images), validate, truth, train, evaluate, probe, "
-    "figure1, report. 'dvc repro' runs those that are out of date; each command below runs one of them. "
+    "illustrate, figure1, report. 'dvc repro' runs those that are out of date; each command below runs one of them. "
     "All read params.yaml in the folder they are called in; docs/parameters.md explains its keys.",
     epilog="Examples:\n\n"
     "\b\n"
@@ -254,6 +254,17 @@ def interpolate(
     known = read(params)
     known.job(dataset, setting, seed)
     run("generate", known, dataset, setting, seed, output, pairs, steps, draw_seed, likely, interpolate=True)
+
+
+@app.command(epilog=examples("duvae illustrate --dataset omniglot --setting du_vae --seed 1"))
+def illustrate(dataset: Dataset, setting: Setting, seed: Seed, params: ParamsFile = DEFAULT) -> None:
+    """Draw a trained model's samples and interpolations for the report.
+
+    As many as `generation` in params.yaml says, both drawn and likeliest; they go to generated.
+    """
+    known = read(params)
+    known.job(dataset, setting, seed)
+    run("illustrate", known, dataset, setting, seed)
 
 
 @app.command(epilog=examples("duvae figure1", "dvc repro figure1"))

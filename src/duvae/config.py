@@ -634,6 +634,19 @@ class Probe(Frozen):
     seed: Seed
 
 
+class Generation(Frozen):
+    """What of a trained model is drawn for the report: samples of the prior, and what lies between test examples.
+
+    `rows` of `columns` images, or as many sentences as `rows`; `pairs` of test examples, `steps` from one to the other.
+    """
+
+    rows: Count
+    columns: Count
+    pairs: Count
+    steps: Annotated[int, Field(ge=2)]
+    seed: Seed
+
+
 class Job(NamedTuple):
     """One training: what the graph runs over. `column` is the data set's column of hyperparameters."""
 
@@ -661,6 +674,7 @@ class Params(Frozen):
     checkpoint_seconds: Annotated[float, Field(ge=0)]
     evaluation: Evaluation
     probe: Probe
+    generation: Generation
     datasets: dict[Name, Dataset]
     settings: dict[Name, Setting]
 

@@ -42,7 +42,7 @@ def interpolations(
 
     Args:
         model: Which stays as it is.
-        ends: z of both, such as the posterior means of two examples.
+        ends: z of both, such as `means` of two examples.
         steps: How many x, those of both ends included.
         seed: Of what is drawn from p(x|z).
         likely: Each element of x the likeliest instead of drawn.
@@ -60,6 +60,12 @@ def pairs(count: int, examples: int, seed: int) -> Array:
 
 
 def means(model: VAE, examples: list[Tensor]) -> Float[Tensor, "examples latent"]:
-    """The posterior mean of each example, of one x a batch; z itself where q is a point."""
+    r"""The z that stands for each example, of one x a batch: the posterior mean; z itself where q is a point.
+
+    Of a flow it is the $z^T$ that $\mu^0$ is mapped to, since that is what the decoder is given.
+    """
     with evaluating(model):
-        return torch.cat([model.posterior(x).mean for x in examples])
+        found = [model.posterior(x) for x in examples]
+
+        # What a probe sees of x ends in it: mu alone, or mu^0 and z^T joined.
+        return torch.cat([posterior.features()[:, -posterior.mean.shape[-1] :] for posterior in found])

@@ -1,6 +1,7 @@
 """Images as one picture: a grid, all on the same scale."""
 
 import io
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +31,13 @@ def grid(images: Array, columns: int, enlarged: int = ENLARGED) -> Array:
         found[top : top + height, left : left + width] = image
 
     return found.repeat(enlarged, 0).repeat(enlarged, 1)
+
+
+def beside(grids: Sequence[Array], apart: int) -> Array:
+    """Pictures of one height side by side, so many pixels of paper between them."""
+    paper = np.zeros((len(grids[0]), apart))
+
+    return np.concatenate([part for grid in grids for part in (paper, grid)][1:], 1)
 
 
 def png(ink: Array) -> bytes:
