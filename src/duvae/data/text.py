@@ -142,7 +142,9 @@ def divide(lines: Lines, split: TextSplit) -> dict[str, Lines]:
 def draw(lines: Lines, size: int, seed: int) -> Lines:
     """So many of the documents, in their order."""
     if size > len(lines):
-        raise UserError(f"params.yaml: source.sample.valid: expected at most {len(lines)}, all there are; found {size}.")
+        raise UserError(
+            f"params.yaml: source.sample.valid: expected at most {len(lines)}, all there are; found {size}."
+        )
 
     return lines.only(np.sort(np.random.default_rng(seed).choice(len(lines), size, replace=False)).tolist())
 
@@ -188,17 +190,18 @@ def read(files: Sequence[TextFile], folder: Path) -> Lines:
     return lines
 
 
-def read_documents(path: Path, label: int | None = None) -> Lines:
+def read_documents(path: Path, label: int | None = None, raw: bytes | None = None) -> Lines:
     """Reads one file of documents.
 
     Args:
         path: The file, in UTF-8.
         label: Of all its documents; None: each line has its own, or none has.
+        raw: What was read already, of what is no file; `path` is then what errors call it.
 
     Raises:
         UserError: For an empty file or document, a label that is missing or not a whole number, bad UTF-8.
     """
-    rows = _lines(path)
+    rows = _lines(path, raw)
     labelled = label is None and "\t" in rows[0]
     lines = Lines([], [], [])
     for number, row in enumerate(rows, 1):
@@ -376,10 +379,10 @@ def _mapped(document: str, known: set[str]) -> str:
     return " ".join(word if word in known else SPECIALS[UNKNOWN] for word in document.split(" "))
 
 
-def _lines(path: Path) -> list[str]:
+def _lines(path: Path, raw: bytes | None = None) -> list[str]:
     """The lines of a UTF-8 file; a line ends with a line feed and nothing else."""
     try:
-        raw = path.read_bytes()
+        raw = path.read_bytes() if raw is None else raw
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}). 'duvae fetch' brings it there.") from error
     if not raw.strip():
