@@ -207,12 +207,30 @@ Output = Annotated[
 ]
 DrawSeed = Annotated[int, typer.Option("--draw-seed", metavar="N", min=0, max=2**31 - 1, help="The seed of the draws.")]
 Likely = Annotated[bool, typer.Option("--likely", help="Draw nothing from p(x|z): each pixel or word the likeliest.")]
+Temperature = Annotated[
+    float | None,
+    typer.Option("--temperature", metavar="T", help="Of the draws from p(x|z), 1 if not given; likelier ones below 1."),
+]
+Sentence = Annotated[
+    list[str] | None, typer.Option("--sentence", metavar="TEXT", help="A sentence; may be given several times.")
+]
+
+
+def heat(temperature: float | None, likely: bool = False) -> float:
+    """The temperature of the draws, where anything is drawn."""
+    if temperature is not None and likely:
+        raise UserError("--temperature, --likely: expected one of them; the likeliest is not drawn.")
+    if temperature is not None and not 0 < temperature < float("inf"):
+        raise UserError(f"--temperature: expected a number above 0; found {temperature}.")
+
+    return temperature or 1.0
 
 
 @app.command(
     epilog=examples(
         "duvae generate --dataset omniglot --setting du_vae --seed 1",
         "duvae generate --dataset omniglot --setting du_vae --seed 1 --likely --output samples.png",
+        "duvae generate --dataset short_yelp --setting du_vae --seed 1 --rows 20 --columns 1 --temperature 0.7",
     )
 )
 def generate(
@@ -223,6 +241,7 @@ def generate(
     columns: Annotated[int, typer.Option("--columns", metavar="N", min=1, help="Of the grid.")] = 8,
     draw_seed: DrawSeed = 1,
     likely: Likely = False,
+    temperature: Temperature = None,
     output: Output = None,
     params: ParamsFile = DEFAULT,
 ) -> None:
@@ -232,28 +251,117 @@ def generate(
     """
     known = read(params)
     known.job(dataset, setting, seed)
-    run("generate", known, dataset, setting, seed, output, rows, columns, draw_seed, likely, interpolate=False)
+    degrees, arguments = heat(temperature, likely), (dataset, setting, seed, output, rows, columns, draw_seed, likely)
+    run("generate", known, *arguments, interpolate=False, temperature=degrees)
 
 
-@app.command(epilog=examples("duvae interpolate --dataset omniglot --setting du_vae --seed 1 --steps 9"))
+@app.command(
+    epilog=examples(
+        "duvae interpolate --dataset omniglot --setting du_vae --seed 1 --steps 9",
+        "duvae interpolate --dataset short_yelp --setting du_vae --seed 1 --likely \\",
+        '    --from "the food was good ." --to "never again !"',
+    )
+)
 def interpolate(
     dataset: Dataset,
     setting: Setting,
     seed: Seed,
     pairs: Annotated[int, typer.Option("--pairs", metavar="N", min=1, help="Pairs of test examples.")] = 8,
     steps: Annotated[int, typer.Option("--steps", metavar="N", min=2, help="From one to the other, both counted.")] = 8,
+    one: Annotated[str | None, typer.Option("--from", metavar="TEXT", help="A sentence, with --to another.")] = None,
+    other: Annotated[str | None, typer.Option("--to", metavar="TEXT", help="The other sentence.")] = None,
     draw_seed: DrawSeed = 1,
     likely: Likely = False,
+    temperature: Temperature = None,
     output: Output = None,
     params: ParamsFile = DEFAULT,
 ) -> None:
-    """Draw what lies between pairs of test examples (Figure S1).
+    """Draw what lies between two sentences, or pairs of test examples (Figure S1).
 
     From one's posterior mean to the other's in even steps, a pair a row. The seed of the draws chooses the pairs too.
     """
     known = read(params)
     known.job(dataset, setting, seed)
-    run("generate", known, dataset, setting, seed, output, pairs, steps, draw_seed, likely, interpolate=True)
+    if (one is None) != (other is None):
+        raise UserError("--from, --to: expected both, a sentence each, or neither; found one.")
+    ends = (one, other) if one is not None else ()
+    degrees, arguments = heat(temperature, likely), (dataset, setting, seed, output, pairs, steps, draw_seed, likely)
+    run("generate", known, *arguments, interpolate=True, temperature=degrees, ends=ends)
+
+
+@app.command(
+    epilog=examples(
+        "duvae reconstruct --dataset short_yelp --setting du_vae --seed 1 --examples 20",
+        'duvae reconstruct --dataset short_yelp --setting du_vae --seed 1 --sentence "the food was good ."',
+    )
+)
+def reconstruct(
+    dataset: Dataset,
+    setting: Setting,
+    seed: Seed,
+    sentence: Sentence = None,
+    source: Annotated[
+        Path | None, typer.Option("--input", metavar="PATH", help="A file of documents, one a line.")
+    ] = None,
+    count: Annotated[int, typer.Option("--examples", metavar="N", min=1, help="Else so many test examples.")] = 8,
+    draw_seed: DrawSeed = 1,
+    temperature: Annotated[
+        float | None,
+        typer.Option(
+            "--temperature", metavar="T", help="Draw, at this temperature; else each pixel or word likeliest."
+        ),
+    ] = None,
+    output: Output = None,
+    params: ParamsFile = DEFAULT,
+) -> None:
+    """Decode sentences or test examples from their own posterior means.
+
+    Each is written with what becomes of it.
+    """
+    known = read(params)
+    known.job(dataset, setting, seed)
+    if sentence and source:
+        raise UserError("--sentence, --input: expected one of them; found both.")
+    arguments = (dataset, setting, seed, output, sentence or [], source, count, draw_seed, temperature is None)
+    run("reconstruct", known, *arguments, heat(temperature))
+
+
+@app.command(
+    epilog=examples(
+        "duvae encode --dataset short_yelp --setting du_vae --seed 1 --input new.txt --output codes.csv",
+        "duvae encode --dataset omniglot --setting du_vae --seed 1 --input pictures --ink dark",
+    )
+)
+def encode(
+    dataset: Dataset,
+    setting: Setting,
+    seed: Seed,
+    source: Annotated[
+        Path | None,
+        typer.Option("--input", metavar="PATH", help="A file of documents, - for standard input; a folder or .npz."),
+    ] = None,
+    sentence: Sentence = None,
+    ink: Annotated[
+        str | None,
+        typer.Option("--ink", metavar="dark|light", help="Of images: drawn dark on light, or light on dark."),
+    ] = None,
+    draw_seed: DrawSeed = 1,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", metavar="PATH", help="A .parquet or .csv; below reports/generated if not given."),
+    ] = None,
+    params: ParamsFile = DEFAULT,
+) -> None:
+    """Write mu, sigma and features of sentences or images.
+
+    A row an example: its label or name, the words that the vocabulary lacks, and the parameters of q(z|x). Features
+    are what the probes see: mu, and of a flow also what it is mapped to.
+    """
+    known = read(params)
+    known.job(dataset, setting, seed)
+    if ink not in {None, "dark", "light"}:
+        raise UserError(f"--ink {ink}: expected dark or light.")
+    run("encode", known, dataset, setting, seed, output, sentence or [], source, ink, draw_seed)
 
 
 @app.command(epilog=examples("duvae illustrate --dataset omniglot --setting du_vae --seed 1"))

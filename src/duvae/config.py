@@ -311,32 +311,87 @@ def place(path: str) -> PurePosixPath:
 
 
 class Sample(Frozen):
-    """Training documents: unique, in neither valid nor test, under one label only; `size` of them by `seed`."""
+    """Training documents: unique, in neither valid nor test, under one label only; `size` of them by `seed`.
+
+    `valid`: so many validation documents too, drawn by the same seed; nothing: all.
+    """
 
     size: Count
     seed: Seed
+    valid: Count | None = None
+
+
+OpenShare = Annotated[float, Field(gt=0, lt=1)]
+
+
+class TextSplit(Frozen):
+    """Which shares of the distinct training documents validate and test instead, drawn by `seed`.
+
+    A document that stands in the files several times goes to one split with all its copies.
+    """
+
+    valid: OpenShare | None = None
+    test: OpenShare | None = None
+    seed: Seed
+
+
+class BuiltVocabulary(Frozen):
+    """The training documents' most frequent words, the `most` that occur `at_least` so many times."""
+
+    most: Count
+    at_least: Count = 1
 
 
 Files = Annotated[list[TextFile], Field(min_length=1)]
 
 
 class TextSource(Frozen):
-    """Files under a mirror (or anywhere): training, validation, test, labelled subsets, vocabulary."""
+    """Files under a mirror (or anywhere): training, validation, test, labelled subsets, vocabulary.
+
+    Validation and test are files, or drawn from training's (`split`); the vocabulary is a file, or made of the
+    training documents' words (`build`). Documents of more than `max_words` words are refused, or left out (`longer`).
+    """
 
     train: Files
-    valid: Files
-    test: Files
+    valid: Files | None = None
+    test: Files | None = None
+    split: TextSplit | None = None
     subsets: dict[Name, Files] = {}
-    vocabulary: Annotated[str, Field(min_length=1)]
+    vocabulary: Annotated[str, Field(min_length=1)] | None = None
+    build: BuiltVocabulary | None = None
     max_words: Count
+    longer: Literal["refuse", "leave_out"] = "refuse"
     sample: Sample | None = None
+
+    @model_validator(mode="after")
+    def each_from_one_place(self) -> Self:
+        for name in ("valid", "test"):
+            share = self.split and getattr(self.split, name)
+            if (getattr(self, name) is None) == (share is None):
+                found = "neither" if share is None else "both"
+                raise _at(name, f"expected files here, or a share in split.{name}; found {found}")
+        if (self.vocabulary is None) == (self.build is None):
+            found = "neither" if self.build is None else "both"
+            raise _at("vocabulary", f"expected a file here, or 'build' with a number of words; found {found}")
+        if self.split and (self.split.valid or 0) + (self.split.test or 0) >= 1:
+            raise _at("split", "expected shares that leave something to train on; they add up to 1 or more")
+        if self.split and self.sample:
+            raise _at("sample", "expected it only where validation and test are files; found 'split' too")
+
+        return self
 
     @property
     def paths(self) -> list[str]:
         """All its files, each once."""
-        splits = [self.train, self.valid, self.test, *self.subsets.values()]
+        splits = [self.train, self.valid or [], self.test or [], *self.subsets.values()]
+        vocabulary = [] if self.vocabulary is None else [self.vocabulary]
 
-        return list(dict.fromkeys([*(file.path for files in splits for file in files), self.vocabulary]))
+        return list(dict.fromkeys([*(file.path for files in splits for file in files), *vocabulary]))
+
+
+def _at(key: str, why: str) -> PydanticCustomError:
+    """What is wrong with a key, where it is seen from the model around it."""
+    return PydanticCustomError("at", "{why}", {"why": why, "at": key})
 
 
 class OmniglotSource(Frozen):
@@ -392,10 +447,11 @@ class Binarize(Frozen):
 
 
 class Expect(Frozen):
-    """The bounds that a prepared data set is checked against."""
+    """The bounds that a prepared data set is checked against. `documents`: of a split, exactly so many."""
 
     max_unknown_rate: Share
     max_shared_rate: Share
+    documents: dict[Name, Count] = {}
 
 
 class ImageExpect(Frozen):

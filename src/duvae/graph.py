@@ -10,7 +10,8 @@ from typing import Any
 
 import yaml
 
-from duvae.config import Params
+from duvae.config import AnyDataset, Params, SyntheticDataset
+from duvae.data import sources
 from duvae.errors import UserError
 from duvae.files import write_text
 
@@ -28,21 +29,31 @@ def graph(params: Params) -> dict[str, Any]:
     """The data sets and trainings of the graph.
 
     Returns:
-        `sets`: every data set that a job needs; `fetched`: those that have files; `texts`, `images` and `synthetics`:
-        those of each kind of x; `jobs`: the trainings, by name, the union of those of `run` and of Figure 1.
+        `sets`: every data set that a job needs; `fetched`: those of known files; `own`: those with files of the user's
+        own, which are looked at each time; `texts`, `images` and `synthetics`: those of each kind of x; `jobs`: the
+        trainings, by name, the union of those of `run` and of Figure 1.
     """
     jobs = params.jobs()
     sets = list(dict.fromkeys(job.dataset for job in jobs))
     kinds = {name: params.dataset(name).kind for name in sets}
+    own = [name for name in sets if has_own(params.dataset(name))]
 
     return {
         "sets": sets,
-        "fetched": [name for name in sets if kinds[name] != "synthetic"],
+        "fetched": [name for name in sets if kinds[name] != "synthetic" and name not in own],
+        "own": own,
         "texts": [name for name in sets if kinds[name] == "text"],
         "images": [name for name in sets if kinds[name] in {"omniglot", "images"}],
         "synthetics": [name for name in sets if kinds[name] == "synthetic"],
         "jobs": {job.name: job._asdict() for job in jobs},
     }
+
+
+def has_own(dataset: AnyDataset) -> bool:
+    """Whether any of a data set's files is the user's own, which may change at any time."""
+    return not isinstance(dataset, SyntheticDataset) and any(
+        path not in sources.SOURCES for path in dataset.source.paths
+    )
 
 
 def render(params: Params) -> str:

@@ -155,7 +155,8 @@ def split_expectations(split: str, prepared: Prepared, dataset: SyntheticDataset
         documents = {"train": source.train, "valid": source.valid, "test": source.test}.get(split)
         shortest = longest = source.length + 2
     else:
-        documents = source.sample.size if source.sample is not None and split == "train" else None
+        sampled = {"train": source.sample.size, "valid": source.sample.valid} if source.sample is not None else {}
+        documents = dataset.expect.documents.get(split, sampled.get(split))
         shortest, longest = 3, source.max_words + 2
     about_size = "one document or more" if documents is None else f"{documents} documents, as params.yaml says"
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -169,6 +169,30 @@ def prepare(source: ImageSource, folder: Path) -> Prepared:
     return summarize("images", {name: found[name] for name in SPLITS}, files, {})
 
 
+def read(path: Path, size: int, ink: Literal["dark", "light"]) -> tuple[Drawings, list[str]]:
+    """All images of a folder of pictures, or of the array `images` of an npz, and what each is called.
+
+    Args:
+        path: The folder or the file.
+        size: Pixels a side that they are averaged to.
+        ink: Whether what is drawn is dark on light or light on dark.
+
+    Raises:
+        UserError: Naming the file that cannot be used, and what is wrong with it.
+    """
+    source = ImageSource.model_construct(path=str(path), ink=ink, size=size)
+    if not path.is_dir():
+        drawings = _arrays(path, source)
+        if set(drawings) != {""}:
+            raise UserError(f"{path}: expected the array images; found {', '.join(drawings)}.")
+        return drawings[""], [str(number) for number in range(len(drawings[""].grey))]
+    files = pictures(path)
+    grey = np.stack([_grey(file, source) for file in files])
+    unlabelled = np.full(len(grey), -1)
+
+    return Drawings(grey, unlabelled, unlabelled), [file.relative_to(path).as_posix() for file in files]
+
+
 def pictures(path: Path) -> list[Path]:
     """The pictures of a folder and of those below it, hidden files left out.
 
@@ -234,14 +258,17 @@ def _folder(path: Path, files: Sequence[Path], source: ImageSource) -> dict[str,
     alphabets = sorted({name.rpartition("/")[0] for name in characters} - {""})
     labels = [characters.index(name) if name else -1 for name in classes]
     groups = [alphabets.index(group) if (group := name.rpartition("/")[0]) else -1 for name in classes]
-    grey = np.stack(
-        [_fitted(read_picture(_bytes(file), str(file))[None], source, str(file), range(1))[0] for file in files]
-    )
+    grey = np.stack([_grey(file, source) for file in files])
     drawings = Drawings(grey, np.array(labels), np.array(groups), characters, alphabets)
     if not split:
         return {"": drawings}
 
     return {name: drawings.only(np.array([part[0] == name for part in parts]).nonzero()[0]) for name in SPLITS}
+
+
+def _grey(file: Path, source: ImageSource) -> Array:
+    """One picture's shares of ink, with shape (size, size)."""
+    return _fitted(read_picture(_bytes(file), str(file))[None], source, str(file), range(1))[0]
 
 
 def _bytes(file: Path) -> bytes:

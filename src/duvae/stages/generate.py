@@ -1,5 +1,9 @@
-"""`duvae generate` and `duvae interpolate`: what a trained model draws or writes."""
+"""`duvae generate`, `duvae interpolate` and `duvae reconstruct`: what a trained model draws or writes."""
 
+import contextlib
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +13,11 @@ from torch import Tensor
 from duvae import generation, models
 from duvae.config import Params
 from duvae.data import store
-from duvae.data.store import Prepared
+from duvae.data.store import Documents, Prepared
 from duvae.errors import UserError
 from duvae.files import whole, write_text
 from duvae.report import pictures
+from duvae.trained import Trained
 from duvae.vae import VAE
 
 
@@ -28,6 +33,8 @@ def run(
     likely: bool,
     interpolate: bool,
     root: Path = Path(),
+    temperature: float = 1.0,
+    ends: Sequence[str] = (),
 ) -> None:
     """Writes a grid of images as PNG, or sentences as text, a line each.
 
@@ -43,7 +50,31 @@ def run(
         likely: Draw each pixel or word as the likeliest.
         interpolate: Between the posterior means of test examples instead of from the prior.
         root: The project's folder.
+        temperature: Of the draws of pixels or words.
+        ends: Two sentences to interpolate between, instead of test examples.
     """
+    job = params.job(dataset, setting, seed)
+    trained, prepared = opened(params, dataset, setting, seed, root)
+    model, longest = trained.model, longest_of(prepared)
+    if interpolate and ends:
+        rows = 1
+        if trained.size is not None:
+            raise UserError("--from, --to: expected only with texts; pairs of test images are interpolated without.")
+        with told():
+            between = trained.z_of(trained.split(ends, "--from, --to"))[None]
+        found = generation.interpolations(model, between, columns, draw_seed, likely, temperature, longest)
+    elif interpolate:
+        between = ends_of_pairs(model, prepared, rows, draw_seed, trained.device)
+        found = generation.interpolations(model, between, columns, draw_seed, likely, temperature, longest)
+    else:
+        found = generation.prior(model, rows * columns, trained.latent, draw_seed, likely, temperature, longest)
+    kind = "interpolations" if interpolate else "samples"
+    path = write(found, output or root / "reports/generated" / f"{job.name}-{kind}", prepared, columns)
+    print(f"{path}: {rows} x {columns} {kind} of {job.name}")
+
+
+def opened(params: Params, dataset: str, setting: str, seed: int, root: Path = Path()) -> tuple[Trained, Prepared]:
+    """A project's trained model, and the data set that it was trained on."""
     job = params.job(dataset, setting, seed)
     prepared = store.read(root / "data/prepared" / dataset)
     train = f"duvae train --dataset {dataset} --setting {setting} --seed {seed}"
@@ -51,16 +82,25 @@ def run(
         root / "models" / job.folder, train, params.setting(setting).system, len(prepared.vocabulary)
     )
     torch.set_num_threads(params.threads)
-    device = models.device()
-    model.to(device)
-    if interpolate:
-        ends = ends_of_pairs(model, prepared, rows, draw_seed, device)
-        found = generation.interpolations(model, ends, columns, draw_seed, likely)
-    else:
-        found = generation.prior(model, rows * columns, description.networks["latent"], draw_seed, likely)
-    kind = "interpolations" if interpolate else "samples"
-    path = write(found, output or root / "reports/generated" / f"{job.name}-{kind}", prepared, columns)
-    print(f"{path}: {rows} x {columns} {kind} of {job.name}")
+
+    return Trained(model, description, prepared.vocabulary), prepared
+
+
+def longest_of(prepared: Prepared) -> int:
+    """Ids of a sentence that is written, at most: as the longest document, and no fewer than usual."""
+    lengths = [int(split.lengths.max()) for split in prepared.splits.values() if isinstance(split, Documents)]
+
+    return max([generation.LONGEST, *lengths])
+
+
+@contextlib.contextmanager
+def told() -> Iterator[None]:
+    """Prints the warnings of the body, such as of unknown words, a line each."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    for warning in caught:
+        print(f"warning: {warning.message}", file=sys.stderr)
 
 
 def ends_of_pairs(model: VAE, prepared: Prepared, count: int, seed: int, device: torch.device) -> Tensor:

@@ -38,5 +38,8 @@ def run(params: Params, dataset: str, root: Path = Path()) -> Prepared:
     sizes = ", ".join(f"{name} {len(split)}" for name, split in prepared.splits.items())
     values = "grey values" if folder.parent.name == "grey" else f"{len(prepared.vocabulary)} words in the vocabulary"
     print(f"{dataset}: {sizes}; {values}")
+    if not isinstance(chosen, SyntheticDataset | OmniglotDataset | ImageDataset):
+        for warning in text.warnings(prepared.summary):
+            print(f"warning: {dataset}: {warning}")
 
     return prepared
