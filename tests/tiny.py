@@ -33,11 +33,15 @@ def shrink(raw: dict[str, Any]) -> None:
             # Words are drawn from few sentences: what is in both splits by chance is more than at full size.
             dataset["expect"].update(max_shared_rate=1.0)
         if "sample" in dataset["source"]:
-            dataset["source"]["sample"].update(size=640)
+            sample = dataset["source"]["sample"]
+            sample.update(size=640, **({"valid": 160} if "valid" in sample else {}))
         if dataset["kind"] == "text":
             dataset["networks"].update(latent=4)
             dataset["expect"].update(max_unknown_rate=1.0, max_shared_rate=1.0)
-            dataset["probe"].update(subsets=["labelled_100"])
+            if "subsets" in dataset["probe"]:
+                dataset["probe"].update(subsets=["labelled_100"])
+            if "labels" in dataset["probe"]:
+                dataset["probe"].update(labels=[50])
     for setting in raw["settings"].values():
         for values in setting["columns"].values():
             if "max_inner" in values:

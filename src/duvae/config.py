@@ -353,8 +353,8 @@ class TextSource(Frozen):
     """
 
     train: Files
-    valid: Files | None = None
-    test: Files | None = None
+    valid: list[TextFile] = []
+    test: list[TextFile] = []
     split: TextSplit | None = None
     subsets: dict[Name, Files] = {}
     vocabulary: Annotated[str, Field(min_length=1)] | None = None
@@ -367,7 +367,7 @@ class TextSource(Frozen):
     def each_from_one_place(self) -> Self:
         for name in ("valid", "test"):
             share = self.split and getattr(self.split, name)
-            if (getattr(self, name) is None) == (share is None):
+            if bool(getattr(self, name)) == (share is not None):
                 found = "neither" if share is None else "both"
                 raise _at(name, f"expected files here, or a share in split.{name}; found {found}")
         if (self.vocabulary is None) == (self.build is None):
@@ -383,7 +383,7 @@ class TextSource(Frozen):
     @property
     def paths(self) -> list[str]:
         """All its files, each once."""
-        splits = [self.train, self.valid or [], self.test or [], *self.subsets.values()]
+        splits = [self.train, self.valid, self.test, *self.subsets.values()]
         vocabulary = [] if self.vocabulary is None else [self.vocabulary]
 
         return list(dict.fromkeys([*(file.path for files in splits for file in files), *vocabulary]))
