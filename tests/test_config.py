@@ -17,6 +17,8 @@ from duvae.errors import UserError
 PARAMS = Path(__file__).parents[1] / "params.yaml"
 TEXT = PARAMS.read_text(encoding="utf-8")
 
+PROBE_OF_OMNIGLOT = "      per_character: [5, 10, 15]\n    paper:\n      tables: [table1, table3]"
+
 # What is replaced in params.yaml (once), by what, the key that the message names, and what it says.
 MISTAKES = {
     "unknown key at the top": ("threads: 1", "thread: 1", "thread", ["unknown key 'thread'", "'threads'"]),
@@ -215,14 +217,14 @@ MISTAKES = {
         ["expected 1, 3, 5, 7, 9 or 11; found 4"],
     ),
     "two ways of probing": (
-        "      per_character: [5, 10, 15]\n\n  omniglot_small",
-        "      per_character: [5, 10, 15]\n      labels: [100]\n\n  omniglot_small",
+        PROBE_OF_OMNIGLOT,
+        PROBE_OF_OMNIGLOT.replace("15]", "15]\n      labels: [100]"),
         "datasets.omniglot.probe.per_character",
         ["expected it without labels and subsets"],
     ),
     "subsets of images": (
-        "      per_character: [5, 10, 15]\n\n  omniglot_small",
-        "      subsets: [some]\n\n  omniglot_small",
+        PROBE_OF_OMNIGLOT,
+        PROBE_OF_OMNIGLOT.replace("per_character: [5, 10, 15]", "subsets: [some]"),
         "datasets.omniglot.probe.subsets",
         ["expected only for texts"],
     ),
@@ -231,6 +233,12 @@ MISTAKES = {
         "      per_character: [5]",
         "datasets.synthetic.probe.per_character",
         ["expected only for images"],
+    ),
+    "interpolations of one step": (
+        "  steps: 8  ",
+        "  steps: 1  ",
+        "generation.steps",
+        ["expected a number of at least 2"],
     ),
     "no examples for the NLL": (
         "nll_examples: 100",

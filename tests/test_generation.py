@@ -12,12 +12,13 @@ import family
 from duvae import generation, models
 from duvae.config import ImageNetworks, TextNetworks
 from duvae.data import store
-from duvae.data.store import END, PAD, SPECIALS, START, Documents, Prepared
+from duvae.data.store import END, PAD, PIXELS, SPECIALS, START, Documents, Images, Prepared
 from duvae.errors import UserError
 from duvae.models import Description
 from duvae.networks.lstm import LSTMDecoder
+from duvae.posteriors import InverseAutoregressiveFlow
 from duvae.report import pictures
-from duvae.stages import generate
+from duvae.stages import generate, illustrate
 from duvae.vae import VAE
 
 SIZES = {"size": 6, "channels": [4, 4], "features": 8, "kernels": [3, 3, 3], "width": 4, "feature_maps": 2}
@@ -71,6 +72,22 @@ def test_the_ends_of_an_interpolation_are_what_the_examples_are_decoded_to() -> 
 
     assert found.shape == (8, 1, 6, 6)
     assert torch.equal(found.view(2, 4, 1, 6, 6)[:, [0, -1]], decoded)
+
+
+@pytest.mark.parametrize("system", ["ae", "vae", "bn_vae", "iaf_bn", "du_iaf"])
+def test_what_stands_for_an_example_is_what_the_decoder_is_given(system: str) -> None:
+    """The posterior mean; of a flow not mu^0 but the z^T that it is mapped to."""
+    model = family.lively(images(system))
+    x = (torch.rand(3, 1, 6, 6) < 0.3).float()
+    found = generation.means(model, list(x.split(1)))
+    with torch.no_grad():
+        posterior = model.eval().posterior(x)
+        expected = posterior.mean
+        if isinstance(posterior, InverseAutoregressiveFlow):
+            expected = posterior.chain(posterior.mean, posterior.context)[0]
+            assert not torch.allclose(expected, posterior.mean, atol=0.01)
+
+    torch.testing.assert_close(found, expected)
 
 
 def test_pairs_are_of_different_examples() -> None:
@@ -143,19 +160,35 @@ def test_a_grid_has_all_images_on_one_scale() -> None:
     assert (seen[4:6, 1:3] == half).all()
 
 
+def test_grids_stand_side_by_side() -> None:
+    found = pictures.beside([np.ones((3, 2)), np.full((3, 4), 0.5)], 1)
+
+    assert found.tolist() == [[1.0, 1.0, 0.0, 0.5, 0.5, 0.5, 0.5]] * 3
+
+
 # ------------------------------------------------------------------------------- the commands
 
 
-def project(folder: Path) -> None:
+def project(folder: Path, system: str = "vae", examples: int = 20) -> None:
     """A prepared data set and a model of it that nobody trained."""
-    texts_of = family.documents(20, words=12)
+    texts_of = family.documents(examples, words=12)
     vocabulary = [*SPECIALS, *(f"w{n}" for n in range(8))]
     store.write(folder / "data/prepared/synthetic", Prepared(vocabulary, {"test": texts_of}, {}))
-    entry = family.PARAMS.setting("vae")
+    entry = family.PARAMS.setting(system)
     sizes = TextNetworks(embedding=6, hidden=8, latent=3, dropout_in=0.0, dropout_out=0.0)
-    description = Description("vae", {}, entry.parts.model_dump(), sizes.model_dump(), 12)
+    description = Description(system, {}, entry.parts.model_dump(), sizes.model_dump(), 12)
     torch.manual_seed(1)
-    models.save(folder / "models/synthetic/vae/1", description.build()[0], description)
+    models.save(folder / f"models/synthetic/{system}/1", description.build()[0], description)
+
+
+def drawings_project(folder: Path) -> None:
+    """The same of images."""
+    bits = (np.random.default_rng(1).random((7, 6, 6)) < 0.3).astype(np.uint8)
+    test = Images(bits, np.zeros(7, np.int64), np.zeros(7, np.int64), np.arange(7))
+    store.write(folder / "data/prepared/omniglot_small", Prepared(list(PIXELS), {"test": test}, {}))
+    networks = ImageNetworks(**SIZES, latent=3).model_dump()
+    description = Description("vae", {}, family.PARAMS.setting("vae").parts.model_dump(), networks, 2)
+    models.save(folder / "models/omniglot_small/vae/1", images(), description)
 
 
 @pytest.mark.parametrize("interpolate", [False, True])
@@ -188,3 +221,54 @@ def test_a_lone_test_example_has_nothing_to_lie_between() -> None:
     alone = Prepared(["paper", "ink"], {"test": Documents.of([[START, 4, END]], [0])}, {})
     with pytest.raises(UserError, match="two test examples or more"):
         generate.ends_of_pairs(texts(), alone, 2, 1, torch.device("cpu"))
+
+
+# -------------------------------------------------------------------------------- for the report
+
+
+def illustrated(folder: Path, dataset: str, setting: str) -> dict[str, np.ndarray]:
+    """What the stage writes, twice the same."""
+    illustrate.run(family.PARAMS, dataset, setting, 1, folder)
+    path = folder / f"generated/{dataset}/{setting}/1.npz"
+    before = path.read_bytes()
+    illustrate.run(family.PARAMS, dataset, setting, 1, folder)
+    assert path.read_bytes() == before
+    with np.load(path, allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}
+
+
+def test_what_the_report_shows_of_images(tmp_path: Path) -> None:
+    drawings_project(tmp_path)
+    found, wanted = illustrated(tmp_path, "omniglot_small", "vae"), family.PARAMS.generation
+    model, _ = models.load(tmp_path / "models/omniglot_small/vae/1")
+    test = store.read(tmp_path / "data/prepared/omniglot_small").images("test")
+    ends = generation.means(model, [torch.from_numpy(test.batch(np.array([n]))) for n in found["pairs"].flatten()])
+    count = wanted.rows * wanted.columns
+
+    assert found["samples_drawn"].dtype == np.uint8
+    for way, likely in (("drawn", False), ("likeliest", True)):
+        samples = generation.prior(model, count, 3, wanted.seed, likely)
+        assert np.array_equal(found[f"samples_{way}"], samples[:, 0].numpy())
+        between = generation.interpolations(model, ends.view(-1, 2, 3), wanted.steps, wanted.seed, likely)
+        assert np.array_equal(found[f"between_{way}"].reshape(-1, 6, 6), between[:, 0].numpy())
+        assert found[f"between_{way}"].shape == (wanted.pairs, wanted.steps, 6, 6)
+    assert sorted(found["examples"]) == list(range(7))  # all there are
+    assert (found["pairs"] == generation.pairs(wanted.pairs, 7, wanted.seed)).all()
+    assert found["columns"] == wanted.columns
+
+
+@pytest.mark.parametrize("system", ["vae", "ae"])
+def test_what_the_report_shows_of_texts(tmp_path: Path, system: str) -> None:
+    project(tmp_path, system)
+    found, wanted = illustrated(tmp_path, "synthetic", system), family.PARAMS.generation
+
+    assert ("samples_drawn" in found) == ("samples_likeliest" in found) == (system == "vae")  # AE has no prior
+    assert all(len(found[name]) == wanted.rows for name in found if name.startswith("samples"))
+    assert found["between_likeliest"].shape[:2] == (wanted.pairs, wanted.steps)
+    assert (found["between_likeliest"][..., 0] == START).all()
+
+
+def test_a_lone_test_example_is_not_illustrated(tmp_path: Path) -> None:
+    project(tmp_path, examples=1)
+    with pytest.raises(UserError, match="data/prepared/synthetic: expected two test examples or more"):
+        illustrate.run(family.PARAMS, "synthetic", "vae", 1, tmp_path)

@@ -52,18 +52,16 @@ def read(job: Job, root: Path = Path()) -> Generated:
     command = f"duvae illustrate --dataset {job.dataset} --setting {job.setting} --seed {job.seed}"
     results.need({path: command})
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             held = {name: file[name] for name in file.files}
         ways = {
             kind: {name.removeprefix(kind): array for name, array in held.items() if name.startswith(kind)}
             for kind in ("samples_", "between_")
         }
         if not ways["between_"]:
-            raise ValueError("there is nothing between_ two examples")  # noqa: TRY301
+            raise ValueError("there is nothing between_ two examples")
 
-        return Generated(
-            held["pairs"], held["examples"], int(held["columns"]), ways["samples_"], ways["between_"]
-        )
+        return Generated(held["pairs"], held["examples"], int(held["columns"]), ways["samples_"], ways["between_"])
     except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         why = " ".join(str(error).split())
         raise UserError(f"{path}: expected samples, but {why}. Delete it and run '{command}' again.") from error
@@ -95,9 +93,9 @@ def shown(models: Sequence[Result], names: Mapping[str, str], dataset: AnyDatase
         "seeds": len({model.job.seed for model in models}),
     }
     if isinstance(prepared.split("test"), Images):
-        return told | _pictures(found, names, prepared)
+        return {**told, **_pictures(found, names, prepared)}
 
-    return told | _lines(found, names, prepared)
+    return {**told, **_lines(found, names, prepared)}
 
 
 def _pictures(found: Mapping[str, Generated], names: Mapping[str, str], prepared: Prepared) -> Mapping[str, Any]:

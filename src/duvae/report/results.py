@@ -391,6 +391,13 @@ def label_counts(results: Sequence[Result]) -> list[str]:
     return sorted(found, key=lambda labels: (not labels.isdigit(), int(labels) if labels.isdigit() else 0, labels))
 
 
+def labels_are(results: Sequence[Result]) -> str:
+    """What the sizes of labelled subsets count: `labels`, or `images a character`."""
+    found = [result.probe.get("labels_are", "labels") for result in results if result.probe]
+
+    return str(found[0]) if found else "labels"
+
+
 def _told(path: Path) -> bool:
     return path.name.endswith(".run.json")
 

@@ -1,6 +1,7 @@
 """The stage `generate`: what a trained model draws or writes, for the report (Figure S1, Tables S3 and S4)."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,7 +53,7 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
     with evaluating(model):
         prior = model.posterior(chosen[0]).density
     ends = generation.means(model, chosen).unflatten(0, (wanted.pairs, 2))
-    found: dict[str, Array] = {"pairs": pairs, "examples": shown, "columns": np.array(wanted.columns)}
+    found: dict[str, Any] = {"pairs": pairs, "examples": shown, "columns": np.array(wanted.columns)}
     for way, likely in WAYS.items():
         if prior:
             samples = generation.prior(model, count, ends.shape[-1], wanted.seed, likely)

@@ -43,7 +43,7 @@ def run(params: Params, root: Path = Path()) -> None:
             "curves": [{"key": key, "title": title} for key, title in figures.CURVES],
             "first": first([of["compared"] for of in sections]),
         },
-        metrics=page.explained(tables.shown(models, floor), params.evaluation, floor),
+        metrics=page.explained([key for of in sections for key in of["shown"]], params.evaluation, floor),
     )
     write_text(root / "reports" / "index.html", html)
 
@@ -87,14 +87,16 @@ def section(params: Params, models: Sequence[Result], root: Path) -> Mapping[str
         "curves": _sheet(models, warmup),
         "seeds": seeds,
         "warmup": warmup,
+        "shown": tables.shown(models, floor, item),
         "probes": probed,
+        "alphabets": tables.alphabets(models),
         "probe_figure": page.drawing(figures.svg(figures.probes(models))) if probed else None,
         "latent": [
             (f"latent-{name}-{setting}", names[setting], latent[setting]) for setting in names if setting in latent
         ],
         "examples": examples.shown(models, names, dataset, root),
         "making": tables.making(models, colours),
-        "each": tables.each(models, colours) if seeds > 1 else None,
+        "each": tables.each(models, colours, item) if seeds > 1 else None,
         "collapse": {
             "names": pair.names,
             "warmup": warmup,
@@ -109,7 +111,7 @@ def section(params: Params, models: Sequence[Result], root: Path) -> Mapping[str
         "compared": {
             "id": name,
             "warmup": warmup,
-            "measures": compare.measures(models, floor),
+            "measures": compare.measures(models, floor, item),
             "settings": compare.settings(
                 models, gaps, {setting: f"latent-{name}-{setting}" for setting in names if setting in latent}
             ),
