@@ -95,12 +95,25 @@ def read(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
         "train": read_by("train", folder, *job),
         "evaluate": read_by("evaluate", folder, *job),
         "probe": read_by("probe", folder, *job),
+        "generate": read_by("illustrate", folder, *job),
     }
 
 
 @pytest.mark.parametrize(
     "stage",
-    ["fetch", "prepare", "synthesize", "grey", "binarize", "validate", "truth", "train", "evaluate", "probe"],
+    [
+        "fetch",
+        "prepare",
+        "synthesize",
+        "grey",
+        "binarize",
+        "validate",
+        "truth",
+        "train",
+        "evaluate",
+        "probe",
+        "generate",
+    ],
 )
 def test_a_stage_lists_the_parameters_it_reads(stage: str, read: dict[str, set[str]]) -> None:
     listed = set()

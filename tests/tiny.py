@@ -48,11 +48,12 @@ def shrink(raw: dict[str, Any]) -> None:
                 values.update(max_inner=6, window=2)
 
 
-def write(path: Path, **run: Any) -> None:
-    """Writes the shrunk parameters, with other values of `run` where given."""
+def write(path: Path, more: dict[str, Any] | None = None, **run: Any) -> None:
+    """Writes the shrunk parameters, with `more` data sets and other values of `run` where given."""
     yaml = YAML()
     raw = yaml.load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     shrink(raw)
+    raw["datasets"].update(more or {})
     raw["run"].update(run)
     with path.open("w", encoding="utf-8") as file:
         yaml.dump(raw, file)
@@ -79,14 +80,19 @@ def small() -> dict[str, Any]:
         "source": {**files, "vocabulary": "vocab.txt", "max_words": 5},
         "probe": {"labels": [2]},
     }
-    raw["datasets"]["pictures"] = {
-        **raw["datasets"]["omniglot"],
+    raw["datasets"]["pictures"] = pictures_of(raw)
+
+    return raw
+
+
+def pictures_of(raw: dict[str, Any]) -> dict[str, Any]:
+    """The data set `pictures`, images of one's own in a folder, in a shrunk params.yaml."""
+    return {
+        **{key: value for key, value in raw["datasets"]["omniglot"].items() if key != "paper"},
         "kind": "images",
         "source": {"path": "pictures", "ink": "dark", "valid": 0.2, "test": 0.2, "seed": 1, "size": 28},
         "expect": {"max_shared_rate": 1.0, "min_ink": 0.0, "max_ink": 1.0},
     }
-
-    return raw
 
 
 def own(folder: Path) -> None:
@@ -96,9 +102,9 @@ def own(folder: Path) -> None:
     (folder / "vocab.txt").write_text("".join(f"{w}\n" for w in (*SPECIALS, *WORDS, "good", "bad")), encoding="utf-8")
 
 
-def pictures(folder: Path) -> None:
+def pictures(folder: Path, count: int = 20) -> None:
     """Writes the files of the data set `pictures`: two alphabets of two characters."""
-    names = [f"pictures/{'ab'[n % 2]}/{'xy'[n // 2 % 2]}/{n}.png" for n in range(20)]
+    names = [f"pictures/{'ab'[n % 2]}/{'xy'[n // 2 % 2]}/{n}.png" for n in range(count)]
     drawings.folder(folder, {name: drawings.letter(n, 30) for n, name in enumerate(names)})
 
 
