@@ -8,6 +8,7 @@ Exit codes: 0 all is well, 1 a check failed, 2 something that is needed is not h
 
 import argparse
 import contextlib
+import http.client
 import json
 import os
 import pwd
@@ -30,9 +31,6 @@ from typing import Any
 import yaml
 
 HERE = Path(__file__).resolve().parent
-OURS = ("mlflow", "prefect", "optuna", "worker")
-"""The services that run from the project's own images."""
-
 PATIENCE = 180.0
 """Seconds that a service may take until its health check answers."""
 
@@ -79,6 +77,23 @@ def services(values: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     return interpolate(described["services"], values)
 
 
+def instructions() -> list[tuple[str, str]]:
+    """The instructions of the Dockerfile and what they say, without comments, each on a line of its own."""
+    lines = (HERE / "Dockerfile").read_text(encoding="utf-8").splitlines(keepends=True)
+    joined = "".join(line for line in lines if not line.startswith("#")).replace("\\\n", " ")
+
+    parted = (line.partition(" ") for line in joined.splitlines())
+
+    return [(word, " ".join(rest.split())) for word, _, rest in parted if word]
+
+
+def image_environment() -> dict[str, str]:
+    """What the images set for whatever runs in them, without what is about their folders."""
+    pairs = (pair.partition("=") for word, rest in instructions() if word == "ENV" for pair in shlex.split(rest))
+
+    return {name: value for name, _, value in pairs if "/" not in value and not name.startswith("UV_")}
+
+
 def port(service: Mapping[str, Any]) -> int:
     """The port in the container on which a service answers."""
     (line,) = service.get("ports") or service["expose"]
@@ -92,6 +107,7 @@ def named(*, example: Path = HERE / ".env.example") -> list[str]:
 
 
 def free_port() -> int:
+    """A port of loopback that nobody listens on."""
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
 
@@ -120,15 +136,13 @@ class Place:
     def environment(self, name: str) -> dict[str, str]:
         """What the service sees: what compose.yaml gives, and as little as can be of this shell."""
         keep = {key: os.environ[key] for key in ("LANG", "SSL_CERT_FILE", "TZ") if key in os.environ}
-        quiet = dict(re.findall(r"^(?:ENV|   ) (\w+)=(\w+)\b", (HERE / "Dockerfile").read_text("utf-8"), re.MULTILINE))
-        quiet = {key: quiet[key] for key in quiet if "PREFECT_WORKER" not in key and not key.startswith("UV_")}
         home = self.folder / name
         home.mkdir(exist_ok=True)
         given = {key: self.moved(name, str(value)) for key, value in self.described[name]["environment"].items()}
 
         return {
             **keep,
-            **quiet,
+            **image_environment(),
             "HOME": str(home),
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
             "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(home / "page"),
@@ -217,7 +231,10 @@ def postgresql(place: Place, folder: Path) -> Iterator[dict[str, str]]:
     """A throwaway cluster on loopback with the databases of databases.sh; gives the superuser's environment."""
     described = place.described["postgres"]
     # It refuses to be run by root; its package has an account for it.
-    account = {"user": pwd.getpwnam("postgres").pw_uid} if os.geteuid() == 0 else {}
+    try:
+        account = {"user": pwd.getpwnam("postgres").pw_uid} if os.geteuid() == 0 else {}
+    except KeyError:
+        raise Missing("PostgreSQL does not run as root, and there is no user 'postgres': run this as a user") from None
     data, passwords = place.folder / "cluster", place.folder / "superuser"
     data.mkdir()
     passwords.write_text(described["environment"]["POSTGRES_PASSWORD"] + "\n", encoding="utf-8")
@@ -263,11 +280,13 @@ def ask(environment: Mapping[str, str], database: str, query: str) -> str:
 
 
 def get(url: str) -> Any:
-    with urllib.request.urlopen(url, timeout=30) as answer:  # noqa: S310
+    """The JSON that `url` answers with."""
+    with urllib.request.urlopen(url, timeout=30) as answer:  # noqa: S310  # one of our own servers
         return json.load(answer)
 
 
 def expect(what: str, seen: object, wanted: object) -> None:
+    """Says what is seen; it has to be what is wanted."""
     if seen != wanted:
         raise AssertionError(f"{what}: {wanted!r} expected, {seen!r} found")
     print(f"  {what}: {seen}", flush=True)
@@ -326,18 +345,22 @@ def check_mlflow(place: Place, superuser: Mapping[str, str]) -> None:
     """A run and its artifact are there after a restart."""
     with service(place, "mlflow"):
         run = place.run("worker", LOGS_A_RUN)
-    expect("runs in PostgreSQL", ask(superuser, "mlflow", f"SELECT count(*) FROM runs WHERE run_uuid = '{run}'"), "1")
+    expect("runs in PostgreSQL", ask(superuser, "mlflow", "SELECT run_uuid FROM runs"), run)
     expect("files of artifacts", [path.name for path in (place.folder / "artifacts").rglob("note.txt")], ["note.txt"])
     with service(place, "mlflow"):
         expect("metric and artifact after a restart", place.run("worker", READS_A_RUN, run), [33.5, "kept"])
-        refused = urllib.request.Request(place.url("mlflow") + "/api/2.0/mlflow/experiments/search?max_results=1")
-        refused.add_header("Host", "elsewhere.example")
-        try:
-            urllib.request.urlopen(refused, timeout=30).close()  # noqa: S310
-            status = 200
-        except urllib.error.HTTPError as error:
-            status = error.code
-        expect("answer to a page of another host", status, 403)
+        search = "/api/2.0/mlflow/experiments/search?max_results=1"
+        statuses = {}
+        for host in (f"mlflow:{place.ports['mlflow']}", "localhost:5001", "elsewhere.example"):
+            asked = http.client.HTTPConnection("127.0.0.1", place.ports["mlflow"], timeout=30)
+            with contextlib.closing(asked):
+                asked.request("GET", search, headers={"Host": host})
+                statuses[host.partition(":")[0]] = asked.getresponse().status
+        expect(
+            "answers by the host that is asked for",
+            statuses,
+            {"mlflow": 200, "localhost": 200, "elsewhere.example": 403},
+        )
 
 
 def check_prefect(place: Place, superuser: Mapping[str, str]) -> None:
@@ -352,13 +375,14 @@ def check_prefect(place: Place, superuser: Mapping[str, str]) -> None:
                 break
             time.sleep(0.5)
         expect("task runs in PostgreSQL", seen, "1")
-        with urllib.request.urlopen(place.url("prefect") + "/ui-settings", timeout=30) as answer:
-            expect("where the page finds the server", json.load(answer)["api_url"], place.url("prefect") + "/api")
+        seen = get(place.url("prefect") + "/ui-settings")["api_url"]
+        expect("where the page finds the server", seen, place.url("prefect") + "/api")
         with service(place, "worker"):
             state, run = place.run("worker", HANDS_A_FLOW_TO_THE_WORKER)
             expect("a flow that the worker ran", state, "Completed")
     with service(place, "prefect"):
-        expect("its state after a restart", get(f"{place.url('prefect')}/api/flow_runs/{run}")["state_name"], "Completed")
+        seen = get(f"{place.url('prefect')}/api/flow_runs/{run}")["state_name"]
+        expect("its state after a restart", seen, "Completed")
 
 
 def check_optuna(place: Place, superuser: Mapping[str, str]) -> None:
@@ -371,34 +395,39 @@ def check_optuna(place: Place, superuser: Mapping[str, str]) -> None:
 
 
 def check_separation(place: Place, superuser: Mapping[str, str]) -> None:
-    """No service gets into another's database, nor anybody in without a password."""
+    """Each service gets into its own database and no other, and nobody in with a wrong password."""
     print("\npostgres: roles", flush=True)
-    for name, database, password in [
-        ("mlflow", "prefect", place.described["mlflow"]["environment"]["PGPASSWORD"]),
-        ("optuna", "mlflow", place.described["optuna"]["environment"]["PGPASSWORD"]),
-        ("optuna", "optuna", "wrong"),
-    ]:
-        command = ["psql", "--no-psqlrc", "-U", name, "-d", database, "-c", "SELECT 1"]
-        done = subprocess.run(command, env={**superuser, "PGPASSWORD": password}, capture_output=True, check=False)
-        expect(f"{name} into {database} with {'a wrong' if password == 'wrong' else 'its'} password", done.returncode, 2)
+    own = {name: place.described[name]["environment"]["PGPASSWORD"] for name in ("mlflow", "prefect", "optuna")}
+    command = ["psql", "--no-psqlrc", "--quiet", "-c", "CREATE TABLE t (); DROP TABLE t"]
+    opened = []
+    for name, password in own.items():
+        for database in own:
+            for given in (password, password + "."):
+                client = {**superuser, "PGUSER": name, "PGDATABASE": database, "PGPASSWORD": given}
+                if not subprocess.run(command, env=client, capture_output=True, check=False).returncode:
+                    opened.append((name, database, given == password))
+    expect("who opens what, by the right password", opened, [(name, name, True) for name in own])
 
 
 CHECKS = {"separation": check_separation, "mlflow": check_mlflow, "prefect": check_prefect, "optuna": check_optuna}
 
 
 def main() -> int:
+    """All checks, or the one that is asked for; gives the exit code."""
     reads = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     reads.add_argument("--postgres", type=Path, metavar="FOLDER", help="where initdb, postgres and psql lie")
     reads.add_argument("--only", choices=CHECKS, help="one check instead of all")
     reads.add_argument("--keep", action="store_true", help="leave the folder with the logs")
     told = reads.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that nothing is left running
     try:
         folder = programs(told.postgres)
         secret = {name: secrets.token_urlsafe(24) + "@:/%'" for name in named()}
         place = Place(Path(mkdtemp(prefix="containers-")), services(secret))
         try:
             with postgresql(place, folder) as superuser:
-                print(f"PostgreSQL {ask(superuser, 'postgres', 'SHOW server_version')}; logs in {place.folder}", flush=True)
+                version = ask(superuser, "postgres", "SHOW server_version")
+                print(f"PostgreSQL {version}; logs in {place.folder}", flush=True)
                 for check in [CHECKS[told.only]] if told.only else CHECKS.values():
                     check(place, superuser)
         finally:
@@ -408,7 +437,7 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
 
         return 2
-    except AssertionError as error:
+    except (AssertionError, subprocess.SubprocessError) as error:
         print(f"failed: {error}", file=sys.stderr)
 
         return 1
