@@ -171,7 +171,7 @@ MISTAKES = {
         ["expected 'torch' or 'paper'", "found 'papr'", "did you mean 'paper'?"],
     ),
     "unknown data set in run": (
-        "datasets: [synthetic]",
+        "datasets: [synthetic, omniglot_small]",
         "datasets: [syntetic]",
         "run.datasets.0",
         ["unknown data set 'syntetic'", "did you mean 'synthetic'?"],
@@ -184,7 +184,12 @@ MISTAKES = {
     ),
     "no seed in run": ("seeds: [1]", "seeds: []", "run.seeds", ["expected at least 1 of them", "found a list of 0"]),
     "negative seed": ("seeds: [1]", "seeds: [-1]", "run.seeds.0", ["expected a number of at least 0"]),
-    "no valid triple": ("column: synthetic ", "column: other ", "run", ["expected at least one setting"]),
+    "no valid triple": (
+        "datasets: [synthetic, omniglot_small]\n  settings: [ae,",
+        "datasets: [omniglot_small]\n  settings: [bn_vae_fixed_beta_10] #",
+        "run",
+        ["expected at least one setting"],
+    ),
     "Figure 1 without its setting": ("  vae:\n", "  vae2:\n", "run.settings.1", ["unknown setting 'vae'"]),
     "unknown subset": (
         "subsets: [labelled_100,",
