@@ -7,7 +7,8 @@ import os
 import subprocess
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from duvae.errors import UserError
@@ -98,21 +99,26 @@ class Pool:
         self.lost: Counter[Device] = Counter()
         self.changed = threading.Condition()
 
-    def take(self) -> Device:
-        """The first device that is free, once one is."""
+    @contextmanager
+    def lend(self) -> Iterator[Device]:
+        """Yields a device that is free, once one is; a body that fails for what may pass counts against it."""
         with self.changed:
             self.changed.wait_for(lambda: self.free)
-            return self.free.pop(0)
-
-    def give_back(self, device: Device, lost: bool = False) -> None:
-        """Makes it free again; `lost`: the job there ended for a cause that may be the device's."""
-        with self.changed:
-            self.lost[device] = self.lost[device] + 1 if lost else 0
-            if self.lost[device] >= LOSSES and device.cuda and len(self.devices) > 1:
-                self.devices.remove(device)
-            else:
-                self.free.append(device)
-            self.changed.notify()
+            device = self.free.pop(0)
+        lost = False
+        try:
+            yield device
+        except Exception as error:
+            lost = bool(getattr(error, "passing", False))
+            raise
+        finally:
+            with self.changed:
+                self.lost[device] = self.lost[device] + 1 if lost else 0
+                if self.lost[device] >= LOSSES and device.cuda and len(self.devices) > 1:
+                    self.devices.remove(device)
+                else:
+                    self.free.append(device)
+                self.changed.notify()
 
     def __len__(self) -> int:
         with self.changed:

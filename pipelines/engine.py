@@ -54,6 +54,8 @@ class Engine:
         self.graph, self.keep_going = graph, keep_going
         self.progress = Progress(len(graph.stages), waiting=list(graph.stages))
         self.urgency = _urgency(graph, estimates)
+        self.sought: set[str] = set()
+        """Stages that were looked up and not found."""
         self.ended: queue.SimpleQueue[tuple[str, Done | BaseException]] = queue.SimpleQueue()
 
     def resolve(self) -> list[str]:
@@ -61,24 +63,32 @@ class Engine:
 
         Stages that gather what others make are left to the recording, with all that needs them.
         """
-        progress, ready = self.progress, []
+        progress, known = self.progress, self.graph.known
         for name in list(progress.waiting):
             stage = self.graph.stages[name]
             left = any(upstream in progress.left for upstream in stage.upstream)
-            if not left and not stage.gathers and any(upstream not in self.graph.known for upstream in stage.upstream):
-                continue
-            if left or stage.gathers:
+            if stage.gathers and not self.graph.fresh.issuperset(stage.upstream):
+                left = True
+            if left:
                 progress.left.append(name)
                 progress.waiting.remove(name)
+            elif name in self.sought or any(upstream not in known for upstream in stage.upstream):
+                continue
             elif self.graph.look_up(name):
                 (progress.fresh if name in self.graph.fresh else progress.cached).append(name)
                 progress.waiting.remove(name)
+            elif stage.gathers:
+                progress.left.append(name)
+                progress.waiting.remove(name)
             else:
-                ready.append(name)
+                self.sought.add(name)
+        ready = [name for name in progress.waiting if name in self.sought]
 
         return sorted(ready, key=lambda name: -self.urgency[name])
 
-    def run(self, submit: Submit, capacity: Callable[[], int], look: Callable[[Progress], Any] = lambda _: None) -> None:
+    def run(
+        self, submit: Submit, capacity: Callable[[], int], look: Callable[[Progress], Any] = lambda _: None
+    ) -> None:
         """Runs until nothing more can.
 
         Args:
@@ -117,11 +127,6 @@ class Engine:
             self.ended.put((name, wait()))
         except BaseException as error:  # noqa: BLE001 (raised again where the jobs are counted)
             self.ended.put((name, error))
-
-    @property
-    def recordable(self) -> list[str]:
-        """The stages that can be recorded: those that are known but not the project's yet, each after its upstream."""
-        return [name for name in self.graph.stages if name in self.graph.known and name not in self.graph.fresh]
 
 
 def _urgency(graph: Graph, estimates: Mapping[str, float]) -> dict[str, float]:

@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from statistics import median
 
-from duvae.config import Params
 from pipelines.devices import Device
 from pipelines.graph import Graph
 
@@ -88,9 +87,9 @@ def plan(
         for (kind, dataset), names in groups.items():
             unknown = sum(name not in known for name in names)
             seconds = sum(known.get(name, 0.0) for name in names)
-            said = [hours(seconds)] if unknown < len(names) else []
-            said += [f"{unknown} of unknown length"] if unknown else []
-            lines.append(f"  {kind} {dataset}: {len(names)} job{_s(names)}, {', '.join(said)}")
+            parts = [hours(seconds)] if unknown < len(names) else []
+            parts += [f"{unknown} of unknown length"] if unknown else []
+            lines.append(f"  {kind} {dataset}: {len(names)} job{_s(names)}, {', '.join(parts)}")
     kinds = Counter(graph.stages[name].kind for name in run)
     total, unknown = sum(known.get(name, 0.0) for name in run), sum(name not in known for name in run)
     several = f", {', '.join(f'{count} {kind}' for kind, count in kinds.items())}" if len(kinds) > 1 else ""
@@ -113,8 +112,3 @@ def _dataset(name: str) -> str:
 
 def _s(names: Sequence[str]) -> str:
     return "" if len(names) == 1 else "s"
-
-
-def threads(params: Params) -> int:
-    """CPU threads of one job."""
-    return params.threads

@@ -6,17 +6,19 @@ having its files here; so a stage is looked up in the run cache before anything 
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dvc.dependency import ParamsDependency
+from dvc.dependency import ParamsDependency, param
 from dvc.exceptions import DvcException
 from dvc.lock import LockError
 from dvc.repo import Repo
 from dvc.stage.cache import _get_cache_hash
 from dvc.stage.serialize import to_single_stage_lockfile
+from dvc.utils.serialize import load_path
 from dvc_data.hashfile.hash_info import HashInfo
 from dvc_data.hashfile.meta import Meta
 
@@ -63,22 +65,35 @@ class Graph:
     def __init__(self, root: Path, targets: Sequence[str] = ()) -> None:
         try:
             self.repo = Repo(str(root))
-            self.found = {stage.addressing: stage for stage in self.repo.index.stages if stage.cmd}
-            wanted = [stage.addressing for target in targets for stage in self.repo.stage.collect(target)]
-            self.graph = self.repo.index.graph
+            self.repo.index.check_graph()
+            self.found = {self._name(stage): stage for stage in self.repo.index.stages if stage.cmd}
+            wanted = [name for target in targets for name in self._wanted(target)]
         except (DvcException, LockError) as error:
             raise UserError(f"{root}: DVC cannot read the project ({_said(error)}).") from error
-        self.makers = {
-            out.fs_path: (stage.addressing, out.def_path) for stage in self.found.values() for out in stage.outs
-        }
+        self.makers = {out.fs_path: (name, out.def_path) for name, stage in self.found.items() for out in stage.outs}
         every = {name: self._stage(name) for name in self.found}
         self.stages = _ordered(every, wanted or every)
+        self.read: dict[str, Any] = {}
         self.known: dict[str, Entry] = {}
         self.fresh: set[str] = set()
         """Stages that the project itself has, up to date."""
 
     def close(self) -> None:
         self.repo.close()
+
+    def _name(self, stage: Any) -> str:
+        """As DVC addresses it in the project's folder; its own address is relative to where the process is."""
+        path = Path(stage.path).relative_to(self.repo.root_dir).as_posix()
+
+        return str(stage.name) if path == "dvc.yaml" else f"{path}:{stage.name}"
+
+    def _wanted(self, target: str) -> list[str]:
+        """The stages that a target names: a stage, all of one kind, or what makes an output."""
+        if target in self.found:
+            return [target]
+        alike = [name for name in self.found if name.startswith(f"{target}@")]
+
+        return alike or [self._name(stage) for stage in self.repo.stage.collect(target)]
 
     def _stage(self, name: str) -> Stage:
         upstream, made, gathers = [], [], False
@@ -107,9 +122,9 @@ class Graph:
         """
         stage, found = self.stages[name], self.found[name]
         try:
-            with self.repo.lock:
+            with self.repo.lock, self._parameters_read_once():
                 if self.fresh.issuperset(stage.upstream) and not found.changed():
-                    self.known[name] = self._kept(found)
+                    self.known[name] = to_single_stage_lockfile(found)
                     self.fresh.add(name)
                     return True
                 entry = self._cached(stage, found)
@@ -124,14 +139,20 @@ class Graph:
 
         return entry is not None
 
-    def _kept(self, found: Any) -> Entry:
-        """The entry in dvc.lock of a stage that is up to date; its outputs are brought into the cache if they left."""
-        for out in found.outs:
-            if out.use_cache and out.changed_cache():
-                out.commit()
-        entry: Entry = found.dvcfile.lockfile_contents["stages"][found.name]
+    @contextmanager
+    def _parameters_read_once(self) -> Iterator[None]:
+        """DVC parses params.yaml for each stage anew: a minute for a thousand of them."""
 
-        return entry
+        def load(path: str, fs: Any, **options: Any) -> Any:
+            if path not in self.read:
+                self.read[path] = load_path(path, fs, **options)
+            return self.read[path]
+
+        param.load_path = load
+        try:
+            yield
+        finally:
+            param.load_path = load_path
 
     def _cached(self, stage: Stage, found: Any) -> Entry | None:
         """The entry that the run cache has for the stage's present inputs, once all its outputs are in the cache.
@@ -147,13 +168,11 @@ class Graph:
             return None  # DVC keeps nothing of such a stage
         cache = self.repo.stage_cache
         key = _get_cache_hash(to_single_stage_lockfile(found), key=True)
-        folder = Path(cache._get_cache_dir(key))  # noqa: SLF001
+        folder = Path(cache._get_cache_dir(key))
         kept = sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime) if folder.is_dir() else []
-        entry: dict[str, Any] | None = cache._load_cache(key, kept[-1].name) if kept else None  # noqa: SLF001
-        if entry is None or not cache._create_stage(entry, wdir=found.wdir).outs_cached():  # noqa: SLF001
-            return None
+        entry: dict[str, Any] | None = cache._load_cache(key, kept[-1].name) if kept else None
 
-        return entry
+        return entry if entry and all(self.holds(out["md5"]) for out in entry["outs"]) else None
 
     def _given(self, stage: Stage, dependency: Any) -> bool:
         """Gives a dependency the hash that is known of the output that it is."""
@@ -173,6 +192,11 @@ class Graph:
         """The entries of dvc.lock that a workspace needs to check out what the stage depends on."""
         return {upstream: self.known[upstream] for upstream in self.stages[name].upstream}
 
+    @property
+    def written(self) -> list[str]:
+        """The paths of all that stages write."""
+        return [path for name in self.found for path in self.outs(name)]
+
     def outs(self, name: str) -> list[str]:
         """The paths of a stage's outputs."""
         return [out.def_path for out in self.found[name].outs]
@@ -184,6 +208,18 @@ class Graph:
         """The folder of the cache."""
         return Path(self.repo.cache.legacy.path)
 
+    def object(self, md5: str) -> Path:
+        """Where the cache keeps what has this hash."""
+        return Path(self.repo.cache.local.oid_to_path(md5))
+
+    def holds(self, md5: str) -> bool:
+        """Whether the cache has a file, or a folder with all that is in it."""
+        path = self.object(md5)
+        if not md5.endswith(".dir") or not path.is_file():
+            return path.is_file()
+
+        return all(self.object(inside["md5"]).is_file() for inside in json.loads(path.read_text(encoding="utf-8")))
+
     def recorded(self, path: str) -> Any:
         """What a JSON output holds, as it stands in the project or else in the cache under what dvc.lock says."""
         here = Path(self.repo.root_dir) / path
@@ -191,7 +227,7 @@ class Graph:
             if not here.is_file():
                 maker = self.makers[str(here)][0]
                 (md5,) = [out.hash_info.value for out in self.found[maker].outs if out.def_path == path]
-                here = Path(self.repo.cache.local.oid_to_path(md5))
+                here = self.object(md5)
             return json.loads(here.read_text(encoding="utf-8"))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None

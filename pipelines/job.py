@@ -11,7 +11,6 @@ import os
 import re
 import shutil
 import signal
-import sys
 import threading
 import traceback
 from pathlib import Path
@@ -21,14 +20,12 @@ from duvae.files import write_json
 
 
 class Heard(logging.Handler):
-    """Passes on what DVC says, and remembers whether it ran the stage's command."""
+    """Hears from DVC whether it ran the stage's command."""
 
     ran = False
 
     def emit(self, record: logging.LogRecord) -> None:
-        said = record.getMessage()
-        self.ran = self.ran or said.startswith("Running stage")
-        print(said, file=sys.stderr, flush=True)
+        self.ran = self.ran or record.getMessage().startswith("Running stage")
 
 
 def run(name: str, remote: str | None) -> dict[str, Any]:
@@ -40,6 +37,7 @@ def run(name: str, remote: str | None) -> dict[str, Any]:
     """
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
+    from dvc.stage.serialize import to_single_stage_lockfile
 
     heard = Heard()
     log = logging.getLogger("dvc")
@@ -60,9 +58,9 @@ def run(name: str, remote: str | None) -> dict[str, Any]:
             if status is None:
                 traceback.print_exception(cause)
             return {"code": status and int(status[1]), "reason": " ".join(str(cause).split()), "ran": heard.ran}
-        entry = repo.stage.collect(name)[0].dvcfile._lockfile.load()["stages"][name]  # noqa: SLF001
+        (stage,) = repo.stage.collect(name)
 
-        return {"entry": entry, "ran": heard.ran}
+        return {"entry": to_single_stage_lockfile(stage), "ran": heard.ran}
 
 
 def bring(repo: Any, stage: Any, remote: str | None) -> None:
@@ -96,6 +94,7 @@ def watch(descriptor: int) -> None:
 
 
 def main() -> None:
+    """Does what the arguments say."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("stage")
     parser.add_argument("outcome", type=Path)

@@ -41,17 +41,44 @@ def plan(targets: list[str], slots: int | None, devices: str | None) -> str:
     return said
 
 
+def workers(scheduler: str) -> int:
+    """The jobs that the workers of a Dask scheduler can run at a time.
+
+    Raises:
+        UserError: Where it has no worker with GPU among its resources.
+    """
+    from distributed import Client
+
+    try:
+        with Client(scheduler, timeout=30) as client:  # type: ignore[no-untyped-call]
+            found = client.scheduler_info(n_workers=-1)["workers"].values()
+    except OSError as error:
+        raise UserError(f"--scheduler {scheduler}: no Dask scheduler answers there ({error}).") from error
+    slots = sum(int(worker["resources"].get("GPU", 0)) for worker in found)
+    if not slots:
+        raise UserError(
+            f"--scheduler {scheduler}: none of its {len(found)} workers has GPU among its resources."
+            " Expected workers started with 'dask worker ADDRESS --nthreads 1 --resources GPU=1'."
+        )
+
+    return slots
+
+
 def rebuild(
     targets: Annotated[list[str] | None, typer.Argument(metavar="[TARGET]...", help="Stages; none: all.")] = None,
     slots: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, help="Jobs at a time on each GPU, or on the CPU. On the CPU: cores / threads."),
+        typer.Option(
+            metavar="N", min=1, help="Jobs at a time on each GPU, or on the CPU. On the CPU: cores / threads."
+        ),
     ] = None,
     devices: Annotated[
         str | None, typer.Option(metavar="LIST", help="'cpu', or GPUs like 0,1. Otherwise all GPUs that are found.")
     ] = None,
     keep_going: Annotated[bool, typer.Option("--keep-going", help="Run what does not need what failed.")] = False,
-    only_plan: Annotated[bool, typer.Option("--plan", help="Say what would run and for how long; run nothing.")] = False,
+    only_plan: Annotated[
+        bool, typer.Option("--plan", help="Say what would run and for how long; run nothing.")
+    ] = False,
     timeout: Annotated[float | None, typer.Option(metavar="SECONDS", min=1, help="What one job may take.")] = None,
     scheduler: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="A Dask scheduler: its workers run the jobs.")
@@ -74,10 +101,10 @@ def rebuild(
     if scheduler is None:
         chosen |= {"slots": slots, "devices": devices}
     else:
-        from pipelines.cluster import runner
+        from prefect_dask.task_runners import DaskTaskRunner
 
-        flow, jobs = runner(flow, scheduler)
-        chosen["cluster"] = {"slots": slots or jobs, "remote": remote}
+        flow = flow.with_options(task_runner=DaskTaskRunner(address=scheduler))  # type: ignore[arg-type]
+        chosen["cluster"] = {"slots": slots or workers(scheduler), "remote": remote}
     try:
         flow(**chosen)
     except RebuildFailedError as error:
@@ -87,7 +114,9 @@ def rebuild(
 
 def main() -> None:
     """A user's mistake ends with a message and 2, a failed job with 1, an interruption with 130."""
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, context_settings=HELP)
+    app = typer.Typer(
+        add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, context_settings=HELP
+    )
     app.command()(rebuild)
     try:
         app(prog_name="python -m pipelines.rebuild")

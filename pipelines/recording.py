@@ -110,7 +110,9 @@ def _stale(path: Path) -> bool:
     """Whether no process that a file of DVC's locks names is the one that wrote it."""
     try:
         written, held = path.stat().st_mtime, json.loads(path.read_text(encoding="utf-8"))
-        infos = [info for of in held.values() for found in of.values() for info in ([found] if "pid" in found else found)]
+        infos = [
+            info for of in held.values() for found in of.values() for info in ([found] if "pid" in found else found)
+        ]
         pids = {int(info["pid"]) for info in infos}
     except OSError:
         return False
