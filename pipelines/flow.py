@@ -15,6 +15,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.tasks import Task, exponential_backoff
 
 from duvae import config, graph
+from duvae.errors import UserError
 from duvae.files import read_json
 from pipelines import board, rebuilding, running
 from pipelines.devices import Pool
@@ -22,7 +23,7 @@ from pipelines.engine import Submit
 from pipelines.graph import Entry, Graph
 from pipelines.rebuilding import Cluster, Hands, Wish
 from pipelines.running import Done, JobFailedError, Place
-from pipelines.workspaces import Snapshot, clean
+from pipelines.workspaces import Snapshot, clean, git
 
 RETRIES, DELAY = 3, 10.0
 """Further tries of what may pass, and seconds before the first of them; twice as long before each next."""
@@ -159,7 +160,7 @@ def stage_task(place: Place, snapshot: Snapshot, pool: Pool | None, placed: dict
     def run_stage(stage: str, entries: Mapping[str, Entry]) -> Done:
         try:
             if pool is None:
-                return running.run(stage, on_worker(place), snapshot, entries, None)
+                return running.run(stage, on_worker(place, snapshot), snapshot, entries, None)
             with pool.lend() as device:
                 if placed is not None:
                     placed[stage] = device.name
@@ -171,9 +172,13 @@ def stage_task(place: Place, snapshot: Snapshot, pool: Pool | None, placed: dict
     return run_stage
 
 
-def on_worker(place: Place) -> Place:
-    """The place on the machine that this is called on, once what was left lying there is cleared up."""
+def on_worker(place: Place, snapshot: Snapshot) -> Place:
+    """The place on the machine that this is called on, once it has the commit and what was left there is cleared up."""
     root = place.root.resolve()
     clean(root)
+    try:
+        git(root, "cat-file", "-e", f"{snapshot.commit}^{{commit}}")
+    except UserError:
+        git(root, "fetch", "--quiet")
     with contextlib.closing(Graph(root)) as found:
         return replace(place, root=root, cache=found.cache)

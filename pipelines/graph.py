@@ -220,6 +220,25 @@ class Graph:
 
         return all(self.object(inside["md5"]).is_file() for inside in json.loads(path.read_text(encoding="utf-8")))
 
+    def fetch(self, remote: str) -> None:
+        """Gets what other machines have made into the cache here, and into the run cache.
+
+        Args:
+            remote: Its name; empty: DVC's default one.
+
+        Raises:
+            UserError: Where that fails.
+        """
+        made = [entry for name, entry in self.known.items() if name not in self.fresh]
+        objects = {HashInfo("md5", out["md5"]) for entry in made for out in entry["outs"]}
+        try:
+            self.repo.stage_cache.pull(remote or None)
+            self.repo.cloud.pull(objects, remote=remote or None)
+        except (DvcException, OSError) as error:
+            raise UserError(
+                f"the remote '{remote or 'default'}': {_said(error)}. What was made is kept there."
+            ) from error
+
     def recorded(self, path: str) -> Any:
         """What a JSON output holds, as it stands in the project or else in the cache under what dvc.lock says."""
         here = Path(self.repo.root_dir) / path

@@ -121,11 +121,12 @@ def _record(root: Path, wish: Wish, engine: Engine, snapshot: Snapshot) -> None:
             f"{root}: changed while the rebuild ran. What was made is in the run cache: start again,"
             " and what the change has not touched is found there."
         )
-    remote = wish.cluster.remote if wish.cluster else None
+    if wish.cluster:
+        graph.fetch(wish.cluster.remote)
     if progress.failed:
-        record(root, (), [name for name in graph.stages if name in graph.known and name not in graph.fresh], remote)
+        record(root, (), [name for name in graph.stages if name in graph.known and name not in graph.fresh])
     else:
-        record(root, wish.targets, None, remote)
+        record(root, wish.targets)
 
 
 @contextlib.contextmanager

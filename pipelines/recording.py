@@ -28,14 +28,13 @@ BEFORE = WORK / "dvc.lock"
 RWLOCK = Path(".dvc/tmp/rwlock")
 
 
-def record(root: Path, targets: Sequence[str], stages: Sequence[str] | None = None, remote: str | None = None) -> None:
+def record(root: Path, targets: Sequence[str], stages: Sequence[str] | None = None) -> None:
     """Records in the project what the run cache has.
 
     Args:
         root: The project's folder.
         targets: What is wanted, where all that it needs is there; none: everything.
         stages: These alone, each after its upstream, where something is missing.
-        remote: Where outputs lie that are not in the cache here; empty: DVC's default one; None: nowhere.
 
     Raises:
         UserError: Where it fails, with the end of what DVC said.
@@ -46,11 +45,7 @@ def record(root: Path, targets: Sequence[str], stages: Sequence[str] | None = No
     if (root / "dvc.lock").exists():
         with whole(before) as temporary:
             shutil.copyfile(root / "dvc.lock", temporary)
-    named = [] if remote in {None, ""} else ["--remote", str(remote)]
-    if remote is not None:
-        _call(root, "fetch", "--run-cache", *named, *(stages or targets))
-    single = ["--single-item", *stages] if stages is not None else [*targets]
-    _call(root, "repro", *(["--pull"] if remote is not None else []), *single)
+    _call(root, "repro", *(["--single-item", *stages] if stages is not None else targets))
     before.unlink(missing_ok=True)
 
 
