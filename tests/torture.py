@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,11 +59,11 @@ def create(folder: Path) -> Clone:
     return clone
 
 
-def undisturbed(prepared: Path, folder: Path) -> dict[str, str]:
+def undisturbed(prepared: Path, folder: Path, targets: Sequence[str] = TARGETS) -> dict[str, str]:
     """The outputs of a plain `dvc repro`."""
     shutil.copytree(prepared, folder, symlinks=True)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(folder / "src")}
-    subprocess.run(["dvc", "repro", "--quiet", *TARGETS], cwd=folder, env=environment, check=True)
+    subprocess.run(["dvc", "repro", "--quiet", *targets], cwd=folder, env=environment, check=True)
 
     return outputs(folder)
 
@@ -83,11 +83,13 @@ class Round:
         prepared: What it begins with.
         folder: Where.
         seed: Of all that is left to chance.
+        targets: What is rebuilt.
     """
 
-    def __init__(self, prepared: Path, folder: Path, seed: int) -> None:
+    def __init__(self, prepared: Path, folder: Path, seed: int, targets: Sequence[str] = TARGETS) -> None:
         shutil.copytree(prepared, folder, symlinks=True)
         self.folder, self.chance, self.killed = folder, random.Random(seed), list[str]()
+        self.targets = targets
         self.token = folder.with_name(f"{folder.name}.token")
 
     def start(self, order: dict[str, Any] | None = None) -> subprocess.Popen[bytes]:
@@ -101,7 +103,7 @@ class Round:
             paths.insert(0, str(HERE / "dying"))
         environment["PYTHONPATH"] = os.pathsep.join(paths)
 
-        return subprocess.Popen([sys.executable, "-c", REBUILD, *TARGETS], cwd=self.folder, env=environment)
+        return subprocess.Popen([sys.executable, "-c", REBUILD, *self.targets], cwd=self.folder, env=environment)
 
     def kill(self, how: str) -> None:
         """Starts the rebuild and kills it."""
@@ -182,7 +184,7 @@ def torture(
     Raises:
         SystemExit: Where the outputs are other than expected.
     """
-    this = Round(prepared, folder, seed)
+    this = Round(prepared, folder, seed, targets)
     for group in HOWS:
         for how in this.chance.sample(group, len(group)):
             this.kill(how)
