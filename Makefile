@@ -21,7 +21,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 # dvc and the stages that it starts come from the environment.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: figure1 report test check smoke bench containers passwords lock environment clean help
+.PHONY: figure1 report rebuild serve test check smoke torture bench containers passwords lock environment clean help
 
 figure1: $(ENVIRONMENT)  ## Rebuild Figure 1 from what is out of date, and fill MLflow (the default)
 	@dvc repro figure1
@@ -37,6 +37,12 @@ report: $(ENVIRONMENT)  ## Rebuild all that 'run' in params.yaml names, and fill
 	@echo "The page:  $(CURDIR)/reports/index.html"
 	@echo "The runs:  .venv/bin/mlflow ui, then http://127.0.0.1:5000 ('Model training', top left)"
 
+rebuild: $(ENVIRONMENT)  ## The same side by side, on all GPUs or cores; ARGS=--plan says what and how long
+	@python -m pipelines.rebuild $(ARGS)
+
+serve: $(ENVIRONMENT)  ## A Prefect server, the deployments of prefect.yaml and a worker, until Ctrl-C
+	@python -m pipelines.serving $(ARGS)
+
 test: $(ENVIRONMENT)  ## Run the tests; with DUVAE_MIRROR=FOLDER those on real data too
 	@python -m pytest
 
@@ -47,6 +53,9 @@ check: $(ENVIRONMENT)  ## Look for mistakes without running anything: ruff and m
 
 smoke: $(ENVIRONMENT)  ## Run the whole chain at a reduced size, in a folder that is removed afterwards
 	@python tests/end_to_end.py
+
+torture: $(ENVIRONMENT)  ## Kill a small rebuild in twenty rounds, and compare what comes of it; ARGS='--rounds 3'
+	@PYTHONPATH="$(CURDIR):$(CURDIR)/tests" python tests/torture.py $(ARGS)
 
 bench: $(ENVIRONMENT)  ## Measure the speed, five minutes on one free core; ARGS=--full trains for all epochs
 	@python -m benchmarks --output benchmarks/results.md $(ARGS)

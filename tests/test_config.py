@@ -4,7 +4,8 @@ import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 import pytest
 import yaml
@@ -397,6 +398,9 @@ def keys(annotation: Any, path: str = "") -> Iterator[str]:
     outer, inner = get_origin(annotation), get_args(annotation)
     if outer is Annotated:
         yield from keys(inner[0], path)
+    elif outer in (Union, UnionType) and not models:
+        for one in inner:
+            yield from keys(one, path)
     elif outer is dict or (outer is list and any(True for _ in keys(inner[0]))):
         yield from keys(inner[-1], f"{path}.*")
     elif models:

@@ -6,12 +6,13 @@ Nothing heavy is imported before a command has read its parameters and found the
 import importlib
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from duvae.errors import Interrupted, UserError
+from duvae.errors import PASSING, Interrupted, Passing, UserError
 
 if TYPE_CHECKING:
     from duvae.config import Params
@@ -429,14 +430,17 @@ def doctor(params: ParamsFile = DEFAULT) -> None:
 
 
 def main() -> None:
-    """What `duvae` calls: a user's mistake ends with a message and 2, an interruption with 130."""
+    """What `duvae` calls.
+
+    A user's mistake ends with a message and 2, what may pass with 75, an interruption with 130.
+    """
     os.environ.update(TELEMETRY_OFF)
     try:
         app()
     except UserError as error:
         first, *more = str(error).splitlines()
         print("\n       ".join([f"error: {first}", *more]), file=sys.stderr)
-        sys.exit(2)
+        sys.exit(PASSING if isinstance(error, Passing) else 2)
     except Interrupted as stopped:
         print(f"\ninterrupted: {stopped}; the same command goes on from there", file=sys.stderr)
         sys.exit(130)
@@ -444,3 +448,16 @@ def main() -> None:
         if leaving.code == 130:
             print("interrupted: nothing half-written was left; the same command does it again", file=sys.stderr)
         raise
+    except Exception as error:
+        if not _passing(error):
+            raise
+        traceback.print_exc()
+        sys.exit(PASSING)
+
+
+def _passing(error: Exception) -> bool:
+    """Whether memory or a device was lost: at another time, or on another device, it may end well."""
+    torch = sys.modules.get("torch")
+    lost = (torch.OutOfMemoryError, torch.AcceleratorError) if torch else ()
+
+    return isinstance(error, (MemoryError, *lost)) or "can't allocate memory" in str(error)

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
@@ -667,6 +667,14 @@ class Run(Frozen):
     seeds: Annotated[list[Seed], Field(min_length=1)]
 
 
+def _named(value: Any) -> str:
+    return "name" if isinstance(value, str) else "block"
+
+
+OneRun = Annotated[Annotated[Run, Tag("block")] | Annotated[Name, Tag("name")], Discriminator(_named)]
+"""A block, or the name of several in `runs`."""
+
+
 class Figure1(Frozen):
     """Figure 1: AE, VAE, Agg-VAE, BN-VAE and DU-VAE on the synthetic data."""
 
@@ -724,7 +732,8 @@ class Job(NamedTuple):
 class Params(Frozen):
     """All of params.yaml."""
 
-    run: Run
+    run: OneRun
+    runs: dict[Name, Annotated[list[Run], Field(min_length=1)]] = {}
     figure1: Figure1
     threads: Count
     checkpoint_seconds: Annotated[float, Field(ge=0)]
@@ -764,15 +773,24 @@ class Params(Frozen):
 
         return Job(dataset, setting, seed, self.dataset(dataset).column)
 
+    def blocks(self) -> list[Run]:
+        """What `run` stands for."""
+        if isinstance(self.run, Run):
+            return [self.run]
+        if self.run not in self.runs:
+            raise UserError(f"params.yaml: run: {unknown('name of runs', self.run, self.runs)}")
+
+        return self.runs[self.run]
+
     def run_jobs(self) -> list[Job]:
-        """The valid triples of `run`."""
-        return [
-            self.job(dataset, setting, seed)
-            for dataset in self.run.datasets
-            for setting in self.run.settings
-            if self.dataset(dataset).column in self.setting(setting).columns
-            for seed in self.run.seeds
-        ]
+        """The valid triples of `run`, those of each of its blocks."""
+        return list(dict.fromkeys(job for block in self.blocks() for job in self._block_jobs(block)))
+
+    def _block_jobs(self, block: Run) -> Iterator[Job]:
+        for dataset in block.datasets:
+            for setting in block.settings:
+                if self.dataset(dataset).column in self.setting(setting).columns:
+                    yield from (self.job(dataset, setting, seed) for seed in block.seeds)
 
     def figure1_jobs(self) -> list[Job]:
         """Figure 1's five."""
@@ -855,15 +873,27 @@ def _columns(raw: Any, errors: list[tuple[tuple[str, ...], str]]) -> Iterator[tu
                     errors.append(((*place, *key), why))
 
 
+def _places(params: Params) -> Iterator[tuple[tuple[str, ...], Run]]:
+    """Every block of `run` and `runs`, with where it stands."""
+    if isinstance(params.run, Run):
+        yield ("run",), params.run
+    for name, blocks in params.runs.items():
+        for index, block in enumerate(blocks):
+            yield ("runs", name, str(index)), block
+
+
 def _crossed(params: Params) -> list[tuple[tuple[str, ...], str]]:
     """What is wrong between one part of the file and another."""
     errors: list[tuple[tuple[str, ...], str]] = []
-    for index, name in enumerate(params.run.datasets):
-        if name not in params.datasets:
-            errors.append((("run", "datasets", str(index)), unknown("data set", name, params.datasets)))
-    for index, name in enumerate(params.run.settings):
-        if name not in params.settings:
-            errors.append((("run", "settings", str(index)), unknown("setting", name, params.settings)))
+    if isinstance(params.run, str) and params.run not in params.runs:
+        errors.append((("run",), unknown("name of runs", params.run, params.runs)))
+    for place, block in _places(params):
+        for index, name in enumerate(block.datasets):
+            if name not in params.datasets:
+                errors.append(((*place, "datasets", str(index)), unknown("data set", name, params.datasets)))
+        for index, name in enumerate(block.settings):
+            if name not in params.settings:
+                errors.append(((*place, "settings", str(index)), unknown("setting", name, params.settings)))
     for name, setting in params.settings.items():
         # Equation 6 gives negative variances where they are not above alpha.
         if setting.system in NEEDS_FLOOR and setting.parts.variance_floor == "none":

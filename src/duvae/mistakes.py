@@ -61,8 +61,10 @@ _EXPECTED = {
 
 
 def _without_tag(loc: Sequence[int | str]) -> tuple[str, ...]:
-    """pydantic puts the chosen kind into the path of a data set's key; the file has no such level."""
+    """pydantic puts the chosen kind into the path of a data set's key, and of `run`'s; the file has no such level."""
     parts = [str(part) for part in loc]
+    if len(parts) > 1 and parts[0] == "run" and parts[1] in ("block", "name"):
+        del parts[1]
     if len(parts) > 2 and parts[0] == "datasets" and parts[2] in KINDS:
         del parts[2]
 
@@ -73,8 +75,11 @@ def _fields(model: type[BaseModel], loc: Sequence[int | str]) -> list[str]:
     """The keys that are known at `loc`, a path as pydantic gives it, with a data set's kind after its name."""
     here: Any = model
     for part in loc:
+        if part == "block" and loc[0] == "run":
+            continue
         here = _inside(here, str(part))
-    models = [a for a in (here, *get_args(here)) if isinstance(a, type) and issubclass(a, BaseModel)]
+    found = [get_args(a)[0] if get_origin(a) is Annotated else a for a in (here, *get_args(here))]
+    models = [a for a in found if isinstance(a, type) and issubclass(a, BaseModel)]
 
     return list(models[0].model_fields) if models else []
 
@@ -87,6 +92,7 @@ def _inside(annotation: Any, part: str) -> Any:
     if outer is Annotated:
         return _inside(inner[0], part)
     if outer in (Union, UnionType):
+        inner = tuple(get_args(a)[0] if get_origin(a) is Annotated else a for a in inner)
         models = [a for a in inner if isinstance(a, type) and issubclass(a, BaseModel)]
         kinds = {get_args(a.model_fields["kind"].annotation)[0]: a for a in models if "kind" in a.model_fields}
         return kinds[part] if part in kinds else _inside(models[0], part)
