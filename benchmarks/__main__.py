@@ -19,7 +19,7 @@ from statistics import median
 import numpy as np
 import torch
 
-from benchmarks import measure, plain
+from benchmarks import images, measure, plain
 from benchmarks.measure import Row, cpu, cpu_of
 from duvae import config, models
 from duvae.config import Optimisation, Params, SyntheticDataset
@@ -43,6 +43,8 @@ from duvae.vae import VAE
 ROOT = Path(__file__).parents[1]
 DATASET = "synthetic"
 CPU = torch.device("cpu")
+GROUPS = ("steps", "semi_amortized", "settings", "flows", "information", "rest", "images")
+"""What `--only` may name."""
 JOINT = ("vae", "ae", "bn_vae", "du_vae")
 """Settings whose encoder and decoder step together: all of Figure 1 but Agg-VAE."""
 FLOWS = ("iaf_fb", "iaf_bn", "du_iaf")
@@ -385,6 +387,7 @@ def main() -> int:
         "--full", action="store_true", help="train for all epochs instead of a few (and evaluate each setting)"
     )
     parser.add_argument("--tiny", action="store_true", help="a run of seconds that shows that all works")
+    parser.add_argument("--only", choices=GROUPS, help="one group of rows alone")
     parser.add_argument("--output", type=Path, metavar="PATH", help="where the table is written too")
     chosen = parser.parse_args()
     params = config.load(ROOT / "params.yaml")
@@ -394,7 +397,17 @@ def main() -> int:
         bench = Bench(
             shrunk(params) if chosen.tiny else params, TINY if chosen.tiny else Size(), Path(name), chosen.full
         )
-        groups = (bench.steps, bench.semi_amortized, bench.settings, bench.flows, bench.information, bench.rest)
+        on_images = images.ImageBench(images.TINY if chosen.tiny else images.ImageSize())
+        every = (
+            bench.steps,
+            bench.semi_amortized,
+            bench.settings,
+            bench.flows,
+            bench.information,
+            bench.rest,
+            on_images,
+        )
+        groups = [group for name, group in zip(GROUPS, every, strict=True) if chosen.only in {None, name}]
         with Bar("benchmarks", len(groups)) as bar:
             for number, group in enumerate(groups, 1):
                 rows += group()

@@ -10,7 +10,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -134,6 +134,18 @@ def peak(call: Callable[..., Any], *arguments: Any) -> float:
     """MiB that a call takes at its peak, above what a fresh process has before it."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(_raised, (call, arguments))
+
+
+def alone(call: Callable[..., Iterable[Row]]) -> list[Row]:
+    """The rows of a call in a fresh process, with as many threads."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_rows, (call, torch.get_num_threads()))
+
+
+def _rows(call: Callable[..., Iterable[Row]], threads: int) -> list[Row]:
+    torch.set_num_threads(threads)
+
+    return list(call())
 
 
 def _raised(call: Callable[..., Any], arguments: tuple[Any, ...]) -> float:

@@ -1,7 +1,8 @@
 """The whole chain at a reduced size, in a throwaway clone: `make smoke`.
 
 The clone holds the last commit with the changes of the working tree. Figure 1 is rebuilt in it from nothing, a second
-time to see that nothing runs, and put into MLflow. With DUVAE_MIRROR, real sentences go through the same chain.
+time to see that nothing runs, and put into MLflow. A folder of pictures goes through the same chain, and with
+DUVAE_MIRROR real sentences.
 """
 
 import json
@@ -146,6 +147,24 @@ def figure1(clone: Clone) -> None:
     print(f"  {len(first)} runs in MLflow")
 
 
+def pictures(clone: Clone) -> None:
+    """Images of one's own, from a folder of pictures to the pages; the synthetic data's results are not made again."""
+    tiny.pictures(clone.folder, 80)
+    own = {**tiny.small()["datasets"]["pictures"], "nll_examples": 5, "probe": {"per_character": [2]}}
+    tiny.write(clone.folder / "params.yaml", {"pictures": own}, datasets=["pictures"], settings=["du_vae"])
+    clone.run("duvae", "graph")
+    ran = clone.repro()
+    chain = ("train", "evaluate", "probe", "generate")
+    expect({"binarize@pictures", *(f"{stage}@pictures-du_vae-1" for stage in chain)} < set(ran), f"only {ran} ran")
+    expect(not [name for name in ran if "train@synthetic" in name], f"{ran} ran again")
+    found = metrics(clone, "pictures", "du_vae")
+    expect(found["nll_examples"] == 5, f"NLL on {found['nll_examples']} images")
+    page(clone, "reports/index.html", "test images (NLL on 5 of them, drawn), per image", "images a character")
+    page(clone, "reports/examples/pictures.html", "DU-VAE", "Interpolations", "data:image/png")
+    expect(not clone.run("git", "status", "--porcelain", "reports/examples", "generated"), "git would keep examples")
+    expect(clone.repro() == [], "a second 'dvc repro' ran something")
+
+
 def real(clone: Clone) -> None:
     """Real sentences through the same chain; the synthetic data's results are not made again."""
     tiny.write(clone.folder / "params.yaml", datasets=["synthetic", REAL], settings=["vae", "du_vae"])
@@ -156,6 +175,7 @@ def real(clone: Clone) -> None:
     for setting in ("vae", "du_vae"):
         metrics(clone, REAL, setting)
     page(clone, "reports/index.html", REAL, "VAE", "DU-VAE")
+    page(clone, f"reports/examples/{REAL}.html", "DU-VAE", "Interpolations")
     expect(clone.repro() == [], "a second 'dvc repro' ran something")
 
 
@@ -164,6 +184,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="duvae-") as folder:
         clone = Clone(Path(folder) / "duvae")
         figure1(clone)
+        pictures(clone)
         if os.environ.get("DUVAE_MIRROR"):
             real(clone)
         else:

@@ -9,9 +9,13 @@ import numpy as np
 import pandas as pd
 from pydantic import create_model
 
-from duvae.config import Frozen, Job, Params, Parts, Setting, SyntheticDataset, load
+from duvae.config import Frozen, ImageNetworks, Job, Params, Parts, Setting, SyntheticDataset, load
+from duvae.data.store import END, PIXELS, SPECIALS, START, Documents, Images
 
 ROOT = Path(__file__).parents[1]
+WORDS = [*SPECIALS, "plain", "words", "made", "up", "for", "tests"]
+SIDE = 6
+"""Of images."""
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 ALL: dict[str, tuple[str, dict[str, float]]] = {
@@ -76,6 +80,7 @@ def write(root: Path, params: Params, job: Job, sentences: int = 300) -> None:
     generator = np.random.default_rng([len(job.setting), sum(map(ord, job.setting)), job.seed])
     system = params.setting(job.setting).system
     latent = params.dataset(job.dataset).networks.latent
+    images = isinstance(params.dataset(job.dataset).networks, ImageNetworks)
     labels, z = _truth(root, params, job.dataset, sentences)
     spread = {"ae": 2.2, "vae": 0.02, "agg_vae": 0.75, "bn_vae": 0.6, "du_vae": 0.55}.get(system, 0.5)
     variance = {"ae": np.nan, "vae": 1.0, "agg_vae": 0.25, "bn_vae": 0.4, "du_vae": 0.08}.get(system, 0.3)
@@ -113,6 +118,7 @@ def write(root: Path, params: Params, job: Job, sentences: int = 300) -> None:
             "importance_samples": 500 if probabilistic else None,
             "nll": float(nll.mean()) if probabilistic else None,
             "nll_stderr": float(nll.std() / np.sqrt(sentences)) if probabilistic else None,
+            "nll_examples": 100 if images else sentences,
             "perplexity": float(np.exp(nll.sum() / (11 * sentences))) if probabilistic else None,
             "reconstruction": float(frame["reconstruction"].mean()),
             "kl": float(kl.mean()) if probabilistic else None,
@@ -130,9 +136,10 @@ def write(root: Path, params: Params, job: Job, sentences: int = 300) -> None:
             "stopped": "all epochs done",
         },
     )
-    counts = params.dataset(job.dataset).probe.labels or [100, 500, 1000, 2000, 10000]
+    wanted = params.dataset(job.dataset).probe
+    counts = wanted.labels or wanted.per_character or [100, 500, 1000, 2000, 10000]
     base = 21.0 if system == "vae" else 52.0 + 6 * spread
-    repeats = 5 if params.dataset(job.dataset).probe.labels else 1
+    repeats = 1 if wanted.subsets else 5
     draws = {
         n: [base + 4 * np.log10(n / 100) + float(generator.normal(0, 0.8)) for _ in range(repeats)] for n in counts
     }
@@ -147,10 +154,13 @@ def write(root: Path, params: Params, job: Job, sentences: int = 300) -> None:
             "largest_class": 21.3,
             "by_labels": {
                 str(n): {"accuracy": float(np.mean(d)), "spread": float(np.std(d)) if len(d) > 1 else None, "draws": d}
+                | ({"by_alphabet": {"Greek": d[0], "Latin": d[1]}} if images else {})
                 for n, d in draws.items()
             },
-        },
+        }
+        | ({"alphabets": 2, "labels_are": "images a character"} if images else {}),
     )
+    _generated(root, params, job, generator, system)
     for stage, seconds in (("train", 180.0 + 20 * job.seed), ("evaluate", 21.0), ("probe", 6.0)):
         made = {
             "stage": stage,
@@ -181,16 +191,13 @@ def _truth(root: Path, params: Params, dataset: str, sentences: int) -> tuple[An
     of = params.dataset(dataset)
     if not isinstance(of, SyntheticDataset):
         labels = generator.integers(0, 2, sentences)
-        _summary(root, dataset, sentences)
+        _prepared(root, dataset, labels, isinstance(of.networks, ImageNetworks))
         return labels, generator.normal(0, 1, (sentences, 2)) + 2.0 * labels[:, None]
     labels = generator.integers(0, len(of.source.means), sentences)
     z = np.asarray(of.source.means)[labels] + np.sqrt(of.source.variance) * generator.normal(0, 1, (sentences, 2))
     nll = 40.0 + generator.normal(0, 3.0, sentences)
-    prepared = root / "data" / "prepared" / dataset
-    prepared.mkdir(parents=True, exist_ok=True)
-    np.save(prepared / "test.z.npy", z)
-    np.save(prepared / "test.labels.npy", labels)
-    _summary(root, dataset, sentences)
+    _prepared(root, dataset, labels, images=False)
+    np.save(root / "data/prepared" / dataset / "test.z.npy", z)
     floor = nll[:200]
     (root / "posteriors" / dataset).mkdir(parents=True, exist_ok=True)
     pd.DataFrame({"sentence": range(200), "nll": floor}).to_csv(
@@ -254,10 +261,42 @@ def _history(params: Params, job: Job, system: str, generator: np.random.Generat
     return frame
 
 
-def _summary(root: Path, dataset: str, sentences: int) -> None:
-    counts = {"train": 16000, "valid": 2000, "test": sentences, "labelled_100": 100}
+def _prepared(root: Path, dataset: str, labels: Any, images: bool) -> None:
+    """The test split of a prepared data set, and what was counted of all."""
+    folder, random = root / "data" / "prepared" / dataset, np.random.default_rng(1)
+    folder.mkdir(parents=True, exist_ok=True)
+    if images:
+        bits = random.random((len(labels), SIDE, SIDE)) < 0.3
+        test: Documents | Images = Images(bits.astype(np.uint8), labels, labels, np.arange(len(labels)))
+    else:
+        test = Documents.of([[START, *random.integers(4, len(WORDS), 3).tolist(), END] for _ in labels], labels)
+    for part in test.parts:
+        np.save(folder / f"test.{part}.npy", getattr(test, part))
+    (folder / "vocabulary.txt").write_text("".join(f"{word}\n" for word in (PIXELS if images else WORDS)))
+    counts = {"train": 16000, "valid": 2000, "test": len(labels), "labelled_100": 100}
     splits = {name: {"documents": count} for name, count in counts.items()}
-    _json(root / "data" / "prepared" / dataset / "summary.json", {"splits": splits})
+    _json(folder / "summary.json", {"splits": splits})
+
+
+def _generated(root: Path, params: Params, job: Job, random: np.random.Generator, system: str) -> None:
+    """What the model drew: three samples, and three steps between two pairs of test examples."""
+    images = isinstance(params.dataset(job.dataset).networks, ImageNetworks)
+
+    def made(*shape: int) -> Any:
+        if images:
+            return (random.random((*shape, SIDE, SIDE)) < 0.3).astype(np.uint8)
+        words = random.integers(4, len(WORDS), (*shape, 5))
+        words[..., 0], words[..., -1] = START, END
+        return words
+
+    found = {"pairs": np.array([[0, 1], [2, 3]]), "examples": np.array([4, 5, 6]), "columns": np.array(2)}
+    for way in ("drawn", "likeliest"):
+        if system != "ae":
+            found[f"samples_{way}"] = made(3)
+        found[f"between_{way}"] = made(2, 3)
+    path = root / "generated" / job.folder.with_suffix(".npz")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(path, **found)
 
 
 def _rotation(seed: int) -> Any:

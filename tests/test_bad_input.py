@@ -5,6 +5,7 @@ A sound project is made once and copied for each kind. One thing in the copy is 
 
 import errno
 import hashlib
+import io
 import json
 import os
 import pickle
@@ -24,7 +25,7 @@ import tiny
 from duvae import cli, config, graph, tracking
 from duvae.data import sources
 from duvae.data.sources import Source
-from duvae.stages import fetch, prepare, train
+from duvae.stages import binarize, fetch, prepare, train
 from serving import serve
 from spoiling import (
     KNOWN,
@@ -73,6 +74,8 @@ OUTPUTS = {
     "fetch --dataset own": ("data/raw/own/", "data/raw"),
     "prepare --dataset own": ("data/prepared/own", "data/prepared"),
     "prepare --dataset synthetic": (PREPARED, "data/prepared"),
+    "prepare --dataset pictures": ("data/grey/pictures", "data/grey"),
+    "binarize --dataset pictures": ("data/prepared/pictures", "data/prepared"),
     "validate --dataset own": ("reports/data_docs/own", "reports"),
     "truth --dataset synthetic": ("posteriors/synthetic/truth.csv", "posteriors"),
     f"train {JOB}": ("checkpoints/synthetic-vae-1.", "checkpoints"),
@@ -571,7 +574,52 @@ RESULT = {
     ),
 }  # fmt: skip
 
-KINDS = {**PARAMETERS, **FILES, **FETCHING, **ARRAYS, **MODELS, **RESULT, **dict(disks())}
+PICTURE = "data/raw/pictures/pictures/a/x/0.png"
+GREY = "data/grey/pictures"
+
+
+def objects() -> bytes:
+    """An npz whose array runs something when it is unpickled."""
+    file = io.BytesIO()
+    np.savez(file, images=np.array([Trap()], object))
+
+    return file.getvalue()
+
+
+IMAGES = {
+    "a picture cut short": Kind(
+        "prepare --dataset pictures", cut(PICTURE), PICTURE, "cannot be read", "expected a picture",
+    ),
+    "a picture of words": Kind(
+        "prepare --dataset pictures", write(PICTURE, "words"), PICTURE, "its format is not known", "expected a picture",
+    ),
+    "a folder without pictures": Kind(
+        "fetch --dataset pictures", both(param("datasets.pictures.source.path", "empty"), folder("empty")), "empty",
+        "found none", "expected files in this folder",
+    ),
+    "arrays with Python objects": Kind(
+        "prepare --dataset pictures",
+        both(param("datasets.pictures.source.path", "own.npz"), write("data/raw/pictures/own.npz", objects())),
+        "data/raw/pictures/own.npz", "cannot be read", "expected an npz of plain arrays",
+    ),
+    "no grey values": Kind(
+        "binarize --dataset pictures", gone(GREY), GREY, "no prepared data set is there",
+        "Run 'duvae prepare --dataset pictures'",
+    ),
+    "grey values out of range": Kind(
+        "binarize --dataset pictures", array(f"{GREY}/test.pixels.npy", lambda x: x * 2), GREY, "found 0.0 to 2.0",
+        "expected pixels from 0 to 1",
+    ),
+    "bits of texts": Kind(
+        "binarize --dataset own", leave, "--dataset own", "are binarized", "only data sets of the kinds",
+    ),
+    "images that are texts now": Kind(
+        "binarize --dataset pictures", both(gone(GREY), copy("data/prepared/own", GREY)), "data/prepared",
+        "found documents", "expected images in split 'test'",
+    ),
+}  # fmt: skip
+
+KINDS = {**PARAMETERS, **FILES, **IMAGES, **FETCHING, **ARRAYS, **MODELS, **RESULT, **dict(disks())}
 
 
 # ------------------------------------------------------------------- the sound project, and what meets it
@@ -584,13 +632,17 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made_up.project(root, made_up.params())
     shutil.rmtree(root / "models")
     tiny.own(root)
+    tiny.pictures(root)
     raw = tiny.small()
     own = raw["datasets"]["own"]
     raw["datasets"]["known"] = {**own, "source": {**own["source"], "train": [{"path": KNOWN}]}}
     (root / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False), encoding="utf-8")
     params = config.load(root / "params.yaml")
     graph.write(params, root / graph.JOBS)
-    fetch.run(params, "own", None, root)
+    for dataset in ("own", "pictures"):
+        fetch.run(params, dataset, None, root)
+    prepare.run(params, "pictures", root)
+    binarize.run(params, "pictures", root)
     for dataset in ("synthetic", "own"):
         prepare.run(params, dataset, root)
         (root / "data/validated").mkdir(exist_ok=True)

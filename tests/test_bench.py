@@ -45,6 +45,16 @@ ROWS = [
     "validating them",
     "their true NLL by quadrature",
     "duvae --help",
+    "step on images",
+    "step on images, speed-up",
+    "importance-weighted NLL of images",
+    "importance-weighted NLL of images, speed-up",
+    "log p(image|z), off the plain form",
+    "3 images sampled",
+    "3 images sampled, speed-up",
+    "3 images sampled, logits off a whole pass",
+    "3 images sampled, off another run",
+    "step on images, memory",
 ]
 
 

@@ -4,7 +4,8 @@ import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 import pytest
 import yaml
@@ -16,6 +17,8 @@ from duvae.errors import UserError
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
 TEXT = PARAMS.read_text(encoding="utf-8")
+
+PROBE_OF_OMNIGLOT = "      per_character: [5, 10, 15]\n    paper:\n      tables: [table1, table3]"
 
 # What is replaced in params.yaml (once), by what, the key that the message names, and what it says.
 MISTAKES = {
@@ -169,7 +172,7 @@ MISTAKES = {
         ["expected 'torch' or 'paper'", "found 'papr'", "did you mean 'paper'?"],
     ),
     "unknown data set in run": (
-        "datasets: [synthetic]",
+        "datasets: [synthetic, omniglot_small]",
         "datasets: [syntetic]",
         "run.datasets.0",
         ["unknown data set 'syntetic'", "did you mean 'synthetic'?"],
@@ -182,13 +185,78 @@ MISTAKES = {
     ),
     "no seed in run": ("seeds: [1]", "seeds: []", "run.seeds", ["expected at least 1 of them", "found a list of 0"]),
     "negative seed": ("seeds: [1]", "seeds: [-1]", "run.seeds.0", ["expected a number of at least 0"]),
-    "no valid triple": ("column: synthetic ", "column: other ", "run", ["expected at least one setting"]),
+    "no valid triple": (
+        "datasets: [synthetic, omniglot_small]\n  settings: [ae,",
+        "datasets: [omniglot_small]\n  settings: [bn_vae_fixed_beta_10] #",
+        "run",
+        ["expected at least one setting"],
+    ),
     "Figure 1 without its setting": ("  vae:\n", "  vae2:\n", "run.settings.1", ["unknown setting 'vae'"]),
     "unknown subset": (
         "subsets: [labelled_100,",
         "subsets: [labeled_100,",
         "datasets.short_yelp.probe.subsets",
         ["unknown subset 'labeled_100'", "did you mean 'labelled_100'?"],
+    ),
+    "two sizes of images": (
+        "    networks: &omniglot_networks\n      size: 28",
+        "    networks: &omniglot_networks\n      size: 32",
+        "datasets.omniglot.networks.size",
+        ["expected 28, the images' source.size; found 32"],
+    ),
+    "unknown drawings": (
+        "drawings: lake ",
+        "drawings: lakes ",
+        "datasets.omniglot.source.drawings",
+        ["expected 'lake', 'lake_png' or 'burda'", "found 'lakes'", "did you mean 'lake'?"],
+    ),
+    "unknown key of images": (
+        "train_drawers: 15",
+        "train_drawer: 15",
+        "datasets.omniglot.source.train_drawer",
+        ["unknown key 'train_drawer'", "did you mean 'train_drawers'?"],
+    ),
+    "an even kernel": (
+        "kernels: [7, 5, 3]",
+        "kernels: [7, 4, 3]",
+        "datasets.omniglot_small.networks.kernels.1",
+        ["expected 1, 3, 5, 7, 9 or 11; found 4"],
+    ),
+    "two ways of probing": (
+        PROBE_OF_OMNIGLOT,
+        PROBE_OF_OMNIGLOT.replace("15]", "15]\n      labels: [100]"),
+        "datasets.omniglot.probe.per_character",
+        ["expected it without labels and subsets"],
+    ),
+    "subsets of images": (
+        PROBE_OF_OMNIGLOT,
+        PROBE_OF_OMNIGLOT.replace("per_character: [5, 10, 15]", "subsets: [some]"),
+        "datasets.omniglot.probe.subsets",
+        ["expected only for texts"],
+    ),
+    "characters of texts": (
+        "      labels: [100, 500, 1000, 2000, 10000]",
+        "      per_character: [5]",
+        "datasets.synthetic.probe.per_character",
+        ["expected only for images"],
+    ),
+    "interpolations of one step": (
+        "  steps: 8  ",
+        "  steps: 1  ",
+        "generation.steps",
+        ["expected a number of at least 2"],
+    ),
+    "no examples for the NLL": (
+        "nll_examples: 100",
+        "nll_examples: 0",
+        "datasets.omniglot_small.nll_examples",
+        ["expected a number of at least 1", "found 0"],
+    ),
+    "all examples for the NLL in words": (
+        "nll_examples: 100",
+        "nll_examples: all",
+        "datasets.omniglot_small.nll_examples",
+        ["expected a whole number", "found 'all'"],
     ),
     "a mean of three coordinates": (
         "[[0.0, 0.0],",
@@ -330,6 +398,9 @@ def keys(annotation: Any, path: str = "") -> Iterator[str]:
     outer, inner = get_origin(annotation), get_args(annotation)
     if outer is Annotated:
         yield from keys(inner[0], path)
+    elif outer in (Union, UnionType) and not models:
+        for one in inner:
+            yield from keys(one, path)
     elif outer is dict or (outer is list and any(True for _ in keys(inner[0]))):
         yield from keys(inner[-1], f"{path}.*")
     elif models:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from duvae.data.store import END, SPECIALS, START
-from duvae.networks import tokens
+from duvae.networks import lstm, products, tokens
 from duvae.networks.bodies import Decoder, Slope
 from duvae.networks.elementwise import dropout, tanh_
 from duvae.networks.lstm import LSTMDecoder
@@ -35,6 +35,84 @@ def batch(count: int = 6, length: int = 5) -> tuple[Tensor, Tensor]:
     edge = torch.ones(count, 1, dtype=torch.int64)
 
     return torch.cat([START * edge, words, END * edge], 1), torch.randn(count, LATENT, generator=generator)
+
+
+# ---------------------------------------------------------------------------- large products
+
+
+@pytest.fixture
+def large(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Every product counts as large, and blocks are small; returns a list that grows with each large product."""
+    seen: list[int] = []
+    by_onednn = products.by_onednn
+
+    def counted(x: Tensor, columns: int) -> bool:
+        seen.extend([columns] * by_onednn(x, columns))
+
+        return by_onednn(x, columns)
+
+    monkeypatch.setattr(products, "LARGE", 1)
+    monkeypatch.setattr(products, "by_onednn", counted)
+    for module in (lstm, tokens):
+        monkeypatch.setattr(module, "IN_BLOCK", 3 * WORDS)
+    monkeypatch.setattr(tokens, "IN_CACHE", 0)
+
+    return seen
+
+
+@given(
+    st.integers(0, 10_000), *([st.integers(1, 40)] * 3), st.tuples(*[st.sampled_from(["whole", "turned", "part"])] * 2)
+)
+def test_large_products(seed: int, rows: int, inner: int, columns: int, layouts: tuple[str, str]) -> None:
+    """However the factors lie in memory."""
+    torch.manual_seed(seed)
+
+    def factor(height: int, width: int, layout: str) -> Tensor:
+        if layout == "part":
+            return torch.randn(height + 1, width + 2)[1:, 1:-1]
+
+        return torch.randn(width, height).T if layout == "turned" else torch.randn(height, width)
+
+    x, weight = factor(rows, inner, layouts[0]), factor(columns, inner, layouts[1])
+    with pytest.MonkeyPatch.context() as patch, torch.no_grad():
+        patch.setattr(products, "LARGE", 1)
+        found = [
+            products.product(x, weight),
+            products.columns_product(x.T, weight.T),
+            products.add_products_(torch.zeros(2, rows, columns), x, torch.stack([weight.T, -weight.T]))[0],
+        ]
+
+    for each in found:
+        assert each.is_contiguous()
+        assert torch.allclose(each.double(), x.double() @ weight.double().T, atol=1e-4)
+
+
+def test_large_products_that_want_a_gradient_have_one(large: list[int]) -> None:
+    x, weight = torch.randn(3, 4, requires_grad=True), torch.randn(5, 4, requires_grad=True)
+    for product in (products.product(x, weight), products.columns_product(x.T, weight.T)):
+        assert all(found.abs().sum() > 0 for found in torch.autograd.grad(product.sum(), (x, weight)))
+    assert not large
+
+
+def test_the_decoder_with_large_products_is_its_plain_form(large: list[int]) -> None:
+    """Value and gradient in blocks of three words; many z with a word's share of the input product at a time."""
+    made = decoder()
+    x, z = batch()
+    z.requires_grad_(True)
+    found = []
+    for form in (made.log_prob, made.log_prob_plain):
+        value = form(x, z)
+        found.append([value, *torch.autograd.grad((value * z[:, 0]).sum(), [z, *made.parameters()])])
+
+    for fast, plain in zip(*found, strict=True):
+        assert torch.allclose(fast, plain, atol=1e-5)
+    count = len(large)
+    many = torch.randn(4, len(x), LATENT)
+
+    assert torch.allclose(
+        made.log_prob_samples(x, many), torch.stack([made.log_prob_plain(x, each) for each in many]), atol=1e-5
+    )
+    assert 0 < count < len(large)
 
 
 # --------------------------------------------------------------------------------- the softmax

@@ -170,7 +170,7 @@ def test_active_units_by_definition(drawn: tuple[np.ndarray, np.ndarray], thresh
 def test_measures_of_a_set() -> None:
     mean, variance, z = posteriors(30, 2)
     kl = 0.5 * (mean**2 + variance - 1 - np.log(variance)).sum(1)
-    found = measures(Encoded(mean, variance, z, mean, np.zeros(30), kl, True, DiagonalGaussian.measured), 0.01)
+    found = measures(Encoded(mean, variance, z, np.zeros(30), kl, True, DiagonalGaussian.measured), 0.01)
 
     assert found == {
         "kl": pytest.approx(kl.mean()),
@@ -183,13 +183,13 @@ def test_measures_of_a_set() -> None:
 
 def test_measures_without_a_density() -> None:
     mean, _, z = posteriors(30, 2)
-    found = measures(Encoded(mean, None, z, mean, np.zeros(30), np.zeros(30), False, PointMass.measured), 0.01)
+    found = measures(Encoded(mean, None, z, np.zeros(30), np.zeros(30), False, PointMass.measured), 0.01)
 
     assert found == {"kl": None, "mi": None, "au": 2, "mpd": None, "ce": None}
 
 
 def test_a_density_that_is_no_gaussian_has_a_kl_alone() -> None:
     mean, kl = np.eye(30, 2), np.arange(30.0)
-    found = measures(Encoded(mean, None, mean, mean, np.zeros(30), kl, True, ("kl",)), 0.01)
+    found = measures(Encoded(mean, None, mean, np.zeros(30), kl, True, ("kl",)), 0.01)
 
     assert found == {"kl": 14.5, "mi": None, "au": None, "mpd": None, "ce": None}

@@ -57,6 +57,7 @@ def test_every_file_of_the_library_belongs_to_a_stage() -> None:
         "duvae.catalogue",
         "duvae.doctor",
         "duvae.stages.doctor",
+        "duvae.stages.generate",
         "duvae.stages.systems",
         "duvae.stages.track",
         "duvae.tracking",
@@ -137,6 +138,8 @@ def test_figure1_is_there_whatever_run_names() -> None:
     assert rows["sets"] == ["short_yelp", "synthetic"]
     assert rows["texts"] == ["short_yelp"]
     assert rows["synthetics"] == ["synthetic"]
+    assert rows["fetched"] == ["short_yelp"]
+    assert rows["images"] == []
     assert {f"synthetic-{setting}-1" for setting in config.FIGURE1_SETTINGS} < set(rows["jobs"])
     assert rows["jobs"]["short_yelp-du_vae-7"] == {
         "dataset": "short_yelp",
@@ -274,6 +277,24 @@ class Workspace:
             return set(repo.status())
 
 
+def test_images_are_made_grey_and_then_bits(tmp_path: Path) -> None:
+    """The chain of an image data set, as DVC sees it; none of it is there unless `run` names it."""
+    here = Workspace.create(tmp_path / "images")
+    before = here.stages()
+    here.change(lambda raw: raw["run"].update(datasets=["omniglot_small"], settings=["du_vae"]))
+    here.duvae("graph")
+    outs = {name: outs for name, (_, outs) in here.stages().items()}
+
+    assert not any("omniglot" in name for name in before)
+    assert {name for name in outs if name.endswith("@omniglot_small")} == {
+        f"{stage}@omniglot_small" for stage in ("fetch", "grey", "binarize", "validate")
+    }
+    assert outs["grey@omniglot_small"] == ["data/grey/omniglot_small"]
+    assert outs["binarize@omniglot_small"] == ["data/prepared/omniglot_small"]
+    assert {f"{stage}@omniglot_small-du_vae-1" for stage in ("train", "evaluate", "probe", "generate")} <= set(outs)
+    assert outs["generate@omniglot_small-du_vae-1"] == ["generated/omniglot_small/du_vae/1.npz"]
+
+
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """A workspace in which all has run once: first Figure 1 with what it needs and nothing else, then the rest."""
@@ -314,7 +335,9 @@ def test_a_second_repro_does_nothing(built: Workspace) -> None:
 def test_a_hyperparameter_reruns_its_setting_and_what_hangs_on_it(workspace: Workspace) -> None:
     workspace.change(lambda raw: raw["settings"]["du_vae"]["columns"]["synthetic"].update(p=0.25))
 
-    wanted = {name for stage in ("train", "evaluate", "probe") for name in jobs(stage, "synthetic", "du_vae")}
+    wanted = {
+        name for stage in ("train", "evaluate", "probe", "generate") for name in jobs(stage, "synthetic", "du_vae")
+    }
     assert workspace.repro() == {"graph", *wanted, "figure1", "report"}
 
 
@@ -330,7 +353,7 @@ def test_a_change_of_run_trains_what_is_new_alone(workspace: Workspace) -> None:
     workspace.pretend()
 
     new = {"short_yelp_resampled-bn_vae-1"}  # its like on the synthetic data is Figure 1's
-    wanted = {f"{stage}@{name}" for stage in ("train", "evaluate", "probe") for name in new}
+    wanted = {f"{stage}@{name}" for stage in ("train", "evaluate", "probe", "generate") for name in new}
     assert workspace.repro() == {"graph", *wanted, "report"}
 
 
@@ -380,9 +403,10 @@ def test_a_data_set_that_is_gone_stops_everything(workspace: Workspace) -> None:
         ),
         (lambda raw: raw["evaluation"].update(importance_samples=50), {*jobs("evaluate"), "figure1", "report"}),
         (lambda raw: raw["probe"].update(draws=7), jobs("probe")),
+        (lambda raw: raw["generation"].update(rows=7), jobs("generate")),
         (
             lambda raw: raw["threads"] and raw.update(threads=2),
-            {"truth@synthetic", *jobs("train"), *jobs("evaluate"), *jobs("probe")},
+            {"truth@synthetic", *jobs("train"), *jobs("evaluate"), *jobs("probe"), *jobs("generate")},
         ),
     ],
 )
@@ -403,7 +427,9 @@ def test_a_parameter_touches_the_stages_that_read_it(
         ("src/duvae/training/loop.py", jobs("train")),
         ("src/duvae/metrics/likelihood.py", jobs("evaluate")),
         ("src/duvae/metrics/probes.py", jobs("probe")),
-        ("src/duvae/networks/lstm.py", {*jobs("train"), *jobs("evaluate"), *jobs("probe")}),
+        ("src/duvae/networks/lstm.py", {*jobs("train"), *jobs("evaluate"), *jobs("probe"), *jobs("generate")}),
+        ("src/duvae/generation.py", jobs("generate")),
+        ("src/duvae/report/examples.py", {"report"}),
         ("src/duvae/stages/report.py", {"report"}),
     ],
 )

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from duvae.config import TextNetworks
 from duvae.data.store import END, SPECIALS, START
-from duvae.networks import build, lstm
+from duvae.networks import build, lstm, tokens
 from duvae.networks.lstm import LSTMDecoder, LSTMEncoder
 from duvae.networks.tokens import log_normalizer
 
@@ -138,7 +138,8 @@ def test_each_word_depends_on_z_and_on_all_words_before() -> None:
 @pytest.mark.parametrize("reach", [0.8, 20.0])
 def test_many_z_are_decoded_like_one_at_a_time(at_once: int, reach: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """With weights that keep the logits small, and with some that do not; with any number of logits at a time."""
-    monkeypatch.setattr(lstm, "AT_ONCE", at_once)
+    monkeypatch.setattr(tokens, "AT_ONCE", at_once)
+    monkeypatch.setattr(lstm, "IN_BLOCK", at_once)
     _, decoder = networks()
     nn.init.uniform_(decoder.output.weight, -reach, reach)
     x, z = sentences(4, 5), torch.randn(9, 4, LATENT)

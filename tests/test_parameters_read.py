@@ -12,7 +12,7 @@ import yaml
 
 import made_up
 from duvae import config
-from tiny import own, small
+from tiny import own, pictures, small
 
 ROOT = Path(__file__).parents[1]
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
@@ -79,21 +79,42 @@ def read_by(stage: str, folder: Path, *arguments: Any, params: config.Params | N
 def read(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     folder = tmp_path_factory.mktemp("project")
     own(folder)
+    pictures(folder)
     data, job = (JOB.dataset,), (JOB.dataset, JOB.setting, JOB.seed)
 
     return {
-        "fetch": read_by("fetch", folder, "own"),
+        "fetch": read_by("fetch", folder, "own") | read_by("fetch", folder, "pictures"),
         "prepare": read_by("prepare", folder, "own"),
         "synthesize": read_by("prepare", folder, *data),
-        "validate": read_by("validate", folder, *data) | read_by("validate", folder, "own"),
+        "grey": read_by("prepare", folder, "pictures"),
+        "binarize": read_by("binarize", folder, "pictures"),
+        "validate": read_by("validate", folder, *data)
+        | read_by("validate", folder, "own")
+        | read_by("validate", folder, "pictures"),
         "truth": read_by("truth", folder, *data),
         "train": read_by("train", folder, *job),
         "evaluate": read_by("evaluate", folder, *job),
         "probe": read_by("probe", folder, *job),
+        "generate": read_by("illustrate", folder, *job),
     }
 
 
-@pytest.mark.parametrize("stage", ["fetch", "prepare", "synthesize", "validate", "truth", "train", "evaluate", "probe"])
+@pytest.mark.parametrize(
+    "stage",
+    [
+        "fetch",
+        "prepare",
+        "synthesize",
+        "grey",
+        "binarize",
+        "validate",
+        "truth",
+        "train",
+        "evaluate",
+        "probe",
+        "generate",
+    ],
+)
 def test_a_stage_lists_the_parameters_it_reads(stage: str, read: dict[str, set[str]]) -> None:
     listed = set()
     for entry in STAGES[stage]["do"]["params"]:
@@ -103,7 +124,11 @@ def test_a_stage_lists_the_parameters_it_reads(stage: str, read: dict[str, set[s
     listed -= {"datasets.synthetic.kind"}  # it decides of which class the data set is, and is not read any more
     listed |= {"checkpoint_seconds"} & read[stage]  # how often a state is kept, which no result depends on
     # Names are no values: what a data set's column is, the graph's items say.
-    found = {path.replace("datasets.own.", "datasets.synthetic.") for path in read[stage] if path[-7:] != ".column"}
+    found = {
+        path.replace("datasets.own.", "datasets.synthetic.").replace("datasets.pictures.", "datasets.synthetic.")
+        for path in read[stage]
+        if path[-7:] != ".column"
+    }
 
     assert {path for path in found if not any(f"{path}.".startswith(f"{entry}.") for entry in listed)} == set()
     assert {entry for entry in listed if not any(f"{path}.".startswith(f"{entry}.") for path in found)} == set()
@@ -114,7 +139,7 @@ def test_a_page_lists_the_parameters_it_reads(stage: str, tmp_path: Path) -> Non
     params = config.load(ROOT / "params.yaml")
     made_up.project(tmp_path, params)
     found = {path for path in read_by(stage, tmp_path, params=params) if path[-7:] != ".column"}
-    listed = set(STAGES[stage]["params"])
+    listed = set(STAGES[stage]["params"]) - {"runs"}  # which is read where `run` is a name of it
 
     assert {path for path in found if not any(f"{path}.".startswith(f"{entry}.") for entry in listed)} == set()
     assert {entry for entry in listed if not any(f"{path}.".startswith(f"{entry}.") for path in found)} == set()

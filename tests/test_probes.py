@@ -14,7 +14,7 @@ from duvae.data import store
 from duvae.data.store import SPECIALS, Prepared
 from duvae.errors import UserError
 from duvae.metrics.encoding import encode
-from duvae.metrics.probes import Accuracy, draw, probe
+from duvae.metrics.probes import Accuracy, Labelled, draw, draw_each, over_groups, probe, probe_groups
 from duvae.networks.lstm import LSTMDecoder
 from duvae.stages import probe as stage
 from family import CPU, WORDS, describe, documents, lively
@@ -204,6 +204,48 @@ def test_every_document_of_a_class_is_as_likely() -> None:
     times = np.bincount(np.concatenate([draw(labels, 20, (1, 20, n)) for n in range(400)]), minlength=100)
 
     assert (np.abs(times - 80) < 5 * math.sqrt(400 * 0.2 * 0.8)).all()
+
+
+# ------------------------------------------------------------------------------------------ groups
+
+
+@given(all_labels, st.integers(1, 50), st.integers(0, 1000))
+def test_as_many_of_each_label(labels: np.ndarray, count: int, seed: int) -> None:
+    """Or all that a label has; none twice."""
+    indices = draw_each(labels, count, (seed,))
+
+    assert len(set(indices.tolist())) == len(indices)
+    for label, there in zip(*np.unique(labels, return_counts=True), strict=True):
+        assert np.count_nonzero(labels[indices] == label) == min(count, there)
+    assert indices.tolist() == draw_each(labels, count, (seed,)).tolist()
+
+
+def test_each_group_is_as_if_it_were_alone() -> None:
+    """Labels of other groups are no classes of this one, and its test examples are its own."""
+    features, labels = clusters(240, 6, 3.0, 1)
+    groups = labels // 3
+    training, test = Labelled(features, labels, groups), Labelled(*clusters(300, 6, 3.0, 2), np.arange(300) % 6 // 3)
+    found = probe_groups(training, test, 4, SETTINGS)
+
+    assert list(found) == [0, 1]
+    for group, accuracy in found.items():
+        there, known = training.of(group)
+        drawn = [draw_each(known, 4, (SETTINGS.seed, 4, n, group)) for n in range(SETTINGS.draws)]
+        assert [len(indices) for indices in drawn] == [12, 12]
+        assert accuracy == probe([(there[i], known[i]) for i in drawn], test.of(group), SETTINGS)
+    assert over_groups(found) == pytest.approx(np.mean([a.draws for a in found.values()], 0).tolist())
+
+
+def test_all_there_is_needs_one_draw() -> None:
+    features, labels = clusters(40, 4, 30.0, 1)
+    training = Labelled(features, labels, labels // 2)
+    found = probe_groups(training, training, 10, SETTINGS)
+
+    assert [accuracy.draws for accuracy in found.values()] == [[100.0], [100.0]]
+
+
+def test_a_group_that_was_drawn_from_once_counts_in_each_draw() -> None:
+    assert over_groups({0: Accuracy([10.0, 30.0], []), 1: Accuracy([50.0], [])}) == [30.0, 40.0]
 
 
 # -------------------------------------------------------------------------------------- the stage

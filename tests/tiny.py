@@ -5,6 +5,8 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+import drawings
+
 ROOT = Path(__file__).parents[1]
 WORDS = [f"word{n}" for n in range(30)]
 SPECIALS = "<pad>", "<s>", "</s>", "<unk>"
@@ -20,6 +22,9 @@ def shrink(raw: dict[str, Any]) -> None:
         # Data sets share parts of each other through anchors: the same numbers are written twice.
         dataset["optimisation"].update(epochs=3, warmup=1)
         dataset["optimisation"]["decay"].update(patience=1, not_before=1)
+        if dataset["kind"] in {"omniglot", "images"}:
+            dataset["networks"].update(channels=[4, 4, 4], features=8, kernels=[3, 3], width=4, latent=4)
+            continue
         dataset["networks"].update(embedding=8, hidden=16)
         if dataset["kind"] == "synthetic":
             dataset["source"].update(train=640, valid=160, test=160, words=200)
@@ -28,22 +33,27 @@ def shrink(raw: dict[str, Any]) -> None:
             # Words are drawn from few sentences: what is in both splits by chance is more than at full size.
             dataset["expect"].update(max_shared_rate=1.0)
         if "sample" in dataset["source"]:
-            dataset["source"]["sample"].update(size=640)
+            sample = dataset["source"]["sample"]
+            sample.update(size=640, **({"valid": 160} if "valid" in sample else {}))
         if dataset["kind"] == "text":
             dataset["networks"].update(latent=4)
             dataset["expect"].update(max_unknown_rate=1.0, max_shared_rate=1.0)
-            dataset["probe"].update(subsets=["labelled_100"])
+            if "subsets" in dataset["probe"]:
+                dataset["probe"].update(subsets=["labelled_100"])
+            if "labels" in dataset["probe"]:
+                dataset["probe"].update(labels=[50])
     for setting in raw["settings"].values():
         for values in setting["columns"].values():
             if "max_inner" in values:
                 values.update(max_inner=6, window=2)
 
 
-def write(path: Path, **run: Any) -> None:
-    """Writes the shrunk parameters, with other values of `run` where given."""
+def write(path: Path, more: dict[str, Any] | None = None, **run: Any) -> None:
+    """Writes the shrunk parameters, with `more` data sets and other values of `run` where given."""
     yaml = YAML()
     raw = yaml.load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     shrink(raw)
+    raw["datasets"].update(more or {})
     raw["run"].update(run)
     with path.open("w", encoding="utf-8") as file:
         yaml.dump(raw, file)
@@ -70,8 +80,19 @@ def small() -> dict[str, Any]:
         "source": {**files, "vocabulary": "vocab.txt", "max_words": 5},
         "probe": {"labels": [2]},
     }
+    raw["datasets"]["pictures"] = pictures_of(raw)
 
     return raw
+
+
+def pictures_of(raw: dict[str, Any]) -> dict[str, Any]:
+    """The data set `pictures`, images of one's own in a folder, in a shrunk params.yaml."""
+    return {
+        **{key: value for key, value in raw["datasets"]["omniglot"].items() if key != "paper"},
+        "kind": "images",
+        "source": {"path": "pictures", "ink": "dark", "valid": 0.2, "test": 0.2, "seed": 1, "size": 28},
+        "expect": {"max_shared_rate": 1.0, "min_ink": 0.0, "max_ink": 1.0},
+    }
 
 
 def own(folder: Path) -> None:
@@ -79,6 +100,12 @@ def own(folder: Path) -> None:
     for number, split in enumerate(("train", "valid", "test")):
         (folder / f"{split}.txt").write_bytes(sentences(number))
     (folder / "vocab.txt").write_text("".join(f"{w}\n" for w in (*SPECIALS, *WORDS, "good", "bad")), encoding="utf-8")
+
+
+def pictures(folder: Path, count: int = 20) -> None:
+    """Writes the files of the data set `pictures`: two alphabets of two characters."""
+    names = [f"pictures/{'ab'[n % 2]}/{'xy'[n // 2 % 2]}/{n}.png" for n in range(count)]
+    drawings.folder(folder, {name: drawings.letter(n, 30) for n, name in enumerate(names)})
 
 
 def sentences(number: int) -> bytes:

@@ -6,12 +6,13 @@ Nothing heavy is imported before a command has read its parameters and found the
 import importlib
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from duvae.errors import Interrupted, UserError
+from duvae.errors import PASSING, Interrupted, Passing, UserError
 
 if TYPE_CHECKING:
     from duvae.config import Params
@@ -28,8 +29,8 @@ TELEMETRY_OFF = {
 app = typer.Typer(
     name="duvae",
     help="Rebuild the results of DU-VAE, stage by stage.\n\n"
-    "The stages run in this order: fetch, prepare, validate, truth, train, evaluate, probe, figure1, report. "
-    "'dvc repro' runs those that are out of date; each command below runs one of them. "
+    "The stages run in this order: fetch, prepare, binarize (images), validate, truth, train, evaluate, probe, "
+    "illustrate, figure1, report. 'dvc repro' runs those that are out of date; each command below runs one of them. "
     "All read params.yaml in the folder they are called in; docs/parameters.md explains its keys.",
     epilog="Examples:\n\n"
     "\b\n"
@@ -127,18 +128,32 @@ def fetch(
 def prepare(dataset: Dataset, params: ParamsFile = DEFAULT) -> None:
     """Make a data set's vocabulary and word ids, in data/prepared.
 
-    Texts are read from data/raw; the synthetic data set is drawn from its generator.
+    Texts are read from data/raw; the synthetic data set is drawn from its generator. Images become grey values, in
+    data/grey.
     """
     known = read(params)
     known.dataset(dataset)
     run("prepare", known, dataset)
 
 
+@app.command(epilog=examples("duvae binarize --dataset omniglot"))
+def binarize(dataset: Dataset, params: ParamsFile = DEFAULT) -> None:
+    """Draw the bits of an image data set's validation and test, once.
+
+    From data/grey into data/prepared. Training stays grey: its bits are drawn each time an image is used.
+    """
+    known = read(params)
+    if known.dataset(dataset).kind not in {"omniglot", "images"}:
+        raise UserError(f"--dataset {dataset}: only data sets of the kinds 'omniglot' and 'images' are binarized.")
+    run("binarize", known, dataset)
+
+
 @app.command(epilog=examples("duvae validate --dataset synthetic"))
 def validate(dataset: Dataset, params: ParamsFile = DEFAULT) -> None:
     """Check a prepared data set against what is expected of it.
 
-    Sizes, lengths, word ids, unknown words, labels, sentences shared by training and test.
+    Sizes, lengths, word ids, unknown words, labels, sentences shared by training and test; of images, pixels, ink,
+    drawings of each character.
     Writes data/validated, and Data Docs to read in reports/data_docs.
     """
     known = read(params)
@@ -186,6 +201,179 @@ def probe(dataset: Dataset, setting: Setting, seed: Seed, params: ParamsFile = D
     known = read(params)
     known.job(dataset, setting, seed)
     run("probe", known, dataset, setting, seed)
+
+
+Output = Annotated[
+    Path | None, typer.Option("--output", metavar="PATH", help="The file; below reports/generated if not given.")
+]
+DrawSeed = Annotated[int, typer.Option("--draw-seed", metavar="N", min=0, max=2**31 - 1, help="The seed of the draws.")]
+Likely = Annotated[bool, typer.Option("--likely", help="Draw nothing from p(x|z): each pixel or word the likeliest.")]
+Temperature = Annotated[
+    float | None,
+    typer.Option("--temperature", metavar="T", help="Of the draws from p(x|z), 1 if not given; likelier ones below 1."),
+]
+Sentence = Annotated[
+    list[str] | None, typer.Option("--sentence", metavar="TEXT", help="A sentence; may be given several times.")
+]
+
+
+def heat(temperature: float | None, likely: bool = False) -> float:
+    """The temperature of the draws, where anything is drawn."""
+    if temperature is not None and likely:
+        raise UserError("--temperature, --likely: expected one of them; the likeliest is not drawn.")
+    if temperature is not None and not 0 < temperature < float("inf"):
+        raise UserError(f"--temperature: expected a number above 0; found {temperature}.")
+
+    return temperature or 1.0
+
+
+@app.command(
+    epilog=examples(
+        "duvae generate --dataset omniglot --setting du_vae --seed 1",
+        "duvae generate --dataset omniglot --setting du_vae --seed 1 --likely --output samples.png",
+        "duvae generate --dataset short_yelp --setting du_vae --seed 1 --rows 20 --columns 1 --temperature 0.7",
+    )
+)
+def generate(
+    dataset: Dataset,
+    setting: Setting,
+    seed: Seed,
+    rows: Annotated[int, typer.Option("--rows", metavar="N", min=1, help="Of the grid.")] = 8,
+    columns: Annotated[int, typer.Option("--columns", metavar="N", min=1, help="Of the grid.")] = 8,
+    draw_seed: DrawSeed = 1,
+    likely: Likely = False,
+    temperature: Temperature = None,
+    output: Output = None,
+    params: ParamsFile = DEFAULT,
+) -> None:
+    """Draw samples of a trained model's prior (Figure S1).
+
+    Images become a grid, texts a line each; the same seed gives the same samples.
+    """
+    known = read(params)
+    known.job(dataset, setting, seed)
+    degrees, arguments = heat(temperature, likely), (dataset, setting, seed, output, rows, columns, draw_seed, likely)
+    run("generate", known, *arguments, interpolate=False, temperature=degrees)
+
+
+@app.command(
+    epilog=examples(
+        "duvae interpolate --dataset omniglot --setting du_vae --seed 1 --steps 9",
+        "duvae interpolate --dataset short_yelp --setting du_vae --seed 1 --likely \\",
+        '    --from "the food was good ." --to "never again !"',
+    )
+)
+def interpolate(
+    dataset: Dataset,
+    setting: Setting,
+    seed: Seed,
+    pairs: Annotated[int, typer.Option("--pairs", metavar="N", min=1, help="Pairs of test examples.")] = 8,
+    steps: Annotated[int, typer.Option("--steps", metavar="N", min=2, help="From one to the other, both counted.")] = 8,
+    one: Annotated[str | None, typer.Option("--from", metavar="TEXT", help="A sentence, with --to another.")] = None,
+    other: Annotated[str | None, typer.Option("--to", metavar="TEXT", help="The other sentence.")] = None,
+    draw_seed: DrawSeed = 1,
+    likely: Likely = False,
+    temperature: Temperature = None,
+    output: Output = None,
+    params: ParamsFile = DEFAULT,
+) -> None:
+    """Draw what lies between two sentences, or pairs of test examples (Figure S1).
+
+    From one's posterior mean to the other's in even steps, a pair a row. The seed of the draws chooses the pairs too.
+    """
+    known = read(params)
+    known.job(dataset, setting, seed)
+    if (one is None) != (other is None):
+        raise UserError("--from, --to: expected both, a sentence each, or neither; found one.")
+    ends = (one, other) if one is not None else ()
+    degrees, arguments = heat(temperature, likely), (dataset, setting, seed, output, pairs, steps, draw_seed, likely)
+    run("generate", known, *arguments, interpolate=True, temperature=degrees, ends=ends)
+
+
+@app.command(
+    epilog=examples(
+        "duvae reconstruct --dataset short_yelp --setting du_vae --seed 1 --examples 20",
+        'duvae reconstruct --dataset short_yelp --setting du_vae --seed 1 --sentence "the food was good ."',
+    )
+)
+def reconstruct(
+    dataset: Dataset,
+    setting: Setting,
+    seed: Seed,
+    sentence: Sentence = None,
+    source: Annotated[
+        Path | None, typer.Option("--input", metavar="PATH", help="A file of documents, one a line.")
+    ] = None,
+    count: Annotated[int, typer.Option("--examples", metavar="N", min=1, help="Else so many test examples.")] = 8,
+    draw_seed: DrawSeed = 1,
+    temperature: Annotated[
+        float | None,
+        typer.Option(
+            "--temperature", metavar="T", help="Draw, at this temperature; else each pixel or word likeliest."
+        ),
+    ] = None,
+    output: Output = None,
+    params: ParamsFile = DEFAULT,
+) -> None:
+    """Decode sentences or test examples from their own posterior means.
+
+    Each is written with what becomes of it.
+    """
+    known = read(params)
+    known.job(dataset, setting, seed)
+    if sentence and source:
+        raise UserError("--sentence, --input: expected one of them; found both.")
+    arguments = (dataset, setting, seed, output, sentence or [], source, count, draw_seed, temperature is None)
+    run("reconstruct", known, *arguments, heat(temperature))
+
+
+@app.command(
+    epilog=examples(
+        "duvae encode --dataset short_yelp --setting du_vae --seed 1 --input new.txt --output codes.csv",
+        "duvae encode --dataset omniglot --setting du_vae --seed 1 --input pictures --ink dark",
+    )
+)
+def encode(
+    dataset: Dataset,
+    setting: Setting,
+    seed: Seed,
+    source: Annotated[
+        Path | None,
+        typer.Option("--input", metavar="PATH", help="A file of documents, - for standard input; a folder or .npz."),
+    ] = None,
+    sentence: Sentence = None,
+    ink: Annotated[
+        str | None,
+        typer.Option("--ink", metavar="dark|light", help="Of images: drawn dark on light, or light on dark."),
+    ] = None,
+    draw_seed: DrawSeed = 1,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", metavar="PATH", help="A .parquet or .csv; below reports/generated if not given."),
+    ] = None,
+    params: ParamsFile = DEFAULT,
+) -> None:
+    """Write mu, sigma and features of sentences or images.
+
+    A row an example: its label or name, the words that the vocabulary lacks, and the parameters of q(z|x). Features
+    are what the probes see: mu, and of a flow also what it is mapped to.
+    """
+    known = read(params)
+    known.job(dataset, setting, seed)
+    if ink not in {None, "dark", "light"}:
+        raise UserError(f"--ink {ink}: expected dark or light.")
+    run("encode", known, dataset, setting, seed, output, sentence or [], source, ink, draw_seed)
+
+
+@app.command(epilog=examples("duvae illustrate --dataset omniglot --setting du_vae --seed 1"))
+def illustrate(dataset: Dataset, setting: Setting, seed: Seed, params: ParamsFile = DEFAULT) -> None:
+    """Draw a trained model's samples and interpolations for the report.
+
+    As many as `generation` in params.yaml says, both drawn and likeliest; they go to generated.
+    """
+    known = read(params)
+    known.job(dataset, setting, seed)
+    run("illustrate", known, dataset, setting, seed)
 
 
 @app.command(epilog=examples("duvae figure1", "dvc repro figure1"))
@@ -283,14 +471,17 @@ def doctor(params: ParamsFile = DEFAULT) -> None:
 
 
 def main() -> None:
-    """What `duvae` calls: a user's mistake ends with a message and 2, an interruption with 130."""
+    """What `duvae` calls.
+
+    A user's mistake ends with a message and 2, what may pass with 75, an interruption with 130.
+    """
     os.environ.update(TELEMETRY_OFF)
     try:
         app()
     except UserError as error:
         first, *more = str(error).splitlines()
         print("\n       ".join([f"error: {first}", *more]), file=sys.stderr)
-        sys.exit(2)
+        sys.exit(PASSING if isinstance(error, Passing) else 2)
     except Interrupted as stopped:
         print(f"\ninterrupted: {stopped}; the same command goes on from there", file=sys.stderr)
         sys.exit(130)
@@ -298,3 +489,16 @@ def main() -> None:
         if leaving.code == 130:
             print("interrupted: nothing half-written was left; the same command does it again", file=sys.stderr)
         raise
+    except Exception as error:
+        if not _passing(error):
+            raise
+        traceback.print_exc()
+        sys.exit(PASSING)
+
+
+def _passing(error: Exception) -> bool:
+    """Whether memory or a device was lost: at another time, or on another device, it may end well."""
+    torch = sys.modules.get("torch")
+    lost = (torch.OutOfMemoryError, torch.AcceleratorError) if torch else ()
+
+    return isinstance(error, (MemoryError, *lost)) or "can't allocate memory" in str(error)

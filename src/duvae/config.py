@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
@@ -295,6 +295,11 @@ class SyntheticSource(Frozen):
     variance: Positive
     seed: Seed
 
+    @property
+    def paths(self) -> list[str]:
+        """It has no files."""
+        return []
+
 
 class Truth(Frozen):
     """How the generator's own likelihood is integrated."""
@@ -317,39 +322,155 @@ def place(path: str) -> PurePosixPath:
 
 
 class Sample(Frozen):
-    """Training documents: unique, in neither valid nor test, under one label only; `size` of them by `seed`."""
+    """Training documents: unique, in neither valid nor test, under one label only; `size` of them by `seed`.
+
+    `valid`: so many validation documents too, drawn by the same seed; nothing: all.
+    """
 
     size: Count
     seed: Seed
+    valid: Count | None = None
+
+
+OpenShare = Annotated[float, Field(gt=0, lt=1)]
+
+
+class TextSplit(Frozen):
+    """Which shares of the distinct training documents validate and test instead, drawn by `seed`.
+
+    A document that stands in the files several times goes to one split with all its copies.
+    """
+
+    valid: OpenShare | None = None
+    test: OpenShare | None = None
+    seed: Seed
+
+
+class BuiltVocabulary(Frozen):
+    """The training documents' most frequent words, the `most` that occur `at_least` so many times."""
+
+    most: Count
+    at_least: Count = 1
 
 
 Files = Annotated[list[TextFile], Field(min_length=1)]
 
 
 class TextSource(Frozen):
-    """Files under a mirror (or anywhere): training, validation, test, labelled subsets, vocabulary."""
+    """Files under a mirror (or anywhere): training, validation, test, labelled subsets, vocabulary.
+
+    Validation and test are files, or drawn from training's (`split`); the vocabulary is a file, or made of the
+    training documents' words (`build`). Documents of more than `max_words` words are refused, or left out (`longer`).
+    """
 
     train: Files
-    valid: Files
-    test: Files
+    valid: list[TextFile] = []
+    test: list[TextFile] = []
+    split: TextSplit | None = None
     subsets: dict[Name, Files] = {}
-    vocabulary: Annotated[str, Field(min_length=1)]
+    vocabulary: Annotated[str, Field(min_length=1)] | None = None
+    build: BuiltVocabulary | None = None
     max_words: Count
+    longer: Literal["refuse", "leave_out"] = "refuse"
     sample: Sample | None = None
+
+    @model_validator(mode="after")
+    def each_from_one_place(self) -> Self:
+        for name in ("valid", "test"):
+            share = self.split and getattr(self.split, name)
+            if bool(getattr(self, name)) == (share is not None):
+                found = "neither" if share is None else "both"
+                raise _at(name, f"expected files here, or a share in split.{name}; found {found}")
+        if (self.vocabulary is None) == (self.build is None):
+            found = "neither" if self.build is None else "both"
+            raise _at("vocabulary", f"expected a file here, or 'build' with a number of words; found {found}")
+        if self.split and (self.split.valid or 0) + (self.split.test or 0) >= 1:
+            raise _at("split", "expected shares that leave something to train on; they add up to 1 or more")
+        if self.split and self.sample:
+            raise _at("sample", "expected it only where validation and test are files; found 'split' too")
+
+        return self
 
     @property
     def paths(self) -> list[str]:
         """All its files, each once."""
         splits = [self.train, self.valid, self.test, *self.subsets.values()]
+        vocabulary = [] if self.vocabulary is None else [self.vocabulary]
 
-        return list(dict.fromkeys([*(file.path for files in splits for file in files), self.vocabulary]))
+        return list(dict.fromkeys([*(file.path for files in splits for file in files), *vocabulary]))
+
+
+def _at(key: str, why: str) -> PydanticCustomError:
+    """What is wrong with a key, where it is seen from the model around it."""
+    return PydanticCustomError("at", "{why}", {"why": why, "at": key})
+
+
+class OmniglotSource(Frozen):
+    """Handwritten characters of 50 alphabets: Lake's drawings, or Burda's selection of them.
+
+    `drawings`: `lake`, each character by 20 people, of whom the first `train_drawers` train and the last
+    `test_drawers` test; `lake_png`, the same from the archives of pictures; `burda`, with training and test as given.
+    `valid` training images, drawn by `seed`, are held out for validation. `alphabets`: these alone; none: all.
+    """
+
+    drawings: Literal["lake", "lake_png", "burda"]
+    alphabets: list[str] = []
+    train_drawers: Count
+    test_drawers: Count
+    valid: Count
+    seed: Seed
+    size: Count
+
+    @property
+    def paths(self) -> list[str]:
+        """All its files."""
+        return {
+            "lake": ["omniglot/images_background.npz", "omniglot/images_evaluation.npz"],
+            "lake_png": ["omniglot/images_background.zip", "omniglot/images_evaluation.zip"],
+            "burda": ["omniglot/chardata.mat"],
+        }[self.drawings]
+
+
+class ImageSource(Frozen):
+    """Images of one's own: a folder of pictures, or an npz.
+
+    `ink`: whether what is drawn is dark on light or light on dark. `valid` and `test`: shares that are drawn by `seed`
+    where there is no folder, or no array, of each of the three splits.
+    """
+
+    path: Annotated[str, Field(min_length=1)]
+    ink: Literal["dark", "light"]
+    valid: Annotated[float, Field(gt=0, lt=1)]
+    test: Annotated[float, Field(gt=0, lt=1)]
+    seed: Seed
+    size: Count
+
+    @property
+    def paths(self) -> list[str]:
+        """The folder or the file."""
+        return [self.path]
+
+
+class Binarize(Frozen):
+    """Of the bits of validation and test, which are drawn once; training's are drawn each time an image is used."""
+
+    seed: Seed
 
 
 class Expect(Frozen):
-    """The bounds that a prepared data set is checked against."""
+    """The bounds that a prepared data set is checked against. `documents`: of a split, exactly so many."""
 
     max_unknown_rate: Share
     max_shared_rate: Share
+    documents: dict[Name, Count] = {}
+
+
+class ImageExpect(Frozen):
+    """The bounds that a prepared image data set is checked against: shares of a split, and of an image's pixels."""
+
+    max_shared_rate: Share
+    min_ink: Share
+    max_ink: Share
 
 
 class TextNetworks(Frozen):
@@ -360,6 +481,34 @@ class TextNetworks(Frozen):
     latent: Count
     dropout_in: Annotated[float, Field(ge=0, lt=1)]
     dropout_out: Annotated[float, Field(ge=0, lt=1)]
+
+
+class ImageNetworks(Frozen):
+    """A ResNet as encoder, a PixelCNN as decoder, for images of `size` pixels a side.
+
+    `channels`: of the encoder's blocks, each of stride 2; `features`: what they end in; `kernels`: sides of the
+    decoder's masked convolutions, one after another, of `width` channels; `feature_maps`: of the image's size that z
+    is mapped to.
+    """
+
+    size: Count
+    channels: Annotated[list[Count], Field(min_length=1)]
+    features: Count
+    kernels: Annotated[list[Literal[1, 3, 5, 7, 9, 11]], Field(min_length=1)]
+    width: Annotated[int, Field(ge=2, multiple_of=2)]
+    feature_maps: Count
+    latent: Count
+
+    @model_validator(mode="after")
+    def sees_something(self) -> Self:
+        if self.kernels[0] == 1:
+            why = "expected 3 or more first, since the first layer does not see the pixel itself; found 1"
+            raise PydanticCustomError("blind", "{why}", {"why": why, "at": "kernels"})
+
+        return self
+
+
+Networks = TextNetworks | ImageNetworks
 
 
 class Decay(Frozen):
@@ -376,7 +525,10 @@ class Decay(Frozen):
 
 
 class Optimisation(Frozen):
-    """The paper's optimisation, supplement E."""
+    """The paper's optimisation, supplement E.
+
+    `bfloat16`: compute what may be in half precision; `compiled`: compile encoder and decoder, for a GPU.
+    """
 
     optimiser: Literal["sgd", "adam"]
     learning_rate: Positive
@@ -385,13 +537,33 @@ class Optimisation(Frozen):
     epochs: Count
     warmup: Annotated[int, Field(ge=0)]
     decay: Decay
+    bfloat16: bool = False
+    compiled: bool = False
 
 
 class DatasetProbe(Frozen):
-    """Which labelled subsets the linear probe learns from: `labels` drawn from training, or `subsets` as shipped."""
+    """What the linear probe learns from.
+
+    `labels` drawn from training, `subsets` as shipped, or, for each alphabet on its own, so many images
+    `per_character` of those that train or validate.
+    """
 
     labels: list[Count] = []
     subsets: list[Name] = []
+    per_character: list[Count] = []
+
+    @model_validator(mode="after")
+    def one_way(self) -> Self:
+        if self.per_character and (self.labels or self.subsets):
+            why = "expected it without labels and subsets, or those without it; found both"
+            raise PydanticCustomError("two_probes", "{why}", {"why": why, "at": "per_character"})
+
+        return self
+
+    @property
+    def wanted(self) -> bool:
+        """Whether there is anything to probe."""
+        return bool(self.labels or self.subsets or self.per_character)
 
 
 PaperTable = Literal["table1", "table2", "table3", "tableS1", "tableS2"]
@@ -408,15 +580,29 @@ class Paper(Frozen):
 
 
 class _Dataset(Frozen):
+    """What all have. `nll_examples`: of so many test examples, drawn by `evaluation.seed`, the NLL; nothing: of all."""
+
     column: Name
-    expect: Expect
-    networks: TextNetworks
+    nll_examples: Count | None
     optimisation: Optimisation
     probe: DatasetProbe
     paper: Paper | None = None
 
 
-class SyntheticDataset(_Dataset):
+class _Text(_Dataset):
+    expect: Expect
+    networks: TextNetworks
+
+    @model_validator(mode="after")
+    def no_characters(self) -> Self:
+        if self.probe.per_character:
+            why = "expected only for images, whose characters have alphabets"
+            raise PydanticCustomError("no_characters", "{why}", {"why": why, "at": "probe.per_character"})
+
+        return self
+
+
+class SyntheticDataset(_Text):
     """The paper's synthetic text."""
 
     kind: Literal["synthetic"]
@@ -424,7 +610,7 @@ class SyntheticDataset(_Dataset):
     truth: Truth
 
 
-class TextDataset(_Dataset):
+class TextDataset(_Text):
     """Documents from files."""
 
     kind: Literal["text"]
@@ -440,7 +626,45 @@ class TextDataset(_Dataset):
         return self
 
 
-Dataset = Annotated[SyntheticDataset | TextDataset, Field(discriminator="kind")]
+class _Images(_Dataset):
+    source: OmniglotSource | ImageSource
+    binarize: Binarize
+    expect: ImageExpect
+    networks: ImageNetworks
+
+    @model_validator(mode="after")
+    def one_size(self) -> Self:
+        if self.networks.size != self.source.size:
+            why = f"expected {self.source.size}, the images' source.size; found {self.networks.size}"
+            raise PydanticCustomError("two_sizes", "{why}", {"why": why, "at": "networks.size"})
+
+        return self
+
+    @model_validator(mode="after")
+    def no_subsets(self) -> Self:
+        if self.probe.subsets:
+            why = "expected only for texts, which may come with labelled subsets"
+            raise PydanticCustomError("no_subsets", "{why}", {"why": why, "at": "probe.subsets"})
+
+        return self
+
+
+class OmniglotDataset(_Images):
+    """Drawings of characters."""
+
+    kind: Literal["omniglot"]
+    source: OmniglotSource
+
+
+class ImageDataset(_Images):
+    """Images of one's own."""
+
+    kind: Literal["images"]
+    source: ImageSource
+
+
+AnyDataset = SyntheticDataset | TextDataset | OmniglotDataset | ImageDataset
+Dataset = Annotated[AnyDataset, Field(discriminator="kind")]
 
 
 # ---------------------------------------------------------------------------------- studies
@@ -504,6 +728,14 @@ class Run(Frozen):
     studies: list[Name] = []
 
 
+def _named(value: Any) -> str:
+    return "name" if isinstance(value, str) else "block"
+
+
+OneRun = Annotated[Annotated[Run, Tag("block")] | Annotated[Name, Tag("name")], Discriminator(_named)]
+"""A block, or the name of several in `runs`."""
+
+
 class Figure1(Frozen):
     """Figure 1: AE, VAE, Agg-VAE, BN-VAE and DU-VAE on the synthetic data."""
 
@@ -524,6 +756,19 @@ class Probe(Frozen):
     draws: Count
     folds: Annotated[int, Field(ge=2)]
     inverse_penalties: Annotated[list[Positive], Field(min_length=1)]
+    seed: Seed
+
+
+class Generation(Frozen):
+    """What of a trained model is drawn for the report: samples of the prior, and what lies between test examples.
+
+    `rows` of `columns` images, or as many sentences as `rows`; `pairs` of test examples, `steps` from one to the other.
+    """
+
+    rows: Count
+    columns: Count
+    pairs: Count
+    steps: Annotated[int, Field(ge=2)]
     seed: Seed
 
 
@@ -548,17 +793,19 @@ class Job(NamedTuple):
 class Params(Frozen):
     """All of params.yaml."""
 
-    run: Run
+    run: OneRun
+    runs: dict[Name, Annotated[list[Run], Field(min_length=1)]] = {}
     figure1: Figure1
     threads: Count
     checkpoint_seconds: Annotated[float, Field(ge=0)]
     evaluation: Evaluation
     probe: Probe
+    generation: Generation
     datasets: dict[Name, Dataset]
     settings: dict[Name, Setting]
     studies: dict[Name, Study] = {}
 
-    def dataset(self, name: str) -> SyntheticDataset | TextDataset:
+    def dataset(self, name: str) -> AnyDataset:
         if name not in self.datasets:
             raise UserError(f"params.yaml: {unknown('data set', name, self.datasets)}")
 
@@ -603,15 +850,28 @@ class Params(Frozen):
 
         return Job(dataset, setting, seed, self.dataset(dataset).column)
 
+    def blocks(self) -> list[Run]:
+        """What `run` stands for."""
+        if isinstance(self.run, Run):
+            return [self.run]
+        if self.run not in self.runs:
+            raise UserError(f"params.yaml: run: {unknown('name of runs', self.run, self.runs)}")
+
+        return self.runs[self.run]
+
     def run_jobs(self) -> list[Job]:
-        """The valid triples of `run`."""
-        return [
-            self.job(dataset, setting, seed)
-            for dataset in self.run.datasets
-            for setting in self.run.settings
-            if self.dataset(dataset).column in self.setting(setting).columns
-            for seed in self.run.seeds
-        ]
+        """The valid triples of `run`, those of each of its blocks."""
+        return list(dict.fromkeys(job for block in self.blocks() for job in self._block_jobs(block)))
+
+    def run_studies(self) -> list[str]:
+        """The studies of `run`, each once."""
+        return list(dict.fromkeys(name for block in self.blocks() for name in block.studies))
+
+    def _block_jobs(self, block: Run) -> Iterator[Job]:
+        for dataset in block.datasets:
+            for setting in block.settings:
+                if self.dataset(dataset).column in self.setting(setting).columns:
+                    yield from (self.job(dataset, setting, seed) for seed in block.seeds)
 
     def figure1_jobs(self) -> list[Job]:
         """Figure 1's five."""
@@ -720,15 +980,33 @@ def _columns(raw: Any, errors: list[tuple[tuple[str, ...], str]]) -> Iterator[tu
                     errors.append(((*place, *key), why))
 
 
+def _places(params: Params) -> Iterator[tuple[tuple[str, ...], Run]]:
+    """Every block of `run` and `runs`, with where it stands."""
+    if isinstance(params.run, Run):
+        yield ("run",), params.run
+    for name, blocks in params.runs.items():
+        for index, block in enumerate(blocks):
+            yield ("runs", name, str(index)), block
+
+
+def _runs(params: Params) -> Iterator[tuple[tuple[str, ...], str]]:
+    """What `run` and `runs` name that is not there."""
+    if isinstance(params.run, str) and params.run not in params.runs:
+        yield ("run",), unknown("name of runs", params.run, params.runs)
+    for place, block in _places(params):
+        for key, what, known in (
+            ("datasets", "data set", params.datasets),
+            ("settings", "setting", params.settings),
+            ("studies", "study", params.studies),
+        ):
+            for index, name in enumerate(getattr(block, key)):
+                if name not in known:
+                    yield (*place, key, str(index)), unknown(what, name, known)
+
+
 def _crossed(params: Params) -> list[tuple[tuple[str, ...], str]]:
     """What is wrong between one part of the file and another."""
-    errors: list[tuple[tuple[str, ...], str]] = []
-    for index, name in enumerate(params.run.datasets):
-        if name not in params.datasets:
-            errors.append((("run", "datasets", str(index)), unknown("data set", name, params.datasets)))
-    for index, name in enumerate(params.run.settings):
-        if name not in params.settings:
-            errors.append((("run", "settings", str(index)), unknown("setting", name, params.settings)))
+    errors = list(_runs(params))
     for name, setting in params.settings.items():
         # Equation 6 gives negative variances where they are not above alpha.
         if setting.system in NEEDS_FLOOR and setting.parts.variance_floor == "none":
@@ -750,9 +1028,6 @@ def _crossed(params: Params) -> list[tuple[tuple[str, ...], str]]:
 
 def _studies(params: Params) -> Iterator[tuple[tuple[str, ...], str]]:
     """What is wrong with the studies, and with what refers to them."""
-    for index, name in enumerate(params.run.studies):
-        if name not in params.studies:
-            yield ("run", "studies", str(index)), unknown("study", name, params.studies)
     for name, study in params.studies.items():
         at = ("studies", name)
         if study.dataset not in params.datasets:

@@ -183,9 +183,9 @@ def prepared(params: Params, dataset: str, root: Path) -> Finding:
     """How far a data set has come."""
     chosen, said = params.dataset(dataset), []
     fetched = True
-    if chosen.kind == "text":
+    if chosen.source.paths:
         wanted = [root / "data/raw" / dataset / place(path) for path in chosen.source.paths]
-        there = sum(path.is_file() for path in wanted)
+        there = sum(path.exists() for path in wanted)
         fetched = there == len(wanted)
         said.append(f"{there} of {len(wanted)} files")
     ready = (root / "data/prepared" / dataset / "summary.json").is_file()
@@ -203,8 +203,8 @@ def prepared(params: Params, dataset: str, root: Path) -> Finding:
 def mirror(params: Params) -> Finding:
     """The place that data sets' files are looked for first."""
     named = os.environ.get("DUVAE_MIRROR")
-    texts = [params.dataset(job.dataset) for job in params.jobs()]
-    paths = list(dict.fromkeys(path for of in texts if of.kind == "text" for path in of.source.paths))
+    published = [params.dataset(job.dataset) for job in params.jobs()]
+    paths = list(dict.fromkeys(path for of in published if of.kind != "images" for path in of.source.paths))
     if not named:
         what = "none; files come from where they were published" if paths else "none, and no data set here needs one"
         return Finding("ok", "mirror", what)

@@ -8,6 +8,14 @@ class UserError(Exception):
     """
 
 
+PASSING = 75
+"""The exit status of what may end well at another time; sysexits.h calls it a temporary failure."""
+
+
+class Passing(UserError):
+    """What nobody has to mend: a host did not answer. The command line ends with `PASSING`."""
+
+
 class Interrupted(Exception):
     """The user asked for a stop, and it was made where nothing is lost: the command line prints it and exits with 130.
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import yaml
 
-from duvae.config import Found, Params
+from duvae.config import AnyDataset, Found, Params, SyntheticDataset
+from duvae.data import sources
 from duvae.errors import UserError
 from duvae.files import write_text
 
@@ -31,21 +32,27 @@ def graph(params: Params) -> dict[str, Any]:
     """The data sets and trainings of the graph.
 
     Returns:
-        `sets`: every data set that a job or a study needs; `texts` and `synthetics`: those of each kind;
+        `sets`: every data set that a job or a study needs; `fetched`: those of known files; `own`: those with files of
+        the user's own, which are looked at each time; `texts`, `images` and `synthetics`: those of each kind of x;
         `studies`: those of `run`, those that they are compared with, and those that a job takes its hyperparameters
         from, each with the file that must be there before it; `jobs`: the trainings, by name, the union of those of
-        `run` and of Figure 1; `given` and `found`: those whose hyperparameters params.yaml gives, and
-        those whose a study finds.
+        `run` and of Figure 1; `given` and `found`: those whose hyperparameters params.yaml gives, and those whose a
+        study finds.
     """
     jobs = params.jobs()
     found = {job: given.study for job in jobs if isinstance(given := params.column(job.setting, job.dataset), Found)}
-    studies = _studies(params, [*params.run.studies, *found.values()])
+    studies = _studies(params, [*params.run_studies(), *found.values()])
     sets = list(dict.fromkeys([*(job.dataset for job in jobs), *(row["dataset"] for row in studies.values())]))
+    kinds = {name: params.dataset(name).kind for name in sets}
+    own = [name for name in sets if has_own(params.dataset(name))]
 
     return {
         "sets": sets,
-        "texts": [name for name in sets if params.dataset(name).kind == "text"],
-        "synthetics": [name for name in sets if params.dataset(name).kind == "synthetic"],
+        "fetched": [name for name in sets if kinds[name] != "synthetic" and name not in own],
+        "own": own,
+        "texts": [name for name in sets if kinds[name] == "text"],
+        "images": [name for name in sets if kinds[name] in {"omniglot", "images"}],
+        "synthetics": [name for name in sets if kinds[name] == "synthetic"],
         "studies": studies,
         "jobs": {job.name: job._asdict() for job in jobs},
         "given": {job.name: job._asdict() for job in jobs if job not in found},
@@ -69,6 +76,13 @@ def _studies(params: Params, names: list[str]) -> dict[str, dict[str, str]]:
         }
 
     return rows
+
+
+def has_own(dataset: AnyDataset) -> bool:
+    """Whether any of a data set's files is the user's own, which may change at any time."""
+    return not isinstance(dataset, SyntheticDataset) and any(
+        path not in sources.SOURCES for path in dataset.source.paths
+    )
 
 
 def render(params: Params) -> str:

@@ -9,6 +9,9 @@ import yaml
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
+KINDS = ("synthetic", "text", "omniglot", "images")
+"""Of data sets."""
+
 
 def explain(detail: ErrorDetails, model: type[BaseModel]) -> tuple[tuple[str, ...], str]:
     """A key's path and what is wrong with it, in words."""
@@ -25,7 +28,7 @@ def explain(detail: ErrorDetails, model: type[BaseModel]) -> tuple[tuple[str, ..
             path, found = (*path, "kind"), found.get("kind") if isinstance(found, dict) else found
         return path, f"expected {allowed}; found {show(found)}{_close(found, _split(allowed))}"
     if kind == "union_tag_not_found":
-        return (*path, "kind"), "expected this key ('synthetic' or 'text'); it is missing"
+        return (*path, "kind"), f"expected this key ({', '.join(KINDS)}); it is missing"
     if "at" in context:
         return (*path, *str(context["at"]).split(".")), detail["msg"]
     expected = _EXPECTED.get(kind, detail["msg"][:1].lower() + detail["msg"][1:]).format(**context)
@@ -58,9 +61,11 @@ _EXPECTED = {
 
 
 def _without_tag(loc: Sequence[int | str]) -> tuple[str, ...]:
-    """pydantic puts the chosen kind into the path of a data set's key; the file has no such level."""
+    """pydantic puts the chosen kind into the path of a data set's key, and of `run`'s; the file has no such level."""
     parts = [str(part) for part in loc]
-    if len(parts) > 2 and parts[0] == "datasets" and parts[2] in ("synthetic", "text"):
+    if len(parts) > 1 and parts[0] == "run" and parts[1] in ("block", "name"):
+        del parts[1]
+    if len(parts) > 2 and parts[0] == "datasets" and parts[2] in KINDS:
         del parts[2]
 
     return tuple(part for part in parts if part != "[key]")
@@ -70,8 +75,11 @@ def _fields(model: type[BaseModel], loc: Sequence[int | str]) -> list[str]:
     """The keys that are known at `loc`, a path as pydantic gives it, with a data set's kind after its name."""
     here: Any = model
     for part in loc:
+        if part == "block" and loc[0] == "run":
+            continue
         here = _inside(here, str(part))
-    models = [a for a in (here, *get_args(here)) if isinstance(a, type) and issubclass(a, BaseModel)]
+    found = [get_args(a)[0] if get_origin(a) is Annotated else a for a in (here, *get_args(here))]
+    models = [a for a in found if isinstance(a, type) and issubclass(a, BaseModel)]
 
     return list(models[0].model_fields) if models else []
 
@@ -84,6 +92,7 @@ def _inside(annotation: Any, part: str) -> Any:
     if outer is Annotated:
         return _inside(inner[0], part)
     if outer in (Union, UnionType):
+        inner = tuple(get_args(a)[0] if get_origin(a) is Annotated else a for a in inner)
         models = [a for a in inner if isinstance(a, type) and issubclass(a, BaseModel)]
         kinds = {get_args(a.model_fields["kind"].annotation)[0]: a for a in models if "kind" in a.model_fields}
         return kinds[part] if part in kinds else _inside(models[0], part)

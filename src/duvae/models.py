@@ -8,16 +8,20 @@ from typing import Any
 
 import safetensors.torch
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 from duvae import networks, systems
-from duvae.config import HYPERPARAMETERS, Parts, TextNetworks
+from duvae.config import HYPERPARAMETERS, Networks, Parts
 from duvae.errors import UserError
 from duvae.files import read_json, whole, write_json
 from duvae.vae import VAE
 
 DESCRIPTION = "description"
 """Where weights.safetensors says whose weights it holds."""
+
+NETWORKS: TypeAdapter[Networks] = TypeAdapter(Networks)
+"""From a description's sizes to those of text or of image networks: no two have the same keys."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,7 @@ class Description:
         hyperparameters: Its hyperparameters.
         parts: What else its encoder is made of.
         networks: The sizes of its networks.
-        words: Size of the vocabulary.
+        words: Size of the vocabulary; 2 for images, whose pixels are bits.
         training: How it was trained: epochs, best_epoch, warmup_ended, stopped; None before it was.
     """
 
@@ -43,13 +47,13 @@ class Description:
     def build(self) -> tuple[VAE, systems.System[Any]]:
         """A model with fresh weights, and its system."""
         parts = Parts.model_validate(self.parts)
-        sizes = TextNetworks.model_validate(self.networks)
+        sizes: Networks = NETWORKS.validate_python(self.networks)
         system = systems.system(self.system, HYPERPARAMETERS[self.system].model_validate(self.hyperparameters), parts)
         encoder, decoder = networks.build(sizes, self.words, parts.init)
         head = system.head(encoder.features, sizes.latent)
         for part in head.children():  # its own linear map; regularizers and a flow's networks begin as they say
             if isinstance(part, nn.Linear):
-                networks.initialize(part, parts.init)
+                networks.initialize(part, networks.initial(sizes, parts.init))
         model = VAE(encoder, head, decoder, system.objective(), system.refinement())
         if self.training and self.training["warmup_ended"]:
             model.start()

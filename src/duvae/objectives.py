@@ -57,8 +57,9 @@ class ELBO(Objective):
 class FreeBits(Objective):
     r"""$-\log p(x|z) + w \sum_d \max(\lambda, E_B[KL_d])$ (Kingma et al. 2016): free bits of each dimension.
 
-    The mean $E_B$ is over the batch. Its gradient is 0 in exactly the dimensions whose mean KL lies under $\lambda$:
-    there z may say as much for nothing. The batch's term stands in the total of each of its x.
+    The mean $E_B$ is over the batch. The term of a dimension whose mean KL lies under $\lambda$ has no gradient: there
+    z may say as much for nothing. Of a Gaussian that is all of its dimension's gradient; a flow's dimensions share
+    their parameters. The batch's term stands in the total of each of its x.
 
     Args:
         free_bits: lambda, in nats of a dimension.

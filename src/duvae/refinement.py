@@ -63,10 +63,16 @@ class SVI(Refinement):
         if not isinstance(posterior, DiagonalGaussian):
             raise TypeError(f"expected a diagonal Gaussian to refine, got a {type(posterior).__name__}")
         weight = weight if self.training else 1.0
+        with torch.autocast(x.device.type, enabled=False):  # rounding grows from step to step, and more on the way back
+            return self.refined(posterior, x, decoder, weight)
+
+    def refined(self, posterior: DiagonalGaussian, x: Tensor, decoder: Decoder, weight: float) -> DiagonalGaussian:
+        """The posterior after all steps, in the precision of the encoder's output, single at least."""
         parameters = torch.stack([posterior.mean, posterior.variance.log()], 1)  # lambda
+        parameters = parameters.float() if parameters.dtype.itemsize < 4 else parameters
         velocity = torch.zeros_like(parameters)
         samples = (self.steps,)
-        noise = noise_like(posterior.mean, samples) if self.training else noise_of(x, samples, posterior.mean)
+        noise = noise_like(parameters[:, 0], samples) if self.training else noise_of(x, samples, parameters[:, 0])
         slope = decoder.slope(x)
         back = partial(clipped, norm=self.clip / len(x))  # of the batch's mean, to which each x gives 1 / len(x)
         for epsilon in noise:

@@ -146,7 +146,8 @@ class CommittedRate(nn.Module):
     $$\sigma = \sigma_l + (\sigma_u - \sigma_l) \, \mathrm{sigmoid}(s), \qquad
       \mu = \sqrt{b(\sigma^2)} + \max(0, m)$$
 
-    Where $m \le 0$ and $\mu$ does not depend on x, the KL is exactly delta: what a collapse looks like here.
+    Where $m \le 0$ the KL is exactly delta, whatever $\sigma$: with a $\sigma$ that does not depend on x, this is what
+    a collapse looks like here.
 
     Args:
         delta: The committed rate of each dimension in nats, above 0.

@@ -160,6 +160,7 @@ class Plan:
             "base": {name: value for name, value in self.base.items() if name not in self.space},
             "networks": dataset.networks.model_dump(),
             "optimisation": dataset.optimisation.model_dump(),
+            "nll_examples": dataset.nll_examples,
             "evaluation": {**self.params.evaluation.model_dump(), "importance_samples": self.samples},
             "seed": self.study.seed,
             "threads": self.params.threads,
@@ -488,6 +489,9 @@ def measure(plan: Plan, model: Any, prepared: store.Prepared, device: torch.devi
     encoded = encode(model, valid, device, evaluation.seed)
     if not encoded.density:
         raise UserError(f"studies.{plan.name}: {plan.system} has no likelihood to search by.")
+    wanted = plan.params.dataset(plan.study.dataset).nll_examples
+    if wanted is not None and wanted < len(valid):  # the same ones in every trial
+        valid = valid.only(np.sort(np.random.default_rng(evaluation.seed).choice(len(valid), wanted, replace=False)))
     with Bar(f"{plan.name}, trial {watch.trial.number}: NLL", len(valid)) as bar:
 
         def progress(done: int) -> None:

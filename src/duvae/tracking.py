@@ -14,20 +14,23 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
+from mlflow.models import Model, ModelSignature
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
 from duvae import live
-from duvae.config import Job, Params
+from duvae.config import ImageNetworks, Job, Params
 from duvae.files import read_json
 from duvae.live import connect, experiment
 from duvae.progress import Bar
 from duvae.report import figures, results
 from duvae.report.results import Result
 
-LAYOUT = 1
+LAYOUT = 2
 """Of what a run holds; another number makes every run be written again."""
 
 KEY, DIGEST = "duvae.key", "duvae.digest"
@@ -99,8 +102,28 @@ def _write(client: MlflowClient, where: str, params: Params, job: Job, root: Pat
         for name, content in _figures(params, result, root).items():
             Path(temporary, name).write_bytes(content)
         client.log_artifacts(run, temporary, "figures")
+        if (root / "models" / job.folder / "model.json").exists():
+            networks = params.dataset(job.dataset).networks
+            _servable(Path(temporary), networks.size if isinstance(networks, ImageNetworks) else None)
+            client.log_artifact(run, str(Path(temporary, "MLmodel")), "model")
     client.log_batch(run, tags=[RunTag(DIGEST, digest)])
     client.set_terminated(run, "FINISHED", start + int(1000 * seconds))
+
+
+def _servable(folder: Path, size: int | None) -> None:
+    """Writes the file by which MLflow loads a model that lies beside it, as a pyfunc, without any pickle.
+
+    Args:
+        folder: Where to.
+        size: Pixels a side of an image; None where x are sentences.
+    """
+    from mlflow import pyfunc
+
+    of_x = ColSpec(DataType.string) if size is None else TensorSpec(np.dtype(np.float32), (-1, size, size))
+    model = Model(signature=ModelSignature(Schema([of_x])))
+    pyfunc.add_to_model(model, "duvae.serving", data=".")
+    with (folder / "MLmodel").open("w", encoding="utf-8") as file:
+        yaml.safe_dump(model.to_dict(), file, sort_keys=False)
 
 
 def _files(params: Params, job: Job, root: Path) -> dict[Path, str | None]:
@@ -108,6 +131,8 @@ def _files(params: Params, job: Job, root: Path) -> dict[Path, str | None]:
     model = root / "models" / job.folder
     files: dict[Path, str | None] = dict.fromkeys(results.commands(params, job, root), "results")
     files |= {model / "weights.safetensors": "model", model / "model.json": "model"}
+    if params.dataset(job.dataset).kind in {"synthetic", "text"}:
+        files[root / "data" / "prepared" / job.dataset / "vocabulary.txt"] = "model"
     files[root / "posteriors" / job.folder.with_suffix(".parquet")] = None
     if job in params.figure1_jobs():
         files[root / "reports" / "figure1.png"] = "figures"

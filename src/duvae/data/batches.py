@@ -1,10 +1,32 @@
-"""Batches of documents of one length: no padding inside a batch, none dropped."""
+"""Batches of documents of one length, or of images: no padding inside a batch, none dropped."""
 
 from collections.abc import Sequence
 
 import numpy as np
+import torch
+from torch import Generator, Tensor
 
-from duvae.data.store import Array
+from duvae.data.store import Array, Split
+
+
+def tensor(split: Split, indices: Array, device: torch.device, generator: Generator | None = None) -> Tensor:
+    """The examples at `indices` on a device, as the networks take them.
+
+    Where pixels are grey, bits are drawn from them here, on the device, anew each time an example is used
+    (Burda et al. 2016).
+
+    Args:
+        split: Whose examples.
+        indices: Which, all of one size.
+        device: Where to.
+        generator: Of the bits; None: torch's global one, so that they go on where a training was stopped.
+    """
+    x = torch.from_numpy(split.batch(indices))
+    if device.type == "cuda":
+        x = x.pin_memory()  # else the copy would wait for all that the device has to do
+    x = x.to(device, non_blocking=True)
+
+    return torch.bernoulli(x, generator=generator) if split.drawn else x
 
 
 def batches(lengths: Array, size: int, seed: Sequence[int] | None = None) -> list[Array]:

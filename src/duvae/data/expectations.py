@@ -25,12 +25,14 @@ class Expectation:
         about: The sentence that pages show.
         kind: The class of Great Expectations that checks it.
         arguments: Its column and bounds.
+        adds: Of a rate, the column of the splits' frames that it is made of.
     """
 
     name: str
     about: str
     kind: str
     arguments: Mapping[str, Any]
+    adds: str | None = None
 
     @property
     def column(self) -> str | None:
@@ -67,13 +69,30 @@ class Outcome:
         return f"{self.expectation.column} {span}" if span else "nothing"
 
 
+def checks(
+    prepared: Prepared, dataset: SyntheticDataset | TextDataset, order: list[str]
+) -> tuple[dict[str, pd.DataFrame], dict[str, list[Expectation]]]:
+    """The frames and what is expected of each.
+
+    Args:
+        prepared: The data set.
+        dataset: What params.yaml says of it.
+        order: Its splits.
+    """
+    tables = {split: frame(split, prepared) for split in order}
+    suites = {WHOLE: overview_expectations(dataset)}
+    suites |= {split: split_expectations(split, prepared, dataset) for split in order}
+
+    return {WHOLE: overview(prepared, tables), **tables}, suites
+
+
 def frame(split: str, prepared: Prepared) -> pd.DataFrame:
     """A row a document: its length, first, last, lowest and highest id, marks inside, unknown words, label, words.
 
     Raises:
         UserError: Where offsets run backwards, so that there are no documents to look at.
     """
-    documents = prepared.split(split)
+    documents = prepared.documents(split)
     lengths, tokens = np.asarray(documents.lengths), np.asarray(documents.tokens)
     if np.any(lengths < 0):
         raise UserError(
@@ -108,7 +127,7 @@ def frame(split: str, prepared: Prepared) -> pd.DataFrame:
             "unknown": each(tokens == UNKNOWN, np.add),
             "label": np.asarray(documents.labels),
             "in_training": np.array([key in train for key in documents.contents()], np.int64),
-            "sentence": [" ".join(words[start:end]) for start, end in pairwise(documents.offsets.tolist())],
+            "shown": [" ".join(words[start:end]) for start, end in pairwise(documents.offsets.tolist())],
         }
     )
 
@@ -136,25 +155,26 @@ def split_expectations(split: str, prepared: Prepared, dataset: SyntheticDataset
         documents = {"train": source.train, "valid": source.valid, "test": source.test}.get(split)
         shortest = longest = source.length + 2
     else:
-        documents = source.sample.size if source.sample is not None and split == "train" else None
+        sampled = {"train": source.sample.size, "valid": source.sample.valid} if source.sample is not None else {}
+        documents = dataset.expect.documents.get(split, sampled.get(split))
         shortest, longest = 3, source.max_words + 2
     about_size = "one document or more" if documents is None else f"{documents} documents, as params.yaml says"
 
     return [
-        _rows("size", about_size, 1 if documents is None else documents, documents),
-        _between("no_empty_documents", "a word or more in each document", "words", 1, None),
-        _between(
+        rows("size", about_size, 1 if documents is None else documents, documents),
+        between("no_empty_documents", "a word or more in each document", "words", 1, None),
+        between(
             "lengths_within_bounds",
             f"{shortest} to {longest} ids a document, {SPECIALS[START]} and {SPECIALS[END]} counted",
             "length",
             shortest,
             longest,
         ),
-        _within("starts_with_mark", f"the first id is {SPECIALS[START]}", "first", [START]),
-        _within("ends_with_mark", f"the last id is {SPECIALS[END]}", "last", [END]),
-        _within("marks_only_around", "nothing but words and <unk> between the marks", "marks", [2]),
-        _between("lowest_id_within_vocabulary", "no id below the vocabulary's, and no padding", "lowest", START, None),
-        _between(
+        within("starts_with_mark", f"the first id is {SPECIALS[START]}", "first", [START]),
+        within("ends_with_mark", f"the last id is {SPECIALS[END]}", "last", [END]),
+        within("marks_only_around", "nothing but words and <unk> between the marks", "marks", [2]),
+        between("lowest_id_within_vocabulary", "no id below the vocabulary's, and no padding", "lowest", START, None),
+        between(
             "highest_id_within_vocabulary", f"no id above {size - 1}, the vocabulary's last", "highest", None, size - 1
         ),
         *_label_expectations(split, prepared, dataset),
@@ -168,26 +188,28 @@ def overview_expectations(dataset: SyntheticDataset | TextDataset) -> list[Expec
     words = source.words + len(SPECIALS) if isinstance(source, SyntheticSource) else None
 
     return [
-        _between(
+        between(
             "vocabulary_size",
             "words beside the specials" if words is None else f"{words} words, specials counted",
             "vocabulary",
             len(SPECIALS) + 1 if words is None else words,
             words,
         ),
-        _between(
+        between(
             "unknown_word_rate",
             f"at most {unknown:.2%} of a split's words are unknown (expect.max_unknown_rate)",
             "unknown_rate",
             0.0,
             unknown,
+            "unknown",
         ),
-        _between(
+        between(
             "shared_with_training",
             f"at most {shared:.2%} of the test documents also stand in training (expect.max_shared_rate)",
             "test_in_training",
             0.0,
             shared,
+            "in_training",
         ),
     ]
 
@@ -196,37 +218,51 @@ def _label_expectations(split: str, prepared: Prepared, dataset: SyntheticDatase
     labels = np.asarray(prepared.splits[split].labels)
     train = prepared.splits["train"].labels if "train" in prepared.splits else labels
     if isinstance(dataset.source, SyntheticSource):
-        classes = len(dataset.source.means)
-        known = _within("known_labels", "the label is a component's", "label", list(range(classes)))
-        least = classes if split == "train" else 1
-        return [known, _classes("label_classes", f"{classes} components; each occurs in training", least, classes)]
+        components = len(dataset.source.means)
+        known = within("known_labels", "the label is a component's", "label", list(range(components)))
+        least = components if split == "train" else 1
+        return [
+            known,
+            classes("label_classes", f"{components} components; each occurs in training", "label", least, components),
+        ]
     wanted = split in dataset.probe.subsets or (bool(dataset.probe.labels) and split == "train")
     if not wanted and not np.any(labels >= 0):
-        return [_within("known_labels", "no document has a label", "label", [-1])]
+        return [within("known_labels", "no document has a label", "label", [-1])]
     if np.any(train >= 0):
         among = [int(label) for label in np.unique(train) if label >= 0]
-        known = _within("known_labels", "the label is one of training's", "label", among)
+        known = within("known_labels", "the label is one of training's", "label", among)
     else:
-        known = _between("known_labels", "the label is 0 or more", "label", 0, None)
+        known = between("known_labels", "the label is 0 or more", "label", 0, None)
 
-    return [known, _classes("label_classes", "two labels or more occur", 2, None)]
+    return [known, classes("label_classes", "two labels or more occur", "label", 2, None)]
 
 
-def _rows(name: str, about: str, least: int, most: int | None) -> Expectation:
+def rows(name: str, about: str, least: int, most: int | None) -> Expectation:
+    """A number of rows."""
     return Expectation(name, about, "ExpectTableRowCountToBeBetween", {"min_value": least, "max_value": most})
 
 
-def _between(name: str, about: str, column: str, least: int | float | None, most: int | float | None) -> Expectation:
+def between(
+    name: str,
+    about: str,
+    column: str,
+    least: int | float | None,
+    most: int | float | None,
+    adds: str | None = None,
+) -> Expectation:
+    """Values from `least` to `most`."""
     arguments = {"column": column, "min_value": least, "max_value": most}
 
-    return Expectation(name, about, "ExpectColumnValuesToBeBetween", arguments)
+    return Expectation(name, about, "ExpectColumnValuesToBeBetween", arguments, adds)
 
 
-def _within(name: str, about: str, column: str, values: list[int]) -> Expectation:
+def within(name: str, about: str, column: str, values: list[int]) -> Expectation:
+    """Values of a set."""
     return Expectation(name, about, "ExpectColumnValuesToBeInSet", {"column": column, "value_set": values})
 
 
-def _classes(name: str, about: str, least: int, most: int | None) -> Expectation:
-    arguments = {"column": "label", "min_value": least, "max_value": most}
+def classes(name: str, about: str, column: str, least: int, most: int | None) -> Expectation:
+    """A number of distinct values."""
+    arguments = {"column": column, "min_value": least, "max_value": most}
 
     return Expectation(name, about, "ExpectColumnUniqueValueCountToBeBetween", arguments)

@@ -44,8 +44,8 @@ def _members(folder: str, url: str, checksums: Mapping[str, str | None]) -> dict
     }
 
 
-def _files(folder: str, url: str | None, checksums: Mapping[str, str | None]) -> dict[str, Source]:
-    return {f"{folder}/{name}": Source(known, url and url + name) for name, known in checksums.items()}
+def _files(folder: str, url: str, checksums: Mapping[str, str | None]) -> dict[str, Source]:
+    return {f"{folder}/{name}": Source(known, url + name) for name, known in checksums.items()}
 
 
 SOURCES: Mapping[str, Source] = {
@@ -100,11 +100,6 @@ SOURCES: Mapping[str, Source] = {
         "omniglot",
         _LAKE + "python/",
         {"images_background.zip": "md5:68d2efa1b9178cc56df9314c21c6e718", "images_evaluation.zip": None},
-    ),
-    **_files(
-        "omniglot",
-        None,
-        {"alphabets.tsv": "sha256:3ef5336403598dc176a347361f6ce8a6dfb2e98ac986690d9e0632f672f086ec"},
     ),
     "omniglot/LICENSE.brendenlake": Source(
         "sha256:2efb425d9850e7bce985f151dc2ee1f4485e926a3582e08fd879cd28eb0388f5", _LAKE + "LICENSE"

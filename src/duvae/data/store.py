@@ -1,15 +1,18 @@
 """Prepared data sets on disk: written once, memory-mapped ever after.
 
-`<folder>/vocabulary.txt` holds a word a line, its line being its id. Each split is three arrays:
-`<split>.tokens.npy` (all documents joined, `<s>` ... `</s>` each), `<split>.offsets.npy` (where each
-begins, and the end) and `<split>.labels.npy` (-1: no label). `summary.json` holds what was counted.
+`<folder>/vocabulary.txt` holds what the values of x mean, a name a line, its line being its value. Each
+split is some arrays, `<split>.<array>.npy`, which `Documents` and `Images` describe. `summary.json` holds
+what was counted.
 """
 
+import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,11 +23,68 @@ from duvae.files import as_json, read_json, whole_folder
 SPECIALS = ("<pad>", "<s>", "</s>", "<unk>")
 PAD, START, END, UNKNOWN = range(4)
 
+PIXELS = ("paper", "ink")
+"""What the values of a pixel mean."""
+
 Array = npt.NDArray[Any]
 
 
+S = TypeVar("S", bound="Split")
+
+
+class Split(ABC):
+    """Examples of x with their labels: all that training and metrics know of a data set.
+
+    Attributes:
+        parts: The arrays that it is made of and kept as; the first is memory-mapped, the second names the splits.
+        labels: -1 where there is none, with shape (examples,).
+    """
+
+    parts: ClassVar[tuple[str, ...]]
+    labels: Array
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def drawn(self) -> bool:
+        """Whether `batch` gives probabilities, from which bits are drawn each time an example is used."""
+        return False
+
+    @property
+    @abstractmethod
+    def lengths(self) -> Array:
+        """The size of each example, with shape (examples,): only those of one size make a batch."""
+
+    @property
+    @abstractmethod
+    def predicted(self) -> Array:
+        """How many words or pixels of each the decoder predicts, with shape (examples,)."""
+
+    @abstractmethod
+    def batch(self, indices: Array) -> Array:
+        """The examples at `indices`, all of one size, as what the networks take."""
+
+    @abstractmethod
+    def only(self, indices: Array) -> "Split":
+        """A split of the examples at `indices`."""
+
+    @abstractmethod
+    def contents(self) -> list[bytes]:
+        """What each is made of: two examples are the same where these are."""
+
+    @abstractmethod
+    def fault(self, name: str, values: int | None) -> str:
+        """What is wrong with its arrays, in words; nothing where they are sound.
+
+        Args:
+            name: What the split is called.
+            values: How many values a word or a bit may have; None: that is not looked at.
+        """
+
+
 @dataclass(frozen=True)
-class Documents:
+class Documents(Split):
     """One split of a text data set.
 
     Attributes:
@@ -33,12 +93,10 @@ class Documents:
         labels: -1 where there is none, with shape (documents,).
     """
 
+    parts = ("tokens", "offsets", "labels")
     tokens: Array
     offsets: Array
     labels: Array
-
-    def __len__(self) -> int:
-        return len(self.labels)
 
     def __getitem__(self, index: int) -> Array:
         """The word ids of one document, with shape (length,)."""
@@ -49,11 +107,35 @@ class Documents:
         """Ids a document, `<s>` and `</s>` counted, with shape (documents,)."""
         return np.diff(self.offsets)
 
+    @property
+    def predicted(self) -> Array:
+        """Words a document that are predicted: all but `<s>`, `</s>` included."""
+        return self.lengths - 1
+
     def batch(self, indices: Array) -> Array:
         """The documents at `indices`, all of one length, with shape (batch, length)."""
         length = self.offsets[indices[0] + 1] - self.offsets[indices[0]]
 
-        return np.asarray(self.tokens[self.offsets[indices][:, None] + np.arange(length)])
+        return np.asarray(self.tokens[self.offsets[indices][:, None] + np.arange(length)], np.int64)
+
+    def only(self, indices: Array) -> "Documents":
+        """A split of the documents at `indices`."""
+        return Documents.of([self[index] for index in indices.tolist()], self.labels[indices])
+
+    def fault(self, name: str, values: int | None) -> str:
+        """Whether they are rows that fit each other, and the ids within the vocabulary."""
+        tokens, offsets = self.tokens, self.offsets
+        if any(part.ndim != 1 or part.dtype.kind != "i" for part in (tokens, offsets, self.labels)):
+            return f"expected rows of whole numbers in the arrays of split '{name}'"
+        if len(offsets) != len(self) + 1 or offsets[0] != 0 or offsets[-1] != len(tokens):
+            return f"the arrays of split '{name}' do not fit each other"
+        if values is not None and len(tokens) and not 0 <= tokens.min() <= tokens.max() < values:
+            return (
+                f"expected ids from 0 to {values - 1} in split '{name}', the lines of vocabulary.txt;"
+                f" found {tokens.min()} to {tokens.max()}"
+            )
+
+        return ""
 
     def contents(self) -> list[bytes]:
         """The ids of each document as bytes: two documents are the same where these are."""
@@ -72,14 +154,87 @@ class Documents:
 
 
 @dataclass(frozen=True)
+class Images(Split):
+    """One split of an image data set.
+
+    Attributes:
+        pixels: Bits (uint8, 1 is ink), or grey values: the probability of ink (float32); shape (images, height, width).
+        labels: Of each image's character or class; -1 where there is none, with shape (images,).
+        groups: Of its alphabet; -1 where there is none, with shape (images,).
+        keys: The first 8 bytes of the hash of its grey values: the same image has the same; with shape (images,).
+    """
+
+    parts = ("pixels", "labels", "groups", "keys")
+    pixels: Array
+    labels: Array
+    groups: Array
+    keys: Array
+
+    @property
+    def drawn(self) -> bool:
+        """Whether the pixels are grey."""
+        return self.pixels.dtype.kind == "f"
+
+    @property
+    def lengths(self) -> Array:
+        """Pixels an image, the same for all, with shape (images,)."""
+        return np.full(len(self), math.prod(self.pixels.shape[1:]), np.int64)
+
+    @property
+    def predicted(self) -> Array:
+        """Pixels an image."""
+        return self.lengths
+
+    def batch(self, indices: Array) -> Array:
+        """The images at `indices`, with shape (batch, 1, height, width)."""
+        return np.asarray(self.pixels[indices], np.float32)[:, None]
+
+    def only(self, indices: Array) -> "Images":
+        """A split of the images at `indices`."""
+        return Images(*(part[indices] for part in (self.pixels, self.labels, self.groups, self.keys)))
+
+    def contents(self) -> list[bytes]:
+        """The key of each image."""
+        return [key.tobytes() for key in self.keys]
+
+    def fault(self, name: str, values: int | None) -> str:
+        """Whether they are square images with a label, a group and a key each, and pixels within [0, 1]."""
+        whole = (self.labels, self.groups, self.keys)
+        if self.pixels.ndim != 3 or self.pixels.dtype not in (np.uint8, np.float32):
+            return f"expected images of bits or grey values in split '{name}'"
+        if any(part.shape != (len(self.pixels),) or part.dtype.kind != "i" for part in whole):
+            return f"the arrays of split '{name}' do not fit each other"
+        if values is not None and len(self) and not 0 <= self.pixels.min() <= self.pixels.max() <= 1:
+            return f"expected pixels from 0 to 1 in split '{name}'; found {self.pixels.min()} to {self.pixels.max()}"
+
+        return ""
+
+    @classmethod
+    def of(cls, grey: Array, labels: Array, groups: Array) -> "Images":
+        """From grey values in [0, 1], with shape (images, height, width)."""
+        pixels = np.ascontiguousarray(grey, np.float32)
+        keys = [
+            int.from_bytes(blake2b(image.tobytes(), digest_size=8).digest(), "little", signed=True) for image in pixels
+        ]
+
+        return cls(pixels, np.asarray(labels, np.int64), np.asarray(groups, np.int64), np.array(keys, np.int64))
+
+
+@dataclass(frozen=True)
 class Prepared:
-    """A prepared data set: its vocabulary, its splits (train, valid, test, labelled subsets) and what was counted."""
+    """A prepared data set.
+
+    Attributes:
+        vocabulary: What the values of x mean: words, or paper and ink.
+        splits: train, valid, test and labelled subsets.
+        summary: What was counted.
+    """
 
     vocabulary: list[str]
-    splits: Mapping[str, Documents]
+    splits: Mapping[str, Split]
     summary: Mapping[str, Any]
 
-    def split(self, name: str) -> Documents:
+    def split(self, name: str) -> Split:
         if name not in self.splits:
             raise UserError(
                 f"data/prepared: no split '{name}' among the prepared {', '.join(self.splits)}."
@@ -88,9 +243,27 @@ class Prepared:
 
         return self.splits[name]
 
+    def documents(self, name: str) -> Documents:
+        """The split, where it is one of documents."""
+        return _of(Documents, self.split(name), name)
+
+    def images(self, name: str) -> Images:
+        """The split, where it is one of images."""
+        return _of(Images, self.split(name), name)
+
     def words(self, document: Array) -> list[str]:
         """A document in words, without `<s>` and `</s>`."""
         return [self.vocabulary[token] for token in document if token not in (PAD, START, END)]
+
+
+def _of(kind: type[S], split: Split, name: str) -> S:
+    if not isinstance(split, kind):
+        raise UserError(
+            f"data/prepared: expected {kind.__name__.lower()} in split '{name}', as params.yaml says;"
+            f" found {type(split).__name__.lower()}. Run 'duvae prepare' again."
+        )
+
+    return split
 
 
 def write(folder: Path, prepared: Prepared, arrays: Mapping[str, Array] | None = None) -> None:
@@ -104,12 +277,19 @@ def write(folder: Path, prepared: Prepared, arrays: Mapping[str, Array] | None =
     with whole_folder(folder) as temporary:
         (temporary / "vocabulary.txt").write_text("".join(f"{w}\n" for w in prepared.vocabulary), encoding="utf-8")
         for name, split in prepared.splits.items():
-            np.save(temporary / f"{name}.tokens.npy", split.tokens.astype(np.int32))
-            np.save(temporary / f"{name}.offsets.npy", split.offsets.astype(np.int64))
-            np.save(temporary / f"{name}.labels.npy", split.labels.astype(np.int64))
+            for part in split.parts:
+                np.save(temporary / f"{name}.{part}.npy", getattr(split, part))
         for name, array in (arrays or {}).items():
             np.save(temporary / f"{name}.npy", array)
         (temporary / "summary.json").write_text(as_json(dict(prepared.summary)), encoding="utf-8")
+
+
+def maker(folder: Path) -> str:
+    """The command that makes a prepared data set; images become bits of what lies in data/grey."""
+    grey = folder.parent.parent / "grey" / folder.name
+    stage = "binarize" if folder.parent.name == "prepared" and grey.is_dir() else "prepare"
+
+    return f"duvae {stage} --dataset {folder.name}"
 
 
 def read(folder: Path, ids: bool = True) -> Prepared:
@@ -122,35 +302,40 @@ def read(folder: Path, ids: bool = True) -> Prepared:
     Raises:
         UserError: Where a file is missing, cut short or does not fit the others.
     """
-    again = f"Run 'duvae prepare --dataset {folder.name}' again."
+    command = maker(folder)
+    again = f"Run '{command}' again."
     if not (folder / "summary.json").exists():
         raise UserError(f"{folder}: no prepared data set is there. {again}")
     try:
         vocabulary = (folder / "vocabulary.txt").read_text(encoding="utf-8").split("\n")[:-1]
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{folder / 'vocabulary.txt'}: cannot be read ({error}). {again}") from error
-    splits: dict[str, Documents] = {}
-    for path in sorted(folder.glob("*.offsets.npy")):
-        name = path.name.removesuffix(".offsets.npy")
+    kind: type[Split] = Images if vocabulary == list(PIXELS) else Documents
+    splits = {}
+    for path in sorted(folder.glob(f"*.{kind.parts[1]}.npy")):
+        name = path.name.removesuffix(f".{kind.parts[1]}.npy")
         try:
-            tokens = np.load(folder / f"{name}.tokens.npy", mmap_mode="r", allow_pickle=False)
-            offsets, labels = (
-                np.load(folder / f"{name}.{part}.npy", allow_pickle=False) for part in ("offsets", "labels")
+            split = kind(
+                *(
+                    np.load(folder / f"{name}.{part}.npy", mmap_mode="r" if n == 0 else None, allow_pickle=False)
+                    for n, part in enumerate(kind.parts)
+                )
             )
         except (OSError, ValueError, EOFError) as error:
             raise UserError(f"{folder}: split '{name}' cannot be read ({error}). {again}") from error
-        if any(part.ndim != 1 or part.dtype.kind != "i" for part in (tokens, offsets, labels)):
-            raise UserError(f"{folder}: expected rows of whole numbers in the arrays of split '{name}'. {again}")
-        if len(offsets) != len(labels) + 1 or offsets[0] != 0 or offsets[-1] != len(tokens):
-            raise UserError(f"{folder}: the arrays of split '{name}' do not fit each other. {again}")
-        if ids and len(tokens) and not 0 <= tokens.min() <= tokens.max() < len(vocabulary):
-            raise UserError(
-                f"{folder}: expected ids from 0 to {len(vocabulary) - 1} in split '{name}', the lines of"
-                f" vocabulary.txt; found {tokens.min()} to {tokens.max()}. {again}"
-            )
-        splits[name] = Documents(tokens, offsets, labels)
+        if why := split.fault(name, len(vocabulary) if ids else None):
+            raise UserError(f"{folder}: {why}. {again}")
+        splits[name] = split
 
-    return Prepared(vocabulary, splits, read_json(folder / "summary.json", f"duvae prepare --dataset {folder.name}"))
+    return Prepared(vocabulary, splits, read_json(folder / "summary.json", command))
+
+
+def shared(these: Split, *others: Split) -> Mapping[str, int]:
+    """How many examples of `these` also stand among `others`, and how many distinct ones that is."""
+    there = {key for split in others for key in split.contents()}
+    found = [key for key in these.contents() if key in there]
+
+    return {"documents": len(found), "distinct": len(set(found))}
 
 
 def array(folder: Path, name: str) -> Array:
@@ -158,6 +343,4 @@ def array(folder: Path, name: str) -> Array:
     try:
         return np.asarray(np.load(folder / f"{name}.npy", allow_pickle=False))
     except (OSError, ValueError, EOFError) as error:
-        raise UserError(
-            f"{folder / name}.npy: cannot be read ({error}). Run 'duvae prepare --dataset {folder.name}' again."
-        ) from error
+        raise UserError(f"{folder / name}.npy: cannot be read ({error}). Run '{maker(folder)}' again.") from error

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from duvae.config import Sample, TextFile, TextSource, place
-from duvae.data.store import END, SPECIALS, START, UNKNOWN, Documents, Prepared
+from duvae.config import BuiltVocabulary, Sample, TextFile, TextSource, TextSplit, place
+from duvae.data.store import END, SPECIALS, START, UNKNOWN, Documents, Prepared, shared
 from duvae.errors import UserError
 
 ALIASES = {"<bos>": "<s>", "<eos>": "</s>", "_UNK": "<unk>"}
@@ -53,13 +53,25 @@ def prepare(source: TextSource, folder: Path) -> Prepared:
     Raises:
         UserError: Naming file and line of what cannot be used.
     """
-    vocabulary = read_vocabulary(folder / place(source.vocabulary))
     files = {"train": source.train, "valid": source.valid, "test": source.test, **source.subsets}
-    lines = {name: read(chosen, folder) for name, chosen in files.items()}
+    lines = {name: read(chosen, folder) for name, chosen in files.items() if chosen}
+    counted: dict[str, Any] = {}
+    if source.longer == "leave_out":
+        kept = {name: short_enough(split, source.max_words, name) for name, split in lines.items()}
+        counted["left_out"] = {name: len(lines[name]) - len(kept[name]) for name in lines}
+        lines = kept
+    if source.split is not None:
+        lines |= divide(lines["train"], source.split)
+    lines = {name: lines[name] for name in files}
+    vocabulary = read_vocabulary(folder / place(source.vocabulary)) if source.vocabulary is not None else []
     sampling = None
     if source.sample is not None:
         held_out = [*lines["valid"].documents, *lines["test"].documents]
         lines["train"], sampling = resample(lines["train"], held_out, vocabulary, source.sample)
+        if source.sample.valid is not None:
+            lines["valid"] = draw(lines["valid"], source.sample.valid, source.sample.seed)
+    if source.build is not None:
+        vocabulary, counted["built"] = build_vocabulary(lines["train"], source.build)
     splits = {name: encode(split, vocabulary, source.max_words) for name, split in lines.items()}
     summary: dict[str, Any] = {
         "kind": "text",
@@ -75,9 +87,95 @@ def prepare(source: TextSource, folder: Path) -> Prepared:
             for name in splits
         },
         "files": {path: sha256((folder / place(path)).read_bytes()).hexdigest() for path in source.paths},
+        **counted,
     }
 
     return Prepared(vocabulary, splits, summary)
+
+
+def short_enough(lines: Lines, max_words: int, split: str) -> Lines:
+    """The documents of at most `max_words` words.
+
+    Raises:
+        UserError: Where there are none.
+    """
+    kept = [index for index, document in enumerate(lines.documents) if document.count(" ") < max_words]
+    if not kept:
+        path, _ = lines.origins[0]
+        raise UserError(f"{path}: expected a document of at most {max_words} words (max_words) in {split}; found none.")
+
+    return lines.only(kept)
+
+
+def divide(lines: Lines, split: TextSplit) -> dict[str, Lines]:
+    """Training, and those of validation and test that have a share, all copies of a document in one of them.
+
+    Args:
+        lines: All documents.
+        split: The shares of the distinct ones, and the seed.
+
+    Raises:
+        UserError: Where a share has no document, or none is left for training.
+    """
+    number = {document: index for index, document in enumerate(dict.fromkeys(lines.documents))}
+    order = np.random.default_rng(split.seed).permutation(len(number))
+    shares = {name: share for name in ("valid", "test") if (share := getattr(split, name)) is not None}
+    sizes = {name: round(share * len(number)) for name, share in shares.items()}
+    if 0 in sizes.values() or sum(sizes.values()) >= len(number):
+        wanted = ", ".join(f"{name} {size}" for name, size in sizes.items())
+        raise UserError(
+            f"params.yaml: source.split: expected shares that give each split a document; found {wanted} of"
+            f" {len(number)} different documents. Change the shares, or give more documents."
+        )
+    names = ["train"] * len(number)
+    taken = iter(order.tolist())
+    for name, size in sizes.items():
+        for _ in range(size):
+            names[next(taken)] = name
+    members: dict[str, list[int]] = {name: [] for name in ("train", *sizes)}
+    for index, document in enumerate(lines.documents):
+        members[names[number[document]]].append(index)
+
+    return {name: lines.only(indices) for name, indices in members.items()}
+
+
+def draw(lines: Lines, size: int, seed: int) -> Lines:
+    """So many of the documents, in their order."""
+    if size > len(lines):
+        raise UserError(
+            f"params.yaml: source.sample.valid: expected at most {len(lines)}, all there are; found {size}."
+        )
+
+    return lines.only(np.sort(np.random.default_rng(seed).choice(len(lines), size, replace=False)).tolist())
+
+
+def build_vocabulary(lines: Lines, build: BuiltVocabulary) -> tuple[list[str], dict[str, int]]:
+    """The specials, then the documents' words, the most frequent first, of the same frequency in alphabetical order.
+
+    Args:
+        lines: The training documents.
+        build: How many words, and how often each has to occur.
+
+    Returns:
+        The vocabulary, and what was counted on the way.
+
+    Raises:
+        UserError: Where no word is frequent enough.
+    """
+    times: Counter[str] = Counter()
+    for document in lines.documents:
+        times.update(document.split(" "))
+    for special in (*SPECIALS, *ALIASES):
+        times.pop(special, None)
+    frequent = sorted((word for word, count in times.items() if count >= build.at_least), key=lambda w: (-times[w], w))
+    if not frequent:
+        raise UserError(
+            f"params.yaml: source.build.at_least: expected a word that occurs {build.at_least} times in the training"
+            f" documents; the most frequent one occurs {max(times.values(), default=0)} times."
+        )
+    counted = {"distinct": len(times), "frequent": len(frequent), "kept": min(build.most, len(frequent))}
+
+    return [*SPECIALS, *frequent[: build.most]], counted
 
 
 def read(files: Sequence[TextFile], folder: Path) -> Lines:
@@ -92,17 +190,18 @@ def read(files: Sequence[TextFile], folder: Path) -> Lines:
     return lines
 
 
-def read_documents(path: Path, label: int | None = None) -> Lines:
+def read_documents(path: Path, label: int | None = None, raw: bytes | None = None) -> Lines:
     """Reads one file of documents.
 
     Args:
         path: The file, in UTF-8.
         label: Of all its documents; None: each line has its own, or none has.
+        raw: What was read already, of what is no file; `path` is then what errors call it.
 
     Raises:
         UserError: For an empty file or document, a label that is missing or not a whole number, bad UTF-8.
     """
-    rows = _lines(path)
+    rows = _lines(path, raw)
     labelled = label is None and "\t" in rows[0]
     lines = Lines([], [], [])
     for number, row in enumerate(rows, 1):
@@ -162,7 +261,7 @@ def resample(
     Args:
         lines: What is drawn from.
         held_out: The documents of validation and test.
-        vocabulary: The known words.
+        vocabulary: The known words; none where the vocabulary is still to be made.
         sample: How many, and the seed.
 
     Returns:
@@ -177,8 +276,8 @@ def resample(
     single = [document for document in first if len(labels[document]) == 1]
     written = set(held_out)
     apart = [document for document in single if document not in written]
-    mapped = {_mapped(document, known) for document in written}
-    left = [document for document in apart if _mapped(document, known) not in mapped]
+    mapped = {_mapped(document, known) for document in written} if known else set()
+    left = [document for document in apart if not known or _mapped(document, known) not in mapped]
     counted = {
         "lines": len(lines),
         "duplicates": len(lines) - len(first),
@@ -220,7 +319,7 @@ def encode(lines: Lines, vocabulary: Sequence[str], max_words: int) -> Documents
                 *lines.origins[index],
                 f"at most {max_words} words (max_words in params.yaml)",
                 f"{len(words)}",
-                "Raise max_words, or shorten or delete the line: documents are not cut.",
+                "Raise max_words, shorten or delete the line, or set longer: leave_out. Documents are not cut.",
             )
         tokens.append(START)
         tokens.extend([ids.get(word, UNKNOWN) for word in words])
@@ -260,12 +359,19 @@ def describe(documents: Documents) -> dict[str, Any]:
     }
 
 
-def shared(these: Documents, *others: Documents) -> Mapping[str, int]:
-    """How many documents of `these` also stand among `others`, and how many distinct ones that is."""
-    there = {key for documents in others for key in documents.contents()}
-    found = [key for key in these.contents() if key in there]
+def warnings(summary: Mapping[str, Any]) -> list[str]:
+    """What became of documents and words that could not be taken as they are, a sentence a split."""
+    said = [
+        f"{count:,} document{'s' if count > 1 else ''} of {name} longer than max_words left out"
+        for name, count in summary.get("left_out", {}).items()
+        if count
+    ]
+    for name, split in summary["splits"].items():
+        if split["unknown"]:
+            share = f"{split['unknown']:,} of the {split['words']:,} words of {name} ({split['unknown_rate']:.2%})"
+            said.append(f"{share} are not in the vocabulary, and are {SPECIALS[UNKNOWN]}")
 
-    return {"documents": len(found), "distinct": len(set(found))}
+    return said
 
 
 def _mapped(document: str, known: set[str]) -> str:
@@ -273,10 +379,10 @@ def _mapped(document: str, known: set[str]) -> str:
     return " ".join(word if word in known else SPECIALS[UNKNOWN] for word in document.split(" "))
 
 
-def _lines(path: Path) -> list[str]:
+def _lines(path: Path, raw: bytes | None = None) -> list[str]:
     """The lines of a UTF-8 file; a line ends with a line feed and nothing else."""
     try:
-        raw = path.read_bytes()
+        raw = path.read_bytes() if raw is None else raw
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}). 'duvae fetch' brings it there.") from error
     if not raw.strip():

@@ -2,30 +2,22 @@
 
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from duvae.config import SyntheticDataset, TextDataset
-from duvae.data import data_docs
-from duvae.data.expectations import (
-    WHOLE,
-    Expectation,
-    Outcome,
-    frame,
-    overview,
-    overview_expectations,
-    split_expectations,
-)
+from duvae.config import AnyDataset, ImageDataset, OmniglotDataset
+from duvae.data import data_docs, expectations, image_expectations
+from duvae.data.expectations import WHOLE, Expectation, Outcome
 from duvae.data.store import Prepared
 from duvae.errors import UserError
 from duvae.files import whole_folder
 
 
-def validate(prepared: Prepared, dataset: SyntheticDataset | TextDataset, docs: Path, name: str) -> list[Outcome]:
+def validate(prepared: Prepared, dataset: AnyDataset, docs: Path, name: str) -> list[Outcome]:
     """Checks a prepared data set and writes Data Docs, whatever the outcome.
 
     Args:
@@ -40,10 +32,10 @@ def validate(prepared: Prepared, dataset: SyntheticDataset | TextDataset, docs: 
     order = sorted(
         prepared.splits, key=lambda split: (*(split != first for first in ("train", "valid", "test")), split)
     )
-    tables = {split: frame(split, prepared) for split in order}
-    frames = {WHOLE: overview(prepared, tables), **tables}
-    suites = {WHOLE: overview_expectations(dataset)}
-    suites |= {split: split_expectations(split, prepared, dataset) for split in order}
+    if isinstance(dataset, OmniglotDataset | ImageDataset):
+        frames, suites = image_expectations.checks(prepared, dataset, order)
+    else:
+        frames, suites = expectations.checks(prepared, dataset, order)
     with whole_folder(docs) as site:
         outcomes = _run(frames, suites, site, name)
         data_docs.finish(site, name, outcomes)
@@ -51,8 +43,14 @@ def validate(prepared: Prepared, dataset: SyntheticDataset | TextDataset, docs: 
     return outcomes
 
 
-def complain(outcomes: list[Outcome], name: str, docs: Path) -> None:
+def complain(outcomes: list[Outcome], name: str, docs: Path, stages: Sequence[str] = ("prepare", "validate")) -> None:
     """Stops where an expectation was not met.
+
+    Args:
+        outcomes: Of all expectations.
+        name: The data set's name.
+        docs: The folder of the pages.
+        stages: What is to be run again.
 
     Raises:
         UserError: Naming each such expectation, what it expects, what was found and an example row.
@@ -61,10 +59,11 @@ def complain(outcomes: list[Outcome], name: str, docs: Path) -> None:
     if not broken:
         return
     listed = "\n".join(f"  {_sentence(outcome)}" for outcome in broken)
+    again = " and ".join(f"'duvae {stage} --dataset {name}'" for stage in stages)
     raise UserError(
         f"data/prepared/{name}: {len(broken)} of {len(outcomes)} expectations are not met:\n{listed}\n"
         f"All of them: {docs / 'index.html'}. Correct the files or the parameters (datasets.{name}), then run"
-        f" 'duvae prepare --dataset {name}' and 'duvae validate --dataset {name}' again."
+        f" {again} again."
     )
 
 
@@ -111,7 +110,7 @@ def _run(
     )
     data = context.data_sources.add_pandas(name)
     outcomes: list[Outcome] = []
-    for split, expectations in suites.items():
+    for split, expected in suites.items():
         suite = context.suites.add(
             gx.ExpectationSuite(
                 name=split,
@@ -121,7 +120,7 @@ def _run(
                         description=f"{expectation.name}: {expectation.about}",
                         meta={"order": order},
                     )
-                    for order, expectation in enumerate(expectations)
+                    for order, expectation in enumerate(expected)
                 ],
             )
         )
@@ -137,9 +136,7 @@ def _run(
         )
         run = checkpoint.run(batch_parameters={"dataframe": frames[split]}, run_id=gx.RunIdentifier(run_name=name))
         results = {_order(result): result for each in run.run_results.values() for result in each.results}
-        outcomes += [
-            _outcome(split, expectation, results[order], frames) for order, expectation in enumerate(expectations)
-        ]
+        outcomes += [_outcome(split, expectation, results[order], frames) for order, expectation in enumerate(expected)]
 
     return outcomes
 
@@ -162,7 +159,7 @@ def _outcome(split: str, expectation: Expectation, result: Any, frames: Mapping[
 
 
 def _example(split: str, expectation: Expectation, frames: Mapping[str, pd.DataFrame]) -> str:
-    """A document that breaks an expectation; for a rate, the one that adds most to it."""
+    """A row that breaks an expectation; for a rate, the one that adds most to it."""
     arguments, column = expectation.arguments, str(expectation.column)
     values = frames[split][column]
     if "value_set" in arguments:
@@ -173,12 +170,12 @@ def _example(split: str, expectation: Expectation, frames: Mapping[str, pd.DataF
     row = int(np.argmax(bad.to_numpy()))
     if split == WHOLE:
         split = str(frames[WHOLE]["split"].iloc[row])
-        column = {"unknown_rate": "unknown", "test_in_training": "in_training"}.get(column, "length")
+        column = expectation.adds or str(frames[split].columns[1])
         row = int(frames[split][column].argmax())
-    sentence = str(frames[split]["sentence"].iloc[row])
-    shown = sentence if len(sentence) <= 200 else f"{sentence[:200]}…"
+    example = str(frames[split]["shown"].iloc[row])
+    shown = example if len(example) <= 200 else f"{example[:200]}…"
 
-    return f"{split}, document {row}, {column} {frames[split][column].iloc[row]}: {shown!r}"
+    return f"{split}, {frames[split].columns[0]} {row}, {column} {frames[split][column].iloc[row]}: {shown!r}"
 
 
 def _plain(value: Any) -> Any:

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from duvae.data.batches import batches
-from duvae.data.store import Array, Documents
+from duvae.data.batches import batches, tensor
+from duvae.data.store import Array, Split
 from duvae.vae import VAE
 
 BATCH = 256
-"""Documents encoded at a time."""
+"""Documents or images encoded at a time."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,6 @@ class Encoded:
         mean: mu_x, with shape (documents, latent).
         variance: delta^2_x, with shape (documents, latent); None without a Gaussian.
         z: One sample of q(z|x), with shape (documents, latent).
-        features: What a linear probe sees, with shape (documents, features).
         reconstruction: -log p(x|z) with that sample, in nats, with shape (documents,).
         kl: KL[q(z|x) || p(z)] in nats, with shape (documents,); 0 without a density.
         density: Whether q has one: without it there is no KL and no importance-weighted likelihood.
@@ -34,7 +33,6 @@ class Encoded:
     mean: Array
     variance: Array | None
     z: Array
-    features: Array
     reconstruction: Array
     kl: Array
     density: bool
@@ -53,27 +51,26 @@ def evaluating(model: nn.Module) -> Iterator[None]:
         model.train(training)
 
 
-def encode(model: VAE, documents: Documents, device: torch.device, seed: int) -> Encoded:
-    """Encodes a split; the noise of z is a function of the seed alone, the same in every epoch.
+def encode(model: VAE, split: Split, device: torch.device, seed: int) -> Encoded:
+    """Encodes a split; the noise of z, and of grey pixels, is a function of the seed alone, the same in every epoch.
 
     Args:
         model: Which stays as it is.
-        documents: What is encoded.
+        split: What is encoded.
         device: Where.
-        seed: Of the noise of z.
+        seed: Of the noise.
     """
     generator = torch.Generator(device).manual_seed(seed)
     parts: dict[str, list[Array]] = {}
-    order = batches(documents.lengths, BATCH)
+    order = batches(split.lengths, BATCH)
     with evaluating(model):
         for indices in order:
-            x = torch.from_numpy(documents.batch(indices)).long().to(device)
+            x = tensor(split, indices, device, generator)
             posterior = model.posterior(x)
             drawn = posterior.draw(generator=generator)
             found = {
                 "mean": posterior.mean,
                 "z": drawn.z,
-                "features": posterior.features(),
                 # Without logits kept: memory does not grow with length and vocabulary.
                 "reconstruction": -model.decoder.log_prob_samples(x, drawn.z[None])[0],
                 "kl": posterior.kl(drawn).sum(-1),
@@ -89,22 +86,23 @@ def encode(model: VAE, documents: Documents, device: torch.device, seed: int) ->
     return Encoded(variance=arrays.pop("variance", None), density=density, measured=measured, **arrays)
 
 
-def features(model: VAE, documents: Documents, device: torch.device) -> Array:
-    """What a linear probe sees of each document, in the split's order: of q(z|x) alone, nothing is decoded.
+def features(model: VAE, split: Split, device: torch.device, seed: int = 0) -> Array:
+    """What a linear probe sees of each example, in the split's order: of q(z|x) alone, nothing is decoded.
 
     Args:
         model: Which stays as it is.
-        documents: What is encoded.
+        split: What is encoded.
         device: Where.
+        seed: Of the bits, where pixels are grey.
 
     Returns:
-        An array of shape (documents, features).
+        An array of shape (examples, features).
     """
-    order = batches(documents.lengths, BATCH)
+    generator = torch.Generator(device).manual_seed(seed)
+    order = batches(split.lengths, BATCH)
     with evaluating(model):
         found = [
-            model.posterior(torch.from_numpy(documents.batch(indices)).long().to(device)).features().cpu().numpy()
-            for indices in order
+            model.posterior(tensor(split, indices, device, generator)).features().cpu().numpy() for indices in order
         ]
 
     return np.concatenate(found)[np.argsort(np.concatenate(order))]

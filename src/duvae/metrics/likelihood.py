@@ -6,8 +6,8 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from duvae.data.batches import batches
-from duvae.data.store import Array, Documents
+from duvae.data.batches import batches, tensor
+from duvae.data.store import Array, Split
 from duvae.metrics.encoding import evaluating
 from duvae.posteriors import standard_normal_log_prob
 from duvae.vae import VAE
@@ -18,33 +18,33 @@ ROWS = 4096
 
 def importance_weighted_nll(
     model: VAE,
-    documents: Documents,
+    split: Split,
     samples: int,
     device: torch.device,
     seed: int,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Array:
-    r"""$-\log \frac1K \sum_k \frac{p(x, z_k)}{q(z_k|x)}$ with $z_k \sim q(z|x)$, in nats, for each document.
+    r"""$-\log \frac1K \sum_k \frac{p(x, z_k)}{q(z_k|x)}$ with $z_k \sim q(z|x)$, in nats, for each example.
 
     Right for any K: the weights of all samples are summed in log space, whatever the blocks they come in.
 
     Args:
         model: One whose posterior has a density.
-        documents: What is evaluated.
+        split: What is evaluated.
         samples: K.
         device: Where.
         seed: Of the samples.
-        progress: Told how many documents are done.
+        progress: Told how many examples are done.
 
     Returns:
-        An array of shape (documents,).
+        An array of shape (examples,).
     """
     generator = torch.Generator(device).manual_seed(seed)
-    result = np.empty(len(documents), np.float64)
+    result = np.empty(len(split), np.float64)
     done = 0
     with evaluating(model):
-        for indices in batches(documents.lengths, max(1, ROWS // samples)):
-            x = torch.from_numpy(documents.batch(indices)).long().to(device)
+        for indices in batches(split.lengths, max(1, ROWS // samples)):
+            x = tensor(split, indices, device, generator)
             posterior = model.posterior(x)
             total = torch.full((len(x),), -math.inf, dtype=torch.float64, device=device)
             rows = max(1, ROWS // len(x))
@@ -60,6 +60,6 @@ def importance_weighted_nll(
     return result
 
 
-def perplexity(nll: Array, documents: Documents) -> float:
-    r"""$\exp(\sum_x NLL(x) / \sum_x T_x)$, T the predicted words: all but `<s>`, `</s>` included."""
-    return float(np.exp(nll.sum() / (documents.lengths - 1).sum()))
+def perplexity(nll: Array, split: Split) -> float:
+    r"""$\exp(\sum_x NLL(x) / \sum_x T_x)$, T the predicted words (all but `<s>`, `</s>` included) or pixels."""
+    return float(np.exp(nll.sum() / split.predicted.sum()))

@@ -1,5 +1,6 @@
 """Linear probes: how much of a label a linear classifier finds in the representation."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,6 +63,67 @@ def probe(subsets: list[tuple[Array, Array]], test: tuple[Array, Array], setting
         penalties.append(float(best["logisticregression__C"]))
 
     return Accuracy(draws, penalties)
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Features with their labels, in groups such as alphabets; each array a row an example."""
+
+    features: Array
+    labels: Array
+    groups: Array
+
+    def of(self, group: int) -> tuple[Array, Array]:
+        """Features and labels of one group."""
+        here = self.groups == group
+
+        return self.features[here], self.labels[here]
+
+
+def probe_groups(training: Labelled, test: Labelled, count: int, settings: Probe) -> dict[int, Accuracy]:
+    """A classifier for each group on its own, from `count` examples of each of its labels: Table 3.
+
+    Args:
+        training: What is drawn from. A label with fewer examples gives all it has.
+        test: All of a group's count in its accuracy.
+        count: Examples a label.
+        settings: Draws, folds and penalties.
+
+    Returns:
+        The accuracy of each group. Where there is nothing to choose, a single draw has all.
+    """
+    found = {}
+    for group in np.unique(training.groups).tolist():
+        features, labels = training.of(group)
+        everything = np.unique(labels, return_counts=True)[1].max() <= count
+        drawn = [
+            draw_each(labels, count, (settings.seed, count, n, group))
+            for n in range(1 if everything else settings.draws)
+        ]
+        found[group] = probe([(features[i], labels[i]) for i in drawn], test.of(group), settings)
+
+    return found
+
+
+def over_groups(accuracies: Mapping[int, Accuracy]) -> list[float]:
+    """The mean accuracy over groups of each draw; a group that was drawn from once counts with that in each."""
+    draws = max(len(accuracy.draws) for accuracy in accuracies.values())
+    columns = [accuracy.draws * (draws if len(accuracy.draws) == 1 else 1) for accuracy in accuracies.values()]
+
+    return [float(np.mean(draw)) for draw in zip(*columns, strict=True)]
+
+
+def draw_each(labels: Array, count: int, seed: tuple[int, ...]) -> Array:
+    """Indices of `count` examples of each label, or of all that it has.
+
+    Args:
+        labels: All labels to draw from, with shape (examples,).
+        count: How many of each.
+        seed: Determines which.
+    """
+    generator = np.random.default_rng(list(seed))
+
+    return np.concatenate([generator.permutation(np.flatnonzero(labels == c))[:count] for c in np.unique(labels)])
 
 
 def draw(labels: Array, size: int, seed: tuple[int, ...]) -> Array:

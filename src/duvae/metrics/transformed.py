@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Generator
 
-from duvae.data.batches import batches
-from duvae.data.store import Array, Documents
+from duvae.data.batches import batches, tensor
+from duvae.data.store import Array, Split
 from duvae.metrics import encoding
 from duvae.metrics.encoding import evaluating
 from duvae.metrics.statistics import standard_error
@@ -15,27 +15,27 @@ from duvae.posteriors import Posterior, joined
 from duvae.vae import VAE
 
 ROUNDS = 10
-"""How often each document gets a sample and a partner: 20,000 pairs of 2,000 sentences."""
+"""How often each example gets a sample and a partner: 20,000 pairs of 2,000 sentences."""
 
 ROWS = 1024
 """Posteriors at a time: 8 MiB for each layer of the paper's largest chain."""
 
 
-def transformed_measures(model: VAE, documents: Documents, device: torch.device, seed: int) -> dict[str, float | None]:
+def transformed_measures(model: VAE, split: Split, device: torch.device, seed: int) -> dict[str, float | None]:
     """`mpd_t`, `ce_t` and the standard errors of both estimates; None where z is not transformed, or not finite.
 
     Args:
         model: Which stays as it is.
-        documents: What is measured.
+        split: What is measured.
         device: Where.
         seed: Of samples and partners.
     """
     names = "mpd_t", "mpd_t_stderr", "ce_t", "ce_t_stderr"
     with evaluating(model):
-        one = torch.from_numpy(documents.batch(np.arange(1))).long().to(device)
+        one = tensor(split, np.arange(1), device)
         if not model.posterior(one).transformed:
             return dict.fromkeys(names)
-        mpd, ce = estimates(whole(model, documents, device), seed)
+        mpd, ce = estimates(whole(model, split, device), seed)
     # A sample far from another posterior may not be inverted in floating point: then the mean is not known.
     with np.errstate(invalid="ignore"):
         found = float(mpd.mean()), standard_error(mpd), float(ce.mean()), standard_error(ce)
@@ -43,10 +43,10 @@ def transformed_measures(model: VAE, documents: Documents, device: torch.device,
     return {name: value if math.isfinite(value) else None for name, value in zip(names, found, strict=True)}
 
 
-def whole(model: VAE, documents: Documents, device: torch.device) -> Posterior:
-    """q(z|x) of all documents as one posterior, in their order: pairs lie across batches."""
-    order = batches(documents.lengths, encoding.BATCH)
-    parts = [model.posterior(torch.from_numpy(documents.batch(chosen)).long().to(device)) for chosen in order]
+def whole(model: VAE, split: Split, device: torch.device) -> Posterior:
+    """q(z|x) of all examples as one posterior, in their order: pairs lie across batches."""
+    order = batches(split.lengths, encoding.BATCH)
+    parts = [model.posterior(tensor(split, chosen, device)) for chosen in order]
 
     return joined(parts).of(torch.from_numpy(np.argsort(np.concatenate(order))).to(device))
 

@@ -2,19 +2,28 @@
 
 from torch import nn
 
-from duvae.config import TextNetworks
+from duvae.config import ImageNetworks, Networks
+from duvae.networks.bodies import Decoder, Encoder
 from duvae.networks.lstm import LSTMDecoder, LSTMEncoder, uniform_
+from duvae.networks.pixelcnn import PixelCNN
+from duvae.networks.resnet import ResNetEncoder
 
 
-def build(networks: TextNetworks, words: int, init: str) -> tuple[LSTMEncoder, LSTMDecoder]:
-    """A data set's encoder and decoder.
+def build(networks: Networks, words: int, init: str) -> tuple[Encoder, Decoder]:
+    """A data set's encoder and decoder, for texts or for images as their sizes are of one or the other.
 
     Args:
         networks: Their sizes.
-        words: Size of the vocabulary.
-        init: The encoder's initial weights: "torch" for PyTorch's defaults, "paper" for supplement E's.
-            The decoder always starts from supplement E's.
+        words: Values that an element of x may have: the size of the vocabulary; 2 for bits.
+        init: A text encoder's initial weights: "torch" for PyTorch's defaults, "paper" for supplement E's.
+            Everything else always starts from supplement E's.
     """
+    if isinstance(networks, ImageNetworks):
+        n = networks
+        return (
+            ResNetEncoder(n.size, n.channels, n.features),
+            PixelCNN(n.size, n.latent, n.kernels, n.width, n.feature_maps),
+        )
     encoder = LSTMEncoder(words, networks.embedding, networks.hidden)
     decoder = LSTMDecoder(
         words, networks.embedding, networks.hidden, networks.latent, networks.dropout_in, networks.dropout_out
@@ -25,7 +34,16 @@ def build(networks: TextNetworks, words: int, init: str) -> tuple[LSTMEncoder, L
     return encoder, decoder
 
 
+def initial(networks: Networks, init: str) -> str:
+    """What the maps behind an encoder start from: for texts as `init` says, for images always "image"."""
+    return "image" if isinstance(networks, ImageNetworks) else init
+
+
 def initialize(module: nn.Module, init: str) -> None:
-    """Gives a module its initial weights, in place."""
+    """Gives a module its initial weights, in place: "paper" uniform ones, "image" Xavier's for a linear map."""
     if init == "paper":
         uniform_(module)
+    if init == "image":
+        for part in module.modules():
+            if isinstance(part, nn.Linear):
+                nn.init.xavier_uniform_(part.weight)

@@ -2,10 +2,11 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 Slope = Callable[[Float[Tensor, "batch latent"]], Float[Tensor, "batch latent"]]
 """From z to the gradient of log p(x|z) with respect to it."""
@@ -42,17 +43,34 @@ class Decoder(nn.Module, ABC):
         Here by differentiating `log_prob` twice; a network with a faster way has its own. What is dropped in training
         is drawn anew for each z.
         """
-
-        def at(z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch latent"]:
-            again = torch.is_grad_enabled()
-            with torch.enable_grad():
-                z = z if z.requires_grad else z.detach().requires_grad_()
-                (gradient,) = torch.autograd.grad(self.log_prob(x, z).sum(), z, create_graph=again)
-
-            return gradient
-
-        return at
+        return derivative(partial(self.log_prob, x))
 
     @abstractmethod
     def units(self, x: Tensor) -> int:
         """What a batch's loss is counted per: words, or images."""
+
+    def sample(
+        self, z: Float[Tensor, "batch latent"], generator: Generator | None = None, likely: bool = False
+    ) -> Tensor:
+        """An x of each z in evaluation, element by element.
+
+        Args:
+            z: What of.
+            generator: Of the draws.
+            likely: Draw nothing: each element is the likeliest, given those before it.
+        """
+        raise NotImplementedError(f"{type(self).__name__} draws no samples")
+
+
+def derivative(log_prob: Callable[[Float[Tensor, "batch latent"]], Float[Tensor, "batch"]]) -> Slope:
+    """The derivative of each x's log p(x|z), by autograd; it can be differentiated itself where gradients are on."""
+
+    def at(z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch latent"]:
+        again = torch.is_grad_enabled()
+        with torch.enable_grad():
+            z = z if z.requires_grad else z.detach().requires_grad_()
+            (gradient,) = torch.autograd.grad(log_prob(z).sum(), z, create_graph=again)
+
+        return gradient
+
+    return at

@@ -5,10 +5,12 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
 from torch.nn.functional import linear
 
+from duvae.data.store import END, PAD, START
 from duvae.networks.bodies import Decoder, Encoder, Slope
 from duvae.networks.elementwise import dropout, tanh_
+from duvae.networks.products import add_products_
 from duvae.networks.slope import lstm_slope
-from duvae.networks.tokens import AT_ONCE, SoftmaxOutput, log_normalizer
+from duvae.networks.tokens import IN_BLOCK, SoftmaxOutput, block, log_normalizer
 
 LSTM_PARAMETERS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
@@ -123,34 +125,73 @@ class LSTMDecoder(Decoder):
         return x[:, 1:].numel()
 
     @torch.no_grad()
+    def sample(
+        self,
+        z: Float[Tensor, "batch latent"],
+        generator: Generator | None = None,
+        likely: bool = False,
+        longest: int = 100,
+    ) -> Int[Tensor, "batch length"]:
+        """A sentence of each z in evaluation, word by word: drawn, or each word the likeliest.
+
+        Args:
+            z: What of.
+            generator: Of the draws.
+            likely: Draw nothing.
+            longest: Ids a sentence at most, `<s>` and `</s>` counted; what is not over by then is cut.
+
+        Returns:
+            Word ids from `<s>` to `</s>`, and `<pad>` behind it.
+        """
+        cell = self.initial(z)
+        hidden = cell.tanh()
+        word = torch.full((len(z),), START, device=z.device)
+        ended = torch.zeros_like(word, dtype=torch.bool)
+        sentence = [word]
+        while len(sentence) < longest and not ended.all():
+            joined = torch.cat([self.embedding(word), z], -1)
+            hidden, cell = torch.lstm_cell(joined, (hidden, cell), *self.lstm.parameters())
+            logits = linear(hidden, self.output.weight)
+            shares = logits.softmax(-1)
+            word = logits.argmax(-1) if likely else torch.multinomial(shares, 1, generator=generator)[:, 0]
+            word = word.masked_fill(ended, PAD)
+            ended = ended | (word == END)
+            sentence.append(word)
+
+        return torch.stack(sentence, 1)
+
+    @torch.no_grad()
     def log_prob_samples(
         self, x: Int[Tensor, "batch length"], z: Float[Tensor, "samples batch latent"]
     ) -> Float[Tensor, "samples batch"]:
         """log p(x|z) for many z of each x, in evaluation: equal to `log_prob` of each, at a fraction of the cost.
 
-        The words' share of the input product is computed once a sentence, z's once a sample, and no
-        logits are kept: of each softmax only its normalizer and the one logit that is asked for.
+        The words' share of the input product is computed once a sentence, z's once a sample, and no logits are
+        kept: of each softmax only its normalizer and the one logit that is asked for. Nor are the words' shares,
+        where there are many: some words at a time.
         The four gates lie one behind the other, since a function of every row of a block runs several
         times as fast as one of a part of every row.
         """
         samples, batch, _ = z.shape
         weight, recurrent, bias_in, bias_hidden = (self.lstm.get_parameter(f"{name}_l0") for name in LSTM_PARAMETERS)
         width = self.embedding.embedding_dim
-        by_word = by_gate(linear(self.embedding(x[:, :-1]), weight[:, :width], bias_in + bias_hidden))
         by_sample = by_gate(z @ weight[:, width:].T)
         by_hidden = by_gate(recurrent.T)  # (4, hidden, hidden)
-        wanted = self.output.weight[x[:, 1:]]  # (batch, length, hidden)
         gates = torch.empty_like(by_sample)  # (4, samples, batch, hidden)
         cell = self.initial(z).flatten(0, 1)
         hidden = tanh_(cell.clone())
-        total = z.new_zeros(samples, batch)
+        total, at_once = z.new_zeros(samples, batch), block(self.output.weight)
+        steps = max(1, IN_BLOCK // (batch * len(weight)))
         for t in range(x.shape[1] - 1):
-            torch.add(by_sample, by_word[:, None, :, t], out=gates)
-            i, f, g, o = gates.flatten(1, 2).baddbmm_(hidden.expand(4, -1, -1), by_hidden)
+            if t % steps == 0:
+                words = self.embedding(x[:, t : min(t + steps, x.shape[1] - 1)])
+                by_word = by_gate(linear(words, weight[:, :width], bias_in + bias_hidden))
+            torch.add(by_sample, by_word[:, None, :, t % steps], out=gates)
+            i, f, g, o = add_products_(gates.flatten(1, 2), hidden, by_hidden)
             cell.mul_(f.sigmoid_()).addcmul_(i.sigmoid_(), tanh_(g))
             tanh_(hidden.copy_(cell)).mul_(o.sigmoid_())
-            logit = (hidden.view(samples, batch, -1) * wanted[:, t]).sum(-1)
-            total += logit - log_normalizer(hidden, self.output.weight, AT_ONCE).view_as(total)
+            logit = (hidden.view(samples, batch, -1) * self.output.weight[x[:, t + 1]]).sum(-1)
+            total += logit - log_normalizer(hidden, self.output.weight, at_once).view_as(total)
 
         return total
 

@@ -9,11 +9,17 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, linear, one_hot
 
-LOG2E = 1 / math.log(2)
-"""exp(x) is 2^(x LOG2E), which PyTorch computes four times as fast on a CPU."""
+from duvae.networks.elementwise import LOG2E
+from duvae.networks.products import columns_product, product
 
 AT_ONCE = 2**19
 """Logits held at a time where none has to be kept: 2 MiB, so that they stay in the cache."""
+
+IN_CACHE = 2**20
+"""Numbers of a W that stays in the cache itself."""
+
+IN_BLOCK = 2**22
+"""Logits computed at a time where all are kept, and held where each block reads a larger W: 16 MiB."""
 
 
 class SoftmaxOutput(nn.Module):
@@ -55,13 +61,19 @@ class LogSoftmaxAt(torch.autograd.Function):
         weight: Float[Tensor, "words hidden"],
         words: Int[Tensor, "rows"],
     ) -> Float[Tensor, "rows"]:
-        place = words[:, None]
-        powers = (hidden * LOG2E) @ weight.T
-        powers -= powers.amax(1, keepdim=True)
-        asked = powers.gather(1, place)
-        total = powers.exp2_().sum(1, keepdim=True)
-        numerator = powers.scatter_add_(1, place, -total)
-        ctx.save_for_backward(hidden, weight, words, numerator, total)
+        place, rows = words[:, None], max(1, IN_BLOCK // len(weight))
+        scaled = hidden * LOG2E
+        asked, total = hidden.new_empty(2, len(hidden), 1)
+        numerators = hidden.new_empty(len(hidden), len(weight)) if len(hidden) > rows else None
+        for first in range(0, len(hidden), rows):
+            part = slice(first, first + rows)
+            powers = product(scaled[part], weight)
+            powers -= powers.amax(1, keepdim=True)
+            torch.gather(powers, 1, place[part], out=asked[part])
+            numerator = torch.exp2(powers, out=powers if numerators is None else numerators[part])
+            torch.sum(numerator, 1, keepdim=True, out=total[part])
+            numerator.scatter_add_(1, place[part], -total[part])
+        ctx.save_for_backward(hidden, weight, words, numerator if numerators is None else numerators, total)
 
         return ((asked - total.log2()) / LOG2E).squeeze(1)
 
@@ -73,11 +85,16 @@ class LogSoftmaxAt(torch.autograd.Function):
             total = torch.ones_like(total)
         scale = -gradient[:, None] / total
 
-        return scale * (numerator @ weight), numerator.T @ (scale * hidden), None
+        return scale * product(numerator, weight.T), columns_product(numerator, scale * hidden), None
 
 
 log_softmax_at: Callable[[Tensor, Tensor, Tensor], Tensor] = LogSoftmaxAt.apply
 """log p of one word in each row, from h, W and the words."""
+
+
+def block(weight: Float[Tensor, "words hidden"]) -> int:
+    """How many logits to hold at a time where none is kept."""
+    return AT_ONCE if weight.numel() <= IN_CACHE else IN_BLOCK
 
 
 @torch.no_grad()
@@ -95,7 +112,7 @@ def log_normalizer(
     held = hidden.new_empty(min(rows, len(hidden)), len(weight))
     result = hidden.new_empty(len(hidden))
     for part, out in zip((hidden * LOG2E).split(rows), result.split(rows), strict=True):
-        powers = torch.mm(part, weight.T, out=held[: len(part)])
+        powers = product(part, weight, held[: len(part)])
         top = powers.amax(1, keepdim=True)
         torch.sum(powers.sub_(top).exp2_(), 1, out=out)
         out.log2_().add_(top.squeeze(1))

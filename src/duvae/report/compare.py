@@ -8,7 +8,7 @@ import pandas as pd
 
 from duvae.report.figures import CURVES
 from duvae.report.names import NAMES
-from duvae.report.results import LAST, Floor, Result, label_counts, labels, over_seeds
+from duvae.report.results import LAST, Floor, Result, label_counts, labels, labels_are, over_seeds
 from duvae.report.tables import METRICS, Gaps, listed, shown
 
 POINTS = 200
@@ -18,16 +18,16 @@ BETTER = {"nll": -1, "gap": -1, "perplexity": -1}
 """Of which figures less is better; of accuracies more is; of the others neither."""
 
 
-def measures(results: Sequence[Result], floor: Floor | None = None) -> list[dict[str, Any]]:
+def measures(results: Sequence[Result], floor: Floor | None = None, item: str = "sentence") -> list[dict[str, Any]]:
     """The rows of the comparison on one data set: key, label, unit, digits, and whether more or less is better."""
     rows = [
         {"key": m.key, "label": m.label, "unit": m.unit, "decimals": m.decimals, "better": BETTER.get(m.key, 0)}
         | {"last": m.key in LAST}
         for m in METRICS
-        if m.key in shown(results, floor)
+        if m.key in shown(results, floor, item)
     ]
     rows += [
-        {"key": f"probe_{n}", "label": f"Accuracy, {int(n):,} labels" if n.isdigit() else n, "unit": "%"}
+        {"key": f"probe_{n}", "label": f"Accuracy, {int(n):,} {labels_are(results)}" if n.isdigit() else n, "unit": "%"}
         | {"decimals": 1, "better": 1}
         for n in label_counts(results)
     ]

@@ -31,6 +31,7 @@ class Metrics(Held):
     system: str
     hyperparameters: dict[str, Any]
     sentences: int
+    nll_examples: int | None = None
     importance_samples: int | None
     nll: float | None
     nll_stderr: float | None
@@ -56,12 +57,15 @@ class Accuracy(Held):
     accuracy: float
     spread: float | None
     draws: list[float]
+    by_alphabet: dict[str, float] = {}
 
 
 class Probed(Held):
     """probe.json."""
 
     largest_class: float | None
+    labels_are: str = "labels"
+    alphabets: int | None = None
     by_labels: dict[str, Accuracy]
 
 

@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from duvae.config import SyntheticSource
-from duvae.report.results import Array, Result, Space, label_counts, labels
+from duvae.report.results import Array, Result, Space, label_counts, labels, labels_are
 
 P = ParamSpec("P")
 Line = Literal["-", "--", ":", "-."] | tuple[int, tuple[float, ...]]
@@ -326,7 +326,7 @@ def probes(results: Sequence[Result]) -> Figure:
     ax.set_xticks(at, [f"{int(count):,}" if count.isdigit() else count for count in counts])
     ax.set_xlim(-0.35, len(counts) - 0.65)
     ax.margins(y=0.12)
-    ax.set(xlabel="labels", ylabel="accuracy on test (%)")
+    ax.set(xlabel=labels_are(results), ylabel="accuracy on test (%)")
     ax.grid(axis="y", color="#000000", alpha=0.08, linewidth=0.5)
     handles = _handles(results) + [line for line in ax.lines if line.get_label() == "largest class"]
     beside.legend(handles=handles, loc="upper left", ncols=columns, borderaxespad=0, **LEGEND)

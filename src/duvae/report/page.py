@@ -7,7 +7,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
-from duvae.config import Dataset, Evaluation
+from duvae.config import Dataset, Evaluation, ImageNetworks, OmniglotSource
 from duvae.report.results import COLLAPSED_MI, Floor, Result, labels, over_seeds
 from duvae.report.tables import METRICS, Gaps, listed, noun, number, span
 
@@ -128,8 +128,17 @@ def size(dataset: Dataset, counts: Mapping[str, int], results: Sequence[Result])
     lines = [
         f"{listed([f'{counts[name]:,} {word}' for name, word in words.items() if name in counts])} {noun(dataset)}s;"
         f" {dataset.networks.latent} latent dimensions; {ran} epochs of at most {dataset.optimisation.epochs}"
-        + (f"; NLL with {samples} importance samples." if samples else ".")
+        + (f"; NLL with {samples} importance samples{_part(results, noun(dataset))}." if samples else ".")
     ]
+    if isinstance(dataset.networks, ImageNetworks):
+        kernels, width = dataset.networks.kernels, dataset.networks.width
+        lines.append(
+            f"Images of {dataset.networks.size} by {dataset.networks.size} bits; a decoder of {len(kernels)} masked"
+            f" layers of width {width}."
+        )
+    if isinstance(dataset.source, OmniglotSource):
+        some = len(dataset.source.alphabets)
+        lines[-1] += f" {f'{some} of the 50' if some else 'All 50'} alphabets."
     sample = getattr(dataset.source, "sample", None)
     if sample is not None:
         lines.append(
@@ -144,6 +153,14 @@ def size(dataset: Dataset, counts: Mapping[str, int], results: Sequence[Result])
         )
 
     return lines
+
+
+def _part(results: Sequence[Result], item: str) -> str:
+    """Of how many examples the NLL is, where not of all."""
+    part = [result.metrics.get("nll_examples") or result.metrics["sentences"] for result in results]
+    every = [result.metrics["sentences"] for result in results]
+
+    return "" if part == every else f" on {span(part)} of the test {item}s, drawn"
 
 
 def percent(share: float) -> str:

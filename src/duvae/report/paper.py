@@ -12,8 +12,8 @@ from importlib.resources import files
 from duvae.config import PaperTable
 from duvae.errors import UserError
 from duvae.report.names import BRACKETS, NAMES, letters, same, written
-from duvae.report.results import Result, over_seeds
-from duvae.report.tables import Cell, Head, Row, Table, cell, number, span
+from duvae.report.results import Result, labels_are, over_seeds
+from duvae.report.tables import Cell, Head, Row, Table, cell, number, span, tested
 
 FILES: Mapping[PaperTable, str] = {
     "table1": "table1_likelihood.csv",
@@ -218,13 +218,17 @@ def beside(
         mark = "".join(mark for mark, note in marks if not note.figure)
         rows.append(Row(NAMES[line.system], cells, line.note, colour, mark=mark))
     errors = f"; in brackets a standard error over {item}s" if figures is LIKELIHOOD else ""
-    tested = span([result.metrics["sentences"] for result in results])
+    if figures is LIKELIHOOD:
+        of = tested(results, item)
+    else:
+        every = span([result.metrics["sentences"] for result in results])
+        of = f"{every} test {item}s, by number of {labels_are(results)}"
 
     return Beside(
         TITLES[name],
         Table(
             f"{name}-{results[0].job.dataset}",
-            f"Ours on {tested} test {item}s, the paper's as printed, and ours minus the paper's. ± is the standard"
+            f"Ours on {of}; the paper's as printed; and ours minus the paper's. ± is the standard"
             f" deviation over our seeds, empty for one{errors}. – where there is no such number.",
             [Head("Seeds"), *(Head(head) for _ in figures for head in ("ours", "paper", "diff."))],
             rows,

@@ -183,8 +183,7 @@ def commands(params: Params, job: Job, root: Path = Path()) -> dict[Path, str]:
         "metrics.json": "evaluate",
         "evaluate.run.json": "evaluate",
     }
-    probe = params.dataset(job.dataset).probe
-    if probe.labels or probe.subsets:
+    if params.dataset(job.dataset).probe.wanted:
         made |= {"probe.json": "probe", "probe.run.json": "probe"}
 
     return {folder / name: f"duvae {stage} {arguments}" for name, stage in made.items()}
@@ -390,6 +389,13 @@ def label_counts(results: Sequence[Result]) -> list[str]:
     found = {labels for result in results if result.probe for labels in result.probe["by_labels"]}
 
     return sorted(found, key=lambda labels: (not labels.isdigit(), int(labels) if labels.isdigit() else 0, labels))
+
+
+def labels_are(results: Sequence[Result]) -> str:
+    """What the sizes of labelled subsets count: `labels`, or `images a character`."""
+    found = [result.probe.get("labels_are", "labels") for result in results if result.probe]
+
+    return str(found[0]) if found else "labels"
 
 
 def _told(path: Path) -> bool:

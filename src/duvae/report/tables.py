@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from duvae.config import Dataset
-from duvae.report.results import LAST, Floor, OverSeeds, Result, label_counts, labels, over_seeds
+from duvae.report.results import LAST, Floor, OverSeeds, Result, label_counts, labels, labels_are, over_seeds
 
 Gaps = Mapping[str, Sequence[tuple[float, float]]]
 """How far each setting lies above the floor, a seed each: mean and standard error over sentences."""
@@ -33,7 +33,7 @@ METRICS = (
         "nats",
         2,
         "−log p(x), by importance weighting with {samples} samples each; less is better."
-        " In brackets the standard error of the mean over the test set.",
+        " In brackets the standard error of the mean over the test examples that it is of.",
     ),
     Metric(
         "gap",
@@ -148,10 +148,10 @@ def noun(dataset: Dataset) -> str:
     return NOUNS.get(dataset.kind, "image")
 
 
-def shown(results: Sequence[Result], floor: Floor | None = None) -> list[str]:
-    """The metrics that a table of `results` has columns for."""
+def shown(results: Sequence[Result], floor: Floor | None = None, item: str = "sentence") -> list[str]:
+    """The metrics that a table of `results` has columns for; images have no words to be perplexed by."""
     chain = any(result.metrics.get(key) is not None for result in results for key in LAST)
-    without = [*(() if chain else LAST), *(() if floor else ("gap",))]
+    without = [*(() if chain else LAST), *(() if floor else ("gap",)), *(("perplexity",) if item == "image" else ())]
 
     return [metric.key for metric in METRICS if metric.key not in without]
 
@@ -175,7 +175,7 @@ def likelihood(
         item: What is tested on.
     """
     over = over_seeds(results)
-    keys = shown(results, floor)
+    keys = shown(results, floor, item)
     metrics = [metric for metric in METRICS if metric.key in keys]
     rows = []
     if floor is not None:
@@ -197,15 +197,22 @@ def likelihood(
             of = cell(value, decimals, over.spread(setting, metric.key), error)
             cells.append(replace(of, strong=value == least.get(metric.key)))
         rows.append(Row(name, cells, note, colours[setting]))
-    number_of = span([result.metrics["sentences"] for result in results])
 
     return Table(
         f"{prefix}likelihood-{results[0].job.dataset}",
-        f"On {number_of} test {item}s, per {item}. {_spread(over)}; in brackets the standard error over {item}s;"
+        f"On {tested(results, item)}, per {item}. {_spread(over)}; in brackets the standard error over {item}s;"
         " – where a system has no such figure.",
         [Head("Seeds"), *(Head(metric.label, metric.unit) for metric in metrics)],
         rows,
     )
+
+
+def tested(results: Sequence[Result], item: str) -> str:
+    """How many test examples there are, and where the NLL is of fewer, of how many."""
+    every = span([result.metrics["sentences"] for result in results])
+    part = span([result.metrics.get("nll_examples") or result.metrics["sentences"] for result in results])
+
+    return f"{every} test {item}s" + ("" if part == every else f" (NLL on {part} of them, drawn)")
 
 
 def probes(
@@ -228,13 +235,45 @@ def probes(
         rows.append(Row(name, [cell(over.count(setting)), *cells], note, colours[setting]))
     brackets = "; in brackets the standard deviation over labelled subsets, mean over seeds" if drawn else ""
 
+    what = labels_are(results)
+    groups = [result.probe["alphabets"] for result in results if result.probe and result.probe.get("alphabets")]
+    each_of = f", each of {span(groups)} alphabets on its own and their mean," if groups else ""
+
     return Table(
         f"{prefix}probes-{results[0].job.dataset}",
-        f"Accuracy in percent on the test {item}s of a linear classifier of the posterior means, by number of labels."
-        f" {_spread(over)}{brackets}.",
+        f"Accuracy in percent on the test {item}s of a linear classifier of the posterior means (of a flow μ⁰ and zᵀ"
+        f" joined){each_of} by number of {what}. {_spread(over)}{brackets}.",
         [Head("Seeds"), *(Head(f"{int(n):,}" if n.isdigit() else n) for n in counts)],
         rows,
     )
+
+
+def alphabets(results: Sequence[Result]) -> list[Table]:
+    """Accuracy in each alphabet, mean over seeds: a table a size of labelled subsets; none where there are none."""
+    names = labels(results)
+    tables = []
+    for count in label_counts(results):
+        found: dict[str, dict[str, list[float]]] = {}
+        for result in results:
+            of = (result.probe or {"by_labels": {}})["by_labels"].get(count, {}).get("by_alphabet", {})
+            for alphabet, accuracy in of.items():
+                found.setdefault(alphabet, {}).setdefault(result.job.setting, []).append(accuracy)
+        rows = [
+            Row(alphabet, [cell(sum(of[s]) / len(of[s]), 1) if s in of else Cell(None) for s in names])
+            for alphabet, of in sorted(found.items())
+        ]
+        if rows:
+            tables.append(
+                Table(
+                    f"alphabets-{count}-{results[0].job.dataset}",
+                    f"Accuracy in percent in each alphabet, {count} {labels_are(results)}; means over seeds.",
+                    [Head(name) for name in names.values()],
+                    rows,
+                    "Alphabet",
+                )
+            )
+
+    return tables
 
 
 def making(results: Sequence[Result], colours: Mapping[str, str], prefix: str = "") -> Table:
@@ -274,9 +313,9 @@ def making(results: Sequence[Result], colours: Mapping[str, str], prefix: str = 
     )
 
 
-def each(results: Sequence[Result], colours: Mapping[str, str]) -> Table:
+def each(results: Sequence[Result], colours: Mapping[str, str], item: str = "sentence") -> Table:
     """Every model by itself, a row a seed."""
-    metrics = [metric for metric in METRICS if metric.key in shown(results)]
+    metrics = [metric for metric in METRICS if metric.key in shown(results, None, item)]
     more = {"epochs": Head("Epochs"), "best_epoch": Head("Best", "epoch"), "train_cpu": Head("Training", "CPU s")}
     names = labels(results)
     rows = []

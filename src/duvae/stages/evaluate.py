@@ -9,6 +9,7 @@ import torch
 from duvae import models
 from duvae.config import Params
 from duvae.data import store
+from duvae.data.store import Array
 from duvae.files import whole, write_json
 from duvae.metrics.encoding import encode
 from duvae.metrics.geometry import measures
@@ -19,8 +20,22 @@ from duvae.progress import Bar
 from duvae.provenance import Stopwatch
 
 
+def some(count: int, wanted: int | None, seed: int) -> Array:
+    """The indices of all `count` examples, or of as many as are wanted, drawn without repetition and in order.
+
+    Args:
+        count: How many there are.
+        wanted: How many; None, or more than there are: all.
+        seed: Determines which.
+    """
+    if wanted is None or wanted >= count:
+        return np.arange(count)
+
+    return np.sort(np.random.default_rng(seed).choice(count, wanted, replace=False))
+
+
 def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path()) -> None:
-    """Measures NLL, KL, MI, AU, MPD and CE, of z^T too; writes them, and what is known of each test document.
+    """Measures NLL, KL, MI, AU, MPD and CE, of z^T too; writes them, and what is known of each test example.
 
     Args:
         params: All of params.yaml.
@@ -43,10 +58,14 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
     model.to(device)
     encoded = encode(model, test, device, evaluation.seed)
     density = encoded.density
-    nll = np.full(len(test), np.nan)
+    chosen = some(len(test), params.dataset(dataset).nll_examples, evaluation.seed)
+    part = test if len(chosen) == len(test) else test.only(chosen)
+    nll = np.full(len(part), np.nan)
     if density:
-        with Bar(f"{job.name}: NLL", len(test)) as bar:
-            nll = importance_weighted_nll(model, test, evaluation.importance_samples, device, evaluation.seed, bar.done)
+        with Bar(f"{job.name}: NLL", len(part)) as bar:
+            nll = importance_weighted_nll(model, part, evaluation.importance_samples, device, evaluation.seed, bar.done)
+    everywhere = np.full(len(test), np.nan)
+    everywhere[chosen] = nll
 
     def known(value: float) -> float | None:
         return value if density else None
@@ -61,7 +80,8 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
         "importance_samples": evaluation.importance_samples,
         "nll": known(float(nll.mean())),
         "nll_stderr": known(standard_error(nll)),
-        "perplexity": known(perplexity(nll, test)),
+        "nll_examples": len(part),
+        "perplexity": known(perplexity(nll, part)),
         "reconstruction": float(encoded.reconstruction.mean(dtype=np.float64)),
         **measures(encoded, evaluation.active_threshold),
         **transformed_measures(model, test, device, evaluation.seed),
@@ -71,8 +91,8 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
         {
             "sentence": np.arange(len(test)),
             "label": test.labels,
-            "length": test.lengths - 1,
-            "nll": nll,
+            "length": test.predicted,
+            "nll": everywhere,
             "reconstruction": encoded.reconstruction,
             "kl": encoded.kl if density else np.nan,
             **{f"mean_{d}": encoded.mean[:, d] for d in range(encoded.mean.shape[1])},

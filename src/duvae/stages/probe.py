@@ -1,6 +1,7 @@
 """The stage `probe`: linear classifiers on a trained model's representation."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,8 +13,9 @@ from duvae.data import store
 from duvae.errors import UserError
 from duvae.files import write_json
 from duvae.metrics.encoding import features
-from duvae.metrics.probes import draw, probe
+from duvae.metrics.probes import Accuracy, Labelled, draw, over_groups, probe, probe_groups
 from duvae.provenance import Stopwatch
+from duvae.vae import VAE
 
 
 def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path()) -> None:
@@ -36,6 +38,13 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
     torch.set_num_threads(params.threads)
     device = models.device()
     model.to(device)
+    if chosen.probe.per_character:
+        said = by_character(model, prepared, chosen.probe.per_character, params, dataset)
+        write_json(
+            root / "results" / job.folder / "probe.json", {"dataset": dataset, "setting": setting, "seed": seed, **said}
+        )
+        watch.write(root / "results" / job.folder / "probe.run.json", device=str(device), threads=params.threads)
+        return
 
     def labelled(split: str) -> tuple[store.Array, store.Array]:
         documents = prepared.split(split)
@@ -46,7 +55,7 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
             )
         return features(model, documents, device), documents.labels
 
-    wanted = bool(chosen.probe.labels or chosen.probe.subsets)
+    wanted = chosen.probe.wanted
     test = labelled("test") if wanted else (np.zeros((0, 0)), np.zeros(0, np.int64))
     subsets: dict[str, list[tuple[store.Array, store.Array]]] = {}
     if chosen.probe.labels:
@@ -81,6 +90,69 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
         },
     )
     watch.write(root / "results" / job.folder / "probe.run.json", device=str(device), threads=params.threads)
+
+
+def by_character(
+    model: VAE, prepared: store.Prepared, counts: list[int], params: Params, dataset: str
+) -> dict[str, Any]:
+    """Table 3: each alphabet on its own, so many images a character of those that train or validate; their mean.
+
+    Args:
+        model: On its device.
+        prepared: The data set.
+        counts: Images a character.
+        params: All of params.yaml.
+        dataset: The data set's name.
+    """
+    device = next(model.parameters()).device
+
+    def labelled(*splits: str) -> Labelled:
+        images = [prepared.images(split) for split in splits]
+        seen = [features(model, part, device, params.evaluation.seed) for part in images]
+        found = Labelled(
+            np.concatenate(seen),
+            np.concatenate([part.labels for part in images]),
+            np.concatenate([part.groups for part in images]),
+        )
+        if found.labels.min() < 0 or found.groups.min() < 0:
+            raise UserError(
+                f"data/prepared/{dataset}: expected a character and an alphabet for every image of"
+                f" {' and '.join(splits)}, to probe with. Give them folders alphabet/character, or empty"
+                f" datasets.{dataset}.probe.per_character in params.yaml."
+            )
+        return found
+
+    training, test = labelled("train", "valid"), labelled("test")
+    for group in np.unique(training.groups).tolist():
+        characters, images = len(np.unique(training.of(group)[1])), len(test.of(group)[1])
+        if characters < 2 or not images:
+            raise UserError(
+                f"data/prepared/{dataset}: expected two characters or more that train, and images that test, in each"
+                f" alphabet; found {characters} and {images} in {prepared.summary['alphabets'][group]}."
+            )
+    names = prepared.summary["alphabets"]
+    largest = [np.unique(test.of(group)[1], return_counts=True)[1] for group in np.unique(training.groups).tolist()]
+    by_labels = {}
+    with threadpool_limits(params.threads):
+        for count in counts:
+            found = probe_groups(training, test, count, params.probe)
+            mean = Accuracy(over_groups(found), [])
+            by_labels[str(count)] = {
+                "accuracy": mean.mean,
+                "spread": mean.spread,
+                "draws": mean.draws,
+                "by_alphabet": {names[group]: accuracy.mean for group, accuracy in found.items()},
+                "inverse_penalties": {names[group]: accuracy.penalties for group, accuracy in found.items()},
+            }
+
+    return {
+        "features": int(test.features.shape[1]),
+        "test": len(test.labels),
+        "alphabets": len(names),
+        "labels_are": "images a character",
+        "largest_class": 100 * float(np.mean([times.max() / times.sum() for times in largest])),
+        "by_labels": by_labels,
+    }
 
 
 def _check(size: int, labels: store.Array, dataset: str) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from duvae.config import FIGURE1_DATASET, Params, SyntheticDataset
-from duvae.files import write_text
-from duvae.report import collapse, compare, figure1, figures, page, paper, results, tables
+from duvae.files import whole_folder, write_text
+from duvae.report import collapse, compare, examples, figure1, figures, page, paper, results, tables
 from duvae.report.results import Result
 
 MANY = 60_000
@@ -17,6 +17,8 @@ MANY = 60_000
 def run(params: Params, root: Path = Path()) -> None:
     """Writes `reports/index.html`: each data set of `run`, the collapse, any two settings, and the paper's numbers.
 
+    Lines of texts and pictures of one's own are left out of it, and go to `reports/examples`, a page a data set.
+
     Args:
         params: All of params.yaml.
         root: The project's folder.
@@ -25,6 +27,10 @@ def run(params: Params, root: Path = Path()) -> None:
     datasets = list(dict.fromkeys(model.job.dataset for model in models))
     sections = [section(params, [m for m in models if m.job.dataset == name], root) for name in datasets]
     floor = next((of["floor"] for of in sections if of["floor"]), None)
+    with whole_folder(root / "reports" / "examples") as folder:
+        for of in sections:
+            if of["examples"]["apart"]:
+                write_text(folder / f"{of['id']}.html", page.render("examples.html", **of))
     html = page.render(
         "index.html",
         models=len(models),
@@ -37,7 +43,7 @@ def run(params: Params, root: Path = Path()) -> None:
             "curves": [{"key": key, "title": title} for key, title in figures.CURVES],
             "first": first([of["compared"] for of in sections]),
         },
-        metrics=page.explained(tables.shown(models, floor), params.evaluation, floor),
+        metrics=page.explained([key for of in sections for key in of["shown"]], params.evaluation, floor),
     )
     write_text(root / "reports" / "index.html", html)
 
@@ -81,13 +87,16 @@ def section(params: Params, models: Sequence[Result], root: Path) -> Mapping[str
         "curves": _sheet(models, warmup),
         "seeds": seeds,
         "warmup": warmup,
+        "shown": tables.shown(models, floor, item),
         "probes": probed,
+        "alphabets": tables.alphabets(models),
         "probe_figure": page.drawing(figures.svg(figures.probes(models))) if probed else None,
         "latent": [
             (f"latent-{name}-{setting}", names[setting], latent[setting]) for setting in names if setting in latent
         ],
+        "examples": examples.shown(models, names, dataset, root),
         "making": tables.making(models, colours),
-        "each": tables.each(models, colours) if seeds > 1 else None,
+        "each": tables.each(models, colours, item) if seeds > 1 else None,
         "collapse": {
             "names": pair.names,
             "warmup": warmup,
@@ -102,7 +111,7 @@ def section(params: Params, models: Sequence[Result], root: Path) -> Mapping[str
         "compared": {
             "id": name,
             "warmup": warmup,
-            "measures": compare.measures(models, floor),
+            "measures": compare.measures(models, floor, item),
             "settings": compare.settings(
                 models, gaps, {setting: f"latent-{name}-{setting}" for setting in names if setting in latent}
             ),

@@ -30,7 +30,7 @@ def run(params: Params, dataset: str, root: Path = Path()) -> None:
             " the truth is known of a synthetic data set alone."
         )
     folder = root / "data/prepared" / dataset
-    test = store.read(folder).split("test")
+    test = store.read(folder).documents("test")
     generator = Generator.of({name: store.array(folder, f"generator.{name}") for name in Generator.names()})
     count = min(chosen.truth.sentences, len(test))
     words = np.stack([test[n][1:-1] for n in range(count)])

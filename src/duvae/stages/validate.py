@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from duvae.config import Params
+from duvae.config import ImageDataset, OmniglotDataset, Params
 from duvae.data import store, validation
 from duvae.files import remove, write_json
 
@@ -24,7 +24,10 @@ def run(params: Params, dataset: str, root: Path = Path()) -> dict[str, Any]:
     remove(report)
     prepared = store.read(root / "data" / "prepared" / dataset, ids=False)  # an expectation looks at them
     outcomes = validation.validate(prepared, chosen, docs, dataset)
-    validation.complain(outcomes, dataset, docs)
+    images = isinstance(chosen, OmniglotDataset | ImageDataset)
+    validation.complain(
+        outcomes, dataset, docs, ("prepare", "binarize", "validate") if images else ("prepare", "validate")
+    )
     said = validation.summary(outcomes, prepared, dataset)
     write_json(report, said)
     print(f"{dataset}: all {len(outcomes)} expectations are met; {docs / 'index.html'}")

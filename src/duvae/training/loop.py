@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from duvae.config import Evaluation, Optimisation
-from duvae.data.batches import batches
-from duvae.data.store import Documents
+from duvae.data.batches import batches, tensor
+from duvae.data.store import Split
 from duvae.errors import Interrupted, UserError
 from duvae.metrics.encoding import encode
 from duvae.metrics.geometry import measures
@@ -108,8 +108,8 @@ class Training:
         model: What is trained, in place.
         schedule: From the steps of the warm-up to the KL weight of a step.
         loop: From a batch to updates.
-        train: Training documents.
-        valid: Validation documents, looked at after each epoch.
+        train: Training examples.
+        valid: Validation examples, looked at after each epoch.
         optimisation: Optimiser, epochs, warm-up, decay.
         evaluation: How the validation set is measured.
         seed: Of the batches' order and of the validation noise. With the model's first weights, torch's global
@@ -124,8 +124,8 @@ class Training:
         model: VAE,
         schedule: Callable[[int], Warmup],
         loop: Loop,
-        train: Documents,
-        valid: Documents,
+        train: Split,
+        valid: Split,
         optimisation: Optimisation,
         evaluation: Evaluation,
         seed: int,
@@ -139,6 +139,9 @@ class Training:
         self.optimisation, self.evaluation, self.seed = optimisation, evaluation, seed
         self.progress: Progress = progress or Unwatched()
         self.checkpoint = checkpoint
+        if optimisation.compiled:  # encoder and decoder, once a shape of batches
+            for part, name in ((self.model.encoder, "forward"), (self.model.decoder, "log_prob")):
+                setattr(part, name, torch.compile(getattr(part, name)))
         self.lengths = train.lengths
         self.steps_per_epoch = len(batches(self.lengths, optimisation.batch))
         self.weight = schedule(optimisation.warmup * self.steps_per_epoch)
@@ -154,11 +157,11 @@ class Training:
             for parameters in (self.model.inference_parameters(), self.model.generative_parameters())
         )
 
-        return Updates(self.model, encoder, decoder, self.optimisation.clip, self.draw)
+        return Updates(self.model, encoder, decoder, self.optimisation.clip, self.draw, self.optimisation.bfloat16)
 
     def batch(self, indices: Any) -> Tensor:
-        """The training documents at `indices`, on the device."""
-        return torch.from_numpy(self.train.batch(indices)).long().to(self.device, non_blocking=True)
+        """The training examples at `indices`, on the device."""
+        return tensor(self.train, indices, self.device)
 
     def draw(self) -> Tensor:
         """A random batch of this epoch's."""
@@ -225,8 +228,17 @@ class Training:
         return self.weight(state.step - 1)
 
     def keep_sums(self, sums: Tensor) -> None:
-        """Makes the epoch's sums so far part of the state."""
+        """Makes the epoch's sums so far part of the state.
+
+        Raises:
+            UserError: Where they are not finite, which on a GPU nobody has looked at before.
+        """
         total, reconstruction, kl = sums.tolist()
+        if not math.isfinite(total):
+            raise UserError(
+                f"training stopped in epoch {self.state.epoch + 1}, by batch {self.state.batch}: the loss is {total}."
+                " Nothing was written. A smaller learning_rate or clip in params.yaml usually mends it."
+            )
         self.state.sums = (total, reconstruction, kl)
 
     def end(self, weight: float) -> Row:
@@ -311,7 +323,8 @@ class Training:
         tensors = {name: value.to(self.device) for name, value in under("model", snapshot.tensors).items()}
         self.model.load_state_dict(tensors)
         self.best_weights = {name: value.to(self.device) for name, value in under("best", snapshot.tensors).items()}
-        self.state = State(**snapshot.values["state"])
+        state = snapshot.values["state"]
+        self.state = State(**{**state, "sums": tuple(state["sums"])})  # JSON has no tuples
         self.loop.restore(snapshot.values["loop"])
         self.updates = self.new_updates()
         restore_moments("encoder", self.updates.encoder, snapshot.tensors)

@@ -28,6 +28,7 @@ class Updates:
         decoder: The optimiser of theta.
         clip: The norm that the gradient over all parameters is clipped at.
         draw: Gives a random training batch.
+        bfloat16: Compute what may be in half precision; weights, sums and the loss stay single.
     """
 
     model: VAE
@@ -35,20 +36,22 @@ class Updates:
     decoder: Optimizer
     clip: float
     draw: Callable[[], Tensor]
+    bfloat16: bool = False
 
     def gradients(self, x: Tensor, weight: float) -> Loss:
         """The clipped gradients of the batch's mean loss, for all parameters.
 
         Raises:
-            NotFinite: Before anything is updated with them.
+            NotFinite: Before anything is updated with them; not on a GPU, which it would make wait at each step.
         """
         self.encoder.zero_grad(set_to_none=True)
         self.decoder.zero_grad(set_to_none=True)
-        loss = self.model.loss(x, weight)
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bfloat16):
+            loss = self.model.loss(x, weight)
         loss.total.mean().backward()
         found = [parameter for parameter in self.model.parameters() if parameter.grad is not None]
         norm = nn.utils.get_total_norm([parameter.grad for parameter in found if parameter.grad is not None])
-        if not torch.isfinite(norm):  # before clipping, which would spread it over all gradients
+        if not norm.is_cuda and not torch.isfinite(norm):  # before clipping, which would spread it over all gradients
             raise NotFinite(first_not_finite(self.model, x, weight))
         nn.utils.clip_grads_with_norm_(found, self.clip, norm)
 

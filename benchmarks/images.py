@@ -1,0 +1,204 @@
+"""The rows on images: a training step, the importance-weighted likelihood and sampling, each beside its plain form."""
+
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import median
+
+import torch
+from torch import Tensor
+
+from benchmarks import measure
+from benchmarks.measure import Row, cpu
+from benchmarks.plain_images import PlainPixelCNN, importance_weighted_nll
+from duvae.config import ImageNetworks, Parts
+from duvae.metrics.encoding import evaluating
+from duvae.models import Description
+from duvae.networks import pixels
+from duvae.networks.convolutions import BatchNorm
+from duvae.networks.pixelcnn import PixelCNN
+from duvae.posteriors import standard_normal_log_prob
+from duvae.training.steps import JointLoop, Updates, optimizer
+from duvae.vae import VAE
+
+PAPER = ImageNetworks(
+    size=28,
+    channels=[64, 64, 64],
+    features=512,
+    kernels=[7, 7, 7, 7, 7, 5, 5, 5, 5, 3, 3, 3, 3],
+    width=64,
+    feature_maps=4,
+    latent=32,
+)
+RELEASED = 100
+"""Samples of z that the released code decodes at a time."""
+
+
+@dataclass(frozen=True)
+class ImageSize:
+    """How much is measured.
+
+    Attributes:
+        networks: Of what size.
+        batch: Images a training step.
+        rounds: Repetitions of a step, each of both forms.
+        samples: K.
+        images: Whose likelihood is computed.
+        drawn: Images sampled.
+        passes: Whole passes of the plain sampling that are measured; there is one a pixel.
+    """
+
+    networks: ImageNetworks = PAPER
+    batch: int = 50
+    rounds: int = 5
+    samples: int = 500
+    images: int = 2
+    drawn: int = 64
+    passes: int = 4
+
+
+TINY = ImageSize(
+    PAPER.model_copy(update={"size": 8, "channels": [4], "features": 8, "kernels": [3, 3, 3, 3], "width": 4}),
+    batch=4,
+    rounds=1,
+    samples=10,
+    drawn=3,
+    passes=2,
+)
+
+
+def description(networks: ImageNetworks) -> Description:
+    """A plain VAE of images."""
+    return Description("vae", {}, Parts(init="paper").model_dump(), networks.model_dump(), 2)
+
+
+def bits(count: int, size: int) -> Tensor:
+    """Images with OMNIGLOT's share of ink."""
+    return (torch.rand(count, 1, size, size) < 0.08).float()
+
+
+def stepping(model: VAE, size: ImageSize) -> Callable[[], object]:
+    """A training step: forward, backward, clip, Adam."""
+    encoder, decoder = (
+        optimizer(list(parameters), "adam", 0.001)
+        for parameters in (model.inference_parameters(), model.generative_parameters())
+    )
+    x = bits(size.batch, size.networks.size)
+    updates = Updates(model, encoder, decoder, 5.0, lambda: x)
+    loop = JointLoop()
+
+    return lambda: loop.step(updates, x, 1.0)
+
+
+def train(size: ImageSize) -> None:
+    """Some steps, whose memory is measured."""
+    torch.manual_seed(1)
+    step = stepping(description(size.networks).build()[0], size)
+    for _ in range(3):
+        step()
+
+
+class ImageBench:
+    """All that is measured on images."""
+
+    def __init__(self, size: ImageSize) -> None:
+        self.size = size
+
+    @cached_property
+    def model(self) -> VAE:
+        """A VAE of images with fresh weights, and the running statistics of one batch."""
+        torch.manual_seed(1)
+        model, size = description(self.size.networks).build()[0], self.size
+        norms = [part for part in model.modules() if isinstance(part, BatchNorm)]
+        for norm in norms:
+            norm.momentum = 1.0
+        with torch.no_grad():
+            model.loss(bits(size.batch, size.networks.size), 1.0)
+        for norm in norms:
+            norm.momentum = 0.1
+
+        return model
+
+    @property
+    def decoder(self) -> PixelCNN:
+        """Its decoder."""
+        assert isinstance(self.model.decoder, PixelCNN)
+
+        return self.model.decoder
+
+    def __call__(self) -> Iterator[Row]:
+        """All rows, each group in a process of its own: what ran before decides how often the system gives memory."""
+        for group in (self.step, self.likelihood, self.sampling):
+            yield from measure.alone(group)
+        rate, raised = measure.rate(), measure.peak(train, self.size)
+        note = "peak, above what was there before"
+        yield Row("step on images, memory", raised, "MiB", rate, must=6 * 1024, note=note)
+
+    def step(self) -> Iterator[Row]:
+        """A training step, the two forms in turn, so that they meet the same machine."""
+        plain = VAE(
+            copy.deepcopy(self.model.encoder),
+            copy.deepcopy(self.model.head),
+            PlainPixelCNN(self.decoder),  # type: ignore[arg-type]  # it has what a step wants
+            self.model.objective,
+        )
+        fast, slow = (stepping(model, self.size) for model in (copy.deepcopy(self.model), plain))
+        for call in (fast, slow):
+            call()
+        rate = measure.rate()
+        rounds = [(cpu(fast), cpu(slow)) for _ in range(self.size.rounds)]
+        name, note = "step on images", f"batch {self.size.batch}, {len(self.size.networks.kernels)} layers"
+        yield Row(name, median(one for one, _ in rounds), "s", rate, note=note)
+        speed_up = median(other / one for one, other in rounds)
+        note = f"over full kernels times masks, {median(other for _, other in rounds):.3g} s, side by side"
+        yield Row(f"{name}, speed-up", speed_up, "x", rate, 1.4, 2, least=True, note=note)
+
+    def likelihood(self) -> Iterator[Row]:
+        """The importance-weighted likelihood of some images."""
+        size = self.size
+        x, samples = bits(size.images, size.networks.size), size.samples
+        with evaluating(self.model):
+            decoder, plain, posterior = self.decoder, PlainPixelCNN(self.decoder), self.model.posterior(x)
+            z = posterior.rsample((samples,), torch.Generator().manual_seed(1))
+
+            def fast() -> Tensor:
+                weights = decoder.log_prob_samples(x, z) + standard_normal_log_prob(z) - posterior.log_prob(z)
+                return -(weights.double().logsumexp(0))
+
+            def slow() -> Tensor:
+                return importance_weighted_nll(plain, x, posterior, samples, RELEASED, torch.Generator().manual_seed(1))
+
+            part = z[:2]
+            one_by_one = torch.stack([plain.log_prob(x, each) for each in part])
+            apart = float((decoder.log_prob_samples(x, part) - one_by_one).abs().max())
+            decoder.log_prob_samples(x, part)
+            rate = measure.rate()
+            rounds = [(cpu(fast), cpu(slow)) for _ in range(min(2, size.rounds))]
+        name, note = "importance-weighted NLL of images", f"an image, K = {samples}"
+        yield Row(name, median(one for one, _ in rounds) / size.images, "s", rate, note=note)
+        speed_up = median(other / one for one, other in rounds)
+        note = f"over image by image, {RELEASED} samples at a time"
+        yield Row(f"{name}, speed-up", speed_up, "x", rate, 2, least=True, note=note)
+        yield Row("log p(image|z), off the plain form", apart, "nats", rate, must=5e-3, note="of hundreds")
+
+    def sampling(self) -> Iterator[Row]:
+        """Images pixel by pixel."""
+        size, side = self.size, self.size.networks.size
+        torch.manual_seed(1)
+        z, uniforms = torch.randn(size.drawn, size.networks.latent), torch.rand(size.drawn, side, side)
+        with evaluating(self.model):
+            decoder, plain = self.decoder, PlainPixelCNN(self.decoder)
+            network, maps = decoder.folded(), decoder.z_maps(z)
+            rate, found = measure.rate(), pixels.sample(network, maps, uniforms)[1].flatten()
+            fast = median(cpu(lambda: pixels.sample(network, maps, uniforms)) for _ in range(min(3, size.rounds)))
+            slow = cpu(lambda: plain.sample(z, uniforms, size.passes)) / size.passes * side**2
+            again = pixels.sample(network, maps, uniforms)[1].flatten()
+            few = plain.sample(z, uniforms, size.passes)[1].flatten(1)[:, : size.passes]
+            apart = float((found.view(len(z), -1)[:, : size.passes] - few).abs().max())
+        name = f"{size.drawn} images sampled"
+        yield Row(name, fast, "s", rate, note=f"{side} x {side} pixels")
+        note = f"over a whole pass a pixel ({size.passes} of {side**2} passes)"
+        yield Row(f"{name}, speed-up", slow / fast, "x", rate, 50, 150, least=True, note=note)
+        yield Row(f"{name}, logits off a whole pass", apart, "nats", rate, must=1e-4, note="of the first pixels")
+        yield Row(f"{name}, off another run", float((found - again).abs().max()), "nats", rate, must=0)

@@ -1,0 +1,135 @@
+"""Measures rebuilding side by side against plain `dvc repro`: `python -m benchmarks.rebuild`.
+
+AE, VAE, BN-VAE and DU-VAE on the synthetic data with two seeds, at fewer epochs than the paper's, in two clones of the
+project: all that is out of date there, from nothing, with training, evaluation and probes. Wall time is what is
+compared, so nothing else should run; load says whether that was so. Then what a job costs that is found in the cache.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+ROOT = Path(__file__).parents[1]
+SETTINGS, SEEDS = ("ae", "vae", "bn_vae", "du_vae"), (1, 2)
+TARGETS = [f"{kind}@synthetic-{s}-{n}" for kind in ("evaluate", "probe") for s in SETTINGS for n in SEEDS]
+
+
+def clone(folder: Path, epochs: int, samples: int) -> dict[str, str]:
+    """The project with these parameters, and nothing made; gives the environment of its commands."""
+    from pipelines.workspaces import Snapshot, git
+
+    git(ROOT, "clone", "--quiet", "--no-checkout", str(ROOT), str(folder))
+    snapshot = Snapshot.take(ROOT)
+    git(folder, "checkout", "--quiet", snapshot.commit)
+    snapshot.write(folder)
+    raw: dict[str, Any] = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))
+    raw["run"] = {"datasets": ["synthetic"], "settings": list(SETTINGS), "seeds": list(SEEDS)}
+    raw["evaluation"]["importance_samples"] = samples
+    raw["datasets"]["synthetic"]["optimisation"].update(epochs=epochs, warmup=1)
+    (folder / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False), encoding="utf-8")
+    (folder / "dvc.lock").unlink(missing_ok=True)
+    environment = {
+        **os.environ,
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
+        "PYTHONPATH": os.pathsep.join([str(folder / "src"), str(folder)]),
+        "PREFECT_HOME": str(folder.parent / "prefect"),
+    }
+    run(folder, environment, "duvae", "graph")
+
+    return environment
+
+
+def run(folder: Path, environment: dict[str, str], *command: str) -> float:
+    """The seconds that a command takes."""
+    started = time.perf_counter()
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{done.stdout}\n{done.stderr}\n'{' '.join(command)}' ended with {done.returncode}")
+
+    return time.perf_counter() - started
+
+
+def outputs(folder: Path) -> dict[str, str]:
+    """The hashes of all outputs; who made them, and when, apart."""
+    stages = yaml.safe_load((folder / "dvc.lock").read_text(encoding="utf-8"))["stages"]
+    outs = [out for stage in stages.values() for out in stage["outs"]]
+
+    return {out["path"]: out["md5"] for out in outs if not out["path"].endswith(".run.json")}
+
+
+CACHED = """
+import json, sys, time
+from pathlib import Path
+from pipelines import running
+from pipelines.graph import Graph
+from pipelines.running import Place
+from pipelines.workspaces import Snapshot
+
+root = Path.cwd()
+(root / "dvc.lock").rename(root / "dvc.lock.away")
+graph = Graph(root)
+looked, jobs = [], []
+snapshot = Snapshot.take(root, graph.written)
+for name in list(graph.stages):
+    if not graph.stages[name].gathers and all(upstream in graph.known for upstream in graph.stages[name].upstream):
+        started = time.perf_counter()
+        found = graph.look_up(name)
+        looked += [time.perf_counter() - started] if found else []
+        if found and name.startswith("train@"):
+            started = time.perf_counter()
+            done = running.run(name, Place(root, graph.cache), snapshot, graph.inputs(name), None)
+            assert not done.ran
+            jobs.append(time.perf_counter() - started)
+print(json.dumps([looked, jobs]))
+(root / "dvc.lock.away").rename(root / "dvc.lock")
+"""
+
+
+def main() -> None:
+    """Measures, and prints a table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.rebuild", description=__doc__)
+    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--samples", type=int, default=20, help="evaluation.importance_samples")
+    parser.add_argument("--slots", type=int, default=2)
+    arguments = parser.parse_args()
+    load = os.getloadavg()[0]
+    with tempfile.TemporaryDirectory(prefix="duvae-") as place:
+        plain, beside = Path(place) / "plain", Path(place) / "beside"
+        environment = clone(plain, arguments.epochs, arguments.samples)
+        one = run(plain, environment, "dvc", "repro", *TARGETS)
+        environment = clone(beside, arguments.epochs, arguments.samples)
+        rebuild = [sys.executable, "-m", "pipelines.rebuild", "--slots", str(arguments.slots), "--devices", "cpu"]
+        two = run(beside, environment, *rebuild, *TARGETS)
+        again = run(beside, environment, *rebuild, *TARGETS)
+        equal = outputs(plain) == outputs(beside)
+        done = subprocess.run(
+            [sys.executable, "-c", CACHED], cwd=beside, env=environment, capture_output=True, text=True, check=True
+        )
+        looked, jobs = json.loads(done.stdout.splitlines()[-1])
+    table = Table(
+        "what", "measured", "wanted", title=f"{len(TARGETS)} targets, {arguments.epochs} epochs, load {load:.1f}"
+    )
+    table.add_row("dvc repro", f"{one:.0f} s", "")
+    table.add_row(f"rebuild, {arguments.slots} slots", f"{two:.0f} s, {two / one:.2f} x", "<= 0.65 x")
+    table.add_row("outputs", "identical" if equal else "DIFFERENT", "identical")
+    table.add_row(
+        "a stage looked up in the run cache", f"{looked[len(looked) // 2]:.3f} s, at most {looked[-1]:.3f}", ""
+    )
+    table.add_row("a job that DVC finds there", f"{jobs[len(jobs) // 2]:.1f} s, at most {jobs[-1]:.1f}", "< 4 s")
+    table.add_row("rebuild with nothing to do", f"{again:.1f} s", "")
+    Console(width=100).print(table)
+    sys.exit(not equal)
+
+
+if __name__ == "__main__":
+    main()

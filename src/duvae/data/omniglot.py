@@ -1,0 +1,307 @@
+"""OMNIGLOT: handwritten characters of 50 alphabets, from Lake's drawings or from Burda's file.
+
+Lake et al. (2015) had each of 1,623 characters drawn by 20 people, 105 x 105 pixels, black on white.
+Burda et al. (2016) cut such drawings into 24,345 for training and 8,070 for test, 28 x 28 pixels.
+"""
+
+import re
+import stat
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+import numpy as np
+
+from duvae.config import OmniglotSource, place
+from duvae.data.images import Drawings, area_average, hold_out, read_npz, read_picture, summarize
+from duvae.data.store import Array, Prepared
+from duvae.errors import UserError
+from duvae.mistakes import unknown
+
+MEMBER = re.compile(r"[^/]+/([^/]+)/(character\d+)/\d+_(\d+)\.png")
+"""Alphabet, character and drawer in the path of a picture of Lake's."""
+
+LARGEST = 2**20
+"""Bytes of one of Lake's pictures, unpacked, at most: they have some hundreds."""
+
+BURDA_SIDE = 28
+
+
+class Character(NamedTuple):
+    """One character: its alphabet, its name there, its drawings (drawers, height, width) as bool, True being ink."""
+
+    alphabet: str
+    name: str
+    ink: Array
+
+
+def prepare(source: OmniglotSource, folder: Path) -> Prepared:
+    """Reads the files and splits them, all images grey.
+
+    Args:
+        source: What params.yaml says of it.
+        folder: Where its files lie, by their paths.
+
+    Raises:
+        UserError: Naming the file and what is wrong with it.
+    """
+    files = [folder / place(path) for path in source.paths]
+    if source.drawings == "burda":
+        training, test = read_burda(files[0])
+        training, test = (_chosen(part, source.alphabets, files[0]) for part in (training, test))
+        training, test = (_resized(part, source.size) for part in (training, test))
+    else:
+        read = read_arrays if source.drawings == "lake" else read_pictures
+        training, test = split_by_drawer(read(files, source.alphabets), source)
+    if source.valid >= len(training.grey):
+        raise UserError(
+            f"params.yaml: source.valid: expected less than {len(training.grey)}, the training images of"
+            f" {', '.join(file.name for file in files)}; found {source.valid}."
+        )
+    valid, train = hold_out(len(training.grey), [source.valid], source.seed)
+    drawings = {"train": training.only(train), "valid": training.only(valid), "test": test}
+
+    return summarize("omniglot", drawings, files, {"drawings": source.drawings, "held_out_by": source.seed})
+
+
+def split_by_drawer(characters: Sequence[Character], source: OmniglotSource) -> tuple[Drawings, Drawings]:
+    """Of each character the first `train_drawers` drawings and the last `test_drawers`, averaged to `size`."""
+    wanted = source.train_drawers + source.test_drawers
+    alphabets = list(dict.fromkeys(character.alphabet for character in characters))
+    names = [f"{character.alphabet}/{character.name}" for character in characters]
+    grey: dict[str, list[Array]] = {"train": [], "test": []}
+    for name, character in zip(names, characters, strict=True):
+        if len(character.ink) < wanted:
+            raise UserError(
+                f"params.yaml: source.train_drawers and source.test_drawers: expected at most {len(character.ink)}"
+                f" together, the drawings of {name}; found {wanted}."
+            )
+        averaged = area_average(character.ink, source.size)
+        grey["train"].append(averaged[: source.train_drawers])
+        grey["test"].append(averaged[-source.test_drawers :])
+    groups = np.array([alphabets.index(character.alphabet) for character in characters])
+    labels = np.arange(len(characters))
+    training, test = (
+        Drawings(np.concatenate(grey[split]), np.repeat(labels, each), np.repeat(groups, each), names, alphabets)
+        for split, each in (("train", source.train_drawers), ("test", source.test_drawers))
+    )
+
+    return training, test
+
+
+def read_alphabets() -> list[tuple[str, int]]:
+    """The alphabets of Lake's drawings and how many characters each has, in the order of the two npz files."""
+    rows = [line.split("\t") for line in (Path(__file__).parent / "alphabets.tsv").read_text("utf-8").splitlines()]
+
+    return [(name, int(last) - int(first) + 1) for first, last, name, _ in rows]
+
+
+def read_arrays(files: Sequence[Path], alphabets: Sequence[str]) -> list[Character]:
+    """Lake's drawings from the two npz: `images` (characters, drawers, height, width), True being paper.
+
+    Args:
+        files: Both, in order.
+        alphabets: Which; none: all.
+    """
+    table = read_alphabets()
+    known = [name for name, _ in table]
+    _check(alphabets, known, files[0])
+    places = [(name, f"character{n + 1:02d}") for name, count in table for n in range(count)]
+    wanted = set(alphabets or known)
+    characters: list[Character] = []
+    first = 0
+    for file in files:
+        images = read_npz(file).get("images", np.zeros(0))
+        if images.ndim != 4 or images.dtype != np.bool_ or images.shape[2] != images.shape[3]:
+            raise UserError(
+                f"{file}, array images: expected bits of characters, drawers, heights and as large widths;"
+                f" found {images.dtype} of the shape {images.shape}."
+            )
+        here = places[first : first + len(images)]
+        characters += [Character(*at, ~ink) for at, ink in zip(here, images, strict=False) if at[0] in wanted]
+        first += len(images)
+    if first != len(places):
+        raise UserError(f"{', '.join(map(str, files))}: expected {len(places):,} characters together; found {first:,}.")
+
+    return characters
+
+
+def read_pictures(files: Sequence[Path], alphabets: Sequence[str]) -> list[Character]:
+    """Lake's drawings from his two archives of PNGs; only their pictures are read, nothing is unpacked.
+
+    Args:
+        files: Both.
+        alphabets: Which; none: all.
+    """
+    found: dict[tuple[str, str], dict[int, Array]] = {}
+    seen: set[str] = set()
+    for file in files:
+        for (alphabet, name, drawer), picture in _members(file, alphabets, seen):
+            found.setdefault((alphabet, name), {})[drawer] = picture
+    order = {name: number for number, (name, _) in enumerate(read_alphabets())}
+    _check(alphabets, sorted(seen, key=lambda name: (order.get(name, len(order)), name)), files[0])
+    characters = []
+    for (alphabet, name), drawn in sorted(found.items(), key=lambda i: (order.get(i[0][0], len(order)), i[0])):
+        pictures = [drawn[drawer] for drawer in sorted(drawn)]
+        if sorted(drawn) != list(range(1, len(drawn) + 1)) or len({picture.shape for picture in pictures}) > 1:
+            raise UserError(
+                f"{', '.join(map(str, files))}: expected drawings of one size, numbered from 1, of {alphabet}/{name};"
+                f" found numbers {', '.join(map(str, sorted(drawn)))}."
+            )
+        characters.append(Character(alphabet, name, np.stack(pictures)))
+
+    return characters
+
+
+def _members(file: Path, alphabets: Sequence[str], seen: set[str]) -> Iterator[tuple[tuple[str, str, int], Array]]:
+    """The pictures of an archive that are wanted; the alphabets in it join `seen`."""
+    count = 0
+    try:
+        with zipfile.ZipFile(file) as archive:
+            for member in archive.infolist():
+                parts = PurePosixPath(member.filename).parts
+                if (
+                    ".." in parts
+                    or PurePosixPath(member.filename).is_absolute()
+                    or stat.S_ISLNK(member.external_attr >> 16)
+                ):
+                    raise UserError(
+                        f"{file}: its member {member.filename!r} is no plain file inside the archive (an absolute path,"
+                        " '..' or a link). Nothing was taken from it."
+                    )
+                match = MEMBER.fullmatch(member.filename)
+                if match is None:
+                    continue
+                count += 1
+                where = f"{member.filename} of {file}"
+                if member.file_size > LARGEST:
+                    raise UserError(f"{where}: expected at most {LARGEST} bytes; found {member.file_size}.")
+                alphabet, name, drawer = match.groups()
+                seen.add(alphabet)
+                if alphabets and alphabet not in alphabets:
+                    continue
+                light = read_picture(archive.read(member), where)
+                if light.shape[0] != light.shape[1]:
+                    raise UserError(f"{where}: expected a square picture; found {light.shape[0]} x {light.shape[1]}.")
+                yield (alphabet, name, int(drawer)), light < 0.5
+    except FileNotFoundError as error:
+        raise UserError(f"{file}: not there. 'duvae fetch' brings it there.") from error
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, RuntimeError) as error:
+        raise UserError(f"{file}: expected a zip archive of pictures, but it cannot be read ({error}).") from error
+    if not count:
+        raise UserError(f"{file}: expected pictures <folder>/<alphabet>/character<n>/<n>_<drawer>.png; found none.")
+
+
+def read_burda(file: Path) -> tuple[Drawings, Drawings]:
+    """Training and test of Burda's `chardata.mat`.
+
+    `data` (784, images): an image's pixels in Fortran order, column by column, 1 being ink. `target` (alphabets,
+    images): a 1 in the row of its alphabet. `targetchar` (1, images): the character's number in its alphabet.
+    `testdata`, `testtarget` and `testtargetchar` alike.
+
+    Raises:
+        UserError: Where the file has something else.
+    """
+    arrays = _mat(file)
+    sides = {}
+    for split, before in (("train", ""), ("test", "test")):
+        pixels, target, number = (arrays[f"{before}{name}"] for name in ("data", "target", "targetchar"))
+        count = pixels.shape[-1]
+        if pixels.ndim != 2 or len(pixels) != BURDA_SIDE**2 or not count:
+            raise UserError(
+                f"{file}, variable {before}data: expected {BURDA_SIDE**2} rows, a column an image;"
+                f" found the shape {pixels.shape}."
+            )
+        if not (pixels.min() >= 0 and pixels.max() <= 1):
+            raise UserError(
+                f"{file}, variable {before}data: expected pixels from 0 to 1; found {pixels.min()} to {pixels.max()}."
+            )
+        one = target.ndim == 2 and target.shape[1] == count and ((target == 0) | (target == 1)).all()
+        if not one or not (target.sum(0) == 1).all():
+            raise UserError(
+                f"{file}, variable {before}target: expected one 1 in each of {count} columns, in the row of its"
+                f" alphabet; found the shape {target.shape}, columns with {_span(target)}."
+            )
+        if number.size != count or not (number == np.round(number)).all() or number.min() < 0:
+            raise UserError(
+                f"{file}, variable {before}targetchar: expected {count} whole numbers; found the shape {number.shape}."
+            )
+        grey = np.ascontiguousarray(pixels.T.reshape(count, BURDA_SIDE, BURDA_SIDE).transpose(0, 2, 1), np.float32)
+        sides[split] = grey, target.argmax(0).astype(np.int64), number.ravel().astype(np.int64)
+    rows = max(len(arrays["target"]), len(arrays["testtarget"]))
+    keys = sorted(
+        {(int(a), int(c)) for _, groups, number in sides.values() for a, c in zip(groups, number, strict=True)}
+    )
+    index = {key: label for label, key in enumerate(keys)}
+    alphabets = [f"alphabet{a + 1:02d}" for a in range(rows)]
+    names = [f"{alphabets[a]}/character{c:02d}" for a, c in keys]
+    train, test = (
+        Drawings(
+            grey,
+            np.array([index[int(a), int(c)] for a, c in zip(groups, number, strict=True)]),
+            groups,
+            names,
+            alphabets,
+        )
+        for grey, groups, number in sides.values()
+    )
+
+    return train, test
+
+
+def _mat(file: Path) -> Mapping[str, Array]:
+    """The six variables, all of them plain numbers."""
+    from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
+
+    names = [f"{before}{name}" for before in ("", "test") for name in ("data", "target", "targetchar")]
+    try:
+        with file.open("rb") as opened:
+            found = loadmat(opened, variable_names=names)
+    except FileNotFoundError as error:
+        raise UserError(f"{file}: not there. 'duvae fetch' brings it there.") from error
+    except (OSError, ValueError, TypeError, KeyError, EOFError, NotImplementedError, zlib.error, MatReadError) as error:
+        why = " ".join(str(error).split())
+        raise UserError(
+            f"{file}: expected a MATLAB file (version 7 or before), but it cannot be read ({why})."
+        ) from error
+    for name in names:
+        if name not in found or found[name].dtype.kind not in "fiub":
+            raise UserError(f"{file}: expected the variable {name}, of numbers; it is not there.")
+
+    return {name: np.asarray(found[name]) for name in names}
+
+
+def _chosen(drawings: Drawings, alphabets: Sequence[str], file: Path) -> Drawings:
+    """Those of some alphabets; what is left is numbered anew."""
+    _check(alphabets, drawings.alphabets, file)
+    if not alphabets:
+        return drawings
+    kept = [number for number, name in enumerate(drawings.alphabets) if name in alphabets]
+    names = [name for name in drawings.characters if name.rpartition("/")[0] in alphabets]
+    part = drawings.only(np.isin(drawings.groups, kept).nonzero()[0])
+    labels = np.array([names.index(drawings.characters[label]) for label in part.labels], np.int64)
+
+    return Drawings(
+        part.grey, labels, np.searchsorted(kept, part.groups), names, [drawings.alphabets[number] for number in kept]
+    )
+
+
+def _resized(drawings: Drawings, size: int) -> Drawings:
+    return Drawings(
+        area_average(drawings.grey, size), drawings.labels, drawings.groups, drawings.characters, drawings.alphabets
+    )
+
+
+def _check(alphabets: Sequence[str], known: Sequence[str], file: Path) -> None:
+    for name in alphabets:
+        if name not in known:
+            raise UserError(f"params.yaml: source.alphabets, of {file.name}: {unknown('alphabet', name, known)}")
+
+
+def _span(target: Array) -> str:
+    sums = target.sum(0) if target.ndim == 2 else np.zeros(1)
+
+    return f"{sums.min():g} to {sums.max():g}"

@@ -1,0 +1,234 @@
+"""A PixelCNN in evaluation: whole images at once, or pixel by pixel from what is kept of the pixels before."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+from duvae.networks.convolutions import Folded, Images, channels_last, masked
+from duvae.networks.elementwise import LOG2E
+
+BACK = 3
+"""A skip block starts from the output of the layer so many before."""
+
+T = TypeVar("T")
+
+
+def through(y: T, layers: Sequence[Callable[[T], T]], skips: Sequence[Callable[[T, T], T]]) -> T:
+    """The first layer's output through the residual blocks and the skip blocks from three layers back.
+
+    Args:
+        y: The first layer's output.
+        layers: The residual blocks.
+        skips: The skip blocks, from an earlier output and what theirs is added to; one for each layer from the third
+            on, counted with the first, and one behind the last.
+    """
+    earlier = [y]
+    for n, layer in enumerate(layers):
+        if n + 1 >= BACK:
+            y = skips[n + 1 - BACK](earlier.pop(0), y)
+        y = layer(y)
+        earlier.append(y)
+
+    return skips[-1](earlier[len(earlier) - BACK], y) if skips else y
+
+
+@dataclass(frozen=True)
+class Network:
+    """A PixelCNN with its batch normalizations folded into the convolutions before them.
+
+    Attributes:
+        image: The first layer's masked convolution of the image.
+        maps: The first layer's convolution of z's maps.
+        layers: Of each residual block its 1 x 1, masked and 1 x 1 convolutions.
+        skips: The same of the skip blocks.
+        last: The 1 x 1 convolution behind them.
+        output: Kernel of the one to the logits.
+    """
+
+    image: Tensor
+    maps: Folded
+    layers: Sequence[tuple[Folded, Folded, Folded]]
+    skips: Sequence[tuple[Folded, Folded, Folded]]
+    last: Folded
+    output: Tensor
+
+    def of_image(self, x: Float[Tensor, "batch 1 height width"]) -> Images:
+        """What the first layer makes of an image, whatever z is."""
+        return channels_last(masked(x, self.image))
+
+    def of_maps(self, maps: Images) -> Images:
+        """What the first layer makes of z's maps."""
+        return functional.conv2d(maps, *self.maps, padding=self.maps[0].shape[-1] // 2)
+
+    def whole(self) -> "Whole":
+        """For whole images."""
+        return Whole(self)
+
+
+class Whole:
+    r"""The network on whole images.
+
+    All it hands on is \log_2 e times as large: $\log_2 e \cdot elu(x) = \max(t, \log_2 e (2^{\min(t, 0)} - 1))$ with
+    $t = x \log_2 e$, which takes a pass less. The kernels stay as they are; biases and the first layer are scaled.
+    """
+
+    def __init__(self, network: Network) -> None:
+        self.less = network.output.new_tensor(-LOG2E)
+        self.rooms: dict[tuple[int, ...], Images] = {}
+        self.below: dict[tuple[int, ...], Images] = {}
+        self.layers, self.skips = (
+            [partial(self.block, [scaled(part) for part in block]) for block in blocks]
+            for blocks in (network.layers, network.skips)
+        )
+        self.last, self.output = scaled(network.last), network.output / LOG2E
+
+    def __call__(self, first: Images) -> Float[Tensor, "batch 1 height width"]:
+        """The logits, from log_2 e times the first layer's sum, which is written over."""
+        y = through(self.elu(first), self.layers, self.skips)
+
+        return functional.conv2d(self.elu(functional.conv2d(y, *self.last)), self.output)
+
+    def block(self, parts: Sequence[Folded], x: Images, base: Images | None = None) -> Images:
+        """A residual block."""
+        narrow, (kernel, bias), widen = parts
+        reach = kernel.shape[-1] // 2
+        below = self.below_zeros(x, kernel.shape[1], reach)
+        self.elu(functional.conv2d(x, *narrow), below[:, :, reach:])
+        y = self.elu(functional.conv2d(below, kernel, bias, padding=(0, reach)))
+        y = self.elu(functional.conv2d(y, *widen).add_(x))
+
+        return y if base is None else y.add_(base)
+
+    def below_zeros(self, x: Images, channels: int, rows: int) -> Images:
+        """Room for maps of x's size below rows of zeros, the same each time."""
+        shape = (len(x), channels, rows + x.shape[2], x.shape[3])
+        if shape not in self.below:
+            self.below[shape] = channels_last(x.new_zeros(shape))
+
+        return self.below[shape]
+
+    def elu(self, t: Images, out: Images | None = None) -> Images:
+        """ELU of what is scaled, in place or into `out`."""
+        out = t if out is None else out
+        if t.is_cuda:
+            return out.copy_(functional.elu(t / LOG2E).mul_(LOG2E))
+        if t.shape not in self.rooms:
+            self.rooms[t.shape] = torch.empty_like(t)
+        powers = torch.clamp(t, max=0, out=self.rooms[t.shape]).exp2_()
+        torch.add(self.less, powers, alpha=LOG2E, out=powers)
+
+        return torch.maximum(t, powers, out=out)
+
+
+def scaled(folded: Folded) -> Folded:
+    """The convolution of what is log_2 e times as large, to what is."""
+    kernel, bias = folded
+
+    return kernel, bias * LOG2E
+
+
+class Masked:
+    """A masked convolution, a pixel at a time, of many images at once.
+
+    It keeps its input. What the rows above give to a whole row is one convolution when that row begins; what is left
+    of a pixel is one product.
+
+    Args:
+        kernel: Its upper rows.
+        bias: Added to each pixel.
+        batch: Images.
+        size: Their height and width.
+        own: Whether it sees the pixel itself too.
+    """
+
+    def __init__(self, kernel: Tensor, bias: Tensor, batch: int, size: int, own: bool) -> None:
+        channels, reach = kernel.shape[1], kernel.shape[-1] // 2
+        self.channels, self.reach, self.size, self.bias = channels, reach, size, bias
+        self.above = kernel[:, :, :-1]
+        left = kernel[:, :, -1, : reach + own]
+        self.left = left.permute(2, 1, 0).flatten(0, 1).contiguous()  # (pixels channels, outputs)
+        self.seen = kernel.new_zeros(batch, size + reach, (size + 2 * reach) * channels)
+        self.row = self.seen[:, 0]
+        self.given: Tensor = bias  # by the rows above; (width, batch, outputs)
+
+    def begin(self, row: int, more: Float[Tensor, "batch outputs width"] | None = None) -> None:
+        """A row begins; `more` is added to what its pixels get."""
+        batch = len(self.seen)
+        self.row = self.seen[:, row + self.reach]
+        given = self.bias[:, None].expand(batch, -1, self.size)
+        if self.reach:
+            window = self.seen[:, row : row + self.reach].unflatten(-1, (-1, self.channels)).permute(0, 3, 1, 2)
+            given = functional.conv2d(window, self.above, self.bias)[:, :, 0]
+        self.given = (given if more is None else given + more).permute(2, 0, 1).contiguous()
+
+    def place(self, column: int) -> Tensor:
+        """Where a pixel's input goes, with shape (batch, channels)."""
+        start = (column + self.reach) * self.channels
+
+        return self.row[:, start : start + self.channels]
+
+    def __call__(self, column: int) -> Float[Tensor, "batch outputs"]:
+        start = column * self.channels
+
+        return torch.addmm(self.given[column], self.row[:, start : start + len(self.left)], self.left)
+
+
+class OnePixel:
+    """A residual block, a pixel at a time."""
+
+    def __init__(self, narrow: Folded, middle: Folded, widen: Folded, batch: int, size: int) -> None:
+        (self.narrow, self.bias1), (self.widen, self.bias3) = (
+            (kernel[:, :, 0, 0].T, b) for kernel, b in (narrow, widen)
+        )
+        self.masked = Masked(*middle, batch, size, own=True)
+        self.column = 0
+
+    def __call__(self, x: Float[Tensor, "batch width"], base: Tensor | None = None) -> Float[Tensor, "batch width"]:
+        functional.elu_(torch.addmm(self.bias1, x, self.narrow, out=self.masked.place(self.column)))
+        y = functional.elu_(self.masked(self.column))
+        y = functional.elu_(torch.addmm(self.bias3, y, self.widen).add_(x))
+
+        return y if base is None else y.add_(base)
+
+
+@torch.no_grad()
+def sample(
+    network: Network, maps: Images, uniforms: Float[Tensor, "batch height width"] | None
+) -> tuple[Float[Tensor, "batch 1 height width"], Float[Tensor, "batch 1 height width"]]:
+    """Images pixel by pixel, each pixel's part of each layer computed once.
+
+    Args:
+        network: What draws.
+        maps: z's.
+        uniforms: A pixel is ink where its probability is above its number; None: above one half, the most likely.
+
+    Returns:
+        The images, and the logits of their pixels.
+    """
+    batch, _, size, _ = maps.shape
+    of_maps = network.of_maps(maps)
+    first = Masked(network.image, torch.zeros_like(network.image[:, 0, 0, 0]), batch, size, own=False)
+    layers, skips = ([OnePixel(*block, batch, size) for block in blocks] for blocks in (network.layers, network.skips))
+    last, output = network.last[0][:, :, 0, 0].T, network.output[:, :, 0, 0].T
+    x, logits = (maps.new_zeros(size, size, batch) for _ in range(2))
+    needed = torch.zeros_like(x) if uniforms is None else torch.logit(uniforms).permute(1, 2, 0)
+    for row in range(size):
+        first.begin(row, of_maps[:, :, row])
+        for block in (*layers, *skips):
+            block.masked.begin(row)
+        for column in range(size):
+            for block in (*layers, *skips):
+                block.column = column
+            y = through(functional.elu_(first(column)), layers, skips)
+            y = functional.elu_(torch.addmm(network.last[1], y, last))
+            logits[row, column] = (y @ output)[:, 0]
+            x[row, column] = logits[row, column] > needed[row, column]
+            first.place(column).copy_(x[row, column][:, None])
+
+    return x.permute(2, 0, 1)[:, None], logits.permute(2, 0, 1)[:, None]

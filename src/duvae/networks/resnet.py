@@ -1,0 +1,51 @@
+"""The image encoder: residual blocks that halve the image, then one convolution over what is left of it."""
+
+from collections.abc import Sequence
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from duvae.networks.bodies import Encoder
+from duvae.networks.convolutions import BatchNorm, Convolution, Images, channels_last
+
+
+class Halving(nn.Module):
+    """A residual block of two 3 x 3 convolutions, the first of stride 2, beside a 1 x 1 convolution of stride 2.
+
+    Args:
+        inputs: Channels in.
+        outputs: Channels out.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.conv1, self.norm1 = Convolution(inputs, outputs, 3, stride=2, padding=1), BatchNorm(outputs)
+        self.conv2, self.norm2 = Convolution(outputs, outputs, 3, padding=1), BatchNorm(outputs)
+        self.beside, self.norm = Convolution(inputs, outputs, 1, stride=2), BatchNorm(outputs)
+
+    def forward(self, x: Images) -> Images:
+        y = functional.elu(self.norm1(channels_last(self.conv1(x))))
+
+        return functional.elu(self.norm2(self.conv2(y)) + self.norm(channels_last(self.beside(x))))
+
+
+class ResNetEncoder(Encoder):
+    """Residual blocks of stride 2, a convolution over all that is left (4 x 4 of 28 x 28), batch norm and ELU.
+
+    Args:
+        size: Height and width of an image.
+        channels: Of each block.
+        features: Width of what it returns.
+    """
+
+    def __init__(self, size: int, channels: Sequence[int], features: int) -> None:
+        super().__init__()
+        self.features = features
+        self.blocks = nn.Sequential(*(Halving(n, m) for n, m in zip((1, *channels), channels, strict=False)))
+        for _ in channels:
+            size = (size + 1) // 2
+        self.last, self.norm = Convolution(channels[-1], features, size), BatchNorm(features)
+
+    def forward(self, x: Float[Tensor, "batch 1 height width"]) -> Float[Tensor, "batch features"]:
+        return functional.elu(self.norm(self.last(self.blocks(x)))).flatten(1)

@@ -1,0 +1,72 @@
+"""The stage `generate`: what a trained model draws or writes, for the report (Figure S1, Tables S3 and S4)."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from duvae import generation, models
+from duvae.config import Params
+from duvae.data import store
+from duvae.data.batches import tensor
+from duvae.data.store import Array, Images
+from duvae.errors import UserError
+from duvae.files import whole
+from duvae.metrics.encoding import evaluating
+
+WAYS = {"drawn": False, "likeliest": True}
+"""Each pixel or word drawn from p(x|z), or the likeliest."""
+
+
+def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path()) -> None:
+    """Writes samples of the prior, where there is one, and interpolations between pairs of test examples.
+
+    `generated/<dataset>/<setting>/<seed>.npz` holds `samples_<way>` of shape (samples, ...), `between_<way>` of shape
+    (pairs, steps, ...), `pairs`, which test examples those lie between, `examples`, which to show beside the samples,
+    and `columns`, how many images a row.
+
+    Args:
+        params: All of params.yaml.
+        dataset: The data set's name.
+        setting: The setting's name.
+        seed: The training's.
+        root: The project's folder.
+    """
+    job, wanted = params.job(dataset, setting, seed), params.generation
+    train = f"duvae train --dataset {dataset} --setting {setting} --seed {seed}"
+    prepared = store.read(root / "data/prepared" / dataset)
+    model, _ = models.load(
+        root / "models" / job.folder, train, params.setting(setting).system, len(prepared.vocabulary)
+    )
+    test = prepared.split("test")
+    if len(test) < 2:
+        raise UserError(f"data/prepared/{dataset}: expected two test examples or more to lie between; found 1.")
+    torch.set_num_threads(params.threads)
+    device = models.device()
+    model.to(device)
+    images = isinstance(test, Images)
+    count = wanted.rows * wanted.columns if images else wanted.rows
+    pairs = generation.pairs(wanted.pairs, len(test), wanted.seed)
+    shown = np.random.default_rng(wanted.seed).choice(len(test), min(count, len(test)), replace=False)
+    chosen = [tensor(test, np.array([index]), device) for index in pairs.flatten()]
+    with evaluating(model):
+        prior = model.posterior(chosen[0]).density
+    ends = generation.means(model, chosen).unflatten(0, (wanted.pairs, 2))
+    found: dict[str, Any] = {"pairs": pairs, "examples": shown, "columns": np.array(wanted.columns)}
+    for way, likely in WAYS.items():
+        if prior:
+            samples = generation.prior(model, count, ends.shape[-1], wanted.seed, likely)
+            found[f"samples_{way}"] = samples.cpu().numpy()
+        between = generation.interpolations(model, ends, wanted.steps, wanted.seed, likely)
+        found[f"between_{way}"] = between.unflatten(0, (wanted.pairs, wanted.steps)).cpu().numpy()
+    if images:
+        found = {name: array if array.dtype.kind == "i" else _bits(array) for name, array in found.items()}
+    with whole(root / "generated" / job.folder.with_suffix(".npz")) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **found)
+    print(f"{job.name}: {'samples and ' if prior else ''}interpolations for the report")
+
+
+def _bits(images: Array) -> Array:
+    """Pixels of 0 and 1 with shape (..., 1, height, width) as bytes, without the channel."""
+    return images[..., 0, :, :].astype(np.uint8)

@@ -1,0 +1,106 @@
+"""A small DVC project whose stages are shell commands, and rebuilding it without Prefect."""
+
+import os
+import subprocess
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipelines import rebuilding, running
+from pipelines.engine import Progress, Submit
+from pipelines.graph import Entry
+from pipelines.rebuilding import Hands, Wish
+from pipelines.running import Done
+
+PARAMS = {"a": 1, "b": 2, "c": 3, "after": 4}
+
+EACH = "mkdir -p each results && echo $(cat base.txt) {0} > each/{0}.txt && echo '{{\"nll\": 1}}' > results/{0}.json"
+
+GRAPH: dict[str, Any] = {
+    "stages": {
+        "base": {"cmd": "cat words.txt > base.txt", "deps": ["words.txt"], "outs": ["base.txt"]},
+        "each": {
+            "foreach": ["a", "b", "c"],
+            "do": {
+                "cmd": "sh each.sh ${item}",
+                "deps": ["base.txt", "each.sh"],
+                "params": ["${item}"],
+                "outs": ["each/${item}.txt"],
+                "metrics": [{"results/${item}.json": {"cache": False}}],
+            },
+        },
+        "after": {
+            "cmd": "cat each/a.txt results/a.json > after.txt",
+            "deps": ["each/a.txt", "results/a.json"],
+            "params": ["after"],
+            "outs": ["after.txt"],
+        },
+        "all": {"cmd": "cat results/* > all.txt", "deps": ["results"], "outs": [{"all.txt": {"cache": False}}]},
+    }
+}
+
+IGNORED = "/base.txt\n/each/\n/after.txt\n/checkpoints/\n"
+
+
+def call(folder: Path, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
+    assert not check or done.returncode == 0, done.stdout + done.stderr
+
+    return done
+
+
+def commit(folder: Path, said: str = "all") -> None:
+    call(folder, "git", "add", "--all")
+    call(folder, "git", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "--allow-empty", "-m", said)
+
+
+def create(folder: Path, script: str = EACH.format("$1")) -> Path:
+    """A project in which each stage has `script` to run."""
+    folder.mkdir()
+    call(folder, "git", "init", "--quiet")
+    call(folder, "dvc", "init", "--quiet")
+    (folder / "dvc.yaml").write_text(yaml.safe_dump(GRAPH, sort_keys=False))
+    (folder / "params.yaml").write_text(yaml.safe_dump(PARAMS))
+    (folder / "words.txt").write_text("some words\n")
+    (folder / "each.sh").write_text(script + "\n")
+    (folder / ".gitignore").write_text(IGNORED)
+    commit(folder)
+
+    return folder
+
+
+def change(folder: Path, **params: Any) -> None:
+    known = yaml.safe_load((folder / "params.yaml").read_text())
+    (folder / "params.yaml").write_text(yaml.safe_dump({**known, **params}))
+
+
+def lock(folder: Path) -> dict[str, Any]:
+    """The stages of dvc.lock."""
+    stages: dict[str, Any] = yaml.safe_load((folder / "dvc.lock").read_text())["stages"]
+
+    return stages
+
+
+def threads(hands: Hands) -> Submit:
+    """Jobs in threads of this process."""
+    executor = ThreadPoolExecutor(8)
+
+    def job(name: str, entries: dict[str, Entry]) -> Done:
+        assert hands.pool is not None
+        with hands.pool.lend() as device:
+            return running.run(name, hands.place, hands.snapshot, entries, device)
+
+    def submit(name: str, entries: dict[str, Entry]) -> Callable[[], Done]:
+        return executor.submit(job, name, entries).result
+
+    return submit
+
+
+def rebuild(folder: Path, *targets: str, **wish: Any) -> Progress:
+    """Rebuilds it on the CPU, with two slots where the machine has them."""
+    asked = {"devices": "cpu", "slots": min(2, len(os.sched_getaffinity(0))), **wish}
+
+    return rebuilding.rebuild(folder, Wish(targets, **asked), 1, threads)[0]

@@ -1,0 +1,274 @@
+"""Samples of the prior, interpolations, and the commands that write them."""
+
+import io
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+import pytest
+import torch
+
+import family
+from duvae import generation, models
+from duvae.config import ImageNetworks, TextNetworks
+from duvae.data import store
+from duvae.data.store import END, PAD, PIXELS, SPECIALS, START, Documents, Images, Prepared
+from duvae.errors import UserError
+from duvae.models import Description
+from duvae.networks.lstm import LSTMDecoder
+from duvae.posteriors import InverseAutoregressiveFlow
+from duvae.report import pictures
+from duvae.stages import generate, illustrate
+from duvae.vae import VAE
+
+SIZES = {"size": 6, "channels": [4, 4], "features": 8, "kernels": [3, 3, 3], "width": 4, "feature_maps": 2}
+
+
+def images(system: str = "vae") -> VAE:
+    described = family.describe(system)
+    networks = ImageNetworks(**SIZES, latent=3).model_dump()
+    torch.manual_seed(1)
+
+    return Description(described.system, described.hyperparameters, described.parts, networks, 2).build()[0]
+
+
+def texts() -> VAE:
+    return family.lively(family.build("vae")[0])
+
+
+# -------------------------------------------------------------------------------- what is drawn
+
+
+@pytest.mark.parametrize("kind", [images, texts])
+def test_samples_are_a_function_of_the_seed_and_leave_the_model(kind) -> None:
+    model = kind().train()
+    before, random = family.state(model), torch.get_rng_state()
+    one, again, other = (generation.prior(model, 5, 3, seed) for seed in (1, 1, 2))
+
+    assert torch.equal(one, again)
+    assert one.shape != other.shape or not torch.equal(one, other)
+    assert len(one) == 5
+    assert model.training
+    assert family.same(before, family.state(model))
+    assert torch.equal(random, torch.get_rng_state())
+
+
+def test_a_line_from_one_z_to_another_in_even_steps() -> None:
+    one, other = torch.randn(2, 3), torch.randn(2, 3)
+    found = generation.between(one, other, 5)
+
+    assert torch.equal(found[:, 0], one)
+    torch.testing.assert_close(found[:, -1], other)
+    torch.testing.assert_close(found.diff(dim=1), ((other - one) / 4)[:, None].expand(-1, 4, -1))
+
+
+def test_the_ends_of_an_interpolation_are_what_the_examples_are_decoded_to() -> None:
+    model = images()
+    x = (torch.rand(4, 1, 6, 6) < 0.3).float()
+    ends = generation.means(model, list(x.split(1)))
+    torch.testing.assert_close(ends, model.eval().posterior(x).mean)
+    found = generation.interpolations(model, ends.view(2, 2, 3), 4, seed=1, likely=True)
+    decoded = model.decoder.sample(ends, likely=True).view(2, 2, 1, 6, 6)
+
+    assert found.shape == (8, 1, 6, 6)
+    assert torch.equal(found.view(2, 4, 1, 6, 6)[:, [0, -1]], decoded)
+
+
+@pytest.mark.parametrize("system", ["ae", "vae", "bn_vae", "iaf_bn", "du_iaf"])
+def test_what_stands_for_an_example_is_what_the_decoder_is_given(system: str) -> None:
+    """The posterior mean; of a flow not mu^0 but the z^T that it is mapped to."""
+    model = family.lively(images(system))
+    x = (torch.rand(3, 1, 6, 6) < 0.3).float()
+    found = generation.means(model, list(x.split(1)))
+    with torch.no_grad():
+        posterior = model.eval().posterior(x)
+        expected = posterior.mean
+        if isinstance(posterior, InverseAutoregressiveFlow):
+            expected = posterior.chain(posterior.mean, posterior.context)[0]
+            assert not torch.allclose(expected, posterior.mean, atol=0.01)
+
+    torch.testing.assert_close(found, expected)
+
+
+def test_pairs_are_of_different_examples() -> None:
+    found = generation.pairs(50, 3, seed=1)
+
+    assert (found[:, 0] != found[:, 1]).all()
+    assert set(found.flatten()) == {0, 1, 2}
+    assert (found == generation.pairs(50, 3, seed=1)).all()
+
+
+# ---------------------------------------------------------------------------------- texts
+
+
+def test_sentences_begin_and_end_and_are_padded() -> None:
+    model = texts()
+    found = generation.prior(model, 200, family.LATENT, seed=1)
+    assert (found[:, 0] == START).all()
+    for sentence in found.tolist():
+        if END in sentence:
+            assert set(sentence[sentence.index(END) + 1 :]) <= {PAD}
+    assert (found == END).any()
+
+
+def test_words_have_the_frequencies_of_the_probabilities() -> None:
+    """The first word, given one z."""
+    decoder = texts().decoder
+    assert isinstance(decoder, LSTMDecoder)
+    z = torch.randn(1, family.LATENT)
+    count = 40_000
+    drawn = decoder.sample(z.expand(count, -1), torch.Generator().manual_seed(1), longest=2)[:, 1]
+    every = torch.arange(family.WORDS)
+    with torch.no_grad():
+        expected = decoder.eval().log_prob(torch.stack([torch.full_like(every, START), every], 1), z.expand(12, -1))
+
+    assert (torch.bincount(drawn, minlength=family.WORDS) / count - expected.exp()).abs().max() < 0.0125
+
+
+def test_the_likeliest_words_are_those_of_the_likelihood() -> None:
+    decoder = texts().decoder.eval()
+    z = torch.randn(4, family.LATENT)
+    found = decoder.sample(z, likely=True, longest=6)
+    assert torch.equal(found, decoder.sample(z, likely=True, longest=6))
+    for row, code in zip(found, z, strict=True):
+        length = row.tolist().index(END) + 1 if END in row else len(row)
+        for t in range(1, length):
+            every = torch.cat([row[:t].expand(family.WORDS, -1), torch.arange(family.WORDS)[:, None]], 1)
+            with torch.no_grad():
+                likelihood = decoder.log_prob(every, code.expand(family.WORDS, -1))
+            assert int(likelihood.argmax()) == int(row[t])
+
+
+# ---------------------------------------------------------------------------------- pictures
+
+
+def test_a_grid_has_all_images_on_one_scale() -> None:
+    ink = np.zeros((3, 2, 2))
+    ink[1] = 1
+    ink[2] = 0.5
+    found = pictures.grid(ink, columns=2, enlarged=1)
+
+    assert found.shape == (7, 7)
+    assert (found[1:3, 4:6] == 1).all()
+    assert (found[4:6, 1:3] == 0.5).all()
+    assert (found[0] == 0.25).all()
+    assert pictures.grid(ink, 2).shape == (21, 21)
+    seen = matplotlib.image.imread(io.BytesIO(pictures.png(found)))[..., 0]
+    assert (seen[1:3, 4:6] == 0).all()
+    assert (seen[1:3, 1:3] == 1).all()
+    half = matplotlib.image.imread(io.BytesIO(pictures.png(np.full((2, 2), 0.5))))[..., 0]
+    assert (seen[4:6, 1:3] == half).all()
+
+
+def test_grids_stand_side_by_side() -> None:
+    found = pictures.beside([np.ones((3, 2)), np.full((3, 4), 0.5)], 1)
+
+    assert found.tolist() == [[1.0, 1.0, 0.0, 0.5, 0.5, 0.5, 0.5]] * 3
+
+
+# ------------------------------------------------------------------------------- the commands
+
+
+def project(folder: Path, system: str = "vae", examples: int = 20) -> None:
+    """A prepared data set and a model of it that nobody trained."""
+    texts_of = family.documents(examples, words=12)
+    vocabulary = [*SPECIALS, *(f"w{n}" for n in range(8))]
+    store.write(folder / "data/prepared/synthetic", Prepared(vocabulary, {"test": texts_of}, {}))
+    entry = family.PARAMS.setting(system)
+    sizes = TextNetworks(embedding=6, hidden=8, latent=3, dropout_in=0.0, dropout_out=0.0)
+    description = Description(system, {}, entry.parts.model_dump(), sizes.model_dump(), 12)
+    torch.manual_seed(1)
+    models.save(folder / f"models/synthetic/{system}/1", description.build()[0], description)
+
+
+def drawings_project(folder: Path) -> None:
+    """The same of images."""
+    bits = (np.random.default_rng(1).random((7, 6, 6)) < 0.3).astype(np.uint8)
+    test = Images(bits, np.zeros(7, np.int64), np.zeros(7, np.int64), np.arange(7))
+    store.write(folder / "data/prepared/omniglot_small", Prepared(list(PIXELS), {"test": test}, {}))
+    networks = ImageNetworks(**SIZES, latent=3).model_dump()
+    description = Description("vae", {}, family.PARAMS.setting("vae").parts.model_dump(), networks, 2)
+    models.save(folder / "models/omniglot_small/vae/1", images(), description)
+
+
+@pytest.mark.parametrize("interpolate", [False, True])
+def test_the_commands_write_sentences(tmp_path: Path, interpolate: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    project(tmp_path)
+    arguments = ("synthetic", "vae", 1, None, 3, 4, 1, False, interpolate, tmp_path)
+    generate.run(family.PARAMS, *arguments)
+    kind = "interpolations" if interpolate else "samples"
+    path = tmp_path / f"reports/generated/synthetic-vae-1-{kind}.txt"
+    text = path.read_text(encoding="utf-8")
+
+    assert len(text.splitlines()) == 3 * (4 + 1)  # an empty line behind each group
+    assert str(path) in capsys.readouterr().out
+    generate.run(family.PARAMS, *arguments)
+    assert path.read_text(encoding="utf-8") == text
+
+
+def test_images_become_a_picture(tmp_path: Path) -> None:
+    prepared = Prepared(["paper", "ink"], {}, {})
+    found = torch.zeros(6, 1, 5, 5)
+    path = generate.write(found, tmp_path / "grid", prepared, 3)
+
+    assert path.name == "grid.png"
+    assert matplotlib.image.imread(path).shape[:2] == (3 * 13, 3 * 19)
+    with pytest.raises(UserError, match="expected a name that ends in"):
+        generate.write(found, tmp_path / "grid.gif", prepared, 3)
+
+
+def test_a_lone_test_example_has_nothing_to_lie_between() -> None:
+    alone = Prepared(["paper", "ink"], {"test": Documents.of([[START, 4, END]], [0])}, {})
+    with pytest.raises(UserError, match="two test examples or more"):
+        generate.ends_of_pairs(texts(), alone, 2, 1, torch.device("cpu"))
+
+
+# -------------------------------------------------------------------------------- for the report
+
+
+def illustrated(folder: Path, dataset: str, setting: str) -> dict[str, np.ndarray]:
+    """What the stage writes, twice the same."""
+    illustrate.run(family.PARAMS, dataset, setting, 1, folder)
+    path = folder / f"generated/{dataset}/{setting}/1.npz"
+    before = path.read_bytes()
+    illustrate.run(family.PARAMS, dataset, setting, 1, folder)
+    assert path.read_bytes() == before
+    with np.load(path, allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}
+
+
+def test_what_the_report_shows_of_images(tmp_path: Path) -> None:
+    drawings_project(tmp_path)
+    found, wanted = illustrated(tmp_path, "omniglot_small", "vae"), family.PARAMS.generation
+    model, _ = models.load(tmp_path / "models/omniglot_small/vae/1")
+    test = store.read(tmp_path / "data/prepared/omniglot_small").images("test")
+    ends = generation.means(model, [torch.from_numpy(test.batch(np.array([n]))) for n in found["pairs"].flatten()])
+    count = wanted.rows * wanted.columns
+
+    assert found["samples_drawn"].dtype == np.uint8
+    for way, likely in (("drawn", False), ("likeliest", True)):
+        samples = generation.prior(model, count, 3, wanted.seed, likely)
+        assert np.array_equal(found[f"samples_{way}"], samples[:, 0].numpy())
+        between = generation.interpolations(model, ends.view(-1, 2, 3), wanted.steps, wanted.seed, likely)
+        assert np.array_equal(found[f"between_{way}"].reshape(-1, 6, 6), between[:, 0].numpy())
+        assert found[f"between_{way}"].shape == (wanted.pairs, wanted.steps, 6, 6)
+    assert sorted(found["examples"]) == list(range(7))  # all there are
+    assert (found["pairs"] == generation.pairs(wanted.pairs, 7, wanted.seed)).all()
+    assert found["columns"] == wanted.columns
+
+
+@pytest.mark.parametrize("system", ["vae", "ae"])
+def test_what_the_report_shows_of_texts(tmp_path: Path, system: str) -> None:
+    project(tmp_path, system)
+    found, wanted = illustrated(tmp_path, "synthetic", system), family.PARAMS.generation
+
+    assert ("samples_drawn" in found) == ("samples_likeliest" in found) == (system == "vae")  # AE has no prior
+    assert all(len(found[name]) == wanted.rows for name in found if name.startswith("samples"))
+    assert found["between_likeliest"].shape[:2] == (wanted.pairs, wanted.steps)
+    assert (found["between_likeliest"][..., 0] == START).all()
+
+
+def test_a_lone_test_example_is_not_illustrated(tmp_path: Path) -> None:
+    project(tmp_path, examples=1)
+    with pytest.raises(UserError, match="data/prepared/synthetic: expected two test examples or more"):
+        illustrate.run(family.PARAMS, "synthetic", "vae", 1, tmp_path)

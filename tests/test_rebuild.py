@@ -1,0 +1,289 @@
+"""Rebuilding side by side: the bits of `dvc repro`, nothing done twice, and what becomes of jobs that fail."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+
+import small_project
+from duvae.errors import PASSING, UserError
+from pipelines import recording, running, workspaces
+from pipelines.engine import Progress
+from pipelines.graph import Graph
+from pipelines.running import JobFailedError, Place
+from pipelines.workspaces import MARK, WORK, Snapshot
+from small_project import EACH, call, change, commit, lock, rebuild
+
+STAGES = {"base", "each@a", "each@b", "each@c", "after", "all"}
+
+
+def ran(progress: Progress) -> set[str]:
+    return {name for name, done in progress.done.items() if done.ran}
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built by `dvc repro` alone."""
+    folder = small_project.create(tmp_path_factory.mktemp("plain") / "project")
+    call(folder, "dvc", "repro")
+
+    return folder
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Progress]:
+    """Built side by side."""
+    folder = small_project.create(tmp_path_factory.mktemp("first") / "project")
+
+    return folder, rebuild(folder)
+
+
+@pytest.fixture
+def built(first: tuple[Path, Progress], tmp_path: Path) -> Path:
+    """A copy of it, to change."""
+    call(tmp_path, "cp", "-r", str(first[0]), str(tmp_path / "project"))
+
+    return tmp_path / "project"
+
+
+def test_the_outputs_are_those_of_dvc_repro(plain: Path, first: tuple[Path, Progress]) -> None:
+    folder, progress = first
+    assert ran(progress) == STAGES - {"all"}
+    assert progress.left == ["all"]
+    assert lock(folder) == lock(plain)
+    for name in ("base.txt", "each/b.txt", "after.txt", "results/c.json", "all.txt"):
+        assert (folder / name).read_bytes() == (plain / name).read_bytes()
+    assert "up to date" in call(folder, "dvc", "status").stdout
+    assert not list((folder / WORK / "workspaces").iterdir())
+
+
+def test_what_is_up_to_date_or_in_the_cache_is_not_run(built: Path) -> None:
+    again = rebuild(built)
+    assert set(again.fresh) == STAGES
+    assert not again.done
+
+    (built / "dvc.lock").unlink()
+    for name in ("base.txt", "after.txt", "all.txt", "each/a.txt"):
+        (built / name).unlink()
+    found = rebuild(built)
+    assert set(found.cached) == STAGES - {"all"}
+    assert not found.done
+    assert (built / "each/a.txt").is_file()
+    assert "up to date" in call(built, "dvc", "status").stdout
+
+
+def test_a_change_that_is_not_committed_counts_for_what_it_touches(built: Path) -> None:
+    change(built, b=20)
+    assert ran(rebuild(built)) == {"each@b"}
+    (built / "words.txt").write_text("other words\n")
+    assert ran(rebuild(built, "after")) == {"base", "each@a", "after"}
+    assert (built / "each/a.txt").read_text() == "other words a\n"
+    assert (built / "each/b.txt").read_text() == "some words b\n"
+    (built / "each.sh").unlink()
+    (built / "new.sh").write_text(EACH.format("$1"))
+    graph = yaml.safe_load((built / "dvc.yaml").read_text().replace("each.sh", "new.sh"))
+    (built / "dvc.yaml").write_text(yaml.safe_dump(graph, sort_keys=False))
+    assert ran(rebuild(built)) == {"each@a", "each@b", "each@c"}
+
+
+def test_the_same_outputs_again_leave_what_hangs_on_them(built: Path) -> None:
+    (built / "words.txt").write_text("some  words\n")  # `echo` makes one space of two
+    progress = rebuild(built)
+    assert ran(progress) == {"base", "each@a", "each@b", "each@c"}
+    assert "after" in {*progress.cached, *progress.fresh}
+
+
+def test_outputs_that_left_the_cache_are_made_again(built: Path) -> None:
+    call(built, "rm", "-rf", ".dvc/cache/files")
+    assert ran(rebuild(built)) == STAGES - {"all"}
+
+
+@pytest.mark.parametrize("keep_going", [False, True])
+def test_a_failure_stops_what_needs_it(tmp_path: Path, keep_going: bool) -> None:
+    script = f'if [ $1 = a ]; then echo "a is wrong" >&2; exit 2; fi; {EACH.format("$1")}'
+    folder = small_project.create(tmp_path / "project", script)
+    progress = rebuild(folder, keep_going=keep_going, slots=1)
+    failed = progress.failed["each@a"]
+    assert not failed.passing
+    assert "exited with 2" in failed.reason
+    assert "a is wrong" in failed.log
+    recorded = {"base", "each@b", "each@c"} if keep_going else {"base"}
+    assert set(lock(folder)) == recorded
+    assert {"after"} <= set(progress.skipped)
+    (folder / "each.sh").write_text(EACH.format("$1") + "\n")
+    assert not rebuild(folder).failed
+    assert set(lock(folder)) == STAGES
+
+
+def alone(folder: Path, name: str, timeout: float | None = None) -> Any:
+    """One job, with nothing before it."""
+    graph = Graph(folder)
+    try:
+        return running.run(name, Place(folder, graph.cache, None, timeout), Snapshot.take(folder), {}, None)
+    finally:
+        graph.close()
+
+
+@pytest.mark.parametrize(
+    ("command", "passing", "said"),
+    [
+        ("exit 2", False, "exited with 2"),
+        (f"exit {PASSING}", True, "may pass"),
+        ("kill -9 $PPID; sleep 60", True, "ended with -9"),
+        ("true", False, "does not exist"),
+        ("sleep 60", False, "longer than 3 seconds"),
+    ],
+)
+def test_only_what_can_pass_is_tried_again(tmp_path: Path, command: str, passing: bool, said: str) -> None:
+    folder = small_project.create(tmp_path / "project")
+    graph = yaml.safe_load((folder / "dvc.yaml").read_text())
+    graph["stages"]["base"]["cmd"] = command
+    (folder / "dvc.yaml").write_text(yaml.safe_dump(graph, sort_keys=False))
+    started = time.monotonic()
+    with pytest.raises(JobFailedError, match=said) as caught:
+        alone(folder, "base", 3.0 if command == "sleep 60" else None)
+    assert caught.value.passing == passing
+    assert time.monotonic() - started < 50
+    assert not list((folder / WORK / "workspaces").iterdir())
+
+
+def test_what_changes_meanwhile_is_not_recorded_as_made(tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    folder = small_project.create(project, f'echo "b: 20" > {project}/params.yaml; {EACH.format("$1")}')
+    with pytest.raises(UserError, match="changed while the rebuild ran"):
+        rebuild(folder, "each@b")
+    assert not (folder / "dvc.lock").exists()
+
+
+def test_one_rebuild_at_a_time(built: Path) -> None:
+    from pipelines.rebuilding import alone as held
+
+    with held(built), pytest.raises(UserError, match="another rebuild runs here"):
+        rebuild(built)
+
+
+def test_without_git_it_says_so(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="needs git"):
+        Snapshot.take(tmp_path)
+
+
+# ---------------------------------------------------------------------------------- what killed ones leave
+
+
+STARTED = """
+import sys
+from pathlib import Path
+from small_project import rebuild
+rebuild(Path(sys.argv[1]))
+"""
+
+
+def test_a_killed_rebuild_takes_its_jobs_along(tmp_path: Path) -> None:
+    folder = small_project.create(tmp_path / "project", f"sleep ${{SLEEP:-0}}; {EACH.format('$1')}")
+    process = subprocess.Popen([sys.executable, "-c", STARTED, str(folder)], env={**os.environ, "SLEEP": "300"})
+    try:
+        wait(lambda: len(marked(process.pid)) >= 3, "no job began")
+        assert call(folder, "git", "status", "--short").stdout == ""
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    wait(lambda: not marked(process.pid), "jobs outlived what had started them")
+    assert list((folder / WORK / "workspaces").iterdir())
+    progress = rebuild(folder)
+    assert set(progress.cached) == {"base"}
+    assert ran(progress) == STAGES - {"base", "all"}
+    assert not list((folder / WORK / "workspaces").iterdir())
+
+
+def test_what_outlived_its_owner_is_ended_and_removed(tmp_path: Path) -> None:
+    """A job whose watching first process was killed too."""
+    owner = subprocess.run(
+        [sys.executable, "-c", "from pipelines.workspaces import owner; print(owner())"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
+    left = subprocess.Popen(["sleep", "300"], env={**os.environ, MARK: owner})
+    mine = subprocess.Popen(["sleep", "300"], env={**os.environ, MARK: workspaces.owner()})
+    place = tmp_path / WORK / "workspaces"
+    kept = [f"{workspaces.owner()}.a.x", "elsewhere-1-1.b.x", "something"]
+    for name in (f"{owner}.train.x", *kept):
+        (place / name).mkdir(parents=True)
+    try:
+        workspaces.clean(tmp_path)
+        assert left.wait(10) == -signal.SIGKILL
+        assert mine.poll() is None
+        assert {path.name for path in place.iterdir()} == set(kept)
+    finally:
+        for process in (left, mine):
+            process.kill()
+            process.wait()
+
+
+def marked(owner: int) -> list[psutil.Process]:
+    """The processes that answer to another."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if f"-{owner}-" in process.environ().get(MARK, "") and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except psutil.Error:
+            continue
+
+    return found
+
+
+def wait(done: Any, said: str, seconds: float = 120.0) -> None:
+    ends = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < ends, said
+        time.sleep(0.05)
+
+
+def test_stale_locks_are_removed_and_held_ones_are_not(built: Path) -> None:
+    path = built / recording.RWLOCK
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    info = '{"write": {"/x": {"pid": %d, "cmd": "dvc repro"}}, "read": {}}'
+    path.write_text(info % gone.pid)
+    assert recording.mend(built)
+    assert not path.exists()
+
+    path.write_text(info % os.getpid())
+    assert not recording.mend(built)
+    assert path.exists()
+
+    os.utime(path, (1e9, 1e9))  # the number was given to another process since
+    assert recording.mend(built)
+
+    path.write_text('{"write": {"/x": {"pi')
+    os.utime(path, (1e9, 1e9))
+    assert recording.mend(built)
+    assert not path.exists()
+
+
+def test_a_lock_file_cut_short_is_put_back(built: Path) -> None:
+    whole = (built / "dvc.lock").read_bytes()
+    for size in (0, 20, len(whole) // 2, len(whole) - 30):
+        (built / recording.BEFORE).write_bytes(whole)
+        (built / "dvc.lock").write_bytes(whole[:size])
+        recording.mend(built)
+        assert (built / "dvc.lock").read_bytes() in {whole, whole[: len(whole) - 30]}
+        assert not (built / recording.BEFORE).exists()
+        assert set(rebuild(built).fresh) | {"all"} >= STAGES - {"all"}
+        (built / "dvc.lock").write_bytes(whole)
+    (built / "dvc.lock").write_bytes(b"schema: [")
+    with pytest.raises(UserError, match="git checkout"):
+        recording.mend(built)
+
+
+def test_a_commit_while_nothing_runs_changes_nothing(built: Path) -> None:
+    commit(built)
+    assert set(rebuild(built).fresh) == STAGES

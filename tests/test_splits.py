@@ -1,0 +1,303 @@
+"""One seam for texts and images: batches, bits drawn at use, and a training on either that goes on to the bit."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+import drawings
+from duvae.data import store
+from duvae.data.batches import batches, tensor
+from duvae.data.images import draw
+from duvae.data.store import Images, Prepared
+from duvae.errors import Interrupted, UserError
+from duvae.metrics.encoding import encode, features
+from duvae.metrics.likelihood import importance_weighted_nll, perplexity
+from duvae.metrics.statistics import standard_error
+from duvae.networks.bodies import Decoder, Encoder
+from duvae.stages import evaluate, probe
+from duvae.training.checkpoints import Checkpoint
+from duvae.training.loop import Training, Unwatched
+from duvae.vae import VAE
+from family import CPU, FULL_SIZE, PARAMS, describe, documents, same, setting, state
+
+
+class Flat(Encoder):
+    """One linear map of the pixels."""
+
+    def __init__(self, pixels: int) -> None:
+        super().__init__()
+        self.features = 8
+        self.linear = nn.Linear(pixels, self.features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x.flatten(1))
+
+
+class Pixels(Decoder):
+    """Each pixel's bit on its own, given z."""
+
+    def __init__(self, pixels: int, latent: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(latent, pixels)
+
+    def log_prob(self, x: Tensor, z: Tensor) -> Tensor:
+        return -binary_cross_entropy_with_logits(self.linear(z), x.flatten(1), reduction="none").sum(-1)
+
+    def log_prob_samples(self, x: Tensor, z: Tensor) -> Tensor:
+        return torch.stack([self.log_prob(x, sample) for sample in z])
+
+    def units(self, x: Tensor) -> int:
+        return len(x)
+
+
+def image_model(system: str = "vae", seed: int = 1) -> tuple[VAE, Any]:
+    torch.manual_seed(seed)
+    made = describe(system).build()[1]
+    encoder = Flat(36)
+
+    return VAE(encoder, made.head(encoder.features, 3), Pixels(36, 3), made.objective()), made
+
+
+# ------------------------------------------------------------------------------------ batches
+
+
+def test_documents_are_what_they_were_and_take_no_random_numbers() -> None:
+    split = documents(40)
+    before = torch.get_rng_state()
+    for indices in batches(split.lengths, 8, (1, 1)):
+        x = tensor(split, indices, CPU)
+        assert x.dtype == torch.int64
+        assert x.tolist() == [split[n].tolist() for n in indices.tolist()]
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not split.drawn
+    assert split.predicted.tolist() == [len(split[n]) - 1 for n in range(40)]
+
+
+def test_bits_that_were_drawn_stay_as_they_are() -> None:
+    split = draw(drawings.grey(9), np.random.default_rng(1))
+    before = torch.get_rng_state()
+    x = tensor(split, np.array([3, 0]), CPU)
+
+    assert x.dtype == torch.float32
+    assert x[:, 0].tolist() == split.pixels[[3, 0]].tolist()
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_grey_pixels_give_other_bits_at_each_use() -> None:
+    """Of 20,000 draws the mean lies within five standard errors of each grey value."""
+    split = drawings.grey(3)
+    torch.manual_seed(1)
+    drawn = torch.stack([tensor(split, np.array([2, 0]), CPU) for _ in range(20000)])
+    grey = split.pixels[[2, 0]][:, None]
+
+    assert set(drawn.unique().tolist()) == {0.0, 1.0}
+    assert not torch.equal(drawn[0], drawn[1])
+    error = np.sqrt(grey * (1 - grey) / 20000)
+    assert (np.abs(drawn.mean(0).numpy() - grey) < 5 * error + 1e-6).all()
+
+
+def test_the_same_generator_gives_the_same_bits() -> None:
+    split = drawings.grey(9)
+    one, again, other = (tensor(split, np.arange(9), CPU, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+
+
+# ------------------------------------------------------------------------------------ training
+
+
+class StopAfter(Unwatched):
+    """Asks for a stop after so many steps."""
+
+    def __init__(self, steps: int) -> None:
+        self.left = steps
+
+    def step(self, epoch: int, batch: int, batches: int) -> bool:
+        self.left -= 1
+        return not self.left
+
+
+def image_training(folder: Path | None = None, steps: int = 0, system: str = "vae") -> Training:
+    model, made = image_model(system)
+    optimisation = FULL_SIZE.dataset("omniglot").optimisation.model_copy(update={"batch": 8, "epochs": 3, "warmup": 1})
+    valid = draw(drawings.grey(12, seed=2), np.random.default_rng(1))
+    checkpoint = Checkpoint(folder / "state.safetensors", 1e9) if folder else None
+
+    return Training(
+        model,
+        made.schedule,
+        made.loop(),
+        drawings.grey(30),
+        valid,
+        optimisation,
+        PARAMS.evaluation,
+        1,
+        progress=StopAfter(steps),
+        checkpoint=checkpoint,
+    )
+
+
+@pytest.mark.parametrize("system", ["vae", "agg_vae", "du_vae"])
+def test_a_training_on_images_goes_on_to_the_bit(tmp_path: Path, system: str) -> None:
+    """Stopped after every few batches, in the middle of epochs, it draws the bits that it would have drawn."""
+    undisturbed = image_training(system=system)
+    history = undisturbed.run().history
+    stopped = 0
+    while True:
+        run = image_training(tmp_path, 3, system)
+        try:
+            again = run.run().history
+            break
+        except Interrupted:
+            stopped += 1
+
+    assert stopped >= 3
+    assert again == history
+    assert same(state(run.model), state(undisturbed.model))
+
+
+def test_an_epoch_has_every_image_once_with_new_bits() -> None:
+    run = image_training()
+    seen: list[Tensor] = []
+    step = run.loop.step
+    run.loop.step = lambda updates, x, weight: (seen.append(x), step(updates, x, weight))[1]  # type: ignore[method-assign]
+    run.run()
+    epochs = [torch.cat(seen[n : n + 4]) for n in (0, 4, 8)]
+
+    assert [len(epoch) for epoch in epochs] == [30, 30, 30]
+    sums = [sorted(tuple(row) for row in epoch.flatten(1).tolist()) for epoch in epochs]
+    assert sums[0] != sums[1] != sums[2]
+
+
+# ------------------------------------------------------------------------------------ metrics
+
+
+def test_grey_images_are_encoded_with_the_seeds_bits() -> None:
+    model, _ = image_model()
+    split = drawings.grey(20)
+    one, again, other = (encode(model, split, CPU, seed) for seed in (1, 1, 2))
+
+    assert (one.mean == again.mean).all()
+    assert not (one.mean == other.mean).all()
+    assert (features(model, split, CPU, 1) == features(model, split, CPU, 1)).all()
+    assert not (features(model, split, CPU, 1) == features(model, split, CPU, 2)).all()
+
+
+@pytest.mark.parametrize("what", ["documents", "images"])
+def test_features_are_those_of_encoding(what: str) -> None:
+    if what == "documents":
+        model, split = describe("vae").build()[0], documents(23)
+    else:
+        model, split = image_model()[0], draw(drawings.grey(23), np.random.default_rng(1))
+
+    np.testing.assert_array_equal(features(model, split, CPU), encode(model, split, CPU, 1).mean)
+
+
+def test_the_likelihood_of_images() -> None:
+    """With the posterior for a prior and a decoder that looks away: the sum over pixels, whatever is drawn."""
+    model, _ = image_model()
+    split = draw(drawings.grey(11), np.random.default_rng(1))
+    with torch.no_grad():
+        model.decoder.linear.weight.zero_()  # type: ignore[union-attr, operator]
+        model.head.linear.weight.zero_()  # type: ignore[union-attr, operator]
+    nll = importance_weighted_nll(model, split, 7, CPU, 1)
+    p = torch.sigmoid(model.decoder.linear.bias).detach().numpy()  # type: ignore[union-attr, arg-type]
+    bits = split.pixels.reshape(11, -1)
+    wanted = -(bits * np.log(p) + (1 - bits) * np.log(1 - p)).sum(1)
+
+    np.testing.assert_allclose(nll, wanted, rtol=1e-5)
+    assert perplexity(nll, split) == pytest.approx(float(np.exp(wanted.sum() / (11 * 36))), rel=1e-5)
+
+
+@pytest.mark.parametrize(("wanted", "count"), [(None, 30), (7, 7), (30, 30), (99, 30)])
+def test_some_examples(wanted: int | None, count: int) -> None:
+    chosen = evaluate.some(30, wanted, 1)
+
+    assert len(set(chosen.tolist())) == len(chosen) == count
+    assert chosen.tolist() == sorted(chosen.tolist()) == evaluate.some(30, wanted, 1).tolist()
+    if count < 30:
+        assert chosen.tolist() != evaluate.some(30, wanted, 2).tolist()
+
+
+@pytest.mark.parametrize("examples", [None, 15])
+def test_the_likelihood_of_some_test_examples(tmp_path: Path, examples: int | None, monkeypatch: Any) -> None:
+    """All else is of all of them; size and standard error are those of the part."""
+    chosen = PARAMS.dataset("synthetic").model_copy(update={"nll_examples": examples})
+    params = PARAMS.model_copy(update={"datasets": {**PARAMS.datasets, "synthetic": chosen}})
+    test = documents(40)
+    description = describe("vae")
+    model, _ = description.build()
+    prepared = Prepared([f"w{n}" for n in range(description.words)], {"test": test}, {})
+    monkeypatch.setattr(store, "read", lambda *_: prepared)
+    monkeypatch.setattr(evaluate.models, "load", lambda *_: (model.eval(), description))
+    evaluate.run(params, "synthetic", setting("vae"), 1, tmp_path)
+    metrics = json.loads((tmp_path / "results/synthetic/vae/1/metrics.json").read_text())
+    frame = pd.read_parquet(tmp_path / "posteriors/synthetic/vae/1.parquet")
+    known = frame["nll"].dropna()
+    part = test.only(known.index.to_numpy())
+
+    assert metrics["nll_examples"] == len(known) == (examples or 40)
+    assert metrics["sentences"] == len(frame) == 40
+    assert metrics["nll"] == pytest.approx(known.mean())
+    assert metrics["nll_stderr"] == pytest.approx(standard_error(known.to_numpy()))
+    assert metrics["perplexity"] == pytest.approx(perplexity(known.to_numpy(), part))
+    assert frame["kl"].notna().all()
+    assert frame["length"].tolist() == test.predicted.tolist()
+
+
+# ------------------------------------------------------------------------------------ probes
+
+
+def lettered(count: int, characters: int, alphabets: int, seed: int) -> Images:
+    """Each character a pattern of its own, hardly blurred."""
+    random = np.random.default_rng(seed)
+    patterns = np.random.default_rng(0).random((characters, 6, 6)) > 0.5
+    labels = np.arange(count) % characters
+    grey = np.abs(patterns[labels] - 0.02 * random.random((count, 6, 6)))
+
+    return Images.of(grey, labels, labels % alphabets)
+
+
+def table3(
+    change: Callable[[Images], Images] = lambda split: split, counts: tuple[int, ...] = (2, 5)
+) -> dict[str, Any]:
+    splits = {
+        "train": lettered(36, 9, 3, 1),
+        "valid": draw(lettered(9, 9, 3, 2), np.random.default_rng(1)),
+        "test": change(draw(lettered(18, 9, 3, 3), np.random.default_rng(2))),
+    }
+    prepared = Prepared(list(store.PIXELS), splits, {"alphabets": ["a", "b", "c"]})
+
+    return probe.by_character(image_model()[0].eval(), prepared, list(counts), PARAMS, "omniglot")
+
+
+def test_each_alphabet_is_probed_on_its_own() -> None:
+    said = table3()
+
+    assert said["alphabets"] == 3
+    assert said["test"] == 18
+    assert said["largest_class"] == pytest.approx(100 / 3)
+    assert [len(said["by_labels"][size]["draws"]) for size in ("2", "5")] == [2, 1]  # of 5 there are 5
+    for accuracy in said["by_labels"].values():
+        assert accuracy["accuracy"] == pytest.approx(np.mean(list(accuracy["by_alphabet"].values())))
+        assert accuracy["accuracy"] == pytest.approx(np.mean(accuracy["draws"]))
+        assert set(accuracy["by_alphabet"]) == {"a", "b", "c"}
+    assert said["by_labels"]["5"]["accuracy"] > 60  # 33 by chance
+    assert said == table3()
+
+
+def test_images_without_alphabets_cannot_be_probed_by_character() -> None:
+    with pytest.raises(UserError, match="expected a character and an alphabet for every image of test"):
+        table3(lambda split: dataclasses.replace(split, groups=np.full(len(split), -1)))
+    with pytest.raises(UserError, match="images that test, in each alphabet; found 3 and 0 in c"):
+        table3(lambda split: split.only(np.flatnonzero(split.groups < 2)))
