@@ -42,7 +42,7 @@ class Crew:
         self.command += ["--storage", storage] if storage else []
         self.running: dict[Device, subprocess.Popen[str]] = {}
         self.ended: dict[Device, int] = {}
-        self.stopping = False
+        self.stopping = threading.Event()
 
     def run(self) -> None:
         """Works until the study has ended.
@@ -63,14 +63,14 @@ class Crew:
             for number, handler in before.items():
                 signal.signal(number, handler)
         codes = set(self.ended.values())
-        if self.stopping or STOPPED in codes:
+        if self.stopping.is_set() or STOPPED in codes:
             raise Interrupted(f"the workers of {self.study} have stopped")
         if codes != {0}:
             raise UserError(f"{self.study}: a worker ended with {max(codes)}; what it said stands above.")
 
     def stop(self, number: int, frame: FrameType | None) -> None:
         """Asks all workers to stop where nothing is lost."""
-        self.stopping = True
+        self.stopping.set()
         for process in list(self.running.values()):
             process.terminate()
 
@@ -78,7 +78,7 @@ class Crew:
         """One worker, started anew where it crashes; its lines are shown with its device before them."""
         environment = {**os.environ, "CUDA_VISIBLE_DEVICES": device.visible}
         for _ in range(RESTARTS + 1):
-            if self.stopping:
+            if self.stopping.is_set():
                 break
             with subprocess.Popen(
                 [*self.command, "--worker"],
@@ -88,7 +88,7 @@ class Crew:
                 text=True,
             ) as process:
                 self.running[device] = process
-                if self.stopping:
+                if self.stopping.is_set():
                     process.terminate()
                 assert process.stdout is not None
                 for line in process.stdout:

@@ -15,6 +15,7 @@ import random
 import signal
 import sys
 import time
+import traceback
 from pathlib import Path
 
 import torch
@@ -35,7 +36,7 @@ def child(folder: Path, study: str, how: str, attempt: int, worker: bool = False
             search.importance_weighted_nll = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
         stage.run(config.load(), study, worker=worker)
     except BaseException as error:  # noqa: BLE001 (a child must never come back into its parent's code)
-        print(repr(error), file=sys.stderr)
+        traceback.print_exception(error)
         os._exit(1)
     os._exit(0)
 

@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from duvae.config import Prune
 
-MI = "mi"
+MI = "mi_of_epochs"
 """The attribute of a trial that holds its mutual information on validation, an entry an epoch."""
 
 
