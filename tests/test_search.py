@@ -28,6 +28,7 @@ from duvae.errors import UserError
 from duvae.report import studies
 from duvae.stages import figure2, train
 from duvae.stages import search as stage
+from test_parameters_read import read_by
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Optuna's and MLflow's, of what is new in them
 
@@ -627,3 +628,17 @@ def test_a_setting_that_refers_to_a_wrong_study_is_told(study: str, said: str) -
 
     with pytest.raises(UserError, match=f"settings.best.columns.synthetic.study.*{said}"):
         config.parse(given)
+
+
+def test_the_stage_lists_the_parameters_it_reads(project: Path) -> None:
+    given = raw(one={**TPE, "values": VALUES, "trials": 1})
+    given["datasets"]["synthetic"]["optimisation"].update(epochs=1)
+    read = read_by("search", project, "one", params=config.parse(given))
+    listed = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]["search"]["do"]["params"]
+    names = {"dataset": "synthetic", "setting": "du_vae", "column": "synthetic", "study": "one"}
+    for name, value in names.items():
+        listed = [entry.replace(f"${{item.{name}}}", value) for entry in listed]
+    apart = {"checkpoint_seconds", "datasets.synthetic.column"}  # no result depends on it; the graph's items have it
+
+    assert {path for path in read - apart if not any(f"{path}.".startswith(f"{entry}.") for entry in listed)} == set()
+    assert {entry for entry in listed if not any(f"{path}.".startswith(f"{entry}.") for path in read)} == set()
