@@ -20,7 +20,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 import imports
 import tiny
-from duvae import config, findings, graph, journal, live, search
+from duvae import config, findings, graph, journal, live, search, sharing
 from duvae.config import Params
 from duvae.data import store
 from duvae.data.synthetic import generate
@@ -508,6 +508,37 @@ def test_a_training_that_diverges_fails_and_the_study_goes_on(project: Path) -> 
     assert results(project, "one")["best"] is None
     with pytest.raises(UserError, match="found none that it may recommend"):
         config.best("one", "du_vae", project)
+
+
+def test_a_training_of_the_graph_is_taken_over_while_it_is_of_now(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project)
+    given = yaml.safe_load((project / "params.yaml").read_text(encoding="utf-8"))
+    given["studies"] = {"one": {**GRID, "values": {"gamma": [1.0], "p": [0.5]}}}
+    (project / "params.yaml").write_text(yaml.safe_dump(given), encoding="utf-8")
+    git = ["git", "-c", "user.name=me", "-c", "user.email=me@example.org"]
+    for arguments in (["init", "-q"], ["add", "params.yaml"], ["commit", "-q", "-m", "Parameters"]):
+        subprocess.run([*git, *arguments], check=True)
+    train.run(config.parse(given), "synthetic", "du_vae", 1)
+    stage.run(config.parse(given), "one")
+    (shared,) = table(project, "one").to_dict("records")
+    assert (shared["epochs"], shared["trained"]) == (3, 0)
+
+    (project / "results/synthetic/du_vae/1/train.run.json").unlink()
+    (project / journal.JOURNAL).unlink()
+    stage.run(config.parse(given), "one")
+    (trained,) = table(project, "one").to_dict("records")
+    assert (trained["epochs"], trained["trained"]) == (3, 3)
+    assert {**shared, "trained": 3} == trained
+
+    train.run(config.parse(given), "synthetic", "du_vae", 1)
+    plan = search.Plan.of(config.parse(given), "one")
+    values = {"gamma": 1.0, "p": 0.5}
+    assert sharing.made(plan.params, plan.study, values, search._sources()) == plan.params.job("synthetic", "du_vae", 1)
+    assert sharing.made(plan.params, plan.study, {**values, "p": 0.4}, search._sources()) is None
+    given["datasets"]["synthetic"]["optimisation"]["clip"] = 4.0
+    assert sharing.made(config.parse(given), plan.study, values, search._sources()) is None
 
 
 def test_another_mistake_leaves_the_trial_for_later(project: Path) -> None:

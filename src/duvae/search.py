@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import optuna
+import pandas as pd
 import torch
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
@@ -23,8 +24,8 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 from scipy.stats import qmc
 
-from duvae import config, models
-from duvae.config import HYPERPARAMETERS, Params
+from duvae import config, models, sharing
+from duvae.config import HYPERPARAMETERS, Job, Params
 from duvae.data import store
 from duvae.errors import UserError
 from duvae.journal import ATTEMPTS, BEAT_SECONDS, Worker, fail, quiet
@@ -37,11 +38,15 @@ from duvae.progress import Bar, Row, TrainingBar
 from duvae.pruning import MI, WarmPruner, mi
 from duvae.training.checkpoints import Checkpoint
 from duvae.training.loop import Training
+from duvae.vae import VAE
 
 DONE = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 PARENT = "mlflow"
 """The attribute of a study that holds the id of its run in MLflow."""
+
+SHARED = "shared"
+"""The attribute of a trial that names the training of the graph that it took over."""
 
 EPOCHS = "epochs"
 """The attribute of a trial that counts the epochs trained for it, those that a kill made be trained twice too."""
@@ -433,24 +438,28 @@ def attempt(
         watch = Watch(plan, study, worker, trial, run)
         try:
             with watch:
+                job = sharing.made(plan.params, plan.study, hyperparameters, _sources(), plan.root)
                 snapshot = checkpoint.latest()
                 for row in snapshot.values["state"]["history"] if snapshot else []:
                     watch.report(row)  # those of a machine that did not get to it
-                if why := watch.verdict():
+                if job is not None:
+                    model = share(plan, job, watch).to(device)
+                elif why := watch.verdict():
                     raise Pruned(why)
-                Training(
-                    model,
-                    system.schedule,
-                    system.loop(),
-                    prepared.split("train"),
-                    prepared.split("valid"),
-                    dataset.optimisation,
-                    plan.params.evaluation,
-                    plan.study.seed,
-                    device,
-                    watch,
-                    checkpoint,
-                ).run()
+                else:
+                    Training(
+                        model,
+                        system.schedule,
+                        system.loop(),
+                        prepared.split("train"),
+                        prepared.split("valid"),
+                        dataset.optimisation,
+                        plan.params.evaluation,
+                        plan.study.seed,
+                        device,
+                        watch,
+                        checkpoint,
+                    ).run()
             found = measure(plan, model, prepared, device, watch)
         except Pruned as pruned:
             run.end("pruned", {})
@@ -475,6 +484,27 @@ def attempt(
     checkpoint.remove()
 
     return True
+
+
+def share(plan: Plan, job: Job, watch: Watch) -> VAE:
+    """The model that the graph has trained; its history is the trial's, and costs no epoch."""
+    for row in csv(plan.root / "results" / job.folder / "history.csv"):
+        watch.report(row)
+    watch.trial.set_user_attr(SHARED, job.name)
+
+    return models.load(plan.root / "models" / job.folder)[0]
+
+
+def csv(path: Path) -> list[Row]:
+    """The rows of a history, with None for what is not known."""
+    frame = pd.read_csv(path)
+    rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
+
+    return [{str(key): value for key, value in row.items()} for row in rows]
+
+
+def _sources() -> list[str]:
+    return [f"src/duvae/{name}" for name in SOURCES]
 
 
 def _constrain(plan: Plan, trial: Trial, value: float | None) -> None:
