@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
 
 import made_up
-from duvae import tracking
+from duvae import live, tracking
 from duvae.config import Params
 from duvae.errors import UserError
 from duvae.stages import track
@@ -202,20 +202,39 @@ def test_the_store_that_the_environment_names(root: Path, tmp_path: Path, monkey
         tracking.track(params(), root)
 
 
-def test_a_live_run_gives_way_to_the_finished_one(root: Path, caplog: pytest.LogCaptureFixture) -> None:
-    job = params().job("synthetic", "du_vae", 1)
-    for _ in range(2):  # a second training of the same job takes the place of the first
-        with tracking.LiveRun(job, root) as live:
-            live.epoch({"epoch": 1, "valid_loss": 3.5, "valid_mi": None, "best": 0})
-    run = run_of(root, "du_vae")
-    assert run.data.tags[tracking.LIVE] == "1"
-    assert run.data.metrics == {"valid/loss": 3.5}
-    tracking.track(params(), root)
-    assert tracking.LIVE not in run_of(root, "du_vae").data.tags
-    assert len(runs(root)) == 2
+def test_a_trial_is_one_run_below_its_study_whatever_interrupts_it(root: Path) -> None:
+    parent = live.study_run("grid-1234", "synthetic", "what it searches", root)
+    assert live.study_run("grid-1234", "synthetic", "what it searches", root) == parent
+    with pytest.raises(KeyboardInterrupt), trial(root, parent) as first:
+        first.epoch({"epoch": 1, "valid_loss": 3.5, "valid_mi": None, "best": 0})
+        raise KeyboardInterrupt
+    client = tracking.connect(root)
+    assert client.get_run(str(first.run)).info.status == "KILLED"
+    with trial(root, parent) as again:
+        assert again.run == first.run
+        assert client.get_run(str(again.run)).info.status == "RUNNING"
+        again.epoch({"epoch": 2, "valid_loss": 3.25, "best": 1})
+        again.end("complete", {"nll": 3.0, "mi": None})
+    found = client.get_run(str(again.run))
+    assert found.info.status == "FINISHED"
+    assert found.data.tags["mlflow.parentRunId"] == parent
+    assert found.data.tags["state"] == "complete"
+    assert found.data.params == {"gamma": "1.0"}
+    assert found.data.metrics == {"valid/loss": 3.25, "kept/nll": 3.0}
+    before = len(runs(root))
+    tracking.track(params(), root)  # the trials are none of its runs
+    assert len(runs(root)) == before + 2
 
-    with caplog.at_level(logging.WARNING), tracking.LiveRun(job, root) as live:
-        live.client.delete_run(str(live.run))
-        live.epoch({"epoch": 1, "valid_loss": 3.5, "best": 0})
-        live.epoch({"epoch": 2, "valid_loss": 3.5, "best": 0})
-    assert len([record for record in caplog.records if record.name == "duvae.tracking"]) == 1
+
+def test_a_store_that_fails_is_said_once_and_stops_no_training(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    parent = live.study_run("grid-1234", "synthetic", "what it searches", root)
+    with caplog.at_level(logging.WARNING), trial(root, parent) as run:
+        run.client.delete_run(str(run.run))
+        for epoch in (1, 2):
+            run.epoch({"epoch": epoch, "valid_loss": 3.5, "best": 0})
+        run.end("complete", {"nll": 3.0})
+    assert len([record for record in caplog.records if record.name == "duvae.live"]) == 1
+
+
+def trial(root: Path, parent: str) -> live.TrialRun:
+    return live.TrialRun("grid-1234", parent, 0, {"system": "du_vae"}, {"gamma": 1.0}, root)

@@ -167,9 +167,9 @@ class TrialRun:
                 self.client.log_batch(self.run, metrics=list(epoch_metrics(row, int(1000 * time.time()))))
 
     def end(self, how: str, found: Mapping[str, float | None]) -> None:
-        """The trial is complete, pruned or failed, with what was measured of it on validation."""
+        """The trial is complete, pruned or failed, with what the kept weights were measured by on validation."""
         now = int(1000 * time.time())
-        metrics = [Metric(f"valid/{key}", float(value), now, 0) for key, value in found.items() if value is not None]
+        metrics = [Metric(f"kept/{key}", float(value), now, 0) for key, value in found.items() if value is not None]
         with self._spared():
             if self.run is not None:
                 self.client.log_batch(self.run, metrics=metrics, tags=[RunTag("state", how)])

@@ -447,7 +447,7 @@ def attempt(
                 elif why := watch.verdict():
                     raise Pruned(why)
                 else:
-                    Training(
+                    outcome = Training(
                         model,
                         system.schedule,
                         system.loop(),
@@ -460,6 +460,8 @@ def attempt(
                         watch,
                         checkpoint,
                     ).run()
+                    if outcome.warmup_ended:  # a training that goes on at its very end has not started it again
+                        model.start()
             found = measure(plan, model, prepared, device, watch)
         except Pruned as pruned:
             run.end("pruned", {})
