@@ -638,8 +638,8 @@ def test_a_setting_that_takes_a_studys_best_waits_for_it(tmp_path: Path) -> None
     known = config.parse(given)
     rows = graph.graph(known)
 
-    assert list(rows["studies"]) == ["grid", "tpe"]
-    assert rows["studies"]["tpe"]["after"] == "results/studies/grid/study.json"
+    assert list(rows["searches"]) == ["grid", "tpe"]
+    assert rows["searches"]["tpe"]["after"] == "results/studies/grid/study.json"
     assert rows["found"] == {"synthetic-best-1": {**known.job("synthetic", "best", 1)._asdict(), "study": "tpe"}}
     assert set(rows["given"]) == set(rows["jobs"]) - {"synthetic-best-1"}
     with pytest.raises(UserError, match=r"not there\. 'duvae search --study tpe'"):

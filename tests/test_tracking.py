@@ -205,9 +205,9 @@ def test_the_store_that_the_environment_names(root: Path, tmp_path: Path, monkey
 def test_a_trial_is_one_run_below_its_study_whatever_interrupts_it(root: Path) -> None:
     parent = live.study_run("grid-1234", "synthetic", "what it searches", root)
     assert live.study_run("grid-1234", "synthetic", "what it searches", root) == parent
-    with pytest.raises(KeyboardInterrupt), trial(root, parent) as first:
-        first.epoch({"epoch": 1, "valid_loss": 3.5, "valid_mi": None, "best": 0})
-        raise KeyboardInterrupt
+    first = trial(root, parent)
+    first.epoch({"epoch": 1, "valid_loss": 3.5, "valid_mi": None, "best": 0})
+    first.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
     client = tracking.connect(root)
     assert client.get_run(str(first.run)).info.status == "KILLED"
     with trial(root, parent) as again:

@@ -34,10 +34,10 @@ def graph(params: Params) -> dict[str, Any]:
     Returns:
         `sets`: every data set that a job or a study needs; `fetched`: those of known files; `own`: those with files of
         the user's own, which are looked at each time; `texts`, `images` and `synthetics`: those of each kind of x;
-        `studies`: those of `run`, those that they are compared with, and those that a job takes its hyperparameters
-        from, each with the file that must be there before it; `jobs`: the trainings, by name, the union of those of
-        `run` and of Figure 1; `given` and `found`: those whose hyperparameters params.yaml gives, and those whose a
-        study finds.
+        `searches`: the studies of `run`, those that they are compared with, and those that a job takes its
+        hyperparameters from, each with the file that must be there before it; `jobs`: the trainings, by name, the
+        union of those of `run` and of Figure 1; `given` and `found`: those whose hyperparameters params.yaml gives,
+        and those whose a study finds.
     """
     jobs = params.jobs()
     found = {job: given.study for job in jobs if isinstance(given := params.column(job.setting, job.dataset), Found)}
@@ -53,7 +53,7 @@ def graph(params: Params) -> dict[str, Any]:
         "texts": [name for name in sets if kinds[name] == "text"],
         "images": [name for name in sets if kinds[name] in {"omniglot", "images"}],
         "synthetics": [name for name in sets if kinds[name] == "synthetic"],
-        "studies": studies,
+        "searches": studies,
         "jobs": {job.name: job._asdict() for job in jobs},
         "given": {job.name: job._asdict() for job in jobs if job not in found},
         "found": {job.name: {**job._asdict(), "study": study} for job, study in found.items()},
