@@ -76,6 +76,7 @@ def test_large_products(seed: int, rows: int, inner: int, columns: int, layouts:
     x, weight = factor(rows, inner, layouts[0]), factor(columns, inner, layouts[1])
     with pytest.MonkeyPatch.context() as patch, torch.no_grad():
         patch.setattr(products, "LARGE", 1)
+        patch.setattr(products, "AT_A_TIME", 7)
         found = [
             products.product(x, weight),
             products.columns_product(x.T, weight.T),

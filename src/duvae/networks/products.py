@@ -10,6 +10,9 @@ from torch import Tensor
 LARGE = 2**28
 """Multiplications from which a product goes to oneDNN: below, there is little to gain."""
 
+AT_A_TIME = 256
+"""Columns of a result that is turned afterwards."""
+
 
 def product(
     x: Float[Tensor, "rows inner"], weight: Float[Tensor, "columns inner"], out: Tensor | None = None
@@ -29,11 +32,14 @@ def product(
 
 
 def columns_product(x: Float[Tensor, "inner rows"], y: Float[Tensor, "inner columns"]) -> Float[Tensor, "rows columns"]:
-    """$x^T y$ where x is the larger: oneDNN would copy it, were it not the second factor."""
+    """$x^T y$ where x is the larger: oneDNN would copy it, were it not the second factor. The result is turned in parts."""
     if not by_onednn(y, x.shape[1]):
         return x.T @ y
+    found = x.new_empty(x.shape[1], y.shape[1])
+    for part, to in zip(y.split(AT_A_TIME, 1), found.split(AT_A_TIME, 1), strict=True):
+        to.copy_(product(part.T, x.T).T)
 
-    return product(y.T, x.T).T.contiguous()
+    return found
 
 
 def add_products_(
