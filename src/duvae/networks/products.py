@@ -32,7 +32,10 @@ def product(
 
 
 def columns_product(x: Float[Tensor, "inner rows"], y: Float[Tensor, "inner columns"]) -> Float[Tensor, "rows columns"]:
-    """$x^T y$ where x is the larger: oneDNN would copy it, were it not the second factor. The result is turned in parts."""
+    """$x^T y$ where x is the larger: oneDNN would copy it, were it not the second factor.
+
+    The result is then turned, some columns at a time.
+    """
     if not by_onednn(y, x.shape[1]):
         return x.T @ y
     found = x.new_empty(x.shape[1], y.shape[1])
