@@ -19,7 +19,7 @@ from statistics import median
 import numpy as np
 import torch
 
-from benchmarks import measure, plain
+from benchmarks import large_text, measure, plain
 from benchmarks.measure import Row, cpu, cpu_of
 from duvae import config, models
 from duvae.config import Optimisation, Params, SyntheticDataset
@@ -394,7 +394,8 @@ def main() -> int:
         bench = Bench(
             shrunk(params) if chosen.tiny else params, TINY if chosen.tiny else Size(), Path(name), chosen.full
         )
-        groups = (bench.steps, bench.semi_amortized, bench.settings, bench.flows, bench.information, bench.rest)
+        text = large_text.TextBench(large_text.TINY if chosen.tiny else large_text.TextSize())
+        groups = (bench.steps, bench.semi_amortized, bench.settings, bench.flows, bench.information, bench.rest, text)
         with Bar("benchmarks", len(groups)) as bar:
             for number, group in enumerate(groups, 1):
                 rows += group()
