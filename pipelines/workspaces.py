@@ -127,7 +127,7 @@ def workspace(root: Path, cache: Path, name: str, snapshot: Snapshot, entries: M
     try:
         here = folder / "project"
         git(root, "clone", "--quiet", "--shared", "--no-checkout", str(root), str(here))
-        git(here, "checkout", "--quiet", "--detach", snapshot.commit)
+        git(here, "checkout", "--quiet", "--force", "--detach", snapshot.commit)
         snapshot.write(here)
         _configure(root, here, cache)
         write_text(here / "dvc.lock", yaml.safe_dump({"schema": "2.0", "stages": _built_in(entries)}, sort_keys=False))
