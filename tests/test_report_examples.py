@@ -69,7 +69,7 @@ def test_images_are_spoken_of_as_images(html: str) -> None:
     assert "sentence" not in words
     assert "On 300 test images (NLL on a random 100 of them), per image." in words
     assert "NLL with 500 importance samples on a random 100 of the test images." in words
-    assert "Images of 28 by 28 bits; a decoder of 4 masked layers of width 32. 5 of the 50 alphabets." in words
+    assert "Images of 28 by 28 bits; a decoder of 3 masked layers of width 24. 3 of the 50 alphabets." in words
     assert "per image" not in section(html, "synthetic")
     assert "On 300 test sentences, per sentence." in section(html, "synthetic")
 
@@ -111,7 +111,7 @@ def test_probes_of_images_are_means_over_alphabets(root: Path, html: str, drawn:
 def test_tables_1_and_3_stand_beside_ours(html: str, drawn: Tables) -> None:
     of = section(html, "omniglot_small")
     assert "Not the paper's experiment." in of.replace("&#39;", "'")
-    assert "Five of the fifty alphabets" in of
+    assert "Three of the fifty alphabets" in of
     called = {row[0]: row for row in drawn.found["table1-omniglot_small"][2:]}
     assert called["DU-VAE γ 0.5, p 0.9"][3] == "89.00"
     assert called["DU-VAE γ 0.5, p 0.8"][1] == "–"
