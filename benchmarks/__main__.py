@@ -19,7 +19,7 @@ from statistics import median
 import numpy as np
 import torch
 
-from benchmarks import images, measure, plain
+from benchmarks import images, large_text, measure, plain
 from benchmarks.measure import Row, cpu, cpu_of
 from duvae import config, models
 from duvae.config import Optimisation, Params, SyntheticDataset
@@ -43,7 +43,7 @@ from duvae.vae import VAE
 ROOT = Path(__file__).parents[1]
 DATASET = "synthetic"
 CPU = torch.device("cpu")
-GROUPS = ("steps", "semi_amortized", "settings", "flows", "information", "rest", "images")
+GROUPS = ("steps", "semi_amortized", "settings", "flows", "information", "rest", "text", "images")
 """What `--only` may name."""
 JOINT = ("vae", "ae", "bn_vae", "du_vae")
 """Settings whose encoder and decoder step together: all of Figure 1 but Agg-VAE."""
@@ -397,6 +397,7 @@ def main() -> int:
         bench = Bench(
             shrunk(params) if chosen.tiny else params, TINY if chosen.tiny else Size(), Path(name), chosen.full
         )
+        text = large_text.TextBench(large_text.TINY if chosen.tiny else large_text.TextSize())
         on_images = images.ImageBench(images.TINY if chosen.tiny else images.ImageSize())
         every = (
             bench.steps,
@@ -405,6 +406,7 @@ def main() -> int:
             bench.flows,
             bench.information,
             bench.rest,
+            text,
             on_images,
         )
         groups = [group for name, group in zip(GROUPS, every, strict=True) if chosen.only in {None, name}]

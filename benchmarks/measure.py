@@ -136,6 +136,21 @@ def peak(call: Callable[..., Any], *arguments: Any) -> float:
         return pool.apply(_raised, (call, arguments))
 
 
+def whole_peak(call: Callable[..., Any], *arguments: Any) -> float:
+    """MiB that a fresh process takes at its peak with all it imports, a call included."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_whole, (call, arguments))
+
+
+def _whole(call: Callable[..., Any], arguments: tuple[Any, ...]) -> float:
+    torch.set_num_threads(1)
+    call(*arguments)
+    try:
+        return _resident("VmHWM")  # ru_maxrss would count what the process had been before it ran this program
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+
+
 def alone(call: Callable[..., Iterable[Row]]) -> list[Row]:
     """The rows of a call in a fresh process, with as many threads."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:

@@ -1,9 +1,12 @@
 """The plain forms of what the library computes fast: as short as their equations, and what the ratios are to."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int
+from torch import Tensor
 
 from duvae.data.store import Array, Documents
 from duvae.metrics.encoding import evaluating
@@ -19,8 +22,34 @@ def decoder(model: VAE) -> LSTMDecoder:
     return model.decoder
 
 
-def importance_weighted_nll(model: VAE, documents: Documents, samples: int, seed: int) -> Array:
-    r"""$-\log \frac1K \sum_k p(x, z_k) / q(z_k|x)$, one sentence at a time, word by word, all logits kept."""
+def whole_decoder(
+    form: LSTMDecoder, x: Int[Tensor, "batch length"], z: Float[Tensor, "batch latent"]
+) -> Float[Tensor, "batch"]:
+    """log p(x|z) by PyTorch's LSTM over whole sentences, its linear map and its cross entropy."""
+    words, cell = form.embedding(x[:, :-1]), form.initial(z)[None]
+    outputs, _ = form.lstm(torch.cat([words, z[:, None].expand(-1, words.shape[1], -1)], -1), (cell.tanh(), cell))
+
+    return form.output.plain(outputs, x[:, 1:]).sum(-1)
+
+
+def importance_weighted_nll(
+    model: VAE,
+    documents: Documents,
+    samples: int,
+    seed: int,
+    log_prob: Callable[[LSTMDecoder, Tensor, Tensor], Tensor] = LSTMDecoder.log_prob_plain,
+    at_once: int | None = None,
+) -> Array:
+    r"""$-\log \frac1K \sum_k p(x, z_k) / q(z_k|x)$, one sentence at a time, all logits kept.
+
+    Args:
+        model: Whose.
+        documents: Of what.
+        samples: K.
+        seed: Of the samples.
+        log_prob: From decoder, x and z to log p(x|z); by default word by word.
+        at_once: Samples decoded at a time; None: all.
+    """
     generator = torch.Generator().manual_seed(seed)
     result = np.empty(len(documents))
     with evaluating(model):
@@ -28,7 +57,8 @@ def importance_weighted_nll(model: VAE, documents: Documents, samples: int, seed
             x = torch.from_numpy(documents[n]).long()[None]
             posterior = model.posterior(x)
             z = posterior.rsample((samples,), generator)  # (samples, 1, latent)
-            likelihood = decoder(model).log_prob_plain(x.expand(samples, -1), z[:, 0])
+            parts = z[:, 0].split(at_once or samples)
+            likelihood = torch.cat([log_prob(decoder(model), x.expand(len(part), -1), part) for part in parts])
             weights = likelihood + (standard_normal_log_prob(z) - posterior.log_prob(z))[:, 0]
             result[n] = math.log(samples) - float(weights.double().logsumexp(0))
 

@@ -30,7 +30,7 @@ def clone(folder: Path, epochs: int, samples: int) -> dict[str, str]:
 
     git(ROOT, "clone", "--quiet", "--no-checkout", str(ROOT), str(folder))
     snapshot = Snapshot.take(ROOT)
-    git(folder, "checkout", "--quiet", snapshot.commit)
+    git(folder, "checkout", "--quiet", "--force", "--detach", snapshot.commit)
     snapshot.write(folder)
     raw: dict[str, Any] = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))
     raw["run"] = {"datasets": ["synthetic"], "settings": list(SETTINGS), "seeds": list(SEEDS)}

@@ -31,8 +31,8 @@ from typing import Any
 import yaml
 
 HERE = Path(__file__).resolve().parent
-PATIENCE = 180.0
-"""Seconds that a service may take until its health check answers."""
+PATIENCE = 300.0
+"""Seconds that a service may take until its health check answers; a machine may be busy."""
 
 VARIABLE = re.compile(r"\$(?:\$|\{(?P<name>\w+)(?:(?P<how>:?[-?])(?P<word>[^}]*))?\})")
 
@@ -91,7 +91,9 @@ def image_environment() -> dict[str, str]:
     """What the images set for whatever runs in them, without what is about their folders."""
     pairs = (pair.partition("=") for word, rest in instructions() if word == "ENV" for pair in shlex.split(rest))
 
-    return {name: value for name, _, value in pairs if "/" not in value and not name.startswith("UV_")}
+    return {
+        name: value for name, _, value in pairs if "/" not in value and not name.startswith(("PREFECT_WORKER", "UV_"))
+    }
 
 
 def port(service: Mapping[str, Any]) -> int:

@@ -64,9 +64,9 @@ def rebuild(
     root = Path.cwd()
     params = config.load(root / "params.yaml")
     graph.check(params, root / graph.JOBS)
-    wish = Wish(
-        tuple(targets or ()), slots, devices, keep_going, timeout, Cluster(**cluster) if cluster is not None else None
-    )
+    own = [path for dataset in params.datasets.values() for path in getattr(dataset.source, "paths", ())]
+    elsewhere = Cluster(**cluster) if cluster is not None else None
+    wish = Wish(tuple(targets or ()), slots, devices, keep_going, timeout, elsewhere, tuple(own))
     progress, seconds = rebuilding.rebuild(root, wish, params.threads, on_a_cluster if wish.cluster else here)
     said, logger = board.summary(progress, seconds), get_run_logger()
     logger.info(said)

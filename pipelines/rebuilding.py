@@ -46,6 +46,7 @@ class Wish:
         keep_going: After a failure, still run all that does not need what failed.
         timeout: Seconds that one job may take.
         cluster: Where else jobs run; None: here.
+        own: The user's own files that stages read, by their paths in the project.
     """
 
     targets: tuple[str, ...] = ()
@@ -54,6 +55,7 @@ class Wish:
     keep_going: bool = False
     timeout: float | None = None
     cluster: Cluster | None = None
+    own: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ def rebuild(root: Path, wish: Wish, threads: int, with_: Callable[[Hands], Submi
     cluster = wish.cluster
     pool = None if cluster else Pool(choose(threads, wish.slots, wish.devices))
     with alone(root), contextlib.closing(Graph(root, wish.targets)) as graph:
-        snapshot = Snapshot.take(root, graph.written)
+        snapshot = Snapshot.take(root, graph.written, wish.own)
         known = estimates(graph, cuda=bool(pool and pool.devices[0].cuda))
         engine = Engine(graph, known, wish.keep_going)
         place = Place(root, graph.cache, None, wish.timeout)
@@ -116,7 +118,7 @@ def _record(root: Path, wish: Wish, engine: Engine, snapshot: Snapshot) -> None:
     progress, graph = engine.progress, engine.graph
     if len(progress.fresh) == progress.total:
         return
-    if Snapshot.take(root, graph.written) != snapshot:
+    if Snapshot.take(root, graph.written, wish.own) != snapshot:
         raise UserError(
             f"{root}: changed while the rebuild ran. What was made is in the run cache: start again,"
             " and what the change has not touched is found there."

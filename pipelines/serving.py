@@ -1,5 +1,7 @@
 """`make serve`: a Prefect server on the loopback, the deployments of prefect.yaml, and a worker that runs them here.
 
+Ctrl-C or SIGTERM ends all three.
+
 Where PREFECT_API_URL names a server, that one is used and none is started.
 """
 
@@ -47,7 +49,7 @@ def serve(port: int) -> int:
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
         "PYTHONPATH": os.pathsep.join(path for path in paths if path),
     }
-    server = None
+    server, started = None, None
     url = os.environ.get("PREFECT_API_URL")
     try:
         if url is None:
@@ -57,6 +59,7 @@ def serve(port: int) -> int:
                     f"{url}: a server answers there already. Set PREFECT_API_URL to it, or give another --port."
                 )
             command = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+            environment["PREFECT_SERVER_UI_API_URL"] = url  # what the page asks; it would take port 4200 for granted
             server = subprocess.Popen(command, env=environment, start_new_session=True)
         environment["PREFECT_API_URL"] = url
         _await(url, server)
@@ -68,13 +71,15 @@ def serve(port: int) -> int:
                 raise UserError(f"'prefect {' '.join(arguments)}' failed at {url}; what it said stands above.")
         print(f"The page: {url.removesuffix('/api')}, 'Deployments', 'rebuild'. Ctrl-C ends all of it.", flush=True)
         worker = ["prefect", "worker", "start", "--pool", POOL, "--limit", "1", "--install-policy", "never"]
-        return subprocess.run(worker, env=environment, check=False).returncode
+        started = subprocess.Popen(worker, env=environment)
+        return started.wait()
     except KeyboardInterrupt:
         return 130
     finally:
-        if server is not None:
-            server.send_signal(signal.SIGTERM)
-            server.wait(30)
+        for process in (started, server):
+            if process is not None:
+                process.terminate()
+                process.wait(60)
 
 
 def _await(url: str, server: subprocess.Popen[bytes] | None) -> None:
@@ -91,6 +96,7 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(prog="python -m pipelines.serving", description=__doc__)
     parser.add_argument("--port", type=int, default=4200)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         sys.exit(serve(parser.parse_args().port))
     except UserError as error:

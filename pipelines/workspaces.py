@@ -41,15 +41,17 @@ class Snapshot:
         commit: What is checked out.
         files: What is not committed, by path; None: it is deleted.
         modes: Permissions of those files.
+        beside: Files that git does not know and that stages read, by path; each is linked to where it lies.
     """
 
     commit: str
     files: Mapping[str, bytes | None] = field(repr=False)
     modes: Mapping[str, int] = field(default_factory=dict, repr=False)
+    beside: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def take(cls, root: Path, outs: Iterable[str] = ()) -> "Snapshot":
-        """Of the project in `root`, without what its stages write.
+    def take(cls, root: Path, outs: Iterable[str] = (), own: Iterable[str] = ()) -> "Snapshot":
+        """Of the project in `root`, without what its stages write, with `own` files whether git knows them or not.
 
         Raises:
             UserError: Where it is no git repository with a commit.
@@ -68,7 +70,9 @@ class Snapshot:
             elif not path.is_dir():
                 files[name] = None
 
-        return cls(git(root, "rev-parse", "HEAD").strip(), files, modes)
+        beside = {name: str((root / name).resolve()) for name in own if (root / name).is_file()}
+
+        return cls(git(root, "rev-parse", "HEAD").strip(), files, modes, beside)
 
     def write(self, folder: Path) -> None:
         """Puts what is not committed over a clone."""
@@ -81,6 +85,11 @@ class Snapshot:
             path.unlink(missing_ok=True)
             path.write_bytes(content)
             path.chmod(self.modes[name])
+        for name, target in self.beside.items():
+            path = folder / name
+            if not path.exists() and path.resolve().is_relative_to(folder.resolve()):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.symlink_to(target)
 
 
 def git(root: Path, *arguments: str) -> str:
@@ -127,7 +136,7 @@ def workspace(root: Path, cache: Path, name: str, snapshot: Snapshot, entries: M
     try:
         here = folder / "project"
         git(root, "clone", "--quiet", "--shared", "--no-checkout", str(root), str(here))
-        git(here, "checkout", "--quiet", "--detach", snapshot.commit)
+        git(here, "checkout", "--quiet", "--force", "--detach", snapshot.commit)
         snapshot.write(here)
         _configure(root, here, cache)
         write_text(here / "dvc.lock", yaml.safe_dump({"schema": "2.0", "stages": _built_in(entries)}, sort_keys=False))

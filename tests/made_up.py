@@ -44,10 +44,10 @@ FLOWS = ("iaf_fb", "iaf_bn", "du_iaf")
 
 
 def params(**changed: Any) -> Params:
-    """The project's own parameters, with other `run` values where given."""
+    """The project's own parameters, of the synthetic study alone, with other `run` values where given."""
     known = load(ROOT / "params.yaml")
 
-    run = known.run.model_copy(update={"seeds": [1], **changed})
+    run = known.run.model_copy(update={"datasets": ["synthetic"], "seeds": [1], **changed})
 
     return known.model_copy(update={"run": run, "figure1": known.figure1.model_copy(update={"seed": 1})})
 

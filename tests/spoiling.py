@@ -57,6 +57,7 @@ class Kind:
         wrong: What it says was wrong.
         expected: What it says was expected, or is to be done.
         writes: Where whole files may have come or gone all the same.
+        code: The exit status: 2 for a mistake, PASSING for what may be gone when it is tried again.
     """
 
     command: str
@@ -65,6 +66,7 @@ class Kind:
     wrong: str
     expected: str
     writes: tuple[str, ...] = ()
+    code: int = 2
 
 
 # ------------------------------------------------------------------- how things are spoilt
@@ -261,7 +263,7 @@ def archive(member: tarfile.TarInfo, content: bytes = b"") -> Spoil:
             file.addfile(member, io.BytesIO(content))
         here.server.give("all.tar.gz", packed.getvalue())
         known = Source(None, f"{here.server.url}/all.tar.gz", KNOWN)
-        here.patch.setattr(sources, "SOURCES", {KNOWN: known})
+        here.patch.setattr(sources, "SOURCES", {**sources.SOURCES, KNOWN: known})
 
     return spoil
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from benchmarks import measure, plain
+from benchmarks import large_text, measure, plain
 from benchmarks.__main__ import posteriors
+from benchmarks.large_text import YAHOO
 from benchmarks.measure import Row, table
 
 from duvae.metrics import geometry
@@ -45,6 +46,15 @@ ROWS = [
     "validating them",
     "their true NLL by quadrature",
     "duvae --help",
+    *(
+        f"{what} at the Yahoo size{of}"
+        for what in ("step", "importance-weighted NLL")
+        for of in ("", ", share of the product's rate", ", share of oneDNN's rate")
+    ),
+    *(f"importance-weighted NLL at the short Yelp size{of}" for of in ("", ", speed-up", ", off the plain form")),
+    "preparing 200 documents",
+    "preparing 200 documents, memory",
+    "step at the Yahoo size, memory",
     "step on images",
     "step on images, speed-up",
     "importance-weighted NLL of images",
@@ -145,3 +155,31 @@ def test_the_likelihood_sentence_by_sentence() -> None:
     found = importance_weighted_nll(model, part, many, torch.device("cpu"), 1)
 
     assert plain.importance_weighted_nll(model, part, many, 2) == pytest.approx(found, abs=0.05)
+
+
+@pytest.mark.parametrize("at_once", [None, 1, 7, 40])
+def test_the_likelihood_by_the_whole_decoder(at_once: int | None) -> None:
+    model, _ = build("vae")
+    lively(model)
+    part = documents(4)
+    word_by_word = plain.importance_weighted_nll(model, part, 30, 1)
+
+    assert plain.importance_weighted_nll(model, part, 30, 1, plain.whole_decoder, at_once) == pytest.approx(
+        word_by_word, abs=1e-4
+    )
+
+
+def test_the_arithmetic_of_a_step() -> None:
+    """511 GFLOP at the Yahoo size; as many as the weights' shapes say."""
+    assert round(YAHOO.step_operations() / 1e9) == 511
+    size = large_text.TINY.large
+    model, shapes = size.model(), 0
+    for part, ids in ((model.encoder, size.ids), (model.decoder, size.ids - 1)):
+        used = [value for name, value in part.named_parameters() if name.startswith(("lstm.weight", "output"))]
+        shapes += size.batch * ids * sum(value.numel() for value in used)
+    assert size.step_operations() == 6 * shapes
+    recurrent = (
+        model.decoder.get_parameter("lstm.weight_hh_l0").numel() + model.decoder.get_parameter("output.weight").numel()
+    )
+
+    assert size.sample_operations() == 2 * (size.ids - 1) * recurrent

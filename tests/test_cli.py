@@ -16,8 +16,9 @@ from duvae import cli
 ROOT = Path(__file__).parents[1]
 STAGES = [
     *("graph", "fetch", "prepare", "validate", "truth", "train", "evaluate", "probe", "figure1", "report", "track"),
-    *("systems", "doctor"),
+    *("systems", "doctor", "generate", "interpolate", "reconstruct", "encode"),
 ]
+JOB = ["--dataset", "synthetic", "--setting", "vae", "--seed", "1"]
 HEAVY = {"torch", "mlflow", "great_expectations", "sklearn", "matplotlib", "pandas", "pyarrow", "dvc", "optuna"}
 
 
@@ -132,6 +133,11 @@ def test_version() -> None:
         (["graph", "--params", "nowhere.yaml"], "nowhere.yaml: not there"),
         (["systems", "du_va"], "unknown system 'du_va' (did you mean 'du_vae'?)"),
         (["trane"], "No such command 'trane'"),
+        (["generate", *JOB, "--temperature", "0"], "--temperature: expected a number above 0; found 0.0"),
+        (["generate", *JOB, "--temperature", "0.5", "--likely"], "--temperature, --likely: expected one of them"),
+        (["interpolate", *JOB, "--from", "the food"], "--from, --to: expected both"),
+        (["reconstruct", *JOB, "--sentence", "a", "--input", "b.txt"], "--sentence, --input: expected one of them"),
+        (["encode", *JOB, "--input", "x", "--ink", "red"], "--ink red: expected dark or light"),
         (["graph", "--chek"], "No such option"),
     ],
 )
@@ -189,7 +195,10 @@ def test_arguments_fit_the_stage(stage: str, monkeypatch: pytest.MonkeyPatch) ->
     options = {"prepare": dataset, "validate": dataset, "truth": dataset, "train": job, "evaluate": job, "probe": job}
     options["fetch"] = ["--dataset", "short_yelp", "--mirror", "somewhere"]
 
+    options |= dict.fromkeys(("generate", "interpolate", "reconstruct"), job)
+    options["encode"] = [*job, "--input", "new.txt"]
+
     assert call(monkeypatch, stage, *options.get(stage, [])) == 0
     ((name, args, keywords),) = handed
-    assert name == stage
-    inspect.signature(importlib.import_module(f"duvae.stages.{stage}").run).bind(*args, **keywords)
+    assert name == ("generate" if stage == "interpolate" else stage)
+    inspect.signature(importlib.import_module(f"duvae.stages.{name}").run).bind(*args, **keywords)

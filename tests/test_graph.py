@@ -56,11 +56,15 @@ def test_every_file_of_the_library_belongs_to_a_stage() -> None:
         "duvae.__main__",
         "duvae.catalogue",
         "duvae.doctor",
+        "duvae.serving",
         "duvae.stages.doctor",
+        "duvae.stages.encode",
         "duvae.stages.generate",
+        "duvae.stages.reconstruct",
         "duvae.stages.systems",
         "duvae.stages.track",
         "duvae.tracking",
+        "duvae.trained",
         *HANDED_OVER,
     }
     known = {ROOT / path for stage in COMMANDS for path in listed(stage)}
@@ -139,6 +143,7 @@ def test_figure1_is_there_whatever_run_names() -> None:
     assert rows["texts"] == ["short_yelp"]
     assert rows["synthetics"] == ["synthetic"]
     assert rows["fetched"] == ["short_yelp"]
+    assert rows["own"] == []
     assert rows["images"] == []
     assert {f"synthetic-{setting}-1" for setting in config.FIGURE1_SETTINGS} < set(rows["jobs"])
     assert rows["jobs"]["short_yelp-du_vae-7"] == {
@@ -168,7 +173,7 @@ FAKE = """\
 import json, subprocess, sys, uuid
 from pathlib import Path
 
-if sys.argv[1] == "graph":
+if sys.argv[1] == "graph" or (sys.argv[1] == "fetch" and sys.argv[-1] == "reviews"):
     from duvae.cli import main
     sys.exit(main())
 for name in json.loads(Path({outs!r}).read_text())[" ".join(["duvae", *sys.argv[1:]])]:
@@ -293,6 +298,32 @@ def test_images_are_made_grey_and_then_bits(tmp_path: Path) -> None:
     assert outs["binarize@omniglot_small"] == ["data/prepared/omniglot_small"]
     assert {f"{stage}@omniglot_small-du_vae-1" for stage in ("train", "evaluate", "probe", "generate")} <= set(outs)
     assert outs["generate@omniglot_small-du_vae-1"] == ["generated/omniglot_small/du_vae/1.npz"]
+
+
+def test_a_file_of_ones_own_is_looked_at_each_time(tmp_path: Path) -> None:
+    """Where it changed, what was made of it is made again; where not, nothing is."""
+    here = Workspace.create(tmp_path / "own")
+    corpus = here.folder / "corpora" / "reviews.txt"
+    corpus.parent.mkdir()
+    corpus.write_text("good food\nbad food\n", encoding="utf-8")
+    source = {"train": [{"path": "corpora/reviews.txt"}], "split": {"valid": 0.2, "test": 0.2, "seed": 1}}
+
+    def edit(raw: Any) -> None:
+        small = raw["datasets"]["short_yelp_small"]
+        own = {**small, "source": {**source, "build": {"most": 10}, "max_words": 5}, "probe": {}}
+        raw["datasets"]["reviews"] = own
+        raw["run"].update(datasets=["reviews"], settings=["vae"])
+
+    here.change(edit)
+    here.duvae("graph")
+    here.pretend()
+
+    assert here.repro("prepare@reviews") == {"graph", "own@reviews", "prepare@reviews"}
+    assert (here.folder / "data/raw/reviews/corpora/reviews.txt").read_bytes() == corpus.read_bytes()
+    assert here.repro("prepare@reviews") == {"own@reviews"}
+    corpus.write_text("good food\nbad food\nno food\n", encoding="utf-8")
+    assert here.repro("prepare@reviews") == {"own@reviews", "prepare@reviews"}
+    assert (here.folder / "data/raw/reviews/corpora/reviews.txt").read_bytes() == corpus.read_bytes()
 
 
 @pytest.fixture(scope="module")

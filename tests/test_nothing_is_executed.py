@@ -161,9 +161,21 @@ def reachable(text: str) -> list[str]:
     return [found.group() for pattern in OPEN for found in re.finditer(pattern, text, re.MULTILINE)]
 
 
+SAID_OTHERWISE = {
+    # Inside of a container all interfaces are those of its own network; which ports leave it, test_docker.py looks at.
+    "docker/compose.yaml": r"0\.0\.0\.0|https?://(mlflow|prefect|dashboard):\d+|--host ",
+    "docker/check.py": r"0\.0\.0\.0",
+    # Whoever takes more than one machine says so, and where the server is.
+    "docs/machines.md": r"http://first:4200",
+}
+
+
 @pytest.mark.parametrize("path", [p for p in TEXTS if p.is_file()], ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_servers_listen_on_loopback(path: Path) -> None:
-    assert reachable(path.read_bytes().decode("utf-8", errors="replace")) == []
+    found = reachable(path.read_bytes().decode("utf-8", errors="replace"))
+    said = SAID_OTHERWISE.get(path.relative_to(ROOT).as_posix(), "(?!)")
+
+    assert [open_ for open_ in found if not re.fullmatch(said, open_)] == []
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,18 @@
 """What the README shows works as it stands there."""
 
+import dataclasses
+import pkgutil
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
+
+from duvae import config
+from duvae.stages import fetch, prepare, validate
+from duvae.trained import Codes, Trained
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -58,6 +65,42 @@ def test_they_train_somebody_elses_vae() -> None:
 
     assert losses[-1] < 0.8 * losses[0]
     assert abs(normalize.scale.square().mean().item() - 0.49) < 1e-6
+
+
+def test_the_recipe_for_ones_own_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Followed to the letter up to the training, with a text made up here."""
+    dataset, chosen = blocks("yaml")
+    params = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    first, mark, second = params.partition("# A setting is")
+    assert mark
+    params = f"{first.rstrip()}\n\n{dataset}\n{mark}{second}"
+    params = re.sub(r"^run:.*?\n\n", f"{chosen}\n", params, count=1, flags=re.DOTALL | re.MULTILINE)
+    (tmp_path / "params.yaml").write_text(params, encoding="utf-8")
+    (tmp_path / "corpora").mkdir()
+    lines = [f"{n % 2}\tthe {('bad', 'good')[n % 2]} number {n % 31} of {n % 37} ." for n in range(800)]
+    lines[16] = "0\t" + "far too long " * 20_000
+    (tmp_path / "corpora/reviews.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    known = config.load()
+    fetch.run(known, "reviews")
+    prepared = prepare.run(known, "reviews")
+    validate.run(known, "reviews")
+
+    assert [job.name for job in known.run_jobs()] == ["reviews-vae-1", "reviews-du_vae-1"]
+    assert {name: len(split) for name, split in prepared.splits.items()} == {"train": 639, "valid": 80, "test": 80}
+    assert prepared.summary["left_out"] == {"train": 1}
+
+
+def test_the_names_that_the_use_of_a_model_shows_exist() -> None:
+    (code,) = blocks("py")
+    names = {"load": "duvae.trained.load", "encode": "duvae.trained.Trained.encode"}
+    assert all(f"{name}(" in code for name in names)
+    for path in names.values():
+        pkgutil.resolve_name(path)
+    assert {field.name for field in dataclasses.fields(Codes)} >= set(re.findall(r"codes\.(\w+)", code))
+    for name in ("generate", "reconstruct", "interpolate", "decode"):
+        assert f"`{name}`" in README
+        assert hasattr(Trained, name)
 
 
 def test_links_lead_somewhere() -> None:

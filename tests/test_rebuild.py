@@ -162,6 +162,17 @@ def test_what_changes_meanwhile_is_not_recorded_as_made(tmp_path: Path) -> None:
     assert not (folder / "dvc.lock").exists()
 
 
+def test_own_files_that_git_does_not_know_are_there(built: Path) -> None:
+    (built / ".gitignore").write_text(small_project.IGNORED + "/own/\n")
+    (built / "own").mkdir()
+    (built / "own/text.txt").write_text("mine\n")
+    graph = yaml.safe_load((built / "dvc.yaml").read_text())
+    graph["stages"]["base"]["cmd"] = "cat own/text.txt words.txt > base.txt"
+    (built / "dvc.yaml").write_text(yaml.safe_dump(graph, sort_keys=False))
+    rebuild(built, "base", own=("own/text.txt", "elsewhere.txt"))
+    assert (built / "base.txt").read_text() == "mine\nsome words\n"
+
+
 def test_one_rebuild_at_a_time(built: Path) -> None:
     from pipelines.rebuilding import alone as held
 

@@ -1,3 +1,4 @@
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -5,14 +6,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from duvae.config import Sample, TextFile, TextSource, load
+from duvae.config import BuiltVocabulary, Sample, TextFile, TextSource, TextSplit, load, parse
 from duvae.data import text
 from duvae.data.store import END, START, UNKNOWN, Documents, read, write
 from duvae.errors import UserError
-from duvae.stages import fetch, prepare
+from duvae.metrics.likelihood import importance_weighted_nll, perplexity
+from duvae.stages import fetch, prepare, validate
+from family import CPU, build
+from tiny import small
 
 ROOT = Path(__file__).parents[1]
 VOCABULARY = ["<pad>", "<s>", "</s>", "<unk>", "the", "food", "is", "good", "bad", "."]
@@ -159,6 +164,145 @@ def test_a_file_that_is_missing(tmp_path: Path) -> None:
         text.prepare(source(), tmp_path)
 
 
+# ------------------------------------------------------------------- one's own: split by a seed, vocabulary made
+
+
+def many(count: int, copies: int = 1) -> str:
+    return "".join(f"{n % 2}\tthe w{n % 7} x{n // 7}\n" for n in range(count)) * copies
+
+
+def without(*splits: str, **changed: Any) -> TextSource:
+    return source(**{name: [] for name in splits}, **changed)
+
+
+def test_shares_are_split_off_and_copies_stay_together(tmp_path: Path) -> None:
+    lay(tmp_path, train=many(50, copies=3), test="the food\n")
+    chosen = without("valid", split=TextSplit(valid=0.2, seed=1), vocabulary=None, build=BuiltVocabulary(most=100))
+    one, again = (text.prepare(chosen, tmp_path) for _ in range(2))
+    other = text.prepare(chosen.model_copy(update={"split": TextSplit(valid=0.2, seed=2)}), tmp_path)
+
+    assert list(one.splits) == ["train", "valid", "test"]
+    assert {name: len(split) for name, split in one.splits.items()} == {"train": 120, "valid": 30, "test": 1}
+    assert one.summary["shared"]["valid"]["train"] == {"documents": 0, "distinct": 0}
+    assert one.summary["splits"]["valid"]["distinct"] == 10
+    assert np.array_equal(one.documents("valid").tokens, again.documents("valid").tokens)
+    assert one.splits["valid"].contents() != other.splits["valid"].contents()
+
+
+@given(st.integers(5, 60), st.floats(0.05, 0.45), st.floats(0.05, 0.45), st.integers(0, 99))
+def test_a_split_loses_nothing(count: int, valid: float, test: float, seed: int) -> None:
+    documents = [f"w{n % (count - 1)}" for n in range(count)]  # one of them twice
+    lines = text.Lines(documents, list(range(count)), [(Path("x"), n) for n in range(count)])
+    sizes = [round(share * (count - 1)) for share in (valid, test)]
+    if 0 in sizes or sum(sizes) >= count - 1:
+        with pytest.raises(UserError, match="expected shares that give each split a document"):
+            text.divide(lines, TextSplit(valid=valid, test=test, seed=seed))
+        return
+    parts = text.divide(lines, TextSplit(valid=valid, test=test, seed=seed))
+
+    assert sorted(label for part in parts.values() for label in part.labels) == list(range(count))
+    assert [len(set(parts[name].documents)) for name in ("valid", "test")] == sizes
+    assert not set(parts["valid"].documents) & (set(parts["train"].documents) | set(parts["test"].documents))
+    assert all(part.labels == sorted(part.labels) for part in parts.values())
+
+
+def test_a_vocabulary_of_the_most_frequent_training_words(tmp_path: Path) -> None:
+    lay(tmp_path, train="b a b c\nb a d d _UNK\n<unk> a d c e\n", valid="e e e\n", test="b zebra a\n")
+    chosen = source(vocabulary=None, build=BuiltVocabulary(most=3, at_least=2))
+    prepared = text.prepare(chosen, tmp_path)
+
+    assert prepared.vocabulary == [*VOCABULARY[:4], "a", "b", "d"]  # as often: by alphabet; c comes after
+    assert prepared.summary["built"] == {"distinct": 5, "frequent": 4, "kept": 3}
+    assert prepared.words(prepared.documents("test")[0]) == ["b", "<unk>", "a"]
+    assert "vocab.txt" not in prepared.summary["files"]
+    assert text.prepare(source(vocabulary=None, build=BuiltVocabulary(most=9)), tmp_path).vocabulary[4:] == list(
+        "abdce"
+    )
+    with pytest.raises(UserError, match=r"expected a word that occurs 9 times .*most frequent one occurs 3 times"):
+        text.prepare(source(vocabulary=None, build=BuiltVocabulary(most=3, at_least=9)), tmp_path)
+
+
+def test_what_was_prepared_otherwise_than_written_is_told(tmp_path: Path) -> None:
+    long = "good " * 20_000
+    lay(tmp_path, train=f"1\tgood\n1\t{long}\n0\tbad\n", test="1\tthe zebra\n")
+    with pytest.raises(
+        UserError, match=r"train.txt, line 2: expected at most 5 words .*found 20000.*longer: leave_out"
+    ):
+        text.prepare(source(), tmp_path)
+    prepared = text.prepare(source(longer="leave_out"), tmp_path)
+
+    assert prepared.split("train").labels.tolist() == [1, 0]
+    assert prepared.summary["left_out"] == {"train": 1, "valid": 0, "test": 0}
+    assert text.warnings(prepared.summary) == [
+        "1 document of train longer than max_words left out",
+        "1 of the 2 words of test (50.00%) are not in the vocabulary, and are <unk>",
+    ]
+    lay(tmp_path, test=f"1\t{long}\n")
+    with pytest.raises(UserError, match=r"test.txt: expected a document of at most 5 words .* in test; found none"):
+        text.prepare(source(longer="leave_out"), tmp_path)
+
+
+def test_validation_can_be_sampled_too(tmp_path: Path) -> None:
+    lay(tmp_path, train=many(30), valid="".join(f"1\tv{n}\n" for n in range(20)), test="1\tt\n")
+    chosen = source(sample=Sample(size=10, seed=1, valid=5), vocabulary=None, build=BuiltVocabulary(most=99))
+    prepared = text.prepare(chosen, tmp_path)
+
+    assert {name: len(split) for name, split in prepared.splits.items()} == {"train": 10, "valid": 5, "test": 1}
+    with pytest.raises(UserError, match=r"source.sample.valid: expected at most 20, all there are; found 21"):
+        text.prepare(chosen.model_copy(update={"sample": Sample(size=10, seed=1, valid=21)}), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"valid": []}, "valid: expected files here, or a share in split.valid; found neither"),
+        ({"split": {"test": 0.5, "seed": 1}}, "test: expected files here, or a share in split.test; found both"),
+        ({"vocabulary": None}, "vocabulary: expected a file here, or 'build' with a number of words; found neither"),
+        ({"build": {"most": 5}}, "vocabulary: .*found both"),
+        (
+            {"valid": [], "test": [], "split": {"valid": 0.5, "test": 0.5, "seed": 1}},
+            "split: expected shares that leave",
+        ),
+        (
+            {"valid": [], "split": {"valid": 0.5, "seed": 1}, "sample": {"size": 2, "seed": 1}},
+            "sample: expected it only where validation and test are files",
+        ),
+        ({"longer": "cut"}, "longer.*: expected 'refuse' or 'leave_out'; found 'cut'"),
+    ],
+)
+def test_a_source_that_contradicts_itself(changed: dict[str, Any], said: str) -> None:
+    raw = small()
+    raw["datasets"]["own"]["source"].update(changed)
+    with pytest.raises(UserError, match=rf"params.yaml: datasets\.own\.source\.{said}"):
+        parse(raw)
+
+
+def test_likelihood_and_perplexity_of_a_corpus_by_hand(tmp_path: Path) -> None:
+    """Three sentences, one unknown word, and a decoder that gives each word a probability of its own, whatever z is."""
+    train = "the food\nfood\nthe the food .\n"
+    lay(tmp_path, train=train, valid="food\n", test="the food\nsoup\nthe the food .\n")
+    prepared = text.prepare(source(vocabulary=None, build=BuiltVocabulary(most=9)), tmp_path)
+    assert prepared.vocabulary == ["<pad>", "<s>", "</s>", "<unk>", "food", "the", "."]
+    shares = {"<pad>": 0.01, "<s>": 0.04, "</s>": 0.25, "<unk>": 0.1, "food": 0.2, "the": 0.3, ".": 0.1}
+    model, _ = build("vae", words=7)
+    decoder = model.decoder
+    with torch.no_grad():
+        model.head.linear.weight.zero_()  # q(z|x) = p(z)
+        for parameter in decoder.parameters():
+            parameter.zero_()
+        i, f, g, o = decoder.lstm.bias_ih_l0.view(4, -1)
+        for gate, value in ((i, 50.0), (f, -50.0), (g, 50.0), (o, 50.0)):  # every output is tanh(1)
+            gate.fill_(value)
+        logits = torch.tensor([shares[word] for word in prepared.vocabulary]).log()
+        decoder.output.weight[:, 0] = logits / math.tanh(1)
+    nll = importance_weighted_nll(model, prepared.split("test"), 20, CPU, 1)
+
+    # </s> is counted, <s> is not; the unknown word costs what <unk> costs.
+    by_hand = [-math.log(0.3 * 0.2 * 0.25), -math.log(0.1 * 0.25), -math.log(0.3 * 0.3 * 0.2 * 0.1 * 0.25)]
+    np.testing.assert_allclose(nll, by_hand, rtol=1e-5)
+    assert perplexity(nll, prepared.split("test")) == pytest.approx(math.exp(sum(by_hand) / (3 + 2 + 5)), rel=1e-5)
+
+
 LINES = text.Lines(
     ["good", "good", "bad", "the food", "the food", "the soup", "the circus", "food"],
     [1, 1, 0, 1, 0, 1, 0, 1],
@@ -275,13 +419,32 @@ def test_the_real_short_yelp(tmp_path: Path, mirror: Path) -> None:
 
 
 @pytest.mark.mirror
-def test_the_real_yahoo_files_can_be_prepared(tmp_path: Path, mirror: Path) -> None:
-    parts = {name: [TextFile(path=f"yahoo/yahoo.{part}.txt")] for name, part in (("train", "valid"), ("test", "test"))}
-    yahoo = source(**parts, valid=parts["test"], vocabulary="yahoo/vocab.txt", max_words=200)
-    prepared = text.prepare(yahoo, mirror)
+def test_the_real_yahoo_halves(tmp_path: Path, mirror: Path) -> None:
+    params = load(ROOT / "params.yaml")
+    fetch.run(params, "yahoo_halves", str(mirror), tmp_path)
+    prepared = prepare.run(params, "yahoo_halves", tmp_path)
+    validate.run(params, "yahoo_halves", tmp_path)
 
+    assert {name: len(split) for name, split in prepared.splits.items()} == {
+        "train": 9000,
+        "valid": 1000,
+        "test": 10_000,
+    }
     assert len(prepared.vocabulary) == 20_000
-    assert prepared.summary["splits"]["train"]["documents"] == 10_000
-    assert prepared.summary["splits"]["train"]["words_max"] == 200
+    assert prepared.summary["splits"]["test"]["words_max"] == 200
     assert round(prepared.summary["splits"]["test"]["unknown_rate"], 3) == 0.042
     assert prepared.summary["splits"]["test"]["labels"] == {}
+    assert prepared.summary["shared"]["valid"]["train"] == {"documents": 0, "distinct": 0}
+
+
+@pytest.mark.mirror
+def test_the_real_short_yelp_at_a_small_size(tmp_path: Path, mirror: Path) -> None:
+    params = load(ROOT / "params.yaml")
+    fetch.run(params, "short_yelp_small", str(mirror), tmp_path)
+    prepared = prepare.run(params, "short_yelp_small", tmp_path)
+    validate.run(params, "short_yelp_small", tmp_path)
+    sizes = {name: len(split) for name, split in prepared.splits.items()}
+
+    assert [sizes[name] for name in ("train", "valid", "test")] == [8000, 1000, 10_000]
+    assert len(prepared.vocabulary) <= 3004
+    assert prepared.summary["shared"]["train"]["valid or test"]["distinct"] < 20  # once rare words are <unk>

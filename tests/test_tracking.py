@@ -11,10 +11,12 @@ from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
 
 import made_up
+import test_use
 from duvae import live, tracking
 from duvae.config import Params
 from duvae.errors import UserError
 from duvae.stages import track
+from duvae.trained import load
 
 # MLflow and what it is built on warn of their own future.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -114,10 +116,37 @@ def test_a_run_holds_what_the_stages_found(root: Path) -> None:
         for item in client.list_artifacts(run.info.run_id, folder)
     ]
     assert {"figures/curves.png", "figures/latent.png", "figures/figure1.png"} <= set(held)
-    assert {"model/weights.safetensors", "model/model.json", "results/history.csv", "results/metrics.json"} <= set(held)
+    assert {
+        "model/weights.safetensors",
+        "model/model.json",
+        "model/MLmodel",
+        "results/history.csv",
+        "results/metrics.json",
+    } <= set(held)
     files = [path for path in (root / "mlruns").rglob("*") if path.is_file()]
     assert files
     assert not [path for path in files if path.suffix in (".pkl", ".pickle", ".pt", ".pth")]
+
+
+def test_a_run_can_be_served(root: Path) -> None:
+    """It loads as a pyfunc where nothing else of the project is, and without any pickle."""
+    import mlflow
+
+    chosen = made_up.params(settings=["vae"])
+    made_up.project(root, chosen, chosen.run_jobs())
+    expected = load(test_use.project(root)).encode(test_use.SENTENCES).frame()
+    assert "synthetic-vae-1" in tracking.track(chosen, root).added
+    run, client = run_of(root, "vae"), tracking.connect(root)
+    held = {item.path for item in client.list_artifacts(run.info.run_id, "model")}
+    assert held == {f"model/{name}" for name in ("MLmodel", "model.json", "vocabulary.txt", "weights.safetensors")}
+    (root / "data").rename(root / "gone")
+    mlflow.set_tracking_uri(f"sqlite:///{root / 'mlflow.db'}")
+    try:
+        served = mlflow.pyfunc.load_model(f"runs:/{run.info.run_id}/model")
+        for given in (test_use.SENTENCES, pd.DataFrame({"text": test_use.SENTENCES})):
+            pd.testing.assert_frame_equal(served.predict(given), expected)
+    finally:
+        mlflow.set_tracking_uri(None)
 
 
 def test_an_autoencoder_has_only_what_it_has(root: Path) -> None:

@@ -177,7 +177,7 @@ def said(process: psutil.Process, program: str, command: str) -> bool:
 
 
 def torture(
-    prepared: Path, expected: dict[str, str], folder: Path, seed: int, hows: tuple[str, ...] = HOWS
+    prepared: Path, expected: dict[str, str], folder: Path, seed: int, targets: Sequence[str] = TARGETS
 ) -> list[str]:
     """One round; returns what was killed.
 

@@ -25,7 +25,7 @@ from duvae.config import Params, place
 from duvae.errors import UserError
 from duvae.provenance import commit
 
-FOLDERS = ("data", "models", "posteriors", "results", "reports", "checkpoints", "pipelines")
+FOLDERS = ("data", "models", "posteriors", "generated", "results", "reports", "checkpoints", "pipelines")
 """Where stages write."""
 
 TOO_FULL, FULL = 200 * 2**20, 2**30

@@ -158,10 +158,13 @@ def split_expectations(split: str, prepared: Prepared, dataset: SyntheticDataset
         sampled = {"train": source.sample.size, "valid": source.sample.valid} if source.sample is not None else {}
         documents = dataset.expect.documents.get(split, sampled.get(split))
         shortest, longest = 3, source.max_words + 2
-    about_size = "one document or more" if documents is None else f"{documents} documents, as params.yaml says"
+    about_size, least = f"{documents} documents, as params.yaml says", documents
+    if documents is None:
+        least = max([1, *dataset.probe.labels]) if split == "train" else 1
+        about_size = "one document or more" if least == 1 else f"{least} documents or more, as the probe wants to draw"
 
     return [
-        rows("size", about_size, 1 if documents is None else documents, documents),
+        rows("size", about_size, least or 1, documents),
         between("no_empty_documents", "a word or more in each document", "words", 1, None),
         between(
             "lengths_within_bounds",

@@ -144,7 +144,7 @@ def told(of: Pair) -> list[str]:
     vae, du_vae = of.short
     what = (
         f"A VAE has collapsed when q(z|x) is the same for every {of.item} x: z then says nothing of x, and the decoder"
-        " writes without it. Four of the measures are 0 where every posterior is the prior itself: KL, what z costs;"
+        " does without it. Four of the measures are 0 where every posterior is the prior itself: KL, what z costs;"
         " MI, what z tells of x; AU, the dimensions whose mean moves with x; and MPD, how far the posteriors of two"
         f" {of.item}s lie apart. CE, how wide a posterior is, is then the entropy of the prior (dashed). KL alone does"
         " not tell: it is MI plus KL[q(z) ‖ p(z)], and the second part can be there when all posteriors are one."

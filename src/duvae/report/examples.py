@@ -104,8 +104,8 @@ def _pictures(found: Mapping[str, Generated], names: Mapping[str, str], prepared
     def picture(array: Array, columns: int, alt: str) -> Markup:
         return page.image(pictures.png(pictures.grid(array.reshape(-1, *array.shape[-2:]), columns, PIXEL)), alt)
 
-    def line(of: Generated, alt: str) -> Markup:
-        between = of.between["likeliest"]
+    def line(of: Generated, way: str, alt: str) -> Markup:
+        between = of.between[way]
         parts = [
             pictures.grid(test[of.pairs[:, 0]], 1, PIXEL),
             pictures.grid(between.reshape(-1, *between.shape[-2:]), between.shape[1], PIXEL),
@@ -117,15 +117,18 @@ def _pictures(found: Mapping[str, Generated], names: Mapping[str, str], prepared
 
     return {
         "pictures": True,
+        "ways": list(one.between),
         "test": picture(test[one.examples], one.columns, "Test images"),
         "settings": [
             {
                 "name": name,
                 "samples": [
-                    (way, picture(found[setting].samples[way], found[setting].columns, f"Samples of {name}, {way}"))
+                    picture(found[setting].samples[way], found[setting].columns, f"Samples of {name}, {way}")
                     for way in found[setting].samples
                 ],
-                "between": line(found[setting], f"Interpolations of {name}"),
+                "between": [
+                    line(found[setting], way, f"Interpolations of {name}, {way}") for way in found[setting].between
+                ],
             }
             for setting, name in names.items()
         ],

@@ -361,7 +361,8 @@ def _limits(ax: Axes, drawn: Sequence[Array], column: str) -> None:
         ax.set_ylim(bottom=-0.06)
         ax.yaxis.set_major_formatter("{x:g}")
     elif column in ("valid_kl", "valid_mi", "valid_au", "valid_mpd"):
-        ax.set_ylim(bottom=min(-0.02, -0.03 * float(values.max(initial=0))))
+        most = float(values.max(initial=0))
+        ax.set_ylim(bottom=min(-0.02, -0.03 * most), top=1.05 * most if column == "valid_au" and most else None)
 
 
 def _handles(results: Sequence[Result]) -> list[Line2D]:

@@ -160,7 +160,7 @@ def _part(results: Sequence[Result], item: str) -> str:
     part = [result.metrics.get("nll_examples") or result.metrics["sentences"] for result in results]
     every = [result.metrics["sentences"] for result in results]
 
-    return "" if part == every else f" on {span(part)} of the test {item}s, drawn"
+    return "" if part == every else f" on a random {span(part)} of the test {item}s"
 
 
 def percent(share: float) -> str:

@@ -212,7 +212,7 @@ def tested(results: Sequence[Result], item: str) -> str:
     every = span([result.metrics["sentences"] for result in results])
     part = span([result.metrics.get("nll_examples") or result.metrics["sentences"] for result in results])
 
-    return f"{every} test {item}s" + ("" if part == every else f" (NLL on {part} of them, drawn)")
+    return f"{every} test {item}s" + ("" if part == every else f" (NLL on a random {part} of them)")
 
 
 def probes(

@@ -1,0 +1,274 @@
+"""The rows on text at the paper's sizes: a training step, the importance-weighted likelihood, preparing documents.
+
+All of it on documents made up here. Necessary arithmetic, two operations for each multiplication, is set against the
+rate of `torch.mm` measured around each round, since a machine that others use is slower from one second to the next.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import torch
+
+from benchmarks import measure, plain
+from benchmarks.measure import Row, cpu
+from duvae.config import Decay, Evaluation, Optimisation, Parts, TextFile, TextNetworks, TextSource
+from duvae.data import store, text
+from duvae.data.store import END, SPECIALS, START, Array, Documents
+from duvae.metrics.encoding import evaluating
+from duvae.metrics.likelihood import importance_weighted_nll
+from duvae.models import Description
+from duvae.networks import products
+from duvae.training.checkpoints import Checkpoint
+from duvae.training.loop import Training
+from duvae.training.steps import JointLoop, Updates, optimizer
+from duvae.vae import VAE
+
+CPU = torch.device("cpu")
+RELEASED = 100
+"""Samples of z that the released code decodes at a time."""
+MUST, AIM = 0.78, 0.88
+
+
+@dataclass(frozen=True)
+class Text:
+    """A size of text.
+
+    Attributes:
+        networks: The widths.
+        words: Size of the vocabulary.
+        ids: Of a document, `<s>` and `</s>` counted.
+        batch: Documents a training step.
+    """
+
+    networks: TextNetworks
+    words: int
+    ids: int
+    batch: int = 32
+
+    def description(self) -> Description:
+        """A plain VAE."""
+        return Description("vae", {}, Parts(init="paper").model_dump(), self.networks.model_dump(), self.words)
+
+    def model(self) -> VAE:
+        """The VAE with fresh weights."""
+        torch.manual_seed(1)
+
+        return self.description().build()[0]
+
+    def documents(self, count: int) -> Documents:
+        """Documents of one length, some words being as frequent as in a language."""
+        ids = draw(count * self.ids, self.words).reshape(count, self.ids)
+        ids[:, 0], ids[:, -1] = START, END
+
+        return Documents.of(list(ids), np.full(count, -1))
+
+    def step_operations(self) -> int:
+        r"""Of a training step: 511 G at the Yahoo size.
+
+        Of products with weights alone, each in three directions: forward, to its input, to its weights. The encoder's
+        LSTM reads all ids, the decoder's all but the last with z beside each, and so many outputs meet the vocabulary:
+        $3 \cdot 2 B [T \cdot 4H(E + H) + (T - 1)(4H(E + L + H) + HV)]$.
+        """
+        n, steps = self.networks, self.ids - 1
+        encoder = self.ids * 4 * n.hidden * (n.embedding + n.hidden)
+        decoder = steps * (4 * n.hidden * (n.embedding + n.latent + n.hidden) + n.hidden * self.words)
+
+        return 3 * 2 * self.batch * (encoder + decoder)
+
+    def sample_operations(self) -> int:
+        r"""Of one z of one document: $2 (T - 1)(4H^2 + HV)$. What a word or z adds is computed once for all."""
+        return 2 * (self.ids - 1) * self.networks.hidden * (4 * self.networks.hidden + self.words)
+
+
+YAHOO = Text(TextNetworks(embedding=512, hidden=1024, latent=32, dropout_in=0.5, dropout_out=0.5), 20_000, 81)
+"""32 documents, 80 words predicted in each."""
+SHORT_YELP = Text(TextNetworks(embedding=128, hidden=512, latent=32, dropout_in=0.5, dropout_out=0.5), 8411, 12)
+"""The mean sentence has 10 words."""
+
+
+@dataclass(frozen=True)
+class TextSize:
+    """How much is measured.
+
+    Attributes:
+        large: Where a step, its memory, and the likelihood against the rate are measured.
+        small: Where the likelihood is compared with its plain form.
+        rounds: Repetitions of a step.
+        samples: K.
+        documents: Whose likelihood is computed at the large size.
+        sentences: At the small size.
+        repeats: Of both.
+        prepared: Documents prepared for training, a tenth of it each for validation and test.
+    """
+
+    large: Text = YAHOO
+    small: Text = SHORT_YELP
+    rounds: int = 7
+    samples: int = 500
+    documents: int = 2
+    sentences: int = 8
+    repeats: int = 3
+    prepared: int = 100_000
+
+
+_NETWORKS = TextNetworks(embedding=6, hidden=8, latent=2, dropout_in=0.5, dropout_out=0.5)
+TINY = TextSize(Text(_NETWORKS, 50, 9, 4), Text(_NETWORKS, 40, 5, 4), 1, 10, 2, 3, 1, 200)
+
+
+def draw(count: int, words: int) -> Array:
+    """Word ids whose frequency falls with their rank, as in a language."""
+    share = 1 / np.arange(3.0, words - len(SPECIALS) + 3)
+
+    return np.random.default_rng(1).choice(words - len(SPECIALS), count, p=share / share.sum()) + len(SPECIALS)
+
+
+def stepping(size: Text) -> Callable[[], object]:
+    """A training step: forward, backward, clip, SGD."""
+    model = size.model()
+    encoder, decoder = (
+        optimizer(list(parameters), "sgd", 1.0)
+        for parameters in (model.inference_parameters(), model.generative_parameters())
+    )
+    x = torch.from_numpy(size.documents(size.batch).batch(np.arange(size.batch))).long()
+    updates, loop = Updates(model, encoder, decoder, 5.0, lambda: x), JointLoop()
+
+    return lambda: loop.step(updates, x, 1.0)
+
+
+def train(size: Text) -> None:
+    """Two short epochs with best weights and the state kept after each, whose memory is measured."""
+    model, system = size.description().build()
+    decay = Decay(factor=0.5, patience=5, not_before=15, at_most=5, reset=True)
+    chosen = Optimisation(
+        optimiser="sgd", learning_rate=1.0, clip=5.0, batch=size.batch, epochs=2, warmup=0, decay=decay
+    )
+    evaluation = Evaluation(importance_samples=10, active_threshold=0.01, seed=1)
+    valid = size.documents(size.batch)
+    with tempfile.TemporaryDirectory(prefix="duvae-bench-") as folder:
+        checkpoint = Checkpoint(Path(folder) / "state.safetensors", 30)
+        Training(
+            *(model, system.schedule, system.loop(), size.documents(2 * size.batch), valid, chosen, evaluation),
+            *(1, CPU, None, checkpoint),
+        ).run()
+
+
+def rates() -> tuple[float, float]:
+    """GFLOP/s of `torch.mm` and of oneDNN in a product of two matrices of 1,024 x 1,024."""
+    one, other = torch.rand(2, 1024, 1024).unbind()
+    with torch.no_grad():
+        products.product(one, other)
+        seconds = median(cpu(lambda: products.product(one, other)) for _ in range(9))
+
+    return measure.rate(), 2 * 1024**3 / seconds / 1e9
+
+
+class TextBench:
+    """All that is measured on text at the paper's sizes."""
+
+    def __init__(self, size: TextSize) -> None:
+        self.size = size
+
+    def __call__(self) -> Iterator[Row]:
+        """All rows, each group in a process of its own: what ran before decides how often the system gives memory."""
+        for group in (self.step, self.likelihood, self.speed_up):
+            yield from measure.alone(group)
+        yield from self.preparing()
+        memory = measure.whole_peak(train, self.size.large)
+        note = "the whole process at its peak, best weights and kept states included"
+        yield Row("step at the Yahoo size, memory", memory, "MiB", measure.rate(), must=1.4 * 1024, note=note)
+
+    def step(self) -> Iterator[Row]:
+        """A training step against the rate of a matrix product."""
+        size = self.size.large
+        yield from against("step at the Yahoo size", stepping(size), size.step_operations(), self.size.rounds)
+
+    def likelihood(self) -> Iterator[Row]:
+        """The importance-weighted likelihood against the rate of a matrix product."""
+        size, count, samples = self.size.large, self.size.documents, self.size.samples
+        model, documents = size.model(), size.documents(count)
+        call = partial(importance_weighted_nll, model, documents, samples, CPU, 1)
+        operations = count * samples * size.sample_operations()
+        yield from against("importance-weighted NLL at the Yahoo size", call, operations, self.size.repeats)
+
+    def speed_up(self) -> Iterator[Row]:
+        """The importance-weighted likelihood beside a plain implementation."""
+        size, samples = self.size.small, self.size.samples
+        model, documents = size.model(), size.documents(self.size.sentences)
+        fast = partial(importance_weighted_nll, model, documents, samples, CPU, 1)
+        slow = partial(plain.importance_weighted_nll, model, documents, samples, 1, plain.whole_decoder, RELEASED)
+        x = torch.from_numpy(documents.batch(np.arange(len(documents)))).long()
+        z = torch.randn(3, len(x), size.networks.latent)
+        with evaluating(model):
+            one_by_one = torch.stack([plain.decoder(model).log_prob_plain(x, each) for each in z])
+            apart = float((model.decoder.log_prob_samples(x, z) - one_by_one).abs().max())
+        rate = measure.rate()
+        rounds = [(cpu(fast), cpu(slow)) for _ in range(self.size.repeats)]
+        name, each = "importance-weighted NLL at the short Yelp size", median(one for one, _ in rounds) / len(documents)
+        yield Row(name, 1e3 * each, "ms", rate, note=f"a sentence of {size.ids - 2} words, K = {samples}")
+        note = f"over sentence by sentence, the whole decoder for {RELEASED} samples at a time, side by side"
+        yield Row(f"{name}, speed-up", median(b / a for a, b in rounds), "x", rate, must=1.3, least=True, note=note)
+        yield Row(f"{name}, off the plain form", apart, "nats", rate, must=1e-3)
+
+    def preparing(self) -> Iterator[Row]:
+        """From text files to memory-mapped ids."""
+        count, words = self.size.prepared, self.size.large.words
+        with tempfile.TemporaryDirectory(prefix="duvae-bench-") as folder:
+            write_corpus(Path(folder), count, words)
+            rate = measure.rate()
+            seconds = measure.alone(partial(prepare, Path(folder), rate))
+            memory = measure.whole_peak(prepare, Path(folder), rate)
+        note = f"about 80 words each, {words} in the vocabulary, and {count // 10} each for validation and test"
+        yield from (replace(row, name=f"preparing {count} documents", note=note) for row in seconds)
+        note = "the whole process at its peak"
+        yield Row(f"preparing {count} documents, memory", memory, "MiB", rate, must=1024, note=note)
+
+
+def against(name: str, call: Callable[[], object], operations: int, rounds: int) -> list[Row]:
+    """The rows of a call that does so much necessary arithmetic."""
+    call()
+    found = [rates()]
+    seconds = []
+    for _ in range(rounds):
+        seconds.append(cpu(call))
+        found.append(rates())
+    mean = [tuple((a + b) / 2 for a, b in zip(*pair, strict=True)) for pair in pairwise(found)]
+    by_mm, by_onednn = (
+        median(operations / 1e9 / took / each[which] for took, each in zip(seconds, mean, strict=True))
+        for which in (0, 1)
+    )
+    rate, note = median(each[0] for each in mean), f"{operations / 1e9:.0f} GFLOP of necessary arithmetic"
+    other = f"which does {median(each[1] for each in mean):.0f} GFLOP/s in the same product"
+
+    return [
+        Row(name, median(seconds), "s", rate, note=note),
+        Row(f"{name}, share of the product's rate", by_mm, "x", rate, MUST, AIM, least=True, note="side by side"),
+        Row(f"{name}, share of oneDNN's rate", by_onednn, "x", rate, note=other),
+    ]
+
+
+def write_corpus(folder: Path, train: int, words: int) -> None:
+    """Files of documents of 20 to 140 words and their vocabulary."""
+    lexicon = np.array([f"w{n}" for n in range(words - len(SPECIALS))])
+    (folder / "vocabulary.txt").write_text("\n".join([*SPECIALS, *lexicon.tolist()]) + "\n", encoding="utf-8")
+    lengths = np.random.default_rng(2).integers(20, 141, train + 2 * (train // 10))
+    ends = np.cumsum(lengths).tolist()
+    corpus = lexicon[draw(ends[-1], words) - len(SPECIALS)].tolist()
+    lines = [" ".join(corpus[end - length : end]) for end, length in zip(ends, lengths.tolist(), strict=True)]
+    tenth = train // 10
+    for name, part in (("train", lines[2 * tenth :]), ("valid", lines[:tenth]), ("test", lines[tenth : 2 * tenth])):
+        (folder / f"{name}.txt").write_text("\n".join(part) + "\n", encoding="utf-8")
+
+
+def prepare(folder: Path, rate: float) -> list[Row]:
+    """Prepares what `write_corpus` wrote, as the stage does; the row of its CPU seconds."""
+    files = {name: [TextFile(path=f"{name}.txt")] for name in ("train", "valid", "test")}
+    source = TextSource(**files, vocabulary="vocabulary.txt", max_words=200)
+    seconds = cpu(lambda: store.write(folder / "prepared", text.prepare(source, folder)))
+
+    return [Row("preparing", seconds, "s", rate, must=60)]

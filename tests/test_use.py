@@ -1,0 +1,316 @@
+"""A trained model in use: from Python and from the commands; test_tracking.py has MLflow."""
+
+import io
+import json
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+import family
+from duvae import generation, models, serving
+from duvae.config import ImageNetworks, TextNetworks
+from duvae.data import images, store
+from duvae.data.store import SPECIALS, Documents, Prepared
+from duvae.errors import UserError
+from duvae.models import Description
+from duvae.stages import encode, generate, reconstruct
+from duvae.trained import Trained, UnknownWords, load
+
+WORDS = [*SPECIALS, *(f"w{n}" for n in range(8))]
+SENTENCES = ["w1 w2 w3", "w4", "w1  w7 w2 w3 ", "w5"]
+JOB = ("synthetic", "vae", 1)
+SIZES = {"size": 6, "channels": [4, 4], "features": 8, "kernels": [3, 3, 3], "width": 4, "feature_maps": 2}
+
+
+def trained(system: str = "vae") -> Trained:
+    model, _ = family.build(system)
+
+    return Trained(family.lively(model).eval(), family.describe(system), WORDS)
+
+
+def drawing(system: str = "vae") -> Trained:
+    described = family.describe(system)
+    networks = ImageNetworks(**SIZES, latent=3).model_dump()
+    torch.manual_seed(1)
+    description = Description(described.system, described.hyperparameters, described.parts, networks, 2)
+
+    return Trained(description.build()[0].eval(), description, [])
+
+
+def project(folder: Path) -> Path:
+    """A prepared data set and a model of it that nobody trained; returns the model's folder."""
+    store.write(folder / "data/prepared/synthetic", Prepared(WORDS, {"test": family.documents(20)}, {}))
+    entry = family.PARAMS.setting("vae")
+    sizes = TextNetworks(embedding=6, hidden=8, latent=3, dropout_in=0.0, dropout_out=0.0)
+    description = Description("vae", {}, entry.parts.model_dump(), sizes.model_dump(), len(WORDS))
+    torch.manual_seed(1)
+    models.save(folder / "models/synthetic/vae/1", family.lively(description.build()[0]), description)
+
+    return folder / "models/synthetic/vae/1"
+
+
+# ---------------------------------------------------------------------------------- from Python
+
+
+@pytest.mark.parametrize("system", family.NAMES)
+def test_codes_are_the_posteriors_whatever_stands_beside_a_sentence(system: str) -> None:
+    model = trained(system)
+    codes = model.encode(SENTENCES)
+    frame = codes.frame()
+
+    for n, sentence in enumerate(SENTENCES):
+        ids = [store.START, *(WORDS.index(word) for word in sentence.split()), store.END]
+        with torch.no_grad():
+            posterior = model.model.posterior(torch.tensor([ids]))
+        torch.testing.assert_close(torch.from_numpy(codes.mean[n]), posterior.mean[0])
+        torch.testing.assert_close(torch.from_numpy(codes.features[n]), posterior.features()[0])
+        if posterior.variance is None:
+            assert codes.sigma is None
+        else:
+            torch.testing.assert_close(torch.from_numpy(codes.sigma[n]).square(), posterior.variance[0])
+    assert len(frame) == 4
+    assert list(frame["unknown"]) == [0] * 4
+    assert [name for name in frame if name.startswith("mu_")] == ["mu_0", "mu_1", "mu_2"]
+    assert ("sigma_0" in frame) == (codes.sigma is not None)
+    assert f"feature_{codes.features.shape[1] - 1}" in frame
+
+
+def test_unknown_words_are_counted_and_named() -> None:
+    model = trained()
+    with pytest.warns(UnknownWords, match=r"3 of 6 words are not in the vocabulary \(soup, noodle\), and are <unk>"):
+        codes = model.encode(["w1 soup w2", "soup noodle", "w3"])
+    assert codes.unknown.tolist() == [1, 2, 0]
+    with pytest.warns(UnknownWords, match=r"7 of 7 words .*\(a, b, c, d, e and 2 others\)"):
+        model.encode(["a b c d e f g"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.encode(["w1"])
+
+
+@pytest.mark.parametrize(
+    ("x", "said"),
+    [
+        (["w1", " "], "sentences, line 2: expected a sentence; found none"),
+        ([], "sentences: expected a sentence; found none"),
+        ("w1 w2", "expected a list of sentences"),
+        ([1, 2], "expected a list of sentences"),
+        (["w1", "w2 </s>"], "line 2: expected words"),
+    ],
+)
+def test_what_is_no_sentence(x: object, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        trained().encode(x)  # type: ignore[arg-type]
+
+
+def test_sentences_are_written_and_read_back() -> None:
+    model = trained()
+    z = torch.randn(5, 3)
+    written = model.decode(z, likely=True)
+
+    assert written == [
+        " ".join(WORDS[i] for i in row if i not in (store.PAD, store.START, store.END))
+        for row in model.model.decoder.sample(z, likely=True).tolist()
+    ]
+    assert model.decode(z, seed=3) == model.decode(z, seed=3) != model.decode(z, seed=4)
+    assert all(len(sentence.split()) <= 2 for sentence in model.generate(50, longest=3))
+    once = model.reconstruct(SENTENCES[:2])
+    assert once == model.decode(torch.from_numpy(model.encode(SENTENCES[:2]).mean), likely=True)
+    path = model.interpolate(*SENTENCES[:2], steps=4)
+    assert len(path) == 4
+    assert [path[0], path[-1]] == once
+
+
+def test_a_temperature_divides_the_logits() -> None:
+    """The first word's frequencies given one z, and near 0 what is likeliest."""
+    model = trained()
+    before = family.state(model.model)
+    z, count = torch.randn(1, 3), 20_000
+    every = torch.arange(family.WORDS)
+    pairs = torch.stack([torch.full_like(every, store.START), every], 1)
+    with torch.no_grad():
+        log_p = model.model.decoder.log_prob(pairs, z.expand(family.WORDS, -1))
+    for temperature in (0.5, 1.0, 2.0):
+        generator = torch.Generator().manual_seed(1)
+        drawn = generation.decoded(model.model, z.expand(count, -1), generator, temperature=temperature, longest=2)
+        shares = torch.bincount(drawn[:, 1], minlength=family.WORDS) / count
+        assert (shares - (log_p / temperature).softmax(0)).abs().max() < 0.0175
+    many = torch.randn(20, 3)
+    assert model.decode(many, temperature=1e-4) == model.decode(many, likely=True)
+    assert family.same(before, family.state(model.model))
+
+
+def test_a_temperature_divides_the_log_odds_of_pixels() -> None:
+    model = drawing()
+    z = torch.randn(1, 3)
+    with torch.no_grad():
+        odds = float(model.model.decoder.logits(torch.zeros(1, 1, 6, 6), z)[0, 0, 0, 0])
+    generator = torch.Generator().manual_seed(1)
+    drawn = generation.decoded(model.model, z.expand(4000, -1), generator, temperature=0.25)
+    share = torch.sigmoid(torch.tensor(4 * odds))
+
+    assert abs(float(drawn[:, 0, 0, 0].mean()) - float(share)) < 0.04
+
+
+def test_images_are_encoded_and_decoded() -> None:
+    model = drawing()
+    bits = (np.random.default_rng(1).random((3, 6, 6)) < 0.3).astype(np.uint8)
+    codes = model.encode(bits)
+    with torch.no_grad():
+        expected = model.model.posterior(torch.from_numpy(bits).float()[:, None]).mean
+
+    torch.testing.assert_close(torch.from_numpy(codes.mean), expected)
+    assert np.shape(model.reconstruct(bits)) == (3, 6, 6)
+    assert np.shape(model.interpolate(bits[0], bits[1], steps=5)) == (5, 6, 6)
+    with pytest.raises(UserError, match="expected images of 6 x 6 pixels"):
+        model.encode(bits[:, :5])
+    with pytest.raises(UserError, match="from 0 to 1; found 0 to 3"):
+        model.encode(3 * bits)
+
+
+# ---------------------------------------------------------------------------------- loading
+
+
+def test_a_model_of_a_project_knows_its_words(tmp_path: Path) -> None:
+    folder = project(tmp_path)
+    one = load(folder).encode(SENTENCES)
+    moved = tmp_path / "elsewhere"
+    folder.rename(moved)
+
+    with pytest.raises(UserError, match=r"expected the model's vocabulary.*vocabulary\.txt"):
+        load(moved)
+    vocabulary = tmp_path / "data/prepared/synthetic/vocabulary.txt"
+    assert np.array_equal(load(moved, vocabulary).encode(SENTENCES).mean, one.mean)
+    (moved / "vocabulary.txt").write_bytes(vocabulary.read_bytes())
+    assert np.array_equal(load(moved).encode(SENTENCES).mean, one.mean)
+    (moved / "vocabulary.txt").write_text("\n".join(WORDS[:-1]) + "\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"expected the 12 words that the model knows.*found 11"):
+        load(moved)
+    with pytest.raises(UserError, match=r"model\.json: not there\. Expected a model's folder"):
+        load(tmp_path)
+
+
+def test_a_broken_model_is_told(tmp_path: Path) -> None:
+    folder = project(tmp_path)
+    (folder / "model.json").write_text(json.dumps({"system": "vae"}), encoding="utf-8")
+    with pytest.raises(UserError, match="expected a model of this version"):
+        load(folder)
+
+
+# ---------------------------------------------------------------------------------- the commands
+
+
+def run_encode(folder: Path, **changed: object) -> pd.DataFrame:
+    given = {"output": None, "sentences": [], "source": None, "ink": None, "draw_seed": 1, "root": folder, **changed}
+    encode.run(family.PARAMS, *JOB, **given)  # type: ignore[arg-type]
+    path = given["output"] or folder / "reports/generated/synthetic-vae-1-codes.parquet"
+
+    return pd.read_csv(path) if Path(str(path)).suffix == ".csv" else pd.read_parquet(path)  # type: ignore[arg-type]
+
+
+def test_a_file_of_sentences_becomes_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    codes = load(project(tmp_path)).encode(SENTENCES)
+    (tmp_path / "new.txt").write_text("".join(f"{n % 2}\t{s}\n" for n, s in enumerate(SENTENCES)), encoding="utf-8")
+    frame = run_encode(tmp_path, source=tmp_path / "new.txt")
+
+    assert list(frame["label"]) == [0, 1, 0, 1]
+    assert np.array_equal(frame[["mu_0", "mu_1", "mu_2"]], codes.mean)
+    assert np.array_equal(frame[["sigma_0", "sigma_1", "sigma_2"]], codes.sigma)
+    assert "4 rows of 11 columns" in capsys.readouterr().out
+    table = run_encode(tmp_path, sentences=SENTENCES, output=tmp_path / "codes.csv")
+    assert "label" not in table
+    np.testing.assert_allclose(table[["mu_0", "mu_1", "mu_2"]], codes.mean, rtol=1e-6)
+
+
+def test_standard_input_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project(tmp_path)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"w1 w2\nsoup w1\n")))
+    frame = run_encode(tmp_path, source=Path("-"))
+
+    assert list(frame["unknown"]) == [0, 1]
+    assert capsys.readouterr().err == "warning: 1 of 4 words are not in the vocabulary (soup), and are <unk>\n"
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"w1\ncaf\xe9\n")))
+    with pytest.raises(UserError, match="standard input, line 2: expected UTF-8"):
+        run_encode(tmp_path, source=Path("-"))
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({}, "expected --input or --sentence, what to encode; found neither"),
+        ({"sentences": ["w1"], "source": Path("x.txt")}, "found both"),
+        ({"sentences": ["w1"], "output": Path("codes.xlsx")}, r"ends in \.parquet or \.csv"),
+        ({"source": Path("nowhere.txt")}, "nowhere.txt: cannot be read"),
+    ],
+)
+def test_what_cannot_be_encoded(tmp_path: Path, changed: dict[str, object], said: str) -> None:
+    project(tmp_path)
+    with pytest.raises(UserError, match=said):
+        run_encode(tmp_path, **changed)
+    assert not (tmp_path / "reports").exists()
+
+
+def test_pictures_are_encoded_by_their_names(tmp_path: Path) -> None:
+    model = drawing()
+    (tmp_path / "a").mkdir()
+    for name, shade in (("a/one.png", 0), ("two.png", 255)):
+        Image.new("L", (12, 12), shade).save(tmp_path / name)
+    drawings, names = images.read(tmp_path, 6, "dark")
+    assert names == ["a/one.png", "two.png"]
+    assert drawings.grey.mean((1, 2)).tolist() == [1, 0]
+    frame = encode.of_images(model, tmp_path, "dark", 1)
+    expected = model.encode(np.stack([np.ones((6, 6)), np.zeros((6, 6))]))
+    assert list(frame["image"]) == names
+    assert np.array_equal(frame[["mu_0", "mu_1", "mu_2"]], expected.mean)
+    np.savez(tmp_path / "both.npz", images=np.stack([np.zeros((12, 12)), np.ones((12, 12))]))
+    again = encode.of_images(model, tmp_path / "both.npz", "dark", 1)
+    assert np.array_equal(again[["mu_0", "mu_1", "mu_2"]], expected.mean)
+    np.savez(tmp_path / "split.npz", **dict.fromkeys(("train", "valid", "test"), np.zeros((1, 12, 12))))
+    with pytest.raises(UserError, match="expected the array images; found train, valid, test"):
+        encode.of_images(model, tmp_path / "split.npz", "dark", 1)
+
+
+def test_interpolation_between_two_given_sentences(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = load(project(tmp_path))
+    output = tmp_path / "between.txt"
+    generate.run(
+        family.PARAMS, *JOB, output, 8, 5, 1, True, True, tmp_path, temperature=1.0, ends=("w1 w2", "w3 soup w4")
+    )
+    lines = output.read_text(encoding="utf-8").splitlines()
+
+    assert "1 of 5 words are not in the vocabulary (soup)" in capsys.readouterr().err
+    assert lines == model.interpolate("w1 w2", "w3 <unk> w4", 5)
+
+
+def test_reconstructions_stand_below_what_they_are_of(tmp_path: Path) -> None:
+    model = load(project(tmp_path))
+
+    def lines(*arguments: object) -> list[str]:
+        output = tmp_path / "again.txt"
+        reconstruct.run(family.PARAMS, *JOB, output, *arguments, tmp_path)  # type: ignore[arg-type]
+        return output.read_text(encoding="utf-8").splitlines()
+
+    expected = [line for pair in zip(SENTENCES, model.reconstruct(SENTENCES), strict=True) for line in (*pair, "")]
+    found = lines(SENTENCES, None, 8, 1, True, 1.0)
+    assert found == [" ".join(line.split()) for line in expected][:-1]
+    (tmp_path / "new.txt").write_text("".join(f"{s}\n" for s in SENTENCES), encoding="utf-8")
+    assert lines([], tmp_path / "new.txt", 8, 1, True, 1.0) == found
+    of_test = lines([], None, 3, 1, False, 0.5)
+    test = store.read(tmp_path / "data/prepared/synthetic").documents("test")
+    assert isinstance(test, Documents)
+    assert set(of_test[::3]) <= {" ".join(WORDS[i] for i in test[n][1:-1]) for n in range(len(test))}
+    assert len(of_test) == 8
+
+
+def test_images_are_served_as_an_array() -> None:
+    model = drawing()
+    bits = np.zeros((2, 6, 6), np.float32)
+
+    pd.testing.assert_frame_equal(serving.Encoder(model).predict(bits), model.encode(bits).frame())
