@@ -48,7 +48,7 @@ check: $(ENVIRONMENT)  ## Look for mistakes without running anything: ruff and m
 smoke: $(ENVIRONMENT)  ## Run the whole chain at a reduced size, in a folder that is removed afterwards
 	@python tests/end_to_end.py
 
-bench: $(ENVIRONMENT)  ## Measure the speed, five minutes on one free core; ARGS=--full trains for all epochs
+bench: $(ENVIRONMENT)  ## Measure the speed, eight minutes on one free core; ARGS=--full trains for all epochs
 	@python -m benchmarks --output benchmarks/results.md $(ARGS)
 
 environment: $(ENVIRONMENT)  ## Make .venv or bring it up to date; every other target does it too
