@@ -62,7 +62,7 @@ smoke: $(ENVIRONMENT)  ## Run the whole chain at a reduced size, in a folder tha
 torture: $(ENVIRONMENT)  ## Kill a small rebuild in twenty rounds, and compare what comes of it; ARGS='--rounds 3'
 	@PYTHONPATH="$(CURDIR):$(CURDIR)/tests" python tests/torture.py $(ARGS)
 
-bench: $(ENVIRONMENT)  ## Measure the speed, five minutes on one free core; ARGS=--full trains for all epochs
+bench: $(ENVIRONMENT)  ## Measure the speed, eight minutes on one free core; ARGS=--full trains for all epochs
 	@python -m benchmarks --output benchmarks/results.md $(ARGS)
 
 containers: $(ENVIRONMENT)  ## Check docker/: lint, schema, each service's command on a PostgreSQL that is installed here

@@ -113,7 +113,7 @@ class TextSize:
     samples: int = 500
     documents: int = 2
     sentences: int = 8
-    repeats: int = 3
+    repeats: int = 2
     prepared: int = 100_000
 
 

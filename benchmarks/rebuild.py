@@ -24,7 +24,7 @@ SETTINGS, SEEDS = ("ae", "vae", "bn_vae", "du_vae"), (1, 2)
 TARGETS = [f"{kind}@synthetic-{s}-{n}" for kind in ("evaluate", "probe") for s in SETTINGS for n in SEEDS]
 
 
-def clone(folder: Path, epochs: int, samples: int) -> dict[str, str]:
+def clone(folder: Path, epochs: int, samples: int, sentences: int | None) -> dict[str, str]:
     """The project with these parameters, and nothing made; gives the environment of its commands."""
     from pipelines.workspaces import Snapshot, git
 
@@ -36,6 +36,10 @@ def clone(folder: Path, epochs: int, samples: int) -> dict[str, str]:
     raw["run"] = {"datasets": ["synthetic"], "settings": list(SETTINGS), "seeds": list(SEEDS)}
     raw["evaluation"]["importance_samples"] = samples
     raw["datasets"]["synthetic"]["optimisation"].update(epochs=epochs, warmup=1)
+    if sentences is not None:
+        raw["datasets"]["synthetic"]["source"].update(train=sentences, valid=sentences // 4, test=sentences // 4)
+        raw["datasets"]["synthetic"]["expect"].update(max_shared_rate=1.0)
+        raw["datasets"]["synthetic"]["probe"].update(labels=[sentences // 10])
     (folder / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False), encoding="utf-8")
     (folder / "dvc.lock").unlink(missing_ok=True)
     environment = {
@@ -100,14 +104,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.rebuild", description=__doc__)
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--samples", type=int, default=20, help="evaluation.importance_samples")
+    parser.add_argument("--sentences", type=int, help="of the training set; without it all, as in the paper")
     parser.add_argument("--slots", type=int, default=2)
     arguments = parser.parse_args()
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="duvae-") as place:
         plain, beside = Path(place) / "plain", Path(place) / "beside"
-        environment = clone(plain, arguments.epochs, arguments.samples)
+        environment = clone(plain, arguments.epochs, arguments.samples, arguments.sentences)
         one = run(plain, environment, "dvc", "repro", *TARGETS)
-        environment = clone(beside, arguments.epochs, arguments.samples)
+        environment = clone(beside, arguments.epochs, arguments.samples, arguments.sentences)
         rebuild = [sys.executable, "-m", "pipelines.rebuild", "--slots", str(arguments.slots), "--devices", "cpu"]
         two = run(beside, environment, *rebuild, *TARGETS)
         again = run(beside, environment, *rebuild, *TARGETS)

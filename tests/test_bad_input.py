@@ -82,6 +82,7 @@ OUTPUTS = {
     f"train {JOB}": ("checkpoints/synthetic-vae-1.", "checkpoints"),
     f"evaluate {JOB}": ("posteriors/synthetic/vae/1.parquet", "posteriors"),
     f"probe {JOB}": (f"{RESULTS}/probe.json", "results"),
+    f"illustrate {JOB}": ("generated/synthetic/vae/1.npz", "generated"),
     "figure1": ("reports/figure1.png", "reports"),
     "report": ("reports/", "reports"),  # its index, or the pages beside it
 }

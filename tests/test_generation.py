@@ -18,7 +18,7 @@ from duvae.models import Description
 from duvae.networks.lstm import LSTMDecoder
 from duvae.posteriors import InverseAutoregressiveFlow
 from duvae.report import pictures
-from duvae.stages import generate, illustrate
+from duvae.stages import encode, generate, illustrate, reconstruct
 from duvae.vae import VAE
 
 SIZES = {"size": 6, "channels": [4, 4], "features": 8, "kernels": [3, 3, 3], "width": 4, "feature_maps": 2}
@@ -215,6 +215,30 @@ def test_images_become_a_picture(tmp_path: Path) -> None:
     assert matplotlib.image.imread(path).shape[:2] == (3 * 13, 3 * 19)
     with pytest.raises(UserError, match="expected a name that ends in"):
         generate.write(found, tmp_path / "grid.gif", prepared, 3)
+
+
+def test_images_stand_beside_what_becomes_of_them(tmp_path: Path) -> None:
+    drawings_project(tmp_path)
+    arguments = ([], None, 3, 1, False, 1.0, tmp_path)
+    reconstruct.run(family.PARAMS, "omniglot_small", "vae", 1, None, *arguments)
+    seen = matplotlib.image.imread(tmp_path / "reports/generated/omniglot_small-vae-1-reconstructions.png")
+    test = store.read(tmp_path / "data/prepared/omniglot_small").images("test")
+    chosen = test.only(np.sort(np.random.default_rng(1).choice(7, 3, replace=False)))
+    model, _ = models.load(tmp_path / "models/omniglot_small/vae/1")
+    z = generation.means(model, [torch.from_numpy(chosen.batch(np.array([n]))) for n in range(3)])
+    became = generation.decoded(model, z, torch.Generator().manual_seed(1), False, 1.0)[:, 0].numpy()
+
+    both = np.stack([chosen.pixels, became], 1).reshape(6, 6, 6)
+    wanted = matplotlib.image.imread(io.BytesIO(pictures.png(pictures.grid(both, 2))))
+    assert np.array_equal(seen, wanted)
+    with pytest.raises(UserError, match="expected a name that ends in"):
+        reconstruct.run(family.PARAMS, "omniglot_small", "vae", 1, tmp_path / "grid.jpg", *arguments)
+
+
+def test_pictures_that_are_not_there_cannot_be_encoded(tmp_path: Path) -> None:
+    drawings_project(tmp_path)
+    with pytest.raises(UserError, match=r"--input .*nowhere: not there\. Expected a folder of pictures or an \.npz"):
+        encode.run(family.PARAMS, "omniglot_small", "vae", 1, None, [], tmp_path / "nowhere", None, 1, tmp_path)
 
 
 def test_a_lone_test_example_has_nothing_to_lie_between() -> None:

@@ -125,6 +125,9 @@ class Linear(Decoder):
     def units(self, x: Tensor) -> int:
         return len(x)
 
+    def sample(self, z: Tensor, generator: torch.Generator | None = None, likely: bool = False) -> Tensor:
+        raise AssertionError("the likelihood draws no x")
+
 
 def toy(count: int, **head: float) -> tuple[VAE, Documents, Array]:
     """A model, sentences and their true negative log-likelihoods."""

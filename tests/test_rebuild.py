@@ -146,11 +146,10 @@ def test_only_what_can_pass_is_tried_again(tmp_path: Path, command: str, passing
     graph = yaml.safe_load((folder / "dvc.yaml").read_text())
     graph["stages"]["base"]["cmd"] = command
     (folder / "dvc.yaml").write_text(yaml.safe_dump(graph, sort_keys=False))
-    started = time.monotonic()
     with pytest.raises(JobFailedError, match=said) as caught:
         alone(folder, "base", 3.0 if command == "sleep 60" else None)
     assert caught.value.passing == passing
-    assert time.monotonic() - started < 50
+    assert not marked(os.getpid())  # nothing goes on behind its back
     assert not list((folder / WORK / "workspaces").iterdir())
 
 
@@ -198,7 +197,8 @@ rebuild(Path(sys.argv[1]))
 
 def test_a_killed_rebuild_takes_its_jobs_along(tmp_path: Path) -> None:
     folder = small_project.create(tmp_path / "project", f"sleep ${{SLEEP:-0}}; {EACH.format('$1')}")
-    process = subprocess.Popen([sys.executable, "-c", STARTED, str(folder)], env={**os.environ, "SLEEP": "300"})
+    found_here = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "SLEEP": "300"}
+    process = subprocess.Popen([sys.executable, "-c", STARTED, str(folder)], env=found_here)
     try:
         wait(lambda: len(marked(process.pid)) >= 3, "no job began")
         assert call(folder, "git", "status", "--short").stdout == ""

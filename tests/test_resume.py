@@ -15,6 +15,8 @@ import family
 from duvae import config
 from duvae.data import store
 from duvae.data.synthetic import generate
+from duvae.errors import UserError
+from duvae.training import checkpoints
 from duvae.training.checkpoints import Checkpoint, Snapshot
 from tiny import shrink
 
@@ -168,3 +170,36 @@ def test_a_broken_state_is_not_taken_for_one(tmp_path: Path) -> None:
         assert checkpoint.latest() is None
     checkpoint.remove()
     assert not checkpoint.path.exists()
+
+
+def test_what_a_killed_process_had_begun_to_write_is_removed(tmp_path: Path) -> None:
+    import torch
+
+    checkpoint = Checkpoint(tmp_path / "state.safetensors", 0.0)
+    checkpoint.keep(Snapshot({"a": torch.arange(3.0)}, {}))
+    (tmp_path / ".state.safetensors.1.part").write_bytes(b"half")
+    (tmp_path / ".state.safetensors.2.part").mkdir()
+    (tmp_path / ".state.safetensors.2.part" / "state").write_bytes(b"half")
+    (tmp_path / ".other.safetensors.3.part").mkdir()
+
+    assert checkpoint.latest() is not None
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".other.safetensors.3.part", "state.safetensors"]
+
+
+def test_a_full_disk_leaves_the_state_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+    from safetensors import SafetensorError
+
+    def full(*_: object) -> None:
+        raise SafetensorError("I/O error: No space left on device")
+
+    checkpoint = Checkpoint(tmp_path / "state.safetensors", 0.0)
+    checkpoint.keep(Snapshot({"a": torch.arange(3.0)}, {"of": 1}))
+    monkeypatch.setattr(checkpoints, "save_file", full)
+    with pytest.raises(UserError, match=r"state\.safetensors: cannot be written .*No space left"):
+        checkpoint.keep(Snapshot({"a": torch.arange(3.0)}, {"of": 2}))
+    kept = checkpoint.latest()
+
+    assert kept is not None
+    assert kept.values == {"of": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["state.safetensors"]

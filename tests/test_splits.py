@@ -15,7 +15,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 import drawings
 from duvae.data import store
-from duvae.data.batches import batches, tensor
+from duvae.data.batches import Examples, batches, tensor
 from duvae.data.images import draw
 from duvae.data.store import Images, Prepared
 from duvae.errors import Interrupted, UserError
@@ -57,6 +57,11 @@ class Pixels(Decoder):
 
     def units(self, x: Tensor) -> int:
         return len(x)
+
+    def sample(self, z: Tensor, generator: torch.Generator | None = None, likely: bool = False) -> Tensor:
+        p = torch.sigmoid(self.linear(z)).view(len(z), 1, 6, 6)
+
+        return (p > 0.5).float() if likely else torch.bernoulli(p, generator=generator)
 
 
 def image_model(system: str = "vae", seed: int = 1) -> tuple[VAE, Any]:
@@ -111,6 +116,23 @@ def test_the_same_generator_gives_the_same_bits() -> None:
 
     assert torch.equal(one, again)
     assert not torch.equal(one, other)
+
+
+@pytest.mark.parametrize("made", [lambda: documents(40), lambda: drawings.grey(40), lambda: drawn_once(40)])
+def test_a_split_that_lies_on_the_device_gives_the_same_batches(made: Callable[[], store.Split]) -> None:
+    split = made()
+    resident, copied = Examples(split, CPU, resident=True), Examples(split, CPU)
+    assert copied.values is None  # a CPU has them in the file's pages
+    one, other = (torch.Generator().manual_seed(3) for _ in range(2))
+    for indices in batches(split.lengths, 8, (1, 1)):
+        x, same_x = resident(indices, one), copied(indices, other)
+        assert x.dtype == same_x.dtype
+        assert torch.equal(x, same_x)
+    assert torch.equal(one.get_state(), other.get_state())
+
+
+def drawn_once(count: int) -> store.Split:
+    return draw(drawings.grey(count), np.random.default_rng(1))
 
 
 # ------------------------------------------------------------------------------------ training

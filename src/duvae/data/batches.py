@@ -21,12 +21,51 @@ def tensor(split: Split, indices: Array, device: torch.device, generator: Genera
         device: Where to.
         generator: Of the bits; None: torch's global one, so that they go on where a training was stopped.
     """
-    x = torch.from_numpy(split.batch(indices))
-    if device.type == "cuda":
-        x = x.pin_memory()  # else the copy would wait for all that the device has to do
-    x = x.to(device, non_blocking=True)
+    x = moved(torch.from_numpy(split.batch(indices)), device)
 
     return torch.bernoulli(x, generator=generator) if split.drawn else x
+
+
+class Examples:
+    """The examples of a split on a device, as `tensor` gives them.
+
+    On a GPU with room for it the whole split lies there, so that of a batch only the numbers of its examples are
+    copied. On a CPU a batch comes out of the file's pages.
+
+    Args:
+        split: Whose examples.
+        device: Where to.
+        resident: Whether the split lies there as a whole; None: where the device is a GPU and has four times as much
+            memory free.
+    """
+
+    def __init__(self, split: Split, device: torch.device, resident: bool | None = None) -> None:
+        self.split, self.device = split, device
+        if resident is None:
+            resident = device.type == "cuda" and 4 * split.values.nbytes < torch.cuda.mem_get_info(device)[0]
+        self.values: Tensor | None = None
+        if resident:
+            self.values = torch.from_numpy(np.array(split.values)).to(device)
+            self.lengths = split.lengths
+            self.kind = torch.from_numpy(np.zeros(0, split.kind)).dtype
+
+    def __call__(self, indices: Array, generator: Generator | None = None) -> Tensor:
+        """The examples at `indices`, all of one size; grey pixels become bits that `generator` draws."""
+        if self.values is None:
+            return tensor(self.split, indices, self.device, generator)
+        starts = moved(torch.from_numpy(np.asarray(self.split.starts[indices])), self.device)
+        inside = torch.arange(int(self.lengths[indices[0]]), device=self.device)
+        x = self.values[starts[:, None] + inside].to(self.kind).view(len(indices), *self.split.shape)
+
+        return torch.bernoulli(x, generator=generator) if self.split.drawn else x
+
+
+def moved(x: Tensor, device: torch.device) -> Tensor:
+    """A tensor on a device; nothing waits until it is there."""
+    if device.type == "cuda":
+        x = x.pin_memory()  # else the copy would wait for all that the device has to do
+
+    return x.to(device, non_blocking=True)
 
 
 def batches(lengths: Array, size: int, seed: Sequence[int] | None = None) -> list[Array]:

@@ -37,10 +37,12 @@ class Split(ABC):
 
     Attributes:
         parts: The arrays that it is made of and kept as; the first is memory-mapped, the second names the splits.
+        kind: Of the numbers that the networks take.
         labels: -1 where there is none, with shape (examples,).
     """
 
     parts: ClassVar[tuple[str, ...]]
+    kind: ClassVar[type[np.generic]]
     labels: Array
 
     def __len__(self) -> int:
@@ -60,6 +62,21 @@ class Split(ABC):
     @abstractmethod
     def predicted(self) -> Array:
         """How many words or pixels of each the decoder predicts, with shape (examples,)."""
+
+    @property
+    @abstractmethod
+    def values(self) -> Array:
+        """The elements of all examples one behind the other: where `batch` need not do, as on a GPU."""
+
+    @property
+    @abstractmethod
+    def starts(self) -> Array:
+        """Where among `values` each example begins, with shape (examples,)."""
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, ...]:
+        """Of one example as the networks take it; -1 stands for its length."""
 
     @abstractmethod
     def batch(self, indices: Array) -> Array:
@@ -94,6 +111,7 @@ class Documents(Split):
     """
 
     parts = ("tokens", "offsets", "labels")
+    kind = np.int64
     tokens: Array
     offsets: Array
     labels: Array
@@ -111,6 +129,21 @@ class Documents(Split):
     def predicted(self) -> Array:
         """Words a document that are predicted: all but `<s>`, `</s>` included."""
         return self.lengths - 1
+
+    @property
+    def values(self) -> Array:
+        """The word ids."""
+        return self.tokens
+
+    @property
+    def starts(self) -> Array:
+        """The offsets but for the end of the last."""
+        return self.offsets[:-1]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """A row of ids."""
+        return (-1,)
 
     def batch(self, indices: Array) -> Array:
         """The documents at `indices`, all of one length, with shape (batch, length)."""
@@ -165,6 +198,7 @@ class Images(Split):
     """
 
     parts = ("pixels", "labels", "groups", "keys")
+    kind = np.float32
     pixels: Array
     labels: Array
     groups: Array
@@ -184,6 +218,21 @@ class Images(Split):
     def predicted(self) -> Array:
         """Pixels an image."""
         return self.lengths
+
+    @property
+    def values(self) -> Array:
+        """The pixels."""
+        return self.pixels.reshape(-1)
+
+    @property
+    def starts(self) -> Array:
+        """The first pixel of each."""
+        return np.arange(len(self)) * math.prod(self.pixels.shape[1:])
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """One channel."""
+        return 1, *self.pixels.shape[1:]
 
     def batch(self, indices: Array) -> Array:
         """The images at `indices`, with shape (batch, 1, height, width)."""

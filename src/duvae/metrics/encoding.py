@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from duvae.data.batches import batches, tensor
+from duvae.data.batches import Examples, batches
 from duvae.data.store import Array, Split
 from duvae.vae import VAE
 
@@ -62,10 +62,10 @@ def encode(model: VAE, split: Split, device: torch.device, seed: int) -> Encoded
     """
     generator = torch.Generator(device).manual_seed(seed)
     parts: dict[str, list[Array]] = {}
-    order = batches(split.lengths, BATCH)
+    order, examples = batches(split.lengths, BATCH), Examples(split, device)
     with evaluating(model):
         for indices in order:
-            x = tensor(split, indices, device, generator)
+            x = examples(indices, generator)
             posterior = model.posterior(x)
             drawn = posterior.draw(generator=generator)
             found = {
@@ -99,10 +99,8 @@ def features(model: VAE, split: Split, device: torch.device, seed: int = 0) -> A
         An array of shape (examples, features).
     """
     generator = torch.Generator(device).manual_seed(seed)
-    order = batches(split.lengths, BATCH)
+    order, examples = batches(split.lengths, BATCH), Examples(split, device)
     with evaluating(model):
-        found = [
-            model.posterior(tensor(split, indices, device, generator)).features().cpu().numpy() for indices in order
-        ]
+        found = [model.posterior(examples(indices, generator)).features().cpu().numpy() for indices in order]
 
     return np.concatenate(found)[np.argsort(np.concatenate(order))]

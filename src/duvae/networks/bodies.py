@@ -49,6 +49,7 @@ class Decoder(nn.Module, ABC):
     def units(self, x: Tensor) -> int:
         """What a batch's loss is counted per: words, or images."""
 
+    @abstractmethod
     def sample(
         self, z: Float[Tensor, "batch latent"], generator: Generator | None = None, likely: bool = False
     ) -> Tensor:
@@ -59,7 +60,6 @@ class Decoder(nn.Module, ABC):
             generator: Of the draws.
             likely: Draw nothing: each element is the likeliest, given those before it.
         """
-        raise NotImplementedError(f"{type(self).__name__} draws no samples")
 
 
 def derivative(log_prob: Callable[[Float[Tensor, "batch latent"]], Float[Tensor, "batch"]]) -> Slope:

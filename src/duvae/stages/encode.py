@@ -56,6 +56,8 @@ def run(
         frame = of_sentences(trained, sentences, source)
     elif source is None or source == STDIN:
         raise UserError("expected --input with a folder of pictures or an .npz, which this model reads.")
+    elif not source.exists():
+        raise UserError(f"--input {source}: not there. Expected a folder of pictures or an .npz.")
     else:
         chosen = params.dataset(dataset)
         own = chosen.source.ink if isinstance(chosen, ImageDataset) else "dark"

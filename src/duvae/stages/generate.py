@@ -1,4 +1,4 @@
-"""`duvae generate`, `duvae interpolate` and `duvae reconstruct`: what a trained model draws or writes."""
+"""`duvae generate` and `duvae interpolate`, and what `duvae reconstruct` and `duvae encode` share with them."""
 
 import contextlib
 import sys
@@ -13,7 +13,8 @@ from torch import Tensor
 from duvae import generation, models
 from duvae.config import Params
 from duvae.data import store
-from duvae.data.store import Documents, Prepared
+from duvae.data.batches import tensor
+from duvae.data.store import Array, Documents, Prepared
 from duvae.errors import UserError
 from duvae.files import whole, write_text
 from duvae.report import pictures
@@ -109,8 +110,7 @@ def ends_of_pairs(model: VAE, prepared: Prepared, count: int, seed: int, device:
     if len(test) < 2:
         raise UserError(f"data/prepared: expected two test examples or more to lie between; found {len(test)}.")
     chosen = generation.pairs(count, len(test), seed)
-    examples = [torch.from_numpy(test.batch(np.array([n]))).to(device) for n in chosen.flatten()]
-    means = generation.means(model, [x if x.is_floating_point() else x.long() for x in examples])
+    means = generation.means(model, [tensor(test, np.array([n]), device) for n in chosen.flatten()])
 
     return means.unflatten(0, (count, 2))
 
@@ -118,17 +118,29 @@ def ends_of_pairs(model: VAE, prepared: Prepared, count: int, seed: int, device:
 def write(found: Tensor, path: Path, prepared: Prepared, columns: int) -> Path:
     """Images to a PNG, sentences to a text file; returns which file it is."""
     if found.ndim == 4:
-        path = path if path.suffix else path.with_suffix(".png")
-        if path.suffix != ".png":
-            raise UserError(f"--output {path}: expected a name that ends in .png, which is what is written.")
-        drawn = pictures.png(pictures.grid(found[:, 0].cpu().numpy(), columns))
-        with whole(path) as temporary:
-            temporary.write_bytes(drawn)
-        return path
+        return write_grid(found[:, 0].cpu().numpy(), path, columns)
     path = path if path.suffix else path.with_suffix(".txt")
     lines = [" ".join(prepared.words(sentence)) for sentence in found.cpu().numpy()]
     if columns > 1 and len(lines) > columns:
         lines = ["\n".join(lines[first : first + columns]) + "\n" for first in range(0, len(lines), columns)]
     write_text(path, "".join(f"{line}\n" for line in lines))
+
+    return path
+
+
+def write_grid(images: Array, path: Path, columns: int) -> Path:
+    """Images side by side as a PNG, whose name says so; returns which file it is.
+
+    Args:
+        images: With shape (images, height, width), ink 1.
+        path: The file; without a suffix it gets one.
+        columns: Images a row.
+    """
+    path = path if path.suffix else path.with_suffix(".png")
+    if path.suffix != ".png":
+        raise UserError(f"--output {path}: expected a name that ends in .png, which is what is written.")
+    drawn = pictures.png(pictures.grid(images, columns))
+    with whole(path) as temporary:
+        temporary.write_bytes(drawn)
 
     return path

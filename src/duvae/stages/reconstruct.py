@@ -9,9 +9,8 @@ from duvae.config import Params
 from duvae.data.store import Documents, Images, Split
 from duvae.data.text import read_documents
 from duvae.errors import UserError
-from duvae.files import whole, write_text
-from duvae.report import pictures
-from duvae.stages.generate import longest_of, opened, told
+from duvae.files import write_text
+from duvae.stages.generate import longest_of, opened, told, write_grid
 
 
 def run(
@@ -62,13 +61,10 @@ def run(
     found = trained.decode(z, likely, temperature, draw_seed, longest_of(prepared))
     path = output or root / "reports/generated" / f"{job.name}-reconstructions"
     if isinstance(chosen, Images):
-        path = path if path.suffix else path.with_suffix(".png")
         both = np.stack([np.asarray(chosen.pixels, np.float32), np.asarray(found)], 1).reshape(-1, *np.shape(found)[1:])
-        drawn = pictures.png(pictures.grid(both, 2))
-        with whole(path) as temporary:
-            temporary.write_bytes(drawn)
+        path = write_grid(both, path, 2)
     elif isinstance(chosen, Documents):
         path = path if path.suffix else path.with_suffix(".txt")
         pairs = [(" ".join(prepared.words(chosen[n])), became) for n, became in enumerate(found)]
         write_text(path, "\n".join(f"{one}\n{became}\n" for one, became in pairs))
-    print(f"{path}: {len(chosen)} reconstructions by {job.name}, each below what it is of")
+    print(f"{path}: {len(chosen)} reconstructions by {job.name}, each behind what it is of")

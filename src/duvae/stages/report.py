@@ -27,10 +27,6 @@ def run(params: Params, root: Path = Path()) -> None:
     datasets = list(dict.fromkeys(model.job.dataset for model in models))
     sections = [section(params, [m for m in models if m.job.dataset == name], root) for name in datasets]
     floor = next((of["floor"] for of in sections if of["floor"]), None)
-    with whole_folder(root / "reports" / "examples") as folder:
-        for of in sections:
-            if of["examples"]["apart"]:
-                write_text(folder / f"{of['id']}.html", page.render("examples.html", **of))
     html = page.render(
         "index.html",
         models=len(models),
@@ -46,6 +42,10 @@ def run(params: Params, root: Path = Path()) -> None:
         metrics=page.explained([key for of in sections for key in of["shown"]], params.evaluation, floor),
     )
     write_text(root / "reports" / "index.html", html)
+    with whole_folder(root / "reports" / "examples") as folder:
+        for of in sections:
+            if of["examples"]["apart"]:
+                write_text(folder / f"{of['id']}.html", page.render("examples.html", **of))
 
 
 def section(params: Params, models: Sequence[Result], root: Path) -> Mapping[str, Any]:

@@ -4,8 +4,10 @@ The file's name holds a hash of all that determines the run, so that a state nev
 It is safetensors with what is not a tensor as JSON in its header; nothing in it is ever executed.
 """
 
+import errno
 import hashlib
 import json
+import shutil
 import sys
 import time
 from collections.abc import Mapping
@@ -15,11 +17,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import save_file
 from torch import Tensor
 from torch.optim import Optimizer
 
-from duvae.files import whole
+from duvae.files import scratch, whole
 
 UNUSED = ("duvae.cli", "duvae.config", "duvae.errors", "duvae.mistakes", "duvae.progress", "duvae.provenance")
 """Modules that a training's bits do not depend on."""
@@ -56,9 +58,13 @@ class Checkpoint:
 
     def keep(self, snapshot: Snapshot) -> None:
         """Writes the state in place of the one before, whole or not at all."""
-        with whole(self.path) as temporary:
+        with scratch(self.path) as folder, whole(self.path) as temporary:
             tensors = {name: value.detach().contiguous() for name, value in snapshot.tensors.items()}
-            temporary.write_bytes(save(tensors, {"values": json.dumps(snapshot.values)}))
+            try:  # to a file at once: as bytes it would stand in memory twice
+                save_file(tensors, folder / "state", {"values": json.dumps(snapshot.values)})
+            except SafetensorError as error:
+                raise OSError(errno.EIO, str(error)) from error
+            (folder / "state").replace(temporary)
         self.last = time.monotonic()
 
     def latest(self) -> Snapshot | None:
@@ -67,7 +73,10 @@ class Checkpoint:
         What a killed process had begun to write beside it is removed.
         """
         for begun in self.path.parent.glob(f".{self.path.name}.*"):
-            begun.unlink(missing_ok=True)
+            if begun.is_dir():
+                shutil.rmtree(begun, ignore_errors=True)
+            else:
+                begun.unlink(missing_ok=True)
         try:
             with safe_open(self.path, "pt") as file:
                 return Snapshot(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from duvae.config import Evaluation, Optimisation
-from duvae.data.batches import batches, tensor
+from duvae.data.batches import Examples, batches
 from duvae.data.store import Split
 from duvae.errors import Interrupted, UserError
 from duvae.metrics.encoding import encode
@@ -136,6 +136,7 @@ class Training:
         self.device = device or torch.device("cpu")
         self.model = model.to(self.device)
         self.train, self.valid = train, valid
+        self.examples = Examples(train, self.device)
         self.optimisation, self.evaluation, self.seed = optimisation, evaluation, seed
         self.progress: Progress = progress or Unwatched()
         self.checkpoint = checkpoint
@@ -161,7 +162,7 @@ class Training:
 
     def batch(self, indices: Any) -> Tensor:
         """The training examples at `indices`, on the device."""
-        return tensor(self.train, indices, self.device)
+        return self.examples(indices)
 
     def draw(self) -> Tensor:
         """A random batch of this epoch's."""
