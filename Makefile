@@ -21,7 +21,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 # dvc and the stages that it starts come from the environment.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: figure1 report rebuild serve dashboard test check smoke torture bench containers passwords lock environment clean help
+.PHONY: figure1 report rebuild serve search dashboard test check smoke torture bench containers passwords lock environment clean help
 
 figure1: $(ENVIRONMENT)  ## Rebuild Figure 1 from what is out of date, and fill MLflow (the default)
 	@dvc repro figure1
@@ -43,10 +43,18 @@ rebuild: $(ENVIRONMENT)  ## The same side by side, on all GPUs or cores; ARGS=--
 serve: $(ENVIRONMENT)  ## A Prefect server, the deployments of prefect.yaml and a worker, until Ctrl-C
 	@python -m pipelines.serving $(ARGS)
 
+search: $(ENVIRONMENT)  ## Search (γ, p) on the synthetic data by grid and by TPE, and compare: an hour of one core
+	@dvc repro --quiet validate@synthetic
+	@python -m pipelines.search --study synthetic_grid $(ARGS)
+	@duvae search --study synthetic_tpe $(ARGS)
+	@for study in synthetic_grid synthetic_tpe; do duvae figure2 --study $$study $(ARGS); done
+	@echo "The pages:  reports/studies/synthetic_grid.html, reports/studies/synthetic_tpe.html"
+
 dashboard: $(ENVIRONMENT)  ## Open the studies of hyperparameters: optuna-dashboard on http://127.0.0.1:8080
-	@[ -n "$${DUVAE_STUDIES:-}" ] || [ -f studies/journal.log ] || \
+	@[ -n "$${OPTUNA_STORAGE:-}" ] || [ -f studies/journal.log ] || \
 	    { echo "error: studies/journal.log is not there. 'duvae search --study NAME' makes it." >&2; exit 2; }
-	@optuna-dashboard --host 127.0.0.1 --port 8080 "$${DUVAE_STUDIES:-studies/journal.log}"
+	@studies="$${OPTUNA_STORAGE:-studies/journal.log}"; \
+	    optuna-dashboard --host 127.0.0.1 --port 8080 "$${studies/#postgresql:/postgresql+psycopg:}"
 
 test: $(ENVIRONMENT)  ## Run the tests; with DUVAE_MIRROR=FOLDER those on real data too
 	@python -m pytest

@@ -109,7 +109,7 @@ def main(
     ] = None,
     storage: Annotated[
         str | None,
-        typer.Option("--storage", envvar="DUVAE_STUDIES", metavar="URL", help="A database; else studies/journal.log."),
+        typer.Option("--storage", envvar="OPTUNA_STORAGE", metavar="URL", help="A database; else studies/journal.log."),
     ] = None,
     params: Annotated[Path, typer.Option("--params", metavar="PATH", help="The file of parameters.")] = Path(
         "params.yaml"

@@ -1,39 +1,41 @@
-"""Works on a study in children that are killed, again and again, until one of them ends it.
+"""Works on studies in children that are killed, again and again, until one of them ends each.
 
-Called with a folder that holds params.yaml and prepared data, a study, a seed, and how:
+Called with a list of these, as JSON: a folder that holds params.yaml and prepared data, a study, how, and seconds.
 
-- `never`: nothing is killed;
-- `moments`: SIGKILL at random moments;
-- `measuring`: SIGKILL between the end of a training and its trial's end, for the first three trials;
-- `pair`: two children at a time, the first of which is killed once, in the middle.
+- `one`: killed twice at random moments, then twice between the end of a training and its trial's end;
+- `two`: two children at a time, the first of which is killed once, in the middle.
 
-Imports once and forks, so that a child costs what it trains. Prints how many were killed.
+Moments are counted in the child's own CPU seconds: a busy machine moves none of them. Imports once and forks, so that
+a child costs what it trains. Prints how many were killed for each.
 """
 
+import json
 import os
 import random
 import signal
 import sys
-import time
 import traceback
 from pathlib import Path
 
+import mlflow.store.tracking.sqlalchemy_store  # or each child imports it
 import torch
 
 from duvae import config, search
 from duvae.stages import search as stage
 
 
-def child(folder: Path, study: str, how: str, attempt: int, worker: bool = False) -> int:
-    """Forks a child that works on the study, and gives its process id."""
+def child(folder: Path, study: str, seconds: float | None = None, measuring: bool = False, worker: bool = False) -> int:
+    """Forks a child that works on the study, to be killed after so many seconds; gives its process id."""
     process = os.fork()
     if process:
         return process
     os.chdir(folder)
     search.WAIT_SECONDS = 0.05
     try:
-        if how == "measuring" and attempt < 3:
+        if measuring:
             search.importance_weighted_nll = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+        if seconds is not None:
+            signal.setitimer(signal.ITIMER_PROF, seconds)  # SIGPROF, which nobody handles, ends a process as SIGKILL
         stage.run(config.load(), study, worker=worker)
     except BaseException as error:  # noqa: BLE001 (a child must never come back into its parent's code)
         traceback.print_exception(error)
@@ -41,8 +43,8 @@ def child(folder: Path, study: str, how: str, attempt: int, worker: bool = False
     os._exit(0)
 
 
-def wait(process: int) -> bool:
-    """Whether a child was killed; one that failed ends everything."""
+def killed(process: int) -> bool:
+    """Waits for a child, and says whether it was killed; one that failed ends everything."""
     _, status = os.waitpid(process, 0)
     if os.WIFSIGNALED(status):
         return True
@@ -52,27 +54,21 @@ def wait(process: int) -> bool:
     return False
 
 
-def main(folder: Path, study: str, seed: int, how: str, seconds: float) -> None:
-    moments, killed = random.Random(seed), 0
-    if how == "pair":
-        first, second = (child(folder, study, how, 0, worker=True) for _ in range(2))
-        time.sleep(seconds)
-        os.kill(first, signal.SIGKILL)
-        killed += wait(first) + wait(second)
-        how = "never"
-    for attempt in range(30):
-        process = child(folder, study, how, attempt)
-        if how == "moments" and attempt < 5:
-            time.sleep(moments.uniform(0.1, seconds))
-            os.kill(process, signal.SIGKILL)
-        if wait(process):
-            killed += 1
-        else:
-            print(killed, flush=True)
-            return
-    sys.exit("no child reached the end")
+def work(folder: Path, study: str, how: str, seconds: float) -> int:
+    """How many were killed until one ended the study."""
+    moments, count = random.Random(1), 0
+    if how == "one":
+        count += sum([killed(child(folder, study, moments.uniform(0.1, 1.0) * seconds)) for _ in range(2)])
+        count += sum([killed(child(folder, study, measuring=True)) for _ in range(2)])
+    else:
+        pair = [child(folder, study, seconds, worker=True), child(folder, study, worker=True)]
+        count += sum([killed(process) for process in pair])
+    if killed(child(folder, study)):
+        sys.exit("no child reached the end")
+
+    return count
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4], float(sys.argv[5]))
+    print(json.dumps([work(Path(folder), *others) for folder, *others in json.loads(sys.argv[1])]), flush=True)

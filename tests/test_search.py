@@ -1,6 +1,9 @@
 """Studies: what they try, what they cost, and that no trial is lost or counted twice whatever happens to a worker."""
 
+import copy
 import fcntl
+import functools
+import itertools
 import json
 import os
 import shutil
@@ -38,9 +41,12 @@ TPE = {**GRID, "sampler": "tpe", "trials": 5, "startup": 2, "prune": {"rungs": [
 VALUES = {"gamma": [0.5, 1.0], "p": [0.3, 0.7]}
 
 
+small = functools.cache(tiny.small)
+
+
 def raw(**given: Any) -> dict[str, Any]:
     """Small parameters whose studies are these."""
-    found = tiny.small()
+    found = copy.deepcopy(small())
     del found["datasets"]["own"]
     found["datasets"]["synthetic"]["optimisation"].update(epochs=3)
     found["studies"] = given
@@ -112,11 +118,17 @@ def test_a_study_takes_supplement_e_or_what_it_is_given() -> None:
 
 def test_the_shipped_studies_are_those_of_the_paper() -> None:
     known = config.load(ROOT / "params.yaml")
-    plan = search.Plan.of(known, "synthetic_grid")
+    plans = {name: search.Plan.of(known, name) for name in known.studies}
 
-    assert len(plan.grid) == 16
-    assert plan.grid_epochs == 800
-    assert search.Plan.of(known, "synthetic_tpe").budget == 266
+    assert len(plans["synthetic_grid"].grid) == 16
+    assert plans["synthetic_grid"].grid_epochs == 800
+    assert plans["synthetic_tpe"].budget == 266
+    assert plans["yahoo_grid"].space == {"gamma": (0.4, 0.5, 0.6, 0.7), "p": (0.6, 0.7, 0.8, 0.9, 1.0)}
+    assert plans["omniglot_du_iaf"].space == {"gamma": (0.4, 0.5, 0.6, 0.7), "p": (0.75, 0.8, 0.85, 0.9)}
+    assert all(plans[f"{data}_beta_vae"].space == {"beta": (0.2, 0.4, 0.6, 0.8, 1.0)} for data in ("yahoo", "omniglot"))
+    systems = {"beta_vae", "fb", "delta_vae", "bn_vae", "mae", "du_vae", "iaf_fb", "iaf_bn", "du_iaf"}
+    asked = {(plan.study.dataset, plan.system) for plan in plans.values() if plan.study.sampler == "grid"}
+    assert asked == set(itertools.product(("synthetic", "yahoo", "yelp", "omniglot"), systems))
     assert known.run.studies == []
 
 
@@ -354,7 +366,8 @@ def test_a_lock_is_free_once_its_holder_is_dead(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("postgresql+psycopg2://me:secret@localhost/studies", "driver is not installed|cannot be used"),
+        ("postgresql://me:secret@127.0.0.1:1/studies", "cannot be used.*refused"),
+        ("mysql+pymysql://me:secret@127.0.0.1:1/studies", "driver is not installed"),
         ("nonsense", "cannot be used"),
         ("sqlite:////nowhere/at/all.db", "cannot be used"),
     ],
@@ -365,17 +378,13 @@ def test_a_database_that_cannot_be_used_is_told_without_its_password(tmp_path: P
     assert "secret" not in str(error.value)
 
 
+def test_postgresql_is_opened_by_the_driver_that_is_installed() -> None:
+    for url in ("postgresql://me@host/studies", "postgres://me@host/studies", "postgresql+psycopg://me@host/studies"):
+        assert journal.driven(url) == "postgresql+psycopg://me@host/studies"
+    assert journal.driven("sqlite:///studies.db") == "sqlite:///studies.db"
+
+
 # ------------------------------------------------------------------- whole studies
-
-
-def run(root: Path, name: str, how: str, seconds: float = 1.0, seed: int = 1) -> int:
-    """Works on a study in children that may be killed; returns how many were."""
-    command = [sys.executable, str(ROOT / "tests/searching.py"), str(root), name, str(seed), how, str(seconds)]
-    environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False, env=environment)
-    assert done.returncode == 0, done.stdout + done.stderr
-
-    return int(done.stdout.split()[-1])
 
 
 def results(root: Path, name: str) -> dict[str, Any]:
@@ -388,13 +397,14 @@ def table(root: Path, name: str) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def searched(made: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
-    """A project whose grid and TPE have ended undisturbed, and the seconds of the latter."""
+    """A project whose grid and TPE have ended undisturbed, and the CPU seconds of the latter."""
     root = Path(shutil.copytree(made, tmp_path_factory.mktemp("searched") / "project"))
-    run(root, "grid", "never")
-    started = time.monotonic()
-    run(root, "tpe", "never")
+    known = config.load(root / "params.yaml")
+    stage.run(known, "grid", root=root)
+    started = time.process_time()
+    stage.run(known, "tpe", root=root)
 
-    return root, time.monotonic() - started
+    return root, time.process_time() - started
 
 
 def test_a_grid_ends_with_every_cell_once(searched: tuple[Path, float]) -> None:
@@ -404,7 +414,14 @@ def test_a_grid_ends_with_every_cell_once(searched: tuple[Path, float]) -> None:
     assert sorted(zip(trials["gamma"], trials["p"], strict=True)) == [(g, p) for g in (0.5, 1.0) for p in (0.3, 0.7)]
     assert set(trials["state"]) == {"complete"}
     assert list(trials["epochs"]) == list(trials["trained"]) == [3] * 4
-    assert summary["cost"] == {"epochs": 12, "grid": 4, "grid_epochs": 12, "share": 1.0, "saved": 0}
+    assert summary["cost"] == {
+        "epochs": 12,
+        "reached": 12,
+        "grid": 4,
+        "grid_epochs": 12,
+        "share": 1.0,
+        "saved": 0,
+    }
     assert summary["best_of_all"]["nll"] == trials["nll"].min()
     able = trials[trials["feasible"]]
     assert summary["best"]["nll"] == able["nll"].min()
@@ -434,6 +451,8 @@ def test_a_tpe_study_says_what_it_cost_and_how_it_compares(searched: tuple[Path,
     assert "pruned" in set(trials["state"])
     assert (trials.loc[trials["state"] == "pruned", "epochs"] < 3).all()
     assert summary["cost"]["epochs"] == trials["trained"].sum() < 15
+    assert summary["against"]["epochs"] == 12
+    assert summary["against"]["share"] == summary["cost"]["epochs"] / 12
     assert summary["against"]["gap"] == pytest.approx(summary["best"]["nll"] - grid["best"]["nll"])
     assert summary["against"]["within_one_standard_error"] == (summary["against"]["gap"] <= grid["best"]["nll_stderr"])
     best = yaml.safe_load((root / "results/studies/tpe/best_params.yaml").read_text(encoding="utf-8"))
@@ -465,36 +484,35 @@ def test_a_second_call_trains_nothing_and_says_the_same(searched: tuple[Path, fl
     root, _ = searched
     before = (root / "results/studies/tpe/trials.csv").read_bytes()
     journal_before = (root / journal.JOURNAL).read_bytes()
-    run(root, "tpe", "never")
+    stage.run(config.load(root / "params.yaml"), "tpe", root=root)
 
     assert (root / "results/studies/tpe/trials.csv").read_bytes() == before
     assert b'"step"' not in (root / journal.JOURNAL).read_bytes()[len(journal_before) :]
 
 
-@pytest.mark.parametrize("how", ["moments", "measuring"])
 def test_killed_workers_lose_no_trial_and_count_none_twice(
-    searched: tuple[Path, float], project: Path, how: str
+    made: Path, searched: tuple[Path, float], tmp_path: Path
 ) -> None:
     undisturbed, seconds = searched
-    shutil.copytree(undisturbed / "results", project / "results")
-    (project / "results/studies/tpe/trials.csv").unlink()
-    assert run(project, "tpe", how, seconds / 4) >= 2
+    jobs = []
+    for how, study, each in (("one", "tpe", 4), ("two", "grid", 8)):
+        root = shutil.copytree(made, tmp_path / how)
+        if study == "tpe":
+            shutil.copytree(undisturbed / "results/studies/grid", root / "results/studies/grid")
+        jobs.append((str(root), study, how, seconds / each))
+    command = [sys.executable, str(ROOT / "tests/searching.py"), json.dumps(jobs)]
+    environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False, env=environment)
+    assert done.returncode == 0, done.stdout + done.stderr
 
-    apart = ["trained"]  # an epoch that was cut short is trained again
-    expected, found = table(undisturbed, "tpe"), table(project, "tpe")
-    pd.testing.assert_frame_equal(found.drop(columns=apart), expected.drop(columns=apart))
-    assert (found["trained"] >= found["epochs"]).all()
-    assert not list((project / "checkpoints/studies").iterdir())
-
-
-def test_two_workers_share_a_study_and_one_is_killed(searched: tuple[Path, float], project: Path) -> None:
-    undisturbed, seconds = searched
-    assert run(project, "grid", "pair", seconds / 3) == 1
-    found = table(project, "grid")
-    same = ["gamma", "p", "state", "nll", "mi", "epochs"]
-
-    pd.testing.assert_frame_equal(found[same], table(undisturbed, "grid")[same])
-    assert list(found["trial"]) == [0, 1, 2, 3]
+    assert json.loads(done.stdout.splitlines()[-1]) == [4, 1]
+    for (root, study, _, _), cut in zip(jobs, (2, 1), strict=True):
+        found, expected = (table(Path(folder), study) for folder in (root, undisturbed))
+        pd.testing.assert_frame_equal(found.drop(columns="trained"), expected.drop(columns="trained"))
+        twice = found["trained"] - found["epochs"]  # a kill at an epoch's end has it trained again
+        assert (twice >= 0).all()
+        assert twice.sum() <= cut
+        assert not list((Path(root) / "checkpoints/studies").iterdir())
 
 
 def test_a_training_that_diverges_fails_and_the_study_goes_on(project: Path) -> None:
@@ -526,14 +544,15 @@ def test_a_training_of_the_graph_is_taken_over_while_it_is_of_now(
     (shared,) = table(project, "one").to_dict("records")
     assert (shared["epochs"], shared["trained"]) == (3, 0)
 
-    (project / "results/synthetic/du_vae/1/train.run.json").unlink()
+    told = project / "results/synthetic/du_vae/1/train.run.json"
+    told.rename(project / "away")
     (project / journal.JOURNAL).unlink()
     stage.run(config.parse(given), "one")
     (trained,) = table(project, "one").to_dict("records")
     assert (trained["epochs"], trained["trained"]) == (3, 3)
     assert {**shared, "trained": 3, "why": ""} == {**trained, "why": ""}
 
-    train.run(config.parse(given), "synthetic", "du_vae", 1)
+    (project / "away").rename(told)
     plan = search.Plan.of(config.parse(given), "one")
     values = {"gamma": 1.0, "p": 0.5}
     assert sharing.made(plan.params, plan.study, values, search._sources()) == plan.params.job("synthetic", "du_vae", 1)
@@ -575,6 +594,7 @@ def test_the_page_shows_the_map_the_trials_and_the_cost(searched: tuple[Path, fl
         text = (root / f"reports/studies/{name}.html").read_text(encoding="utf-8")
         summary = results(root, name)
         assert text.count("<svg") == 2
+        assert (root / f"reports/studies/{name}.png").read_bytes().startswith(b"\x89PNG")
         assert f"{summary['best']['nll']:.2f}" in text
         assert f"{summary['cost']['epochs']} epochs were trained" in text
         assert ("Its NLL is" in text) == (name == "tpe")
@@ -620,11 +640,12 @@ def test_winners_and_the_gap_by_hand() -> None:
     assert best["hyperparameters"] == {"gamma": 1.0}
     assert of_all["hyperparameters"] == {"gamma": 0.5}
     for theirs, within in ((31.0, True), (30.5, False)):
-        grid = {"study": "g", "best": {"nll": theirs, "nll_stderr": 0.25}, "cost": {"epochs": 800}}
-        found = findings.compared(best, grid)
+        grid = {"study": "g", "best": {"nll": theirs, "nll_stderr": 0.25}, "cost": {"epochs": 750, "reached": 800}}
+        found = findings.compared(best, 200, grid)
+        assert (found["epochs"], found["share"]) == (800, 0.25)
         assert found["gap"] == 31.25 - theirs
         assert found["within_one_standard_error"] is within
-    assert findings.compared(None, {"study": "g", "best": None, "cost": {"epochs": 1}})["gap"] is None
+    assert findings.compared(None, 0, {"study": "g", "best": None, "cost": {"reached": 0}})["gap"] is None
     assert findings.winner(frame[frame["state"] == "pruned"]) is None
 
 

@@ -78,6 +78,13 @@ def test_feasible_at_another_epoch_is_not_enough() -> None:
     assert verdict(made([50, 50, 50, 50], [2, 2, 2, 2]), [other], WARMUP, RULE, min_mi=1.0)
 
 
+def test_losses_of_epochs_without_the_information_end_no_other() -> None:
+    other = made([20, 40, 40, 40], [0.0, 1.5, 1.5, 1.5])  # collapsed at epoch 6, with the lowest loss of all
+
+    assert verdict(made([39] * 4, [2] * 4), [other], WARMUP, RULE, min_mi=1.0) is None
+    assert verdict(made([41] * 4, [2] * 4), [other], WARMUP, RULE, min_mi=1.0)
+
+
 def test_an_information_that_falls_and_rises_again_is_waited_for() -> None:
     dips = made([35, 34, 34, 33, 33], [1.5, 0.8, 0.7, 0.9, 1.2])
 

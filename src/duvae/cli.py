@@ -407,8 +407,8 @@ def report(params: ParamsFile = DEFAULT) -> None:
 @app.command(
     epilog=examples(
         "duvae search --study synthetic_tpe",
-        "duvae search --study synthetic_tpe --storage postgresql+psycopg2://user@host/studies",
-        "python -m pipelines.search --study synthetic_tpe --workers 2",
+        "duvae search --study synthetic_tpe --storage postgresql://user@host/studies",
+        "python -m pipelines.search --study synthetic_tpe --slots 2",
     )
 )
 def search(
@@ -416,7 +416,7 @@ def search(
     storage: Annotated[
         str | None,
         typer.Option(
-            envvar="DUVAE_STUDIES", metavar="URL", help="A database to keep it in; without it studies/journal.log."
+            envvar="OPTUNA_STORAGE", metavar="URL", help="A database to keep it in; without it studies/journal.log."
         ),
     ] = None,
     worker: Annotated[bool, typer.Option("--worker", help="Only work on it; another process writes.")] = False,

@@ -122,30 +122,34 @@ def summary(
         "best_of_all": winner(frame, of_all=True),
         "cost": {
             "epochs": trained,
+            "reached": int(frame["epochs"].sum()),
             "grid": len(plan.grid),
             "grid_epochs": plan.grid_epochs,
             "share": trained / plan.grid_epochs,
             "saved": plan.grid_epochs - trained,
         },
-        "against": compared(best, against) if against else None,
+        "against": compared(best, trained, against) if against else None,
     }
 
 
-def compared(best: Mapping[str, Any] | None, against: Mapping[str, Any]) -> dict[str, Any]:
-    """The gap of a study's best to a grid's best, in nats, and whether it is within one standard error over sentences.
+def compared(best: Mapping[str, Any] | None, trained: int, against: Mapping[str, Any]) -> dict[str, Any]:
+    """The gap of a study's best to a grid's best, in nats, whether it is within one standard error, and what it cost.
 
     Args:
         best: The study's winner.
-        against: The grid's summary.
+        trained: The epochs that the study has trained.
+        against: The grid's summary. Its epochs are those that its trainings got to: the same, where some were taken
+            over from the graph, or trained twice after a kill.
     """
     theirs = against["best"]
-    known = best is not None and theirs is not None
     gap = best["nll"] - theirs["nll"] if best and theirs else None
+    epochs = against["cost"]["reached"]
 
     return {
         "study": against["study"],
         "best": theirs,
-        "epochs": against["cost"]["epochs"],
+        "epochs": epochs,
+        "share": trained / epochs if epochs else None,
         "gap": gap,
-        "within_one_standard_error": bool(gap <= theirs["nll_stderr"]) if known and gap is not None else None,
+        "within_one_standard_error": None if gap is None else bool(gap <= theirs["nll_stderr"]),
     }

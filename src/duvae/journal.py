@@ -7,6 +7,7 @@ So a trial that nobody works on is known at once on this machine, and on others 
 import contextlib
 import fcntl
 import os
+import re
 import time
 import uuid
 import warnings
@@ -94,7 +95,7 @@ def storage(url: str | None, root: Path = Path()) -> BaseStorage:
     """The journal in `root`, or the database that `url` names.
 
     Args:
-        url: As SQLAlchemy writes it, `postgresql+psycopg2://user@host/studies`; None: the journal.
+        url: As SQLAlchemy writes it, `postgresql://user@host/studies`; None: the journal.
         root: The project's folder.
 
     Raises:
@@ -115,18 +116,23 @@ def storage(url: str | None, root: Path = Path()) -> BaseStorage:
                 " begin anew."
             ) from error
     try:
-        return RDBStorage(url)
+        return RDBStorage(driven(url))
     except ImportError as error:
         raise UserError(
-            f"--storage {_shown(url)}: its driver is not installed ({error}). 'pip install psycopg2-binary' has"
+            f"--storage {_shown(url)}: its driver is not installed ({error}). \"pip install 'duvae[postgres]'\" has"
             " PostgreSQL's; without --storage studies are kept in studies/journal.log."
         ) from error
     except Exception as error:  # each driver has exceptions of its own
         why = " ".join(str(error).split("\n(Background", maxsplit=1)[0].split())
         raise UserError(
             f"--storage {_shown(url)}: cannot be used ({why}). Expected a database that can be opened and written to,"
-            " such as postgresql+psycopg2://user:password@host/name."
+            " such as postgresql://user:password@host/name."
         ) from error
+
+
+def driven(url: str) -> str:
+    """A PostgreSQL URL that names no driver, with the one that the project installs; any other as it is."""
+    return re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", url)
 
 
 def _shown(url: str) -> str:

@@ -29,9 +29,9 @@ class Curve:
     losses: Sequence[float]
     mi: Sequence[float] = ()
 
-    def best(self, warmup: int, epoch: int) -> float:
-        """The least loss of the epochs after the warm-up, up to this one."""
-        return min(self.losses[warmup:epoch])
+    def best(self, warmup: int, epoch: int, min_mi: float | None = None) -> float:
+        """The least loss of the epochs after the warm-up, up to this one, that have the mutual information."""
+        return min(self.losses[e - 1] for e in range(warmup + 1, epoch + 1) if self.feasible(e, min_mi))
 
     def feasible(self, epoch: int, min_mi: float | None) -> bool:
         """Whether its mutual information in this epoch is what the study asks for."""
@@ -44,7 +44,8 @@ def verdict(own: Curve, others: Iterable[Curve], warmup: int, rule: Prune, min_m
     - In the warm-up, while the KL weight is under 1, nothing is judged: rungs are counted from its end.
     - At a rung, epoch e, it goes on if its best loss since the warm-up is among the
       $\lceil \kappa n \rceil$ least of the n that are compared: itself, and all that had a mutual information above
-      `min_mi` in that same epoch. A collapsed training has the lowest loss; it counts against none.
+      `min_mi` in that same epoch, with their best loss of epochs that had it. A collapsed training has the lowest
+      loss; it counts against none.
     - After the grace period (floor and dropout on the variances start with the end of the warm-up, and MI falls
       before it rises again) it ends if its mutual information has been at most `min_mi` in every epoch of a period as
       long.
@@ -67,7 +68,9 @@ def verdict(own: Curve, others: Iterable[Curve], warmup: int, rule: Prune, min_m
     if after not in rule.rungs:
         return None
     beside = [
-        other.best(warmup, epoch) for other in others if len(other.losses) >= epoch and other.feasible(epoch, min_mi)
+        other.best(warmup, epoch, min_mi)
+        for other in others
+        if len(other.losses) >= epoch and other.feasible(epoch, min_mi)
     ]
     mine = own.best(warmup, epoch)
     better = sum(loss < mine for loss in beside)

@@ -283,8 +283,8 @@ def each(summary: Mapping[str, Any], trials: pd.DataFrame) -> Table:
 # ---------------------------------------------------------------------------------- the page
 
 
-def page(folder: Path) -> str:
-    """The page of a study.
+def page(folder: Path) -> tuple[bytes, str]:
+    """The map of a study as PNG, and its page.
 
     Args:
         folder: With what `duvae search` wrote: study.json, trials.csv, curves.csv.
@@ -293,17 +293,20 @@ def page(folder: Path) -> str:
     summary = read_json(folder / "study.json", again)
     trials, curves = csv(folder / "trials.csv", again), csv(folder / "curves.csv", again)
 
-    return render(
+    drawn = heat_map(summary, trials)
+    html = render(
         "study.html",
         study=summary,
         system=NAMES.get(summary["system"], summary["system"]),
         ranges=listed([f"{letter(n)} {min(v):g} to {max(v):g}" for n, v in summary["space"].items()]),
         told=told(summary),
-        map=drawing(figures.svg(heat_map(summary, trials))),
+        map=drawing(figures.svg(drawn)),
         progress=drawing(figures.svg(progress(summary, trials, curves))),
         figure2=figure2(summary, trials),
         each=each(summary, trials),
     )
+
+    return figures.png(drawn), html
 
 
 def told(summary: Mapping[str, Any]) -> list[str]:
@@ -327,7 +330,7 @@ def told(summary: Mapping[str, Any]) -> list[str]:
         lines.append(
             f"Its NLL is {number(against['gap'], 2)} nats above that of {against['study']}'s best"
             f" ({winner(against['best'])}), {within} one standard error over the examples, for"
-            f" {cost['epochs']:,} epochs in place of {against['epochs']:,}."
+            f" {cost['epochs']:,} epochs in place of {against['epochs']:,} ({percent(against['share'])})."
         )
 
     return lines

@@ -3,15 +3,19 @@
 from pathlib import Path
 
 from duvae import config
-from duvae.files import write_text
+from duvae.files import whole, write_text
 from duvae.report import studies
 
 
 def run(name: str, root: Path = Path()) -> None:
-    """Writes `reports/studies/<study>.html` from what `duvae search` has found.
+    """Writes `reports/studies/<study>.html` and its map as PNG beside it, from what `duvae search` has found.
 
     Args:
         name: The study's.
         root: The project's folder.
     """
-    write_text(root / "reports" / "studies" / f"{name}.html", studies.page(config.found(name, root).parent))
+    drawn, html = studies.page(config.found(name, root).parent)
+    place = root / "reports" / "studies"
+    with whole(place / f"{name}.png") as temporary:
+        temporary.write_bytes(drawn)
+    write_text(place / f"{name}.html", html)

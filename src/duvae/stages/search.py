@@ -95,7 +95,8 @@ def said(summary: dict[str, Any]) -> list[str]:
         within = "within" if against["within_one_standard_error"] else "more than"
         lines.append(
             f"against {against['study']}: {against['gap']:+.3f} nats to its best {against['best']['nll']:.3f}, {within}"
-            f" one standard error ({against['best']['nll_stderr']:.3f})"
+            f" one standard error ({against['best']['nll_stderr']:.3f}), with {100 * against['share']:.1f} % of its"
+            f" {against['epochs']:,} epochs"
         )
 
     return lines
