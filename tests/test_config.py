@@ -369,7 +369,7 @@ def test_nothing_changes_once_it_is_read() -> None:
 
 def test_a_setting_without_the_data_sets_column_is_told() -> None:
     raw = yaml.safe_load(TEXT)
-    del raw["settings"]["du_vae"]["columns"]["yelp"]
+    del raw["settings"]["du_vae"]["columns"]["yelp"], raw["studies"]
     params = config.parse(raw)
 
     with pytest.raises(UserError, match="no 'yelp', which data set 'short_yelp' asks for"):
@@ -412,8 +412,8 @@ def keys(annotation: Any, path: str = "") -> Iterator[str]:
 
 def test_every_key_is_explained_and_no_other() -> None:
     known = {key.removeprefix(".") for key in keys(config.Params)}
-    for system in config.HYPERPARAMETERS.values():
-        known |= {f"settings.*.columns.*{key}" for key in keys(system)}
+    for given in (*config.HYPERPARAMETERS.values(), config.Found):
+        known |= {f"settings.*.columns.*{key}" for key in keys(given)}
     known -= {"settings.*.columns.*", "settings.*.columns"}
     text = (PARAMS.parent / "docs" / "parameters.md").read_text(encoding="utf-8")
     explained = re.findall(r"^\| `([^`]+)` \|", text, flags=re.MULTILINE)
