@@ -17,7 +17,7 @@ import sys
 import traceback
 from pathlib import Path
 
-import mlflow.store.tracking.sqlalchemy_store  # or each child imports it
+import mlflow.store.tracking.sqlalchemy_store  # noqa: F401 (or each child imports it)
 import torch
 
 from duvae import config, search

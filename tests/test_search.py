@@ -1,5 +1,6 @@
 """Studies: what they try, what they cost, and that no trial is lost or counted twice whatever happens to a worker."""
 
+import contextlib
 import copy
 import fcntl
 import functools
@@ -31,6 +32,8 @@ from duvae.errors import UserError
 from duvae.report import studies
 from duvae.stages import figure2, train
 from duvae.stages import search as stage
+from pipelines.devices import Device
+from pipelines.search import Crew
 from test_parameters_read import read_by
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Optuna's and MLflow's, of what is new in them
@@ -582,6 +585,16 @@ def test_a_database_keeps_a_study_too(project: Path) -> None:
 
     assert len(table(project, "one")) == 2
     assert not (project / journal.JOURNAL).exists()
+
+
+@pytest.mark.parametrize(("code", "starts"), [(0, 1), (1, 4), (2, 1)])
+def test_a_worker_that_crashes_is_started_anew_and_a_mistake_is_not(tmp_path: Path, code: int, starts: int) -> None:
+    crew = Crew("one", [Device("CPU 1", ""), Device("CPU 2", "", 1)], None, tmp_path / "params.yaml")
+    crew.command = ["bash", "-c", f"echo start >> {tmp_path}/starts; exit {code}"]
+    with pytest.raises(UserError, match=f"ended with {code}") if code else contextlib.nullcontext():
+        crew.run()
+
+    assert len((tmp_path / "starts").read_text(encoding="utf-8").splitlines()) == 2 * starts
 
 
 # ------------------------------------------------------------------- what is made of it
