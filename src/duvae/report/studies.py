@@ -39,7 +39,7 @@ OPTIMA: Mapping[tuple[str, str], Mapping[str, float]] = {
 }
 """What the paper chose: Figure 2 for DU-VAE on its three data sets, supplement E on the synthetic one, Table 1."""
 
-MAP = "viridis_r"
+MAP = "viridis"
 """Dark is good: the least NLL."""
 
 
@@ -124,7 +124,9 @@ def _points(ax: Axes, summary: Mapping[str, Any], trials: pd.DataFrame, norm: No
         ax.plot(at[x], at[y], "s", markersize=9.5, markerfacecolor="none", markeredgecolor="#d55e00", zorder=4)
     if paper:
         ax.plot(paper[x], paper[y], **_ring(9))
-    ax.margins(0.06)
+    for axis, values in ((ax.set_xlim, summary["space"][x]), (ax.set_ylim, summary["space"][y])):
+        room = 0.06 * (max(values) - min(values))
+        axis(min(values) - room, max(values) + room)
     ax.spines[:].set_visible(True)
 
 
@@ -326,10 +328,11 @@ def told(summary: Mapping[str, Any]) -> list[str]:
     )
     against = summary["against"]
     if against and against["gap"] is not None:
-        within = "within" if against["within_one_standard_error"] else "more than"
+        within = "no more than" if against["within_one_standard_error"] else "more than"
+        side = "above" if against["gap"] >= 0 else "below"
         lines.append(
-            f"Its NLL is {number(against['gap'], 2)} nats above that of {against['study']}'s best"
-            f" ({winner(against['best'])}), {within} one standard error over the examples, for"
+            f"Its NLL is {number(abs(against['gap']), 2)} nats {side} that of {against['study']}'s best"
+            f" ({winner(against['best'])}), {within} one standard error over the examples above it, for"
             f" {cost['epochs']:,} epochs in place of {against['epochs']:,} ({percent(against['share'])})."
         )
 
