@@ -43,8 +43,8 @@ rebuild: $(ENVIRONMENT)  ## The same side by side, on all GPUs or cores; ARGS=--
 serve: $(ENVIRONMENT)  ## A Prefect server, the deployments of prefect.yaml and a worker, until Ctrl-C
 	@python -m pipelines.serving $(ARGS)
 
-test: $(ENVIRONMENT)  ## Run the tests; with DUVAE_MIRROR=FOLDER those on real data too
-	@python -m pytest
+test: $(ENVIRONMENT)  ## Run the tests, at most four at a time; with DUVAE_MIRROR=FOLDER those on real data too
+	@python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile $(ARGS)
 
 check: $(ENVIRONMENT)  ## Look for mistakes without running anything: ruff and mypy
 	@ruff check
