@@ -56,8 +56,8 @@ dashboard: $(ENVIRONMENT)  ## Open the studies of hyperparameters: optuna-dashbo
 	@studies="$${OPTUNA_STORAGE:-studies/journal.log}"; \
 	    optuna-dashboard --host 127.0.0.1 --port 8080 "$${studies/#postgresql:/postgresql+psycopg:}"
 
-test: $(ENVIRONMENT)  ## Run the tests; with DUVAE_MIRROR=FOLDER those on real data too
-	@python -m pytest
+test: $(ENVIRONMENT)  ## Run the tests, at most four at a time; with DUVAE_MIRROR=FOLDER those on real data too
+	@python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile $(ARGS)
 
 check: $(ENVIRONMENT)  ## Look for mistakes without running anything: ruff and mypy
 	@ruff check

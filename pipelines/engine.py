@@ -130,13 +130,21 @@ class Engine:
 
 
 def _urgency(graph: Graph, estimates: Mapping[str, float]) -> dict[str, float]:
-    """Seconds of the longest chain of stages from each on; a second for those of which nothing is known."""
+    """Seconds of the longest chain of stages from each on.
+
+    What is not known may be long, and nothing is lost by beginning it early: it counts as the longest of its kind.
+    """
     urgency: dict[str, float] = {}
+    longest: dict[str, float] = {}
+    for name, seconds in estimates.items():
+        kind = graph.stages[name].kind
+        longest[kind] = max(longest.get(kind, 1.0), seconds)
     downstream: dict[str, list[str]] = {name: [] for name in graph.stages}
     for name, stage in graph.stages.items():
         for upstream in stage.upstream:
             downstream[upstream].append(name)
     for name in reversed(graph.stages):
-        urgency[name] = estimates.get(name, 1.0) + max((urgency[after] for after in downstream[name]), default=0.0)
+        alone = estimates.get(name, longest.get(graph.stages[name].kind, 1.0))
+        urgency[name] = alone + max((urgency[after] for after in downstream[name]), default=0.0)
 
     return urgency

@@ -5,6 +5,7 @@ Ctrl-C or SIGTERM ends all three.
 Where PREFECT_API_URL names a server, that one is used and none is started.
 """
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -14,12 +15,17 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import psutil
+
 from duvae.cli import TELEMETRY_OFF
 from duvae.errors import UserError
 
 POOL = "duvae"
 PATIENCE = 180.0
 """Seconds until a server must answer."""
+
+GRACE = 15.0
+"""Seconds that a process has to end by itself."""
 
 
 def answers(url: str) -> bool:
@@ -71,15 +77,28 @@ def serve(port: int) -> int:
                 raise UserError(f"'prefect {' '.join(arguments)}' failed at {url}; what it said stands above.")
         print(f"The page: {url.removesuffix('/api')}, 'Deployments', 'rebuild'. Ctrl-C ends all of it.", flush=True)
         worker = ["prefect", "worker", "start", "--pool", POOL, "--limit", "1", "--install-policy", "never"]
-        started = subprocess.Popen(worker, env=environment)
+        started = subprocess.Popen(worker, env=environment, start_new_session=True)
         return started.wait()
     except KeyboardInterrupt:
         return 130
     finally:
         for process in (started, server):
             if process is not None:
-                process.terminate()
-                process.wait(60)
+                end(process)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Ends a process and all that it has started: a worker alone would wait for its flow, for hours."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        first = psutil.Process(process.pid)
+        family = [*first.children(recursive=True), first]
+        for member in family:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                member.terminate()
+        for member in psutil.wait_procs(family, GRACE)[1]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                member.kill()
+    process.wait()
 
 
 def _await(url: str, server: subprocess.Popen[bytes] | None) -> None:

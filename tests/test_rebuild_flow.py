@@ -1,11 +1,13 @@
 """The flow with a Prefect server: its tasks, its table, tries again, and two machines with a remote between them."""
 
 import contextlib
+import json
 import os
 import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,6 +34,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]
         "PREFECT_API_URL": url,
         "PREFECT_LOGGING_LEVEL": "WARNING",
         "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
+        "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "1",
         "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests"), str(ROOT)]),
     }
     command = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-ui"]
@@ -117,6 +120,25 @@ esac
     assert [run[0] for run in runs] == ["after", "base", "each@a", "each@b", "each@c"]
     assert {name: count for name, _, count in runs} == {"after": 1, "base": 1, "each@a": 2, "each@b": 1, "each@c": 1}
     assert {name for name, state, _ in runs if state == "Failed"} == {"each@b"}
+
+
+def test_what_is_to_run_each_night_is_scheduled(server: dict[str, str]) -> None:
+    """By the server itself, from the project's own prefect.yaml."""
+    for arguments in (
+        ["work-pool", "create", "duvae", "--type", "process", "--overwrite"],
+        ["--no-prompt", "deploy", "--all"],
+    ):
+        subprocess.run(["prefect", *arguments], cwd=ROOT, env=server, check=True, stdout=subprocess.DEVNULL)
+    asked = urllib.request.Request(  # noqa: S310 (the test's own server)
+        f"{server['PREFECT_API_URL']}/flow_runs/filter",
+        b'{"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}',
+        {"Content-Type": "application/json"},
+    )
+    ends = time.monotonic() + 120
+    while not (found := json.load(urllib.request.urlopen(asked))):  # noqa: S310
+        assert time.monotonic() < ends, "no run was scheduled"
+        time.sleep(0.2)
+    assert {run["expected_start_time"][11:16] for run in found} == {"02:00"}
 
 
 # ---------------------------------------------------------------------------------- machines

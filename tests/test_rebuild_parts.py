@@ -146,6 +146,14 @@ def test_the_longest_chain_comes_first_and_no_more_run_than_may() -> None:
     assert most == 2
 
 
+def test_what_nothing_is_known_of_counts_as_the_longest_of_its_kind() -> None:
+    """Else a training of an hour that is new would begin when all others have ended."""
+    needs: dict[str, list[str]] = {"train@a": [], "train@new": [], "train@b": [], "probe@c": []}
+    known = {"train@a": 9.0, "train@b": 5.0, "probe@c": 6.0}
+    began, _, _ = scheduled(Pretended(needs, set(), set(), set()), 1, known=known)
+    assert began == ["train@a", "train@new", "probe@c", "train@b"]
+
+
 def test_what_is_known_is_not_run() -> None:
     graph = Pretended(DIAMOND, {"data", "a"}, {"c"}, {"page"})
     began, progress, _ = scheduled(graph, 4)
