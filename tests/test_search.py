@@ -577,6 +577,19 @@ def test_another_mistake_leaves_the_trial_for_later(project: Path) -> None:
     assert [t.state for t in study.trials] == [TrialState.WAITING]
 
 
+@pytest.mark.parametrize("how", ["missing", "other"])
+def test_a_grid_to_compare_with_is_asked_for_before_anything_is_trained(project: Path, how: str) -> None:
+    given = yaml.safe_load((project / "params.yaml").read_text(encoding="utf-8"))
+    if how == "other":
+        path = project / "results/studies/grid/study.json"
+        path.parent.mkdir(parents=True)
+        path.write_text('{"conditions": "0123abcd"}', encoding="utf-8")
+    with pytest.raises(UserError, match=r"grid/study\.json.*'duvae search --study grid' makes"):
+        stage.run(config.parse(given), "tpe", root=project)
+
+    assert not (project / journal.JOURNAL).exists()
+
+
 def test_a_database_keeps_a_study_too(project: Path) -> None:
     given = yaml.safe_load((project / "params.yaml").read_text(encoding="utf-8"))
     given["studies"] = {"one": {**TPE, "values": VALUES, "trials": 2}}

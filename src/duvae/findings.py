@@ -105,6 +105,7 @@ def summary(
     return {
         "study": plan.name,
         "key": plan.key()[:8],
+        "conditions": plan.conditions[:8],
         "dataset": plan.study.dataset,
         "column": dataset.column,
         "setting": plan.study.setting,

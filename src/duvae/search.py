@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -172,16 +173,10 @@ class Plan:
             "torch": str(torch.__version__),
         }
 
-    def key(self) -> str:
-        """A hash of what the study is: of all that its trials' numbers depend on, and of how it searches.
-
-        A study with another one is another study: trials of other parameters, data or source never meet in one.
-        """
-        # Not what ends a study: that may be raised, and the study goes on.
-        names = {"sampler", "min_mi", "prune", *(("first", "startup") if self.study.sampler == "tpe" else ())}
-        ours = self.study.model_dump(include=names)
-        said = json.dumps([self.determines(), ours, list(self.space.items())], sort_keys=True)
-        whole = hashlib.sha256(said.encode())
+    @cached_property
+    def conditions(self) -> str:
+        """A hash of all that a trial's numbers depend on, data and source too: what shares it can be compared."""
+        whole = hashlib.sha256(json.dumps(self.determines(), sort_keys=True).encode())
         package = Path(__file__).parent
         files = [file for name in SOURCES for file in _files(package / name)]
         for path in [*files, *sorted((self.root / "data/prepared" / self.study.dataset).iterdir())]:
@@ -190,6 +185,18 @@ class Plan:
                 whole.update(hashlib.file_digest(file, "sha256").digest())
 
         return whole.hexdigest()
+
+    def key(self) -> str:
+        """A hash of what the study is: of its conditions, and of how it searches.
+
+        A study with another one is another study: trials of other parameters, data or source never meet in one.
+        """
+        # Not what ends a study: that may be raised, and the study goes on.
+        names = {"sampler", "min_mi", "prune", *(("first", "startup") if self.study.sampler == "tpe" else ())}
+        ours = self.study.model_dump(include=names)
+        said = json.dumps([self.conditions, ours, list(self.space.items())], sort_keys=True)
+
+        return hashlib.sha256(said.encode()).hexdigest()
 
 
 def _column(params: Params, study: config.Study) -> str:

@@ -32,6 +32,8 @@ def run(params: Params, name: str, url: str | None = None, worker: bool = False,
     checked = root / "data/validated" / f"{plan.study.dataset}.json"
     if not checked.exists():
         raise UserError(f"{checked}: not there. 'duvae validate --dataset {plan.study.dataset}' checks the data first.")
+    folder = config.found(name, root).parent
+    against = None if worker or plan.study.against is None else grid(plan, folder.with_name(plan.study.against))
     kept = journal.storage(url, root)
     with journal.Worker(root) as working:
         study = search.create(plan, kept, working)
@@ -41,11 +43,6 @@ def run(params: Params, name: str, url: str | None = None, worker: bool = False,
         print(f"{name}: {ended} trials brought to their end by this worker")
         return
     frame = findings.trials(plan, study)
-    folder = config.found(name, root).parent
-    against = None
-    if plan.study.against is not None:
-        other = folder.with_name(plan.study.against) / "study.json"
-        against = read_json(other, f"duvae search --study {plan.study.against}")
     valid = store.read(root / "data/prepared" / plan.study.dataset).split("valid")
     summary = findings.summary(plan, frame, against, len(valid))
     write_text(folder / "best_params.yaml", best_params(plan, summary))
@@ -57,6 +54,23 @@ def run(params: Params, name: str, url: str | None = None, worker: bool = False,
     for line in said(summary):
         print(line)
     print(f"its page: 'duvae figure2 --study {name}'; its best: {folder / 'best_params.yaml'}")
+
+
+def grid(plan: search.Plan, folder: Path) -> dict[str, Any]:
+    """The summary of the grid study that a study is compared with.
+
+    Raises:
+        UserError: Where it is not there, or is of other parameters, data or source.
+    """
+    again = f"duvae search --study {folder.name}"
+    summary: dict[str, Any] = read_json(folder / "study.json", again)
+    if summary.get("conditions") != plan.conditions[:8]:
+        raise UserError(
+            f"{folder / 'study.json'}: expected results that studies.{plan.name} can be compared with; found those of"
+            f" other parameters, data or source. '{again}' makes them anew."
+        )
+
+    return summary
 
 
 def best_params(plan: search.Plan, summary: dict[str, Any]) -> str:
