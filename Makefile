@@ -46,8 +46,8 @@ serve: $(ENVIRONMENT)  ## A Prefect server, the deployments of prefect.yaml and 
 search: $(ENVIRONMENT)  ## Search (γ, p) on the synthetic data by grid and by TPE, and compare: an hour of one core
 	@dvc repro --quiet validate@synthetic
 	@python -m pipelines.search --study synthetic_grid $(ARGS)
-	@duvae search --study synthetic_tpe $(ARGS)
-	@for study in synthetic_grid synthetic_tpe; do duvae figure2 --study $$study $(ARGS); done
+	@duvae search --study synthetic_tpe
+	@for study in synthetic_grid synthetic_tpe; do duvae figure2 --study $$study; done
 	@echo "The pages:  reports/studies/synthetic_grid.html, reports/studies/synthetic_tpe.html"
 
 dashboard: $(ENVIRONMENT)  ## Open the studies of hyperparameters: optuna-dashboard on http://127.0.0.1:8080
