@@ -2,7 +2,8 @@
 
 A workspace is a clone at the project's commit with what is not committed copied over it. Its cache is the project's,
 so that what the stage makes is in the run cache once it ends; trainings keep their states in the project's
-`checkpoints`, so that the next try goes on from the last one, whichever workspace it gets.
+`checkpoints`, and studies their trials in its `studies`, so that the next try goes on from the last one, whichever
+workspace it gets.
 """
 
 import json
@@ -25,6 +26,9 @@ from dvc.exceptions import DvcException
 
 from duvae.errors import UserError
 from duvae.files import write_text
+
+KEPT = ("checkpoints", "studies")
+"""Folders of the project that all workspaces share."""
 
 WORK = Path(".dvc/tmp/rebuild")
 """Where a rebuild keeps what is its own: workspaces, logs, a copy of dvc.lock."""
@@ -131,7 +135,8 @@ def workspace(root: Path, cache: Path, name: str, snapshot: Snapshot, entries: M
     """
     place = root / WORK / "workspaces"
     place.mkdir(parents=True, exist_ok=True)
-    (root / "checkpoints").mkdir(exist_ok=True)
+    for kept in KEPT:
+        (root / kept).mkdir(exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f"{owner()}.{plain(name)}.", dir=place))
     try:
         here = folder / "project"
@@ -140,7 +145,8 @@ def workspace(root: Path, cache: Path, name: str, snapshot: Snapshot, entries: M
         snapshot.write(here)
         _configure(root, here, cache)
         write_text(here / "dvc.lock", yaml.safe_dump({"schema": "2.0", "stages": _built_in(entries)}, sort_keys=False))
-        (here / "checkpoints").symlink_to(root.resolve() / "checkpoints", target_is_directory=True)
+        for kept in KEPT:
+            (here / kept).symlink_to(root.resolve() / kept, target_is_directory=True)
         yield here
     finally:
         shutil.rmtree(folder, ignore_errors=True)

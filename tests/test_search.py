@@ -590,6 +590,24 @@ def test_a_grid_to_compare_with_is_asked_for_before_anything_is_trained(project:
     assert not (project / journal.JOURNAL).exists()
 
 
+def test_a_workspace_whose_studies_are_the_projects_leaves_nothing_behind(project: Path, tmp_path: Path) -> None:
+    """So a rebuild's next workspace goes on with them, and MLflow shows the trials in the project."""
+    given = yaml.safe_load((project / "params.yaml").read_text(encoding="utf-8"))
+    given["studies"] = {"one": {**GRID, "values": {"gamma": [1.0], "p": [0.5]}}}
+    given["datasets"]["synthetic"]["optimisation"].update(epochs=1)
+    (project / "studies").mkdir()
+    (tmp_path / "workspace").mkdir()
+    (tmp_path / "workspace/data").symlink_to(project / "data")
+    (tmp_path / "workspace/studies").symlink_to(project / "studies")
+    stage.run(config.parse(given), "one", root=tmp_path / "workspace")
+
+    assert (project / journal.JOURNAL).exists()
+    client = live.connect(project)
+    where = live.experiment(client, "synthetic", project)
+    assert [run.data.tags[live.TRIAL] for run in client.search_runs([where])] == ["0", ""]
+    assert {path.name for path in (tmp_path / "workspace").iterdir()} == {"checkpoints", "data", "results", "studies"}
+
+
 def test_a_database_keeps_a_study_too(project: Path) -> None:
     given = yaml.safe_load((project / "params.yaml").read_text(encoding="utf-8"))
     given["studies"] = {"one": {**TPE, "values": VALUES, "trials": 2}}

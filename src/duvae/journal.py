@@ -42,6 +42,11 @@ MOST_ATTEMPTS = 5
 """So often a trial is begun without coming to the end of an epoch before it is given up."""
 
 
+def home(root: Path = Path()) -> Path:
+    """The project whose studies a folder works on: another one, where its own `studies` is a link to that one's."""
+    return (root / FOLDER).resolve().parent
+
+
 class FileLock:
     """Exclusive while it is held; freed by the kernel when its holder dies.
 

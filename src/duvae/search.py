@@ -29,7 +29,7 @@ from duvae import config, models, sharing
 from duvae.config import HYPERPARAMETERS, Job, Params
 from duvae.data import store
 from duvae.errors import UserError
-from duvae.journal import ATTEMPTS, BEAT_SECONDS, Worker, fail, quiet
+from duvae.journal import ATTEMPTS, BEAT_SECONDS, Worker, fail, home, quiet
 from duvae.live import TrialRun, study_run
 from duvae.metrics.encoding import encode
 from duvae.metrics.geometry import measures
@@ -218,7 +218,7 @@ def create(plan: Plan, storage: BaseStorage, worker: Worker) -> optuna.Study:
     name = f"{plan.name}-{plan.key()[:8]}"
     pruner = WarmPruner(plan.optimisation.warmup, plan.study.prune, plan.study.min_mi)
     with worker.guard, quiet():
-        parent = study_run(name, plan.study.dataset, plan.said(), plan.root)
+        parent = study_run(name, plan.study.dataset, plan.said(), home(plan.root))
         study = optuna.create_study(
             storage=storage, study_name=name, load_if_exists=True, pruner=pruner, sampler=RandomSampler()
         )
@@ -441,11 +441,11 @@ def attempt(
     checkpoint = Checkpoint(state(plan, study, trial.number), plan.params.checkpoint_seconds)
     tags = {"dataset": plan.study.dataset, "system": plan.system, "seed": str(plan.study.seed)}
     parent = str(study.user_attrs[PARENT])
-    with TrialRun(study.study_name, parent, trial.number, tags, hyperparameters, plan.root) as run:
+    with TrialRun(study.study_name, parent, trial.number, tags, hyperparameters, home(plan.root)) as run:
         watch = Watch(plan, study, worker, trial, run)
         try:
             with watch:
-                job = sharing.made(plan.params, plan.study, hyperparameters, _sources(), plan.root)
+                job = sharing.made(plan.params, plan.study, hyperparameters, _sources(), home(plan.root))
                 snapshot = checkpoint.latest()
                 for row in snapshot.values["state"]["history"] if snapshot else []:
                     watch.report(row)  # those of a machine that did not get to it
@@ -497,11 +497,12 @@ def attempt(
 
 def share(plan: Plan, job: Job, watch: Watch) -> VAE:
     """The model that the graph has trained; its history is the trial's, and costs no epoch."""
-    for row in csv(plan.root / "results" / job.folder / "history.csv"):
+    root = home(plan.root)
+    for row in csv(root / "results" / job.folder / "history.csv"):
         watch.report(row)
     watch.trial.set_user_attr(SHARED, job.name)
 
-    return models.load(plan.root / "models" / job.folder)[0]
+    return models.load(root / "models" / job.folder)[0]
 
 
 def csv(path: Path) -> list[Row]:
