@@ -469,6 +469,8 @@ def test_each_trial_is_a_run_under_its_study(searched: tuple[Path, float]) -> No
     (parent,) = [
         r for r in client.search_runs([where]) if r.info.run_name.startswith("tpe-") and not r.data.tags[live.TRIAL]
     ]
+    assert parent.info.status == "FINISHED"
+    assert parent.data.metrics["best/nll"] == results(root, "tpe")["best"]["nll"]
     below = client.search_runs([where], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
     trials = table(root, "tpe").set_index("trial")
 

@@ -113,6 +113,16 @@ def study_run(study: str, dataset: str, said: str, root: Path = Path()) -> str:
         return str(client.create_run(where, tags=tags, run_name=study).info.run_id)
 
 
+def end_study(parent: str, found: Mapping[str, float | None], root: Path = Path()) -> None:
+    """The study of this run has ended, with these numbers of its best trial."""
+    client = connect(root)
+    now = int(1000 * time.time())
+    metrics = [Metric(f"best/{key}", float(value), now, 0) for key, value in found.items() if value is not None]
+    with usable(client.tracking_uri):
+        client.log_batch(parent, metrics=metrics)
+        client.set_terminated(parent)
+
+
 class TrialRun:
     """Shows a trial of a study while it trains; a trial that goes on later goes on in the same run.
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from duvae import config, findings, journal, models, search
+from duvae import config, findings, journal, live, models, search
 from duvae.config import Params
 from duvae.data import store
 from duvae.errors import UserError
@@ -50,6 +50,10 @@ def run(params: Params, name: str, url: str | None = None, worker: bool = False,
         with whole(folder / file) as temporary:
             table.to_csv(temporary, index=False)
     write_json(folder / "study.json", summary)
+    best = summary["best"] or {}
+    live.end_study(
+        str(study.user_attrs[search.PARENT]), {key: best.get(key) for key in ("nll", "mi")}, journal.home(root)
+    )
     watch.write(folder / "search.run.json", device=str(models.device()), threads=params.threads)
     for line in said(summary):
         print(line)
