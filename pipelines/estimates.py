@@ -12,8 +12,10 @@ LISTED = 60
 """So many jobs of a plan are named one by one."""
 
 
-def estimates(graph: Graph, cuda: bool = False) -> dict[str, float]:
+def estimates(graph: Graph, cuda: bool = False, priors: Mapping[str, float] | None = None) -> dict[str, float]:
     """Seconds of each stage that has a record, its own or else those of its like with other seeds.
+
+    Without a record they are those of `priors`, where it has the stage.
 
     A record is the output `*.run.json`. On the CPU its CPU seconds count, by the threads it had; on a GPU the wall
     clock's, and only records made on one.
@@ -21,6 +23,7 @@ def estimates(graph: Graph, cuda: bool = False) -> dict[str, float]:
     Args:
         graph: The stages.
         cuda: Whether they will run on GPUs.
+        priors: Seconds of stages before anything like them has run.
     """
     own: dict[str, float] = {}
     for name in graph.found:
@@ -32,11 +35,10 @@ def estimates(graph: Graph, cuda: bool = False) -> dict[str, float]:
     for name, seconds in own.items():
         alike.setdefault(_unseeded(name), []).append(seconds)
 
-    return {
-        name: own[name] if name in own else median(alike[_unseeded(name)])
-        for name in graph.stages
-        if name in own or _unseeded(name) in alike
-    }
+    known = {name: seconds for name, seconds in (priors or {}).items() if name in graph.stages}
+    known |= {name: median(alike[_unseeded(name)]) for name in graph.stages if _unseeded(name) in alike}
+
+    return known | {name: own[name] for name in graph.stages if name in own}
 
 
 def _seconds(record: Mapping[str, object], cuda: bool) -> float:

@@ -6,6 +6,7 @@ Prefect's states are for looking; the truth is what DVC has recorded.
 import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from pipelines import board, rebuilding, running
 from pipelines.devices import Pool
 from pipelines.engine import Submit
 from pipelines.graph import Entry, Graph
+from pipelines.priors import priors
 from pipelines.rebuilding import Cluster, Hands, Wish
 from pipelines.running import Done, JobFailedError, Place
 from pipelines.workspaces import Snapshot, clean, git
@@ -67,7 +69,8 @@ def rebuild(
     own = [path for dataset in params.datasets.values() for path in getattr(dataset.source, "paths", ())]
     elsewhere = Cluster(**cluster) if cluster is not None else None
     wish = Wish(tuple(targets or ()), slots, devices, keep_going, timeout, elsewhere, tuple(own))
-    progress, seconds = rebuilding.rebuild(root, wish, params.threads, on_a_cluster if wish.cluster else here)
+    with_ = on_a_cluster if wish.cluster else here
+    progress, seconds = rebuilding.rebuild(root, wish, params.threads, with_, partial(priors, params))
     said, logger = board.summary(progress, seconds), get_run_logger()
     logger.info(said)
     print(said)

@@ -71,6 +71,11 @@ class Graph:
         except (DvcException, LockError) as error:
             raise UserError(f"{root}: DVC cannot read the project ({_said(error)}).") from error
         self.makers = {out.fs_path: (name, out.def_path) for name, stage in self.found.items() for out in stage.outs}
+        self.inside: dict[str, list[str]] = {}
+        """The stages that write into each folder."""
+        for out, (by, _) in self.makers.items():
+            for folder in Path(out).parents:
+                self.inside.setdefault(str(folder), []).append(by)
         every = {name: self._stage(name) for name in self.found}
         self.stages = _ordered(every, wanted or every)
         self.read: dict[str, Any] = {}
@@ -106,7 +111,7 @@ class Graph:
                 upstream.append(maker[0])
                 made.append((dependency.def_path, maker[1]))
                 continue
-            inside = [by for out, (by, _) in self.makers.items() if path in Path(out).parents and by != name]
+            inside = [by for by in self.inside.get(str(path), []) if by != name]
             gathers = gathers or bool(inside)
             upstream += inside
 

@@ -22,7 +22,7 @@ def plan(targets: list[str], slots: int | None, devices: str | None) -> str:
     """What would run, and for how long."""
     import duvae.graph
     from duvae import config
-    from pipelines import estimates
+    from pipelines import estimates, priors
     from pipelines.devices import choose
     from pipelines.engine import Engine
     from pipelines.graph import Graph
@@ -32,7 +32,8 @@ def plan(targets: list[str], slots: int | None, devices: str | None) -> str:
     duvae.graph.check(params, root / duvae.graph.JOBS)
     chosen = choose(params.threads, slots, devices)
     graph = Graph(root, targets)
-    known = estimates.estimates(graph, cuda=chosen[0].cuda)
+    cuda = chosen[0].cuda
+    known = estimates.estimates(graph, cuda, priors.priors(params, cuda))
     engine = Engine(graph, known)
     engine.resolve()
     said = estimates.plan(graph, engine.progress.waiting, engine.progress.left, known, chosen)

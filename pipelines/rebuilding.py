@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,7 +77,13 @@ class Hands:
     placed: dict[str, str]
 
 
-def rebuild(root: Path, wish: Wish, threads: int, with_: Callable[[Hands], Submit]) -> tuple[Progress, float]:
+def rebuild(
+    root: Path,
+    wish: Wish,
+    threads: int,
+    with_: Callable[[Hands], Submit],
+    priors: Callable[[bool], Mapping[str, float]] = lambda cuda: {},
+) -> tuple[Progress, float]:
     """Rebuilds what is out of date and records it.
 
     Args:
@@ -85,6 +91,7 @@ def rebuild(root: Path, wish: Wish, threads: int, with_: Callable[[Hands], Submi
         wish: What is asked.
         threads: CPU threads of one job.
         with_: Gives what starts a job.
+        priors: Gives the seconds of stages before anything like them has run, on GPUs or not.
 
     Returns:
         What came of it, and the seconds it took.
@@ -97,7 +104,8 @@ def rebuild(root: Path, wish: Wish, threads: int, with_: Callable[[Hands], Submi
     pool = None if cluster else Pool(choose(threads, wish.slots, wish.devices))
     with alone(root), contextlib.closing(Graph(root, wish.targets)) as graph:
         snapshot = Snapshot.take(root, graph.written, wish.own)
-        known = estimates(graph, cuda=bool(pool and pool.devices[0].cuda))
+        cuda = bool(pool and pool.devices[0].cuda)
+        known = estimates(graph, cuda, priors(cuda))
         engine = Engine(graph, known, wish.keep_going)
         place = Place(root, graph.cache, None, wish.timeout)
         if cluster:

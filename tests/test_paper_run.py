@@ -1,6 +1,10 @@
 """`run: paper` is every result of the paper: each row of its tables, and each cell of Figure 2, once."""
 
 import csv
+import re
+import shutil
+import subprocess
+import sys
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -11,6 +15,7 @@ import yaml
 from duvae import config, graph
 from duvae.config import Job, Params
 from duvae.errors import UserError
+from pipelines.priors import priors
 
 ROOT = Path(__file__).parents[1]
 TABLES = ROOT / "src/duvae/report/paper_tables"
@@ -85,6 +90,65 @@ def test_blocks_are_united_and_each_job_is_there_once(paper: Params) -> None:
     assert {job.dataset for job in jobs} <= set(paper.datasets)
     assert set(jobs) < {*jobs, *paper.figure1_jobs()} or set(paper.figure1_jobs()) <= set(jobs)
     assert list(yaml.safe_load(graph.render(paper))["jobs"]) == [job.name for job in paper.jobs()]
+
+
+# ---------------------------------------------------------------------------------- before it is run
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project with `run: paper` and none of its data."""
+    folder = tmp_path_factory.mktemp("paper")
+    for name in ("src", "pipelines"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("dvc.yaml", ".dvcignore"):
+        shutil.copy(ROOT / name, folder / name)
+    (folder / "params.yaml").write_text(yaml.safe_dump(raw()), encoding="utf-8")
+    call(folder, "-m", "dvc", "init", "--no-scm", "--quiet")
+    shutil.copy(ROOT / ".dvc" / "config", folder / ".dvc" / "config")
+    call(folder, "-m", "dvc", "config", "core.no_scm", "true")
+    call(folder, "-m", "duvae", "graph")
+
+    return folder
+
+
+def call(folder: Path, *arguments: str) -> str:
+    done = subprocess.run([sys.executable, *arguments], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+    return done.stdout
+
+
+def test_a_dry_run_names_each_stage_once(workspace: Path, paper: Params) -> None:
+    said = call(workspace, "-m", "dvc", "repro", "--dry", "--force")
+    named = re.findall("^Running stage '(.+)':$", said, re.MULTILINE)
+    assert len(named) == len(set(named))
+    for kind in ("train", "evaluate", "probe", "generate"):
+        jobs = [name.partition("@")[2] for name in named if name.startswith(f"{kind}@")]
+        assert sorted(jobs) == sorted(job.name for job in paper.jobs())
+    assert not (workspace / "data").exists()
+
+
+@pytest.mark.parametrize("devices", ["cpu", "0,1,2,3"])
+def test_the_plan_says_how_many_jobs_and_hours(workspace: Path, paper: Params, devices: str) -> None:
+    said = call(workspace, "-m", "pipelines.rebuild", "--plan", "--devices", devices, "--slots", "1")
+    cuda = devices != "cpu"
+    seconds = sum(priors(paper, cuda).values())
+    hours = seconds / 3600 / (4 if cuda else 1)
+    assert f"{len(paper.jobs())} train, {len(paper.jobs())} evaluate" in said
+    assert f"estimated {hours:,.2f} hours a device on {4 if cuda else 1} " in said
+    assert seconds > 0
+
+
+def test_of_each_of_the_papers_trainings_an_estimate_is_there(paper: Params) -> None:
+    """Steps and epochs as docs/paper-runs.md has them; SA-VAE takes longest, a longer run more."""
+    known = priors(paper)
+    assert set(known) == {f"{kind}@{job.name}" for kind in ("train", "evaluate") for job in paper.jobs()}
+    assert known["train@yahoo-vae-1"] == pytest.approx(3125 * 120 * 2.9)
+    assert known["train@yahoo-sa_vae-1"] == max(known.values())
+    raised = raw()
+    raised["datasets"]["omniglot"]["optimisation"]["epochs"] *= 2
+    assert priors(config.parse(raised))["train@omniglot-vae-1"] == 2 * known["train@omniglot-vae-1"]
 
 
 @pytest.mark.parametrize(
