@@ -99,6 +99,8 @@ def disks() -> Iterator[tuple[str, Kind]]:
         file = both(fresh, write(above, "a file"))
         # The pages of a validation are written by Great Expectations, the rest by functions that can be told to fail.
         first, writes = ("data/validated/own.json", VALIDATED) if command.startswith("validate") else (where, ())
+        if command.startswith("train"):  # its states are written by safetensors, in Rust
+            first = f"{MODEL}/weights.safetensors"
         yield (
             f"disk full at fsync, {command}",
             Kind(command, both(fresh, full_at_fsync), where, full, expected, writes[:1]),
@@ -631,7 +633,7 @@ KINDS = {**PARAMETERS, **FILES, **IMAGES, **FETCHING, **ARRAYS, **MODELS, **RESU
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project in which every command would do: made-up results of Figure 1's five, small data, small models."""
     root = tmp_path_factory.mktemp("sound")
-    made_up.project(root, made_up.params(datasets=config.load(made_up.ROOT / "params.yaml").run.datasets))
+    made_up.project(root, made_up.params(datasets=config.load(made_up.ROOT / "params.yaml").blocks()[0].datasets))
     shutil.rmtree(root / "models")
     tiny.own(root)
     tiny.pictures(root)

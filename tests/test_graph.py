@@ -16,6 +16,7 @@ import pytest
 import yaml
 from ruamel.yaml import YAML
 
+import tiny
 from duvae import config, graph
 from duvae.errors import UserError
 from imports import HANDED_OVER, ROOT, SRC, empty, files
@@ -105,7 +106,7 @@ def test_plots_are_of_figure1s_settings() -> None:
 
 def parameters(**run: Any) -> config.Params:
     raw = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    raw["run"].update({"seeds": [1], **run})
+    tiny.block(raw).update({"seeds": [1], **run})
     raw["figure1"]["seed"] = 1
 
     return config.parse(raw)
@@ -128,7 +129,7 @@ def test_jobs_are_the_union_each_once() -> None:
 
 def test_triples_without_the_data_sets_column_are_left_out() -> None:
     raw = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    raw["run"].update(datasets=["short_yelp", "synthetic"], settings=["vae", "odd"], seeds=[1])
+    tiny.block(raw).update(datasets=["short_yelp", "synthetic"], settings=["vae", "odd"], seeds=[1])
     raw["settings"]["odd"] = {"system": "vae", "parts": {"init": "paper"}, "columns": {"yelp": {}}}
     jobs = yaml.safe_load(graph.render(config.parse(raw)))["jobs"]
 
@@ -207,7 +208,7 @@ class Workspace:
         here.dvc("init", "--no-scm", "--quiet")
         shutil.copy(ROOT / ".dvc" / "config", folder / ".dvc" / "config")
         here.dvc("config", "core.no_scm", "true")
-        here.change(lambda raw: raw["run"].update(datasets=DATASETS, settings=SETTINGS, seeds=SEEDS))
+        here.change(lambda raw: tiny.block(raw).update(datasets=DATASETS, settings=SETTINGS, seeds=SEEDS))
         here.change(lambda raw: raw["figure1"].update(seed=1))
         here.duvae("graph")
 
@@ -286,7 +287,7 @@ def test_images_are_made_grey_and_then_bits(tmp_path: Path) -> None:
     """The chain of an image data set, as DVC sees it; none of it is there unless `run` names it."""
     here = Workspace.create(tmp_path / "images")
     before = here.stages()
-    here.change(lambda raw: raw["run"].update(datasets=["omniglot_small"], settings=["du_vae"]))
+    here.change(lambda raw: tiny.block(raw).update(datasets=["omniglot_small"], settings=["du_vae"]))
     here.duvae("graph")
     outs = {name: outs for name, (_, outs) in here.stages().items()}
 
@@ -312,7 +313,7 @@ def test_a_file_of_ones_own_is_looked_at_each_time(tmp_path: Path) -> None:
         small = raw["datasets"]["short_yelp_small"]
         own = {**small, "source": {**source, "build": {"most": 10}, "max_words": 5}, "probe": {}}
         raw["datasets"]["reviews"] = own
-        raw["run"].update(datasets=["reviews"], settings=["vae"])
+        tiny.block(raw).update(datasets=["reviews"], settings=["vae"])
 
     here.change(edit)
     here.duvae("graph")
@@ -379,7 +380,7 @@ def test_a_template_reruns_the_pages_alone(workspace: Workspace) -> None:
 
 
 def test_a_change_of_run_trains_what_is_new_alone(workspace: Workspace) -> None:
-    workspace.change(lambda raw: raw["run"].update(settings=["vae", "du_vae", "bn_vae"]))
+    workspace.change(lambda raw: tiny.block(raw).update(settings=["vae", "du_vae", "bn_vae"]))
     workspace.duvae("graph")
     workspace.pretend()
 
@@ -390,7 +391,7 @@ def test_a_change_of_run_trains_what_is_new_alone(workspace: Workspace) -> None:
 
 @pytest.mark.parametrize("targets", [[], ["figure1"], ["train@synthetic-vae-1"]])
 def test_a_stale_list_stops_everything(workspace: Workspace, targets: list[str]) -> None:
-    workspace.change(lambda raw: raw["run"].update(seeds=[1, 3]))
+    workspace.change(lambda raw: tiny.block(raw).update(seeds=[1, 3]))
     workspace.change(lambda raw: raw["settings"]["vae"]["parts"].update(init="torch"))
 
     done = workspace.dvc("repro", *targets, check=False)
@@ -403,7 +404,7 @@ def test_a_stale_list_stops_everything(workspace: Workspace, targets: list[str])
 
 def test_a_data_set_that_is_gone_stops_everything(workspace: Workspace) -> None:
     def edit(raw: Any) -> None:
-        raw["run"]["datasets"] = ["synthetic"]
+        tiny.block(raw)["datasets"] = ["synthetic"]
         del raw["datasets"][DATASETS[1]]
 
     workspace.change(edit)

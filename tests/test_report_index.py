@@ -153,7 +153,7 @@ def test_figure1_is_a_part_where_the_run_holds_its_five(params: Params, root: Pa
     assert alone.found
     for name, rows in alone.found.items():
         assert drawn.found[name] == rows
-    without = params.model_copy(update={"run": params.run.model_copy(update={"settings": ["vae", "du_vae"]})})
+    without = params.model_copy(update={"run": params.blocks()[0].model_copy(update={"settings": ["vae", "du_vae"]})})
     assert report.part(without, results.read(without, without.run_jobs(), root), root) is None
 
 

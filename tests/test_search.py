@@ -132,7 +132,7 @@ def test_the_shipped_studies_are_those_of_the_paper() -> None:
     systems = {"beta_vae", "fb", "delta_vae", "bn_vae", "mae", "du_vae", "iaf_fb", "iaf_bn", "du_iaf"}
     asked = {(plan.study.dataset, plan.system) for plan in plans.values() if plan.study.sampler == "grid"}
     assert asked == set(itertools.product(("synthetic", "yahoo", "yelp", "omniglot"), systems))
-    assert known.run.studies == []
+    assert known.run_studies() == []
 
 
 # ------------------------------------------------------------------- what is tried
@@ -239,7 +239,7 @@ def test_a_study_is_another_when_its_numbers_would_be(tmp_path: Path) -> None:
         lambda r: r["studies"]["one"].update(trials=50),
         lambda r: r["studies"]["one"].update(budget=0.5),
         lambda r: r["settings"]["du_vae"]["columns"]["synthetic"].update(gamma=0.9),  # it is searched
-        lambda r: r["run"].update(seeds=[3]),
+        lambda r: tiny.block(r).update(seeds=[3]),
     ):
         assert key(same) == first
     for other in (
@@ -701,7 +701,7 @@ def test_winners_and_the_gap_by_hand() -> None:
 def test_a_setting_that_takes_a_studys_best_waits_for_it(tmp_path: Path) -> None:
     given = raw(grid={**GRID, "values": VALUES}, tpe={**TPE, "against": "grid"})
     given["settings"]["best"] = {**given["settings"]["du_vae"], "columns": {"synthetic": {"study": "tpe"}}}
-    given["run"].update(datasets=["synthetic"], settings=["best", "vae"], seeds=[1])
+    tiny.block(given).update(datasets=["synthetic"], settings=["best", "vae"], seeds=[1])
     known = config.parse(given)
     rows = graph.graph(known)
 

@@ -1,5 +1,6 @@
 """params.yaml at a reduced size, for tests and for the reduced end-to-end run."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,17 @@ WORDS = [f"word{n}" for n in range(30)]
 SPECIALS = "<pad>", "<s>", "</s>", "<unk>"
 
 
+def block(raw: dict[str, Any]) -> Any:
+    """`run` of parameters as a block to be changed: where it is a name, the first block of that name in its place."""
+    if isinstance(raw["run"], str):
+        raw["run"] = copy.copy(raw["runs"][raw["run"]][0])
+
+    return raw["run"]
+
+
 def shrink(raw: dict[str, Any]) -> None:
     """Makes every number of a params.yaml that costs time small, in place."""
-    raw["run"]["seeds"] = [1]
+    block(raw)["seeds"] = [1]
     raw["figure1"]["seed"] = 1
     raw["evaluation"]["importance_samples"] = 20
     raw["probe"].update(draws=2, folds=2, inverse_penalties=[0.1, 10.0])
@@ -54,7 +63,7 @@ def write(path: Path, more: dict[str, Any] | None = None, **run: Any) -> None:
     raw = yaml.load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     shrink(raw)
     raw["datasets"].update(more or {})
-    raw["run"].update(run)
+    block(raw).update(run)
     with path.open("w", encoding="utf-8") as file:
         yaml.dump(raw, file)
 
