@@ -99,13 +99,14 @@ def disks() -> Iterator[tuple[str, Kind]]:
         file = both(fresh, write(above, "a file"))
         # The pages of a validation are written by Great Expectations, the rest by functions that can be told to fail.
         first, writes = ("data/validated/own.json", VALIDATED) if command.startswith("validate") else (where, ())
-        if command.startswith("train"):  # its states are written by safetensors, in Rust
-            first = f"{MODEL}/weights.safetensors"
         yield (
             f"disk full at fsync, {command}",
             Kind(command, both(fresh, full_at_fsync), where, full, expected, writes[:1]),
         )
-        yield f"disk full at write, {command}", Kind(command, both(fresh, full_at_write), first, full, expected, writes)
+        kept = writes
+        if command.startswith("train"):  # its state, to go on from, is written by safetensors, in Rust
+            first, kept = f"{MODEL}/weights.safetensors", ("checkpoints/",)
+        yield f"disk full at write, {command}", Kind(command, both(fresh, full_at_write), first, full, expected, kept)
         # A training finds out before it begins, not after hours.
         forbidden = f"{MODEL}/weights.safetensors" if command.startswith("train") else where
         yield (
