@@ -47,7 +47,9 @@ def params(**changed: Any) -> Params:
     """The project's own parameters, of the synthetic study alone, with other `run` values where given."""
     known = load(ROOT / "params.yaml")
 
-    run = known.blocks()[0].model_copy(update={"datasets": ["synthetic"], "seeds": [1], **changed})
+    run = max(known.blocks(), key=lambda block: len(block.settings)).model_copy(
+        update={"datasets": ["synthetic"], "seeds": [1], **changed}
+    )
 
     return known.model_copy(update={"run": run, "figure1": known.figure1.model_copy(update={"seed": 1})})
 

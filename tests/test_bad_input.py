@@ -634,7 +634,10 @@ KINDS = {**PARAMETERS, **FILES, **IMAGES, **FETCHING, **ARRAYS, **MODELS, **RESU
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project in which every command would do: made-up results of Figure 1's five, small data, small models."""
     root = tmp_path_factory.mktemp("sound")
-    made_up.project(root, made_up.params(datasets=config.load(made_up.ROOT / "params.yaml").blocks()[0].datasets))
+    made_up.project(
+        root,
+        made_up.params(datasets=sorted({job.dataset for job in config.load(made_up.ROOT / "params.yaml").run_jobs()})),
+    )
     shutil.rmtree(root / "models")
     tiny.own(root)
     tiny.pictures(root)

@@ -172,7 +172,7 @@ MISTAKES = {
         ["expected 'torch' or 'paper'", "found 'papr'", "did you mean 'paper'?"],
     ),
     "unknown data set in run": (
-        "datasets: [synthetic, omniglot_small, short_yelp_small]",
+        "datasets: [synthetic]",
         "datasets: [syntetic]",
         "runs.small.0.datasets.0",
         ["unknown data set 'syntetic'", "did you mean 'synthetic'?"],

@@ -1,6 +1,5 @@
 """params.yaml at a reduced size, for tests and for the reduced end-to-end run."""
 
-import copy
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,11 @@ SPECIALS = "<pad>", "<s>", "</s>", "<unk>"
 
 
 def block(raw: dict[str, Any]) -> Any:
-    """`run` of parameters as a block to be changed: where it is a name, the first block of that name in its place."""
+    """`run` of parameters as a block to be changed: where it is a name, one of its data sets and most settings."""
     if isinstance(raw["run"], str):
-        raw["run"] = copy.copy(raw["runs"][raw["run"]][0])
+        blocks = raw["runs"][raw["run"]]
+        datasets = [name for block in blocks for name in block["datasets"]]
+        raw["run"] = {**max(blocks, key=lambda block: len(block["settings"])), "datasets": datasets}
 
     return raw["run"]
 
