@@ -156,7 +156,7 @@ def test_of_each_of_the_papers_trainings_an_estimate_is_there(paper: Params) -> 
     [
         (
             {"run": "papers"},
-            r"run: unknown name of runs 'papers' \(did you mean 'paper'\?\); expected one of small, hour, paper",
+            r"run: unknown name of runs 'papers' \(did you mean 'paper'\?\); expected one of small, paper",
         ),
         ({"run": 3}, r"run: expected a mapping; found 3"),
         ({"run": "Paper!"}, r"run: expected a name of lower-case letters"),
