@@ -9,7 +9,6 @@ import argparse
 import logging
 import os
 import re
-import shutil
 import signal
 import threading
 import traceback
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from duvae.files import write_json
+from pipelines.entering import copy_out
 
 
 class Heard(logging.Handler):
@@ -77,10 +77,7 @@ def bring(repo: Any, stage: Any, remote: str | None) -> None:
         repo.pull(targets=cached, remote=remote or None)
     elif cached:
         repo.checkout(targets=cached, force=True)
-    for out in outs:
-        if not out.use_cache:  # git has it in the project; the run cache keeps a copy
-            Path(out.fs_path).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(repo.cache.local.oid_to_path(out.hash_info.value), out.fs_path)
+    copy_out(repo, outs)
 
 
 def watch(descriptor: int) -> None:

@@ -133,10 +133,8 @@ def _record(root: Path, wish: Wish, engine: Engine, snapshot: Snapshot) -> None:
         )
     if wish.cluster:
         graph.fetch(wish.cluster.remote)
-    if progress.failed:
-        record(root, (), [name for name in graph.stages if name in graph.known and name not in graph.fresh])
-    else:
-        record(root, wish.targets)
+    made = {name: graph.known[name] for name in graph.stages if name in graph.known and name not in graph.fresh}
+    record(root, made, None if progress.failed else wish.targets)
 
 
 @contextlib.contextmanager

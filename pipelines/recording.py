@@ -1,4 +1,4 @@
-"""Recording: one `dvc repro` in the project that finds everything in the run cache and writes dvc.lock.
+"""Recording: what jobs have made comes into the project, and one `dvc repro` there runs what needs all of it.
 
 And what a recording that was killed left behind: locks that nobody holds, a dvc.lock cut short.
 """
@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,9 @@ import yaml
 
 from duvae.cli import TELEMETRY_OFF
 from duvae.errors import UserError
-from duvae.files import whole
+from duvae.files import whole, write_json
 from pipelines.running import LINES
-from pipelines.workspaces import MARK, WORK, owner
+from pipelines.workspaces import MARK, WORK, built_in, owner
 
 BEFORE = WORK / "dvc.lock"
 """The project's dvc.lock before the recording that is under way."""
@@ -28,40 +28,45 @@ BEFORE = WORK / "dvc.lock"
 RWLOCK = Path(".dvc/tmp/rwlock")
 
 
-def record(root: Path, targets: Sequence[str], stages: Sequence[str] | None = None) -> None:
-    """Records in the project what the run cache has.
+def record(root: Path, entries: Mapping[str, Any], targets: Sequence[str] | None = None) -> None:
+    """Records in the project what the cache has.
 
     Args:
         root: The project's folder.
-        targets: What is wanted, where all that it needs is there; none: everything.
-        stages: These alone, each after its upstream, where something is missing.
+        entries: Stages whose outputs the cache holds, as dvc.lock is to have them.
+        targets: What is wanted, where nothing that it needs is missing, none: everything; None: the entries alone.
 
     Raises:
         UserError: Where it fails, with the end of what DVC said.
     """
-    if stages is not None and not stages:
-        return
-    before = root / BEFORE
-    if (root / "dvc.lock").exists():
-        with whole(before) as temporary:
-            shutil.copyfile(root / "dvc.lock", temporary)
-    _call(root, "repro", *(["--single-item", *stages] if stages is not None else targets))
-    before.unlink(missing_ok=True)
+    if entries:
+        # DVC addresses those of another dvc.yaml by its path; their dvc.lock is another too, and `dvc repro` writes it.
+        path = root / WORK / "entries.json"
+        write_json(path, {name: built_in(entry) for name, entry in entries.items() if ":" not in name})
+        _call(root, sys.executable, "-m", "pipelines.entering", str(path))
+        path.unlink()
+    if targets is not None:
+        before = root / BEFORE
+        if (root / "dvc.lock").exists():
+            with whole(before) as temporary:
+                shutil.copyfile(root / "dvc.lock", temporary)
+        _call(root, "dvc", "repro", *targets)
+        before.unlink(missing_ok=True)
 
 
-def _call(root: Path, *arguments: str) -> None:
+def _call(root: Path, *command: str) -> None:
     log = root / WORK / "logs" / "recording.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, **TELEMETRY_OFF, MARK: owner()}
     environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    here = str(Path(__file__).parents[1])
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
     with log.open("wb") as written:
-        done = subprocess.run(
-            ["dvc", *arguments], cwd=root, env=environment, stdout=written, stderr=subprocess.STDOUT, check=False
-        )
+        done = subprocess.run(command, cwd=root, env=environment, stdout=written, stderr=subprocess.STDOUT, check=False)
     if done.returncode:
         tail = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-LINES:])
         raise UserError(
-            f"'dvc {arguments[0]}' in {root} failed, which records what the jobs have made:\n{tail}\n"
+            f"'{' '.join(command[:3])}' in {root} failed, which records what the jobs have made:\n{tail}\n"
             "What they made is kept: start again once that is mended."
         )
 

@@ -144,7 +144,7 @@ def workspace(root: Path, cache: Path, name: str, snapshot: Snapshot, entries: M
         git(here, "checkout", "--quiet", "--force", "--detach", snapshot.commit)
         snapshot.write(here)
         _configure(root, here, cache)
-        write_text(here / "dvc.lock", yaml.safe_dump({"schema": "2.0", "stages": _built_in(entries)}, sort_keys=False))
+        write_text(here / "dvc.lock", yaml.safe_dump({"schema": "2.0", "stages": built_in(entries)}, sort_keys=False))
         for kept in KEPT:
             (here / kept).symlink_to(root.resolve() / kept, target_is_directory=True)
         yield here
@@ -165,15 +165,15 @@ def _configure(root: Path, here: Path, cache: Path) -> None:
     with local.edit("local") as config:
         config["cache"] = {"dir": str(cache)}
         config["core"] = {**chosen, "site_cache_dir": str(here.parent / "site")}
-        config["remote"] = {name: _built_in(remote) for name, remote in remotes.items()}
+        config["remote"] = {name: built_in(remote) for name, remote in remotes.items()}
 
 
-def _built_in(value: Any) -> Any:
+def built_in(value: Any) -> Any:
     """The same as plain dicts, lists and strings, which YAML and DVC's configuration can write."""
     if isinstance(value, Mapping):
-        return {str(key): _built_in(inner) for key, inner in value.items()}
+        return {str(key): built_in(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_built_in(inner) for inner in value]
+        return [built_in(inner) for inner in value]
     if isinstance(value, str):
         return str(value)
 

@@ -1,6 +1,7 @@
 """Rebuilding side by side: the bits of `dvc repro`, nothing done twice, and what becomes of jobs that fail."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import small_project
 from duvae.errors import PASSING, UserError
 from pipelines import recording, running, workspaces
 from pipelines.engine import Progress
+from pipelines.entering import enter
 from pipelines.graph import Graph
 from pipelines.running import JobFailedError, Place
 from pipelines.workspaces import MARK, WORK, Snapshot
@@ -76,7 +78,30 @@ def test_what_is_up_to_date_or_in_the_cache_is_not_run(built: Path) -> None:
     assert set(found.cached) == STAGES - {"all"}
     assert not found.done
     assert (built / "each/a.txt").is_file()
+    # All but what gathers was entered at once: DVC would have written dvc.lock anew for each.
+    said = (built / WORK / "logs" / "recording.log").read_text(encoding="utf-8")
+    assert set(re.findall(r"Stage '(\S+)' is cached", said)) <= {"all"}
+    assert set(re.findall(r"Stage '(\S+)' didn't change", said)) == STAGES - {"all"}
     assert "up to date" in call(built, "dvc", "status").stdout
+
+
+def test_what_is_entered_stands_beside_what_was_there(built: Path) -> None:
+    before = lock(built)
+    assert list(before)[-1] == "all"
+    entry = before.pop("each@b")
+    (built / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": before}, sort_keys=False))
+    (built / "each/b.txt").write_text("something else")
+    for name in ("b", "c"):
+        (built / f"results/{name}.json").unlink()
+    enter(built, {"each@b": entry})
+    assert lock(built) == {**before, "each@b": entry}
+    assert list(lock(built)) == [*before, "each@b"]
+    assert "up to date" in call(built, "dvc", "status", "each@b").stdout
+    assert not (built / "results/c.json").exists()  # nothing was said of it
+
+    missing = {**entry, "outs": [{**entry["outs"][0], "md5": "0" * 32}]}
+    with pytest.raises(UserError, match=r"(?s)entering' in .* failed, which records.*start again once that is mended"):
+        recording.record(built, {"each@b": missing})
 
 
 def test_a_change_that_is_not_committed_counts_for_what_it_touches(built: Path) -> None:

@@ -1,8 +1,8 @@
 """Kills a small rebuild again and again and compares what comes of it with one that nobody disturbed: `make torture`.
 
-Each round kills in the middle of a training, of writing a training's state, of recording and of writing dvc.lock, in
-an order and at moments that its seed gives. What is killed in a training is the training itself, the job around it, or
-the rebuild; then the same command is started again.
+Each round kills in the middle of a training, of writing a training's state, of entering what was made, of writing
+dvc.lock, and of the `dvc repro` that ends the recording, in an order and at moments that its seed gives. What is killed
+in a training is the training itself, the job around it, or the rebuild; then the same command is started again.
 """
 
 import argparse
@@ -27,15 +27,16 @@ from end_to_end import Clone
 from pipelines.workspaces import MARK
 
 TARGETS = ("evaluate@synthetic-vae-1", "train@synthetic-du_vae-1")
-HOWS = (("training", "checkpoint"), ("recording", "lock"))
+HOWS = (("training", "checkpoint"), ("entering", "lock", "recording"))
 """What a round kills in: first while there is something to train, then while there is something to record."""
 
 HERE = Path(__file__).parent
 REBUILD = "import sys; from pathlib import Path; from small_project import rebuild\n"
 REBUILD += "sys.exit(bool(rebuild(Path.cwd(), *sys.argv[1:], slots=1).failed))"
 PATIENCE = 600.0
-MOMENTS = {"training": 4.0, "recording": 2.0}
-"""Seconds after a training or a recording began, in which it is killed at a random moment."""
+MOMENTS = {"training": 4.0, "entering": 3.0, "recording": 2.0}
+"""Seconds after each began, in which it is killed at a random moment."""
+WORDS = {"training": ("duvae", "train"), "entering": ("-m", "pipelines.entering"), "recording": ("dvc", "repro")}
 
 
 def create(folder: Path) -> Clone:
@@ -116,8 +117,7 @@ class Round:
                 self.killed.append(how)
             return
         process = self.start()
-        words = {"training": ("duvae", "train"), "recording": ("dvc", "repro")}[how]
-        found = self.wait(process, lambda: [p for p in started(process) if said(p, *words)])
+        found = self.wait(process, lambda: [p for p in started(process) if said(p, *WORDS[how])])
         if found:
             time.sleep(self.chance.uniform(0.0, MOMENTS[how]))
             victims = {"the process": found[0], "the rebuild": psutil.Process(process.pid)}
