@@ -50,6 +50,10 @@ def run(name: str, remote: str | None) -> dict[str, Any]:
             repo.reproduce(name, single_item=True)
             if remote is not None:
                 repo.push(targets=[name], remote=remote or None, run_cache=True)
+                # Of the outputs that git keeps (`cache: false`) that leaves out the copies that the run cache has.
+                (stage,) = repo.stage.collect(name)
+                if objects := kept_by_git(stage.outs):
+                    repo.cloud.push(objects, remote=remote or None)
         except DvcException as error:
             cause: BaseException = error
             while cause.__cause__ is not None:
@@ -77,7 +81,14 @@ def bring(repo: Any, stage: Any, remote: str | None) -> None:
         repo.pull(targets=cached, remote=remote or None)
     elif cached:
         repo.checkout(targets=cached, force=True)
+    if remote is not None and (objects := kept_by_git(outs)):
+        repo.cloud.pull(objects, remote=remote or None)
     copy_out(repo, outs)
+
+
+def kept_by_git(outs: list[Any]) -> set[Any]:
+    """What identifies those outputs in a cache that git has in the project."""
+    return {out.hash_info for out in outs if not out.use_cache}
 
 
 def watch(descriptor: int) -> None:

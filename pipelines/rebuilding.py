@@ -134,7 +134,9 @@ def _record(root: Path, wish: Wish, engine: Engine, snapshot: Snapshot) -> None:
     if wish.cluster:
         graph.fetch(wish.cluster.remote)
     made = {name: graph.known[name] for name in graph.stages if name in graph.known and name not in graph.fresh}
-    record(root, made, None if progress.failed else wish.targets)
+    # What is missing, whatever became of it, `dvc repro` makes here.
+    here = {name: entry for name, entry in made.items() if all(graph.holds(out["md5"]) for out in entry["outs"])}
+    record(root, here, None if progress.failed else wish.targets)
 
 
 @contextlib.contextmanager

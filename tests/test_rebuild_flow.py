@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import yaml
 
 import small_project
 from duvae.errors import PASSING
+from pipelines.workspaces import WORK
 from small_project import call, commit, lock
 
 ROOT = Path(__file__).parents[1]
@@ -206,6 +208,8 @@ with Client("{address}", timeout=120) as client: client.wait_for_workers(2, time
             process.wait()
     assert said.strip() == "['after', 'each@a', 'each@b', 'each@c']"
     assert "up to date" in call(main, "dvc", "status").stdout
+    said = (main / WORK / "logs" / "recording.log").read_text(encoding="utf-8")
+    assert re.findall("Running stage '(.+)'", said) == ["all"]  # nothing that a machine has made is made again
     assert (main / "each/b.txt").read_text() == "some words b\n"
     assert lock(main)["each@b"]["params"]["params.yaml"] == {"b": 20}
     for machine in machines:
