@@ -15,8 +15,7 @@ from dvc.repo import Repo
 from dvc.utils.serialize import modify_yaml
 
 from duvae.files import whole
-
-Entry = Mapping[str, Any]
+from pipelines.graph import Entry
 
 
 def enter(root: Path, entries: Mapping[str, Entry]) -> None:

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from duvae.files import write_json
-from pipelines.entering import copy_out
 
 
 class Heard(logging.Handler):
@@ -69,6 +68,8 @@ def run(name: str, remote: str | None) -> dict[str, Any]:
 
 def bring(repo: Any, stage: Any, remote: str | None) -> None:
     """Checks out the outputs that the stage depends on; `remote`: after getting those that are not in the cache."""
+    from pipelines.entering import copy_out
+
     needed = {dep.fs_path for dep in stage.deps}
     outs = [
         out
