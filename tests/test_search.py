@@ -182,6 +182,34 @@ def test_what_is_drawn_depends_on_the_seed_and_the_number_of_trials_alone() -> N
     assert len({tuple(drawn(n).values()) for n in range(3, 9)}) == 6
 
 
+TRIED = [  # gamma, p, NLL where it was not ended early, last loss, MI
+    (0.70, 0.20, None, 33.9, 0.80),
+    (0.91, 0.66, None, 34.5, 0.78),
+    (1.09, 0.29, None, 35.0, 0.85),
+    (0.53, 0.43, None, 33.3, 0.40),
+    (1.15, 0.25, 30.9, 33.0, 1.84),
+    (1.18, 0.53, 30.9, 33.0, 1.49),
+    (1.14, 0.70, None, 34.6, 0.95),
+    (1.13, 0.46, None, 34.6, 1.10),
+]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_tpe_stays_where_there_is_mutual_information(seed: int) -> None:
+    """Those with too little have the least losses: it must go by neither these nor one good trial alone."""
+    plan = search.Plan.of(params(one=TPE | {"seed": seed}), "one")
+    study = optuna.create_study()
+    for gamma, p, nll, loss, mutual in TRIED:
+        study.enqueue_trial({"gamma": gamma, "p": p})
+        tried = study.ask(plan.distributions)
+        tried.report(loss, 16 if nll is None else 50)
+        tried.set_constraint(search.MI, 1.0 - mutual)
+        study.tell(tried, nll, state=TrialState.PRUNED if nll is None else TrialState.COMPLETE)
+    study.sampler = search.sampler(plan, len(TRIED))
+
+    assert study.ask(plan.distributions).params["gamma"] > 0.9
+
+
 # ------------------------------------------------------------------- the budget
 
 
@@ -222,7 +250,7 @@ def test_the_number_of_trials_ends_a_study() -> None:
 # ------------------------------------------------------------------- identity
 
 
-def test_a_study_is_another_when_its_numbers_would_be(tmp_path: Path) -> None:
+def test_a_study_is_another_when_its_numbers_would_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = raw(one=TPE)
     data = tmp_path / "data/prepared/synthetic"
     data.mkdir(parents=True)
@@ -234,7 +262,7 @@ def test_a_study_is_another_when_its_numbers_would_be(tmp_path: Path) -> None:
 
         return search.Plan.of(config.parse(changed), "one", tmp_path).key()
 
-    first = key(lambda _: None)
+    first, grid = key(lambda _: None), key(lambda r: r["studies"]["one"].update(sampler="grid", startup=0))
     for same in (
         lambda r: r["studies"]["one"].update(trials=50),
         lambda r: r["studies"]["one"].update(budget=0.5),
@@ -253,6 +281,10 @@ def test_a_study_is_another_when_its_numbers_would_be(tmp_path: Path) -> None:
         lambda r: r.update(threads=2),
     ):
         assert key(other) != first
+    monkeypatch.setattr(search, "BELOW", 0.5)
+    assert key(lambda _: None) != first
+    assert key(lambda r: r["studies"]["one"].update(sampler="grid", startup=0)) == grid
+    monkeypatch.undo()
     (data / "more").write_text("x")
     assert key(lambda _: None) != first
 
