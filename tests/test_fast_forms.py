@@ -1,6 +1,7 @@
 """Each form that is there for its speed, against the plain form of the same."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -40,19 +41,28 @@ def batch(count: int = 6, length: int = 5) -> tuple[Tensor, Tensor]:
 # ---------------------------------------------------------------------------- large products
 
 
-@pytest.fixture
-def large(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+LIBRARIES = ["MKL", "oneDNN"]
+
+
+def prefer(library: str, patch: pytest.MonkeyPatch) -> None:
+    """Every product counts as large, and goes to this library."""
+    patch.setattr(products, "LARGE", 1)
+    patch.setattr(products, "mkl_at_its_best", lambda: library == "MKL" and torch.backends.mkl.is_available())
+
+
+@pytest.fixture(params=LIBRARIES)
+def large(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Every product counts as large, and blocks are small; returns a list that grows with each large product."""
     seen: list[int] = []
-    by_onednn = products.by_onednn
+    whether = products.large
 
     def counted(x: Tensor, columns: int) -> bool:
-        seen.extend([columns] * by_onednn(x, columns))
+        seen.extend([columns] * whether(x, columns))
 
-        return by_onednn(x, columns)
+        return whether(x, columns)
 
-    monkeypatch.setattr(products, "LARGE", 1)
-    monkeypatch.setattr(products, "by_onednn", counted)
+    prefer(request.param, monkeypatch)
+    monkeypatch.setattr(products, "large", counted)
     for module in (lstm, tokens):
         monkeypatch.setattr(module, "IN_BLOCK", 3 * WORDS)
     monkeypatch.setattr(tokens, "IN_CACHE", 0)
@@ -60,10 +70,11 @@ def large(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return seen
 
 
+@pytest.mark.parametrize("library", LIBRARIES)
 @given(
     st.integers(0, 10_000), *([st.integers(1, 40)] * 3), st.tuples(*[st.sampled_from(["whole", "turned", "part"])] * 2)
 )
-def test_large_products(seed: int, rows: int, inner: int, columns: int, layouts: tuple[str, str]) -> None:
+def test_large_products(library: str, seed: int, rows: int, inner: int, columns: int, layouts: tuple[str, str]) -> None:
     """However the factors lie in memory."""
     torch.manual_seed(seed)
 
@@ -75,8 +86,12 @@ def test_large_products(seed: int, rows: int, inner: int, columns: int, layouts:
 
     x, weight = factor(rows, inner, layouts[0]), factor(columns, inner, layouts[1])
     with pytest.MonkeyPatch.context() as patch, torch.no_grad():
-        patch.setattr(products, "LARGE", 1)
+        prefer(library, patch)
+        factor_of_all, factor_of_more = products.Factor(weight, rows), products.Factor(weight, rows + 1)
+        assert (factor_of_all.packed is not None) == products.mkl_at_its_best()
         found = [
+            factor_of_all.product(x),
+            factor_of_more.product(x),
             products.product(x, weight),
             products.columns_product(x.T, weight.T),
             products.add_products_(torch.zeros(2, rows, columns), x, torch.stack([weight.T, -weight.T]))[0],
@@ -85,6 +100,24 @@ def test_large_products(seed: int, rows: int, inner: int, columns: int, layouts:
     for each in found:
         assert each.is_contiguous()
         assert torch.allclose(each.double(), x.double() @ weight.double().T, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("described", "expected"),
+    [("vendor_id\t: GenuineIntel\n", True), ("vendor_id\t: AuthenticAMD\n", False), (None, False)],
+)
+def test_the_library_is_chosen_by_the_maker_of_the_processor(
+    described: str | None, expected: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "cpuinfo"
+    if described is not None:
+        path.write_text(described)
+    monkeypatch.setattr(products, "CPUINFO", path)
+    monkeypatch.setattr(products.platform, "processor", lambda: "arm")
+    products.mkl_at_its_best.cache_clear()
+
+    assert products.mkl_at_its_best() == (expected and torch.backends.mkl.is_available())
+    products.mkl_at_its_best.cache_clear()
 
 
 def test_large_products_that_want_a_gradient_have_one(large: list[int]) -> None:

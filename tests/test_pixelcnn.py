@@ -200,14 +200,17 @@ def test_a_training_step_has_the_plain_forms_gradients_and_running_statistics() 
     torch.testing.assert_close(made.maps.weight.grad, plain.maps.weight.grad, rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
 @pytest.mark.parametrize("base", [False, True])
-def test_a_block_in_training_is_the_modules_one_after_the_other(base: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Outputs, gradients of the first and second order, a few images at a time."""
+def test_a_block_in_training_is_the_modules_one_after_the_other(
+    base: bool, layout: torch.memory_format, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Outputs, gradients of the first and second order, a few images at a time, however they lie in memory."""
     monkeypatch.setattr(residual, "ELEMENTS", 2 * 8 * 25)
     torch.manual_seed(1)
     block = Block(8, 3).double()
     lively(block)
-    x = torch.randn(5, 8, 5, 5, dtype=torch.float64).contiguous(memory_format=torch.channels_last).requires_grad_()
+    x = torch.randn(5, 8, 5, 5, dtype=torch.float64).contiguous(memory_format=layout).requires_grad_()
     under = torch.randn_like(x).requires_grad_() if base else None
     kernels = block.narrow.weight, block.masked.kernel(), block.widen.weight
     norms = block.norm1, block.norm2, block.norm3

@@ -8,9 +8,12 @@ from torch.nn.functional import linear
 from duvae.data.store import END, PAD, START
 from duvae.networks.bodies import Decoder, Encoder, Slope
 from duvae.networks.elementwise import dropout, tanh_
-from duvae.networks.products import add_products_
+from duvae.networks.products import Factor, add_products_
 from duvae.networks.slope import lstm_slope
-from duvae.networks.tokens import IN_BLOCK, SoftmaxOutput, block, log_normalizer
+from duvae.networks.tokens import IN_BLOCK, SoftmaxOutput, block, even, log_normalizer
+
+IN_STATE = 2**20
+"""Numbers in the gates of all that is computed at once: 4 MiB."""
 
 LSTM_PARAMETERS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
@@ -167,20 +170,41 @@ class LSTMDecoder(Decoder):
         """log p(x|z) for many z of each x, in evaluation: equal to `log_prob` of each, at a fraction of the cost.
 
         The words' share of the input product is computed once a sentence, z's once a sample, and no logits are
-        kept: of each softmax only its normalizer and the one logit that is asked for. Nor are the words' shares,
-        where there are many: some words at a time.
+        kept: of each softmax only its normalizer and the one logit that is asked for. So few samples of so few
+        sentences are gone through at a time that their gates stay near the processor.
+        """
+        rows = max(1, IN_STATE // (4 * self.lstm.hidden_size))
+        sentences = max(1, rows // len(z))
+        samples = even(len(z), rows)
+        vocabulary = block(self.output.weight, samples * min(sentences, len(x)))
+        by_hidden = by_gate(self.lstm.get_parameter("weight_hh_l0").T)  # (4, hidden, hidden)
+        found = [
+            torch.cat([self._log_prob_samples(some, each, by_hidden, vocabulary) for each in of_some.split(samples)])
+            for some, of_some in zip(x.split(sentences), z.split(sentences, 1), strict=True)
+        ]
+
+        return torch.cat(found, 1)
+
+    def _log_prob_samples(
+        self,
+        x: Int[Tensor, "batch length"],
+        z: Float[Tensor, "samples batch latent"],
+        by_hidden: Float[Tensor, "4 hidden hidden"],
+        vocabulary: Factor,
+    ) -> Float[Tensor, "samples batch"]:
+        """The same all at once, and of the words' shares of the input product, where there are many, some at a time.
+
         The four gates lie one behind the other, since a function of every row of a block runs several
         times as fast as one of a part of every row.
         """
         samples, batch, _ = z.shape
-        weight, recurrent, bias_in, bias_hidden = (self.lstm.get_parameter(f"{name}_l0") for name in LSTM_PARAMETERS)
+        weight, _, bias_in, bias_hidden = (self.lstm.get_parameter(f"{name}_l0") for name in LSTM_PARAMETERS)
         width = self.embedding.embedding_dim
         by_sample = by_gate(z @ weight[:, width:].T)
-        by_hidden = by_gate(recurrent.T)  # (4, hidden, hidden)
         gates = torch.empty_like(by_sample)  # (4, samples, batch, hidden)
         cell = self.initial(z).flatten(0, 1)
         hidden = tanh_(cell.clone())
-        total, at_once = z.new_zeros(samples, batch), block(self.output.weight)
+        total = z.new_zeros(samples, batch)
         steps = max(1, IN_BLOCK // (batch * len(weight)))
         for t in range(x.shape[1] - 1):
             if t % steps == 0:
@@ -191,7 +215,7 @@ class LSTMDecoder(Decoder):
             cell.mul_(f.sigmoid_()).addcmul_(i.sigmoid_(), tanh_(g))
             tanh_(hidden.copy_(cell)).mul_(o.sigmoid_())
             logit = (hidden.view(samples, batch, -1) * self.output.weight[x[:, t + 1]]).sum(-1)
-            total += logit - log_normalizer(hidden, self.output.weight, at_once).view_as(total)
+            total += logit - log_normalizer(hidden, vocabulary).view_as(total)
 
         return total
 

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from duvae.networks.convolutions import Folded, Images, channels_last, masked
 from duvae.networks.elementwise import LOG2E
+from duvae.networks.residual import parts
 
 BACK = 3
 """A skip block starts from the output of the layer so many before."""
@@ -101,9 +102,8 @@ class Whole:
         below = self.below_zeros(x, kernel.shape[1], reach)
         self.elu(functional.conv2d(x, *narrow), below[:, :, reach:])
         y = self.elu(functional.conv2d(below, kernel, bias, padding=(0, reach)))
-        y = self.elu(functional.conv2d(y, *widen).add_(x))
 
-        return y if base is None else y.add_(base)
+        return self.elu(functional.conv2d(y, *widen), plus=x, base=base)
 
     def below_zeros(self, x: Images, channels: int, rows: int) -> Images:
         """Room for maps of x's size below rows of zeros, the same each time."""
@@ -113,17 +113,27 @@ class Whole:
 
         return self.below[shape]
 
-    def elu(self, t: Images, out: Images | None = None) -> Images:
-        """ELU of what is scaled, in place or into `out`."""
+    def elu(
+        self, t: Images, out: Images | None = None, plus: Images | None = None, base: Images | None = None
+    ) -> Images:
+        """ELU of t and `plus`, plus `base`, of what is scaled: a few images at a time, in place or into `out`."""
         out = t if out is None else out
-        if t.is_cuda:
-            return out.copy_(functional.elu(t / LOG2E).mul_(LOG2E))
-        if t.shape not in self.rooms:
-            self.rooms[t.shape] = torch.empty_like(t)
-        powers = torch.clamp(t, max=0, out=self.rooms[t.shape]).exp2_()
-        torch.add(self.less, powers, alpha=LOG2E, out=powers)
+        for part in parts(t):
+            some, to = t[part], out[part]
+            if plus is not None:
+                some.add_(plus[part])
+            if t.is_cuda:
+                to.copy_(functional.elu(some / LOG2E).mul_(LOG2E))
+            else:
+                if some.shape not in self.rooms:
+                    self.rooms[some.shape] = torch.empty_like(some)
+                powers = torch.clamp(some, max=0, out=self.rooms[some.shape]).exp2_()
+                torch.add(self.less, powers, alpha=LOG2E, out=powers)
+                torch.maximum(some, powers, out=to)
+            if base is not None:
+                to.add_(base[part])
 
-        return torch.maximum(t, powers, out=out)
+        return out
 
 
 def scaled(folded: Folded) -> Folded:

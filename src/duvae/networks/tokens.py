@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, linear, one_hot
 
 from duvae.networks.elementwise import LOG2E
-from duvae.networks.products import columns_product, product
+from duvae.networks.products import Factor, columns_product, product
 
 AT_ONCE = 2**19
 """Logits held at a time where none has to be kept: 2 MiB, so that they stay in the cache."""
@@ -92,32 +92,50 @@ log_softmax_at: Callable[[Tensor, Tensor, Tensor], Tensor] = LogSoftmaxAt.apply
 """log p of one word in each row, from h, W and the words."""
 
 
-def block(weight: Float[Tensor, "words hidden"]) -> int:
-    """How many logits to hold at a time where none is kept."""
-    return AT_ONCE if weight.numel() <= IN_CACHE else IN_BLOCK
+def block(weight: Float[Tensor, "words hidden"], rows: int) -> Factor:
+    """W for as many of some rows at a time as are best where no logit is kept."""
+    at_once = AT_ONCE if weight.numel() <= IN_CACHE else IN_BLOCK
+
+    return Factor(weight, even(rows, max(1, at_once // len(weight))))
+
+
+def even(count: int, most: int) -> int:
+    """How many of a count to take at a time, at most so many, so that the last are hardly fewer."""
+    return math.ceil(count / math.ceil(count / most))
 
 
 @torch.no_grad()
-def log_normalizer(
-    hidden: Float[Tensor, "rows hidden"], weight: Float[Tensor, "words hidden"], at_once: int
-) -> Float[Tensor, "rows"]:
+def log_normalizer(hidden: Float[Tensor, "rows hidden"], weight: Factor) -> Float[Tensor, "rows"]:
     r"""$\log \sum_w \exp(h \cdot W_w)$ of each row.
+
+    On a CPU no row's largest logit is looked for, unless a sum shows that it has to be.
 
     Args:
         hidden: h.
-        weight: W.
-        at_once: Logits held at a time.
+        weight: W, for so many rows at a time.
     """
-    rows = max(1, at_once // len(weight))
-    held = hidden.new_empty(min(rows, len(hidden)), len(weight))
+    held = hidden.new_empty(min(weight.rows, len(hidden)), len(weight.weight))
     result = hidden.new_empty(len(hidden))
-    for part, out in zip((hidden * LOG2E).split(rows), result.split(rows), strict=True):
-        powers = product(part, weight, held[: len(part)])
+    for part, out in zip((hidden * LOG2E).split(weight.rows), result.split(weight.rows), strict=True):
+        powers = weight.product(part, held[: len(part)])
+        if not hidden.is_cuda:
+            torch.sum(powers.exp2_(), 1, out=out)
+            if exact(out):
+                out.log2_()
+                continue
+            powers = weight.product(part, held[: len(part)])
         top = powers.amax(1, keepdim=True)
         torch.sum(powers.sub_(top).exp2_(), 1, out=out)
         out.log2_().add_(top.squeeze(1))
 
     return result.div_(LOG2E)
+
+
+def exact(total: Float[Tensor, "rows"]) -> bool:
+    """Whether sums of powers of 2 are so far from what float32 can't hold that nothing of weight was lost."""
+    least, most = (float(end) for end in torch.aminmax(total))
+
+    return least > 2.0**-60 and most < 2.0**120
 
 
 def exponentials(

@@ -24,7 +24,7 @@ from torch.optim import Optimizer
 from duvae.files import scratch, whole
 
 UNUSED = ("duvae.cli", "duvae.config", "duvae.errors", "duvae.mistakes", "duvae.progress", "duvae.provenance")
-"""Modules that a training's bits do not depend on."""
+"""Modules and packages that a training's bits do not depend on."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,8 @@ def key(determines: Mapping[str, Any], data: Path) -> str:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     for name, module in sorted(sys.modules.items()):
         file_name = getattr(module, "__file__", None)
-        if name.startswith("duvae.") and name not in UNUSED and file_name:
+        unused = any(name == each or name.startswith(f"{each}.") for each in UNUSED)
+        if name.startswith("duvae.") and not unused and file_name:
             digest.update(name.encode())
             digest.update(Path(file_name).read_bytes())
 
