@@ -1,6 +1,7 @@
 """`python -m pipelines.rebuild`: what is out of date, side by side."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -111,10 +112,15 @@ def rebuild(
     except RebuildFailedError as error:
         print(error, file=sys.stderr)
         sys.exit(1)
+    except KeyboardInterrupt:
+        print("interrupted: what had ended is kept; the same command goes on from there", file=sys.stderr)
+        sys.exit(130)
 
 
 def main() -> None:
     """A user's mistake ends with a message and 2, a failed job with 1, an interruption with 130."""
+    # As Ctrl-C: killed at once it would leave the throwaway server running.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     app = typer.Typer(
         add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, context_settings=HELP
     )
@@ -125,9 +131,6 @@ def main() -> None:
         first, *more = str(error).splitlines()
         print("\n       ".join([f"error: {first}", *more]), file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("interrupted: what had ended is kept; the same command goes on from there", file=sys.stderr)
-        sys.exit(130)
 
 
 if __name__ == "__main__":

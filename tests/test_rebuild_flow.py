@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 
@@ -21,6 +23,8 @@ from pipelines.workspaces import WORK
 from small_project import call, commit, lock
 
 ROOT = Path(__file__).parents[1]
+
+SOURCES = os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests"), str(ROOT)])
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +41,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]
         "PREFECT_LOGGING_LEVEL": "WARNING",
         "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
         "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "1",
-        "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests"), str(ROOT)]),
+        "PYTHONPATH": SOURCES,
     }
     command = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-ui"]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -122,6 +126,47 @@ esac
     assert [run[0] for run in runs] == ["after", "base", "each@a", "each@b", "each@c"]
     assert {name: count for name, _, count in runs} == {"after": 1, "base": 1, "each@a": 2, "each@b": 1, "each@c": 1}
     assert {name for name, state, _ in runs if state == "Failed"} == {"each@b"}
+
+
+LONG = """
+import sys
+from pathlib import Path
+from prefect import flow
+from pipelines import flow as flows, rebuild, rebuilding
+from pipelines.rebuilding import Wish
+
+@flow(name="long")
+def long(**chosen):
+    rebuilding.rebuild(Path.cwd(), Wish(devices="cpu"), 1, flows.here)
+
+flows.rebuild = long
+del sys.argv[1:]
+rebuild.main()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_interrupted_rebuild_leaves_nothing_running(number: signal.Signals, tmp_path: Path) -> None:
+    """Not even the server that it had started for itself."""
+    begun = tmp_path / "begun"
+    folder = small_project.create(tmp_path / "project", f"touch {begun}; sleep 100")
+    environment = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
+    environment |= {"PREFECT_HOME": str(tmp_path / "prefect"), "PYTHONPATH": SOURCES}
+    command, hidden, seen = [sys.executable, "-c", LONG], subprocess.DEVNULL, subprocess.PIPE
+    process = subprocess.Popen(command, cwd=folder, env=environment, stdout=hidden, stderr=seen, text=True)
+    deadline = time.monotonic() + 240
+    while not begun.exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    started = psutil.Process(process.pid).children(recursive=True)
+    assert any("uvicorn" in part for child in started for part in child.cmdline())
+
+    process.send_signal(number)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 130, said
+    assert "\ninterrupted: " in said
+    assert not psutil.wait_procs(started, timeout=60)[1]
 
 
 def test_what_is_to_run_each_night_is_scheduled(server: dict[str, str]) -> None:
