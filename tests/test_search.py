@@ -678,6 +678,18 @@ def test_the_page_shows_the_map_the_trials_and_the_cost(searched: tuple[Path, fl
         assert ("Its NLL is" in text) == (name == "tpe")
 
 
+def test_the_page_says_at_which_commit_it_was_found_where_that_is_known(
+    searched: tuple[Path, float], tmp_path: Path
+) -> None:
+    folder = tmp_path / "grid"
+    shutil.copytree(searched[0] / "results/studies/grid", folder)
+    (folder / "search.run.json").write_text(json.dumps({"commit": "0123456789" * 4, "dirty": True}))
+    assert "--study grid</code>, at commit 0123456+." in studies.page(folder)[1]
+
+    (folder / "search.run.json").unlink()
+    assert "--study grid</code>." in studies.page(folder)[1]
+
+
 def test_the_map_of_the_paper_marks_its_choice(searched: tuple[Path, float]) -> None:
     root, _ = searched
     summary = {**results(root, "grid"), "column": "omniglot"}

@@ -18,7 +18,7 @@ from duvae.files import read_json
 from duvae.report import figures
 from duvae.report.names import LETTERS, NAMES
 from duvae.report.page import drawing, percent, render
-from duvae.report.results import csv
+from duvae.report.results import commit, csv
 from duvae.report.tables import Cell, Head, Row, Table, listed, number
 
 OPTIMA: Mapping[tuple[str, str], Mapping[str, float]] = {
@@ -289,11 +289,13 @@ def page(folder: Path) -> tuple[bytes, str]:
     """The map of a study as PNG, and its page.
 
     Args:
-        folder: With what `duvae search` wrote: study.json, trials.csv, curves.csv.
+        folder: With what `duvae search` wrote: study.json, trials.csv, curves.csv; and who made them
+            (search.run.json), which git does not keep, where it is there.
     """
     again = f"duvae search --study {folder.name}"
     summary = read_json(folder / "study.json", again)
     trials, curves = csv(folder / "trials.csv", again), csv(folder / "curves.csv", again)
+    made = folder / "search.run.json"
 
     drawn = heat_map(summary, trials)
     html = render(
@@ -306,6 +308,7 @@ def page(folder: Path) -> tuple[bytes, str]:
         progress=drawing(figures.svg(progress(summary, trials, curves))),
         figure2=figure2(summary, trials),
         each=each(summary, trials),
+        commit=commit(read_json(made, again)) if made.exists() else None,
     )
 
     return figures.png(drawn), html
