@@ -1,5 +1,6 @@
 import json
 import re
+import time
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -125,6 +126,19 @@ def test_data_docs_hold_the_results_and_need_nothing_from_elsewhere(text_params:
     for page in docs.rglob("*.html"):
         assert not re.search(r"https?://", page.read_text(encoding="utf-8"))
     assert [path.name for path in docs.parent.iterdir()] == ["short_yelp"]
+
+
+def test_data_docs_of_the_same_data_are_the_same_files(text_params: Params, tmp_path: Path) -> None:
+    """Whenever they are made: DVC goes by their hash."""
+    found = []
+    for place in (tmp_path / "one", tmp_path / "two"):
+        run(text_params, good(), place)
+        pages = place / "reports" / "data_docs"
+        found.append({str(path.relative_to(pages)): path.read_bytes() for path in pages.rglob("*") if path.is_file()})
+        time.sleep(1.1)  # Great Expectations writes whole seconds
+
+    assert len(found[0]) > 5
+    assert found[0] == found[1]
 
 
 def _empty_document(prepared: Prepared) -> Prepared:
