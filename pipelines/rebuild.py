@@ -119,8 +119,9 @@ def rebuild(
 
 def main() -> None:
     """A user's mistake ends with a message and 2, a failed job with 1, an interruption with 130."""
-    # As Ctrl-C: killed at once it would leave the throwaway server running.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Killed at once it would leave the throwaway server running; and a shell's job in the background ignores Ctrl-C.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     app = typer.Typer(
         add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, context_settings=HELP
     )
