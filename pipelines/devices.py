@@ -8,7 +8,7 @@ import subprocess
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from duvae.errors import UserError
@@ -28,21 +28,30 @@ class Device:
         name: For the reader.
         visible: The value of CUDA_VISIBLE_DEVICES.
         slot: Which of the jobs at a time there.
+        cpus: The CPUs that a job keeps to; none: any. Moved from one to another by the system, two trainings on two
+            cores take a third longer each.
     """
 
     name: str
     visible: str
     slot: int = 0
+    cpus: tuple[int, ...] = ()
 
     @property
     def cuda(self) -> bool:
         """Whether it is a GPU."""
         return bool(self.visible)
 
+    def keep(self, process: int) -> None:
+        """Keeps a process, and what it starts from now on, to the CPUs."""
+        if self.cpus and hasattr(os, "sched_setaffinity"):
+            with suppress(OSError):  # it has ended, or they were taken away
+                os.sched_setaffinity(process, self.cpus)
 
-def cores() -> int:
-    """The CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+def cpus() -> list[int]:
+    """The CPUs that this process may use."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
 
 
 def gpus() -> list[str]:
@@ -77,14 +86,18 @@ def choose(threads: int, slots: int | None = None, listed: str | None = None) ->
         raise UserError(f"--slots {slots}: expected at least 1.")
     if names:
         return [Device(f"GPU {name}", name, slot) for slot in range(slots or 1) for name in names]
-    fitting = max(1, cores() // threads)
+    there = cpus()
+    fitting = max(1, len(there) // threads)
     if slots is not None and slots > fitting:
         raise UserError(
             f"--slots {slots}: {slots} jobs of {threads} thread{'s' if threads > 1 else ''} (`threads` in params.yaml)"
-            f" are more than {cores()} cores. Expected at most {fitting}."
+            f" are more than {len(there)} cores. Expected at most {fitting}."
         )
 
-    return [Device(f"CPU {slot + 1}", "", slot) for slot in range(slots or fitting)]
+    wanted = slots or fitting
+    own = wanted == fitting > 1  # otherwise a CPU would be left that nothing may move to
+
+    return [Device(f"CPU {n + 1}", "", n, tuple(there[n * threads :][:threads]) if own else ()) for n in range(wanted)]
 
 
 class Pool:

@@ -106,6 +106,8 @@ def run(stage: str, place: Place, snapshot: Snapshot, entries: Mapping[str, Any]
         command = [sys.executable, "-m", "pipelines.job", stage, str(outcome)]
         command += [] if place.remote is None else ["--remote", place.remote]
         with _started(command, here, _environment(place.root, here, device), written) as process:
+            if device is not None:
+                device.keep(process.pid)
             try:
                 code = process.wait(place.timeout)
             except subprocess.TimeoutExpired:

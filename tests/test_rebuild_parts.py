@@ -1,5 +1,7 @@
 """Devices, order, estimates and tables of a rebuild."""
 
+import os
+import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -20,7 +22,7 @@ from pipelines.running import Done, JobFailedError
 
 
 def test_slots_follow_from_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(devices, "cores", lambda: 8)
+    monkeypatch.setattr(devices, "cpus", lambda: list(range(8)))
     assert len(choose(1, None, "cpu")) == 8
     assert len(choose(3, None, "cpu")) == 2
     assert len(choose(16, None, "cpu")) == 1
@@ -29,6 +31,26 @@ def test_slots_follow_from_threads(monkeypatch: pytest.MonkeyPatch) -> None:
         choose(4, 3, "cpu")
     with pytest.raises(UserError, match="expected 'cpu', or GPUs"):
         choose(1, None, " , ")
+
+
+def test_jobs_that_fill_the_machine_keep_to_cpus_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "cpus", lambda: [1, 2, 3, 5, 8])
+    assert [device.cpus for device in choose(1, None, "cpu")] == [(1,), (2,), (3,), (5,), (8,)]
+    assert [device.cpus for device in choose(2, None, "cpu")] == [(1, 2), (3, 5)]
+    assert [device.cpus for device in choose(1, 4, "cpu")] == [()] * 4
+    assert [device.cpus for device in choose(5, None, "cpu")] == [()]
+    assert [device.cpus for device in choose(1, 2, "0,1")] == [()] * 4
+
+
+def test_a_process_is_kept_to_its_cpus() -> None:
+    last = max(os.sched_getaffinity(0))
+    with subprocess.Popen(["sleep", "100"]) as process:
+        Device("CPU", "").keep(process.pid)
+        assert os.sched_getaffinity(process.pid) == os.sched_getaffinity(0)
+        Device("CPU", "", 0, (last,)).keep(process.pid)
+        assert os.sched_getaffinity(process.pid) == {last}
+        process.kill()
+    Device("CPU", "", 0, (last,)).keep(process.pid)  # it has ended: nothing to keep
 
 
 def test_gpus_are_found_or_listed(monkeypatch: pytest.MonkeyPatch) -> None:
