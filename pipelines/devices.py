@@ -95,7 +95,7 @@ def choose(threads: int, slots: int | None = None, listed: str | None = None) ->
         )
 
     wanted = slots or fitting
-    own = wanted == fitting > 1  # otherwise a CPU would be left that nothing may move to
+    own = wanted == fitting > 1  # with fewer, CPUs that nothing may move to would lie idle
 
     return [Device(f"CPU {n + 1}", "", n, tuple(there[n * threads :][:threads]) if own else ()) for n in range(wanted)]
 

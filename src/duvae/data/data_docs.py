@@ -33,10 +33,9 @@ _OWN = re.compile(
     r"<style.*?</style>|<script.*?</script>|<div class=\"card mb-3\">.*?</div>\s*</div>\s*</div>", re.DOTALL
 )
 
-
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ|\d{8}T\d{6}\.\d{6}Z")
 """A time as Great Expectations writes it, in pages and in the names of folders."""
-LAST = "last-run"
+_LAST = "last-run"
 """What stands in its place: what is the same but for its time is the same output to DVC."""
 _RANDOM = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 """A name drawn for a part of a page."""
@@ -52,9 +51,9 @@ def finish(site: Path, name: str, outcomes: Sequence[Outcome]) -> None:
     """
     shutil.rmtree(site / "static", ignore_errors=True)  # fonts and images of what is taken out
     for folder in [path for path in site.rglob("*Z") if path.is_dir() and _MOMENT.fullmatch(path.name)]:
-        folder.rename(folder.with_name(LAST))
+        folder.rename(folder.with_name(_LAST))
     for page in sorted(site.rglob("*.html")):
-        content = _MOMENT.sub(LAST, _OUTSIDE.sub("", page.read_text(encoding="utf-8")))
+        content = _MOMENT.sub(_LAST, _OUTSIDE.sub("", page.read_text(encoding="utf-8")))
         for n, drawn in enumerate(dict.fromkeys(_RANDOM.findall(content)), 1):
             content = content.replace(drawn, str(n))
         content = _OWN.sub("", content).replace("</head>", f"<style>{STYLE}</style></head>", 1)
