@@ -18,6 +18,7 @@ from duvae.networks.convolutions import BatchNorm, MaskedConvolution
 from duvae.networks.elementwise import elu_
 from duvae.networks.pixelcnn import Block, PixelCNN
 from duvae.networks.resnet import ResNetEncoder
+from duvae.networks.toomcook import FewerProducts
 
 PAPER = [7, 7, 7, 7, 7, 5, 5, 5, 5, 3, 3, 3, 3]
 LATENT = 3
@@ -235,15 +236,44 @@ def test_a_block_in_training_is_the_modules_one_after_the_other(
         torch.testing.assert_close(one, another)
 
 
-@pytest.mark.parametrize(("samples", "batch"), [(1, 5), (40, 1), (7, 3)])
-def test_many_samples_of_z_have_the_likelihood_of_each(samples: int, batch: int) -> None:
-    made = decoder().eval()
-    x, z = bits(batch, 1, 5, 5), torch.randn(samples, batch, LATENT)
+@pytest.mark.parametrize(("size", "kernels"), [(5, (5, 3, 5, 3, 1)), (8, (7, 7, 7, 3)), (6, (5, 7, 7))])
+@pytest.mark.parametrize(("samples", "batch"), [(1, 5), (1, 40), (40, 1), (40, 2), (7, 3), (5, 23)])
+def test_many_samples_of_z_have_the_likelihood_of_each(
+    samples: int, batch: int, size: int, kernels: tuple[int, ...]
+) -> None:
+    made = decoder(size, kernels).eval()
+    x, z = bits(batch, 1, size, size), torch.randn(samples, batch, LATENT)
     with torch.no_grad():
         expected = torch.stack([made.log_prob(x, each) for each in z])
 
     torch.testing.assert_close(made.log_prob_samples(x, z), expected, atol=2e-5, rtol=1e-5)
     torch.testing.assert_close(made.train().log_prob_samples(x, z), expected, atol=2e-5, rtol=1e-5)
+
+
+@given(st.integers(1, 3), st.integers(1, 3), st.integers(1, 12), st.sampled_from([1, 3, 5, 7]), st.integers(0, 1000))
+@settings(max_examples=40)
+def test_fewer_products_are_the_convolution(images: int, tiles: int, width: int, columns: int, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    x, kernel, bias = (
+        torch.randn(*shape, dtype=torch.float64, generator=generator)
+        for shape in ((images, 3, 4 * tiles + 3, width), (5, 3, 4, columns), (5,))
+    )
+    expected = functional.conv2d(x, kernel, bias, padding=(0, columns // 2))
+    single = FewerProducts(kernel.float(), bias.float())(x.float())
+
+    assert FewerProducts.fit(kernel)
+    torch.testing.assert_close(FewerProducts(kernel, bias)(x), expected, atol=1e-12, rtol=0)
+    torch.testing.assert_close(single.double(), expected, atol=2e-4, rtol=0)
+
+
+def test_fewer_products_are_off_by_a_few_times_what_all_are() -> None:
+    """At the decoder's size, 4 x 7 x 32 numbers to a sum."""
+    torch.manual_seed(1)
+    x, kernel, bias = torch.randn(4, 32, 31, 28), torch.randn(32, 32, 4, 7) / 30, torch.randn(32)
+    expected = functional.conv2d(x.double(), kernel.double(), bias.double(), padding=(0, 3))
+    direct, fewer = functional.conv2d(x, kernel, bias, padding=(0, 3)), FewerProducts(kernel, bias)(x)
+
+    assert (fewer - expected).square().mean().sqrt() < 4 * (direct - expected).square().mean().sqrt()
 
 
 @pytest.mark.parametrize("likely", [False, True])

@@ -189,17 +189,23 @@ class PixelCNN(Decoder):
         network, (samples, batch, latent) = self.folded(), z.shape
         whole, shape = network.whole(), (self.size, self.size, -1)
         ends = torch.cat([z.new_zeros(1, latent), torch.eye(latent, dtype=z.dtype, device=z.device)])
-        constant, of_z = flat(network.of_maps(self.z_maps(ends))).split([1, latent])
+        constant, of_z = flat(network.of_maps(self.z_maps(ends))).mul_(LOG2E).split([1, latent])
         of_z -= constant
-        of_image = flat(network.of_image(channels_last(x))).add_(constant)
-        codes = z.transpose(0, 1).flatten(0, 1)  # image by image
-        images = torch.arange(batch, device=z.device).repeat_interleave(samples)
-        found = []
-        for some, image in zip(
-            *(each.tensor_split(max(1, len(codes) // IMAGES_AT_ONCE)) for each in (codes, images)), strict=True
+        of_image = flat(network.of_image(channels_last(x))).mul_(LOG2E).add_(constant)
+
+        def maps(rows: Float[Tensor, "batch elements"]) -> Images:
+            return rows.unflatten(1, shape).permute(0, 3, 1, 2)
+
+        found, parts = [], max(1, batch // max(1, IMAGES_AT_ONCE // samples))
+        for images, firsts, codes in zip(
+            *(each.tensor_split(parts) for each in (x, of_image, z.transpose(0, 1))), strict=True
         ):
-            first = torch.addmm(of_image[image], some, of_z, beta=LOG2E, alpha=LOG2E)
-            found.append(bernoulli_log_prob(whole(first.unflatten(1, shape).permute(0, 3, 1, 2)), x[image]))
+            for some in codes.tensor_split(max(1, samples // IMAGES_AT_ONCE), 1):
+                image, first = (
+                    each[:, None].expand(*some.shape[:2], *each.shape[1:]).flatten(0, 1) for each in (images, firsts)
+                )
+                logits = whole(maps(some.flatten(0, 1) @ of_z), maps(first))
+                found.append(bernoulli_log_prob(logits, image))
 
         return torch.cat(found).view(batch, samples).T
 

@@ -13,6 +13,7 @@ from torch.nn import functional
 from duvae.networks.convolutions import Folded, Images, channels_last, masked
 from duvae.networks.elementwise import LOG2E
 from duvae.networks.residual import parts
+from duvae.networks.toomcook import ROWS, FewerProducts
 
 BACK = 3
 """A skip block starts from the output of the layer so many before."""
@@ -72,36 +73,57 @@ class Network:
         return Whole(self)
 
 
+class Middle:
+    """The masked convolution of images that have rows of zeros above them.
+
+    Args:
+        kernel: Its upper rows.
+        bias: Added to each pixel.
+    """
+
+    def __init__(self, kernel: Tensor, bias: Tensor) -> None:
+        self.kernel, self.bias, self.reach = kernel, bias, kernel.shape[-1] // 2
+        self.inputs = kernel.shape[1]
+        self.fewer = FewerProducts(kernel, bias) if FewerProducts.fit(kernel) else None
+
+    def __call__(self, below: Images) -> Images:
+        if self.fewer is not None and (below.shape[2] - self.reach) % ROWS == 0:
+            return self.fewer(below)
+
+        return functional.conv2d(below, self.kernel, self.bias, padding=(0, self.reach))
+
+
 class Whole:
     r"""The network on whole images.
 
-    All it hands on is \log_2 e times as large: $\log_2 e \cdot elu(x) = \max(t, \log_2 e (2^{\min(t, 0)} - 1))$ with
-    $t = x \log_2 e$, which takes a pass less. The kernels stay as they are; biases and the first layer are scaled.
+    All it hands on is \log_2 e times as large: $\log_2 e \cdot elu(x) = \min(\max(t, 0), \log_2 e (2^t - 1))$ with
+    $t = x \log_2 e$, which takes three passes. The kernels stay as they are; biases and the first layer are scaled.
     """
 
     def __init__(self, network: Network) -> None:
-        self.less = network.output.new_tensor(-LOG2E)
+        self.zero, self.less = network.output.new_zeros(()), network.output.new_tensor(-LOG2E)
         self.rooms: dict[tuple[int, ...], Images] = {}
         self.below: dict[tuple[int, ...], Images] = {}
         self.layers, self.skips = (
-            [partial(self.block, [scaled(part) for part in block]) for block in blocks]
+            [
+                partial(self.block, scaled(narrow), Middle(*scaled(middle)), scaled(widen))
+                for narrow, middle, widen in blocks
+            ]
             for blocks in (network.layers, network.skips)
         )
         self.last, self.output = scaled(network.last), network.output / LOG2E
 
-    def __call__(self, first: Images) -> Float[Tensor, "batch 1 height width"]:
-        """The logits, from log_2 e times the first layer's sum, which is written over."""
-        y = through(self.elu(first), self.layers, self.skips)
+    def __call__(self, of_z: Images, of_image: Images) -> Float[Tensor, "batch 1 height width"]:
+        """The logits, from the first layer's two parts, each times log_2 e; `of_z` is written over."""
+        y = through(self.elu(of_z, plus=of_image), self.layers, self.skips)
 
         return functional.conv2d(self.elu(functional.conv2d(y, *self.last)), self.output)
 
-    def block(self, parts: Sequence[Folded], x: Images, base: Images | None = None) -> Images:
+    def block(self, narrow: Folded, middle: Middle, widen: Folded, x: Images, base: Images | None = None) -> Images:
         """A residual block."""
-        narrow, (kernel, bias), widen = parts
-        reach = kernel.shape[-1] // 2
-        below = self.below_zeros(x, kernel.shape[1], reach)
-        self.elu(functional.conv2d(x, *narrow), below[:, :, reach:])
-        y = self.elu(functional.conv2d(below, kernel, bias, padding=(0, reach)))
+        below = self.below_zeros(x, middle.inputs, middle.reach)
+        self.elu(functional.conv2d(x, *narrow), below[:, :, middle.reach :])
+        y = self.elu(middle(below))
 
         return self.elu(functional.conv2d(y, *widen), plus=x, base=base)
 
@@ -127,9 +149,9 @@ class Whole:
             else:
                 if some.shape not in self.rooms:
                     self.rooms[some.shape] = torch.empty_like(some)
-                powers = torch.clamp(some, max=0, out=self.rooms[some.shape]).exp2_()
-                torch.add(self.less, powers, alpha=LOG2E, out=powers)
-                torch.maximum(some, powers, out=to)
+                power = torch.exp2(some, out=self.rooms[some.shape])
+                torch.add(self.less, power, alpha=LOG2E, out=power)
+                torch.clamp(some, min=self.zero, max=power, out=to)
             if base is not None:
                 to.add_(base[part])
 

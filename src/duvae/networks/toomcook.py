@@ -1,0 +1,99 @@
+r"""A convolution with 7 products for 16: Toom-Cook's, or Winograd's minimal filtering (Lavin & Gray 2015).
+
+Four rows of what a kernel of four rows makes of an image are coefficients of a product of polynomials, which seven of
+its values give: $y = A^T ((G g) \odot (B^T d))$ for rows d, rows g of the kernel and rows y of the result. Down the
+rows only; each of the seven products is a convolution along the rows.
+
+The values are taken at 1, 2, 1/2, their negatives and infinity. In single precision the result is off by twice as
+much as the direct one.
+"""
+
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from duvae.networks.convolutions import Channels, Images, Kernel, channels_last
+
+ROWS = 4
+"""Rows of the kernel, and of the result that are computed together."""
+
+POINTS = Fraction(1), Fraction(2), Fraction(1, 2)
+"""Where, and at whose negatives, the polynomials are taken besides infinity."""
+
+
+class FewerProducts:
+    """A convolution with a kernel of four rows.
+
+    Args:
+        kernel: Its columns are an odd number.
+        bias: Added to each pixel.
+    """
+
+    def __init__(self, kernel: Kernel, bias: Channels) -> None:
+        rows, self.bias, self.reach = kernel.double().unbind(2), bias, kernel.shape[-1] // 2
+        points = [sign * point for point in POINTS for sign in (1, -1)]
+
+        def at(point: Fraction) -> Tensor:
+            """The kernel's polynomial there, divided by the product of the distances to the other points."""
+            value = sum(row * float(point**power) for power, row in enumerate(rows))
+
+            return torch.as_tensor(value) / float(math.prod(point - other for other in points if other != point))
+
+        *pairs, self.leading = (channels_last(row[:, :, None].to(kernel.dtype)) for row in (*map(at, points), rows[-1]))
+        self.pairs = list(zip(pairs[::2], pairs[1::2], strict=True))
+
+    @staticmethod
+    def fit(kernel: Kernel) -> bool:
+        """Whether they do for a kernel, and are for where it is: a GPU's library has its own."""
+        return kernel.shape[2] == ROWS and not kernel.is_cuda
+
+    def __call__(self, x: Images) -> Images:
+        """The result, of three rows fewer, a multiple of four, and as many columns."""
+        rows = x.shape[2] - ROWS + 1
+        shifted = [x[:, :, first : first + rows : ROWS] for first in range(2 * ROWS - 1)]  # d
+        sums: list[Images] = []
+        differences: list[Images] = []
+        for point, (kernel, opposite) in zip(POINTS, self.pairs, strict=True):
+            others = polynomial([other**2 for other in POINTS if other != point])
+            odd, even = combined(shifted[1::2], others), combined(shifted[:-1:2], others)
+            above = self.product(torch.add(odd, even, alpha=float(point)), kernel, None if sums else self.bias)
+            below = self.product(odd.sub_(even, alpha=float(point)), opposite)
+            sums.append(above + below)
+            differences.append(above.sub_(below))
+        leading = self.product(combined(shifted[::2], polynomial([point**2 for point in POINTS])), self.leading)
+
+        y = channels_last(x.new_empty(len(x), leading.shape[1], rows, x.shape[3]))
+        for power in range(ROWS):
+            first, second, third = differences if power % 2 else sums
+            of_second, of_third = (float(point**power) for point in POINTS[1:])
+            row = torch.add(first, second, alpha=of_second, out=y[:, :, power::ROWS]).add_(third, alpha=of_third)
+        row.add_(leading)
+
+        return y
+
+    def product(self, x: Images, kernel: Kernel, bias: Channels | None = None) -> Images:
+        """A convolution along the rows; the bias of the one at 1 is every result's."""
+        return functional.conv2d(x, kernel, bias, padding=(0, self.reach))
+
+
+def polynomial(roots: Sequence[Fraction]) -> list[float]:
+    """The coefficients of the product of x - root, the constant first."""
+    found = [Fraction(1)]
+    for root in roots:
+        found = [low - root * high for low, high in pairwise([Fraction(0), *found, Fraction(0)])]
+
+    return [float(each) for each in found]
+
+
+def combined(terms: Sequence[Images], coefficients: Sequence[float]) -> Images:
+    """The sum of the terms, each times its coefficient; the last is 1."""
+    total = torch.add(terms[-1], terms[0], alpha=coefficients[0])
+    for term, coefficient in zip(terms[1:-1], coefficients[1:-1], strict=True):
+        total.add_(term, alpha=coefficient)
+
+    return total
