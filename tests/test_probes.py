@@ -1,5 +1,6 @@
 import json
 import math
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,18 @@ from duvae.config import Probe
 from duvae.data import store
 from duvae.data.store import SPECIALS, Prepared
 from duvae.errors import UserError
+from duvae.metrics import probes
 from duvae.metrics.encoding import encode
-from duvae.metrics.probes import Accuracy, Labelled, draw, draw_each, over_groups, probe, probe_groups
+from duvae.metrics.probes import (
+    Accuracy,
+    Labelled,
+    convergence,
+    draw,
+    draw_each,
+    over_groups,
+    probe,
+    probe_groups,
+)
 from duvae.networks.lstm import LSTMDecoder
 from duvae.stages import probe as stage
 from family import CPU, WORDS, describe, documents, lively
@@ -88,6 +99,21 @@ def test_only_the_labelled_subset_is_learnt_from(monkeypatch: pytest.MonkeyPatch
     probe([(features, labels)], clusters(500, 2, 3.0, 2), SETTINGS)
 
     assert scaled == learnt == [40] * 6 + [60]  # 3 folds for each of 2 penalties, then the whole subset
+
+
+def test_fits_that_did_not_converge_are_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probes, "ITERATIONS", 1)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with convergence():
+            probe([clusters(60, 2, 1.0, 1)], clusters(50, 2, 1.0, 2), SETTINGS)
+            warnings.warn("another matter", stacklevel=1)
+    assert [str(each.message).split(",")[0] for each in caught] == ["another matter", "7 fits of a probe"]
+
+    monkeypatch.setattr(probes, "ITERATIONS", 1000)
+    with warnings.catch_warnings(), convergence():
+        warnings.simplefilter("error")
+        probe([clusters(60, 2, 1.0, 1)], clusters(50, 2, 1.0, 2), SETTINGS)
 
 
 def test_test_labels_choose_nothing() -> None:

@@ -1,12 +1,17 @@
 """Linear probes: how much of a label a linear classifier finds in the representation."""
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 
 from duvae.config import Probe
 from duvae.data.store import Array
+
+ITERATIONS = 1000
+"""Of the optimizer, at most."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,9 @@ def probe(subsets: list[tuple[Array, Array]], test: tuple[Array, Array], setting
     draws, penalties = [], []
     for features, labels in subsets:
         folds = min(settings.folds, int(np.bincount(labels)[np.unique(labels)].min()))
-        classifier = make_pipeline(StandardScaler(), LogisticRegression(C=settings.inverse_penalties[0], max_iter=1000))
+        classifier = make_pipeline(
+            StandardScaler(), LogisticRegression(C=settings.inverse_penalties[0], max_iter=ITERATIONS)
+        )
         if folds >= 2 and len(settings.inverse_penalties) > 1:
             classifier = GridSearchCV(
                 classifier,
@@ -63,6 +70,22 @@ def probe(subsets: list[tuple[Array, Array]], test: tuple[Array, Array], setting
         penalties.append(float(best["logisticregression__C"]))
 
     return Accuracy(draws, penalties)
+
+
+@contextmanager
+def convergence() -> Iterator[None]:
+    """One warning that counts the fits inside that did not converge, in place of one for each."""
+    from sklearn.exceptions import ConvergenceWarning
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ConvergenceWarning)
+        yield
+    others = [each for each in caught if not issubclass(each.category, ConvergenceWarning)]
+    for other in others:
+        warnings.warn_explicit(other.message, other.category, other.filename, other.lineno)
+    if len(caught) > len(others):
+        said = f"{len(caught) - len(others)} fits of a probe, those of cross-validation counted, had not converged"
+        warnings.warn(f"{said} after {ITERATIONS} iterations; their accuracies count as they are", stacklevel=3)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from duvae.data import store
 from duvae.errors import UserError
 from duvae.files import write_json
 from duvae.metrics.encoding import features
-from duvae.metrics.probes import Accuracy, Labelled, draw, over_groups, probe, probe_groups
+from duvae.metrics.probes import Accuracy, Labelled, convergence, draw, over_groups, probe, probe_groups
 from duvae.provenance import Stopwatch
 from duvae.vae import VAE
 
@@ -67,7 +67,7 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
     for name in dict.fromkeys(chosen.probe.subsets):
         subset = labelled(name)
         subsets.setdefault(str(len(subset[1])), []).append(subset)  # several of one size are its draws
-    with threadpool_limits(params.threads):
+    with threadpool_limits(params.threads), convergence():
         found = {size: probe(drawn, test, params.probe) for size, drawn in subsets.items()}
     write_json(
         root / "results" / job.folder / "probe.json",
@@ -133,7 +133,7 @@ def by_character(
     names = prepared.summary["alphabets"]
     largest = [np.unique(test.of(group)[1], return_counts=True)[1] for group in np.unique(training.groups).tolist()]
     by_labels = {}
-    with threadpool_limits(params.threads):
+    with threadpool_limits(params.threads), convergence():
         for count in counts:
             found = probe_groups(training, test, count, params.probe)
             mean = Accuracy(over_groups(found), [])
