@@ -200,6 +200,24 @@ def test_missing_or_broken_samples_are_named_with_their_command(tmp_path: Path, 
     assert "'duvae illustrate --dataset omniglot_small --setting vae --seed 1'" in str(caught.value)
 
 
+def test_without_what_is_not_in_git_the_numbers_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    params = project(tmp_path, ["short_yelp_resampled"])
+    before = Tables((tmp_path / "reports/index.html").read_text(encoding="utf-8")).found
+    for setting in ("vae", "du_vae"):
+        (tmp_path / f"generated/short_yelp_resampled/{setting}/1.npz").unlink()
+    report.run(params, tmp_path)
+    html = (tmp_path / "reports/index.html").read_text(encoding="utf-8")
+
+    assert Tables(html).found == before
+    assert "Those of VAE, DU-VAE were not there" in section(html, "short_yelp_resampled")
+    assert 'href="examples/' not in html
+    assert not list((tmp_path / "reports/examples").iterdir())
+    said = capsys.readouterr().err
+    assert said.startswith("warning: ")
+    assert "short_yelp_resampled/vae/1.npz" in said
+    assert "'dvc repro' makes them." in said
+
+
 def test_samples_beside_other_data_are_refused(tmp_path: Path) -> None:
     params = project(tmp_path, ["omniglot_small"])
     path = tmp_path / "generated/omniglot_small/vae/1.npz"

@@ -1,5 +1,6 @@
 """What trained models draw or write, beside real test examples: pictures, or lines of text (Figure S1)."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,14 +43,21 @@ class Generated:
     between: Mapping[str, Array]
 
 
+def place(job: Job, root: Path) -> Path:
+    """Where what was drawn of a model lies."""
+    return root / "generated" / job.folder.with_suffix(".npz")
+
+
 def read(job: Job, root: Path = Path()) -> Generated:
     """Reads what was drawn of a model.
 
     Raises:
         UserError: Where it is missing, broken or not what is expected, with the command that makes it.
     """
-    path = root / "generated" / job.folder.with_suffix(".npz")
-    command = f"duvae illustrate --dataset {job.dataset} --setting {job.setting} --seed {job.seed}"
+    path, command = (
+        place(job, root),
+        f"duvae illustrate --dataset {job.dataset} --setting {job.setting} --seed {job.seed}",
+    )
     results.need({path: command})
     try:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
@@ -70,6 +78,8 @@ def read(job: Job, root: Path = Path()) -> Generated:
 def shown(models: Sequence[Result], names: Mapping[str, str], dataset: AnyDataset, root: Path) -> Mapping[str, Any]:
     """What a page shows of a data set: real test examples, and each setting's samples and interpolations.
 
+    What would be on a page of its own is left out where some of it is missing: it is not in git, and the numbers are.
+
     Args:
         models: Models of one data set; of several seeds of a setting the first is shown.
         names: What each setting is called.
@@ -77,8 +87,17 @@ def shown(models: Sequence[Result], names: Mapping[str, str], dataset: AnyDatase
         root: The project's folder.
     """
     first = {model.job.setting: model for model in reversed(models)}
+    name, apart = models[0].job.dataset, dataset.kind in APART
+    missing = {setting: path for setting in names if not (path := place(first[setting].job, root)).exists()}
+    if apart and missing:
+        listed = ", ".join(map(str, missing.values()))
+        print(
+            f"warning: {listed}: not there, and so no page of what models of {name} write or draw. 'dvc repro' makes"
+            f" {'it' if len(missing) == 1 else 'them'}.",
+            file=sys.stderr,
+        )
+        return {"apart": True, "missing": [names[setting] for setting in missing]}
     found = {setting: read(first[setting].job, root) for setting in names}
-    name = models[0].job.dataset
     prepared = store.read(root / "data" / "prepared" / name)
     one = next(iter(found.values()))
     if max(int(of.pairs.max()) for of in found.values()) >= len(prepared.split("test")):
@@ -87,7 +106,8 @@ def shown(models: Sequence[Result], names: Mapping[str, str], dataset: AnyDatase
             f" {len(prepared.split('test'))} test examples; found more. Run 'dvc repro' to make them again."
         )
     told = {
-        "apart": dataset.kind in APART,
+        "apart": apart,
+        "missing": [],
         "pairs": len(one.pairs),
         "steps": next(iter(one.between.values())).shape[1],
         "seeds": len({model.job.seed for model in models}),

@@ -44,7 +44,7 @@ def run(params: Params, root: Path = Path()) -> None:
     write_text(root / "reports" / "index.html", html)
     with whole_folder(root / "reports" / "examples") as folder:
         for of in sections:
-            if of["examples"]["apart"]:
+            if of["examples"]["apart"] and not of["examples"]["missing"]:
                 write_text(folder / f"{of['id']}.html", page.render("examples.html", **of))
 
 
