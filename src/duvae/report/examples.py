@@ -54,10 +54,8 @@ def read(job: Job, root: Path = Path()) -> Generated:
     Raises:
         UserError: Where it is missing, broken or not what is expected, with the command that makes it.
     """
-    path, command = (
-        place(job, root),
-        f"duvae illustrate --dataset {job.dataset} --setting {job.setting} --seed {job.seed}",
-    )
+    path = place(job, root)
+    command = f"duvae illustrate --dataset {job.dataset} --setting {job.setting} --seed {job.seed}"
     results.need({path: command})
     try:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
