@@ -37,6 +37,7 @@ from duvae.metrics.geometry import measures
 from duvae.metrics.likelihood import importance_weighted_nll
 from duvae.metrics.statistics import standard_error
 from duvae.progress import Bar, Row, TrainingBar
+from duvae.project import fingerprint
 from duvae.pruning import MI, WarmPruner, mi
 from duvae.training.checkpoints import Checkpoint
 from duvae.training.loop import Training
@@ -55,25 +56,6 @@ SHARED = "shared"
 
 EPOCHS = "epochs"
 """The attribute of a trial that counts the epochs trained for it, those that a kill made be trained twice too."""
-
-SOURCES = (
-    "data/batches.py",
-    "data/store.py",
-    "metrics/encoding.py",
-    "metrics/geometry.py",
-    "metrics/likelihood.py",
-    "metrics/statistics.py",
-    "models.py",
-    "networks",
-    "objectives.py",
-    "posteriors.py",
-    "refinement.py",
-    "regularizers.py",
-    "systems.py",
-    "training",
-    "vae.py",
-)
-"""What a trial's numbers depend on."""
 
 WAIT_SECONDS = 2.0
 """Between two looks at what other workers do, where this one has nothing to do."""
@@ -161,7 +143,7 @@ class Plan:
         )
 
     def determines(self) -> dict[str, Any]:
-        """All that a trial's numbers depend on, data and source apart."""
+        """All that a trial's numbers depend on, data and code apart."""
         dataset, setting = self.params.dataset(self.study.dataset), self.params.setting(self.study.setting)
 
         return {
@@ -179,11 +161,11 @@ class Plan:
 
     @cached_property
     def conditions(self) -> str:
-        """A hash of all that a trial's numbers depend on, data and source too: what shares it can be compared."""
+        """A hash of all that a trial's numbers depend on, data and code too: what shares it can be compared."""
         whole = hashlib.sha256(json.dumps(self.determines(), sort_keys=True).encode())
-        package = Path(__file__).parent
-        files = [file for name in SOURCES for file in _files(package / name)]
-        for path in [*files, *sorted((self.root / "data/prepared" / self.study.dataset).iterdir())]:
+        for kind in ("train", "evaluate"):
+            whole.update(fingerprint.of_this_process(kind, self.system).encode())
+        for path in sorted((self.root / "data/prepared" / self.study.dataset).iterdir()):
             whole.update(path.name.encode())
             with path.open("rb") as file:
                 whole.update(hashlib.file_digest(file, "sha256").digest())
@@ -207,10 +189,6 @@ class Plan:
 
 def _column(params: Params, study: config.Study) -> str:
     return params.dataset(study.dataset).column
-
-
-def _files(path: Path) -> list[Path]:
-    return sorted(path.glob("*.py")) if path.is_dir() else [path]
 
 
 # ---------------------------------------------------------------------------------- the study
@@ -460,7 +438,7 @@ def attempt(
         watch = Watch(plan, study, worker, trial, run)
         try:
             with watch:
-                job = sharing.made(plan.params, plan.study, hyperparameters, _sources(), home(plan.root))
+                job = sharing.made(plan.params, plan.study, description, device, home(plan.root))
                 snapshot = checkpoint.latest()
                 for row in snapshot.values["state"]["history"] if snapshot else []:
                     watch.report(row)  # those of a machine that did not get to it
@@ -526,10 +504,6 @@ def csv(path: Path) -> list[Row]:
     rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
 
     return [{str(key): value for key, value in row.items()} for row in rows]
-
-
-def _sources() -> list[str]:
-    return [f"src/duvae/{name}" for name in SOURCES]
 
 
 def _constrain(plan: Plan, trial: Trial, value: float | None) -> None:

@@ -13,7 +13,7 @@ from duvae.errors import UserError
 from duvae.files import require_writable, whole
 from duvae.progress import TrainingBar
 from duvae.provenance import Stopwatch
-from duvae.training.checkpoints import Checkpoint, key
+from duvae.training.checkpoints import Checkpoint, determined, key
 from duvae.training.loop import Training
 
 
@@ -51,16 +51,16 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
     )
     model, system = description.build()
     device = models.device()
-    # All that the result's bits depend on; what does not is left out, so that it may change between two tries.
-    determines = {
-        **vars(description),
-        "optimisation": chosen.optimisation.model_dump(),
-        "active_threshold": params.evaluation.active_threshold,
-        "seed": seed,
-        "threads": params.threads,
-        "device": str(device),
-    }
-    name = f"{job.name}.{key(determines, root / 'data/prepared' / dataset)[:16]}.safetensors"
+    determines = determined(
+        vars(description),
+        chosen.optimisation.model_dump(),
+        params.evaluation.active_threshold,
+        seed,
+        params.threads,
+        device,
+    )
+    determined_by = key(determines, root / "data/prepared" / dataset)
+    name = f"{job.name}.{determined_by[:16]}.safetensors"
     checkpoint = Checkpoint(root / "checkpoints" / name, params.checkpoint_seconds)
     with TrainingBar(job.name, chosen.optimisation.epochs) as progress:
         outcome = Training(
@@ -91,6 +91,7 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
         results / "train.run.json",
         device=str(device),
         threads=params.threads,
+        determined_by=determined_by,
         seconds_per_epoch=[round(seconds, 2) for seconds in outcome.seconds],
     )
     checkpoint.remove()
