@@ -499,6 +499,7 @@ def main() -> None:
 def _passing(error: Exception) -> bool:
     """Whether memory or a device was lost: at another time, or on another device, it may end well."""
     torch = sys.modules.get("torch")
-    lost = (torch.OutOfMemoryError, torch.AcceleratorError) if torch else ()
+    accelerator = (torch.AcceleratorError,) if hasattr(torch, "AcceleratorError") else ()  # torch 2.8 and later
+    lost = (torch.OutOfMemoryError, *accelerator) if torch else ()
 
     return isinstance(error, (MemoryError, *lost)) or "can't allocate memory" in str(error)
