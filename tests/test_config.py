@@ -1,6 +1,5 @@
 """Every mistake in params.yaml is told with file, line, key, what was expected and found, and the closest key."""
 
-import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -356,7 +355,6 @@ def test_the_parameters_are_the_papers() -> None:
     assert params.evaluation.importance_samples == 500
     assert params.hyperparameters("du_vae", "synthetic") == config.DiversityUncertainty(gamma=1.0, p=0.5)
     assert params.hyperparameters("bn_vae", "short_yelp") == config.FixedScale(gamma=0.6)
-    assert math.isclose(config.ALPHA, 1 / (2 * math.pi * math.e))
     synthetic = params.dataset("synthetic")
     assert isinstance(synthetic, config.SyntheticDataset)
     source = synthetic.source

@@ -260,12 +260,15 @@ def test_every_kind_and_every_system_was_run(executed: Mapping[str, list[str]], 
 
 def covered(closure: Closure, module: str, line: int) -> bool:
     """Whether a closure has the definition in which a line of a module stands."""
-    inside = {name for lines, name in traced.definitions(module).items() if line in lines}
-    names = {name.partition(".")[0] for name in inside}
-    if any((module, name) in closure.reached and not closure.source.parameters(module, name) for name in names):
-        return True
+    inside = [name for lines, name in traced.definitions(module).items() if line in lines]
+    for name in inside:
+        owner, _, member = name.partition(".")
+        parameters = closure.source.parameters(module, owner)
+        by_itself = parameters and member in closure.source.definition(module, owner).members
+        if (module, name if by_itself else owner) in closure.reached and (member or not parameters):
+            return True
 
-    return any((module, name) in closure.reached for name in inside if "." in name)
+    return False
 
 
 def test_every_executed_function_is_in_the_closure(executed: Mapping[str, list[str]], base: Fingerprints) -> None:

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from duvae import networks
-from duvae.config import ALPHA, HYPERPARAMETERS, NEEDS_FLOOR, Parts
+from duvae.config import HYPERPARAMETERS, NEEDS_FLOOR, Parts
 from duvae.data.batches import batches
 from duvae.metrics.encoding import encode
 from duvae.metrics.geometry import measures
 from duvae.metrics.likelihood import importance_weighted_nll
-from duvae.regularizers import MeanBatchNorm, Staged, VarianceDropout, VarianceFloor
+from duvae.regularizers import ALPHA, MeanBatchNorm, Staged, VarianceDropout, VarianceFloor
 from duvae.systems import SYSTEMS, system
 from duvae.vae import VAE
 from family import (

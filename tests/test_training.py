@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from duvae import config
-from duvae.config import ALPHA
 from duvae.data import store, synthetic
 from duvae.data.batches import batches
 from duvae.data.store import Documents
@@ -20,7 +19,7 @@ from duvae.metrics.encoding import encode
 from duvae.metrics.geometry import measures
 from duvae.objectives import Loss
 from duvae.posteriors import Posterior
-from duvae.regularizers import Staged
+from duvae.regularizers import ALPHA, Staged
 from duvae.stages import evaluate, probe, train
 from duvae.training.loop import Training
 from duvae.training.steps import JointLoop, NotFinite, Updates, first_not_finite, optimizer

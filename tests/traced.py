@@ -92,10 +92,9 @@ def mutate(source: str, line: int, random_: random.Random) -> str | None:
         node
         for function in begun
         for statement in (function.body if isinstance(function, ast.FunctionDef) else [function.body])
-        for node in ast.walk(statement)
+        for node in _computed(statement)
         if isinstance(node, (ast.BinOp, ast.Compare)) or (isinstance(node, ast.Constant) and _number(node.value))
     ]
-    # Not what an annotation of a local variable or a default of an inner function's annotation holds.
     if not places:
         return None
     node = random_.choice(places)
@@ -108,6 +107,16 @@ def mutate(source: str, line: int, random_: random.Random) -> str | None:
         node.ops[0] = ast.GtE() if not isinstance(node.ops[0], ast.GtE) else ast.Lt()
 
     return ast.unparse(tree)
+
+
+def _computed(node: ast.AST) -> Iterator[ast.AST]:
+    """The node and all below it, without annotations."""
+    yield node
+    for name, value in ast.iter_fields(node):
+        if name not in ("annotation", "returns"):
+            for each in value if isinstance(value, list) else [value]:
+                if isinstance(each, ast.AST):
+                    yield from _computed(each)
 
 
 def _first(node: ast.FunctionDef | ast.Lambda) -> int:

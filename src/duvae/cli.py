@@ -518,6 +518,7 @@ def main() -> None:
 def _passing(error: Exception) -> bool:
     """Whether memory or a device was lost: at another time, or on another device, it may end well."""
     torch = sys.modules.get("torch")
-    lost = (torch.OutOfMemoryError, torch.AcceleratorError) if torch else ()
+    # AcceleratorError came with torch 2.8.
+    lost = tuple(getattr(torch, name) for name in ("OutOfMemoryError", "AcceleratorError") if hasattr(torch, name))
 
     return isinstance(error, (MemoryError, *lost)) or "can't allocate memory" in str(error)

@@ -3,11 +3,13 @@
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
+
+if TYPE_CHECKING:
+    import yaml
 
 KINDS = ("synthetic", "text", "omniglot", "images")
 """Of data sets."""
@@ -147,12 +149,14 @@ def line(key: tuple[str, ...], places: Mapping[tuple[str, ...], int] | None) -> 
     return ""
 
 
-def lines(node: yaml.Node | None, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], int]]:
+def lines(node: "yaml.Node | None", path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], int]]:
     """Where each key stands, counted from 1.
 
     Raises:
         yaml.YAMLError: Where a key stands twice, which YAML's readers would pass over in silence.
     """
+    import yaml  # not at the top: a trained model is loaded without this library
+
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:

@@ -4,7 +4,7 @@ Every mistake in the file is a `UserError` that names file, line and key, what w
 what was found and the closest known key. The classes lie where the file has their sections.
 """
 
-from duvae.config.base import ALPHA, Frozen
+from duvae.config.base import Frozen
 from duvae.config.datasets import (
     AnyDataset,
     BuiltVocabulary,
@@ -69,7 +69,6 @@ from duvae.config.params import (
 from duvae.config.studies import Prune, Study
 
 __all__ = [
-    "ALPHA",
     "FIGURE1_DATASET",
     "FIGURE1_SETTINGS",
     "HYPERPARAMETERS",

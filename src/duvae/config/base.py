@@ -1,12 +1,8 @@
 """What the classes of parameters are made of."""
 
-import math
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
-
-ALPHA = 1 / (2 * math.pi * math.e)
-"""Variance of the zero-entropy noise, section 3.1: H(N(0, alpha)) = 0."""
 
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-import yaml
 from pydantic import Discriminator, Field, Tag, ValidationError
 
 from duvae.config.base import Count, Frozen, Name, Positive, Seed
@@ -187,6 +186,8 @@ def best(study: str, system: str, root: Path = Path()) -> Frozen:
     Raises:
         UserError: Where it has not been made, has found none, or was of another system.
     """
+    import yaml  # not at the top: a trained model is loaded without this library
+
     path, again = found(study, root), f"'duvae search --study {study}' or 'dvc repro search@{study}' makes it"
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -215,6 +216,8 @@ def load(path: Path = Path("params.yaml")) -> Params:
     Raises:
         UserError: With everything that is wrong in it, a line each.
     """
+    import yaml
+
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
