@@ -15,11 +15,15 @@ from torch import nn
 
 from duvae import config, regularizers
 from duvae.config import Params, Parts
+from duvae.objectives import Duration
 from duvae.regularizers import Staged
 from duvae.systems import SYSTEMS, System
 
-FEATURES, LATENT, STEPS = 4, 2, 10
+FEATURES, LATENT = 4, 2
 """Sizes at which a system is built to be looked at."""
+
+DURATION = Duration(warmup=10, epoch=10, total=100)
+"""The length of the training whose schedule is looked at."""
 
 
 @dataclass(frozen=True)
@@ -119,8 +123,8 @@ def parts(kind: type[System[Any]], hyperparameters: config.Frozen, chosen: Parts
         # Head, means and variances were seen above.
         if role.startswith("_") or role in ("head", "means", "variances") or not callable(getattr(System, role)):
             continue
-        part = getattr(made, role)(STEPS) if role == "schedule" else getattr(made, role)()
-        detail = f"KL weight {part(0):g} to {part(STEPS):g}" if role == "schedule" else ""
+        part = getattr(made, role)(DURATION) if role == "schedule" else getattr(made, role)()
+        detail = f"KL weight {part(0):g} to {part(DURATION.total):g}" if role == "schedule" else ""
         yield Part(role, type(part).__name__, detail, summary(type(part)))
 
 

@@ -22,7 +22,7 @@ from duvae.config import (
     SemiAmortized,
     WeightedKL,
 )
-from duvae.objectives import ELBO, FreeBits, MutualDivergence, Objective, Warmup
+from duvae.objectives import ELBO, Duration, FreeBits, MutualDivergence, Objective, Schedule, Warmup
 from duvae.refinement import SVI, Amortized, Refinement
 from duvae.regularizers import MeanBatchNorm, VarianceDropout, VarianceFloor
 from duvae.training.aggressive import AggressiveLoop
@@ -65,8 +65,8 @@ class System(ABC, Generic[H]):
     def objective(self) -> Objective:
         return ELBO()
 
-    def schedule(self, steps: int) -> Warmup:
-        return Warmup(steps)
+    def schedule(self, duration: Duration) -> Schedule:
+        return Warmup(duration.warmup)
 
     def loop(self) -> Loop:
         return JointLoop()
@@ -98,8 +98,8 @@ class BetaVAE(System[WeightedKL]):
     equation = "-log p(x|z) + w beta KL[q(z|x) || p(z)]"
     source = "Higgins et al. 2017"
 
-    def schedule(self, steps: int) -> Warmup:
-        return Warmup(steps, end=self.hyperparameters.beta)
+    def schedule(self, duration: Duration) -> Schedule:
+        return Warmup(duration.warmup, end=self.hyperparameters.beta)
 
 
 class AggVAE(System[Aggressive]):
@@ -109,8 +109,8 @@ class AggVAE(System[Aggressive]):
     equation = "phi* = argmin_phi L(theta, phi), then a step of theta on L(theta, phi*)"
     source = "He et al. 2018, Algorithm 1"
 
-    def schedule(self, steps: int) -> Warmup:
-        return Warmup(steps, self.hyperparameters.kl_start)
+    def schedule(self, duration: Duration) -> Schedule:
+        return Warmup(duration.warmup, self.hyperparameters.kl_start)
 
     def loop(self) -> Loop:
         h = self.hyperparameters
@@ -130,8 +130,8 @@ class SAVAE(System[SemiAmortized]):
 
         return SVI(h.steps, h.learning_rate, h.momentum, h.clip, h.batch)
 
-    def schedule(self, steps: int) -> Warmup:
-        return Warmup(steps, self.hyperparameters.kl_start)
+    def schedule(self, duration: Duration) -> Schedule:
+        return Warmup(duration.warmup, self.hyperparameters.kl_start)
 
 
 class FB(System[config.FreeBits]):
