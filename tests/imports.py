@@ -7,7 +7,10 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 SRC = ROOT / "src"
 
-HANDED_OVER = {"duvae.cli", "duvae.config", "duvae.errors", "duvae.mistakes", "duvae.progress"}
+HANDED_OVER = {
+    *("duvae.cli", "duvae.config", "duvae.errors", "duvae.fields", "duvae.mistakes", "duvae.progress"),
+    "duvae.registry",
+}
 """They read parameters, which the graph tracks one by one, say what is wrong, or draw on the terminal."""
 
 

@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from duvae.config import HYPERPARAMETERS, SemiAmortized
 from duvae.data.store import Documents
 from duvae.metrics.encoding import encode, evaluating
 from duvae.networks.lstm import LSTMDecoder
 from duvae.objectives import Duration
 from duvae.posteriors import DiagonalGaussian, PointMass
 from duvae.refinement import SVI, Amortized, clipped, noise_of
+from duvae.registry import HYPERPARAMETERS, SemiAmortized
 from duvae.systems import SYSTEMS
 from duvae.training.steps import NotFinite
 from duvae.vae import VAE

@@ -1,10 +1,11 @@
-"""What is known of each system, read from what is built: its parts, its hyperparameters, its settings.
+"""All that is known of each system: its record, the parts that it builds, its hyperparameters and its settings.
 
-Nothing here names a system or a part: what `duvae.systems` or params.yaml gains is found.
+Nothing here names a system or a part: a system that `duvae.systems`, `duvae.registry` and params.yaml have is found.
 """
 
 import inspect
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
@@ -13,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from duvae import config, regularizers
+from duvae import config, registry, regularizers
 from duvae.config import Params, Parts
 from duvae.objectives import Duration
 from duvae.regularizers import Staged
@@ -64,7 +65,7 @@ class Entry:
 
     Attributes:
         name: As params.yaml has it.
-        label: As the paper has it.
+        label: The paper's name of the system, with Greek letters as words.
         does: The first sentences of its documentation.
         documentation: All of it.
         equation: What makes it what it is.
@@ -92,17 +93,17 @@ def columns(params: Params) -> list[str]:
 
 def entry(name: str, params: Params) -> Entry:
     """What is known of one system."""
-    kind = SYSTEMS[name]
+    kind, record = SYSTEMS[name], registry.RECORDS[name]
     settings = {key: setting for key, setting in params.settings.items() if setting.system == name}
     first = next(iter(settings.values()), None)
 
     return Entry(
         name,
-        kind.label,
+        spelled(record.label),
         summary(kind),
         inspect.cleandoc(kind.__doc__ or ""),
-        kind.equation,
-        kind.source,
+        record.equation,
+        record.source,
         list(parts(kind, next(iter(first.columns.values())), first.parts)) if first else [],
         list(_hyperparameters(name, columns(params))),
         {key: {c: h.model_dump() for c, h in setting.columns.items()} for key, setting in settings.items()},
@@ -136,6 +137,11 @@ def summary(kind: type) -> str:
     return " ".join(re.sub(r"\\[,;!]|\\(?:Big|big|left|right)|[$\\]", "", paragraph).split())
 
 
+def spelled(label: str) -> str:
+    """A label with its Greek letters as words, such as `beta-VAE`, for terminals and files that hold ASCII alone."""
+    return "".join(letter if letter.isascii() else unicodedata.name(letter).split()[-1].lower() for letter in label)
+
+
 def _of_regularizer(part: nn.Module) -> str:
     learns = [name for name, _ in part.named_parameters(recurse=False)]
     said = [f"learns {' and '.join(learns)}"] if learns else []
@@ -146,7 +152,7 @@ def _of_regularizer(part: nn.Module) -> str:
 
 
 def _hyperparameters(name: str, known: list[str]) -> Iterator[Hyperparameter]:
-    for key, field in config.HYPERPARAMETERS[name].model_fields.items():
-        searched = config.searched(field)
+    for key, field in registry.HYPERPARAMETERS[name].model_fields.items():
+        searched = registry.searched(field)
         groups = groupby(known, searched.on)
         yield Hyperparameter(key, field.description or "", [(list(of), values) for values, of in groups if values])

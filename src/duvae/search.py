@@ -27,7 +27,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from scipy.stats import qmc
 
 from duvae import config, models, sharing
-from duvae.config import HYPERPARAMETERS, Job, Params
+from duvae.config import Job, Params
 from duvae.data import store
 from duvae.errors import UserError
 from duvae.journal import ATTEMPTS, BEAT_SECONDS, Worker, fail, home, quiet
@@ -38,6 +38,7 @@ from duvae.metrics.likelihood import importance_weighted_nll
 from duvae.metrics.statistics import standard_error
 from duvae.progress import Bar, Row, TrainingBar
 from duvae.pruning import MI, WarmPruner, mi
+from duvae.registry import HYPERPARAMETERS
 from duvae.training.checkpoints import Checkpoint
 from duvae.training.loop import Training
 from duvae.vae import VAE

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from duvae.config.base import Count, Frozen, Name, Point, Positive, Seed, Share
+from duvae.fields import Count, Frozen, Name, Point, Positive, Seed, Share
 from duvae.mistakes import unknown
 
 

@@ -7,12 +7,13 @@ from typing import Annotated, Any, NamedTuple
 import yaml
 from pydantic import Discriminator, Field, Tag, ValidationError
 
-from duvae.config.base import Count, Frozen, Name, Positive, Seed
 from duvae.config.datasets import AnyDataset, Dataset
-from duvae.config.hyperparameters import HYPERPARAMETERS, NEEDS_FLOOR, Found, Setting, found, searched
+from duvae.config.hyperparameters import Found, Setting, found
 from duvae.config.studies import Study
 from duvae.errors import UserError
+from duvae.fields import Count, Frozen, Name, Positive, Seed
 from duvae.mistakes import explain, line, lines, show, unknown
+from duvae.registry import HYPERPARAMETERS, RECORDS, searched
 
 FIGURE1_SETTINGS = ("ae", "vae", "agg_vae", "bn_vae", "du_vae")
 FIGURE1_DATASET = "synthetic"
@@ -308,7 +309,7 @@ def _crossed(params: Params) -> list[tuple[tuple[str, ...], str]]:
     errors = list(_runs(params))
     for name, setting in params.settings.items():
         # Equation 6 gives negative variances where they are not above alpha.
-        if setting.system in NEEDS_FLOOR and setting.parts.variance_floor == "none":
+        if RECORDS[setting.system].needs_floor and setting.parts.variance_floor == "none":
             why = f"expected 'alpha', above which {setting.system}'s dropout needs its variances; found 'none'"
             errors.append((("settings", name, "parts", "variance_floor"), why))
     errors += _studies(params)

@@ -23,7 +23,10 @@ from torch.optim import Optimizer
 
 from duvae.files import scratch, whole
 
-UNUSED = ("duvae.cli", "duvae.config", "duvae.errors", "duvae.mistakes", "duvae.progress", "duvae.provenance")
+UNUSED = (
+    *("duvae.cli", "duvae.config", "duvae.errors", "duvae.fields", "duvae.mistakes", "duvae.progress"),
+    *("duvae.provenance", "duvae.registry"),
+)
 """Modules and packages that a training's bits do not depend on."""
 
 
