@@ -110,7 +110,7 @@ def test_a_new_system_is_found_with_its_own_part_and_setting(monkeypatch: pytest
     monkeypatch.setitem(SYSTEMS, "new", New)  # type: ignore[arg-type]
     monkeypatch.setitem(HYPERPARAMETERS, "new", Given)  # type: ignore[arg-type]
     monkeypatch.setitem(RECORDS, "new", Record("ηEW-VAE", "strange", "nowhere", "#000000"))  # type: ignore[arg-type]
-    setting = config.Setting(system="new", parts=Parts(init="paper"), columns={"yelp": {}})
+    setting = config.Setting(system="new", parts=Parts(init="paper"), optimisation={}, columns={"yelp": {}})
     setting = setting.model_copy(update={"columns": {"yelp": Given()}})
     params = FULL_SIZE.model_copy(update={"settings": {**FULL_SIZE.settings, "some": setting}})
     known = catalogue.entry("new", params)

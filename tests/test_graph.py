@@ -131,7 +131,7 @@ def test_jobs_are_the_union_each_once() -> None:
 def test_triples_without_the_data_sets_column_are_left_out() -> None:
     raw = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     tiny.block(raw).update(datasets=["short_yelp", "synthetic"], settings=["vae", "odd"], seeds=[1])
-    raw["settings"]["odd"] = {"system": "vae", "parts": {"init": "paper"}, "columns": {"yelp": {}}}
+    raw["settings"]["odd"] = {"system": "vae", "parts": {"init": "paper"}, "optimisation": {}, "columns": {"yelp": {}}}
     jobs = yaml.safe_load(graph.render(config.parse(raw)))["jobs"]
 
     assert "short_yelp-odd-1" in jobs

@@ -118,7 +118,7 @@ class Plan:
 
     @property
     def optimisation(self) -> config.Optimisation:
-        return self.params.dataset(self.study.dataset).optimisation
+        return self.params.optimisation(self.study.setting, self.study.dataset)
 
     @property
     def grid(self) -> list[dict[str, float]]:
@@ -170,7 +170,7 @@ class Plan:
             "parts": setting.parts.model_dump(),
             "base": {name: value for name, value in self.base.items() if name not in self.space},
             "networks": dataset.networks.model_dump(),
-            "optimisation": dataset.optimisation.model_dump(),
+            "optimisation": self.optimisation.model_dump(),
             "nll_examples": dataset.nll_examples,
             "evaluation": {**self.params.evaluation.model_dump(), "importance_samples": self.samples},
             "seed": self.study.seed,
@@ -476,7 +476,7 @@ def attempt(
                         system.loop(),
                         prepared.split("train"),
                         prepared.split("valid"),
-                        dataset.optimisation,
+                        plan.optimisation,
                         plan.params.evaluation,
                         plan.study.seed,
                         device,

@@ -13,8 +13,8 @@ from duvae.config import Found, Job, Params, Study
 from duvae.errors import UserError
 from duvae.files import read_json
 
-ALIKE = ("kind", "source", "binarize", "networks", "optimisation")
-"""What of a data set a training's bits depend on."""
+ALIKE = ("kind", "source", "binarize", "networks")
+"""The parts of a data set that a training's bits depend on, its optimisation apart."""
 
 
 def made(
@@ -36,7 +36,9 @@ def made(
     column = params.dataset(study.dataset).column
     for name, setting in params.settings.items():
         given = setting.columns.get(column)
-        alike = (setting.system, setting.parts) == (wanted.system, wanted.parts)
+        alike = (setting.system, setting.parts) == (wanted.system, wanted.parts) and (
+            params.optimisation(name, study.dataset) == params.optimisation(study.setting, study.dataset)
+        )
         if not alike or given is None or isinstance(given, Found) or given.model_dump() != hyperparameters:
             continue
         job = params.job(study.dataset, name, study.seed)
@@ -59,9 +61,11 @@ def _of_now(params: Params, job: Job, run: Path, sources: list[str], root: Path)
             return False
         before = config.parse(yaml.safe_load(_git(root, "show", f"{commit}:params.yaml") or ""))
         then, now = before.dataset(job.dataset), params.dataset(job.dataset)
+        optimisation = before.optimisation(job.setting, job.dataset)
     except (UserError, KeyError, TypeError, AttributeError, yaml.YAMLError):
         return False
     same = [getattr(then, key, None) == getattr(now, key, None) for key in ALIKE]
+    same.append(optimisation == params.optimisation(job.setting, job.dataset))
 
     return all(same) and before.evaluation.active_threshold == params.evaluation.active_threshold
 

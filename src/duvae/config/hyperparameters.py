@@ -32,10 +32,15 @@ class Parts(Frozen):
 
 
 class Setting(Frozen):
-    """A system with its hyperparameters for each column of data sets."""
+    """A system with its hyperparameters for each column of data sets.
+
+    `optimisation`: the values that replace those of a data set's optimisation for this setting; `{}`: none. The key is
+    always written, since DVC fails where a parameter that a stage depends on is missing.
+    """
 
     system: str
     parts: Parts
+    optimisation: dict[str, Any]
     columns: dict[Name, Any]
 
     @model_validator(mode="after")

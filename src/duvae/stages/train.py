@@ -33,6 +33,7 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
     watch = Stopwatch("train")
     job = params.job(dataset, setting, seed)
     chosen, entry = params.dataset(dataset), params.setting(setting)
+    optimisation = params.optimisation(setting, dataset)
     if not (root / "data/validated" / f"{dataset}.json").exists():
         raise UserError(
             f"data/validated/{dataset}.json: not there. 'duvae validate --dataset {dataset}' checks the data first."
@@ -54,7 +55,7 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
     # All that the result's bits depend on; what does not is left out, so that it may change between two tries.
     determines = {
         **vars(description),
-        "optimisation": chosen.optimisation.model_dump(),
+        "optimisation": optimisation.model_dump(),
         "active_threshold": params.evaluation.active_threshold,
         "seed": seed,
         "threads": params.threads,
@@ -62,14 +63,14 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
     }
     name = f"{job.name}.{key(determines, root / 'data/prepared' / dataset)[:16]}.safetensors"
     checkpoint = Checkpoint(root / "checkpoints" / name, params.checkpoint_seconds)
-    with TrainingBar(job.name, chosen.optimisation.epochs) as progress:
+    with TrainingBar(job.name, optimisation.epochs) as progress:
         outcome = Training(
             model,
             system.schedule,
             system.loop(),
             prepared.split("train"),
             prepared.split("valid"),
-            chosen.optimisation,
+            optimisation,
             params.evaluation,
             seed,
             device,
