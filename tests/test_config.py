@@ -11,7 +11,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from duvae import cli, config
+from duvae import cli, config, registry
 from duvae.errors import UserError
 from duvae.registry import HYPERPARAMETERS
 

@@ -422,6 +422,7 @@ def test_a_data_set_that_is_gone_stops_everything(workspace: Workspace) -> None:
         (lambda raw: raw["settings"]["du_vae"]["columns"]["yelp"].update(p=0.7), jobs("train", DATASETS[1], "du_vae")),
         (lambda raw: raw["settings"]["du_vae"]["columns"]["omniglot"].update(p=0.7), set()),
         (lambda raw: raw["settings"]["vae"]["parts"].update(init="torch"), jobs("train", None, "vae")),
+        (lambda raw: raw["settings"]["vae"]["optimisation"].update(epochs=2), jobs("train", None, "vae")),
         (
             lambda raw: raw["datasets"]["synthetic"]["networks"].update(hidden=60),
             {*jobs("train", "synthetic"), "report"},

@@ -24,7 +24,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 import imports
 import tiny
-from duvae import config, findings, graph, journal, live, search, sharing
+from duvae import config, findings, graph, journal, live, registry, search, sharing
 from duvae.config import Params
 from duvae.data import store
 from duvae.data.synthetic import generate

@@ -125,7 +125,7 @@ def parts(kind: type[System[Any]], hyperparameters: config.Frozen, chosen: Parts
         if role.startswith("_") or role in ("head", "means", "variances") or not callable(getattr(System, role)):
             continue
         part = getattr(made, role)(DURATION) if role == "schedule" else getattr(made, role)()
-        detail = f"KL weight {part(0):g} to {part(DURATION.total):g}" if role == "schedule" else ""
+        detail = f"KL weight {part(0):g} to {part(DURATION.total - 1):g}" if role == "schedule" else ""
         yield Part(role, type(part).__name__, detail, summary(type(part)))
 
 

@@ -339,7 +339,7 @@ BN_VAE_FIXED_BETA = Record(
     brackets=("beta",),
 )
 
-# ---------------------------------------------------------------------------------- tables
+# The tables, by the names of the systems.
 
 HYPERPARAMETERS: Mapping[str, type[Frozen]] = {
     "ae": Nothing,

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from duvae.config import FIGURE1_DATASET, Params, SyntheticDataset
+from duvae.config import FIGURE1_DATASET, Evaluation, SyntheticDataset
 from duvae.data import store
 from duvae.errors import UserError
 from duvae.report import figures, page, results, tables
@@ -19,16 +19,17 @@ def dataset(of: object) -> SyntheticDataset:
     return of
 
 
-def content(params: Params, models: Sequence[Result], root: Path = Path()) -> tuple[bytes, Mapping[str, Any]]:
+def content(
+    of: SyntheticDataset, models: Sequence[Result], evaluation: Evaluation, root: Path = Path()
+) -> tuple[bytes, Mapping[str, Any]]:
     """Figure 1 as PNG, and what `figure1_part.html` is filled with.
 
     Args:
-        params: All of params.yaml.
-        models: The models of Figure 1, all of one seed.
+        of: The data set.
+        models: Figure 1's five, of one seed.
+        evaluation: How they were measured.
         root: The project's folder.
     """
-    of, evaluation = dataset(params.dataset(FIGURE1_DATASET)), params.evaluation
-    warmup = min(params.optimisation(model.job.setting, FIGURE1_DATASET).warmup for model in models)
     floor = results.floor(FIGURE1_DATASET, root)
     posteriors = [results.posteriors(model.job, root) for model in models]
     gaps = results.gaps(models, posteriors, floor)
@@ -58,7 +59,7 @@ def content(params: Params, models: Sequence[Result], root: Path = Path()) -> tu
         "metrics": page.explained(tables.shown(models, floor), evaluation, floor),
         "probes": tables.probes(models, colours, prefix="figure1-"),
         "probe_figure": page.drawing(figures.svg(figures.probes(models))),
-        "warmup": warmup,
-        "curves": page.drawing(figures.svg(figures.curves(models, warmup))),
+        "warmup": of.optimisation.warmup,
+        "curves": page.drawing(figures.svg(figures.curves(models, of.optimisation.warmup))),
         "making": tables.making(models, colours, prefix="figure1-"),
     }

@@ -114,21 +114,20 @@ def quadrature(floor: Floor) -> str:
     )
 
 
-def size(dataset: Dataset, counts: Mapping[str, int], results: Sequence[Result], epochs: Sequence[int]) -> list[str]:
+def size(dataset: Dataset, counts: Mapping[str, int], results: Sequence[Result]) -> list[str]:
     """At what size a data set was run: its sentences, epochs and latent dimensions, a sentence each.
 
     Args:
         dataset: What params.yaml says of it.
         counts: Documents of each split.
         results: Its models.
-        epochs: The most epochs of each model's training.
     """
     words = {"train": "training", "valid": "validation", "test": "test"}
     ran = span([result.metrics["epochs"] for result in results])
     samples = span([result.metrics["importance_samples"] for result in results if result.metrics["importance_samples"]])
     lines = [
         f"{listed([f'{counts[name]:,} {word}' for name, word in words.items() if name in counts])} {noun(dataset)}s;"
-        f" {dataset.networks.latent} latent dimensions; {ran} epochs of at most {span(epochs)}"
+        f" {dataset.networks.latent} latent dimensions; {ran} epochs of at most {dataset.optimisation.epochs}"
         + (f"; NLL with {samples} importance samples{_part(results, noun(dataset))}." if samples else ".")
     ]
     if isinstance(dataset.networks, ImageNetworks):

@@ -14,9 +14,9 @@ def run(params: Params, root: Path = Path()) -> None:
         params: All of params.yaml.
         root: The project's folder.
     """
-    figure1.dataset(params.dataset(FIGURE1_DATASET))  # an error before anything is read
+    dataset = figure1.dataset(params.dataset(FIGURE1_DATASET))
     models = results.read(params, params.figure1_jobs(), root)
-    drawn, content = figure1.content(params, models, root)
+    drawn, content = figure1.content(dataset, models, params.evaluation, root)
     html = page.render("figure1.html", part=content)
     with whole(root / "reports" / "figure1.png") as temporary:
         temporary.write_bytes(drawn)

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from duvae.config import Params, SyntheticDataset
+from duvae.config import FIGURE1_DATASET, Params, SyntheticDataset
 from duvae.files import whole_folder, write_text
 from duvae.report import collapse, compare, examples, figure1, figures, page, paper, results, tables
 from duvae.report.results import Result
@@ -54,9 +54,7 @@ def section(params: Params, models: Sequence[Result], root: Path) -> Mapping[str
     dataset = params.dataset(name)
     item = tables.noun(dataset)
     colours = {setting: colour for setting, (colour, _) in figures.line_styles(models).items()}
-    optimisations = [params.optimisation(model.job.setting, name) for model in models]
-    warmup = min(optimisation.warmup for optimisation in optimisations)  # which every model's curve has
-    epochs = [optimisation.epochs for optimisation in optimisations]
+    warmup = dataset.optimisation.warmup
     floor, gaps = None, None
     flat = dataset.networks.latent == 2
     posteriors = (
@@ -81,7 +79,7 @@ def section(params: Params, models: Sequence[Result], root: Path) -> Mapping[str
     return {
         "id": name,
         "item": item,
-        "size": page.size(dataset, results.counts(name, root), models, epochs),
+        "size": page.size(dataset, results.counts(name, root), models),
         "likelihood": tables.likelihood(models, colours, floor, gaps, item=item),
         "floor": floor,
         "quadrature": page.quadrature(floor) if floor else None,
@@ -122,13 +120,13 @@ def section(params: Params, models: Sequence[Result], root: Path) -> Mapping[str
 
 
 def part(params: Params, models: Sequence[Result], root: Path) -> Mapping[str, Any] | None:
-    """The content of Figure 1, where the run has all of its models; otherwise None."""
+    """Figure 1, where the run holds its five."""
     five = params.figure1_jobs()
     of = [model for job in five for model in models if model.job == job]
     if len(of) < len(five):
         return None
 
-    return figure1.content(params, of, root)[1]
+    return figure1.content(figure1.dataset(params.dataset(FIGURE1_DATASET)), of, params.evaluation, root)[1]
 
 
 def first(sets: Sequence[Mapping[str, Any]]) -> list[str] | None:
