@@ -10,9 +10,9 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from duvae import cli, config
-from duvae.config import HYPERPARAMETERS
+from duvae import cli, config, registry
 from duvae.errors import UserError
+from duvae.registry import HYPERPARAMETERS
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
 TEXT = PARAMS.read_text(encoding="utf-8")
@@ -353,8 +353,8 @@ def test_the_parameters_are_the_papers() -> None:
     params = config.load(PARAMS)
 
     assert params.evaluation.importance_samples == 500
-    assert params.hyperparameters("du_vae", "synthetic") == config.DiversityUncertainty(gamma=1.0, p=0.5)
-    assert params.hyperparameters("bn_vae", "short_yelp") == config.FixedScale(gamma=0.6)
+    assert params.hyperparameters("du_vae", "synthetic") == registry.DiversityUncertainty(gamma=1.0, p=0.5)
+    assert params.hyperparameters("bn_vae", "short_yelp") == registry.FixedScale(gamma=0.6)
     synthetic = params.dataset("synthetic")
     assert isinstance(synthetic, config.SyntheticDataset)
     source = synthetic.source
@@ -415,7 +415,7 @@ def keys(annotation: Any, path: str = "") -> Iterator[str]:
 
 def test_every_key_is_explained_and_no_other() -> None:
     known = {key.removeprefix(".") for key in keys(config.Params)}
-    for given in (*config.HYPERPARAMETERS.values(), config.Found):
+    for given in (*HYPERPARAMETERS.values(), config.Found):
         known |= {f"settings.*.columns.*{key}" for key in keys(given)}
     known -= {"settings.*.columns.*", "settings.*.columns"}
     text = (PARAMS.parent / "docs" / "parameters.md").read_text(encoding="utf-8")

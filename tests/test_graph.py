@@ -129,7 +129,7 @@ def test_jobs_are_the_union_each_once() -> None:
 def test_triples_without_the_data_sets_column_are_left_out() -> None:
     raw = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     tiny.block(raw).update(datasets=["short_yelp", "synthetic"], settings=["vae", "odd"], seeds=[1])
-    raw["settings"]["odd"] = {"system": "vae", "parts": {"init": "paper"}, "columns": {"yelp": {}}}
+    raw["settings"]["odd"] = {"system": "vae", "parts": {"init": "paper"}, "optimisation": {}, "columns": {"yelp": {}}}
     jobs = yaml.safe_load(graph.render(config.parse(raw)))["jobs"]
 
     assert "short_yelp-odd-1" in jobs
@@ -459,6 +459,7 @@ def test_a_data_set_that_is_gone_stops_everything(workspace: Workspace) -> None:
         (lambda raw: raw["settings"]["du_vae"]["columns"]["yelp"].update(p=0.7), jobs("train", DATASETS[1], "du_vae")),
         (lambda raw: raw["settings"]["du_vae"]["columns"]["omniglot"].update(p=0.7), set()),
         (lambda raw: raw["settings"]["vae"]["parts"].update(init="torch"), jobs("train", None, "vae")),
+        (lambda raw: raw["settings"]["vae"]["optimisation"].update(epochs=2), jobs("train", None, "vae")),
         (
             lambda raw: raw["datasets"]["synthetic"]["networks"].update(hidden=60),
             {*jobs("train", "synthetic"), "report"},

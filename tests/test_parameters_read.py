@@ -31,7 +31,7 @@ class Recorder:
 
     def _of(self, value: Any, key: str) -> Any:
         path = f"{self._path}.{key}".lstrip(".")
-        if isinstance(value, config.Frozen | dict):
+        if isinstance(value, config.Frozen) or (isinstance(value, dict) and _holds_objects(value)):
             return Recorder(value, path, self._read)
         self._read.add(path)
 
@@ -59,6 +59,10 @@ class Recorder:
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._value)
+
+
+def _holds_objects(mapping: dict[str, Any]) -> bool:
+    return any(isinstance(value, config.Frozen) for value in mapping.values())
 
 
 def read_by(stage: str, folder: Path, *arguments: Any, params: config.Params | None = None) -> set[str]:

@@ -25,7 +25,7 @@ import yaml
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 import tiny
-from duvae import config, findings, graph, journal, live, models, search, sharing
+from duvae import config, findings, graph, journal, live, models, registry, search, sharing
 from duvae.config import Params
 from duvae.data import store
 from duvae.data.synthetic import generate
@@ -757,7 +757,7 @@ def test_a_setting_that_takes_a_studys_best_waits_for_it(tmp_path: Path) -> None
     path = config.found("tpe", tmp_path)
     path.parent.mkdir(parents=True)
     path.write_text("system: du_vae\nhyperparameters: {gamma: 0.75, p: 0.25}\n", encoding="utf-8")
-    assert known.hyperparameters("best", "synthetic", tmp_path) == config.DiversityUncertainty(gamma=0.75, p=0.25)
+    assert known.hyperparameters("best", "synthetic", tmp_path) == registry.DiversityUncertainty(gamma=0.75, p=0.25)
     path.write_text("system: du_vae\nhyperparameters: {gamma: 0.75, p: 25}\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"hyperparameters\.p: expected a number of at most 1"):
         known.hyperparameters("best", "synthetic", tmp_path)

@@ -472,10 +472,10 @@ def systems(
     What each is made of, its equation and source, its hyperparameters with the values that the paper chose from,
     and the settings of params.yaml that have it.
     """
-    from duvae import config
-
     known = read(params)
-    run("systems", known, name and config.known_system(name))
+    from duvae import registry
+
+    run("systems", known, name and registry.known_system(name))
 
 
 @app.command(epilog=examples("duvae doctor", "DUVAE_MIRROR=../data duvae doctor"))

@@ -12,9 +12,10 @@ from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 from duvae import networks, systems
-from duvae.config import HYPERPARAMETERS, Networks, Parts
+from duvae.config import Networks, Parts
 from duvae.errors import UserError
 from duvae.files import read_json, whole, write_json
+from duvae.registry import HYPERPARAMETERS
 from duvae.vae import VAE
 
 DESCRIPTION = "description"

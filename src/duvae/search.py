@@ -27,7 +27,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from scipy.stats import qmc
 
 from duvae import config, models, sharing
-from duvae.config import HYPERPARAMETERS, Job, Params
+from duvae.config import Job, Params
 from duvae.data import store
 from duvae.errors import UserError
 from duvae.journal import ATTEMPTS, BEAT_SECONDS, Worker, fail, home, quiet
@@ -39,6 +39,7 @@ from duvae.metrics.statistics import standard_error
 from duvae.progress import Bar, Row, TrainingBar
 from duvae.project import fingerprint
 from duvae.pruning import MI, WarmPruner, mi
+from duvae.registry import HYPERPARAMETERS
 from duvae.training.checkpoints import Checkpoint
 from duvae.training.loop import Training
 from duvae.vae import VAE
@@ -99,7 +100,7 @@ class Plan:
 
     @property
     def optimisation(self) -> config.Optimisation:
-        return self.params.dataset(self.study.dataset).optimisation
+        return self.params.optimisation(self.study.setting, self.study.dataset)
 
     @property
     def grid(self) -> list[dict[str, float]]:
@@ -151,7 +152,7 @@ class Plan:
             "parts": setting.parts.model_dump(),
             "base": {name: value for name, value in self.base.items() if name not in self.space},
             "networks": dataset.networks.model_dump(),
-            "optimisation": dataset.optimisation.model_dump(),
+            "optimisation": self.optimisation.model_dump(),
             "nll_examples": dataset.nll_examples,
             "evaluation": {**self.params.evaluation.model_dump(), "importance_samples": self.samples},
             "seed": self.study.seed,
@@ -453,7 +454,7 @@ def attempt(
                         system.loop(),
                         prepared.split("train"),
                         prepared.split("valid"),
-                        dataset.optimisation,
+                        plan.optimisation,
                         plan.params.evaluation,
                         plan.study.seed,
                         device,

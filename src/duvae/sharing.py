@@ -25,10 +25,11 @@ def made(
         device: The device that the trial would run on.
         root: The project's folder.
     """
-    dataset, parts = params.dataset(study.dataset), params.setting(study.setting).parts
+    column, parts = params.dataset(study.dataset).column, params.setting(study.setting).parts
+    optimisation = params.optimisation(study.setting, study.dataset)
     determines = determined(
         vars(description),
-        dataset.optimisation.model_dump(),
+        optimisation.model_dump(),
         params.evaluation.active_threshold,
         study.seed,
         params.threads,
@@ -36,7 +37,7 @@ def made(
     )
     wanted = ""
     for name, setting in params.settings.items():
-        given = setting.columns.get(dataset.column)
+        given = setting.columns.get(column)
         alike = (setting.system, setting.parts) == (description.system, parts)
         if not alike or given is None or isinstance(given, Found):
             continue

@@ -178,6 +178,7 @@ def _parameters(params: Params, result: Result, root: Path) -> dict[str, Any]:
     """Hyperparameters, what the model is made of, and the knobs of its data set."""
     dataset = params.dataset(result.job.dataset)
     setting = params.setting(result.job.setting)
+    optimisation = params.optimisation(result.job.setting, result.job.dataset)
     made = {"networks": dataset.networks.model_dump(), "parts": setting.parts.model_dump()}
     path = root / "models" / result.job.folder / "model.json"
     if path.exists():  # what it was really made of
@@ -189,7 +190,7 @@ def _parameters(params: Params, result: Result, root: Path) -> dict[str, Any]:
         "seed": result.job.seed,
         **result.metrics["hyperparameters"],
         **made,
-        "optimisation": dataset.optimisation.model_dump(),
+        "optimisation": optimisation.model_dump(),
         "evaluation": {"importance_samples": result.metrics["importance_samples"]},
         "threads": result.provenance["train"]["threads"],
     }
@@ -218,7 +219,7 @@ def _final(result: Result, at: int) -> Iterator[Metric]:
 
 
 def _figures(params: Params, result: Result, root: Path) -> dict[str, bytes]:
-    warmup = params.dataset(result.job.dataset).optimisation.warmup
+    warmup = params.optimisation(result.job.setting, result.job.dataset).warmup
     drawn = {"curves.png": figures.png(figures.curves([result], warmup))}
     if (root / "posteriors" / result.job.folder.with_suffix(".parquet")).exists():
         frame = results.posteriors(result.job, root)

@@ -4,7 +4,6 @@ Every mistake in the file is a `UserError` that names file, line and key, what w
 what was found and the closest known key. The classes lie where the file has their sections.
 """
 
-from duvae.config.base import Frozen
 from duvae.config.datasets import (
     AnyDataset,
     BuiltVocabulary,
@@ -32,26 +31,10 @@ from duvae.config.datasets import (
     place,
 )
 from duvae.config.hyperparameters import (
-    HYPERPARAMETERS,
-    NEEDS_FLOOR,
-    Aggressive,
-    Chain,
-    CommittedRate,
-    DiversityUncertainty,
-    FixedScale,
-    FixedShift,
     Found,
-    FreeBits,
-    MutualDivergence,
-    Nothing,
     Parts,
-    Searched,
-    SemiAmortized,
     Setting,
-    WeightedKL,
     found,
-    known_system,
-    searched,
 )
 from duvae.config.params import (
     FIGURE1_DATASET,
@@ -67,34 +50,24 @@ from duvae.config.params import (
     space,
 )
 from duvae.config.studies import Prune, Study
+from duvae.fields import Frozen
 
 __all__ = [
     "FIGURE1_DATASET",
     "FIGURE1_SETTINGS",
-    "HYPERPARAMETERS",
-    "NEEDS_FLOOR",
-    "Aggressive",
     "AnyDataset",
     "BuiltVocabulary",
-    "Chain",
-    "CommittedRate",
     "Dataset",
     "DatasetProbe",
     "Decay",
-    "DiversityUncertainty",
     "Evaluation",
-    "FixedScale",
-    "FixedShift",
     "Found",
-    "FreeBits",
     "Frozen",
     "ImageDataset",
     "ImageNetworks",
     "ImageSource",
     "Job",
-    "MutualDivergence",
     "Networks",
-    "Nothing",
     "OmniglotDataset",
     "OmniglotSource",
     "Optimisation",
@@ -106,8 +79,6 @@ __all__ = [
     "Prune",
     "Run",
     "Sample",
-    "Searched",
-    "SemiAmortized",
     "Setting",
     "Study",
     "SyntheticDataset",
@@ -118,13 +89,10 @@ __all__ = [
     "TextSource",
     "TextSplit",
     "Truth",
-    "WeightedKL",
     "best",
     "found",
-    "known_system",
     "load",
     "parse",
     "place",
-    "searched",
     "space",
 ]

@@ -1,12 +1,13 @@
 """Data sets: their sources, networks, optimisation, probes, and what of the paper they stand beside."""
 
+from collections.abc import Mapping
 from pathlib import PurePosixPath
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from duvae.config.base import Count, Frozen, Name, Point, Positive, Seed, Share
+from duvae.fields import Count, Frozen, Name, Point, Positive, Seed, Share
 from duvae.mistakes import unknown
 
 
@@ -270,6 +271,21 @@ class Optimisation(Frozen):
     decay: Decay
     bfloat16: bool = False
     compiled: bool = False
+
+    def changed(self, changes: Mapping[str, Any]) -> "Optimisation":
+        """This optimisation with other values for some keys.
+
+        Args:
+            changes: The values by key, as params.yaml has them; `decay` may give some of its keys alone.
+
+        Raises:
+            ValidationError: Where a key is unknown or a value is not allowed.
+        """
+        given = self.model_dump()
+        decay = changes.get("decay")
+        merged = {"decay": {**given["decay"], **decay}} if isinstance(decay, dict) else {}
+
+        return Optimisation.model_validate({**given, **changes, **merged})
 
 
 class DatasetProbe(Frozen):

@@ -6,12 +6,13 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import Discriminator, Field, Tag, ValidationError
 
-from duvae.config.base import Count, Frozen, Name, Positive, Seed
-from duvae.config.datasets import AnyDataset, Dataset
-from duvae.config.hyperparameters import HYPERPARAMETERS, NEEDS_FLOOR, Found, Setting, found, searched
+from duvae.config.datasets import AnyDataset, Dataset, Optimisation
+from duvae.config.hyperparameters import Found, Setting, found
 from duvae.config.studies import Study
 from duvae.errors import UserError
+from duvae.fields import Count, Frozen, Name, Positive, Seed
 from duvae.mistakes import explain, line, lines, show, unknown
+from duvae.registry import HYPERPARAMETERS, RECORDS, searched
 
 FIGURE1_SETTINGS = ("ae", "vae", "agg_vae", "bn_vae", "du_vae")
 FIGURE1_DATASET = "synthetic"
@@ -141,6 +142,10 @@ class Params(Frozen):
         given: Frozen = columns[column]
 
         return given
+
+    def optimisation(self, setting: str, dataset: str) -> Optimisation:
+        """The optimisation of a setting on a data set: the data set's, with the values that the setting replaces."""
+        return self.dataset(dataset).optimisation.changed(self.setting(setting).optimisation)
 
     def job(self, dataset: str, setting: str, seed: int) -> Job:
         """The triple, once it is known to be valid."""
@@ -311,9 +316,10 @@ def _crossed(params: Params) -> list[tuple[tuple[str, ...], str]]:
     errors = list(_runs(params))
     for name, setting in params.settings.items():
         # Equation 6 gives negative variances where they are not above alpha.
-        if setting.system in NEEDS_FLOOR and setting.parts.variance_floor == "none":
+        if RECORDS[setting.system].needs_floor and setting.parts.variance_floor == "none":
             why = f"expected 'alpha', above which {setting.system}'s dropout needs its variances; found 'none'"
             errors.append((("settings", name, "parts", "variance_floor"), why))
+    errors += _optimisations(params)
     errors += _studies(params)
     if not errors and not params.run_jobs():
         errors.append(
@@ -326,6 +332,18 @@ def _crossed(params: Params) -> list[tuple[tuple[str, ...], str]]:
         errors.append((("figure1",), f"its settings must exist: {error}"))
 
     return errors
+
+
+def _optimisations(params: Params) -> Iterator[tuple[tuple[str, ...], str]]:
+    """What is wrong with the settings' own optimisations."""
+    for name, setting in params.settings.items():
+        for dataset in params.datasets.values():
+            try:
+                dataset.optimisation.changed(setting.optimisation)
+            except ValidationError as error:
+                for detail in error.errors():
+                    key, why = explain(detail, Optimisation)
+                    yield ("settings", name, "optimisation", *key), why
 
 
 def _studies(params: Params) -> Iterator[tuple[tuple[str, ...], str]]:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from duvae.config.base import Count, Frozen, Name, Positive, Seed
+from duvae.fields import Count, Frozen, Name, Positive, Seed
 
 
 class Prune(Frozen):

@@ -13,7 +13,7 @@ import pandas as pd
 from duvae.config import Job, Params
 from duvae.errors import UserError
 from duvae.report import expected
-from duvae.report.names import NAMES, letters, rank, written
+from duvae.report.names import label, rank, written
 
 Array = npt.NDArray[np.float64]
 
@@ -63,14 +63,14 @@ class Result:
     @property
     def name(self) -> str:
         """As the paper spells the system; a setting of another name adds it."""
-        name = NAMES.get(self.system, self.system)
+        name = label(self.system)
 
         return name if self.job.setting == self.system else f"{name} ({self.job.setting})"
 
     @property
     def hyperparameters(self) -> str:
         """Those that are a single letter in the paper, such as `γ 1, p 0.5`."""
-        return written(letters(self.metrics["hyperparameters"]))
+        return written(self.system, self.metrics["hyperparameters"])
 
     @property
     def encoder_steps(self) -> int:
@@ -234,7 +234,7 @@ def arranged(results: Iterable[Result]) -> list[Result]:
 def labels(results: Iterable[Result]) -> dict[str, str]:
     """What each setting of one data set is called: its system's name, and where several share it what differs."""
     settings = {result.job.setting: result for result in results}
-    names = {setting: NAMES.get(result.system, result.system) for setting, result in settings.items()}
+    names = {setting: label(result.system) for setting, result in settings.items()}
     told = {}
     for setting, result in settings.items():
         others = [other for other in settings.values() if other.system == result.system and other is not result]

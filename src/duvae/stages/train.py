@@ -33,6 +33,7 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
     watch = Stopwatch("train")
     job = params.job(dataset, setting, seed)
     chosen, entry = params.dataset(dataset), params.setting(setting)
+    optimisation = params.optimisation(setting, dataset)
     if not (root / "data/validated" / f"{dataset}.json").exists():
         raise UserError(
             f"data/validated/{dataset}.json: not there. 'duvae validate --dataset {dataset}' checks the data first."
@@ -53,7 +54,7 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
     device = models.device()
     determines = determined(
         vars(description),
-        chosen.optimisation.model_dump(),
+        optimisation.model_dump(),
         params.evaluation.active_threshold,
         seed,
         params.threads,
@@ -62,14 +63,14 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
     determined_by = key(determines, root / "data/prepared" / dataset)
     name = f"{job.name}.{determined_by[:16]}.safetensors"
     checkpoint = Checkpoint(root / "checkpoints" / name, params.checkpoint_seconds)
-    with TrainingBar(job.name, chosen.optimisation.epochs) as progress:
+    with TrainingBar(job.name, optimisation.epochs) as progress:
         outcome = Training(
             model,
             system.schedule,
             system.loop(),
             prepared.split("train"),
             prepared.split("valid"),
-            chosen.optimisation,
+            optimisation,
             params.evaluation,
             seed,
             device,
