@@ -12,6 +12,7 @@ from duvae import config
 from duvae.config import Found, Job, Params, Study
 from duvae.errors import UserError
 from duvae.files import read_json
+from duvae.provenance import unwrapped
 
 ALIKE = ("kind", "source", "binarize", "networks", "optimisation")
 """What of a data set a training's bits depend on."""
@@ -51,7 +52,7 @@ def made(
 def _of_now(params: Params, job: Job, run: Path, sources: list[str], root: Path) -> bool:
     """Whether a training was made from what is there now."""
     try:
-        told = read_json(run, "duvae train")
+        told = unwrapped(read_json(run, "duvae train"))
         commit = told["commit"]
         if told["dirty"] is not False or told["threads"] != params.threads:
             return False

@@ -30,9 +30,9 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
     Raises:
         Interrupted: Where the user asked for a stop; the same command goes on from there.
     """
-    watch = Stopwatch("train")
     job = params.job(dataset, setting, seed)
     chosen, entry = params.dataset(dataset), params.setting(setting)
+    watch = Stopwatch("train", entry.system, root)
     if not (root / "data/validated" / f"{dataset}.json").exists():
         raise UserError(
             f"data/validated/{dataset}.json: not there. 'duvae validate --dataset {dataset}' checks the data first."
@@ -89,6 +89,7 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
         pd.DataFrame(outcome.history).to_csv(temporary, index=False)
     watch.write(
         results / "train.run.json",
+        weights=models.digest(model),
         device=str(device),
         threads=params.threads,
         seconds_per_epoch=[round(seconds, 2) for seconds in outcome.seconds],
