@@ -331,7 +331,18 @@ def keep(root: Path, params: Params, job: Job) -> None:
     prepared = store.read(root / "data/prepared" / job.dataset)
     found = drawn.archive(root / "generated" / job.folder.with_suffix(".npz"), prepared, "duvae illustrate")
     apart = params.dataset(job.dataset).kind in drawn.APART
-    drawn.write(root / "results" / job.folder / drawn.FILE, found, apart)
+    drawn.write(drawn.place(job, root), found, apart)
+
+
+def adopt(root: Path, job: Job) -> None:
+    """Makes the results of a job those of the model that lies there."""
+    found = models.saved_digest(root / "models" / job.folder)
+    folder = root / "results" / job.folder
+    for name in ("metrics.json", "probe.json"):
+        _json(folder / name, {**json.loads((folder / name).read_text()), "weights": found})
+    for name in ("train.run.json", "evaluate.run.json", "probe.run.json"):
+        (record,) = json.loads((folder / name).read_text())["record"]
+        _json(folder / name, {"record": [{**record, "weights": found}]})
 
 
 def _weights(job: Job) -> dict[str, Any]:

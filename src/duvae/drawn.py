@@ -9,14 +9,12 @@ from zipfile import BadZipFile
 import numpy as np
 
 from duvae import compact
+from duvae.config import Job
 from duvae.data.store import Array, Images, Prepared
 from duvae.errors import UserError
 
 APART = {"text", "images"}
 """Kinds of data sets that belong to somebody: git keeps neither their examples nor samples of their models."""
-
-FILE = "drawn.json"
-"""The file beside a model's results that git keeps."""
 
 KINDS = ("samples_", "between_")
 
@@ -44,6 +42,11 @@ class Drawn:
     test: Any
     ends: Any
     weights: str | None
+
+
+def place(job: Job, root: Path) -> Path:
+    """The file of a job that git keeps; outside of the folder of the job's numbers, which Figure 1 depends on."""
+    return root / "results" / job.folder.parent / "samples" / f"{job.seed}.json"
 
 
 def of(arrays: Mapping[str, Any], prepared: Prepared) -> Drawn:

@@ -34,7 +34,7 @@ def first(models: Sequence[Result]) -> dict[str, Result]:
 
 def kept(model: Result, root: Path = Path()) -> Drawn | None:
     """What git keeps of a model's samples; None where it keeps none, or some of other weights."""
-    path = root / "results" / model.job.folder / drawn.FILE
+    path = drawn.place(model.job, root)
     found = drawn.read(path, command(model.job)) if path.exists() else None
 
     return found if found and found.weights == model.metrics.get("weights") else None

@@ -26,7 +26,7 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
     `generated/<dataset>/<setting>/<seed>.npz` holds `samples_<way>` of shape (samples, ...), `between_<way>` of shape
     (pairs, steps, ...), `pairs`, which test examples those lie between, `examples`, which to show beside the samples,
     `columns`, how many images a row, and `weights`, the digest of the model's weights.
-    `results/<dataset>/<setting>/<seed>/drawn.json` holds the part of it that git keeps.
+    `results/<dataset>/<setting>/samples/<seed>.json` holds the part of it that git keeps.
 
     Args:
         params: All of params.yaml.
@@ -69,9 +69,9 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
     found["weights"] = np.array(weights)
     with whole(root / "generated" / job.folder.with_suffix(".npz")) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **found)
-    results = root / "results" / job.folder
-    drawn.write(results / drawn.FILE, drawn.of(found, prepared), params.dataset(dataset).kind in drawn.APART)
-    watch.write(results / "generate.run.json", weights=weights, device=str(device), threads=params.threads)
+    place = drawn.place(job, root)
+    drawn.write(place, drawn.of(found, prepared), params.dataset(dataset).kind in drawn.APART)
+    watch.write(place.with_suffix(".run.json"), weights=weights, device=str(device), threads=params.threads)
     print(f"{job.name}: {'samples and ' if prior else ''}interpolations for the report")
 
 
