@@ -383,6 +383,16 @@ def test_a_template_reruns_the_pages_alone(workspace: Workspace) -> None:
     assert workspace.repro() == {"figure1", "report", "examples"}
 
 
+def test_pages_are_made_anew_where_neither_the_cache_nor_the_data_are(workspace: Workspace) -> None:
+    """As in a fresh clone, which has what git keeps alone: nothing is trained for a page."""
+    for folder in ("data", "models", "posteriors", "generated", ".dvc/cache"):
+        shutil.rmtree(workspace.folder / folder)
+    workspace.touch("src/duvae/report/templates/figure1.html")
+
+    done = workspace.dvc("repro", "--allow-missing", "report", "figure1")
+    assert set(re.findall(r"Running stage '([^']+)'", done.stdout)) == {"figure1", "report"}
+
+
 def test_a_change_of_run_trains_what_is_new_alone(workspace: Workspace) -> None:
     workspace.change(lambda raw: tiny.block(raw).update(settings=["vae", "du_vae", "bn_vae"]))
     workspace.duvae("graph")

@@ -111,7 +111,7 @@ def test_a_report_does_not_show_metrics_of_other_weights(project: Path, capsys: 
     assert "probes-synthetic" not in tables.found
     assert f"{RESULTS}/probe.json: left out" in html
     assert f"warning: {RESULTS}/probe.json: left out" in capsys.readouterr().err
-    assert "samples and interpolations (DU-VAE)" in html  # they are of the weights before
+    assert "samples and interpolations (of all models)" in html  # they are of the weights before
 
     duvae("probe", *JOB)
     duvae("illustrate", *JOB)

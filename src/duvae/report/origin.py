@@ -55,9 +55,10 @@ def made_with(results: Sequence[Result]) -> list[str]:
         lines.append(f"Made with {', '.join(f'{name} {listed(_each(of))}' for name, of in versions.items())}.")
     if machines:
         lines.append(f"CPU seconds are of {listed(machines)}.")
-    without = _each([result.name for result in results if "train" not in result.provenance])
+    without = [result for result in results if "train" not in result.provenance]
     if without:
-        lines.append(f"No record is kept of the training of {listed(without)}.")
+        names = "any model" if len(without) == len(results) else listed(_each([result.name for result in without]))
+        lines.append(f"No record is kept of the training of {names}.")
 
     return lines
 

@@ -165,14 +165,19 @@ def lacks(
         what = ["the sizes of the splits"] if len(without) == len(models) else []
         what += ["the gap to the floor"] if floor else []
         what += ["the latent space"] if dataset.networks.latent == 2 else []
-        parts += [f"{tables.listed(what)} ({', '.join(dict.fromkeys(without))})"] if what else []
+        parts += [f"{tables.listed(what)} ({_which(without, models)})"] if what else []
     if floor and floor.nll is None:
         parts.append("the likelihoods of single sentences under the generator")
-    undrawn = [model.name for setting, model in examples.first(models).items() if setting not in samples]
+    undrawn = [model.name for model in models if model.job.setting not in samples]
     if undrawn and dataset.kind not in drawn.APART:
-        parts.append(f"samples and interpolations ({', '.join(undrawn)})")
+        parts.append(f"samples and interpolations ({_which(undrawn, models)})")
 
     return f"Left out, since the results are older than this part of them: {'; '.join(parts)}." if parts else None
+
+
+def _which(names: Sequence[str], models: Sequence[Result]) -> str:
+    """The names of models, each once; shorter where they are all."""
+    return "of all models" if len(names) == len(models) else f"of {tables.listed(list(dict.fromkeys(names)))}"
 
 
 def content(params: Params, models: Sequence[Result], root: Path) -> Mapping[str, Any]:
