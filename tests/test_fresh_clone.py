@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 import made_up
+from duvae import config
 from test_report import Tables
 
 ROOT = made_up.ROOT
@@ -78,13 +79,14 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("fresh") / "project"
     root.mkdir()
     raw = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    raw["run"] = {"datasets": DATASETS, "settings": SETTINGS, "seeds": [1], "studies": []}
+    blocks = [(DATASETS[:1], SETTINGS), (DATASETS[1:], ["vae", "du_vae"])]
+    raw["runs"] = {"few": [{"datasets": names, "settings": of, "seeds": [1], "studies": []} for names, of in blocks]}
+    raw["run"] = "few"
     raw["figure1"]["seed"] = 1
     (root / "params.yaml").write_text(yaml.safe_dump(raw), encoding="utf-8")
     shutil.copy(ROOT / ".gitignore", root / ".gitignore")
     shutil.copytree(ROOT / "results/studies" / STUDY, root / "results/studies" / STUDY)
-    params = made_up.params(datasets=DATASETS, settings=SETTINGS)
-    made_up.project(root, params)
+    made_up.project(root, config.load(root / "params.yaml"))
     git(root, "init", "--quiet")
     git(root, "add", "--all")
     git(root, "commit", "--quiet", "--message", "Results")
