@@ -85,9 +85,8 @@ def test_a_stages_lists_are_sorted_and_each_once(stage: str) -> None:
 def test_figure1_runs_over_its_settings() -> None:
     text = json.dumps(_body("figure1")["deps"])
 
-    for folder in ("posteriors", "results"):
-        found = re.findall(rf"{folder}/{config.FIGURE1_DATASET}/(\w+)/\$\{{figure1\.seed\}}", text)
-        assert tuple(found) == config.FIGURE1_SETTINGS
+    found = re.findall(rf"results/{config.FIGURE1_DATASET}/(\w+)/\$\{{figure1\.seed\}}", text)
+    assert tuple(found) == config.FIGURE1_SETTINGS
 
 
 def test_plots_are_of_figure1s_settings() -> None:
@@ -325,7 +324,11 @@ def test_images_are_made_grey_and_then_bits(tmp_path: Path) -> None:
     assert outs["prepare@omniglot_small"] == ["data/grey/omniglot_small"]
     assert outs["binarize@omniglot_small"] == ["data/prepared/omniglot_small"]
     assert {f"{stage}@omniglot_small-du_vae-1" for stage in ("train", "evaluate", "probe", "generate")} <= set(outs)
-    assert outs["generate@omniglot_small-du_vae-1"] == ["generated/omniglot_small/du_vae/1.npz"]
+    assert outs["generate@omniglot_small-du_vae-1"] == [
+        "generated/omniglot_small/du_vae/1.npz",
+        "results/omniglot_small/du_vae/samples/1.json",
+        "results/omniglot_small/du_vae/samples/1.run.json",
+    ]
 
 
 def test_a_file_of_ones_own_is_looked_at_each_time(tmp_path: Path) -> None:
@@ -407,14 +410,25 @@ def test_a_hyperparameter_reruns_its_setting_and_what_hangs_on_it(workspace: Wor
     wanted = {
         name for stage in ("train", "evaluate", "probe", "generate") for name in jobs(stage, "synthetic", "du_vae")
     }
-    assert workspace.repro() == {"graph", *wanted, "figure1", "report"}
+    assert workspace.repro() == {"graph", *wanted, "figure1", "report", "examples"}
 
 
 def test_a_template_reruns_the_pages_alone(workspace: Workspace) -> None:
     path = workspace.folder / "src/duvae/report/templates/figure1.html"
     path.write_text(path.read_text(encoding="utf-8") + "<!-- more -->", encoding="utf-8")
 
-    assert workspace.repro() == {"fingerprint", "figure1", "report"}
+    assert workspace.repro() == {"fingerprint", "figure1", "report", "examples"}
+
+
+def test_pages_are_made_anew_where_neither_the_cache_nor_the_data_are(workspace: Workspace) -> None:
+    """As in a fresh clone, which has what git keeps alone: nothing is trained for a page."""
+    for folder in ("data", "models", "posteriors", "generated", ".dvc/cache"):
+        shutil.rmtree(workspace.folder / folder)
+    path = workspace.folder / "src/duvae/report/templates/figure1.html"
+    path.write_text(path.read_text(encoding="utf-8") + "<!-- more -->", encoding="utf-8")
+
+    done = workspace.dvc("repro", "--allow-missing", "report", "figure1")
+    assert set(re.findall(r"Running stage '([^']+)'", done.stdout)) == {"fingerprint", "figure1", "report"}
 
 
 def test_a_change_of_run_trains_what_is_new_alone(workspace: Workspace) -> None:
@@ -424,7 +438,7 @@ def test_a_change_of_run_trains_what_is_new_alone(workspace: Workspace) -> None:
 
     new = {"short_yelp_resampled-bn_vae-1"}  # its like on the synthetic data is Figure 1's
     wanted = {f"{stage}@{name}" for stage in ("train", "evaluate", "probe", "generate") for name in new}
-    assert workspace.repro() == {"graph", *wanted, "report"}
+    assert workspace.repro() == {"graph", *wanted, "report", "examples"}
 
 
 @pytest.mark.parametrize("targets", [[], ["figure1"], ["train@synthetic-vae-1"]])
@@ -462,15 +476,15 @@ def test_a_data_set_that_is_gone_stops_everything(workspace: Workspace) -> None:
         (lambda raw: raw["settings"]["vae"]["optimisation"].update(epochs=2), jobs("train", None, "vae")),
         (
             lambda raw: raw["datasets"]["synthetic"]["networks"].update(hidden=60),
-            {*jobs("train", "synthetic"), "report"},
+            {*jobs("train", "synthetic"), "report", "examples"},
         ),
         (
             lambda raw: raw["datasets"]["short_yelp_resampled"]["source"]["sample"].update(seed=2),
-            {f"{stage}@short_yelp_resampled" for stage in ("fetch", "prepare", "validate")} | {"report"},
+            {f"{stage}@short_yelp_resampled" for stage in ("fetch", "prepare", "validate")} | {"report", "examples"},
         ),
         (
             lambda raw: raw["datasets"]["synthetic"]["truth"].update(spacing=0.1),
-            {"truth@synthetic", "report"},
+            {"truth@synthetic", "report", "examples"},
         ),
         (lambda raw: raw["evaluation"].update(importance_samples=50), {*jobs("evaluate"), "figure1", "report"}),
         (lambda raw: raw["probe"].update(draws=7), jobs("probe")),
@@ -500,7 +514,7 @@ def test_a_parameter_touches_the_stages_that_read_it(
         ("src/duvae/metrics/probes.py", "", "", jobs("probe")),
         ("src/duvae/networks/lstm.py", "", "", {n for stage in TRAINED for n in jobs(stage)}),
         ("src/duvae/generation.py", "", "", jobs("generate")),
-        ("src/duvae/report/examples.py", "", "", {"report"}),
+        ("src/duvae/report/examples.py", "", "", {"report", "examples"}),
         ("src/duvae/stages/report.py", "", "", {"report"}),
         (
             "src/duvae/regularizers.py",
@@ -545,7 +559,7 @@ def test_metrics_and_plots_are_dvcs(workspace: Workspace) -> None:
     assert "results/synthetic/du_vae/1/history.csv" in drawn
 
 
-@pytest.mark.parametrize("stage", ["train", "evaluate", "probe"])
+@pytest.mark.parametrize("stage", ["train", "evaluate", "probe", "generate"])
 def test_what_takes_long_is_found_again_in_the_run_cache(workspace: Workspace, stage: str) -> None:
     """With the lock and the outputs gone, as in another clone that shares the cache, nothing runs again."""
     (workspace.folder / "dvc.lock").unlink()

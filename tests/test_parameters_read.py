@@ -138,7 +138,7 @@ def test_a_stage_lists_the_parameters_it_reads(stage: str, read: dict[str, set[s
     assert {entry for entry in listed if not any(f"{path}.".startswith(f"{entry}.") for path in found)} == set()
 
 
-@pytest.mark.parametrize("stage", ["figure1", "report"])
+@pytest.mark.parametrize("stage", ["figure1", "report", "examples"])
 def test_a_page_lists_the_parameters_it_reads(stage: str, tmp_path: Path) -> None:
     params = config.load(ROOT / "params.yaml")
     made_up.project(tmp_path, params)

@@ -208,16 +208,6 @@ def test_who_made_a_result_may_be_missing(tmp_path: Path) -> None:
     assert [row[head] for head in ("Training", "Evaluation", "Memory", "Device", "Commit")] == ["–"] * 5
 
 
-def test_missing_posteriors_are_named_with_their_command(tmp_path: Path) -> None:
-    params = made_up.params(settings=["vae", "du_vae"])
-    made_up.project(tmp_path, params, params.run_jobs())
-    (tmp_path / "posteriors/synthetic/du_vae/1.parquet").unlink()
-    with pytest.raises(
-        UserError, match=r"du_vae/1.parquet.*'duvae evaluate --dataset synthetic --setting du_vae --seed 1'"
-    ):
-        report.run(params, tmp_path)
-
-
 # ---------------------------------------------------------------------------------- beside the paper
 
 

@@ -30,7 +30,8 @@ app = typer.Typer(
     name="duvae",
     help="Rebuild the results of DU-VAE, stage by stage.\n\n"
     "The stages run in this order: fetch, prepare, binarize (images), validate, truth, train, evaluate, probe, "
-    "illustrate, figure1, report. 'dvc repro' runs those that are out of date; each command below runs one of them. "
+    "illustrate, figure1, report, examples. 'dvc repro' runs those that are out of date; each command below runs one "
+    "of them. "
     "All read params.yaml in the folder they are called in; docs/parameters.md explains its keys.",
     epilog="Examples:\n\n"
     "\b\n"
@@ -419,8 +420,20 @@ def figure2(
 
 @app.command(epilog=examples("duvae report", "dvc repro report"))
 def report(params: ParamsFile = DEFAULT) -> None:
-    """Write the page on all that `run` names, reports/index.html."""
+    """Write the page on all that `run` names, reports/index.html.
+
+    It is made of the files in results, which git keeps.
+    """
     run("report", read(params))
+
+
+@app.command("examples", epilog=examples("duvae examples", "dvc repro examples"))
+def example_pages(params: ParamsFile = DEFAULT) -> None:
+    """Write the pages of samples that git leaves out, reports/examples.
+
+    One page for each data set of the kind `text` or `images`: it shows test examples beside samples of the models.
+    """
+    run("examples", read(params))
 
 
 @app.command(

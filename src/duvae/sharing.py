@@ -8,6 +8,7 @@ from duvae.config import Found, Job, Params, Study
 from duvae.errors import UserError
 from duvae.files import read_json
 from duvae.models import Description
+from duvae.provenance import unwrapped
 from duvae.training.checkpoints import determined, key
 
 
@@ -58,7 +59,7 @@ def made(
 def _determined_by(record: Path) -> str | None:
     """The key of a training's record; None where there is no such record."""
     try:
-        found = read_json(record, "duvae train")
+        found = unwrapped(read_json(record, "duvae train"))
     except UserError:
         return None
 

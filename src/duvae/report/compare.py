@@ -8,7 +8,8 @@ import pandas as pd
 
 from duvae.report import names
 from duvae.report.figures import CURVES
-from duvae.report.results import LAST, Floor, Result, label_counts, labels, labels_are, over_seeds
+from duvae.report.per_example import Floor
+from duvae.report.results import LAST, Result, label_counts, labels, labels_are, over_seeds
 from duvae.report.tables import METRICS, Gaps, listed, shown
 
 POINTS = 200

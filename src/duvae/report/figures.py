@@ -16,7 +16,8 @@ from matplotlib.ticker import MaxNLocator
 
 from duvae.config import SyntheticSource
 from duvae.registry import RECORDS
-from duvae.report.results import Array, Result, Space, label_counts, labels, labels_are
+from duvae.report.per_example import Space
+from duvae.report.results import Array, Result, label_counts, labels, labels_are
 
 P = ParamSpec("P")
 Line = Literal["-", "--", ":", "-."] | tuple[int, tuple[float, ...]]

@@ -15,8 +15,10 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from duvae.files import read_json
+from duvae.provenance import unwrapped
 from duvae.registry import RECORDS
 from duvae.report import figures, names
+from duvae.report.origin import described
 from duvae.report.page import drawing, percent, render
 from duvae.report.results import commit, csv
 from duvae.report.tables import Cell, Head, Row, Table, listed, number
@@ -275,12 +277,13 @@ def page(folder: Path) -> tuple[bytes, str]:
 
     Args:
         folder: With what `duvae search` wrote: study.json, trials.csv, curves.csv; and who made them
-            (search.run.json), which git does not keep, where it is there.
+            (search.run.json), which old results lack.
     """
     again = f"duvae search --study {folder.name}"
     summary = read_json(folder / "study.json", again)
     trials, curves = csv(folder / "trials.csv", again), csv(folder / "curves.csv", again)
     made = folder / "search.run.json"
+    record: Mapping[str, Any] = unwrapped(read_json(made, again)) if made.exists() else {}
 
     drawn = heat_map(summary, trials)
     html = render(
@@ -293,7 +296,10 @@ def page(folder: Path) -> tuple[bytes, str]:
         progress=drawing(figures.svg(progress(summary, trials, curves))),
         figure2=figure2(summary, trials),
         each=each(summary, trials),
-        commit=commit(read_json(made, again)) if made.exists() else None,
+        commit=commit(record) if record else None,
+        versions=", ".join(f"{name} {version}" for name, version in record.get("versions", {}).items()),
+        machine=described(record["machine"]) if record.get("machine") else None,
+        cpu=number(record.get("cpu_seconds"), 0),
     )
 
     return figures.png(drawn), html

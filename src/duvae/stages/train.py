@@ -30,10 +30,10 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
     Raises:
         Interrupted: Where the user asked for a stop; the same command goes on from there.
     """
-    watch = Stopwatch("train")
     job = params.job(dataset, setting, seed)
     chosen, entry = params.dataset(dataset), params.setting(setting)
     optimisation = params.optimisation(setting, dataset)
+    watch = Stopwatch("train", entry.system)
     if not (root / "data/validated" / f"{dataset}.json").exists():
         raise UserError(
             f"data/validated/{dataset}.json: not there. 'duvae validate --dataset {dataset}' checks the data first."
@@ -90,6 +90,7 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
         pd.DataFrame(outcome.history).to_csv(temporary, index=False)
     watch.write(
         results / "train.run.json",
+        weights=models.digest(model),
         device=str(device),
         threads=params.threads,
         determined_by=determined_by,

@@ -32,6 +32,7 @@ HEADER = """\
 KINDS: Mapping[str, tuple[str, bool]] = {
     "binarize": ("binarize", False),
     "evaluate": ("evaluate", True),
+    "examples": ("examples", False),
     "fetch": ("fetch", False),
     "figure1": ("figure1", False),
     "figure2": ("figure2", False),
