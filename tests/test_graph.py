@@ -58,7 +58,7 @@ def listed(stage: str, file: str = "params.yaml") -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("stage", set(COMMANDS) - {"fingerprint", "own_files"})
+@pytest.mark.parametrize("stage", sorted(set(COMMANDS) - {"fingerprint", "own_files"}))
 def test_a_stage_depends_on_the_code_of_its_kind(stage: str) -> None:
     module, by_system = fingerprint.KINDS[stage]
 

@@ -159,6 +159,7 @@ def raw() -> dict[str, Any]:
     found["checkpoint_seconds"] = 0.0
     for name in ("synthetic", "own", "pictures"):
         found["datasets"][name]["optimisation"].update(epochs=2, warmup=1)
+    for name in ("own", "pictures"):
         found["datasets"][name]["nll_examples"] = 4
     found["datasets"]["synthetic"]["source"].update(train=96, valid=64, test=64, words=60)
     for setting in found["settings"].values():  # every system on text and on images, in the paper or not
@@ -177,6 +178,7 @@ def run(folder: Path, say: Callable[[str, Trace], None]) -> None:
     from duvae.stages import (
         binarize,
         evaluate,
+        examples,
         fetch,
         figure1,
         figure2,
@@ -226,6 +228,7 @@ def run(folder: Path, say: Callable[[str, Trace], None]) -> None:
     given["run"] = {"datasets": ["synthetic"], "settings": ["vae", "du_vae"], "seeds": [1]}
     params = config.parse(given)
     traced("report", report)
+    traced("examples", examples)
 
 
 def main() -> None:
