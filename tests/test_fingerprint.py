@@ -291,6 +291,51 @@ def test_few_modules_are_left_out_each_with_a_reason() -> None:
     assert all(Source(PACKAGE).path(name) for name in NOT_HASHED)
 
 
+def test_no_function_that_says_what_is_wrong_runs_where_all_is_well(executed: Mapping[str, list[str]]) -> None:
+    found = {function for functions in executed.values() for function in functions}
+
+    assert not [function for function in found if function.startswith(("duvae.errors:", "duvae.mistakes:"))]
+
+
+def test_progress_records_and_fingerprints_reach_no_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same training, evaluation and probe with a mute bar, an idle stopwatch and another fingerprint."""
+    from duvae import config
+    from duvae.data import store, synthetic
+    from duvae.progress import Bar, TrainingBar
+    from duvae.provenance import Stopwatch
+    from duvae.stages import evaluate, probe, train
+    from duvae.training import checkpoints
+
+    raw = traced.raw()
+    raw["checkpoint_seconds"] = 1000.0
+    params = config.parse(raw)
+    source = params.dataset("synthetic").source
+    assert isinstance(source, config.SyntheticSource)
+
+    def results(root: Path) -> dict[str, bytes]:
+        store.write(root / "data/prepared/synthetic", *synthetic.generate(source))
+        (root / "data/validated").mkdir()
+        (root / "data/validated/synthetic.json").write_text("{}")
+        for stage in (train, evaluate, probe):
+            stage.run(params, "synthetic", "du_vae", 1, root)
+        made = [*(root / "models").rglob("*"), *(root / "results").rglob("*"), *(root / "posteriors").rglob("*")]
+        files = [path for path in made if path.is_file() and not path.name.endswith(".run.json")]
+
+        return {path.relative_to(root).as_posix(): path.read_bytes() for path in files}
+
+    known = results(tmp_path / "one")
+    for name in ("epoch", "done"):
+        for bar in (Bar, TrainingBar):
+            if hasattr(bar, name):
+                monkeypatch.setattr(bar, name, lambda *_: None)
+    monkeypatch.setattr(TrainingBar, "step", lambda *_: False)
+    monkeypatch.setattr(Stopwatch, "write", lambda *_, **__: None)
+    monkeypatch.setattr(checkpoints.fingerprint, "of_this_process", lambda *_: "0123456789abcdef")
+
+    assert len(known) > 5
+    assert results(tmp_path / "two") == known
+
+
 def test_mutated_literals_and_operators_change_the_fingerprint(
     executed: Mapping[str, list[str]], base: Fingerprints, tmp_path: Path
 ) -> None:
