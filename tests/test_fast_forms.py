@@ -1,6 +1,7 @@
 """Each form that is there for its speed, against the plain form of the same."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from duvae.networks.bodies import Decoder, Slope
 from duvae.networks.elementwise import dropout, tanh_
 from duvae.networks.lstm import LSTMDecoder
 from duvae.networks.slope import lstm_slope
-from duvae.networks.tokens import SoftmaxOutput, log_softmax_at
+from duvae.networks.tokens import SoftmaxOutput, log_softmax_at, log_softmax_narrow
 
 WORDS, LATENT = 12, 3
 
@@ -66,6 +67,7 @@ def large(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> li
     for module in (lstm, tokens):
         monkeypatch.setattr(module, "IN_BLOCK", 3 * WORDS)
     monkeypatch.setattr(tokens, "IN_CACHE", 0)
+    monkeypatch.setattr(tokens, "NARROW", 0)
 
     return seen
 
@@ -170,14 +172,47 @@ def test_log_softmax_of_one_word_and_its_gradient(seed: int, rows: int, words: i
         assert torch.allclose(found, expected, atol=1e-4 * scale, rtol=1e-4)
 
 
-def test_the_gradients_of_log_softmax_are_those_of_finite_differences() -> None:
+FORMS = [log_softmax_at, log_softmax_narrow]
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("scale", [0.1, 1.0, 30.0])
+def test_both_forms_of_log_softmax_are_cross_entropy(form: Callable[..., Tensor], scale: float) -> None:
+    """Also where the sum of the powers is too large for float32, so that the largest logit is needed."""
+    torch.manual_seed(1)
+    hidden, weight = torch.randn(20, 6, requires_grad=True), (scale * torch.randn(40, 6)).requires_grad_()
+    words, weights = torch.randint(40, (20,)), torch.randn(20)
+    found, expected = form(hidden, weight, words), -functional.cross_entropy(hidden @ weight.T, words, reduction="none")
+
+    assert torch.allclose(found, expected, atol=1e-4, rtol=1e-5)
+    for one, other in zip(
+        torch.autograd.grad((weights * found).sum(), (hidden, weight)),
+        torch.autograd.grad((weights * expected).sum(), (hidden, weight)),
+        strict=True,
+    ):
+        assert torch.allclose(one, other, atol=1e-4 * scale, rtol=1e-4)
+
+
+def test_the_form_of_log_softmax_is_chosen_by_the_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    for name in ("log_softmax_at", "log_softmax_narrow"):
+        form = getattr(tokens, name)
+        monkeypatch.setattr(tokens, name, lambda *args, form=form, name=name: (seen.append(name), form(*args))[1])
+    for hidden in (tokens.NARROW, tokens.NARROW + 1):
+        SoftmaxOutput(hidden, 5)(torch.randn(3, hidden), torch.tensor([1, 2, 3]))
+
+    assert seen == ["log_softmax_narrow", "log_softmax_at"]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_gradients_of_log_softmax_are_those_of_finite_differences(form: Callable[..., Tensor]) -> None:
     """The second too: the numerator that the first leaves is a constant, so it must not be used there."""
     torch.manual_seed(1)
     hidden, weight = (torch.randn(n, 4, dtype=torch.float64, requires_grad=True) for n in (5, 9))
     words = torch.randint(9, (5,))
 
-    assert torch.autograd.gradcheck(lambda h, w: log_softmax_at(h, w, words), (hidden, weight))
-    assert torch.autograd.gradgradcheck(lambda h, w: log_softmax_at(h, w, words), (hidden, weight))
+    assert torch.autograd.gradcheck(lambda h, w: form(h, w, words), (hidden, weight))
+    assert torch.autograd.gradgradcheck(lambda h, w: form(h, w, words), (hidden, weight))
 
 
 @pytest.mark.parametrize("scale", [1e3, 1e6])

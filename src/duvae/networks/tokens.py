@@ -18,6 +18,9 @@ AT_ONCE = 2**19
 IN_CACHE = 2**20
 """Numbers of a W that stays in the cache itself."""
 
+NARROW = 128
+"""Largest width of h for which the words lie before the rows: from 256 on it gains nothing."""
+
 IN_BLOCK = 2**22
 """Logits computed at a time where all are kept, and held where each block reads a larger W: 16 MiB."""
 
@@ -36,7 +39,9 @@ class SoftmaxOutput(nn.Module):
 
     def forward(self, hidden: Float[Tensor, "*batch hidden"], words: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
         """log p(word) in nats of one word for each output."""
-        return log_softmax_at(hidden.flatten(0, -2), self.weight, words.flatten()).view(words.shape)
+        form = log_softmax_narrow if hidden.shape[-1] <= NARROW and not hidden.is_cuda else log_softmax_at
+
+        return form(hidden.flatten(0, -2), self.weight, words.flatten()).view(words.shape)
 
     def plain(self, hidden: Float[Tensor, "*batch hidden"], words: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
         """The same by PyTorch's own cross entropy."""
@@ -88,6 +93,49 @@ class LogSoftmaxAt(torch.autograd.Function):
         return scale * product(numerator, weight.T), columns_product(numerator, scale * hidden), None
 
 
+class LogSoftmaxNarrow(torch.autograd.Function):
+    """The function of `LogSoftmaxAt` for rows of few elements, with the words before the rows.
+
+    A library's product runs its vectors along the columns of the result. In the gradient with respect to h those would
+    be the few elements of h, here they are the rows. A row's largest logit is looked for only where the sum of the
+    powers shows that it is needed.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Float[Tensor, "rows hidden"],
+        weight: Float[Tensor, "words hidden"],
+        words: Int[Tensor, "rows"],
+    ) -> Float[Tensor, "rows"]:
+        scaled, place = (hidden * LOG2E).T, words[None]
+        powers = weight @ scaled
+        asked = powers.gather(0, place)
+        total = powers.exp2_().sum(0, keepdim=True)
+        if not exact(total):
+            powers = weight @ scaled
+            top = powers.amax(0, keepdim=True)
+            asked -= top
+            total = powers.sub_(top).exp2_().sum(0, keepdim=True)
+        numerator = powers.scatter_add_(0, place, -total)
+        ctx.save_for_backward(hidden, weight, words, numerator, total)
+
+        return ((asked - total.log2()) / LOG2E).squeeze(0)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Float[Tensor, "rows"]) -> tuple[Tensor, Tensor, None]:
+        hidden, weight, words, numerator, total = ctx.saved_tensors
+        if torch.is_grad_enabled():  # this gradient is to be differentiated again
+            numerator = (linear(hidden, weight).softmax(1) - one_hot(words, len(weight))).T
+            total = torch.ones_like(total)
+        scale = -gradient / total
+
+        return ((weight.T @ numerator) * scale).T, numerator @ (scale * hidden.T).T, None
+
+
+log_softmax_narrow: Callable[[Tensor, Tensor, Tensor], Tensor] = LogSoftmaxNarrow.apply
+"""The same where h has few elements."""
+
 log_softmax_at: Callable[[Tensor, Tensor, Tensor], Tensor] = LogSoftmaxAt.apply
 """log p of one word in each row, from h, W and the words."""
 
@@ -131,7 +179,7 @@ def log_normalizer(hidden: Float[Tensor, "rows hidden"], weight: Factor) -> Floa
     return result.div_(LOG2E)
 
 
-def exact(total: Float[Tensor, "rows"]) -> bool:
+def exact(total: Float[Tensor, "*rows"]) -> bool:
     """Whether sums of powers of 2 are so far from what float32 can't hold that nothing of weight was lost."""
     least, most = (float(end) for end in torch.aminmax(total))
 
