@@ -15,8 +15,8 @@ from benchmarks.plain_images import PlainPixelCNN, importance_weighted_nll
 from duvae.config import ImageNetworks, Parts
 from duvae.metrics.encoding import evaluating
 from duvae.models import Description
-from duvae.networks import pixels
 from duvae.networks.convolutions import BatchNorm
+from duvae.networks.fast import pixels
 from duvae.networks.pixelcnn import PixelCNN
 from duvae.posteriors import standard_normal_log_prob
 from duvae.training.steps import JointLoop, Updates, optimizer

@@ -13,12 +13,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from duvae.config import ImageNetworks
-from duvae.networks import build, initial, initialize, pixels, residual
+from duvae.networks import build, initial, initialize
 from duvae.networks.convolutions import BatchNorm, MaskedConvolution
-from duvae.networks.elementwise import elu_
+from duvae.networks.fast import pixels, residual
+from duvae.networks.fast.elementwise import elu_
+from duvae.networks.fast.toomcook import FewerProducts
 from duvae.networks.pixelcnn import Block, PixelCNN
 from duvae.networks.resnet import ResNetEncoder
-from duvae.networks.toomcook import FewerProducts
 
 PAPER = [7, 7, 7, 7, 7, 5, 5, 5, 5, 3, 3, 3, 3]
 LATENT = 3

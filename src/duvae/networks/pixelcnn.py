@@ -17,9 +17,9 @@ from duvae.networks.convolutions import (
     channels_last,
     several,
 )
-from duvae.networks.elementwise import LOG2E
-from duvae.networks.pixels import Network, sample, through
-from duvae.networks.residual import residual
+from duvae.networks.fast.elementwise import LOG2E
+from duvae.networks.fast.pixels import Network, sample, through
+from duvae.networks.fast.residual import residual
 
 IMAGES_AT_ONCE = 16
 """Images held at a time by the importance-weighted likelihood, at least: fewer, and PyTorch leaves oneDNN."""

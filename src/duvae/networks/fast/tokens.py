@@ -6,11 +6,12 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, linear, one_hot
+from torch import Tensor
+from torch.nn.functional import linear, one_hot
 
-from duvae.networks.elementwise import LOG2E
-from duvae.networks.products import Factor, columns_product, product
+from duvae.networks.fast.elementwise import LOG2E
+from duvae.networks.fast.products import Factor, columns_product, product
+from duvae.networks.lstm import SoftmaxOutput
 
 AT_ONCE = 2**19
 """Logits held at a time where none has to be kept: 2 MiB, so that they stay in the cache."""
@@ -25,29 +26,13 @@ IN_BLOCK = 2**22
 """Logits computed at a time where all are kept, and held where each block reads a larger W: 16 MiB."""
 
 
-class SoftmaxOutput(nn.Module):
-    """From the outputs of an LSTM to log probabilities of words, by one linear map without bias.
-
-    Args:
-        hidden: Width of the outputs.
-        words: Size of the vocabulary.
-    """
-
-    def __init__(self, hidden: int, words: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(words, hidden).uniform_(-1, 1) / math.sqrt(hidden))
+class FastSoftmaxOutput(SoftmaxOutput):
+    """The plain map with a softmax of few passes over the logits, and with the gradient of that."""
 
     def forward(self, hidden: Float[Tensor, "*batch hidden"], words: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
-        """log p(word) in nats of one word for each output."""
         form = log_softmax_narrow if hidden.shape[-1] <= NARROW and not hidden.is_cuda else log_softmax_at
 
         return form(hidden.flatten(0, -2), self.weight, words.flatten()).view(words.shape)
-
-    def plain(self, hidden: Float[Tensor, "*batch hidden"], words: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
-        """The same by PyTorch's own cross entropy."""
-        logits = linear(hidden.flatten(0, -2), self.weight)
-
-        return -cross_entropy(logits, words.flatten(), reduction="none").view(words.shape)
 
 
 class LogSoftmaxAt(torch.autograd.Function):

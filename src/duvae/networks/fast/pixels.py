@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from duvae.networks.convolutions import Folded, Images, channels_last, masked
-from duvae.networks.elementwise import LOG2E
-from duvae.networks.residual import parts
-from duvae.networks.toomcook import ROWS, FewerProducts
+from duvae.networks.fast.elementwise import LOG2E
+from duvae.networks.fast.residual import parts
+from duvae.networks.fast.toomcook import ROWS, FewerProducts
 
 BACK = 3
 """A skip block starts from the output of the layer so many before."""
