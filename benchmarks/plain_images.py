@@ -7,8 +7,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from duvae.networks.convolutions import BatchNorm, MaskedConvolution
-from duvae.networks.fast.pixels import BACK
-from duvae.networks.pixelcnn import Block, PixelCNN
+from duvae.networks.pixelcnn import BACK, Block, PixelCNN
 from duvae.posteriors import Posterior, standard_normal_log_prob
 
 

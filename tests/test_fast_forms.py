@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
+from duvae import networks
 from duvae.config import TextNetworks
 from duvae.data.store import END, SPECIALS, START
 from duvae.networks import build
@@ -451,3 +452,11 @@ def test_build_chooses_the_fast_forms_unless_told_otherwise() -> None:
         assert type(made) is kind
         assert type(made.output) is output
     assert type(build(sizes, WORDS, "paper")[1]) is FastLSTMDecoder
+
+
+def test_the_plain_networks_know_nothing_of_the_fast_ones() -> None:
+    """Only the package's `build` does, which chooses between them."""
+    folder = Path(networks.__file__).parent
+    found = {path.name for path in folder.glob("*.py") if "networks.fast" in path.read_text(encoding="utf-8")}
+
+    assert found == {"__init__.py"}
