@@ -175,6 +175,7 @@ class Bench:
     def steps(self) -> Iterator[Row]:
         """A training step of each system, the systems in turn, so that they meet the same machine."""
         steps, calls = self.size.steps, {name: self.stepping(name, self.size.steps) for name in JOINT + FLOWS}
+        calls |= {f"plain {name}": self.stepping(name, self.size.steps, plain_form=True) for name in ("vae", "du_vae")}
         calls["encoder"] = self.stepping("agg_vae", 1, AggressiveLoop(10**9, max_inner=steps, patience=1))
         calls["decoder"] = self.stepping("agg_vae", steps, AggressiveLoop(10**9, max_inner=0, patience=1))
         for call in calls.values():
@@ -189,6 +190,10 @@ class Bench:
         found = {name: median(took[name] for took in rounds) for name in calls}
         for setting in JOINT + FLOWS:
             yield Row(f"step of {setting}", found[setting], "ms", rate)
+        for setting in ("vae", "du_vae"):
+            ratio = median(took[setting] / took[f"plain {setting}"] for took in rounds)
+            note = "by PyTorch's dropout, cross entropy, clipping and SGD, side by side"
+            yield Row(f"step of {setting}, share of the plain form's", ratio, "x", rate, must=1, note=note)
         for setting in FLOWS:
             ratio = median(took[setting] / took["vae"] for took in rounds)
             yield Row(f"step of {setting}, share of vae's", ratio, "x", rate, must=2, note="side by side")
@@ -225,12 +230,16 @@ class Bench:
         )
         yield Row("epoch of sa_vae, over vae's", epoch["sa_vae"] / epoch["vae"], "x", rate, 40, 25, note=note)
 
-    def stepping(self, setting: str, times: int, loop: Loop | None = None) -> Callable[[], None]:
+    def stepping(
+        self, setting: str, times: int, loop: Loop | None = None, plain_form: bool = False
+    ) -> Callable[[], None]:
         """So many steps of a setting's training on batches of its data, all of its parts started."""
         training = self.training(setting, self.dataset.optimisation)
         training.order = batches(training.lengths, self.dataset.optimisation.batch, (1, 1))
         training.model.train()
         training.model.start()
+        if plain_form:
+            loop = plain.PlainLoop(training.model, self.dataset.optimisation.learning_rate)
         step = (loop or training.loop).step
 
         def call() -> None:

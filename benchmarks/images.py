@@ -15,9 +15,9 @@ from benchmarks.plain_images import PlainPixelCNN, importance_weighted_nll
 from duvae.config import ImageNetworks, Parts
 from duvae.metrics.encoding import evaluating
 from duvae.models import Description
-from duvae.networks import pixels
 from duvae.networks.convolutions import BatchNorm
-from duvae.networks.pixelcnn import PixelCNN
+from duvae.networks.fast import pixels
+from duvae.networks.fast.pixelcnn import FastPixelCNN
 from duvae.posteriors import standard_normal_log_prob
 from duvae.training.steps import JointLoop, Updates, optimizer
 from duvae.vae import VAE
@@ -121,9 +121,9 @@ class ImageBench:
         return model
 
     @property
-    def decoder(self) -> PixelCNN:
+    def decoder(self) -> FastPixelCNN:
         """Its decoder."""
-        assert isinstance(self.model.decoder, PixelCNN)
+        assert isinstance(self.model.decoder, FastPixelCNN)
 
         return self.model.decoder
 

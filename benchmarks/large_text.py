@@ -23,7 +23,7 @@ from duvae.data.store import END, SPECIALS, START, Array, Documents
 from duvae.metrics.encoding import evaluating
 from duvae.metrics.likelihood import importance_weighted_nll
 from duvae.models import Description
-from duvae.networks import products
+from duvae.networks.fast import products
 from duvae.training.checkpoints import Checkpoint
 from duvae.training.loop import Training
 from duvae.training.steps import JointLoop, Updates, optimizer

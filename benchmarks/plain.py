@@ -2,16 +2,20 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.functional import dropout
 
 from duvae.data.store import Array, Documents
 from duvae.metrics.encoding import evaluating
 from duvae.networks.lstm import LSTMDecoder
+from duvae.objectives import Loss
 from duvae.posteriors import standard_normal_log_prob
+from duvae.training.steps import Loop, Updates
 from duvae.vae import VAE
 
 
@@ -30,6 +34,39 @@ def whole_decoder(
     outputs, _ = form.lstm(torch.cat([words, z[:, None].expand(-1, words.shape[1], -1)], -1), (cell.tanh(), cell))
 
     return form.output.plain(outputs, x[:, 1:]).sum(-1)
+
+
+def training_log_prob(
+    form: LSTMDecoder, x: Int[Tensor, "batch length"], z: Float[Tensor, "batch latent"]
+) -> Float[Tensor, "batch"]:
+    """log p(x|z) in training by PyTorch's dropout, LSTM, linear map and cross entropy."""
+    words, cell = dropout(form.embedding(x[:, :-1]), form.dropout_in), form.initial(z)[None]
+    outputs, _ = form.lstm(torch.cat([words, z[:, None].expand(-1, words.shape[1], -1)], -1), (cell.tanh(), cell))
+
+    return form.output.plain(dropout(outputs, form.dropout_out), x[:, 1:]).sum(-1)
+
+
+class PlainLoop(Loop):
+    """A step of encoder and decoder by PyTorch's own cross entropy, clipping and SGD.
+
+    Args:
+        model: The model to train; its decoder takes the plain form from here on.
+        learning_rate: The learning rate.
+    """
+
+    def __init__(self, model: VAE, learning_rate: float) -> None:
+        model.decoder.log_prob = partial(training_log_prob, decoder(model))  # type: ignore[method-assign]
+        self.optimiser = torch.optim.SGD(model.parameters(), learning_rate)
+
+    def step(self, updates: Updates, x: Tensor, weight: float) -> Loss:
+        self.optimiser.zero_grad()
+        loss = updates.model.loss(x, weight)
+        loss.total.mean().backward()
+        nn.utils.clip_grad_norm_(updates.model.parameters(), updates.clip)
+        self.optimiser.step()
+        updates.model.after_step()
+
+        return loss
 
 
 def importance_weighted_nll(

@@ -7,8 +7,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from duvae.networks.convolutions import BatchNorm, MaskedConvolution
-from duvae.networks.pixelcnn import Block, PixelCNN
-from duvae.networks.pixels import BACK
+from duvae.networks.pixelcnn import BACK, Block, PixelCNN
 from duvae.posteriors import Posterior, standard_normal_log_prob
 
 
@@ -112,7 +111,7 @@ class PlainPixelCNN(nn.Module):
 
         Args:
             z: What of.
-            uniforms: As in `duvae.networks.pixels.sample`.
+            uniforms: As in `duvae.networks.fast.pixels.sample`.
             pixels: Stop behind so many.
         """
         x = z.new_zeros(len(z), 1, self.size, self.size)

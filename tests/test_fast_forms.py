@@ -1,6 +1,7 @@
 """Each form that is there for its speed, against the plain form of the same."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,20 +11,24 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
+from duvae import networks
+from duvae.config import TextNetworks
 from duvae.data.store import END, SPECIALS, START
-from duvae.networks import lstm, products, tokens
+from duvae.networks import build
 from duvae.networks.bodies import Decoder, Slope
-from duvae.networks.elementwise import dropout, tanh_
-from duvae.networks.lstm import LSTMDecoder
-from duvae.networks.slope import lstm_slope
-from duvae.networks.tokens import SoftmaxOutput, log_softmax_at
+from duvae.networks.fast import lstm, products, tokens
+from duvae.networks.fast.elementwise import dropout, tanh_
+from duvae.networks.fast.lstm import FastLSTMDecoder
+from duvae.networks.fast.slope import lstm_slope
+from duvae.networks.fast.tokens import FastSoftmaxOutput, log_softmax_at, log_softmax_narrow
+from duvae.networks.lstm import LSTMDecoder, SoftmaxOutput
 
 WORDS, LATENT = 12, 3
 
 
-def decoder(share: float = 0.0) -> LSTMDecoder:
+def decoder(share: float = 0.0) -> FastLSTMDecoder:
     torch.manual_seed(1)
-    made = LSTMDecoder(WORDS, 5, 8, LATENT, share, share)
+    made = FastLSTMDecoder(WORDS, 5, 8, LATENT, share, share)
     for parameter in made.parameters():
         torch.nn.init.uniform_(parameter, -0.7, 0.7)
 
@@ -66,6 +71,7 @@ def large(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> li
     for module in (lstm, tokens):
         monkeypatch.setattr(module, "IN_BLOCK", 3 * WORDS)
     monkeypatch.setattr(tokens, "IN_CACHE", 0)
+    monkeypatch.setattr(tokens, "NARROW", 0)
 
     return seen
 
@@ -155,7 +161,7 @@ def test_the_decoder_with_large_products_is_its_plain_form(large: list[int]) -> 
 @settings(max_examples=60)
 def test_log_softmax_of_one_word_and_its_gradient(seed: int, rows: int, words: int, scale: float) -> None:
     torch.manual_seed(seed)
-    output = SoftmaxOutput(6, words)
+    output = FastSoftmaxOutput(6, words)
     torch.nn.init.normal_(output.weight, std=scale)
     hidden, asked = torch.randn(rows, 6, requires_grad=True), torch.randint(words, (rows,))
     weights = torch.randn(rows)
@@ -170,19 +176,52 @@ def test_log_softmax_of_one_word_and_its_gradient(seed: int, rows: int, words: i
         assert torch.allclose(found, expected, atol=1e-4 * scale, rtol=1e-4)
 
 
-def test_the_gradients_of_log_softmax_are_those_of_finite_differences() -> None:
+FORMS = [log_softmax_at, log_softmax_narrow]
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("scale", [0.1, 1.0, 30.0])
+def test_both_forms_of_log_softmax_are_cross_entropy(form: Callable[..., Tensor], scale: float) -> None:
+    """Also where the sum of the powers is too large for float32, so that the largest logit is needed."""
+    torch.manual_seed(1)
+    hidden, weight = torch.randn(20, 6, requires_grad=True), (scale * torch.randn(40, 6)).requires_grad_()
+    words, weights = torch.randint(40, (20,)), torch.randn(20)
+    found, expected = form(hidden, weight, words), -functional.cross_entropy(hidden @ weight.T, words, reduction="none")
+
+    assert torch.allclose(found, expected, atol=1e-4, rtol=1e-5)
+    for one, other in zip(
+        torch.autograd.grad((weights * found).sum(), (hidden, weight)),
+        torch.autograd.grad((weights * expected).sum(), (hidden, weight)),
+        strict=True,
+    ):
+        assert torch.allclose(one, other, atol=1e-4 * scale, rtol=1e-4)
+
+
+def test_the_form_of_log_softmax_is_chosen_by_the_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    for name in ("log_softmax_at", "log_softmax_narrow"):
+        form = getattr(tokens, name)
+        monkeypatch.setattr(tokens, name, lambda *args, form=form, name=name: (seen.append(name), form(*args))[1])
+    for hidden in (tokens.NARROW, tokens.NARROW + 1):
+        FastSoftmaxOutput(hidden, 5)(torch.randn(3, hidden), torch.tensor([1, 2, 3]))
+
+    assert seen == ["log_softmax_narrow", "log_softmax_at"]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_gradients_of_log_softmax_are_those_of_finite_differences(form: Callable[..., Tensor]) -> None:
     """The second too: the numerator that the first leaves is a constant, so it must not be used there."""
     torch.manual_seed(1)
     hidden, weight = (torch.randn(n, 4, dtype=torch.float64, requires_grad=True) for n in (5, 9))
     words = torch.randint(9, (5,))
 
-    assert torch.autograd.gradcheck(lambda h, w: log_softmax_at(h, w, words), (hidden, weight))
-    assert torch.autograd.gradgradcheck(lambda h, w: log_softmax_at(h, w, words), (hidden, weight))
+    assert torch.autograd.gradcheck(lambda h, w: form(h, w, words), (hidden, weight))
+    assert torch.autograd.gradgradcheck(lambda h, w: form(h, w, words), (hidden, weight))
 
 
 @pytest.mark.parametrize("scale", [1e3, 1e6])
 def test_logits_of_any_size_are_safe(scale: float) -> None:
-    output = SoftmaxOutput(2, 3)
+    output = FastSoftmaxOutput(2, 3)
     with torch.no_grad():
         output.weight.copy_(scale * torch.tensor([[1.0, 0], [0, 1], [-1, -1]]))
     hidden = torch.tensor([[1.0, 0.5]], requires_grad=True)
@@ -196,7 +235,7 @@ def test_logits_of_any_size_are_safe(scale: float) -> None:
 
 
 def test_no_second_pass_is_kept_where_no_gradient_is_asked_for() -> None:
-    output = SoftmaxOutput(4, 7)
+    output = FastSoftmaxOutput(4, 7)
     with torch.no_grad():
         assert output(torch.randn(3, 4), torch.tensor([1, 2, 3])).grad_fn is None
 
@@ -239,7 +278,7 @@ def test_second_order_gradients_are_those_of_the_plain_form() -> None:
 # ------------------------------------------------------- the gradient with respect to z, and its own
 
 
-def slopes(x: Tensor, made: LSTMDecoder, kept: tuple[Tensor, Tensor] | None = None) -> tuple[Slope, Slope]:
+def slopes(x: Tensor, made: FastLSTMDecoder, kept: tuple[Tensor, Tensor] | None = None) -> tuple[Slope, Slope]:
     """The fast form and PyTorch's, with the same factors on embeddings and outputs (batch before length)."""
     if kept is None:
         return made.slope(x), Decoder.slope(made, x)
@@ -283,7 +322,7 @@ def test_the_slope_and_its_own_gradient(
 ) -> None:
     """In double precision, for any number of logits at a time: with respect to z and to every parameter."""
     torch.manual_seed(seed)
-    made = LSTMDecoder(WORDS, 5, 8, LATENT, 0.0, 0.0).double()
+    made = FastLSTMDecoder(WORDS, 5, 8, LATENT, 0.0, 0.0).double()
     for parameter in made.parameters():
         torch.nn.init.uniform_(parameter, -reach, reach)
     x = torch.randint(WORDS, (count, length + 1))
@@ -364,3 +403,60 @@ def test_tanh_to_seven_digits() -> None:
     x = torch.cat([torch.linspace(-20, 20, 4001), torch.tensor([-math.inf, math.inf, -1e30, 1e30])])
 
     assert torch.allclose(tanh_(x.clone()).double(), x.double().tanh(), atol=3e-7, rtol=0)
+
+
+# ------------------------------------------------------------------- the class and the one it overrides
+
+
+def pair() -> list[LSTMDecoder]:
+    """The plain decoder and the fast one with the same weights."""
+    fast = decoder()
+    plain = LSTMDecoder(WORDS, 5, 8, LATENT, 0.0, 0.0)
+    plain.load_state_dict(fast.state_dict())
+
+    return [plain, fast]
+
+
+def test_the_fast_decoder_is_the_plain_one() -> None:
+    """Weights by the same names, log p(x|z), its gradients, that with respect to z, and log p(x|z) of many z."""
+    x, z = batch()
+    z.requires_grad_(True)
+    many, v = torch.randn(4, len(x), LATENT), torch.randn(len(x))
+    found = []
+    for made in pair():
+        value = made.log_prob(x, z)
+        gradients = torch.autograd.grad((v * value).sum(), [z, *made.parameters()])
+        found.append([value, *gradients, made.slope(x)(z), made.log_prob_samples(x, many)])
+
+    for plain, fast in zip(*found, strict=True):
+        assert torch.allclose(plain, fast, atol=1e-5)
+        assert plain.shape == fast.shape
+
+
+def test_the_same_seed_draws_the_same_sentences() -> None:
+    _, z = batch()
+    found = [made.eval().sample(z, torch.Generator().manual_seed(1)) for made in pair()]
+
+    assert torch.equal(*found)
+
+
+def test_build_chooses_the_fast_forms_unless_told_otherwise() -> None:
+    sizes = TextNetworks(embedding=5, hidden=8, latent=LATENT, dropout_in=0.5, dropout_out=0.5)
+    for fast, kind, output in (
+        (True, FastLSTMDecoder, FastSoftmaxOutput),
+        (False, LSTMDecoder, SoftmaxOutput),
+    ):
+        torch.manual_seed(1)
+        made = build(sizes, WORDS, "paper", fast)[1]
+
+        assert type(made) is kind
+        assert type(made.output) is output
+    assert type(build(sizes, WORDS, "paper")[1]) is FastLSTMDecoder
+
+
+def test_the_plain_networks_know_nothing_of_the_fast_ones() -> None:
+    """Only the package's `build` does, which chooses between them."""
+    folder = Path(networks.__file__).parent
+    found = {path.name for path in folder.glob("*.py") if "networks.fast" in path.read_text(encoding="utf-8")}
+
+    assert found == {"__init__.py"}

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from duvae.config import TextNetworks
 from duvae.data.store import END, SPECIALS, START
-from duvae.networks import build, lstm, tokens
+from duvae.networks import build
+from duvae.networks.fast import lstm, tokens
+from duvae.networks.fast.products import Factor
+from duvae.networks.fast.tokens import log_normalizer
 from duvae.networks.lstm import LSTMDecoder, LSTMEncoder
-from duvae.networks.products import Factor
-from duvae.networks.tokens import log_normalizer
 
 WORDS, HIDDEN, LATENT = 7, 8, 3
 SIZES = {"embedding": 5, "hidden": HIDDEN, "latent": LATENT, "dropout_in": 0.5, "dropout_out": 0.5}

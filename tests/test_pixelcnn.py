@@ -13,12 +13,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from duvae.config import ImageNetworks
-from duvae.networks import build, initial, initialize, pixels, residual
+from duvae.networks import build, initial, initialize
 from duvae.networks.convolutions import BatchNorm, MaskedConvolution
-from duvae.networks.elementwise import elu_
+from duvae.networks.fast import pixels, residual
+from duvae.networks.fast.elementwise import elu_
+from duvae.networks.fast.pixelcnn import FastBlock, FastPixelCNN
+from duvae.networks.fast.toomcook import FewerProducts
 from duvae.networks.pixelcnn import Block, PixelCNN
 from duvae.networks.resnet import ResNetEncoder
-from duvae.networks.toomcook import FewerProducts
 
 PAPER = [7, 7, 7, 7, 7, 5, 5, 5, 5, 3, 3, 3, 3]
 LATENT = 3
@@ -38,9 +40,9 @@ def lively(module: nn.Module, seed: int = 1) -> nn.Module:
     return module
 
 
-def decoder(size: int = 5, kernels: tuple[int, ...] = (5, 3, 5, 3, 1), width: int = 8, seed: int = 1) -> PixelCNN:
+def decoder(size: int = 5, kernels: tuple[int, ...] = (5, 3, 5, 3, 1), width: int = 8, seed: int = 1) -> FastPixelCNN:
     torch.manual_seed(seed)
-    made = PixelCNN(size, LATENT, kernels, width, 2)
+    made = FastPixelCNN(size, LATENT, kernels, width, 2)
     lively(made)
 
     return made
@@ -209,7 +211,7 @@ def test_a_block_in_training_is_the_modules_one_after_the_other(
     """Outputs, gradients of the first and second order, a few images at a time, however they lie in memory."""
     monkeypatch.setattr(residual, "ELEMENTS", 2 * 8 * 25)
     torch.manual_seed(1)
-    block = Block(8, 3).double()
+    block = FastBlock(8, 3).double()
     lively(block)
     x = torch.randn(5, 8, 5, 5, dtype=torch.float64).contiguous(memory_format=layout).requires_grad_()
     under = torch.randn_like(x).requires_grad_() if base else None
@@ -347,7 +349,7 @@ def test_the_initial_weights_are_the_papers() -> None:
         size=28, channels=[64, 64, 64], features=512, kernels=PAPER, width=64, feature_maps=4, latent=32
     )
     encoder, made = build(sizes, 2, "torch")
-    assert isinstance(made, PixelCNN)
+    assert isinstance(made, FastPixelCNN)
     for weight, kernel, outputs in (
         (encoder.blocks[1].conv1.weight, 3, 64),
         (encoder.last.weight, 4, 512),
@@ -379,3 +381,39 @@ def test_all_layers_have_their_channels_side_by_side_in_memory() -> None:
 
     assert len(seen) > 30
     assert all(x.is_contiguous(memory_format=torch.channels_last) for x in seen)
+
+
+# ------------------------------------------------------------------- the class and the one it overrides
+
+
+def test_the_fast_decoder_is_the_plain_one() -> None:
+    """Weights by the same names; log p(x|z) and its gradients in training and in evaluation; many z; samples."""
+    fast = decoder()
+    plain = PixelCNN(5, LATENT, (5, 3, 5, 3, 1), 8, 2)
+    plain.load_state_dict(fast.state_dict())
+    torch.manual_seed(2)
+    x, z, v = (torch.rand(4, 1, 5, 5) < 0.4).float(), torch.randn(4, LATENT, requires_grad=True), torch.randn(4)
+    many = torch.randn(3, 4, LATENT)
+    for training in (True, False):
+        found = []
+        for made in (plain, fast):
+            made.train(training).requires_grad_(True)
+            value = made.log_prob(x, z)
+            gradients = torch.autograd.grad((v * value).sum(), [z, *made.parameters()])
+            others = [] if training else [made.slope(x)(z), made.log_prob_samples(x, many)]
+            found.append([value, *gradients, *others])
+        for one, other in zip(*found, strict=True):
+            assert torch.allclose(one, other, atol=1e-4)
+            assert one.shape == other.shape
+    for likely in (True, False):
+        one, other = (made.sample(many[0], torch.Generator().manual_seed(1), likely) for made in (plain, fast))
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize(("fast", "kinds"), [(True, (FastPixelCNN, FastBlock)), (False, (PixelCNN, Block))])
+def test_build_chooses_the_forms_of_the_decoder(fast: bool, kinds: tuple[type, type]) -> None:
+    sizes = ImageNetworks(size=8, channels=[4, 4], features=6, kernels=[3, 3, 3], width=4, feature_maps=2, latent=2)
+    made = build(sizes, 2, "paper", fast)[1]
+
+    assert isinstance(made, PixelCNN)
+    assert (type(made), type(made.layers[0])) == kinds

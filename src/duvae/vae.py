@@ -162,6 +162,6 @@ class VAE(nn.Module):
     @torch.no_grad()
     def after_step(self) -> None:
         """What follows each optimiser step: Algorithm 1, line 9."""
-        for part in self.modules():
+        for part in self.head.modules():  # the only place of a normalization of means
             if isinstance(part, MeanBatchNorm):
                 part.rescale_()

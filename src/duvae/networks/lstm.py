@@ -1,21 +1,15 @@
 """The text networks: one LSTM that reads a sentence, one that writes it from z."""
 
+import math
+from typing import ClassVar
+
 import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
-from torch.nn.functional import linear
+from torch.nn.functional import cross_entropy, dropout, linear
 
 from duvae.data.store import END, PAD, START
-from duvae.networks.bodies import Decoder, Encoder, Slope
-from duvae.networks.elementwise import dropout, tanh_
-from duvae.networks.products import Factor, add_products_
-from duvae.networks.slope import lstm_slope
-from duvae.networks.tokens import IN_BLOCK, SoftmaxOutput, block, even, log_normalizer
-
-IN_STATE = 2**20
-"""Numbers in the gates of all that is computed at once: 4 MiB."""
-
-LSTM_PARAMETERS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+from duvae.networks.bodies import Decoder, Encoder
 
 
 def uniform_(module: nn.Module, generator: Generator | None = None) -> None:
@@ -51,6 +45,29 @@ class LSTMEncoder(Encoder):
         return hidden[0]
 
 
+class SoftmaxOutput(nn.Module):
+    """From the outputs of an LSTM to log probabilities of words, by one linear map without bias.
+
+    Args:
+        hidden: Width of the outputs.
+        words: Size of the vocabulary.
+    """
+
+    def __init__(self, hidden: int, words: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(words, hidden).uniform_(-1, 1) / math.sqrt(hidden))
+
+    def forward(self, hidden: Float[Tensor, "*batch hidden"], words: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+        """log p(word) in nats of one word for each output."""
+        return self.plain(hidden, words)
+
+    def plain(self, hidden: Float[Tensor, "*batch hidden"], words: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+        """The same by PyTorch's cross entropy, also where a subclass has a faster form."""
+        logits = linear(hidden.flatten(0, -2), self.weight)
+
+        return -cross_entropy(logits, words.flatten(), reduction="none").view(words.shape)
+
+
 class LSTMDecoder(Decoder):
     r"""$p(x|z) = \prod_t p(x_t | x_{<t}, z)$: z starts the LSTM and joins every word's embedding.
 
@@ -64,7 +81,12 @@ class LSTMDecoder(Decoder):
         latent: Dimensions of z.
         dropout_in: Share of the word embeddings' elements dropped in training.
         dropout_out: Share of the LSTM's outputs dropped in training, before the softmax.
+
+    Attributes:
+        softmax: The class of the map to the vocabulary.
     """
+
+    softmax: ClassVar[type[SoftmaxOutput]] = SoftmaxOutput
 
     def __init__(
         self, words: int, embedding: int, hidden: int, latent: int, dropout_in: float, dropout_out: float
@@ -73,17 +95,21 @@ class LSTMDecoder(Decoder):
         self.embedding = nn.Embedding(words, embedding)
         self.initial = nn.Linear(latent, hidden, bias=False)
         self.lstm = nn.LSTM(embedding + latent, hidden, batch_first=True)
-        self.output = SoftmaxOutput(hidden, words)
+        self.output = self.softmax(hidden, words)
         self.dropout_in, self.dropout_out = dropout_in, dropout_out
+
+    def drop(self, x: Float[Tensor, "*shape"], share: float) -> Float[Tensor, "*shape"]:
+        """x with a share of its elements dropped in training."""
+        return dropout(x, share, self.training)
 
     def log_prob(self, x: Int[Tensor, "batch length"], z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch"]:
         """log p(x|z) in nats: every word after `<s>` is counted, `</s>` included."""
-        words = dropout(self.embedding(x[:, :-1]), self.dropout_in, self.training)
+        words = self.drop(self.embedding(x[:, :-1]), self.dropout_in)
         joined = torch.cat([words, z[:, None].expand(-1, words.shape[1], -1)], -1)
         cell = self.initial(z)[None]
         outputs, _ = self.lstm(joined, (cell.tanh(), cell))
 
-        return self.output(dropout(outputs, self.dropout_out, self.training), x[:, 1:]).sum(-1)
+        return self.output(self.drop(outputs, self.dropout_out), x[:, 1:]).sum(-1)
 
     def log_prob_plain(
         self, x: Int[Tensor, "batch length"], z: Float[Tensor, "batch latent"]
@@ -92,36 +118,16 @@ class LSTMDecoder(Decoder):
 
         On a GPU this is also the one that can be differentiated twice, since cuDNN's LSTM cannot.
         """
-        words = dropout(self.embedding(x[:, :-1]), self.dropout_in, self.training)
+        words = self.drop(self.embedding(x[:, :-1]), self.dropout_in)
         cell = self.initial(z)
         hidden = cell.tanh()
         outputs = []
         for word in words.unbind(1):
             hidden, cell = torch.lstm_cell(torch.cat([word, z], -1), (hidden, cell), *self.lstm.parameters())
             outputs.append(hidden)
-        kept = dropout(torch.stack(outputs, 1), self.dropout_out, self.training)
+        kept = self.drop(torch.stack(outputs, 1), self.dropout_out)
 
         return self.output.plain(kept, x[:, 1:]).sum(-1)
-
-    def slope(self, x: Int[Tensor, "batch length"]) -> Slope:
-        words = self.embedding(x[:, :-1].T)
-        weight, recurrent, bias_in, bias_hidden = (self.lstm.get_parameter(f"{name}_l0") for name in LSTM_PARAMETERS)
-        bias, outputs = bias_in + bias_hidden, words.new_ones(*words.shape[:2], len(recurrent.T))
-
-        def at(z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch latent"]:
-            return lstm_slope(
-                z,
-                dropout(words, self.dropout_in, self.training),
-                dropout(outputs, self.dropout_out, True) if self.training and self.dropout_out else None,
-                x[:, 1:],
-                self.initial.weight,
-                weight,
-                recurrent,
-                bias,
-                self.output.weight,
-            )
-
-        return at
 
     def units(self, x: Int[Tensor, "batch length"]) -> int:
         """The words that `log_prob` counts in a batch."""
@@ -167,59 +173,5 @@ class LSTMDecoder(Decoder):
     def log_prob_samples(
         self, x: Int[Tensor, "batch length"], z: Float[Tensor, "samples batch latent"]
     ) -> Float[Tensor, "samples batch"]:
-        """log p(x|z) for many z of each x, in evaluation: equal to `log_prob` of each, at a fraction of the cost.
-
-        The words' share of the input product is computed once a sentence, z's once a sample, and no logits are
-        kept: of each softmax only its normalizer and the one logit that is asked for. So few samples of so few
-        sentences are gone through at a time that their gates stay near the processor.
-        """
-        rows = max(1, IN_STATE // (4 * self.lstm.hidden_size))
-        sentences = max(1, rows // len(z))
-        samples = even(len(z), rows)
-        vocabulary = block(self.output.weight, samples * min(sentences, len(x)))
-        by_hidden = by_gate(self.lstm.get_parameter("weight_hh_l0").T)  # (4, hidden, hidden)
-        found = [
-            torch.cat([self._log_prob_samples(some, each, by_hidden, vocabulary) for each in of_some.split(samples)])
-            for some, of_some in zip(x.split(sentences), z.split(sentences, 1), strict=True)
-        ]
-
-        return torch.cat(found, 1)
-
-    def _log_prob_samples(
-        self,
-        x: Int[Tensor, "batch length"],
-        z: Float[Tensor, "samples batch latent"],
-        by_hidden: Float[Tensor, "4 hidden hidden"],
-        vocabulary: Factor,
-    ) -> Float[Tensor, "samples batch"]:
-        """The same all at once, and of the words' shares of the input product, where there are many, some at a time.
-
-        The four gates lie one behind the other, since a function of every row of a block runs several
-        times as fast as one of a part of every row.
-        """
-        samples, batch, _ = z.shape
-        weight, _, bias_in, bias_hidden = (self.lstm.get_parameter(f"{name}_l0") for name in LSTM_PARAMETERS)
-        width = self.embedding.embedding_dim
-        by_sample = by_gate(z @ weight[:, width:].T)
-        gates = torch.empty_like(by_sample)  # (4, samples, batch, hidden)
-        cell = self.initial(z).flatten(0, 1)
-        hidden = tanh_(cell.clone())
-        total = z.new_zeros(samples, batch)
-        steps = max(1, IN_BLOCK // (batch * len(weight)))
-        for t in range(x.shape[1] - 1):
-            if t % steps == 0:
-                words = self.embedding(x[:, t : min(t + steps, x.shape[1] - 1)])
-                by_word = by_gate(linear(words, weight[:, :width], bias_in + bias_hidden))
-            torch.add(by_sample, by_word[:, None, :, t % steps], out=gates)
-            i, f, g, o = add_products_(gates.flatten(1, 2), hidden, by_hidden)
-            cell.mul_(f.sigmoid_()).addcmul_(i.sigmoid_(), tanh_(g))
-            tanh_(hidden.copy_(cell)).mul_(o.sigmoid_())
-            logit = (hidden.view(samples, batch, -1) * self.output.weight[x[:, t + 1]]).sum(-1)
-            total += logit - log_normalizer(hidden, vocabulary).view_as(total)
-
-        return total
-
-
-def by_gate(x: Float[Tensor, "*batch gates"]) -> Float[Tensor, "4 *batch hidden"]:
-    """The four gates of an LSTM one behind the other."""
-    return torch.stack(x.chunk(4, -1))
+        """log p(x|z) of many z for each x, in nats."""
+        return torch.stack([self.log_prob(x, each) for each in z])

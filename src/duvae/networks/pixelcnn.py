@@ -1,28 +1,39 @@
 """The image decoder: a PixelCNN whose first layer also sees z, as maps of the image's size."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import ClassVar, TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from duvae.networks.bodies import Decoder, Slope, derivative
-from duvae.networks.convolutions import (
-    BatchNorm,
-    Convolution,
-    Folded,
-    Images,
-    MaskedConvolution,
-    channels_last,
-    several,
-)
-from duvae.networks.elementwise import LOG2E
-from duvae.networks.pixels import Network, sample, through
-from duvae.networks.residual import residual
+from duvae.networks.bodies import Decoder
+from duvae.networks.convolutions import BatchNorm, Convolution, Images, MaskedConvolution, channels_last
 
-IMAGES_AT_ONCE = 16
-"""Images held at a time by the importance-weighted likelihood, at least: fewer, and PyTorch leaves oneDNN."""
+BACK = 3
+"""A skip block starts from the output of the layer so many before."""
+
+T = TypeVar("T")
+
+
+def through(y: T, layers: Sequence[Callable[[T], T]], skips: Sequence[Callable[[T, T], T]]) -> T:
+    """The first layer's output through the residual blocks and the skip blocks from three layers back.
+
+    Args:
+        y: The first layer's output.
+        layers: The residual blocks.
+        skips: The skip blocks, from an earlier output and what theirs is added to; one for each layer from the third
+            on, counted with the first, and one behind the last.
+    """
+    earlier = [y]
+    for n, layer in enumerate(layers):
+        if n + 1 >= BACK:
+            y = skips[n + 1 - BACK](earlier.pop(0), y)
+        y = layer(y)
+        earlier.append(y)
+
+    return skips[-1](earlier[len(earlier) - BACK], y) if skips else y
 
 
 class First(nn.Module):
@@ -51,12 +62,6 @@ class First(nn.Module):
 
         return functional.elu_(self.norm(channels_last(y)))
 
-    def folded(self) -> tuple[Tensor, Folded]:
-        """The image's kernel, and kernel and bias of z's maps."""
-        image, _ = self.norm.folded(self.image.kernel())
-
-        return image, self.norm.folded(self.maps.weight)
-
 
 class Block(nn.Module):
     """A residual block at half width: 1 x 1, masked k x k, 1 x 1, each normalized, ELU behind each and behind the sum.
@@ -75,32 +80,15 @@ class Block(nn.Module):
 
     def forward(self, x: Images, base: Images | None = None) -> Images:
         """The block's output, added to `base`."""
-        if self.training and several(x) and torch.is_grad_enabled() and by_hand(x):
-            kernels = self.narrow.weight, self.masked.kernel(), self.widen.weight
-            return residual(x, base, *kernels, self.norm1, self.norm2, self.norm3)
-
         return self.plain(x, base)
 
     def plain(self, x: Images, base: Images | None = None) -> Images:
-        """The same by PyTorch's own operations, of which autograd takes no more derivatives than are asked for."""
+        """The same by PyTorch's operations, also where a subclass has a faster form."""
         y = functional.elu_(self.norm1(self.narrow(x)))
         y = functional.elu_(self.norm2(self.masked(y)))
         y = functional.elu_(self.norm3(self.widen(y)) + x)
 
         return y if base is None else base + y
-
-    def folded(self) -> tuple[Folded, Folded, Folded]:
-        """Of its three convolutions."""
-        return (
-            self.norm1.folded(self.narrow.weight),
-            self.norm2.folded(self.masked.kernel()),
-            self.norm3.folded(self.widen.weight),
-        )
-
-
-def by_hand(x: Images) -> bool:
-    """Whether what is written for a CPU is to be used."""
-    return not x.is_cuda and not torch.is_autocast_enabled("cpu") and not torch.compiler.is_compiling()
 
 
 class PixelCNN(Decoder):
@@ -117,15 +105,20 @@ class PixelCNN(Decoder):
         kernels: Sides of the masked convolutions, one a layer.
         width: Channels of each layer.
         maps: Maps of z.
+
+    Attributes:
+        block: The class of its residual blocks.
     """
+
+    block: ClassVar[type[Block]] = Block
 
     def __init__(self, size: int, latent: int, kernels: Sequence[int], width: int, maps: int) -> None:
         super().__init__()
         self.size = size
         self.maps = nn.Linear(latent, maps * size * size)
         self.first = First(maps, width, kernels[0])
-        self.layers = nn.ModuleList(Block(width, kernel) for kernel in kernels[1:])
-        self.skips = nn.ModuleList(Block(width, kernel) for kernel in kernels[1:-1])
+        self.layers = nn.ModuleList(self.block(width, kernel) for kernel in kernels[1:])
+        self.skips = nn.ModuleList(self.block(width, kernel) for kernel in kernels[1:-1])
         self.last, self.norm = Convolution(width, width, 1), BatchNorm(width)
         self.output = nn.Conv2d(width, 1, 1, bias=False)
         nn.init.xavier_uniform_(self.maps.weight)
@@ -153,83 +146,35 @@ class PixelCNN(Decoder):
         """log p(x|z) in nats, summed over the pixels; x is 0 or 1."""
         return bernoulli_log_prob(self.logits(x, z), x)
 
-    def slope(self, x: Float[Tensor, "batch 1 height width"]) -> Slope:
-        r"""$\nabla_z \log p(x|z)$: the convolution of x is that of every z, and no weight has a gradient on the way."""
-        layers, skips = (
-            [block.plain for block in blocks if isinstance(block, Block)] for blocks in (self.layers, self.skips)
-        )
-        of_image = self.first.image(channels_last(x))
-
-        def log_prob(z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch"]:
-            y = self.first.joined(of_image, self.z_maps(z))
-
-            return bernoulli_log_prob(self.head(through(y, layers, skips)), x)
-
-        return derivative(log_prob)
-
-    @torch.no_grad()
-    def folded(self) -> Network:
-        """The network in evaluation."""
-        layers, skips = (
-            [block.folded() for block in blocks if isinstance(block, Block)] for blocks in (self.layers, self.skips)
-        )
-
-        return Network(*self.first.folded(), layers, skips, self.norm.folded(self.last.weight), self.output.weight)
-
     @torch.no_grad()
     def log_prob_samples(
         self, x: Float[Tensor, "batch 1 height width"], z: Float[Tensor, "samples batch latent"]
     ) -> Float[Tensor, "samples batch"]:
-        """log p(x|z) for many z of each x, in evaluation: equal to `log_prob` of each, at a fraction of the cost.
-
-        The image's share of the first layer is computed once an image, and z's, which is linear in z, is one product;
-        batch normalization is part of the convolutions; and so few images are held at a time that they stay near the
-        processor.
-        """
-        network, (samples, batch, latent) = self.folded(), z.shape
-        whole, shape = network.whole(), (self.size, self.size, -1)
-        ends = torch.cat([z.new_zeros(1, latent), torch.eye(latent, dtype=z.dtype, device=z.device)])
-        constant, of_z = flat(network.of_maps(self.z_maps(ends))).mul_(LOG2E).split([1, latent])
-        of_z -= constant
-        of_image = flat(network.of_image(channels_last(x))).mul_(LOG2E).add_(constant)
-
-        def maps(rows: Float[Tensor, "batch elements"]) -> Images:
-            return rows.unflatten(1, shape).permute(0, 3, 1, 2)
-
-        found, parts = [], max(1, batch // max(1, IMAGES_AT_ONCE // samples))
-        for images, firsts, codes in zip(
-            *(each.tensor_split(parts) for each in (x, of_image, z.transpose(0, 1))), strict=True
-        ):
-            for some in codes.tensor_split(max(1, samples // IMAGES_AT_ONCE), 1):
-                image, first = (
-                    each[:, None].expand(*some.shape[:2], *each.shape[1:]).flatten(0, 1) for each in (images, firsts)
-                )
-                logits = whole(maps(some.flatten(0, 1) @ of_z), maps(first))
-                found.append(bernoulli_log_prob(logits, image))
-
-        return torch.cat(found).view(batch, samples).T
+        """log p(x|z) of many z for each x, in nats."""
+        return torch.stack([self.log_prob(x, each) for each in z])
 
     @torch.no_grad()
     def sample(
         self, z: Float[Tensor, "batch latent"], generator: Generator | None = None, likely: bool = False
     ) -> Float[Tensor, "batch 1 height width"]:
-        """An image of each z in evaluation, pixel by pixel: drawn, or each pixel the likelier of the two."""
-        uniforms = None
+        """An image of each z in evaluation, pixel by pixel: drawn, or each pixel the likelier of the two.
+
+        The network computes the whole image for each pixel.
+        """
+        x = z.new_zeros(len(z), 1, self.size, self.size)
+        thresholds = torch.zeros_like(x)
         if not likely:
-            shape = len(z), self.size, self.size
-            uniforms = torch.rand(shape, dtype=z.dtype, device=z.device, generator=generator)
-        x, _ = sample(self.folded(), self.z_maps(z), uniforms)
+            thresholds = torch.logit(torch.rand(x.shape, dtype=z.dtype, device=z.device, generator=generator))
+        for row in range(self.size):
+            for column in range(self.size):
+                pixel = (..., row, column)
+                x[pixel] = (self.logits(x, z)[pixel] > thresholds[pixel]).to(x.dtype)
 
         return x
 
     def units(self, x: Images) -> int:
         """The images."""
         return len(x)
-
-
-def flat(x: Images) -> Float[Tensor, "batch elements"]:
-    """An image a row, as it lies in memory."""
-    return x.permute(0, 2, 3, 1).flatten(1)
 
 
 def bernoulli_log_prob(

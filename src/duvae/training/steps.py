@@ -1,8 +1,9 @@
 """How a batch is turned into updates: encoder and decoder together."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -29,6 +30,7 @@ class Updates:
         clip: The norm that the gradient over all parameters is clipped at.
         draw: Gives a random training batch.
         bfloat16: Compute what may be in half precision; weights, sums and the loss stay single.
+        parameters: All parameters of the model.
     """
 
     model: VAE
@@ -37,6 +39,10 @@ class Updates:
     clip: float
     draw: Callable[[], Tensor]
     bfloat16: bool = False
+    parameters: list[nn.Parameter] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.parameters = list(self.model.parameters())
 
     def gradients(self, x: Tensor, weight: float) -> Loss:
         """The clipped gradients of the batch's mean loss, for all parameters.
@@ -44,16 +50,19 @@ class Updates:
         Raises:
             NotFinite: Before anything is updated with them; not on a GPU, which it would make wait at each step.
         """
-        self.encoder.zero_grad(set_to_none=True)
-        self.decoder.zero_grad(set_to_none=True)
+        for parameter in self.parameters:
+            parameter.grad = None
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bfloat16):
             loss = self.model.loss(x, weight)
         loss.total.mean().backward()
-        found = [parameter for parameter in self.model.parameters() if parameter.grad is not None]
-        norm = nn.utils.get_total_norm([parameter.grad for parameter in found if parameter.grad is not None])
-        if not norm.is_cuda and not torch.isfinite(norm):  # before clipping, which would spread it over all gradients
+        found = [parameter for parameter in self.parameters if parameter.grad is not None]
+        norm = total_norm([parameter.grad for parameter in found if parameter.grad is not None])
+        if norm.is_cuda:  # reading the norm would make the GPU wait at each step
+            nn.utils.clip_grads_with_norm_(found, self.clip, norm)
+        elif not math.isfinite(value := float(norm)):  # before clipping, which would spread it over all gradients
             raise NotFinite(first_not_finite(self.model, x, weight))
-        nn.utils.clip_grads_with_norm_(found, self.clip, norm)
+        elif value > self.clip - 1e-5:  # below, clipping multiplies every gradient by 1
+            nn.utils.clip_grads_with_norm_(found, self.clip, norm)
 
         return Loss(*(part.detach() for part in loss))
 
@@ -93,10 +102,41 @@ class JointLoop(Loop):
         return loss
 
 
+def total_norm(gradients: list[Tensor]) -> Tensor:
+    """The norm of all gradients together, shape (); they lie on one device.
+
+    These are the bits of `torch.nn.utils.get_total_norm`, which first groups the gradients by device.
+    """
+    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent without momentum: the bits of `torch.optim.SGD`, without its bookkeeping.
+
+    That bookkeeping, PyTorch's hooks around a step among it, costs more than the update of a small network.
+
+    Args:
+        parameters: The parameters to update.
+        learning_rate: The learning rate.
+    """
+
+    def __init__(self, parameters: list[nn.Parameter], learning_rate: float) -> None:
+        super().__init__(parameters, {"lr": learning_rate})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Subtracts the learning rate times the gradient from each parameter that has a gradient."""
+        for group in self.param_groups:
+            found = [parameter for parameter in group["params"] if parameter.grad is not None]
+            torch._foreach_add_(found, [parameter.grad for parameter in found], alpha=-group["lr"])
+
+    step.hooked = True  # type: ignore[attr-defined]  # PyTorch then leaves it without its hooks
+
+
 def optimizer(parameters: list[nn.Parameter], name: str, learning_rate: float) -> Optimizer:
     """SGD without momentum, or Adam."""
     if name == "sgd":
-        return torch.optim.SGD(parameters, lr=learning_rate, foreach=True)
+        return SGD(parameters, learning_rate)
     if name == "adam":
         return torch.optim.Adam(parameters, lr=learning_rate, foreach=True)
     raise UserError(f"unknown optimiser '{name}'; expected sgd or adam")

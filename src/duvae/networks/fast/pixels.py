@@ -1,9 +1,8 @@
 """A PixelCNN in evaluation: whole images at once, or pixel by pixel from what is kept of the pixels before."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
 
 import torch
 from jaxtyping import Float
@@ -11,33 +10,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from duvae.networks.convolutions import Folded, Images, channels_last, masked
-from duvae.networks.elementwise import LOG2E
-from duvae.networks.residual import parts
-from duvae.networks.toomcook import ROWS, FewerProducts
-
-BACK = 3
-"""A skip block starts from the output of the layer so many before."""
-
-T = TypeVar("T")
-
-
-def through(y: T, layers: Sequence[Callable[[T], T]], skips: Sequence[Callable[[T, T], T]]) -> T:
-    """The first layer's output through the residual blocks and the skip blocks from three layers back.
-
-    Args:
-        y: The first layer's output.
-        layers: The residual blocks.
-        skips: The skip blocks, from an earlier output and what theirs is added to; one for each layer from the third
-            on, counted with the first, and one behind the last.
-    """
-    earlier = [y]
-    for n, layer in enumerate(layers):
-        if n + 1 >= BACK:
-            y = skips[n + 1 - BACK](earlier.pop(0), y)
-        y = layer(y)
-        earlier.append(y)
-
-    return skips[-1](earlier[len(earlier) - BACK], y) if skips else y
+from duvae.networks.fast.elementwise import LOG2E
+from duvae.networks.fast.residual import parts
+from duvae.networks.fast.toomcook import ROWS, FewerProducts
+from duvae.networks.pixelcnn import through
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from duvae.networks.convolutions import BatchNorm, Channels, Images, Kernel, channels_last, masked
-from duvae.networks.elementwise import elu_
+from duvae.networks.fast.elementwise import elu_
 
 ELEMENTS = 2**17
 """Numbers of a tensor in one pass: half a MiB."""

@@ -6,11 +6,12 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, linear, one_hot
+from torch import Tensor
+from torch.nn.functional import linear, one_hot
 
-from duvae.networks.elementwise import LOG2E
-from duvae.networks.products import Factor, columns_product, product
+from duvae.networks.fast.elementwise import LOG2E
+from duvae.networks.fast.products import Factor, columns_product, product
+from duvae.networks.lstm import SoftmaxOutput
 
 AT_ONCE = 2**19
 """Logits held at a time where none has to be kept: 2 MiB, so that they stay in the cache."""
@@ -18,31 +19,20 @@ AT_ONCE = 2**19
 IN_CACHE = 2**20
 """Numbers of a W that stays in the cache itself."""
 
+NARROW = 128
+"""Largest width of h for which the words lie before the rows: from 256 on it gains nothing."""
+
 IN_BLOCK = 2**22
 """Logits computed at a time where all are kept, and held where each block reads a larger W: 16 MiB."""
 
 
-class SoftmaxOutput(nn.Module):
-    """From the outputs of an LSTM to log probabilities of words, by one linear map without bias.
-
-    Args:
-        hidden: Width of the outputs.
-        words: Size of the vocabulary.
-    """
-
-    def __init__(self, hidden: int, words: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(words, hidden).uniform_(-1, 1) / math.sqrt(hidden))
+class FastSoftmaxOutput(SoftmaxOutput):
+    """The plain map with a softmax of few passes over the logits, and with the gradient of that."""
 
     def forward(self, hidden: Float[Tensor, "*batch hidden"], words: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
-        """log p(word) in nats of one word for each output."""
-        return log_softmax_at(hidden.flatten(0, -2), self.weight, words.flatten()).view(words.shape)
+        form = log_softmax_narrow if hidden.shape[-1] <= NARROW and not hidden.is_cuda else log_softmax_at
 
-    def plain(self, hidden: Float[Tensor, "*batch hidden"], words: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
-        """The same by PyTorch's own cross entropy."""
-        logits = linear(hidden.flatten(0, -2), self.weight)
-
-        return -cross_entropy(logits, words.flatten(), reduction="none").view(words.shape)
+        return form(hidden.flatten(0, -2), self.weight, words.flatten()).view(words.shape)
 
 
 class LogSoftmaxAt(torch.autograd.Function):
@@ -88,6 +78,49 @@ class LogSoftmaxAt(torch.autograd.Function):
         return scale * product(numerator, weight.T), columns_product(numerator, scale * hidden), None
 
 
+class LogSoftmaxNarrow(torch.autograd.Function):
+    """The function of `LogSoftmaxAt` for rows of few elements, with the words before the rows.
+
+    A library's product runs its vectors along the columns of the result. In the gradient with respect to h those would
+    be the few elements of h, here they are the rows. A row's largest logit is looked for only where the sum of the
+    powers shows that it is needed.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Float[Tensor, "rows hidden"],
+        weight: Float[Tensor, "words hidden"],
+        words: Int[Tensor, "rows"],
+    ) -> Float[Tensor, "rows"]:
+        scaled, place = (hidden * LOG2E).T, words[None]
+        powers = weight @ scaled
+        asked = powers.gather(0, place)
+        total = powers.exp2_().sum(0, keepdim=True)
+        if not exact(total):
+            powers = weight @ scaled
+            top = powers.amax(0, keepdim=True)
+            asked -= top
+            total = powers.sub_(top).exp2_().sum(0, keepdim=True)
+        numerator = powers.scatter_add_(0, place, -total)
+        ctx.save_for_backward(hidden, weight, words, numerator, total)
+
+        return ((asked - total.log2()) / LOG2E).squeeze(0)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Float[Tensor, "rows"]) -> tuple[Tensor, Tensor, None]:
+        hidden, weight, words, numerator, total = ctx.saved_tensors
+        if torch.is_grad_enabled():  # this gradient is to be differentiated again
+            numerator = (linear(hidden, weight).softmax(1) - one_hot(words, len(weight))).T
+            total = torch.ones_like(total)
+        scale = -gradient / total
+
+        return ((weight.T @ numerator) * scale).T, numerator @ (scale * hidden.T).T, None
+
+
+log_softmax_narrow: Callable[[Tensor, Tensor, Tensor], Tensor] = LogSoftmaxNarrow.apply
+"""The same where h has few elements."""
+
 log_softmax_at: Callable[[Tensor, Tensor, Tensor], Tensor] = LogSoftmaxAt.apply
 """log p of one word in each row, from h, W and the words."""
 
@@ -131,7 +164,7 @@ def log_normalizer(hidden: Float[Tensor, "rows hidden"], weight: Factor) -> Floa
     return result.div_(LOG2E)
 
 
-def exact(total: Float[Tensor, "rows"]) -> bool:
+def exact(total: Float[Tensor, "*rows"]) -> bool:
     """Whether sums of powers of 2 are so far from what float32 can't hold that nothing of weight was lost."""
     least, most = (float(end) for end in torch.aminmax(total))
 

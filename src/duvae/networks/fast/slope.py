@@ -18,8 +18,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from duvae.networks.elementwise import tanh_
-from duvae.networks.tokens import expectation, expectation_along
+from duvae.networks.fast.elementwise import tanh_
+from duvae.networks.fast.tokens import expectation, expectation_along
 
 
 class LSTMSlope(torch.autograd.Function):
