@@ -101,7 +101,7 @@ def graph(
 
 @app.command(epilog=examples("duvae fingerprint", "duvae fingerprint && dvc repro --dry"))
 def fingerprint() -> None:
-    """Write fingerprints.yaml: hashes of the code that each kind of stage depends on.
+    """Write fingerprints.yaml, hashes of each stage's code.
 
     Comments, docstrings, formatting and annotations of functions count for nothing. Run it after a change of the code:
     'git diff fingerprints.yaml' shows what will run again, and 'dvc repro --dry' lists the stages.
@@ -111,7 +111,9 @@ def fingerprint() -> None:
 
 @app.command(name="own-files", epilog=examples("duvae own-files"))
 def own_files(params: ParamsFile = DEFAULT) -> None:
-    """Write data/own.yaml: a digest of your own files for each data set that is fetched.
+    """Write data/own.yaml, digests of your own files.
+
+    There is one for each data set that is fetched.
 
     DVC runs it every time. Where no digest has changed, nothing that was made of your files is made again.
     """

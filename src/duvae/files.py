@@ -48,7 +48,10 @@ def whole_folder(path: Path) -> Iterator[Path]:
     with scratch(path) as temporary:
         fresh, old = temporary / "new", temporary / "old"
         fresh.mkdir()
-        yield fresh
+        try:
+            yield fresh
+        except UserError as error:  # of a file in it: the reader knows the folder by its own name
+            raise type(error)(str(error).replace(str(fresh), str(path))) from error
         for file in fresh.rglob("*"):
             if file.is_file():
                 _sync(file)
