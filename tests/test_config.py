@@ -1,6 +1,8 @@
 """Every mistake in params.yaml is told with file, line, key, what was expected and found, and the closest key."""
 
+import functools
 import math
+import operator
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +13,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from duvae import cli, config
+from duvae import cli, config, graph
 from duvae.config import HYPERPARAMETERS
 from duvae.errors import UserError
 
@@ -162,7 +164,7 @@ MISTAKES = {
         "kind: synthetic",
         "kind: synthetik",
         "datasets.synthetic.kind",
-        ["expected 'synthetic', 'text'", "found 'synthetik'", "did you mean 'synthetic'?"],
+        ["unknown kind 'synthetik'", "did you mean 'synthetic'?", "expected one of synthetic, text, omniglot, images"],
     ),
     "missing kind": ("    kind: synthetic\n", "", "datasets.synthetic.kind", ["it is missing"]),
     "unknown choice": (
@@ -269,6 +271,60 @@ MISTAKES = {
         "datasets.synthetic.source.means.0",
         ["expected at most 2 of them"],
     ),
+    "a setting that is no mapping": (
+        "  fb:                         # Kingma et al. 2016",
+        "  fb: 1\n  fb2:",
+        "settings.fb",
+        ["expected a mapping", "found 1"],
+    ),
+    "hyperparameters that are no mapping": (
+        "synthetic: &free_bits {free_bits: 0.1}",
+        "synthetic: &free_bits [0.1]",
+        "settings.fb.columns.synthetic",
+        ["expected a mapping", "found a list of 1"],
+    ),
+    "unknown key of a grid": (
+        "    without: [{gamma",
+        "    withot: [{gamma",
+        "setting_grids.figure2.withot",
+        ["unknown key 'withot'", "did you mean 'without'?"],
+    ),
+    "unknown system of a grid": (
+        "    system: du_vae\n    parts: *du_parts\n    columns: {yahoo: {}",
+        "    system: du_va\n    parts: *du_parts\n    columns: {yahoo: {}",
+        "setting_grids.figure2.system",
+        ["unknown system 'du_va'", "did you mean 'du_vae'?"],
+    ),
+    "unknown hyperparameter of a grid": (
+        "      p: [1.0, 0.9, 0.8, 0.7, 0.6]\n    without: [{gamma: 0.5, p: 0.9}, {gamma: 0.5, p: 0.8}, {",
+        "      q: [1.0, 0.9]\n    without: [{q: 0.9, ",
+        "setting_grids.figure2.values.q",
+        ["unknown key 'q'", "expected one of gamma, p"],
+    ),
+    "a grid's value out of range": (
+        "p: [1.0, 0.9, 0.8, 0.7, 0.6]",
+        "p: [1.0, 0.9, 0.8, 0.7, 0.6, 1.1]",
+        "setting_grids.figure2.values.p",
+        ["expected a number of at most 1.0; found 1.1"],
+    ),
+    "a grid's value that no name can hold": (
+        "gamma: [0.4, 0.5, 0.6, 0.7]\n      p",
+        "gamma: [0.4, 0.5, 0.6, 10.5]\n      p",
+        "setting_grids.figure2.values.gamma.3",
+        ["expected a number from 0.0001 to below 10; found 10.5"],
+    ),
+    "a combination that a grid does not have": (
+        "without: [{gamma: 0.5, p: 0.9}",
+        "without: [{gamma: 0.5, p: 0.95}",
+        "setting_grids.figure2.without.0",
+        ["expected a combination of values of gamma, p that the grid has"],
+    ),
+    "a setting that a grid has too": (
+        "  bn_vae_fixed_beta_01:",
+        "  figure2_g04_p10:",
+        "setting_grids.figure2",
+        ["'figure2_g04_p10' stands twice"],
+    ),
     "a name that is no name": (
         "  agg_vae:   ",
         "  Agg-VAE:   ",
@@ -299,6 +355,20 @@ def test_a_mistake_is_told(mistake: str, tmp_path: Path, capsys: pytest.CaptureF
     assert lines, output.err
     for part in said:
         assert any(part in line for line in lines), output.err
+
+
+def test_two_unknown_keys_of_one_object_are_told_beside_other_mistakes(tmp_path: Path) -> None:
+    text = TEXT.replace("lstm_range: 1.0", "lstm_rang: 1.0", 1).replace("output_range: 5.0", "output_rang: -5.0", 1)
+    text = text.replace("halfwidth: 7.0", "halfwidth: -7.0", 1)
+
+    with pytest.raises(UserError) as error:
+        load(tmp_path, text)
+
+    messages = str(error.value)
+    for key in ("source.lstm_rang ", "source.output_rang ", "source.lstm_range ", "truth.halfwidth "):
+        assert f"datasets.synthetic.{key}" in messages
+    assert "did you mean 'lstm_range'?" in messages
+    assert "did you mean 'output_range'?" in messages
 
 
 def test_the_line_is_the_mistakes_own(tmp_path: Path) -> None:
@@ -392,6 +462,57 @@ def load(folder: Path, text: str) -> config.Params:
     path.write_text(text, encoding="utf-8")
 
     return config.load(path)
+
+
+# ------------------------------------------------------------------- grids of settings
+
+
+def with_grid() -> config.Params:
+    """The parameters with a grid `extra`, which `run` names."""
+    raw = yaml.safe_load(TEXT)
+    raw["run"] = {"datasets": ["yahoo"], "settings": ["vae", "extra"], "seeds": [1]}
+    raw["setting_grids"]["extra"] = {
+        "system": "du_vae",
+        "parts": {"init": "torch", "variance_floor": "alpha"},
+        "columns": {"yahoo": {"p": 0.5}},
+        "values": {"gamma": [0.4, 1]},
+    }
+
+    return config.parse(raw)
+
+
+def test_a_grid_is_a_setting_for_each_combination() -> None:
+    params = with_grid()
+
+    assert [name for name in params.settings if name.startswith("extra")] == ["extra_g04", "extra_g10"]
+    assert params.hyperparameters("extra_g10", "yahoo") == config.DiversityUncertainty(gamma=1.0, p=0.5)
+    assert params.setting("extra_g04").parts == config.Parts(init="torch", variance_floor="alpha")
+    assert [job.setting for job in params.run_jobs()] == ["vae", "extra_g04", "extra_g10"]
+
+
+def test_the_cells_of_figure_2_are_those_that_table_1_lacks() -> None:
+    params = config.load(PARAMS)
+    cells = [name for name in params.settings if name.startswith("figure2_")]
+
+    assert len(cells) == 17
+    for name in cells:
+        gamma, p = (int(part[1:]) / 10 for part in name.split("_")[1:])
+        assert list(params.setting(name).columns) == ["yahoo", "yelp", "omniglot"]
+        for values in params.setting(name).columns.values():
+            assert values == config.DiversityUncertainty(gamma=gamma, p=p)
+
+
+def test_the_graph_depends_on_the_declaration() -> None:
+    params = with_grid()
+    raw = yaml.safe_load(TEXT)
+    rows = yaml.safe_load(graph.render(params))["jobs"]
+
+    assert rows["yahoo-vae-1"]["key"] == "settings.vae"
+    assert rows["yahoo-extra_g04-1"]["key"] == "setting_grids.extra"
+    for row in yaml.safe_load(graph.render(config.load(PARAMS)))["jobs"].values():
+        declared = functools.reduce(operator.getitem, row["key"].split("."), raw)
+        assert {"system", "parts"} <= set(declared)
+        assert row["column"] in declared["columns"]
 
 
 # ------------------------------------------------------------------- docs/parameters.md

@@ -153,6 +153,7 @@ def test_figure1_is_there_whatever_run_names() -> None:
         "setting": "du_vae",
         "seed": 7,
         "column": "yelp",
+        "key": "settings.du_vae",
     }
 
 

@@ -118,7 +118,7 @@ def read(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
 def test_a_stage_lists_the_parameters_it_reads(stage: str, read: dict[str, set[str]]) -> None:
     listed = set()
     for entry in STAGES[stage]["do"]["params"]:
-        for name, value in JOB._asdict().items():
+        for name, value in {**JOB._asdict(), "key": f"settings.{JOB.setting}"}.items():
             entry = entry.replace(f"${{item.{name}}}", str(value))  # noqa: PLW2901
         listed.add(entry.replace("${item}", JOB.dataset))
     listed -= {"datasets.synthetic.kind"}  # it decides of which class the data set is, and is not read any more

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from duvae.config import AnyDataset, Found, Params, SyntheticDataset
+from duvae.config import AnyDataset, Found, Job, Params, SyntheticDataset
 from duvae.data import sources
 from duvae.errors import UserError
 from duvae.files import write_text
@@ -54,10 +54,15 @@ def graph(params: Params) -> dict[str, Any]:
         "images": [name for name in sets if kinds[name] in {"omniglot", "images"}],
         "synthetics": [name for name in sets if kinds[name] == "synthetic"],
         "searches": studies,
-        "jobs": {job.name: job._asdict() for job in jobs},
-        "given": {job.name: job._asdict() for job in jobs if job not in found},
-        "found": {job.name: {**job._asdict(), "study": study} for job, study in found.items()},
+        "jobs": {job.name: _row(params, job) for job in jobs},
+        "given": {job.name: _row(params, job) for job in jobs if job not in found},
+        "found": {job.name: {**_row(params, job), "study": study} for job, study in found.items()},
     }
+
+
+def _row(params: Params, job: Job) -> dict[str, Any]:
+    """The row of a training. `key`: where params.yaml declares its setting, which its stage depends on."""
+    return {**job._asdict(), "key": params.declaration(job.setting)}
 
 
 def _studies(params: Params, names: list[str]) -> dict[str, dict[str, str]]:
@@ -72,6 +77,7 @@ def _studies(params: Params, names: list[str]) -> dict[str, dict[str, str]]:
             "dataset": study.dataset,
             "setting": study.setting,
             "column": params.dataset(study.dataset).column,
+            "key": params.declaration(study.setting),
             "after": f"results/studies/{study.against}/study.json" if study.against else FIRST,
         }
 

@@ -33,23 +33,18 @@ from duvae.config.datasets import (
 )
 from duvae.config.hyperparameters import (
     HYPERPARAMETERS,
-    NEEDS_FLOOR,
     Aggressive,
     Chain,
     CommittedRate,
     DiversityUncertainty,
     FixedScale,
     FixedShift,
-    Found,
     FreeBits,
     MutualDivergence,
     Nothing,
-    Parts,
     Searched,
     SemiAmortized,
-    Setting,
     WeightedKL,
-    found,
     known_system,
     searched,
 )
@@ -66,6 +61,7 @@ from duvae.config.params import (
     parse,
     space,
 )
+from duvae.config.settings import NEEDS_FLOOR, Found, Parts, Setting, SettingGrid, found
 from duvae.config.studies import Prune, Study
 
 __all__ = [
@@ -110,6 +106,7 @@ __all__ = [
     "Searched",
     "SemiAmortized",
     "Setting",
+    "SettingGrid",
     "Study",
     "SyntheticDataset",
     "SyntheticSource",

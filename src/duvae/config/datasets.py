@@ -4,10 +4,9 @@ from pathlib import PurePosixPath
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
-from pydantic_core import PydanticCustomError
 
 from duvae.config.base import Count, Frozen, Name, Point, Positive, Seed, Share
-from duvae.mistakes import unknown
+from duvae.mistakes import refusal, unknown
 
 
 class SyntheticSource(Frozen):
@@ -111,14 +110,14 @@ class TextSource(Frozen):
             share = self.split and getattr(self.split, name)
             if bool(getattr(self, name)) == (share is not None):
                 found = "neither" if share is None else "both"
-                raise _at(name, f"expected files here, or a share in split.{name}; found {found}")
+                raise refusal(name, f"expected files here, or a share in split.{name}; found {found}")
         if (self.vocabulary is None) == (self.build is None):
             found = "neither" if self.build is None else "both"
-            raise _at("vocabulary", f"expected a file here, or 'build' with a number of words; found {found}")
+            raise refusal("vocabulary", f"expected a file here, or 'build' with a number of words; found {found}")
         if self.split and (self.split.valid or 0) + (self.split.test or 0) >= 1:
-            raise _at("split", "expected shares that leave something to train on; they add up to 1 or more")
+            raise refusal("split", "expected shares that leave something to train on; they add up to 1 or more")
         if self.split and self.sample:
-            raise _at("sample", "expected it only where validation and test are files; found 'split' too")
+            raise refusal("sample", "expected it only where validation and test are files; found 'split' too")
 
         return self
 
@@ -129,11 +128,6 @@ class TextSource(Frozen):
         vocabulary = [] if self.vocabulary is None else [self.vocabulary]
 
         return list(dict.fromkeys([*(file.path for files in splits for file in files), *vocabulary]))
-
-
-def _at(key: str, why: str) -> PydanticCustomError:
-    """What is wrong with a key, where it is seen from the model around it."""
-    return PydanticCustomError("at", "{why}", {"why": why, "at": key})
 
 
 class OmniglotSource(Frozen):
@@ -234,7 +228,7 @@ class ImageNetworks(Frozen):
     def sees_something(self) -> Self:
         if self.kernels[0] == 1:
             why = "expected 3 or more first, since the first layer does not see the pixel itself; found 1"
-            raise PydanticCustomError("blind", "{why}", {"why": why, "at": "kernels"})
+            raise refusal("kernels", why)
 
         return self
 
@@ -287,7 +281,7 @@ class DatasetProbe(Frozen):
     def one_way(self) -> Self:
         if self.per_character and (self.labels or self.subsets):
             why = "expected it without labels and subsets, or those without it; found both"
-            raise PydanticCustomError("two_probes", "{why}", {"why": why, "at": "per_character"})
+            raise refusal("per_character", why)
 
         return self
 
@@ -328,7 +322,7 @@ class _Text(_Dataset):
     def no_characters(self) -> Self:
         if self.probe.per_character:
             why = "expected only for images, whose characters have alphabets"
-            raise PydanticCustomError("no_characters", "{why}", {"why": why, "at": "probe.per_character"})
+            raise refusal("probe.per_character", why)
 
         return self
 
@@ -352,7 +346,7 @@ class TextDataset(_Text):
         for name in self.probe.subsets:
             if name not in self.source.subsets:
                 why = unknown("subset", name, self.source.subsets)
-                raise PydanticCustomError("unknown_subset", "{why}", {"why": why, "at": "probe.subsets"})
+                raise refusal("probe.subsets", why)
 
         return self
 
@@ -367,7 +361,7 @@ class _Images(_Dataset):
     def one_size(self) -> Self:
         if self.networks.size != self.source.size:
             why = f"expected {self.source.size}, the images' source.size; found {self.networks.size}"
-            raise PydanticCustomError("two_sizes", "{why}", {"why": why, "at": "networks.size"})
+            raise refusal("networks.size", why)
 
         return self
 
@@ -375,7 +369,7 @@ class _Images(_Dataset):
     def no_subsets(self) -> Self:
         if self.probe.subsets:
             why = "expected only for texts, which may come with labelled subsets"
-            raise PydanticCustomError("no_subsets", "{why}", {"why": why, "at": "probe.subsets"})
+            raise refusal("probe.subsets", why)
 
         return self
 

@@ -1,15 +1,13 @@
-"""Hyperparameters, a class a system; and settings: a system, its parts and its hyperparameters."""
+"""Hyperparameters: one class for each system."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Field
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticCustomError
 
-from duvae.config.base import Count, Frozen, KeepProbability, Name, NotNegative, Positive, Share
+from duvae.config.base import Count, Frozen, KeepProbability, NotNegative, Positive, Share
 from duvae.errors import UserError
 from duvae.mistakes import unknown
 
@@ -188,51 +186,6 @@ HYPERPARAMETERS: Mapping[str, type[Frozen]] = {
     "du_iaf": FlowDiversityUncertainty,
 }
 """What each system may be given; `duvae.systems.SYSTEMS` has the same keys."""
-
-
-class Found(Frozen):
-    """In place of hyperparameters: those that a study has found, `results/studies/<study>/best_params.yaml`."""
-
-    study: Name
-
-
-def found(name: str, root: Path = Path()) -> Path:
-    """The file of a study's best hyperparameters."""
-    return root / "results" / "studies" / name / "best_params.yaml"
-
-
-NEEDS_FLOOR = ("du_vae", "du_iaf")
-"""Systems with dropout on the variances."""
-
-
-class Parts(Frozen):
-    """What a system's encoder is made of besides its hyperparameters."""
-
-    init: Literal["torch", "paper"]
-    variance_floor: Literal["alpha", "none"] = "none"
-    start: Literal["after_warmup", "at_once"] = "after_warmup"
-    epsilon: Positive = 1e-8
-
-
-class Setting(Frozen):
-    """A system with its hyperparameters for each column of data sets."""
-
-    system: str
-    parts: Parts
-    columns: dict[Name, Any]
-
-    @model_validator(mode="after")
-    def typed_columns(self) -> Self:
-        if self.system not in HYPERPARAMETERS:
-            raise PydanticCustomError(
-                "unknown_system", "{why}", {"why": unknown("system", self.system, HYPERPARAMETERS), "at": "system"}
-            )
-        if not self.columns:
-            raise PydanticCustomError(
-                "no_columns", "expected at least one column of hyperparameters", {"at": "columns"}
-            )
-
-        return self
 
 
 def known_system(name: str) -> str:

@@ -9,7 +9,8 @@ from pydantic import Discriminator, Field, Tag, ValidationError
 
 from duvae.config.base import Count, Frozen, Name, Positive, Seed
 from duvae.config.datasets import AnyDataset, Dataset
-from duvae.config.hyperparameters import HYPERPARAMETERS, NEEDS_FLOOR, Found, Setting, found, searched
+from duvae.config.hyperparameters import HYPERPARAMETERS, searched
+from duvae.config.settings import AnySetting, Found, Setting, SettingGrid, found
 from duvae.config.studies import Study
 from duvae.errors import UserError
 from duvae.mistakes import explain, line, lines, show, unknown
@@ -101,7 +102,8 @@ class Params(Frozen):
     probe: Probe
     generation: Generation
     datasets: dict[Name, Dataset]
-    settings: dict[Name, Setting]
+    settings: dict[Name, AnySetting]
+    setting_grids: dict[Name, SettingGrid] = {}
     studies: dict[Name, Study] = {}
 
     def dataset(self, name: str) -> AnyDataset:
@@ -115,6 +117,12 @@ class Params(Frozen):
             raise UserError(f"params.yaml: {unknown('setting', name, self.settings)}")
 
         return self.settings[name]
+
+    def declaration(self, setting: str) -> str:
+        """The key of params.yaml that declares a setting: `settings.vae`, or `setting_grids.figure2` for a cell."""
+        grid = next((name for name, grid in self.setting_grids.items() if setting in grid.cells(name)), None)
+
+        return f"settings.{setting}" if grid is None else f"setting_grids.{grid}"
 
     def study(self, name: str) -> Study:
         if name not in self.studies:
@@ -167,8 +175,13 @@ class Params(Frozen):
         return list(dict.fromkeys(name for block in self.blocks() for name in block.studies))
 
     def _block_jobs(self, block: Run) -> Iterator[Job]:
+        settings = [
+            setting
+            for name in block.settings
+            for setting in (self.setting_grids[name].cells(name) if name in self.setting_grids else [name])
+        ]
         for dataset in block.datasets:
-            for setting in block.settings:
+            for setting in settings:
                 if self.dataset(dataset).column in self.setting(setting).columns:
                     yield from (self.job(dataset, setting, seed) for seed in block.seeds)
 
@@ -202,7 +215,7 @@ def best(study: str, system: str, root: Path = Path()) -> Frozen:
     try:
         return HYPERPARAMETERS[system].model_validate(values)
     except ValidationError as error:
-        key, why = explain(error.errors()[0], HYPERPARAMETERS[system])
+        key, why = explain(error.errors()[0], values)
         raise UserError(f"{path}: hyperparameters.{'.'.join(key)}: {why}. {again} anew.") from error
 
 
@@ -238,45 +251,43 @@ def load(path: Path = Path("params.yaml")) -> Params:
 def parse(
     raw: dict[str, Any], source: str = "params.yaml", places: Mapping[tuple[str, ...], int] | None = None
 ) -> Params:
-    """Checks what was read from `source`; `places` maps each key's path to its line."""
+    """The parameters, checked.
+
+    Args:
+        raw: The content of the file.
+        source: The file's name in messages.
+        places: The line of each key's path, for messages.
+
+    Raises:
+        UserError: With everything that is wrong, one line each.
+    """
     errors: list[tuple[tuple[str, ...], str]] = []
     params = None
     try:
         params = Params.model_validate(raw)
-    except ValidationError as error:
-        errors += [explain(detail, Params) for detail in error.errors()]
-    columns = list(_columns(raw, errors))
-    if params is not None and not errors:
-        settings = {
-            name: params.settings[name].model_copy(update={"columns": {c: h for n, c, h in columns if n == name}})
-            for name in params.settings
+        errors += _twice(params)
+        cells = {
+            key: setting for name, grid in params.setting_grids.items() for key, setting in grid.settings(name).items()
         }
-        params = params.model_copy(update={"settings": settings})
+        params = params.model_copy(update={"settings": {**params.settings, **cells}})
         errors += _crossed(params)
+    except ValidationError as error:
+        errors += [explain(detail, raw) for detail in error.errors()]
     if errors or params is None:
-        said = [f"{source}: {'.'.join(key)}{line(key, places)}: {why}" for key, why in dict.fromkeys(errors)]
-        raise UserError("\n".join(said))
+        messages = [f"{source}: {'.'.join(key)}{line(key, places)}: {why}" for key, why in dict.fromkeys(errors)]
+        raise UserError("\n".join(messages))
 
     return params
 
 
-def _columns(raw: Any, errors: list[tuple[tuple[str, ...], str]]) -> Iterator[tuple[str, str, Frozen]]:
-    """Each setting's columns as objects of its system's class; what is wrong goes to `errors`."""
-    settings = raw.get("settings")
-    for name, setting in settings.items() if isinstance(settings, dict) else ():
-        system = setting.get("system") if isinstance(setting, dict) else None
-        columns = setting.get("columns") if isinstance(setting, dict) else None
-        if not isinstance(system, str) or system not in HYPERPARAMETERS or not isinstance(columns, dict):
-            continue
-        for column, values in columns.items():
-            kind = Found if isinstance(values, dict) and "study" in values else HYPERPARAMETERS[system]
-            try:
-                yield str(name), str(column), kind.model_validate(values)
-            except ValidationError as error:
-                place = ("settings", str(name), "columns", str(column))
-                for detail in error.errors():
-                    key, why = explain(detail, kind)
-                    errors.append(((*place, *key), why))
+def _twice(params: Params) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Errors about names of grids, and of their settings, that something else has."""
+    names = set(params.settings)
+    for name, grid in params.setting_grids.items():
+        for key in (name, *grid.cells(name)):
+            if key in names:
+                yield ("setting_grids", name), f"expected names that no other setting or grid has; '{key}' stands twice"
+            names.add(key)
 
 
 def _places(params: Params) -> Iterator[tuple[tuple[str, ...], Run]]:
@@ -295,7 +306,7 @@ def _runs(params: Params) -> Iterator[tuple[tuple[str, ...], str]]:
     for place, block in _places(params):
         for key, what, known in (
             ("datasets", "data set", params.datasets),
-            ("settings", "setting", params.settings),
+            ("settings", "setting", {**params.settings, **params.setting_grids}),
             ("studies", "study", params.studies),
         ):
             for index, name in enumerate(getattr(block, key)):
@@ -306,11 +317,6 @@ def _runs(params: Params) -> Iterator[tuple[tuple[str, ...], str]]:
 def _crossed(params: Params) -> list[tuple[tuple[str, ...], str]]:
     """What is wrong between one part of the file and another."""
     errors = list(_runs(params))
-    for name, setting in params.settings.items():
-        # Equation 6 gives negative variances where they are not above alpha.
-        if setting.system in NEEDS_FLOOR and setting.parts.variance_floor == "none":
-            why = f"expected 'alpha', above which {setting.system}'s dropout needs its variances; found 'none'"
-            errors.append((("settings", name, "parts", "variance_floor"), why))
     errors += _studies(params)
     if not errors and not params.run_jobs():
         errors.append(
@@ -374,10 +380,11 @@ def _values(
                 yield place, unknown("hyperparameter", key, list(fields))
                 break
         else:
+            tried_here = {**given.model_dump(), **values}
             try:
-                HYPERPARAMETERS[system].model_validate({**given.model_dump(), **values})
+                HYPERPARAMETERS[system].model_validate(tried_here)
             except ValidationError as error:
-                yield place, explain(error.errors()[0], HYPERPARAMETERS[system])[1]
+                yield place, explain(error.errors()[0], tried_here)[1]
     if not space(study, system, column):
         why = f"expected values of {system}'s hyperparameters, since supplement E names none for this data set"
         yield (*at, "values"), why

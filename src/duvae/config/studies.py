@@ -3,9 +3,9 @@
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
-from pydantic_core import PydanticCustomError
 
 from duvae.config.base import Count, Frozen, Name, Positive, Seed
+from duvae.mistakes import refusal
 
 
 class Prune(Frozen):
@@ -49,6 +49,6 @@ class Study(Frozen):
     def ends(self) -> Self:
         if self.sampler == "tpe" and self.trials is None and self.budget is None:
             why = "expected this or 'trials', without which the study would never end; found neither"
-            raise PydanticCustomError("endless", "{why}", {"why": why, "at": "budget"})
+            raise refusal("budget", why)
 
         return self
