@@ -3,15 +3,10 @@
 import functools
 import math
 import operator
-import re
-from collections.abc import Iterator
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
 
 import pytest
 import yaml
-from pydantic import BaseModel
 
 from duvae import cli, config, graph
 from duvae.config import HYPERPARAMETERS
@@ -513,39 +508,3 @@ def test_the_graph_depends_on_the_declaration() -> None:
         declared = functools.reduce(operator.getitem, row["key"].split("."), raw)
         assert {"system", "parts"} <= set(declared)
         assert row["column"] in declared["columns"]
-
-
-# ------------------------------------------------------------------- docs/parameters.md
-
-
-def keys(annotation: Any, path: str = "") -> Iterator[str]:
-    """Every key that a value of this type may have, `*` for names and places in lists."""
-    models = [a for a in (annotation, *get_args(annotation)) if isinstance(a, type) and issubclass(a, BaseModel)]
-    outer, inner = get_origin(annotation), get_args(annotation)
-    if outer is Annotated:
-        yield from keys(inner[0], path)
-    elif outer in (Union, UnionType) and not models:
-        for one in inner:
-            yield from keys(one, path)
-    elif outer is dict or (outer is list and any(True for _ in keys(inner[0]))):
-        yield from keys(inner[-1], f"{path}.*")
-    elif models:
-        for model in models:
-            for name, field in model.model_fields.items():
-                below = list(keys(field.annotation, f"{path}.{name}"))
-                yield from below or [f"{path}.{name}"]
-
-
-def test_every_key_is_explained_and_no_other() -> None:
-    known = {key.removeprefix(".") for key in keys(config.Params)}
-    for given in (*config.HYPERPARAMETERS.values(), config.Found):
-        known |= {f"settings.*.columns.*{key}" for key in keys(given)}
-    known -= {"settings.*.columns.*", "settings.*.columns"}
-    text = (PARAMS.parent / "docs" / "parameters.md").read_text(encoding="utf-8")
-    explained = re.findall(r"^\| `([^`]+)` \|", text, flags=re.MULTILINE)
-
-    # The sizes of synthetic splits and the files of texts are under one key.
-    sizes = {f"datasets.*.source.{split}" for split in ("train", "valid", "test")}
-    assert set(explained) - known - sizes == set()
-    assert known - set(explained) == set()
-    assert len(explained) == len(set(explained))

@@ -57,6 +57,8 @@ def test_every_file_of_the_library_belongs_to_a_stage() -> None:
         "duvae.__main__",
         "duvae.catalogue",
         "duvae.doctor",
+        "duvae.reference",
+        "duvae.stages.parameters",
         "duvae.serving",
         "duvae.stages.doctor",
         "duvae.stages.encode",

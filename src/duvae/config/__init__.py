@@ -7,29 +7,19 @@ what was found and the closest known key. The classes lie where the file has the
 from duvae.config.base import ALPHA, Frozen
 from duvae.config.datasets import (
     AnyDataset,
-    BuiltVocabulary,
     Dataset,
     DatasetProbe,
     Decay,
     ImageDataset,
     ImageNetworks,
-    ImageSource,
     Networks,
     OmniglotDataset,
-    OmniglotSource,
     Optimisation,
     Paper,
     PaperTable,
-    Sample,
     SyntheticDataset,
-    SyntheticSource,
     TextDataset,
-    TextFile,
     TextNetworks,
-    TextSource,
-    TextSplit,
-    Truth,
-    place,
 )
 from duvae.config.hyperparameters import (
     HYPERPARAMETERS,
@@ -57,11 +47,21 @@ from duvae.config.params import (
     Probe,
     Run,
     best,
-    load,
-    parse,
-    space,
 )
+from duvae.config.reading import load, parse, space
 from duvae.config.settings import NEEDS_FLOOR, Found, Parts, Setting, SettingGrid, found
+from duvae.config.sources import (
+    BuiltVocabulary,
+    ImageSource,
+    OmniglotSource,
+    Sample,
+    SyntheticSource,
+    TextFile,
+    TextSource,
+    TextSplit,
+    Truth,
+    place,
+)
 from duvae.config.studies import Prune, Study
 
 __all__ = [

@@ -10,6 +10,17 @@ from duvae.mistakes import with_closest_key
 ALPHA = 1 / (2 * math.pi * math.e)
 """Variance of the zero-entropy noise, section 3.1: H(N(0, alpha)) = 0."""
 
+
+def about(description: str, source: str = "") -> Any:
+    """The documentation of a parameter, for `docs/parameters.md`.
+
+    Args:
+        description: What the parameter is, with its unit.
+        source: Where its values come from: the paper (`S` for the supplement), the authors' release, or us.
+    """
+    return Field(description=description, json_schema_extra={"source": source})
+
+
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]

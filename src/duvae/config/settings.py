@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import Discriminator, Field, Tag, TypeAdapter, ValidationError, create_model, model_validator
 from pydantic_core import InitErrorDetails
 
-from duvae.config.base import Frozen, Name, Positive
+from duvae.config.base import Frozen, Name, Positive, about
 from duvae.config.hyperparameters import HYPERPARAMETERS
 from duvae.mistakes import explain, refusal, show
 
@@ -23,7 +23,12 @@ NEEDS_FLOOR = ("du_vae", "du_iaf")
 class Found(Frozen):
     """Hyperparameters that a study has found, in `results/studies/<study>/best_params.yaml`."""
 
-    study: Name
+    study: Annotated[
+        Name,
+        about(
+            "Name of a study whose best hyperparameters are used, from `results/studies/*/best_params.yaml`.", "ours"
+        ),
+    ]
 
 
 def found(name: str, root: Path = Path()) -> Path:
@@ -34,18 +39,43 @@ def found(name: str, root: Path = Path()) -> Path:
 class Parts(Frozen):
     """Parts of a system's encoder that are no hyperparameters."""
 
-    init: Literal["torch", "paper"]
-    variance_floor: Literal["alpha", "none"] = "none"
-    start: Literal["after_warmup", "at_once"] = "after_warmup"
-    epsilon: Positive = 1e-8
+    init: Annotated[
+        Literal["torch", "paper"],
+        about(
+            "First weights of encoder and decoder: `torch`, PyTorch's defaults; `paper`, uniform ±0.01 and "
+            "±0.1 for embeddings. An IAF chain always starts from PyTorch's.",
+            "release",
+        ),
+    ]
+    variance_floor: Annotated[
+        Literal["alpha", "none"],
+        about("Lower bound of the variances: `alpha`, 1/(2πe), section 3.1; `none`.", "paper, 3.1"),
+    ] = "none"
+    start: Annotated[
+        Literal["after_warmup", "at_once"],
+        about("First step with floor and dropout on the variances: `after_warmup` or `at_once`.", "release"),
+    ] = "after_warmup"
+    epsilon: Annotated[
+        Positive,
+        about(
+            "ε of the batch normalization on the means.",
+            "ours (release: 1.0e-5 for Gaussians, 1.0e-8 for IAF); docs/deviations.md has the reason",
+        ),
+    ] = 1e-8
 
 
 class Setting(Frozen):
     """A system with its hyperparameters for each column of data sets."""
 
-    system: str
-    parts: Parts
-    columns: dict[Name, Any]
+    system: Annotated[str, about("Name of a system; `duvae systems` lists them.")]
+    parts: Annotated[Parts, about("Parts of the encoder that are no hyperparameters.", "release")]
+    columns: Annotated[
+        dict[Name, Any],
+        about(
+            "Hyperparameters by column of data sets; the tables below list the hyperparameters of each system.",
+            "paper, Table 1",
+        ),
+    ]
 
     @model_validator(mode="after")
     def floor_under_dropout(self) -> Self:
@@ -76,9 +106,13 @@ def _setting_of(system: str, hyperparameters: type[Frozen]) -> type[Setting]:
         Annotated[hyperparameters, Tag("given")] | Annotated[Found, Tag("found")],  # type: ignore[valid-type]
         Discriminator(_given_or_found),
     ]
-    fields: dict[str, Any] = {"system": (Literal[system], ...), "columns": (dict[Name, column], ...)}
+    fields: dict[str, Any] = {"system": Literal[system], "columns": dict[Name, column]}
+    described: dict[str, Any] = {
+        name: (Annotated[kind, about(Setting.model_fields[name].description or "")], ...)
+        for name, kind in fields.items()
+    }
 
-    return create_model(f"Setting_{system}", __base__=Setting, **fields)
+    return create_model(f"Setting_{system}", __base__=Setting, **described)
 
 
 _CLASSES = [_setting_of(system, hyperparameters) for system, hyperparameters in HYPERPARAMETERS.items()]
@@ -101,11 +135,23 @@ class SettingGrid(Frozen):
     stands for the same training for ever, whatever the grid gains or loses.
     """
 
-    system: str
-    parts: Parts
-    columns: Annotated[dict[Name, dict[Name, int | float]], Field(min_length=1)]
-    values: Annotated[dict[Name, Annotated[list[float], Field(min_length=1)]], Field(min_length=1)]
-    without: list[dict[Name, float]] = []
+    system: Annotated[str, about("Name of the system of all settings of the grid.")]
+    parts: Annotated[Parts, about("Parts of all settings of the grid.", "release")]
+    columns: Annotated[
+        dict[Name, dict[Name, int | float]],
+        Field(min_length=1),
+        about("Columns of data sets, each with the hyperparameters that do not vary."),
+    ]
+    values: Annotated[
+        dict[Name, Annotated[list[float], Field(min_length=1)]],
+        Field(min_length=1),
+        about(
+            "Values by hyperparameter, from 0.0001 to below 10. There is one setting for each combination, "
+            "named after its values: `figure2_g04_p10` has gamma 0.4 and p 1.0.",
+            "paper, Figure 2",
+        ),
+    ]
+    without: Annotated[list[dict[Name, float]], about("Combinations that the grid leaves out.", "ours")] = []
 
     @model_validator(mode="after")
     def sound(self) -> Self:
