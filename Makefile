@@ -91,9 +91,10 @@ passwords:  ## Write docker/.env: random passwords for the containers, and who o
 
 environment: $(ENVIRONMENT)  ## Make .venv or bring it up to date; every other target does it too
 
-lock: $(ENVIRONMENT)  ## Resolve pyproject.toml again into requirements.lock
+lock: $(ENVIRONMENT)  ## Resolve pyproject.toml again into requirements.lock; torch stays at the lock's version
 	@uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-header \
-	    --all-extras --no-emit-package torch pyproject.toml -o .venv/resolved.txt
+	    --all-extras -c <(grep '^torch==' requirements.lock) --no-emit-package torch \
+	    pyproject.toml -o .venv/resolved.txt
 	@{ grep '^#' requirements.lock; \
 	   { grep -vE '^(#|$$|nvidia-|cuda-|triton)' .venv/resolved.txt; grep '^torch==' requirements.lock; } | LC_ALL=C sort; \
 	 } > requirements.lock.part

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from duvae.provenance import commit
+from duvae.provenance import commit, processor
 
 
 @dataclass(frozen=True)
@@ -195,13 +195,3 @@ def machine() -> list[str]:
         f"{processor()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}; {platform.platform()}",
         f"Python {platform.python_version()}, torch {torch.__version__}",
     ]
-
-
-def processor() -> str:
-    """The processor's name, where the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())

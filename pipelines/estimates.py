@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from statistics import median
 
+from duvae.provenance import unwrapped
 from pipelines.devices import Device
 from pipelines.graph import Graph
 
@@ -28,7 +29,7 @@ def estimates(graph: Graph, cuda: bool = False, priors: Mapping[str, float] | No
     own: dict[str, float] = {}
     for name in graph.found:
         for path in graph.outs(name):
-            record = graph.recorded(path) if path.endswith(".run.json") else None
+            record = unwrapped(graph.recorded(path)) if path.endswith(".run.json") else None
             if isinstance(record, Mapping) and str(record.get("device")).startswith("cuda") == cuda:
                 own[name] = _seconds(record, cuda)
     alike: dict[str, list[float]] = {}

@@ -18,6 +18,7 @@ from prefect.tasks import Task, exponential_backoff
 from duvae import config, graph
 from duvae.errors import UserError
 from duvae.files import read_json
+from duvae.project import parameters
 from pipelines import board, rebuilding, running
 from pipelines.devices import Pool
 from pipelines.engine import Submit
@@ -66,6 +67,7 @@ def rebuild(
     root = Path.cwd()
     params = config.load(root / "params.yaml")
     graph.check(params, root / graph.JOBS)
+    parameters.write(params, root)
     own = [path for dataset in params.datasets.values() for path in getattr(dataset.source, "paths", ())]
     elsewhere = Cluster(**cluster) if cluster is not None else None
     wish = Wish(tuple(targets or ()), slots, devices, keep_going, timeout, elsewhere, tuple(own))
@@ -126,7 +128,7 @@ def on_a_cluster(hands: Hands) -> Submit:
     def submit(name: str, entries: dict[str, Entry]) -> Callable[[], Done]:
         import dask
 
-        fresh = [upstream for upstream in known.stages[name].upstream if upstream in known.fresh]
+        fresh = [each for each in known.stages[name].upstream if each in known.fresh and each not in known.generated]
         if fresh:  # what the project had, the remote may not have
             known.repo.push(targets=fresh, remote=hands.place.remote or None)
         with dask.annotate(resources=GPU):  # type: ignore[attr-defined]

@@ -76,12 +76,22 @@ class Graph:
         for out, (by, _) in self.makers.items():
             for folder in Path(out).parents:
                 self.inside.setdefault(str(folder), []).append(by)
+        written = {
+            dependency.fs_path
+            for stage in self.found.values()
+            for dependency in stage.deps
+            if isinstance(dependency, ParamsDependency) and dependency.fs_path in self.makers
+        }
+        self.generated = {self.makers[path][0]: self.makers[path][1] for path in written}
+        """Stages that write parameters of other stages, each with its file. A rebuild writes these files first."""
         every = {name: self._stage(name) for name in self.found}
         self.stages = _ordered(every, wanted or every)
         self.read: dict[str, Any] = {}
         self.known: dict[str, Entry] = {}
         self.fresh: set[str] = set()
         """Stages that the project itself has, up to date."""
+        self.behind: set[str] = set()
+        """Stages that write parameters whose present file is not yet in dvc.lock."""
 
     def close(self) -> None:
         self.repo.close()
@@ -104,6 +114,8 @@ class Graph:
         upstream, made, gathers = [], [], False
         for dependency in self.found[name].deps:
             if isinstance(dependency, ParamsDependency):
+                if dependency.fs_path in self.makers:
+                    upstream.append(self.makers[dependency.fs_path][0])
                 continue
             path = Path(dependency.fs_path)
             maker = next((self.makers[str(p)] for p in (path, *path.parents) if str(p) in self.makers), None)
@@ -128,6 +140,12 @@ class Graph:
         stage, found = self.stages[name], self.found[name]
         try:
             with self.repo.lock, self._parameters_read_once():
+                if name in self.generated:
+                    if not found.always_changed and found.changed():
+                        self.behind.add(name)
+                    self.known[name] = {}
+                    self.fresh.add(name)
+                    return True
                 if self.fresh.issuperset(stage.upstream) and not found.changed():
                     self.known[name] = to_single_stage_lockfile(found)
                     self.fresh.add(name)
@@ -195,12 +213,14 @@ class Graph:
 
     def inputs(self, name: str) -> dict[str, Entry]:
         """The entries of dvc.lock that a workspace needs to check out what the stage depends on."""
-        return {upstream: self.known[upstream] for upstream in self.stages[name].upstream}
+        upstream = self.stages[name].upstream
+
+        return {each: self.known[each] for each in upstream if each not in self.generated}
 
     @property
     def written(self) -> list[str]:
-        """The paths of all that stages write."""
-        return [path for name in self.found for path in self.outs(name)]
+        """The paths of all outputs, other than files of parameters."""
+        return [path for name in self.found if name not in self.generated for path in self.outs(name)]
 
     def outs(self, name: str) -> list[str]:
         """The paths of a stage's outputs."""

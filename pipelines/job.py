@@ -75,7 +75,8 @@ def bring(repo: Any, stage: Any, remote: str | None) -> None:
         out
         for other in repo.index.stages
         for out in other.outs
-        if any(path == out.fs_path or Path(out.fs_path) in Path(path).parents for path in needed)
+        if out.hash_info  # not files of parameters, which the workspace has already
+        and any(path == out.fs_path or Path(out.fs_path) in Path(path).parents for path in needed)
     ]
     cached = [out.fs_path for out in outs if out.use_cache]
     if cached and remote is not None:

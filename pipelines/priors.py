@@ -22,7 +22,8 @@ def priors(params: Params, cuda: bool = False) -> dict[str, float]:
         dataset, system = params.dataset(job.dataset), params.setting(job.setting).system
         factor = table["factors"].get(system, {}).get("images" if dataset.kind in IMAGES else "text", 1)
         examples = min(dataset.nll_examples or row["examples"], row["examples"])
-        found[f"train@{job.name}"] = float(row["steps"] * dataset.optimisation.epochs * row["step"][device] * factor)
+        epochs = params.optimisation(job.setting, job.dataset).epochs
+        found[f"train@{job.name}"] = float(row["steps"] * epochs * row["step"][device] * factor)
         found[f"evaluate@{job.name}"] = examples * row["nll"][device] * params.evaluation.importance_samples / 500
 
     return found

@@ -23,6 +23,7 @@ def plan(targets: list[str], slots: int | None, devices: str | None) -> str:
     """What would run, and for how long."""
     import duvae.graph
     from duvae import config
+    from duvae.project import parameters
     from pipelines import estimates, priors
     from pipelines.devices import choose
     from pipelines.engine import Engine
@@ -31,6 +32,7 @@ def plan(targets: list[str], slots: int | None, devices: str | None) -> str:
     root = Path.cwd()
     params = config.load(root / "params.yaml")
     duvae.graph.check(params, root / duvae.graph.JOBS)
+    parameters.write(params, root)
     chosen = choose(params.threads, slots, devices)
     graph = Graph(root, targets)
     cuda = chosen[0].cuda

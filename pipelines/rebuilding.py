@@ -103,7 +103,7 @@ def rebuild(
     cluster = wish.cluster
     pool = None if cluster else Pool(choose(threads, wish.slots, wish.devices))
     with alone(root), contextlib.closing(Graph(root, wish.targets)) as graph:
-        snapshot = Snapshot.take(root, graph.written, wish.own)
+        snapshot = _snapshot(root, graph, wish)
         cuda = bool(pool and pool.devices[0].cuda)
         known = estimates(graph, cuda, priors(cuda))
         engine = Engine(graph, known, wish.keep_going)
@@ -122,11 +122,16 @@ def rebuild(
     return engine.progress, time.monotonic() - started
 
 
+def _snapshot(root: Path, graph: Graph, wish: Wish) -> Snapshot:
+    """The project as it is now, the parameters that its stages write included."""
+    return Snapshot.take(root, graph.written, wish.own, graph.generated.values())
+
+
 def _record(root: Path, wish: Wish, engine: Engine, snapshot: Snapshot) -> None:
     progress, graph = engine.progress, engine.graph
-    if len(progress.fresh) == progress.total:
+    if len(progress.fresh) == progress.total and not graph.behind:
         return
-    if Snapshot.take(root, graph.written, wish.own) != snapshot:
+    if _snapshot(root, graph, wish) != snapshot:
         raise UserError(
             f"{root}: changed while the rebuild ran. What was made is in the run cache: start again,"
             " and what the change has not touched is found there."

@@ -54,8 +54,16 @@ class Snapshot:
     beside: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def take(cls, root: Path, outs: Iterable[str] = (), own: Iterable[str] = ()) -> "Snapshot":
-        """Of the project in `root`, without what its stages write, with `own` files whether git knows them or not.
+    def take(
+        cls, root: Path, outs: Iterable[str] = (), own: Iterable[str] = (), generated: Iterable[str] = ()
+    ) -> "Snapshot":
+        """Takes a snapshot of a project.
+
+        Args:
+            root: The project's folder.
+            outs: Paths that stages write, which are left out.
+            own: The user's own files, which are linked whether git knows them or not.
+            generated: Files of parameters that stages write, which are copied whether git knows them or not.
 
         Raises:
             UserError: Where it is no git repository with a commit.
@@ -65,7 +73,8 @@ class Snapshot:
         staged = git(root, "diff", "--cached", "--name-only", "-z", "HEAD").split("\0")
         files: dict[str, bytes | None] = {}
         modes: dict[str, int] = {}
-        for name in sorted({*names, *staged} - {""}):
+        written = {name for name in generated if (root / name).is_file()}
+        for name in sorted({*names, *staged, *written} - {""}):
             if made.intersection([name, *(p.as_posix() for p in Path(name).parents)]):
                 continue
             path = root / name

@@ -7,11 +7,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import safetensors.numpy
 from pydantic import create_model
 
+from duvae import compact, drawn, models
 from duvae.config import Frozen, ImageNetworks, Job, Params, Parts, Setting, SyntheticDataset, load
+from duvae.data import store
 from duvae.data.store import END, PIXELS, SPECIALS, START, Documents, Images
 
+COUNTS = {"train": 16000, "valid": 2000, "test": 300, "labelled_100": 100}
 ROOT = Path(__file__).parents[1]
 WORDS = [*SPECIALS, "plain", "words", "made", "up", "for", "tests"]
 SIDE = 6
@@ -101,6 +105,18 @@ def write(root: Path, params: Params, job: Job, sentences: int = 300) -> None:
     path = root / "posteriors" / job.folder.with_suffix(".parquet")
     path.parent.mkdir(parents=True, exist_ok=True)
     frame.to_parquet(path)
+    kept = {"steps": np.diff(np.arange(sentences), prepend=0)}
+    if system != "ae":
+        kept["nll"] = nll.astype(np.float32)
+    if latent == 2:
+        kept |= {"mean": means.astype(np.float32), "label": labels.astype(np.int32)}
+        if system != "ae":
+            kept["variance"] = variances.astype(np.float32)
+    weights = digest(job)
+    documents = {**COUNTS, "test": sentences}
+    compact.write(
+        root / "results" / job.folder / "per_example.json", {"weights": weights, "documents": documents}, kept
+    )
 
     history = _history(params, job, system, generator)
     folder = root / "results" / job.folder
@@ -115,6 +131,7 @@ def write(root: Path, params: Params, job: Job, sentences: int = 300) -> None:
             "setting": job.setting,
             "system": system,
             "seed": job.seed,
+            "weights": weights,
             "hyperparameters": params.hyperparameters(job.setting, job.dataset).model_dump(),
             "sentences": sentences,
             "importance_samples": 500 if probabilistic else None,
@@ -151,6 +168,7 @@ def write(root: Path, params: Params, job: Job, sentences: int = 300) -> None:
             "dataset": job.dataset,
             "setting": job.setting,
             "seed": job.seed,
+            "weights": weights,
             "feature": "mean",
             "test": sentences,
             "largest_class": 21.3,
@@ -162,7 +180,7 @@ def write(root: Path, params: Params, job: Job, sentences: int = 300) -> None:
         }
         | ({"alphabets": 2, "labels_are": "images a character"} if images else {}),
     )
-    _generated(root, params, job, generator, system)
+    _generated(root, params, job, generator, system, weights)
     for stage, seconds in (("train", 180.0 + 20 * job.seed), ("evaluate", 21.0), ("probe", 6.0)):
         made = {
             "stage": stage,
@@ -174,16 +192,17 @@ def write(root: Path, params: Params, job: Job, sentences: int = 300) -> None:
             "peak_memory_mib": 512.0,
             "device": "cpu",
             "threads": 1,
-            "python": "3.11.2",
-            "torch": "2.13.0",
-            "duvae": "0.1.0",
+            "weights": weights,
+            "fingerprint": "0123456789abcdef",
+            "versions": {"python": "3.11.2", "torch": "2.13.0+cpu", "duvae": "0.1.0", "numpy": "2.4.6"},
+            "machine": {"processor": "A processor", "cores": 2, "system": "Linux x86_64"},
         }
         if stage == "train":
             made["seconds_per_epoch"] = [seconds / len(history)] * len(history)
-        _json(folder / f"{stage}.run.json", made)
+        _json(folder / f"{stage}.run.json", {"record": [made]})
     model = root / "models" / job.folder
     model.mkdir(parents=True, exist_ok=True)
-    (model / "weights.safetensors").write_bytes(b"\x02\0\0\0\0\0\0\0{}" + bytes([job.seed % 256]))
+    safetensors.numpy.save_file(_weights(job), model / "weights.safetensors")
     _json(model / "model.json", {"setting": job.setting})
 
 
@@ -205,7 +224,11 @@ def _truth(root: Path, params: Params, dataset: str, sentences: int) -> tuple[An
     pd.DataFrame({"sentence": range(200), "nll": floor}).to_csv(
         root / "posteriors" / dataset / "truth.csv", index=False
     )
-    (root / "results" / dataset).mkdir(parents=True, exist_ok=True)
+    compact.write(
+        root / "results" / dataset / "per_example.json",
+        {"dataset": dataset},
+        {"nll": floor.astype(np.float32), "z": z.astype(np.float32), "label": labels.astype(np.int32)},
+    )
     _json(
         root / "results" / dataset / "truth.json",
         {
@@ -275,12 +298,12 @@ def _prepared(root: Path, dataset: str, labels: Any, images: bool) -> None:
     for part in test.parts:
         np.save(folder / f"test.{part}.npy", getattr(test, part))
     (folder / "vocabulary.txt").write_text("".join(f"{word}\n" for word in (PIXELS if images else WORDS)))
-    counts = {"train": 16000, "valid": 2000, "test": len(labels), "labelled_100": 100}
+    counts = {**COUNTS, "test": len(labels)}
     splits = {name: {"documents": count} for name, count in counts.items()}
     _json(folder / "summary.json", {"splits": splits})
 
 
-def _generated(root: Path, params: Params, job: Job, random: np.random.Generator, system: str) -> None:
+def _generated(root: Path, params: Params, job: Job, random: np.random.Generator, system: str, weights: str) -> None:
     """What the model drew: three samples, and three steps between two pairs of test examples."""
     images = isinstance(params.dataset(job.dataset).networks, ImageNetworks)
 
@@ -298,7 +321,37 @@ def _generated(root: Path, params: Params, job: Job, random: np.random.Generator
         found[f"between_{way}"] = made(2, 3)
     path = root / "generated" / job.folder.with_suffix(".npz")
     path.parent.mkdir(parents=True, exist_ok=True)
+    found["weights"] = np.array(weights)
     np.savez(path, **found)
+    keep(root, params, job)
+
+
+def keep(root: Path, params: Params, job: Job) -> None:
+    """Writes what git keeps of the samples in `generated`."""
+    prepared = store.read(root / "data/prepared" / job.dataset)
+    found = drawn.archive(root / "generated" / job.folder.with_suffix(".npz"), prepared, "duvae illustrate")
+    apart = params.dataset(job.dataset).kind in drawn.APART
+    drawn.write(drawn.place(job, root), found, apart)
+
+
+def adopt(root: Path, job: Job) -> None:
+    """Makes the results of a job those of the model that lies there."""
+    found = models.saved_digest(root / "models" / job.folder)
+    folder = root / "results" / job.folder
+    for name in ("metrics.json", "probe.json"):
+        _json(folder / name, {**json.loads((folder / name).read_text()), "weights": found})
+    for name in ("train.run.json", "evaluate.run.json", "probe.run.json"):
+        (record,) = json.loads((folder / name).read_text())["record"]
+        _json(folder / name, {"record": [{**record, "weights": found}]})
+
+
+def _weights(job: Job) -> dict[str, Any]:
+    return {"weight": np.frombuffer(job.name.encode(), np.uint8)}
+
+
+def digest(job: Job) -> str:
+    """The digest of a model's weights."""
+    return models._digest(_weights(job))
 
 
 def _rotation(seed: int) -> Any:

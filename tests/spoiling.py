@@ -165,6 +165,18 @@ def entry(path: str, key: str, value: Any = None) -> Spoil:
     return spoil
 
 
+def recorded(path: str, key: str, value: Any = None) -> Spoil:
+    """Gives a field of a stage's record another value; without one the field goes."""
+
+    def spoil(here: Here) -> None:
+        (known,) = json.loads((here.root / path).read_text(encoding="utf-8"))["record"]
+        known.pop(key)
+        known = known if value is None else {**known, key: value}
+        (here.root / path).write_text(json.dumps({"record": [known]}), encoding="utf-8")
+
+    return spoil
+
+
 def array(path: str, change: Callable[[Any], Any]) -> Spoil:
     """Changes an array."""
 

@@ -13,8 +13,9 @@ import shutil
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ import yaml
 
 import made_up
 import tiny
-from duvae import cli, config, graph, tracking
+from duvae import cli, compact, config, graph, tracking
 from duvae.data import sources
 from duvae.data.sources import Source
 from duvae.errors import PASSING
@@ -52,6 +53,7 @@ from spoiling import (
     mirror,
     no_permission,
     param,
+    recorded,
     refusing,
     table,
     undrawn,
@@ -84,7 +86,8 @@ OUTPUTS = {
     f"probe {JOB}": (f"{RESULTS}/probe.json", "results"),
     f"illustrate {JOB}": ("generated/synthetic/vae/1.npz", "generated"),
     "figure1": ("reports/figure1.png", "reports"),
-    "report": ("reports/", "reports"),  # its index, or the pages beside it
+    "report": ("reports/index.html", "reports"),
+    "examples": ("reports/examples", "reports"),
 }
 """What each command writes first, and the folder above it."""
 
@@ -488,9 +491,20 @@ MODELS = {
 
 METRICS = f"{RESULTS}/metrics.json"
 EVALUATE = f"duvae evaluate {JOB}"
-POSTERIORS = "posteriors/synthetic/vae/1.parquet"
+EXAMPLES = f"{RESULTS}/per_example.json"
 STORE = "mlflow.db", "mlruns"
 """A run that was cut short says so, and is written again."""
+
+
+def kept(edit: Callable[[dict[str, Any]], dict[str, Any]]) -> Callable[[Here], None]:
+    """Changes the arrays of EXAMPLES."""
+
+    def spoil(here: Here) -> None:
+        about, arrays = compact.read(here.root / EXAMPLES, EVALUATE)
+        compact.write(here.root / EXAMPLES, about, edit(arrays))
+
+    return spoil
+
 
 RESULT = {
     "no metrics": Kind("report", gone(METRICS), METRICS, "not there", f"'{EVALUATE}' makes it"),
@@ -525,25 +539,31 @@ RESULT = {
         "by_labels.100.accuracy", "expected",
     ),
     "a provenance without times": Kind(
-        "figure1", entry(f"{RESULTS}/train.run.json", "wall_seconds"), f"{RESULTS}/train.run.json",
+        "figure1", recorded(f"{RESULTS}/train.run.json", "wall_seconds"), f"{RESULTS}/train.run.json",
         "expected wall_seconds in it", f"Run 'duvae train {JOB}' again",
     ),
     "a provenance of no day": Kind(
-        "track", both(undrawn, entry(f"{RESULTS}/train.run.json", "started", "today")),
+        "track", both(undrawn, recorded(f"{RESULTS}/train.run.json", "started", "today")),
         f"{RESULTS}/train.run.json: started", "'today'", f"Run 'duvae train {JOB}' again", STORE,
     ),
-    "posteriors cut short": Kind("figure1", cut(POSTERIORS), POSTERIORS, "expected a table", f"run '{EVALUATE}' again"),
-    "posteriors without means": Kind(
-        "figure1", table(POSTERIORS, lambda frame: frame.drop(columns="mean_0")), POSTERIORS,
-        "expected the columns mean_0", f"Run '{EVALUATE}' again",
+    "examples cut short": Kind("figure1", cut(EXAMPLES), EXAMPLES, "expected JSON", f"run '{EVALUATE}' again"),
+    "examples without an archive": Kind(
+        "figure1", entry(EXAMPLES, "npz"), EXAMPLES, "expected arrays, but 'npz'", f"run '{EVALUATE}' again",
     ),
-    "posteriors of one dimension": Kind(
-        "figure1", table(POSTERIORS, lambda frame: frame.drop(columns=["mean_1", "variance_1"])),
-        "posteriors of synthetic-vae-1", "found one", "expected two latent dimensions",
+    "examples that are no archive": Kind(
+        "report", entry(EXAMPLES, "npz", ["AAAA"]), EXAMPLES, "expected arrays", f"run '{EVALUATE}' again",
     ),
-    "posteriors of other data": Kind(
-        "figure1", table(POSTERIORS, lambda frame: frame[:100]), "the floor has 200 sentences", "evaluated on 100",
-        "Run 'dvc repro'",
+    "examples of one dimension": Kind(
+        "figure1", kept(lambda arrays: {name: arrays[name] for name in ("steps", "nll")}),
+        "results of synthetic-vae-1", "found others", "expected two latent dimensions",
+    ),
+    "examples of which some lack": Kind(
+        "report", kept(lambda arrays: {**arrays, "mean": arrays["mean"][:5]}), EXAMPLES, "not of the same examples",
+        f"Run '{EVALUATE}' again",
+    ),
+    "examples of other data": Kind(
+        "figure1", kept(lambda arrays: {**arrays, "steps": arrays["steps"][:100], "nll": arrays["nll"][:100]}),
+        "the floor has 200 sentences", "evaluated on 100", "Run 'dvc repro'",
     ),
     "no truth": Kind(
         "figure1", gone("results/synthetic/truth.json"), "results/synthetic/truth.json", "not there",
@@ -553,13 +573,9 @@ RESULT = {
         "report", entry("results/synthetic/truth.json", "nll"), "results/synthetic/truth.json", "expected nll in it",
         "Run 'duvae truth --dataset synthetic' again",
     ),
-    "a truth of other columns": Kind(
-        "figure1", write("posteriors/synthetic/truth.csv", "a,b\n1,2\n"), "posteriors/synthetic/truth.csv",
-        "expected the columns sentence, nll", "Run 'duvae truth --dataset synthetic' again",
-    ),
-    "a summary without its splits": Kind(
-        "report", entry(f"{PREPARED}/summary.json", "splits"), f"{PREPARED}/summary.json", "expected splits in it",
-        "Run 'duvae prepare --dataset synthetic' again",
+    "a truth of other arrays": Kind(
+        "figure1", entry("results/synthetic/per_example.json", "npz", []), "results/synthetic/per_example.json",
+        "expected arrays", "run 'duvae truth --dataset synthetic' again",
     ),
     "a store that is no database": Kind(
         "track", write("mlflow.db", b"no database" * 100), "mlflow.db", "file is not a database", "may be deleted",

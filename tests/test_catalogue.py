@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from duvae import catalogue, config
-from duvae.config import HYPERPARAMETERS, Frozen, Parts
+from duvae import catalogue, config, registry
+from duvae.config import Frozen, Parts
 from duvae.objectives import ELBO, Objective
+from duvae.registry import HYPERPARAMETERS, RECORDS, Record
 from duvae.regularizers import MeanBatchNorm, VarianceDropout
 from duvae.stages import systems as stage
 from duvae.systems import SYSTEMS, PlainVAE
@@ -100,10 +101,6 @@ def test_a_new_system_is_found_with_its_own_part_and_setting(monkeypatch: pytest
     class New(PlainVAE):
         """One that was not there."""
 
-        label = "NEW-VAE"
-        equation = "strange"
-        source = "nowhere"
-
         def objective(self) -> Objective:
             return Strange()
 
@@ -112,7 +109,8 @@ def test_a_new_system_is_found_with_its_own_part_and_setting(monkeypatch: pytest
 
     monkeypatch.setitem(SYSTEMS, "new", New)  # type: ignore[arg-type]
     monkeypatch.setitem(HYPERPARAMETERS, "new", Given)  # type: ignore[arg-type]
-    setting = config.Setting(system="new", parts=Parts(init="paper"), columns={"yelp": {}})
+    monkeypatch.setitem(RECORDS, "new", Record("ηEW-VAE", "strange", "nowhere", "#000000"))  # type: ignore[arg-type]
+    setting = config.Setting(system="new", parts=Parts(init="paper"), optimisation={}, columns={"yelp": {}})
     setting = setting.model_copy(update={"columns": {"yelp": Given()}})
     params = FULL_SIZE.model_copy(update={"settings": {**FULL_SIZE.settings, "some": setting}})
     known = catalogue.entry("new", params)
@@ -120,7 +118,7 @@ def test_a_new_system_is_found_with_its_own_part_and_setting(monkeypatch: pytest
     assert ("objective", "Strange") in [(part.role, part.name) for part in known.parts]
     assert next(part.does for part in known.parts if part.role == "objective") == "-log p(x|z) of a strange kind."
     assert known.settings == {"some": {"yelp": {"depth": 3}}}
-    assert "NEW-VAE" in printed(params=params)
+    assert "etaEW-VAE" in printed(params=params)
 
 
 def test_a_system_without_a_setting_is_listed_without_parts() -> None:
@@ -139,9 +137,9 @@ def test_a_system_without_a_setting_is_listed_without_parts() -> None:
 def test_the_paper_chose_from(name: str) -> None:
     for key, field in HYPERPARAMETERS[name].model_fields.items():
         text, images, synthetic = SUPPLEMENT_E.get(name, {}).get(key, ((), (), ()))
-        found = config.searched(field)
+        found = registry.searched(field)
 
-        assert found == config.Searched(text, images, synthetic), f"{name}: {key}"
+        assert found == registry.Searched(text, images, synthetic), f"{name}: {key}"
         for column, values in (("yahoo", text), ("yelp", text), ("omniglot", images), ("synthetic", synthetic)):
             assert found.on(column) == values
         assert found.on("mine") == ()
@@ -153,7 +151,7 @@ def test_our_choices_are_among_what_the_paper_chose_from() -> None:
         fields = HYPERPARAMETERS[setting.system].model_fields
         for column, values in setting.columns.items():
             for key, value in values.model_dump().items():
-                among = config.searched(fields[key]).on(column)
+                among = registry.searched(fields[key]).on(column)
                 compared += bool(among)
                 assert not among or value in among, (name, column, key)
 
@@ -165,10 +163,10 @@ def test_our_choices_are_among_what_the_paper_chose_from() -> None:
 
 @everyone
 def test_the_list_has_every_system_hyperparameter_and_setting(name: str) -> None:
-    kind, text = SYSTEMS[name], printed()
+    kind, record, text = SYSTEMS[name], RECORDS[name], printed()
     plain = words(text)
 
-    for said in (name, kind.label, kind.equation, kind.source, catalogue.summary(kind)):
+    for said in (name, catalogue.spelled(record.label), record.equation, record.source, catalogue.summary(kind)):
         assert all(word in plain for word in words(said).split()), said
     for key in HYPERPARAMETERS[name].model_fields:
         assert re.search(rf"\| {name} +\| {key} +\|", text)
@@ -186,10 +184,10 @@ def test_the_list_has_what_each_column_takes() -> None:
 
 @everyone
 def test_one_system_has_its_documentation_whole(name: str) -> None:
-    kind = SYSTEMS[name]
+    kind, record = SYSTEMS[name], RECORDS[name]
     plain = words(printed(name))
 
-    for said in (kind.__doc__ or "", kind.equation, kind.source):
+    for said in (kind.__doc__ or "", record.equation, record.source):
         assert words(said) in plain
 
 

@@ -1,16 +1,15 @@
 """Every mistake in params.yaml is told with file, line, key, what was expected and found, and the closest key."""
 
 import functools
-import math
 import operator
 from pathlib import Path
 
 import pytest
 import yaml
 
-from duvae import cli, config, graph
-from duvae.config import HYPERPARAMETERS
+from duvae import cli, config, graph, registry
 from duvae.errors import UserError
+from duvae.registry import HYPERPARAMETERS
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
 TEXT = PARAMS.read_text(encoding="utf-8")
@@ -285,8 +284,8 @@ MISTAKES = {
         ["unknown key 'withot'", "did you mean 'without'?"],
     ),
     "unknown system of a grid": (
-        "    system: du_vae\n    parts: *du_parts\n    columns: {yahoo: {}",
-        "    system: du_va\n    parts: *du_parts\n    columns: {yahoo: {}",
+        "    system: du_vae\n    parts: *du_parts\n    optimisation: {}\n    columns: {yahoo: {}",
+        "    system: du_va\n    parts: *du_parts\n    optimisation: {}\n    columns: {yahoo: {}",
         "setting_grids.figure2.system",
         ["unknown system 'du_va'", "did you mean 'du_vae'?"],
     ),
@@ -419,9 +418,8 @@ def test_the_parameters_are_the_papers() -> None:
     params = config.load(PARAMS)
 
     assert params.evaluation.importance_samples == 500
-    assert params.hyperparameters("du_vae", "synthetic") == config.DiversityUncertainty(gamma=1.0, p=0.5)
-    assert params.hyperparameters("bn_vae", "short_yelp") == config.FixedScale(gamma=0.6)
-    assert math.isclose(config.ALPHA, 1 / (2 * math.pi * math.e))
+    assert params.hyperparameters("du_vae", "synthetic") == registry.DiversityUncertainty(gamma=1.0, p=0.5)
+    assert params.hyperparameters("bn_vae", "short_yelp") == registry.FixedScale(gamma=0.6)
     synthetic = params.dataset("synthetic")
     assert isinstance(synthetic, config.SyntheticDataset)
     source = synthetic.source
@@ -469,6 +467,7 @@ def with_grid() -> config.Params:
     raw["setting_grids"]["extra"] = {
         "system": "du_vae",
         "parts": {"init": "torch", "variance_floor": "alpha"},
+        "optimisation": {"epochs": 3},
         "columns": {"yahoo": {"p": 0.5}},
         "values": {"gamma": [0.4, 1]},
     }
@@ -480,8 +479,9 @@ def test_a_grid_is_a_setting_for_each_combination() -> None:
     params = with_grid()
 
     assert [name for name in params.settings if name.startswith("extra")] == ["extra_g04", "extra_g10"]
-    assert params.hyperparameters("extra_g10", "yahoo") == config.DiversityUncertainty(gamma=1.0, p=0.5)
+    assert params.hyperparameters("extra_g10", "yahoo") == registry.DiversityUncertainty(gamma=1.0, p=0.5)
     assert params.setting("extra_g04").parts == config.Parts(init="torch", variance_floor="alpha")
+    assert params.optimisation("extra_g04", "yahoo").epochs == 3
     assert [job.setting for job in params.run_jobs()] == ["vae", "extra_g04", "extra_g10"]
 
 
@@ -494,7 +494,7 @@ def test_the_cells_of_figure_2_are_those_that_table_1_lacks() -> None:
         gamma, p = (int(part[1:]) / 10 for part in name.split("_")[1:])
         assert list(params.setting(name).columns) == ["yahoo", "yelp", "omniglot"]
         for values in params.setting(name).columns.values():
-            assert values == config.DiversityUncertainty(gamma=gamma, p=p)
+            assert values == registry.DiversityUncertainty(gamma=gamma, p=p)
 
 
 def test_the_graph_depends_on_the_declaration() -> None:
@@ -506,5 +506,5 @@ def test_the_graph_depends_on_the_declaration() -> None:
     assert rows["yahoo-extra_g04-1"]["key"] == "setting_grids.extra"
     for row in yaml.safe_load(graph.render(config.load(PARAMS)))["jobs"].values():
         declared = functools.reduce(operator.getitem, row["key"].split("."), raw)
-        assert {"system", "parts"} <= set(declared)
+        assert {"system", "parts", "optimisation"} <= set(declared)
         assert row["column"] in declared["columns"]

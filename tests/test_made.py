@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.func import jacrev, vmap
 
-from duvae.config import Chain
 from duvae.networks.made import MADE, IAFBlock, IAFChain, MaskedLinear
+from duvae.registry import Chain
 from duvae.systems import SYSTEMS
 from family import FULL_SIZE, NAMES, batch, build, setting
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from duvae import cli, config, reference
 from duvae.errors import UserError
+from duvae.registry import HYPERPARAMETERS
 
 ROOT = Path(__file__).parents[1]
 PARAMS = config.load(ROOT / "params.yaml")
@@ -64,7 +65,7 @@ def test_the_page_has_every_key() -> None:
 
 
 def test_every_key_has_a_description() -> None:
-    for model in {*models(config.Params), *config.HYPERPARAMETERS.values()}:
+    for model in {*models(config.Params), *HYPERPARAMETERS.values()}:
         for name, field in model.model_fields.items():
             assert len((field.description or "").split()) >= 2, f"{model.__name__}.{name}"
 

@@ -9,12 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from duvae.config import HYPERPARAMETERS, SemiAmortized
 from duvae.data.store import Documents
 from duvae.metrics.encoding import encode, evaluating
 from duvae.networks.lstm import LSTMDecoder
+from duvae.objectives import Duration
 from duvae.posteriors import DiagonalGaussian, PointMass
 from duvae.refinement import SVI, Amortized, clipped, noise_of
+from duvae.registry import HYPERPARAMETERS, SemiAmortized
 from duvae.systems import SYSTEMS
 from duvae.training.steps import NotFinite
 from duvae.vae import VAE
@@ -231,7 +232,7 @@ def test_the_papers_values_are_the_defaults() -> None:
     assert SemiAmortized() == SemiAmortized(kl_start=0.1, steps=20, learning_rate=1.0, momentum=0.5, clip=5.0, batch=32)
     assert HYPERPARAMETERS["sa_vae"] is SemiAmortized
     made = SYSTEMS["sa_vae"](SemiAmortized(), build("sa_vae")[1].parts)
-    assert made.schedule(10)(0) == 0.1
+    assert made.schedule(Duration(10, 5, 100))(0) == 0.1
     svi = made.refinement()
     assert isinstance(svi, SVI)
     assert (svi.steps, svi.rate, svi.momentum, svi.clip) == (20, 1 / 32, 0.5, 5.0)

@@ -6,12 +6,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy.special import lambertw
 from torch import nn
 
-from duvae.config import ALPHA
 from duvae.metrics.geometry import conditional_entropy
 from duvae.posteriors import DiagonalGaussian
-from duvae.regularizers import CommittedRate, MeanBatchNorm, VarianceDropout, VarianceFloor
+from duvae.regularizers import ALPHA, CommittedRate, MeanBatchNorm, VarianceDropout, VarianceFloor
 
 SIGMAS = 5
 
@@ -206,6 +206,28 @@ def test_the_scales_lie_between_the_roots_of_the_bound(delta: float) -> None:
         assert 2 * delta + 1 + math.log(root) - root == pytest.approx(0, abs=1e-9)
     ends = rate(torch.zeros(2), torch.tensor([-50.0, 50.0]))[1]
     assert ends.tolist() == pytest.approx([low, high], rel=1e-5)
+
+
+@given(st.floats(1e-3, 20))
+def test_lamberts_w_is_scipys(delta: float) -> None:
+    z = -math.exp(-(2 * delta + 1))
+    rate = CommittedRate(delta)
+    for scale, branch in ((rate.lowest, 0), (rate.highest, -1)):
+        assert scale == pytest.approx(math.sqrt(-lambertw(z, branch).real), rel=1e-14 / delta)
+
+
+def test_the_papers_committed_rate_is_scipys_to_the_last_bit() -> None:
+    rate = CommittedRate(0.1)
+
+    assert [rate.lowest, rate.highest] == [math.sqrt(-lambertw(-math.exp(-1.2), branch).real) for branch in (0, -1)]
+
+
+@pytest.mark.parametrize("delta", [1e-17, 1e-12])
+def test_the_roots_meet_where_the_rate_vanishes(delta: float) -> None:
+    rate = CommittedRate(delta)
+
+    assert rate.lowest == pytest.approx(1, abs=2e-6)
+    assert rate.highest == pytest.approx(1, abs=2e-6)
 
 
 @pytest.mark.parametrize("s", [-200.0, -20.0, 0.0, 20.0, 200.0])

@@ -1,6 +1,7 @@
 """The pages and figures, made of made-up results."""
 
 import json
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import made_up
 from duvae.config import Job, SyntheticDataset, SyntheticSource
 from duvae.errors import UserError
 from duvae.report import figures, page, results
-from duvae.report.results import Floor, Space
+from duvae.report.per_example import Floor, PerExample, Space
 from duvae.stages import figure1, report
 
 
@@ -119,12 +120,13 @@ def test_a_floor_stands_above_the_systems_and_gaps_are_paired(root: Path, drawn:
 
 
 def test_gap_needs_the_floors_own_sentences() -> None:
-    floor = Floor({}, pd.DataFrame({"sentence": [0, 4], "nll": [1.0, 2.0]}))
-    posteriors = pd.DataFrame({"sentence": range(5), "nll": [1.5, 9.0, 9.0, 9.0, 4.5]})
-    assert floor.gap(posteriors) == (1.5, 1.0)
-    assert floor.gap(posteriors.assign(nll=None)) is None
+    floor = Floor({}, np.array([1.0, 2.0]))
+    model = PerExample({}, np.array([0, 1, 4]), np.array([1.5, 4.5, 9.0]), None, None, None)
+    assert floor.gap(model) == (1.5, 1.0)
+    assert floor.gap(replace(model, nll=None)) is None
+    assert Floor({}).gap(model) is None
     with pytest.raises(UserError, match="different data"):
-        floor.gap(posteriors[:3])
+        floor.gap(replace(model, index=np.array([0, 3, 4])))
 
 
 def test_an_autoencoder_leaves_cells_empty(drawn: Tables) -> None:
@@ -181,8 +183,8 @@ def test_missing_files_are_named_with_their_commands(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "command"),
     [
-        ("posteriors/synthetic/ae/1.parquet", "duvae evaluate --dataset synthetic --setting ae --seed 1"),
-        ("posteriors/synthetic/truth.csv", "duvae truth --dataset synthetic"),
+        ("results/synthetic/ae/1/per_example.json", "duvae evaluate --dataset synthetic --setting ae --seed 1"),
+        ("results/synthetic/per_example.json", "duvae truth --dataset synthetic"),
         ("results/synthetic/ae/1/history.csv", "duvae train --dataset synthetic --setting ae --seed 1"),
     ],
 )

@@ -12,10 +12,12 @@ import pytest
 
 import made_up
 from duvae import config
+from duvae import drawn as samples_of
 from duvae.config import Params
 from duvae.data import store
 from duvae.errors import UserError
 from duvae.report import examples, pictures, results
+from duvae.stages import examples as pages
 from duvae.stages import report
 from test_report import Tables
 
@@ -26,6 +28,7 @@ def project(folder: Path, datasets: list[str], seeds: tuple[int, ...] = (1,)) ->
     params = made_up.params(datasets=datasets, settings=SETTINGS, seeds=list(seeds))
     made_up.project(folder, params, params.run_jobs())
     report.run(params, folder)
+    pages.run(params, folder)
 
     return params
 
@@ -182,35 +185,36 @@ def test_what_is_somebodys_is_left_out_of_git(kind: str) -> None:
     """Kept apart, where .gitignore has it."""
     ignored = (made_up.ROOT / ".gitignore").read_text().splitlines()
 
-    assert kind in examples.APART
+    assert kind in samples_of.APART
     assert {"/reports/examples/", "/reports/generated/", "/generated/", "/reports/data_docs/"} < set(ignored)
 
 
 # ---------------------------------------------------------------------------------- mistakes
 
 
-@pytest.mark.parametrize("broken", [None, b"", b"not an archive", b"PK\x03\x04 cut short"])
-def test_missing_or_broken_samples_are_named_with_their_command(tmp_path: Path, broken: bytes | None) -> None:
-    params = project(tmp_path, ["omniglot_small"])
-    path = tmp_path / "generated/omniglot_small/vae/1.npz"
-    path.unlink() if broken is None else path.write_bytes(broken)
-    with pytest.raises(UserError) as caught:
-        report.run(params, tmp_path)
-    assert str(path) in str(caught.value)
-    assert "'duvae illustrate --dataset omniglot_small --setting vae --seed 1'" in str(caught.value)
+@pytest.mark.parametrize("broken", [b"", b"not an archive", b"PK\x03\x04 cut short"])
+def test_broken_samples_are_named_with_their_command(tmp_path: Path, broken: bytes) -> None:
+    params = project(tmp_path, ["omniglot_small", "short_yelp_resampled"])
+    for path, dataset, stage in (
+        (tmp_path / "results/omniglot_small/vae/samples/1.json", "omniglot_small", report),
+        (tmp_path / "generated/short_yelp_resampled/vae/1.npz", "short_yelp_resampled", pages),
+    ):
+        path.write_bytes(broken)
+        with pytest.raises(UserError) as caught:
+            stage.run(params, tmp_path)
+        assert str(path) in str(caught.value)
+        assert f"'duvae illustrate --dataset {dataset} --setting vae --seed 1'" in str(caught.value)
 
 
 def test_without_what_is_not_in_git_the_numbers_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     params = project(tmp_path, ["short_yelp_resampled"])
-    before = Tables((tmp_path / "reports/index.html").read_text(encoding="utf-8")).found
+    before = (tmp_path / "reports/index.html").read_bytes()
     for setting in ("vae", "du_vae"):
         (tmp_path / f"generated/short_yelp_resampled/{setting}/1.npz").unlink()
     report.run(params, tmp_path)
-    html = (tmp_path / "reports/index.html").read_text(encoding="utf-8")
+    pages.run(params, tmp_path)
 
-    assert Tables(html).found == before
-    assert "Those of VAE, DU-VAE were not there" in section(html, "short_yelp_resampled")
-    assert 'href="examples/' not in html
+    assert (tmp_path / "reports/index.html").read_bytes() == before
     assert not list((tmp_path / "reports/examples").iterdir())
     said = capsys.readouterr().err
     assert said.startswith("warning: ")
@@ -218,25 +222,49 @@ def test_without_what_is_not_in_git_the_numbers_are_shown(tmp_path: Path, capsys
     assert "'dvc repro' makes them." in said
 
 
+def test_somebodys_sentences_are_not_in_what_git_keeps(root: Path) -> None:
+    content = json.loads((root / "results/short_yelp_resampled/vae/samples/1.json").read_text())
+    assert content == {"about": [{"weights": content["about"][0]["weights"], "apart": True}], "npz": content["npz"]}
+    for path in (root / "results/short_yelp_resampled").rglob("*"):
+        assert path.is_dir() or not re.search(r"\b(plain|words|tests)\b", path.read_text())
+    kept = samples_of.read(root / "results/synthetic/vae/samples/1.json", "")
+    assert kept is not None
+    assert re.fullmatch(r"(plain|words|made|up|for|tests)( (plain|words|made|up|for|tests))*", kept.test[0])
+
+
 def test_samples_beside_other_data_are_refused(tmp_path: Path) -> None:
-    params = project(tmp_path, ["omniglot_small"])
-    path = tmp_path / "generated/omniglot_small/vae/1.npz"
+    params = project(tmp_path, ["short_yelp_resampled"])
+    path = tmp_path / "generated/short_yelp_resampled/vae/1.npz"
     with np.load(path) as file:
         held = {name: file[name] for name in file.files}
     np.savez(path, **{**held, "pairs": np.array([[0, 300], [1, 2]])})
-    with pytest.raises(UserError, match="has 300 test examples; found more"):
-        report.run(params, tmp_path)
+    with pytest.raises(UserError, match="has 300 test examples where 301 or more are needed"):
+        pages.run(params, tmp_path)
     np.savez(path, **{name: held[name] for name in held if not name.startswith("between")})
     with pytest.raises(UserError, match=r"expected samples, but .*between"):
-        report.run(params, tmp_path)
+        pages.run(params, tmp_path)
+
+
+def test_samples_of_other_weights_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    params = project(tmp_path, ["short_yelp_resampled"])
+    path = tmp_path / "generated/short_yelp_resampled/vae/1.npz"
+    with np.load(path) as file:
+        held = {name: file[name] for name in file.files}
+    np.savez(path, **{**held, "weights": np.array("0" * 16)})
+    pages.run(params, tmp_path)
+    assert not list((tmp_path / "reports/examples").iterdir())
+    assert "'duvae illustrate --dataset short_yelp_resampled --setting vae --seed 1'" in capsys.readouterr().err
 
 
 def test_the_first_seed_is_shown(root: Path) -> None:
     params = made_up.params(datasets=["omniglot_small"], settings=["vae"], seeds=[2, 1])
     models = results.read(params, params.run_jobs(), root)
-    of = examples.shown(models, results.labels(models), params.dataset("omniglot_small"), root)
-    second = examples.read(models[0].job, root).samples["drawn"]
-    expected = pictures.png(pictures.grid(second, 2, examples.PIXEL))
+    kept = examples.kept(examples.first(models)["vae"], root)
+    assert kept is not None
+    with np.load(root / "generated/omniglot_small/vae/2.npz") as file:
+        np.testing.assert_array_equal(kept.samples["drawn"], file["samples_drawn"])
+    of = examples.shown({"vae": kept}, results.labels(models), 2)
+    expected = pictures.png(pictures.grid(kept.samples["drawn"], 2, examples.PIXEL))
 
     assert base64.b64encode(expected).decode() in of["settings"][0]["samples"][0]
     assert of["seeds"] == 2

@@ -13,6 +13,7 @@ import pytest
 import made_up
 from duvae.config import Job, Paper, Params
 from duvae.errors import UserError
+from duvae.registry import RECORDS
 from duvae.report import compare, figures, names, page, paper, results, tables
 from duvae.report.results import Result
 from duvae.stages import figure1, report
@@ -207,16 +208,6 @@ def test_who_made_a_result_may_be_missing(tmp_path: Path) -> None:
     assert [row[head] for head in ("Training", "Evaluation", "Memory", "Device", "Commit")] == ["–"] * 5
 
 
-def test_missing_posteriors_are_named_with_their_command(tmp_path: Path) -> None:
-    params = made_up.params(settings=["vae", "du_vae"])
-    made_up.project(tmp_path, params, params.run_jobs())
-    (tmp_path / "posteriors/synthetic/du_vae/1.parquet").unlink()
-    with pytest.raises(
-        UserError, match=r"du_vae/1.parquet.*'duvae evaluate --dataset synthetic --setting du_vae --seed 1'"
-    ):
-        report.run(params, tmp_path)
-
-
 # ---------------------------------------------------------------------------------- beside the paper
 
 
@@ -231,9 +222,9 @@ def test_every_row_of_the_paper_is_read(name: Any) -> None:
     texts = [text for row in rows for text in row.numbers.values()]
     figures_of = ["accuracy"] if "labels" in frame else ["nll", "kl", "mi", "au"]
     assert sorted(texts) == sorted(frame[figures_of].to_numpy().ravel())
-    assert {row.system for row in rows} <= set(names.NAMES)
+    assert {row.system for row in rows} <= set(RECORDS)
     for row in rows:
-        assert len(row.values) == len(names.BRACKETS.get(row.system, ()))
+        assert len(row.values) == len(RECORDS[row.system].bracketed)
 
 
 def test_what_table_3_prints_as_1_minus_p_is_p() -> None:
@@ -317,15 +308,17 @@ def test_differences_are_as_exact_as_the_print(ours: float, printed: str, said: 
 
 
 def test_hyperparameters_match_by_the_papers_letters() -> None:
-    assert names.letters({"free_bits": 0.1, "blocks": 2, "gamma": 0.5, "p": 1}) == {
-        "lambda": 0.1,
-        "gamma": 0.5,
-        "p": 1.0,
-    }
-    assert names.same("iaf_fb", {"lambda": 0.25}, {"lambda": 0.25})
+    assert names.lettered("iaf_fb", {"free_bits": 0.1, "blocks": 2}) == {"free_bits": 0.1}
+    assert names.lettered("du_iaf", {"gamma": 0.5, "p": 1, "width": 60}) == {"gamma": 0.5, "p": 1.0}
+    assert names.written("iaf_fb", {"free_bits": 0.1, "blocks": 2}) == "λ 0.1"
+    assert names.written("bn_vae_fixed_beta", {"gamma": 0.6, "beta": 0.3}) == "γ 0.6, β 0.3"
+    assert names.same("iaf_fb", {"free_bits": 0.25}, {"free_bits": 0.25})
+    assert names.same("bn_vae_fixed_beta", {"gamma": 0.6, "beta": 0.3}, {"beta": 0.3})
     assert not names.same("du_vae", {"gamma": 0.5, "p": 0.9}, {"gamma": 0.5, "p": 0.8})
     assert not names.same("du_vae", {"gamma": 0.5}, {"gamma": 0.5, "p": 0.8})
     assert names.same("vae", {}, {})
+    assert names.written("new", {"gamma": 0.6}) == ""
+    assert names.label("new") == "new"
     assert sorted(["new", "mae", "ae", "du_iaf"], key=names.rank) == ["ae", "mae", "du_iaf", "new"]
 
 

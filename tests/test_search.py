@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import dataclasses
 import fcntl
 import functools
 import itertools
@@ -19,12 +20,12 @@ import numpy as np
 import optuna
 import pandas as pd
 import pytest
+import torch
 import yaml
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-import imports
 import tiny
-from duvae import config, findings, graph, journal, live, search, sharing
+from duvae import config, findings, graph, journal, live, models, registry, search, sharing
 from duvae.config import Params
 from duvae.data import store
 from duvae.data.synthetic import generate
@@ -32,6 +33,7 @@ from duvae.errors import UserError
 from duvae.report import studies
 from duvae.stages import figure2, train
 from duvae.stages import search as stage
+from duvae.training import checkpoints
 from pipelines.devices import Device
 from pipelines.search import Crew
 from test_parameters_read import read_by
@@ -287,17 +289,6 @@ def test_a_study_is_another_when_its_numbers_would_be(tmp_path: Path, monkeypatc
     monkeypatch.undo()
     (data / "more").write_text("x")
     assert key(lambda _: None) != first
-
-
-def test_the_sources_of_a_trial_are_those_of_training_and_measuring() -> None:
-    package = ROOT / "src/duvae"
-    listed = {file.relative_to(ROOT).as_posix() for name in search.SOURCES for file in search._files(package / name)}
-    used = imports.files("duvae.stages.train") | {
-        f"src/duvae/{name}" for name in ("metrics/likelihood.py", "metrics/statistics.py")
-    }
-    apart = {"src/duvae/files.py", "src/duvae/provenance.py", "src/duvae/stages/train.py"}  # they write, and no number
-
-    assert {path for path in listed if not imports.empty(ROOT / path)} == used - apart
 
 
 # ------------------------------------------------------------------- the journal and its workers
@@ -573,9 +564,6 @@ def test_a_training_of_the_graph_is_taken_over_while_it_is_of_now(
     given = yaml.safe_load((project / "params.yaml").read_text(encoding="utf-8"))
     given["studies"] = {"one": {**GRID, "values": {"gamma": [1.0], "p": [0.5]}}}
     (project / "params.yaml").write_text(yaml.safe_dump(given), encoding="utf-8")
-    git = ["git", "-c", "user.name=me", "-c", "user.email=me@example.org"]
-    for arguments in (["init", "-q"], ["add", "params.yaml"], ["commit", "-q", "-m", "Parameters"]):
-        subprocess.run([*git, *arguments], check=True)
     train.run(config.parse(given), "synthetic", "du_vae", 1)
     stage.run(config.parse(given), "one")
     (shared,) = table(project, "one").to_dict("records")
@@ -591,11 +579,21 @@ def test_a_training_of_the_graph_is_taken_over_while_it_is_of_now(
 
     (project / "away").rename(told)
     plan = search.Plan.of(config.parse(given), "one")
-    values = {"gamma": 1.0, "p": 0.5}
-    assert sharing.made(plan.params, plan.study, values, search._sources()) == plan.params.job("synthetic", "du_vae", 1)
-    assert sharing.made(plan.params, plan.study, {**values, "p": 0.4}, search._sources()) is None
+    described = models.load(project / "models/synthetic/du_vae/1")[1]
+    same = dataclasses.replace(described, training=None)
+    other = dataclasses.replace(same, hyperparameters={**same.hyperparameters, "p": 0.4})
+    cpu = torch.device("cpu")
+    assert sharing.made(plan.params, plan.study, same, cpu) == plan.params.job("synthetic", "du_vae", 1)
+    assert sharing.made(plan.params, plan.study, other, cpu) is None
     given["datasets"]["synthetic"]["optimisation"]["clip"] = 4.0
-    assert sharing.made(config.parse(given), plan.study, values, search._sources()) is None
+    assert sharing.made(config.parse(given), plan.study, same, cpu) is None
+    given["datasets"]["synthetic"]["optimisation"]["clip"] = 5.0
+    assert sharing.made(config.parse(given), plan.study, same, cpu) is not None
+    with monkeypatch.context() as patch:  # other code
+        patch.setattr(checkpoints.fingerprint, "of_this_process", lambda *_: "0123456789abcdef")
+        assert sharing.made(config.parse(given), plan.study, same, cpu) is None
+    (project / "data/prepared/synthetic/more").write_text("x", encoding="utf-8")
+    assert sharing.made(config.parse(given), plan.study, same, cpu) is None
 
 
 def test_another_mistake_leaves_the_trial_for_later(project: Path) -> None:
@@ -751,14 +749,15 @@ def test_a_setting_that_takes_a_studys_best_waits_for_it(tmp_path: Path) -> None
 
     assert list(rows["searches"]) == ["grid", "tpe"]
     assert rows["searches"]["tpe"]["after"] == "results/studies/grid/study.json"
-    assert rows["found"] == {"synthetic-best-1": {**known.job("synthetic", "best", 1)._asdict(), "study": "tpe"}}
-    assert set(rows["given"]) == set(rows["jobs"]) - {"synthetic-best-1"}
+    assert rows["jobs"]["synthetic-best-1"]["after"] == "results/studies/tpe/best_params.yaml"
+    others = set(rows["jobs"]) - {"synthetic-best-1"}
+    assert {rows["jobs"][name]["after"] for name in others} == {graph.FIRST}
     with pytest.raises(UserError, match=r"not there\. 'duvae search --study tpe'"):
         known.hyperparameters("best", "synthetic", tmp_path)
     path = config.found("tpe", tmp_path)
     path.parent.mkdir(parents=True)
     path.write_text("system: du_vae\nhyperparameters: {gamma: 0.75, p: 0.25}\n", encoding="utf-8")
-    assert known.hyperparameters("best", "synthetic", tmp_path) == config.DiversityUncertainty(gamma=0.75, p=0.25)
+    assert known.hyperparameters("best", "synthetic", tmp_path) == registry.DiversityUncertainty(gamma=0.75, p=0.25)
     path.write_text("system: du_vae\nhyperparameters: {gamma: 0.75, p: 25}\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"hyperparameters\.p: expected a number of at most 1"):
         known.hyperparameters("best", "synthetic", tmp_path)

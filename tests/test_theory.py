@@ -15,9 +15,8 @@ from hypothesis.extra import numpy as hnp
 from torch.distributions import Normal, kl_divergence
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from duvae.config import ALPHA
 from duvae.metrics.geometry import conditional_entropy, mutual_posterior_diversity
-from duvae.regularizers import MeanBatchNorm, VarianceDropout
+from duvae.regularizers import ALPHA, MeanBatchNorm, VarianceDropout
 from family import NAMES, build, training
 
 PAGE = (Path(__file__).parents[1] / "docs/theory.md").read_text(encoding="utf-8")

@@ -135,6 +135,7 @@ def test_a_run_can_be_served(root: Path) -> None:
     chosen = made_up.params(settings=["vae"])
     made_up.project(root, chosen, chosen.run_jobs())
     expected = load(test_use.project(root)).encode(test_use.SENTENCES).frame()
+    made_up.adopt(root, chosen.job("synthetic", "vae", 1))
     assert "synthetic-vae-1" in tracking.track(chosen, root).added
     run, client = run_of(root, "vae"), tracking.connect(root)
     held = {item.path for item in client.list_artifacts(run.info.run_id, "model")}

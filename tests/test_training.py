@@ -11,21 +11,20 @@ import torch
 from torch import Tensor, nn
 
 from duvae import config
-from duvae.config import ALPHA
 from duvae.data import store, synthetic
 from duvae.data.batches import batches
 from duvae.data.store import Documents
 from duvae.errors import UserError
 from duvae.metrics.encoding import encode
 from duvae.metrics.geometry import measures
-from duvae.objectives import Loss
+from duvae.objectives import Duration, Loss, Warmup
 from duvae.posteriors import Posterior
-from duvae.regularizers import Staged
+from duvae.regularizers import ALPHA, Staged
 from duvae.stages import evaluate, probe, train
 from duvae.training.loop import Training
 from duvae.training.steps import JointLoop, NotFinite, Updates, first_not_finite, optimizer
 from duvae.vae import VAE
-from family import CPU, NAMES, PARAMS, batch, build, changed, lively, same, setting, state, training, updates
+from family import CPU, NAMES, PARAMS, batch, build, changed, documents, lively, same, setting, state, training, updates
 
 everyone = pytest.mark.parametrize("name", NAMES)
 MARK = "decoder.output.weight"
@@ -494,3 +493,23 @@ def test_training_learns_what_the_data_are(name: str) -> None:
 
     assert history[0]["train_reconstruction"] > 9
     assert history[-1]["train_reconstruction"] < 1.2
+
+
+def test_a_schedule_knows_the_whole_training() -> None:
+    """Steps of the warm-up, of an epoch and of all epochs: what a training counts is what it announced."""
+    known: list[Duration] = []
+
+    class Watching(Warmup):
+        def __init__(self, duration: Duration) -> None:
+            known.append(duration)
+            super().__init__(duration.warmup)
+
+    model, made = build("vae")
+    base = PARAMS.dataset("synthetic").optimisation.model_copy(update={"batch": 8, "epochs": 3, "warmup": 2})
+    data = documents(40, seed=2), documents(20, seed=3)
+    training = Training(model, Watching, made.loop(), *data, base, PARAMS.evaluation, 1)
+    outcome = training.run()
+
+    assert known == [Duration(2 * training.steps_per_epoch, training.steps_per_epoch, 3 * training.steps_per_epoch)]
+    assert [row["steps"] for row in outcome.history] == [known[0].epoch * epoch for epoch in (1, 2, 3)]
+    assert outcome.history[-1]["steps"] == known[0].total

@@ -1,5 +1,31 @@
-"""`python -m duvae` is `duvae`."""
+"""The command `duvae`, which `python -m duvae` is too."""
 
-from duvae.cli import main
+import importlib.util
+import sys
 
-main()
+
+def main() -> None:
+    """Runs the command line.
+
+    The package is installed without the libraries of the command unless its extra `pipeline` is asked for. Where one
+    of them is missing, the command prints an error that names the extra, and exits with 2.
+    """
+    try:
+        from duvae import cli
+
+        cli.main()
+    except ModuleNotFoundError as error:
+        library = (error.name or "").partition(".")[0]
+        if library in {"", "duvae", *sys.stdlib_module_names} or importlib.util.find_spec(library):
+            raise
+        extra = "postgres" if library == "psycopg" else "pipeline"
+        print(
+            f"error: the command 'duvae' needs the library '{library}', which is not installed. Install the extra"
+            f" '{extra}' of this package: pip install 'duvae[{extra}]', or pip install '.[{extra}]' in a checkout.",
+            file=sys.stderr,
+        )
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

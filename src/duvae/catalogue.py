@@ -1,10 +1,11 @@
-"""What is known of each system, read from what is built: its parts, its hyperparameters, its settings.
+"""All that is known of each system: its record, the parts that it builds, its hyperparameters and its settings.
 
-Nothing here names a system or a part: what `duvae.systems` or params.yaml gains is found.
+Nothing here names a system or a part: a system that `duvae.systems`, `duvae.registry` and params.yaml have is found.
 """
 
 import inspect
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
@@ -13,13 +14,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from duvae import config, regularizers
+from duvae import config, registry, regularizers
 from duvae.config import Params, Parts
+from duvae.objectives import Duration
 from duvae.regularizers import Staged
 from duvae.systems import SYSTEMS, System
 
-FEATURES, LATENT, STEPS = 4, 2, 10
+FEATURES, LATENT = 4, 2
 """Sizes at which a system is built to be looked at."""
+
+DURATION = Duration(warmup=10, epoch=10, total=100)
+"""The length of the training whose schedule is looked at."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,7 @@ class Entry:
 
     Attributes:
         name: As params.yaml has it.
-        label: As the paper has it.
+        label: The paper's name of the system, with Greek letters as words.
         does: The first sentences of its documentation.
         documentation: All of it.
         equation: What makes it what it is.
@@ -88,17 +93,17 @@ def columns(params: Params) -> list[str]:
 
 def entry(name: str, params: Params) -> Entry:
     """What is known of one system."""
-    kind = SYSTEMS[name]
+    kind, record = SYSTEMS[name], registry.RECORDS[name]
     settings = {key: setting for key, setting in params.settings.items() if setting.system == name}
     first = next(iter(settings.values()), None)
 
     return Entry(
         name,
-        kind.label,
+        spelled(record.label),
         summary(kind),
         inspect.cleandoc(kind.__doc__ or ""),
-        kind.equation,
-        kind.source,
+        record.equation,
+        record.source,
         list(parts(kind, next(iter(first.columns.values())), first.parts)) if first else [],
         list(_hyperparameters(name, columns(params))),
         {key: {c: h.model_dump() for c, h in setting.columns.items()} for key, setting in settings.items()},
@@ -119,8 +124,8 @@ def parts(kind: type[System[Any]], hyperparameters: config.Frozen, chosen: Parts
         # Head, means and variances were seen above.
         if role.startswith("_") or role in ("head", "means", "variances") or not callable(getattr(System, role)):
             continue
-        part = getattr(made, role)(STEPS) if role == "schedule" else getattr(made, role)()
-        detail = f"KL weight {part(0):g} to {part(STEPS):g}" if role == "schedule" else ""
+        part = getattr(made, role)(DURATION) if role == "schedule" else getattr(made, role)()
+        detail = f"KL weight {part(0):g} to {part(DURATION.total - 1):g}" if role == "schedule" else ""
         yield Part(role, type(part).__name__, detail, summary(type(part)))
 
 
@@ -130,6 +135,11 @@ def summary(kind: type) -> str:
     paragraph = re.sub(r"\\(?:mathrm|text){(\w+)}", r"\1", paragraph.replace(r"\|", "||"))
 
     return " ".join(re.sub(r"\\[,;!]|\\(?:Big|big|left|right)|[$\\]", "", paragraph).split())
+
+
+def spelled(label: str) -> str:
+    """A label with its Greek letters as words, such as `beta-VAE`, for terminals and files that hold ASCII alone."""
+    return "".join(letter if letter.isascii() else unicodedata.name(letter).split()[-1].lower() for letter in label)
 
 
 def _of_regularizer(part: nn.Module) -> str:
@@ -142,7 +152,7 @@ def _of_regularizer(part: nn.Module) -> str:
 
 
 def _hyperparameters(name: str, known: list[str]) -> Iterator[Hyperparameter]:
-    for key, field in config.HYPERPARAMETERS[name].model_fields.items():
-        searched = config.searched(field)
+    for key, field in registry.HYPERPARAMETERS[name].model_fields.items():
+        searched = registry.searched(field)
         groups = groupby(known, searched.on)
         yield Hyperparameter(key, field.description or "", [(list(of), values) for values, of in groups if values])

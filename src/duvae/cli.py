@@ -30,7 +30,8 @@ app = typer.Typer(
     name="duvae",
     help="Rebuild the results of DU-VAE, stage by stage.\n\n"
     "The stages run in this order: fetch, prepare, binarize (images), validate, truth, train, evaluate, probe, "
-    "illustrate, figure1, report. 'dvc repro' runs those that are out of date; each command below runs one of them. "
+    "illustrate, figure1, report, examples. 'dvc repro' runs those that are out of date; each command below runs one "
+    "of them. "
     "All read params.yaml in the folder they are called in; docs/parameters.md explains its keys.",
     epilog="Examples:\n\n"
     "\b\n"
@@ -108,6 +109,25 @@ def parameters(
     Run it after a change of params.yaml, and commit the page.
     """
     run("parameters", read(params), check=check)
+
+
+@app.command(epilog=examples("duvae fingerprint", "duvae fingerprint && dvc repro --dry"))
+def fingerprint() -> None:
+    """Write fingerprints.yaml: hashes of the code that each kind of stage depends on.
+
+    Comments, docstrings, formatting and annotations of functions count for nothing. Run it after a change of the code:
+    'git diff fingerprints.yaml' shows what will run again, and 'dvc repro --dry' lists the stages.
+    """
+    run("fingerprint")
+
+
+@app.command(name="own-files", epilog=examples("duvae own-files"))
+def own_files(params: ParamsFile = DEFAULT) -> None:
+    """Write data/own.yaml: a digest of your own files for each data set that is fetched.
+
+    DVC runs it every time. Where no digest has changed, nothing that was made of your files is made again.
+    """
+    run("own_files", read(params))
 
 
 @app.command(
@@ -412,8 +432,20 @@ def figure2(
 
 @app.command(epilog=examples("duvae report", "dvc repro report"))
 def report(params: ParamsFile = DEFAULT) -> None:
-    """Write the page on all that `run` names, reports/index.html."""
+    """Write the page on all that `run` names, reports/index.html.
+
+    It is made of the files in results, which git keeps.
+    """
     run("report", read(params))
+
+
+@app.command("examples", epilog=examples("duvae examples", "dvc repro examples"))
+def example_pages(params: ParamsFile = DEFAULT) -> None:
+    """Write the pages of samples that git leaves out, reports/examples.
+
+    One page for each data set of the kind `text` or `images`: it shows test examples beside samples of the models.
+    """
+    run("examples", read(params))
 
 
 @app.command(
@@ -465,10 +497,10 @@ def systems(
     What each is made of, its equation and source, its hyperparameters with the values that the paper chose from,
     and the settings of params.yaml that have it.
     """
-    from duvae import config
-
     known = read(params)
-    run("systems", known, name and config.known_system(name))
+    from duvae import registry
+
+    run("systems", known, name and registry.known_system(name))
 
 
 @app.command(epilog=examples("duvae doctor", "DUVAE_MIRROR=../data duvae doctor"))
@@ -511,6 +543,7 @@ def main() -> None:
 def _passing(error: Exception) -> bool:
     """Whether memory or a device was lost: at another time, or on another device, it may end well."""
     torch = sys.modules.get("torch")
-    lost = (torch.OutOfMemoryError, torch.AcceleratorError) if torch else ()
+    # AcceleratorError came with torch 2.8.
+    lost = tuple(getattr(torch, name) for name in ("OutOfMemoryError", "AcceleratorError") if hasattr(torch, name))
 
     return isinstance(error, (MemoryError, *lost)) or "can't allocate memory" in str(error)

@@ -292,8 +292,8 @@ def trainings(params: Params | None, root: Path) -> Iterator[Finding]:
             continue
         dataset, setting, seed = named.groups()
         epoch, of = state["epoch"] + 1, ""
-        if params and dataset in params.datasets:
-            epochs = params.datasets[dataset].optimisation.epochs
+        if params and dataset in params.datasets and setting in params.settings:
+            epochs = params.optimisation(setting, dataset).epochs
             epoch, of = min(epoch, epochs), f" of {epochs}"
         ago = time.time() - path.stat().st_mtime
         said = f"{dataset}-{setting}-{seed}: in epoch {epoch}{of}, {_ago(ago)}"

@@ -10,15 +10,17 @@ from typing import Any
 
 import yaml
 
-from duvae.config import AnyDataset, Found, Job, Params, SyntheticDataset
-from duvae.data import sources
+from duvae.config import Found, Job, Params, found
 from duvae.errors import UserError
 from duvae.files import write_text
 
 JOBS = Path("pipelines/jobs.yaml")
 
 FIRST = "data/graph.txt"
-"""What is there before anything else, whose text never changes."""
+"""The output of the first stage of every run; its text never changes."""
+
+IMAGES = {"omniglot", "images"}
+"""Kinds of data sets whose examples are images."""
 
 MOST_LINES = 12
 """How many differing lines a message shows."""
@@ -32,31 +34,49 @@ def graph(params: Params) -> dict[str, Any]:
     """The data sets and trainings of the graph.
 
     Returns:
-        `sets`: every data set that a job or a study needs; `fetched`: those of known files; `own`: those with files of
-        the user's own, which are looked at each time; `texts`, `images` and `synthetics`: those of each kind of x;
-        `searches`: the studies of `run`, those that they are compared with, and those that a job takes its
-        hyperparameters from, each with the file that must be there before it; `jobs`: the trainings, by name, the
-        union of those of `run` and of Figure 1; `given` and `found`: those whose hyperparameters params.yaml gives,
-        and those whose a study finds.
+        `sets`: every data set that a job or a study needs. `fetched`: those with files, published or the user's own.
+        `prepared`: for each data set what `prepare` waits for and what it writes. `images` and `synthetics`: the data
+        sets of those kinds. `searches`: the studies of `run`, those that they are compared with, and those that a job
+        takes its hyperparameters from. `jobs`: the trainings by name, the union of those of `run` and of Figure 1.
+        `key`: the key of params.yaml that declares a row's setting, which the stages of the row depend on.
+        `after` is always the file that must be there before.
     """
     jobs = params.jobs()
-    found = {job: given.study for job in jobs if isinstance(given := params.column(job.setting, job.dataset), Found)}
-    studies = _studies(params, [*params.run_studies(), *found.values()])
+    searched = {job: given.study for job in jobs if isinstance(given := params.column(job.setting, job.dataset), Found)}
+    studies = _studies(params, [*params.run_studies(), *searched.values()])
     sets = list(dict.fromkeys([*(job.dataset for job in jobs), *(row["dataset"] for row in studies.values())]))
     kinds = {name: params.dataset(name).kind for name in sets}
-    own = [name for name in sets if has_own(params.dataset(name))]
 
     return {
         "sets": sets,
-        "fetched": [name for name in sets if kinds[name] != "synthetic" and name not in own],
-        "own": own,
-        "texts": [name for name in sets if kinds[name] == "text"],
-        "images": [name for name in sets if kinds[name] in {"omniglot", "images"}],
+        "fetched": [name for name in sets if kinds[name] != "synthetic"],
+        "prepared": {name: _prepared(name, kinds[name]) for name in sets},
+        "images": [name for name in sets if kinds[name] in IMAGES],
         "synthetics": [name for name in sets if kinds[name] == "synthetic"],
         "searches": studies,
-        "jobs": {job.name: _row(params, job) for job in jobs},
-        "given": {job.name: _row(params, job) for job in jobs if job not in found},
-        "found": {job.name: {**_row(params, job), "study": study} for job, study in found.items()},
+        "jobs": {job.name: _job(params, job, searched.get(job)) for job in jobs},
+    }
+
+
+def _prepared(name: str, kind: str) -> dict[str, str]:
+    """What `prepare` waits for and writes: images become grey values, from which bits are drawn later."""
+    return {
+        "dataset": name,
+        "after": FIRST if kind == "synthetic" else f"data/raw/{name}",
+        "to": f"data/grey/{name}" if kind in IMAGES else f"data/prepared/{name}",
+    }
+
+
+def _job(params: Params, job: Job, study: str | None) -> dict[str, Any]:
+    """What the stages of one training run over."""
+    return {
+        "dataset": job.dataset,
+        "setting": job.setting,
+        "system": params.setting(job.setting).system,
+        "seed": job.seed,
+        "column": job.column,
+        "key": params.declaration(job.setting),
+        "after": found(study).as_posix() if study else FIRST,
     }
 
 
@@ -76,19 +96,13 @@ def _studies(params: Params, names: list[str]) -> dict[str, dict[str, str]]:
             "study": name,
             "dataset": study.dataset,
             "setting": study.setting,
+            "system": params.setting(study.setting).system,
             "column": params.dataset(study.dataset).column,
             "key": params.declaration(study.setting),
             "after": f"results/studies/{study.against}/study.json" if study.against else FIRST,
         }
 
     return rows
-
-
-def has_own(dataset: AnyDataset) -> bool:
-    """Whether any of a data set's files is the user's own, which may change at any time."""
-    return not isinstance(dataset, SyntheticDataset) and any(
-        path not in sources.SOURCES for path in dataset.source.paths
-    )
 
 
 def render(params: Params) -> str:

@@ -6,11 +6,13 @@ that a reader of the file knows. A close known name is added where there is one.
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
+
+if TYPE_CHECKING:
+    import yaml
 
 
 def refusal(key: str, message: str) -> PydanticCustomError:
@@ -163,12 +165,14 @@ def line(key: tuple[str, ...], places: Mapping[tuple[str, ...], int] | None) -> 
     return ""
 
 
-def lines(node: yaml.Node | None, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], int]]:
+def lines(node: "yaml.Node | None", path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], int]]:
     """The path and the line of each key, counted from 1.
 
     Raises:
         yaml.YAMLError: If a key stands twice; YAML's own readers accept that and keep the last value.
     """
+    import yaml  # not at the top: a trained model is loaded without this library
+
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:

@@ -1,20 +1,24 @@
 """A model as two files: `weights.safetensors`, and `model.json`, which says how to build what they belong to."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import safetensors.numpy
 import safetensors.torch
 import torch
 from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 from duvae import networks, systems
-from duvae.config import HYPERPARAMETERS, Networks, Parts
+from duvae.config import Networks, Parts
 from duvae.errors import UserError
 from duvae.files import read_json, whole, write_json
+from duvae.registry import HYPERPARAMETERS
 from duvae.vae import VAE
 
 DESCRIPTION = "description"
@@ -102,6 +106,39 @@ def load(
     model.load_state_dict(_weights(folder / "weights.safetensors", model, description, again))
 
     return model.eval(), description
+
+
+def digest(model: VAE) -> str:
+    """The digest of a model's weights, which tells whether two results are of the same weights.
+
+    Args:
+        model: The VAE, on any device.
+
+    Returns:
+        16 hexadecimal digits.
+    """
+    return _digest({name: value.detach().cpu().numpy() for name, value in model.state_dict().items()})
+
+
+def saved_digest(folder: Path) -> str | None:
+    """The same digest of the weights in a folder that `save` wrote; None where no readable weights are there.
+
+    Args:
+        folder: The folder of a model.
+    """
+    try:
+        return _digest(safetensors.numpy.load_file(folder / "weights.safetensors"))
+    except (OSError, safetensors.SafetensorError):
+        return None
+
+
+def _digest(arrays: Mapping[str, "np.ndarray[Any, Any]"]) -> str:
+    whole = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        whole.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        whole.update(np.ascontiguousarray(array).tobytes())
+
+    return whole.hexdigest()[:16]
 
 
 def _weights(path: Path, model: VAE, description: Description, again: str) -> dict[str, Tensor]:

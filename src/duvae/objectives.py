@@ -1,14 +1,39 @@
-"""What a system minimises, and how the weight of its KL term rises."""
+"""What a system minimises, and how the weight of its KL term changes over a training."""
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import NamedTuple, cast
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Generator, Tensor
 from torch.nn.functional import logsigmoid
 
-from duvae.posteriors import Drawn, Posterior
+from duvae.posteriors import Drawn, Posterior, noise_like
+
+
+@dataclass(frozen=True)
+class Context:
+    """One batch as an objective sees it.
+
+    Attributes:
+        reconstruction: -log p(x|z) in nats per sentence or per image, with shape (batch,).
+        posterior: q(z|x) of each x of the batch.
+        drawn: The sample of q(z|x) that the decoder read; `drawn.z` has shape (batch, latent).
+        weight: The weight of the KL term in this step, from the schedule; a number without a unit.
+        generator: The random generator of this step. None stands for torch's global generator, whose state is kept
+            with the training, so that a training which was stopped goes on to the same bits.
+    """
+
+    reconstruction: Float[Tensor, "batch"]
+    posterior: Posterior
+    drawn: Drawn
+    weight: float
+    generator: Generator | None = None
+
+    def draw_prior(self) -> Float[Tensor, "batch latent"]:
+        """Fresh samples of the prior N(0, I), as many as there are samples of q(z|x), with shape (batch, latent)."""
+        return noise_like(self.drawn.z, generator=self.generator)
 
 
 class Loss(NamedTuple):
@@ -26,32 +51,20 @@ class Loss(NamedTuple):
 
 
 class Objective(ABC):
-    """From -log p(x|z), q(z|x) and what was drawn of it to the loss of a batch."""
+    """A loss for each x of a batch, from the batch's reconstruction, posterior, sample and KL weight."""
 
     @abstractmethod
-    def __call__(
-        self,
-        reconstruction: Float[Tensor, "batch"],
-        posterior: Posterior,
-        drawn: Drawn,
-        weight: float,
-    ) -> Loss:
-        """The loss of each x; `weight` is the schedule's."""
+    def __call__(self, context: Context) -> Loss:
+        """The loss of each x and its parts, in nats per sentence or per image, each with shape (batch,)."""
 
 
 class ELBO(Objective):
     r"""$-\log p(x|z) + w \, D_{KL}[q(z|x) \| p(z)]$: equation 1, with the KL weight w."""
 
-    def __call__(
-        self,
-        reconstruction: Float[Tensor, "batch"],
-        posterior: Posterior,
-        drawn: Drawn,
-        weight: float,
-    ) -> Loss:
-        kl = posterior.kl(drawn).sum(-1)
+    def __call__(self, context: Context) -> Loss:
+        kl = context.posterior.kl(context.drawn).sum(-1)
 
-        return Loss(reconstruction + weight * kl, reconstruction, kl)
+        return Loss(context.reconstruction + context.weight * kl, context.reconstruction, kl)
 
 
 class FreeBits(Objective):
@@ -68,17 +81,11 @@ class FreeBits(Objective):
     def __init__(self, free_bits: float) -> None:
         self.free_bits = free_bits
 
-    def __call__(
-        self,
-        reconstruction: Float[Tensor, "batch"],
-        posterior: Posterior,
-        drawn: Drawn,
-        weight: float,
-    ) -> Loss:
-        kl = posterior.kl(drawn)
+    def __call__(self, context: Context) -> Loss:
+        kl = context.posterior.kl(context.drawn)
         hinged = kl.mean(0).clamp_min(self.free_bits).sum()
 
-        return Loss(reconstruction + weight * hinged, reconstruction, kl.sum(-1))
+        return Loss(context.reconstruction + context.weight * hinged, context.reconstruction, kl.sum(-1))
 
 
 class MutualDivergence(Objective):
@@ -99,15 +106,10 @@ class MutualDivergence(Objective):
     def __init__(self, gamma: float, eta: float) -> None:
         self.gamma, self.eta = gamma, eta
 
-    def __call__(
-        self,
-        reconstruction: Float[Tensor, "batch"],
-        posterior: Posterior,
-        drawn: Drawn,
-        weight: float,
-    ) -> Loss:
-        kl = posterior.kl(drawn).sum(-1)
-        total = reconstruction + weight * kl
+    def __call__(self, context: Context) -> Loss:
+        posterior = context.posterior
+        kl = posterior.kl(context.drawn).sum(-1)
+        total = context.reconstruction + context.weight * kl
         if len(kl) > 1:
             pairs = pairwise_kl(posterior.mean, cast("Tensor", posterior.variance))
             variance = pairs.sum(-1).var(correction=0)
@@ -115,7 +117,7 @@ class MutualDivergence(Objective):
             smoothness = (variance + torch.finfo(variance.dtype).eps ** 2).sqrt()
             total = total + self.gamma * -logsigmoid(pairs.mean(0)).sum() + self.eta * smoothness
 
-        return Loss(total, reconstruction, kl)
+        return Loss(total, context.reconstruction, kl)
 
 
 def pairwise_kl(
@@ -131,18 +133,43 @@ def pairwise_kl(
     return 0.5 * (ratio + (mean[first] - mean[second]).square() / variance[second] - 1 - ratio.log())
 
 
-class Warmup:
-    """The KL weight: linear from `start` to `end` over the first `steps` steps, then `end`.
+@dataclass(frozen=True)
+class Duration:
+    """The length of a training, in steps.
+
+    Attributes:
+        warmup: Steps of the warm-up, at whose end the regularizers of a variance start; 0 for no warm-up.
+        epoch: Steps of one epoch.
+        total: Steps of all epochs. A training that ends early, at the last decay of its learning rate, takes fewer.
+    """
+
+    warmup: int
+    epoch: int
+    total: int
+
+
+class Schedule(ABC):
+    """The weight of the KL term in each step of a training.
+
+    A schedule is a function of the step's number alone, so that a training which was stopped goes on to the same bits.
+    """
+
+    @abstractmethod
+    def __call__(self, step: int) -> float:
+        """The weight of the KL term in a step; steps are counted from 0 over the whole training."""
+
+
+class Warmup(Schedule):
+    """A KL weight that rises linearly from `start` to `end` over the first `steps` steps and stays at `end`.
 
     Args:
-        steps: Steps of the warm-up; 0 for none.
-        start: The weight of the first step.
-        end: The weight from then on: 1 of the ELBO, beta of a beta-VAE.
+        steps: Steps of the warm-up; 0 for no warm-up.
+        start: Weight of the first step.
+        end: Weight after the warm-up: 1 for the ELBO, beta for a beta-VAE.
     """
 
     def __init__(self, steps: int, start: float = 0.0, end: float = 1.0) -> None:
         self.steps, self.start, self.end = steps, start, end
 
     def __call__(self, step: int) -> float:
-        """The weight of a step, counted from 0."""
         return self.end if step >= self.steps else self.start + (self.end - self.start) * step / self.steps

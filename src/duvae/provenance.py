@@ -1,4 +1,8 @@
-"""Who made a result: commit, machine, time. Kept beside the results, since it differs between identical runs."""
+"""What made a result: the record of a stage, kept in git beside the result.
+
+A record is a JSON file of one key, `record`, with a list of one mapping. `dvc metrics show` skips lists: the file has
+to be one of DVC's metrics (`dvc.yaml` says why), and none of its values becomes a column there.
+"""
 
 import datetime
 import os
@@ -7,44 +11,97 @@ import resource
 import subprocess
 import sys
 import time
-from importlib.metadata import version
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from duvae.files import write_json
+from duvae.project.fingerprint import of_this_process
+
+RECORD = "record"
+"""The only key of a record's file."""
+
+LIBRARIES = ("duvae", "numpy", "scipy", "scikit-learn")
+"""Libraries beside torch whose version a number may depend on."""
 
 
 class Stopwatch:
-    """Measures a stage from its start and writes what it took.
+    """Measures a stage from its start and writes its record.
 
     Args:
-        stage: The stage's name.
+        stage: The kind of stage, as in dvc.yaml.
+        system: The name of the system that the stage trains or loads; None where it does neither.
     """
 
-    def __init__(self, stage: str) -> None:
-        self.stage = stage
+    def __init__(self, stage: str, system: str | None = None) -> None:
+        self.stage, self.system = stage, system
         self.started = datetime.datetime.now(datetime.UTC)
         self.wall, self.cpu = time.perf_counter(), time.process_time()
 
     def write(self, path: Path, **more: Any) -> None:
-        """Writes commit, seconds of wall and CPU time (all threads), peak memory, versions, and what else is given."""
+        """Writes the record.
+
+        Args:
+            path: The file of the record.
+            more: Further fields of the record.
+        """
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        torch = sys.modules.get("torch")
-        write_json(
-            path,
-            {
-                "stage": self.stage,
-                **commit(),
-                "started": self.started.isoformat(timespec="seconds"),
-                "wall_seconds": round(time.perf_counter() - self.wall, 2),
-                "cpu_seconds": round(time.process_time() - self.cpu, 2),
-                "peak_memory_mib": round(peak / (2**20 if sys.platform == "darwin" else 2**10)),
-                "python": platform.python_version(),
-                "torch": str(torch.__version__) if torch else None,
-                "duvae": version("duvae"),
-                **more,
-            },
-        )
+        made = {
+            "stage": self.stage,
+            **commit(),
+            "fingerprint": of_this_process(self.stage, self.system),
+            "started": self.started.isoformat(timespec="seconds"),
+            "wall_seconds": round(time.perf_counter() - self.wall, 2),
+            "cpu_seconds": round(time.process_time() - self.cpu, 2),  # of all threads
+            "peak_memory_mib": round(peak / (2**20 if sys.platform == "darwin" else 2**10)),
+            "versions": versions(),
+            "machine": machine(),
+            **more,
+        }
+        write_json(path, {RECORD: [made]})
+
+
+def unwrapped(content: Any) -> Any:
+    """The record within the content of its file.
+
+    Args:
+        content: The parsed JSON. Earlier versions wrote the record without the list around it.
+    """
+    if isinstance(content, Mapping) and isinstance(content.get(RECORD), list) and len(content[RECORD]) == 1:
+        return content[RECORD][0]
+
+    return content
+
+
+def versions() -> dict[str, str]:
+    """The versions of Python, torch and the libraries of LIBRARIES that are installed."""
+    torch = sys.modules.get("torch")
+    found = {"python": platform.python_version()}
+    if torch:
+        found["torch"] = str(torch.__version__)  # with the build, such as +cpu
+    for library in LIBRARIES:
+        try:
+            found[library] = version(library)
+        except PackageNotFoundError:
+            continue
+
+    return found
+
+
+def machine() -> dict[str, Any]:
+    """The processor's name, the number of cores and the operating system; nothing that names the machine itself."""
+    return {"processor": processor(), "cores": os.cpu_count(), "system": f"{platform.system()} {platform.machine()}"}
+
+
+def processor() -> str:
+    """The processor's name where the operating system tells it, and otherwise its architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def commit(folder: Path = Path()) -> dict[str, Any]:

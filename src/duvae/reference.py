@@ -14,6 +14,7 @@ from duvae import config
 from duvae.config import Params
 from duvae.errors import UserError
 from duvae.files import write_text
+from duvae.registry import HYPERPARAMETERS, searched
 
 PAGE = Path("docs/parameters.md")
 
@@ -109,7 +110,7 @@ def _declared(params: Params, setting: str) -> bool:
 
 def explanation(system: str, hyperparameter: str) -> str:
     """The description of a system's hyperparameter."""
-    description = config.HYPERPARAMETERS[system].model_fields[hyperparameter].description or ""
+    description = HYPERPARAMETERS[system].model_fields[hyperparameter].description or ""
 
     return f"{description[:1].upper()}{description[1:]}."
 
@@ -134,14 +135,14 @@ def _kind(model: type[BaseModel]) -> str:
 
 def _hyperparameters(settings: Mapping[str, Any]) -> Iterator[str]:
     """The table of each system's hyperparameters."""
-    for system, model in config.HYPERPARAMETERS.items():
+    for system, model in HYPERPARAMETERS.items():
         named = {name: values for name, values in settings.items() if values["system"] == system}
         rows = []
         for name, field in model.model_fields.items():
-            chosen = config.searched(field)
+            chosen = searched(field)
             among = [("text", chosen.text), ("images", chosen.images), ("synthetic", chosen.synthetic)]
-            searched = "; ".join(f"{_show(list(values))} ({what})" for what, values in among if values)
-            rows.append(Row(f"settings.*.columns.*.{name}", _values(field), explanation(system, name), searched))
+            values = "; ".join(f"{_show(list(values))} ({what})" for what, values in among if values)
+            rows.append(Row(f"settings.*.columns.*.{name}", _values(field), explanation(system, name), values))
         yield f"### Hyperparameters of `{system}`"
         yield f"In params.yaml: {', '.join(f'`{name}`' for name in named) or 'none'}."
         yield (

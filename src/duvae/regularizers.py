@@ -10,10 +10,10 @@ import math
 
 import torch
 from jaxtyping import Float
-from scipy.special import lambertw
 from torch import Tensor, nn
 
-from duvae.config import ALPHA
+ALPHA = 1 / (2 * math.pi * math.e)
+"""Variance of the zero-entropy noise, section 3.1: H(N(0, alpha)) = 0."""
 
 
 class Staged(nn.Module):
@@ -158,9 +158,11 @@ class CommittedRate(nn.Module):
         if not delta > 0:
             raise ValueError(f"delta, the committed rate, must be above 0, got {delta}")
         self.delta = delta
-        self.lowest, self.highest = (
-            math.sqrt(-lambertw(-math.exp(-(2 * delta + 1)), branch).real) for branch in (0, -1)
-        )
+        z = -math.exp(-(2 * delta + 1))
+        p = math.sqrt(max(0.0, 2 * (math.e * z + 1)))
+        # Each iteration starts on its branch's side of -1: from the series at the branch point, and from log(-z).
+        starts = (-p / 3 + 1) * p - 1, math.log(-z)
+        self.lowest, self.highest = (math.sqrt(-lambert_w(z, start)) for start in starts)
 
     def forward(
         self, m: Float[Tensor, "*batch latent"], s: Float[Tensor, "*batch latent"]
@@ -172,3 +174,24 @@ class CommittedRate(nn.Module):
         least = bound.clamp_min(torch.finfo(bound.dtype).eps).sqrt()
 
         return least + m.relu(), variance
+
+
+def lambert_w(z: float, start: float) -> float:
+    r"""A real branch of Lambert's W, the solution w of $w e^w = z$, by Halley's iteration (Corless et al. 1996).
+
+    It is the iteration of `scipy.special.lambertw`, written here because the regularizers need nothing but torch.
+
+    Args:
+        z: Number between -1/e and 0.
+        start: First guess, on the branch's side of -1.
+    """
+    w = start
+    while w != -1:
+        exp = math.exp(w)
+        excess = w * exp - z
+        following = w - excess / (exp + w * exp - (w + 2) * excess / (2 * w + 2))
+        if abs(following - w) <= 1e-8 * abs(following):  # the error of the next is below that of rounding: cubic order
+            return following
+        w = following
+
+    return w

@@ -27,7 +27,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from scipy.stats import qmc
 
 from duvae import config, models, sharing
-from duvae.config import HYPERPARAMETERS, Job, Params
+from duvae.config import Job, Params
 from duvae.data import store
 from duvae.errors import UserError
 from duvae.journal import ATTEMPTS, BEAT_SECONDS, Worker, fail, home, quiet
@@ -37,7 +37,9 @@ from duvae.metrics.geometry import measures
 from duvae.metrics.likelihood import importance_weighted_nll
 from duvae.metrics.statistics import standard_error
 from duvae.progress import Bar, Row, TrainingBar
+from duvae.project import fingerprint
 from duvae.pruning import MI, WarmPruner, mi
+from duvae.registry import HYPERPARAMETERS
 from duvae.training.checkpoints import Checkpoint
 from duvae.training.loop import Training
 from duvae.vae import VAE
@@ -55,25 +57,6 @@ SHARED = "shared"
 
 EPOCHS = "epochs"
 """The attribute of a trial that counts the epochs trained for it, those that a kill made be trained twice too."""
-
-SOURCES = (
-    "data/batches.py",
-    "data/store.py",
-    "metrics/encoding.py",
-    "metrics/geometry.py",
-    "metrics/likelihood.py",
-    "metrics/statistics.py",
-    "models.py",
-    "networks",
-    "objectives.py",
-    "posteriors.py",
-    "refinement.py",
-    "regularizers.py",
-    "systems.py",
-    "training",
-    "vae.py",
-)
-"""What a trial's numbers depend on."""
 
 WAIT_SECONDS = 2.0
 """Between two looks at what other workers do, where this one has nothing to do."""
@@ -117,7 +100,7 @@ class Plan:
 
     @property
     def optimisation(self) -> config.Optimisation:
-        return self.params.dataset(self.study.dataset).optimisation
+        return self.params.optimisation(self.study.setting, self.study.dataset)
 
     @property
     def grid(self) -> list[dict[str, float]]:
@@ -161,7 +144,7 @@ class Plan:
         )
 
     def determines(self) -> dict[str, Any]:
-        """All that a trial's numbers depend on, data and source apart."""
+        """All that a trial's numbers depend on, data and code apart."""
         dataset, setting = self.params.dataset(self.study.dataset), self.params.setting(self.study.setting)
 
         return {
@@ -169,7 +152,7 @@ class Plan:
             "parts": setting.parts.model_dump(),
             "base": {name: value for name, value in self.base.items() if name not in self.space},
             "networks": dataset.networks.model_dump(),
-            "optimisation": dataset.optimisation.model_dump(),
+            "optimisation": self.optimisation.model_dump(),
             "nll_examples": dataset.nll_examples,
             "evaluation": {**self.params.evaluation.model_dump(), "importance_samples": self.samples},
             "seed": self.study.seed,
@@ -179,11 +162,11 @@ class Plan:
 
     @cached_property
     def conditions(self) -> str:
-        """A hash of all that a trial's numbers depend on, data and source too: what shares it can be compared."""
+        """A hash of all that a trial's numbers depend on, data and code too: what shares it can be compared."""
         whole = hashlib.sha256(json.dumps(self.determines(), sort_keys=True).encode())
-        package = Path(__file__).parent
-        files = [file for name in SOURCES for file in _files(package / name)]
-        for path in [*files, *sorted((self.root / "data/prepared" / self.study.dataset).iterdir())]:
+        for kind in ("train", "evaluate"):
+            whole.update(fingerprint.of_this_process(kind, self.system).encode())
+        for path in sorted((self.root / "data/prepared" / self.study.dataset).iterdir()):
             whole.update(path.name.encode())
             with path.open("rb") as file:
                 whole.update(hashlib.file_digest(file, "sha256").digest())
@@ -207,10 +190,6 @@ class Plan:
 
 def _column(params: Params, study: config.Study) -> str:
     return params.dataset(study.dataset).column
-
-
-def _files(path: Path) -> list[Path]:
-    return sorted(path.glob("*.py")) if path.is_dir() else [path]
 
 
 # ---------------------------------------------------------------------------------- the study
@@ -460,7 +439,7 @@ def attempt(
         watch = Watch(plan, study, worker, trial, run)
         try:
             with watch:
-                job = sharing.made(plan.params, plan.study, hyperparameters, _sources(), home(plan.root))
+                job = sharing.made(plan.params, plan.study, description, device, home(plan.root))
                 snapshot = checkpoint.latest()
                 for row in snapshot.values["state"]["history"] if snapshot else []:
                     watch.report(row)  # those of a machine that did not get to it
@@ -475,7 +454,7 @@ def attempt(
                         system.loop(),
                         prepared.split("train"),
                         prepared.split("valid"),
-                        dataset.optimisation,
+                        plan.optimisation,
                         plan.params.evaluation,
                         plan.study.seed,
                         device,
@@ -526,10 +505,6 @@ def csv(path: Path) -> list[Row]:
     rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
 
     return [{str(key): value for key, value in row.items()} for row in rows]
-
-
-def _sources() -> list[str]:
-    return [f"src/duvae/{name}" for name in SOURCES]
 
 
 def _constrain(plan: Plan, trial: Trial, value: float | None) -> None:

@@ -26,8 +26,9 @@ from duvae import live
 from duvae.config import ImageNetworks, Job, Params
 from duvae.files import read_json
 from duvae.live import connect, experiment
+from duvae.models import saved_digest
 from duvae.progress import Bar
-from duvae.report import figures, results
+from duvae.report import figures, per_example, results, weights
 from duvae.report.results import Result
 
 LAYOUT = 2
@@ -47,6 +48,8 @@ class Outcome:
     replaced: list[str] = field(default_factory=list)
     unchanged: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+    stale: list[str] = field(default_factory=list)
+    """A sentence for each part of a result that is of other weights than the model."""
 
 
 def track(params: Params, root: Path = Path()) -> Outcome:
@@ -59,10 +62,12 @@ def track(params: Params, root: Path = Path()) -> Outcome:
     client, jobs, outcome = connect(root), params.jobs(), Outcome()
     with live.usable(client.tracking_uri), Bar("MLflow", len(jobs)) as bar:
         for done, job in enumerate(jobs, 1):
-            if all(path.exists() for path in results.commands(params, job, root)):
-                _track(client, params, job, root, outcome)
-            else:
+            if not all(path.exists() for path in results.commands(params, job, root)):
                 outcome.missing.append(job.name)
+            elif stale := _stale(params, job, root):
+                outcome.stale += weights.said(stale)
+            else:
+                _track(client, params, job, root, outcome)
             bar.done(done)
 
     return outcome
@@ -82,6 +87,17 @@ def _track(client: MlflowClient, params: Params, job: Job, root: Path, outcome: 
         if run not in kept:
             _remove(client, run)
     (outcome.unchanged if kept else outcome.replaced if before else outcome.added).append(job.name)
+
+
+def _stale(params: Params, job: Job, root: Path) -> dict[str, str]:
+    """The parts of a result that are of other weights than the model in the project, or than its training's record."""
+    (result,) = results.read(params, [job], root)
+    there = saved_digest(root / "models" / job.folder) if "weights" in result.metrics else None
+    recorded = weights.stale(result)
+    if recorded or there is None:
+        return recorded
+
+    return weights.stale(result, there)
 
 
 def _write(client: MlflowClient, where: str, params: Params, job: Job, root: Path, digest: str) -> None:
@@ -133,7 +149,7 @@ def _files(params: Params, job: Job, root: Path) -> dict[Path, str | None]:
     files |= {model / "weights.safetensors": "model", model / "model.json": "model"}
     if params.dataset(job.dataset).kind in {"synthetic", "text"}:
         files[root / "data" / "prepared" / job.dataset / "vocabulary.txt"] = "model"
-    files[root / "posteriors" / job.folder.with_suffix(".parquet")] = None
+    files[per_example.place(job, root)] = "results"
     if job in params.figure1_jobs():
         files[root / "reports" / "figure1.png"] = "figures"
 
@@ -178,6 +194,7 @@ def _parameters(params: Params, result: Result, root: Path) -> dict[str, Any]:
     """Hyperparameters, what the model is made of, and the knobs of its data set."""
     dataset = params.dataset(result.job.dataset)
     setting = params.setting(result.job.setting)
+    optimisation = params.optimisation(result.job.setting, result.job.dataset)
     made = {"networks": dataset.networks.model_dump(), "parts": setting.parts.model_dump()}
     path = root / "models" / result.job.folder / "model.json"
     if path.exists():  # what it was really made of
@@ -189,7 +206,7 @@ def _parameters(params: Params, result: Result, root: Path) -> dict[str, Any]:
         "seed": result.job.seed,
         **result.metrics["hyperparameters"],
         **made,
-        "optimisation": dataset.optimisation.model_dump(),
+        "optimisation": optimisation.model_dump(),
         "evaluation": {"importance_samples": result.metrics["importance_samples"]},
         "threads": result.provenance["train"]["threads"],
     }
@@ -218,12 +235,11 @@ def _final(result: Result, at: int) -> Iterator[Metric]:
 
 
 def _figures(params: Params, result: Result, root: Path) -> dict[str, bytes]:
-    warmup = params.dataset(result.job.dataset).optimisation.warmup
+    warmup = params.optimisation(result.job.setting, result.job.dataset).warmup
     drawn = {"curves.png": figures.png(figures.curves([result], warmup))}
-    if (root / "posteriors" / result.job.folder.with_suffix(".parquet")).exists():
-        frame = results.posteriors(result.job, root)
-        if "mean_1" in frame and "mean_2" not in frame:
-            drawn["latent.png"] = figures.png(figures.latent(results.space(result, frame)))
+    examples = per_example.read(result, root)
+    if examples and examples.means is not None:
+        drawn["latent.png"] = figures.png(figures.latent(per_example.space(result, examples)))
 
     return drawn
 

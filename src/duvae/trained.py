@@ -13,9 +13,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
@@ -29,6 +29,9 @@ from duvae.generation import LONGEST
 from duvae.metrics.encoding import BATCH, evaluating
 from duvae.models import Description
 from duvae.vae import VAE
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 VOCABULARY = "vocabulary.txt"
 """Beside a model's two files, or in the prepared data set that it was trained on."""
@@ -57,8 +60,13 @@ class Codes:
     features: Array
     unknown: Array
 
-    def frame(self) -> pd.DataFrame:
-        """A row an example: `unknown`, `mu_0`, …, `sigma_0`, …, `feature_0`, …."""
+    def frame(self) -> "pd.DataFrame":
+        """A table with one row per example: `unknown`, `mu_0`, …, `sigma_0`, …, `feature_0`, ….
+
+        This method alone needs pandas, which the extra `pipeline` installs.
+        """
+        import pandas as pd
+
         parts = {"mu": self.mean, "sigma": self.sigma, "feature": self.features}
         columns = {
             f"{name}_{d}": part[:, d] for name, part in parts.items() if part is not None for d in range(part.shape[1])

@@ -9,7 +9,7 @@ from torch.nn.functional import softplus
 
 from duvae.networks.bodies import Decoder, Encoder
 from duvae.networks.made import IAFChain
-from duvae.objectives import Loss, Objective
+from duvae.objectives import Context, Loss, Objective
 from duvae.posteriors import DiagonalGaussian, InverseAutoregressiveFlow, PointMass, Posterior
 from duvae.refinement import Amortized, Refinement
 from duvae.regularizers import CommittedRate, MeanBatchNorm, Staged
@@ -136,12 +136,13 @@ class VAE(nn.Module):
         Args:
             x: A batch.
             weight: Weight of the KL term.
-            generator: Where z's noise comes from.
+            generator: The random generator of z's noise and of the objective's own draws; None: torch's global one.
         """
         posterior = self.posterior(x, weight)
         drawn = posterior.draw(generator=generator)
+        reconstruction = -self.decoder.log_prob(x, drawn.z)
 
-        return self.objective(-self.decoder.log_prob(x, drawn.z), posterior, drawn, weight)
+        return self.objective(Context(reconstruction, posterior, drawn, weight, generator))
 
     def inference_parameters(self) -> Iterator[nn.Parameter]:
         """phi: the encoder's parameters and its head's."""

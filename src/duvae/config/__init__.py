@@ -4,7 +4,6 @@ Every mistake in the file is a `UserError` that names file, line and key, what w
 what was found and the closest known key. The classes lie where the file has their sections.
 """
 
-from duvae.config.base import ALPHA, Frozen
 from duvae.config.datasets import (
     AnyDataset,
     Dataset,
@@ -21,23 +20,6 @@ from duvae.config.datasets import (
     TextDataset,
     TextNetworks,
 )
-from duvae.config.hyperparameters import (
-    HYPERPARAMETERS,
-    Aggressive,
-    Chain,
-    CommittedRate,
-    DiversityUncertainty,
-    FixedScale,
-    FixedShift,
-    FreeBits,
-    MutualDivergence,
-    Nothing,
-    Searched,
-    SemiAmortized,
-    WeightedKL,
-    known_system,
-    searched,
-)
 from duvae.config.params import (
     FIGURE1_DATASET,
     FIGURE1_SETTINGS,
@@ -49,7 +31,7 @@ from duvae.config.params import (
     best,
 )
 from duvae.config.reading import load, parse, space
-from duvae.config.settings import NEEDS_FLOOR, Found, Parts, Setting, SettingGrid, found
+from duvae.config.settings import Found, Parts, Setting, SettingGrid, found
 from duvae.config.sources import (
     BuiltVocabulary,
     ImageSource,
@@ -63,35 +45,24 @@ from duvae.config.sources import (
     place,
 )
 from duvae.config.studies import Prune, Study
+from duvae.fields import Frozen
 
 __all__ = [
-    "ALPHA",
     "FIGURE1_DATASET",
     "FIGURE1_SETTINGS",
-    "HYPERPARAMETERS",
-    "NEEDS_FLOOR",
-    "Aggressive",
     "AnyDataset",
     "BuiltVocabulary",
-    "Chain",
-    "CommittedRate",
     "Dataset",
     "DatasetProbe",
     "Decay",
-    "DiversityUncertainty",
     "Evaluation",
-    "FixedScale",
-    "FixedShift",
     "Found",
-    "FreeBits",
     "Frozen",
     "ImageDataset",
     "ImageNetworks",
     "ImageSource",
     "Job",
-    "MutualDivergence",
     "Networks",
-    "Nothing",
     "OmniglotDataset",
     "OmniglotSource",
     "Optimisation",
@@ -103,8 +74,6 @@ __all__ = [
     "Prune",
     "Run",
     "Sample",
-    "Searched",
-    "SemiAmortized",
     "Setting",
     "SettingGrid",
     "Study",
@@ -116,13 +85,10 @@ __all__ = [
     "TextSource",
     "TextSplit",
     "Truth",
-    "WeightedKL",
     "best",
     "found",
-    "known_system",
     "load",
     "parse",
     "place",
-    "searched",
     "space",
 ]

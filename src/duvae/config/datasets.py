@@ -1,11 +1,12 @@
 """Data sets: networks, optimisation, probes, and the comparison with the paper."""
 
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from duvae.config.base import Count, Frozen, Name, Positive, Seed, Share, about
 from duvae.config.sources import ImageSource, OmniglotSource, SyntheticSource, TextSource, Truth
+from duvae.fields import Count, Frozen, Name, Positive, Seed, Share, about
 from duvae.mistakes import refusal, unknown
 
 
@@ -155,6 +156,21 @@ class Optimisation(Frozen):
             "ours",
         ),
     ] = False
+
+    def changed(self, changes: Mapping[str, Any]) -> "Optimisation":
+        """This optimisation with other values for some keys.
+
+        Args:
+            changes: The values by key, as params.yaml has them; `decay` may give some of its keys alone.
+
+        Raises:
+            ValidationError: Where a key is unknown or a value is not allowed.
+        """
+        given = self.model_dump()
+        decay = changes.get("decay")
+        merged = {"decay": {**given["decay"], **decay}} if isinstance(decay, dict) else {}
+
+        return Optimisation.model_validate({**given, **changes, **merged})
 
 
 class DatasetProbe(Frozen):

@@ -4,16 +4,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-import yaml
 from pydantic import Discriminator, Field, Tag, ValidationError
 
-from duvae.config.base import Count, Frozen, Name, Positive, Seed, about
-from duvae.config.datasets import AnyDataset, Dataset
-from duvae.config.hyperparameters import HYPERPARAMETERS
+from duvae.config.datasets import AnyDataset, Dataset, Optimisation
 from duvae.config.settings import AnySetting, Found, Setting, SettingGrid, found
 from duvae.config.studies import Study
 from duvae.errors import UserError
+from duvae.fields import Count, Frozen, Name, Positive, Seed, about
 from duvae.mistakes import explain, unknown
+from duvae.registry import HYPERPARAMETERS
 
 FIGURE1_SETTINGS = ("ae", "vae", "agg_vae", "bn_vae", "du_vae")
 FIGURE1_DATASET = "synthetic"
@@ -212,6 +211,10 @@ class Params(Frozen):
 
         return given
 
+    def optimisation(self, setting: str, dataset: str) -> Optimisation:
+        """The optimisation of a setting on a data set: the data set's, with the values that the setting replaces."""
+        return self.dataset(dataset).optimisation.changed(self.setting(setting).optimisation)
+
     def job(self, dataset: str, setting: str, seed: int) -> Job:
         """The triple, once it is known to be valid."""
         self.column(setting, dataset)
@@ -261,6 +264,8 @@ def best(study: str, system: str, root: Path = Path()) -> Frozen:
     Raises:
         UserError: Where it has not been made, has found none, or was of another system.
     """
+    import yaml  # not at the top: a trained model is loaded without this library
+
     path, again = found(study, root), f"'duvae search --study {study}' or 'dvc repro search@{study}' makes it"
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))

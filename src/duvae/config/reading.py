@@ -4,16 +4,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
-from duvae.config.base import Frozen
-from duvae.config.hyperparameters import HYPERPARAMETERS, searched
 from duvae.config.params import Params, Run
-from duvae.config.settings import Found
+from duvae.config.settings import Found, Setting, SettingGrid
 from duvae.config.studies import Study
 from duvae.errors import UserError
+from duvae.fields import Frozen
 from duvae.mistakes import explain, line, lines, show, unknown
+from duvae.registry import HYPERPARAMETERS, RECORDS, searched
 
 
 def load(path: Path = Path("params.yaml")) -> Params:
@@ -25,6 +24,8 @@ def load(path: Path = Path("params.yaml")) -> Params:
     Raises:
         UserError: With everything that is wrong in it, a line each.
     """
+    import yaml  # not at the top: a trained model is loaded without this library
+
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
@@ -114,6 +115,8 @@ def _runs(params: Params) -> Iterator[tuple[tuple[str, ...], str]]:
 def _crossed(params: Params) -> list[tuple[tuple[str, ...], str]]:
     """What is wrong between one part of the file and another."""
     errors = list(_runs(params))
+    errors += _floors(params)
+    errors += _optimisations(params)
     errors += _studies(params)
     if not errors and not params.run_jobs():
         errors.append(
@@ -126,6 +129,36 @@ def _crossed(params: Params) -> list[tuple[tuple[str, ...], str]]:
         errors.append((("figure1",), f"its settings must exist: {error}"))
 
     return errors
+
+
+def _declarations(params: Params) -> Iterator[tuple[tuple[str, str], Setting | SettingGrid]]:
+    """Every setting and grid as the file declares it, with its key."""
+    for name, setting in params.settings.items():
+        if params.declaration(name) == f"settings.{name}":
+            yield ("settings", name), setting
+    for name, grid in params.setting_grids.items():
+        yield ("setting_grids", name), grid
+
+
+def _floors(params: Params) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Errors about dropout on variances that are not above alpha, for which equation 6 gives negative variances."""
+    # No validator of the settings: a training would then depend on the record of its system, labels included.
+    for key, declared in _declarations(params):
+        if RECORDS[declared.system].needs_floor and declared.parts.variance_floor == "none":
+            message = f"expected 'alpha', above which {declared.system}'s dropout needs its variances; found 'none'"
+            yield (*key, "parts", "variance_floor"), message
+
+
+def _optimisations(params: Params) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Errors about the values that settings replace in the optimisation of each data set."""
+    for key, declared in _declarations(params):
+        for dataset in params.datasets.values():
+            try:
+                dataset.optimisation.changed(declared.optimisation)
+            except ValidationError as error:
+                for detail in error.errors():
+                    inside, message = explain(detail, declared.optimisation)
+                    yield (*key, "optimisation", *inside), message
 
 
 def _studies(params: Params) -> Iterator[tuple[tuple[str, ...], str]]:

@@ -12,12 +12,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import Discriminator, Field, Tag, TypeAdapter, ValidationError, create_model, model_validator
 from pydantic_core import InitErrorDetails
 
-from duvae.config.base import Frozen, Name, Positive, about
-from duvae.config.hyperparameters import HYPERPARAMETERS
+from duvae.fields import Frozen, Name, Positive, about
 from duvae.mistakes import explain, refusal, show
+from duvae.registry import HYPERPARAMETERS
 
-NEEDS_FLOOR = ("du_vae", "du_iaf")
-"""Systems with dropout on the variances."""
+Changes = Annotated[
+    dict[str, Any],
+    about(
+        "Keys of `datasets.*.optimisation` with other values for this setting, on every data set, such as "
+        "`{epochs: 30, decay: {patience: 2}}`; `{}`: none. The key is required, since DVC fails without it.",
+        "ours",
+    ),
+]
+"""Values that replace those of a data set's optimisation, by key."""
 
 
 class Found(Frozen):
@@ -69,6 +76,7 @@ class Setting(Frozen):
 
     system: Annotated[str, about("Name of a system; `duvae systems` lists them.")]
     parts: Annotated[Parts, about("Parts of the encoder that are no hyperparameters.", "release")]
+    optimisation: Changes
     columns: Annotated[
         dict[Name, Any],
         about(
@@ -76,15 +84,6 @@ class Setting(Frozen):
             "paper, Table 1",
         ),
     ]
-
-    @model_validator(mode="after")
-    def floor_under_dropout(self) -> Self:
-        # Equation 6 gives negative variances where the variances are not above alpha.
-        if self.system in NEEDS_FLOOR and self.parts.variance_floor == "none":
-            message = f"expected 'alpha', above which {self.system}'s dropout needs its variances; found 'none'"
-            raise refusal("parts.variance_floor", message)
-
-        return self
 
     @model_validator(mode="after")
     def some_column(self) -> Self:
@@ -137,6 +136,7 @@ class SettingGrid(Frozen):
 
     system: Annotated[str, about("Name of the system of all settings of the grid.")]
     parts: Annotated[Parts, about("Parts of all settings of the grid.", "release")]
+    optimisation: Changes
     columns: Annotated[
         dict[Name, dict[Name, int | float]],
         Field(min_length=1),
@@ -205,6 +205,7 @@ class SettingGrid(Frozen):
             "_".join([name, *(f"{key[0]}{str(value).replace('.', '')}" for key, value in values.items())]): {
                 "system": self.system,
                 "parts": self.parts,
+                "optimisation": self.optimisation,
                 "columns": {column: {**fixed, **values} for column, fixed in self.columns.items()},
             }
             for values in self._combinations()

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from duvae.config.base import Count, Frozen, Name, Point, Positive, Seed, about
+from duvae.fields import Count, Frozen, Name, Point, Positive, Seed, about
 from duvae.mistakes import refusal
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from duvae.config.base import Count, Frozen, Name, Positive, Seed, about
+from duvae.fields import Count, Frozen, Name, Positive, Seed, about
 from duvae.mistakes import refusal
 
 

@@ -12,8 +12,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from duvae.registry import RECORDS
 from duvae.report import figures
-from duvae.report.names import NAMES
+from duvae.report.names import label
 from duvae.report.results import COLLAPSED_MI, Result, labels, over_seeds
 from duvae.report.tables import number
 
@@ -51,7 +52,7 @@ class Pair:
     @property
     def short(self) -> tuple[str, str]:
         """Their names without what tells settings of a system apart."""
-        return NAMES["vae"], NAMES["du_vae"]
+        return label("vae"), label("du_vae")
 
     @property
     def prior(self) -> float:
@@ -83,11 +84,11 @@ def figure(of: Pair) -> Figure:
     axes = drawn.subplots(len(MEASURES), 2, sharex=True, sharey="row")
     longest = max(int(result.history["epoch"].max()) for result in (*of.vae, *of.du_vae))
     columns = list(zip((of.vae, of.du_vae), of.names, strict=True))
-    for index, (row, (measure, label, unit)) in enumerate(zip(axes, MEASURES, strict=True)):
+    for index, (row, (measure, quantity, unit)) in enumerate(zip(axes, MEASURES, strict=True)):
         for ax, (results, name) in zip(row, columns, strict=True):
             if of.warmup:
                 ax.axvspan(0, min(of.warmup, longest), color="#000000", alpha=0.06, linewidth=0)
-            colour = figures.SYSTEMS[results[0].system]
+            colour = RECORDS[results[0].system].colour
             for result in results:
                 history = result.history
                 ax.plot(history["epoch"], history[measure].astype(float), color=colour, alpha=0.9)
@@ -102,7 +103,7 @@ def figure(of: Pair) -> Figure:
             ax.set_title(f"kept: {written}", loc="right", fontsize=7, color="#555555")
             ax.grid(axis="y", color="#000000", alpha=0.08, linewidth=0.5)
             ax.set_xlim(0, longest + max(0.25, longest / 40))
-        row[0].set_ylabel(f"{label} ({unit})")
+        row[0].set_ylabel(f"{quantity} ({unit})")
         values = np.concatenate([r.history[measure].astype(float).to_numpy() for rs, _ in columns for r in rs])
         most = float(np.nanmax(values, initial=0.0))
         ends = max(float(kept(result)[measure]) for results, _ in columns for result in results)

@@ -6,9 +6,10 @@ from typing import Any
 
 import pandas as pd
 
+from duvae.report import names
 from duvae.report.figures import CURVES
-from duvae.report.names import NAMES
-from duvae.report.results import LAST, Floor, Result, label_counts, labels, labels_are, over_seeds
+from duvae.report.per_example import Floor
+from duvae.report.results import LAST, Result, label_counts, labels, labels_are, over_seeds
 from duvae.report.tables import METRICS, Gaps, listed, shown
 
 POINTS = 200
@@ -61,7 +62,7 @@ def settings(
             {
                 "id": f"{of[0].job.dataset}/{setting}",
                 "name": name,
-                "system": NAMES.get(of[0].system, of[0].system),
+                "system": names.label(of[0].system),
                 "note": name.partition(" (")[2].rstrip(")") or of[0].hyperparameters,
                 "seeds": over.count(setting),
                 "commit": listed(list(dict.fromkeys(result.commit for result in of if result.commit))),

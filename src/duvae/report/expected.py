@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 from duvae.errors import UserError
 from duvae.files import read_json
 from duvae.mistakes import explain
+from duvae.provenance import unwrapped
 
 
 def _moment(text: str) -> str:
@@ -49,6 +50,7 @@ class Metrics(Held):
     epochs: int
     best_epoch: int
     warmup_ended: bool
+    weights: str | None = None
 
 
 class Accuracy(Held):
@@ -67,10 +69,19 @@ class Probed(Held):
     labels_are: str = "labels"
     alphabets: int | None = None
     by_labels: dict[str, Accuracy]
+    weights: str | None = None
+
+
+class Machine(Held):
+    """The machine of a record."""
+
+    processor: str
+    cores: int | None
+    system: str
 
 
 class Made(Held):
-    """A *.run.json."""
+    """The record within a *.run.json."""
 
     wall_seconds: float
     cpu_seconds: float
@@ -78,6 +89,10 @@ class Made(Held):
     device: str
     threads: int
     started: Annotated[str, AfterValidator(_moment)]
+    fingerprint: str | None = None
+    weights: str | None = None
+    versions: dict[str, str] = {}
+    machine: Machine | None = None
 
 
 class Truth(Held):
@@ -91,18 +106,6 @@ class Truth(Held):
     coarse_difference: float
 
 
-class Split(Held):
-    """One split in summary.json."""
-
-    documents: int
-
-
-class Summary(Held):
-    """summary.json of a prepared data set."""
-
-    splits: dict[str, Split]
-
-
 KINDS: Mapping[str, type[Held]] = {
     "metrics.json": Metrics,
     "probe.json": Probed,
@@ -110,7 +113,6 @@ KINDS: Mapping[str, type[Held]] = {
     "evaluate.run.json": Made,
     "probe.run.json": Made,
     "truth.json": Truth,
-    "summary.json": Summary,
 }
 
 
@@ -124,7 +126,7 @@ def read(path: Path, command: str) -> dict[str, Any]:
     Raises:
         UserError: Where it is missing, broken, or does not hold what it should.
     """
-    value = read_json(path, command)
+    value = unwrapped(read_json(path, command))
     model = KINDS[path.name]
     try:
         model.model_validate(value)

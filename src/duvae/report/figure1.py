@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from duvae.config import FIGURE1_DATASET, Evaluation, SyntheticDataset
-from duvae.data import store
 from duvae.errors import UserError
-from duvae.report import figures, page, results, tables
-from duvae.report.results import Result, Space
+from duvae.report import figures, origin, page, per_example, results, tables
+from duvae.report.results import Result
 
 
 def dataset(of: object) -> SyntheticDataset:
@@ -17,6 +16,27 @@ def dataset(of: object) -> SyntheticDataset:
         raise UserError(f"params.yaml: datasets.{FIGURE1_DATASET}.kind: Figure 1 is drawn of a synthetic data set.")
 
     return of
+
+
+def drawable(models: Sequence[Result], root: Path = Path()) -> bool:
+    """Whether git keeps all that Figure 1 is drawn from."""
+    return not missing(models, root) and all(per_example.read(model, root) for model in models)
+
+
+def missing(models: Sequence[Result], root: Path = Path()) -> dict[Path, str]:
+    """The files beside the results that Figure 1 is drawn from and that are not there, each with its command."""
+    files = {
+        per_example.place(model.job, root): f"duvae evaluate --dataset {model.job.dataset}"
+        f" --setting {model.job.setting} --seed {model.job.seed}"
+        for model in models
+    }
+    truth = root / "results" / FIGURE1_DATASET / per_example.FILE
+
+    return {
+        path: command
+        for path, command in {**files, truth: f"duvae truth --dataset {FIGURE1_DATASET}"}.items()
+        if not path.exists()
+    }
 
 
 def content(
@@ -30,14 +50,19 @@ def content(
         evaluation: How they were measured.
         root: The project's folder.
     """
-    floor = results.floor(FIGURE1_DATASET, root)
-    posteriors = [results.posteriors(model.job, root) for model in models]
-    gaps = results.gaps(models, posteriors, floor)
-    spaces = [results.space(model, frame) for model, frame in zip(models, posteriors, strict=True)]
-    prepared = root / "data" / "prepared" / FIGURE1_DATASET
-    true_z = None
-    if (prepared / "test.z.npy").exists():
-        true_z = Space("true z", store.array(prepared, "test.z"), None, store.array(prepared, "test.labels"))
+    results.need(missing(models, root))
+    floor = per_example.floor(FIGURE1_DATASET, root)
+    read = [(model, per_example.read(model, root)) for model in models]
+    kept = [(model, examples) for model, examples in read if examples]
+    if len(kept) < len(models):
+        lacking = [model.job.name for model, examples in read if not examples]
+        raise UserError(
+            f"{per_example.FILE} of {tables.listed(lacking)}: of other weights than metrics.json. 'dvc repro figure1'"
+            " makes both anew."
+        )
+    gaps = per_example.gaps(models, [examples for _, examples in kept], floor)
+    spaces = [per_example.space(model, examples) for model, examples in kept]
+    true_z = floor.z
     points = [true_z, *spaces] if true_z else spaces
     colours = {setting: colour for setting, (colour, _) in figures.line_styles(models).items()}
     drawn = figures.png(figures.figure1(of.source, true_z, spaces), dpi=250)
@@ -54,6 +79,8 @@ def content(
         "points": tables.listed([space.name for space in spaces if space.variances is None]),
         "figure": page.image(drawn, "Latent spaces: density above, means below"),
         "seen": page.seen(models, gaps),
+        "mixture": origin.mixture(models),
+        "made_with": origin.made_with(models),
         "likelihood": tables.likelihood(models, colours, floor, gaps, prefix="figure1-"),
         "quadrature": page.quadrature(floor),
         "metrics": page.explained(tables.shown(models, floor), evaluation, floor),

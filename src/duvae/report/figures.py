@@ -15,7 +15,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from duvae.config import SyntheticSource
-from duvae.report.results import Array, Result, Space, label_counts, labels, labels_are
+from duvae.registry import RECORDS
+from duvae.report.per_example import Space
+from duvae.report.results import Array, Result, label_counts, labels, labels_are
 
 P = ParamSpec("P")
 Line = Literal["-", "--", ":", "-."] | tuple[int, tuple[float, ...]]
@@ -30,24 +32,6 @@ HALFWIDTH = 3.0
 
 COMPONENTS = ("#0072b2", "#e69f00", "#cc79a7", "#009e73", "#d55e00", "#56b4e9", "#999999")
 """Okabe and Ito's colours, told apart by everybody; the centre component is blue, as in the paper."""
-
-SYSTEMS = {
-    "ae": "#9a9a9a",
-    "vae": "#333333",
-    "agg_vae": "#e69f00",
-    "bn_vae": "#009e73",
-    "du_vae": "#0072b2",
-    "beta_vae": "#d55e00",
-    "sa_vae": "#cc79a7",
-    "fb": "#56b4e9",
-    "delta_vae": "#8c564b",
-    "mae": "#7b4fa3",
-    "iaf_fb": "#56b4e9",
-    "iaf_bn": "#009e73",
-    "du_iaf": "#0072b2",
-    "bn_vae_fixed_beta": "#a6761d",
-}
-"""One colour a system, the same in every figure."""
 
 LINES: tuple[Line, ...] = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
 """Further settings of one system differ in their lines."""
@@ -342,7 +326,8 @@ def line_styles(results: Sequence[Result]) -> dict[str, tuple[str, Line]]:
     for result in results:
         if result.job.setting in styles:
             continue
-        colour = SYSTEMS.get(result.system, COMPONENTS[len(styles) % len(COMPONENTS)])
+        record = RECORDS.get(result.system)
+        colour = record.colour if record else COMPONENTS[len(styles) % len(COMPONENTS)]
         nth = used[colour] = used.get(colour, -1) + 1
         styles[result.job.setting] = (colour, LINES[nth % len(LINES)])
 

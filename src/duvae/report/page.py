@@ -8,7 +8,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from markupsafe import Markup
 
 from duvae.config import Dataset, Evaluation, ImageNetworks, OmniglotSource
-from duvae.report.results import COLLAPSED_MI, Floor, Result, labels, over_seeds
+from duvae.report.per_example import Floor
+from duvae.report.results import COLLAPSED_MI, Result, labels, over_seeds
 from duvae.report.tables import METRICS, Gaps, listed, noun, number, span
 
 
@@ -114,20 +115,21 @@ def quadrature(floor: Floor) -> str:
     )
 
 
-def size(dataset: Dataset, counts: Mapping[str, int], results: Sequence[Result]) -> list[str]:
+def size(dataset: Dataset, counts: Mapping[str, int] | None, results: Sequence[Result]) -> list[str]:
     """At what size a data set was run: its sentences, epochs and latent dimensions, a sentence each.
 
     Args:
         dataset: What params.yaml says of it.
-        counts: Documents of each split.
+        counts: Number of documents of each split; None where git does not keep it yet.
         results: Its models.
     """
     words = {"train": "training", "valid": "validation", "test": "test"}
     ran = span([result.metrics["epochs"] for result in results])
     samples = span([result.metrics["importance_samples"] for result in results if result.metrics["importance_samples"]])
+    documents = [f"{counts[name]:,} {word}" for name, word in words.items() if name in counts] if counts else []
     lines = [
-        f"{listed([f'{counts[name]:,} {word}' for name, word in words.items() if name in counts])} {noun(dataset)}s;"
-        f" {dataset.networks.latent} latent dimensions; {ran} epochs of at most {dataset.optimisation.epochs}"
+        (f"{listed(documents)} {noun(dataset)}s; " if documents else "")
+        + f"{dataset.networks.latent} latent dimensions; {ran} epochs of at most {dataset.optimisation.epochs}"
         + (f"; NLL with {samples} importance samples{_part(results, noun(dataset))}." if samples else ".")
     ]
     if isinstance(dataset.networks, ImageNetworks):

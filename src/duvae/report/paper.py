@@ -11,7 +11,8 @@ from importlib.resources import files
 
 from duvae.config import PaperTable
 from duvae.errors import UserError
-from duvae.report.names import BRACKETS, NAMES, letters, same, written
+from duvae.registry import RECORDS
+from duvae.report.names import label, same, written
 from duvae.report.results import Result, labels_are, over_seeds
 from duvae.report.tables import Cell, Head, Row, Table, cell, number, span, tested
 
@@ -113,7 +114,7 @@ class Printed:
 
     Attributes:
         system: Its name here.
-        values: Its hyperparameters by letter; p is the probability to keep throughout.
+        values: The row's hyperparameters, by their keys in params.yaml; p is always the probability to keep.
         numbers: The text of each of nll, kl, mi and au, or of each probe_<labels>; empty for the paper's dash.
     """
 
@@ -168,7 +169,7 @@ def printed(name: PaperTable, column: str) -> list[Printed]:
 
 
 def _values(name: PaperTable, system: str, bracket: str) -> dict[str, float]:
-    values = dict(zip(BRACKETS.get(system, ()), map(float, bracket.split()), strict=True))
+    values = dict(zip(RECORDS[system].bracketed, map(float, bracket.split()), strict=True))
     if name == "table3" and "p" in values:
         values["p"] = round(1 - values["p"], 10)  # the slip that a note tells of
 
@@ -216,7 +217,7 @@ def beside(
             cells += [own, Cell(paper or None, mark=mark), Cell(apart)]
         colour = colours[line.setting] if line.setting else ""
         mark = "".join(mark for mark, note in marks if not note.figure)
-        rows.append(Row(NAMES[line.system], cells, line.note, colour, mark=mark))
+        rows.append(Row(label(line.system), cells, line.note, colour, mark=mark))
     errors = f"; in brackets a standard error over {item}s" if figures is LIKELIHOOD else ""
     if figures is LIKELIHOOD:
         of = tested(results, item)
@@ -247,11 +248,13 @@ def _lines(theirs: Sequence[Printed], results: Sequence[Result]) -> list[_Line]:
         fits = [
             setting
             for setting, result in ours.items()
-            if result.system == row.system and same(row.system, letters(result.metrics["hyperparameters"]), row.values)
+            if result.system == row.system and same(row.system, result.metrics["hyperparameters"], row.values)
         ]
         for setting in fits or (None,):
             apart = f"; {setting}" if len(fits) > 1 else ""
-            lines.append(_Line(row.system, (written(row.values) + apart).removeprefix("; "), setting, row.numbers))
+            lines.append(
+                _Line(row.system, (written(row.system, row.values) + apart).removeprefix("; "), setting, row.numbers)
+            )
     known = {line.setting for line in lines}
 
     return lines + [

@@ -13,7 +13,7 @@ import pandas as pd
 from duvae.config import Job, Params
 from duvae.errors import UserError
 from duvae.report import expected
-from duvae.report.names import NAMES, letters, rank, written
+from duvae.report.names import label, rank, written
 
 Array = npt.NDArray[np.float64]
 
@@ -28,9 +28,6 @@ HISTORY = (
     *("valid_reconstruction", "valid_kl", "valid_mi", "valid_au", "valid_mpd", "valid_ce", "encoder_steps", "best"),
 )
 """The columns of history.csv that are used here."""
-
-POSTERIORS = ("sentence", "label", "nll", "mean_0", "variance_0")
-"""The columns of posteriors/.../<seed>.parquet that any model has; further dimensions are mean_1, variance_1, ..."""
 
 COLLAPSED_MI = 0.1
 """Below this mutual information, in nats, a latent space is called collapsed."""
@@ -47,7 +44,7 @@ class Result:
         metrics: metrics.json.
         history: history.csv, a row an epoch.
         probe: probe.json; None where its data set has no labels to probe with.
-        provenance: The *.run.json by stage, those that are there.
+        provenance: The records of its stages (*.run.json) by stage, those that are there.
     """
 
     job: Job
@@ -63,14 +60,14 @@ class Result:
     @property
     def name(self) -> str:
         """As the paper spells the system; a setting of another name adds it."""
-        name = NAMES.get(self.system, self.system)
+        name = label(self.system)
 
         return name if self.job.setting == self.system else f"{name} ({self.job.setting})"
 
     @property
     def hyperparameters(self) -> str:
         """Those that are a single letter in the paper, such as `γ 1, p 0.5`."""
-        return written(letters(self.metrics["hyperparameters"]))
+        return written(self.system, self.metrics["hyperparameters"])
 
     @property
     def encoder_steps(self) -> int:
@@ -126,53 +123,6 @@ class Result:
         }
 
 
-@dataclass(frozen=True)
-class Space:
-    """A two-dimensional latent space.
-
-    Attributes:
-        means: Of q(z given x), with shape (sentences, 2).
-        variances: Its diagonal, with the same shape; None for point masses.
-        labels: The component that each sentence came from, with shape (sentences,).
-    """
-
-    name: str
-    means: Array
-    variances: Array | None
-    labels: npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Floor:
-    """The generator's own negative log-likelihood, in nats a sentence.
-
-    Attributes:
-        summary: truth.json.
-        sentences: truth.csv: `sentence` (its index in test) and `nll`.
-    """
-
-    summary: Mapping[str, Any]
-    sentences: pd.DataFrame
-
-    def gap(self, posteriors: pd.DataFrame) -> tuple[float, float] | None:
-        """How far a model's NLL lies above the floor on the floor's own sentences.
-
-        Returns:
-            The mean of the paired differences and its standard error; None where the model has no likelihood.
-        """
-        both = self.sentences.merge(posteriors[["sentence", "nll"]], on="sentence", suffixes=("_true", ""))
-        difference = both["nll"].astype(float) - both["nll_true"]
-        if len(both) < len(self.sentences):
-            raise UserError(
-                f"the floor has {len(self.sentences)} sentences, of which a model was evaluated on {len(both)}:"
-                " they come from different data. Run 'dvc repro' to make them again."
-            )
-        if difference.isna().any():
-            return None
-
-        return float(difference.mean()), float(difference.std(ddof=1) / np.sqrt(len(difference)))
-
-
 def commands(params: Params, job: Job, root: Path = Path()) -> dict[Path, str]:
     """The small files that make up a job's result, each with the command that makes it."""
     folder = root / "results" / job.folder
@@ -208,14 +158,14 @@ def need(files: Mapping[Path, str]) -> None:
 
 
 def read(params: Params, jobs: Iterable[Job], root: Path = Path()) -> list[Result]:
-    """Reads the results of `jobs`; who made them (*.run.json), which git does not keep, where it is there.
+    """Reads the results of `jobs`; and the records of their stages (*.run.json), which old results lack.
 
     Raises:
         UserError: Naming every file that is missing, with the command that makes it.
     """
     jobs = list(jobs)
     files = [
-        {path: command for path, command in commands(params, job, root).items() if not _told(path) or path.exists()}
+        {path: command for path, command in commands(params, job, root).items() if not _record(path) or path.exists()}
         for job in jobs
     ]
     need({path: command for of in files for path, command in of.items()})
@@ -234,7 +184,7 @@ def arranged(results: Iterable[Result]) -> list[Result]:
 def labels(results: Iterable[Result]) -> dict[str, str]:
     """What each setting of one data set is called: its system's name, and where several share it what differs."""
     settings = {result.job.setting: result for result in results}
-    names = {setting: NAMES.get(result.system, result.system) for setting, result in settings.items()}
+    names = {setting: label(result.system) for setting, result in settings.items()}
     told = {}
     for setting, result in settings.items():
         others = [other for other in settings.values() if other.system == result.system and other is not result]
@@ -270,67 +220,6 @@ def csv(path: Path, command: str) -> pd.DataFrame:
         return pd.read_csv(path)
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: expected a table, but {error}. Delete it and run '{command}' again.") from error
-
-
-def posteriors(job: Job, root: Path = Path()) -> pd.DataFrame:
-    """q(z given x) of every test sentence, a row each, in test order."""
-    path = root / "posteriors" / job.folder.with_suffix(".parquet")
-    command = f"duvae evaluate --dataset {job.dataset} --setting {job.setting} --seed {job.seed}"
-    need({path: command})
-    try:
-        frame = pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: expected a table, but {error}. Delete it and run '{command}' again.") from error
-
-    return expected.columns(frame, POSTERIORS, path, command)
-
-
-def floor(dataset: str, root: Path = Path()) -> Floor:
-    """The true negative log-likelihood of a synthetic data set."""
-    command = f"duvae truth --dataset {dataset}"
-    summary, sentences = root / "results" / dataset / "truth.json", root / "posteriors" / dataset / "truth.csv"
-    need({summary: command, sentences: command})
-
-    return Floor(
-        expected.read(summary, command),
-        expected.columns(csv(sentences, command), ("sentence", "nll"), sentences, command),
-    )
-
-
-def gaps(
-    results: Sequence[Result], frames: Sequence[pd.DataFrame], floor: Floor
-) -> dict[str, list[tuple[float, float]]]:
-    """Each setting's gaps to the floor, a seed each (`Floor.gap`); none where it has no likelihood."""
-    found: dict[str, list[tuple[float, float]]] = {result.job.setting: [] for result in results}
-    for result, frame in zip(results, frames, strict=True):
-        gap = floor.gap(frame)
-        if gap:
-            found[result.job.setting].append(gap)
-
-    return found
-
-
-def counts(dataset: str, root: Path = Path()) -> dict[str, int]:
-    """How many documents each split of a prepared data set holds."""
-    path = root / "data" / "prepared" / dataset / "summary.json"
-    splits = expected.read(path, f"duvae prepare --dataset {dataset}")["splits"]
-
-    return {name: int(split["documents"]) for name, split in splits.items()}
-
-
-def space(result: Result, frame: pd.DataFrame) -> Space:
-    """The latent space of a model with two latent dimensions, from its posteriors."""
-    if "mean_1" not in frame or "variance_1" not in frame:
-        raise UserError(
-            f"posteriors of {result.job.name}: expected two latent dimensions, to draw; found one. Give"
-            f" datasets.{result.job.dataset}.networks.latent in params.yaml the value 2 and train again."
-        )
-    means = frame[["mean_0", "mean_1"]].to_numpy(np.float64)
-    variances = frame[["variance_0", "variance_1"]].astype(float).to_numpy(np.float64)
-
-    return Space(
-        result.name, means, None if np.isnan(variances).any() else variances, frame["label"].to_numpy(np.int64)
-    )
 
 
 def table(results: Iterable[Result]) -> pd.DataFrame:
@@ -398,7 +287,7 @@ def labels_are(results: Sequence[Result]) -> str:
     return str(found[0]) if found else "labels"
 
 
-def _told(path: Path) -> bool:
+def _record(path: Path) -> bool:
     return path.name.endswith(".run.json")
 
 

@@ -15,42 +15,27 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from duvae.files import read_json
-from duvae.report import figures
-from duvae.report.names import LETTERS, NAMES
+from duvae.provenance import unwrapped
+from duvae.registry import RECORDS
+from duvae.report import figures, names
+from duvae.report.origin import described
 from duvae.report.page import drawing, percent, render
 from duvae.report.results import commit, csv
 from duvae.report.tables import Cell, Head, Row, Table, listed, number
-
-OPTIMA: Mapping[tuple[str, str], Mapping[str, float]] = {
-    ("du_vae", "yahoo"): {"gamma": 0.6, "p": 0.8},
-    ("du_vae", "yelp"): {"gamma": 0.5, "p": 0.8},
-    ("du_vae", "omniglot"): {"gamma": 0.5, "p": 0.9},
-    ("du_vae", "synthetic"): {"gamma": 1.0, "p": 0.5},
-    ("bn_vae", "synthetic"): {"gamma": 1.0},
-    ("bn_vae", "yahoo"): {"gamma": 0.6},
-    ("bn_vae", "yelp"): {"gamma": 0.6},
-    ("bn_vae", "omniglot"): {"gamma": 0.5},
-    ("mae", "yahoo"): {"gamma": 1.0, "eta": 0.2},
-    ("mae", "yelp"): {"gamma": 2.0, "eta": 0.2},
-    ("mae", "omniglot"): {"gamma": 0.5, "eta": 0.2},
-    ("du_iaf", "yahoo"): {"gamma": 0.7, "p": 0.7},
-    ("du_iaf", "yelp"): {"gamma": 0.6, "p": 0.7},
-    ("du_iaf", "omniglot"): {"gamma": 0.5, "p": 0.85},
-}
-"""What the paper chose: Figure 2 for DU-VAE on its three data sets, supplement E on the synthetic one, Table 1."""
 
 MAP = "viridis"
 """Dark is good: the least NLL."""
 
 
-def letter(name: str) -> str:
-    """A hyperparameter as the paper writes it."""
-    return "λ" if name == "free_bits" else LETTERS.get(name, name)
+def letter(summary: Mapping[str, Any], hyperparameter: str) -> str:
+    """A hyperparameter of a study's system as the paper writes it."""
+    return names.letter(summary["system"], hyperparameter)
 
 
 def optimum(summary: Mapping[str, Any]) -> Mapping[str, float] | None:
     """What the paper chose for the study's system and data set; None where it does not say."""
-    known = OPTIMA.get((summary["system"], summary["column"]))
+    record = RECORDS.get(summary["system"])
+    known = record.chosen.get(summary["column"]) if record else None
 
     return known if known and set(known) == set(summary["space"]) else None
 
@@ -65,16 +50,16 @@ def heat_map(summary: Mapping[str, Any], trials: pd.DataFrame) -> Figure:
     A grid is drawn as cells with their NLL, any other study as its trials where they lie. The winner has a frame, what
     the paper chose a ring; where MI is asked for, cells without it are struck through. Ended early: crosses.
     """
-    names = list(summary["space"])
-    if len(names) == 1:
-        return _line(summary, trials, names[0])
+    keys = list(summary["space"])
+    if len(keys) == 1:
+        return _line(summary, trials, keys[0])
     figure = Figure(figsize=(4.0, 3.1))
     ax = figure.subplots()
     complete = trials[trials["state"] == "complete"]
     norm = Normalize(*(complete["nll"].agg(["min", "max"]) if len(complete) else (0, 1)))
-    draw = _cells if summary["sampler"] == "grid" and len(names) == 2 else _points
+    draw = _cells if summary["sampler"] == "grid" and len(keys) == 2 else _points
     draw(ax, summary, trials, norm)
-    ax.set(xlabel=letter(names[0]), ylabel=letter(names[1]))
+    ax.set(xlabel=letter(summary, keys[0]), ylabel=letter(summary, keys[1]))
     figure.tight_layout()
 
     return figure
@@ -144,7 +129,7 @@ def _line(summary: Mapping[str, Any], trials: pd.DataFrame, name: str) -> Figure
         ax.plot(best["hyperparameters"][name], best["nll"], "s", ms=9, mfc="none", mec="#d55e00")
     if paper:
         ax.axvline(paper[name], color="#d55e00", linewidth=0.7, linestyle=":")
-    ax.set(xlabel=letter(name), ylabel="NLL on validation (nats)")
+    ax.set(xlabel=letter(summary, name), ylabel="NLL on validation (nats)")
     figure.tight_layout()
 
     return figure
@@ -247,21 +232,23 @@ def figure2(summary: Mapping[str, Any], trials: pd.DataFrame) -> Table | None:
     return Table(
         id="figure2",
         caption="NLL on validation in nats; in brackets the MI. Bold: the study's choice; p: the paper's.",
-        corner=f"{letter(y)} \\ {letter(x)}",
-        heads=[Head(f"{letter(x)} {value:g}") for value in across],
-        rows=[Row(f"{letter(y)} {value:g}", [cell(column, value) for column in across]) for value in reversed(up)],
+        corner=f"{letter(summary, y)} \\ {letter(summary, x)}",
+        heads=[Head(f"{letter(summary, x)} {value:g}") for value in across],
+        rows=[
+            Row(f"{letter(summary, y)} {value:g}", [cell(column, value) for column in across]) for value in reversed(up)
+        ],
     )
 
 
 def each(summary: Mapping[str, Any], trials: pd.DataFrame) -> Table:
     """Every trial, a row."""
-    names = list(summary["space"])
+    keys = list(summary["space"])
     best = summary["best"]["trial"] if summary["best"] else None
     rows = [
         Row(
             f"{int(row['trial'])}",
             [
-                *(Cell(number(row[name], 3)) for name in names),
+                *(Cell(number(row[key], 3)) for key in keys),
                 Cell(number(row["nll"], 2), error=number(row["nll_stderr"], 2), strong=row["trial"] == best),
                 *(Cell(number(row[name], 2)) for name in ("kl", "mi")),
                 Cell(str(int(row["epochs"]))),
@@ -271,7 +258,7 @@ def each(summary: Mapping[str, Any], trials: pd.DataFrame) -> Table:
         )
         for _, row in trials.iterrows()
     ]
-    heads = [*(Head(letter(name)) for name in names), Head("NLL", "nats"), Head("KL", "nats"), Head("MI", "nats")]
+    heads = [*(Head(letter(summary, key)) for key in keys), *(Head(name, "nats") for name in ("NLL", "KL", "MI"))]
 
     return Table(
         id="trials",
@@ -290,25 +277,29 @@ def page(folder: Path) -> tuple[bytes, str]:
 
     Args:
         folder: With what `duvae search` wrote: study.json, trials.csv, curves.csv; and who made them
-            (search.run.json), which git does not keep, where it is there.
+            (search.run.json), which old results lack.
     """
     again = f"duvae search --study {folder.name}"
     summary = read_json(folder / "study.json", again)
     trials, curves = csv(folder / "trials.csv", again), csv(folder / "curves.csv", again)
     made = folder / "search.run.json"
+    record: Mapping[str, Any] = unwrapped(read_json(made, again)) if made.exists() else {}
 
     drawn = heat_map(summary, trials)
     html = render(
         "study.html",
         study=summary,
-        system=NAMES.get(summary["system"], summary["system"]),
-        ranges=listed([f"{letter(n)} {min(v):g} to {max(v):g}" for n, v in summary["space"].items()]),
+        system=names.label(summary["system"]),
+        ranges=listed([f"{letter(summary, n)} {min(v):g} to {max(v):g}" for n, v in summary["space"].items()]),
         told=told(summary),
         map=drawing(figures.svg(drawn)),
         progress=drawing(figures.svg(progress(summary, trials, curves))),
         figure2=figure2(summary, trials),
         each=each(summary, trials),
-        commit=commit(read_json(made, again)) if made.exists() else None,
+        commit=commit(record) if record else None,
+        versions=", ".join(f"{name} {version}" for name, version in record.get("versions", {}).items()),
+        machine=described(record["machine"]) if record.get("machine") else None,
+        cpu=number(record.get("cpu_seconds"), 0),
     )
 
     return figures.png(drawn), html
@@ -317,12 +308,12 @@ def page(folder: Path) -> tuple[bytes, str]:
 def told(summary: Mapping[str, Any]) -> list[str]:
     """What a study has come to, a sentence each."""
     asked = f" with MI above {summary['min_mi']:g} nats" if summary["min_mi"] else ""
-    lines = [f"Best{asked}: {winner(summary['best'])}."]
+    lines = [f"Best{asked}: {winner(summary, summary['best'])}."]
     if asked:
-        lines.append(f"Best of all, whatever its MI: {winner(summary['best_of_all'])}.")
+        lines.append(f"Best of all, whatever its MI: {winner(summary, summary['best_of_all'])}.")
     paper = optimum(summary)
     if paper:
-        lines.append(f"The paper's choice: {_values(paper)}.")
+        lines.append(f"The paper's choice: {_values(summary, paper)}.")
     cost = summary["cost"]
     takes = f"the grid of {cost['grid']} takes {cost['grid_epochs']:,} at most"
     lines.append(
@@ -335,21 +326,21 @@ def told(summary: Mapping[str, Any]) -> list[str]:
         side = "above" if against["gap"] >= 0 else "below"
         lines.append(
             f"Its NLL is {number(abs(against['gap']), 2)} nats {side} that of {against['study']}'s best"
-            f" ({winner(against['best'])}), {within} one standard error over the examples above it, for"
+            f" ({winner(summary, against['best'])}), {within} one standard error over the examples above it, for"
             f" {cost['epochs']:,} epochs in place of {against['epochs']:,} ({percent(against['share'])})."
         )
 
     return lines
 
 
-def winner(best: Mapping[str, Any] | None) -> str:
-    """A winner in words."""
+def winner(summary: Mapping[str, Any], best: Mapping[str, Any] | None) -> str:
+    """A winner in words; `summary` is that of a study of the winner's system."""
     if best is None:
         return "none"
     mi = "" if best["mi"] is None else f", MI {best['mi']:.2f}"
 
-    return f"{_values(best['hyperparameters'])}, NLL {best['nll']:.2f} ± {best['nll_stderr']:.2f}{mi}"
+    return f"{_values(summary, best['hyperparameters'])}, NLL {best['nll']:.2f} ± {best['nll_stderr']:.2f}{mi}"
 
 
-def _values(values: Mapping[str, float]) -> str:
-    return ", ".join(f"{letter(name)} {value:.3g}" for name, value in values.items())
+def _values(summary: Mapping[str, Any], values: Mapping[str, float]) -> str:
+    return ", ".join(f"{letter(summary, name)} {value:.3g}" for name, value in values.items())

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from duvae.config import Dataset
-from duvae.report.results import LAST, Floor, OverSeeds, Result, label_counts, labels, labels_are, over_seeds
+from duvae.report.per_example import Floor
+from duvae.report.results import LAST, OverSeeds, Result, label_counts, labels, labels_are, over_seeds
 
 Gaps = Mapping[str, Sequence[tuple[float, float]]]
 """How far each setting lies above the floor, a seed each: mean and standard error over sentences."""

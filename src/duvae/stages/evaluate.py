@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from duvae import models
+from duvae import compact, models
 from duvae.config import Params
 from duvae.data import store
 from duvae.data.store import Array
@@ -18,6 +18,9 @@ from duvae.metrics.statistics import standard_error
 from duvae.metrics.transformed import transformed_measures
 from duvae.progress import Bar
 from duvae.provenance import Stopwatch
+
+FLAT = 2
+"""Latent dimensions of a space that pages draw."""
 
 
 def some(count: int, wanted: int | None, seed: int) -> Array:
@@ -37,6 +40,10 @@ def some(count: int, wanted: int | None, seed: int) -> Array:
 def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path()) -> None:
     """Measures NLL, KL, MI, AU, MPD and CE, of z^T too; writes them, and what is known of each test example.
 
+    `results/<dataset>/<setting>/<seed>/per_example.json` holds the part of it that git keeps: `nll` of the examples
+    that were measured, `steps` from the index of one to that of the next, and of two-dimensional latent spaces `label`,
+    `mean` and `variance` of every test example.
+
     Args:
         params: All of params.yaml.
         dataset: The data set's name.
@@ -44,7 +51,7 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
         seed: The training's.
         root: The project's folder.
     """
-    watch = Stopwatch("evaluate")
+    watch = Stopwatch("evaluate", params.setting(setting).system)
     job, evaluation = params.job(dataset, setting, seed), params.evaluation
     train = f"duvae train --dataset {dataset} --setting {setting} --seed {seed}"
     results = root / "results" / job.folder
@@ -52,6 +59,7 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
     model, description = models.load(
         root / "models" / job.folder, train, params.setting(setting).system, len(prepared.vocabulary)
     )
+    weights = models.digest(model)
     test = prepared.split("test")
     torch.set_num_threads(params.threads)
     device = models.device()
@@ -75,6 +83,7 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
         "setting": setting,
         "system": description.system,
         "seed": seed,
+        "weights": weights,
         "hyperparameters": description.hyperparameters,
         "sentences": len(test),
         "importance_samples": evaluation.importance_samples,
@@ -104,5 +113,15 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
     )
     with whole(root / "posteriors" / job.folder.with_suffix(".parquet")) as temporary:
         frame.to_parquet(temporary, index=False)
+    kept: dict[str, Array] = {"steps": np.diff(chosen, prepend=0).astype(np.int32)}
+    if density:
+        kept["nll"] = nll.astype(np.float32)
+    if encoded.mean.shape[1] == FLAT:
+        kept |= {"label": test.labels.astype(np.int32), "mean": encoded.mean.astype(np.float32)}
+        if encoded.variance is not None:
+            kept["variance"] = encoded.variance.astype(np.float32)
+    documents = {name: len(split) for name, split in prepared.splits.items()}
+    head = {"dataset": dataset, "setting": setting, "seed": seed, "weights": weights, "documents": documents}
+    compact.write(results / "per_example.json", head, kept)
     write_json(results / "metrics.json", metrics)
-    watch.write(results / "evaluate.run.json", device=str(device), threads=params.threads)
+    watch.write(results / "evaluate.run.json", weights=weights, device=str(device), threads=params.threads)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from duvae.config import FIGURE1_DATASET, Params
 from duvae.files import whole, write_text
-from duvae.report import figure1, page, results
+from duvae.report import figure1, page, results, weights
 
 
 def run(params: Params, root: Path = Path()) -> None:
@@ -16,6 +16,7 @@ def run(params: Params, root: Path = Path()) -> None:
     """
     dataset = figure1.dataset(params.dataset(FIGURE1_DATASET))
     models = results.read(params, params.figure1_jobs(), root)
+    weights.require(models)
     drawn, content = figure1.content(dataset, models, params.evaluation, root)
     html = page.render("figure1.html", part=content)
     with whole(root / "reports" / "figure1.png") as temporary:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from duvae import generation, models
+from duvae import drawn, generation, models
 from duvae.config import Params
 from duvae.data import store
 from duvae.data.batches import tensor
@@ -14,6 +14,7 @@ from duvae.data.store import Array, Images
 from duvae.errors import UserError
 from duvae.files import whole
 from duvae.metrics.encoding import evaluating
+from duvae.provenance import Stopwatch
 
 WAYS = {"drawn": False, "likeliest": True}
 """Each pixel or word drawn from p(x|z), or the likeliest."""
@@ -24,7 +25,8 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
 
     `generated/<dataset>/<setting>/<seed>.npz` holds `samples_<way>` of shape (samples, ...), `between_<way>` of shape
     (pairs, steps, ...), `pairs`, which test examples those lie between, `examples`, which to show beside the samples,
-    and `columns`, how many images a row.
+    `columns`, how many images a row, and `weights`, the digest of the model's weights.
+    `results/<dataset>/<setting>/samples/<seed>.json` holds the part of it that git keeps.
 
     Args:
         params: All of params.yaml.
@@ -33,12 +35,14 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
         seed: The training's.
         root: The project's folder.
     """
+    watch = Stopwatch("generate", params.setting(setting).system)
     job, wanted = params.job(dataset, setting, seed), params.generation
     train = f"duvae train --dataset {dataset} --setting {setting} --seed {seed}"
     prepared = store.read(root / "data/prepared" / dataset)
     model, _ = models.load(
         root / "models" / job.folder, train, params.setting(setting).system, len(prepared.vocabulary)
     )
+    weights = models.digest(model)
     test = prepared.split("test")
     if len(test) < 2:
         raise UserError(f"data/prepared/{dataset}: expected two test examples or more to lie between; found 1.")
@@ -62,8 +66,12 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
         found[f"between_{way}"] = between.unflatten(0, (wanted.pairs, wanted.steps)).cpu().numpy()
     if images:
         found = {name: array if array.dtype.kind == "i" else _bits(array) for name, array in found.items()}
+    found["weights"] = np.array(weights)
     with whole(root / "generated" / job.folder.with_suffix(".npz")) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **found)
+    place = drawn.place(job, root)
+    drawn.write(place, drawn.of(found, prepared), params.dataset(dataset).kind in drawn.APART)
+    watch.write(place.with_suffix(".run.json"), weights=weights, device=str(device), threads=params.threads)
     print(f"{job.name}: {'samples and ' if prior else ''}interpolations for the report")
 
 

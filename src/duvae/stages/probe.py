@@ -28,22 +28,26 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
         seed: The training's.
         root: The project's folder.
     """
-    watch = Stopwatch("probe")
+    watch = Stopwatch("probe", params.setting(setting).system)
     job, chosen = params.job(dataset, setting, seed), params.dataset(dataset)
     prepared = store.read(root / "data/prepared" / dataset)
     train = f"duvae train --dataset {dataset} --setting {setting} --seed {seed}"
     model, _ = models.load(
         root / "models" / job.folder, train, params.setting(setting).system, len(prepared.vocabulary)
     )
+    weights = models.digest(model)
     torch.set_num_threads(params.threads)
     device = models.device()
     model.to(device)
+
+    def write(found: dict[str, Any]) -> None:
+        results = root / "results" / job.folder
+        head = {"dataset": dataset, "setting": setting, "seed": seed, "weights": weights}
+        write_json(results / "probe.json", {**head, **found})
+        watch.write(results / "probe.run.json", weights=weights, device=str(device), threads=params.threads)
+
     if chosen.probe.per_character:
-        said = by_character(model, prepared, chosen.probe.per_character, params, dataset)
-        write_json(
-            root / "results" / job.folder / "probe.json", {"dataset": dataset, "setting": setting, "seed": seed, **said}
-        )
-        watch.write(root / "results" / job.folder / "probe.run.json", device=str(device), threads=params.threads)
+        write(by_character(model, prepared, chosen.probe.per_character, params, dataset))
         return
 
     def labelled(split: str) -> tuple[store.Array, store.Array]:
@@ -69,12 +73,8 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
         subsets.setdefault(str(len(subset[1])), []).append(subset)  # several of one size are its draws
     with threadpool_limits(params.threads), convergence():
         found = {size: probe(drawn, test, params.probe) for size, drawn in subsets.items()}
-    write_json(
-        root / "results" / job.folder / "probe.json",
+    write(
         {
-            "dataset": dataset,
-            "setting": setting,
-            "seed": seed,
             "features": int(test[0].shape[1]),
             "test": len(test[1]),
             "largest_class": 100 * float(np.bincount(test[1]).max() / len(test[1])) if wanted else None,
@@ -87,9 +87,8 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
                 }
                 for size, accuracy in found.items()
             },
-        },
+        }
     )
-    watch.write(root / "results" / job.folder / "probe.run.json", device=str(device), threads=params.threads)
 
 
 def by_character(

@@ -5,9 +5,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from duvae.config import FIGURE1_DATASET, Params, SyntheticDataset
-from duvae.files import whole_folder, write_text
-from duvae.report import collapse, compare, examples, figure1, figures, page, paper, results, tables
+from duvae import drawn
+from duvae.config import FIGURE1_DATASET, AnyDataset, Params, SyntheticDataset
+from duvae.files import write_text
+from duvae.report import (
+    collapse,
+    compare,
+    examples,
+    figure1,
+    figures,
+    origin,
+    page,
+    paper,
+    per_example,
+    results,
+    tables,
+    weights,
+)
+from duvae.report.per_example import Floor, PerExample
 from duvae.report.results import Result
 
 MANY = 60_000
@@ -17,23 +32,30 @@ MANY = 60_000
 def run(params: Params, root: Path = Path()) -> None:
     """Writes `reports/index.html`: each data set of `run`, the collapse, any two settings, and the paper's numbers.
 
-    Lines of texts and pictures of one's own are left out of it, and go to `reports/examples`, a page a data set.
+    It is made of files that git keeps, and of nothing else: the page can be written on a fresh clone. What old results
+    lack is left out, and the page says so. Lines of texts and pictures of one's own are on the pages of the stage
+    `examples`.
 
     Args:
         params: All of params.yaml.
         root: The project's folder.
     """
-    models = results.arranged(results.read(params, params.run_jobs(), root))
+    kept, stale = weights.apart(results.read(params, params.run_jobs(), root))
+    models = results.arranged(kept)
     datasets = list(dict.fromkeys(model.job.dataset for model in models))
     sections = [section(params, [m for m in models if m.job.dataset == name], root) for name in datasets]
     floor = next((of["floor"] for of in sections if of["floor"]), None)
+    of_figure1 = five(params, models)
+    drawable = of_figure1 is not None and figure1.drawable(of_figure1, root)
     html = page.render(
         "index.html",
         models=len(models),
         settings=len({model.job.setting for model in models}),
+        stale=stale,
         datasets=sections,
         collapses=[of for of in sections if of["collapse"]],
-        figure1=part(params, models, root),
+        figure1=content(params, of_figure1, root) if of_figure1 and drawable else None,
+        no_figure1=of_figure1 is not None and not drawable,
         comparison={
             "sets": [of["compared"] for of in sections],
             "curves": [{"key": key, "title": title} for key, title in figures.CURVES],
@@ -42,10 +64,6 @@ def run(params: Params, root: Path = Path()) -> None:
         metrics=page.explained([key for of in sections for key in of["shown"]], params.evaluation, floor),
     )
     write_text(root / "reports" / "index.html", html)
-    with whole_folder(root / "reports" / "examples") as folder:
-        for of in sections:
-            if of["examples"]["apart"] and not of["examples"]["missing"]:
-                write_text(folder / f"{of['id']}.html", page.render("examples.html", **of))
 
 
 def section(params: Params, models: Sequence[Result], root: Path) -> Mapping[str, Any]:
@@ -56,21 +74,20 @@ def section(params: Params, models: Sequence[Result], root: Path) -> Mapping[str
     colours = {setting: colour for setting, (colour, _) in figures.line_styles(models).items()}
     warmup = dataset.optimisation.warmup
     floor, gaps = None, None
-    flat = dataset.networks.latent == 2
-    posteriors = (
-        [results.posteriors(model.job, root) for model in models] if flat or dataset.kind == "synthetic" else []
-    )
+    read = [per_example.read(model, root) for model in models]
     if dataset.kind == "synthetic":
-        floor = results.floor(name, root)
-        gaps = results.gaps(models, posteriors, floor)
+        floor = per_example.floor(name, root)
+        gaps = per_example.gaps(models, read, floor)
     centre = figures.middle(dataset.source) if isinstance(dataset, SyntheticDataset) else 0
     names = results.labels(models)
     latent = {}
-    for model, frame in zip(models, posteriors, strict=True) if flat else ():
-        if model.job.setting not in latent:
-            space = replace(results.space(model, frame), name=names[model.job.setting])
-            drawn = figures.latent(space, centre, figures.HALFWIDTH)
-            latent[model.job.setting] = page.image(figures.png(drawn, dpi=110), f"Latent space of {space.name}")
+    for model, of in zip(models, read, strict=True):
+        if of and dataset.networks.latent == 2 and model.job.setting not in latent:
+            space = replace(per_example.space(model, of), name=names[model.job.setting])
+            picture = figures.latent(space, centre, figures.HALFWIDTH)
+            latent[model.job.setting] = page.image(figures.png(picture, dpi=110), f"Latent space of {space.name}")
+    first = examples.first(models)
+    samples = {setting: found for setting in names if (found := examples.kept(first[setting], root))}
     probed = tables.probes(models, colours, item=item)
     pair = collapse.pair(models, dataset.networks.latent, warmup, item)
     beside = dataset.paper.tables if dataset.paper else []
@@ -79,7 +96,7 @@ def section(params: Params, models: Sequence[Result], root: Path) -> Mapping[str
     return {
         "id": name,
         "item": item,
-        "size": page.size(dataset, results.counts(name, root), models),
+        "size": page.size(dataset, next((of.documents for of in read if of), None), models),
         "likelihood": tables.likelihood(models, colours, floor, gaps, item=item),
         "floor": floor,
         "quadrature": page.quadrature(floor) if floor else None,
@@ -94,7 +111,11 @@ def section(params: Params, models: Sequence[Result], root: Path) -> Mapping[str
         "latent": [
             (f"latent-{name}-{setting}", names[setting], latent[setting]) for setting in names if setting in latent
         ],
-        "examples": examples.shown(models, names, dataset, root),
+        "apart": dataset.kind in drawn.APART,
+        "examples": examples.shown(samples, names, seeds) if samples else None,
+        "lacks": lacks(dataset, models, read, samples, floor),
+        "mixture": origin.mixture(models),
+        "made_with": origin.made_with(models),
         "making": tables.making(models, colours),
         "each": tables.each(models, colours, item) if seeds > 1 else None,
         "collapse": {
@@ -119,14 +140,57 @@ def section(params: Params, models: Sequence[Result], root: Path) -> Mapping[str
     }
 
 
-def part(params: Params, models: Sequence[Result], root: Path) -> Mapping[str, Any] | None:
-    """Figure 1, where the run holds its five."""
-    five = params.figure1_jobs()
-    of = [model for job in five for model in models if model.job == job]
-    if len(of) < len(five):
-        return None
+def lacks(
+    dataset: AnyDataset,
+    models: Sequence[Result],
+    read: Sequence[PerExample | None],
+    samples: Mapping[str, object],
+    floor: Floor | None,
+) -> str | None:
+    """What is left out of the section of one data set, since its results are older than what git keeps today.
 
-    return figure1.content(figure1.dataset(params.dataset(FIGURE1_DATASET)), of, params.evaluation, root)[1]
+    Args:
+        dataset: What params.yaml says of the data set.
+        models: Its models.
+        read: The test examples of each model; None where git does not keep them.
+        samples: The settings whose samples git keeps.
+        floor: The floor of a synthetic data set.
+
+    Returns:
+        One sentence; None where nothing is left out.
+    """
+    without = [model.name for model, of in zip(models, read, strict=True) if of is None]
+    parts = []
+    if without:
+        what = ["the sizes of the splits"] if len(without) == len(models) else []
+        what += ["the gap to the floor"] if floor else []
+        what += ["the latent space"] if dataset.networks.latent == 2 else []
+        parts += [f"{tables.listed(what)} ({_which(without, models)})"] if what else []
+    if floor and floor.nll is None:
+        parts.append("the likelihoods of single sentences under the generator")
+    undrawn = [model.name for model in models if model.job.setting not in samples]
+    if undrawn and dataset.kind not in drawn.APART:
+        parts.append(f"samples and interpolations ({_which(undrawn, models)})")
+
+    return f"Left out, since the results are older than this part of them: {'; '.join(parts)}." if parts else None
+
+
+def _which(names: Sequence[str], models: Sequence[Result]) -> str:
+    """The names of models, each once; shorter where they are all."""
+    return "of all models" if len(names) == len(models) else f"of {tables.listed(list(dict.fromkeys(names)))}"
+
+
+def content(params: Params, models: Sequence[Result], root: Path) -> Mapping[str, Any]:
+    """What the page shows of Figure 1, from the results of its five."""
+    return figure1.content(figure1.dataset(params.dataset(FIGURE1_DATASET)), models, params.evaluation, root)[1]
+
+
+def five(params: Params, models: Sequence[Result]) -> list[Result] | None:
+    """The results of Figure 1's five; None where the run does not hold them all."""
+    jobs = params.figure1_jobs()
+    found = [model for job in jobs for model in models if model.job == job]
+
+    return found if len(found) == len(jobs) else None
 
 
 def first(sets: Sequence[Mapping[str, Any]]) -> list[str] | None:

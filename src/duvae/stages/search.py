@@ -27,8 +27,8 @@ def run(params: Params, name: str, url: str | None = None, worker: bool = False,
     Raises:
         Interrupted: Where the user asked for a stop; the same command goes on from there.
     """
-    watch = Stopwatch("search")
     plan = search.Plan.of(params, name, root)
+    watch = Stopwatch("search", plan.system)
     checked = root / "data/validated" / f"{plan.study.dataset}.json"
     if not checked.exists():
         raise UserError(f"{checked}: not there. 'duvae validate --dataset {plan.study.dataset}' checks the data first.")

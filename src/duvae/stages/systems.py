@@ -10,7 +10,7 @@ from rich.text import Text
 from duvae import catalogue
 from duvae.catalogue import Entry
 from duvae.config import Params
-from duvae.systems import SYSTEMS
+from duvae.registry import RECORDS
 
 WIDTH = 120
 """Columns, at most."""
@@ -26,7 +26,7 @@ def run(params: Params, name: str | None = None, console: Console | None = None)
     """
     shown = console or _console()
     columns = catalogue.columns(params)
-    entries = [catalogue.entry(key, params) for key in ([name] if name else SYSTEMS)]
+    entries = [catalogue.entry(key, params) for key in ([name] if name else RECORDS)]
     if name:
         shown.print(_one(entries[0]))
     else:

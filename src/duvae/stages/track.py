@@ -21,5 +21,7 @@ def run(params: Params, root: Path = Path()) -> None:
         "without results": outcome.missing,
     }
     print(f"MLflow: {', '.join(f'{len(names)} {what}' for what, names in counts.items() if names)}")
+    for line in outcome.stale:
+        print(line)
     if outcome.missing:
         print(f"without results: {', '.join(outcome.missing)}. 'dvc repro' makes them.")

@@ -13,7 +13,7 @@ from duvae.errors import UserError
 from duvae.files import require_writable, whole
 from duvae.progress import TrainingBar
 from duvae.provenance import Stopwatch
-from duvae.training.checkpoints import Checkpoint, key
+from duvae.training.checkpoints import Checkpoint, determined, key
 from duvae.training.loop import Training
 
 
@@ -30,9 +30,10 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
     Raises:
         Interrupted: Where the user asked for a stop; the same command goes on from there.
     """
-    watch = Stopwatch("train")
     job = params.job(dataset, setting, seed)
     chosen, entry = params.dataset(dataset), params.setting(setting)
+    optimisation = params.optimisation(setting, dataset)
+    watch = Stopwatch("train", entry.system)
     if not (root / "data/validated" / f"{dataset}.json").exists():
         raise UserError(
             f"data/validated/{dataset}.json: not there. 'duvae validate --dataset {dataset}' checks the data first."
@@ -51,25 +52,25 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
     )
     model, system = description.build()
     device = models.device()
-    # All that the result's bits depend on; what does not is left out, so that it may change between two tries.
-    determines = {
-        **vars(description),
-        "optimisation": chosen.optimisation.model_dump(),
-        "active_threshold": params.evaluation.active_threshold,
-        "seed": seed,
-        "threads": params.threads,
-        "device": str(device),
-    }
-    name = f"{job.name}.{key(determines, root / 'data/prepared' / dataset)[:16]}.safetensors"
+    determines = determined(
+        vars(description),
+        optimisation.model_dump(),
+        params.evaluation.active_threshold,
+        seed,
+        params.threads,
+        device,
+    )
+    determined_by = key(determines, root / "data/prepared" / dataset)
+    name = f"{job.name}.{determined_by[:16]}.safetensors"
     checkpoint = Checkpoint(root / "checkpoints" / name, params.checkpoint_seconds)
-    with TrainingBar(job.name, chosen.optimisation.epochs) as progress:
+    with TrainingBar(job.name, optimisation.epochs) as progress:
         outcome = Training(
             model,
             system.schedule,
             system.loop(),
             prepared.split("train"),
             prepared.split("valid"),
-            chosen.optimisation,
+            optimisation,
             params.evaluation,
             seed,
             device,
@@ -89,8 +90,10 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
         pd.DataFrame(outcome.history).to_csv(temporary, index=False)
     watch.write(
         results / "train.run.json",
+        weights=models.digest(model),
         device=str(device),
         threads=params.threads,
+        determined_by=determined_by,
         seconds_per_epoch=[round(seconds, 2) for seconds in outcome.seconds],
     )
     checkpoint.remove()

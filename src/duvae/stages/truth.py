@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from duvae import compact
 from duvae.config import Params, SyntheticDataset
 from duvae.data import store
 from duvae.data.synthetic import Generator, true_nll
@@ -13,16 +14,21 @@ from duvae.errors import UserError
 from duvae.files import whole, write_json
 from duvae.metrics.statistics import standard_error
 from duvae.progress import Bar
+from duvae.provenance import Stopwatch
 
 
 def run(params: Params, dataset: str, root: Path = Path()) -> None:
     """Integrates the first test sentences' likelihood over z; writes the mean and each sentence's.
+
+    `results/<dataset>/per_example.json` holds what git keeps of the sentences: the `nll` of the first ones, and the `z`
+    and the component (`label`) that each test sentence was written from.
 
     Args:
         params: All of params.yaml.
         dataset: The name of a data set of kind synthetic.
         root: The project's folder.
     """
+    watch = Stopwatch("truth")
     chosen = params.dataset(dataset)
     if not isinstance(chosen, SyntheticDataset):
         raise UserError(
@@ -34,7 +40,8 @@ def run(params: Params, dataset: str, root: Path = Path()) -> None:
     generator = Generator.of({name: store.array(folder, f"generator.{name}") for name in Generator.names()})
     count = min(chosen.truth.sentences, len(test))
     words = np.stack([test[n][1:-1] for n in range(count)])
-    own = store.array(folder, "test.z")[:count]
+    z = store.array(folder, "test.z")
+    own = z[:count]
     torch.set_num_threads(params.threads)
     with Bar(f"{dataset}: true NLL", count) as bar:
         nll, twice = true_nll(generator, chosen.source, words, own, chosen.truth, bar.done)
@@ -52,3 +59,13 @@ def run(params: Params, dataset: str, root: Path = Path()) -> None:
             "coarse_difference": float((twice - nll).mean()),
         },
     )
+    compact.write(
+        root / "results" / dataset / "per_example.json",
+        {"dataset": dataset, "sentences": count},
+        {
+            "nll": nll.astype(np.float32),
+            "z": z.astype(np.float32),
+            "label": store.array(folder, "test.labels").astype(np.int32),
+        },
+    )
+    watch.write(root / "results" / dataset / "truth.run.json", device="cpu", threads=params.threads)

@@ -8,7 +8,6 @@ import errno
 import hashlib
 import json
 import shutil
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,9 +21,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from duvae.files import scratch, whole
-
-UNUSED = ("duvae.cli", "duvae.config", "duvae.errors", "duvae.mistakes", "duvae.progress", "duvae.provenance")
-"""Modules and packages that a training's bits do not depend on."""
+from duvae.project import fingerprint
 
 
 @dataclass(frozen=True)
@@ -91,25 +88,48 @@ class Checkpoint:
         self.path.unlink(missing_ok=True)
 
 
-def key(determines: Mapping[str, Any], data: Path) -> str:
-    """A hash of all that determines a run: what is given, the prepared data, the source that trains, torch's version.
+def determined(
+    description: Mapping[str, Any],
+    optimisation: Mapping[str, Any],
+    active_threshold: float,
+    seed: int,
+    threads: int,
+    device: torch.device,
+) -> dict[str, Any]:
+    """Everything outside data and code that a training's bits depend on, as JSON has it.
 
     Args:
-        determines: Parameters, as JSON has them.
+        description: The model: system, hyperparameters, parts, networks and size of the vocabulary.
+        optimisation: The optimiser, its schedule and its end.
+        active_threshold: The variance from which a dimension of z counts as active in the history.
+        seed: The training's seed.
+        threads: CPU threads.
+        device: The device of the training.
+    """
+    return {
+        **description,
+        "optimisation": dict(optimisation),
+        "active_threshold": active_threshold,
+        "seed": seed,
+        "threads": threads,
+        "device": str(device),
+    }
+
+
+def key(determines: Mapping[str, Any], data: Path) -> str:
+    """A hash of everything that determines a training: parameters, prepared data, code and torch's version.
+
+    Args:
+        determines: What `determined` returns.
         data: The folder of the prepared data set.
     """
     digest = hashlib.sha256(json.dumps(determines, sort_keys=True).encode())
     digest.update(torch.__version__.encode())
+    digest.update(fingerprint.of_this_process("train", determines["system"]).encode())
     for path in sorted(data.iterdir()):
         digest.update(path.name.encode())
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
-    for name, module in sorted(sys.modules.items()):
-        file_name = getattr(module, "__file__", None)
-        unused = any(name == each or name.startswith(f"{each}.") for each in UNUSED)
-        if name.startswith("duvae.") and not unused and file_name:
-            digest.update(name.encode())
-            digest.update(Path(file_name).read_bytes())
 
     return digest.hexdigest()
 

@@ -16,7 +16,7 @@ from duvae.data.store import Split
 from duvae.errors import Interrupted, UserError
 from duvae.metrics.encoding import encode
 from duvae.metrics.geometry import measures
-from duvae.objectives import Warmup
+from duvae.objectives import Duration, Schedule
 from duvae.training.checkpoints import (
     Checkpoint,
     Snapshot,
@@ -106,7 +106,7 @@ class Training:
 
     Args:
         model: What is trained, in place.
-        schedule: From the steps of the warm-up to the KL weight of a step.
+        schedule: Function from the training's length to the KL weight of each step, such as `System.schedule`.
         loop: From a batch to updates.
         train: Training examples.
         valid: Validation examples, looked at after each epoch.
@@ -122,7 +122,7 @@ class Training:
     def __init__(
         self,
         model: VAE,
-        schedule: Callable[[int], Warmup],
+        schedule: Callable[[Duration], Schedule],
         loop: Loop,
         train: Split,
         valid: Split,
@@ -145,7 +145,8 @@ class Training:
                 setattr(part, name, torch.compile(getattr(part, name)))
         self.lengths = train.lengths
         self.steps_per_epoch = len(batches(self.lengths, optimisation.batch))
-        self.weight = schedule(optimisation.warmup * self.steps_per_epoch)
+        steps = self.steps_per_epoch
+        self.weight = schedule(Duration(optimisation.warmup * steps, steps, optimisation.epochs * steps))
         self.loop = loop
         self.state = State(optimisation.learning_rate)
         self.best_weights: dict[str, Tensor] = {}

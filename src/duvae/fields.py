@@ -1,14 +1,10 @@
 """Types that the classes of parameters share."""
 
-import math
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
 
 from duvae.mistakes import with_closest_key
-
-ALPHA = 1 / (2 * math.pi * math.e)
-"""Variance of the zero-entropy noise, section 3.1: H(N(0, alpha)) = 0."""
 
 
 def about(description: str, source: str = "") -> Any:

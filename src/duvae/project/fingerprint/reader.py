@@ -1,0 +1,225 @@
+"""One definition of the source: its code in a normal form, and what it refers to."""
+
+import ast
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+SKIPPED = {"ctx", "type_comment", "type_params", "kind", "simple"}
+"""Fields of syntax trees without meaning for the result, or that some versions of Python lack."""
+
+RESOURCES = {"importlib.resources.files", "jinja2.PackageLoader"}
+"""Functions whose use shows that a definition reads data files of a package; `__file__` shows it too."""
+
+ROOT = "Params"
+"""The class that holds all parameters."""
+
+ROOT_NAMES = {"params"}
+"""Variables and attributes that are taken to hold all parameters, besides those that are annotated so."""
+
+CHECKS = {"computed_field", "field_serializer", "field_validator", "model_serializer", "model_validator"}
+"""Decorators of methods that pydantic calls by itself."""
+
+
+DOCUMENTATION = "about"
+"""The function whose calls document fields of parameters for the reader."""
+
+
+@dataclass
+class Definition:
+    """One definition, or one member of a class of parameters.
+
+    Attributes:
+        name: Its name in the module; `Class.member` for a member.
+        code: The normal form.
+        names: Names that it reads, those in annotations included.
+        chains: Dotted names that it reads, such as `("store", "read")`.
+        attributes: Names of all attributes that it reads.
+        of_root: Names of those that it reads from an object that holds all parameters.
+        texts: String constants.
+        members: Fields and methods of a class of parameters, each by its name.
+        entries: Values of a mapping literal whose keys are strings, by key.
+    """
+
+    name: str
+    code: str = ""
+    names: set[str] = field(default_factory=set)
+    chains: set[tuple[str, ...]] = field(default_factory=set)
+    attributes: set[str] = field(default_factory=set)
+    of_root: set[str] = field(default_factory=set)
+    texts: set[str] = field(default_factory=set)
+    members: dict[str, "Definition"] = field(default_factory=dict)
+    entries: dict[str, "Definition"] = field(default_factory=dict)
+
+
+class Reader:
+    """Turns syntax trees into a normal form, and notes what they refer to.
+
+    Args:
+        definition: The definition that takes the notes.
+    """
+
+    def __init__(self, definition: Definition) -> None:
+        self.definition = definition
+        self.parts: list[str] = []
+        self.roots = set(ROOT_NAMES)
+        if definition.name.startswith(f"{ROOT}."):
+            self.roots.add("self")
+
+    def read(self, nodes: Iterable[ast.AST]) -> None:
+        """Adds the nodes to the definition."""
+        for node in nodes:
+            self._node(node)
+        self.definition.code += "".join(self.parts)
+        self.parts.clear()
+
+    def _node(self, node: ast.AST, inside_class: bool = False) -> None:
+        if isinstance(node, (ast.Import, ast.ImportFrom, ast.Pass)) or is_text(node) or _about(node):
+            return
+        if isinstance(node, ast.AnnAssign) and not inside_class:
+            self._mention(node.annotation)
+            if node.value is not None:  # the same as without its annotation
+                self._node(ast.Assign(targets=[node.target], value=node.value))
+            return
+        if isinstance(node, ast.Constant):
+            if isinstance(node.value, str):
+                self.definition.texts.add(node.value)
+            self.parts.append(f"{node.value!r};")
+            return
+        self._refer(node)
+        self.parts.append(f"({type(node).__name__}")
+        for name, value in ast.iter_fields(node):
+            if name in SKIPPED or value is None or value == []:
+                continue
+            if name in ("annotation", "returns") and not isinstance(node, ast.AnnAssign):
+                self._mention(value)
+                continue
+            self.parts.append(f" {name}=")
+            for each in value if isinstance(value, list) else [value]:
+                if not isinstance(each, ast.AST):
+                    self.parts.append(f"{each!r};")
+                elif not _description(node, each):
+                    self._node(each, isinstance(node, ast.ClassDef))
+        self.parts.append(")")
+
+    def _refer(self, node: ast.AST) -> None:
+        if isinstance(node, ast.Name):
+            self.definition.names.add(node.id)
+        elif isinstance(node, ast.arg) and node.annotation is not None and _names(node.annotation, ROOT):
+            self.roots.add(node.arg)
+        elif isinstance(node, ast.Attribute):
+            self.definition.attributes.add(node.attr)
+            if _last(node.value) in self.roots:
+                self.definition.of_root.add(node.attr)
+            if chain := dotted(node):
+                self.definition.chains.add(chain)
+
+    def _mention(self, annotation: ast.AST) -> None:
+        """Notes the names in an annotation without taking it into the code."""
+        for node in ast.walk(annotation):
+            self._refer(node)
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                self.definition.names.update(_words(node.value))
+
+
+def digest(*parts: str) -> str:
+    """A hash of several texts."""
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def is_text(node: ast.AST) -> bool:
+    """Whether a statement is a docstring or another bare constant."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+
+
+def _description(node: ast.AST, keyword: ast.AST) -> bool:
+    """Whether a keyword describes a field of parameters to the reader."""
+    return (
+        isinstance(keyword, ast.keyword)
+        and keyword.arg == "description"
+        and isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id == "Field"
+    )
+
+
+def _about(node: ast.AST) -> bool:
+    """Whether an expression is the documentation of a field of parameters."""
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == DOCUMENTATION
+
+
+def _names(annotation: ast.AST, name: str) -> bool:
+    """Whether an annotation contains a name."""
+    return any(isinstance(node, ast.Name) and node.id == name for node in ast.walk(annotation))
+
+
+def _last(node: ast.AST) -> str:
+    """The name of a variable, or of an attribute of anything."""
+    return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
+
+
+def dotted(node: ast.Attribute) -> tuple[str, ...]:
+    """The dotted name of an attribute; empty where it does not begin with a name."""
+    names = [node.attr]
+    value = node.value
+    while isinstance(value, ast.Attribute):
+        names.append(value.attr)
+        value = value.value
+    if not isinstance(value, ast.Name):
+        return ()
+
+    return (value.id, *reversed(names))
+
+
+def _words(text: str) -> set[str]:
+    """The names in an annotation that is written as a string."""
+    try:
+        tree = ast.parse(text, mode="eval")
+    except SyntaxError:
+        return set()
+
+    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+
+
+def own_name(node: ast.stmt) -> str:
+    """The member's name, where a statement of a class of parameters is one that counts by itself."""
+    if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+        return node.target.id
+    if isinstance(node, ast.FunctionDef) and not node.name.startswith("__"):
+        used = {n.id for decorator in node.decorator_list for n in ast.walk(decorator) if isinstance(n, ast.Name)}
+        return "" if used & CHECKS else node.name
+
+    return ""
+
+
+def read_members(definition: Definition, node: ast.ClassDef) -> None:
+    """Gives a definition the members of a class of parameters that count by themselves."""
+    for each in node.body:
+        if name := own_name(each):
+            member = Definition(f"{definition.name}.{name}")
+            # As the body of a class, in which annotations count.
+            bare = ast.ClassDef(name="", bases=[], keywords=[], body=[each], decorator_list=[])
+            Reader(member).read([bare])
+            definition.members[name] = member
+
+
+def header(node: ast.ClassDef) -> ast.ClassDef:
+    """The class without the members that count by themselves."""
+    return ast.ClassDef(
+        name=node.name,
+        bases=node.bases,
+        keywords=node.keywords,
+        body=[each for each in node.body if not own_name(each)],
+        decorator_list=node.decorator_list,
+    )
+
+
+def read_entries(definition: Definition, node: ast.Dict) -> None:
+    """Gives a definition the entries of a mapping literal; none, where a key is not a plain string."""
+    for key, value in zip(node.keys, node.values, strict=True):
+        if not isinstance(key, ast.Constant) or not isinstance(key.value, str):
+            definition.entries.clear()
+            return
+        entry = Definition(f"{definition.name}[{key.value}]")
+        Reader(entry).read([value])
+        definition.entries[key.value] = entry

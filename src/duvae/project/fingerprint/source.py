@@ -1,0 +1,251 @@
+"""The source of the package as definitions: what each of them computes, and which others it refers to.
+
+A definition is a function, a class or a constant at the top level of a module. Its code is kept in a normal form
+without comments, docstrings, layout, imports and annotations of functions, the same for every version of Python. Only
+the standard library is used, so that any interpreter can compare its result with that of another.
+"""
+
+import ast
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+
+from duvae.project.fingerprint.reader import Definition, Reader, digest, header, is_text, read_entries, read_members
+
+
+def _bound(node: ast.AST) -> Iterator[str]:
+    """The names that a statement binds in its own scope."""
+    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+        yield node.name
+        return
+    if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+        yield node.id
+    for child in ast.iter_child_nodes(node):
+        yield from _bound(child)
+
+
+class Module:
+    """One module: its definitions, its imports, and the statements that run when it is imported.
+
+    Args:
+        name: The module's name, `duvae.data.store`.
+        path: The file.
+    """
+
+    def __init__(self, name: str, path: Path) -> None:
+        self.name, self.path = name, path
+        self.package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+        tree = ast.parse(path.read_bytes())
+        self.nodes: dict[str, list[ast.stmt]] = {}
+        self.statements = Definition("<module>")
+        reader = Reader(self.statements)
+        for node in tree.body:
+            if isinstance(node, (ast.Import, ast.ImportFrom)) or is_text(node) or _for_type_checkers(node):
+                continue
+            names = list(_bound(node))
+            for bound in names:
+                self.nodes.setdefault(bound, []).append(node)
+            simple = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign)
+            if not names or not isinstance(node, simple):
+                reader.read([node])
+        self.imports = dict(self._imports(tree))
+        self.definitions: dict[str, Definition] = {}
+
+    def _imports(self, tree: ast.AST) -> Iterator[tuple[str, tuple[str, str]]]:
+        """What each imported name stands for: a module and a name in it; an empty name for the module itself."""
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                for alias in node.names:
+                    if alias.asname:
+                        yield alias.asname, (alias.name, "")
+                    else:
+                        top = alias.name.partition(".")[0]
+                        yield top, (top, "")
+            elif isinstance(node, ast.ImportFrom):
+                parents = self.package.split(".")
+                above = ".".join(parents[: len(parents) - node.level + 1]) if node.level else ""
+                module = ".".join(filter(None, [above, node.module]))
+                for alias in node.names:
+                    yield alias.asname or alias.name, (module, alias.name)
+
+    def definition(self, name: str, parameters: bool = False) -> Definition:
+        """A definition by its name.
+
+        Args:
+            name: The name.
+            parameters: Whether it is a class of parameters, of which each member counts by itself.
+        """
+        if name not in self.definitions:
+            made = Definition(name)
+            for node in self.nodes[name]:
+                if parameters and isinstance(node, ast.ClassDef):
+                    read_members(made, node)
+                elif isinstance(node, (ast.Assign, ast.AnnAssign)) and isinstance(node.value, ast.Dict):
+                    read_entries(made, node.value)
+                Reader(made).read([node] if not (parameters and isinstance(node, ast.ClassDef)) else [header(node)])
+            self.definitions[name] = made
+
+        return self.definitions[name]
+
+    def bases(self, name: str) -> list[str]:
+        """The names of a class's bases; none for anything else."""
+        return [
+            base.id
+            for node in self.nodes[name]
+            if isinstance(node, ast.ClassDef)
+            for base in node.bases
+            if isinstance(base, ast.Name)
+        ]
+
+
+def _for_type_checkers(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
+class Source:
+    """The source of a package.
+
+    Args:
+        folder: The package's folder; its name is the package's.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.package = folder, folder.name
+        self.modules: dict[str, Module | None] = {}
+        self.known: dict[tuple[str, str], bool] = {}
+        self.holding: dict[tuple[str, str], bool] = {}
+        self.plains: dict[tuple[str, str], str] = {}
+        self.referred: dict[tuple[str, str], list[tuple[str, tuple[str, str]]]] = {}
+
+    def path(self, name: str) -> Path | None:
+        """The file of a module, if there is one."""
+        place = self.folder.parent.joinpath(*name.split("."))
+        candidates = [place.with_suffix(".py"), place / "__init__.py"]
+
+        return next((candidate for candidate in candidates if candidate.is_file()), None)
+
+    def module(self, name: str) -> Module | None:
+        """A module of the package; None for anything else."""
+        if name not in self.modules:
+            path = self.path(name) if name.partition(".")[0] == self.package else None
+            self.modules[name] = Module(name, path) if path else None
+
+        return self.modules[name]
+
+    def resolve(self, module: str, name: str) -> tuple[str, str] | None:
+        """Where a name of a module is defined: a module of the package and a name; `(module, "")`: it is a module."""
+        seen = set()
+        while (module, name) not in seen:
+            seen.add((module, name))
+            found = self.module(module)
+            if found is None:
+                return None
+            if name in found.nodes:
+                return module, name
+            inside = f"{module}.{name}"
+            if name in found.imports:
+                module, name = found.imports[name]
+                if not name:
+                    return (module, "") if self.module(module) else None
+                inside = f"{module}.{name}"
+            if self.module(inside):
+                return inside, ""
+
+        return None
+
+    def follow(self, module: str, chain: tuple[str, ...]) -> tuple[str, str] | None:
+        """Where a dotted name leads, as `resolve` says it."""
+        target = self.resolve(module, chain[0])
+        for attribute in chain[1:]:
+            if target is None or target[1]:
+                return target
+            target = self.resolve(target[0], attribute)
+
+        return target
+
+    def parameters(self, module: str, name: str) -> bool:
+        """Whether a name stands for a class of parameters, a pydantic model."""
+        key = (module, name)
+        if key not in self.known:
+            self.known[key] = False  # a circle is none
+            found = self.module(module)
+            bases = found.bases(name) if found and name in found.nodes else []
+            self.known[key] = any(
+                found is not None
+                and (
+                    found.imports.get(base) == ("pydantic", "BaseModel")
+                    or ((target := self.resolve(module, base)) is not None and self.parameters(*target))
+                )
+                for base in bases
+            )
+
+        return self.known[key]
+
+    def definition(self, module: str, name: str) -> Definition:
+        """The definition that `resolve` has found."""
+        found = self.module(module)
+        assert found is not None
+
+        return found.definition(name, self.parameters(module, name))
+
+    def holds_parameters(self, module: str, definition: Definition) -> bool:
+        """Whether a definition names parameters, directly or through an alternative of several."""
+        key = (module, definition.name)
+        if key not in self.holding:
+            self.holding[key] = False  # a circle holds none
+            targets = [self.resolve(module, name) for name in definition.names - {definition.name}]
+            self.holding[key] = any(
+                self.parameters(*target) or (not self._class(*target) and self.holds_parameters(target[0], found))
+                for target in targets
+                if target and target[1] and (found := self.definition(*target))
+            )
+
+        return self.holding[key]
+
+    def _class(self, module: str, name: str) -> bool:
+        found = self.module(module)
+
+        return found is not None and any(isinstance(node, ast.ClassDef) for node in found.nodes[name])
+
+    def references(self, module: str, definition: Definition) -> list[tuple[str, tuple[str, str]]]:
+        """The names that a definition of a module reads, each with where it is defined in the package."""
+        key = (module, definition.name)
+        if key not in self.referred:
+            found = [(name, self.resolve(module, name)) for name in sorted(definition.names)]
+            found += [(".".join(chain), self.follow(module, chain)) for chain in sorted(definition.chains)]
+            # A module that is only the beginning of a dotted name stands for nothing by itself.
+            beginnings = {chain[0] for chain in definition.chains}
+            self.referred[key] = [
+                (name, target)
+                for name, target in found
+                if target is not None and target != key and (target[1] or name not in beginnings)
+            ]
+
+        return self.referred[key]
+
+    def plain(self, module: str, definition: Definition) -> str:
+        """The hash of a definition's own code, and of what the names in it stand for outside the package."""
+        key = (module, definition.name)
+        if key not in self.plains:
+            found = self.module(module)
+            assert found is not None
+            outside = [
+                f"{name}={'.'.join(origin)}"
+                for name in sorted(definition.names)
+                if (origin := found.imports.get(name)) and origin[0].partition(".")[0] != self.package
+            ]
+            self.plains[key] = digest(definition.name.rpartition(".")[2], definition.code, *outside)
+
+        return self.plains[key]
+
+    @cached_property
+    def files(self) -> Mapping[str, list[Path]]:
+        """The data files of each package, those of the folders below it included."""
+        found: dict[str, list[Path]] = {}
+        for path in sorted(self.folder.rglob("*")):
+            if path.is_file() and path.suffix not in {".py", ".pyc", ".typed", ".part"} and path.name[0] != ".":
+                for parent in path.relative_to(self.folder.parent).parents:
+                    if parent.parts:
+                        found.setdefault(".".join(parent.parts), []).append(path)
+
+        return found

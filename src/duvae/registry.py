@@ -1,0 +1,391 @@
+"""The systems: one record each, and the classes of their hyperparameters. Nothing here needs PyTorch.
+
+A record says how a system is named, drawn and explained, and what the paper chose for it. Tables, figures, the list of
+`duvae systems` and the pages read it; no training does. A training reads the class of its system's hyperparameters.
+So both tables at the end of the file name definitions of their own, and a change to a label makes no training stale.
+The order of `RECORDS` is that of the paper's Table 1, and of every table and list.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from pydantic import Field
+from pydantic.fields import FieldInfo
+
+from duvae.errors import UserError
+from duvae.fields import Count, Frozen, KeepProbability, NotNegative, Positive, Share
+from duvae.mistakes import unknown
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is said of one system.
+
+    Attributes:
+        label: The system's name as the paper writes it.
+        equation: The equation that makes the system what it is, in plain text.
+        source: Where the equation stands.
+        colour: The system's colour in every figure, such as `#0072b2`.
+        letters: The letter of each hyperparameter that the paper writes as one, such as `γ`, by the key in params.yaml.
+        brackets: The hyperparameters that the paper's tables print in brackets after the label, in the order of the
+            brackets; None: all that have a letter.
+        chosen: The hyperparameters that the paper chose for a column of data sets, by column; empty where the paper
+            does not say. Sources: Figure 2 for DU-VAE, supplement E on the synthetic data, otherwise Table 1.
+        needs_floor: Whether the system needs the floor under its variances, since it has dropout on them.
+    """
+
+    label: str
+    equation: str
+    source: str
+    colour: str
+    letters: Mapping[str, str] = field(default_factory=dict)
+    brackets: tuple[str, ...] | None = None
+    chosen: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    needs_floor: bool = False
+
+    @property
+    def bracketed(self) -> tuple[str, ...]:
+        """The hyperparameters that the paper's tables print in brackets after the label, in that order."""
+        return tuple(self.letters) if self.brackets is None else self.brackets
+
+
+@dataclass(frozen=True)
+class Searched:
+    """The values of a hyperparameter that the paper chose from (supplement E); empty where the paper names none.
+
+    Attributes:
+        text: Values on Yahoo and Yelp.
+        images: Values on OMNIGLOT.
+        synthetic: Values on the synthetic data.
+    """
+
+    text: tuple[float, ...] = ()
+    images: tuple[float, ...] = ()
+    synthetic: tuple[float, ...] = ()
+
+    def on(self, column: str) -> tuple[float, ...]:
+        """The values for a column of data sets; empty for a column that is not the paper's."""
+        columns = {"synthetic": self.synthetic, "yahoo": self.text, "yelp": self.text, "omniglot": self.images}
+
+        return columns.get(column, ())
+
+
+def searched(hyperparameter: FieldInfo) -> Searched:
+    """The values that the paper chose a hyperparameter from."""
+    return next((entry for entry in hyperparameter.metadata if isinstance(entry, Searched)), Searched())
+
+
+# ------------------------------------------------------------------------- hyperparameters
+
+
+class Nothing(Frozen):
+    """No hyperparameters: AE and VAE."""
+
+
+class FixedScale(Frozen):
+    """BN-VAE: the fixed scale gamma of every mean."""
+
+    gamma: Annotated[
+        Positive,
+        Field(description="the scale of every mean, fixed"),
+        Searched((0.3, 0.4, 0.5, 0.6, 0.7), (0.3, 0.4, 0.5, 0.6, 0.7), (0.5, 0.7, 1.0, 1.2)),
+    ]
+
+
+class Aggressive(Frozen):
+    """Agg-VAE: the first KL weight, and the comparisons and the end of the encoder's inner loop."""
+
+    kl_start: Annotated[Share, Field(description="KL weight at the start of the warm-up")] = 0.1
+    window: Annotated[Count, Field(description="encoder steps between two looks at the loss in the inner loop")] = 15
+    max_inner: Annotated[Count, Field(description="encoder steps of one inner loop, at most")] = 99
+    patience: Annotated[
+        Count,
+        Field(description="epochs without more mutual information on validation that end the aggressive phase"),
+    ] = 1
+
+
+class WeightedKL(Frozen):
+    """beta-VAE: the KL weight after the warm-up."""
+
+    beta: Annotated[Positive, Field(description="KL weight after the warm-up")]
+
+
+class FreeBits(Frozen):
+    """FB: lambda, the nats of each dimension's mean KL that cost nothing more."""
+
+    free_bits: Annotated[
+        Positive,
+        Field(description="lambda, the part of each dimension's mean KL that costs nothing, in nats"),
+        Searched((0.1, 0.15, 0.2, 0.25, 0.3), (0.1, 0.15, 0.2, 0.25, 0.3)),
+    ]
+
+
+class CommittedRate(Frozen):
+    """delta-VAE: the least KL of each dimension, in nats."""
+
+    delta: Annotated[
+        Positive,
+        Field(description="smallest KL of every posterior in each dimension, in nats"),
+        Searched((0.1, 0.15, 0.2, 0.25), (0.1, 0.15, 0.2, 0.25)),
+    ]
+
+
+class FixedShift(Frozen):
+    """BN-VAE with fixed beta: the first scale gamma of every mean, and the fixed shift beta of all means."""
+
+    gamma: Annotated[Positive, Field(description="the scale that every mean starts from")]
+    beta: Annotated[float, Field(description="the shift of every mean, fixed"), Searched((0.1, 0.3, 0.5, 0.7, 1.0))]
+
+
+class MutualDivergence(Frozen):
+    """MAE: the weight gamma of the diversity and the weight eta of the smoothness."""
+
+    gamma: Annotated[
+        Positive, Field(description="the weight of the diversity"), Searched((0.5, 1.0, 2.0), (0.5, 1.0, 2.0))
+    ]
+    eta: Annotated[
+        NotNegative, Field(description="the weight of the smoothness"), Searched((0.2, 0.5, 1.0), (0.2, 0.5, 1.0))
+    ]
+
+
+class SemiAmortized(Frozen):
+    """SA-VAE: the first KL weight, and the steps that refine each posterior."""
+
+    kl_start: Annotated[Share, Field(description="KL weight at the start of the warm-up")] = 0.1
+    steps: Annotated[Count, Field(description="number of steps that refine each posterior")] = 20
+    learning_rate: Annotated[Positive, Field(description="learning rate of these steps, for a mean loss")] = 1.0
+    momentum: Annotated[float, Field(ge=0, lt=1, description="momentum of these steps")] = 0.5
+    clip: Annotated[Positive, Field(description="largest norm of a document's gradient in a step")] = 5.0
+    batch: Annotated[Count, Field(description="batch size that the learning rate is meant for")] = 32
+
+
+class DiversityUncertainty(Frozen):
+    """DU-VAE: gamma of equation 9 and the keep probability p of equation 6."""
+
+    gamma: Annotated[
+        Positive,
+        Field(description="the root mean square of the means' learnt scales"),
+        Searched((0.4, 0.5, 0.6, 0.7), (0.4, 0.5, 0.6, 0.7), (0.5, 0.7, 1.0, 1.2)),
+    ]
+    p: Annotated[
+        KeepProbability,
+        Field(description="the probability that a variance is kept in training"),
+        Searched((1.0, 0.9, 0.8, 0.7, 0.6), (1.0, 0.9, 0.8, 0.7, 0.6), (0.1, 0.3, 0.5, 0.7)),
+    ]
+
+
+class Chain(Frozen):
+    """IAF: the blocks of the chain, and the hidden units of a layer of their MADEs for each dimension of z."""
+
+    blocks: Annotated[Count, Field(description="T, the number of blocks of the chain")] = 2
+    width: Annotated[Count, Field(description="hidden units of a block's layer, for each dimension of z")] = 60
+
+
+class FlowFreeBits(FreeBits, Chain):
+    """IAF+FB: a chain, and FB's lambda."""
+
+
+class FlowFixedScale(FixedScale, Chain):
+    """IAF+BN: a chain, and the fixed scale gamma of the means of z^0."""
+
+    gamma: Annotated[
+        Positive,
+        Field(description="the scale of every mean of z^0, fixed"),
+        Searched((0.3, 0.4, 0.5, 0.6, 0.7), (0.3, 0.4, 0.5, 0.6, 0.7)),
+    ]
+
+
+class FlowDiversityUncertainty(DiversityUncertainty, Chain):
+    """DU-IAF: a chain, and DU-VAE's gamma and p for z^0."""
+
+    gamma: Annotated[
+        Positive,
+        Field(description="the root mean square of the learnt scales of the means of z^0"),
+        Searched((0.5, 0.6, 0.7, 0.8), (0.4, 0.5, 0.6, 0.7)),
+    ]
+    p: Annotated[
+        KeepProbability,
+        Field(description="the probability that a variance of z^0 is kept in training"),
+        Searched((0.9, 0.8, 0.7), (0.9, 0.85, 0.8, 0.75)),
+    ]
+
+
+# ---------------------------------------------------------------------------------- records
+
+AE = Record(
+    label="AE",
+    equation="-log p(x|mu_x)",
+    source="Table 2 and Table 3",
+    colour="#9a9a9a",
+)
+VAE = Record(
+    label="VAE",
+    equation="-log p(x|z) + w KL[q(z|x) || p(z)]",
+    source="equation 1",
+    colour="#333333",
+)
+BETA_VAE = Record(
+    label="β-VAE",
+    equation="-log p(x|z) + w beta KL[q(z|x) || p(z)]",
+    source="Higgins et al. 2017",
+    colour="#d55e00",
+    letters={"beta": "β"},
+    chosen={"yahoo": {"beta": 0.4}, "yelp": {"beta": 0.4}, "omniglot": {"beta": 0.8}},
+)
+SA_VAE = Record(
+    label="SA-VAE",
+    equation="lambda_0 = (mu, log delta^2), lambda_k+1 = lambda_k - eta grad_lambda L(x, lambda_k), q = q_lambda_K",
+    source="Kim et al. 2018, Algorithm 1",
+    colour="#cc79a7",
+)
+AGG_VAE = Record(
+    label="Agg-VAE",
+    equation="phi* = argmin_phi L(theta, phi), then a step of theta on L(theta, phi*)",
+    source="He et al. 2018, Algorithm 1",
+    colour="#e69f00",
+)
+FB = Record(
+    label="FB",
+    equation="-log p(x|z) + w sum_d max(lambda, E_B[KL_d])",
+    source="Kingma et al. 2016, free bits with one dimension a group",
+    colour="#56b4e9",
+    letters={"free_bits": "λ"},
+    chosen={"yahoo": {"free_bits": 0.1}, "yelp": {"free_bits": 0.1}, "omniglot": {"free_bits": 0.1}},
+)
+DELTA_VAE = Record(
+    label="δ-VAE",
+    equation="sigma in [sigma_l, sigma_u], mu >= sqrt(2 delta + 1 + ln sigma^2 - sigma^2), so KL_d >= delta",
+    source="Razavi et al. 2018, with the standard normal prior",
+    colour="#8c564b",
+    letters={"delta": "δ"},
+    chosen={"yahoo": {"delta": 0.1}, "yelp": {"delta": 0.1}, "omniglot": {"delta": 0.1}},
+)
+BN_VAE = Record(
+    label="BN-VAE",
+    equation="mu^ = gamma (mu - mu_B) / delta_B + beta",
+    source="equation 9 with gamma_d = gamma",
+    colour="#009e73",
+    letters={"gamma": "γ"},
+    chosen={"yahoo": {"gamma": 0.6}, "yelp": {"gamma": 0.6}, "omniglot": {"gamma": 0.5}, "synthetic": {"gamma": 1.0}},
+)
+MAE = Record(
+    label="MAE",
+    equation="-log p(x|z) + w KL + gamma sum_d -log sigmoid(MPD_d) + eta std[sum_d KL_d(x1, x2)]",
+    source="Ma et al. 2018, with the standard normal prior",
+    colour="#7b4fa3",
+    letters={"gamma": "γ", "eta": "η"},
+    chosen={
+        "yahoo": {"gamma": 1.0, "eta": 0.2},
+        "yelp": {"gamma": 2.0, "eta": 0.2},
+        "omniglot": {"gamma": 0.5, "eta": 0.2},
+    },
+)
+DU_VAE = Record(
+    label="DU-VAE",
+    equation=(
+        "delta^2^ = g (delta^2 - alpha) + alpha, g ~ B(1, p) / p;"
+        " mu^ = gamma_d (mu - mu_B) / delta_B + beta_d, E_d[gamma_d^2] = gamma^2"
+    ),
+    source="Algorithm 1, equations 6 and 9",
+    colour="#0072b2",
+    letters={"gamma": "γ", "p": "p"},
+    chosen={
+        "yahoo": {"gamma": 0.6, "p": 0.8},
+        "yelp": {"gamma": 0.5, "p": 0.8},
+        "omniglot": {"gamma": 0.5, "p": 0.9},
+        "synthetic": {"gamma": 1.0, "p": 0.5},
+    },
+    needs_floor=True,
+)
+IAF_FB = Record(
+    label="IAF+FB",
+    equation="-log p(x|z^T) + w sum_d max(lambda, E_x[log q(z^T|x) - log p(z^T)]_d)",
+    source="Kingma et al. 2016; S22 to S24",
+    colour="#56b4e9",
+    letters={"free_bits": "λ"},
+    chosen={"yahoo": {"free_bits": 0.15}, "yelp": {"free_bits": 0.25}, "omniglot": {"free_bits": 0.15}},
+)
+IAF_BN = Record(
+    label="IAF+BN",
+    equation="mu^0^ = gamma (mu^0 - mu_B) / delta_B + beta; z^t = sigma^t z^(t-1) + (1 - sigma^t) m^t",
+    source="S22; equation 9 with gamma_d = gamma",
+    colour="#009e73",
+    letters={"gamma": "γ"},
+    chosen={"yahoo": {"gamma": 0.6}, "yelp": {"gamma": 0.7}, "omniglot": {"gamma": 0.5}},
+)
+DU_IAF = Record(
+    label="DU-IAF",
+    equation=(
+        "(delta^0)^2^ = g ((delta^0)^2 - alpha) + alpha, g ~ B(1, p) / p;"
+        " mu^0^ = gamma_d (mu^0 - mu_B) / delta_B + beta_d, E_d[gamma_d^2] = gamma^2;"
+        " z^t = sigma^t z^(t-1) + (1 - sigma^t) m^t"
+    ),
+    source="Algorithm S1, S22, equations 6 and 9",
+    colour="#0072b2",
+    letters={"gamma": "γ", "p": "p"},
+    chosen={
+        "yahoo": {"gamma": 0.7, "p": 0.7},
+        "yelp": {"gamma": 0.6, "p": 0.7},
+        "omniglot": {"gamma": 0.5, "p": 0.85},
+    },
+    needs_floor=True,
+)
+BN_VAE_FIXED_BETA = Record(
+    label="BN-VAE, fixed β",
+    equation="mu^ = gamma_d (mu - mu_B) / delta_B + beta",
+    source="supplement F, Tables S1 and S2",
+    colour="#a6761d",
+    letters={"gamma": "γ", "beta": "β"},
+    brackets=("beta",),
+)
+
+# The tables, by the names of the systems.
+
+HYPERPARAMETERS: Mapping[str, type[Frozen]] = {
+    "ae": Nothing,
+    "vae": Nothing,
+    "beta_vae": WeightedKL,
+    "sa_vae": SemiAmortized,
+    "agg_vae": Aggressive,
+    "fb": FreeBits,
+    "delta_vae": CommittedRate,
+    "bn_vae": FixedScale,
+    "mae": MutualDivergence,
+    "du_vae": DiversityUncertainty,
+    "iaf_fb": FlowFreeBits,
+    "iaf_bn": FlowFixedScale,
+    "du_iaf": FlowDiversityUncertainty,
+    "bn_vae_fixed_beta": FixedShift,
+}
+"""The class of each system's hyperparameters, by the system's name: what a training reads."""
+
+RECORDS: Mapping[str, Record] = {
+    "ae": AE,
+    "vae": VAE,
+    "beta_vae": BETA_VAE,
+    "sa_vae": SA_VAE,
+    "agg_vae": AGG_VAE,
+    "fb": FB,
+    "delta_vae": DELTA_VAE,
+    "bn_vae": BN_VAE,
+    "mae": MAE,
+    "du_vae": DU_VAE,
+    "iaf_fb": IAF_FB,
+    "iaf_bn": IAF_BN,
+    "du_iaf": DU_IAF,
+    "bn_vae_fixed_beta": BN_VAE_FIXED_BETA,
+}
+"""The record of each system, by the system's name: what is shown. `duvae.systems.SYSTEMS` has the same names."""
+
+
+def known_system(name: str) -> str:
+    """The name of a system, once it is known.
+
+    Raises:
+        UserError: With the closest known name, where there is no such system.
+    """
+    if name not in RECORDS:
+        raise UserError(f"{unknown('system', name, RECORDS)}. 'duvae systems' explains them.")
+
+    return name

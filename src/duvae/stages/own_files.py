@@ -1,0 +1,21 @@
+"""The stage `own_files`: digests of the user's own files, looked at on every run."""
+
+from pathlib import Path
+
+from duvae import graph
+from duvae.config import Params
+from duvae.project import own_files
+
+
+def run(params: Params, root: Path = Path()) -> None:
+    """Writes `data/own.yaml`, on which `fetch` depends.
+
+    Args:
+        params: All of params.yaml.
+        root: The project's folder.
+    """
+    fetched = graph.graph(params)["fetched"]
+    if own_files.write(params, fetched, root):
+        print(f"wrote {own_files.FILE}.")
+    else:
+        print(f"{own_files.FILE} is up to date: no file of your own has changed.")

@@ -1,0 +1,161 @@
+"""Every page is made of what git keeps: a clone without DVC's cache writes the same pages."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+import made_up
+from duvae import config
+from test_report import Tables
+
+ROOT = made_up.ROOT
+DATASETS = ["synthetic", "omniglot_small", "short_yelp_resampled"]
+SETTINGS = ["ae", "vae", "agg_vae", "bn_vae", "du_vae"]
+STUDY = "synthetic_grid"
+COMMANDS = [["figure1"], ["report"], ["figure2", "--study", STUDY], ["examples"]]
+PAGES = ["reports/index.html", "reports/figure1.html", "reports/figure1.png", f"reports/studies/{STUDY}.html"]
+
+WATCHED = """\
+import json, os, sys
+opened = set()
+here = os.getcwd()
+def watch(event, arguments):
+    if event in ("open", "os.listdir", "os.scandir") and isinstance(arguments[0], (str, bytes)):
+        path = os.path.relpath(os.path.abspath(os.fsdecode(arguments[0])), here)
+        if not path.startswith(".."):
+            opened.add(path)
+sys.addaudithook(watch)
+from duvae.cli import app
+app(sys.argv[2:], standalone_mode=False)
+with open(sys.argv[1], "w") as file:
+    json.dump(sorted(opened), file)
+"""
+
+
+def git(folder: Path, *arguments: str) -> str:
+    who = ["-c", "user.name=me", "-c", "user.email=me@example.org"]
+    done = subprocess.run(["git", *who, *arguments], cwd=folder, capture_output=True, text=True, check=True)
+
+    return done.stdout
+
+
+def duvae(folder: Path, *arguments: str) -> tuple[set[str], str]:
+    """Calls a command in a folder; returns the paths in it that the command opened, and its standard error."""
+    log = folder.parent / f"{folder.name}.opened.json"
+    done = subprocess.run(
+        [sys.executable, "-c", WATCHED, str(log), *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+    return set(json.loads(log.read_text())), done.stderr
+
+
+def cached() -> list[str]:
+    """The folders and files that dvc.yaml keeps in the cache alone, up to their first variable."""
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"].values()
+    outs = [out for stage in stages for out in stage.get("do", stage).get("outs", [])]
+
+    return sorted({out.partition("${")[0] for out in outs if isinstance(out, str)})
+
+
+def within(opened: set[str], folders: list[str]) -> set[str]:
+    return {path for path in opened if any(f"{path}/".startswith(f"{folder.rstrip('/')}/") for folder in folders)}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project whose stages have all run, made up, and committed as its .gitignore says."""
+    root = tmp_path_factory.mktemp("fresh") / "project"
+    root.mkdir()
+    raw = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    blocks = [(DATASETS[:1], SETTINGS), (DATASETS[1:], ["vae", "du_vae"])]
+    raw["runs"] = {"few": [{"datasets": names, "settings": of, "seeds": [1], "studies": []} for names, of in blocks]}
+    raw["run"] = "few"
+    raw["figure1"]["seed"] = 1
+    (root / "params.yaml").write_text(yaml.safe_dump(raw), encoding="utf-8")
+    shutil.copy(ROOT / ".gitignore", root / ".gitignore")
+    shutil.copytree(ROOT / "results/studies" / STUDY, root / "results/studies" / STUDY)
+    made_up.project(root, config.load(root / "params.yaml"))
+    git(root, "init", "--quiet")
+    git(root, "add", "--all")
+    git(root, "commit", "--quiet", "--message", "Results")
+    for command in COMMANDS:
+        duvae(root, *command)
+
+    return root
+
+
+@pytest.fixture
+def clone(project: Path, tmp_path: Path) -> Path:
+    git(tmp_path, "clone", "--quiet", str(project), "clone")
+
+    return tmp_path / "clone"
+
+
+def test_git_keeps_none_of_what_only_the_cache_has(project: Path) -> None:
+    assert {"data/prepared/", "models/", "posteriors/", "generated/", "reports/examples"} < set(cached())
+    assert within(set(git(project, "ls-files").splitlines()), cached()) == set()
+    assert within(set(git(project, "ls-files").splitlines()), ["results"])
+
+
+def test_every_page_is_written_in_a_clone_without_a_cache(project: Path, clone: Path) -> None:
+    assert not any((clone / folder).exists() for folder in ("data", "models", "posteriors", "generated", ".dvc"))
+    said = ""
+    for command in COMMANDS:
+        opened, error = duvae(clone, *command)
+        assert opened
+        said += error
+        if command != ["examples"]:
+            assert within(opened, cached()) == set(), command
+
+    for page in PAGES:
+        assert (clone / page).read_bytes() == (project / page).read_bytes(), page
+    html = (clone / "reports/index.html").read_text(encoding="utf-8")
+    assert "Left out" not in html
+    assert 'id="figure1"' in html
+    assert 'id="latent-synthetic-du_vae"' in html
+    assert Tables(html).row("making-omniglot_small", "DU-VAE")["Commit"] == made_up.COMMIT[:7]
+    # Somebody's sentences are in no clone: their page is left out, and nothing else.
+    assert [path.name for path in (project / "reports/examples").iterdir()] == ["short_yelp_resampled.html"]
+    assert not list((clone / "reports/examples").iterdir())
+    assert "no page of what models of short_yelp_resampled write" in said
+
+
+def test_the_same_watch_sees_the_pages_that_do_need_the_cache(project: Path) -> None:
+    opened, _ = duvae(project, "examples")
+    assert "generated/short_yelp_resampled/vae/1.npz" in within(opened, cached())
+
+
+def test_what_old_results_lack_is_left_out_and_told(clone: Path) -> None:
+    """Results as the version before this one left them in git: no records, no arrays, no digests."""
+    for path in (clone / "results").rglob("*.json"):
+        if path.name.endswith(".run.json") or path.name == "per_example.json" or path.parent.name == "samples":
+            path.unlink()
+        elif path.name in ("metrics.json", "probe.json"):
+            content = json.loads(path.read_text())
+            del content["weights"]
+            path.write_text(json.dumps(content))
+    duvae(clone, "report")
+    html = (clone / "reports/index.html").read_text(encoding="utf-8")
+
+    assert html.count("Left out, since the results are older than this part of them: ") == len(DATASETS)
+    assert "the sizes of the splits, the gap to the floor and the latent space (of all models)" in html
+    assert "the likelihoods of single sentences under the generator" in html
+    assert "samples and interpolations (of all models)" in html
+    assert "Figure 1 is left out" in html
+    assert "No record is kept of the training of " in html
+    row = Tables(html).row("likelihood-synthetic", "DU-VAE")
+    assert row["Above floor"] == "–"
+    assert row["NLL"] != "–"
+    assert 'id="latent-synthetic' not in html

@@ -1,0 +1,128 @@
+"""A setting's own optimisation: read, checked, and respected by training, resume states, studies and sharing."""
+
+import copy
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tiny
+from duvae import config, sharing
+from duvae.errors import UserError
+from duvae.search import Plan
+from duvae.stages import prepare, train
+from duvae.training import checkpoints
+
+CHANGES = {"epochs": 2, "learning_rate": 0.25, "decay": {"patience": 4}}
+
+
+def raw(changes: Any, setting: str = "vae") -> dict[str, Any]:
+    """The small parameters, with an optimisation of a setting's own."""
+    values = copy.deepcopy(tiny.small())
+    values["settings"][setting]["optimisation"] = changes
+
+    return values
+
+
+def test_a_settings_values_replace_the_data_sets_and_no_others() -> None:
+    plain, changed = config.parse(raw({})), config.parse(raw(CHANGES))
+    before, after = plain.optimisation("vae", "synthetic"), changed.optimisation("vae", "synthetic")
+
+    assert before == plain.dataset("synthetic").optimisation
+    assert (after.epochs, after.learning_rate, after.decay.patience) == (2, 0.25, 4)
+    assert after == before.model_copy(
+        update={"epochs": 2, "learning_rate": 0.25, "decay": before.decay.model_copy(update={"patience": 4})}
+    )
+    assert changed.optimisation("du_vae", "synthetic") == before
+    assert changed.optimisation("vae", "omniglot").optimiser == "adam"  # that of its own data set
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"lerning_rate": 0.1}, r"settings\.vae\.optimisation\.lerning_rate: unknown key .*mean 'learning_rate'"),
+        ({"decay": {"patient": 1}}, r"settings\.vae\.optimisation\.decay\.patient: unknown key .*mean 'patience'"),
+        ({"decay": {"factor": 2.0}}, r"settings\.vae\.optimisation\.decay\.factor: expected a number below 1"),
+        ({"decay": 5}, r"settings\.vae\.optimisation\.decay: expected a mapping; found 5"),
+        ({"epochs": 0}, r"settings\.vae\.optimisation\.epochs: expected a number of at least 1; found 0"),
+        ({"optimiser": "sdg"}, r"settings\.vae\.optimisation\.optimiser: .*mean 'sgd'"),
+        (3, r"settings\.vae\.optimisation: expected a mapping; found 3"),
+    ],
+)
+def test_what_is_wrong_is_told_with_its_key_once(changes: Any, said: str) -> None:
+    with pytest.raises(UserError, match=said) as error:
+        config.parse(raw(changes))
+
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_the_key_is_always_there() -> None:
+    """DVC fails where a parameter that a stage depends on is missing."""
+    values = raw({})
+    del values["settings"]["vae"]["optimisation"]
+
+    with pytest.raises(UserError, match=r"settings\.vae\.optimisation: expected this key; it is missing"):
+        config.parse(values)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("project")
+    prepare.run(config.parse(raw({})), "synthetic", folder)
+    (folder / "data/validated").mkdir()
+    (folder / "data/validated/synthetic.json").write_text("{}")
+
+    return folder
+
+
+def test_training_and_its_resume_states_take_it(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    named: list[str] = []
+    known: list[Any] = []
+
+    def key(determines: Any, data: Path) -> str:
+        known.append(determines["optimisation"])
+        named.append(checkpoints.key(determines, data))
+        return named[-1]
+
+    monkeypatch.setattr(train, "key", key)
+    for changes in ({}, CHANGES, {}):
+        params = config.parse(raw(changes))
+        train.run(params, "synthetic", "vae", 1, project)
+        with (project / "results/synthetic/vae/1/history.csv").open() as file:
+            rows = list(csv.DictReader(file))
+        expected = params.optimisation("vae", "synthetic")
+        assert known[-1] == expected.model_dump()
+        assert len(rows) == expected.epochs
+        assert float(rows[0]["learning_rate"]) == expected.learning_rate
+
+    assert named[0] == named[2] != named[1]
+
+
+def test_studies_take_it() -> None:
+    plain, changed = (Plan.of(config.parse(raw(changes, "du_vae")), "synthetic_grid") for changes in ({}, CHANGES))
+
+    assert changed.optimisation.epochs == 2
+    assert changed.grid_epochs == 2 * len(changed.grid)
+    assert changed.determines()["optimisation"] == changed.optimisation.model_dump()
+    assert plain.determines() != changed.determines()
+
+
+def test_no_training_of_another_optimisation_is_taken_over(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    values = raw({}, "du_vae")
+    values["settings"]["again"] = {**values["settings"]["du_vae"], "optimisation": {}}
+    monkeypatch.setattr(sharing, "_of_now", lambda *_: True)
+    hyperparameters = config.parse(values).hyperparameters("du_vae", "synthetic").model_dump()
+    for path in ("models/synthetic/again/1/weights.safetensors", "models/synthetic/again/1/model.json"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
+    (tmp_path / "results/synthetic/again/1").mkdir(parents=True)
+    (tmp_path / "results/synthetic/again/1/history.csv").touch()
+
+    def taken(changes: Any) -> Any:
+        values["settings"]["again"]["optimisation"] = changes
+        params = config.parse(values)
+        return sharing.made(params, params.study("synthetic_grid"), hyperparameters, [], tmp_path)
+
+    assert taken({}) is not None
+    assert taken({"epochs": 1}) is None
