@@ -1,16 +1,13 @@
 """Every mistake in params.yaml is told with file, line, key, what was expected and found, and the closest key."""
 
-import re
-from collections.abc import Iterator
+import functools
+import operator
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
 
 import pytest
 import yaml
-from pydantic import BaseModel
 
-from duvae import cli, config, registry
+from duvae import cli, config, graph, registry
 from duvae.errors import UserError
 from duvae.registry import HYPERPARAMETERS
 
@@ -161,7 +158,7 @@ MISTAKES = {
         "kind: synthetic",
         "kind: synthetik",
         "datasets.synthetic.kind",
-        ["expected 'synthetic', 'text'", "found 'synthetik'", "did you mean 'synthetic'?"],
+        ["unknown kind 'synthetik'", "did you mean 'synthetic'?", "expected one of synthetic, text, omniglot, images"],
     ),
     "missing kind": ("    kind: synthetic\n", "", "datasets.synthetic.kind", ["it is missing"]),
     "unknown choice": (
@@ -268,6 +265,60 @@ MISTAKES = {
         "datasets.synthetic.source.means.0",
         ["expected at most 2 of them"],
     ),
+    "a setting that is no mapping": (
+        "  fb:                         # Kingma et al. 2016",
+        "  fb: 1\n  fb2:",
+        "settings.fb",
+        ["expected a mapping", "found 1"],
+    ),
+    "hyperparameters that are no mapping": (
+        "synthetic: &free_bits {free_bits: 0.1}",
+        "synthetic: &free_bits [0.1]",
+        "settings.fb.columns.synthetic",
+        ["expected a mapping", "found a list of 1"],
+    ),
+    "unknown key of a grid": (
+        "    without: [{gamma",
+        "    withot: [{gamma",
+        "setting_grids.figure2.withot",
+        ["unknown key 'withot'", "did you mean 'without'?"],
+    ),
+    "unknown system of a grid": (
+        "    system: du_vae\n    parts: *du_parts\n    optimisation: {}\n    columns: {yahoo: {}",
+        "    system: du_va\n    parts: *du_parts\n    optimisation: {}\n    columns: {yahoo: {}",
+        "setting_grids.figure2.system",
+        ["unknown system 'du_va'", "did you mean 'du_vae'?"],
+    ),
+    "unknown hyperparameter of a grid": (
+        "      p: [1.0, 0.9, 0.8, 0.7, 0.6]\n    without: [{gamma: 0.5, p: 0.9}, {gamma: 0.5, p: 0.8}, {",
+        "      q: [1.0, 0.9]\n    without: [{q: 0.9, ",
+        "setting_grids.figure2.values.q",
+        ["unknown key 'q'", "expected one of gamma, p"],
+    ),
+    "a grid's value out of range": (
+        "p: [1.0, 0.9, 0.8, 0.7, 0.6]",
+        "p: [1.0, 0.9, 0.8, 0.7, 0.6, 1.1]",
+        "setting_grids.figure2.values.p",
+        ["expected a number of at most 1.0; found 1.1"],
+    ),
+    "a grid's value that no name can hold": (
+        "gamma: [0.4, 0.5, 0.6, 0.7]\n      p",
+        "gamma: [0.4, 0.5, 0.6, 10.5]\n      p",
+        "setting_grids.figure2.values.gamma.3",
+        ["expected a number from 0.0001 to below 10; found 10.5"],
+    ),
+    "a combination that a grid does not have": (
+        "without: [{gamma: 0.5, p: 0.9}",
+        "without: [{gamma: 0.5, p: 0.95}",
+        "setting_grids.figure2.without.0",
+        ["expected a combination of values of gamma, p that the grid has"],
+    ),
+    "a setting that a grid has too": (
+        "  bn_vae_fixed_beta_01:",
+        "  figure2_g04_p10:",
+        "setting_grids.figure2",
+        ["'figure2_g04_p10' stands twice"],
+    ),
     "a name that is no name": (
         "  agg_vae:   ",
         "  Agg-VAE:   ",
@@ -298,6 +349,20 @@ def test_a_mistake_is_told(mistake: str, tmp_path: Path, capsys: pytest.CaptureF
     assert lines, output.err
     for part in said:
         assert any(part in line for line in lines), output.err
+
+
+def test_two_unknown_keys_of_one_object_are_told_beside_other_mistakes(tmp_path: Path) -> None:
+    text = TEXT.replace("lstm_range: 1.0", "lstm_rang: 1.0", 1).replace("output_range: 5.0", "output_rang: -5.0", 1)
+    text = text.replace("halfwidth: 7.0", "halfwidth: -7.0", 1)
+
+    with pytest.raises(UserError) as error:
+        load(tmp_path, text)
+
+    messages = str(error.value)
+    for key in ("source.lstm_rang ", "source.output_rang ", "source.lstm_range ", "truth.halfwidth "):
+        assert f"datasets.synthetic.{key}" in messages
+    assert "did you mean 'lstm_range'?" in messages
+    assert "did you mean 'output_range'?" in messages
 
 
 def test_the_line_is_the_mistakes_own(tmp_path: Path) -> None:
@@ -392,37 +457,54 @@ def load(folder: Path, text: str) -> config.Params:
     return config.load(path)
 
 
-# ------------------------------------------------------------------- docs/parameters.md
+# ------------------------------------------------------------------- grids of settings
 
 
-def keys(annotation: Any, path: str = "") -> Iterator[str]:
-    """Every key that a value of this type may have, `*` for names and places in lists."""
-    models = [a for a in (annotation, *get_args(annotation)) if isinstance(a, type) and issubclass(a, BaseModel)]
-    outer, inner = get_origin(annotation), get_args(annotation)
-    if outer is Annotated:
-        yield from keys(inner[0], path)
-    elif outer in (Union, UnionType) and not models:
-        for one in inner:
-            yield from keys(one, path)
-    elif outer is dict or (outer is list and any(True for _ in keys(inner[0]))):
-        yield from keys(inner[-1], f"{path}.*")
-    elif models:
-        for model in models:
-            for name, field in model.model_fields.items():
-                below = list(keys(field.annotation, f"{path}.{name}"))
-                yield from below or [f"{path}.{name}"]
+def with_grid() -> config.Params:
+    """The parameters with a grid `extra`, which `run` names."""
+    raw = yaml.safe_load(TEXT)
+    raw["run"] = {"datasets": ["yahoo"], "settings": ["vae", "extra"], "seeds": [1]}
+    raw["setting_grids"]["extra"] = {
+        "system": "du_vae",
+        "parts": {"init": "torch", "variance_floor": "alpha"},
+        "optimisation": {"epochs": 3},
+        "columns": {"yahoo": {"p": 0.5}},
+        "values": {"gamma": [0.4, 1]},
+    }
+
+    return config.parse(raw)
 
 
-def test_every_key_is_explained_and_no_other() -> None:
-    known = {key.removeprefix(".") for key in keys(config.Params)}
-    for given in (*HYPERPARAMETERS.values(), config.Found):
-        known |= {f"settings.*.columns.*{key}" for key in keys(given)}
-    known -= {"settings.*.columns.*", "settings.*.columns"}
-    text = (PARAMS.parent / "docs" / "parameters.md").read_text(encoding="utf-8")
-    explained = re.findall(r"^\| `([^`]+)` \|", text, flags=re.MULTILINE)
+def test_a_grid_is_a_setting_for_each_combination() -> None:
+    params = with_grid()
 
-    # The sizes of synthetic splits and the files of texts are under one key.
-    sizes = {f"datasets.*.source.{split}" for split in ("train", "valid", "test")}
-    assert set(explained) - known - sizes == set()
-    assert known - set(explained) == set()
-    assert len(explained) == len(set(explained))
+    assert [name for name in params.settings if name.startswith("extra")] == ["extra_g04", "extra_g10"]
+    assert params.hyperparameters("extra_g10", "yahoo") == registry.DiversityUncertainty(gamma=1.0, p=0.5)
+    assert params.setting("extra_g04").parts == config.Parts(init="torch", variance_floor="alpha")
+    assert params.optimisation("extra_g04", "yahoo").epochs == 3
+    assert [job.setting for job in params.run_jobs()] == ["vae", "extra_g04", "extra_g10"]
+
+
+def test_the_cells_of_figure_2_are_those_that_table_1_lacks() -> None:
+    params = config.load(PARAMS)
+    cells = [name for name in params.settings if name.startswith("figure2_")]
+
+    assert len(cells) == 17
+    for name in cells:
+        gamma, p = (int(part[1:]) / 10 for part in name.split("_")[1:])
+        assert list(params.setting(name).columns) == ["yahoo", "yelp", "omniglot"]
+        for values in params.setting(name).columns.values():
+            assert values == registry.DiversityUncertainty(gamma=gamma, p=p)
+
+
+def test_the_graph_depends_on_the_declaration() -> None:
+    params = with_grid()
+    raw = yaml.safe_load(TEXT)
+    rows = yaml.safe_load(graph.render(params))["jobs"]
+
+    assert rows["yahoo-vae-1"]["key"] == "settings.vae"
+    assert rows["yahoo-extra_g04-1"]["key"] == "setting_grids.extra"
+    for row in yaml.safe_load(graph.render(config.load(PARAMS)))["jobs"].values():
+        declared = functools.reduce(operator.getitem, row["key"].split("."), raw)
+        assert {"system", "parts", "optimisation"} <= set(declared)
+        assert row["column"] in declared["columns"]

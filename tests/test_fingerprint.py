@@ -117,18 +117,23 @@ def test_what_no_result_depends_on_changes_no_fingerprint(
 
 CHANGES: dict[str, tuple[str, list[tuple[str, str]], Callable[[list[str]], set[str]]]] = {
     "alpha doubled": (
-        "duvae.config.base",
+        "duvae.regularizers",
         [("ALPHA = 1 / (2 * math.pi", "ALPHA = 2 / (2 * math.pi")],
         lambda systems: of(TRAINED, systems),  # the base class of all systems may put a floor under their variances
     ),
     "the default width of the IAF networks doubled": (
-        "duvae.config.hyperparameters",
+        "duvae.registry",
         [('for each dimension of z")] = 60', 'for each dimension of z")] = 120')],
-        lambda _: of(TRAINED, FLOWS) | {"figure1", "graph", "report"},  # these three read all settings
+        lambda _: of(TRAINED, FLOWS) | {"examples", "figure1", "graph", "report"},  # these four read all settings
     ),
-    "a description of a parameter": (
-        "duvae.config.hyperparameters",
-        [('description="nats of KL that', 'description="some nats of KL that')],
+    "a description of a hyperparameter": (
+        "duvae.registry",
+        [('description="smallest KL of', 'description="least KL of')],
+        lambda _: set(),
+    ),
+    "the documentation of a parameter": (
+        "duvae.config.params",
+        [("Importance samples K for each", "Number of importance samples for each"), ('"paper, 4.1"', '"release"')],
         lambda _: set(),
     ),
     "an objective": (
@@ -153,7 +158,12 @@ CHANGES: dict[str, tuple[str, list[tuple[str, str]], Callable[[list[str]], set[s
     ),
     "what a probe may be given": (
         "duvae.config.params",
-        [("folds: Annotated[int, Field(ge=2)]", "folds: Annotated[int, Field(ge=3)]")],
+        [
+            (
+                "folds: Annotated[\n        int,\n        Field(ge=2)",
+                "folds: Annotated[\n        int,\n        Field(ge=3)",
+            )
+        ],
         lambda systems: of(("probe",), systems),
     ),
     "where a function of another library comes from": (
@@ -188,8 +198,8 @@ SYSTEMS: Mapping'''
         "duvae.systems": replaced(
             "duvae.systems", ("SYSTEMS: Mapping", system), ('"ae": AE,', '"ae": AE,\n    "another": Another,')
         ),
-        "duvae.config.hyperparameters": replaced(
-            "duvae.config.hyperparameters",
+        "duvae.registry": replaced(
+            "duvae.registry",
             ("HYPERPARAMETERS: Mapping", "class More(Nothing):\n    more: float = 1.0\n\n\nHYPERPARAMETERS: Mapping"),
             ('"ae": Nothing,', '"ae": Nothing,\n    "another": More,'),
         ),
@@ -208,7 +218,7 @@ def test_data_files_of_the_package_count(base: Fingerprints, known: Mapping[str,
         path.write_bytes(before + b"\n")
         found = Fingerprints(package)
         found.source.modules = dict(base.source.modules)
-        pages = {"figure1", "figure2", "report"}
+        pages = {"examples", "figure1", "figure2", "report"}
         assert differing(known, flat(found)) == ({"prepare"} if name.startswith("data") else pages), name
         path.write_bytes(before)
 

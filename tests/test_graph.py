@@ -155,6 +155,7 @@ def test_figure1_is_there_whatever_run_names() -> None:
         "system": "du_vae",
         "seed": 7,
         "column": "yelp",
+        "key": "settings.du_vae",
         "after": graph.FIRST,
     }
 

@@ -65,6 +65,7 @@ def test_figure_2_is_a_grid_with_each_cell_once() -> None:
     for name in FIGURE2:
         given["datasets"].setdefault(name, {**given["datasets"]["short_yelp"], "column": name})
     every = [name for name, setting in given["settings"].items() if setting["system"] == "du_vae"]
+    every += given["setting_grids"]
     given["runs"] = {"paper": [{"datasets": list(FIGURE2), "settings": every, "seeds": [1]}]}
     params = config.parse(given)
     for dataset in FIGURE2:
@@ -127,6 +128,26 @@ def test_a_dry_run_names_each_stage_once(workspace: Path, paper: Params) -> None
         jobs = [name.partition("@")[2] for name in named if name.startswith(f"{kind}@")]
         assert sorted(jobs) == sorted(job.name for job in paper.jobs())
     assert not (workspace / "data").exists()
+
+
+def test_a_cell_of_figure_2_depends_on_its_grid_without_the_other_cells(workspace: Path) -> None:
+    """Its own values are in its name, so a new value in the grid makes no other cell stale."""
+    from dvc.dependency import ParamsDependency
+    from dvc.repo import Repo
+
+    with Repo(str(workspace)) as repo:
+        (stage,) = [s for s in repo.index.stages if s.name == "train@yahoo-figure2_g04_p10-1"]
+        read = {}
+        for dependency in stage.deps:
+            if isinstance(dependency, ParamsDependency):
+                read |= dependency.read_params()
+
+    declared = raw()["setting_grids"]["figure2"]
+    assert {key: value for key, value in read.items() if key.startswith("setting")} == {
+        "setting_grids.figure2.columns.yahoo": {},
+        "setting_grids.figure2.parts": declared["parts"],
+        "setting_grids.figure2.system": "du_vae",
+    }
 
 
 @pytest.mark.parametrize("devices", ["cpu", "0,1,2,3"])

@@ -385,7 +385,7 @@ def test_a_lock_is_free_once_its_holder_is_dead(tmp_path: Path) -> None:
         with path.open("ab") as file, pytest.raises(BlockingIOError):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         holder.kill()
-    with journal.FileLock(path):
+    with journal.lock(path):
         pass
 
 

@@ -99,6 +99,18 @@ def graph(
     run("graph", read(params), check=check)
 
 
+@app.command(epilog=examples("duvae parameters", "duvae parameters --check"))
+def parameters(
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; fail if the page is out of date.")] = False,
+    params: ParamsFile = DEFAULT,
+) -> None:
+    """Write docs/parameters.md, the page of all parameters.
+
+    Run it after a change of params.yaml, and commit the page.
+    """
+    run("parameters", read(params), check=check)
+
+
 @app.command(epilog=examples("duvae fingerprint", "duvae fingerprint && dvc repro --dry"))
 def fingerprint() -> None:
     """Write fingerprints.yaml, hashes of each stage's code.

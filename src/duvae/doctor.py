@@ -19,6 +19,8 @@ from importlib.metadata import distributions, requires, version
 from pathlib import Path
 from typing import Any, Literal
 
+from safetensors import SafetensorError, safe_open
+
 import duvae
 from duvae import config, graph
 from duvae.config import Params, place
@@ -307,14 +309,12 @@ def trainings(params: Params | None, root: Path) -> Iterator[Finding]:
 
 
 def _state(path: Path) -> dict[str, Any] | None:
-    """Where a training stands, from the header of its file."""
+    """The state of a training, from the header of its file; None for a file that cannot be read."""
     try:
-        with path.open("rb") as file:
-            size = int.from_bytes(file.read(8), "little")
-            header = file.read(min(size, path.stat().st_size))
-        state = json.loads(json.loads(header)["__metadata__"]["values"])["state"]
+        with safe_open(path, framework="numpy") as file:
+            state = json.loads(file.metadata()["values"])["state"]
         return state if isinstance(state["epoch"], int) else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError):
         return None
 
 

@@ -1,8 +1,21 @@
-"""What the classes of parameters are made of."""
+"""Types that the classes of parameters share."""
 
-from typing import Annotated
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
+
+from duvae.mistakes import with_closest_key
+
+
+def about(description: str, source: str = "") -> Any:
+    """The documentation of a parameter, for `docs/parameters.md`.
+
+    Args:
+        description: What the parameter is, with its unit.
+        source: Where its values come from: the paper (`S` for the supplement), the authors' release, or us.
+    """
+    return Field(description=description, json_schema_extra={"source": source})
+
 
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
@@ -15,6 +28,15 @@ Point = Annotated[list[float], Field(min_length=2, max_length=2)]
 
 
 class Frozen(BaseModel):
-    """Unknown keys, other types and non-finite numbers are refused; nothing changes once it is read."""
+    """Base class of all parameters: immutable; it refuses unknown keys, other types and non-finite numbers."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def closest_key(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Adds the closest known key to the error about an unknown key."""
+        try:
+            return handler(value)
+        except ValidationError as error:
+            raise with_closest_key(error, list(cls.model_fields)) from error

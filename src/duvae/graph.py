@@ -38,6 +38,7 @@ def graph(params: Params) -> dict[str, Any]:
         `prepared`: for each data set what `prepare` waits for and what it writes. `images` and `synthetics`: the data
         sets of those kinds. `searches`: the studies of `run`, those that they are compared with, and those that a job
         takes its hyperparameters from. `jobs`: the trainings by name, the union of those of `run` and of Figure 1.
+        `key`: the key of params.yaml that declares a row's setting, which the stages of the row depend on.
         `after` is always the file that must be there before.
     """
     jobs = params.jobs()
@@ -74,8 +75,14 @@ def _job(params: Params, job: Job, study: str | None) -> dict[str, Any]:
         "system": params.setting(job.setting).system,
         "seed": job.seed,
         "column": job.column,
+        "key": params.declaration(job.setting),
         "after": found(study).as_posix() if study else FIRST,
     }
+
+
+def _row(params: Params, job: Job) -> dict[str, Any]:
+    """The row of a training. `key`: where params.yaml declares its setting, which its stage depends on."""
+    return {**job._asdict(), "key": params.declaration(job.setting)}
 
 
 def _studies(params: Params, names: list[str]) -> dict[str, dict[str, str]]:
@@ -91,6 +98,7 @@ def _studies(params: Params, names: list[str]) -> dict[str, dict[str, str]]:
             "setting": study.setting,
             "system": params.setting(study.setting).system,
             "column": params.dataset(study.dataset).column,
+            "key": params.declaration(study.setting),
             "after": f"results/studies/{study.against}/study.json" if study.against else FIRST,
         }
 

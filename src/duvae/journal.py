@@ -5,7 +5,6 @@ So a trial that nobody works on is known at once on this machine, and on others 
 """
 
 import contextlib
-import fcntl
 import os
 import re
 import time
@@ -14,9 +13,10 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import Self
 
 import optuna
+from filelock import FileLock, Timeout
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import Study
@@ -47,40 +47,36 @@ def home(root: Path = Path()) -> Path:
     return (root / FOLDER).resolve().parent
 
 
-class FileLock:
-    """Exclusive while it is held; freed by the kernel when its holder dies.
+def lock(path: Path) -> FileLock:
+    """A lock that the kernel frees when its holder dies.
 
     Args:
         path: The file of the lock.
-        journal: What it guards: a line that a killed writer left unfinished is cut off before the next is written.
+    """
+    return FileLock(path, poll_interval=0.01)
+
+
+class JournalLock:
+    """The journal's lock; a line that a killed writer left unfinished is cut off before the next line is written.
+
+    Own code, because Optuna's locks are files that outlive a killed writer, and no lock of Optuna repairs the journal.
+
+    Args:
+        journal: The file of the journal.
     """
 
-    def __init__(self, path: Path, journal: Path | None = None) -> None:
-        self.path, self.journal = path, journal
-        self.file: IO[bytes] | None = None
+    def __init__(self, journal: Path) -> None:
+        self.journal, self.lock = journal, lock(journal.with_suffix(".lock"))
 
     def acquire(self) -> bool:
-        self.file = self.path.open("ab")
-        fcntl.flock(self.file, fcntl.LOCK_EX)
-        if self.journal is not None and self.journal.exists():
+        self.lock.acquire()
+        if self.journal.exists():
             _mend(self.journal)
 
         return True
 
     def release(self) -> None:
-        assert self.file is not None
-        self.file.close()
-        self.file = None
-
-    def __enter__(self) -> Self:
-        self.acquire()
-
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.release()
+        self.lock.release()
 
 
 def _mend(journal: Path) -> None:
@@ -110,11 +106,11 @@ def storage(url: str | None, root: Path = Path()) -> BaseStorage:
     (root / FOLDER).mkdir(parents=True, exist_ok=True)
     if url is None:
         path = root / JOURNAL
-        lock = FileLock(path.with_suffix(".lock"), path)
+        guarded = JournalLock(path)
         try:
-            with lock:
-                pass
-            return JournalStorage(JournalFileBackend(str(path), lock))  # type: ignore[arg-type]  # it has what one needs
+            guarded.acquire()  # mends the journal before Optuna reads it
+            guarded.release()
+            return JournalStorage(JournalFileBackend(str(path), guarded))  # type: ignore[arg-type]  # it acts like one
         except (OSError, ValueError, KeyError) as error:
             raise UserError(
                 f"{path}: expected the journal of studies, but it cannot be read ({error}). Move it away: studies"
@@ -159,8 +155,8 @@ class Worker:
         self.folder = root / FOLDER
         self.folder.mkdir(parents=True, exist_ok=True)
         self.name = uuid.uuid4().hex
-        self.guard = FileLock(self.folder / "guard.lock")
-        self.alive = FileLock(self._file(self.name))
+        self.guard = lock(self.folder / "guard.lock")
+        self.alive = lock(self._file(self.name))
 
     def _file(self, name: str) -> Path:
         return self.folder / f"worker-{name}.lock"
@@ -174,7 +170,7 @@ class Worker:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.alive.path.unlink(missing_ok=True)
+        self._file(self.name).unlink(missing_ok=True)
         self.alive.release()
 
     # ------------------------------------------------------------------ trials of this worker
@@ -231,23 +227,19 @@ class Worker:
             else:
                 requeue(store, study, trial.number)
         for path in self.folder.glob("worker-*.lock"):
-            if path != self.alive.path and _free(path):
+            if path != self._file(self.name) and _free(path):
                 path.unlink(missing_ok=True)
 
         return [trial.number for trial in lost]
 
 
 def _free(path: Path) -> bool:
-    """Whether nobody holds a lock."""
+    """Whether no process holds the lock of an existing file."""
     try:
-        with path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        with FileLock(path, timeout=0):
+            return True
+    except Timeout:
         return False
-    except FileNotFoundError:
-        return True
-
-    return True
 
 
 def requeue(store: BaseStorage, study: Study, number: int) -> None:

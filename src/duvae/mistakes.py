@@ -1,44 +1,93 @@
-"""Mistakes in a YAML file of parameters, told in words: where, what was expected, what was found, what was meant."""
+"""Error messages for a YAML file of parameters: where the mistake is, what was expected, what was found.
+
+pydantic finds the mistakes. Its messages are in Python's words and name Python's types; the ones here are in words
+that a reader of the file knows. A close known name is added where there is one.
+"""
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
-from types import UnionType
-from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel
-from pydantic_core import ErrorDetails
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 if TYPE_CHECKING:
     import yaml
 
-KINDS = ("synthetic", "text", "omniglot", "images")
-"""Of data sets."""
+
+def refusal(key: str, message: str) -> PydanticCustomError:
+    """The error that a validator raises.
+
+    Args:
+        key: The key that is wrong, seen from the validated object: `probe.subsets`, or `` for the object itself.
+        message: The text for the user, complete.
+    """
+    return PydanticCustomError("refusal", "{message}", {"message": message, "key": key})
 
 
-def explain(detail: ErrorDetails, model: type[BaseModel]) -> tuple[tuple[str, ...], str]:
-    """A key's path and what is wrong with it, in words."""
-    path = _without_tag(detail["loc"])
-    found, context = detail["input"], detail.get("ctx", {})
-    kind = detail["type"]
-    if kind == "extra_forbidden":
-        return path, unknown("key", path[-1], _fields(model, detail["loc"][:-1]))
+def with_closest_key(error: ValidationError, known: Sequence[str]) -> ValidationError:
+    """The same error, in which an unknown key comes with the closest known key.
+
+    Args:
+        error: The error of one object, with the errors of the objects inside it.
+        known: The keys of the object.
+    """
+
+    def rewritten(detail: ErrorDetails) -> InitErrorDetails:
+        context = detail.get("ctx", {})
+        kind: str | PydanticCustomError = detail["type"]
+        if kind == "extra_forbidden":
+            kind = refusal("", unknown("key", detail["loc"][-1], known))
+        elif kind == "refusal":
+            kind = refusal(context["key"], context["message"])
+
+        return InitErrorDetails(type=kind, loc=detail["loc"], input=detail["input"], ctx=context)
+
+    return ValidationError.from_exception_data(error.title, [rewritten(detail) for detail in error.errors()])
+
+
+def explain(detail: ErrorDetails, content: object) -> tuple[tuple[str, ...], str]:
+    """The path of the wrong key, and the message about it.
+
+    Args:
+        detail: One error of pydantic.
+        content: What pydantic validated, as it was read from the file.
+    """
+    path, found = _in_file(detail, content), detail["input"]
+    context, kind = detail.get("ctx", {}), detail["type"]
+    if kind == "refusal":
+        return (*path, *filter(None, context["key"].split("."))), context["message"]
     if kind == "missing":
         return path, "expected this key; it is missing"
-    if kind in ("literal_error", "union_tag_invalid"):
-        allowed = str(context.get("expected") or context.get("expected_tags"))
-        if kind == "union_tag_invalid":
-            path, found = (*path, "kind"), found.get("kind") if isinstance(found, dict) else found
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        key = context["discriminator"].strip("'")
+        if kind == "union_tag_not_found":
+            return (*path, key), "expected this key; it is missing"
+        return (*path, key), unknown(key, context["tag"], _split(context["expected_tags"]))
+    if kind == "literal_error":
+        allowed = context["expected"]
         return path, f"expected {allowed}; found {show(found)}{_close(found, _split(allowed))}"
-    if kind == "union_tag_not_found":
-        return (*path, "kind"), f"expected this key ({', '.join(KINDS)}); it is missing"
-    if "at" in context:
-        return (*path, *str(context["at"]).split(".")), detail["msg"]
     expected = _EXPECTED.get(kind, detail["msg"][:1].lower() + detail["msg"][1:]).format(**context)
     hint = ""
     if kind in ("float_type", "int_type") and isinstance(found, str) and _is_number(found):
         hint = " (YAML reads that as text: write it without quotes, and 1.0e-5 for 1e-5)"
 
     return path, f"expected {expected}; found {show(found)}{hint}"
+
+
+def _in_file(detail: ErrorDetails, content: object) -> tuple[str, ...]:
+    """The path of an error in the file: pydantic's path without the names of the chosen classes of unions."""
+    *parents, last = detail["loc"] or ("",)
+    path = []
+    for part in parents:
+        if isinstance(content, list) or (isinstance(content, dict) and part in content):
+            content = content[part]  # type: ignore[index]  # pydantic counts in lists
+            path.append(str(part))
+    there = isinstance(last, int) if isinstance(content, list) else isinstance(content, dict) and last in content
+    if there or detail["type"] == "missing":
+        path.append(str(last))
+
+    return tuple(path)
 
 
 _EXPECTED = {
@@ -49,6 +98,7 @@ _EXPECTED = {
     "string_type": "text",
     "list_type": "a list",
     "dict_type": "a mapping",
+    "model_attributes_type": "a mapping",
     "model_type": "a mapping",
     "finite_number": "a finite number",
     "greater_than": "a number above {gt}",
@@ -62,48 +112,14 @@ _EXPECTED = {
 }
 
 
-def _without_tag(loc: Sequence[int | str]) -> tuple[str, ...]:
-    """pydantic puts the chosen kind into the path of a data set's key, and of `run`'s; the file has no such level."""
-    parts = [str(part) for part in loc]
-    if len(parts) > 1 and parts[0] == "run" and parts[1] in ("block", "name"):
-        del parts[1]
-    if len(parts) > 2 and parts[0] == "datasets" and parts[2] in KINDS:
-        del parts[2]
-
-    return tuple(part for part in parts if part != "[key]")
-
-
-def _fields(model: type[BaseModel], loc: Sequence[int | str]) -> list[str]:
-    """The keys that are known at `loc`, a path as pydantic gives it, with a data set's kind after its name."""
-    here: Any = model
-    for part in loc:
-        if part == "block" and loc[0] == "run":
-            continue
-        here = _inside(here, str(part))
-    found = [get_args(a)[0] if get_origin(a) is Annotated else a for a in (here, *get_args(here))]
-    models = [a for a in found if isinstance(a, type) and issubclass(a, BaseModel)]
-
-    return list(models[0].model_fields) if models else []
-
-
-def _inside(annotation: Any, part: str) -> Any:
-    """The type of what stands under `part` in a value of the type `annotation`."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation.model_fields[part].annotation if part in annotation.model_fields else None
-    outer, inner = get_origin(annotation), get_args(annotation)
-    if outer is Annotated:
-        return _inside(inner[0], part)
-    if outer in (Union, UnionType):
-        inner = tuple(get_args(a)[0] if get_origin(a) is Annotated else a for a in inner)
-        models = [a for a in inner if isinstance(a, type) and issubclass(a, BaseModel)]
-        kinds = {get_args(a.model_fields["kind"].annotation)[0]: a for a in models if "kind" in a.model_fields}
-        return kinds[part] if part in kinds else _inside(models[0], part)
-
-    return inner[-1] if outer in (dict, list) else None
-
-
 def unknown(what: str, found: object, known: Mapping[str, Any] | Sequence[str]) -> str:
-    """That `found` is no known `what`, the closest known one, and all that are."""
+    """The message that a name is unknown, with the closest known name and all known names.
+
+    Args:
+        what: What the name should be a name of: key, setting, ...
+        found: The unknown name.
+        known: The known names.
+    """
     names = list(known)
     expected = f"one of {', '.join(names)}" if names else "none"
 
@@ -117,7 +133,7 @@ def _close(found: object, known: Sequence[str]) -> str:
 
 
 def show(value: object) -> str:
-    """A value as one would write it in the file; of mappings and lists only their size."""
+    """A value as the file has it; for mappings and lists only their size."""
     if isinstance(value, dict | list):
         return f"a {'mapping' if isinstance(value, dict) else 'list'} of {len(value)}"
     if isinstance(value, bool):
@@ -140,7 +156,7 @@ def _is_number(text: str) -> bool:
 
 
 def line(key: tuple[str, ...], places: Mapping[tuple[str, ...], int] | None) -> str:
-    """The line of `key`, or of the nearest key around it, in brackets; nothing where it is not known."""
+    """The line of `key`, or of the nearest key around it, in brackets; empty where no line is known."""
     while places and key:
         if key in places:
             return f" (line {places[key]})"
@@ -150,10 +166,10 @@ def line(key: tuple[str, ...], places: Mapping[tuple[str, ...], int] | None) -> 
 
 
 def lines(node: "yaml.Node | None", path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], int]]:
-    """Where each key stands, counted from 1.
+    """The path and the line of each key, counted from 1.
 
     Raises:
-        yaml.YAMLError: Where a key stands twice, which YAML's readers would pass over in silence.
+        yaml.YAMLError: If a key stands twice; YAML's own readers accept that and keep the last value.
     """
     import yaml  # not at the top: a trained model is loaded without this library
 

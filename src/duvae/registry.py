@@ -96,18 +96,19 @@ class FixedScale(Frozen):
 class Aggressive(Frozen):
     """Agg-VAE: the first KL weight, and the comparisons and the end of the encoder's inner loop."""
 
-    kl_start: Annotated[Share, Field(description="the KL weight that the warm-up starts from")] = 0.1
+    kl_start: Annotated[Share, Field(description="KL weight at the start of the warm-up")] = 0.1
     window: Annotated[Count, Field(description="encoder steps between two looks at the loss in the inner loop")] = 15
     max_inner: Annotated[Count, Field(description="encoder steps of one inner loop, at most")] = 99
     patience: Annotated[
-        Count, Field(description="epochs without more MI on validation before the aggressive phase ends")
+        Count,
+        Field(description="epochs without more mutual information on validation that end the aggressive phase"),
     ] = 1
 
 
 class WeightedKL(Frozen):
     """beta-VAE: the KL weight after the warm-up."""
 
-    beta: Annotated[Positive, Field(description="what the KL weight rises to")]
+    beta: Annotated[Positive, Field(description="KL weight after the warm-up")]
 
 
 class FreeBits(Frozen):
@@ -115,7 +116,7 @@ class FreeBits(Frozen):
 
     free_bits: Annotated[
         Positive,
-        Field(description="lambda: nats of each dimension's mean KL that cost nothing more"),
+        Field(description="lambda, the part of each dimension's mean KL that costs nothing, in nats"),
         Searched((0.1, 0.15, 0.2, 0.25, 0.3), (0.1, 0.15, 0.2, 0.25, 0.3)),
     ]
 
@@ -125,7 +126,7 @@ class CommittedRate(Frozen):
 
     delta: Annotated[
         Positive,
-        Field(description="nats of KL that no posterior goes under, in each dimension"),
+        Field(description="smallest KL of every posterior in each dimension, in nats"),
         Searched((0.1, 0.15, 0.2, 0.25), (0.1, 0.15, 0.2, 0.25)),
     ]
 
@@ -151,12 +152,12 @@ class MutualDivergence(Frozen):
 class SemiAmortized(Frozen):
     """SA-VAE: the first KL weight, and the steps that refine each posterior."""
 
-    kl_start: Annotated[Share, Field(description="the KL weight that the warm-up starts from")] = 0.1
-    steps: Annotated[Count, Field(description="steps that refine each posterior")] = 20
-    learning_rate: Annotated[Positive, Field(description="the rate of these steps")] = 1.0
-    momentum: Annotated[float, Field(ge=0, lt=1, description="the momentum of these steps")] = 0.5
-    clip: Annotated[Positive, Field(description="the norm that the gradient of these steps is clipped at")] = 5.0
-    batch: Annotated[Count, Field(description="the batch size whose mean loss the rate is meant for")] = 32
+    kl_start: Annotated[Share, Field(description="KL weight at the start of the warm-up")] = 0.1
+    steps: Annotated[Count, Field(description="number of steps that refine each posterior")] = 20
+    learning_rate: Annotated[Positive, Field(description="learning rate of these steps, for a mean loss")] = 1.0
+    momentum: Annotated[float, Field(ge=0, lt=1, description="momentum of these steps")] = 0.5
+    clip: Annotated[Positive, Field(description="largest norm of a document's gradient in a step")] = 5.0
+    batch: Annotated[Count, Field(description="batch size that the learning rate is meant for")] = 32
 
 
 class DiversityUncertainty(Frozen):
@@ -177,8 +178,8 @@ class DiversityUncertainty(Frozen):
 class Chain(Frozen):
     """IAF: the blocks of the chain, and the hidden units of a layer of their MADEs for each dimension of z."""
 
-    blocks: Annotated[Count, Field(description="T, the blocks of the chain")] = 2
-    width: Annotated[Count, Field(description="hidden units of a layer of the chain for each dimension of z")] = 60
+    blocks: Annotated[Count, Field(description="T, the number of blocks of the chain")] = 2
+    width: Annotated[Count, Field(description="hidden units of a block's layer, for each dimension of z")] = 60
 
 
 class FlowFreeBits(FreeBits, Chain):

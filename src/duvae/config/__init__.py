@@ -6,35 +6,19 @@ what was found and the closest known key. The classes lie where the file has the
 
 from duvae.config.datasets import (
     AnyDataset,
-    BuiltVocabulary,
     Dataset,
     DatasetProbe,
     Decay,
     ImageDataset,
     ImageNetworks,
-    ImageSource,
     Networks,
     OmniglotDataset,
-    OmniglotSource,
     Optimisation,
     Paper,
     PaperTable,
-    Sample,
     SyntheticDataset,
-    SyntheticSource,
     TextDataset,
-    TextFile,
     TextNetworks,
-    TextSource,
-    TextSplit,
-    Truth,
-    place,
-)
-from duvae.config.hyperparameters import (
-    Found,
-    Parts,
-    Setting,
-    found,
 )
 from duvae.config.params import (
     FIGURE1_DATASET,
@@ -45,9 +29,20 @@ from duvae.config.params import (
     Probe,
     Run,
     best,
-    load,
-    parse,
-    space,
+)
+from duvae.config.reading import load, parse, space
+from duvae.config.settings import Found, Parts, Setting, SettingGrid, found
+from duvae.config.sources import (
+    BuiltVocabulary,
+    ImageSource,
+    OmniglotSource,
+    Sample,
+    SyntheticSource,
+    TextFile,
+    TextSource,
+    TextSplit,
+    Truth,
+    place,
 )
 from duvae.config.studies import Prune, Study
 from duvae.fields import Frozen
@@ -80,6 +75,7 @@ __all__ = [
     "Run",
     "Sample",
     "Setting",
+    "SettingGrid",
     "Study",
     "SyntheticDataset",
     "SyntheticSource",

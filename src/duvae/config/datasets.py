@@ -1,218 +1,60 @@
-"""Data sets: their sources, networks, optimisation, probes, and what of the paper they stand beside."""
+"""Data sets: networks, optimisation, probes, and the comparison with the paper."""
 
 from collections.abc import Mapping
-from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
-from pydantic_core import PydanticCustomError
 
-from duvae.fields import Count, Frozen, Name, Point, Positive, Seed, Share
-from duvae.mistakes import unknown
-
-
-class SyntheticSource(Frozen):
-    """Supplement E: a mixture of Gaussians over z, an LSTM that writes sentences from it."""
-
-    train: Count
-    valid: Count
-    test: Count
-    length: Count
-    words: Annotated[int, Field(ge=2)]
-    embedding: Count
-    hidden: Count
-    lstm_range: Positive
-    output_range: Positive
-    means: Annotated[list[Point], Field(min_length=1)]
-    variance: Positive
-    seed: Seed
-
-    @property
-    def paths(self) -> list[str]:
-        """It has no files."""
-        return []
-
-
-class Truth(Frozen):
-    """How the generator's own likelihood is integrated."""
-
-    sentences: Count
-    spacing: Positive
-    halfwidth: Positive
-
-
-class TextFile(Frozen):
-    """One document a line. `label`: of the whole file; without it a line is `label<TAB>document` or a document."""
-
-    path: Annotated[str, Field(min_length=1)]
-    label: Annotated[int, Field(ge=0)] | None = None
-
-
-def place(path: str) -> PurePosixPath:
-    """Where a file lies below its data set's folder: at its own path, without a root and without `..`."""
-    return PurePosixPath(*(part for part in PurePosixPath(path).parts if part not in ("/", "..", ".")))
-
-
-class Sample(Frozen):
-    """Training documents: unique, in neither valid nor test, under one label only; `size` of them by `seed`.
-
-    `valid`: so many validation documents too, drawn by the same seed; nothing: all.
-    """
-
-    size: Count
-    seed: Seed
-    valid: Count | None = None
-
-
-OpenShare = Annotated[float, Field(gt=0, lt=1)]
-
-
-class TextSplit(Frozen):
-    """Which shares of the distinct training documents validate and test instead, drawn by `seed`.
-
-    A document that stands in the files several times goes to one split with all its copies.
-    """
-
-    valid: OpenShare | None = None
-    test: OpenShare | None = None
-    seed: Seed
-
-
-class BuiltVocabulary(Frozen):
-    """The training documents' most frequent words, the `most` that occur `at_least` so many times."""
-
-    most: Count
-    at_least: Count = 1
-
-
-Files = Annotated[list[TextFile], Field(min_length=1)]
-
-
-class TextSource(Frozen):
-    """Files under a mirror (or anywhere): training, validation, test, labelled subsets, vocabulary.
-
-    Validation and test are files, or drawn from training's (`split`); the vocabulary is a file, or made of the
-    training documents' words (`build`). Documents of more than `max_words` words are refused, or left out (`longer`).
-    """
-
-    train: Files
-    valid: list[TextFile] = []
-    test: list[TextFile] = []
-    split: TextSplit | None = None
-    subsets: dict[Name, Files] = {}
-    vocabulary: Annotated[str, Field(min_length=1)] | None = None
-    build: BuiltVocabulary | None = None
-    max_words: Count
-    longer: Literal["refuse", "leave_out"] = "refuse"
-    sample: Sample | None = None
-
-    @model_validator(mode="after")
-    def each_from_one_place(self) -> Self:
-        for name in ("valid", "test"):
-            share = self.split and getattr(self.split, name)
-            if bool(getattr(self, name)) == (share is not None):
-                found = "neither" if share is None else "both"
-                raise _at(name, f"expected files here, or a share in split.{name}; found {found}")
-        if (self.vocabulary is None) == (self.build is None):
-            found = "neither" if self.build is None else "both"
-            raise _at("vocabulary", f"expected a file here, or 'build' with a number of words; found {found}")
-        if self.split and (self.split.valid or 0) + (self.split.test or 0) >= 1:
-            raise _at("split", "expected shares that leave something to train on; they add up to 1 or more")
-        if self.split and self.sample:
-            raise _at("sample", "expected it only where validation and test are files; found 'split' too")
-
-        return self
-
-    @property
-    def paths(self) -> list[str]:
-        """All its files, each once."""
-        splits = [self.train, self.valid, self.test, *self.subsets.values()]
-        vocabulary = [] if self.vocabulary is None else [self.vocabulary]
-
-        return list(dict.fromkeys([*(file.path for files in splits for file in files), *vocabulary]))
-
-
-def _at(key: str, why: str) -> PydanticCustomError:
-    """What is wrong with a key, where it is seen from the model around it."""
-    return PydanticCustomError("at", "{why}", {"why": why, "at": key})
-
-
-class OmniglotSource(Frozen):
-    """Handwritten characters of 50 alphabets: Lake's drawings, or Burda's selection of them.
-
-    `drawings`: `lake`, each character by 20 people, of whom the first `train_drawers` train and the last
-    `test_drawers` test; `lake_png`, the same from the archives of pictures; `burda`, with training and test as given.
-    `valid` training images, drawn by `seed`, are held out for validation. `alphabets`: these alone; none: all.
-    """
-
-    drawings: Literal["lake", "lake_png", "burda"]
-    alphabets: list[str] = []
-    train_drawers: Count
-    test_drawers: Count
-    valid: Count
-    seed: Seed
-    size: Count
-
-    @property
-    def paths(self) -> list[str]:
-        """All its files."""
-        return {
-            "lake": ["omniglot/images_background.npz", "omniglot/images_evaluation.npz"],
-            "lake_png": ["omniglot/images_background.zip", "omniglot/images_evaluation.zip"],
-            "burda": ["omniglot/chardata.mat"],
-        }[self.drawings]
-
-
-class ImageSource(Frozen):
-    """Images of one's own: a folder of pictures, or an npz.
-
-    `ink`: whether what is drawn is dark on light or light on dark. `valid` and `test`: shares that are drawn by `seed`
-    where there is no folder, or no array, of each of the three splits.
-    """
-
-    path: Annotated[str, Field(min_length=1)]
-    ink: Literal["dark", "light"]
-    valid: Annotated[float, Field(gt=0, lt=1)]
-    test: Annotated[float, Field(gt=0, lt=1)]
-    seed: Seed
-    size: Count
-
-    @property
-    def paths(self) -> list[str]:
-        """The folder or the file."""
-        return [self.path]
+from duvae.config.sources import ImageSource, OmniglotSource, SyntheticSource, TextSource, Truth
+from duvae.fields import Count, Frozen, Name, Positive, Seed, Share, about
+from duvae.mistakes import refusal, unknown
 
 
 class Binarize(Frozen):
     """Of the bits of validation and test, which are drawn once; training's are drawn each time an image is used."""
 
-    seed: Seed
+    seed: Annotated[
+        Seed,
+        about(
+            "Seed of the bits of validation and test images, which are drawn once. The bits of training "
+            "images are drawn anew each time an image is used.",
+            "ours",
+        ),
+    ]
 
 
 class Expect(Frozen):
     """The bounds that a prepared data set is checked against. `documents`: of a split, exactly so many."""
 
-    max_unknown_rate: Share
-    max_shared_rate: Share
-    documents: dict[Name, Count] = {}
+    max_unknown_rate: Annotated[Share, about("Share of a split's words that may be unknown.", "ours")]
+    max_shared_rate: Annotated[Share, about("Share of the test documents that may also stand in training.", "ours")]
+    documents: Annotated[
+        dict[Name, Count], about("Exact number of documents, by the name of a split.", "paper, S-E")
+    ] = {}
 
 
 class ImageExpect(Frozen):
     """The bounds that a prepared image data set is checked against: shares of a split, and of an image's pixels."""
 
-    max_shared_rate: Share
-    min_ink: Share
-    max_ink: Share
+    max_shared_rate: Annotated[Share, about("Share of a split's images that may also stand in another split.", "ours")]
+    min_ink: Annotated[Share, about("Share of a split's pixels that is ink, at least.", "ours")]
+    max_ink: Annotated[Share, about("Share of a split's pixels that is ink, at most.", "ours")]
 
 
 class TextNetworks(Frozen):
     """One LSTM as encoder, one as decoder."""
 
-    embedding: Count
-    hidden: Count
-    latent: Count
-    dropout_in: Annotated[float, Field(ge=0, lt=1)]
-    dropout_out: Annotated[float, Field(ge=0, lt=1)]
+    embedding: Annotated[Count, about("Size of a word's embedding, in numbers.", "release; paper, S-E")]
+    hidden: Annotated[Count, about("Hidden units of the encoder's LSTM and of the decoder's.", "release; paper, S-E")]
+    latent: Annotated[Count, about("Dimensions of z.", "paper, 4.1; S-E")]
+    dropout_in: Annotated[
+        float, Field(ge=0, lt=1), about("Dropout probability of the decoder's word embeddings.", "paper, S-E")
+    ]
+    dropout_out: Annotated[
+        float,
+        Field(ge=0, lt=1),
+        about("Dropout probability of the decoder's outputs before the softmax.", "paper, S-E"),
+    ]
 
 
 class ImageNetworks(Frozen):
@@ -223,19 +65,35 @@ class ImageNetworks(Frozen):
     is mapped to.
     """
 
-    size: Count
-    channels: Annotated[list[Count], Field(min_length=1)]
-    features: Count
-    kernels: Annotated[list[Literal[1, 3, 5, 7, 9, 11]], Field(min_length=1)]
-    width: Annotated[int, Field(ge=2, multiple_of=2)]
-    feature_maps: Count
-    latent: Count
+    size: Annotated[Count, about("Side of the images in pixels; the same as `source.size`.", "release")]
+    channels: Annotated[
+        list[Count],
+        Field(min_length=1),
+        about("Channels of the encoder's blocks, each of stride 2.", "paper, 4.1; release"),
+    ]
+    features: Annotated[
+        Count, about("Number of features that the encoder's last block gives, before q(z given x).", "release")
+    ]
+    kernels: Annotated[
+        list[Literal[1, 3, 5, 7, 9, 11]],
+        Field(min_length=1),
+        about(
+            "Sides in pixels of the decoder's masked convolutions, one after another.", "paper, 4.1: 13 layers; release"
+        ),
+    ]
+    width: Annotated[
+        int, Field(ge=2, multiple_of=2), about("Channels of the decoder's masked convolutions.", "release")
+    ]
+    feature_maps: Annotated[
+        Count, about("Channels of the image's size that z is mapped to, as additional input of the decoder.", "release")
+    ]
+    latent: Annotated[Count, about("Dimensions of z.", "paper, 4.1")]
 
     @model_validator(mode="after")
     def sees_something(self) -> Self:
         if self.kernels[0] == 1:
             why = "expected 3 or more first, since the first layer does not see the pixel itself; found 1"
-            raise PydanticCustomError("blind", "{why}", {"why": why, "at": "kernels"})
+            raise refusal("kernels", why)
 
         return self
 
@@ -249,11 +107,17 @@ class Decay(Frozen):
     `reset`: the optimisers begin anew, their moments thrown away, as released.
     """
 
-    factor: Annotated[float, Field(gt=0, lt=1)]
-    reset: bool = True
-    patience: Count
-    not_before: Annotated[int, Field(ge=0)]
-    at_most: Count
+    factor: Annotated[
+        float,
+        Field(gt=0, lt=1),
+        about("Factor of the learning rate at a decay; the best weights so far are restored.", "paper, S-E"),
+    ]
+    reset: Annotated[
+        bool, about("Whether each decay starts new optimisers, without the moments of the old ones.", "release")
+    ] = True
+    patience: Annotated[Count, about("Epochs without a better validation loss before a decay.", "paper, S-E; release")]
+    not_before: Annotated[int, Field(ge=0), about("First epoch that can end with a decay.", "release")]
+    at_most: Annotated[Count, about("Number of the decay at which training ends.", "paper, S-E")]
 
 
 class Optimisation(Frozen):
@@ -262,15 +126,36 @@ class Optimisation(Frozen):
     `bfloat16`: compute what may be in half precision; `compiled`: compile encoder and decoder, for a GPU.
     """
 
-    optimiser: Literal["sgd", "adam"]
-    learning_rate: Positive
-    clip: Positive
-    batch: Annotated[int, Field(ge=2)]
-    epochs: Count
-    warmup: Annotated[int, Field(ge=0)]
-    decay: Decay
-    bfloat16: bool = False
-    compiled: bool = False
+    optimiser: Annotated[
+        Literal["sgd", "adam"],
+        about("Optimiser, one for the encoder and one for the decoder; `sgd` has no momentum.", "paper, 4.1; release"),
+    ]
+    learning_rate: Annotated[Positive, about("Learning rate at the start.", "paper, S-E")]
+    clip: Annotated[Positive, about("Bound of the norm of all gradients together.", "release")]
+    batch: Annotated[int, Field(ge=2), about("Size of a batch, in sentences of one length or in images.", "release")]
+    epochs: Annotated[Count, about("Number of epochs at most.", "paper, S-E; release")]
+    warmup: Annotated[
+        int,
+        Field(ge=0),
+        about("Epochs over which the KL weight rises to its end, a step each batch.", "paper, 4.1; release"),
+    ]
+    decay: Annotated[Decay, about("Decay of the learning rate.", "paper, S-E")]
+    bfloat16: Annotated[
+        bool,
+        about(
+            "Whether training computes in half precision where that is safe (autocast); weights, sums and the "
+            "loss stay in single precision.",
+            "ours",
+        ),
+    ] = False
+    compiled: Annotated[
+        bool,
+        about(
+            "Whether training compiles encoder and decoder, once for each shape of batches; it pays on a GPU "
+            "over many epochs.",
+            "ours",
+        ),
+    ] = False
 
     def changed(self, changes: Mapping[str, Any]) -> "Optimisation":
         """This optimisation with other values for some keys.
@@ -295,15 +180,24 @@ class DatasetProbe(Frozen):
     `per_character` of those that train or validate.
     """
 
-    labels: list[Count] = []
-    subsets: list[Name] = []
-    per_character: list[Count] = []
+    labels: Annotated[
+        list[Count], about("Sizes of labelled subsets to draw from the training examples.", "paper, Table 2")
+    ] = []
+    subsets: Annotated[list[Name], about("Names of labelled subsets in `source.subsets`.", "paper, Table 2")] = []
+    per_character: Annotated[
+        list[Count],
+        about(
+            "Numbers of images of each character, out of those that train or validate, for a probe of each "
+            "alphabet; the accuracy is the mean over alphabets.",
+            "paper, Table 3",
+        ),
+    ] = []
 
     @model_validator(mode="after")
     def one_way(self) -> Self:
         if self.per_character and (self.labels or self.subsets):
             why = "expected it without labels and subsets, or those without it; found both"
-            raise PydanticCustomError("two_probes", "{why}", {"why": why, "at": "per_character"})
+            raise refusal("per_character", why)
 
         return self
 
@@ -322,29 +216,55 @@ class Paper(Frozen):
     `departs`: in what the experiment is another than the paper's, a sentence each; empty where it is the same.
     """
 
-    tables: Annotated[list[PaperTable], Field(min_length=1)]
-    departs: list[Annotated[str, Field(min_length=1)]] = []
+    tables: Annotated[
+        list[PaperTable],
+        Field(min_length=1),
+        about(
+            "Tables of the paper that the report shows the results beside; Tables 1 and S1 compare the data "
+            "set's `column`.",
+            "paper",
+        ),
+    ]
+    departs: Annotated[
+        list[Annotated[str, Field(min_length=1)]],
+        about(
+            "Differences between this experiment and the paper's, a sentence each; the report shows them "
+            "above each of the tables.",
+            "ours",
+        ),
+    ] = []
 
 
 class _Dataset(Frozen):
     """What all have. `nll_examples`: of so many test examples, drawn by `evaluation.seed`, the NLL; nothing: of all."""
 
-    column: Name
-    nll_examples: Count | None
-    optimisation: Optimisation
-    probe: DatasetProbe
-    paper: Paper | None = None
+    column: Annotated[Name, about("Column of the settings' hyperparameters for this data set.", "paper, Table 1")]
+    nll_examples: Annotated[
+        Count | None,
+        about(
+            "Number of test examples, drawn by `evaluation.seed`, that the importance-weighted NLL is "
+            "estimated on; null: all. `metrics.json` holds the number, and `nll_stderr` is over these "
+            "examples.",
+            "paper: all",
+        ),
+    ]
+    optimisation: Annotated[Optimisation, about("Optimisation of every training on this data set.", "paper, S-E")]
+    probe: Annotated[DatasetProbe, about("Labelled subsets that the probes train on; `{}`: no probe.", "paper")]
+    paper: Annotated[
+        Paper | None,
+        about("Comparison with the paper's tables; without this key the report compares with none.", "paper"),
+    ] = None
 
 
 class _Text(_Dataset):
-    expect: Expect
-    networks: TextNetworks
+    expect: Annotated[Expect, about("Bounds that the prepared data are checked against.", "ours")]
+    networks: Annotated[TextNetworks, about("One LSTM as encoder, one as decoder.", "paper, 4.1")]
 
     @model_validator(mode="after")
     def no_characters(self) -> Self:
         if self.probe.per_character:
             why = "expected only for images, whose characters have alphabets"
-            raise PydanticCustomError("no_characters", "{why}", {"why": why, "at": "probe.per_character"})
+            raise refusal("probe.per_character", why)
 
         return self
 
@@ -352,38 +272,41 @@ class _Text(_Dataset):
 class SyntheticDataset(_Text):
     """The paper's synthetic text."""
 
-    kind: Literal["synthetic"]
-    source: SyntheticSource
-    truth: Truth
+    kind: Annotated[Literal["synthetic"], about("`synthetic`: sentences that a generator draws.")]
+    source: Annotated[
+        SyntheticSource,
+        about("Generator: a mixture of Gaussians over z, and an LSTM that writes sentences from z.", "paper, S-E"),
+    ]
+    truth: Annotated[Truth, about("Quadrature of the generator's own likelihood.", "ours")]
 
 
 class TextDataset(_Text):
     """Documents from files."""
 
-    kind: Literal["text"]
-    source: TextSource
+    kind: Annotated[Literal["text"], about("`text`: documents from files.")]
+    source: Annotated[TextSource, about("Files of the documents.", "paper, 4.2")]
 
     @model_validator(mode="after")
     def subsets_exist(self) -> Self:
         for name in self.probe.subsets:
             if name not in self.source.subsets:
                 why = unknown("subset", name, self.source.subsets)
-                raise PydanticCustomError("unknown_subset", "{why}", {"why": why, "at": "probe.subsets"})
+                raise refusal("probe.subsets", why)
 
         return self
 
 
 class _Images(_Dataset):
-    source: OmniglotSource | ImageSource
-    binarize: Binarize
-    expect: ImageExpect
-    networks: ImageNetworks
+    source: Annotated[OmniglotSource | ImageSource, about("Files of the images.")]
+    binarize: Annotated[Binarize, about("Bits that are drawn from grey values.", "ours")]
+    expect: Annotated[ImageExpect, about("Bounds that the prepared data are checked against.", "ours")]
+    networks: Annotated[ImageNetworks, about("A ResNet as encoder, a PixelCNN as decoder.", "paper, 4.1")]
 
     @model_validator(mode="after")
     def one_size(self) -> Self:
         if self.networks.size != self.source.size:
             why = f"expected {self.source.size}, the images' source.size; found {self.networks.size}"
-            raise PydanticCustomError("two_sizes", "{why}", {"why": why, "at": "networks.size"})
+            raise refusal("networks.size", why)
 
         return self
 
@@ -391,7 +314,7 @@ class _Images(_Dataset):
     def no_subsets(self) -> Self:
         if self.probe.subsets:
             why = "expected only for texts, which may come with labelled subsets"
-            raise PydanticCustomError("no_subsets", "{why}", {"why": why, "at": "probe.subsets"})
+            raise refusal("probe.subsets", why)
 
         return self
 
@@ -399,15 +322,15 @@ class _Images(_Dataset):
 class OmniglotDataset(_Images):
     """Drawings of characters."""
 
-    kind: Literal["omniglot"]
-    source: OmniglotSource
+    kind: Annotated[Literal["omniglot"], about("`omniglot`: drawings of characters of 50 alphabets.")]
+    source: Annotated[OmniglotSource, about("Drawings of Lake et al. or of Burda et al.", "paper, 4.1")]
 
 
 class ImageDataset(_Images):
     """Images of one's own."""
 
-    kind: Literal["images"]
-    source: ImageSource
+    kind: Annotated[Literal["images"], about("`images`: images of your own.")]
+    source: Annotated[ImageSource, about("Files of the images.")]
 
 
 AnyDataset = SyntheticDataset | TextDataset | OmniglotDataset | ImageDataset

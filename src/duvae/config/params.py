@@ -1,18 +1,18 @@
-"""All of `params.yaml`, and what its parts must agree on."""
+"""All of `params.yaml` as one object."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 from pydantic import Discriminator, Field, Tag, ValidationError
 
 from duvae.config.datasets import AnyDataset, Dataset, Optimisation
-from duvae.config.hyperparameters import Found, Setting, found
+from duvae.config.settings import AnySetting, Found, Setting, SettingGrid, found
 from duvae.config.studies import Study
 from duvae.errors import UserError
-from duvae.fields import Count, Frozen, Name, Positive, Seed
-from duvae.mistakes import explain, line, lines, show, unknown
-from duvae.registry import HYPERPARAMETERS, RECORDS, searched
+from duvae.fields import Count, Frozen, Name, Positive, Seed, about
+from duvae.mistakes import explain, unknown
+from duvae.registry import HYPERPARAMETERS
 
 FIGURE1_SETTINGS = ("ae", "vae", "agg_vae", "bn_vae", "du_vae")
 FIGURE1_DATASET = "synthetic"
@@ -21,10 +21,26 @@ FIGURE1_DATASET = "synthetic"
 class Run(Frozen):
     """The data sets, settings and seeds to rebuild, all their valid triples, and the studies."""
 
-    datasets: Annotated[list[Name], Field(min_length=1)]
-    settings: Annotated[list[Name], Field(min_length=1)]
-    seeds: Annotated[list[Seed], Field(min_length=1)]
-    studies: list[Name] = []
+    datasets: Annotated[list[Name], Field(min_length=1), about("Names of the data sets to rebuild.", "paper")]
+    settings: Annotated[
+        list[Name],
+        Field(min_length=1),
+        about(
+            "Names of settings, or of grids of settings, to train on each of the data sets; a setting without "
+            "the data set's column is left out.",
+            "paper",
+        ),
+    ]
+    seeds: Annotated[
+        list[Seed], Field(min_length=1), about("Seeds to train each setting with.", "paper: one run a cell")
+    ]
+    studies: Annotated[
+        list[Name],
+        about(
+            "Names of studies to run, with the grids that they are compared with. Each study costs many trainings.",
+            "ours",
+        ),
+    ] = []
 
 
 def _named(value: Any) -> str:
@@ -38,24 +54,39 @@ OneRun = Annotated[Annotated[Run, Tag("block")] | Annotated[Name, Tag("name")], 
 class Figure1(Frozen):
     """Figure 1: AE, VAE, Agg-VAE, BN-VAE and DU-VAE on the synthetic data."""
 
-    seed: Seed
+    seed: Annotated[
+        Seed,
+        about(
+            "Seed of the five trainings of Figure 1, which `dvc repro figure1` rebuilds whatever `run` names.", "ours"
+        ),
+    ]
 
 
 class Evaluation(Frozen):
     """How a trained model is measured."""
 
-    importance_samples: Count
-    active_threshold: Positive
-    seed: Seed
+    importance_samples: Annotated[Count, about("Importance samples K for each example's NLL.", "paper, 4.1")]
+    active_threshold: Annotated[
+        Positive, about("Variance over the data that an active dimension's posterior mean exceeds.", "paper, 4.1")
+    ]
+    seed: Annotated[Seed, about("Seed of the samples for NLL and mutual information.", "ours")]
 
 
 class Probe(Frozen):
     """How a linear probe is tuned and repeated."""
 
-    draws: Count
-    folds: Annotated[int, Field(ge=2)]
-    inverse_penalties: Annotated[list[Positive], Field(min_length=1)]
-    seed: Seed
+    draws: Annotated[
+        Count, about("Number of labelled subsets to draw for each size in `datasets.*.probe.labels`.", "ours")
+    ]
+    folds: Annotated[
+        int,
+        Field(ge=2),
+        about("Folds of the cross-validation inside a labelled subset that chooses the penalty.", "ours"),
+    ]
+    inverse_penalties: Annotated[
+        list[Positive], Field(min_length=1), about("Inverses of the classifier's penalties to choose from.", "ours")
+    ]
+    seed: Annotated[Seed, about("Seed of the draws and of the folds.", "ours")]
 
 
 class Generation(Frozen):
@@ -64,11 +95,19 @@ class Generation(Frozen):
     `rows` of `columns` images, or as many sentences as `rows`; `pairs` of test examples, `steps` from one to the other.
     """
 
-    rows: Count
-    columns: Count
-    pairs: Count
-    steps: Annotated[int, Field(ge=2)]
-    seed: Seed
+    rows: Annotated[Count, about("Rows of samples of the prior that the report shows of each model.", "ours")]
+    columns: Annotated[Count, about("Images in a row; a row of sentences has one sentence.", "ours")]
+    pairs: Annotated[
+        Count, about("Pairs of test examples with an interpolation between them, the same for every model.", "ours")
+    ]
+    steps: Annotated[
+        int,
+        Field(ge=2),
+        about(
+            "Points z on the line from one example to the other, both ends included.", "ours; Figure S1 does not say"
+        ),
+    ]
+    seed: Annotated[Seed, about("Seed of the samples, of the pairs and of the test images shown beside them.", "ours")]
 
 
 class Job(NamedTuple):
@@ -92,17 +131,40 @@ class Job(NamedTuple):
 class Params(Frozen):
     """All of params.yaml."""
 
-    run: OneRun
-    runs: dict[Name, Annotated[list[Run], Field(min_length=1)]] = {}
-    figure1: Figure1
-    threads: Count
-    checkpoint_seconds: Annotated[float, Field(ge=0)]
-    evaluation: Evaluation
-    probe: Probe
-    generation: Generation
-    datasets: dict[Name, Dataset]
-    settings: dict[Name, Setting]
-    studies: dict[Name, Study] = {}
+    run: Annotated[
+        OneRun,
+        about(
+            "Part of the project that `dvc repro` rebuilds: a name of `runs`, or a block with the keys below.", "ours"
+        ),
+    ]
+    runs: Annotated[
+        dict[Name, Annotated[list[Run], Field(min_length=1)]],
+        about("Lists of blocks, by a name that `run` can have.", "ours"),
+    ] = {}
+    figure1: Annotated[Figure1, about("Figure 1: AE, VAE, Agg-VAE, BN-VAE and DU-VAE on the synthetic data.", "paper")]
+    threads: Annotated[
+        Count,
+        about(
+            "CPU threads of one training, evaluation or quadrature; the number changes the last bits of a result.",
+            "ours",
+        ),
+    ]
+    checkpoint_seconds: Annotated[
+        float,
+        Field(ge=0),
+        about(
+            "Seconds between two saved states of a training, from which an interrupted training goes on. The "
+            "end of each epoch is saved too; no result depends on this.",
+            "ours",
+        ),
+    ]
+    evaluation: Annotated[Evaluation, about("Measurements of a trained model.", "paper, 4.1")]
+    probe: Annotated[Probe, about("Linear probes of a trained model.", "paper, 4.2")]
+    generation: Annotated[Generation, about("Samples and interpolations in the report.", "paper, S-F")]
+    datasets: Annotated[dict[Name, Dataset], about("Data sets by name.")]
+    settings: Annotated[dict[Name, AnySetting], about("Settings by name.")]
+    setting_grids: Annotated[dict[Name, SettingGrid], about("Grids of settings by name.")] = {}
+    studies: Annotated[dict[Name, Study], about("Searches of hyperparameters by name.")] = {}
 
     def dataset(self, name: str) -> AnyDataset:
         if name not in self.datasets:
@@ -115,6 +177,12 @@ class Params(Frozen):
             raise UserError(f"params.yaml: {unknown('setting', name, self.settings)}")
 
         return self.settings[name]
+
+    def declaration(self, setting: str) -> str:
+        """The key of params.yaml that declares a setting: `settings.vae`, or `setting_grids.figure2` for a cell."""
+        grid = next((name for name, grid in self.setting_grids.items() if setting in grid.cells(name)), None)
+
+        return f"settings.{setting}" if grid is None else f"setting_grids.{grid}"
 
     def study(self, name: str) -> Study:
         if name not in self.studies:
@@ -171,8 +239,13 @@ class Params(Frozen):
         return list(dict.fromkeys(name for block in self.blocks() for name in block.studies))
 
     def _block_jobs(self, block: Run) -> Iterator[Job]:
+        settings = [
+            setting
+            for name in block.settings
+            for setting in (self.setting_grids[name].cells(name) if name in self.setting_grids else [name])
+        ]
         for dataset in block.datasets:
-            for setting in block.settings:
+            for setting in settings:
                 if self.dataset(dataset).column in self.setting(setting).columns:
                     yield from (self.job(dataset, setting, seed) for seed in block.seeds)
 
@@ -208,207 +281,5 @@ def best(study: str, system: str, root: Path = Path()) -> Frozen:
     try:
         return HYPERPARAMETERS[system].model_validate(values)
     except ValidationError as error:
-        key, why = explain(error.errors()[0], HYPERPARAMETERS[system])
+        key, why = explain(error.errors()[0], values)
         raise UserError(f"{path}: hyperparameters.{'.'.join(key)}: {why}. {again} anew.") from error
-
-
-def load(path: Path = Path("params.yaml")) -> Params:
-    """Reads params.yaml.
-
-    Args:
-        path: The file.
-
-    Raises:
-        UserError: With everything that is wrong in it, a line each.
-    """
-    import yaml
-
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise UserError(
-            f"{path}: not there. duvae reads the params.yaml of the folder it is called in: "
-            "change to the project's folder, or give --params."
-        ) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as UTF-8 text ({error}).") from error
-    try:
-        places = dict(lines(yaml.compose(text, yaml.SafeLoader)))
-        raw = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(raw, dict):
-        raise UserError(f"{path}: expected a mapping with the keys {', '.join(Params.model_fields)}; found {show(raw)}")
-
-    return parse(raw, str(path), places)
-
-
-def parse(
-    raw: dict[str, Any], source: str = "params.yaml", places: Mapping[tuple[str, ...], int] | None = None
-) -> Params:
-    """Checks what was read from `source`; `places` maps each key's path to its line."""
-    errors: list[tuple[tuple[str, ...], str]] = []
-    params = None
-    try:
-        params = Params.model_validate(raw)
-    except ValidationError as error:
-        errors += [explain(detail, Params) for detail in error.errors()]
-    columns = list(_columns(raw, errors))
-    if params is not None and not errors:
-        settings = {
-            name: params.settings[name].model_copy(update={"columns": {c: h for n, c, h in columns if n == name}})
-            for name in params.settings
-        }
-        params = params.model_copy(update={"settings": settings})
-        errors += _crossed(params)
-    if errors or params is None:
-        said = [f"{source}: {'.'.join(key)}{line(key, places)}: {why}" for key, why in dict.fromkeys(errors)]
-        raise UserError("\n".join(said))
-
-    return params
-
-
-def _columns(raw: Any, errors: list[tuple[tuple[str, ...], str]]) -> Iterator[tuple[str, str, Frozen]]:
-    """Each setting's columns as objects of its system's class; what is wrong goes to `errors`."""
-    settings = raw.get("settings")
-    for name, setting in settings.items() if isinstance(settings, dict) else ():
-        system = setting.get("system") if isinstance(setting, dict) else None
-        columns = setting.get("columns") if isinstance(setting, dict) else None
-        if not isinstance(system, str) or system not in HYPERPARAMETERS or not isinstance(columns, dict):
-            continue
-        for column, values in columns.items():
-            kind = Found if isinstance(values, dict) and "study" in values else HYPERPARAMETERS[system]
-            try:
-                yield str(name), str(column), kind.model_validate(values)
-            except ValidationError as error:
-                place = ("settings", str(name), "columns", str(column))
-                for detail in error.errors():
-                    key, why = explain(detail, kind)
-                    errors.append(((*place, *key), why))
-
-
-def _places(params: Params) -> Iterator[tuple[tuple[str, ...], Run]]:
-    """Every block of `run` and `runs`, with where it stands."""
-    if isinstance(params.run, Run):
-        yield ("run",), params.run
-    for name, blocks in params.runs.items():
-        for index, block in enumerate(blocks):
-            yield ("runs", name, str(index)), block
-
-
-def _runs(params: Params) -> Iterator[tuple[tuple[str, ...], str]]:
-    """What `run` and `runs` name that is not there."""
-    if isinstance(params.run, str) and params.run not in params.runs:
-        yield ("run",), unknown("name of runs", params.run, params.runs)
-    for place, block in _places(params):
-        for key, what, known in (
-            ("datasets", "data set", params.datasets),
-            ("settings", "setting", params.settings),
-            ("studies", "study", params.studies),
-        ):
-            for index, name in enumerate(getattr(block, key)):
-                if name not in known:
-                    yield (*place, key, str(index)), unknown(what, name, known)
-
-
-def _crossed(params: Params) -> list[tuple[tuple[str, ...], str]]:
-    """What is wrong between one part of the file and another."""
-    errors = list(_runs(params))
-    for name, setting in params.settings.items():
-        # Equation 6 gives negative variances where they are not above alpha.
-        if RECORDS[setting.system].needs_floor and setting.parts.variance_floor == "none":
-            why = f"expected 'alpha', above which {setting.system}'s dropout needs its variances; found 'none'"
-            errors.append((("settings", name, "parts", "variance_floor"), why))
-    errors += _optimisations(params)
-    errors += _studies(params)
-    if not errors and not params.run_jobs():
-        errors.append(
-            (("run",), "expected at least one setting that has the column of one of the data sets; found none")
-        )
-    try:
-        if not errors:
-            params.figure1_jobs()
-    except UserError as error:
-        errors.append((("figure1",), f"its settings must exist: {error}"))
-
-    return errors
-
-
-def _optimisations(params: Params) -> Iterator[tuple[tuple[str, ...], str]]:
-    """What is wrong with the settings' own optimisations."""
-    for name, setting in params.settings.items():
-        for dataset in params.datasets.values():
-            try:
-                dataset.optimisation.changed(setting.optimisation)
-            except ValidationError as error:
-                for detail in error.errors():
-                    key, why = explain(detail, Optimisation)
-                    yield ("settings", name, "optimisation", *key), why
-
-
-def _studies(params: Params) -> Iterator[tuple[tuple[str, ...], str]]:
-    """What is wrong with the studies, and with what refers to them."""
-    for name, study in params.studies.items():
-        at = ("studies", name)
-        if study.dataset not in params.datasets:
-            yield (*at, "dataset"), unknown("data set", study.dataset, params.datasets)
-            continue
-        if study.setting not in params.settings:
-            yield (*at, "setting"), unknown("setting", study.setting, params.settings)
-            continue
-        setting, column = params.settings[study.setting], params.datasets[study.dataset].column
-        given = setting.columns.get(column)
-        if given is None or isinstance(given, Found):
-            why = f"expected a setting with hyperparameters of its own for '{column}'; '{study.setting}' has none"
-            yield (*at, "setting"), why
-            continue
-        yield from _values(at, study, setting.system, column, given)
-        if study.against is not None:
-            other = params.studies.get(study.against)
-            if other is None:
-                yield (*at, "against"), unknown("study", study.against, params.studies)
-            elif other.sampler != "grid" or (other.dataset, other.seed) != (study.dataset, study.seed):
-                why = f"expected a grid study of the same data set and seed; found '{study.against}'"
-                yield (*at, "against"), why
-    for name, setting in params.settings.items():
-        for column, given in setting.columns.items():
-            if isinstance(given, Found):
-                key = ("settings", name, "columns", column, "study")
-                if given.study not in params.studies:
-                    yield key, unknown("study", given.study, params.studies)
-                    continue
-                of = params.settings.get(params.studies[given.study].setting)
-                if of is not None and of.system != setting.system:
-                    yield key, f"expected a study of {setting.system}; '{given.study}' is of {of.system}"
-
-
-def _values(
-    at: tuple[str, ...], study: Study, system: str, column: str, given: Frozen
-) -> Iterator[tuple[tuple[str, ...], str]]:
-    """What is wrong with the values that a study tries."""
-    fields = HYPERPARAMETERS[system].model_fields
-    tried = [((*at, "values", key), {key: value}) for key, values in study.values.items() for value in values]
-    tried += [((*at, "first", str(index)), values) for index, values in enumerate(study.first)]
-    for place, values in tried:
-        for key in values:
-            if key not in fields:
-                yield place, unknown("hyperparameter", key, list(fields))
-                break
-        else:
-            try:
-                HYPERPARAMETERS[system].model_validate({**given.model_dump(), **values})
-            except ValidationError as error:
-                yield place, explain(error.errors()[0], HYPERPARAMETERS[system])[1]
-    if not space(study, system, column):
-        why = f"expected values of {system}'s hyperparameters, since supplement E names none for this data set"
-        yield (*at, "values"), why
-
-
-def space(study: Study, system: str, column: str) -> dict[str, tuple[float, ...]]:
-    """What each hyperparameter of a study is tried at, in the order of the values."""
-    named = {
-        name: tuple(study.values.get(name, searched(field).on(column)))
-        for name, field in HYPERPARAMETERS[system].model_fields.items()
-    }
-
-    return {name: tuple(sorted(set(values))) for name, values in named.items() if values}

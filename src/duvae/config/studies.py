@@ -3,9 +3,9 @@
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
-from pydantic_core import PydanticCustomError
 
-from duvae.fields import Count, Frozen, Name, Positive, Seed
+from duvae.fields import Count, Frozen, Name, Positive, Seed, about
+from duvae.mistakes import refusal
 
 
 class Prune(Frozen):
@@ -16,9 +16,20 @@ class Prune(Frozen):
     information under the study's `min_mi` alone ends a training.
     """
 
-    rungs: Annotated[list[Count], Field(min_length=1)]
-    keep: Annotated[float, Field(gt=0, le=1)]
-    grace: Count
+    rungs: Annotated[
+        list[Count],
+        Field(min_length=1),
+        about("Epochs after the warm-up at which a training must be among the best to go on.", "ours"),
+    ]
+    keep: Annotated[float, Field(gt=0, le=1), about("Share of the trainings at a rung that go on, rounded up.", "ours")]
+    grace: Annotated[
+        Count,
+        about(
+            "Epochs in a row after the start of floor and dropout on the variances: mutual information of at "
+            "most `min_mi` in all of them ends a training.",
+            "ours",
+        ),
+    ]
 
 
 class Study(Frozen):
@@ -31,24 +42,56 @@ class Study(Frozen):
     times the epochs of the grid of the same values. `against`: a grid study that the result is compared with.
     """
 
-    dataset: Name
-    setting: Name
-    seed: Seed
-    sampler: Literal["grid", "tpe"]
-    values: dict[Name, Annotated[list[int | float], Field(min_length=1)]] = {}
-    min_mi: Positive | None = None
-    importance_samples: Count | None = None
-    first: list[dict[Name, int | float]] = []
-    startup: Annotated[int, Field(ge=0)] = 4
-    trials: Count | None = None
-    budget: Annotated[float, Field(gt=0)] | None = None
-    prune: Prune | None = None
-    against: Name | None = None
+    dataset: Annotated[Name, about("Name of the data set.")]
+    setting: Annotated[
+        Name,
+        about("Name of the setting that gives the system, the parts and the hyperparameters that are not searched."),
+    ]
+    seed: Annotated[Seed, about("Seed of every training, and of the sampler.", "paper: one run a cell")]
+    sampler: Annotated[
+        Literal["grid", "tpe"],
+        about(
+            "Order of the trials: `grid`, all combinations of the values; `tpe`, a tree-structured Parzen "
+            "estimator between the least and the greatest value.",
+            "paper, Figure 2; ours",
+        ),
+    ]
+    values: Annotated[
+        dict[Name, Annotated[list[int | float], Field(min_length=1)]],
+        about(
+            "Values to try, by hyperparameter; a hyperparameter that is left out takes the values of "
+            "supplement E, if there are any.",
+            "paper, S-E; β ours",
+        ),
+    ] = {}
+    min_mi: Annotated[
+        Positive | None,
+        about(
+            "Mutual information on validation, in nats, that the winner must exceed; not for IAF, whose "
+            "mutual information is unknown.",
+            "paper, S-E",
+        ),
+    ] = None
+    importance_samples: Annotated[
+        Count | None,
+        about("Importance samples K of the validation NLL; null: `evaluation.importance_samples`.", "paper, 4.1"),
+    ] = None
+    first: Annotated[
+        list[dict[Name, int | float]], about("Hyperparameters that `tpe` tries before all others.", "ours")
+    ] = []
+    startup: Annotated[int, Field(ge=0), about("Number of evenly spread points that `tpe` begins with.", "ours")] = 4
+    trials: Annotated[Count | None, about("Number of trainings that `tpe` begins, at most.", "ours")] = None
+    budget: Annotated[
+        Annotated[float, Field(gt=0)] | None,
+        about("Epochs that `tpe` may train in all, as a share of the epochs of the grid of the same values.", "ours"),
+    ] = None
+    prune: Annotated[Prune | None, about("Rule that ends trainings early.", "ours")] = None
+    against: Annotated[Name | None, about("Name of a grid study that the result is compared with.", "ours")] = None
 
     @model_validator(mode="after")
     def ends(self) -> Self:
         if self.sampler == "tpe" and self.trials is None and self.budget is None:
             why = "expected this or 'trials', without which the study would never end; found neither"
-            raise PydanticCustomError("endless", "{why}", {"why": why, "at": "budget"})
+            raise refusal("budget", why)
 
         return self

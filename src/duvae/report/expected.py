@@ -132,7 +132,7 @@ def read(path: Path, command: str) -> dict[str, Any]:
         model.model_validate(value)
     except ValidationError as error:
         lacks = [".".join(map(str, detail["loc"])) for detail in error.errors() if detail["type"] == "missing"]
-        wrong = [explain(detail, model) for detail in error.errors() if detail["type"] != "missing"]
+        wrong = [explain(detail, value) for detail in error.errors() if detail["type"] != "missing"]
         said = [f"expected {', '.join(lacks)} in it"] if lacks else []
         said += [": ".join([*([".".join(key)] if key else []), why]) for key, why in wrong]
         raise UserError(f"{path}: {'; '.join(said)}. Run '{command}' again.") from error
