@@ -141,7 +141,12 @@ class Params(Frozen):
         dict[Name, Annotated[list[Run], Field(min_length=1)]],
         about("Lists of blocks, by a name that `run` can have.", "ours"),
     ] = {}
-    figure1: Annotated[Figure1, about("Figure 1: AE, VAE, Agg-VAE, BN-VAE and DU-VAE on the synthetic data.", "paper")]
+    figure1: Annotated[
+        Figure1 | None,
+        about(
+            "Figure 1: AE, VAE, Agg-VAE, BN-VAE and DU-VAE on the synthetic data. `null`: without Figure 1.", "paper"
+        ),
+    ]
     threads: Annotated[
         Count,
         about(
@@ -250,7 +255,10 @@ class Params(Frozen):
                     yield from (self.job(dataset, setting, seed) for seed in block.seeds)
 
     def figure1_jobs(self) -> list[Job]:
-        """Figure 1's five."""
+        """The five trainings of Figure 1; none where params.yaml leaves Figure 1 out."""
+        if self.figure1 is None:
+            return []
+
         return [self.job(FIGURE1_DATASET, setting, self.figure1.seed) for setting in FIGURE1_SETTINGS]
 
     def jobs(self) -> list[Job]:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from duvae.config import FIGURE1_DATASET, Params
+from duvae.errors import UserError
 from duvae.files import whole, write_text
 from duvae.report import figure1, page, results, weights
 
@@ -13,7 +14,12 @@ def run(params: Params, root: Path = Path()) -> None:
     Args:
         params: All of params.yaml.
         root: The project's folder.
+
+    Raises:
+        UserError: Where params.yaml leaves Figure 1 out, or results are missing.
     """
+    if params.figure1 is None:
+        raise UserError("params.yaml: figure1: expected a seed for Figure 1; found null. Write 'figure1: {seed: 1}'.")
     dataset = figure1.dataset(params.dataset(FIGURE1_DATASET))
     models = results.read(params, params.figure1_jobs(), root)
     weights.require(models)

@@ -186,11 +186,11 @@ def content(params: Params, models: Sequence[Result], root: Path) -> Mapping[str
 
 
 def five(params: Params, models: Sequence[Result]) -> list[Result] | None:
-    """The results of Figure 1's five; None where the run does not hold them all."""
+    """The results of the five settings of Figure 1; None where `run` does not hold all of them."""
     jobs = params.figure1_jobs()
     found = [model for job in jobs for model in models if model.job == job]
 
-    return found if len(found) == len(jobs) else None
+    return found if jobs and len(found) == len(jobs) else None
 
 
 def first(sets: Sequence[Mapping[str, Any]]) -> list[str] | None:
