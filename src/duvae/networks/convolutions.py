@@ -126,24 +126,13 @@ def several(x: Images) -> bool:
     return x.numel() > x.shape[1]
 
 
-SIDE_BY_SIDE = 8
-"""Fewest channels that lie side by side in memory.
-
-For a strided 1 x 1 convolution of 2 to 6 such channels, oneDNN (in torch 2.13) writes past the end of its buffers on
-processors without AVX-512.
-"""
-
-
 def channels_last(x: Images) -> Images:
     """The images with their channels side by side in memory, which makes convolutions fastest.
 
     Images of one channel have both layouts at once, and PyTorch may take the other for the result of a convolution: so
-    it has to be asked for again. Images of 2 to 7 channels keep the ordinary layout.
+    it has to be asked for again.
 
     Args:
         x: Images or maps, shape (batch, channels, height, width).
     """
-    if 1 < x.shape[1] < SIDE_BY_SIDE:
-        return x.contiguous()
-
     return x.contiguous(memory_format=torch.channels_last)

@@ -9,6 +9,12 @@ from torch.nn import functional
 from duvae.networks.bodies import Encoder
 from duvae.networks.convolutions import BatchNorm, Convolution, Images, channels_last
 
+FEW = 8
+"""Fewer channels than this do not lie side by side in memory when a convolution of stride 2 and side 1 reads them.
+
+For 2 to 6 such channels oneDNN (in torch 2.13) writes past the end of its buffers on processors without AVX-512.
+"""
+
 
 class Halving(nn.Module):
     """A residual block of two 3 x 3 convolutions, the first of stride 2, beside a 1 x 1 convolution of stride 2.
@@ -26,8 +32,9 @@ class Halving(nn.Module):
 
     def forward(self, x: Images) -> Images:
         y = functional.elu(self.norm1(channels_last(self.conv1(x))))
+        beside = self.beside(x.contiguous() if 1 < x.shape[1] < FEW else x)
 
-        return functional.elu(self.norm2(self.conv2(y)) + self.norm(channels_last(self.beside(x))))
+        return functional.elu(self.norm2(self.conv2(y)) + self.norm(channels_last(beside)))
 
 
 class ResNetEncoder(Encoder):
