@@ -301,15 +301,15 @@ def test_few_modules_are_left_out_each_with_a_reason() -> None:
     assert all(Source(PACKAGE).path(name) for name in NOT_HASHED)
 
 
-def test_no_function_that_says_what_is_wrong_runs_where_all_is_well(executed: Mapping[str, list[str]]) -> None:
+def test_no_error_is_made_where_all_is_well(executed: Mapping[str, list[str]]) -> None:
     found = {function for functions in executed.values() for function in functions}
 
-    assert not [function for function in found if function.startswith(("duvae.errors:", "duvae.mistakes:"))]
+    assert not [function for function in found if function.startswith("duvae.errors:")]
 
 
 def test_progress_records_and_fingerprints_reach_no_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same training, evaluation and probe with a mute bar, an idle stopwatch and another fingerprint."""
-    from duvae import config
+    """The same training, evaluation and probe with a mute bar, an idle stopwatch, other messages and fingerprints."""
+    from duvae import config, mistakes
     from duvae.data import store, synthetic
     from duvae.progress import Bar, TrainingBar
     from duvae.provenance import Stopwatch
@@ -341,6 +341,8 @@ def test_progress_records_and_fingerprints_reach_no_result(tmp_path: Path, monke
     monkeypatch.setattr(TrainingBar, "step", lambda *_: False)
     monkeypatch.setattr(Stopwatch, "write", lambda *_, **__: None)
     monkeypatch.setattr(checkpoints.fingerprint, "of_this_process", lambda *_: "0123456789abcdef")
+    for name in ("unknown", "show", "_close"):  # a union of networks tries one kind after another, and explains each
+        monkeypatch.setattr(mistakes, name, lambda *_: "another message")
 
     assert len(known) > 5
     assert results(tmp_path / "two") == known

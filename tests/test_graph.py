@@ -588,4 +588,4 @@ def test_what_takes_long_is_found_again_in_the_run_cache(workspace: Workspace, s
     for folder in ("models", "results", "posteriors"):
         shutil.rmtree(workspace.folder / folder)
 
-    assert workspace.repro(f"{stage}@synthetic-vae-1") == set()
+    assert workspace.repro(f"{stage}@synthetic-vae-1") == {"fingerprint"}

@@ -13,6 +13,7 @@ import pytest
 import made_up
 from duvae.config import Job, Paper, Params
 from duvae.errors import UserError
+from duvae.provenance import unwrapped
 from duvae.registry import RECORDS
 from duvae.report import compare, figures, names, page, paper, results, tables
 from duvae.report.results import Result
@@ -95,7 +96,7 @@ def test_every_number_is_that_of_the_files(params: Params, root: Path, drawn: Ta
         row = drawn.row(f"making-{dataset}", name)
         assert row["Epochs"] == over([m["epochs"] for m in metrics], 0)
         assert row["Best"] == over([m["best_epoch"] for m in metrics], 0)
-        cpu = [made["cpu_seconds"] for made in held(root, dataset, setting, "train.run.json")]
+        cpu = [unwrapped(made)["cpu_seconds"] for made in held(root, dataset, setting, "train.run.json")]
         assert row["Training"] == over(cpu, 0)
         assert row["Evaluation"] == over([10.5, 10.5], 0)
         assert row["Commit"] == made_up.COMMIT[:7]
@@ -155,7 +156,7 @@ def test_figure1_is_a_part_where_the_run_holds_its_five(params: Params, root: Pa
     for name, rows in alone.found.items():
         assert drawn.found[name] == rows
     without = params.model_copy(update={"run": params.blocks()[0].model_copy(update={"settings": ["vae", "du_vae"]})})
-    assert report.part(without, results.read(without, without.run_jobs(), root), root) is None
+    assert report.five(without, results.read(without, without.run_jobs(), root)) is None
 
 
 def test_the_comparison_holds_the_numbers_and_the_curves(root: Path, html: str) -> None:

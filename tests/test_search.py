@@ -778,7 +778,8 @@ def test_the_stage_lists_the_parameters_it_reads(project: Path, monkeypatch: pyt
     given["datasets"]["synthetic"]["optimisation"].update(epochs=1)
     read = read_by("search", project, "one", params=config.parse(given))
     listed = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]["search"]["do"]["params"]
-    names = {"dataset": "synthetic", "setting": "du_vae", "column": "synthetic", "study": "one"}
+    listed = [entry for entry in listed if isinstance(entry, str)]
+    names = {"dataset": "synthetic", "key": "settings.du_vae", "column": "synthetic", "study": "one"}
     for name, value in names.items():
         listed = [entry.replace(f"${{item.{name}}}", value) for entry in listed]
     apart = {"checkpoint_seconds", "datasets.synthetic.column"}  # no result depends on it; the graph's items have it

@@ -113,7 +113,7 @@ def parameters(
 
 @app.command(epilog=examples("duvae fingerprint", "duvae fingerprint && dvc repro --dry"))
 def fingerprint() -> None:
-    """Write fingerprints.yaml, hashes of each stage's code.
+    """Write fingerprints.yaml, hashes of the code of each stage.
 
     Comments, docstrings, formatting and annotations of functions count for nothing. Run it after a change of the code:
     'git diff fingerprints.yaml' shows what will run again, and 'dvc repro --dry' lists the stages.
@@ -443,7 +443,7 @@ def report(params: ParamsFile = DEFAULT) -> None:
 
 @app.command("examples", epilog=examples("duvae examples", "dvc repro examples"))
 def example_pages(params: ParamsFile = DEFAULT) -> None:
-    """Write the pages of samples that git leaves out, reports/examples.
+    """Write the pages of samples, reports/examples, for yourself.
 
     One page for each data set of the kind `text` or `images`: it shows test examples beside samples of the models.
     """
