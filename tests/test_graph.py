@@ -429,7 +429,12 @@ def test_pages_are_made_anew_where_neither_the_cache_nor_the_data_are(workspace:
     path.write_text(path.read_text(encoding="utf-8") + "<!-- more -->", encoding="utf-8")
 
     done = workspace.dvc("repro", "--allow-missing", "report", "figure1")
-    assert set(re.findall(r"Running stage '([^']+)'", done.stdout)) == {"fingerprint", "figure1", "report"}
+    assert set(re.findall(r"Running stage '([^']+)'", done.stdout)) == {
+        "fingerprint",
+        "own_files",
+        "figure1",
+        "report",
+    }
 
 
 def test_a_change_of_run_trains_what_is_new_alone(workspace: Workspace) -> None:

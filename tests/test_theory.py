@@ -17,6 +17,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from duvae.metrics.geometry import conditional_entropy, mutual_posterior_diversity
 from duvae.regularizers import ALPHA, MeanBatchNorm, VarianceDropout
+from duvae.training.steps import SGD
 from family import NAMES, build, training
 
 PAGE = (Path(__file__).parents[1] / "docs/theory.md").read_text(encoding="utf-8")
@@ -299,6 +300,7 @@ def test_line_9_after_every_optimiser_step(name: str, kind: str, rate: float, mo
         plain(optimiser)
         after_step(optimiser)
 
+    step.hooked = True  # type: ignore[attr-defined]
     monkeypatch.setattr(SGD, "step", step)
     hooks = [
         register_optimizer_step_post_hook(after_step),
