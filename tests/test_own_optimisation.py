@@ -2,13 +2,15 @@
 
 import copy
 import csv
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import tiny
-from duvae import config, sharing
+from duvae import config, models, sharing
 from duvae.errors import UserError
 from duvae.search import Plan
 from duvae.stages import prepare, train
@@ -108,21 +110,19 @@ def test_studies_take_it() -> None:
     assert plain.determines() != changed.determines()
 
 
-def test_no_training_of_another_optimisation_is_taken_over(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    values = raw({}, "du_vae")
-    values["settings"]["again"] = {**values["settings"]["du_vae"], "optimisation": {}}
-    monkeypatch.setattr(sharing, "_of_now", lambda *_: True)
-    hyperparameters = config.parse(values).hyperparameters("du_vae", "synthetic").model_dump()
-    for path in ("models/synthetic/again/1/weights.safetensors", "models/synthetic/again/1/model.json"):
-        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / path).touch()
-    (tmp_path / "results/synthetic/again/1").mkdir(parents=True)
-    (tmp_path / "results/synthetic/again/1/history.csv").touch()
+def test_no_training_of_another_optimisation_is_taken_over(project: Path) -> None:
+    values = raw(CHANGES, "du_vae")
+    values["settings"]["again"] = copy.deepcopy(values["settings"]["du_vae"])
+    train.run(config.parse(values), "synthetic", "again", 1, project)
+    trained = models.load(project / "models/synthetic/again/1")[1]
+    description = dataclasses.replace(trained, training=None)
 
     def taken(changes: Any) -> Any:
-        values["settings"]["again"]["optimisation"] = changes
+        """The training of `again` where a trial with these changes would repeat it."""
+        values["settings"]["du_vae"]["optimisation"] = changes
         params = config.parse(values)
-        return sharing.made(params, params.study("synthetic_grid"), hyperparameters, [], tmp_path)
+        return sharing.made(params, params.study("synthetic_grid"), description, torch.device("cpu"), project)
 
-    assert taken({}) is not None
-    assert taken({"epochs": 1}) is None
+    assert taken(CHANGES) == config.parse(values).job("synthetic", "again", 1)
+    assert taken({}) is None
+    assert taken({**CHANGES, "epochs": 1}) is None

@@ -117,8 +117,8 @@ def test_nothing_of_the_extras_is_installed(python: str, tmp_path: Path) -> None
     installed = set(run(python, code, cwd=tmp_path).split())
 
     assert installed >= {"duvae", *BASE}
-    # torch needs jinja2 itself.
-    assert installed & set(EXTRAS) <= {"jinja2"}
+    # torch needs these two itself.
+    assert installed & set(EXTRAS) <= {"filelock", "jinja2"}
 
 
 def test_the_regularizers_of_the_readme_need_torch_and_jaxtyping_alone(python: str, tmp_path: Path) -> None:

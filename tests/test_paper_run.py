@@ -145,6 +145,7 @@ def test_a_cell_of_figure_2_depends_on_its_grid_without_the_other_cells(workspac
     declared = raw()["setting_grids"]["figure2"]
     assert {key: value for key, value in read.items() if key.startswith("setting")} == {
         "setting_grids.figure2.columns.yahoo": {},
+        "setting_grids.figure2.optimisation": {},
         "setting_grids.figure2.parts": declared["parts"],
         "setting_grids.figure2.system": "du_vae",
     }
