@@ -24,6 +24,7 @@ ROWS = [
         f"step of {name}"
         for name in (
             *("vae", "ae", "bn_vae", "du_vae", "iaf_fb", "iaf_bn", "du_iaf"),
+            *(f"{name}, share of the plain form's" for name in ("vae", "du_vae")),
             *(f"{flow}, share of vae's" for flow in ("iaf_fb", "iaf_bn", "du_iaf")),
             *("agg_vae, encoder only", "agg_vae, decoder only"),
         )
