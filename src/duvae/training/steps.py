@@ -113,7 +113,8 @@ def total_norm(gradients: list[Tensor]) -> Tensor:
 class SGD(Optimizer):
     """Stochastic gradient descent without momentum: the bits of `torch.optim.SGD`, without its bookkeeping.
 
-    That bookkeeping, PyTorch's hooks around a step among it, costs more than the update of a small network.
+    That bookkeeping costs more than the update of a small network. It includes the hooks around a step, which
+    this class therefore never calls.
 
     Args:
         parameters: The parameters to update.
@@ -127,10 +128,12 @@ class SGD(Optimizer):
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Subtracts the learning rate times the gradient from each parameter that has a gradient."""
         for group in self.param_groups:
-            found = [parameter for parameter in group["params"] if parameter.grad is not None]
-            torch._foreach_add_(found, [parameter.grad for parameter in found], alpha=-group["lr"])
+            parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
+            if parameters:  # PyTorch's function refuses an empty list
+                gradients = [parameter.grad for parameter in parameters]
+                torch._foreach_add_(parameters, gradients, alpha=-group["lr"])
 
-    step.hooked = True  # type: ignore[attr-defined]  # PyTorch then leaves it without its hooks
+    step.hooked = True  # type: ignore[attr-defined]  # PyTorch then does not wrap the method in its hooks
 
 
 def optimizer(parameters: list[nn.Parameter], name: str, learning_rate: float) -> Optimizer:
