@@ -41,11 +41,11 @@ rebuild: $(ENVIRONMENT)  ## The same side by side, on all GPUs or cores; ARGS=--
 	@python -m pipelines.rebuild $(ARGS)
 
 serve: $(ENVIRONMENT)  ## A Prefect server, the deployments of prefect.yaml and a worker, until Ctrl-C
-	@python -m pipelines.serving $(ARGS)
+	@python -m pipelines.server $(ARGS)
 
 search: $(ENVIRONMENT)  ## Search (γ, p) on the synthetic data by grid and by TPE, and compare: an hour of one core
 	@dvc repro --quiet validate@synthetic
-	@python -m pipelines.search --study synthetic_grid $(ARGS)
+	@python -m pipelines.parallel_study --study synthetic_grid $(ARGS)
 	@duvae search --study synthetic_tpe
 	@for study in synthetic_grid synthetic_tpe; do duvae figure2 --study $$study; done
 	@echo "The pages:  reports/studies/synthetic_grid.html, reports/studies/synthetic_tpe.html"

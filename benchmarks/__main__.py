@@ -21,18 +21,19 @@ import torch
 
 from benchmarks import images, large_text, measure, plain
 from benchmarks.measure import Row, cpu, cpu_of
-from duvae import config, models
+from duvae import config
+from duvae.commands import prepare, truth, validate
 from duvae.config import Optimisation, Params, SyntheticDataset
 from duvae.data import store
 from duvae.data.batches import batches
 from duvae.data.store import Array, Prepared
-from duvae.files import write_text
+from duvae.inference import model_files
 from duvae.metrics.encoding import encode, evaluating
 from duvae.metrics.geometry import measures, mutual_information
 from duvae.metrics.likelihood import importance_weighted_nll
 from duvae.metrics.transformed import transformed_measures
-from duvae.progress import Bar
-from duvae.stages import prepare, truth, validate
+from duvae.project.files import write_text
+from duvae.project.progress import Bar
 from duvae.training.aggressive import AggressiveLoop
 from duvae.training.checkpoints import Checkpoint
 from duvae.training.loop import Row as Epoch
@@ -146,7 +147,7 @@ class Bench:
     def training(self, setting: str, optimisation: Optimisation, progress: EpochTimes | None = None) -> Training:
         """A training of a setting, as the stage `train` makes it."""
         entry = self.params.setting(setting)
-        description = models.Description(
+        description = model_files.Description(
             entry.system,
             self.params.hyperparameters(setting, DATASET).model_dump(),
             entry.parts.model_dump(),
@@ -214,9 +215,9 @@ class Bench:
             for _ in range(max(1, self.size.rounds // 4))
         ]
         step = {name: median(took[name] for took in rounds) for name in times}
-        models = {name: self.training(name, self.dataset.optimisation).model for name in times}
+        model_files = {name: self.training(name, self.dataset.optimisation).model for name in times}
         looks = [
-            {name: cpu(partial(encode, model, valid, CPU, 1)) for name, model in models.items()}
+            {name: cpu(partial(encode, model, valid, CPU, 1)) for name, model in model_files.items()}
             for _ in range(self.size.repeats)
         ]
         look = {name: median(took[name] for took in looks) for name in times}

@@ -13,8 +13,8 @@ from benchmarks import measure
 from benchmarks.measure import Row, cpu
 from benchmarks.plain_images import PlainPixelCNN, importance_weighted_nll
 from duvae.config import ImageNetworks, Parts
+from duvae.inference.model_files import Description
 from duvae.metrics.encoding import evaluating
-from duvae.models import Description
 from duvae.networks.convolutions import BatchNorm
 from duvae.networks.fast import pixels
 from duvae.networks.fast.pixelcnn import FastPixelCNN

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from duvae.provenance import commit, processor
+from duvae.project.provenance import commit, processor
 
 
 @dataclass(frozen=True)

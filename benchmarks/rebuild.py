@@ -74,9 +74,9 @@ def outputs(folder: Path) -> dict[str, str]:
 CACHED = """
 import json, sys, time
 from pathlib import Path
-from pipelines import running
+from pipelines import launcher
 from pipelines.graph import Graph
-from pipelines.running import Place
+from pipelines.launcher import Place
 from pipelines.workspaces import Snapshot
 
 root = Path.cwd()

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from statistics import median
 
-from duvae.provenance import unwrapped
+from duvae.project.provenance import unwrapped
 from pipelines.devices import Device
 from pipelines.graph import Graph
 

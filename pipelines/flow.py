@@ -15,17 +15,17 @@ from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.tasks import Task, exponential_backoff
 
-from duvae import config, graph
+from duvae import config
 from duvae.errors import UserError
-from duvae.files import read_json
-from duvae.project import parameters
-from pipelines import board, rebuilding, running
+from duvae.project import job_list, parameters
+from duvae.project.files import read_json
+from pipelines import display, launcher, orchestration
+from pipelines.default_durations import priors
 from pipelines.devices import Pool
-from pipelines.engine import Submit
 from pipelines.graph import Entry, Graph
-from pipelines.priors import priors
-from pipelines.rebuilding import Cluster, Hands, Wish
-from pipelines.running import Done, JobFailedError, Place
+from pipelines.launcher import Done, JobFailedError, Place
+from pipelines.orchestration import Cluster, Hands, Wish
+from pipelines.scheduler import Submit
 from pipelines.workspaces import Snapshot, clean, git
 
 RETRIES, DELAY = 3, 10.0
@@ -66,22 +66,22 @@ def rebuild(
     """
     root = Path.cwd()
     params = config.load(root / "params.yaml")
-    graph.check(params, root / graph.JOBS)
+    job_list.check(params, root / job_list.JOBS)
     parameters.write(params, root)
     own = [path for dataset in params.datasets.values() for path in getattr(dataset.source, "paths", ())]
     elsewhere = Cluster(**cluster) if cluster is not None else None
     wish = Wish(tuple(targets or ()), slots, devices, keep_going, timeout, elsewhere, tuple(own))
     with_ = on_a_cluster if wish.cluster else here
-    progress, seconds = rebuilding.rebuild(root, wish, params.threads, with_, partial(priors, params))
-    said, logger = board.summary(progress, seconds), get_run_logger()
+    progress, seconds = orchestration.rebuild(root, wish, params.threads, with_, partial(priors, params))
+    said, logger = display.summary(progress, seconds), get_run_logger()
     logger.info(said)
     print(said)
-    create_table_artifact(key="rebuild-jobs", table=board.rows(progress), description=said)
+    create_table_artifact(key="rebuild-jobs", table=display.rows(progress), description=said)
     if table := results(root, params):
         create_table_artifact(key="rebuild-results", table=table, description="Every model, on the test set")
     _track(root, params)
     if progress.failed:
-        raise RebuildFailedError(board.failures(progress))
+        raise RebuildFailedError(display.failures(progress))
 
 
 def results(root: Path, params: config.Params) -> list[dict[str, Any]]:
@@ -106,7 +106,7 @@ def results(root: Path, params: config.Params) -> list[dict[str, Any]]:
 
 def _track(root: Path, params: config.Params) -> None:
     """Fills the project's own MLflow store from what is there now."""
-    from duvae.stages import track
+    from duvae.commands import track
 
     track.run(params, root)
 
@@ -165,11 +165,11 @@ def stage_task(place: Place, snapshot: Snapshot, pool: Pool | None, placed: dict
     def run_stage(stage: str, entries: Mapping[str, Entry]) -> Done:
         try:
             if pool is None:
-                return running.run(stage, on_worker(place, snapshot), snapshot, entries, None)
+                return launcher.run(stage, on_worker(place, snapshot), snapshot, entries, None)
             with pool.lend() as device:
                 if placed is not None:
                     placed[stage] = device.name
-                return running.run(stage, place, snapshot, entries, device)
+                return launcher.run(stage, place, snapshot, entries, device)
         except JobFailedError as error:
             get_run_logger().error("%s\n%s", error, error.log)
             raise

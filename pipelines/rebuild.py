@@ -21,22 +21,22 @@ HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 def plan(targets: list[str], slots: int | None, devices: str | None) -> str:
     """What would run, and for how long."""
-    import duvae.graph
+    import duvae.project.job_list
     from duvae import config
     from duvae.project import parameters
-    from pipelines import estimates, priors
+    from pipelines import default_durations, estimates
     from pipelines.devices import choose
-    from pipelines.engine import Engine
     from pipelines.graph import Graph
+    from pipelines.scheduler import Engine
 
     root = Path.cwd()
     params = config.load(root / "params.yaml")
-    duvae.graph.check(params, root / duvae.graph.JOBS)
+    duvae.project.job_list.check(params, root / duvae.project.job_list.JOBS)
     parameters.write(params, root)
     chosen = choose(params.threads, slots, devices)
     graph = Graph(root, targets)
     cuda = chosen[0].cuda
-    known = estimates.estimates(graph, cuda, priors.priors(params, cuda))
+    known = estimates.estimates(graph, cuda, default_durations.priors(params, cuda))
     engine = Engine(graph, known)
     engine.resolve()
     said = estimates.plan(graph, engine.progress.waiting, engine.progress.left, known, chosen)

@@ -25,7 +25,7 @@ from dvc.config import Config
 from dvc.exceptions import DvcException
 
 from duvae.errors import UserError
-from duvae.files import write_text
+from duvae.project.files import write_text
 
 KEPT = ("checkpoints", "studies")
 """Folders of the project that all workspaces share."""

@@ -154,7 +154,7 @@ def pictures(clone: Clone) -> None:
     tiny.write(clone.folder / "params.yaml", {"pictures": own}, datasets=["pictures"], settings=["du_vae"])
     clone.run("duvae", "graph")
     ran = clone.repro()
-    chain = ("train", "evaluate", "probe", "generate")
+    chain = ("train", "evaluate", "probe", "samples")
     expect({"binarize@pictures", *(f"{stage}@pictures-du_vae-1" for stage in chain)} < set(ran), f"only {ran} ran")
     expect(not [name for name in ran if "train@synthetic" in name], f"{ran} ran again")
     found = metrics(clone, "pictures", "du_vae")

@@ -13,7 +13,7 @@ import tiny
 from duvae import config
 from duvae.config import Parts, TextNetworks
 from duvae.data.store import END, SPECIALS, START, Documents
-from duvae.models import Description
+from duvae.inference.model_files import Description
 from duvae.systems import SYSTEMS, System
 from duvae.training.loop import Progress, Training
 from duvae.training.steps import Updates, optimizer

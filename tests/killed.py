@@ -18,8 +18,10 @@ from pathlib import Path
 
 import torch
 
-from duvae import config, files, models
-from duvae.stages import train
+from duvae import config
+from duvae.commands import train
+from duvae.inference import model_files
+from duvae.project import files
 
 
 def child(folder: Path, setting: str, attempt: int, how: str) -> int:
@@ -32,7 +34,7 @@ def child(folder: Path, setting: str, attempt: int, how: str) -> int:
         if how == "writing" and attempt < 4:
             die_writing(attempt)
         if how == "outputs" and attempt == 0:
-            models.save = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+            model_files.save = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
         train.run(config.load(), "synthetic", setting, 1)
     except BaseException as error:  # noqa: BLE001 (a child must never come back into its parent's code)
         print(repr(error), file=sys.stderr)

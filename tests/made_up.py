@@ -10,10 +10,11 @@ import pandas as pd
 import safetensors.numpy
 from pydantic import create_model
 
-from duvae import compact, drawn, models
 from duvae.config import Frozen, ImageNetworks, Job, Params, Parts, Setting, SyntheticDataset, load
 from duvae.data import store
 from duvae.data.store import END, PIXELS, SPECIALS, START, Documents, Images
+from duvae.inference import model_files, sample_files
+from duvae.project import array_files
 
 COUNTS = {"train": 16000, "valid": 2000, "test": 300, "labelled_100": 100}
 ROOT = Path(__file__).parents[1]
@@ -114,7 +115,7 @@ def write(root: Path, params: Params, job: Job, sentences: int = 300) -> None:
             kept["variance"] = variances.astype(np.float32)
     weights = digest(job)
     documents = {**COUNTS, "test": sentences}
-    compact.write(
+    array_files.write(
         root / "results" / job.folder / "per_example.json", {"weights": weights, "documents": documents}, kept
     )
 
@@ -224,7 +225,7 @@ def _truth(root: Path, params: Params, dataset: str, sentences: int) -> tuple[An
     pd.DataFrame({"sentence": range(200), "nll": floor}).to_csv(
         root / "posteriors" / dataset / "truth.csv", index=False
     )
-    compact.write(
+    array_files.write(
         root / "results" / dataset / "per_example.json",
         {"dataset": dataset},
         {"nll": floor.astype(np.float32), "z": z.astype(np.float32), "label": labels.astype(np.int32)},
@@ -329,14 +330,14 @@ def _generated(root: Path, params: Params, job: Job, random: np.random.Generator
 def keep(root: Path, params: Params, job: Job) -> None:
     """Writes what git keeps of the samples in `generated`."""
     prepared = store.read(root / "data/prepared" / job.dataset)
-    found = drawn.archive(root / "generated" / job.folder.with_suffix(".npz"), prepared, "duvae illustrate")
-    apart = params.dataset(job.dataset).kind in drawn.APART
-    drawn.write(drawn.place(job, root), found, apart)
+    found = sample_files.archive(root / "generated" / job.folder.with_suffix(".npz"), prepared, "duvae samples")
+    apart = params.dataset(job.dataset).kind in sample_files.APART
+    sample_files.write(sample_files.place(job, root), found, apart)
 
 
 def adopt(root: Path, job: Job) -> None:
     """Makes the results of a job those of the model that lies there."""
-    found = models.saved_digest(root / "models" / job.folder)
+    found = model_files.saved_digest(root / "models" / job.folder)
     folder = root / "results" / job.folder
     for name in ("metrics.json", "probe.json"):
         _json(folder / name, {**json.loads((folder / name).read_text()), "weights": found})
@@ -351,7 +352,7 @@ def _weights(job: Job) -> dict[str, Any]:
 
 def digest(job: Job) -> str:
     """The digest of a model's weights."""
-    return models._digest(_weights(job))
+    return model_files._digest(_weights(job))
 
 
 def _rotation(seed: int) -> Any:

@@ -20,8 +20,9 @@ from pathlib import Path
 import mlflow.store.tracking.sqlalchemy_store  # noqa: F401 (or each child imports it)
 import torch
 
-from duvae import config, search
-from duvae.stages import search as stage
+from duvae import config
+from duvae.commands import search as stage
+from duvae.search import trial
 
 
 def child(folder: Path, study: str, seconds: float | None = None, measuring: bool = False, worker: bool = False) -> int:
@@ -30,10 +31,10 @@ def child(folder: Path, study: str, seconds: float | None = None, measuring: boo
     if process:
         return process
     os.chdir(folder)
-    search.WAIT_SECONDS = 0.05
+    trial.WAIT_SECONDS = 0.05
     try:
         if measuring:
-            search.importance_weighted_nll = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+            trial.importance_weighted_nll = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
         if seconds is not None:
             signal.setitimer(signal.ITIMER_PROF, seconds)  # SIGPROF, which nobody handles, ends a process as SIGKILL
         stage.run(config.load(), study, worker=worker)

@@ -9,11 +9,11 @@ from typing import Any
 
 import yaml
 
-from pipelines import rebuilding, running
-from pipelines.engine import Progress, Submit
+from pipelines import launcher, orchestration
 from pipelines.graph import Entry
-from pipelines.rebuilding import Hands, Wish
-from pipelines.running import Done
+from pipelines.launcher import Done
+from pipelines.orchestration import Hands, Wish
+from pipelines.scheduler import Progress, Submit
 
 PARAMS = {"a": 1, "b": 2, "c": 3, "after": 4}
 
@@ -91,7 +91,7 @@ def threads(hands: Hands) -> Submit:
     def job(name: str, entries: dict[str, Entry]) -> Done:
         assert hands.pool is not None
         with hands.pool.lend() as device:
-            return running.run(name, hands.place, hands.snapshot, entries, device)
+            return launcher.run(name, hands.place, hands.snapshot, entries, device)
 
     def submit(name: str, entries: dict[str, Entry]) -> Callable[[], Done]:
         return executor.submit(job, name, entries).result
@@ -103,4 +103,4 @@ def rebuild(folder: Path, *targets: str, **wish: Any) -> Progress:
     """Rebuilds it on the CPU, with two slots where the machine has them."""
     asked = {"devices": "cpu", "slots": min(2, len(os.sched_getaffinity(0))), **wish}
 
-    return rebuilding.rebuild(folder, Wish(targets, **asked), 1, threads)[0]
+    return orchestration.rebuild(folder, Wish(targets, **asked), 1, threads)[0]

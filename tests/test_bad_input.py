@@ -23,11 +23,13 @@ import yaml
 
 import made_up
 import tiny
-from duvae import cli, compact, config, graph, tracking
+from duvae import cli, config
+from duvae.commands import binarize, fetch, prepare, train
 from duvae.data import sources
 from duvae.data.sources import Source
 from duvae.errors import PASSING
-from duvae.stages import binarize, fetch, prepare, train
+from duvae.project import array_files, job_list
+from duvae.tracking import runs
 from serving import serve
 from spoiling import (
     KNOWN,
@@ -84,7 +86,7 @@ OUTPUTS = {
     f"train {JOB}": ("checkpoints/synthetic-vae-1.", "checkpoints"),
     f"evaluate {JOB}": ("posteriors/synthetic/vae/1.parquet", "posteriors"),
     f"probe {JOB}": (f"{RESULTS}/probe.json", "results"),
-    f"illustrate {JOB}": ("generated/synthetic/vae/1.npz", "generated"),
+    f"samples {JOB}": ("generated/synthetic/vae/1.npz", "generated"),
     "figure1": ("reports/figure1.png", "reports"),
     "report": ("reports/index.html", "reports"),
     "examples": ("reports/examples", "reports"),
@@ -500,8 +502,8 @@ def kept(edit: Callable[[dict[str, Any]], dict[str, Any]]) -> Callable[[Here], N
     """Changes the arrays of EXAMPLES."""
 
     def spoil(here: Here) -> None:
-        about, arrays = compact.read(here.root / EXAMPLES, EVALUATE)
-        compact.write(here.root / EXAMPLES, about, edit(arrays))
+        about, arrays = array_files.read(here.root / EXAMPLES, EVALUATE)
+        array_files.write(here.root / EXAMPLES, about, edit(arrays))
 
     return spoil
 
@@ -662,7 +664,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     raw["datasets"]["known"] = {**own, "source": {**own["source"], "train": [{"path": KNOWN}]}}
     (root / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False), encoding="utf-8")
     params = config.load(root / "params.yaml")
-    graph.write(params, root / graph.JOBS)
+    job_list.write(params, root / job_list.JOBS)
     for dataset in ("own", "pictures"):
         fetch.run(params, dataset, None, root)
     prepare.run(params, "pictures", root)
@@ -678,7 +680,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for path, content in kept.items():
         path.write_bytes(content)
     (root / "checkpoints").rmdir()
-    tracking.connect(root)
+    runs.connect(root)
 
     return root
 

@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from duvae import catalogue, config, registry
+from duvae import config, registry
+from duvae.commands import systems as stage
 from duvae.config import Frozen, Parts
 from duvae.objectives import ELBO, Objective
 from duvae.registry import HYPERPARAMETERS, RECORDS, Record
 from duvae.regularizers import MeanBatchNorm, VarianceDropout
-from duvae.stages import systems as stage
+from duvae.report import catalogue
 from duvae.systems import SYSTEMS, PlainVAE
 from family import FULL_SIZE, NAMES, build
 

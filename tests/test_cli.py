@@ -201,4 +201,4 @@ def test_arguments_fit_the_stage(stage: str, monkeypatch: pytest.MonkeyPatch) ->
     assert call(monkeypatch, stage, *options.get(stage, [])) == 0
     ((name, args, keywords),) = handed
     assert name == ("generate" if stage == "interpolate" else stage)
-    inspect.signature(importlib.import_module(f"duvae.stages.{name}").run).bind(*args, **keywords)
+    inspect.signature(importlib.import_module(f"duvae.commands.{name}").run).bind(*args, **keywords)

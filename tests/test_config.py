@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from duvae import cli, config, graph, registry
+from duvae import cli, config, registry
 from duvae.errors import UserError
+from duvae.project import job_list
 from duvae.registry import HYPERPARAMETERS
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
@@ -500,11 +501,11 @@ def test_the_cells_of_figure_2_are_those_that_table_1_lacks() -> None:
 def test_the_graph_depends_on_the_declaration() -> None:
     params = with_grid()
     raw = yaml.safe_load(TEXT)
-    rows = yaml.safe_load(graph.render(params))["jobs"]
+    rows = yaml.safe_load(job_list.render(params))["jobs"]
 
     assert rows["yahoo-vae-1"]["key"] == "settings.vae"
     assert rows["yahoo-extra_g04-1"]["key"] == "setting_grids.extra"
-    for row in yaml.safe_load(graph.render(config.load(PARAMS)))["jobs"].values():
+    for row in yaml.safe_load(job_list.render(config.load(PARAMS)))["jobs"].values():
         declared = functools.reduce(operator.getitem, row["key"].split("."), raw)
         assert {"system", "parts", "optimisation"} <= set(declared)
         assert row["column"] in declared["columns"]

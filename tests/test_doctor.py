@@ -17,8 +17,9 @@ import pytest
 import torch
 
 import tiny
-from duvae import cli, config, doctor, graph
-from duvae.doctor import Finding
+from duvae import cli, config
+from duvae.project import doctor, job_list
+from duvae.project.doctor import Finding
 from duvae.training.checkpoints import Checkpoint, Snapshot
 from duvae.training.loop import State
 from serving import Server, serve
@@ -54,7 +55,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("sound")
     tiny.write(root / "params.yaml", datasets=["synthetic", "short_yelp"], settings=["vae"])
     params = config.load(root / "params.yaml")
-    graph.write(params, root / graph.JOBS)
+    job_list.write(params, root / job_list.JOBS)
     (root / ".dvc").mkdir()
     for name in ("dvc.yaml", ".dvc/config", "requirements.lock"):
         shutil.copy(ROOT / name, root / name)
@@ -126,7 +127,7 @@ def test_what_can_wait_is_no_failure(here: Here, capsys: pytest.CaptureFixture[s
 
 
 def test_what_cannot_wait_is_one(here: Here, capsys: pytest.CaptureFixture[str]) -> None:
-    (here.root / graph.JOBS).unlink()
+    (here.root / job_list.JOBS).unlink()
 
     assert call(here) == 1
     output = capsys.readouterr().out

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from duvae.commands import validate
 from duvae.config import Params
 from duvae.data import expectations, store
 from duvae.data.store import Documents, Prepared
 from duvae.errors import UserError
-from duvae.stages import validate
 
 WORDS = ["good", "food", "bad", "soup", "fine", "place"]
 VOCABULARY = ["<pad>", "<s>", "</s>", "<unk>", *WORDS]

@@ -19,7 +19,7 @@ from duvae.project.fingerprint.closure import NOT_HASHED, Closure
 from duvae.project.fingerprint.source import Module, Source
 from traced import PACKAGE, ROOT
 
-TRAINED = ("train", "evaluate", "probe", "generate", "search")
+TRAINED = ("train", "evaluate", "probe", "samples", "search")
 FLOWS = {"iaf_fb", "iaf_bn", "du_iaf"}
 
 
@@ -309,11 +309,11 @@ def test_no_error_is_made_where_all_is_well(executed: Mapping[str, list[str]]) -
 
 def test_progress_records_and_fingerprints_reach_no_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same training, evaluation and probe with a mute bar, an idle stopwatch, other messages and fingerprints."""
-    from duvae import config, mistakes
+    from duvae import config, messages
+    from duvae.commands import evaluate, probe, train
     from duvae.data import store, synthetic
-    from duvae.progress import Bar, TrainingBar
-    from duvae.provenance import Stopwatch
-    from duvae.stages import evaluate, probe, train
+    from duvae.project.progress import Bar, TrainingBar
+    from duvae.project.provenance import Stopwatch
     from duvae.training import checkpoints
 
     raw = traced.raw()
@@ -342,7 +342,7 @@ def test_progress_records_and_fingerprints_reach_no_result(tmp_path: Path, monke
     monkeypatch.setattr(Stopwatch, "write", lambda *_, **__: None)
     monkeypatch.setattr(checkpoints.fingerprint, "of_this_process", lambda *_: "0123456789abcdef")
     for name in ("unknown", "show", "_close"):  # a union of networks tries one kind after another, and explains each
-        monkeypatch.setattr(mistakes, name, lambda *_: "another message")
+        monkeypatch.setattr(messages, name, lambda *_: "another message")
 
     assert len(known) > 5
     assert results(tmp_path / "two") == known

@@ -9,16 +9,17 @@ import pytest
 import torch
 
 import family
-from duvae import generation, models
+from duvae.commands import encode, generate, reconstruct
+from duvae.commands import samples as samples_stage
 from duvae.config import ImageNetworks, TextNetworks
 from duvae.data import store
 from duvae.data.store import END, PAD, PIXELS, SPECIALS, START, Documents, Images, Prepared
 from duvae.errors import UserError
-from duvae.models import Description
+from duvae.inference import generation, model_files
+from duvae.inference.model_files import Description
 from duvae.networks.lstm import LSTMDecoder
 from duvae.posteriors import InverseAutoregressiveFlow
 from duvae.report import pictures
-from duvae.stages import encode, generate, illustrate, reconstruct
 from duvae.vae import VAE
 
 SIZES = {"size": 6, "channels": [4, 4], "features": 8, "kernels": [3, 3, 3], "width": 4, "feature_maps": 2}
@@ -178,7 +179,7 @@ def project(folder: Path, system: str = "vae", examples: int = 20) -> None:
     sizes = TextNetworks(embedding=6, hidden=8, latent=3, dropout_in=0.0, dropout_out=0.0)
     description = Description(system, {}, entry.parts.model_dump(), sizes.model_dump(), 12)
     torch.manual_seed(1)
-    models.save(folder / f"models/synthetic/{system}/1", description.build()[0], description)
+    model_files.save(folder / f"models/synthetic/{system}/1", description.build()[0], description)
 
 
 def drawings_project(folder: Path) -> None:
@@ -188,7 +189,7 @@ def drawings_project(folder: Path) -> None:
     store.write(folder / "data/prepared/omniglot_small", Prepared(list(PIXELS), {"test": test}, {}))
     networks = ImageNetworks(**SIZES, latent=3).model_dump()
     description = Description("vae", {}, family.PARAMS.setting("vae").parts.model_dump(), networks, 2)
-    models.save(folder / "models/omniglot_small/vae/1", images(), description)
+    model_files.save(folder / "models/omniglot_small/vae/1", images(), description)
 
 
 @pytest.mark.parametrize("interpolate", [False, True])
@@ -224,7 +225,7 @@ def test_images_stand_beside_what_becomes_of_them(tmp_path: Path) -> None:
     seen = matplotlib.image.imread(tmp_path / "reports/generated/omniglot_small-vae-1-reconstructions.png")
     test = store.read(tmp_path / "data/prepared/omniglot_small").images("test")
     chosen = test.only(np.sort(np.random.default_rng(1).choice(7, 3, replace=False)))
-    model, _ = models.load(tmp_path / "models/omniglot_small/vae/1")
+    model, _ = model_files.load(tmp_path / "models/omniglot_small/vae/1")
     z = generation.means(model, [torch.from_numpy(chosen.batch(np.array([n]))) for n in range(3)])
     became = generation.decoded(model, z, torch.Generator().manual_seed(1), False, 1.0)[:, 0].numpy()
 
@@ -250,12 +251,12 @@ def test_a_lone_test_example_has_nothing_to_lie_between() -> None:
 # -------------------------------------------------------------------------------- for the report
 
 
-def illustrated(folder: Path, dataset: str, setting: str) -> dict[str, np.ndarray]:
+def made_by_the_stage(folder: Path, dataset: str, setting: str) -> dict[str, np.ndarray]:
     """What the stage writes, twice the same."""
-    illustrate.run(family.PARAMS, dataset, setting, 1, folder)
+    samples_stage.run(family.PARAMS, dataset, setting, 1, folder)
     path = folder / f"generated/{dataset}/{setting}/1.npz"
     before = path.read_bytes()
-    illustrate.run(family.PARAMS, dataset, setting, 1, folder)
+    samples_stage.run(family.PARAMS, dataset, setting, 1, folder)
     assert path.read_bytes() == before
     with np.load(path, allow_pickle=False) as file:
         return {name: file[name] for name in file.files}
@@ -263,8 +264,8 @@ def illustrated(folder: Path, dataset: str, setting: str) -> dict[str, np.ndarra
 
 def test_what_the_report_shows_of_images(tmp_path: Path) -> None:
     drawings_project(tmp_path)
-    found, wanted = illustrated(tmp_path, "omniglot_small", "vae"), family.PARAMS.generation
-    model, _ = models.load(tmp_path / "models/omniglot_small/vae/1")
+    found, wanted = made_by_the_stage(tmp_path, "omniglot_small", "vae"), family.PARAMS.generation
+    model, _ = model_files.load(tmp_path / "models/omniglot_small/vae/1")
     test = store.read(tmp_path / "data/prepared/omniglot_small").images("test")
     ends = generation.means(model, [torch.from_numpy(test.batch(np.array([n]))) for n in found["pairs"].flatten()])
     count = wanted.rows * wanted.columns
@@ -284,7 +285,7 @@ def test_what_the_report_shows_of_images(tmp_path: Path) -> None:
 @pytest.mark.parametrize("system", ["vae", "ae"])
 def test_what_the_report_shows_of_texts(tmp_path: Path, system: str) -> None:
     project(tmp_path, system)
-    found, wanted = illustrated(tmp_path, "synthetic", system), family.PARAMS.generation
+    found, wanted = made_by_the_stage(tmp_path, "synthetic", system), family.PARAMS.generation
 
     assert ("samples_drawn" in found) == ("samples_likeliest" in found) == (system == "vae")  # AE has no prior
     assert all(len(found[name]) == wanted.rows for name in found if name.startswith("samples"))
@@ -292,7 +293,7 @@ def test_what_the_report_shows_of_texts(tmp_path: Path, system: str) -> None:
     assert (found["between_likeliest"][..., 0] == START).all()
 
 
-def test_a_lone_test_example_is_not_illustrated(tmp_path: Path) -> None:
+def test_a_lone_test_example_is_not_made_by_the_stage(tmp_path: Path) -> None:
     project(tmp_path, examples=1)
     with pytest.raises(UserError, match="data/prepared/synthetic: expected two test examples or more"):
-        illustrate.run(family.PARAMS, "synthetic", "vae", 1, tmp_path)
+        samples_stage.run(family.PARAMS, "synthetic", "vae", 1, tmp_path)

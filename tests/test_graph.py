@@ -17,9 +17,9 @@ import yaml
 from ruamel.yaml import YAML
 
 import tiny
-from duvae import config, graph
+from duvae import config
 from duvae.errors import UserError
-from duvae.project import fingerprint
+from duvae.project import fingerprint, job_list
 
 ROOT = Path(__file__).parents[1]
 SRC = ROOT / "src"
@@ -29,7 +29,7 @@ COMMANDS = {name: stage.get("do", stage)["cmd"].split()[1] for name, stage in GR
 DATASETS = ["synthetic", "short_yelp_resampled"]
 SETTINGS = ["vae", "du_vae"]
 SEEDS = [1]
-TRAINED = ("train", "evaluate", "probe", "generate")
+TRAINED = ("train", "evaluate", "probe", "samples")
 
 
 def jobs(stage: str, dataset: str | None = None, setting: str | None = None) -> set[str]:
@@ -111,12 +111,12 @@ def parameters(**run: Any) -> config.Params:
 
 
 def test_the_committed_list_is_up_to_date() -> None:
-    graph.check(config.load(ROOT / "params.yaml"), ROOT / graph.JOBS)
+    job_list.check(config.load(ROOT / "params.yaml"), ROOT / job_list.JOBS)
 
 
 def test_jobs_are_the_union_each_once() -> None:
     params = parameters(datasets=["short_yelp", "synthetic", "short_yelp"], settings=["vae", "ae"], seeds=[2, 1])
-    names = list(yaml.safe_load(graph.render(params))["jobs"])
+    names = list(yaml.safe_load(job_list.render(params))["jobs"])
 
     assert len(names) == len(set(names))
     assert set(names) == {
@@ -129,14 +129,14 @@ def test_triples_without_the_data_sets_column_are_left_out() -> None:
     raw = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     tiny.block(raw).update(datasets=["short_yelp", "synthetic"], settings=["vae", "odd"], seeds=[1])
     raw["settings"]["odd"] = {"system": "vae", "parts": {"init": "paper"}, "optimisation": {}, "columns": {"yelp": {}}}
-    jobs = yaml.safe_load(graph.render(config.parse(raw)))["jobs"]
+    jobs = yaml.safe_load(job_list.render(config.parse(raw)))["jobs"]
 
     assert "short_yelp-odd-1" in jobs
     assert "synthetic-odd-1" not in jobs
 
 
 def test_figure1_is_there_whatever_run_names() -> None:
-    rows = yaml.safe_load(graph.render(parameters(datasets=["short_yelp"], settings=["du_vae"], seeds=[7])))
+    rows = yaml.safe_load(job_list.render(parameters(datasets=["short_yelp"], settings=["du_vae"], seeds=[7])))
 
     assert rows["sets"] == ["short_yelp", "synthetic"]
     assert rows["prepared"]["short_yelp"] == {
@@ -144,7 +144,7 @@ def test_figure1_is_there_whatever_run_names() -> None:
         "after": "data/raw/short_yelp",
         "to": "data/prepared/short_yelp",
     }
-    assert rows["prepared"]["synthetic"]["after"] == graph.FIRST
+    assert rows["prepared"]["synthetic"]["after"] == job_list.FIRST
     assert rows["synthetics"] == ["synthetic"]
     assert rows["fetched"] == ["short_yelp"]
     assert rows["images"] == []
@@ -156,7 +156,7 @@ def test_figure1_is_there_whatever_run_names() -> None:
         "seed": 7,
         "column": "yelp",
         "key": "settings.du_vae",
-        "after": graph.FIRST,
+        "after": job_list.FIRST,
     }
 
 
@@ -164,12 +164,12 @@ def test_a_missing_or_stale_list_is_told_with_what_differs(tmp_path: Path) -> No
     path = tmp_path / "pipelines" / "jobs.yaml"
 
     with pytest.raises(UserError, match=r"not there\. Run 'duvae graph'"):
-        graph.check(parameters(), path)
-    assert graph.write(parameters(), path)
-    assert not graph.write(parameters(), path)
-    graph.check(parameters(), path)
+        job_list.check(parameters(), path)
+    assert job_list.write(parameters(), path)
+    assert not job_list.write(parameters(), path)
+    job_list.check(parameters(), path)
     with pytest.raises(UserError, match=r"out of date(.|\n)*\+ .*synthetic-vae-3(.|\n)*Run 'duvae graph'"):
-        graph.check(parameters(seeds=[1, 3]), path)
+        job_list.check(parameters(seeds=[1, 3]), path)
 
 
 # ------------------------------------------------------------------- DVC itself, over stages that only pretend
@@ -324,8 +324,8 @@ def test_images_are_made_grey_and_then_bits(tmp_path: Path) -> None:
     }
     assert outs["prepare@omniglot_small"] == ["data/grey/omniglot_small"]
     assert outs["binarize@omniglot_small"] == ["data/prepared/omniglot_small"]
-    assert {f"{stage}@omniglot_small-du_vae-1" for stage in ("train", "evaluate", "probe", "generate")} <= set(outs)
-    assert outs["generate@omniglot_small-du_vae-1"] == [
+    assert {f"{stage}@omniglot_small-du_vae-1" for stage in ("train", "evaluate", "probe", "samples")} <= set(outs)
+    assert outs["samples@omniglot_small-du_vae-1"] == [
         "generated/omniglot_small/du_vae/1.npz",
         "results/omniglot_small/du_vae/samples/1.json",
         "results/omniglot_small/du_vae/samples/1.run.json",
@@ -409,7 +409,7 @@ def test_a_hyperparameter_reruns_its_setting_and_what_hangs_on_it(workspace: Wor
     workspace.change(lambda raw: raw["settings"]["du_vae"]["columns"]["synthetic"].update(p=0.25))
 
     wanted = {
-        name for stage in ("train", "evaluate", "probe", "generate") for name in jobs(stage, "synthetic", "du_vae")
+        name for stage in ("train", "evaluate", "probe", "samples") for name in jobs(stage, "synthetic", "du_vae")
     }
     assert workspace.repro() == {"graph", *wanted, "figure1", "report", "examples"}
 
@@ -443,7 +443,7 @@ def test_a_change_of_run_trains_what_is_new_alone(workspace: Workspace) -> None:
     workspace.pretend()
 
     new = {"short_yelp_resampled-bn_vae-1"}  # its like on the synthetic data is Figure 1's
-    wanted = {f"{stage}@{name}" for stage in ("train", "evaluate", "probe", "generate") for name in new}
+    wanted = {f"{stage}@{name}" for stage in ("train", "evaluate", "probe", "samples") for name in new}
     assert workspace.repro() == {"graph", *wanted, "report", "examples"}
 
 
@@ -494,10 +494,10 @@ def test_a_data_set_that_is_gone_stops_everything(workspace: Workspace) -> None:
         ),
         (lambda raw: raw["evaluation"].update(importance_samples=50), {*jobs("evaluate"), "figure1", "report"}),
         (lambda raw: raw["probe"].update(draws=7), jobs("probe")),
-        (lambda raw: raw["generation"].update(rows=7), jobs("generate")),
+        (lambda raw: raw["generation"].update(rows=7), jobs("samples")),
         (
             lambda raw: raw["threads"] and raw.update(threads=2),
-            {"truth@synthetic", *jobs("train"), *jobs("evaluate"), *jobs("probe"), *jobs("generate")},
+            {"truth@synthetic", *jobs("train"), *jobs("evaluate"), *jobs("probe"), *jobs("samples")},
         ),
     ],
 )
@@ -519,9 +519,9 @@ def test_a_parameter_touches_the_stages_that_read_it(
         ("src/duvae/metrics/likelihood.py", "", "", jobs("evaluate")),
         ("src/duvae/metrics/probes.py", "", "", jobs("probe")),
         ("src/duvae/networks/lstm.py", "", "", {n for stage in TRAINED for n in jobs(stage)}),
-        ("src/duvae/generation.py", "", "", jobs("generate")),
+        ("src/duvae/inference/generation.py", "", "", jobs("samples")),
         ("src/duvae/report/examples.py", "", "", {"report", "examples"}),
-        ("src/duvae/stages/report.py", "", "", {"report"}),
+        ("src/duvae/commands/report.py", "", "", {"report"}),
         (
             "src/duvae/regularizers.py",
             "class VarianceDropout(Staged):",
@@ -586,7 +586,7 @@ def test_metrics_and_plots_are_dvcs(workspace: Workspace) -> None:
     assert "results/synthetic/du_vae/1/history.csv" in drawn
 
 
-@pytest.mark.parametrize("stage", ["train", "evaluate", "probe", "generate"])
+@pytest.mark.parametrize("stage", ["train", "evaluate", "probe", "samples"])
 def test_what_takes_long_is_found_again_in_the_run_cache(workspace: Workspace, stage: str) -> None:
     """With the lock and the outputs gone, as in another clone that shares the cache, nothing runs again."""
     (workspace.folder / "dvc.lock").unlink()

@@ -14,8 +14,9 @@ BATTERY = ("test_systems.py", "test_objectives.py", "test_image_systems.py", "te
 
 TRAIN = """
 import csv, pathlib, tiny, ruamel.yaml
-from duvae import config, models
-from duvae.stages import prepare, train
+from duvae import config
+from duvae.inference import model_files
+from duvae.commands import prepare, train
 params = config.parse(tiny.small())
 prepare.run(params, "synthetic")
 pathlib.Path("data/validated").mkdir()

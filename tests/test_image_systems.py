@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from duvae import models
 from duvae.config import ImageNetworks
-from duvae.models import Description
+from duvae.inference import model_files
+from duvae.inference.model_files import Description
 from duvae.regularizers import MeanBatchNorm
 from duvae.systems import System
 from duvae.training.steps import Updates, optimizer
@@ -122,8 +122,8 @@ def test_at_step_0_the_means_have_the_scale_gamma(name: str) -> None:
 @everyone
 def test_a_model_of_images_is_kept_and_loaded(name: str, tmp_path: Path) -> None:
     model, _ = build(name)
-    models.save(tmp_path, model, described(name))
-    loaded, description = models.load(tmp_path, system=described(name).system, words=2)
+    model_files.save(tmp_path, model, described(name))
+    loaded, description = model_files.load(tmp_path, system=described(name).system, words=2)
 
     assert description == described(name)
     assert same(state(model), state(loaded))

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import drawings
+from duvae.commands import binarize as binarize_stage
+from duvae.commands import fetch, validate
+from duvae.commands import prepare as prepare_stage
 from duvae.config import DatasetProbe, ImageDataset, ImageSource, Params
 from duvae.data import images, store
 from duvae.data.images import area_average, binarize, hold_out, prepare
 from duvae.data.store import Images, Prepared
 from duvae.errors import UserError
-from duvae.stages import binarize as binarize_stage
-from duvae.stages import fetch, validate
-from duvae.stages import prepare as prepare_stage
 
 SOURCE = ImageSource(path="leaves", ink="dark", valid=0.2, test=0.2, seed=1, size=5)
 

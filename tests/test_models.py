@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from duvae import models
 from duvae.errors import UserError
+from duvae.inference import model_files
 from duvae.metrics.encoding import encode
 from duvae.regularizers import Staged
 from family import CPU, LATENT, NAMES, batch, describe, documents, lively, same, state, trained, training
@@ -17,12 +17,12 @@ from family import CPU, LATENT, NAMES, batch, describe, documents, lively, same,
 everyone = pytest.mark.parametrize("name", NAMES)
 
 
-def saved(folder: Path, name: str = "vae", **description: Any) -> models.Description:
+def saved(folder: Path, name: str = "vae", **description: Any) -> model_files.Description:
     """Writes a model of a system as a training would."""
     said = dataclasses.replace(trained(describe(name)), **description)
     torch.manual_seed(1)
     model, _ = said.build()
-    models.save(folder, lively(model), said)
+    model_files.save(folder, lively(model), said)
 
     return said
 
@@ -36,8 +36,8 @@ def test_a_loaded_model_is_the_one_that_was_saved(name: str, tmp_path: Path) -> 
         describe(name, dropout_in=0.5, dropout_out=0.5),
         training={"epochs": 2, "best_epoch": 2, "warmup_ended": outcome.warmup_ended, "stopped": outcome.stopped},
     )
-    models.save(tmp_path / "m", run.model, said)
-    loaded, description = models.load(tmp_path / "m")
+    model_files.save(tmp_path / "m", run.model, said)
+    loaded, description = model_files.load(tmp_path / "m")
     one, other = (encode(model, documents(20), CPU, seed=1) for model in (run.model, loaded))
 
     assert description == said
@@ -52,8 +52,8 @@ def test_a_loaded_model_is_the_one_that_was_saved(name: str, tmp_path: Path) -> 
 @pytest.mark.parametrize("ended", [False, True, None])
 def test_what_waits_for_the_warm_up_has_started_if_it_had_ended(name: str, ended: bool | None, tmp_path: Path) -> None:
     said = describe(name) if ended is None else trained(describe(name), ended)
-    models.save(tmp_path, said.build()[0], said)
-    model, _ = models.load(tmp_path)
+    model_files.save(tmp_path, said.build()[0], said)
+    model, _ = model_files.load(tmp_path)
 
     assert all(part.started == bool(ended) for part in model.modules() if isinstance(part, Staged))
 
@@ -73,7 +73,7 @@ def test_weights_cut_short(kept: float, tmp_path: Path) -> None:
     path.write_bytes(content[: int(kept if kept >= 1 else kept * len(content))])
 
     with pytest.raises(UserError, match=r"weights\.safetensors: expected .*weights.*Run 'duvae train x' again"):
-        models.load(tmp_path, "duvae train x")
+        model_files.load(tmp_path, "duvae train x")
 
 
 def test_weights_of_another_system(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_weights_of_another_system(tmp_path: Path) -> None:
         with pytest.raises(
             UserError, match=rf"weights\.safetensors: expected the weights of the {one} that .*of another training, of "
         ):
-            models.load(mixed)
+            model_files.load(mixed)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_weights_of_another_size(key: str, value: Any, tmp_path: Path) -> None:
     (tmp_path / "model.json").write_text(json.dumps({**vars(said), key: value}))
 
     with pytest.raises(UserError, match=r"weights\.safetensors: expected the weights of the vae .*of another training"):
-        models.load(tmp_path)
+        model_files.load(tmp_path)
 
 
 def test_a_tensor_too_many_or_too_few(tmp_path: Path) -> None:
@@ -108,16 +108,16 @@ def test_a_tensor_too_many_or_too_few(tmp_path: Path) -> None:
     for changed in ({**tensors, "more": torch.zeros(1)}, {k: v for k, v in tensors.items() if "lstm" not in k}):
         save_file(changed, path)
         with pytest.raises(UserError, match=r"weights\.safetensors.*(is missing|missing is expected|more)"):
-            models.load(tmp_path)
+            model_files.load(tmp_path)
 
 
 def test_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"model\.json: not there\. 'duvae train' makes it"):
-        models.load(tmp_path / "m")
+        model_files.load(tmp_path / "m")
     saved(tmp_path / "m")
     (tmp_path / "m" / "weights.safetensors").unlink()
     with pytest.raises(UserError, match=r"weights\.safetensors: not there\. 'duvae train' makes it"):
-        models.load(tmp_path / "m")
+        model_files.load(tmp_path / "m")
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_a_description_that_is_none(change: dict[str, Any], tmp_path: Path) -> N
     (tmp_path / "model.json").write_text(json.dumps({**vars(said), **change}))
 
     with pytest.raises(UserError, match=r"(?s)model\.json: expected a model of this version.*Run 'duvae train'"):
-        models.load(tmp_path)
+        model_files.load(tmp_path)
 
 
 def test_a_description_that_is_no_json(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_a_description_that_is_no_json(tmp_path: Path) -> None:
     (tmp_path / "model.json").write_text("{")
 
     with pytest.raises(UserError, match=r"model\.json: expected JSON"):
-        models.load(tmp_path)
+        model_files.load(tmp_path)
 
 
 def test_the_files_hold_no_code(tmp_path: Path) -> None:
@@ -154,5 +154,5 @@ def test_the_files_hold_no_code(tmp_path: Path) -> None:
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
 
     assert set(header) - {"__metadata__"} == set(said.build()[0].state_dict())
-    assert models.Description(**json.loads((tmp_path / "model.json").read_text())) == said
-    assert models.load(tmp_path)[0].posterior(batch()).mean.shape == (6, LATENT)
+    assert model_files.Description(**json.loads((tmp_path / "model.json").read_text())) == said
+    assert model_files.load(tmp_path)[0].posterior(batch()).mean.shape == (6, LATENT)

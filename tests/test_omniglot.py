@@ -8,13 +8,13 @@ import pytest
 
 import drawings
 from duvae import config
+from duvae.commands import fetch, validate
+from duvae.commands import prepare as prepare_stage
 from duvae.config import OmniglotSource, Params
 from duvae.data import images, omniglot, sources, store
 from duvae.data.images import area_average, binarize
 from duvae.data.omniglot import prepare, read_burda
 from duvae.errors import UserError
-from duvae.stages import fetch, validate
-from duvae.stages import prepare as prepare_stage
 
 SOURCE = OmniglotSource(drawings="lake", train_drawers=3, test_drawers=2, valid=4, seed=1, size=28)
 TABLE = [("Greek", 2), ("Latin", 3), ("Hebrew", 2)]

@@ -10,10 +10,12 @@ import pytest
 import torch
 
 import tiny
-from duvae import config, models, sharing
+from duvae import config
+from duvae.commands import prepare, train
 from duvae.errors import UserError
-from duvae.search import Plan
-from duvae.stages import prepare, train
+from duvae.inference import model_files
+from duvae.search import reuse
+from duvae.search.trial import Plan
 from duvae.training import checkpoints
 
 CHANGES = {"epochs": 2, "learning_rate": 0.25, "decay": {"patience": 4}}
@@ -114,14 +116,14 @@ def test_no_training_of_another_optimisation_is_taken_over(project: Path) -> Non
     values = raw(CHANGES, "du_vae")
     values["settings"]["again"] = copy.deepcopy(values["settings"]["du_vae"])
     train.run(config.parse(values), "synthetic", "again", 1, project)
-    trained = models.load(project / "models/synthetic/again/1")[1]
+    trained = model_files.load(project / "models/synthetic/again/1")[1]
     description = dataclasses.replace(trained, training=None)
 
     def taken(changes: Any) -> Any:
         """The training of `again` where a trial with these changes would repeat it."""
         values["settings"]["du_vae"]["optimisation"] = changes
         params = config.parse(values)
-        return sharing.made(params, params.study("synthetic_grid"), description, torch.device("cpu"), project)
+        return reuse.made(params, params.study("synthetic_grid"), description, torch.device("cpu"), project)
 
     assert taken(CHANGES) == config.parse(values).job("synthetic", "again", 1)
     assert taken({}) is None

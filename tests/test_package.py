@@ -15,11 +15,12 @@ import torch
 from packaging.requirements import Requirement
 
 import family
-from duvae import __main__, cli, models
+from duvae import __main__, cli
 from duvae.config import ImageNetworks
 from duvae.data.store import SPECIALS
-from duvae.models import Description
-from duvae.trained import load
+from duvae.inference import model_files
+from duvae.inference.model import load
+from duvae.inference.model_files import Description
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -36,7 +37,7 @@ SENTENCES = ["the food was good .", "never again !", "good food"]
 USE = """
 import json, sys
 import numpy as np
-from duvae.trained import load
+from duvae.inference.model import load
 
 for folder in sys.argv[3:]:
     model = load(folder)
@@ -93,7 +94,7 @@ def trained(folder: Path, system: str) -> Path:
     training = family.training(system)
     training.run()
     folder = folder / "models/reviews" / system / "1"
-    models.save(folder, training.model, family.trained(family.describe(system, dropout_in=0.5, dropout_out=0.5)))
+    model_files.save(folder, training.model, family.trained(family.describe(system, dropout_in=0.5, dropout_out=0.5)))
     (folder / "vocabulary.txt").write_text("".join(f"{word}\n" for word in WORDS), encoding="utf-8")
 
     return folder
@@ -107,7 +108,7 @@ def drawing(folder: Path, system: str) -> Path:
     ).model_dump()
     description = family.trained(Description(system, described.hyperparameters, described.parts, networks, 2))
     torch.manual_seed(1)
-    models.save(folder / "image" / system, family.lively(description.build()[0]), description)
+    model_files.save(folder / "image" / system, family.lively(description.build()[0]), description)
 
     return folder / "image" / system
 

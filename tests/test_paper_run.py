@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 import yaml
 
-from duvae import config, graph
+from duvae import config
 from duvae.config import Job, Params
 from duvae.errors import UserError
-from pipelines.priors import priors
+from duvae.project import job_list
+from pipelines.default_durations import priors
 
 ROOT = Path(__file__).parents[1]
 TABLES = ROOT / "src/duvae/report/paper_tables"
@@ -90,7 +91,7 @@ def test_blocks_are_united_and_each_job_is_there_once(paper: Params) -> None:
     assert len(jobs) == len(set(jobs))
     assert {job.dataset for job in jobs} <= set(paper.datasets)
     assert set(jobs) < {*jobs, *paper.figure1_jobs()} or set(paper.figure1_jobs()) <= set(jobs)
-    assert list(yaml.safe_load(graph.render(paper))["jobs"]) == [job.name for job in paper.jobs()]
+    assert list(yaml.safe_load(job_list.render(paper))["jobs"]) == [job.name for job in paper.jobs()]
 
 
 # ---------------------------------------------------------------------------------- before it is run
@@ -124,7 +125,7 @@ def test_a_dry_run_names_each_stage_once(workspace: Path, paper: Params) -> None
     said = call(workspace, "-m", "dvc", "repro", "--dry", "--force")
     named = re.findall("^Running stage '(.+)':$", said, re.MULTILINE)
     assert len(named) == len(set(named))
-    for kind in ("train", "evaluate", "probe", "generate"):
+    for kind in ("train", "evaluate", "probe", "samples"):
         jobs = [name.partition("@")[2] for name in named if name.startswith(f"{kind}@")]
         assert sorted(jobs) == sorted(job.name for job in paper.jobs())
     assert not (workspace / "data").exists()

@@ -72,7 +72,7 @@ def read_by(stage: str, folder: Path, *arguments: Any, params: config.Params | N
     before = Path.cwd()
     os.chdir(folder)
     try:
-        import_module(f"duvae.stages.{stage}").run(Recorder(params, "", read), *arguments)
+        import_module(f"duvae.commands.{stage}").run(Recorder(params, "", read), *arguments)
     finally:
         os.chdir(before)
 
@@ -104,7 +104,7 @@ def read(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
         "train": read_by("train", folder, *job),
         "evaluate": read_by("evaluate", folder, *job),
         "probe": read_by("probe", folder, *job),
-        "generate": read_by("illustrate", folder, *job),
+        "samples": read_by("samples", folder, *job),
     }
 
 
@@ -119,7 +119,7 @@ def read(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
         "train",
         "evaluate",
         "probe",
-        "generate",
+        "samples",
     ],
 )
 def test_a_stage_lists_the_parameters_it_reads(stage: str, read: dict[str, set[str]]) -> None:

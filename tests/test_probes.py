@@ -9,11 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from duvae import config, models
+from duvae import config
+from duvae.commands import probe as stage
 from duvae.config import Probe
 from duvae.data import store
 from duvae.data.store import SPECIALS, Prepared
 from duvae.errors import UserError
+from duvae.inference import model_files
 from duvae.metrics import probes
 from duvae.metrics.encoding import encode
 from duvae.metrics.probes import (
@@ -27,7 +29,6 @@ from duvae.metrics.probes import (
     probe_groups,
 )
 from duvae.networks.lstm import LSTMDecoder
-from duvae.stages import probe as stage
 from family import CPU, WORDS, describe, documents, lively
 from tiny import small
 
@@ -288,7 +289,7 @@ def project(tmp_path: Path) -> Path:
     vocabulary = [*SPECIALS, *(f"word{n}" for n in range(WORDS - len(SPECIALS)))]
     store.write(tmp_path / "data/prepared/own", Prepared(vocabulary, splits, {}))
     description = describe("vae")
-    models.save(tmp_path / "models/own/vae/1", lively(description.build()[0]), description)
+    model_files.save(tmp_path / "models/own/vae/1", lively(description.build()[0]), description)
 
     return tmp_path
 
@@ -325,7 +326,7 @@ def test_a_probe_sees_the_features_of_the_posterior(project: Path, monkeypatch: 
     given: list[Any] = []
     monkeypatch.setattr(stage, "probe", lambda *what: given.append(what) or Accuracy([1.0], [1.0]))
     probed(project, subsets=["all"])
-    prepared, model = store.read(project / "data/prepared/own"), models.load(project / "models/own/vae/1")[0]
+    prepared, model = store.read(project / "data/prepared/own"), model_files.load(project / "models/own/vae/1")[0]
     ((((seen, labels),), test, _),) = given
     for (features, targets), split in (((seen, labels), "all"), (test, "test")):
         of = prepared.split(split)

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 import made_up
-from duvae import compact, provenance
+from duvae.commands import report
 from duvae.config import Params
 from duvae.errors import UserError
+from duvae.project import array_files, provenance
 from duvae.project.fingerprint import of_this_process
-from duvae.provenance import Stopwatch, unwrapped
+from duvae.project.provenance import Stopwatch, unwrapped
 from duvae.report import origin, results
 from duvae.report.results import Result
-from duvae.stages import report
 
 
 def test_a_record_says_what_made_a_result(tmp_path: Path) -> None:
@@ -48,8 +48,8 @@ def test_dvc_shows_nothing_of_records_and_arrays_and_finds_their_stage_again(tmp
         "from pathlib import Path\n"
         "import numpy as np\n"
         "from duvae import compact\n"
-        "from duvae.files import write_json\n"
-        "from duvae.provenance import Stopwatch\n"
+        "from duvae.project.files import write_json\n"
+        "from duvae.project.provenance import Stopwatch\n"
         "print('made')\n"
         "write_json(Path('metrics.json'), {'nll': 1.5})\n"
         "compact.write(Path('per_example.json'), {'weights': 'ab'}, {'nll': np.ones(3, np.float32)})\n"
@@ -85,8 +85,8 @@ def test_dvc_shows_nothing_of_records_and_arrays_and_finds_their_stage_again(tmp
 def test_arrays_come_back_and_have_the_same_bytes_twice(tmp_path: Path) -> None:
     arrays = {"nll": np.random.default_rng(0).normal(40, 3, 2000).astype(np.float32), "label": np.arange(5)}
     for name in ("one", "two"):
-        compact.write(tmp_path / name, {"weights": "ab"}, arrays)
-    about, found = compact.read(tmp_path / "one", "")
+        array_files.write(tmp_path / name, {"weights": "ab"}, arrays)
+    about, found = array_files.read(tmp_path / "one", "")
 
     assert about == {"weights": "ab"}
     assert found["nll"].dtype == np.float32
@@ -100,7 +100,7 @@ def test_arrays_come_back_and_have_the_same_bytes_twice(tmp_path: Path) -> None:
 def test_broken_arrays_are_told(tmp_path: Path, content: object) -> None:
     (tmp_path / "broken").write_text(json.dumps(content))
     with pytest.raises(UserError, match=r"expected arrays, but .*run 'duvae evaluate' again"):
-        compact.read(tmp_path / "broken", "duvae evaluate")
+        array_files.read(tmp_path / "broken", "duvae evaluate")
 
 
 # ---------------------------------------------------------------------------------- pages

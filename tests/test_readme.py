@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from duvae import config
-from duvae.stages import fetch, prepare, validate
-from duvae.trained import Codes, Trained
+from duvae.commands import fetch, prepare, validate
+from duvae.inference.model import Codes, Trained
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -93,7 +93,7 @@ def test_the_recipe_for_ones_own_text(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_the_names_that_the_use_of_a_model_shows_exist() -> None:
     (code,) = blocks("py")
-    names = {"load": "duvae.trained.load", "encode": "duvae.trained.Trained.encode"}
+    names = {"load": "duvae.inference.model.load", "encode": "duvae.inference.model.Trained.encode"}
     assert all(f"{name}(" in code for name in names)
     for path in names.values():
         pkgutil.resolve_name(path)

@@ -15,11 +15,11 @@ import yaml
 
 import small_project
 from duvae.errors import PASSING, UserError
-from pipelines import recording, running, workspaces
-from pipelines.engine import Progress
-from pipelines.entering import enter
+from pipelines import launcher, record, workspaces
 from pipelines.graph import Graph
-from pipelines.running import JobFailedError, Place
+from pipelines.launcher import JobFailedError, Place
+from pipelines.lockfile import enter
+from pipelines.scheduler import Progress
 from pipelines.workspaces import MARK, WORK, Snapshot
 from small_project import EACH, call, change, commit, lock, rebuild
 
@@ -101,7 +101,7 @@ def test_what_is_entered_stands_beside_what_was_there(built: Path) -> None:
 
     missing = {**entry, "outs": [{**entry["outs"][0], "md5": "0" * 32}]}
     with pytest.raises(UserError, match=r"(?s)entering' in .* failed, which records.*start again once that is mended"):
-        recording.record(built, {"each@b": missing})
+        record.record(built, {"each@b": missing})
 
 
 def test_a_change_that_is_not_committed_counts_for_what_it_touches(built: Path) -> None:
@@ -151,7 +151,7 @@ def alone(folder: Path, name: str, timeout: float | None = None) -> Any:
     """One job, with nothing before it."""
     graph = Graph(folder)
     try:
-        return running.run(name, Place(folder, graph.cache, None, timeout), Snapshot.take(folder), {}, None)
+        return launcher.run(name, Place(folder, graph.cache, None, timeout), Snapshot.take(folder), {}, None)
     finally:
         graph.close()
 
@@ -198,7 +198,7 @@ def test_own_files_that_git_does_not_know_are_there(built: Path) -> None:
 
 
 def test_one_rebuild_at_a_time(built: Path) -> None:
-    from pipelines.rebuilding import alone as held
+    from pipelines.orchestration import alone as held
 
     with held(built), pytest.raises(UserError, match="another rebuild runs here"):
         rebuild(built)
@@ -284,40 +284,40 @@ def wait(done: Any, said: str, seconds: float = 120.0) -> None:
 
 
 def test_stale_locks_are_removed_and_held_ones_are_not(built: Path) -> None:
-    path = built / recording.RWLOCK
+    path = built / record.RWLOCK
     gone = subprocess.Popen(["true"])
     gone.wait()
     info = '{"write": {"/x": {"pid": %d, "cmd": "dvc repro"}}, "read": {}}'
     path.write_text(info % gone.pid)
-    assert recording.mend(built)
+    assert record.mend(built)
     assert not path.exists()
 
     path.write_text(info % os.getpid())
-    assert not recording.mend(built)
+    assert not record.mend(built)
     assert path.exists()
 
     os.utime(path, (1e9, 1e9))  # the number was given to another process since
-    assert recording.mend(built)
+    assert record.mend(built)
 
     path.write_text('{"write": {"/x": {"pi')
     os.utime(path, (1e9, 1e9))
-    assert recording.mend(built)
+    assert record.mend(built)
     assert not path.exists()
 
 
 def test_a_lock_file_cut_short_is_put_back(built: Path) -> None:
     whole = (built / "dvc.lock").read_bytes()
     for size in (0, 20, len(whole) // 2, len(whole) - 30):
-        (built / recording.BEFORE).write_bytes(whole)
+        (built / record.BEFORE).write_bytes(whole)
         (built / "dvc.lock").write_bytes(whole[:size])
-        recording.mend(built)
+        record.mend(built)
         assert (built / "dvc.lock").read_bytes() in {whole, whole[: len(whole) - 30]}
-        assert not (built / recording.BEFORE).exists()
+        assert not (built / record.BEFORE).exists()
         assert set(rebuild(built).fresh) | {"all"} >= STAGES - {"all"}
         (built / "dvc.lock").write_bytes(whole)
     (built / "dvc.lock").write_bytes(b"schema: [")
     with pytest.raises(UserError, match="git checkout"):
-        recording.mend(built)
+        record.mend(built)
 
 
 def test_a_commit_while_nothing_runs_changes_nothing(built: Path) -> None:

@@ -30,7 +30,7 @@ SOURCES = os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests"), str(ROOT)])
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """A Prefect server of its own; gives the environment that leads to it."""
-    from pipelines.serving import answers
+    from pipelines.server import answers
 
     port = free_port()
     url = f"http://127.0.0.1:{port}/api"
@@ -83,8 +83,9 @@ import sys
 from pathlib import Path
 import small_project
 from prefect import flow
-from pipelines import flow as flows, rebuilding
-from pipelines.rebuilding import Wish
+from pipelines import flow as flows
+from pipelines import orchestration
+from pipelines.orchestration import Wish
 
 flows.DELAY = 0.1
 
@@ -132,8 +133,9 @@ LONG = """
 import sys
 from pathlib import Path
 from prefect import flow
-from pipelines import flow as flows, rebuild, rebuilding
-from pipelines.rebuilding import Wish
+from pipelines import flow as flows, rebuild
+from pipelines import orchestration
+from pipelines.orchestration import Wish
 
 @flow(name="long")
 def long(**chosen):
@@ -195,9 +197,10 @@ import sys
 from pathlib import Path
 from prefect import flow
 from prefect_dask.task_runners import DaskTaskRunner
-from pipelines import flow as flows, rebuilding
+from pipelines import flow as flows
+from pipelines import orchestration
 from pipelines.rebuild import workers
-from pipelines.rebuilding import Cluster, Wish
+from pipelines.orchestration import Cluster, Wish
 
 address, remote = sys.argv[1:]
 slots = workers(address)

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from duvae.errors import UserError
-from pipelines import board, devices, estimates
+from pipelines import devices, display, estimates
 from pipelines.devices import Device, Pool, choose
-from pipelines.engine import Engine, Progress
 from pipelines.graph import Stage, _ordered
-from pipelines.running import Done, JobFailedError
+from pipelines.launcher import Done, JobFailedError
+from pipelines.scheduler import Engine, Progress
 
 # ---------------------------------------------------------------------------------- devices
 
@@ -262,7 +262,7 @@ def test_what_is_shown(tmp_path: Path) -> None:
 
     progress = Progress(6, fresh=["data"], cached=["a"], left=["page"], waiting=["d"])
     progress.running = {"b": time.monotonic() - 100}
-    shown = board.Board({"b": 400.0}, 2)
+    shown = display.Board({"b": 400.0}, 2)
     shown.look(progress)
     shown.places["b"] = "GPU 1"
     console = Console(width=120, file=(tmp_path / "said").open("w+"))
@@ -278,8 +278,8 @@ def test_what_is_shown(tmp_path: Path) -> None:
     progress = Progress(4, fresh=["data"], skipped=["d"])
     progress.done = {"a": Done("a", {}, True, 2.0, "CPU 1"), "b": Done("b", {}, False, 0.5, "CPU 2")}
     progress.failed = {"c": JobFailedError("c", "exited with 2", log="one\ntwo")}
-    assert board.summary(progress, 7200) == (
+    assert display.summary(progress, 7200) == (
         "4 stages in 2.0 h: 1 up to date, 1 found in the run cache, 1 made, 1 failed, 1 not tried"
     )
-    assert board.failures(progress) == "failed: c: exited with 2\n    one\n    two\nnot tried: d"
-    assert [row["state"] for row in board.rows(progress)] == ["failed", "made", "in the run cache", "not tried"]
+    assert display.failures(progress) == "failed: c: exited with 2\n    one\n    two\nnot tried: d"
+    assert [row["state"] for row in display.rows(progress)] == ["failed", "made", "in the run cache", "not tried"]

@@ -10,9 +10,10 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from duvae import cli, config, reference
+from duvae import cli, config
 from duvae.errors import UserError
 from duvae.registry import HYPERPARAMETERS
+from duvae.report import reference
 
 ROOT = Path(__file__).parents[1]
 PARAMS = config.load(ROOT / "params.yaml")

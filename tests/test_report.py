@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 
 import made_up
+from duvae.commands import figure1, report
 from duvae.config import Job, SyntheticDataset, SyntheticSource
 from duvae.errors import UserError
 from duvae.report import figures, page, results
 from duvae.report.per_example import Floor, PerExample, Space
-from duvae.stages import figure1, report
 
 
 class Tables(HTMLParser):

@@ -12,13 +12,13 @@ import pytest
 
 import made_up
 from duvae import config
-from duvae import drawn as samples_of
+from duvae.commands import examples as pages
+from duvae.commands import report
 from duvae.config import Params
 from duvae.data import store
 from duvae.errors import UserError
+from duvae.inference import sample_files as samples_of
 from duvae.report import examples, pictures, results
-from duvae.stages import examples as pages
-from duvae.stages import report
 from test_report import Tables
 
 SETTINGS = ["ae", "vae", "du_vae", "iaf_bn"]
@@ -203,7 +203,7 @@ def test_broken_samples_are_named_with_their_command(tmp_path: Path, broken: byt
         with pytest.raises(UserError) as caught:
             stage.run(params, tmp_path)
         assert str(path) in str(caught.value)
-        assert f"'duvae illustrate --dataset {dataset} --setting vae --seed 1'" in str(caught.value)
+        assert f"'duvae samples --dataset {dataset} --setting vae --seed 1'" in str(caught.value)
 
 
 def test_without_what_is_not_in_git_the_numbers_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -253,7 +253,7 @@ def test_samples_of_other_weights_are_left_out(tmp_path: Path, capsys: pytest.Ca
     np.savez(path, **{**held, "weights": np.array("0" * 16)})
     pages.run(params, tmp_path)
     assert not list((tmp_path / "reports/examples").iterdir())
-    assert "'duvae illustrate --dataset short_yelp_resampled --setting vae --seed 1'" in capsys.readouterr().err
+    assert "'duvae samples --dataset short_yelp_resampled --setting vae --seed 1'" in capsys.readouterr().err
 
 
 def test_the_first_seed_is_shown(root: Path) -> None:

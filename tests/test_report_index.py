@@ -11,13 +11,13 @@ import pandas as pd
 import pytest
 
 import made_up
+from duvae.commands import figure1, report
 from duvae.config import Job, Paper, Params
 from duvae.errors import UserError
-from duvae.provenance import unwrapped
+from duvae.project.provenance import unwrapped
 from duvae.registry import RECORDS
 from duvae.report import compare, figures, names, page, paper, results, tables
 from duvae.report.results import Result
-from duvae.stages import figure1, report
 from test_report import Tables
 
 DATASETS, SEEDS = ("synthetic", "short_yelp_resampled"), (1, 2)

@@ -25,17 +25,24 @@ import yaml
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 import tiny
-from duvae import config, findings, graph, journal, live, models, registry, search, sharing
+from duvae import config, registry
+from duvae.commands import figure2, train
+from duvae.commands import search as stage
 from duvae.config import Params
 from duvae.data import store
 from duvae.data.synthetic import generate
 from duvae.errors import UserError
+from duvae.inference import model_files
+from duvae.project import job_list
 from duvae.report import studies
-from duvae.stages import figure2, train
-from duvae.stages import search as stage
+from duvae.search import reuse
+from duvae.search import storage as journal
+from duvae.search import summary as findings
+from duvae.search import trial as search
+from duvae.tracking import trial_runs
 from duvae.training import checkpoints
 from pipelines.devices import Device
-from pipelines.search import Crew
+from pipelines.parallel_study import Crew
 from test_parameters_read import read_by
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Optuna's and MLflow's, of what is new in them
@@ -75,7 +82,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     store.write(root / "data/prepared/synthetic", *generate(source))
     (root / "data/validated").mkdir()
     (root / "data/validated/synthetic.json").write_text("{}")
-    live.connect(root)
+    trial_runs.connect(root)
 
     return root
 
@@ -487,19 +494,21 @@ def test_a_tpe_study_says_what_it_cost_and_how_it_compares(searched: tuple[Path,
 
 def test_each_trial_is_a_run_under_its_study(searched: tuple[Path, float]) -> None:
     root, _ = searched
-    client = live.connect(root)
-    where = live.experiment(client, "synthetic", root)
+    client = trial_runs.connect(root)
+    where = trial_runs.experiment(client, "synthetic", root)
     (parent,) = [
-        r for r in client.search_runs([where]) if r.info.run_name.startswith("tpe-") and not r.data.tags[live.TRIAL]
+        r
+        for r in client.search_runs([where])
+        if r.info.run_name.startswith("tpe-") and not r.data.tags[trial_runs.TRIAL]
     ]
     assert parent.info.status == "FINISHED"
     assert parent.data.metrics["best/nll"] == results(root, "tpe")["best"]["nll"]
     below = client.search_runs([where], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
     trials = table(root, "tpe").set_index("trial")
 
-    assert sorted(int(run.data.tags[live.TRIAL]) for run in below) == list(trials.index)
+    assert sorted(int(run.data.tags[trial_runs.TRIAL]) for run in below) == list(trials.index)
     for found in below:
-        row = trials.loc[int(found.data.tags[live.TRIAL])]
+        row = trials.loc[int(found.data.tags[trial_runs.TRIAL])]
         assert found.data.tags["state"] == row["state"]
         assert found.info.status == "FINISHED"
         assert float(found.data.params["gamma"]) == row["gamma"]
@@ -579,21 +588,21 @@ def test_a_training_of_the_graph_is_taken_over_while_it_is_of_now(
 
     (project / "away").rename(told)
     plan = search.Plan.of(config.parse(given), "one")
-    described = models.load(project / "models/synthetic/du_vae/1")[1]
+    described = model_files.load(project / "models/synthetic/du_vae/1")[1]
     same = dataclasses.replace(described, training=None)
     other = dataclasses.replace(same, hyperparameters={**same.hyperparameters, "p": 0.4})
     cpu = torch.device("cpu")
-    assert sharing.made(plan.params, plan.study, same, cpu) == plan.params.job("synthetic", "du_vae", 1)
-    assert sharing.made(plan.params, plan.study, other, cpu) is None
+    assert reuse.made(plan.params, plan.study, same, cpu) == plan.params.job("synthetic", "du_vae", 1)
+    assert reuse.made(plan.params, plan.study, other, cpu) is None
     given["datasets"]["synthetic"]["optimisation"]["clip"] = 4.0
-    assert sharing.made(config.parse(given), plan.study, same, cpu) is None
+    assert reuse.made(config.parse(given), plan.study, same, cpu) is None
     given["datasets"]["synthetic"]["optimisation"]["clip"] = 5.0
-    assert sharing.made(config.parse(given), plan.study, same, cpu) is not None
+    assert reuse.made(config.parse(given), plan.study, same, cpu) is not None
     with monkeypatch.context() as patch:  # other code
         patch.setattr(checkpoints.fingerprint, "of_this_process", lambda *_: "0123456789abcdef")
-        assert sharing.made(config.parse(given), plan.study, same, cpu) is None
+        assert reuse.made(config.parse(given), plan.study, same, cpu) is None
     (project / "data/prepared/synthetic/more").write_text("x", encoding="utf-8")
-    assert sharing.made(config.parse(given), plan.study, same, cpu) is None
+    assert reuse.made(config.parse(given), plan.study, same, cpu) is None
 
 
 def test_another_mistake_leaves_the_trial_for_later(project: Path) -> None:
@@ -634,9 +643,9 @@ def test_a_workspace_whose_studies_are_the_projects_leaves_nothing_behind(projec
     stage.run(config.parse(given), "one", root=tmp_path / "workspace")
 
     assert (project / journal.JOURNAL).exists()
-    client = live.connect(project)
-    where = live.experiment(client, "synthetic", project)
-    assert [run.data.tags[live.TRIAL] for run in client.search_runs([where])] == ["0", ""]
+    client = trial_runs.connect(project)
+    where = trial_runs.experiment(client, "synthetic", project)
+    assert [run.data.tags[trial_runs.TRIAL] for run in client.search_runs([where])] == ["0", ""]
     assert {path.name for path in (tmp_path / "workspace").iterdir()} == {"checkpoints", "data", "results", "studies"}
 
 
@@ -745,13 +754,13 @@ def test_a_setting_that_takes_a_studys_best_waits_for_it(tmp_path: Path) -> None
     given["settings"]["best"] = {**given["settings"]["du_vae"], "columns": {"synthetic": {"study": "tpe"}}}
     tiny.block(given).update(datasets=["synthetic"], settings=["best", "vae"], seeds=[1])
     known = config.parse(given)
-    rows = graph.graph(known)
+    rows = job_list.graph(known)
 
     assert list(rows["searches"]) == ["grid", "tpe"]
     assert rows["searches"]["tpe"]["after"] == "results/studies/grid/study.json"
     assert rows["jobs"]["synthetic-best-1"]["after"] == "results/studies/tpe/best_params.yaml"
     others = set(rows["jobs"]) - {"synthetic-best-1"}
-    assert {rows["jobs"][name]["after"] for name in others} == {graph.FIRST}
+    assert {rows["jobs"][name]["after"] for name in others} == {job_list.FIRST}
     with pytest.raises(UserError, match=r"not there\. 'duvae search --study tpe'"):
         known.hyperparameters("best", "synthetic", tmp_path)
     path = config.found("tpe", tmp_path)
@@ -773,7 +782,7 @@ def test_a_setting_that_refers_to_a_wrong_study_is_told(study: str, said: str) -
 
 
 def test_the_stage_lists_the_parameters_it_reads(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sharing, "made", lambda *_: None)  # it looks for the same among all settings
+    monkeypatch.setattr(reuse, "made", lambda *_: None)  # it looks for the same among all settings
     given = raw(one={**TPE, "values": VALUES, "trials": 1})
     given["datasets"]["synthetic"]["optimisation"].update(epochs=1)
     read = read_by("search", project, "one", params=config.parse(given))

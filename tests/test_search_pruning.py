@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from optuna.trial import TrialState, create_trial
 
 from duvae.config import Prune
-from duvae.pruning import MI, Curve, WarmPruner, verdict
+from duvae.search.pruning import MI, Curve, WarmPruner, verdict
 
 RULE = Prune(rungs=[2, 4, 8], keep=0.34, grace=3)
 WARMUP = 5

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from duvae.commands import fetch as stage
 from duvae.config import load, place
 from duvae.data import sources
 from duvae.data.fetching import fetch
 from duvae.data.sources import Source
 from duvae.errors import UserError
-from duvae.stages import fetch as stage
 from serving import Server, serve
 
 ROOT = Path(__file__).parents[1]

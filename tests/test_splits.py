@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 import drawings
+from duvae.commands import evaluate, probe
 from duvae.data import store
 from duvae.data.batches import Examples, batches, tensor
 from duvae.data.images import draw
@@ -23,7 +24,6 @@ from duvae.metrics.encoding import encode, features
 from duvae.metrics.likelihood import importance_weighted_nll, perplexity
 from duvae.metrics.statistics import standard_error
 from duvae.networks.bodies import Decoder, Encoder
-from duvae.stages import evaluate, probe
 from duvae.training.checkpoints import Checkpoint
 from duvae.training.loop import Training, Unwatched
 from duvae.vae import VAE

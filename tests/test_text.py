@@ -10,12 +10,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from duvae.commands import fetch, prepare, validate
 from duvae.config import BuiltVocabulary, Sample, TextFile, TextSource, TextSplit, load, parse
 from duvae.data import text
 from duvae.data.store import END, START, UNKNOWN, Documents, read, write
 from duvae.errors import UserError
 from duvae.metrics.likelihood import importance_weighted_nll, perplexity
-from duvae.stages import fetch, prepare, validate
 from family import CPU, build
 from tiny import small
 

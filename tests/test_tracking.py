@@ -12,11 +12,12 @@ from mlflow.entities import Run, ViewType
 
 import made_up
 import test_use
-from duvae import live, tracking
+from duvae.commands import track
 from duvae.config import Params
 from duvae.errors import UserError
-from duvae.stages import track
-from duvae.trained import load
+from duvae.inference.model import load
+from duvae.tracking import runs as tracking
+from duvae.tracking import trial_runs
 
 # MLflow and what it is built on warn of their own future.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -233,8 +234,8 @@ def test_the_store_that_the_environment_names(root: Path, tmp_path: Path, monkey
 
 
 def test_a_trial_is_one_run_below_its_study_whatever_interrupts_it(root: Path) -> None:
-    parent = live.study_run("grid-1234", "synthetic", "what it searches", root)
-    assert live.study_run("grid-1234", "synthetic", "what it searches", root) == parent
+    parent = trial_runs.study_run("grid-1234", "synthetic", "what it searches", root)
+    assert trial_runs.study_run("grid-1234", "synthetic", "what it searches", root) == parent
     first = trial(root, parent)
     first.epoch({"epoch": 1, "valid_loss": 3.5, "valid_mi": None, "best": 0})
     first.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
@@ -257,14 +258,14 @@ def test_a_trial_is_one_run_below_its_study_whatever_interrupts_it(root: Path) -
 
 
 def test_a_store_that_fails_is_said_once_and_stops_no_training(root: Path, caplog: pytest.LogCaptureFixture) -> None:
-    parent = live.study_run("grid-1234", "synthetic", "what it searches", root)
+    parent = trial_runs.study_run("grid-1234", "synthetic", "what it searches", root)
     with caplog.at_level(logging.WARNING), trial(root, parent) as run:
         run.client.delete_run(str(run.run))
         for epoch in (1, 2):
             run.epoch({"epoch": epoch, "valid_loss": 3.5, "best": 0})
         run.end("complete", {"nll": 3.0})
-    assert len([record for record in caplog.records if record.name == "duvae.live"]) == 1
+    assert len([record for record in caplog.records if record.name == "duvae.tracking.trial_runs"]) == 1
 
 
-def trial(root: Path, parent: str) -> live.TrialRun:
-    return live.TrialRun("grid-1234", parent, 0, {"system": "du_vae"}, {"gamma": 1.0}, root)
+def trial(root: Path, parent: str) -> trial_runs.TrialRun:
+    return trial_runs.TrialRun("grid-1234", parent, 0, {"system": "du_vae"}, {"gamma": 1.0}, root)

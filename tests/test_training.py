@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from duvae import config
+from duvae.commands import evaluate, probe, train
 from duvae.data import store, synthetic
 from duvae.data.batches import batches
 from duvae.data.store import Documents
@@ -20,7 +21,6 @@ from duvae.metrics.geometry import measures
 from duvae.objectives import Duration, Loss, Warmup
 from duvae.posteriors import Posterior
 from duvae.regularizers import ALPHA, Staged
-from duvae.stages import evaluate, probe, train
 from duvae.training.loop import Training
 from duvae.training.steps import SGD, JointLoop, NotFinite, Updates, first_not_finite, optimizer
 from duvae.vae import VAE

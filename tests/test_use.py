@@ -13,14 +13,15 @@ import torch
 from PIL import Image
 
 import family
-from duvae import generation, models, serving
+from duvae.commands import encode, generate, reconstruct
 from duvae.config import ImageNetworks, TextNetworks
 from duvae.data import images, store
 from duvae.data.store import SPECIALS, Documents, Prepared
 from duvae.errors import UserError
-from duvae.models import Description
-from duvae.stages import encode, generate, reconstruct
-from duvae.trained import Trained, UnknownWords, load
+from duvae.inference import generation, model_files
+from duvae.inference.model import Trained, UnknownWords, load
+from duvae.inference.model_files import Description
+from duvae.tracking import pyfunc
 
 WORDS = [*SPECIALS, *(f"w{n}" for n in range(8))]
 SENTENCES = ["w1 w2 w3", "w4", "w1  w7 w2 w3 ", "w5"]
@@ -50,7 +51,7 @@ def project(folder: Path) -> Path:
     sizes = TextNetworks(embedding=6, hidden=8, latent=3, dropout_in=0.0, dropout_out=0.0)
     description = Description("vae", {}, entry.parts.model_dump(), sizes.model_dump(), len(WORDS))
     torch.manual_seed(1)
-    models.save(folder / "models/synthetic/vae/1", family.lively(description.build()[0]), description)
+    model_files.save(folder / "models/synthetic/vae/1", family.lively(description.build()[0]), description)
 
     return folder / "models/synthetic/vae/1"
 
@@ -313,4 +314,4 @@ def test_images_are_served_as_an_array() -> None:
     model = drawing()
     bits = np.zeros((2, 6, 6), np.float32)
 
-    pd.testing.assert_frame_equal(serving.Encoder(model).predict(bits), model.encode(bits).frame())
+    pd.testing.assert_frame_equal(pyfunc.Encoder(model).predict(bits), model.encode(bits).frame())

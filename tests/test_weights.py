@@ -13,11 +13,12 @@ import yaml
 import made_up
 import test_use
 import tiny
-from duvae import cli, models
+from duvae import cli
+from duvae.commands import figure1, report
 from duvae.config import Params
 from duvae.errors import UserError
+from duvae.inference import model_files
 from duvae.report import results, weights
-from duvae.stages import figure1, report
 from test_report import Tables
 
 # MLflow and what it is built on warn of their own future.
@@ -43,7 +44,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
         for command in ("prepare", "validate", "truth"):
             duvae(command, "--dataset", "synthetic")
-        for command in ("train", "evaluate", "probe", "illustrate"):
+        for command in ("train", "evaluate", "probe", "samples"):
             duvae(command, *JOB)
         duvae("report")
 
@@ -73,7 +74,7 @@ def nll() -> str:
 
 
 def test_all_parts_of_a_result_carry_the_digest_of_its_weights(project: Path) -> None:
-    found = models.saved_digest(project / "models/synthetic/du_vae/1")
+    found = model_files.saved_digest(project / "models/synthetic/du_vae/1")
     assert found is not None
     assert re.fullmatch("[0-9a-f]{16}", found)
     for name in ("metrics.json", "probe.json"):
@@ -114,7 +115,7 @@ def test_a_report_does_not_show_metrics_of_other_weights(project: Path, capsys: 
     assert "samples and interpolations (of all models)" in html  # they are of the weights before
 
     duvae("probe", *JOB)
-    duvae("illustrate", *JOB)
+    duvae("samples", *JOB)
     duvae("report")
     html = (project / "reports/index.html").read_text()
     assert "eft out" not in html
@@ -122,10 +123,10 @@ def test_a_report_does_not_show_metrics_of_other_weights(project: Path, capsys: 
 
 
 def test_track_does_not_show_metrics_of_other_weights(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from duvae import tracking
+    from duvae.tracking import runs
 
     duvae("track")
-    client = tracking.connect(project)
+    client = runs.connect(project)
 
     def shown() -> list[tuple[str, float]]:
         known = client.get_experiment_by_name("synthetic")
@@ -231,24 +232,24 @@ def test_results_from_before_digests_are_shown(tmp_path: Path, params: Params) -
     ],
 )
 def test_a_digest_is_of_every_bit(tmp_path: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
-    model, description = models.load(test_use.project(tmp_path))
-    before = models.digest(model)
-    assert before == models.saved_digest(tmp_path / "models/synthetic/vae/1")
+    model, description = model_files.load(test_use.project(tmp_path))
+    before = model_files.digest(model)
+    assert before == model_files.saved_digest(tmp_path / "models/synthetic/vae/1")
     state = {name: value.clone() for name, value in model.state_dict().items()}
     change(state)
     model.load_state_dict(state)
     same = all(
         torch.equal(value, family_value)
         for value, family_value in zip(
-            state.values(), models.load(tmp_path / "models/synthetic/vae/1")[0].state_dict().values(), strict=True
+            state.values(), model_files.load(tmp_path / "models/synthetic/vae/1")[0].state_dict().values(), strict=True
         )
     )
-    assert (models.digest(model) == before) == same
-    models.save(tmp_path / "again", model, description)
-    assert models.saved_digest(tmp_path / "again") == models.digest(model)
+    assert (model_files.digest(model) == before) == same
+    model_files.save(tmp_path / "again", model, description)
+    assert model_files.saved_digest(tmp_path / "again") == model_files.digest(model)
 
 
 def test_no_digest_without_readable_weights(tmp_path: Path) -> None:
-    assert models.saved_digest(tmp_path) is None
+    assert model_files.saved_digest(tmp_path) is None
     (tmp_path / "weights.safetensors").write_bytes(b"broken")
-    assert models.saved_digest(tmp_path) is None
+    assert model_files.saved_digest(tmp_path) is None

@@ -36,7 +36,7 @@ REBUILD += "sys.exit(bool(rebuild(Path.cwd(), *sys.argv[1:], slots=1).failed))"
 PATIENCE = 600.0
 MOMENTS = {"training": 4.0, "entering": 3.0, "recording": 2.0}
 """Seconds after each began, in which it is killed at a random moment."""
-WORDS = {"training": ("duvae", "train"), "entering": ("-m", "pipelines.entering"), "recording": ("dvc", "repro")}
+WORDS = {"training": ("duvae", "train"), "entering": ("-m", "pipelines.lockfile"), "recording": ("dvc", "repro")}
 
 
 def create(folder: Path) -> Clone:

@@ -129,7 +129,7 @@ def _number(value: object) -> bool:
 
 STANDALONE = """
 import types, pathlib
-for name, members in {"duvae.errors": {"UserError": Exception}, "duvae.files": {"write_text": None}}.items():
+for name, members in {"duvae.errors": {"UserError": Exception}, "duvae.project.files": {"write_text": None}}.items():
     module = types.ModuleType(name)
     module.__dict__.update(members)
     sys.modules[name] = module
@@ -174,30 +174,31 @@ def raw() -> dict[str, Any]:
 def run(folder: Path, say: Callable[[str, Trace], None]) -> None:
     """Runs every kind of stage in a project that it makes in `folder`, and hands each trace over."""
     import tiny
-    from duvae import config, graph
-    from duvae.stages import (
+    from duvae import config
+    from duvae.commands import (
         binarize,
         evaluate,
         examples,
         fetch,
         figure1,
         figure2,
-        illustrate,
         prepare,
         probe,
         report,
+        samples,
         search,
         train,
         truth,
         validate,
     )
-    from duvae.stages import graph as graph_stage
+    from duvae.commands import graph as graph_stage
+    from duvae.project import job_list
 
     given = raw()
     tiny.own(folder)
     tiny.pictures(folder)
     params = config.parse(given)
-    graph.write(params, folder / graph.JOBS)
+    job_list.write(params, folder / job_list.JOBS)
 
     def traced(kind: str, stage: Any, *arguments: Any) -> None:
         with Trace() as trace:
@@ -218,7 +219,7 @@ def run(folder: Path, say: Callable[[str, Trace], None]) -> None:
         traced(f"train.{system}", train, dataset, setting, 1)
         if dataset == "synthetic" or system in {"vae", "du_iaf", "sa_vae"}:
             traced(f"evaluate.{system}", evaluate, dataset, setting, 1)
-            traced(f"generate.{system}", illustrate, dataset, setting, 1)
+            traced(f"samples.{system}", samples, dataset, setting, 1)
             traced(f"probe.{system}", probe, dataset, setting, 1)
     traced("search.du_vae", search, "one")
     traced("figure2", figure2, "one")

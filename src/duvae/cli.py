@@ -1,4 +1,4 @@
-"""The command line: `duvae <stage>`, each stage a function of `duvae.stages`.
+"""The command line: `duvae <stage>`, each stage a function of `duvae.commands`.
 
 Nothing heavy is imported before a command has read its parameters and found them right.
 """
@@ -30,7 +30,7 @@ app = typer.Typer(
     name="duvae",
     help="Rebuild the results of DU-VAE, stage by stage.\n\n"
     "The stages run in this order: fetch, prepare, binarize (images), validate, truth, train, evaluate, probe, "
-    "illustrate, figure1, report, examples. 'dvc repro' runs those that are out of date; each command below runs one "
+    "samples, figure1, report, examples. 'dvc repro' runs those that are out of date; each command below runs one "
     "of them. "
     "All read params.yaml in the folder they are called in; docs/parameters.md explains its keys.",
     epilog="Examples:\n\n"
@@ -65,8 +65,8 @@ def read(params: Path) -> "Params":
 
 
 def run(stage: str, *args: Any, **options: Any) -> None:
-    """Calls `duvae.stages.<stage>.run`, imported only now."""
-    importlib.import_module(f"duvae.stages.{stage}").run(*args, **options)
+    """Calls `duvae.commands.<stage>.run`, imported only now."""
+    importlib.import_module(f"duvae.commands.{stage}").run(*args, **options)
 
 
 def _version(wanted: bool) -> None:
@@ -399,15 +399,15 @@ def encode(
     run("encode", known, dataset, setting, seed, output, sentence or [], source, ink, draw_seed)
 
 
-@app.command(epilog=examples("duvae illustrate --dataset omniglot --setting du_vae --seed 1"))
-def illustrate(dataset: Dataset, setting: Setting, seed: Seed, params: ParamsFile = DEFAULT) -> None:
+@app.command(epilog=examples("duvae samples --dataset omniglot --setting du_vae --seed 1"))
+def samples(dataset: Dataset, setting: Setting, seed: Seed, params: ParamsFile = DEFAULT) -> None:
     """Draw a trained model's samples and interpolations for the report.
 
     As many as `generation` in params.yaml says, both drawn and likeliest; they go to generated.
     """
     known = read(params)
     known.job(dataset, setting, seed)
-    run("illustrate", known, dataset, setting, seed)
+    run("samples", known, dataset, setting, seed)
 
 
 @app.command(epilog=examples("duvae figure1", "dvc repro figure1"))
@@ -454,7 +454,7 @@ def example_pages(params: ParamsFile = DEFAULT) -> None:
     epilog=examples(
         "duvae search --study synthetic_tpe",
         "duvae search --study synthetic_tpe --storage postgresql://user@host/studies",
-        "python -m pipelines.search --study synthetic_tpe --slots 2",
+        "python -m pipelines.parallel_study --study synthetic_tpe --slots 2",
     )
 )
 def search(

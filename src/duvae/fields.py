@@ -4,7 +4,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
 
-from duvae.mistakes import with_closest_key
+from duvae.messages import with_closest_key
 
 
 def about(description: str, source: str = "") -> Any:

@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 
 from duvae.errors import UserError
 from duvae.fields import Count, Frozen, KeepProbability, NotNegative, Positive, Share
-from duvae.mistakes import unknown
+from duvae.messages import unknown
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ def arm(order: dict[str, object]) -> None:
         os.truncate(path, size // 2)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    entering = order["how"] == "lock" and "pipelines.entering" in sys.orig_argv
+    entering = order["how"] == "lock" and "pipelines.lockfile" in sys.orig_argv
     if entering or (order["how"] == "checkpoint" and "train" in sys.orig_argv):
         fsync = os.fsync
 

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from duvae.config.sources import ImageSource, OmniglotSource, SyntheticSource, TextSource, Truth
 from duvae.fields import Count, Frozen, Name, Positive, Seed, Share, about
-from duvae.mistakes import refusal, unknown
+from duvae.messages import refusal, unknown
 
 
 class Binarize(Frozen):

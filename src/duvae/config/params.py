@@ -11,7 +11,7 @@ from duvae.config.settings import AnySetting, Found, Setting, SettingGrid, found
 from duvae.config.studies import Study
 from duvae.errors import UserError
 from duvae.fields import Count, Frozen, Name, Positive, Seed, about
-from duvae.mistakes import explain, unknown
+from duvae.messages import explain, unknown
 from duvae.registry import HYPERPARAMETERS
 
 FIGURE1_SETTINGS = ("ae", "vae", "agg_vae", "bn_vae", "du_vae")

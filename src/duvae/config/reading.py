@@ -11,7 +11,7 @@ from duvae.config.settings import Found, Setting, SettingGrid
 from duvae.config.studies import Study
 from duvae.errors import UserError
 from duvae.fields import Frozen
-from duvae.mistakes import explain, line, lines, show, unknown
+from duvae.messages import explain, line, lines, show, unknown
 from duvae.registry import HYPERPARAMETERS, RECORDS, searched
 
 

@@ -13,7 +13,7 @@ from pydantic import Discriminator, Field, Tag, TypeAdapter, ValidationError, cr
 from pydantic_core import InitErrorDetails
 
 from duvae.fields import Frozen, Name, Positive, about
-from duvae.mistakes import explain, refusal, show
+from duvae.messages import explain, refusal, show
 from duvae.registry import HYPERPARAMETERS
 
 Changes = Annotated[

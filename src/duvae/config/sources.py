@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from duvae.fields import Count, Frozen, Name, Point, Positive, Seed, about
-from duvae.mistakes import refusal
+from duvae.messages import refusal
 
 
 class SyntheticSource(Frozen):

@@ -5,11 +5,11 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from duvae.fields import Count, Frozen, Name, Positive, Seed, about
-from duvae.mistakes import refusal
+from duvae.messages import refusal
 
 
 class Prune(Frozen):
-    """Which trainings of a study are not brought to their end; `duvae.pruning` has the rule.
+    """Which trainings of a study are not brought to their end; `duvae.search.pruning` has the rule.
 
     `rungs`: epochs after the warm-up at which a training must be among the best `keep` of those that got there.
     `grace`: epochs after the warm-up, when floor and dropout on the variances have started, before a mutual

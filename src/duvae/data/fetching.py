@@ -20,7 +20,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 from duvae.config import place
 from duvae.data import sources
 from duvae.errors import Passing, UserError
-from duvae.files import scratch, whole
+from duvae.project.files import scratch, whole
 
 Timeout = tuple[float, float]
 """Seconds until a connection must stand, and until the next bytes must come."""

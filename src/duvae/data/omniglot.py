@@ -18,7 +18,7 @@ from duvae.config import OmniglotSource, place
 from duvae.data.images import Drawings, area_average, hold_out, read_npz, read_picture, summarize
 from duvae.data.store import Array, Prepared
 from duvae.errors import UserError
-from duvae.mistakes import unknown
+from duvae.messages import unknown
 
 MEMBER = re.compile(r"[^/]+/([^/]+)/(character\d+)/\d+_(\d+)\.png")
 """Alphabet, character and drawer in the path of a picture of Lake's."""

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from duvae.errors import UserError
-from duvae.files import as_json, read_json, whole_folder
+from duvae.project.files import as_json, read_json, whole_folder
 
 SPECIALS = ("<pad>", "<s>", "</s>", "<unk>")
 PAD, START, END, UNKNOWN = range(4)

@@ -14,7 +14,7 @@ from duvae.data import data_docs, expectations, image_expectations
 from duvae.data.expectations import WHOLE, Expectation, Outcome
 from duvae.data.store import Prepared
 from duvae.errors import UserError
-from duvae.files import whole_folder
+from duvae.project.files import whole_folder
 
 
 def validate(prepared: Prepared, dataset: AnyDataset, docs: Path, name: str) -> list[Outcome]:

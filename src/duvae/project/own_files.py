@@ -12,7 +12,7 @@ import yaml
 from duvae.config import AnyDataset, Params, SyntheticDataset
 from duvae.data import sources
 from duvae.errors import UserError
-from duvae.files import write_text
+from duvae.project.files import write_text
 
 FILE = Path("data/own.yaml")
 """The digests. Git does not keep the file: whose data they are is nobody's business."""

@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from duvae import graph
 from duvae.config import Params
-from duvae.project import fingerprint, own_files
+from duvae.project import fingerprint, job_list, own_files
 
 
 def write(params: Params, root: Path = Path()) -> list[Path]:
@@ -16,4 +15,4 @@ def write(params: Params, root: Path = Path()) -> list[Path]:
     """
     changed = [fingerprint.FILE] if fingerprint.write(root) else []
 
-    return changed + ([own_files.FILE] if own_files.write(params, graph.graph(params)["fetched"], root) else [])
+    return changed + ([own_files.FILE] if own_files.write(params, job_list.graph(params)["fetched"], root) else [])

@@ -12,10 +12,10 @@ from typing import Any
 
 import yaml
 
-from duvae import config, graph
+from duvae import config
 from duvae.errors import UserError
-from duvae.files import write_text
-from duvae.project import fingerprint
+from duvae.project import fingerprint, job_list
+from duvae.project.files import write_text
 
 FOLDER = Path("private")
 """The folder of all private projects; git ignores it."""
@@ -59,7 +59,7 @@ def write(root: Path, name: str, params: Mapping[str, Any]) -> Path:
     known = config.parse(dict(given), str(folder / "params.yaml"))
     write_text(folder / "params.yaml", yaml.safe_dump(given, sort_keys=False, allow_unicode=True))
     write_text(folder / "dvc.yaml", stages((root / "dvc.yaml").read_text(encoding="utf-8")))
-    graph.write(known, folder / graph.JOBS)
+    job_list.write(known, folder / job_list.JOBS)
     fingerprint.write(folder)
     if not (folder / ".dvc").is_dir():
         command = ["dvc", "init", "--quiet", "--no-scm"]

@@ -6,10 +6,10 @@ from typing import Any
 
 from markupsafe import Markup
 
-from duvae import drawn
 from duvae.config import Job
 from duvae.data.store import Array
-from duvae.drawn import Drawn
+from duvae.inference import sample_files
+from duvae.inference.sample_files import Drawn
 from duvae.report import page, pictures
 from duvae.report.results import Result
 
@@ -24,7 +24,7 @@ def place(job: Job, root: Path) -> Path:
 
 def command(job: Job) -> str:
     """The command that makes what a model draws or writes."""
-    return f"duvae illustrate --dataset {job.dataset} --setting {job.setting} --seed {job.seed}"
+    return f"duvae samples --dataset {job.dataset} --setting {job.setting} --seed {job.seed}"
 
 
 def first(models: Sequence[Result]) -> dict[str, Result]:
@@ -34,8 +34,8 @@ def first(models: Sequence[Result]) -> dict[str, Result]:
 
 def kept(model: Result, root: Path = Path()) -> Drawn | None:
     """What git keeps of a model's samples; None where it keeps none, or some of other weights."""
-    path = drawn.place(model.job, root)
-    found = drawn.read(path, command(model.job)) if path.exists() else None
+    path = sample_files.place(model.job, root)
+    found = sample_files.read(path, command(model.job)) if path.exists() else None
 
     return found if found and found.weights == model.metrics.get("weights") else None
 

@@ -9,9 +9,9 @@ import pandas as pd
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from duvae.errors import UserError
-from duvae.files import read_json
-from duvae.mistakes import explain
-from duvae.provenance import unwrapped
+from duvae.messages import explain
+from duvae.project.files import read_json
+from duvae.project.provenance import unwrapped
 
 
 def _moment(text: str) -> str:

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from duvae import compact
 from duvae.config import Job
 from duvae.errors import UserError
+from duvae.project import array_files
 from duvae.report import expected
 from duvae.report.results import Array, Result, need
 
@@ -116,7 +116,7 @@ def read(result: Result, root: Path = Path()) -> PerExample | None:
     if not path.exists():
         return None
     command = f"duvae evaluate --dataset {job.dataset} --setting {job.setting} --seed {job.seed}"
-    about, arrays = compact.read(path, command)
+    about, arrays = array_files.read(path, command)
     if about.get("weights") != result.metrics.get("weights"):
         return None
     try:
@@ -145,7 +145,7 @@ def floor(dataset: str, root: Path = Path()) -> Floor:
     content = expected.read(summary, command)
     if not examples.exists():
         return Floor(content)
-    _, arrays = compact.read(examples, command)
+    _, arrays = array_files.read(examples, command)
     try:
         nll = _array(arrays["nll"], 1, np.float64)
         z = Space("true z", _array(arrays["z"], 2, np.float64), None, _array(arrays["label"], 1, np.int64))

@@ -14,8 +14,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from duvae.files import read_json
-from duvae.provenance import unwrapped
+from duvae.project.files import read_json
+from duvae.project.provenance import unwrapped
 from duvae.registry import RECORDS
 from duvae.report import figures, names
 from duvae.report.origin import described

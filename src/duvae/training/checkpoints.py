@@ -20,8 +20,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.optim import Optimizer
 
-from duvae.files import scratch, whole
 from duvae.project import fingerprint
+from duvae.project.files import scratch, whole
 
 
 @dataclass(frozen=True)

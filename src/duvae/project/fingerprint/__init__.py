@@ -17,7 +17,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 
 from duvae.errors import UserError
-from duvae.files import write_text
+from duvae.project.files import write_text
 from duvae.project.fingerprint.closure import Closure
 from duvae.project.fingerprint.source import Source
 
@@ -36,7 +36,7 @@ KINDS: Mapping[str, tuple[str, bool]] = {
     "fetch": ("fetch", False),
     "figure1": ("figure1", False),
     "figure2": ("figure2", False),
-    "generate": ("illustrate", True),
+    "samples": ("samples", True),
     "graph": ("graph", False),
     "prepare": ("prepare", False),
     "probe": ("probe", True),
@@ -46,7 +46,7 @@ KINDS: Mapping[str, tuple[str, bool]] = {
     "truth": ("truth", False),
     "validate": ("validate", False),
 }
-"""For each kind of stage the module of `duvae.stages` that runs it, and whether it is about one system."""
+"""For each kind of stage the module of `duvae.commands` that runs it, and whether it is about one system."""
 
 SYSTEMS = ("duvae.systems", "SYSTEMS")
 """The mapping from names to systems."""
@@ -71,7 +71,7 @@ class Fingerprints:
         """What a kind of stage can reach, of one system where it is about one."""
         module, _ = KINDS[kind]
 
-        return Closure(self.source, (f"duvae.stages.{module}", "run"), system, frozenset(self.systems))
+        return Closure(self.source, (f"duvae.commands.{module}", "run"), system, frozenset(self.systems))
 
     def of(self, kind: str, system: str | None = None) -> str:
         """The fingerprint of a kind of stage, of one system where it is about one."""

@@ -9,10 +9,10 @@ from duvae.project.fingerprint.source import Source
 
 NOT_HASHED: Mapping[str, str] = {
     "duvae.errors": "says what is wrong; a stage that ends with an error has no result",
-    "duvae.mistakes": "says what is wrong in params.yaml, before a stage begins",
-    "duvae.progress": "draws on the terminal",
+    "duvae.messages": "says what is wrong in params.yaml, before a stage begins",
+    "duvae.project.progress": "draws on the terminal",
     "duvae.project.fingerprint": "names resume states and is recorded beside results; no computation reads it",
-    "duvae.provenance": "records commit, time and machine beside results; no computation reads it",
+    "duvae.project.provenance": "records commit, time and machine beside results; no computation reads it",
 }
 """Modules that no fingerprint covers, each with its reason; tests show that nothing of them reaches a result."""
 

@@ -1,0 +1,93 @@
+"""`duvae encode`: sentences or images to mu, sigma and features, as a table."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+
+from duvae.commands.generate import opened, told
+from duvae.config import ImageDataset, Params
+from duvae.data import images
+from duvae.data.store import Images
+from duvae.data.text import read_documents
+from duvae.errors import UserError
+from duvae.inference.model import Trained
+from duvae.project.files import whole
+
+STDIN = Path("-")
+
+
+def run(
+    params: Params,
+    dataset: str,
+    setting: str,
+    seed: int,
+    output: Path | None,
+    sentences: Sequence[str],
+    source: Path | None,
+    ink: Literal["dark", "light"] | None,
+    draw_seed: int,
+    root: Path = Path(),
+) -> None:
+    """Writes a row an example: its label or name, its unknown words, mu, sigma and features.
+
+    Args:
+        params: All of params.yaml.
+        dataset: The data set's name.
+        setting: The setting's name.
+        seed: The training's.
+        output: A .parquet or a .csv; None: a .parquet below `reports/generated`.
+        sentences: What is encoded; none: what `source` holds.
+        source: A file of documents, `-` for standard input; of images a folder or an .npz.
+        ink: Of images, whether what is drawn is dark or light; None: as the data set's.
+        draw_seed: Of the bits that grey pixels become.
+        root: The project's folder.
+    """
+    job = params.job(dataset, setting, seed)
+    path = output or root / "reports/generated" / f"{job.name}-codes.parquet"
+    if path.suffix not in {".parquet", ".csv"}:
+        raise UserError(f"--output {path}: expected a name that ends in .parquet or .csv, which is what is written.")
+    if bool(sentences) == (source is not None):
+        raise UserError(f"expected --input or --sentence, what to encode; found {'both' if sentences else 'neither'}.")
+    trained, _ = opened(params, dataset, setting, seed, root)
+    if trained.size is None:
+        frame = of_sentences(trained, sentences, source)
+    elif source is None or source == STDIN:
+        raise UserError("expected --input with a folder of pictures or an .npz, which this model reads.")
+    elif not source.exists():
+        raise UserError(f"--input {source}: not there. Expected a folder of pictures or an .npz.")
+    else:
+        chosen = params.dataset(dataset)
+        own = chosen.source.ink if isinstance(chosen, ImageDataset) else "dark"
+        frame = of_images(trained, source, ink or own, draw_seed)
+    with whole(path) as temporary:
+        if path.suffix == ".csv":
+            frame.to_csv(temporary, index=False)
+        else:
+            frame.to_parquet(temporary, index=False)
+    print(f"{path}: {len(frame)} rows of {len(frame.columns)} columns by {job.name}")
+
+
+def of_sentences(trained: Trained, sentences: Sequence[str], source: Path | None) -> pd.DataFrame:
+    """The codes of sentences, or of a file's documents with their labels, where they have any."""
+    with told():
+        if source is None:
+            return trained.codes(trained.split(sentences, "--sentence")).frame()
+        raw = sys.stdin.buffer.read() if source == STDIN else None
+        lines = read_documents(Path("standard input") if source == STDIN else source, raw=raw)
+        frame = trained.codes(trained.documents(lines)).frame()
+    if lines.labels[0] >= 0:
+        frame.insert(0, "label", lines.labels)
+
+    return frame
+
+
+def of_images(trained: Trained, source: Path, ink: Literal["dark", "light"], seed: int) -> pd.DataFrame:
+    """The codes of a folder's pictures, or of the images of an npz, each with its name."""
+    drawings, names = images.read(source, int(trained.size or 0), ink)
+    frame = trained.codes(Images.of(drawings.grey, drawings.labels, drawings.groups), seed).frame()
+    frame.insert(0, "image", names)
+
+    return frame.drop(columns="unknown")

@@ -1,0 +1,20 @@
+"""The stage `own_files`: digests of the user's own files, looked at on every run."""
+
+from pathlib import Path
+
+from duvae.config import Params
+from duvae.project import job_list, own_files
+
+
+def run(params: Params, root: Path = Path()) -> None:
+    """Writes `data/own.yaml`, on which `fetch` depends.
+
+    Args:
+        params: All of params.yaml.
+        root: The project's folder.
+    """
+    fetched = job_list.graph(params)["fetched"]
+    if own_files.write(params, fetched, root):
+        print(f"wrote {own_files.FILE}.")
+    else:
+        print(f"{own_files.FILE} is up to date: no file of your own has changed.")

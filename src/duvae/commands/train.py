@@ -1,0 +1,99 @@
+"""The stage `train`: one setting on one data set with one seed."""
+
+import dataclasses
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from duvae.config import Params
+from duvae.data import store
+from duvae.errors import UserError
+from duvae.inference import model_files
+from duvae.project.files import require_writable, whole
+from duvae.project.progress import TrainingBar
+from duvae.project.provenance import Stopwatch
+from duvae.training.checkpoints import Checkpoint, determined, key
+from duvae.training.loop import Training
+
+
+def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path()) -> None:
+    """Trains, and writes the model, its history and who made it.
+
+    Args:
+        params: All of params.yaml.
+        dataset: The data set's name.
+        setting: The setting's name.
+        seed: Determines every bit of the result, on one machine with the same number of threads.
+        root: The project's folder.
+
+    Raises:
+        Interrupted: Where the user asked for a stop; the same command goes on from there.
+    """
+    job = params.job(dataset, setting, seed)
+    chosen, entry = params.dataset(dataset), params.setting(setting)
+    optimisation = params.optimisation(setting, dataset)
+    watch = Stopwatch("train", entry.system)
+    if not (root / "data/validated" / f"{dataset}.json").exists():
+        raise UserError(
+            f"data/validated/{dataset}.json: not there. 'duvae validate --dataset {dataset}' checks the data first."
+        )
+    require_writable(root / "models" / job.folder / "weights.safetensors")
+    require_writable(root / "results" / job.folder / "history.csv")
+    prepared = store.read(root / "data/prepared" / dataset)
+    torch.set_num_threads(params.threads)
+    torch.manual_seed(seed)
+    description = model_files.Description(
+        entry.system,
+        params.hyperparameters(setting, dataset).model_dump(),
+        entry.parts.model_dump(),
+        chosen.networks.model_dump(),
+        len(prepared.vocabulary),
+    )
+    model, system = description.build()
+    device = model_files.device()
+    determines = determined(
+        vars(description),
+        optimisation.model_dump(),
+        params.evaluation.active_threshold,
+        seed,
+        params.threads,
+        device,
+    )
+    determined_by = key(determines, root / "data/prepared" / dataset)
+    name = f"{job.name}.{determined_by[:16]}.safetensors"
+    checkpoint = Checkpoint(root / "checkpoints" / name, params.checkpoint_seconds)
+    with TrainingBar(job.name, optimisation.epochs) as progress:
+        outcome = Training(
+            model,
+            system.schedule,
+            system.loop(),
+            prepared.split("train"),
+            prepared.split("valid"),
+            optimisation,
+            params.evaluation,
+            seed,
+            device,
+            progress,
+            checkpoint,
+        ).run()
+
+    training = {
+        "epochs": len(outcome.history),
+        "best_epoch": outcome.best_epoch,
+        "warmup_ended": outcome.warmup_ended,
+        "stopped": outcome.stopped,
+    }
+    model_files.save(root / "models" / job.folder, model, dataclasses.replace(description, training=training))
+    results = root / "results" / job.folder
+    with whole(results / "history.csv") as temporary:
+        pd.DataFrame(outcome.history).to_csv(temporary, index=False)
+    watch.write(
+        results / "train.run.json",
+        weights=model_files.digest(model),
+        device=str(device),
+        threads=params.threads,
+        determined_by=determined_by,
+        seconds_per_epoch=[round(seconds, 2) for seconds in outcome.seconds],
+    )
+    checkpoint.remove()

@@ -1,0 +1,1 @@
+"""A trained model in use: its files, codes and likelihoods, generated examples."""
