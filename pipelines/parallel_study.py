@@ -1,4 +1,6 @@
-"""`python -m pipelines.parallel_study --study NAME`: a study by several workers at once, one process and one device each.
+"""A study by several workers at once, each with a process and a device of its own.
+
+The command is `python -m pipelines.parallel_study --study NAME`.
 
 The workers share nothing but the study: what is drawn next, whose trial it is and when it is over, they see there.
 Killed in part or altogether, the same command goes on; further ones may join from other machines through --storage.

@@ -1,4 +1,6 @@
-"""What runs one stage in its workspace: `python -m pipelines.stage_process STAGE OUTCOME [--remote NAME] [--watch DESCRIPTOR]`.
+"""The process that runs one stage in its workspace.
+
+The command is `python -m pipelines.stage_process STAGE OUTCOME [--remote NAME] [--watch DESCRIPTOR]`.
 
 A process of its own, the first of its session. It checks out what the stage depends on, runs the stage through DVC,
 which fills the run cache, and writes what came of it to OUTCOME. When whoever started it is gone, it ends itself and

@@ -10,7 +10,7 @@ import pandas as pd
 import safetensors.numpy
 from pydantic import create_model
 
-from duvae.config import Frozen, ImageNetworks, Job, Params, Parts, Setting, SyntheticDataset, load
+from duvae.config import APART, Frozen, ImageNetworks, Job, Params, Parts, Setting, SyntheticDataset, load
 from duvae.data import store
 from duvae.data.store import END, PIXELS, SPECIALS, START, Documents, Images
 from duvae.inference import model_files, sample_files
@@ -103,9 +103,6 @@ def write(root: Path, params: Params, job: Job, sentences: int = 300) -> None:
     if system == "ae":
         frame["nll"] = np.nan
         frame["reconstruction"] = 38 + generator.normal(0, 3.0, sentences)
-    path = root / "posteriors" / job.folder.with_suffix(".parquet")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    frame.to_parquet(path)
     kept = {"steps": np.diff(np.arange(sentences), prepend=0)}
     if system != "ae":
         kept["nll"] = nll.astype(np.float32)
@@ -221,10 +218,6 @@ def _truth(root: Path, params: Params, dataset: str, sentences: int) -> tuple[An
     _prepared(root, dataset, labels, images=False)
     np.save(root / "data/prepared" / dataset / "test.z.npy", z)
     floor = nll[:200]
-    (root / "posteriors" / dataset).mkdir(parents=True, exist_ok=True)
-    pd.DataFrame({"sentence": range(200), "nll": floor}).to_csv(
-        root / "posteriors" / dataset / "truth.csv", index=False
-    )
     array_files.write(
         root / "results" / dataset / "per_example.json",
         {"dataset": dataset},
@@ -331,7 +324,7 @@ def keep(root: Path, params: Params, job: Job) -> None:
     """Writes what git keeps of the samples in `generated`."""
     prepared = store.read(root / "data/prepared" / job.dataset)
     found = sample_files.archive(root / "generated" / job.folder.with_suffix(".npz"), prepared, "duvae samples")
-    apart = params.dataset(job.dataset).kind in sample_files.APART
+    apart = params.dataset(job.dataset).kind in APART
     sample_files.write(sample_files.place(job, root), found, apart)
 
 

@@ -82,14 +82,14 @@ OUTPUTS = {
     "prepare --dataset pictures": ("data/grey/pictures", "data/grey"),
     "binarize --dataset pictures": ("data/prepared/pictures", "data/prepared"),
     "validate --dataset own": ("reports/data_docs/own", "reports"),
-    "truth --dataset synthetic": ("posteriors/synthetic/truth.csv", "posteriors"),
+    "truth --dataset synthetic": ("results/synthetic/truth.json", "results"),
     f"train {JOB}": ("checkpoints/synthetic-vae-1.", "checkpoints"),
-    f"evaluate {JOB}": ("posteriors/synthetic/vae/1.parquet", "posteriors"),
+    f"evaluate {JOB}": (f"{RESULTS}/per_example.json", "results"),
     f"probe {JOB}": (f"{RESULTS}/probe.json", "results"),
     f"samples {JOB}": ("generated/synthetic/vae/1.npz", "generated"),
     "figure1": ("reports/figure1.png", "reports"),
     "report": ("reports/index.html", "reports"),
-    "examples": ("reports/examples", "reports"),
+    "examples --dataset own": ("reports/examples/own.html", "reports"),
 }
 """What each command writes first, and the folder above it."""
 

@@ -328,7 +328,7 @@ def test_progress_records_and_fingerprints_reach_no_result(tmp_path: Path, monke
         (root / "data/validated/synthetic.json").write_text("{}")
         for stage in (train, evaluate, probe):
             stage.run(params, "synthetic", "du_vae", 1, root)
-        made = [*(root / "models").rglob("*"), *(root / "results").rglob("*"), *(root / "posteriors").rglob("*")]
+        made = [*(root / "models").rglob("*"), *(root / "results").rglob("*")]
         files = [path for path in made if path.is_file() and not path.name.endswith(".run.json")]
 
         return {path.relative_to(root).as_posix(): path.read_bytes() for path in files}

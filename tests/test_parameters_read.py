@@ -128,6 +128,9 @@ def test_a_stage_lists_the_parameters_it_reads(stage: str, read: dict[str, set[s
         for name, value in {**JOB._asdict(), "key": f"settings.{JOB.setting}"}.items():
             entry = entry.replace(f"${{item.{name}}}", str(value))  # noqa: PLW2901
         listed.add(entry.replace("${item}", JOB.dataset))
+    entries = [entry for entry in STAGES[stage]["do"]["params"] if not isinstance(entry, str)]
+    if any(f"{stage}.${{item.system}}" in entry.get("fingerprints.yaml", []) for entry in entries):
+        listed |= {f"settings.{JOB.setting}.system"}  # it names the fingerprint that the stage depends on
     listed |= {"checkpoint_seconds"} & read[stage]  # how often a state is kept, which no result depends on
     # Names are no values: what a data set's column is, the graph's items say.
     found = {
@@ -141,12 +144,19 @@ def test_a_stage_lists_the_parameters_it_reads(stage: str, read: dict[str, set[s
     assert {entry for entry in listed if not any(f"{path}.".startswith(f"{entry}.") for path in found)} == set()
 
 
-@pytest.mark.parametrize("stage", ["figure1", "report", "examples"])
-def test_a_page_lists_the_parameters_it_reads(stage: str, tmp_path: Path) -> None:
-    params = config.load(ROOT / "params.yaml")
+@pytest.mark.parametrize(
+    ("stage", "arguments"), [("figure1", ()), ("report", ()), ("examples", ("short_yelp_resampled",))]
+)
+def test_a_page_lists_the_parameters_it_reads(stage: str, arguments: tuple[str, ...], tmp_path: Path) -> None:
+    params = (
+        made_up.params(datasets=["synthetic", "short_yelp_resampled"])
+        if arguments
+        else config.load(ROOT / "params.yaml")
+    )
     made_up.project(tmp_path, params)
-    found = {path for path in read_by(stage, tmp_path, params=params) if path[-7:] != ".column"}
-    listed = set(of_params(STAGES[stage]["params"]))
+    found = {path for path in read_by(stage, tmp_path, *arguments, params=params) if path[-7:] != ".column"}
+    entries = of_params(STAGES[stage].get("do", STAGES[stage])["params"])
+    listed = {entry.replace("${item}", *arguments) if arguments else entry for entry in entries}
     if isinstance(params.run, config.Run):
         listed -= {"runs"}  # which is read where `run` is a name of it
 

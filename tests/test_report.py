@@ -6,7 +6,6 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
 import made_up
@@ -113,8 +112,9 @@ def test_a_floor_stands_above_the_systems_and_gaps_are_paired(root: Path, drawn:
     floor = drawn.row("figure1-likelihood-synthetic", "Floor: the true NLL")
     assert floor["NLL"] == f"{truth['nll']:.2f} [{truth['nll_stderr']:.2f}]"
     assert floor["KL"] == "–"
-    true = pd.read_csv(root / "posteriors/synthetic/truth.csv")["nll"].to_numpy()
-    nll = pd.read_parquet(root / "posteriors/synthetic/du_vae/1.parquet")["nll"].to_numpy()[: len(true)]
+    true = array_files.read(root / "results/synthetic/per_example.json", "")[1]["nll"].astype(np.float64)
+    found = array_files.read(root / "results/synthetic/du_vae/1/per_example.json", "")[1]["nll"]
+    nll = found.astype(np.float64)[: len(true)]
     expected = f"{(nll - true).mean():.2f} [{(nll - true).std(ddof=1) / np.sqrt(len(true)):.2f}]"
     assert drawn.row("figure1-likelihood-synthetic", "DU-VAE")["Above floor"] == expected
 

@@ -28,7 +28,9 @@ def project(folder: Path, datasets: list[str], seeds: tuple[int, ...] = (1,)) ->
     params = made_up.params(datasets=datasets, settings=SETTINGS, seeds=list(seeds))
     made_up.project(folder, params, params.run_jobs())
     report.run(params, folder)
-    pages.run(params, folder)
+    for dataset in datasets:
+        if params.dataset(dataset).kind in config.APART:
+            pages.run(params, dataset, folder)
 
     return params
 
@@ -185,7 +187,7 @@ def test_what_is_somebodys_is_left_out_of_git(kind: str) -> None:
     """Kept apart, where .gitignore has it."""
     ignored = (made_up.ROOT / ".gitignore").read_text().splitlines()
 
-    assert kind in samples_of.APART
+    assert kind in config.APART
     assert {"/reports/examples/", "/reports/generated/", "/generated/", "/reports/data_docs/"} < set(ignored)
 
 
@@ -201,25 +203,26 @@ def test_broken_samples_are_named_with_their_command(tmp_path: Path, broken: byt
     ):
         path.write_bytes(broken)
         with pytest.raises(UserError) as caught:
-            stage.run(params, tmp_path)
+            stage.run(params, *([dataset] if stage is pages else []), tmp_path)
         assert str(path) in str(caught.value)
         assert f"'duvae samples --dataset {dataset} --setting vae --seed 1'" in str(caught.value)
 
 
-def test_without_what_is_not_in_git_the_numbers_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_what_is_not_in_git_the_numbers_are_shown(tmp_path: Path) -> None:
     params = project(tmp_path, ["short_yelp_resampled"])
     before = (tmp_path / "reports/index.html").read_bytes()
     for setting in ("vae", "du_vae"):
         (tmp_path / f"generated/short_yelp_resampled/{setting}/1.npz").unlink()
     report.run(params, tmp_path)
-    pages.run(params, tmp_path)
+    page = tmp_path / "reports/examples/short_yelp_resampled.html"
+    page.unlink()
+    with pytest.raises(UserError) as caught:
+        pages.run(params, "short_yelp_resampled", tmp_path)
 
     assert (tmp_path / "reports/index.html").read_bytes() == before
-    assert not list((tmp_path / "reports/examples").iterdir())
-    said = capsys.readouterr().err
-    assert said.startswith("warning: ")
-    assert "short_yelp_resampled/vae/1.npz" in said
-    assert "'dvc repro' makes them." in said
+    assert not page.exists()
+    assert "short_yelp_resampled/vae/1.npz: not there" in str(caught.value)
+    assert "'duvae samples --dataset short_yelp_resampled --setting vae --seed 1' makes it" in str(caught.value)
 
 
 def test_somebodys_sentences_are_not_in_what_git_keeps(root: Path) -> None:
@@ -239,21 +242,30 @@ def test_samples_beside_other_data_are_refused(tmp_path: Path) -> None:
         held = {name: file[name] for name in file.files}
     np.savez(path, **{**held, "pairs": np.array([[0, 300], [1, 2]])})
     with pytest.raises(UserError, match="has 300 test examples where 301 or more are needed"):
-        pages.run(params, tmp_path)
+        pages.run(params, "short_yelp_resampled", tmp_path)
     np.savez(path, **{name: held[name] for name in held if not name.startswith("between")})
     with pytest.raises(UserError, match=r"expected samples, but .*between"):
-        pages.run(params, tmp_path)
+        pages.run(params, "short_yelp_resampled", tmp_path)
 
 
-def test_samples_of_other_weights_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_samples_of_other_weights_are_refused(tmp_path: Path) -> None:
     params = project(tmp_path, ["short_yelp_resampled"])
     path = tmp_path / "generated/short_yelp_resampled/vae/1.npz"
     with np.load(path) as file:
         held = {name: file[name] for name in file.files}
     np.savez(path, **{**held, "weights": np.array("0" * 16)})
-    pages.run(params, tmp_path)
-    assert not list((tmp_path / "reports/examples").iterdir())
-    assert "'duvae samples --dataset short_yelp_resampled --setting vae --seed 1'" in capsys.readouterr().err
+    with pytest.raises(UserError, match="samples of other weights") as caught:
+        pages.run(params, "short_yelp_resampled", tmp_path)
+
+    assert "'duvae samples --dataset short_yelp_resampled --setting vae --seed 1'" in str(caught.value)
+
+
+def test_a_page_of_examples_is_for_the_users_own_data_in_the_run(tmp_path: Path) -> None:
+    params = project(tmp_path, ["omniglot_small", "short_yelp_resampled"])
+    with pytest.raises(UserError, match=r"reports/index\.html. Expected .* text or images; found the kind omniglot"):
+        pages.run(params, "omniglot_small", tmp_path)
+    with pytest.raises(UserError, match="expected one of the data sets that 'run' in"):
+        pages.run(params, "short_yelp", tmp_path)
 
 
 def test_the_first_seed_is_shown(root: Path) -> None:

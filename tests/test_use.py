@@ -207,7 +207,16 @@ def test_a_broken_model_is_told(tmp_path: Path) -> None:
 
 
 def run_encode(folder: Path, **changed: object) -> pd.DataFrame:
-    given = {"output": None, "sentences": [], "source": None, "ink": None, "draw_seed": 1, "root": folder, **changed}
+    given = {
+        "output": None,
+        "sentences": [],
+        "source": None,
+        "ink": None,
+        "draw_seed": 1,
+        "split": None,
+        "root": folder,
+        **changed,
+    }
     encode.run(family.PARAMS, *JOB, **given)  # type: ignore[arg-type]
     path = given["output"] or folder / "reports/generated/synthetic-vae-1-codes.parquet"
 
@@ -228,6 +237,18 @@ def test_a_file_of_sentences_becomes_a_table(tmp_path: Path, capsys: pytest.Capt
     np.testing.assert_allclose(table[["mu_0", "mu_1", "mu_2"]], codes.mean, rtol=1e-6)
 
 
+def test_a_split_of_the_data_becomes_a_table(tmp_path: Path) -> None:
+    folder = project(tmp_path)
+    split = store.read(tmp_path / "data/prepared/synthetic").split("test")
+    codes = load(folder).codes(split)
+    frame = run_encode(tmp_path, split="test")
+
+    assert list(frame["label"]) == split.labels.tolist()
+    assert np.array_equal(frame[["mu_0", "mu_1", "mu_2"]], codes.mean)
+    with pytest.raises(UserError, match="nowhere"):
+        run_encode(tmp_path, split="nowhere")
+
+
 def test_standard_input_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -245,8 +266,8 @@ def test_standard_input_is_read(
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({}, "expected --input or --sentence, what to encode; found neither"),
-        ({"sentences": ["w1"], "source": Path("x.txt")}, "found both"),
+        ({}, "expected one of --input, --sentence, --split, what to encode; found none"),
+        ({"sentences": ["w1"], "source": Path("x.txt")}, "found --input and --sentence"),
         ({"sentences": ["w1"], "output": Path("codes.xlsx")}, r"ends in \.parquet or \.csv"),
         ({"source": Path("nowhere.txt")}, "nowhere.txt: cannot be read"),
     ],

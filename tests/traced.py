@@ -200,7 +200,7 @@ def run(folder: Path, say: Callable[[str, Trace], None]) -> None:
     params = config.parse(given)
     job_list.write(params, folder / job_list.JOBS)
 
-    def traced(kind: str, stage: Any, *arguments: Any) -> None:
+    def traced(kind: str, stage: Any, *arguments: Any, params: config.Params = params) -> None:
         with Trace() as trace:
             stage.run(*arguments if kind == "figure2" else (params, *arguments))
         say(kind, trace)
@@ -224,12 +224,12 @@ def run(folder: Path, say: Callable[[str, Trace], None]) -> None:
     traced("search.du_vae", search, "one")
     traced("figure2", figure2, "one")
     traced("figure1", figure1)
+    given["run"] = {"datasets": ["pictures"], "settings": ["vae"], "seeds": [1]}
+    traced("examples", examples, "pictures", params=config.parse(given))
     shutil.rmtree(folder / "results/pictures")
     shutil.rmtree(folder / "results/synthetic/sa_vae", ignore_errors=True)
     given["run"] = {"datasets": ["synthetic"], "settings": ["vae", "du_vae"], "seeds": [1]}
-    params = config.parse(given)
-    traced("report", report)
-    traced("examples", examples)
+    traced("report", report, params=config.parse(given))
 
 
 def main() -> None:

@@ -365,6 +365,7 @@ def reconstruct(
     epilog=examples(
         "duvae encode --dataset short_yelp --setting du_vae --seed 1 --input new.txt --output codes.csv",
         "duvae encode --dataset omniglot --setting du_vae --seed 1 --input pictures --ink dark",
+        "duvae encode --dataset synthetic --setting du_vae --seed 1 --split test",
     )
 )
 def encode(
@@ -376,6 +377,9 @@ def encode(
         typer.Option("--input", metavar="PATH", help="A file of documents, - for standard input; a folder or .npz."),
     ] = None,
     sentence: Sentence = None,
+    split: Annotated[
+        str | None, typer.Option("--split", metavar="NAME", help="A split of the prepared data set, such as test.")
+    ] = None,
     ink: Annotated[
         str | None,
         typer.Option("--ink", metavar="dark|light", help="Of images: drawn dark on light, or light on dark."),
@@ -389,14 +393,14 @@ def encode(
 ) -> None:
     """Write mu, sigma and features of sentences or images.
 
-    A row an example: its label or name, the words that the vocabulary lacks, and the parameters of q(z|x). Features
+    One row per example: its label or name, the words that the vocabulary lacks, and the parameters of q(z|x). Features
     are what the probes see: mu, and of a flow also what it is mapped to.
     """
     known = read(params)
     known.job(dataset, setting, seed)
     if ink not in {None, "dark", "light"}:
         raise UserError(f"--ink {ink}: expected dark or light.")
-    run("encode", known, dataset, setting, seed, output, sentence or [], source, ink, draw_seed)
+    run("encode", known, dataset, setting, seed, output, sentence or [], source, ink, draw_seed, split)
 
 
 @app.command(epilog=examples("duvae samples --dataset omniglot --setting du_vae --seed 1"))
@@ -441,13 +445,15 @@ def report(params: ParamsFile = DEFAULT) -> None:
     run("report", read(params))
 
 
-@app.command("examples", epilog=examples("duvae examples", "dvc repro examples"))
-def example_pages(params: ParamsFile = DEFAULT) -> None:
-    """Write the pages of samples, reports/examples, for yourself.
+@app.command("examples", epilog=examples("duvae examples --dataset short_yelp_small", "dvc repro examples"))
+def example_page(dataset: Dataset, params: ParamsFile = DEFAULT) -> None:
+    """Write the page of samples of your own data, reports/examples/NAME.html.
 
-    One page for each data set of the kind `text` or `images`: it shows test examples beside samples of the models.
+    The page shows test examples beside samples of the models. Git does not keep it.
     """
-    run("examples", read(params))
+    known = read(params)
+    known.dataset(dataset)
+    run("examples", known, dataset)
 
 
 @app.command(

@@ -29,9 +29,10 @@ def run(
     source: Path | None,
     ink: Literal["dark", "light"] | None,
     draw_seed: int,
+    split: str | None = None,
     root: Path = Path(),
 ) -> None:
-    """Writes a row an example: its label or name, its unknown words, mu, sigma and features.
+    """Writes one row per example: its label or name, its unknown words, mu, sigma and features.
 
     Args:
         params: All of params.yaml.
@@ -39,20 +40,30 @@ def run(
         setting: The setting's name.
         seed: The training's.
         output: A .parquet or a .csv; None: a .parquet below `reports/generated`.
-        sentences: What is encoded; none: what `source` holds.
-        source: A file of documents, `-` for standard input; of images a folder or an .npz.
-        ink: Of images, whether what is drawn is dark or light; None: as the data set's.
-        draw_seed: Of the bits that grey pixels become.
+        sentences: Sentences to encode.
+        source: A file of documents, `-` for standard input; for images a folder or an .npz.
+        ink: For images, whether the drawn lines are dark or light; None: as in the data set.
+        draw_seed: The seed of the bits that grey pixels become.
+        split: A split of the prepared data set to encode, such as `test`.
         root: The project's folder.
+
+    Raises:
+        UserError: Where not exactly one of `sentences`, `source` and `split` is given, or where it cannot be read.
     """
     job = params.job(dataset, setting, seed)
     path = output or root / "reports/generated" / f"{job.name}-codes.parquet"
     if path.suffix not in {".parquet", ".csv"}:
         raise UserError(f"--output {path}: expected a name that ends in .parquet or .csv, which is what is written.")
-    if bool(sentences) == (source is not None):
-        raise UserError(f"expected --input or --sentence, what to encode; found {'both' if sentences else 'neither'}.")
-    trained, _ = opened(params, dataset, setting, seed, root)
-    if trained.size is None:
+    options = {"--input": source is not None, "--sentence": bool(sentences), "--split": split is not None}
+    given = [option for option, used in options.items() if used]
+    if len(given) != 1:
+        raise UserError(f"expected one of {', '.join(options)}, what to encode; found {' and '.join(given) or 'none'}.")
+    trained, prepared = opened(params, dataset, setting, seed, root)
+    if split is not None:
+        examples = prepared.split(split)
+        frame = trained.codes(examples, draw_seed).frame()
+        frame.insert(0, "label", examples.labels)
+    elif trained.size is None:
         frame = of_sentences(trained, sentences, source)
     elif source is None or source == STDIN:
         raise UserError("expected --input with a folder of pictures or an .npz, which this model reads.")

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 
 from duvae.config import Params
@@ -16,7 +15,7 @@ from duvae.metrics.likelihood import importance_weighted_nll, perplexity
 from duvae.metrics.statistics import standard_error
 from duvae.metrics.transformed import transformed_measures
 from duvae.project import array_files
-from duvae.project.files import whole, write_json
+from duvae.project.files import write_json
 from duvae.project.progress import Bar
 from duvae.project.provenance import Stopwatch
 
@@ -73,8 +72,6 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
     if density:
         with Bar(f"{job.name}: NLL", len(part)) as bar:
             nll = importance_weighted_nll(model, part, evaluation.importance_samples, device, evaluation.seed, bar.done)
-    everywhere = np.full(len(test), np.nan)
-    everywhere[chosen] = nll
 
     def known(value: float) -> float | None:
         return value if density else None
@@ -97,23 +94,6 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
         **transformed_measures(model, test, device, evaluation.seed),
         **(description.training or {}),
     }
-    frame = pd.DataFrame(
-        {
-            "sentence": np.arange(len(test)),
-            "label": test.labels,
-            "length": test.predicted,
-            "nll": everywhere,
-            "reconstruction": encoded.reconstruction,
-            "kl": encoded.kl if density else np.nan,
-            **{f"mean_{d}": encoded.mean[:, d] for d in range(encoded.mean.shape[1])},
-            **{
-                f"variance_{d}": np.nan if encoded.variance is None else encoded.variance[:, d]
-                for d in range(encoded.mean.shape[1])
-            },
-        }
-    )
-    with whole(root / "posteriors" / job.folder.with_suffix(".parquet")) as temporary:
-        frame.to_parquet(temporary, index=False)
     kept: dict[str, Array] = {"steps": np.diff(chosen, prepend=0).astype(np.int32)}
     if density:
         kept["nll"] = nll.astype(np.float32)

@@ -1,57 +1,57 @@
-"""The stage `examples`: pages that show somebody's texts or pictures, which git leaves out."""
+"""The stage `examples`: the page that shows texts or pictures of a user's own data set, which git does not keep."""
 
-import sys
 from pathlib import Path
 
-from duvae.config import Params
+from duvae.config import APART, Params
 from duvae.data import store
+from duvae.errors import UserError
 from duvae.inference import sample_files
-from duvae.project.files import whole_folder, write_text
+from duvae.project.files import write_text
 from duvae.report import examples, page, results, tables, weights
 
 
-def run(params: Params, root: Path = Path()) -> None:
-    """Writes `reports/examples/<dataset>.html` for each data set of `run` that is somebody's own.
-
-    A data set is left out where any of its samples is missing or of other weights than its metrics.
+def run(params: Params, dataset: str, root: Path = Path()) -> None:
+    """Writes `reports/examples/<dataset>.html`: test examples beside the samples of the models of `run`.
 
     Args:
         params: All of params.yaml.
+        dataset: The data set's name; its kind is `text` or `images`.
         root: The project's folder.
+
+    Raises:
+        UserError: Where the data set is of another kind or not in `run`, or where samples are missing, broken, or of
+            other weights than the metrics beside them.
     """
-    jobs = [job for job in params.run_jobs() if params.dataset(job.dataset).kind in sample_files.APART]
+    chosen = params.dataset(dataset)
+    if chosen.kind not in APART:
+        raise UserError(
+            f"--dataset {dataset}: its samples are in reports/index.html. Expected a data set of the kind"
+            f" {' or '.join(APART)}; found the kind {chosen.kind}."
+        )
+    jobs = [job for job in params.run_jobs() if job.dataset == dataset]
+    if not jobs:
+        raise UserError(f"--dataset {dataset}: expected one of the data sets that 'run' in params.yaml names.")
     models = results.arranged(weights.apart(results.read(params, jobs, root))[0])
-    with whole_folder(root / "reports" / "examples") as folder:
-        for name in dict.fromkeys(model.job.dataset for model in models):
-            of = [model for model in models if model.job.dataset == name]
-            first = examples.first(of)
-            missing = [path for model in first.values() if not (path := examples.place(model.job, root)).exists()]
-            if missing:
-                print(
-                    f"warning: {', '.join(map(str, missing))}: not there, and so no page of what models of {name} write"
-                    f" or draw. 'dvc repro' makes {'it' if len(missing) == 1 else 'them'}.",
-                    file=sys.stderr,
-                )
-                continue
-            prepared = store.read(root / "data" / "prepared" / name)
-            found = {
-                setting: sample_files.archive(examples.place(model.job, root), prepared, examples.command(model.job))
-                for setting, model in first.items()
-            }
-            stale = [first[s].job for s, of_one in found.items() if of_one.weights != first[s].metrics.get("weights")]
-            if stale:
-                commands = ", ".join(f"'{examples.command(job)}'" for job in stale)
-                print(
-                    f"warning: generated/{name}: samples of other weights than the last training made, and so no page"
-                    f" of them. {commands} makes them anew.",
-                    file=sys.stderr,
-                )
-                continue
-            seeds = len({model.job.seed for model in of})
-            html = page.render(
-                "examples.html",
-                id=name,
-                item=tables.noun(params.dataset(name)),
-                examples={**examples.shown(found, results.labels(of), seeds), "apart": True},
-            )
-            write_text(folder / f"{name}.html", html)
+    if not models:
+        raise UserError(f"results/{dataset}: every result is of other weights than its model. Run 'dvc repro'.")
+    first = examples.first(models)
+    results.need({examples.place(model.job, root): examples.command(model.job) for model in first.values()})
+    prepared = store.read(root / "data" / "prepared" / dataset)
+    samples = {
+        setting: sample_files.archive(examples.place(model.job, root), prepared, examples.command(model.job))
+        for setting, model in first.items()
+    }
+    stale = [first[s].job for s, drawn in samples.items() if drawn.weights != first[s].metrics.get("weights")]
+    if stale:
+        raise UserError(
+            f"generated/{dataset}: samples of other weights than the last training made. Run"
+            f" {', '.join(repr(examples.command(job)) for job in stale)}."
+        )
+    seeds = len({model.job.seed for model in models})
+    html = page.render(
+        "examples.html",
+        id=dataset,
+        item=tables.noun(chosen),
+        examples={**examples.shown(samples, results.labels(models), seeds), "apart": True},
+    )
+    write_text(root / "reports" / "examples" / f"{dataset}.html", html)

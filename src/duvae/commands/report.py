@@ -5,8 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from duvae.config import FIGURE1_DATASET, AnyDataset, Params, SyntheticDataset
-from duvae.inference import sample_files
+from duvae.config import APART, FIGURE1_DATASET, AnyDataset, Params, SyntheticDataset
 from duvae.project.files import write_text
 from duvae.report import (
     collapse,
@@ -111,7 +110,7 @@ def section(params: Params, models: Sequence[Result], root: Path) -> Mapping[str
         "latent": [
             (f"latent-{name}-{setting}", names[setting], latent[setting]) for setting in names if setting in latent
         ],
-        "apart": dataset.kind in sample_files.APART,
+        "apart": dataset.kind in APART,
         "examples": examples.shown(samples, names, seeds) if samples else None,
         "lacks": lacks(dataset, models, read, samples, floor),
         "mixture": origin.mixture(models),
@@ -169,7 +168,7 @@ def lacks(
     if floor and floor.nll is None:
         parts.append("the likelihoods of single sentences under the generator")
     undrawn = [model.name for model in models if model.job.setting not in samples]
-    if undrawn and dataset.kind not in sample_files.APART:
+    if undrawn and dataset.kind not in APART:
         parts.append(f"samples and interpolations ({_which(undrawn, models)})")
 
     return f"Left out, since the results are older than this part of them: {'; '.join(parts)}." if parts else None

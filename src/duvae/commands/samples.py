@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from duvae.config import Params
+from duvae.config import APART, Params
 from duvae.data import store
 from duvae.data.batches import tensor
 from duvae.data.store import Array, Images
@@ -70,7 +70,7 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
     with whole(root / "generated" / job.folder.with_suffix(".npz")) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **found)
     place = sample_files.place(job, root)
-    sample_files.write(place, sample_files.of(found, prepared), params.dataset(dataset).kind in sample_files.APART)
+    sample_files.write(place, sample_files.of(found, prepared), params.dataset(dataset).kind in APART)
     watch.write(place.with_suffix(".run.json"), weights=weights, device=str(device), threads=params.threads)
     print(f"{job.name}: {'samples and ' if prior else ''}interpolations for the report")
 

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 
 from duvae.config import Params, SyntheticDataset
@@ -12,7 +11,7 @@ from duvae.data.synthetic import Generator, true_nll
 from duvae.errors import UserError
 from duvae.metrics.statistics import standard_error
 from duvae.project import array_files
-from duvae.project.files import whole, write_json
+from duvae.project.files import write_json
 from duvae.project.progress import Bar
 from duvae.project.provenance import Stopwatch
 
@@ -45,8 +44,6 @@ def run(params: Params, dataset: str, root: Path = Path()) -> None:
     torch.set_num_threads(params.threads)
     with Bar(f"{dataset}: true NLL", count) as bar:
         nll, twice = true_nll(generator, chosen.source, words, own, chosen.truth, bar.done)
-    with whole(root / "posteriors" / dataset / "truth.csv") as temporary:
-        pd.DataFrame({"sentence": np.arange(count), "nll": nll, "coarse_nll": twice}).to_csv(temporary, index=False)
     write_json(
         root / "results" / dataset / "truth.json",
         {

@@ -5,6 +5,7 @@ what was found and the closest known key. The classes lie where the file has the
 """
 
 from duvae.config.datasets import (
+    APART,
     AnyDataset,
     Dataset,
     DatasetProbe,
@@ -48,6 +49,7 @@ from duvae.config.studies import Prune, Study
 from duvae.fields import Frozen
 
 __all__ = [
+    "APART",
     "FIGURE1_DATASET",
     "FIGURE1_SETTINGS",
     "AnyDataset",

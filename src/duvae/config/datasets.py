@@ -9,6 +9,9 @@ from duvae.config.sources import ImageSource, OmniglotSource, SyntheticSource, T
 from duvae.fields import Count, Frozen, Name, Positive, Seed, Share, about
 from duvae.messages import refusal, unknown
 
+APART = ("text", "images")
+"""Kinds of data sets that may hold texts or pictures of the user's own; git keeps none of their examples."""
+
 
 class Binarize(Frozen):
     """Of the bits of validation and test, which are drawn once; training's are drawn each time an image is used."""

@@ -124,7 +124,7 @@ class Job(NamedTuple):
 
     @property
     def folder(self) -> Path:
-        """`dataset/setting/seed`, below `models/`, `posteriors/` and `results/`."""
+        """`dataset/setting/seed`, below `models/` and `results/`."""
         return Path(self.dataset, self.setting, str(self.seed))
 
 

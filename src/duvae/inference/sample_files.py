@@ -13,9 +13,6 @@ from duvae.data.store import Array, Images, Prepared
 from duvae.errors import UserError
 from duvae.project import array_files
 
-APART = {"text", "images"}
-"""Kinds of data sets that belong to somebody: git keeps neither their examples nor samples of their models."""
-
 KINDS = ("samples_", "between_")
 
 
@@ -122,7 +119,7 @@ def write(path: Path, drawn: Drawn, apart: bool) -> None:
     Args:
         path: The file.
         drawn: Samples and interpolations.
-        apart: Whether the data set is of a kind in APART: the file then says so, and holds no examples.
+        apart: Whether the data set is of a kind in `config.APART`: the file then says so, and holds no examples.
     """
     about: dict[str, Any] = {"weights": drawn.weights, "apart": apart}
     arrays: dict[str, Array] = {}
@@ -142,7 +139,7 @@ def write(path: Path, drawn: Drawn, apart: bool) -> None:
 
 
 def read(path: Path, command: str) -> Drawn | None:
-    """Reads what `write` wrote; None where the data set is of a kind in APART.
+    """Reads what `write` wrote; None where the data set is of a kind in `config.APART`.
 
     Args:
         path: The file.

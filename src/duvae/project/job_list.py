@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from duvae.config import Found, Job, Params, found
+from duvae.config import APART, Found, Job, Params, found
 from duvae.errors import UserError
 from duvae.project.files import write_text
 
@@ -36,9 +36,10 @@ def graph(params: Params) -> dict[str, Any]:
     Returns:
         `sets`: every data set that a job or a study needs. `fetched`: those with files, published or the user's own.
         `prepared`: for each data set what `prepare` waits for and what it writes. `images` and `synthetics`: the data
-        sets of those kinds. `searches`: the studies of `run`, those that they are compared with, and those that a job
-        takes its hyperparameters from. `jobs`: the trainings by name, the union of those of `run` and of Figure 1.
-        `key`: the key of params.yaml that declares a row's setting, which the stages of the row depend on.
+        sets of those kinds. `apart`: the data sets of `run` whose examples git does not keep. `searches`: the studies
+        of `run`, those that they are compared with, and those that a job takes its hyperparameters from. `jobs`: the
+        trainings by name, the union of those of `run` and of Figure 1. `key`: the key of params.yaml that declares a
+        row's setting, which the stages of the row depend on.
         `after` is always the file that must be there before.
     """
     jobs = params.jobs()
@@ -52,6 +53,7 @@ def graph(params: Params) -> dict[str, Any]:
         "fetched": [name for name in sets if kinds[name] != "synthetic"],
         "prepared": {name: _prepared(name, kinds[name]) for name in sets},
         "images": [name for name in sets if kinds[name] in IMAGES],
+        "apart": list(dict.fromkeys(job.dataset for job in params.run_jobs() if kinds[job.dataset] in APART)),
         "synthetics": [name for name in sets if kinds[name] == "synthetic"],
         "searches": studies,
         "jobs": {job.name: _job(params, job, searched.get(job)) for job in jobs},
@@ -78,11 +80,6 @@ def _job(params: Params, job: Job, study: str | None) -> dict[str, Any]:
         "key": params.declaration(job.setting),
         "after": found(study).as_posix() if study else FIRST,
     }
-
-
-def _row(params: Params, job: Job) -> dict[str, Any]:
-    """The row of a training. `key`: where params.yaml declares its setting, which its stage depends on."""
-    return {**job._asdict(), "key": params.declaration(job.setting)}
 
 
 def _studies(params: Params, names: list[str]) -> dict[str, dict[str, str]]:
