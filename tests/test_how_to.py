@@ -22,7 +22,7 @@ prepare.run(params, "synthetic")
 pathlib.Path("data/validated").mkdir()
 pathlib.Path("data/validated/synthetic.json").write_text("{}")
 train.run(params, "synthetic", "info_vae", 1)
-model, description = models.load(pathlib.Path("models/synthetic/info_vae/1"), system="info_vae")
+model, description = model_files.load(pathlib.Path("models/synthetic/info_vae/1"), system="info_vae")
 rows = list(csv.DictReader(open("results/synthetic/info_vae/1/history.csv")))
 print(type(model.objective).__name__, description.hyperparameters["mmd"], len(rows))
 """

@@ -23,6 +23,7 @@ from duvae.metrics.encoding import encode, features
 from duvae.metrics.likelihood import importance_weighted_nll, perplexity
 from duvae.metrics.statistics import standard_error
 from duvae.networks.bodies import Decoder, Encoder
+from duvae.project import array_files
 from duvae.training.checkpoints import Checkpoint
 from duvae.training.loop import Training, Unwatched
 from duvae.vae import VAE
