@@ -1,4 +1,4 @@
-"""What a system minimises, and how the weight of its KL term changes over a training."""
+"""Training objectives, and schedules of the KL weight over a training."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -19,10 +19,10 @@ class Context:
     Attributes:
         reconstruction: -log p(x|z) in nats per sentence or per image, with shape (batch,).
         posterior: q(z|x) of each x of the batch.
-        drawn: The sample of q(z|x) that the decoder read; `drawn.z` has shape (batch, latent).
+        drawn: The sample of q(z|x) that the decoder read; `drawn.z` has the shape (batch, latent).
         weight: The weight of the KL term in this step, from the schedule; a number without a unit.
-        generator: The random generator of this step. None stands for torch's global generator, whose state is kept
-            with the training, so that a training which was stopped goes on to the same bits.
+        generator: The random generator of this step. None stands for PyTorch's global generator. Checkpoints hold its
+            state, so that a resumed training continues with the same bits.
     """
 
     reconstruction: Float[Tensor, "batch"]
@@ -32,15 +32,15 @@ class Context:
     generator: Generator | None = None
 
     def draw_prior(self) -> Float[Tensor, "batch latent"]:
-        """Fresh samples of the prior N(0, I), as many as there are samples of q(z|x), with shape (batch, latent)."""
+        """New samples of the prior N(0, I), one for each sample of q(z|x), with shape (batch, latent)."""
         return noise_like(self.drawn.z, generator=self.generator)
 
 
 class Loss(NamedTuple):
-    """A batch's loss and its parts, in nats per sentence or per image.
+    """The loss of a batch and its parts, in nats per sentence or per image.
 
     Attributes:
-        total: What is minimised, with shape (batch,).
+        total: The loss that training minimises, with shape (batch,).
         reconstruction: -log p(x|z), with shape (batch,).
         kl: KL[q(z|x) || p(z)], unweighted, with shape (batch,).
     """
@@ -51,7 +51,7 @@ class Loss(NamedTuple):
 
 
 class Objective(ABC):
-    """A loss for each x of a batch, from the batch's reconstruction, posterior, sample and KL weight."""
+    """A loss for each x of a batch, computed from the batch's `Context`."""
 
     @abstractmethod
     def __call__(self, context: Context) -> Loss:
@@ -70,12 +70,11 @@ class ELBO(Objective):
 class FreeBits(Objective):
     r"""$-\log p(x|z) + w \sum_d \max(\lambda, E_B[KL_d])$ (Kingma et al. 2016): free bits of each dimension.
 
-    The mean $E_B$ is over the batch. The term of a dimension whose mean KL lies under $\lambda$ has no gradient: there
-    z may say as much for nothing. Of a Gaussian that is all of its dimension's gradient; a flow's dimensions share
-    their parameters. The batch's term stands in the total of each of its x.
+    The mean $E_B$ is over the batch. The term of a dimension has no gradient while its mean KL lies below $\lambda$: up
+    to that amount, information in z costs nothing. The total of each x contains the KL term of the whole batch.
 
     Args:
-        free_bits: lambda, in nats of a dimension.
+        free_bits: The number lambda, in nats per dimension.
     """
 
     def __init__(self, free_bits: float) -> None:
@@ -89,14 +88,14 @@ class FreeBits(Objective):
 
 
 class MutualDivergence(Objective):
-    r"""The ELBO with MAE's two terms over the batch's ordered pairs of different x (Ma et al. 2018).
+    r"""The negative ELBO plus MAE's two terms over all ordered pairs of different x in a batch (Ma et al. 2018).
 
     $$-\log p(x|z) + w \, KL + \gamma \sum_d -\log \mathrm{sigmoid}(MPD_d) + \eta \, \mathrm{std}_{x_1 \ne x_2} \Big[
       \sum_d KL[q(z_d|x_1) \| q(z_d|x_2)] \Big], \qquad MPD_d = E_{x_1 \ne x_2} KL[q(z_d|x_1) \| q(z_d|x_2)]$$
 
-    The mean over ordered pairs has both directions of each pair, so it is that of the symmetric divergence of
-    equation 2. gamma weighs the diversity and eta the smoothness: the paper's letters, the other way round in MAE's
-    own code. A batch of one has no pairs and neither term.
+    Ordered pairs contain both directions, so their mean is the mean of the symmetric divergence of equation 2. gamma
+    weighs the diversity and eta the smoothness, as in the paper; MAE's own code exchanges the two letters. A batch of
+    one example has no pairs, so both terms are left out.
 
     Args:
         gamma: The weight of the diversity.
@@ -113,7 +112,7 @@ class MutualDivergence(Objective):
         if len(kl) > 1:
             pairs = pairwise_kl(posterior.mean, cast("Tensor", posterior.variance))
             variance = pairs.sum(-1).var(correction=0)
-            # The root's slope at 0, where all posteriors are alike, would not be finite.
+            # Without the added number the square root has no finite slope at 0, where all posteriors are equal.
             smoothness = (variance + torch.finfo(variance.dtype).eps ** 2).sqrt()
             total = total + self.gamma * -logsigmoid(pairs.mean(0)).sum() + self.eta * smoothness
 
@@ -135,12 +134,12 @@ def pairwise_kl(
 
 @dataclass(frozen=True)
 class Duration:
-    """The length of a training, in steps.
+    """The length of a training, in optimiser steps.
 
     Attributes:
-        warmup: Steps of the warm-up, at whose end the regularizers of a variance start; 0 for no warm-up.
-        epoch: Steps of one epoch.
-        total: Steps of all epochs. A training that ends early, at the last decay of its learning rate, takes fewer.
+        warmup: The number of steps of the warm-up; 0 for no warm-up. The regularizers of variances start at its end.
+        epoch: The number of steps of one epoch.
+        total: The number of steps of all epochs. A training that ends early takes fewer steps.
     """
 
     warmup: int
@@ -151,21 +150,21 @@ class Duration:
 class Schedule(ABC):
     """The weight of the KL term in each step of a training.
 
-    A schedule is a function of the step's number alone, so that a training which was stopped goes on to the same bits.
+    A schedule depends on the number of the step alone, so that a resumed training continues with the same bits.
     """
 
     @abstractmethod
     def __call__(self, step: int) -> float:
-        """The weight of the KL term in a step; steps are counted from 0 over the whole training."""
+        """The weight of the KL term in a step. Steps are counted from 0 over the whole training."""
 
 
 class Warmup(Schedule):
     """A KL weight that rises linearly from `start` to `end` over the first `steps` steps and stays at `end`.
 
     Args:
-        steps: Steps of the warm-up; 0 for no warm-up.
-        start: Weight of the first step.
-        end: Weight after the warm-up: 1 for the ELBO, beta for a beta-VAE.
+        steps: The number of steps of the warm-up; 0 for no warm-up.
+        start: The weight in the first step.
+        end: The weight after the warm-up: 1 for the ELBO, beta for a beta-VAE.
     """
 
     def __init__(self, steps: int, start: float = 0.0, end: float = 1.0) -> None:

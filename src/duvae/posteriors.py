@@ -1,4 +1,4 @@
-"""Approximate posteriors q(z|x) as objects: nothing downstream asks which one it is."""
+"""Approximate posteriors q(z|x), all with one interface."""
 
 import dataclasses
 import math
@@ -36,12 +36,12 @@ def standard_normal_log_prob(z: Float[Tensor, "*batch latent"]) -> Float[Tensor,
 
 
 class Drawn(NamedTuple):
-    """Samples of q(z|x), with what was learned of their density on the way.
+    """Samples of q(z|x), with their log density where drawing the samples computes it anyway.
 
     Attributes:
-        z: With shape (*samples, batch, latent).
-        log_prob: Each dimension's share of log q(z|x) in nats, of the same shape; None where z
-            alone gives it as cheaply.
+        z: The samples, with shape (*samples, batch, latent).
+        log_prob: The share of each dimension in log q(z|x), in nats, of the same shape as z. None: `log_prob` of the
+            posterior computes log q(z|x) from z as cheaply.
     """
 
     z: Float[Tensor, "*samples batch latent"]
@@ -52,12 +52,12 @@ class Posterior(ABC):
     """q(z|x) for each x of a batch.
 
     Attributes:
-        density: Whether q has one. Without it there is no KL, MI, MPD, CE and no importance-weighted likelihood.
-        measured: Which of KL, MI, AU, MPD and CE are known of it.
-        transformed: Whether z is what a chain of maps makes of a Gaussian z^0: mean, variance, MPD and CE are z^0's
-            then, and those of z = z^T can be estimated.
-        mean: What represents x: mu of a Gaussian, z itself of a point mass.
-        variance: That of the Gaussian; None without one.
+        density: Whether q(z|x) has a density. KL, MI, MPD, CE and the importance-weighted likelihood need it.
+        measured: The names of those measures among KL, MI, AU, MPD and CE that are defined for this class.
+        transformed: Whether a chain of maps turns a Gaussian z^0 into z = z^T. Then `mean`, `variance`, MPD and CE are
+            those of z^0, and MPD and CE of z^T can be estimated from samples.
+        mean: The representation of x: the mean mu of a Gaussian, or z itself for a point mass.
+        variance: The variance of the Gaussian, shape (batch, latent); None for a point mass.
     """
 
     density: bool = True
@@ -71,37 +71,46 @@ class Posterior(ABC):
         """Reparametrized samples, with shape (*samples, batch, latent)."""
 
     def rsample(self, samples: tuple[int, ...] = (), generator: Generator | None = None) -> Tensor:
-        """`draw`'s z alone."""
+        """The z of `draw`, without its log density."""
         return self.draw(samples, generator).z
 
     @abstractmethod
     def log_prob(self, z: Float[Tensor, "*samples batch latent"]) -> Float[Tensor, "*samples batch"]:
-        """log q(z|x) of any z, in nats."""
+        """log q(z|x) of given z, in nats."""
 
     def log_prob_drawn(self, drawn: Drawn) -> Float[Tensor, "*samples batch"]:
-        """log q(z|x) of what `draw` gave, in nats."""
+        """log q(z|x) of samples that `draw` returned, in nats."""
         return self.log_prob(drawn.z) if drawn.log_prob is None else drawn.log_prob.sum(-1)
 
     @abstractmethod
     def kl(self, drawn: Drawn) -> Float[Tensor, "batch latent"]:
-        """KL[q(z|x) || N(0, I)] of each dimension, in nats; `drawn` is what it is estimated with where it has to be."""
+        """KL[q(z|x) || N(0, I)] of each dimension, in nats.
+
+        Args:
+            drawn: A sample of q(z|x). A class without a closed form estimates the KL from it.
+        """
 
     @abstractmethod
     def features(self) -> Float[Tensor, "batch features"]:
-        """What a linear probe sees of x."""
+        """The representation of x for a linear probe."""
 
     def of(self, indices: Int[Tensor, "chosen"]) -> "Posterior":
-        """q(z|x) of some of the x."""
+        """q(z|x) of the x at the given indices."""
         return _replaced(self, lambda name: vars(self)[name][indices])
 
 
 def joined(posteriors: Sequence[Posterior]) -> Posterior:
-    """Posteriors of one kind, of several batches, as those of one."""
+    """Joins the posteriors of several batches, all of one class, into the posterior of one batch."""
     return _replaced(posteriors[0], lambda name: torch.cat([vars(posterior)[name] for posterior in posteriors]))
 
 
 def _replaced(posterior: Posterior, tensor: Callable[[str], Tensor]) -> Posterior:
-    """The posterior with another tensor in place of each of its own; what is no tensor is shared."""
+    """A copy of the posterior with other tensors. Attributes that are not tensors are shared.
+
+    Args:
+        posterior: The posterior to copy.
+        tensor: The function from the name of an attribute to its new tensor.
+    """
     changed = {name: tensor(name) for name, value in vars(posterior).items() if isinstance(value, Tensor)}
 
     return cast("Posterior", dataclasses.replace(cast("Any", posterior), **changed))
@@ -135,10 +144,10 @@ class DiagonalGaussian(Posterior):
 
 @dataclass(frozen=True)
 class PointMass(Posterior):
-    """q(z|x) puts everything on one z: an autoencoder's code. It has no density, and no KL is asked of it.
+    """q(z|x) with all probability at one z, the code of an autoencoder. It has no density, and its KL counts as 0.
 
     Attributes:
-        mean: z, with shape (batch, latent).
+        mean: The code z, with shape (batch, latent).
     """
 
     mean: Float[Tensor, "batch latent"]
@@ -162,18 +171,18 @@ class PointMass(Posterior):
 
 @dataclass(frozen=True)
 class InverseAutoregressiveFlow(Posterior):
-    r"""q(z|x) of $z = z^T$, which an IAF chain makes of a Gaussian $z^0$ (Kingma et al. 2016): S22 to S24.
+    r"""q(z|x) of $z = z^T$, the output of an IAF chain for a Gaussian $z^0$ (Kingma et al. 2016): S22 to S24.
 
     $$z^0 \sim N(\mu^0, (\delta^0)^2), \qquad z^t = \sigma^t \odot z^{t-1} + (1 - \sigma^t) \odot m^t, \qquad
       \log q(z^T|x) = \sum_d \Big( \log q(z^0_d|x) - \sum_t \log \sigma^t_d \Big)$$
 
-    MI and AU are left empty, as in the paper: they would need moments and mixtures of $z^T$.
+    MI and AU are left empty, as in the paper, since they need moments and mixtures of $z^T$.
 
     Attributes:
         mean: $\mu^0_x$, with shape (batch, latent).
         variance: $(\delta^0_x)^2$, with shape (batch, latent).
-        context: h, with shape (batch, context).
-        chain: The maps, the same for all x but for h.
+        context: The context h of the chain, with shape (batch, context).
+        chain: The chain of maps. Its parameters are the same for all x; only h differs.
     """
 
     mean: Float[Tensor, "batch latent"]
@@ -191,17 +200,17 @@ class InverseAutoregressiveFlow(Posterior):
         return Drawn(z, -0.5 * (noise.square() + self.variance.log() + LOG_2PI) - log_sigma)
 
     def log_prob(self, z: Float[Tensor, "*samples batch latent"]) -> Float[Tensor, "*samples batch"]:
-        """log q(z|x) of any z: its z^0 is found by inverting the chain, a dimension at a time."""
+        """log q(z|x) of given z, in nats. The chain is inverted one dimension at a time to find z^0."""
         start, log_sigma = self.chain.inverse(z, self.context)
 
         return (normal_log_probs(start, self.mean, self.variance) - log_sigma).sum(-1)
 
     def kl(self, drawn: Drawn) -> Float[Tensor, "*samples batch latent"]:
-        r"""$\log q(z^T|x) - \log p(z^T)$ of the sample: an estimate, of either sign for a single x."""
-        assert drawn.log_prob is not None  # of `draw`
+        r"""$\log q(z^T|x) - \log p(z^T)$ of the sample, in nats: an estimate, which may be negative for a single x."""
+        assert drawn.log_prob is not None  # `draw` of this class always sets it
 
         return drawn.log_prob + 0.5 * (drawn.z.square() + LOG_2PI)
 
     def features(self) -> Float[Tensor, "batch features"]:
-        r"""$z^0 = \mu^0$ and the $z^T$ that the chain makes of it, joined."""
+        r"""$\mu^0$ and the $z^T$ that the chain computes from $z^0 = \mu^0$, concatenated."""
         return torch.cat([self.mean, self.chain(self.mean, self.context)[0]], -1)

@@ -1,9 +1,9 @@
-"""DU-VAE's regularizers of a posterior's parameters, for this project's VAEs and anybody else's.
+"""DU-VAE's regularizers of the means and variances of q(z|x), usable in any VAE.
 
     >>> normalize, drop = MeanBatchNorm(32, gamma=0.5), VarianceDropout(p=0.8)
     >>> mean, variance = normalize(torch.randn(64, 32)), drop(torch.rand(64, 32) + ALPHA)
 
-then train on the ELBO as ever, and call `normalize.rescale_()` after each optimiser step.
+Train on the ELBO as usual, and call `normalize.rescale_()` after each optimiser step.
 """
 
 import math
@@ -13,18 +13,18 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 ALPHA = 1 / (2 * math.pi * math.e)
-"""Variance of the zero-entropy noise, section 3.1: H(N(0, alpha)) = 0."""
+"""The variance alpha of the zero-entropy noise, section 3.1: H(N(0, alpha)) = 0."""
 
 
 class Staged(nn.Module):
-    """A module that does nothing until it is started (the paper's release starts two of them after the KL warm-up)."""
+    """A module that does nothing before `start` is called, such as a regularizer that waits for the end of warm-up."""
 
     def __init__(self, started: bool = True) -> None:
         super().__init__()
         self.started = started
 
     def start(self) -> None:
-        """From now on the module acts."""
+        """Makes the module act from now on."""
         self.started = True
 
 
@@ -33,17 +33,21 @@ class MeanBatchNorm(nn.Module):
 
     $$\hat\mu_{x,d} = \gamma_{\mu_d} \frac{\mu_{x,d} - \mu_{B_d}}{\delta_{B_d}} + \beta_{\mu_d}$$
 
-    In training with the batch's statistics, in evaluation with the running ones. A batch of one has no
-    variance: it is normalized with the running statistics, which stay as they are.
+    The module uses the statistics of the batch in training, and the running statistics in evaluation. A batch of one
+    example has no variance: in that case the running statistics are used and not updated.
 
     Args:
-        latent: Dimensions of z.
+        latent: The number of dimensions of z.
         gamma: The scale gamma, above 0.
-        learn_scale: Learn each gamma_d from gamma on (DU-VAE); otherwise gamma_d = gamma for good (BN-VAE).
-        constrain: Keep the mean of learnt gamma_d^2 at gamma^2 by `rescale_`; otherwise they are free (supplement F).
-        shift: A number that every beta_d is for good (supplement F); None: each is learnt from 0 on.
-        epsilon: Added to the batch's variance.
-        momentum: Weight of a batch in the running statistics.
+        learn_scale: Whether each gamma_d is learned, starting at gamma (DU-VAE). Otherwise gamma_d stays gamma
+            (BN-VAE).
+        constrain: Whether `rescale_` keeps the mean of the learned gamma_d^2 at gamma^2. Supplement F compares both.
+        shift: The fixed shift beta_d of all dimensions (supplement F); None: each beta_d is learned, starting at 0.
+        epsilon: The number that is added to the variance of the batch.
+        momentum: The weight of a new batch in the running statistics.
+
+    Raises:
+        ValueError: Where gamma is not above 0.
     """
 
     scale: Tensor
@@ -93,14 +97,19 @@ class MeanBatchNorm(nn.Module):
     def rescale_(self) -> None:
         r"""$\gamma_\mu \leftarrow \gamma / \sqrt{E_d[\gamma_{\mu_d}^2]} \odot \gamma_\mu$: Algorithm 1, line 9.
 
-        Called after each optimiser step. It does nothing where the scale is fixed or free.
+        Call this method after each optimiser step. It does nothing where the scale is fixed or not constrained.
         """
         if self.constrained:
             self.scale.mul_(self.gamma / self.scale.square().mean().sqrt())
 
 
 class VarianceFloor(Staged):
-    r"""$\delta^2 + \alpha$: z with zero-entropy noise N(0, alpha) added, so that H(q(z|x)) > 0 (section 3.1)."""
+    r"""$\delta^2 + \alpha$: the variance of z plus zero-entropy noise, so that H(q(z|x)) > 0 (section 3.1).
+
+    Args:
+        alpha: The variance of the noise.
+        started: Whether the module acts from the beginning.
+    """
 
     def __init__(self, alpha: float = ALPHA, started: bool = True) -> None:
         super().__init__(started)
@@ -116,9 +125,12 @@ class VarianceDropout(Staged):
     $$\hat\delta^2_{x,d} = g_{x,d} (\delta^2_{x,d} - \alpha) + \alpha, \qquad g \sim \tfrac1p B(1, p)$$
 
     Args:
-        p: The probability to keep a variance, in (0, 1]; 1 leaves all as they are.
-        alpha: What a dropped variance becomes. The variances that come in must be above it (`VarianceFloor`).
-        started: Whether it acts from the beginning.
+        p: The probability to keep a variance, in (0, 1]; 1 changes nothing.
+        alpha: The value of a dropped variance. The variances of the input must be above it (see `VarianceFloor`).
+        started: Whether the module acts from the beginning.
+
+    Raises:
+        ValueError: Where p is not in (0, 1].
     """
 
     def __init__(self, p: float, alpha: float = ALPHA, started: bool = True) -> None:
@@ -136,21 +148,24 @@ class VarianceDropout(Staged):
 
 
 class CommittedRate(nn.Module):
-    r"""Means and variances whose KL from N(0, 1) is at least delta in every dimension (Razavi et al. 2018).
+    r"""A map to means and variances whose KL from N(0, 1) is at least delta in every dimension (Razavi et al. 2018).
 
     $2 KL = \mu^2 + \sigma^2 - 1 - \log \sigma^2 \ge 2 \delta$ wherever $\mu^2 \ge b(\sigma^2)$ with
     $b(v) = 2 \delta + 1 + \log v - v$. b is concave and not negative between its two roots
-    $v = -W(-e^{-(2 \delta + 1)})$, W the two real branches of Lambert's function. So $\sigma$ is squashed into what
-    lies between the roots, and the mean begins at the bound:
+    $v = -W(-e^{-(2 \delta + 1)})$, where W is Lambert's function with its two real branches. So the map squashes
+    $\sigma$ into the interval between the roots $\sigma_l$ and $\sigma_u$, and keeps the mean at or above the bound:
 
     $$\sigma = \sigma_l + (\sigma_u - \sigma_l) \, \mathrm{sigmoid}(s), \qquad
       \mu = \sqrt{b(\sigma^2)} + \max(0, m)$$
 
-    Where $m \le 0$ the KL is exactly delta, whatever $\sigma$: with a $\sigma$ that does not depend on x, this is what
-    a collapse looks like here.
+    Where $m \le 0$ the KL is exactly delta for every $\sigma$. A collapse is then $m \le 0$ with a $\sigma$ that does
+    not depend on x.
 
     Args:
         delta: The committed rate of each dimension in nats, above 0.
+
+    Raises:
+        ValueError: Where delta is not above 0.
     """
 
     def __init__(self, delta: float) -> None:
@@ -160,17 +175,22 @@ class CommittedRate(nn.Module):
         self.delta = delta
         z = -math.exp(-(2 * delta + 1))
         p = math.sqrt(max(0.0, 2 * (math.e * z + 1)))
-        # Each iteration starts on its branch's side of -1: from the series at the branch point, and from log(-z).
+        # Each iteration starts on its branch's side of -1: from the series at the branch point, or from log(-z).
         starts = (-p / 3 + 1) * p - 1, math.log(-z)
         self.lowest, self.highest = (math.sqrt(-lambert_w(z, start)) for start in starts)
 
     def forward(
         self, m: Float[Tensor, "*batch latent"], s: Float[Tensor, "*batch latent"]
     ) -> tuple[Float[Tensor, "*batch latent"], Float[Tensor, "*batch latent"]]:
-        """Means and variances."""
+        """The means and the variances, each of shape (batch, latent).
+
+        Args:
+            m: Unbounded outputs for the means, shape (batch, latent).
+            s: Unbounded outputs for the standard deviations, shape (batch, latent).
+        """
         variance = (self.lowest + (self.highest - self.lowest) * s.sigmoid()).square()
         bound = 2 * self.delta + 1 + variance.log() - variance
-        # At the roots the bound is 0 up to rounding, and the root's slope would not be finite.
+        # At the roots of b the bound is 0 up to rounding, where the square root has no finite slope.
         least = bound.clamp_min(torch.finfo(bound.dtype).eps).sqrt()
 
         return least + m.relu(), variance
@@ -179,18 +199,18 @@ class CommittedRate(nn.Module):
 def lambert_w(z: float, start: float) -> float:
     r"""A real branch of Lambert's W, the solution w of $w e^w = z$, by Halley's iteration (Corless et al. 1996).
 
-    It is the iteration of `scipy.special.lambertw`, written here because the regularizers need nothing but torch.
+    This is the iteration of `scipy.special.lambertw`, written here so that the regularizers need torch alone.
 
     Args:
-        z: Number between -1/e and 0.
-        start: First guess, on the branch's side of -1.
+        z: A number between -1/e and 0.
+        start: The first guess. It lies on the same side of -1 as the branch.
     """
     w = start
     while w != -1:
         exp = math.exp(w)
         excess = w * exp - z
         following = w - excess / (exp + w * exp - (w + 2) * excess / (2 * w + 2))
-        if abs(following - w) <= 1e-8 * abs(following):  # the error of the next is below that of rounding: cubic order
+        if abs(following - w) <= 1e-8 * abs(following):  # convergence is cubic: the next error is below rounding
             return following
         w = following
 

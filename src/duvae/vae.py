@@ -1,4 +1,4 @@
-"""The one VAE: an encoder, a head that makes q(z|x) of its features, a decoder."""
+"""The VAE of all systems: an encoder, a head that turns features into q(z|x), and a decoder."""
 
 from collections.abc import Iterator
 
@@ -16,13 +16,13 @@ from duvae.regularizers import CommittedRate, MeanBatchNorm, Staged
 
 
 class GaussianHead(nn.Module):
-    """Features to mean and log variance by one linear map without bias, each through its regularizer.
+    """A linear map without a bias from features to means and log variances, each followed by a regularizer.
 
     Args:
-        features: Width of the encoder's features.
-        latent: Dimensions of z.
-        means: From means to means.
-        variances: From variances to variances.
+        features: The width of a feature vector.
+        latent: The number of dimensions of z.
+        means: The regularizer of means; input and output have the shape (batch, latent).
+        variances: The regularizer of variances; input and output have the shape (batch, latent).
     """
 
     def __init__(self, features: int, latent: int, means: nn.Module, variances: nn.Module) -> None:
@@ -37,11 +37,11 @@ class GaussianHead(nn.Module):
 
 
 class CommittedHead(nn.Module):
-    """Features to a Gaussian with a KL of at least delta in every dimension, by one linear map without bias.
+    """A linear map without a bias from features to a Gaussian whose KL is at least delta in every dimension.
 
     Args:
-        features: Width of the encoder's features.
-        latent: Dimensions of z.
+        features: The width of a feature vector.
+        latent: The number of dimensions of z.
         delta: The committed rate of each dimension, in nats.
     """
 
@@ -55,18 +55,18 @@ class CommittedHead(nn.Module):
 
 
 class FlowHead(nn.Module):
-    r"""Features to $\mu^0$, $\delta^0$ and h by one linear map without bias: Algorithm S1, lines 4 and 5.
+    r"""A linear map without a bias from features to $\mu^0$, $\delta^0$ and h: Algorithm S1, lines 4 and 5.
 
-    $\delta^0$ is the softplus of the map's output; it is the variance, its square, that has a regularizer. h is as
+    $\delta^0$ is the softplus of an output of the map. The regularizer acts on the variance $(\delta^0)^2$. h is as
     wide as z.
 
     Args:
-        features: Width of the encoder's features.
-        latent: Dimensions of z.
-        means: From means to means.
-        variances: From variances to variances.
-        width: Hidden units of the chain's networks, in a layer for each dimension of z.
-        blocks: T, the blocks of the chain.
+        features: The width of a feature vector.
+        latent: The number of dimensions of z.
+        means: The regularizer of means; input and output have the shape (batch, latent).
+        variances: The regularizer of variances; input and output have the shape (batch, latent).
+        width: The number of hidden units in a layer of the chain's networks, for each dimension of z.
+        blocks: The number T of blocks of the chain.
     """
 
     def __init__(
@@ -85,7 +85,12 @@ class FlowHead(nn.Module):
 
 
 class PointHead(nn.Module):
-    """Features to z itself, by one linear map without bias."""
+    """A linear map without a bias from features to z itself.
+
+    Args:
+        features: The width of a feature vector.
+        latent: The number of dimensions of z.
+    """
 
     def __init__(self, features: int, latent: int) -> None:
         super().__init__()
@@ -96,14 +101,14 @@ class PointHead(nn.Module):
 
 
 class VAE(nn.Module):
-    """An encoder, a head and a decoder; which system it is lies in its head, its refinement and its objective.
+    """An encoder, a head and a decoder. Systems differ in the head, the refinement and the objective.
 
     Args:
-        encoder: From x to features.
-        head: From features to q(z|x).
-        decoder: p(x|z).
-        objective: What training minimises.
-        refinement: From the head's q(z|x) to the one that is used; none by default.
+        encoder: The network from x to features.
+        head: The module from features to q(z|x).
+        decoder: The network of p(x|z).
+        objective: The loss that training minimises.
+        refinement: The step from the head's q(z|x) to the q(z|x) in use; None for no refinement.
     """
 
     def __init__(
@@ -120,22 +125,22 @@ class VAE(nn.Module):
         self.refinement = refinement or Amortized()
 
     def posterior(self, x: Tensor, weight: float = 1.0) -> Posterior:
-        """q(z|x).
+        """q(z|x) of each x.
 
         Args:
-            x: A batch.
-            weight: Weight of the KL term in training, where q(z|x) depends on it.
+            x: A batch of word ids, shape (batch, length), or of images, shape (batch, 1, height, width).
+            weight: The weight of the KL term in the ELBO that a refinement maximises.
         """
         posterior: Posterior = self.refinement(self.head(self.encoder(x)), x, self.decoder, weight)
 
         return posterior
 
     def loss(self, x: Tensor, weight: float, generator: Generator | None = None) -> Loss:
-        """The loss of each x with one sample of z: what training minimises.
+        """The training loss of each x, with one sample of z.
 
         Args:
-            x: A batch.
-            weight: Weight of the KL term.
+            x: A batch of word ids, shape (batch, length), or of images, shape (batch, 1, height, width).
+            weight: The weight of the KL term.
             generator: The random generator of z's noise and of the objective's own draws; None: torch's global one.
         """
         posterior = self.posterior(x, weight)
@@ -145,23 +150,23 @@ class VAE(nn.Module):
         return self.objective(Context(reconstruction, posterior, drawn, weight, generator))
 
     def inference_parameters(self) -> Iterator[nn.Parameter]:
-        """phi: the encoder's parameters and its head's."""
+        """The parameters phi of the encoder and the head."""
         yield from self.encoder.parameters()
         yield from self.head.parameters()
 
     def generative_parameters(self) -> Iterator[nn.Parameter]:
-        """theta: the decoder's parameters."""
+        """The parameters theta of the decoder."""
         yield from self.decoder.parameters()
 
     def start(self) -> None:
-        """Starts what waits for the end of the warm-up."""
+        """Starts the regularizers that wait for the end of the warm-up."""
         for part in self.modules():
             if isinstance(part, Staged):
                 part.start()
 
     @torch.no_grad()
     def after_step(self) -> None:
-        """What follows each optimiser step: Algorithm 1, line 9."""
-        for part in self.head.modules():  # the only place of a normalization of means
+        """Rescales the normalized means after an optimiser step: Algorithm 1, line 9."""
+        for part in self.head.modules():  # only a head normalizes means
             if isinstance(part, MeanBatchNorm):
                 part.rescale_()

@@ -1,4 +1,4 @@
-"""Bodies of encoders and decoders, which know nothing of systems and of training."""
+"""Encoders and decoders for texts and for images. They do not depend on systems or on training."""
 
 from torch import nn
 
@@ -12,14 +12,17 @@ from duvae.networks.resnet import ResNetEncoder
 
 
 def build(networks: Networks, words: int, init: str, fast: bool = True) -> tuple[Encoder, Decoder]:
-    """A data set's encoder and decoder, for texts or for images as their sizes are of one or the other.
+    """Builds the encoder and the decoder of a data set. The class of `networks` decides between texts and images.
 
     Args:
-        networks: Their sizes.
-        words: Values that an element of x may have: the size of the vocabulary; 2 for bits.
-        init: A text encoder's initial weights: "torch" for PyTorch's defaults, "paper" for supplement E's.
-            Everything else always starts from supplement E's.
-        fast: Whether to take the decoders' faster forms, where they apply, instead of the plain ones.
+        networks: The sizes of both networks.
+        words: The number of values that an element of x may have: the size of the vocabulary, or 2 for bits.
+        init: The initial weights of a text encoder: "torch" for PyTorch's defaults, "paper" for those of supplement E.
+            All other networks start from the weights of supplement E.
+        fast: Whether the decoder is of the faster CPU class. Both classes have the same weights.
+
+    Returns:
+        The encoder and the decoder.
     """
     if isinstance(networks, ImageNetworks):
         n = networks
@@ -38,12 +41,17 @@ def build(networks: Networks, words: int, init: str, fast: bool = True) -> tuple
 
 
 def initial(networks: Networks, init: str) -> str:
-    """What the maps behind an encoder start from: for texts as `init` says, for images always "image"."""
+    """The kind of initial weights of the linear maps behind an encoder: `init` for texts, "image" for images."""
     return "image" if isinstance(networks, ImageNetworks) else init
 
 
 def initialize(module: nn.Module, init: str) -> None:
-    """Gives a module its initial weights, in place: "paper" uniform ones, "image" Xavier's for a linear map."""
+    """Sets the initial weights of a module in place.
+
+    Args:
+        module: The module to initialize.
+        init: "paper" for uniform weights, "image" for Xavier's weights of linear maps; any other value changes nothing.
+    """
     if init == "paper":
         uniform_(module)
     if init == "image":

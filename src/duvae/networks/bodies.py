@@ -1,4 +1,4 @@
-"""What every encoder and every decoder gives, whatever it is made of."""
+"""The interfaces of all encoders and decoders."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -9,21 +9,21 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 Slope = Callable[[Float[Tensor, "batch latent"]], Float[Tensor, "batch latent"]]
-"""From z to the gradient of log p(x|z) with respect to it."""
+"""A function from z to the gradient of log p(x|z) with respect to z."""
 
 
 class Encoder(nn.Module, ABC):
-    """From a batch of x to its features.
+    """A network from a batch of x to one feature vector per example.
 
     Attributes:
-        features: Their width.
+        features: The width of a feature vector.
     """
 
     features: int
 
     @abstractmethod
     def forward(self, x: Tensor) -> Float[Tensor, "batch features"]:
-        """The features of each x."""
+        """The feature vector of each x."""
 
 
 class Decoder(nn.Module, ABC):
@@ -31,39 +31,46 @@ class Decoder(nn.Module, ABC):
 
     @abstractmethod
     def log_prob(self, x: Tensor, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch"]:
-        """log p(x|z) of one z for each x."""
+        """log p(x|z) with one z for each x."""
 
     @abstractmethod
     def log_prob_samples(self, x: Tensor, z: Float[Tensor, "samples batch latent"]) -> Float[Tensor, "samples batch"]:
-        """log p(x|z) of many z for each x, without gradients."""
+        """log p(x|z) with several z for each x, without gradients."""
 
     def slope(self, x: Tensor) -> Slope:
-        r"""From z to $\nabla_z \log p(x|z)$, which can be differentiated itself where gradients are on.
+        r"""The function from z to $\nabla_z \log p(x|z)$. Its result can be differentiated where gradients are on.
 
-        Here by differentiating `log_prob` twice; a network with a faster way has its own. What is dropped in training
-        is drawn anew for each z.
+        This form differentiates `log_prob` by autograd; a subclass may have a faster form. Each call with another z
+        draws new dropout masks in training.
         """
         return derivative(partial(self.log_prob, x))
 
     @abstractmethod
     def units(self, x: Tensor) -> int:
-        """What a batch's loss is counted per: words, or images."""
+        """The number of words or of images in a batch, for losses per word or per image."""
 
     @abstractmethod
     def sample(
         self, z: Float[Tensor, "batch latent"], generator: Generator | None = None, likely: bool = False
     ) -> Tensor:
-        """An x of each z in evaluation, element by element.
+        """Generates one x for each z in evaluation mode, element by element.
 
         Args:
-            z: What of.
-            generator: Of the draws.
-            likely: Draw nothing: each element is the likeliest, given those before it.
+            z: Latent codes to decode, shape (batch, latent).
+            generator: The random generator; None for PyTorch's global one.
+            likely: Whether each element is the most likely one, given those before it, instead of a random draw.
+
+        Returns:
+            Word ids of shape (batch, length), or images of shape (batch, 1, height, width).
         """
 
 
 def derivative(log_prob: Callable[[Float[Tensor, "batch latent"]], Float[Tensor, "batch"]]) -> Slope:
-    """The derivative of each x's log p(x|z), by autograd; it can be differentiated itself where gradients are on."""
+    """The gradient function of log p(x|z), by autograd. Its result can be differentiated where gradients are on.
+
+    Args:
+        log_prob: The function from z, shape (batch, latent), to log p(x|z) in nats, shape (batch,).
+    """
 
     def at(z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch latent"]:
         again = torch.is_grad_enabled()

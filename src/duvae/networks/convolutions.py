@@ -1,4 +1,4 @@
-"""What the image networks are made of: convolutions, masked ones, batch normalization."""
+"""The parts of the image networks: convolutions, masked convolutions and batch normalization."""
 
 import math
 
@@ -8,24 +8,24 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 Images = Float[Tensor, "batch _ _ _"]
-"""A batch of images, or of maps of their size: channels, height, width."""
+"""A batch of images or of feature maps, shape (batch, channels, height, width)."""
 Kernel = Float[Tensor, "_ _ _ _"]
-"""Channels out, channels in, rows, columns."""
+"""The weights of a convolution, shape (output channels, input channels, rows, columns)."""
 Channels = Float[Tensor, "_"]
-"""A number a channel."""
+"""One number per channel."""
 Folded = tuple[Tensor, Tensor]
-"""Kernel and bias of a convolution and of the batch normalization behind it, in evaluation."""
+"""The kernel and the bias of one convolution that includes the batch normalization behind it."""
 
 
 class Convolution(nn.Module):
-    """A convolution without bias, since batch normalization follows.
+    """A convolution without a bias, since batch normalization follows.
 
     Args:
-        inputs: Channels in.
-        outputs: Channels out.
-        kernel: Its side.
-        stride: Of its steps.
-        padding: Zeros on each side.
+        inputs: The number of input channels.
+        outputs: The number of output channels.
+        kernel: The height and width of the kernel.
+        stride: The distance between neighbouring positions of the kernel, in pixels.
+        padding: The number of zeros added on each side.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, padding: int = 0) -> None:
@@ -39,16 +39,17 @@ class Convolution(nn.Module):
 
 
 class MaskedConvolution(nn.Module):
-    """A k x k convolution that sees, around each pixel, the rows above it and what is left of it in its own.
+    """A k x k convolution that reads only earlier pixels: those in the rows above, and those to the left.
 
-    Only those weights are held, and only the upper k // 2 + 1 of the k rows are multiplied: a 7 x 7 mask is a 4 x 7
-    kernel with three zeros, or four.
+    The module stores only the weights of those pixels, and multiplies only the upper k // 2 + 1 of the k rows. A 7 x 7
+    mask becomes a 4 x 7 kernel in which three or four weights are zero.
 
     Args:
-        inputs: Channels in.
-        outputs: Channels out.
-        kernel: k, odd.
-        own: Whether it sees the pixel itself too: a mask of type B (van den Oord et al. 2016); without it, type A.
+        inputs: The number of input channels.
+        outputs: The number of output channels.
+        kernel: The height and width k of the full kernel, an odd number.
+        own: Whether the convolution also reads the pixel itself. Then the mask is of type B, otherwise of type A (van
+            den Oord et al. 2016).
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, own: bool) -> None:
@@ -58,7 +59,7 @@ class MaskedConvolution(nn.Module):
         normal_(self.weight, kernel)
 
     def kernel(self) -> Kernel:
-        """Its upper rows, with zeros for what is not seen."""
+        """The upper rows of the kernel, with zeros at masked pixels."""
         rows = self.reach + 1
 
         return functional.pad(self.weight, (0, rows * self.side - self.weight.shape[-1])).unflatten(
@@ -70,26 +71,27 @@ class MaskedConvolution(nn.Module):
 
 
 def masked(x: Images, kernel: Kernel, bias: Channels | None = None) -> Images:
-    """The convolution with the upper rows of a masked kernel."""
+    """Convolves images with the upper rows of a masked kernel."""
     reach = kernel.shape[-1] // 2
 
     return functional.conv2d(functional.pad(x, (0, 0, reach, 0)), kernel, bias, padding=(0, reach))
 
 
 def normal_(weight: Tensor, kernel: int) -> None:
-    r"""The paper's initial weights of convolutions: $N(0, 2 / (k^2 c_{out}))$."""
+    r"""Draws the paper's initial weights of a convolution in place: $N(0, 2 / (k^2 c_{out}))$."""
     nn.init.normal_(weight, std=math.sqrt(2 / (kernel**2 * len(weight))))
 
 
 class BatchNorm(nn.Module):
-    """Batch normalization of channels, in training with the batch's statistics, in evaluation with the running ones.
+    """Batch normalization of channels.
 
-    A channel with a single value has no variance: it is normalized with the running statistics, which stay.
+    It uses the statistics of the batch in training, and the running statistics in evaluation. A channel with a single
+    value has no variance: in that case the running statistics are used and not updated.
 
     Args:
-        channels: How many.
-        epsilon: Added to the variance.
-        momentum: Weight of a batch in the running statistics.
+        channels: The number of channels.
+        epsilon: The number that is added to the variance.
+        momentum: The weight of a new batch in the running statistics.
     """
 
     running_mean: Tensor
@@ -115,7 +117,7 @@ class BatchNorm(nn.Module):
         )
 
     def folded(self, kernel: Kernel) -> Folded:
-        """A kernel and a bias that do at once what `kernel`, and this behind it, do in evaluation."""
+        """The kernel and the bias of one convolution that equals `kernel` and this normalization, in evaluation."""
         scale = self.scale * (self.running_variance + self.epsilon).rsqrt()
 
         return kernel * scale[:, None, None, None], self.shift - self.running_mean * scale
@@ -127,10 +129,10 @@ def several(x: Images) -> bool:
 
 
 def channels_last(x: Images) -> Images:
-    """The images with their channels side by side in memory, which makes convolutions fastest.
+    """The images with the channels of each pixel side by side in memory, the fastest layout for convolutions.
 
-    Images of one channel have both layouts at once, and PyTorch may take the other for the result of a convolution: so
-    it has to be asked for again.
+    An image of one channel has both layouts at once. PyTorch may then choose the other layout for the result of a
+    convolution, so callers ask for this layout again.
 
     Args:
         x: Images or maps, shape (batch, channels, height, width).

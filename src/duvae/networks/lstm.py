@@ -1,4 +1,4 @@
-"""The text networks: one LSTM that reads a sentence, one that writes it from z."""
+"""The text networks: an LSTM that encodes a sentence, and an LSTM that decodes z into a sentence."""
 
 import math
 from typing import ClassVar
@@ -13,7 +13,7 @@ from duvae.networks.bodies import Decoder, Encoder
 
 
 def uniform_(module: nn.Module, generator: Generator | None = None) -> None:
-    """The paper's initial weights (supplement E): uniform on +-0.01, embeddings on +-0.1."""
+    """Draws the paper's initial weights in place (supplement E): uniform on +-0.01, embeddings on +-0.1."""
     for parameter in module.parameters():
         nn.init.uniform_(parameter, -0.01, 0.01, generator=generator)
     for part in module.modules():
@@ -22,15 +22,15 @@ def uniform_(module: nn.Module, generator: Generator | None = None) -> None:
 
 
 class LSTMEncoder(Encoder):
-    """The last hidden state of an LSTM over the word embeddings, `<s>` and `</s>` included.
+    """An encoder whose features are the last hidden state of an LSTM over all words, `<s>` and `</s>` included.
 
     Args:
-        words: Size of the vocabulary.
-        embedding: Width of a word's embedding.
-        hidden: Width of the LSTM.
+        words: The size of the vocabulary.
+        embedding: The width of a word embedding.
+        hidden: The width of the LSTM.
 
     Attributes:
-        features: Width of what it returns.
+        features: The width of a feature vector, which is that of the LSTM.
     """
 
     def __init__(self, words: int, embedding: int, hidden: int) -> None:
@@ -46,11 +46,11 @@ class LSTMEncoder(Encoder):
 
 
 class SoftmaxOutput(nn.Module):
-    """From the outputs of an LSTM to log probabilities of words, by one linear map without bias.
+    """A linear map without a bias, and a softmax: from LSTM outputs to log probabilities of words.
 
     Args:
-        hidden: Width of the outputs.
-        words: Size of the vocabulary.
+        hidden: The width of an LSTM output.
+        words: The size of the vocabulary.
     """
 
     def __init__(self, hidden: int, words: int) -> None:
@@ -58,29 +58,29 @@ class SoftmaxOutput(nn.Module):
         self.weight = nn.Parameter(torch.empty(words, hidden).uniform_(-1, 1) / math.sqrt(hidden))
 
     def forward(self, hidden: Float[Tensor, "*batch hidden"], words: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
-        """log p(word) in nats of one word for each output."""
+        """log p(word) in nats, for one word per LSTM output."""
         return self.plain(hidden, words)
 
     def plain(self, hidden: Float[Tensor, "*batch hidden"], words: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
-        """The same by PyTorch's cross entropy, also where a subclass has a faster form."""
+        """log p(word) by PyTorch's cross entropy, also where a subclass has a faster form."""
         logits = linear(hidden.flatten(0, -2), self.weight)
 
         return -cross_entropy(logits, words.flatten(), reduction="none").view(words.shape)
 
 
 class LSTMDecoder(Decoder):
-    r"""$p(x|z) = \prod_t p(x_t | x_{<t}, z)$: z starts the LSTM and joins every word's embedding.
+    r"""$p(x|z) = \prod_t p(x_t | x_{<t}, z)$, with an LSTM that reads each word together with z.
 
-    The first cell state is a linear map of z, the first hidden state its tanh. The maps of z and to the
-    vocabulary have no bias, as in the code of He et al. (2018).
+    The first cell state is a linear map of z, and the first hidden state is the tanh of that cell state. Neither this
+    map nor the map to the vocabulary has a bias, as in the code of He et al. (2018).
 
     Args:
-        words: Size of the vocabulary.
-        embedding: Width of a word's embedding.
-        hidden: Width of the LSTM.
-        latent: Dimensions of z.
-        dropout_in: Share of the word embeddings' elements dropped in training.
-        dropout_out: Share of the LSTM's outputs dropped in training, before the softmax.
+        words: The size of the vocabulary.
+        embedding: The width of a word embedding.
+        hidden: The width of the LSTM.
+        latent: The number of dimensions of z.
+        dropout_in: The share of elements of the word embeddings that training drops.
+        dropout_out: The share of elements of the LSTM outputs that training drops.
 
     Attributes:
         softmax: The class of the map to the vocabulary.
@@ -99,11 +99,11 @@ class LSTMDecoder(Decoder):
         self.dropout_in, self.dropout_out = dropout_in, dropout_out
 
     def drop(self, x: Float[Tensor, "*shape"], share: float) -> Float[Tensor, "*shape"]:
-        """x with a share of its elements dropped in training."""
+        """x after dropout of a share of its elements; x itself in evaluation."""
         return dropout(x, share, self.training)
 
     def log_prob(self, x: Int[Tensor, "batch length"], z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch"]:
-        """log p(x|z) in nats: every word after `<s>` is counted, `</s>` included."""
+        """log p(x|z) in nats per sentence, over all words after `<s>`, `</s>` included."""
         words = self.drop(self.embedding(x[:, :-1]), self.dropout_in)
         joined = torch.cat([words, z[:, None].expand(-1, words.shape[1], -1)], -1)
         cell = self.initial(z)[None]
@@ -114,9 +114,9 @@ class LSTMDecoder(Decoder):
     def log_prob_plain(
         self, x: Int[Tensor, "batch length"], z: Float[Tensor, "batch latent"]
     ) -> Float[Tensor, "batch"]:
-        """`log_prob` word by word, and by PyTorch's own cross entropy: slower, and the reference for it.
+        """`log_prob` computed word by word with PyTorch's cross entropy: slower, and the reference for tests.
 
-        On a GPU this is also the one that can be differentiated twice, since cuDNN's LSTM cannot.
+        This form can be differentiated twice on a GPU, where cuDNN's LSTM cannot.
         """
         words = self.drop(self.embedding(x[:, :-1]), self.dropout_in)
         cell = self.initial(z)
@@ -130,7 +130,7 @@ class LSTMDecoder(Decoder):
         return self.output.plain(kept, x[:, 1:]).sum(-1)
 
     def units(self, x: Int[Tensor, "batch length"]) -> int:
-        """The words that `log_prob` counts in a batch."""
+        """The number of words that `log_prob` counts in a batch."""
         return x[:, 1:].numel()
 
     @torch.no_grad()
@@ -141,16 +141,16 @@ class LSTMDecoder(Decoder):
         likely: bool = False,
         longest: int = 100,
     ) -> Int[Tensor, "batch length"]:
-        """A sentence of each z in evaluation, word by word: drawn, or each word the likeliest.
+        """Generates one sentence for each z, word by word.
 
         Args:
-            z: What of.
-            generator: Of the draws.
-            likely: Draw nothing.
-            longest: Ids a sentence at most, `<s>` and `</s>` counted; what is not over by then is cut.
+            z: Latent codes to decode, shape (batch, latent).
+            generator: The random generator; None for PyTorch's global one.
+            likely: Whether each word is the most likely one instead of a random draw.
+            longest: The largest number of word ids in a sentence, `<s>` and `</s>` included. Longer sentences are cut.
 
         Returns:
-            Word ids from `<s>` to `</s>`, and `<pad>` behind it.
+            Word ids from `<s>` to `</s>` with `<pad>` behind them, shape (batch, length).
         """
         cell = self.initial(z)
         hidden = cell.tanh()
@@ -173,5 +173,5 @@ class LSTMDecoder(Decoder):
     def log_prob_samples(
         self, x: Int[Tensor, "batch length"], z: Float[Tensor, "samples batch latent"]
     ) -> Float[Tensor, "samples batch"]:
-        """log p(x|z) of many z for each x, in nats."""
+        """log p(x|z) with several z for each x, in nats per sentence."""
         return torch.stack([self.log_prob(x, each) for each in z])

@@ -1,4 +1,4 @@
-"""Masked autoregressive networks (MADE, Germain et al. 2015), and the IAF chain that is made of them."""
+"""Masked autoregressive networks (MADE, Germain et al. 2015), and the IAF chain built from them."""
 
 from collections.abc import Callable, Sequence
 from typing import cast
@@ -9,17 +9,20 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, logsigmoid
 
 FIRST_SHIFT = 2.0
-"""Added to s, so that sigma = sigmoid(s + 2) starts near 0.88 and a block near the identity (Kingma et al. 2016)."""
+"""The number added to s, so that sigma = sigmoid(s + 2) starts near 0.88 and a block starts near the identity.
+
+Source: Kingma et al. 2016.
+"""
 
 
 class MaskedLinear(nn.Module):
-    """A linear map of which only the entries under a mask exist: the others are 0 and get no gradient.
+    """A linear map whose entries outside of a mask are 0 and get no gradient.
 
-    It starts as PyTorch's own linear maps do, uniform on +-1 / sqrt(inputs), where an output's inputs are those
-    that it sees.
+    The initial weights are those of PyTorch's linear maps, uniform on +-1 / sqrt(inputs). Here the number of inputs is
+    counted for each output, under the mask.
 
     Args:
-        mask: Which output sees which input.
+        mask: True where an output reads an input, shape (outputs, inputs).
     """
 
     mask: Tensor
@@ -33,7 +36,7 @@ class MaskedLinear(nn.Module):
 
     @property
     def weight(self) -> Float[Tensor, "outputs inputs"]:
-        """The map, 0 outside of its mask."""
+        """The weights of the map, 0 outside of the mask."""
         return self.free * self.mask
 
     def forward(self, x: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch outputs"]:
@@ -41,17 +44,18 @@ class MaskedLinear(nn.Module):
 
 
 class MADE(nn.Module):
-    r"""$m_d$ and $s_d$ as functions of h and of those $z_{d'}$ alone that come before $z_d$ in an order.
+    r"""A network from z and h to $m_d$ and $s_d$, which depend on h and on the $z_{d'}$ before $z_d$ in an order.
 
-    Two masked hidden layers with ReLU, each with `width` units of every degree $k = 0, \dots, n - 1$. A unit of
-    degree k depends on h and on the first k dimensions in order; so do $m_d$ and $s_d$ of the dimension that has k
-    before it, which see all units of degree up to k. Degree 0 depends on h alone: without it the first dimension,
-    which is all there is where n = 1, would have an m and an s that are constant. h enters at the first layer.
+    The network has two masked hidden layers with ReLU. Each layer has `width` units of every degree
+    $k = 0, \dots, n - 1$. A unit of degree k depends on h and on the first k dimensions in the order. The outputs
+    $m_d$ and $s_d$ of the dimension at position k read all units of degree k or less, so they depend on the same. Units
+    of degree 0 depend on h alone: without these units the first dimension would have a constant m and s. h enters at
+    the first layer.
 
     Args:
-        latent: n, the dimensions of z.
-        context: Width of h.
-        width: Hidden units of a layer for each dimension of z.
+        latent: The number n of dimensions of z.
+        context: The width of h.
+        width: The number of hidden units of a layer for each dimension of z.
         reverse: Whether the order is n, ..., 1 instead of 1, ..., n.
     """
 
@@ -59,7 +63,7 @@ class MADE(nn.Module):
         super().__init__()
         self.width = width
         self.order = list(range(latent))[:: -1 if reverse else 1]
-        before = torch.tensor(self.order).argsort()[:, None]  # how many dimensions come before each
+        before = torch.tensor(self.order).argsort()[:, None]  # the number of dimensions before each dimension
         degree = torch.arange(latent).repeat_interleave(width)[:, None]
         self.of_context = nn.Linear(context, len(degree), bias=False)
         self.first = MaskedLinear(degree > before.T)
@@ -69,7 +73,7 @@ class MADE(nn.Module):
     def forward(
         self, z: Float[Tensor, "*samples batch latent"], h: Float[Tensor, "batch context"]
     ) -> tuple[Float[Tensor, "*samples batch latent"], Float[Tensor, "*samples batch latent"]]:
-        """`m, s`. The product with h is computed once for each x, however many samples of z it has."""
+        """m and s. The product with h is computed once for each x, whatever the number of samples of z."""
         hidden = (self.first(z) + self.of_context(h)).relu_()
         m, s = self.last(self.second(hidden).relu_()).chunk(2, -1)
 
@@ -81,15 +85,15 @@ class MADE(nn.Module):
         samples: Sequence[int],
         known: Callable[[int, Tensor, Tensor], Tensor],
     ) -> Float[Tensor, "*samples batch latent"]:
-        """z, one dimension after the other in the block's order.
+        """Computes z one dimension after the other, in the order of the network.
 
-        Each unit is computed when all that it depends on is known, and never again: the whole of it costs no more
-        multiplications than one `forward`.
+        Each unit is computed once, when its inputs are known. So all dimensions together take no more multiplications
+        than one `forward`.
 
         Args:
-            h: The context.
-            samples: How many z of each x.
-            known: From d, m_d and s_d to z_d.
+            h: The context, shape (batch, context).
+            samples: The leading shape of z: the numbers of samples for each x.
+            known: The function from d, m_d and s_d to z_d.
         """
         context = (self.first.bias + self.of_context(h)).expand(*samples, -1, -1)
         first, second, last = self.first.weight, self.second.weight, self.last.weight
@@ -112,7 +116,7 @@ class IAFBlock(nn.Module):
     r"""One step of the chain, S22: $z^t = \sigma \odot z^{t-1} + (1 - \sigma) \odot m$, $\sigma = sigmoid(s + 2)$.
 
     Args:
-        made: From z^{t-1} and h to m and s.
+        made: The network from z^{t-1} and h to m and s.
     """
 
     def __init__(self, made: MADE) -> None:
@@ -122,7 +126,7 @@ class IAFBlock(nn.Module):
     def forward(
         self, z: Float[Tensor, "*samples batch latent"], h: Float[Tensor, "batch context"]
     ) -> tuple[Float[Tensor, "*samples batch latent"], Float[Tensor, "*samples batch latent"]]:
-        r"""$z^t$, and $\log \sigma_d$: the logarithm of the diagonal of its triangular Jacobian."""
+        r"""$z^t$, and $\log \sigma_d$: the logarithms of the diagonal of the triangular Jacobian."""
         m, s = self.made(z, h)
         s = s + FIRST_SHIFT
 
@@ -131,7 +135,7 @@ class IAFBlock(nn.Module):
     def inverse(
         self, z: Float[Tensor, "*samples batch latent"], h: Float[Tensor, "batch context"]
     ) -> tuple[Float[Tensor, "*samples batch latent"], Float[Tensor, "*samples batch latent"]]:
-        r"""$z^{t-1}$ of a $z^t$, a dimension at a time, and the same $\log \sigma_d$."""
+        r"""$z^{t-1}$ from $z^t$, one dimension at a time, and the same $\log \sigma_d$ as `forward`."""
         log_sigma: dict[int, Tensor] = {}
 
         def known(d: int, m: Tensor, s: Tensor) -> Tensor:
@@ -145,13 +149,13 @@ class IAFBlock(nn.Module):
 
 
 class IAFChain(nn.Module):
-    r"""From $z^0$ to $z^T$ by T blocks, the order of the dimensions reversed from one to the next (Kingma et al. 2016).
+    r"""T blocks from $z^0$ to $z^T$. Each block has the reverse order of the one before it (Kingma et al. 2016).
 
     Args:
-        latent: Dimensions of z.
-        context: Width of h.
-        width: Hidden units of a layer for each dimension of z.
-        blocks: T.
+        latent: The number of dimensions of z.
+        context: The width of h.
+        width: The number of hidden units of a layer for each dimension of z.
+        blocks: The number T of blocks.
     """
 
     def __init__(self, latent: int, context: int, width: int = 60, blocks: int = 2) -> None:
@@ -161,7 +165,7 @@ class IAFChain(nn.Module):
     def forward(
         self, z: Float[Tensor, "*samples batch latent"], h: Float[Tensor, "batch context"]
     ) -> tuple[Float[Tensor, "*samples batch latent"], Float[Tensor, "*samples batch latent"]]:
-        r"""$z^T$ of a $z^0$, and $\sum_t \log \sigma^t_d$ of each dimension: together the log-determinant of S24."""
+        r"""$z^T$ from $z^0$, and $\sum_t \log \sigma^t_d$ for each d; their sum is the log-determinant of S24."""
         total = torch.zeros_like(z)
         for block in self.blocks:
             z, log_sigma = block(z, h)
@@ -172,7 +176,7 @@ class IAFChain(nn.Module):
     def inverse(
         self, z: Float[Tensor, "*samples batch latent"], h: Float[Tensor, "batch context"]
     ) -> tuple[Float[Tensor, "*samples batch latent"], Float[Tensor, "*samples batch latent"]]:
-        r"""$z^0$ of a $z^T$, and the same sum of $\log \sigma^t_d$."""
+        r"""$z^0$ from $z^T$, and the same $\sum_t \log \sigma^t_d$ as `forward`."""
         total = torch.zeros_like(z)
         for block in reversed(self.blocks):
             z, log_sigma = cast("IAFBlock", block).inverse(z, h)

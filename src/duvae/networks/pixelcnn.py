@@ -1,4 +1,4 @@
-"""The image decoder: a PixelCNN whose first layer also sees z, as maps of the image's size."""
+"""The image decoder: a PixelCNN whose first layer also reads z, as maps of the size of the image."""
 
 from collections.abc import Callable, Sequence
 from typing import ClassVar, TypeVar
@@ -12,19 +12,24 @@ from duvae.networks.bodies import Decoder
 from duvae.networks.convolutions import BatchNorm, Convolution, Images, MaskedConvolution, channels_last
 
 BACK = 3
-"""A skip block starts from the output of the layer so many before."""
+"""The number of layers between the layer that a skip block reads and the layer that it is added to."""
 
 T = TypeVar("T")
 
 
 def through(y: T, layers: Sequence[Callable[[T], T]], skips: Sequence[Callable[[T, T], T]]) -> T:
-    """The first layer's output through the residual blocks and the skip blocks from three layers back.
+    """Sends the output of the first layer through the residual blocks and the skip blocks.
+
+    A skip block reads the output of the layer three layers back.
 
     Args:
-        y: The first layer's output.
+        y: The output of the first layer.
         layers: The residual blocks.
-        skips: The skip blocks, from an earlier output and what theirs is added to; one for each layer from the third
-            on, counted with the first, and one behind the last.
+        skips: The skip blocks, as functions of an earlier output and of the present one, which they are added to.
+            There is one before each layer from the fourth on, and one behind the last layer.
+
+    Returns:
+        The output of the last layer.
     """
     earlier = [y]
     for n, layer in enumerate(layers):
@@ -37,12 +42,12 @@ def through(y: T, layers: Sequence[Callable[[T], T]], skips: Sequence[Callable[[
 
 
 class First(nn.Module):
-    """The masked convolution that does not see the pixel itself, and one that sees all of z's maps around it.
+    """The first layer: a masked convolution of the image without the pixel itself, plus a convolution of z's maps.
 
     Args:
-        maps: Of z.
-        width: Channels out.
-        kernel: Side of both.
+        maps: The number of z's maps.
+        width: The number of output channels.
+        kernel: The height and width of both kernels.
     """
 
     def __init__(self, maps: int, width: int, kernel: int) -> None:
@@ -57,18 +62,20 @@ class First(nn.Module):
         return self.joined(self.image(x), maps)
 
     def joined(self, of_image: Images, maps: Float[Tensor, "batch maps height width"]) -> Images:
-        """What the convolution of the image and z's maps give."""
+        """The output of the layer, from the convolution of the image and from z's maps."""
         y = self.maps(maps) + of_image
 
         return functional.elu_(self.norm(channels_last(y)))
 
 
 class Block(nn.Module):
-    """A residual block at half width: 1 x 1, masked k x k, 1 x 1, each normalized, ELU behind each and behind the sum.
+    """A residual block at half width: a 1 x 1, a masked k x k and a 1 x 1 convolution.
+
+    Batch normalization follows each convolution. ELU follows the first two normalizations and the residual sum.
 
     Args:
-        width: Channels in and out.
-        kernel: k.
+        width: The number of input and output channels.
+        kernel: The height and width k of the masked kernel.
     """
 
     def __init__(self, width: int, kernel: int) -> None:
@@ -79,11 +86,11 @@ class Block(nn.Module):
         self.widen, self.norm3 = Convolution(half, width, 1), BatchNorm(width)
 
     def forward(self, x: Images, base: Images | None = None) -> Images:
-        """The block's output, added to `base`."""
+        """The output of the block, added to `base` where it is given."""
         return self.plain(x, base)
 
     def plain(self, x: Images, base: Images | None = None) -> Images:
-        """The same by PyTorch's operations, also where a subclass has a faster form."""
+        """The output of the block by PyTorch's operations, also where a subclass has a faster form."""
         y = functional.elu_(self.norm1(self.narrow(x)))
         y = functional.elu_(self.norm2(self.masked(y)))
         y = functional.elu_(self.norm3(self.widen(y)) + x)
@@ -92,22 +99,22 @@ class Block(nn.Module):
 
 
 class PixelCNN(Decoder):
-    r"""$p(x|z) = \prod_i p(x_i | x_{<i}, z)$, Bernoulli pixels in the order of reading (van den Oord et al. 2016).
+    r"""$p(x|z) = \prod_i p(x_i | x_{<i}, z)$, Bernoulli pixels row by row (van den Oord et al. 2016).
 
-    z goes through a linear map to maps of the image's size, which the first layer sees beside the image. Behind it
-    are residual blocks; before each from the fourth layer on, and behind the last, the output of a skip block from
-    three layers back is added. No pixel's probability depends on itself or on a later one. Without gates, as in the
-    code of He et al. (2018).
+    A linear map turns z into maps of the size of the image, which the first layer reads beside the image. Residual
+    blocks follow. Before each layer from the fourth on, and behind the last layer, a skip block adds the output of the
+    layer three layers back. No pixel's probability depends on that pixel or on a later one. The network has no gates,
+    as in the code of He et al. (2018).
 
     Args:
-        size: Height and width of an image.
-        latent: Dimensions of z.
-        kernels: Sides of the masked convolutions, one a layer.
-        width: Channels of each layer.
-        maps: Maps of z.
+        size: The height and width of an image, in pixels.
+        latent: The number of dimensions of z.
+        kernels: The height and width of each layer's masked kernel, one number per layer.
+        width: The number of channels of each layer.
+        maps: The number of z's maps.
 
     Attributes:
-        block: The class of its residual blocks.
+        block: The class of the residual blocks and of the skip blocks.
     """
 
     block: ClassVar[type[Block]] = Block
@@ -125,41 +132,44 @@ class PixelCNN(Decoder):
         nn.init.zeros_(self.maps.bias)
 
     def z_maps(self, z: Float[Tensor, "batch latent"]) -> Images:
-        """z as maps of the image's size."""
+        """The maps of z, shape (batch, maps, height, width)."""
         maps = self.maps(z).unflatten(-1, (-1, self.size, self.size))
 
         return channels_last(maps)
 
     def logits(self, x: Images, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch 1 height width"]:
-        """log odds of ink for each pixel, given those before it and z."""
+        """The log odds of ink for each pixel, given the earlier pixels and z."""
         y = self.first(channels_last(x), self.z_maps(z))
 
         return self.head(through(y, list(self.layers), list(self.skips)))
 
     def head(self, y: Images) -> Float[Tensor, "batch 1 height width"]:
-        """The log odds of what comes out of the last block."""
+        """The log odds of ink for each pixel, from the output of the last block."""
         return self.output(functional.elu_(self.norm(self.last(y))))
 
     def log_prob(
         self, x: Float[Tensor, "batch 1 height width"], z: Float[Tensor, "batch latent"]
     ) -> Float[Tensor, "batch"]:
-        """log p(x|z) in nats, summed over the pixels; x is 0 or 1."""
+        """log p(x|z) in nats per image; the pixels of x are 0 or 1."""
         return bernoulli_log_prob(self.logits(x, z), x)
 
     @torch.no_grad()
     def log_prob_samples(
         self, x: Float[Tensor, "batch 1 height width"], z: Float[Tensor, "samples batch latent"]
     ) -> Float[Tensor, "samples batch"]:
-        """log p(x|z) of many z for each x, in nats."""
+        """log p(x|z) with several z for each x, in nats per image."""
         return torch.stack([self.log_prob(x, each) for each in z])
 
     @torch.no_grad()
     def sample(
         self, z: Float[Tensor, "batch latent"], generator: Generator | None = None, likely: bool = False
     ) -> Float[Tensor, "batch 1 height width"]:
-        """An image of each z in evaluation, pixel by pixel: drawn, or each pixel the likelier of the two.
+        """Generates one image for each z, pixel by pixel. The network computes the whole image for each pixel.
 
-        The network computes the whole image for each pixel.
+        Args:
+            z: Latent codes to decode, shape (batch, latent).
+            generator: The random generator; None for PyTorch's global one.
+            likely: Whether each pixel takes its more likely value instead of a random draw.
         """
         x = z.new_zeros(len(z), 1, self.size, self.size)
         thresholds = torch.zeros_like(x)
@@ -173,12 +183,12 @@ class PixelCNN(Decoder):
         return x
 
     def units(self, x: Images) -> int:
-        """The images."""
+        """The number of images in a batch."""
         return len(x)
 
 
 def bernoulli_log_prob(
     logits: Float[Tensor, "batch 1 height width"], x: Float[Tensor, "batch 1 height width"]
 ) -> Float[Tensor, "batch"]:
-    r"""$\sum_i x_i \log p_i + (1 - x_i) \log (1 - p_i)$, in nats."""
+    r"""$\sum_i x_i \log p_i + (1 - x_i) \log (1 - p_i)$, in nats per image."""
     return -functional.binary_cross_entropy_with_logits(logits, x, reduction="none").sum((1, 2, 3))

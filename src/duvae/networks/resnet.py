@@ -1,4 +1,4 @@
-"""The image encoder: residual blocks that halve the image, then one convolution over what is left of it."""
+"""The image encoder: residual blocks that halve the image, then one convolution over the remaining pixels."""
 
 from collections.abc import Sequence
 
@@ -10,18 +10,20 @@ from duvae.networks.bodies import Encoder
 from duvae.networks.convolutions import BatchNorm, Convolution, Images, channels_last
 
 FEW = 8
-"""Fewer channels than this do not lie side by side in memory when a convolution of stride 2 and side 1 reads them.
+"""Inputs with fewer channels are not stored channels-last when a 1 x 1 convolution of stride 2 reads them.
 
 For 2 to 6 such channels oneDNN (in torch 2.13) writes past the end of its buffers on processors without AVX-512.
 """
 
 
 class Halving(nn.Module):
-    """A residual block of two 3 x 3 convolutions, the first of stride 2, beside a 1 x 1 convolution of stride 2.
+    """A residual block that halves height and width.
+
+    Two 3 x 3 convolutions, the first of stride 2, are added to one 1 x 1 convolution of stride 2.
 
     Args:
-        inputs: Channels in.
-        outputs: Channels out.
+        inputs: The number of input channels.
+        outputs: The number of output channels.
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -38,12 +40,12 @@ class Halving(nn.Module):
 
 
 class ResNetEncoder(Encoder):
-    """Residual blocks of stride 2, a convolution over all that is left (4 x 4 of 28 x 28), batch norm and ELU.
+    """Residual blocks, one convolution over all remaining pixels (4 x 4 of 28 x 28), batch normalization and ELU.
 
     Args:
-        size: Height and width of an image.
-        channels: Of each block.
-        features: Width of what it returns.
+        size: The height and width of an image, in pixels.
+        channels: The number of output channels of each residual block.
+        features: The width of a feature vector.
     """
 
     def __init__(self, size: int, channels: Sequence[int], features: int) -> None:

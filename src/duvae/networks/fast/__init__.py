@@ -1,1 +1,1 @@
-"""Faster forms of the networks for a CPU; `networks.build` chooses between them and the plain ones."""
+"""Faster CPU forms of the networks. `networks.build` chooses between these and the plain forms."""

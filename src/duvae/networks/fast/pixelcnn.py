@@ -1,4 +1,4 @@
-"""The image decoder's faster forms for a CPU."""
+"""The faster CPU form of the image decoder."""
 
 import torch
 from jaxtyping import Float
@@ -12,11 +12,11 @@ from duvae.networks.fast.residual import residual
 from duvae.networks.pixelcnn import Block, PixelCNN, bernoulli_log_prob, through
 
 IMAGES_AT_ONCE = 16
-"""Images held at a time by the importance-weighted likelihood, at least: fewer, and PyTorch leaves oneDNN."""
+"""The smallest number of images in one pass of the likelihood. PyTorch does not use oneDNN for fewer images."""
 
 
 class FastBlock(Block):
-    """The plain block; in training on a CPU with its gradient written out."""
+    """The plain block with a faster form for training on a CPU."""
 
     def forward(self, x: Images, base: Images | None = None) -> Images:
         if self.training and several(x) and torch.is_grad_enabled() and by_hand(x):
@@ -27,12 +27,12 @@ class FastBlock(Block):
 
 
 def by_hand(x: Images) -> bool:
-    """Whether the forms written for a CPU apply."""
+    """Whether the form for a CPU applies to x."""
     return not x.is_cuda and not torch.is_autocast_enabled("cpu") and not torch.compiler.is_compiling()
 
 
 def folded(block: Block) -> tuple[Folded, Folded, Folded]:
-    """The three convolutions of a block, each with its normalization folded in."""
+    """The three convolutions of a block, each with its batch normalization folded in."""
     return (
         block.norm1.folded(block.narrow.weight),
         block.norm2.folded(block.masked.kernel()),
@@ -41,15 +41,16 @@ def folded(block: Block) -> tuple[Folded, Folded, Folded]:
 
 
 class FastPixelCNN(PixelCNN):
-    """The plain decoder with a faster block in training, gradient with respect to z, log p(x|z) of many z, and samples.
+    """The plain decoder with faster forms of four methods.
 
-    On a GPU a block is the plain one.
+    They are a block in training, the gradient with respect to z, log p(x|z) with several z for each x, and sampling.
+    On a GPU a block has its plain form.
     """
 
     block = FastBlock
 
     def slope(self, x: Float[Tensor, "batch 1 height width"]) -> Slope:
-        r"""$\nabla_z \log p(x|z)$: the convolution of x is that of every z, and no weight has a gradient on the way."""
+        r"""The function from z to $\nabla_z \log p(x|z)$. The convolution of x is computed once for all z."""
         layers, skips = (
             [block.plain for block in blocks if isinstance(block, Block)] for blocks in (self.layers, self.skips)
         )
@@ -64,7 +65,7 @@ class FastPixelCNN(PixelCNN):
 
     @torch.no_grad()
     def folded(self) -> Network:
-        """The network in evaluation."""
+        """The network in evaluation, with its batch normalizations folded into the convolutions."""
         layers, skips = (
             [folded(block) for block in blocks if isinstance(block, Block)] for blocks in (self.layers, self.skips)
         )
@@ -79,11 +80,11 @@ class FastPixelCNN(PixelCNN):
     def log_prob_samples(
         self, x: Float[Tensor, "batch 1 height width"], z: Float[Tensor, "samples batch latent"]
     ) -> Float[Tensor, "samples batch"]:
-        """log p(x|z) for many z of each x, in evaluation: equal to `log_prob` of each, at a fraction of the cost.
+        """log p(x|z) with several z for each x, in nats per image. It equals `log_prob` of each z, and is faster.
 
-        The image's share of the first layer is computed once an image, and z's, which is linear in z, is one product;
-        batch normalization is part of the convolutions; and so few images are held at a time that they stay near the
-        processor.
+        The share of the image in the first layer is computed once per image. The share of z is linear in z, so it is
+        one matrix product. Batch normalization is part of the convolutions. A few images are computed at a time, so
+        that they stay in the processor's cache.
         """
         network, (samples, batch, latent) = self.folded(), z.shape
         whole, shape = network.whole(), (self.size, self.size, -1)
@@ -112,7 +113,7 @@ class FastPixelCNN(PixelCNN):
     def sample(
         self, z: Float[Tensor, "batch latent"], generator: Generator | None = None, likely: bool = False
     ) -> Float[Tensor, "batch 1 height width"]:
-        """An image of each z in evaluation, pixel by pixel: drawn, or each pixel the likelier of the two."""
+        """Generates one image for each z, as the plain form does. Each layer is computed once for each pixel."""
         uniforms = None
         if not likely:
             shape = len(z), self.size, self.size
@@ -123,5 +124,5 @@ class FastPixelCNN(PixelCNN):
 
 
 def flat(x: Images) -> Float[Tensor, "batch elements"]:
-    """An image a row, as it lies in memory."""
+    """A view with one row per image, in the order of memory."""
     return x.permute(0, 2, 3, 1).flatten(1)

@@ -1,4 +1,4 @@
-"""A PixelCNN in evaluation: whole images at once, or pixel by pixel from what is kept of the pixels before."""
+"""A PixelCNN in evaluation: log odds of whole images at once, and sampling pixel by pixel with cached layers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,15 +18,15 @@ from duvae.networks.pixelcnn import through
 
 @dataclass(frozen=True)
 class Network:
-    """A PixelCNN with its batch normalizations folded into the convolutions before them.
+    """A PixelCNN whose batch normalizations are folded into the convolutions before them.
 
     Attributes:
-        image: The first layer's masked convolution of the image.
+        image: The kernel of the first layer's masked convolution of the image.
         maps: The first layer's convolution of z's maps.
-        layers: Of each residual block its 1 x 1, masked and 1 x 1 convolutions.
-        skips: The same of the skip blocks.
-        last: The 1 x 1 convolution behind them.
-        output: Kernel of the one to the logits.
+        layers: The 1 x 1, masked and 1 x 1 convolutions of each residual block.
+        skips: The 1 x 1, masked and 1 x 1 convolutions of each skip block.
+        last: The 1 x 1 convolution behind all blocks.
+        output: The kernel of the 1 x 1 convolution to the logits.
     """
 
     image: Tensor
@@ -37,24 +37,24 @@ class Network:
     output: Tensor
 
     def of_image(self, x: Float[Tensor, "batch 1 height width"]) -> Images:
-        """What the first layer makes of an image, whatever z is."""
+        """The share of the image in the output of the first layer."""
         return channels_last(masked(x, self.image))
 
     def of_maps(self, maps: Images) -> Images:
-        """What the first layer makes of z's maps."""
+        """The share of z's maps in the output of the first layer."""
         return functional.conv2d(maps, *self.maps, padding=self.maps[0].shape[-1] // 2)
 
     def whole(self) -> "Whole":
-        """For whole images."""
+        """The form of the network for whole images."""
         return Whole(self)
 
 
 class Middle:
-    """The masked convolution of images that have rows of zeros above them.
+    """A masked convolution of images that have rows of zeros above them.
 
     Args:
-        kernel: Its upper rows.
-        bias: Added to each pixel.
+        kernel: The upper rows of the masked kernel.
+        bias: The bias, one number per output channel.
     """
 
     def __init__(self, kernel: Tensor, bias: Tensor) -> None:
@@ -72,8 +72,12 @@ class Middle:
 class Whole:
     r"""The network on whole images.
 
-    All it hands on is \log_2 e times as large: $\log_2 e \cdot elu(x) = \min(\max(t, 0), \log_2 e (2^t - 1))$ with
-    $t = x \log_2 e$, which takes three passes. The kernels stay as they are; biases and the first layer are scaled.
+    All intermediate values are multiplied by $\log_2 e$, since ELU then takes three passes over memory:
+    $\log_2 e \cdot elu(x) = \min(\max(t, 0), \log_2 e (2^t - 1))$ with $t = x \log_2 e$. The biases and the first layer
+    are scaled for this; the kernels stay the same.
+
+    Args:
+        network: The network with folded normalizations.
     """
 
     def __init__(self, network: Network) -> None:
@@ -90,13 +94,18 @@ class Whole:
         self.last, self.output = scaled(network.last), network.output / LOG2E
 
     def __call__(self, of_z: Images, of_image: Images) -> Float[Tensor, "batch 1 height width"]:
-        """The logits, from the first layer's two parts, each times log_2 e; `of_z` is written over."""
+        """The logits of all pixels.
+
+        Args:
+            of_z: The share of z's maps in the first layer, times log_2 e. It is overwritten.
+            of_image: The share of the image in the first layer, times log_2 e.
+        """
         y = through(self.elu(of_z, plus=of_image), self.layers, self.skips)
 
         return functional.conv2d(self.elu(functional.conv2d(y, *self.last)), self.output)
 
     def block(self, narrow: Folded, middle: Middle, widen: Folded, x: Images, base: Images | None = None) -> Images:
-        """A residual block."""
+        """The output of a residual block with the three given convolutions, plus `base` where it is given."""
         below = self.below_zeros(x, middle.inputs, middle.reach)
         self.elu(functional.conv2d(x, *narrow), below[:, :, middle.reach :])
         y = self.elu(middle(below))
@@ -104,7 +113,7 @@ class Whole:
         return self.elu(functional.conv2d(y, *widen), plus=x, base=base)
 
     def below_zeros(self, x: Images, channels: int, rows: int) -> Images:
-        """Room for maps of x's size below rows of zeros, the same each time."""
+        """A buffer for maps of the size of x, with rows of zeros above them. Each shape has one buffer."""
         shape = (len(x), channels, rows + x.shape[2], x.shape[3])
         if shape not in self.below:
             self.below[shape] = channels_last(x.new_zeros(shape))
@@ -114,7 +123,16 @@ class Whole:
     def elu(
         self, t: Images, out: Images | None = None, plus: Images | None = None, base: Images | None = None
     ) -> Images:
-        """ELU of t and `plus`, plus `base`, of what is scaled: a few images at a time, in place or into `out`."""
+        """ELU of (t + plus), plus base, for scaled values.
+
+        The images are computed a few at a time, so that they stay in the processor's cache.
+
+        Args:
+            t: The scaled input. It is overwritten.
+            out: The output; None: the output overwrites t.
+            plus: A term to add before ELU.
+            base: A term to add after ELU.
+        """
         out = t if out is None else out
         for part in parts(t):
             some, to = t[part], out[part]
@@ -135,24 +153,24 @@ class Whole:
 
 
 def scaled(folded: Folded) -> Folded:
-    """The convolution of what is log_2 e times as large, to what is."""
+    """The same convolution for inputs and outputs that are multiplied by log_2 e."""
     kernel, bias = folded
 
     return kernel, bias * LOG2E
 
 
 class Masked:
-    """A masked convolution, a pixel at a time, of many images at once.
+    """A masked convolution that computes one pixel of many images at a time.
 
-    It keeps its input. What the rows above give to a whole row is one convolution when that row begins; what is left
-    of a pixel is one product.
+    The object stores its input. At the beginning of a row, one convolution computes the share of the rows above for
+    the whole row. Each pixel then takes one matrix product with the pixels to its left.
 
     Args:
-        kernel: Its upper rows.
-        bias: Added to each pixel.
-        batch: Images.
-        size: Their height and width.
-        own: Whether it sees the pixel itself too.
+        kernel: The upper rows of the masked kernel.
+        bias: The bias, one number per output channel.
+        batch: The number of images.
+        size: The height and width of an image, in pixels.
+        own: Whether the convolution also reads the pixel itself.
     """
 
     def __init__(self, kernel: Tensor, bias: Tensor, batch: int, size: int, own: bool) -> None:
@@ -166,7 +184,7 @@ class Masked:
         self.given: Tensor = bias  # by the rows above; (width, batch, outputs)
 
     def begin(self, row: int, more: Float[Tensor, "batch outputs width"] | None = None) -> None:
-        """A row begins; `more` is added to what its pixels get."""
+        """Begins a row. `more` is added to the output of each pixel of the row."""
         batch = len(self.seen)
         self.row = self.seen[:, row + self.reach]
         given = self.bias[:, None].expand(batch, -1, self.size)
@@ -176,7 +194,7 @@ class Masked:
         self.given = (given if more is None else given + more).permute(2, 0, 1).contiguous()
 
     def place(self, column: int) -> Tensor:
-        """Where a pixel's input goes, with shape (batch, channels)."""
+        """The view into which the caller writes the input of a pixel, shape (batch, channels)."""
         start = (column + self.reach) * self.channels
 
         return self.row[:, start : start + self.channels]
@@ -188,7 +206,15 @@ class Masked:
 
 
 class OnePixel:
-    """A residual block, a pixel at a time."""
+    """A residual block that computes one pixel of many images at a time.
+
+    Args:
+        narrow: The first 1 x 1 convolution.
+        middle: The masked convolution.
+        widen: The second 1 x 1 convolution.
+        batch: The number of images.
+        size: The height and width of an image, in pixels.
+    """
 
     def __init__(self, narrow: Folded, middle: Folded, widen: Folded, batch: int, size: int) -> None:
         (self.narrow, self.bias1), (self.widen, self.bias3) = (
@@ -209,12 +235,13 @@ class OnePixel:
 def sample(
     network: Network, maps: Images, uniforms: Float[Tensor, "batch height width"] | None
 ) -> tuple[Float[Tensor, "batch 1 height width"], Float[Tensor, "batch 1 height width"]]:
-    """Images pixel by pixel, each pixel's part of each layer computed once.
+    """Generates images pixel by pixel. Each layer is computed once for each pixel.
 
     Args:
-        network: What draws.
-        maps: z's.
-        uniforms: A pixel is ink where its probability is above its number; None: above one half, the most likely.
+        network: The network with folded normalizations.
+        maps: The maps of z, shape (batch, maps, height, width).
+        uniforms: Uniform random numbers from 0 to 1. A pixel is ink where its probability exceeds its number. None: a
+            pixel is ink where its probability exceeds one half.
 
     Returns:
         The images, and the logits of their pixels.

@@ -1,8 +1,8 @@
-"""The PixelCNN's residual block in training on a CPU: PyTorch's figures with a third of the memory.
+"""The PixelCNN's residual block for training on a CPU, with a gradient written by hand that needs less memory.
 
-At the paper's size a block makes 55 MiB of tensors that its gradient wants, which takes longer to write and to read
-than its convolutions take to compute. Here normalization, sum and ELU are one pass, a few images at a time, which stay
-in the cache, and what the last convolution gives is never held at all: 30 MiB are kept.
+At the paper's size, PyTorch's operations store 55 MiB of tensors per block for the gradient. Writing and reading them
+takes longer than the convolutions. Here normalization, sum and ELU are one pass over a few images at a time, which stay
+in the processor's cache. The output of the last convolution is never stored. So a block stores 30 MiB.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,11 +17,11 @@ from duvae.networks.convolutions import BatchNorm, Channels, Images, Kernel, cha
 from duvae.networks.fast.elementwise import elu_
 
 ELEMENTS = 2**17
-"""Numbers of a tensor in one pass: half a MiB."""
+"""The number of elements of a tensor in one pass: half a MiB."""
 
 
 class Weights(NamedTuple):
-    """What a block learns."""
+    """The parameters of a block."""
 
     narrow: Kernel
     scale1: Channels
@@ -37,7 +37,16 @@ class Weights(NamedTuple):
 def residual(
     x: Images, base: Images | None, narrow: Kernel, middle: Kernel, widen: Kernel, *norms: BatchNorm
 ) -> Images:
-    """What `Block` computes in training, with its gradient of any order; `base` is added behind the last ELU."""
+    """The output of `Block` in training. It can be differentiated any number of times.
+
+    Args:
+        x: The input of the block.
+        base: A term to add after the last ELU; None for no term.
+        narrow: The kernel of the first 1 x 1 convolution.
+        middle: The upper rows of the masked kernel.
+        widen: The kernel of the second 1 x 1 convolution.
+        norms: The three batch normalizations.
+    """
     weights = (
         parameter
         for kernel, norm in zip((narrow, middle, widen), norms, strict=True)
@@ -48,7 +57,7 @@ def residual(
 
 
 def plain(x: Images, epsilon: float, weights: Weights) -> Images:
-    """The same by PyTorch's own operations, one after the other."""
+    """The output of a block without `base`, by PyTorch's own operations."""
 
     def norm(y: Images, scale: Channels, shift: Channels) -> Images:
         return functional.batch_norm(y, None, None, scale, shift, training=True, eps=epsilon)
@@ -60,7 +69,7 @@ def plain(x: Images, epsilon: float, weights: Weights) -> Images:
 
 
 class Residual(torch.autograd.Function):
-    """From x, base, the three normalizations and the block's nine parameters."""
+    """The autograd function of `residual`, from x, base, three normalizations and the nine parameters of the block."""
 
     @staticmethod
     def forward(ctx: Any, x: Images, base: Images | None, norms: tuple[BatchNorm, ...], *parameters: Tensor) -> Images:
@@ -84,7 +93,7 @@ class Residual(torch.autograd.Function):
         x, *parameters, a, y, b, z, behind = ctx.saved_tensors
         first, second, third = ctx.normalized
         of_base = gradient if ctx.based else None
-        if torch.is_grad_enabled():  # this gradient is to be differentiated again
+        if torch.is_grad_enabled():  # the caller differentiates this gradient again
             found = plain(x, first.epsilon, Weights(*parameters))
             of_x, *others = torch.autograd.grad(found, (x, *parameters), gradient, create_graph=True)
             return of_x, of_base, None, *others
@@ -106,11 +115,11 @@ apply: Callable[..., Images] = Residual.apply
 
 
 class Normalized:
-    """Batch normalization by the statistics of x, which the running ones are moved by.
+    """Batch normalization by the statistics of x. It updates the running statistics.
 
     Args:
-        x: What is normalized.
-        norm: By what.
+        x: The tensor to normalize.
+        norm: The module with scale, shift and running statistics.
     """
 
     def __init__(self, x: Images, norm: BatchNorm) -> None:
@@ -123,7 +132,7 @@ class Normalized:
         self.scale, self.shift = (v[None, :, None, None] for v in (scale, norm.shift.detach() - self.mean * scale))
 
     def elu(self, x: Images, above: int = 0) -> Images:
-        """ELU of x normalized, below so many rows of zeros."""
+        """ELU of the normalized x, with `above` rows of zeros above it."""
         shape = (*x.shape[:2], above + x.shape[2], x.shape[3])
         found = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
         found[:, :, :above] = 0
@@ -133,7 +142,7 @@ class Normalized:
         return found
 
     def back(self, gradient: Images, x: Images) -> tuple[Tensor, Tensor, Tensor]:
-        """The gradients of x, scale and shift."""
+        """The gradients with respect to x, scale and shift."""
         found: tuple[Tensor, Tensor, Tensor] = torch.ops.aten.native_batch_norm_backward(
             gradient, x, self.learnt, None, None, self.mean, self.rate, True, self.epsilon, [True, True, True]
         )
@@ -142,19 +151,20 @@ class Normalized:
 
 
 class Widened:
-    r"""The last convolution, $c = W z$ at each pixel, and its normalization, without holding c.
+    r"""The last convolution, $c = W z$ at each pixel, and its normalization, without storing c.
 
-    The mean of c is W times that of z, and its covariance $W C W^T$, of which the variances are the diagonal. With the
-    gradient g behind the normalization, scale s and $r = (v + \epsilon)^{-1/2}$, and N numbers a channel, c has
+    The mean of c is W times the mean of z. The covariance of c is $W C W^T$, where C is that of z; its diagonal holds
+    the variances v. Let g be the gradient behind the normalization, s the scale, $r = (v + \epsilon)^{-1/2}$, and N the
+    number of values per channel. The gradient with respect to c is
 
     $$s r \, \Big(g - \frac1N \sum g - \frac{r^2}{N} (c - \bar c) \sum g (c - \bar c)\Big),$$
 
-    which is linear in g and z: what it gives to z and W are products of those two.
+    which is linear in g and z. So the gradients with respect to z and W are products of g and z.
 
     Args:
-        z: What comes in.
-        kernel: W, 1 x 1.
-        norm: The normalization.
+        z: The input of the convolution.
+        kernel: The 1 x 1 kernel W.
+        norm: The module with scale, shift and running statistics.
     """
 
     def __init__(self, z: Images, kernel: Kernel, norm: BatchNorm) -> None:
@@ -164,7 +174,8 @@ class Widened:
         self.covariance = (inputs.T @ inputs).div_(self.count).sub_(self.mean.outer(self.mean))
         mean = self.kernel @ self.mean
         variance = (self.kernel @ self.covariance).mul_(self.kernel).sum(1).clamp_(min=0)
-        # As PyTorch's normalization does, unseen by autograd: the same one's earlier use may still want a gradient.
+        # As in PyTorch's normalization, autograd does not see this update: an earlier use of the module may still need
+        # its gradient.
         norm.running_mean.data.lerp_(mean, norm.momentum)
         norm.running_variance.data.lerp_(variance * (self.count / (self.count - 1)), norm.momentum)
         self.rate = (variance + norm.epsilon).rsqrt()
@@ -173,7 +184,7 @@ class Widened:
         self.scaled = self.kernel * self.scale[:, None]
 
     def elu(self, z: Images, plus: Images, base: Images | None) -> tuple[Images, Images]:
-        """ELU of c normalized plus `plus`; and the same plus `base`."""
+        """ELU of (the normalized c + plus), and that plus `base`."""
         behind = torch.empty_like(plus)
         found = behind if base is None else torch.empty_like(behind)
         for part in parts(plus):
@@ -185,7 +196,7 @@ class Widened:
         return behind, found
 
     def back(self, gradient: Images, behind: Images, z: Images) -> tuple[Images, Images, Kernel, Tensor, Tensor]:
-        """The gradients of `plus`, of what z is the ELU of, of W, scale and shift."""
+        """The gradients with respect to `plus`, to the input of the ELU whose output is z, to W, scale and shift."""
         of_plus, of_z = torch.empty_like(behind), torch.empty_like(z)
         total, with_z = torch.zeros_like(self.shift), torch.zeros_like(self.kernel)
         for part in parts(behind):
@@ -206,12 +217,12 @@ class Widened:
 
 
 def pixels(x: Images) -> Float[Tensor, "pixels channels"]:
-    """A pixel a row, as it lies in memory."""
+    """A view with one row per pixel, in the order of memory."""
     return x.permute(0, 2, 3, 1).view(-1, x.shape[1])
 
 
 def parts(x: Images) -> Iterator[slice]:
-    """A few images at a time; on a GPU all."""
+    """Slices of a few images each; on a GPU one slice of all images."""
     step = len(x) if x.is_cuda else max(1, ELEMENTS // x[0].numel())
 
     return (slice(first, first + step) for first in range(0, len(x), step))
@@ -220,14 +231,14 @@ def parts(x: Images) -> Iterator[slice]:
 def elu_gradient(
     gradient: Float[Tensor, "*shape"], y: Float[Tensor, "*shape"], out: Float[Tensor, "*shape"] | None = None
 ) -> Float[Tensor, "*shape"]:
-    """The gradient of x where y is elu(x)."""
+    """The gradient with respect to x, where y = elu(x)."""
     out = torch.empty_like(gradient) if out is None else out
 
     return torch.ops.aten.elu_backward.grad_input(gradient, 1, 1, 1, True, y, grad_input=out)
 
 
 def convolution_gradients(gradient: Images, x: Images, kernel: Kernel, reach: int) -> tuple[Images, Kernel]:
-    """The gradients of x and of the kernel."""
+    """The gradients with respect to x and to the kernel."""
     found = torch.ops.aten.convolution_backward(
         gradient, x, kernel, None, [1, 1], [0, reach], [1, 1], False, [0, 0], 1, [True, True, False]
     )

@@ -1,11 +1,12 @@
-r"""A convolution with 7 products for 16: Toom-Cook's, or Winograd's minimal filtering (Lavin & Gray 2015).
+r"""A convolution with 7 products instead of 16 (Toom-Cook; Winograd's minimal filtering, Lavin & Gray 2015).
 
-Four rows of what a kernel of four rows makes of an image are coefficients of a product of polynomials, which seven of
-its values give: $y = A^T ((G g) \odot (B^T d))$ for rows d, rows g of the kernel and rows y of the result. Down the
-rows only; each of the seven products is a convolution along the rows.
+A kernel of four rows computes four rows of its result at once. They are coefficients of a product of two polynomials,
+which seven values of that product determine: $y = A^T ((G g) \odot (B^T d))$ for rows d of the image, rows g of the
+kernel and rows y of the result. The polynomials run over rows only. Each of the seven products is a convolution along
+the rows.
 
-The values are taken at 1, 2, 1/2, their negatives and infinity. In single precision the result is off by twice as
-much as the direct one.
+The values are taken at 1, 2, 1/2, at their negatives and at infinity. In single precision the rounding error is twice
+that of the direct sum.
 """
 
 import math
@@ -20,18 +21,18 @@ from torch.nn import functional
 from duvae.networks.convolutions import Channels, Images, Kernel, channels_last
 
 ROWS = 4
-"""Rows of the kernel, and of the result that are computed together."""
+"""The number of rows of the kernel, and of rows of the result that are computed together."""
 
 POINTS = Fraction(1), Fraction(2), Fraction(1, 2)
-"""Where, and at whose negatives, the polynomials are taken besides infinity."""
+"""The points at which the polynomials are evaluated, besides the negatives of these points and infinity."""
 
 
 class FewerProducts:
     """A convolution with a kernel of four rows.
 
     Args:
-        kernel: Its columns are an odd number.
-        bias: Added to each pixel.
+        kernel: The kernel, with four rows and an odd number of columns.
+        bias: The bias, one number per output channel.
     """
 
     def __init__(self, kernel: Kernel, bias: Channels) -> None:
@@ -39,7 +40,7 @@ class FewerProducts:
         points = [sign * point for point in POINTS for sign in (1, -1)]
 
         def at(point: Fraction) -> Tensor:
-            """The kernel's polynomial there, divided by the product of the distances to the other points."""
+            """The kernel's polynomial at a point, divided by the product of the distances to the other points."""
             value = sum(row * float(point**power) for power, row in enumerate(rows))
 
             return torch.as_tensor(value) / float(math.prod(point - other for other in points if other != point))
@@ -49,11 +50,11 @@ class FewerProducts:
 
     @staticmethod
     def fit(kernel: Kernel) -> bool:
-        """Whether they do for a kernel, and are for where it is: a GPU's library has its own."""
+        """Whether the algorithm applies: to kernels of four rows on a CPU. A GPU's library has its own."""
         return kernel.shape[2] == ROWS and not kernel.is_cuda
 
     def __call__(self, x: Images) -> Images:
-        """The result, of three rows fewer, a multiple of four, and as many columns."""
+        """The convolution of x. It has three rows fewer than x, a multiple of four, and as many columns."""
         rows = x.shape[2] - ROWS + 1
         shifted = [x[:, :, first : first + rows : ROWS] for first in range(2 * ROWS - 1)]  # d
         sums: list[Images] = []
@@ -77,12 +78,12 @@ class FewerProducts:
         return y
 
     def product(self, x: Images, kernel: Kernel, bias: Channels | None = None) -> Images:
-        """A convolution along the rows; the bias of the one at 1 is every result's."""
+        """A convolution along the rows. Only the product at point 1 has the bias: it is part of every row."""
         return functional.conv2d(x, kernel, bias, padding=(0, self.reach))
 
 
 def polynomial(roots: Sequence[Fraction]) -> list[float]:
-    """The coefficients of the product of x - root, the constant first."""
+    """The coefficients of the product of (x - root) over all roots, the constant first."""
     found = [Fraction(1)]
     for root in roots:
         found = [low - root * high for low, high in pairwise([Fraction(0), *found, Fraction(0)])]
@@ -91,7 +92,7 @@ def polynomial(roots: Sequence[Fraction]) -> list[float]:
 
 
 def combined(terms: Sequence[Images], coefficients: Sequence[float]) -> Images:
-    """The sum of the terms, each times its coefficient; the last is 1."""
+    """The sum of the terms, each times its coefficient. The last coefficient is 1."""
     total = torch.add(terms[-1], terms[0], alpha=coefficients[0])
     for term, coefficient in zip(terms[1:-1], coefficients[1:-1], strict=True):
         total.add_(term, alpha=coefficient)
