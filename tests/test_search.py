@@ -563,7 +563,7 @@ def test_a_training_that_diverges_fails_and_the_study_goes_on(project: Path) -> 
     assert row["why"].startswith("training stopped")
     assert results(project, "one")["best"] is None
     with pytest.raises(UserError, match="found none that it may recommend"):
-        config.best("one", "du_vae", project)
+        config.best_hyperparameters("one", "du_vae", project)
 
 
 def test_a_training_of_the_graph_is_taken_over_while_it_is_of_now(
@@ -763,7 +763,7 @@ def test_a_setting_that_takes_a_studys_best_waits_for_it(tmp_path: Path) -> None
     assert {rows["jobs"][name]["after"] for name in others} == {job_list.FIRST}
     with pytest.raises(UserError, match=r"not there\. 'duvae search --study tpe'"):
         known.hyperparameters("best", "synthetic", tmp_path)
-    path = config.found("tpe", tmp_path)
+    path = config.best_params_path("tpe", tmp_path)
     path.parent.mkdir(parents=True)
     path.write_text("system: du_vae\nhyperparameters: {gamma: 0.75, p: 0.25}\n", encoding="utf-8")
     assert known.hyperparameters("best", "synthetic", tmp_path) == registry.DiversityUncertainty(gamma=0.75, p=0.25)

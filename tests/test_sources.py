@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from duvae.commands import fetch as stage
-from duvae.config import load, place
+from duvae.config import load, path_in_folder
 from duvae.data import sources
 from duvae.data.fetching import fetch
 from duvae.data.sources import Source
@@ -293,7 +293,12 @@ def test_own_files_are_copied_from_where_they_lie(tmp_path: Path, known: dict[st
 
 
 def test_places_stay_inside() -> None:
-    assert [str(place(path)) for path in ("a/b", "/a/b", "../../a/b", "./a/../b")] == ["a/b", "a/b", "a/b", "a/b"]
+    assert [str(path_in_folder(path)) for path in ("a/b", "/a/b", "../../a/b", "./a/../b")] == [
+        "a/b",
+        "a/b",
+        "a/b",
+        "a/b",
+    ]
 
 
 def test_the_stage_leaves_exactly_the_files_of_the_data_set(

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, Va
 from duvae.messages import with_closest_key
 
 
-def about(description: str, source: str = "") -> Any:
+def doc(description: str, source: str = "") -> Any:
     """The documentation of a parameter, for `docs/parameters.md`.
 
     Args:
@@ -22,6 +22,8 @@ NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
+OpenShare = Annotated[float, Field(gt=0, lt=1)]
+TwoOrMore = Annotated[int, Field(ge=2)]
 KeepProbability = Annotated[float, Field(gt=0, le=1)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
 Point = Annotated[list[float], Field(min_length=2, max_length=2)]

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from duvae.config import Params, SyntheticDataset, place
+from duvae.config import Params, SyntheticDataset, path_in_folder
 from duvae.data import sources
 from duvae.data.fetching import Fetched, fetch
 from duvae.errors import UserError
@@ -45,7 +45,7 @@ def run(params: Params, dataset: str, mirror: str | None = None, root: Path = Pa
         return []
     folder = root / "data" / "raw" / dataset
     fetched = fetch(expanded(chosen.source.paths, root), folder, mirror, root)
-    wanted = {folder / place(file.path) for file in fetched}
+    wanted = {folder / path_in_folder(file.path) for file in fetched}
     for path in sorted(folder.rglob("*"), reverse=True):
         if path.is_dir():
             if not any(path.iterdir()):

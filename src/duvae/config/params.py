@@ -7,10 +7,10 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import Discriminator, Field, Tag, ValidationError
 
 from duvae.config.datasets import AnyDataset, Dataset, Optimisation
-from duvae.config.settings import AnySetting, Found, Setting, SettingGrid, found
+from duvae.config.settings import AnySetting, Setting, SettingGrid, StudyReference, best_params_path
 from duvae.config.studies import Study
 from duvae.errors import UserError
-from duvae.fields import Count, Frozen, Name, Positive, Seed, about
+from duvae.fields import Count, Frozen, Name, Positive, Seed, doc
 from duvae.messages import explain, unknown
 from duvae.registry import HYPERPARAMETERS
 
@@ -21,22 +21,20 @@ FIGURE1_DATASET = "synthetic"
 class Run(Frozen):
     """The data sets, settings and seeds to rebuild, all their valid triples, and the studies."""
 
-    datasets: Annotated[list[Name], Field(min_length=1), about("Names of the data sets to rebuild.", "paper")]
+    datasets: Annotated[list[Name], Field(min_length=1), doc("Names of the data sets to rebuild.", "paper")]
     settings: Annotated[
         list[Name],
         Field(min_length=1),
-        about(
+        doc(
             "Names of settings, or of grids of settings, to train on each of the data sets; a setting without "
             "the data set's column is left out.",
             "paper",
         ),
     ]
-    seeds: Annotated[
-        list[Seed], Field(min_length=1), about("Seeds to train each setting with.", "paper: one run a cell")
-    ]
+    seeds: Annotated[list[Seed], Field(min_length=1), doc("Seeds to train each setting with.", "paper: one run a cell")]
     studies: Annotated[
         list[Name],
-        about(
+        doc(
             "Names of studies to run, with the grids that they are compared with. Each study costs many trainings.",
             "ours",
         ),
@@ -56,37 +54,35 @@ class Figure1(Frozen):
 
     seed: Annotated[
         Seed,
-        about(
-            "Seed of the five trainings of Figure 1, which `dvc repro figure1` rebuilds whatever `run` names.", "ours"
-        ),
+        doc("Seed of the five trainings of Figure 1, which `dvc repro figure1` rebuilds whatever `run` names.", "ours"),
     ]
 
 
 class Evaluation(Frozen):
     """How a trained model is measured."""
 
-    importance_samples: Annotated[Count, about("Importance samples K for each example's NLL.", "paper, 4.1")]
+    importance_samples: Annotated[Count, doc("Importance samples K for each example's NLL.", "paper, 4.1")]
     active_threshold: Annotated[
-        Positive, about("Variance over the data that an active dimension's posterior mean exceeds.", "paper, 4.1")
+        Positive, doc("Variance over the data that an active dimension's posterior mean exceeds.", "paper, 4.1")
     ]
-    seed: Annotated[Seed, about("Seed of the samples for NLL and mutual information.", "ours")]
+    seed: Annotated[Seed, doc("Seed of the samples for NLL and mutual information.", "ours")]
 
 
 class Probe(Frozen):
     """How a linear probe is tuned and repeated."""
 
     draws: Annotated[
-        Count, about("Number of labelled subsets to draw for each size in `datasets.*.probe.labels`.", "ours")
+        Count, doc("Number of labelled subsets to draw for each size in `datasets.*.probe.labels`.", "ours")
     ]
     folds: Annotated[
         int,
         Field(ge=2),
-        about("Folds of the cross-validation inside a labelled subset that chooses the penalty.", "ours"),
+        doc("Folds of the cross-validation inside a labelled subset that chooses the penalty.", "ours"),
     ]
     inverse_penalties: Annotated[
-        list[Positive], Field(min_length=1), about("Inverses of the classifier's penalties to choose from.", "ours")
+        list[Positive], Field(min_length=1), doc("Inverses of the classifier's penalties to choose from.", "ours")
     ]
-    seed: Annotated[Seed, about("Seed of the draws and of the folds.", "ours")]
+    seed: Annotated[Seed, doc("Seed of the draws and of the folds.", "ours")]
 
 
 class Generation(Frozen):
@@ -95,19 +91,17 @@ class Generation(Frozen):
     `rows` of `columns` images, or as many sentences as `rows`; `pairs` of test examples, `steps` from one to the other.
     """
 
-    rows: Annotated[Count, about("Rows of samples of the prior that the report shows of each model.", "ours")]
-    columns: Annotated[Count, about("Images in a row; a row of sentences has one sentence.", "ours")]
+    rows: Annotated[Count, doc("Rows of samples of the prior that the report shows of each model.", "ours")]
+    columns: Annotated[Count, doc("Images in a row; a row of sentences has one sentence.", "ours")]
     pairs: Annotated[
-        Count, about("Pairs of test examples with an interpolation between them, the same for every model.", "ours")
+        Count, doc("Pairs of test examples with an interpolation between them, the same for every model.", "ours")
     ]
     steps: Annotated[
         int,
         Field(ge=2),
-        about(
-            "Points z on the line from one example to the other, both ends included.", "ours; Figure S1 does not say"
-        ),
+        doc("Points z on the line from one example to the other, both ends included.", "ours; Figure S1 does not say"),
     ]
-    seed: Annotated[Seed, about("Seed of the samples, of the pairs and of the test images shown beside them.", "ours")]
+    seed: Annotated[Seed, doc("Seed of the samples, of the pairs and of the test images shown beside them.", "ours")]
 
 
 class Job(NamedTuple):
@@ -133,23 +127,19 @@ class Params(Frozen):
 
     run: Annotated[
         OneRun,
-        about(
-            "Part of the project that `dvc repro` rebuilds: a name of `runs`, or a block with the keys below.", "ours"
-        ),
+        doc("Part of the project that `dvc repro` rebuilds: a name of `runs`, or a block with the keys below.", "ours"),
     ]
     runs: Annotated[
         dict[Name, Annotated[list[Run], Field(min_length=1)]],
-        about("Lists of blocks, by a name that `run` can have.", "ours"),
+        doc("Lists of blocks, by a name that `run` can have.", "ours"),
     ] = {}
     figure1: Annotated[
         Figure1 | None,
-        about(
-            "Figure 1: AE, VAE, Agg-VAE, BN-VAE and DU-VAE on the synthetic data. `null`: without Figure 1.", "paper"
-        ),
+        doc("Figure 1: AE, VAE, Agg-VAE, BN-VAE and DU-VAE on the synthetic data. `null`: without Figure 1.", "paper"),
     ]
     threads: Annotated[
         Count,
-        about(
+        doc(
             "CPU threads of one training, evaluation or quadrature; the number changes the last bits of a result.",
             "ours",
         ),
@@ -157,19 +147,19 @@ class Params(Frozen):
     checkpoint_seconds: Annotated[
         float,
         Field(ge=0),
-        about(
+        doc(
             "Seconds between two saved states of a training, from which an interrupted training goes on. The "
             "end of each epoch is saved too; no result depends on this.",
             "ours",
         ),
     ]
-    evaluation: Annotated[Evaluation, about("Measurements of a trained model.", "paper, 4.1")]
-    probe: Annotated[Probe, about("Linear probes of a trained model.", "paper, 4.2")]
-    generation: Annotated[Generation, about("Samples and interpolations in the report.", "paper, S-F")]
-    datasets: Annotated[dict[Name, Dataset], about("Data sets by name.")]
-    settings: Annotated[dict[Name, AnySetting], about("Settings by name.")]
-    setting_grids: Annotated[dict[Name, SettingGrid], about("Grids of settings by name.")] = {}
-    studies: Annotated[dict[Name, Study], about("Searches of hyperparameters by name.")] = {}
+    evaluation: Annotated[Evaluation, doc("Measurements of a trained model.", "paper, 4.1")]
+    probe: Annotated[Probe, doc("Linear probes of a trained model.", "paper, 4.2")]
+    generation: Annotated[Generation, doc("Samples and interpolations in the report.", "paper, S-F")]
+    datasets: Annotated[dict[Name, Dataset], doc("Data sets by name.")]
+    settings: Annotated[dict[Name, AnySetting], doc("Settings by name.")]
+    setting_grids: Annotated[dict[Name, SettingGrid], doc("Grids of settings by name.")] = {}
+    studies: Annotated[dict[Name, Study], doc("Searches of hyperparameters by name.")] = {}
 
     def dataset(self, name: str) -> AnyDataset:
         if name not in self.datasets:
@@ -202,7 +192,11 @@ class Params(Frozen):
         """
         given = self.column(setting, dataset)
 
-        return best(given.study, self.setting(setting).system, root) if isinstance(given, Found) else given
+        return (
+            best_hyperparameters(given.study, self.setting(setting).system, root)
+            if isinstance(given, StudyReference)
+            else given
+        )
 
     def column(self, setting: str, dataset: str) -> Frozen:
         """What params.yaml gives for the setting on this data set: hyperparameters, or a study that finds them."""
@@ -266,7 +260,7 @@ class Params(Frozen):
         return list(dict.fromkeys([*self.run_jobs(), *self.figure1_jobs()]))
 
 
-def best(study: str, system: str, root: Path = Path()) -> Frozen:
+def best_hyperparameters(study: str, system: str, root: Path = Path()) -> Frozen:
     """The hyperparameters that a study has found, an object of the system's class.
 
     Raises:
@@ -274,7 +268,10 @@ def best(study: str, system: str, root: Path = Path()) -> Frozen:
     """
     import yaml  # not at the top: a trained model is loaded without this library
 
-    path, again = found(study, root), f"'duvae search --study {study}' or 'dvc repro search@{study}' makes it"
+    path, again = (
+        best_params_path(study, root),
+        f"'duvae search --study {study}' or 'dvc repro search@{study}' makes it",
+    )
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         values, of = content["hyperparameters"], content["system"]

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from duvae.config.params import Params, Run
-from duvae.config.settings import Found, Setting, SettingGrid
+from duvae.config.settings import Setting, SettingGrid, StudyReference
 from duvae.config.studies import Study
 from duvae.errors import UserError
 from duvae.fields import Frozen
@@ -173,7 +173,7 @@ def _studies(params: Params) -> Iterator[tuple[tuple[str, ...], str]]:
             continue
         setting, column = params.settings[study.setting], params.datasets[study.dataset].column
         given = setting.columns.get(column)
-        if given is None or isinstance(given, Found):
+        if given is None or isinstance(given, StudyReference):
             why = f"expected a setting with hyperparameters of its own for '{column}'; '{study.setting}' has none"
             yield (*at, "setting"), why
             continue
@@ -187,7 +187,7 @@ def _studies(params: Params) -> Iterator[tuple[tuple[str, ...], str]]:
                 yield (*at, "against"), why
     for name, setting in params.settings.items():
         for column, given in setting.columns.items():
-            if isinstance(given, Found):
+            if isinstance(given, StudyReference):
                 key = ("settings", name, "columns", column, "study")
                 if given.study not in params.studies:
                     yield key, unknown("study", given.study, params.studies)
@@ -215,12 +215,12 @@ def _values(
                 HYPERPARAMETERS[system].model_validate(tried_here)
             except ValidationError as error:
                 yield place, explain(error.errors()[0], tried_here)[1]
-    if not space(study, system, column):
+    if not search_space(study, system, column):
         why = f"expected values of {system}'s hyperparameters, since supplement E names none for this data set"
         yield (*at, "values"), why
 
 
-def space(study: Study, system: str, column: str) -> dict[str, tuple[float, ...]]:
+def search_space(study: Study, system: str, column: str) -> dict[str, tuple[float, ...]]:
     """What each hyperparameter of a study is tried at, in the order of the values."""
     named = {
         name: tuple(study.values.get(name, searched(field).on(column)))

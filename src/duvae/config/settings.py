@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import Discriminator, Field, Tag, TypeAdapter, ValidationError, create_model, model_validator
 from pydantic_core import InitErrorDetails
 
-from duvae.fields import Frozen, Name, Positive, about
+from duvae.fields import Frozen, Name, Positive, doc
 from duvae.messages import explain, refusal, show
 from duvae.registry import HYPERPARAMETERS
 
 Changes = Annotated[
     dict[str, Any],
-    about(
+    doc(
         "Keys of `datasets.*.optimisation` with other values for this setting, on every data set, such as "
         "`{epochs: 30, decay: {patience: 2}}`; `{}`: none. The key is required, since DVC fails without it.",
         "ours",
@@ -27,20 +27,18 @@ Changes = Annotated[
 """Values that replace those of a data set's optimisation, by key."""
 
 
-class Found(Frozen):
+class StudyReference(Frozen):
     """Hyperparameters that a study has found, in `results/studies/<study>/best_params.yaml`."""
 
     study: Annotated[
         Name,
-        about(
-            "Name of a study whose best hyperparameters are used, from `results/studies/*/best_params.yaml`.", "ours"
-        ),
+        doc("Name of a study whose best hyperparameters are used, from `results/studies/*/best_params.yaml`.", "ours"),
     ]
 
 
-def found(name: str, root: Path = Path()) -> Path:
+def best_params_path(study: str, root: Path = Path()) -> Path:
     """The file of a study's best hyperparameters."""
-    return root / "results" / "studies" / name / "best_params.yaml"
+    return root / "results" / "studies" / study / "best_params.yaml"
 
 
 class Parts(Frozen):
@@ -48,7 +46,7 @@ class Parts(Frozen):
 
     init: Annotated[
         Literal["torch", "paper"],
-        about(
+        doc(
             "First weights of encoder and decoder: `torch`, PyTorch's defaults; `paper`, uniform ±0.01 and "
             "±0.1 for embeddings. An IAF chain always starts from PyTorch's.",
             "release",
@@ -56,15 +54,15 @@ class Parts(Frozen):
     ]
     variance_floor: Annotated[
         Literal["alpha", "none"],
-        about("Lower bound of the variances: `alpha`, 1/(2πe), section 3.1; `none`.", "paper, 3.1"),
+        doc("Lower bound of the variances: `alpha`, 1/(2πe), section 3.1; `none`.", "paper, 3.1"),
     ] = "none"
     start: Annotated[
         Literal["after_warmup", "at_once"],
-        about("First step with floor and dropout on the variances: `after_warmup` or `at_once`.", "release"),
+        doc("First step with floor and dropout on the variances: `after_warmup` or `at_once`.", "release"),
     ] = "after_warmup"
     epsilon: Annotated[
         Positive,
-        about(
+        doc(
             "ε of the batch normalization on the means.",
             "ours (release: 1.0e-5 for Gaussians, 1.0e-8 for IAF); docs/deviations.md has the reason",
         ),
@@ -74,12 +72,12 @@ class Parts(Frozen):
 class Setting(Frozen):
     """A system with its hyperparameters for each column of data sets."""
 
-    system: Annotated[str, about("Name of a system; `duvae systems` lists them.")]
-    parts: Annotated[Parts, about("Parts of the encoder that are no hyperparameters.", "release")]
+    system: Annotated[str, doc("Name of a system; `duvae systems` lists them.")]
+    parts: Annotated[Parts, doc("Parts of the encoder that are no hyperparameters.", "release")]
     optimisation: Changes
     columns: Annotated[
         dict[Name, Any],
-        about(
+        doc(
             "Hyperparameters by column of data sets; the tables below list the hyperparameters of each system.",
             "paper, Table 1",
         ),
@@ -93,22 +91,21 @@ class Setting(Frozen):
         return self
 
 
-def _given_or_found(values: Any) -> str:
-    study = isinstance(values, Found) or (isinstance(values, dict) and "study" in values)
+def _column_tag(values: Any) -> str:
+    study = isinstance(values, StudyReference) or (isinstance(values, dict) and "study" in values)
 
-    return "found" if study else "given"
+    return "reference" if study else "hyperparameters"
 
 
 def _setting_of(system: str, hyperparameters: type[Frozen]) -> type[Setting]:
     """The class of a system's settings, whose columns hold the system's hyperparameters or a study."""
     column = Annotated[
-        Annotated[hyperparameters, Tag("given")] | Annotated[Found, Tag("found")],  # type: ignore[valid-type]
-        Discriminator(_given_or_found),
+        Annotated[hyperparameters, Tag("hyperparameters")] | Annotated[StudyReference, Tag("reference")],  # type: ignore[valid-type]
+        Discriminator(_column_tag),
     ]
     fields: dict[str, Any] = {"system": Literal[system], "columns": dict[Name, column]}
     described: dict[str, Any] = {
-        name: (Annotated[kind, about(Setting.model_fields[name].description or "")], ...)
-        for name, kind in fields.items()
+        name: (Annotated[kind, doc(Setting.model_fields[name].description or "")], ...) for name, kind in fields.items()
     }
 
     return create_model(f"Setting_{system}", __base__=Setting, **described)
@@ -134,24 +131,24 @@ class SettingGrid(Frozen):
     stands for the same training for ever, whatever the grid gains or loses.
     """
 
-    system: Annotated[str, about("Name of the system of all settings of the grid.")]
-    parts: Annotated[Parts, about("Parts of all settings of the grid.", "release")]
+    system: Annotated[str, doc("Name of the system of all settings of the grid.")]
+    parts: Annotated[Parts, doc("Parts of all settings of the grid.", "release")]
     optimisation: Changes
     columns: Annotated[
         dict[Name, dict[Name, int | float]],
         Field(min_length=1),
-        about("Columns of data sets, each with the hyperparameters that do not vary."),
+        doc("Columns of data sets, each with the hyperparameters that do not vary."),
     ]
     values: Annotated[
         dict[Name, Annotated[list[float], Field(min_length=1)]],
         Field(min_length=1),
-        about(
+        doc(
             "Values by hyperparameter, from 0.0001 to below 10. There is one setting for each combination, "
             "named after its values: `figure2_g04_p10` has gamma 0.4 and p 1.0.",
             "paper, Figure 2",
         ),
     ]
-    without: Annotated[list[dict[Name, float]], about("Combinations that the grid leaves out.", "ours")] = []
+    without: Annotated[list[dict[Name, float]], doc("Combinations that the grid leaves out.", "ours")] = []
 
     @model_validator(mode="after")
     def sound(self) -> Self:

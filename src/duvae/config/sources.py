@@ -5,36 +5,36 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from duvae.fields import Count, Frozen, Name, Point, Positive, Seed, about
+from duvae.fields import Count, Frozen, Name, Point, Positive, Seed, doc
 from duvae.messages import refusal
 
 
 class SyntheticSource(Frozen):
     """Supplement E: a mixture of Gaussians over z, an LSTM that writes sentences from it."""
 
-    train: Annotated[Count, about("Number of training sentences.", "paper, S-E")]
-    valid: Annotated[Count, about("Number of validation sentences.", "paper, S-E")]
-    test: Annotated[Count, about("Number of test sentences.", "paper, S-E")]
-    length: Annotated[Count, about("Number of words of every sentence.", "paper, S-E")]
+    train: Annotated[Count, doc("Number of training sentences.", "paper, S-E")]
+    valid: Annotated[Count, doc("Number of validation sentences.", "paper, S-E")]
+    test: Annotated[Count, doc("Number of test sentences.", "paper, S-E")]
+    length: Annotated[Count, doc("Number of words of every sentence.", "paper, S-E")]
     words: Annotated[
-        int, Field(ge=2), about("Size of the vocabulary, in words, without the four special symbols.", "paper, S-E")
+        int, Field(ge=2), doc("Size of the vocabulary, in words, without the four special symbols.", "paper, S-E")
     ]
-    embedding: Annotated[Count, about("Size of the generator's word embeddings, in numbers.", "paper, S-E")]
-    hidden: Annotated[Count, about("Hidden units of the generator's LSTM.", "paper, S-E")]
+    embedding: Annotated[Count, doc("Size of the generator's word embeddings, in numbers.", "paper, S-E")]
+    hidden: Annotated[Count, doc("Hidden units of the generator's LSTM.", "paper, S-E")]
     lstm_range: Annotated[
-        Positive, about("Bound r of the generator's LSTM parameters, which are uniform between -r and r.", "paper, S-E")
+        Positive, doc("Bound r of the generator's LSTM parameters, which are uniform between -r and r.", "paper, S-E")
     ]
     output_range: Annotated[
         Positive,
-        about("Bound r of the generator's output parameters, which are uniform between -r and r.", "paper, S-E"),
+        doc("Bound r of the generator's output parameters, which are uniform between -r and r.", "paper, S-E"),
     ]
     means: Annotated[
         list[Point],
         Field(min_length=1),
-        about("Means of the mixture's components, two coordinates each.", "paper, S-E"),
+        doc("Means of the mixture's components, two coordinates each.", "paper, S-E"),
     ]
-    variance: Annotated[Positive, about("Variance of every component.", "paper, S-E")]
-    seed: Annotated[Seed, about("Seed of the generator's weights and of the sentences.", "ours")]
+    variance: Annotated[Positive, doc("Variance of every component.", "paper, S-E")]
+    seed: Annotated[Seed, doc("Seed of the generator's weights and of the sentences.", "ours")]
 
     @property
     def paths(self) -> list[str]:
@@ -46,16 +46,14 @@ class Truth(Frozen):
     """How the generator's own likelihood is integrated."""
 
     sentences: Annotated[
-        Count, about("Number of test sentences whose true likelihood is computed by quadrature.", "ours")
+        Count, doc("Number of test sentences whose true likelihood is computed by quadrature.", "ours")
     ]
     spacing: Annotated[
         Positive,
-        about(
-            "Distance between neighbouring points of the lattice over z; the check uses twice this distance.", "ours"
-        ),
+        doc("Distance between neighbouring points of the lattice over z; the check uses twice this distance.", "ours"),
     ]
     halfwidth: Annotated[
-        Positive, about("Bound h of the lattice over z, which reaches from -h to h in each dimension.", "ours")
+        Positive, doc("Bound h of the lattice over z, which reaches from -h to h in each dimension.", "ours")
     ]
 
 
@@ -65,18 +63,18 @@ class TextFile(Frozen):
     path: Annotated[
         str,
         Field(min_length=1),
-        about("Path of a file below the mirror, in the list of known sources, or on this machine.", "paper, 4.2; S-E"),
+        doc("Path of a file below the mirror, in the list of known sources, or on this machine.", "paper, 4.2; S-E"),
     ]
     label: Annotated[
         Annotated[int, Field(ge=0)] | None,
-        about(
+        doc(
             "Label of all documents of the file; without it a line is `label<TAB>document`, or a document "
             "without a label."
         ),
     ] = None
 
 
-def place(path: str) -> PurePosixPath:
+def path_in_folder(path: str) -> PurePosixPath:
     """Where a file lies below its data set's folder: at its own path, without a root and without `..`."""
     return PurePosixPath(*(part for part in PurePosixPath(path).parts if part not in ("/", "..", ".")))
 
@@ -89,10 +87,10 @@ class Sample(Frozen):
 
     size: Annotated[
         Count,
-        about("Number of training documents to draw: unique, in neither valid nor test, under one label only.", "ours"),
+        doc("Number of training documents to draw: unique, in neither valid nor test, under one label only.", "ours"),
     ]
-    seed: Annotated[Seed, about("Seed of the draw.", "ours")]
-    valid: Annotated[Count | None, about("Number of validation documents to draw; null: all.", "ours")] = None
+    seed: Annotated[Seed, doc("Seed of the draw.", "ours")]
+    valid: Annotated[Count | None, doc("Number of validation documents to draw; null: all.", "ours")] = None
 
 
 OpenShare = Annotated[float, Field(gt=0, lt=1)]
@@ -106,7 +104,7 @@ class TextSplit(Frozen):
 
     valid: Annotated[
         OpenShare | None,
-        about(
+        doc(
             "Share of the distinct training documents that validate, where no validation file is given. All "
             "copies of a document go to one split.",
             "ours",
@@ -114,9 +112,9 @@ class TextSplit(Frozen):
     ] = None
     test: Annotated[
         OpenShare | None,
-        about("Share of the distinct training documents that test, where no test file is given.", "ours"),
+        doc("Share of the distinct training documents that test, where no test file is given.", "ours"),
     ] = None
-    seed: Annotated[Seed, about("Seed of the split.", "ours")]
+    seed: Annotated[Seed, doc("Seed of the split.", "ours")]
 
 
 class BuiltVocabulary(Frozen):
@@ -124,13 +122,13 @@ class BuiltVocabulary(Frozen):
 
     most: Annotated[
         Count,
-        about(
+        doc(
             "Size of the vocabulary at most: the most frequent words of the training documents, without the "
             "four special symbols.",
             "paper, 4.1; ours",
         ),
     ]
-    at_least: Annotated[Count, about("Number of occurrences that a word of the vocabulary has at least.", "ours")] = 1
+    at_least: Annotated[Count, doc("Number of occurrences that a word of the vocabulary has at least.", "ours")] = 1
 
 
 Files = Annotated[list[TextFile], Field(min_length=1)]
@@ -144,41 +142,39 @@ class TextSource(Frozen):
     """
 
     train: Annotated[
-        Files, about("Files of training documents, one document a line; several files are joined.", "paper, 4.2; S-E")
+        Files, doc("Files of training documents, one document a line; several files are joined.", "paper, 4.2; S-E")
     ]
     valid: Annotated[
-        list[TextFile], about("Files of validation documents; without them `split.valid` is needed.", "paper, 4.2")
+        list[TextFile], doc("Files of validation documents; without them `split.valid` is needed.", "paper, 4.2")
     ] = []
     test: Annotated[
-        list[TextFile], about("Files of test documents; without them `split.test` is needed.", "paper, 4.2")
+        list[TextFile], doc("Files of test documents; without them `split.test` is needed.", "paper, 4.2")
     ] = []
     split: Annotated[
-        TextSplit | None, about("Split of the training files, where validation or test files are missing.", "ours")
+        TextSplit | None, doc("Split of the training files, where validation or test files are missing.", "ours")
     ] = None
     subsets: Annotated[
-        dict[Name, Files], about("Files of labelled subsets for the probes, by a name of your choice.", "release")
+        dict[Name, Files], doc("Files of labelled subsets for the probes, by a name of your choice.", "release")
     ] = {}
     vocabulary: Annotated[
         Annotated[str, Field(min_length=1)] | None,
-        about("File of known words, one word a line; without it `build` is needed.", "release"),
+        doc("File of known words, one word a line; without it `build` is needed.", "release"),
     ] = None
     build: Annotated[
         BuiltVocabulary | None,
-        about(
-            "Rule that builds the vocabulary from the training documents, where no vocabulary file is given.", "ours"
-        ),
+        doc("Rule that builds the vocabulary from the training documents, where no vocabulary file is given.", "ours"),
     ] = None
-    max_words: Annotated[Count, about("Number of words of a document at most.", "release")]
+    max_words: Annotated[Count, doc("Number of words of a document at most.", "release")]
     longer: Annotated[
         Literal["refuse", "leave_out"],
-        about(
+        doc(
             "Treatment of longer documents: `refuse` is an error that names file and line; `leave_out` leaves "
             "them out and counts them in a warning. No document is cut.",
             "ours",
         ),
     ] = "refuse"
     sample: Annotated[
-        Sample | None, about("Seeded sample of the training files, where they are more than the experiment's.", "ours")
+        Sample | None, doc("Seeded sample of the training files, where they are more than the experiment's.", "ours")
     ] = None
 
     @model_validator(mode="after")
@@ -217,29 +213,29 @@ class OmniglotSource(Frozen):
 
     drawings: Annotated[
         Literal["lake", "lake_png", "burda"],
-        about(
+        doc(
             "Form of the drawings: `lake`, two npz files; `lake_png`, the same drawings as archives of "
             "pictures; `burda`, `chardata.mat`.",
             "ours",
         ),
     ]
-    alphabets: Annotated[list[str], about("Names of the alphabets to use; an empty list: all 50.", "ours")] = []
+    alphabets: Annotated[list[str], doc("Names of the alphabets to use; an empty list: all 50.", "ours")] = []
     train_drawers: Annotated[
         Count,
-        about(
+        doc(
             "Drawings of each character that train or validate: the first of Lake's 20; of Burda's at most "
             "this number.",
             "paper, 4.3, Table 3",
         ),
     ]
     test_drawers: Annotated[
-        Count, about("Drawings of each character that test: the last of Lake's 20.", "paper, 4.3, Table 3")
+        Count, doc("Drawings of each character that test: the last of Lake's 20.", "paper, 4.3, Table 3")
     ]
     valid: Annotated[
-        Count, about("Number of training images held out for validation.", "Kim et al. 2018; 1,345 in Burda et al.'s")
+        Count, doc("Number of training images held out for validation.", "Kim et al. 2018; 1,345 in Burda et al.'s")
     ]
-    seed: Annotated[Seed, about("Seed of the choice of validation images.", "ours")]
-    size: Annotated[Count, about("Side in pixels that drawings are averaged to.", "release")]
+    seed: Annotated[Seed, doc("Seed of the choice of validation images.", "ours")]
+    size: Annotated[Count, doc("Side in pixels that drawings are averaged to.", "release")]
 
     @property
     def paths(self) -> list[str]:
@@ -258,16 +254,16 @@ class ImageSource(Frozen):
     where there is no folder, or no array, of each of the three splits.
     """
 
-    path: Annotated[str, Field(min_length=1), about("Path of a folder of pictures, or of an npz file.")]
-    ink: Annotated[Literal["dark", "light"], about("Shade of what is drawn: `dark` on light, or `light` on dark.")]
+    path: Annotated[str, Field(min_length=1), doc("Path of a folder of pictures, or of an npz file.")]
+    ink: Annotated[Literal["dark", "light"], doc("Shade of what is drawn: `dark` on light, or `light` on dark.")]
     valid: Annotated[
-        float, Field(gt=0, lt=1), about("Share of all images that validates, where the images come without splits.")
+        float, Field(gt=0, lt=1), doc("Share of all images that validates, where the images come without splits.")
     ]
     test: Annotated[
-        float, Field(gt=0, lt=1), about("Share of all images that tests, where the images come without splits.")
+        float, Field(gt=0, lt=1), doc("Share of all images that tests, where the images come without splits.")
     ]
-    seed: Annotated[Seed, about("Seed of the split.")]
-    size: Annotated[Count, about("Side in pixels that pictures are averaged to.")]
+    seed: Annotated[Seed, doc("Seed of the split.")]
+    size: Annotated[Count, doc("Side in pixels that pictures are averaged to.")]
 
     @property
     def paths(self) -> list[str]:

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
-from duvae.config import place
+from duvae.config import path_in_folder
 from duvae.data import sources
 from duvae.errors import Passing, UserError
 from duvae.project.files import scratch, whole
@@ -58,7 +58,7 @@ def fetch(
         UserError: With all files that could not be had, or with the first that is not what it should be;
             `Passing`, where a host did not answer.
     """
-    targets = {path: folder / place(path) for path in paths}
+    targets = {path: folder / path_in_folder(path) for path in paths}
     if len(set(targets.values())) < len(targets):
         raise UserError(f"{folder}: two of its files would have the same place: {', '.join(targets)}. Rename one.")
     mirror = mirror or os.environ.get("DUVAE_MIRROR") or None

@@ -113,12 +113,12 @@ def split_expectations(split: str, prepared: Prepared, dataset: OmniglotDataset 
         found.append(
             between("known_alphabets", "the group is an alphabet's", "group", 0, len(prepared.summary["alphabets"]) - 1)
         )
-    elif not dataset.probe.wanted and (train < 0).all():
+    elif not dataset.probe.enabled and (train < 0).all():
         found.append(within("known_labels", "no image has a label", "label", [-1]))
     else:
         known = [int(label) for label in train if label >= 0]
         found.append(within("known_labels", "the label is one of training's", "label", known))
-    if dataset.probe.wanted:
+    if dataset.probe.enabled:
         found.append(classes("label_classes", "two labels or more occur", "label", 2, None))
 
     return found

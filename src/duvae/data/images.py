@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from duvae.config import ImageSource, place
+from duvae.config import ImageSource, path_in_folder
 from duvae.data.store import PIXELS, Array, Images, Prepared, shared
 from duvae.errors import UserError
 
@@ -147,7 +147,7 @@ def prepare(source: ImageSource, folder: Path) -> Prepared:
     Raises:
         UserError: Naming the file that cannot be used, and what is wrong with it.
     """
-    path = folder / place(source.path)
+    path = folder / path_in_folder(source.path)
     if path.is_dir():
         files = pictures(path)
         found = _folder(path, files, source)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from duvae.config import OmniglotSource, place
+from duvae.config import OmniglotSource, path_in_folder
 from duvae.data.images import Drawings, area_average, hold_out, read_npz, read_picture, summarize
 from duvae.data.store import Array, Prepared
 from duvae.errors import UserError
@@ -47,7 +47,7 @@ def prepare(source: OmniglotSource, folder: Path) -> Prepared:
     Raises:
         UserError: Naming the file and what is wrong with it.
     """
-    files = [folder / place(path) for path in source.paths]
+    files = [folder / path_in_folder(path) for path in source.paths]
     if source.drawings == "burda":
         training, test = read_burda(files[0])
         training, test = (_chosen(part, source.alphabets, files[0]) for part in (training, test))

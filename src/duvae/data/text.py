@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from duvae.config import BuiltVocabulary, Sample, TextFile, TextSource, TextSplit, place
+from duvae.config import BuiltVocabulary, Sample, TextFile, TextSource, TextSplit, path_in_folder
 from duvae.data.store import END, SPECIALS, START, UNKNOWN, Documents, Prepared, shared
 from duvae.errors import UserError
 
@@ -63,7 +63,7 @@ def prepare(source: TextSource, folder: Path) -> Prepared:
     if source.split is not None:
         lines |= divide(lines["train"], source.split)
     lines = {name: lines[name] for name in files}
-    vocabulary = read_vocabulary(folder / place(source.vocabulary)) if source.vocabulary is not None else []
+    vocabulary = read_vocabulary(folder / path_in_folder(source.vocabulary)) if source.vocabulary is not None else []
     sampling = None
     if source.sample is not None:
         held_out = [*lines["valid"].documents, *lines["test"].documents]
@@ -86,7 +86,7 @@ def prepare(source: TextSource, folder: Path) -> Prepared:
             }
             for name in splits
         },
-        "files": {path: sha256((folder / place(path)).read_bytes()).hexdigest() for path in source.paths},
+        "files": {path: sha256((folder / path_in_folder(path)).read_bytes()).hexdigest() for path in source.paths},
         **counted,
     }
 
@@ -182,7 +182,7 @@ def read(files: Sequence[TextFile], folder: Path) -> Lines:
     """The documents of several files, one after another."""
     lines = Lines([], [], [])
     for file in files:
-        more = read_documents(folder / place(file.path), file.label)
+        more = read_documents(folder / path_in_folder(file.path), file.label)
         lines.documents.extend(more.documents)
         lines.labels.extend(more.labels)
         lines.origins.extend(more.origins)

@@ -152,7 +152,7 @@ def _hyperparameters(settings: Mapping[str, Any]) -> Iterator[str]:
         )
     yield "### Hyperparameters that a study finds"
     yield "In place of hyperparameters, a column of any setting may name a study:"
-    yield _table(list(_below("settings.*.columns.*", config.Found)), {"settings": settings})
+    yield _table(list(_below("settings.*.columns.*", config.StudyReference)), {"settings": settings})
 
 
 # ---------------------------------------------------------------------------------- keys
