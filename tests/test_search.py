@@ -30,7 +30,7 @@ from duvae.commands import figure2, train
 from duvae.commands import search as stage
 from duvae.config import Params
 from duvae.data import store
-from duvae.data.synthetic import generate
+from duvae.data.synthetic import prepared_synthetic
 from duvae.errors import UserError
 from duvae.inference import model_files
 from duvae.project import job_list
@@ -79,7 +79,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "params.yaml").write_text(yaml.safe_dump(raw(**given)), encoding="utf-8")
     source = config.load(root / "params.yaml").datasets["synthetic"].source
     assert isinstance(source, config.SyntheticSource)
-    store.write(root / "data/prepared/synthetic", *generate(source))
+    store.write(root / "data/prepared/synthetic", *prepared_synthetic(source))
     (root / "data/validated").mkdir()
     (root / "data/validated/synthetic.json").write_text("{}")
     trial_runs.connect(root)
