@@ -170,7 +170,7 @@ PARAMETERS = {
     ),
     "a setting without the data set's column": Kind(
         "train --dataset own --setting vae --seed 1", param("settings.vae.columns", {"synthetic": {}}),
-        "params.yaml: settings.vae.columns", "has no 'yelp', which data set 'own' asks for", "Add that column",
+        "params.yaml: settings.vae.columns", "has no 'yelp', which data set 'own' needs", "Add that column",
     ),
     "the truth of a data set that has none": Kind(
         "truth --dataset own", leave, "--dataset own", "have a known truth", "only data sets of the kind 'synthetic'",

@@ -34,8 +34,8 @@ def run(params: Params, dataset: str, root: Path = Path()) -> None:
     chosen = params.dataset(dataset)
     if not isinstance(chosen, SyntheticDataset):
         raise UserError(
-            f"params.yaml: datasets.{dataset}: expected the kind synthetic, whose generator is known; found {chosen.kind}."
-            " Choose a synthetic data set."
+            f"params.yaml: datasets.{dataset}: expected the kind synthetic; found {chosen.kind}."
+            " The likelihood is known for a generator only; choose a synthetic data set."
         )
     folder = root / "data/prepared" / dataset
     test = store.read(folder).documents("test")

@@ -1,7 +1,7 @@
-"""`params.yaml`, read once into frozen typed objects.
+"""The parameters of `params.yaml` as immutable typed objects.
 
-Every mistake in the file is a `UserError` that names file, line and key, what was expected,
-what was found and the closest known key. The classes lie where the file has their sections.
+A mistake in the file is a `UserError` with file, line and key, what was expected, what was found, and the closest known
+key. Each section of the file has a module of this package.
 """
 
 from duvae.config.datasets import (

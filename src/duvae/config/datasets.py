@@ -1,4 +1,4 @@
-"""Data sets: networks, optimisation, probes, and the comparison with the paper."""
+"""Data sets: their networks, optimisation, probes and comparison with the paper."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
@@ -6,15 +6,15 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from duvae.config.sources import ImageSource, OmniglotSource, SyntheticSource, TextSource, Truth
-from duvae.fields import Count, Frozen, Name, Positive, Seed, Share, doc
+from duvae.fields import Count, Frozen, Name, OpenShare, Positive, Seed, Share, TwoOrMore, doc
 from duvae.messages import refusal, unknown
 
 APART = ("text", "images")
-"""Kinds of data sets that may hold texts or pictures of the user's own; git keeps none of their examples."""
+"""Kinds of data sets that may hold texts or pictures of the user; git keeps none of their examples."""
 
 
 class Binarize(Frozen):
-    """Of the bits of validation and test, which are drawn once; training's are drawn each time an image is used."""
+    """Bits of validation and test images, which are drawn once; training draws bits each time it uses an image."""
 
     seed: Annotated[
         Seed,
@@ -27,7 +27,7 @@ class Binarize(Frozen):
 
 
 class Expect(Frozen):
-    """The bounds that a prepared data set is checked against. `documents`: of a split, exactly so many."""
+    """Bounds that `validate` checks a prepared text data set against."""
 
     max_unknown_rate: Annotated[Share, doc("Share of a split's words that may be unknown.", "ours")]
     max_shared_rate: Annotated[Share, doc("Share of the test documents that may also stand in training.", "ours")]
@@ -37,7 +37,7 @@ class Expect(Frozen):
 
 
 class ImageExpect(Frozen):
-    """The bounds that a prepared image data set is checked against: shares of a split, and of an image's pixels."""
+    """Bounds that `validate` checks a prepared image data set against."""
 
     max_shared_rate: Annotated[Share, doc("Share of a split's images that may also stand in another split.", "ours")]
     min_ink: Annotated[Share, doc("Share of a split's pixels that is ink, at least.", "ours")]
@@ -45,7 +45,7 @@ class ImageExpect(Frozen):
 
 
 class TextNetworks(Frozen):
-    """One LSTM as encoder, one as decoder."""
+    """Sizes of the LSTM encoder and of the LSTM decoder for texts."""
 
     embedding: Annotated[Count, doc("Size of a word's embedding, in numbers.", "release; paper, S-E")]
     hidden: Annotated[Count, doc("Hidden units of the encoder's LSTM and of the decoder's.", "release; paper, S-E")]
@@ -61,12 +61,7 @@ class TextNetworks(Frozen):
 
 
 class ImageNetworks(Frozen):
-    """A ResNet as encoder, a PixelCNN as decoder, for images of `size` pixels a side.
-
-    `channels`: of the encoder's blocks, each of stride 2; `features`: what they end in; `kernels`: sides of the
-    decoder's masked convolutions, one after another, of `width` channels; `feature_maps`: of the image's size that z
-    is mapped to.
-    """
+    """Sizes of the ResNet encoder and of the PixelCNN decoder for images."""
 
     size: Annotated[Count, doc("Side of the images in pixels; the same as `source.size`.", "release")]
     channels: Annotated[
@@ -75,7 +70,11 @@ class ImageNetworks(Frozen):
         doc("Channels of the encoder's blocks, each of stride 2.", "paper, 4.1; release"),
     ]
     features: Annotated[
-        Count, doc("Number of features that the encoder's last block gives, before q(z given x).", "release")
+        Count,
+        doc(
+            "Number of features that the encoder's last block returns, the input of the layer for q(z given x).",
+            "release",
+        ),
     ]
     kernels: Annotated[
         list[Literal[1, 3, 5, 7, 9, 11]],
@@ -86,14 +85,20 @@ class ImageNetworks(Frozen):
     ]
     width: Annotated[int, Field(ge=2, multiple_of=2), doc("Channels of the decoder's masked convolutions.", "release")]
     feature_maps: Annotated[
-        Count, doc("Channels of the image's size that z is mapped to, as additional input of the decoder.", "release")
+        Count,
+        doc(
+            "Number of feature maps of the image's size that z is mapped to, an additional input of the decoder.",
+            "release",
+        ),
     ]
     latent: Annotated[Count, doc("Dimensions of z.", "paper, 4.1")]
 
     @model_validator(mode="after")
-    def sees_something(self) -> Self:
+    def first_kernel_is_large(self) -> Self:
         if self.kernels[0] == 1:
-            why = "expected 3 or more first, since the first layer does not see the pixel itself; found 1"
+            why = (
+                "expected a first kernel of at least 3, because the first layer does not see the pixel itself; found 1"
+            )
             raise refusal("kernels", why)
 
         return self
@@ -103,14 +108,13 @@ Networks = TextNetworks | ImageNetworks
 
 
 class Decay(Frozen):
-    """After `patience` epochs without a better validation loss: the rate times `factor`, best weights again.
+    """Decay of the learning rate after `patience` epochs without a better validation loss.
 
-    `reset`: the optimisers begin anew, their moments thrown away, as released.
+    A decay multiplies the rate by `factor` and restores the best weights.
     """
 
     factor: Annotated[
-        float,
-        Field(gt=0, lt=1),
+        OpenShare,
         doc("Factor of the learning rate at a decay; the best weights so far are restored.", "paper, S-E"),
     ]
     reset: Annotated[
@@ -122,10 +126,7 @@ class Decay(Frozen):
 
 
 class Optimisation(Frozen):
-    """The paper's optimisation, supplement E.
-
-    `bfloat16`: compute what may be in half precision; `compiled`: compile encoder and decoder, for a GPU.
-    """
+    """The paper's optimisation (supplement E)."""
 
     optimiser: Annotated[
         Literal["sgd", "adam"],
@@ -133,7 +134,7 @@ class Optimisation(Frozen):
     ]
     learning_rate: Annotated[Positive, doc("Learning rate at the start.", "paper, S-E")]
     clip: Annotated[Positive, doc("Bound of the norm of all gradients together.", "release")]
-    batch: Annotated[int, Field(ge=2), doc("Size of a batch, in sentences of one length or in images.", "release")]
+    batch: Annotated[TwoOrMore, doc("Size of a batch, in sentences of one length or in images.", "release")]
     epochs: Annotated[Count, doc("Number of epochs at most.", "paper, S-E; release")]
     warmup: Annotated[
         int,
@@ -162,23 +163,23 @@ class Optimisation(Frozen):
         """This optimisation with other values for some keys.
 
         Args:
-            changes: The values by key, as params.yaml has them; `decay` may give some of its keys alone.
+            changes: New values by key, as in params.yaml; `decay` may hold some of its keys only.
 
         Raises:
-            ValidationError: Where a key is unknown or a value is not allowed.
+            ValidationError: If a key is unknown or a value is not allowed.
         """
-        given = self.model_dump()
+        values = self.model_dump()
         decay = changes.get("decay")
-        merged = {"decay": {**given["decay"], **decay}} if isinstance(decay, dict) else {}
+        merged = {"decay": {**values["decay"], **decay}} if isinstance(decay, dict) else {}
 
-        return Optimisation.model_validate({**given, **changes, **merged})
+        return Optimisation.model_validate({**values, **changes, **merged})
 
 
 class DatasetProbe(Frozen):
-    """What the linear probe learns from.
+    """Labelled subsets that the linear probes train on, in one of two forms.
 
-    `labels` drawn from training, `subsets` as shipped, or, for each alphabet on its own, so many images
-    `per_character` of those that train or validate.
+    - `labels` and `subsets`: subsets drawn from training, and subsets from files.
+    - `per_character`: one probe for each alphabet, with some images of each character.
     """
 
     labels: Annotated[
@@ -188,23 +189,23 @@ class DatasetProbe(Frozen):
     per_character: Annotated[
         list[Count],
         doc(
-            "Numbers of images of each character, out of those that train or validate, for a probe of each "
-            "alphabet; the accuracy is the mean over alphabets.",
+            "Numbers of images of each character, out of those that train or validate. There is one probe for each "
+            "alphabet, and the accuracy is the mean over alphabets.",
             "paper, Table 3",
         ),
     ] = []
 
     @model_validator(mode="after")
-    def one_way(self) -> Self:
+    def one_form(self) -> Self:
         if self.per_character and (self.labels or self.subsets):
-            why = "expected it without labels and subsets, or those without it; found both"
+            why = "expected either per_character, or labels and subsets; found both"
             raise refusal("per_character", why)
 
         return self
 
     @property
     def enabled(self) -> bool:
-        """Whether there is anything to probe."""
+        """Whether there is a probe."""
         return bool(self.labels or self.subsets or self.per_character)
 
 
@@ -212,16 +213,13 @@ PaperTable = Literal["table1", "table2", "table3", "tableS1", "tableS2"]
 
 
 class Paper(Frozen):
-    """Which of the paper's tables a data set's results are shown beside.
-
-    `departs`: in what the experiment is another than the paper's, a sentence each; empty where it is the same.
-    """
+    """Comparison of a data set's results with tables of the paper."""
 
     tables: Annotated[
         list[PaperTable],
         Field(min_length=1),
         doc(
-            "Tables of the paper that the report shows the results beside; Tables 1 and S1 compare the data "
+            "Tables of the paper that the report shows beside the results. Tables 1 and S1 compare the data "
             "set's `column`.",
             "paper",
         ),
@@ -229,23 +227,23 @@ class Paper(Frozen):
     departs: Annotated[
         list[Annotated[str, Field(min_length=1)]],
         doc(
-            "Differences between this experiment and the paper's, a sentence each; the report shows them "
-            "above each of the tables.",
+            "Differences between this experiment and the paper's, one sentence each; the report shows them "
+            "above each table. Empty: no difference.",
             "ours",
         ),
     ] = []
 
 
 class _Dataset(Frozen):
-    """What all have. `nll_examples`: of so many test examples, drawn by `evaluation.seed`, the NLL; nothing: of all."""
+    """Keys that all kinds of data sets have."""
 
     column: Annotated[Name, doc("Column of the settings' hyperparameters for this data set.", "paper, Table 1")]
     nll_examples: Annotated[
         Count | None,
         doc(
-            "Number of test examples, drawn by `evaluation.seed`, that the importance-weighted NLL is "
-            "estimated on; null: all. `metrics.json` holds the number, and `nll_stderr` is over these "
-            "examples.",
+            "Number of test examples for the estimate of the importance-weighted NLL, drawn by "
+            "`evaluation.seed`; null: all. `metrics.json` holds the number, and `nll_stderr` is the standard "
+            "error over these examples.",
             "paper: all",
         ),
     ]
@@ -264,14 +262,14 @@ class _Text(_Dataset):
     @model_validator(mode="after")
     def no_characters(self) -> Self:
         if self.probe.per_character:
-            why = "expected only for images, whose characters have alphabets"
+            why = "expected only for images; found it for a text. Use labels or subsets"
             raise refusal("probe.per_character", why)
 
         return self
 
 
 class SyntheticDataset(_Text):
-    """The paper's synthetic text."""
+    """The paper's synthetic text (supplement E)."""
 
     kind: Annotated[Literal["synthetic"], doc("`synthetic`: sentences that a generator draws.")]
     source: Annotated[
@@ -306,7 +304,7 @@ class _Images(_Dataset):
     @model_validator(mode="after")
     def one_size(self) -> Self:
         if self.networks.size != self.source.size:
-            why = f"expected {self.source.size}, the images' source.size; found {self.networks.size}"
+            why = f"expected {self.source.size}, which is source.size; found {self.networks.size}"
             raise refusal("networks.size", why)
 
         return self
@@ -314,7 +312,7 @@ class _Images(_Dataset):
     @model_validator(mode="after")
     def no_subsets(self) -> Self:
         if self.probe.subsets:
-            why = "expected only for texts, which may come with labelled subsets"
+            why = "expected only for texts; found it for images. Use labels or per_character"
             raise refusal("probe.subsets", why)
 
         return self
@@ -328,7 +326,7 @@ class OmniglotDataset(_Images):
 
 
 class ImageDataset(_Images):
-    """Images of one's own."""
+    """Images of the user."""
 
     kind: Annotated[Literal["images"], doc("`images`: images of your own.")]
     source: Annotated[ImageSource, doc("Files of the images.")]

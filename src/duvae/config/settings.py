@@ -1,4 +1,4 @@
-"""Settings (a system, its parts and its hyperparameters), and grids of settings."""
+"""Settings (a system with its parts and hyperparameters), and grids of settings."""
 
 import math
 import re
@@ -24,11 +24,11 @@ Changes = Annotated[
         "ours",
     ),
 ]
-"""Values that replace those of a data set's optimisation, by key."""
+"""Values by key that replace those of a data set's optimisation."""
 
 
 class StudyReference(Frozen):
-    """Hyperparameters that a study has found, in `results/studies/<study>/best_params.yaml`."""
+    """A study in place of hyperparameters: its best ones are used, from `results/studies/<study>/best_params.yaml`."""
 
     study: Annotated[
         Name,
@@ -37,12 +37,17 @@ class StudyReference(Frozen):
 
 
 def best_params_path(study: str, root: Path = Path()) -> Path:
-    """The file of a study's best hyperparameters."""
+    """The file of a study's best hyperparameters.
+
+    Args:
+        study: Name of the study.
+        root: Folder of the project.
+    """
     return root / "results" / "studies" / study / "best_params.yaml"
 
 
 class Parts(Frozen):
-    """Parts of a system's encoder that are no hyperparameters."""
+    """Parts of a system's encoder that are not hyperparameters."""
 
     init: Annotated[
         Literal["torch", "paper"],
@@ -73,7 +78,7 @@ class Setting(Frozen):
     """A system with its hyperparameters for each column of data sets."""
 
     system: Annotated[str, doc("Name of a system; `duvae systems` lists them.")]
-    parts: Annotated[Parts, doc("Parts of the encoder that are no hyperparameters.", "release")]
+    parts: Annotated[Parts, doc("Parts of the encoder that are not hyperparameters.", "release")]
     optimisation: Changes
     columns: Annotated[
         dict[Name, Any],
@@ -121,14 +126,14 @@ else:
 _SETTING: TypeAdapter[Setting] = TypeAdapter(AnySetting)
 
 NAMEABLE = re.compile(r"\d\.\d+")
-"""Numbers of one digit before the point: a name can hold them without the point."""
+"""Numbers with one digit before the point, so that a name can hold their digits without the point."""
 
 
 class SettingGrid(Frozen):
-    """Settings of one system that differ in a few hyperparameters alone: one for each combination of `values`.
+    """Settings of one system that differ in a few hyperparameters, one setting for each combination of `values`.
 
-    A setting is named after its values: `figure2_g04_p10` of the grid `figure2` has gamma 0.4 and p 1.0. So a name
-    stands for the same training for ever, whatever the grid gains or loses.
+    The name of a setting holds its values: `figure2_g04_p10` of the grid `figure2` has gamma 0.4 and p 1.0. A name
+    therefore means the same training after the grid has changed.
     """
 
     system: Annotated[str, doc("Name of the system of all settings of the grid.")]
@@ -151,7 +156,7 @@ class SettingGrid(Frozen):
     without: Annotated[list[dict[Name, float]], doc("Combinations that the grid leaves out.", "ours")] = []
 
     @model_validator(mode="after")
-    def sound(self) -> Self:
+    def names_and_cells_are_valid(self) -> Self:
         for name, values in self.values.items():
             for index, value in enumerate(values):
                 if not NAMEABLE.fullmatch(str(value)):
@@ -159,7 +164,10 @@ class SettingGrid(Frozen):
                     raise refusal(f"values.{name}.{index}", message)
         if len({name[0] for name in self.values}) < len(self.values):
             names = ", ".join(self.values)
-            raise refusal("values", f"expected hyperparameters that begin with different letters; found {names}")
+            raise refusal(
+                "values",
+                f"expected hyperparameters that begin with different letters, for the names of settings; found {names}",
+            )
         for cell in self.cells("grid").values():
             self._check(cell)
         for index, left_out in enumerate(self.without):
@@ -167,7 +175,7 @@ class SettingGrid(Frozen):
                 message = f"expected a combination of values of {', '.join(self.values)} that the grid has"
                 raise refusal(f"without.{index}", message)
         if len(self.without) == math.prod(map(len, self.values.values())):
-            raise refusal("without", "expected some combinations to be left; found all of them here")
+            raise refusal("without", "expected that the grid keeps a combination; found all combinations here")
 
         return self
 
@@ -175,7 +183,7 @@ class SettingGrid(Frozen):
         return [dict(zip(self.values, values, strict=True)) for values in product(*self.values.values())]
 
     def _check(self, cell: Mapping[str, Any]) -> None:
-        """Validates one setting of the grid, and says for an error where it lies in the grid."""
+        """Validates one setting of the grid; an error names the key of the grid."""
         try:
             _SETTING.validate_python(cell)
         except ValidationError as error:
@@ -183,17 +191,17 @@ class SettingGrid(Frozen):
             raise ValidationError.from_exception_data(
                 error.title,
                 [
-                    InitErrorDetails(type=refusal(".".join(self._place(path)), message), input=cell)
+                    InitErrorDetails(type=refusal(".".join(self._grid_key(path)), message), input=cell)
                     for path, message in mistakes
                 ],
             ) from error
 
-    def _place(self, path: tuple[str, ...]) -> tuple[str, ...]:
-        """The key of the grid that a key of one of its settings comes from."""
+    def _grid_key(self, path: tuple[str, ...]) -> tuple[str, ...]:
+        """The key of the grid that gives a key of one of its settings."""
         return ("values", path[-1]) if path[0] == "columns" and path[-1] in self.values else path
 
     def cells(self, name: str) -> dict[str, dict[str, Any]]:
-        """The settings as they would stand in the file, by their names.
+        """The settings of the grid by name, as mappings in the form of `settings` in params.yaml.
 
         Args:
             name: The name of the grid.
@@ -210,7 +218,7 @@ class SettingGrid(Frozen):
         }
 
     def settings(self, name: str) -> dict[str, Setting]:
-        """The settings by their names.
+        """The settings of the grid by name.
 
         Args:
             name: The name of the grid.

@@ -5,19 +5,19 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from duvae.fields import Count, Frozen, Name, Point, Positive, Seed, doc
+from duvae.fields import Count, Frozen, Name, OpenShare, Point, Positive, Seed, TwoOrMore, doc
 from duvae.messages import refusal
 
 
 class SyntheticSource(Frozen):
-    """Supplement E: a mixture of Gaussians over z, an LSTM that writes sentences from it."""
+    """Generator of supplement E: a mixture of Gaussians over z, and an LSTM that writes sentences from z."""
 
     train: Annotated[Count, doc("Number of training sentences.", "paper, S-E")]
     valid: Annotated[Count, doc("Number of validation sentences.", "paper, S-E")]
     test: Annotated[Count, doc("Number of test sentences.", "paper, S-E")]
     length: Annotated[Count, doc("Number of words of every sentence.", "paper, S-E")]
     words: Annotated[
-        int, Field(ge=2), doc("Size of the vocabulary, in words, without the four special symbols.", "paper, S-E")
+        TwoOrMore, doc("Size of the vocabulary, in words, without the four special symbols.", "paper, S-E")
     ]
     embedding: Annotated[Count, doc("Size of the generator's word embeddings, in numbers.", "paper, S-E")]
     hidden: Annotated[Count, doc("Hidden units of the generator's LSTM.", "paper, S-E")]
@@ -38,12 +38,12 @@ class SyntheticSource(Frozen):
 
     @property
     def paths(self) -> list[str]:
-        """It has no files."""
+        """Paths of files: none."""
         return []
 
 
 class Truth(Frozen):
-    """How the generator's own likelihood is integrated."""
+    """Quadrature of the generator's own likelihood."""
 
     sentences: Annotated[
         Count, doc("Number of test sentences whose true likelihood is computed by quadrature.", "ours")
@@ -58,7 +58,7 @@ class Truth(Frozen):
 
 
 class TextFile(Frozen):
-    """A file of documents, one a line."""
+    """A file of documents, one document per line."""
 
     path: Annotated[
         str,
@@ -68,22 +68,23 @@ class TextFile(Frozen):
     label: Annotated[
         Annotated[int, Field(ge=0)] | None,
         doc(
-            "Label of all documents of the file; without it a line is `label<TAB>document`, or a document "
-            "without a label."
+            "Label of all documents of the file. Without this key each line is `label<TAB>document`, or each line "
+            "is a document without a label."
         ),
     ] = None
 
 
 def path_in_folder(path: str) -> PurePosixPath:
-    """Where a file lies below its data set's folder: at its own path, without a root and without `..`."""
+    """Path of a file below the folder of its data set: its path in params.yaml, without a root and without `..`.
+
+    Args:
+        path: Path of the file in params.yaml.
+    """
     return PurePosixPath(*(part for part in PurePosixPath(path).parts if part not in ("/", "..", ".")))
 
 
 class Sample(Frozen):
-    """Training documents: unique, in neither valid nor test, under one label only; `size` of them by `seed`.
-
-    `valid`: so many validation documents too, drawn by the same seed; nothing: all.
-    """
+    """Seeded sample of training documents, and of validation documents."""
 
     size: Annotated[
         Count,
@@ -93,14 +94,8 @@ class Sample(Frozen):
     valid: Annotated[Count | None, doc("Number of validation documents to draw; null: all.", "ours")] = None
 
 
-OpenShare = Annotated[float, Field(gt=0, lt=1)]
-
-
 class TextSplit(Frozen):
-    """Which shares of the distinct training documents validate and test instead, drawn by `seed`.
-
-    A document that stands in the files several times goes to one split with all its copies.
-    """
+    """Split of the distinct training documents, drawn by `seed`; all copies of a document go to one split."""
 
     valid: Annotated[
         OpenShare | None,
@@ -118,27 +113,27 @@ class TextSplit(Frozen):
 
 
 class BuiltVocabulary(Frozen):
-    """The training documents' most frequent words, the `most` that occur `at_least` so many times."""
+    """Vocabulary of the most frequent words of the training documents."""
 
     most: Annotated[
         Count,
         doc(
-            "Size of the vocabulary at most: the most frequent words of the training documents, without the "
-            "four special symbols.",
+            "Largest size of the vocabulary, in words, without the four special symbols. It holds the most "
+            "frequent words of the training documents.",
             "paper, 4.1; ours",
         ),
     ]
-    at_least: Annotated[Count, doc("Number of occurrences that a word of the vocabulary has at least.", "ours")] = 1
+    at_least: Annotated[Count, doc("Smallest number of occurrences of a word of the vocabulary.", "ours")] = 1
 
 
 Files = Annotated[list[TextFile], Field(min_length=1)]
 
 
 class TextSource(Frozen):
-    """Files under a mirror (or anywhere): training, validation, test, labelled subsets, vocabulary.
+    """Files of documents for training, validation, test and labelled subsets, and the vocabulary.
 
-    Validation and test are files, or drawn from training's (`split`); the vocabulary is a file, or made of the
-    training documents' words (`build`). Documents of more than `max_words` words are refused, or left out (`longer`).
+    Validation and test documents come from files, or from the training files (`split`). The vocabulary is a file, or is
+    built from the training documents (`build`).
     """
 
     train: Annotated[
@@ -164,7 +159,7 @@ class TextSource(Frozen):
         BuiltVocabulary | None,
         doc("Rule that builds the vocabulary from the training documents, where no vocabulary file is given.", "ours"),
     ] = None
-    max_words: Annotated[Count, doc("Number of words of a document at most.", "release")]
+    max_words: Annotated[Count, doc("Largest number of words of a document.", "release")]
     longer: Annotated[
         Literal["refuse", "leave_out"],
         doc(
@@ -174,29 +169,32 @@ class TextSource(Frozen):
         ),
     ] = "refuse"
     sample: Annotated[
-        Sample | None, doc("Seeded sample of the training files, where they are more than the experiment's.", "ours")
+        Sample | None,
+        doc("Seeded sample of the training files, where they hold more documents than the experiment needs.", "ours"),
     ] = None
 
     @model_validator(mode="after")
-    def each_from_one_place(self) -> Self:
+    def each_part_has_one_source(self) -> Self:
         for name in ("valid", "test"):
             share = self.split and getattr(self.split, name)
             if bool(getattr(self, name)) == (share is not None):
-                found = "neither" if share is None else "both"
-                raise refusal(name, f"expected files here, or a share in split.{name}; found {found}")
+                given = "neither" if share is None else "both"
+                raise refusal(name, f"expected files here, or a share in split.{name}; found {given}")
         if (self.vocabulary is None) == (self.build is None):
-            found = "neither" if self.build is None else "both"
-            raise refusal("vocabulary", f"expected a file here, or 'build' with a number of words; found {found}")
+            given = "neither" if self.build is None else "both"
+            raise refusal("vocabulary", f"expected a file here, or 'build' with a number of words; found {given}")
         if self.split and (self.split.valid or 0) + (self.split.test or 0) >= 1:
-            raise refusal("split", "expected shares that leave something to train on; they add up to 1 or more")
+            raise refusal("split", "expected shares that leave documents to train on; they add up to 1 or more")
         if self.split and self.sample:
-            raise refusal("sample", "expected it only where validation and test are files; found 'split' too")
+            raise refusal(
+                "sample", "expected it only where validation and test are files; found 'split' too. Remove one"
+            )
 
         return self
 
     @property
     def paths(self) -> list[str]:
-        """All its files, each once."""
+        """Paths of all files, each once."""
         splits = [self.train, self.valid, self.test, *self.subsets.values()]
         vocabulary = [] if self.vocabulary is None else [self.vocabulary]
 
@@ -206,9 +204,9 @@ class TextSource(Frozen):
 class OmniglotSource(Frozen):
     """Handwritten characters of 50 alphabets: Lake's drawings, or Burda's selection of them.
 
-    `drawings`: `lake`, each character by 20 people, of whom the first `train_drawers` train and the last
-    `test_drawers` test; `lake_png`, the same from the archives of pictures; `burda`, with training and test as given.
-    `valid` training images, drawn by `seed`, are held out for validation. `alphabets`: these alone; none: all.
+    20 people drew each character of Lake's. The drawings of the first `train_drawers` people train, and those of the
+    last `test_drawers` test. Burda's file has a training and a test part. `valid` training images, drawn by `seed`, are
+    held out for validation.
     """
 
     drawings: Annotated[
@@ -223,13 +221,13 @@ class OmniglotSource(Frozen):
     train_drawers: Annotated[
         Count,
         doc(
-            "Drawings of each character that train or validate: the first of Lake's 20; of Burda's at most "
-            "this number.",
+            "Number of drawings of each character that train or validate: the first of Lake's 20. Burda's file has "
+            "at most this number.",
             "paper, 4.3, Table 3",
         ),
     ]
     test_drawers: Annotated[
-        Count, doc("Drawings of each character that test: the last of Lake's 20.", "paper, 4.3, Table 3")
+        Count, doc("Number of drawings of each character that test: the last of Lake's 20.", "paper, 4.3, Table 3")
     ]
     valid: Annotated[
         Count, doc("Number of training images held out for validation.", "Kim et al. 2018; 1,345 in Burda et al.'s")
@@ -239,7 +237,7 @@ class OmniglotSource(Frozen):
 
     @property
     def paths(self) -> list[str]:
-        """All its files."""
+        """Paths of all files."""
         return {
             "lake": ["omniglot/images_background.npz", "omniglot/images_evaluation.npz"],
             "lake_png": ["omniglot/images_background.zip", "omniglot/images_evaluation.zip"],
@@ -248,24 +246,19 @@ class OmniglotSource(Frozen):
 
 
 class ImageSource(Frozen):
-    """Images of one's own: a folder of pictures, or an npz.
+    """Images of the user: a folder of pictures, or an npz file.
 
-    `ink`: whether what is drawn is dark on light or light on dark. `valid` and `test`: shares that are drawn by `seed`
-    where there is no folder, or no array, of each of the three splits.
+    Where the images come without splits, shares of them validate and test, drawn by `seed`.
     """
 
     path: Annotated[str, Field(min_length=1), doc("Path of a folder of pictures, or of an npz file.")]
-    ink: Annotated[Literal["dark", "light"], doc("Shade of what is drawn: `dark` on light, or `light` on dark.")]
-    valid: Annotated[
-        float, Field(gt=0, lt=1), doc("Share of all images that validates, where the images come without splits.")
-    ]
-    test: Annotated[
-        float, Field(gt=0, lt=1), doc("Share of all images that tests, where the images come without splits.")
-    ]
+    ink: Annotated[Literal["dark", "light"], doc("Shade of the ink: `dark` on light, or `light` on dark.")]
+    valid: Annotated[OpenShare, doc("Share of the images that validate, where the images come without splits.")]
+    test: Annotated[OpenShare, doc("Share of the images that test, where the images come without splits.")]
     seed: Annotated[Seed, doc("Seed of the split.")]
     size: Annotated[Count, doc("Side in pixels that pictures are averaged to.")]
 
     @property
     def paths(self) -> list[str]:
-        """The folder or the file."""
+        """Path of the folder or of the file."""
         return [self.path]

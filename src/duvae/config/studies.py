@@ -9,12 +9,7 @@ from duvae.messages import refusal
 
 
 class Prune(Frozen):
-    """Which trainings of a study are not brought to their end; `duvae.search.pruning` has the rule.
-
-    `rungs`: epochs after the warm-up at which a training must be among the best `keep` of those that got there.
-    `grace`: epochs after the warm-up, when floor and dropout on the variances have started, before a mutual
-    information under the study's `min_mi` alone ends a training.
-    """
+    """Rule that ends trainings of a study early; `duvae.search.pruning` applies it."""
 
     rungs: Annotated[
         list[Count],
@@ -35,11 +30,8 @@ class Prune(Frozen):
 class Study(Frozen):
     """A search for the hyperparameters of a setting's system on a data set, by the NLL on validation.
 
-    `values`: what a hyperparameter is tried at; of those not named here supplement E's values for the data set.
-    `sampler`: `grid`, all their combinations; `tpe`, a tree-structured Parzen estimator between the least and the
-    greatest of each. `min_mi`: nats of mutual information on validation that the winner must exceed. For `tpe`:
-    `first` are tried before all others, `startup` more are spread evenly, and it ends after `trials` or `budget`
-    times the epochs of the grid of the same values. `against`: a grid study that the result is compared with.
+    The sampler `grid` tries all combinations. The sampler `tpe` tries the points in `first`, then `startup` evenly
+    spread points, then points of its own, until `trials` or `budget` is used up.
     """
 
     dataset: Annotated[Name, doc("Name of the data set.")]
@@ -89,9 +81,9 @@ class Study(Frozen):
     against: Annotated[Name | None, doc("Name of a grid study that the result is compared with.", "ours")] = None
 
     @model_validator(mode="after")
-    def ends(self) -> Self:
+    def has_an_end(self) -> Self:
         if self.sampler == "tpe" and self.trials is None and self.budget is None:
-            why = "expected this or 'trials', without which the study would never end; found neither"
+            why = "expected 'budget' or 'trials', because the study needs an end; found neither"
             raise refusal("budget", why)
 
         return self
