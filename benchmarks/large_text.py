@@ -269,6 +269,6 @@ def prepare(folder: Path, rate: float) -> list[Row]:
     """Prepares what `write_corpus` wrote, as the stage does; the row of its CPU seconds."""
     files = {name: [TextFile(path=f"{name}.txt")] for name in ("train", "valid", "test")}
     source = TextSource(**files, vocabulary="vocabulary.txt", max_words=200)
-    seconds = cpu(lambda: store.write(folder / "prepared", text.prepare(source, folder)))
+    seconds = cpu(lambda: store.write(folder / "prepared", text.prepared_text(source, folder)))
 
     return [Row("preparing", seconds, "s", rate, must=60)]

@@ -262,7 +262,7 @@ def mirror(content: bytes | None, **answer: Any) -> Spoil:
 
 def impatient(here: Here) -> None:
     """A fifth of a second is too long to wait."""
-    here.patch.setattr("duvae.commands.fetch.fetch", functools.partial(fetching.fetch, timeout=(0.2, 0.2)))
+    here.patch.setattr("duvae.commands.fetch.fetch_files", functools.partial(fetching.fetch_files, timeout=(0.2, 0.2)))
 
 
 def archive(member: tarfile.TarInfo, content: bytes = b"") -> Spoil:

@@ -170,7 +170,7 @@ PARAMETERS = {
     ),
     "a setting without the data set's column": Kind(
         "train --dataset own --setting vae --seed 1", param("settings.vae.columns", {"synthetic": {}}),
-        "params.yaml: settings.vae.columns", "has no 'yelp', which data set 'own' asks for", "Add that column",
+        "params.yaml: settings.vae.columns", "has no 'yelp', which data set 'own' needs", "Add that column",
     ),
     "the truth of a data set that has none": Kind(
         "truth --dataset own", leave, "--dataset own", "have a known truth", "only data sets of the kind 'synthetic'",
@@ -207,11 +207,12 @@ FILES = {
         "prepare --dataset own", gone(f"{RAW}/test.txt"), f"{RAW}/test.txt", "No such file", "'duvae fetch' brings it",
     ),
     "an empty file": Kind(
-        "prepare --dataset own", write(f"{RAW}/train.txt", ""), f"{RAW}/train.txt", "empty", "expected a line or more",
+        "prepare --dataset own", write(f"{RAW}/train.txt", ""), f"{RAW}/train.txt",
+        "empty", "expected at least one line",
     ),
     "a file of white space": Kind(
         "prepare --dataset own", write(f"{RAW}/valid.txt", " \n\n"), f"{RAW}/valid.txt", "empty",
-        "expected a line or more",
+        "expected at least one line",
     ),
     "a folder for a file": Kind(
         "prepare --dataset own", folder(f"{RAW}/valid.txt"), f"{RAW}/valid.txt", "Is a directory", "'duvae fetch'",
@@ -266,11 +267,11 @@ FILES = {
     ),
     "a vocabulary of specials alone": Kind(
         "prepare --dataset own", write(f"{RAW}/vocab.txt", "<pad>\n<s>\n</s>\n<unk>\n"), f"{RAW}/vocab.txt",
-        "found none", "expected words after the specials",
+        "found none", "expected words after the special words",
     ),
     "a word twice": Kind(
         "prepare --dataset own", line(f"{RAW}/vocab.txt", 9, "word1"), f"{RAW}/vocab.txt, line 9",
-        "stands on line 6 already", "expected each word once",
+        "is on line 6 already", "expected a word that occurs once",
     ),
     "a sample that is too large": Kind(
         "prepare --dataset own", param("datasets.own.source.sample", {"size": 100, "seed": 1}),
@@ -369,7 +370,7 @@ FETCHING = {
 AGAIN = "Run 'duvae prepare --dataset synthetic' again"
 
 ARRAYS = {
-    "no prepared data": Kind(f"train {JOB}", gone(PREPARED), PREPARED, "no prepared data set is there", AGAIN),
+    "no prepared data": Kind(f"train {JOB}", gone(PREPARED), PREPARED, "expected a prepared data set", AGAIN),
     "data that nobody validated": Kind(
         f"train {JOB}", gone("data/validated"), "data/validated/synthetic.json", "not there",
         "'duvae validate --dataset synthetic' checks",
@@ -402,7 +403,7 @@ ARRAYS = {
         f"train {JOB}", cut(f"{PREPARED}/vocabulary.txt"), PREPARED, "found 1 to ", "expected ids from 0 to",
     ),
     "no validation split": Kind(
-        f"train {JOB}", gone(f"{PREPARED}/valid.offsets.npy"), "data/prepared", "no split 'valid'",
+        f"train {JOB}", gone(f"{PREPARED}/valid.offsets.npy"), "data/prepared", "expected a split 'valid'",
         "'duvae prepare' again",
     ),
     "a pickle for an array": Kind(
@@ -626,7 +627,7 @@ IMAGES = {
         "data/raw/pictures/own.npz", "cannot be read", "expected an npz of plain arrays",
     ),
     "no grey values": Kind(
-        "binarize --dataset pictures", gone(GREY), GREY, "no prepared data set is there",
+        "binarize --dataset pictures", gone(GREY), GREY, "expected a prepared data set",
         "Run 'duvae prepare --dataset pictures'",
     ),
     "grey values out of range": Kind(

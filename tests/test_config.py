@@ -204,7 +204,7 @@ MISTAKES = {
         "    networks: &omniglot_networks\n      size: 28",
         "    networks: &omniglot_networks\n      size: 32",
         "datasets.omniglot.networks.size",
-        ["expected 28, the images' source.size; found 32"],
+        ["expected 28, which is source.size; found 32"],
     ),
     "unknown drawings": (
         "drawings: lake ",
@@ -228,7 +228,7 @@ MISTAKES = {
         PROBE_OF_OMNIGLOT,
         PROBE_OF_OMNIGLOT.replace("15]", "15]\n      labels: [100]"),
         "datasets.omniglot.probe.per_character",
-        ["expected it without labels and subsets"],
+        ["expected either per_character, or labels and subsets"],
     ),
     "subsets of images": (
         PROBE_OF_OMNIGLOT,
@@ -318,7 +318,7 @@ MISTAKES = {
         "  bn_vae_fixed_beta_01:",
         "  figure2_g04_p10:",
         "setting_grids.figure2",
-        ["'figure2_g04_p10' stands twice"],
+        ["'figure2_g04_p10' occurs twice"],
     ),
     "a name that is no name": (
         "  agg_vae:   ",
@@ -395,7 +395,7 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("threads: 1\nthreads: 2\n", "the key 'threads' stands twice"),
+        ("threads: 1\nthreads: 2\n", "the key 'threads' occurs twice"),
         ("threads: [1\n", "not valid YAML"),
         ("- 1\n", "expected a mapping"),
         ("", "expected a mapping"),
@@ -441,7 +441,7 @@ def test_a_setting_without_the_data_sets_column_is_told() -> None:
     del raw["settings"]["du_vae"]["columns"]["yelp"], raw["studies"]
     params = config.parse(raw)
 
-    with pytest.raises(UserError, match="no 'yelp', which data set 'short_yelp' asks for"):
+    with pytest.raises(UserError, match="no 'yelp', which data set 'short_yelp' needs"):
         params.job("short_yelp", "du_vae", 1)
 
 

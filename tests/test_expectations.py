@@ -286,10 +286,10 @@ def test_synthetic_data(tiny: Params, tmp_path: Path) -> None:
     assert "lengths_within_bounds (valid): expected 6 to 6 ids" in str(error.value)
 
 
-def test_outcomes_in_words() -> None:
+def test_results_in_words() -> None:
     expectation = expectations.Expectation("size", "about", "kind", {"column": "length"})
-    outcome = expectations.Outcome("train", expectation, False, [3, 3], 1, None)
+    result = expectations.ExpectationResult("train", expectation, False, [3, 3], 1, None)
 
-    assert outcome.found == "length 3"
-    assert replace(outcome, observed=[]).found == "nothing"
-    assert replace(outcome, observed=7).found == "7"
+    assert result.observed_text == "length 3"
+    assert replace(result, observed=[]).observed_text == "nothing"
+    assert replace(result, observed=7).observed_text == "7"

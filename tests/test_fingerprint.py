@@ -323,7 +323,7 @@ def test_progress_records_and_fingerprints_reach_no_result(tmp_path: Path, monke
     assert isinstance(source, config.SyntheticSource)
 
     def results(root: Path) -> dict[str, bytes]:
-        store.write(root / "data/prepared/synthetic", *synthetic.generate(source))
+        store.write(root / "data/prepared/synthetic", *synthetic.prepared_synthetic(source))
         (root / "data/validated").mkdir()
         (root / "data/validated/synthetic.json").write_text("{}")
         for stage in (train, evaluate, probe):

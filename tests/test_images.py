@@ -16,8 +16,8 @@ from duvae.commands import binarize as binarize_stage
 from duvae.commands import fetch, validate
 from duvae.commands import prepare as prepare_stage
 from duvae.config import DatasetProbe, ImageDataset, ImageSource, Params
-from duvae.data import images, store
-from duvae.data.images import area_average, binarize, hold_out, prepare
+from duvae.data import image_files, store
+from duvae.data.images import area_average, binarized, hold_out, prepared_images
 from duvae.data.store import Images, Prepared
 from duvae.errors import UserError
 
@@ -66,14 +66,14 @@ def grey_set(count: int = 3000, size: int = 4) -> Prepared:
 
 def test_bits_of_validation_and_test_are_the_seeds_and_training_stays_grey() -> None:
     given_ = grey_set()
-    one, again, other = (binarize(given_, seed) for seed in (1, 1, 2))
+    one, again, other = (binarized(given_, seed) for seed in (1, 1, 2))
 
     assert one.images("train") is given_.images("train")
-    assert one.images("train").drawn
+    assert one.images("train").is_grey
     for name in ("valid", "test"):
         bits = one.images(name)
         assert bits.pixels.dtype == np.uint8
-        assert not bits.drawn
+        assert not bits.is_grey
         assert set(np.unique(bits.pixels)) == {0, 1}
         assert np.array_equal(bits.pixels, again.images(name).pixels)
         assert not np.array_equal(bits.pixels, other.images(name).pixels)
@@ -91,7 +91,7 @@ def test_bits_of_validation_and_test_are_the_seeds_and_training_stays_grey() -> 
 
 def test_what_is_all_ink_or_all_paper_stays_so() -> None:
     split = Images.of(np.stack([np.zeros((3, 3)), np.ones((3, 3))]), np.zeros(2), np.zeros(2))
-    bits = binarize(Prepared(list(store.PIXELS), {"test": split}, {}), 1)
+    bits = binarized(Prepared(list(store.PIXELS), {"test": split}, {}), 1)
 
     assert bits.images("test").pixels.tolist() == split.pixels.tolist()
     assert bits.summary["binarized"]["ink"]["test"] == {"grey": 0.5, "bits": 0.5, "without_ink": 1}
@@ -118,7 +118,7 @@ def test_a_folder_of_pictures(tmp_path: Path) -> None:
     drawn = ink(20)
     drawings.folder(tmp_path / "leaves", {f"{n:02d}.png": image for n, image in enumerate(drawn)})
     (tmp_path / "leaves" / ".DS_Store").write_text("x")
-    prepared = prepare(SOURCE, tmp_path)
+    prepared = prepared_images(SOURCE, tmp_path)
     sizes = {name: len(prepared.images(name)) for name in prepared.splits}
     found = np.concatenate([prepared.images(name).pixels for name in ("train", "valid", "test")])
 
@@ -132,8 +132,8 @@ def test_a_folder_of_pictures(tmp_path: Path) -> None:
 def test_light_on_dark_is_turned_round(tmp_path: Path) -> None:
     drawn = ink(10)
     drawings.folder(tmp_path / "leaves", {f"{n}.png": ~image for n, image in enumerate(drawn)})
-    light = prepare(SOURCE.model_copy(update={"ink": "light"}), tmp_path)
-    dark = prepare(SOURCE, tmp_path)
+    light = prepared_images(SOURCE.model_copy(update={"ink": "light"}), tmp_path)
+    dark = prepared_images(SOURCE, tmp_path)
 
     for name in ("train", "valid", "test"):
         np.testing.assert_allclose(light.images(name).pixels, 1 - dark.images(name).pixels, atol=1e-6)
@@ -150,7 +150,7 @@ def test_folders_are_classes_and_their_folders_groups(tmp_path: Path) -> None:
             for n, image in enumerate(drawn)
         },
     )
-    prepared = prepare(SOURCE, tmp_path)
+    prepared = prepared_images(SOURCE, tmp_path)
 
     assert prepared.summary["characters"] == names
     assert prepared.summary["alphabets"] == ["greek", "latin"]
@@ -177,7 +177,7 @@ def test_pictures_of_every_mode(tmp_path: Path, mode: str) -> None:
     else:
         black.convert(mode).save(path)
 
-    np.testing.assert_array_equal(images.read_picture(path.read_bytes(), "it"), ~drawn)
+    np.testing.assert_array_equal(image_files.read_picture(path.read_bytes(), "it"), ~drawn)
 
 
 def spoilt(folder: Path) -> None:
@@ -211,7 +211,7 @@ def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path, spoil: Any, said:
     spoil(tmp_path / "leaves")
 
     with pytest.raises(UserError, match=said):
-        prepare(SOURCE, tmp_path)
+        prepared_images(SOURCE, tmp_path)
 
 
 def test_a_picture_that_would_fill_the_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,7 +219,7 @@ def test_a_picture_that_would_fill_the_memory_is_refused(tmp_path: Path, monkeyp
     Image.new("L", (10, 10)).save(tmp_path / "large.png")
 
     with warnings.catch_warnings(), pytest.raises(UserError, match=r"large\.png: expected a picture of a usual size"):
-        images.read_picture((tmp_path / "large.png").read_bytes(), str(tmp_path / "large.png"))
+        image_files.read_picture((tmp_path / "large.png").read_bytes(), str(tmp_path / "large.png"))
 
 
 # ------------------------------------------------------------------------------------ arrays
@@ -231,7 +231,7 @@ def test_an_npz_of_images(tmp_path: Path, kind: Any) -> None:
     scale = 255 if kind is np.uint8 else 1
     labels = np.arange(20) % 3 * 5
     np.savez(tmp_path / "leaves.npz", images=(light * scale).astype(kind), labels=labels)
-    prepared = prepare(SOURCE.model_copy(update={"path": "leaves.npz"}), tmp_path)
+    prepared = prepared_images(SOURCE.model_copy(update={"path": "leaves.npz"}), tmp_path)
     order = np.concatenate([hold_out(20, [4, 4], 1)[n] for n in (2, 0, 1)])
     splits = [prepared.images(name) for name in ("train", "valid", "test")]
 
@@ -243,7 +243,7 @@ def test_an_npz_of_images(tmp_path: Path, kind: Any) -> None:
 def test_an_npz_of_splits(tmp_path: Path) -> None:
     parts = {name: ink(n + 3).astype(np.float64) for n, name in enumerate(("train", "valid", "test"))}
     np.savez(tmp_path / "leaves.npz", **parts)
-    prepared = prepare(SOURCE.model_copy(update={"path": "leaves.npz", "ink": "light"}), tmp_path)
+    prepared = prepared_images(SOURCE.model_copy(update={"path": "leaves.npz", "ink": "light"}), tmp_path)
 
     for name, drawn in parts.items():
         np.testing.assert_array_equal(prepared.images(name).pixels, area_average(drawn, 5))
@@ -282,7 +282,7 @@ def test_an_npz_that_cannot_be_used_is_named(tmp_path: Path, name: str) -> None:
     np.savez(tmp_path / "leaves.npz", **arrays)
 
     with pytest.raises(UserError, match=said) as error:
-        prepare(SOURCE.model_copy(update={"path": "leaves.npz"}), tmp_path)
+        prepared_images(SOURCE.model_copy(update={"path": "leaves.npz"}), tmp_path)
     assert str(tmp_path / "leaves.npz") in str(error.value)
 
 
@@ -298,7 +298,7 @@ def test_a_file_that_is_no_npz_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "leaves.npz").write_bytes(content)
 
     with pytest.raises(UserError, match=r"leaves\.npz: expected an npz of plain arrays"):
-        prepare(SOURCE.model_copy(update={"path": "leaves.npz"}), tmp_path)
+        prepared_images(SOURCE.model_copy(update={"path": "leaves.npz"}), tmp_path)
 
 
 # ------------------------------------------------------------------------------------ the stages
@@ -333,8 +333,8 @@ def test_from_a_folder_of_ones_own_to_bits(tmp_path: Path, tiny: Params) -> None
 
     assert len(got) == 20
     assert {path.name: path.read_bytes() for path in (tmp_path / "data/prepared/leaves").iterdir()} == bits
-    assert store.read(tmp_path / "data/grey/leaves").images("test").drawn
-    assert not store.read(tmp_path / "data/prepared/leaves").images("test").drawn
+    assert store.read(tmp_path / "data/grey/leaves").images("test").is_grey
+    assert not store.read(tmp_path / "data/prepared/leaves").images("test").is_grey
     # A picture that is taken away is gone from the copy too.
     (tmp_path / "leaves/03.png").unlink()
     fetch.run(params, "leaves", None, tmp_path)
@@ -363,7 +363,7 @@ def test_texts_are_not_binarized(tmp_path: Path, tiny: Params) -> None:
 
 
 def test_images_come_back(tmp_path: Path) -> None:
-    prepared = binarize(grey_set(5), 1)
+    prepared = binarized(grey_set(5), 1)
     store.write(tmp_path / "d", prepared)
     read = store.read(tmp_path / "d")
 
@@ -372,7 +372,7 @@ def test_images_come_back(tmp_path: Path) -> None:
         one, other = prepared.images(name), read.images(name)
         assert isinstance(other.pixels, np.memmap)
         assert drawings.same(*([getattr(split, part) for part in Images.parts] for split in (one, other)))
-        assert other.drawn == (name == "train")
+        assert other.is_grey == (name == "train")
     with pytest.raises(UserError, match=r"expected documents in split 'train', as params\.yaml says; found images"):
         read.documents("train")
 
@@ -389,7 +389,7 @@ def test_images_come_back(tmp_path: Path) -> None:
     ],
 )
 def test_images_that_are_broken_are_named(tmp_path: Path, part: str, change: Any, said: str) -> None:
-    store.write(tmp_path / "d", binarize(grey_set(5), 1))
+    store.write(tmp_path / "d", binarized(grey_set(5), 1))
     path = tmp_path / "d" / f"valid.{part}.npy"
     np.save(path, change(np.load(path)))
 
@@ -414,5 +414,5 @@ def test_the_same_image_has_the_same_key() -> None:
 
     assert len(set(split.contents())) == 5
     assert twice.contents() == [split.contents()[n] for n in (0, 3, 0)]
-    assert store.shared(twice, split) == {"documents": 3, "distinct": 2}
+    assert store.count_shared(twice, split) == {"documents": 3, "distinct": 2}
     assert replace(split, pixels=split.pixels > 0.5).contents() == split.contents()

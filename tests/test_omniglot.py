@@ -12,8 +12,8 @@ from duvae.commands import fetch, validate
 from duvae.commands import prepare as prepare_stage
 from duvae.config import OmniglotSource, Params
 from duvae.data import images, omniglot, sources, store
-from duvae.data.images import area_average, binarize
-from duvae.data.omniglot import prepare, read_burda
+from duvae.data.images import area_average, binarized
+from duvae.data.omniglot import prepared_omniglot, read_burda
 from duvae.errors import UserError
 
 SOURCE = OmniglotSource(drawings="lake", train_drawers=3, test_drawers=2, valid=4, seed=1, size=28)
@@ -60,7 +60,7 @@ def archives(folder: Path, ink: np.ndarray, **more: bytes) -> None:
 
 
 def test_the_first_drawers_train_and_the_last_test(tmp_path: Path, lake: np.ndarray) -> None:
-    prepared = prepare(SOURCE, tmp_path)
+    prepared = prepared_omniglot(SOURCE, tmp_path)
     train, valid, test = (prepared.images(name) for name in ("train", "valid", "test"))
     of = {image.tobytes(): (c, d) for c, row in enumerate(lake) for d, image in enumerate(area_average(row, 28))}
     alphabet = [0, 0, 1, 1, 1, 2, 2]
@@ -82,7 +82,8 @@ def test_the_first_drawers_train_and_the_last_test(tmp_path: Path, lake: np.ndar
 
 def test_validation_is_the_seeds(tmp_path: Path, lake: np.ndarray) -> None:
     one, again, other = (
-        prepare(SOURCE.model_copy(update={"seed": seed}), tmp_path).images("valid").contents() for seed in (1, 1, 2)
+        prepared_omniglot(SOURCE.model_copy(update={"seed": seed}), tmp_path).images("valid").contents()
+        for seed in (1, 1, 2)
     )
 
     assert one == again
@@ -90,8 +91,8 @@ def test_validation_is_the_seeds(tmp_path: Path, lake: np.ndarray) -> None:
 
 
 def test_some_alphabets_alone(tmp_path: Path, lake: np.ndarray) -> None:
-    prepared = prepare(SOURCE.model_copy(update={"alphabets": ["Hebrew", "Greek"]}), tmp_path)
-    whole = prepare(SOURCE, tmp_path)
+    prepared = prepared_omniglot(SOURCE.model_copy(update={"alphabets": ["Hebrew", "Greek"]}), tmp_path)
+    whole = prepared_omniglot(SOURCE, tmp_path)
 
     assert prepared.summary["alphabets"] == ["Greek", "Hebrew"]
     assert len(prepared.summary["characters"]) == 4
@@ -104,7 +105,9 @@ def test_the_archives_give_the_same_as_the_arrays(tmp_path: Path, lake: np.ndarr
     archives(tmp_path, lake)
     pictures = SOURCE.model_copy(update={"drawings": "lake_png"})
     for some in ([], ["Latin"]):
-        one, other = (prepare(source.model_copy(update={"alphabets": some}), tmp_path) for source in (SOURCE, pictures))
+        one, other = (
+            prepared_omniglot(source.model_copy(update={"alphabets": some}), tmp_path) for source in (SOURCE, pictures)
+        )
         for name in ("train", "valid", "test"):
             assert drawings.same(
                 *(
@@ -165,7 +168,7 @@ def test_archives_that_cannot_be_used_are_named(tmp_path: Path, table: None, spo
     spoil(tmp_path)
 
     with pytest.raises(UserError, match=said):
-        prepare(SOURCE.model_copy(update={"drawings": "lake_png"}), tmp_path)
+        prepared_omniglot(SOURCE.model_copy(update={"drawings": "lake_png"}), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -183,7 +186,7 @@ def test_what_the_drawings_do_not_give(
     archives(tmp_path, lake)
 
     with pytest.raises(UserError, match=said):
-        prepare(SOURCE.model_copy(update={"drawings": kind, **source}), tmp_path)
+        prepared_omniglot(SOURCE.model_copy(update={"drawings": kind, **source}), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -198,7 +201,7 @@ def test_arrays_that_cannot_be_used_are_named(tmp_path: Path, lake: np.ndarray, 
     np.savez(tmp_path / f"{BACKGROUND}.npz", images=images_)
 
     with pytest.raises(UserError, match=said):
-        prepare(SOURCE, tmp_path)
+        prepared_omniglot(SOURCE, tmp_path)
 
 
 # ------------------------------------------------------------------------------------ Burda's
@@ -236,7 +239,7 @@ def test_burdas_columns_are_images_upright(tmp_path: Path) -> None:
 def test_burdas_split(tmp_path: Path, alphabets: list[str], size: int) -> None:
     given = burda(tmp_path)
     source = SOURCE.model_copy(update={"drawings": "burda", "alphabets": alphabets, "size": size, "valid": 5})
-    prepared = prepare(source, tmp_path)
+    prepared = prepared_omniglot(source, tmp_path)
     train, valid, test = (prepared.images(name) for name in ("train", "valid", "test"))
     kept = np.isin(given["test"][1], [1, 2]) if alphabets else np.ones(12, bool)
 
@@ -316,7 +319,7 @@ def test_the_real_drawings(tmp_path: Path, mirror: Path) -> None:
     params = config.load(Path(__file__).parents[1] / "params.yaml")
     fetch.run(params, "omniglot", str(mirror), tmp_path)
     prepared = prepare_stage.run(params, "omniglot", tmp_path)
-    store.write(tmp_path / "data/prepared/omniglot", binarize(prepared, 1))
+    store.write(tmp_path / "data/prepared/omniglot", binarized(prepared, 1))
     said = validate.run(params, "omniglot", tmp_path)
 
     assert said["documents"] == {"test": 8115, "train": 22345, "valid": 2000}
@@ -346,7 +349,7 @@ def made(tmp_path: Path, lake: np.ndarray, tiny: Params) -> tuple[Params, Path]:
     expect = old.expect.model_copy(update={"max_ink": 0.5})
     dataset = old.model_copy(update={"source": source, "expect": expect})
     params = tiny.model_copy(update={"datasets": {**tiny.datasets, "omniglot": dataset}})
-    store.write(tmp_path / "data/prepared/omniglot", binarize(prepare(source, tmp_path), 1))
+    store.write(tmp_path / "data/prepared/omniglot", binarized(prepared_omniglot(source, tmp_path), 1))
 
     return params, tmp_path
 
@@ -444,6 +447,6 @@ def test_images_of_ones_own_pass_with_and_without_labels(tmp_path: Path, tiny: P
             }
         )
         params = tiny.model_copy(update={"datasets": {**tiny.datasets, "own": dataset}})
-        store.write(tmp_path / "data/prepared/own", binarize(images.prepare(source, tmp_path), 1))
+        store.write(tmp_path / "data/prepared/own", binarized(images.prepared_images(source, tmp_path), 1))
         said = validate.run(params, "own", tmp_path)
         assert all(outcome["success"] for outcome in said["expectations"])

@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 import family
 from duvae import config
 from duvae.data import store
-from duvae.data.synthetic import generate
+from duvae.data.synthetic import prepared_synthetic
 from duvae.errors import UserError
 from duvae.training import checkpoints
 from duvae.training.checkpoints import Checkpoint, Snapshot
@@ -42,7 +42,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_params(folder)
     source = config.load(folder / "params.yaml").datasets["synthetic"].source
     assert isinstance(source, config.SyntheticSource)
-    data, arrays = generate(source)
+    data, arrays = prepared_synthetic(source)
     store.write(folder / "data/prepared/synthetic", data, arrays)
     (folder / "data/validated").mkdir()
     (folder / "data/validated/synthetic.json").write_text("{}")

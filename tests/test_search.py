@@ -30,7 +30,7 @@ from duvae.commands import figure2, train
 from duvae.commands import search as stage
 from duvae.config import Params
 from duvae.data import store
-from duvae.data.synthetic import generate
+from duvae.data.synthetic import prepared_synthetic
 from duvae.errors import UserError
 from duvae.inference import model_files
 from duvae.project import job_list
@@ -79,7 +79,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "params.yaml").write_text(yaml.safe_dump(raw(**given)), encoding="utf-8")
     source = config.load(root / "params.yaml").datasets["synthetic"].source
     assert isinstance(source, config.SyntheticSource)
-    store.write(root / "data/prepared/synthetic", *generate(source))
+    store.write(root / "data/prepared/synthetic", *prepared_synthetic(source))
     (root / "data/validated").mkdir()
     (root / "data/validated/synthetic.json").write_text("{}")
     trial_runs.connect(root)
@@ -106,7 +106,7 @@ def project(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
         ({**GRID, "values": {"p": [0.5, 1.5]}}, "values.p.*at most 1"),
         ({**GRID, "setting": "beta_vae"}, "expected values of beta_vae's hyperparameters"),
         ({**GRID, "sampler": "random"}, "expected 'grid' or 'tpe'"),
-        ({**GRID, "sampler": "tpe"}, "budget.*would never end"),
+        ({**GRID, "sampler": "tpe"}, "budget.*needs an end"),
         ({**GRID, "against": "nothing"}, "unknown study 'nothing'"),
         ({**TPE, "against": "one"}, "expected a grid study of the same data set and seed"),
     ],
@@ -563,7 +563,7 @@ def test_a_training_that_diverges_fails_and_the_study_goes_on(project: Path) -> 
     assert row["why"].startswith("training stopped")
     assert results(project, "one")["best"] is None
     with pytest.raises(UserError, match="found none that it may recommend"):
-        config.best("one", "du_vae", project)
+        config.best_hyperparameters("one", "du_vae", project)
 
 
 def test_a_training_of_the_graph_is_taken_over_while_it_is_of_now(
@@ -763,7 +763,7 @@ def test_a_setting_that_takes_a_studys_best_waits_for_it(tmp_path: Path) -> None
     assert {rows["jobs"][name]["after"] for name in others} == {job_list.FIRST}
     with pytest.raises(UserError, match=r"not there\. 'duvae search --study tpe'"):
         known.hyperparameters("best", "synthetic", tmp_path)
-    path = config.found("tpe", tmp_path)
+    path = config.best_params_path("tpe", tmp_path)
     path.parent.mkdir(parents=True)
     path.write_text("system: du_vae\nhyperparameters: {gamma: 0.75, p: 0.25}\n", encoding="utf-8")
     assert known.hyperparameters("best", "synthetic", tmp_path) == registry.DiversityUncertainty(gamma=0.75, p=0.25)

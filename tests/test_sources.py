@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from duvae.commands import fetch as stage
-from duvae.config import load, place
+from duvae.config import load, path_in_folder
 from duvae.data import sources
-from duvae.data.fetching import fetch
+from duvae.data.fetching import fetch_files
 from duvae.data.sources import Source
 from duvae.errors import UserError
 from serving import Server, serve
@@ -78,14 +78,14 @@ def test_from_a_folder(tmp_path: Path, known: dict[str, Source]) -> None:
         (mirror / "a").mkdir(parents=True, exist_ok=True)
         (mirror / "a" / name).write_bytes(GOOD)
 
-    got = fetch(["a/x.txt", "a/y.txt"], folder, str(mirror))
+    got = fetch_files(["a/x.txt", "a/y.txt"], folder, str(mirror))
 
     assert [(file.path, file.sha256) for file in got] == [
         ("a/x.txt", hashlib.sha256(GOOD).hexdigest()),
         ("a/y.txt", hashlib.sha256(GOOD).hexdigest()),
     ]
     assert files(folder) == {"a/x.txt", "a/y.txt"}
-    assert [file.origin for file in fetch(["a/x.txt", "a/y.txt"], folder, str(tmp_path))] == ["there", "there"]
+    assert [file.origin for file in fetch_files(["a/x.txt", "a/y.txt"], folder, str(tmp_path))] == ["there", "there"]
 
 
 def test_mirror_from_the_environment(
@@ -95,9 +95,9 @@ def test_mirror_from_the_environment(
     server.give("data/a/x.txt", GOOD)
     monkeypatch.setenv("DUVAE_MIRROR", f"{server.url}/data/")
 
-    assert fetch(["a/x.txt"], tmp_path)[0].origin == f"{server.url}/data/a/x.txt"
+    assert fetch_files(["a/x.txt"], tmp_path)[0].origin == f"{server.url}/data/a/x.txt"
     assert (tmp_path / "a/x.txt").read_bytes() == GOOD
-    fetch(["a/x.txt"], tmp_path)
+    fetch_files(["a/x.txt"], tmp_path)
     assert server.asked == ["/data/a/x.txt"]
 
 
@@ -107,9 +107,9 @@ def test_what_the_mirror_lacks_comes_from_its_own_address(
     known["a/x.txt"] = Source(checksum(GOOD), f"{server.url}/elsewhere/x")
     server.give("elsewhere/x", GOOD)
 
-    fetch(["a/x.txt"], tmp_path / "one", f"{server.url}/mirror")
+    fetch_files(["a/x.txt"], tmp_path / "one", f"{server.url}/mirror")
     (tmp_path / "mirror").mkdir()
-    fetch(["a/x.txt"], tmp_path / "two", str(tmp_path / "mirror"))
+    fetch_files(["a/x.txt"], tmp_path / "two", str(tmp_path / "mirror"))
 
     assert server.asked == ["/mirror/a/x.txt", "/elsewhere/x", "/elsewhere/x"]
 
@@ -125,7 +125,7 @@ def test_wrong_bytes_are_refused_and_not_kept(
     mirror = str(tmp_path / "mirror") if where == "folder" else server.url
 
     with pytest.raises(UserError) as error:
-        fetch(["a/x.txt"], tmp_path / "raw", mirror)
+        fetch_files(["a/x.txt"], tmp_path / "raw", mirror)
 
     said = str(error.value)
     assert "x.txt" in said
@@ -141,11 +141,11 @@ def test_a_wrong_file_that_is_there_is_replaced(tmp_path: Path, known: dict[str,
     known["x.txt"] = Source(checksum(GOOD), f"{server.url}/x.txt")
     (tmp_path / "x.txt").write_bytes(b"half of i")
     with pytest.raises(UserError, match=r"x.txt is not it \(sha256 expected .*404"):
-        fetch(["x.txt"], tmp_path)
+        fetch_files(["x.txt"], tmp_path)
     assert (tmp_path / "x.txt").read_bytes() == b"half of i"
 
     server.give("x.txt", GOOD)
-    fetch(["x.txt"], tmp_path)
+    fetch_files(["x.txt"], tmp_path)
     assert (tmp_path / "x.txt").read_bytes() == GOOD
 
 
@@ -154,7 +154,7 @@ def test_a_page_instead_of_data(tmp_path: Path, known: dict[str, Source], server
     server.give("x.txt", b"\n<!DOCTYPE html><title>Quota exceeded</title>")
 
     with pytest.raises(UserError, match="HTML page"):
-        fetch(["x.txt"], tmp_path)
+        fetch_files(["x.txt"], tmp_path)
     assert files(tmp_path) == set()
 
 
@@ -163,7 +163,7 @@ def test_an_empty_file(tmp_path: Path, known: dict[str, Source], server: Server)
     server.give("x.txt", b"")
 
     with pytest.raises(UserError, match="is empty"):
-        fetch(["x.txt"], tmp_path)
+        fetch_files(["x.txt"], tmp_path)
 
 
 def test_a_host_that_does_not_answer_is_asked_once(tmp_path: Path, known: dict[str, Source], server: Server) -> None:
@@ -172,7 +172,7 @@ def test_a_host_that_does_not_answer_is_asked_once(tmp_path: Path, known: dict[s
         server.give(f"{name}.txt", GOOD, delay=0.6)
 
     with pytest.raises(UserError) as error:
-        fetch(["x.txt", "y.txt"], tmp_path, timeout=(0.2, 0.2))
+        fetch_files(["x.txt", "y.txt"], tmp_path, timeout=(0.2, 0.2))
 
     assert str(error.value).count("did not answer in time") == 2
     assert len(server.asked) == 1
@@ -184,14 +184,14 @@ def test_a_mirror_that_does_not_answer(tmp_path: Path, known: dict[str, Source],
     server.give("x.txt", GOOD, delay=0.6)
 
     with pytest.raises(UserError, match=f"mirror {server.url}: .*did not answer in time"):
-        fetch(["x.txt"], tmp_path, server.url, timeout=(0.2, 0.2))
+        fetch_files(["x.txt"], tmp_path, server.url, timeout=(0.2, 0.2))
 
 
 def test_a_connection_that_breaks_off(tmp_path: Path, known: dict[str, Source], server: Server) -> None:
     known["x.txt"] = Source(None, "http://127.0.0.1:9/x.txt")
 
     with pytest.raises(UserError, match=r"no connection to 127\.0\.0\.1:9"):
-        fetch(["x.txt"], tmp_path)
+        fetch_files(["x.txt"], tmp_path)
 
 
 def test_a_file_that_breaks_off_in_the_middle(tmp_path: Path, known: dict[str, Source], server: Server) -> None:
@@ -199,7 +199,7 @@ def test_a_file_that_breaks_off_in_the_middle(tmp_path: Path, known: dict[str, S
     server.give("x.txt", GOOD, missing=100)
 
     with pytest.raises(UserError, match="broke off in the middle"):
-        fetch(["x.txt"], tmp_path)
+        fetch_files(["x.txt"], tmp_path)
     assert files(tmp_path) == set()
 
 
@@ -207,7 +207,7 @@ def test_a_mirror_that_is_no_folder(tmp_path: Path, known: dict[str, Source]) ->
     known["x.txt"] = Source(None, None)
 
     with pytest.raises(UserError, match=r"no such folder.*DUVAE_MIRROR"):
-        fetch(["x.txt"], tmp_path, str(tmp_path / "nowhere"))
+        fetch_files(["x.txt"], tmp_path, str(tmp_path / "nowhere"))
 
 
 def test_all_missing_files_are_told_at_once(tmp_path: Path, known: dict[str, Source], server: Server) -> None:
@@ -219,7 +219,7 @@ def test_all_missing_files_are_told_at_once(tmp_path: Path, known: dict[str, Sou
     server.give("x.txt", b"busy", status=503)
 
     with pytest.raises(UserError) as error:
-        fetch(["a/there.txt", "a/x.txt", "a/y.txt", "a/z.txt"], tmp_path / "raw" / "short")
+        fetch_files(["a/there.txt", "a/x.txt", "a/y.txt", "a/z.txt"], tmp_path / "raw" / "short")
 
     said = str(error.value)
     assert said.startswith("3 files of data set 'short'")
@@ -236,7 +236,7 @@ def test_members_of_an_archive(tmp_path: Path, known: dict[str, Source], server:
     members = {"./a_data/x.txt": GOOD, "b_data/x.txt": b"not this", "a_data/y.txt": b"1\tfine\n", "../evil": b"no"}
     server.give("all.tar.gz", archive(dict(members)))
 
-    got = fetch(["a/x.txt", "a/y.txt"], tmp_path / "raw" / "a")
+    got = fetch_files(["a/x.txt", "a/y.txt"], tmp_path / "raw" / "a")
 
     assert files(tmp_path) == {"raw/a/a/x.txt", "raw/a/a/y.txt"}
     assert (tmp_path / "raw/a/a/x.txt").read_bytes() == GOOD
@@ -269,7 +269,7 @@ def test_a_bad_archive(content: bytes, said: str, tmp_path: Path, known: dict[st
     server.give("all.tar.gz", content)
 
     with pytest.raises(UserError, match=said):
-        fetch(["a/x.txt"], tmp_path / "raw" / "a")
+        fetch_files(["a/x.txt"], tmp_path / "raw" / "a")
     assert files(tmp_path) == set()
 
 
@@ -278,22 +278,27 @@ def test_own_files_are_copied_from_where_they_lie(tmp_path: Path, known: dict[st
     (tmp_path / "mine/train.txt").write_bytes(GOOD)
     folder = tmp_path / "data" / "raw" / "own"
 
-    fetch(["mine/train.txt", str(tmp_path / "mine/train.txt")], folder, root=tmp_path)
+    fetch_files(["mine/train.txt", str(tmp_path / "mine/train.txt")], folder, root=tmp_path)
     assert (folder / "mine/train.txt").read_bytes() == GOOD
     (tmp_path / "mine/train.txt").write_bytes(b"1\tchanged\n")
-    fetch(["mine/train.txt"], folder, root=tmp_path)
+    fetch_files(["mine/train.txt"], folder, root=tmp_path)
     assert (folder / "mine/train.txt").read_bytes() == b"1\tchanged\n"
 
     with pytest.raises(UserError, match=r"no such file: .*mine/valid.txt, .*gone.txt.*your own"):
-        fetch(["mine/train.txt", "mine/valid.txt", "gone.txt"], folder, root=tmp_path)
+        fetch_files(["mine/train.txt", "mine/valid.txt", "gone.txt"], folder, root=tmp_path)
     with pytest.raises(UserError, match="Move it to another folder"):
-        fetch(["data/raw/own/mine/train.txt"], folder, root=tmp_path)
+        fetch_files(["data/raw/own/mine/train.txt"], folder, root=tmp_path)
     with pytest.raises(UserError, match="the same place"):
-        fetch(["x.txt", "../x.txt"], folder, root=tmp_path)
+        fetch_files(["x.txt", "../x.txt"], folder, root=tmp_path)
 
 
 def test_places_stay_inside() -> None:
-    assert [str(place(path)) for path in ("a/b", "/a/b", "../../a/b", "./a/../b")] == ["a/b", "a/b", "a/b", "a/b"]
+    assert [str(path_in_folder(path)) for path in ("a/b", "/a/b", "../../a/b", "./a/../b")] == [
+        "a/b",
+        "a/b",
+        "a/b",
+        "a/b",
+    ]
 
 
 def test_the_stage_leaves_exactly_the_files_of_the_data_set(
@@ -327,4 +332,4 @@ def test_the_real_files_have_their_checksums(tmp_path: Path, mirror: Path, monke
     assert {f"sha256:{file.sha256}" for file in got} == {sources.SOURCES[file.path].checksum for file in got}
     monkeypatch.setattr(sources, "SOURCES", {"short_yelp/short_yelp.train.txt": Source(None, None)})
     with pytest.raises(UserError, match=r"1 file .*\n  short_yelp/short_yelp.train.txt: not in the mirror"):
-        fetch(["short_yelp/short_yelp.train.txt"], tmp_path / "short_yelp", str(mirror))
+        fetch_files(["short_yelp/short_yelp.train.txt"], tmp_path / "short_yelp", str(mirror))

@@ -16,7 +16,7 @@ import drawings
 from duvae.commands import evaluate, probe
 from duvae.data import store
 from duvae.data.batches import Examples, batches, tensor
-from duvae.data.images import draw
+from duvae.data.images import drawn_bits
 from duvae.data.store import Images, Prepared
 from duvae.errors import Interrupted, UserError
 from duvae.metrics.encoding import encode, features
@@ -83,12 +83,12 @@ def test_documents_are_what_they_were_and_take_no_random_numbers() -> None:
         assert x.dtype == torch.int64
         assert x.tolist() == [split[n].tolist() for n in indices.tolist()]
     assert torch.equal(torch.get_rng_state(), before)
-    assert not split.drawn
+    assert not split.is_grey
     assert split.predicted.tolist() == [len(split[n]) - 1 for n in range(40)]
 
 
 def test_bits_that_were_drawn_stay_as_they_are() -> None:
-    split = draw(drawings.grey(9), np.random.default_rng(1))
+    split = drawn_bits(drawings.grey(9), np.random.default_rng(1))
     before = torch.get_rng_state()
     x = tensor(split, np.array([3, 0]), CPU)
 
@@ -132,7 +132,7 @@ def test_a_split_that_lies_on_the_device_gives_the_same_batches(made: Callable[[
 
 
 def drawn_once(count: int) -> store.Split:
-    return draw(drawings.grey(count), np.random.default_rng(1))
+    return drawn_bits(drawings.grey(count), np.random.default_rng(1))
 
 
 # ------------------------------------------------------------------------------------ training
@@ -152,7 +152,7 @@ class StopAfter(Unwatched):
 def image_training(folder: Path | None = None, steps: int = 0, system: str = "vae") -> Training:
     model, made = image_model(system)
     optimisation = FULL_SIZE.dataset("omniglot").optimisation.model_copy(update={"batch": 8, "epochs": 3, "warmup": 1})
-    valid = draw(drawings.grey(12, seed=2), np.random.default_rng(1))
+    valid = drawn_bits(drawings.grey(12, seed=2), np.random.default_rng(1))
     checkpoint = Checkpoint(folder / "state.safetensors", 1e9) if folder else None
 
     return Training(
@@ -220,7 +220,7 @@ def test_features_are_those_of_encoding(what: str) -> None:
     if what == "documents":
         model, split = describe("vae").build()[0], documents(23)
     else:
-        model, split = image_model()[0], draw(drawings.grey(23), np.random.default_rng(1))
+        model, split = image_model()[0], drawn_bits(drawings.grey(23), np.random.default_rng(1))
 
     np.testing.assert_array_equal(features(model, split, CPU), encode(model, split, CPU, 1).mean)
 
@@ -228,7 +228,7 @@ def test_features_are_those_of_encoding(what: str) -> None:
 def test_the_likelihood_of_images() -> None:
     """With the posterior for a prior and a decoder that looks away: the sum over pixels, whatever is drawn."""
     model, _ = image_model()
-    split = draw(drawings.grey(11), np.random.default_rng(1))
+    split = drawn_bits(drawings.grey(11), np.random.default_rng(1))
     with torch.no_grad():
         model.decoder.linear.weight.zero_()  # type: ignore[union-attr, operator]
         model.head.linear.weight.zero_()  # type: ignore[union-attr, operator]
@@ -293,8 +293,8 @@ def table3(
 ) -> dict[str, Any]:
     splits = {
         "train": lettered(36, 9, 3, 1),
-        "valid": draw(lettered(9, 9, 3, 2), np.random.default_rng(1)),
-        "test": change(draw(lettered(18, 9, 3, 3), np.random.default_rng(2))),
+        "valid": drawn_bits(lettered(9, 9, 3, 2), np.random.default_rng(1)),
+        "test": change(drawn_bits(lettered(18, 9, 3, 3), np.random.default_rng(2))),
     }
     prepared = Prepared(list(store.PIXELS), splits, {"alphabets": ["a", "b", "c"]})
 

@@ -35,7 +35,7 @@ def test_documents_come_back(tmp_path: Path) -> None:
     assert isinstance(train.tokens, np.memmap)
     assert prepared.words(train[2]) == ["food", "good", "good"]
     assert prepared.words(train[1]) == ["<unk>"]
-    assert store.array(tmp_path / "d", "weights").tolist() == [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]
+    assert store.read_array(tmp_path / "d", "weights").tolist() == [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]
 
 
 def test_writing_again_replaces_everything(tmp_path: Path) -> None:
@@ -65,13 +65,15 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
 
 def test_what_is_missing_or_broken_is_named(tmp_path: Path) -> None:
     folder = tmp_path / "d"
-    with pytest.raises(UserError, match=r"no prepared data set is there\. Run 'duvae prepare --dataset d'"):
+    with pytest.raises(
+        UserError, match=r"expected a prepared data set; there is none\. Run 'duvae prepare --dataset d'"
+    ):
         store.read(folder)
     store.write(folder, made())
-    with pytest.raises(UserError, match="no split 'valid' among"):
+    with pytest.raises(UserError, match="expected a split 'valid'; found"):
         store.read(folder).split("valid")
     with pytest.raises(UserError, match=r"weights.npy: cannot be read"):
-        store.array(folder, "weights")
+        store.read_array(folder, "weights")
 
     tokens = folder / "train.tokens.npy"
     whole = tokens.read_bytes()

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from duvae.config import SyntheticSource, Truth
 from duvae.data.store import END, SPECIALS, START
-from duvae.data.synthetic import COARSE, Generator, _refined, generate, log_prior, sample, true_nll, weights
+from duvae.data.synthetic import COARSE, Generator, _refined, log_prior, prepared_synthetic, sample, true_nll, weights
 from duvae.errors import UserError
 from family import FULL_SIZE
 
@@ -51,8 +51,8 @@ def likelihood(generator: Generator, sentence: np.ndarray, z: Tensor) -> Tensor:
 
 def test_the_same_seed_gives_the_same_bytes_and_another_does_not() -> None:
     torch.manual_seed(1)
-    (one, kept), (again, kept_again) = generate(SMALL), generate(SMALL)
-    other, _ = generate(SMALL.model_copy(update={"seed": 4}))
+    (one, kept), (again, kept_again) = prepared_synthetic(SMALL), prepared_synthetic(SMALL)
+    other, _ = prepared_synthetic(SMALL.model_copy(update={"seed": 4}))
     for name, split in one.splits.items():
         assert split.tokens.tobytes() == again.splits[name].tokens.tobytes()
         assert split.labels.tobytes() == again.splits[name].labels.tobytes()
@@ -62,7 +62,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not() -> None:
 
 
 def test_what_is_generated() -> None:
-    prepared, kept = generate(SMALL)
+    prepared, kept = prepared_synthetic(SMALL)
 
     assert prepared.vocabulary == [*SPECIALS, "w0", "w1", "w2", "w3", "w4", "w5"]
     assert {name: len(split) for name, split in prepared.splits.items()} == {"train": 1500, "valid": 100, "test": 120}
@@ -82,7 +82,7 @@ def test_what_is_generated() -> None:
 def test_components_are_equally_likely_and_z_is_about_their_means() -> None:
     """Within five standard errors."""
     source = SMALL.model_copy(update={"train": 20_000, "variance": 0.49})
-    prepared, kept = generate(source)
+    prepared, kept = prepared_synthetic(source)
     labels, z = prepared.split("train").labels, kept["train.z"]
     counts = np.bincount(labels, minlength=5)
 
@@ -213,7 +213,7 @@ def dense(generator: Generator, source: SyntheticSource, sentence: np.ndarray, s
 
 def prepared(count: int = 4) -> tuple[Generator, SyntheticSource, np.ndarray, np.ndarray]:
     """A small generator, sentences of it and the z they came from."""
-    made, kept = generate(SMALL)
+    made, kept = prepared_synthetic(SMALL)
     generator = Generator.of({name: kept[f"generator.{name}"] for name in Generator.names()})
 
     return generator, SMALL, made.split("test").batch(np.arange(count))[:, 1:-1], kept["test.z"][:count]
@@ -259,7 +259,7 @@ def test_the_true_likelihoods_of_all_sentences_sum_to_one(output_range: float) -
 def test_at_full_size_no_cell_that_matters_is_missed() -> None:
     """The paper's generator, whose likelihood is jagged: all fine points within four of a sentence's z."""
     source, truth = FULL.model_copy(update={"train": 1, "valid": 1, "test": 2}), FULL_SIZE.dataset("synthetic").truth
-    made, kept = generate(source)
+    made, kept = prepared_synthetic(source)
     generator = Generator.of({name: kept[f"generator.{name}"] for name in Generator.names()})
     words, own = made.split("test").batch(np.arange(2))[:, 1:-1], kept["test.z"]
     nll, twice = true_nll(generator, source, words, own, truth)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from duvae.commands import fetch, prepare, validate
 from duvae.config import BuiltVocabulary, Sample, TextFile, TextSource, TextSplit, load, parse
-from duvae.data import text
+from duvae.data import corpus, text
 from duvae.data.store import END, START, UNKNOWN, Documents, read, write
 from duvae.errors import UserError
 from duvae.metrics.likelihood import importance_weighted_nll, perplexity
@@ -46,7 +46,7 @@ def prepared_words(documents: Documents) -> list[list[str]]:
 
 
 def test_words_become_ids(tmp_path: Path) -> None:
-    prepared = text.prepare(source(), lay(tmp_path))
+    prepared = text.prepared_text(source(), lay(tmp_path))
 
     assert prepared.vocabulary == VOCABULARY
     assert prepared_words(prepared.split("train")) == [
@@ -75,7 +75,7 @@ def test_words_become_ids(tmp_path: Path) -> None:
 
 def test_a_document_shared_with_two_splits_counts_once(tmp_path: Path) -> None:
     lay(tmp_path, valid="bad\ngood food\n", test="bad\n", few="bad\nbad\ngood food\nthe\n", train="the\n")
-    shared = text.prepare(source(subsets={"few": [TextFile(path="few.txt")]}), tmp_path).summary["shared"]["few"]
+    shared = text.prepared_text(source(subsets={"few": [TextFile(path="few.txt")]}), tmp_path).summary["shared"]["few"]
 
     assert shared["valid"] == {"documents": 3, "distinct": 2}
     assert shared["test"] == {"documents": 2, "distinct": 1}
@@ -85,7 +85,7 @@ def test_a_document_shared_with_two_splits_counts_once(tmp_path: Path) -> None:
 def test_labels_of_whole_files_and_of_none(tmp_path: Path) -> None:
     lay(tmp_path, neg="bad food\n", pos="good food\ngood\n", test="bad\n")
     files = [TextFile(path="neg.txt", label=0), TextFile(path="pos.txt", label=4)]
-    prepared = text.prepare(source(train=files), tmp_path)
+    prepared = text.prepared_text(source(train=files), tmp_path)
 
     assert prepared.split("train").labels.tolist() == [0, 4, 4]
     assert prepared.split("test").labels.tolist() == [-1]
@@ -96,13 +96,13 @@ def test_white_space_and_other_line_ends(tmp_path: Path) -> None:
     content = "\ufeff1\t  the   food\tis good \r\n0\tbad\x85food\u2028good"
     (tmp_path / "x.txt").write_bytes(content.encode())
 
-    assert text.read_documents(tmp_path / "x.txt").documents == ["the food is good", "bad food good"]
+    assert corpus.read_documents(tmp_path / "x.txt").documents == ["the food is good", "bad food good"]
 
 
 def test_unknown_spellings(tmp_path: Path) -> None:
     rows = ["<pad>\t0", "<bos>\t1", "<eos>\t2", "_UNK\t3", "the\t4", "food\t5"]
     lay(tmp_path, vocab="\n".join(rows), train="the _UNK <unk> soup\n", valid="the\n", test="food\n")
-    prepared = text.prepare(source(), tmp_path)
+    prepared = text.prepared_text(source(), tmp_path)
 
     assert prepared.vocabulary == ["<pad>", "<s>", "</s>", "<unk>", "the", "food"]
     assert prepared.split("train")[0].tolist() == [START, 4, UNKNOWN, UNKNOWN, UNKNOWN, END]
@@ -112,7 +112,7 @@ def test_unknown_spellings(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "said"),
     [
-        ({"train": ""}, r"train.txt: expected a line or more; the file is empty"),
+        ({"train": ""}, r"train.txt: expected at least one line; the file is empty"),
         (
             {"train": "1\tgood\n" * 16 + "good\n"},
             r"train.txt, line 17: expected label<TAB>document.*no label in 'good'",
@@ -129,23 +129,23 @@ def test_unknown_spellings(tmp_path: Path) -> None:
         ),
         ({"test": "1\tgood\n1\tgood </s> bad\n"}, r"test.txt, line 2: .*<pad>, <s>, </s>.*'good </s> bad'"),
         ({"vocab": "the\nfood\n"}, r"vocab.txt, line 1: expected <pad> .*found 'the'"),
-        ({"vocab": "<pad>\n<s>\n</s>\n<unk>\n"}, r"vocab.txt: expected words after the specials"),
-        ({"vocab": "<pad>\n<s>\n</s>\n<unk>\nthe\nfood\nthe\n"}, r"vocab.txt, line 7: .*'the', which stands on line 5"),
-        ({"vocab": "<pad>\n<s>\n</s>\n<unk>\nthe\n_UNK\n"}, r"vocab.txt, line 6: .*'_UNK', which stands on line 4"),
+        ({"vocab": "<pad>\n<s>\n</s>\n<unk>\n"}, r"vocab.txt: expected words after the special words"),
+        ({"vocab": "<pad>\n<s>\n</s>\n<unk>\nthe\nfood\nthe\n"}, r"vocab.txt, line 7: .*'the', which is on line 5"),
+        ({"vocab": "<pad>\n<s>\n</s>\n<unk>\nthe\n_UNK\n"}, r"vocab.txt, line 6: .*'_UNK', which is on line 4"),
         ({"vocab": "<pad>\n<s>\n</s>\n<unk>\nthe food\n"}, r"vocab.txt, line 5: expected one word"),
         ({"vocab": "<pad>\n<s>\n</s>\n<unk>\nthe\t812\n"}, r"vocab.txt, line 5: expected the id 4.*'812'"),
     ],
 )
 def test_mistakes_in_files(files: dict[str, str], said: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=said):
-        text.prepare(source(), lay(tmp_path, **files))
+        text.prepared_text(source(), lay(tmp_path, **files))
 
 
 def test_a_tab_in_a_file_with_a_label_of_its_own(tmp_path: Path) -> None:
     lay(tmp_path, train="good\n1\tgood\n")
 
     with pytest.raises(UserError, match=r"line 2: expected a document without a tab.*the label 1"):
-        text.prepare(source(train=[TextFile(path="train.txt", label=1)]), tmp_path)
+        text.prepared_text(source(train=[TextFile(path="train.txt", label=1)]), tmp_path)
 
 
 def test_bytes_that_are_no_text(tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
     (tmp_path / "train.txt").write_bytes(b"1\tgood\n1\tgood\n1\tcaf\xe9\n")
 
     with pytest.raises(UserError, match=r"train.txt, line 3: expected UTF-8; found the byte 0xe9"):
-        text.prepare(source(), tmp_path)
+        text.prepared_text(source(), tmp_path)
 
 
 def test_a_file_that_is_missing(tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_a_file_that_is_missing(tmp_path: Path) -> None:
     (tmp_path / "test.txt").unlink()
 
     with pytest.raises(UserError, match=r"test.txt: cannot be read .*duvae fetch"):
-        text.prepare(source(), tmp_path)
+        text.prepared_text(source(), tmp_path)
 
 
 # ------------------------------------------------------------------- one's own: split by a seed, vocabulary made
@@ -178,8 +178,8 @@ def without(*splits: str, **changed: Any) -> TextSource:
 def test_shares_are_split_off_and_copies_stay_together(tmp_path: Path) -> None:
     lay(tmp_path, train=many(50, copies=3), test="the food\n")
     chosen = without("valid", split=TextSplit(valid=0.2, seed=1), vocabulary=None, build=BuiltVocabulary(most=100))
-    one, again = (text.prepare(chosen, tmp_path) for _ in range(2))
-    other = text.prepare(chosen.model_copy(update={"split": TextSplit(valid=0.2, seed=2)}), tmp_path)
+    one, again = (text.prepared_text(chosen, tmp_path) for _ in range(2))
+    other = text.prepared_text(chosen.model_copy(update={"split": TextSplit(valid=0.2, seed=2)}), tmp_path)
 
     assert list(one.splits) == ["train", "valid", "test"]
     assert {name: len(split) for name, split in one.splits.items()} == {"train": 120, "valid": 30, "test": 1}
@@ -192,13 +192,13 @@ def test_shares_are_split_off_and_copies_stay_together(tmp_path: Path) -> None:
 @given(st.integers(5, 60), st.floats(0.05, 0.45), st.floats(0.05, 0.45), st.integers(0, 99))
 def test_a_split_loses_nothing(count: int, valid: float, test: float, seed: int) -> None:
     documents = [f"w{n % (count - 1)}" for n in range(count)]  # one of them twice
-    lines = text.Lines(documents, list(range(count)), [(Path("x"), n) for n in range(count)])
+    lines = corpus.Corpus(documents, list(range(count)), [(Path("x"), n) for n in range(count)])
     sizes = [round(share * (count - 1)) for share in (valid, test)]
     if 0 in sizes or sum(sizes) >= count - 1:
         with pytest.raises(UserError, match="expected shares that give each split a document"):
-            text.divide(lines, TextSplit(valid=valid, test=test, seed=seed))
+            text.split_by_shares(lines, TextSplit(valid=valid, test=test, seed=seed))
         return
-    parts = text.divide(lines, TextSplit(valid=valid, test=test, seed=seed))
+    parts = text.split_by_shares(lines, TextSplit(valid=valid, test=test, seed=seed))
 
     assert sorted(label for part in parts.values() for label in part.labels) == list(range(count))
     assert [len(set(parts[name].documents)) for name in ("valid", "test")] == sizes
@@ -209,17 +209,17 @@ def test_a_split_loses_nothing(count: int, valid: float, test: float, seed: int)
 def test_a_vocabulary_of_the_most_frequent_training_words(tmp_path: Path) -> None:
     lay(tmp_path, train="b a b c\nb a d d _UNK\n<unk> a d c e\n", valid="e e e\n", test="b zebra a\n")
     chosen = source(vocabulary=None, build=BuiltVocabulary(most=3, at_least=2))
-    prepared = text.prepare(chosen, tmp_path)
+    prepared = text.prepared_text(chosen, tmp_path)
 
     assert prepared.vocabulary == [*VOCABULARY[:4], "a", "b", "d"]  # as often: by alphabet; c comes after
     assert prepared.summary["built"] == {"distinct": 5, "frequent": 4, "kept": 3}
     assert prepared.words(prepared.documents("test")[0]) == ["b", "<unk>", "a"]
     assert "vocab.txt" not in prepared.summary["files"]
-    assert text.prepare(source(vocabulary=None, build=BuiltVocabulary(most=9)), tmp_path).vocabulary[4:] == list(
+    assert text.prepared_text(source(vocabulary=None, build=BuiltVocabulary(most=9)), tmp_path).vocabulary[4:] == list(
         "abdce"
     )
     with pytest.raises(UserError, match=r"expected a word that occurs 9 times .*most frequent one occurs 3 times"):
-        text.prepare(source(vocabulary=None, build=BuiltVocabulary(most=3, at_least=9)), tmp_path)
+        text.prepared_text(source(vocabulary=None, build=BuiltVocabulary(most=3, at_least=9)), tmp_path)
 
 
 def test_what_was_prepared_otherwise_than_written_is_told(tmp_path: Path) -> None:
@@ -228,28 +228,30 @@ def test_what_was_prepared_otherwise_than_written_is_told(tmp_path: Path) -> Non
     with pytest.raises(
         UserError, match=r"train.txt, line 2: expected at most 5 words .*found 20000.*longer: leave_out"
     ):
-        text.prepare(source(), tmp_path)
-    prepared = text.prepare(source(longer="leave_out"), tmp_path)
+        text.prepared_text(source(), tmp_path)
+    prepared = text.prepared_text(source(longer="leave_out"), tmp_path)
 
     assert prepared.split("train").labels.tolist() == [1, 0]
     assert prepared.summary["left_out"] == {"train": 1, "valid": 0, "test": 0}
     assert text.warnings(prepared.summary) == [
         "1 document of train longer than max_words left out",
-        "1 of the 2 words of test (50.00%) are not in the vocabulary, and are <unk>",
+        "1 of the 2 words of test (50.00%) are not in the vocabulary and become <unk>",
     ]
     lay(tmp_path, test=f"1\t{long}\n")
     with pytest.raises(UserError, match=r"test.txt: expected a document of at most 5 words .* in test; found none"):
-        text.prepare(source(longer="leave_out"), tmp_path)
+        text.prepared_text(source(longer="leave_out"), tmp_path)
 
 
 def test_validation_can_be_sampled_too(tmp_path: Path) -> None:
     lay(tmp_path, train=many(30), valid="".join(f"1\tv{n}\n" for n in range(20)), test="1\tt\n")
     chosen = source(sample=Sample(size=10, seed=1, valid=5), vocabulary=None, build=BuiltVocabulary(most=99))
-    prepared = text.prepare(chosen, tmp_path)
+    prepared = text.prepared_text(chosen, tmp_path)
 
     assert {name: len(split) for name, split in prepared.splits.items()} == {"train": 10, "valid": 5, "test": 1}
-    with pytest.raises(UserError, match=r"source.sample.valid: expected at most 20, all there are; found 21"):
-        text.prepare(chosen.model_copy(update={"sample": Sample(size=10, seed=1, valid=21)}), tmp_path)
+    with pytest.raises(
+        UserError, match=r"sample.valid: expected at most 20, the number of validation documents; found 21"
+    ):
+        text.prepared_text(chosen.model_copy(update={"sample": Sample(size=10, seed=1, valid=21)}), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -281,7 +283,7 @@ def test_likelihood_and_perplexity_of_a_corpus_by_hand(tmp_path: Path) -> None:
     """Three sentences, one unknown word, and a decoder that gives each word a probability of its own, whatever z is."""
     train = "the food\nfood\nthe the food .\n"
     lay(tmp_path, train=train, valid="food\n", test="the food\nsoup\nthe the food .\n")
-    prepared = text.prepare(source(vocabulary=None, build=BuiltVocabulary(most=9)), tmp_path)
+    prepared = text.prepared_text(source(vocabulary=None, build=BuiltVocabulary(most=9)), tmp_path)
     assert prepared.vocabulary == ["<pad>", "<s>", "</s>", "<unk>", "food", "the", "."]
     shares = {"<pad>": 0.01, "<s>": 0.04, "</s>": 0.25, "<unk>": 0.1, "food": 0.2, "the": 0.3, ".": 0.1}
     model, _ = build("vae", words=7)
@@ -303,7 +305,7 @@ def test_likelihood_and_perplexity_of_a_corpus_by_hand(tmp_path: Path) -> None:
     assert perplexity(nll, prepared.split("test")) == pytest.approx(math.exp(sum(by_hand) / (3 + 2 + 5)), rel=1e-5)
 
 
-LINES = text.Lines(
+LINES = corpus.Corpus(
     ["good", "good", "bad", "the food", "the food", "the soup", "the circus", "food"],
     [1, 1, 0, 1, 0, 1, 0, 1],
     [(Path("x"), i) for i in range(8)],
@@ -311,7 +313,7 @@ LINES = text.Lines(
 
 
 def test_resampling_counts_what_it_leaves_out() -> None:
-    drawn, counted = text.resample(LINES, ["bad", "the <unk>"], VOCABULARY, Sample(size=2, seed=1))
+    drawn, counted = text.training_sample(LINES, ["bad", "the <unk>"], VOCABULARY, Sample(size=2, seed=1))
 
     assert counted == {
         "lines": 8,
@@ -329,9 +331,9 @@ def test_resampling_counts_what_it_leaves_out() -> None:
 
 
 def test_resampling_depends_on_its_seed_alone() -> None:
-    lines = text.Lines([f"w{i}" for i in range(200)], [0] * 200, [(Path("x"), i) for i in range(200)])
+    lines = corpus.Corpus([f"w{i}" for i in range(200)], [0] * 200, [(Path("x"), i) for i in range(200)])
     one, again, other = (
-        text.resample(lines, [], VOCABULARY + lines.documents, Sample(size=50, seed=seed))[0].documents
+        text.training_sample(lines, [], VOCABULARY + lines.documents, Sample(size=50, seed=seed))[0].documents
         for seed in (1, 1, 2)
     )
 
@@ -342,7 +344,7 @@ def test_resampling_depends_on_its_seed_alone() -> None:
 
 def test_more_drawn_than_there_are() -> None:
     with pytest.raises(UserError, match=r"sample.size: expected at most 4, .*8 lines \(duplicates 2.*found 5"):
-        text.resample(LINES, ["bad"], VOCABULARY, Sample(size=5, seed=1))
+        text.training_sample(LINES, ["bad"], VOCABULARY, Sample(size=5, seed=1))
 
 
 words = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=6).filter(
@@ -360,7 +362,7 @@ def test_documents_come_back_from_file_and_store(
     content = "".join(f"{label}\t{' '.join(document)}\n" for label, document in zip(labels, documents, strict=True))
     lay(folder, train=content, vocab="\n".join(VOCABULARY[:4] + vocabulary), valid="a\n", test="b\n")
 
-    write(folder / "prepared", text.prepare(source(max_words=8), folder))
+    write(folder / "prepared", text.prepared_text(source(max_words=8), folder))
     prepared = read(folder / "prepared")
 
     train = prepared.split("train")
@@ -410,8 +412,8 @@ def test_the_real_short_yelp(tmp_path: Path, mirror: Path) -> None:
         for line in (raw / f"short_yelp/short_yelp.{split}.txt").read_text().splitlines()
     }
     chosen = params.datasets["short_yelp_resampled"]
-    lines = text.read(chosen.source.train, raw)
-    drawn, _ = text.resample(lines, sorted(held_out), prepared.vocabulary, chosen.source.sample)
+    lines = corpus.read_corpus(chosen.source.train, raw)
+    drawn, _ = text.training_sample(lines, sorted(held_out), prepared.vocabulary, chosen.source.sample)
     assert len(set(drawn.documents)) == 100_000
     assert not held_out & set(drawn.documents)
     assert np.array_equal(drawn.labels, prepared.split("train").labels)

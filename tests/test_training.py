@@ -442,7 +442,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> tuple[config.Params, Pa
     source = dataset.source.model_copy(update={"train": 60, "valid": 30, "test": 40, "words": 50})
     small = dataset.model_copy(update={"source": source, "probe": dataset.probe.model_copy(update={"labels": [20]})})
     params = PARAMS.model_copy(update={"datasets": {**PARAMS.datasets, "synthetic": small}})
-    prepared, arrays = synthetic.generate(source)
+    prepared, arrays = synthetic.prepared_synthetic(source)
     store.write(root / "data/prepared/synthetic", prepared, arrays)
     (root / "data/validated").mkdir()
     (root / "data/validated/synthetic.json").write_text("{}")

@@ -284,7 +284,7 @@ def test_pictures_are_encoded_by_their_names(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     for name, shade in (("a/one.png", 0), ("two.png", 255)):
         Image.new("L", (12, 12), shade).save(tmp_path / name)
-    drawings, names = images.read(tmp_path, 6, "dark")
+    drawings, names = images.read_images(tmp_path, 6, "dark")
     assert names == ["a/one.png", "two.png"]
     assert drawings.grey.mean((1, 2)).tolist() == [1, 0]
     frame = encode.of_images(model, tmp_path, "dark", 1)

@@ -1,4 +1,4 @@
-"""Types that the classes of parameters share."""
+"""Types and the base class that all classes of parameters share."""
 
 from typing import Annotated, Any, Self
 
@@ -7,12 +7,12 @@ from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, Va
 from duvae.messages import with_closest_key
 
 
-def about(description: str, source: str = "") -> Any:
-    """The documentation of a parameter, for `docs/parameters.md`.
+def doc(description: str, source: str = "") -> Any:
+    """The documentation of a parameter in `docs/parameters.md`.
 
     Args:
-        description: What the parameter is, with its unit.
-        source: Where its values come from: the paper (`S` for the supplement), the authors' release, or us.
+        description: Meaning of the parameter, with its unit; a noun phrase.
+        source: Source of the values: the paper (`S` for the supplement), the authors' release, or ours.
     """
     return Field(description=description, json_schema_extra={"source": source})
 
@@ -22,13 +22,15 @@ NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
+OpenShare = Annotated[float, Field(gt=0, lt=1)]
+TwoOrMore = Annotated[int, Field(ge=2)]
 KeepProbability = Annotated[float, Field(gt=0, le=1)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
 Point = Annotated[list[float], Field(min_length=2, max_length=2)]
 
 
 class Frozen(BaseModel):
-    """Base class of all parameters: immutable; it refuses unknown keys, other types and non-finite numbers."""
+    """Base class of all parameters: immutable, without unknown keys, other types and non-finite numbers."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 

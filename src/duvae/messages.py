@@ -1,7 +1,7 @@
 """Error messages for a YAML file of parameters: where the mistake is, what was expected, what was found.
 
-pydantic finds the mistakes. Its messages are in Python's words and name Python's types; the ones here are in words
-that a reader of the file knows. A close known name is added where there is one.
+pydantic finds the mistakes, but its messages name Python's types and classes. These messages use the words of the file
+and add the closest known name.
 """
 
 import difflib
@@ -19,18 +19,18 @@ def refusal(key: str, message: str) -> PydanticCustomError:
     """The error that a validator raises.
 
     Args:
-        key: The key that is wrong, seen from the validated object: `probe.subsets`, or `` for the object itself.
-        message: The text for the user, complete.
+        key: Wrong key, relative to the validated object, such as `probe.subsets`; empty: the object itself.
+        message: Complete message for the user.
     """
     return PydanticCustomError("refusal", "{message}", {"message": message, "key": key})
 
 
 def with_closest_key(error: ValidationError, known: Sequence[str]) -> ValidationError:
-    """The same error, in which an unknown key comes with the closest known key.
+    """Adds the closest known key to an error about an unknown key.
 
     Args:
-        error: The error of one object, with the errors of the objects inside it.
-        known: The keys of the object.
+        error: Error of one object, with the errors of the objects inside it.
+        known: Keys of the object.
     """
 
     def rewritten(detail: ErrorDetails) -> InitErrorDetails:
@@ -51,9 +51,9 @@ def explain(detail: ErrorDetails, content: object) -> tuple[tuple[str, ...], str
 
     Args:
         detail: One error of pydantic.
-        content: What pydantic validated, as it was read from the file.
+        content: The validated content, as it was read from the file.
     """
-    path, found = _in_file(detail, content), detail["input"]
+    path, value = _in_file(detail, content), detail["input"]
     context, kind = detail.get("ctx", {}), detail["type"]
     if kind == "refusal":
         return (*path, *filter(None, context["key"].split("."))), context["message"]
@@ -66,13 +66,13 @@ def explain(detail: ErrorDetails, content: object) -> tuple[tuple[str, ...], str
         return (*path, key), unknown(key, context["tag"], _split(context["expected_tags"]))
     if kind == "literal_error":
         allowed = context["expected"]
-        return path, f"expected {allowed}; found {show(found)}{_close(found, _split(allowed))}"
+        return path, f"expected {allowed}; found {show(value)}{_close(value, _split(allowed))}"
     expected = _EXPECTED.get(kind, detail["msg"][:1].lower() + detail["msg"][1:]).format(**context)
     hint = ""
-    if kind in ("float_type", "int_type") and isinstance(found, str) and _is_number(found):
+    if kind in ("float_type", "int_type") and isinstance(value, str) and _is_number(value):
         hint = " (YAML reads that as text: write it without quotes, and 1.0e-5 for 1e-5)"
 
-    return path, f"expected {expected}; found {show(found)}{hint}"
+    return path, f"expected {expected}; found {show(value)}{hint}"
 
 
 def _in_file(detail: ErrorDetails, content: object) -> tuple[str, ...]:
@@ -83,8 +83,8 @@ def _in_file(detail: ErrorDetails, content: object) -> tuple[str, ...]:
         if isinstance(content, list) or (isinstance(content, dict) and part in content):
             content = content[part]  # type: ignore[index]  # pydantic counts in lists
             path.append(str(part))
-    there = isinstance(last, int) if isinstance(content, list) else isinstance(content, dict) and last in content
-    if there or detail["type"] == "missing":
+    has_last = isinstance(last, int) if isinstance(content, list) else isinstance(content, dict) and last in content
+    if has_last or detail["type"] == "missing":
         path.append(str(last))
 
     return tuple(path)
@@ -112,28 +112,29 @@ _EXPECTED = {
 }
 
 
-def unknown(what: str, found: object, known: Mapping[str, Any] | Sequence[str]) -> str:
+def unknown(kind: str, name: object, known: Mapping[str, Any] | Sequence[str]) -> str:
     """The message that a name is unknown, with the closest known name and all known names.
 
     Args:
-        what: What the name should be a name of: key, setting, ...
-        found: The unknown name.
+        kind: Kind of the named thing: key, setting, ...
+        name: The unknown name.
         known: The known names.
     """
     names = list(known)
     expected = f"one of {', '.join(names)}" if names else "none"
 
-    return f"unknown {what} {show(found)}{_close(found, names)}; expected {expected}"
+    return f"unknown {kind} {show(name)}{_close(name, names)}; expected {expected}"
 
 
-def _close(found: object, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(str(found), known, n=1, cutoff=0.4)
+def _close(name: object, known: Sequence[str]) -> str:
+    """A hint at the closest known name, in brackets; empty if none is close."""
+    near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.4)
 
     return f" (did you mean '{near[0]}'?)" if near else ""
 
 
 def show(value: object) -> str:
-    """A value as the file has it; for mappings and lists only their size."""
+    """A value as the file has it; a mapping or a list is shown by its size."""
     if isinstance(value, dict | list):
         return f"a {'mapping' if isinstance(value, dict) else 'list'} of {len(value)}"
     if isinstance(value, bool):
@@ -155,21 +156,25 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def line(key: tuple[str, ...], places: Mapping[tuple[str, ...], int] | None) -> str:
-    """The line of `key`, or of the nearest key around it, in brackets; empty where no line is known."""
-    while places and key:
-        if key in places:
-            return f" (line {places[key]})"
+def line_note(key: tuple[str, ...], line_numbers: Mapping[tuple[str, ...], int] | None) -> str:
+    """The line of a key, or of the nearest key around it, in brackets; empty if no line is known."""
+    while line_numbers and key:
+        if key in line_numbers:
+            return f" (line {line_numbers[key]})"
         key = key[:-1]
 
     return ""
 
 
-def lines(node: "yaml.Node | None", path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], int]]:
-    """The path and the line of each key, counted from 1.
+def key_lines(node: "yaml.Node | None", path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], int]]:
+    """The path of each key with its line, counted from 1.
+
+    Args:
+        node: Part of the parsed file; PyYAML keeps lines here, but not in the loaded values.
+        path: Path of the part.
 
     Raises:
-        yaml.YAMLError: If a key stands twice; YAML's own readers accept that and keep the last value.
+        yaml.YAMLError: If a mapping has a key twice; PyYAML itself accepts that and keeps the last value.
     """
     import yaml  # not at the top: a trained model is loaded without this library
 
@@ -177,14 +182,14 @@ def lines(node: "yaml.Node | None", path: tuple[str, ...] = ()) -> Iterator[tupl
         seen: set[str] = set()
         for key, value in node.value:
             if key.value in seen:
-                raise yaml.MarkedYAMLError(problem=f"the key '{key.value}' stands twice", problem_mark=key.start_mark)
+                raise yaml.MarkedYAMLError(problem=f"the key '{key.value}' occurs twice", problem_mark=key.start_mark)
             seen.add(key.value)
             if key.value == "<<":
-                yield from lines(value, path)
+                yield from key_lines(value, path)
                 continue
             yield (*path, str(key.value)), key.start_mark.line + 1
-            yield from lines(value, (*path, str(key.value)))
+            yield from key_lines(value, (*path, str(key.value)))
     elif isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
             yield (*path, str(index)), value.start_mark.line + 1
-            yield from lines(value, (*path, str(index)))
+            yield from key_lines(value, (*path, str(index)))

@@ -1,4 +1,4 @@
-"""Draws the bits of an image data set's validation and test once, into data/prepared/<data set>."""
+"""The stage `binarize`: draws the bits of validation and test images, into data/prepared/<data set>."""
 
 from pathlib import Path
 
@@ -9,18 +9,26 @@ from duvae.errors import UserError
 
 
 def run(params: Params, dataset: str, root: Path = Path()) -> Prepared:
-    """Binarizes a data set; training stays grey, for bits to be drawn each time an image is used.
+    """Draws the bits of validation and test; training stays grey, and its bits are drawn each time an image is used.
 
     Args:
         params: All parameters.
-        dataset: The name of a data set of images.
-        root: The project's folder.
+        dataset: Name of a data set of images.
+        root: Folder of the project.
+
+    Returns:
+        The prepared data set.
+
+    Raises:
+        UserError: If the data set has no images, or is not prepared.
     """
     chosen = params.dataset(dataset)
     if not isinstance(chosen, OmniglotDataset | ImageDataset):
-        raise UserError(f"params.yaml: datasets.{dataset} is of kind {chosen.kind}; only images are binarized.")
-    prepared = images.binarize(store.read(root / "data/grey" / dataset), chosen.binarize.seed)
+        raise UserError(
+            f"params.yaml: datasets.{dataset} is of kind {chosen.kind}; only images are binarized. Leave out this step."
+        )
+    prepared = images.binarized(store.read(root / "data/grey" / dataset), chosen.binarize.seed)
     store.write(root / "data/prepared" / dataset, prepared)
-    print(f"{dataset}: bits of {', '.join(name for name, split in prepared.splits.items() if not split.drawn)} drawn")
+    print(f"{dataset}: bits of {', '.join(name for name, split in prepared.splits.items() if not split.is_grey)} drawn")
 
     return prepared

@@ -10,8 +10,8 @@ import pandas as pd
 from duvae.commands.generate import opened, told
 from duvae.config import ImageDataset, Params
 from duvae.data import images
+from duvae.data.corpus import read_documents
 from duvae.data.store import Images
-from duvae.data.text import read_documents
 from duvae.errors import UserError
 from duvae.inference.model import Trained
 from duvae.project.files import whole
@@ -97,7 +97,7 @@ def of_sentences(trained: Trained, sentences: Sequence[str], source: Path | None
 
 def of_images(trained: Trained, source: Path, ink: Literal["dark", "light"], seed: int) -> pd.DataFrame:
     """The codes of a folder's pictures, or of the images of an npz, each with its name."""
-    drawings, names = images.read(source, int(trained.size or 0), ink)
+    drawings, names = images.read_images(source, int(trained.size or 0), ink)
     frame = trained.codes(Images.of(drawings.grey, drawings.labels, drawings.groups), seed).frame()
     frame.insert(0, "image", names)
 

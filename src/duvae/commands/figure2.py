@@ -14,7 +14,7 @@ def run(name: str, root: Path = Path()) -> None:
         name: The study's.
         root: The project's folder.
     """
-    drawn, html = studies.page(config.found(name, root).parent)
+    drawn, html = studies.page(config.best_params_path(name, root).parent)
     place = root / "reports" / "studies"
     with whole(place / f"{name}.png") as temporary:
         temporary.write_bytes(drawn)

@@ -1,4 +1,4 @@
-"""The list of jobs, written or checked."""
+"""The command and the stage `graph`: write or check the list of jobs."""
 
 from pathlib import Path
 
@@ -10,9 +10,17 @@ CHECKED = Path("data/graph.txt")
 
 
 def run(params: Params, check: bool = False) -> None:
-    """Writes `pipelines/jobs.yaml`; with `check`, compares it and writes what all other stages wait for.
+    """Writes `pipelines/jobs.yaml`, or checks it.
 
-    That file's text never changes, so that a change of the list alone makes nothing else out of date.
+    The check writes `data/graph.txt`, on which all other stages depend. The text of this file never changes, so that a
+    new list of jobs makes no stage stale.
+
+    Args:
+        params: All parameters.
+        check: Whether the list is only compared with params.yaml.
+
+    Raises:
+        UserError: With `check`, if the list is out of date.
     """
     if check:
         job_list.check(params)

@@ -1,4 +1,4 @@
-"""The stage `own_files`: digests of the user's own files, looked at on every run."""
+"""The stage `own_files`: computes digests of the user's own files on every run."""
 
 from pathlib import Path
 
@@ -7,11 +7,11 @@ from duvae.project import job_list, own_files
 
 
 def run(params: Params, root: Path = Path()) -> None:
-    """Writes `data/own.yaml`, on which `fetch` depends.
+    """Writes the digests to `data/own.yaml`, on which the stage `fetch` depends.
 
     Args:
-        params: All of params.yaml.
-        root: The project's folder.
+        params: All parameters.
+        root: Folder of the project.
     """
     fetched = job_list.graph(params)["fetched"]
     if own_files.write(params, fetched, root):

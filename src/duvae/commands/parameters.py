@@ -1,15 +1,15 @@
-"""The page of all parameters, written or checked."""
+"""The command `parameters`: writes or checks the page of all parameters."""
 
 from duvae.config import Params
 from duvae.report import reference
 
 
 def run(params: Params, check: bool = False) -> None:
-    """Writes `docs/parameters.md`; with `check`, only compares it.
+    """Writes `docs/parameters.md`, or checks it.
 
     Args:
-        params: All of params.yaml.
-        check: Whether nothing is written.
+        params: All parameters.
+        check: Whether the page is only compared with the parameters.
 
     Raises:
         UserError: With `check`, if the page is out of date.

@@ -1,6 +1,6 @@
-"""Turns a data set's files, or the synthetic generator's draws, into data/prepared/<data set>.
+"""The stage `prepare`: turns files, or draws of the synthetic generator, into data/prepared/<data set>.
 
-Images become grey values in data/grey/<data set>, which the stage `binarize` goes on from.
+Images become grey values in data/grey/<data set>, which the stage `binarize` reads.
 """
 
 from pathlib import Path
@@ -15,25 +15,31 @@ def run(params: Params, dataset: str, root: Path = Path()) -> Prepared:
 
     Args:
         params: All parameters.
-        dataset: The name of a data set.
-        root: The project's folder.
+        dataset: Name of the data set.
+        root: Folder of the project.
+
+    Returns:
+        The prepared data set.
+
+    Raises:
+        UserError: If a file cannot be used; the message names it.
     """
     chosen = params.dataset(dataset)
-    raw, folder = (root / "data" / place / dataset for place in ("raw", "prepared"))
+    raw, folder = (root / "data" / kind / dataset for kind in ("raw", "prepared"))
     if isinstance(chosen, SyntheticDataset):
         from duvae.data import synthetic
 
-        prepared, arrays = synthetic.generate(chosen.source)
+        prepared, arrays = synthetic.prepared_synthetic(chosen.source)
         store.write(folder, prepared, arrays)
     elif isinstance(chosen, OmniglotDataset | ImageDataset):
         if isinstance(chosen, OmniglotDataset):
-            prepared = omniglot.prepare(chosen.source, raw)
+            prepared = omniglot.prepared_omniglot(chosen.source, raw)
         else:
-            prepared = images.prepare(chosen.source, raw)
+            prepared = images.prepared_images(chosen.source, raw)
         folder = root / "data" / "grey" / dataset
         store.write(folder, prepared)
     else:
-        prepared = text.prepare(chosen.source, raw)
+        prepared = text.prepared_text(chosen.source, raw)
         store.write(folder, prepared)
     sizes = ", ".join(f"{name} {len(split)}" for name, split in prepared.splits.items())
     values = "grey values" if folder.parent.name == "grey" else f"{len(prepared.vocabulary)} words in the vocabulary"

@@ -59,7 +59,7 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
             )
         return features(model, documents, device), documents.labels
 
-    wanted = chosen.probe.wanted
+    wanted = chosen.probe.enabled
     test = labelled("test") if wanted else (np.zeros((0, 0)), np.zeros(0, np.int64))
     subsets: dict[str, list[tuple[store.Array, store.Array]]] = {}
     if chosen.probe.labels:

@@ -7,8 +7,8 @@ import numpy as np
 
 from duvae.commands.generate import longest_of, opened, told, write_grid
 from duvae.config import Params
+from duvae.data.corpus import read_documents
 from duvae.data.store import Documents, Images, Split
-from duvae.data.text import read_documents
 from duvae.errors import UserError
 from duvae.project.files import write_text
 

@@ -36,7 +36,7 @@ def run(params: Params, name: str, url: str | None = None, worker: bool = False,
     checked = root / "data/validated" / f"{plan.study.dataset}.json"
     if not checked.exists():
         raise UserError(f"{checked}: not there. 'duvae validate --dataset {plan.study.dataset}' checks the data first.")
-    folder = config.found(name, root).parent
+    folder = config.best_params_path(name, root).parent
     against = None if worker or plan.study.against is None else grid(plan, folder.with_name(plan.study.against))
     kept = storage.storage(url, root)
     with storage.Worker(root) as working:

@@ -1,4 +1,4 @@
-"""The stage `truth`: the generator's own negative log-likelihood, the floor under every system's."""
+"""The stage `truth`: the generator's own negative log-likelihood, a lower bound for the mean NLL of all systems."""
 
 from pathlib import Path
 
@@ -17,29 +17,32 @@ from duvae.project.provenance import Stopwatch
 
 
 def run(params: Params, dataset: str, root: Path = Path()) -> None:
-    """Integrates the first test sentences' likelihood over z; writes the mean and each sentence's.
+    """Integrates the likelihood of test sentences over z.
 
-    `results/<dataset>/per_example.json` holds what git keeps of the sentences: the `nll` of the first ones, and the `z`
-    and the component (`label`) that each test sentence was written from.
+    The stage writes the mean NLL to `results/<dataset>/truth.json`, and to `results/<dataset>/per_example.json` the
+    `nll` of each of these sentences in nats, and the `z` and component (`label`) of all test sentences.
 
     Args:
-        params: All of params.yaml.
-        dataset: The name of a data set of kind synthetic.
-        root: The project's folder.
+        params: All parameters.
+        dataset: Name of a data set of the kind `synthetic`.
+        root: Folder of the project.
+
+    Raises:
+        UserError: If the data set is not synthetic or is not prepared.
     """
     watch = Stopwatch("truth")
     chosen = params.dataset(dataset)
     if not isinstance(chosen, SyntheticDataset):
         raise UserError(
-            f"params.yaml: datasets.{dataset} is of kind {chosen.kind};"
-            " the truth is known of a synthetic data set alone."
+            f"params.yaml: datasets.{dataset}: expected the kind synthetic; found {chosen.kind}."
+            " The likelihood is known for a generator only; choose a synthetic data set."
         )
     folder = root / "data/prepared" / dataset
     test = store.read(folder).documents("test")
-    generator = Generator.of({name: store.array(folder, f"generator.{name}") for name in Generator.names()})
+    generator = Generator.of({name: store.read_array(folder, f"generator.{name}") for name in Generator.names()})
     count = min(chosen.truth.sentences, len(test))
     words = np.stack([test[n][1:-1] for n in range(count)])
-    z = store.array(folder, "test.z")
+    z = store.read_array(folder, "test.z")
     own = z[:count]
     torch.set_num_threads(params.threads)
     with Bar(f"{dataset}: true NLL", count) as bar:
@@ -62,7 +65,7 @@ def run(params: Params, dataset: str, root: Path = Path()) -> None:
         {
             "nll": nll.astype(np.float32),
             "z": z.astype(np.float32),
-            "label": store.array(folder, "test.labels").astype(np.int32),
+            "label": store.read_array(folder, "test.labels").astype(np.int32),
         },
     )
     watch.write(root / "results" / dataset / "truth.run.json", device="cpu", threads=params.threads)

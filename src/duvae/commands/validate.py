@@ -1,4 +1,4 @@
-"""Checks data/prepared/<data set> against what is expected of it, and writes its Data Docs."""
+"""The stage `validate`: checks data/prepared/<data set> and writes its Data Docs."""
 
 from pathlib import Path
 from typing import Any
@@ -9,27 +9,30 @@ from duvae.project.files import remove, write_json
 
 
 def run(params: Params, dataset: str, root: Path = Path()) -> dict[str, Any]:
-    """Validates a data set; nothing is trained on one that fails.
+    """Validates a data set; no training starts on a data set that fails.
 
     Args:
         params: All parameters.
-        dataset: The name of a data set.
-        root: The project's folder.
+        dataset: Name of the data set.
+        root: Folder of the project.
+
+    Returns:
+        The results, as in data/validated/<data set>.json.
 
     Raises:
-        UserError: With each expectation that is not met and an example row.
+        UserError: If an expectation is not met; the message has an example row for each.
     """
     chosen = params.dataset(dataset)
     report, docs = root / "data" / "validated" / f"{dataset}.json", root / "reports" / "data_docs" / dataset
     remove(report)
-    prepared = store.read(root / "data" / "prepared" / dataset, ids=False)  # an expectation looks at them
-    outcomes = validation.validate(prepared, chosen, docs, dataset)
+    prepared = store.read(root / "data" / "prepared" / dataset, ids=False)  # the expectations check the ids
+    results = validation.run_expectations(prepared, chosen, docs, dataset)
     images = isinstance(chosen, OmniglotDataset | ImageDataset)
-    validation.complain(
-        outcomes, dataset, docs, ("prepare", "binarize", "validate") if images else ("prepare", "validate")
+    validation.require_all_met(
+        results, dataset, docs, ("prepare", "binarize", "validate") if images else ("prepare", "validate")
     )
-    said = validation.summary(outcomes, prepared, dataset)
-    write_json(report, said)
-    print(f"{dataset}: all {len(outcomes)} expectations are met; {docs / 'index.html'}")
+    summary = validation.summary(results, prepared, dataset)
+    write_json(report, summary)
+    print(f"{dataset}: all {len(results)} expectations are met; {docs / 'index.html'}")
 
-    return said
+    return summary

@@ -1,7 +1,7 @@
-"""`params.yaml`, read once into frozen typed objects.
+"""The parameters of `params.yaml` as immutable typed objects.
 
-Every mistake in the file is a `UserError` that names file, line and key, what was expected,
-what was found and the closest known key. The classes lie where the file has their sections.
+A mistake in the file is a `UserError` with file, line and key, what was expected, what was found, and the closest known
+key. Each section of the file has a module of this package.
 """
 
 from duvae.config.datasets import (
@@ -29,10 +29,10 @@ from duvae.config.params import (
     Params,
     Probe,
     Run,
-    best,
+    best_hyperparameters,
 )
-from duvae.config.reading import load, parse, space
-from duvae.config.settings import Found, Parts, Setting, SettingGrid, found
+from duvae.config.reading import load, parse, search_space
+from duvae.config.settings import Parts, Setting, SettingGrid, StudyReference, best_params_path
 from duvae.config.sources import (
     BuiltVocabulary,
     ImageSource,
@@ -43,7 +43,7 @@ from duvae.config.sources import (
     TextSource,
     TextSplit,
     Truth,
-    place,
+    path_in_folder,
 )
 from duvae.config.studies import Prune, Study
 from duvae.fields import Frozen
@@ -58,7 +58,6 @@ __all__ = [
     "DatasetProbe",
     "Decay",
     "Evaluation",
-    "Found",
     "Frozen",
     "ImageDataset",
     "ImageNetworks",
@@ -79,6 +78,7 @@ __all__ = [
     "Setting",
     "SettingGrid",
     "Study",
+    "StudyReference",
     "SyntheticDataset",
     "SyntheticSource",
     "TextDataset",
@@ -87,10 +87,10 @@ __all__ = [
     "TextSource",
     "TextSplit",
     "Truth",
-    "best",
-    "found",
+    "best_hyperparameters",
+    "best_params_path",
     "load",
     "parse",
-    "place",
-    "space",
+    "path_in_folder",
+    "search_space",
 ]

@@ -1,4 +1,4 @@
-"""Data sets: networks, optimisation, probes, and the comparison with the paper."""
+"""Data sets: their networks, optimisation, probes and comparison with the paper."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
@@ -6,19 +6,19 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from duvae.config.sources import ImageSource, OmniglotSource, SyntheticSource, TextSource, Truth
-from duvae.fields import Count, Frozen, Name, Positive, Seed, Share, about
+from duvae.fields import Count, Frozen, Name, OpenShare, Positive, Seed, Share, TwoOrMore, doc
 from duvae.messages import refusal, unknown
 
 APART = ("text", "images")
-"""Kinds of data sets that may hold texts or pictures of the user's own; git keeps none of their examples."""
+"""Kinds of data sets that may hold texts or pictures of the user; git keeps none of their examples."""
 
 
 class Binarize(Frozen):
-    """Of the bits of validation and test, which are drawn once; training's are drawn each time an image is used."""
+    """Bits of validation and test images, which are drawn once; training draws bits each time it uses an image."""
 
     seed: Annotated[
         Seed,
-        about(
+        doc(
             "Seed of the bits of validation and test images, which are drawn once. The bits of training "
             "images are drawn anew each time an image is used.",
             "ours",
@@ -27,75 +27,78 @@ class Binarize(Frozen):
 
 
 class Expect(Frozen):
-    """The bounds that a prepared data set is checked against. `documents`: of a split, exactly so many."""
+    """Bounds that `validate` checks a prepared text data set against."""
 
-    max_unknown_rate: Annotated[Share, about("Share of a split's words that may be unknown.", "ours")]
-    max_shared_rate: Annotated[Share, about("Share of the test documents that may also stand in training.", "ours")]
+    max_unknown_rate: Annotated[Share, doc("Share of a split's words that may be unknown.", "ours")]
+    max_shared_rate: Annotated[Share, doc("Share of the test documents that may also stand in training.", "ours")]
     documents: Annotated[
-        dict[Name, Count], about("Exact number of documents, by the name of a split.", "paper, S-E")
+        dict[Name, Count], doc("Exact number of documents, by the name of a split.", "paper, S-E")
     ] = {}
 
 
 class ImageExpect(Frozen):
-    """The bounds that a prepared image data set is checked against: shares of a split, and of an image's pixels."""
+    """Bounds that `validate` checks a prepared image data set against."""
 
-    max_shared_rate: Annotated[Share, about("Share of a split's images that may also stand in another split.", "ours")]
-    min_ink: Annotated[Share, about("Share of a split's pixels that is ink, at least.", "ours")]
-    max_ink: Annotated[Share, about("Share of a split's pixels that is ink, at most.", "ours")]
+    max_shared_rate: Annotated[Share, doc("Share of a split's images that may also stand in another split.", "ours")]
+    min_ink: Annotated[Share, doc("Share of a split's pixels that is ink, at least.", "ours")]
+    max_ink: Annotated[Share, doc("Share of a split's pixels that is ink, at most.", "ours")]
 
 
 class TextNetworks(Frozen):
-    """One LSTM as encoder, one as decoder."""
+    """Sizes of the LSTM encoder and of the LSTM decoder for texts."""
 
-    embedding: Annotated[Count, about("Size of a word's embedding, in numbers.", "release; paper, S-E")]
-    hidden: Annotated[Count, about("Hidden units of the encoder's LSTM and of the decoder's.", "release; paper, S-E")]
-    latent: Annotated[Count, about("Dimensions of z.", "paper, 4.1; S-E")]
+    embedding: Annotated[Count, doc("Size of a word's embedding, in numbers.", "release; paper, S-E")]
+    hidden: Annotated[Count, doc("Hidden units of the encoder's LSTM and of the decoder's.", "release; paper, S-E")]
+    latent: Annotated[Count, doc("Dimensions of z.", "paper, 4.1; S-E")]
     dropout_in: Annotated[
-        float, Field(ge=0, lt=1), about("Dropout probability of the decoder's word embeddings.", "paper, S-E")
+        float, Field(ge=0, lt=1), doc("Dropout probability of the decoder's word embeddings.", "paper, S-E")
     ]
     dropout_out: Annotated[
         float,
         Field(ge=0, lt=1),
-        about("Dropout probability of the decoder's outputs before the softmax.", "paper, S-E"),
+        doc("Dropout probability of the decoder's outputs before the softmax.", "paper, S-E"),
     ]
 
 
 class ImageNetworks(Frozen):
-    """A ResNet as encoder, a PixelCNN as decoder, for images of `size` pixels a side.
+    """Sizes of the ResNet encoder and of the PixelCNN decoder for images."""
 
-    `channels`: of the encoder's blocks, each of stride 2; `features`: what they end in; `kernels`: sides of the
-    decoder's masked convolutions, one after another, of `width` channels; `feature_maps`: of the image's size that z
-    is mapped to.
-    """
-
-    size: Annotated[Count, about("Side of the images in pixels; the same as `source.size`.", "release")]
+    size: Annotated[Count, doc("Side of the images in pixels; the same as `source.size`.", "release")]
     channels: Annotated[
         list[Count],
         Field(min_length=1),
-        about("Channels of the encoder's blocks, each of stride 2.", "paper, 4.1; release"),
+        doc("Channels of the encoder's blocks, each of stride 2.", "paper, 4.1; release"),
     ]
     features: Annotated[
-        Count, about("Number of features that the encoder's last block gives, before q(z given x).", "release")
+        Count,
+        doc(
+            "Number of features that the encoder's last block returns, the input of the layer for q(z given x).",
+            "release",
+        ),
     ]
     kernels: Annotated[
         list[Literal[1, 3, 5, 7, 9, 11]],
         Field(min_length=1),
-        about(
+        doc(
             "Sides in pixels of the decoder's masked convolutions, one after another.", "paper, 4.1: 13 layers; release"
         ),
     ]
-    width: Annotated[
-        int, Field(ge=2, multiple_of=2), about("Channels of the decoder's masked convolutions.", "release")
-    ]
+    width: Annotated[int, Field(ge=2, multiple_of=2), doc("Channels of the decoder's masked convolutions.", "release")]
     feature_maps: Annotated[
-        Count, about("Channels of the image's size that z is mapped to, as additional input of the decoder.", "release")
+        Count,
+        doc(
+            "Number of feature maps of the image's size that z is mapped to, an additional input of the decoder.",
+            "release",
+        ),
     ]
-    latent: Annotated[Count, about("Dimensions of z.", "paper, 4.1")]
+    latent: Annotated[Count, doc("Dimensions of z.", "paper, 4.1")]
 
     @model_validator(mode="after")
-    def sees_something(self) -> Self:
+    def first_kernel_is_large(self) -> Self:
         if self.kernels[0] == 1:
-            why = "expected 3 or more first, since the first layer does not see the pixel itself; found 1"
+            why = (
+                "expected a first kernel of at least 3, because the first layer does not see the pixel itself; found 1"
+            )
             raise refusal("kernels", why)
 
         return self
@@ -105,47 +108,43 @@ Networks = TextNetworks | ImageNetworks
 
 
 class Decay(Frozen):
-    """After `patience` epochs without a better validation loss: the rate times `factor`, best weights again.
+    """Decay of the learning rate after `patience` epochs without a better validation loss.
 
-    `reset`: the optimisers begin anew, their moments thrown away, as released.
+    A decay multiplies the rate by `factor` and restores the best weights.
     """
 
     factor: Annotated[
-        float,
-        Field(gt=0, lt=1),
-        about("Factor of the learning rate at a decay; the best weights so far are restored.", "paper, S-E"),
+        OpenShare,
+        doc("Factor of the learning rate at a decay; the best weights so far are restored.", "paper, S-E"),
     ]
     reset: Annotated[
-        bool, about("Whether each decay starts new optimisers, without the moments of the old ones.", "release")
+        bool, doc("Whether each decay starts new optimisers, without the moments of the old ones.", "release")
     ] = True
-    patience: Annotated[Count, about("Epochs without a better validation loss before a decay.", "paper, S-E; release")]
-    not_before: Annotated[int, Field(ge=0), about("First epoch that can end with a decay.", "release")]
-    at_most: Annotated[Count, about("Number of the decay at which training ends.", "paper, S-E")]
+    patience: Annotated[Count, doc("Epochs without a better validation loss before a decay.", "paper, S-E; release")]
+    not_before: Annotated[int, Field(ge=0), doc("First epoch that can end with a decay.", "release")]
+    at_most: Annotated[Count, doc("Number of the decay at which training ends.", "paper, S-E")]
 
 
 class Optimisation(Frozen):
-    """The paper's optimisation, supplement E.
-
-    `bfloat16`: compute what may be in half precision; `compiled`: compile encoder and decoder, for a GPU.
-    """
+    """The paper's optimisation (supplement E)."""
 
     optimiser: Annotated[
         Literal["sgd", "adam"],
-        about("Optimiser, one for the encoder and one for the decoder; `sgd` has no momentum.", "paper, 4.1; release"),
+        doc("Optimiser, one for the encoder and one for the decoder; `sgd` has no momentum.", "paper, 4.1; release"),
     ]
-    learning_rate: Annotated[Positive, about("Learning rate at the start.", "paper, S-E")]
-    clip: Annotated[Positive, about("Bound of the norm of all gradients together.", "release")]
-    batch: Annotated[int, Field(ge=2), about("Size of a batch, in sentences of one length or in images.", "release")]
-    epochs: Annotated[Count, about("Number of epochs at most.", "paper, S-E; release")]
+    learning_rate: Annotated[Positive, doc("Learning rate at the start.", "paper, S-E")]
+    clip: Annotated[Positive, doc("Bound of the norm of all gradients together.", "release")]
+    batch: Annotated[TwoOrMore, doc("Size of a batch, in sentences of one length or in images.", "release")]
+    epochs: Annotated[Count, doc("Number of epochs at most.", "paper, S-E; release")]
     warmup: Annotated[
         int,
         Field(ge=0),
-        about("Epochs over which the KL weight rises to its end, a step each batch.", "paper, 4.1; release"),
+        doc("Epochs over which the KL weight rises to its end, a step each batch.", "paper, 4.1; release"),
     ]
-    decay: Annotated[Decay, about("Decay of the learning rate.", "paper, S-E")]
+    decay: Annotated[Decay, doc("Decay of the learning rate.", "paper, S-E")]
     bfloat16: Annotated[
         bool,
-        about(
+        doc(
             "Whether training computes in half precision where that is safe (autocast); weights, sums and the "
             "loss stay in single precision.",
             "ours",
@@ -153,7 +152,7 @@ class Optimisation(Frozen):
     ] = False
     compiled: Annotated[
         bool,
-        about(
+        doc(
             "Whether training compiles encoder and decoder, once for each shape of batches; it pays on a GPU "
             "over many epochs.",
             "ours",
@@ -164,49 +163,49 @@ class Optimisation(Frozen):
         """This optimisation with other values for some keys.
 
         Args:
-            changes: The values by key, as params.yaml has them; `decay` may give some of its keys alone.
+            changes: New values by key, as in params.yaml; `decay` may hold some of its keys only.
 
         Raises:
-            ValidationError: Where a key is unknown or a value is not allowed.
+            ValidationError: If a key is unknown or a value is not allowed.
         """
-        given = self.model_dump()
+        values = self.model_dump()
         decay = changes.get("decay")
-        merged = {"decay": {**given["decay"], **decay}} if isinstance(decay, dict) else {}
+        merged = {"decay": {**values["decay"], **decay}} if isinstance(decay, dict) else {}
 
-        return Optimisation.model_validate({**given, **changes, **merged})
+        return Optimisation.model_validate({**values, **changes, **merged})
 
 
 class DatasetProbe(Frozen):
-    """What the linear probe learns from.
+    """Labelled subsets that the linear probes train on, in one of two forms.
 
-    `labels` drawn from training, `subsets` as shipped, or, for each alphabet on its own, so many images
-    `per_character` of those that train or validate.
+    - `labels` and `subsets`: subsets drawn from training, and subsets from files.
+    - `per_character`: one probe for each alphabet, with some images of each character.
     """
 
     labels: Annotated[
-        list[Count], about("Sizes of labelled subsets to draw from the training examples.", "paper, Table 2")
+        list[Count], doc("Sizes of labelled subsets to draw from the training examples.", "paper, Table 2")
     ] = []
-    subsets: Annotated[list[Name], about("Names of labelled subsets in `source.subsets`.", "paper, Table 2")] = []
+    subsets: Annotated[list[Name], doc("Names of labelled subsets in `source.subsets`.", "paper, Table 2")] = []
     per_character: Annotated[
         list[Count],
-        about(
-            "Numbers of images of each character, out of those that train or validate, for a probe of each "
-            "alphabet; the accuracy is the mean over alphabets.",
+        doc(
+            "Numbers of images of each character, out of those that train or validate. There is one probe for each "
+            "alphabet, and the accuracy is the mean over alphabets.",
             "paper, Table 3",
         ),
     ] = []
 
     @model_validator(mode="after")
-    def one_way(self) -> Self:
+    def one_form(self) -> Self:
         if self.per_character and (self.labels or self.subsets):
-            why = "expected it without labels and subsets, or those without it; found both"
+            why = "expected either per_character, or labels and subsets; found both"
             raise refusal("per_character", why)
 
         return self
 
     @property
-    def wanted(self) -> bool:
-        """Whether there is anything to probe."""
+    def enabled(self) -> bool:
+        """Whether there is a probe."""
         return bool(self.labels or self.subsets or self.per_character)
 
 
@@ -214,80 +213,77 @@ PaperTable = Literal["table1", "table2", "table3", "tableS1", "tableS2"]
 
 
 class Paper(Frozen):
-    """Which of the paper's tables a data set's results are shown beside.
-
-    `departs`: in what the experiment is another than the paper's, a sentence each; empty where it is the same.
-    """
+    """Comparison of a data set's results with tables of the paper."""
 
     tables: Annotated[
         list[PaperTable],
         Field(min_length=1),
-        about(
-            "Tables of the paper that the report shows the results beside; Tables 1 and S1 compare the data "
+        doc(
+            "Tables of the paper that the report shows beside the results. Tables 1 and S1 compare the data "
             "set's `column`.",
             "paper",
         ),
     ]
     departs: Annotated[
         list[Annotated[str, Field(min_length=1)]],
-        about(
-            "Differences between this experiment and the paper's, a sentence each; the report shows them "
-            "above each of the tables.",
+        doc(
+            "Differences between this experiment and the paper's, one sentence each; the report shows them "
+            "above each table. Empty: no difference.",
             "ours",
         ),
     ] = []
 
 
 class _Dataset(Frozen):
-    """What all have. `nll_examples`: of so many test examples, drawn by `evaluation.seed`, the NLL; nothing: of all."""
+    """Keys that all kinds of data sets have."""
 
-    column: Annotated[Name, about("Column of the settings' hyperparameters for this data set.", "paper, Table 1")]
+    column: Annotated[Name, doc("Column of the settings' hyperparameters for this data set.", "paper, Table 1")]
     nll_examples: Annotated[
         Count | None,
-        about(
-            "Number of test examples, drawn by `evaluation.seed`, that the importance-weighted NLL is "
-            "estimated on; null: all. `metrics.json` holds the number, and `nll_stderr` is over these "
-            "examples.",
+        doc(
+            "Number of test examples for the estimate of the importance-weighted NLL, drawn by "
+            "`evaluation.seed`; null: all. `metrics.json` holds the number, and `nll_stderr` is the standard "
+            "error over these examples.",
             "paper: all",
         ),
     ]
-    optimisation: Annotated[Optimisation, about("Optimisation of every training on this data set.", "paper, S-E")]
-    probe: Annotated[DatasetProbe, about("Labelled subsets that the probes train on; `{}`: no probe.", "paper")]
+    optimisation: Annotated[Optimisation, doc("Optimisation of every training on this data set.", "paper, S-E")]
+    probe: Annotated[DatasetProbe, doc("Labelled subsets that the probes train on; `{}`: no probe.", "paper")]
     paper: Annotated[
         Paper | None,
-        about("Comparison with the paper's tables; without this key the report compares with none.", "paper"),
+        doc("Comparison with the paper's tables; without this key the report compares with none.", "paper"),
     ] = None
 
 
 class _Text(_Dataset):
-    expect: Annotated[Expect, about("Bounds that the prepared data are checked against.", "ours")]
-    networks: Annotated[TextNetworks, about("One LSTM as encoder, one as decoder.", "paper, 4.1")]
+    expect: Annotated[Expect, doc("Bounds that the prepared data are checked against.", "ours")]
+    networks: Annotated[TextNetworks, doc("One LSTM as encoder, one as decoder.", "paper, 4.1")]
 
     @model_validator(mode="after")
     def no_characters(self) -> Self:
         if self.probe.per_character:
-            why = "expected only for images, whose characters have alphabets"
+            why = "expected only for images; found it for a text. Use labels or subsets"
             raise refusal("probe.per_character", why)
 
         return self
 
 
 class SyntheticDataset(_Text):
-    """The paper's synthetic text."""
+    """The paper's synthetic text (supplement E)."""
 
-    kind: Annotated[Literal["synthetic"], about("`synthetic`: sentences that a generator draws.")]
+    kind: Annotated[Literal["synthetic"], doc("`synthetic`: sentences that a generator draws.")]
     source: Annotated[
         SyntheticSource,
-        about("Generator: a mixture of Gaussians over z, and an LSTM that writes sentences from z.", "paper, S-E"),
+        doc("Generator: a mixture of Gaussians over z, and an LSTM that writes sentences from z.", "paper, S-E"),
     ]
-    truth: Annotated[Truth, about("Quadrature of the generator's own likelihood.", "ours")]
+    truth: Annotated[Truth, doc("Quadrature of the generator's own likelihood.", "ours")]
 
 
 class TextDataset(_Text):
     """Documents from files."""
 
-    kind: Annotated[Literal["text"], about("`text`: documents from files.")]
-    source: Annotated[TextSource, about("Files of the documents.", "paper, 4.2")]
+    kind: Annotated[Literal["text"], doc("`text`: documents from files.")]
+    source: Annotated[TextSource, doc("Files of the documents.", "paper, 4.2")]
 
     @model_validator(mode="after")
     def subsets_exist(self) -> Self:
@@ -300,15 +296,15 @@ class TextDataset(_Text):
 
 
 class _Images(_Dataset):
-    source: Annotated[OmniglotSource | ImageSource, about("Files of the images.")]
-    binarize: Annotated[Binarize, about("Bits that are drawn from grey values.", "ours")]
-    expect: Annotated[ImageExpect, about("Bounds that the prepared data are checked against.", "ours")]
-    networks: Annotated[ImageNetworks, about("A ResNet as encoder, a PixelCNN as decoder.", "paper, 4.1")]
+    source: Annotated[OmniglotSource | ImageSource, doc("Files of the images.")]
+    binarize: Annotated[Binarize, doc("Bits that are drawn from grey values.", "ours")]
+    expect: Annotated[ImageExpect, doc("Bounds that the prepared data are checked against.", "ours")]
+    networks: Annotated[ImageNetworks, doc("A ResNet as encoder, a PixelCNN as decoder.", "paper, 4.1")]
 
     @model_validator(mode="after")
     def one_size(self) -> Self:
         if self.networks.size != self.source.size:
-            why = f"expected {self.source.size}, the images' source.size; found {self.networks.size}"
+            why = f"expected {self.source.size}, which is source.size; found {self.networks.size}"
             raise refusal("networks.size", why)
 
         return self
@@ -316,7 +312,7 @@ class _Images(_Dataset):
     @model_validator(mode="after")
     def no_subsets(self) -> Self:
         if self.probe.subsets:
-            why = "expected only for texts, which may come with labelled subsets"
+            why = "expected only for texts; found it for images. Use labels or per_character"
             raise refusal("probe.subsets", why)
 
         return self
@@ -325,15 +321,15 @@ class _Images(_Dataset):
 class OmniglotDataset(_Images):
     """Drawings of characters."""
 
-    kind: Annotated[Literal["omniglot"], about("`omniglot`: drawings of characters of 50 alphabets.")]
-    source: Annotated[OmniglotSource, about("Drawings of Lake et al. or of Burda et al.", "paper, 4.1")]
+    kind: Annotated[Literal["omniglot"], doc("`omniglot`: drawings of characters of 50 alphabets.")]
+    source: Annotated[OmniglotSource, doc("Drawings of Lake et al. or of Burda et al.", "paper, 4.1")]
 
 
 class ImageDataset(_Images):
-    """Images of one's own."""
+    """Images of the user."""
 
-    kind: Annotated[Literal["images"], about("`images`: images of your own.")]
-    source: Annotated[ImageSource, about("Files of the images.")]
+    kind: Annotated[Literal["images"], doc("`images`: images of your own.")]
+    source: Annotated[ImageSource, doc("Files of the images.")]
 
 
 AnyDataset = SyntheticDataset | TextDataset | OmniglotDataset | ImageDataset

@@ -1,4 +1,7 @@
-"""Reading `params.yaml`, and checking what its parts must agree on."""
+"""Reads `params.yaml` and checks that its parts agree.
+
+pydantic validates each part by itself. The checks here compare parts, which no validator of one part sees.
+"""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -7,12 +10,16 @@ from typing import Any
 from pydantic import ValidationError
 
 from duvae.config.params import Params, Run
-from duvae.config.settings import Found, Setting, SettingGrid
+from duvae.config.settings import Setting, SettingGrid, StudyReference
 from duvae.config.studies import Study
 from duvae.errors import UserError
 from duvae.fields import Frozen
-from duvae.messages import explain, line, lines, show, unknown
+from duvae.messages import explain, key_lines, line_note, show, unknown
 from duvae.registry import HYPERPARAMETERS, RECORDS, searched
+
+Key = tuple[str, ...]
+Mistake = tuple[Key, str]
+"""The key of a mistake, and the message about it."""
 
 
 def load(path: Path = Path("params.yaml")) -> Params:
@@ -22,7 +29,7 @@ def load(path: Path = Path("params.yaml")) -> Params:
         path: The file.
 
     Raises:
-        UserError: With everything that is wrong in it, a line each.
+        UserError: If the file has mistakes; the message has one line for each.
     """
     import yaml  # not at the top: a trained model is loaded without this library
 
@@ -30,66 +37,68 @@ def load(path: Path = Path("params.yaml")) -> Params:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise UserError(
-            f"{path}: not there. duvae reads the params.yaml of the folder it is called in: "
+            f"{path}: not there. duvae reads the params.yaml of the current folder: "
             "change to the project's folder, or give --params."
         ) from error
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as UTF-8 text ({error}).") from error
+        raise UserError(
+            f"{path}: cannot be read as UTF-8 text ({error}). Convert the file, or make it readable."
+        ) from error
     try:
-        places = dict(lines(yaml.compose(text, yaml.SafeLoader)))
+        line_numbers = dict(key_lines(yaml.compose(text, yaml.SafeLoader)))
         raw = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(raw, dict):
         raise UserError(f"{path}: expected a mapping with the keys {', '.join(Params.model_fields)}; found {show(raw)}")
 
-    return parse(raw, str(path), places)
+    return parse(raw, str(path), line_numbers)
 
 
-def parse(
-    raw: dict[str, Any], source: str = "params.yaml", places: Mapping[tuple[str, ...], int] | None = None
-) -> Params:
-    """The parameters, checked.
+def parse(raw: dict[str, Any], source: str = "params.yaml", line_numbers: Mapping[Key, int] | None = None) -> Params:
+    """Turns the content of params.yaml into checked parameters.
 
     Args:
-        raw: The content of the file.
-        source: The file's name in messages.
-        places: The line of each key's path, for messages.
+        raw: Content of the file.
+        source: Name of the file in messages.
+        line_numbers: Line of each key, for messages; None: messages without lines.
 
     Raises:
-        UserError: With everything that is wrong, one line each.
+        UserError: If there are mistakes; the message has one line for each.
     """
-    errors: list[tuple[tuple[str, ...], str]] = []
+    errors: list[Mistake] = []
     params = None
     try:
         params = Params.model_validate(raw)
-        errors += _twice(params)
+        errors += _duplicate_names(params)
         cells = {
             key: setting for name, grid in params.setting_grids.items() for key, setting in grid.settings(name).items()
         }
         params = params.model_copy(update={"settings": {**params.settings, **cells}})
-        errors += _crossed(params)
+        errors += _disagreements(params)
     except ValidationError as error:
         errors += [explain(detail, raw) for detail in error.errors()]
     if errors or params is None:
-        messages = [f"{source}: {'.'.join(key)}{line(key, places)}: {why}" for key, why in dict.fromkeys(errors)]
+        messages = [
+            f"{source}: {'.'.join(key)}{line_note(key, line_numbers)}: {why}" for key, why in dict.fromkeys(errors)
+        ]
         raise UserError("\n".join(messages))
 
     return params
 
 
-def _twice(params: Params) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Errors about names of grids, and of their settings, that something else has."""
+def _duplicate_names(params: Params) -> Iterator[Mistake]:
+    """Mistakes: names of grids or of their settings that another setting or grid has."""
     names = set(params.settings)
     for name, grid in params.setting_grids.items():
         for key in (name, *grid.cells(name)):
             if key in names:
-                yield ("setting_grids", name), f"expected names that no other setting or grid has; '{key}' stands twice"
+                yield ("setting_grids", name), f"expected names that no other setting or grid has; '{key}' occurs twice"
             names.add(key)
 
 
-def _places(params: Params) -> Iterator[tuple[tuple[str, ...], Run]]:
-    """Every block of `run` and `runs`, with where it stands."""
+def _all_blocks(params: Params) -> Iterator[tuple[Key, Run]]:
+    """Every block of `run` and `runs`, with its key."""
     if isinstance(params.run, Run):
         yield ("run",), params.run
     for name, blocks in params.runs.items():
@@ -97,24 +106,24 @@ def _places(params: Params) -> Iterator[tuple[tuple[str, ...], Run]]:
             yield ("runs", name, str(index)), block
 
 
-def _runs(params: Params) -> Iterator[tuple[tuple[str, ...], str]]:
-    """What `run` and `runs` name that is not there."""
+def _run_names(params: Params) -> Iterator[Mistake]:
+    """Mistakes: unknown names in `run` and `runs`."""
     if isinstance(params.run, str) and params.run not in params.runs:
         yield ("run",), unknown("name of runs", params.run, params.runs)
-    for place, block in _places(params):
-        for key, what, known in (
+    for block_key, block in _all_blocks(params):
+        for key, kind, known in (
             ("datasets", "data set", params.datasets),
             ("settings", "setting", {**params.settings, **params.setting_grids}),
             ("studies", "study", params.studies),
         ):
             for index, name in enumerate(getattr(block, key)):
                 if name not in known:
-                    yield (*place, key, str(index)), unknown(what, name, known)
+                    yield (*block_key, key, str(index)), unknown(kind, name, known)
 
 
-def _crossed(params: Params) -> list[tuple[tuple[str, ...], str]]:
-    """What is wrong between one part of the file and another."""
-    errors = list(_runs(params))
+def _disagreements(params: Params) -> list[Mistake]:
+    """Mistakes: parts of the file that do not agree."""
+    errors = list(_run_names(params))
     errors += _floors(params)
     errors += _optimisations(params)
     errors += _studies(params)
@@ -132,7 +141,7 @@ def _crossed(params: Params) -> list[tuple[tuple[str, ...], str]]:
 
 
 def _declarations(params: Params) -> Iterator[tuple[tuple[str, str], Setting | SettingGrid]]:
-    """Every setting and grid as the file declares it, with its key."""
+    """Every setting and grid that the file declares, with its key."""
     for name, setting in params.settings.items():
         if params.declaration(name) == f"settings.{name}":
             yield ("settings", name), setting
@@ -140,17 +149,17 @@ def _declarations(params: Params) -> Iterator[tuple[tuple[str, str], Setting | S
         yield ("setting_grids", name), grid
 
 
-def _floors(params: Params) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Errors about dropout on variances that are not above alpha, for which equation 6 gives negative variances."""
-    # No validator of the settings: a training would then depend on the record of its system, labels included.
+def _floors(params: Params) -> Iterator[Mistake]:
+    """Mistakes: dropout on variances without the floor alpha, for which equation 6 gives negative variances."""
+    # A validator of the settings would make every training depend on the record of its system, labels included.
     for key, declared in _declarations(params):
         if RECORDS[declared.system].needs_floor and declared.parts.variance_floor == "none":
-            message = f"expected 'alpha', above which {declared.system}'s dropout needs its variances; found 'none'"
+            message = f"expected 'alpha', because {declared.system}'s dropout needs variances above alpha; found 'none'"
             yield (*key, "parts", "variance_floor"), message
 
 
-def _optimisations(params: Params) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Errors about the values that settings replace in the optimisation of each data set."""
+def _optimisations(params: Params) -> Iterator[Mistake]:
+    """Mistakes: values of a setting that the optimisation of a data set does not allow."""
     for key, declared in _declarations(params):
         for dataset in params.datasets.values():
             try:
@@ -161,67 +170,71 @@ def _optimisations(params: Params) -> Iterator[tuple[tuple[str, ...], str]]:
                     yield (*key, "optimisation", *inside), message
 
 
-def _studies(params: Params) -> Iterator[tuple[tuple[str, ...], str]]:
-    """What is wrong with the studies, and with what refers to them."""
+def _studies(params: Params) -> Iterator[Mistake]:
+    """Mistakes: studies, and columns of settings that name a study."""
     for name, study in params.studies.items():
-        at = ("studies", name)
+        study_key = ("studies", name)
         if study.dataset not in params.datasets:
-            yield (*at, "dataset"), unknown("data set", study.dataset, params.datasets)
+            yield (*study_key, "dataset"), unknown("data set", study.dataset, params.datasets)
             continue
         if study.setting not in params.settings:
-            yield (*at, "setting"), unknown("setting", study.setting, params.settings)
+            yield (*study_key, "setting"), unknown("setting", study.setting, params.settings)
             continue
         setting, column = params.settings[study.setting], params.datasets[study.dataset].column
-        given = setting.columns.get(column)
-        if given is None or isinstance(given, Found):
+        base = setting.columns.get(column)
+        if base is None or isinstance(base, StudyReference):
             why = f"expected a setting with hyperparameters of its own for '{column}'; '{study.setting}' has none"
-            yield (*at, "setting"), why
+            yield (*study_key, "setting"), why
             continue
-        yield from _values(at, study, setting.system, column, given)
+        yield from _values(study_key, study, setting.system, column, base)
         if study.against is not None:
             other = params.studies.get(study.against)
             if other is None:
-                yield (*at, "against"), unknown("study", study.against, params.studies)
+                yield (*study_key, "against"), unknown("study", study.against, params.studies)
             elif other.sampler != "grid" or (other.dataset, other.seed) != (study.dataset, study.seed):
                 why = f"expected a grid study of the same data set and seed; found '{study.against}'"
-                yield (*at, "against"), why
+                yield (*study_key, "against"), why
     for name, setting in params.settings.items():
-        for column, given in setting.columns.items():
-            if isinstance(given, Found):
+        for column, values in setting.columns.items():
+            if isinstance(values, StudyReference):
                 key = ("settings", name, "columns", column, "study")
-                if given.study not in params.studies:
-                    yield key, unknown("study", given.study, params.studies)
+                if values.study not in params.studies:
+                    yield key, unknown("study", values.study, params.studies)
                     continue
-                of = params.settings.get(params.studies[given.study].setting)
-                if of is not None and of.system != setting.system:
-                    yield key, f"expected a study of {setting.system}; '{given.study}' is of {of.system}"
+                searched = params.settings.get(params.studies[values.study].setting)
+                if searched is not None and searched.system != setting.system:
+                    yield key, f"expected a study of {setting.system}; '{values.study}' is of {searched.system}"
 
 
-def _values(
-    at: tuple[str, ...], study: Study, system: str, column: str, given: Frozen
-) -> Iterator[tuple[tuple[str, ...], str]]:
-    """What is wrong with the values that a study tries."""
+def _values(study_key: Key, study: Study, system: str, column: str, base: Frozen) -> Iterator[Mistake]:
+    """Mistakes: values of a study that the system does not allow."""
     fields = HYPERPARAMETERS[system].model_fields
-    tried = [((*at, "values", key), {key: value}) for key, values in study.values.items() for value in values]
-    tried += [((*at, "first", str(index)), values) for index, values in enumerate(study.first)]
-    for place, values in tried:
-        for key in values:
-            if key not in fields:
-                yield place, unknown("hyperparameter", key, list(fields))
+    tried = [((*study_key, "values", key), {key: value}) for key, values in study.values.items() for value in values]
+    tried += [((*study_key, "first", str(index)), values) for index, values in enumerate(study.first)]
+    for key, values in tried:
+        for name in values:
+            if name not in fields:
+                yield key, unknown("hyperparameter", name, list(fields))
                 break
         else:
-            tried_here = {**given.model_dump(), **values}
+            candidate = {**base.model_dump(), **values}
             try:
-                HYPERPARAMETERS[system].model_validate(tried_here)
+                HYPERPARAMETERS[system].model_validate(candidate)
             except ValidationError as error:
-                yield place, explain(error.errors()[0], tried_here)[1]
-    if not space(study, system, column):
-        why = f"expected values of {system}'s hyperparameters, since supplement E names none for this data set"
-        yield (*at, "values"), why
+                yield key, explain(error.errors()[0], candidate)[1]
+    if not search_space(study, system, column):
+        why = f"expected values of {system}'s hyperparameters, because supplement E names none for this data set"
+        yield (*study_key, "values"), why
 
 
-def space(study: Study, system: str, column: str) -> dict[str, tuple[float, ...]]:
-    """What each hyperparameter of a study is tried at, in the order of the values."""
+def search_space(study: Study, system: str, column: str) -> dict[str, tuple[float, ...]]:
+    """The values that a study tries, sorted, by hyperparameter.
+
+    Args:
+        study: The study.
+        system: Name of its setting's system.
+        column: Column of its data set, for supplement E's values.
+    """
     named = {
         name: tuple(study.values.get(name, searched(field).on(column)))
         for name, field in HYPERPARAMETERS[system].model_fields.items()

@@ -1,4 +1,4 @@
-"""Settings (a system, its parts and its hyperparameters), and grids of settings."""
+"""Settings (a system with its parts and hyperparameters), and grids of settings."""
 
 import math
 import re
@@ -12,43 +12,46 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import Discriminator, Field, Tag, TypeAdapter, ValidationError, create_model, model_validator
 from pydantic_core import InitErrorDetails
 
-from duvae.fields import Frozen, Name, Positive, about
+from duvae.fields import Frozen, Name, Positive, doc
 from duvae.messages import explain, refusal, show
 from duvae.registry import HYPERPARAMETERS
 
 Changes = Annotated[
     dict[str, Any],
-    about(
+    doc(
         "Keys of `datasets.*.optimisation` with other values for this setting, on every data set, such as "
         "`{epochs: 30, decay: {patience: 2}}`; `{}`: none. The key is required, since DVC fails without it.",
         "ours",
     ),
 ]
-"""Values that replace those of a data set's optimisation, by key."""
+"""Values by key that replace those of a data set's optimisation."""
 
 
-class Found(Frozen):
-    """Hyperparameters that a study has found, in `results/studies/<study>/best_params.yaml`."""
+class StudyReference(Frozen):
+    """A study in place of hyperparameters: its best ones are used, from `results/studies/<study>/best_params.yaml`."""
 
     study: Annotated[
         Name,
-        about(
-            "Name of a study whose best hyperparameters are used, from `results/studies/*/best_params.yaml`.", "ours"
-        ),
+        doc("Name of a study whose best hyperparameters are used, from `results/studies/*/best_params.yaml`.", "ours"),
     ]
 
 
-def found(name: str, root: Path = Path()) -> Path:
-    """The file of a study's best hyperparameters."""
-    return root / "results" / "studies" / name / "best_params.yaml"
+def best_params_path(study: str, root: Path = Path()) -> Path:
+    """The file of a study's best hyperparameters.
+
+    Args:
+        study: Name of the study.
+        root: Folder of the project.
+    """
+    return root / "results" / "studies" / study / "best_params.yaml"
 
 
 class Parts(Frozen):
-    """Parts of a system's encoder that are no hyperparameters."""
+    """Parts of a system's encoder that are not hyperparameters."""
 
     init: Annotated[
         Literal["torch", "paper"],
-        about(
+        doc(
             "First weights of encoder and decoder: `torch`, PyTorch's defaults; `paper`, uniform ±0.01 and "
             "±0.1 for embeddings. An IAF chain always starts from PyTorch's.",
             "release",
@@ -56,15 +59,15 @@ class Parts(Frozen):
     ]
     variance_floor: Annotated[
         Literal["alpha", "none"],
-        about("Lower bound of the variances: `alpha`, 1/(2πe), section 3.1; `none`.", "paper, 3.1"),
+        doc("Lower bound of the variances: `alpha`, 1/(2πe), section 3.1; `none`.", "paper, 3.1"),
     ] = "none"
     start: Annotated[
         Literal["after_warmup", "at_once"],
-        about("First step with floor and dropout on the variances: `after_warmup` or `at_once`.", "release"),
+        doc("First step with floor and dropout on the variances: `after_warmup` or `at_once`.", "release"),
     ] = "after_warmup"
     epsilon: Annotated[
         Positive,
-        about(
+        doc(
             "ε of the batch normalization on the means.",
             "ours (release: 1.0e-5 for Gaussians, 1.0e-8 for IAF); docs/deviations.md has the reason",
         ),
@@ -74,12 +77,12 @@ class Parts(Frozen):
 class Setting(Frozen):
     """A system with its hyperparameters for each column of data sets."""
 
-    system: Annotated[str, about("Name of a system; `duvae systems` lists them.")]
-    parts: Annotated[Parts, about("Parts of the encoder that are no hyperparameters.", "release")]
+    system: Annotated[str, doc("Name of a system; `duvae systems` lists them.")]
+    parts: Annotated[Parts, doc("Parts of the encoder that are not hyperparameters.", "release")]
     optimisation: Changes
     columns: Annotated[
         dict[Name, Any],
-        about(
+        doc(
             "Hyperparameters by column of data sets; the tables below list the hyperparameters of each system.",
             "paper, Table 1",
         ),
@@ -93,22 +96,21 @@ class Setting(Frozen):
         return self
 
 
-def _given_or_found(values: Any) -> str:
-    study = isinstance(values, Found) or (isinstance(values, dict) and "study" in values)
+def _column_tag(values: Any) -> str:
+    study = isinstance(values, StudyReference) or (isinstance(values, dict) and "study" in values)
 
-    return "found" if study else "given"
+    return "reference" if study else "hyperparameters"
 
 
 def _setting_of(system: str, hyperparameters: type[Frozen]) -> type[Setting]:
     """The class of a system's settings, whose columns hold the system's hyperparameters or a study."""
     column = Annotated[
-        Annotated[hyperparameters, Tag("given")] | Annotated[Found, Tag("found")],  # type: ignore[valid-type]
-        Discriminator(_given_or_found),
+        Annotated[hyperparameters, Tag("hyperparameters")] | Annotated[StudyReference, Tag("reference")],  # type: ignore[valid-type]
+        Discriminator(_column_tag),
     ]
     fields: dict[str, Any] = {"system": Literal[system], "columns": dict[Name, column]}
     described: dict[str, Any] = {
-        name: (Annotated[kind, about(Setting.model_fields[name].description or "")], ...)
-        for name, kind in fields.items()
+        name: (Annotated[kind, doc(Setting.model_fields[name].description or "")], ...) for name, kind in fields.items()
     }
 
     return create_model(f"Setting_{system}", __base__=Setting, **described)
@@ -124,37 +126,37 @@ else:
 _SETTING: TypeAdapter[Setting] = TypeAdapter(AnySetting)
 
 NAMEABLE = re.compile(r"\d\.\d+")
-"""Numbers of one digit before the point: a name can hold them without the point."""
+"""Numbers with one digit before the point, so that a name can hold their digits without the point."""
 
 
 class SettingGrid(Frozen):
-    """Settings of one system that differ in a few hyperparameters alone: one for each combination of `values`.
+    """Settings of one system that differ in a few hyperparameters, one setting for each combination of `values`.
 
-    A setting is named after its values: `figure2_g04_p10` of the grid `figure2` has gamma 0.4 and p 1.0. So a name
-    stands for the same training for ever, whatever the grid gains or loses.
+    The name of a setting holds its values: `figure2_g04_p10` of the grid `figure2` has gamma 0.4 and p 1.0. A name
+    therefore means the same training after the grid has changed.
     """
 
-    system: Annotated[str, about("Name of the system of all settings of the grid.")]
-    parts: Annotated[Parts, about("Parts of all settings of the grid.", "release")]
+    system: Annotated[str, doc("Name of the system of all settings of the grid.")]
+    parts: Annotated[Parts, doc("Parts of all settings of the grid.", "release")]
     optimisation: Changes
     columns: Annotated[
         dict[Name, dict[Name, int | float]],
         Field(min_length=1),
-        about("Columns of data sets, each with the hyperparameters that do not vary."),
+        doc("Columns of data sets, each with the hyperparameters that do not vary."),
     ]
     values: Annotated[
         dict[Name, Annotated[list[float], Field(min_length=1)]],
         Field(min_length=1),
-        about(
+        doc(
             "Values by hyperparameter, from 0.0001 to below 10. There is one setting for each combination, "
             "named after its values: `figure2_g04_p10` has gamma 0.4 and p 1.0.",
             "paper, Figure 2",
         ),
     ]
-    without: Annotated[list[dict[Name, float]], about("Combinations that the grid leaves out.", "ours")] = []
+    without: Annotated[list[dict[Name, float]], doc("Combinations that the grid leaves out.", "ours")] = []
 
     @model_validator(mode="after")
-    def sound(self) -> Self:
+    def names_and_cells_are_valid(self) -> Self:
         for name, values in self.values.items():
             for index, value in enumerate(values):
                 if not NAMEABLE.fullmatch(str(value)):
@@ -162,7 +164,10 @@ class SettingGrid(Frozen):
                     raise refusal(f"values.{name}.{index}", message)
         if len({name[0] for name in self.values}) < len(self.values):
             names = ", ".join(self.values)
-            raise refusal("values", f"expected hyperparameters that begin with different letters; found {names}")
+            raise refusal(
+                "values",
+                f"expected hyperparameters that begin with different letters, for the names of settings; found {names}",
+            )
         for cell in self.cells("grid").values():
             self._check(cell)
         for index, left_out in enumerate(self.without):
@@ -170,7 +175,7 @@ class SettingGrid(Frozen):
                 message = f"expected a combination of values of {', '.join(self.values)} that the grid has"
                 raise refusal(f"without.{index}", message)
         if len(self.without) == math.prod(map(len, self.values.values())):
-            raise refusal("without", "expected some combinations to be left; found all of them here")
+            raise refusal("without", "expected that the grid keeps a combination; found all combinations here")
 
         return self
 
@@ -178,7 +183,7 @@ class SettingGrid(Frozen):
         return [dict(zip(self.values, values, strict=True)) for values in product(*self.values.values())]
 
     def _check(self, cell: Mapping[str, Any]) -> None:
-        """Validates one setting of the grid, and says for an error where it lies in the grid."""
+        """Validates one setting of the grid; an error names the key of the grid."""
         try:
             _SETTING.validate_python(cell)
         except ValidationError as error:
@@ -186,17 +191,17 @@ class SettingGrid(Frozen):
             raise ValidationError.from_exception_data(
                 error.title,
                 [
-                    InitErrorDetails(type=refusal(".".join(self._place(path)), message), input=cell)
+                    InitErrorDetails(type=refusal(".".join(self._grid_key(path)), message), input=cell)
                     for path, message in mistakes
                 ],
             ) from error
 
-    def _place(self, path: tuple[str, ...]) -> tuple[str, ...]:
-        """The key of the grid that a key of one of its settings comes from."""
+    def _grid_key(self, path: tuple[str, ...]) -> tuple[str, ...]:
+        """The key of the grid that gives a key of one of its settings."""
         return ("values", path[-1]) if path[0] == "columns" and path[-1] in self.values else path
 
     def cells(self, name: str) -> dict[str, dict[str, Any]]:
-        """The settings as they would stand in the file, by their names.
+        """The settings of the grid by name, as mappings in the form of `settings` in params.yaml.
 
         Args:
             name: The name of the grid.
@@ -213,7 +218,7 @@ class SettingGrid(Frozen):
         }
 
     def settings(self, name: str) -> dict[str, Setting]:
-        """The settings by their names.
+        """The settings of the grid by name.
 
         Args:
             name: The name of the grid.

@@ -5,108 +5,101 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from duvae.fields import Count, Frozen, Name, Point, Positive, Seed, about
+from duvae.fields import Count, Frozen, Name, OpenShare, Point, Positive, Seed, TwoOrMore, doc
 from duvae.messages import refusal
 
 
 class SyntheticSource(Frozen):
-    """Supplement E: a mixture of Gaussians over z, an LSTM that writes sentences from it."""
+    """Generator of supplement E: a mixture of Gaussians over z, and an LSTM that writes sentences from z."""
 
-    train: Annotated[Count, about("Number of training sentences.", "paper, S-E")]
-    valid: Annotated[Count, about("Number of validation sentences.", "paper, S-E")]
-    test: Annotated[Count, about("Number of test sentences.", "paper, S-E")]
-    length: Annotated[Count, about("Number of words of every sentence.", "paper, S-E")]
+    train: Annotated[Count, doc("Number of training sentences.", "paper, S-E")]
+    valid: Annotated[Count, doc("Number of validation sentences.", "paper, S-E")]
+    test: Annotated[Count, doc("Number of test sentences.", "paper, S-E")]
+    length: Annotated[Count, doc("Number of words of every sentence.", "paper, S-E")]
     words: Annotated[
-        int, Field(ge=2), about("Size of the vocabulary, in words, without the four special symbols.", "paper, S-E")
+        TwoOrMore, doc("Size of the vocabulary, in words, without the four special symbols.", "paper, S-E")
     ]
-    embedding: Annotated[Count, about("Size of the generator's word embeddings, in numbers.", "paper, S-E")]
-    hidden: Annotated[Count, about("Hidden units of the generator's LSTM.", "paper, S-E")]
+    embedding: Annotated[Count, doc("Size of the generator's word embeddings, in numbers.", "paper, S-E")]
+    hidden: Annotated[Count, doc("Hidden units of the generator's LSTM.", "paper, S-E")]
     lstm_range: Annotated[
-        Positive, about("Bound r of the generator's LSTM parameters, which are uniform between -r and r.", "paper, S-E")
+        Positive, doc("Bound r of the generator's LSTM parameters, which are uniform between -r and r.", "paper, S-E")
     ]
     output_range: Annotated[
         Positive,
-        about("Bound r of the generator's output parameters, which are uniform between -r and r.", "paper, S-E"),
+        doc("Bound r of the generator's output parameters, which are uniform between -r and r.", "paper, S-E"),
     ]
     means: Annotated[
         list[Point],
         Field(min_length=1),
-        about("Means of the mixture's components, two coordinates each.", "paper, S-E"),
+        doc("Means of the mixture's components, two coordinates each.", "paper, S-E"),
     ]
-    variance: Annotated[Positive, about("Variance of every component.", "paper, S-E")]
-    seed: Annotated[Seed, about("Seed of the generator's weights and of the sentences.", "ours")]
+    variance: Annotated[Positive, doc("Variance of every component.", "paper, S-E")]
+    seed: Annotated[Seed, doc("Seed of the generator's weights and of the sentences.", "ours")]
 
     @property
     def paths(self) -> list[str]:
-        """It has no files."""
+        """Paths of files: none."""
         return []
 
 
 class Truth(Frozen):
-    """How the generator's own likelihood is integrated."""
+    """Quadrature of the generator's own likelihood."""
 
     sentences: Annotated[
-        Count, about("Number of test sentences whose true likelihood is computed by quadrature.", "ours")
+        Count, doc("Number of test sentences whose true likelihood is computed by quadrature.", "ours")
     ]
     spacing: Annotated[
         Positive,
-        about(
-            "Distance between neighbouring points of the lattice over z; the check uses twice this distance.", "ours"
-        ),
+        doc("Distance between neighbouring points of the lattice over z; the check uses twice this distance.", "ours"),
     ]
     halfwidth: Annotated[
-        Positive, about("Bound h of the lattice over z, which reaches from -h to h in each dimension.", "ours")
+        Positive, doc("Bound h of the lattice over z, which reaches from -h to h in each dimension.", "ours")
     ]
 
 
 class TextFile(Frozen):
-    """A file of documents, one a line."""
+    """A file of documents, one document per line."""
 
     path: Annotated[
         str,
         Field(min_length=1),
-        about("Path of a file below the mirror, in the list of known sources, or on this machine.", "paper, 4.2; S-E"),
+        doc("Path of a file below the mirror, in the list of known sources, or on this machine.", "paper, 4.2; S-E"),
     ]
     label: Annotated[
         Annotated[int, Field(ge=0)] | None,
-        about(
-            "Label of all documents of the file; without it a line is `label<TAB>document`, or a document "
-            "without a label."
+        doc(
+            "Label of all documents of the file. Without this key each line is `label<TAB>document`, or each line "
+            "is a document without a label."
         ),
     ] = None
 
 
-def place(path: str) -> PurePosixPath:
-    """Where a file lies below its data set's folder: at its own path, without a root and without `..`."""
+def path_in_folder(path: str) -> PurePosixPath:
+    """Path of a file below the folder of its data set: its path in params.yaml, without a root and without `..`.
+
+    Args:
+        path: Path of the file in params.yaml.
+    """
     return PurePosixPath(*(part for part in PurePosixPath(path).parts if part not in ("/", "..", ".")))
 
 
 class Sample(Frozen):
-    """Training documents: unique, in neither valid nor test, under one label only; `size` of them by `seed`.
-
-    `valid`: so many validation documents too, drawn by the same seed; nothing: all.
-    """
+    """Seeded sample of training documents, and of validation documents."""
 
     size: Annotated[
         Count,
-        about("Number of training documents to draw: unique, in neither valid nor test, under one label only.", "ours"),
+        doc("Number of training documents to draw: unique, in neither valid nor test, under one label only.", "ours"),
     ]
-    seed: Annotated[Seed, about("Seed of the draw.", "ours")]
-    valid: Annotated[Count | None, about("Number of validation documents to draw; null: all.", "ours")] = None
-
-
-OpenShare = Annotated[float, Field(gt=0, lt=1)]
+    seed: Annotated[Seed, doc("Seed of the draw.", "ours")]
+    valid: Annotated[Count | None, doc("Number of validation documents to draw; null: all.", "ours")] = None
 
 
 class TextSplit(Frozen):
-    """Which shares of the distinct training documents validate and test instead, drawn by `seed`.
-
-    A document that stands in the files several times goes to one split with all its copies.
-    """
+    """Split of the distinct training documents, drawn by `seed`; all copies of a document go to one split."""
 
     valid: Annotated[
         OpenShare | None,
-        about(
+        doc(
             "Share of the distinct training documents that validate, where no validation file is given. All "
             "copies of a document go to one split.",
             "ours",
@@ -114,93 +107,94 @@ class TextSplit(Frozen):
     ] = None
     test: Annotated[
         OpenShare | None,
-        about("Share of the distinct training documents that test, where no test file is given.", "ours"),
+        doc("Share of the distinct training documents that test, where no test file is given.", "ours"),
     ] = None
-    seed: Annotated[Seed, about("Seed of the split.", "ours")]
+    seed: Annotated[Seed, doc("Seed of the split.", "ours")]
 
 
 class BuiltVocabulary(Frozen):
-    """The training documents' most frequent words, the `most` that occur `at_least` so many times."""
+    """Vocabulary of the most frequent words of the training documents."""
 
     most: Annotated[
         Count,
-        about(
-            "Size of the vocabulary at most: the most frequent words of the training documents, without the "
-            "four special symbols.",
+        doc(
+            "Largest size of the vocabulary, in words, without the four special symbols. It holds the most "
+            "frequent words of the training documents.",
             "paper, 4.1; ours",
         ),
     ]
-    at_least: Annotated[Count, about("Number of occurrences that a word of the vocabulary has at least.", "ours")] = 1
+    at_least: Annotated[Count, doc("Smallest number of occurrences of a word of the vocabulary.", "ours")] = 1
 
 
 Files = Annotated[list[TextFile], Field(min_length=1)]
 
 
 class TextSource(Frozen):
-    """Files under a mirror (or anywhere): training, validation, test, labelled subsets, vocabulary.
+    """Files of documents for training, validation, test and labelled subsets, and the vocabulary.
 
-    Validation and test are files, or drawn from training's (`split`); the vocabulary is a file, or made of the
-    training documents' words (`build`). Documents of more than `max_words` words are refused, or left out (`longer`).
+    Validation and test documents come from files, or from the training files (`split`). The vocabulary is a file, or is
+    built from the training documents (`build`).
     """
 
     train: Annotated[
-        Files, about("Files of training documents, one document a line; several files are joined.", "paper, 4.2; S-E")
+        Files, doc("Files of training documents, one document a line; several files are joined.", "paper, 4.2; S-E")
     ]
     valid: Annotated[
-        list[TextFile], about("Files of validation documents; without them `split.valid` is needed.", "paper, 4.2")
+        list[TextFile], doc("Files of validation documents; without them `split.valid` is needed.", "paper, 4.2")
     ] = []
     test: Annotated[
-        list[TextFile], about("Files of test documents; without them `split.test` is needed.", "paper, 4.2")
+        list[TextFile], doc("Files of test documents; without them `split.test` is needed.", "paper, 4.2")
     ] = []
     split: Annotated[
-        TextSplit | None, about("Split of the training files, where validation or test files are missing.", "ours")
+        TextSplit | None, doc("Split of the training files, where validation or test files are missing.", "ours")
     ] = None
     subsets: Annotated[
-        dict[Name, Files], about("Files of labelled subsets for the probes, by a name of your choice.", "release")
+        dict[Name, Files], doc("Files of labelled subsets for the probes, by a name of your choice.", "release")
     ] = {}
     vocabulary: Annotated[
         Annotated[str, Field(min_length=1)] | None,
-        about("File of known words, one word a line; without it `build` is needed.", "release"),
+        doc("File of known words, one word a line; without it `build` is needed.", "release"),
     ] = None
     build: Annotated[
         BuiltVocabulary | None,
-        about(
-            "Rule that builds the vocabulary from the training documents, where no vocabulary file is given.", "ours"
-        ),
+        doc("Rule that builds the vocabulary from the training documents, where no vocabulary file is given.", "ours"),
     ] = None
-    max_words: Annotated[Count, about("Number of words of a document at most.", "release")]
+    max_words: Annotated[Count, doc("Largest number of words of a document.", "release")]
     longer: Annotated[
         Literal["refuse", "leave_out"],
-        about(
+        doc(
             "Treatment of longer documents: `refuse` is an error that names file and line; `leave_out` leaves "
             "them out and counts them in a warning. No document is cut.",
             "ours",
         ),
     ] = "refuse"
     sample: Annotated[
-        Sample | None, about("Seeded sample of the training files, where they are more than the experiment's.", "ours")
+        Sample | None,
+        doc("Seeded sample of the training files, where they hold more documents than the experiment needs.", "ours"),
     ] = None
 
     @model_validator(mode="after")
-    def each_from_one_place(self) -> Self:
+    def each_part_has_one_source(self) -> Self:
         for name in ("valid", "test"):
             share = self.split and getattr(self.split, name)
             if bool(getattr(self, name)) == (share is not None):
-                found = "neither" if share is None else "both"
-                raise refusal(name, f"expected files here, or a share in split.{name}; found {found}")
+                given = "neither" if share is None else "both"
+                raise refusal(name, f"expected files here, or a share in split.{name}; found {given}")
         if (self.vocabulary is None) == (self.build is None):
-            found = "neither" if self.build is None else "both"
-            raise refusal("vocabulary", f"expected a file here, or 'build' with a number of words; found {found}")
+            given = "neither" if self.build is None else "both"
+            raise refusal("vocabulary", f"expected a file here, or 'build' with a number of words; found {given}")
         if self.split and (self.split.valid or 0) + (self.split.test or 0) >= 1:
-            raise refusal("split", "expected shares that leave something to train on; they add up to 1 or more")
+            raise refusal("split", "expected shares that leave documents to train on; they add up to 1 or more")
         if self.split and self.sample:
-            raise refusal("sample", "expected it only where validation and test are files; found 'split' too")
+            raise refusal(
+                "sample", "expected it only where validation and test are files; found 'split' too. Remove one"
+            )
 
         return self
 
     @property
     def paths(self) -> list[str]:
-        """All its files, each once."""
+        """Paths of all files, each once."""
         splits = [self.train, self.valid, self.test, *self.subsets.values()]
         vocabulary = [] if self.vocabulary is None else [self.vocabulary]
 
@@ -210,40 +204,40 @@ class TextSource(Frozen):
 class OmniglotSource(Frozen):
     """Handwritten characters of 50 alphabets: Lake's drawings, or Burda's selection of them.
 
-    `drawings`: `lake`, each character by 20 people, of whom the first `train_drawers` train and the last
-    `test_drawers` test; `lake_png`, the same from the archives of pictures; `burda`, with training and test as given.
-    `valid` training images, drawn by `seed`, are held out for validation. `alphabets`: these alone; none: all.
+    20 people drew each character of Lake's. The drawings of the first `train_drawers` people train, and those of the
+    last `test_drawers` test. Burda's file has a training and a test part. `valid` training images, drawn by `seed`, are
+    held out for validation.
     """
 
     drawings: Annotated[
         Literal["lake", "lake_png", "burda"],
-        about(
+        doc(
             "Form of the drawings: `lake`, two npz files; `lake_png`, the same drawings as archives of "
             "pictures; `burda`, `chardata.mat`.",
             "ours",
         ),
     ]
-    alphabets: Annotated[list[str], about("Names of the alphabets to use; an empty list: all 50.", "ours")] = []
+    alphabets: Annotated[list[str], doc("Names of the alphabets to use; an empty list: all 50.", "ours")] = []
     train_drawers: Annotated[
         Count,
-        about(
-            "Drawings of each character that train or validate: the first of Lake's 20; of Burda's at most "
-            "this number.",
+        doc(
+            "Number of drawings of each character that train or validate: the first of Lake's 20. Burda's file has "
+            "at most this number.",
             "paper, 4.3, Table 3",
         ),
     ]
     test_drawers: Annotated[
-        Count, about("Drawings of each character that test: the last of Lake's 20.", "paper, 4.3, Table 3")
+        Count, doc("Number of drawings of each character that test: the last of Lake's 20.", "paper, 4.3, Table 3")
     ]
     valid: Annotated[
-        Count, about("Number of training images held out for validation.", "Kim et al. 2018; 1,345 in Burda et al.'s")
+        Count, doc("Number of training images held out for validation.", "Kim et al. 2018; 1,345 in Burda et al.'s")
     ]
-    seed: Annotated[Seed, about("Seed of the choice of validation images.", "ours")]
-    size: Annotated[Count, about("Side in pixels that drawings are averaged to.", "release")]
+    seed: Annotated[Seed, doc("Seed of the choice of validation images.", "ours")]
+    size: Annotated[Count, doc("Side in pixels that drawings are averaged to.", "release")]
 
     @property
     def paths(self) -> list[str]:
-        """All its files."""
+        """Paths of all files."""
         return {
             "lake": ["omniglot/images_background.npz", "omniglot/images_evaluation.npz"],
             "lake_png": ["omniglot/images_background.zip", "omniglot/images_evaluation.zip"],
@@ -252,24 +246,19 @@ class OmniglotSource(Frozen):
 
 
 class ImageSource(Frozen):
-    """Images of one's own: a folder of pictures, or an npz.
+    """Images of the user: a folder of pictures, or an npz file.
 
-    `ink`: whether what is drawn is dark on light or light on dark. `valid` and `test`: shares that are drawn by `seed`
-    where there is no folder, or no array, of each of the three splits.
+    Where the images come without splits, shares of them validate and test, drawn by `seed`.
     """
 
-    path: Annotated[str, Field(min_length=1), about("Path of a folder of pictures, or of an npz file.")]
-    ink: Annotated[Literal["dark", "light"], about("Shade of what is drawn: `dark` on light, or `light` on dark.")]
-    valid: Annotated[
-        float, Field(gt=0, lt=1), about("Share of all images that validates, where the images come without splits.")
-    ]
-    test: Annotated[
-        float, Field(gt=0, lt=1), about("Share of all images that tests, where the images come without splits.")
-    ]
-    seed: Annotated[Seed, about("Seed of the split.")]
-    size: Annotated[Count, about("Side in pixels that pictures are averaged to.")]
+    path: Annotated[str, Field(min_length=1), doc("Path of a folder of pictures, or of an npz file.")]
+    ink: Annotated[Literal["dark", "light"], doc("Shade of the ink: `dark` on light, or `light` on dark.")]
+    valid: Annotated[OpenShare, doc("Share of the images that validate, where the images come without splits.")]
+    test: Annotated[OpenShare, doc("Share of the images that test, where the images come without splits.")]
+    seed: Annotated[Seed, doc("Seed of the split.")]
+    size: Annotated[Count, doc("Side in pixels that pictures are averaged to.")]
 
     @property
     def paths(self) -> list[str]:
-        """The folder or the file."""
+        """Path of the folder or of the file."""
         return [self.path]

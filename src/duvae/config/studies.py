@@ -4,27 +4,22 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from duvae.fields import Count, Frozen, Name, Positive, Seed, about
+from duvae.fields import Count, Frozen, Name, Positive, Seed, doc
 from duvae.messages import refusal
 
 
 class Prune(Frozen):
-    """Which trainings of a study are not brought to their end; `duvae.search.pruning` has the rule.
-
-    `rungs`: epochs after the warm-up at which a training must be among the best `keep` of those that got there.
-    `grace`: epochs after the warm-up, when floor and dropout on the variances have started, before a mutual
-    information under the study's `min_mi` alone ends a training.
-    """
+    """Rule that ends trainings of a study early; `duvae.search.pruning` applies it."""
 
     rungs: Annotated[
         list[Count],
         Field(min_length=1),
-        about("Epochs after the warm-up at which a training must be among the best to go on.", "ours"),
+        doc("Epochs after the warm-up at which a training must be among the best to go on.", "ours"),
     ]
-    keep: Annotated[float, Field(gt=0, le=1), about("Share of the trainings at a rung that go on, rounded up.", "ours")]
+    keep: Annotated[float, Field(gt=0, le=1), doc("Share of the trainings at a rung that go on, rounded up.", "ours")]
     grace: Annotated[
         Count,
-        about(
+        doc(
             "Epochs in a row after the start of floor and dropout on the variances: mutual information of at "
             "most `min_mi` in all of them ends a training.",
             "ours",
@@ -35,22 +30,19 @@ class Prune(Frozen):
 class Study(Frozen):
     """A search for the hyperparameters of a setting's system on a data set, by the NLL on validation.
 
-    `values`: what a hyperparameter is tried at; of those not named here supplement E's values for the data set.
-    `sampler`: `grid`, all their combinations; `tpe`, a tree-structured Parzen estimator between the least and the
-    greatest of each. `min_mi`: nats of mutual information on validation that the winner must exceed. For `tpe`:
-    `first` are tried before all others, `startup` more are spread evenly, and it ends after `trials` or `budget`
-    times the epochs of the grid of the same values. `against`: a grid study that the result is compared with.
+    The sampler `grid` tries all combinations. The sampler `tpe` tries the points in `first`, then `startup` evenly
+    spread points, then points of its own, until `trials` or `budget` is used up.
     """
 
-    dataset: Annotated[Name, about("Name of the data set.")]
+    dataset: Annotated[Name, doc("Name of the data set.")]
     setting: Annotated[
         Name,
-        about("Name of the setting that gives the system, the parts and the hyperparameters that are not searched."),
+        doc("Name of the setting that gives the system, the parts and the hyperparameters that are not searched."),
     ]
-    seed: Annotated[Seed, about("Seed of every training, and of the sampler.", "paper: one run a cell")]
+    seed: Annotated[Seed, doc("Seed of every training, and of the sampler.", "paper: one run a cell")]
     sampler: Annotated[
         Literal["grid", "tpe"],
-        about(
+        doc(
             "Order of the trials: `grid`, all combinations of the values; `tpe`, a tree-structured Parzen "
             "estimator between the least and the greatest value.",
             "paper, Figure 2; ours",
@@ -58,7 +50,7 @@ class Study(Frozen):
     ]
     values: Annotated[
         dict[Name, Annotated[list[int | float], Field(min_length=1)]],
-        about(
+        doc(
             "Values to try, by hyperparameter; a hyperparameter that is left out takes the values of "
             "supplement E, if there are any.",
             "paper, S-E; β ours",
@@ -66,7 +58,7 @@ class Study(Frozen):
     ] = {}
     min_mi: Annotated[
         Positive | None,
-        about(
+        doc(
             "Mutual information on validation, in nats, that the winner must exceed; not for IAF, whose "
             "mutual information is unknown.",
             "paper, S-E",
@@ -74,24 +66,24 @@ class Study(Frozen):
     ] = None
     importance_samples: Annotated[
         Count | None,
-        about("Importance samples K of the validation NLL; null: `evaluation.importance_samples`.", "paper, 4.1"),
+        doc("Importance samples K of the validation NLL; null: `evaluation.importance_samples`.", "paper, 4.1"),
     ] = None
     first: Annotated[
-        list[dict[Name, int | float]], about("Hyperparameters that `tpe` tries before all others.", "ours")
+        list[dict[Name, int | float]], doc("Hyperparameters that `tpe` tries before all others.", "ours")
     ] = []
-    startup: Annotated[int, Field(ge=0), about("Number of evenly spread points that `tpe` begins with.", "ours")] = 4
-    trials: Annotated[Count | None, about("Number of trainings that `tpe` begins, at most.", "ours")] = None
+    startup: Annotated[int, Field(ge=0), doc("Number of evenly spread points that `tpe` begins with.", "ours")] = 4
+    trials: Annotated[Count | None, doc("Number of trainings that `tpe` begins, at most.", "ours")] = None
     budget: Annotated[
         Annotated[float, Field(gt=0)] | None,
-        about("Epochs that `tpe` may train in all, as a share of the epochs of the grid of the same values.", "ours"),
+        doc("Epochs that `tpe` may train in all, as a share of the epochs of the grid of the same values.", "ours"),
     ] = None
-    prune: Annotated[Prune | None, about("Rule that ends trainings early.", "ours")] = None
-    against: Annotated[Name | None, about("Name of a grid study that the result is compared with.", "ours")] = None
+    prune: Annotated[Prune | None, doc("Rule that ends trainings early.", "ours")] = None
+    against: Annotated[Name | None, doc("Name of a grid study that the result is compared with.", "ours")] = None
 
     @model_validator(mode="after")
-    def ends(self) -> Self:
+    def has_an_end(self) -> Self:
         if self.sampler == "tpe" and self.trials is None and self.budget is None:
-            why = "expected this or 'trials', without which the study would never end; found neither"
+            why = "expected 'budget' or 'trials', because the study needs an end; found neither"
             raise refusal("budget", why)
 
         return self

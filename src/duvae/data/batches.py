@@ -1,4 +1,4 @@
-"""Batches of documents of one length, or of images: no padding inside a batch, none dropped."""
+"""Batches of documents of one length, or of images: no batch is padded, and no example is dropped."""
 
 from collections.abc import Sequence
 
@@ -10,33 +10,36 @@ from duvae.data.store import Array, Split
 
 
 def tensor(split: Split, indices: Array, device: torch.device, generator: Generator | None = None) -> Tensor:
-    """The examples at `indices` on a device, as the networks take them.
+    """The examples at `indices` on a device, as the networks read them.
 
-    Where pixels are grey, bits are drawn from them here, on the device, anew each time an example is used
-    (Burda et al. 2016).
+    Grey pixels become bits, which are drawn on the device anew each time an example is used (Burda et al. 2016).
 
     Args:
-        split: Whose examples.
-        indices: Which, all of one size.
-        device: Where to.
-        generator: Of the bits; None: torch's global one, so that they go on where a training was stopped.
-    """
-    x = moved(torch.from_numpy(split.batch(indices)), device)
+        split: Split of the examples.
+        indices: Indices of examples of the same length, shape (batch,).
+        device: Device of the result.
+        generator: Random generator of the bits. None: PyTorch's global generator, whose state a resumed training
+            restores.
 
-    return torch.bernoulli(x, generator=generator) if split.drawn else x
+    Returns:
+        Word ids of shape (batch, length), or bits of shape (batch, 1, height, width).
+    """
+    x = to_device(torch.from_numpy(split.batch(indices)), device)
+
+    return torch.bernoulli(x, generator=generator) if split.is_grey else x
 
 
 class Examples:
-    """The examples of a split on a device, as `tensor` gives them.
+    """The examples of a split on a device, as `tensor` returns them.
 
-    On a GPU with room for it the whole split lies there, so that of a batch only the numbers of its examples are
-    copied. On a CPU a batch comes out of the file's pages.
+    A GPU with enough memory holds the whole split, so that only the indices of a batch are copied. On a CPU each batch
+    is read from the memory-mapped file.
 
     Args:
-        split: Whose examples.
-        device: Where to.
-        resident: Whether the split lies there as a whole; None: where the device is a GPU and has four times as much
-            memory free.
+        split: The split.
+        device: Device of the batches.
+        resident: Whether the device holds the whole split. None: if the device is a GPU with four times the split's
+            size in free memory.
     """
 
     def __init__(self, split: Split, device: torch.device, resident: bool | None = None) -> None:
@@ -47,23 +50,23 @@ class Examples:
         if resident:
             self.values = torch.from_numpy(np.array(split.values)).to(device)
             self.lengths = split.lengths
-            self.kind = torch.from_numpy(np.zeros(0, split.kind)).dtype
+            self.dtype = torch.from_numpy(np.zeros(0, split.dtype)).dtype
 
     def __call__(self, indices: Array, generator: Generator | None = None) -> Tensor:
-        """The examples at `indices`, all of one size; grey pixels become bits that `generator` draws."""
+        """The examples at `indices`, which have the same length; `generator` draws the bits of grey pixels."""
         if self.values is None:
             return tensor(self.split, indices, self.device, generator)
-        starts = moved(torch.from_numpy(np.asarray(self.split.starts[indices])), self.device)
+        starts = to_device(torch.from_numpy(np.asarray(self.split.starts[indices])), self.device)
         inside = torch.arange(int(self.lengths[indices[0]]), device=self.device)
-        x = self.values[starts[:, None] + inside].to(self.kind).view(len(indices), *self.split.shape)
+        x = self.values[starts[:, None] + inside].to(self.dtype).view(len(indices), *self.split.shape)
 
-        return torch.bernoulli(x, generator=generator) if self.split.drawn else x
+        return torch.bernoulli(x, generator=generator) if self.split.is_grey else x
 
 
-def moved(x: Tensor, device: torch.device) -> Tensor:
-    """A tensor on a device; nothing waits until it is there."""
+def to_device(x: Tensor, device: torch.device) -> Tensor:
+    """Copies a tensor to a device without waiting for the end of the copy."""
     if device.type == "cuda":
-        x = x.pin_memory()  # else the copy would wait for all that the device has to do
+        x = x.pin_memory()  # otherwise the copy waits for all work queued on the device
 
     return x.to(device, non_blocking=True)
 
@@ -71,17 +74,17 @@ def moved(x: Tensor, device: torch.device) -> Tensor:
 def batches(lengths: Array, size: int, seed: Sequence[int] | None = None) -> list[Array]:
     """Cuts documents into batches of one length.
 
-    A lone last document joins the batch before it of the same length, since batch normalization
-    has no variance over one. With a seed the documents of a length, then the batches, are shuffled:
-    the order is a function of the seed alone, so that any epoch's can be had without the ones before it.
+    A single document that would remain joins the batch before it, because batch normalization has no variance over
+    one example. The order depends on the seed alone, so that a resumed training knows the order of any epoch.
 
     Args:
-        lengths: The length of each document, with shape (documents,).
-        size: Documents a batch; one batch a length may hold one more.
-        seed: What determines the order, such as (seed, epoch); None keeps the order of the documents.
+        lengths: Length of each document, shape (documents,).
+        size: Number of documents of a batch; one batch of each length may hold one more.
+        seed: Seed of the order, such as (seed, epoch): it shuffles the documents of each length, then the batches.
+            None: the order of the documents.
 
     Returns:
-        Indices into `lengths`, an array a batch.
+        Indices into `lengths`, one array per batch.
     """
     generator = None if seed is None else np.random.default_rng(list(seed))
     cut: list[Array] = []

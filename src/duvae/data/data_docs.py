@@ -1,8 +1,8 @@
-"""Data Docs as pages that need nothing from elsewhere.
+"""Data Docs as pages that work without a network.
 
-Great Expectations' pages load their styles, scripts and logo from other hosts, and show no table and
-no status without them. Here what is loaded from outside is taken out, styles are put in, and the
-start page becomes a plain table.
+The pages of Great Expectations load styles, scripts and a logo from other hosts, and show neither tables nor status
+without them. The library has no option against it, so `finish` removes these links, adds styles of its own and writes
+the start page.
 """
 
 import re
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from duvae.data.expectations import Outcome
+from duvae.data.expectations import ExpectationResult
 
 STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; color: #222; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
@@ -34,51 +34,51 @@ _OWN = re.compile(
 )
 
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ|\d{8}T\d{6}\.\d{6}Z")
-"""A time as Great Expectations writes it, in pages and in the names of folders."""
+"""A time in the pages of Great Expectations and in the names of its folders."""
 _LAST = "last-run"
-"""What stands in its place: what is the same but for its time is the same output to DVC."""
+"""Replacement of every time: equal results must be equal files, because DVC compares hashes."""
 _RANDOM = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-"""A name drawn for a part of a page."""
+"""A random name of a part of a page."""
 
 
-def finish(site: Path, name: str, outcomes: Sequence[Outcome]) -> None:
-    """Makes the pages below `site` whole in themselves, with a start page that links them.
+def finish(site: Path, name: str, results: Sequence[ExpectationResult]) -> None:
+    """Turns the pages of Great Expectations into pages without outside links, and writes a start page.
 
     Args:
-        site: What Great Expectations wrote.
-        name: The data set's name.
-        outcomes: What came of each expectation.
+        site: Folder that Great Expectations wrote.
+        name: Name of the data set.
+        results: Result of each expectation.
     """
-    shutil.rmtree(site / "static", ignore_errors=True)  # fonts and images of what is taken out
+    shutil.rmtree(site / "static", ignore_errors=True)  # fonts and images that only the removed links use
     for folder in [path for path in site.rglob("*Z") if path.is_dir() and _MOMENT.fullmatch(path.name)]:
         folder.rename(folder.with_name(_LAST))
     for page in sorted(site.rglob("*.html")):
         content = _MOMENT.sub(_LAST, _OUTSIDE.sub("", page.read_text(encoding="utf-8")))
-        for n, drawn in enumerate(dict.fromkeys(_RANDOM.findall(content)), 1):
-            content = content.replace(drawn, str(n))
+        for number, random_name in enumerate(dict.fromkeys(_RANDOM.findall(content)), 1):
+            content = content.replace(random_name, str(number))
         content = _OWN.sub("", content).replace("</head>", f"<style>{STYLE}</style></head>", 1)
         page.write_text(content, encoding="utf-8")
     pages = {page.parent.parent.parent.name: page.relative_to(site) for page in site.glob("validations/*/*/*/*.html")}
-    (site / "index.html").write_text(_index(name, outcomes, pages), encoding="utf-8")
+    (site / "index.html").write_text(_index(name, results, pages), encoding="utf-8")
 
 
-def _index(name: str, outcomes: Sequence[Outcome], pages: dict[str, Path]) -> str:
-    met = sum(outcome.success for outcome in outcomes)
+def _index(name: str, results: Sequence[ExpectationResult], pages: dict[str, Path]) -> str:
+    met = sum(result.success for result in results)
     parts = [
         f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>Data Docs: {escape(name)}</title>",
         f"<style>{STYLE}</style></head><body><h1>Data Docs: {escape(name)}</h1>",
-        f"<p>{met} of {len(outcomes)} expectations are met.</p>",
+        f"<p>{met} of {len(results)} expectations are met.</p>",
     ]
-    for split in dict.fromkeys(outcome.split for outcome in outcomes):
+    for split in dict.fromkeys(result.split for result in results):
         link = escape(pages[split].as_posix()) if split in pages else ""
         parts.append(f"<h2><a href='{link}'>{escape(split)}</a></h2><table>")
         parts.append("<tr><th>Status<th>Expectation<th>What is expected<th>Observed</tr>")
-        for outcome in (outcome for outcome in outcomes if outcome.split == split):
-            status = "<td class='met'>met" if outcome.success else "<td class='unmet'>not met"
-            expectation = outcome.expectation
+        for result in (result for result in results if result.split == split):
+            status = "<td class='met'>met" if result.success else "<td class='unmet'>not met"
+            expectation = result.expectation
             parts.append(
-                f"<tr>{status}<td>{escape(expectation.name)}<td>{escape(expectation.about)}"
-                f"<td class='number'>{escape(outcome.found)}</tr>"
+                f"<tr>{status}<td>{escape(expectation.name)}<td>{escape(expectation.sentence)}"
+                f"<td class='number'>{escape(result.observed_text)}</tr>"
             )
         parts.append("</table>")
     parts.append("</body></html>\n")

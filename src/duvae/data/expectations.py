@@ -1,4 +1,4 @@
-"""What a prepared data set must be like: of frames with a row a document, and one a split."""
+"""Expectations of a prepared text data set, over frames with one row per document and one row per split."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,26 +13,26 @@ from duvae.data.store import END, SPECIALS, START, UNKNOWN, Array, Prepared
 from duvae.errors import UserError
 
 WHOLE = "splits"
-"""The name of the frame with a row a split."""
+"""Name of the frame with one row per split."""
 
 
 @dataclass(frozen=True)
 class Expectation:
-    """One thing that is expected of one frame.
+    """One expectation of one frame.
 
     Attributes:
-        name: As errors and pages call it.
-        about: The sentence that pages show.
-        kind: The class of Great Expectations that checks it.
-        arguments: Its column and bounds.
-        adds: Of a rate, the column of the splits' frames that it is made of.
+        name: Name in errors and on pages.
+        sentence: What is expected, in words, for errors and pages.
+        kind: Class of Great Expectations that checks it.
+        arguments: Column and bounds.
+        counted_column: Column of the splits' frames whose values a rate sums; None: not a rate.
     """
 
     name: str
-    about: str
+    sentence: str
     kind: str
     arguments: Mapping[str, Any]
-    adds: str | None = None
+    counted_column: str | None = None
 
     @property
     def column(self) -> str | None:
@@ -40,16 +40,16 @@ class Expectation:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What came of an expectation.
+class ExpectationResult:
+    """The result of one expectation.
 
     Attributes:
-        split: The frame's name.
-        expectation: What was expected.
-        success: Whether it is so.
-        observed: Its value, or the lowest and highest of its column.
-        unexpected: Rows that break it.
-        example: One of them in words; None where it has no rows, or none breaks it.
+        split: Name of the frame: a split, or `WHOLE`.
+        expectation: The expectation.
+        success: Whether it is met.
+        observed: Observed value, or smallest and largest value of the column.
+        unexpected: Number of rows that break it.
+        example: One such row in words; None: no single row breaks it.
     """
 
     split: str
@@ -60,8 +60,8 @@ class Outcome:
     example: str | None
 
     @property
-    def found(self) -> str:
-        """What was observed, in words."""
+    def observed_text(self) -> str:
+        """The observed value in words."""
         if not isinstance(self.observed, list):
             return str(self.observed)
         span = " to ".join(dict.fromkeys(str(value) for value in self.observed))
@@ -69,15 +69,15 @@ class Outcome:
         return f"{self.expectation.column} {span}" if span else "nothing"
 
 
-def checks(
+def frames_and_suites(
     prepared: Prepared, dataset: SyntheticDataset | TextDataset, order: list[str]
 ) -> tuple[dict[str, pd.DataFrame], dict[str, list[Expectation]]]:
-    """The frames and what is expected of each.
+    """The frames of a data set, and the expectations of each frame.
 
     Args:
         prepared: The data set.
-        dataset: What params.yaml says of it.
-        order: Its splits.
+        dataset: Its parameters.
+        order: Names of its splits, in the order of the pages.
     """
     tables = {split: frame(split, prepared) for split in order}
     suites = {WHOLE: overview_expectations(dataset)}
@@ -87,10 +87,10 @@ def checks(
 
 
 def frame(split: str, prepared: Prepared) -> pd.DataFrame:
-    """A row a document: its length, first, last, lowest and highest id, marks inside, unknown words, label, words.
+    """One row per document: length, first, last, lowest and highest id, number of marks, unknown words, label, text.
 
     Raises:
-        UserError: Where offsets run backwards, so that there are no documents to look at.
+        UserError: If offsets decrease, so that there are no documents to check.
     """
     documents = prepared.documents(split)
     lengths, tokens = np.asarray(documents.lengths), np.asarray(documents.tokens)
@@ -102,10 +102,10 @@ def frame(split: str, prepared: Prepared) -> pd.DataFrame:
     filled = lengths > 0
     starts = documents.offsets[:-1][filled]
 
-    def each(values: Array, how: np.ufunc) -> Array:
+    def reduced(values: Array, operation: np.ufunc) -> Array:
         column = np.zeros(len(lengths), np.int64)
         if len(starts):
-            column[filled] = how.reduceat(values, starts)
+            column[filled] = operation.reduceat(values, starts)
         return column
 
     names = np.array([*prepared.vocabulary, "?"], object)
@@ -121,10 +121,10 @@ def frame(split: str, prepared: Prepared) -> pd.DataFrame:
             "words": lengths - 2,
             "first": ends[0],
             "last": ends[1],
-            "lowest": each(tokens, np.minimum),
-            "highest": each(tokens, np.maximum),
-            "marks": each(tokens < UNKNOWN, np.add),
-            "unknown": each(tokens == UNKNOWN, np.add),
+            "lowest": reduced(tokens, np.minimum),
+            "highest": reduced(tokens, np.maximum),
+            "marks": reduced(tokens < UNKNOWN, np.add),
+            "unknown": reduced(tokens == UNKNOWN, np.add),
             "label": np.asarray(documents.labels),
             "in_training": np.array([key in train for key in documents.contents()], np.int64),
             "shown": [" ".join(words[start:end]) for start, end in pairwise(documents.offsets.tolist())],
@@ -133,7 +133,7 @@ def frame(split: str, prepared: Prepared) -> pd.DataFrame:
 
 
 def overview(prepared: Prepared, frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """A row a split: its size, the rate of unknown words and, for test, that of documents shared with training."""
+    """One row per split: size, rate of unknown words and, for `test`, rate of documents that training has too."""
     return pd.DataFrame(
         {
             "split": list(frames),
@@ -149,7 +149,7 @@ def overview(prepared: Prepared, frames: Mapping[str, pd.DataFrame]) -> pd.DataF
 
 
 def split_expectations(split: str, prepared: Prepared, dataset: SyntheticDataset | TextDataset) -> list[Expectation]:
-    """What is expected of the documents of one split."""
+    """Expectations of the documents of one split."""
     source, size = dataset.source, len(prepared.vocabulary)
     if isinstance(source, SyntheticSource):
         documents = {"train": source.train, "valid": source.valid, "test": source.test}.get(split)
@@ -158,13 +158,15 @@ def split_expectations(split: str, prepared: Prepared, dataset: SyntheticDataset
         sampled = {"train": source.sample.size, "valid": source.sample.valid} if source.sample is not None else {}
         documents = dataset.expect.documents.get(split, sampled.get(split))
         shortest, longest = 3, source.max_words + 2
-    about_size, least = f"{documents} documents, as params.yaml says", documents
+    size_sentence, least = f"{documents} documents, as params.yaml says", documents
     if documents is None:
         least = max([1, *dataset.probe.labels]) if split == "train" else 1
-        about_size = "one document or more" if least == 1 else f"{least} documents or more, as the probe wants to draw"
+        size_sentence = (
+            "one document or more" if least == 1 else f"{least} documents or more, as the probe wants to draw"
+        )
 
     return [
-        rows("size", about_size, least or 1, documents),
+        rows("size", size_sentence, least or 1, documents),
         between("no_empty_documents", "a word or more in each document", "words", 1, None),
         between(
             "lengths_within_bounds",
@@ -185,7 +187,7 @@ def split_expectations(split: str, prepared: Prepared, dataset: SyntheticDataset
 
 
 def overview_expectations(dataset: SyntheticDataset | TextDataset) -> list[Expectation]:
-    """What is expected of the splits as wholes."""
+    """Expectations of the frame with one row per split."""
     unknown, shared = dataset.expect.max_unknown_rate, dataset.expect.max_shared_rate
     source = dataset.source
     words = source.words + len(SPECIALS) if isinstance(source, SyntheticSource) else None
@@ -228,8 +230,8 @@ def _label_expectations(split: str, prepared: Prepared, dataset: SyntheticDatase
             known,
             classes("label_classes", f"{components} components; each occurs in training", "label", least, components),
         ]
-    wanted = split in dataset.probe.subsets or (bool(dataset.probe.labels) and split == "train")
-    if not wanted and not np.any(labels >= 0):
+    is_labelled = split in dataset.probe.subsets or (bool(dataset.probe.labels) and split == "train")
+    if not is_labelled and not np.any(labels >= 0):
         return [within("known_labels", "no document has a label", "label", [-1])]
     if np.any(train >= 0):
         among = [int(label) for label in np.unique(train) if label >= 0]
@@ -240,32 +242,32 @@ def _label_expectations(split: str, prepared: Prepared, dataset: SyntheticDatase
     return [known, classes("label_classes", "two labels or more occur", "label", 2, None)]
 
 
-def rows(name: str, about: str, least: int, most: int | None) -> Expectation:
-    """A number of rows."""
-    return Expectation(name, about, "ExpectTableRowCountToBeBetween", {"min_value": least, "max_value": most})
+def rows(name: str, sentence: str, least: int, most: int | None) -> Expectation:
+    """The number of rows is from `least` to `most`; None: no bound."""
+    return Expectation(name, sentence, "ExpectTableRowCountToBeBetween", {"min_value": least, "max_value": most})
 
 
 def between(
     name: str,
-    about: str,
+    sentence: str,
     column: str,
     least: int | float | None,
     most: int | float | None,
-    adds: str | None = None,
+    counted_column: str | None = None,
 ) -> Expectation:
-    """Values from `least` to `most`."""
+    """All values of a column are from `least` to `most`; None: no bound."""
     arguments = {"column": column, "min_value": least, "max_value": most}
 
-    return Expectation(name, about, "ExpectColumnValuesToBeBetween", arguments, adds)
+    return Expectation(name, sentence, "ExpectColumnValuesToBeBetween", arguments, counted_column)
 
 
-def within(name: str, about: str, column: str, values: list[int]) -> Expectation:
-    """Values of a set."""
-    return Expectation(name, about, "ExpectColumnValuesToBeInSet", {"column": column, "value_set": values})
+def within(name: str, sentence: str, column: str, values: list[int]) -> Expectation:
+    """All values of a column are in a set."""
+    return Expectation(name, sentence, "ExpectColumnValuesToBeInSet", {"column": column, "value_set": values})
 
 
-def classes(name: str, about: str, column: str, least: int, most: int | None) -> Expectation:
-    """A number of distinct values."""
+def classes(name: str, sentence: str, column: str, least: int, most: int | None) -> Expectation:
+    """The number of distinct values of a column is from `least` to `most`; None: no bound."""
     arguments = {"column": column, "min_value": least, "max_value": most}
 
-    return Expectation(name, about, "ExpectColumnUniqueValueCountToBeBetween", arguments)
+    return Expectation(name, sentence, "ExpectColumnUniqueValueCountToBeBetween", arguments)

@@ -1,4 +1,8 @@
-"""Fetching the files of data sets: from a mirror, the internet or an archive there, each verified before it is kept."""
+"""Fetches the files of data sets from a mirror or the internet, and verifies each file before it gets its name.
+
+pooch does the HTTP download. The rest is our own: pooch knows one address per file and keeps downloaded archives, while
+here a file may come from a folder, a mirror, its own address or a member of an archive that is read once.
+"""
 
 import contextlib
 import hashlib
@@ -17,48 +21,57 @@ from urllib.parse import urlsplit
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
-from duvae.config import place
+from duvae.config import path_in_folder
 from duvae.data import sources
 from duvae.errors import Passing, UserError
 from duvae.project.files import scratch, whole
 
 Timeout = tuple[float, float]
-"""Seconds until a connection must stand, and until the next bytes must come."""
+"""Seconds to wait for a connection, and for the next bytes."""
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """A file that is there now: its path, its SHA-256 and where it came from ('there': it was there already)."""
+    """A file in its place.
+
+    Attributes:
+        path: Path of the file below a mirror, or path of a file of the user.
+        sha256: Its SHA-256.
+        origin: File or address that it came from; `there`: the file was in its place already.
+    """
 
     path: str
     sha256: str
     origin: str
 
 
-def fetch(
+def fetch_files(
     paths: Sequence[str],
     folder: Path,
     mirror: str | None = None,
     root: Path = Path(),
     timeout: Timeout = (10.0, 60.0),
 ) -> list[Fetched]:
-    """Brings files into `folder`, each whole and verified or not at all.
+    """Fetches files into a folder; a file is complete and verified, or absent.
 
-    A file that is there with the right checksum is left alone. The others come from the mirror, or
-    else from the address in `SOURCES`; the user's own files are copied from where they lie.
+    A file that is in the folder with the right checksum stays. Other known files come from the mirror, otherwise from
+    the address in `SOURCES`. Files of the user are copied.
 
     Args:
-        paths: What is wanted, by path below a mirror, or the path of a file of one's own.
-        folder: Where to; its name is the data set's.
-        mirror: A folder or a URL under which files lie by their paths; else DUVAE_MIRROR names it.
-        root: What relative paths of the user's own files are relative to.
-        timeout: Seconds for connecting and for each read.
+        paths: Paths of known files (below a mirror), or of files of the user.
+        folder: Folder of the data set; its name is the name of the data set.
+        mirror: Folder or URL that has files by their paths; None: the environment variable DUVAE_MIRROR.
+        root: Folder that relative paths of the user's files start from.
+        timeout: Seconds for connecting, and for each read.
+
+    Returns:
+        The files, in the order of `paths`.
 
     Raises:
-        UserError: With all files that could not be had, or with the first that is not what it should be;
-            `Passing`, where a host did not answer.
+        UserError: If files cannot be fetched (the message lists all), or a file is not the known one.
+        Passing: If a host did not answer.
     """
-    targets = {path: folder / place(path) for path in paths}
+    targets = {path: folder / path_in_folder(path) for path in paths}
     if len(set(targets.values())) < len(targets):
         raise UserError(f"{folder}: two of its files would have the same place: {', '.join(targets)}. Rename one.")
     mirror = mirror or os.environ.get("DUVAE_MIRROR") or None
@@ -67,46 +80,51 @@ def fetch(
             f"mirror {mirror}: expected a folder or a URL (http or https); no such folder is there."
             " Correct --mirror or the environment variable DUVAE_MIRROR."
         )
-    own = {path: root / path for path in targets if path not in sources.SOURCES}
-    absent = [str(path) for path in own.values() if not path.is_file()]
+    own_files = {path: root / path for path in targets if path not in sources.SOURCES}
+    absent = [str(path) for path in own_files.values() if not path.is_file()]
     if absent:
         raise UserError(
-            f"no such file: {', '.join(absent)}. It is none of the known files, so it is taken to be your own:"
-            f" expected where params.yaml says, relative to {root.resolve()}."
+            f"no such file: {', '.join(absent)}. It is not a known file, so it is taken to be your own file:"
+            f" expected where params.yaml says, relative to {root.resolve()}. Correct the path, or put the file there."
         )
-    inside = [str(path) for path in own.values() if path.resolve().is_relative_to(folder.resolve())]
+    inside = [str(path) for path in own_files.values() if path.resolve().is_relative_to(folder.resolve())]
     if inside:
         raise UserError(f"{', '.join(inside)}: lies in {folder}, which this stage writes. Move it to another folder.")
     with _progress() as progress:
         search = _Search(folder, mirror, timeout, progress)
-        fetched = {path: search.one(path, target, own.get(path)) for path, target in targets.items()}
-        left = [path for path, found in fetched.items() if found is None]
+        fetched = {path: search.one(path, target, own_files.get(path)) for path, target in targets.items()}
+        left = [path for path, file in fetched.items() if file is None]
         fetched.update(search.archives({path: targets[path] for path in left}))
     missing = {path: reasons for path, reasons in search.reasons.items() if fetched[path] is None}
     if missing:
         raise (Passing if search.silent else UserError)(_missing(missing, folder.name))
 
-    return [found for found in fetched.values() if found is not None]
+    return [file for file in fetched.values() if file is not None]
 
 
 class _NotThereError(Exception):
-    """A place does not have the file, or cannot be reached."""
+    """An address does not have the file, or cannot be reached."""
 
 
 class _Search:
-    """Tries one place after another, and keeps what each said."""
+    """Looks for files in one place after another.
+
+    Attributes:
+        reasons: For each path, why each place did not give the file.
+        silent: Hosts that did not answer, with the reason; no second request waits for them.
+    """
 
     def __init__(self, folder: Path, mirror: str | None, timeout: Timeout, progress: Progress) -> None:
         self.folder, self.mirror, self.timeout, self.progress = folder, mirror, timeout, progress
         self.reasons: dict[str, list[str]] = {}
-        self.silent: dict[str, str] = {}  # hosts that did not answer, not to be waited for again
+        self.silent: dict[str, str] = {}
 
     def one(self, path: str, target: Path, own: Path | None) -> Fetched | None:
-        """The file from where it is, from the mirror or from its own address; None: perhaps from an archive."""
+        """Gets a file from its place, the mirror or its own address; None: only an archive may have the file."""
         source = sources.SOURCES.get(path, sources.Source(None, None))
         reasons = self.reasons.setdefault(path, [])
         if own is not None:
-            return _copied(path, own, target, None)
+            return _copy(path, own, target, None)
         if target.is_file() and target.stat().st_size:
             if source.checksum is None or _digest(target, source.checksum) == source.checksum:
                 return Fetched(path, _sha256(target), "there")
@@ -114,7 +132,7 @@ class _Search:
         if self.mirror is not None and not _is_url(self.mirror):
             candidate = Path(self.mirror) / path
             if candidate.is_file():
-                return _copied(path, candidate, target, source.checksum)
+                return _copy(path, candidate, target, source.checksum)
             reasons.append(f"not in the mirror {self.mirror}")
         urls = [f"{self.mirror.rstrip('/')}/{path}"] if self.mirror is not None and _is_url(self.mirror) else []
         if source.url is None:
@@ -131,28 +149,28 @@ class _Search:
         return None
 
     def archives(self, targets: Mapping[str, Path]) -> dict[str, Fetched | None]:
-        """The files that are members of archives, each archive loaded once and not kept."""
+        """Gets files that are members of archives; each archive is downloaded once and deleted afterwards."""
         fetched: dict[str, Fetched | None] = {}
         urls = {url: None for path in targets if (url := sources.SOURCES[path].url) and sources.SOURCES[path].member}
         for url in urls:
-            wanted = {path: target for path, target in targets.items() if sources.SOURCES[path].url == url}
+            members = {path: target for path, target in targets.items() if sources.SOURCES[path].url == url}
             with scratch(self.folder) as temporary:
                 archive = temporary / "archive.tar.gz"
                 try:
                     self.download(url, archive, None)
                 except _NotThereError as error:
-                    for path in wanted:
+                    for path in members:
                         self.reasons[path].append(str(error))
                     continue
-                fetched.update(extract(archive, wanted, url))
-            for path in wanted:
+                fetched.update(extract(archive, members, url))
+            for path in members:
                 if fetched.get(path) is None:
                     self.reasons[path].append(f"the archive {url} has no {sources.SOURCES[path].member}")
 
         return {path: fetched.get(path) for path in targets}
 
     def download(self, url: str, target: Path, checksum: str | None) -> None:
-        """One file by HTTP, verified before it gets its name."""
+        """Downloads one file by HTTP and verifies it before it gets its name."""
         import pooch
         import requests
 
@@ -184,18 +202,21 @@ class _Search:
             _verify(temporary, target, url, checksum)
 
 
-def extract(archive: Path, wanted: Mapping[str, Path], origin: str) -> dict[str, Fetched | None]:
-    """Reads the wanted members of a tar.gz archive, nothing else of it.
+def extract(archive: Path, targets: Mapping[str, Path], origin: str) -> dict[str, Fetched | None]:
+    """Reads members of a tar.gz archive, without unpacking the rest.
 
     Args:
-        archive: The file.
-        wanted: Where each known path goes to.
-        origin: Where the archive came from, for messages.
+        archive: The archive.
+        targets: For each path of a known file, the file to write.
+        origin: Address of the archive, for messages.
+
+    Returns:
+        The files that the archive has, by path.
 
     Raises:
-        UserError: Where it is no such archive, or a wanted member is no plain file or not the known one.
+        UserError: If the file is not such an archive, or a member is not a plain file or not the known file.
     """
-    members = {str(sources.SOURCES[path].member): path for path in wanted}
+    members = {str(sources.SOURCES[path].member): path for path in targets}
     fetched: dict[str, Fetched | None] = {}
     try:
         with tarfile.open(archive, "r:gz") as file:
@@ -207,11 +228,11 @@ def extract(archive: Path, wanted: Mapping[str, Path], origin: str) -> dict[str,
                 if ".." in parts or PurePosixPath(member.name).is_absolute() or not member.isreg():
                     raise UserError(
                         f"{origin}: its member {member.name!r} is no plain file inside the archive (an absolute path,"
-                        " '..' or a link). Nothing was taken from it; give the file with a mirror (DUVAE_MIRROR)."
+                        " '..' or a link). Nothing was read from it; give the file with a mirror (DUVAE_MIRROR)."
                     )
                 with file.extractfile(member) or io.BytesIO() as stream:
                     where = f"{member.name} of {origin}"
-                    fetched[path] = _kept(path, stream, wanted[path], where, sources.SOURCES[path].checksum)
+                    fetched[path] = _stored(path, stream, targets[path], where, sources.SOURCES[path].checksum)
     except (tarfile.TarError, EOFError, zlib.error) as error:
         raise UserError(
             f"{origin}: expected a tar.gz archive, but it cannot be read ({error}). Deleted; try again,"
@@ -221,15 +242,15 @@ def extract(archive: Path, wanted: Mapping[str, Path], origin: str) -> dict[str,
     return fetched
 
 
-def _copied(path: str, candidate: Path, target: Path, checksum: str | None) -> Fetched:
+def _copy(path: str, candidate: Path, target: Path, checksum: str | None) -> Fetched:
     try:
         with candidate.open("rb") as stream:
-            return _kept(path, stream, target, str(candidate), checksum)
+            return _stored(path, stream, target, str(candidate), checksum)
     except OSError as error:
-        raise UserError(f"{candidate}: cannot be read ({error.strerror}).") from error
+        raise UserError(f"{candidate}: cannot be read ({error.strerror}). Make the file readable.") from error
 
 
-def _kept(path: str, stream: Any, target: Path, origin: str, checksum: str | None) -> Fetched:
+def _stored(path: str, stream: Any, target: Path, origin: str, checksum: str | None) -> Fetched:
     with whole(target) as temporary:
         with temporary.open("wb") as file:
             shutil.copyfileobj(stream, file, 1 << 20)
@@ -240,11 +261,14 @@ def _kept(path: str, stream: Any, target: Path, origin: str, checksum: str | Non
 
 def _verify(temporary: Path, target: Path, origin: str, checksum: str | None) -> None:
     if not temporary.stat().st_size:
-        raise UserError(f"{target.name}: the file from {origin} is empty. Deleted.")
+        raise UserError(
+            f"{target.name}: the file from {origin} is empty. Deleted;"
+            " try again, or give the file with a mirror (DUVAE_MIRROR)."
+        )
     if checksum is not None and (found := _digest(temporary, checksum)) != checksum:
         raise UserError(
             f"{target.name}: the file from {origin} is not the known one ({_mismatch(checksum, found)})."
-            f" The copy was deleted, {target} was not touched."
+            f" The copy was deleted, {target} was not touched. Get the known file, or another mirror."
         )
 
 
@@ -259,7 +283,7 @@ def _not_a_page(temporary: Path, url: str) -> None:
 
 
 def _digest(path: Path, checksum: str) -> str:
-    """The file's checksum by the algorithm of `checksum`, written alike."""
+    """Checksum of a file in the form of `checksum`, `algorithm:digest`, by the same algorithm."""
     algorithm = checksum.partition(":")[0]
     with path.open("rb") as file:
         return f"{algorithm}:{hashlib.file_digest(file, algorithm).hexdigest()}"
@@ -280,8 +304,9 @@ def _missing(reasons: Mapping[str, Sequence[str]], dataset: str) -> str:
     first = next(iter(reasons))
 
     return (
-        f"{len(reasons)} file{'s' if len(reasons) > 1 else ''} of data set '{dataset}' could not be had:\n{listed}\n"
-        f"Without network, give them in a mirror: a folder (or a URL) where they lie as <mirror>/{first}, named by\n"
+        f"{len(reasons)} file{'s' if len(reasons) > 1 else ''} of data set '{dataset}' could not be fetched:\n"
+        f"{listed}\n"
+        f"Without network, give them in a mirror: a folder or a URL with files such as <mirror>/{first}. Name it with\n"
         f"--mirror or the environment variable DUVAE_MIRROR: DUVAE_MIRROR=<mirror> duvae fetch --dataset {dataset}"
     )
 
@@ -298,7 +323,7 @@ def _progress() -> Iterator[Progress]:
 
 
 class _Bar:
-    """What pooch calls while it loads."""
+    """Progress bar in the form that pooch calls; pooch's own needs tqdm and would not hide in a log."""
 
     total = 0
 

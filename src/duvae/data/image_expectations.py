@@ -1,4 +1,4 @@
-"""What a prepared data set of images must be like: of frames with a row an image, a character and a split."""
+"""Expectations of a prepared image data set, over frames with one row per image, per character and per split."""
 
 from collections.abc import Mapping
 
@@ -10,22 +10,22 @@ from duvae.data.expectations import WHOLE, Expectation, between, classes, rows, 
 from duvae.data.store import Array, Prepared
 
 CHARACTERS = "characters"
-"""The name of the frame with a row a character."""
+"""Name of the frame with one row per character."""
 
 ALPHABETS, ALL_CHARACTERS = 50, 1623
 BURDA = {"train": 24345, "test": 8070}
-"""Images of Burda's file, validation's counted among those of training."""
+"""Number of images in Burda's file; `train` includes the images that validate."""
 
 
-def checks(
+def frames_and_suites(
     prepared: Prepared, dataset: OmniglotDataset | ImageDataset, order: list[str]
 ) -> tuple[dict[str, pd.DataFrame], dict[str, list[Expectation]]]:
-    """The frames and what is expected of each.
+    """The frames of a data set, and the expectations of each frame.
 
     Args:
         prepared: The data set.
-        dataset: What params.yaml says of it.
-        order: Its splits.
+        dataset: Its parameters.
+        order: Names of its splits, in the order of the pages.
     """
     tables = {split: frame(split, prepared) for split in order}
     frames = {WHOLE: overview(tables), **tables}
@@ -39,12 +39,12 @@ def checks(
 
 
 def frame(split: str, prepared: Prepared) -> pd.DataFrame:
-    """A row an image: ink, lowest and highest pixel, grey pixels, label, group, and whether another split has it."""
+    """One row per image: ink, lowest and highest pixel, grey pixels, label, group, and whether another split has it."""
     images = prepared.images(split)
     pixels = images.pixels.reshape(len(images), -1)
     others = {
         key for name in prepared.splits if name != split for key in prepared.images(name).contents()
-    }  # as they were before bits were drawn
+    }  # of the grey values, before bits were drawn
 
     return pd.DataFrame(
         {
@@ -62,7 +62,7 @@ def frame(split: str, prepared: Prepared) -> pd.DataFrame:
 
 
 def overview(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """A row a split: its size, its share of ink and that of images which another split has too."""
+    """One row per split: size, share of ink, and share of images that another split has too."""
     return pd.DataFrame(
         {
             "split": list(frames),
@@ -74,7 +74,7 @@ def overview(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def characters(prepared: Prepared) -> pd.DataFrame:
-    """A row a character: its alphabet, and how many images train or validate and how many test."""
+    """One row per character: alphabet, number of images that train or validate, and number that test."""
     count = len(prepared.summary["characters"])
     images = {name: prepared.images(name) for name in ("train", "valid", "test")}
     times = {
@@ -94,38 +94,38 @@ def characters(prepared: Prepared) -> pd.DataFrame:
 
 
 def split_expectations(split: str, prepared: Prepared, dataset: OmniglotDataset | ImageDataset) -> list[Expectation]:
-    """What is expected of the images of one split."""
+    """Expectations of the images of one split."""
     size = _size(split, prepared, dataset)
-    about = "one image or more" if size is None else f"{size:,} images"
-    found = [
-        rows("size", about, 1 if size is None else size, size),
+    sentence = "one image or more" if size is None else f"{size:,} images"
+    expected = [
+        rows("size", sentence, 1 if size is None else size, size),
         between("lowest_pixel_within_0_and_1", "no pixel below 0", "lowest", 0.0, None),
         between("highest_pixel_within_0_and_1", "no pixel above 1", "highest", None, 1.0),
     ]
     if split == "train":
-        found.append(between("no_empty_images", "ink in each image", "ink", 1e-6, None))
+        expected.append(between("no_empty_images", "ink in each image", "ink", 1e-6, None))
     else:
-        found.append(within("bits", "each pixel is 0 or 1: drawn once", "grey", [0]))
+        expected.append(within("bits", "each pixel is 0 or 1: drawn once", "grey", [0]))
     train = np.unique(prepared.images("train").labels)
     if isinstance(dataset, OmniglotDataset):
         last = len(prepared.summary["characters"]) - 1
-        found.append(between("known_labels", "the label is a character's", "label", 0, last))
-        found.append(
+        expected.append(between("known_labels", "the label is a character's", "label", 0, last))
+        expected.append(
             between("known_alphabets", "the group is an alphabet's", "group", 0, len(prepared.summary["alphabets"]) - 1)
         )
-    elif not dataset.probe.wanted and (train < 0).all():
-        found.append(within("known_labels", "no image has a label", "label", [-1]))
+    elif not dataset.probe.enabled and (train < 0).all():
+        expected.append(within("known_labels", "no image has a label", "label", [-1]))
     else:
         known = [int(label) for label in train if label >= 0]
-        found.append(within("known_labels", "the label is one of training's", "label", known))
-    if dataset.probe.wanted:
-        found.append(classes("label_classes", "two labels or more occur", "label", 2, None))
+        expected.append(within("known_labels", "the label is one of training's", "label", known))
+    if dataset.probe.enabled:
+        expected.append(classes("label_classes", "two labels or more occur", "label", 2, None))
 
-    return found
+    return expected
 
 
 def overview_expectations(dataset: OmniglotDataset | ImageDataset) -> list[Expectation]:
-    """What is expected of the splits as wholes."""
+    """Expectations of the frame with one row per split."""
     expect = dataset.expect
 
     return [
@@ -150,7 +150,7 @@ def overview_expectations(dataset: OmniglotDataset | ImageDataset) -> list[Expec
 
 
 def character_expectations(dataset: OmniglotDataset) -> list[Expectation]:
-    """What is expected of the characters."""
+    """Expectations of the frame with one row per character."""
     source = dataset.source
     alphabets = len(set(source.alphabets)) or ALPHABETS
     count = None if source.alphabets else ALL_CHARACTERS
@@ -175,7 +175,7 @@ def character_expectations(dataset: OmniglotDataset) -> list[Expectation]:
 
 
 def _size(split: str, prepared: Prepared, dataset: OmniglotDataset | ImageDataset) -> int | None:
-    """How many images a split must have; None where that is not known."""
+    """Number of images that a split must have; None: not known."""
     if not isinstance(dataset, OmniglotDataset):
         return None
     source = dataset.source
@@ -193,7 +193,7 @@ def _size(split: str, prepared: Prepared, dataset: OmniglotDataset | ImageDatase
 
 
 def _names(labels: Array, prepared: Prepared) -> list[str]:
-    """What the summary calls each label."""
+    """Name of each label, from the summary."""
     known = prepared.summary.get("characters", [])
 
     return [known[label] if 0 <= label < len(known) else f"label {label}" for label in labels.tolist()]

@@ -1,7 +1,7 @@
 """OMNIGLOT: handwritten characters of 50 alphabets, from Lake's drawings or from Burda's file.
 
-Lake et al. (2015) had each of 1,623 characters drawn by 20 people, 105 x 105 pixels, black on white.
-Burda et al. (2016) cut such drawings into 24,345 for training and 8,070 for test, 28 x 28 pixels.
+In the data of Lake et al. (2015), 20 people drew each of 1,623 characters, in 105 x 105 pixels, black on white.
+Burda et al. (2016) have 24,345 such drawings for training and 8,070 for test, in 28 x 28 pixels.
 """
 
 import re
@@ -14,40 +14,47 @@ from typing import NamedTuple
 
 import numpy as np
 
-from duvae.config import OmniglotSource, place
-from duvae.data.images import Drawings, area_average, hold_out, read_npz, read_picture, summarize
+from duvae.config import OmniglotSource, path_in_folder
+from duvae.data.image_files import read_npz, read_picture
+from duvae.data.images import Drawings, area_average, hold_out, with_summary
 from duvae.data.store import Array, Prepared
 from duvae.errors import UserError
 from duvae.messages import unknown
 
 MEMBER = re.compile(r"[^/]+/([^/]+)/(character\d+)/\d+_(\d+)\.png")
-"""Alphabet, character and drawer in the path of a picture of Lake's."""
+"""Path of a picture in Lake's archives: alphabet, character and number of the drawer."""
 
 LARGEST = 2**20
-"""Bytes of one of Lake's pictures, unpacked, at most: they have some hundreds."""
+"""Largest size of an unpacked picture in bytes; Lake's pictures have some hundreds."""
 
 BURDA_SIDE = 28
 
 
 class Character(NamedTuple):
-    """One character: its alphabet, its name there, its drawings (drawers, height, width) as bool, True being ink."""
+    """One character with its drawings.
+
+    Attributes:
+        alphabet: Name of the alphabet.
+        name: Name of the character in the alphabet.
+        ink: Drawings as bits, shape (drawers, height, width); True is ink.
+    """
 
     alphabet: str
     name: str
     ink: Array
 
 
-def prepare(source: OmniglotSource, folder: Path) -> Prepared:
-    """Reads the files and splits them, all images grey.
+def prepared_omniglot(source: OmniglotSource, folder: Path) -> Prepared:
+    """Reads the files and splits them into grey images for training, validation and test.
 
     Args:
-        source: What params.yaml says of it.
-        folder: Where its files lie, by their paths.
+        source: The data set's `source` in params.yaml.
+        folder: Folder that `fetch` copied the files into.
 
     Raises:
-        UserError: Naming the file and what is wrong with it.
+        UserError: If a file cannot be used; the message names the file and its fault.
     """
-    files = [folder / place(path) for path in source.paths]
+    files = [folder / path_in_folder(path) for path in source.paths]
     if source.drawings == "burda":
         training, test = read_burda(files[0])
         training, test = (_chosen(part, source.alphabets, files[0]) for part in (training, test))
@@ -57,26 +64,37 @@ def prepare(source: OmniglotSource, folder: Path) -> Prepared:
         training, test = split_by_drawer(read(files, source.alphabets), source)
     if source.valid >= len(training.grey):
         raise UserError(
-            f"params.yaml: source.valid: expected less than {len(training.grey)}, the training images of"
-            f" {', '.join(file.name for file in files)}; found {source.valid}."
+            f"params.yaml: source.valid: expected less than {len(training.grey)}, the number of training images of"
+            f" {', '.join(file.name for file in files)}; found {source.valid}. Lower it."
         )
     valid, train = hold_out(len(training.grey), [source.valid], source.seed)
     drawings = {"train": training.only(train), "valid": training.only(valid), "test": test}
 
-    return summarize("omniglot", drawings, files, {"drawings": source.drawings, "held_out_by": source.seed})
+    return with_summary("omniglot", drawings, files, {"drawings": source.drawings, "held_out_by": source.seed})
 
 
 def split_by_drawer(characters: Sequence[Character], source: OmniglotSource) -> tuple[Drawings, Drawings]:
-    """Of each character the first `train_drawers` drawings and the last `test_drawers`, averaged to `size`."""
-    wanted = source.train_drawers + source.test_drawers
+    """Splits the drawings of each character by drawer: the first ones train, the last ones test.
+
+    Args:
+        characters: All characters.
+        source: Gives the numbers of drawers, and the side in pixels that drawings are averaged to.
+
+    Returns:
+        Training and test images.
+
+    Raises:
+        UserError: If a character has too few drawings.
+    """
+    needed = source.train_drawers + source.test_drawers
     alphabets = list(dict.fromkeys(character.alphabet for character in characters))
     names = [f"{character.alphabet}/{character.name}" for character in characters]
     grey: dict[str, list[Array]] = {"train": [], "test": []}
     for name, character in zip(names, characters, strict=True):
-        if len(character.ink) < wanted:
+        if len(character.ink) < needed:
             raise UserError(
                 f"params.yaml: source.train_drawers and source.test_drawers: expected at most {len(character.ink)}"
-                f" together, the drawings of {name}; found {wanted}."
+                f" together, the number of drawings of {name}; found {needed}. Lower one of them."
             )
         averaged = area_average(character.ink, source.size)
         grey["train"].append(averaged[: source.train_drawers])
@@ -92,18 +110,22 @@ def split_by_drawer(characters: Sequence[Character], source: OmniglotSource) -> 
 
 
 def read_alphabets() -> list[tuple[str, int]]:
-    """The alphabets of Lake's drawings and how many characters each has, in the order of the two npz files."""
+    """Lake's alphabets with their numbers of characters, in the order of the two npz files."""
     rows = [line.split("\t") for line in (Path(__file__).parent / "alphabets.tsv").read_text("utf-8").splitlines()]
 
     return [(name, int(last) - int(first) + 1) for first, last, name, _ in rows]
 
 
 def read_arrays(files: Sequence[Path], alphabets: Sequence[str]) -> list[Character]:
-    """Lake's drawings from the two npz: `images` (characters, drawers, height, width), True being paper.
+    """Reads Lake's drawings from the two npz files.
 
     Args:
-        files: Both, in order.
-        alphabets: Which; none: all.
+        files: Both files, in order. The array `images` of each has the shape (characters, drawers, height, width); True
+            is paper.
+        alphabets: Names of the alphabets to read; empty: all.
+
+    Raises:
+        UserError: If the arrays do not hold all characters, or an alphabet is unknown.
     """
     table = read_alphabets()
     known = [name for name, _ in table]
@@ -116,39 +138,47 @@ def read_arrays(files: Sequence[Path], alphabets: Sequence[str]) -> list[Charact
         images = read_npz(file).get("images", np.zeros(0))
         if images.ndim != 4 or images.dtype != np.bool_ or images.shape[2] != images.shape[3]:
             raise UserError(
-                f"{file}, array images: expected bits of characters, drawers, heights and as large widths;"
-                f" found {images.dtype} of the shape {images.shape}."
+                f"{file}, array images: expected bits of the shape (characters, drawers, side, side);"
+                f" found {images.dtype} of the shape {images.shape}. Fetch the file again."
             )
         here = places[first : first + len(images)]
         characters += [Character(*at, ~ink) for at, ink in zip(here, images, strict=False) if at[0] in wanted]
         first += len(images)
     if first != len(places):
-        raise UserError(f"{', '.join(map(str, files))}: expected {len(places):,} characters together; found {first:,}.")
+        raise UserError(
+            f"{', '.join(map(str, files))}: expected {len(places):,} characters together; found {first:,}."
+            " Fetch the files again."
+        )
 
     return characters
 
 
 def read_pictures(files: Sequence[Path], alphabets: Sequence[str]) -> list[Character]:
-    """Lake's drawings from his two archives of PNGs; only their pictures are read, nothing is unpacked.
+    """Reads Lake's drawings from his two zip archives of PNG files, without unpacking the archives onto the disk.
 
     Args:
-        files: Both.
-        alphabets: Which; none: all.
+        files: Both archives.
+        alphabets: Names of the alphabets to read; empty: all.
+
+    Raises:
+        UserError: If an archive or a picture cannot be used, or an alphabet is unknown.
     """
-    found: dict[tuple[str, str], dict[int, Array]] = {}
+    by_character: dict[tuple[str, str], dict[int, Array]] = {}
     seen: set[str] = set()
     for file in files:
         for (alphabet, name, drawer), picture in _members(file, alphabets, seen):
-            found.setdefault((alphabet, name), {})[drawer] = picture
+            by_character.setdefault((alphabet, name), {})[drawer] = picture
     order = {name: number for number, (name, _) in enumerate(read_alphabets())}
     _check(alphabets, sorted(seen, key=lambda name: (order.get(name, len(order)), name)), files[0])
     characters = []
-    for (alphabet, name), drawn in sorted(found.items(), key=lambda i: (order.get(i[0][0], len(order)), i[0])):
-        pictures = [drawn[drawer] for drawer in sorted(drawn)]
-        if sorted(drawn) != list(range(1, len(drawn) + 1)) or len({picture.shape for picture in pictures}) > 1:
+    for (alphabet, name), by_drawer in sorted(
+        by_character.items(), key=lambda i: (order.get(i[0][0], len(order)), i[0])
+    ):
+        pictures = [by_drawer[drawer] for drawer in sorted(by_drawer)]
+        if sorted(by_drawer) != list(range(1, len(by_drawer) + 1)) or len({picture.shape for picture in pictures}) > 1:
             raise UserError(
                 f"{', '.join(map(str, files))}: expected drawings of one size, numbered from 1, of {alphabet}/{name};"
-                f" found numbers {', '.join(map(str, sorted(drawn)))}."
+                f" found numbers {', '.join(map(str, sorted(by_drawer)))}. Fetch the archives again."
             )
         characters.append(Character(alphabet, name, np.stack(pictures)))
 
@@ -156,7 +186,13 @@ def read_pictures(files: Sequence[Path], alphabets: Sequence[str]) -> list[Chara
 
 
 def _members(file: Path, alphabets: Sequence[str], seen: set[str]) -> Iterator[tuple[tuple[str, str, int], Array]]:
-    """The pictures of an archive that are wanted; the alphabets in it join `seen`."""
+    """The pictures of an archive as bits, True is ink, each with alphabet, character and drawer.
+
+    Args:
+        file: The archive.
+        alphabets: Names of the alphabets to read; empty: all.
+        seen: Names of alphabets; those of the archive are added.
+    """
     count = 0
     try:
         with zipfile.ZipFile(file) as archive:
@@ -169,7 +205,7 @@ def _members(file: Path, alphabets: Sequence[str], seen: set[str]) -> Iterator[t
                 ):
                     raise UserError(
                         f"{file}: its member {member.filename!r} is no plain file inside the archive (an absolute path,"
-                        " '..' or a link). Nothing was taken from it."
+                        " '..' or a link). Nothing was read from it; fetch the archive again."
                     )
                 match = MEMBER.fullmatch(member.filename)
                 if match is None:
@@ -177,7 +213,7 @@ def _members(file: Path, alphabets: Sequence[str], seen: set[str]) -> Iterator[t
                 count += 1
                 where = f"{member.filename} of {file}"
                 if member.file_size > LARGEST:
-                    raise UserError(f"{where}: expected at most {LARGEST} bytes; found {member.file_size}.")
+                    raise UserError(f"{where}: expected at most {LARGEST} bytes; found {member.file_size}. Remove it.")
                 alphabet, name, drawer = match.groups()
                 seen.add(alphabet)
                 if alphabets and alphabet not in alphabets:
@@ -187,7 +223,7 @@ def _members(file: Path, alphabets: Sequence[str], seen: set[str]) -> Iterator[t
                     raise UserError(f"{where}: expected a square picture; found {light.shape[0]} x {light.shape[1]}.")
                 yield (alphabet, name, int(drawer)), light < 0.5
     except FileNotFoundError as error:
-        raise UserError(f"{file}: not there. 'duvae fetch' brings it there.") from error
+        raise UserError(f"{file}: not there. Run 'duvae fetch' to get the file.") from error
     except (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, RuntimeError) as error:
         raise UserError(f"{file}: expected a zip archive of pictures, but it cannot be read ({error}).") from error
     if not count:
@@ -195,14 +231,18 @@ def _members(file: Path, alphabets: Sequence[str], seen: set[str]) -> Iterator[t
 
 
 def read_burda(file: Path) -> tuple[Drawings, Drawings]:
-    """Training and test of Burda's `chardata.mat`.
+    """Reads training and test images of Burda's `chardata.mat`.
 
-    `data` (784, images): an image's pixels in Fortran order, column by column, 1 being ink. `target` (alphabets,
-    images): a 1 in the row of its alphabet. `targetchar` (1, images): the character's number in its alphabet.
-    `testdata`, `testtarget` and `testtargetchar` alike.
+    | variable | shape | content |
+    |---|---|---|
+    | `data` | (784, images) | pixels of each image in Fortran order (column by column); 1 is ink |
+    | `target` | (alphabets, images) | 1 in the row of the image's alphabet, otherwise 0 |
+    | `targetchar` | (1, images) | number of the character in its alphabet |
+
+    `testdata`, `testtarget` and `testtargetchar` are the same for the test images.
 
     Raises:
-        UserError: Where the file has something else.
+        UserError: If a variable is missing or has another shape or other values.
     """
     arrays = _mat(file)
     sides = {}
@@ -211,8 +251,8 @@ def read_burda(file: Path) -> tuple[Drawings, Drawings]:
         count = pixels.shape[-1]
         if pixels.ndim != 2 or len(pixels) != BURDA_SIDE**2 or not count:
             raise UserError(
-                f"{file}, variable {before}data: expected {BURDA_SIDE**2} rows, a column an image;"
-                f" found the shape {pixels.shape}."
+                f"{file}, variable {before}data: expected {BURDA_SIDE**2} rows, and one column per image;"
+                f" found the shape {pixels.shape}. Fetch the file again."
             )
         if not (pixels.min() >= 0 and pixels.max() <= 1):
             raise UserError(
@@ -252,40 +292,44 @@ def read_burda(file: Path) -> tuple[Drawings, Drawings]:
 
 
 def _mat(file: Path) -> Mapping[str, Array]:
-    """The six variables, all of them plain numbers."""
+    """The six variables of Burda's file, checked to be numbers."""
     from scipy.io import loadmat
     from scipy.io.matlab import MatReadError
 
     names = [f"{before}{name}" for before in ("", "test") for name in ("data", "target", "targetchar")]
     try:
         with file.open("rb") as opened:
-            found = loadmat(opened, variable_names=names)
+            variables = loadmat(opened, variable_names=names)
     except FileNotFoundError as error:
-        raise UserError(f"{file}: not there. 'duvae fetch' brings it there.") from error
+        raise UserError(f"{file}: not there. Run 'duvae fetch' to get the file.") from error
     except (OSError, ValueError, TypeError, KeyError, EOFError, NotImplementedError, zlib.error, MatReadError) as error:
         why = " ".join(str(error).split())
         raise UserError(
             f"{file}: expected a MATLAB file (version 7 or before), but it cannot be read ({why})."
         ) from error
     for name in names:
-        if name not in found or found[name].dtype.kind not in "fiub":
-            raise UserError(f"{file}: expected the variable {name}, of numbers; it is not there.")
+        if name not in variables or variables[name].dtype.kind not in "fiub":
+            raise UserError(f"{file}: expected the variable {name}, of numbers; it is not there. Fetch the file again.")
 
-    return {name: np.asarray(found[name]) for name in names}
+    return {name: np.asarray(variables[name]) for name in names}
 
 
 def _chosen(drawings: Drawings, alphabets: Sequence[str], file: Path) -> Drawings:
-    """Those of some alphabets; what is left is numbered anew."""
+    """The images of some alphabets, with labels and groups counted from 0; no names: all images."""
     _check(alphabets, drawings.alphabets, file)
     if not alphabets:
         return drawings
-    kept = [number for number, name in enumerate(drawings.alphabets) if name in alphabets]
+    numbers = [number for number, name in enumerate(drawings.alphabets) if name in alphabets]
     names = [name for name in drawings.characters if name.rpartition("/")[0] in alphabets]
-    part = drawings.only(np.isin(drawings.groups, kept).nonzero()[0])
+    part = drawings.only(np.isin(drawings.groups, numbers).nonzero()[0])
     labels = np.array([names.index(drawings.characters[label]) for label in part.labels], np.int64)
 
     return Drawings(
-        part.grey, labels, np.searchsorted(kept, part.groups), names, [drawings.alphabets[number] for number in kept]
+        part.grey,
+        labels,
+        np.searchsorted(numbers, part.groups),
+        names,
+        [drawings.alphabets[number] for number in numbers],
     )
 
 

@@ -1,7 +1,7 @@
-"""The files of the data sets: where each is found and its checksum.
+"""Known files of the data sets, with their addresses and checksums.
 
-A file is named by its path below a mirror, such as `short_yelp/vocab.txt`. A path that is not in
-`SOURCES` is a file of the user's own, taken from where it lies.
+The name of a file is its path below a mirror, such as `short_yelp/vocab.txt`. A path that is not in `SOURCES` is a file
+of the user.
 """
 
 from collections.abc import Mapping
@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Source:
-    """Where one file is found.
+    """Address and checksum of one file.
 
     Attributes:
-        checksum: `algorithm:digest`; None where it is not known, so that any file is accepted.
-        url: The file's address, or its archive's; None where only a mirror has it.
-        member: The end of its path inside the tar.gz archive at `url`; None: `url` is the file itself.
+        checksum: `algorithm:digest`; None: not known, so that any file is accepted.
+        url: Address of the file or of its archive; None: only a mirror has the file.
+        member: End of the file's path inside the tar.gz archive at `url`; None: `url` is the file itself.
     """
 
     checksum: str | None

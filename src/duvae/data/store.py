@@ -1,8 +1,10 @@
-"""Prepared data sets on disk: written once, memory-mapped ever after.
+"""Prepared data sets on disk: `write` writes them once, `read` maps them into memory.
 
-`<folder>/vocabulary.txt` holds what the values of x mean, a name a line, its line being its value. Each
-split is some arrays, `<split>.<array>.npy`, which `Documents` and `Images` describe. `summary.json` holds
-what was counted.
+| file | content |
+|---|---|
+| `vocabulary.txt` | meanings of the values of x, one per line; line n (from 0) is the meaning of the value n |
+| `<split>.<array>.npy` | arrays of each split; `Documents` and `Images` describe them |
+| `summary.json` | counts |
 """
 
 import math
@@ -24,63 +26,62 @@ SPECIALS = ("<pad>", "<s>", "</s>", "<unk>")
 PAD, START, END, UNKNOWN = range(4)
 
 PIXELS = ("paper", "ink")
-"""What the values of a pixel mean."""
+"""Meanings of the two values of a pixel."""
 
 Array = npt.NDArray[Any]
-
-
 S = TypeVar("S", bound="Split")
 
 
 class Split(ABC):
-    """Examples of x with their labels: all that training and metrics know of a data set.
+    """Examples of x with their labels: the only view that training and metrics have of a data set.
 
     Attributes:
-        parts: The arrays that it is made of and kept as; the first is memory-mapped, the second names the splits.
-        kind: Of the numbers that the networks take.
-        labels: -1 where there is none, with shape (examples,).
+        parts: Names of the arrays of a split. The first array is memory-mapped; the file of the second shows that
+            a split exists.
+        dtype: Type of the numbers that the networks read.
+        labels: Label of each example, shape (examples,); -1: no label.
     """
 
     parts: ClassVar[tuple[str, ...]]
-    kind: ClassVar[type[np.generic]]
+    dtype: ClassVar[type[np.generic]]
     labels: Array
 
     def __len__(self) -> int:
         return len(self.labels)
 
     @property
-    def drawn(self) -> bool:
-        """Whether `batch` gives probabilities, from which bits are drawn each time an example is used."""
+    def is_grey(self) -> bool:
+        """Whether the values are probabilities, from which bits are drawn each time an example is used."""
         return False
 
     @property
     @abstractmethod
     def lengths(self) -> Array:
-        """The size of each example, with shape (examples,): only those of one size make a batch."""
+        """Number of values of each example, shape (examples,); all examples of a batch have the same length."""
 
     @property
     @abstractmethod
     def predicted(self) -> Array:
-        """How many words or pixels of each the decoder predicts, with shape (examples,)."""
+        """Number of words or pixels that the decoder predicts in each example, shape (examples,)."""
 
     @property
     @abstractmethod
     def values(self) -> Array:
-        """The elements of all examples one behind the other: where `batch` need not do, as on a GPU."""
+        """Values of all examples, concatenated, shape (values,), for code that cuts its batches itself on a GPU."""
 
     @property
     @abstractmethod
     def starts(self) -> Array:
-        """Where among `values` each example begins, with shape (examples,)."""
+        """Index in `values` at which each example begins, shape (examples,)."""
 
     @property
     @abstractmethod
     def shape(self) -> tuple[int, ...]:
-        """Of one example as the networks take it; -1 stands for its length."""
+        """Shape of one example as the networks read it; -1 stands for its length."""
 
     @abstractmethod
     def batch(self, indices: Array) -> Array:
-        """The examples at `indices`, all of one size, as what the networks take."""
+        """The examples at `indices`, which have the same length, as the networks read them."""
 
     @abstractmethod
     def only(self, indices: Array) -> "Split":
@@ -88,15 +89,15 @@ class Split(ABC):
 
     @abstractmethod
     def contents(self) -> list[bytes]:
-        """What each is made of: two examples are the same where these are."""
+        """Bytes that identify each example: two examples are equal if and only if their bytes are."""
 
     @abstractmethod
     def fault(self, name: str, values: int | None) -> str:
-        """What is wrong with its arrays, in words; nothing where they are sound.
+        """A sentence about the first fault of the arrays; empty if they are sound.
 
         Args:
-            name: What the split is called.
-            values: How many values a word or a bit may have; None: that is not looked at.
+            name: Name of the split.
+            values: Number of values that a word or a bit may have; None: values are not checked.
         """
 
 
@@ -105,29 +106,30 @@ class Documents(Split):
     """One split of a text data set.
 
     Attributes:
-        tokens: Word ids of all documents joined, with shape (tokens,).
-        offsets: Document i is `tokens[offsets[i]:offsets[i + 1]]`, `<s>` and `</s>` included; shape (documents + 1,).
-        labels: -1 where there is none, with shape (documents,).
+        tokens: Word ids of all documents, concatenated, shape (tokens,).
+        offsets: Bounds of the documents in `tokens`, shape (documents + 1,). Document i is
+            `tokens[offsets[i]:offsets[i + 1]]`, `<s>` and `</s>` included.
+        labels: Label of each document, shape (documents,); -1: no label.
     """
 
     parts = ("tokens", "offsets", "labels")
-    kind = np.int64
+    dtype = np.int64
     tokens: Array
     offsets: Array
     labels: Array
 
     def __getitem__(self, index: int) -> Array:
-        """The word ids of one document, with shape (length,)."""
+        """Word ids of one document, shape (length,)."""
         return np.asarray(self.tokens[self.offsets[index] : self.offsets[index + 1]])
 
     @property
     def lengths(self) -> Array:
-        """Ids a document, `<s>` and `</s>` counted, with shape (documents,)."""
+        """Number of ids of each document, shape (documents,); `<s>` and `</s>` count."""
         return np.diff(self.offsets)
 
     @property
     def predicted(self) -> Array:
-        """Words a document that are predicted: all but `<s>`, `</s>` included."""
+        """Number of words that the decoder predicts, shape (documents,); `</s>` counts, `<s>` does not."""
         return self.lengths - 1
 
     @property
@@ -137,16 +139,16 @@ class Documents(Split):
 
     @property
     def starts(self) -> Array:
-        """The offsets but for the end of the last."""
+        """The first offset of each document, shape (documents,)."""
         return self.offsets[:-1]
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """A row of ids."""
+        """One dimension: the length."""
         return (-1,)
 
     def batch(self, indices: Array) -> Array:
-        """The documents at `indices`, all of one length, with shape (batch, length)."""
+        """Word ids of the documents at `indices`, which have the same length; shape (batch, length)."""
         length = self.offsets[indices[0] + 1] - self.offsets[indices[0]]
 
         return np.asarray(self.tokens[self.offsets[indices][:, None] + np.arange(length)], np.int64)
@@ -156,7 +158,7 @@ class Documents(Split):
         return Documents.of([self[index] for index in indices.tolist()], self.labels[indices])
 
     def fault(self, name: str, values: int | None) -> str:
-        """Whether they are rows that fit each other, and the ids within the vocabulary."""
+        """Checks types and lengths of the arrays, and that all ids are in the vocabulary."""
         tokens, offsets = self.tokens, self.offsets
         if any(part.ndim != 1 or part.dtype.kind != "i" for part in (tokens, offsets, self.labels)):
             return f"expected rows of whole numbers in the arrays of split '{name}'"
@@ -171,14 +173,14 @@ class Documents(Split):
         return ""
 
     def contents(self) -> list[bytes]:
-        """The ids of each document as bytes: two documents are the same where these are."""
+        """Word ids of each document as bytes."""
         tokens, ends = np.ascontiguousarray(self.tokens, np.int32).tobytes(), (self.offsets * 4).tolist()
 
         return [tokens[start:end] for start, end in pairwise(ends)]
 
     @classmethod
     def of(cls, documents: Sequence[Sequence[int] | Array], labels: Sequence[int] | Array) -> "Documents":
-        """Joins documents that already hold `<s>` and `</s>`."""
+        """A split of documents as lists of word ids, `<s>` and `</s>` included; label -1: no label."""
         offsets = np.zeros(len(documents) + 1, np.int64)
         np.cumsum([len(document) for document in documents], out=offsets[1:])
         tokens = np.concatenate([np.asarray(d, np.int32) for d in documents]) if documents else np.zeros(0, np.int32)
@@ -191,51 +193,51 @@ class Images(Split):
     """One split of an image data set.
 
     Attributes:
-        pixels: Bits (uint8, 1 is ink), or grey values: the probability of ink (float32); shape (images, height, width).
-        labels: Of each image's character or class; -1 where there is none, with shape (images,).
-        groups: Of its alphabet; -1 where there is none, with shape (images,).
-        keys: The first 8 bytes of the hash of its grey values: the same image has the same; with shape (images,).
+        pixels: Bits (uint8, 1 is ink) or grey values (float32, probabilities of ink), shape (images, height, width).
+        labels: Character or class of each image, shape (images,); -1: no label.
+        groups: Alphabet or group of classes of each image, shape (images,); -1: no group.
+        keys: First 8 bytes of a hash of each image's grey values, shape (images,); equal images have equal keys.
     """
 
     parts = ("pixels", "labels", "groups", "keys")
-    kind = np.float32
+    dtype = np.float32
     pixels: Array
     labels: Array
     groups: Array
     keys: Array
 
     @property
-    def drawn(self) -> bool:
-        """Whether the pixels are grey."""
+    def is_grey(self) -> bool:
+        """Whether the pixels are grey values, not bits."""
         return self.pixels.dtype.kind == "f"
 
     @property
     def lengths(self) -> Array:
-        """Pixels an image, the same for all, with shape (images,)."""
+        """Number of pixels of each image, shape (images,); all images have the same number."""
         return np.full(len(self), math.prod(self.pixels.shape[1:]), np.int64)
 
     @property
     def predicted(self) -> Array:
-        """Pixels an image."""
+        """Number of pixels that the decoder predicts, shape (images,): all."""
         return self.lengths
 
     @property
     def values(self) -> Array:
-        """The pixels."""
+        """Pixels of all images, concatenated, shape (pixels,)."""
         return self.pixels.reshape(-1)
 
     @property
     def starts(self) -> Array:
-        """The first pixel of each."""
+        """Index of the first pixel of each image, shape (images,)."""
         return np.arange(len(self)) * math.prod(self.pixels.shape[1:])
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """One channel."""
+        """One channel, height, width."""
         return 1, *self.pixels.shape[1:]
 
     def batch(self, indices: Array) -> Array:
-        """The images at `indices`, with shape (batch, 1, height, width)."""
+        """The images at `indices`, shape (batch, 1, height, width)."""
         return np.asarray(self.pixels[indices], np.float32)[:, None]
 
     def only(self, indices: Array) -> "Images":
@@ -247,7 +249,7 @@ class Images(Split):
         return [key.tobytes() for key in self.keys]
 
     def fault(self, name: str, values: int | None) -> str:
-        """Whether they are square images with a label, a group and a key each, and pixels within [0, 1]."""
+        """Checks types and lengths of the arrays, and that all pixels are in [0, 1]."""
         whole = (self.labels, self.groups, self.keys)
         if self.pixels.ndim != 3 or self.pixels.dtype not in (np.uint8, np.float32):
             return f"expected images of bits or grey values in split '{name}'"
@@ -260,7 +262,7 @@ class Images(Split):
 
     @classmethod
     def of(cls, grey: Array, labels: Array, groups: Array) -> "Images":
-        """From grey values in [0, 1], with shape (images, height, width)."""
+        """A split of images as probabilities of ink in [0, 1], shape (images, height, width)."""
         pixels = np.ascontiguousarray(grey, np.float32)
         keys = [
             int.from_bytes(blake2b(image.tobytes(), digest_size=8).digest(), "little", signed=True) for image in pixels
@@ -274,9 +276,9 @@ class Prepared:
     """A prepared data set.
 
     Attributes:
-        vocabulary: What the values of x mean: words, or paper and ink.
-        splits: train, valid, test and labelled subsets.
-        summary: What was counted.
+        vocabulary: Meanings of the values of x: words, or paper and ink.
+        splits: Splits by name: `train`, `valid`, `test` and labelled subsets.
+        summary: Counts, as in `summary.json`.
     """
 
     vocabulary: list[str]
@@ -286,26 +288,26 @@ class Prepared:
     def split(self, name: str) -> Split:
         if name not in self.splits:
             raise UserError(
-                f"data/prepared: no split '{name}' among the prepared {', '.join(self.splits)}."
+                f"data/prepared: expected a split '{name}'; found {', '.join(self.splits) or 'none'}."
                 " Run 'duvae prepare' again."
             )
 
         return self.splits[name]
 
     def documents(self, name: str) -> Documents:
-        """The split, where it is one of documents."""
-        return _of(Documents, self.split(name), name)
+        """A split of documents; a `UserError` if there is none of this name, or it has images."""
+        return _checked_kind(Documents, self.split(name), name)
 
     def images(self, name: str) -> Images:
-        """The split, where it is one of images."""
-        return _of(Images, self.split(name), name)
+        """A split of images; a `UserError` if there is none of this name, or it has documents."""
+        return _checked_kind(Images, self.split(name), name)
 
     def words(self, document: Array) -> list[str]:
-        """A document in words, without `<s>` and `</s>`."""
+        """Words of a document of ids, without the marks `<pad>`, `<s>` and `</s>`."""
         return [self.vocabulary[token] for token in document if token not in (PAD, START, END)]
 
 
-def _of(kind: type[S], split: Split, name: str) -> S:
+def _checked_kind(kind: type[S], split: Split, name: str) -> S:
     if not isinstance(split, kind):
         raise UserError(
             f"data/prepared: expected {kind.__name__.lower()} in split '{name}', as params.yaml says;"
@@ -316,12 +318,12 @@ def _of(kind: type[S], split: Split, name: str) -> S:
 
 
 def write(folder: Path, prepared: Prepared, arrays: Mapping[str, Array] | None = None) -> None:
-    """Writes a prepared data set into `folder`, whole or not at all.
+    """Writes a prepared data set; a failure leaves the folder as it was.
 
     Args:
-        folder: Replaced if it exists.
-        prepared: What is written.
-        arrays: Further arrays to keep beside it, by file name without `.npy`.
+        folder: Folder of the data set; it is replaced if it exists.
+        prepared: The data set.
+        arrays: Additional arrays, by file name without `.npy`.
     """
     with whole_folder(folder) as temporary:
         (temporary / "vocabulary.txt").write_text("".join(f"{w}\n" for w in prepared.vocabulary), encoding="utf-8")
@@ -333,8 +335,8 @@ def write(folder: Path, prepared: Prepared, arrays: Mapping[str, Array] | None =
         (temporary / "summary.json").write_text(as_json(dict(prepared.summary)), encoding="utf-8")
 
 
-def maker(folder: Path) -> str:
-    """The command that makes a prepared data set; images become bits of what lies in data/grey."""
+def prepare_command(folder: Path) -> str:
+    """The command that writes a prepared data set: `duvae binarize` for images, otherwise `duvae prepare`."""
     grey = folder.parent.parent / "grey" / folder.name
     stage = "binarize" if folder.parent.name == "prepared" and grey.is_dir() else "prepare"
 
@@ -342,19 +344,19 @@ def maker(folder: Path) -> str:
 
 
 def read(folder: Path, ids: bool = True) -> Prepared:
-    """Opens a prepared data set, its arrays memory-mapped.
+    """Opens a prepared data set; word ids and pixels are memory-mapped.
 
     Args:
-        folder: Where it lies.
-        ids: Whether to refuse ids that the vocabulary has no word for.
+        folder: Folder of the data set.
+        ids: Whether values outside the vocabulary are an error.
 
     Raises:
-        UserError: Where a file is missing, cut short or does not fit the others.
+        UserError: If a file is missing, is cut short or contradicts the others.
     """
-    command = maker(folder)
+    command = prepare_command(folder)
     again = f"Run '{command}' again."
     if not (folder / "summary.json").exists():
-        raise UserError(f"{folder}: no prepared data set is there. {again}")
+        raise UserError(f"{folder}: expected a prepared data set; there is none. {again}")
     try:
         vocabulary = (folder / "vocabulary.txt").read_text(encoding="utf-8").split("\n")[:-1]
     except (OSError, UnicodeDecodeError) as error:
@@ -379,17 +381,19 @@ def read(folder: Path, ids: bool = True) -> Prepared:
     return Prepared(vocabulary, splits, read_json(folder / "summary.json", command))
 
 
-def shared(these: Split, *others: Split) -> Mapping[str, int]:
-    """How many examples of `these` also stand among `others`, and how many distinct ones that is."""
-    there = {key for split in others for key in split.contents()}
-    found = [key for key in these.contents() if key in there]
+def count_shared(these: Split, *others: Split) -> Mapping[str, int]:
+    """Counts the examples of `these` that `others` have too: `documents`, all; `distinct`, different ones."""
+    known = {key for split in others for key in split.contents()}
+    common = [key for key in these.contents() if key in known]
 
-    return {"documents": len(found), "distinct": len(set(found))}
+    return {"documents": len(common), "distinct": len(set(common))}
 
 
-def array(folder: Path, name: str) -> Array:
-    """A further array of a prepared data set, as `write` kept it."""
+def read_array(folder: Path, name: str) -> Array:
+    """An additional array of a prepared data set; a `UserError` if the file `<name>.npy` cannot be read."""
     try:
         return np.asarray(np.load(folder / f"{name}.npy", allow_pickle=False))
     except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{folder / name}.npy: cannot be read ({error}). Run '{maker(folder)}' again.") from error
+        raise UserError(
+            f"{folder / name}.npy: cannot be read ({error}). Run '{prepare_command(folder)}' again."
+        ) from error

@@ -1,10 +1,10 @@
-r"""The paper's synthetic text (supplement E): z from a mixture of Gaussians, a sentence from an LSTM that z starts.
+r"""The paper's synthetic text (supplement E): z is from a mixture of Gaussians, and an LSTM writes a sentence from z.
 
 $$z \sim \frac1C \sum_c N(m_c, v I), \quad h_0 = A z + a, \quad c_0 = 0, \quad
   p(x_t | x_{<t}, z) = \mathrm{softmax}(W [h_t; z] + b)$$
 
-Everything is computed in double precision from numpy's generator, so that the same seed gives the same
-sentences on another machine.
+Random numbers are numpy's and all computations are in double precision, so that a seed gives the same sentences on
+every machine.
 """
 
 import math
@@ -20,23 +20,31 @@ from duvae.data.store import END, SPECIALS, START, Array, Documents, Prepared
 from duvae.errors import UserError
 
 COARSE = 4
-"""How many times as coarse the lattice is that finds the cells that matter to a sentence."""
+"""Spacing of the coarse lattice, which finds the cells with probability mass, in spacings of the fine lattice."""
 
 MARGIN = 25.0
-"""By how many nats a point's joint density may lie under that of the sentence's own z and still matter; wide,
-since a coarse lattice may miss the top."""
+"""Points are left out if log p(x, z) is this many nats below the value at the sentence's own z.
+
+The margin is wide because a coarse lattice may miss the maximum."""
 
 ROWS = 512
-"""Values of z whose logits are held at a time, so that they stay in the cache."""
+"""Number of values of z that are computed together, so that their logits fit into the processor's cache."""
 
 
 @dataclass(frozen=True)
 class Generator:
-    """The generator's weights, each an array by name.
+    """Weights of the generator.
 
-    `embedding` (words + 4, embedding) and the affine map `initial_weight` (hidden, 2), `initial_bias` (hidden,) at
-    PyTorch's defaults; `input`, `recurrent`, `lstm_bias` of the LSTM uniform on +-lstm_range, gates in the order
-    i, f, g, o; `output` (words, hidden + 2) and `output_bias` uniform on +-output_range.
+    Attributes:
+        embedding: Word embeddings, shape (words + 4, embedding); standard normal.
+        initial_weight: A of the affine map from z to the first hidden state, shape (hidden, 2); PyTorch's default.
+        initial_bias: a of the affine map, shape (hidden,); PyTorch's default.
+        input: LSTM weights of the embeddings, shape (4 hidden, embedding), gates in the order i, f, g, o; uniform
+            between -lstm_range and lstm_range.
+        recurrent: LSTM weights of the hidden state, shape (4 hidden, hidden); the same range.
+        lstm_bias: LSTM biases, shape (4 hidden,); the sum of two values of the same range.
+        output: W of the logits, shape (words, hidden + 2); uniform between -output_range and output_range.
+        output_bias: b of the logits, shape (words,); the same range.
     """
 
     embedding: Tensor
@@ -50,22 +58,22 @@ class Generator:
 
     @classmethod
     def of(cls, arrays: dict[str, Array]) -> "Generator":
-        """From arrays by name."""
+        """The generator with the given arrays, by name."""
         return cls(**{name: torch.from_numpy(np.asarray(value)) for name, value in arrays.items()})
 
     @classmethod
     def names(cls) -> list[str]:
-        """What the arrays are called."""
+        """Names of the arrays."""
         return [field.name for field in fields(cls)]
 
     def start(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """First hidden and cell state, each with shape (n, hidden)."""
+        """First hidden and cell state for z of shape (n, 2), each of shape (n, hidden)."""
         hidden = z @ self.initial_weight.T + self.initial_bias
 
         return hidden, torch.zeros_like(hidden)
 
     def step(self, word: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
-        """One step of the LSTM: the states after reading `word` (n,)."""
+        """One step of the LSTM: hidden and cell state after it has read `word`, shape (n,)."""
         by_word = self.embedding[word] @ self.input.T + self.lstm_bias
         i, f, g, o = (by_word + hidden @ self.recurrent.T).chunk(4, -1)
         cell = f.sigmoid() * cell + i.sigmoid() * g.tanh()
@@ -73,22 +81,22 @@ class Generator:
         return o.sigmoid() * cell.tanh(), cell
 
     def logits(self, hidden: Tensor, z: Tensor) -> Tensor:
-        """Over the words, specials left out, with shape (n, words)."""
+        """Logits of the next word without the special words, shape (n, words)."""
         return torch.addmm(self.output_bias, torch.cat([hidden, z], -1), self.output.T)
 
     def joint(self, sentence: Tensor, z: Tensor, prior: Tensor, floor: float = -math.inf) -> tuple[Tensor, Tensor]:
-        """log p(x, z) of one sentence and many z, in nats, where it is above `floor`.
+        """log p(x, z) in nats of one sentence with many z, for the z where it is above `floor`.
 
-        No word raises it, so that a z is given up as soon as it has fallen under the floor.
+        Every word lowers log p(x, z), so that a z below the floor is left out for the rest of the sentence.
 
         Args:
-            sentence: Word ids without `<s>` and the certain `</s>`, with shape (length,).
-            z: With shape (n, 2).
-            prior: log p(z), with shape (n,).
-            floor: What is not of interest.
+            sentence: Word ids without `<s>` and without `</s>`, whose probability is 1; shape (length,).
+            z: Latent codes, shape (n, 2).
+            prior: log p(z) of each code in nats, shape (n,).
+            floor: Smallest value of interest, in nats.
 
         Returns:
-            Which z are above the floor, as indices, and their log p(x, z).
+            Indices of the z above the floor, and their log p(x, z).
         """
         which, total = torch.arange(len(z)), prior
         hidden, cell = self.start(z)
@@ -103,7 +111,7 @@ class Generator:
 
 
 def weights(source: SyntheticSource, random: np.random.Generator) -> dict[str, Array]:
-    """The generator's weights, drawn."""
+    """Draws the weights of the generator."""
     hidden, embedding, words, latent = source.hidden, source.embedding, source.words, len(source.means[0])
     affine = 1 / math.sqrt(latent)  # PyTorch's default for a linear map with `latent` inputs
     lstm, output = source.lstm_range, source.output_range
@@ -121,26 +129,28 @@ def weights(source: SyntheticSource, random: np.random.Generator) -> dict[str, A
     }
 
 
-def generate(source: SyntheticSource) -> tuple[Prepared, dict[str, Array]]:
-    """The data set, and beside it the generator's weights and each sentence's z.
+def prepared_synthetic(source: SyntheticSource) -> tuple[Prepared, dict[str, Array]]:
+    """Draws the generator and the sentences of all splits; the label of a sentence is its mixture component.
 
-    A sentence's label is its component.
+    Args:
+        source: The data set's `source` in params.yaml.
 
     Returns:
-        The splits train, valid and test; and the arrays `generator.<name>` and `<split>.z` of shape (n, 2).
+        The data set, and additional arrays: `generator.<name>`, the weights, and `<split>.z`, the code of each
+        sentence, shape (n, 2).
     """
     random = np.random.default_rng(source.seed)
     arrays = weights(source, random)
     generator = Generator.of(arrays)
     splits: dict[str, Documents] = {}
-    kept = {f"generator.{name}": value for name, value in arrays.items()}
+    stored = {f"generator.{name}": value for name, value in arrays.items()}
     for name in ("train", "valid", "test"):
         count = getattr(source, name)
         labels = random.integers(len(source.means), size=count)
         z = np.asarray(source.means)[labels] + math.sqrt(source.variance) * random.standard_normal((count, 2))
         uniforms = random.random((source.length, count))
         splits[name] = _documents(sample(generator, z, uniforms), labels)
-        kept[f"{name}.z"] = z
+        stored[f"{name}.z"] = z
     vocabulary = [*SPECIALS, *(f"w{number:0{len(str(source.words - 1))}d}" for number in range(source.words))]
     summary = {
         "kind": "synthetic",
@@ -158,29 +168,29 @@ def generate(source: SyntheticSource) -> tuple[Prepared, dict[str, Array]]:
         },
     }
 
-    return Prepared(vocabulary, splits, summary), kept
+    return Prepared(vocabulary, splits, summary), stored
 
 
 def sample(generator: Generator, z: Array, uniforms: Array) -> Array:
-    """Sentences by inversion of the cumulative distribution.
+    """Draws sentences by inversion of the cumulative distribution.
 
     Args:
         generator: The generator.
-        z: With shape (n, 2).
-        uniforms: What the words are drawn with, with shape (length, n).
+        z: Latent code of each sentence, shape (n, 2).
+        uniforms: Uniform random numbers, one per word, shape (length, n).
 
     Returns:
-        Word ids of shape (n, length), specials counted.
+        Word ids, shape (n, length); ids count the special words.
     """
     latent = torch.from_numpy(z)
     hidden, cell = generator.start(latent)
     word = torch.full((len(z),), START)
     words = []
-    for drawn in torch.from_numpy(uniforms):
+    for uniform in torch.from_numpy(uniforms):
         hidden, cell = generator.step(word, hidden, cell)
         cumulative = generator.logits(hidden, latent).softmax(-1).cumsum(-1)
-        # The last cumulative value may lie a rounding under 1.
-        word = torch.searchsorted(cumulative, (drawn * cumulative[:, -1])[:, None])[:, 0] + len(SPECIALS)
+        # Rounding may leave the last cumulative value just below 1.
+        word = torch.searchsorted(cumulative, (uniform * cumulative[:, -1])[:, None])[:, 0] + len(SPECIALS)
         words.append(word)
 
     return torch.stack(words, 1).numpy()
@@ -193,7 +203,7 @@ def _documents(words: Array, labels: Array) -> Documents:
 
 
 def log_prior(z: Tensor, source: SyntheticSource) -> Tensor:
-    """log p(z) of the mixture in nats: z of shape (n, 2), result of shape (n,)."""
+    """log p(z) of the mixture in nats, shape (n,), for z of shape (n, 2)."""
     means = torch.tensor(source.means, dtype=z.dtype)
     squares = torch.cdist(z, means).square()
     components = -squares / (2 * source.variance) - math.log(2 * math.pi * source.variance)
@@ -211,27 +221,31 @@ def true_nll(
 ) -> tuple[Array, Array]:
     r"""$-\log p(x) = -\log \int p(z) \, p(x|z) \, dz$ of the generator itself, by quadrature, in nats.
 
-    The sum over a square lattice, times the area of a cell. A coarser lattice, in single precision, finds
-    the cells that matter to a sentence; only they are summed finely, in double precision.
-    The second figure is the same sum over every second line of the lattice in both directions: where the
-    two agree, the spacing is fine enough.
+    The integral is the sum over a square lattice times the area of a cell. A coarse lattice, in single precision,
+    finds the cells with probability mass. Only these cells are summed on the fine lattice, in double precision.
+
+    A second sum takes every second line of the lattice in both directions. If the two sums agree, the spacing is fine
+    enough.
 
     Args:
         generator: The generator.
-        source: Gives the prior.
-        words: Sentences without `<s>` and the certain `</s>`, with shape (n, length).
-        own: The z each was written from, with shape (n, 2); it only tells what is too small to matter.
+        source: Parameters of the prior.
+        words: Word ids without `<s>` and without `</s>`, whose probability is 1; shape (n, length).
+        own: Latent code that each sentence was drawn from, shape (n, 2); it sets the floor of negligible values.
         truth: Spacing and half-width of the lattice.
-        progress: Told how many sentences are done.
+        progress: Function that receives the number of finished sentences.
 
     Returns:
-        Two arrays of shape (n,): at `spacing` and at twice that.
+        Negative log-likelihoods in nats per sentence, shape (n,), at `spacing` and at twice the spacing.
+
+    Raises:
+        UserError: If the lattice would have too few points.
     """
     half = math.ceil(truth.halfwidth / truth.spacing / COARSE)
     if half < 8:
         raise UserError(
             f"params.yaml: truth.spacing {truth.spacing} leaves too few points within halfwidth {truth.halfwidth};"
-            f" expected at most {truth.halfwidth / 8 / COARSE:.3g}."
+            f" expected at most {truth.halfwidth / 8 / COARSE:.3g}. Lower it, or raise halfwidth."
         )
     coarse = COARSE * torch.cartesian_prod(*2 * [torch.arange(-half, half + 1)])
     single = Generator(**{name: value.float() for name, value in vars(generator).items()})
@@ -259,11 +273,11 @@ def true_nll(
     return fine, twice
 
 
-def _refined(kept: Tensor) -> Tensor:
-    """The fine lattice in and one cell around the points kept of the coarse one, each point once."""
+def _refined(coarse: Tensor) -> Tensor:
+    """Points of the fine lattice within one cell of given points of the coarse lattice, each point once."""
     reach = torch.arange(-COARSE, COARSE + 1)
-    points = (kept[:, None] + torch.cartesian_prod(reach, reach)).flatten(0, 1)
-    side = 2 * int(points.abs().max()) + 1  # as one number each: much cheaper to sort than pairs
+    points = (coarse[:, None] + torch.cartesian_prod(reach, reach)).flatten(0, 1)
+    side = 2 * int(points.abs().max()) + 1  # one number per point is much cheaper to sort than a pair
     keys = (points[:, 0] * side + points[:, 1]).unique()
     second = (keys + side // 2).remainder(side) - side // 2
 

@@ -1,4 +1,4 @@
-"""Expectations checked by Great Expectations: what came of them, as pages, as JSON and as an error."""
+"""Runs Great Expectations over a prepared data set; results are pages, values for JSON, and an error."""
 
 import os
 import warnings
@@ -11,89 +11,92 @@ import pandas as pd
 
 from duvae.config import AnyDataset, ImageDataset, OmniglotDataset
 from duvae.data import data_docs, expectations, image_expectations
-from duvae.data.expectations import WHOLE, Expectation, Outcome
+from duvae.data.expectations import WHOLE, Expectation, ExpectationResult
 from duvae.data.store import Prepared
 from duvae.errors import UserError
 from duvae.project.files import whole_folder
 
 
-def validate(prepared: Prepared, dataset: AnyDataset, docs: Path, name: str) -> list[Outcome]:
-    """Checks a prepared data set and writes Data Docs, whatever the outcome.
+def run_expectations(prepared: Prepared, dataset: AnyDataset, docs: Path, name: str) -> list[ExpectationResult]:
+    """Checks a prepared data set and writes Data Docs, also if an expectation is not met.
 
     Args:
         prepared: The data set.
-        dataset: What params.yaml says of it.
-        docs: The folder of the pages; replaced.
-        name: The data set's name.
+        dataset: Its parameters.
+        docs: Folder of the pages; it is replaced.
+        name: Name of the data set.
 
     Returns:
-        The outcome of each expectation, in order.
+        Result of each expectation, in order.
     """
     order = sorted(
         prepared.splits, key=lambda split: (*(split != first for first in ("train", "valid", "test")), split)
     )
     if isinstance(dataset, OmniglotDataset | ImageDataset):
-        frames, suites = image_expectations.checks(prepared, dataset, order)
+        frames, suites = image_expectations.frames_and_suites(prepared, dataset, order)
     else:
-        frames, suites = expectations.checks(prepared, dataset, order)
+        frames, suites = expectations.frames_and_suites(prepared, dataset, order)
     with whole_folder(docs) as site:
-        outcomes = _run(frames, suites, site, name)
-        data_docs.finish(site, name, outcomes)
+        results = _run(frames, suites, site, name)
+        data_docs.finish(site, name, results)
 
-    return outcomes
+    return results
 
 
-def complain(outcomes: list[Outcome], name: str, docs: Path, stages: Sequence[str] = ("prepare", "validate")) -> None:
-    """Stops where an expectation was not met.
+def require_all_met(
+    results: list[ExpectationResult], name: str, docs: Path, stages: Sequence[str] = ("prepare", "validate")
+) -> None:
+    """Raises an error if an expectation is not met.
 
     Args:
-        outcomes: Of all expectations.
-        name: The data set's name.
-        docs: The folder of the pages.
-        stages: What is to be run again.
+        results: Results of all expectations.
+        name: Name of the data set.
+        docs: Folder of the pages.
+        stages: Commands that the user runs again after a correction.
 
     Raises:
-        UserError: Naming each such expectation, what it expects, what was found and an example row.
+        UserError: If an expectation is not met; the message has its name, its sentence, the observed value and an
+            example row.
     """
-    broken = [outcome for outcome in outcomes if not outcome.success]
+    broken = [result for result in results if not result.success]
     if not broken:
         return
-    listed = "\n".join(f"  {_sentence(outcome)}" for outcome in broken)
+    listed = "\n".join(f"  {_sentence(result)}" for result in broken)
     again = " and ".join(f"'duvae {stage} --dataset {name}'" for stage in stages)
     raise UserError(
-        f"data/prepared/{name}: {len(broken)} of {len(outcomes)} expectations are not met:\n{listed}\n"
+        f"data/prepared/{name}: {len(broken)} of {len(results)} expectations are not met:\n{listed}\n"
         f"All of them: {docs / 'index.html'}. Correct the files or the parameters (datasets.{name}), then run"
         f" {again} again."
     )
 
 
-def summary(outcomes: list[Outcome], prepared: Prepared, name: str) -> dict[str, Any]:
-    """The outcomes as plain values, the same for the same data."""
+def summary(results: list[ExpectationResult], prepared: Prepared, name: str) -> dict[str, Any]:
+    """The results as values for JSON, without times: equal data give equal values."""
     return {
         "dataset": name,
         "documents": {split: len(documents) for split, documents in prepared.splits.items()},
         "expectations": [
             {
-                "split": outcome.split,
-                "name": outcome.expectation.name,
-                "about": outcome.expectation.about,
-                "type": outcome.expectation.kind,
-                "expected": dict(outcome.expectation.arguments),
-                "observed": outcome.observed,
-                "success": outcome.success,
+                "split": result.split,
+                "name": result.expectation.name,
+                "about": result.expectation.sentence,
+                "type": result.expectation.kind,
+                "expected": dict(result.expectation.arguments),
+                "observed": result.observed,
+                "success": result.success,
             }
-            for outcome in outcomes
+            for result in results
         ],
     }
 
 
 def _run(
     frames: Mapping[str, pd.DataFrame], suites: Mapping[str, list[Expectation]], site: Path, name: str
-) -> list[Outcome]:
-    """Great Expectations over each frame, its pages written below `site`."""
-    os.environ["GX_ANALYTICS_ENABLED"] = "False"  # read when it is imported
+) -> list[ExpectationResult]:
+    """Runs Great Expectations over each frame and writes its pages below `site`."""
+    os.environ["GX_ANALYTICS_ENABLED"] = "False"  # the library reads it when it is imported
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of modules that it imports itself
+        warnings.simplefilter("ignore", DeprecationWarning)  # raised by modules that the library imports
         import great_expectations as gx
         from great_expectations.checkpoint.actions import UpdateDataDocsAction
         from great_expectations.data_context.types.base import ProgressBarsConfig
@@ -109,7 +112,7 @@ def _run(
         },
     )
     data = context.data_sources.add_pandas(name)
-    outcomes: list[Outcome] = []
+    results: list[ExpectationResult] = []
     for split, expected in suites.items():
         suite = context.suites.add(
             gx.ExpectationSuite(
@@ -117,7 +120,7 @@ def _run(
                 expectations=[
                     getattr(gx.expectations, expectation.kind)(
                         **expectation.arguments,
-                        description=f"{expectation.name}: {expectation.about}",
+                        description=f"{expectation.name}: {expectation.sentence}",
                         meta={"order": order},
                     )
                     for order, expectation in enumerate(expected)
@@ -135,42 +138,40 @@ def _run(
             )
         )
         run = checkpoint.run(batch_parameters={"dataframe": frames[split]}, run_id=gx.RunIdentifier(run_name=name))
-        results = {_order(result): result for each in run.run_results.values() for result in each.results}
-        outcomes += [_outcome(split, expectation, results[order], frames) for order, expectation in enumerate(expected)]
+        by_order = {_order(result): result for each in run.run_results.values() for result in each.results}
+        results += [_result(split, expectation, by_order[order], frames) for order, expectation in enumerate(expected)]
 
-    return outcomes
+    return results
 
 
 def _order(result: Any) -> int:
     return int(result.expectation_config.meta["order"])
 
 
-def _outcome(split: str, expectation: Expectation, result: Any, frames: Mapping[str, pd.DataFrame]) -> Outcome:
-    if result.exception_info.get("raised_exception"):
-        raise RuntimeError(f"{expectation.name} on {split}: {result.exception_info.get('exception_message')}")
-    observed, column = result.result.get("observed_value"), expectation.column
+def _result(
+    split: str, expectation: Expectation, validated: Any, frames: Mapping[str, pd.DataFrame]
+) -> ExpectationResult:
+    """The result of one expectation, from the result object of Great Expectations."""
+    if validated.exception_info.get("raised_exception"):
+        raise RuntimeError(f"{expectation.name} on {split}: {validated.exception_info.get('exception_message')}")
+    observed, column = validated.result.get("observed_value"), expectation.column
     if observed is None and column is not None:
         values = frames[split][column].dropna()
         observed = [_plain(values.min()), _plain(values.max())] if len(values) else []
-    unexpected = int(result.result.get("unexpected_count", 0))
-    example = _example(split, expectation, frames) if unexpected else None
+    unexpected = int(validated.result.get("unexpected_count", 0))
+    example = None
+    if unexpected:
+        example = _example(split, expectation, validated.result["partial_unexpected_index_list"][0], frames)
 
-    return Outcome(split, expectation, bool(result.success), _plain(observed), unexpected, example)
+    return ExpectationResult(split, expectation, bool(validated.success), _plain(observed), unexpected, example)
 
 
-def _example(split: str, expectation: Expectation, frames: Mapping[str, pd.DataFrame]) -> str:
-    """A row that breaks an expectation; for a rate, the one that adds most to it."""
-    arguments, column = expectation.arguments, str(expectation.column)
-    values = frames[split][column]
-    if "value_set" in arguments:
-        bad = ~values.isin(arguments["value_set"])
-    else:
-        least, most = arguments["min_value"], arguments["max_value"]
-        bad = (values < (-np.inf if least is None else least)) | (values > (np.inf if most is None else most))
-    row = int(np.argmax(bad.to_numpy()))
+def _example(split: str, expectation: Expectation, row: int, frames: Mapping[str, pd.DataFrame]) -> str:
+    """A row that breaks an expectation, in words; for a rate, the row that increases it most."""
+    column = str(expectation.column)
     if split == WHOLE:
         split = str(frames[WHOLE]["split"].iloc[row])
-        column = expectation.adds or str(frames[split].columns[1])
+        column = expectation.counted_column or str(frames[split].columns[1])
         row = int(frames[split][column].argmax())
     example = str(frames[split]["shown"].iloc[row])
     shown = example if len(example) <= 200 else f"{example[:200]}…"
@@ -182,11 +183,11 @@ def _plain(value: Any) -> Any:
     return round(value.item(), 6) if isinstance(value, np.number) else value
 
 
-def _sentence(outcome: Outcome) -> str:
-    """An unmet expectation in words."""
-    expectation, found = outcome.expectation, outcome.found
-    if outcome.unexpected and outcome.split != WHOLE:
-        found = f"{outcome.unexpected} that break{'s' if outcome.unexpected == 1 else ''} it ({found})"
-    example = f". Example: {outcome.example}" if outcome.example else ""
+def _sentence(result: ExpectationResult) -> str:
+    """An unmet expectation as a sentence."""
+    expectation, observed = result.expectation, result.observed_text
+    if result.unexpected and result.split != WHOLE:
+        observed = f"{result.unexpected} that break{'s' if result.unexpected == 1 else ''} it ({observed})"
+    example = f". Example: {result.example}" if result.example else ""
 
-    return f"{expectation.name} ({outcome.split}): expected {expectation.about}; found {found}{example}"
+    return f"{expectation.name} ({result.split}): expected {expectation.sentence}; found {observed}{example}"

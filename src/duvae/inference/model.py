@@ -21,8 +21,9 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 from duvae.data.batches import batches, tensor
+from duvae.data.corpus import Corpus
 from duvae.data.store import END, PAD, SPECIALS, START, UNKNOWN, Array, Documents, Images, Split
-from duvae.data.text import Lines, encode
+from duvae.data.vocabulary import word_ids
 from duvae.errors import UserError
 from duvae.inference import generation, model_files
 from duvae.inference.generation import LONGEST
@@ -211,7 +212,7 @@ class Trained:
             if number is not None or not len(x):
                 raise UserError(f"{where}{f', line {number}' if number else ''}: expected a sentence; found none.")
             rows = [" ".join(sentence.split()) for sentence in x]
-            return self.documents(Lines(rows, [-1] * len(rows), [(Path(where), n) for n in range(1, len(rows) + 1)]))
+            return self.documents(Corpus(rows, [-1] * len(rows), [(Path(where), n) for n in range(1, len(rows) + 1)]))
         grey = np.asarray(x)
         shape = self.size, self.size
         if grey.dtype.kind not in "biuf" or grey.ndim != 3 or grey.shape[1:] != shape or not len(grey):
@@ -225,15 +226,15 @@ class Trained:
 
         return Images.of(grey.astype(np.float32), unlabelled, unlabelled)
 
-    def documents(self, lines: Lines) -> Documents:
+    def documents(self, corpus: Corpus) -> Documents:
         """Documents as word ids.
 
         Raises:
             UserError: For a document with `<pad>`, `<s>` or `</s>` inside.
         """
-        found = encode(lines, self.vocabulary, max(document.count(" ") + 1 for document in lines.documents))
+        found = word_ids(corpus, self.vocabulary, max(document.count(" ") + 1 for document in corpus.documents))
         known = set(self.vocabulary)
-        unknown = Counter(word for document in lines.documents for word in document.split(" ") if word not in known)
+        unknown = Counter(word for document in corpus.documents for word in document.split(" ") if word not in known)
         if unknown:
             named = ", ".join(word for word, _ in unknown.most_common(SHOWN))
             more = f" and {len(unknown) - SHOWN} others" if len(unknown) > SHOWN else ""

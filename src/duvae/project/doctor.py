@@ -23,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 
 import duvae
 from duvae import config
-from duvae.config import Params, place
+from duvae.config import Params, path_in_folder
 from duvae.errors import UserError
 from duvae.project import job_list
 from duvae.project.provenance import commit
@@ -187,7 +187,7 @@ def prepared(params: Params, dataset: str, root: Path) -> Finding:
     chosen, said = params.dataset(dataset), []
     fetched = True
     if chosen.source.paths:
-        wanted = [root / "data/raw" / dataset / place(path) for path in chosen.source.paths]
+        wanted = [root / "data/raw" / dataset / path_in_folder(path) for path in chosen.source.paths]
         there = sum(path.exists() for path in wanted)
         fetched = there == len(wanted)
         said.append(f"{there} of {len(wanted)} files")

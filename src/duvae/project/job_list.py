@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from duvae.config import APART, Found, Job, Params, found
+from duvae.config import APART, Job, Params, StudyReference, best_params_path
 from duvae.errors import UserError
 from duvae.project.files import write_text
 
@@ -43,7 +43,9 @@ def graph(params: Params) -> dict[str, Any]:
         `after` is always the file that must be there before.
     """
     jobs = params.jobs()
-    searched = {job: given.study for job in jobs if isinstance(given := params.column(job.setting, job.dataset), Found)}
+    searched = {
+        job: given.study for job in jobs if isinstance(given := params.column(job.setting, job.dataset), StudyReference)
+    }
     studies = _studies(params, [*params.run_studies(), *searched.values()])
     sets = list(dict.fromkeys([*(job.dataset for job in jobs), *(row["dataset"] for row in studies.values())]))
     kinds = {name: params.dataset(name).kind for name in sets}
@@ -78,7 +80,7 @@ def _job(params: Params, job: Job, study: str | None) -> dict[str, Any]:
         "seed": job.seed,
         "column": job.column,
         "key": params.declaration(job.setting),
-        "after": found(study).as_posix() if study else FIRST,
+        "after": best_params_path(study).as_posix() if study else FIRST,
     }
 
 

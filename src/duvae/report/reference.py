@@ -1,4 +1,4 @@
-"""The page `docs/parameters.md`, written from the classes of parameters and from `params.yaml`."""
+"""The page `docs/parameters.md`, rendered from the classes of parameters and from `params.yaml`."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -19,27 +19,27 @@ from duvae.registry import HYPERPARAMETERS, searched
 PAGE = Path("docs/parameters.md")
 
 MOST_GROUPS = 6
-"""Number of different values that a cell of the page lists, at most."""
+"""Largest number of different values in a cell of the page."""
 
 MOST_NAMES = 3
-"""Number of names beside a value, at most, where "all others" can stand for more."""
+"""Largest number of names beside a value; more names become "all others"."""
 
 LONGEST = 90
-"""Number of characters of a value, at most."""
+"""Largest number of characters of a value."""
 
 INTRODUCTION = """\
 # Parameters
 
 <!-- Written by 'duvae parameters' from src/duvae/config and params.yaml; do not edit. -->
 
-`params.yaml` holds every parameter. An unknown key, a wrong type or a value out of range is an error that names file,
-line and key, and the closest known key. In the keys below `*` stands for a name: of a data set, of a setting, of a
-column, of a labelled subset, or for a place in a list.
+`params.yaml` holds all parameters. An unknown key, a wrong type or a value out of range is an error with file, line,
+key and the closest known key. In the keys below, `*` stands for the name of a data set, setting, column or labelled
+subset, or for a position in a list.
 
-- *values*: the allowed values. `= x` is the default of a key that may be left out.
-- *in params.yaml*: the present values. Names in brackets say where a value stands.
-- *from*: *paper* (with the section, `S` for the supplement), *release* (the code that the authors released, where the
-  paper is silent), *ours* (neither says; [deviations.md](deviations.md) has the reasons).
+- *values*: the allowed values. A key with `= x` is optional, and x is its default.
+- *in params.yaml*: the present values. Names in brackets are the names that `*` stands for.
+- *from*: the source of the values. *paper*: the paper, with the section (`S` for the supplement). *release*: the
+  authors' code, where the paper does not say. *ours*: neither says; [deviations.md](deviations.md) has the reasons.
 
 Run `duvae graph` after a change of `run`, `runs`, `figure1`, `setting_grids` or of a name, and commit
 `pipelines/jobs.yaml` with it. Run `duvae parameters` after any change, and commit this page. `dvc repro` runs the
@@ -48,9 +48,9 @@ stages again that read a changed value, and no others.
 
 
 SETTINGS = """\
-A setting is a system with its hyperparameters for each column of data sets. Several settings may share a system.
-The hyperparameters are those of Table 1 and supplement E; Agg-VAE's other numbers are those of He et al. 2018, SA-VAE's
-those of Kim et al. 2018. The hyperparameters of IAF on the synthetic data are ours.
+A setting is a system with its hyperparameters for each column of data sets. Several settings may have the same system.
+Most hyperparameters are from Table 1 and supplement E. Other numbers of Agg-VAE are from He et al. 2018, and those of
+SA-VAE from Kim et al. 2018. The hyperparameters of IAF on the synthetic data are ours.
 """
 
 
@@ -60,9 +60,9 @@ class Row:
 
     Attributes:
         key: The key, with `*` for names.
-        values: The allowed values, in words.
-        description: The key's meaning.
-        source: Where the present values come from.
+        values: Allowed values, in words.
+        description: Meaning of the key.
+        source: Source of the present values.
     """
 
     key: str
@@ -75,10 +75,10 @@ def render(params: Params) -> str:
     """The text of the page.
 
     Args:
-        params: All of params.yaml.
+        params: All parameters.
     """
     content = params.model_dump(exclude_unset=True)
-    # The settings of a grid are declared in the grid.
+    # The table of grids shows the settings of a grid.
     content["settings"] = {name: values for name, values in content["settings"].items() if _declared(params, name)}
     fields = Params.model_fields
     plain = [name for name, field in fields.items() if not _models(field.annotation) or name == "figure1"]
@@ -94,7 +94,7 @@ def render(params: Params) -> str:
         _table(list(_below("settings.*", config.Setting)), content),
         *_hyperparameters(content["settings"]),
         "### Grids of settings",
-        "A grid declares settings that differ in a few hyperparameters alone.",
+        "A grid declares settings of one system that differ in a few hyperparameters.",
         _table(list(_below("setting_grids.*", config.SettingGrid)), content),
         "## Studies",
         "A study searches the hyperparameters of a setting's system on a data set; see [search.md](search.md).",
@@ -116,7 +116,7 @@ def explanation(system: str, hyperparameter: str) -> str:
 
 
 def _datasets(content: Mapping[str, Any]) -> Iterator[str]:
-    """The tables of data sets: the keys that all kinds have, then the keys of each kind."""
+    """The tables of data sets: keys of all kinds, then keys of each kind."""
     kinds = {_kind(model): list(_below("datasets.*", model)) for model in get_args(config.AnyDataset)}
     shared = [row for row in next(iter(kinds.values())) if all(row in rows for rows in kinds.values())]
     whole = {"datasets": content}
@@ -134,7 +134,7 @@ def _kind(model: type[BaseModel]) -> str:
 
 
 def _hyperparameters(settings: Mapping[str, Any]) -> Iterator[str]:
-    """The table of each system's hyperparameters."""
+    """The tables of hyperparameters, one for each system."""
     for system, model in HYPERPARAMETERS.items():
         named = {name: values for name, values in settings.items() if values["system"] == system}
         rows = []
@@ -146,13 +146,13 @@ def _hyperparameters(settings: Mapping[str, Any]) -> Iterator[str]:
         yield f"### Hyperparameters of `{system}`"
         yield f"In params.yaml: {', '.join(f'`{name}`' for name in named) or 'none'}."
         yield (
-            _table(rows, {"settings": named}, "supplement E chose from")
+            _table(rows, {"settings": named}, "values of supplement E")
             if rows
-            else "The system has no hyperparameter."
+            else "The system has no hyperparameters."
         )
-    yield "### Hyperparameters that a study finds"
-    yield "In place of hyperparameters, a column of any setting may name a study:"
-    yield _table(list(_below("settings.*.columns.*", config.Found)), {"settings": settings})
+    yield "### Hyperparameters from a study"
+    yield "In place of hyperparameters, a column of a setting may name a study:"
+    yield _table(list(_below("settings.*.columns.*", config.StudyReference)), {"settings": settings})
 
 
 # ---------------------------------------------------------------------------------- keys
@@ -164,8 +164,8 @@ def _rows(model: type[BaseModel], names: Iterable[str], below: bool = False, blo
     Args:
         model: A class of parameters.
         names: The keys.
-        below: Whether the keys themselves are left out, because a heading explains them.
-        block: Whether the keys are listed beside what stands below them.
+        below: Whether only the keys below them have rows, because a heading explains the keys themselves.
+        block: Whether keys with other keys below them have a row too.
     """
     for name in names:
         field = model.model_fields[name]
@@ -197,7 +197,7 @@ def _below(key: str, model: type[BaseModel]) -> Iterator[Row]:
 
 
 def _inside(key: str, annotation: Any) -> Iterator[Row]:
-    """The rows of the models inside a value of a type: `*` stands for a name, or for a place in a list."""
+    """The rows of the models inside a type; `*` stands for a name, or for a position in a list."""
     annotation = _bare(annotation)
     outer, inner = get_origin(annotation), get_args(annotation)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
@@ -226,12 +226,12 @@ def _bare(annotation: Any) -> Any:
 
 def _values(field: FieldInfo) -> str:
     """The allowed values of a key, and its default."""
-    said = _type(field.annotation, field.metadata)
+    allowed = _type(field.annotation, field.metadata)
     if field.is_required():
-        return said
+        return allowed
     default = field.get_default(call_default_factory=True)
 
-    return f"{said} = {_show(default)}" if default is not None else said
+    return f"{allowed} = {_show(default)}" if default is not None else allowed
 
 
 def _type(annotation: Any, metadata: Iterable[Any] = ()) -> str:
@@ -259,18 +259,24 @@ def _type(annotation: Any, metadata: Iterable[Any] = ()) -> str:
 
 def _limits(limits: Iterable[Any]) -> str:
     signs = {bounds.Ge: ("≥", "ge"), bounds.Gt: (">", "gt"), bounds.Le: ("≤", "le"), bounds.Lt: ("<", "lt")}
-    said = [f"{signs[type(one)][0]} {getattr(one, signs[type(one)][1])}" for one in limits if type(one) in signs]
-    said += [f"a multiple of {one.multiple_of}" for one in limits if isinstance(one, bounds.MultipleOf)]
+    words = [f"{signs[type(one)][0]} {getattr(one, signs[type(one)][1])}" for one in limits if type(one) in signs]
+    words += [f"a multiple of {one.multiple_of}" for one in limits if isinstance(one, bounds.MultipleOf)]
 
-    return f" {', '.join(said)}" if said else ""
+    return f" {', '.join(words)}" if words else ""
 
 
 # ---------------------------------------------------------------------------------- present values
 
 
 def _table(rows: Iterable[Row], content: Mapping[str, Any], last: str = "from") -> str:
-    """Rows as a table in Markdown, with the values that `content` has for their keys."""
-    lines = [f"| key | what it is | values | in params.yaml | {last} |", "|---|---|---|---|---|"]
+    """Rows as a table in Markdown, with the present values of their keys.
+
+    Args:
+        rows: The rows.
+        content: Parameters that have the present values.
+        last: Heading of the last column.
+    """
+    lines = [f"| key | meaning | values | in params.yaml | {last} |", "|---|---|---|---|---|"]
     for row in rows:
         cells = (f"`{row.key}`", row.description, row.values, _present(row.key, content), row.source)
         lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
@@ -279,16 +285,16 @@ def _table(rows: Iterable[Row], content: Mapping[str, Any], last: str = "from") 
 
 
 def _present(key: str, content: Mapping[str, Any]) -> str:
-    """The present values of a key, each with the names that it stands under."""
+    """The present values of a key, each with the names that have it."""
     groups: dict[str, list[tuple[str, ...]]] = {}
-    for names, value in _found(key.split("."), content):
+    for names, value in _values_at(key.split("."), content):
         groups.setdefault(_show(value), []).append(names)
     if any(len(value) > LONGEST for value in groups) or len(groups) > MOST_GROUPS:
         return "several"
     every = [name for names in groups.values() for name in names]
     named = content[key.split(".", maxsplit=1)[0]]
     alone = isinstance(named, dict) and len(named) == 1
-    if alone:  # the heading above the table has the only name
+    if alone:  # the heading above the table has this name
         every = [name[1:] for name in every]
         groups = {value: [name[1:] for name in names] for value, names in groups.items()}
     everywhere = alone or not isinstance(named, dict) or len({name[:1] for name in every}) == len(named)
@@ -296,16 +302,16 @@ def _present(key: str, content: Mapping[str, Any]) -> str:
         return " ".join(groups)
     most = max(groups, key=lambda value: len(groups[value]))
 
-    said = "; ".join(
+    cell = "; ".join(
         f"{value} ({_names(names, 'all others' if everywhere and value == most else '')})"
         for value, names in groups.items()
     )
 
-    return said if len(said) <= 4 * LONGEST else "several"
+    return cell if len(cell) <= 4 * LONGEST else "several"
 
 
 def _names(names: list[tuple[str, ...]], otherwise: str) -> str:
-    """Names that are few, or what stands for many."""
+    """The names, if they are few; otherwise `otherwise`, or their number."""
     shown = list(dict.fromkeys(".".join(name) for name in names))
     if len(shown) <= MOST_NAMES or (not otherwise and len(shown) <= 2 * MOST_NAMES):
         return ", ".join(shown)
@@ -313,21 +319,21 @@ def _names(names: list[tuple[str, ...]], otherwise: str) -> str:
     return otherwise or f"{len(shown)} places"
 
 
-def _found(parts: list[str], content: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Each value under a key, with the names that stand for the `*` of the key; places in lists have no name."""
+def _values_at(parts: list[str], content: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Each value of a key, with the names for the `*` of the key; positions in lists have no name."""
     if not parts:
         yield (), content
     elif parts[0] == "*":
         named = content.items() if isinstance(content, dict) else (("", value) for value in content or ())
         for name, value in named if isinstance(content, dict | list) else ():
-            for names, found in _found(parts[1:], value):
-                yield ((name, *names) if name else names), found
+            for names, inner in _values_at(parts[1:], value):
+                yield ((name, *names) if name else names), inner
     elif isinstance(content, dict) and parts[0] in content:
-        yield from _found(parts[1:], content[parts[0]])
+        yield from _values_at(parts[1:], content[parts[0]])
 
 
 def _show(value: Any) -> str:
-    """A value as params.yaml has it; what holds mappings is only counted."""
+    """A value in the form of params.yaml."""
     if isinstance(value, bool):
         return str(value).lower()
     if value is None:
@@ -345,7 +351,15 @@ def _show(value: Any) -> str:
 
 
 def write(params: Params, path: Path = PAGE) -> bool:
-    """Writes the page where it has changed; returns whether it had."""
+    """Writes the page if it is out of date.
+
+    Args:
+        params: All parameters.
+        path: The page.
+
+    Returns:
+        Whether the page was out of date.
+    """
     text = render(params)
     if path.exists() and path.read_text(encoding="utf-8") == text:
         return False
@@ -357,11 +371,15 @@ def write(params: Params, path: Path = PAGE) -> bool:
 def check(params: Params, path: Path = PAGE) -> None:
     """Compares the page with the parameters.
 
+    Args:
+        params: All parameters.
+        path: The page.
+
     Raises:
         UserError: If the page is missing or out of date.
     """
     if not path.exists() or path.read_text(encoding="utf-8") != render(params):
         raise UserError(
-            f"{path}: expected the parameters that params.yaml and their classes have now; the page is missing or out"
-            " of date. Run 'duvae parameters', and commit the page."
+            f"{path}: expected the present parameters; the page is missing or out of date."
+            " Run 'duvae parameters', and commit the page."
         )

@@ -133,7 +133,7 @@ def commands(params: Params, job: Job, root: Path = Path()) -> dict[Path, str]:
         "metrics.json": "evaluate",
         "evaluate.run.json": "evaluate",
     }
-    if params.dataset(job.dataset).probe.wanted:
+    if params.dataset(job.dataset).probe.enabled:
         made |= {"probe.json": "probe", "probe.run.json": "probe"}
 
     return {folder / name: f"duvae {stage} {arguments}" for name, stage in made.items()}

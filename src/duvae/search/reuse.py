@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from duvae.config import Found, Job, Params, Study
+from duvae.config import Job, Params, Study, StudyReference
 from duvae.errors import UserError
 from duvae.inference.model_files import Description
 from duvae.project.files import read_json
@@ -40,7 +40,7 @@ def made(
     for name, setting in params.settings.items():
         given = setting.columns.get(column)
         alike = (setting.system, setting.parts) == (description.system, parts)
-        if not alike or given is None or isinstance(given, Found):
+        if not alike or given is None or isinstance(given, StudyReference):
             continue
         if given.model_dump() != description.hyperparameters:
             continue

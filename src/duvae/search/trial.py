@@ -93,7 +93,7 @@ class Plan:
         system = params.setting(study.setting).system
         base = params.hyperparameters(study.setting, study.dataset, root).model_dump()
 
-        return cls(name, study, system, base, config.space(study, system, _column(params, study)), params, root)
+        return cls(name, study, system, base, config.search_space(study, system, _column(params, study)), params, root)
 
     @property
     def samples(self) -> int:

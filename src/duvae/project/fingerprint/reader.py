@@ -21,7 +21,7 @@ CHECKS = {"computed_field", "field_serializer", "field_validator", "model_serial
 """Decorators of methods that pydantic calls by itself."""
 
 
-DOCUMENTATION = "about"
+DOCUMENTATION = "doc"
 """The function whose calls document fields of parameters for the reader."""
 
 
@@ -74,7 +74,7 @@ class Reader:
         self.parts.clear()
 
     def _node(self, node: ast.AST, inside_class: bool = False) -> None:
-        if isinstance(node, (ast.Import, ast.ImportFrom, ast.Pass)) or is_text(node) or _about(node):
+        if isinstance(node, (ast.Import, ast.ImportFrom, ast.Pass)) or is_text(node) or _is_documentation(node):
             return
         if isinstance(node, ast.AnnAssign) and not inside_class:
             self._mention(node.annotation)
@@ -143,7 +143,7 @@ def _description(node: ast.AST, keyword: ast.AST) -> bool:
     )
 
 
-def _about(node: ast.AST) -> bool:
+def _is_documentation(node: ast.AST) -> bool:
     """Whether an expression is the documentation of a field of parameters."""
     return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == DOCUMENTATION
 

@@ -1,0 +1,95 @@
+"""Files of images: pictures in a folder, and arrays in npz files."""
+
+import io
+import warnings
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from duvae.data.store import Array
+from duvae.errors import UserError
+
+PICTURES = (".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+"""Endings of the names of pictures."""
+
+
+def pictures(path: Path) -> list[Path]:
+    """The pictures of a folder and of the folders below it, without hidden files.
+
+    Raises:
+        UserError: If there is none, or the name of a file is not the name of a picture.
+    """
+    files = sorted(
+        file
+        for file in path.rglob("*")
+        if file.is_file() and not any(part.startswith(".") for part in file.relative_to(path).parts)
+    )
+    if not files:
+        raise UserError(f"{path}: expected pictures in this folder or in folders below it; found none. Add some.")
+    for file in files:
+        if file.suffix.lower() not in PICTURES:
+            raise UserError(f"{file}: expected a picture ({', '.join(PICTURES)}). Convert it or move it elsewhere.")
+
+    return files
+
+
+def read_picture(content: bytes, where: str) -> Array:
+    """Lightness of a picture in [0, 1], shape (height, width); transparent pixels are light.
+
+    Args:
+        content: Bytes of the file.
+        where: Name of the picture in errors.
+
+    Raises:
+        UserError: If the bytes are not a picture of 8 or 16 bits.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(content)) as picture:
+                picture.load()
+                if picture.mode.startswith("I;16"):
+                    return np.asarray(picture, np.float64) / 65535
+                if picture.mode in {"I", "F"}:
+                    raise UserError(f"{where}: expected a picture of 8 or 16 bits; found 32. Convert it.")
+                coloured = picture.convert("RGBA")
+                on_paper = Image.alpha_composite(Image.new("RGBA", coloured.size, "white"), coloured)
+                return np.asarray(on_paper.convert("L"), np.float64) / 255
+    except UnidentifiedImageError as error:
+        raise UserError(f"{where}: expected a picture, but its format is not known. Convert or remove it.") from error
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise UserError(f"{where}: expected a picture of a usual size ({error}). Scale it down.") from error
+    except (OSError, ValueError, SyntaxError, EOFError, zipfile.BadZipFile) as error:
+        why = " ".join(str(error).split())
+        raise UserError(f"{where}: expected a picture, but it cannot be read ({why}). Convert or remove it.") from error
+
+
+def read_npz(path: Path) -> dict[str, Array]:
+    """The arrays of an npz file.
+
+    Raises:
+        UserError: If the file is missing, cannot be read or holds Python objects.
+    """
+    try:
+        # Opened here, because numpy does not close a broken file.
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: not there. Run 'duvae fetch' to get the file.") from error
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        why = " ".join(str(error).split())
+        raise UserError(
+            f"{path}: expected an npz of plain arrays, but it cannot be read ({why}). Save it again."
+        ) from error
+
+
+def read_bytes(file: Path) -> bytes:
+    """The bytes of a file; a `UserError` if they cannot be read."""
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror}). Make the file readable.") from error
