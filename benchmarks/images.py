@@ -32,21 +32,21 @@ PAPER = ImageNetworks(
     latent=32,
 )
 RELEASED = 100
-"""Samples of z that the released code decodes at a time."""
+"""Number of samples of z that the released code decodes at a time."""
 
 
 @dataclass(frozen=True)
 class ImageSize:
-    """How much is measured.
+    """The sizes of the measurements.
 
     Attributes:
-        networks: Of what size.
-        batch: Images a training step.
-        rounds: Repetitions of a step, each of both forms.
-        samples: K.
-        images: Whose likelihood is computed.
-        drawn: Images sampled.
-        passes: Whole passes of the plain sampling that are measured; there is one a pixel.
+        networks: Sizes of the networks.
+        batch: Number of images of a training step.
+        rounds: Number of measurements of a step, each of both forms.
+        samples: Number of samples K of the likelihood.
+        images: Number of images of the likelihood.
+        sampled: Number of images to sample.
+        passes: Number of passes of the plain sampling to measure; a whole image needs one per pixel.
     """
 
     networks: ImageNetworks = PAPER
@@ -54,7 +54,7 @@ class ImageSize:
     rounds: int = 5
     samples: int = 500
     images: int = 2
-    drawn: int = 64
+    sampled: int = 64
     passes: int = 4
 
 
@@ -63,7 +63,7 @@ TINY = ImageSize(
     batch=4,
     rounds=1,
     samples=10,
-    drawn=3,
+    sampled=3,
     passes=2,
 )
 
@@ -74,12 +74,12 @@ def description(networks: ImageNetworks) -> Description:
 
 
 def bits(count: int, size: int) -> Tensor:
-    """Images with OMNIGLOT's share of ink."""
+    """Random images with the share of ink of OMNIGLOT, shape (count, 1, size, size)."""
     return (torch.rand(count, 1, size, size) < 0.08).float()
 
 
-def stepping(model: VAE, size: ImageSize) -> Callable[[], object]:
-    """A training step: forward, backward, clip, Adam."""
+def step_call(model: VAE, size: ImageSize) -> Callable[[], object]:
+    """A function that does one training step: forward pass, backward pass, clipping, Adam."""
     encoder, decoder = (
         optimizer(list(parameters), "adam", 0.001)
         for parameters in (model.inference_parameters(), model.generative_parameters())
@@ -92,22 +92,22 @@ def stepping(model: VAE, size: ImageSize) -> Callable[[], object]:
 
 
 def train(size: ImageSize) -> None:
-    """Some steps, whose memory is measured."""
+    """Does some training steps, to measure their memory."""
     torch.manual_seed(1)
-    step = stepping(description(size.networks).build()[0], size)
+    step = step_call(description(size.networks).build()[0], size)
     for _ in range(3):
         step()
 
 
 class ImageBench:
-    """All that is measured on images."""
+    """The measurements on images, one method for each group of rows."""
 
     def __init__(self, size: ImageSize) -> None:
         self.size = size
 
     @cached_property
     def model(self) -> VAE:
-        """A VAE of images with fresh weights, and the running statistics of one batch."""
+        """A VAE of images with new weights, and with the running statistics of one batch."""
         torch.manual_seed(1)
         model, size = description(self.size.networks).build()[0], self.size
         norms = [part for part in model.modules() if isinstance(part, BatchNorm)]
@@ -122,36 +122,36 @@ class ImageBench:
 
     @property
     def decoder(self) -> FastPixelCNN:
-        """Its decoder."""
+        """The decoder of the model."""
         assert isinstance(self.model.decoder, FastPixelCNN)
 
         return self.model.decoder
 
     def __call__(self) -> Iterator[Row]:
-        """All rows, each group in a process of its own: what ran before decides how often the system gives memory."""
+        """All rows. Each group runs in a new process, since memory from earlier groups would change its times."""
         for group in (self.step, self.likelihood, self.sampling):
             yield from measure.alone(group)
-        rate, raised = measure.rate(), measure.peak(train, self.size)
-        note = "peak, above what was there before"
-        yield Row("step on images, memory", raised, "MiB", rate, must=6 * 1024, note=note)
+        rate, memory = measure.rate(), measure.peak(train, self.size)
+        note = "peak above the memory in use before"
+        yield Row("step on images, memory", memory, "MiB", rate, must=6 * 1024, note=note)
 
     def step(self) -> Iterator[Row]:
-        """A training step, the two forms in turn, so that they meet the same machine."""
+        """A training step. The two forms take turns, under the same load of the machine."""
         plain = VAE(
             copy.deepcopy(self.model.encoder),
             copy.deepcopy(self.model.head),
-            PlainPixelCNN(self.decoder),  # type: ignore[arg-type]  # it has what a step wants
+            PlainPixelCNN(self.decoder),  # type: ignore[arg-type]  # it has the methods that a step calls
             self.model.objective,
         )
-        fast, slow = (stepping(model, self.size) for model in (copy.deepcopy(self.model), plain))
+        fast, slow = (step_call(model, self.size) for model in (copy.deepcopy(self.model), plain))
         for call in (fast, slow):
             call()
         rate = measure.rate()
         rounds = [(cpu(fast), cpu(slow)) for _ in range(self.size.rounds)]
         name, note = "step on images", f"batch {self.size.batch}, {len(self.size.networks.kernels)} layers"
-        yield Row(name, median(one for one, _ in rounds), "s", rate, note=note)
-        speed_up = median(other / one for one, other in rounds)
-        note = f"over full kernels times masks, {median(other for _, other in rounds):.3g} s, side by side"
+        yield Row(name, median(first for first, _ in rounds), "s", rate, note=note)
+        speed_up = median(second / first for first, second in rounds)
+        note = f"over full kernels times masks, {median(second for _, second in rounds):.3g} s, side by side"
         yield Row(f"{name}, speed-up", speed_up, "x", rate, 1.4, 2, least=True, note=note)
 
     def likelihood(self) -> Iterator[Row]:
@@ -171,34 +171,43 @@ class ImageBench:
 
             part = z[:2]
             one_by_one = torch.stack([plain.log_prob(x, each) for each in part])
-            apart = float((decoder.log_prob_samples(x, part) - one_by_one).abs().max())
+            difference = float((decoder.log_prob_samples(x, part) - one_by_one).abs().max())
             decoder.log_prob_samples(x, part)
             rate = measure.rate()
             rounds = [(cpu(fast), cpu(slow)) for _ in range(min(2, size.rounds))]
-        name, note = "importance-weighted NLL of images", f"an image, K = {samples}"
-        yield Row(name, median(one for one, _ in rounds) / size.images, "s", rate, note=note)
-        speed_up = median(other / one for one, other in rounds)
+        name, note = "importance-weighted NLL of images", f"one image, K = {samples}"
+        yield Row(name, median(first for first, _ in rounds) / size.images, "s", rate, note=note)
+        speed_up = median(second / first for first, second in rounds)
         note = f"over image by image, {RELEASED} samples at a time"
         yield Row(f"{name}, speed-up", speed_up, "x", rate, 2, least=True, note=note)
-        yield Row("log p(image|z), off the plain form", apart, "nats", rate, must=5e-3, note="of hundreds")
+        yield Row(
+            "log p(image|z), difference from the plain form",
+            difference,
+            "nats",
+            rate,
+            must=5e-3,
+            note="values of some hundreds",
+        )
 
     def sampling(self) -> Iterator[Row]:
-        """Images pixel by pixel."""
+        """The sampling of images, pixel by pixel."""
         size, side = self.size, self.size.networks.size
         torch.manual_seed(1)
-        z, uniforms = torch.randn(size.drawn, size.networks.latent), torch.rand(size.drawn, side, side)
+        z, uniforms = torch.randn(size.sampled, size.networks.latent), torch.rand(size.sampled, side, side)
         with evaluating(self.model):
             decoder, plain = self.decoder, PlainPixelCNN(self.decoder)
             network, maps = decoder.folded(), decoder.z_maps(z)
-            rate, found = measure.rate(), pixels.sample(network, maps, uniforms)[1].flatten()
+            rate, logits = measure.rate(), pixels.sample(network, maps, uniforms)[1].flatten()
             fast = median(cpu(lambda: pixels.sample(network, maps, uniforms)) for _ in range(min(3, size.rounds)))
             slow = cpu(lambda: plain.sample(z, uniforms, size.passes)) / size.passes * side**2
             again = pixels.sample(network, maps, uniforms)[1].flatten()
             few = plain.sample(z, uniforms, size.passes)[1].flatten(1)[:, : size.passes]
-            apart = float((found.view(len(z), -1)[:, : size.passes] - few).abs().max())
-        name = f"{size.drawn} images sampled"
+            difference = float((logits.view(len(z), -1)[:, : size.passes] - few).abs().max())
+        name = f"{size.sampled} images sampled"
         yield Row(name, fast, "s", rate, note=f"{side} x {side} pixels")
-        note = f"over a whole pass a pixel ({size.passes} of {side**2} passes)"
+        note = f"over one pass of the network per pixel ({size.passes} of {side**2} passes)"
         yield Row(f"{name}, speed-up", slow / fast, "x", rate, 50, 150, least=True, note=note)
-        yield Row(f"{name}, logits off a whole pass", apart, "nats", rate, must=1e-4, note="of the first pixels")
-        yield Row(f"{name}, off another run", float((found - again).abs().max()), "nats", rate, must=0)
+        yield Row(
+            f"{name}, difference of logits from a whole pass", difference, "nats", rate, must=1e-4, note="first pixels"
+        )
+        yield Row(f"{name}, difference from another run", float((logits - again).abs().max()), "nats", rate, must=0)

@@ -1,7 +1,8 @@
 """The rows on text at the paper's sizes: a training step, the importance-weighted likelihood, preparing documents.
 
-All of it on documents made up here. Necessary arithmetic, two operations for each multiplication, is set against the
-rate of `torch.mm` measured around each round, since a machine that others use is slower from one second to the next.
+The documents are random. Each time is compared with the necessary arithmetic, two operations for each multiplication,
+at the rate of `torch.mm`. That rate is measured before and after each round, since the speed of a shared machine
+changes within seconds.
 """
 
 import tempfile
@@ -31,19 +32,20 @@ from duvae.vae import VAE
 
 CPU = torch.device("cpu")
 RELEASED = 100
-"""Samples of z that the released code decodes at a time."""
+"""Number of samples of z that the released code decodes at a time."""
 MUST, AIM = 0.78, 0.88
+"""Bounds of the share of the rate of `torch.mm`."""
 
 
 @dataclass(frozen=True)
 class Text:
-    """A size of text.
+    """The sizes of a data set of texts, and of the networks for it.
 
     Attributes:
-        networks: The widths.
-        words: Size of the vocabulary.
-        ids: Of a document, `<s>` and `</s>` counted.
-        batch: Documents a training step.
+        networks: Sizes of the networks.
+        words: Number of words in the vocabulary.
+        ids: Number of word ids of a document, `<s>` and `</s>` included.
+        batch: Number of documents of a training step.
     """
 
     networks: TextNetworks
@@ -52,27 +54,28 @@ class Text:
     batch: int = 32
 
     def description(self) -> Description:
-        """A plain VAE."""
+        """The description of a plain VAE of this size."""
         return Description("vae", {}, Parts(init="paper").model_dump(), self.networks.model_dump(), self.words)
 
     def model(self) -> VAE:
-        """The VAE with fresh weights."""
+        """The VAE with new weights."""
         torch.manual_seed(1)
 
         return self.description().build()[0]
 
     def documents(self, count: int) -> Documents:
-        """Documents of one length, some words being as frequent as in a language."""
+        """Random documents of one length; the frequencies of words are like those of a language."""
         ids = draw(count * self.ids, self.words).reshape(count, self.ids)
         ids[:, 0], ids[:, -1] = START, END
 
         return Documents.of(list(ids), np.full(count, -1))
 
     def step_operations(self) -> int:
-        r"""Of a training step: 511 G at the Yahoo size.
+        r"""The number of operations of a training step: 511 G at the Yahoo size.
 
-        Of products with weights alone, each in three directions: forward, to its input, to its weights. The encoder's
-        LSTM reads all ids, the decoder's all but the last with z beside each, and so many outputs meet the vocabulary:
+        It counts products with weights only. Each product is computed three times: forward, and for the gradients of
+        its input and of its weights. The encoder's LSTM reads all ids. The decoder's LSTM reads all ids except the
+        last, each together with z, and the output layer computes as many logits for each word of the vocabulary:
         $3 \cdot 2 B [T \cdot 4H(E + H) + (T - 1)(4H(E + L + H) + HV)]$.
         """
         n, steps = self.networks, self.ids - 1
@@ -82,29 +85,32 @@ class Text:
         return 3 * 2 * self.batch * (encoder + decoder)
 
     def sample_operations(self) -> int:
-        r"""Of one z of one document: $2 (T - 1)(4H^2 + HV)$. What a word or z adds is computed once for all."""
+        r"""The number of operations for one z of one document: $2 (T - 1)(4H^2 + HV)$.
+
+        The products with word vectors and with z are computed once for all steps and samples, and are not counted.
+        """
         return 2 * (self.ids - 1) * self.networks.hidden * (4 * self.networks.hidden + self.words)
 
 
 YAHOO = Text(TextNetworks(embedding=512, hidden=1024, latent=32, dropout_in=0.5, dropout_out=0.5), 20_000, 81)
-"""32 documents, 80 words predicted in each."""
+"""Batches of 32 documents; the decoder predicts 80 words of each."""
 SHORT_YELP = Text(TextNetworks(embedding=128, hidden=512, latent=32, dropout_in=0.5, dropout_out=0.5), 8411, 12)
-"""The mean sentence has 10 words."""
+"""Sentences of 10 words, the mean length in short Yelp."""
 
 
 @dataclass(frozen=True)
 class TextSize:
-    """How much is measured.
+    """The sizes of the measurements.
 
     Attributes:
-        large: Where a step, its memory, and the likelihood against the rate are measured.
-        small: Where the likelihood is compared with its plain form.
-        rounds: Repetitions of a step.
-        samples: K.
-        documents: Whose likelihood is computed at the large size.
-        sentences: At the small size.
-        repeats: Of both.
-        prepared: Documents prepared for training, a tenth of it each for validation and test.
+        large: Size at which a step, its memory, and the likelihood are measured.
+        small: Size at which the likelihood is compared with its plain form.
+        rounds: Number of measurements of a step.
+        samples: Number of samples K of the likelihood.
+        documents: Number of documents of the likelihood at the large size.
+        sentences: Number of sentences of the likelihood at the small size.
+        repeats: Number of measurements of the likelihood.
+        prepared: Number of training documents to prepare; validation and test have a tenth of it each.
     """
 
     large: Text = YAHOO
@@ -122,14 +128,14 @@ TINY = TextSize(Text(_NETWORKS, 50, 9, 4), Text(_NETWORKS, 40, 5, 4), 1, 10, 2, 
 
 
 def draw(count: int, words: int) -> Array:
-    """Word ids whose frequency falls with their rank, as in a language."""
+    """Random word ids, shape (count,). Their frequencies fall with the rank, as in a language."""
     share = 1 / np.arange(3.0, words - len(SPECIALS) + 3)
 
     return np.random.default_rng(1).choice(words - len(SPECIALS), count, p=share / share.sum()) + len(SPECIALS)
 
 
-def stepping(size: Text) -> Callable[[], object]:
-    """A training step: forward, backward, clip, SGD."""
+def step_call(size: Text) -> Callable[[], object]:
+    """A function that does one training step: forward pass, backward pass, clipping, SGD."""
     model = size.model()
     encoder, decoder = (
         optimizer(list(parameters), "sgd", 1.0)
@@ -142,10 +148,10 @@ def stepping(size: Text) -> Callable[[], object]:
 
 
 def train(size: Text) -> None:
-    """Two short epochs with best weights and the state kept after each, whose memory is measured."""
+    """Trains for two short epochs and saves best weights and state after each, to measure the memory."""
     model, system = size.description().build()
     decay = Decay(factor=0.5, patience=5, not_before=15, at_most=5, reset=True)
-    chosen = Optimisation(
+    optimisation = Optimisation(
         optimiser="sgd", learning_rate=1.0, clip=5.0, batch=size.batch, epochs=2, warmup=0, decay=decay
     )
     evaluation = Evaluation(importance_samples=10, active_threshold=0.01, seed=1)
@@ -153,13 +159,13 @@ def train(size: Text) -> None:
     with tempfile.TemporaryDirectory(prefix="duvae-bench-") as folder:
         checkpoint = Checkpoint(Path(folder) / "state.safetensors", 30)
         Training(
-            *(model, system.schedule, system.loop(), size.documents(2 * size.batch), valid, chosen, evaluation),
+            *(model, system.schedule, system.loop(), size.documents(2 * size.batch), valid, optimisation, evaluation),
             *(1, CPU, None, checkpoint),
         ).run()
 
 
 def rates() -> tuple[float, float]:
-    """GFLOP/s of `torch.mm` and of oneDNN in a product of two matrices of 1,024 x 1,024."""
+    """The rates of `torch.mm` and of oneDNN in a product of two 1,024 x 1,024 matrices, in GFLOP/s."""
     one, other = torch.rand(2, 1024, 1024).unbind()
     with torch.no_grad():
         products.product(one, other)
@@ -169,35 +175,39 @@ def rates() -> tuple[float, float]:
 
 
 class TextBench:
-    """All that is measured on text at the paper's sizes."""
+    """The measurements on text at the paper's sizes, one method for each group of rows."""
 
     def __init__(self, size: TextSize) -> None:
         self.size = size
 
     def __call__(self) -> Iterator[Row]:
-        """All rows, each group in a process of its own: what ran before decides how often the system gives memory."""
+        """All rows. Each group runs in a new process, since memory from earlier groups would change its times."""
         for group in (self.step, self.likelihood, self.speed_up):
             yield from measure.alone(group)
         yield from self.preparing()
         memory = measure.whole_peak(train, self.size.large)
-        note = "the whole process at its peak, best weights and kept states included"
+        note = "peak of the whole process, with best weights and saved states"
         yield Row("step at the Yahoo size, memory", memory, "MiB", measure.rate(), must=1.4 * 1024, note=note)
 
     def step(self) -> Iterator[Row]:
-        """A training step against the rate of a matrix product."""
+        """The speed of a training step, compared with the rate of a matrix product."""
         size = self.size.large
-        yield from against("step at the Yahoo size", stepping(size), size.step_operations(), self.size.rounds)
+        yield from compared_with_products(
+            "step at the Yahoo size", step_call(size), size.step_operations(), self.size.rounds
+        )
 
     def likelihood(self) -> Iterator[Row]:
-        """The importance-weighted likelihood against the rate of a matrix product."""
+        """The speed of the importance-weighted likelihood, compared with the rate of a matrix product."""
         size, count, samples = self.size.large, self.size.documents, self.size.samples
         model, documents = size.model(), size.documents(count)
         call = partial(importance_weighted_nll, model, documents, samples, CPU, 1)
         operations = count * samples * size.sample_operations()
-        yield from against("importance-weighted NLL at the Yahoo size", call, operations, self.size.repeats)
+        yield from compared_with_products(
+            "importance-weighted NLL at the Yahoo size", call, operations, self.size.repeats
+        )
 
     def speed_up(self) -> Iterator[Row]:
-        """The importance-weighted likelihood beside a plain implementation."""
+        """The importance-weighted likelihood beside a plain form."""
         size, samples = self.size.small, self.size.samples
         model, documents = size.model(), size.documents(self.size.sentences)
         fast = partial(importance_weighted_nll, model, documents, samples, CPU, 1)
@@ -206,17 +216,17 @@ class TextBench:
         z = torch.randn(3, len(x), size.networks.latent)
         with evaluating(model):
             one_by_one = torch.stack([plain.decoder(model).log_prob_plain(x, each) for each in z])
-            apart = float((model.decoder.log_prob_samples(x, z) - one_by_one).abs().max())
+            difference = float((model.decoder.log_prob_samples(x, z) - one_by_one).abs().max())
         rate = measure.rate()
         rounds = [(cpu(fast), cpu(slow)) for _ in range(self.size.repeats)]
         name, each = "importance-weighted NLL at the short Yelp size", median(one for one, _ in rounds) / len(documents)
-        yield Row(name, 1e3 * each, "ms", rate, note=f"a sentence of {size.ids - 2} words, K = {samples}")
+        yield Row(name, 1e3 * each, "ms", rate, note=f"one sentence of {size.ids - 2} words, K = {samples}")
         note = f"over sentence by sentence, the whole decoder for {RELEASED} samples at a time, side by side"
         yield Row(f"{name}, speed-up", median(b / a for a, b in rounds), "x", rate, must=1.3, least=True, note=note)
-        yield Row(f"{name}, off the plain form", apart, "nats", rate, must=1e-3)
+        yield Row(f"{name}, difference from the plain form", difference, "nats", rate, must=1e-3)
 
     def preparing(self) -> Iterator[Row]:
-        """From text files to memory-mapped ids."""
+        """The preparation of documents, from text files to memory-mapped word ids."""
         count, words = self.size.prepared, self.size.large.words
         with tempfile.TemporaryDirectory(prefix="duvae-bench-") as folder:
             write_corpus(Path(folder), count, words)
@@ -225,35 +235,42 @@ class TextBench:
             memory = measure.whole_peak(prepare, Path(folder), rate)
         note = f"about 80 words each, {words} in the vocabulary, and {count // 10} each for validation and test"
         yield from (replace(row, name=f"preparing {count} documents", note=note) for row in seconds)
-        note = "the whole process at its peak"
+        note = "peak of the whole process"
         yield Row(f"preparing {count} documents, memory", memory, "MiB", rate, must=1024, note=note)
 
 
-def against(name: str, call: Callable[[], object], operations: int, rounds: int) -> list[Row]:
-    """The rows of a call that does so much necessary arithmetic."""
+def compared_with_products(name: str, call: Callable[[], object], operations: int, rounds: int) -> list[Row]:
+    """The rows of a call, compared with the rates of `torch.mm` and oneDNN.
+
+    Args:
+        name: Name of the measurement.
+        call: The call to measure.
+        operations: Number of operations that the call must do.
+        rounds: Number of measurements.
+    """
     call()
-    found = [rates()]
+    all_rates = [rates()]
     seconds = []
     for _ in range(rounds):
         seconds.append(cpu(call))
-        found.append(rates())
-    mean = [tuple((a + b) / 2 for a, b in zip(*pair, strict=True)) for pair in pairwise(found)]
+        all_rates.append(rates())
+    means = [tuple((a + b) / 2 for a, b in zip(*pair, strict=True)) for pair in pairwise(all_rates)]
     by_mm, by_onednn = (
-        median(operations / 1e9 / took / each[which] for took, each in zip(seconds, mean, strict=True))
+        median(operations / 1e9 / second / each[which] for second, each in zip(seconds, means, strict=True))
         for which in (0, 1)
     )
-    rate, note = median(each[0] for each in mean), f"{operations / 1e9:.0f} GFLOP of necessary arithmetic"
-    other = f"which does {median(each[1] for each in mean):.0f} GFLOP/s in the same product"
+    rate, note = median(each[0] for each in means), f"{operations / 1e9:.0f} GFLOP of necessary arithmetic"
+    onednn_note = f"oneDNN does {median(each[1] for each in means):.0f} GFLOP/s in the same product"
 
     return [
         Row(name, median(seconds), "s", rate, note=note),
         Row(f"{name}, share of the product's rate", by_mm, "x", rate, MUST, AIM, least=True, note="side by side"),
-        Row(f"{name}, share of oneDNN's rate", by_onednn, "x", rate, note=other),
+        Row(f"{name}, share of oneDNN's rate", by_onednn, "x", rate, note=onednn_note),
     ]
 
 
 def write_corpus(folder: Path, train: int, words: int) -> None:
-    """Files of documents of 20 to 140 words and their vocabulary."""
+    """Writes files of documents of 20 to 140 words, and their vocabulary."""
     lexicon = np.array([f"w{n}" for n in range(words - len(SPECIALS))])
     (folder / "vocabulary.txt").write_text("\n".join([*SPECIALS, *lexicon.tolist()]) + "\n", encoding="utf-8")
     lengths = np.random.default_rng(2).integers(20, 141, train + 2 * (train // 10))
@@ -266,7 +283,7 @@ def write_corpus(folder: Path, train: int, words: int) -> None:
 
 
 def prepare(folder: Path, rate: float) -> list[Row]:
-    """Prepares what `write_corpus` wrote, as the stage does; the row of its CPU seconds."""
+    """Prepares the documents of `write_corpus` as the stage `prepare` does; returns the row of the CPU seconds."""
     files = {name: [TextFile(path=f"{name}.txt")] for name in ("train", "valid", "test")}
     source = TextSource(**files, vocabulary="vocabulary.txt", max_words=200)
     seconds = cpu(lambda: store.write(folder / "prepared", text.prepared_text(source, folder)))

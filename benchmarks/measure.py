@@ -1,4 +1,4 @@
-"""CPU time, the machine's rate beside it, and the table of both."""
+"""Measurements of CPU time, of memory and of the machine's arithmetic rate, and the table of results."""
 
 import datetime
 import multiprocessing
@@ -22,17 +22,17 @@ from duvae.project.provenance import commit, processor
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table.
+    """One row of the table.
 
     Attributes:
-        name: What was measured.
-        value: How much of `unit` it took.
-        unit: s and ms are of CPU time, all threads; x is a ratio.
-        rate: GFLOP/s of a matrix product on this machine just before.
-        must: What the value has to keep to.
-        aim: What it should keep to.
-        least: Whether those are its least, not its most.
-        note: How it was measured.
+        name: Name of the measurement.
+        value: The measured value, in `unit`.
+        unit: Unit of the value. s and ms are CPU time of all threads; x is a ratio.
+        rate: Rate of a matrix product on this machine just before, in GFLOP/s.
+        must: Bound that the value must keep; None: no such bound.
+        aim: Bound that the value should keep; None: no such bound.
+        least: Whether the bounds are lower bounds instead of upper bounds.
+        note: How the value was measured.
     """
 
     name: str
@@ -45,12 +45,12 @@ class Row:
     note: str = ""
 
     def keeps(self, bound: float) -> bool:
-        """Whether the value keeps to a bound."""
+        """Whether the value keeps a bound."""
         return self.value >= bound if self.least else self.value <= bound
 
     @property
     def met(self) -> str:
-        """Which of the bounds are kept to."""
+        """The bounds that the value keeps: `aim`, `must`, `not the aim`, or `NO` for neither; empty without bounds."""
         if self.must is not None and not self.keeps(self.must):
             return "NO"
         if self.aim is not None:
@@ -59,6 +59,7 @@ class Row:
         return "must" if self.must is not None else ""
 
     def cells(self) -> list[str]:
+        """The texts of the row's columns."""
         sign = ">=" if self.least else "<="
         bounds = ["" if bound is None else f"{sign} {number(bound)}" for bound in (self.must, self.aim)]
 
@@ -66,7 +67,7 @@ class Row:
 
 
 def number(value: float) -> str:
-    """Three figures; no more after the point than a reader needs."""
+    """A number with three significant digits."""
     if value == 0 or abs(value) >= 1e-3:
         return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
@@ -74,7 +75,7 @@ def number(value: float) -> str:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """The rows, aligned."""
+    """The table as text with aligned columns."""
     head = ["", "measured", "", "must", "aim", "met", "GFLOP/s", ""]
     cells = [head, *(row.cells() for row in rows)]
     widths = [max(len(line[column]) for line in cells) for column in range(len(head))]
@@ -91,7 +92,10 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def rate(repeats: int = 9) -> float:
-    """GFLOP/s of a float32 product of two matrices of 1,024 x 1,024 on one thread: what else to blame but the code."""
+    """The rate of a float32 product of two 1,024 x 1,024 matrices on one thread, in GFLOP/s.
+
+    A lower rate than usual shows that the machine, and not the code, is slow.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -105,7 +109,7 @@ def rate(repeats: int = 9) -> float:
 
 
 def cpu(call: Callable[[], Any]) -> float:
-    """CPU seconds of a call, all threads of this process."""
+    """CPU seconds of a call, of all threads of this process."""
     started = time.process_time()
     call()
 
@@ -113,13 +117,17 @@ def cpu(call: Callable[[], Any]) -> float:
 
 
 def cpu_of(command: Sequence[str], folder: Path) -> tuple[float, float, str]:
-    """CPU seconds of a command of this environment with all it starts, its wall seconds, and what it said."""
-    here = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    """Runs a command of this environment.
+
+    Returns:
+        The CPU seconds of the command and its child processes, the wall seconds, and the output.
+    """
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     done = subprocess.run(
-        [shutil.which(command[0], path=here) or command[0], *command[1:]],
+        [shutil.which(command[0], path=path) or command[0], *command[1:]],
         cwd=folder,
-        env={**os.environ, "PATH": here},
+        env={**os.environ, "PATH": path},
         capture_output=True,
         text=True,
         check=False,
@@ -131,13 +139,13 @@ def cpu_of(command: Sequence[str], folder: Path) -> tuple[float, float, str]:
 
 
 def peak(call: Callable[..., Any], *arguments: Any) -> float:
-    """MiB that a call takes at its peak, above what a fresh process has before it."""
+    """Peak memory of a call in a new process, in MiB, above the memory that the process had before the call."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_raised, (call, arguments))
+        return pool.apply(_peak_above_start, (call, arguments))
 
 
 def whole_peak(call: Callable[..., Any], *arguments: Any) -> float:
-    """MiB that a fresh process takes at its peak with all it imports, a call included."""
+    """Peak memory of a new process that runs a call, in MiB; its imports are included."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(_whole, (call, arguments))
 
@@ -146,13 +154,13 @@ def _whole(call: Callable[..., Any], arguments: tuple[Any, ...]) -> float:
     torch.set_num_threads(1)
     call(*arguments)
     try:
-        return _resident("VmHWM")  # ru_maxrss would count what the process had been before it ran this program
+        return _resident("VmHWM")  # ru_maxrss would include the memory from before the process ran this program
     except OSError:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def alone(call: Callable[..., Iterable[Row]]) -> list[Row]:
-    """The rows of a call in a fresh process, with as many threads."""
+    """The rows of a call that runs in a new process with the same number of threads."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(_rows, (call, torch.get_num_threads()))
 
@@ -163,10 +171,10 @@ def _rows(call: Callable[..., Iterable[Row]], threads: int) -> list[Row]:
     return list(call())
 
 
-def _raised(call: Callable[..., Any], arguments: tuple[Any, ...]) -> float:
+def _peak_above_start(call: Callable[..., Any], arguments: tuple[Any, ...]) -> float:
     torch.set_num_threads(1)
     try:
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak so far is forgotten: Linux
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # resets the peak; Linux only
         before = _resident("VmRSS")
         call(*arguments)
         return _resident("VmHWM") - before
@@ -179,19 +187,19 @@ def _raised(call: Callable[..., Any], arguments: tuple[Any, ...]) -> float:
 
 
 def _resident(name: str) -> float:
-    """A line of this process's memory, in MiB."""
+    """An entry of /proc/self/status about the memory of this process, in MiB."""
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
 
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:")) / 2**10
 
 
 def machine() -> list[str]:
-    """What the figures belong to: date, commit, machine, versions."""
+    """The lines above the table: date, commit, machine and versions."""
     source = commit()
-    said = f"commit {source['commit'] or 'unknown'}{', with changes' if source['dirty'] else ''}"
+    state = f"commit {source['commit'] or 'unknown'}{', with changes' if source['dirty'] else ''}"
 
     return [
-        f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC, {said}",
+        f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC, {state}",
         f"{processor()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}; {platform.platform()}",
         f"Python {platform.python_version()}, torch {torch.__version__}",
     ]

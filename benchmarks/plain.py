@@ -1,4 +1,4 @@
-"""The plain forms of what the library computes fast: as short as their equations, and what the ratios are to."""
+"""Plain forms of computations that the library does faster. They follow the equations; ratios compare with them."""
 
 import math
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from duvae.vae import VAE
 
 
 def decoder(model: VAE) -> LSTMDecoder:
-    """The model's decoder, which has a plain form."""
+    """The decoder of a model of text; it has a plain form."""
     assert isinstance(model.decoder, LSTMDecoder)
 
     return model.decoder
@@ -80,12 +80,15 @@ def importance_weighted_nll(
     r"""$-\log \frac1K \sum_k p(x, z_k) / q(z_k|x)$, one sentence at a time, all logits kept.
 
     Args:
-        model: Whose.
-        documents: Of what.
-        samples: K.
-        seed: Of the samples.
-        log_prob: From decoder, x and z to log p(x|z); by default word by word.
-        at_once: Samples decoded at a time; None: all.
+        model: The trained VAE.
+        documents: The sentences.
+        samples: Number of samples K.
+        seed: Seed of the samples.
+        log_prob: Function from decoder, x and z to log p(x|z); by default it reads x word by word.
+        at_once: Number of samples to decode at a time; None: all.
+
+    Returns:
+        The NLL of each sentence in nats, shape (documents,).
     """
     generator = torch.Generator().manual_seed(seed)
     result = np.empty(len(documents))
@@ -106,13 +109,16 @@ def mutual_information(mean: Array, variance: Array, z: Array, rows: int = 100) 
     r"""$\frac1N \sum_i [\log q(z_i|x_i) - \log \frac1N \sum_j q(z_i|x_j)]$ by broadcasting $(z - \mu)^2 / \sigma^2$.
 
     Args:
-        mean: With shape (N, latent).
-        variance: With shape (N, latent).
-        z: A sample of each posterior, with shape (N, latent).
-        rows: Samples at a time; each takes N x latent numbers.
+        mean: Posterior means, shape (N, latent).
+        variance: Posterior variances, shape (N, latent).
+        z: One sample of each posterior, shape (N, latent).
+        rows: Number of samples at a time; each needs N x latent numbers.
+
+    Returns:
+        The mutual information in nats.
     """
     mu, var, sample = (torch.from_numpy(np.asarray(a)) for a in (mean, variance, z))
-    normalizer = var.log().sum(1)  # without log(2 pi), which cancels
+    normalizer = var.log().sum(1)  # log(2 pi) cancels
     own = -0.5 * (((sample - mu) ** 2 / var).sum(1) + normalizer)
     aggregate = [
         (-0.5 * (((part[:, None] - mu) ** 2 / var).sum(2) + normalizer)).logsumexp(1) for part in sample.split(rows)

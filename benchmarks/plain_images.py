@@ -1,4 +1,4 @@
-"""The plain form of the PixelCNN: full kernels times their masks, PyTorch's modules and layout, a pass a pixel."""
+"""The plain form of the PixelCNN: full kernels times masks, PyTorch's modules and layout, one pass per pixel."""
 
 import math
 
@@ -15,19 +15,19 @@ class Masked(nn.Module):
     """A convolution with a full kernel, multiplied by its mask at each use.
 
     Args:
-        of: The one whose weights it takes.
-        maps: Kernel of further channels that it sees whole.
+        convolution: The convolution whose weights it copies.
+        maps: Kernel of further input channels, which the mask does not cover; None: none.
     """
 
     mask: Tensor
 
-    def __init__(self, of: MaskedConvolution, maps: Tensor | None = None) -> None:
+    def __init__(self, convolution: MaskedConvolution, maps: Tensor | None = None) -> None:
         super().__init__()
-        upper = of.kernel().detach()
-        kernel = functional.pad(upper, (0, 0, 0, of.reach))
-        seen = torch.zeros(of.side**2)
-        seen[: of.weight.shape[-1]] = 1
-        mask = seen.view(of.side, of.side).expand_as(kernel)
+        upper = convolution.kernel().detach()
+        kernel = functional.pad(upper, (0, 0, 0, convolution.reach))
+        visible = torch.zeros(convolution.side**2)
+        visible[: convolution.weight.shape[-1]] = 1
+        mask = visible.view(convolution.side, convolution.side).expand_as(kernel)
         if maps is not None:
             kernel, mask = torch.cat([kernel, maps.detach()], 1), torch.cat([mask, torch.ones_like(maps)], 1)
         self.weight = nn.Parameter(kernel.contiguous())
@@ -37,35 +37,35 @@ class Masked(nn.Module):
         return functional.conv2d(x, self.weight * self.mask, padding=self.weight.shape[-1] // 2)
 
 
-def norm(of: BatchNorm) -> nn.BatchNorm2d:
-    """PyTorch's batch normalization with the same figures."""
-    found = nn.BatchNorm2d(len(of.scale), of.epsilon, of.momentum)
+def norm(source: BatchNorm) -> nn.BatchNorm2d:
+    """PyTorch's batch normalization with the same parameters and running statistics."""
+    copied = nn.BatchNorm2d(len(source.scale), source.epsilon, source.momentum)
     names = ("weight", "bias", "running_mean", "running_var")
-    values = (of.scale, of.shift, of.running_mean, of.running_variance)
-    found.load_state_dict(
+    values = (source.scale, source.shift, source.running_mean, source.running_variance)
+    copied.load_state_dict(
         {name: value.detach().clone() for name, value in zip(names, values, strict=True)}, strict=False
     )
 
-    return found
+    return copied
 
 
 def pointwise(kernel: Tensor) -> nn.Conv2d:
     """A 1 x 1 convolution with this kernel."""
-    found = nn.Conv2d(kernel.shape[1], kernel.shape[0], 1, bias=False)
-    found.weight = nn.Parameter(kernel.detach().clone())
+    convolution = nn.Conv2d(kernel.shape[1], kernel.shape[0], 1, bias=False)
+    convolution.weight = nn.Parameter(kernel.detach().clone())
 
-    return found
+    return convolution
 
 
 class PlainBlock(nn.Module):
-    """A residual block."""
+    """A residual block with the weights of another."""
 
-    def __init__(self, of: Block) -> None:
+    def __init__(self, block: Block) -> None:
         super().__init__()
         self.main = nn.Sequential(
-            *(pointwise(of.narrow.weight), norm(of.norm1), nn.ELU()),
-            *(Masked(of.masked), norm(of.norm2), nn.ELU()),
-            *(pointwise(of.widen.weight), norm(of.norm3)),
+            *(pointwise(block.narrow.weight), norm(block.norm1), nn.ELU()),
+            *(Masked(block.masked), norm(block.norm2), nn.ELU()),
+            *(pointwise(block.widen.weight), norm(block.norm3)),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -75,20 +75,24 @@ class PlainBlock(nn.Module):
 class PlainPixelCNN(nn.Module):
     """The decoder with the weights of another."""
 
-    def __init__(self, of: PixelCNN) -> None:
+    def __init__(self, decoder: PixelCNN) -> None:
         super().__init__()
-        self.size = of.size
-        self.maps = nn.Linear(of.maps.in_features, of.maps.out_features)
-        self.maps.load_state_dict(of.maps.state_dict())
-        self.first = nn.Sequential(Masked(of.first.image, of.first.maps.weight), norm(of.first.norm), nn.ELU())
-        self.layers, self.skips = (
-            nn.ModuleList(PlainBlock(block) for block in blocks) for blocks in (of.layers, of.skips)
+        self.size = decoder.size
+        self.maps = nn.Linear(decoder.maps.in_features, decoder.maps.out_features)
+        self.maps.load_state_dict(decoder.maps.state_dict())
+        self.first = nn.Sequential(
+            Masked(decoder.first.image, decoder.first.maps.weight), norm(decoder.first.norm), nn.ELU()
         )
-        self.last = nn.Sequential(pointwise(of.last.weight), norm(of.norm), nn.ELU(), pointwise(of.output.weight))
-        self.train(of.training)
+        self.layers, self.skips = (
+            nn.ModuleList(PlainBlock(block) for block in blocks) for blocks in (decoder.layers, decoder.skips)
+        )
+        self.last = nn.Sequential(
+            pointwise(decoder.last.weight), norm(decoder.norm), nn.ELU(), pointwise(decoder.output.weight)
+        )
+        self.train(decoder.training)
 
     def logits(self, x: Tensor, z: Tensor) -> Tensor:
-        """log odds of ink for each pixel."""
+        """The log odds of ink for each pixel, shape (batch, 1, height, width)."""
         y = self.first(torch.cat([x, self.maps(z).view(len(z), -1, self.size, self.size)], 1))
         earlier = [y]
         for n, layer in enumerate(self.layers):
@@ -102,25 +106,28 @@ class PlainPixelCNN(nn.Module):
         return self.last(y)
 
     def log_prob(self, x: Tensor, z: Tensor) -> Tensor:
-        """log p(x|z) in nats."""
+        """log p(x|z) in nats, shape (batch,)."""
         return -functional.binary_cross_entropy_with_logits(self.logits(x, z), x, reduction="none").sum((1, 2, 3))
 
     @torch.no_grad()
     def sample(self, z: Tensor, uniforms: Tensor | None, pixels: int | None = None) -> tuple[Tensor, Tensor]:
-        """Images by a whole pass a pixel, and the logits of the pixels.
+        """Samples images with one pass of the whole network per pixel.
 
         Args:
-            z: What of.
-            uniforms: As in `duvae.networks.fast.pixels.sample`.
-            pixels: Stop behind so many.
+            z: Latent codes to decode, shape (batch, latent).
+            uniforms: Random numbers, as in `duvae.networks.fast.pixels.sample`.
+            pixels: Number of pixels to sample; None: all.
+
+        Returns:
+            The images and the logits of the pixels, each of shape (batch, 1, height, width).
         """
         x = z.new_zeros(len(z), 1, self.size, self.size)
         logits = torch.zeros_like(x)
         for pixel in range(self.size**2 if pixels is None else pixels):
-            place = (slice(None), 0, pixel // self.size, pixel % self.size)
-            logits[place] = self.logits(x, z)[place]
-            needed = 0.5 if uniforms is None else uniforms[:, pixel // self.size, pixel % self.size]
-            x[place] = (logits[place].sigmoid() > needed).to(x.dtype)
+            index = (slice(None), 0, pixel // self.size, pixel % self.size)
+            logits[index] = self.logits(x, z)[index]
+            threshold = 0.5 if uniforms is None else uniforms[:, pixel // self.size, pixel % self.size]
+            x[index] = (logits[index].sigmoid() > threshold).to(x.dtype)
 
         return x, logits
 
@@ -129,12 +136,12 @@ class PlainPixelCNN(nn.Module):
 def importance_weighted_nll(
     decoder: PlainPixelCNN, x: Tensor, posterior: Posterior, samples: int, at_once: int, generator: Generator
 ) -> Tensor:
-    r"""$-\log \frac1K \sum_k p(x, z_k) / q(z_k|x)$ of each image, one image at a time."""
+    r"""$-\log \frac1K \sum_k p(x, z_k) / q(z_k|x)$ of each image in nats, one image at a time."""
     z = posterior.rsample((samples,), generator)  # (samples, images, latent)
     weights = standard_normal_log_prob(z) - posterior.log_prob(z)
-    found = [
+    log_likelihoods = [
         torch.cat([decoder.log_prob(image.expand(len(part), -1, -1, -1), part) for part in z[:, n].split(at_once)])
         for n, image in enumerate(x)
     ]
 
-    return math.log(samples) - (torch.stack(found, 1) + weights).double().logsumexp(0)
+    return math.log(samples) - (torch.stack(log_likelihoods, 1) + weights).double().logsumexp(0)

@@ -1,8 +1,8 @@
-"""Measures rebuilding side by side against plain `dvc repro`: `python -m benchmarks.rebuild`.
+"""Compares a parallel rebuild with plain `dvc repro`: `python -m benchmarks.rebuild`.
 
-AE, VAE, BN-VAE and DU-VAE on the synthetic data with two seeds, at fewer epochs than the paper's, in two clones of the
-project: all that is out of date there, from nothing, with training, evaluation and probes. Wall time is what is
-compared, so nothing else should run; load says whether that was so. Then what a job costs that is found in the cache.
+Both train, evaluate and probe AE, VAE, BN-VAE and DU-VAE on the synthetic data with two seeds, at fewer epochs than the
+paper's, each in a new clone of the project. The benchmark compares wall times, so no other process should run; the
+title of the table shows the load. It also measures a job whose result is in the cache.
 """
 
 import argparse
@@ -25,7 +25,7 @@ TARGETS = [f"{kind}@synthetic-{s}-{n}" for kind in ("evaluate", "probe") for s i
 
 
 def clone(folder: Path, epochs: int, samples: int, sentences: int | None) -> dict[str, str]:
-    """The project with these parameters, and nothing made; gives the environment of its commands."""
+    """Clones the project with these parameters and without results; returns the environment of its commands."""
     from pipelines.workspaces import Snapshot, git
 
     git(ROOT, "clone", "--quiet", "--no-checkout", str(ROOT), str(folder))
@@ -54,7 +54,7 @@ def clone(folder: Path, epochs: int, samples: int, sentences: int | None) -> dic
 
 
 def run(folder: Path, environment: dict[str, str], *command: str) -> float:
-    """The seconds that a command takes."""
+    """Runs a command; returns its wall seconds."""
     started = time.perf_counter()
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -64,7 +64,7 @@ def run(folder: Path, environment: dict[str, str], *command: str) -> float:
 
 
 def outputs(folder: Path) -> dict[str, str]:
-    """The hashes of all outputs; who made them, and when, apart."""
+    """The hashes of all outputs, by path, except of the records of who made a result and when."""
     stages = yaml.safe_load((folder / "dvc.lock").read_text(encoding="utf-8"))["stages"]
     outs = [out for stage in stages.values() for out in stage["outs"]]
 
@@ -100,11 +100,11 @@ print(json.dumps([looked, jobs]))
 
 
 def main() -> None:
-    """Measures, and prints a table."""
+    """Measures, prints a table, and exits with 1 if the outputs of the two runs differ."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.rebuild", description=__doc__)
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--samples", type=int, default=20, help="evaluation.importance_samples")
-    parser.add_argument("--sentences", type=int, help="of the training set; without it all, as in the paper")
+    parser.add_argument("--sentences", type=int, help="number of training sentences; all if not given")
     parser.add_argument("--slots", type=int, default=2)
     arguments = parser.parse_args()
     load = os.getloadavg()[0]
@@ -122,15 +122,15 @@ def main() -> None:
         )
         looked, jobs = json.loads(done.stdout.splitlines()[-1])
     table = Table(
-        "what", "measured", "wanted", title=f"{len(TARGETS)} targets, {arguments.epochs} epochs, load {load:.1f}"
+        "measurement", "value", "expected", title=f"{len(TARGETS)} targets, {arguments.epochs} epochs, load {load:.1f}"
     )
     table.add_row("dvc repro", f"{one:.0f} s", "")
     table.add_row(f"rebuild, {arguments.slots} slots", f"{two:.0f} s, {two / one:.2f} x", "<= 0.65 x")
     table.add_row("outputs", "identical" if equal else "DIFFERENT", "identical")
     table.add_row(
-        "a stage looked up in the run cache", f"{looked[len(looked) // 2]:.3f} s, at most {looked[-1]:.3f}", ""
+        "lookup of a stage in the run cache", f"{looked[len(looked) // 2]:.3f} s, at most {looked[-1]:.3f}", ""
     )
-    table.add_row("a job that DVC finds there", f"{jobs[len(jobs) // 2]:.1f} s, at most {jobs[-1]:.1f}", "< 4 s")
+    table.add_row("a job whose result is in the run cache", f"{jobs[len(jobs) // 2]:.1f} s, at most {jobs[-1]:.1f}", "< 4 s")
     table.add_row("rebuild with nothing to do", f"{again:.1f} s", "")
     Console(width=100).print(table)
     sys.exit(not equal)

@@ -63,7 +63,7 @@ def test_every_hyperparameter_is_documented(name: str) -> None:
 
     assert [h.name for h in known.hyperparameters] == list(HYPERPARAMETERS[name].model_fields)
     for hyperparameter in known.hyperparameters:
-        assert hyperparameter.what, f"{name}: {hyperparameter.name} has no description in duvae.config"
+        assert hyperparameter.description, f"{name}: {hyperparameter.name} has no description in duvae.config"
 
 
 @everyone
@@ -78,7 +78,7 @@ def test_parts_are_those_of_the_model_that_is_trained(name: str) -> None:
     assert kinds["loop"] == type(made.loop()).__name__
     for kind in (MeanBatchNorm, VarianceDropout):
         assert (kind.__name__ in named) == any(isinstance(part, kind) for part in model.modules())
-    assert all(part.does for part in known)
+    assert all(part.summary for part in known)
 
 
 def test_the_parts_of_du_vae() -> None:
@@ -117,7 +117,7 @@ def test_a_new_system_is_found_with_its_own_part_and_setting(monkeypatch: pytest
     known = catalogue.entry("new", params)
 
     assert ("objective", "Strange") in [(part.role, part.name) for part in known.parts]
-    assert next(part.does for part in known.parts if part.role == "objective") == "-log p(x|z) of a strange kind."
+    assert next(part.summary for part in known.parts if part.role == "objective") == "-log p(x|z) of a strange kind."
     assert known.settings == {"some": {"yelp": {"depth": 3}}}
     assert "etaEW-VAE" in printed(params=params)
 
@@ -128,7 +128,7 @@ def test_a_system_without_a_setting_is_listed_without_parts() -> None:
 
     assert catalogue.entry("du_vae", params).parts == []
     assert "no setting in params.yaml" in words(printed(params=params))
-    assert "No setting in params.yaml has it." in printed("du_vae", params=params)
+    assert "No setting in params.yaml has this system." in printed("du_vae", params=params)
 
 
 # ------------------------------------------------------------------------------------ supplement E

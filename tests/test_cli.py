@@ -12,6 +12,7 @@ import pytest
 from typer.main import get_command
 
 from duvae import cli
+from duvae.cli import dispatch
 
 ROOT = Path(__file__).parents[1]
 STAGES = [
@@ -157,7 +158,7 @@ def test_an_interruption_ends_with_130_and_a_line(
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "run", interrupted)
+    monkeypatch.setattr(dispatch, "run", interrupted)
 
     assert call(monkeypatch, "graph") == 130
     assert capsys.readouterr().err.startswith("interrupted: ")
@@ -167,7 +168,7 @@ def test_what_is_no_users_mistake_keeps_its_traceback(monkeypatch: pytest.Monkey
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(cli, "run", broken)
+    monkeypatch.setattr(dispatch, "run", broken)
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr("sys.argv", ["duvae", "graph"])
 
@@ -179,7 +180,7 @@ def test_no_library_reports_home(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = {}
     for name in cli.TELEMETRY_OFF:
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(cli, "run", lambda *_, **__: seen.update(os.environ))
+    monkeypatch.setattr(dispatch, "run", lambda *_, **__: seen.update(os.environ))
 
     assert call(monkeypatch, "graph") == 0
     assert {name: seen.get(name) for name in cli.TELEMETRY_OFF} == cli.TELEMETRY_OFF
@@ -189,7 +190,7 @@ def test_no_library_reports_home(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_arguments_fit_the_stage(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the command hands over is what the stage's function takes."""
     handed = []
-    monkeypatch.setattr(cli, "run", lambda name, *args, **options: handed.append((name, args, options)))
+    monkeypatch.setattr(dispatch, "run", lambda name, *args, **options: handed.append((name, args, options)))
     dataset = ["--dataset", "synthetic"]
     job = [*dataset, "--setting", "vae", "--seed", "1"]
     options = {"prepare": dataset, "validate": dataset, "truth": dataset, "train": job, "evaluate": job, "probe": job}
@@ -200,5 +201,5 @@ def test_arguments_fit_the_stage(stage: str, monkeypatch: pytest.MonkeyPatch) ->
 
     assert call(monkeypatch, stage, *options.get(stage, [])) == 0
     ((name, args, keywords),) = handed
-    assert name == ("generate" if stage == "interpolate" else stage)
+    assert name == stage
     inspect.signature(importlib.import_module(f"duvae.commands.{name}").run).bind(*args, **keywords)

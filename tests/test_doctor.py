@@ -114,7 +114,7 @@ def test_a_sound_project_is_sound(here: Here, capsys: pytest.CaptureFixture[str]
     marks = [line.split()[0] for line in output.split("\n\n")[0].splitlines()]
     assert len(marks) < 24, "more than a screen"
     assert set(marks) == {"ok"}, output
-    assert output.endswith("All that 'dvc repro figure1' needs is here.\n")
+    assert output.endswith("Everything that 'dvc repro figure1' needs is here.\n")
     assert "mlflow.db, 2 runs" in output
     assert {path: path.read_bytes() for path in here.root.rglob("*") if path.is_file()} == before
 
@@ -132,7 +132,7 @@ def test_what_cannot_wait_is_one(here: Here, capsys: pytest.CaptureFixture[str])
     assert call(here) == 1
     output = capsys.readouterr().out
     assert "  x  jobs                  pipelines/jobs.yaml is not there. 'duvae graph' writes it" in output
-    assert output.endswith("'dvc repro figure1' needs it.\n")
+    assert output.endswith("'dvc repro figure1' needs them.\n")
 
 
 def test_it_is_light(here: Here) -> None:

@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from types import ModuleType
 
 import matplotlib.image
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 import family
-from duvae.commands import encode, generate, reconstruct
+from duvae.commands import encode, generate, interpolate, model_io, reconstruct
 from duvae.commands import samples as samples_stage
 from duvae.config import ImageNetworks, TextNetworks
 from duvae.data import store
@@ -192,30 +193,31 @@ def drawings_project(folder: Path) -> None:
     model_files.save(folder / "models/omniglot_small/vae/1", images(), description)
 
 
-@pytest.mark.parametrize("interpolate", [False, True])
-def test_the_commands_write_sentences(tmp_path: Path, interpolate: bool, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(("command", "kind"), [(generate, "samples"), (interpolate, "interpolations")])
+def test_the_commands_write_sentences(
+    tmp_path: Path, command: ModuleType, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     project(tmp_path)
-    arguments = ("synthetic", "vae", 1, None, 3, 4, 1, False, interpolate, tmp_path)
-    generate.run(family.PARAMS, *arguments)
-    kind = "interpolations" if interpolate else "samples"
+    arguments = ("synthetic", "vae", 1, None, 3, 4, 1, False)
+    command.run(family.PARAMS, *arguments, root=tmp_path)
     path = tmp_path / f"reports/generated/synthetic-vae-1-{kind}.txt"
     text = path.read_text(encoding="utf-8")
 
     assert len(text.splitlines()) == 3 * (4 + 1)  # an empty line behind each group
     assert str(path) in capsys.readouterr().out
-    generate.run(family.PARAMS, *arguments)
+    command.run(family.PARAMS, *arguments, root=tmp_path)
     assert path.read_text(encoding="utf-8") == text
 
 
 def test_images_become_a_picture(tmp_path: Path) -> None:
     prepared = Prepared(["paper", "ink"], {}, {})
     found = torch.zeros(6, 1, 5, 5)
-    path = generate.write(found, tmp_path / "grid", prepared, 3)
+    path = model_io.write_examples(found, tmp_path / "grid", prepared, 3)
 
     assert path.name == "grid.png"
     assert matplotlib.image.imread(path).shape[:2] == (3 * 13, 3 * 19)
     with pytest.raises(UserError, match="expected a name that ends in"):
-        generate.write(found, tmp_path / "grid.gif", prepared, 3)
+        model_io.write_examples(found, tmp_path / "grid.gif", prepared, 3)
 
 
 def test_images_stand_beside_what_becomes_of_them(tmp_path: Path) -> None:
@@ -227,7 +229,7 @@ def test_images_stand_beside_what_becomes_of_them(tmp_path: Path) -> None:
     chosen = test.only(np.sort(np.random.default_rng(1).choice(7, 3, replace=False)))
     model, _ = model_files.load(tmp_path / "models/omniglot_small/vae/1")
     z = generation.means(model, [torch.from_numpy(chosen.batch(np.array([n]))) for n in range(3)])
-    became = generation.decoded(model, z, torch.Generator().manual_seed(1), False, 1.0)[:, 0].numpy()
+    became = generation.decode(model, z, torch.Generator().manual_seed(1), False, 1.0)[:, 0].numpy()
 
     both = np.stack([chosen.pixels, became], 1).reshape(6, 6, 6)
     wanted = matplotlib.image.imread(io.BytesIO(pictures.png(pictures.grid(both, 2))))
@@ -239,13 +241,13 @@ def test_images_stand_beside_what_becomes_of_them(tmp_path: Path) -> None:
 def test_pictures_that_are_not_there_cannot_be_encoded(tmp_path: Path) -> None:
     drawings_project(tmp_path)
     with pytest.raises(UserError, match=r"--input .*nowhere: not there\. Expected a folder of pictures or an \.npz"):
-        encode.run(family.PARAMS, "omniglot_small", "vae", 1, None, [], tmp_path / "nowhere", None, 1, tmp_path)
+        encode.run(family.PARAMS, "omniglot_small", "vae", 1, None, [], tmp_path / "nowhere", None, 1, root=tmp_path)
 
 
 def test_a_lone_test_example_has_nothing_to_lie_between() -> None:
     alone = Prepared(["paper", "ink"], {"test": Documents.of([[START, 4, END]], [0])}, {})
     with pytest.raises(UserError, match="two test examples or more"):
-        generate.ends_of_pairs(texts(), alone, 2, 1, torch.device("cpu"))
+        interpolate.ends_of_pairs(texts(), alone, 2, 1, torch.device("cpu"))
 
 
 # -------------------------------------------------------------------------------- for the report

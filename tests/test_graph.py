@@ -512,7 +512,7 @@ def test_a_parameter_touches_the_stages_that_read_it(
 @pytest.mark.parametrize(
     ("path", "before", "after", "wanted"),
     [
-        ("src/duvae/cli.py", "no_args_is_help=True", "no_args_is_help=False", set()),
+        ("src/duvae/cli/__init__.py", "no_args_is_help=True", "no_args_is_help=False", set()),
         ("src/duvae/training/loop.py", "from duvae", "# A comment.\nfrom duvae", set()),
         ("src/duvae/data/data_docs.py", "", "", {f"validate@{name}" for name in DATASETS}),
         ("src/duvae/training/loop.py", "", "", jobs("train")),

@@ -12,7 +12,7 @@ import torch
 
 from duvae import config
 from duvae.commands import fetch, prepare, validate
-from duvae.inference.model import Codes, Trained
+from duvae.inference.model import Codes, TrainedModel
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -93,14 +93,14 @@ def test_the_recipe_for_ones_own_text(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_the_names_that_the_use_of_a_model_shows_exist() -> None:
     (code,) = blocks("py")
-    names = {"load": "duvae.inference.model.load", "encode": "duvae.inference.model.Trained.encode"}
+    names = {"load": "duvae.inference.model.load", "encode": "duvae.inference.model.TrainedModel.encode"}
     assert all(f"{name}(" in code for name in names)
     for path in names.values():
         pkgutil.resolve_name(path)
     assert {field.name for field in dataclasses.fields(Codes)} >= set(re.findall(r"codes\.(\w+)", code))
     for name in ("generate", "reconstruct", "interpolate", "decode"):
         assert f"`{name}`" in README
-        assert hasattr(Trained, name)
+        assert hasattr(TrainedModel, name)
 
 
 def test_links_lead_somewhere() -> None:

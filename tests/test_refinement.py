@@ -14,7 +14,7 @@ from duvae.metrics.encoding import encode, evaluating
 from duvae.networks.lstm import LSTMDecoder
 from duvae.objectives import Duration
 from duvae.posteriors import DiagonalGaussian, PointMass
-from duvae.refinement import SVI, Amortized, clipped, noise_of
+from duvae.refinement import SVI, Amortized, clip_norm, noise_from_data
 from duvae.registry import HYPERPARAMETERS, SemiAmortized
 from duvae.systems import SYSTEMS
 from duvae.training.steps import NotFinite
@@ -102,8 +102,8 @@ def test_both_ways_of_a_gradient_are_clipped_alone() -> None:
     gradient = torch.tensor([[[3.0, 4.0], [0.3, 0.4]], [[0.0, 0.0], [-30.0, 40.0]]])
     expected = torch.tensor([[[0.6, 0.8], [0.3, 0.4]], [[0.0, 0.0], [-0.6, 0.8]]])
 
-    assert torch.allclose(clipped(gradient, 1.0), expected)
-    assert torch.equal(clipped(gradient, 100.0), gradient)
+    assert torch.allclose(clip_norm(gradient, 1.0), expected)
+    assert torch.equal(clip_norm(gradient, 100.0), gradient)
 
 
 def test_on_the_way_back_it_is_clipped_where_it_would_grow() -> None:
@@ -178,10 +178,10 @@ def test_in_evaluation_a_posterior_is_a_function_of_x() -> None:
 
 def test_the_noise_of_x_is_standard_normal_and_independent() -> None:
     x = torch.arange(6000).view(2000, 3)
-    noise = noise_of(x, (5,), torch.zeros(2000, 4)).double()
+    noise = noise_from_data(x, (5,), torch.zeros(2000, 4)).double()
 
     assert noise.shape == (5, 2000, 4)
-    assert torch.equal(noise_of(x[7:9], (5,), torch.zeros(2, 4)).double(), noise[:, 7:9])
+    assert torch.equal(noise_from_data(x[7:9], (5,), torch.zeros(2, 4)).double(), noise[:, 7:9])
     assert abs(float(noise.mean())) < 5 / math.sqrt(noise.numel())
     assert float(noise.std()) == pytest.approx(1, abs=0.02)
     together = torch.corrcoef(noise.permute(0, 2, 1).flatten(0, 1)) - torch.eye(20)

@@ -13,13 +13,13 @@ import torch
 from PIL import Image
 
 import family
-from duvae.commands import encode, generate, reconstruct
+from duvae.commands import encode, interpolate, reconstruct
 from duvae.config import ImageNetworks, TextNetworks
 from duvae.data import images, store
 from duvae.data.store import SPECIALS, Documents, Prepared
 from duvae.errors import UserError
 from duvae.inference import generation, model_files
-from duvae.inference.model import Trained, UnknownWords, load
+from duvae.inference.model import TrainedModel, UnknownWords, load
 from duvae.inference.model_files import Description
 from duvae.tracking import pyfunc
 
@@ -29,19 +29,19 @@ JOB = ("synthetic", "vae", 1)
 SIZES = {"size": 6, "channels": [4, 4], "features": 8, "kernels": [3, 3, 3], "width": 4, "feature_maps": 2}
 
 
-def trained(system: str = "vae") -> Trained:
+def trained(system: str = "vae") -> TrainedModel:
     model, _ = family.build(system)
 
-    return Trained(family.lively(model).eval(), family.describe(system), WORDS)
+    return TrainedModel(family.lively(model).eval(), family.describe(system), WORDS)
 
 
-def drawing(system: str = "vae") -> Trained:
+def drawing(system: str = "vae") -> TrainedModel:
     described = family.describe(system)
     networks = ImageNetworks(**SIZES, latent=3).model_dump()
     torch.manual_seed(1)
     description = Description(described.system, described.hyperparameters, described.parts, networks, 2)
 
-    return Trained(description.build()[0].eval(), description, [])
+    return TrainedModel(description.build()[0].eval(), description, [])
 
 
 def project(folder: Path) -> Path:
@@ -84,7 +84,10 @@ def test_codes_are_the_posteriors_whatever_stands_beside_a_sentence(system: str)
 
 def test_unknown_words_are_counted_and_named() -> None:
     model = trained()
-    with pytest.warns(UnknownWords, match=r"3 of 6 words are not in the vocabulary \(soup, noodle\), and are <unk>"):
+    with pytest.warns(
+        UnknownWords,
+        match=r"3 of 6 words are not in the vocabulary \(soup, noodle\); the model reads <unk> in their place",
+    ):
         codes = model.encode(["w1 soup w2", "soup noodle", "w3"])
     assert codes.unknown.tolist() == [1, 2, 0]
     with pytest.warns(UnknownWords, match=r"7 of 7 words .*\(a, b, c, d, e and 2 others\)"):
@@ -138,7 +141,7 @@ def test_a_temperature_divides_the_logits() -> None:
         log_p = model.model.decoder.log_prob(pairs, z.expand(family.WORDS, -1))
     for temperature in (0.5, 1.0, 2.0):
         generator = torch.Generator().manual_seed(1)
-        drawn = generation.decoded(model.model, z.expand(count, -1), generator, temperature=temperature, longest=2)
+        drawn = generation.decode(model.model, z.expand(count, -1), generator, temperature=temperature, longest=2)
         shares = torch.bincount(drawn[:, 1], minlength=family.WORDS) / count
         assert (shares - (log_p / temperature).softmax(0)).abs().max() < 0.0175
     many = torch.randn(20, 3)
@@ -152,7 +155,7 @@ def test_a_temperature_divides_the_log_odds_of_pixels() -> None:
     with torch.no_grad():
         odds = float(model.model.decoder.logits(torch.zeros(1, 1, 6, 6), z)[0, 0, 0, 0])
     generator = torch.Generator().manual_seed(1)
-    drawn = generation.decoded(model.model, z.expand(4000, -1), generator, temperature=0.25)
+    drawn = generation.decode(model.model, z.expand(4000, -1), generator, temperature=0.25)
     share = torch.sigmoid(torch.tensor(4 * odds))
 
     assert abs(float(drawn[:, 0, 0, 0].mean()) - float(share)) < 0.04
@@ -257,7 +260,10 @@ def test_standard_input_is_read(
     frame = run_encode(tmp_path, source=Path("-"))
 
     assert list(frame["unknown"]) == [0, 1]
-    assert capsys.readouterr().err == "warning: 1 of 4 words are not in the vocabulary (soup), and are <unk>\n"
+    assert (
+        capsys.readouterr().err
+        == "warning: 1 of 4 words are not in the vocabulary (soup); the model reads <unk> in their place\n"
+    )
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"w1\ncaf\xe9\n")))
     with pytest.raises(UserError, match="standard input, line 2: expected UTF-8"):
         run_encode(tmp_path, source=Path("-"))
@@ -266,7 +272,7 @@ def test_standard_input_is_read(
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({}, "expected one of --input, --sentence, --split, what to encode; found none"),
+        ({}, "expected one of --input, --sentence, --split to encode; found none"),
         ({"sentences": ["w1"], "source": Path("x.txt")}, "found --input and --sentence"),
         ({"sentences": ["w1"], "output": Path("codes.xlsx")}, r"ends in \.parquet or \.csv"),
         ({"source": Path("nowhere.txt")}, "nowhere.txt: cannot be read"),
@@ -287,24 +293,22 @@ def test_pictures_are_encoded_by_their_names(tmp_path: Path) -> None:
     drawings, names = images.read_images(tmp_path, 6, "dark")
     assert names == ["a/one.png", "two.png"]
     assert drawings.grey.mean((1, 2)).tolist() == [1, 0]
-    frame = encode.of_images(model, tmp_path, "dark", 1)
+    frame = encode.codes_of_images(model, tmp_path, "dark", 1)
     expected = model.encode(np.stack([np.ones((6, 6)), np.zeros((6, 6))]))
     assert list(frame["image"]) == names
     assert np.array_equal(frame[["mu_0", "mu_1", "mu_2"]], expected.mean)
     np.savez(tmp_path / "both.npz", images=np.stack([np.zeros((12, 12)), np.ones((12, 12))]))
-    again = encode.of_images(model, tmp_path / "both.npz", "dark", 1)
+    again = encode.codes_of_images(model, tmp_path / "both.npz", "dark", 1)
     assert np.array_equal(again[["mu_0", "mu_1", "mu_2"]], expected.mean)
     np.savez(tmp_path / "split.npz", **dict.fromkeys(("train", "valid", "test"), np.zeros((1, 12, 12))))
     with pytest.raises(UserError, match="expected the array images; found train, valid, test"):
-        encode.of_images(model, tmp_path / "split.npz", "dark", 1)
+        encode.codes_of_images(model, tmp_path / "split.npz", "dark", 1)
 
 
 def test_interpolation_between_two_given_sentences(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = load(project(tmp_path))
     output = tmp_path / "between.txt"
-    generate.run(
-        family.PARAMS, *JOB, output, 8, 5, 1, True, True, tmp_path, temperature=1.0, ends=("w1 w2", "w3 soup w4")
-    )
+    interpolate.run(family.PARAMS, *JOB, output, 8, 5, 1, True, 1.0, ("w1 w2", "w3 soup w4"), tmp_path)
     lines = output.read_text(encoding="utf-8").splitlines()
 
     assert "1 of 5 words are not in the vocabulary (soup)" in capsys.readouterr().err

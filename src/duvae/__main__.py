@@ -1,4 +1,4 @@
-"""The command `duvae`, which `python -m duvae` is too."""
+"""The command `duvae`; `python -m duvae` runs it too."""
 
 import importlib.util
 import sys
@@ -7,7 +7,7 @@ import sys
 def main() -> None:
     """Runs the command line.
 
-    The package is installed without the libraries of the command unless its extra `pipeline` is asked for. Where one
+    A plain installation of the package lacks the libraries of the command; the extra `pipeline` installs them. If one
     of them is missing, the command prints an error that names the extra, and exits with 2.
     """
     try:

@@ -1,4 +1,4 @@
-"""What follows the encoder before q(z|x) is used: nothing (amortized inference), or steps on its parameters."""
+"""Refinements of the encoder's q(z|x): none (amortized inference), or gradient steps on its parameters."""
 
 import zlib
 from abc import ABC, abstractmethod
@@ -13,11 +13,18 @@ from duvae.posteriors import DiagonalGaussian, Posterior, noise_like
 
 
 class Refinement(nn.Module, ABC):
-    """From the encoder's q(z|x) to the one that is used."""
+    """A map from the encoder's q(z|x) to the q(z|x) that the model uses."""
 
     @abstractmethod
     def forward(self, posterior: Posterior, x: Tensor, decoder: Decoder, weight: float) -> Posterior:
-        """The refined posterior of each x; `weight` is that of the KL term in training."""
+        """Refines the posterior of each x.
+
+        Args:
+            posterior: The encoder's q(z|x), for a batch.
+            x: The batch, word ids of shape (batch, length) or images of shape (batch, 1, height, width).
+            decoder: The decoder, which gives p(x|z).
+            weight: The weight of the KL term in training.
+        """
 
 
 class Amortized(Refinement):
@@ -28,31 +35,31 @@ class Amortized(Refinement):
 
 
 class SVI(Refinement):
-    r"""Stochastic variational inference from the encoder's output on (Kim et al. 2018, Algorithm 1).
+    r"""Stochastic variational inference that starts at the encoder's output (Kim et al. 2018, Algorithm 1).
 
-    With $\lambda = (\mu, \log \delta^2)$ and a fresh sample $z = \mu + \delta \epsilon$ in each of the steps
+    With $\lambda = (\mu, \log \delta^2)$ and a new sample $z = \mu + \delta \epsilon$ each step computes
 
     $$v \leftarrow m v - c_\tau(\nabla_\lambda [-\log p(x|z) + w \, D_{KL}[q_\lambda(z) \| p(z)]]), \quad
       \lambda \leftarrow \lambda + \frac{\eta}{B} v,$$
 
-    where $c_\tau$ scales a gradient, that of $\mu$ and that of $\log \delta^2$ each, to a norm of at most $\tau$.
-    Each x is treated alone; B stands for the batch whose mean loss the released code steps along.
+    where $c_\tau$ scales the gradient of $\mu$ and that of $\log \delta^2$ separately to a norm of at most $\tau$.
+    Each x has its own steps. The released code steps along the mean loss of a batch of B; hence the factor 1 / B.
 
     The result can be differentiated with respect to the encoder's output and the decoder's parameters, through all
-    steps and with exact second derivatives. On the way back through each step the gradient of each x's own loss with
-    respect to its $\mu$ and its $\log \delta^2$ is clipped by $c_\tau$ as well: unbounded it grows from step to step.
-    What is minimised is taken to be the mean over the batch.
+    steps and with exact second derivatives. The backward pass clips the gradient of each x's own loss with respect to
+    its $\mu$ and its $\log \delta^2$ by $c_\tau$ at each step, since that gradient would grow from step to step. It
+    assumes that training minimises the mean loss of the batch.
 
-    In training $\epsilon$ and what the decoder drops come from the global generator and w is the schedule's. In
-    evaluation w = 1, nothing is dropped and $\epsilon$ is a function of x: the same x has the same posterior whatever
-    batch it lies in, and whoever asks.
+    In training the global generator draws $\epsilon$ and the decoder's dropout, and the schedule sets w. In
+    evaluation w = 1, there is no dropout, and $\epsilon$ is a function of x. The posterior of an x therefore does not
+    depend on the other examples of its batch.
 
     Args:
-        steps: How many.
-        learning_rate: eta.
-        momentum: m.
-        clip: tau.
-        batch: B.
+        steps: Number of steps.
+        learning_rate: Learning rate eta.
+        momentum: Momentum m.
+        clip: Greatest norm tau of a gradient.
+        batch: Batch size B of the released code.
     """
 
     def __init__(self, steps: int, learning_rate: float, momentum: float, clip: float, batch: int) -> None:
@@ -63,40 +70,53 @@ class SVI(Refinement):
         if not isinstance(posterior, DiagonalGaussian):
             raise TypeError(f"expected a diagonal Gaussian to refine, got a {type(posterior).__name__}")
         weight = weight if self.training else 1.0
-        with torch.autocast(x.device.type, enabled=False):  # rounding grows from step to step, and more on the way back
-            return self.refined(posterior, x, decoder, weight)
+        # Rounding errors grow from step to step, and more in the backward pass.
+        with torch.autocast(x.device.type, enabled=False):
+            return self.refine(posterior, x, decoder, weight)
 
-    def refined(self, posterior: DiagonalGaussian, x: Tensor, decoder: Decoder, weight: float) -> DiagonalGaussian:
-        """The posterior after all steps, in the precision of the encoder's output, single at least."""
+    def refine(self, posterior: DiagonalGaussian, x: Tensor, decoder: Decoder, weight: float) -> DiagonalGaussian:
+        """Computes all steps in the precision of the encoder's output, at least in single precision."""
         parameters = torch.stack([posterior.mean, posterior.variance.log()], 1)  # lambda
         parameters = parameters.float() if parameters.dtype.itemsize < 4 else parameters
         velocity = torch.zeros_like(parameters)
         samples = (self.steps,)
-        noise = noise_like(parameters[:, 0], samples) if self.training else noise_of(x, samples, parameters[:, 0])
+        noise = (
+            noise_like(parameters[:, 0], samples) if self.training else noise_from_data(x, samples, parameters[:, 0])
+        )
         slope = decoder.slope(x)
-        back = partial(clipped, norm=self.clip / len(x))  # of the batch's mean, to which each x gives 1 / len(x)
+        # The loss is the mean over the batch, to which each x contributes 1 / len(x).
+        clip_backward = partial(clip_norm, norm=self.clip / len(x))
         for epsilon in noise:
             if parameters.requires_grad:
-                parameters.register_hook(back)
+                parameters.register_hook(clip_backward)
             mean, log_variance = parameters.unbind(1)
             shift = (0.5 * log_variance).exp() * epsilon
-            of_mean = slope(mean + shift)
-            of_kl = torch.stack([mean, 0.5 * (log_variance.exp() - 1)], 1)
-            descent = torch.stack([of_mean, 0.5 * of_mean * shift], 1) - weight * of_kl
-            velocity = self.momentum * velocity + clipped(descent, self.clip)
+            log_likelihood_slope = slope(mean + shift)
+            kl_slope = torch.stack([mean, 0.5 * (log_variance.exp() - 1)], 1)
+            ascent = torch.stack([log_likelihood_slope, 0.5 * log_likelihood_slope * shift], 1) - weight * kl_slope
+            velocity = self.momentum * velocity + clip_norm(ascent, self.clip)
             parameters = torch.add(parameters, velocity, alpha=self.rate)
         mean, log_variance = parameters.unbind(1)
 
         return DiagonalGaussian(mean, log_variance.exp())
 
 
-def clipped(gradient: Float[Tensor, "*batch latent"], norm: float) -> Float[Tensor, "*batch latent"]:
-    """Each gradient, scaled to at most this norm."""
+def clip_norm(gradient: Float[Tensor, "*batch latent"], norm: float) -> Float[Tensor, "*batch latent"]:
+    """Scales each gradient, a vector in the last dimension, to at most this norm."""
     return gradient * (norm / (torch.linalg.vector_norm(gradient, dim=-1, keepdim=True) + 1e-6)).clamp(max=1)
 
 
-def noise_of(x: Tensor, samples: tuple[int, ...], like: Float[Tensor, "batch latent"]) -> Tensor:
-    """Standard normal noise that is a function of each x alone, with shape (*samples, batch, latent)."""
+def noise_from_data(x: Tensor, samples: tuple[int, ...], like: Float[Tensor, "batch latent"]) -> Tensor:
+    """Standard normal noise that is a function of each x alone.
+
+    Args:
+        x: The batch, shape (batch, ...).
+        samples: The shape of the samples of one example.
+        like: A tensor with the number of latent dimensions, the type and the device of the noise.
+
+    Returns:
+        The noise, shape (*samples, batch, latent).
+    """
     generator = torch.Generator()
     rows = [
         torch.randn(*samples, like.shape[1], generator=generator.manual_seed(zlib.crc32(row.tobytes())))

@@ -1,8 +1,8 @@
 """The systems of the paper, on one page: the parts of each.
 
-A system is a posterior, its regularizers, its refinement, an objective, a schedule and a loop. A class takes what it
-does not define from the plain VAE. Networks and optimiser belong to the data sets. `duvae.registry` has the systems'
-names, equations, sources and hyperparameters; docs/how-to-add-a-system.md adds one.
+A system is a posterior, its regularizers, its refinement, an objective, a schedule and a loop. A class inherits the
+parts that it does not define from the plain VAE. Networks and optimiser belong to the data sets. `duvae.registry` has
+the labels, equations, sources and hyperparameters. docs/how-to-add-a-system.md shows how to add a system.
 """
 
 from abc import ABC
@@ -24,38 +24,45 @@ H = TypeVar("H", bound=Frozen)
 
 
 class System(ABC, Generic[H]):
-    """The parts that a model of the system is built from, and that train it.
+    """The parts of a model of the system, and of its training. This base class builds the plain VAE.
 
     Args:
         hyperparameters: The system's hyperparameters, an object of its class in `duvae.registry.HYPERPARAMETERS`.
-        parts: The choices about the encoder that any system has: first weights, floor, start, epsilon.
+        parts: The choices about the encoder that any system has: initial weights, variance floor, start, epsilon.
     """
 
     def __init__(self, hyperparameters: H, parts: Parts) -> None:
         self.hyperparameters, self.parts = hyperparameters, parts
 
     def head(self, features: int, latent: int) -> nn.Module:
+        """Builds the map from the encoder's features, shape (batch, features), to q(z|x) with `latent` dimensions."""
         return GaussianHead(features, latent, self.means(latent), self.variances())
 
     def means(self, latent: int) -> nn.Module:
+        """Builds the regularizer of the means, which have the shape (batch, latent)."""
         return nn.Identity()
 
     def variances(self) -> nn.Module:
+        """Builds the regularizer of the variances, which have the shape (batch, latent)."""
         if self.parts.variance_floor == "none":
             return nn.Identity()
 
         return VarianceFloor(started=self.parts.start == "at_once")
 
     def refinement(self) -> Refinement:
+        """Builds the steps that refine the encoder's q(z|x)."""
         return Amortized()
 
     def objective(self) -> Objective:
+        """Builds the function that training minimises, in nats per example."""
         return ELBO()
 
     def schedule(self, duration: Duration) -> Schedule:
+        """Builds the function from the number of a step to the KL weight."""
         return Warmup(duration.warmup)
 
     def loop(self) -> Loop:
+        """Builds the loop that updates encoder and decoder."""
         return JointLoop()
 
 
@@ -71,14 +78,14 @@ class PlainVAE(System[registry.Nothing]):
 
 
 class BetaVAE(System[registry.WeightedKL]):
-    """A KL weight that rises to beta and stays there (Higgins et al. 2017); it is measured by the true ELBO's parts."""
+    """A KL weight that rises to beta and stays there (Higgins et al. 2017). Measures use the ELBO with weight 1."""
 
     def schedule(self, duration: Duration) -> Schedule:
         return Warmup(duration.warmup, end=self.hyperparameters.beta)
 
 
 class AggVAE(System[registry.Aggressive]):
-    """The encoder trained to convergence before each step of the decoder, while that raises MI (He et al. 2018)."""
+    """Encoder trained to convergence before each decoder step, as long as this raises MI (He et al. 2018)."""
 
     def schedule(self, duration: Duration) -> Schedule:
         return Warmup(duration.warmup, self.hyperparameters.kl_start)
@@ -90,7 +97,7 @@ class AggVAE(System[registry.Aggressive]):
 
 
 class SAVAE(System[registry.SemiAmortized]):
-    """The encoder's output refined by steps on the ELBO of each x, which training differentiates (Kim et al. 2018)."""
+    """Steps on the ELBO of each x refine the encoder's output; training differentiates them (Kim et al. 2018)."""
 
     def refinement(self) -> Refinement:
         h = self.hyperparameters
@@ -102,28 +109,28 @@ class SAVAE(System[registry.SemiAmortized]):
 
 
 class FB(System[registry.FreeBits]):
-    """Free bits: a dimension whose mean KL is under lambda pays lambda, whatever it says (Kingma et al. 2016)."""
+    """Free bits: a dimension whose mean KL is below lambda costs lambda nats all the same (Kingma et al. 2016)."""
 
     def objective(self) -> Objective:
         return FreeBits(self.hyperparameters.free_bits)
 
 
 class DeltaVAE(System[registry.CommittedRate]):
-    """Posteriors that keep a KL of delta from the prior in every dimension by construction (Razavi et al. 2018)."""
+    """Posteriors whose KL from the prior is at least delta in every dimension by construction (Razavi et al. 2018)."""
 
     def head(self, features: int, latent: int) -> nn.Module:
         return CommittedHead(features, latent, self.hyperparameters.delta)
 
 
 class BNVAE(System[registry.FixedScale]):
-    """Batch normalization on the means with every scale fixed at gamma (Zhu et al. 2020)."""
+    """Batch normalization of the means with every scale fixed at gamma (Zhu et al. 2020)."""
 
     def means(self, latent: int) -> nn.Module:
         return MeanBatchNorm(latent, self.hyperparameters.gamma, learn_scale=False, epsilon=self.parts.epsilon)
 
 
 class BNVAEFixedBeta(System[registry.FixedShift]):
-    """Batch normalization on the means with a fixed shift and free scales: a KL above 0, and yet a collapse."""
+    """Batch normalization of the means with a fixed shift and free scales: the KL is above 0, yet q(z|x) collapses."""
 
     def means(self, latent: int) -> nn.Module:
         h = self.hyperparameters
@@ -139,7 +146,7 @@ class MAE(System[registry.MutualDivergence]):
 
 
 class DUVAE(System[registry.DiversityUncertainty]):
-    """Dropout on the variances, batch normalization on the means: the paper's Algorithm 1."""
+    """Dropout on the variances and batch normalization of the means: the paper's Algorithm 1."""
 
     def means(self, latent: int) -> nn.Module:
         return MeanBatchNorm(latent, self.hyperparameters.gamma, epsilon=self.parts.epsilon)
@@ -151,7 +158,7 @@ class DUVAE(System[registry.DiversityUncertainty]):
 
 
 class IAF(System[Any]):
-    """An inverse autoregressive flow as posterior: z^0 is Gaussian, z = z^T is what its chain makes of it."""
+    """An inverse autoregressive flow as posterior: z^0 is Gaussian, and the chain maps it to z = z^T."""
 
     def head(self, features: int, latent: int) -> nn.Module:
         h = self.hyperparameters
@@ -190,5 +197,5 @@ SYSTEMS: Mapping[str, type[System[Any]]] = {
 
 
 def system(name: str, hyperparameters: Frozen, parts: Parts) -> System[Any]:
-    """The system of a name, with its hyperparameters and parts."""
+    """Builds the system of a name with its hyperparameters and parts."""
     return SYSTEMS[name](hyperparameters, parts)

@@ -1,1 +1,1 @@
-"""The stages: each reads its inputs, calls the library and writes its outputs."""
+"""One module per command: its `run` reads the inputs, calls the library and writes the outputs."""

@@ -1,4 +1,4 @@
-"""What is here and what is not, on one screen."""
+"""`duvae doctor`: the state of the project and its environment, on one screen."""
 
 import sys
 from pathlib import Path
@@ -7,20 +7,24 @@ from duvae.project import doctor
 
 
 def run(params: Path, root: Path = Path()) -> None:
-    """Prints a line for each finding, and what that means for Figure 1; leaves with 1 where it cannot be rebuilt.
+    """Prints one line for each finding, and whether Figure 1 can be rebuilt.
 
     Args:
         params: The file of parameters, which may be broken.
         root: The project's folder.
+
+    Raises:
+        SystemExit: With status 1, if Figure 1 cannot be rebuilt.
     """
     findings = []
-    for found in doctor.examine(params, root):
-        findings.append(found)
-        print(f"{found.mark:>3}  {found.about:<21} {found.said}{f'. {_upper(found.remedy)}' if found.remedy else ''}")
-    if any(found.mark == "x" for found in findings):
-        print("\nMend what is marked x first: 'dvc repro figure1' needs it.")
+    for finding in doctor.examine(params, root):
+        findings.append(finding)
+        remedy = f". {_upper(finding.remedy)}" if finding.remedy else ""
+        print(f"{finding.mark:>3}  {finding.about:<21} {finding.said}{remedy}")
+    if any(finding.mark == "x" for finding in findings):
+        print("\nCorrect the lines marked x first: 'dvc repro figure1' needs them.")
         sys.exit(1)
-    print("\nAll that 'dvc repro figure1' needs is here.")
+    print("\nEverything that 'dvc repro figure1' needs is here.")
 
 
 def _upper(text: str) -> str:

@@ -1,4 +1,4 @@
-"""`duvae encode`: sentences or images to mu, sigma and features, as a table."""
+"""`duvae encode`: a table of mu, sigma and features of sentences or images."""
 
 import sys
 from collections.abc import Sequence
@@ -7,13 +7,13 @@ from typing import Literal
 
 import pandas as pd
 
-from duvae.commands.generate import opened, told
+from duvae.commands import model_io
 from duvae.config import ImageDataset, Params
 from duvae.data import images
 from duvae.data.corpus import read_documents
 from duvae.data.store import Images
 from duvae.errors import UserError
-from duvae.inference.model import Trained
+from duvae.inference.model import TrainedModel
 from duvae.project.files import whole
 
 STDIN = Path("-")
@@ -38,41 +38,43 @@ def run(
         params: All of params.yaml.
         dataset: The data set's name.
         setting: The setting's name.
-        seed: The training's.
-        output: A .parquet or a .csv; None: a .parquet below `reports/generated`.
+        seed: The seed of the training.
+        output: The .parquet or .csv to write; None: a .parquet in `reports/generated`.
         sentences: Sentences to encode.
         source: A file of documents, `-` for standard input; for images a folder or an .npz.
         ink: For images, whether the drawn lines are dark or light; None: as in the data set.
-        draw_seed: The seed of the bits that grey pixels become.
+        draw_seed: The seed of the bits that are drawn from grey pixels.
         split: A split of the prepared data set to encode, such as `test`.
         root: The project's folder.
 
     Raises:
-        UserError: Where not exactly one of `sentences`, `source` and `split` is given, or where it cannot be read.
+        UserError: If not exactly one of `sentences`, `source` and `split` is given, or if it cannot be read.
     """
     job = params.job(dataset, setting, seed)
-    path = output or root / "reports/generated" / f"{job.name}-codes.parquet"
+    path = output or root / model_io.FOLDER / f"{job.name}-codes.parquet"
     if path.suffix not in {".parquet", ".csv"}:
-        raise UserError(f"--output {path}: expected a name that ends in .parquet or .csv, which is what is written.")
-    options = {"--input": source is not None, "--sentence": bool(sentences), "--split": split is not None}
-    given = [option for option, used in options.items() if used]
+        raise UserError(
+            f"--output {path}: expected a name that ends in .parquet or .csv, the two formats of the table."
+        )
+    inputs = {"--input": source is not None, "--sentence": bool(sentences), "--split": split is not None}
+    given = [option for option, is_given in inputs.items() if is_given]
     if len(given) != 1:
-        raise UserError(f"expected one of {', '.join(options)}, what to encode; found {' and '.join(given) or 'none'}.")
-    trained, prepared = opened(params, dataset, setting, seed, root)
+        raise UserError(f"expected one of {', '.join(inputs)} to encode; found {' and '.join(given) or 'none'}.")
+    trained, prepared = model_io.load(params, dataset, setting, seed, root)
     if split is not None:
         examples = prepared.split(split)
         frame = trained.codes(examples, draw_seed).frame()
         frame.insert(0, "label", examples.labels)
     elif trained.size is None:
-        frame = of_sentences(trained, sentences, source)
+        frame = codes_of_sentences(trained, sentences, source)
     elif source is None or source == STDIN:
-        raise UserError("expected --input with a folder of pictures or an .npz, which this model reads.")
+        raise UserError("expected --input with a folder of pictures or an .npz, since the model was trained on images.")
     elif not source.exists():
         raise UserError(f"--input {source}: not there. Expected a folder of pictures or an .npz.")
     else:
-        chosen = params.dataset(dataset)
-        own = chosen.source.ink if isinstance(chosen, ImageDataset) else "dark"
-        frame = of_images(trained, source, ink or own, draw_seed)
+        trained_on = params.dataset(dataset)
+        ink_of_data = trained_on.source.ink if isinstance(trained_on, ImageDataset) else "dark"
+        frame = codes_of_images(trained, source, ink or ink_of_data, draw_seed)
     with whole(path) as temporary:
         if path.suffix == ".csv":
             frame.to_csv(temporary, index=False)
@@ -81,11 +83,17 @@ def run(
     print(f"{path}: {len(frame)} rows of {len(frame.columns)} columns by {job.name}")
 
 
-def of_sentences(trained: Trained, sentences: Sequence[str], source: Path | None) -> pd.DataFrame:
-    """The codes of sentences, or of a file's documents with their labels, where they have any."""
-    with told():
+def codes_of_sentences(trained: TrainedModel, sentences: Sequence[str], source: Path | None) -> pd.DataFrame:
+    """The codes of sentences, or of the documents of a file together with their labels.
+
+    Args:
+        trained: The trained model.
+        sentences: Sentences to encode if `source` is None.
+        source: The file of documents, `-` for standard input.
+    """
+    with model_io.printed_warnings():
         if source is None:
-            return trained.codes(trained.split(sentences, "--sentence")).frame()
+            return trained.codes(trained.to_split(sentences, "--sentence")).frame()
         raw = sys.stdin.buffer.read() if source == STDIN else None
         lines = read_documents(Path("standard input") if source == STDIN else source, raw=raw)
         frame = trained.codes(trained.documents(lines)).frame()
@@ -95,8 +103,15 @@ def of_sentences(trained: Trained, sentences: Sequence[str], source: Path | None
     return frame
 
 
-def of_images(trained: Trained, source: Path, ink: Literal["dark", "light"], seed: int) -> pd.DataFrame:
-    """The codes of a folder's pictures, or of the images of an npz, each with its name."""
+def codes_of_images(trained: TrainedModel, source: Path, ink: Literal["dark", "light"], seed: int) -> pd.DataFrame:
+    """The codes of the images in a folder or an .npz, each with its name.
+
+    Args:
+        trained: The trained model.
+        source: The folder of pictures, or the .npz.
+        ink: Whether the drawn lines are dark or light.
+        seed: The seed of the bits that are drawn from grey pixels.
+    """
     drawings, names = images.read_images(source, int(trained.size or 0), ink)
     frame = trained.codes(Images.of(drawings.grey, drawings.labels, drawings.groups), seed).frame()
     frame.insert(0, "image", names)

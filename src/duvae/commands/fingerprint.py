@@ -1,4 +1,4 @@
-"""The stage `fingerprint`: what each kind of stage depends on, as hashes of code."""
+"""The stage `fingerprint`: hashes of the code that each kind of stage depends on."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from duvae.project import fingerprint
 
 
 def run(root: Path = Path()) -> None:
-    """Writes `fingerprints.yaml` where the code has changed in a way that can change a result.
+    """Writes `fingerprints.yaml` if the code has changed in a way that can change a result.
 
     Args:
         root: The project's folder.

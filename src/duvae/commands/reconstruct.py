@@ -1,11 +1,11 @@
-"""`duvae reconstruct`: what a trained model makes of given sentences, or of test examples."""
+"""`duvae reconstruct`: sentences or test examples, decoded from their own posterior means."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from duvae.commands.generate import longest_of, opened, told, write_grid
+from duvae.commands import model_io
 from duvae.config import Params
 from duvae.data.corpus import read_documents
 from duvae.data.store import Documents, Images, Split
@@ -27,44 +27,48 @@ def run(
     temperature: float,
     root: Path = Path(),
 ) -> None:
-    """Writes each x and, decoded from its posterior mean, what becomes of it: lines of text, or a grid of images.
+    """Writes each original with its reconstruction: lines of text, or a grid of images with two columns.
 
     Args:
         params: All of params.yaml.
         dataset: The data set's name.
         setting: The setting's name.
-        seed: The training's.
-        output: The file; None: below `reports/generated`.
-        sentences: What is reconstructed; none: the documents of `source`.
-        source: A file of documents; None: test examples.
-        count: How many of those, drawn.
-        draw_seed: Of which test examples, and of what is drawn.
-        likely: Each pixel or word the likeliest.
-        temperature: Of the draws.
+        seed: The seed of the training.
+        output: The file to write; None: a file in `reports/generated`.
+        sentences: Sentences to reconstruct; none: the documents of `source`.
+        source: A file of documents to reconstruct; None: test examples.
+        count: Number of test examples, which are drawn.
+        draw_seed: The seed of the choice of test examples and of the draws from p(x|z).
+        likely: Whether each pixel or word is the likeliest one instead of a draw.
+        temperature: The temperature of the draws of pixels or words.
         root: The project's folder.
+
+    Raises:
+        UserError: If text is given for a model of images, or if it cannot be read.
     """
     job = params.job(dataset, setting, seed)
-    trained, prepared = opened(params, dataset, setting, seed, root)
-    chosen: Split
+    trained, prepared = model_io.load(params, dataset, setting, seed, root)
+    originals: Split
     if (sentences or source) and trained.size is not None:
-        raise UserError("--sentence, --input: expected only with texts; of images test examples are reconstructed.")
-    with told():
+        raise UserError("--sentence, --input: expected with texts only. Leave them out to reconstruct test images.")
+    with model_io.printed_warnings():
         if sentences:
-            chosen = trained.split(sentences, "--sentence")
+            originals = trained.to_split(sentences, "--sentence")
         elif source is not None:
-            chosen = trained.documents(read_documents(source))
+            originals = trained.documents(read_documents(source))
         else:
             test = prepared.split("test")
             indices = np.random.default_rng(draw_seed).choice(len(test), min(count, len(test)), replace=False)
-            chosen = test.only(np.sort(indices))
-    z = trained.z_of(chosen, draw_seed)
-    found = trained.decode(z, likely, temperature, draw_seed, longest_of(prepared))
-    path = output or root / "reports/generated" / f"{job.name}-reconstructions"
-    if isinstance(chosen, Images):
-        both = np.stack([np.asarray(chosen.pixels, np.float32), np.asarray(found)], 1).reshape(-1, *np.shape(found)[1:])
-        path = write_grid(both, path, 2)
-    elif isinstance(chosen, Documents):
+            originals = test.only(np.sort(indices))
+    z = trained.posterior_means(originals, draw_seed)
+    decoded = trained.decode(z, likely, temperature, draw_seed, model_io.max_length(prepared))
+    path = output or root / model_io.FOLDER / f"{job.name}-reconstructions"
+    if isinstance(originals, Images):
+        images = np.asarray(decoded)
+        pairs = np.stack([np.asarray(originals.pixels, np.float32), images], 1).reshape(-1, *images.shape[1:])
+        path = model_io.write_grid(pairs, path, 2)
+    elif isinstance(originals, Documents):
         path = path if path.suffix else path.with_suffix(".txt")
-        pairs = [(" ".join(prepared.words(chosen[n])), became) for n, became in enumerate(found)]
-        write_text(path, "\n".join(f"{one}\n{became}\n" for one, became in pairs))
-    print(f"{path}: {len(chosen)} reconstructions by {job.name}, each behind what it is of")
+        texts = [" ".join(prepared.words(originals[n])) for n in range(len(originals))]
+        write_text(path, "\n".join(f"{text}\n{again}\n" for text, again in zip(texts, decoded, strict=True)))
+    print(f"{path}: {len(originals)} reconstructions by {job.name}, each after its original")

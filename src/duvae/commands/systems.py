@@ -1,4 +1,4 @@
-"""The systems of the paper, listed and explained."""
+"""`duvae systems`: tables of the systems of the paper, or all about one of them."""
 
 import sys
 
@@ -13,28 +13,28 @@ from duvae.report import catalogue
 from duvae.report.catalogue import Entry
 
 WIDTH = 120
-"""Columns, at most."""
+"""Greatest width of the output, in characters."""
 
 
 def run(params: Params, name: str | None = None, console: Console | None = None) -> None:
-    """Prints all systems, or one of them with its documentation; plain text where it goes into a file or a pipe.
+    """Prints all systems, or one system with its documentation; the output is plain text if it is not a terminal.
 
     Args:
         params: All of params.yaml.
-        name: One system; None: all.
-        console: Where to; None: the terminal.
+        name: The system to explain; None: all systems.
+        console: The console to print to; None: standard output.
     """
-    shown = console or _console()
+    console = console or _console()
     columns = catalogue.columns(params)
     entries = [catalogue.entry(key, params) for key in ([name] if name else RECORDS)]
     if name:
-        shown.print(_one(entries[0]))
+        console.print(_one(entries[0]))
     else:
-        shown.print(_all(entries, shown))
+        console.print(_all(entries, console))
     if any(entry.hyperparameters for entry in entries):
-        shown.print(_hyperparameters(entries, shown))
+        console.print(_hyperparameters(entries, console))
     if any(entry.settings for entry in entries):
-        shown.print(_settings(entries, columns, shown))
+        console.print(_settings(entries, columns, console))
 
 
 def _console() -> Console:
@@ -44,7 +44,7 @@ def _console() -> Console:
 
 
 def _table(console: Console, title: str, *heads: str, names: int = 0) -> Table:
-    """An empty table, drawn with letters where it is no terminal; the first columns hold names, which stay whole."""
+    """An empty table. The first `names` columns have names, which are not broken. ASCII lines outside of a terminal."""
     lines = box.ROUNDED if console.is_terminal else box.ASCII2
     table = Table(title=title, title_justify="left", title_style="bold", box=lines)
     for index, head in enumerate(heads):
@@ -54,20 +54,18 @@ def _table(console: Console, title: str, *heads: str, names: int = 0) -> Table:
 
 
 def _all(entries: list[Entry], console: Console) -> RenderableType:
-    table = _table(
-        console, f"{len(entries)} systems", "system", "parts", "what it is, its equation, its source", names=1
-    )
+    table = _table(console, f"{len(entries)} systems", "system", "parts", "summary, equation, source", names=1)
     for entry in entries:
         parts = _pairs()
         roles = dict.fromkeys(part.role for part in entry.parts)
         for role in roles:
-            of = [part for part in entry.parts if part.role == role]
-            detail = f" ({of[0].detail})" if role == "schedule" else ""
-            parts.add_row(Text(role, "dim"), ", ".join(part.name for part in of) + detail)
+            members = [part for part in entry.parts if part.role == role]
+            detail = f" ({members[0].detail})" if role == "schedule" else ""
+            parts.add_row(Text(role, "dim"), ", ".join(part.name for part in members) + detail)
         table.add_row(
             Group(Text(entry.name, "bold"), entry.label),
             parts if roles else "no setting in params.yaml",
-            Group(entry.does, Text(entry.equation, "cyan"), Text(entry.source, "dim")),
+            Group(entry.summary, Text(entry.equation, "cyan"), Text(entry.source, "dim")),
             end_section=True,
         )
 
@@ -77,8 +75,8 @@ def _all(entries: list[Entry], console: Console) -> RenderableType:
 def _one(entry: Entry) -> RenderableType:
     parts = _pairs()
     for part in entry.parts:
-        made = f"{part.name}: {part.detail}" if part.detail else part.name
-        parts.add_row(Text(part.role, "dim"), Group(made, Text(part.does, "dim")))
+        line = f"{part.name}: {part.detail}" if part.detail else part.name
+        parts.add_row(Text(part.role, "dim"), Group(line, Text(part.summary, "dim")))
 
     return Group(
         Text(f"{entry.name}: {entry.label}", "bold"),
@@ -88,18 +86,18 @@ def _one(entry: Entry) -> RenderableType:
         Text(entry.equation, "cyan"),
         f"Source: {entry.source}.",
         "",
-        parts if entry.parts else "No setting in params.yaml has it.",
+        parts if entry.parts else "No setting in params.yaml has this system.",
         "",
     )
 
 
 def _hyperparameters(entries: list[Entry], console: Console) -> RenderableType:
-    heads = "system", "hyperparameter", "what it is", "the paper chose from"
+    heads = "system", "hyperparameter", "description", "the paper chose from"
     table = _table(console, "Hyperparameters", *heads, names=2)
     for entry in entries:
         for hyperparameter in entry.hyperparameters:
-            searched = [f"{', '.join(of)}: {_list(values)}" for of, values in hyperparameter.searched]
-            table.add_row(entry.name, hyperparameter.name, hyperparameter.what, "\n".join(searched) or "-")
+            searched = [f"{', '.join(columns)}: {_list(values)}" for columns, values in hyperparameter.searched]
+            table.add_row(entry.name, hyperparameter.name, hyperparameter.description, "\n".join(searched) or "-")
         table.add_section()
 
     return table
@@ -111,8 +109,8 @@ def _settings(entries: list[Entry], columns: list[str], console: Console) -> Ren
         for setting, values in entry.settings.items():
             cells = []
             for column in columns:
-                of = [f"{key} {_number(value)}" for key, value in values.get(column, {}).items()]
-                cells.append("\n".join(of) or ("nothing" if column in values else "-"))
+                lines = [f"{key} {_number(value)}" for key, value in values.get(column, {}).items()]
+                cells.append("\n".join(lines) or ("nothing" if column in values else "-"))
             table.add_row(setting, entry.name, *cells)
         table.add_section()
 

@@ -1,1 +1,1 @@
-"""A trained model in use: its files, codes and likelihoods, generated examples."""
+"""A trained model in use: its files, its codes, and examples that it generates."""

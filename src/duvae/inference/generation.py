@@ -1,4 +1,4 @@
-"""What a model writes or draws: samples of the prior, and what lies between two examples (Figure S1)."""
+"""Examples from the decoder: samples of the prior, and interpolations between two examples (Figure S1)."""
 
 import copy
 
@@ -14,10 +14,10 @@ from duvae.networks.lstm import LSTMDecoder
 from duvae.vae import VAE
 
 LONGEST = 100
-"""Ids of a sentence that is written, `<s>` and `</s>` counted, unless longer ones are asked for."""
+"""Default of the greatest number of word ids of a generated sentence, `<s>` and `</s>` included."""
 
 
-def decoded(
+def decode(
     model: VAE,
     z: Float[Tensor, "batch latent"],
     generator: Generator | None = None,
@@ -25,15 +25,18 @@ def decoded(
     temperature: float = 1.0,
     longest: int = LONGEST,
 ) -> Tensor:
-    r"""x of each z, each word or pixel drawn from $\mathrm{softmax}(l / T)$, l being its logits, or the likeliest.
+    r"""Decodes each z. Each word or pixel is drawn from $\mathrm{softmax}(l / T)$ with logits l, or is the likeliest.
 
     Args:
-        model: Which stays as it is.
-        z: What of.
-        generator: Of the draws.
-        likely: Draw nothing.
-        temperature: T; below 1 likelier x are drawn more often.
-        longest: Ids a sentence at most.
+        model: The trained VAE; it does not change.
+        z: Latent codes to decode, shape (batch, latent).
+        generator: The random generator of the draws; None: PyTorch's global one.
+        likely: Whether each word or pixel is the likeliest one instead of a draw.
+        temperature: T; likelier x are drawn more often below 1.
+        longest: The greatest number of word ids of a sentence.
+
+    Returns:
+        Word ids, shape (batch, words), or images of bits, shape (batch, 1, height, width).
     """
     with evaluating(model):
         decoder = model.decoder if temperature == 1 else tempered(model.decoder, temperature)
@@ -44,7 +47,7 @@ def decoded(
 
 
 def tempered(decoder: Decoder, temperature: float) -> Decoder:
-    """A copy whose logits are divided by the temperature; the map to them is linear, without bias."""
+    """A copy of a decoder that divides its logits by the temperature; the map to the logits is linear, without bias."""
     copied = copy.deepcopy(decoder)
     copied.get_parameter("output.weight").div_(temperature)
 
@@ -60,28 +63,31 @@ def prior(
     temperature: float = 1.0,
     longest: int = LONGEST,
 ) -> Tensor:
-    """x of z ~ N(0, I), an example a row.
+    """Decodes samples of the prior, z ~ N(0, I).
 
     Args:
-        model: Which stays as it is.
-        count: How many.
-        latent: Dimensions of z.
-        seed: Of z, and of what is drawn from p(x|z).
-        likely: Each element of x the likeliest instead of drawn.
-        temperature: Of the draws from p(x|z).
-        longest: Ids a sentence at most.
+        model: The trained VAE; it does not change.
+        count: Number of samples.
+        latent: Number of dimensions of z.
+        seed: Seed of z and of the draws from p(x|z).
+        likely: Whether each word or pixel is the likeliest one instead of a draw.
+        temperature: Temperature of the draws from p(x|z).
+        longest: The greatest number of word ids of a sentence.
+
+    Returns:
+        The examples, as `decode` returns them, shape (count, ...).
     """
     device = next(model.parameters()).device
     generator = Generator(device).manual_seed(seed)
     z = torch.randn(count, latent, generator=generator, device=device)
 
-    return decoded(model, z, generator, likely, temperature, longest)
+    return decode(model, z, generator, likely, temperature, longest)
 
 
 def between(
     one: Float[Tensor, "pairs latent"], other: Float[Tensor, "pairs latent"], steps: int
 ) -> Float[Tensor, "pairs steps latent"]:
-    r"""$(1 - t) z_1 + t z_2$ for `steps` values of t, evenly from 0 to 1."""
+    r"""The points $(1 - t) z_1 + t z_2$ for `steps` values of t from 0 to 1 in even steps."""
     t = torch.linspace(0, 1, steps, dtype=one.dtype, device=one.device)[:, None]
 
     return torch.lerp(one[:, None], other[:, None], t)
@@ -96,37 +102,44 @@ def interpolations(
     temperature: float = 1.0,
     longest: int = LONGEST,
 ) -> Tensor:
-    """x along the line from one z to another, with shape (pairs * steps, ...), pair by pair.
+    """Decodes points on the line from one z to another.
 
     Args:
-        model: Which stays as it is.
-        ends: z of both, such as `means` of two examples.
-        steps: How many x, those of both ends included.
-        seed: Of what is drawn from p(x|z).
-        likely: Each element of x the likeliest instead of drawn.
-        temperature: Of the draws.
-        longest: Ids a sentence at most.
+        model: The trained VAE; it does not change.
+        ends: The first and the last z of each pair, such as the `means` of two examples, shape (pairs, 2, latent).
+        steps: Number of points per pair, both ends included.
+        seed: Seed of the draws from p(x|z).
+        likely: Whether each word or pixel is the likeliest one instead of a draw.
+        temperature: Temperature of the draws from p(x|z).
+        longest: The greatest number of word ids of a sentence.
+
+    Returns:
+        The examples, as `decode` returns them, pair by pair, shape (pairs * steps, ...).
     """
     generator = Generator(ends.device).manual_seed(seed)
     z = between(ends[:, 0], ends[:, 1], steps).flatten(0, 1)
 
-    return decoded(model, z, generator, likely, temperature, longest)
+    return decode(model, z, generator, likely, temperature, longest)
 
 
 def pairs(count: int, examples: int, seed: int) -> Array:
-    """Indices of `count` pairs of different examples, with shape (count, 2)."""
-    random = np.random.default_rng(seed)
+    """Draws `count` pairs of different examples; returns their indices, shape (count, 2)."""
+    generator = np.random.default_rng(seed)
 
-    return np.stack([random.choice(examples, 2, replace=False) for _ in range(count)])
+    return np.stack([generator.choice(examples, 2, replace=False) for _ in range(count)])
 
 
 def means(model: VAE, examples: list[Tensor]) -> Float[Tensor, "examples latent"]:
-    r"""The z that stands for each example, of one x a batch: the posterior mean; z itself where q is a point.
+    r"""The posterior mean of each example; z itself if q is a point.
 
-    Of a flow it is the $z^T$ that $\mu^0$ is mapped to, since that is what the decoder is given.
+    For a flow it is the $z^T$ that the flow maps $\mu^0$ to, since the decoder reads $z^T$.
+
+    Args:
+        model: The trained VAE; it does not change.
+        examples: Batches of x.
     """
     with evaluating(model):
-        found = [model.posterior(x) for x in examples]
+        posteriors = [model.posterior(x) for x in examples]
 
-        # What a probe sees of x ends in it: mu alone, or mu^0 and z^T joined.
-        return torch.cat([posterior.features()[:, -posterior.mean.shape[-1] :] for posterior in found])
+        # The features end in it: they are mu alone, or mu^0 and z^T joined.
+        return torch.cat([posterior.features()[:, -posterior.mean.shape[-1] :] for posterior in posteriors])

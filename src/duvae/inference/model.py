@@ -1,4 +1,4 @@
-"""A trained model in use: sentences or images in, codes out, and back.
+"""A trained model in use: it encodes sentences or images into latent codes, and decodes codes.
 
 ```python
 from duvae.inference.model import load
@@ -35,25 +35,26 @@ if TYPE_CHECKING:
     import pandas as pd
 
 VOCABULARY = "vocabulary.txt"
-"""Beside a model's two files, or in the prepared data set that it was trained on."""
+"""Name of the file of words, in the folder of a model or of the prepared data set that the model was trained on."""
 
-SHOWN = 5
-"""Unknown words that a warning names."""
+UNKNOWN_SHOWN = 5
+"""Largest number of unknown words that a warning names."""
 
 
 class UnknownWords(UserWarning):
-    """Words that the vocabulary lacks, which are taken to be `<unk>`."""
+    """Some words are not in the vocabulary; the model reads `<unk>` in their place."""
 
 
 @dataclass(frozen=True)
 class Codes:
-    r"""What q(z|x) of each example is.
+    r"""The parameters of q(z|x) for each example.
 
     Attributes:
-        mean: $\mu_x$ ($\mu^0$ of a flow), with shape (examples, latent).
-        sigma: $\delta_x$ ($\delta^0$ of a flow), with shape (examples, latent); None where q is a point.
-        features: What a linear probe sees: $\mu_x$; of a flow also the $z^T$ that $\mu^0$ is mapped to.
-        unknown: Unknown words of each sentence, with shape (examples,); 0 for images.
+        mean: Means $\mu_x$ ($\mu^0$ for a flow), shape (examples, latent).
+        sigma: Standard deviations $\delta_x$ ($\delta^0$ for a flow), shape (examples, latent); None if q is a point.
+        features: Input of a linear probe, shape (examples, features): $\mu_x$; for a flow $\mu^0$ and the $z^T$ that
+            the flow maps $\mu^0$ to.
+        unknown: Number of unknown words of each sentence, shape (examples,); 0 for images.
     """
 
     mean: Array
@@ -64,25 +65,28 @@ class Codes:
     def frame(self) -> "pd.DataFrame":
         """A table with one row per example: `unknown`, `mu_0`, …, `sigma_0`, …, `feature_0`, ….
 
-        This method alone needs pandas, which the extra `pipeline` installs.
+        Only this method needs pandas, which the extra `pipeline` installs.
         """
         import pandas as pd
 
-        parts = {"mu": self.mean, "sigma": self.sigma, "feature": self.features}
+        arrays = {"mu": self.mean, "sigma": self.sigma, "feature": self.features}
         columns = {
-            f"{name}_{d}": part[:, d] for name, part in parts.items() if part is not None for d in range(part.shape[1])
+            f"{name}_{d}": array[:, d]
+            for name, array in arrays.items()
+            if array is not None
+            for d in range(array.shape[1])
         }
 
         return pd.DataFrame({"unknown": self.unknown, **columns})
 
 
-class Trained:
-    """A trained model with what its x mean.
+class TrainedModel:
+    """A trained model together with its vocabulary, on the GPU if there is one.
 
     Args:
-        model: It.
-        description: What it is.
-        vocabulary: The words of the ids of a sentence; for images anything.
+        model: The trained VAE.
+        description: The description of the model, from its `model.json`.
+        vocabulary: The word of each word id; not used for images.
     """
 
     def __init__(self, model: VAE, description: Description, vocabulary: Sequence[str]) -> None:
@@ -91,28 +95,32 @@ class Trained:
 
     @property
     def latent(self) -> int:
-        """Dimensions of z."""
+        """Number of dimensions of z."""
         return int(self.description.networks["latent"])
 
     @property
     def size(self) -> int | None:
-        """Pixels a side of an image; None where x are sentences."""
+        """Width and height of an image in pixels; None if the model was trained on sentences."""
         return self.description.networks.get("size")
 
     def encode(self, x: Sequence[str] | Array, seed: int = 1) -> Codes:
-        """q(z|x) of sentences, or of images.
+        """Encodes sentences or images: the parameters of q(z|x) for each x.
 
         Args:
-            x: Sentences, their words apart by white space; or shares of ink in [0, 1] of shape (images, size, size).
-            seed: Of the bits that are drawn where pixels are neither 0 nor 1.
+            x: Sentences, whose words white space separates; or images as shares of ink in [0, 1], shape
+                (images, size, size).
+            seed: Seed of the bits that are drawn from pixels other than 0 and 1.
+
+        Raises:
+            UserError: If x are not what the model was trained on.
 
         Warns:
-            UnknownWords: With their number, where there are any.
+            UnknownWords: Some words are not in the vocabulary.
         """
-        return self.codes(self.split(x), seed)
+        return self.codes(self.to_split(x), seed)
 
     def codes(self, split: Split, seed: int = 1) -> Codes:
-        """q(z|x) of the examples of a split, in its order; `seed` is of bits that are drawn."""
+        """Encodes a split, in its order; `seed` is the seed of the bits that are drawn from grey pixels."""
         generator = Generator(self.device).manual_seed(seed)
         order = batches(split.lengths, BATCH)
         parts: dict[str, list[Array]] = {}
@@ -132,8 +140,8 @@ class Trained:
 
         return Codes(arrays["mean"], arrays.get("sigma"), arrays["features"], unknown)
 
-    def z_of(self, split: Split, seed: int = 1) -> Float[Tensor, "examples latent"]:
-        """The one z that stands for each example of a split, as `generation.means` has it."""
+    def posterior_means(self, split: Split, seed: int = 1) -> Float[Tensor, "examples latent"]:
+        """The posterior mean of each example of a split, in its order, as `generation.means` computes it."""
         generator = Generator(self.device).manual_seed(seed)
         order = batches(split.lengths, BATCH)
         found = generation.means(self.model, [tensor(split, some, self.device, generator) for some in order])
@@ -148,25 +156,28 @@ class Trained:
         seed: int = 1,
         longest: int = LONGEST,
     ) -> list[str] | Array:
-        """A sentence of each z, or an image of bits with shape (batch, size, size).
+        """Decodes each z into a sentence or an image.
 
         Args:
-            z: What of.
-            likely: Each word or pixel the likeliest, nothing drawn.
-            temperature: Of the draws: the logits are divided by it.
-            seed: Of the draws.
-            longest: Ids of a sentence at most, `<s>` and `</s>` counted; what is not over by then is cut.
+            z: Latent codes to decode, shape (batch, latent).
+            likely: Whether each word or pixel is the likeliest one instead of a draw.
+            temperature: Temperature of the draws: the logits are divided by it.
+            seed: Seed of the draws.
+            longest: Greatest number of word ids of a sentence, `<s>` and `</s>` included; a longer one is cut.
+
+        Returns:
+            The sentences, or images of bits, shape (batch, size, size).
         """
         generator = Generator(self.device).manual_seed(seed)
         z = torch.as_tensor(z, dtype=torch.float32, device=self.device)
 
-        return self.written(generation.decoded(self.model, z, generator, likely, temperature, longest))
+        return self.to_examples(generation.decode(self.model, z, generator, likely, temperature, longest))
 
     def generate(
         self, count: int, likely: bool = False, temperature: float = 1.0, seed: int = 1, longest: int = LONGEST
     ) -> list[str] | Array:
-        """x of z drawn from the prior; the arguments are those of `decode`."""
-        return self.written(generation.prior(self.model, count, self.latent, seed, likely, temperature, longest))
+        """Decodes `count` samples of the prior; `seed` is also the seed of z, the rest is as in `decode`."""
+        return self.to_examples(generation.prior(self.model, count, self.latent, seed, likely, temperature, longest))
 
     def reconstruct(
         self,
@@ -176,38 +187,51 @@ class Trained:
         seed: int = 1,
         longest: int = LONGEST,
     ) -> list[str] | Array:
-        """x of the posterior mean of each x; the arguments are those of `decode`."""
-        return self.decode(self.z_of(self.split(x), seed), likely, temperature, seed, longest)
+        """Decodes the posterior mean of each x; x is as in `encode`, the rest is as in `decode`."""
+        return self.decode(self.posterior_means(self.to_split(x), seed), likely, temperature, seed, longest)
 
     def interpolate(
         self,
-        one: str | Array,
-        other: str | Array,
+        first: str | Array,
+        last: str | Array,
         steps: int = 8,
         likely: bool = True,
         temperature: float = 1.0,
         seed: int = 1,
         longest: int = LONGEST,
     ) -> list[str] | Array:
-        """x of `steps` z in even steps from one x's posterior mean to another's; else as `decode`."""
-        both = [one, other] if isinstance(one, str) and isinstance(other, str) else np.stack([one, other])
-        ends = self.z_of(self.split(both), seed)[None]
-
-        return self.written(generation.interpolations(self.model, ends, steps, seed, likely, temperature, longest))
-
-    def split(self, x: Sequence[str] | Array, where: str = "sentences") -> Split:
-        """Sentences or images as the networks take them.
+        """Decodes points on the line between the posterior means of two x.
 
         Args:
-            x: As `encode` has them.
-            where: What errors call them.
+            first: Sentence or image to start from; an image has shape (size, size).
+            last: Sentence or image to end at.
+            steps: Number of points, both ends included.
+            likely: As in `decode`.
+            temperature: As in `decode`.
+            seed: As in `decode`.
+            longest: As in `decode`.
+
+        Returns:
+            The sentences, or images of bits, shape (steps, size, size).
+        """
+        both = [first, last] if isinstance(first, str) and isinstance(last, str) else np.stack([first, last])
+        ends = self.posterior_means(self.to_split(both), seed)[None]
+
+        return self.to_examples(generation.interpolations(self.model, ends, steps, seed, likely, temperature, longest))
+
+    def to_split(self, x: Sequence[str] | Array, where: str = "sentences") -> Split:
+        """Converts sentences or images to the form that the networks read.
+
+        Args:
+            x: Sentences or images, as in `encode`.
+            where: Name of the sentences in errors, such as the option that they come from.
 
         Raises:
-            UserError: Where they are not what the model reads.
+            UserError: If x are not what the model was trained on.
         """
         if self.size is None:
             if isinstance(x, str) or not all(isinstance(sentence, str) for sentence in x):
-                raise UserError(f"{where}: expected a list of sentences, which this model reads.")
+                raise UserError(f"{where}: expected a list of sentences, since the model was trained on sentences.")
             number = next((n for n, sentence in enumerate(x, 1) if not sentence.split()), None)
             if number is not None or not len(x):
                 raise UserError(f"{where}{f', line {number}' if number else ''}: expected a sentence; found none.")
@@ -217,8 +241,8 @@ class Trained:
         shape = self.size, self.size
         if grey.dtype.kind not in "biuf" or grey.ndim != 3 or grey.shape[1:] != shape or not len(grey):
             raise UserError(
-                f"expected images of {self.size} x {self.size} pixels, which this model reads, with the shape"
-                f" (images, {self.size}, {self.size}); found {grey.dtype} of the shape {grey.shape}."
+                f"expected images of {self.size} x {self.size} pixels, as in training, with the shape (images,"
+                f" {self.size}, {self.size}); found {grey.dtype} of the shape {grey.shape}."
             )
         if not (np.isfinite(grey).all() and grey.min() >= 0 and grey.max() <= 1):
             raise UserError(f"expected shares of ink from 0 to 1; found {grey.min()} to {grey.max()}.")
@@ -227,28 +251,31 @@ class Trained:
         return Images.of(grey.astype(np.float32), unlabelled, unlabelled)
 
     def documents(self, corpus: Corpus) -> Documents:
-        """Documents as word ids.
+        """Converts documents to word ids.
 
         Raises:
-            UserError: For a document with `<pad>`, `<s>` or `</s>` inside.
+            UserError: If a document contains `<pad>`, `<s>` or `</s>`.
+
+        Warns:
+            UnknownWords: Some words are not in the vocabulary.
         """
         found = word_ids(corpus, self.vocabulary, max(document.count(" ") + 1 for document in corpus.documents))
         known = set(self.vocabulary)
         unknown = Counter(word for document in corpus.documents for word in document.split(" ") if word not in known)
         if unknown:
-            named = ", ".join(word for word, _ in unknown.most_common(SHOWN))
-            more = f" and {len(unknown) - SHOWN} others" if len(unknown) > SHOWN else ""
+            named = ", ".join(word for word, _ in unknown.most_common(UNKNOWN_SHOWN))
+            more = f" and {len(unknown) - UNKNOWN_SHOWN} others" if len(unknown) > UNKNOWN_SHOWN else ""
             warnings.warn(
                 f"{unknown.total():,} of {int((found.lengths - 2).sum()):,} words are not in the vocabulary"
-                f" ({named}{more}), and are {SPECIALS[UNKNOWN]}",
+                f" ({named}{more}); the model reads {SPECIALS[UNKNOWN]} in their place",
                 UnknownWords,
                 stacklevel=2,
             )
 
         return found
 
-    def written(self, x: Tensor) -> list[str] | Array:
-        """What the decoder gives as sentences, or as images with shape (images, size, size)."""
+    def to_examples(self, x: Tensor) -> list[str] | Array:
+        """Converts the output of the decoder to sentences, or to images of shape (images, size, size)."""
         if self.size is not None:
             return x[:, 0].cpu().numpy()
 
@@ -258,17 +285,17 @@ class Trained:
         ]
 
 
-def load(folder: str | Path, vocabulary: str | Path | None = None) -> Trained:
-    """A trained model.
+def load(folder: str | Path, vocabulary: str | Path | None = None) -> TrainedModel:
+    """Loads a trained model.
 
     Args:
-        folder: With its `weights.safetensors` and `model.json`: `models/<data set>/<setting>/<seed>` of a project, or
-            `model` of a run in MLflow.
-        vocabulary: The words that it knows, a word a line; where it is not given, `vocabulary.txt` of that folder, or
-            of the project's prepared data set. Images need none.
+        folder: The folder with `weights.safetensors` and `model.json`: `models/<data set>/<setting>/<seed>` of a
+            project, or `model` of a run in MLflow.
+        vocabulary: A text file with one word per line, in the order of the word ids. None: `vocabulary.txt` in the
+            model's folder, or else that of the prepared data set in the model's project. Images need no vocabulary.
 
     Raises:
-        UserError: Where it is no such model, or its vocabulary is not to be found or another's.
+        UserError: If the folder has no readable model, or if the vocabulary is missing or does not fit the model.
     """
     folder = Path(folder)
     if not (folder / "model.json").is_file():
@@ -278,31 +305,40 @@ def load(folder: str | Path, vocabulary: str | Path | None = None) -> Trained:
         )
     model, description = model_files.load(folder)
     if "size" in description.networks:
-        return Trained(model, description, [])
+        return TrainedModel(model, description, [])
 
-    return Trained(model, description, words(folder, description.words, vocabulary))
+    return TrainedModel(model, description, read_vocabulary(folder, description.words, vocabulary))
 
 
-def words(folder: Path, count: int, given: str | Path | None = None) -> list[str]:
-    """The vocabulary of a model, once it is seen to have as many words as the model knows."""
+def read_vocabulary(folder: Path, count: int, file: str | Path | None = None) -> list[str]:
+    """Reads the vocabulary of a model, and checks that it has as many words as the model knows.
+
+    Args:
+        folder: The folder of the model.
+        count: The number of words that the model knows.
+        file: The file to read; None: the first one that exists of those that `load` names.
+
+    Raises:
+        UserError: If there is no such file, or if it does not fit the model.
+    """
     above = folder.resolve().parents  # setting, data set, models, project
-    places = [Path(given)] if given is not None else [folder / VOCABULARY]
-    if given is None and len(above) > 3:
-        places.append(above[3] / "data" / "prepared" / above[1].name / VOCABULARY)
-    path = next((path for path in places if path.is_file()), None)
+    candidates = [Path(file)] if file is not None else [folder / VOCABULARY]
+    if file is None and len(above) > 3:
+        candidates.append(above[3] / "data" / "prepared" / above[1].name / VOCABULARY)
+    path = next((path for path in candidates if path.is_file()), None)
     if path is None:
         raise UserError(
-            f"{folder}: expected the model's vocabulary, a word a line, in {' or '.join(map(str, places))}; it is not"
-            " there. Copy it from data/prepared/<data set>."
+            f"{folder}: expected the model's vocabulary, one word per line, in {' or '.join(map(str, candidates))}; it"
+            " is not there. Copy it from data/prepared/<data set>."
         )
     try:
-        found = path.read_text(encoding="utf-8").split("\n")[:-1]
+        words = path.read_text(encoding="utf-8").split("\n")[:-1]
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read as UTF-8 text ({error}).") from error
-    if len(found) != count or tuple(found[: len(SPECIALS)]) != SPECIALS:
+    if len(words) != count or tuple(words[: len(SPECIALS)]) != SPECIALS:
         raise UserError(
-            f"{path}: expected the {count} words that the model knows, {', '.join(SPECIALS)} first; found {len(found)}."
-            " It is another model's."
+            f"{path}: expected the {count} words that the model knows, {', '.join(SPECIALS)} first; found {len(words)}."
+            " The vocabulary belongs to another model."
         )
 
-    return found
+    return words

@@ -1,4 +1,4 @@
-"""A model as two files: `weights.safetensors`, and `model.json`, which says how to build what they belong to."""
+"""A model as two files: `weights.safetensors`, and `model.json`, which describes how to build the model."""
 
 import hashlib
 import json
@@ -22,23 +22,23 @@ from duvae.registry import HYPERPARAMETERS
 from duvae.vae import VAE
 
 DESCRIPTION = "description"
-"""Where weights.safetensors says whose weights it holds."""
+"""Key of the model's description in the metadata of weights.safetensors."""
 
 NETWORKS: TypeAdapter[Networks] = TypeAdapter(Networks)
-"""From a description's sizes to those of text or of image networks: no two have the same keys."""
+"""Validates the sizes of text or image networks; the two kinds have no set of keys in common."""
 
 
 @dataclass(frozen=True)
 class Description:
-    """What a model is: enough to build it again.
+    """All that is needed to build a model again.
 
     Attributes:
         system: The system's name.
-        hyperparameters: Its hyperparameters.
-        parts: What else its encoder is made of.
-        networks: The sizes of its networks.
-        words: Size of the vocabulary; 2 for images, whose pixels are bits.
-        training: How it was trained: epochs, best_epoch, warmup_ended, stopped; None before it was.
+        hyperparameters: The system's hyperparameters, by name.
+        parts: The choices about the encoder that any system has, as in `duvae.config.Parts`.
+        networks: The sizes of the networks.
+        words: Number of words in the vocabulary; 2 for images, whose pixels are bits.
+        training: The course of the training: epochs, best_epoch, warmup_ended, stopped; None before the training.
     """
 
     system: str
@@ -49,13 +49,13 @@ class Description:
     training: dict[str, Any] | None = None
 
     def build(self) -> tuple[VAE, systems.System[Any]]:
-        """A model with fresh weights, and its system."""
+        """Builds the model with new random weights, and its system."""
         parts = Parts.model_validate(self.parts)
         sizes: Networks = NETWORKS.validate_python(self.networks)
         system = systems.system(self.system, HYPERPARAMETERS[self.system].model_validate(self.hyperparameters), parts)
         encoder, decoder = networks.build(sizes, self.words, parts.init)
         head = system.head(encoder.features, sizes.latent)
-        for part in head.children():  # its own linear map; regularizers and a flow's networks begin as they say
+        for part in head.children():  # Regularizers and the networks of a flow initialize themselves.
             if isinstance(part, nn.Linear):
                 networks.initialize(part, networks.initial(sizes, parts.init))
         model = VAE(encoder, head, decoder, system.objective(), system.refinement())
@@ -66,7 +66,7 @@ class Description:
 
 
 def save(folder: Path, model: VAE, description: Description) -> None:
-    """Writes both files, each whole or not at all."""
+    """Writes both files; each is complete or not written at all."""
     tensors = {name: value.detach().contiguous() for name, value in model.state_dict().items()}
     with whole(folder / "weights.safetensors") as temporary:
         temporary.write_bytes(safetensors.torch.save(tensors, {DESCRIPTION: json.dumps(vars(description))}))
@@ -74,42 +74,45 @@ def save(folder: Path, model: VAE, description: Description) -> None:
 
 
 def load(
-    folder: Path, again: str = "duvae train", system: str | None = None, words: int | None = None
+    folder: Path, command: str = "duvae train", system: str | None = None, words: int | None = None
 ) -> tuple[VAE, Description]:
-    """A trained model in evaluation mode.
+    """Loads a trained model, and sets evaluation mode.
 
     Args:
-        folder: With both files.
-        again: The command that makes them, named where they are missing, broken or others than expected.
-        system: The system that it must be of; None: any.
-        words: The size of the vocabulary that it must have; None: any.
+        folder: The folder with both files.
+        command: The command that writes the files; errors name it.
+        system: The system that the model must have; None: any.
+        words: The number of words that the model must know; None: any.
+
+    Returns:
+        The model on the CPU, and its description.
 
     Raises:
-        UserError: Where it is not such a model.
+        UserError: If the files are missing or broken, or if they have another system or another number of words.
     """
-    named = folder / "model.json"
+    path = folder / "model.json"
     try:
-        description = Description(**read_json(named, again))
+        description = Description(**read_json(path, command))
         model, _ = description.build()
     except (TypeError, ValueError, KeyError, RuntimeError) as error:
-        why = " ".join(str(error).split())
-        raise UserError(f"{named}: expected a model of this version ({why}). Run '{again}' again.") from error
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path}: expected a model of this version ({reason}). Run '{command}' again.") from error
     if system not in (None, description.system):
         raise UserError(
-            f"{named}: expected a model of {system}; found one of {description.system}. Run '{again}' again."
+            f"{path}: expected a model of {system}; found one of {description.system}. Run '{command}' again."
         )
     if words not in (None, description.words):
         raise UserError(
-            f"{named}: expected a vocabulary of {words} words, as the prepared data have; found one of"
-            f" {description.words}. Run '{again}' again."
+            f"{path}: expected a vocabulary of {words} words, as the prepared data have; found one of"
+            f" {description.words}. Run '{command}' again."
         )
-    model.load_state_dict(_weights(folder / "weights.safetensors", model, description, again))
+    model.load_state_dict(_weights(folder / "weights.safetensors", model, description, command))
 
     return model.eval(), description
 
 
 def digest(model: VAE) -> str:
-    """The digest of a model's weights, which tells whether two results are of the same weights.
+    """Computes the digest of a model's weights. Results with the same digest were computed from the same weights.
 
     Args:
         model: The VAE, on any device.
@@ -121,10 +124,13 @@ def digest(model: VAE) -> str:
 
 
 def saved_digest(folder: Path) -> str | None:
-    """The same digest of the weights in a folder that `save` wrote; None where no readable weights are there.
+    """Computes the digest of the weights in a folder that `save` wrote.
 
     Args:
         folder: The folder of a model.
+
+    Returns:
+        The digest as `digest` computes it; None if the folder has no readable weights.
     """
     try:
         return _digest(safetensors.numpy.load_file(folder / "weights.safetensors"))
@@ -133,39 +139,42 @@ def saved_digest(folder: Path) -> str | None:
 
 
 def _digest(arrays: Mapping[str, "np.ndarray[Any, Any]"]) -> str:
-    whole = hashlib.sha256()
+    result = hashlib.sha256()
     for name, array in sorted(arrays.items()):
-        whole.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
-        whole.update(np.ascontiguousarray(array).tobytes())
+        result.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        result.update(np.ascontiguousarray(array).tobytes())
 
-    return whole.hexdigest()[:16]
+    return result.hexdigest()[:16]
 
 
-def _weights(path: Path, model: VAE, description: Description, again: str) -> dict[str, Tensor]:
-    """The tensors of `path`, once they are seen to be the model's."""
+def _weights(path: Path, model: VAE, description: Description, command: str) -> dict[str, Tensor]:
+    """Reads the tensors of a file, and checks that they are finite and belong to the model."""
     try:
         with safetensors.safe_open(path, "pt") as file:
             described = json.loads((file.metadata() or {}).get(DESCRIPTION, "null"))
             tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except FileNotFoundError as error:
-        raise UserError(f"{path}: not there. '{again}' makes it.") from error
+        raise UserError(f"{path}: not there. '{command}' makes it.") from error
     except (safetensors.SafetensorError, OSError, ValueError) as error:
-        why = " ".join(str(error).split())
-        raise UserError(f"{path}: expected weights, but it cannot be read ({why}). Run '{again}' again.") from error
-    wanted = model.state_dict()
-    other = [name for name in sorted(wanted.keys() | tensors.keys()) if _shape(wanted, name) != _shape(tensors, name)]
-    why = ""
-    if isinstance(described, dict) and described != vars(description):
-        why = f"they are of another training, of {described.get('system')}"
-    elif other:
-        name = other[0]
-        why = f"{name} is {_shape(tensors, name)} where {_shape(wanted, name)} is expected"
-    elif odd := [name for name, value in tensors.items() if not torch.isfinite(value).all()]:
-        why = f"{odd[0]} is not finite"
-    if why:
+        reason = " ".join(str(error).split())
         raise UserError(
-            f"{path}: expected the weights of the {description.system} that model.json describes, but {why}."
-            f" Run '{again}' again."
+            f"{path}: expected weights, but it cannot be read ({reason}). Run '{command}' again."
+        ) from error
+    expected = model.state_dict()
+    names = sorted(expected.keys() | tensors.keys())
+    differing = [name for name in names if _shape(expected, name) != _shape(tensors, name)]
+    reason = ""
+    if isinstance(described, dict) and described != vars(description):
+        reason = f"they are of another training, of {described.get('system')}"
+    elif differing:
+        name = differing[0]
+        reason = f"{name} is {_shape(tensors, name)} where {_shape(expected, name)} is expected"
+    elif broken := [name for name, value in tensors.items() if not torch.isfinite(value).all()]:
+        reason = f"{broken[0]} is not finite"
+    if reason:
+        raise UserError(
+            f"{path}: expected the weights of the {description.system} that model.json describes, but {reason}."
+            f" Run '{command}' again."
         )
 
     return tensors
@@ -176,5 +185,5 @@ def _shape(tensors: Mapping[str, Tensor], name: str) -> str:
 
 
 def device() -> torch.device:
-    """The GPU that the process may see, or the CPU."""
+    """The GPU, if the process sees one, or else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,6 +1,7 @@
-"""All that is known of each system: its record, the parts that it builds, its hyperparameters and its settings.
+"""The catalogue: for each system its record, the parts that it builds, its hyperparameters and its settings.
 
-Nothing here names a system or a part: a system that `duvae.systems`, `duvae.registry` and params.yaml have is found.
+Nothing here names a system or a part. A system of `duvae.systems`, `duvae.registry` and params.yaml is in the catalogue
+without further code.
 """
 
 import inspect
@@ -21,63 +22,63 @@ from duvae.regularizers import Staged
 from duvae.systems import SYSTEMS, System
 
 FEATURES, LATENT = 4, 2
-"""Sizes at which a system is built to be looked at."""
+"""Numbers of features and latent dimensions with which a system's parts are built, to read their names."""
 
 DURATION = Duration(warmup=10, epoch=10, total=100)
-"""The length of the training whose schedule is looked at."""
+"""Length of a training, in steps, with which a system's schedule is built, to read its first and last KL weight."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """One thing that a system is made of.
+    """One part of a system.
 
     Attributes:
-        role: posterior, regularizer, objective, schedule, loop, or what else its system calls it.
-        name: The class.
-        detail: What differs from one object of the class to another.
-        does: The first sentences of the class's documentation.
+        role: Role of the part: posterior, regularizer, refinement, objective, schedule or loop.
+        name: Name of the class.
+        detail: Properties that differ between objects of the class, such as `learns scale and shift`.
+        summary: First paragraph of the class's docstring.
     """
 
     role: str
     name: str
     detail: str
-    does: str
+    summary: str
 
 
 @dataclass(frozen=True)
 class Hyperparameter:
-    """One number that a system is given.
+    """One hyperparameter of a system.
 
     Attributes:
-        name: Its key in params.yaml.
-        what: What it is.
-        searched: Columns of data sets, and the values that the paper chose from for them.
+        name: Key in params.yaml.
+        description: Meaning and unit.
+        searched: Columns of data sets, each group with the values that the paper chose from.
     """
 
     name: str
-    what: str
+    description: str
     searched: list[tuple[list[str], tuple[float, ...]]]
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One system.
+    """One system in the catalogue.
 
     Attributes:
-        name: As params.yaml has it.
+        name: Key in params.yaml.
         label: The paper's name of the system, with Greek letters as words.
-        does: The first sentences of its documentation.
-        documentation: All of it.
-        equation: What makes it what it is.
-        source: Where that stands.
-        parts: What it is made of; nothing where params.yaml has no setting of it to build.
-        hyperparameters: What it is given.
-        settings: Its settings' values, by setting, column of data sets and hyperparameter.
+        summary: First paragraph of the docstring.
+        documentation: The whole docstring.
+        equation: The equation that distinguishes the system, in plain text.
+        source: The publication of the equation.
+        parts: The parts that the system builds; empty if params.yaml has no setting of the system.
+        hyperparameters: The hyperparameters.
+        settings: The values in params.yaml, by setting, column of data sets and hyperparameter.
     """
 
     name: str
     label: str
-    does: str
+    summary: str
     documentation: str
     equation: str
     source: str
@@ -87,12 +88,17 @@ class Entry:
 
 
 def columns(params: Params) -> list[str]:
-    """The columns of data sets that any setting has."""
+    """The columns of data sets for which any setting has values."""
     return list(dict.fromkeys(column for setting in params.settings.values() for column in setting.columns))
 
 
 def entry(name: str, params: Params) -> Entry:
-    """What is known of one system."""
+    """The entry of one system.
+
+    Args:
+        name: Key of the system in params.yaml.
+        params: All of params.yaml.
+    """
     kind, record = SYSTEMS[name], registry.RECORDS[name]
     settings = {key: setting for key, setting in params.settings.items() if setting.system == name}
     first = next(iter(settings.values()), None)
@@ -111,26 +117,32 @@ def entry(name: str, params: Params) -> Entry:
 
 
 def parts(kind: type[System[Any]], hyperparameters: config.Frozen, chosen: Parts) -> Iterator[Part]:
-    """What a system is made of, by building each of its parts and looking at them."""
-    made = kind(hyperparameters, chosen)
-    head: nn.Module = made.head(FEATURES, LATENT).eval()
+    """Builds the parts of a system, and describes each of them.
+
+    Args:
+        kind: The system's class.
+        hyperparameters: The system's hyperparameters.
+        chosen: The choices about the encoder.
+    """
+    system = kind(hyperparameters, chosen)
+    head: nn.Module = system.head(FEATURES, LATENT).eval()
     with torch.no_grad():
         posterior = head(torch.zeros(2, FEATURES))
     yield Part("posterior", type(posterior).__name__, f"from {type(head).__name__}", summary(type(posterior)))
     for part in head.modules():
         if type(part).__module__ == regularizers.__name__:
-            yield Part("regularizer", type(part).__name__, _of_regularizer(part), summary(type(part)))
+            yield Part("regularizer", type(part).__name__, _regularizer_detail(part), summary(type(part)))
     for role in vars(System):
-        # Head, means and variances were seen above.
+        # The posterior and the regularizers above come from head, means and variances.
         if role.startswith("_") or role in ("head", "means", "variances") or not callable(getattr(System, role)):
             continue
-        part = getattr(made, role)(DURATION) if role == "schedule" else getattr(made, role)()
+        part = getattr(system, role)(DURATION) if role == "schedule" else getattr(system, role)()
         detail = f"KL weight {part(0):g} to {part(DURATION.total - 1):g}" if role == "schedule" else ""
         yield Part(role, type(part).__name__, detail, summary(type(part)))
 
 
 def summary(kind: type) -> str:
-    """The first paragraph of a class's documentation, its formulas legible in a terminal."""
+    """The first paragraph of a class's docstring, with formulas that can be read in a terminal."""
     paragraph = " ".join(inspect.cleandoc(kind.__doc__ or "").partition("\n\n")[0].split())
     paragraph = re.sub(r"\\(?:mathrm|text){(\w+)}", r"\1", paragraph.replace(r"\|", "||"))
 
@@ -138,21 +150,23 @@ def summary(kind: type) -> str:
 
 
 def spelled(label: str) -> str:
-    """A label with its Greek letters as words, such as `beta-VAE`, for terminals and files that hold ASCII alone."""
+    """A label with its Greek letters as words, such as `beta-VAE`, for terminals and files with ASCII text only."""
     return "".join(letter if letter.isascii() else unicodedata.name(letter).split()[-1].lower() for letter in label)
 
 
-def _of_regularizer(part: nn.Module) -> str:
-    learns = [name for name, _ in part.named_parameters(recurse=False)]
-    said = [f"learns {' and '.join(learns)}"] if learns else []
+def _regularizer_detail(part: nn.Module) -> str:
+    learned = [name for name, _ in part.named_parameters(recurse=False)]
+    details = [f"learns {' and '.join(learned)}"] if learned else []
     if isinstance(part, Staged):
-        said.append("from the first step on" if part.started else "once the warm-up has ended")
+        details.append("from the first step on" if part.started else "once the warm-up has ended")
 
-    return ", ".join(said)
+    return ", ".join(details)
 
 
-def _hyperparameters(name: str, known: list[str]) -> Iterator[Hyperparameter]:
+def _hyperparameters(name: str, data_columns: list[str]) -> Iterator[Hyperparameter]:
     for key, field in registry.HYPERPARAMETERS[name].model_fields.items():
         searched = registry.searched(field)
-        groups = groupby(known, searched.on)
-        yield Hyperparameter(key, field.description or "", [(list(of), values) for values, of in groups if values])
+        groups = groupby(data_columns, searched.on)
+        yield Hyperparameter(
+            key, field.description or "", [(list(group), values) for values, group in groups if values]
+        )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from duvae.inference.model import Trained, load
+from duvae.inference.model import TrainedModel, load
 
 
 class Encoder:
@@ -19,7 +19,7 @@ class Encoder:
         trained: The model.
     """
 
-    def __init__(self, trained: Trained) -> None:
+    def __init__(self, trained: TrainedModel) -> None:
         self.trained = trained
 
     def predict(self, model_input: Any, params: dict[str, Any] | None = None) -> pd.DataFrame:

@@ -1,0 +1,98 @@
+"""The command line: `duvae <command>`.
+
+The modules of this package declare the commands with their options; `duvae.commands` has one module for each command.
+Nothing heavy is imported before a command has read its parameters and found them right.
+"""
+
+import os
+import sys
+import traceback
+from typing import Annotated
+
+import typer
+
+from duvae.cli import data, experiments, information, pages, project, training, use
+from duvae.errors import PASSING, Interrupted, Passing, UserError
+
+TELEMETRY_OFF = {
+    "DO_NOT_TRACK": "true",
+    "GX_ANALYTICS_ENABLED": "False",
+    "ITERATIVE_DO_NOT_TRACK": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+}
+"""Environment variables that keep the libraries from sending usage data to their makers."""
+
+app = typer.Typer(
+    name="duvae",
+    help="Rebuild the results of DU-VAE, stage by stage.\n\n"
+    "The stages run in this order: fetch, prepare, binarize (images), validate, truth, search and figure2 (studies), "
+    "train, evaluate, probe, samples, figure1, report, examples. 'dvc repro' runs the stages that are out of date; "
+    "each command below runs one of them. "
+    "All commands read params.yaml in the current folder; docs/parameters.md explains its keys.",
+    epilog="Examples:\n\n"
+    "\b\n"
+    "  duvae prepare --dataset synthetic\n"
+    "  duvae train --dataset synthetic --setting du_vae --seed 1\n"
+    "  duvae train --help",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+# 'duvae --help' lists the commands in this order.
+for commands in (project, data, training, use, pages, experiments, information):
+    app.add_typer(commands.app)
+
+
+def _print_version(requested: bool) -> None:
+    if requested:
+        from importlib.metadata import version
+
+        typer.echo(f"duvae {version('duvae')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Options of `duvae` itself."""
+
+
+def main() -> None:
+    """Runs the command line and exits with its status.
+
+    The status is 2 after a mistake of the user, 75 after an error that may not come again, 130 after an interruption.
+    """
+    os.environ.update(TELEMETRY_OFF)
+    try:
+        app()
+    except UserError as error:
+        first, *more = str(error).splitlines()
+        print("\n       ".join([f"error: {first}", *more]), file=sys.stderr)
+        sys.exit(PASSING if isinstance(error, Passing) else 2)
+    except Interrupted as interruption:
+        print(f"\ninterrupted: {interruption}; the same command goes on from there", file=sys.stderr)
+        sys.exit(130)
+    except SystemExit as leaving:
+        if leaving.code == 130:
+            print("interrupted: no file is half-written; run the same command again", file=sys.stderr)
+        raise
+    except Exception as error:
+        if not _is_passing(error):
+            raise
+        traceback.print_exc()
+        sys.exit(PASSING)
+
+
+def _is_passing(error: Exception) -> bool:
+    """Whether memory or a device was lost, so that the command may succeed later or on another device."""
+    torch = sys.modules.get("torch")
+    # AcceleratorError came with torch 2.8.
+    losses = tuple(getattr(torch, name) for name in ("OutOfMemoryError", "AcceleratorError") if hasattr(torch, name))
+
+    return isinstance(error, (MemoryError, *losses)) or "can't allocate memory" in str(error)

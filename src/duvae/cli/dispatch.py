@@ -1,0 +1,48 @@
+"""From the options of a command to the function that runs it: checked parameters, and an import that waits for them."""
+
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from duvae.config import Params
+
+
+def run(command: str, *args: Any, **options: Any) -> None:
+    """Imports `duvae.commands.<command>` and calls its `run` with the other arguments."""
+    importlib.import_module(f"duvae.commands.{command}").run(*args, **options)
+
+
+def load_params(path: Path) -> "Params":
+    """Reads params.yaml.
+
+    Raises:
+        UserError: If it cannot be read, or has a mistake.
+    """
+    from duvae import config
+
+    return config.load(path)
+
+
+def params_of_dataset(path: Path, dataset: str) -> "Params":
+    """Reads params.yaml and checks that it has the data set.
+
+    Raises:
+        UserError: If params.yaml has a mistake, or no data set of that name.
+    """
+    params = load_params(path)
+    params.dataset(dataset)
+
+    return params
+
+
+def params_of_job(path: Path, dataset: str, setting: str, seed: int) -> "Params":
+    """Reads params.yaml and checks that it has the data set, the setting, and values of the setting for the data set.
+
+    Raises:
+        UserError: If params.yaml has a mistake, or lacks one of them.
+    """
+    params = load_params(path)
+    params.job(dataset, setting, seed)
+
+    return params

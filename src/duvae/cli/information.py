@@ -1,0 +1,39 @@
+"""The commands that explain the systems and examine the project."""
+
+from typing import Annotated
+
+import typer
+
+from duvae.cli import dispatch
+from duvae.cli.options import PARAMS_FILE, ParamsFile, examples, new_app
+
+app = new_app()
+
+
+@app.command(epilog=examples("duvae systems", "duvae systems du_vae"))
+def systems(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="The system to explain in full; all systems if not given.")
+    ] = None,
+    params: ParamsFile = PARAMS_FILE,
+) -> None:
+    """List and explain the systems of the paper.
+
+    For each system: its parts, its equation and source, its hyperparameters with the values that the paper chose
+    from, and its settings in params.yaml.
+    """
+    known = dispatch.load_params(params)
+    from duvae import registry
+
+    dispatch.run("systems", known, name and registry.known_system(name))
+
+
+@app.command(epilog=examples("duvae doctor", "DUVAE_MIRROR=../data duvae doctor"))
+def doctor(params: ParamsFile = PARAMS_FILE) -> None:
+    """Show what is installed and present here, and how to get what is missing.
+
+    Each line is about one thing: a version, a device, parameters, data, a mirror, the cache, interrupted trainings,
+    leftover files, MLflow. Its mark is ok, ! (missing or wrong) or x (Figure 1 cannot be rebuilt). The command
+    changes nothing. It exits with 0 if 'dvc repro figure1' can run, and with 1 otherwise.
+    """
+    dispatch.run("doctor", params)

@@ -1,0 +1,30 @@
+"""Options that several commands have, and the form of a command's help."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+PARAMS_FILE = Path("params.yaml")
+"""The parameters that a command reads if `--params` is not given."""
+
+ParamsFile = Annotated[Path, typer.Option("--params", metavar="PATH", help="The file of parameters.")]
+Dataset = Annotated[str, typer.Option("--dataset", metavar="NAME", help="A data set of params.yaml.")]
+Setting = Annotated[str, typer.Option("--setting", metavar="NAME", help="A setting of params.yaml.")]
+Seed = Annotated[int, typer.Option("--seed", metavar="N", min=0, max=2**31 - 1, help="The seed of the training.")]
+Study = Annotated[str, typer.Option("--study", metavar="NAME", help="A study of params.yaml.")]
+CheckOnly = Annotated[bool, typer.Option("--check", help="Write nothing; fail if the file is out of date.")]
+
+
+def new_app() -> typer.Typer:
+    """A group of commands whose help `duvae --help` shows without a group's name."""
+    return typer.Typer(rich_markup_mode=None)
+
+
+def examples(*lines: str) -> str:
+    r"""The end of a command's help, which shows how to call it.
+
+    Args:
+        lines: Commands; those that go on in the next line end with a backslash.
+    """
+    return "Examples:\n\n\b\n" + "\n".join(f"  {line}" for line in lines)

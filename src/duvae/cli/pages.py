@@ -1,0 +1,54 @@
+"""The commands that draw figures and write pages."""
+
+from duvae.cli import dispatch
+from duvae.cli.options import PARAMS_FILE, Dataset, ParamsFile, Seed, Setting, Study, examples, new_app
+
+app = new_app()
+
+
+@app.command(epilog=examples("duvae samples --dataset omniglot --setting du_vae --seed 1"))
+def samples(dataset: Dataset, setting: Setting, seed: Seed, params: ParamsFile = PARAMS_FILE) -> None:
+    """Draw samples and interpolations of a trained model for the report.
+
+    `generation` in params.yaml sets their numbers. Each is made twice: drawn, and with the likeliest pixels or words.
+    The command writes to the folder generated.
+    """
+    dispatch.run("samples", dispatch.params_of_job(params, dataset, setting, seed), dataset, setting, seed)
+
+
+@app.command(epilog=examples("duvae figure1", "dvc repro figure1"))
+def figure1(params: ParamsFile = PARAMS_FILE) -> None:
+    """Draw Figure 1 and write its page, reports/figure1.html.
+
+    The command needs the results of AE, VAE, Agg-VAE, BN-VAE and DU-VAE on the synthetic data.
+    """
+    dispatch.run("figure1", dispatch.load_params(params))
+
+
+@app.command(epilog=examples("duvae figure2 --study synthetic_grid"))
+def figure2(study: Study, params: ParamsFile = PARAMS_FILE) -> None:
+    """Draw Figure 2 for a finished study, and write its page in reports/studies.
+
+    The page shows the NLL over the hyperparameters with the paper's choice, every trial, the course of the search and
+    its cost.
+    """
+    dispatch.load_params(params).study(study)
+    dispatch.run("figure2", study)
+
+
+@app.command(epilog=examples("duvae report", "dvc repro report"))
+def report(params: ParamsFile = PARAMS_FILE) -> None:
+    """Write reports/index.html, the page of all results that `run` names.
+
+    The command reads the files in results, which git keeps.
+    """
+    dispatch.run("report", dispatch.load_params(params))
+
+
+@app.command("examples", epilog=examples("duvae examples --dataset short_yelp_small", "dvc repro examples"))
+def example_page(dataset: Dataset, params: ParamsFile = PARAMS_FILE) -> None:
+    """Write reports/examples/NAME.html, the page of samples for your own data.
+
+    The page shows test examples beside samples of the models. Git does not keep it.
+    """
+    dispatch.run("examples", dispatch.params_of_dataset(params, dataset), dataset)

@@ -1,0 +1,46 @@
+"""The commands that write files of the project itself: the list of jobs, the page of parameters, fingerprints."""
+
+from duvae.cli import dispatch
+from duvae.cli.options import PARAMS_FILE, CheckOnly, ParamsFile, examples, new_app
+
+app = new_app()
+
+
+@app.command(epilog=examples("duvae graph", "duvae graph --check"))
+def graph(check: CheckOnly = False, params: ParamsFile = PARAMS_FILE) -> None:
+    """Write pipelines/jobs.yaml, the jobs that DVC's graph runs over.
+
+    A job is a data set, a setting and a seed that `run` in params.yaml names; the five jobs of Figure 1 are added.
+    Run it after a change of `run` or `figure1`, and commit the file.
+    """
+    dispatch.run("graph", dispatch.load_params(params), check=check)
+
+
+@app.command(epilog=examples("duvae parameters", "duvae parameters --check"))
+def parameters(check: CheckOnly = False, params: ParamsFile = PARAMS_FILE) -> None:
+    """Write docs/parameters.md, the page of all parameters.
+
+    Run it after a change of params.yaml, and commit the page.
+    """
+    dispatch.run("parameters", dispatch.load_params(params), check=check)
+
+
+@app.command(epilog=examples("duvae fingerprint", "duvae fingerprint && dvc repro --dry"))
+def fingerprint() -> None:
+    """Write fingerprints.yaml, the hashes of the code of each stage.
+
+    Comments, docstrings, formatting and annotations of functions do not change a hash. Run it after a change of the
+    code: 'git diff fingerprints.yaml' shows which code has changed, and 'dvc repro --dry' lists the stages that will
+    run again.
+    """
+    dispatch.run("fingerprint")
+
+
+@app.command(name="own-files", epilog=examples("duvae own-files"))
+def own_files(params: ParamsFile = PARAMS_FILE) -> None:
+    """Write data/own.yaml, the digests of your own files.
+
+    The file has one digest for each data set that is fetched. DVC writes it in every run, so that it makes a data set
+    and its results again if your files have changed, and only then.
+    """
+    dispatch.run("own_files", dispatch.load_params(params))

@@ -1,0 +1,30 @@
+"""The commands that train a model and measure it."""
+
+from duvae.cli import dispatch
+from duvae.cli.options import PARAMS_FILE, Dataset, ParamsFile, Seed, Setting, examples, new_app
+
+app = new_app()
+
+
+@app.command(epilog=examples("duvae train --dataset synthetic --setting du_vae --seed 1"))
+def train(dataset: Dataset, setting: Setting, seed: Seed, params: ParamsFile = PARAMS_FILE) -> None:
+    """Train a setting on a data set.
+
+    The command writes the weights to models, and the history of the epochs to results.
+    """
+    dispatch.run("train", dispatch.params_of_job(params, dataset, setting, seed), dataset, setting, seed)
+
+
+@app.command(epilog=examples("duvae evaluate --dataset synthetic --setting du_vae --seed 1"))
+def evaluate(dataset: Dataset, setting: Setting, seed: Seed, params: ParamsFile = PARAMS_FILE) -> None:
+    """Measure a trained model on the test set.
+
+    The measures are NLL by importance weighting, KL, MI, AU, MPD and CE; docs/metrics.md defines them.
+    """
+    dispatch.run("evaluate", dispatch.params_of_job(params, dataset, setting, seed), dataset, setting, seed)
+
+
+@app.command(epilog=examples("duvae probe --dataset synthetic --setting du_vae --seed 1"))
+def probe(dataset: Dataset, setting: Setting, seed: Seed, params: ParamsFile = PARAMS_FILE) -> None:
+    """Train linear classifiers on the latent means of a trained model."""
+    dispatch.run("probe", dispatch.params_of_job(params, dataset, setting, seed), dataset, setting, seed)

@@ -1,0 +1,200 @@
+"""The commands that use a trained model: they generate, interpolate, reconstruct and encode examples."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from duvae.cli import dispatch
+from duvae.cli.options import PARAMS_FILE, Dataset, ParamsFile, Seed, Setting, examples, new_app
+from duvae.errors import UserError
+
+app = new_app()
+
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", metavar="PATH", help="The file to write; in reports/generated if not given."),
+]
+DrawSeed = Annotated[int, typer.Option("--draw-seed", metavar="N", min=0, max=2**31 - 1, help="The seed of the draws.")]
+Likely = Annotated[
+    bool, typer.Option("--likely", help="Take the likeliest pixel or word each time instead of drawing from p(x|z).")
+]
+Temperature = Annotated[
+    float | None,
+    typer.Option(
+        "--temperature", metavar="T", help="The temperature of the draws from p(x|z); 1 if not given, likelier below 1."
+    ),
+]
+Sentence = Annotated[
+    list[str] | None, typer.Option("--sentence", metavar="TEXT", help="A sentence; may be given several times.")
+]
+
+
+def checked_temperature(temperature: float | None, likely: bool = False) -> float:
+    """The temperature of the draws; 1 if the user gave none.
+
+    Raises:
+        UserError: If the temperature is not a number above 0, or is given although nothing is drawn.
+    """
+    if temperature is not None and likely:
+        raise UserError("--temperature, --likely: expected one of them; --likely draws nothing.")
+    if temperature is not None and not 0 < temperature < float("inf"):
+        raise UserError(f"--temperature: expected a number above 0; found {temperature}.")
+
+    return temperature or 1.0
+
+
+@app.command(
+    epilog=examples(
+        "duvae generate --dataset omniglot --setting du_vae --seed 1",
+        "duvae generate --dataset omniglot --setting du_vae --seed 1 --likely --output samples.png",
+        "duvae generate --dataset short_yelp --setting du_vae --seed 1 --rows 20 --columns 1 --temperature 0.7",
+    )
+)
+def generate(
+    dataset: Dataset,
+    setting: Setting,
+    seed: Seed,
+    rows: Annotated[int, typer.Option("--rows", metavar="N", min=1, help="Rows of the grid.")] = 8,
+    columns: Annotated[int, typer.Option("--columns", metavar="N", min=1, help="Columns of the grid.")] = 8,
+    draw_seed: DrawSeed = 1,
+    likely: Likely = False,
+    temperature: Temperature = None,
+    output: Output = None,
+    params: ParamsFile = PARAMS_FILE,
+) -> None:
+    """Draw samples from the prior of a trained model (Figure S1).
+
+    Images become a grid; sentences become a text file with one sentence per line. The same seed gives the same
+    samples.
+    """
+    known = dispatch.params_of_job(params, dataset, setting, seed)
+    degrees = checked_temperature(temperature, likely)
+    dispatch.run("generate", known, dataset, setting, seed, output, rows, columns, draw_seed, likely, degrees)
+
+
+@app.command(
+    epilog=examples(
+        "duvae interpolate --dataset omniglot --setting du_vae --seed 1 --steps 9",
+        "duvae interpolate --dataset short_yelp --setting du_vae --seed 1 --likely \\",
+        '    --from "the food was good ." --to "never again !"',
+    )
+)
+def interpolate(
+    dataset: Dataset,
+    setting: Setting,
+    seed: Seed,
+    pairs: Annotated[int, typer.Option("--pairs", metavar="N", min=1, help="Number of pairs of test examples.")] = 8,
+    steps: Annotated[
+        int, typer.Option("--steps", metavar="N", min=2, help="Number of examples per pair, both ends counted.")
+    ] = 8,
+    first: Annotated[
+        str | None, typer.Option("--from", metavar="TEXT", help="A sentence to start from; needs --to.")
+    ] = None,
+    last: Annotated[str | None, typer.Option("--to", metavar="TEXT", help="The sentence to end at.")] = None,
+    draw_seed: DrawSeed = 1,
+    likely: Likely = False,
+    temperature: Temperature = None,
+    output: Output = None,
+    params: ParamsFile = PARAMS_FILE,
+) -> None:
+    """Decode points between two sentences or two test examples (Figure S1).
+
+    The points lie on the line between the two posterior means, in even steps; each pair is one row. --draw-seed also
+    chooses the pairs of test examples.
+    """
+    known = dispatch.params_of_job(params, dataset, setting, seed)
+    if (first is None) != (last is None):
+        raise UserError("--from, --to: expected both, each with a sentence, or neither; found one.")
+    sentences = (first, last) if first is not None else ()
+    degrees = checked_temperature(temperature, likely)
+    arguments = (dataset, setting, seed, output, pairs, steps, draw_seed, likely, degrees)
+    dispatch.run("interpolate", known, *arguments, sentences)
+
+
+@app.command(
+    epilog=examples(
+        "duvae reconstruct --dataset short_yelp --setting du_vae --seed 1 --examples 20",
+        'duvae reconstruct --dataset short_yelp --setting du_vae --seed 1 --sentence "the food was good ."',
+    )
+)
+def reconstruct(
+    dataset: Dataset,
+    setting: Setting,
+    seed: Seed,
+    sentence: Sentence = None,
+    source: Annotated[
+        Path | None, typer.Option("--input", metavar="PATH", help="A text file with one document per line.")
+    ] = None,
+    count: Annotated[
+        int, typer.Option("--examples", metavar="N", min=1, help="Number of test examples, if no text is given.")
+    ] = 8,
+    draw_seed: DrawSeed = 1,
+    temperature: Annotated[
+        float | None,
+        typer.Option(
+            "--temperature",
+            metavar="T",
+            help="Draw pixels or words at this temperature; if not given, the likeliest are taken.",
+        ),
+    ] = None,
+    output: Output = None,
+    params: ParamsFile = PARAMS_FILE,
+) -> None:
+    """Decode sentences or test examples from their own posterior means.
+
+    The file shows each original together with its reconstruction.
+    """
+    known = dispatch.params_of_job(params, dataset, setting, seed)
+    if sentence and source:
+        raise UserError("--sentence, --input: expected one of them; found both.")
+    degrees = checked_temperature(temperature)
+    arguments = (dataset, setting, seed, output, sentence or [], source, count, draw_seed, temperature is None, degrees)
+    dispatch.run("reconstruct", known, *arguments)
+
+
+@app.command(
+    epilog=examples(
+        "duvae encode --dataset short_yelp --setting du_vae --seed 1 --input new.txt --output codes.csv",
+        "duvae encode --dataset omniglot --setting du_vae --seed 1 --input pictures --ink dark",
+        "duvae encode --dataset synthetic --setting du_vae --seed 1 --split test",
+    )
+)
+def encode(
+    dataset: Dataset,
+    setting: Setting,
+    seed: Seed,
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            "--input",
+            metavar="PATH",
+            help="A text file with one document per line, - for standard input; for images a folder or an .npz.",
+        ),
+    ] = None,
+    sentence: Sentence = None,
+    split: Annotated[
+        str | None, typer.Option("--split", metavar="NAME", help="A split of the prepared data set, such as test.")
+    ] = None,
+    ink: Annotated[
+        str | None,
+        typer.Option("--ink", metavar="dark|light", help="For images: whether the lines are dark on light or light."),
+    ] = None,
+    draw_seed: DrawSeed = 1,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", metavar="PATH", help="The .parquet or .csv to write; in reports/generated if not given."
+        ),
+    ] = None,
+    params: ParamsFile = PARAMS_FILE,
+) -> None:
+    """Write mu, sigma and features of sentences or images.
+
+    The table has one row per example: its label or name, the number of its words that the vocabulary lacks, and the
+    parameters of q(z|x). Features are the input of the probes: mu, and for a flow also the code that mu is mapped to.
+    """
+    known = dispatch.params_of_job(params, dataset, setting, seed)
+    if ink not in {None, "dark", "light"}:
+        raise UserError(f"--ink {ink}: expected dark or light.")
+    dispatch.run("encode", known, dataset, setting, seed, output, sentence or [], source, ink, draw_seed, split)

@@ -1,0 +1,115 @@
+"""What the commands that use a trained model share: they load it, print warnings and write examples to files."""
+
+import contextlib
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from duvae.config import Params
+from duvae.data import store
+from duvae.data.store import Array, Documents, Prepared
+from duvae.errors import UserError
+from duvae.inference import generation, model_files
+from duvae.inference.model import TrainedModel
+from duvae.project.files import whole, write_text
+from duvae.report import pictures
+
+FOLDER = Path("reports/generated")
+"""Where the commands write if the user names no file."""
+
+
+def load(params: Params, dataset: str, setting: str, seed: int, root: Path = Path()) -> tuple[TrainedModel, Prepared]:
+    """Loads a trained model of a project, and the data set that it was trained on.
+
+    PyTorch uses as many threads as `params` says from then on.
+
+    Args:
+        params: All of params.yaml.
+        dataset: The data set's name.
+        setting: The setting's name.
+        seed: The seed of the training.
+        root: The project's folder.
+
+    Raises:
+        UserError: If the model or the prepared data set is missing or broken, or if they do not belong together.
+    """
+    job = params.job(dataset, setting, seed)
+    prepared = store.read(root / "data/prepared" / dataset)
+    train = f"duvae train --dataset {dataset} --setting {setting} --seed {seed}"
+    model, description = model_files.load(
+        root / "models" / job.folder, train, params.setting(setting).system, len(prepared.vocabulary)
+    )
+    torch.set_num_threads(params.threads)
+
+    return TrainedModel(model, description, prepared.vocabulary), prepared
+
+
+def max_length(prepared: Prepared) -> int:
+    """The greatest number of word ids of a generated sentence: that of the longest document, 100 at least."""
+    lengths = [int(split.lengths.max()) for split in prepared.splits.values() if isinstance(split, Documents)]
+
+    return max([generation.LONGEST, *lengths])
+
+
+@contextlib.contextmanager
+def printed_warnings() -> Iterator[None]:
+    """Prints each warning of the body, such as one about unknown words, as one line on standard error."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    for warning in caught:
+        print(f"warning: {warning.message}", file=sys.stderr)
+
+
+def write_examples(x: Tensor, path: Path, prepared: Prepared, columns: int) -> Path:
+    """Writes images into a PNG, or sentences into a text file.
+
+    Args:
+        x: Images, shape (images, 1, height, width), or word ids, shape (sentences, words).
+        path: The file; a name without a suffix gets one.
+        prepared: The data set whose vocabulary has the words.
+        columns: Number of images in one row, or of sentences between two empty lines.
+
+    Returns:
+        The path of the written file.
+
+    Raises:
+        UserError: If images are to be written under a name that does not end in .png.
+    """
+    if x.ndim == 4:
+        return write_grid(x[:, 0].cpu().numpy(), path, columns)
+    path = path if path.suffix else path.with_suffix(".txt")
+    lines = [" ".join(prepared.words(sentence)) for sentence in x.cpu().numpy()]
+    if columns > 1 and len(lines) > columns:
+        lines = ["\n".join(lines[start : start + columns]) + "\n" for start in range(0, len(lines), columns)]
+    write_text(path, "".join(f"{line}\n" for line in lines))
+
+    return path
+
+
+def write_grid(images: Array, path: Path, columns: int) -> Path:
+    """Writes images side by side into a PNG.
+
+    Args:
+        images: Shares of ink from 0 to 1, shape (images, height, width).
+        path: The file; a name without a suffix gets one.
+        columns: Number of images in one row.
+
+    Returns:
+        The path of the written file.
+
+    Raises:
+        UserError: If the name does not end in .png.
+    """
+    path = path if path.suffix else path.with_suffix(".png")
+    if path.suffix != ".png":
+        raise UserError(f"--output {path}: expected a name that ends in .png, since the file is a PNG.")
+    picture = pictures.png(pictures.grid(images, columns))
+    with whole(path) as temporary:
+        temporary.write_bytes(picture)
+
+    return path
