@@ -41,7 +41,7 @@ rebuild: $(ENVIRONMENT)  ## The same side by side, on all GPUs or cores; ARGS=--
 	@python -m pipelines.rebuild $(ARGS)
 
 serve: $(ENVIRONMENT)  ## A Prefect server, the deployments of prefect.yaml and a worker, until Ctrl-C
-	@python -m pipelines.server $(ARGS)
+	@python -m pipelines.prefect_server $(ARGS)
 
 search: $(ENVIRONMENT)  ## Search (γ, p) on the synthetic data by grid and by TPE, and compare: an hour of one core
 	@dvc repro --quiet validate@synthetic
