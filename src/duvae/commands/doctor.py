@@ -1,4 +1,4 @@
-"""What is here and what is not, on one screen."""
+"""The command `doctor`: what a rebuild needs and what is missing, on one screen."""
 
 import sys
 from pathlib import Path
@@ -7,20 +7,21 @@ from duvae.project import doctor
 
 
 def run(params: Path, root: Path = Path()) -> None:
-    """Prints a line for each finding, and what that means for Figure 1; leaves with 1 where it cannot be rebuilt.
+    """Prints one line per finding, and whether Figure 1 can be rebuilt; exits with 1 where it cannot.
 
     Args:
         params: The file of parameters, which may be broken.
         root: The project's folder.
     """
     findings = []
-    for found in doctor.examine(params, root):
-        findings.append(found)
-        print(f"{found.mark:>3}  {found.about:<21} {found.said}{f'. {_upper(found.remedy)}' if found.remedy else ''}")
-    if any(found.mark == "x" for found in findings):
-        print("\nMend what is marked x first: 'dvc repro figure1' needs it.")
+    for finding in doctor.examine(params, root):
+        findings.append(finding)
+        remedy = f". {_upper(finding.remedy)}" if finding.remedy else ""
+        print(f"{finding.status:>3}  {finding.topic:<21} {finding.message}{remedy}")
+    if any(finding.status == "x" for finding in findings):
+        print("\nCorrect the lines marked x first: 'dvc repro figure1' needs them.")
         sys.exit(1)
-    print("\nAll that 'dvc repro figure1' needs is here.")
+    print("\nEverything that 'dvc repro figure1' needs is here.")
 
 
 def _upper(text: str) -> str:
