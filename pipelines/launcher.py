@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from duvae.cli import TELEMETRY_OFF
-from duvae.errors import PASSING
+from duvae.errors import TEMPORARY_FAILURE
 from pipelines.devices import Device
 from pipelines.workspaces import OWNER_VARIABLE, WORK_FOLDER, ProjectSnapshot, file_name, owner, workspace
 
@@ -125,7 +125,7 @@ def run(
         except (OSError, ValueError):
             result = {"code": code, "reason": f"its process ended with {code} and gave no reason"}
     if "entry" not in result:
-        raise TaskFailedError(stage, _reason(result), result["code"] in {PASSING, *KILLED}, _tail(log))
+        raise TaskFailedError(stage, _reason(result), result["code"] in {TEMPORARY_FAILURE, *KILLED}, _tail(log))
     name = device.name if device else socket.gethostname()
 
     return TaskResult(stage, result["entry"], result["ran"], time.monotonic() - started, name)
@@ -217,7 +217,7 @@ def _reason(result: Mapping[str, Any]) -> str:
     code, reason = result["code"], str(result["reason"])
     if code in KILLED:
         return f"{reason} (it was killed, most often because memory ran out)"
-    if code == PASSING:
+    if code == TEMPORARY_FAILURE:
         return f"{reason} (may pass: memory, a device or a connection was lost)"
 
     return reason

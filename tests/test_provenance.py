@@ -47,12 +47,12 @@ def test_dvc_shows_nothing_of_records_and_arrays_and_finds_their_stage_again(tmp
     (tmp_path / "make.py").write_text(
         "from pathlib import Path\n"
         "import numpy as np\n"
-        "from duvae import compact\n"
+        "from duvae.project import array_files\n"
         "from duvae.project.files import write_json\n"
         "from duvae.project.provenance import Stopwatch\n"
         "print('made')\n"
         "write_json(Path('metrics.json'), {'nll': 1.5})\n"
-        "compact.write(Path('per_example.json'), {'weights': 'ab'}, {'nll': np.ones(3, np.float32)})\n"
+        "array_files.write(Path('per_example.json'), {'weights': 'ab'}, {'nll': np.ones(3, np.float32)})\n"
         "Stopwatch('evaluate', 'vae').write(Path('evaluate.run.json'))\n"
     )
     names = ("metrics", "per_example", "evaluate.run")

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 import small_project
-from duvae.errors import PASSING, UserError
+from duvae.errors import TEMPORARY_FAILURE, UserError
 from pipelines import launcher, record, workspaces
 from pipelines.launcher import Machine, TaskFailedError
 from pipelines.lockfile import update
@@ -163,7 +163,7 @@ def run_task(folder: Path, name: str, timeout: float | None = None) -> Any:
     ("command", "transient", "message"),
     [
         ("exit 2", False, "exited with 2"),
-        (f"exit {PASSING}", True, "may pass"),
+        (f"exit {TEMPORARY_FAILURE}", True, "may pass"),
         ("kill -9 $PPID; sleep 60", True, "ended with -9"),
         ("true", False, "does not exist"),
         ("sleep 60", False, "longer than 3 seconds"),

@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 import small_project
-from duvae.errors import PASSING
+from duvae.errors import TEMPORARY_FAILURE
 from pipelines.workspaces import WORK_FOLDER
 from small_project import call, commit, lock
 
@@ -113,7 +113,7 @@ def test_only_transient_failures_are_retried(server: dict[str, str], tmp_path: P
     attempts = tmp_path / "attempts"
     script = f"""echo $1 >> {attempts}
 case $1 in
-  a) [ $(grep -c a {attempts}) -gt 1 ] || exit {PASSING};;
+  a) [ $(grep -c a {attempts}) -gt 1 ] || exit {TEMPORARY_FAILURE};;
   b) exit 2;;
 esac
 {small_project.EACH.format("$1")}"""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from duvae.errors import PASSING, Interrupted, Passing, UserError
+from duvae.errors import TEMPORARY_FAILURE, Interrupted, TemporaryError, UserError
 
 if TYPE_CHECKING:
     from duvae.config import Params
@@ -533,7 +533,7 @@ def main() -> None:
     except UserError as error:
         first, *more = str(error).splitlines()
         print("\n       ".join([f"error: {first}", *more]), file=sys.stderr)
-        sys.exit(PASSING if isinstance(error, Passing) else 2)
+        sys.exit(TEMPORARY_FAILURE if isinstance(error, TemporaryError) else 2)
     except Interrupted as stopped:
         print(f"\ninterrupted: {stopped}; the same command goes on from there", file=sys.stderr)
         sys.exit(130)
@@ -545,7 +545,7 @@ def main() -> None:
         if not _passing(error):
             raise
         traceback.print_exc()
-        sys.exit(PASSING)
+        sys.exit(TEMPORARY_FAILURE)
 
 
 def _passing(error: Exception) -> bool:

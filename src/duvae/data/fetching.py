@@ -19,7 +19,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
 from duvae.config import place
 from duvae.data import sources
-from duvae.errors import Passing, UserError
+from duvae.errors import TemporaryError, UserError
 from duvae.project.files import scratch, whole
 
 Timeout = tuple[float, float]
@@ -56,7 +56,7 @@ def fetch(
 
     Raises:
         UserError: With all files that could not be had, or with the first that is not what it should be;
-            `Passing`, where a host did not answer.
+            `TemporaryError`, where a host did not answer.
     """
     targets = {path: folder / place(path) for path in paths}
     if len(set(targets.values())) < len(targets):
@@ -84,7 +84,7 @@ def fetch(
         fetched.update(search.archives({path: targets[path] for path in left}))
     missing = {path: reasons for path, reasons in search.reasons.items() if fetched[path] is None}
     if missing:
-        raise (Passing if search.silent else UserError)(_missing(missing, folder.name))
+        raise (TemporaryError if search.silent else UserError)(_missing(missing, folder.name))
 
     return [found for found in fetched.values() if found is not None]
 
@@ -175,7 +175,7 @@ class _Search:
                     else f"no connection to {host}"
                 )
                 if self.mirror is not None and _is_url(self.mirror) and urlsplit(self.mirror).netloc == host:
-                    raise Passing(
+                    raise TemporaryError(
                         f"mirror {self.mirror}: {self.silent[host]} (asked for {url}). Nothing was kept of it."
                         " Correct --mirror or DUVAE_MIRROR, or try again."
                     ) from error
