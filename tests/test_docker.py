@@ -122,7 +122,7 @@ def test_passwords_are_made_once_each_its_own_and_for_the_owner_alone(tmp_path: 
 
     again = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True)
     assert again.returncode == 2
-    assert "left as it is" in again.stderr
+    assert "was not changed" in again.stderr
     assert made.read_text(encoding="utf-8") == text
 
 
