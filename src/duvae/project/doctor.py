@@ -68,7 +68,7 @@ class Problem(Exception):
 
 
 class Obstacle(Problem):
-    """A failed check without which Figure 1 cannot be rebuilt."""
+    """A problem that prevents the rebuild of Figure 1."""
 
 
 def examine(path: Path, root: Path = Path()) -> Iterator[Finding]:
