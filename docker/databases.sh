@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# A database each for MLflow, Prefect and Optuna, each of a role that sees no other. The image of PostgreSQL runs
-# this once, when its volume is empty; run again, it makes what is missing and sets the passwords that are given.
-# A subshell: the image reads a file that is not executable into its own shell.
+# Creates one database each for MLflow, Prefect and Optuna, with one role each that cannot open the others. PostgreSQL's
+# image runs this script once, when its volume is empty. Run again, the script creates what is missing and sets the
+# passwords. The subshell protects the image's own shell, which sources a script that is not executable.
 (
     set -euo pipefail
 
     for name in mlflow prefect optuna; do
         password="${name^^}_DB_PASSWORD"
         : "${!password:?is not set}"
-        # The password goes by the environment, which no other user can read, unlike a command line.
+        # The environment passes the password: other users can read a command line, but not the environment.
         NAME=$name PASSWORD=${!password} psql --username "${POSTGRES_USER:-postgres}" --dbname postgres \
             --no-psqlrc --quiet --set ON_ERROR_STOP=1 <<'SQL'
 \getenv name NAME

@@ -1,5 +1,25 @@
-"""Rebuilding side by side: what is out of date in DVC's graph, on the devices of one or more machines.
+"""`make rebuild`: runs the stages of DVC's graph that are out of date, several at a time.
 
-Truth stays in DVC: each stage runs in a workspace of its own and fills the run cache that all share, from which one
-`dvc repro` in the project records it. Nothing of the library needs this package.
+A *task* is one stage that a rebuild runs: in a workspace and a process of its own, on one device. DVC stays the single
+source of truth: each task fills the run cache that all workspaces share, and one `dvc repro` in the project records the
+results from there. Nothing in the library imports this package.
+
+| file | purpose |
+|---|---|
+| `rebuild.py` | the command line of `python -m pipelines.rebuild`, and its `--plan` |
+| `flow.py` | the Prefect flow: one Prefect task per stage, retries, artifacts; here or on a Dask cluster |
+| `orchestration.py` | one rebuild from beginning to end, without Prefect: lock, snapshot, schedule, record |
+| `stage_graph.py` | DVC's graph of stages: which are up to date or in the run cache, and which have to run |
+| `scheduler.py` | the order of the tasks, and how many run at a time |
+| `devices.py` | GPUs and CPU cores, and the pool that assigns them to tasks |
+| `launcher.py` | one task from outside: starts its process, limits its time, reads its result |
+| `stage_process.py` | one task from inside: the process that runs the stage through DVC |
+| `workspaces.py` | the throwaway clones in which tasks run |
+| `record.py` | brings the results of all tasks into the project; repairs what a killed rebuild left |
+| `lockfile.py` | writes many entries into dvc.lock at once; `record.py` starts it as a process |
+| `durations.py` | estimated seconds per stage: from records, else from `default_durations.yaml` |
+| `display.py` | the live table, the plan and the summary |
+| `prefect_server.py` | `make serve`: a Prefect server, the deployments and a worker |
+| `parallel_study.py` | one Optuna study with several workers; separate from a rebuild |
+| `jobs.yaml` | what the stages of dvc.yaml run over; `duvae graph` writes it |
 """

@@ -1,6 +1,6 @@
-"""The devices that jobs run on, and the pool that hands them out.
+"""The devices that tasks run on, and the pool that assigns them.
 
-A job sees its device alone: `CUDA_VISIBLE_DEVICES` of its own process names it, and is empty for a job on the CPU.
+A task sees only its own device: `CUDA_VISIBLE_DEVICES` of its process names that device, and is empty on the CPU.
 """
 
 import os
@@ -14,22 +14,22 @@ from dataclasses import dataclass
 from duvae.errors import UserError
 
 PATIENCE = 5.0
-"""Seconds that the driver of a GPU may take to answer."""
+"""Seconds to wait for an answer of the GPU's driver."""
 
-LOSSES = 2
-"""Jobs lost on a device in a row, after which it is given no more."""
+MOST_LOSSES = 2
+"""Number of tasks lost on a device in a row after which the pool stops using the device."""
 
 
 @dataclass(frozen=True)
 class Device:
-    """What one job at a time runs on.
+    """A slot for one task at a time.
 
     Attributes:
-        name: For the reader.
-        visible: The value of CUDA_VISIBLE_DEVICES.
-        slot: Which of the jobs at a time there.
-        cpus: The CPUs that a job keeps to; none: any. Moved from one to another by the system, two trainings on two
-            cores take a third longer each.
+        name: Name in messages.
+        visible: Value of `CUDA_VISIBLE_DEVICES`; empty: the CPU.
+        slot: Index of the slot on its GPU or on the CPU.
+        cpus: CPUs to which the task is pinned; empty: any. Without pinning, two trainings on two cores take a third
+            longer each, since the system moves them between the cores.
     """
 
     name: str
@@ -39,14 +39,18 @@ class Device:
 
     @property
     def cuda(self) -> bool:
-        """Whether it is a GPU."""
+        """Whether the device is a GPU."""
         return bool(self.visible)
 
-    def keep(self, process: int) -> None:
-        """Keeps a process, and what it starts from now on, to the CPUs."""
+    def pin(self, pid: int) -> None:
+        """Pins a process, and all processes that it starts from now on, to the device's CPUs.
+
+        Args:
+            pid: Id of the process.
+        """
         if self.cpus and hasattr(os, "sched_setaffinity"):
-            with suppress(OSError):  # it has ended, or they were taken away
-                os.sched_setaffinity(process, self.cpus)
+            with suppress(OSError):  # the process has ended, or the CPUs were taken away
+                os.sched_setaffinity(pid, self.cpus)
 
 
 def cpus() -> list[int]:
@@ -55,66 +59,80 @@ def cpus() -> list[int]:
 
 
 def gpus() -> list[str]:
-    """The GPUs: those that CUDA_VISIBLE_DEVICES names, or else those that the driver does."""
-    if (named := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
-        return [name.strip() for name in named.split(",") if name.strip()]
-    asked = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
+    """The GPUs that `CUDA_VISIBLE_DEVICES` names, or else all GPUs that the driver lists.
+
+    `nvidia-smi` lists them, since importing torch would take seconds.
+    """
+    if (value := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return _names(value)
+    command = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
     try:
-        done = subprocess.run(asked, capture_output=True, text=True, timeout=PATIENCE, check=True)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True)
     except (OSError, subprocess.SubprocessError):
         return []
 
     return done.stdout.split()
 
 
-def choose(threads: int, slots: int | None = None, listed: str | None = None) -> list[Device]:
-    """The devices of a rebuild.
+def _names(value: str) -> list[str]:
+    return [name.strip() for name in value.split(",") if name.strip()]
+
+
+def choose(threads: int, slots: int | None = None, requested: str | None = None) -> list[Device]:
+    """The devices of a rebuild or of a study.
 
     Args:
-        threads: CPU threads of one job, `threads` in params.yaml: they are part of a result's last bits, so that the
-            number of slots follows from them and never the other way round.
-        slots: Jobs at a time on each GPU, or on the CPU; none: one a GPU, or what the cores give.
-        listed: `cpu`, or GPUs as CUDA_VISIBLE_DEVICES takes them; none: all GPUs that are found, or else the CPU.
+        threads: CPU threads of one process, `threads` in params.yaml. The last bits of a result depend on the number
+            of threads, so the number of slots follows from it and never the reverse.
+        slots: Number of processes at a time on each GPU, or on the CPU; None: one on each GPU, or cores / threads.
+        requested: `cpu`, or GPUs as `CUDA_VISIBLE_DEVICES` takes them; None: all GPUs, or the CPU where there is none.
 
     Raises:
-        UserError: Where more threads are asked for than there are cores.
+        UserError: If `slots` or `requested` has a wrong value, or more threads are needed than there are cores.
     """
-    names = gpus() if listed is None else [] if listed == "cpu" else [n.strip() for n in listed.split(",") if n.strip()]
-    if listed is not None and listed != "cpu" and not names:
-        raise UserError(f"--devices {listed!r}: expected 'cpu', or GPUs separated by commas, like 0,1.")
+    names = gpus() if requested is None else [] if requested == "cpu" else _names(requested)
+    if requested is not None and requested != "cpu" and not names:
+        raise UserError(f"--devices {requested!r}: expected 'cpu', or GPUs separated by commas, like 0,1.")
     if slots is not None and slots < 1:
         raise UserError(f"--slots {slots}: expected at least 1.")
     if names:
         return [Device(f"GPU {name}", name, slot) for slot in range(slots or 1) for name in names]
-    there = cpus()
-    fitting = max(1, len(there) // threads)
-    if slots is not None and slots > fitting:
+    cores = cpus()
+    most = max(1, len(cores) // threads)
+    if slots is not None and slots > most:
         raise UserError(
-            f"--slots {slots}: {slots} jobs of {threads} thread{'s' if threads > 1 else ''} (`threads` in params.yaml)"
-            f" are more than {len(there)} cores. Expected at most {fitting}."
+            f"--slots {slots}: {slots} processes of {threads} thread{'s' if threads > 1 else ''} (`threads` in"
+            f" params.yaml) need more than the {len(cores)} cores of this machine. Expected at most {most}."
         )
 
-    wanted = slots or fitting
-    own = wanted == fitting > 1  # with fewer, CPUs that nothing may move to would lie idle
+    count = slots or most
+    pinned = count == most > 1  # with fewer slots, pinned tasks would leave the other CPUs idle
 
-    return [Device(f"CPU {n + 1}", "", n, tuple(there[n * threads :][:threads]) if own else ()) for n in range(wanted)]
+    return [
+        Device(f"CPU {n + 1}", "", n, tuple(cores[n * threads :][:threads]) if pinned else ()) for n in range(count)
+    ]
 
 
 class Pool:
-    """Hands devices out, from any thread; one on which jobs keep being lost is given no more while others are left.
+    """Assigns devices to tasks, from any thread.
+
+    The pool stops using a GPU on which several tasks in a row were lost, as long as another device is left.
 
     Args:
-        devices: What there is.
+        devices: All devices.
     """
 
     def __init__(self, devices: Sequence[Device]) -> None:
         self.devices, self.free = list(devices), list(devices)
-        self.lost: Counter[Device] = Counter()
+        self.losses: Counter[Device] = Counter()
         self.changed = threading.Condition()
 
     @contextmanager
-    def lend(self) -> Iterator[Device]:
-        """Yields a device that is free, once one is; a body that fails for what may pass counts against it."""
+    def acquire(self) -> Iterator[Device]:
+        """Waits for a free device, and yields it.
+
+        An exception from the body whose attribute `transient` is true counts as a loss on that device.
+        """
         with self.changed:
             self.changed.wait_for(lambda: self.free)
             device = self.free.pop(0)
@@ -122,12 +140,12 @@ class Pool:
         try:
             yield device
         except Exception as error:
-            lost = bool(getattr(error, "passing", False))
+            lost = bool(getattr(error, "transient", False))
             raise
         finally:
             with self.changed:
-                self.lost[device] = self.lost[device] + 1 if lost else 0
-                if self.lost[device] >= LOSSES and device.cuda and len(self.devices) > 1:
+                self.losses[device] = self.losses[device] + 1 if lost else 0
+                if self.losses[device] >= MOST_LOSSES and device.cuda and len(self.devices) > 1:
                     self.devices.remove(device)
                 else:
                     self.free.append(device)

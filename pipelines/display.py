@@ -1,6 +1,7 @@
-"""What is shown of a rebuild: a live table on a terminal, and at the end what came of it."""
+"""Texts and tables about a rebuild: the plan, the live table on a terminal, the summary and the failures."""
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -11,22 +12,89 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from pipelines.estimates import hours
+from pipelines.devices import Device
 from pipelines.scheduler import Progress
+from pipelines.stage_graph import StageGraph
+
+MOST_LINES = 60
+"""Greatest number of tasks that a plan lists one by one; above it, one line covers a kind and a data set."""
 
 
-class Board:
-    """Jobs, devices and time left, on standard error; silent where that is not a terminal.
+def duration(seconds: float) -> str:
+    """A duration in words: `3 s`, `12 min`, `1.5 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:,.1f} h"
+
+
+def plan(
+    graph: StageGraph,
+    stages: Sequence[str],
+    deferred: Sequence[str],
+    estimates: Mapping[str, float],
+    devices: Sequence[Device],
+) -> str:
+    """The text of `--plan`: the tasks of a rebuild, and their estimated hours.
 
     Args:
-        known: Seconds of those stages of which they are known.
-        devices: So many jobs may run at a time.
+        graph: The stages.
+        stages: Stages that would run as tasks.
+        deferred: Stages that the final `dvc repro` would run.
+        estimates: Estimated seconds by stage; a stage of unknown duration is left out.
+        devices: Devices of the rebuild.
+    """
+    lines = []
+    if len(stages) <= MOST_LINES:
+        lines += [f"  {name}  {duration(estimates[name]) if name in estimates else 'unknown'}" for name in stages]
+    else:
+        groups: dict[tuple[str, str], list[str]] = {}
+        for name in stages:
+            groups.setdefault((graph.stages[name].kind, _dataset(name)), []).append(name)
+        for (kind, dataset), names in groups.items():
+            unknown = sum(name not in estimates for name in names)
+            parts = [duration(sum(estimates.get(name, 0.0) for name in names))] if unknown < len(names) else []
+            parts += [f"{unknown} of unknown duration"] if unknown else []
+            lines.append(f"  {kind} {dataset}: {_tasks(len(names))}, {', '.join(parts)}")
+    kinds = Counter(graph.stages[name].kind for name in stages)
+    by_kind = f", {', '.join(f'{count} {kind}' for kind, count in kinds.items())}" if len(kinds) > 1 else ""
+    lines.append(
+        f"{_tasks(len(stages))} to run{by_kind}; {len(graph.up_to_date)} stages up to date,"
+        f" {len(graph.entries) - len(graph.up_to_date)} in the run cache"
+        + (f", {len(deferred)} for the final dvc repro" if deferred else "")
+    )
+    hours = sum(estimates.get(name, 0.0) for name in stages) / 3600 / max(1, len(devices))
+    total = f"estimated {hours:,.2f} hours per device on {len(devices)}"
+    total += f" ({', '.join(device.name for device in devices)})"
+    if unknown := sum(name not in estimates for name in stages):
+        total += f", without {_tasks(unknown)} of unknown duration: no similar stage has run yet"
+
+    return "\n".join([*lines, total])
+
+
+def _dataset(name: str) -> str:
+    return name.partition("@")[2].partition("-")[0]
+
+
+def _tasks(count: int) -> str:
+    return f"{count} task{'' if count == 1 else 's'}"
+
+
+class LiveTable:
+    """Running tasks, their devices and the time left, on standard error; hidden where that is not a terminal.
+
+    Args:
+        estimates: Estimated seconds by stage; a stage of unknown duration is left out.
+        slots: Number of tasks at a time.
+
+    Attributes:
+        devices: Name of the device of each started stage, which tasks fill in.
     """
 
-    def __init__(self, known: Mapping[str, float], devices: int) -> None:
-        self.known, self.devices = known, devices
+    def __init__(self, estimates: Mapping[str, float], slots: int) -> None:
+        self.estimates, self.slots = estimates, slots
         self.progress: Progress | None = None
-        self.places: dict[str, str] = {}
+        self.devices: dict[str, str] = {}
         console = Console(stderr=True)
         self.live = Live(
             console=console,
@@ -36,109 +104,112 @@ class Board:
             redirect_stderr=False,
             redirect_stdout=False,
         )
-        self.shown = console.is_terminal
+        self.visible = console.is_terminal
 
     def __enter__(self) -> Self:
-        if self.shown:
+        if self.visible:
             self.live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.shown:
+        if self.visible:
             self.live.stop()
 
-    def look(self, progress: Progress) -> None:
-        """Takes note of how far it is."""
+    def update(self, progress: Progress) -> None:
+        """Sets the progress that the table shows."""
         self.progress = progress
 
     def draw(self) -> Group:
-        """The table as it is now."""
+        """The table at this moment."""
         progress, now = self.progress, time.monotonic()
         if progress is None:
             return Group(Text("reading the graph ..."))
         table = Table(box=None, pad_edge=False)
-        for column in ("job", "device", "running", "left"):
-            table.add_column(column, justify="left" if column in {"job", "device"} else "right")
-        for name, began in list(progress.running.items()):
-            known = self.known.get(name)
-            left = "?" if known is None else hours(max(0.0, known - (now - began)))
-            table.add_row(escape(name), self.places.get(name, ""), hours(now - began), left)
+        for column in ("task", "device", "running", "left"):
+            table.add_column(column, justify="left" if column in {"task", "device"} else "right")
+        for name, started in list(progress.running.items()):
+            estimate = self.estimates.get(name)
+            left = "?" if estimate is None else duration(max(0.0, estimate - (now - started)))
+            table.add_row(escape(name), self.devices.get(name, ""), duration(now - started), left)
 
         return Group(table, Text(self.line(progress, now)))
 
     def line(self, progress: Progress, now: float) -> str:
-        """How many of what, and the time that is left."""
-        counts = {
-            "up to date": len(progress.fresh),
-            "in the run cache": len(progress.cached),
-            "made": len(progress.done),
-            "failed": len(progress.failed),
-            "running": len(progress.running),
-            "waiting": len(progress.waiting),
-            "for the end": len(progress.left),
-        }
-        said = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
-        running = {name: now - began for name, began in list(progress.running.items())}
-        ahead = [*running, *progress.waiting]
-        left = sum(max(0.0, self.known.get(name, 0.0) - running.get(name, 0.0)) for name in ahead)
-        unknown = sum(name not in self.known for name in ahead)
-        about = f"; about {hours(left / max(1, self.devices))} left" if left else ""
+        """The line below the table: how many stages are in each state, and the time left.
 
-        return said + about + (f", and {unknown} of unknown length" if unknown else "")
+        Args:
+            progress: The progress to show.
+            now: Present time from `time.monotonic`.
+        """
+        counts = _counts(
+            {
+                "up to date": len(progress.up_to_date),
+                "in the run cache": len(progress.cached),
+                "done": len(progress.done),
+                "failed": len(progress.failed),
+                "running": len(progress.running),
+                "waiting": len(progress.waiting),
+                "deferred": len(progress.deferred),
+            }
+        )
+        running = {name: now - started for name, started in list(progress.running.items())}
+        ahead = [*running, *progress.waiting]
+        left = sum(max(0.0, self.estimates.get(name, 0.0) - running.get(name, 0.0)) for name in ahead)
+        unknown = sum(name not in self.estimates for name in ahead)
+        time_left = f"; about {duration(left / max(1, self.slots))} left" if left else ""
+
+        return counts + time_left + (f", and {unknown} of unknown duration" if unknown else "")
 
 
 def summary(progress: Progress, seconds: float) -> str:
-    """What came of it."""
-    ran = [done for done in progress.done.values() if done.ran]
-    counts = {
-        "up to date": len(progress.fresh),
-        "found in the run cache": len(progress.cached) + len(progress.done) - len(ran),
-        "made": len(ran),
-        "failed": len(progress.failed),
-        "not tried": len(progress.skipped),
-    }
-    said = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+    """One line about a finished rebuild.
 
-    return f"{progress.total} stages in {hours(seconds)}: {said or 'nothing to do'}"
+    Args:
+        progress: The final progress.
+        seconds: Wall-clock seconds of the rebuild.
+    """
+    ran = sum(result.ran for result in progress.done.values())
+    counts = _counts(
+        {
+            "up to date": len(progress.up_to_date),
+            "found in the run cache": len(progress.cached) + len(progress.done) - ran,
+            "run": ran,
+            "failed": len(progress.failed),
+            "not started": len(progress.skipped),
+        }
+    )
+
+    return f"{progress.total} stages in {duration(seconds)}: {counts or 'nothing to do'}"
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {state}" for state, count in counts.items() if count)
 
 
 def failures(progress: Progress) -> str:
-    """The reason of each failure and the end of its log."""
+    """The reason of each failure with the end of its log, and the stages that were not started."""
     parts = []
-    for failed in progress.failed.values():
-        parts += [f"failed: {failed}", *(f"    {line}" for line in failed.log.splitlines())]
+    for error in progress.failed.values():
+        parts += [f"failed: {error}", *(f"    {line}" for line in error.log.splitlines())]
     if progress.skipped:
-        parts.append(f"not tried: {', '.join(progress.skipped)}")
+        parts.append(f"not started: {', '.join(progress.skipped)}")
 
     return "\n".join(parts)
 
 
 def rows(progress: Progress) -> list[dict[str, Any]]:
-    """A row a job, for a table."""
-    made = [
-        {
-            "stage": done.stage,
-            "state": "made" if done.ran else "in the run cache",
-            "device": done.device,
-            "seconds": round(done.seconds, 1),
-            "reason": "",
-        }
-        for done in progress.done.values()
+    """One row per stage that was not up to date, for a table on Prefect's page."""
+    failed = [_row(name, "failed", reason=error.reason) for name, error in progress.failed.items()]
+    done = [
+        _row(name, "run" if result.ran else "in the run cache", result.device, round(result.seconds, 1))
+        for name, result in progress.done.items()
     ]
-    failed = [
-        {"stage": name, "state": "failed", "device": "", "seconds": None, "reason": error.reason}
-        for name, error in progress.failed.items()
-    ]
-    other: Sequence[tuple[str, list[str]]] = (("not tried", progress.skipped), ("in the run cache", progress.cached))
+    skipped = [_row(name, "not started") for name in progress.skipped]
 
-    return [
-        *failed,
-        *made,
-        *(
-            {"stage": name, "state": state, "device": "", "seconds": None, "reason": ""}
-            for state, names in other
-            for name in names
-        ),
-    ]
+    return [*failed, *done, *skipped, *(_row(name, "in the run cache") for name in progress.cached)]
+
+
+def _row(stage: str, state: str, device: str = "", seconds: float | None = None, reason: str = "") -> dict[str, Any]:
+    return {"stage": stage, "state": state, "device": device, "seconds": seconds, "reason": reason}

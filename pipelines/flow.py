@@ -1,6 +1,6 @@
-"""The Prefect flow: a task a stage, on a device of the pool or on a worker of a Dask cluster.
+"""The Prefect flow of a rebuild: one Prefect task per stage, on a local device or on a worker of a Dask cluster.
 
-Prefect's states are for looking; the truth is what DVC has recorded.
+Prefect's states are for looking at. The truth is what DVC has recorded.
 """
 
 import contextlib
@@ -20,26 +20,26 @@ from duvae.errors import UserError
 from duvae.project import job_list, parameters
 from duvae.project.files import read_json
 from pipelines import display, launcher, orchestration
-from pipelines.default_durations import priors
 from pipelines.devices import Pool
-from pipelines.graph import Entry, Graph
-from pipelines.launcher import Done, JobFailedError, Place
-from pipelines.orchestration import Cluster, Hands, Wish
+from pipelines.durations import default_durations
+from pipelines.launcher import Machine, TaskFailedError, TaskResult
+from pipelines.orchestration import Cluster, RebuildOptions, TaskContext
 from pipelines.scheduler import Submit
-from pipelines.workspaces import Snapshot, clean, git
+from pipelines.stage_graph import Entry, StageGraph
+from pipelines.workspaces import ProjectSnapshot, clean, git
 
 RETRIES, DELAY = 3, 10.0
-"""Further tries of what may pass, and seconds before the first of them; twice as long before each next."""
+"""Number of retries after a transient failure, and seconds before the first; each later delay is twice as long."""
 
 GPU = {"GPU": 1}
-"""What a job takes of a Dask worker."""
+"""Resources of a Dask worker that one task takes."""
 
-FIGURES = ("nll", "kl", "mi", "au", "mpd", "ce")
-"""Of a model, in the table of results."""
+METRICS = ("nll", "kl", "mi", "au", "mpd", "ce")
+"""Metrics of each model in the table of results."""
 
 
 class RebuildFailedError(Exception):
-    """Jobs that failed, with the reasons."""
+    """Some tasks failed; the message gives each reason."""
 
 
 @flow(name="rebuild", validate_parameters=True, persist_result=False)
@@ -51,53 +51,62 @@ def rebuild(
     timeout: float | None = None,
     cluster: dict[str, Any] | None = None,
 ) -> None:
-    """Rebuilds what is out of date and records it.
+    """Rebuilds what is out of date, and records it.
 
     Args:
-        targets: Stages of the graph; none: all.
-        slots: Jobs at a time on each GPU, or on the CPU.
-        devices: `cpu`, or GPUs separated by commas; none: all GPUs that are found, or else the CPU.
-        keep_going: After a failure, still run all that does not need what failed.
-        timeout: Seconds that one job may take.
-        cluster: The fields of a `Cluster` whose workers run the jobs.
+        targets: Stages to rebuild; none: all stages.
+        slots: Number of tasks at a time on each GPU, or on the CPU.
+        devices: `cpu`, or GPUs separated by commas; none: all GPUs, or the CPU where there is none.
+        keep_going: Whether stages that do not need a failed stage still run after a failure.
+        timeout: Time limit of each task in seconds.
+        cluster: Fields of a `Cluster` whose workers run the tasks; none: this machine.
 
     Raises:
-        RebuildFailedError: Where jobs failed, after all the others were recorded.
+        RebuildFailedError: If tasks failed; all other results are recorded.
     """
     root = Path.cwd()
     params = config.load(root / "params.yaml")
     job_list.check(params, root / job_list.JOBS)
     parameters.write(params, root)
     own = [path for dataset in params.datasets.values() for path in getattr(dataset.source, "paths", ())]
-    elsewhere = Cluster(**cluster) if cluster is not None else None
-    wish = Wish(tuple(targets or ()), slots, devices, keep_going, timeout, elsewhere, tuple(own))
-    with_ = on_a_cluster if wish.cluster else here
-    progress, seconds = orchestration.rebuild(root, wish, params.threads, with_, partial(priors, params))
-    said, logger = display.summary(progress, seconds), get_run_logger()
-    logger.info(said)
-    print(said)
-    create_table_artifact(key="rebuild-jobs", table=display.rows(progress), description=said)
+    workers = Cluster(**cluster) if cluster is not None else None
+    options = RebuildOptions(tuple(targets or ()), slots, devices, keep_going, timeout, workers, tuple(own))
+    submitter = submit_to_cluster if options.cluster else submit_here
+    defaults = partial(default_durations, params)
+    progress, seconds = orchestration.run(root, options, params.threads, submitter, defaults)
+    summary, logger = display.summary(progress, seconds), get_run_logger()
+    logger.info(summary)
+    print(summary)
+    create_table_artifact(key="rebuild-tasks", table=display.rows(progress), description=summary)
     if table := results(root, params):
-        create_table_artifact(key="rebuild-results", table=table, description="Every model, on the test set")
+        create_table_artifact(key="rebuild-results", table=table, description="All models, on the test set")
     _track(root, params)
     if progress.failed:
         raise RebuildFailedError(display.failures(progress))
 
 
 def results(root: Path, params: config.Params) -> list[dict[str, Any]]:
-    """The figures of all models that were measured, a row each."""
+    """The test metrics of all evaluated models.
+
+    Args:
+        root: The project's folder.
+        params: The project's parameters.
+
+    Returns:
+        One row per model, with its data set, setting and seed.
+    """
     rows = []
     for job in params.jobs():
         path = root / "results" / job.folder / "metrics.json"
         if path.is_file():
-            found = read_json(path, "dvc repro")
-            figures = {name: found.get(name) for name in FIGURES}
+            content = read_json(path, "dvc repro")
+            metrics = {name: content.get(name) for name in METRICS}
             rows.append(
                 {
                     "dataset": job.dataset,
                     "setting": job.setting,
                     "seed": job.seed,
-                    **{name: round(value, 3) if isinstance(value, float) else value for name, value in figures.items()},
+                    **{name: round(value, 3) if isinstance(value, float) else value for name, value in metrics.items()},
                 }
             )
 
@@ -105,51 +114,57 @@ def results(root: Path, params: config.Params) -> list[dict[str, Any]]:
 
 
 def _track(root: Path, params: config.Params) -> None:
-    """Fills the project's own MLflow store from what is there now."""
+    """Fills the project's MLflow store with the present results."""
     from duvae.commands import track
 
     track.run(params, root)
 
 
-# ---------------------------------------------------------------------------------- jobs as tasks
+# ---------------------------------------------------------------------------------- stages as Prefect tasks
 
 
-def here(hands: Hands) -> Submit:
-    """Jobs on this machine's devices."""
-    run_stage = stage_task(hands.place, hands.snapshot, hands.pool, hands.placed)
+def submit_here(context: TaskContext) -> Submit:
+    """Starts tasks on this machine's devices."""
+    run_stage = stage_task(context.machine, context.snapshot, context.pool, context.devices)
 
     return lambda name, entries: run_stage.submit(name, entries).result
 
 
-def on_a_cluster(hands: Hands) -> Submit:
-    """Jobs on the workers of a Dask cluster, each with `GPU=1` of its resources."""
-    run_stage, known = stage_task(hands.place, hands.snapshot, None, None), hands.graph
+def submit_to_cluster(context: TaskContext) -> Submit:
+    """Starts tasks on the workers of a Dask cluster; each task takes `GPU=1` of a worker's resources."""
+    run_stage, graph = stage_task(context.machine, context.snapshot, None, None), context.graph
 
-    def submit(name: str, entries: dict[str, Entry]) -> Callable[[], Done]:
+    def submit(name: str, entries: dict[str, Entry]) -> Callable[[], TaskResult]:
         import dask
 
-        fresh = [each for each in known.stages[name].upstream if each in known.fresh and each not in known.generated]
-        if fresh:  # what the project had, the remote may not have
-            known.repo.push(targets=fresh, remote=hands.place.remote or None)
+        inputs = [
+            stage
+            for stage in graph.stages[name].upstream
+            if stage in graph.up_to_date and stage not in graph.parameter_files
+        ]
+        if inputs:  # the remote may lack results that the project had before the rebuild
+            graph.repo.push(targets=inputs, remote=context.machine.remote or None)
         with dask.annotate(resources=GPU):  # type: ignore[attr-defined]
             return run_stage.submit(name, entries).result
 
     return submit
 
 
-def passing(_: Any, __: Any, state: Any) -> bool:
-    """Whether another try makes sense."""
-    return isinstance(state.data, JobFailedError) and state.data.passing
+def is_transient(_: Any, __: Any, state: Any) -> bool:
+    """Whether a retry of a failed Prefect task makes sense."""
+    return isinstance(state.data, TaskFailedError) and state.data.transient
 
 
-def stage_task(place: Place, snapshot: Snapshot, pool: Pool | None, placed: dict[str, str] | None) -> Task[Any, Done]:
-    """The task that runs one stage.
+def stage_task(
+    machine: Machine, snapshot: ProjectSnapshot, pool: Pool | None, devices: dict[str, str] | None
+) -> Task[Any, TaskResult]:
+    """The Prefect task that runs one stage.
 
     Args:
-        place: Where.
-        snapshot: The project.
-        pool: What hands devices out; None: the worker that runs the task has its own.
-        placed: Where to note which device a stage has.
+        machine: The project's folder and cache where the task runs.
+        snapshot: The project's content when the rebuild began.
+        pool: The devices of this machine; None: the task runs on a worker of a cluster, on the worker's device.
+        devices: Name of the device of each started stage, which the task fills in.
     """
 
     @task(
@@ -158,32 +173,40 @@ def stage_task(place: Place, snapshot: Snapshot, pool: Pool | None, placed: dict
         retries=RETRIES,
         retry_delay_seconds=exponential_backoff(DELAY),
         retry_jitter_factor=0.2,
-        retry_condition_fn=passing,
+        retry_condition_fn=is_transient,
         cache_policy=NO_CACHE,
         persist_result=False,
     )
-    def run_stage(stage: str, entries: Mapping[str, Entry]) -> Done:
+    def run_stage(stage: str, entries: Mapping[str, Entry]) -> TaskResult:
         try:
             if pool is None:
-                return launcher.run(stage, on_worker(place, snapshot), snapshot, entries, None)
-            with pool.lend() as device:
-                if placed is not None:
-                    placed[stage] = device.name
-                return launcher.run(stage, place, snapshot, entries, device)
-        except JobFailedError as error:
+                return launcher.run(stage, on_worker(machine, snapshot), snapshot, entries, None)
+            with pool.acquire() as device:
+                if devices is not None:
+                    devices[stage] = device.name
+                return launcher.run(stage, machine, snapshot, entries, device)
+        except TaskFailedError as error:
             get_run_logger().error("%s\n%s", error, error.log)
             raise
 
     return run_stage
 
 
-def on_worker(place: Place, snapshot: Snapshot) -> Place:
-    """The place on the machine that this is called on, once it has the commit and what was left there is cleared up."""
-    root = place.root.resolve()
+def on_worker(machine: Machine, snapshot: ProjectSnapshot) -> Machine:
+    """Prepares the worker's machine that calls this function: cleans up, and fetches the snapshot's commit.
+
+    Args:
+        machine: The machine as the rebuild describes it, with a folder relative to the worker's.
+        snapshot: The project's content when the rebuild began.
+
+    Returns:
+        The machine with its own folder and cache.
+    """
+    root = machine.root.resolve()
     clean(root)
     try:
         git(root, "cat-file", "-e", f"{snapshot.commit}^{{commit}}")
     except UserError:
         git(root, "fetch", "--quiet")
-    with contextlib.closing(Graph(root)) as found:
-        return replace(place, root=root, cache=found.cache)
+    with contextlib.closing(StageGraph(root)) as graph:
+        return replace(machine, root=root, cache=graph.cache)

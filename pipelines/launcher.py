@@ -1,4 +1,4 @@
-"""One job: a stage in a workspace and a process of its own, with a log and a limit of time."""
+"""Launches one task: a stage in a workspace and a process of its own, with a log and a time limit."""
 
 import contextlib
 import json
@@ -15,45 +15,48 @@ from pathlib import Path
 from typing import IO, Any
 
 from duvae.cli import TELEMETRY_OFF
-from duvae.errors import PASSING
+from duvae.errors import TEMPORARY_FAILURE
 from pipelines.devices import Device
-from pipelines.workspaces import MARK, WORK, Snapshot, owner, plain, workspace
+from pipelines.workspaces import OWNER_VARIABLE, WORK_FOLDER, ProjectSnapshot, file_name, owner, workspace
 
 GRACE = 10.0
-"""Seconds between asking a job to end and making it."""
+"""Seconds between SIGTERM and SIGKILL, in which a training saves its state."""
 
-LINES = 30
-"""Of a log, when a job failed."""
+LOG_LINES = 30
+"""Number of a log's last lines that an error shows."""
 
 KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
-"""How a command ends that was killed: by whoever was short of memory, most often."""
+"""Exit statuses of a killed command; most often the system had no memory left."""
 
 
-class JobFailedError(Exception):
-    """A job that did not end well.
+class TaskFailedError(Exception):
+    """A failed task.
 
     Attributes:
-        passing: Whether the same job may end well at another time, or elsewhere.
-        log: The end of what it wrote.
+        stage: Name of the stage.
+        reason: Cause of the failure, in words.
+        transient: Whether the same task may succeed at another time, or on another device.
+        log: The last lines of the task's log.
     """
 
-    def __init__(self, stage: str, reason: str, passing: bool = False, log: str = "") -> None:
-        super().__init__(stage, reason, passing, log)
-        self.stage, self.reason, self.passing, self.log = stage, reason, passing, log
+    def __init__(self, stage: str, reason: str, transient: bool = False, log: str = "") -> None:
+        super().__init__(stage, reason, transient, log)
+        self.stage, self.reason, self.transient, self.log = stage, reason, transient, log
 
     def __str__(self) -> str:
         return f"{self.stage}: {self.reason}"
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a job runs: what is the same for all jobs of a machine.
+class Machine:
+    """What is the same for all tasks on one machine.
 
     Attributes:
-        root: The project's folder there.
+        root: The project's folder on that machine.
         cache: The folder of DVC's cache.
-        remote: The remote through which results come and go; empty: DVC's default one; None: there is one cache.
-        timeout: Seconds that a job may take; None: as long as it wants.
+        remote: DVC remote that carries results between machines; empty: DVC's default remote; None: one machine with
+            one cache.
+        timeout: Time limit of each task in seconds; None: no limit.
     """
 
     root: Path
@@ -63,15 +66,15 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Done:
-    """A job that ended well.
+class TaskResult:
+    """The result of a task that succeeded.
 
     Attributes:
-        stage: Its name.
-        entry: In dvc.lock.
-        ran: Whether its command was run, or all found in the cache.
-        seconds: What it took.
-        device: Where.
+        stage: Name of the stage.
+        entry: The stage's entry in dvc.lock.
+        ran: Whether the stage's command ran; False: the run cache had its outputs.
+        seconds: Wall-clock seconds of the task.
+        device: Name of the device or machine.
     """
 
     stage: str
@@ -81,60 +84,64 @@ class Done:
     device: str
 
 
-def log_of(root: Path, stage: str) -> Path:
-    """The file of what a job writes."""
-    return root / WORK / "logs" / f"{plain(stage)}.log"
+def log_path(root: Path, stage: str) -> Path:
+    """The path of a task's log."""
+    return root / WORK_FOLDER / "logs" / f"{file_name(stage)}.log"
 
 
-def run(stage: str, place: Place, snapshot: Snapshot, entries: Mapping[str, Any], device: Device | None) -> Done:
+def run(
+    stage: str, machine: Machine, snapshot: ProjectSnapshot, entries: Mapping[str, Any], device: Device | None
+) -> TaskResult:
     """Runs a stage to its end.
 
     Args:
-        stage: Its name.
-        place: Where.
-        snapshot: The project.
-        entries: In dvc.lock, of what the stage depends on.
-        device: What it may use; None: what the process that calls this may.
+        stage: Name of the stage.
+        machine: The project's folder and cache on this machine.
+        snapshot: The project's content when the rebuild began.
+        entries: Entries in dvc.lock of the stages upstream.
+        device: The task's device; None: whatever device the calling process may use.
 
     Raises:
-        JobFailedError: With the end of its log, and whether another try makes sense.
+        TaskFailedError: If the stage fails, with the end of its log.
     """
-    started, log = time.monotonic(), log_of(place.root, stage)
+    started, log = time.monotonic(), log_path(machine.root, stage)
     log.parent.mkdir(parents=True, exist_ok=True)
-    with workspace(place.root, place.cache, stage, snapshot, entries) as here, log.open("wb") as written:
-        outcome = here.parent / "outcome.json"
-        command = [sys.executable, "-m", "pipelines.stage_process", stage, str(outcome)]
-        command += [] if place.remote is None else ["--remote", place.remote]
-        with _started(command, here, _environment(place.root, here, device), written) as process:
+    with workspace(machine.root, machine.cache, stage, snapshot, entries) as folder, log.open("wb") as log_file:
+        result_file = folder.parent / "result.json"
+        command = [sys.executable, "-m", "pipelines.stage_process", stage, str(result_file)]
+        command += [] if machine.remote is None else ["--remote", machine.remote]
+        with _process(command, folder, _environment(machine.root, folder, device), log_file) as process:
             if device is not None:
-                device.keep(process.pid)
+                device.pin(process.pid)
             try:
-                code = process.wait(place.timeout)
+                code = process.wait(machine.timeout)
             except subprocess.TimeoutExpired:
-                late = f"ran longer than {place.timeout:g} seconds; started again, a training goes on from there"
-                raise JobFailedError(stage, late, False, _tail(log)) from None
+                reason = (
+                    f"ran longer than {machine.timeout:g} seconds. Started again, a training resumes from its state"
+                )
+                raise TaskFailedError(stage, reason, False, _tail(log)) from None
         try:
-            found = json.loads(outcome.read_text(encoding="utf-8"))
+            result = json.loads(result_file.read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            found = {"code": code, "reason": f"ended with {code}, saying nothing of it"}
-    if "entry" not in found:
-        raise JobFailedError(stage, _reason(found), found["code"] in {PASSING, *KILLED}, _tail(log))
+            result = {"code": code, "reason": f"its process ended with {code} and gave no reason"}
+    if "entry" not in result:
+        raise TaskFailedError(stage, _reason(result), result["code"] in {TEMPORARY_FAILURE, *KILLED}, _tail(log))
     name = device.name if device else socket.gethostname()
 
-    return Done(stage, found["entry"], found["ran"], time.monotonic() - started, name)
+    return TaskResult(stage, result["entry"], result["ran"], time.monotonic() - started, name)
 
 
-def _environment(root: Path, here: Path, device: Device | None) -> dict[str, str]:
-    """The job's: its own sources, its own device, and who answers for it."""
+def _environment(root: Path, folder: Path, device: Device | None) -> dict[str, str]:
+    """The environment of a task's process: the workspace's own sources, one device, and the owner's mark."""
     package = str(Path(__file__).resolve().parents[1])
-    paths = [str(here / "src"), package, os.environ.get("PYTHONPATH", "")]
+    paths = [str(folder / "src"), package, os.environ.get("PYTHONPATH", "")]
     environment = {
         **os.environ,
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
         "PYTHONPATH": os.pathsep.join(path for path in paths if path),
         "PYTHONUNBUFFERED": "1",
         **TELEMETRY_OFF,
-        MARK: owner(),
+        OWNER_VARIABLE: owner(),
     }
     mirror = os.environ.get("DUVAE_MIRROR")
     if mirror and "://" not in mirror:
@@ -148,31 +155,34 @@ def _environment(root: Path, here: Path, device: Device | None) -> dict[str, str
 
 
 @contextlib.contextmanager
-def _started(
-    command: list[str], here: Path, environment: Mapping[str, str], log: IO[bytes]
+def _process(
+    command: list[str], folder: Path, environment: Mapping[str, str], log_file: IO[bytes]
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that ends with this one, and whose whole session has ended when the body has."""
-    watched, held = os.pipe()
+    """Starts a process in a session of its own, and terminates the whole session at the end of the body.
+
+    The process holds one end of a pipe. It ends itself when the other end closes, that is, when this process dies.
+    """
+    read_end, write_end = os.pipe()
     try:
         process = subprocess.Popen(
-            [*command, "--watch", str(watched)],
-            cwd=here,
+            [*command, "--watch", str(read_end)],
+            cwd=folder,
             env=environment,
             stdin=subprocess.DEVNULL,
-            stdout=log,
+            stdout=log_file,
             stderr=subprocess.STDOUT,
-            pass_fds=[watched],
+            pass_fds=[read_end],
             start_new_session=True,
         )
     finally:
-        os.close(watched)
+        os.close(read_end)
     with _lock:
         _running.add(process)
     try:
         yield process
     finally:
-        end(process)
-        os.close(held)
+        terminate(process)
+        os.close(write_end)
         with _lock:
             _running.discard(process)
 
@@ -181,8 +191,8 @@ _running: set[subprocess.Popen[bytes]] = set()
 _lock = threading.Lock()
 
 
-def end(process: subprocess.Popen[bytes]) -> None:
-    """Ends a process and all of its session: asked first, so that a training keeps its state."""
+def terminate(process: subprocess.Popen[bytes]) -> None:
+    """Terminates a process and its whole session: first by SIGTERM, so that a training saves its state."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGTERM)
@@ -192,27 +202,27 @@ def end(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def end_all() -> None:
-    """Ends all jobs of this process."""
+def terminate_all() -> None:
+    """Terminates all tasks that this process has started."""
     with _lock:
         running = list(_running)
     for process in running:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGTERM)
     for process in running:
-        end(process)
+        terminate(process)
 
 
-def _reason(found: Mapping[str, Any]) -> str:
-    code, reason = found["code"], str(found["reason"])
+def _reason(result: Mapping[str, Any]) -> str:
+    code, reason = result["code"], str(result["reason"])
     if code in KILLED:
-        return f"{reason} (it was killed: often for want of memory)"
-    if code == PASSING:
-        return f"{reason} (may pass: a device, memory or a connection was lost)"
+        return f"{reason} (it was killed, most often because memory ran out)"
+    if code == TEMPORARY_FAILURE:
+        return f"{reason} (may pass: memory, a device or a connection was lost)"
 
     return reason
 
 
 def _tail(log: Path) -> str:
-    """The end of a log."""
-    return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-LINES:])
+    """The last lines of a log."""
+    return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:])

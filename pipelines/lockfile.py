@@ -1,7 +1,7 @@
-"""Enters in the project what jobs have made: `python -m pipelines.lockfile ENTRIES`, in its folder.
+"""Writes many entries into dvc.lock at once: `python -m pipelines.lockfile ENTRIES`, in the project's folder.
 
-dvc.lock is written once, and the outputs come out of the cache. `dvc repro` alone would do the same, but reads and
-writes the whole dvc.lock anew for each stage that it finds in the run cache: seconds of each, once there are hundreds.
+The command writes dvc.lock once and checks the outputs out of the cache. `dvc repro` alone would give the same, but it
+reads and writes the whole dvc.lock for each stage in the run cache: seconds per stage, once there are hundreds.
 """
 
 import argparse
@@ -15,35 +15,41 @@ from dvc.repo import Repo
 from dvc.utils.serialize import modify_yaml
 
 from duvae.project.files import whole
-from pipelines.graph import Entry
+from pipelines.stage_graph import Entry
 
 
-def enter(root: Path, entries: Mapping[str, Entry]) -> None:
-    """Writes the entries into dvc.lock and brings the outputs that they name.
+def update(root: Path, entries: Mapping[str, Entry]) -> None:
+    """Writes entries into dvc.lock, and checks out the outputs that they name.
 
-    Killed at any point, it leaves dvc.lock as it was or whole with all of them; an output that is missing then, or is
-    not what dvc.lock says, counts as out of date and comes out of the cache with the next start.
+    Killed at any point, the function leaves dvc.lock either as it was or complete. An output that is missing then, or
+    differs from dvc.lock, counts as out of date: the next rebuild takes it from the cache.
 
     Args:
         root: The project's folder.
-        entries: Of stages of its dvc.yaml, by name, as dvc.lock has them; the cache holds all their outputs.
+        entries: Entries by stage, as dvc.lock holds them. The stages belong to the project's own dvc.yaml, and the
+            cache holds all their outputs.
     """
     lock = root / "dvc.lock"
     with Repo(str(root)) as repo, repo.lock:
         with whole(lock) as temporary:
             if lock.exists():
                 shutil.copyfile(lock, temporary)
-            with modify_yaml(temporary) as data:
-                data.setdefault("schema", "2.0")
-                data.setdefault("stages", {}).update(entries)
-        for stage in repo.index.stages:  # read only now, with what was just written
+            with modify_yaml(temporary) as content:
+                content.setdefault("schema", "2.0")
+                content.setdefault("stages", {}).update(entries)
+        for stage in repo.index.stages:  # DVC reads the index here, after the entries were written
             if stage.name in entries and Path(stage.path).parent == Path(repo.root_dir):
                 stage.checkout(force=True)
-                copy_out(repo, stage.outs)
+                copy_git_outputs(repo, stage.outs)
 
 
-def copy_out(repo: Any, outs: list[Any]) -> None:
-    """Copies outputs that git has in the project (`cache: false`): the run cache keeps a copy."""
+def copy_git_outputs(repo: Any, outs: list[Any]) -> None:
+    """Copies the outputs that git keeps (`cache: false`) from the run cache, since `dvc checkout` skips them.
+
+    Args:
+        repo: DVC's repository.
+        outs: Outputs of stages; those that DVC keeps are skipped.
+    """
     for out in outs:
         if not out.use_cache:
             with whole(Path(out.fs_path)) as temporary:
@@ -51,10 +57,10 @@ def copy_out(repo: Any, outs: list[Any]) -> None:
 
 
 def main() -> None:
-    """Does what the argument says."""
+    """Updates the dvc.lock of the current folder from a JSON file of entries."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("entries", type=Path)
-    enter(Path.cwd(), json.loads(parser.parse_args().entries.read_text(encoding="utf-8")))
+    update(Path.cwd(), json.loads(parser.parse_args().entries.read_text(encoding="utf-8")))
 
 
 if __name__ == "__main__":

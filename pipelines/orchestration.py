@@ -1,4 +1,4 @@
-"""A rebuild from beginning to end: what is out of date, jobs beside each other, the recording."""
+"""One rebuild from beginning to end, without Prefect: lock, snapshot, schedule, record."""
 
 import contextlib
 import time
@@ -11,23 +11,23 @@ from filelock import FileLock, Timeout
 from duvae.errors import UserError
 from pipelines import launcher
 from pipelines.devices import Pool, choose
-from pipelines.display import Board
-from pipelines.estimates import estimates
-from pipelines.graph import Graph
-from pipelines.launcher import Place
-from pipelines.record import mend, record
-from pipelines.scheduler import Engine, Progress, Submit
-from pipelines.workspaces import WORK, Snapshot, clean
+from pipelines.display import LiveTable
+from pipelines.durations import estimates
+from pipelines.launcher import Machine
+from pipelines.record import record, repair
+from pipelines.scheduler import Progress, Scheduler, Submit
+from pipelines.stage_graph import StageGraph
+from pipelines.workspaces import WORK_FOLDER, ProjectSnapshot, clean
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """Other machines.
+    """A Dask cluster of several machines.
 
     Attributes:
-        slots: Jobs at a time on all of them.
-        remote: The DVC remote through which results come and go; empty: the default one.
-        folder: The project's folder on each machine; empty: the one that its worker was started in.
+        slots: Number of tasks at a time on all machines together.
+        remote: DVC remote that carries results between machines; empty: DVC's default remote.
+        folder: The project's folder on each machine; empty: the folder in which the machine's worker was started.
     """
 
     slots: int
@@ -36,17 +36,17 @@ class Cluster:
 
 
 @dataclass(frozen=True)
-class Wish:
-    """What is asked of a rebuild.
+class RebuildOptions:
+    """The options of a rebuild.
 
     Attributes:
-        targets: Stages of the graph; none: all.
-        slots: Jobs at a time on each GPU, or on the CPU; None: one a GPU, or what the cores give.
-        devices: `cpu`, or GPUs separated by commas; None: all GPUs that are found, or else the CPU.
-        keep_going: After a failure, still run all that does not need what failed.
-        timeout: Seconds that one job may take.
-        cluster: Where else jobs run; None: here.
-        own: The user's own files that stages read, by their paths in the project.
+        targets: Stages to rebuild; empty: all stages.
+        slots: Number of tasks at a time on each GPU, or on the CPU; None: one on each GPU, or cores / threads.
+        devices: `cpu`, or GPUs separated by commas; None: all GPUs, or the CPU where there is none.
+        keep_going: Whether stages that do not need a failed stage still run after a failure.
+        timeout: Time limit of each task in seconds; None: no limit.
+        cluster: Cluster that runs the tasks; None: this machine.
+        own: Paths in the project of the user's own files that stages read.
     """
 
     targets: tuple[str, ...] = ()
@@ -59,116 +59,123 @@ class Wish:
 
 
 @dataclass(frozen=True)
-class Hands:
-    """What a job is run with.
+class TaskContext:
+    """What all tasks of a rebuild share.
 
     Attributes:
         graph: The stages.
-        place: Where.
-        snapshot: The project.
-        pool: What hands devices out; None: each machine has its own.
-        placed: Where to note which device a stage has.
+        machine: The project's folder and cache where tasks run.
+        snapshot: The project's content when the rebuild began.
+        pool: The devices of this machine; None: the tasks run on a cluster.
+        devices: Name of the device of each started stage, which tasks fill in.
     """
 
-    graph: Graph
-    place: Place
-    snapshot: Snapshot
+    graph: StageGraph
+    machine: Machine
+    snapshot: ProjectSnapshot
     pool: Pool | None
-    placed: dict[str, str]
+    devices: dict[str, str]
 
 
-def rebuild(
+def run(
     root: Path,
-    wish: Wish,
+    options: RebuildOptions,
     threads: int,
-    with_: Callable[[Hands], Submit],
-    priors: Callable[[bool], Mapping[str, float]] = lambda cuda: {},
+    submitter: Callable[[TaskContext], Submit],
+    defaults: Callable[[bool], Mapping[str, float]] = lambda cuda: {},
 ) -> tuple[Progress, float]:
-    """Rebuilds what is out of date and records it.
+    """Rebuilds what is out of date, and records it.
 
     Args:
         root: The project's folder.
-        wish: What is asked.
-        threads: CPU threads of one job.
-        with_: Gives what starts a job.
-        priors: Gives the seconds of stages before anything like them has run, on GPUs or not.
+        options: The options of the rebuild.
+        threads: CPU threads of one task.
+        submitter: Gives the function that starts tasks, for the context that they share.
+        defaults: Gives the estimated seconds of stages without any record; the argument says whether they run on GPUs.
 
     Returns:
-        What came of it, and the seconds it took.
+        The final progress, and the wall-clock seconds of the rebuild.
 
     Raises:
-        UserError: Where the project is not as it should be, or changed meanwhile.
+        UserError: If the project cannot be rebuilt, or changed during the rebuild.
     """
     started = time.monotonic()
-    cluster = wish.cluster
-    pool = None if cluster else Pool(choose(threads, wish.slots, wish.devices))
-    with alone(root), contextlib.closing(Graph(root, wish.targets)) as graph:
-        snapshot = _snapshot(root, graph, wish)
+    cluster = options.cluster
+    pool = None if cluster else Pool(choose(threads, options.slots, options.devices))
+    with exclusive(root), contextlib.closing(StageGraph(root, options.targets)) as graph:
+        snapshot = _snapshot(root, graph, options)
         cuda = bool(pool and pool.devices[0].cuda)
-        known = estimates(graph, cuda, priors(cuda))
-        engine = Engine(graph, known, wish.keep_going)
-        place = Place(root, graph.cache, None, wish.timeout)
+        seconds = estimates(graph, cuda, defaults(cuda))
+        scheduler = Scheduler(graph, seconds, options.keep_going)
+        machine = Machine(root, graph.cache, None, options.timeout)
         if cluster:
-            place = Place(Path(cluster.folder), graph.cache, cluster.remote, wish.timeout)
+            machine = Machine(Path(cluster.folder), graph.cache, cluster.remote, options.timeout)
 
         def capacity() -> int:
             return len(pool) if pool else cluster.slots if cluster else 1
 
-        with Board(known, capacity()) as board, _ending():
-            hands = Hands(graph, place, snapshot, pool, board.places)
-            engine.run(with_(hands), capacity, board.look)
-            _record(root, wish, engine, snapshot)
+        with LiveTable(seconds, capacity()) as table, _terminating_tasks():
+            context = TaskContext(graph, machine, snapshot, pool, table.devices)
+            scheduler.run(submitter(context), capacity, table.update)
+            _record(root, options, scheduler, snapshot)
 
-    return engine.progress, time.monotonic() - started
-
-
-def _snapshot(root: Path, graph: Graph, wish: Wish) -> Snapshot:
-    """The project as it is now, the parameters that its stages write included."""
-    return Snapshot.take(root, graph.written, wish.own, graph.generated.values())
+    return scheduler.progress, time.monotonic() - started
 
 
-def _record(root: Path, wish: Wish, engine: Engine, snapshot: Snapshot) -> None:
-    progress, graph = engine.progress, engine.graph
-    if len(progress.fresh) == progress.total and not graph.behind:
+def _snapshot(root: Path, graph: StageGraph, options: RebuildOptions) -> ProjectSnapshot:
+    """The project's content at this moment, with the files of parameters that its stages write."""
+    return ProjectSnapshot.take(root, graph.output_paths, options.own, graph.parameter_files.values())
+
+
+def _record(root: Path, options: RebuildOptions, scheduler: Scheduler, snapshot: ProjectSnapshot) -> None:
+    progress, graph = scheduler.progress, scheduler.graph
+    if len(progress.up_to_date) == progress.total and not graph.unrecorded:
         return
-    if _snapshot(root, graph, wish) != snapshot:
+    if _snapshot(root, graph, options) != snapshot:
         raise UserError(
-            f"{root}: changed while the rebuild ran. What was made is in the run cache: start again,"
-            " and what the change has not touched is found there."
+            f"{root}: files changed while the rebuild ran, so nothing was recorded. The results are kept in the run"
+            " cache. Run the same command again: it runs only those stages that the change affects."
         )
-    if wish.cluster:
-        graph.fetch(wish.cluster.remote)
-    made = {name: graph.known[name] for name in graph.stages if name in graph.known and name not in graph.fresh}
-    # What is missing, whatever became of it, `dvc repro` makes here.
-    here = {name: entry for name, entry in made.items() if all(graph.holds(out["md5"]) for out in entry["outs"])}
-    record(root, here, None if progress.failed else wish.targets)
+    if options.cluster:
+        graph.fetch(options.cluster.remote)
+    entries = {
+        name: graph.entries[name] for name in graph.stages if name in graph.entries and name not in graph.up_to_date
+    }
+    # Where the cache lacks an output, `dvc repro` runs the stage here.
+    complete = {
+        name: entry for name, entry in entries.items() if all(graph.in_cache(out["md5"]) for out in entry["outs"])
+    }
+    record(root, complete, None if progress.failed else options.targets)
 
 
 @contextlib.contextmanager
-def alone(root: Path) -> Iterator[None]:
-    """Holds what one rebuild at a time can hold, and clears up after those that were killed.
+def exclusive(root: Path) -> Iterator[None]:
+    """Holds the lock of the project's rebuild during the body, after a clean-up behind killed rebuilds.
+
+    Args:
+        root: The project's folder.
 
     Raises:
-        UserError: Where another rebuild of the same project runs.
+        UserError: If another rebuild of the same project runs.
     """
-    (root / WORK).mkdir(parents=True, exist_ok=True)
-    lock = FileLock(root / WORK / "lock", timeout=0)
+    (root / WORK_FOLDER).mkdir(parents=True, exist_ok=True)
+    lock = FileLock(root / WORK_FOLDER / "lock", timeout=0)
     try:
         lock.acquire()
     except Timeout as error:
-        raise UserError(f"{root}: another rebuild runs here. Let it end, or stop it.") from error
+        raise UserError(f"{root}: another rebuild runs here. Wait for its end, or stop it.") from error
     try:
         clean(root)
-        mend(root)
+        repair(root)
         yield
     finally:
         lock.release()
 
 
 @contextlib.contextmanager
-def _ending() -> Iterator[None]:
-    """Ends all jobs of this process when the body is left: none outlives what asked for it."""
+def _terminating_tasks() -> Iterator[None]:
+    """Terminates all tasks at the end of the body, so that none outlives the rebuild."""
     try:
         yield
     finally:
-        launcher.end_all()
+        launcher.terminate_all()

@@ -90,7 +90,7 @@ class Crew:
                 text=True,
             ) as process:
                 self.running[device] = process
-                device.keep(process.pid)
+                device.pin(process.pid)
                 if self.stopping.is_set():
                     process.terminate()
                 assert process.stdout is not None

@@ -1,8 +1,9 @@
-"""`python -m pipelines.rebuild`: what is out of date, side by side."""
+"""`python -m pipelines.rebuild`: the command that rebuilds what is out of date, several stages at a time."""
 
 import os
 import signal
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +12,8 @@ import typer
 from duvae.cli import TELEMETRY_OFF
 from duvae.errors import UserError
 
-# Prefect reads these when it is imported. Its own lines would be drawn over the table; its page has them all.
+# Prefect reads these variables when it is imported. Its console log would be drawn over the live table; Prefect's page
+# shows the whole log.
 os.environ.update(TELEMETRY_OFF)
 os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
 os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
@@ -20,36 +22,43 @@ HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
 def plan(targets: list[str], slots: int | None, devices: str | None) -> str:
-    """What would run, and for how long."""
-    import duvae.project.job_list
+    """The text of `--plan`: which stages would run, and for how long.
+
+    Args:
+        targets: Stages to rebuild; empty: all stages.
+        slots: Number of tasks at a time on each GPU, or on the CPU.
+        devices: `cpu`, or GPUs separated by commas; None: all GPUs, or the CPU where there is none.
+    """
     from duvae import config
-    from duvae.project import parameters
-    from pipelines import default_durations, estimates
+    from duvae.project import job_list, parameters
+    from pipelines import display
     from pipelines.devices import choose
-    from pipelines.graph import Graph
-    from pipelines.scheduler import Engine
+    from pipelines.durations import default_durations, estimates
+    from pipelines.scheduler import Scheduler
+    from pipelines.stage_graph import StageGraph
 
     root = Path.cwd()
     params = config.load(root / "params.yaml")
-    duvae.project.job_list.check(params, root / duvae.project.job_list.JOBS)
+    job_list.check(params, root / job_list.JOBS)
     parameters.write(params, root)
     chosen = choose(params.threads, slots, devices)
-    graph = Graph(root, targets)
     cuda = chosen[0].cuda
-    known = estimates.estimates(graph, cuda, default_durations.priors(params, cuda))
-    engine = Engine(graph, known)
-    engine.resolve()
-    said = estimates.plan(graph, engine.progress.waiting, engine.progress.left, known, chosen)
-    graph.close()
+    with closing(StageGraph(root, targets)) as graph:
+        seconds = estimates(graph, cuda, default_durations(params, cuda))
+        scheduler = Scheduler(graph, seconds)
+        scheduler.resolve()
 
-    return said
+        return display.plan(graph, scheduler.progress.waiting, scheduler.progress.deferred, seconds, chosen)
 
 
 def workers(scheduler: str) -> int:
-    """The jobs that the workers of a Dask scheduler can run at a time.
+    """The number of tasks that the workers of a Dask cluster can run at a time.
+
+    Args:
+        scheduler: Address of the Dask scheduler.
 
     Raises:
-        UserError: Where it has no worker with GPU among its resources.
+        UserError: If there is no scheduler, or no worker with the resource GPU.
     """
     from distributed import Client
 
@@ -68,66 +77,68 @@ def workers(scheduler: str) -> int:
     return slots
 
 
-def rebuild(
+def command(
     targets: Annotated[list[str] | None, typer.Argument(metavar="[TARGET]...", help="Stages; none: all.")] = None,
     slots: Annotated[
         int | None,
         typer.Option(
-            metavar="N", min=1, help="Jobs at a time on each GPU, or on the CPU. On the CPU: cores / threads."
+            metavar="N", min=1, help="Tasks at a time on each GPU, or on the CPU. Default there: cores / threads."
         ),
     ] = None,
     devices: Annotated[
-        str | None, typer.Option(metavar="LIST", help="'cpu', or GPUs like 0,1. Otherwise all GPUs that are found.")
+        str | None, typer.Option(metavar="LIST", help="'cpu', or GPUs like 0,1. Default: all GPUs, else the CPU.")
     ] = None,
-    keep_going: Annotated[bool, typer.Option("--keep-going", help="Run what does not need what failed.")] = False,
-    only_plan: Annotated[
-        bool, typer.Option("--plan", help="Say what would run and for how long; run nothing.")
+    keep_going: Annotated[
+        bool, typer.Option("--keep-going", help="After a failure, run all stages that do not need the failed one.")
     ] = False,
-    timeout: Annotated[float | None, typer.Option(metavar="SECONDS", min=1, help="What one job may take.")] = None,
+    only_plan: Annotated[
+        bool, typer.Option("--plan", help="Print which stages would run and for how long; run nothing.")
+    ] = False,
+    timeout: Annotated[float | None, typer.Option(metavar="SECONDS", min=1, help="Time limit of each task.")] = None,
     scheduler: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="A Dask scheduler: its workers run the jobs.")
+        str | None, typer.Option(metavar="ADDRESS", help="Address of a Dask scheduler whose workers run the tasks.")
     ] = None,
     remote: Annotated[
-        str, typer.Option(metavar="NAME", help="With --scheduler: the DVC remote between the machines.")
+        str, typer.Option(metavar="NAME", help="With --scheduler: the DVC remote that carries the results.")
     ] = "",
 ) -> None:
-    """Rebuild what is out of date, side by side, and record it: the same bits as 'dvc repro'.
+    """Rebuild what is out of date, several stages at a time, and record it: the same bits as 'dvc repro'.
 
-    Killed at any point and started again, it goes on with what had not ended.
+    A task runs one stage. After an interruption, run the same command again: it keeps what was finished.
     """
     if only_plan:
         print(plan(targets or [], slots, devices))
         return
-    from pipelines.flow import RebuildFailedError
-    from pipelines.flow import rebuild as flow
+    from pipelines import flow
 
-    chosen: dict[str, Any] = {"targets": targets or [], "keep_going": keep_going, "timeout": timeout}
+    rebuild = flow.rebuild
+    options: dict[str, Any] = {"targets": targets or [], "keep_going": keep_going, "timeout": timeout}
     if scheduler is None:
-        chosen |= {"slots": slots, "devices": devices}
+        options |= {"slots": slots, "devices": devices}
     else:
         from prefect_dask.task_runners import DaskTaskRunner
 
-        flow = flow.with_options(task_runner=DaskTaskRunner(address=scheduler))  # type: ignore[arg-type]
-        chosen["cluster"] = {"slots": slots or workers(scheduler), "remote": remote}
+        rebuild = rebuild.with_options(task_runner=DaskTaskRunner(address=scheduler))  # type: ignore[arg-type]
+        options["cluster"] = {"slots": slots or workers(scheduler), "remote": remote}
     try:
-        flow(**chosen)
-    except RebuildFailedError as error:
+        rebuild(**options)
+    except flow.RebuildFailedError as error:
         print(error, file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
-        print("interrupted: what had ended is kept; the same command goes on from there", file=sys.stderr)
+        print("interrupted: finished stages are kept; run the same command again to continue", file=sys.stderr)
         sys.exit(130)
 
 
 def main() -> None:
-    """A user's mistake ends with a message and 2, a failed job with 1, an interruption with 130."""
-    # Killed at once it would leave the throwaway server running; and a shell's job in the background ignores Ctrl-C.
+    """Runs the command; a `UserError` ends it with 2, a failed task with 1, an interruption with 130."""
+    # SIGTERM would leave Prefect's temporary server running, and a shell's background process ignores SIGINT.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     app = typer.Typer(
         add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, context_settings=HELP
     )
-    app.command()(rebuild)
+    app.command()(command)
     try:
         app(prog_name="python -m pipelines.rebuild")
     except UserError as error:

@@ -1,6 +1,6 @@
-"""Recording: what jobs have made comes into the project, and one `dvc repro` there runs what needs all of it.
+"""Records the results of tasks in the project, and repairs what a killed recording left behind.
 
-And what a recording that was killed left behind: locks that nobody holds, a dvc.lock cut short.
+The results come out of the run cache. One `dvc repro` in the project then runs the stages that gather all results.
 """
 
 import json
@@ -19,85 +19,100 @@ import yaml
 from duvae.cli import TELEMETRY_OFF
 from duvae.errors import UserError
 from duvae.project.files import whole, write_json
-from pipelines.launcher import LINES
-from pipelines.workspaces import MARK, WORK, built_in, owner
+from pipelines.launcher import LOG_LINES
+from pipelines.workspaces import OWNER_VARIABLE, WORK_FOLDER, owner, plain_types
 
-BEFORE = WORK / "dvc.lock"
-"""The project's dvc.lock before the recording that is under way."""
+BACKUP = WORK_FOLDER / "dvc.lock"
+"""Copy of the project's dvc.lock from before the recording, while the recording runs."""
 
 RWLOCK = Path(".dvc/tmp/rwlock")
+"""DVC's file of locks: which process reads or writes which path."""
 
 
 def record(root: Path, entries: Mapping[str, Any], targets: Sequence[str] | None = None) -> None:
-    """Records in the project what the cache has.
+    """Records the results that are in the cache.
 
     Args:
         root: The project's folder.
-        entries: Stages whose outputs the cache holds, as dvc.lock is to have them.
-        targets: What is wanted, where nothing that it needs is missing, none: everything; None: the entries alone.
+        entries: New entries of dvc.lock by stage; the cache holds all their outputs.
+        targets: Targets of the final `dvc repro`; empty: all stages; None: no `dvc repro`.
 
     Raises:
-        UserError: Where it fails, with the end of what DVC said.
+        UserError: If a command fails, with the end of its log.
     """
     if entries:
-        # DVC addresses those of another dvc.yaml by its path; their dvc.lock is another too, and `dvc repro` writes it.
-        path = root / WORK / "entries.json"
-        write_json(path, {name: built_in(entry) for name, entry in entries.items() if ":" not in name})
+        # DVC addresses a stage of another dvc.yaml as `path:name`. Its entry is in another dvc.lock, which only
+        # `dvc repro` writes.
+        path = root / WORK_FOLDER / "entries.json"
+        write_json(path, {name: plain_types(entry) for name, entry in entries.items() if ":" not in name})
         _call(root, sys.executable, "-m", "pipelines.lockfile", str(path))
         path.unlink()
     if targets is not None:
-        before = root / BEFORE
+        backup = root / BACKUP
         if (root / "dvc.lock").exists():
-            with whole(before) as temporary:
+            with whole(backup) as temporary:
                 shutil.copyfile(root / "dvc.lock", temporary)
         _call(root, "dvc", "repro", *targets)
-        before.unlink(missing_ok=True)
+        backup.unlink(missing_ok=True)
 
 
 def _call(root: Path, *command: str) -> None:
-    log = root / WORK / "logs" / "recording.log"
+    """Runs a command in the project, with its output in a log."""
+    log = root / WORK_FOLDER / "logs" / "recording.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    environment = {**os.environ, **TELEMETRY_OFF, MARK: owner()}
+    environment = {**os.environ, **TELEMETRY_OFF, OWNER_VARIABLE: owner()}
     environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    here = str(Path(__file__).parents[1])
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
-    with log.open("wb") as written:
-        done = subprocess.run(command, cwd=root, env=environment, stdout=written, stderr=subprocess.STDOUT, check=False)
+    package = str(Path(__file__).parents[1])
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
+    with log.open("wb") as file:
+        done = subprocess.run(command, cwd=root, env=environment, stdout=file, stderr=subprocess.STDOUT, check=False)
     if done.returncode:
-        tail = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-LINES:])
+        tail = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:])
         raise UserError(
-            f"'{' '.join(command[:3])}' in {root} failed, which records what the jobs have made:\n{tail}\n"
-            "What they made is kept: start again once that is mended."
+            f"'{' '.join(command[:3])}' in {root} failed, so the results were not recorded:\n{tail}\n"
+            "The results are kept in the run cache. Correct the error, then run the same command again."
         )
 
 
-def mend(root: Path) -> list[str]:
-    """Puts right what killed processes left behind; returns what it did.
+def repair(root: Path) -> list[str]:
+    """Repairs what killed processes left: locks without a holder, and a truncated dvc.lock.
 
-    Only what nobody holds any more is touched: DVC itself notices a dead process, but neither one whose number has
-    been given away again, nor a file of locks that was cut short.
+    DVC itself frees the locks of a dead process. It does not notice when another process has the same id since, or when
+    its file of locks is truncated.
+
+    Args:
+        root: The project's folder.
+
+    Returns:
+        One message for each repair.
+
+    Raises:
+        UserError: If dvc.lock is truncated and there is no backup.
     """
-    said = []
+    messages = []
     path = root / RWLOCK
-    if path.exists() and _stale(path):
+    if path.exists() and _is_stale(path):
         path.unlink(missing_ok=True)
-        said.append(f"{RWLOCK}: removed, nobody held it any more")
-    before, lock = root / BEFORE, root / "dvc.lock"
-    if before.exists():
-        stages, kept = _stages(lock), _stages(before)
-        if kept is not None and (stages is None or not kept.keys() <= stages.keys()):
+        messages.append(f"{RWLOCK}: removed, since no running process held a lock")
+    backup, lock = root / BACKUP, root / "dvc.lock"
+    if backup.exists():
+        stages, saved = _stages(lock), _stages(backup)
+        if saved is not None and (stages is None or not saved.keys() <= stages.keys()):
             with whole(lock) as temporary:
-                shutil.copyfile(before, temporary)
-            said.append("dvc.lock: cut short, as before the recording again")
-        before.unlink()
+                shutil.copyfile(backup, temporary)
+            messages.append("dvc.lock: was truncated, restored from before the recording")
+        backup.unlink()
     elif lock.exists() and _stages(lock) is None:
-        raise UserError(f"{lock}: not a dvc.lock (cut short?). 'git checkout dvc.lock' brings the committed one back.")
+        raise UserError(
+            f"{lock}: expected the stages of DVC; the file may be truncated. 'git checkout dvc.lock' restores the"
+            " committed version."
+        )
 
-    return said
+    return messages
 
 
 def _stages(lock: Path) -> dict[str, Any] | None:
-    """The stages of a dvc.lock; None where it is none."""
+    """The stages of a dvc.lock; None where the file is not a complete dvc.lock."""
     try:
         stages = (yaml.safe_load(lock.read_text(encoding="utf-8")) or {})["stages"]
     except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError):
@@ -106,22 +121,26 @@ def _stages(lock: Path) -> dict[str, Any] | None:
     return stages if isinstance(stages, dict) and all(isinstance(entry, dict) for entry in stages.values()) else None
 
 
-def _stale(path: Path) -> bool:
-    """Whether no process that a file of DVC's locks names is the one that wrote it."""
+def _is_stale(path: Path) -> bool:
+    """Whether none of the processes that DVC's file of locks names still runs."""
     try:
-        written, held = path.stat().st_mtime, json.loads(path.read_text(encoding="utf-8"))
-        infos = [
-            info for of in held.values() for found in of.values() for info in ([found] if "pid" in found else found)
+        written, locks = path.stat().st_mtime, json.loads(path.read_text(encoding="utf-8"))
+        holders = [
+            holder
+            for by_path in locks.values()
+            for value in by_path.values()
+            for holder in ([value] if "pid" in value else value)
         ]
-        pids = {int(info["pid"]) for info in infos}
+        pids = {int(holder["pid"]) for holder in holders}
     except OSError:
         return False
     except (ValueError, KeyError, TypeError, AttributeError):
-        # Cut short, or about to be written: in the second case it is whole a moment later.
+        # The file is either truncated, or a process is writing it: then it is complete a moment later.
         return time.time() - path.stat().st_mtime > 1.0
     for pid in pids:
         try:
             process = psutil.Process(pid)
+            # A process that started after the file was written is another one with the same id.
             if process.create_time() <= written and process.status() != psutil.STATUS_ZOMBIE:
                 return False
         except psutil.NoSuchProcess:

@@ -1,4 +1,8 @@
-"""What runs next: stages whose upstream is known, those first that most time hangs on."""
+"""The order of tasks: a stage can run once its upstream is known, and the longest remaining chain goes first.
+
+Prefect's own scheduling does not fit here: which stages have to run is known only while others finish, and the order
+depends on estimated durations.
+"""
 
 import queue
 import threading
@@ -7,11 +11,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipelines.graph import Entry, Graph
-from pipelines.launcher import Done, JobFailedError
+from pipelines.launcher import TaskFailedError, TaskResult
+from pipelines.stage_graph import Entry, StageGraph
 
-Submit = Callable[[str, dict[str, Entry]], Callable[[], Done]]
-"""Starts a job, given the stage and what it depends on, and returns what waits for its end."""
+Submit = Callable[[str, dict[str, Entry]], Callable[[], TaskResult]]
+"""Starts a task for a stage, given the entries of its upstream; returns a function that waits for the result."""
 
 
 @dataclass
@@ -19,122 +23,124 @@ class Progress:
     """How far a rebuild is.
 
     Attributes:
-        total: Stages in all.
-        fresh: Those that the project had, up to date.
-        cached: Those that were found in the run cache.
-        left: Those that run where all is recorded.
-        running: Those that run now, each with when it began.
-        done: Those that a job has made.
-        failed: Those that failed, and why.
-        skipped: Those that need one that failed, or that were not begun after it.
-        waiting: All others.
+        total: Number of all stages.
+        up_to_date: Stages that were up to date in the project.
+        cached: Stages that were in the run cache.
+        deferred: Stages that the final `dvc repro` runs.
+        running: Stages that run now, each with the time of its start from `time.monotonic`.
+        done: Results of finished tasks.
+        failed: Errors of failed tasks.
+        skipped: Stages that were not started after a failure.
+        waiting: All other stages.
     """
 
     total: int
-    fresh: list[str] = field(default_factory=list)
+    up_to_date: list[str] = field(default_factory=list)
     cached: list[str] = field(default_factory=list)
-    left: list[str] = field(default_factory=list)
+    deferred: list[str] = field(default_factory=list)
     running: dict[str, float] = field(default_factory=dict)
-    done: dict[str, Done] = field(default_factory=dict)
-    failed: dict[str, JobFailedError] = field(default_factory=dict)
+    done: dict[str, TaskResult] = field(default_factory=dict)
+    failed: dict[str, TaskFailedError] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
     waiting: list[str] = field(default_factory=list)
 
 
-class Engine:
-    """Runs what is out of date, so many jobs at a time as there are devices.
+class Scheduler:
+    """Runs the stages that are out of date, as many at a time as there are devices.
 
     Args:
-        graph: What there is.
-        estimates: Seconds of those stages of which they are known.
-        keep_going: Whether all that does not need a failed stage still runs.
+        graph: The stages.
+        estimates: Estimated seconds by stage; a stage of unknown duration is left out.
+        keep_going: Whether stages that do not need a failed stage still run after a failure.
     """
 
-    def __init__(self, graph: Graph, estimates: Mapping[str, float], keep_going: bool = False) -> None:
+    def __init__(self, graph: StageGraph, estimates: Mapping[str, float], keep_going: bool = False) -> None:
         self.graph, self.keep_going = graph, keep_going
         self.progress = Progress(len(graph.stages), waiting=list(graph.stages))
-        self.urgency = _urgency(graph, estimates)
-        self.sought: set[str] = set()
-        """Stages that were looked up and not found."""
-        self.ended: queue.SimpleQueue[tuple[str, Done | BaseException]] = queue.SimpleQueue()
+        self.priorities = _priorities(graph, estimates)
+        self.cache_misses: set[str] = set()
+        self.finished: queue.SimpleQueue[tuple[str, TaskResult | BaseException]] = queue.SimpleQueue()
 
     def resolve(self) -> list[str]:
-        """Looks all stages up whose upstream is known; returns those that have to run and can, the most urgent first.
+        """Looks up all stages whose upstream is known.
 
-        Stages that gather what others make are left to the recording, with all that needs them.
+        A stage that gathers results of others is deferred to the final `dvc repro`, with all stages that need it.
+
+        Returns:
+            The stages that have to run and can start now, the most urgent first.
         """
-        progress, known = self.progress, self.graph.known
+        progress, entries = self.progress, self.graph.entries
         for name in list(progress.waiting):
             stage = self.graph.stages[name]
-            left = any(upstream in progress.left for upstream in stage.upstream)
-            if stage.gathers and not self.graph.fresh.issuperset(stage.upstream):
-                left = True
-            if left:
-                progress.left.append(name)
+            deferred = any(upstream in progress.deferred for upstream in stage.upstream)
+            if stage.gathers and not self.graph.up_to_date.issuperset(stage.upstream):
+                deferred = True
+            if deferred:
+                progress.deferred.append(name)
                 progress.waiting.remove(name)
-            elif name in self.sought or any(upstream not in known for upstream in stage.upstream):
+            elif name in self.cache_misses or any(upstream not in entries for upstream in stage.upstream):
                 continue
             elif self.graph.look_up(name):
-                (progress.fresh if name in self.graph.fresh else progress.cached).append(name)
+                (progress.up_to_date if name in self.graph.up_to_date else progress.cached).append(name)
                 progress.waiting.remove(name)
             elif stage.gathers:
-                progress.left.append(name)
+                progress.deferred.append(name)
                 progress.waiting.remove(name)
             else:
-                self.sought.add(name)
-        ready = [name for name in progress.waiting if name in self.sought]
+                self.cache_misses.add(name)
+        ready = [name for name in progress.waiting if name in self.cache_misses]
 
-        return sorted(ready, key=lambda name: -self.urgency[name])
+        return sorted(ready, key=lambda name: -self.priorities[name])
 
     def run(
-        self, submit: Submit, capacity: Callable[[], int], look: Callable[[Progress], Any] = lambda _: None
+        self, submit: Submit, capacity: Callable[[], int], on_change: Callable[[Progress], Any] = lambda _: None
     ) -> None:
-        """Runs until nothing more can.
+        """Runs tasks until no further stage can start.
 
         Args:
-            submit: Starts a job.
-            capacity: How many may run now.
-            look: Called whenever something changed.
+            submit: Starts a task.
+            capacity: Gives the number of tasks that may run at this moment.
+            on_change: Called after each change of the progress.
         """
         progress, ready = self.progress, self.resolve()
-        look(progress)
+        on_change(progress)
         while ready or progress.running:
             stopped = bool(progress.failed) and not self.keep_going
             while ready and not stopped and len(progress.running) < capacity():
                 name = ready.pop(0)
                 progress.waiting.remove(name)
                 progress.running[name] = time.monotonic()
-                wait = submit(name, self.graph.inputs(name))
+                wait = submit(name, self.graph.upstream_entries(name))
                 threading.Thread(target=self._wait, args=(name, wait), daemon=True).start()
-            look(progress)
+            on_change(progress)
             if not progress.running:
                 break
-            name, outcome = self.ended.get()
+            name, result = self.finished.get()
             del progress.running[name]
-            if isinstance(outcome, Done):
-                progress.done[name] = outcome
-                self.graph.known[name] = outcome.entry
+            if isinstance(result, TaskResult):
+                progress.done[name] = result
+                self.graph.entries[name] = result.entry
                 ready = self.resolve()
-            elif isinstance(outcome, JobFailedError):
-                progress.failed[name] = outcome
+            elif isinstance(result, TaskFailedError):
+                progress.failed[name] = result
             else:
-                raise outcome
+                raise result
         progress.skipped, progress.waiting = progress.waiting, []
-        look(progress)
+        on_change(progress)
 
-    def _wait(self, name: str, wait: Callable[[], Done]) -> None:
+    def _wait(self, name: str, wait: Callable[[], TaskResult]) -> None:
         try:
-            self.ended.put((name, wait()))
-        except BaseException as error:  # noqa: BLE001 (raised again where the jobs are counted)
-            self.ended.put((name, error))
+            self.finished.put((name, wait()))
+        except BaseException as error:  # noqa: BLE001 (`run` raises it again)
+            self.finished.put((name, error))
 
 
-def _urgency(graph: Graph, estimates: Mapping[str, float]) -> dict[str, float]:
-    """Seconds of the longest chain of stages from each on.
+def _priorities(graph: StageGraph, estimates: Mapping[str, float]) -> dict[str, float]:
+    """The estimated seconds of the longest chain of stages that starts with each stage.
 
-    What is not known may be long, and nothing is lost by beginning it early: it counts as the longest of its kind.
+    A stage of unknown duration counts as the longest of its kind: it may be long, and an early start costs nothing.
     """
-    urgency: dict[str, float] = {}
+    priorities: dict[str, float] = {}
     longest: dict[str, float] = {}
     for name, seconds in estimates.items():
         kind = graph.stages[name].kind
@@ -144,7 +150,7 @@ def _urgency(graph: Graph, estimates: Mapping[str, float]) -> dict[str, float]:
         for upstream in stage.upstream:
             downstream[upstream].append(name)
     for name in reversed(graph.stages):
-        alone = estimates.get(name, longest.get(graph.stages[name].kind, 1.0))
-        urgency[name] = alone + max((urgency[after] for after in downstream[name]), default=0.0)
+        seconds = estimates.get(name, longest.get(graph.stages[name].kind, 1.0))
+        priorities[name] = seconds + max((priorities[after] for after in downstream[name]), default=0.0)
 
-    return urgency
+    return priorities

@@ -1,10 +1,10 @@
 """The process that runs one stage in its workspace.
 
-The command is `python -m pipelines.stage_process STAGE OUTCOME [--remote NAME] [--watch DESCRIPTOR]`.
+The command is `python -m pipelines.stage_process STAGE RESULT [--remote NAME] [--watch DESCRIPTOR]`.
 
-A process of its own, the first of its session. It checks out what the stage depends on, runs the stage through DVC,
-which fills the run cache, and writes what came of it to OUTCOME. When whoever started it is gone, it ends itself and
-all that it had started.
+`launcher.py` starts the process in a session of its own. The process checks out the stage's inputs and runs the stage
+through DVC, which fills the run cache. Then it writes the file RESULT. It ends itself and its whole session when the
+process that started it dies.
 """
 
 import argparse
@@ -20,8 +20,12 @@ from typing import Any
 from duvae.project.files import write_json
 
 
-class Heard(logging.Handler):
-    """Hears from DVC whether it ran the stage's command."""
+class RanHandler(logging.Handler):
+    """Notes from DVC's log whether DVC ran the stage's command; its API does not say so.
+
+    Attributes:
+        ran: Whether the command ran.
+    """
 
     ran = False
 
@@ -30,28 +34,32 @@ class Heard(logging.Handler):
 
 
 def run(name: str, remote: str | None) -> dict[str, Any]:
-    """Runs the stage in the present folder.
+    """Runs a stage in the current folder.
+
+    Args:
+        name: Name of the stage.
+        remote: DVC remote that carries results between machines; empty: DVC's default remote; None: no remote.
 
     Returns:
-        `entry`: the stage in dvc.lock; `ran`: whether its command was run, or all found in the cache. Where it failed:
-        `code`: its command's exit status, if that is what failed, and `reason`.
+        `entry`: the stage's entry in dvc.lock; `ran`: whether its command ran, or the run cache had the outputs. After
+        a failure: `reason`, and `code`, the exit status of the command, or None where something else failed.
     """
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
     from dvc.stage.serialize import to_single_stage_lockfile
 
-    heard = Heard()
-    log = logging.getLogger("dvc")
-    log.addHandler(heard)
-    log.setLevel(logging.INFO)
+    handler = RanHandler()
+    logger = logging.getLogger("dvc")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
     with Repo() as repo:
         try:
             (stage,) = repo.stage.collect(name)
-            bring(repo, stage, remote)
+            check_out_inputs(repo, stage, remote)
             repo.reproduce(name, single_item=True)
             if remote is not None:
                 repo.push(targets=[name], remote=remote or None, run_cache=True)
-                # Of the outputs that git keeps (`cache: false`) that leaves out the copies that the run cache has.
+                # `push` skips the run cache's copies of the outputs that git keeps (`cache: false`).
                 (stage,) = repo.stage.collect(name)
                 if objects := kept_by_git(stage.outs):
                     repo.cloud.push(objects, remote=remote or None)
@@ -62,23 +70,29 @@ def run(name: str, remote: str | None) -> dict[str, Any]:
             status = re.search(r"exited with (-?\d+)$", str(cause))
             if status is None:
                 traceback.print_exception(cause)
-            return {"code": status and int(status[1]), "reason": " ".join(str(cause).split()), "ran": heard.ran}
+            return {"code": status and int(status[1]), "reason": " ".join(str(cause).split()), "ran": handler.ran}
         (stage,) = repo.stage.collect(name)
 
-        return {"entry": to_single_stage_lockfile(stage), "ran": heard.ran}
+        return {"entry": to_single_stage_lockfile(stage), "ran": handler.ran}
 
 
-def bring(repo: Any, stage: Any, remote: str | None) -> None:
-    """Checks out the outputs that the stage depends on; `remote`: after getting those that are not in the cache."""
-    from pipelines.lockfile import copy_out
+def check_out_inputs(repo: Any, stage: Any, remote: str | None) -> None:
+    """Checks out the outputs of other stages that a stage depends on.
 
-    needed = {dep.fs_path for dep in stage.deps}
+    Args:
+        repo: DVC's repository.
+        stage: DVC's object of the stage.
+        remote: DVC remote from which missing outputs come first; empty: DVC's default remote; None: the cache has all.
+    """
+    from pipelines.lockfile import copy_git_outputs
+
+    paths = {dependency.fs_path for dependency in stage.deps}
     outs = [
         out
         for other in repo.index.stages
         for out in other.outs
-        if out.hash_info  # not files of parameters, which the workspace has already
-        and any(path == out.fs_path or Path(out.fs_path) in Path(path).parents for path in needed)
+        if out.hash_info  # files of parameters have none here: the workspace has them already
+        and any(path == out.fs_path or Path(out.fs_path) in Path(path).parents for path in paths)
     ]
     cached = [out.fs_path for out in outs if out.use_cache]
     if cached and remote is not None:
@@ -87,16 +101,20 @@ def bring(repo: Any, stage: Any, remote: str | None) -> None:
         repo.checkout(targets=cached, force=True)
     if remote is not None and (objects := kept_by_git(outs)):
         repo.cloud.pull(objects, remote=remote or None)
-    copy_out(repo, outs)
+    copy_git_outputs(repo, outs)
 
 
 def kept_by_git(outs: list[Any]) -> set[Any]:
-    """What identifies those outputs in a cache that git has in the project."""
+    """The hashes of those outputs that git keeps (`cache: false`)."""
     return {out.hash_info for out in outs if not out.use_cache}
 
 
 def watch(descriptor: int) -> None:
-    """Ends the whole session once the other end of the pipe is closed: its holder was killed."""
+    """Kills the whole session once the other end of a pipe closes, since the process that held it has died.
+
+    Args:
+        descriptor: File descriptor of this process's end of the pipe.
+    """
 
     def wait() -> None:
         os.read(descriptor, 1)
@@ -106,16 +124,16 @@ def watch(descriptor: int) -> None:
 
 
 def main() -> None:
-    """Does what the arguments say."""
+    """Runs the stage that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("stage")
-    parser.add_argument("outcome", type=Path)
+    parser.add_argument("result", type=Path)
     parser.add_argument("--remote")
     parser.add_argument("--watch", type=int)
     arguments = parser.parse_args()
     if arguments.watch is not None:
         watch(arguments.watch)
-    write_json(arguments.outcome, run(arguments.stage, arguments.remote))
+    write_json(arguments.result, run(arguments.stage, arguments.remote))
 
 
 if __name__ == "__main__":

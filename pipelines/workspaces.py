@@ -1,9 +1,8 @@
-"""Throwaway workspaces: clones of the project in which one stage runs, beside each other, on one cache.
+"""Workspaces: throwaway clones of the project, each for one stage, all on the project's cache.
 
-A workspace is a clone at the project's commit with what is not committed copied over it. Its cache is the project's,
-so that what the stage makes is in the run cache once it ends; trainings keep their states in the project's
-`checkpoints`, and studies their trials in its `studies`, so that the next try goes on from the last one, whichever
-workspace it gets.
+A workspace is a clone at the project's commit, with all uncommitted changes copied over it. It uses the project's
+cache, so the outputs of its stage are in the run cache at the end. All workspaces share the project's folders
+`checkpoints` and `studies`: a training or a study resumes from its last state, whichever workspace it gets.
 """
 
 import json
@@ -27,55 +26,56 @@ from dvc.exceptions import DvcException
 from duvae.errors import UserError
 from duvae.project.files import write_text
 
-KEPT = ("checkpoints", "studies")
+SHARED_FOLDERS = ("checkpoints", "studies")
 """Folders of the project that all workspaces share."""
 
-WORK = Path(".dvc/tmp/rebuild")
-"""Where a rebuild keeps what is its own: workspaces, logs, a copy of dvc.lock."""
+WORK_FOLDER = Path(".dvc/tmp/rebuild")
+"""The rebuild's own folder in the project: workspaces, logs, a lock, a copy of dvc.lock."""
 
-MARK = "DUVAE_REBUILD_OWNER"
-"""In the environment of all that a rebuild starts: who answers for it."""
+OWNER_VARIABLE = "DUVAE_REBUILD_OWNER"
+"""Environment variable of all processes of a rebuild; its value identifies the process that started the rebuild."""
 
 
 @dataclass(frozen=True)
-class Snapshot:
-    """The project as it was when the rebuild began.
+class ProjectSnapshot:
+    """The content of the project when the rebuild began.
 
     Attributes:
-        commit: What is checked out.
-        files: What is not committed, by path; None: it is deleted.
+        commit: Hash of the commit that is checked out.
+        files: Contents of uncommitted files by path; None: the file was deleted.
         modes: Permissions of those files.
-        beside: Files that git does not know and that stages read, by path; each is linked to where it lies.
+        links: Targets of links by path, for input files that git does not know.
     """
 
     commit: str
     files: Mapping[str, bytes | None] = field(repr=False)
     modes: Mapping[str, int] = field(default_factory=dict, repr=False)
-    beside: Mapping[str, str] = field(default_factory=dict, repr=False)
+    links: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @classmethod
     def take(
-        cls, root: Path, outs: Iterable[str] = (), own: Iterable[str] = (), generated: Iterable[str] = ()
-    ) -> "Snapshot":
+        cls, root: Path, outs: Iterable[str] = (), own: Iterable[str] = (), parameter_files: Iterable[str] = ()
+    ) -> "ProjectSnapshot":
         """Takes a snapshot of a project.
 
         Args:
             root: The project's folder.
-            outs: Paths that stages write, which are left out.
-            own: The user's own files, which are linked whether git knows them or not.
-            generated: Files of parameters that stages write, which are copied whether git knows them or not.
+            outs: Paths of stages' outputs, which the snapshot leaves out.
+            own: The user's own files, which workspaces link to, whether git knows them or not.
+            parameter_files: Files of parameters that stages write, which the snapshot holds whether git knows them or
+                not.
 
         Raises:
-            UserError: Where it is no git repository with a commit.
+            UserError: If the project is no git repository with a commit.
         """
-        made = {"dvc.lock", *outs}
+        excluded = {"dvc.lock", *outs}
         names = git(root, "ls-files", "-z", "--modified", "--deleted", "--others", "--exclude-standard").split("\0")
         staged = git(root, "diff", "--cached", "--name-only", "-z", "HEAD").split("\0")
         files: dict[str, bytes | None] = {}
         modes: dict[str, int] = {}
-        written = {name for name in generated if (root / name).is_file()}
+        written = {name for name in parameter_files if (root / name).is_file()}
         for name in sorted({*names, *staged, *written} - {""}):
-            if made.intersection([name, *(p.as_posix() for p in Path(name).parents)]):
+            if excluded.intersection([name, *(p.as_posix() for p in Path(name).parents)]):
                 continue
             path = root / name
             if path.is_file():
@@ -83,12 +83,16 @@ class Snapshot:
             elif not path.is_dir():
                 files[name] = None
 
-        beside = {name: str((root / name).resolve()) for name in own if (root / name).is_file()}
+        links = {name: str((root / name).resolve()) for name in own if (root / name).is_file()}
 
-        return cls(git(root, "rev-parse", "HEAD").strip(), files, modes, beside)
+        return cls(git(root, "rev-parse", "HEAD").strip(), files, modes, links)
 
     def write(self, folder: Path) -> None:
-        """Puts what is not committed over a clone."""
+        """Writes the uncommitted changes over a clone.
+
+        Args:
+            folder: The clone, at the snapshot's commit.
+        """
         for name, content in self.files.items():
             path = folder / name
             if content is None:
@@ -98,7 +102,7 @@ class Snapshot:
             path.unlink(missing_ok=True)
             path.write_bytes(content)
             path.chmod(self.modes[name])
-        for name, target in self.beside.items():
+        for name, target in self.links.items():
             path = folder / name
             if not path.exists() and path.resolve().is_relative_to(folder.resolve()):
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -106,10 +110,10 @@ class Snapshot:
 
 
 def git(root: Path, *arguments: str) -> str:
-    """What git says in `root`.
+    """Runs git in a folder; returns its output.
 
     Raises:
-        UserError: Where it fails.
+        UserError: If git fails.
     """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:
@@ -124,112 +128,128 @@ def git(root: Path, *arguments: str) -> str:
     except (OSError, subprocess.CalledProcessError) as error:
         why = " ".join((getattr(error, "stderr", "") or str(error)).split())
         raise UserError(
-            f"{root}: 'git {arguments[0]}' failed ({why}). Workspaces are clones:"
-            " a rebuild needs git, and the project as a repository with a commit."
+            f"{root}: 'git {arguments[0]}' failed ({why}). A rebuild needs git, since its workspaces are clones:"
+            " expected the project to be a repository with a commit."
         ) from error
 
     return done.stdout
 
 
 @contextmanager
-def workspace(root: Path, cache: Path, name: str, snapshot: Snapshot, entries: Mapping[str, Any]) -> Iterator[Path]:
-    """Yields a clone for one job, which is gone once the body has ended.
+def workspace(
+    root: Path, cache: Path, name: str, snapshot: ProjectSnapshot, entries: Mapping[str, Any]
+) -> Iterator[Path]:
+    """Yields the folder of a new workspace, and removes it at the end of the body.
 
     Args:
         root: The project's folder on this machine.
-        cache: The folder of DVC's cache here.
-        name: The stage, for the reader.
-        snapshot: What the clone holds.
-        entries: What its dvc.lock holds.
+        cache: The folder of DVC's cache on this machine.
+        name: Name of the stage; a part of the folder's name.
+        snapshot: Content of the clone.
+        entries: Entries of the clone's dvc.lock.
     """
-    place = root / WORK / "workspaces"
-    place.mkdir(parents=True, exist_ok=True)
-    for kept in KEPT:
-        (root / kept).mkdir(exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f"{owner()}.{plain(name)}.", dir=place))
+    parent = root / WORK_FOLDER / "workspaces"
+    parent.mkdir(parents=True, exist_ok=True)
+    for shared in SHARED_FOLDERS:
+        (root / shared).mkdir(exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"{owner()}.{file_name(name)}.", dir=parent))
     try:
-        here = folder / "project"
-        git(root, "clone", "--quiet", "--shared", "--no-checkout", str(root), str(here))
-        git(here, "checkout", "--quiet", "--force", "--detach", snapshot.commit)
-        snapshot.write(here)
-        _configure(root, here, cache)
-        write_text(here / "dvc.lock", yaml.safe_dump({"schema": "2.0", "stages": built_in(entries)}, sort_keys=False))
-        for kept in KEPT:
-            (here / kept).symlink_to(root.resolve() / kept, target_is_directory=True)
-        yield here
+        clone = folder / "project"
+        git(root, "clone", "--quiet", "--shared", "--no-checkout", str(root), str(clone))
+        git(clone, "checkout", "--quiet", "--force", "--detach", snapshot.commit)
+        snapshot.write(clone)
+        _configure(root, clone, cache)
+        lock = {"schema": "2.0", "stages": plain_types(entries)}
+        write_text(clone / "dvc.lock", yaml.safe_dump(lock, sort_keys=False))
+        for shared in SHARED_FOLDERS:
+            (clone / shared).symlink_to(root.resolve() / shared, target_is_directory=True)
+        yield clone
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _configure(root: Path, here: Path, cache: Path) -> None:
-    """The project's own configuration, with its cache, and with what DVC notes by the way inside the workspace."""
-    (here / ".dvc" / "tmp").mkdir(parents=True, exist_ok=True)
+def _configure(root: Path, clone: Path, cache: Path) -> None:
+    """Gives a clone the project's cache and DVC remotes, and keeps DVC's own notes inside the workspace."""
+    (clone / ".dvc" / "tmp").mkdir(parents=True, exist_ok=True)
     try:
-        known = Config(str(root / ".dvc"), validate=False)
-        chosen = {name: value for name, value in known["core"].items() if name in {"remote", "no_scm"}}
-        remotes = dict(known["remote"])
+        project = Config(str(root / ".dvc"), validate=False)
+        core = {name: value for name, value in project["core"].items() if name in {"remote", "no_scm"}}
+        remotes = dict(project["remote"])
     except DvcException as error:
-        raise UserError(f"{root}/.dvc/config: DVC cannot read it ({error}).") from error
-    local = Config(str(here / ".dvc"), validate=False)
+        raise UserError(f"{root}/.dvc/config: DVC cannot read the file ({error}). Correct it.") from error
+    local = Config(str(clone / ".dvc"), validate=False)
     with local.edit("local") as config:
         config["cache"] = {"dir": str(cache)}
-        config["core"] = {**chosen, "site_cache_dir": str(here.parent / "site")}
-        config["remote"] = {name: built_in(remote) for name, remote in remotes.items()}
+        config["core"] = {**core, "site_cache_dir": str(clone.parent / "site")}
+        config["remote"] = {name: plain_types(remote) for name, remote in remotes.items()}
 
 
-def built_in(value: Any) -> Any:
-    """The same as plain dicts, lists and strings, which YAML and DVC's configuration can write."""
+def plain_types(value: Any) -> Any:
+    """A copy of a value in plain dicts, lists and strings, which YAML and DVC's configuration can write."""
     if isinstance(value, Mapping):
-        return {str(key): built_in(inner) for key, inner in value.items()}
+        return {str(key): plain_types(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [built_in(inner) for inner in value]
+        return [plain_types(item) for item in value]
     if isinstance(value, str):
         return str(value)
 
     return value if value is None or type(value) in {bool, int, float} else json.loads(json.dumps(value))
 
 
-def plain(name: str) -> str:
-    """A name that any file system takes."""
-    return re.sub(r"[^\w.-]+", "-", name)[:100]
+def file_name(stage: str) -> str:
+    """A stage's name in characters that every file system accepts."""
+    return re.sub(r"[^\w.-]+", "-", stage)[:100]
 
 
-# ---------------------------------------------------------------------------------- who answers for what
+# ---------------------------------------------------------------------------------- owners of processes and folders
 
 
 def owner() -> str:
-    """This process, among all that ever ran: machine, process id and its start."""
-    host = re.sub(r"\W+", "_", socket.gethostname())
+    """Identifies this process among all processes of all times: machine, process id and time of its start."""
+    return f"{_host()}-{os.getpid()}-{_start(psutil.Process())}"
 
-    return f"{host}-{os.getpid()}-{_start(psutil.Process())}"
+
+def _host() -> str:
+    return re.sub(r"\W+", "_", socket.gethostname())
 
 
 def _start(process: psutil.Process) -> int:
     return int(process.create_time() * 100)
 
 
-def alive(mark: str) -> bool | None:
-    """Whether the process that a mark speaks of still runs; None: it is on another machine, or no mark."""
-    matched = re.fullmatch(r"(\w+)-(\d+)-(\d+)", mark)
-    if matched is None or matched[1] != re.sub(r"\W+", "_", socket.gethostname()):
+def is_alive(mark: str) -> bool | None:
+    """Whether the process that a value of `owner` identifies still runs.
+
+    Args:
+        mark: A value of `owner`, or any other text.
+
+    Returns:
+        None where the process is on another machine, or the text is no value of `owner`.
+    """
+    match = re.fullmatch(r"(\w+)-(\d+)-(\d+)", mark)
+    if match is None or match[1] != _host():
         return None
     try:
-        process = psutil.Process(int(matched[2]))
-        return abs(_start(process) - int(matched[3])) <= 1 and process.status() != psutil.STATUS_ZOMBIE
+        process = psutil.Process(int(match[2]))
+        return abs(_start(process) - int(match[3])) <= 1 and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False
 
 
 def clean(root: Path) -> None:
-    """Ends what a killed rebuild left running on this machine, and removes what it left lying."""
+    """Kills the processes and removes the workspaces that a killed rebuild left on this machine.
+
+    Args:
+        root: The project's folder.
+    """
     for process in psutil.process_iter():
         try:
-            mark = process.environ().get(MARK, "")
-            if mark and alive(mark) is False:
+            mark = process.environ().get(OWNER_VARIABLE, "")
+            if mark and is_alive(mark) is False:
                 process.kill()
         except (psutil.Error, OSError):
             continue
-    place = root / WORK / "workspaces"
-    for folder in place.iterdir() if place.is_dir() else ():
-        if alive(folder.name.partition(".")[0]) is False:
+    parent = root / WORK_FOLDER / "workspaces"
+    for folder in parent.iterdir() if parent.is_dir() else ():
+        if is_alive(folder.name.partition(".")[0]) is False:
             shutil.rmtree(folder, ignore_errors=True)

@@ -1,12 +1,12 @@
-"""Trains in children that are killed, again and again, until one of them reaches the end.
+"""Trains in child processes and kills them, until one reaches the end.
 
-Called with a folder that holds params.yaml and prepared data, a setting, a seed, and how to kill:
+The arguments are a folder with params.yaml and prepared data, a setting, a seed, a way to kill, and seconds:
 
 - `moments`: SIGKILL from outside, at random moments of a training;
-- `writing`: SIGKILL in the middle of writing each second state;
+- `writing`: SIGKILL in the middle of a write of a state;
 - `outputs`: SIGKILL between the last epoch and the first output.
 
-Imports once and forks, so that a child costs what it trains. Prints how many were killed.
+The parent imports once and forks, so a child needs time only for its training. The parent prints the number of kills.
 """
 
 import os
@@ -25,7 +25,7 @@ from duvae.project import files
 
 
 def child(folder: Path, setting: str, attempt: int, how: str) -> int:
-    """Forks a child that trains, and gives its process id."""
+    """Forks a child that trains; returns its process id."""
     process = os.fork()
     if process:
         return process
@@ -36,14 +36,14 @@ def child(folder: Path, setting: str, attempt: int, how: str) -> int:
         if how == "outputs" and attempt == 0:
             model_files.save = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
         train.run(config.load(), "synthetic", setting, 1)
-    except BaseException as error:  # noqa: BLE001 (a child must never come back into its parent's code)
+    except BaseException as error:  # noqa: BLE001 (a child must never return into its parent's code)
         print(repr(error), file=sys.stderr)
         os._exit(1)
     os._exit(0)
 
 
 def die_writing(attempt: int) -> None:
-    """The state number `attempt + 2` is cut in half, and the process killed, before it has its final name."""
+    """Makes this process truncate the state number `attempt + 2`, and die, before the state has its final name."""
     fsync, states = os.fsync, []
 
     def half(descriptor: int) -> None:

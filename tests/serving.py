@@ -1,4 +1,4 @@
-"""A web server on this machine that answers what a test tells it to."""
+"""A local web server with answers that a test sets."""
 
 import contextlib
 import threading
@@ -10,25 +10,39 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass
 class Server:
-    """What it answers, and what it was asked for."""
+    """A running server.
+
+    Attributes:
+        url: Address of the server.
+        answers: For each path, the status, the content, the delay in seconds and the number of missing bytes.
+        asked: Paths of all requests so far, in order.
+    """
 
     url: str
     answers: dict[str, tuple[int, bytes, float, int]] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
 
     def give(self, path: str, content: bytes, status: int = 200, delay: float = 0.0, missing: int = 0) -> None:
-        """Answers `path` with `content`, after `delay` seconds; `missing` bytes more are promised than come."""
+        """Sets the answer to a path.
+
+        Args:
+            path: Path below the server's address.
+            content: Content of the answer.
+            status: HTTP status.
+            delay: Seconds before the answer.
+            missing: Number of bytes by which the announced length exceeds the content.
+        """
         self.answers[f"/{path}"] = status, content, delay, missing
 
 
 @contextlib.contextmanager
 def serve() -> Iterator[Server]:
-    """A server on a free port, until the body ends."""
+    """Runs a server on a free port during the body."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            told.asked.append(self.path)
-            status, content, delay, missing = told.answers.get(self.path, (404, b"<html>not here</html>", 0.0, 0))
+            server.asked.append(self.path)
+            status, content, delay, missing = server.answers.get(self.path, (404, b"<html>not here</html>", 0.0, 0))
             time.sleep(delay)
             self.send_response(status)
             self.send_header("Content-Length", str(len(content) + missing))
@@ -39,16 +53,16 @@ def serve() -> Iterator[Server]:
             pass
 
     class Quiet(ThreadingHTTPServer):
-        def handle_error(self, *_: object) -> None:  # who asked has gone away already
+        def handle_error(self, *_: object) -> None:  # the client has closed the connection
             pass
 
-    listening = Quiet(("127.0.0.1", 0), Handler)
-    told = Server(f"http://127.0.0.1:{listening.server_port}")
-    thread = threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.01})
+    http_server = Quiet(("127.0.0.1", 0), Handler)
+    server = Server(f"http://127.0.0.1:{http_server.server_port}")
+    thread = threading.Thread(target=http_server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
-        yield told
+        yield server
     finally:
-        listening.shutdown()
-        listening.server_close()
+        http_server.shutdown()
+        http_server.server_close()
         thread.join()

@@ -1,4 +1,4 @@
-"""A small DVC project whose stages are shell commands, and rebuilding it without Prefect."""
+"""A small DVC project whose stages are shell commands, and its rebuild without Prefect."""
 
 import os
 import subprocess
@@ -10,10 +10,10 @@ from typing import Any
 import yaml
 
 from pipelines import launcher, orchestration
-from pipelines.graph import Entry
-from pipelines.launcher import Done
-from pipelines.orchestration import Hands, Wish
+from pipelines.launcher import TaskResult
+from pipelines.orchestration import RebuildOptions, TaskContext
 from pipelines.scheduler import Progress, Submit
+from pipelines.stage_graph import Entry
 
 PARAMS = {"a": 1, "b": 2, "c": 3, "after": 4}
 
@@ -52,13 +52,20 @@ def call(folder: Path, *command: str, check: bool = True) -> subprocess.Complete
     return done
 
 
-def commit(folder: Path, said: str = "all") -> None:
+def commit(folder: Path, message: str = "all") -> None:
     call(folder, "git", "add", "--all")
-    call(folder, "git", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "--allow-empty", "-m", said)
+    call(
+        folder, "git", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "--allow-empty", "-m", message
+    )
 
 
 def create(folder: Path, script: str = EACH.format("$1")) -> Path:
-    """A project in which each stage has `script` to run."""
+    """Creates a project whose stages `each` run a script.
+
+    Args:
+        folder: The folder of the new project.
+        script: The content of `each.sh`.
+    """
     folder.mkdir()
     call(folder, "git", "init", "--quiet")
     call(folder, "dvc", "init", "--quiet")
@@ -78,29 +85,29 @@ def change(folder: Path, **params: Any) -> None:
 
 
 def lock(folder: Path) -> dict[str, Any]:
-    """The stages of dvc.lock."""
+    """The entries of dvc.lock by stage."""
     stages: dict[str, Any] = yaml.safe_load((folder / "dvc.lock").read_text())["stages"]
 
     return stages
 
 
-def threads(hands: Hands) -> Submit:
-    """Jobs in threads of this process."""
+def threads(context: TaskContext) -> Submit:
+    """Starts tasks in threads of this process."""
     executor = ThreadPoolExecutor(8)
 
-    def job(name: str, entries: dict[str, Entry]) -> Done:
-        assert hands.pool is not None
-        with hands.pool.lend() as device:
-            return launcher.run(name, hands.place, hands.snapshot, entries, device)
+    def task(name: str, entries: dict[str, Entry]) -> TaskResult:
+        assert context.pool is not None
+        with context.pool.acquire() as device:
+            return launcher.run(name, context.machine, context.snapshot, entries, device)
 
-    def submit(name: str, entries: dict[str, Entry]) -> Callable[[], Done]:
-        return executor.submit(job, name, entries).result
+    def submit(name: str, entries: dict[str, Entry]) -> Callable[[], TaskResult]:
+        return executor.submit(task, name, entries).result
 
     return submit
 
 
-def rebuild(folder: Path, *targets: str, **wish: Any) -> Progress:
-    """Rebuilds it on the CPU, with two slots where the machine has them."""
-    asked = {"devices": "cpu", "slots": min(2, len(os.sched_getaffinity(0))), **wish}
+def rebuild(folder: Path, *targets: str, **options: Any) -> Progress:
+    """Rebuilds the project on the CPU, with two slots where the machine has two cores."""
+    chosen = {"devices": "cpu", "slots": min(2, len(os.sched_getaffinity(0))), **options}
 
-    return orchestration.rebuild(folder, Wish(targets, **asked), 1, threads)[0]
+    return orchestration.run(folder, RebuildOptions(targets, **chosen), 1, threads)[0]

@@ -57,7 +57,7 @@ class Kind:
         wrong: What it says was wrong.
         expected: What it says was expected, or is to be done.
         writes: Where whole files may have come or gone all the same.
-        code: The exit status: 2 for a mistake, PASSING for what may be gone when it is tried again.
+        code: The exit status: 2 for a mistake, TEMPORARY_FAILURE for what may be gone when it is tried again.
     """
 
     command: str

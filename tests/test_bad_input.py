@@ -27,7 +27,7 @@ from duvae import cli, config
 from duvae.commands import binarize, fetch, prepare, train
 from duvae.data import sources
 from duvae.data.sources import Source
-from duvae.errors import PASSING
+from duvae.errors import TEMPORARY_FAILURE
 from duvae.project import array_files, job_list
 from duvae.tracking import runs
 from serving import serve
@@ -308,7 +308,7 @@ FETCHING = {
     ),
     "a connection that breaks off": Kind(
         "fetch --dataset known", mirror(SENTENCES[:10], missing=100), "mirror {url}", "broke off",
-        "Correct --mirror or DUVAE_MIRROR, or try again", code=PASSING,
+        "Correct --mirror or DUVAE_MIRROR, or try again", code=TEMPORARY_FAILURE,
     ),
     "an empty file from the mirror": Kind(
         "fetch --dataset known", mirror(b""), f"train.txt: the file from {{url}}/{KNOWN}", "is empty", "Deleted",
@@ -327,11 +327,11 @@ FETCHING = {
     ),
     "a slow mirror": Kind(
         "fetch --dataset known", both(mirror(SENTENCES, delay=0.6), impatient), "mirror {url}",
-        "did not answer in time", "Correct --mirror or DUVAE_MIRROR, or try again", code=PASSING,
+        "did not answer in time", "Correct --mirror or DUVAE_MIRROR, or try again", code=TEMPORARY_FAILURE,
     ),
     "a mirror that refuses": Kind(
         "fetch --dataset known --mirror http://127.0.0.1:9", leave, "mirror http://127.0.0.1:9",
-        "no connection to 127.0.0.1:9", "Correct --mirror or DUVAE_MIRROR, or try again", code=PASSING,
+        "no connection to 127.0.0.1:9", "Correct --mirror or DUVAE_MIRROR, or try again", code=TEMPORARY_FAILURE,
     ),
     "a mirror that is not there": Kind(
         "fetch --dataset known --mirror nowhere", leave, "mirror nowhere", "no such folder",

@@ -1,4 +1,4 @@
-"""docker/ as far as it can be seen without a container engine and PostgreSQL; `make containers` sees more."""
+"""Checks of docker/ that need neither a container engine nor PostgreSQL; `make containers` checks more."""
 
 import importlib.util
 import re
@@ -29,7 +29,7 @@ SECRETS = {"POSTGRES_PASSWORD": "a", "MLFLOW_DB_PASSWORD": "b", "PREFECT_DB_PASS
 
 @pytest.fixture(scope="module")
 def check() -> ModuleType:
-    """docker/check.py, which is no package's module: `docker` is the name of a library."""
+    """docker/check.py as a module. It is in no package, since `docker` is the name of a library."""
     spec = importlib.util.spec_from_file_location("docker_check", DOCKER / "check.py")
     assert spec is not None
     assert spec.loader is not None
@@ -42,7 +42,7 @@ def check() -> ModuleType:
 
 @pytest.fixture(scope="module")
 def described() -> dict:
-    """compose.yaml as it is written."""
+    """The content of compose.yaml, with its variables."""
     return yaml.safe_load((DOCKER / "compose.yaml").read_text(encoding="utf-8"))
 
 
@@ -51,7 +51,8 @@ def dockerfile(check: ModuleType) -> list[tuple[str, str]]:
     return check.instructions()
 
 
-def said(dockerfile: list[tuple[str, str]], word: str) -> list[str]:
+def arguments_of(dockerfile: list[tuple[str, str]], word: str) -> list[str]:
+    """The arguments of all instructions with a keyword."""
     return [rest for instruction, rest in dockerfile if instruction == word]
 
 
@@ -82,7 +83,7 @@ def test_without_a_password_nothing_starts_and_the_reason_is_said(check: ModuleT
 
 
 def test_the_example_asks_for_the_passwords_that_are_needed_and_has_none(check: ModuleType) -> None:
-    assert sorted(check.named()) == sorted(SECRETS)
+    assert sorted(check.password_names()) == sorted(SECRETS)
     assert re.findall(r"^\w*PASSWORD\w*=.", (DOCKER / ".env.example").read_text(encoding="utf-8"), re.MULTILINE) == []
 
 
@@ -122,7 +123,7 @@ def test_passwords_are_made_once_each_its_own_and_for_the_owner_alone(tmp_path: 
 
     again = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True)
     assert again.returncode == 2
-    assert "left as it is" in again.stderr
+    assert "was not changed" in again.stderr
     assert made.read_text(encoding="utf-8") == text
 
 
@@ -175,19 +176,21 @@ def test_images_have_exact_versions(described: dict, dockerfile: list[tuple[str,
         wanted = r"\d+\.\d+-bookworm" if name == "postgres" else re.escape(project["version"]) + r"(-cpu|-cuda)?"
         assert re.fullmatch(wanted, tag), image
 
-    (base,) = [rest for rest in said(dockerfile, "ARG") if rest.startswith("PYTHON_IMAGE=")]
+    (base,) = [rest for rest in arguments_of(dockerfile, "ARG") if rest.startswith("PYTHON_IMAGE=")]
     version = re.fullmatch(r"PYTHON_IMAGE=python:(\d+\.\d+\.\d+)-slim-bookworm", base)
     assert version is not None
     # The lock is resolved for this Python.
     assert version[1].startswith(re.search(r"--python-version (\S+)", (ROOT / "Makefile").read_text("utf-8"))[1] + ".")
-    stages = [rest.rpartition(" AS ") for rest in said(dockerfile, "FROM")]
+    stages = [rest.rpartition(" AS ") for rest in arguments_of(dockerfile, "FROM")]
     assert [stage for *_, stage in stages] == ["uv", "servers", "worker"]
     assert [image for image, *_ in stages] == ["${PYTHON_IMAGE}", "${PYTHON_IMAGE}", "servers"]
 
 
 def test_the_lock_decides_what_the_images_hold(described: dict, dockerfile: list[tuple[str, str]]) -> None:
     pins = locked()
-    installs = [line for rest in said(dockerfile, "RUN") for line in rest.split("&& ") if "/uv/uv pip install" in line]
+    installs = [
+        line for rest in arguments_of(dockerfile, "RUN") for line in rest.split("&& ") if "/uv/uv pip install" in line
+    ]
     for line in installs:
         assert "--no-deps" in line or "--constraint /lock/requirements.lock" in line, line
     (servers,) = [line for line in installs if "mlflow" in line]
@@ -198,13 +201,13 @@ def test_the_lock_decides_what_the_images_hold(described: dict, dockerfile: list
             if (scheme := str(value).partition("://")[0]) in DRIVERS:
                 assert all(package in pins for package in DRIVERS[scheme]), value
             assert not str(value).startswith("postgresql:"), "name the driver: SQLAlchemy's own choice changes"
-    assert any("\"$(grep '^torch==' /lock/requirements.lock)\"" in rest for rest in said(dockerfile, "RUN"))
+    assert any("\"$(grep '^torch==' /lock/requirements.lock)\"" in rest for rest in arguments_of(dockerfile, "RUN"))
 
 
 def test_uv_is_the_makefiles(dockerfile: list[tuple[str, str]]) -> None:
     (uv,) = re.findall(r"^UV := (uv==\S+)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
 
-    assert any(rest.endswith(f"--target /uv {uv}") for rest in said(dockerfile, "RUN"))
+    assert any(rest.endswith(f"--target /uv {uv}") for rest in arguments_of(dockerfile, "RUN"))
 
 
 def test_nothing_in_the_images_reports_home(check: ModuleType) -> None:
@@ -222,14 +225,14 @@ def test_the_images_do_not_run_as_root(check: ModuleType, dockerfile: list[tuple
             last[stage] = rest
 
     assert last == {"servers": "${UID}:${GID}", "worker": "${UID}:${GID}"}
-    assert [rest for rest in said(dockerfile, "ARG") if "ID=" in rest] == ["UID=1000", "GID=1000"]
+    assert [rest for rest in arguments_of(dockerfile, "ARG") if "ID=" in rest] == ["UID=1000", "GID=1000"]
 
 
 def test_what_is_copied_is_let_through_and_there(dockerfile: list[tuple[str, str]]) -> None:
     ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
     let_through = {line[1:] for line in ignored if line.startswith("!")}
-    copied = {source for rest in said(dockerfile, "COPY") for source in rest.split()[:-1]}
-    mounted = set(re.findall(r"--mount=type=bind,source=([^,]+)", " ".join(said(dockerfile, "RUN"))))
+    copied = {source for rest in arguments_of(dockerfile, "COPY") for source in rest.split()[:-1]}
+    mounted = set(re.findall(r"--mount=type=bind,source=([^,]+)", " ".join(arguments_of(dockerfile, "RUN"))))
 
     assert copied | mounted == let_through
     assert all((ROOT / name).exists() for name in let_through)
@@ -245,28 +248,28 @@ def test_every_command_is_in_the_environment(described: dict) -> None:
 
 def test_the_worker_is_the_same_with_compose_and_without(described: dict, dockerfile: list[tuple[str, str]]) -> None:
     worker = described["services"]["worker"]
-    (command,), (health,) = said(dockerfile, "CMD"), said(dockerfile, "HEALTHCHECK")
+    (command,), (health,) = arguments_of(dockerfile, "CMD"), arguments_of(dockerfile, "HEALTHCHECK")
 
     assert yaml.safe_load(command) == worker["command"]
     assert ["CMD", *yaml.safe_load(health.partition(" CMD ")[2])] == worker["healthcheck"]["test"]
 
 
 def test_a_service_that_is_moved_listens_on_loopback_and_finds_the_others(check: ModuleType, tmp_path: Path) -> None:
-    place = check.Place(tmp_path, check.services(SECRETS))
-    ports = place.ports
+    local = check.LocalServices(tmp_path, check.services(SECRETS))
+    ports = local.ports
 
     assert len(set(ports.values())) == len(ports) == 5
-    command = place.command("mlflow")
+    command = local.command("mlflow")
     assert command[command.index("--host") + 1] == "127.0.0.1"
     assert command[command.index("--port") + 1] == str(ports["mlflow"])
-    seen = place.environment("worker")
+    seen = local.environment("worker")
     assert seen["MLFLOW_TRACKING_URI"] == f"http://127.0.0.1:{ports['mlflow']}"
     assert seen["PREFECT_API_URL"] == f"http://127.0.0.1:{ports['prefect']}/api"
     assert seen["OPTUNA_STORAGE"] == f"postgresql+psycopg://optuna@127.0.0.1:{ports['postgres']}/optuna"
     assert seen["PGPASSWORD"] == SECRETS["OPTUNA_DB_PASSWORD"]
     assert seen["HOME"] == str(tmp_path / "worker")
     for name in OURS:
-        moved = " ".join([*place.command(name), *place.environment(name).values()])
+        moved = " ".join([*local.command(name), *local.environment(name).values()])
         assert not re.search(r"\b(postgres|mlflow|prefect|optuna):\d|0\.0\.0\.0", moved)
 
 

@@ -1,4 +1,4 @@
-"""`duvae doctor`: a project in which one thing is not as it should be, the line that says so, and what to do."""
+"""`duvae doctor`: a project in which one thing is wrong, the line about it, and its remedy."""
 
 import json
 import os
@@ -11,6 +11,7 @@ from collections import namedtuple
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -30,16 +31,17 @@ ROOT = Path(__file__).parents[1]
 
 @dataclass(frozen=True)
 class Here:
-    """A project of its own and what may be done to it."""
+    """A project that a test may change."""
 
     root: Path
     patch: pytest.MonkeyPatch
 
-    def find(self, about: str) -> Finding:
-        """The one finding about something."""
-        (found,) = [found for found in doctor.examine(self.root / "params.yaml", self.root) if found.about == about]
+    def find(self, topic: str) -> Finding:
+        """The only finding of a topic."""
+        findings = doctor.examine(self.root / "params.yaml", self.root)
+        (finding,) = [finding for finding in findings if finding.topic == topic]
 
-        return found
+        return finding
 
     def write(self, path: str, content: str = "") -> Path:
         target = self.root / path
@@ -51,7 +53,7 @@ class Here:
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project that lacks nothing, with the data set `own` beside the synthetic one."""
+    """A complete project with a synthetic data set and one with files."""
     root = tmp_path_factory.mktemp("sound")
     tiny.write(root / "params.yaml", datasets=["synthetic", "short_yelp"], settings=["vae"])
     params = config.load(root / "params.yaml")
@@ -90,8 +92,8 @@ def here(sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Here:
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    with serve() as told:
-        yield told
+    with serve() as server:
+        yield server
 
 
 def call(here: Here) -> int:
@@ -119,19 +121,19 @@ def test_a_sound_project_is_sound(here: Here, capsys: pytest.CaptureFixture[str]
     assert {path: path.read_bytes() for path in here.root.rglob("*") if path.is_file()} == before
 
 
-def test_what_can_wait_is_no_failure(here: Here, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_warning_is_no_failure(here: Here, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.rmtree(here.root / "data")
 
     assert call(here) == 0
-    assert "  !  synthetic             not prepared, not validated. 'dvc repro' does it" in capsys.readouterr().out
+    assert "  !  synthetic             not prepared, not validated. Run 'dvc repro'" in capsys.readouterr().out
 
 
-def test_what_cannot_wait_is_one(here: Here, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_obstacle_is_a_failure(here: Here, capsys: pytest.CaptureFixture[str]) -> None:
     (here.root / job_list.JOBS).unlink()
 
     assert call(here) == 1
     output = capsys.readouterr().out
-    assert "  x  jobs                  pipelines/jobs.yaml is not there. 'duvae graph' writes it" in output
+    assert "  x  jobs                  pipelines/jobs.yaml is not there. Run 'duvae graph', which writes it" in output
     assert output.endswith("'dvc repro figure1' needs them.\n")
 
 
@@ -173,7 +175,7 @@ def held(pid: int) -> Callable[[Here], object]:
 
 
 def ended() -> int:
-    """The id of a process that is there no more."""
+    """The id of a process that has ended."""
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
 
@@ -241,15 +243,15 @@ SPOILT = {
     ),
     "a full disk": (
         lambda here: here.patch.setattr(shutil, "disk_usage", lambda _: Usage(2**40, 2**40 - 2**27, 2**27)),
-        *("disk", "x", "128 MiB free", "make room"),
+        *("disk", "x", "134.2 MB free", "make room"),
     ),
     "a disk that is nearly full": (
         lambda here: here.patch.setattr(shutil, "disk_usage", lambda _: Usage(2**40, 2**40 - 2**29, 2**29)),
-        *("disk", "!", "512 MiB free", "make room"),
+        *("disk", "!", "536.9 MB free", "make room"),
     ),
     "a folder that cannot be written to": (
         lambda here: here.patch.setattr(os, "access", lambda *_: False),
-        *("disk", "x", "cannot be written to", "allow it"),
+        *("disk", "x", "cannot be written to", "permissions"),
     ),
     "a lock that is held": (held(os.getpid()), "lock", "!", f"held by process {os.getpid()}: dvc repro", "wait"),
     "a broken lock": (lambda here: here.write(".dvc/tmp/rwlock", '{"wri'), "lock", "x", "is broken", "rm "),
@@ -259,83 +261,90 @@ SPOILT = {
     ),
     "leftovers": (
         lambda here: (here.write("models/a/.x.part", "1234"), here.write("data/prepared/.own.b.part/new/c.npy", "12")),
-        *("leftovers", "!", "2 unfinished, 6 B", "once nothing runs: 'find data models pipelines -name"),
+        *("leftovers", "!", "2 unfinished, 6 bytes", "no stage runs, then run 'find data models pipelines -name"),
     ),
     "no store": (gone("mlflow.db"), "MLflow", "!", "no mlflow.db yet", "'duvae track'"),
     "a broken store": (
         lambda here: here.write("mlflow.db", "no database"),
-        *("MLflow", "!", "cannot be read", "'duvae track' fills it again"),
+        *("MLflow", "!", "cannot be read", "'duvae track', which fills it again"),
     ),
 }
 
 
 @pytest.mark.parametrize("what", SPOILT)
-def test_what_is_not_right_is_said(what: str, here: Here) -> None:
-    spoil, about, mark, said, remedy = SPOILT[what]
+def test_a_problem_has_a_finding_and_a_remedy(what: str, here: Here) -> None:
+    spoil, topic, status, message, remedy = SPOILT[what]
     spoil(here)
-    found = here.find(about)
+    finding = here.find(topic)
 
-    assert found.mark == mark
-    assert said in found.said
-    assert remedy in found.remedy
+    assert finding.status == status
+    assert message in finding.message
+    assert remedy in finding.remedy
 
 
 @pytest.mark.parametrize(
-    ("what", "about", "said"),
+    ("change", "topic", "message"),
     [
         (gone("requirements.lock"), "packages", "no requirements.lock here"),
         (lambda here: here.patch.setenv("PATH", "/nowhere"), "devices", "no GPU"),
-        (held(ended()), "lock", "held by processes that are gone; dvc frees it"),
+        (held(ended()), "lock", "held by processes that have ended; dvc frees it"),
         (lambda here: here.write(".dvc/tmp/rwlock", "{}"), "lock", "free"),
-        (named("MLFLOW_TRACKING_URI", REFUSED), "MLflow", f"{REFUSED}, as MLFLOW_TRACKING_URI says; not opened"),
+        (named("MLFLOW_TRACKING_URI", REFUSED), "MLflow", f"{REFUSED} from MLFLOW_TRACKING_URI; not opened"),
         (lambda here: here.write("cache/files/md5/ab/c", "x" * 2000), "cache", ".dvc/cache, empty"),
         (
             lambda here: (
                 here.write(".dvc/config.local", "[cache]\n    dir = ../cache\n"),
                 here.write("cache/files/md5/ab/c", "x" * 2048),
             ),
-            *("cache", "cache, 2 KiB"),
+            *("cache", "cache, 2.0 kB"),
         ),
     ],
 )
-def test_what_is_right_is_said_too(what: Callable[[Here], object], about: str, said: str, here: Here) -> None:
-    what(here)
-    found = here.find(about)
+def test_a_sound_state_has_a_finding(change: Callable[[Here], object], topic: str, message: str, here: Here) -> None:
+    change(here)
+    finding = here.find(topic)
 
-    assert found.mark == "ok"
-    assert found.remedy == ""
-    assert said in found.said
+    assert finding.status == "ok"
+    assert finding.remedy == ""
+    assert message in finding.message
 
 
 def test_mirrors_that_can_be_opened(here: Here, server: Server) -> None:
-    assert "where they were published" in here.find("mirror").said
+    assert "from their publishers" in here.find("mirror").message
     here.write("mirror/short_yelp/vocab.txt")
     here.patch.setenv("DUVAE_MIRROR", "mirror")
     assert here.find("mirror") == Finding("ok", "mirror", "mirror: 1 of 9 files")
-    here.patch.setenv("DUVAE_MIRROR", server.url)  # which has nothing to say, but says so
+    here.patch.setenv("DUVAE_MIRROR", server.url)  # the server answers, with 404
     assert here.find("mirror") == Finding("ok", "mirror", f"{server.url} answers")
 
 
 def test_interrupted_trainings(here: Here) -> None:
+    now = time.time()
+
+    def saved(minutes: int) -> str:
+        return f"saved {datetime.fromtimestamp(now - 60 * minutes - 1):%Y-%m-%d %H:%M}"  # noqa: DTZ006
+
     def keep(name: str, epoch: int, minutes: int) -> None:
         path = here.root / "checkpoints" / f"{name}.safetensors"
         values = {"state": asdict(State(1.0, epoch=epoch)), "loop": {}}
         Checkpoint(path, 0.0).keep(Snapshot({"a": torch.zeros(3)}, values))
-        then = time.time() - 60 * minutes - 1
+        then = now - 60 * minutes - 1
         os.utime(path, (then, then))
 
     keep("synthetic-du_vae-1.0123456789abcdef", 1, 5)
     keep("synthetic-vae-2.0123456789abcdef", 3, 0)
     keep("synthetic-du_vae-1.fedcba9876543210", 0, 600)
-    found = [f for f in doctor.examine(here.root / "params.yaml", here.root) if f.about == "trainings"]
+    findings = [f for f in doctor.examine(here.root / "params.yaml", here.root) if f.topic == "trainings"]
 
-    assert [(f.mark, f.said.partition(", ")[0]) for f in found] == [
+    assert [(f.status, f.message.partition(", ")[0]) for f in findings] == [
         ("ok", "synthetic-vae-2: in epoch 3 of 3"),
         ("!", "synthetic-du_vae-1: in epoch 2 of 3"),
         ("!", "synthetic-du_vae-1: in epoch 1 of 3"),
     ]
-    assert "goes on at the moment" in found[0].said
-    assert found[1].said.endswith("5 minutes ago")
-    assert "'duvae train --dataset synthetic --setting du_vae --seed 1' or 'dvc repro' goes on" in found[1].remedy
-    assert found[2].said.endswith("10 hours ago, of other parameters or another version")
-    assert found[2].remedy.startswith("'rm ")
+    assert "it is running" in findings[0].message
+    assert findings[1].message.endswith(saved(5))
+    assert (
+        "'duvae train --dataset synthetic --setting du_vae --seed 1' or 'dvc repro' to resume it" in findings[1].remedy
+    )
+    assert findings[2].message.endswith(f"{saved(600)}, with other parameters or another version of the code")
+    assert findings[2].remedy.startswith("run 'rm ")

@@ -1,4 +1,4 @@
-"""Private projects: own data go through the whole graph, and git learns nothing of them."""
+"""Private projects: own data pass through all stages, and git keeps no trace of them."""
 
 import shutil
 import subprocess
@@ -23,7 +23,7 @@ def call(folder: Path, *command: str) -> str:
 
 
 def params() -> dict[str, Any]:
-    """One data set of own text, tiny."""
+    """Parameters with one tiny data set of own text."""
     raw = tiny.small()
     secret = raw["datasets"]["own"]
     secret["optimisation"] = {**secret["optimisation"], "epochs": 1, "warmup": 1}
@@ -37,7 +37,7 @@ def params() -> dict[str, Any]:
     }
 
 
-def test_git_learns_nothing_of_private_data(tmp_path: Path) -> None:
+def test_git_keeps_no_trace_of_private_data(tmp_path: Path) -> None:
     root = tmp_path / "project"
     root.mkdir()
     call(root, "git", "init", "--quiet")

@@ -1,4 +1,4 @@
-"""Records: what made a result, kept in git, and what pages say of it."""
+"""Records of how results were made, which git keeps and pages show."""
 
 import json
 import shutil
@@ -21,7 +21,7 @@ from duvae.report import origin, results
 from duvae.report.results import Result
 
 
-def test_a_record_says_what_made_a_result(tmp_path: Path) -> None:
+def test_a_record_describes_how_a_result_was_made(tmp_path: Path) -> None:
     Stopwatch("train", "vae").write(tmp_path / "train.run.json", weights="ab")
     record = unwrapped(json.loads((tmp_path / "train.run.json").read_text()))
 
@@ -33,7 +33,7 @@ def test_a_record_says_what_made_a_result(tmp_path: Path) -> None:
     assert {"python", "duvae", "scipy", "scikit-learn"} < set(record["versions"])
     assert record["machine"]["processor"]
     assert record["machine"]["cores"] >= 1
-    assert set(record["machine"]) == {"processor", "cores", "system"}  # nothing that names a machine
+    assert set(record["machine"]) == {"processor", "cores", "system"}  # nothing that identifies the machine
 
 
 def test_records_of_earlier_versions_are_read() -> None:
@@ -43,16 +43,16 @@ def test_records_of_earlier_versions_are_read() -> None:
 
 
 def test_dvc_shows_nothing_of_records_and_arrays_and_finds_their_stage_again(tmp_path: Path) -> None:
-    """The metrics stand alone in `dvc metrics show`, and an uncached record does not cost the run cache."""
+    """`dvc metrics show` shows only the metrics, and an uncached record keeps the stage in the run cache."""
     (tmp_path / "make.py").write_text(
         "from pathlib import Path\n"
         "import numpy as np\n"
-        "from duvae import compact\n"
+        "from duvae.project import array_files\n"
         "from duvae.project.files import write_json\n"
         "from duvae.project.provenance import Stopwatch\n"
         "print('made')\n"
         "write_json(Path('metrics.json'), {'nll': 1.5})\n"
-        "compact.write(Path('per_example.json'), {'weights': 'ab'}, {'nll': np.ones(3, np.float32)})\n"
+        "array_files.write(Path('per_example.json'), {'weights': 'ab'}, {'nll': np.ones(3, np.float32)})\n"
         "Stopwatch('evaluate', 'vae').write(Path('evaluate.run.json'))\n"
     )
     names = ("metrics", "per_example", "evaluate.run")
@@ -97,7 +97,7 @@ def test_arrays_come_back_and_have_the_same_bytes_twice(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [{}, {"about": [{}], "npz": ["%"]}, {"about": [], "npz": []}, []])
-def test_broken_arrays_are_told(tmp_path: Path, content: object) -> None:
+def test_broken_arrays_are_an_error(tmp_path: Path, content: object) -> None:
     (tmp_path / "broken").write_text(json.dumps(content))
     with pytest.raises(UserError, match=r"expected arrays, but .*run 'duvae evaluate' again"):
         array_files.read(tmp_path / "broken", "duvae evaluate")

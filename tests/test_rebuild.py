@@ -1,4 +1,4 @@
-"""Rebuilding side by side: the bits of `dvc repro`, nothing done twice, and what becomes of jobs that fail."""
+"""Rebuilds: the same bits as `dvc repro`, no stage run twice, and the behaviour after failures and kills."""
 
 import os
 import re
@@ -14,25 +14,26 @@ import pytest
 import yaml
 
 import small_project
-from duvae.errors import PASSING, UserError
+from duvae.errors import TEMPORARY_FAILURE, UserError
 from pipelines import launcher, record, workspaces
-from pipelines.graph import Graph
-from pipelines.launcher import JobFailedError, Place
-from pipelines.lockfile import enter
+from pipelines.launcher import Machine, TaskFailedError
+from pipelines.lockfile import update
 from pipelines.scheduler import Progress
-from pipelines.workspaces import MARK, WORK, Snapshot
+from pipelines.stage_graph import StageGraph
+from pipelines.workspaces import OWNER_VARIABLE, WORK_FOLDER, ProjectSnapshot
 from small_project import EACH, call, change, commit, lock, rebuild
 
 STAGES = {"base", "each@a", "each@b", "each@c", "after", "all"}
 
 
 def ran(progress: Progress) -> set[str]:
-    return {name for name, done in progress.done.items() if done.ran}
+    """The stages whose command ran."""
+    return {name for name, result in progress.done.items() if result.ran}
 
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built by `dvc repro` alone."""
+    """A project that `dvc repro` alone built."""
     folder = small_project.create(tmp_path_factory.mktemp("plain") / "project")
     call(folder, "dvc", "repro")
 
@@ -41,7 +42,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Progress]:
-    """Built side by side."""
+    """A project that a rebuild built, and the progress of that rebuild."""
     folder = small_project.create(tmp_path_factory.mktemp("first") / "project")
 
     return folder, rebuild(folder)
@@ -49,7 +50,7 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Progress]:
 
 @pytest.fixture
 def built(first: tuple[Path, Progress], tmp_path: Path) -> Path:
-    """A copy of it, to change."""
+    """A copy of the rebuilt project, which a test may change."""
     call(tmp_path, "cp", "-r", str(first[0]), str(tmp_path / "project"))
 
     return tmp_path / "project"
@@ -58,34 +59,34 @@ def built(first: tuple[Path, Progress], tmp_path: Path) -> Path:
 def test_the_outputs_are_those_of_dvc_repro(plain: Path, first: tuple[Path, Progress]) -> None:
     folder, progress = first
     assert ran(progress) == STAGES - {"all"}
-    assert progress.left == ["all"]
+    assert progress.deferred == ["all"]
     assert lock(folder) == lock(plain)
     for name in ("base.txt", "each/b.txt", "after.txt", "results/c.json", "all.txt"):
         assert (folder / name).read_bytes() == (plain / name).read_bytes()
     assert "up to date" in call(folder, "dvc", "status").stdout
-    assert not list((folder / WORK / "workspaces").iterdir())
+    assert not list((folder / WORK_FOLDER / "workspaces").iterdir())
 
 
-def test_what_is_up_to_date_or_in_the_cache_is_not_run(built: Path) -> None:
+def test_stages_that_are_up_to_date_or_cached_are_not_run(built: Path) -> None:
     again = rebuild(built)
-    assert set(again.fresh) == STAGES
+    assert set(again.up_to_date) == STAGES
     assert not again.done
 
     (built / "dvc.lock").unlink()
     for name in ("base.txt", "after.txt", "all.txt", "each/a.txt"):
         (built / name).unlink()
-    found = rebuild(built)
-    assert set(found.cached) == STAGES - {"all"}
-    assert not found.done
+    cached = rebuild(built)
+    assert set(cached.cached) == STAGES - {"all"}
+    assert not cached.done
     assert (built / "each/a.txt").is_file()
-    # All but what gathers was entered at once: DVC would have written dvc.lock anew for each.
-    said = (built / WORK / "logs" / "recording.log").read_text(encoding="utf-8")
-    assert set(re.findall(r"Stage '(\S+)' is cached", said)) <= {"all"}
-    assert set(re.findall(r"Stage '(\S+)' didn't change", said)) == STAGES - {"all"}
+    # dvc.lock got all entries at once, except of the stage that gathers: DVC would have written it for each stage.
+    log = (built / WORK_FOLDER / "logs" / "recording.log").read_text(encoding="utf-8")
+    assert set(re.findall(r"Stage '(\S+)' is cached", log)) <= {"all"}
+    assert set(re.findall(r"Stage '(\S+)' didn't change", log)) == STAGES - {"all"}
     assert "up to date" in call(built, "dvc", "status").stdout
 
 
-def test_what_is_entered_stands_beside_what_was_there(built: Path) -> None:
+def test_new_entries_of_the_lock_file_keep_the_others(built: Path) -> None:
     before = lock(built)
     assert list(before)[-1] == "all"
     entry = before.pop("each@b")
@@ -93,18 +94,20 @@ def test_what_is_entered_stands_beside_what_was_there(built: Path) -> None:
     (built / "each/b.txt").write_text("something else")
     for name in ("b", "c"):
         (built / f"results/{name}.json").unlink()
-    enter(built, {"each@b": entry})
+    update(built, {"each@b": entry})
     assert lock(built) == {**before, "each@b": entry}
     assert list(lock(built)) == [*before, "each@b"]
     assert "up to date" in call(built, "dvc", "status", "each@b").stdout
-    assert not (built / "results/c.json").exists()  # nothing was said of it
+    assert not (built / "results/c.json").exists()  # only the outputs of the new entries come back
 
     missing = {**entry, "outs": [{**entry["outs"][0], "md5": "0" * 32}]}
-    with pytest.raises(UserError, match=r"(?s)entering' in .* failed, which records.*start again once that is mended"):
+    with pytest.raises(
+        UserError, match=r"(?s)pipelines.lockfile' in .* failed, .*not recorded.*run the same command again"
+    ):
         record.record(built, {"each@b": missing})
 
 
-def test_a_change_that_is_not_committed_counts_for_what_it_touches(built: Path) -> None:
+def test_an_uncommitted_change_reruns_only_the_stages_that_it_affects(built: Path) -> None:
     change(built, b=20)
     assert ran(rebuild(built)) == {"each@b"}
     (built / "words.txt").write_text("other words\n")
@@ -118,25 +121,25 @@ def test_a_change_that_is_not_committed_counts_for_what_it_touches(built: Path) 
     assert ran(rebuild(built)) == {"each@a", "each@b", "each@c"}
 
 
-def test_the_same_outputs_again_leave_what_hangs_on_them(built: Path) -> None:
-    (built / "words.txt").write_text("some  words\n")  # `echo` makes one space of two
+def test_identical_outputs_do_not_rerun_the_stages_downstream(built: Path) -> None:
+    (built / "words.txt").write_text("some  words\n")  # `echo` replaces two spaces by one
     progress = rebuild(built)
     assert ran(progress) == {"base", "each@a", "each@b", "each@c"}
-    assert "after" in {*progress.cached, *progress.fresh}
+    assert "after" in {*progress.cached, *progress.up_to_date}
 
 
-def test_outputs_that_left_the_cache_are_made_again(built: Path) -> None:
+def test_outputs_that_are_missing_in_the_cache_are_made_again(built: Path) -> None:
     call(built, "rm", "-rf", ".dvc/cache/files")
     assert ran(rebuild(built)) == STAGES - {"all"}
 
 
 @pytest.mark.parametrize("keep_going", [False, True])
-def test_a_failure_stops_what_needs_it(tmp_path: Path, keep_going: bool) -> None:
+def test_a_failure_stops_the_stages_that_need_the_failed_one(tmp_path: Path, keep_going: bool) -> None:
     script = f'if [ $1 = a ]; then echo "a is wrong" >&2; exit 2; fi; {EACH.format("$1")}'
     folder = small_project.create(tmp_path / "project", script)
     progress = rebuild(folder, keep_going=keep_going, slots=1)
     failed = progress.failed["each@a"]
-    assert not failed.passing
+    assert not failed.transient
     assert "exited with 2" in failed.reason
     assert "a is wrong" in failed.log
     recorded = {"base", "each@b", "each@c"} if keep_going else {"base"}
@@ -147,46 +150,46 @@ def test_a_failure_stops_what_needs_it(tmp_path: Path, keep_going: bool) -> None
     assert set(lock(folder)) == STAGES
 
 
-def alone(folder: Path, name: str, timeout: float | None = None) -> Any:
-    """One job, with nothing before it."""
-    graph = Graph(folder)
+def run_task(folder: Path, name: str, timeout: float | None = None) -> Any:
+    """Runs one task outside a rebuild."""
+    graph = StageGraph(folder)
     try:
-        return launcher.run(name, Place(folder, graph.cache, None, timeout), Snapshot.take(folder), {}, None)
+        return launcher.run(name, Machine(folder, graph.cache, None, timeout), ProjectSnapshot.take(folder), {}, None)
     finally:
         graph.close()
 
 
 @pytest.mark.parametrize(
-    ("command", "passing", "said"),
+    ("command", "transient", "message"),
     [
         ("exit 2", False, "exited with 2"),
-        (f"exit {PASSING}", True, "may pass"),
+        (f"exit {TEMPORARY_FAILURE}", True, "may pass"),
         ("kill -9 $PPID; sleep 60", True, "ended with -9"),
         ("true", False, "does not exist"),
         ("sleep 60", False, "longer than 3 seconds"),
     ],
 )
-def test_only_what_can_pass_is_tried_again(tmp_path: Path, command: str, passing: bool, said: str) -> None:
+def test_only_some_failures_are_transient(tmp_path: Path, command: str, transient: bool, message: str) -> None:
     folder = small_project.create(tmp_path / "project")
     graph = yaml.safe_load((folder / "dvc.yaml").read_text())
     graph["stages"]["base"]["cmd"] = command
     (folder / "dvc.yaml").write_text(yaml.safe_dump(graph, sort_keys=False))
-    with pytest.raises(JobFailedError, match=said) as caught:
-        alone(folder, "base", 3.0 if command == "sleep 60" else None)
-    assert caught.value.passing == passing
-    assert not marked(os.getpid())  # nothing goes on behind its back
-    assert not list((folder / WORK / "workspaces").iterdir())
+    with pytest.raises(TaskFailedError, match=message) as caught:
+        run_task(folder, "base", 3.0 if command == "sleep 60" else None)
+    assert caught.value.transient == transient
+    assert not marked(os.getpid())  # no process of the task is left
+    assert not list((folder / WORK_FOLDER / "workspaces").iterdir())
 
 
-def test_what_changes_meanwhile_is_not_recorded_as_made(tmp_path: Path) -> None:
+def test_a_change_during_the_rebuild_stops_the_recording(tmp_path: Path) -> None:
     project = tmp_path / "project"
     folder = small_project.create(project, f'echo "b: 20" > {project}/params.yaml; {EACH.format("$1")}')
-    with pytest.raises(UserError, match="changed while the rebuild ran"):
+    with pytest.raises(UserError, match="files changed while the rebuild ran"):
         rebuild(folder, "each@b")
     assert not (folder / "dvc.lock").exists()
 
 
-def test_own_files_that_git_does_not_know_are_there(built: Path) -> None:
+def test_a_workspace_has_own_files_that_git_does_not_know(built: Path) -> None:
     (built / ".gitignore").write_text(small_project.IGNORED + "/own/\n")
     (built / "own").mkdir()
     (built / "own/text.txt").write_text("mine\n")
@@ -198,18 +201,18 @@ def test_own_files_that_git_does_not_know_are_there(built: Path) -> None:
 
 
 def test_one_rebuild_at_a_time(built: Path) -> None:
-    from pipelines.orchestration import alone as held
+    from pipelines.orchestration import exclusive
 
-    with held(built), pytest.raises(UserError, match="another rebuild runs here"):
+    with exclusive(built), pytest.raises(UserError, match="another rebuild runs here"):
         rebuild(built)
 
 
-def test_without_git_it_says_so(tmp_path: Path) -> None:
+def test_a_project_without_git_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="needs git"):
-        Snapshot.take(tmp_path)
+        ProjectSnapshot.take(tmp_path)
 
 
-# ---------------------------------------------------------------------------------- what killed ones leave
+# ---------------------------------------------------------------------------------- after a kill
 
 
 STARTED = """
@@ -220,35 +223,35 @@ rebuild(Path(sys.argv[1]))
 """
 
 
-def test_a_killed_rebuild_takes_its_jobs_along(tmp_path: Path) -> None:
+def test_the_tasks_of_a_killed_rebuild_end(tmp_path: Path) -> None:
     folder = small_project.create(tmp_path / "project", f"sleep ${{SLEEP:-0}}; {EACH.format('$1')}")
-    found_here = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "SLEEP": "300"}
-    process = subprocess.Popen([sys.executable, "-c", STARTED, str(folder)], env=found_here)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "SLEEP": "300"}
+    process = subprocess.Popen([sys.executable, "-c", STARTED, str(folder)], env=environment)
     try:
-        wait(lambda: len(marked(process.pid)) >= 3, "no job began")
+        wait(lambda: len(marked(process.pid)) >= 3, "no task started")
         assert call(folder, "git", "status", "--short").stdout == ""
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
-    wait(lambda: not marked(process.pid), "jobs outlived what had started them")
-    assert list((folder / WORK / "workspaces").iterdir())
+    wait(lambda: not marked(process.pid), "tasks outlived the rebuild")
+    assert list((folder / WORK_FOLDER / "workspaces").iterdir())
     progress = rebuild(folder)
     assert set(progress.cached) == {"base"}
     assert ran(progress) == STAGES - {"base", "all"}
-    assert not list((folder / WORK / "workspaces").iterdir())
+    assert not list((folder / WORK_FOLDER / "workspaces").iterdir())
 
 
-def test_what_outlived_its_owner_is_ended_and_removed(tmp_path: Path) -> None:
-    """A job whose watching first process was killed too."""
+def test_processes_and_workspaces_of_a_dead_rebuild_are_removed(tmp_path: Path) -> None:
+    """The first process of a task, which watches the rebuild, was killed too."""
     owner = subprocess.run(
         [sys.executable, "-c", "from pipelines.workspaces import owner; print(owner())"],
         capture_output=True,
         text=True,
         check=True,
     ).stdout.strip()
-    left = subprocess.Popen(["sleep", "300"], env={**os.environ, MARK: owner})
-    mine = subprocess.Popen(["sleep", "300"], env={**os.environ, MARK: workspaces.owner()})
-    place = tmp_path / WORK / "workspaces"
+    left = subprocess.Popen(["sleep", "300"], env={**os.environ, OWNER_VARIABLE: owner})
+    mine = subprocess.Popen(["sleep", "300"], env={**os.environ, OWNER_VARIABLE: workspaces.owner()})
+    place = tmp_path / WORK_FOLDER / "workspaces"
     kept = [f"{workspaces.owner()}.a.x", "elsewhere-1-1.b.x", "something"]
     for name in (f"{owner}.train.x", *kept):
         (place / name).mkdir(parents=True)
@@ -264,22 +267,22 @@ def test_what_outlived_its_owner_is_ended_and_removed(tmp_path: Path) -> None:
 
 
 def marked(owner: int) -> list[psutil.Process]:
-    """The processes that answer to another."""
-    found = []
+    """The running processes of the rebuild with a process id."""
+    processes = []
     for process in psutil.process_iter():
         try:
-            if f"-{owner}-" in process.environ().get(MARK, "") and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
+            if f"-{owner}-" in process.environ().get(OWNER_VARIABLE, "") and process.status() != psutil.STATUS_ZOMBIE:
+                processes.append(process)
         except psutil.Error:
             continue
 
-    return found
+    return processes
 
 
-def wait(done: Any, said: str, seconds: float = 120.0) -> None:
-    ends = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < ends, said
+def wait(condition: Any, message: str, seconds: float = 120.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, message
         time.sleep(0.05)
 
 
@@ -289,37 +292,37 @@ def test_stale_locks_are_removed_and_held_ones_are_not(built: Path) -> None:
     gone.wait()
     info = '{"write": {"/x": {"pid": %d, "cmd": "dvc repro"}}, "read": {}}'
     path.write_text(info % gone.pid)
-    assert record.mend(built)
+    assert record.repair(built)
     assert not path.exists()
 
     path.write_text(info % os.getpid())
-    assert not record.mend(built)
+    assert not record.repair(built)
     assert path.exists()
 
-    os.utime(path, (1e9, 1e9))  # the number was given to another process since
-    assert record.mend(built)
+    os.utime(path, (1e9, 1e9))  # another process has the id since
+    assert record.repair(built)
 
     path.write_text('{"write": {"/x": {"pi')
     os.utime(path, (1e9, 1e9))
-    assert record.mend(built)
+    assert record.repair(built)
     assert not path.exists()
 
 
-def test_a_lock_file_cut_short_is_put_back(built: Path) -> None:
+def test_a_truncated_lock_file_is_restored(built: Path) -> None:
     whole = (built / "dvc.lock").read_bytes()
     for size in (0, 20, len(whole) // 2, len(whole) - 30):
-        (built / record.BEFORE).write_bytes(whole)
+        (built / record.BACKUP).write_bytes(whole)
         (built / "dvc.lock").write_bytes(whole[:size])
-        record.mend(built)
+        record.repair(built)
         assert (built / "dvc.lock").read_bytes() in {whole, whole[: len(whole) - 30]}
-        assert not (built / record.BEFORE).exists()
-        assert set(rebuild(built).fresh) | {"all"} >= STAGES - {"all"}
+        assert not (built / record.BACKUP).exists()
+        assert set(rebuild(built).up_to_date) | {"all"} >= STAGES - {"all"}
         (built / "dvc.lock").write_bytes(whole)
     (built / "dvc.lock").write_bytes(b"schema: [")
     with pytest.raises(UserError, match="git checkout"):
-        record.mend(built)
+        record.repair(built)
 
 
 def test_a_commit_while_nothing_runs_changes_nothing(built: Path) -> None:
     commit(built)
-    assert set(rebuild(built).fresh) == STAGES
+    assert set(rebuild(built).up_to_date) == STAGES

@@ -1,4 +1,4 @@
-"""Devices, order, estimates and tables of a rebuild."""
+"""Devices, the order of tasks, estimated durations, and the tables of a rebuild."""
 
 import os
 import subprocess
@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from duvae.errors import UserError
-from pipelines import devices, display, estimates
+from pipelines import devices, display, durations
 from pipelines.devices import Device, Pool, choose
-from pipelines.graph import Stage, _ordered
-from pipelines.launcher import Done, JobFailedError
-from pipelines.scheduler import Engine, Progress
+from pipelines.launcher import TaskFailedError, TaskResult
+from pipelines.scheduler import Progress, Scheduler
+from pipelines.stage_graph import Stage, _ordered
 
 # ---------------------------------------------------------------------------------- devices
 
@@ -27,13 +27,13 @@ def test_slots_follow_from_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(choose(3, None, "cpu")) == 2
     assert len(choose(16, None, "cpu")) == 1
     assert [device.visible for device in choose(4, 2, "cpu")] == ["", ""]
-    with pytest.raises(UserError, match=r"--slots 3: 3 jobs of 4 threads .* Expected at most 2"):
+    with pytest.raises(UserError, match=r"--slots 3: 3 processes of 4 threads .* Expected at most 2"):
         choose(4, 3, "cpu")
     with pytest.raises(UserError, match="expected 'cpu', or GPUs"):
         choose(1, None, " , ")
 
 
-def test_jobs_that_fill_the_machine_keep_to_cpus_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tasks_that_fill_the_machine_are_pinned_to_separate_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "cpus", lambda: [1, 2, 3, 5, 8])
     assert [device.cpus for device in choose(1, None, "cpu")] == [(1,), (2,), (3,), (5,), (8,)]
     assert [device.cpus for device in choose(2, None, "cpu")] == [(1, 2), (3, 5)]
@@ -42,15 +42,15 @@ def test_jobs_that_fill_the_machine_keep_to_cpus_of_their_own(monkeypatch: pytes
     assert [device.cpus for device in choose(1, 2, "0,1")] == [()] * 4
 
 
-def test_a_process_is_kept_to_its_cpus() -> None:
+def test_a_process_is_pinned_to_its_cpus() -> None:
     last = max(os.sched_getaffinity(0))
     with subprocess.Popen(["sleep", "100"]) as process:
-        Device("CPU", "").keep(process.pid)
+        Device("CPU", "").pin(process.pid)
         assert os.sched_getaffinity(process.pid) == os.sched_getaffinity(0)
-        Device("CPU", "", 0, (last,)).keep(process.pid)
+        Device("CPU", "", 0, (last,)).pin(process.pid)
         assert os.sched_getaffinity(process.pid) == {last}
         process.kill()
-    Device("CPU", "", 0, (last,)).keep(process.pid)  # it has ended: nothing to keep
+    Device("CPU", "", 0, (last,)).pin(process.pid)  # the process has ended: nothing to pin
 
 
 def test_gpus_are_found_or_listed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,34 +65,34 @@ def test_gpus_are_found_or_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [device.name for device in choose(1)] == ["GPU 0", "GPU 1"]
 
 
-def test_a_device_has_one_job_at_a_time() -> None:
+def test_a_device_has_one_task_at_a_time() -> None:
     pool = Pool(choose(1, None, "0,1,2"))
-    held: list[Device] = []
-    twice: list[Device] = []
+    busy: list[Device] = []
+    shared: list[Device] = []
 
     def work() -> None:
         for _ in range(20):
-            with pool.lend() as device:
-                twice.extend([device] if device in held else [])
-                held.append(device)
+            with pool.acquire() as device:
+                shared.extend([device] if device in busy else [])
+                busy.append(device)
                 time.sleep(0.001)
-                held.remove(device)
+                busy.remove(device)
 
     workers = [threading.Thread(target=work) for _ in range(8)]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join()
-    assert not twice
+    assert not shared
     assert sorted(device.name for device in pool.free) == ["GPU 0", "GPU 1", "GPU 2"]
 
 
-def test_a_device_on_which_jobs_are_lost_gets_no_more() -> None:
+def test_the_pool_stops_using_a_gpu_on_which_tasks_are_lost() -> None:
     pool = Pool(choose(1, None, "0,1"))
 
-    def lose(passing: bool) -> str:
-        with pytest.raises(JobFailedError), pool.lend() as device:
-            raise JobFailedError("train", "lost", passing)
+    def lose(transient: bool) -> str:
+        with pytest.raises(TaskFailedError), pool.acquire() as device:
+            raise TaskFailedError("train", "lost", transient)
         return device.name
 
     assert [lose(False) for _ in range(4)] == ["GPU 0", "GPU 1", "GPU 0", "GPU 1"]
@@ -101,128 +101,141 @@ def test_a_device_on_which_jobs_are_lost_gets_no_more() -> None:
     assert [device.name for device in pool.devices] == ["GPU 1"]
     lose(True)
     lose(True)
-    assert len(pool) == 1  # the last one is kept
+    assert len(pool) == 1  # the pool keeps its last device
 
 
 # ---------------------------------------------------------------------------------- order
 
 
-class Pretended:
-    """A graph whose stages are given, with what the project and the run cache have."""
+class FakeGraph:
+    """A graph with given stages.
 
-    def __init__(self, upstream: dict[str, list[str]], fresh: set[str], cached: set[str], gathers: set[str]) -> None:
-        stages = {name: Stage(name, tuple(needs), (), name in gathers) for name, needs in upstream.items()}
+    Args:
+        upstream: The names of each stage's upstream, by stage.
+        up_to_date: Stages that are up to date in the project.
+        cached: Stages that are in the run cache.
+        gathers: Stages that gather the results of others.
+    """
+
+    def __init__(
+        self, upstream: dict[str, list[str]], up_to_date: set[str], cached: set[str], gathers: set[str]
+    ) -> None:
+        stages = {name: Stage(name, tuple(names), (), name in gathers) for name, names in upstream.items()}
         self.stages = _ordered(stages, stages)
-        self.known: dict[str, Any] = {}
-        self.fresh: set[str] = set()
-        self.has, self.cached, self.asked = fresh, cached, list[str]()
+        self.entries: dict[str, Any] = {}
+        self.up_to_date: set[str] = set()
+        self.in_project, self.cached, self.looked_up = up_to_date, cached, list[str]()
 
     def look_up(self, name: str) -> bool:
-        assert all(upstream in self.known for upstream in self.stages[name].upstream)
-        assert name not in self.asked
-        self.asked.append(name)
-        if name in self.has:
-            self.fresh.add(name)
-        if name in self.has | self.cached:
-            self.known[name] = {}
-        return name in self.known
+        assert all(upstream in self.entries for upstream in self.stages[name].upstream)
+        assert name not in self.looked_up
+        self.looked_up.append(name)
+        if name in self.in_project:
+            self.up_to_date.add(name)
+        if name in self.in_project | self.cached:
+            self.entries[name] = {}
+        return name in self.entries
 
-    def inputs(self, name: str) -> dict[str, Any]:
-        return {upstream: self.known[upstream] for upstream in self.stages[name].upstream}
+    def upstream_entries(self, name: str) -> dict[str, Any]:
+        return {upstream: self.entries[upstream] for upstream in self.stages[name].upstream}
 
 
 DIAMOND = {"data": [], "a": ["data"], "b": ["data"], "c": ["data"], "after_c": ["c"], "page": ["a", "b", "after_c"]}
 
 
 def scheduled(
-    graph: Pretended, slots: int, fail: Callable[[str], bool] = lambda _: False, **options: Any
+    graph: FakeGraph, slots: int, fail: Callable[[str], bool] = lambda _: False, **options: Any
 ) -> tuple[list[str], Progress, int]:
-    """The order in which jobs began, and the most that ran at a time."""
-    began, most = [], 0
-    engine = Engine(graph, options.pop("known", {}), **options)  # type: ignore[arg-type]
+    """The order in which tasks started, the final progress, and the most tasks that ran at a time."""
+    started, most = [], 0
+    scheduler = Scheduler(graph, options.pop("estimates", {}), **options)  # type: ignore[arg-type]
 
-    def submit(name: str, _: Any) -> Callable[[], Done]:
+    def submit(name: str, _: Any) -> Callable[[], TaskResult]:
         nonlocal most
-        began.append(name)
-        most = max(most, len(engine.progress.running))
+        started.append(name)
+        most = max(most, len(scheduler.progress.running))
 
-        def wait() -> Done:
+        def wait() -> TaskResult:
             time.sleep(0.01)
             if fail(name):
-                raise JobFailedError(name, "bad")
-            return Done(name, {}, True, 0.01, "CPU 1")
+                raise TaskFailedError(name, "bad")
+            return TaskResult(name, {}, True, 0.01, "CPU 1")
 
         return wait
 
-    engine.run(submit, lambda: slots)
+    scheduler.run(submit, lambda: slots)
 
-    return began, engine.progress, most
+    return started, scheduler.progress, most
 
 
 def test_the_longest_chain_comes_first_and_no_more_run_than_may() -> None:
-    graph = Pretended(DIAMOND, set(), set(), {"page"})
-    began, progress, most = scheduled(graph, 2, known={"b": 5.0, "after_c": 7.0})
-    assert began[:4] == ["data", "c", "b", "after_c"] or began[:4] == ["data", "c", "b", "a"]
-    assert set(began) == set(DIAMOND) - {"page"}
-    assert progress.left == ["page"]
+    graph = FakeGraph(DIAMOND, set(), set(), {"page"})
+    started, progress, most = scheduled(graph, 2, estimates={"b": 5.0, "after_c": 7.0})
+    assert started[:4] == ["data", "c", "b", "after_c"] or started[:4] == ["data", "c", "b", "a"]
+    assert set(started) == set(DIAMOND) - {"page"}
+    assert progress.deferred == ["page"]
     assert most == 2
 
 
-def test_what_nothing_is_known_of_counts_as_the_longest_of_its_kind() -> None:
-    """Else a training of an hour that is new would begin when all others have ended."""
-    needs: dict[str, list[str]] = {"train@a": [], "train@new": [], "train@b": [], "probe@c": []}
-    known = {"train@a": 9.0, "train@b": 5.0, "probe@c": 6.0}
-    began, _, _ = scheduled(Pretended(needs, set(), set(), set()), 1, known=known)
-    assert began == ["train@a", "train@new", "probe@c", "train@b"]
+def test_a_stage_of_unknown_duration_counts_as_the_longest_of_its_kind() -> None:
+    """Otherwise a new training of one hour would start after all others have ended."""
+    upstream: dict[str, list[str]] = {"train@a": [], "train@new": [], "train@b": [], "probe@c": []}
+    estimates = {"train@a": 9.0, "train@b": 5.0, "probe@c": 6.0}
+    started, _, _ = scheduled(FakeGraph(upstream, set(), set(), set()), 1, estimates=estimates)
+    assert started == ["train@a", "train@new", "probe@c", "train@b"]
 
 
-def test_what_is_known_is_not_run() -> None:
-    graph = Pretended(DIAMOND, {"data", "a"}, {"c"}, {"page"})
-    began, progress, _ = scheduled(graph, 4)
-    assert sorted(began) == ["after_c", "b"]
-    assert sorted(progress.fresh) == ["a", "data"]
+def test_stages_that_are_up_to_date_or_cached_are_not_run() -> None:
+    graph = FakeGraph(DIAMOND, {"data", "a"}, {"c"}, {"page"})
+    started, progress, _ = scheduled(graph, 4)
+    assert sorted(started) == ["after_c", "b"]
+    assert sorted(progress.up_to_date) == ["a", "data"]
     assert progress.cached == ["c"]
-    everything = Pretended(DIAMOND, set(DIAMOND), set(), {"page"})
-    assert scheduled(everything, 4)[1].fresh == list(everything.stages)
+    everything = FakeGraph(DIAMOND, set(DIAMOND), set(), {"page"})
+    assert scheduled(everything, 4)[1].up_to_date == list(everything.stages)
 
 
-@pytest.mark.parametrize(("keep_going", "tried"), [(True, {"data", "a", "b", "c"}), (False, {"data", "c"})])
-def test_a_failure_and_what_needs_it(keep_going: bool, tried: set[str]) -> None:
-    graph = Pretended(DIAMOND, set(), set(), {"page"})
-    began, progress, _ = scheduled(graph, 1, lambda name: name == "c", keep_going=keep_going, known={"c": 9.0})
-    assert set(began) == tried
+@pytest.mark.parametrize(("keep_going", "expected"), [(True, {"data", "a", "b", "c"}), (False, {"data", "c"})])
+def test_a_failure_and_what_needs_it(keep_going: bool, expected: set[str]) -> None:
+    graph = FakeGraph(DIAMOND, set(), set(), {"page"})
+    started, progress, _ = scheduled(graph, 1, lambda name: name == "c", keep_going=keep_going, estimates={"c": 9.0})
+    assert set(started) == expected
     assert list(progress.failed) == ["c"]
-    assert set(progress.skipped) == set(DIAMOND) - tried - {"page"}
+    assert set(progress.skipped) == set(DIAMOND) - expected - {"page"}
 
 
-def test_what_is_no_failure_of_a_job_ends_it() -> None:
-    graph = Pretended(DIAMOND, set(), set(), set())
-    engine = Engine(graph, {})  # type: ignore[arg-type]
+def test_an_error_other_than_a_failed_task_ends_the_run() -> None:
+    graph = FakeGraph(DIAMOND, set(), set(), set())
+    scheduler = Scheduler(graph, {})  # type: ignore[arg-type]
 
-    def submit(name: str, _: Any) -> Callable[[], Done]:
-        def wait() -> Done:
+    def submit(name: str, _: Any) -> Callable[[], TaskResult]:
+        def wait() -> TaskResult:
             raise KeyError(name)
 
         return wait
 
     with pytest.raises(KeyError, match="data"):
-        engine.run(submit, lambda: 1)
+        scheduler.run(submit, lambda: 1)
 
 
 # ---------------------------------------------------------------------------------- estimates and tables
 
 
-class Recorded(Pretended):
-    """Stages, each with a record of its making where one is given."""
+class RecordedGraph(FakeGraph):
+    """A graph whose stages have records.
+
+    Args:
+        records: The content of each stage's record, by stage; None: the stage has none.
+    """
 
     def __init__(self, records: dict[str, Any]) -> None:
         super().__init__({name: [] for name in records}, set(), set(), set())
-        self.found, self.records = self.stages, records
+        self.dvc_stages, self.records = self.stages, records
 
     def outs(self, name: str) -> list[str]:
         return [f"{name}.run.json", "weights"]
 
-    def recorded(self, path: str) -> Any:
+    def read_output(self, path: str) -> Any:
         return self.records[path.removesuffix(".run.json")]
 
 
@@ -239,47 +252,47 @@ RECORDS = {
 }
 
 
-def test_estimates_are_of_what_was_recorded() -> None:
-    graph = Recorded(RECORDS)
-    assert estimates.estimates(graph) == {"train@synthetic-vae-1": 50.0, "train@synthetic-vae-2": 50.0}  # type: ignore[arg-type]
-    assert estimates.estimates(graph, cuda=True) == {"train@synthetic-ae-1": 90.0}  # type: ignore[arg-type]
+def test_estimates_come_from_records() -> None:
+    graph = RecordedGraph(RECORDS)
+    assert durations.estimates(graph) == {"train@synthetic-vae-1": 50.0, "train@synthetic-vae-2": 50.0}  # type: ignore[arg-type]
+    assert durations.estimates(graph, cuda=True) == {"train@synthetic-ae-1": 90.0}  # type: ignore[arg-type]
 
 
-def test_the_plan_says_jobs_and_hours_a_device() -> None:
-    graph = Recorded(RECORDS)
-    run, known = list(RECORDS), {"train@synthetic-vae-1": 7200.0, "train@synthetic-vae-2": 7200.0}
-    said = estimates.plan(graph, run, ["report"], known, choose(1, None, "0,1"))  # type: ignore[arg-type]
-    assert "train@synthetic-vae-1  2.0 h" in said
-    assert "train@yahoo-vae-1  unknown" in said
-    assert "4 jobs to run; 0 stages up to date, 0 in the run cache, 1 run when all is recorded" in said
-    assert "estimated 2.00 hours a device on 2 (GPU 0, GPU 1), without 2 jobs of unknown length" in said
-    many = Recorded({f"train@yahoo-vae-{seed}": None for seed in range(100)})
-    assert "train yahoo: 100 jobs, 100 of unknown length" in estimates.plan(many, list(many.stages), [], {}, choose(1))  # type: ignore[arg-type]
+def test_the_plan_has_tasks_and_hours_per_device() -> None:
+    graph = RecordedGraph(RECORDS)
+    stages, estimates = list(RECORDS), {"train@synthetic-vae-1": 7200.0, "train@synthetic-vae-2": 7200.0}
+    text = display.plan(graph, stages, ["report"], estimates, choose(1, None, "0,1"))  # type: ignore[arg-type]
+    assert "train@synthetic-vae-1  2.0 h" in text
+    assert "train@yahoo-vae-1  unknown" in text
+    assert "4 tasks to run; 0 stages up to date, 0 in the run cache, 1 for the final dvc repro" in text
+    assert "estimated 2.00 hours per device on 2 (GPU 0, GPU 1), without 2 tasks of unknown duration" in text
+    many = RecordedGraph({f"train@yahoo-vae-{seed}": None for seed in range(100)})
+    assert "train yahoo: 100 tasks, 100 of unknown duration" in display.plan(many, list(many.stages), [], {}, choose(1))  # type: ignore[arg-type]
 
 
-def test_what_is_shown(tmp_path: Path) -> None:
+def test_the_live_table_and_the_summary(tmp_path: Path) -> None:
     from rich.console import Console
 
-    progress = Progress(6, fresh=["data"], cached=["a"], left=["page"], waiting=["d"])
+    progress = Progress(6, up_to_date=["data"], cached=["a"], deferred=["page"], waiting=["d"])
     progress.running = {"b": time.monotonic() - 100}
-    shown = display.Board({"b": 400.0}, 2)
-    shown.look(progress)
-    shown.places["b"] = "GPU 1"
-    console = Console(width=120, file=(tmp_path / "said").open("w+"))
-    console.print(shown.draw())
+    table = display.LiveTable({"b": 400.0}, 2)
+    table.update(progress)
+    table.devices["b"] = "GPU 1"
+    console = Console(width=120, file=(tmp_path / "text").open("w+"))
+    console.print(table.draw())
     console.file.seek(0)
-    said = console.file.read()
+    text = console.file.read()
     console.file.close()
-    assert "GPU 1" in said
-    assert "5 min" in said
-    assert "1 up to date, 1 in the run cache, 1 running, 1 waiting, 1 for the end" in said
-    assert "and 1 of unknown length" in said
+    assert "GPU 1" in text
+    assert "5 min" in text
+    assert "1 up to date, 1 in the run cache, 1 running, 1 waiting, 1 deferred" in text
+    assert "and 1 of unknown duration" in text
 
-    progress = Progress(4, fresh=["data"], skipped=["d"])
-    progress.done = {"a": Done("a", {}, True, 2.0, "CPU 1"), "b": Done("b", {}, False, 0.5, "CPU 2")}
-    progress.failed = {"c": JobFailedError("c", "exited with 2", log="one\ntwo")}
+    progress = Progress(4, up_to_date=["data"], skipped=["d"])
+    progress.done = {"a": TaskResult("a", {}, True, 2.0, "CPU 1"), "b": TaskResult("b", {}, False, 0.5, "CPU 2")}
+    progress.failed = {"c": TaskFailedError("c", "exited with 2", log="one\ntwo")}
     assert display.summary(progress, 7200) == (
-        "4 stages in 2.0 h: 1 up to date, 1 found in the run cache, 1 made, 1 failed, 1 not tried"
+        "4 stages in 2.0 h: 1 up to date, 1 found in the run cache, 1 run, 1 failed, 1 not started"
     )
-    assert display.failures(progress) == "failed: c: exited with 2\n    one\n    two\nnot tried: d"
-    assert [row["state"] for row in display.rows(progress)] == ["failed", "made", "in the run cache", "not tried"]
+    assert display.failures(progress) == "failed: c: exited with 2\n    one\n    two\nnot started: d"
+    assert [row["state"] for row in display.rows(progress)] == ["failed", "run", "in the run cache", "not started"]

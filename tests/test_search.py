@@ -754,7 +754,7 @@ def test_a_setting_that_takes_a_studys_best_waits_for_it(tmp_path: Path) -> None
     given["settings"]["best"] = {**given["settings"]["du_vae"], "columns": {"synthetic": {"study": "tpe"}}}
     tiny.block(given).update(datasets=["synthetic"], settings=["best", "vae"], seeds=[1])
     known = config.parse(given)
-    rows = job_list.graph(known)
+    rows = job_list.contents(known)
 
     assert list(rows["searches"]) == ["grid", "tpe"]
     assert rows["searches"]["tpe"]["after"] == "results/studies/grid/study.json"

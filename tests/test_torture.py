@@ -1,4 +1,4 @@
-"""A rebuild that is killed in everything it does ends as one that nobody disturbed; `make torture` does it longer."""
+"""A rebuild that is killed in each of its phases gives the outputs of an undisturbed one; see `make torture`."""
 
 from pathlib import Path
 

@@ -1,8 +1,8 @@
-"""Kills a small rebuild again and again and compares what comes of it with one that nobody disturbed: `make torture`.
+"""`make torture`: kills a small rebuild again and again, and compares its outputs with those of an undisturbed one.
 
-Each round kills in the middle of a training, of writing a training's state, of entering what was made, of writing
-dvc.lock, and of the `dvc repro` that ends the recording, in an order and at moments that its seed gives. What is killed
-in a training is the training itself, the job around it, or the rebuild; then the same command is started again.
+Each round kills during a training, during a write of a training's state, during the update of dvc.lock, during a write
+of dvc.lock, and during the final `dvc repro`. The round's seed gives the order and the moments. During a training the
+victim is the training itself, its task's process, or the rebuild. After each kill the same command starts again.
 """
 
 import argparse
@@ -24,23 +24,23 @@ from ruamel.yaml import YAML
 
 import tiny
 from end_to_end import Clone
-from pipelines.workspaces import MARK
+from pipelines.workspaces import OWNER_VARIABLE
 
 TARGETS = ("evaluate@synthetic-vae-1", "train@synthetic-du_vae-1")
-HOWS = (("training", "checkpoint"), ("entering", "lock", "recording"))
-"""What a round kills in: first while there is something to train, then while there is something to record."""
+PHASES = (("training", "checkpoint"), ("lockfile", "lock", "recording"))
+"""The phases in which a round kills: first those of training, then those of recording."""
 
 HERE = Path(__file__).parent
 REBUILD = "import sys; from pathlib import Path; from small_project import rebuild\n"
 REBUILD += "sys.exit(bool(rebuild(Path.cwd(), *sys.argv[1:], slots=1).failed))"
 PATIENCE = 600.0
-MOMENTS = {"training": 4.0, "entering": 3.0, "recording": 2.0}
-"""Seconds after each began, in which it is killed at a random moment."""
-WORDS = {"training": ("duvae", "train"), "entering": ("-m", "pipelines.lockfile"), "recording": ("dvc", "repro")}
+MOMENTS = {"training": 4.0, "lockfile": 3.0, "recording": 2.0}
+"""Greatest number of seconds between the start of a phase and the kill."""
+COMMANDS = {"training": ("duvae", "train"), "lockfile": ("-m", "pipelines.lockfile"), "recording": ("dvc", "repro")}
 
 
 def create(folder: Path) -> Clone:
-    """A clone with small parameters, in which data are prepared and nothing is trained."""
+    """Creates a clone with small parameters, in which data are prepared and no model is trained."""
     clone = Clone(folder)
     tiny.write(folder / "params.yaml", settings=["vae", "du_vae"])
     file = YAML()
@@ -70,7 +70,7 @@ def undisturbed(prepared: Path, folder: Path, targets: Sequence[str] = TARGETS) 
 
 
 def outputs(folder: Path) -> dict[str, str]:
-    """The hashes that dvc.lock has of all outputs; who made them, and when, apart."""
+    """The hashes of all outputs in dvc.lock, without the records: those differ between identical runs."""
     stages = yaml.safe_load((folder / "dvc.lock").read_text(encoding="utf-8"))["stages"]
     outs = [out for stage in stages.values() for out in stage.get("outs", ())]
 
@@ -78,18 +78,18 @@ def outputs(folder: Path) -> dict[str, str]:
 
 
 class Round:
-    """One rebuild that is killed.
+    """One rebuild that is killed several times.
 
     Args:
-        prepared: What it begins with.
-        folder: Where.
-        seed: Of all that is left to chance.
-        targets: What is rebuilt.
+        prepared: The project to copy.
+        folder: The folder of the copy.
+        seed: Seed of the order and the moments.
+        targets: Stages to rebuild.
     """
 
     def __init__(self, prepared: Path, folder: Path, seed: int, targets: Sequence[str] = TARGETS) -> None:
         shutil.copytree(prepared, folder, symlinks=True)
-        self.folder, self.chance, self.killed = folder, random.Random(seed), list[str]()
+        self.folder, self.random, self.killed = folder, random.Random(seed), list[str]()
         self.targets = targets
         self.token = folder.with_name(f"{folder.name}.token")
 
@@ -106,42 +106,43 @@ class Round:
 
         return subprocess.Popen([sys.executable, "-c", REBUILD, *self.targets], cwd=self.folder, env=environment)
 
-    def kill(self, how: str) -> None:
-        """Starts the rebuild and kills it."""
-        if how in {"checkpoint", "lock"}:
-            # One job dies of a half-written state, and may be tried again; dvc.lock half-written ends the recording.
-            write = self.chance.randint(1, 2 if how == "lock" else 60)
-            process = self.start({"how": how, "write": write})
+    def kill(self, phase: str) -> None:
+        """Starts the rebuild and kills one of its processes in a phase."""
+        if phase in {"checkpoint", "lock"}:
+            # A task dies of a half-written state and may be retried; a half-written dvc.lock ends the recording.
+            write = self.random.randint(1, 2 if phase == "lock" else 60)
+            process = self.start({"how": phase, "write": write})
             process.wait(PATIENCE)
             if self.token.exists():
-                self.killed.append(how)
+                self.killed.append(phase)
             return
         process = self.start()
-        found = self.wait(process, lambda: [p for p in started(process) if said(p, *WORDS[how])])
-        if found:
-            time.sleep(self.chance.uniform(0.0, MOMENTS[how]))
-            victims = {"the process": found[0], "the rebuild": psutil.Process(process.pid)}
-            if how == "training":
-                victims["its job"] = found[0].parents()[0]
-            name = self.chance.choice(sorted(victims))
+        processes = self.wait(process, lambda: [p for p in started(process) if runs(p, *COMMANDS[phase])])
+        if processes:
+            time.sleep(self.random.uniform(0.0, MOMENTS[phase]))
+            victims = {"the process": processes[0], "the rebuild": psutil.Process(process.pid)}
+            if phase == "training":
+                victims["its task"] = processes[0].parents()[0]
+            name = self.random.choice(sorted(victims))
             try:
                 victims[name].kill()
-                self.killed.append(f"{how} ({name})")
+                self.killed.append(f"{phase} ({name})")
             except psutil.NoSuchProcess:
                 pass
         process.wait(PATIENCE)
 
-    def wait(self, process: subprocess.Popen[bytes], look: Callable[[], list[psutil.Process]]) -> list[psutil.Process]:
-        ends = time.monotonic() + PATIENCE
-        while process.poll() is None and time.monotonic() < ends:
-            if found := look():
-                return found
+    def wait(self, process: subprocess.Popen[bytes], find: Callable[[], list[psutil.Process]]) -> list[psutil.Process]:
+        """Waits until `find` finds processes, or the rebuild ends."""
+        deadline = time.monotonic() + PATIENCE
+        while process.poll() is None and time.monotonic() < deadline:
+            if processes := find():
+                return processes
             time.sleep(0.02)
 
         return []
 
     def finish(self) -> dict[str, str]:
-        """Starts it once more, and lets it end."""
+        """Starts the rebuild once more without a kill; returns its outputs."""
         code = self.start().wait(PATIENCE)
         if code:
             raise SystemExit(f"{self.folder}: the last start ended with {code}")
@@ -154,19 +155,19 @@ class Round:
 
 
 def started(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
-    """What the rebuild has started and still runs."""
-    found = []
+    """The running processes that a rebuild has started."""
+    processes = []
     for other in psutil.process_iter():
         try:
-            if f"-{process.pid}-" in other.environ().get(MARK, "") and other.status() != psutil.STATUS_ZOMBIE:
-                found.append(other)
+            if f"-{process.pid}-" in other.environ().get(OWNER_VARIABLE, "") and other.status() != psutil.STATUS_ZOMBIE:
+                processes.append(other)
         except (psutil.Error, OSError):
             continue
 
-    return found
+    return processes
 
 
-def said(process: psutil.Process, program: str, command: str) -> bool:
+def runs(process: psutil.Process, program: str, command: str) -> bool:
     """Whether a process is this command of this program."""
     try:
         line = process.cmdline()
@@ -179,25 +180,25 @@ def said(process: psutil.Process, program: str, command: str) -> bool:
 def torture(
     prepared: Path, expected: dict[str, str], folder: Path, seed: int, targets: Sequence[str] = TARGETS
 ) -> list[str]:
-    """One round; returns what was killed.
+    """Runs one round; returns the phases and victims of its kills.
 
     Raises:
-        SystemExit: Where the outputs are other than expected.
+        SystemExit: If the outputs differ from the expected ones.
     """
     this = Round(prepared, folder, seed, targets)
-    for group in HOWS:
-        for how in this.chance.sample(group, len(group)):
-            this.kill(how)
-    found = this.finish()
-    if found != expected:
-        other = sorted(path for path in found.keys() | expected if found.get(path) != expected.get(path))
-        raise SystemExit(f"seed {seed}, after {this.killed}: other outputs than expected: {other}")
+    for group in PHASES:
+        for phase in this.random.sample(group, len(group)):
+            this.kill(phase)
+    actual = this.finish()
+    if actual != expected:
+        paths = sorted(path for path in actual.keys() | expected if actual.get(path) != expected.get(path))
+        raise SystemExit(f"seed {seed}, after {this.killed}: outputs differ from the expected ones: {paths}")
 
     return this.killed
 
 
 def main() -> None:
-    """Some rounds, and what was killed in them."""
+    """Runs some rounds, and prints the kills of each."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--first", type=int, default=1, metavar="SEED")

@@ -1,23 +1,23 @@
-"""What the user can mend, said in words."""
+"""Errors that end a command with a message instead of a traceback."""
 
 
 class UserError(Exception):
-    """A user's mistake: the command line prints it and exits with 2, without a traceback.
+    """An error that the user can correct; the command line prints its message and exits with 2.
 
-    Its text says what was wrong, where, what was expected and what to do.
+    The message says what is wrong, where, what was expected, and what to do.
     """
 
 
-PASSING = 75
-"""The exit status of what may end well at another time; sysexits.h calls it a temporary failure."""
+TEMPORARY_FAILURE = 75
+"""Exit status of a failure that may pass; sysexits.h calls it EX_TEMPFAIL."""
 
 
-class Passing(UserError):
-    """What nobody has to mend: a host did not answer. The command line ends with `PASSING`."""
+class TemporaryError(UserError):
+    """A failure that may pass, such as a host that does not answer; the exit status is `TEMPORARY_FAILURE`."""
 
 
 class Interrupted(Exception):
-    """The user asked for a stop, and it was made where nothing is lost: the command line prints it and exits with 130.
+    """The user asked for a stop, and the command stopped without loss; the command line exits with 130.
 
-    Its text says where, and what goes on from there.
+    The message says where the command stopped, and how to resume it.
     """

@@ -1,6 +1,7 @@
-"""On PYTHONPATH, makes one process of a rebuild die in the middle of a write; `torture.py` says which, by a file.
+"""Kills one process of a rebuild in the middle of a write, where this folder is on PYTHONPATH.
 
-DUVAE_DYING names that file: what to die of, at which write, and a token that the first to die takes.
+`torture.py` writes a file that says which process; the environment variable DUVAE_DYING names the file. It holds the
+kind of file to truncate, the number of the write, and the path of a token: only the process that creates it dies.
 """
 
 import json
@@ -10,12 +11,16 @@ import sys
 
 
 def arm(order: dict[str, object]) -> None:
-    """Dies half-way through writing a training's state, or dvc.lock."""
-    seen = []
+    """Prepares this process to die half-way through a write of a training's state, or of dvc.lock.
+
+    Args:
+        order: The content of the file that DUVAE_DYING names.
+    """
+    writes = []
 
     def die(path: int | str, size: int) -> None:
-        seen.append(path)
-        if len(seen) != order["write"]:
+        writes.append(path)
+        if len(writes) != order["write"]:
             return
         try:
             os.close(os.open(str(order["token"]), os.O_CREAT | os.O_EXCL))
@@ -24,26 +29,26 @@ def arm(order: dict[str, object]) -> None:
         os.truncate(path, size // 2)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    entering = order["how"] == "lock" and "pipelines.lockfile" in sys.orig_argv
-    if entering or (order["how"] == "checkpoint" and "train" in sys.orig_argv):
+    lockfile = order["how"] == "lock" and "pipelines.lockfile" in sys.orig_argv
+    if lockfile or (order["how"] == "checkpoint" and "train" in sys.orig_argv):
         fsync = os.fsync
 
-        def half(descriptor: int) -> None:
+        def half_written_fsync(descriptor: int) -> None:
             die(descriptor, os.fstat(descriptor).st_size)
             fsync(descriptor)
 
-        os.fsync = half
+        os.fsync = half_written_fsync
 
     if order["how"] == "lock" and "repro" in sys.orig_argv:
 
-        def heard(event: str, arguments: tuple[object, ...]) -> None:
+        def hook(event: str, arguments: tuple[object, ...]) -> None:
             if event != "open" or not isinstance(arguments[0], str) or not arguments[0].endswith("dvc.lock"):
                 return
             flags = arguments[2]
             if isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR) and os.path.exists(arguments[0]):  # noqa: PTH110
                 die(arguments[0], os.stat(arguments[0]).st_size)  # noqa: PTH116
 
-        sys.addaudithook(heard)
+        sys.addaudithook(hook)
 
 
 if "DUVAE_DYING" in os.environ:

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from duvae.cli import data, experiments, information, pages, project, training, use
-from duvae.errors import PASSING, Interrupted, Passing, UserError
+from duvae.errors import TEMPORARY_FAILURE, Interrupted, TemporaryError, UserError
 
 TELEMETRY_OFF = {
     "DO_NOT_TRACK": "true",
@@ -74,7 +74,7 @@ def main() -> None:
     except UserError as error:
         first, *more = str(error).splitlines()
         print("\n       ".join([f"error: {first}", *more]), file=sys.stderr)
-        sys.exit(PASSING if isinstance(error, Passing) else 2)
+        sys.exit(TEMPORARY_FAILURE if isinstance(error, TemporaryError) else 2)
     except Interrupted as interruption:
         print(f"\ninterrupted: {interruption}; the same command goes on from there", file=sys.stderr)
         sys.exit(130)
@@ -86,7 +86,7 @@ def main() -> None:
         if not _is_passing(error):
             raise
         traceback.print_exc()
-        sys.exit(PASSING)
+        sys.exit(TEMPORARY_FAILURE)
 
 
 def _is_passing(error: Exception) -> bool:

@@ -1,4 +1,4 @@
-"""`duvae doctor`: the state of the project and its environment, on one screen."""
+"""The command `doctor`: what a rebuild needs and what is missing, on one screen."""
 
 import sys
 from pathlib import Path
@@ -7,7 +7,7 @@ from duvae.project import doctor
 
 
 def run(params: Path, root: Path = Path()) -> None:
-    """Prints one line for each finding, and whether Figure 1 can be rebuilt.
+    """Prints one line per finding, and whether Figure 1 can be rebuilt; exits with 1 where it cannot.
 
     Args:
         params: The file of parameters, which may be broken.
@@ -20,8 +20,8 @@ def run(params: Path, root: Path = Path()) -> None:
     for finding in doctor.examine(params, root):
         findings.append(finding)
         remedy = f". {_upper(finding.remedy)}" if finding.remedy else ""
-        print(f"{finding.mark:>3}  {finding.about:<21} {finding.said}{remedy}")
-    if any(finding.mark == "x" for finding in findings):
+        print(f"{finding.status:>3}  {finding.topic:<21} {finding.message}{remedy}")
+    if any(finding.status == "x" for finding in findings):
         print("\nCorrect the lines marked x first: 'dvc repro figure1' needs them.")
         sys.exit(1)
     print("\nEverything that 'dvc repro figure1' needs is here.")

@@ -13,7 +13,7 @@ def run(params: Params, root: Path = Path()) -> None:
         params: All parameters.
         root: Folder of the project.
     """
-    fetched = job_list.graph(params)["fetched"]
+    fetched = job_list.contents(params)["fetched"]
     if own_files.write(params, fetched, root):
         print(f"wrote {own_files.FILE}.")
     else:

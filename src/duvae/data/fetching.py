@@ -23,7 +23,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
 from duvae.config import path_in_folder
 from duvae.data import sources
-from duvae.errors import Passing, UserError
+from duvae.errors import TemporaryError, UserError
 from duvae.project.files import scratch, whole
 
 Timeout = tuple[float, float]
@@ -69,7 +69,7 @@ def fetch_files(
 
     Raises:
         UserError: If files cannot be fetched (the message lists all), or a file is not the known one.
-        Passing: If a host did not answer.
+        TemporaryError: If a host did not answer.
     """
     targets = {path: folder / path_in_folder(path) for path in paths}
     if len(set(targets.values())) < len(targets):
@@ -97,7 +97,7 @@ def fetch_files(
         fetched.update(search.archives({path: targets[path] for path in left}))
     missing = {path: reasons for path, reasons in search.reasons.items() if fetched[path] is None}
     if missing:
-        raise (Passing if search.silent else UserError)(_missing(missing, folder.name))
+        raise (TemporaryError if search.silent else UserError)(_missing(missing, folder.name))
 
     return [file for file in fetched.values() if file is not None]
 
@@ -193,7 +193,7 @@ class _Search:
                     else f"no connection to {host}"
                 )
                 if self.mirror is not None and _is_url(self.mirror) and urlsplit(self.mirror).netloc == host:
-                    raise Passing(
+                    raise TemporaryError(
                         f"mirror {self.mirror}: {self.silent[host]} (asked for {url}). Nothing was kept of it."
                         " Correct --mirror or DUVAE_MIRROR, or try again."
                     ) from error

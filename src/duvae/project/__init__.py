@@ -1,1 +1,1 @@
-"""The project around the results: what they depend on, and what made them."""
+"""The DVC project around the results: its files, its fingerprints, and the records of each result's origin."""

@@ -1,8 +1,8 @@
 """Arrays in a JSON file that git keeps beside a result.
 
-Git keeps such a file, and DVC keeps its stage in the run cache only where the file is a metric or a plot. DVC refuses
-binary metrics, and reports an error for binary plots. So the arrays are a compressed npz in base64, in a file of two
-keys, `about` and `npz`, which hold lists: `dvc metrics show` skips lists, and shows none of it.
+DVC keeps the stage of such a file in the run cache only where the file is a metric or a plot. DVC refuses binary
+metrics, and reports an error for binary plots. So the arrays are a compressed npz file in base64. Both keys of the JSON
+file, `about` and `npz`, hold lists, which `dvc metrics show` skips.
 """
 
 import base64
@@ -20,35 +20,39 @@ from duvae.errors import UserError
 from duvae.project.files import read_json, write_json
 
 Arrays = Mapping[str, npt.NDArray[Any]]
+"""Arrays by name."""
 
 WIDTH = 120
-"""Characters of a line of base64."""
+"""Characters per line of base64."""
 
 
 def write(path: Path, about: Mapping[str, Any], arrays: Arrays) -> None:
-    """Writes the file; the same content gives the same bytes.
+    """Writes arrays to a file; equal content gives equal bytes.
 
     Args:
-        path: The file.
-        about: What the arrays belong to, as JSON takes it.
-        arrays: The arrays by name.
+        path: The file to write.
+        about: Description of what the arrays belong to, in types of JSON.
+        arrays: Arrays by name, of any shape.
     """
     buffer = io.BytesIO()
     named: dict[str, Any] = dict(arrays)
-    np.savez_compressed(buffer, **named)  # with a fixed date in place of the time
+    np.savez_compressed(buffer, **named)  # NumPy writes a constant date into the archive
     text = base64.b64encode(buffer.getvalue()).decode()
     write_json(path, {"about": [dict(about)], "npz": textwrap.wrap(text, WIDTH)})
 
 
 def read(path: Path, command: str) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
-    """Reads what `write` wrote.
+    """Reads a file of `write`.
 
     Args:
-        path: The file.
-        command: The command that makes the file.
+        path: The file to read.
+        command: The command that writes the file, for error messages.
+
+    Returns:
+        The description, and the arrays by name.
 
     Raises:
-        UserError: Where the file is missing or broken.
+        UserError: If the file is missing or broken.
     """
     content = read_json(path, command)
     try:

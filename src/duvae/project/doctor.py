@@ -1,4 +1,8 @@
-"""What is here, what is not, and what to do about it: quickly, and without changing anything."""
+"""`duvae doctor`: what a rebuild needs, what is missing, and what to do; quickly, and without any change.
+
+The checks import neither torch nor DVC, which would take seconds. So GPUs come from `nvidia-smi`, and DVC's files are
+read here.
+"""
 
 import json
 import os
@@ -11,14 +15,18 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from configparser import ConfigParser, Error
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
-from importlib.metadata import distributions, requires, version
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, requires, version
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
+import psutil
+from rich.filesize import decimal
 from safetensors import SafetensorError, safe_open
 
 import duvae
@@ -28,374 +36,308 @@ from duvae.errors import UserError
 from duvae.project import job_list
 from duvae.project.provenance import commit
 
-FOLDERS = ("data", "models", "posteriors", "generated", "results", "reports", "checkpoints", "pipelines")
-"""Where stages write."""
+OUTPUT_FOLDERS = ("data", "models", "posteriors", "generated", "results", "reports", "checkpoints", "pipelines")
+"""Folders into which stages write."""
 
-TOO_FULL, FULL = 200 * 2**20, 2**30
-"""Bytes on the disk: below the first nothing can be rebuilt, below the second little."""
+DISK_FULL, DISK_LOW = 200_000_000, 1_000_000_000
+"""Free bytes below which nothing, or only little, can be rebuilt."""
 
 PATIENCE = 1.0
-"""Seconds that a mirror, or the driver of a GPU, may take to answer."""
+"""Seconds to wait for an answer of a mirror, a GPU's driver or a database."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line.
+    """One line of the report.
 
     Attributes:
-        mark: `ok`; `!`: not there or not right, but Figure 1 can be rebuilt; `x`: it cannot.
-        about: What it is about.
-        said: What is there.
-        remedy: What to do.
+        status: `ok`; `!`: missing or wrong, but Figure 1 can be rebuilt; `x`: Figure 1 cannot be rebuilt.
+        topic: What the line is about.
+        message: The present state.
+        remedy: What the user should do; empty for `ok`.
     """
 
-    mark: Literal["ok", "!", "x"]
-    about: str
-    said: str
+    status: Literal["ok", "!", "x"]
+    topic: str
+    message: str
     remedy: str = ""
 
 
+class Problem(Exception):
+    """A check that failed, with a message and a remedy."""
+
+
+class Obstacle(Problem):
+    """A problem that prevents the rebuild of Figure 1."""
+
+
 def examine(path: Path, root: Path = Path()) -> Iterator[Finding]:
-    """Looks at everything in turn.
+    """Runs all checks in turn.
 
     Args:
-        path: params.yaml.
+        path: The file of parameters.
         root: The project's folder.
     """
-    yield from software(root)
-    yield devices()
-    params, found = parameters(path)
-    yield found
-    yield from repository(root)
-    if params:
-        yield jobs(params, root)
-        for dataset in dict.fromkeys(job.dataset for job in params.jobs()):
-            yield prepared(params, dataset, root)
-        yield mirror(params)
-    yield from disk(root)
-    yield lock(root)
-    yield from trainings(params, root)
-    yield leftovers(root)
-    yield store(root)
-
-
-# ---------------------------------------------------------------------------------- what runs
-
-
-def software(root: Path) -> Iterator[Finding]:
-    """Python, the project's own version, its packages, and the commands that the graph calls."""
     yield Finding("ok", "Python", f"{platform.python_version()}, {sys.prefix}")
-    here, made = Path(duvae.__file__).resolve(), commit(root)
-    dirty = ", with uncommitted changes" if made["dirty"] else ""
-    said = f"{version('duvae')}, commit {made['commit'][:7]}{dirty}" if made["commit"] else version("duvae")
-    if (root / "src/duvae").is_dir() and not here.is_relative_to(root.resolve()):
-        yield Finding("!", "duvae", f"{said}, but {here.parent} runs", "'make environment' installs this folder's own")
-    else:
-        yield Finding("ok", "duvae", said)
-    yield packages(root)
-    lacking = [name for name in ("duvae", "dvc") if shutil.which(name) is None]
-    if lacking:
-        remedy = "'source .venv/bin/activate', or 'make', which does it"
-        yield Finding("x", "commands", f"no {' and no '.join(lacking)} on the PATH", remedy)
-
-
-def packages(root: Path) -> Finding:
-    """What is installed, beside what requirements.lock says and what Figure 1 cannot do without."""
-    installed = {_canonical(found.metadata["Name"]): found.version.partition("+")[0] for found in distributions()}
-    needed = [
-        line for line in requires("duvae") or [] if "extra ==" not in line or "pipeline" in line.split("extra")[1]
-    ]
-    lacking = [name for line in needed if (name := _canonical(_name(line))) not in installed]
-    if lacking:
-        return Finding("x", "packages", f"{_some(lacking)} not installed", "'make environment' installs them")
-    torch = f"torch {version('torch')}"
-    if not (root / "requirements.lock").is_file():
-        return Finding("ok", "packages", f"{torch}; no requirements.lock here to compare with")
-    other, total = [], 0
-    for line in (root / "requirements.lock").read_text(encoding="utf-8").splitlines():
-        pin, _, marker = line.partition(";")
-        name, equal, wanted = pin.strip().partition("==")
-        found = installed.get(_canonical(name))
-        if equal and not line.startswith("#") and (found or not marker):
-            total += 1
-            if found != wanted:
-                other.append(f"{name} {found or 'missing'} ({wanted} in the lock)")
-    if other:
-        return Finding("!", "packages", f"{torch}; {_some(other)}", "'make environment' installs the lock's")
-
-    return Finding("ok", "packages", f"{torch}; {total} packages as in requirements.lock")
-
-
-def devices() -> Finding:
-    """CPU threads, and GPUs as their driver names them: asking torch would take seconds."""
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    cpu = f"{count} CPU thread{'s' if count > 1 else ''}"
-    asked = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"]
-    try:
-        done = subprocess.run(asked, capture_output=True, text=True, timeout=PATIENCE, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return Finding("ok", "devices", f"{cpu}; no GPU")
-    gpus = f"{cpu}; {'; '.join(' '.join(row.split()) for row in done.stdout.splitlines())}"
-    if version("torch").endswith("+cpu"):
-        return Finding("!", "devices", gpus, "torch is a build for CPUs: install one for CUDA to use the GPU")
-
-    return Finding("ok", "devices", gpus)
-
-
-# ---------------------------------------------------------------------------------- what is to be rebuilt
-
-
-def parameters(path: Path) -> tuple[Params | None, Finding]:
-    """The parameters, where they can be read."""
+    yield from _check("duvae", source, root)
+    yield from _check("packages", packages, root)
+    yield from _check("commands", commands)
+    yield from _check("devices", devices)
+    params: Params | None = None
     try:
         params = config.load(path)
+        counts = f"{len(params.datasets)} data sets, {len(params.settings)} settings"
+        yield Finding("ok", "parameters", f"{path}: {counts}")
     except UserError as error:
         first, *more = str(error).splitlines()
-        also = f" (and {len(more)} more)" if more else ""
-        return None, Finding("x", "parameters", f"{first}{also}", "correct the file; docs/parameters.md explains it")
-
-    return params, Finding(
-        "ok", "parameters", f"{path}: {len(params.datasets)} data sets, {len(params.settings)} settings"
-    )
-
-
-def repository(root: Path) -> Iterator[Finding]:
-    """Whether this is a folder that DVC can work in."""
-    lacking = [name for name in ("dvc.yaml", ".dvc") if not (root / name).exists()]
-    if lacking:
-        yield Finding(
-            "x", "project", f"no {' and no '.join(lacking)} in {root.resolve()}", "change to the project's folder"
-        )
-    elif commit(root)["commit"] is None:
-        remedy = "clone it, or 'git init' and a first commit"
-        yield Finding("x", "project", "no git repository, without which dvc does not work", remedy)
+        message = first + (f" (and {len(more)} more)" if more else "")
+        yield Finding("x", "parameters", message, "correct the file; docs/parameters.md explains it")
+    yield from _check("project", repository, root)
+    if params:
+        yield from _check("jobs", jobs, params, root)
+        for dataset in dict.fromkeys(job.dataset for job in params.jobs()):
+            yield from _check(dataset, prepared, params, dataset, root)
+        yield from _check("mirror", mirror, params)
+    yield from _check("cache", cache, root)
+    yield from _check("disk", disk, root)
+    yield from _check("lock", lock, root)
+    yield from trainings(params, root)
+    yield from _check("leftovers", leftovers, root)
+    yield from _check("MLflow", store, root)
 
 
-def jobs(params: Params, root: Path) -> Finding:
-    """The list that DVC's graph runs over."""
+def _check(topic: str, check: Callable[..., str], *arguments: Any) -> Iterator[Finding]:
+    """Runs a check, which returns the present state or raises a `Problem`; an empty state gives no line."""
+    try:
+        if message := check(*arguments):
+            yield Finding("ok", topic, message)
+    except Problem as problem:
+        yield Finding("x" if isinstance(problem, Obstacle) else "!", topic, *problem.args)
+
+
+def source(root: Path) -> str:
+    """The version of the project, and whether the package that runs is the one in this folder."""
+    package, head = Path(duvae.__file__).resolve(), commit(root)
+    dirty = ", with uncommitted changes" if head["dirty"] else ""
+    message = version("duvae") + (f", commit {head['commit'][:7]}{dirty}" if head["commit"] else "")
+    if (root / "src/duvae").is_dir() and not package.is_relative_to(root.resolve()):
+        raise Problem(f"{message}, but {package.parent} runs", "run 'make environment' to install this folder's own")
+    return message
+
+
+def packages(root: Path) -> str:
+    """The installed packages, compared with those that duvae requires and with requirements.lock."""
+    lines = [line for line in requires("duvae") or [] if "extra ==" not in line or "pipeline" in line.split("extra")[1]]
+    if missing := [name for line in lines if not _installed(name := re.split(r"[^\w.-]", line, maxsplit=1)[0])]:
+        raise Obstacle(f"{_list(missing)} not installed", "run 'make environment' to install them")
+    torch, path = f"torch {version('torch')}", root / "requirements.lock"
+    if not path.is_file():
+        return f"{torch}; no requirements.lock here to compare with"
+    # A line is `name==version`; a marker after `;` means that another platform may not need the package.
+    pins = re.findall(r"^([\w.-]+)==([^\s;]+)[ \t]*(;?)", path.read_text(encoding="utf-8"), re.MULTILINE)
+    pairs = [(name, pin, _installed(name)) for name, pin, marker in pins if not marker or _installed(name)]
+    if other := [f"{name} {actual or 'missing'} ({pin} in the lock)" for name, pin, actual in pairs if actual != pin]:
+        raise Problem(f"{torch}; {_list(other)}", "run 'make environment' to install the versions of the lock")
+    return f"{torch}; {len(pairs)} packages as in requirements.lock"
+
+
+def _installed(name: str) -> str:
+    """The installed version of a package, without a build such as `+cpu`; empty where it is not installed."""
+    with suppress(PackageNotFoundError):
+        return version(name).partition("+")[0]
+    return ""
+
+
+def commands() -> str:
+    """Whether the shell finds the commands that the graph calls."""
+    if missing := [name for name in ("duvae", "dvc") if shutil.which(name) is None]:
+        remedy = "run 'source .venv/bin/activate'; 'make' does this by itself"
+        raise Obstacle(f"no {' and no '.join(missing)} on the PATH", remedy)
+    return ""
+
+
+def devices() -> str:
+    """CPU threads, and GPUs as their driver names them."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cpu = f"{count} CPU thread{'s' if count > 1 else ''}"
+    command = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return f"{cpu}; no GPU"
+    message = f"{cpu}; {'; '.join(' '.join(row.split()) for row in done.stdout.splitlines())}"
+    if version("torch").endswith("+cpu"):
+        raise Problem(message, "torch is a build for CPUs: install a build for CUDA to use the GPU")
+    return message
+
+
+def repository(root: Path) -> str:
+    """Whether DVC can work in the folder."""
+    if missing := [name for name in ("dvc.yaml", ".dvc") if not (root / name).exists()]:
+        message = f"no {' and no '.join(missing)} in {root.resolve()}"
+        raise Obstacle(message, "change to the project's folder")
+    if commit(root)["commit"] is None:
+        remedy = "clone the project, or run 'git init' and make a first commit"
+        raise Obstacle("no git repository with a commit, which DVC needs", remedy)
+    return ""
+
+
+def jobs(params: Params, root: Path) -> str:
+    """Whether the list of jobs agrees with the parameters."""
     try:
         job_list.check(params, root / job_list.JOBS)
     except UserError as error:
-        why = str(error).partition(": ")[2].partition(",")[0].partition(".")[0]
-        return Finding("x", "jobs", f"{job_list.JOBS} is {why}", "'duvae graph' writes it")
+        why = re.split(r"[,.]", str(error).partition(": ")[2], maxsplit=1)[0]
+        raise Obstacle(f"{job_list.JOBS} is {why}", "run 'duvae graph', which writes it") from error
+    return f"{job_list.JOBS} is up to date: {len(params.jobs())} trainings"
 
-    return Finding("ok", "jobs", f"{job_list.JOBS} is up to date: {len(params.jobs())} trainings")
 
-
-def prepared(params: Params, dataset: str, root: Path) -> Finding:
-    """How far a data set has come."""
-    chosen, said = params.dataset(dataset), []
-    fetched = True
-    if chosen.source.paths:
-        wanted = [root / "data/raw" / dataset / path_in_folder(path) for path in chosen.source.paths]
-        there = sum(path.exists() for path in wanted)
-        fetched = there == len(wanted)
-        said.append(f"{there} of {len(wanted)} files")
+def prepared(params: Params, dataset: str, root: Path) -> str:
+    """Which stages of a data set have run."""
+    files = [root / "data/raw" / dataset / path_in_folder(path) for path in params.dataset(dataset).source.paths]
+    present = sum(path.exists() for path in files)
     ready = (root / "data/prepared" / dataset / "summary.json").is_file()
     valid = (root / "data/validated" / f"{dataset}.json").is_file()
-    said += ["prepared" if ready else "not prepared", "validated" if valid else "not validated"]
-    if fetched and ready and valid:
-        return Finding("ok", dataset, ", ".join(said))
-    remedy = (
-        "'dvc repro' does it" if fetched else f"'dvc repro', or 'duvae fetch --dataset {dataset}' for the files alone"
-    )
-
-    return Finding("!", dataset, ", ".join(said), remedy)
+    states = [f"{present} of {len(files)} files"] if files else []
+    message = ", ".join([*states, "prepared" if ready else "not prepared", "validated" if valid else "not validated"])
+    if present == len(files) and ready and valid:
+        return message
+    fetch = f"; 'duvae fetch --dataset {dataset}' gets only its files" if present < len(files) else ""
+    raise Problem(message, f"run 'dvc repro'{fetch}")
 
 
-def mirror(params: Params) -> Finding:
-    """The place that data sets' files are looked for first."""
-    named = os.environ.get("DUVAE_MIRROR")
-    published = [params.dataset(job.dataset) for job in params.jobs()]
-    paths = list(dict.fromkeys(path for of in published if of.kind != "images" for path in of.source.paths))
-    if not named:
-        what = "none; files come from where they were published" if paths else "none, and no data set here needs one"
-        return Finding("ok", "mirror", what)
-    correct = "correct the environment variable DUVAE_MIRROR"
-    if named.startswith(("http://", "https://")):
+def mirror(params: Params) -> str:
+    """The mirror from which files of data sets come first."""
+    url = os.environ.get("DUVAE_MIRROR")
+    datasets = [params.dataset(job.dataset) for job in params.jobs()]
+    paths = {path for dataset in datasets if dataset.kind != "images" for path in dataset.source.paths}
+    if not url:
+        return f"none; {'files come from their publishers' if paths else 'no data set here needs one'}"
+    remedy = "correct the environment variable DUVAE_MIRROR"
+    if url.startswith(("http://", "https://")):
         try:
-            with urllib.request.urlopen(urllib.request.Request(named, method="HEAD"), timeout=PATIENCE):  # noqa: S310
-                pass
+            urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=PATIENCE).close()  # noqa: S310
         except urllib.error.HTTPError:
-            pass  # it answers, though not for this address
+            pass  # the host answers, though not for this address
         except (OSError, ValueError) as error:
-            return Finding("!", "mirror", f"{named} does not answer ({getattr(error, 'reason', error)})", correct)
-        return Finding("ok", "mirror", f"{named} answers")
-    if not Path(named).is_dir():
-        return Finding("!", "mirror", f"{named} is no folder", correct)
-    there = sum((Path(named) / path).is_file() for path in paths)
-
-    return Finding("ok", "mirror", f"{named}" + (f": {there} of {len(paths)} files" if paths else ""))
+            raise Problem(f"{url} does not answer ({getattr(error, 'reason', error)})", remedy) from error
+        return f"{url} answers"
+    if not Path(url).is_dir():
+        raise Problem(f"{url} is no folder", remedy)
+    return url + (f": {sum((Path(url) / path).is_file() for path in paths)} of {len(paths)} files" if paths else "")
 
 
-# ---------------------------------------------------------------------------------- what is kept
+def cache(root: Path) -> str:
+    """DVC's cache and its size; a relative path in DVC's settings starts from their folder."""
+    name = "cache"
+    for settings_file in ("config", "config.local"):
+        settings = ConfigParser(interpolation=None)
+        with suppress(Error, OSError, UnicodeDecodeError):  # DVC itself reports a broken file
+            settings.read(root / ".dvc" / settings_file, encoding="utf-8")
+            name = settings.get("cache", "dir", fallback=name).strip("'\"") or name
+    folder = root / ".dvc" / name
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return f"{folder}, {decimal(size) if folder.is_dir() else 'empty'}"
 
 
-def disk(root: Path) -> Iterator[Finding]:
-    """DVC's cache, and the room that is left."""
-    cache = _cache(root)
-    kept = sum(path.stat().st_size for path in cache.rglob("*") if path.is_file()) if cache.is_dir() else 0
-    yield Finding("ok", "cache", f"{cache}, {_bytes(kept)}" if cache.is_dir() else f"{cache}, empty")
+def disk(root: Path) -> str:
+    """The free space, and whether the folder can be written to."""
     free = shutil.disk_usage(root).free
-    said = f"{_bytes(free)} free"
     if not os.access(root, os.W_OK):
-        yield Finding("x", "disk", f"{root.resolve()} cannot be written to", "allow it, or copy the project elsewhere")
-    elif free < FULL:
-        remedy = "make room; 'dvc gc --workspace' drops what no result here needs from the cache"
-        yield Finding("x" if free < TOO_FULL else "!", "disk", said, remedy)
-    else:
-        yield Finding("ok", "disk", said)
+        remedy = "change its permissions, or copy the project elsewhere"
+        raise Obstacle(f"{root.resolve()} cannot be written to", remedy)
+    if free < DISK_LOW:
+        remedy = "make room; 'dvc gc --workspace' removes from the cache what no present result needs"
+        raise (Obstacle if free < DISK_FULL else Problem)(f"{decimal(free)} free", remedy)
+    return f"{decimal(free)} free"
 
 
-def _cache(root: Path) -> Path:
-    """DVC's cache: the one that its settings name, a path there being relative to their folder."""
-    named = ""
-    for name in ("config", "config.local"):
-        known = ConfigParser(interpolation=None)
-        try:
-            known.read(root / ".dvc" / name, encoding="utf-8")
-        except (Error, OSError, UnicodeDecodeError):
-            continue  # dvc itself says what is wrong there
-        named = known.get("cache", "dir", fallback=named).strip("'\"")
-
-    return root / ".dvc" / (named or "cache")
-
-
-def lock(root: Path) -> Finding:
-    """Who holds DVC's lock on the files."""
+def lock(root: Path) -> str:
+    """Which process holds DVC's lock on files."""
     path = root / ".dvc/tmp/rwlock"
     if not path.exists():
-        return Finding("ok", "lock", "free")
+        return "free"
     try:
-        held = json.loads(path.read_text(encoding="utf-8"))
-        infos = [*held.get("write", {}).values(), *(info for infos in held.get("read", {}).values() for info in infos)]
-        holders = {int(info["pid"]): str(info["cmd"]) for info in infos}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
-        remedy = f"once no dvc runs: 'rm {path}'"
-        return Finding("x", "lock", f"{path} is broken: dvc was killed while it wrote it", remedy)
-    alive = [pid for pid in holders if _runs(pid)]
-    if alive:
-        return Finding("!", "lock", f"held by process {alive[0]}: {holders[alive[0]]}", "wait until it has ended")
-
-    return Finding("ok", "lock", "held by processes that are gone; dvc frees it" if holders else "free")
+        locks = json.loads(path.read_text(encoding="utf-8"))
+        holders = [*locks.get("write", {}).values(), *chain.from_iterable(locks.get("read", {}).values())]
+        names = {int(holder["pid"]): str(holder["cmd"]) for holder in holders}
+        running = [pid for pid in names if psutil.pid_exists(pid)]
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+        remedy = f"make sure that no dvc runs, then run 'rm {path}'"
+        raise Obstacle(f"{path} is broken: dvc was killed while it wrote the file", remedy) from error
+    if running:
+        raise Problem(f"held by process {running[0]}: {names[running[0]]}", "wait until the process has ended")
+    return "held by processes that have ended; dvc frees it" if names else "free"
 
 
 def trainings(params: Params | None, root: Path) -> Iterator[Finding]:
-    """Trainings that were interrupted, and what goes on with them."""
-    kept = sorted((root / "checkpoints").glob("*.safetensors"), key=lambda path: path.stat().st_mtime, reverse=True)
-    if not kept:
+    """Interrupted trainings, the newest first, and the commands that resume them."""
+    states = sorted((root / "checkpoints").glob("*.safetensors"), key=lambda path: -path.stat().st_mtime)
+    seen: set[tuple[str, ...]] = set()
+    for path in states:
+        yield from _check("trainings", training, params, path, seen)
+    if not states:
         yield Finding("ok", "trainings", "none was interrupted")
-    known: set[tuple[str, ...]] = set()
-    for path in kept:
-        named, state = re.fullmatch(r"(\w+)-(\w+)-(\d+)\.\w+\.safetensors", path.name), _state(path)
-        if named is None or state is None:
-            yield Finding("!", "trainings", f"{path} cannot be read", f"its training starts anew; 'rm {path}'")
-            continue
-        dataset, setting, seed = named.groups()
-        epoch, of = state["epoch"] + 1, ""
-        if params and dataset in params.datasets and setting in params.settings:
-            epochs = params.optimisation(setting, dataset).epochs
-            epoch, of = min(epoch, epochs), f" of {epochs}"
-        ago = time.time() - path.stat().st_mtime
-        said = f"{dataset}-{setting}-{seed}: in epoch {epoch}{of}, {_ago(ago)}"
-        if named.groups() in known:
-            yield Finding("!", "trainings", f"{said}, of other parameters or another version", f"'rm {path}'")
-        elif params and ago < 2 * params.checkpoint_seconds:
-            yield Finding("ok", "trainings", f"{said}: it goes on at the moment, or has just been stopped")
-        else:
-            command = f"duvae train --dataset {dataset} --setting {setting} --seed {seed}"
-            remedy = f"'{command}' or 'dvc repro' goes on from there, if nothing that it depends on has changed"
-            yield Finding("!", "trainings", said, remedy)
-        known.add(named.groups())
 
 
-def _state(path: Path) -> dict[str, Any] | None:
-    """The state of a training, from the header of its file; None for a file that cannot be read."""
+def training(params: Params | None, path: Path, seen: set[tuple[str, ...]]) -> str:
+    """One interrupted training; `seen` holds those with a newer state."""
+    match, epoch = re.fullmatch(r"(\w+)-(\w+)-(\d+)\.\w+\.safetensors", path.name), _epoch(path)
+    if match is None or epoch is None:
+        raise Problem(f"{path} cannot be read", f"run 'rm {path}'; its training starts anew")
+    dataset, setting, seed = match.groups()
+    progress, saved = f"in epoch {epoch}", path.stat().st_mtime
+    if params and dataset in params.datasets and setting in params.settings:
+        epochs = params.optimisation(setting, dataset).epochs
+        progress = f"in epoch {min(epoch, epochs)} of {epochs}"
+    message = f"{dataset}-{setting}-{seed}: {progress}, saved {datetime.fromtimestamp(saved):%Y-%m-%d %H:%M}"  # noqa: DTZ006
+    if match.groups() in seen:
+        raise Problem(f"{message}, with other parameters or another version of the code", f"run 'rm {path}'")
+    seen.add(match.groups())
+    if params and time.time() - saved < 2 * params.checkpoint_seconds:
+        return f"{message}: it is running, or was stopped just now"
+    command = f"duvae train --dataset {dataset} --setting {setting} --seed {seed}"
+    raise Problem(message, f"run '{command}' or 'dvc repro' to resume it, if nothing that it depends on has changed")
+
+
+def _epoch(path: Path) -> int | None:
+    """The number of the running epoch, from a state's header; None where it cannot be read."""
     try:
         with safe_open(path, framework="numpy") as file:
-            state = json.loads(file.metadata()["values"])["state"]
-        return state if isinstance(state["epoch"], int) else None
+            epoch = json.loads(file.metadata()["values"])["state"]["epoch"]
+        return epoch + 1 if isinstance(epoch, int) else None
     except (OSError, SafetensorError, ValueError, KeyError, TypeError):
         return None
 
 
-def leftovers(root: Path) -> Finding:
-    """What killed stages left unfinished."""
-    found = [path for name in FOLDERS for path in (root / name).rglob(".*.part")]
-    found = [path for path in found if not any(above in found for above in path.parents)]
-    if not found:
-        return Finding("ok", "leftovers", "none")
-    files = [file for path in found for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file()]
-    said = (
-        f"{len(found)} unfinished, {_bytes(sum(file.stat().st_size for file in files))}: {_some(list(map(str, found)))}"
-    )
-    folders = " ".join(name for name in FOLDERS if (root / name).is_dir())
-    remedy = f"once nothing runs: 'find {folders} -name \".*.part\" -prune -exec rm -r {{}} +'"
-
-    return Finding("!", "leftovers", said, remedy)
+def leftovers(root: Path) -> str:
+    """Unfinished files and folders of killed stages."""
+    paths = [path for name in OUTPUT_FOLDERS for path in (root / name).rglob(".*.part")]
+    paths = [path for path in paths if not any(parent in paths for parent in path.parents)]
+    if not paths:
+        return "none"
+    size = sum(file.stat().st_size for path in paths for file in (path, *path.rglob("*")) if file.is_file())
+    folders = " ".join(name for name in OUTPUT_FOLDERS if (root / name).is_dir())
+    remedy = f"make sure that no stage runs, then run 'find {folders} -name \".*.part\" -prune -exec rm -r {{}} +'"
+    raise Problem(f"{len(paths)} unfinished, {decimal(size)}: {_list([str(path) for path in paths])}", remedy)
 
 
-def store(root: Path) -> Finding:
-    """MLflow's runs."""
-    named = os.environ.get("MLFLOW_TRACKING_URI")
-    if named:
-        return Finding("ok", "MLflow", f"{named}, as MLFLOW_TRACKING_URI says; not opened")
+def store(root: Path) -> str:
+    """MLflow's store of runs."""
+    if uri := os.environ.get("MLFLOW_TRACKING_URI"):
+        return f"{uri} from MLFLOW_TRACKING_URI; not opened"
     path = root / "mlflow.db"
     if not path.exists():
-        return Finding("!", "MLflow", "no mlflow.db yet", "'duvae track' fills it")
+        raise Problem("no mlflow.db yet", "run 'duvae track', which fills it")
     try:
         with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=PATIENCE)) as database:
             ((count,),) = database.execute("select count(*) from runs where lifecycle_stage = 'active'")
     except sqlite3.Error as error:
-        return Finding(
-            "!", "MLflow", f"{path} cannot be read ({error})", f"'rm {path}', then 'duvae track' fills it again"
-        )
-
-    return Finding("ok", "MLflow", f"{path}, {count} runs; 'mlflow ui' shows them")
+        remedy = f"run 'rm {path}', then 'duvae track', which fills it again"
+        raise Problem(f"{path} cannot be read ({error})", remedy) from error
+    return f"{path}, {count} runs; 'mlflow ui' shows them"
 
 
-# ---------------------------------------------------------------------------------- in words
-
-
-def _canonical(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name.strip()).lower()
-
-
-def _name(requirement: str) -> str:
-    return re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0]
-
-
-def _some(names: Sequence[str], most: int = 3) -> str:
-    """The first few, and how many more there are."""
-    more = [f"{len(names) - most} more"] if len(names) > most else []
-
-    return ", ".join([*names[:most], *more])
-
-
-def _bytes(count: float) -> str:
-    for unit in ("B", "KiB", "MiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}"
-        count /= 1024
-
-    return f"{count:.1f} GiB"
-
-
-def _ago(seconds: float) -> str:
-    for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
-        if seconds >= length:
-            count = int(seconds / length)
-            return f"{count} {unit}{'s' if count > 1 else ''} ago"
-
-    return "just now"
-
-
-def _runs(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except PermissionError:
-        return True  # somebody else's
-    except (OSError, OverflowError):
-        return False
-
-    return process > 0
+def _list(names: Sequence[str], most: int = 3) -> str:
+    """The first names, and the number of further ones."""
+    return ", ".join([*names[:most], *([f"{len(names) - most} more"] if len(names) > most else [])])

@@ -1,4 +1,7 @@
-"""Files that are either whole or not there."""
+"""Files and folders that are either complete or absent, whatever interrupts the command.
+
+Each is written under a temporary name on the same disk, flushed to the disk, and then renamed.
+"""
 
 import contextlib
 import json
@@ -14,12 +17,17 @@ from duvae.errors import UserError
 
 @contextlib.contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """Yields a temporary path beside `path`, which takes its name once the body has ended well.
+    """Writes a file completely or not at all.
 
-    Whatever interrupts the body, nothing half-written ever stands under the final name.
+    Args:
+        path: The final path; missing parent folders are created.
+
+    Yields:
+        A temporary path beside `path`, which is renamed to `path` at the end of the body. After an exception the
+        temporary file is removed.
 
     Raises:
-        UserError: Where it cannot be written, and why.
+        UserError: If the file cannot be written.
     """
     temporary = None
     try:
@@ -29,7 +37,7 @@ def whole(path: Path) -> Iterator[Path]:
         temporary = Path(name)
         yield temporary
         _sync(temporary)
-        _open_to_others(temporary)  # mkstemp makes it private
+        _set_default_permissions(temporary)  # only the owner can read a file of mkstemp
         temporary.replace(path)
     except OSError as error:
         raise _unwritable(path, error) from error
@@ -40,25 +48,32 @@ def whole(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """The same for a folder: yields a temporary one beside `path`, which takes its place once the body has ended well.
+    """Writes a folder completely or not at all.
+
+    Args:
+        path: The final path; a folder that is there is replaced.
+
+    Yields:
+        A temporary folder beside `path`, which is renamed to `path` at the end of the body. After an exception the
+        previous folder is unchanged.
 
     Raises:
-        UserError: Where it cannot be written, and why; what was there before is there again.
+        UserError: If the folder cannot be written.
     """
     with scratch(path) as temporary:
-        fresh, old = temporary / "new", temporary / "old"
-        fresh.mkdir()
+        new, old = temporary / "new", temporary / "old"
+        new.mkdir()
         try:
-            yield fresh
-        except UserError as error:  # of a file in it: the reader knows the folder by its own name
-            raise type(error)(str(error).replace(str(fresh), str(path))) from error
-        for file in fresh.rglob("*"):
+            yield new
+        except UserError as error:  # the reader knows the folder by its final name
+            raise type(error)(str(error).replace(str(new), str(path))) from error
+        for file in new.rglob("*"):
             if file.is_file():
                 _sync(file)
         if path.is_dir():
             path.replace(old)
         try:
-            fresh.replace(path)
+            new.replace(path)
         except OSError:
             if old.exists():
                 old.replace(path)
@@ -67,10 +82,16 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def scratch(path: Path) -> Iterator[Path]:
-    """Yields a temporary folder beside `path`, which is gone once the body has ended.
+    """Creates a temporary folder, and removes it at the end of the body.
+
+    Args:
+        path: A path; the temporary folder is beside it, on the same disk.
+
+    Yields:
+        The temporary folder.
 
     Raises:
-        UserError: Where nothing can be written there, and why.
+        UserError: If the folder cannot be created.
     """
     temporary = None
     try:
@@ -85,36 +106,47 @@ def scratch(path: Path) -> Iterator[Path]:
 
 
 def require_writable(path: Path) -> None:
-    """Finds out now whether `path` can be written, rather than after hours; leaves nothing.
+    """Checks that a path can be written, before a command that takes hours; leaves nothing behind.
+
+    Args:
+        path: The path to check.
 
     Raises:
-        UserError: Where it cannot, and why.
+        UserError: If the path cannot be written.
     """
     try:
-        there = next(parent for parent in path.parents if parent.exists())
-        tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=".part", dir=there).cleanup()
+        parent = next(parent for parent in path.parents if parent.exists())
+        tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=".part", dir=parent).cleanup()
     except OSError as error:
         raise _unwritable(path, error) from error
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes `text` to `path`, whole or not at all."""
+    """Writes a text file in UTF-8, completely or not at all."""
     with whole(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def as_json(value: Any) -> str:
-    """`value` as JSON with two-space indentation."""
+    """A value as JSON, indented by two spaces.
+
+    Raises:
+        ValueError: If the value holds NaN or an infinity, which JSON does not have.
+    """
     return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes `value` as JSON, whole or not at all."""
+    """Writes a JSON file, completely or not at all; `as_json` gives its text."""
     write_text(path, as_json(value))
 
 
 def remove(path: Path) -> None:
-    """Removes a file, or an empty folder, if it is there."""
+    """Removes a file or an empty folder, if it exists.
+
+    Raises:
+        UserError: If it cannot be removed.
+    """
     try:
         if path.is_dir():
             path.rmdir()
@@ -125,7 +157,15 @@ def remove(path: Path) -> None:
 
 
 def read_json(path: Path, made_by: str) -> Any:
-    """Reads JSON; `made_by` is the command that makes the file, named when it is missing or broken."""
+    """Reads a JSON file.
+
+    Args:
+        path: The file to read.
+        made_by: The command that writes the file, for error messages.
+
+    Raises:
+        UserError: If the file is missing or broken.
+    """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -135,23 +175,24 @@ def read_json(path: Path, made_by: str) -> Any:
 
 
 def _sync(path: Path) -> None:
-    """Waits until the file is on the disk, where a full one shows at the latest."""
+    """Waits until a file is on the disk; a full disk gives its error here at the latest."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())
 
 
-def _open_to_others(path: Path) -> None:
+def _set_default_permissions(path: Path) -> None:
+    """Gives a file the permissions of a new file of this user."""
     mask = os.umask(0)
     os.umask(mask)
     path.chmod(0o666 & ~mask)
 
 
 def _unwritable(path: Path, error: OSError) -> UserError:
-    """What is said of a path that cannot be written."""
-    blocking = next((parent for parent in path.parents if parent.exists() and not parent.is_dir()), None)
-    why = f"{blocking} is a file" if blocking else error.strerror or str(error)
+    """The error about a path that cannot be written."""
+    file = next((parent for parent in path.parents if parent.exists() and not parent.is_dir()), None)
+    why = f"{file} is a file" if file else error.strerror or str(error)
 
     return UserError(
-        f"{path}: cannot be written ({why}). Expected a folder that may be written to, on a disk with space left."
-        " Nothing half-written was left behind; mend that and run the same command again."
+        f"{path}: cannot be written ({why}). Expected a folder with write permission, on a disk with free space."
+        " No unfinished file was left behind. Correct this, then run the same command again."
     )

@@ -1,8 +1,8 @@
-"""What DVC's graph runs over, written from params.yaml into `pipelines/jobs.yaml`.
+"""The list of jobs, `pipelines/jobs.yaml`: what the stages of dvc.yaml run over.
 
-DVC can run a stage over a matrix, but not over the valid triples of data set, setting and seed,
-nor over the union of two lists. So the list is written out here and committed, and dvc.yaml
-runs over it. A list that params.yaml no longer gives is an error before anything is made.
+A job is one training: a data set, a setting and a seed. DVC can run a stage over a matrix, but neither over the valid
+triples of these nor over the union of two lists. So `duvae graph` writes the list from params.yaml, and git keeps it. A
+list that disagrees with params.yaml is an error before any stage runs.
 """
 
 from pathlib import Path
@@ -15,6 +15,7 @@ from duvae.errors import UserError
 from duvae.project.files import write_text
 
 JOBS = Path("pipelines/jobs.yaml")
+"""The list's path in the project."""
 
 FIRST = "data/graph.txt"
 """The output of the first stage of every run; its text never changes."""
@@ -23,24 +24,31 @@ IMAGES = {"omniglot", "images"}
 """Kinds of data sets whose examples are images."""
 
 MOST_LINES = 12
-"""How many differing lines a message shows."""
+"""Greatest number of differing lines in a message."""
 
 HEADER = """\
 # What the stages of dvc.yaml run over. Written by 'duvae graph' from params.yaml; do not edit.
 """
 
 
-def graph(params: Params) -> dict[str, Any]:
-    """The data sets and trainings of the graph.
+def contents(params: Params) -> dict[str, Any]:
+    """The content of `pipelines/jobs.yaml`.
+
+    Args:
+        params: The project's parameters.
 
     Returns:
-        `sets`: every data set that a job or a study needs. `fetched`: those with files, published or the user's own.
-        `prepared`: for each data set what `prepare` waits for and what it writes. `images` and `synthetics`: the data
-        sets of those kinds. `apart`: the data sets of `run` whose examples git does not keep. `searches`: the studies
-        of `run`, those that they are compared with, and those that a job takes its hyperparameters from. `jobs`: the
-        trainings by name, the union of those of `run` and of Figure 1. `key`: the key of params.yaml that declares a
-        row's setting, which the stages of the row depend on.
-        `after` is always the file that must be there before.
+        - `sets`: all data sets that a job or a study needs.
+        - `fetched`: those of them with files, published or the user's own.
+        - `prepared`: for each data set the input and the output of `prepare`.
+        - `images`, `synthetics`: the data sets of these kinds.
+        - `apart`: the data sets of `run` whose examples git does not keep.
+        - `searches`: the studies of `run`, the studies that they are compared with, and those from which a job takes
+          its hyperparameters.
+        - `jobs`: the trainings of `run` and of Figure 1, by name.
+
+        In each row, `after` is the file that has to exist before the stage runs. `key` is the key of params.yaml that
+        declares the row's setting; the row's stages depend on it.
     """
     jobs = params.jobs()
     searched = {
@@ -63,7 +71,7 @@ def graph(params: Params) -> dict[str, Any]:
 
 
 def _prepared(name: str, kind: str) -> dict[str, str]:
-    """What `prepare` waits for and writes: images become grey values, from which bits are drawn later."""
+    """The input and the output of `prepare`: for images the output is grey values, which `binarize` turns into bits."""
     return {
         "dataset": name,
         "after": FIRST if kind == "synthetic" else f"data/raw/{name}",
@@ -72,7 +80,7 @@ def _prepared(name: str, kind: str) -> dict[str, str]:
 
 
 def _job(params: Params, job: Job, study: str | None) -> dict[str, Any]:
-    """What the stages of one training run over."""
+    """The row of one training."""
     return {
         "dataset": job.dataset,
         "setting": job.setting,
@@ -85,7 +93,7 @@ def _job(params: Params, job: Job, study: str | None) -> dict[str, Any]:
 
 
 def _studies(params: Params, names: list[str]) -> dict[str, dict[str, str]]:
-    """What the stage `search` runs over: each study after the grid that it is compared with."""
+    """The rows of studies; each study comes after the grid search with which it is compared."""
     rows: dict[str, dict[str, str]] = {}
     for name in names:
         study = params.study(name)
@@ -105,20 +113,27 @@ def _studies(params: Params, names: list[str]) -> dict[str, dict[str, str]]:
 
 
 def render(params: Params) -> str:
-    """The text of `pipelines/jobs.yaml`, a function of the parameters alone."""
-    rows = graph(params)
+    """The text of `pipelines/jobs.yaml`, which depends on the parameters alone."""
     lines = []
-    for key, of in rows.items():
-        if isinstance(of, dict) and of:
-            lines += [f"{key}:", *(f"  {name}: {_flow(row)}" for name, row in of.items())]
+    for key, value in contents(params).items():
+        if isinstance(value, dict) and value:
+            lines += [f"{key}:", *(f"  {name}: {_on_one_line(row)}" for name, row in value.items())]
         else:
-            lines.append(f"{key}: {_flow(of)}")
+            lines.append(f"{key}: {_on_one_line(value)}")
 
     return HEADER + "\n".join(lines) + "\n"
 
 
 def write(params: Params, path: Path = JOBS) -> bool:
-    """Writes the list where it has changed; returns whether it had."""
+    """Writes the list, if it has changed.
+
+    Args:
+        params: The project's parameters.
+        path: The file to write.
+
+    Returns:
+        Whether the list had changed.
+    """
     text = render(params)
     if path.exists() and path.read_bytes() == text.encode():
         return False
@@ -128,28 +143,32 @@ def write(params: Params, path: Path = JOBS) -> bool:
 
 
 def check(params: Params, path: Path = JOBS) -> None:
-    """Compares the list with what params.yaml asks for.
+    """Checks that the list agrees with the parameters.
+
+    Args:
+        params: The project's parameters.
+        path: The file to check.
 
     Raises:
-        UserError: With the lines that differ, where it is out of date or missing.
+        UserError: If the list is missing or out of date, with the lines that differ.
     """
-    wanted = render(params)
+    expected = render(params)
     try:
-        found = path.read_text(encoding="utf-8") if path.exists() else ""
+        actual = path.read_text(encoding="utf-8") if path.exists() else ""
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read ({error}). Delete it and run 'duvae graph'.") from error
-    if found == wanted:
+    if actual == expected:
         return
-    if not found:
+    if not actual:
         raise UserError(f"{path}: not there. Run 'duvae graph', which writes it from params.yaml.")
-    old, new = found.splitlines(), wanted.splitlines()
+    old, new = actual.splitlines(), expected.splitlines()
     lines = [f"  - {line}" for line in old if line not in new] + [f"  + {line}" for line in new if line not in old]
     if len(lines) > MOST_LINES:
         lines[MOST_LINES:] = [f"  ... and {len(lines) - MOST_LINES} more"]
     raise UserError(
         "\n".join(
             [
-                f"{path}: out of date, params.yaml now asks for another list (- what is there, + what should be):",
+                f"{path}: out of date, params.yaml gives another list (- line in the file, + line expected):",
                 *lines,
                 "Run 'duvae graph', then the same command again.",
             ]
@@ -157,5 +176,6 @@ def check(params: Params, path: Path = JOBS) -> None:
     )
 
 
-def _flow(value: Any) -> str:
+def _on_one_line(value: Any) -> str:
+    """A value as YAML on one line."""
     return yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10_000).strip()

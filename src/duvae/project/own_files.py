@@ -1,7 +1,7 @@
-"""The user's own files as DVC sees them: one digest for each data set, in a generated file of parameters.
+"""Digests of the user's own files, in a generated file of parameters.
 
-DVC's `fetch` cannot list files that only params.yaml names as dependencies. It depends on their digest instead, so
-that own files which did not change make nothing stale.
+DVC's stage `fetch` cannot depend on files that only params.yaml names. It depends on their digest instead, so an
+unchanged file makes no stage stale.
 """
 
 import hashlib
@@ -15,16 +15,23 @@ from duvae.errors import UserError
 from duvae.project.files import write_text
 
 FILE = Path("data/own.yaml")
-"""The digests. Git does not keep the file: whose data they are is nobody's business."""
+"""The file of digests. Git does not keep it, since it names private data."""
 
 PUBLISHED = "published"
-"""In place of a digest, for a data set whose files are all known to `duvae.data.sources`."""
+"""Value in place of a digest for a data set without own files: `duvae.data.sources` knows all its files."""
 
-HEADER = "# A digest of the user's own files for each data set that is fetched. Written by 'duvae own-files'.\n"
+HEADER = "# A digest of the user's own files for each data set with files. Written by 'duvae own-files'; do not edit.\n"
 
 
 def own_paths(dataset: AnyDataset) -> list[str]:
-    """The paths in params.yaml of a data set's files that are the user's own."""
+    """The paths of a data set's files that are the user's own.
+
+    Args:
+        dataset: The data set's parameters.
+
+    Returns:
+        Paths as in params.yaml; none for a synthetic data set.
+    """
     if isinstance(dataset, SyntheticDataset):
         return []
 
@@ -32,48 +39,55 @@ def own_paths(dataset: AnyDataset) -> list[str]:
 
 
 def digest(paths: list[str], root: Path = Path()) -> str:
-    """A hash of names and contents; a file that is missing counts as missing, and `fetch` says so.
+    """A hash of the names and contents of files.
 
     Args:
-        paths: Files and folders; hidden files in folders are left out.
-        root: The folder that relative paths start from.
+        paths: Files and folders. Hidden files in folders do not count. A missing file counts as missing; the command
+            `fetch` reports it.
+        root: The folder from which relative paths start.
+
+    Returns:
+        16 hexadecimal digits.
 
     Raises:
-        UserError: Where a file cannot be read.
+        UserError: If a file cannot be read.
     """
-    whole = hashlib.sha256()
+    sha256 = hashlib.sha256()
     for path in paths:
-        place = root / path
-        inside = sorted(file for file in place.rglob("*") if file.is_file()) if place.is_dir() else [place]
-        for file in inside:
-            name = file.relative_to(root / path).as_posix()
+        base = root / path
+        files = sorted(file for file in base.rglob("*") if file.is_file()) if base.is_dir() else [base]
+        for file in files:
+            name = file.relative_to(base).as_posix()
             if any(part.startswith(".") for part in Path(name).parts):
                 continue
-            whole.update(f"{path}\0{name}\0".encode("utf-8", "surrogateescape"))
+            sha256.update(f"{path}\0{name}\0".encode("utf-8", "surrogateescape"))
             try:
                 with file.open("rb") as opened:
-                    whole.update(hashlib.file_digest(opened, "sha256").digest())
+                    sha256.update(hashlib.file_digest(opened, "sha256").digest())
             except FileNotFoundError:
-                whole.update(b"missing")
+                sha256.update(b"missing")
             except OSError as error:
                 raise UserError(
-                    f"{file}: cannot be read ({error.strerror or error}). Expected a file of your own, which"
-                    " params.yaml names. Correct its permissions or the path."
+                    f"{file}: cannot be read ({error.strerror or error}). Expected a file of your own that params.yaml"
+                    " names. Correct its permissions or the path."
                 ) from error
 
-    return whole.hexdigest()[:16]
+    return sha256.hexdigest()[:16]
 
 
 def write(params: Params, datasets: list[str], root: Path = Path()) -> bool:
-    """Writes the digests where they have changed; returns whether they had.
+    """Writes the digests, if they have changed.
 
     Args:
-        params: All of params.yaml.
-        datasets: The data sets that are fetched.
+        params: The project's parameters.
+        datasets: Names of the data sets with files.
         root: The project's folder.
+
+    Returns:
+        Whether the digests had changed.
     """
-    found = {name: own_paths(params.dataset(name)) for name in datasets}
-    digests = {name: digest(paths, root) if paths else PUBLISHED for name, paths in found.items()}
+    paths = {name: own_paths(params.dataset(name)) for name in datasets}
+    digests = {name: digest(own, root) if own else PUBLISHED for name, own in paths.items()}
     text = HEADER + yaml.safe_dump(digests, sort_keys=False)
     path = root / FILE
     if path.is_file() and path.read_bytes() == text.encode():

@@ -1,4 +1,4 @@
-"""The files of parameters that stages write and other stages read, brought up to date before DVC reads them."""
+"""Generated files of parameters, which a command updates before DVC reads the graph."""
 
 from pathlib import Path
 
@@ -7,12 +7,16 @@ from duvae.project import fingerprint, job_list, own_files
 
 
 def write(params: Params, root: Path = Path()) -> list[Path]:
-    """Writes `fingerprints.yaml` and `data/own.yaml` where they have changed; returns the files that had.
+    """Writes `fingerprints.yaml` and `data/own.yaml`, if they have changed.
 
     Args:
-        params: All of params.yaml.
+        params: The project's parameters.
         root: The project's folder.
+
+    Returns:
+        The files that had changed.
     """
     changed = [fingerprint.FILE] if fingerprint.write(root) else []
+    fetched = job_list.contents(params)["fetched"]
 
-    return changed + ([own_files.FILE] if own_files.write(params, job_list.graph(params)["fetched"], root) else [])
+    return changed + ([own_files.FILE] if own_files.write(params, fetched, root) else [])

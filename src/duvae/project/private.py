@@ -1,8 +1,8 @@
 """Private projects: own data in a DVC project of their own, below a folder that git ignores.
 
-A private project has a dvc.yaml, a dvc.lock, a jobs.yaml, a cache and results of its own, all below `private/`. So
-neither names nor hashes nor results of private data reach what git keeps. Its graph is the project's own without
-Figure 1, and its fingerprints are those of the package that runs.
+A private project has its own dvc.yaml, dvc.lock, jobs.yaml, cache and results, all below `private/`. So git never keeps
+the names, hashes or results of private data. The stages are the project's own without Figure 1, and the fingerprints
+are those of the package that runs.
 """
 
 import subprocess
@@ -24,47 +24,51 @@ HEADER = "# Written from the project's own dvc.yaml by duvae.project.private; do
 
 
 def stages(text: str) -> str:
-    """The graph of a private project.
+    """The dvc.yaml of a private project.
 
     Args:
-        text: The project's own dvc.yaml.
+        text: Content of the project's own dvc.yaml.
 
     Returns:
-        The same stages without Figure 1. Fingerprints are taken on every run, since the source lies outside.
+        Content with the same stages, except Figure 1. The stage `fingerprint` runs every time, since the source code
+        is outside the private project.
     """
-    found = yaml.safe_load(text)
-    del found["stages"]["figure1"], found["plots"]
-    taken = found["stages"]["fingerprint"]
-    del taken["deps"]
-    taken["always_changed"] = True
+    content = yaml.safe_load(text)
+    del content["stages"]["figure1"], content["plots"]
+    stage = content["stages"]["fingerprint"]
+    del stage["deps"]
+    stage["always_changed"] = True
 
-    return HEADER + yaml.safe_dump(found, sort_keys=False, width=120)
+    return HEADER + yaml.safe_dump(content, sort_keys=False, width=120)
 
 
 def write(root: Path, name: str, params: Mapping[str, Any]) -> Path:
-    """Makes a private project, or brings its graph up to date; returns its folder.
+    """Creates a private project, or updates the stages of an existing one.
 
     Args:
-        root: The folder of the project whose graph is taken.
-        name: The name of the private project, in lower-case letters, digits and _.
-        params: Its params.yaml; Figure 1 is left out.
+        root: The folder of the project from which the stages come.
+        name: The private project's name, of lower-case letters, digits and `_`.
+        params: Content of its params.yaml; Figure 1 is left out.
+
+    Returns:
+        The private project's folder.
 
     Raises:
-        UserError: Where the name or the parameters are wrong, or DVC cannot make a project there.
+        UserError: If the name or the parameters are wrong, or DVC cannot create a project there.
     """
     if not name.isascii() or not name.replace("_", "").isalnum() or name != name.lower():
         raise UserError(f"'{name}': expected a name of lower-case letters, digits and _ for a private project.")
     folder = root / FOLDER / name
-    given = {**params, "figure1": None}
-    known = config.parse(dict(given), str(folder / "params.yaml"))
-    write_text(folder / "params.yaml", yaml.safe_dump(given, sort_keys=False, allow_unicode=True))
+    content = {**params, "figure1": None}
+    parsed = config.parse(dict(content), str(folder / "params.yaml"))
+    write_text(folder / "params.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
     write_text(folder / "dvc.yaml", stages((root / "dvc.yaml").read_text(encoding="utf-8")))
-    job_list.write(known, folder / job_list.JOBS)
+    job_list.write(parsed, folder / job_list.JOBS)
     fingerprint.write(folder)
     if not (folder / ".dvc").is_dir():
         command = ["dvc", "init", "--quiet", "--no-scm"]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise UserError(f"{folder}: DVC cannot make a project there ({' '.join(done.stderr.split())}).")
+            raise UserError(f"{folder}: DVC cannot create a project there ({' '.join(done.stderr.split())}).")
 
     return folder

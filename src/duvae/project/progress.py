@@ -1,4 +1,4 @@
-"""Progress bars, drawn on a terminal and nowhere else."""
+"""Progress bars on a terminal; elsewhere nothing is drawn."""
 
 import signal
 import threading
@@ -9,14 +9,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 Row = dict[str, float | int | None]
+"""Measurements of one epoch, by name."""
 
 
 class Bar:
-    """One bar on standard error; silent when that is not a terminal.
+    """A progress bar on standard error; hidden where that is not a terminal.
 
     Args:
-        title: What is being done.
-        total: How many of it.
+        title: Text before the bar.
+        total: Number of steps.
     """
 
     def __init__(self, title: str, total: float) -> None:
@@ -27,11 +28,11 @@ class Bar:
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[said]}"),
+            TextColumn("{task.fields[note]}"),
             console=console,
             disable=not console.is_terminal,
         )
-        self.task = self.bar.add_task(title, total=total, said="")
+        self.task = self.bar.add_task(title, total=total, note="")
 
     def __enter__(self) -> Self:
         self.bar.start()
@@ -43,45 +44,58 @@ class Bar:
         self.bar.stop()
 
     def done(self, count: float) -> None:
-        """`count` of the total are done."""
+        """Sets the number of finished steps."""
         self.bar.update(self.task, completed=count)
 
 
 class TrainingBar(Bar):
-    """A bar over epochs, with the last epoch's validation loss, KL, MI and active units beside it.
+    """A bar over epochs, with the last epoch's validation loss, KL, MI (nats per example) and active units.
 
-    While it is shown, Ctrl-C and SIGTERM stop the training after its present step; a second one stops at once.
+    Inside the `with` block, Ctrl-C and SIGTERM stop the training after its present step. A second signal stops it at
+    once.
     """
 
     def __enter__(self) -> Self:
-        self.asked = False
-        self.before: dict[int, Any] = {}
+        self.stop_requested = False
+        self.handlers: dict[int, Any] = {}
         if threading.current_thread() is threading.main_thread():
-            self.before = {number: signal.signal(number, self.ask) for number in (signal.SIGINT, signal.SIGTERM)}
+            signals = (signal.SIGINT, signal.SIGTERM)
+            self.handlers = {number: signal.signal(number, self.request_stop) for number in signals}
         return super().__enter__()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         super().__exit__(kind, error, trace)
-        for number, handler in self.before.items():
+        for number, handler in self.handlers.items():
             signal.signal(number, handler)
 
-    def ask(self, number: int, frame: FrameType | None) -> None:
-        """What a signal does: the first asks, the second insists."""
-        if self.asked:
+    def request_stop(self, number: int, frame: FrameType | None) -> None:
+        """Handles a signal: the first requests a stop after the present step, the second stops at once."""
+        if self.stop_requested:
             raise KeyboardInterrupt
-        self.asked = True
+        self.stop_requested = True
 
     def step(self, epoch: int, batch: int, batches: int) -> bool:
+        """Shows the progress within an epoch.
+
+        Args:
+            epoch: Number of the running epoch, from 1.
+            batch: Number of finished batches in that epoch.
+            batches: Number of batches per epoch.
+
+        Returns:
+            Whether the training should stop.
+        """
         if batch % 20 == 0 or batch == batches:
             self.bar.update(self.task, completed=round(epoch - 1 + batch / batches, 1))
-        return self.asked
+        return self.stop_requested
 
     def epoch(self, row: Row) -> None:
-        said = [
+        """Shows the measurements of a finished epoch."""
+        values = [
             f"{name} {row[key]:.2f}"
             for name, key in (("loss", "valid_loss"), ("KL", "valid_kl"), ("MI", "valid_mi"), ("AU", "valid_au"))
             if row[key] is not None
         ]
-        self.bar.update(self.task, completed=row["epoch"], said="  ".join(said))
+        self.bar.update(self.task, completed=row["epoch"], note="  ".join(values))

@@ -1,7 +1,7 @@
-"""What made a result: the record of a stage, kept in git beside the result.
+"""Records of how each result was made: code, machine, time and library versions. Git keeps them beside the results.
 
-A record is a JSON file of one key, `record`, with a list of one mapping. `dvc metrics show` skips lists: the file has
-to be one of DVC's metrics (`dvc.yaml` says why), and none of its values becomes a column there.
+A record is a JSON file with one key, `record`, which holds a list of one mapping. The file has to be one of DVC's
+metrics (`dvc.yaml` says why). `dvc metrics show` skips lists, so none of the values becomes a column there.
 """
 
 import datetime
@@ -20,18 +20,18 @@ from duvae.project.files import write_json
 from duvae.project.fingerprint import of_this_process
 
 RECORD = "record"
-"""The only key of a record's file."""
+"""The only key in the file of a record."""
 
 LIBRARIES = ("duvae", "numpy", "scipy", "scikit-learn")
-"""Libraries beside torch whose version a number may depend on."""
+"""Libraries, besides torch, whose versions may change a number."""
 
 
 class Stopwatch:
-    """Measures a stage from its start and writes its record.
+    """Measures a stage from its start, and writes its record.
 
     Args:
-        stage: The kind of stage, as in dvc.yaml.
-        system: The name of the system that the stage trains or loads; None where it does neither.
+        stage: Kind of stage, as in dvc.yaml.
+        system: Name of the system that the stage trains or loads; None: the stage has no model.
     """
 
     def __init__(self, stage: str, system: str | None = None) -> None:
@@ -43,30 +43,30 @@ class Stopwatch:
         """Writes the record.
 
         Args:
-            path: The file of the record.
+            path: The file to write.
             more: Further fields of the record.
         """
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        made = {
+        record = {
             "stage": self.stage,
             **commit(),
             "fingerprint": of_this_process(self.stage, self.system),
             "started": self.started.isoformat(timespec="seconds"),
             "wall_seconds": round(time.perf_counter() - self.wall, 2),
-            "cpu_seconds": round(time.process_time() - self.cpu, 2),  # of all threads
+            "cpu_seconds": round(time.process_time() - self.cpu, 2),  # of all threads together
             "peak_memory_mib": round(peak / (2**20 if sys.platform == "darwin" else 2**10)),
             "versions": versions(),
             "machine": machine(),
             **more,
         }
-        write_json(path, {RECORD: [made]})
+        write_json(path, {RECORD: [record]})
 
 
 def unwrapped(content: Any) -> Any:
-    """The record within the content of its file.
+    """The record in the content of its file.
 
     Args:
-        content: The parsed JSON. Earlier versions wrote the record without the list around it.
+        content: Parsed JSON of the file. Earlier versions wrote the record without the list around it.
     """
     if isinstance(content, Mapping) and isinstance(content.get(RECORD), list) and len(content[RECORD]) == 1:
         return content[RECORD][0]
@@ -75,27 +75,27 @@ def unwrapped(content: Any) -> Any:
 
 
 def versions() -> dict[str, str]:
-    """The versions of Python, torch and the libraries of LIBRARIES that are installed."""
+    """The versions of Python, of torch where it is imported, and of the installed ones of LIBRARIES."""
     torch = sys.modules.get("torch")
-    found = {"python": platform.python_version()}
+    numbers = {"python": platform.python_version()}
     if torch:
-        found["torch"] = str(torch.__version__)  # with the build, such as +cpu
+        numbers["torch"] = str(torch.__version__)  # includes the build, such as +cpu
     for library in LIBRARIES:
         try:
-            found[library] = version(library)
+            numbers[library] = version(library)
         except PackageNotFoundError:
             continue
 
-    return found
+    return numbers
 
 
 def machine() -> dict[str, Any]:
-    """The processor's name, the number of cores and the operating system; nothing that names the machine itself."""
+    """The processor's name, the number of cores and the operating system; nothing that identifies the machine."""
     return {"processor": processor(), "cores": os.cpu_count(), "system": f"{platform.system()} {platform.machine()}"}
 
 
 def processor() -> str:
-    """The processor's name where the operating system tells it, and otherwise its architecture."""
+    """The processor's name where the operating system gives it, otherwise its architecture."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -105,7 +105,14 @@ def processor() -> str:
 
 
 def commit(folder: Path = Path()) -> dict[str, Any]:
-    """The commit of the source the process runs from, and whether anything there is uncommitted."""
+    """The commit of a project, and whether it has uncommitted changes that may affect results.
+
+    Args:
+        folder: The project's folder.
+
+    Returns:
+        `commit`: the hash; `dirty`: whether there are such changes. Both are None where git cannot tell.
+    """
     environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
 
     def git(*arguments: str) -> str | None:
@@ -118,7 +125,7 @@ def commit(folder: Path = Path()) -> dict[str, Any]:
         return done.stdout.strip()
 
     head = git("rev-parse", "HEAD")
-    # Results and the lock change while the graph runs; what makes them is the rest.
+    # Results and dvc.lock change while the graph runs, so only the files that results depend on count.
     status = git("status", "--porcelain", "--", "src", "params.yaml", "dvc.yaml", "pipelines")
 
     return {"commit": head, "dirty": bool(status) if status is not None else None}

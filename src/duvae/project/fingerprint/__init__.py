@@ -1,14 +1,14 @@
 """Fingerprints: hashes of the code that a result depends on, one for each kind of stage.
 
-Stages that train or load a model have a fingerprint for each system. A fingerprint covers every definition that the
-stage's function can reach, so that a change of the code makes exactly those results stale that it can change. In
-doubt a definition counts: a missed dependency is worse than an unnecessary rerun. The rules are:
+A stage that trains or loads a model has a fingerprint for each system. A fingerprint covers every definition that the
+stage's function can reach. So a change of the code makes exactly those results stale that the code can change. In doubt
+a definition counts: a missed dependency is worse than an unnecessary rerun. The rules are:
 
-- A definition reaches those that it names, also through modules and in annotations.
-- A class is reached as a whole, with all its methods. Only of a class of parameters (a pydantic model) a method counts
-  when some reached code uses an attribute of that name, and a field that holds other parameters likewise. Of `Params`,
-  which holds all of them, only what is read from a variable or attribute of that type counts.
-- Of a mapping from names of systems (`SYSTEMS`), the fingerprint of one system covers that system's entry alone.
+- A definition reaches every definition that it names, also through modules and in annotations.
+- A class counts as a whole, with all its methods. The exception is a class of parameters (a pydantic model). There, a
+  method counts only if some reached code uses an attribute of that name; the same holds for a field that holds other
+  parameters. `Params` holds all parameters: a member of it counts only if code reads it from an object of that type.
+- In a mapping from names of systems (`SYSTEMS`), the fingerprint of one system covers only that system's entry.
 - A definition that reads files beside its module reaches all data files of the module's package.
 """
 
@@ -22,7 +22,7 @@ from duvae.project.fingerprint.closure import Closure
 from duvae.project.fingerprint.source import Source
 
 FILE = Path("fingerprints.yaml")
-"""The file in the project that holds all fingerprints. Git keeps it, so that a review sees what a change reruns."""
+"""The file of all fingerprints in the project. Git keeps it, so a review sees which stages a change reruns."""
 
 HEADER = """\
 # The code that each kind of stage depends on, by system where it trains or loads a model, as one hash each.
@@ -46,10 +46,10 @@ KINDS: Mapping[str, tuple[str, bool]] = {
     "truth": ("truth", False),
     "validate": ("validate", False),
 }
-"""For each kind of stage the module of `duvae.commands` that runs it, and whether it is about one system."""
+"""For each kind of stage, the module of `duvae.commands` that runs it, and whether it has a system."""
 
 SYSTEMS = ("duvae.systems", "SYSTEMS")
-"""The mapping from names to systems."""
+"""The module and the name of the mapping from names to systems."""
 
 
 class Fingerprints:
@@ -68,17 +68,22 @@ class Fingerprints:
         return list(self.source.definition(*SYSTEMS).entries)
 
     def closure(self, kind: str, system: str | None = None) -> Closure:
-        """What a kind of stage can reach, of one system where it is about one."""
+        """The definitions that a kind of stage can reach.
+
+        Args:
+            kind: Kind of stage, a key of `KINDS`.
+            system: Name of the system; None: all systems, or a stage without one.
+        """
         module, _ = KINDS[kind]
 
         return Closure(self.source, (f"duvae.commands.{module}", "run"), system, frozenset(self.systems))
 
     def of(self, kind: str, system: str | None = None) -> str:
-        """The fingerprint of a kind of stage, of one system where it is about one."""
+        """The fingerprint of a kind of stage; the arguments are those of `closure`."""
         return self.closure(kind, system).digest()
 
     def all(self) -> dict[str, str | dict[str, str]]:
-        """Every fingerprint, as `fingerprints.yaml` has them."""
+        """All fingerprints, with the structure of `fingerprints.yaml`."""
         return {
             kind: {system: self.of(kind, system) for system in self.systems} if by_system else self.of(kind)
             for kind, (_, by_system) in KINDS.items()
@@ -86,36 +91,39 @@ class Fingerprints:
 
 
 PACKAGE = Path(__file__).parents[2]
-"""The folder of the package that runs."""
+"""The folder of the running package."""
 
 
 @lru_cache
 def of_this_process(kind: str, system: str | None = None) -> str:
-    """The fingerprint of the code that runs now."""
+    """The fingerprint of the running code; the arguments are those of `Fingerprints.closure`."""
     return Fingerprints(PACKAGE).of(kind, system)
 
 
 def render(fingerprints: Mapping[str, str | Mapping[str, str]]) -> str:
     """The text of `fingerprints.yaml`."""
     lines = []
-    for kind, found in fingerprints.items():
-        if isinstance(found, str):
-            lines.append(f"{kind}: '{found}'")
+    for kind, value in fingerprints.items():
+        if isinstance(value, str):
+            lines.append(f"{kind}: '{value}'")
         else:
-            lines += [f"{kind}:", *(f"  {system}: '{value}'" for system, value in found.items())]
+            lines += [f"{kind}:", *(f"  {system}: '{one}'" for system, one in value.items())]
 
     return HEADER + "\n".join(lines) + "\n"
 
 
 def write(root: Path = Path()) -> bool:
-    """Writes `fingerprints.yaml` into a project where it has changed; returns whether it had.
+    """Writes `fingerprints.yaml`, if it has changed.
 
     Args:
-        root: The project's folder. The fingerprints are those of its `src/duvae`; of the package that runs, where the
-            project has no source of its own.
+        root: The project's folder. The fingerprints are those of its `src/duvae`, or of the running package where the
+            project has no source code.
+
+    Returns:
+        Whether the fingerprints had changed.
 
     Raises:
-        UserError: Where a module cannot be read.
+        UserError: If a module cannot be read.
     """
     folder = root / "src" / "duvae"
     if not folder.is_dir():

@@ -1,4 +1,4 @@
-"""What a function can reach: the definitions that a fingerprint covers."""
+"""The closure of a function: all definitions that it can reach, which its fingerprint covers."""
 
 import hashlib
 from collections.abc import Iterator, Mapping
@@ -8,32 +8,39 @@ from duvae.project.fingerprint.reader import RESOURCES, ROOT, Definition, digest
 from duvae.project.fingerprint.source import Source
 
 NOT_HASHED: Mapping[str, str] = {
-    "duvae.errors": "says what is wrong; a stage that ends with an error has no result",
-    "duvae.messages": "says what is wrong in params.yaml, before a stage begins",
+    "duvae.errors": "defines errors; a stage that ends with an error has no result",
+    "duvae.messages": "explains mistakes in params.yaml, before a stage begins",
     "duvae.project.progress": "draws on the terminal",
     "duvae.project.fingerprint": "names resume states and is recorded beside results; no computation reads it",
     "duvae.project.provenance": "records commit, time and machine beside results; no computation reads it",
 }
-"""Modules that no fingerprint covers, each with its reason; tests show that nothing of them reaches a result."""
+"""Modules that no fingerprint covers, each with its reason; tests show that they cannot change a result."""
 
 DUMPS = {"model_dump", "model_dump_json", "model_copy"}
-"""Methods that take all fields of parameters at once."""
+"""Methods that read all fields of a class of parameters at once."""
 
 ROUNDS = 4
-"""How far a definition's hash looks: to the definitions that it names, to those that they name, and so on."""
+"""Depth of a definition's hash: 1 covers the definitions that it names, 2 those that they name, and so on."""
 
 Key = tuple[str, str]
-"""A module and a definition in it."""
+"""The name of a module, and the name of a definition in it."""
 
 
 class Closure:
-    """All that can be reached from a function.
+    """The definitions that a function can reach.
 
     Args:
-        source: The package.
+        source: The package's source.
         start: The function.
-        system: The system that alone counts; None: all of them.
-        systems: The names of all systems.
+        system: Name of the only system that counts; None: all systems.
+        systems: Names of all systems.
+
+    Attributes:
+        reached: The definitions by module and name.
+        targets: For each definition, the names in it and the definitions that they stand for.
+        attributes: Names of all attributes that reached code reads.
+        of_root: Names of those attributes that reached code reads from `Params`.
+        pending: Members of classes of parameters that do not count so far, and whether they hold other parameters.
     """
 
     def __init__(self, source: Source, start: Key, system: str | None, systems: frozenset[str]) -> None:
@@ -48,44 +55,44 @@ class Closure:
             while waiting:
                 waiting += self._reach(*waiting.pop())
             for (module, name), (member, holds_others) in list(self.pending.items()):
-                if self._wanted(name, holds_others):
+                if self._counts(name, holds_others):
                     del self.pending[module, name]
-                    waiting += self._enter((module, name), member)
+                    waiting += self._add((module, name), member)
 
     def _reach(self, module: str, name: str) -> Iterator[Key]:
-        """Enters a definition; gives those that it refers to."""
+        """Adds a definition; yields the definitions to which it refers."""
         if (module, name) in self.reached or _in(module, NOT_HASHED):
             return
-        found = self.source.module(module)
-        assert found is not None
-        if not name:  # a module as a value: all that it holds
+        code = self.source.module(module)
+        assert code is not None
+        if not name:  # a module as a value: all its definitions count
             self.reached[module, name] = Definition(module)
             self.targets[module, name] = []
-            yield from ((module, each) for each in found.nodes)
+            yield from ((module, each) for each in code.nodes)
             return
-        if name == found.statements.name:
-            yield from self._enter((module, name), found.statements)
+        if name == code.statements.name:
+            yield from self._add((module, name), code.statements)
             return
         definition = self.source.definition(module, name)
         entries = definition.entries
         if self.system is not None and entries and self.systems.issuperset(entries):
             chosen = entries.get(self.system, Definition(f"{definition.name}[{self.system}]"))
-            yield from self._enter((module, name), chosen)
+            yield from self._add((module, name), chosen)
         else:
-            yield from self._enter((module, name), definition)
+            yield from self._add((module, name), definition)
         for each, member in definition.members.items():
             self.pending[module, f"{name}.{each}"] = (member, self.source.holds_parameters(module, member))
-        yield module, found.statements.name
+        yield module, code.statements.name
 
-    def _wanted(self, name: str, holds_others: bool) -> bool:
-        """Whether a member counts, after what has been reached so far."""
+    def _counts(self, name: str, holds_others: bool) -> bool:
+        """Whether a member of a class of parameters counts, given the code reached so far."""
         owner, _, member = name.partition(".")
         if owner == ROOT:
             return member in self.of_root
 
         return member in self.attributes or not holds_others or bool(DUMPS & self.attributes)
 
-    def _enter(self, key: Key, definition: Definition) -> Iterator[Key]:
+    def _add(self, key: Key, definition: Definition) -> Iterator[Key]:
         self.reached[key] = definition
         self.attributes |= definition.attributes
         self.of_root |= definition.of_root
@@ -96,19 +103,19 @@ class Closure:
         """The data files that reached definitions read."""
         packages: set[str] = set()
         for (module, _), definition in self.reached.items():
-            found = self.source.module(module)
-            assert found is not None
-            origins = {".".join(found.imports.get(name, ())) for name in definition.names}
+            code = self.source.module(module)
+            assert code is not None
+            origins = {".".join(code.imports.get(name, ())) for name in definition.names}
             if "__file__" in definition.names or origins & RESOURCES:
-                packages |= {found.package, *(text for text in definition.texts if text in self.source.files)}
+                packages |= {code.package, *(text for text in definition.texts if text in self.source.files)}
 
         return sorted({path for package in packages for path in self.source.files.get(package, [])})
 
     def digest(self) -> str:
         """The fingerprint: 16 hexadecimal digits.
 
-        A definition counts by its own code and by that of what it names, not by the module in which it stands: moving
-        it changes nothing.
+        A definition's own code counts, and the code of the definitions that it names. Its module does not count, so a
+        moved definition changes nothing.
         """
         plain = {key: self.source.plain(key[0], definition) for key, definition in self.reached.items()}
         hashes = dict(plain)
@@ -123,4 +130,5 @@ class Closure:
 
 
 def _in(module: str, modules: Mapping[str, str]) -> bool:
+    """Whether a module is one of some modules, or lies in one of them."""
     return any(module == each or module.startswith(f"{each}.") for each in modules)

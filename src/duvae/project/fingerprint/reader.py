@@ -1,4 +1,4 @@
-"""One definition of the source: its code in a normal form, and what it refers to."""
+"""One definition of the source: its code in a normal form, and the names to which it refers."""
 
 import ast
 import hashlib
@@ -6,23 +6,22 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 SKIPPED = {"ctx", "type_comment", "type_params", "kind", "simple"}
-"""Fields of syntax trees without meaning for the result, or that some versions of Python lack."""
+"""Fields of syntax trees that cannot change a result, or that some versions of Python lack."""
 
 RESOURCES = {"importlib.resources.files", "jinja2.PackageLoader"}
-"""Functions whose use shows that a definition reads data files of a package; `__file__` shows it too."""
+"""Functions that read data files of a package; a definition that uses `__file__` counts as well."""
 
 ROOT = "Params"
 """The class that holds all parameters."""
 
 ROOT_NAMES = {"params"}
-"""Variables and attributes that are taken to hold all parameters, besides those that are annotated so."""
+"""Names of variables and attributes that hold all parameters, besides variables annotated with `Params`."""
 
 CHECKS = {"computed_field", "field_serializer", "field_validator", "model_serializer", "model_validator"}
 """Decorators of methods that pydantic calls by itself."""
 
-
 DOCUMENTATION = "doc"
-"""The function whose calls document fields of parameters for the reader."""
+"""The function whose calls document fields of parameters; they cannot change a result."""
 
 
 @dataclass
@@ -30,14 +29,14 @@ class Definition:
     """One definition, or one member of a class of parameters.
 
     Attributes:
-        name: Its name in the module; `Class.member` for a member.
-        code: The normal form.
-        names: Names that it reads, those in annotations included.
-        chains: Dotted names that it reads, such as `("store", "read")`.
-        attributes: Names of all attributes that it reads.
-        of_root: Names of those that it reads from an object that holds all parameters.
-        texts: String constants.
-        members: Fields and methods of a class of parameters, each by its name.
+        name: Name in the module; `Class.member` for a member.
+        code: Code in the normal form.
+        names: Names in the code, with those in annotations.
+        chains: Dotted names in the code, such as `("store", "read")`.
+        attributes: Names of all attributes that the code reads.
+        of_root: Names of those attributes that the code reads from an object that holds all parameters.
+        texts: String constants in the code.
+        members: Fields and methods of a class of parameters, by name.
         entries: Values of a mapping literal whose keys are strings, by key.
     """
 
@@ -53,10 +52,10 @@ class Definition:
 
 
 class Reader:
-    """Turns syntax trees into a normal form, and notes what they refer to.
+    """Turns syntax trees into the normal form, and collects the names in them.
 
     Args:
-        definition: The definition that takes the notes.
+        definition: The definition that receives the code and the names.
     """
 
     def __init__(self, definition: Definition) -> None:
@@ -67,7 +66,7 @@ class Reader:
             self.roots.add("self")
 
     def read(self, nodes: Iterable[ast.AST]) -> None:
-        """Adds the nodes to the definition."""
+        """Adds syntax trees to the definition."""
         for node in nodes:
             self._node(node)
         self.definition.code += "".join(self.parts)
@@ -78,7 +77,7 @@ class Reader:
             return
         if isinstance(node, ast.AnnAssign) and not inside_class:
             self._mention(node.annotation)
-            if node.value is not None:  # the same as without its annotation
+            if node.value is not None:  # equal to an assignment without an annotation
                 self._node(ast.Assign(targets=[node.target], value=node.value))
             return
         if isinstance(node, ast.Constant):
@@ -115,7 +114,7 @@ class Reader:
                 self.definition.chains.add(chain)
 
     def _mention(self, annotation: ast.AST) -> None:
-        """Notes the names in an annotation without taking it into the code."""
+        """Collects the names in an annotation; the annotation itself is no part of the code."""
         for node in ast.walk(annotation):
             self._refer(node)
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
@@ -172,7 +171,7 @@ def dotted(node: ast.Attribute) -> tuple[str, ...]:
 
 
 def _words(text: str) -> set[str]:
-    """The names in an annotation that is written as a string."""
+    """The names in an annotation that is a string."""
     try:
         tree = ast.parse(text, mode="eval")
     except SyntaxError:
@@ -182,7 +181,7 @@ def _words(text: str) -> set[str]:
 
 
 def own_name(node: ast.stmt) -> str:
-    """The member's name, where a statement of a class of parameters is one that counts by itself."""
+    """The name of a member of a class of parameters that counts by itself; empty for any other statement."""
     if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
         return node.target.id
     if isinstance(node, ast.FunctionDef) and not node.name.startswith("__"):
@@ -193,18 +192,18 @@ def own_name(node: ast.stmt) -> str:
 
 
 def read_members(definition: Definition, node: ast.ClassDef) -> None:
-    """Gives a definition the members of a class of parameters that count by themselves."""
+    """Adds to a definition those members of a class of parameters that count by themselves."""
     for each in node.body:
         if name := own_name(each):
             member = Definition(f"{definition.name}.{name}")
-            # As the body of a class, in which annotations count.
-            bare = ast.ClassDef(name="", bases=[], keywords=[], body=[each], decorator_list=[])
-            Reader(member).read([bare])
+            # In the body of a class, annotations count.
+            body = ast.ClassDef(name="", bases=[], keywords=[], body=[each], decorator_list=[])
+            Reader(member).read([body])
             definition.members[name] = member
 
 
 def header(node: ast.ClassDef) -> ast.ClassDef:
-    """The class without the members that count by themselves."""
+    """A class of parameters without the members that count by themselves."""
     return ast.ClassDef(
         name=node.name,
         bases=node.bases,
@@ -215,7 +214,7 @@ def header(node: ast.ClassDef) -> ast.ClassDef:
 
 
 def read_entries(definition: Definition, node: ast.Dict) -> None:
-    """Gives a definition the entries of a mapping literal; none, where a key is not a plain string."""
+    """Adds to a definition the entries of a mapping literal; none if a key is no string constant."""
     for key, value in zip(node.keys, node.values, strict=True):
         if not isinstance(key, ast.Constant) or not isinstance(key.value, str):
             definition.entries.clear()

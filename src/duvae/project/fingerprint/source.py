@@ -1,8 +1,9 @@
-"""The source of the package as definitions: what each of them computes, and which others it refers to.
+"""The source of the package as definitions, and the references between them.
 
-A definition is a function, a class or a constant at the top level of a module. Its code is kept in a normal form
-without comments, docstrings, layout, imports and annotations of functions, the same for every version of Python. Only
-the standard library is used, so that any interpreter can compare its result with that of another.
+A definition is a function, a class or a constant at the top level of a module. Its code is in a normal form without
+comments, docstrings, layout, imports and annotations of functions, equal for every version of Python. `ast.dump`
+differs between versions, so this package has its own tree walker. It needs only the standard library, so that
+fingerprints of different interpreters can be compared.
 """
 
 import ast
@@ -28,8 +29,8 @@ class Module:
     """One module: its definitions, its imports, and the statements that run when it is imported.
 
     Args:
-        name: The module's name, `duvae.data.store`.
-        path: The file.
+        name: Name of the module, such as `duvae.data.store`.
+        path: The module's file.
     """
 
     def __init__(self, name: str, path: Path) -> None:
@@ -52,7 +53,7 @@ class Module:
         self.definitions: dict[str, Definition] = {}
 
     def _imports(self, tree: ast.AST) -> Iterator[tuple[str, tuple[str, str]]]:
-        """What each imported name stands for: a module and a name in it; an empty name for the module itself."""
+        """The imported names, each with its module and its name there; an empty name stands for the module itself."""
         for node in ast.walk(tree):
             if isinstance(node, ast.Import):
                 for alias in node.names:
@@ -72,18 +73,20 @@ class Module:
         """A definition by its name.
 
         Args:
-            name: The name.
-            parameters: Whether it is a class of parameters, of which each member counts by itself.
+            name: Name of the definition.
+            parameters: Whether it is a class of parameters, whose members count by themselves.
         """
         if name not in self.definitions:
-            made = Definition(name)
+            definition = Definition(name)
             for node in self.nodes[name]:
                 if parameters and isinstance(node, ast.ClassDef):
-                    read_members(made, node)
+                    read_members(definition, node)
                 elif isinstance(node, (ast.Assign, ast.AnnAssign)) and isinstance(node.value, ast.Dict):
-                    read_entries(made, node.value)
-                Reader(made).read([node] if not (parameters and isinstance(node, ast.ClassDef)) else [header(node)])
-            self.definitions[name] = made
+                    read_entries(definition, node.value)
+                Reader(definition).read(
+                    [node] if not (parameters and isinstance(node, ast.ClassDef)) else [header(node)]
+                )
+            self.definitions[name] = definition
 
         return self.definitions[name]
 
@@ -106,19 +109,19 @@ class Source:
     """The source of a package.
 
     Args:
-        folder: The package's folder; its name is the package's.
+        folder: The package's folder, which has the package's name.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.package = folder, folder.name
         self.modules: dict[str, Module | None] = {}
-        self.known: dict[tuple[str, str], bool] = {}
+        self.parameter_classes: dict[tuple[str, str], bool] = {}
         self.holding: dict[tuple[str, str], bool] = {}
         self.plains: dict[tuple[str, str], str] = {}
         self.referred: dict[tuple[str, str], list[tuple[str, tuple[str, str]]]] = {}
 
     def path(self, name: str) -> Path | None:
-        """The file of a module, if there is one."""
+        """The file of a module; None where there is none."""
         place = self.folder.parent.joinpath(*name.split("."))
         candidates = [place.with_suffix(".py"), place / "__init__.py"]
 
@@ -133,7 +136,16 @@ class Source:
         return self.modules[name]
 
     def resolve(self, module: str, name: str) -> tuple[str, str] | None:
-        """Where a name of a module is defined: a module of the package and a name; `(module, "")`: it is a module."""
+        """The definition that a name in a module stands for.
+
+        Args:
+            module: Name of the module.
+            name: A name in that module.
+
+        Returns:
+            Module and name of the definition; an empty name: the name stands for a module; None: it stands for nothing
+            in the package.
+        """
         seen = set()
         while (module, name) not in seen:
             seen.add((module, name))
@@ -154,7 +166,7 @@ class Source:
         return None
 
     def follow(self, module: str, chain: tuple[str, ...]) -> tuple[str, str] | None:
-        """Where a dotted name leads, as `resolve` says it."""
+        """The definition that a dotted name stands for; the result is that of `resolve`."""
         target = self.resolve(module, chain[0])
         for attribute in chain[1:]:
             if target is None or target[1]:
@@ -164,13 +176,13 @@ class Source:
         return target
 
     def parameters(self, module: str, name: str) -> bool:
-        """Whether a name stands for a class of parameters, a pydantic model."""
+        """Whether a name stands for a class of parameters: a pydantic model."""
         key = (module, name)
-        if key not in self.known:
-            self.known[key] = False  # a circle is none
+        if key not in self.parameter_classes:
+            self.parameter_classes[key] = False  # for a circle of base classes
             found = self.module(module)
             bases = found.bases(name) if found and name in found.nodes else []
-            self.known[key] = any(
+            self.parameter_classes[key] = any(
                 found is not None
                 and (
                     found.imports.get(base) == ("pydantic", "BaseModel")
@@ -179,20 +191,20 @@ class Source:
                 for base in bases
             )
 
-        return self.known[key]
+        return self.parameter_classes[key]
 
     def definition(self, module: str, name: str) -> Definition:
-        """The definition that `resolve` has found."""
+        """The definition with a module and a name from `resolve`."""
         found = self.module(module)
         assert found is not None
 
         return found.definition(name, self.parameters(module, name))
 
     def holds_parameters(self, module: str, definition: Definition) -> bool:
-        """Whether a definition names parameters, directly or through an alternative of several."""
+        """Whether a definition names a class of parameters, directly or through a union of several."""
         key = (module, definition.name)
         if key not in self.holding:
-            self.holding[key] = False  # a circle holds none
+            self.holding[key] = False  # for a circle of definitions
             targets = [self.resolve(module, name) for name in definition.names - {definition.name}]
             self.holding[key] = any(
                 self.parameters(*target) or (not self._class(*target) and self.holds_parameters(target[0], found))
@@ -208,12 +220,12 @@ class Source:
         return found is not None and any(isinstance(node, ast.ClassDef) for node in found.nodes[name])
 
     def references(self, module: str, definition: Definition) -> list[tuple[str, tuple[str, str]]]:
-        """The names that a definition of a module reads, each with where it is defined in the package."""
+        """The names in a definition of a module, each with the definition in the package that it stands for."""
         key = (module, definition.name)
         if key not in self.referred:
             found = [(name, self.resolve(module, name)) for name in sorted(definition.names)]
             found += [(".".join(chain), self.follow(module, chain)) for chain in sorted(definition.chains)]
-            # A module that is only the beginning of a dotted name stands for nothing by itself.
+            # A module that only begins a dotted name does not count by itself.
             beginnings = {chain[0] for chain in definition.chains}
             self.referred[key] = [
                 (name, target)
@@ -224,7 +236,7 @@ class Source:
         return self.referred[key]
 
     def plain(self, module: str, definition: Definition) -> str:
-        """The hash of a definition's own code, and of what the names in it stand for outside the package."""
+        """The hash of a definition's own code, and of the origins of its names outside the package."""
         key = (module, definition.name)
         if key not in self.plains:
             found = self.module(module)
@@ -240,12 +252,12 @@ class Source:
 
     @cached_property
     def files(self) -> Mapping[str, list[Path]]:
-        """The data files of each package, those of the folders below it included."""
-        found: dict[str, list[Path]] = {}
+        """The data files of each package, with those in folders below it."""
+        files: dict[str, list[Path]] = {}
         for path in sorted(self.folder.rglob("*")):
             if path.is_file() and path.suffix not in {".py", ".pyc", ".typed", ".part"} and path.name[0] != ".":
                 for parent in path.relative_to(self.folder.parent).parents:
                     if parent.parts:
-                        found.setdefault(".".join(parent.parts), []).append(path)
+                        files.setdefault(".".join(parent.parts), []).append(path)
 
-        return found
+        return files

@@ -1,10 +1,9 @@
-"""`make serve`: a Prefect server on the loopback, the deployments of prefect.yaml, and a worker that runs them here.
+"""`make serve`: a Prefect server on the loopback address, the deployments of prefect.yaml, and a worker.
 
-Ctrl-C or SIGTERM ends all three.
-
-Where PREFECT_API_URL names a server, that one is used and none is started.
+Ctrl-C or SIGTERM ends all three. Where PREFECT_API_URL names a server, the command uses that server and starts none.
 """
 
+import argparse
 import contextlib
 import os
 import signal
@@ -21,15 +20,21 @@ from duvae.cli import TELEMETRY_OFF
 from duvae.errors import UserError
 
 POOL = "duvae"
+"""Name of Prefect's work pool."""
+
 PATIENCE = 180.0
-"""Seconds until a server must answer."""
+"""Seconds to wait until a server answers."""
 
 GRACE = 15.0
-"""Seconds that a process has to end by itself."""
+"""Seconds between SIGTERM and SIGKILL."""
 
 
-def answers(url: str) -> bool:
-    """Whether a server says that it is well."""
+def is_healthy(url: str) -> bool:
+    """Whether a Prefect server answers and is healthy.
+
+    Args:
+        url: Address of the server's API.
+    """
     try:
         with urllib.request.urlopen(f"{url}/health", timeout=2) as reply:  # noqa: S310 (the user's own server)
             return bool(reply.status == 200)
@@ -38,13 +43,13 @@ def answers(url: str) -> bool:
 
 
 def serve(port: int) -> int:
-    """Serves until it is interrupted; returns the worker's exit status.
+    """Serves until an interruption; returns the exit status of the worker.
 
     Args:
-        port: Of the server, where one is started.
+        port: Port of the server, where the command starts one.
 
     Raises:
-        UserError: Where no server answers, or a deployment fails.
+        UserError: If no server answers, or a deployment fails.
     """
     root = Path.cwd()
     paths = [str(root), os.environ.get("PYTHONPATH", "")]
@@ -55,43 +60,43 @@ def serve(port: int) -> int:
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
         "PYTHONPATH": os.pathsep.join(path for path in paths if path),
     }
-    server, started = None, None
+    server, worker = None, None
     url = os.environ.get("PREFECT_API_URL")
     try:
         if url is None:
             url = f"http://127.0.0.1:{port}/api"
-            if answers(url):
+            if is_healthy(url):
                 raise UserError(
-                    f"{url}: a server answers there already. Set PREFECT_API_URL to it, or give another --port."
+                    f"{url}: a server runs there already. Set PREFECT_API_URL to use it, or choose another --port."
                 )
             command = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-            environment["PREFECT_SERVER_UI_API_URL"] = url  # what the page asks; it would take port 4200 for granted
+            environment["PREFECT_SERVER_UI_API_URL"] = url  # the address for the page; its default is port 4200
             server = subprocess.Popen(command, env=environment, start_new_session=True)
         environment["PREFECT_API_URL"] = url
-        _await(url, server)
+        _wait(url, server)
         for arguments in (
             ["work-pool", "create", POOL, "--type", "process", "--overwrite"],
             ["--no-prompt", "deploy", "--all"],
         ):
             if subprocess.run(["prefect", *arguments], env=environment, check=False).returncode:
-                raise UserError(f"'prefect {' '.join(arguments)}' failed at {url}; what it said stands above.")
-        print(f"The page: {url.removesuffix('/api')}, 'Deployments', 'rebuild'. Ctrl-C ends all of it.", flush=True)
-        worker = ["prefect", "worker", "start", "--pool", POOL, "--limit", "1", "--install-policy", "never"]
-        started = subprocess.Popen(worker, env=environment, start_new_session=True)
-        return started.wait()
+                raise UserError(f"'prefect {' '.join(arguments)}' failed at {url}; its messages are above.")
+        print(f"The page: {url.removesuffix('/api')}, 'Deployments', 'rebuild'. Ctrl-C ends everything.", flush=True)
+        command = ["prefect", "worker", "start", "--pool", POOL, "--limit", "1", "--install-policy", "never"]
+        worker = subprocess.Popen(command, env=environment, start_new_session=True)
+        return worker.wait()
     except KeyboardInterrupt:
         return 130
     finally:
-        for process in (started, server):
+        for process in (worker, server):
             if process is not None:
-                end(process)
+                terminate(process)
 
 
-def end(process: subprocess.Popen[bytes]) -> None:
-    """Ends a process and all that it has started: a worker alone would wait for its flow, for hours."""
+def terminate(process: subprocess.Popen[bytes]) -> None:
+    """Terminates a process with all its children: without that, a worker waits for its flow, for hours."""
     with contextlib.suppress(psutil.NoSuchProcess):
-        first = psutil.Process(process.pid)
-        family = [*first.children(recursive=True), first]
+        parent = psutil.Process(process.pid)
+        family = [*parent.children(recursive=True), parent]
         for member in family:
             with contextlib.suppress(psutil.NoSuchProcess):
                 member.terminate()
@@ -101,19 +106,20 @@ def end(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _await(url: str, server: subprocess.Popen[bytes] | None) -> None:
-    ends = time.monotonic() + PATIENCE
-    while not answers(url):
-        if time.monotonic() > ends or (server is not None and server.poll() is not None):
-            raise UserError(f"{url}: no Prefect server answers. Start it, or unset PREFECT_API_URL: one is started.")
+def _wait(url: str, server: subprocess.Popen[bytes] | None) -> None:
+    """Waits until a server is healthy."""
+    deadline = time.monotonic() + PATIENCE
+    while not is_healthy(url):
+        if time.monotonic() > deadline or (server is not None and server.poll() is not None):
+            raise UserError(
+                f"{url}: no Prefect server answers. Start it, or unset PREFECT_API_URL: then this command starts one."
+            )
         time.sleep(0.2)
 
 
 def main() -> None:
-    """Reads the port, and serves."""
-    import argparse
-
-    parser = argparse.ArgumentParser(prog="python -m pipelines.server", description=__doc__)
+    """Reads the command line, and serves."""
+    parser = argparse.ArgumentParser(prog="python -m pipelines.prefect_server", description=__doc__)
     parser.add_argument("--port", type=int, default=4200)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

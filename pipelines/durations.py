@@ -1,0 +1,95 @@
+"""Estimated durations of stages: from the records of earlier runs, else from `default_durations.yaml`."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import yaml
+
+from duvae.config import Params
+from duvae.project.provenance import unwrapped
+from pipelines.stage_graph import StageGraph
+
+DEFAULTS = Path(__file__).with_name("default_durations.yaml")
+"""Durations per data set, for stages without any record."""
+
+IMAGE_KINDS = ("omniglot", "images")
+"""Kinds of data sets whose examples are images."""
+
+
+def default_durations(params: Params, cuda: bool = False) -> dict[str, float]:
+    """Durations of trainings and evaluations before any similar stage has run.
+
+    Args:
+        params: The project's parameters.
+        cuda: Whether the stages run on GPUs.
+
+    Returns:
+        Seconds of `train` and `evaluate` by stage, at the greatest number of epochs. Only data sets in
+        `default_durations.yaml` have them.
+    """
+    table: dict[str, Any] = yaml.safe_load(DEFAULTS.read_text(encoding="utf-8"))
+    device = "gpu" if cuda else "cpu"
+    seconds = {}
+    for job in params.jobs():
+        if (row := table["datasets"].get(job.dataset)) is None:
+            continue
+        dataset, system = params.dataset(job.dataset), params.setting(job.setting).system
+        factor = table["factors"].get(system, {}).get("images" if dataset.kind in IMAGE_KINDS else "text", 1)
+        examples = min(dataset.nll_examples or row["examples"], row["examples"])
+        epochs = params.optimisation(job.setting, job.dataset).epochs
+        seconds[f"train@{job.name}"] = float(row["steps"] * epochs * row["step"][device] * factor)
+        seconds[f"evaluate@{job.name}"] = examples * row["nll"][device] * params.evaluation.importance_samples / 500
+
+    return seconds
+
+
+def estimates(graph: StageGraph, cuda: bool = False, defaults: Mapping[str, float] | None = None) -> dict[str, float]:
+    """Estimated seconds of each stage, from the best source that there is.
+
+    The sources are, in this order: the stage's own record, the median over the same stage with other seeds, and
+    `defaults`. A record is an output `*.run.json`. On the CPU the estimate is CPU seconds divided by threads. On a GPU
+    it is wall-clock seconds, and only records from GPUs count.
+
+    Args:
+        graph: The stages.
+        cuda: Whether the stages will run on GPUs.
+        defaults: Seconds of stages without any record.
+
+    Returns:
+        Seconds by stage; a stage of unknown duration is left out.
+    """
+    recorded: dict[str, float] = {}
+    for name in graph.dvc_stages:
+        for path in graph.outs(name):
+            record = unwrapped(graph.read_output(path)) if path.endswith(".run.json") else None
+            if isinstance(record, Mapping) and str(record.get("device")).startswith("cuda") == cuda:
+                recorded[name] = _seconds(record, cuda)
+    by_seeds: dict[str, list[float]] = {}
+    for name, seconds in recorded.items():
+        by_seeds.setdefault(_without_seed(name), []).append(seconds)
+
+    best = {name: seconds for name, seconds in (defaults or {}).items() if name in graph.stages}
+    best |= {name: median(by_seeds[_without_seed(name)]) for name in graph.stages if _without_seed(name) in by_seeds}
+
+    return best | {name: recorded[name] for name in graph.stages if name in recorded}
+
+
+def _seconds(record: Mapping[str, object], cuda: bool) -> float:
+    if not cuda:
+        return max(_number(record.get("cpu_seconds")) / max(1.0, _number(record.get("threads"), 1.0)), 0.0)
+    epochs = record.get("seconds_per_epoch")
+    # A training that was resumed has recorded only the wall time of its last part; its epochs are all there.
+    least = sum(map(float, epochs)) if isinstance(epochs, Sequence) and not isinstance(epochs, str) else 0.0
+
+    return max(least, _number(record.get("wall_seconds")))
+
+
+def _number(value: object, default: float = 0.0) -> float:
+    return float(value) if isinstance(value, (int, float)) else default
+
+
+def _without_seed(name: str) -> str:
+    return re.sub(r"-\d+$", "", name)

@@ -1,0 +1,331 @@
+"""DVC's graph: which stages there are, in which order, and which have to run.
+
+The entry of a stage in dvc.lock holds the hashes of its inputs and outputs. The graph knows the entry of each stage
+that is up to date in the project, is in the run cache, or was run by a task. The entries of the stages upstream give
+the hashes of a stage's inputs, even where the files are not here. So the graph looks a stage up in the run cache before
+a workspace is set up for it.
+
+The graph relies on some private functions of DVC: DVC itself looks into the run cache only where the inputs are here.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dvc.dependency import ParamsDependency, param
+from dvc.exceptions import DvcException
+from dvc.lock import LockError
+from dvc.repo import Repo
+from dvc.stage.cache import _get_cache_hash
+from dvc.stage.serialize import to_single_stage_lockfile
+from dvc.utils.serialize import load_path
+from dvc_data.hashfile.hash_info import HashInfo
+from dvc_data.hashfile.meta import Meta
+
+from duvae.errors import UserError
+
+Entry = Mapping[str, Any]
+"""A stage in dvc.lock: `cmd`, `deps`, `params`, `outs`."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of the graph.
+
+    Attributes:
+        name: DVC's address of the stage, such as `train@synthetic-vae-1`.
+        upstream: Names of the stages that write its dependencies.
+        inputs: Its dependencies that other stages write: pairs of the dependency's path and the path of the output
+            that equals or contains it.
+        gathers: Whether the stage depends on a folder into which several stages write. Such a stage needs all of them
+            in one place, so the final `dvc repro` in the project runs it.
+    """
+
+    name: str
+    upstream: tuple[str, ...]
+    inputs: tuple[tuple[str, str], ...]
+    gathers: bool
+
+    @property
+    def kind(self) -> str:
+        """The kind of stage: `train` of `train@synthetic-vae-1`."""
+        return self.name.partition("@")[0]
+
+
+class StageGraph:
+    """The graph of the project in a folder.
+
+    Args:
+        root: The project's folder.
+        targets: Stages to rebuild, with all stages upstream of them; empty: all stages.
+
+    Attributes:
+        dvc_stages: DVC's own objects of all stages, by name.
+        stages: The targets and all stages upstream, each after its upstream.
+        producers: For each output's absolute path, the stage that writes it and its path in the project.
+        writers_below: For each folder, the stages that write into it.
+        parameter_files: The stages that write parameters of other stages, each with its file. A rebuild writes these
+            files before it reads the graph.
+        entries: The entries of dvc.lock that are known so far.
+        up_to_date: Stages that are up to date in the project.
+        unrecorded: Stages that write parameters, and whose present file is not yet in dvc.lock.
+
+    Raises:
+        UserError: If DVC cannot read the project, or has no such target.
+    """
+
+    def __init__(self, root: Path, targets: Sequence[str] = ()) -> None:
+        try:
+            self.repo = Repo(str(root))
+            self.repo.index.check_graph()
+            self.dvc_stages = {self._name(stage): stage for stage in self.repo.index.stages if stage.cmd}
+            chosen = [name for target in targets for name in self._select(target)]
+        except (DvcException, LockError) as error:
+            raise UserError(f"{root}: DVC cannot read the project ({_text(error)}).") from error
+        self.producers = {
+            out.fs_path: (name, out.def_path) for name, stage in self.dvc_stages.items() for out in stage.outs
+        }
+        self.writers_below: dict[str, list[str]] = {}
+        for out, (producer, _) in self.producers.items():
+            for folder in Path(out).parents:
+                self.writers_below.setdefault(str(folder), []).append(producer)
+        self.parameter_files = dict(
+            self.producers[dependency.fs_path]
+            for stage in self.dvc_stages.values()
+            for dependency in stage.deps
+            if isinstance(dependency, ParamsDependency) and dependency.fs_path in self.producers
+        )
+        stages = {name: self._stage(name) for name in self.dvc_stages}
+        self.stages = _ordered(stages, chosen or stages)
+        self.entries: dict[str, Entry] = {}
+        self.up_to_date: set[str] = set()
+        self.unrecorded: set[str] = set()
+        self._parsed: dict[str, Any] = {}
+
+    def close(self) -> None:
+        """Closes DVC's repository."""
+        self.repo.close()
+
+    def _name(self, stage: Any) -> str:
+        """The stage's address from the project's folder; DVC's own property is relative to the current folder."""
+        path = Path(stage.path).relative_to(self.repo.root_dir).as_posix()
+
+        return str(stage.name) if path == "dvc.yaml" else f"{path}:{stage.name}"
+
+    def _select(self, target: str) -> list[str]:
+        """The stages that a target names: one stage, all stages of one kind, or the stage that writes an output."""
+        if target in self.dvc_stages:
+            return [target]
+        same_kind = [name for name in self.dvc_stages if name.startswith(f"{target}@")]
+
+        return same_kind or [self._name(stage) for stage in self.repo.stage.collect(target)]
+
+    def _stage(self, name: str) -> Stage:
+        upstream, inputs, gathers = [], [], False
+        for dependency in self.dvc_stages[name].deps:
+            if isinstance(dependency, ParamsDependency):
+                if dependency.fs_path in self.producers:
+                    upstream.append(self.producers[dependency.fs_path][0])
+                continue
+            path = Path(dependency.fs_path)
+            producer = next((self.producers[str(p)] for p in (path, *path.parents) if str(p) in self.producers), None)
+            if producer:
+                upstream.append(producer[0])
+                inputs.append((dependency.def_path, producer[1]))
+                continue
+            writers = [writer for writer in self.writers_below.get(str(path), []) if writer != name]
+            gathers = gathers or bool(writers)
+            upstream += writers
+
+        return Stage(name, tuple(dict.fromkeys(upstream)), tuple(inputs), gathers)
+
+    # ------------------------------------------------------------------ what has to run
+
+    def look_up(self, name: str) -> bool:
+        """Looks for a stage's entry: first in the project, then in the run cache.
+
+        Args:
+            name: A stage; the entries of all its upstream are known.
+
+        Returns:
+            Whether there is an entry, which `entries` then holds.
+
+        Raises:
+            UserError: If another DVC process is at work in the project.
+        """
+        stage, dvc_stage = self.stages[name], self.dvc_stages[name]
+        try:
+            with self.repo.lock, self._parameters_parsed_once():
+                if name in self.parameter_files:
+                    if not dvc_stage.always_changed and dvc_stage.changed():
+                        self.unrecorded.add(name)
+                    self.entries[name] = {}
+                    self.up_to_date.add(name)
+                    return True
+                if self.up_to_date.issuperset(stage.upstream) and not dvc_stage.changed():
+                    self.entries[name] = to_single_stage_lockfile(dvc_stage)
+                    self.up_to_date.add(name)
+                    return True
+                entry = self._cached_entry(stage, dvc_stage)
+        except LockError as error:
+            raise UserError(
+                f"{self.repo.root_dir}: another DVC process is at work here ({_text(error)})."
+                " Wait for its end, then start again."
+            ) from error
+        except DvcException:
+            return False
+        if entry is not None:
+            self.entries[name] = entry
+
+        return entry is not None
+
+    @contextmanager
+    def _parameters_parsed_once(self) -> Iterator[None]:
+        """Keeps parsed files of parameters: DVC parses params.yaml for each stage, a minute for a thousand stages."""
+
+        def load(path: str, fs: Any, **options: Any) -> Any:
+            if path not in self._parsed:
+                self._parsed[path] = load_path(path, fs, **options)
+            return self._parsed[path]
+
+        param.load_path = load
+        try:
+            yield
+        finally:
+            param.load_path = load_path
+
+    def _cached_entry(self, stage: Stage, dvc_stage: Any) -> Entry | None:
+        """The run cache's entry for the stage's present inputs, if all outputs of the entry are in the cache.
+
+        DVC's own look-up needs the files of the inputs; this one needs only their hashes.
+        """
+        if stage.gathers:
+            return None
+        for dependency in dvc_stage.deps:
+            if isinstance(dependency, ParamsDependency) or not self._set_hash(stage, dependency):
+                dependency.save()
+        if (
+            dvc_stage.is_callback
+            or dvc_stage.always_changed
+            or any(out.persist or not out.is_in_repo for out in dvc_stage.outs)
+        ):
+            return None  # DVC keeps no such stage in the run cache
+        cache = self.repo.stage_cache
+        key = _get_cache_hash(to_single_stage_lockfile(dvc_stage), key=True)
+        folder = Path(cache._get_cache_dir(key))
+        runs = sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime) if folder.is_dir() else []
+        entry: dict[str, Any] | None = cache._load_cache(key, runs[-1].name) if runs else None
+
+        return entry if entry and all(self.in_cache(out["md5"]) for out in entry["outs"]) else None
+
+    def _set_hash(self, stage: Stage, dependency: Any) -> bool:
+        """Gives a dependency the hash of the output that it equals; returns False where it is no stage's output."""
+        path = dict(stage.inputs).get(dependency.def_path)
+        if path is None:
+            return False
+        if path != dependency.def_path:
+            raise DvcException(f"{dependency.def_path} lies inside {path}")
+        producer, _ = self.producers[dependency.fs_path]
+        (out,) = [out for out in self.entries[producer]["outs"] if out["path"] == path]
+        dependency.hash_info = HashInfo("md5", out["md5"])
+        dependency.meta = Meta(size=out.get("size"), nfiles=out.get("nfiles"), isdir=out["md5"].endswith(".dir"))
+
+        return True
+
+    def upstream_entries(self, name: str) -> dict[str, Entry]:
+        """The entries that a workspace needs in its dvc.lock to check out a stage's inputs."""
+        upstream = self.stages[name].upstream
+
+        return {each: self.entries[each] for each in upstream if each not in self.parameter_files}
+
+    @property
+    def output_paths(self) -> list[str]:
+        """The paths of all outputs except files of parameters."""
+        return [path for name in self.dvc_stages if name not in self.parameter_files for path in self.outs(name)]
+
+    def outs(self, name: str) -> list[str]:
+        """The paths of a stage's outputs."""
+        return [out.def_path for out in self.dvc_stages[name].outs]
+
+    # ------------------------------------------------------------------ the cache
+
+    @property
+    def cache(self) -> Path:
+        """The folder of DVC's cache."""
+        return Path(self.repo.cache.legacy.path)
+
+    def cached_file(self, md5: str) -> Path:
+        """The path in the cache of the file or folder list with this hash."""
+        return Path(self.repo.cache.local.oid_to_path(md5))
+
+    def in_cache(self, md5: str) -> bool:
+        """Whether the cache holds a file, or a folder with all its files."""
+        path = self.cached_file(md5)
+        if not md5.endswith(".dir") or not path.is_file():
+            return path.is_file()
+        files = json.loads(path.read_text(encoding="utf-8"))
+
+        return all(self.cached_file(file["md5"]).is_file() for file in files)
+
+    def fetch(self, remote: str) -> None:
+        """Downloads the results of other machines into the cache and the run cache.
+
+        Args:
+            remote: Name of the DVC remote; empty: DVC's default remote.
+
+        Raises:
+            UserError: If the download fails.
+        """
+        entries = [entry for name, entry in self.entries.items() if name not in self.up_to_date]
+        objects = {HashInfo("md5", out["md5"]) for entry in entries for out in entry["outs"]}
+        try:
+            self.repo.stage_cache.pull(remote or None)
+            self.repo.cloud.pull(objects, remote=remote or None)
+        except (DvcException, OSError) as error:
+            raise UserError(
+                f"the remote '{remote or 'default'}': {_text(error)}. The results are still on the remote: correct"
+                " the error, then run the same command again."
+            ) from error
+
+    def read_output(self, path: str) -> Any:
+        """The content of a JSON output.
+
+        Args:
+            path: The output's path in the project. Where the file is missing, dvc.lock and the cache give it.
+
+        Returns:
+            The parsed content; None where it cannot be read.
+        """
+        file = Path(self.repo.root_dir) / path
+        try:
+            if not file.is_file():
+                producer = self.producers[str(file)][0]
+                (md5,) = [out.hash_info.value for out in self.dvc_stages[producer].outs if out.def_path == path]
+                file = self.cached_file(md5)
+            return json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+
+
+def _ordered(stages: Mapping[str, Stage], targets: Iterable[str]) -> dict[str, Stage]:
+    """The targets and all stages upstream of them, each after its upstream."""
+    ordered: dict[str, Stage] = {}
+    stack = [(name, False) for name in reversed(list(targets))]
+    while stack:
+        name, visited = stack.pop()
+        if name in ordered:
+            continue
+        if visited:
+            ordered[name] = stages[name]
+        else:
+            stack += [(name, True), *((upstream, False) for upstream in reversed(stages[name].upstream))]
+
+    return ordered
+
+
+def _text(error: Exception) -> str:
+    """The message of an error on one line."""
+    return " ".join(str(error).split())
