@@ -36,8 +36,8 @@ from duvae.project.files import write_text
 from duvae.project.progress import Bar
 from duvae.training.aggressive import AggressiveLoop
 from duvae.training.checkpoints import Checkpoint
+from duvae.training.loop import NoProgress, Training
 from duvae.training.loop import Row as Epoch
-from duvae.training.loop import Training, Unwatched
 from duvae.training.steps import Loop
 from duvae.vae import VAE
 
@@ -107,7 +107,7 @@ def shrunk(params: Params) -> Params:
     )
 
 
-class EpochTimes(Unwatched):
+class EpochTimes(NoProgress):
     """Watches a training and keeps the CPU seconds of each epoch, history and kept state included."""
 
     def __init__(self) -> None:

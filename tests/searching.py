@@ -22,6 +22,7 @@ import torch
 
 from duvae import config
 from duvae.commands import search as stage
+from duvae.search import study as studies
 from duvae.search import trial
 
 
@@ -31,7 +32,7 @@ def child(folder: Path, study: str, seconds: float | None = None, measuring: boo
     if process:
         return process
     os.chdir(folder)
-    trial.WAIT_SECONDS = 0.05
+    studies.WAIT_SECONDS = 0.05
     try:
         if measuring:
             trial.importance_weighted_nll = lambda *_: os.kill(os.getpid(), signal.SIGKILL)

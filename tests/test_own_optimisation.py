@@ -15,7 +15,7 @@ from duvae.commands import prepare, train
 from duvae.errors import UserError
 from duvae.inference import model_files
 from duvae.search import reuse
-from duvae.search.trial import Plan
+from duvae.search.plan import Plan
 from duvae.training import checkpoints
 
 CHANGES = {"epochs": 2, "learning_rate": 0.25, "decay": {"patience": 4}}
@@ -84,12 +84,12 @@ def test_training_and_its_resume_states_take_it(project: Path, monkeypatch: pyte
     named: list[str] = []
     known: list[Any] = []
 
-    def key(determines: Any, data: Path) -> str:
-        known.append(determines["optimisation"])
-        named.append(checkpoints.key(determines, data))
+    def key(determinants: Any, data: Path) -> str:
+        known.append(determinants["optimisation"])
+        named.append(checkpoints.training_key(determinants, data))
         return named[-1]
 
-    monkeypatch.setattr(train, "key", key)
+    monkeypatch.setattr(train, "training_key", key)
     for changes in ({}, CHANGES, {}):
         params = config.parse(raw(changes))
         train.run(params, "synthetic", "vae", 1, project)
@@ -104,12 +104,14 @@ def test_training_and_its_resume_states_take_it(project: Path, monkeypatch: pyte
 
 
 def test_studies_take_it() -> None:
-    plain, changed = (Plan.of(config.parse(raw(changes, "du_vae")), "synthetic_grid") for changes in ({}, CHANGES))
+    plain, changed = (
+        Plan.from_params(config.parse(raw(changes, "du_vae")), "synthetic_grid") for changes in ({}, CHANGES)
+    )
 
     assert changed.optimisation.epochs == 2
     assert changed.grid_epochs == 2 * len(changed.grid)
-    assert changed.determines()["optimisation"] == changed.optimisation.model_dump()
-    assert plain.determines() != changed.determines()
+    assert changed.determinants()["optimisation"] == changed.optimisation.model_dump()
+    assert plain.determinants() != changed.determinants()
 
 
 def test_no_training_of_another_optimisation_is_taken_over(project: Path) -> None:
@@ -123,7 +125,7 @@ def test_no_training_of_another_optimisation_is_taken_over(project: Path) -> Non
         """The training of `again` where a trial with these changes would repeat it."""
         values["settings"]["du_vae"]["optimisation"] = changes
         params = config.parse(values)
-        return reuse.made(params, params.study("synthetic_grid"), description, torch.device("cpu"), project)
+        return reuse.equal_training(params, params.study("synthetic_grid"), description, torch.device("cpu"), project)
 
     assert taken(CHANGES) == config.parse(values).job("synthetic", "again", 1)
     assert taken({}) is None

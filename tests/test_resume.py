@@ -157,17 +157,17 @@ def test_a_broken_state_is_not_taken_for_one(tmp_path: Path) -> None:
     import torch
 
     checkpoint = Checkpoint(tmp_path / "state.safetensors", 0.0)
-    assert checkpoint.latest() is None
-    checkpoint.keep(Snapshot({"a": torch.arange(3.0)}, {"state": {"epoch": 2, "best_loss": float("inf")}}))
-    kept = checkpoint.latest()
-    assert kept is not None
-    assert kept.values == {"state": {"epoch": 2, "best_loss": float("inf")}}
-    assert torch.equal(kept.tensors["a"], torch.arange(3.0))
+    assert checkpoint.load() is None
+    checkpoint.save(Snapshot({"a": torch.arange(3.0)}, {"state": {"epoch": 2, "best_loss": float("inf")}}))
+    snapshot = checkpoint.load()
+    assert snapshot is not None
+    assert snapshot.values == {"state": {"epoch": 2, "best_loss": float("inf")}}
+    assert torch.equal(snapshot.tensors["a"], torch.arange(3.0))
 
     whole = checkpoint.path.read_bytes()
     for size in (0, 4, len(whole) // 2, len(whole) - 1):
         checkpoint.path.write_bytes(whole[:size])
-        assert checkpoint.latest() is None
+        assert checkpoint.load() is None
     checkpoint.remove()
     assert not checkpoint.path.exists()
 
@@ -176,13 +176,13 @@ def test_what_a_killed_process_had_begun_to_write_is_removed(tmp_path: Path) -> 
     import torch
 
     checkpoint = Checkpoint(tmp_path / "state.safetensors", 0.0)
-    checkpoint.keep(Snapshot({"a": torch.arange(3.0)}, {}))
+    checkpoint.save(Snapshot({"a": torch.arange(3.0)}, {}))
     (tmp_path / ".state.safetensors.1.part").write_bytes(b"half")
     (tmp_path / ".state.safetensors.2.part").mkdir()
     (tmp_path / ".state.safetensors.2.part" / "state").write_bytes(b"half")
     (tmp_path / ".other.safetensors.3.part").mkdir()
 
-    assert checkpoint.latest() is not None
+    assert checkpoint.load() is not None
     assert sorted(path.name for path in tmp_path.iterdir()) == [".other.safetensors.3.part", "state.safetensors"]
 
 
@@ -194,12 +194,12 @@ def test_a_full_disk_leaves_the_state_before(tmp_path: Path, monkeypatch: pytest
         raise SafetensorError("I/O error: No space left on device")
 
     checkpoint = Checkpoint(tmp_path / "state.safetensors", 0.0)
-    checkpoint.keep(Snapshot({"a": torch.arange(3.0)}, {"of": 1}))
+    checkpoint.save(Snapshot({"a": torch.arange(3.0)}, {"of": 1}))
     monkeypatch.setattr(checkpoints, "save_file", full)
     with pytest.raises(UserError, match=r"state\.safetensors: cannot be written .*No space left"):
-        checkpoint.keep(Snapshot({"a": torch.arange(3.0)}, {"of": 2}))
-    kept = checkpoint.latest()
+        checkpoint.save(Snapshot({"a": torch.arange(3.0)}, {"of": 2}))
+    snapshot = checkpoint.load()
 
-    assert kept is not None
-    assert kept.values == {"of": 1}
+    assert snapshot is not None
+    assert snapshot.values == {"of": 1}
     assert [path.name for path in tmp_path.iterdir()] == ["state.safetensors"]

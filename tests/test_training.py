@@ -123,12 +123,12 @@ def test_a_run_that_ends_before_its_warm_up_says_so(name: str, epochs: int) -> N
     after: list[dict[str, Tensor]] = []
     decide = run.decide
     run.decide = lambda row: after.append(state(run.model)) or decide(row)  # type: ignore[method-assign]
-    outcome = run.run()
+    result = run.run()
 
-    assert outcome.warmup_ended == (epochs > 2)
-    assert outcome.best_epoch == epochs
-    assert [row["best"] for row in outcome.history] == [0, 0, 1][:epochs]
-    assert outcome.stopped == f"after {epochs} epochs"
+    assert result.warmup_ended == (epochs > 2)
+    assert result.best_epoch == epochs
+    assert [row["best"] for row in result.history] == [0, 0, 1][:epochs]
+    assert result.stopped == f"after {epochs} epochs"
     assert same(state(run.model), after[-1])
     assert all(part.started == (epochs > 2) for part in run.model.modules() if isinstance(part, Staged))
 
@@ -266,13 +266,13 @@ def test_the_model_ends_with_its_best_weights(monkeypatch: pytest.MonkeyPatch) -
         return decide({**row, "valid_loss": next(losses)})
 
     monkeypatch.setattr(run, "decide", made_up)
-    outcome = run.run()
+    result = run.run()
 
-    assert outcome.best_epoch == 4
+    assert result.best_epoch == 4
     assert same(state(run.model), kept[4])
     assert not same(kept[4], kept[6])
-    assert outcome.warmup_ended
-    assert len(outcome.seconds) == len(outcome.history) == 6
+    assert result.warmup_ended
+    assert len(result.seconds) == len(result.history) == 6
 
 
 def test_progress_is_told_of_every_step_and_epoch() -> None:
@@ -515,7 +515,7 @@ def test_a_training_that_explodes_ends_with_its_place_and_leaves_nothing(
 
 
 def test_a_training_without_validated_data(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="'duvae validate --dataset synthetic' checks the data first"):
+    with pytest.raises(UserError, match="Run 'duvae validate --dataset synthetic' first"):
         train.run(PARAMS, "synthetic", "vae", 1, tmp_path)
 
 
@@ -546,8 +546,8 @@ def test_a_schedule_knows_the_whole_training() -> None:
     base = PARAMS.dataset("synthetic").optimisation.model_copy(update={"batch": 8, "epochs": 3, "warmup": 2})
     data = documents(40, seed=2), documents(20, seed=3)
     training = Training(model, Watching, made.loop(), *data, base, PARAMS.evaluation, 1)
-    outcome = training.run()
+    result = training.run()
 
     assert known == [Duration(2 * training.steps_per_epoch, training.steps_per_epoch, 3 * training.steps_per_epoch)]
-    assert [row["steps"] for row in outcome.history] == [known[0].epoch * epoch for epoch in (1, 2, 3)]
-    assert outcome.history[-1]["steps"] == known[0].total
+    assert [row["steps"] for row in result.history] == [known[0].epoch * epoch for epoch in (1, 2, 3)]
+    assert result.history[-1]["steps"] == known[0].total

@@ -7,7 +7,7 @@ import torch
 from duvae.metrics import encoding, transformed
 from duvae.metrics.encoding import evaluating
 from duvae.metrics.geometry import conditional_entropy, mutual_posterior_diversity
-from duvae.metrics.transformed import ROUNDS, estimates, transformed_measures, whole
+from duvae.metrics.transformed import ROUNDS, estimates, joint_posterior, transformed_measures
 from duvae.posteriors import DiagonalGaussian
 from family import CPU, NAMES, batch, build, documents, lively, same, state
 from test_posteriors import flow
@@ -130,7 +130,7 @@ def test_they_are_a_function_of_the_set_and_not_of_its_batches(name: str, monkey
 def test_the_whole_set_is_in_its_own_order(name: str) -> None:
     model, split = lively(build(name)[0]).eval(), documents(23)
     with torch.no_grad():
-        posterior = whole(model, split, CPU)
+        posterior = joint_posterior(model, split, CPU)
         for index in range(len(split)):
             alone = model.posterior(torch.from_numpy(split[index][None]).long())
             assert torch.allclose(posterior.features()[index], alone.features()[0], rtol=1e-4, atol=1e-6)
@@ -143,7 +143,7 @@ def test_what_cannot_be_inverted_in_floating_point_is_not_known() -> None:
         for parameter in model.head.parameters():
             parameter.mul_(4)
     with evaluating(model):
-        rounds = estimates(whole(model, documents(40), CPU), 1)[0]
+        rounds = estimates(joint_posterior(model, documents(40), CPU), 1)[0]
     found = transformed_measures(model, documents(40), CPU, 1)
 
     assert not np.isfinite(rounds).all()
