@@ -335,7 +335,8 @@ def test_a_probe_sees_the_features_of_the_posterior(project: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize(
-    ("size", "said"), [(61, "at most 60, the training documents"), (1, "at least 2, one for each")]
+    ("size", "said"),
+    [(61, "at most 60, the number of training documents"), (1, "at least 2, the number of different labels")],
 )
 def test_sizes_that_cannot_be_drawn(size: int, said: str, project: Path) -> None:
     with pytest.raises(UserError, match=rf"datasets\.own\.probe\.labels: expected {said}.*found {size}"):

@@ -676,7 +676,7 @@ def test_a_database_keeps_a_study_too(project: Path) -> None:
 def test_a_worker_that_crashes_is_started_anew_and_a_mistake_is_not(tmp_path: Path, code: int, starts: int) -> None:
     crew = Crew("one", [Device("CPU 1", ""), Device("CPU 2", "", 1)], None, tmp_path / "params.yaml")
     crew.command = ["bash", "-c", f"echo start >> {tmp_path}/starts; exit {code}"]
-    with pytest.raises(UserError, match=f"ended with {code}") if code else contextlib.nullcontext():
+    with pytest.raises(UserError, match=f"ended with exit code {code}") if code else contextlib.nullcontext():
         crew.run()
 
     assert len((tmp_path / "starts").read_text(encoding="utf-8").splitlines()) == 2 * starts
