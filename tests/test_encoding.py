@@ -79,9 +79,9 @@ def test_features_are_those_of_the_posterior_without_decoding(name: str, monkeyp
     for way in ("log_prob", "log_prob_samples"):
         monkeypatch.setattr(model.decoder, way, None)
 
-    found = features(model, split, CPU)
-    np.testing.assert_allclose(found, torch.cat(alone).numpy(), rtol=1e-4, atol=1e-5)
-    assert np.array_equal(found, features(model.eval(), split, CPU))
+    result = features(model, split, CPU)
+    np.testing.assert_allclose(result, torch.cat(alone).numpy(), rtol=1e-4, atol=1e-5)
+    assert np.array_equal(result, features(model.eval(), split, CPU))
     assert same(before, state(model))
 
 

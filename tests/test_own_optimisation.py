@@ -43,7 +43,7 @@ def test_a_settings_values_replace_the_data_sets_and_no_others() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"lerning_rate": 0.1}, r"settings\.vae\.optimisation\.lerning_rate: unknown key .*mean 'learning_rate'"),
         ({"decay": {"patient": 1}}, r"settings\.vae\.optimisation\.decay\.patient: unknown key .*mean 'patience'"),
@@ -54,8 +54,8 @@ def test_a_settings_values_replace_the_data_sets_and_no_others() -> None:
         (3, r"settings\.vae\.optimisation: expected a mapping; found 3"),
     ],
 )
-def test_what_is_wrong_is_told_with_its_key_once(changes: Any, said: str) -> None:
-    with pytest.raises(UserError, match=said) as error:
+def test_what_is_wrong_is_told_with_its_key_once(changes: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message) as error:
         config.parse(raw(changes))
 
     assert len(str(error.value).splitlines()) == 1
@@ -81,13 +81,13 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_training_and_its_resume_states_take_it(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    named: list[str] = []
-    known: list[Any] = []
+    keys: list[str] = []
+    optimisations: list[Any] = []
 
     def key(determinants: Any, data: Path) -> str:
-        known.append(determinants["optimisation"])
-        named.append(checkpoints.training_key(determinants, data))
-        return named[-1]
+        optimisations.append(determinants["optimisation"])
+        keys.append(checkpoints.training_key(determinants, data))
+        return keys[-1]
 
     monkeypatch.setattr(train, "training_key", key)
     for changes in ({}, CHANGES, {}):
@@ -96,11 +96,11 @@ def test_training_and_its_resume_states_take_it(project: Path, monkeypatch: pyte
         with (project / "results/synthetic/vae/1/history.csv").open() as file:
             rows = list(csv.DictReader(file))
         expected = params.optimisation("vae", "synthetic")
-        assert known[-1] == expected.model_dump()
+        assert optimisations[-1] == expected.model_dump()
         assert len(rows) == expected.epochs
         assert float(rows[0]["learning_rate"]) == expected.learning_rate
 
-    assert named[0] == named[2] != named[1]
+    assert keys[0] == keys[2] != keys[1]
 
 
 def test_studies_take_it() -> None:

@@ -128,12 +128,12 @@ def test_interrupted(prepared: Path, tmp_path: Path) -> None:
     disturbed = project(prepared, tmp_path / "disturbed")
     process = start(disturbed)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    _, output = process.communicate(timeout=60)
 
     assert process.returncode == 130
-    assert "training stopped in epoch" in said
-    assert "the same command goes on" in said
-    assert "Traceback" not in said
+    assert "training stopped in epoch" in output
+    assert "the same command goes on" in output
+    assert "Traceback" not in output
     assert not (disturbed / "models").exists()
     assert killed(disturbed, "vae", "never") == 0
     assert outputs(disturbed) == outputs(expected)

@@ -75,13 +75,13 @@ small = functools.cache(tiny.small)
 
 def raw(**given: Any) -> dict[str, Any]:
     """Small parameters whose studies are these."""
-    found = copy.deepcopy(small())
-    del found["datasets"]["own"]
-    found["datasets"]["synthetic"]["optimisation"].update(epochs=3)
-    found["studies"] = given
-    found["checkpoint_seconds"] = 0.0
+    values = copy.deepcopy(small())
+    del values["datasets"]["own"]
+    values["datasets"]["synthetic"]["optimisation"].update(epochs=3)
+    values["studies"] = given
+    values["checkpoint_seconds"] = 0.0
 
-    return found
+    return values
 
 
 def params(**given: Any) -> Params:
@@ -89,7 +89,7 @@ def params(**given: Any) -> Params:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project with prepared data, and an MLflow that knows nothing yet."""
     root = tmp_path_factory.mktemp("made")
     given = {"grid": {**GRID, "values": VALUES}, "tpe": {**TPE, "values": VALUES, "against": "grid"}}
@@ -105,17 +105,17 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def project(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
-    return Path(shutil.copytree(made, tmp_path / "project"))
+    return Path(shutil.copytree(prepared, tmp_path / "project"))
 
 
 # ------------------------------------------------------------------- params.yaml
 
 
 @pytest.mark.parametrize(
-    ("study", "said"),
+    ("study", "message"),
     [
         ({**GRID, "setting": "du_va"}, "did you mean 'du_vae'?"),
         ({**GRID, "dataset": "synthetics"}, "did you mean 'synthetic'?"),
@@ -128,8 +128,8 @@ def project(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
         ({**TPE, "against": "one"}, "expected a grid study of the same data set and seed"),
     ],
 )
-def test_a_mistake_in_a_study_is_told(study: dict[str, Any], said: str) -> None:
-    with pytest.raises(UserError, match=f"studies.one.*{said}"):
+def test_a_mistake_in_a_study_is_told(study: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=f"studies.one.*{message}"):
         params(one=study)
 
 
@@ -164,8 +164,8 @@ def test_the_shipped_studies_are_those_of_the_paper() -> None:
 # ------------------------------------------------------------------- what is tried
 
 
-def test_the_grid_is_tried_once_each(made: Path) -> None:
-    plan = Plan.from_params(config.load(made / "params.yaml"), "grid", made)
+def test_the_grid_is_tried_once_each(prepared: Path) -> None:
+    plan = Plan.from_params(config.load(prepared / "params.yaml"), "grid", prepared)
 
     assert first_points(plan) == [{"gamma": g, "p": p} for g in (0.5, 1.0) for p in (0.3, 0.7)]
 
@@ -240,15 +240,15 @@ def test_tpe_stays_where_there_is_mutual_information(seed: int) -> None:
 
 
 def frozen_trial(number: int, state: TrialState, reported: int = 0, trained: int | None = None) -> FrozenTrial:
-    found = create_trial(
+    trial = create_trial(
         state=state,
         value=1.0 if state in (TrialState.COMPLETE, TrialState.PRUNED) else None,
         intermediate_values=dict.fromkeys(range(1, reported + 1), 1.0),
         user_attrs={EPOCHS: reported if trained is None else trained} if reported else {},
     )
-    found.number = number
+    trial.number = number
 
-    return found
+    return trial
 
 
 def test_a_trial_begins_only_where_all_could_end_within_the_budget() -> None:
@@ -319,22 +319,22 @@ def test_a_study_is_another_when_its_numbers_would_be(tmp_path: Path, monkeypatc
 
 
 def opened(root: Path) -> tuple[optuna.storages.BaseStorage, optuna.Study]:
-    kept = open_storage(None, root)
+    storage = open_storage(None, root)
 
-    return kept, optuna.create_study(storage=kept, study_name="s", load_if_exists=True)
+    return storage, optuna.create_study(storage=storage, study_name="s", load_if_exists=True)
 
 
 def test_a_trial_whose_worker_is_gone_waits_again_with_all_that_it_had(tmp_path: Path) -> None:
-    kept, study = opened(tmp_path)
+    storage, study = opened(tmp_path)
     with Worker(tmp_path) as gone:
         taken = study.ask({"x": optuna.distributions.FloatDistribution(0, 1)})
         gone.claim(taken)
         taken.report(3.5, 1)
         with Worker(tmp_path) as other, other.guard:
-            assert other.recover(kept, study) == []  # it lives
+            assert other.recover(storage, study) == []  # it lives
     with Worker(tmp_path) as other, other.guard:
-        assert other.recover(kept, study) == [0]
-        assert other.recover(kept, study) == []
+        assert other.recover(storage, study) == [0]
+        assert other.recover(storage, study) == []
     (waiting,) = study.trials
     assert waiting.state == TrialState.WAITING
     assert waiting.params == taken.params
@@ -346,15 +346,15 @@ def test_a_trial_whose_worker_is_gone_waits_again_with_all_that_it_had(tmp_path:
 
 
 def test_a_worker_that_lost_its_trial_is_told_and_puts_nothing_back(tmp_path: Path) -> None:
-    kept, study = opened(tmp_path)
+    storage, study = opened(tmp_path)
     with Worker(tmp_path) as slow, Worker(tmp_path) as other:
         taken = study.ask()
         slow.claim(taken)
         assert slow.owns(study, taken)
-        requeue(kept, study, 0)
+        requeue(storage, study, 0)
         other.claim(study.ask())
         assert not slow.owns(study, taken)
-        slow.release(kept, study, taken)
+        slow.release(storage, study, taken)
         assert study.trials[0].state == TrialState.RUNNING
         assert other.owns(study, taken)
 
@@ -371,14 +371,14 @@ def test_of_another_machine_only_a_long_silence_counts(tmp_path: Path) -> None:
 
 
 def test_a_trial_that_kills_every_worker_is_given_up(tmp_path: Path) -> None:
-    kept, study = opened(tmp_path)
+    storage, study = opened(tmp_path)
     for attempt in range(1, MAX_ATTEMPTS + 1):
         with Worker(tmp_path) as gone:
             taken = study.ask()
             assert taken.number == 0
             gone.claim(taken)
         with Worker(tmp_path) as other, other.guard:
-            other.recover(kept, study)
+            other.recover(storage, study)
         state = TrialState.FAIL if attempt == MAX_ATTEMPTS else TrialState.WAITING
         assert study.trials[0].state == state
     assert "given up after" in study.trials[0].user_attrs["why"]
@@ -414,7 +414,7 @@ def test_a_lock_is_free_once_its_holder_is_dead(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "said"),
+    ("url", "message"),
     [
         ("postgresql://me:secret@127.0.0.1:1/studies", "cannot be used.*refused"),
         ("mysql+pymysql://me:secret@127.0.0.1:1/studies", "driver is not installed"),
@@ -422,8 +422,8 @@ def test_a_lock_is_free_once_its_holder_is_dead(tmp_path: Path) -> None:
         ("sqlite:////nowhere/at/all.db", "cannot be used"),
     ],
 )
-def test_a_database_that_cannot_be_used_is_told_without_its_password(tmp_path: Path, url: str, said: str) -> None:
-    with pytest.raises(UserError, match=said) as error:
+def test_a_database_that_cannot_be_used_is_told_without_its_password(tmp_path: Path, url: str, message: str) -> None:
+    with pytest.raises(UserError, match=message) as error:
         open_storage(url, tmp_path)
     assert "secret" not in str(error.value)
 
@@ -446,9 +446,9 @@ def table(root: Path, name: str) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def searched(made: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
+def searched(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
     """A project whose grid and TPE have ended undisturbed, and the CPU seconds of the latter."""
-    root = Path(shutil.copytree(made, tmp_path_factory.mktemp("searched") / "project"))
+    root = Path(shutil.copytree(prepared, tmp_path_factory.mktemp("searched") / "project"))
     known = config.load(root / "params.yaml")
     stage.run(known, "grid", root=root)
     started = time.process_time()
@@ -522,14 +522,14 @@ def test_each_trial_is_a_run_under_its_study(searched: tuple[Path, float]) -> No
     trials = table(root, "tpe").set_index("trial")
 
     assert sorted(int(run.data.tags[TRIAL]) for run in below) == list(trials.index)
-    for found in below:
-        row = trials.loc[int(found.data.tags[TRIAL])]
-        assert found.data.tags["state"] == row["state"]
-        assert found.info.status == "FINISHED"
-        assert float(found.data.params["gamma"]) == row["gamma"]
-        assert len(client.get_metric_history(found.info.run_id, "valid/loss")) == row["epochs"]
+    for run in below:
+        row = trials.loc[int(run.data.tags[TRIAL])]
+        assert run.data.tags["state"] == row["state"]
+        assert run.info.status == "FINISHED"
+        assert float(run.data.params["gamma"]) == row["gamma"]
+        assert len(client.get_metric_history(run.info.run_id, "valid/loss")) == row["epochs"]
         if row["state"] == "complete":
-            assert found.data.metrics["kept/nll"] == row["nll"]
+            assert run.data.metrics["kept/nll"] == row["nll"]
 
 
 def test_a_second_call_trains_nothing_and_says_the_same(searched: tuple[Path, float]) -> None:
@@ -543,12 +543,12 @@ def test_a_second_call_trains_nothing_and_says_the_same(searched: tuple[Path, fl
 
 
 def test_killed_workers_lose_no_trial_and_count_none_twice(
-    made: Path, searched: tuple[Path, float], tmp_path: Path
+    prepared: Path, searched: tuple[Path, float], tmp_path: Path
 ) -> None:
     undisturbed, seconds = searched
     jobs = []
     for how, study, each in (("one", "tpe", 4), ("two", "grid", 8)):
-        root = shutil.copytree(made, tmp_path / how)
+        root = shutil.copytree(prepared, tmp_path / how)
         if study == "tpe":
             shutil.copytree(undisturbed / "results/studies/grid", root / "results/studies/grid")
         jobs.append((str(root), study, how, seconds / each))
@@ -559,9 +559,9 @@ def test_killed_workers_lose_no_trial_and_count_none_twice(
 
     assert json.loads(done.stdout.splitlines()[-1]) == [4, 1]
     for (root, study, _, _), cut in zip(jobs, (2, 1), strict=True):
-        found, expected = (table(Path(folder), study) for folder in (root, undisturbed))
-        pd.testing.assert_frame_equal(found.drop(columns="trained"), expected.drop(columns="trained"))
-        twice = found["trained"] - found["epochs"]  # a kill at an epoch's end has it trained again
+        trials, expected = (table(Path(folder), study) for folder in (root, undisturbed))
+        pd.testing.assert_frame_equal(trials.drop(columns="trained"), expected.drop(columns="trained"))
+        twice = trials["trained"] - trials["epochs"]  # a kill at an epoch's end has it trained again
         assert (twice >= 0).all()
         assert twice.sum() <= cut
         assert not list((Path(root) / "checkpoints/studies").iterdir())
@@ -593,15 +593,15 @@ def test_a_training_of_the_graph_is_taken_over_while_it_is_of_now(
     (shared,) = table(project, "one").to_dict("records")
     assert (shared["epochs"], shared["trained"]) == (3, 0)
 
-    told = project / "results/synthetic/du_vae/1/train.run.json"
-    told.rename(project / "away")
+    record = project / "results/synthetic/du_vae/1/train.run.json"
+    record.rename(project / "away")
     (project / JOURNAL).unlink()
     stage.run(config.parse(given), "one")
     (trained,) = table(project, "one").to_dict("records")
     assert (trained["epochs"], trained["trained"]) == (3, 3)
     assert {**shared, "trained": 3, "why": ""} == {**trained, "why": ""}
 
-    (project / "away").rename(told)
+    (project / "away").rename(record)
     plan = Plan.from_params(config.parse(given), "one")
     described = model_files.load(project / "models/synthetic/du_vae/1")[1]
     same = dataclasses.replace(described, training=None)
@@ -751,10 +751,10 @@ def test_winners_and_the_gap_by_hand() -> None:
     assert of_all["hyperparameters"] == {"gamma": 0.5}
     for theirs, within in ((31.0, True), (30.5, False)):
         grid = {"study": "g", "best": {"nll": theirs, "nll_stderr": 0.25}, "cost": {"epochs": 750, "reached": 800}}
-        found = comparison(best, 200, grid)
-        assert (found["epochs"], found["share"]) == (800, 0.25)
-        assert found["gap"] == 31.25 - theirs
-        assert found["within_one_standard_error"] is within
+        compared = comparison(best, 200, grid)
+        assert (compared["epochs"], compared["share"]) == (800, 0.25)
+        assert compared["gap"] == 31.25 - theirs
+        assert compared["within_one_standard_error"] is within
     assert comparison(None, 0, {"study": "g", "best": None, "cost": {"reached": 0}})["gap"] is None
     assert best_trial(frame[frame["state"] == "pruned"]) is None
 
@@ -785,12 +785,14 @@ def test_a_setting_that_takes_a_studys_best_waits_for_it(tmp_path: Path) -> None
         known.hyperparameters("best", "synthetic", tmp_path)
 
 
-@pytest.mark.parametrize(("study", "said"), [("nothing", "unknown study"), ("of_beta", "expected a study of du_vae")])
-def test_a_setting_that_refers_to_a_wrong_study_is_told(study: str, said: str) -> None:
+@pytest.mark.parametrize(
+    ("study", "message"), [("nothing", "unknown study"), ("of_beta", "expected a study of du_vae")]
+)
+def test_a_setting_that_refers_to_a_wrong_study_is_told(study: str, message: str) -> None:
     given = raw(of_beta={**GRID, "setting": "beta_vae", "values": {"beta": [0.5]}})
     given["settings"]["best"] = {**given["settings"]["du_vae"], "columns": {"synthetic": {"study": study}}}
 
-    with pytest.raises(UserError, match=f"settings.best.columns.synthetic.study.*{said}"):
+    with pytest.raises(UserError, match=f"settings.best.columns.synthetic.study.*{message}"):
         config.parse(given)
 
 

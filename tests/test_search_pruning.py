@@ -16,7 +16,7 @@ RULE = Prune(rungs=[2, 4, 8], keep=0.34, grace=3)
 WARMUP = 5
 
 
-def made(after: Sequence[float], mi: Sequence[float] = (), before: float = 90.0) -> Curve:
+def curve_after_warmup(after: Sequence[float], mi: Sequence[float] = (), before: float = 90.0) -> Curve:
     """A curve whose warm-up is over: its losses, and if given its MI, of the epochs after it."""
     return Curve([before] * WARMUP + list(after), [0.1] * WARMUP + list(mi) if mi else ())
 
@@ -37,62 +37,67 @@ def curves(draw: st.DrawFn, length: int | None = None) -> Curve:
 
 
 def test_the_worst_of_four_ends_at_a_rung_and_not_between_rungs() -> None:
-    others = [made([50 - k] * 10) for k in range(1, 4)]
+    others = [curve_after_warmup([50 - k] * 10) for k in range(1, 4)]
 
-    assert reason_to_prune(made([50]), others, WARMUP, RULE) is None
-    assert reason_to_prune(made([50, 50]), others, WARMUP, RULE) == "loss 50.00 after 7 epochs, 3 of 3 were lower"
-    assert reason_to_prune(made([50, 50, 50]), others, WARMUP, RULE) is None
-    assert reason_to_prune(made([40, 50]), others, WARMUP, RULE) is None  # its best loss counts
+    assert reason_to_prune(curve_after_warmup([50]), others, WARMUP, RULE) is None
+    assert (
+        reason_to_prune(curve_after_warmup([50, 50]), others, WARMUP, RULE)
+        == "loss 50.00 after 7 epochs, 3 of 3 were lower"
+    )
+    assert reason_to_prune(curve_after_warmup([50, 50, 50]), others, WARMUP, RULE) is None
+    assert reason_to_prune(curve_after_warmup([40, 50]), others, WARMUP, RULE) is None  # its best loss counts
 
 
 def test_the_first_to_reach_a_rung_goes_on() -> None:
-    others = [made([10]), made([10], [2.0])]  # better, and not there yet
+    others = [curve_after_warmup([10]), curve_after_warmup([10], [2.0])]  # better, and not there yet
 
-    assert reason_to_prune(made([50, 50]), others, WARMUP, RULE) is None
+    assert reason_to_prune(curve_after_warmup([50, 50]), others, WARMUP, RULE) is None
 
 
 def test_losses_of_the_warmup_count_for_nobody() -> None:
-    others = [made([45, 45], before=1.0)]
+    others = [curve_after_warmup([45, 45], before=1.0)]
 
-    assert reason_to_prune(made([44, 44]), others, WARMUP, RULE) is None
-    assert reason_to_prune(made([46, 46], before=1.0), others, WARMUP, RULE)
+    assert reason_to_prune(curve_after_warmup([44, 44]), others, WARMUP, RULE) is None
+    assert reason_to_prune(curve_after_warmup([46, 46], before=1.0), others, WARMUP, RULE)
 
 
 def test_a_collapsed_training_ends_no_other_and_is_itself_ended_after_the_grace() -> None:
     """The collapsed one has the lowest loss of all, as on the synthetic data."""
-    collapsed = made([30] * 9, [0.0] * 9)
-    able = made([35, 34, 34, 33], [1.5, 1.4, 1.3, 1.2])
+    collapsed = curve_after_warmup([30] * 9, [0.0] * 9)
+    able = curve_after_warmup([35, 34, 34, 33], [1.5, 1.4, 1.3, 1.2])
 
     assert reason_to_prune(able, [collapsed], WARMUP, RULE, min_mi=1.0) is None
     assert reason_to_prune(able, [collapsed], WARMUP, RULE)  # without a constraint it would
     for after in (1, 2, 3):
-        early = made([30] * after, [0.0] * after)
+        early = curve_after_warmup([30] * after, [0.0] * after)
         assert reason_to_prune(early, [able], WARMUP, RULE, min_mi=1.0) is None
     assert (
-        reason_to_prune(made([30] * 4, [0.0] * 4), [able], WARMUP, RULE, min_mi=1.0)
+        reason_to_prune(curve_after_warmup([30] * 4, [0.0] * 4), [able], WARMUP, RULE, min_mi=1.0)
         == "MI at most 0.00 in epochs 7 to 9"
     )
 
 
 def test_feasible_at_another_epoch_is_not_enough() -> None:
-    other = made([20, 20, 20, 20], [1.5, 0.5, 1.5, 1.5])  # below at epoch 7, where they are compared
+    other = curve_after_warmup([20, 20, 20, 20], [1.5, 0.5, 1.5, 1.5])  # below at epoch 7, where they are compared
 
-    assert reason_to_prune(made([50, 50], [2, 2]), [other], WARMUP, RULE, min_mi=1.0) is None
-    assert reason_to_prune(made([50, 50, 50, 50], [2, 2, 2, 2]), [other], WARMUP, RULE, min_mi=1.0)
+    assert reason_to_prune(curve_after_warmup([50, 50], [2, 2]), [other], WARMUP, RULE, min_mi=1.0) is None
+    assert reason_to_prune(curve_after_warmup([50, 50, 50, 50], [2, 2, 2, 2]), [other], WARMUP, RULE, min_mi=1.0)
 
 
 def test_losses_of_epochs_without_the_information_end_no_other() -> None:
-    other = made([20, 40, 40, 40], [0.0, 1.5, 1.5, 1.5])  # collapsed at epoch 6, with the lowest loss of all
+    other = curve_after_warmup(
+        [20, 40, 40, 40], [0.0, 1.5, 1.5, 1.5]
+    )  # collapsed at epoch 6, with the lowest loss of all
 
-    assert reason_to_prune(made([39] * 4, [2] * 4), [other], WARMUP, RULE, min_mi=1.0) is None
-    assert reason_to_prune(made([41] * 4, [2] * 4), [other], WARMUP, RULE, min_mi=1.0)
+    assert reason_to_prune(curve_after_warmup([39] * 4, [2] * 4), [other], WARMUP, RULE, min_mi=1.0) is None
+    assert reason_to_prune(curve_after_warmup([41] * 4, [2] * 4), [other], WARMUP, RULE, min_mi=1.0)
 
 
 def test_an_information_that_falls_and_rises_again_is_waited_for() -> None:
-    dips = made([35, 34, 34, 33, 33], [1.5, 0.8, 0.7, 0.9, 1.2])
+    dips = curve_after_warmup([35, 34, 34, 33, 33], [1.5, 0.8, 0.7, 0.9, 1.2])
 
     assert reason_to_prune(dips, [], WARMUP, RULE, min_mi=1.0) is None
-    assert reason_to_prune(made([35, 34, 34, 33], [1.5, 0.8, 0.7, 0.9]), [], WARMUP, RULE, min_mi=1.0)
+    assert reason_to_prune(curve_after_warmup([35, 34, 34, 33], [1.5, 0.8, 0.7, 0.9]), [], WARMUP, RULE, min_mi=1.0)
 
 
 # ------------------------------------------------------------------- for any curves
@@ -155,7 +160,7 @@ def test_the_pruner_reads_the_trials_of_the_study() -> None:
         )
     study.add_trial(create_trial(state=TrialState.FAIL, intermediate_values={1: 1.0}))
 
-    def told(loss: float) -> bool:
+    def pruned(loss: float) -> bool:
         trial = study.ask()
         trial.set_user_attr(MI, [2.0] * 7)
         for epoch in range(1, 8):
@@ -165,8 +170,8 @@ def test_the_pruner_reads_the_trials_of_the_study() -> None:
 
         return ended
 
-    assert not told(34.0)
-    assert told(36.0)
+    assert not pruned(34.0)
+    assert pruned(36.0)
     assert not optuna.pruners.BasePruner.__abstractmethods__ - set(vars(StudyPruner))
 
 

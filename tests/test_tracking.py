@@ -112,19 +112,19 @@ def test_a_run_holds_what_the_stages_found(root: Path) -> None:
         assert [point.step for point in logged] == list(history["epoch"])
         assert np.allclose([point.value for point in logged], history[column], rtol=0, atol=0)
 
-    held = [
+    artifacts = [
         item.path
         for folder in ("figures", "model", "results")
         for item in client.list_artifacts(run.info.run_id, folder)
     ]
-    assert {"figures/curves.png", "figures/latent.png", "figures/figure1.png"} <= set(held)
+    assert {"figures/curves.png", "figures/latent.png", "figures/figure1.png"} <= set(artifacts)
     assert {
         "model/weights.safetensors",
         "model/model.json",
         "model/MLmodel",
         "results/history.csv",
         "results/metrics.json",
-    } <= set(held)
+    } <= set(artifacts)
     files = [path for path in (root / "mlruns").rglob("*") if path.is_file()]
     assert files
     assert not [path for path in files if path.suffix in (".pkl", ".pickle", ".pt", ".pth")]
@@ -140,8 +140,8 @@ def test_a_run_can_be_served(root: Path) -> None:
     made_up.adopt(root, chosen.job("synthetic", "vae", 1))
     assert "synthetic-vae-1" in track(chosen, root).added
     run, client = run_of(root, "vae"), connect(root)
-    held = {item.path for item in client.list_artifacts(run.info.run_id, "model")}
-    assert held == {f"model/{name}" for name in ("MLmodel", "model.json", "vocabulary.txt", "weights.safetensors")}
+    artifacts = {item.path for item in client.list_artifacts(run.info.run_id, "model")}
+    assert artifacts == {f"model/{name}" for name in ("MLmodel", "model.json", "vocabulary.txt", "weights.safetensors")}
     (root / "data").rename(root / "gone")
     mlflow.set_tracking_uri(f"sqlite:///{root / 'mlflow.db'}")
     try:
@@ -185,12 +185,12 @@ def test_a_changed_result_replaces_its_run_alone(root: Path) -> None:
 
 def test_what_stands_twice_or_was_cut_short_is_cleaned_up(root: Path) -> None:
     track(params(), root)
-    client, kept = connect(root), run_of(root, "ae")
-    twin = client.create_run(kept.info.experiment_id, tags={**kept.data.tags}).info.run_id
+    client, complete = connect(root), run_of(root, "ae")
+    twin = client.create_run(complete.info.experiment_id, tags={**complete.data.tags}).info.run_id
     cut = run_of(root, "du_vae")
     client.delete_tag(cut.info.run_id, DIGEST)
     tracked = track(params(), root)
-    assert run_of(root, "ae").info.run_id == kept.info.run_id != twin
+    assert run_of(root, "ae").info.run_id == complete.info.run_id != twin
     assert tracked.replaced == ["synthetic-du_vae-1"]
     assert len(runs(root)) == 2
 
@@ -199,9 +199,9 @@ def test_missing_results_are_said(root: Path, capsys: pytest.CaptureFixture[str]
     (root / "results/synthetic/ae/1/probe.json").unlink()
     (root / "models/synthetic/du_vae/1/weights.safetensors").unlink()  # weights may lie in DVC's remote
     command.run(params(), root)
-    said = capsys.readouterr().out
-    assert said.startswith("MLflow: 1 added, 4 without results\n")
-    assert "without results: synthetic-ae-1, synthetic-vae-1" in said
+    output = capsys.readouterr().out
+    assert output.startswith("MLflow: 1 added, 4 without results\n")
+    assert "without results: synthetic-ae-1, synthetic-vae-1" in output
 
 
 def test_the_data_set_has_the_hash_that_dvc_recorded(root: Path) -> None:
@@ -247,12 +247,12 @@ def test_a_trial_is_one_run_below_its_study_whatever_interrupts_it(root: Path) -
         assert client.get_run(str(again.run)).info.status == "RUNNING"
         again.epoch({"epoch": 2, "valid_loss": 3.25, "best": 1})
         again.end("complete", {"nll": 3.0, "mi": None})
-    found = client.get_run(str(again.run))
-    assert found.info.status == "FINISHED"
-    assert found.data.tags["mlflow.parentRunId"] == parent
-    assert found.data.tags["state"] == "complete"
-    assert found.data.params == {"gamma": "1.0"}
-    assert found.data.metrics == {"valid/loss": 3.25, "kept/nll": 3.0}
+    run = client.get_run(str(again.run))
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["mlflow.parentRunId"] == parent
+    assert run.data.tags["state"] == "complete"
+    assert run.data.params == {"gamma": "1.0"}
+    assert run.data.metrics == {"valid/loss": 3.25, "kept/nll": 3.0}
     before = len(runs(root))
     track(params(), root)  # the trials are none of its runs
     assert len(runs(root)) == before + 2

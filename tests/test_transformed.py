@@ -24,9 +24,9 @@ def gaussians(count: int, latent: int = 2, seed: int = 1) -> DiagonalGaussian:
     )
 
 
-def off(found: np.ndarray, expected: float) -> float:
+def off(values: np.ndarray, expected: float) -> float:
     """How many standard errors the mean lies off."""
-    return abs(found.mean() - expected) / (found.std(ddof=1) / np.sqrt(len(found)))
+    return abs(values.mean() - expected) / (values.std(ddof=1) / np.sqrt(len(values)))
 
 
 # ------------------------------------------------------------------------------------ the estimates
@@ -59,10 +59,10 @@ def test_of_a_flow_they_are_the_means_over_all_pairs() -> None:
 def test_the_standard_error_is_what_the_estimates_spread_by() -> None:
     """Over seeds; the set is the same."""
     posterior = flow(40, 2)
-    found = [estimates(posterior, seed) for seed in range(40)]
+    results = [estimates(posterior, seed) for seed in range(40)]
     for which in (0, 1):
-        means = [one[which].mean() for one in found]
-        errors = [one[which].std(ddof=1) / np.sqrt(ROUNDS) for one in found]
+        means = [one[which].mean() for one in results]
+        errors = [one[which].std(ddof=1) / np.sqrt(ROUNDS) for one in results]
         assert 0.6 < np.std(means, ddof=1) / np.sqrt(np.mean(np.square(errors))) < 1.6
 
 
@@ -102,11 +102,11 @@ def test_only_what_is_transformed_has_them(name: str) -> None:
     model, split = lively(build(name)[0]), documents(23)
     model.start()
     before, random = state(model), torch.get_rng_state()
-    found, again = (transformed_measures(model, split, CPU, 1) for _ in range(2))
+    measured, again = (transformed_measures(model, split, CPU, 1) for _ in range(2))
 
-    assert found == again
-    assert list(found) == ["mpd_t", "mpd_t_stderr", "ce_t", "ce_t_stderr"]
-    assert all((value is None) != (name in FLOWS) for value in found.values())
+    assert measured == again
+    assert list(measured) == ["mpd_t", "mpd_t_stderr", "ce_t", "ce_t_stderr"]
+    assert all((value is None) != (name in FLOWS) for value in measured.values())
     assert same(before, state(model))
     assert torch.equal(random, torch.get_rng_state())
     assert model.training
@@ -118,12 +118,12 @@ def test_they_are_a_function_of_the_set_and_not_of_its_batches(name: str, monkey
     model, split = lively(build(name)[0]), documents(23)
     model.start()
     model.loss(batch(), 1.0)
-    found = []
+    results = []
     for at_once in (1, 4, 256):
         monkeypatch.setattr(encoding, "BATCH", at_once)
-        found.append(transformed_measures(model, split, CPU, 1))
-    for one in found[1:]:
-        assert one == pytest.approx(found[0], rel=1e-3)
+        results.append(transformed_measures(model, split, CPU, 1))
+    for one in results[1:]:
+        assert one == pytest.approx(results[0], rel=1e-3)
 
 
 @everyone
@@ -144,8 +144,8 @@ def test_what_cannot_be_inverted_in_floating_point_is_not_known() -> None:
             parameter.mul_(4)
     with evaluating(model):
         rounds = estimates(joint_posterior(model, documents(40), CPU), 1)[0]
-    found = transformed_measures(model, documents(40), CPU, 1)
+    measured = transformed_measures(model, documents(40), CPU, 1)
 
     assert not np.isfinite(rounds).all()
-    assert found["mpd_t"] is None
-    assert found["mpd_t_stderr"] is None
+    assert measured["mpd_t"] is None
+    assert measured["mpd_t_stderr"] is None
