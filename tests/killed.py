@@ -1,12 +1,13 @@
-"""Trains in children that are killed, again and again, until one of them reaches the end.
+"""Trains in child processes that are killed, until one child reaches the end.
 
-Called with a folder that holds params.yaml and prepared data, a setting, a seed, and how to kill:
+The arguments are a folder with params.yaml and prepared data, a setting, a seed, a way of killing, and seconds:
 
 - `moments`: SIGKILL from outside, at random moments of a training;
 - `writing`: SIGKILL in the middle of writing each second state;
 - `outputs`: SIGKILL between the last epoch and the first output.
 
-Imports once and forks, so that a child costs what it trains. Prints how many were killed.
+The script imports everything once and forks, so that a child only costs its training. It prints the number of killed
+children.
 """
 
 import os
@@ -25,7 +26,7 @@ from duvae.project import files
 
 
 def child(folder: Path, setting: str, attempt: int, how: str) -> int:
-    """Forks a child that trains, and gives its process id."""
+    """Forks a child that trains, and returns its process id."""
     process = os.fork()
     if process:
         return process
@@ -43,7 +44,7 @@ def child(folder: Path, setting: str, attempt: int, how: str) -> int:
 
 
 def die_writing(attempt: int) -> None:
-    """The state number `attempt + 2` is cut in half, and the process killed, before it has its final name."""
+    """Cuts the state number `attempt + 2` in half, and kills the process before the state has its final name."""
     fsync, states = os.fsync, []
 
     def half(descriptor: int) -> None:

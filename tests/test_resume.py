@@ -1,4 +1,4 @@
-"""Killed at any moment and started again, a training ends with the bits of one that was never disturbed."""
+"""A training that is killed at any moment and started again gives the bits of an undisturbed one."""
 
 import os
 import shutil
@@ -25,7 +25,7 @@ KILLED = Path(__file__).with_name("killed.py")
 
 
 def write_params(folder: Path, **optimisation: object) -> None:
-    """Shrunk parameters that keep a state after each step."""
+    """Writes shrunk parameters that save a state after each step."""
     yaml = YAML()
     raw = yaml.load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     shrink(raw)
@@ -51,7 +51,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def project(prepared: Path, folder: Path, **optimisation: object) -> Path:
-    """A copy of the project, with other values of its optimisation where given."""
+    """Copies the project, with changed values of its optimisation if given."""
     shutil.copytree(prepared, folder)
     write_params(folder, **optimisation)
 
@@ -59,7 +59,7 @@ def project(prepared: Path, folder: Path, **optimisation: object) -> Path:
 
 
 def killed(folder: Path, setting: str, how: str, seconds: float = 1.0, seed: int = 1) -> int:
-    """Trains in children that are killed; returns how many were."""
+    """Trains in child processes that are killed; returns their number."""
     command = [sys.executable, str(KILLED), str(folder), setting, str(seed), how, str(seconds)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
@@ -68,7 +68,7 @@ def killed(folder: Path, setting: str, how: str, seconds: float = 1.0, seed: int
 
 
 def undisturbed(prepared: Path, folder: Path, setting: str, **optimisation: object) -> tuple[Path, float]:
-    """A project whose training was not killed, and the seconds it took."""
+    """A project whose training was not killed, and the seconds of the training."""
     project(prepared, folder, **optimisation)
     started = time.monotonic()
     assert killed(folder, setting, "never") == 0
@@ -77,7 +77,7 @@ def undisturbed(prepared: Path, folder: Path, setting: str, **optimisation: obje
 
 
 def outputs(folder: Path) -> dict[str, bytes]:
-    """The bytes of all that a training writes, who made it apart."""
+    """The bytes of all files that a training writes, except its record."""
     files = [*(folder / "models").rglob("*"), *(folder / "results").rglob("*.csv")]
 
     return {str(path.relative_to(folder)): path.read_bytes() for path in files if path.is_file()}
@@ -112,7 +112,7 @@ def test_adam_goes_on_with_its_moments(prepared: Path, tmp_path: Path) -> None:
 
 
 def start(folder: Path) -> subprocess.Popen[str]:
-    """The command itself, once it has kept a first state."""
+    """Starts the command, and waits until it has saved a first state."""
     command = [sys.executable, "-m", "duvae", "train", "--dataset", "synthetic", "--setting", "vae", "--seed", "1"]
     process = subprocess.Popen(
         command, cwd=folder, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}

@@ -1,4 +1,4 @@
-"""Studies: what they try, what they cost, and that no trial is lost or counted twice whatever happens to a worker."""
+"""Studies: their points and costs. Whatever happens to a worker, no trial is lost and none counts twice."""
 
 import contextlib
 import copy
@@ -62,7 +62,7 @@ from pipelines.devices import Device
 from pipelines.parallel_study import Crew
 from test_parameters_read import read_by
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # Optuna's and MLflow's, of what is new in them
+pytestmark = pytest.mark.filterwarnings("ignore")  # Optuna and MLflow warn about their new functions
 
 ROOT = Path(__file__).parents[1]
 GRID = {"dataset": "synthetic", "setting": "du_vae", "seed": 1, "sampler": "grid", "min_mi": 0.001}
@@ -74,7 +74,7 @@ small = functools.cache(tiny.small)
 
 
 def raw(**given: Any) -> dict[str, Any]:
-    """Small parameters whose studies are these."""
+    """Small parameters with the given studies, as read from YAML."""
     values = copy.deepcopy(small())
     del values["datasets"]["own"]
     values["datasets"]["synthetic"]["optimisation"].update(epochs=3)
@@ -90,7 +90,7 @@ def params(**given: Any) -> Params:
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project with prepared data, and an MLflow that knows nothing yet."""
+    """A project with prepared data and an empty MLflow store."""
     root = tmp_path_factory.mktemp("made")
     given = {"grid": {**GRID, "values": VALUES}, "tpe": {**TPE, "values": VALUES, "against": "grid"}}
     (root / "params.yaml").write_text(yaml.safe_dump(raw(**given)), encoding="utf-8")
@@ -161,7 +161,7 @@ def test_the_shipped_studies_are_those_of_the_paper() -> None:
     assert known.run_studies() == []
 
 
-# ------------------------------------------------------------------- what is tried
+# ------------------------------------------------------------------- points and sampler
 
 
 def test_the_grid_is_tried_once_each(prepared: Path) -> None:
@@ -192,7 +192,7 @@ def test_a_whole_number_stays_one() -> None:
 
 
 def test_what_is_drawn_depends_on_the_seed_and_the_number_of_trials_alone() -> None:
-    """So that a study that was killed draws what an undisturbed one draws, and never the same twice."""
+    """A study that was killed therefore draws the same points as an undisturbed one, and no point twice."""
     plan = Plan.from_params(params(one=TPE), "one")
 
     def drawn(trials: int) -> dict[str, Any]:
@@ -222,7 +222,7 @@ TRIED = [  # gamma, p, NLL where it was not ended early, last loss, MI
 
 @pytest.mark.parametrize("seed", range(5))
 def test_tpe_stays_where_there_is_mutual_information(seed: int) -> None:
-    """Those with too little have the least losses: it must go by neither these nor one good trial alone."""
+    """Trials with too little MI have the least losses. TPE must follow neither these losses nor a single good trial."""
     plan = Plan.from_params(params(one=TPE | {"seed": seed}), "one")
     study = optuna.create_study()
     for gamma, p, nll, loss, mutual in TRIED:
@@ -252,7 +252,7 @@ def frozen_trial(number: int, state: TrialState, reported: int = 0, trained: int
 
 
 def test_a_trial_begins_only_where_all_could_end_within_the_budget() -> None:
-    """The grid of 16 trainings of 3 epochs; a budget of 10 of its 48."""
+    """The grid has 16 trainings of 3 epochs; the budget is 10 of these 48 epochs."""
     plan = Plan.from_params(params(one={**TPE, "trials": None, "budget": 10 / 48}), "one")
     complete, running = frozen_trial(0, TrialState.COMPLETE, 3), frozen_trial(1, TrialState.RUNNING, 1)
 
@@ -262,8 +262,12 @@ def test_a_trial_begins_only_where_all_could_end_within_the_budget() -> None:
     assert may_begin(plan, [complete, running])  # 4 spent, 2 reserved, 3 more
     assert not may_begin(plan, [complete, running, frozen_trial(2, TrialState.RUNNING)])
     assert not may_begin(plan, [complete, frozen_trial(1, TrialState.RUNNING, 1, trained=3)])  # two were trained twice
-    assert not may_begin(plan, [complete, complete, frozen_trial(2, TrialState.WAITING, 2)])  # one goes on later
-    assert may_begin(plan, [complete, complete, frozen_trial(2, TrialState.WAITING)])  # never begun: it is this one
+    assert not may_begin(
+        plan, [complete, complete, frozen_trial(2, TrialState.WAITING, 2)]
+    )  # the third trial will resume
+    assert may_begin(
+        plan, [complete, complete, frozen_trial(2, TrialState.WAITING)]
+    )  # the waiting trial is the next one
 
 
 def test_the_number_of_trials_ends_a_study() -> None:
@@ -292,7 +296,7 @@ def test_a_study_is_another_when_its_numbers_would_be(tmp_path: Path, monkeypatc
     for same in (
         lambda r: r["studies"]["one"].update(trials=50),
         lambda r: r["studies"]["one"].update(budget=0.5),
-        lambda r: r["settings"]["du_vae"]["columns"]["synthetic"].update(gamma=0.9),  # it is searched
+        lambda r: r["settings"]["du_vae"]["columns"]["synthetic"].update(gamma=0.9),  # the study searches it
         lambda r: tiny.block(r).update(seeds=[3]),
     ):
         assert key(same) == first
@@ -331,7 +335,7 @@ def test_a_trial_whose_worker_is_gone_waits_again_with_all_that_it_had(tmp_path:
         gone.claim(taken)
         taken.report(3.5, 1)
         with Worker(tmp_path) as other, other.guard:
-            assert other.recover(storage, study) == []  # it lives
+            assert other.recover(storage, study) == []  # its worker is alive
     with Worker(tmp_path) as other, other.guard:
         assert other.recover(storage, study) == [0]
         assert other.recover(storage, study) == []
@@ -447,7 +451,7 @@ def table(root: Path, name: str) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def searched(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
-    """A project whose grid and TPE have ended undisturbed, and the CPU seconds of the latter."""
+    """A project whose grid and TPE studies have ended undisturbed, and the CPU seconds of the TPE study."""
     root = Path(shutil.copytree(prepared, tmp_path_factory.mktemp("searched") / "project"))
     known = config.load(root / "params.yaml")
     stage.run(known, "grid", root=root)
@@ -479,7 +483,7 @@ def test_a_grid_ends_with_every_cell_once(searched: tuple[Path, float]) -> None:
 
 
 def test_a_trial_is_the_training_of_a_setting(searched: tuple[Path, float], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The best parameters, taken over by a setting, train to the very numbers of their trial."""
+    """A setting with the best hyperparameters gives exactly the numbers of the best trial."""
     root, _ = searched
     monkeypatch.chdir(root)
     given = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
@@ -561,7 +565,7 @@ def test_killed_workers_lose_no_trial_and_count_none_twice(
     for (root, study, _, _), cut in zip(jobs, (2, 1), strict=True):
         trials, expected = (table(Path(folder), study) for folder in (root, undisturbed))
         pd.testing.assert_frame_equal(trials.drop(columns="trained"), expected.drop(columns="trained"))
-        twice = trials["trained"] - trials["epochs"]  # a kill at an epoch's end has it trained again
+        twice = trials["trained"] - trials["epochs"]  # a kill at the end of an epoch repeats the epoch
         assert (twice >= 0).all()
         assert twice.sum() <= cut
         assert not list((Path(root) / "checkpoints/studies").iterdir())
@@ -645,7 +649,7 @@ def test_a_grid_to_compare_with_is_asked_for_before_anything_is_trained(project:
 
 
 def test_a_workspace_whose_studies_are_the_projects_leaves_nothing_behind(project: Path, tmp_path: Path) -> None:
-    """So a rebuild's next workspace goes on with them, and MLflow shows the trials in the project."""
+    """The next workspace of a rebuild therefore continues the studies, and MLflow shows the trials in the project."""
     given = yaml.safe_load((project / "params.yaml").read_text(encoding="utf-8"))
     given["studies"] = {"one": {**GRID, "values": {"gamma": [1.0], "p": [0.5]}}}
     given["datasets"]["synthetic"]["optimisation"].update(epochs=1)
@@ -682,7 +686,7 @@ def test_a_worker_that_crashes_is_started_anew_and_a_mistake_is_not(tmp_path: Pa
     assert len((tmp_path / "starts").read_text(encoding="utf-8").splitlines()) == 2 * starts
 
 
-# ------------------------------------------------------------------- what is made of it
+# ------------------------------------------------------------------- page and comparison
 
 
 def test_the_page_shows_the_map_the_trials_and_the_cost(searched: tuple[Path, float]) -> None:
@@ -797,9 +801,7 @@ def test_a_setting_that_refers_to_a_wrong_study_is_told(study: str, message: str
 
 
 def test_the_stage_lists_the_parameters_it_reads(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "duvae.search.trial.equal_training", lambda *_: None
-    )  # it looks for the same among all settings
+    monkeypatch.setattr("duvae.search.trial.equal_training", lambda *_: None)  # it reads all settings
     given = raw(one={**TPE, "values": VALUES, "trials": 1})
     given["datasets"]["synthetic"]["optimisation"].update(epochs=1)
     read = read_by("search", project, "one", params=config.parse(given))
@@ -808,7 +810,10 @@ def test_the_stage_lists_the_parameters_it_reads(project: Path, monkeypatch: pyt
     names = {"dataset": "synthetic", "key": "settings.du_vae", "column": "synthetic", "study": "one"}
     for name, value in names.items():
         listed = [entry.replace(f"${{item.{name}}}", value) for entry in listed]
-    apart = {"checkpoint_seconds", "datasets.synthetic.column"}  # no result depends on it; the graph's items have it
+    apart = {
+        "checkpoint_seconds",
+        "datasets.synthetic.column",
+    }  # no result depends on the first; the items of the graph hold the second
 
     assert {path for path in read - apart if not any(f"{path}.".startswith(f"{entry}.") for entry in listed)} == set()
     assert {entry for entry in listed if not any(f"{path}.".startswith(f"{entry}.") for path in read)} == set()

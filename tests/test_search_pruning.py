@@ -1,4 +1,4 @@
-"""Which trainings of a study are ended early: the rule on curves made by hand, and against a plain form of it."""
+"""Which trainings of a study end early: the rule on curves made by hand, and against its plain form."""
 
 import math
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ WARMUP = 5
 
 
 def curve_after_warmup(after: Sequence[float], mi: Sequence[float] = (), before: float = 90.0) -> Curve:
-    """A curve whose warm-up is over: its losses, and if given its MI, of the epochs after it."""
+    """A curve with the given losses, and MI if given, in the epochs after the warm-up."""
     return Curve([before] * WARMUP + list(after), [0.1] * WARMUP + list(mi) if mi else ())
 
 
@@ -49,7 +49,10 @@ def test_the_worst_of_four_ends_at_a_rung_and_not_between_rungs() -> None:
 
 
 def test_the_first_to_reach_a_rung_goes_on() -> None:
-    others = [curve_after_warmup([10]), curve_after_warmup([10], [2.0])]  # better, and not there yet
+    others = [
+        curve_after_warmup([10]),
+        curve_after_warmup([10], [2.0]),
+    ]  # they are better, but have not reached the rung
 
     assert reason_to_prune(curve_after_warmup([50, 50]), others, WARMUP, RULE) is None
 
@@ -62,12 +65,12 @@ def test_losses_of_the_warmup_count_for_nobody() -> None:
 
 
 def test_a_collapsed_training_ends_no_other_and_is_itself_ended_after_the_grace() -> None:
-    """The collapsed one has the lowest loss of all, as on the synthetic data."""
+    """The collapsed training has the lowest loss of all, as on the synthetic data."""
     collapsed = curve_after_warmup([30] * 9, [0.0] * 9)
     able = curve_after_warmup([35, 34, 34, 33], [1.5, 1.4, 1.3, 1.2])
 
     assert reason_to_prune(able, [collapsed], WARMUP, RULE, min_mi=1.0) is None
-    assert reason_to_prune(able, [collapsed], WARMUP, RULE)  # without a constraint it would
+    assert reason_to_prune(able, [collapsed], WARMUP, RULE)  # without a bound on MI it does
     for after in (1, 2, 3):
         early = curve_after_warmup([30] * after, [0.0] * after)
         assert reason_to_prune(early, [able], WARMUP, RULE, min_mi=1.0) is None
@@ -135,7 +138,7 @@ def test_the_best_of_the_feasible_goes_on(own: Curve, others: list[Curve], min_m
 
 @given(curves(), st.lists(curves(), max_size=8), st.floats(0.01, 1.0))
 def test_as_many_go_on_as_the_rule_keeps(own: Curve, others: list[Curve], keep: float) -> None:
-    """Against the plain form: sorted, the first ceil(keep n) of those that are there."""
+    """The plain form sorts the n trainings at the rung, and lets the first ceil(keep n) continue."""
     rule = RULE.model_copy(update={"keep": keep})
     epoch = len(own.losses)
     ended = reason_to_prune(own, others, WARMUP, rule) is not None

@@ -1,4 +1,4 @@
-"""MLflow, filled from made-up results."""
+"""MLflow runs, written from made-up results."""
 
 import json
 import logging
@@ -20,7 +20,7 @@ from duvae.tracking.runs import DIGEST, track
 from duvae.tracking.store import connect
 from duvae.tracking.trial_runs import TrialRun, study_run
 
-# MLflow and what it is built on warn of their own future.
+# MLflow and its libraries warn about future versions.
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
@@ -32,7 +32,7 @@ def _plain_store(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project of which MLflow knows nothing yet; its store is made once, which takes seconds."""
+    """A project with an empty MLflow store, created once because this takes seconds."""
     root = tmp_path_factory.mktemp("project")
     connect(root)
 
@@ -48,7 +48,7 @@ def root(empty: Path, tmp_path: Path) -> Path:
 
 
 def params() -> Params:
-    """Two of Figure 1's five are run; the other three are jobs without results."""
+    """Two of Figure 1's five settings are run; the other three are jobs without results."""
     return made_up.params(settings=["ae", "du_vae"])
 
 
@@ -131,7 +131,7 @@ def test_a_run_holds_what_the_stages_found(root: Path) -> None:
 
 
 def test_a_run_can_be_served(root: Path) -> None:
-    """It loads as a pyfunc where nothing else of the project is, and without any pickle."""
+    """The model loads as a pyfunc without the rest of the project and without a pickle."""
     import mlflow
 
     chosen = made_up.params(settings=["vae"])
@@ -254,7 +254,7 @@ def test_a_trial_is_one_run_below_its_study_whatever_interrupts_it(root: Path) -
     assert run.data.params == {"gamma": "1.0"}
     assert run.data.metrics == {"valid/loss": 3.25, "kept/nll": 3.0}
     before = len(runs(root))
-    track(params(), root)  # the trials are none of its runs
+    track(params(), root)  # `track` leaves the runs of trials alone
     assert len(runs(root)) == before + 2
 
 

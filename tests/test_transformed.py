@@ -25,7 +25,7 @@ def gaussians(count: int, latent: int = 2, seed: int = 1) -> DiagonalGaussian:
 
 
 def off(values: np.ndarray, expected: float) -> float:
-    """How many standard errors the mean lies off."""
+    """Distance of the mean from the expected value, in standard errors."""
     return abs(values.mean() - expected) / (values.std(ddof=1) / np.sqrt(len(values)))
 
 
@@ -34,7 +34,7 @@ def off(values: np.ndarray, expected: float) -> float:
 
 @pytest.mark.parametrize("count", [2, 3, 30])
 def test_of_gaussians_the_estimates_are_equations_3_and_5(count: int) -> None:
-    """Over all N^2 ordered pairs: with a factor of 1 the mean would be N / (N - 1) of it."""
+    """The mean is over all N^2 ordered pairs; with a factor of 1 it would be N / (N - 1) times as large."""
     posterior = gaussians(count)
     mpd, ce = estimates(posterior, 1, rounds=3000)
     exactly = mutual_posterior_diversity(posterior.mean.numpy(), posterior.variance.numpy())
@@ -57,7 +57,7 @@ def test_of_a_flow_they_are_the_means_over_all_pairs() -> None:
 
 
 def test_the_standard_error_is_what_the_estimates_spread_by() -> None:
-    """Over seeds; the set is the same."""
+    """The spread is over seeds, on one set."""
     posterior = flow(40, 2)
     results = [estimates(posterior, seed) for seed in range(40)]
     for which in (0, 1):
@@ -74,7 +74,7 @@ def test_a_single_posterior_has_no_diversity() -> None:
 
 
 def test_each_document_is_drawn_once_a_round_and_none_is_its_own_partner(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the blocks are."""
+    """This holds for any block size."""
     for rows in (1, 3, 100):
         monkeypatch.setattr(transformed, "ROWS", rows)
         asked: list[list[int]] = []
@@ -137,7 +137,7 @@ def test_the_whole_set_is_in_its_own_order(name: str) -> None:
 
 
 def test_what_cannot_be_inverted_in_floating_point_is_not_known() -> None:
-    """Another's sample may lie where a steep chain's inverse overflows: no figure then, and no file that is no JSON."""
+    """The inverse of a steep chain may overflow for another posterior's sample. The value is then None, as JSON needs."""
     model = lively(build("iaf_fb", latent=32)[0])
     with torch.no_grad():
         for parameter in model.head.parameters():
