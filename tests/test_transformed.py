@@ -137,7 +137,7 @@ def test_the_whole_set_is_in_its_own_order(name: str) -> None:
 
 
 def test_what_cannot_be_inverted_in_floating_point_is_not_known() -> None:
-    """The inverse of a steep chain may overflow for another posterior's sample. The value is then None, as JSON needs."""
+    """The inverse of a steep chain may overflow for a sample of another posterior; JSON then holds null."""
     model = lively(build("iaf_fb", latent=32)[0])
     with torch.no_grad():
         for parameter in model.head.parameters():
