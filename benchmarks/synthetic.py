@@ -27,8 +27,8 @@ from duvae.metrics.likelihood import importance_weighted_nll
 from duvae.metrics.transformed import transformed_measures
 from duvae.training.aggressive import AggressiveLoop
 from duvae.training.checkpoints import Checkpoint
+from duvae.training.loop import NoProgress, Training
 from duvae.training.loop import Row as Epoch
-from duvae.training.loop import Training, Unwatched
 from duvae.training.steps import Loop
 from duvae.vae import VAE
 
@@ -97,7 +97,7 @@ def shrink(params: Params) -> Params:
     )
 
 
-class EpochTimes(Unwatched):
+class EpochTimes(NoProgress):
     """Records the CPU seconds of each epoch of a training, with its history and its saved state."""
 
     def __init__(self) -> None:

@@ -1,9 +1,9 @@
-"""A study by several workers at once, each with a process and a device of its own.
+"""Runs a study with several workers in parallel. Each worker is a process with a device of its own.
 
-The command is `python -m pipelines.parallel_study --study NAME`.
+Usage: `python -m pipelines.parallel_study --study NAME`.
 
-The workers share nothing but the study: what is drawn next, whose trial it is and when it is over, they see there.
-Killed in part or altogether, the same command goes on; further ones may join from other machines through --storage.
+The workers share only the study: it says which trial is next, which worker owns a trial, and when the study ends. If
+workers are killed, run the same command again. Workers on other machines join through --storage.
 """
 
 import os
@@ -22,20 +22,20 @@ from duvae.errors import Interrupted, UserError
 from pipelines.devices import Device, choose
 
 RESTARTS = 3
-"""So often a worker that has crashed is started anew."""
+"""Largest number of restarts of a worker that crashes."""
 
-MISTAKE, STOPPED = 2, 130
-"""What `duvae` ends with after a user's mistake, and after an interruption."""
+USER_ERROR, INTERRUPTED = 2, 130
+"""Exit codes of `duvae` after a `UserError` and after an interruption."""
 
 
 class Crew:
     """The workers of a study.
 
     Args:
-        study: Its name.
-        devices: One for each.
-        storage: The database that the study is kept in; None: the journal.
-        params: The file of parameters.
+        study: Name of the study.
+        devices: Devices, one per worker.
+        storage: URL of the database that holds the study; None: the journal.
+        params: Path of params.yaml.
     """
 
     def __init__(self, study: str, devices: list[Device], storage: str | None, params: Path) -> None:
@@ -43,41 +43,45 @@ class Crew:
         self.command = [sys.executable, "-m", "duvae", "search", "--study", study, "--params", str(params)]
         self.command += ["--storage", storage] if storage else []
         self.running: dict[Device, subprocess.Popen[str]] = {}
-        self.ended: dict[Device, int] = {}
+        self.exit_codes: dict[Device, int] = {}
         self.stopping = threading.Event()
 
     def run(self) -> None:
-        """Works until the study has ended.
+        """Runs the workers until the study ends.
 
         Raises:
-            UserError: Where a worker met a mistake of the user's, or keeps crashing.
-            Interrupted: Where the user asked for a stop.
+            UserError: A worker reported an error, or keeps crashing.
+            Interrupted: The user asked for a stop.
         """
-        before = {number: signal.signal(number, self.stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        handlers = {number: signal.signal(number, self.stop) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
-            threads = [threading.Thread(target=self.tend, args=(device,)) for device in self.devices]
+            threads = [threading.Thread(target=self.run_worker, args=(device,)) for device in self.devices]
             for thread in threads:
                 thread.start()
             for thread in threads:
-                while thread.is_alive():  # so that signals are heard meanwhile
+                while thread.is_alive():  # short waits let the main thread handle signals
                     thread.join(0.2)
         finally:
-            for number, handler in before.items():
+            for number, handler in handlers.items():
                 signal.signal(number, handler)
-        codes = set(self.ended.values())
-        if self.stopping.is_set() or STOPPED in codes:
+        codes = set(self.exit_codes.values())
+        if self.stopping.is_set() or INTERRUPTED in codes:
             raise Interrupted(f"the workers of {self.study} have stopped")
         if codes != {0}:
-            raise UserError(f"{self.study}: a worker ended with {max(codes)}; what it said stands above.")
+            raise UserError(f"{self.study}: a worker ended with exit code {max(codes)}; its messages stand above.")
 
     def stop(self, number: int, frame: FrameType | None) -> None:
-        """Asks all workers to stop where nothing is lost."""
+        """Asks all workers to stop after their current step. The arguments are those of a signal handler."""
         self.stopping.set()
         for process in list(self.running.values()):
             process.terminate()
 
-    def tend(self, device: Device) -> None:
-        """One worker, started anew where it crashes; its lines are shown with its device before them."""
+    def run_worker(self, device: Device) -> None:
+        """Runs one worker, and restarts it if it crashes. Each line of its output is printed after its device's name.
+
+        Args:
+            device: Device of the worker.
+        """
         environment = {**os.environ, "CUDA_VISIBLE_DEVICES": device.visible}
         for _ in range(RESTARTS + 1):
             if self.stopping.is_set():
@@ -96,32 +100,35 @@ class Crew:
                 assert process.stdout is not None
                 for line in process.stdout:
                     print(f"{device.name}: {line}", end="", flush=True)
-            self.ended[device] = process.returncode
-            if process.returncode in (0, MISTAKE, STOPPED):
+            self.exit_codes[device] = process.returncode
+            if process.returncode in (0, USER_ERROR, INTERRUPTED):
                 break
-            print(f"{device.name}: the worker ended with {process.returncode}", flush=True)
+            print(f"{device.name}: the worker ended with exit code {process.returncode}", flush=True)
 
 
 def main(
-    study: Annotated[str, typer.Option("--study", metavar="NAME", help="A study of params.yaml.")],
+    study: Annotated[str, typer.Option("--study", metavar="NAME", help="Name of a study in params.yaml.")],
     slots: Annotated[
-        int | None, typer.Option("--slots", metavar="N", min=1, help="Workers on each GPU, or on the CPU.")
+        int | None, typer.Option("--slots", metavar="N", min=1, help="Number of workers on each GPU, or on the CPU.")
     ] = None,
     devices: Annotated[
-        str | None, typer.Option("--devices", metavar="LIST", help="GPUs like 0,1, or cpu; without it all there are.")
+        str | None,
+        typer.Option("--devices", metavar="LIST", help="GPUs such as 0,1, or cpu. Default: all GPUs, or the CPU."),
     ] = None,
     storage: Annotated[
         str | None,
-        typer.Option("--storage", envvar="OPTUNA_STORAGE", metavar="URL", help="A database; else studies/journal.log."),
+        typer.Option(
+            "--storage", envvar="OPTUNA_STORAGE", metavar="URL", help="URL of a database. Default: studies/journal.log."
+        ),
     ] = None,
-    params: Annotated[Path, typer.Option("--params", metavar="PATH", help="The file of parameters.")] = Path(
+    params: Annotated[Path, typer.Option("--params", metavar="PATH", help="Path of the parameters.")] = Path(
         "params.yaml"
     ),
 ) -> None:
-    """Search hyperparameters with several workers at once, then write what was found."""
-    known = config.load(params)
-    known.study(study)
-    crew = Crew(study, choose(known.threads, slots, devices), storage, params)
+    """Search hyperparameters with several workers in parallel, then write the results."""
+    parameters = config.load(params)
+    parameters.study(study)
+    crew = Crew(study, choose(parameters.threads, slots, devices), storage, params)
     crew.run()
     subprocess.run(crew.command, check=True)
 
@@ -131,9 +138,9 @@ if __name__ == "__main__":
         typer.run(main)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(MISTAKE)
-    except Interrupted as stopped:
-        print(f"\ninterrupted: {stopped}; the same command goes on from there", file=sys.stderr)
-        sys.exit(STOPPED)
+        sys.exit(USER_ERROR)
+    except Interrupted as interruption:
+        print(f"\ninterrupted: {interruption}. Run the same command again to continue.", file=sys.stderr)
+        sys.exit(INTERRUPTED)
     except subprocess.CalledProcessError as error:
         sys.exit(error.returncode)

@@ -1,12 +1,13 @@
-"""Trains in child processes and kills them, until one reaches the end.
+"""Trains in child processes that are killed, until one child reaches the end.
 
-The arguments are a folder with params.yaml and prepared data, a setting, a seed, a way to kill, and seconds:
+The arguments are a folder with params.yaml and prepared data, a setting, a seed, a way of killing, and seconds:
 
 - `moments`: SIGKILL from outside, at random moments of a training;
 - `writing`: SIGKILL in the middle of a write of a state;
 - `outputs`: SIGKILL between the last epoch and the first output.
 
-The parent imports once and forks, so a child needs time only for its training. The parent prints the number of kills.
+The script imports everything once and forks, so that a child only costs its training. It prints the number of killed
+children.
 """
 
 import os
@@ -25,7 +26,7 @@ from duvae.project import files
 
 
 def child(folder: Path, setting: str, attempt: int, how: str) -> int:
-    """Forks a child that trains; returns its process id."""
+    """Forks a child that trains, and returns its process id."""
     process = os.fork()
     if process:
         return process
@@ -43,7 +44,7 @@ def child(folder: Path, setting: str, attempt: int, how: str) -> int:
 
 
 def die_writing(attempt: int) -> None:
-    """Makes this process truncate the state number `attempt + 2`, and die, before the state has its final name."""
+    """Cuts the state number `attempt + 2` in half, and kills the process before the state has its final name."""
     fsync, states = os.fsync, []
 
     def half(descriptor: int) -> None:

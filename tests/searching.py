@@ -1,12 +1,13 @@
-"""Works on studies in children that are killed, again and again, until one of them ends each.
+"""Works on studies in child processes that are killed, until one child ends each study.
 
-Called with a list of these, as JSON: a folder that holds params.yaml and prepared data, a study, how, and seconds.
+The argument is a JSON list of entries: a folder with params.yaml and prepared data, a study, a way of killing, and
+seconds. There are two ways:
 
-- `one`: killed twice at random moments, then twice between the end of a training and its trial's end;
-- `two`: two children at a time, the first of which is killed once, in the middle.
+- `one`: one child at a time; two are killed at random moments, and two between the end of a training and of its trial;
+- `two`: two children in parallel; the first is killed once, in the middle.
 
-Moments are counted in the child's own CPU seconds: a busy machine moves none of them. Imports once and forks, so that
-a child costs what it trains. Prints how many were killed for each.
+Moments are CPU seconds of the child, so that a busy machine does not move them. The script imports everything once and
+forks, so that a child only costs its training. It prints the number of killed children for each entry.
 """
 
 import json
@@ -17,21 +18,22 @@ import sys
 import traceback
 from pathlib import Path
 
-import mlflow.store.tracking.sqlalchemy_store  # noqa: F401 (or each child imports it)
+import mlflow.store.tracking.sqlalchemy_store  # noqa: F401 (else each child imports it)
 import torch
 
 from duvae import config
 from duvae.commands import search as stage
+from duvae.search import study as studies
 from duvae.search import trial
 
 
 def child(folder: Path, study: str, seconds: float | None = None, measuring: bool = False, worker: bool = False) -> int:
-    """Forks a child that works on the study, to be killed after so many seconds; gives its process id."""
+    """Forks a child that works on the study, and is killed after `seconds` if given; returns its process id."""
     process = os.fork()
     if process:
         return process
     os.chdir(folder)
-    trial.WAIT_SECONDS = 0.05
+    studies.WAIT_SECONDS = 0.05
     try:
         if measuring:
             trial.importance_weighted_nll = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
@@ -45,7 +47,7 @@ def child(folder: Path, study: str, seconds: float | None = None, measuring: boo
 
 
 def killed(process: int) -> bool:
-    """Waits for a child, and says whether it was killed; one that failed ends everything."""
+    """Waits for a child, and returns whether it was killed. A child that failed ends the script."""
     _, status = os.waitpid(process, 0)
     if os.WIFSIGNALED(status):
         return True
@@ -56,7 +58,7 @@ def killed(process: int) -> bool:
 
 
 def work(folder: Path, study: str, how: str, seconds: float) -> int:
-    """How many were killed until one ended the study."""
+    """Number of children that were killed before one ended the study."""
     moments, count = random.Random(1), 0
     if how == "one":
         count += sum([killed(child(folder, study, moments.uniform(0.1, 1.0) * seconds)) for _ in range(2)])

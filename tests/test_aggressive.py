@@ -39,12 +39,12 @@ class Scripted(Updates):
         """`losses` are per word of the sentences, all of one length unless `lengths` says which the drawn ones have."""
         plain = updates(model)
         waiting = iter(lengths or [])
-        made = cls(model, plain.encoder, plain.decoder, 5.0, lambda: batch(6, next(waiting, 6)))
-        made.log, made.losses = [], list(losses)
-        for optimiser, said in ((made.encoder, "encoder"), (made.decoder, "decoder")):
-            around(optimiser, lambda said=said: made.log.append(said))  # type: ignore[misc]
+        scripted = cls(model, plain.encoder, plain.decoder, 5.0, lambda: batch(6, next(waiting, 6)))
+        scripted.log, scripted.losses = [], list(losses)
+        for optimiser, part in ((scripted.encoder, "encoder"), (scripted.decoder, "decoder")):
+            around(optimiser, lambda part=part: scripted.log.append(part))  # type: ignore[misc]
 
-        return made
+        return scripted
 
     def gradients(self, x: Tensor, weight: float) -> Loss:
         self.log.append(f"gradients of {tuple(x.shape)}")
@@ -58,13 +58,13 @@ def inner(losses: list[float], window: int = 3, most: int = 20, lengths: list[in
     """Encoder steps of one outer step on these losses."""
     model, _ = build("agg_vae")
     loop = AggressiveLoop(window, most, patience=1)
-    doing = Scripted.of(model, losses, lengths)
-    loop.step(doing, batch(), 1.0)
+    scripted = Scripted.of(model, losses, lengths)
+    loop.step(scripted, batch(), 1.0)
 
-    assert doing.log.count("decoder") == 1
-    assert doing.log[-2:] == ["gradients of (6, 6)", "decoder"]
-    assert doing.log.count("encoder") == loop.encoder_steps
-    assert doing.log[:-2] == ["gradients of (6, 6)", "encoder"] * loop.encoder_steps or lengths
+    assert scripted.log.count("decoder") == 1
+    assert scripted.log[-2:] == ["gradients of (6, 6)", "decoder"]
+    assert scripted.log.count("encoder") == loop.encoder_steps
+    assert scripted.log[:-2] == ["gradients of (6, 6)", "encoder"] * loop.encoder_steps or lengths
 
     return loop.encoder_steps
 
@@ -93,37 +93,37 @@ def test_the_loss_is_compared_per_word() -> None:
 
 def test_the_encoder_steps_on_the_batch_then_on_drawn_ones_and_the_decoder_on_the_batch() -> None:
     model, _ = build("agg_vae")
-    doing = Scripted.of(model, [5.0] * 2 + [6.0] * 2, [4, 5, 7])
-    AggressiveLoop(2, 20, 1).step(doing, batch(), 1.0)
+    scripted = Scripted.of(model, [5.0] * 2 + [6.0] * 2, [4, 5, 7])
+    AggressiveLoop(2, 20, 1).step(scripted, batch(), 1.0)
     expected = [step for length in (6, 4, 5, 7) for step in (f"gradients of (6, {length})", "encoder")]
 
-    assert doing.log == [*expected, "gradients of (6, 6)", "decoder"]
+    assert scripted.log == [*expected, "gradients of (6, 6)", "decoder"]
 
 
 @pytest.mark.parametrize("name", ["agg_vae", "du_vae"])
 def test_inner_steps_move_the_encoder_alone_and_the_last_the_decoder_alone(name: str) -> None:
     """With any system's encoder; its scale is brought back after each step."""
     model = lively(build(name)[0])
-    doing = updates(model)
+    loop_updates = updates(model)
     seen: list[tuple[str, dict[str, Tensor], dict[str, Tensor]]] = []
-    for optimiser, said in ((doing.encoder, "encoder"), (doing.decoder, "decoder")):
+    for optimiser, part in ((loop_updates.encoder, "encoder"), (loop_updates.decoder, "decoder")):
         earlier: list[dict[str, Tensor]] = []
 
         def before(earlier: list[dict[str, Tensor]] = earlier) -> None:
             earlier.append(state(model))
 
-        def after(earlier: list[dict[str, Tensor]] = earlier, said: str = said) -> None:
-            seen.append((said, earlier[-1], state(model)))
+        def after(earlier: list[dict[str, Tensor]] = earlier, part: str = part) -> None:
+            seen.append((part, earlier[-1], state(model)))
 
         around(optimiser, before, after)
     loop = AggressiveLoop(2, 6, 1)
-    loss = loop.step(doing, batch(), 1.0)
+    loss = loop.step(loop_updates, batch(), 1.0)
 
-    assert [said for said, _, _ in seen] == ["encoder"] * loop.encoder_steps + ["decoder"]
+    assert [part for part, _, _ in seen] == ["encoder"] * loop.encoder_steps + ["decoder"]
     assert 4 <= loop.encoder_steps <= 6
-    for said, before, after in seen:
+    for part, before, after in seen:
         moved = {key.split(".")[0] for key in before if not torch.equal(before[key], after[key])}
-        assert moved == ({"decoder"} if said == "decoder" else {"encoder", "head"})
+        assert moved == ({"decoder"} if part == "decoder" else {"encoder", "head"})
     norm = next((part for part in model.modules() if isinstance(part, MeanBatchNorm)), None)
     if norm is not None:
         assert float(norm.scale.detach().square().mean()) == pytest.approx(norm.gamma**2, rel=1e-6)
@@ -143,12 +143,12 @@ def test_it_is_aggressive_until_mutual_information_has_stopped_rising(
     patience: int, information: list[float], aggressive: list[bool]
 ) -> None:
     loop = AggressiveLoop(2, 6, patience)
-    found = []
+    modes = []
     for value in information:
         loop.epoch_ended(value)
-        found.append(loop.aggressive)
+        modes.append(loop.aggressive)
 
-    assert found == aggressive
+    assert modes == aggressive
 
 
 def test_without_a_mutual_information_it_stays_as_it_is() -> None:
@@ -161,22 +161,22 @@ def test_without_a_mutual_information_it_stays_as_it_is() -> None:
 def test_afterwards_encoder_and_decoder_step_together() -> None:
     loop, model = AggressiveLoop(2, 6, 1), build("agg_vae")[0]
     loop.epoch_ended(0.0)
-    doing = Scripted.of(model, [1.0])
-    loop.step(doing, batch(), 1.0)
+    scripted = Scripted.of(model, [1.0])
+    loop.step(scripted, batch(), 1.0)
 
-    assert doing.log == ["gradients of (6, 6)", "encoder", "decoder"]
+    assert scripted.log == ["gradients of (6, 6)", "encoder", "decoder"]
     assert loop.encoder_steps == 0
 
 
 def test_what_a_loop_remembers_comes_back() -> None:
     for name in NAMES:
-        made = build(name)[1]
-        loop, fresh = made.loop(), made.loop()
+        system = build(name)[1]
+        loop, fresh = system.loop(), system.loop()
         loop.step(updates(lively(build(name)[0])), batch(), 1.0)
         loop.epoch_ended(0.3)
         loop.epoch_ended(0.2)
-        kept = json.loads(json.dumps(loop.state()))
-        fresh.restore(kept)
+        saved = json.loads(json.dumps(loop.state()))
+        fresh.restore(saved)
 
         assert fresh.state() == loop.state()
         if isinstance(loop, AggressiveLoop):

@@ -29,7 +29,7 @@ from duvae.data import sources
 from duvae.data.sources import Source
 from duvae.errors import TEMPORARY_FAILURE
 from duvae.project import array_files, job_list
-from duvae.tracking import runs
+from duvae.tracking import store as tracking_store
 from serving import serve
 from spoiling import (
     KNOWN,
@@ -488,7 +488,7 @@ MODELS = {
     ),
     "a training that is not finite": Kind(
         f"train {JOB}", param("datasets.synthetic.optimisation.learning_rate", 1e30), "at epoch 1, batch ",
-        "is not finite", "A smaller learning_rate or clip in params.yaml",
+        "is not finite", "Try a smaller learning_rate or clip in params.yaml",
     ),
 }  # fmt: skip
 
@@ -681,7 +681,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for path, content in kept.items():
         path.write_bytes(content)
     (root / "checkpoints").rmdir()
-    runs.connect(root)
+    tracking_store.connect(root)
 
     return root
 

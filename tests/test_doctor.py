@@ -327,7 +327,7 @@ def test_interrupted_trainings(here: Here) -> None:
     def keep(name: str, epoch: int, minutes: int) -> None:
         path = here.root / "checkpoints" / f"{name}.safetensors"
         values = {"state": asdict(State(1.0, epoch=epoch)), "loop": {}}
-        Checkpoint(path, 0.0).keep(Snapshot({"a": torch.zeros(3)}, values))
+        Checkpoint(path, 0.0).save(Snapshot({"a": torch.zeros(3)}, values))
         then = now - 60 * minutes - 1
         os.utime(path, (then, then))
 

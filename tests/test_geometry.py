@@ -88,20 +88,20 @@ def test_mutual_information_in_blocks_is_that_of_the_whole(block: int, monkeypat
 @pytest.mark.parametrize("count", [50, 400])
 def test_memory_does_not_grow_with_the_set(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """No more densities at a time than a block has, or than one sample has."""
-    held: list[int] = []
+    sizes: list[int] = []
     product = torch.mm
 
     def watched(*arguments: Any, **options: Any) -> torch.Tensor:
-        made = product(*arguments, **options)
-        held.append(made.numel())
-        return made
+        result = product(*arguments, **options)
+        sizes.append(result.numel())
+        return result
 
     monkeypatch.setattr(geometry, "BLOCK", 1000)
     monkeypatch.setattr(torch, "mm", watched)
     mutual_information(*posteriors(count, 2))
 
-    assert sum(held) == count**2
-    assert max(held) <= 1000
+    assert sum(sizes) == count**2
+    assert max(sizes) <= 1000
 
 
 def test_posteriors_that_are_all_one_tell_nothing() -> None:
@@ -127,14 +127,14 @@ def test_mutual_information_is_the_integral() -> None:
     integral = (densities * np.log(densities / densities.mean(0))).sum(1).mean() * (z[1] - z[0])
     random = np.random.default_rng(1)
     many_means, many_variances = np.repeat(mean, 700, 0), np.repeat(variance, 700, 0)
-    found = []
+    results = []
     for _ in range(8):
         sample = many_means + np.sqrt(many_variances) * random.standard_normal(many_means.shape)
-        found.append(mutual_information(many_means, many_variances, sample))
-    error = np.std(found, ddof=1) / math.sqrt(len(found))
+        results.append(mutual_information(many_means, many_variances, sample))
+    error = np.std(results, ddof=1) / math.sqrt(len(results))
 
     assert error < 0.01
-    assert abs(np.mean(found) - integral) < SIGMAS * error
+    assert abs(np.mean(results) - integral) < SIGMAS * error
 
 
 def test_mutual_information_of_a_float32_encoder_far_from_the_origin() -> None:
@@ -170,9 +170,9 @@ def test_active_units_by_definition(drawn: tuple[np.ndarray, np.ndarray], thresh
 def test_measures_of_a_set() -> None:
     mean, variance, z = posteriors(30, 2)
     kl = 0.5 * (mean**2 + variance - 1 - np.log(variance)).sum(1)
-    found = measures(Encoded(mean, variance, z, np.zeros(30), kl, True, DiagonalGaussian.measured), 0.01)
+    results = measures(Encoded(mean, variance, z, np.zeros(30), kl, True, DiagonalGaussian.measured), 0.01)
 
-    assert found == {
+    assert results == {
         "kl": pytest.approx(kl.mean()),
         "mi": pytest.approx(plain_mutual_information(mean, variance, z)),
         "au": 2,
@@ -183,13 +183,13 @@ def test_measures_of_a_set() -> None:
 
 def test_measures_without_a_density() -> None:
     mean, _, z = posteriors(30, 2)
-    found = measures(Encoded(mean, None, z, np.zeros(30), np.zeros(30), False, PointMass.measured), 0.01)
+    results = measures(Encoded(mean, None, z, np.zeros(30), np.zeros(30), False, PointMass.measured), 0.01)
 
-    assert found == {"kl": None, "mi": None, "au": 2, "mpd": None, "ce": None}
+    assert results == {"kl": None, "mi": None, "au": 2, "mpd": None, "ce": None}
 
 
 def test_a_density_that_is_no_gaussian_has_a_kl_alone() -> None:
     mean, kl = np.eye(30, 2), np.arange(30.0)
-    found = measures(Encoded(mean, None, mean, np.zeros(30), kl, True, ("kl",)), 0.01)
+    results = measures(Encoded(mean, None, mean, np.zeros(30), kl, True, ("kl",)), 0.01)
 
-    assert found == {"kl": 14.5, "mi": None, "au": None, "mpd": None, "ce": None}
+    assert results == {"kl": 14.5, "mi": None, "au": None, "mpd": None, "ce": None}

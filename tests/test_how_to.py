@@ -31,9 +31,9 @@ RESUME = """
 import tempfile, pathlib, family
 from duvae.errors import Interrupted
 from duvae.training.checkpoints import Checkpoint
-from duvae.training.loop import Unwatched
+from duvae.training.loop import NoProgress
 
-class StopAfter(Unwatched):
+class StopAfter(NoProgress):
     def __init__(self, steps):
         self.left = steps
     def step(self, epoch, batch, batches):

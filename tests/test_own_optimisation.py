@@ -15,7 +15,7 @@ from duvae.commands import prepare, train
 from duvae.errors import UserError
 from duvae.inference import model_files
 from duvae.search import reuse
-from duvae.search.trial import Plan
+from duvae.search.plan import Plan
 from duvae.training import checkpoints
 
 CHANGES = {"epochs": 2, "learning_rate": 0.25, "decay": {"patience": 4}}
@@ -43,7 +43,7 @@ def test_a_settings_values_replace_the_data_sets_and_no_others() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"lerning_rate": 0.1}, r"settings\.vae\.optimisation\.lerning_rate: unknown key .*mean 'learning_rate'"),
         ({"decay": {"patient": 1}}, r"settings\.vae\.optimisation\.decay\.patient: unknown key .*mean 'patience'"),
@@ -54,8 +54,8 @@ def test_a_settings_values_replace_the_data_sets_and_no_others() -> None:
         (3, r"settings\.vae\.optimisation: expected a mapping; found 3"),
     ],
 )
-def test_what_is_wrong_is_told_with_its_key_once(changes: Any, said: str) -> None:
-    with pytest.raises(UserError, match=said) as error:
+def test_what_is_wrong_is_told_with_its_key_once(changes: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message) as error:
         config.parse(raw(changes))
 
     assert len(str(error.value).splitlines()) == 1
@@ -81,35 +81,37 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_training_and_its_resume_states_take_it(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    named: list[str] = []
-    known: list[Any] = []
+    keys: list[str] = []
+    optimisations: list[Any] = []
 
-    def key(determines: Any, data: Path) -> str:
-        known.append(determines["optimisation"])
-        named.append(checkpoints.key(determines, data))
-        return named[-1]
+    def key(determinants: Any, data: Path) -> str:
+        optimisations.append(determinants["optimisation"])
+        keys.append(checkpoints.training_key(determinants, data))
+        return keys[-1]
 
-    monkeypatch.setattr(train, "key", key)
+    monkeypatch.setattr(train, "training_key", key)
     for changes in ({}, CHANGES, {}):
         params = config.parse(raw(changes))
         train.run(params, "synthetic", "vae", 1, project)
         with (project / "results/synthetic/vae/1/history.csv").open() as file:
             rows = list(csv.DictReader(file))
         expected = params.optimisation("vae", "synthetic")
-        assert known[-1] == expected.model_dump()
+        assert optimisations[-1] == expected.model_dump()
         assert len(rows) == expected.epochs
         assert float(rows[0]["learning_rate"]) == expected.learning_rate
 
-    assert named[0] == named[2] != named[1]
+    assert keys[0] == keys[2] != keys[1]
 
 
 def test_studies_take_it() -> None:
-    plain, changed = (Plan.of(config.parse(raw(changes, "du_vae")), "synthetic_grid") for changes in ({}, CHANGES))
+    plain, changed = (
+        Plan.from_params(config.parse(raw(changes, "du_vae")), "synthetic_grid") for changes in ({}, CHANGES)
+    )
 
     assert changed.optimisation.epochs == 2
     assert changed.grid_epochs == 2 * len(changed.grid)
-    assert changed.determines()["optimisation"] == changed.optimisation.model_dump()
-    assert plain.determines() != changed.determines()
+    assert changed.determinants()["optimisation"] == changed.optimisation.model_dump()
+    assert plain.determinants() != changed.determinants()
 
 
 def test_no_training_of_another_optimisation_is_taken_over(project: Path) -> None:
@@ -123,7 +125,7 @@ def test_no_training_of_another_optimisation_is_taken_over(project: Path) -> Non
         """The training of `again` where a trial with these changes would repeat it."""
         values["settings"]["du_vae"]["optimisation"] = changes
         params = config.parse(values)
-        return reuse.made(params, params.study("synthetic_grid"), description, torch.device("cpu"), project)
+        return reuse.equal_training(params, params.study("synthetic_grid"), description, torch.device("cpu"), project)
 
     assert taken(CHANGES) == config.parse(values).job("synthetic", "again", 1)
     assert taken({}) is None

@@ -56,10 +56,10 @@ def test_random_labels_are_found_by_chance(classes: int) -> None:
     random = np.random.default_rng(1)
     features, labels = clusters(200, classes, 30.0, 1)
     test = clusters(2000, classes, 30.0, 2)
-    found = probe([(features, random.permutation(labels))], (test[0], random.permutation(test[1])), SETTINGS).mean
+    accuracy = probe([(features, random.permutation(labels))], (test[0], random.permutation(test[1])), SETTINGS).mean
     error = 100 * math.sqrt((1 - 1 / classes) / classes / 2000)
 
-    assert abs(found - 100 / classes) < 5 * error
+    assert abs(accuracy - 100 / classes) < 5 * error
 
 
 def test_accuracy_does_not_depend_on_units() -> None:
@@ -145,10 +145,10 @@ def test_the_penalty_is_the_one_that_cross_validation_prefers() -> None:
         ).mean()
         for c in settings.inverse_penalties
     }
-    found = probe([(wide, labels)], (wide, labels), settings)
+    result = probe([(wide, labels)], (wide, labels), settings)
 
     assert scores[1e-3] != scores[1e3]
-    assert found.penalties == [max(scores, key=lambda c: scores[c])]
+    assert result.penalties == [max(scores, key=lambda c: scores[c])]
 
 
 def test_a_single_penalty_is_the_one_that_is_used() -> None:
@@ -252,23 +252,23 @@ def test_each_group_is_as_if_it_were_alone() -> None:
     features, labels = clusters(240, 6, 3.0, 1)
     groups = labels // 3
     training, test = Labelled(features, labels, groups), Labelled(*clusters(300, 6, 3.0, 2), np.arange(300) % 6 // 3)
-    found = probe_groups(training, test, 4, SETTINGS)
+    accuracies = probe_groups(training, test, 4, SETTINGS)
 
-    assert list(found) == [0, 1]
-    for group, accuracy in found.items():
+    assert list(accuracies) == [0, 1]
+    for group, accuracy in accuracies.items():
         there, known = training.of(group)
         drawn = [draw_each(known, 4, (SETTINGS.seed, 4, n, group)) for n in range(SETTINGS.draws)]
         assert [len(indices) for indices in drawn] == [12, 12]
         assert accuracy == probe([(there[i], known[i]) for i in drawn], test.of(group), SETTINGS)
-    assert over_groups(found) == pytest.approx(np.mean([a.draws for a in found.values()], 0).tolist())
+    assert over_groups(accuracies) == pytest.approx(np.mean([a.draws for a in accuracies.values()], 0).tolist())
 
 
 def test_all_there_is_needs_one_draw() -> None:
     features, labels = clusters(40, 4, 30.0, 1)
     training = Labelled(features, labels, labels // 2)
-    found = probe_groups(training, training, 10, SETTINGS)
+    accuracies = probe_groups(training, training, 10, SETTINGS)
 
-    assert [accuracy.draws for accuracy in found.values()] == [[100.0], [100.0]]
+    assert [accuracy.draws for accuracy in accuracies.values()] == [[100.0], [100.0]]
 
 
 def test_a_group_that_was_drawn_from_once_counts_in_each_draw() -> None:
@@ -305,13 +305,13 @@ def probed(project: Path, **of: Any) -> dict[str, Any]:
 
 
 def test_shipped_subsets_of_one_size_are_its_draws_and_one_alone_has_no_spread(project: Path) -> None:
-    found = probed(project, subsets=["one", "two", "all"])
+    results = probed(project, subsets=["one", "two", "all"])
     alone = {name: probed(project, subsets=[name, name])["20"] for name in ("one", "two")}
 
-    assert {size: len(of["draws"]) for size, of in found.items()} == {"20": 2, "40": 1}
-    assert found["20"]["draws"] == [alone[name]["accuracy"] for name in ("one", "two")]
-    assert found["20"]["spread"] == pytest.approx(np.std(found["20"]["draws"], ddof=1))
-    assert found["40"]["spread"] is alone["one"]["spread"] is None
+    assert {size: len(of["draws"]) for size, of in results.items()} == {"20": 2, "40": 1}
+    assert results["20"]["draws"] == [alone[name]["accuracy"] for name in ("one", "two")]
+    assert results["20"]["spread"] == pytest.approx(np.std(results["20"]["draws"], ddof=1))
+    assert results["40"]["spread"] is alone["one"]["spread"] is None
     assert [len(of["draws"]) for of in alone.values()] == [1, 1]
 
 
@@ -335,8 +335,9 @@ def test_a_probe_sees_the_features_of_the_posterior(project: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize(
-    ("size", "said"), [(61, "at most 60, the training documents"), (1, "at least 2, one for each")]
+    ("size", "message"),
+    [(61, "at most 60, the number of training documents"), (1, "at least 2, the number of different labels")],
 )
-def test_sizes_that_cannot_be_drawn(size: int, said: str, project: Path) -> None:
-    with pytest.raises(UserError, match=rf"datasets\.own\.probe\.labels: expected {said}.*found {size}"):
+def test_sizes_that_cannot_be_drawn(size: int, message: str, project: Path) -> None:
+    with pytest.raises(UserError, match=rf"datasets\.own\.probe\.labels: expected {message}.*found {size}"):
         probed(project, labels=[size])

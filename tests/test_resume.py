@@ -1,4 +1,4 @@
-"""Killed at any moment and started again, a training ends with the bits of one that was never disturbed."""
+"""A training that is killed at any moment and started again gives the bits of an undisturbed one."""
 
 import os
 import shutil
@@ -25,7 +25,7 @@ KILLED = Path(__file__).with_name("killed.py")
 
 
 def write_params(folder: Path, **optimisation: object) -> None:
-    """Shrunk parameters that keep a state after each step."""
+    """Writes shrunk parameters that save a state after each step."""
     yaml = YAML()
     raw = yaml.load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     shrink(raw)
@@ -51,7 +51,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def project(prepared: Path, folder: Path, **optimisation: object) -> Path:
-    """A copy of the project, with other values of its optimisation where given."""
+    """Copies the project, with changed values of its optimisation if given."""
     shutil.copytree(prepared, folder)
     write_params(folder, **optimisation)
 
@@ -59,7 +59,7 @@ def project(prepared: Path, folder: Path, **optimisation: object) -> Path:
 
 
 def killed(folder: Path, setting: str, how: str, seconds: float = 1.0, seed: int = 1) -> int:
-    """Trains in children that are killed; returns how many were."""
+    """Trains in child processes that are killed; returns their number."""
     command = [sys.executable, str(KILLED), str(folder), setting, str(seed), how, str(seconds)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
@@ -68,7 +68,7 @@ def killed(folder: Path, setting: str, how: str, seconds: float = 1.0, seed: int
 
 
 def undisturbed(prepared: Path, folder: Path, setting: str, **optimisation: object) -> tuple[Path, float]:
-    """A project whose training was not killed, and the seconds it took."""
+    """A project whose training was not killed, and the seconds of the training."""
     project(prepared, folder, **optimisation)
     started = time.monotonic()
     assert killed(folder, setting, "never") == 0
@@ -77,7 +77,7 @@ def undisturbed(prepared: Path, folder: Path, setting: str, **optimisation: obje
 
 
 def outputs(folder: Path) -> dict[str, bytes]:
-    """The bytes of all that a training writes, who made it apart."""
+    """The bytes of all files that a training writes, except its record."""
     files = [*(folder / "models").rglob("*"), *(folder / "results").rglob("*.csv")]
 
     return {str(path.relative_to(folder)): path.read_bytes() for path in files if path.is_file()}
@@ -112,7 +112,7 @@ def test_adam_goes_on_with_its_moments(prepared: Path, tmp_path: Path) -> None:
 
 
 def start(folder: Path) -> subprocess.Popen[str]:
-    """The command itself, once it has kept a first state."""
+    """Starts the command, and waits until it has saved a first state."""
     command = [sys.executable, "-m", "duvae", "train", "--dataset", "synthetic", "--setting", "vae", "--seed", "1"]
     process = subprocess.Popen(
         command, cwd=folder, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
@@ -128,12 +128,12 @@ def test_interrupted(prepared: Path, tmp_path: Path) -> None:
     disturbed = project(prepared, tmp_path / "disturbed")
     process = start(disturbed)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    _, output = process.communicate(timeout=60)
 
     assert process.returncode == 130
-    assert "training stopped in epoch" in said
-    assert "the same command goes on" in said
-    assert "Traceback" not in said
+    assert "training stopped in epoch" in output
+    assert "the same command goes on" in output
+    assert "Traceback" not in output
     assert not (disturbed / "models").exists()
     assert killed(disturbed, "vae", "never") == 0
     assert outputs(disturbed) == outputs(expected)
@@ -157,17 +157,17 @@ def test_a_broken_state_is_not_taken_for_one(tmp_path: Path) -> None:
     import torch
 
     checkpoint = Checkpoint(tmp_path / "state.safetensors", 0.0)
-    assert checkpoint.latest() is None
-    checkpoint.keep(Snapshot({"a": torch.arange(3.0)}, {"state": {"epoch": 2, "best_loss": float("inf")}}))
-    kept = checkpoint.latest()
-    assert kept is not None
-    assert kept.values == {"state": {"epoch": 2, "best_loss": float("inf")}}
-    assert torch.equal(kept.tensors["a"], torch.arange(3.0))
+    assert checkpoint.load() is None
+    checkpoint.save(Snapshot({"a": torch.arange(3.0)}, {"state": {"epoch": 2, "best_loss": float("inf")}}))
+    snapshot = checkpoint.load()
+    assert snapshot is not None
+    assert snapshot.values == {"state": {"epoch": 2, "best_loss": float("inf")}}
+    assert torch.equal(snapshot.tensors["a"], torch.arange(3.0))
 
     whole = checkpoint.path.read_bytes()
     for size in (0, 4, len(whole) // 2, len(whole) - 1):
         checkpoint.path.write_bytes(whole[:size])
-        assert checkpoint.latest() is None
+        assert checkpoint.load() is None
     checkpoint.remove()
     assert not checkpoint.path.exists()
 
@@ -176,13 +176,13 @@ def test_what_a_killed_process_had_begun_to_write_is_removed(tmp_path: Path) -> 
     import torch
 
     checkpoint = Checkpoint(tmp_path / "state.safetensors", 0.0)
-    checkpoint.keep(Snapshot({"a": torch.arange(3.0)}, {}))
+    checkpoint.save(Snapshot({"a": torch.arange(3.0)}, {}))
     (tmp_path / ".state.safetensors.1.part").write_bytes(b"half")
     (tmp_path / ".state.safetensors.2.part").mkdir()
     (tmp_path / ".state.safetensors.2.part" / "state").write_bytes(b"half")
     (tmp_path / ".other.safetensors.3.part").mkdir()
 
-    assert checkpoint.latest() is not None
+    assert checkpoint.load() is not None
     assert sorted(path.name for path in tmp_path.iterdir()) == [".other.safetensors.3.part", "state.safetensors"]
 
 
@@ -194,12 +194,12 @@ def test_a_full_disk_leaves_the_state_before(tmp_path: Path, monkeypatch: pytest
         raise SafetensorError("I/O error: No space left on device")
 
     checkpoint = Checkpoint(tmp_path / "state.safetensors", 0.0)
-    checkpoint.keep(Snapshot({"a": torch.arange(3.0)}, {"of": 1}))
+    checkpoint.save(Snapshot({"a": torch.arange(3.0)}, {"of": 1}))
     monkeypatch.setattr(checkpoints, "save_file", full)
     with pytest.raises(UserError, match=r"state\.safetensors: cannot be written .*No space left"):
-        checkpoint.keep(Snapshot({"a": torch.arange(3.0)}, {"of": 2}))
-    kept = checkpoint.latest()
+        checkpoint.save(Snapshot({"a": torch.arange(3.0)}, {"of": 2}))
+    snapshot = checkpoint.load()
 
-    assert kept is not None
-    assert kept.values == {"of": 1}
+    assert snapshot is not None
+    assert snapshot.values == {"of": 1}
     assert [path.name for path in tmp_path.iterdir()] == ["state.safetensors"]

@@ -1,4 +1,4 @@
-"""Studies: what they try, what they cost, and that no trial is lost or counted twice whatever happens to a worker."""
+"""Studies: their points and costs. Whatever happens to a worker, no trial is lost and none counts twice."""
 
 import contextlib
 import copy
@@ -35,17 +35,34 @@ from duvae.errors import UserError
 from duvae.inference import model_files
 from duvae.project import job_list
 from duvae.report import studies
-from duvae.search import reuse
-from duvae.search import storage as journal
-from duvae.search import summary as findings
-from duvae.search import trial as search
-from duvae.tracking import trial_runs
+from duvae.search.plan import Plan, first_points, sampler
+from duvae.search.pruning import MI
+from duvae.search.reuse import equal_training
+from duvae.search.storage import (
+    FOLDER,
+    HEARTBEAT,
+    HOST,
+    JOURNAL,
+    MAX_ATTEMPTS,
+    SILENCE_SECONDS,
+    WORKER,
+    Worker,
+    file_lock,
+    open_storage,
+    requeue,
+    with_driver,
+)
+from duvae.search.study import create_study, may_begin
+from duvae.search.summary import best_trial, comparison
+from duvae.search.trial import EPOCHS
+from duvae.tracking.store import connect, experiment
+from duvae.tracking.trial_runs import TRIAL
 from duvae.training import checkpoints
 from pipelines.devices import Device
 from pipelines.parallel_study import Crew
 from test_parameters_read import read_by
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # Optuna's and MLflow's, of what is new in them
+pytestmark = pytest.mark.filterwarnings("ignore")  # Optuna and MLflow warn about their new functions
 
 ROOT = Path(__file__).parents[1]
 GRID = {"dataset": "synthetic", "setting": "du_vae", "seed": 1, "sampler": "grid", "min_mi": 0.001}
@@ -57,14 +74,14 @@ small = functools.cache(tiny.small)
 
 
 def raw(**given: Any) -> dict[str, Any]:
-    """Small parameters whose studies are these."""
-    found = copy.deepcopy(small())
-    del found["datasets"]["own"]
-    found["datasets"]["synthetic"]["optimisation"].update(epochs=3)
-    found["studies"] = given
-    found["checkpoint_seconds"] = 0.0
+    """Small parameters with the given studies, as read from YAML."""
+    values = copy.deepcopy(small())
+    del values["datasets"]["own"]
+    values["datasets"]["synthetic"]["optimisation"].update(epochs=3)
+    values["studies"] = given
+    values["checkpoint_seconds"] = 0.0
 
-    return found
+    return values
 
 
 def params(**given: Any) -> Params:
@@ -72,8 +89,8 @@ def params(**given: Any) -> Params:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project with prepared data, and an MLflow that knows nothing yet."""
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with prepared data and an empty MLflow store."""
     root = tmp_path_factory.mktemp("made")
     given = {"grid": {**GRID, "values": VALUES}, "tpe": {**TPE, "values": VALUES, "against": "grid"}}
     (root / "params.yaml").write_text(yaml.safe_dump(raw(**given)), encoding="utf-8")
@@ -82,23 +99,23 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     store.write(root / "data/prepared/synthetic", *prepared_synthetic(source))
     (root / "data/validated").mkdir()
     (root / "data/validated/synthetic.json").write_text("{}")
-    trial_runs.connect(root)
+    connect(root)
 
     return root
 
 
 @pytest.fixture
-def project(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
-    return Path(shutil.copytree(made, tmp_path / "project"))
+    return Path(shutil.copytree(prepared, tmp_path / "project"))
 
 
 # ------------------------------------------------------------------- params.yaml
 
 
 @pytest.mark.parametrize(
-    ("study", "said"),
+    ("study", "message"),
     [
         ({**GRID, "setting": "du_va"}, "did you mean 'du_vae'?"),
         ({**GRID, "dataset": "synthetics"}, "did you mean 'synthetic'?"),
@@ -111,8 +128,8 @@ def project(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
         ({**TPE, "against": "one"}, "expected a grid study of the same data set and seed"),
     ],
 )
-def test_a_mistake_in_a_study_is_told(study: dict[str, Any], said: str) -> None:
-    with pytest.raises(UserError, match=f"studies.one.*{said}"):
+def test_a_mistake_in_a_study_is_told(study: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=f"studies.one.*{message}"):
         params(one=study)
 
 
@@ -123,14 +140,14 @@ def test_a_study_takes_supplement_e_or_what_it_is_given() -> None:
         beta={**GRID, "setting": "beta_vae", "values": {"beta": [1.0, 0.2]}},
     )
 
-    assert search.Plan.of(known, "paper").space == {"gamma": (0.5, 0.7, 1.0, 1.2), "p": (0.1, 0.3, 0.5, 0.7)}
-    assert search.Plan.of(known, "mixed").space == {"gamma": (0.5, 0.7, 1.0, 1.2), "p": (0.9,)}
-    assert search.Plan.of(known, "beta").space == {"beta": (0.2, 1.0)}
+    assert Plan.from_params(known, "paper").space == {"gamma": (0.5, 0.7, 1.0, 1.2), "p": (0.1, 0.3, 0.5, 0.7)}
+    assert Plan.from_params(known, "mixed").space == {"gamma": (0.5, 0.7, 1.0, 1.2), "p": (0.9,)}
+    assert Plan.from_params(known, "beta").space == {"beta": (0.2, 1.0)}
 
 
 def test_the_shipped_studies_are_those_of_the_paper() -> None:
     known = config.load(ROOT / "params.yaml")
-    plans = {name: search.Plan.of(known, name) for name in known.studies}
+    plans = {name: Plan.from_params(known, name) for name in known.studies}
 
     assert len(plans["synthetic_grid"].grid) == 16
     assert plans["synthetic_grid"].grid_epochs == 800
@@ -144,18 +161,18 @@ def test_the_shipped_studies_are_those_of_the_paper() -> None:
     assert known.run_studies() == []
 
 
-# ------------------------------------------------------------------- what is tried
+# ------------------------------------------------------------------- points and sampler
 
 
-def test_the_grid_is_tried_once_each(made: Path) -> None:
-    plan = search.Plan.of(config.load(made / "params.yaml"), "grid", made)
+def test_the_grid_is_tried_once_each(prepared: Path) -> None:
+    plan = Plan.from_params(config.load(prepared / "params.yaml"), "grid", prepared)
 
-    assert search.first(plan) == [{"gamma": g, "p": p} for g in (0.5, 1.0) for p in (0.3, 0.7)]
+    assert first_points(plan) == [{"gamma": g, "p": p} for g in (0.5, 1.0) for p in (0.3, 0.7)]
 
 
 def test_tpe_begins_with_what_it_is_given_and_spreads_the_rest() -> None:
     known = params(one={**TPE, "first": [{"p": 0.5, "gamma": 0.9}], "startup": 8})
-    given, *spread = search.first(search.Plan.of(known, "one"))
+    given, *spread = first_points(Plan.from_params(known, "one"))
 
     assert given == {"gamma": 0.9, "p": 0.5}
     assert len(spread) == 8
@@ -168,22 +185,22 @@ def test_tpe_begins_with_what_it_is_given_and_spreads_the_rest() -> None:
 
 def test_a_whole_number_stays_one() -> None:
     known = params(one={**TPE, "setting": "du_iaf", "values": {"blocks": [1, 4], "gamma": [0.5, 1.0]}})
-    plan = search.Plan.of(known, "one")
+    plan = Plan.from_params(known, "one")
 
-    assert all(isinstance(point["blocks"], int) for point in search.first(plan))
+    assert all(isinstance(point["blocks"], int) for point in first_points(plan))
     assert isinstance(plan.distributions["blocks"], optuna.distributions.IntDistribution)
 
 
 def test_what_is_drawn_depends_on_the_seed_and_the_number_of_trials_alone() -> None:
-    """So that a study that was killed draws what an undisturbed one draws, and never the same twice."""
-    plan = search.Plan.of(params(one=TPE), "one")
+    """A study that was killed therefore draws the same points as an undisturbed one, and no point twice."""
+    plan = Plan.from_params(params(one=TPE), "one")
 
     def drawn(trials: int) -> dict[str, Any]:
         study = optuna.create_study()
         for n in range(3):
             values = {"gamma": 0.5 + n / 5, "p": 0.2 + n / 5}
             study.add_trial(create_trial(params=values, distributions=plan.distributions, value=float(n)))
-        study.sampler = search.sampler(plan, trials)
+        study.sampler = sampler(plan, trials)
 
         return study.ask(plan.distributions).params
 
@@ -205,16 +222,16 @@ TRIED = [  # gamma, p, NLL where it was not ended early, last loss, MI
 
 @pytest.mark.parametrize("seed", range(5))
 def test_tpe_stays_where_there_is_mutual_information(seed: int) -> None:
-    """Those with too little have the least losses: it must go by neither these nor one good trial alone."""
-    plan = search.Plan.of(params(one=TPE | {"seed": seed}), "one")
+    """Trials with too little MI have the least losses. TPE must follow neither these losses nor a single good trial."""
+    plan = Plan.from_params(params(one=TPE | {"seed": seed}), "one")
     study = optuna.create_study()
     for gamma, p, nll, loss, mutual in TRIED:
         study.enqueue_trial({"gamma": gamma, "p": p})
         tried = study.ask(plan.distributions)
         tried.report(loss, 16 if nll is None else 50)
-        tried.set_constraint(search.MI, 1.0 - mutual)
+        tried.set_constraint(MI, 1.0 - mutual)
         study.tell(tried, nll, state=TrialState.PRUNED if nll is None else TrialState.COMPLETE)
-    study.sampler = search.sampler(plan, len(TRIED))
+    study.sampler = sampler(plan, len(TRIED))
 
     assert study.ask(plan.distributions).params["gamma"] > 0.9
 
@@ -222,38 +239,42 @@ def test_tpe_stays_where_there_is_mutual_information(seed: int) -> None:
 # ------------------------------------------------------------------- the budget
 
 
-def trial(number: int, state: TrialState, reported: int = 0, trained: int | None = None) -> FrozenTrial:
-    found = create_trial(
+def frozen_trial(number: int, state: TrialState, reported: int = 0, trained: int | None = None) -> FrozenTrial:
+    trial = create_trial(
         state=state,
         value=1.0 if state in (TrialState.COMPLETE, TrialState.PRUNED) else None,
         intermediate_values=dict.fromkeys(range(1, reported + 1), 1.0),
-        user_attrs={search.EPOCHS: reported if trained is None else trained} if reported else {},
+        user_attrs={EPOCHS: reported if trained is None else trained} if reported else {},
     )
-    found.number = number
+    trial.number = number
 
-    return found
+    return trial
 
 
 def test_a_trial_begins_only_where_all_could_end_within_the_budget() -> None:
-    """The grid of 16 trainings of 3 epochs; a budget of 10 of its 48."""
-    plan = search.Plan.of(params(one={**TPE, "trials": None, "budget": 10 / 48}), "one")
-    complete, running = trial(0, TrialState.COMPLETE, 3), trial(1, TrialState.RUNNING, 1)
+    """The grid has 16 trainings of 3 epochs; the budget is 10 of these 48 epochs."""
+    plan = Plan.from_params(params(one={**TPE, "trials": None, "budget": 10 / 48}), "one")
+    complete, running = frozen_trial(0, TrialState.COMPLETE, 3), frozen_trial(1, TrialState.RUNNING, 1)
 
     assert plan.budget == 10
-    assert search.may_begin(plan, [complete, complete])  # 6 spent, 3 more
-    assert not search.may_begin(plan, [complete, complete, trial(2, TrialState.PRUNED, 2)])  # 8 spent
-    assert search.may_begin(plan, [complete, running])  # 4 spent, 2 reserved, 3 more
-    assert not search.may_begin(plan, [complete, running, trial(2, TrialState.RUNNING)])
-    assert not search.may_begin(plan, [complete, trial(1, TrialState.RUNNING, 1, trained=3)])  # two were trained twice
-    assert not search.may_begin(plan, [complete, complete, trial(2, TrialState.WAITING, 2)])  # one goes on later
-    assert search.may_begin(plan, [complete, complete, trial(2, TrialState.WAITING)])  # never begun: it is this one
+    assert may_begin(plan, [complete, complete])  # 6 spent, 3 more
+    assert not may_begin(plan, [complete, complete, frozen_trial(2, TrialState.PRUNED, 2)])  # 8 spent
+    assert may_begin(plan, [complete, running])  # 4 spent, 2 reserved, 3 more
+    assert not may_begin(plan, [complete, running, frozen_trial(2, TrialState.RUNNING)])
+    assert not may_begin(plan, [complete, frozen_trial(1, TrialState.RUNNING, 1, trained=3)])  # two were trained twice
+    assert not may_begin(
+        plan, [complete, complete, frozen_trial(2, TrialState.WAITING, 2)]
+    )  # the third trial will resume
+    assert may_begin(
+        plan, [complete, complete, frozen_trial(2, TrialState.WAITING)]
+    )  # the waiting trial is the next one
 
 
 def test_the_number_of_trials_ends_a_study() -> None:
-    plan = search.Plan.of(params(one={**TPE, "trials": 2}), "one")
+    plan = Plan.from_params(params(one={**TPE, "trials": 2}), "one")
 
-    assert search.may_begin(plan, [trial(0, TrialState.COMPLETE, 3), trial(1, TrialState.WAITING)])
-    assert not search.may_begin(plan, [trial(0, TrialState.COMPLETE, 3), trial(1, TrialState.FAIL, 1)])
+    assert may_begin(plan, [frozen_trial(0, TrialState.COMPLETE, 3), frozen_trial(1, TrialState.WAITING)])
+    assert not may_begin(plan, [frozen_trial(0, TrialState.COMPLETE, 3), frozen_trial(1, TrialState.FAIL, 1)])
 
 
 # ------------------------------------------------------------------- identity
@@ -269,13 +290,13 @@ def test_a_study_is_another_when_its_numbers_would_be(tmp_path: Path, monkeypatc
         changed = yaml.safe_load(yaml.safe_dump(source))
         edit(changed)
 
-        return search.Plan.of(config.parse(changed), "one", tmp_path).key()
+        return Plan.from_params(config.parse(changed), "one", tmp_path).key()
 
     first, grid = key(lambda _: None), key(lambda r: r["studies"]["one"].update(sampler="grid", startup=0))
     for same in (
         lambda r: r["studies"]["one"].update(trials=50),
         lambda r: r["studies"]["one"].update(budget=0.5),
-        lambda r: r["settings"]["du_vae"]["columns"]["synthetic"].update(gamma=0.9),  # it is searched
+        lambda r: r["settings"]["du_vae"]["columns"]["synthetic"].update(gamma=0.9),  # the study searches it
         lambda r: tiny.block(r).update(seeds=[3]),
     ):
         assert key(same) == first
@@ -290,7 +311,7 @@ def test_a_study_is_another_when_its_numbers_would_be(tmp_path: Path, monkeypatc
         lambda r: r.update(threads=2),
     ):
         assert key(other) != first
-    monkeypatch.setattr(search, "BELOW", 0.5)
+    monkeypatch.setattr("duvae.search.plan.GOOD_SHARE", 0.5)
     assert key(lambda _: None) != first
     assert key(lambda r: r["studies"]["one"].update(sampler="grid", startup=0)) == grid
     monkeypatch.undo()
@@ -302,22 +323,22 @@ def test_a_study_is_another_when_its_numbers_would_be(tmp_path: Path, monkeypatc
 
 
 def opened(root: Path) -> tuple[optuna.storages.BaseStorage, optuna.Study]:
-    kept = journal.storage(None, root)
+    storage = open_storage(None, root)
 
-    return kept, optuna.create_study(storage=kept, study_name="s", load_if_exists=True)
+    return storage, optuna.create_study(storage=storage, study_name="s", load_if_exists=True)
 
 
 def test_a_trial_whose_worker_is_gone_waits_again_with_all_that_it_had(tmp_path: Path) -> None:
-    kept, study = opened(tmp_path)
-    with journal.Worker(tmp_path) as gone:
+    storage, study = opened(tmp_path)
+    with Worker(tmp_path) as gone:
         taken = study.ask({"x": optuna.distributions.FloatDistribution(0, 1)})
         gone.claim(taken)
         taken.report(3.5, 1)
-        with journal.Worker(tmp_path) as other, other.guard:
-            assert other.recover(kept, study) == []  # it lives
-    with journal.Worker(tmp_path) as other, other.guard:
-        assert other.recover(kept, study) == [0]
-        assert other.recover(kept, study) == []
+        with Worker(tmp_path) as other, other.guard:
+            assert other.recover(storage, study) == []  # its worker is alive
+    with Worker(tmp_path) as other, other.guard:
+        assert other.recover(storage, study) == [0]
+        assert other.recover(storage, study) == []
     (waiting,) = study.trials
     assert waiting.state == TrialState.WAITING
     assert waiting.params == taken.params
@@ -325,44 +346,44 @@ def test_a_trial_whose_worker_is_gone_waits_again_with_all_that_it_had(tmp_path:
     again = study.ask({"x": optuna.distributions.FloatDistribution(0, 1)})
     assert again.number == 0
     assert again.params == taken.params
-    assert not list((tmp_path / journal.FOLDER).glob("worker-*.lock"))
+    assert not list((tmp_path / FOLDER).glob("worker-*.lock"))
 
 
 def test_a_worker_that_lost_its_trial_is_told_and_puts_nothing_back(tmp_path: Path) -> None:
-    kept, study = opened(tmp_path)
-    with journal.Worker(tmp_path) as slow, journal.Worker(tmp_path) as other:
+    storage, study = opened(tmp_path)
+    with Worker(tmp_path) as slow, Worker(tmp_path) as other:
         taken = study.ask()
         slow.claim(taken)
-        assert slow.has(study, taken)
-        journal.requeue(kept, study, 0)
+        assert slow.owns(study, taken)
+        requeue(storage, study, 0)
         other.claim(study.ask())
-        assert not slow.has(study, taken)
-        slow.release(kept, study, taken)
+        assert not slow.owns(study, taken)
+        slow.release(storage, study, taken)
         assert study.trials[0].state == TrialState.RUNNING
-        assert other.has(study, taken)
+        assert other.owns(study, taken)
 
 
 def test_of_another_machine_only_a_long_silence_counts(tmp_path: Path) -> None:
     _, study = opened(tmp_path)
-    with journal.Worker(tmp_path) as worker:
+    with Worker(tmp_path) as worker:
         taken = study.ask()
-        for name, value in ((journal.WORKER, "elsewhere"), (journal.HOST, "another"), (journal.BEAT, int(time.time()))):
+        for name, value in ((WORKER, "elsewhere"), (HOST, "another"), (HEARTBEAT, int(time.time()))):
             taken.set_user_attr(name, value)
-        assert worker.lives(study.trials[0])
-        taken.set_user_attr(journal.BEAT, int(time.time()) - journal.GONE_SECONDS - 1)
-        assert not worker.lives(study.trials[0])
+        assert worker.is_alive(study.trials[0])
+        taken.set_user_attr(HEARTBEAT, int(time.time()) - SILENCE_SECONDS - 1)
+        assert not worker.is_alive(study.trials[0])
 
 
 def test_a_trial_that_kills_every_worker_is_given_up(tmp_path: Path) -> None:
-    kept, study = opened(tmp_path)
-    for attempt in range(1, journal.MOST_ATTEMPTS + 1):
-        with journal.Worker(tmp_path) as gone:
+    storage, study = opened(tmp_path)
+    for attempt in range(1, MAX_ATTEMPTS + 1):
+        with Worker(tmp_path) as gone:
             taken = study.ask()
             assert taken.number == 0
             gone.claim(taken)
-        with journal.Worker(tmp_path) as other, other.guard:
-            other.recover(kept, study)
-        state = TrialState.FAIL if attempt == journal.MOST_ATTEMPTS else TrialState.WAITING
+        with Worker(tmp_path) as other, other.guard:
+            other.recover(storage, study)
+        state = TrialState.FAIL if attempt == MAX_ATTEMPTS else TrialState.WAITING
         assert study.trials[0].state == state
     assert "given up after" in study.trials[0].user_attrs["why"]
 
@@ -370,11 +391,11 @@ def test_a_trial_that_kills_every_worker_is_given_up(tmp_path: Path) -> None:
 def test_a_line_that_a_killed_writer_left_is_cut_off(tmp_path: Path) -> None:
     _, study = opened(tmp_path)
     study.enqueue_trial({"x": 1.0})
-    with (tmp_path / journal.JOURNAL).open("ab") as file:
+    with (tmp_path / JOURNAL).open("ab") as file:
         file.write(b'{"op_code":4,"worker')
     _, again = opened(tmp_path)
     again.enqueue_trial({"x": 2.0})
-    lines = (tmp_path / journal.JOURNAL).read_text(encoding="utf-8").splitlines()
+    lines = (tmp_path / JOURNAL).read_text(encoding="utf-8").splitlines()
 
     assert all(json.loads(line) for line in lines)
     assert len(opened(tmp_path)[1].trials) == 2
@@ -392,12 +413,12 @@ def test_a_lock_is_free_once_its_holder_is_dead(tmp_path: Path) -> None:
         with path.open("ab") as file, pytest.raises(BlockingIOError):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         holder.kill()
-    with journal.lock(path):
+    with file_lock(path):
         pass
 
 
 @pytest.mark.parametrize(
-    ("url", "said"),
+    ("url", "message"),
     [
         ("postgresql://me:secret@127.0.0.1:1/studies", "cannot be used.*refused"),
         ("mysql+pymysql://me:secret@127.0.0.1:1/studies", "driver is not installed"),
@@ -405,16 +426,16 @@ def test_a_lock_is_free_once_its_holder_is_dead(tmp_path: Path) -> None:
         ("sqlite:////nowhere/at/all.db", "cannot be used"),
     ],
 )
-def test_a_database_that_cannot_be_used_is_told_without_its_password(tmp_path: Path, url: str, said: str) -> None:
-    with pytest.raises(UserError, match=said) as error:
-        journal.storage(url, tmp_path)
+def test_a_database_that_cannot_be_used_is_told_without_its_password(tmp_path: Path, url: str, message: str) -> None:
+    with pytest.raises(UserError, match=message) as error:
+        open_storage(url, tmp_path)
     assert "secret" not in str(error.value)
 
 
 def test_postgresql_is_opened_by_the_driver_that_is_installed() -> None:
     for url in ("postgresql://me@host/studies", "postgres://me@host/studies", "postgresql+psycopg://me@host/studies"):
-        assert journal.driven(url) == "postgresql+psycopg://me@host/studies"
-    assert journal.driven("sqlite:///studies.db") == "sqlite:///studies.db"
+        assert with_driver(url) == "postgresql+psycopg://me@host/studies"
+    assert with_driver("sqlite:///studies.db") == "sqlite:///studies.db"
 
 
 # ------------------------------------------------------------------- whole studies
@@ -429,9 +450,9 @@ def table(root: Path, name: str) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def searched(made: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
-    """A project whose grid and TPE have ended undisturbed, and the CPU seconds of the latter."""
-    root = Path(shutil.copytree(made, tmp_path_factory.mktemp("searched") / "project"))
+def searched(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
+    """A project whose grid and TPE studies have ended undisturbed, and the CPU seconds of the TPE study."""
+    root = Path(shutil.copytree(prepared, tmp_path_factory.mktemp("searched") / "project"))
     known = config.load(root / "params.yaml")
     stage.run(known, "grid", root=root)
     started = time.process_time()
@@ -462,7 +483,7 @@ def test_a_grid_ends_with_every_cell_once(searched: tuple[Path, float]) -> None:
 
 
 def test_a_trial_is_the_training_of_a_setting(searched: tuple[Path, float], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The best parameters, taken over by a setting, train to the very numbers of their trial."""
+    """A setting with the best hyperparameters gives exactly the numbers of the best trial."""
     root, _ = searched
     monkeypatch.chdir(root)
     given = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
@@ -494,46 +515,44 @@ def test_a_tpe_study_says_what_it_cost_and_how_it_compares(searched: tuple[Path,
 
 def test_each_trial_is_a_run_under_its_study(searched: tuple[Path, float]) -> None:
     root, _ = searched
-    client = trial_runs.connect(root)
-    where = trial_runs.experiment(client, "synthetic", root)
+    client = connect(root)
+    where = experiment(client, "synthetic", root)
     (parent,) = [
-        r
-        for r in client.search_runs([where])
-        if r.info.run_name.startswith("tpe-") and not r.data.tags[trial_runs.TRIAL]
+        r for r in client.search_runs([where]) if r.info.run_name.startswith("tpe-") and not r.data.tags[TRIAL]
     ]
     assert parent.info.status == "FINISHED"
     assert parent.data.metrics["best/nll"] == results(root, "tpe")["best"]["nll"]
     below = client.search_runs([where], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
     trials = table(root, "tpe").set_index("trial")
 
-    assert sorted(int(run.data.tags[trial_runs.TRIAL]) for run in below) == list(trials.index)
-    for found in below:
-        row = trials.loc[int(found.data.tags[trial_runs.TRIAL])]
-        assert found.data.tags["state"] == row["state"]
-        assert found.info.status == "FINISHED"
-        assert float(found.data.params["gamma"]) == row["gamma"]
-        assert len(client.get_metric_history(found.info.run_id, "valid/loss")) == row["epochs"]
+    assert sorted(int(run.data.tags[TRIAL]) for run in below) == list(trials.index)
+    for run in below:
+        row = trials.loc[int(run.data.tags[TRIAL])]
+        assert run.data.tags["state"] == row["state"]
+        assert run.info.status == "FINISHED"
+        assert float(run.data.params["gamma"]) == row["gamma"]
+        assert len(client.get_metric_history(run.info.run_id, "valid/loss")) == row["epochs"]
         if row["state"] == "complete":
-            assert found.data.metrics["kept/nll"] == row["nll"]
+            assert run.data.metrics["kept/nll"] == row["nll"]
 
 
 def test_a_second_call_trains_nothing_and_says_the_same(searched: tuple[Path, float]) -> None:
     root, _ = searched
     before = (root / "results/studies/tpe/trials.csv").read_bytes()
-    journal_before = (root / journal.JOURNAL).read_bytes()
+    journal_before = (root / JOURNAL).read_bytes()
     stage.run(config.load(root / "params.yaml"), "tpe", root=root)
 
     assert (root / "results/studies/tpe/trials.csv").read_bytes() == before
-    assert b'"step"' not in (root / journal.JOURNAL).read_bytes()[len(journal_before) :]
+    assert b'"step"' not in (root / JOURNAL).read_bytes()[len(journal_before) :]
 
 
 def test_killed_workers_lose_no_trial_and_count_none_twice(
-    made: Path, searched: tuple[Path, float], tmp_path: Path
+    prepared: Path, searched: tuple[Path, float], tmp_path: Path
 ) -> None:
     undisturbed, seconds = searched
     jobs = []
     for how, study, each in (("one", "tpe", 4), ("two", "grid", 8)):
-        root = shutil.copytree(made, tmp_path / how)
+        root = shutil.copytree(prepared, tmp_path / how)
         if study == "tpe":
             shutil.copytree(undisturbed / "results/studies/grid", root / "results/studies/grid")
         jobs.append((str(root), study, how, seconds / each))
@@ -544,9 +563,9 @@ def test_killed_workers_lose_no_trial_and_count_none_twice(
 
     assert json.loads(done.stdout.splitlines()[-1]) == [4, 1]
     for (root, study, _, _), cut in zip(jobs, (2, 1), strict=True):
-        found, expected = (table(Path(folder), study) for folder in (root, undisturbed))
-        pd.testing.assert_frame_equal(found.drop(columns="trained"), expected.drop(columns="trained"))
-        twice = found["trained"] - found["epochs"]  # a kill at an epoch's end has it trained again
+        trials, expected = (table(Path(folder), study) for folder in (root, undisturbed))
+        pd.testing.assert_frame_equal(trials.drop(columns="trained"), expected.drop(columns="trained"))
+        twice = trials["trained"] - trials["epochs"]  # a kill at the end of an epoch repeats the epoch
         assert (twice >= 0).all()
         assert twice.sum() <= cut
         assert not list((Path(root) / "checkpoints/studies").iterdir())
@@ -578,31 +597,31 @@ def test_a_training_of_the_graph_is_taken_over_while_it_is_of_now(
     (shared,) = table(project, "one").to_dict("records")
     assert (shared["epochs"], shared["trained"]) == (3, 0)
 
-    told = project / "results/synthetic/du_vae/1/train.run.json"
-    told.rename(project / "away")
-    (project / journal.JOURNAL).unlink()
+    record = project / "results/synthetic/du_vae/1/train.run.json"
+    record.rename(project / "away")
+    (project / JOURNAL).unlink()
     stage.run(config.parse(given), "one")
     (trained,) = table(project, "one").to_dict("records")
     assert (trained["epochs"], trained["trained"]) == (3, 3)
     assert {**shared, "trained": 3, "why": ""} == {**trained, "why": ""}
 
-    (project / "away").rename(told)
-    plan = search.Plan.of(config.parse(given), "one")
+    (project / "away").rename(record)
+    plan = Plan.from_params(config.parse(given), "one")
     described = model_files.load(project / "models/synthetic/du_vae/1")[1]
     same = dataclasses.replace(described, training=None)
     other = dataclasses.replace(same, hyperparameters={**same.hyperparameters, "p": 0.4})
     cpu = torch.device("cpu")
-    assert reuse.made(plan.params, plan.study, same, cpu) == plan.params.job("synthetic", "du_vae", 1)
-    assert reuse.made(plan.params, plan.study, other, cpu) is None
+    assert equal_training(plan.params, plan.study, same, cpu) == plan.params.job("synthetic", "du_vae", 1)
+    assert equal_training(plan.params, plan.study, other, cpu) is None
     given["datasets"]["synthetic"]["optimisation"]["clip"] = 4.0
-    assert reuse.made(config.parse(given), plan.study, same, cpu) is None
+    assert equal_training(config.parse(given), plan.study, same, cpu) is None
     given["datasets"]["synthetic"]["optimisation"]["clip"] = 5.0
-    assert reuse.made(config.parse(given), plan.study, same, cpu) is not None
+    assert equal_training(config.parse(given), plan.study, same, cpu) is not None
     with monkeypatch.context() as patch:  # other code
         patch.setattr(checkpoints.fingerprint, "of_this_process", lambda *_: "0123456789abcdef")
-        assert reuse.made(config.parse(given), plan.study, same, cpu) is None
+        assert equal_training(config.parse(given), plan.study, same, cpu) is None
     (project / "data/prepared/synthetic/more").write_text("x", encoding="utf-8")
-    assert reuse.made(config.parse(given), plan.study, same, cpu) is None
+    assert equal_training(config.parse(given), plan.study, same, cpu) is None
 
 
 def test_another_mistake_leaves_the_trial_for_later(project: Path) -> None:
@@ -611,9 +630,7 @@ def test_another_mistake_leaves_the_trial_for_later(project: Path) -> None:
     known = config.parse(given)
     with pytest.raises(UserError, match="no known mutual information"):
         stage.run(known, "one", root=project)
-    study = search.create(
-        search.Plan.of(known, "one", project), journal.storage(None, project), journal.Worker(project)
-    )
+    study = create_study(Plan.from_params(known, "one", project), open_storage(None, project), Worker(project))
 
     assert [t.state for t in study.trials] == [TrialState.WAITING]
 
@@ -628,11 +645,11 @@ def test_a_grid_to_compare_with_is_asked_for_before_anything_is_trained(project:
     with pytest.raises(UserError, match=r"grid/study\.json.*'duvae search --study grid' makes"):
         stage.run(config.parse(given), "tpe", root=project)
 
-    assert not (project / journal.JOURNAL).exists()
+    assert not (project / JOURNAL).exists()
 
 
 def test_a_workspace_whose_studies_are_the_projects_leaves_nothing_behind(project: Path, tmp_path: Path) -> None:
-    """So a rebuild's next workspace goes on with them, and MLflow shows the trials in the project."""
+    """The next workspace of a rebuild therefore continues the studies, and MLflow shows the trials in the project."""
     given = yaml.safe_load((project / "params.yaml").read_text(encoding="utf-8"))
     given["studies"] = {"one": {**GRID, "values": {"gamma": [1.0], "p": [0.5]}}}
     given["datasets"]["synthetic"]["optimisation"].update(epochs=1)
@@ -642,10 +659,10 @@ def test_a_workspace_whose_studies_are_the_projects_leaves_nothing_behind(projec
     (tmp_path / "workspace/studies").symlink_to(project / "studies")
     stage.run(config.parse(given), "one", root=tmp_path / "workspace")
 
-    assert (project / journal.JOURNAL).exists()
-    client = trial_runs.connect(project)
-    where = trial_runs.experiment(client, "synthetic", project)
-    assert [run.data.tags[trial_runs.TRIAL] for run in client.search_runs([where])] == ["0", ""]
+    assert (project / JOURNAL).exists()
+    client = connect(project)
+    where = experiment(client, "synthetic", project)
+    assert [run.data.tags[TRIAL] for run in client.search_runs([where])] == ["0", ""]
     assert {path.name for path in (tmp_path / "workspace").iterdir()} == {"checkpoints", "data", "results", "studies"}
 
 
@@ -656,20 +673,20 @@ def test_a_database_keeps_a_study_too(project: Path) -> None:
     stage.run(config.parse(given), "one", url=f"sqlite:///{project}/studies.db", root=project)
 
     assert len(table(project, "one")) == 2
-    assert not (project / journal.JOURNAL).exists()
+    assert not (project / JOURNAL).exists()
 
 
 @pytest.mark.parametrize(("code", "starts"), [(0, 1), (1, 4), (2, 1)])
 def test_a_worker_that_crashes_is_started_anew_and_a_mistake_is_not(tmp_path: Path, code: int, starts: int) -> None:
     crew = Crew("one", [Device("CPU 1", ""), Device("CPU 2", "", 1)], None, tmp_path / "params.yaml")
     crew.command = ["bash", "-c", f"echo start >> {tmp_path}/starts; exit {code}"]
-    with pytest.raises(UserError, match=f"ended with {code}") if code else contextlib.nullcontext():
+    with pytest.raises(UserError, match=f"ended with exit code {code}") if code else contextlib.nullcontext():
         crew.run()
 
     assert len((tmp_path / "starts").read_text(encoding="utf-8").splitlines()) == 2 * starts
 
 
-# ------------------------------------------------------------------- what is made of it
+# ------------------------------------------------------------------- page and comparison
 
 
 def test_the_page_shows_the_map_the_trials_and_the_cost(searched: tuple[Path, float]) -> None:
@@ -731,19 +748,19 @@ def test_winners_and_the_gap_by_hand() -> None:
             "why": "",
         }
     )
-    best, of_all = findings.winner(frame), findings.winner(frame, of_all=True)
+    best, of_all = best_trial(frame), best_trial(frame, feasible_only=False)
     assert best is not None
     assert of_all is not None
     assert best["hyperparameters"] == {"gamma": 1.0}
     assert of_all["hyperparameters"] == {"gamma": 0.5}
     for theirs, within in ((31.0, True), (30.5, False)):
         grid = {"study": "g", "best": {"nll": theirs, "nll_stderr": 0.25}, "cost": {"epochs": 750, "reached": 800}}
-        found = findings.compared(best, 200, grid)
-        assert (found["epochs"], found["share"]) == (800, 0.25)
-        assert found["gap"] == 31.25 - theirs
-        assert found["within_one_standard_error"] is within
-    assert findings.compared(None, 0, {"study": "g", "best": None, "cost": {"reached": 0}})["gap"] is None
-    assert findings.winner(frame[frame["state"] == "pruned"]) is None
+        compared = comparison(best, 200, grid)
+        assert (compared["epochs"], compared["share"]) == (800, 0.25)
+        assert compared["gap"] == 31.25 - theirs
+        assert compared["within_one_standard_error"] is within
+    assert comparison(None, 0, {"study": "g", "best": None, "cost": {"reached": 0}})["gap"] is None
+    assert best_trial(frame[frame["state"] == "pruned"]) is None
 
 
 # ------------------------------------------------------------------- the graph
@@ -772,17 +789,19 @@ def test_a_setting_that_takes_a_studys_best_waits_for_it(tmp_path: Path) -> None
         known.hyperparameters("best", "synthetic", tmp_path)
 
 
-@pytest.mark.parametrize(("study", "said"), [("nothing", "unknown study"), ("of_beta", "expected a study of du_vae")])
-def test_a_setting_that_refers_to_a_wrong_study_is_told(study: str, said: str) -> None:
+@pytest.mark.parametrize(
+    ("study", "message"), [("nothing", "unknown study"), ("of_beta", "expected a study of du_vae")]
+)
+def test_a_setting_that_refers_to_a_wrong_study_is_told(study: str, message: str) -> None:
     given = raw(of_beta={**GRID, "setting": "beta_vae", "values": {"beta": [0.5]}})
     given["settings"]["best"] = {**given["settings"]["du_vae"], "columns": {"synthetic": {"study": study}}}
 
-    with pytest.raises(UserError, match=f"settings.best.columns.synthetic.study.*{said}"):
+    with pytest.raises(UserError, match=f"settings.best.columns.synthetic.study.*{message}"):
         config.parse(given)
 
 
 def test_the_stage_lists_the_parameters_it_reads(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reuse, "made", lambda *_: None)  # it looks for the same among all settings
+    monkeypatch.setattr("duvae.search.trial.equal_training", lambda *_: None)  # it reads all settings
     given = raw(one={**TPE, "values": VALUES, "trials": 1})
     given["datasets"]["synthetic"]["optimisation"].update(epochs=1)
     read = read_by("search", project, "one", params=config.parse(given))
@@ -791,7 +810,10 @@ def test_the_stage_lists_the_parameters_it_reads(project: Path, monkeypatch: pyt
     names = {"dataset": "synthetic", "key": "settings.du_vae", "column": "synthetic", "study": "one"}
     for name, value in names.items():
         listed = [entry.replace(f"${{item.{name}}}", value) for entry in listed]
-    apart = {"checkpoint_seconds", "datasets.synthetic.column"}  # no result depends on it; the graph's items have it
+    apart = {
+        "checkpoint_seconds",
+        "datasets.synthetic.column",
+    }  # no result depends on the first; the items of the graph hold the second
 
     assert {path for path in read - apart if not any(f"{path}.".startswith(f"{entry}.") for entry in listed)} == set()
     assert {entry for entry in listed if not any(f"{path}.".startswith(f"{entry}.") for path in read)} == set()

@@ -1,4 +1,4 @@
-"""Which trainings of a study are ended early: the rule on curves made by hand, and against a plain form of it."""
+"""Which trainings of a study end early: the rule on curves made by hand, and against its plain form."""
 
 import math
 from collections.abc import Sequence
@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 from optuna.trial import TrialState, create_trial
 
 from duvae.config import Prune
-from duvae.search.pruning import MI, Curve, WarmPruner, verdict
+from duvae.search.pruning import MI, Curve, StudyPruner, reason_to_prune
 
 RULE = Prune(rungs=[2, 4, 8], keep=0.34, grace=3)
 WARMUP = 5
 
 
-def made(after: Sequence[float], mi: Sequence[float] = (), before: float = 90.0) -> Curve:
-    """A curve whose warm-up is over: its losses, and if given its MI, of the epochs after it."""
+def curve_after_warmup(after: Sequence[float], mi: Sequence[float] = (), before: float = 90.0) -> Curve:
+    """A curve with the given losses, and MI if given, in the epochs after the warm-up."""
     return Curve([before] * WARMUP + list(after), [0.1] * WARMUP + list(mi) if mi else ())
 
 
@@ -37,59 +37,70 @@ def curves(draw: st.DrawFn, length: int | None = None) -> Curve:
 
 
 def test_the_worst_of_four_ends_at_a_rung_and_not_between_rungs() -> None:
-    others = [made([50 - k] * 10) for k in range(1, 4)]
+    others = [curve_after_warmup([50 - k] * 10) for k in range(1, 4)]
 
-    assert verdict(made([50]), others, WARMUP, RULE) is None
-    assert verdict(made([50, 50]), others, WARMUP, RULE) == "loss 50.00 after 7 epochs, 3 of 3 were lower"
-    assert verdict(made([50, 50, 50]), others, WARMUP, RULE) is None
-    assert verdict(made([40, 50]), others, WARMUP, RULE) is None  # its best loss counts
+    assert reason_to_prune(curve_after_warmup([50]), others, WARMUP, RULE) is None
+    assert (
+        reason_to_prune(curve_after_warmup([50, 50]), others, WARMUP, RULE)
+        == "loss 50.00 after 7 epochs, 3 of 3 were lower"
+    )
+    assert reason_to_prune(curve_after_warmup([50, 50, 50]), others, WARMUP, RULE) is None
+    assert reason_to_prune(curve_after_warmup([40, 50]), others, WARMUP, RULE) is None  # its best loss counts
 
 
 def test_the_first_to_reach_a_rung_goes_on() -> None:
-    others = [made([10]), made([10], [2.0])]  # better, and not there yet
+    others = [
+        curve_after_warmup([10]),
+        curve_after_warmup([10], [2.0]),
+    ]  # they are better, but have not reached the rung
 
-    assert verdict(made([50, 50]), others, WARMUP, RULE) is None
+    assert reason_to_prune(curve_after_warmup([50, 50]), others, WARMUP, RULE) is None
 
 
 def test_losses_of_the_warmup_count_for_nobody() -> None:
-    others = [made([45, 45], before=1.0)]
+    others = [curve_after_warmup([45, 45], before=1.0)]
 
-    assert verdict(made([44, 44]), others, WARMUP, RULE) is None
-    assert verdict(made([46, 46], before=1.0), others, WARMUP, RULE)
+    assert reason_to_prune(curve_after_warmup([44, 44]), others, WARMUP, RULE) is None
+    assert reason_to_prune(curve_after_warmup([46, 46], before=1.0), others, WARMUP, RULE)
 
 
 def test_a_collapsed_training_ends_no_other_and_is_itself_ended_after_the_grace() -> None:
-    """The collapsed one has the lowest loss of all, as on the synthetic data."""
-    collapsed = made([30] * 9, [0.0] * 9)
-    able = made([35, 34, 34, 33], [1.5, 1.4, 1.3, 1.2])
+    """The collapsed training has the lowest loss of all, as on the synthetic data."""
+    collapsed = curve_after_warmup([30] * 9, [0.0] * 9)
+    able = curve_after_warmup([35, 34, 34, 33], [1.5, 1.4, 1.3, 1.2])
 
-    assert verdict(able, [collapsed], WARMUP, RULE, min_mi=1.0) is None
-    assert verdict(able, [collapsed], WARMUP, RULE)  # without a constraint it would
+    assert reason_to_prune(able, [collapsed], WARMUP, RULE, min_mi=1.0) is None
+    assert reason_to_prune(able, [collapsed], WARMUP, RULE)  # without a bound on MI it does
     for after in (1, 2, 3):
-        early = made([30] * after, [0.0] * after)
-        assert verdict(early, [able], WARMUP, RULE, min_mi=1.0) is None
-    assert verdict(made([30] * 4, [0.0] * 4), [able], WARMUP, RULE, min_mi=1.0) == "MI at most 0.00 in epochs 7 to 9"
+        early = curve_after_warmup([30] * after, [0.0] * after)
+        assert reason_to_prune(early, [able], WARMUP, RULE, min_mi=1.0) is None
+    assert (
+        reason_to_prune(curve_after_warmup([30] * 4, [0.0] * 4), [able], WARMUP, RULE, min_mi=1.0)
+        == "MI at most 0.00 in epochs 7 to 9"
+    )
 
 
 def test_feasible_at_another_epoch_is_not_enough() -> None:
-    other = made([20, 20, 20, 20], [1.5, 0.5, 1.5, 1.5])  # below at epoch 7, where they are compared
+    other = curve_after_warmup([20, 20, 20, 20], [1.5, 0.5, 1.5, 1.5])  # below at epoch 7, where they are compared
 
-    assert verdict(made([50, 50], [2, 2]), [other], WARMUP, RULE, min_mi=1.0) is None
-    assert verdict(made([50, 50, 50, 50], [2, 2, 2, 2]), [other], WARMUP, RULE, min_mi=1.0)
+    assert reason_to_prune(curve_after_warmup([50, 50], [2, 2]), [other], WARMUP, RULE, min_mi=1.0) is None
+    assert reason_to_prune(curve_after_warmup([50, 50, 50, 50], [2, 2, 2, 2]), [other], WARMUP, RULE, min_mi=1.0)
 
 
 def test_losses_of_epochs_without_the_information_end_no_other() -> None:
-    other = made([20, 40, 40, 40], [0.0, 1.5, 1.5, 1.5])  # collapsed at epoch 6, with the lowest loss of all
+    other = curve_after_warmup(
+        [20, 40, 40, 40], [0.0, 1.5, 1.5, 1.5]
+    )  # collapsed at epoch 6, with the lowest loss of all
 
-    assert verdict(made([39] * 4, [2] * 4), [other], WARMUP, RULE, min_mi=1.0) is None
-    assert verdict(made([41] * 4, [2] * 4), [other], WARMUP, RULE, min_mi=1.0)
+    assert reason_to_prune(curve_after_warmup([39] * 4, [2] * 4), [other], WARMUP, RULE, min_mi=1.0) is None
+    assert reason_to_prune(curve_after_warmup([41] * 4, [2] * 4), [other], WARMUP, RULE, min_mi=1.0)
 
 
 def test_an_information_that_falls_and_rises_again_is_waited_for() -> None:
-    dips = made([35, 34, 34, 33, 33], [1.5, 0.8, 0.7, 0.9, 1.2])
+    dips = curve_after_warmup([35, 34, 34, 33, 33], [1.5, 0.8, 0.7, 0.9, 1.2])
 
-    assert verdict(dips, [], WARMUP, RULE, min_mi=1.0) is None
-    assert verdict(made([35, 34, 34, 33], [1.5, 0.8, 0.7, 0.9]), [], WARMUP, RULE, min_mi=1.0)
+    assert reason_to_prune(dips, [], WARMUP, RULE, min_mi=1.0) is None
+    assert reason_to_prune(curve_after_warmup([35, 34, 34, 33], [1.5, 0.8, 0.7, 0.9]), [], WARMUP, RULE, min_mi=1.0)
 
 
 # ------------------------------------------------------------------- for any curves
@@ -99,7 +110,7 @@ def test_an_information_that_falls_and_rises_again_is_waited_for() -> None:
 def test_nothing_is_judged_in_the_warmup(data: st.DataObject, length: int, min_mi: float | None) -> None:
     own, others = data.draw(curves(length)), data.draw(st.lists(curves(), max_size=5))
 
-    assert verdict(own, others, WARMUP, RULE, min_mi) is None
+    assert reason_to_prune(own, others, WARMUP, RULE, min_mi) is None
 
 
 @given(curves(), st.lists(curves(), max_size=6))
@@ -107,7 +118,7 @@ def test_who_is_not_feasible_there_changes_nothing(own: Curve, others: list[Curv
     epoch = len(own.losses)
     able = [other for other in others if len(other.losses) >= epoch and other.mi[epoch - 1] > 1.0]
 
-    assert verdict(own, others, WARMUP, RULE, 1.0) == verdict(own, able, WARMUP, RULE, 1.0)
+    assert reason_to_prune(own, others, WARMUP, RULE, 1.0) == reason_to_prune(own, able, WARMUP, RULE, 1.0)
 
 
 @given(st.data(), st.integers(1, RULE.grace))
@@ -115,22 +126,22 @@ def test_low_information_alone_ends_nothing_in_the_grace(data: st.DataObject, af
     drawn = data.draw(curves(WARMUP + after))
     own = Curve(drawn.losses, [0.0] * len(drawn.losses))
 
-    assert verdict(own, [], WARMUP, RULE, 1.0) is None
+    assert reason_to_prune(own, [], WARMUP, RULE, 1.0) is None
 
 
 @given(curves(), st.lists(curves(), max_size=6), st.sampled_from([None, 1.0]))
 def test_the_best_of_the_feasible_goes_on(own: Curve, others: list[Curve], min_mi: float | None) -> None:
     best = Curve([loss - 50 for loss in own.losses], [value + 1.001 for value in own.mi])
 
-    assert verdict(best, others, WARMUP, RULE, min_mi) is None
+    assert reason_to_prune(best, others, WARMUP, RULE, min_mi) is None
 
 
 @given(curves(), st.lists(curves(), max_size=8), st.floats(0.01, 1.0))
 def test_as_many_go_on_as_the_rule_keeps(own: Curve, others: list[Curve], keep: float) -> None:
-    """Against the plain form: sorted, the first ceil(keep n) of those that are there."""
+    """The plain form sorts the n trainings at the rung, and lets the first ceil(keep n) continue."""
     rule = RULE.model_copy(update={"keep": keep})
     epoch = len(own.losses)
-    ended = verdict(own, others, WARMUP, rule) is not None
+    ended = reason_to_prune(own, others, WARMUP, rule) is not None
     there = [other for other in others if len(other.losses) >= epoch]
     if epoch - WARMUP not in rule.rungs:
         assert not ended
@@ -144,7 +155,7 @@ def test_as_many_go_on_as_the_rule_keeps(own: Curve, others: list[Curve], keep: 
 
 
 def test_the_pruner_reads_the_trials_of_the_study() -> None:
-    study = optuna.create_study(pruner=WarmPruner(WARMUP, RULE, 1.0))
+    study = optuna.create_study(pruner=StudyPruner(WARMUP, RULE, 1.0))
     for loss, information_, state in ((30.0, 0.0, TrialState.COMPLETE), (35.0, 2.0, TrialState.PRUNED)):
         values = dict.fromkeys(range(1, 10), loss)
         study.add_trial(
@@ -152,7 +163,7 @@ def test_the_pruner_reads_the_trials_of_the_study() -> None:
         )
     study.add_trial(create_trial(state=TrialState.FAIL, intermediate_values={1: 1.0}))
 
-    def told(loss: float) -> bool:
+    def pruned(loss: float) -> bool:
         trial = study.ask()
         trial.set_user_attr(MI, [2.0] * 7)
         for epoch in range(1, 8):
@@ -162,14 +173,14 @@ def test_the_pruner_reads_the_trials_of_the_study() -> None:
 
         return ended
 
-    assert not told(34.0)
-    assert told(36.0)
-    assert not optuna.pruners.BasePruner.__abstractmethods__ - set(vars(WarmPruner))
+    assert not pruned(34.0)
+    assert pruned(36.0)
+    assert not optuna.pruners.BasePruner.__abstractmethods__ - set(vars(StudyPruner))
 
 
 @pytest.mark.parametrize("min_mi", [None, 1.0])
 def test_without_a_rule_nothing_is_ended(min_mi: float | None) -> None:
-    study = optuna.create_study(pruner=WarmPruner(0, None, min_mi))
+    study = optuna.create_study(pruner=StudyPruner(0, None, min_mi))
     trial = study.ask()
     trial.report(1e9, 1)
 

@@ -20,12 +20,12 @@ from duvae.data.images import drawn_bits
 from duvae.data.store import Images, Prepared
 from duvae.errors import Interrupted, UserError
 from duvae.metrics.encoding import encode, features
-from duvae.metrics.likelihood import importance_weighted_nll, perplexity
+from duvae.metrics.likelihood import importance_weighted_nll, nll_indices, perplexity
 from duvae.metrics.statistics import standard_error
 from duvae.networks.bodies import Decoder, Encoder
 from duvae.project import array_files
 from duvae.training.checkpoints import Checkpoint
-from duvae.training.loop import Training, Unwatched
+from duvae.training.loop import NoProgress, Training
 from duvae.vae import VAE
 from family import CPU, FULL_SIZE, PARAMS, describe, documents, same, setting, state
 
@@ -138,7 +138,7 @@ def drawn_once(count: int) -> store.Split:
 # ------------------------------------------------------------------------------------ training
 
 
-class StopAfter(Unwatched):
+class StopAfter(NoProgress):
     """Asks for a stop after so many steps."""
 
     def __init__(self, steps: int) -> None:
@@ -243,12 +243,12 @@ def test_the_likelihood_of_images() -> None:
 
 @pytest.mark.parametrize(("wanted", "count"), [(None, 30), (7, 7), (30, 30), (99, 30)])
 def test_some_examples(wanted: int | None, count: int) -> None:
-    chosen = evaluate.some(30, wanted, 1)
+    chosen = nll_indices(30, wanted, 1)
 
     assert len(set(chosen.tolist())) == len(chosen) == count
-    assert chosen.tolist() == sorted(chosen.tolist()) == evaluate.some(30, wanted, 1).tolist()
+    assert chosen.tolist() == sorted(chosen.tolist()) == nll_indices(30, wanted, 1).tolist()
     if count < 30:
-        assert chosen.tolist() != evaluate.some(30, wanted, 2).tolist()
+        assert chosen.tolist() != nll_indices(30, wanted, 2).tolist()
 
 
 @pytest.mark.parametrize("examples", [None, 15])

@@ -1,4 +1,4 @@
-"""MLflow, filled from made-up results."""
+"""MLflow runs, written from made-up results."""
 
 import json
 import logging
@@ -12,14 +12,15 @@ from mlflow.entities import Run, ViewType
 
 import made_up
 import test_use
-from duvae.commands import track
+from duvae.commands import track as command
 from duvae.config import Params
 from duvae.errors import UserError
 from duvae.inference.model import load
-from duvae.tracking import runs as tracking
-from duvae.tracking import trial_runs
+from duvae.tracking.runs import DIGEST, track
+from duvae.tracking.store import connect
+from duvae.tracking.trial_runs import TrialRun, study_run
 
-# MLflow and what it is built on warn of their own future.
+# MLflow and its libraries warn about future versions.
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
@@ -31,9 +32,9 @@ def _plain_store(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project of which MLflow knows nothing yet; its store is made once, which takes seconds."""
+    """A project with an empty MLflow store, created once because this takes seconds."""
     root = tmp_path_factory.mktemp("project")
-    tracking.connect(root)
+    connect(root)
 
     return root
 
@@ -47,12 +48,12 @@ def root(empty: Path, tmp_path: Path) -> Path:
 
 
 def params() -> Params:
-    """Two of Figure 1's five are run; the other three are jobs without results."""
+    """Two of Figure 1's five settings are run; the other three are jobs without results."""
     return made_up.params(settings=["ae", "du_vae"])
 
 
 def runs(root: Path, dataset: str = "synthetic", view: int = ViewType.ACTIVE_ONLY) -> list[Run]:
-    client = tracking.connect(root)
+    client = connect(root)
     known = client.get_experiment_by_name(dataset)
 
     return [] if known is None else list(client.search_runs([known.experiment_id], run_view_type=view))
@@ -73,7 +74,7 @@ def test_what_a_flow_has_not_is_left_out(empty: Path, tmp_path: Path) -> None:
     chosen = made_up.params(settings=["iaf_fb"])
     made_up.project(tmp_path, chosen, chosen.run_jobs())
     (tmp_path / "mlflow.db").write_bytes((empty / "mlflow.db").read_bytes())
-    assert tracking.track(chosen, tmp_path).added == ["synthetic-iaf_fb-1"]
+    assert track(chosen, tmp_path).added == ["synthetic-iaf_fb-1"]
     run = run_of(tmp_path, "iaf_fb")
 
     assert {"test/nll", "test/kl", "test/mpd", "test/ce", "valid/kl"} <= set(run.data.metrics)
@@ -84,9 +85,9 @@ def test_what_a_flow_has_not_is_left_out(empty: Path, tmp_path: Path) -> None:
 def test_a_run_holds_what_the_stages_found(root: Path) -> None:
     (root / "reports").mkdir()
     (root / "reports/figure1.png").write_bytes(b"\x89PNG")
-    outcome = tracking.track(params(), root)
-    assert outcome.added == ["synthetic-ae-1", "synthetic-du_vae-1"]
-    run, client = run_of(root, "du_vae"), tracking.connect(root)
+    tracked = track(params(), root)
+    assert tracked.added == ["synthetic-ae-1", "synthetic-du_vae-1"]
+    run, client = run_of(root, "du_vae"), connect(root)
     metrics = json.loads((root / "results/synthetic/du_vae/1/metrics.json").read_text())
     assert run.info.run_name == "du_vae · seed 1"
     assert run.info.status == "FINISHED"
@@ -111,36 +112,36 @@ def test_a_run_holds_what_the_stages_found(root: Path) -> None:
         assert [point.step for point in logged] == list(history["epoch"])
         assert np.allclose([point.value for point in logged], history[column], rtol=0, atol=0)
 
-    held = [
+    artifacts = [
         item.path
         for folder in ("figures", "model", "results")
         for item in client.list_artifacts(run.info.run_id, folder)
     ]
-    assert {"figures/curves.png", "figures/latent.png", "figures/figure1.png"} <= set(held)
+    assert {"figures/curves.png", "figures/latent.png", "figures/figure1.png"} <= set(artifacts)
     assert {
         "model/weights.safetensors",
         "model/model.json",
         "model/MLmodel",
         "results/history.csv",
         "results/metrics.json",
-    } <= set(held)
+    } <= set(artifacts)
     files = [path for path in (root / "mlruns").rglob("*") if path.is_file()]
     assert files
     assert not [path for path in files if path.suffix in (".pkl", ".pickle", ".pt", ".pth")]
 
 
 def test_a_run_can_be_served(root: Path) -> None:
-    """It loads as a pyfunc where nothing else of the project is, and without any pickle."""
+    """The model loads as a pyfunc without the rest of the project and without a pickle."""
     import mlflow
 
     chosen = made_up.params(settings=["vae"])
     made_up.project(root, chosen, chosen.run_jobs())
     expected = load(test_use.project(root)).encode(test_use.SENTENCES).frame()
     made_up.adopt(root, chosen.job("synthetic", "vae", 1))
-    assert "synthetic-vae-1" in tracking.track(chosen, root).added
-    run, client = run_of(root, "vae"), tracking.connect(root)
-    held = {item.path for item in client.list_artifacts(run.info.run_id, "model")}
-    assert held == {f"model/{name}" for name in ("MLmodel", "model.json", "vocabulary.txt", "weights.safetensors")}
+    assert "synthetic-vae-1" in track(chosen, root).added
+    run, client = run_of(root, "vae"), connect(root)
+    artifacts = {item.path for item in client.list_artifacts(run.info.run_id, "model")}
+    assert artifacts == {f"model/{name}" for name in ("MLmodel", "model.json", "vocabulary.txt", "weights.safetensors")}
     (root / "data").rename(root / "gone")
     mlflow.set_tracking_uri(f"sqlite:///{root / 'mlflow.db'}")
     try:
@@ -152,7 +153,7 @@ def test_a_run_can_be_served(root: Path) -> None:
 
 
 def test_an_autoencoder_has_only_what_it_has(root: Path) -> None:
-    tracking.track(params(), root)
+    track(params(), root)
     metrics = run_of(root, "ae").data.metrics
     assert "test/nll" not in metrics
     assert "valid/kl" not in metrics
@@ -160,20 +161,20 @@ def test_an_autoencoder_has_only_what_it_has(root: Path) -> None:
 
 
 def test_again_does_nothing_twice(root: Path) -> None:
-    tracking.track(params(), root)
+    track(params(), root)
     before = {run.info.run_id for run in runs(root)}
-    outcome = tracking.track(params(), root)
-    assert len(outcome.unchanged) == 2
-    assert not outcome.added
-    assert not outcome.replaced
+    tracked = track(params(), root)
+    assert len(tracked.unchanged) == 2
+    assert not tracked.added
+    assert not tracked.replaced
     assert {run.info.run_id for run in runs(root, view=ViewType.ALL)} == before
 
 
 def test_a_changed_result_replaces_its_run_alone(root: Path) -> None:
-    tracking.track(params(), root)
+    track(params(), root)
     before = {run.data.tags["setting"]: run.info.run_id for run in runs(root)}
     change(root, "du_vae", nll=12.5)
-    assert tracking.track(params(), root).replaced == ["synthetic-du_vae-1"]
+    assert track(params(), root).replaced == ["synthetic-du_vae-1"]
     after = {run.data.tags["setting"]: run.info.run_id for run in runs(root)}
     assert len(runs(root)) == 2
     assert [setting for setting in before if before[setting] != after[setting]] == ["du_vae"]
@@ -183,41 +184,41 @@ def test_a_changed_result_replaces_its_run_alone(root: Path) -> None:
 
 
 def test_what_stands_twice_or_was_cut_short_is_cleaned_up(root: Path) -> None:
-    tracking.track(params(), root)
-    client, kept = tracking.connect(root), run_of(root, "ae")
-    twin = client.create_run(kept.info.experiment_id, tags={**kept.data.tags}).info.run_id
+    track(params(), root)
+    client, complete = connect(root), run_of(root, "ae")
+    twin = client.create_run(complete.info.experiment_id, tags={**complete.data.tags}).info.run_id
     cut = run_of(root, "du_vae")
-    client.delete_tag(cut.info.run_id, tracking.DIGEST)
-    outcome = tracking.track(params(), root)
-    assert run_of(root, "ae").info.run_id == kept.info.run_id != twin
-    assert outcome.replaced == ["synthetic-du_vae-1"]
+    client.delete_tag(cut.info.run_id, DIGEST)
+    tracked = track(params(), root)
+    assert run_of(root, "ae").info.run_id == complete.info.run_id != twin
+    assert tracked.replaced == ["synthetic-du_vae-1"]
     assert len(runs(root)) == 2
 
 
 def test_missing_results_are_said(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (root / "results/synthetic/ae/1/probe.json").unlink()
     (root / "models/synthetic/du_vae/1/weights.safetensors").unlink()  # weights may lie in DVC's remote
-    track.run(params(), root)
-    said = capsys.readouterr().out
-    assert said.startswith("MLflow: 1 added, 4 without results\n")
-    assert "without results: synthetic-ae-1, synthetic-vae-1" in said
+    command.run(params(), root)
+    output = capsys.readouterr().out
+    assert output.startswith("MLflow: 1 added, 4 without results\n")
+    assert "without results: synthetic-ae-1, synthetic-vae-1" in output
 
 
 def test_the_data_set_has_the_hash_that_dvc_recorded(root: Path) -> None:
     out = {"path": "data/prepared/synthetic", "md5": "0" * 32 + ".dir"}
     (root / "dvc.lock").write_text(json.dumps({"schema": "2.0", "stages": {"synthesize@synthetic": {"outs": [out]}}}))
-    tracking.track(params(), root)
+    track(params(), root)
     assert run_of(root, "ae").inputs.dataset_inputs[0].dataset.digest == "0" * 32
 
 
 def test_a_moved_project_starts_anew(root: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    tracking.track(params(), root)
+    track(params(), root)
     moved = tmp_path_factory.mktemp("moved") / "project"
     root.rename(moved)
-    assert len(tracking.track(params(), moved).added) == 2
+    assert len(track(params(), moved).added) == 2
     assert not root.exists()
     assert all(run.info.artifact_uri.startswith(str(moved)) for run in runs(moved))
-    assert len(tracking.track(params(), moved).unchanged) == 2
+    assert len(track(params(), moved).unchanged) == 2
 
 
 def test_the_store_that_the_environment_names(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,40 +226,40 @@ def test_the_store_that_the_environment_names(root: Path, tmp_path: Path, monkey
     (root / "mlflow.db").rename(other)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{other}")
     monkeypatch.chdir(root)
-    tracking.track(params(), root)
+    track(params(), root)
     assert not (root / "mlflow.db").exists()
     assert MlflowClient(f"sqlite:///{other}").get_experiment_by_name("synthetic") is not None
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "nonsense://here")
     with pytest.raises(UserError, match="MLFLOW_TRACKING_URI"):
-        tracking.track(params(), root)
+        track(params(), root)
 
 
 def test_a_trial_is_one_run_below_its_study_whatever_interrupts_it(root: Path) -> None:
-    parent = trial_runs.study_run("grid-1234", "synthetic", "what it searches", root)
-    assert trial_runs.study_run("grid-1234", "synthetic", "what it searches", root) == parent
+    parent = study_run("grid-1234", "synthetic", "what it searches", root)
+    assert study_run("grid-1234", "synthetic", "what it searches", root) == parent
     first = trial(root, parent)
     first.epoch({"epoch": 1, "valid_loss": 3.5, "valid_mi": None, "best": 0})
     first.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
-    client = tracking.connect(root)
+    client = connect(root)
     assert client.get_run(str(first.run)).info.status == "KILLED"
     with trial(root, parent) as again:
         assert again.run == first.run
         assert client.get_run(str(again.run)).info.status == "RUNNING"
         again.epoch({"epoch": 2, "valid_loss": 3.25, "best": 1})
         again.end("complete", {"nll": 3.0, "mi": None})
-    found = client.get_run(str(again.run))
-    assert found.info.status == "FINISHED"
-    assert found.data.tags["mlflow.parentRunId"] == parent
-    assert found.data.tags["state"] == "complete"
-    assert found.data.params == {"gamma": "1.0"}
-    assert found.data.metrics == {"valid/loss": 3.25, "kept/nll": 3.0}
+    run = client.get_run(str(again.run))
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["mlflow.parentRunId"] == parent
+    assert run.data.tags["state"] == "complete"
+    assert run.data.params == {"gamma": "1.0"}
+    assert run.data.metrics == {"valid/loss": 3.25, "kept/nll": 3.0}
     before = len(runs(root))
-    tracking.track(params(), root)  # the trials are none of its runs
+    track(params(), root)  # `track` leaves the runs of trials alone
     assert len(runs(root)) == before + 2
 
 
 def test_a_store_that_fails_is_said_once_and_stops_no_training(root: Path, caplog: pytest.LogCaptureFixture) -> None:
-    parent = trial_runs.study_run("grid-1234", "synthetic", "what it searches", root)
+    parent = study_run("grid-1234", "synthetic", "what it searches", root)
     with caplog.at_level(logging.WARNING), trial(root, parent) as run:
         run.client.delete_run(str(run.run))
         for epoch in (1, 2):
@@ -267,5 +268,5 @@ def test_a_store_that_fails_is_said_once_and_stops_no_training(root: Path, caplo
     assert len([record for record in caplog.records if record.name == "duvae.tracking.trial_runs"]) == 1
 
 
-def trial(root: Path, parent: str) -> trial_runs.TrialRun:
-    return trial_runs.TrialRun("grid-1234", parent, 0, {"system": "du_vae"}, {"gamma": 1.0}, root)
+def trial(root: Path, parent: str) -> TrialRun:
+    return TrialRun("grid-1234", parent, 0, {"system": "du_vae"}, {"gamma": 1.0}, root)

@@ -123,12 +123,12 @@ def test_a_run_that_ends_before_its_warm_up_says_so(name: str, epochs: int) -> N
     after: list[dict[str, Tensor]] = []
     decide = run.decide
     run.decide = lambda row: after.append(state(run.model)) or decide(row)  # type: ignore[method-assign]
-    outcome = run.run()
+    result = run.run()
 
-    assert outcome.warmup_ended == (epochs > 2)
-    assert outcome.best_epoch == epochs
-    assert [row["best"] for row in outcome.history] == [0, 0, 1][:epochs]
-    assert outcome.stopped == f"after {epochs} epochs"
+    assert result.warmup_ended == (epochs > 2)
+    assert result.best_epoch == epochs
+    assert [row["best"] for row in result.history] == [0, 0, 1][:epochs]
+    assert result.stopped == f"after {epochs} epochs"
     assert same(state(run.model), after[-1])
     assert all(part.started == (epochs > 2) for part in run.model.modules() if isinstance(part, Staged))
 
@@ -141,16 +141,16 @@ def test_the_history_is_what_was_seen(name: str) -> None:
     """Training: means over sentences of what was minimised. Validation: the ELBO with weight 1, in evaluation mode."""
     run = training(name, epochs=2, warmup=1)
     watched = Watched(run)
-    found: list[tuple[Any, ...]] = []
+    encodings: list[tuple[Any, ...]] = []
     decide = run.decide
 
     def look(row: Any) -> str:
         encoded = encode(run.model, run.valid, CPU, run.seed)
-        found.append((encoded, measures(encoded, 0.01)))
+        encodings.append((encoded, measures(encoded, 0.01)))
         return decide(row)
 
     run.decide = look  # type: ignore[method-assign]
-    for row, (encoded, measured) in zip(run.run().history, found, strict=True):
+    for row, (encoded, measured) in zip(run.run().history, encodings, strict=True):
         losses = [s["loss"] for s in watched.seen if s["epoch"] == row["epoch"]]
         total, reconstruction, kl = (
             float(torch.cat([loss[part] for loss in losses]).double().mean()) for part in range(3)
@@ -170,18 +170,18 @@ def decided(losses: Iterable[float], warmup: int = 0, **decay: Any) -> tuple[Tra
         The training, and for each epoch the number found in the parameter after it, the learning rate and why it ended.
     """
     run = training("vae", warmup=warmup, decay={"patience": 5, "not_before": 15, "at_most": 5, "factor": 0.5, **decay})
-    told = []
+    epochs = []
     weights = dict(run.model.named_parameters())[MARK]
     for loss in losses:
         run.state.epoch += 1
         with torch.no_grad():
             weights.fill_(run.state.epoch)
         stopped = run.decide({"valid_loss": loss})
-        told.append((int(weights[0, 0]), run.state.learning_rate, stopped))
+        epochs.append((int(weights[0, 0]), run.state.learning_rate, stopped))
         if stopped:
             break
 
-    return run, told
+    return run, epochs
 
 
 def test_the_rate_is_halved_after_five_epochs_without_a_better_loss_and_the_best_weights_come_back() -> None:
@@ -192,11 +192,11 @@ def test_the_rate_is_halved_after_five_epochs_without_a_better_loss_and_the_best
         13.0,
         11.1,
     ]  # best in epoch 20; 11.0 in 22 only equals it
-    run, told = decided(losses)
+    run, epochs = decided(losses)
 
     assert losses[19] == losses[21] == 11.0
-    assert [rate for _, rate, _ in told] == [1.0] * 24 + [0.5]
-    assert [number for number, _, _ in told] == [*range(1, 25), 20]
+    assert [rate for _, rate, _ in epochs] == [1.0] * 24 + [0.5]
+    assert [number for number, _, _ in epochs] == [*range(1, 25), 20]
     assert (run.state.best_epoch, run.state.decays, run.state.without_better) == (20, 1, 0)
     for optimiser in (run.updates.encoder, run.updates.decoder):
         assert [group["lr"] for group in optimiser.param_groups] == [0.5]
@@ -218,18 +218,18 @@ def test_moments_are_thrown_away_at_a_decay_or_kept(reset: bool) -> None:
 
 
 def test_a_better_loss_starts_the_count_again() -> None:
-    _, told = decided([20.0] * 19 + [21.0, 19.0, 22.0, 22.0, 22.0, 22.0], not_before=30)
+    _, epochs = decided([20.0] * 19 + [21.0, 19.0, 22.0, 22.0, 22.0, 22.0], not_before=30)
     run, _ = decided([20.0, 21.0, 21.0, 21.0, 21.0, 19.0, 22.0, 22.0, 22.0, 22.0], not_before=1)
 
-    assert {rate for _, rate, _ in told} == {1.0}
+    assert {rate for _, rate, _ in epochs} == {1.0}
     assert (run.state.decays, run.state.without_better) == (0, 4)
 
 
 @pytest.mark.parametrize(("not_before", "first"), [(1, 6), (6, 6), (7, 7), (15, 15)])
 def test_no_decay_before_its_epoch(not_before: int, first: int) -> None:
     """The best epoch is the first; five worse ones have passed by epoch 6."""
-    _, told = decided([10.0] + [11.0] * 19, not_before=not_before, at_most=100)
-    rates = [rate for _, rate, _ in told]
+    _, epochs = decided([10.0] + [11.0] * 19, not_before=not_before, at_most=100)
+    rates = [rate for _, rate, _ in epochs]
 
     assert rates[: first - 1] == [1.0] * (first - 1)
     assert rates[first - 1 : first + 4] == [0.5] * 5
@@ -237,42 +237,42 @@ def test_no_decay_before_its_epoch(not_before: int, first: int) -> None:
 
 
 def test_it_stops_at_the_fifth_decay() -> None:
-    run, told = decided([10.0] + [11.0] * 100)
+    run, epochs = decided([10.0] + [11.0] * 100)
     decays = [15, 20, 25, 30]
 
-    assert len(told) == 35
-    assert [n + 1 for n in range(1, 34) if told[n][1] < told[n - 1][1]] == decays
-    assert told[-1][1:] == (1 / 16, "at the 5th decay, in epoch 35")
-    assert not any(why for _, _, why in told[:-1])
+    assert len(epochs) == 35
+    assert [n + 1 for n in range(1, 34) if epochs[n][1] < epochs[n - 1][1]] == decays
+    assert epochs[-1][1:] == (1 / 16, "at the 5th decay, in epoch 35")
+    assert not any(why for _, _, why in epochs[:-1])
     assert run.state.decays == 5
 
 
 def test_epochs_of_the_warm_up_are_never_the_best_and_wear_out_no_patience() -> None:
-    run, told = decided([1.0] * 10 + [20.0, 21.0, 21.0, 21.0, 21.0, 21.0], warmup=10)
+    run, epochs = decided([1.0] * 10 + [20.0, 21.0, 21.0, 21.0, 21.0, 21.0], warmup=10)
 
     assert run.state.best_epoch == 11
-    assert [rate for _, rate, _ in told] == [1.0] * 15 + [0.5]
-    assert told[-1][0] == 11
+    assert [rate for _, rate, _ in epochs] == [1.0] * 15 + [0.5]
+    assert epochs[-1][0] == 11
 
 
 def test_the_model_ends_with_its_best_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     run = training("du_vae", epochs=6, warmup=1)
     losses = iter([1.0, 9.0, 7.0, 5.0, 6.0, 8.0])
-    kept: dict[int, dict[str, Tensor]] = {}
+    weights: dict[int, dict[str, Tensor]] = {}
     decide = run.decide
 
     def made_up(row: Any) -> str:
-        kept[row["epoch"]] = state(run.model)
+        weights[row["epoch"]] = state(run.model)
         return decide({**row, "valid_loss": next(losses)})
 
     monkeypatch.setattr(run, "decide", made_up)
-    outcome = run.run()
+    result = run.run()
 
-    assert outcome.best_epoch == 4
-    assert same(state(run.model), kept[4])
-    assert not same(kept[4], kept[6])
-    assert outcome.warmup_ended
-    assert len(outcome.seconds) == len(outcome.history) == 6
+    assert result.best_epoch == 4
+    assert same(state(run.model), weights[4])
+    assert not same(weights[4], weights[6])
+    assert result.warmup_ended
+    assert len(result.seconds) == len(result.history) == 6
 
 
 def test_progress_is_told_of_every_step_and_epoch() -> None:
@@ -287,13 +287,13 @@ def test_progress_is_told_of_every_step_and_epoch() -> None:
         def epoch(self, row: Any) -> None:
             self.epochs.append(row["epoch"])
 
-    told = Told()
-    run = training("vae", progress=told)
+    progress = Told()
+    run = training("vae", progress=progress)
     run.run()
     steps = run.steps_per_epoch
 
-    assert told.steps == [(epoch, number, steps) for epoch in (1, 2, 3) for number in range(1, steps + 1)]
-    assert told.epochs == [1, 2, 3]
+    assert progress.steps == [(epoch, number, steps) for epoch in (1, 2, 3) for number in range(1, steps + 1)]
+    assert progress.epochs == [1, 2, 3]
 
 
 # ----------------------------------------------------------------------------------------- one step
@@ -303,7 +303,7 @@ def test_progress_is_told_of_every_step_and_epoch() -> None:
 def test_a_joint_step_is_sgd_on_the_batchs_mean_loss(name: str) -> None:
     """theta - rate * gradient, the gradient scaled to the clip's norm over encoder and decoder together."""
     model = lively(build(name)[0])
-    x, doing = batch(), updates(model, 0.3, clip=0.1)
+    x, step_updates = batch(), updates(model, 0.3, clip=0.1)
     before = state(model)
     torch.manual_seed(5)
     model.loss(x, 0.7).total.mean().backward()
@@ -311,7 +311,7 @@ def test_a_joint_step_is_sgd_on_the_batchs_mean_loss(name: str) -> None:
     norm = math.sqrt(sum(float(g.double().square().sum()) for g in gradients.values()))
     model.load_state_dict(before)
     torch.manual_seed(5)
-    loss = JointLoop().step(doing, x, 0.7)
+    loss = JointLoop().step(step_updates, x, 0.7)
 
     assert norm > 0.1
     assert not any(part.requires_grad for part in loss)
@@ -337,7 +337,7 @@ def test_sgd_has_the_bits_of_pytorchs() -> None:
     """A parameter without a gradient stays."""
     torch.manual_seed(1)
     start = [torch.randn(3, 4), torch.randn(5), torch.randn(2)]
-    found = []
+    results = []
     for kind in (SGD, torch.optim.SGD):
         parameters = [nn.Parameter(value.clone()) for value in start]
         optimiser = kind(parameters, 0.3)  # type: ignore[operator]
@@ -346,29 +346,29 @@ def test_sgd_has_the_bits_of_pytorchs() -> None:
             for parameter in parameters[:2]:
                 parameter.grad = torch.randn_like(parameter)
             optimiser.step()
-        found.append(parameters)
+        results.append(parameters)
 
-    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
-    assert torch.equal(found[0][2], start[2])
-    assert not torch.equal(found[0][0], start[0])
+    assert all(torch.equal(one, other) for one, other in zip(*results, strict=True))
+    assert torch.equal(results[0][2], start[2])
+    assert not torch.equal(results[0][0], start[0])
 
 
 @pytest.mark.parametrize("clip", [1e-3, 1e3])
 def test_the_clipped_gradients_have_the_bits_of_pytorchs(clip: float) -> None:
     """Both where the gradient is clipped and where it is short enough."""
     model = lively(build("du_vae")[0])
-    x, doing = batch(), updates(model, 0.3, clip=clip)
+    x, step_updates = batch(), updates(model, 0.3, clip=clip)
     torch.manual_seed(5)
-    doing.gradients(x, 0.7)
-    found = [parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None]
+    step_updates.gradients(x, 0.7)
+    gradients = [parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None]
     model.zero_grad()
     torch.manual_seed(5)
     model.loss(x, 0.7).total.mean().backward()
     norm = nn.utils.clip_grad_norm_(model.parameters(), clip)
 
     assert (float(norm) > clip) == (clip < 1)
-    assert len(found) > 5
-    assert all(torch.equal(one, parameter.grad) for one, parameter in zip(found, model.parameters(), strict=True))
+    assert len(gradients) > 5
+    assert all(torch.equal(one, parameter.grad) for one, parameter in zip(gradients, model.parameters(), strict=True))
 
 
 # -------------------------------------------------------------------------- what is not finite
@@ -416,13 +416,15 @@ BROKEN = [
 
 
 @everyone
-@pytest.mark.parametrize(("broken", "said"), BROKEN, ids=[said for _, said in BROKEN])
-def test_the_first_tensor_that_is_not_finite_is_named_and_nothing_is_updated(name: str, broken: Any, said: str) -> None:
+@pytest.mark.parametrize(("broken", "message"), BROKEN, ids=[message for _, message in BROKEN])
+def test_the_first_tensor_that_is_not_finite_is_named_and_nothing_is_updated(
+    name: str, broken: Any, message: str
+) -> None:
     model = lively(build(name)[0])
     broken(model)
     before = {key: parameter.clone() for key, parameter in model.named_parameters()}
 
-    with pytest.raises(NotFinite, match=f"^{said}$"):
+    with pytest.raises(NotFinite, match=f"^{message}$"):
         build(name)[1].loop().step(updates(model), batch(), 1.0)
     assert all(torch.equal(parameter, before[key]) for key, parameter in model.named_parameters())
 
@@ -498,24 +500,24 @@ def test_from_training_to_probes(name: str, project: tuple[config.Params, Path],
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize(
-    ("broken", "said"),
+    ("broken", "message"),
     [
         ({"learning_rate": 1e30}, "at epoch 1, batch 2 of 2: .* is not finite"),
         ({"learning_rate": 1e30, "batch": 60}, "after epoch 1: the validation loss is (nan|inf)"),
     ],
 )
 def test_a_training_that_explodes_ends_with_its_place_and_leaves_nothing(
-    broken: dict[str, Any], said: str, project: tuple[config.Params, Path], tmp_path: Path
+    broken: dict[str, Any], message: str, project: tuple[config.Params, Path], tmp_path: Path
 ) -> None:
     params, root = project
     (tmp_path / "data").symlink_to(root / "data")
-    with pytest.raises(UserError, match=rf"training stopped {said}"):
+    with pytest.raises(UserError, match=rf"training stopped {message}"):
         train.run(changed(params, "synthetic", **broken), "synthetic", "vae", 1, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} <= {"data", "checkpoints"}
 
 
 def test_a_training_without_validated_data(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="'duvae validate --dataset synthetic' checks the data first"):
+    with pytest.raises(UserError, match="Run 'duvae validate --dataset synthetic' first"):
         train.run(PARAMS, "synthetic", "vae", 1, tmp_path)
 
 
@@ -542,12 +544,12 @@ def test_a_schedule_knows_the_whole_training() -> None:
             known.append(duration)
             super().__init__(duration.warmup)
 
-    model, made = build("vae")
+    model, system = build("vae")
     base = PARAMS.dataset("synthetic").optimisation.model_copy(update={"batch": 8, "epochs": 3, "warmup": 2})
     data = documents(40, seed=2), documents(20, seed=3)
-    training = Training(model, Watching, made.loop(), *data, base, PARAMS.evaluation, 1)
-    outcome = training.run()
+    training = Training(model, Watching, system.loop(), *data, base, PARAMS.evaluation, 1)
+    result = training.run()
 
     assert known == [Duration(2 * training.steps_per_epoch, training.steps_per_epoch, 3 * training.steps_per_epoch)]
-    assert [row["steps"] for row in outcome.history] == [known[0].epoch * epoch for epoch in (1, 2, 3)]
-    assert outcome.history[-1]["steps"] == known[0].total
+    assert [row["steps"] for row in result.history] == [known[0].epoch * epoch for epoch in (1, 2, 3)]
+    assert result.history[-1]["steps"] == known[0].total

@@ -7,7 +7,7 @@ import torch
 from duvae.metrics import encoding, transformed
 from duvae.metrics.encoding import evaluating
 from duvae.metrics.geometry import conditional_entropy, mutual_posterior_diversity
-from duvae.metrics.transformed import ROUNDS, estimates, transformed_measures, whole
+from duvae.metrics.transformed import ROUNDS, estimates, joint_posterior, transformed_measures
 from duvae.posteriors import DiagonalGaussian
 from family import CPU, NAMES, batch, build, documents, lively, same, state
 from test_posteriors import flow
@@ -24,9 +24,9 @@ def gaussians(count: int, latent: int = 2, seed: int = 1) -> DiagonalGaussian:
     )
 
 
-def off(found: np.ndarray, expected: float) -> float:
-    """How many standard errors the mean lies off."""
-    return abs(found.mean() - expected) / (found.std(ddof=1) / np.sqrt(len(found)))
+def off(values: np.ndarray, expected: float) -> float:
+    """Distance of the mean from the expected value, in standard errors."""
+    return abs(values.mean() - expected) / (values.std(ddof=1) / np.sqrt(len(values)))
 
 
 # ------------------------------------------------------------------------------------ the estimates
@@ -34,7 +34,7 @@ def off(found: np.ndarray, expected: float) -> float:
 
 @pytest.mark.parametrize("count", [2, 3, 30])
 def test_of_gaussians_the_estimates_are_equations_3_and_5(count: int) -> None:
-    """Over all N^2 ordered pairs: with a factor of 1 the mean would be N / (N - 1) of it."""
+    """The mean is over all N^2 ordered pairs; with a factor of 1 it would be N / (N - 1) times as large."""
     posterior = gaussians(count)
     mpd, ce = estimates(posterior, 1, rounds=3000)
     exactly = mutual_posterior_diversity(posterior.mean.numpy(), posterior.variance.numpy())
@@ -57,12 +57,12 @@ def test_of_a_flow_they_are_the_means_over_all_pairs() -> None:
 
 
 def test_the_standard_error_is_what_the_estimates_spread_by() -> None:
-    """Over seeds; the set is the same."""
+    """The spread is over seeds, on one set."""
     posterior = flow(40, 2)
-    found = [estimates(posterior, seed) for seed in range(40)]
+    results = [estimates(posterior, seed) for seed in range(40)]
     for which in (0, 1):
-        means = [one[which].mean() for one in found]
-        errors = [one[which].std(ddof=1) / np.sqrt(ROUNDS) for one in found]
+        means = [one[which].mean() for one in results]
+        errors = [one[which].std(ddof=1) / np.sqrt(ROUNDS) for one in results]
         assert 0.6 < np.std(means, ddof=1) / np.sqrt(np.mean(np.square(errors))) < 1.6
 
 
@@ -74,7 +74,7 @@ def test_a_single_posterior_has_no_diversity() -> None:
 
 
 def test_each_document_is_drawn_once_a_round_and_none_is_its_own_partner(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the blocks are."""
+    """This holds for any block size."""
     for rows in (1, 3, 100):
         monkeypatch.setattr(transformed, "ROWS", rows)
         asked: list[list[int]] = []
@@ -102,11 +102,11 @@ def test_only_what_is_transformed_has_them(name: str) -> None:
     model, split = lively(build(name)[0]), documents(23)
     model.start()
     before, random = state(model), torch.get_rng_state()
-    found, again = (transformed_measures(model, split, CPU, 1) for _ in range(2))
+    measured, again = (transformed_measures(model, split, CPU, 1) for _ in range(2))
 
-    assert found == again
-    assert list(found) == ["mpd_t", "mpd_t_stderr", "ce_t", "ce_t_stderr"]
-    assert all((value is None) != (name in FLOWS) for value in found.values())
+    assert measured == again
+    assert list(measured) == ["mpd_t", "mpd_t_stderr", "ce_t", "ce_t_stderr"]
+    assert all((value is None) != (name in FLOWS) for value in measured.values())
     assert same(before, state(model))
     assert torch.equal(random, torch.get_rng_state())
     assert model.training
@@ -118,34 +118,34 @@ def test_they_are_a_function_of_the_set_and_not_of_its_batches(name: str, monkey
     model, split = lively(build(name)[0]), documents(23)
     model.start()
     model.loss(batch(), 1.0)
-    found = []
+    results = []
     for at_once in (1, 4, 256):
         monkeypatch.setattr(encoding, "BATCH", at_once)
-        found.append(transformed_measures(model, split, CPU, 1))
-    for one in found[1:]:
-        assert one == pytest.approx(found[0], rel=1e-3)
+        results.append(transformed_measures(model, split, CPU, 1))
+    for one in results[1:]:
+        assert one == pytest.approx(results[0], rel=1e-3)
 
 
 @everyone
 def test_the_whole_set_is_in_its_own_order(name: str) -> None:
     model, split = lively(build(name)[0]).eval(), documents(23)
     with torch.no_grad():
-        posterior = whole(model, split, CPU)
+        posterior = joint_posterior(model, split, CPU)
         for index in range(len(split)):
             alone = model.posterior(torch.from_numpy(split[index][None]).long())
             assert torch.allclose(posterior.features()[index], alone.features()[0], rtol=1e-4, atol=1e-6)
 
 
 def test_what_cannot_be_inverted_in_floating_point_is_not_known() -> None:
-    """Another's sample may lie where a steep chain's inverse overflows: no figure then, and no file that is no JSON."""
+    """The inverse of a steep chain may overflow for a sample of another posterior; JSON then holds null."""
     model = lively(build("iaf_fb", latent=32)[0])
     with torch.no_grad():
         for parameter in model.head.parameters():
             parameter.mul_(4)
     with evaluating(model):
-        rounds = estimates(whole(model, documents(40), CPU), 1)[0]
-    found = transformed_measures(model, documents(40), CPU, 1)
+        rounds = estimates(joint_posterior(model, documents(40), CPU), 1)[0]
+    measured = transformed_measures(model, documents(40), CPU, 1)
 
     assert not np.isfinite(rounds).all()
-    assert found["mpd_t"] is None
-    assert found["mpd_t_stderr"] is None
+    assert measured["mpd_t"] is None
+    assert measured["mpd_t_stderr"] is None

@@ -1,4 +1,4 @@
-"""The stage `probe`: linear classifiers on a trained model's representation."""
+"""The stage `probe`: trains linear classifiers on the representation of a trained model."""
 
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,19 @@ from duvae.vae import VAE
 
 
 def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path()) -> None:
-    """Trains a probe on each labelled subset and writes its test accuracies; none where none is wanted.
+    """Trains a probe on each labelled subset, and writes the test accuracies to `probe.json`.
+
+    A data set without probes in params.yaml gets a file without accuracies.
 
     Args:
         params: All of params.yaml.
-        dataset: The data set's name.
-        setting: The setting's name.
-        seed: The training's.
-        root: The project's folder.
+        dataset: Name of the data set.
+        setting: Name of the setting.
+        seed: Seed of the training.
+        root: Folder of the project.
+
+    Raises:
+        UserError: The data set has no labels, or too few for a subset.
     """
     watch = Stopwatch("probe", params.setting(setting).system)
     job, chosen = params.job(dataset, setting, seed), params.dataset(dataset)
@@ -40,108 +45,127 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
     device = model_files.device()
     model.to(device)
 
-    def write(found: dict[str, Any]) -> None:
-        results = root / "results" / job.folder
-        head = {"dataset": dataset, "setting": setting, "seed": seed, "weights": weights}
-        write_json(results / "probe.json", {**head, **found})
-        watch.write(results / "probe.run.json", weights=weights, device=str(device), threads=params.threads)
-
     if chosen.probe.per_character:
-        write(by_character(model, prepared, chosen.probe.per_character, params, dataset))
-        return
+        results = by_character(model, prepared, chosen.probe.per_character, params, dataset)
+    else:
+        results = by_subset(model, prepared, params, dataset)
+    folder = root / "results" / job.folder
+    head = {"dataset": dataset, "setting": setting, "seed": seed, "weights": weights}
+    write_json(folder / "probe.json", {**head, **results})
+    watch.write(folder / "probe.run.json", weights=weights, device=str(device), threads=params.threads)
+
+
+def by_subset(model: VAE, prepared: store.Prepared, params: Params, dataset: str) -> dict[str, Any]:
+    """Trains a classifier on each labelled subset of a data set.
+
+    Args:
+        model: Trained model, on its device.
+        prepared: Prepared data set.
+        params: All of params.yaml.
+        dataset: Name of the data set.
+
+    Returns:
+        Content of probe.json, with accuracies in percent by the number of labels.
+    """
+    options, device = params.dataset(dataset).probe, next(model.parameters()).device
 
     def labelled(split: str) -> tuple[store.Array, store.Array]:
         documents = prepared.split(split)
         if len(np.unique(documents.labels)) < 2 or documents.labels.min() < 0:
             raise UserError(
-                f"data/prepared/{dataset}: expected a label of two or more on every document of split '{split}',"
-                f" to probe with. Give the files labels, or empty datasets.{dataset}.probe in params.yaml."
+                f"data/prepared/{dataset}: expected a label on every document of split '{split}', and at least two"
+                f" different labels. Give the files labels, or empty datasets.{dataset}.probe in params.yaml."
             )
         return features(model, documents, device), documents.labels
 
-    wanted = chosen.probe.enabled
-    test = labelled("test") if wanted else (np.zeros((0, 0)), np.zeros(0, np.int64))
+    test = labelled("test") if options.enabled else (np.zeros((0, 0)), np.zeros(0, np.int64))
     subsets: dict[str, list[tuple[store.Array, store.Array]]] = {}
-    if chosen.probe.labels:
-        seen, labels = labelled("train")
-        for size in chosen.probe.labels:
-            _check(size, labels, dataset)
+    if options.labels:
+        inputs, labels = labelled("train")
+        for size in options.labels:
+            _check_size(size, labels, dataset)
             draws = [draw(labels, size, (params.probe.seed, size, n)) for n in range(params.probe.draws)]
-            subsets[str(size)] = [(seen[indices], labels[indices]) for indices in draws]
-    for name in dict.fromkeys(chosen.probe.subsets):
+            subsets[str(size)] = [(inputs[indices], labels[indices]) for indices in draws]
+    for name in dict.fromkeys(options.subsets):
         subset = labelled(name)
-        subsets.setdefault(str(len(subset[1])), []).append(subset)  # several of one size are its draws
+        subsets.setdefault(str(len(subset[1])), []).append(subset)  # subsets of one size are draws of that size
     with threadpool_limits(params.threads), convergence():
-        found = {size: probe(drawn, test, params.probe) for size, drawn in subsets.items()}
-    write(
-        {
-            "features": int(test[0].shape[1]),
-            "test": len(test[1]),
-            "largest_class": 100 * float(np.bincount(test[1]).max() / len(test[1])) if wanted else None,
-            "by_labels": {
-                size: {
-                    "accuracy": accuracy.mean,
-                    "spread": accuracy.spread,
-                    "draws": accuracy.draws,
-                    "inverse_penalties": accuracy.penalties,
-                }
-                for size, accuracy in found.items()
-            },
-        }
-    )
+        accuracies = {size: probe(draws, test, params.probe) for size, draws in subsets.items()}
+
+    return {
+        "features": int(test[0].shape[1]),
+        "test": len(test[1]),
+        "largest_class": 100 * float(np.bincount(test[1]).max() / len(test[1])) if options.enabled else None,
+        "by_labels": {
+            size: {
+                "accuracy": accuracy.mean,
+                "spread": accuracy.spread,
+                "draws": accuracy.draws,
+                "inverse_penalties": accuracy.penalties,
+            }
+            for size, accuracy in accuracies.items()
+        },
+    }
 
 
 def by_character(
     model: VAE, prepared: store.Prepared, counts: list[int], params: Params, dataset: str
 ) -> dict[str, Any]:
-    """Table 3: each alphabet on its own, so many images a character of those that train or validate; their mean.
+    """Trains classifiers of characters for each alphabet on its own (Table 3).
+
+    The labelled images come from training and validation.
 
     Args:
-        model: On its device.
-        prepared: The data set.
-        counts: Images a character.
+        model: Trained model, on its device.
+        prepared: Prepared data set.
+        counts: Numbers of labelled images per character.
         params: All of params.yaml.
-        dataset: The data set's name.
+        dataset: Name of the data set.
+
+    Returns:
+        Content of probe.json, with mean accuracies over alphabets in percent by the number of images per character.
+
+    Raises:
+        UserError: An image has no character or alphabet, or an alphabet has too few characters or images.
     """
     device = next(model.parameters()).device
 
     def labelled(*splits: str) -> Labelled:
         images = [prepared.images(split) for split in splits]
-        seen = [features(model, part, device, params.evaluation.seed) for part in images]
-        found = Labelled(
-            np.concatenate(seen),
+        examples = Labelled(
+            np.concatenate([features(model, part, device, params.evaluation.seed) for part in images]),
             np.concatenate([part.labels for part in images]),
             np.concatenate([part.groups for part in images]),
         )
-        if found.labels.min() < 0 or found.groups.min() < 0:
+        if examples.labels.min() < 0 or examples.groups.min() < 0:
             raise UserError(
                 f"data/prepared/{dataset}: expected a character and an alphabet for every image of"
-                f" {' and '.join(splits)}, to probe with. Give them folders alphabet/character, or empty"
+                f" {' and '.join(splits)}. Sort the images into folders alphabet/character, or empty"
                 f" datasets.{dataset}.probe.per_character in params.yaml."
             )
-        return found
+        return examples
 
     training, test = labelled("train", "valid"), labelled("test")
     for group in np.unique(training.groups).tolist():
         characters, images = len(np.unique(training.of(group)[1])), len(test.of(group)[1])
         if characters < 2 or not images:
             raise UserError(
-                f"data/prepared/{dataset}: expected two characters or more that train, and images that test, in each"
-                f" alphabet; found {characters} and {images} in {prepared.summary['alphabets'][group]}."
+                f"data/prepared/{dataset}: expected at least two characters in training and at least one test image"
+                f" in each alphabet; found {characters} and {images} in {prepared.summary['alphabets'][group]}."
             )
     names = prepared.summary["alphabets"]
-    largest = [np.unique(test.of(group)[1], return_counts=True)[1] for group in np.unique(training.groups).tolist()]
+    class_sizes = [np.unique(test.of(group)[1], return_counts=True)[1] for group in np.unique(training.groups).tolist()]
     by_labels = {}
     with threadpool_limits(params.threads), convergence():
         for count in counts:
-            found = probe_groups(training, test, count, params.probe)
-            mean = Accuracy(over_groups(found), [])
+            accuracies = probe_groups(training, test, count, params.probe)
+            mean = Accuracy(over_groups(accuracies), [])
             by_labels[str(count)] = {
                 "accuracy": mean.mean,
                 "spread": mean.spread,
                 "draws": mean.draws,
-                "by_alphabet": {names[group]: accuracy.mean for group, accuracy in found.items()},
-                "inverse_penalties": {names[group]: accuracy.penalties for group, accuracy in found.items()},
+                "by_alphabet": {names[group]: accuracy.mean for group, accuracy in accuracies.items()},
+                "inverse_penalties": {names[group]: accuracy.penalties for group, accuracy in accuracies.items()},
             }
 
     return {
@@ -149,15 +173,15 @@ def by_character(
         "test": len(test.labels),
         "alphabets": len(names),
         "labels_are": "images a character",
-        "largest_class": 100 * float(np.mean([times.max() / times.sum() for times in largest])),
+        "largest_class": 100 * float(np.mean([sizes.max() / sizes.sum() for sizes in class_sizes])),
         "by_labels": by_labels,
     }
 
 
-def _check(size: int, labels: store.Array, dataset: str) -> None:
-    """Whether that many can be drawn of the training documents, with each label among them."""
+def _check_size(size: int, labels: store.Array, dataset: str) -> None:
+    """Raises a `UserError` if a subset of this size cannot hold a training document of each label."""
     key, classes = f"params.yaml: datasets.{dataset}.probe.labels", len(np.unique(labels))
     if size > len(labels):
-        raise UserError(f"{key}: expected at most {len(labels)}, the training documents; found {size}.")
+        raise UserError(f"{key}: expected at most {len(labels)}, the number of training documents; found {size}.")
     if size < classes:
-        raise UserError(f"{key}: expected at least {classes}, one for each label; found {size}.")
+        raise UserError(f"{key}: expected at least {classes}, the number of different labels; found {size}.")

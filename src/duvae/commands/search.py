@@ -1,4 +1,4 @@
-"""The stage `search`: a study of hyperparameters, to its end."""
+"""The stage `search`: runs a study of hyperparameters to its end."""
 
 import math
 from pathlib import Path
@@ -13,77 +13,88 @@ from duvae.errors import UserError
 from duvae.inference import model_files
 from duvae.project.files import read_json, whole, write_json, write_text
 from duvae.project.provenance import Stopwatch
-from duvae.search import storage, trial
-from duvae.search import summary as findings
-from duvae.tracking import trial_runs
+from duvae.search.plan import Plan
+from duvae.search.storage import Worker, open_storage, study_root
+from duvae.search.study import create_study, remove_states, work
+from duvae.search.summary import curves, summarize, trials
+from duvae.search.trial import PARENT
+from duvae.tracking.trial_runs import end_study
 
 
 def run(params: Params, name: str, url: str | None = None, worker: bool = False, root: Path = Path()) -> None:
-    """Works on a study until it has ended, and writes what it found.
+    """Works on a study until it ends, and writes its results below `results/studies/<name>`.
 
     Args:
         params: All of params.yaml.
-        name: The study's.
-        url: A database to keep it in; None: the journal.
-        worker: Only work; another one writes.
-        root: The project's folder.
+        name: Name of the study.
+        url: URL of a database that holds the study; None: the journal.
+        worker: Whether this process only works on trials, and another process writes the results.
+        root: Folder of the project.
 
     Raises:
-        Interrupted: Where the user asked for a stop; the same command goes on from there.
+        Interrupted: The user asked for a stop. The same command continues the study.
+        UserError: The data is not validated, or the grid study to compare with has no results.
     """
-    plan = trial.Plan.of(params, name, root)
+    plan = Plan.from_params(params, name, root)
     watch = Stopwatch("search", plan.system)
-    checked = root / "data/validated" / f"{plan.study.dataset}.json"
-    if not checked.exists():
-        raise UserError(f"{checked}: not there. 'duvae validate --dataset {plan.study.dataset}' checks the data first.")
+    validated = root / "data/validated" / f"{plan.study.dataset}.json"
+    if not validated.exists():
+        raise UserError(f"{validated}: not there. Run 'duvae validate --dataset {plan.study.dataset}' first.")
     folder = config.best_params_path(name, root).parent
-    against = None if worker or plan.study.against is None else grid(plan, folder.with_name(plan.study.against))
-    kept = storage.storage(url, root)
-    with storage.Worker(root) as working:
-        study = trial.create(plan, kept, working)
-        ended = trial.work(plan, study, kept, working, lambda line: print(line, flush=True))
-        trial.tidy(plan, study)
+    against = None if worker or plan.study.against is None else grid_summary(plan, folder.with_name(plan.study.against))
+    storage = open_storage(url, root)
+    with Worker(root) as this_worker:
+        study = create_study(plan, storage, this_worker)
+        count = work(plan, study, storage, this_worker, lambda line: print(line, flush=True))
+        remove_states(plan, study)
     if worker:
-        print(f"{name}: {ended} trials brought to their end by this worker")
+        print(f"{name}: this worker finished {count} trials")
         return
-    frame = findings.trials(plan, study)
+    frame = trials(plan, study)
     valid = store.read(root / "data/prepared" / plan.study.dataset).split("valid")
-    summary = findings.summary(plan, frame, against, len(valid))
-    write_text(folder / "best_params.yaml", best_params(plan, summary))
-    for file, table in (("trials.csv", frame), ("curves.csv", findings.curves(study))):
+    content = summarize(plan, frame, against, len(valid))
+    write_text(folder / "best_params.yaml", best_params(plan, content))
+    for file, table in (("trials.csv", frame), ("curves.csv", curves(study))):
         with whole(folder / file) as temporary:
             table.to_csv(temporary, index=False)
-    write_json(folder / "study.json", summary)
-    best = summary["best"] or {}
-    trial_runs.end_study(
-        str(study.user_attrs[trial.PARENT]), {key: best.get(key) for key in ("nll", "mi")}, storage.home(root)
-    )
+    write_json(folder / "study.json", content)
+    best = content["best"] or {}
+    end_study(str(study.user_attrs[PARENT]), {key: best.get(key) for key in ("nll", "mi")}, study_root(root))
     watch.write(folder / "search.run.json", device=str(model_files.device()), threads=params.threads)
-    for line in said(summary):
+    for line in summary_lines(content):
         print(line)
-    print(f"its page: 'duvae figure2 --study {name}'; its best: {folder / 'best_params.yaml'}")
+    print(f"best hyperparameters: {folder / 'best_params.yaml'}; run 'duvae figure2 --study {name}' to draw its page")
 
 
-def grid(plan: trial.Plan, folder: Path) -> dict[str, Any]:
+def grid_summary(plan: Plan, folder: Path) -> dict[str, Any]:
     """The summary of the grid study that a study is compared with.
 
+    Args:
+        plan: Plan of the study.
+        folder: Folder of the grid study's results.
+
     Raises:
-        UserError: Where it is not there, or is of other parameters, data or source.
+        UserError: The summary is missing, or belongs to other parameters, data or code.
     """
-    again = f"duvae search --study {folder.name}"
-    summary: dict[str, Any] = read_json(folder / "study.json", again)
-    if summary.get("conditions") != plan.conditions[:8]:
+    command = f"duvae search --study {folder.name}"
+    content: dict[str, Any] = read_json(folder / "study.json", command)
+    if content.get("conditions") != plan.conditions[:8]:
         raise UserError(
-            f"{folder / 'study.json'}: expected results that studies.{plan.name} can be compared with; found those of"
-            f" other parameters, data or source. '{again}' makes them anew."
+            f"{folder / 'study.json'}: expected results that studies.{plan.name} can be compared with; found results of"
+            f" other parameters, data or code. '{command}' makes them again."
         )
 
-    return summary
+    return content
 
 
-def best_params(plan: trial.Plan, summary: dict[str, Any]) -> str:
-    """The text of best_params.yaml, whose hyperparameters a setting may take over."""
-    best = summary["best"]
+def best_params(plan: Plan, study: dict[str, Any]) -> str:
+    """The text of best_params.yaml, whose hyperparameters a setting may use.
+
+    Args:
+        plan: Plan of the study.
+        study: Content of study.json.
+    """
+    best = study["best"]
     content = {
         "study": plan.name,
         "dataset": plan.study.dataset,
@@ -99,32 +110,36 @@ def best_params(plan: trial.Plan, summary: dict[str, Any]) -> str:
     return head + yaml.safe_dump(content, sort_keys=False)
 
 
-def said(summary: dict[str, Any]) -> list[str]:
-    """What a study has come to, in lines for the terminal."""
-    trials, cost, against = summary["trials"], summary["cost"], summary["against"]
-    asked = f" with MI above {summary['min_mi']:g} nats" if summary["min_mi"] else ""
+def summary_lines(study: dict[str, Any]) -> list[str]:
+    """The results of a study as lines for the terminal.
+
+    Args:
+        study: Content of study.json.
+    """
+    counts, cost, against = study["trials"], study["cost"], study["against"]
+    constraint = f" with MI above {study['min_mi']:g} nats" if study["min_mi"] else ""
     lines = [
-        f"{summary['study']}: {', '.join(f'{count} {state}' for state, count in trials.items() if count)}",
-        f"best{asked}: {_winner(summary['best'])}",
+        f"{study['study']}: {', '.join(f'{count} {state}' for state, count in counts.items() if count)}",
+        f"best{constraint}: {_best_line(study['best'])}",
     ]
-    if asked:
-        lines.append(f"best of all: {_winner(summary['best_of_all'])}")
+    if constraint:
+        lines.append(f"best of all: {_best_line(study['best_of_all'])}")
     lines.append(
-        f"cost: {cost['epochs']:,} epochs of the {cost['grid_epochs']:,} that the grid of {cost['grid']} takes"
+        f"cost: {cost['epochs']:,} epochs; the grid of {cost['grid']} trainings takes {cost['grid_epochs']:,}"
         f" ({100 * cost['share']:.0f} %)"
     )
     if against and against["gap"] is not None:
         within = "within" if against["within_one_standard_error"] else "more than"
         lines.append(
-            f"against {against['study']}: {against['gap']:+.3f} nats to its best {against['best']['nll']:.3f}, {within}"
-            f" one standard error ({against['best']['nll_stderr']:.3f}), with {100 * against['share']:.1f} % of its"
-            f" {against['epochs']:,} epochs"
+            f"compared with {against['study']}: {against['gap']:+.3f} nats to its best {against['best']['nll']:.3f},"
+            f" {within} one standard error ({against['best']['nll_stderr']:.3f}), with {100 * against['share']:.1f} %"
+            f" of its {against['epochs']:,} epochs"
         )
 
     return lines
 
 
-def _winner(best: dict[str, Any] | None) -> str:
+def _best_line(best: dict[str, Any] | None) -> str:
     if best is None:
         return "none"
     values = ", ".join(f"{name} {value:.4g}" for name, value in best["hyperparameters"].items())

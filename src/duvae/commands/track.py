@@ -1,4 +1,4 @@
-"""MLflow, filled from the results that are there."""
+"""The command `duvae track`: fills MLflow from the existing results."""
 
 from pathlib import Path
 
@@ -7,21 +7,21 @@ from duvae.tracking import runs
 
 
 def run(params: Params, root: Path = Path()) -> None:
-    """Brings MLflow up to date and says what changed there.
+    """Brings MLflow up to date, and prints what changed.
 
     Args:
         params: All of params.yaml.
-        root: The project's folder.
+        root: Folder of the project.
     """
-    outcome = runs.track(params, root)
+    tracked = runs.track(params, root)
     counts = {
-        "added": outcome.added,
-        "replaced": outcome.replaced,
-        "unchanged": outcome.unchanged,
-        "without results": outcome.missing,
+        "added": tracked.added,
+        "replaced": tracked.replaced,
+        "unchanged": tracked.unchanged,
+        "without results": tracked.missing,
     }
-    print(f"MLflow: {', '.join(f'{len(names)} {what}' for what, names in counts.items() if names)}")
-    for line in outcome.stale:
-        print(line)
-    if outcome.missing:
-        print(f"without results: {', '.join(outcome.missing)}. 'dvc repro' makes them.")
+    print(f"MLflow: {', '.join(f'{len(names)} {change}' for change, names in counts.items() if names)}")
+    for message in tracked.stale:
+        print(message)
+    if tracked.missing:
+        print(f"without results: {', '.join(tracked.missing)}. Run 'dvc repro' to produce them.")

@@ -1,4 +1,4 @@
-"""The stage `train`: one setting on one data set with one seed."""
+"""The stage `train`: trains one setting on one data set with one seed."""
 
 import dataclasses
 from pathlib import Path
@@ -13,31 +13,30 @@ from duvae.inference import model_files
 from duvae.project.files import require_writable, whole
 from duvae.project.progress import TrainingBar
 from duvae.project.provenance import Stopwatch
-from duvae.training.checkpoints import Checkpoint, determined, key
+from duvae.training.checkpoints import Checkpoint, training_determinants, training_key
 from duvae.training.loop import Training
 
 
 def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path()) -> None:
-    """Trains, and writes the model, its history and who made it.
+    """Trains a model, and writes the model, its history and the record of the training.
 
     Args:
         params: All of params.yaml.
-        dataset: The data set's name.
-        setting: The setting's name.
-        seed: Determines every bit of the result, on one machine with the same number of threads.
-        root: The project's folder.
+        dataset: Name of the data set.
+        setting: Name of the setting.
+        seed: Seed of the training. It determines every bit of the result on one machine with a given number of threads.
+        root: Folder of the project.
 
     Raises:
-        Interrupted: Where the user asked for a stop; the same command goes on from there.
+        Interrupted: The user asked for a stop. The same command resumes the training.
+        UserError: The data is not validated, or the training diverged.
     """
     job = params.job(dataset, setting, seed)
     chosen, entry = params.dataset(dataset), params.setting(setting)
     optimisation = params.optimisation(setting, dataset)
     watch = Stopwatch("train", entry.system)
     if not (root / "data/validated" / f"{dataset}.json").exists():
-        raise UserError(
-            f"data/validated/{dataset}.json: not there. 'duvae validate --dataset {dataset}' checks the data first."
-        )
+        raise UserError(f"data/validated/{dataset}.json: not there. Run 'duvae validate --dataset {dataset}' first.")
     require_writable(root / "models" / job.folder / "weights.safetensors")
     require_writable(root / "results" / job.folder / "history.csv")
     prepared = store.read(root / "data/prepared" / dataset)
@@ -52,7 +51,7 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
     )
     model, system = description.build()
     device = model_files.device()
-    determines = determined(
+    determinants = training_determinants(
         vars(description),
         optimisation.model_dump(),
         params.evaluation.active_threshold,
@@ -60,11 +59,11 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
         params.threads,
         device,
     )
-    determined_by = key(determines, root / "data/prepared" / dataset)
+    determined_by = training_key(determinants, root / "data/prepared" / dataset)
     name = f"{job.name}.{determined_by[:16]}.safetensors"
     checkpoint = Checkpoint(root / "checkpoints" / name, params.checkpoint_seconds)
     with TrainingBar(job.name, optimisation.epochs) as progress:
-        outcome = Training(
+        result = Training(
             model,
             system.schedule,
             system.loop(),
@@ -79,21 +78,21 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
         ).run()
 
     training = {
-        "epochs": len(outcome.history),
-        "best_epoch": outcome.best_epoch,
-        "warmup_ended": outcome.warmup_ended,
-        "stopped": outcome.stopped,
+        "epochs": len(result.history),
+        "best_epoch": result.best_epoch,
+        "warmup_ended": result.warmup_ended,
+        "stopped": result.stopped,
     }
     model_files.save(root / "models" / job.folder, model, dataclasses.replace(description, training=training))
     results = root / "results" / job.folder
     with whole(results / "history.csv") as temporary:
-        pd.DataFrame(outcome.history).to_csv(temporary, index=False)
+        pd.DataFrame(result.history).to_csv(temporary, index=False)
     watch.write(
         results / "train.run.json",
         weights=model_files.digest(model),
         device=str(device),
         threads=params.threads,
         determined_by=determined_by,
-        seconds_per_epoch=[round(seconds, 2) for seconds in outcome.seconds],
+        seconds_per_epoch=[round(seconds, 2) for seconds in result.seconds],
     )
     checkpoint.remove()

@@ -20,7 +20,6 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from duvae.data.batches import batches, tensor
 from duvae.data.corpus import Corpus
 from duvae.data.store import END, PAD, SPECIALS, START, UNKNOWN, Array, Documents, Images, Split
 from duvae.data.vocabulary import word_ids
@@ -28,7 +27,7 @@ from duvae.errors import UserError
 from duvae.inference import generation, model_files
 from duvae.inference.generation import LONGEST
 from duvae.inference.model_files import Description
-from duvae.metrics.encoding import BATCH, evaluating
+from duvae.metrics.encoding import map_batches, map_rows
 from duvae.vae import VAE
 
 if TYPE_CHECKING:
@@ -122,18 +121,14 @@ class TrainedModel:
     def codes(self, split: Split, seed: int = 1) -> Codes:
         """Encodes a split, in its order; `seed` is the seed of the bits that are drawn from grey pixels."""
         generator = Generator(self.device).manual_seed(seed)
-        order = batches(split.lengths, BATCH)
-        parts: dict[str, list[Array]] = {}
-        with evaluating(self.model):
-            for indices in order:
-                posterior = self.model.posterior(tensor(split, indices, self.device, generator))
-                found = {"mean": posterior.mean, "features": posterior.features()}
-                if posterior.variance is not None:
-                    found["sigma"] = posterior.variance.sqrt()
-                for name, value in found.items():
-                    parts.setdefault(name, []).append(value.cpu().numpy())
-        back = np.argsort(np.concatenate(order))
-        arrays = {name: np.concatenate(values)[back] for name, values in parts.items()}
+
+        def values(x: Tensor) -> dict[str, Tensor]:
+            posterior = self.model.posterior(x)
+            rows = {"mean": posterior.mean, "features": posterior.features()}
+
+            return rows if posterior.variance is None else {**rows, "sigma": posterior.variance.sqrt()}
+
+        arrays = map_rows(self.model, split, self.device, values, generator)
         unknown = np.zeros(len(split), np.int64)
         if isinstance(split, Documents):
             unknown = np.array([np.count_nonzero(split[n] == UNKNOWN) for n in range(len(split))], np.int64)
@@ -143,10 +138,13 @@ class TrainedModel:
     def posterior_means(self, split: Split, seed: int = 1) -> Float[Tensor, "examples latent"]:
         """The posterior mean of each example of a split, in its order, as `generation.means` computes it."""
         generator = Generator(self.device).manual_seed(seed)
-        order = batches(split.lengths, BATCH)
-        found = generation.means(self.model, [tensor(split, some, self.device, generator) for some in order])
 
-        return found[torch.from_numpy(np.argsort(np.concatenate(order)))]
+        def means(x: Tensor) -> Tensor:
+            return generation.means(self.model, [x])
+
+        parts, restored = map_batches(self.model, split, self.device, means, generator)
+
+        return torch.cat(parts)[torch.from_numpy(restored)]
 
     def decode(
         self,

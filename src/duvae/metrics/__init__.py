@@ -1,1 +1,1 @@
-"""What a trained model is measured by; docs/metrics.md defines each."""
+"""Measures of a trained model; docs/metrics.md defines each."""

@@ -1,33 +1,36 @@
-"""A whole split through the encoder, in evaluation mode."""
+"""A whole split through a model in evaluation mode, batch by batch."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Generator, Tensor, nn
 
 from duvae.data.batches import Examples, batches
 from duvae.data.store import Array, Split
 from duvae.vae import VAE
 
 BATCH = 256
-"""Documents or images encoded at a time."""
+"""Number of documents or images in a batch."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """What the encoder makes of each document of a split, in the split's order.
+    """The encoder's output for each example of a split, in the order of the split.
 
     Attributes:
-        mean: mu_x, with shape (documents, latent).
-        variance: delta^2_x, with shape (documents, latent); None without a Gaussian.
-        z: One sample of q(z|x), with shape (documents, latent).
-        reconstruction: -log p(x|z) with that sample, in nats, with shape (documents,).
-        kl: KL[q(z|x) || p(z)] in nats, with shape (documents,); 0 without a density.
-        density: Whether q has one: without it there is no KL and no importance-weighted likelihood.
-        measured: Which of KL, MI, AU, MPD and CE are known of q.
+        mean: Posterior means mu_x, shape (examples, latent).
+        variance: Posterior variances delta^2_x, shape (examples, latent); None if the posterior is not Gaussian.
+        z: One sample of q(z|x) for each example, shape (examples, latent).
+        reconstruction: -log p(x|z) with that sample, in nats, shape (examples,).
+        kl: KL[q(z|x) || p(z)] in nats, shape (examples,); 0 if the posterior has no density.
+        density: Whether the posterior has a density. Without one there is no KL and no importance-weighted NLL.
+        measured: Names of the measures that are known for the posterior, out of KL, MI, AU, MPD and CE.
     """
 
     mean: Array
@@ -41,7 +44,7 @@ class Encoded:
 
 @contextlib.contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode and no gradients inside; the mode that was set before is set again after."""
+    """Sets evaluation mode and computes no gradients in the body; restores the previous mode afterwards."""
     training = model.training
     model.eval()
     try:
@@ -51,56 +54,113 @@ def evaluating(model: nn.Module) -> Iterator[None]:
         model.train(training)
 
 
-def encode(model: VAE, split: Split, device: torch.device, seed: int) -> Encoded:
-    """Encodes a split; the noise of z, and of grey pixels, is a function of the seed alone, the same in every epoch.
+def map_batches(
+    model: VAE,
+    split: Split,
+    device: torch.device,
+    function: Callable[[Tensor], T],
+    generator: Generator | None = None,
+    size: int | None = None,
+) -> tuple[list[T], Array]:
+    """Applies a function to each batch of a split, in evaluation mode and without gradients.
 
     Args:
-        model: Which stays as it is.
-        split: What is encoded.
-        device: Where.
-        seed: Of the noise.
+        model: Model that the function uses; it is not changed.
+        split: Examples to process. Batches hold examples of one length, so that their order is not the split's.
+        device: Device of the batches.
+        function: Function of a batch x.
+        generator: Random generator for the bits of grey pixels; None: PyTorch's global generator.
+        size: Number of examples in a batch; None: `BATCH`.
+
+    Returns:
+        The results, one per batch, and the permutation that puts their joined rows into the order of the split,
+        shape (examples,).
     """
-    generator = torch.Generator(device).manual_seed(seed)
-    parts: dict[str, list[Array]] = {}
-    order, examples = batches(split.lengths, BATCH), Examples(split, device)
+    order, examples = batches(split.lengths, size or BATCH), Examples(split, device)
     with evaluating(model):
-        for indices in order:
-            x = examples(indices, generator)
-            posterior = model.posterior(x)
-            drawn = posterior.draw(generator=generator)
-            found = {
-                "mean": posterior.mean,
-                "z": drawn.z,
-                # Without logits kept: memory does not grow with length and vocabulary.
-                "reconstruction": -model.decoder.log_prob_samples(x, drawn.z[None])[0],
-                "kl": posterior.kl(drawn).sum(-1),
-            }
-            if posterior.variance is not None:
-                found["variance"] = posterior.variance
-            measured, density = posterior.measured, posterior.density
-            for name, value in found.items():
-                parts.setdefault(name, []).append(value.cpu().numpy())
-    back = np.argsort(np.concatenate(order))
-    arrays = {name: np.concatenate(values)[back] for name, values in parts.items()}
+        results = [function(examples(indices, generator)) for indices in order]
+
+    return results, np.argsort(np.concatenate(order))
+
+
+def map_rows(
+    model: VAE,
+    split: Split,
+    device: torch.device,
+    function: Callable[[Tensor], Mapping[str, Tensor]],
+    generator: Generator | None = None,
+    size: int | None = None,
+) -> dict[str, Array]:
+    """Computes named values for each example of a split, in evaluation mode and without gradients.
+
+    Args:
+        model: Model that the function uses; it is not changed.
+        split: Examples to process.
+        device: Device of the batches.
+        function: Function from a batch x to named tensors with one row per example.
+        generator: Random generator for the bits of grey pixels; None: PyTorch's global generator.
+        size: Number of examples in a batch; None: `BATCH`.
+
+    Returns:
+        One array per name, with one row per example in the order of the split.
+    """
+
+    def on_cpu(x: Tensor) -> dict[str, Array]:
+        return {name: value.cpu().numpy() for name, value in function(x).items()}
+
+    parts, restored = map_batches(model, split, device, on_cpu, generator, size)
+
+    return {name: np.concatenate([part[name] for part in parts])[restored] for name in parts[0]}
+
+
+def encode(model: VAE, split: Split, device: torch.device, seed: int) -> Encoded:
+    """Encodes a split, and computes reconstruction and KL with one sample of z for each example.
+
+    Args:
+        model: Model to encode with; it is not changed.
+        split: Examples to encode.
+        device: Device to compute on.
+        seed: Seed of z and of the bits of grey pixels. They depend on nothing else, and are the same in every epoch.
+    """
+    generator = Generator(device).manual_seed(seed)
+    density = False
+    measured: tuple[str, ...] = ()
+
+    def values(x: Tensor) -> dict[str, Tensor]:
+        nonlocal density, measured
+        posterior = model.posterior(x)
+        density, measured = posterior.density, posterior.measured
+        drawn = posterior.draw(generator=generator)
+        rows = {
+            "mean": posterior.mean,
+            "z": drawn.z,
+            # This form keeps no logits, so that memory does not grow with length and vocabulary.
+            "reconstruction": -model.decoder.log_prob_samples(x, drawn.z[None])[0],
+            "kl": posterior.kl(drawn).sum(-1),
+        }
+
+        return rows if posterior.variance is None else {**rows, "variance": posterior.variance}
+
+    arrays = map_rows(model, split, device, values, generator)
 
     return Encoded(variance=arrays.pop("variance", None), density=density, measured=measured, **arrays)
 
 
 def features(model: VAE, split: Split, device: torch.device, seed: int = 0) -> Array:
-    """What a linear probe sees of each example, in the split's order: of q(z|x) alone, nothing is decoded.
+    """The input of a linear probe for each example of a split. It depends on q(z|x) alone; nothing is decoded.
 
     Args:
-        model: Which stays as it is.
-        split: What is encoded.
-        device: Where.
-        seed: Of the bits, where pixels are grey.
+        model: Model to encode with; it is not changed.
+        split: Examples to encode.
+        device: Device to compute on.
+        seed: Seed of the bits of grey pixels.
 
     Returns:
-        An array of shape (examples, features).
+        Features in the order of the split, shape (examples, features).
     """
-    generator = torch.Generator(device).manual_seed(seed)
-    order, examples = batches(split.lengths, BATCH), Examples(split, device)
-    with evaluating(model):
-        found = [model.posterior(examples(indices, generator)).features().cpu().numpy() for indices in order]
+    generator = Generator(device).manual_seed(seed)
 
-    return np.concatenate(found)[np.argsort(np.concatenate(order))]
+    def values(x: Tensor) -> dict[str, Tensor]:
+        return {"features": model.posterior(x).features()}
+
+    return map_rows(model, split, device, values, generator)["features"]

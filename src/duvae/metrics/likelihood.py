@@ -5,15 +5,15 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from torch import Generator, Tensor
 
-from duvae.data.batches import batches, tensor
 from duvae.data.store import Array, Split
-from duvae.metrics.encoding import evaluating
+from duvae.metrics.encoding import map_rows
 from duvae.posteriors import standard_normal_log_prob
 from duvae.vae import VAE
 
 ROWS = 4096
-"""Samples of z decoded at a time, over all sentences of a block: some MiB at the synthetic size."""
+"""Number of samples of z in a block, over all examples of the block. At the synthetic size a block takes some MiB."""
 
 
 def importance_weighted_nll(
@@ -24,42 +24,64 @@ def importance_weighted_nll(
     seed: int,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Array:
-    r"""$-\log \frac1K \sum_k \frac{p(x, z_k)}{q(z_k|x)}$ with $z_k \sim q(z|x)$, in nats, for each example.
+    r"""$-\log \frac1K \sum_k \frac{p(x, z_k)}{q(z_k|x)}$ with $z_k \sim q(z|x)$, for each example.
 
-    Right for any K: the weights of all samples are summed in log space, whatever the blocks they come in.
+    The weights of all samples are added in log space, so that K need not be a multiple of the block size.
 
     Args:
-        model: One whose posterior has a density.
-        split: What is evaluated.
-        samples: K.
-        device: Where.
-        seed: Of the samples.
-        progress: Told how many examples are done.
+        model: Model whose posterior has a density; it is not changed.
+        split: Examples to evaluate.
+        samples: Number K of samples for each example.
+        device: Device to compute on.
+        seed: Seed of the samples and of the bits of grey pixels.
+        progress: Function that receives the number of finished examples.
 
     Returns:
-        An array of shape (examples,).
+        NLL in nats, in the order of the split, shape (examples,), double precision.
     """
-    generator = torch.Generator(device).manual_seed(seed)
-    result = np.empty(len(split), np.float64)
+    generator = Generator(device).manual_seed(seed)
     done = 0
-    with evaluating(model):
-        for indices in batches(split.lengths, max(1, ROWS // samples)):
-            x = tensor(split, indices, device, generator)
-            posterior = model.posterior(x)
-            total = torch.full((len(x),), -math.inf, dtype=torch.float64, device=device)
-            rows = max(1, ROWS // len(x))
-            for first in range(0, samples, rows):
-                drawn = posterior.draw((min(rows, samples - first),), generator)
-                joint = model.decoder.log_prob_samples(x, drawn.z) + standard_normal_log_prob(drawn.z)
-                weights = joint - posterior.log_prob_drawn(drawn)
-                total = torch.logaddexp(total, weights.double().logsumexp(0))
-            result[indices] = (math.log(samples) - total).cpu().numpy()
-            done += len(x)
-            progress(done)
 
-    return result
+    def values(x: Tensor) -> dict[str, Tensor]:
+        nonlocal done
+        posterior = model.posterior(x)
+        total = torch.full((len(x),), -math.inf, dtype=torch.float64, device=device)
+        rows = max(1, ROWS // len(x))
+        for first in range(0, samples, rows):
+            drawn = posterior.draw((min(rows, samples - first),), generator)
+            joint = model.decoder.log_prob_samples(x, drawn.z) + standard_normal_log_prob(drawn.z)
+            weights = joint - posterior.log_prob_drawn(drawn)
+            total = torch.logaddexp(total, weights.double().logsumexp(0))
+        done += len(x)
+        progress(done)
+
+        return {"nll": math.log(samples) - total}
+
+    return map_rows(model, split, device, values, generator, max(1, ROWS // samples))["nll"]
+
+
+def nll_indices(count: int, limit: int | None, seed: int) -> Array:
+    """Indices of the examples whose NLL is measured, in ascending order.
+
+    Args:
+        count: Number of examples in the split.
+        limit: Largest number of examples to measure; None: no limit.
+        seed: Seed of the random choice.
+
+    Returns:
+        All indices from 0 to `count` - 1, or `limit` of them drawn without repetition.
+    """
+    if limit is None or limit >= count:
+        return np.arange(count)
+
+    return np.sort(np.random.default_rng(seed).choice(count, limit, replace=False))
 
 
 def perplexity(nll: Array, split: Split) -> float:
-    r"""$\exp(\sum_x NLL(x) / \sum_x T_x)$, T the predicted words (all but `<s>`, `</s>` included) or pixels."""
+    r"""$\exp(\sum_x NLL(x) / \sum_x T_x)$.
+
+    Args:
+        nll: NLL of each example in nats, shape (examples,).
+        split: The same examples. T_x is the number of predicted words (all but `<s>`, with `</s>`) or of pixels.
+    """
     return float(np.exp(nll.sum() / split.predicted.sum()))

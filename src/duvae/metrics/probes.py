@@ -1,4 +1,4 @@
-"""Linear probes: how much of a label a linear classifier finds in the representation."""
+"""Linear probes: how well a linear classifier predicts labels from the representation."""
 
 import warnings
 from collections.abc import Iterator, Mapping
@@ -11,7 +11,7 @@ from duvae.config import Probe
 from duvae.data.store import Array
 
 ITERATIONS = 1000
-"""Of the optimizer, at most."""
+"""Largest number of iterations of the classifier's optimiser."""
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,8 @@ class Accuracy:
     """Test accuracy of a probe, in percent.
 
     Attributes:
-        draws: Of each labelled subset.
-        penalties: The inverse penalty that cross-validation chose for each.
+        draws: Accuracy of each labelled subset, in percent.
+        penalties: Inverse penalty that cross-validation chose for each subset.
     """
 
     draws: list[float]
@@ -28,24 +28,25 @@ class Accuracy:
 
     @property
     def mean(self) -> float:
+        """Mean over the draws, in percent."""
         return float(np.mean(self.draws))
 
     @property
     def spread(self) -> float | None:
-        """Standard deviation over the draws (n - 1); None for a single one, which tells nothing of it."""
+        """Standard deviation over the draws (n - 1), in percent; None for a single draw."""
         return float(np.std(self.draws, ddof=1)) if len(self.draws) > 1 else None
 
 
 def probe(subsets: list[tuple[Array, Array]], test: tuple[Array, Array], settings: Probe) -> Accuracy:
     """Trains a one-layer classifier on each labelled subset and tests it.
 
-    Multinomial logistic regression on standardized features; its penalty is chosen by stratified
-    cross-validation inside the labelled subset, never on other labels.
+    The classifier is multinomial logistic regression on standardized features. Stratified cross-validation inside the
+    labelled subset chooses its penalty; no other labels are used.
 
     Args:
-        subsets: Features and labels of each draw, with shapes (n, features) and (n,).
-        test: Features and labels of the test set.
-        settings: Folds and penalties.
+        subsets: Features and labels of each draw, shapes (n, features) and (n,).
+        test: Features and labels of the test set, shapes (n, features) and (n,).
+        settings: Number of folds and list of inverse penalties.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import GridSearchCV, StratifiedKFold
@@ -74,7 +75,7 @@ def probe(subsets: list[tuple[Array, Array]], test: tuple[Array, Array], setting
 
 @contextmanager
 def convergence() -> Iterator[None]:
-    """One warning that counts the fits inside that did not converge, in place of one for each."""
+    """Replaces the convergence warnings of all fits in the body by one warning that counts them."""
     from sklearn.exceptions import ConvergenceWarning
 
     with warnings.catch_warnings(record=True) as caught:
@@ -84,52 +85,61 @@ def convergence() -> Iterator[None]:
     for other in others:
         warnings.warn_explicit(other.message, other.category, other.filename, other.lineno)
     if len(caught) > len(others):
-        said = f"{len(caught) - len(others)} fits of a probe, those of cross-validation counted, had not converged"
-        warnings.warn(f"{said} after {ITERATIONS} iterations; their accuracies count as they are", stacklevel=3)
+        warnings.warn(
+            f"{len(caught) - len(others)} fits of a probe, including fits of cross-validation, had not converged after"
+            f" {ITERATIONS} iterations; their accuracies are used nevertheless",
+            stacklevel=3,
+        )
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """Features with their labels, in groups such as alphabets; each array a row an example."""
+    """Features and labels of examples that belong to groups, such as alphabets.
+
+    Attributes:
+        features: Features, shape (examples, features).
+        labels: Labels, shape (examples,).
+        groups: Number of the group of each example, shape (examples,).
+    """
 
     features: Array
     labels: Array
     groups: Array
 
     def of(self, group: int) -> tuple[Array, Array]:
-        """Features and labels of one group."""
-        here = self.groups == group
+        """Features and labels of one group, shapes (n, features) and (n,)."""
+        members = self.groups == group
 
-        return self.features[here], self.labels[here]
+        return self.features[members], self.labels[members]
 
 
 def probe_groups(training: Labelled, test: Labelled, count: int, settings: Probe) -> dict[int, Accuracy]:
-    """A classifier for each group on its own, from `count` examples of each of its labels: Table 3.
+    """Trains a classifier for each group on its own, on `count` examples of each of its labels (Table 3).
 
     Args:
-        training: What is drawn from. A label with fewer examples gives all it has.
-        test: All of a group's count in its accuracy.
-        count: Examples a label.
-        settings: Draws, folds and penalties.
+        training: Examples to draw from. If a label has fewer than `count` examples, all of them are used.
+        test: Test examples.
+        count: Number of examples per label.
+        settings: Number of draws and folds, and list of inverse penalties.
 
     Returns:
-        The accuracy of each group. Where there is nothing to choose, a single draw has all.
+        Accuracy by group. A group whose labels all have at most `count` examples has a single draw.
     """
-    found = {}
+    accuracies = {}
     for group in np.unique(training.groups).tolist():
         features, labels = training.of(group)
         everything = np.unique(labels, return_counts=True)[1].max() <= count
-        drawn = [
+        draws = [
             draw_each(labels, count, (settings.seed, count, n, group))
             for n in range(1 if everything else settings.draws)
         ]
-        found[group] = probe([(features[i], labels[i]) for i in drawn], test.of(group), settings)
+        accuracies[group] = probe([(features[i], labels[i]) for i in draws], test.of(group), settings)
 
-    return found
+    return accuracies
 
 
 def over_groups(accuracies: Mapping[int, Accuracy]) -> list[float]:
-    """The mean accuracy over groups of each draw; a group that was drawn from once counts with that in each."""
+    """Mean accuracy over groups for each draw, in percent. A group with a single draw counts with it in every draw."""
     draws = max(len(accuracy.draws) for accuracy in accuracies.values())
     columns = [accuracy.draws * (draws if len(accuracy.draws) == 1 else 1) for accuracy in accuracies.values()]
 
@@ -137,12 +147,15 @@ def over_groups(accuracies: Mapping[int, Accuracy]) -> list[float]:
 
 
 def draw_each(labels: Array, count: int, seed: tuple[int, ...]) -> Array:
-    """Indices of `count` examples of each label, or of all that it has.
+    """Draws `count` examples of each label; if a label has fewer, all of them.
 
     Args:
-        labels: All labels to draw from, with shape (examples,).
-        count: How many of each.
-        seed: Determines which.
+        labels: Labels of the examples to draw from, shape (examples,).
+        count: Number of examples per label.
+        seed: Seed of the draw.
+
+    Returns:
+        Indices of the drawn examples.
     """
     generator = np.random.default_rng(list(seed))
 
@@ -150,15 +163,21 @@ def draw_each(labels: Array, count: int, seed: tuple[int, ...]) -> Array:
 
 
 def draw(labels: Array, size: int, seed: tuple[int, ...]) -> Array:
-    """Indices of exactly `size` labelled documents, each class in proportion to its share.
+    """Draws exactly `size` labelled documents, each class in proportion to its share.
 
-    Small classes get two documents, which cross-validation needs, where they have them and the size allows it
-    for all; never none.
+    Every class gets at least one document. It gets at least two, as cross-validation needs, if it has two and if the
+    size suffices for two of every class.
 
     Args:
-        labels: All labels to draw from, with shape (documents,).
-        size: How many to draw: from one for each class to all.
-        seed: Determines which.
+        labels: Labels of the documents to draw from, shape (documents,).
+        size: Number of documents to draw, from the number of classes to the number of documents.
+        seed: Seed of the draw.
+
+    Returns:
+        Indices of the drawn documents, shape (size,).
+
+    Raises:
+        ValueError: The size is out of range.
     """
     generator = np.random.default_rng(list(seed))
     classes, counts = np.unique(labels, return_counts=True)
@@ -166,12 +185,12 @@ def draw(labels: Array, size: int, seed: tuple[int, ...]) -> Array:
         raise ValueError(f"size must be from {len(classes)} to {len(labels)}, got {size}")
     two = np.minimum(2, counts)
     least = two if two.sum() <= size else np.ones_like(counts)
-    wanted = size * counts / counts.sum()
-    shares = np.maximum(least, np.floor(wanted).astype(int))
+    exact = size * counts / counts.sum()
+    shares = np.maximum(least, np.floor(exact).astype(int))
     while shares.sum() < size:
-        shares[np.argmax(np.where(shares < counts, wanted - shares, -np.inf))] += 1
+        shares[np.argmax(np.where(shares < counts, exact - shares, -np.inf))] += 1
     while shares.sum() > size:
-        shares[np.argmax(np.where(shares > least, shares - wanted, -np.inf))] -= 1
+        shares[np.argmax(np.where(shares > least, shares - exact, -np.inf))] -= 1
 
     return np.concatenate(
         [generator.permutation(np.flatnonzero(labels == c))[:n] for c, n in zip(classes, shares, strict=True)]

@@ -1,4 +1,4 @@
-"""Means and what is known of their errors."""
+"""Statistics of per-example values."""
 
 import math
 
@@ -8,5 +8,5 @@ from duvae.data.store import Array
 
 
 def standard_error(values: Array) -> float:
-    """The standard error of the mean over documents; 0 for a single one."""
+    """Standard error of the mean over examples, in the unit of the values; 0 for a single example."""
     return float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else 0.0

@@ -1,4 +1,4 @@
-"""MPD and CE of z^T where z^T = f(z^0; x): supplement D, by samples."""
+"""MPD and CE of z^T, where z^T = f(z^0; x), estimated by samples (supplement D)."""
 
 import math
 
@@ -6,66 +6,71 @@ import numpy as np
 import torch
 from torch import Generator
 
-from duvae.data.batches import batches, tensor
+from duvae.data.batches import tensor
 from duvae.data.store import Array, Split
-from duvae.metrics import encoding
-from duvae.metrics.encoding import evaluating
+from duvae.metrics.encoding import evaluating, map_batches
 from duvae.metrics.statistics import standard_error
 from duvae.posteriors import Posterior, joined
 from duvae.vae import VAE
 
 ROUNDS = 10
-"""How often each example gets a sample and a partner: 20,000 pairs of 2,000 sentences."""
+"""Number of samples and partners for each example: 20,000 pairs of 2,000 sentences."""
 
 ROWS = 1024
-"""Posteriors at a time: 8 MiB for each layer of the paper's largest chain."""
+"""Number of posteriors in a block: 8 MiB for each layer of the paper's largest chain."""
 
 
 def transformed_measures(model: VAE, split: Split, device: torch.device, seed: int) -> dict[str, float | None]:
-    """`mpd_t`, `ce_t` and the standard errors of both estimates; None where z is not transformed, or not finite.
+    """MPD and CE of z^T in nats, with the standard errors of both estimates.
 
     Args:
-        model: Which stays as it is.
-        split: What is measured.
-        device: Where.
-        seed: Of samples and partners.
+        model: Model to measure; it is not changed.
+        split: Examples to measure on.
+        device: Device to compute on.
+        seed: Seed of samples and partners.
+
+    Returns:
+        `mpd_t`, `mpd_t_stderr`, `ce_t` and `ce_t_stderr`. All are None if the posterior does not transform z; an
+        estimate that is not finite is None too.
     """
     names = "mpd_t", "mpd_t_stderr", "ce_t", "ce_t_stderr"
     with evaluating(model):
-        one = tensor(split, np.arange(1), device)
-        if not model.posterior(one).transformed:
+        example = tensor(split, np.arange(1), device)
+        if not model.posterior(example).transformed:
             return dict.fromkeys(names)
-        mpd, ce = estimates(whole(model, split, device), seed)
-    # A sample far from another posterior may not be inverted in floating point: then the mean is not known.
+        mpd, ce = estimates(joint_posterior(model, split, device), seed)
+    # Inverting a chain may overflow for a sample far from the posterior; the mean is then unknown.
     with np.errstate(invalid="ignore"):
-        found = float(mpd.mean()), standard_error(mpd), float(ce.mean()), standard_error(ce)
+        values = float(mpd.mean()), standard_error(mpd), float(ce.mean()), standard_error(ce)
 
-    return {name: value if math.isfinite(value) else None for name, value in zip(names, found, strict=True)}
+    return {name: value if math.isfinite(value) else None for name, value in zip(names, values, strict=True)}
 
 
-def whole(model: VAE, split: Split, device: torch.device) -> Posterior:
-    """q(z|x) of all examples as one posterior, in their order: pairs lie across batches."""
-    order = batches(split.lengths, encoding.BATCH)
-    parts = [model.posterior(tensor(split, chosen, device)) for chosen in order]
+def joint_posterior(model: VAE, split: Split, device: torch.device) -> Posterior:
+    """q(z|x) of all examples of a split as one posterior, in the order of the split: pairs may lie across batches."""
+    posteriors, restored = map_batches(model, split, device, model.posterior)
 
-    return joined(parts).of(torch.from_numpy(np.argsort(np.concatenate(order))).to(device))
+    return joined(posteriors).of(torch.from_numpy(restored).to(device))
 
 
 def estimates(posterior: Posterior, seed: int, rounds: int = ROUNDS) -> tuple[Array, Array]:
-    r"""MPD and CE of z in nats, `rounds` estimates of each, independent given the set.
+    r"""Estimates of MPD and CE of z in nats, independent of each other given the set.
 
     $$\widehat{MPD} = \frac{N-1}{N} \cdot \frac1N \sum_i \big( \log q(z_i|x_i) - \log q(z_i|x_{\pi(i)}) \big), \qquad
       \widehat{CE} = -\frac1N \sum_i \log q(z_i|x_i), \qquad z_i \sim q(z|x_i)$$
 
-    $\pi$ is a random order of all x as one cycle, so that each ordered pair of two x is equally likely. The mean over
-    them of $KL[q(z|x_1) \| q(z|x_2)]$ is that of the symmetric divergence; the factor counts the N of all $N^2$
-    pairs that are of one x with itself, as equation 3 does. The second density is that of another posterior's
-    sample, found by inverting its chain.
+    $\pi$ is a random cycle through all x, so that each ordered pair of two different x is equally likely. The mean of
+    $KL[q(z|x_1) \| q(z|x_2)]$ over these pairs equals the mean of the symmetric divergence. The factor accounts for
+    the N pairs of an x with itself among all $N^2$ pairs, as equation 3 does. The density of a sample under another
+    posterior comes from inverting the chain of that posterior.
 
     Args:
-        posterior: Of the whole set.
-        seed: Of samples and partners.
-        rounds: Each has a sample of every posterior and a $\pi$ of its own.
+        posterior: Posterior of the whole set, batch size N.
+        seed: Seed of samples and partners.
+        rounds: Number of estimates. Each has its own sample of every posterior and its own $\pi$.
+
+    Returns:
+        Estimates of MPD and of CE, each with shape (rounds,).
     """
     count, device = len(posterior.mean), posterior.mean.device
     generator = Generator(device).manual_seed(seed)

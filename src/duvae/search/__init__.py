@@ -1,1 +1,1 @@
-"""Searching hyperparameters: the plan of a study, its trials, its storage, pruning, reuse and the summary."""
+"""Searching hyperparameters: a study's plan, its trials, storage, pruning, reuse of trainings, and summary."""

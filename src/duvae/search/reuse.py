@@ -1,4 +1,4 @@
-"""Trainings that the graph has made already, for trials that would train the very same."""
+"""Trainings of the graph that a trial would only repeat."""
 
 from pathlib import Path
 
@@ -9,26 +9,30 @@ from duvae.errors import UserError
 from duvae.inference.model_files import Description
 from duvae.project.files import read_json
 from duvae.project.provenance import unwrapped
-from duvae.training.checkpoints import determined, key
+from duvae.training.checkpoints import training_determinants, training_key
 
 
-def made(
+def equal_training(
     params: Params, study: Study, description: Description, device: torch.device, root: Path = Path()
 ) -> Job | None:
-    """The training of the graph that a trial would repeat to the bit, or None.
+    """The training of the graph that a trial would repeat bit by bit.
 
-    Its record says what determined it: parameters, data and code. A trial with the same key gives the same weights.
+    The record of a training holds a hash of what determined it: parameters, data and code. A trial with the same hash
+    gives the same weights.
 
     Args:
         params: All of params.yaml.
-        study: The study of the trial.
-        description: The model that the trial would train.
-        device: The device that the trial would run on.
-        root: The project's folder.
+        study: Entry of the study in params.yaml.
+        description: Model that the trial would train.
+        device: Device that the trial would run on.
+        root: Folder of the project.
+
+    Returns:
+        The job of that training; None if there is none.
     """
     column, parts = params.dataset(study.dataset).column, params.setting(study.setting).parts
     optimisation = params.optimisation(study.setting, study.dataset)
-    determines = determined(
+    determinants = training_determinants(
         vars(description),
         optimisation.model_dump(),
         params.evaluation.active_threshold,
@@ -36,31 +40,31 @@ def made(
         params.threads,
         device,
     )
-    wanted = ""
+    expected = ""
     for name, setting in params.settings.items():
-        given = setting.columns.get(column)
+        hyperparameters = setting.columns.get(column)
         alike = (setting.system, setting.parts) == (description.system, parts)
-        if not alike or given is None or isinstance(given, StudyReference):
+        if not alike or hyperparameters is None or isinstance(hyperparameters, StudyReference):
             continue
-        if given.model_dump() != description.hyperparameters:
+        if hyperparameters.model_dump() != description.hyperparameters:
             continue
         job = params.job(study.dataset, name, study.seed)
         model, results = root / "models" / job.folder, root / "results" / job.folder
         files = (model / "weights.safetensors", model / "model.json", results / "history.csv")
         if not all(path.exists() for path in files):
             continue
-        wanted = wanted or key(determines, root / "data/prepared" / study.dataset)
-        if _determined_by(results / "train.run.json") == wanted:
+        expected = expected or training_key(determinants, root / "data/prepared" / study.dataset)
+        if _recorded_key(results / "train.run.json") == expected:
             return job
 
     return None
 
 
-def _determined_by(record: Path) -> str | None:
-    """The key of a training's record; None where there is no such record."""
+def _recorded_key(path: Path) -> str | None:
+    """The key in the record of a training; None if the record cannot be read."""
     try:
-        found = unwrapped(read_json(record, "duvae train"))
+        record = unwrapped(read_json(path, "duvae train"))
     except UserError:
         return None
 
-    return found.get("determined_by") if isinstance(found, dict) else None
+    return record.get("determined_by") if isinstance(record, dict) else None

@@ -1,7 +1,8 @@
-"""Where studies are kept, who works on them, and what becomes of the trials of a worker that is gone.
+"""Storage of studies, the processes that work on them, and the recovery of trials whose worker has died.
 
-A worker holds a lock on a file of its own while it lives; the kernel frees it when the worker dies, however it dies.
-So a trial that nobody works on is known at once on this machine, and on others by a sign of life that stays out.
+Each worker holds a lock on a file of its own for as long as it lives. The kernel frees the lock when the worker dies,
+whatever the cause. Processes on the same machine therefore know at once that a trial has lost its worker. Other
+machines know it when the heartbeats stop.
 """
 
 import contextlib
@@ -25,62 +26,70 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from duvae.errors import UserError
 
 FOLDER = Path("studies")
-"""Holds the journal, and the locks."""
+"""Folder of the journal and of the lock files, below the project's folder."""
 
 JOURNAL = FOLDER / "journal.log"
+"""Journal that holds the studies, unless a database holds them."""
 
-WORKER, HOST, BEAT, ATTEMPTS = "worker", "host", "beat", "attempts"
-"""Attributes of a trial: who has it, where, the last sign of life, how often it was begun without an epoch."""
+WORKER, HOST, HEARTBEAT, ATTEMPTS = "worker", "host", "beat", "attempts"
+"""Attributes of a trial: its worker, the worker's machine, the time of the last heartbeat in seconds since 1970, and
+the number of attempts since the last finished epoch."""
 
-BEAT_SECONDS = 60
-"""Between two signs of life."""
+HEARTBEAT_SECONDS = 60
+"""Time between two heartbeats."""
 
-GONE_SECONDS = 900
-"""Without a sign of life from another machine for so long, a worker is taken for dead."""
+SILENCE_SECONDS = 900
+"""A worker on another machine counts as dead after this time without a heartbeat."""
 
-MOST_ATTEMPTS = 5
-"""So often a trial is begun without coming to the end of an epoch before it is given up."""
+MAX_ATTEMPTS = 5
+"""A trial fails after this many attempts in a row that did not finish an epoch."""
 
 
-def home(root: Path = Path()) -> Path:
-    """The project whose studies a folder works on: another one, where its own `studies` is a link to that one's."""
+def study_root(root: Path = Path()) -> Path:
+    """Folder of the project that holds the studies.
+
+    A workspace of a rebuild links its `studies` to those of the project: this function then returns the project's
+    folder.
+    """
     return (root / FOLDER).resolve().parent
 
 
-def lock(path: Path) -> FileLock:
+def file_lock(path: Path) -> FileLock:
     """A lock that the kernel frees when its holder dies.
 
     Args:
-        path: The file of the lock.
+        path: Lock file.
     """
     return FileLock(path, poll_interval=0.01)
 
 
 class JournalLock:
-    """The journal's lock; a line that a killed writer left unfinished is cut off before the next line is written.
+    """The lock of the journal. Taking the lock also removes a line that a killed writer left unfinished.
 
-    Own code, because Optuna's locks are files that outlive a killed writer, and no lock of Optuna repairs the journal.
+    This is own code: Optuna's locks are files that outlive a killed writer, and none of them repairs the journal.
 
     Args:
-        journal: The file of the journal.
+        journal: Journal file.
     """
 
     def __init__(self, journal: Path) -> None:
-        self.journal, self.lock = journal, lock(journal.with_suffix(".lock"))
+        self.journal, self.lock = journal, file_lock(journal.with_suffix(".lock"))
 
     def acquire(self) -> bool:
+        """Takes the lock and repairs the journal; returns True, as Optuna expects."""
         self.lock.acquire()
         if self.journal.exists():
-            _mend(self.journal)
+            _remove_unfinished_line(self.journal)
 
         return True
 
     def release(self) -> None:
+        """Frees the lock."""
         self.lock.release()
 
 
-def _mend(journal: Path) -> None:
-    """Cuts off what stands behind the last end of a line."""
+def _remove_unfinished_line(journal: Path) -> None:
+    """Cuts off everything behind the last line break."""
     with journal.open("rb+") as file:
         size = file.seek(0, os.SEEK_END)
         if size == 0:
@@ -88,56 +97,57 @@ def _mend(journal: Path) -> None:
         file.seek(size - 1)
         if file.read(1) != b"\n":
             file.seek(0)
-            whole = file.read().rfind(b"\n") + 1
-            file.truncate(whole)
+            file.truncate(file.read().rfind(b"\n") + 1)
 
 
-def storage(url: str | None, root: Path = Path()) -> BaseStorage:
-    """The journal in `root`, or the database that `url` names.
+def open_storage(url: str | None, root: Path = Path()) -> BaseStorage:
+    """Opens the journal in `root`, or a database.
 
     Args:
-        url: As SQLAlchemy writes it, `postgresql://user@host/studies`; None: the journal.
-        root: The project's folder.
+        url: URL of a database in SQLAlchemy's form, such as `postgresql://user@host/studies`; None: the journal.
+        root: Folder of the project.
 
     Raises:
-        UserError: Where it cannot be opened.
+        UserError: The journal or the database cannot be opened.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     (root / FOLDER).mkdir(parents=True, exist_ok=True)
     if url is None:
-        path = root / JOURNAL
-        guarded = JournalLock(path)
-        try:
-            guarded.acquire()  # mends the journal before Optuna reads it
-            guarded.release()
-            return JournalStorage(JournalFileBackend(str(path), guarded))  # type: ignore[arg-type]  # it acts like one
-        except (OSError, ValueError, KeyError) as error:
-            raise UserError(
-                f"{path}: expected the journal of studies, but it cannot be read ({error}). Move it away: studies"
-                " begin anew."
-            ) from error
+        return _open_journal(root / JOURNAL)
     try:
-        return RDBStorage(driven(url))
+        return RDBStorage(with_driver(url))
     except ImportError as error:
         raise UserError(
-            f"--storage {_shown(url)}: its driver is not installed ({error}). \"pip install 'duvae[postgres]'\" has"
-            " PostgreSQL's; without --storage studies are kept in studies/journal.log."
+            f'--storage {_without_password(url)}: its driver is not installed ({error}). Run "pip install'
+            " 'duvae[postgres]'\" for PostgreSQL. Without --storage, studies are kept in studies/journal.log."
         ) from error
-    except Exception as error:  # each driver has exceptions of its own
-        why = " ".join(str(error).split("\n(Background", maxsplit=1)[0].split())
+    except Exception as error:  # each driver has its own exceptions
+        reason = " ".join(str(error).split("\n(Background", maxsplit=1)[0].split())
         raise UserError(
-            f"--storage {_shown(url)}: cannot be used ({why}). Expected a database that can be opened and written to,"
-            " such as postgresql://user:password@host/name."
+            f"--storage {_without_password(url)}: cannot be used ({reason}). Expected a database that can be opened and"
+            " written to, such as postgresql://user:password@host/name."
         ) from error
 
 
-def driven(url: str) -> str:
-    """A PostgreSQL URL that names no driver, with the one that the project installs; any other as it is."""
+def _open_journal(path: Path) -> BaseStorage:
+    lock = JournalLock(path)
+    try:
+        lock.acquire()  # repairs the journal before Optuna reads it
+        lock.release()
+        return JournalStorage(JournalFileBackend(str(path), lock))  # type: ignore[arg-type]  # it has the lock's methods
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(
+            f"{path}: expected the journal of studies, but it cannot be read ({error}). Move the file away: all studies"
+            " then start again."
+        ) from error
+
+
+def with_driver(url: str) -> str:
+    """Names the installed driver in a PostgreSQL URL that names none; leaves every other URL unchanged."""
     return re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", url)
 
 
-def _shown(url: str) -> str:
-    """The URL without its password."""
+def _without_password(url: str) -> str:
     before, at, after = url.rpartition("@")
     scheme, slashes, user = before.partition("://")
 
@@ -148,93 +158,96 @@ class Worker:
     """One process that works on studies.
 
     Args:
-        root: The project's folder.
+        root: Folder of the project.
     """
 
     def __init__(self, root: Path = Path()) -> None:
         self.folder = root / FOLDER
         self.folder.mkdir(parents=True, exist_ok=True)
         self.name = uuid.uuid4().hex
-        self.guard = lock(self.folder / "guard.lock")
-        self.alive = lock(self._file(self.name))
+        self.guard = file_lock(self.folder / "guard.lock")
+        self.own_lock = file_lock(self._lock_path(self.name))
 
-    def _file(self, name: str) -> Path:
+    def _lock_path(self, name: str) -> Path:
         return self.folder / f"worker-{name}.lock"
 
     def __enter__(self) -> Self:
-        with self.guard:  # between its making and its locking, it would look like a dead worker's
-            self.alive.acquire()
+        with self.guard:  # a file that exists but is not locked yet looks like a dead worker's
+            self.own_lock.acquire()
 
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file(self.name).unlink(missing_ok=True)
-        self.alive.release()
+        self._lock_path(self.name).unlink(missing_ok=True)
+        self.own_lock.release()
 
     # ------------------------------------------------------------------ trials of this worker
 
     def claim(self, trial: Trial) -> None:
-        """Makes a trial that was just taken this worker's; to be called under the guard."""
+        """Records this worker as the owner of a new trial. Call it while holding the guard."""
         trial.set_user_attr(WORKER, self.name)
         trial.set_user_attr(HOST, os.uname().nodename)
         trial.set_user_attr(ATTEMPTS, trial.user_attrs.get(ATTEMPTS, 0) + 1)
-        self.beat(trial)
+        self.heartbeat(trial)
 
-    def beat(self, trial: Trial) -> None:
-        """A sign of life."""
-        trial.set_user_attr(BEAT, int(time.time()))
+    def heartbeat(self, trial: Trial) -> None:
+        """Records that this worker is alive."""
+        trial.set_user_attr(HEARTBEAT, int(time.time()))
 
-    def has(self, study: Study, trial: Trial) -> bool:
-        """Whether it is still this worker's: one that seemed dead may have lost it."""
-        now = study.get_trials(deepcopy=False)[trial.number]
+    def owns(self, study: Study, trial: Trial) -> bool:
+        """Whether a trial still belongs to this worker; another worker takes it over if this one seems dead."""
+        current = study.get_trials(deepcopy=False)[trial.number]
 
-        return now.state == TrialState.RUNNING and now.user_attrs.get(WORKER) == self.name
+        return current.state == TrialState.RUNNING and current.user_attrs.get(WORKER) == self.name
 
-    def release(self, store: BaseStorage, study: Study, trial: Trial) -> None:
-        """Puts a trial that was not brought to its end back into the queue."""
+    def release(self, storage: BaseStorage, study: Study, trial: Trial) -> None:
+        """Puts an unfinished trial back into the queue."""
         with self.guard:
-            if self.has(study, trial):
+            if self.owns(study, trial):
                 trial.set_user_attr(ATTEMPTS, max(0, trial.user_attrs.get(ATTEMPTS, 1) - 1))
-                requeue(store, study, trial.number)
+                requeue(storage, study, trial.number)
 
-    # ------------------------------------------------------------------ trials of others
+    # ------------------------------------------------------------------ trials of other workers
 
-    def lives(self, trial: FrozenTrial) -> bool:
-        """Whether somebody works on a running trial."""
+    def is_alive(self, trial: FrozenTrial) -> bool:
+        """Whether the worker of a running trial is alive."""
         name = str(trial.user_attrs.get(WORKER))
         if name == self.name:
             return True
-        if self._file(name).exists():
-            return not _free(self._file(name))
+        if self._lock_path(name).exists():
+            return not _is_free(self._lock_path(name))
 
-        here = trial.user_attrs.get(HOST) == os.uname().nodename  # a worker without a file has ended
+        # A worker of this machine whose file is gone has ended.
+        here = trial.user_attrs.get(HOST) == os.uname().nodename
 
-        return not here and time.time() - trial.user_attrs.get(BEAT, 0) < GONE_SECONDS
+        return not here and time.time() - trial.user_attrs.get(HEARTBEAT, 0) < SILENCE_SECONDS
 
-    def recover(self, store: BaseStorage, study: Study) -> list[int]:
-        """Queues the trials whose worker is gone again, each under its number; to be called under the guard.
+    def recover(self, storage: BaseStorage, study: Study) -> list[int]:
+        """Puts the trials of dead workers back into the queue, each under its number.
+
+        Call it while holding the guard. A trial that has used all its attempts fails instead.
 
         Returns:
-            Their numbers.
+            Numbers of these trials.
         """
         running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        lost = [trial for trial in running if not self.lives(trial)]
+        lost = [trial for trial in running if not self.is_alive(trial)]
         for trial in lost:
-            if trial.user_attrs.get(ATTEMPTS, 0) >= MOST_ATTEMPTS:
-                fail(store, study, trial.number, f"given up after {MOST_ATTEMPTS} attempts without an epoch")
+            if trial.user_attrs.get(ATTEMPTS, 0) >= MAX_ATTEMPTS:
+                fail(storage, study, trial.number, f"given up after {MAX_ATTEMPTS} attempts without an epoch")
             else:
-                requeue(store, study, trial.number)
+                requeue(storage, study, trial.number)
         for path in self.folder.glob("worker-*.lock"):
-            if path != self._file(self.name) and _free(path):
+            if path != self._lock_path(self.name) and _is_free(path):
                 path.unlink(missing_ok=True)
 
         return [trial.number for trial in lost]
 
 
-def _free(path: Path) -> bool:
-    """Whether no process holds the lock of an existing file."""
+def _is_free(path: Path) -> bool:
+    """Whether no process holds the lock of an existing lock file."""
     try:
         with FileLock(path, timeout=0):
             return True
@@ -242,24 +255,31 @@ def _free(path: Path) -> bool:
         return False
 
 
-def requeue(store: BaseStorage, study: Study, number: int) -> None:
-    """A running trial waits again, with its parameters and all that it has reported."""
-    store.set_trial_state_values(_id(store, study, number), TrialState.WAITING)
+def requeue(storage: BaseStorage, study: Study, number: int) -> None:
+    """Lets a running trial wait again; its hyperparameters and its reports are kept."""
+    storage.set_trial_state_values(_trial_id(storage, study, number), TrialState.WAITING)
 
 
-def fail(store: BaseStorage, study: Study, number: int, why: str) -> None:
-    """Ends a trial without a value."""
-    store.set_trial_user_attr(_id(store, study, number), "why", why)
+def fail(storage: BaseStorage, study: Study, number: int, reason: str) -> None:
+    """Ends a trial without a value.
+
+    Args:
+        storage: Storage of the study.
+        study: Study of the trial.
+        number: Number of the trial.
+        reason: Reason for the failure, in words.
+    """
+    storage.set_trial_user_attr(_trial_id(storage, study, number), "why", reason)
     study.tell(number, state=TrialState.FAIL)
 
 
-def _id(store: BaseStorage, study: Study, number: int) -> int:
-    return store.get_trial_id_from_study_id_trial_number(store.get_study_id_from_name(study.study_name), number)
+def _trial_id(storage: BaseStorage, study: Study, number: int) -> int:
+    return storage.get_trial_id_from_study_id_trial_number(storage.get_study_id_from_name(study.study_name), number)
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Without Optuna's warnings of what is new in it."""
+def without_warnings() -> Iterator[None]:
+    """Silences all warnings in the body: Optuna warns about each of its new functions."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

@@ -1,4 +1,4 @@
-"""What a study has found: its trials as a table, the winners, what it cost, and the gap to a grid's best."""
+"""Results of a study: a table of its trials, the best trials, the cost, and the comparison with a grid study."""
 
 import math
 from collections.abc import Mapping
@@ -8,98 +8,125 @@ import optuna
 import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 
-from duvae.search.pruning import curve
-from duvae.search.trial import DONE, EPOCHS, Plan
+from duvae.search.plan import Plan
+from duvae.search.pruning import reported_curve
+from duvae.search.trial import ENDED, EPOCHS
 
 STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
+"""Names of the states of finished trials."""
 
-MEASURED = ("nll", "nll_stderr", "loss", "kl", "mi", "au")
-"""What a complete trial has been measured by, on validation."""
+MEASURES = ("nll", "nll_stderr", "loss", "kl", "mi", "au")
+"""Measures of a complete trial on validation: nats per example, and a number of dimensions for `au`."""
 
 
 def trials(plan: Plan, study: optuna.Study) -> pd.DataFrame:
-    """The trials that have ended, a row each.
+    """The finished trials of a study.
 
-    Columns: `trial`, its hyperparameters, `state` (complete, pruned, failed), the NLL on validation with its standard
-    error over sentences and the loss, KL, MI and AU of the kept weights (complete trials), `feasible` (whether MI is
-    what is asked for; complete trials), `epochs` it got to, `trained` epochs, those after a kill counted again, and
-    `why` it was not brought to its end.
+    Args:
+        plan: Plan of the study.
+        study: Study to read.
+
+    Returns:
+        One row per trial, with these columns:
+
+        - `trial`: number of the trial;
+        - one column per searched hyperparameter;
+        - `state`: complete, pruned or failed;
+        - `nll`, `nll_stderr`, `loss`, `kl`, `mi`: measures of the best weights on validation in nats, with the
+          standard error of the NLL over examples (complete trials);
+        - `au`: number of active units (complete trials);
+        - `feasible`: whether MI lies above the bound of the study (complete trials);
+        - `epochs`: last epoch that the training reached;
+        - `trained`: number of epochs trained, including epochs trained again after a kill;
+        - `why`: reason why the trial was not completed.
     """
-    found = study.get_trials(deepcopy=False, states=DONE)
     rows = [
         {
             "trial": trial.number,
             **{name: trial.params.get(name) for name in plan.space},
             "state": STATES[trial.state],
-            **{name: trial.user_attrs.get(name) for name in MEASURED},
+            **{name: trial.user_attrs.get(name) for name in MEASURES},
             "feasible": feasible(plan, trial) if trial.state == TrialState.COMPLETE else None,
             "epochs": len(trial.intermediate_values),
             "trained": trial.user_attrs.get(EPOCHS, 0),
             "why": trial.user_attrs.get("why", ""),
         }
-        for trial in found
+        for trial in study.get_trials(deepcopy=False, states=ENDED)
     ]
-    columns = ["trial", *plan.space, "state", *MEASURED, "feasible", "epochs", "trained", "why"]
+    columns = ["trial", *plan.space, "state", *MEASURES, "feasible", "epochs", "trained", "why"]
 
     return pd.DataFrame(rows, columns=columns)
 
 
 def curves(study: optuna.Study) -> pd.DataFrame:
-    """The validation loss, and where it is asked for the MI, of each epoch of each trial that has ended."""
+    """The validation curves of all finished trials.
+
+    Returns:
+        One row per trial and epoch, with the validation loss and the MI in nats. MI is empty if the study has no bound
+        on it.
+    """
     rows = []
-    for trial in study.get_trials(deepcopy=False, states=DONE):
-        own = curve(trial)
-        for index, loss in enumerate(own.losses):
-            told = own.mi[index] if index < len(own.mi) else None
-            rows.append({"trial": trial.number, "epoch": index + 1, "valid_loss": loss, "valid_mi": told})
+    for trial in study.get_trials(deepcopy=False, states=ENDED):
+        curve = reported_curve(trial)
+        for index, loss in enumerate(curve.losses):
+            mi = curve.mi[index] if index < len(curve.mi) else None
+            rows.append({"trial": trial.number, "epoch": index + 1, "valid_loss": loss, "valid_mi": mi})
 
     return pd.DataFrame(rows, columns=["trial", "epoch", "valid_loss", "valid_mi"])
 
 
 def feasible(plan: Plan, trial: FrozenTrial) -> bool:
-    """Whether a complete trial's mutual information is what the study asks for."""
+    """Whether the mutual information of a complete trial lies above the bound of the study."""
     return plan.study.min_mi is None or float(trial.user_attrs["mi"]) > plan.study.min_mi
 
 
-def winner(frame: pd.DataFrame, of_all: bool = False) -> dict[str, Any] | None:
-    """The complete trial of least NLL among the feasible ones, or of all; None where there is none."""
-    able = frame[frame["state"] == "complete"]
-    if not of_all:
-        able = able[able["feasible"].astype(bool)]
-    if able.empty:
+def best_trial(frame: pd.DataFrame, feasible_only: bool = True) -> dict[str, Any] | None:
+    """The complete trial with the least NLL.
+
+    Args:
+        frame: Trials as `trials` returns them.
+        feasible_only: Whether infeasible trials are left out.
+
+    Returns:
+        Number, hyperparameters and measures of the trial; None if there is no such trial.
+    """
+    candidates = frame[frame["state"] == "complete"]
+    if feasible_only:
+        candidates = candidates[candidates["feasible"].astype(bool)]
+    if candidates.empty:
         return None
-    row = able.iloc[int(able["nll"].astype(float).argmin())]
-    measured = ("nll", "nll_stderr", "kl", "mi", "au")
-    others = (*MEASURED, "state", "feasible", "epochs", "trained", "why")
+    row = candidates.iloc[int(candidates["nll"].astype(float).argmin())]
+    shown = ("nll", "nll_stderr", "kl", "mi", "au")
+    others = ("trial", *MEASURES, "state", "feasible", "epochs", "trained", "why")
 
     return {
         "trial": int(row["trial"]),
-        "hyperparameters": {name: _plain(row[name]) for name in frame.columns if name not in ("trial", *others)},
-        **{name: _plain(row[name]) for name in measured},
+        "hyperparameters": {name: _plain(row[name]) for name in frame.columns if name not in others},
+        **{name: _plain(row[name]) for name in shown},
     }
 
 
 def _plain(value: Any) -> Any:
-    """A number as JSON has it; None for what is not there."""
+    """A plain number that JSON can hold; None for a missing value."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
 
     return value.item() if hasattr(value, "item") else value
 
 
-def summary(
+def summarize(
     plan: Plan, frame: pd.DataFrame, against: Mapping[str, Any] | None = None, sentences: int = 0
 ) -> dict[str, Any]:
-    """The study in numbers: what it searched, its winners, what it cost, and how it compares with a grid.
+    """The content of study.json: the search space, the best trials, the cost, and the comparison with a grid study.
 
     Args:
-        plan: The study's.
-        frame: Its trials, as `trials` has them.
-        against: The summary of the grid study that it is compared with.
-        sentences: Of the validation set.
+        plan: Plan of the study.
+        frame: Trials as `trials` returns them.
+        against: Summary of the grid study to compare with; None: no comparison.
+        sentences: Number of examples in the validation set.
     """
     dataset = plan.params.dataset(plan.study.dataset)
-    best = winner(frame)
+    best = best_trial(frame)
     trained = int(frame["trained"].sum())
 
     return {
@@ -120,7 +147,7 @@ def summary(
         "epochs_of_a_training": plan.optimisation.epochs,
         "trials": {state: int((frame["state"] == state).sum()) for state in STATES.values()},
         "best": best,
-        "best_of_all": winner(frame, of_all=True),
+        "best_of_all": best_trial(frame, feasible_only=False),
         "cost": {
             "epochs": trained,
             "reached": int(frame["epochs"].sum()),
@@ -129,28 +156,28 @@ def summary(
             "share": trained / plan.grid_epochs,
             "saved": plan.grid_epochs - trained,
         },
-        "against": compared(best, trained, against) if against else None,
+        "against": comparison(best, trained, against) if against else None,
     }
 
 
-def compared(best: Mapping[str, Any] | None, trained: int, against: Mapping[str, Any]) -> dict[str, Any]:
-    """The gap of a study's best to a grid's best, in nats, whether it is within one standard error, and what it cost.
+def comparison(best: Mapping[str, Any] | None, trained: int, against: Mapping[str, Any]) -> dict[str, Any]:
+    """The gap between the best trials of a study and of a grid study in nats, and the share of the grid's epochs.
 
     Args:
-        best: The study's winner.
-        trained: The epochs that the study has trained.
-        against: The grid's summary. Its epochs are those that its trainings got to: the same, where some were taken
-            over from the graph, or trained twice after a kill.
+        best: Best trial of the study.
+        trained: Number of epochs that the study has trained.
+        against: Summary of the grid study. Its epochs are those that its trainings reached, so that neither trainings
+            taken over from the graph nor epochs trained again after a kill change the share.
     """
-    theirs = against["best"]
-    gap = best["nll"] - theirs["nll"] if best and theirs else None
+    grid_best = against["best"]
+    gap = best["nll"] - grid_best["nll"] if best and grid_best else None
     epochs = against["cost"]["reached"]
 
     return {
         "study": against["study"],
-        "best": theirs,
+        "best": grid_best,
         "epochs": epochs,
         "share": trained / epochs if epochs else None,
         "gap": gap,
-        "within_one_standard_error": None if gap is None else bool(gap <= theirs["nll_stderr"]),
+        "within_one_standard_error": None if gap is None else bool(gap <= grid_best["nll_stderr"]),
     }

@@ -1,1 +1,1 @@
-"""MLflow: its store, the runs of results and of trials, and models in its own format."""
+"""MLflow: its store, the runs of jobs and of trials, and trained models in MLflow's format."""

@@ -1,7 +1,7 @@
-"""A trained model as MLflow's pyfunc: plain files that this module loads, nothing pickled.
+"""A trained model as an MLflow pyfunc. This module loads plain files; nothing is pickled.
 
-`mlflow.pyfunc.load_model("runs:/<run>/model").predict(["the food was good ."])` gives a row a sentence, or an image:
-the words that the vocabulary lacks, mu, sigma and features.
+`mlflow.pyfunc.load_model("runs:/<run>/model").predict(["the food was good ."])` returns one row per sentence or image:
+the number of unknown words, mu, sigma and features.
 """
 
 from typing import Any
@@ -13,25 +13,28 @@ from duvae.inference.model import TrainedModel, load
 
 
 class Encoder:
-    """What MLflow calls `predict` of.
+    """The object whose `predict` MLflow calls.
 
     Args:
-        trained: The model.
+        trained: The trained model.
     """
 
     def __init__(self, trained: TrainedModel) -> None:
         self.trained = trained
 
     def predict(self, model_input: Any, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """A row an example, as `duvae.inference.model.Codes.frame` has it.
+        """Encodes sentences or images.
 
         Args:
-            model_input: Sentences as a list, a series or the first column of a table; or shares of ink in [0, 1], with
-                shape (images, size, size).
-            params: None are known.
+            model_input: Sentences as a list, a series or the first column of a table; or images as shares of ink in
+                [0, 1], shape (images, size, size).
+            params: Unused; MLflow passes it.
+
+        Returns:
+            One row per example, with the columns of `duvae.inference.model.Codes.frame`.
 
         Warns:
-            UnknownWords: With their number, where there are any.
+            UnknownWords: The sentences contain words that the vocabulary lacks.
         """
         if isinstance(model_input, pd.DataFrame):
             model_input = model_input.iloc[:, 0]
@@ -42,5 +45,5 @@ class Encoder:
 
 
 def _load_pyfunc(path: str) -> Encoder:
-    """What MLflow calls, with the folder of the files."""
+    """Loads the model from the folder of its files. MLflow calls this function."""
     return Encoder(load(path))

@@ -1,7 +1,8 @@
-"""MLflow, filled from what the stages left behind: the truth lies in DVC's outputs, MLflow shows it.
+"""MLflow runs of the jobs, written from the outputs of the stages. DVC's outputs are the truth; MLflow shows them.
 
-An experiment a data set, a run a job. Each run carries the job's key and a digest of the files that it
-was made from: a run of the same digest is left alone, another is replaced, and no key stands twice.
+There is one experiment per data set and one run per job. Each run has two tags: the key of its job, and a digest of the
+files that the run was written from. `track` keeps a run whose digest is up to date, replaces any other run, and removes
+a second run of the same job.
 """
 
 import functools
@@ -28,88 +29,102 @@ from duvae.project.files import read_json
 from duvae.project.progress import Bar
 from duvae.report import figures, per_example, results, weights
 from duvae.report.results import Result
-from duvae.tracking import trial_runs
-from duvae.tracking.trial_runs import connect, experiment
+from duvae.tracking.store import connect, experiment, store_errors
+from duvae.tracking.trial_runs import epoch_metrics
 
 LAYOUT = 2
-"""Of what a run holds; another number makes every run be written again."""
+"""Version of the content of a run. After a change `track` writes every run again."""
 
 KEY, DIGEST = "duvae.key", "duvae.digest"
+"""Tags of a run: the key of its job, and the digest of its files."""
 
-METRICS_A_BATCH = 1000
-"""MLflow takes no more at once."""
+METRICS_PER_BATCH = 1000
+"""Largest number of metrics that MLflow accepts in one call."""
 
 
 @dataclass
-class Outcome:
-    """What `track` did with the jobs, by their names."""
+class TrackedJobs:
+    """Names of the jobs, by what `track` did with them.
+
+    Attributes:
+        added: Jobs with a new run.
+        replaced: Jobs whose run was out of date and was written again.
+        unchanged: Jobs whose run is up to date.
+        missing: Jobs without results.
+        stale: One message for each part of a result that belongs to other weights than the model.
+    """
 
     added: list[str] = field(default_factory=list)
     replaced: list[str] = field(default_factory=list)
     unchanged: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     stale: list[str] = field(default_factory=list)
-    """A sentence for each part of a result that is of other weights than the model."""
 
 
-def track(params: Params, root: Path = Path()) -> Outcome:
-    """Makes MLflow show the results of all jobs that have any, each once.
+def track(params: Params, root: Path = Path()) -> TrackedJobs:
+    """Brings MLflow's runs up to date, so that each job with results has exactly one.
 
     Args:
         params: All of params.yaml.
-        root: The project's folder.
+        root: Folder of the project.
+
+    Returns:
+        What happened to each job.
+
+    Raises:
+        UserError: The store cannot be used.
     """
-    client, jobs, outcome = connect(root), params.jobs(), Outcome()
-    with trial_runs.usable(client.tracking_uri), Bar("MLflow", len(jobs)) as bar:
+    client, jobs, tracked = connect(root), params.jobs(), TrackedJobs()
+    with store_errors(client.tracking_uri), Bar("MLflow", len(jobs)) as bar:
         for done, job in enumerate(jobs, 1):
             if not all(path.exists() for path in results.commands(params, job, root)):
-                outcome.missing.append(job.name)
+                tracked.missing.append(job.name)
             elif stale := _stale(params, job, root):
-                outcome.stale += weights.said(stale)
+                tracked.stale += weights.said(stale)
             else:
-                _track(client, params, job, root, outcome)
+                _track(client, params, job, root, tracked)
             bar.done(done)
 
-    return outcome
+    return tracked
 
 
 # ---------------------------------------------------------------------------------- one job
 
 
-def _track(client: MlflowClient, params: Params, job: Job, root: Path, outcome: Outcome) -> None:
-    where = experiment(client, job.dataset, root)
-    before = list(_runs(client, where, job))
-    now = _digest(_files(params, job, root))
-    kept = [run for run in before if run.data.tags.get(DIGEST) == now and run.info.status == "FINISHED"][:1]
-    if not kept:
-        _write(client, where, params, job, root, now)
-    for run in before:
-        if run not in kept:
+def _track(client: MlflowClient, params: Params, job: Job, root: Path, tracked: TrackedJobs) -> None:
+    experiment_id = experiment(client, job.dataset, root)
+    runs = list(_runs(client, experiment_id, job))
+    digest = _digest(_files(params, job, root))
+    current = [run for run in runs if run.data.tags.get(DIGEST) == digest and run.info.status == "FINISHED"][:1]
+    if not current:
+        _write(client, experiment_id, params, job, root, digest)
+    for run in runs:
+        if run not in current:
             _remove(client, run)
-    (outcome.unchanged if kept else outcome.replaced if before else outcome.added).append(job.name)
+    (tracked.unchanged if current else tracked.replaced if runs else tracked.added).append(job.name)
 
 
 def _stale(params: Params, job: Job, root: Path) -> dict[str, str]:
-    """The parts of a result that are of other weights than the model in the project, or than its training's record."""
+    """The parts of a result that belong to other weights than the model, or than the record of its training."""
     (result,) = results.read(params, [job], root)
-    there = saved_digest(root / "models" / job.folder) if "weights" in result.metrics else None
+    model_digest = saved_digest(root / "models" / job.folder) if "weights" in result.metrics else None
     recorded = weights.stale(result)
-    if recorded or there is None:
+    if recorded or model_digest is None:
         return recorded
 
-    return weights.stale(result, there)
+    return weights.stale(result, model_digest)
 
 
-def _write(client: MlflowClient, where: str, params: Params, job: Job, root: Path, digest: str) -> None:
-    """Writes a run; the digest, which makes it count, comes last."""
+def _write(client: MlflowClient, experiment_id: str, params: Params, job: Job, root: Path, digest: str) -> None:
+    """Writes a run. The digest comes last, so that a run cut short is never taken for complete."""
     (result,) = results.read(params, [job], root)
     start = int(1000 * results.started(result).timestamp())
-    seconds = sum(float(made["wall_seconds"]) for made in result.provenance.values())
-    run = client.create_run(where, start, _tags(params, result), f"{job.setting} · seed {job.seed}").info.run_id
+    seconds = sum(float(record["wall_seconds"]) for record in result.provenance.values())
+    run = client.create_run(experiment_id, start, _tags(params, result), f"{job.setting} · seed {job.seed}").info.run_id
     client.log_batch(run, params=[Param(key, str(value)) for key, value in _parameters(params, result, root).items()])
     metrics = [*_history(result, start), *_final(result, start + int(1000 * seconds))]
-    for first in range(0, len(metrics), METRICS_A_BATCH):
-        client.log_batch(run, metrics=metrics[first : first + METRICS_A_BATCH])
+    for first in range(0, len(metrics), METRICS_PER_BATCH):
+        client.log_batch(run, metrics=metrics[first : first + METRICS_PER_BATCH])
     client.log_inputs(run, [_dataset(job.dataset, root)])
     for path, folder in _files(params, job, root).items():
         if folder is not None:
@@ -120,30 +135,30 @@ def _write(client: MlflowClient, where: str, params: Params, job: Job, root: Pat
         client.log_artifacts(run, temporary, "figures")
         if (root / "models" / job.folder / "model.json").exists():
             networks = params.dataset(job.dataset).networks
-            _servable(Path(temporary), networks.size if isinstance(networks, ImageNetworks) else None)
+            _write_mlmodel(Path(temporary), networks.size if isinstance(networks, ImageNetworks) else None)
             client.log_artifact(run, str(Path(temporary, "MLmodel")), "model")
     client.log_batch(run, tags=[RunTag(DIGEST, digest)])
     client.set_terminated(run, "FINISHED", start + int(1000 * seconds))
 
 
-def _servable(folder: Path, size: int | None) -> None:
-    """Writes the file by which MLflow loads a model that lies beside it, as a pyfunc, without any pickle.
+def _write_mlmodel(folder: Path, size: int | None) -> None:
+    """Writes the file MLmodel, with which MLflow loads the model files beside it as a pyfunc, without a pickle.
 
     Args:
-        folder: Where to.
-        size: Pixels a side of an image; None where x are sentences.
+        folder: Folder to write to.
+        size: Height and width of the images in pixels; None for sentences.
     """
     from mlflow import pyfunc
 
-    of_x = ColSpec(DataType.string) if size is None else TensorSpec(np.dtype(np.float32), (-1, size, size))
-    model = Model(signature=ModelSignature(Schema([of_x])))
+    x = ColSpec(DataType.string) if size is None else TensorSpec(np.dtype(np.float32), (-1, size, size))
+    model = Model(signature=ModelSignature(Schema([x])))
     pyfunc.add_to_model(model, "duvae.tracking.pyfunc", data=".")
     with (folder / "MLmodel").open("w", encoding="utf-8") as file:
         yaml.safe_dump(model.to_dict(), file, sort_keys=False)
 
 
 def _files(params: Params, job: Job, root: Path) -> dict[Path, str | None]:
-    """What a run is made from and is there, each with the folder of artifacts that it goes to, if to any."""
+    """Existing files that a run is written from, with the artifact folder of each; None: not an artifact."""
     model = root / "models" / job.folder
     files: dict[Path, str | None] = dict.fromkeys(results.commands(params, job, root), "results")
     files |= {model / "weights.safetensors": "model", model / "model.json": "model"}
@@ -157,12 +172,13 @@ def _files(params: Params, job: Job, root: Path) -> dict[Path, str | None]:
 
 
 def _digest(files: Iterable[Path]) -> str:
-    whole = hashlib.sha256(f"layout {LAYOUT}".encode())
+    """SHA-256 of the names and contents of files, and of `LAYOUT`."""
+    digest = hashlib.sha256(f"layout {LAYOUT}".encode())
     for path in sorted(files):
         with path.open("rb") as file:
-            whole.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+            digest.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
 
-    return whole.hexdigest()
+    return digest.hexdigest()
 
 
 def _tags(params: Params, result: Result) -> dict[str, str]:
@@ -191,21 +207,21 @@ def _tags(params: Params, result: Result) -> dict[str, str]:
 
 
 def _parameters(params: Params, result: Result, root: Path) -> dict[str, Any]:
-    """Hyperparameters, what the model is made of, and the knobs of its data set."""
+    """Hyperparameters, networks and parts of the model, and options of the training, under dotted names."""
     dataset = params.dataset(result.job.dataset)
     setting = params.setting(result.job.setting)
     optimisation = params.optimisation(result.job.setting, result.job.dataset)
-    made = {"networks": dataset.networks.model_dump(), "parts": setting.parts.model_dump()}
+    components = {"networks": dataset.networks.model_dump(), "parts": setting.parts.model_dump()}
     path = root / "models" / result.job.folder / "model.json"
-    if path.exists():  # what it was really made of
+    if path.exists():  # the model may be older than params.yaml
         described = read_json(path, "duvae train")
-        made = {name: described.get(name, value) for name, value in made.items()}
+        components = {name: described.get(name, value) for name, value in components.items()}
     nested = {
         "system": result.system,
         "setting": result.job.setting,
         "seed": result.job.seed,
         **result.metrics["hyperparameters"],
-        **made,
+        **components,
         "optimisation": optimisation.model_dump(),
         "evaluation": {"importance_samples": result.metrics["importance_samples"]},
         "threads": result.provenance["train"]["threads"],
@@ -215,37 +231,37 @@ def _parameters(params: Params, result: Result, root: Path) -> dict[str, Any]:
 
 
 def _history(result: Result, start: int) -> Iterator[Metric]:
-    """The history, a step an epoch, at the time when it ended."""
+    """The training history: one step per epoch, at the time when the epoch ended (`start` in milliseconds)."""
     seconds = result.provenance["train"].get("seconds_per_epoch") or [0.0] * len(result.history)
-    at = start
-    for row, took in zip(result.history.to_dict("records"), seconds, strict=False):
-        at += int(1000 * took)
-        yield from trial_runs.epoch_metrics({str(name): value for name, value in row.items()}, at)
+    time_ms = start
+    for row, duration in zip(result.history.to_dict("records"), seconds, strict=False):
+        time_ms += int(1000 * duration)
+        yield from epoch_metrics({str(name): value for name, value in row.items()}, time_ms)
 
 
-def _final(result: Result, at: int) -> Iterator[Metric]:
-    """The numbers of the test set, the probes' and what it took."""
+def _final(result: Result, time_ms: int) -> Iterator[Metric]:
+    """Measures on the test set, probe accuracies, and the cost of the job."""
     row = result.row
     names = {name: f"test/{name}" for name in (*results.FIGURES, *results.LAST, "nll_stderr")}
     names |= {name: f"test/{name}" for name in row if name.startswith("probe_")}
     names |= {name: f"work/{name}" for name in ("epochs", "best_epoch", "encoder_steps", "seconds", "peak_memory_mib")}
     for name, key in names.items():
         if row[name] is not None and not math.isnan(row[name]):
-            yield Metric(key, float(row[name]), at, 0)
+            yield Metric(key, float(row[name]), time_ms, 0)
 
 
 def _figures(params: Params, result: Result, root: Path) -> dict[str, bytes]:
     warmup = params.optimisation(result.job.setting, result.job.dataset).warmup
-    drawn = {"curves.png": figures.png(figures.curves([result], warmup))}
+    images = {"curves.png": figures.png(figures.curves([result], warmup))}
     examples = per_example.read(result, root)
     if examples and examples.means is not None:
-        drawn["latent.png"] = figures.png(figures.latent(per_example.space(result, examples)))
+        images["latent.png"] = figures.png(figures.latent(per_example.space(result, examples)))
 
-    return drawn
+    return images
 
 
 def _dataset(name: str, root: Path) -> DatasetInput:
-    """The data set, its digest being what DVC recorded of it, or else that of its files."""
+    """The data set with its hash in dvc.lock, or else with a digest of its files."""
     folder = f"data/prepared/{name}"
     lock = root / "dvc.lock"
     recorded = _recorded(lock, lock.stat().st_mtime_ns) if lock.exists() else {}
@@ -259,17 +275,17 @@ def _dataset(name: str, root: Path) -> DatasetInput:
 
 @functools.lru_cache(maxsize=1)
 def _recorded(lock: Path, _changed: int) -> dict[str, str]:
-    """The hash of each output in dvc.lock, which is long where there are many jobs."""
+    """The hash of each output in dvc.lock, by its path. Reading the file is slow if there are many jobs."""
     stages = (yaml.safe_load(lock.read_text(encoding="utf-8")) or {}).get("stages", {})
 
     return {out["path"]: str(out.get("md5")) for stage in stages.values() for out in stage.get("outs", [])}
 
 
-def _runs(client: MlflowClient, where: str, job: Job) -> Iterator[Run]:
+def _runs(client: MlflowClient, experiment_id: str, job: Job) -> Iterator[Run]:
     """All runs of a job."""
     token = None
     while True:
-        page = client.search_runs([where], f"tags.`{KEY}` = '{_key(job)}'", page_token=token)
+        page = client.search_runs([experiment_id], f"tags.`{KEY}` = '{_key(job)}'", page_token=token)
         yield from page
         token = page.token
         if not token:
@@ -277,7 +293,7 @@ def _runs(client: MlflowClient, where: str, job: Job) -> Iterator[Run]:
 
 
 def _remove(client: MlflowClient, run: Run) -> None:
-    """Deletes a run and its artifacts, which MLflow would keep."""
+    """Deletes a run with its artifacts; MLflow alone would keep the artifacts."""
     client.delete_run(run.info.run_id)
     get_artifact_repository(run.info.artifact_uri, tracking_uri=client.tracking_uri).delete_artifacts()  # type: ignore[no-untyped-call]
 
@@ -286,9 +302,10 @@ def _key(job: Job) -> str:
     return job.folder.as_posix()
 
 
-def _flat(value: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    for name, inner in value.items():
-        if isinstance(inner, Mapping):
-            yield from _flat(inner, f"{above}{name}.")
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Pairs of dotted name and value, one for each leaf of nested mappings."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
         else:
-            yield f"{above}{name}", inner
+            yield f"{prefix}{name}", value

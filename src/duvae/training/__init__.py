@@ -1,1 +1,1 @@
-"""The training loop and its variations; it does not know which system it trains."""
+"""The training loop, its aggressive variation, and the state that a training resumes from."""

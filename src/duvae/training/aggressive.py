@@ -10,17 +10,19 @@ from duvae.training.steps import JointLoop, Updates
 
 
 class AggressiveLoop(JointLoop):
-    """While aggressive: steps of the encoder alone until its loss no longer falls, then one of the decoder alone.
+    """Trains the encoder alone until its loss no longer falls, then takes one step of the decoder alone.
 
-    The encoder's first step is on the batch itself, the next on random ones. Every `window` steps the mean
-    loss per word (per image) is compared with the stretch before; the first comparison is with infinity, so
-    there are at least 2 `window` steps. Aggressive training ends for good once the validation set's mutual
-    information has not beaten its best for `patience` epochs; then encoder and decoder step together.
+    The first step of the encoder uses the batch itself, the next steps use random batches. After every `window` steps
+    the mean loss per word or per image is compared with the mean of the window before. The first window is
+    compared with infinity, so that the encoder takes at least 2 `window` steps, unless `max_inner` is smaller.
+
+    The mutual information on validation ends this mode: once it has not exceeded its maximum for `patience` epochs,
+    encoder and decoder step together until the training ends.
 
     Args:
-        window: Steps between comparisons.
-        max_inner: Encoder steps at most for one of the decoder.
-        patience: Epochs without a better mutual information that end it.
+        window: Number of encoder steps between two comparisons.
+        max_inner: Largest number of encoder steps for one step of the decoder.
+        patience: Number of epochs without a new maximum of the mutual information that ends aggressive training.
     """
 
     def __init__(self, window: int, max_inner: int, patience: int) -> None:
@@ -33,22 +35,22 @@ class AggressiveLoop(JointLoop):
         if not self.aggressive:
             return super().step(updates, x, weight)
 
-        before, units = math.inf, 0
+        previous, units = math.inf, 0
         total = torch.zeros((), device=x.device)
-        drawn = x
+        batch = x
         for inner in range(1, self.max_inner + 1):
-            total += updates.gradients(drawn, weight).total.sum()
-            units += updates.model.decoder.units(drawn)
+            total += updates.gradients(batch, weight).total.sum()
+            units += updates.model.decoder.units(batch)
             updates.encoder.step()
             updates.model.after_step()
             self.encoder_steps += 1
             if inner % self.window == 0:
-                now = total.item() / units
-                if now > before:
+                current = total.item() / units
+                if current > previous:
                     break
-                before, units = now, 0
+                previous, units = current, 0
                 total.zero_()
-            drawn = updates.draw()
+            batch = updates.draw()
         loss = updates.gradients(x, weight)
         updates.decoder.step()
 

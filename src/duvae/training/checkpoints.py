@@ -1,7 +1,8 @@
-"""The whole state of a training as one file, written atomically: killed at any moment, it goes on from the last one.
+"""The state of a training in one file: a training that was killed at any moment resumes from its last saved state.
 
-The file's name holds a hash of all that determines the run, so that a state never meets another run than its own.
-It is safetensors with what is not a tensor as JSON in its header; nothing in it is ever executed.
+The file is written atomically. Its name holds a hash of everything that determines the training, so that another
+training never loads it. Its format is safetensors, with JSON in the header for all other values; loading the file
+executes nothing.
 """
 
 import errno
@@ -26,11 +27,11 @@ from duvae.project.files import scratch, whole
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A training between two steps.
+    """The state of a training between two steps.
 
     Attributes:
-        tensors: Weights, best weights, moments, states of the random generators.
-        values: Everything else, as JSON has it.
+        tensors: Weights, best weights, moments of the optimisers, and states of the random generators.
+        values: All other values, in JSON's types.
     """
 
     tensors: Mapping[str, Tensor]
@@ -38,42 +39,47 @@ class Snapshot:
 
 
 class Checkpoint:
-    """One file that holds a training's latest state.
+    """The file with the latest state of a training.
 
     Args:
-        path: The file.
-        every: Seconds between two states inside an epoch; each epoch's end is kept too.
+        path: File of the state.
+        interval: Time between two saved states inside an epoch, in seconds. The end of each epoch is saved too.
     """
 
-    def __init__(self, path: Path, every: float) -> None:
-        self.path, self.every = path, every
-        self.last = time.monotonic()
+    def __init__(self, path: Path, interval: float) -> None:
+        self.path, self.interval = path, interval
+        self.last_saved = time.monotonic()
 
     def due(self) -> bool:
-        """Whether a state should be kept now."""
-        return time.monotonic() - self.last >= self.every
+        """Whether the interval since the last saved state has passed."""
+        return time.monotonic() - self.last_saved >= self.interval
 
-    def keep(self, snapshot: Snapshot) -> None:
-        """Writes the state in place of the one before, whole or not at all."""
+    def save(self, snapshot: Snapshot) -> None:
+        """Replaces the saved state, completely or not at all.
+
+        Raises:
+            UserError: The file cannot be written.
+        """
         with scratch(self.path) as folder, whole(self.path) as temporary:
             tensors = {name: value.detach().contiguous() for name, value in snapshot.tensors.items()}
-            try:  # to a file at once: as bytes it would stand in memory twice
+            try:  # bytes in memory would take the room of the tensors a second time
                 save_file(tensors, folder / "state", {"values": json.dumps(snapshot.values)})
             except SafetensorError as error:
                 raise OSError(errno.EIO, str(error)) from error
             (folder / "state").replace(temporary)
-        self.last = time.monotonic()
+        self.last_saved = time.monotonic()
 
-    def latest(self) -> Snapshot | None:
-        """The state that was kept last; None where there is none that can be read.
+    def load(self) -> Snapshot | None:
+        """Loads the saved state; also removes unfinished files that a killed process has left beside it.
 
-        What a killed process had begun to write beside it is removed.
+        Returns:
+            The state; None if there is none, or none that can be read.
         """
-        for begun in self.path.parent.glob(f".{self.path.name}.*"):
-            if begun.is_dir():
-                shutil.rmtree(begun, ignore_errors=True)
+        for unfinished in self.path.parent.glob(f".{self.path.name}.*"):
+            if unfinished.is_dir():
+                shutil.rmtree(unfinished, ignore_errors=True)
             else:
-                begun.unlink(missing_ok=True)
+                unfinished.unlink(missing_ok=True)
         try:
             with safe_open(self.path, "pt") as file:
                 return Snapshot(
@@ -84,11 +90,11 @@ class Checkpoint:
             return None
 
     def remove(self) -> None:
-        """Once the training's outputs are written."""
+        """Removes the file. Call it once the outputs of the training are written."""
         self.path.unlink(missing_ok=True)
 
 
-def determined(
+def training_determinants(
     description: Mapping[str, Any],
     optimisation: Mapping[str, Any],
     active_threshold: float,
@@ -96,15 +102,15 @@ def determined(
     threads: int,
     device: torch.device,
 ) -> dict[str, Any]:
-    """Everything outside data and code that a training's bits depend on, as JSON has it.
+    """Everything that the bits of a training depend on, except data and code, in JSON's types.
 
     Args:
-        description: The model: system, hyperparameters, parts, networks and size of the vocabulary.
-        optimisation: The optimiser, its schedule and its end.
-        active_threshold: The variance from which a dimension of z counts as active in the history.
-        seed: The training's seed.
-        threads: CPU threads.
-        device: The device of the training.
+        description: System, hyperparameters, parts, networks and vocabulary size of the model.
+        optimisation: Optimiser, learning rates, warm-up and number of epochs.
+        active_threshold: Variance over the data above which the history counts a dimension of z as active.
+        seed: Seed of the training.
+        threads: Number of CPU threads.
+        device: Device of the training.
     """
     return {
         **description,
@@ -116,16 +122,16 @@ def determined(
     }
 
 
-def key(determines: Mapping[str, Any], data: Path) -> str:
-    """A hash of everything that determines a training: parameters, prepared data, code and torch's version.
+def training_key(determinants: Mapping[str, Any], data: Path) -> str:
+    """Hash of everything that determines a training: parameters, prepared data, code and PyTorch's version.
 
     Args:
-        determines: What `determined` returns.
-        data: The folder of the prepared data set.
+        determinants: Result of `training_determinants`.
+        data: Folder of the prepared data set.
     """
-    digest = hashlib.sha256(json.dumps(determines, sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps(determinants, sort_keys=True).encode())
     digest.update(torch.__version__.encode())
-    digest.update(fingerprint.of_this_process("train", determines["system"]).encode())
+    digest.update(fingerprint.of_this_process("train", determinants["system"]).encode())
     for path in sorted(data.iterdir()):
         digest.update(path.name.encode())
         with path.open("rb") as file:
@@ -135,41 +141,41 @@ def key(determines: Mapping[str, Any], data: Path) -> str:
 
 
 def moments(name: str, optimizer: Optimizer) -> dict[str, Tensor]:
-    """An optimiser's moments as tensors: `<name>.<parameter>.<moment>`."""
+    """The moments of an optimiser, under the names `<name>.<number of the parameter>.<moment>`."""
     return {
         f"{name}.{parameter}.{moment}": value
-        for parameter, found in optimizer.state_dict()["state"].items()
-        for moment, value in found.items()
+        for parameter, state in optimizer.state_dict()["state"].items()
+        for moment, value in state.items()
         if isinstance(value, Tensor)
     }
 
 
 def restore_moments(name: str, optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Gives an optimiser the moments that `moments` had taken."""
+    """Sets the moments of an optimiser to those that `moments` returned."""
     state: dict[int, dict[str, Tensor]] = {}
-    for place, value in tensors.items():
-        if place.startswith(f"{name}."):
-            _, parameter, moment = place.split(".")
+    for path, value in tensors.items():
+        if path.startswith(f"{name}."):
+            _, parameter, moment = path.split(".")
             state.setdefault(int(parameter), {})[moment] = value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 
-def generators(device: torch.device) -> dict[str, Tensor]:
-    """The states of the random generators."""
-    found = {"random.cpu": torch.get_rng_state()}
+def generator_states(device: torch.device) -> dict[str, Tensor]:
+    """The states of PyTorch's global random generators, of the CPU and of a GPU in use."""
+    states = {"random.cpu": torch.get_rng_state()}
     if device.type == "cuda":
-        found["random.cuda"] = torch.cuda.get_rng_state(device)
+        states["random.cuda"] = torch.cuda.get_rng_state(device)
 
-    return found
+    return states
 
 
-def restore_generators(device: torch.device, tensors: Mapping[str, Tensor]) -> None:
-    """Gives the random generators the states that `generators` had taken."""
+def restore_generator_states(device: torch.device, tensors: Mapping[str, Tensor]) -> None:
+    """Sets the random generators to the states that `generator_states` returned."""
     torch.set_rng_state(tensors["random.cpu"])
     if device.type == "cuda":
         torch.cuda.set_rng_state(tensors["random.cuda"], device)
 
 
-def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors whose names begin with `prefix.`, without it."""
+def with_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names begin with `<prefix>.`, under the rest of their names."""
     return {name.removeprefix(f"{prefix}."): value for name, value in tensors.items() if name.startswith(f"{prefix}.")}

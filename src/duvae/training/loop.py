@@ -1,4 +1,4 @@
-"""The training loop: epochs, warm-up, validation, decay, best weights, and going on where it was stopped."""
+"""The training loop: epochs, warm-up, validation, learning rate decay, best weights, and resumption."""
 
 import math
 import time
@@ -20,50 +20,64 @@ from duvae.objectives import Duration, Schedule
 from duvae.training.checkpoints import (
     Checkpoint,
     Snapshot,
-    generators,
+    generator_states,
     moments,
-    restore_generators,
+    restore_generator_states,
     restore_moments,
-    under,
+    with_prefix,
 )
 from duvae.training.steps import Loop, NotFinite, Updates, optimizer
 from duvae.vae import VAE
 
 Row = dict[str, float | int | None]
+"""One row of the training history: the values of an epoch by name; None: unknown for the system."""
 
 
 @runtime_checkable
 class Progress(Protocol):
-    """What may watch a training."""
+    """Interface of an object that follows a training, such as a progress bar."""
 
     def step(self, epoch: int, batch: int, batches: int) -> bool:
-        """Batch `batch` of `batches` of an epoch is done; returns whether training should stop here."""
+        """Called after each step.
+
+        Args:
+            epoch: Number of the epoch, from 1.
+            batch: Number of the finished batch in its epoch, from 1.
+            batches: Number of batches in an epoch.
+
+        Returns:
+            Whether the training should stop now.
+        """
 
     def epoch(self, row: Row) -> None:
-        """An epoch is done, with this row of the history."""
+        """Called after each epoch.
+
+        Args:
+            row: Row of the training history.
+        """
 
 
-class Unwatched:
-    """Watches nothing."""
+class NoProgress:
+    """A `Progress` that shows nothing and stops nothing."""
 
     def step(self, epoch: int, batch: int, batches: int) -> bool:
-        """Looks away."""
+        """Lets the training continue."""
         return False
 
     def epoch(self, row: Row) -> None:
-        """Looks away."""
+        """Does nothing."""
 
 
 @dataclass
-class Outcome:
-    """What a training ended with.
+class TrainingResult:
+    """The result of a training, apart from the model.
 
     Attributes:
-        history: A row an epoch.
-        best_epoch: The epoch whose weights the model has now.
-        warmup_ended: Whether the KL weight had reached 1; if not, the weights are the last epoch's.
-        stopped: Why it ended.
-        seconds: Wall time of each epoch.
+        history: One row per epoch.
+        best_epoch: Epoch whose weights the model has.
+        warmup_ended: Whether the warm-up has ended. If not, the model has the weights of the last epoch.
+        stopped: Reason why the training ended, in words.
+        seconds: Wall time of each epoch, in seconds.
     """
 
     history: list[Row]
@@ -75,15 +89,22 @@ class Outcome:
 
 @dataclass
 class State:
-    """Where a training stands between two steps; all of it is plain values.
+    """The position of a training between two steps, as plain values.
 
     Attributes:
-        epoch: Epochs that are done.
-        batch: Batches of the present epoch that are done.
-        step: Steps of all epochs that are done.
-        sums: Total loss, reconstruction and KL of the present epoch's documents so far.
-        encoder_steps: The loop's encoder steps when the present epoch began.
-        stopped: Why training has ended, once it has.
+        learning_rate: Learning rate of both optimisers.
+        epoch: Number of finished epochs.
+        batch: Number of finished batches in the current epoch.
+        step: Number of finished steps in all epochs.
+        sums: Sums of total loss, reconstruction and KL over the examples of the current epoch so far, in nats.
+        encoder_steps: Value of the loop's `encoder_steps` at the start of the current epoch.
+        best_loss: Least validation loss since the warm-up, in nats.
+        best_epoch: Epoch of `best_loss`; 0 before there is one.
+        without_better: Number of epochs since the best loss or the last decay.
+        decays: Number of decays of the learning rate.
+        stopped: Reason why the training has ended; empty while it goes on.
+        history: One row per finished epoch.
+        seconds: Wall time of each finished epoch, in seconds.
     """
 
     learning_rate: float
@@ -102,21 +123,21 @@ class State:
 
 
 class Training:
-    """Trains a model as supplement E says.
+    """Trains a model as supplement E describes.
 
     Args:
-        model: What is trained, in place.
-        schedule: Function from the training's length to the KL weight of each step, such as `System.schedule`.
-        loop: From a batch to updates.
+        model: Model to train, in place.
+        schedule: Function from the length of the training to the KL weight of each step, such as `System.schedule`.
+        loop: Loop that turns a batch into updates.
         train: Training examples.
-        valid: Validation examples, looked at after each epoch.
-        optimisation: Optimiser, epochs, warm-up, decay.
-        evaluation: How the validation set is measured.
-        seed: Of the batches' order and of the validation noise. With the model's first weights, torch's global
-            generator and the number of threads it determines every bit of the result.
-        device: Where to train.
-        progress: What watches.
-        checkpoint: Where the state is kept, and where training goes on from.
+        valid: Validation examples, which are measured after each epoch.
+        optimisation: Optimiser, number of epochs, warm-up and learning rate decay.
+        evaluation: Options of the measures on validation.
+        seed: Seed of the order of batches and of the validation noise. Together with the initial weights, the state of
+            PyTorch's global generator and the number of threads, it determines every bit of the result.
+        device: Device to train on; None: the CPU.
+        progress: Object that follows the training; None: nothing does.
+        checkpoint: File of the training state, from which the training resumes; None: no state is saved.
     """
 
     def __init__(
@@ -138,9 +159,9 @@ class Training:
         self.train, self.valid = train, valid
         self.examples = Examples(train, self.device)
         self.optimisation, self.evaluation, self.seed = optimisation, evaluation, seed
-        self.progress: Progress = progress or Unwatched()
+        self.progress: Progress = progress or NoProgress()
         self.checkpoint = checkpoint
-        if optimisation.compiled:  # encoder and decoder, once a shape of batches
+        if optimisation.compiled:  # PyTorch compiles encoder and decoder once for each shape of a batch
             for part, name in ((self.model.encoder, "forward"), (self.model.decoder, "log_prob")):
                 setattr(part, name, torch.compile(getattr(part, name)))
         self.lengths = train.lengths
@@ -153,7 +174,7 @@ class Training:
         self.updates = self.new_updates()
 
     def new_updates(self) -> Updates:
-        """Fresh optimisers at the present learning rate: momentum and moments are thrown away, as released."""
+        """New optimisers with the current learning rate. Their moments start anew, as in the authors' release."""
         encoder, decoder = (
             optimizer(list(parameters), self.optimisation.optimiser, self.state.learning_rate)
             for parameters in (self.model.inference_parameters(), self.model.generative_parameters())
@@ -166,32 +187,32 @@ class Training:
         return self.examples(indices)
 
     def draw(self) -> Tensor:
-        """A random batch of this epoch's."""
+        """A random batch of the current epoch."""
         return self.batch(self.order[int(torch.randint(len(self.order), ()))])
 
-    def run(self) -> Outcome:
-        """Trains to the end, from the state that was kept if there is one; the model then has the best weights.
+    def run(self) -> TrainingResult:
+        """Trains to the end, from the saved state if there is one. The model then has its best weights.
 
         Raises:
-            UserError: Where a loss or a gradient is not finite, with epoch, batch and the first tensor that was not.
-            Interrupted: Where the one who watches asked for it; the state is kept.
+            UserError: A loss or a gradient is not finite. The message names epoch, batch and the first such tensor.
+            Interrupted: `progress` asked for a stop; the state is saved.
         """
-        if self.checkpoint and (snapshot := self.checkpoint.latest()):
+        if self.checkpoint and (snapshot := self.checkpoint.load()):
             self.restore(snapshot)
         state = self.state
         while state.epoch < self.optimisation.epochs and not state.stopped:
             if state.epoch >= self.optimisation.warmup:
                 self.model.start()
             started = time.perf_counter()
-            row = self.end(self.epoch())
+            row = self.finish_epoch(self.train_epoch())
             state.seconds.append(time.perf_counter() - started)
             self.progress.epoch(row)
             if self.checkpoint:
-                self.checkpoint.keep(self.snapshot())
+                self.checkpoint.save(self.snapshot())
         if self.best_weights:
             self.model.load_state_dict(self.best_weights)
 
-        return Outcome(
+        return TrainingResult(
             state.history,
             state.best_epoch or state.epoch,
             state.epoch > self.optimisation.warmup,
@@ -199,11 +220,15 @@ class Training:
             state.seconds,
         )
 
-    def epoch(self) -> float:
-        """The batches of an epoch that are left; returns the last one's KL weight."""
-        state, present = self.state, self.state.epoch + 1
+    def train_epoch(self) -> float:
+        """Trains on the remaining batches of an epoch.
+
+        Returns:
+            KL weight of the last step.
+        """
+        state, epoch = self.state, self.state.epoch + 1
         self.model.train()
-        self.order = batches(self.lengths, self.optimisation.batch, (self.seed, present))
+        self.order = batches(self.lengths, self.optimisation.batch, (self.seed, epoch))
         sums = torch.tensor(state.sums, dtype=torch.float64, device=self.device)
         while state.batch < len(self.order):
             weight = self.weight(state.step)
@@ -211,59 +236,67 @@ class Training:
                 loss = self.loop.step(self.updates, self.batch(self.order[state.batch]), weight)
             except NotFinite as error:
                 raise UserError(
-                    f"training stopped at epoch {present}, batch {state.batch + 1} of {len(self.order)}: {error} is"
-                    " not finite. Nothing was written. A smaller learning_rate or clip in params.yaml usually mends it."
+                    f"training stopped at epoch {epoch}, batch {state.batch + 1} of {len(self.order)}: {error} is not"
+                    " finite. Nothing was written. Try a smaller learning_rate or clip in params.yaml."
                 ) from error
             sums += torch.stack([part.sum() for part in loss])
             state.step += 1
             state.batch += 1
-            stop = self.progress.step(present, state.batch, len(self.order))
+            stop = self.progress.step(epoch, state.batch, len(self.order))
             if self.checkpoint and (stop or self.checkpoint.due()):
-                self.keep_sums(sums)
-                self.checkpoint.keep(self.snapshot())
+                self.save_sums(sums)
+                self.checkpoint.save(self.snapshot())
             if stop:
-                raise Interrupted(
-                    f"training stopped in epoch {present}, after batch {state.batch} of {len(self.order)}"
-                )
-        self.keep_sums(sums)
+                raise Interrupted(f"training stopped in epoch {epoch}, after batch {state.batch} of {len(self.order)}")
+        self.save_sums(sums)
 
         return self.weight(state.step - 1)
 
-    def keep_sums(self, sums: Tensor) -> None:
-        """Makes the epoch's sums so far part of the state.
+    def save_sums(self, sums: Tensor) -> None:
+        """Writes the sums of the current epoch into the state.
+
+        Args:
+            sums: Sums of total loss, reconstruction and KL in nats, shape (3,).
 
         Raises:
-            UserError: Where they are not finite, which on a GPU nobody has looked at before.
+            UserError: The total loss is not finite. On a GPU the steps themselves do not check this.
         """
         total, reconstruction, kl = sums.tolist()
         if not math.isfinite(total):
             raise UserError(
                 f"training stopped in epoch {self.state.epoch + 1}, by batch {self.state.batch}: the loss is {total}."
-                " Nothing was written. A smaller learning_rate or clip in params.yaml usually mends it."
+                " Nothing was written. Try a smaller learning_rate or clip in params.yaml."
             )
         self.state.sums = (total, reconstruction, kl)
 
-    def end(self, weight: float) -> Row:
-        """A look at the validation set and what follows from it; the epoch's row of the history."""
+    def finish_epoch(self, weight: float) -> Row:
+        """Measures the model on validation, and updates the state.
+
+        Args:
+            weight: KL weight of the last step.
+
+        Returns:
+            Row of the epoch in the training history.
+        """
         state = self.state
         state.epoch += 1
         total, reconstruction, kl = (value / len(self.train) for value in state.sums)
         encoded = encode(self.model, self.valid, self.device, seed=self.seed)
-        found = measures(encoded, self.evaluation.active_threshold)
+        measured = measures(encoded, self.evaluation.active_threshold)
         row: Row = {
             "epoch": state.epoch,
             "kl_weight": weight,
             "learning_rate": state.learning_rate,
             "train_loss": total,
             "train_reconstruction": reconstruction,
-            "train_kl": None if found["kl"] is None else kl,
+            "train_kl": None if measured["kl"] is None else kl,
             "valid_loss": float(np.mean(encoded.reconstruction + encoded.kl, dtype=np.float64)),
             "valid_reconstruction": float(np.mean(encoded.reconstruction, dtype=np.float64)),
-            **{f"valid_{name}": value for name, value in found.items()},
+            **{f"valid_{name}": value for name, value in measured.items()},
             "steps": state.step,
             "encoder_steps": self.loop.encoder_steps - state.encoder_steps,
         }
-        self.loop.epoch_ended(found["mi"])
+        self.loop.epoch_ended(measured["mi"])
         state.stopped = self.decide(row)
         state.history.append(row)
         state.batch, state.sums, state.encoder_steps = 0, (0.0, 0.0, 0.0), self.loop.encoder_steps
@@ -271,16 +304,25 @@ class Training:
         return row
 
     def decide(self, row: Row) -> str:
-        """Keeps the best weights, lowers the learning rate; returns why training ends, or nothing.
+        """Saves the best weights, and lowers the learning rate if the loss no longer falls.
 
-        Only epochs after the warm-up count, so that what starts with its end is part of the best weights.
+        Only epochs after the warm-up count, so that the best weights include all that starts at its end.
+
+        Args:
+            row: Row of the epoch in the training history; its column `best` is set.
+
+        Returns:
+            Reason why the training ends; empty if it continues.
+
+        Raises:
+            UserError: The validation loss is not finite.
         """
         state, decay = self.state, self.optimisation.decay
         loss = row["valid_loss"]
         if loss is None or not math.isfinite(loss):
             raise UserError(
                 f"training stopped after epoch {state.epoch}: the validation loss is {loss}. Nothing was written."
-                " A smaller learning_rate or clip in params.yaml usually mends it."
+                " Try a smaller learning_rate or clip in params.yaml."
             )
         row["best"] = 0
         if state.epoch <= self.optimisation.warmup:
@@ -308,27 +350,33 @@ class Training:
         return ""
 
     def snapshot(self) -> Snapshot:
-        """The whole state: from it training goes on to the same bits."""
+        """The whole state. A training that resumes from it gives the same bits."""
         return Snapshot(
             {
                 **{f"model.{name}": value for name, value in self.model.state_dict().items()},
                 **{f"best.{name}": value for name, value in self.best_weights.items()},
                 **moments("encoder", self.updates.encoder),
                 **moments("decoder", self.updates.decoder),
-                **generators(self.device),
+                **generator_states(self.device),
             },
             {"state": asdict(self.state), "loop": self.loop.state()},
         )
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Goes back to a state that was kept."""
-        tensors = {name: value.to(self.device) for name, value in under("model", snapshot.tensors).items()}
+        """Restores a saved state.
+
+        Args:
+            snapshot: State to restore.
+        """
+        tensors = {name: value.to(self.device) for name, value in with_prefix("model", snapshot.tensors).items()}
         self.model.load_state_dict(tensors)
-        self.best_weights = {name: value.to(self.device) for name, value in under("best", snapshot.tensors).items()}
+        self.best_weights = {
+            name: value.to(self.device) for name, value in with_prefix("best", snapshot.tensors).items()
+        }
         state = snapshot.values["state"]
         self.state = State(**{**state, "sums": tuple(state["sums"])})  # JSON has no tuples
         self.loop.restore(snapshot.values["loop"])
         self.updates = self.new_updates()
         restore_moments("encoder", self.updates.encoder, snapshot.tensors)
         restore_moments("decoder", self.updates.decoder, snapshot.tensors)
-        restore_generators(self.device, snapshot.tensors)
+        restore_generator_states(self.device, snapshot.tensors)

@@ -1,0 +1,208 @@
+"""What a study tries: its search space, its grid or sampler, its budget, and the hash that identifies it."""
+
+import hashlib
+import itertools
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import BaseSampler, TPESampler
+from scipy.stats import qmc
+
+from duvae import config
+from duvae.config import Params
+from duvae.project import fingerprint
+from duvae.registry import HYPERPARAMETERS
+from duvae.search.storage import without_warnings
+
+GOOD_SHARE = 0.25
+"""Share of the trials that TPE counts as good."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study as params.yaml describes it.
+
+    Attributes:
+        name: Name of the study.
+        study: Entry of the study in params.yaml.
+        system: Name of the system.
+        base: All hyperparameters of the setting. A trial replaces those that the study searches.
+        space: Values of each searched hyperparameter, in ascending order.
+        params: All of params.yaml.
+        root: Folder of the project.
+    """
+
+    name: str
+    study: config.Study
+    system: str
+    base: Mapping[str, Any]
+    space: Mapping[str, tuple[float, ...]]
+    params: Params
+    root: Path
+
+    @classmethod
+    def from_params(cls, params: Params, name: str, root: Path = Path()) -> "Plan":
+        """The plan of the study `name` of params.yaml."""
+        study = params.study(name)
+        system = params.setting(study.setting).system
+        base = params.hyperparameters(study.setting, study.dataset, root).model_dump()
+        space = config.search_space(study, system, params.dataset(study.dataset).column)
+
+        return cls(name, study, system, base, space, params, root)
+
+    @property
+    def samples(self) -> int:
+        """Number K of importance samples for the validation NLL."""
+        return self.study.importance_samples or self.params.evaluation.importance_samples
+
+    @property
+    def optimisation(self) -> config.Optimisation:
+        """Optimiser, epochs and warm-up of every trial."""
+        return self.params.optimisation(self.study.setting, self.study.dataset)
+
+    @property
+    def grid(self) -> list[dict[str, float]]:
+        """All combinations of the values in the search space."""
+        return [dict(zip(self.space, values, strict=True)) for values in itertools.product(*self.space.values())]
+
+    @property
+    def grid_epochs(self) -> int:
+        """Largest number of epochs that the grid of the same values can take."""
+        return len(self.grid) * self.optimisation.epochs
+
+    @property
+    def budget(self) -> int | None:
+        """Number of epochs that all trials together may train; None: no limit."""
+        return None if self.study.budget is None else int(self.study.budget * self.grid_epochs)
+
+    @property
+    def distributions(self) -> dict[str, BaseDistribution]:
+        """Uniform distribution of each searched hyperparameter, from its least to its greatest value."""
+        fields = HYPERPARAMETERS[self.system].model_fields
+
+        return {
+            name: IntDistribution(int(min(values)), int(max(values)))
+            if fields[name].annotation is int
+            else FloatDistribution(float(min(values)), float(max(values)))
+            for name, values in self.space.items()
+        }
+
+    def hyperparameters(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """All hyperparameters of a trial.
+
+        Args:
+            values: Values of the searched hyperparameters.
+        """
+        return HYPERPARAMETERS[self.system].model_validate({**self.base, **values}).model_dump()
+
+    def description(self) -> str:
+        """One sentence that says what the study searches."""
+        ranges = ", ".join(f"{name} {min(values):g} to {max(values):g}" for name, values in self.space.items())
+        constraint = f" among trials with MI above {self.study.min_mi:g} nats" if self.study.min_mi is not None else ""
+
+        return (
+            f"{self.system} on {self.study.dataset}, seed {self.study.seed}: {self.study.sampler} over {ranges}; the"
+            f" least NLL on validation{constraint}."
+        )
+
+    def determinants(self) -> dict[str, Any]:
+        """Everything that the numbers of a trial depend on, except data and code."""
+        dataset, setting = self.params.dataset(self.study.dataset), self.params.setting(self.study.setting)
+
+        return {
+            "system": self.system,
+            "parts": setting.parts.model_dump(),
+            "base": {name: value for name, value in self.base.items() if name not in self.space},
+            "networks": dataset.networks.model_dump(),
+            "optimisation": self.optimisation.model_dump(),
+            "nll_examples": dataset.nll_examples,
+            "evaluation": {**self.params.evaluation.model_dump(), "importance_samples": self.samples},
+            "seed": self.study.seed,
+            "threads": self.params.threads,
+            "torch": str(torch.__version__),
+        }
+
+    @cached_property
+    def conditions(self) -> str:
+        """Hash of everything that the numbers of a trial depend on, data and code included.
+
+        The results of two studies can be compared if both studies have the same hash.
+        """
+        digest = hashlib.sha256(json.dumps(self.determinants(), sort_keys=True).encode())
+        for kind in ("train", "evaluate"):
+            digest.update(fingerprint.of_this_process(kind, self.system).encode())
+        for path in sorted((self.root / "data/prepared" / self.study.dataset).iterdir()):
+            digest.update(path.name.encode())
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+
+        return digest.hexdigest()
+
+    def key(self) -> str:
+        """Hash that identifies the study: the hash of its conditions, and how the study searches.
+
+        A study with another key is another study, so that trials of other parameters, data or code never mix.
+        """
+        # What ends a study is left out: a user may raise the limits, and the study goes on.
+        names = {"sampler", "min_mi", "prune", *(("first", "startup") if self.study.sampler == "tpe" else ())}
+        options = self.study.model_dump(include=names)
+        if self.study.sampler == "tpe":
+            options["below"] = GOOD_SHARE
+        content = json.dumps([self.conditions, options, list(self.space.items())], sort_keys=True)
+
+        return hashlib.sha256(content.encode()).hexdigest()
+
+
+def first_points(plan: Plan) -> list[dict[str, float]]:
+    """Hyperparameters that a study tries before its sampler draws any.
+
+    Args:
+        plan: Plan of the study.
+
+    Returns:
+        For a grid study all its points. For a TPE study the points that params.yaml gives, followed by points that
+        Sobol's sequence spreads evenly over the search space.
+    """
+    if plan.study.sampler == "grid":
+        return plan.grid
+    distributions = plan.distributions
+    spread = qmc.Sobol(len(distributions), rng=plan.study.seed).random_base2(8)[: plan.study.startup]
+    low, high = ([float(getattr(d, end)) for d in distributions.values()] for end in ("low", "high"))
+    points = []
+    for row in np.asarray(low) + spread * (np.asarray(high) - np.asarray(low)):
+        named = zip(distributions.items(), row.tolist(), strict=True)
+        points.append({name: round(v) if isinstance(d, IntDistribution) else v for (name, d), v in named})
+
+    return [{name: values[name] for name in plan.space if name in values} for values in plan.study.first] + points
+
+
+def sampler(plan: Plan, trials: int) -> BaseSampler:
+    """The TPE sampler of one trial.
+
+    The sampler depends only on the seed of the study and on the number of trials. A study that was killed therefore
+    draws the same hyperparameters as an undisturbed one.
+
+    Args:
+        plan: Plan of the study.
+        trials: Number of trials that the study has so far.
+    """
+    seed = int(np.random.SeedSequence([plan.study.seed, trials]).generate_state(1)[0])
+    with without_warnings():
+        return TPESampler(n_startup_trials=1, multivariate=True, constant_liar=True, seed=seed, gamma=good_trials)
+
+
+def good_trials(trials: int) -> int:
+    """Number of trials that TPE counts as good, out of `trials`.
+
+    Optuna's default is a tenth, which is a single trial of ten. All other trials, good neighbours of that one
+    included, then count as bad. TPE would avoid that region and go where the mutual information is too low.
+    """
+    return math.ceil(GOOD_SHARE * trials)
