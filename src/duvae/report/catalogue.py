@@ -1,6 +1,7 @@
-"""All that is known of each system: its record, the parts that it builds, its hyperparameters and its settings.
+"""The catalogue of systems: each system's record, parts, hyperparameters and settings.
 
-Nothing here names a system or a part: a system that `duvae.systems`, `duvae.registry` and params.yaml have is found.
+The module names no system and no part. It finds every system that `duvae.systems`, `duvae.registry` and params.yaml
+have.
 """
 
 import inspect
@@ -21,21 +22,21 @@ from duvae.regularizers import Staged
 from duvae.systems import SYSTEMS, System
 
 FEATURES, LATENT = 4, 2
-"""Sizes at which a system is built to be looked at."""
+"""Number of features and of latent dimensions with which the catalogue builds a system, to list its parts."""
 
 DURATION = Duration(warmup=10, epoch=10, total=100)
-"""The length of the training whose schedule is looked at."""
+"""The training for which the catalogue builds a schedule."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """One thing that a system is made of.
+    """One part of a system.
 
     Attributes:
-        role: posterior, regularizer, objective, schedule, loop, or what else its system calls it.
-        name: The class.
-        detail: What differs from one object of the class to another.
-        does: The first sentences of the class's documentation.
+        role: The part's role: posterior, regularizer, objective, schedule, loop, or another method of `System`.
+        name: The name of the part's class.
+        detail: Properties of this part that other objects of its class may not have, such as learnt parameters.
+        does: The first paragraph of the class's documentation.
     """
 
     role: str
@@ -46,12 +47,12 @@ class Part:
 
 @dataclass(frozen=True)
 class Hyperparameter:
-    """One number that a system is given.
+    """One hyperparameter of a system.
 
     Attributes:
-        name: Its key in params.yaml.
-        what: What it is.
-        searched: Columns of data sets, and the values that the paper chose from for them.
+        name: The hyperparameter's key in params.yaml.
+        what: The hyperparameter's description.
+        searched: Columns of data sets, each group with the values among which the paper chose.
     """
 
     name: str
@@ -64,15 +65,15 @@ class Entry:
     """One system.
 
     Attributes:
-        name: As params.yaml has it.
+        name: The system's key in params.yaml.
         label: The paper's name of the system, with Greek letters as words.
-        does: The first sentences of its documentation.
-        documentation: All of it.
-        equation: What makes it what it is.
-        source: Where that stands.
-        parts: What it is made of; nothing where params.yaml has no setting of it to build.
-        hyperparameters: What it is given.
-        settings: Its settings' values, by setting, column of data sets and hyperparameter.
+        does: The first paragraph of the system's documentation.
+        documentation: The system's whole documentation.
+        equation: The equation that defines the system.
+        source: The equation's place in the paper, or the cited paper.
+        parts: The system's parts; empty where params.yaml has no setting of the system.
+        hyperparameters: The system's hyperparameters.
+        settings: Values of the system's settings, by setting, column of data sets and hyperparameter.
     """
 
     name: str
@@ -87,12 +88,17 @@ class Entry:
 
 
 def columns(params: Params) -> list[str]:
-    """The columns of data sets that any setting has."""
+    """The columns of data sets of all settings, each once."""
     return list(dict.fromkeys(column for setting in params.settings.values() for column in setting.columns))
 
 
 def entry(name: str, params: Params) -> Entry:
-    """What is known of one system."""
+    """The catalogue's entry of one system.
+
+    Args:
+        name: The system's key.
+        params: All of params.yaml.
+    """
     kind, record = SYSTEMS[name], registry.RECORDS[name]
     settings = {key: setting for key, setting in params.settings.items() if setting.system == name}
     first = next(iter(settings.values()), None)
@@ -111,26 +117,32 @@ def entry(name: str, params: Params) -> Entry:
 
 
 def parts(kind: type[System[Any]], hyperparameters: config.Frozen, chosen: Parts) -> Iterator[Part]:
-    """What a system is made of, by building each of its parts and looking at them."""
-    made = kind(hyperparameters, chosen)
-    head: nn.Module = made.head(FEATURES, LATENT).eval()
+    """Builds a system and yields its parts.
+
+    Args:
+        kind: The system's class.
+        hyperparameters: Hyperparameters to build the system with.
+        chosen: Parts that params.yaml chooses for the setting.
+    """
+    system = kind(hyperparameters, chosen)
+    head: nn.Module = system.head(FEATURES, LATENT).eval()
     with torch.no_grad():
         posterior = head(torch.zeros(2, FEATURES))
     yield Part("posterior", type(posterior).__name__, f"from {type(head).__name__}", summary(type(posterior)))
     for part in head.modules():
         if type(part).__module__ == regularizers.__name__:
-            yield Part("regularizer", type(part).__name__, _of_regularizer(part), summary(type(part)))
+            yield Part("regularizer", type(part).__name__, _regularizer_detail(part), summary(type(part)))
     for role in vars(System):
-        # Head, means and variances were seen above.
+        # The head, with the means and variances in it, was handled above.
         if role.startswith("_") or role in ("head", "means", "variances") or not callable(getattr(System, role)):
             continue
-        part = getattr(made, role)(DURATION) if role == "schedule" else getattr(made, role)()
+        part = getattr(system, role)(DURATION) if role == "schedule" else getattr(system, role)()
         detail = f"KL weight {part(0):g} to {part(DURATION.total - 1):g}" if role == "schedule" else ""
         yield Part(role, type(part).__name__, detail, summary(type(part)))
 
 
 def summary(kind: type) -> str:
-    """The first paragraph of a class's documentation, its formulas legible in a terminal."""
+    """The first paragraph of a class's documentation, with formulas that a terminal can show."""
     paragraph = " ".join(inspect.cleandoc(kind.__doc__ or "").partition("\n\n")[0].split())
     paragraph = re.sub(r"\\(?:mathrm|text){(\w+)}", r"\1", paragraph.replace(r"\|", "||"))
 
@@ -138,21 +150,23 @@ def summary(kind: type) -> str:
 
 
 def spelled(label: str) -> str:
-    """A label with its Greek letters as words, such as `beta-VAE`, for terminals and files that hold ASCII alone."""
+    """A label with its Greek letters as words, such as `beta-VAE`, for terminals and files that hold only ASCII."""
     return "".join(letter if letter.isascii() else unicodedata.name(letter).split()[-1].lower() for letter in label)
 
 
-def _of_regularizer(part: nn.Module) -> str:
-    learns = [name for name, _ in part.named_parameters(recurse=False)]
-    said = [f"learns {' and '.join(learns)}"] if learns else []
+def _regularizer_detail(part: nn.Module) -> str:
+    learnt = [name for name, _ in part.named_parameters(recurse=False)]
+    details = [f"learns {' and '.join(learnt)}"] if learnt else []
     if isinstance(part, Staged):
-        said.append("from the first step on" if part.started else "once the warm-up has ended")
+        details.append("from the first step on" if part.started else "once the warm-up has ended")
 
-    return ", ".join(said)
+    return ", ".join(details)
 
 
 def _hyperparameters(name: str, known: list[str]) -> Iterator[Hyperparameter]:
     for key, field in registry.HYPERPARAMETERS[name].model_fields.items():
         searched = registry.searched(field)
         groups = groupby(known, searched.on)
-        yield Hyperparameter(key, field.description or "", [(list(of), values) for values, of in groups if values])
+        yield Hyperparameter(
+            key, field.description or "", [(list(group), values) for values, group in groups if values]
+        )

@@ -1,4 +1,4 @@
-"""The page `docs/parameters.md`, written from the classes of parameters and from `params.yaml`."""
+"""Writes the page `docs/parameters.md` from the classes of parameters and from `params.yaml`."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ MOST_GROUPS = 6
 """Number of different values that a cell of the page lists, at most."""
 
 MOST_NAMES = 3
-"""Number of names beside a value, at most, where "all others" can stand for more."""
+"""Number of names beside a value, at most, where "all others" can replace more names."""
 
 LONGEST = 90
 """Number of characters of a value, at most."""
@@ -56,13 +56,13 @@ those of Kim et al. 2018. The hyperparameters of IAF on the synthetic data are o
 
 @dataclass(frozen=True)
 class Row:
-    """One key of the page.
+    """One key in a table of the page.
 
     Attributes:
-        key: The key, with `*` for names.
+        key: The key in params.yaml, with `*` for names.
         values: The allowed values, in words.
         description: The key's meaning.
-        source: Where the present values come from.
+        source: The source of the present values: paper, release or ours; for hyperparameters the searched values.
     """
 
     key: str
@@ -72,13 +72,13 @@ class Row:
 
 
 def render(params: Params) -> str:
-    """The text of the page.
+    """The text of the page, in Markdown.
 
     Args:
         params: All of params.yaml.
     """
     content = params.model_dump(exclude_unset=True)
-    # The settings of a grid are declared in the grid.
+    # A grid declares its settings itself.
     content["settings"] = {name: values for name, values in content["settings"].items() if _declared(params, name)}
     fields = Params.model_fields
     plain = [name for name, field in fields.items() if not _models(field.annotation) or name == "figure1"]
@@ -105,18 +105,19 @@ def render(params: Params) -> str:
 
 
 def _declared(params: Params, setting: str) -> bool:
+    """Whether `settings` declares a setting, rather than a grid."""
     return params.declaration(setting).startswith("settings.")
 
 
 def explanation(system: str, hyperparameter: str) -> str:
-    """The description of a system's hyperparameter."""
+    """The description of a system's hyperparameter, as a sentence."""
     description = HYPERPARAMETERS[system].model_fields[hyperparameter].description or ""
 
     return f"{description[:1].upper()}{description[1:]}."
 
 
 def _datasets(content: Mapping[str, Any]) -> Iterator[str]:
-    """The tables of data sets: the keys that all kinds have, then the keys of each kind."""
+    """The tables of data sets: first the keys that all kinds have, then the keys of each kind."""
     kinds = {_kind(model): list(_below("datasets.*", model)) for model in get_args(config.AnyDataset)}
     shared = [row for row in next(iter(kinds.values())) if all(row in rows for rows in kinds.values())]
     whole = {"datasets": content}
@@ -139,10 +140,10 @@ def _hyperparameters(settings: Mapping[str, Any]) -> Iterator[str]:
         named = {name: values for name, values in settings.items() if values["system"] == system}
         rows = []
         for name, field in model.model_fields.items():
-            chosen = searched(field)
-            among = [("text", chosen.text), ("images", chosen.images), ("synthetic", chosen.synthetic)]
-            values = "; ".join(f"{_show(list(values))} ({what})" for what, values in among if values)
-            rows.append(Row(f"settings.*.columns.*.{name}", _values(field), explanation(system, name), values))
+            candidates = searched(field)
+            by_kind = [("text", candidates.text), ("images", candidates.images), ("synthetic", candidates.synthetic)]
+            source = "; ".join(f"{_show(list(values))} ({kind})" for kind, values in by_kind if values)
+            rows.append(Row(f"settings.*.columns.*.{name}", _values(field), explanation(system, name), source))
         yield f"### Hyperparameters of `{system}`"
         yield f"In params.yaml: {', '.join(f'`{name}`' for name in named) or 'none'}."
         yield (
@@ -164,8 +165,8 @@ def _rows(model: type[BaseModel], names: Iterable[str], below: bool = False, blo
     Args:
         model: A class of parameters.
         names: The keys.
-        below: Whether the keys themselves are left out, because a heading explains them.
-        block: Whether the keys are listed beside what stands below them.
+        below: Whether only the keys inside are listed, because a heading explains the key itself.
+        block: Whether a key is listed even if it has keys inside.
     """
     for name in names:
         field = model.model_fields[name]
@@ -197,7 +198,7 @@ def _below(key: str, model: type[BaseModel]) -> Iterator[Row]:
 
 
 def _inside(key: str, annotation: Any) -> Iterator[Row]:
-    """The rows of the models inside a value of a type: `*` stands for a name, or for a place in a list."""
+    """The rows of the models inside a value of a type; `*` replaces a name or a place in a list."""
     annotation = _bare(annotation)
     outer, inner = get_origin(annotation), get_args(annotation)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
@@ -205,8 +206,8 @@ def _inside(key: str, annotation: Any) -> Iterator[Row]:
     elif outer in (list, dict):
         yield from _inside(f"{key}.*", inner[-1])
     elif outer in (Union, UnionType):
-        for one in inner:
-            yield from _inside(key, one)
+        for option in inner:
+            yield from _inside(key, option)
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:
@@ -218,6 +219,7 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
 
 
 def _bare(annotation: Any) -> Any:
+    """A type without its annotations."""
     return _bare(get_args(annotation)[0]) if get_origin(annotation) is Annotated else annotation
 
 
@@ -226,12 +228,12 @@ def _bare(annotation: Any) -> Any:
 
 def _values(field: FieldInfo) -> str:
     """The allowed values of a key, and its default."""
-    said = _type(field.annotation, field.metadata)
+    allowed = _type(field.annotation, field.metadata)
     if field.is_required():
-        return said
+        return allowed
     default = field.get_default(call_default_factory=True)
 
-    return f"{said} = {_show(default)}" if default is not None else said
+    return f"{allowed} = {_show(default)}" if default is not None else allowed
 
 
 def _type(annotation: Any, metadata: Iterable[Any] = ()) -> str:
@@ -240,12 +242,12 @@ def _type(annotation: Any, metadata: Iterable[Any] = ()) -> str:
     while get_origin(annotation) is Annotated:
         annotation, *more = get_args(annotation)
         limits += more
-    limits = [one for limit in limits for one in (limit.metadata if isinstance(limit, FieldInfo) else [limit])]
+    limits = [part for limit in limits for part in (limit.metadata if isinstance(limit, FieldInfo) else [limit])]
     outer, inner = get_origin(annotation), get_args(annotation)
     if outer is Literal:
         return ", ".join(f"`{_show(value)}`" for value in inner)
     if outer in (Union, UnionType):
-        return " or ".join(dict.fromkeys(_type(one) if one is not type(None) else "null" for one in inner))
+        return " or ".join(dict.fromkeys(_type(kind) if kind is not type(None) else "null" for kind in inner))
     if outer is dict:
         return f"mapping to {_type(inner[1])}"
     if outer is list:
@@ -258,18 +260,25 @@ def _type(annotation: Any, metadata: Iterable[Any] = ()) -> str:
 
 
 def _limits(limits: Iterable[Any]) -> str:
+    """The bounds of a number, in words."""
     signs = {bounds.Ge: ("≥", "ge"), bounds.Gt: (">", "gt"), bounds.Le: ("≤", "le"), bounds.Lt: ("<", "lt")}
-    said = [f"{signs[type(one)][0]} {getattr(one, signs[type(one)][1])}" for one in limits if type(one) in signs]
-    said += [f"a multiple of {one.multiple_of}" for one in limits if isinstance(one, bounds.MultipleOf)]
+    texts = [f"{signs[type(part)][0]} {getattr(part, signs[type(part)][1])}" for part in limits if type(part) in signs]
+    texts += [f"a multiple of {part.multiple_of}" for part in limits if isinstance(part, bounds.MultipleOf)]
 
-    return f" {', '.join(said)}" if said else ""
+    return f" {', '.join(texts)}" if texts else ""
 
 
 # ---------------------------------------------------------------------------------- present values
 
 
 def _table(rows: Iterable[Row], content: Mapping[str, Any], last: str = "from") -> str:
-    """Rows as a table in Markdown, with the values that `content` has for their keys."""
+    """Formats rows as a table in Markdown, with the present values of their keys.
+
+    Args:
+        rows: The rows.
+        content: The content of params.yaml.
+        last: The heading of the last column.
+    """
     lines = [f"| key | what it is | values | in params.yaml | {last} |", "|---|---|---|---|---|"]
     for row in rows:
         cells = (f"`{row.key}`", row.description, row.values, _present(row.key, content), row.source)
@@ -279,16 +288,16 @@ def _table(rows: Iterable[Row], content: Mapping[str, Any], last: str = "from") 
 
 
 def _present(key: str, content: Mapping[str, Any]) -> str:
-    """The present values of a key, each with the names that it stands under."""
+    """The present values of a key, each with the names under which it stands."""
     groups: dict[str, list[tuple[str, ...]]] = {}
-    for names, value in _found(key.split("."), content):
+    for names, value in _present_values(key.split("."), content):
         groups.setdefault(_show(value), []).append(names)
     if any(len(value) > LONGEST for value in groups) or len(groups) > MOST_GROUPS:
         return "several"
     every = [name for names in groups.values() for name in names]
     named = content[key.split(".", maxsplit=1)[0]]
     alone = isinstance(named, dict) and len(named) == 1
-    if alone:  # the heading above the table has the only name
+    if alone:  # The heading above the table has the only name.
         every = [name[1:] for name in every]
         groups = {value: [name[1:] for name in names] for value, names in groups.items()}
     everywhere = alone or not isinstance(named, dict) or len({name[:1] for name in every}) == len(named)
@@ -296,16 +305,16 @@ def _present(key: str, content: Mapping[str, Any]) -> str:
         return " ".join(groups)
     most = max(groups, key=lambda value: len(groups[value]))
 
-    said = "; ".join(
+    text = "; ".join(
         f"{value} ({_names(names, 'all others' if everywhere and value == most else '')})"
         for value, names in groups.items()
     )
 
-    return said if len(said) <= 4 * LONGEST else "several"
+    return text if len(text) <= 4 * LONGEST else "several"
 
 
 def _names(names: list[tuple[str, ...]], otherwise: str) -> str:
-    """Names that are few, or what stands for many."""
+    """Names as text if they are few, or else `otherwise` or their number."""
     shown = list(dict.fromkeys(".".join(name) for name in names))
     if len(shown) <= MOST_NAMES or (not otherwise and len(shown) <= 2 * MOST_NAMES):
         return ", ".join(shown)
@@ -313,27 +322,27 @@ def _names(names: list[tuple[str, ...]], otherwise: str) -> str:
     return otherwise or f"{len(shown)} places"
 
 
-def _found(parts: list[str], content: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Each value under a key, with the names that stand for the `*` of the key; places in lists have no name."""
+def _present_values(parts: list[str], content: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Each value under a key, with the names that replace the `*` of the key; places in lists have no name."""
     if not parts:
         yield (), content
     elif parts[0] == "*":
         named = content.items() if isinstance(content, dict) else (("", value) for value in content or ())
         for name, value in named if isinstance(content, dict | list) else ():
-            for names, found in _found(parts[1:], value):
-                yield ((name, *names) if name else names), found
+            for names, inner in _present_values(parts[1:], value):
+                yield ((name, *names) if name else names), inner
     elif isinstance(content, dict) and parts[0] in content:
-        yield from _found(parts[1:], content[parts[0]])
+        yield from _present_values(parts[1:], content[parts[0]])
 
 
 def _show(value: Any) -> str:
-    """A value as params.yaml has it; what holds mappings is only counted."""
+    """A value in the notation of params.yaml."""
     if isinstance(value, bool):
         return str(value).lower()
     if value is None:
         return "null"
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{key}: {_show(one)}" for key, one in value.items()) + "}"
+        return "{" + ", ".join(f"{key}: {_show(inner)}" for key, inner in value.items()) + "}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(_show, value)) + "]"
 
@@ -345,7 +354,15 @@ def _show(value: Any) -> str:
 
 
 def write(params: Params, path: Path = PAGE) -> bool:
-    """Writes the page where it has changed; returns whether it had."""
+    """Writes the page if it is out of date.
+
+    Args:
+        params: All of params.yaml.
+        path: The page.
+
+    Returns:
+        Whether the page was out of date.
+    """
     text = render(params)
     if path.exists() and path.read_text(encoding="utf-8") == text:
         return False
@@ -355,13 +372,17 @@ def write(params: Params, path: Path = PAGE) -> bool:
 
 
 def check(params: Params, path: Path = PAGE) -> None:
-    """Compares the page with the parameters.
+    """Checks that the page agrees with the parameters.
+
+    Args:
+        params: All of params.yaml.
+        path: The page.
 
     Raises:
         UserError: If the page is missing or out of date.
     """
     if not path.exists() or path.read_text(encoding="utf-8") != render(params):
         raise UserError(
-            f"{path}: expected the parameters that params.yaml and their classes have now; the page is missing or out"
+            f"{path}: expected the present parameters of params.yaml and of their classes; the page is missing or out"
             " of date. Run 'duvae parameters', and commit the page."
         )

@@ -26,7 +26,7 @@ from duvae.config import ImageNetworks, Job, Params
 from duvae.inference.model_files import saved_digest
 from duvae.project.files import read_json
 from duvae.project.progress import Bar
-from duvae.report import figures, per_example, results, weights
+from duvae.report import figures, latent_spaces, per_example, results, weights
 from duvae.report.results import Result
 from duvae.tracking import trial_runs
 from duvae.tracking.trial_runs import connect, experiment
@@ -65,7 +65,7 @@ def track(params: Params, root: Path = Path()) -> Outcome:
             if not all(path.exists() for path in results.commands(params, job, root)):
                 outcome.missing.append(job.name)
             elif stale := _stale(params, job, root):
-                outcome.stale += weights.said(stale)
+                outcome.stale += weights.messages(stale)
             else:
                 _track(client, params, job, root, outcome)
             bar.done(done)
@@ -149,7 +149,7 @@ def _files(params: Params, job: Job, root: Path) -> dict[Path, str | None]:
     files |= {model / "weights.safetensors": "model", model / "model.json": "model"}
     if params.dataset(job.dataset).kind in {"synthetic", "text"}:
         files[root / "data" / "prepared" / job.dataset / "vocabulary.txt"] = "model"
-    files[per_example.place(job, root)] = "results"
+    files[per_example.file_path(job, root)] = "results"
     if job in params.figure1_jobs():
         files[root / "reports" / "figure1.png"] = "figures"
 
@@ -226,7 +226,7 @@ def _history(result: Result, start: int) -> Iterator[Metric]:
 def _final(result: Result, at: int) -> Iterator[Metric]:
     """The numbers of the test set, the probes' and what it took."""
     row = result.row
-    names = {name: f"test/{name}" for name in (*results.FIGURES, *results.LAST, "nll_stderr")}
+    names = {name: f"test/{name}" for name in (*results.METRIC_KEYS, *results.FLOW_METRIC_KEYS, "nll_stderr")}
     names |= {name: f"test/{name}" for name in row if name.startswith("probe_")}
     names |= {name: f"work/{name}" for name in ("epochs", "best_epoch", "encoder_steps", "seconds", "peak_memory_mib")}
     for name, key in names.items():
@@ -239,7 +239,7 @@ def _figures(params: Params, result: Result, root: Path) -> dict[str, bytes]:
     drawn = {"curves.png": figures.png(figures.curves([result], warmup))}
     examples = per_example.read(result, root)
     if examples and examples.means is not None:
-        drawn["latent.png"] = figures.png(figures.latent(per_example.space(result, examples)))
+        drawn["latent.png"] = figures.png(latent_spaces.latent(per_example.space(result, examples)))
 
     return drawn
 
