@@ -158,10 +158,12 @@ def read(path: Path, command: str) -> Samples | None:
         if about["apart"]:
             return None
         parts: Mapping[str, Any] = arrays if about["pictures"] else about["lines"]
+        prior, interpolations = (_by_decoding(parts, prefix) for prefix in PREFIXES)
         return Samples(
             bool(about["pictures"]),
             int(about["columns"]),
-            *(_by_decoding(parts, prefix) for prefix in PREFIXES),
+            prior,
+            interpolations,
             parts["test"],
             parts["ends"],
             about["weights"],

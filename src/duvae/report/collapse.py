@@ -159,9 +159,9 @@ def paragraphs(pair: Pair) -> list[str]:
         f"A VAE has collapsed when q(z|x) is the same for every {pair.item} x: z then holds no information about x, and"
         " the decoder ignores z. Four of the measures are 0 where every posterior equals the prior: KL, the cost of z;"
         " MI, the information about x in z; AU, the number of dimensions whose mean varies with x; and MPD, the"
-        f" distance between the posteriors of two {pair.item}s. CE, the width of a posterior, is then the entropy of"
-        " the prior (dashed). KL alone does not show a collapse: it is MI plus KL[q(z) ‖ p(z)], and the second part can be"
-        " positive when all posteriors are equal."
+        f" distance between the posteriors of two {pair.item}s. CE, the width of a posterior, is then the"
+        " entropy of the prior (dashed). KL alone does not show a collapse: it is MI plus KL[q(z) ‖ p(z)], and the"
+        " second part can be positive when all posteriors are equal."
     )
     explanation = (
         f"Both minimise the same objective, equation 1. {vae}'s encoder is free to give every {pair.item} the same"
