@@ -101,7 +101,8 @@ NOTES = (
         ("du_vae", "du_iaf"),
     ),
     Note(
-        "60.46 is the share of the larger class among the test sentences: a classifier with it learnt nothing.",
+        "60.46 is the share of the larger class among the test sentences:"
+        " a classifier with this accuracy learnt nothing.",
         ("tableS2",),
     ),
 )
