@@ -323,9 +323,9 @@ def _generated(root: Path, params: Params, job: Job, random: np.random.Generator
 def keep(root: Path, params: Params, job: Job) -> None:
     """Writes what git keeps of the samples in `generated`."""
     prepared = store.read(root / "data/prepared" / job.dataset)
-    found = sample_files.archive(root / "generated" / job.folder.with_suffix(".npz"), prepared, "duvae samples")
+    found = sample_files.read_archive(root / "generated" / job.folder.with_suffix(".npz"), prepared, "duvae samples")
     apart = params.dataset(job.dataset).kind in APART
-    sample_files.write(sample_files.place(job, root), found, apart)
+    sample_files.write(sample_files.file_path(job, root), found, apart)
 
 
 def adopt(root: Path, job: Job) -> None:

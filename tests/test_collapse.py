@@ -44,7 +44,7 @@ def model(
 
 
 def pair(*models: Result) -> collapse.Pair:
-    found = collapse.pair(models, 2, 10, "sentence")
+    found = collapse.choose_pair(models, 2, 10, "sentence")
     assert found is not None
 
     return found
@@ -54,7 +54,9 @@ ALIVE: dict[str, float | None] = {"kl": 1.5, "mi": 1.25, "au": 2, "mpd": 4.5, "c
 
 
 def test_a_collapse_is_told_as_one_and_only_then() -> None:
-    _, vae, du_vae, both, _ = collapse.told(pair(model("vae"), model("du_vae", course=lambda e: 1 + 0 * e, **ALIVE)))
+    _, vae, du_vae, both, _ = collapse.paragraphs(
+        pair(model("vae"), model("du_vae", course=lambda e: 1 + 0 * e, **ALIVE))
+    )
     assert "KL of 0.00 nats and an MI of 0.00; 0 of 2 dimensions are active" in vae
     assert "CE 2.84, equal to two digits to the prior's: it has collapsed." in vae
     assert "stayed under 0.1 nats in all 20 epochs, although its KL was 0.50 nats in epoch 1" in vae
@@ -65,7 +67,7 @@ def test_a_collapse_is_told_as_one_and_only_then() -> None:
 
 
 def test_the_other_way_round_is_told_as_well() -> None:
-    _, vae, du_vae, both, _ = collapse.told(
+    _, vae, du_vae, both, _ = collapse.paragraphs(
         pair(model("vae", course=lambda e: 1 + 0 * e, **ALIVE), model("du_vae", nll=31.5))
     )
     assert "it has not collapsed" in vae
@@ -85,12 +87,12 @@ def test_the_other_way_round_is_told_as_well() -> None:
     ],
 )  # fmt: skip
 def test_when_it_happened(course: Callable[[np.ndarray], np.ndarray], said: str) -> None:
-    assert said in collapse.went([model("vae", course=course)])
+    assert said in collapse.mi_course([model("vae", course=course)])
 
 
 def test_seeds_that_differ_are_counted() -> None:
     models = [model("vae", 1), model("vae", 2, lambda e: 1 + 0 * e, **ALIVE)]
-    told = collapse.told(pair(*models, model("du_vae")))[1]
+    told = collapse.paragraphs(pair(*models, model("du_vae")))[1]
     assert "1 of its 2 seeds have collapsed" in told
     assert "(means over 2 seeds)" in told
     assert "1 of 2 dimensions is active" in told
@@ -105,7 +107,7 @@ def test_the_two_columns_share_their_scales() -> None:
         assert left.patches[0].get_width() == 10  # the warm-up
     dots = [line for line in axes[1, 1].lines if line.get_marker() == "o"]
     assert [(line.get_xdata()[0], line.get_ydata()[0]) for line in dots] == [(18, 1.0)]
-    assert collapse.pair([model("vae")], 2, 10, "sentence") is None
+    assert collapse.choose_pair([model("vae")], 2, 10, "sentence") is None
 
 
 def test_a_collapse_is_known_by_the_kl_where_nothing_else_is() -> None:

@@ -143,12 +143,12 @@ def test_what_old_results_lack_is_left_out_and_told(clone: Path) -> None:
     duvae(clone, "report")
     html = (clone / "reports/index.html").read_text(encoding="utf-8")
 
-    assert html.count("Left out, since the results are older than this part of them: ") == len(DATASETS)
+    assert html.count("Left out, because their files are missing or belong to other weights: ") == len(DATASETS)
     assert "the sizes of the splits, the gap to the floor and the latent space (of all models)" in html
     assert "the likelihoods of single sentences under the generator" in html
     assert "samples and interpolations (of all models)" in html
     assert "Figure 1 is left out" in html
-    assert "No record is kept of the training of " in html
+    assert "There is no record of the training of " in html
     row = Tables(html).row("likelihood-synthetic", "DU-VAE")
     assert row["Above floor"] == "–"
     assert row["NLL"] != "–"

@@ -148,7 +148,7 @@ def test_a_grid_has_all_images_on_one_scale() -> None:
     ink = np.zeros((3, 2, 2))
     ink[1] = 1
     ink[2] = 0.5
-    found = pictures.grid(ink, columns=2, enlarged=1)
+    found = pictures.grid(ink, columns=2, scale=1)
 
     assert found.shape == (7, 7)
     assert (found[1:3, 4:6] == 1).all()
@@ -163,7 +163,7 @@ def test_a_grid_has_all_images_on_one_scale() -> None:
 
 
 def test_grids_stand_side_by_side() -> None:
-    found = pictures.beside([np.ones((3, 2)), np.full((3, 4), 0.5)], 1)
+    found = pictures.side_by_side([np.ones((3, 2)), np.full((3, 4), 0.5)], 1)
 
     assert found.tolist() == [[1.0, 1.0, 0.0, 0.5, 0.5, 0.5, 0.5]] * 3
 

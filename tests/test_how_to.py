@@ -112,7 +112,7 @@ def test_the_system_trains(changed: tuple[Path, int]) -> None:
 def test_figures_and_tables_take_the_record(changed: tuple[Path, int]) -> None:
     code = (
         "from duvae.report import names; from duvae.registry import RECORDS;"
-        " print(names.label('info_vae'), names.written('info_vae', {'mmd': 10.0}), names.rank('info_vae'))"
+        " print(names.label('info_vae'), names.hyperparameter_text('info_vae', {'mmd': 10.0}), names.rank('info_vae'))"
     )
 
     assert call(changed[0], "-c", code).split() == ["InfoVAE", "λ", "10", "14"]

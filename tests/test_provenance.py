@@ -126,27 +126,27 @@ def recorded(result: Result, stage: str, **fields: object) -> Result:
 
 
 def test_one_version_and_one_code_are_no_mixture(models: list[Result]) -> None:
-    assert origin.mixture(models) is None
-    assert origin.mixture([replace(model, provenance={}) for model in models]) is None
+    assert origin.mixture_warning(models) is None
+    assert origin.mixture_warning([replace(model, provenance={}) for model in models]) is None
 
 
 def test_a_mixture_of_versions_is_told(models: list[Result]) -> None:
     versions = {**models[0].provenance["evaluate"]["versions"], "torch": "2.12.0+cpu"}
-    said = origin.mixture([recorded(models[0], "evaluate", versions=versions), *models[1:]])
+    said = origin.mixture_warning([recorded(models[0], "evaluate", versions=versions), *models[1:]])
     assert (
-        said == "Its results are of different versions (torch 2.12.0+cpu and 2.13.0+cpu): differences may come from"
-        " those too."
+        said == "Its results come from different versions (torch 2.12.0+cpu and 2.13.0+cpu),"
+        " which may cause differences too."
     )
 
 
 def test_a_mixture_of_code_is_told_within_a_system_alone(models: list[Result]) -> None:
     assert [model.system for model in models] == ["vae", "vae", "du_vae", "du_vae"]
     of_all = [recorded(model, "train", fingerprint=model.system) for model in models]
-    assert origin.mixture(of_all) is None
-    said = origin.mixture([recorded(models[0], "train", fingerprint="another"), *models[1:]])
-    assert said == "Its results are of different code (training of VAE): differences may come from those too."
+    assert origin.mixture_warning(of_all) is None
+    said = origin.mixture_warning([recorded(models[0], "train", fingerprint="another"), *models[1:]])
+    assert said == "Its results come from different code (training of VAE), which may cause differences too."
     unknown = [recorded(models[0], "train", fingerprint=None), *models[1:]]
-    assert origin.mixture(unknown) is None
+    assert origin.mixture_warning(unknown) is None
 
 
 def test_pages_show_versions_machine_and_mixture(root: Path, params: Params, tmp_path: Path) -> None:
@@ -154,14 +154,14 @@ def test_pages_show_versions_machine_and_mixture(root: Path, params: Params, tmp
     report.run(params, project)
     html = (project / "reports/index.html").read_text()
     assert "Made with python 3.11.2, torch 2.13.0+cpu, duvae 0.1.0, numpy 2.4.6." in html
-    assert "CPU seconds are of A processor (2 cores, Linux x86_64)." in html
+    assert "CPU seconds were measured on A processor (2 cores, Linux x86_64)." in html
     assert "Mixed." not in html
     path = project / "results/synthetic/vae/1/train.run.json"
     (record,) = json.loads(path.read_text())["record"]
     path.write_text(json.dumps({"record": [{**record, "versions": {**record["versions"], "numpy": "2.3.0"}}]}))
     report.run(params, project)
     html = (project / "reports/index.html").read_text()
-    assert "<strong>Mixed.</strong> Its results are of different versions (numpy 2.3.0 and 2.4.6)" in html
+    assert "<strong>Mixed.</strong> Its results come from different versions (numpy 2.3.0 and 2.4.6)" in html
 
 
 def test_the_processor_has_a_name() -> None:

@@ -69,7 +69,7 @@ def test_a_record_is_complete(name: str) -> None:
 def test_the_paper_chose_what_its_table_1_prints(name: str) -> None:
     for column, chosen in RECORDS[name].chosen.items():
         if column != "synthetic":  # which Table 1 does not have
-            assert chosen in [row.values for row in paper.printed("table1", column) if row.system == name]
+            assert chosen in [row.values for row in paper.paper_rows("table1", column) if row.system == name]
 
 
 @everyone

@@ -12,7 +12,8 @@ import made_up
 from duvae.commands import figure1, report
 from duvae.config import Job, SyntheticDataset, SyntheticSource
 from duvae.errors import UserError
-from duvae.report import figures, page, results
+from duvae.project import array_files
+from duvae.report import figures, latent_spaces, page, results
 from duvae.report.per_example import Floor, PerExample, Space
 
 
@@ -155,7 +156,7 @@ def test_pages_are_self_contained_and_repeatable(root: Path, drawn: Tables) -> N
 def test_what_is_seen_is_computed(root: Path) -> None:
     params = made_up.params()
     read = results.read(params, params.figure1_jobs(), root)
-    fallen, alive, least, *_ = page.seen(read)
+    fallen, alive, least, *_ = page.observations(read)
     assert ": VAE (MI 0." in fallen
     assert "DU-VAE" not in fallen
     assert all(name in alive for name in ("Agg-VAE", "BN-VAE", "DU-VAE"))
@@ -165,7 +166,7 @@ def test_what_is_seen_is_computed(root: Path) -> None:
     assert not du_vae.collapsed
     du_vae.metrics["au"] = 0  # type: ignore[index]
     assert du_vae.collapsed
-    assert "DU-VAE" in page.seen(read)[0]
+    assert "DU-VAE" in page.observations(read)[0]
 
 
 def test_missing_files_are_named_with_their_commands(tmp_path: Path) -> None:
@@ -243,7 +244,7 @@ def test_a_flow_leaves_mi_and_au_empty(tmp_path: Path, settings: list[str]) -> N
     row = tables.row("likelihood-synthetic", "IAF+FB")
     assert [name for name, value in row.items() if value == "–"] == ["MI", "AU"]
     assert row["System"] == "IAF+FB λ 0.25"
-    lines = page.seen(results.read(params, params.run_jobs(), tmp_path))
+    lines = page.observations(results.read(params, params.run_jobs(), tmp_path))
     assert not any("ollapsed" in line and "IAF" in line for line in lines)
 
 
@@ -282,7 +283,7 @@ def test_the_aggregate_is_the_mean_of_all_posteriors() -> None:
     generator = np.random.default_rng(0)
     means, variances = generator.normal(0, 2, (40, 2)), generator.uniform(0.05, 3, (40, 2))
     x, y = generator.uniform(-3, 3, 7), generator.uniform(-3, 3, 5)
-    density = figures.aggregate(means, variances, x, y)
+    density = latent_spaces.aggregate(means, variances, x, y)
     assert density.shape == (5, 7)
     for i, j in np.ndindex(5, 7):
         total = 0.0
@@ -294,7 +295,7 @@ def test_the_aggregate_is_the_mean_of_all_posteriors() -> None:
 
 def test_an_aggregate_integrates_to_one() -> None:
     at = np.linspace(-9, 9, 361)
-    density = figures.aggregate(*figures.mixture(source()), at, at)
+    density = latent_spaces.aggregate(*latent_spaces.mixture(source()), at, at)
     assert density.sum() * 0.05**2 == pytest.approx(1, abs=1e-6)
 
 
@@ -313,7 +314,7 @@ def space(name: str, variance: float | None, scale: float = 1.0) -> Space:
 
 
 def test_figure1_has_two_rows_a_system_and_one_scale() -> None:
-    figure = figures.figure1(
+    figure = latent_spaces.figure1(
         source(), space("z", None), [space("AE", None, 9.0), space("VAE", 1.0), space("DU-VAE", 0.1)]
     )
     *panels, bar = figure.axes
@@ -329,16 +330,16 @@ def test_figure1_has_two_rows_a_system_and_one_scale() -> None:
 def test_the_centre_component_is_blue() -> None:
     labels = np.array([0, 1, 2, 3, 4])
     points = Space("z", np.asarray(source().means), None, labels)
-    figure = figures.figure1(source(), points, [])
+    figure = latent_spaces.figure1(source(), points, [])
     (dots,) = figure.axes[1].collections
     at = [tuple(place) for place in dots.get_offsets()].index((0.0, 0.0))
-    blue = tuple(int(figures.COMPONENTS[0][i : i + 2], 16) / 255 for i in (1, 3, 5))
+    blue = tuple(int(figures.COMPONENT_COLOURS[0][i : i + 2], 16) / 255 for i in (1, 3, 5))
     assert tuple(dots.get_facecolors()[at][:3]) == pytest.approx(blue)
     assert len({tuple(colour) for colour in dots.get_facecolors()}) == 5
 
 
 def test_share_outside_of_the_frame() -> None:
-    assert figures.outside(np.array([[0, 0], [3.1, 0], [0, -4], [3, 3.0]])) == 0.5
+    assert latent_spaces.share_outside(np.array([[0, 0], [3.1, 0], [0, -4], [3, 3.0]])) == 0.5
 
 
 def test_curves_and_probes(root: Path) -> None:
@@ -350,10 +351,10 @@ def test_curves_and_probes(root: Path) -> None:
     assert len({line.get_color() for line in loss.lines}) == 5
     assert len({line.get_color() for line in kl.lines}) == 4  # AE has none
     (legend,) = [ax.get_legend() for ax in figures.probes(read).axes if ax.get_legend()]
-    assert [text.get_text() for text in legend.get_texts()] == [*results.labels(read).values(), "largest class"]
+    assert [text.get_text() for text in legend.get_texts()] == [*results.setting_names(read).values(), "largest class"]
     assert figures.svg(curves).startswith("<svg")
     assert figures.png(curves)[:4] == b"\x89PNG"
-    assert len(figures.latent(space("VAE", 1.0)).axes) == 1
+    assert len(latent_spaces.latent(space("VAE", 1.0)).axes) == 1
 
 
 def test_settings_of_one_system_differ_in_their_lines(root: Path) -> None:
@@ -372,7 +373,7 @@ def test_numbers_as_they_are_written() -> None:
     assert page.number(-1.5, 1) == "−1.5"
     assert page.number(None, 1) is None
     assert page.number(float("nan"), 1) is None
-    assert page.span([31, 50]) == "31 to 50"
-    assert page.listed(["a", "b", "c"]) == "a, b and c"
-    assert results.commit({"commit": "abcdef0123", "dirty": True}) == "abcdef0+"
-    assert results.commit({"commit": None}) == "no commit"
+    assert page.number_range([31, 50]) == "31 to 50"
+    assert page.word_list(["a", "b", "c"]) == "a, b and c"
+    assert results.short_commit({"commit": "abcdef0123", "dirty": True}) == "abcdef0+"
+    assert results.short_commit({"commit": None}) == "no commit"

@@ -271,12 +271,12 @@ def test_a_page_of_examples_is_for_the_users_own_data_in_the_run(tmp_path: Path)
 def test_the_first_seed_is_shown(root: Path) -> None:
     params = made_up.params(datasets=["omniglot_small"], settings=["vae"], seeds=[2, 1])
     models = results.read(params, params.run_jobs(), root)
-    kept = examples.kept(examples.first(models)["vae"], root)
+    kept = examples.committed_samples(examples.first_seeds(models)["vae"], root)
     assert kept is not None
     with np.load(root / "generated/omniglot_small/vae/2.npz") as file:
-        np.testing.assert_array_equal(kept.samples["drawn"], file["samples_drawn"])
-    of = examples.shown({"vae": kept}, results.labels(models), 2)
-    expected = pictures.png(pictures.grid(kept.samples["drawn"], 2, examples.PIXEL))
+        np.testing.assert_array_equal(kept.prior["drawn"], file["samples_drawn"])
+    of = examples.content({"vae": kept}, results.setting_names(models), 2)
+    expected = pictures.png(pictures.grid(kept.prior["drawn"], 2, examples.PIXEL))
 
     assert base64.b64encode(expected).decode() in of["settings"][0]["samples"][0]
     assert of["seeds"] == 2

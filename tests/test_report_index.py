@@ -65,7 +65,7 @@ def over(values: list[float | None], decimals: int, errors: list[float | None] =
 
 
 def labelled(params: Params, root: Path, dataset: str) -> dict[str, str]:
-    return results.labels(r for r in results.read(params, params.run_jobs(), root) if r.job.dataset == dataset)
+    return results.setting_names(r for r in results.read(params, params.run_jobs(), root) if r.job.dataset == dataset)
 
 
 @pytest.mark.parametrize("dataset", DATASETS)
@@ -156,7 +156,7 @@ def test_figure1_is_a_part_where_the_run_holds_its_five(params: Params, root: Pa
     for name, rows in alone.found.items():
         assert drawn.found[name] == rows
     without = params.model_copy(update={"run": params.blocks()[0].model_copy(update={"settings": ["vae", "du_vae"]})})
-    assert report.five(without, results.read(without, without.run_jobs(), root)) is None
+    assert report.figure1_models(without, results.read(without, without.run_jobs(), root)) is None
 
 
 def test_the_comparison_holds_the_numbers_and_the_curves(root: Path, html: str) -> None:
@@ -217,7 +217,7 @@ def test_every_row_of_the_paper_is_read(name: Any) -> None:
     path = made_up.ROOT / "src/duvae/report/paper_tables" / paper.FILES[name]
     frame = pd.read_csv(path, dtype=str, keep_default_na=False)
     columns = sorted(set(frame["dataset"])) if "dataset" in frame else ["yelp"]
-    rows = [row for column in columns for row in paper.printed(name, column)]
+    rows = [row for column in columns for row in paper.paper_rows(name, column)]
     sizes = len(set(frame["labels"])) if "labels" in frame else 1
     assert len(rows) * sizes == len(frame)
     texts = [text for row in rows for text in row.numbers.values()]
@@ -229,11 +229,11 @@ def test_every_row_of_the_paper_is_read(name: Any) -> None:
 
 
 def test_what_table_3_prints_as_1_minus_p_is_p() -> None:
-    found = {row.system: row.values for row in paper.printed("table3", "omniglot")}
+    found = {row.system: row.values for row in paper.paper_rows("table3", "omniglot")}
     assert found["du_vae"] == {"gamma": 0.5, "p": 0.9}
     assert found["du_iaf"] == {"gamma": 0.5, "p": 0.85}
     assert {"gamma": 0.5, "p": 0.9} in [
-        row.values for row in paper.printed("table1", "omniglot") if row.system == "du_vae"
+        row.values for row in paper.paper_rows("table1", "omniglot") if row.system == "du_vae"
     ]
 
 
@@ -268,7 +268,7 @@ def omniglot(root: Path, params: Params) -> tuple[list[Result], dict[str, str]]:
 
 def test_slips_are_marked_where_they_are(params: Params, root: Path) -> None:
     models, colours = omniglot(root, params)
-    of = paper.beside("table1", "omniglot", models, colours, "image")
+    of = paper.compare_with_paper("table1", "omniglot", models, colours, "image")
     assert [mark for mark, _ in of.notes] == ["", "", "a", "b", "c"]
     copied = next(mark for mark, text in of.notes if "He et al. 2018" in text)
     rows = {row.name: row for row in reversed(of.table.rows)}
@@ -278,8 +278,8 @@ def test_slips_are_marked_where_they_are(params: Params, root: Path) -> None:
     marked = [row.name for row in of.table.rows if row.cells[11].mark == same_au]
     assert sorted(set(marked)) == sorted(["VAE", "β-VAE", "SA-VAE", "Agg-VAE", "FB", "δ-VAE", "BN-VAE"])
     assert any("gated PixelCNN" in text for _, text in of.notes)
-    assert not any("gated" in text for _, text in paper.beside("table1", "yahoo", models, colours).notes)
-    third = paper.beside("table3", "omniglot", models, colours, "image")
+    assert not any("gated" in text for _, text in paper.compare_with_paper("table1", "yahoo", models, colours).notes)
+    third = paper.compare_with_paper("table3", "omniglot", models, colours, "image")
     rows = {row.name: row for row in reversed(third.table.rows)}
     assert rows["AE"].mark == rows["δ-VAE"].mark != ""
     assert rows["DU-VAE"].mark == rows["DU-IAF"].mark != ""
@@ -290,7 +290,7 @@ def test_slips_are_marked_where_they_are(params: Params, root: Path) -> None:
 def test_a_table_without_the_column_is_refused(params: Params, root: Path) -> None:
     models, colours = omniglot(root, params)
     with pytest.raises(UserError, match=r"datasets\.synthetic\.paper\.tables: Table S1.*no rows for the column 'yelp'"):
-        paper.beside("tableS1", "yelp", models, colours)
+        paper.compare_with_paper("tableS1", "yelp", models, colours)
 
 
 @pytest.mark.parametrize(
@@ -309,16 +309,16 @@ def test_differences_are_as_exact_as_the_print(ours: float, printed: str, said: 
 
 
 def test_hyperparameters_match_by_the_papers_letters() -> None:
-    assert names.lettered("iaf_fb", {"free_bits": 0.1, "blocks": 2}) == {"free_bits": 0.1}
-    assert names.lettered("du_iaf", {"gamma": 0.5, "p": 1, "width": 60}) == {"gamma": 0.5, "p": 1.0}
-    assert names.written("iaf_fb", {"free_bits": 0.1, "blocks": 2}) == "λ 0.1"
-    assert names.written("bn_vae_fixed_beta", {"gamma": 0.6, "beta": 0.3}) == "γ 0.6, β 0.3"
-    assert names.same("iaf_fb", {"free_bits": 0.25}, {"free_bits": 0.25})
-    assert names.same("bn_vae_fixed_beta", {"gamma": 0.6, "beta": 0.3}, {"beta": 0.3})
-    assert not names.same("du_vae", {"gamma": 0.5, "p": 0.9}, {"gamma": 0.5, "p": 0.8})
-    assert not names.same("du_vae", {"gamma": 0.5}, {"gamma": 0.5, "p": 0.8})
-    assert names.same("vae", {}, {})
-    assert names.written("new", {"gamma": 0.6}) == ""
+    assert names.letter_values("iaf_fb", {"free_bits": 0.1, "blocks": 2}) == {"free_bits": 0.1}
+    assert names.letter_values("du_iaf", {"gamma": 0.5, "p": 1, "width": 60}) == {"gamma": 0.5, "p": 1.0}
+    assert names.hyperparameter_text("iaf_fb", {"free_bits": 0.1, "blocks": 2}) == "λ 0.1"
+    assert names.hyperparameter_text("bn_vae_fixed_beta", {"gamma": 0.6, "beta": 0.3}) == "γ 0.6, β 0.3"
+    assert names.same_hyperparameters("iaf_fb", {"free_bits": 0.25}, {"free_bits": 0.25})
+    assert names.same_hyperparameters("bn_vae_fixed_beta", {"gamma": 0.6, "beta": 0.3}, {"beta": 0.3})
+    assert not names.same_hyperparameters("du_vae", {"gamma": 0.5, "p": 0.9}, {"gamma": 0.5, "p": 0.8})
+    assert not names.same_hyperparameters("du_vae", {"gamma": 0.5}, {"gamma": 0.5, "p": 0.8})
+    assert names.same_hyperparameters("vae", {}, {})
+    assert names.hyperparameter_text("new", {"gamma": 0.6}) == ""
     assert names.label("new") == "new"
     assert sorted(["new", "mae", "ae", "du_iaf"], key=names.rank) == ["ae", "mae", "du_iaf", "new"]
 
@@ -337,7 +337,9 @@ def test_a_data_set_says_which_tables_it_belongs_to() -> None:
 
 
 def test_a_legend_takes_as_many_columns_as_fit(params: Params, root: Path) -> None:
-    models = results.arranged(r for r in results.read(params, params.run_jobs(), root) if r.job.dataset == "synthetic")
+    models = results.in_paper_order(
+        r for r in results.read(params, params.run_jobs(), root) if r.job.dataset == "synthetic"
+    )
     figure = figures.curves(models, 10)
     figure.draw_without_rendering()
     (legend,) = figure.legends
@@ -350,7 +352,9 @@ def test_a_legend_takes_as_many_columns_as_fit(params: Params, root: Path) -> No
 
 
 def test_systems_without_mi_and_au_are_told_apart(params: Params, root: Path) -> None:
-    lines = page.seen([r for r in results.read(params, params.run_jobs(), root) if r.job.dataset == "synthetic"])
+    lines = page.observations(
+        [r for r in results.read(params, params.run_jobs(), root) if r.job.dataset == "synthetic"]
+    )
     (untold,) = [line for line in lines if line.startswith("Without MI and AU")]
     assert all(name in untold for name in ("IAF+FB (KL ", "IAF+BN (KL ", "DU-IAF (KL "))
     assert "nan" not in " ".join(lines)

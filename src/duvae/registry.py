@@ -1,13 +1,13 @@
-"""The systems: one record each, and the classes of their hyperparameters. Nothing here needs PyTorch.
+"""The systems: one record and one class of hyperparameters for each. This module needs no PyTorch.
 
-A record says how a system is named, drawn and explained, and what the paper chose for it. Tables, figures, the list of
-`duvae systems` and the pages read it; no training does. A training reads the class of its system's hyperparameters.
-So both tables at the end of the file name definitions of their own, and a change to a label makes no training stale.
-The order of `RECORDS` is that of the paper's Table 1, and of every table and list.
+A record holds a system's name, colour and equation, and the paper's choice of its hyperparameters. Tables, figures,
+pages and `duvae systems` read the records. A training reads only the class of its system's hyperparameters. The two
+tables at the end of the file are therefore separate: a changed label makes no training stale. `RECORDS` has the order
+of the paper's Table 1, which every table and list keeps.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated
 
 from pydantic import Field
@@ -20,19 +20,20 @@ from duvae.messages import unknown
 
 @dataclass(frozen=True)
 class Record:
-    """What is said of one system.
+    """One system as tables, figures and pages present it.
 
     Attributes:
         label: The system's name as the paper writes it.
-        equation: The equation that makes the system what it is, in plain text.
-        source: Where the equation stands.
+        equation: The equation that defines the system, in plain text.
+        source: The equation's place in the paper, or the cited paper.
         colour: The system's colour in every figure, such as `#0072b2`.
-        letters: The letter of each hyperparameter that the paper writes as one, such as `γ`, by the key in params.yaml.
+        letters: The paper's letter for a hyperparameter, such as `γ`, by the key in params.yaml. Hyperparameters
+            without a letter in the paper are not in it.
         brackets: The hyperparameters that the paper's tables print in brackets after the label, in the order of the
-            brackets; None: all that have a letter.
-        chosen: The hyperparameters that the paper chose for a column of data sets, by column; empty where the paper
-            does not say. Sources: Figure 2 for DU-VAE, supplement E on the synthetic data, otherwise Table 1.
-        needs_floor: Whether the system needs the floor under its variances, since it has dropout on them.
+            brackets; None: all hyperparameters that have a letter.
+        chosen: The hyperparameters that the paper chose, by column of data sets; empty where the paper names none.
+            Sources: Figure 2 for DU-VAE, supplement E for the synthetic data, Table 1 for everything else.
+        needs_floor: Whether the system needs the floor under its variances, because it applies dropout to them.
     """
 
     label: str
@@ -52,7 +53,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Searched:
-    """The values of a hyperparameter that the paper chose from (supplement E); empty where the paper names none.
+    """The values among which the paper chose a hyperparameter (supplement E); empty where the paper names none.
 
     Attributes:
         text: Values on Yahoo and Yelp.
@@ -65,14 +66,14 @@ class Searched:
     synthetic: tuple[float, ...] = ()
 
     def on(self, column: str) -> tuple[float, ...]:
-        """The values for a column of data sets; empty for a column that is not the paper's."""
+        """The values for a column of data sets; empty for a column that the paper does not have."""
         columns = {"synthetic": self.synthetic, "yahoo": self.text, "yelp": self.text, "omniglot": self.images}
 
         return columns.get(column, ())
 
 
 def searched(hyperparameter: FieldInfo) -> Searched:
-    """The values that the paper chose a hyperparameter from."""
+    """The values among which the paper chose a hyperparameter."""
     return next((entry for entry in hyperparameter.metadata if isinstance(entry, Searched)), Searched())
 
 
@@ -84,7 +85,7 @@ class Nothing(Frozen):
 
 
 class FixedScale(Frozen):
-    """BN-VAE: the fixed scale gamma of every mean."""
+    """BN-VAE: the fixed scale gamma of all means."""
 
     gamma: Annotated[
         Positive,
@@ -94,7 +95,7 @@ class FixedScale(Frozen):
 
 
 class Aggressive(Frozen):
-    """Agg-VAE: the first KL weight, and the comparisons and the end of the encoder's inner loop."""
+    """Agg-VAE: the first KL weight, and the lengths of the encoder's inner loop and of the aggressive phase."""
 
     kl_start: Annotated[Share, Field(description="KL weight at the start of the warm-up")] = 0.1
     window: Annotated[Count, Field(description="encoder steps between two looks at the loss in the inner loop")] = 15
@@ -112,7 +113,7 @@ class WeightedKL(Frozen):
 
 
 class FreeBits(Frozen):
-    """FB: lambda, the nats of each dimension's mean KL that cost nothing more."""
+    """FB: lambda, the part of each dimension's mean KL that costs nothing, in nats."""
 
     free_bits: Annotated[
         Positive,
@@ -122,7 +123,7 @@ class FreeBits(Frozen):
 
 
 class CommittedRate(Frozen):
-    """delta-VAE: the least KL of each dimension, in nats."""
+    """delta-VAE: the smallest KL of each dimension, in nats."""
 
     delta: Annotated[
         Positive,
@@ -132,7 +133,7 @@ class CommittedRate(Frozen):
 
 
 class FixedShift(Frozen):
-    """BN-VAE with fixed beta: the first scale gamma of every mean, and the fixed shift beta of all means."""
+    """BN-VAE with fixed beta: the initial scale gamma of all means, and their fixed shift beta."""
 
     gamma: Annotated[Positive, Field(description="the scale that every mean starts from")]
     beta: Annotated[float, Field(description="the shift of every mean, fixed"), Searched((0.1, 0.3, 0.5, 0.7, 1.0))]
@@ -176,7 +177,7 @@ class DiversityUncertainty(Frozen):
 
 
 class Chain(Frozen):
-    """IAF: the blocks of the chain, and the hidden units of a layer of their MADEs for each dimension of z."""
+    """IAF: the number of blocks of the chain, and the hidden units of a MADE's layer for each dimension of z."""
 
     blocks: Annotated[Count, Field(description="T, the number of blocks of the chain")] = 2
     width: Annotated[Count, Field(description="hidden units of a block's layer, for each dimension of z")] = 60
@@ -213,18 +214,17 @@ class FlowDiversityUncertainty(DiversityUncertainty, Chain):
 
 # ---------------------------------------------------------------------------------- records
 
-AE = Record(
-    label="AE",
-    equation="-log p(x|mu_x)",
-    source="Table 2 and Table 3",
-    colour="#9a9a9a",
+_DU_EQUATION = (
+    "{variance}^ = g ({variance} - alpha) + alpha, g ~ B(1, p) / p;"
+    " {mean}^ = gamma_d ({mean} - mu_B) / delta_B + beta_d, E_d[gamma_d^2] = gamma^2"
 )
-VAE = Record(
-    label="VAE",
-    equation="-log p(x|z) + w KL[q(z|x) || p(z)]",
-    source="equation 1",
-    colour="#333333",
-)
+"""Equations 6 and 9, of z for DU-VAE and of z^0 for DU-IAF."""
+
+_FLOW_EQUATION = "z^t = sigma^t z^(t-1) + (1 - sigma^t) m^t"
+"""Equation S22, one block of IAF."""
+
+AE = Record(label="AE", equation="-log p(x|mu_x)", source="Table 2 and Table 3", colour="#9a9a9a")
+VAE = Record(label="VAE", equation="-log p(x|z) + w KL[q(z|x) || p(z)]", source="equation 1", colour="#333333")
 BETA_VAE = Record(
     label="β-VAE",
     equation="-log p(x|z) + w beta KL[q(z|x) || p(z)]",
@@ -283,10 +283,7 @@ MAE = Record(
 )
 DU_VAE = Record(
     label="DU-VAE",
-    equation=(
-        "delta^2^ = g (delta^2 - alpha) + alpha, g ~ B(1, p) / p;"
-        " mu^ = gamma_d (mu - mu_B) / delta_B + beta_d, E_d[gamma_d^2] = gamma^2"
-    ),
+    equation=_DU_EQUATION.format(variance="delta^2", mean="mu"),
     source="Algorithm 1, equations 6 and 9",
     colour="#0072b2",
     letters={"gamma": "γ", "p": "p"},
@@ -298,38 +295,31 @@ DU_VAE = Record(
     },
     needs_floor=True,
 )
-IAF_FB = Record(
+# Each system with a flow keeps the colour and the letters of the system whose regularizer it takes.
+IAF_FB = replace(
+    FB,
     label="IAF+FB",
     equation="-log p(x|z^T) + w sum_d max(lambda, E_x[log q(z^T|x) - log p(z^T)]_d)",
     source="Kingma et al. 2016; S22 to S24",
-    colour="#56b4e9",
-    letters={"free_bits": "λ"},
     chosen={"yahoo": {"free_bits": 0.15}, "yelp": {"free_bits": 0.25}, "omniglot": {"free_bits": 0.15}},
 )
-IAF_BN = Record(
+IAF_BN = replace(
+    BN_VAE,
     label="IAF+BN",
-    equation="mu^0^ = gamma (mu^0 - mu_B) / delta_B + beta; z^t = sigma^t z^(t-1) + (1 - sigma^t) m^t",
+    equation=f"mu^0^ = gamma (mu^0 - mu_B) / delta_B + beta; {_FLOW_EQUATION}",
     source="S22; equation 9 with gamma_d = gamma",
-    colour="#009e73",
-    letters={"gamma": "γ"},
     chosen={"yahoo": {"gamma": 0.6}, "yelp": {"gamma": 0.7}, "omniglot": {"gamma": 0.5}},
 )
-DU_IAF = Record(
+DU_IAF = replace(
+    DU_VAE,
     label="DU-IAF",
-    equation=(
-        "(delta^0)^2^ = g ((delta^0)^2 - alpha) + alpha, g ~ B(1, p) / p;"
-        " mu^0^ = gamma_d (mu^0 - mu_B) / delta_B + beta_d, E_d[gamma_d^2] = gamma^2;"
-        " z^t = sigma^t z^(t-1) + (1 - sigma^t) m^t"
-    ),
+    equation=f"{_DU_EQUATION.format(variance='(delta^0)^2', mean='mu^0')}; {_FLOW_EQUATION}",
     source="Algorithm S1, S22, equations 6 and 9",
-    colour="#0072b2",
-    letters={"gamma": "γ", "p": "p"},
     chosen={
         "yahoo": {"gamma": 0.7, "p": 0.7},
         "yelp": {"gamma": 0.6, "p": 0.7},
         "omniglot": {"gamma": 0.5, "p": 0.85},
     },
-    needs_floor=True,
 )
 BN_VAE_FIXED_BETA = Record(
     label="BN-VAE, fixed β",
@@ -340,7 +330,7 @@ BN_VAE_FIXED_BETA = Record(
     brackets=("beta",),
 )
 
-# The tables, by the names of the systems.
+# ----------------------------------------------------------------------------------- tables
 
 HYPERPARAMETERS: Mapping[str, type[Frozen]] = {
     "ae": Nothing,
@@ -358,7 +348,7 @@ HYPERPARAMETERS: Mapping[str, type[Frozen]] = {
     "du_iaf": FlowDiversityUncertainty,
     "bn_vae_fixed_beta": FixedShift,
 }
-"""The class of each system's hyperparameters, by the system's name: what a training reads."""
+"""The class of each system's hyperparameters, by the system's name. Trainings read this table."""
 
 RECORDS: Mapping[str, Record] = {
     "ae": AE,
@@ -376,14 +366,20 @@ RECORDS: Mapping[str, Record] = {
     "du_iaf": DU_IAF,
     "bn_vae_fixed_beta": BN_VAE_FIXED_BETA,
 }
-"""The record of each system, by the system's name: what is shown. `duvae.systems.SYSTEMS` has the same names."""
+"""The record of each system, by the system's name. `duvae.systems.SYSTEMS` has the same names."""
 
 
 def known_system(name: str) -> str:
-    """The name of a system, once it is known.
+    """Checks the name of a system.
+
+    Args:
+        name: The name that the user gave.
+
+    Returns:
+        The same name.
 
     Raises:
-        UserError: With the closest known name, where there is no such system.
+        UserError: If no system has this name; the message suggests the closest one.
     """
     if name not in RECORDS:
         raise UserError(f"{unknown('system', name, RECORDS)}. 'duvae systems' explains them.")

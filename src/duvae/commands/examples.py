@@ -1,4 +1,4 @@
-"""The stage `examples`: the page that shows texts or pictures of a user's own data set, which git does not keep."""
+"""The stage `examples`: the page with examples from a user's own texts or images, which git does not keep."""
 
 from pathlib import Path
 
@@ -19,39 +19,47 @@ def run(params: Params, dataset: str, root: Path = Path()) -> None:
         root: The project's folder.
 
     Raises:
-        UserError: Where the data set is of another kind or not in `run`, or where samples are missing, broken, or of
-            other weights than the metrics beside them.
+        UserError: If the data set is of another kind or not in `run`, or if samples are missing, broken, or of other
+            weights than the metrics.
     """
-    chosen = params.dataset(dataset)
-    if chosen.kind not in APART:
+    entry = params.dataset(dataset)
+    if entry.kind not in APART:
         raise UserError(
             f"--dataset {dataset}: its samples are in reports/index.html. Expected a data set of the kind"
-            f" {' or '.join(APART)}; found the kind {chosen.kind}."
+            f" {' or '.join(APART)}; found the kind {entry.kind}."
         )
     jobs = [job for job in params.run_jobs() if job.dataset == dataset]
     if not jobs:
         raise UserError(f"--dataset {dataset}: expected one of the data sets that 'run' in params.yaml names.")
-    models = results.arranged(weights.apart(results.read(params, jobs, root))[0])
+    models = results.in_paper_order(weights.current_results(results.read(params, jobs, root))[0])
     if not models:
         raise UserError(f"results/{dataset}: every result is of other weights than its model. Run 'dvc repro'.")
-    first = examples.first(models)
-    results.need({examples.place(model.job, root): examples.command(model.job) for model in first.values()})
+    first = examples.first_seeds(models)
+    results.require_files(
+        {examples.archive_path(model.job, root): examples.command(model.job) for model in first.values()}
+    )
     prepared = store.read(root / "data" / "prepared" / dataset)
     samples = {
-        setting: sample_files.archive(examples.place(model.job, root), prepared, examples.command(model.job))
+        setting: sample_files.read_archive(
+            examples.archive_path(model.job, root), prepared, examples.command(model.job)
+        )
         for setting, model in first.items()
     }
-    stale = [first[s].job for s, drawn in samples.items() if drawn.weights != first[s].metrics.get("weights")]
+    stale = [
+        first[setting].job
+        for setting, content in samples.items()
+        if content.weights != first[setting].metrics.get("weights")
+    ]
     if stale:
         raise UserError(
-            f"generated/{dataset}: samples of other weights than the last training made. Run"
+            f"generated/{dataset}: samples of other weights than those of the last training. Run"
             f" {', '.join(repr(examples.command(job)) for job in stale)}."
         )
     seeds = len({model.job.seed for model in models})
     html = page.render(
         "examples.html",
         id=dataset,
-        item=tables.noun(chosen),
-        examples={**examples.shown(samples, results.labels(models), seeds), "apart": True},
+        item=tables.noun(entry),
+        examples={**examples.content(samples, results.setting_names(models), seeds), "apart": True},
     )
     write_text(root / "reports" / "examples" / f"{dataset}.html", html)

@@ -1,4 +1,4 @@
-"""Figure 1 redrawn, with its page."""
+"""The stage `figure1`: Figure 1 redrawn, with its page."""
 
 from pathlib import Path
 
@@ -9,22 +9,22 @@ from duvae.report import figure1, page, results, weights
 
 
 def run(params: Params, root: Path = Path()) -> None:
-    """Writes `reports/figure1.html` and `reports/figure1.png` from the results of Figure 1's five.
+    """Writes `reports/figure1.html` and `reports/figure1.png` from the results of Figure 1's five settings.
 
     Args:
         params: All of params.yaml.
         root: The project's folder.
 
     Raises:
-        UserError: Where params.yaml leaves Figure 1 out, or results are missing.
+        UserError: If params.yaml leaves Figure 1 out, or if results are missing, broken or stale.
     """
     if params.figure1 is None:
         raise UserError("params.yaml: figure1: expected a seed for Figure 1; found null. Write 'figure1: {seed: 1}'.")
-    dataset = figure1.dataset(params.dataset(FIGURE1_DATASET))
+    dataset = figure1.synthetic(params.dataset(FIGURE1_DATASET))
     models = results.read(params, params.figure1_jobs(), root)
-    weights.require(models)
-    drawn, content = figure1.content(dataset, models, params.evaluation, root)
+    weights.require_current(models)
+    figure, content = figure1.content(dataset, models, params.evaluation, root)
     html = page.render("figure1.html", part=content)
     with whole(root / "reports" / "figure1.png") as temporary:
-        temporary.write_bytes(drawn)
+        temporary.write_bytes(figure)
     write_text(root / "reports" / "figure1.html", html)

@@ -1,4 +1,4 @@
-"""The page of a study: Figure 2 for any data set."""
+"""The page of a study, with Figure 2 for any data set."""
 
 from pathlib import Path
 
@@ -8,14 +8,14 @@ from duvae.report import studies
 
 
 def run(name: str, root: Path = Path()) -> None:
-    """Writes `reports/studies/<study>.html` and its map as PNG beside it, from what `duvae search` has found.
+    """Writes `reports/studies/<study>.html`, and its map as PNG, from the results of `duvae search`.
 
     Args:
-        name: The study's.
+        name: The study's name.
         root: The project's folder.
     """
-    drawn, html = studies.page(config.best_params_path(name, root).parent)
-    place = root / "reports" / "studies"
-    with whole(place / f"{name}.png") as temporary:
-        temporary.write_bytes(drawn)
-    write_text(place / f"{name}.html", html)
+    figure, html = studies.page(config.best_params_path(name, root).parent)
+    folder = root / "reports" / "studies"
+    with whole(folder / f"{name}.png") as temporary:
+        temporary.write_bytes(figure)
+    write_text(folder / f"{name}.html", html)

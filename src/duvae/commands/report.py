@@ -1,9 +1,11 @@
-"""The page on all that `run` names."""
+"""The stage `report`: the page of all results of `run`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from markupsafe import Markup
 
 from duvae.config import APART, FIGURE1_DATASET, AnyDataset, Params, SyntheticDataset
 from duvae.project.files import write_text
@@ -13,6 +15,7 @@ from duvae.report import (
     examples,
     figure1,
     figures,
+    latent_spaces,
     origin,
     page,
     paper,
@@ -24,188 +27,228 @@ from duvae.report import (
 from duvae.report.per_example import Floor, PerExample
 from duvae.report.results import Result
 
-MANY = 60_000
-"""Epochs times lines from which on curves are a picture of dots instead of a drawing, which would be larger."""
+MAX_SVG_POINTS = 60_000
+"""Points of training curves above which the page holds them as a PNG; an SVG would be larger."""
 
 
 def run(params: Params, root: Path = Path()) -> None:
-    """Writes `reports/index.html`: each data set of `run`, the collapse, any two settings, and the paper's numbers.
+    """Writes `reports/index.html`: all data sets of `run`, the collapse, a comparison of settings, the paper's tables.
 
-    It is made of files that git keeps, and of nothing else: the page can be written on a fresh clone. What old results
-    lack is left out, and the page says so. Lines of texts and pictures of one's own are on the pages of the stage
-    `examples`.
+    The page depends only on files that git keeps, so a fresh clone can write it. Parts that old results lack are left
+    out, and the page names them. Examples from a user's own texts and images are on the pages of the stage `examples`.
 
     Args:
         params: All of params.yaml.
         root: The project's folder.
+
+    Raises:
+        UserError: If results are missing or broken, or if none belongs to the weights of its last training.
     """
-    kept, stale = weights.apart(results.read(params, params.run_jobs(), root))
-    models = results.arranged(kept)
+    current, stale = weights.current_results(results.read(params, params.run_jobs(), root))
+    models = results.in_paper_order(current)
     datasets = list(dict.fromkeys(model.job.dataset for model in models))
     sections = [section(params, [m for m in models if m.job.dataset == name], root) for name in datasets]
-    floor = next((of["floor"] for of in sections if of["floor"]), None)
-    of_figure1 = five(params, models)
-    drawable = of_figure1 is not None and figure1.drawable(of_figure1, root)
+    floor = next((part["floor"] for part in sections if part["floor"]), None)
+    five_models = figure1_models(params, models)
+    drawable = five_models is not None and figure1.drawable(five_models, root)
     html = page.render(
         "index.html",
         models=len(models),
         settings=len({model.job.setting for model in models}),
         stale=stale,
         datasets=sections,
-        collapses=[of for of in sections if of["collapse"]],
-        figure1=content(params, of_figure1, root) if of_figure1 and drawable else None,
-        no_figure1=of_figure1 is not None and not drawable,
+        collapses=[part for part in sections if part["collapse"]],
+        figure1=figure1_content(params, five_models, root) if five_models and drawable else None,
+        no_figure1=five_models is not None and not drawable,
         comparison={
-            "sets": [of["compared"] for of in sections],
+            "sets": [part["compared"] for part in sections],
             "curves": [{"key": key, "title": title} for key, title in figures.CURVES],
-            "first": first([of["compared"] for of in sections]),
+            "first": first_comparison([part["compared"] for part in sections]),
         },
-        metrics=page.explained([key for of in sections for key in of["shown"]], params.evaluation, floor),
+        metrics=page.metric_explanations(
+            [key for part in sections for key in part["metrics"]], params.evaluation, floor
+        ),
     )
     write_text(root / "reports" / "index.html", html)
 
 
 def section(params: Params, models: Sequence[Result], root: Path) -> Mapping[str, Any]:
-    """What the page says of one data set."""
+    """The variables of the template for the section of one data set.
+
+    Args:
+        params: All of params.yaml.
+        models: Results of one data set.
+        root: The project's folder.
+    """
     name = models[0].job.dataset
     dataset = params.dataset(name)
     item = tables.noun(dataset)
     colours = {setting: colour for setting, (colour, _) in figures.line_styles(models).items()}
     warmup = dataset.optimisation.warmup
     floor, gaps = None, None
-    read = [per_example.read(model, root) for model in models]
+    per_model = [per_example.read(model, root) for model in models]
     if dataset.kind == "synthetic":
         floor = per_example.floor(name, root)
-        gaps = per_example.gaps(models, read, floor)
-    centre = figures.middle(dataset.source) if isinstance(dataset, SyntheticDataset) else 0
-    names = results.labels(models)
-    latent = {}
-    for model, of in zip(models, read, strict=True):
-        if of and dataset.networks.latent == 2 and model.job.setting not in latent:
-            space = replace(per_example.space(model, of), name=names[model.job.setting])
-            picture = figures.latent(space, centre, figures.HALFWIDTH)
-            latent[model.job.setting] = page.image(figures.png(picture, dpi=110), f"Latent space of {space.name}")
-    first = examples.first(models)
-    samples = {setting: found for setting in names if (found := examples.kept(first[setting], root))}
-    probed = tables.probes(models, colours, item=item)
-    pair = collapse.pair(models, dataset.networks.latent, warmup, item)
-    beside = dataset.paper.tables if dataset.paper else []
+        gaps = per_example.gaps(models, per_model, floor)
+    names = results.setting_names(models)
+    latent = _latent_spaces(dataset, models, per_model, names)
+    pictures = {setting: f"latent-{name}-{setting}" for setting in names if setting in latent}
+    first = examples.first_seeds(models)
+    samples = {setting: content for setting in names if (content := examples.committed_samples(first[setting], root))}
+    probes = tables.probes(models, colours, item=item)
+    pair = collapse.choose_pair(models, dataset.networks.latent, warmup, item)
+    paper_tables = dataset.paper.tables if dataset.paper else []
     seeds = len({model.job.seed for model in models})
 
     return {
         "id": name,
         "item": item,
-        "size": page.size(dataset, next((of.documents for of in read if of), None), models),
+        "size": page.size(dataset, next((values.documents for values in per_model if values), None), models),
         "likelihood": tables.likelihood(models, colours, floor, gaps, item=item),
         "floor": floor,
         "quadrature": page.quadrature(floor) if floor else None,
-        "seen": page.seen(models),
-        "curves": _sheet(models, warmup),
+        "observations": page.observations(models),
+        "curves": _curves(models, warmup),
         "seeds": seeds,
         "warmup": warmup,
-        "shown": tables.shown(models, floor, item),
-        "probes": probed,
+        "metrics": tables.shown_metrics(models, floor, item),
+        "probes": probes,
         "alphabets": tables.alphabets(models),
-        "probe_figure": page.drawing(figures.svg(figures.probes(models))) if probed else None,
-        "latent": [
-            (f"latent-{name}-{setting}", names[setting], latent[setting]) for setting in names if setting in latent
-        ],
+        "probe_figure": page.inline_svg(figures.svg(figures.probes(models))) if probes else None,
+        "latent": [(picture, latent[setting]) for setting, picture in pictures.items()],
         "apart": dataset.kind in APART,
-        "examples": examples.shown(samples, names, seeds) if samples else None,
-        "lacks": lacks(dataset, models, read, samples, floor),
-        "mixture": origin.mixture(models),
-        "made_with": origin.made_with(models),
-        "making": tables.making(models, colours),
-        "each": tables.each(models, colours, item) if seeds > 1 else None,
+        "examples": examples.content(samples, names, seeds) if samples else None,
+        "omissions": omissions(dataset, models, per_model, samples, floor),
+        "mixture": origin.mixture_warning(models),
+        "made_with": origin.provenance_lines(models),
+        "costs": tables.costs(models, colours),
+        "per_model": tables.per_model(models, colours, item) if seeds > 1 else None,
         "collapse": {
             "names": pair.names,
             "warmup": warmup,
-            "figure": page.drawing(figures.svg(collapse.figure(pair))),
-            "told": collapse.told(pair),
+            "figure": page.inline_svg(figures.svg(collapse.figure(pair))),
+            "paragraphs": collapse.paragraphs(pair),
             "prior": tables.number(pair.prior, 2),
         }
         if pair
         else None,
-        "beside": [paper.beside(table, dataset.column, models, colours, item) for table in beside],
+        "paper_tables": [
+            paper.compare_with_paper(table, dataset.column, models, colours, item) for table in paper_tables
+        ],
         "departs": dataset.paper.departs if dataset.paper else [],
         "compared": {
             "id": name,
             "warmup": warmup,
             "measures": compare.measures(models, floor, item),
-            "settings": compare.settings(
-                models, gaps, {setting: f"latent-{name}-{setting}" for setting in names if setting in latent}
-            ),
+            "settings": compare.settings(models, gaps, pictures),
         },
     }
 
 
-def lacks(
+def _latent_spaces(
     dataset: AnyDataset,
     models: Sequence[Result],
-    read: Sequence[PerExample | None],
+    per_model: Sequence[PerExample | None],
+    names: Mapping[str, str],
+) -> dict[str, Markup]:
+    """The picture of each setting's latent space, by setting, for the first seed whose test examples git keeps."""
+    pictures: dict[str, Markup] = {}
+    if dataset.networks.latent != 2:
+        return pictures
+    centre = latent_spaces.central_component(dataset.source) if isinstance(dataset, SyntheticDataset) else 0
+    for model, values in zip(models, per_model, strict=True):
+        setting = model.job.setting
+        if values and setting not in pictures:
+            space = replace(per_example.space(model, values), name=names[setting])
+            figure = latent_spaces.latent(space, centre, latent_spaces.HALFWIDTH)
+            pictures[setting] = page.inline_png(figures.png(figure, dpi=110), f"Latent space of {space.name}")
+
+    return pictures
+
+
+def omissions(
+    dataset: AnyDataset,
+    models: Sequence[Result],
+    per_model: Sequence[PerExample | None],
     samples: Mapping[str, object],
     floor: Floor | None,
 ) -> str | None:
-    """What is left out of the section of one data set, since its results are older than what git keeps today.
+    """A sentence about the parts of a section that are left out because the results are of an earlier version.
 
     Args:
-        dataset: What params.yaml says of the data set.
-        models: Its models.
-        read: The test examples of each model; None where git does not keep them.
-        samples: The settings whose samples git keeps.
+        dataset: The data set's entry in params.yaml.
+        models: Models of the data set.
+        per_model: The values of each model's test examples; None where the file is missing.
+        samples: The samples that git keeps, by setting.
         floor: The floor of a synthetic data set.
 
     Returns:
         One sentence; None where nothing is left out.
     """
-    without = [model.name for model, of in zip(models, read, strict=True) if of is None]
+    without = [model.name for model, values in zip(models, per_model, strict=True) if values is None]
     parts = []
     if without:
-        what = ["the sizes of the splits"] if len(without) == len(models) else []
-        what += ["the gap to the floor"] if floor else []
-        what += ["the latent space"] if dataset.networks.latent == 2 else []
-        parts += [f"{tables.listed(what)} ({_which(without, models)})"] if what else []
+        subjects = ["the sizes of the splits"] if len(without) == len(models) else []
+        subjects += ["the gap to the floor"] if floor else []
+        subjects += ["the latent space"] if dataset.networks.latent == 2 else []
+        parts += [f"{tables.word_list(subjects)} ({_model_names(without, models)})"] if subjects else []
     if floor and floor.nll is None:
         parts.append("the likelihoods of single sentences under the generator")
-    undrawn = [model.name for model in models if model.job.setting not in samples]
-    if undrawn and dataset.kind not in APART:
-        parts.append(f"samples and interpolations ({_which(undrawn, models)})")
+    without_samples = [model.name for model in models if model.job.setting not in samples]
+    if without_samples and dataset.kind not in APART:
+        parts.append(f"samples and interpolations ({_model_names(without_samples, models)})")
 
-    return f"Left out, since the results are older than this part of them: {'; '.join(parts)}." if parts else None
-
-
-def _which(names: Sequence[str], models: Sequence[Result]) -> str:
-    """The names of models, each once; shorter where they are all."""
-    return "of all models" if len(names) == len(models) else f"of {tables.listed(list(dict.fromkeys(names)))}"
+    return (
+        f"Left out, because their files are missing or belong to other weights: {'; '.join(parts)}." if parts else None
+    )
 
 
-def content(params: Params, models: Sequence[Result], root: Path) -> Mapping[str, Any]:
-    """What the page shows of Figure 1, from the results of its five."""
-    return figure1.content(figure1.dataset(params.dataset(FIGURE1_DATASET)), models, params.evaluation, root)[1]
+def _model_names(names: Sequence[str], models: Sequence[Result]) -> str:
+    """The names of models, each once, or `of all models`."""
+    return "of all models" if len(names) == len(models) else f"of {tables.word_list(list(dict.fromkeys(names)))}"
 
 
-def five(params: Params, models: Sequence[Result]) -> list[Result] | None:
+def figure1_content(params: Params, models: Sequence[Result], root: Path) -> Mapping[str, Any]:
+    """The variables of the template for Figure 1.
+
+    Args:
+        params: All of params.yaml.
+        models: Results of Figure 1's five settings.
+        root: The project's folder.
+    """
+    return figure1.content(figure1.synthetic(params.dataset(FIGURE1_DATASET)), models, params.evaluation, root)[1]
+
+
+def figure1_models(params: Params, models: Sequence[Result]) -> list[Result] | None:
     """The results of the five settings of Figure 1; None where `run` does not hold all of them."""
     jobs = params.figure1_jobs()
-    found = [model for job in jobs for model in models if model.job == job]
+    five = [model for job in jobs for model in models if model.job == job]
 
-    return found if jobs and len(found) == len(jobs) else None
+    return five if jobs and len(five) == len(jobs) else None
 
 
-def first(sets: Sequence[Mapping[str, Any]]) -> list[str] | None:
-    """The two settings that are compared first: a VAE and a DU-VAE, or the first two; None for a single one."""
-    for of in sets:
-        wanted = [f"{of['id']}/vae", f"{of['id']}/du_vae"]
-        if set(wanted) <= {setting["id"] for setting in of["settings"]}:
-            return wanted
-    ids = [setting["id"] for of in sets for setting in of["settings"]]
+def first_comparison(sets: Sequence[Mapping[str, Any]]) -> list[str] | None:
+    """The ids of the two settings that the page compares first.
+
+    Args:
+        sets: The data of the comparison, one entry per data set.
+
+    Returns:
+        A VAE and a DU-VAE on one data set, or else the first two settings; None where there is only one.
+    """
+    for dataset in sets:
+        pair = [f"{dataset['id']}/vae", f"{dataset['id']}/du_vae"]
+        if set(pair) <= {setting["id"] for setting in dataset["settings"]}:
+            return pair
+    ids = [setting["id"] for dataset in sets for setting in dataset["settings"]]
 
     return ids[:2] if len(ids) > 1 else None
 
 
-def _sheet(models: Sequence[Result], warmup: int) -> Any:
-    sample_files = figures.curves(models, warmup)
-    if sum(len(model.history) for model in models) * len(figures.CURVES) > MANY:
-        return page.image(figures.png(sample_files), "Training curves")
+def _curves(models: Sequence[Result], warmup: int) -> Markup:
+    """The training curves, as PNG where there are too many points for an SVG."""
+    figure = figures.curves(models, warmup)
+    if sum(len(model.history) for model in models) * len(figures.CURVES) > MAX_SVG_POINTS:
+        return page.inline_png(figures.png(figure), "Training curves")
 
-    return page.drawing(figures.svg(sample_files))
+    return page.inline_svg(figures.svg(figure))

@@ -1,4 +1,4 @@
-"""The stage `samples`: what a trained model draws or writes, for the report (Figure S1, Tables S3 and S4)."""
+"""The stage `samples`: samples and interpolations of a trained model for the report (Figure S1, Tables S3 and S4)."""
 
 from pathlib import Path
 from typing import Any
@@ -16,27 +16,36 @@ from duvae.metrics.encoding import evaluating
 from duvae.project.files import whole
 from duvae.project.provenance import Stopwatch
 
-WAYS = {"drawn": False, "likeliest": True}
-"""Each pixel or word drawn from p(x|z), or the likeliest."""
+DECODINGS = {"drawn": False, "likeliest": True}
+"""Each pixel or word is drawn from p(x|z), or the likeliest one is taken: True."""
 
 
 def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path()) -> None:
-    """Writes samples of the prior, where there is one, and interpolations between pairs of test examples.
+    """Writes samples of the prior, where the system has one, and interpolations between pairs of test examples.
 
-    `generated/<dataset>/<setting>/<seed>.npz` holds `samples_<way>` of shape (samples, ...), `between_<way>` of shape
-    (pairs, steps, ...), `pairs`, which test examples those lie between, `examples`, which to show beside the samples,
-    `columns`, how many images a row, and `weights`, the digest of the model's weights.
-    `results/<dataset>/<setting>/samples/<seed>.json` holds the part of it that git keeps.
+    `generated/<dataset>/<setting>/<seed>.npz` holds these arrays, with `drawn` and `likeliest` as decodings:
+
+    - `samples_<decoding>`: samples of the prior, shape (samples, ...).
+    - `between_<decoding>`: interpolations, shape (pairs, steps, ...).
+    - `pairs`: indices of the test examples that the interpolations lie between, shape (pairs, 2).
+    - `examples`: indices of the test examples to show beside the samples, shape (examples,).
+    - `columns`: number of images in each row of a picture.
+    - `weights`: the digest of the model's weights.
+
+    `results/<dataset>/<setting>/samples/<seed>.json` holds the part that git keeps.
 
     Args:
         params: All of params.yaml.
         dataset: The data set's name.
         setting: The setting's name.
-        seed: The training's.
+        seed: The seed of the training.
         root: The project's folder.
+
+    Raises:
+        UserError: If the model is missing or broken, or if there are fewer than two test examples.
     """
     watch = Stopwatch("samples", params.setting(setting).system)
-    job, wanted = params.job(dataset, setting, seed), params.generation
+    job, options = params.job(dataset, setting, seed), params.generation
     train = f"duvae train --dataset {dataset} --setting {setting} --seed {seed}"
     prepared = store.read(root / "data/prepared" / dataset)
     model, _ = model_files.load(
@@ -45,36 +54,36 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
     weights = model_files.digest(model)
     test = prepared.split("test")
     if len(test) < 2:
-        raise UserError(f"data/prepared/{dataset}: expected two test examples or more to lie between; found 1.")
+        raise UserError(f"data/prepared/{dataset}: expected two test examples or more, for interpolations; found 1.")
     torch.set_num_threads(params.threads)
     device = model_files.device()
     model.to(device)
     images = isinstance(test, Images)
-    count = wanted.rows * wanted.columns if images else wanted.rows
-    pairs = generation.pairs(wanted.pairs, len(test), wanted.seed)
-    shown = np.random.default_rng(wanted.seed).choice(len(test), min(count, len(test)), replace=False)
-    chosen = [tensor(test, np.array([index]), device) for index in pairs.flatten()]
+    count = options.rows * options.columns if images else options.rows
+    pairs = generation.pairs(options.pairs, len(test), options.seed)
+    examples = np.random.default_rng(options.seed).choice(len(test), min(count, len(test)), replace=False)
+    batches = [tensor(test, np.array([index]), device) for index in pairs.flatten()]
     with evaluating(model):
-        prior = model.posterior(chosen[0]).density
-    ends = generation.means(model, chosen).unflatten(0, (wanted.pairs, 2))
-    found: dict[str, Any] = {"pairs": pairs, "examples": shown, "columns": np.array(wanted.columns)}
-    for way, likely in WAYS.items():
+        prior = model.posterior(batches[0]).density
+    ends = generation.means(model, batches).unflatten(0, (options.pairs, 2))
+    arrays: dict[str, Any] = {"pairs": pairs, "examples": examples, "columns": np.array(options.columns)}
+    for decoding, likely in DECODINGS.items():
         if prior:
-            samples = generation.prior(model, count, ends.shape[-1], wanted.seed, likely)
-            found[f"samples_{way}"] = samples.cpu().numpy()
-        between = generation.interpolations(model, ends, wanted.steps, wanted.seed, likely)
-        found[f"between_{way}"] = between.unflatten(0, (wanted.pairs, wanted.steps)).cpu().numpy()
+            samples = generation.prior(model, count, ends.shape[-1], options.seed, likely)
+            arrays[f"samples_{decoding}"] = samples.cpu().numpy()
+        between = generation.interpolations(model, ends, options.steps, options.seed, likely)
+        arrays[f"between_{decoding}"] = between.unflatten(0, (options.pairs, options.steps)).cpu().numpy()
     if images:
-        found = {name: array if array.dtype.kind == "i" else _bits(array) for name, array in found.items()}
-    found["weights"] = np.array(weights)
+        arrays = {name: array if array.dtype.kind == "i" else _bits(array) for name, array in arrays.items()}
+    arrays["weights"] = np.array(weights)
     with whole(root / "generated" / job.folder.with_suffix(".npz")) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, **found)
-    place = sample_files.place(job, root)
-    sample_files.write(place, sample_files.of(found, prepared), params.dataset(dataset).kind in APART)
-    watch.write(place.with_suffix(".run.json"), weights=weights, device=str(device), threads=params.threads)
+        np.savez_compressed(file, **arrays)
+    path = sample_files.file_path(job, root)
+    sample_files.write(path, sample_files.from_arrays(arrays, prepared), params.dataset(dataset).kind in APART)
+    watch.write(path.with_suffix(".run.json"), weights=weights, device=str(device), threads=params.threads)
     print(f"{job.name}: {'samples and ' if prior else ''}interpolations for the report")
 
 
 def _bits(images: Array) -> Array:
-    """Pixels of 0 and 1 with shape (..., 1, height, width) as bytes, without the channel."""
+    """Converts pixels of 0 and 1, shape (..., 1, height, width), to bytes of shape (..., height, width)."""
     return images[..., 0, :, :].astype(np.uint8)

@@ -1,4 +1,4 @@
-"""What the page needs to show any two settings side by side: their numbers and curves, as data for its script."""
+"""Data for the script that compares two settings on the page: their numbers and curves."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,26 +9,32 @@ import pandas as pd
 from duvae.report import names
 from duvae.report.figures import CURVES
 from duvae.report.per_example import Floor
-from duvae.report.results import LAST, Result, label_counts, labels, labels_are, over_seeds
-from duvae.report.tables import METRICS, Gaps, listed, shown
+from duvae.report.results import FLOW_METRIC_KEYS, Result, label_counts, label_unit, over_seeds, setting_names
+from duvae.report.tables import METRICS, Gaps, shown_metrics, word_list
 
 POINTS = 200
-"""So many epochs of a curve are shown at most; of a longer one every second, third, ..."""
+"""Number of epochs of a curve that the page shows, at most; of a longer curve every second, third, ... epoch."""
 
 BETTER = {"nll": -1, "gap": -1, "perplexity": -1}
-"""Of which figures less is better; of accuracies more is; of the others neither."""
+"""The metrics of which less is better: -1. More is better for accuracies; other metrics have no better direction."""
 
 
 def measures(results: Sequence[Result], floor: Floor | None = None, item: str = "sentence") -> list[dict[str, Any]]:
-    """The rows of the comparison on one data set: key, label, unit, digits, and whether more or less is better."""
+    """The rows of the comparison on one data set: key, label, unit, decimals, and the better direction.
+
+    Args:
+        results: Models of one data set.
+        floor: The floor of a synthetic data set; None: no row for the gap to it.
+        item: The word for one test example.
+    """
     rows = [
-        {"key": m.key, "label": m.label, "unit": m.unit, "decimals": m.decimals, "better": BETTER.get(m.key, 0)}
-        | {"last": m.key in LAST}
-        for m in METRICS
-        if m.key in shown(results, floor, item)
+        {"key": metric.key, "label": metric.label, "unit": metric.unit, "decimals": metric.decimals}
+        | {"better": BETTER.get(metric.key, 0), "last": metric.key in FLOW_METRIC_KEYS}
+        for metric in METRICS
+        if metric.key in shown_metrics(results, floor, item)
     ]
     rows += [
-        {"key": f"probe_{n}", "label": f"Accuracy, {int(n):,} {labels_are(results)}" if n.isdigit() else n, "unit": "%"}
+        {"key": f"probe_{n}", "label": f"Accuracy, {int(n):,} {label_unit(results)}" if n.isdigit() else n, "unit": "%"}
         | {"decimals": 1, "better": 1}
         for n in label_counts(results)
     ]
@@ -44,45 +50,47 @@ def measures(results: Sequence[Result], floor: Floor | None = None, item: str = 
 def settings(
     results: Sequence[Result], gaps: Gaps | None = None, pictures: Mapping[str, str] | None = None
 ) -> list[Any]:
-    """Each setting of one data set: what it is called, its numbers over seeds, and its curves.
+    """The settings of one data set: names, numbers with their spread over seeds, and curves.
 
     Args:
         results: Models of one data set.
-        gaps: How far each setting lies above the floor.
-        pictures: By setting, the id of the picture of its latent space on the page.
+        gaps: The distance of each setting from the floor.
+        pictures: The id of the picture of each setting's latent space on the page, by setting.
     """
     over = over_seeds(results)
-    told = []
-    for setting, name in labels(results).items():
-        of = [result for result in results if result.job.setting == setting]
+    entries = []
+    for setting, name in setting_names(results).items():
+        models = [result for result in results if result.job.setting == setting]
         gap = pd.Series([value for value, _ in (gaps or {}).get(setting, [])], dtype=float)
         numbers = {str(key): (over.value(setting, str(key)), over.spread(setting, str(key))) for key in over.mean}
         numbers["gap"] = float(gap.mean()), float(gap.std(ddof=1))
-        told.append(
+        entries.append(
             {
-                "id": f"{of[0].job.dataset}/{setting}",
+                "id": f"{models[0].job.dataset}/{setting}",
                 "name": name,
-                "system": names.label(of[0].system),
-                "note": name.partition(" (")[2].rstrip(")") or of[0].hyperparameters,
+                "system": names.label(models[0].system),
+                "note": name.partition(" (")[2].rstrip(")") or models[0].hyperparameters,
                 "seeds": over.count(setting),
-                "commit": listed(list(dict.fromkeys(result.commit for result in of if result.commit))),
+                "commit": word_list(list(dict.fromkeys(result.commit for result in models if result.commit))),
                 "picture": (pictures or {}).get(setting),
-                "values": {key: [_held(mean), _held(spread)] for key, (mean, spread) in numbers.items()},
-                "curves": [_curves(result) for result in of],
+                "values": {key: [_rounded(mean), _rounded(spread)] for key, (mean, spread) in numbers.items()},
+                "curves": [_curves(result) for result in models],
             }
         )
 
-    return told
+    return entries
 
 
 def _curves(result: Result) -> dict[str, list[float | None]]:
     history = result.history.iloc[:: -(-len(result.history) // POINTS)]
 
-    return {column: [_held(value) for value in history[column]] for column in ("epoch", *(name for name, _ in CURVES))}
+    return {
+        column: [_rounded(value) for value in history[column]] for column in ("epoch", *(name for name, _ in CURVES))
+    }
 
 
-def _held(value: float) -> float | None:
-    """A number with six digits; None where there is none."""
+def _rounded(value: float) -> float | None:
+    """A number rounded to six digits; None where it is not finite."""
     value = float(value)
 
     return float(f"{value:.6g}") if math.isfinite(value) else None

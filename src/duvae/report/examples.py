@@ -1,4 +1,4 @@
-"""What trained models draw or write, beside real test examples: pictures, or lines of text (Figure S1)."""
+"""Samples and interpolations of trained models beside real test examples, as the pages show them (Figure S1)."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,84 +9,89 @@ from markupsafe import Markup
 from duvae.config import Job
 from duvae.data.store import Array
 from duvae.inference import sample_files
-from duvae.inference.sample_files import Drawn
+from duvae.inference.sample_files import Samples
 from duvae.report import page, pictures
 from duvae.report.results import Result
 
 PIXEL = 2
-"""Pixels of a picture a pixel of an image."""
+"""Pixels of the picture for each pixel of an image."""
 
 
-def place(job: Job, root: Path) -> Path:
-    """The archive of what a model drew or wrote, which git does not keep."""
+def archive_path(job: Job, root: Path) -> Path:
+    """The path of the archive with a model's samples, which git does not keep."""
     return root / "generated" / job.folder.with_suffix(".npz")
 
 
 def command(job: Job) -> str:
-    """The command that makes what a model draws or writes."""
+    """The command that writes a model's samples."""
     return f"duvae samples --dataset {job.dataset} --setting {job.setting} --seed {job.seed}"
 
 
-def first(models: Sequence[Result]) -> dict[str, Result]:
-    """The first seed of each setting, which is the one that is shown."""
+def first_seeds(models: Sequence[Result]) -> dict[str, Result]:
+    """The first seed of each setting, by setting. The pages show only the samples of that seed."""
     return {model.job.setting: model for model in reversed(models)}
 
 
-def kept(model: Result, root: Path = Path()) -> Drawn | None:
-    """What git keeps of a model's samples; None where it keeps none, or some of other weights."""
-    path = sample_files.place(model.job, root)
-    found = sample_files.read(path, command(model.job)) if path.exists() else None
+def committed_samples(model: Result, root: Path = Path()) -> Samples | None:
+    """The samples of a model that git keeps; None where the file is missing or belongs to other weights.
 
-    return found if found and found.weights == model.metrics.get("weights") else None
+    Raises:
+        UserError: If the file is broken.
+    """
+    path = sample_files.file_path(model.job, root)
+    samples = sample_files.read(path, command(model.job)) if path.exists() else None
+
+    return samples if samples and samples.weights == model.metrics.get("weights") else None
 
 
-def shown(found: Mapping[str, Drawn], names: Mapping[str, str], seeds: int) -> Mapping[str, Any]:
-    """What a page shows of a data set: real test examples, and samples and interpolations of each setting.
+def content(samples: Mapping[str, Samples], names: Mapping[str, str], seeds: int) -> Mapping[str, Any]:
+    """The variables of the template for one data set: test examples, and the samples of each setting.
 
     Args:
-        found: Samples and interpolations by setting, of one data set.
+        samples: Samples and interpolations of one data set, by setting.
         names: The name of each setting.
-        seeds: Number of seeds that were trained.
+        seeds: Number of trained seeds.
     """
-    one = next(iter(found.values()))
+    first = next(iter(samples.values()))
     head = {
-        "pictures": one.pictures,
-        "pairs": len(one.ends),
-        "steps": len(next(iter(one.between.values()))[0]),
+        "pictures": first.are_images,
+        "pairs": len(first.endpoints),
+        "steps": len(next(iter(first.interpolations.values()))[0]),
         "seeds": seeds,
     }
-    settings = {setting: name for setting, name in names.items() if setting in found}
+    settings = {setting: name for setting, name in names.items() if setting in samples}
 
-    return {**head, **(_pictures if one.pictures else _lines)(found, settings)}
+    return {**head, **(_pictures if first.are_images else _lines)(samples, settings)}
 
 
-def _pictures(found: Mapping[str, Drawn], names: Mapping[str, str]) -> Mapping[str, Any]:
+def _pictures(samples: Mapping[str, Samples], names: Mapping[str, str]) -> Mapping[str, Any]:
     def picture(array: Array, columns: int, alt: str) -> Markup:
-        return page.image(pictures.png(pictures.grid(array.reshape(-1, *array.shape[-2:]), columns, PIXEL)), alt)
+        return page.inline_png(pictures.png(pictures.grid(array.reshape(-1, *array.shape[-2:]), columns, PIXEL)), alt)
 
-    def line(of: Drawn, way: str, alt: str) -> Markup:
-        between = of.between[way]
+    def interpolation(model: Samples, decoding: str, alt: str) -> Markup:
+        steps = model.interpolations[decoding]
         parts = [
-            pictures.grid(of.ends[:, 0], 1, PIXEL),
-            pictures.grid(between.reshape(-1, *between.shape[-2:]), between.shape[1], PIXEL),
-            pictures.grid(of.ends[:, 1], 1, PIXEL),
+            pictures.grid(model.endpoints[:, 0], 1, PIXEL),
+            pictures.grid(steps.reshape(-1, *steps.shape[-2:]), steps.shape[1], PIXEL),
+            pictures.grid(model.endpoints[:, 1], 1, PIXEL),
         ]
-        return page.image(pictures.png(pictures.beside(parts, 4 * PIXEL)), alt)
+        return page.inline_png(pictures.png(pictures.side_by_side(parts, 4 * PIXEL)), alt)
 
-    one = next(iter(found.values()))
+    first = next(iter(samples.values()))
 
     return {
-        "ways": list(one.between),
-        "test": picture(one.test, one.columns, "Test images"),
+        "ways": list(first.interpolations),
+        "test": picture(first.test, first.columns, "Test images"),
         "settings": [
             {
                 "name": name,
                 "samples": [
-                    picture(found[setting].samples[way], found[setting].columns, f"Samples of {name}, {way}")
-                    for way in found[setting].samples
+                    picture(examples, samples[setting].columns, f"Samples of {name}, {decoding}")
+                    for decoding, examples in samples[setting].prior.items()
                 ],
                 "between": [
-                    line(found[setting], way, f"Interpolations of {name}, {way}") for way in found[setting].between
+                    interpolation(samples[setting], decoding, f"Interpolations of {name}, {decoding}")
+                    for decoding in samples[setting].interpolations
                 ],
             }
             for setting, name in names.items()
@@ -94,17 +99,17 @@ def _pictures(found: Mapping[str, Drawn], names: Mapping[str, str]) -> Mapping[s
     }
 
 
-def _lines(found: Mapping[str, Drawn], names: Mapping[str, str]) -> Mapping[str, Any]:
+def _lines(samples: Mapping[str, Samples], names: Mapping[str, str]) -> Mapping[str, Any]:
     return {
-        "test": next(iter(found.values())).test,
+        "test": next(iter(samples.values())).test,
         "settings": [
             {
                 "name": name,
-                "samples": list(found[setting].samples.items()),
+                "samples": list(samples[setting].prior.items()),
                 "between": [
                     (source, lines, target)
                     for (source, target), lines in zip(
-                        found[setting].ends, found[setting].between["likeliest"], strict=True
+                        samples[setting].endpoints, samples[setting].interpolations["likeliest"], strict=True
                     )
                 ],
             }

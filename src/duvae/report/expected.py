@@ -1,4 +1,4 @@
-"""What the files of a result hold: one that does not is told before anything is made of it."""
+"""The expected content of the files of a result. The report checks each file before it uses the content."""
 
 import datetime
 from collections.abc import Iterable, Mapping
@@ -20,14 +20,14 @@ def _moment(text: str) -> str:
     return text
 
 
-class Held(BaseModel):
-    """What is used of a JSON file; it may hold more."""
+class Content(BaseModel):
+    """The part of a JSON file that the report reads; the file may hold more."""
 
     model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
 
 
-class Metrics(Held):
-    """metrics.json; nothing where a system has no such figure."""
+class Metrics(Content):
+    """Content of metrics.json; None where a metric is not defined for the system."""
 
     system: str
     hyperparameters: dict[str, Any]
@@ -53,8 +53,8 @@ class Metrics(Held):
     weights: str | None = None
 
 
-class Accuracy(Held):
-    """One size of labelled subsets in probe.json."""
+class Accuracy(Content):
+    """Accuracies for one size of labelled subsets in probe.json."""
 
     accuracy: float
     spread: float | None
@@ -62,8 +62,8 @@ class Accuracy(Held):
     by_alphabet: dict[str, float] = {}
 
 
-class Probed(Held):
-    """probe.json."""
+class ProbeResults(Content):
+    """Content of probe.json."""
 
     largest_class: float | None
     labels_are: str = "labels"
@@ -72,16 +72,16 @@ class Probed(Held):
     weights: str | None = None
 
 
-class Machine(Held):
-    """The machine of a record."""
+class Machine(Content):
+    """The machine that a stage ran on."""
 
     processor: str
     cores: int | None
     system: str
 
 
-class Made(Held):
-    """The record within a *.run.json."""
+class StageRecord(Content):
+    """The record of a stage, in a *.run.json file."""
 
     wall_seconds: float
     cpu_seconds: float
@@ -95,8 +95,8 @@ class Made(Held):
     machine: Machine | None = None
 
 
-class Truth(Held):
-    """truth.json."""
+class Truth(Content):
+    """Content of truth.json."""
 
     sentences: int
     nll: float
@@ -106,53 +106,67 @@ class Truth(Held):
     coarse_difference: float
 
 
-KINDS: Mapping[str, type[Held]] = {
+KINDS: Mapping[str, type[Content]] = {
     "metrics.json": Metrics,
-    "probe.json": Probed,
-    "train.run.json": Made,
-    "evaluate.run.json": Made,
-    "probe.run.json": Made,
+    "probe.json": ProbeResults,
+    "train.run.json": StageRecord,
+    "evaluate.run.json": StageRecord,
+    "probe.run.json": StageRecord,
     "truth.json": Truth,
 }
 
 
 def read(path: Path, command: str) -> dict[str, Any]:
-    """Reads a JSON file of KINDS.
+    """Reads and checks a JSON file.
 
     Args:
-        path: The file.
-        command: What makes it.
+        path: The file; its name is a key of `KINDS`.
+        command: The command that writes the file.
+
+    Returns:
+        The content of the file, including keys that the report does not read.
 
     Raises:
-        UserError: Where it is missing, broken, or does not hold what it should.
+        UserError: If the file is missing or broken, or if its content is not the expected one.
     """
     value = unwrapped(read_json(path, command))
     model = KINDS[path.name]
     try:
         model.model_validate(value)
     except ValidationError as error:
-        lacks = [".".join(map(str, detail["loc"])) for detail in error.errors() if detail["type"] == "missing"]
+        missing = [".".join(map(str, detail["loc"])) for detail in error.errors() if detail["type"] == "missing"]
         wrong = [explain(detail, value) for detail in error.errors() if detail["type"] != "missing"]
-        said = [f"expected {', '.join(lacks)} in it"] if lacks else []
-        said += [": ".join([*([".".join(key)] if key else []), why]) for key, why in wrong]
-        raise UserError(f"{path}: {'; '.join(said)}. Run '{command}' again.") from error
+        messages = [f"expected {', '.join(missing)} in it"] if missing else []
+        messages += [": ".join([*([".".join(key)] if key else []), why]) for key, why in wrong]
+        raise UserError(f"{path}: {'; '.join(messages)}. Run '{command}' again.") from error
 
     return dict(value)
 
 
-def columns(frame: pd.DataFrame, names: Iterable[str], path: Path, command: str) -> pd.DataFrame:
-    """The table, once it has rows and the columns of `names`, all numbers.
+def check_columns(frame: pd.DataFrame, names: Iterable[str], path: Path, command: str) -> pd.DataFrame:
+    """Checks that a table has rows, and the expected columns with numbers in them.
+
+    Args:
+        frame: The table.
+        names: The expected columns.
+        path: The file that the table comes from.
+        command: The command that writes the file.
+
+    Returns:
+        The same table.
 
     Raises:
-        UserError: Where it has not.
+        UserError: If the table is empty, a column is missing, or a column holds words.
     """
-    lacks = [name for name in names if name not in frame]
+    missing = [name for name in names if name not in frame]
     words = [name for name in names if name in frame and not pd.api.types.is_numeric_dtype(frame[name])]
     words = [name for name in words if not frame[name].isna().all()]
-    said = f"the columns {', '.join(lacks)} in it" if lacks else f"numbers in {', '.join(words)}" if words else ""
-    if not said and frame.empty:
-        said = "a row or more"
-    if said:
-        raise UserError(f"{path}: expected {said}. Run '{command}' again.")
+    expectation = (
+        f"the columns {', '.join(missing)} in it" if missing else f"numbers in {', '.join(words)}" if words else ""
+    )
+    if not expectation and frame.empty:
+        expectation = "a row or more"
+    if expectation:
+        raise UserError(f"{path}: expected {expectation}. Run '{command}' again.")
 
     return frame

@@ -1,32 +1,36 @@
-"""What is shown of Figure 1: the same on its own page and as a part of the page of all results."""
+"""The content of Figure 1, for its own page and for the page of all results."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from duvae.config import FIGURE1_DATASET, Evaluation, SyntheticDataset
+from duvae.config import FIGURE1_DATASET, AnyDataset, Evaluation, SyntheticDataset
 from duvae.errors import UserError
-from duvae.report import figures, origin, page, per_example, results, tables
+from duvae.report import figures, latent_spaces, origin, page, per_example, results, tables
 from duvae.report.results import Result
 
 
-def dataset(of: object) -> SyntheticDataset:
-    """Figure 1's data set, once it is known to be a synthetic one."""
-    if not isinstance(of, SyntheticDataset):
-        raise UserError(f"params.yaml: datasets.{FIGURE1_DATASET}.kind: Figure 1 is drawn of a synthetic data set.")
+def synthetic(dataset: AnyDataset) -> SyntheticDataset:
+    """Checks that Figure 1's data set is a synthetic one, and returns it.
 
-    return of
+    Raises:
+        UserError: If the data set is of another kind.
+    """
+    if not isinstance(dataset, SyntheticDataset):
+        raise UserError(f"params.yaml: datasets.{FIGURE1_DATASET}.kind: Figure 1 needs a synthetic data set.")
+
+    return dataset
 
 
 def drawable(models: Sequence[Result], root: Path = Path()) -> bool:
-    """Whether git keeps all that Figure 1 is drawn from."""
+    """Whether all files exist that Figure 1 is drawn from, and belong to the weights of the metrics."""
     return not missing(models, root) and all(per_example.read(model, root) for model in models)
 
 
 def missing(models: Sequence[Result], root: Path = Path()) -> dict[Path, str]:
-    """The files beside the results that Figure 1 is drawn from and that are not there, each with its command."""
+    """The missing files of single test examples that Figure 1 is drawn from, each with the command that writes it."""
     files = {
-        per_example.place(model.job, root): f"duvae evaluate --dataset {model.job.dataset}"
+        per_example.file_path(model.job, root): f"duvae evaluate --dataset {model.job.dataset}"
         f" --setting {model.job.setting} --seed {model.job.seed}"
         for model in models
     }
@@ -40,53 +44,61 @@ def missing(models: Sequence[Result], root: Path = Path()) -> dict[Path, str]:
 
 
 def content(
-    of: SyntheticDataset, models: Sequence[Result], evaluation: Evaluation, root: Path = Path()
+    dataset: SyntheticDataset, models: Sequence[Result], evaluation: Evaluation, root: Path = Path()
 ) -> tuple[bytes, Mapping[str, Any]]:
-    """Figure 1 as PNG, and what `figure1_part.html` is filled with.
+    """Figure 1, and the variables of the template `figure1_part.html`.
 
     Args:
-        of: The data set.
-        models: Figure 1's five, of one seed.
-        evaluation: How they were measured.
+        dataset: The data set of Figure 1.
+        models: Results of Figure 1's five settings with one seed.
+        evaluation: The parameters of the evaluation.
         root: The project's folder.
+
+    Returns:
+        The figure as PNG, and the variables.
+
+    Raises:
+        UserError: If a file is missing, broken, or belongs to other weights than the metrics.
     """
-    results.need(missing(models, root))
+    results.require_files(missing(models, root))
     floor = per_example.floor(FIGURE1_DATASET, root)
-    read = [(model, per_example.read(model, root)) for model in models]
-    kept = [(model, examples) for model, examples in read if examples]
-    if len(kept) < len(models):
-        lacking = [model.job.name for model, examples in read if not examples]
+    pairs = [(model, per_example.read(model, root)) for model in models]
+    current = [(model, examples) for model, examples in pairs if examples]
+    if len(current) < len(models):
+        stale = [model.job.name for model, examples in pairs if not examples]
         raise UserError(
-            f"{per_example.FILE} of {tables.listed(lacking)}: of other weights than metrics.json. 'dvc repro figure1'"
-            " makes both anew."
+            f"{per_example.FILE} of {tables.word_list(stale)}: of other weights than metrics.json. Run"
+            " 'dvc repro figure1' to make both anew."
         )
-    gaps = per_example.gaps(models, [examples for _, examples in kept], floor)
-    spaces = [per_example.space(model, examples) for model, examples in kept]
+    gaps = per_example.gaps(models, [examples for _, examples in current], floor)
+    spaces = [per_example.space(model, examples) for model, examples in current]
     true_z = floor.z
     points = [true_z, *spaces] if true_z else spaces
     colours = {setting: colour for setting, (colour, _) in figures.line_styles(models).items()}
-    drawn = figures.png(figures.figure1(of.source, true_z, spaces), dpi=250)
+    figure = figures.png(latent_spaces.figure1(dataset.source, true_z, spaces), dpi=250)
 
-    return drawn, {
-        "components": len(of.source.means),
-        "length": of.source.length,
-        "train": of.source.train,
+    return figure, {
+        "components": len(dataset.source.means),
+        "length": dataset.source.length,
+        "train": dataset.source.train,
         "test": models[0].metrics["sentences"],
-        "systems": tables.listed([model.name for model in models]),
+        "systems": tables.word_list([model.name for model in models]),
         "seed": models[0].job.seed,
         "true_z": true_z is not None,
-        "outside": tables.listed([f"{page.percent(figures.outside(space.means))} ({space.name})" for space in points]),
-        "points": tables.listed([space.name for space in spaces if space.variances is None]),
-        "figure": page.image(drawn, "Latent spaces: density above, means below"),
-        "seen": page.seen(models, gaps),
-        "mixture": origin.mixture(models),
-        "made_with": origin.made_with(models),
+        "outside": tables.word_list(
+            [f"{page.percent(latent_spaces.share_outside(space.means))} ({space.name})" for space in points]
+        ),
+        "points": tables.word_list([space.name for space in spaces if space.variances is None]),
+        "figure": page.inline_png(figure, "Latent spaces: density above, means below"),
+        "observations": page.observations(models, gaps),
+        "mixture": origin.mixture_warning(models),
+        "made_with": origin.provenance_lines(models),
         "likelihood": tables.likelihood(models, colours, floor, gaps, prefix="figure1-"),
         "quadrature": page.quadrature(floor),
-        "metrics": page.explained(tables.shown(models, floor), evaluation, floor),
+        "metrics": page.metric_explanations(tables.shown_metrics(models, floor), evaluation, floor),
         "probes": tables.probes(models, colours, prefix="figure1-"),
-        "probe_figure": page.drawing(figures.svg(figures.probes(models))),
-        "warmup": of.optimisation.warmup,
-        "curves": page.drawing(figures.svg(figures.curves(models, of.optimisation.warmup))),
-        "making": tables.making(models, colours, prefix="figure1-"),
+        "probe_figure": page.inline_svg(figures.svg(figures.probes(models))),
+        "warmup": dataset.optimisation.warmup,
+        "curves": page.inline_svg(figures.svg(figures.curves(models, dataset.optimisation.warmup))),
+        "costs": tables.costs(models, colours, prefix="figure1-"),
     }

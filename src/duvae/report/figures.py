@@ -1,4 +1,4 @@
-"""The figures: Figure 1 redrawn, training curves, probes. Nothing here knows of files or models."""
+"""The figures of training curves and probes, and the style and file formats of all figures."""
 
 import functools
 import io
@@ -8,33 +8,26 @@ from typing import Any, Literal, ParamSpec
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import PowerNorm
-from matplotlib.contour import QuadContourSet
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from duvae.config import SyntheticSource
 from duvae.registry import RECORDS
-from duvae.report.per_example import Space
-from duvae.report.results import Array, Result, label_counts, labels, labels_are
+from duvae.report.results import Array, Result, label_counts, label_unit, setting_names
 
 P = ParamSpec("P")
 Line = Literal["-", "--", ":", "-."] | tuple[int, tuple[float, ...]]
 
 WIDTH = 7.16
-"""Of a figure over the whole page, in inches."""
+"""Width in inches of a figure over a whole page of two columns."""
 
 LEGEND: dict[str, Any] = {"handlelength": 1.8, "columnspacing": 1.4}
 
-HALFWIDTH = 3.0
-"""Figure 1 shows [-3, 3] x [-3, 3]."""
+COMPONENT_COLOURS = ("#0072b2", "#e69f00", "#cc79a7", "#009e73", "#d55e00", "#56b4e9", "#999999")
+"""Okabe and Ito's colours, which colour-blind readers can distinguish; as in the paper, the first one is blue."""
 
-COMPONENTS = ("#0072b2", "#e69f00", "#cc79a7", "#009e73", "#d55e00", "#56b4e9", "#999999")
-"""Okabe and Ito's colours, told apart by everybody; the centre component is blue, as in the paper."""
-
-LINES: tuple[Line, ...] = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
-"""Further settings of one system differ in their lines."""
+LINE_STYLES: tuple[Line, ...] = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
+"""Line styles of the settings of one system, which share a colour."""
 
 CURVES = (
     ("valid_loss", "Negative ELBO (nats)"),
@@ -44,7 +37,7 @@ CURVES = (
     ("valid_mpd", "MPD (nats)"),
     ("valid_ce", "Conditional entropy (nats)"),
 )
-"""What is drawn over the epochs, measured on validation."""
+"""The panels of the training curves: column of history.csv, measured on validation, and title."""
 
 STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
@@ -70,171 +63,14 @@ STYLE: dict[Any, Any] = {
 
 
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Draws in the style of all figures."""
+    """Decorates a function so that it draws in the style of all figures."""
 
     @functools.wraps(draw)
-    def inside(*args: P.args, **kwargs: P.kwargs) -> Figure:
+    def draw_styled(*args: P.args, **kwargs: P.kwargs) -> Figure:
         with mpl.rc_context(STYLE):
             return draw(*args, **kwargs)
 
-    return inside
-
-
-# ---------------------------------------------------------------------------------- Figure 1
-
-
-def aggregate(means: Array, variances: Array, x: Array, y: Array) -> Array:
-    r"""The aggregated posterior on a lattice.
-
-    $$ q(z) = \frac{1}{N} \sum_n N(x; \mu_{n1}, \delta^2_{n1}) N(y; \mu_{n2}, \delta^2_{n2}) $$
-
-    Each posterior is a product over the two dimensions, so the sum is one product of matrices.
-
-    Args:
-        means: With shape (N, 2).
-        variances: With shape (N, 2).
-        x: With shape (columns,).
-        y: With shape (rows,).
-
-    Returns:
-        The density, with shape (rows, columns).
-    """
-    across, up = (_normal(at, means[:, d], variances[:, d]) for d, at in enumerate((x, y)))
-
-    return up.T @ across / len(means)
-
-
-def mixture(source: SyntheticSource) -> tuple[Array, Array]:
-    """Means and variances of the generator's components, with shape (components, 2) each."""
-    means = np.asarray(source.means, np.float64)
-
-    return means, np.full_like(means, source.variance)
-
-
-def outside(points: Array) -> float:
-    """The share of points that lie outside of the frame."""
-    return float(np.mean(np.abs(points).max(axis=1) > HALFWIDTH)) if len(points) else 0.0
-
-
-@styled
-def figure1(source: SyntheticSource, true_z: Space | None, spaces: Sequence[Space], lattice: int = 241) -> Figure:
-    """Figure 1: above, contours of the aggregated posteriors; below, the means coloured by component.
-
-    The true latent space comes first. All panels show [-3, 3] x [-3, 3]; all contours share one scale.
-
-    Args:
-        source: The generator, whose mixture is the true latent space.
-        true_z: The z that the test sentences were written from, as `means`; None leaves that panel out.
-        spaces: A system each.
-        lattice: Points a side for the contours.
-    """
-    at = np.linspace(-HALFWIDTH, HALFWIDTH, lattice)
-    true = aggregate(*mixture(source), at, at)
-    learned = [None if s.variances is None else aggregate(s.means, s.variances, at, at) for s in spaces]
-    top = max(float(density.max()) for density in (true, *learned) if density is not None)
-    # Even steps in the square root: the flat true density and a sharp peak are both seen on one scale.
-    levels = top * np.linspace(0, 1, 15) ** 2
-    columns = 1 + len(spaces)
-    width, left, right, gap = 7.16, 0.34, 0.50, 0.06  # inches; a page of two columns
-    side = (width - left - right - gap * (columns - 1)) / columns
-    height = 2 * side + gap + 0.26 + 0.22
-    figure = Figure(figsize=(width, height))
-    axes = figure.subplots(2, columns, sharex=True, sharey=True, squeeze=False)
-    figure.subplots_adjust(
-        left=left / width,
-        right=1 - right / width,
-        bottom=0.22 / height,
-        top=1 - 0.26 / height,
-        wspace=gap / side,
-        hspace=gap / side,
-    )
-    centre = middle(source)
-    shown = _contours(axes[0, 0], at, true, levels)
-    for ax, density in zip(axes[0, 1:], learned, strict=True):
-        if density is not None:
-            _contours(ax, at, density, levels)
-        else:
-            ax.set_facecolor("#f4f4f4")
-            _remark(ax, "point masses:\nno density")
-    for ax, points in zip(axes[1], [true_z, *spaces], strict=True):
-        if points is None:
-            _remark(ax, "not kept")
-        else:
-            _scatter(ax, points, centre)
-    for ax, name in zip(axes[0], ["True", *(space.name for space in spaces)], strict=True):
-        ax.set_title(name, pad=4)
-    for ax in axes.flat:
-        ax.set(xlim=(-HALFWIDTH, HALFWIDTH), ylim=(-HALFWIDTH, HALFWIDTH), aspect="equal")
-        ax.set(xticks=(-2, 0, 2), yticks=(-2, 0, 2))
-        ax.spines[:].set_visible(True)
-        ax.tick_params(length=2, pad=2)
-        ax.tick_params(left=ax in axes[:, 0], bottom=ax in axes[1])
-    axes[0, 0].set_ylabel("density", labelpad=1)
-    axes[1, 0].set_ylabel("means", labelpad=1)
-    box = axes[0, -1].get_position()
-    bar = figure.add_axes((box.x1 + 0.08 / width, box.y0, 0.08 / width, box.height))
-    colours = figure.colorbar(shown, cax=bar, ticks=levels[[0, 5, 8, 11, 14]], format="%.2f")
-    colours.outline.set_linewidth(0.4)
-    bar.tick_params(length=1.5, pad=1.5, labelsize=6)
-
-    return figure
-
-
-@styled
-def latent(space: Space, centre: int = 0, reach: float | None = None) -> Figure:
-    """One latent space: contours of the aggregated posterior and the means.
-
-    Args:
-        space: What to draw.
-        centre: The component that is blue.
-        reach: The frame, from - to + this; None: as far as the means reach.
-    """
-    reach = reach or max(HALFWIDTH, float(np.quantile(np.abs(space.means), 0.999)) * 1.1)
-    figure = Figure(figsize=(3.4, 3.4))
-    ax = figure.subplots()
-    if space.variances is not None:
-        at = np.linspace(-reach, reach, 241)
-        ax.contourf(at, at, aggregate(space.means, space.variances, at, at), 12, cmap="Greys", alpha=0.6)
-    _scatter(ax, space, centre, size=5)
-    ax.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", title=space.name)
-    figure.tight_layout()
-
-    return figure
-
-
-def _normal(at: Array, mean: Array, variance: Array) -> Array:
-    """N(at; mean, variance), with shape (N, points)."""
-    variance = variance[:, None]
-
-    return np.asarray(np.exp(-((at - mean[:, None]) ** 2) / (2 * variance)) / np.sqrt(2 * np.pi * variance))
-
-
-def _contours(ax: Axes, at: Array, density: Array, levels: Array) -> QuadContourSet:
-    filled = ax.contourf(at, at, density, levels, cmap="viridis", norm=PowerNorm(0.5, 0, levels[-1]))
-    ax.contour(at, at, density, levels[1:-1], colors="white", linewidths=0.25, alpha=0.45)
-
-    return filled
-
-
-def _remark(ax: Axes, text: str) -> None:
-    ax.text(0, 0, text, ha="center", va="center", color="#666666", fontsize=6.5)
-
-
-def middle(source: SyntheticSource) -> int:
-    """The component nearest to the middle of all."""
-    means = np.asarray(source.means)
-
-    return int(np.argmin(((means - means.mean(axis=0)) ** 2).sum(axis=1)))
-
-
-def _scatter(ax: Axes, space: Space, centre: int, size: float = 1.6) -> None:
-    """Points coloured by component, in an order that lets none lie on top of the others."""
-    others = [label for label in np.unique(space.labels) if label != centre]
-    rank = {centre: 0, **{label: 1 + i for i, label in enumerate(others)}}
-    colours = np.array([COMPONENTS[rank.get(label, 0) % len(COMPONENTS)] for label in space.labels])
-    order = np.random.default_rng(0).permutation(len(colours))
-    x, y = space.means[order].T
-    ax.scatter(x, y, size, colours[order].tolist(), alpha=0.75, linewidths=0, rasterized=True)
+    return draw_styled
 
 
 # ---------------------------------------------------------------------------------- curves
@@ -242,13 +78,13 @@ def _scatter(ax: Axes, space: Space, centre: int, size: float = 1.6) -> None:
 
 @styled
 def curves(results: Sequence[Result], warmup: int) -> Figure:
-    """Loss, KL, MI, AU, MPD and CE on validation over the epochs; a line a seed, a colour a system.
+    """Draws loss, KL, MI, AU, MPD and CE on validation over the epochs, one line per seed and one colour per system.
 
     Args:
         results: Models of one data set.
-        warmup: Epochs over which the KL weight rises, shaded.
+        warmup: Number of epochs over which the KL weight rises; they are shaded.
     """
-    columns, legend = _room(list(labels(results).values()), WIDTH)
+    columns, legend = _legend_size(list(setting_names(results).values()), WIDTH)
     height = 3.35 + legend
     figure = Figure(figsize=(WIDTH, height))
     axes = figure.subplots(2, 3, sharex=True)
@@ -257,7 +93,7 @@ def curves(results: Sequence[Result], warmup: int) -> Figure:
     for ax, (column, title) in zip(axes.flat, CURVES, strict=True):
         if warmup:
             ax.axvspan(0, min(warmup, longest), color="#000000", alpha=0.06, linewidth=0)
-        drawn: list[Array] = []
+        lines: list[Array] = []
         for result in results:
             values = result.history[column].astype(float)
             if values.notna().any():
@@ -266,8 +102,8 @@ def curves(results: Sequence[Result], warmup: int) -> Figure:
                 best = result.history.loc[result.history["best"] == 1, "epoch"]
                 if len(best):
                     ax.plot(best.iloc[-1], values[best.index[-1]], "o", color=colour, markersize=2.6)
-                drawn.append(np.asarray(values, np.float64))
-        _limits(ax, drawn, column)
+                lines.append(np.asarray(values, np.float64))
+        _limits(ax, lines, column)
         ax.set_title(title, loc="left")
         if column == "valid_au":
             ax.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
@@ -284,62 +120,69 @@ def curves(results: Sequence[Result], warmup: int) -> Figure:
 
 @styled
 def probes(results: Sequence[Result]) -> Figure:
-    """Accuracy of the linear probe by number of labels, with the spread over the labelled subsets."""
-    entries = len(labels(results)) + 1
-    columns = -(-entries // 16)
-    figure = Figure(figsize=(WIDTH, max(2.5, 0.165 * min(entries, 16) + 0.2)))
-    ax, beside = figure.subplots(1, 2, width_ratios=(4.4 - columns, columns))
-    beside.set_axis_off()
+    """Draws the accuracy of the linear probes by number of labels, with the spread over the labelled subsets."""
+    lines = len(setting_names(results)) + 1
+    columns = -(-lines // 16)
+    figure = Figure(figsize=(WIDTH, max(2.5, 0.165 * min(lines, 16) + 0.2)))
+    ax, legend = figure.subplots(1, 2, width_ratios=(4.4 - columns, columns))
+    legend.set_axis_off()
     styles = line_styles(results)
     counts = label_counts(results)
-    at = np.arange(len(counts))
-    several = sorted({result.job.setting for result in results}, key=[r.job.setting for r in results].index)
-    for index, setting in enumerate(several):
-        of = [result for result in results if result.job.setting == setting and result.probe]
-        if not of:
+    x = np.arange(len(counts))
+    settings = list(dict.fromkeys(result.job.setting for result in results))
+    for index, setting in enumerate(settings):
+        probes = [result.probe["by_labels"] for result in results if result.job.setting == setting and result.probe]
+        if not probes:
             continue
-        found = [[r.probe["by_labels"].get(count) for r in of if r.probe] for count in counts]
-        accuracy = [np.mean([f["accuracy"] for f in fs if f]) if any(fs) else np.nan for fs in found]
-        spread = [np.mean([f["spread"] or 0.0 for f in fs if f]) if any(fs) else 0.0 for fs in found]
+        by_count = [[probe[count] for probe in probes if count in probe] for count in counts]
+        accuracy = [np.mean([entry["accuracy"] for entry in entries]) if entries else np.nan for entries in by_count]
+        spread = [np.mean([entry["spread"] or 0.0 for entry in entries]) if entries else 0.0 for entries in by_count]
         colour, dashes = styles[setting]
-        shift = min(0.05, 0.5 / len(several)) * (index - (len(several) - 1) / 2)  # so that bars do not hide each other
-        ax.errorbar(at + shift, accuracy, spread, color=colour, ls=dashes, marker="o", markersize=2.6, elinewidth=0.7)
+        # The shift keeps the bars of different settings from hiding each other.
+        shift = min(0.05, 0.5 / len(settings)) * (index - (len(settings) - 1) / 2)
+        ax.errorbar(x + shift, accuracy, spread, color=colour, ls=dashes, marker="o", markersize=2.6, elinewidth=0.7)
     largest = [float(result.probe["largest_class"]) for result in results if result.probe and result.probe["by_labels"]]
     if largest:
         ax.axhline(largest[0], label="largest class", color="#888888", linewidth=0.7, linestyle=":")
-    ax.set_xticks(at, [f"{int(count):,}" if count.isdigit() else count for count in counts])
+    ax.set_xticks(x, [f"{int(count):,}" if count.isdigit() else count for count in counts])
     ax.set_xlim(-0.35, len(counts) - 0.65)
     ax.margins(y=0.12)
-    ax.set(xlabel=labels_are(results), ylabel="accuracy on test (%)")
+    ax.set(xlabel=label_unit(results), ylabel="accuracy on test (%)")
     ax.grid(axis="y", color="#000000", alpha=0.08, linewidth=0.5)
     handles = _handles(results) + [line for line in ax.lines if line.get_label() == "largest class"]
-    beside.legend(handles=handles, loc="upper left", ncols=columns, borderaxespad=0, **LEGEND)
+    legend.legend(handles=handles, loc="upper left", ncols=columns, borderaxespad=0, **LEGEND)
     figure.tight_layout()
 
     return figure
 
 
 def line_styles(results: Sequence[Result]) -> dict[str, tuple[str, Line]]:
-    """A colour and a line for each setting."""
+    """The colour and the line style of each setting, by setting."""
     styles: dict[str, tuple[str, Line]] = {}
     used: dict[str, int] = {}
     for result in results:
         if result.job.setting in styles:
             continue
         record = RECORDS.get(result.system)
-        colour = record.colour if record else COMPONENTS[len(styles) % len(COMPONENTS)]
+        colour = record.colour if record else COMPONENT_COLOURS[len(styles) % len(COMPONENT_COLOURS)]
         nth = used[colour] = used.get(colour, -1) + 1
-        styles[result.job.setting] = (colour, LINES[nth % len(LINES)])
+        styles[result.job.setting] = (colour, LINE_STYLES[nth % len(LINE_STYLES)])
 
     return styles
 
 
-def _limits(ax: Axes, drawn: Sequence[Array], column: str) -> None:
-    """Room for what matters: not for the loss of the first epochs, nor for a divergence that dwarfs the others."""
-    values = np.concatenate(drawn) if drawn else np.zeros(1)
+def _limits(ax: Axes, lines: Sequence[Array], column: str) -> None:
+    """Sets the y axis so that neither the loss of the first epochs nor one very large divergence hides the rest.
+
+    Args:
+        ax: The panel.
+        lines: The values of each line in the panel.
+        column: The column of history.csv.
+    """
+    values = np.concatenate(lines) if lines else np.zeros(1)
     values = values[np.isfinite(values)]
     if column == "valid_loss" and len(values) > 20:
-        low, high = float(values.min()), float(max(np.nanquantile(line[len(line) // 10 :], 0.98) for line in drawn))
+        low, high = float(values.min()), float(max(np.nanquantile(line[len(line) // 10 :], 0.98) for line in lines))
         ax.set_ylim(low - 0.05 * (high - low), high + 0.08 * (high - low))
     elif column == "valid_mpd" and len(values) and values.max() > 20:
         ax.set_yscale("symlog", linthresh=1)
@@ -351,7 +194,7 @@ def _limits(ax: Axes, drawn: Sequence[Array], column: str) -> None:
 
 
 def _handles(results: Sequence[Result]) -> list[Line2D]:
-    styles, names = line_styles(results), labels(results)
+    styles, names = line_styles(results), setting_names(results)
 
     return [
         Line2D([], [], color=colour, linestyle=dashes, label=names[setting])
@@ -359,8 +202,8 @@ def _handles(results: Sequence[Result]) -> list[Line2D]:
     ]
 
 
-def _room(names: Sequence[str], width: float) -> tuple[int, float]:
-    """How many columns of a legend fit into `width` inches, and how high it is then, in inches."""
+def _legend_size(names: Sequence[str], width: float) -> tuple[int, float]:
+    """The number of columns of a legend that fits into `width` inches, and its height in inches."""
     for columns in range(min(8, len(names)), 0, -1):
         rows = -(-len(names) // columns)
         longest = [max(map(len, names[start : start + rows])) for start in range(0, len(names), rows)]
@@ -374,7 +217,7 @@ def _room(names: Sequence[str], width: float) -> tuple[int, float]:
 
 
 def png(figure: Figure, dpi: int = 200) -> bytes:
-    """The figure as PNG; the same figure gives the same bytes."""
+    """Encodes a figure as PNG. The same figure gives the same bytes."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
 
@@ -382,7 +225,7 @@ def png(figure: Figure, dpi: int = 200) -> bytes:
 
 
 def svg(figure: Figure) -> str:
-    """The figure as an element for a page, without the XML head; the same figure gives the same text."""
+    """The figure as an HTML element, without the XML head. The same figure gives the same text."""
     buffer = io.StringIO()
     with mpl.rc_context(STYLE):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})

@@ -1,27 +1,27 @@
-"""What the pages say of how results came about: versions, machines, and mixtures of either."""
+"""The provenance of results on the pages: versions, machines, and a warning where one table mixes versions."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from duvae.report.names import label
 from duvae.report.results import Result
-from duvae.report.tables import listed
+from duvae.report.tables import word_list
 
 STAGES = {"train": "training", "evaluate": "evaluation", "probe": "probes"}
-"""Kinds of stages that make the numbers of a table."""
+"""The stages that compute the numbers of a table, with their names on the pages."""
 
 
-def mixture(results: Sequence[Result]) -> str | None:
-    """A warning where one table holds results of several versions of a library, or of different code.
+def mixture_warning(results: Sequence[Result]) -> str | None:
+    """Warns where one table mixes results of different code or of different versions of a library.
 
-    The rule: the records of all stages of STAGES, which know more than one version of a library, or more than one
-    fingerprint for the same kind of stage and the same system. Of different systems fingerprints differ anyway.
+    The records of all `STAGES` are compared. Results are mixed if the records name two versions of one library, or two
+    fingerprints for the same stage of the same system. Fingerprints of different systems differ in any case.
 
     Args:
         results: The results of one table.
 
     Returns:
-        One sentence; None where nothing is mixed, as far as it is known.
+        One sentence; None where the records show no mixture.
     """
     versions: dict[str, list[str]] = {}
     codes: dict[tuple[str, str], list[str]] = {}
@@ -32,40 +32,45 @@ def mixture(results: Sequence[Result]) -> str | None:
                 versions.setdefault(library, []).append(version)
             if record.get("fingerprint"):
                 codes.setdefault((stage, result.system), []).append(record["fingerprint"])
-    parts = [f"{name} {listed(_each(found))}" for name, found in versions.items() if len(set(found)) > 1]
-    code = [f"{STAGES[stage]} of {label(system)}" for (stage, system), f in codes.items() if len(set(f)) > 1]
+    parts = [f"{name} {word_list(_unique(values))}" for name, values in versions.items() if len(set(values)) > 1]
+    code = [
+        f"{STAGES[stage]} of {label(system)}"
+        for (stage, system), fingerprints in codes.items()
+        if len(set(fingerprints)) > 1
+    ]
     mixed = [f"versions ({', '.join(parts)})"] if parts else []
     mixed += [f"code ({', '.join(code)})"] if code else []
 
-    return f"Its results are of different {listed(mixed)}: differences may come from those too." if mixed else None
+    return f"Its results come from different {word_list(mixed)}, which may cause differences too." if mixed else None
 
 
-def made_with(results: Sequence[Result]) -> list[str]:
-    """The versions and machines of results, a sentence each; and which results have no record of them."""
+def provenance_lines(results: Sequence[Result]) -> list[str]:
+    """Sentences about the versions and machines of results, and about the models without a record of their training."""
     records = [record for result in results for record in result.provenance.values()]
     versions: dict[str, list[str]] = {}
     for record in records:
         for library, version in record.get("versions", {}).items():
             versions.setdefault(library, []).append(version)
-    machines = _each([described(record["machine"]) for record in records if "machine" in record])
+    machines = _unique([machine_name(record["machine"]) for record in records if "machine" in record])
     lines = []
     if versions:
-        lines.append(f"Made with {', '.join(f'{name} {listed(_each(of))}' for name, of in versions.items())}.")
+        libraries = ", ".join(f"{name} {word_list(_unique(values))}" for name, values in versions.items())
+        lines.append(f"Made with {libraries}.")
     if machines:
-        lines.append(f"CPU seconds are of {listed(machines)}.")
+        lines.append(f"CPU seconds were measured on {word_list(machines)}.")
     without = [result for result in results if "train" not in result.provenance]
     if without:
-        names = "any model" if len(without) == len(results) else listed(_each([result.name for result in without]))
-        lines.append(f"No record is kept of the training of {names}.")
+        names = "any model" if len(without) == len(results) else word_list(_unique([result.name for result in without]))
+        lines.append(f"There is no record of the training of {names}.")
 
     return lines
 
 
-def described(machine: Mapping[str, Any]) -> str:
-    """A machine in words: `AMD EPYC 7763 (2 cores, Linux x86_64)`."""
+def machine_name(machine: Mapping[str, Any]) -> str:
+    """The name of a machine, such as `AMD EPYC 7763 (2 cores, Linux x86_64)`."""
     return f"{machine['processor']} ({machine['cores']} cores, {machine['system']})"
 
 
-def _each(values: Sequence[str]) -> list[str]:
-    """Each value once, in a fixed order."""
+def _unique(values: Sequence[str]) -> list[str]:
+    """Each value once, sorted."""
     return sorted(set(values))

@@ -1,4 +1,4 @@
-"""The pages: what is said in their sentences, and how templates make HTML of it all."""
+"""The pages: their sentences, computed from the results, and the rendering of the templates."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -9,12 +9,20 @@ from markupsafe import Markup
 
 from duvae.config import Dataset, Evaluation, ImageNetworks, OmniglotSource
 from duvae.report.per_example import Floor
-from duvae.report.results import COLLAPSED_MI, Result, labels, over_seeds
-from duvae.report.tables import METRICS, Gaps, listed, noun, number, span
+from duvae.report.results import COLLAPSED_MI, Result, over_seeds, setting_names
+from duvae.report.tables import METRICS, Gaps, noun, number, number_range, word_list
 
 
 def render(template: str, **content: Any) -> str:
-    """A page from `templates/<template>`; whatever it asks for and is not given is an error."""
+    """Renders a template. A variable that the template uses and `content` lacks is an error.
+
+    Args:
+        template: Name of a file in `templates`.
+        content: The variables of the template.
+
+    Returns:
+        The HTML of the page.
+    """
     environment = Environment(
         loader=PackageLoader("duvae.report"),
         autoescape=select_autoescape(["html"]),
@@ -26,70 +34,77 @@ def render(template: str, **content: Any) -> str:
     return environment.get_template(template).render(**content) + "\n"
 
 
-def image(png: bytes, alt: str) -> Markup:
-    """A PNG that needs no file beside the page."""
+def inline_png(png: bytes, alt: str) -> Markup:
+    """An HTML image that contains the PNG itself, so that the page needs no second file."""
     return Markup('<img alt="{}" src="data:image/png;base64,{}">').format(alt, base64.b64encode(png).decode())
 
 
-def drawing(svg: str) -> Markup:
-    """An SVG of our own making as part of the page."""
-    return Markup(svg)  # noqa: S704 (made by figures.svg, whose text is escaped)
+def inline_svg(svg: str) -> Markup:
+    """An SVG of `figures.svg` as part of the page."""
+    return Markup(svg)  # noqa: S704 (figures.svg escapes its text)
 
 
-def seen(results: Sequence[Result], gaps: Gaps | None = None) -> list[str]:
-    """What the numbers say, a sentence each: which collapsed, which did not, which has the least NLL.
+def observations(results: Sequence[Result], gaps: Gaps | None = None) -> list[str]:
+    """Sentences about the results: the collapsed settings, the others, and the best setting by each metric.
 
-    Several seeds of a setting are spoken of by their means.
+    Args:
+        results: Models of one data set; the sentences give means over the seeds of a setting.
+        gaps: The distance of each setting from the floor; None adds no sentence about it.
     """
     over = over_seeds(results)
-    names = labels(results)
-    fallen, alive, untold = [], [], []
+    names = setting_names(results)
+    collapsed, others, unknown = [], [], []
     for setting, name in names.items():
-        of = [result for result in results if result.job.setting == setting]
-        count = sum(result.collapsed is True for result in of)
-        share = "" if count in (0, len(of)) else f"{count} of {len(of)} seeds, "
+        models = [result for result in results if result.job.setting == setting]
+        count = sum(result.collapsed is True for result in models)
+        share = "" if count in (0, len(models)) else f"{count} of {len(models)} seeds, "
         kl, mi, mpd = (number(over.value(setting, key), 2) for key in ("kl", "mi", "mpd_t"))
         active = over.value(setting, "au")
         au = number(active, 0 if active.is_integer() else 1)
-        bounds = [f"{what} {value} nats" for what, value in (("KL", kl), ("MPD", mpd)) if value]
-        said = [*([f"MI {mi} nats"] if mi else bounds), f"AU {au}" if au else ""]
-        told = f"{name} ({share}{', '.join(filter(None, said))})"
+        bounds = [f"{metric} {value} nats" for metric, value in (("KL", kl), ("MPD", mpd)) if value]
+        values = [*([f"MI {mi} nats"] if mi else bounds), f"AU {au}" if au else ""]
+        text = f"{name} ({share}{', '.join(filter(None, values))})"
         if count:
-            fallen.append(told)
+            collapsed.append(text)
         elif mi:
-            alive.append(told)
+            others.append(text)
         elif not au:
-            untold.append(told)
-    rule = f"no active dimension, or an MI, where not known a KL or an MPD above it, below {COLLAPSED_MI} nats"
-    lines = [f"Collapsed ({rule}): {listed(fallen) if fallen else 'none'}."]
-    if alive:
-        lines.append(f"Not collapsed: {listed(alive)}.")
-    if untold:
-        lines.append(f"Without MI and AU to tell by: {listed(untold)}.")
-    for key, what, sign in (
+            unknown.append(text)
+    rule = (
+        f"no active dimension, or an MI below {COLLAPSED_MI} nats;"
+        " where the MI is unknown, a KL or an MPD below that, since they bound it from above"
+    )
+    lines = [f"Collapsed ({rule}): {word_list(collapsed) if collapsed else 'none'}."]
+    if others:
+        lines.append(f"Not collapsed: {word_list(others)}.")
+    if unknown:
+        lines.append(f"Without MI and AU, so not classified: {word_list(unknown)}.")
+    for key, title, sign in (
         ("nll", "Least NLL", 1),
         ("mpd", "Greatest diversity (MPD)", -1),
         ("ce", "Least uncertainty (CE)", 1),
     ):
-        # Of a flow MPD and CE are z^0's; what compares with a Gaussian's z is z^T.
-        values = over.mean[f"{key}_t"].fillna(over.mean[key]) if f"{key}_t" in over.mean else over.mean[key]
-        known = {str(setting): float(value) for setting, value in values.dropna().items()}
+        # For a flow MPD and CE are those of z^0, but z^T is what compares with the z of a Gaussian posterior.
+        means = over.mean[f"{key}_t"].fillna(over.mean[key]) if f"{key}_t" in over.mean else over.mean[key]
+        known = {str(setting): float(value) for setting, value in means.dropna().items()}
         if len(known) > 1:
             best = min(known, key=lambda setting: sign * known[setting])
-            lines.append(f"{what}: {names[best]}, {number(known[best], 2)} nats.")
+            lines.append(f"{title}: {names[best]}, {number(known[best], 2)} nats.")
     above = [
-        f"{names[setting]} {number(sum(gap for gap, _ in of) / len(of), 2)}"
-        for setting, of in (gaps or {}).items()
-        if of
+        f"{names[setting]} {number(sum(mean for mean, _ in seeds) / len(seeds), 2)}"
+        for setting, seeds in (gaps or {}).items()
+        if seeds
     ]
     if above:
-        lines.append(f"Nats above the floor: {listed(above)}.")
+        lines.append(f"Nats above the floor: {word_list(above)}.")
 
     return lines
 
 
-def explained(keys: Sequence[str], evaluation: Evaluation, floor: Floor | None = None) -> list[Mapping[str, str]]:
-    """The metrics of `keys`, each with its meaning in a line."""
+def metric_explanations(
+    keys: Sequence[str], evaluation: Evaluation, floor: Floor | None = None
+) -> list[Mapping[str, str]]:
+    """The label, unit and meaning of each metric in `keys`, in the order of the tables."""
     values = {
         "samples": evaluation.importance_samples,
         "threshold": evaluation.active_threshold,
@@ -104,33 +119,36 @@ def explained(keys: Sequence[str], evaluation: Evaluation, floor: Floor | None =
 
 
 def quadrature(floor: Floor) -> str:
-    """How the floor was computed and how far that can be trusted."""
-    of = floor.summary
-    apart = abs(of["coarse_difference"])
+    """Sentences about the computation of the floor and its numerical error."""
+    summary = floor.summary
+    difference = abs(summary["coarse_difference"])
 
     return (
-        f"The floor is the generator's own −log p(x) on {of['sentences']:,} of the test sentences, integrated over z"
-        f" on a lattice of spacing {of['spacing']:g}; on one twice as coarse it is {of['coarse_nll']:.4f},"
-        f" {f'{apart:.1e}' if apart else '0'} nats from the {of['nll']:.4f} of the fine one."
+        f"The floor is the generator's own −log p(x) on {summary['sentences']:,} of the test sentences, integrated over"
+        f" z on a lattice of spacing {summary['spacing']:g}. A lattice twice as coarse gives"
+        f" {summary['coarse_nll']:.4f} nats, which is {f'{difference:.1e}' if difference else '0'} nats from the"
+        f" {summary['nll']:.4f} of the fine lattice."
     )
 
 
 def size(dataset: Dataset, counts: Mapping[str, int] | None, results: Sequence[Result]) -> list[str]:
-    """At what size a data set was run: its sentences, epochs and latent dimensions, a sentence each.
+    """Sentences about the size of an experiment: examples, latent dimensions, epochs, and deviations from the paper.
 
     Args:
-        dataset: What params.yaml says of it.
-        counts: Number of documents of each split; None where git does not keep it yet.
-        results: Its models.
+        dataset: The data set's entry in params.yaml.
+        counts: Number of documents of each split; None for old results.
+        results: Models of the data set.
     """
     words = {"train": "training", "valid": "validation", "test": "test"}
-    ran = span([result.metrics["epochs"] for result in results])
-    samples = span([result.metrics["importance_samples"] for result in results if result.metrics["importance_samples"]])
+    epochs = number_range([result.metrics["epochs"] for result in results])
+    samples = number_range(
+        [result.metrics["importance_samples"] for result in results if result.metrics["importance_samples"]]
+    )
     documents = [f"{counts[name]:,} {word}" for name, word in words.items() if name in counts] if counts else []
     lines = [
-        (f"{listed(documents)} {noun(dataset)}s; " if documents else "")
-        + f"{dataset.networks.latent} latent dimensions; {ran} epochs of at most {dataset.optimisation.epochs}"
-        + (f"; NLL with {samples} importance samples{_part(results, noun(dataset))}." if samples else ".")
+        (f"{word_list(documents)} {noun(dataset)}s; " if documents else "")
+        + f"{dataset.networks.latent} latent dimensions; {epochs} epochs of at most {dataset.optimisation.epochs}"
+        + (f"; NLL with {samples} importance samples{_subset_text(results, noun(dataset))}." if samples else ".")
     ]
     if isinstance(dataset.networks, ImageNetworks):
         kernels, width = dataset.networks.kernels, dataset.networks.width
@@ -139,8 +157,8 @@ def size(dataset: Dataset, counts: Mapping[str, int] | None, results: Sequence[R
             f" layers of width {width}."
         )
     if isinstance(dataset.source, OmniglotSource):
-        some = len(dataset.source.alphabets)
-        lines[-1] += f" {f'{some} of the 50' if some else 'All 50'} alphabets."
+        alphabets = len(dataset.source.alphabets)
+        lines[-1] += f" {f'{alphabets} of the 50' if alphabets else 'All 50'} alphabets."
     sample = getattr(dataset.source, "sample", None)
     if sample is not None:
         lines.append(
@@ -150,21 +168,21 @@ def size(dataset: Dataset, counts: Mapping[str, int] | None, results: Sequence[R
     short = [result for result in results if not result.metrics["warmup_ended"]]
     if short:
         lines.append(
-            f"{listed(list(dict.fromkeys(result.name for result in short)))} ended before the warm-up did:"
-            " the last weights were kept, not the best."
+            f"The training of {word_list(list(dict.fromkeys(result.name for result in short)))} ended before the"
+            " warm-up: the last weights were kept, not the best."
         )
 
     return lines
 
 
-def _part(results: Sequence[Result], item: str) -> str:
-    """Of how many examples the NLL is, where not of all."""
+def _subset_text(results: Sequence[Result], item: str) -> str:
+    """The number of test examples that the NLL was measured on; empty where these are all."""
     part = [result.metrics.get("nll_examples") or result.metrics["sentences"] for result in results]
-    every = [result.metrics["sentences"] for result in results]
+    total = [result.metrics["sentences"] for result in results]
 
-    return "" if part == every else f" on a random {span(part)} of the test {item}s"
+    return "" if part == total else f" on a random {number_range(part)} of the test {item}s"
 
 
 def percent(share: float) -> str:
-    """`12.3 %`."""
+    """A share from 0 to 1 as text, such as `12.3 %`."""
     return f"{number(100 * share, 1)} %"

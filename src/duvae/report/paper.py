@@ -1,6 +1,6 @@
-"""The paper's tables, and ours beside them: same rows, the difference, and notes on what the paper prints.
+"""The paper's tables with our results beside them, the differences, and notes on the printed numbers.
 
-The numbers are those of Shen et al. 2021 as printed, one run a cell; `paper_tables` holds them.
+`paper_tables` holds the numbers of Shen et al. 2021 as printed. Each number is from one run.
 """
 
 import csv
@@ -12,9 +12,9 @@ from importlib.resources import files
 from duvae.config import PaperTable
 from duvae.errors import UserError
 from duvae.registry import RECORDS
-from duvae.report.names import label, same, written
-from duvae.report.results import Result, labels_are, over_seeds
-from duvae.report.tables import Cell, Head, Row, Table, cell, number, span, tested
+from duvae.report.names import hyperparameter_text, label, same_hyperparameters
+from duvae.report.results import Result, label_unit, over_seeds
+from duvae.report.tables import Cell, Head, Row, Table, cell, number, number_range, test_size_text
 
 FILES: Mapping[PaperTable, str] = {
     "table1": "table1_likelihood.csv",
@@ -33,26 +33,26 @@ TITLES: Mapping[PaperTable, str] = {
 }
 
 LIKELIHOOD = {"nll": ("NLL", 2), "kl": ("KL", 2), "mi": ("MI", 2), "au": ("AU", 1)}
-"""What Tables 1 and S1 give, and the digits."""
+"""The columns of Tables 1 and S1: heading and number of decimal places, by key."""
 
 
 @dataclass(frozen=True)
 class Note:
-    """What has to be known of some of the paper's numbers.
+    """A remark on some of the paper's numbers.
 
     Attributes:
-        text: It, in a sentence or two.
-        tables: Where it holds.
-        systems: Of which rows; empty: of the whole table.
-        columns: Of which data sets of Table 1; empty: of all.
-        figure: Of which figure; empty: of the row.
+        text: The remark, in one or two sentences.
+        tables: The tables that the remark is about.
+        systems: The rows that it is about; empty: the whole table.
+        columns: The columns of data sets that it is about; empty: all of them.
+        metric: The key of the number in the row that it is about; empty: the whole row.
     """
 
     text: str
     tables: tuple[PaperTable, ...]
     systems: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
-    figure: str = ""
+    metric: str = ""
 
 
 NOTES = (
@@ -91,31 +91,32 @@ NOTES = (
         ("table2", "tableS2"),
     ),
     Note(
-        "The paper prints the same three numbers for AE and δ-VAE: one of the two rows is a slip.",
+        "The paper prints the same three numbers for AE and δ-VAE: one of the two rows is probably a mistake.",
         ("table3",),
         ("ae", "delta_vae"),
     ),
     Note(
-        "Printed as 0.1 and 0.15 in the paper's brackets, which are 1 − p; shown here is p.",
+        "The paper's brackets print 1 − p here, 0.1 and 0.15; this table shows p.",
         ("table3",),
         ("du_vae", "du_iaf"),
     ),
     Note(
-        "60.46 is the share of the larger class among the test sentences: where it stands, nothing was learnt.",
+        "60.46 is the share of the larger class among the test sentences:"
+        " a classifier with this accuracy learnt nothing.",
         ("tableS2",),
     ),
 )
-"""The slips of the paper, and what its captions leave out."""
+"""Errors in the paper's tables, and facts that their captions leave out."""
 
 
 @dataclass(frozen=True)
-class Printed:
-    """A row of the paper.
+class PaperRow:
+    """A row of a table of the paper.
 
     Attributes:
-        system: Its name here.
-        values: The row's hyperparameters, by their keys in params.yaml; p is always the probability to keep.
-        numbers: The text of each of nll, kl, mi and au, or of each probe_<labels>; empty for the paper's dash.
+        system: The system's key in the registry.
+        values: The row's hyperparameters, by key in params.yaml; p is always the probability to keep a variance.
+        numbers: The printed text of nll, kl, mi and au, or of each probe_<labels>; empty where the paper has a dash.
     """
 
     system: str
@@ -124,13 +125,13 @@ class Printed:
 
 
 @dataclass(frozen=True)
-class Beside:
-    """Ours beside a table of the paper.
+class PaperComparison:
+    """A table of the paper with our results beside it.
 
     Attributes:
-        title: Of the paper's table.
-        table: The numbers.
-        notes: The sign of each footnote, empty where it is of the whole table, and its text.
+        title: The title of the paper's table.
+        table: Our numbers, the paper's numbers and the differences.
+        notes: The sign and the text of each footnote; the sign is empty where a note is about the whole table.
     """
 
     title: str
@@ -140,7 +141,14 @@ class Beside:
 
 @dataclass(frozen=True)
 class _Line:
-    """A row to be: the paper's numbers, ours, or both."""
+    """A row before it is formatted.
+
+    Attributes:
+        system: The system's key in the registry.
+        note: The note below the row's heading.
+        setting: Our setting; None where only the paper has the row.
+        numbers: The paper's printed numbers; empty where only we have the row.
+    """
 
     system: str
     note: str
@@ -148,126 +156,141 @@ class _Line:
     numbers: Mapping[str, str]
 
 
-def printed(name: PaperTable, column: str) -> list[Printed]:
-    """The rows of a table of the paper, in its order, as they are printed.
+def paper_rows(name: PaperTable, column: str) -> list[PaperRow]:
+    """The rows of a table of the paper, in the printed order.
 
     Args:
         name: The table.
-        column: Of Tables 1 and S1: yahoo, yelp or omniglot.
+        column: The column of data sets: yahoo, yelp or omniglot. Only Table 1 has several.
     """
     with (files("duvae.report") / "paper_tables" / FILES[name]).open(encoding="utf-8") as file:
         lines = [line for line in csv.DictReader(file) if line.get("dataset", column) == column]
-    found: dict[tuple[str, str], dict[str, str]] = {}
+    rows: dict[tuple[str, str], dict[str, str]] = {}
     for line in lines:
-        numbers = found.setdefault((line["system"], line.get("hyperparameters", line.get("beta", ""))), {})
+        numbers = rows.setdefault((line["system"], line.get("hyperparameters", line.get("beta", ""))), {})
         if "labels" in line:
             numbers[f"probe_{line['labels']}"] = line["accuracy"]
         else:
-            numbers |= {figure: line[figure] for figure in LIKELIHOOD}
+            numbers |= {key: line[key] for key in LIKELIHOOD}
 
-    return [Printed(system, _values(name, system, bracket), of) for (system, bracket), of in found.items()]
+    return [PaperRow(system, _values(name, system, bracket), numbers) for (system, bracket), numbers in rows.items()]
 
 
 def _values(name: PaperTable, system: str, bracket: str) -> dict[str, float]:
     values = dict(zip(RECORDS[system].bracketed, map(float, bracket.split()), strict=True))
     if name == "table3" and "p" in values:
-        values["p"] = round(1 - values["p"], 10)  # the slip that a note tells of
+        values["p"] = round(1 - values["p"], 10)  # Table 3 prints 1 - p; see NOTES.
 
     return values
 
 
-def beside(
+def compare_with_paper(
     name: PaperTable, column: str, results: Sequence[Result], colours: Mapping[str, str], item: str = "sentence"
-) -> Beside:
-    """Ours beside the paper's, row by row: the paper's rows, then our further settings of its systems.
+) -> PaperComparison:
+    """Puts our results beside a table of the paper: the paper's rows, then our other settings of the same systems.
 
     Args:
         name: The paper's table.
-        column: The data set's column: yahoo, yelp or omniglot.
+        column: The data set's column in the paper: yahoo, yelp or omniglot.
         results: Models of one data set.
-        colours: Of each setting.
-        item: What is tested on.
+        colours: The colour of each setting.
+        item: The word for one test example.
 
     Raises:
-        UserError: Where the table has no such column.
+        UserError: If the table has no such column.
     """
-    theirs = printed(name, column)
+    theirs = paper_rows(name, column)
     if not theirs:
         raise UserError(
             f"params.yaml: datasets.{results[0].job.dataset}.paper.tables: {TITLES[name]} has no rows for the column"
             f" '{column}'. Take '{name}' out of the list, or give the data set the column that it belongs to."
         )
-    first = theirs[0].numbers
-    figures = LIKELIHOOD if "nll" in first else {key: (f"{int(key.removeprefix('probe_')):,}", 2) for key in first}
+    keys = theirs[0].numbers
+    metrics = LIKELIHOOD if "nll" in keys else {key: (f"{int(key.removeprefix('probe_')):,}", 2) for key in keys}
     notes = [note for note in NOTES if name in note.tables and (not note.columns or column in note.columns)]
-    letter = iter("abcdefghij")
-    marked = [(next(letter) if note.systems else "", note) for note in notes]
+    letters = iter("abcdefghij")
+    footnotes = [(next(letters) if note.systems else "", note) for note in notes]
     over = over_seeds(results)
     rows = []
     for line in _lines(theirs, results):
-        marks = [pair for pair in marked if line.system in pair[1].systems and line.numbers]
+        marks = [(mark, note) for mark, note in footnotes if line.system in note.systems and line.numbers]
         cells = [cell(over.count(line.setting)) if line.setting else Cell(None)]
-        for figure, (_, decimals) in figures.items():
-            paper, own, apart = line.numbers.get(figure, ""), Cell(None), None
+        for key, (_, decimals) in metrics.items():
+            paper, ours, signed = line.numbers.get(key, ""), Cell(None), None
             if line.setting is not None:
-                value, error = over.value(line.setting, figure), over.value(line.setting, f"{figure}_stderr")
-                own = cell(value, decimals, over.spread(line.setting, figure), error)
-                apart = difference(value, paper)
-            mark = "".join(mark for mark, note in marks if note.figure == figure)
-            cells += [own, Cell(paper or None, mark=mark), Cell(apart)]
+                value, error = over.value(line.setting, key), over.value(line.setting, f"{key}_stderr")
+                ours = cell(value, decimals, over.spread(line.setting, key), error)
+                signed = difference(value, paper)
+            mark = "".join(mark for mark, note in marks if note.metric == key)
+            cells += [ours, Cell(paper or None, mark=mark), Cell(signed)]
         colour = colours[line.setting] if line.setting else ""
-        mark = "".join(mark for mark, note in marks if not note.figure)
+        mark = "".join(mark for mark, note in marks if not note.metric)
         rows.append(Row(label(line.system), cells, line.note, colour, mark=mark))
-    errors = f"; in brackets a standard error over {item}s" if figures is LIKELIHOOD else ""
-    if figures is LIKELIHOOD:
-        of = tested(results, item)
+    if metrics is LIKELIHOOD:
+        examples = test_size_text(results, item)
+        errors = f"; in brackets a standard error over {item}s"
     else:
-        every = span([result.metrics["sentences"] for result in results])
-        of = f"{every} test {item}s, by number of {labels_are(results)}"
+        count = number_range([result.metrics["sentences"] for result in results])
+        examples = f"{count} test {item}s, by number of {label_unit(results)}"
+        errors = ""
 
-    return Beside(
+    return PaperComparison(
         TITLES[name],
         Table(
             f"{name}-{results[0].job.dataset}",
-            f"Ours on {of}; the paper's as printed; and ours minus the paper's. ± is the standard"
-            f" deviation over our seeds, empty for one{errors}. – where there is no such number.",
-            [Head("Seeds"), *(Head(head) for _ in figures for head in ("ours", "paper", "diff."))],
+            f"Ours on {examples}; the paper's as printed; and ours minus the paper's. ± is the standard"
+            f" deviation over our seeds, not shown for one seed{errors}. – where there is no such number.",
+            [Head("Seeds"), *(Head(head) for _ in metrics for head in ("ours", "paper", "diff."))],
             rows,
-            groups=[("", 2), *((label, 3) for label, _ in figures.values())],
+            groups=[("", 2), *((title, 3) for title, _ in metrics.values())],
         ),
-        [(mark, note.text) for mark, note in sorted(marked, key=lambda pair: pair[0])],
+        [(mark, note.text) for mark, note in sorted(footnotes, key=lambda pair: pair[0])],
     )
 
 
-def _lines(theirs: Sequence[Printed], results: Sequence[Result]) -> list[_Line]:
-    """The paper's rows with our settings of the same hyperparameters, then our others of the same systems."""
+def _lines(theirs: Sequence[PaperRow], results: Sequence[Result]) -> list[_Line]:
+    """The paper's rows with our settings of the same hyperparameters, then our other settings of the same systems."""
     systems = {row.system for row in theirs}
     ours = {result.job.setting: result for result in results if result.system in systems}
     lines = []
     for row in theirs:
-        fits = [
+        matches = [
             setting
             for setting, result in ours.items()
-            if result.system == row.system and same(row.system, result.metrics["hyperparameters"], row.values)
+            if result.system == row.system
+            and same_hyperparameters(row.system, result.metrics["hyperparameters"], row.values)
         ]
-        for setting in fits or (None,):
-            apart = f"; {setting}" if len(fits) > 1 else ""
+        for setting in matches or (None,):
+            suffix = f"; {setting}" if len(matches) > 1 else ""
             lines.append(
-                _Line(row.system, (written(row.system, row.values) + apart).removeprefix("; "), setting, row.numbers)
+                _Line(
+                    row.system,
+                    (hyperparameter_text(row.system, row.values) + suffix).removeprefix("; "),
+                    setting,
+                    row.numbers,
+                )
             )
     known = {line.setting for line in lines}
 
     return lines + [
-        _Line(of.system, f"{of.hyperparameters}; not in the paper".removeprefix("; "), setting, {})
-        for setting, of in ours.items()
+        _Line(result.system, f"{result.hyperparameters}; not in the paper".removeprefix("; "), setting, {})
+        for setting, result in ours.items()
         if setting not in known
     ]
 
 
 def difference(ours: float, paper: str) -> str | None:
-    """Ours minus the paper's, with its sign, as exact as the paper prints; None where either is missing."""
+    """Our number minus the paper's, with a sign.
+
+    Args:
+        ours: Our number; not a number where there is none.
+        paper: The printed number; empty where there is none.
+
+    Returns:
+        The difference with the decimal places that the paper prints; None where either number is missing.
+    """
     if not paper or math.isnan(ours):
         return None
-    apart = str(number(ours - float(paper), len(paper.partition(".")[2])))
+    text = str(number(ours - float(paper), len(paper.partition(".")[2])))
 
-    return apart if apart.startswith("−") or not apart.strip("0.") else f"+{apart}"
+    return text if text.startswith("−") or not text.strip("0.") else f"+{text}"

@@ -1,4 +1,4 @@
-"""What git keeps of single test examples: likelihoods, and latent spaces of two dimensions."""
+"""Values of single test examples that git keeps: likelihoods, and latent spaces of two dimensions."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,23 +12,23 @@ from duvae.config import Job
 from duvae.errors import UserError
 from duvae.project import array_files
 from duvae.report import expected
-from duvae.report.results import Array, Result, need
+from duvae.report.results import Array, Result, require_files
 
 FILE = "per_example.json"
-"""The file beside metrics.json, and beside truth.json."""
+"""Name of the file beside metrics.json, and of the file beside truth.json."""
 
 
 @dataclass(frozen=True)
 class PerExample:
-    """The test examples of one model.
+    """Values of the test examples of one model.
 
     Attributes:
         documents: Number of documents of each split of the data set.
         index: Indices in the test set of the examples whose likelihood was measured, ascending, shape (measured,).
-        nll: Their negative log-likelihoods in nats, shape (measured,); None where the model has no likelihood.
-        means: Posterior means of all test examples, shape (test, 2); None where the latent space is not drawn.
-        variances: Posterior variances, shape (test, 2); None for point masses, or where the space is not drawn.
-        labels: Labels of all test examples, shape (test,); None where the latent space is not drawn.
+        nll: Negative log-likelihoods of these examples in nats, shape (measured,); None for a model without one.
+        means: Posterior means of all test examples, shape (test, 2); None unless the latent space has two dimensions.
+        variances: Posterior variances, shape (test, 2); None for point masses, and where `means` is None.
+        labels: Labels of all test examples, shape (test,); None where `means` is None.
     """
 
     documents: Mapping[str, int]
@@ -46,8 +46,8 @@ class Space:
     Attributes:
         name: The name of the model.
         means: Means of q(z given x), shape (sentences, 2).
-        variances: The diagonal of its covariance, shape (sentences, 2); None for point masses.
-        labels: The component that each sentence came from, shape (sentences,).
+        variances: Variances of q(z given x), shape (sentences, 2); None for point masses.
+        labels: Index of the component that generated each sentence, shape (sentences,).
     """
 
     name: str
@@ -58,12 +58,12 @@ class Space:
 
 @dataclass(frozen=True)
 class Floor:
-    """The generator's own negative log-likelihood, in nats a sentence.
+    """The negative log-likelihood under the generator itself, in nats per sentence: the floor of every model's NLL.
 
     Attributes:
         summary: The content of truth.json.
-        nll: The likelihoods of the first test sentences, shape (sentences,); None where git does not keep them yet.
-        z: The latent code and the component of every test sentence; None where git does not keep them yet.
+        nll: The generator's −log p(x) of the first test sentences, shape (sentences,); None for old results.
+        z: The latent code and the component of every test sentence; None for old results.
     """
 
     summary: Mapping[str, Any]
@@ -71,21 +71,24 @@ class Floor:
     z: Space | None = None
 
     def gap(self, model: PerExample) -> tuple[float, float] | None:
-        """How far a model's NLL lies above the floor on the floor's own sentences.
+        """The distance of a model's NLL from the floor, on the sentences of the floor.
 
         Args:
             model: The test sentences of the model.
 
         Returns:
-            The mean of the paired differences and its standard error; None where the model has no likelihood.
+            The mean of the paired differences and its standard error, in nats; None where either has no likelihoods.
+
+        Raises:
+            UserError: If the model was not evaluated on all sentences of the floor.
         """
         if self.nll is None or model.nll is None:
             return None
         count = len(self.nll)
-        both = int((model.index < count).sum())
-        if both < count:
+        shared = int((model.index < count).sum())
+        if shared < count:
             raise UserError(
-                f"the floor has {count} sentences, of which a model was evaluated on {both}:"
+                f"the floor has {count} sentences, but a model was evaluated on only {shared} of them:"
                 " they come from different data. Run 'dvc repro' to make them again."
             )
         difference = model.nll[:count] - self.nll
@@ -93,26 +96,26 @@ class Floor:
         return float(difference.mean()), float(difference.std(ddof=1) / np.sqrt(count))
 
 
-def place(job: Job, root: Path) -> Path:
-    """The file of a job."""
+def file_path(job: Job, root: Path) -> Path:
+    """The path of a job's file."""
     return root / "results" / job.folder / FILE
 
 
 def read(result: Result, root: Path = Path()) -> PerExample | None:
-    """Reads the test examples of a model.
+    """Reads the values of a model's test examples.
 
     Args:
         result: The model's result.
         root: The project's folder.
 
     Returns:
-        The test examples; None where git does not keep them yet, or keeps those of other weights.
+        The test examples; None where the file is missing, or belongs to other weights than the metrics.
 
     Raises:
-        UserError: Where the file is broken.
+        UserError: If the file is broken.
     """
     job = result.job
-    path = place(job, root)
+    path = file_path(job, root)
     if not path.exists():
         return None
     command = f"duvae evaluate --dataset {job.dataset} --setting {job.setting} --seed {job.seed}"
@@ -138,10 +141,18 @@ def read(result: Result, root: Path = Path()) -> PerExample | None:
 
 
 def floor(dataset: str, root: Path = Path()) -> Floor:
-    """The true negative log-likelihood of a synthetic data set."""
+    """Reads the true negative log-likelihood of a synthetic data set.
+
+    Args:
+        dataset: The data set's name.
+        root: The project's folder.
+
+    Raises:
+        UserError: If truth.json is missing, or a file is broken.
+    """
     command = f"duvae truth --dataset {dataset}"
     summary, examples = root / "results" / dataset / "truth.json", root / "results" / dataset / FILE
-    need({summary: command})
+    require_files({summary: command})
     content = expected.read(summary, command)
     if not examples.exists():
         return Floor(content)
@@ -158,43 +169,52 @@ def floor(dataset: str, root: Path = Path()) -> Floor:
 def gaps(
     results: Sequence[Result], examples: Sequence[PerExample | None], floor: Floor
 ) -> dict[str, list[tuple[float, float]]]:
-    """The gaps of each setting to the floor.
+    """The distance of each setting's NLL from the floor.
 
     Args:
         results: Models of one data set.
-        examples: The test examples of each model; None where git does not keep them.
+        examples: The test examples of each model; None where the file is missing.
         floor: The floor.
 
     Returns:
-        By setting a gap for each seed (`Floor.gap`); none where there is no likelihood, or some seed is not kept.
+        For each setting the result of `Floor.gap` of each seed, by setting. The list is empty if the setting has no
+        likelihood, or if the file of one of its seeds is missing.
     """
-    found: dict[str, list[tuple[float, float]]] = {result.job.setting: [] for result in results}
+    gaps_of_settings: dict[str, list[tuple[float, float]]] = {result.job.setting: [] for result in results}
     for result, model in zip(results, examples, strict=True):
         gap = floor.gap(model) if model else None
         if gap:
-            found[result.job.setting].append(gap)
+            gaps_of_settings[result.job.setting].append(gap)
     missing = {result.job.setting for result, model in zip(results, examples, strict=True) if model is None}
 
-    return {setting: [] if setting in missing else of for setting, of in found.items()}
+    return {setting: [] if setting in missing else gaps for setting, gaps in gaps_of_settings.items()}
 
 
 def space(result: Result, model: PerExample) -> Space:
-    """The latent space of a model with two latent dimensions."""
+    """The latent space of a model with two latent dimensions.
+
+    Raises:
+        UserError: If the model has another number of latent dimensions.
+    """
     if model.means is None or model.labels is None or model.means.shape[1] != 2:
         raise UserError(
-            f"results of {result.job.name}: expected two latent dimensions, to draw; found others. Give"
-            f" datasets.{result.job.dataset}.networks.latent in params.yaml the value 2 and train again."
+            f"results of {result.job.name}: a drawing needs two latent dimensions; found another number. Set"
+            f" datasets.{result.job.dataset}.networks.latent in params.yaml to 2 and train again."
         )
 
     return Space(result.name, model.means, model.variances, model.labels)
 
 
 def _array(array: npt.NDArray[Any], dimensions: int, kind: Any) -> npt.NDArray[Any]:
-    """The array in a known type, once it is seen to have so many dimensions and no missing numbers."""
+    """Checks the number of dimensions and the values of an array, and converts it.
+
+    Raises:
+        ValueError: If the array is empty, has another number of dimensions, or has values that are not finite.
+    """
     if array.ndim != dimensions or not len(array):
         raise ValueError(f"an array has the shape {array.shape} where {dimensions} dimensions are expected")
-    found = array.astype(kind)
-    if not np.isfinite(found).all():
-        raise ValueError("an array has numbers that are not finite")
+    values = array.astype(kind)
+    if not np.isfinite(values).all():
+        raise ValueError("an array has values that are not finite")
 
-    return found
+    return values

@@ -1,4 +1,4 @@
-"""Images as one picture: a grid, all on the same scale."""
+"""Puts images together into one picture: a grid with one scale for all of them."""
 
 import io
 from collections.abc import Sequence
@@ -8,40 +8,48 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.floating]
 
-ENLARGED = 3
-"""Pixels of the picture a pixel of an image."""
+SCALE = 3
+"""Pixels of the picture for each pixel of an image."""
 
 
-def grid(images: Array, columns: int, enlarged: int = ENLARGED) -> Array:
-    """Images side by side, a grey line of one image's pixel between them.
+def grid(images: Array, columns: int, scale: int = SCALE) -> Array:
+    """Arranges images in rows, with a grey line between them that is one pixel of an image wide.
 
     Args:
         images: Ink from 0 to 1, with shape (images, height, width), row by row.
-        columns: Images a row.
-        enlarged: Pixels of the result a pixel of an image.
+        columns: Number of images in each row.
+        scale: Pixels of the picture for each pixel of an image.
 
     Returns:
         Ink from 0 to 1, with shape (height, width).
     """
     rows = -(-len(images) // columns)
     height, width = images.shape[1:]
-    found = np.full((rows * (height + 1) + 1, columns * (width + 1) + 1), 0.25)
+    picture = np.full((rows * (height + 1) + 1, columns * (width + 1) + 1), 0.25)
     for n, image in enumerate(images):
         top, left = n // columns * (height + 1) + 1, n % columns * (width + 1) + 1
-        found[top : top + height, left : left + width] = image
+        picture[top : top + height, left : left + width] = image
 
-    return found.repeat(enlarged, 0).repeat(enlarged, 1)
+    return picture.repeat(scale, 0).repeat(scale, 1)
 
 
-def beside(grids: Sequence[Array], apart: int) -> Array:
-    """Pictures of one height side by side, so many pixels of paper between them."""
-    paper = np.zeros((len(grids[0]), apart))
+def side_by_side(grids: Sequence[Array], gap: int) -> Array:
+    """Joins pictures of the same height in one row.
 
-    return np.concatenate([part for grid in grids for part in (paper, grid)][1:], 1)
+    Args:
+        grids: The pictures, with shapes (height, width).
+        gap: Width of the white space between two pictures, in pixels.
+
+    Returns:
+        Ink from 0 to 1, with shape (height, total width).
+    """
+    space = np.zeros((len(grids[0]), gap))
+
+    return np.concatenate([part for grid in grids for part in (space, grid)][1:], 1)
 
 
 def png(ink: Array) -> bytes:
-    """A picture as PNG, ink of 0 white and of 1 black whatever else it holds."""
+    """Encodes a picture as PNG. An ink of 0 is white and an ink of 1 is black, whatever values the picture holds."""
     import matplotlib.image
 
     file = io.BytesIO()

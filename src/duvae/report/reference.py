@@ -56,7 +56,7 @@ SA-VAE from Kim et al. 2018. The hyperparameters of IAF on the synthetic data ar
 
 @dataclass(frozen=True)
 class Row:
-    """One key of the page.
+    """One key in a table of the page.
 
     Attributes:
         key: The key, with `*` for names.
@@ -72,7 +72,7 @@ class Row:
 
 
 def render(params: Params) -> str:
-    """The text of the page.
+    """The text of the page, in Markdown.
 
     Args:
         params: All parameters.
@@ -105,11 +105,12 @@ def render(params: Params) -> str:
 
 
 def _declared(params: Params, setting: str) -> bool:
+    """Whether `settings` declares a setting, rather than a grid."""
     return params.declaration(setting).startswith("settings.")
 
 
 def explanation(system: str, hyperparameter: str) -> str:
-    """The description of a system's hyperparameter."""
+    """The description of a system's hyperparameter, as a sentence."""
     description = HYPERPARAMETERS[system].model_fields[hyperparameter].description or ""
 
     return f"{description[:1].upper()}{description[1:]}."
@@ -139,10 +140,10 @@ def _hyperparameters(settings: Mapping[str, Any]) -> Iterator[str]:
         named = {name: values for name, values in settings.items() if values["system"] == system}
         rows = []
         for name, field in model.model_fields.items():
-            chosen = searched(field)
-            among = [("text", chosen.text), ("images", chosen.images), ("synthetic", chosen.synthetic)]
-            values = "; ".join(f"{_show(list(values))} ({what})" for what, values in among if values)
-            rows.append(Row(f"settings.*.columns.*.{name}", _values(field), explanation(system, name), values))
+            candidates = searched(field)
+            by_kind = [("text", candidates.text), ("images", candidates.images), ("synthetic", candidates.synthetic)]
+            source = "; ".join(f"{_show(list(values))} ({kind})" for kind, values in by_kind if values)
+            rows.append(Row(f"settings.*.columns.*.{name}", _values(field), explanation(system, name), source))
         yield f"### Hyperparameters of `{system}`"
         yield f"In params.yaml: {', '.join(f'`{name}`' for name in named) or 'none'}."
         yield (
@@ -205,8 +206,8 @@ def _inside(key: str, annotation: Any) -> Iterator[Row]:
     elif outer in (list, dict):
         yield from _inside(f"{key}.*", inner[-1])
     elif outer in (Union, UnionType):
-        for one in inner:
-            yield from _inside(key, one)
+        for option in inner:
+            yield from _inside(key, option)
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:
@@ -218,6 +219,7 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
 
 
 def _bare(annotation: Any) -> Any:
+    """A type without its annotations."""
     return _bare(get_args(annotation)[0]) if get_origin(annotation) is Annotated else annotation
 
 
@@ -240,12 +242,12 @@ def _type(annotation: Any, metadata: Iterable[Any] = ()) -> str:
     while get_origin(annotation) is Annotated:
         annotation, *more = get_args(annotation)
         limits += more
-    limits = [one for limit in limits for one in (limit.metadata if isinstance(limit, FieldInfo) else [limit])]
+    limits = [part for limit in limits for part in (limit.metadata if isinstance(limit, FieldInfo) else [limit])]
     outer, inner = get_origin(annotation), get_args(annotation)
     if outer is Literal:
         return ", ".join(f"`{_show(value)}`" for value in inner)
     if outer in (Union, UnionType):
-        return " or ".join(dict.fromkeys(_type(one) if one is not type(None) else "null" for one in inner))
+        return " or ".join(dict.fromkeys(_type(kind) if kind is not type(None) else "null" for kind in inner))
     if outer is dict:
         return f"mapping to {_type(inner[1])}"
     if outer is list:
@@ -258,6 +260,7 @@ def _type(annotation: Any, metadata: Iterable[Any] = ()) -> str:
 
 
 def _limits(limits: Iterable[Any]) -> str:
+    """The bounds of a number, in words."""
     signs = {bounds.Ge: ("≥", "ge"), bounds.Gt: (">", "gt"), bounds.Le: ("≤", "le"), bounds.Lt: ("<", "lt")}
     words = [f"{signs[type(one)][0]} {getattr(one, signs[type(one)][1])}" for one in limits if type(one) in signs]
     words += [f"a multiple of {one.multiple_of}" for one in limits if isinstance(one, bounds.MultipleOf)]
@@ -339,7 +342,7 @@ def _show(value: Any) -> str:
     if value is None:
         return "null"
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{key}: {_show(one)}" for key, one in value.items()) + "}"
+        return "{" + ", ".join(f"{key}: {_show(inner)}" for key, inner in value.items()) + "}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(_show, value)) + "]"
 
@@ -369,7 +372,11 @@ def write(params: Params, path: Path = PAGE) -> bool:
 
 
 def check(params: Params, path: Path = PAGE) -> None:
-    """Compares the page with the parameters.
+    """Checks that the page agrees with the parameters.
+
+    Args:
+        params: All of params.yaml.
+        path: The page.
 
     Args:
         params: All parameters.

@@ -1,4 +1,4 @@
-"""What the stages left behind, read into frames."""
+"""Reads the files of results, and averages them over seeds."""
 
 import datetime
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,38 +13,39 @@ import pandas as pd
 from duvae.config import Job, Params
 from duvae.errors import UserError
 from duvae.report import expected
-from duvae.report.names import label, rank, written
+from duvae.report.names import hyperparameter_text, label, rank
 
 Array = npt.NDArray[np.float64]
 
-FIGURES = ("nll", "perplexity", "reconstruction", "kl", "mi", "au", "mpd", "ce")
-"""What metrics.json says of a model; null where a system has no such figure."""
+METRIC_KEYS = ("nll", "perplexity", "reconstruction", "kl", "mi", "au", "mpd", "ce")
+"""Keys of metrics.json that every model has; null where a metric is not defined for its system."""
 
-LAST = ("mpd_t", "ce_t")
-"""The same of z^T, the last of a chain of flows, estimated, each with its standard error; of such systems alone."""
+FLOW_METRIC_KEYS = ("mpd_t", "ce_t")
+"""Keys of metrics.json for z^T, the output of a chain of flows. Only such systems have them, with standard errors."""
 
 HISTORY = (
     *("epoch", "kl_weight", "learning_rate", "train_loss", "train_reconstruction", "train_kl", "valid_loss"),
     *("valid_reconstruction", "valid_kl", "valid_mi", "valid_au", "valid_mpd", "valid_ce", "encoder_steps", "best"),
 )
-"""The columns of history.csv that are used here."""
+"""The columns of history.csv that the report reads."""
 
 COLLAPSED_MI = 0.1
-"""Below this mutual information, in nats, a latent space is called collapsed."""
+"""A latent space with less mutual information than this, in nats, is called collapsed."""
 
-SHOWN = 6
-"""So many missing results are named one by one."""
+MOST_NAMED = 6
+"""Number of missing results that a message names one by one, at most."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """One model: what was measured of it, how it was trained, and who made which part.
+    """The result of one model: its metrics, its training and its provenance.
 
     Attributes:
-        metrics: metrics.json.
-        history: history.csv, a row an epoch.
-        probe: probe.json; None where its data set has no labels to probe with.
-        provenance: The records of its stages (*.run.json) by stage, those that are there.
+        job: Data set, setting and seed of the model.
+        metrics: Content of metrics.json.
+        history: Content of history.csv, one row per epoch.
+        probe: Content of probe.json; None where the data set has no labels for probes.
+        provenance: The records of the model's stages (*.run.json), by stage; old results lack some.
     """
 
     job: Job
@@ -59,28 +60,28 @@ class Result:
 
     @property
     def name(self) -> str:
-        """As the paper spells the system; a setting of another name adds it."""
+        """The paper's name of the system, followed by the setting where that has another name."""
         name = label(self.system)
 
         return name if self.job.setting == self.system else f"{name} ({self.job.setting})"
 
     @property
     def hyperparameters(self) -> str:
-        """Those that are a single letter in the paper, such as `γ 1, p 0.5`."""
-        return written(self.system, self.metrics["hyperparameters"])
+        """The hyperparameters that are single letters in the paper, such as `γ 1, p 0.5`."""
+        return hyperparameter_text(self.system, self.metrics["hyperparameters"])
 
     @property
     def encoder_steps(self) -> int:
-        """Agg-VAE's inner steps over the whole training; 0 for others."""
+        """Number of Agg-VAE's inner encoder steps over the whole training; 0 for other systems."""
         return int(self.history["encoder_steps"].fillna(0).sum())
 
     @property
     def collapsed(self) -> bool | None:
-        r"""No active dimension, or next to no information about x in z; None where that cannot be told.
+        r"""Whether no dimension is active or the MI is below `COLLAPSED_MI`; None where neither is known.
 
-        Where the MI is not known, what bounds it may tell. KL[q(z|x) || p(z)] is the MI plus KL[q(z) || p(z)]. And
-        since the divergence is convex, $I(x, z) = E_x KL[q(z|x) \| E_{x'} q(z|x')]$ is at most the mean over all
-        pairs of KL[q(z|x) || q(z|x')], which is the MPD.
+        Where the MI is not known, one of its upper bounds may lie below `COLLAPSED_MI`. The KL is such a bound:
+        KL[q(z|x) || p(z)] is the MI plus KL[q(z) || p(z)]. The MPD, the mean of KL[q(z|x) || q(z|x')] over all pairs,
+        is another: the divergence is convex, and $I(x, z) = E_x KL[q(z|x) \| E_{x'} q(z|x')]$.
         """
         mi, au = self.metrics["mi"], self.metrics["au"]
         bounds = [mi] if mi is not None else [self.metrics["kl"], self.metrics.get("mpd_t")]
@@ -91,112 +92,141 @@ class Result:
 
     @property
     def commit(self) -> str:
-        """The commit that its stages ran at, short, `+` for changes not committed; several where they differ."""
-        return ", ".join(dict.fromkeys(commit(made) for made in self.provenance.values()))
+        """The short hashes of the commits that the stages ran at, each once; `+` marks uncommitted changes."""
+        return ", ".join(dict.fromkeys(short_commit(record) for record in self.provenance.values()))
 
     @property
     def row(self) -> dict[str, Any]:
-        """All of it that is one number or word, for a table."""
-        made = self.provenance
+        """All values of the result that are single numbers or words, by column of a table."""
+        records = self.provenance
         accuracies = self.probe["by_labels"] if self.probe else {}
 
         return {
             "dataset": self.job.dataset,
             "setting": self.job.setting,
             "seed": self.job.seed,
-            **{figure: _number(self.metrics[figure]) for figure in FIGURES},
+            **{key: _number(self.metrics[key]) for key in METRIC_KEYS},
             "nll_stderr": _number(self.metrics["nll_stderr"]),
-            **{key: _number(self.metrics.get(key)) for name in LAST for key in (name, f"{name}_stderr")},
-            **{f"probe_{labels}": float(of["accuracy"]) for labels, of in accuracies.items()},
+            **{key: _number(self.metrics.get(key)) for name in FLOW_METRIC_KEYS for key in (name, f"{name}_stderr")},
+            **{f"probe_{count}": float(probe["accuracy"]) for count, probe in accuracies.items()},
             **{
-                f"probe_{labels}_spread": float(of["spread"]) if len(of["draws"]) > 1 else float("nan")
-                for labels, of in accuracies.items()
+                f"probe_{count}_spread": float(probe["spread"]) if len(probe["draws"]) > 1 else float("nan")
+                for count, probe in accuracies.items()
             },
             "epochs": self.metrics["epochs"],
             "best_epoch": self.metrics["best_epoch"],
             "encoder_steps": self.encoder_steps,
-            "seconds": sum(float(of["wall_seconds"]) for of in made.values()) if made else float("nan"),
-            "train_cpu": _number(made["train"]["cpu_seconds"] if "train" in made else None),
-            "evaluate_cpu": _number(made["evaluate"]["cpu_seconds"] if "evaluate" in made else None),
-            "train_seconds": _number(made["train"]["wall_seconds"] if "train" in made else None),
-            "peak_memory_mib": max((_number(of["peak_memory_mib"]) for of in made.values()), default=float("nan")),
+            "seconds": sum(float(record["wall_seconds"]) for record in records.values()) if records else float("nan"),
+            "train_cpu": _number(records["train"]["cpu_seconds"] if "train" in records else None),
+            "evaluate_cpu": _number(records["evaluate"]["cpu_seconds"] if "evaluate" in records else None),
+            "train_seconds": _number(records["train"]["wall_seconds"] if "train" in records else None),
+            "peak_memory_mib": max(
+                (_number(record["peak_memory_mib"]) for record in records.values()), default=float("nan")
+            ),
         }
 
 
 def commands(params: Params, job: Job, root: Path = Path()) -> dict[Path, str]:
-    """The small files that make up a job's result, each with the command that makes it."""
+    """The commands that write a job's result, by the file that each of them writes."""
     folder = root / "results" / job.folder
     arguments = f"--dataset {job.dataset} --setting {job.setting} --seed {job.seed}"
-    made = {
+    stages = {
         "history.csv": "train",
         "train.run.json": "train",
         "metrics.json": "evaluate",
         "evaluate.run.json": "evaluate",
     }
     if params.dataset(job.dataset).probe.enabled:
-        made |= {"probe.json": "probe", "probe.run.json": "probe"}
+        stages |= {"probe.json": "probe", "probe.run.json": "probe"}
 
-    return {folder / name: f"duvae {stage} {arguments}" for name, stage in made.items()}
+    return {folder / name: f"duvae {stage} {arguments}" for name, stage in stages.items()}
 
 
-def need(files: Mapping[Path, str]) -> None:
-    """Refuses to go on without any of `files`, each of which the command beside it makes."""
+def require_files(files: Mapping[Path, str]) -> None:
+    """Checks that files exist.
+
+    Args:
+        files: The command that writes each file, by file.
+
+    Raises:
+        UserError: If files are missing; the message names them and their commands.
+    """
     missing: dict[str, list[Path]] = {}
     for path, command in files.items():
         if not path.exists():
             missing.setdefault(command, []).append(path)
-    said = []
+    messages = []
     for command, paths in missing.items():
         names = ", ".join([str(paths[0]), *(path.name for path in paths[1:])])
-        said.append(f"{names}: not there. '{command}' makes {'it' if len(paths) == 1 else 'them'}.")
-    if len(said) > SHOWN:
-        said[SHOWN:] = [f"... and {len(said) - SHOWN} more"]
-    if len(said) > 1:
-        said.append("'dvc repro' makes all that is missing.")
-    if said:
-        raise UserError("\n".join(said))
+        messages.append(f"{names}: not there. '{command}' makes {'it' if len(paths) == 1 else 'them'}.")
+    if len(messages) > MOST_NAMED:
+        messages[MOST_NAMED:] = [f"... and {len(messages) - MOST_NAMED} more"]
+    if len(messages) > 1:
+        messages.append("'dvc repro' makes all missing files.")
+    if messages:
+        raise UserError("\n".join(messages))
 
 
 def read(params: Params, jobs: Iterable[Job], root: Path = Path()) -> list[Result]:
-    """Reads the results of `jobs`; and the records of their stages (*.run.json), which old results lack.
+    """Reads the results of jobs, with the records of their stages (*.run.json), which old results lack.
+
+    Args:
+        params: All of params.yaml.
+        jobs: The jobs.
+        root: The project's folder.
+
+    Returns:
+        One result per job, in the order of the jobs.
 
     Raises:
-        UserError: Naming every file that is missing, with the command that makes it.
+        UserError: If a file is missing or broken; the message names it and the command that writes it.
     """
     jobs = list(jobs)
-    files = [
-        {path: command for path, command in commands(params, job, root).items() if not _record(path) or path.exists()}
+    commands_of_jobs = [
+        {
+            path: command
+            for path, command in commands(params, job, root).items()
+            if path.exists() or not _is_record(path)
+        }
         for job in jobs
     ]
-    need({path: command for of in files for path, command in of.items()})
+    require_files({path: command for files in commands_of_jobs for path, command in files.items()})
 
-    return [_read(of, job) for of, job in zip(files, jobs, strict=True)]
+    return [_read(files, job) for files, job in zip(commands_of_jobs, jobs, strict=True)]
 
 
-def arranged(results: Iterable[Result]) -> list[Result]:
-    """In the order of the paper's Table 1, data set after data set; settings of a system as they came."""
+def in_paper_order(results: Iterable[Result]) -> list[Result]:
+    """Sorts results by data set and then by the paper's Table 1; settings of one system keep their order."""
     results = list(results)
     datasets = list(dict.fromkeys(result.job.dataset for result in results))
 
     return sorted(results, key=lambda result: (datasets.index(result.job.dataset), rank(result.system)))
 
 
-def labels(results: Iterable[Result]) -> dict[str, str]:
-    """What each setting of one data set is called: its system's name, and where several share it what differs."""
+def setting_names(results: Iterable[Result]) -> dict[str, str]:
+    """Names the settings of one data set.
+
+    Args:
+        results: Results of one data set.
+
+    Returns:
+        The name of each setting, by setting: its system's name. Where several settings share a system, the name adds
+        the hyperparameters if these differ, otherwise the setting.
+    """
     settings = {result.job.setting: result for result in results}
     names = {setting: label(result.system) for setting, result in settings.items()}
-    told = {}
+    unique = {}
     for setting, result in settings.items():
         others = [other for other in settings.values() if other.system == result.system and other is not result]
         if not others and setting == result.system:
-            told[setting] = names[setting]
+            unique[setting] = names[setting]
         elif result.hyperparameters and result.hyperparameters not in {other.hyperparameters for other in others}:
-            told[setting] = f"{names[setting]} ({result.hyperparameters})"
+            unique[setting] = f"{names[setting]} ({result.hyperparameters})"
         else:
-            apart = setting.removeprefix(f"{result.system}_").replace("_", " ")
-            told[setting] = names[setting] if setting == result.system else f"{names[setting]} ({apart})"
+            suffix = setting.removeprefix(f"{result.system}_").replace("_", " ")
+            unique[setting] = names[setting] if setting == result.system else f"{names[setting]} ({suffix})"
 
-    return told
+    return unique
 
 
 def _read(files: Mapping[Path, str], job: Job) -> Result:
@@ -207,33 +237,41 @@ def _read(files: Mapping[Path, str], job: Job) -> Result:
     return Result(
         job,
         jsons["metrics.json"],
-        expected.columns(csv(history, files[history]), HISTORY, history, files[history]),
+        expected.check_columns(read_table(history, files[history]), HISTORY, history, files[history]),
         jsons.get("probe.json"),
         {name.removesuffix(".run.json"): value for name, value in jsons.items() if name.endswith(".run.json")},
     )
 
 
-def csv(path: Path, command: str) -> pd.DataFrame:
-    """Reads a table; `command` makes it."""
-    need({path: command})
+def read_table(path: Path, command: str) -> pd.DataFrame:
+    """Reads a CSV file.
+
+    Args:
+        path: The file.
+        command: The command that writes the file.
+
+    Raises:
+        UserError: If the file is missing or is no table.
+    """
+    require_files({path: command})
     try:
         return pd.read_csv(path)
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: expected a table, but {error}. Delete it and run '{command}' again.") from error
 
 
-def table(results: Iterable[Result]) -> pd.DataFrame:
-    """A row a model."""
+def metrics_frame(results: Iterable[Result]) -> pd.DataFrame:
+    """One row per model, with the columns of `Result.row`."""
     return pd.DataFrame([result.row for result in results])
 
 
 class OverSeeds(NamedTuple):
-    """What there is of each setting over its seeds.
+    """The numbers of each setting of one data set, averaged over its seeds.
 
     Attributes:
-        mean: Of every number, a row a setting, in the order in which they come.
-        std: Their standard deviation (n - 1); empty for one seed.
-        seeds: How many there are.
+        mean: Means, one row per setting and one column per number, in the order of the results.
+        std: Standard deviations (n - 1) in the same layout; not a number for a single seed.
+        seeds: Number of seeds of each setting.
     """
 
     mean: pd.DataFrame
@@ -241,27 +279,28 @@ class OverSeeds(NamedTuple):
     seeds: "pd.Series[int]"
 
     def value(self, setting: str, key: str) -> float:
-        """A mean; not a number where there is none."""
+        """The mean of one number; not a number where the setting does not have it."""
         return float(self.mean[key][setting]) if key in self.mean else float("nan")
 
     def spread(self, setting: str, key: str) -> float:
-        """The standard deviation of it; not a number where there is none."""
+        """The standard deviation of one number; not a number where the setting does not have it."""
         return float(self.std[key][setting]) if key in self.std else float("nan")
 
     def count(self, setting: str) -> int:
+        """Number of seeds of a setting."""
         return int(self.seeds[setting])
 
 
 def over_seeds(results: Iterable[Result]) -> OverSeeds:
     """Mean and spread over seeds of every setting of one data set."""
-    frame = table(results)
+    frame = metrics_frame(results)
     groups = frame.drop(columns=["dataset", "seed"]).groupby("setting", sort=False)
 
     return OverSeeds(groups.mean(numeric_only=True), groups.std(numeric_only=True, ddof=1), groups.size())
 
 
-def commit(provenance: Mapping[str, Any]) -> str:
-    """A short hash, `+` for changes that were not committed."""
+def short_commit(provenance: Mapping[str, Any]) -> str:
+    """The short hash of a stage record's commit; `+` marks uncommitted changes."""
     if not provenance.get("commit"):
         return "no commit"
 
@@ -269,25 +308,25 @@ def commit(provenance: Mapping[str, Any]) -> str:
 
 
 def started(result: Result) -> datetime.datetime:
-    """When the training began."""
+    """The time when the training began."""
     return datetime.datetime.fromisoformat(str(result.provenance["train"]["started"]))
 
 
 def label_counts(results: Sequence[Result]) -> list[str]:
-    """The sizes of the labelled subsets that any of `results` was probed with, ascending."""
-    found = {labels for result in results if result.probe for labels in result.probe["by_labels"]}
+    """The sizes of the labelled subsets of all probes, ascending, as the keys of probe.json."""
+    counts = {count for result in results if result.probe for count in result.probe["by_labels"]}
 
-    return sorted(found, key=lambda labels: (not labels.isdigit(), int(labels) if labels.isdigit() else 0, labels))
-
-
-def labels_are(results: Sequence[Result]) -> str:
-    """What the sizes of labelled subsets count: `labels`, or `images a character`."""
-    found = [result.probe.get("labels_are", "labels") for result in results if result.probe]
-
-    return str(found[0]) if found else "labels"
+    return sorted(counts, key=lambda count: (not count.isdigit(), int(count) if count.isdigit() else 0, count))
 
 
-def _record(path: Path) -> bool:
+def label_unit(results: Sequence[Result]) -> str:
+    """The unit of the sizes of labelled subsets: `labels`, or what probe.json says, such as `images a character`."""
+    units = [result.probe.get("labels_are", "labels") for result in results if result.probe]
+
+    return str(units[0]) if units else "labels"
+
+
+def _is_record(path: Path) -> bool:
     return path.name.endswith(".run.json")
 
 

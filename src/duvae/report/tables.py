@@ -1,4 +1,4 @@
-"""The tables of the pages: which columns there are, what they mean, and how numbers are written."""
+"""The tables of the pages: their columns, the meanings of the columns, and the format of numbers."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -7,18 +7,34 @@ import pandas as pd
 
 from duvae.config import Dataset
 from duvae.report.per_example import Floor
-from duvae.report.results import LAST, OverSeeds, Result, label_counts, labels, labels_are, over_seeds
+from duvae.report.results import (
+    FLOW_METRIC_KEYS,
+    OverSeeds,
+    Result,
+    label_counts,
+    label_unit,
+    over_seeds,
+    setting_names,
+)
 
 Gaps = Mapping[str, Sequence[tuple[float, float]]]
-"""How far each setting lies above the floor, a seed each: mean and standard error over sentences."""
+"""Distance from the floor in nats by setting: for each seed the mean over sentences and its standard error."""
 
 NOUNS = {"synthetic": "sentence", "text": "sentence"}
-"""What the items of a data set are; of any other kind they are images."""
+"""The word for one item of a data set, by the kind of the data set; items of all other kinds are images."""
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A column: how it is headed, how it is written, and what it means in one line."""
+    """A column of the tables.
+
+    Attributes:
+        key: The key of the value in `Result.row`.
+        label: The heading.
+        unit: The unit below the heading.
+        decimals: Number of decimal places.
+        meaning: The meaning of the column in one line.
+    """
 
     key: str
     label: str
@@ -34,14 +50,14 @@ METRICS = (
         "nats",
         2,
         "−log p(x), by importance weighting with {samples} samples each; less is better."
-        " In brackets the standard error of the mean over the test examples that it is of.",
+        " In brackets the standard error of the mean over the test examples on which it was measured.",
     ),
     Metric(
         "gap",
         "Above floor",
         "nats",
         2,
-        "NLL minus the generator's own −log p(x), on the {floor} sentences that the floor has;"
+        "NLL minus the generator's own −log p(x), on the {floor} sentences of the floor;"
         " in brackets the standard error of these paired differences.",
     ),
     Metric(
@@ -49,19 +65,20 @@ METRICS = (
         "PPL",
         "",
         2,
-        "exp(total NLL / total predicted words), the end of a sentence counted; less is better.",
+        "exp(total NLL / total number of predicted words), where each end of a sentence counts as a word;"
+        " less is better.",
     ),
-    Metric("reconstruction", "Recon.", "nats", 2, "−E log p(x|z) under q(z|x): the cost of x, its z known."),
+    Metric("reconstruction", "Recon.", "nats", 2, "−E log p(x|z) under q(z|x): the cost of x given z."),
     Metric("kl", "KL", "nats", 2, "KL[q(z|x) ‖ p(z)]: the cost of z."),
-    Metric("mi", "MI", "nats", 2, "KL[q(z|x) ‖ q(z)]: what z tells of x; 0 when all posteriors are the same."),
-    Metric("au", "AU", "dimensions", 1, "Active units: those whose mean has a variance above {threshold}."),
+    Metric("mi", "MI", "nats", 2, "KL[q(z|x) ‖ q(z)]: the information about x in z; 0 when all posteriors are equal."),
+    Metric("au", "AU", "dimensions", 1, "Active units: the dimensions whose mean has a variance above {threshold}."),
     Metric(
         "mpd",
         "MPD",
         "nats",
         2,
-        "Mutual posterior divergence, the symmetric KL of two posteriors, mean over all pairs: diversity."
-        " Equation 3 in the form that its derivation S11 gives, the −1 inside the sum over dimensions.",
+        "Mutual posterior divergence, the mean over all pairs of posteriors of their symmetric KL: diversity."
+        " Equation 3 in the form of its derivation S11, with the −1 inside the sum over dimensions.",
     ),
     Metric("ce", "CE", "nats", 2, "Conditional entropy of z given x: uncertainty."),
     Metric(
@@ -69,23 +86,23 @@ METRICS = (
         "MPD of zᵀ",
         "nats",
         2,
-        "For IAF systems MPD is that of z⁰, where the chain of flows starts, exact; this is that of zᵀ, where it ends,"
-        " estimated, in brackets its standard error.",
+        "For IAF systems the column MPD is the exact value for z⁰, the start of the chain of flows. This column is an"
+        " estimate for zᵀ, the end of the chain; in brackets its standard error.",
     ),
     Metric("ce_t", "CE of zᵀ", "nats", 2, "The same for the conditional entropy."),
 )
-"""What is said of each model. `docs/metrics.md` has the equations."""
+"""The columns for each model. `docs/metrics.md` has the equations."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A number as it is written; `text` None: the system has no such figure.
+    """A number in a table.
 
     Attributes:
-        text: The number.
-        spread: Its standard deviation over seeds.
-        error: Its standard error, or another spread that is not over seeds.
-        strong: It is the best of its column.
+        text: The formatted number; None where the system has no such number.
+        spread: The standard deviation of the number over seeds.
+        error: The standard error of the number, or another spread that is not over seeds.
+        strong: Whether the number is the best of its column.
         mark: The sign of a footnote.
     """
 
@@ -98,7 +115,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Head:
-    """The head of a column."""
+    """The heading of a column, with its unit."""
 
     label: str
     unit: str = ""
@@ -106,7 +123,16 @@ class Head:
 
 @dataclass(frozen=True)
 class Row:
-    """A row: what it is of, its numbers, a small note and the colour that it has in the figures."""
+    """A row of a table.
+
+    Attributes:
+        name: The heading of the row.
+        cells: The numbers.
+        note: A small note below the heading.
+        colour: The colour of the row's setting in the figures.
+        floor: Whether the row is a baseline that no model produced, such as the floor.
+        mark: The sign of a footnote.
+    """
 
     name: str
     cells: Sequence[Cell]
@@ -118,7 +144,16 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of a page; `groups`: a row above the heads, names with the number of columns that each spans."""
+    """A table of a page.
+
+    Attributes:
+        id: The id of the HTML element.
+        caption: The text above the table.
+        heads: The headings of all columns but the first.
+        rows: The rows.
+        corner: The heading of the first column.
+        groups: A second row of headings above `heads`, each with the number of columns that it spans.
+    """
 
     id: str
     caption: str
@@ -129,7 +164,15 @@ class Table:
 
 
 def number(value: float | None, decimals: int) -> str | None:
-    """A number as a page writes it: thousands apart, a real minus sign; None where there is none."""
+    """Formats a number for a page, with commas between thousands and a real minus sign.
+
+    Args:
+        value: The number; None or not a number where there is none.
+        decimals: Number of decimal places.
+
+    Returns:
+        The text; None where there is no number.
+    """
     if value is None or pd.isna(value):
         return None
     text = f"{value:,.{decimals}f}"
@@ -140,21 +183,31 @@ def number(value: float | None, decimals: int) -> str | None:
 
 
 def cell(value: float | None, decimals: int = 0, spread: float | None = None, error: float | None = None) -> Cell:
-    """A number, its spread and its error, all with `decimals` digits."""
+    """Formats a number, its spread over seeds and its standard error with the same number of decimal places."""
     return Cell(number(value, decimals), number(spread, decimals), number(error, decimals))
 
 
 def noun(dataset: Dataset) -> str:
-    """What an item of a data set is: a sentence or an image."""
+    """The word for one item of a data set: `sentence` or `image`."""
     return NOUNS.get(dataset.kind, "image")
 
 
-def shown(results: Sequence[Result], floor: Floor | None = None, item: str = "sentence") -> list[str]:
-    """The metrics that a table of `results` has columns for; images have no words to be perplexed by."""
-    chain = any(result.metrics.get(key) is not None for result in results for key in LAST)
-    without = [*(() if chain else LAST), *(() if floor else ("gap",)), *(("perplexity",) if item == "image" else ())]
+def shown_metrics(results: Sequence[Result], floor: Floor | None = None, item: str = "sentence") -> list[str]:
+    """The keys of the metrics that a table of results shows.
 
-    return [metric.key for metric in METRICS if metric.key not in without]
+    Args:
+        results: Models of one data set.
+        floor: The floor of a synthetic data set; without it the column of gaps is left out.
+        item: The word for one item of the data set; images have no words, so no perplexity.
+    """
+    has_flow = any(result.metrics.get(key) is not None for result in results for key in FLOW_METRIC_KEYS)
+    omitted = [
+        *(() if has_flow else FLOW_METRIC_KEYS),
+        *(() if floor else ("gap",)),
+        *(("perplexity",) if item == "image" else ()),
+    ]
+
+    return [metric.key for metric in METRICS if metric.key not in omitted]
 
 
 def likelihood(
@@ -165,18 +218,18 @@ def likelihood(
     prefix: str = "",
     item: str = "sentence",
 ) -> Table:
-    """Every metric: mean and standard deviation over seeds, standard errors in brackets.
+    """The table of all metrics: means and standard deviations over seeds, with standard errors in brackets.
 
     Args:
         results: Models of one data set.
-        colours: Of each setting.
-        floor: The generator's own NLL, a row of its own; `gaps` to it have a column.
-        gaps: How far each setting lies above the floor.
-        prefix: Of the table's id.
-        item: What is tested on.
+        colours: The colour of each setting.
+        floor: The NLL under the generator itself, which adds a row and the column of gaps; None: neither.
+        gaps: The distance of each setting from the floor.
+        prefix: Start of the table's id.
+        item: The word for one test example.
     """
     over = over_seeds(results)
-    keys = shown(results, floor, item)
+    keys = shown_metrics(results, floor, item)
     metrics = [metric for metric in METRICS if metric.key in keys]
     rows = []
     if floor is not None:
@@ -189,85 +242,91 @@ def likelihood(
         cells = [cell(over.count(setting))]
         for metric in metrics:
             if metric.key == "gap":
-                found = pd.DataFrame((gaps or {}).get(setting, []), columns=["gap", "error"])
-                cells.append(cell(found["gap"].mean(), 2, found["gap"].std(ddof=1), found["error"].mean()))
+                gap = pd.DataFrame((gaps or {}).get(setting, []), columns=["mean", "error"])
+                cells.append(cell(gap["mean"].mean(), 2, gap["mean"].std(ddof=1), gap["error"].mean()))
                 continue
             value = over.value(setting, metric.key)
             decimals = 0 if metric.key == "au" and over.count(setting) == 1 else metric.decimals
             error = over.value(setting, f"{metric.key}_stderr")
-            of = cell(value, decimals, over.spread(setting, metric.key), error)
-            cells.append(replace(of, strong=value == least.get(metric.key)))
+            entry = cell(value, decimals, over.spread(setting, metric.key), error)
+            cells.append(replace(entry, strong=value == least.get(metric.key)))
         rows.append(Row(name, cells, note, colours[setting]))
 
     return Table(
         f"{prefix}likelihood-{results[0].job.dataset}",
-        f"On {tested(results, item)}, per {item}. {_spread(over)}; in brackets the standard error over {item}s;"
-        " – where a system has no such figure.",
+        f"On {test_size_text(results, item)}, per {item}. {_spread(over)}; in brackets the standard error over {item}s;"
+        " – where a system has no such number.",
         [Head("Seeds"), *(Head(metric.label, metric.unit) for metric in metrics)],
         rows,
     )
 
 
-def tested(results: Sequence[Result], item: str) -> str:
-    """How many test examples there are, and where the NLL is of fewer, of how many."""
-    every = span([result.metrics["sentences"] for result in results])
-    part = span([result.metrics.get("nll_examples") or result.metrics["sentences"] for result in results])
+def test_size_text(results: Sequence[Result], item: str) -> str:
+    """The number of test examples, and the number that the NLL was measured on where that is smaller."""
+    total = number_range([result.metrics["sentences"] for result in results])
+    part = number_range([result.metrics.get("nll_examples") or result.metrics["sentences"] for result in results])
 
-    return f"{every} test {item}s" + ("" if part == every else f" (NLL on a random {part} of them)")
+    return f"{total} test {item}s" + ("" if part == total else f" (NLL on a random {part} of them)")
 
 
 def probes(
     results: Sequence[Result], colours: Mapping[str, str], prefix: str = "", item: str = "sentence"
 ) -> Table | None:
-    """Accuracy by number of labels; None where nothing was probed."""
+    """The table of accuracies of the linear probes, by number of labels; None where no model has probes.
+
+    Args:
+        results: Models of one data set.
+        colours: The colour of each setting.
+        prefix: Start of the table's id.
+        item: The word for one test example.
+    """
     counts = label_counts(results)
     if not counts:
         return None
     over = over_seeds(results)
     largest = next(result.probe["largest_class"] for result in results if result.probe and result.probe["by_labels"])
     rows = [Row("Largest class", [Cell(None), *[cell(largest, 1)] * len(counts)], floor=True)]
-    drawn = False
+    several_subsets = False
     for setting, name, note in _named(results):
         cells = [
             cell(over.value(setting, key), 1, over.spread(setting, key), over.value(setting, f"{key}_spread"))
             for key in (f"probe_{n}" for n in counts)
         ]
-        drawn = drawn or any(of.error for of in cells)
+        several_subsets = several_subsets or any(entry.error for entry in cells)
         rows.append(Row(name, [cell(over.count(setting)), *cells], note, colours[setting]))
-    brackets = "; in brackets the standard deviation over labelled subsets, mean over seeds" if drawn else ""
-
-    what = labels_are(results)
+    brackets = "; in brackets the standard deviation over labelled subsets, mean over seeds" if several_subsets else ""
+    unit = label_unit(results)
     groups = [result.probe["alphabets"] for result in results if result.probe and result.probe.get("alphabets")]
-    each_of = f", each of {span(groups)} alphabets on its own and their mean," if groups else ""
+    per_alphabet = f", each of {number_range(groups)} alphabets on its own and their mean," if groups else ""
 
     return Table(
         f"{prefix}probes-{results[0].job.dataset}",
         f"Accuracy in percent on the test {item}s of a linear classifier of the posterior means (of a flow μ⁰ and zᵀ"
-        f" joined){each_of} by number of {what}. {_spread(over)}{brackets}.",
+        f" joined){per_alphabet} by number of {unit}. {_spread(over)}{brackets}.",
         [Head("Seeds"), *(Head(f"{int(n):,}" if n.isdigit() else n) for n in counts)],
         rows,
     )
 
 
 def alphabets(results: Sequence[Result]) -> list[Table]:
-    """Accuracy in each alphabet, mean over seeds: a table a size of labelled subsets; none where there are none."""
-    names = labels(results)
+    """Tables of the accuracy in each alphabet, averaged over seeds: one table for each size of labelled subsets."""
+    names = setting_names(results)
     tables = []
     for count in label_counts(results):
-        found: dict[str, dict[str, list[float]]] = {}
+        accuracies: dict[str, dict[str, list[float]]] = {}
         for result in results:
-            of = (result.probe or {"by_labels": {}})["by_labels"].get(count, {}).get("by_alphabet", {})
-            for alphabet, accuracy in of.items():
-                found.setdefault(alphabet, {}).setdefault(result.job.setting, []).append(accuracy)
+            by_labels = (result.probe or {"by_labels": {}})["by_labels"]
+            for alphabet, accuracy in by_labels.get(count, {}).get("by_alphabet", {}).items():
+                accuracies.setdefault(alphabet, {}).setdefault(result.job.setting, []).append(accuracy)
         rows = [
-            Row(alphabet, [cell(sum(of[s]) / len(of[s]), 1) if s in of else Cell(None) for s in names])
-            for alphabet, of in sorted(found.items())
+            Row(alphabet, [cell(sum(ours[s]) / len(ours[s]), 1) if s in ours else Cell(None) for s in names])
+            for alphabet, ours in sorted(accuracies.items())
         ]
         if rows:
             tables.append(
                 Table(
                     f"alphabets-{count}-{results[0].job.dataset}",
-                    f"Accuracy in percent in each alphabet, {count} {labels_are(results)}; means over seeds.",
+                    f"Accuracy in percent in each alphabet, {count} {label_unit(results)}; means over seeds.",
                     [Head(name) for name in names.values()],
                     rows,
                     "Alphabet",
@@ -277,8 +336,14 @@ def alphabets(results: Sequence[Result]) -> list[Table]:
     return tables
 
 
-def making(results: Sequence[Result], colours: Mapping[str, str], prefix: str = "") -> Table:
-    """What each setting took, mean and spread over seeds, and the commits that its results came from."""
+def costs(results: Sequence[Result], colours: Mapping[str, str], prefix: str = "") -> Table:
+    """The table of the cost of each setting, as mean and spread over seeds, with machines and commits.
+
+    Args:
+        results: Models of one data set.
+        colours: The colour of each setting.
+        prefix: Start of the table's id.
+    """
     over = over_seeds(results)
     steps = bool(over.mean["encoder_steps"].any())
     columns = {
@@ -292,43 +357,57 @@ def making(results: Sequence[Result], colours: Mapping[str, str], prefix: str = 
     }
     rows = []
     for setting, name, note in _named(results):
-        of = [result for result in results if result.job.setting == setting]
+        models = [result for result in results if result.job.setting == setting]
         cells = [cell(over.count(setting))]
         for key in columns:
             value = over.value(setting, key)
-            none = key == "encoder_steps" and not value
-            cells.append(Cell(None) if none else cell(value, 0, over.spread(setting, key)))
-        trained = [result.provenance["train"] for result in of if "train" in result.provenance]
-        machines = dict.fromkeys(f"{made['device']}, {made['threads']}" for made in trained)
-        cells.append(Cell(listed(list(machines)) or None))
-        cells.append(Cell(", ".join(dict.fromkeys(result.commit for result in of if result.commit)) or None))
-        if not all(result.metrics["warmup_ended"] for result in of):
+            no_steps = key == "encoder_steps" and not value
+            cells.append(Cell(None) if no_steps else cell(value, 0, over.spread(setting, key)))
+        records = [result.provenance["train"] for result in models if "train" in result.provenance]
+        devices = dict.fromkeys(f"{record['device']}, {record['threads']}" for record in records)
+        cells.append(Cell(word_list(list(devices)) or None))
+        cells.append(Cell(", ".join(dict.fromkeys(result.commit for result in models if result.commit)) or None))
+        if not all(result.metrics["warmup_ended"] for result in models):
             note = f"{note}; ended before its warm-up, last weights kept".removeprefix("; ")  # noqa: PLW2901
         rows.append(Row(name, cells, note, colours[setting]))
 
     return Table(
         f"{prefix}making-{results[0].job.dataset}",
-        "What each result took, and the commit that it came from (+: with changes); – where it is not kept.",
+        "The cost of each result and its commit (+: with uncommitted changes); – where there is no record.",
         [Head("Seeds"), *columns.values(), Head("Device", "threads"), Head("Commit")],
         rows,
     )
 
 
-def each(results: Sequence[Result], colours: Mapping[str, str], item: str = "sentence") -> Table:
-    """Every model by itself, a row a seed."""
-    metrics = [metric for metric in METRICS if metric.key in shown(results, None, item)]
+def per_model(results: Sequence[Result], colours: Mapping[str, str], item: str = "sentence") -> Table:
+    """The table of single models, one row per setting and seed.
+
+    Args:
+        results: Models of one data set.
+        colours: The colour of each setting.
+        item: The word for one test example.
+    """
+    metrics = [metric for metric in METRICS if metric.key in shown_metrics(results, None, item)]
     more = {"epochs": Head("Epochs"), "best_epoch": Head("Best", "epoch"), "train_cpu": Head("Training", "CPU s")}
-    names = labels(results)
+    names = setting_names(results)
     rows = []
     for result in results:
-        of = result.row
-        cells = [cell(of[m.key], 0 if m.key == "au" else m.decimals, None, of.get(f"{m.key}_stderr")) for m in metrics]
-        cells += [*(cell(of[key]) for key in more), Cell(result.commit or None)]
+        values = result.row
+        cells = [
+            cell(
+                values[metric.key],
+                0 if metric.key == "au" else metric.decimals,
+                None,
+                values.get(f"{metric.key}_stderr"),
+            )
+            for metric in metrics
+        ]
+        cells += [*(cell(values[key]) for key in more), Cell(result.commit or None)]
         rows.append(Row(names[result.job.setting], cells, f"seed {result.job.seed}", colours[result.job.setting]))
 
     return Table(
         f"models-{results[0].job.dataset}",
-        "Every model by itself; in brackets standard errors.",
+        "Every single model; in brackets standard errors.",
         [*(Head(metric.label, metric.unit) for metric in metrics), *more.values(), Head("Commit")],
         rows,
     )
@@ -339,8 +418,8 @@ def _spread(over: OverSeeds) -> str:
 
 
 def _named(results: Sequence[Result]) -> list[tuple[str, str, str]]:
-    """Each setting, what it is called, and what is noted beside that."""
-    names = labels(results)
+    """Each setting with its name and its note: the hyperparameters, unless the name has them already."""
+    names = setting_names(results)
     first = {result.job.setting: result for result in reversed(results)}
 
     return [
@@ -349,13 +428,13 @@ def _named(results: Sequence[Result]) -> list[tuple[str, str, str]]:
     ]
 
 
-def listed(parts: Sequence[str]) -> str:
-    """`a, b and c`."""
+def word_list(parts: Sequence[str]) -> str:
+    """Joins words as in `a, b and c`."""
     return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
 
 
-def span(values: Sequence[int]) -> str:
-    """`50` or `31 to 50`."""
+def number_range(values: Sequence[int]) -> str:
+    """The range of whole numbers as text: `50` or `31 to 50`; empty without numbers."""
     if not values:
         return ""
     low, high = min(values), max(values)

@@ -1,4 +1,4 @@
-"""Whether the parts of a result are of the same weights: a training made anew leaves the metrics of the last one."""
+"""Finds parts of a result that belong to other weights, such as metrics from before the last training."""
 
 import sys
 from collections.abc import Iterable, Sequence
@@ -9,16 +9,16 @@ from duvae.report.results import Result
 
 
 def stale(result: Result, weights: str | None = None) -> dict[str, str]:
-    """The parts of a result that are of other weights than its training made.
+    """The parts of a result that were computed from other weights than those of its last training.
 
-    Metrics without a digest of weights are of an earlier version. They belong to any training that has none either.
+    Results of earlier versions carry no digest of weights. They count as current if their training has none either.
 
     Args:
         result: The result.
-        weights: The digest of the weights that lie there; None: the digest in the record of the training.
+        weights: The digest of the model's weights; None: the digest in the record of the training.
 
     Returns:
-        The command that makes each such part anew, by the part's file.
+        The command that computes each such part again, by the part's file.
     """
     job = result.job
     known = weights or result.provenance.get("train", {}).get("weights") or result.metrics.get("weights")
@@ -36,47 +36,53 @@ def stale(result: Result, weights: str | None = None) -> dict[str, str]:
     }
 
 
-def said(files: dict[str, str]) -> list[str]:
-    """A sentence for each part of `stale`."""
+def messages(files: dict[str, str]) -> list[str]:
+    """One sentence for each stale part.
+
+    Args:
+        files: The command for each stale file, as `stale` returns them.
+    """
     return [
-        f"{file}: left out, since it is of other weights than the last training made. '{command}' makes it anew."
+        f"{file}: left out, since it is of other weights than those of the last training. '{command}' makes it anew."
         for file, command in files.items()
     ]
 
 
-def apart(results: Iterable[Result]) -> tuple[list[Result], list[str]]:
-    """The results without the parts that are of other weights.
+def current_results(results: Iterable[Result]) -> tuple[list[Result], list[str]]:
+    """Leaves out results, or their probes, that belong to other weights than those of the last training.
+
+    The function also prints a warning to standard error for each part that it leaves out.
 
     Args:
-        results: Results as they were read.
+        results: Results as `results.read` returns them.
 
     Returns:
-        Results whose metrics are of their training's weights, without probes of other weights; and a sentence for
-        each part that was left out, which standard error gets too.
+        The results whose metrics belong to the last training, without stale probes; and one sentence for each part
+        that was left out.
 
     Raises:
-        UserError: Where no result is left.
+        UserError: If no result is left.
     """
-    kept, lines = [], []
+    current, lines = [], []
     for result in results:
         files = stale(result)
-        lines += said(files)
+        lines += messages(files)
         if not any(file.endswith("/metrics.json") for file in files):
-            kept.append(replace(result, probe=None) if files else result)
-    if lines and not kept:
+            current.append(replace(result, probe=None) if files else result)
+    if lines and not current:
         raise UserError("\n".join(lines))
     for line in lines:
         print(f"warning: {line}", file=sys.stderr)
 
-    return kept, lines
+    return current, lines
 
 
-def require(results: Sequence[Result]) -> None:
-    """Refuses results of which a part is of other weights.
+def require_current(results: Sequence[Result]) -> None:
+    """Checks that every part of the results belongs to the weights of the last training.
 
     Raises:
-        UserError: Naming each such part with its command.
+        UserError: If a part does not; the message names each such part and its command.
     """
-    lines = [line for result in results for line in said(stale(result))]
+    lines = [line for result in results for line in messages(stale(result))]
     if lines:
         raise UserError("\n".join(lines))

@@ -27,7 +27,7 @@ from duvae.config import ImageNetworks, Job, Params
 from duvae.inference.model_files import saved_digest
 from duvae.project.files import read_json
 from duvae.project.progress import Bar
-from duvae.report import figures, per_example, results, weights
+from duvae.report import figures, latent_spaces, per_example, results, weights
 from duvae.report.results import Result
 from duvae.tracking.store import connect, experiment, store_errors
 from duvae.tracking.trial_runs import epoch_metrics
@@ -80,7 +80,7 @@ def track(params: Params, root: Path = Path()) -> TrackedJobs:
             if not all(path.exists() for path in results.commands(params, job, root)):
                 tracked.missing.append(job.name)
             elif stale := _stale(params, job, root):
-                tracked.stale += weights.said(stale)
+                tracked.stale += weights.messages(stale)
             else:
                 _track(client, params, job, root, tracked)
             bar.done(done)
@@ -164,7 +164,7 @@ def _files(params: Params, job: Job, root: Path) -> dict[Path, str | None]:
     files |= {model / "weights.safetensors": "model", model / "model.json": "model"}
     if params.dataset(job.dataset).kind in {"synthetic", "text"}:
         files[root / "data" / "prepared" / job.dataset / "vocabulary.txt"] = "model"
-    files[per_example.place(job, root)] = "results"
+    files[per_example.file_path(job, root)] = "results"
     if job in params.figure1_jobs():
         files[root / "reports" / "figure1.png"] = "figures"
 
@@ -242,7 +242,7 @@ def _history(result: Result, start: int) -> Iterator[Metric]:
 def _final(result: Result, time_ms: int) -> Iterator[Metric]:
     """Measures on the test set, probe accuracies, and the cost of the job."""
     row = result.row
-    names = {name: f"test/{name}" for name in (*results.FIGURES, *results.LAST, "nll_stderr")}
+    names = {name: f"test/{name}" for name in (*results.METRIC_KEYS, *results.FLOW_METRIC_KEYS, "nll_stderr")}
     names |= {name: f"test/{name}" for name in row if name.startswith("probe_")}
     names |= {name: f"work/{name}" for name in ("epochs", "best_epoch", "encoder_steps", "seconds", "peak_memory_mib")}
     for name, key in names.items():
@@ -255,7 +255,7 @@ def _figures(params: Params, result: Result, root: Path) -> dict[str, bytes]:
     images = {"curves.png": figures.png(figures.curves([result], warmup))}
     examples = per_example.read(result, root)
     if examples and examples.means is not None:
-        images["latent.png"] = figures.png(figures.latent(per_example.space(result, examples)))
+        images["latent.png"] = figures.png(latent_spaces.latent(per_example.space(result, examples)))
 
     return images
 

@@ -1,0 +1,175 @@
+"""Figures of two-dimensional latent spaces: Figure 1 redrawn, and the space of a single model."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
+from matplotlib.contour import QuadContourSet
+from matplotlib.figure import Figure
+
+from duvae.config import SyntheticSource
+from duvae.report.figures import COMPONENT_COLOURS, WIDTH, styled
+from duvae.report.per_example import Space
+from duvae.report.results import Array
+
+HALFWIDTH = 3.0
+"""The panels show [-HALFWIDTH, HALFWIDTH] in both dimensions, as in Figure 1."""
+
+
+def aggregate(means: Array, variances: Array, x: Array, y: Array) -> Array:
+    r"""The density of the aggregated posterior on a lattice.
+
+    $$ q(z) = \frac{1}{N} \sum_n N(x; \mu_{n1}, \delta^2_{n1}) N(y; \mu_{n2}, \delta^2_{n2}) $$
+
+    Each posterior is a product over the two dimensions, so the sum is one product of matrices.
+
+    Args:
+        means: Posterior means, shape (N, 2).
+        variances: Posterior variances, shape (N, 2).
+        x: Coordinates of the columns, shape (columns,).
+        y: Coordinates of the rows, shape (rows,).
+
+    Returns:
+        The density, shape (rows, columns).
+    """
+    in_x, in_y = (_normal(points, means[:, d], variances[:, d]) for d, points in enumerate((x, y)))
+
+    return in_y.T @ in_x / len(means)
+
+
+def mixture(source: SyntheticSource) -> tuple[Array, Array]:
+    """Means and variances of the generator's components, shape (components, 2) each."""
+    means = np.asarray(source.means, np.float64)
+
+    return means, np.full_like(means, source.variance)
+
+
+def share_outside(points: Array) -> float:
+    """The share of points outside of the panels, from 0 to 1.
+
+    Args:
+        points: Coordinates, shape (points, 2).
+    """
+    return float(np.mean(np.abs(points).max(axis=1) > HALFWIDTH)) if len(points) else 0.0
+
+
+@styled
+def figure1(source: SyntheticSource, true_z: Space | None, spaces: Sequence[Space], lattice: int = 241) -> Figure:
+    """Draws Figure 1: contours of the aggregated posteriors above, and the means coloured by component below.
+
+    The true latent space comes first. All panels show [-3, 3] x [-3, 3], and all contours share one scale.
+
+    Args:
+        source: The generator, whose mixture is the true latent space.
+        true_z: The z of each test sentence, as `means`; None leaves that panel empty.
+        spaces: The latent spaces, one per system.
+        lattice: Number of lattice points in each dimension for the contours.
+    """
+    grid = np.linspace(-HALFWIDTH, HALFWIDTH, lattice)
+    true = aggregate(*mixture(source), grid, grid)
+    learned = [None if s.variances is None else aggregate(s.means, s.variances, grid, grid) for s in spaces]
+    top = max(float(density.max()) for density in (true, *learned) if density is not None)
+    # Even steps in the square root show both the flat true density and a sharp peak on one scale.
+    levels = top * np.linspace(0, 1, 15) ** 2
+    columns = 1 + len(spaces)
+    left, right, gap = 0.34, 0.50, 0.06  # inches
+    side = (WIDTH - left - right - gap * (columns - 1)) / columns
+    height = 2 * side + gap + 0.26 + 0.22
+    figure = Figure(figsize=(WIDTH, height))
+    axes = figure.subplots(2, columns, sharex=True, sharey=True, squeeze=False)
+    figure.subplots_adjust(
+        left=left / WIDTH,
+        right=1 - right / WIDTH,
+        bottom=0.22 / height,
+        top=1 - 0.26 / height,
+        wspace=gap / side,
+        hspace=gap / side,
+    )
+    centre = central_component(source)
+    contours = _contours(axes[0, 0], grid, true, levels)
+    for ax, density in zip(axes[0, 1:], learned, strict=True):
+        if density is not None:
+            _contours(ax, grid, density, levels)
+        else:
+            ax.set_facecolor("#f4f4f4")
+            _remark(ax, "point masses:\nno density")
+    for ax, points in zip(axes[1], [true_z, *spaces], strict=True):
+        if points is None:
+            _remark(ax, "not kept")
+        else:
+            _scatter(ax, points, centre)
+    for ax, name in zip(axes[0], ["True", *(space.name for space in spaces)], strict=True):
+        ax.set_title(name, pad=4)
+    for ax in axes.flat:
+        ax.set(xlim=(-HALFWIDTH, HALFWIDTH), ylim=(-HALFWIDTH, HALFWIDTH), aspect="equal")
+        ax.set(xticks=(-2, 0, 2), yticks=(-2, 0, 2))
+        ax.spines[:].set_visible(True)
+        ax.tick_params(length=2, pad=2)
+        ax.tick_params(left=ax in axes[:, 0], bottom=ax in axes[1])
+    axes[0, 0].set_ylabel("density", labelpad=1)
+    axes[1, 0].set_ylabel("means", labelpad=1)
+    box = axes[0, -1].get_position()
+    bar = figure.add_axes((box.x1 + 0.08 / WIDTH, box.y0, 0.08 / WIDTH, box.height))
+    colours = figure.colorbar(contours, cax=bar, ticks=levels[[0, 5, 8, 11, 14]], format="%.2f")
+    colours.outline.set_linewidth(0.4)
+    bar.tick_params(length=1.5, pad=1.5, labelsize=6)
+
+    return figure
+
+
+@styled
+def latent(space: Space, centre: int = 0, reach: float | None = None) -> Figure:
+    """Draws one latent space: contours of the aggregated posterior, and the means.
+
+    Args:
+        space: The latent space.
+        centre: Index of the component that is drawn in blue.
+        reach: The panel shows [-reach, reach] in both dimensions; None: a little more than the means need.
+    """
+    reach = reach or max(HALFWIDTH, float(np.quantile(np.abs(space.means), 0.999)) * 1.1)
+    figure = Figure(figsize=(3.4, 3.4))
+    ax = figure.subplots()
+    if space.variances is not None:
+        grid = np.linspace(-reach, reach, 241)
+        ax.contourf(grid, grid, aggregate(space.means, space.variances, grid, grid), 12, cmap="Greys", alpha=0.6)
+    _scatter(ax, space, centre, size=5)
+    ax.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", title=space.name)
+    figure.tight_layout()
+
+    return figure
+
+
+def _normal(points: Array, mean: Array, variance: Array) -> Array:
+    """The densities N(points; mean, variance), shape (N, points)."""
+    variance = variance[:, None]
+
+    return np.asarray(np.exp(-((points - mean[:, None]) ** 2) / (2 * variance)) / np.sqrt(2 * np.pi * variance))
+
+
+def _contours(ax: Axes, grid: Array, density: Array, levels: Array) -> QuadContourSet:
+    filled = ax.contourf(grid, grid, density, levels, cmap="viridis", norm=PowerNorm(0.5, 0, levels[-1]))
+    ax.contour(grid, grid, density, levels[1:-1], colors="white", linewidths=0.25, alpha=0.45)
+
+    return filled
+
+
+def _remark(ax: Axes, text: str) -> None:
+    ax.text(0, 0, text, ha="center", va="center", color="#666666", fontsize=6.5)
+
+
+def central_component(source: SyntheticSource) -> int:
+    """Index of the component that is nearest to the mean of all components."""
+    means = np.asarray(source.means)
+
+    return int(np.argmin(((means - means.mean(axis=0)) ** 2).sum(axis=1)))
+
+
+def _scatter(ax: Axes, space: Space, centre: int, size: float = 1.6) -> None:
+    """Draws points coloured by component, in random order so that no component covers the others."""
+    others = [label for label in np.unique(space.labels) if label != centre]
+    rank = {centre: 0, **{label: 1 + i for i, label in enumerate(others)}}
+    colours = np.array([COMPONENT_COLOURS[rank.get(label, 0) % len(COMPONENT_COLOURS)] for label in space.labels])
+    order = np.random.default_rng(0).permutation(len(colours))
+    x, y = space.means[order].T
+    ax.scatter(x, y, size, colours[order].tolist(), alpha=0.75, linewidths=0, rasterized=True)
