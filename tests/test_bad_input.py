@@ -29,7 +29,7 @@ from duvae.data import sources
 from duvae.data.sources import Source
 from duvae.errors import TEMPORARY_FAILURE
 from duvae.project import array_files, job_list
-from duvae.tracking import store as tracking_store
+from duvae.tracking.store import connect
 from serving import serve
 from spoiling import (
     KNOWN,
@@ -681,7 +681,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for path, content in kept.items():
         path.write_bytes(content)
     (root / "checkpoints").rmdir()
-    tracking_store.connect(root)
+    connect(root)
 
     return root
 

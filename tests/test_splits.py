@@ -319,5 +319,5 @@ def test_each_alphabet_is_probed_on_its_own() -> None:
 def test_images_without_alphabets_cannot_be_probed_by_character() -> None:
     with pytest.raises(UserError, match="expected a character and an alphabet for every image of test"):
         table3(lambda split: dataclasses.replace(split, groups=np.full(len(split), -1)))
-    with pytest.raises(UserError, match="images that test, in each alphabet; found 3 and 0 in c"):
+    with pytest.raises(UserError, match="at least one test image in each alphabet; found 3 and 0 in c"):
         table3(lambda split: split.only(np.flatnonzero(split.groups < 2)))

@@ -123,10 +123,10 @@ def test_a_report_does_not_show_metrics_of_other_weights(project: Path, capsys: 
 
 
 def test_track_does_not_show_metrics_of_other_weights(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from duvae.tracking import runs
+    from duvae.tracking.store import connect
 
     duvae("track")
-    client = runs.connect(project)
+    client = connect(project)
 
     def shown() -> list[tuple[str, float]]:
         known = client.get_experiment_by_name("synthetic")
