@@ -204,7 +204,7 @@ VALIDATED = "data/validated/own.json", "reports/data_docs"
 
 FILES = {
     "no file": Kind(
-        "prepare --dataset own", gone(f"{RAW}/test.txt"), f"{RAW}/test.txt", "No such file", "'duvae fetch' brings it",
+        "prepare --dataset own", gone(f"{RAW}/test.txt"), f"{RAW}/test.txt", "No such file", "Run 'duvae fetch'",
     ),
     "an empty file": Kind(
         "prepare --dataset own", write(f"{RAW}/train.txt", ""), f"{RAW}/train.txt",

@@ -150,7 +150,7 @@ def damaged(folder: Path) -> None:
             lambda f: drawings.archive(f / f"{EVALUATION}.zip", {"a.txt": b"x"}),
             r"expected pictures <folder>/<alphabet>",
         ),
-        (lambda f: (f / f"{EVALUATION}.zip").unlink(), r"images_evaluation\.zip: not there\. 'duvae fetch'"),
+        (lambda f: (f / f"{EVALUATION}.zip").unlink(), r"images_evaluation\.zip: not there\. Run 'duvae fetch'"),
         (
             lambda f: archives(f, drawings.letters(7, 5), **{"a/Greek/character01/0000_01.png": bytes(2**20 + 1)}),
             r"0000_01\.png of .*expected at most 1048576 bytes; found 1048577",
@@ -174,8 +174,8 @@ def test_archives_that_cannot_be_used_are_named(tmp_path: Path, table: None, spo
 @pytest.mark.parametrize(
     ("source", "said"),
     [
-        ({"valid": 21}, r"source\.valid: expected less than 21, the training images"),
-        ({"train_drawers": 4}, r"expected at most 5 together, the drawings of Greek/character01; found 6"),
+        ({"valid": 21}, r"source\.valid: expected less than 21, the number of training images"),
+        ({"train_drawers": 4}, r"expected at most 5 together, the number of drawings of Greek/character01; found 6"),
         ({"alphabets": ["Greek", "Latim"]}, r"unknown alphabet 'Latim' \(did you mean 'Latin'\?\)"),
     ],
 )
@@ -267,7 +267,7 @@ def rewritten(change: Any) -> Any:
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (lambda path: path.unlink(), r"not there\. 'duvae fetch'"),
+        (lambda path: path.unlink(), r"not there\. Run 'duvae fetch'"),
         (lambda path: path.write_bytes(b""), "expected a MATLAB file"),
         (lambda path: path.write_bytes(b"x" * 4000), "expected a MATLAB file"),
         (lambda path: path.write_bytes(path.read_bytes()[:3000]), "expected a MATLAB file"),

@@ -225,7 +225,9 @@ def _members(file: Path, alphabets: Sequence[str], seen: set[str]) -> Iterator[t
     except FileNotFoundError as error:
         raise UserError(f"{file}: not there. Run 'duvae fetch' to get the file.") from error
     except (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, RuntimeError) as error:
-        raise UserError(f"{file}: expected a zip archive of pictures, but it cannot be read ({error}).") from error
+        raise UserError(
+            f"{file}: expected a zip archive of pictures, but it cannot be read ({error}). Fetch it again."
+        ) from error
     if not count:
         raise UserError(f"{file}: expected pictures <folder>/<alphabet>/character<n>/<n>_<drawer>.png; found none.")
 
@@ -305,7 +307,7 @@ def _mat(file: Path) -> Mapping[str, Array]:
     except (OSError, ValueError, TypeError, KeyError, EOFError, NotImplementedError, zlib.error, MatReadError) as error:
         why = " ".join(str(error).split())
         raise UserError(
-            f"{file}: expected a MATLAB file (version 7 or before), but it cannot be read ({why})."
+            f"{file}: expected a MATLAB file (version 7 or before), but it cannot be read ({why}). Fetch it again."
         ) from error
     for name in names:
         if name not in variables or variables[name].dtype.kind not in "fiub":
