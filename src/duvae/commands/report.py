@@ -10,6 +10,7 @@ from markupsafe import Markup
 from duvae.config import APART, FIGURE1_DATASET, AnyDataset, Params, SyntheticDataset
 from duvae.project.files import write_text
 from duvae.report import (
+    cells,
     collapse,
     compare,
     examples,
@@ -128,7 +129,7 @@ def section(params: Params, models: Sequence[Result], root: Path) -> Mapping[str
             "warmup": warmup,
             "figure": page.inline_svg(figures.svg(collapse.figure(pair))),
             "paragraphs": collapse.paragraphs(pair),
-            "prior": tables.number(pair.prior, 2),
+            "prior": cells.number(pair.prior, 2),
         }
         if pair
         else None,
@@ -191,7 +192,7 @@ def omissions(
         subjects = ["the sizes of the splits"] if len(without) == len(models) else []
         subjects += ["the gap to the floor"] if floor else []
         subjects += ["the latent space"] if dataset.networks.latent == 2 else []
-        parts += [f"{tables.word_list(subjects)} ({_model_names(without, models)})"] if subjects else []
+        parts += [f"{cells.word_list(subjects)} ({_model_names(without, models)})"] if subjects else []
     if floor and floor.nll is None:
         parts.append("the likelihoods of single sentences under the generator")
     without_samples = [model.name for model in models if model.job.setting not in samples]
@@ -205,7 +206,7 @@ def omissions(
 
 def _model_names(names: Sequence[str], models: Sequence[Result]) -> str:
     """The names of models, each once, or `of all models`."""
-    return "of all models" if len(names) == len(models) else f"of {tables.word_list(list(dict.fromkeys(names)))}"
+    return "of all models" if len(names) == len(models) else f"of {cells.word_list(list(dict.fromkeys(names)))}"
 
 
 def figure1_content(params: Params, models: Sequence[Result], root: Path) -> Mapping[str, Any]:

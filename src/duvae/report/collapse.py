@@ -14,9 +14,9 @@ from matplotlib.ticker import MaxNLocator
 
 from duvae.registry import RECORDS
 from duvae.report import figures
+from duvae.report.cells import number
 from duvae.report.names import label
 from duvae.report.results import COLLAPSED_MI, Result, over_seeds, setting_names
-from duvae.report.tables import number
 
 MEASURES = (
     ("valid_kl", "KL", "nats"),

@@ -7,10 +7,11 @@ from typing import Any
 import pandas as pd
 
 from duvae.report import names
+from duvae.report.cells import word_list
 from duvae.report.figures import CURVES
 from duvae.report.per_example import Floor
 from duvae.report.results import FLOW_METRIC_KEYS, Result, label_counts, label_unit, over_seeds, setting_names
-from duvae.report.tables import METRICS, Gaps, shown_metrics, word_list
+from duvae.report.tables import METRICS, Gaps, shown_metrics
 
 POINTS = 200
 """Number of epochs of a curve that the page shows, at most; of a longer curve every second, third, ... epoch."""

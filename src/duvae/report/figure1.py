@@ -6,7 +6,7 @@ from typing import Any
 
 from duvae.config import FIGURE1_DATASET, AnyDataset, Evaluation, SyntheticDataset
 from duvae.errors import UserError
-from duvae.report import figures, latent_spaces, origin, page, per_example, results, tables
+from duvae.report import cells, figures, latent_spaces, origin, page, per_example, results, tables
 from duvae.report.results import Result
 
 
@@ -67,7 +67,7 @@ def content(
     if len(current) < len(models):
         stale = [model.job.name for model, examples in pairs if not examples]
         raise UserError(
-            f"{per_example.FILE} of {tables.word_list(stale)}: of other weights than metrics.json. Run"
+            f"{per_example.FILE} of {cells.word_list(stale)}: of other weights than metrics.json. Run"
             " 'dvc repro figure1' to make both anew."
         )
     gaps = per_example.gaps(models, [examples for _, examples in current], floor)
@@ -82,13 +82,13 @@ def content(
         "length": dataset.source.length,
         "train": dataset.source.train,
         "test": models[0].metrics["sentences"],
-        "systems": tables.word_list([model.name for model in models]),
+        "systems": cells.word_list([model.name for model in models]),
         "seed": models[0].job.seed,
         "true_z": true_z is not None,
-        "outside": tables.word_list(
+        "outside": cells.word_list(
             [f"{page.percent(latent_spaces.share_outside(space.means))} ({space.name})" for space in points]
         ),
-        "points": tables.word_list([space.name for space in spaces if space.variances is None]),
+        "points": cells.word_list([space.name for space in spaces if space.variances is None]),
         "figure": page.inline_png(figure, "Latent spaces: density above, means below"),
         "observations": page.observations(models, gaps),
         "mixture": origin.mixture_warning(models),

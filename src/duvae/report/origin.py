@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from duvae.report.cells import word_list
 from duvae.report.names import label
 from duvae.report.results import Result
-from duvae.report.tables import word_list
 
 STAGES = {"train": "training", "evaluate": "evaluation", "probe": "probes"}
 """The stages that compute the numbers of a table, with their names on the pages."""

@@ -8,9 +8,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from markupsafe import Markup
 
 from duvae.config import Dataset, Evaluation, ImageNetworks, OmniglotSource
+from duvae.report.cells import number, number_range, word_list
 from duvae.report.per_example import Floor
 from duvae.report.results import COLLAPSED_MI, Result, over_seeds, setting_names
-from duvae.report.tables import METRICS, Gaps, noun, number, number_range, word_list
+from duvae.report.tables import METRICS, Gaps, noun
 
 
 def render(template: str, **content: Any) -> str:

@@ -12,9 +12,10 @@ from importlib.resources import files
 from duvae.config import PaperTable
 from duvae.errors import UserError
 from duvae.registry import RECORDS
+from duvae.report.cells import Cell, Head, Row, Table, cell, number, number_range
 from duvae.report.names import hyperparameter_text, label, same_hyperparameters
 from duvae.report.results import Result, label_unit, over_seeds
-from duvae.report.tables import Cell, Head, Row, Table, cell, number, number_range, test_size_text
+from duvae.report.tables import test_size_text
 
 FILES: Mapping[PaperTable, str] = {
     "table1": "table1_likelihood.csv",

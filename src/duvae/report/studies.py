@@ -18,10 +18,10 @@ from duvae.project.files import read_json
 from duvae.project.provenance import unwrapped
 from duvae.registry import RECORDS
 from duvae.report import figures, names
+from duvae.report.cells import Cell, Head, Row, Table, number, word_list
 from duvae.report.origin import machine_name
 from duvae.report.page import inline_svg, percent, render
 from duvae.report.results import read_table, short_commit
-from duvae.report.tables import Cell, Head, Row, Table, number, word_list
 
 COLOUR_MAP = "viridis"
 """Dark marks the lowest NLL."""

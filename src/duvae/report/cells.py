@@ -1,0 +1,113 @@
+"""Cells, rows and tables of the pages, and the format of their numbers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A number in a table.
+
+    Attributes:
+        text: The formatted number; None where the system has no such number.
+        spread: The standard deviation of the number over seeds.
+        error: The standard error of the number, or another spread that is not over seeds.
+        strong: Whether the number is the best of its column.
+        mark: The sign of a footnote.
+    """
+
+    text: str | None
+    spread: str | None = None
+    error: str | None = None
+    strong: bool = False
+    mark: str = ""
+
+
+@dataclass(frozen=True)
+class Head:
+    """The heading of a column, with its unit."""
+
+    label: str
+    unit: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table.
+
+    Attributes:
+        name: The heading of the row.
+        cells: The numbers.
+        note: A small note below the heading.
+        colour: The colour of the row's setting in the figures.
+        floor: Whether the row is a baseline that no model produced, such as the floor.
+        mark: The sign of a footnote.
+    """
+
+    name: str
+    cells: Sequence[Cell]
+    note: str = ""
+    colour: str = ""
+    floor: bool = False
+    mark: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of a page.
+
+    Attributes:
+        id: The id of the HTML element.
+        caption: The text above the table.
+        heads: The headings of all columns but the first.
+        rows: The rows.
+        corner: The heading of the first column.
+        groups: A second row of headings above `heads`, each with the number of columns that it spans.
+    """
+
+    id: str
+    caption: str
+    heads: Sequence[Head]
+    rows: Sequence[Row]
+    corner: str = "System"
+    groups: Sequence[tuple[str, int]] = ()
+
+
+def number(value: float | None, decimals: int) -> str | None:
+    """Formats a number for a page, with commas between thousands and a real minus sign.
+
+    Args:
+        value: The number; None or not a number where there is none.
+        decimals: Number of decimal places.
+
+    Returns:
+        The text; None where there is no number.
+    """
+    if value is None or pd.isna(value):
+        return None
+    text = f"{value:,.{decimals}f}"
+    if float(text.replace(",", "")) == 0:
+        text = text.lstrip("-")
+
+    return text.replace("-", "−")
+
+
+def cell(value: float | None, decimals: int = 0, spread: float | None = None, error: float | None = None) -> Cell:
+    """Formats a number, its spread over seeds and its standard error with the same number of decimal places."""
+    return Cell(number(value, decimals), number(spread, decimals), number(error, decimals))
+
+
+def word_list(parts: Sequence[str]) -> str:
+    """Joins words as in `a, b and c`."""
+    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+
+
+def number_range(values: Sequence[int]) -> str:
+    """The range of whole numbers as text: `50` or `31 to 50`; empty without numbers."""
+    if not values:
+        return ""
+    low, high = min(values), max(values)
+
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
