@@ -36,7 +36,7 @@ def duvae(*arguments: str, cwd: Path = ROOT, **environment: str) -> subprocess.C
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    """`duvae ...` in this process; returns its exit code."""
+    """Runs `duvae ...` in this process; returns the exit code."""
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr("sys.argv", ["duvae", *arguments])
     with pytest.raises(SystemExit) as leaving:
@@ -124,7 +124,7 @@ def test_version() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["train", "--dataset", "synthetik", "--setting", "vae", "--seed", "1"], "did you mean 'synthetic'?"),
         (["train", "--dataset", "synthetic", "--setting", "vae", "--seed", "-1"], "--seed"),
@@ -143,12 +143,12 @@ def test_version() -> None:
     ],
 )
 def test_a_mistake_ends_with_2_and_no_traceback(
-    arguments: list[str], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call(monkeypatch, *arguments) == 2
 
     error = capsys.readouterr().err
-    assert said in error
+    assert message in error
     assert "Traceback" not in error
 
 
@@ -164,7 +164,7 @@ def test_an_interruption_ends_with_130_and_a_line(
     assert capsys.readouterr().err.startswith("interrupted: ")
 
 
-def test_what_is_no_users_mistake_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unexpected_error_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError
 
@@ -177,20 +177,20 @@ def test_what_is_no_users_mistake_keeps_its_traceback(monkeypatch: pytest.Monkey
 
 
 def test_no_library_reports_home(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = {}
+    environment: dict[str, str] = {}
     for name in cli.TELEMETRY_OFF:
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(dispatch, "run", lambda *_, **__: seen.update(os.environ))
+    monkeypatch.setattr(dispatch, "run", lambda *_, **__: environment.update(os.environ))
 
     assert call(monkeypatch, "graph") == 0
-    assert {name: seen.get(name) for name in cli.TELEMETRY_OFF} == cli.TELEMETRY_OFF
+    assert {name: environment.get(name) for name in cli.TELEMETRY_OFF} == cli.TELEMETRY_OFF
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_arguments_fit_the_stage(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the command hands over is what the stage's function takes."""
-    handed = []
-    monkeypatch.setattr(dispatch, "run", lambda name, *args, **options: handed.append((name, args, options)))
+    """The arguments that a command passes fit the parameters of the stage's function."""
+    calls = []
+    monkeypatch.setattr(dispatch, "run", lambda name, *args, **options: calls.append((name, args, options)))
     dataset = ["--dataset", "synthetic"]
     job = [*dataset, "--setting", "vae", "--seed", "1"]
     options = {"prepare": dataset, "validate": dataset, "truth": dataset, "train": job, "evaluate": job, "probe": job}
@@ -200,6 +200,6 @@ def test_arguments_fit_the_stage(stage: str, monkeypatch: pytest.MonkeyPatch) ->
     options["encode"] = [*job, "--input", "new.txt"]
 
     assert call(monkeypatch, stage, *options.get(stage, [])) == 0
-    ((name, args, keywords),) = handed
+    ((name, args, keywords),) = calls
     assert name == stage
     inspect.signature(importlib.import_module(f"duvae.commands.{name}").run).bind(*args, **keywords)

@@ -1,4 +1,4 @@
-"""What the documents point at is there."""
+"""The tests, the code and the measures that the pages of docs name exist."""
 
 import ast
 import pkgutil

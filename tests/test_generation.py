@@ -38,7 +38,7 @@ def texts() -> VAE:
     return family.lively(family.build("vae")[0])
 
 
-# -------------------------------------------------------------------------------- what is drawn
+# ------------------------------------------------------------------------- samples and interpolations
 
 
 @pytest.mark.parametrize("kind", [images, texts])
@@ -64,7 +64,7 @@ def test_a_line_from_one_z_to_another_in_even_steps() -> None:
     torch.testing.assert_close(found.diff(dim=1), ((other - one) / 4)[:, None].expand(-1, 4, -1))
 
 
-def test_the_ends_of_an_interpolation_are_what_the_examples_are_decoded_to() -> None:
+def test_the_ends_of_an_interpolation_are_the_reconstructions() -> None:
     model = images()
     x = (torch.rand(4, 1, 6, 6) < 0.3).float()
     ends = generation.means(model, list(x.split(1)))
@@ -77,8 +77,8 @@ def test_the_ends_of_an_interpolation_are_what_the_examples_are_decoded_to() -> 
 
 
 @pytest.mark.parametrize("system", ["ae", "vae", "bn_vae", "iaf_bn", "du_iaf"])
-def test_what_stands_for_an_example_is_what_the_decoder_is_given(system: str) -> None:
-    """The posterior mean; of a flow not mu^0 but the z^T that it is mapped to."""
+def test_the_mean_of_an_example_is_a_code_that_the_decoder_reads(system: str) -> None:
+    """The posterior mean; for a flow the z^T that mu^0 is mapped to, not mu^0."""
     model = family.lively(images(system))
     x = (torch.rand(3, 1, 6, 6) < 0.3).float()
     found = generation.means(model, list(x.split(1)))
@@ -172,7 +172,7 @@ def test_grids_stand_side_by_side() -> None:
 
 
 def project(folder: Path, system: str = "vae", examples: int = 20) -> None:
-    """A prepared data set and a model of it that nobody trained."""
+    """Writes a prepared data set and an untrained model of it."""
     texts_of = family.documents(examples, words=12)
     vocabulary = [*SPECIALS, *(f"w{n}" for n in range(8))]
     store.write(folder / "data/prepared/synthetic", Prepared(vocabulary, {"test": texts_of}, {}))
@@ -184,7 +184,7 @@ def project(folder: Path, system: str = "vae", examples: int = 20) -> None:
 
 
 def drawings_project(folder: Path) -> None:
-    """The same of images."""
+    """Writes a prepared data set of images and an untrained model of it."""
     bits = (np.random.default_rng(1).random((7, 6, 6)) < 0.3).astype(np.uint8)
     test = Images(bits, np.zeros(7, np.int64), np.zeros(7, np.int64), np.arange(7))
     store.write(folder / "data/prepared/omniglot_small", Prepared(list(PIXELS), {"test": test}, {}))
@@ -220,7 +220,7 @@ def test_images_become_a_picture(tmp_path: Path) -> None:
         model_io.write_examples(found, tmp_path / "grid.gif", prepared, 3)
 
 
-def test_images_stand_beside_what_becomes_of_them(tmp_path: Path) -> None:
+def test_images_stand_beside_their_reconstructions(tmp_path: Path) -> None:
     drawings_project(tmp_path)
     arguments = ([], None, 3, 1, False, 1.0, tmp_path)
     reconstruct.run(family.PARAMS, "omniglot_small", "vae", 1, None, *arguments)
@@ -254,7 +254,7 @@ def test_a_lone_test_example_has_nothing_to_lie_between() -> None:
 
 
 def made_by_the_stage(folder: Path, dataset: str, setting: str) -> dict[str, np.ndarray]:
-    """What the stage writes, twice the same."""
+    """Runs the stage twice, checks that the files are equal, and returns their arrays."""
     samples_stage.run(family.PARAMS, dataset, setting, 1, folder)
     path = folder / f"generated/{dataset}/{setting}/1.npz"
     before = path.read_bytes()

@@ -1,4 +1,4 @@
-"""What the README shows works as it stands there."""
+"""The code, commands, names and links of the README work as the README shows them."""
 
 import dataclasses
 import pkgutil
@@ -19,15 +19,15 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def blocks(language: str) -> list[str]:
-    """The code of one language that the README shows."""
+    """The blocks of code of one language in the README."""
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
-def test_regularizers_in_somebody_elses_vae() -> None:
+def test_the_snippet_with_the_regularizers_runs() -> None:
     (code,) = blocks("python")
     names: dict[str, object] = {}
     torch.manual_seed(1)
-    exec(compile(code, "README.md", "exec"), names)  # noqa: S102 (our own page)
+    exec(compile(code, "README.md", "exec"), names)  # noqa: S102 (a page of this project)
     mean, variance, normalize = names["mean"], names["variance"], names["normalize"]
 
     assert isinstance(mean, torch.Tensor)
@@ -40,8 +40,8 @@ def test_regularizers_in_somebody_elses_vae() -> None:
     assert torch.isclose(normalize.scale.square().mean(), torch.tensor(0.25))  # type: ignore[attr-defined]
 
 
-def test_they_train_somebody_elses_vae() -> None:
-    """A linear VAE with both regularizers: the ELBO rises and the scales stay where they should."""
+def test_the_regularizers_train_another_vae() -> None:
+    """A linear VAE with both regularizers: the ELBO rises, and the mean square of the scales stays gamma squared."""
     from duvae.regularizers import MeanBatchNorm, VarianceDropout, VarianceFloor
 
     torch.manual_seed(1)
@@ -67,8 +67,8 @@ def test_they_train_somebody_elses_vae() -> None:
     assert abs(normalize.scale.square().mean().item() - 0.49) < 1e-6
 
 
-def test_the_recipe_for_ones_own_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Followed to the letter up to the training, with a text made up here."""
+def test_the_recipe_for_your_own_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every step before the training, with a text that the test writes."""
     dataset, chosen = blocks("yaml")
     params = (ROOT / "params.yaml").read_text(encoding="utf-8")
     first, mark, second = params.partition("# A setting is")

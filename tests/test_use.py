@@ -1,4 +1,4 @@
-"""A trained model in use: from Python and from the commands; test_tracking.py has MLflow."""
+"""A trained model in use, from Python and from the commands; test_tracking.py tests the pyfunc of MLflow."""
 
 import io
 import json
@@ -45,7 +45,7 @@ def drawing(system: str = "vae") -> TrainedModel:
 
 
 def project(folder: Path) -> Path:
-    """A prepared data set and a model of it that nobody trained; returns the model's folder."""
+    """Writes a prepared data set and an untrained model of it; returns the model's folder."""
     store.write(folder / "data/prepared/synthetic", Prepared(WORDS, {"test": family.documents(20)}, {}))
     entry = family.PARAMS.setting("vae")
     sizes = TextNetworks(embedding=6, hidden=8, latent=3, dropout_in=0.0, dropout_out=0.0)
@@ -98,7 +98,7 @@ def test_unknown_words_are_counted_and_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("x", "said"),
+    ("x", "message"),
     [
         (["w1", " "], "sentences, line 2: expected a sentence; found none"),
         ([], "sentences: expected a sentence; found none"),
@@ -107,8 +107,8 @@ def test_unknown_words_are_counted_and_named() -> None:
         (["w1", "w2 </s>"], "line 2: expected words"),
     ],
 )
-def test_what_is_no_sentence(x: object, said: str) -> None:
-    with pytest.raises(UserError, match=said):
+def test_anything_but_sentences_is_an_error(x: object, message: str) -> None:
+    with pytest.raises(UserError, match=message):
         trained().encode(x)  # type: ignore[arg-type]
 
 
@@ -131,7 +131,7 @@ def test_sentences_are_written_and_read_back() -> None:
 
 
 def test_a_temperature_divides_the_logits() -> None:
-    """The first word's frequencies given one z, and near 0 what is likeliest."""
+    """The frequencies of the first word for one z; a temperature near 0 gives the likeliest sentences."""
     model = trained()
     before = family.state(model.model)
     z, count = torch.randn(1, 3), 20_000
@@ -199,7 +199,7 @@ def test_a_model_of_a_project_knows_its_words(tmp_path: Path) -> None:
         load(tmp_path)
 
 
-def test_a_broken_model_is_told(tmp_path: Path) -> None:
+def test_a_broken_model_is_an_error(tmp_path: Path) -> None:
     folder = project(tmp_path)
     (folder / "model.json").write_text(json.dumps({"system": "vae"}), encoding="utf-8")
     with pytest.raises(UserError, match="expected a model of this version"):
@@ -270,7 +270,7 @@ def test_standard_input_is_read(
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "message"),
     [
         ({}, "expected one of --input, --sentence, --split to encode; found none"),
         ({"sentences": ["w1"], "source": Path("x.txt")}, "found --input and --sentence"),
@@ -278,9 +278,9 @@ def test_standard_input_is_read(
         ({"source": Path("nowhere.txt")}, "nowhere.txt: cannot be read"),
     ],
 )
-def test_what_cannot_be_encoded(tmp_path: Path, changed: dict[str, object], said: str) -> None:
+def test_wrong_input_of_encode_is_an_error(tmp_path: Path, changed: dict[str, object], message: str) -> None:
     project(tmp_path)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         run_encode(tmp_path, **changed)
     assert not (tmp_path / "reports").exists()
 
@@ -315,7 +315,7 @@ def test_interpolation_between_two_given_sentences(tmp_path: Path, capsys: pytes
     assert lines == model.interpolate("w1 w2", "w3 <unk> w4", 5)
 
 
-def test_reconstructions_stand_below_what_they_are_of(tmp_path: Path) -> None:
+def test_reconstructions_stand_below_their_originals(tmp_path: Path) -> None:
     model = load(project(tmp_path))
 
     def lines(*arguments: object) -> list[str]:

@@ -22,7 +22,9 @@ Likely = Annotated[
 Temperature = Annotated[
     float | None,
     typer.Option(
-        "--temperature", metavar="T", help="The temperature of the draws from p(x|z); 1 if not given, likelier below 1."
+        "--temperature",
+        metavar="T",
+        help="The temperature of the draws from p(x|z), 1 if not given; below 1 they are less random.",
     ),
 ]
 Sentence = Annotated[
@@ -178,7 +180,9 @@ def encode(
     ] = None,
     ink: Annotated[
         str | None,
-        typer.Option("--ink", metavar="dark|light", help="For images: whether the lines are dark on light or light."),
+        typer.Option(
+            "--ink", metavar="dark|light", help="For images: the colour of the lines; as in the data set if not given."
+        ),
     ] = None,
     draw_seed: DrawSeed = 1,
     output: Annotated[
