@@ -118,6 +118,8 @@ class VAE(nn.Module):
         self.encoder, self.head, self.decoder = encoder, head, decoder
         self.objective = objective
         self.refinement = refinement or Amortized()
+        # A list that is made once: a walk through all modules after each step costs more than the rescaling.
+        self.normalizations = [part for part in head.modules() if isinstance(part, MeanBatchNorm)]
 
     def posterior(self, x: Tensor, weight: float = 1.0) -> Posterior:
         """q(z|x).
@@ -162,6 +164,5 @@ class VAE(nn.Module):
     @torch.no_grad()
     def after_step(self) -> None:
         """What follows each optimiser step: Algorithm 1, line 9."""
-        for part in self.head.modules():  # the only place of a normalization of means
-            if isinstance(part, MeanBatchNorm):
-                part.rescale_()
+        for normalization in self.normalizations:
+            normalization.rescale_()
