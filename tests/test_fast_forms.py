@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -17,7 +18,7 @@ from duvae.data.store import END, SPECIALS, START
 from duvae.networks import build
 from duvae.networks.bodies import Decoder, Slope
 from duvae.networks.fast import lstm, products, tokens
-from duvae.networks.fast.elementwise import dropout, tanh_
+from duvae.networks.fast.elementwise import STEPS, by_bits, by_uniform_numbers, dropout, tanh_
 from duvae.networks.fast.lstm import FastLSTMDecoder
 from duvae.networks.fast.slope import lstm_slope
 from duvae.networks.fast.tokens import FastSoftmaxOutput, log_softmax_at, log_softmax_narrow
@@ -374,7 +375,7 @@ def test_what_is_dropped_is_drawn_anew_for_each_z_and_only_in_training() -> None
 # ------------------------------------------------------------------------- element by element
 
 
-@pytest.mark.parametrize("share", [0.0, 0.2, 0.5, 0.9])
+@pytest.mark.parametrize("share", [0.0, 0.125, 0.2, 0.5, 0.9, 1 - 1 / 8])
 def test_dropout_keeps_its_share_and_the_mean(share: float) -> None:
     torch.manual_seed(1)
     x = torch.full((400, 500), 3.0, requires_grad=True)
@@ -391,12 +392,33 @@ def test_dropout_keeps_its_share_and_the_mean(share: float) -> None:
     assert plain.detach().mean().item() == pytest.approx(found.detach().mean().item(), rel=0.02)
 
 
-def test_dropout_is_independent_from_element_to_element() -> None:
+@pytest.mark.parametrize("share", [0.5, 0.4])
+def test_dropout_is_independent_from_element_to_element(share: float) -> None:
+    """The first share goes by bits, the second by uniform numbers."""
     torch.manual_seed(1)
-    kept = (dropout(torch.ones(20_000, 8), 0.5, training=True) != 0).double()
-    covariance = torch.cov(kept.T) - 0.25 * torch.eye(8)
+    kept = (dropout(torch.ones(20_000, 8), share, training=True) != 0).double()
+    variance = share * (1 - share)
+    covariance = torch.cov(kept.T) - variance * torch.eye(8)
 
-    assert float(covariance.abs().max()) < 5 * 0.25 / math.sqrt(20_000)
+    assert float(covariance.abs().max()) < 5 * variance / math.sqrt(20_000)
+
+
+@given(st.integers(0, 10_000), st.integers(0, 40), st.integers(0, 7), st.integers(0, STEPS - 1), st.booleans())
+def test_the_bits_of_a_dropout_are_those_of_its_share(
+    seed: int, rows: int, columns: int, least: int, turned: bool
+) -> None:
+    """An element is kept where its 16 bits, a number from 0 on, reach the share; by shape, type and layout of x."""
+    x = torch.ones(columns, rows, dtype=torch.float64).T if turned else torch.ones(rows, columns)
+    torch.manual_seed(seed)
+    kept = by_bits(x, least / STEPS)
+    torch.manual_seed(seed)
+    drawn = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None).numpy().view(np.int16)
+    expected = drawn[: x.numel()].astype(np.int64) + STEPS // 2 >= least
+
+    assert kept.dtype == x.dtype
+    assert kept.is_contiguous()
+    assert np.array_equal(kept.numpy(), expected.reshape(rows, columns))
+    assert set(by_uniform_numbers(x, least / STEPS).unique().tolist()) <= {0.0, 1.0}
 
 
 def test_tanh_to_seven_digits() -> None:

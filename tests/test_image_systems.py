@@ -81,6 +81,25 @@ def test_the_gradient_is_the_slope_of_the_loss(name: str) -> None:
 
 
 @everyone
+def test_a_step_has_the_gradients_of_the_mean_loss_to_the_bit(name: str) -> None:
+    found = []
+    for by_updates in (True, False):
+        model, _ = build(name)
+        model.train()
+        torch.manual_seed(3)
+        if by_updates:
+            Updates(model, *[optimizer(list(model.parameters()), "sgd", 1.0)] * 2, 1e9, batch).gradients(batch(7), 0.7)
+        else:
+            model.loss(batch(7), 0.7).total.mean().backward()
+        found.append([parameter.grad for parameter in model.parameters()])
+
+    assert any(bool(gradient.any()) for gradient in found[0] if gradient is not None)
+    for one, other in zip(*found, strict=True):
+        assert (one is None) == (other is None)
+        assert one is None or torch.equal(one, other)
+
+
+@everyone
 def test_steps_lower_the_loss(name: str) -> None:
     """Adam at the images' rate, on one batch."""
     model, made = build(name)

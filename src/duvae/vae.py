@@ -123,6 +123,8 @@ class VAE(nn.Module):
         self.encoder, self.head, self.decoder = encoder, head, decoder
         self.objective = objective
         self.refinement = refinement or Amortized()
+        # Searched once: a walk through all modules after each step costs more than the rescaling itself.
+        self.normalizations = [part for part in head.modules() if isinstance(part, MeanBatchNorm)]
 
     def posterior(self, x: Tensor, weight: float = 1.0) -> Posterior:
         """q(z|x) of each x.
@@ -167,6 +169,5 @@ class VAE(nn.Module):
     @torch.no_grad()
     def after_step(self) -> None:
         """Rescales the normalized means after an optimiser step: Algorithm 1, line 9."""
-        for part in self.head.modules():  # only a head normalizes means
-            if isinstance(part, MeanBatchNorm):
-                part.rescale_()
+        for normalization in self.normalizations:
+            normalization.rescale_()

@@ -54,7 +54,8 @@ class Updates:
             parameter.grad = None
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bfloat16):
             loss = self.model.loss(x, weight)
-        loss.total.mean().backward()
+        # The gradient of the mean over the batch, without the mean itself, which nothing reads.
+        loss.total.backward(torch.full_like(loss.total, 1 / len(loss.total)))
         found = [parameter for parameter in self.parameters if parameter.grad is not None]
         norm = total_norm([parameter.grad for parameter in found if parameter.grad is not None])
         if norm.is_cuda:  # reading the norm would make the GPU wait at each step
