@@ -12,7 +12,7 @@ from duvae.metrics.likelihood import importance_weighted_nll, perplexity
 from duvae.metrics.statistics import standard_error
 from duvae.networks.bodies import Decoder, Encoder
 from duvae.objectives import ELBO
-from duvae.posteriors import DiagonalGaussian, Drawn, Posterior
+from duvae.posteriors import DiagonalGaussian, Posterior, PosteriorSample
 from duvae.vae import VAE
 from family import CPU, NAMES, batch, build, documents, lively
 
@@ -35,7 +35,9 @@ class Spy:
         posterior = self.posterior(x)
         draw = posterior.draw
 
-        def watched(_: Posterior, samples: tuple[int, ...] = (), generator: torch.Generator | None = None) -> Drawn:
+        def watched(
+            _: Posterior, samples: tuple[int, ...] = (), generator: torch.Generator | None = None
+        ) -> PosteriorSample:
             drawn = draw(samples, generator)
             for n, sentence in enumerate(x):
                 self.drawn.setdefault(sentence.numpy().tobytes(), []).append(drawn.z[:, n])

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 from torch.nn.functional import logsigmoid
 
-from duvae.posteriors import Drawn, Posterior, noise_like
+from duvae.posteriors import Posterior, PosteriorSample, noise_like
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Context:
 
     reconstruction: Float[Tensor, "batch"]
     posterior: Posterior
-    drawn: Drawn
+    drawn: PosteriorSample
     weight: float
     generator: Generator | None = None
 

@@ -35,7 +35,7 @@ def standard_normal_log_prob(z: Float[Tensor, "*batch latent"]) -> Float[Tensor,
     return -0.5 * (z.square() + LOG_2PI).sum(-1)
 
 
-class Drawn(NamedTuple):
+class PosteriorSample(NamedTuple):
     """Samples of q(z|x), with their log density where drawing the samples computes it anyway.
 
     Attributes:
@@ -67,7 +67,7 @@ class Posterior(ABC):
     variance: Float[Tensor, "batch latent"] | None
 
     @abstractmethod
-    def draw(self, samples: tuple[int, ...] = (), generator: Generator | None = None) -> Drawn:
+    def draw(self, samples: tuple[int, ...] = (), generator: Generator | None = None) -> PosteriorSample:
         """Reparametrized samples, with shape (*samples, batch, latent)."""
 
     def rsample(self, samples: tuple[int, ...] = (), generator: Generator | None = None) -> Tensor:
@@ -78,12 +78,12 @@ class Posterior(ABC):
     def log_prob(self, z: Float[Tensor, "*samples batch latent"]) -> Float[Tensor, "*samples batch"]:
         """log q(z|x) of given z, in nats."""
 
-    def log_prob_drawn(self, drawn: Drawn) -> Float[Tensor, "*samples batch"]:
+    def log_prob_drawn(self, drawn: PosteriorSample) -> Float[Tensor, "*samples batch"]:
         """log q(z|x) of samples that `draw` returned, in nats."""
         return self.log_prob(drawn.z) if drawn.log_prob is None else drawn.log_prob.sum(-1)
 
     @abstractmethod
-    def kl(self, drawn: Drawn) -> Float[Tensor, "batch latent"]:
+    def kl(self, drawn: PosteriorSample) -> Float[Tensor, "batch latent"]:
         """KL[q(z|x) || N(0, I)] of each dimension, in nats.
 
         Args:
@@ -128,13 +128,13 @@ class DiagonalGaussian(Posterior):
     mean: Float[Tensor, "batch latent"]
     variance: Float[Tensor, "batch latent"]
 
-    def draw(self, samples: tuple[int, ...] = (), generator: Generator | None = None) -> Drawn:
-        return Drawn(self.mean + self.variance.sqrt() * noise_like(self.mean, samples, generator))
+    def draw(self, samples: tuple[int, ...] = (), generator: Generator | None = None) -> PosteriorSample:
+        return PosteriorSample(self.mean + self.variance.sqrt() * noise_like(self.mean, samples, generator))
 
     def log_prob(self, z: Float[Tensor, "*samples batch latent"]) -> Float[Tensor, "*samples batch"]:
         return normal_log_probs(z, self.mean, self.variance).sum(-1)
 
-    def kl(self, drawn: Drawn | None = None) -> Float[Tensor, "batch latent"]:
+    def kl(self, drawn: PosteriorSample | None = None) -> Float[Tensor, "batch latent"]:
         r"""$\frac12 (\mu^2 + \delta^2 - 1 - \log \delta^2)$, exact."""
         return 0.5 * (self.mean.square() + self.variance - 1 - self.variance.log())
 
@@ -156,13 +156,13 @@ class PointMass(Posterior):
     measured = ("au",)
     variance = None
 
-    def draw(self, samples: tuple[int, ...] = (), generator: Generator | None = None) -> Drawn:
-        return Drawn(self.mean.expand(*samples, *self.mean.shape))
+    def draw(self, samples: tuple[int, ...] = (), generator: Generator | None = None) -> PosteriorSample:
+        return PosteriorSample(self.mean.expand(*samples, *self.mean.shape))
 
     def log_prob(self, z: Float[Tensor, "*samples batch latent"]) -> Float[Tensor, "*samples batch"]:
         raise ValueError("a point mass has no density")
 
-    def kl(self, drawn: Drawn | None = None) -> Float[Tensor, "batch latent"]:
+    def kl(self, drawn: PosteriorSample | None = None) -> Float[Tensor, "batch latent"]:
         return torch.zeros_like(self.mean)
 
     def features(self) -> Float[Tensor, "batch latent"]:
@@ -193,11 +193,11 @@ class InverseAutoregressiveFlow(Posterior):
     measured = ("kl", "mpd", "ce")
     transformed = True
 
-    def draw(self, samples: tuple[int, ...] = (), generator: Generator | None = None) -> Drawn:
+    def draw(self, samples: tuple[int, ...] = (), generator: Generator | None = None) -> PosteriorSample:
         noise = noise_like(self.mean, samples, generator)
         z, log_sigma = self.chain(self.mean + self.variance.sqrt() * noise, self.context)
 
-        return Drawn(z, -0.5 * (noise.square() + self.variance.log() + LOG_2PI) - log_sigma)
+        return PosteriorSample(z, -0.5 * (noise.square() + self.variance.log() + LOG_2PI) - log_sigma)
 
     def log_prob(self, z: Float[Tensor, "*samples batch latent"]) -> Float[Tensor, "*samples batch"]:
         """log q(z|x) of given z, in nats. The chain is inverted one dimension at a time to find z^0."""
@@ -205,7 +205,7 @@ class InverseAutoregressiveFlow(Posterior):
 
         return (normal_log_probs(start, self.mean, self.variance) - log_sigma).sum(-1)
 
-    def kl(self, drawn: Drawn) -> Float[Tensor, "*samples batch latent"]:
+    def kl(self, drawn: PosteriorSample) -> Float[Tensor, "*samples batch latent"]:
         r"""$\log q(z^T|x) - \log p(z^T)$ of the sample, in nats: an estimate, which may be negative for a single x."""
         assert drawn.log_prob is not None  # `draw` of this class always sets it
 
