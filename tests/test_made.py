@@ -23,7 +23,7 @@ def made(latent: int, reverse: bool = False, seed: int = 1) -> MADE:
 
 
 def chain(latent: int, blocks: int = 2, seed: int = 1, scale: float = 2.0) -> IAFChain:
-    """Far from the identity: larger weights than it starts with."""
+    """A chain with larger weights than the initial ones, so that it is far from the identity."""
     torch.manual_seed(seed)
     made = IAFChain(latent, CONTEXT, WIDTH, blocks).double()
     with torch.no_grad():
@@ -44,7 +44,11 @@ def inputs(latent: int, *samples: int, count: int = 6, seed: int = 2) -> tuple[T
 
 
 def slopes(net: MADE, z: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
-    """The largest |d (m, s)_d / d z_e| and |d (m, s)_d / d h_c| over the batch, with shapes (2, n, n) and (2, n, c)."""
+    """Largest absolute slopes of m and s over a batch.
+
+    Returns:
+        |d (m, s)_d / d z_e|, shape (2, latent, latent), and |d (m, s)_d / d h_c|, shape (2, latent, context).
+    """
 
     def both(z: Tensor, h: Tensor) -> Tensor:
         return torch.stack([part[0] for part in net(z[None], h[None])])
@@ -58,7 +62,7 @@ def slopes(net: MADE, z: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
 @sizes
 @orders
 def test_m_and_s_depend_on_h_and_on_all_that_comes_before_and_on_nothing_else(latent: int, reverse: bool) -> None:
-    """By autograd's Jacobian, over many z and h: a ReLU that is off for one of them is not off for all."""
+    """Autograd's Jacobian is taken at many z and h, because a ReLU that is off at one of them may be on at another."""
     of_z, of_h = slopes(made(latent, reverse), *inputs(latent, count=50))
     before = torch.ones(latent, latent).tril(-1).bool()
     allowed = before.T if reverse else before
@@ -78,7 +82,7 @@ def test_width_is_for_each_dimension_in_both_layers(latent: int) -> None:
 
 @pytest.mark.parametrize("name", FLOWS)
 def test_the_papers_size(name: str) -> None:
-    """1920 hidden units at 32 dimensions, two blocks."""
+    """The paper's chain has two blocks, each with 1920 hidden units at 32 dimensions."""
     hyperparameters = FULL_SIZE.hyperparameters(setting(name), "short_yelp")
     assert isinstance(hyperparameters, Chain)
     head = SYSTEMS[name](hyperparameters, FULL_SIZE.setting(setting(name)).parts).head(8, 32)
@@ -134,7 +138,7 @@ def test_the_inverse_of_what_was_made_is_what_it_was_made_of(
 @sizes
 @orders
 def test_a_block_is_triangular_with_sigma_on_the_diagonal(latent: int, reverse: bool) -> None:
-    """S22: in the block's order; all sigma are in (0, 1)."""
+    """Equation S22: the Jacobian is triangular in the block's order, and all sigma are in (0, 1)."""
     net, (z, h) = IAFBlock(made(latent, reverse)), inputs(latent)
     jacobian = vmap(jacrev(lambda z, h: net(z[None], h[None])[0][0]))(z, h)
     order = net.made.order
@@ -148,7 +152,7 @@ def test_a_block_is_triangular_with_sigma_on_the_diagonal(latent: int, reverse: 
 @sizes
 @pytest.mark.parametrize("blocks", [1, 2, 3])
 def test_the_log_determinant_is_the_jacobians(latent: int, blocks: int) -> None:
-    """S24."""
+    """Equation S24: the log-determinant of the chain's Jacobian is the sum of all log sigma."""
     flow, (z, h) = chain(latent, blocks), inputs(latent)
     jacobian = vmap(jacrev(lambda z, h: flow(z[None], h[None])[0][0]))(z, h)
     sign, log_determinant = torch.linalg.slogdet(jacobian)
@@ -178,7 +182,7 @@ def test_two_blocks_leave_no_dimension_apart_from_another() -> None:
 @pytest.mark.parametrize("name", FLOWS)
 @sizes
 def test_a_chain_starts_near_the_identity_and_depends_on_z_and_h(name: str, latent: int) -> None:
-    """Whatever the encoder starts from: sigma near sigmoid(2) = 0.88 for standard normal z^0 and h."""
+    """For standard normal z^0 and h, sigma is near sigmoid(2) = 0.88, whatever initial weights the encoder has."""
     torch.manual_seed(1)
     head = build(name, latent=latent)[0].head
     z, h = torch.randn(200, latent), torch.randn(200, latent)

@@ -18,7 +18,7 @@ everyone = pytest.mark.parametrize("name", NAMES)
 
 
 def saved(folder: Path, name: str = "vae", **description: Any) -> model_files.Description:
-    """Writes a model of a system as a training would."""
+    """Saves a model of a system as a training does; returns its description."""
     said = dataclasses.replace(trained(describe(name)), **description)
     torch.manual_seed(1)
     model, _ = said.build()
@@ -29,7 +29,7 @@ def saved(folder: Path, name: str = "vae", **description: Any) -> model_files.De
 
 @everyone
 def test_a_loaded_model_is_the_one_that_was_saved(name: str, tmp_path: Path) -> None:
-    """To the last bit, running statistics and what had started included; in evaluation mode."""
+    """It has the same bits, with running statistics and started parts, and is in evaluation mode."""
     run = training(name, epochs=2, warmup=1)
     outcome = run.run()
     said = dataclasses.replace(
@@ -148,7 +148,7 @@ def test_a_description_that_is_no_json(tmp_path: Path) -> None:
 
 
 def test_the_files_hold_no_code(tmp_path: Path) -> None:
-    """Tensors behind a header of JSON, and JSON."""
+    """`weights.safetensors` holds tensors behind a JSON header; `model.json` holds JSON."""
     said = saved(tmp_path)
     content = (tmp_path / "weights.safetensors").read_bytes()
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])

@@ -98,7 +98,7 @@ def test_the_decoder_is_that_lstm_started_and_joined_by_z() -> None:
 
 @pytest.mark.parametrize("begun", [[], [4], [5, 4]])
 def test_all_continuations_of_a_sentence_together_have_its_probability(begun: list[int]) -> None:
-    """Nothing begun: all sentences of three words sum to 1. No word's probability depends on a later one."""
+    """Without a begun part, all sentences of three words sum to 1. No word's probability depends on a later word."""
     _, decoder = networks()
     z = torch.randn(1, LATENT)
     rest = list(itertools.product(range(WORDS), repeat=3 - len(begun)))
@@ -144,7 +144,7 @@ def test_each_word_depends_on_z_and_on_all_words_before() -> None:
 def test_many_z_are_decoded_like_one_at_a_time(
     at_once: int, reach: float, rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With weights that keep the logits small, and with some that do not; with any number of logits and z at a time."""
+    """This holds for small and for large logits, and for any number of logits and z at a time."""
     monkeypatch.setattr(tokens, "AT_ONCE", at_once)
     monkeypatch.setattr(lstm, "IN_STATE", rows * 4 * HIDDEN)
     monkeypatch.setattr(lstm, "IN_BLOCK", at_once)
@@ -186,7 +186,7 @@ def test_the_normalizer_neither_overflows_nor_vanishes(logit: float) -> None:
 
 
 def uniform(values: Tensor, reach: float) -> bool:
-    """Whether values fill the interval of +-reach evenly."""
+    """Whether the values fill the interval from -reach to reach evenly."""
     return bool(values.abs().max() <= reach) and float(values.std()) == pytest.approx(reach / math.sqrt(3), rel=0.1)
 
 
@@ -216,7 +216,7 @@ def test_dropout_is_on_the_decoder_in_training_alone() -> None:
 
 @pytest.mark.parametrize(("inside", "outside"), [(0.5, 0.0), (0.0, 0.5)])
 def test_dropout_is_on_word_embeddings_and_on_outputs(inside: float, outside: float) -> None:
-    """What is dropped is half of the elements; the rest is doubled; z is never dropped."""
+    """Dropout zeroes half of the elements and doubles the rest; it never changes z."""
     torch.manual_seed(1)
     decoder = lively(LSTMDecoder(WORDS, 40, 60, LATENT, inside, outside)).train()
     inputs: list[Tensor] = []
@@ -247,7 +247,7 @@ def test_a_batch_is_its_sentences() -> None:
 
 @pytest.mark.parametrize("channels", [2, 4, 6])
 def test_an_image_encoder_of_few_channels_writes_nowhere_else(channels: int) -> None:
-    """In a process of its own: what writes past its buffers ends the process sooner or later."""
+    """The encoder runs in a process of its own, since a write past a buffer ends the process sooner or later."""
     code = f"""
 import torch
 from duvae.networks.resnet import ResNetEncoder

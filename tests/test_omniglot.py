@@ -23,13 +23,13 @@ BACKGROUND, EVALUATION = ("omniglot/images_background", "omniglot/images_evaluat
 
 @pytest.fixture
 def table(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three alphabets, the first two in the first file."""
+    """Replaces the table by one of three alphabets; the first two are in the first file."""
     monkeypatch.setattr(omniglot, "read_alphabets", lambda: TABLE)
 
 
 @pytest.fixture
 def lake(tmp_path: Path, table: None) -> np.ndarray:
-    """Both npz; returns the ink of all characters."""
+    """Writes both of Lake's npz files; returns the ink of all characters."""
     ink = drawings.letters(7, 5)
     arrays(tmp_path, ink)
 
@@ -208,11 +208,15 @@ def test_arrays_that_cannot_be_used_are_named(tmp_path: Path, lake: np.ndarray, 
 
 
 def burda(folder: Path, train: int = 30, test: int = 12) -> dict[str, np.ndarray]:
-    """The file, of three alphabets whose characters are numbered from 1 in each."""
+    """Writes Burda's file with three alphabets; each alphabet numbers its characters from 1.
+
+    Returns:
+        The pixels, alphabets and character numbers of each split.
+    """
     (folder / "omniglot").mkdir(exist_ok=True)
     given: dict[str, Any] = {}
     for name, count, seed in (("train", train, 1), ("test", test, 2)):
-        pixels = np.random.default_rng(seed).random((count, 28, 28)) * np.tri(28)  # not the same when turned over
+        pixels = np.random.default_rng(seed).random((count, 28, 28)) * np.tri(28)  # a turned image differs
         groups = np.arange(count) % 3
         given[name] = pixels, groups, np.arange(count) // 3 % (2 + groups) + 1
     drawings.mat(folder / "omniglot" / "chardata.mat", given["train"], given["test"])
@@ -315,7 +319,7 @@ def test_the_alphabets_are_fifty_of_1623_characters() -> None:
 
 @pytest.mark.mirror
 def test_the_real_drawings(tmp_path: Path, mirror: Path) -> None:
-    """24,345 images that train or validate and 8,115 that test, 15 and 5 of each of 1,623 characters."""
+    """24,345 images are for training and validation and 8,115 are for testing: 15 and 5 of each of 1,623 characters."""
     params = config.load(Path(__file__).parents[1] / "params.yaml")
     fetch.run(params, "omniglot", str(mirror), tmp_path)
     prepared = prepare_stage.run(params, "omniglot", tmp_path)
@@ -333,7 +337,8 @@ def test_the_real_drawings(tmp_path: Path, mirror: Path) -> None:
     assert (mirror / "omniglot/alphabets.tsv").read_bytes() == (
         Path(omniglot.__file__).parent / "alphabets.tsv"
     ).read_bytes()
-    # Every grey value is a whole number of 225ths: the shares of 15 x 15 quarters of a pixel's side.
+    # An image's pixel covers 3.75 x 3.75 pixels of the drawing. Those are 15 x 15 squares with a quarter of the side,
+    # so that each grey value is a multiple of 1/225.
     grey = prepared.images("valid").pixels * 225.0
     np.testing.assert_allclose(grey, np.round(grey), atol=1e-4)
 
@@ -343,7 +348,7 @@ def test_the_real_drawings(tmp_path: Path, mirror: Path) -> None:
 
 @pytest.fixture
 def made(tmp_path: Path, lake: np.ndarray, tiny: Params) -> tuple[Params, Path]:
-    """The project's parameters with the drawings of the test, fetched, prepared and binarized."""
+    """The project's parameters with the test's drawings, and the folder of these drawings, prepared and binarized."""
     old = tiny.dataset("omniglot")
     source = SOURCE.model_copy(update={"alphabets": [name for name, _ in TABLE], "train_drawers": 3})
     expect = old.expect.model_copy(update={"max_ink": 0.5})

@@ -1,4 +1,4 @@
-"""A setting's own optimisation: read, checked, and respected by training, resume states, studies and sharing."""
+"""A setting's own optimisation: reading, checks, and use in training, resume states, studies and sharing."""
 
 import copy
 import csv
@@ -22,7 +22,7 @@ CHANGES = {"epochs": 2, "learning_rate": 0.25, "decay": {"patience": 4}}
 
 
 def raw(changes: Any, setting: str = "vae") -> dict[str, Any]:
-    """The small parameters, with an optimisation of a setting's own."""
+    """The small parameters with these changes as the own optimisation of one setting."""
     values = copy.deepcopy(tiny.small())
     values["settings"][setting]["optimisation"] = changes
 
@@ -39,7 +39,7 @@ def test_a_settings_values_replace_the_data_sets_and_no_others() -> None:
         update={"epochs": 2, "learning_rate": 0.25, "decay": before.decay.model_copy(update={"patience": 4})}
     )
     assert changed.optimisation("du_vae", "synthetic") == before
-    assert changed.optimisation("vae", "omniglot").optimiser == "adam"  # that of its own data set
+    assert changed.optimisation("vae", "omniglot").optimiser == "adam"  # the optimisation of its own data set
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_no_training_of_another_optimisation_is_taken_over(project: Path) -> Non
     description = dataclasses.replace(trained, training=None)
 
     def taken(changes: Any) -> Any:
-        """The training of `again` where a trial with these changes would repeat it."""
+        """The training of `again`, if a trial with these changes would repeat it; otherwise None."""
         values["settings"]["du_vae"]["optimisation"] = changes
         params = config.parse(values)
         return reuse.equal_training(params, params.study("synthetic_grid"), description, torch.device("cpu"), project)

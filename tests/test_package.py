@@ -1,4 +1,4 @@
-"""The package without its extras: built as a wheel, installed into a virtual environment of its own, and used there."""
+"""The package without its extras: a wheel, installed and used in a virtual environment of its own."""
 
 import json
 import os
@@ -29,7 +29,7 @@ BASE = sorted(Requirement(line).name for line in PROJECT["dependencies"])
 EXTRAS = sorted({Requirement(line).name for extra in PROJECT["optional-dependencies"].values() for line in extra})
 
 UV = str(Path(sys.executable).with_name("uv"))
-"""The installer of `make environment`, whose cache makes a second environment quick."""
+"""Path of the installer that `make environment` uses; its cache makes a second environment quick."""
 
 WORDS = [*SPECIALS, "the", "food", "was", "good", ".", "never", "again", "!"]
 SENTENCES = ["the food was good .", "never again !", "good food"]
@@ -49,7 +49,7 @@ for folder in sys.argv[3:]:
 
 
 def call(*command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """A finished command, which has seen neither this process's Python path nor its virtual environment."""
+    """A finished command that ran without this process's Python path and virtual environment."""
     environment = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "VIRTUAL_ENV"}}
     environment["UV_FIND_LINKS"] = os.environ.get("PIP_FIND_LINKS", "")
 
@@ -57,10 +57,10 @@ def call(*command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 def run(python: str, code: str, *arguments: str, cwd: Path, without: Sequence[str] = ()) -> str:
-    """The output of code in an environment, where the packages `without` cannot be imported.
+    """The output of code in an environment in which the packages of `without` cannot be imported.
 
     Raises:
-        RuntimeError: Where the code ends with an error, with that error's text.
+        RuntimeError: The code ended with an error; the message is that error's text.
     """
     hidden = f"import sys; sys.modules.update(dict.fromkeys({list(without)}))\n"
     done = call(python, "-I", "-c", hidden + code, *arguments, cwd=cwd)
@@ -90,7 +90,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def trained(folder: Path, system: str) -> Path:
-    """The folder of a model of sentences after a short training, with its vocabulary."""
+    """Trains a model of sentences for a short time; returns its folder, which also holds the vocabulary."""
     training = family.training(system)
     training.run()
     folder = folder / "models/reviews" / system / "1"
@@ -101,7 +101,7 @@ def trained(folder: Path, system: str) -> Path:
 
 
 def drawing(folder: Path, system: str) -> Path:
-    """The folder of a model of images with random weights."""
+    """Saves a model of images with random weights; returns its folder."""
     described = family.describe(system)
     networks = ImageNetworks(
         size=28, channels=[8, 8], features=8, kernels=[7, 5, 3], width=8, feature_maps=2, latent=3
@@ -118,7 +118,7 @@ def test_nothing_of_the_extras_is_installed(python: str, tmp_path: Path) -> None
     installed = set(run(python, code, cwd=tmp_path).split())
 
     assert installed >= {"duvae", *BASE}
-    # torch needs these two itself.
+    # PyTorch itself needs these two.
     assert installed & set(EXTRAS) <= {"filelock", "jinja2"}
 
 
@@ -156,7 +156,7 @@ def test_trained_models_load_and_encode_as_they_do_here(python: str, tmp_path: P
 
 @pytest.mark.parametrize("name", BASE)
 def test_a_trained_model_needs_each_of_the_base_dependencies(name: str, python: str, tmp_path: Path) -> None:
-    """A list of dependencies that lacked one would fail above; one that is not needed does not belong on it."""
+    """The test above fails where the list lacks a dependency; this one fails where a listed one is not needed."""
     folder = drawing(tmp_path, "vae")
 
     with pytest.raises(RuntimeError, match=f"ModuleNotFoundError: .*{name}"):

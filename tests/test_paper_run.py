@@ -1,4 +1,4 @@
-"""`run: paper` is every result of the paper: each row of its tables, and each cell of Figure 2, once."""
+"""`run: paper` has every result of the paper once: each row of its tables and each cell of Figure 2."""
 
 import csv
 import re
@@ -61,7 +61,7 @@ def test_every_row_of_the_tables_is_a_job(paper: Params, table: str) -> None:
 
 
 def test_figure_2_is_a_grid_with_each_cell_once() -> None:
-    """Also where the data sets are not there yet: in their columns."""
+    """Data sets that params.yaml does not have yet are made up, so that each column of Figure 2 is tested."""
     given = raw()
     for name in FIGURE2:
         given["datasets"].setdefault(name, {**given["datasets"]["short_yelp"], "column": name})
@@ -132,7 +132,7 @@ def test_a_dry_run_names_each_stage_once(workspace: Path, paper: Params) -> None
 
 
 def test_a_cell_of_figure_2_depends_on_its_grid_without_the_other_cells(workspace: Path) -> None:
-    """Its own values are in its name, so a new value in the grid makes no other cell stale."""
+    """A cell's name holds the cell's values, so a new value in the grid makes no other cell stale."""
     from dvc.dependency import ParamsDependency
     from dvc.repo import Repo
 
@@ -164,7 +164,7 @@ def test_the_plan_has_the_number_of_tasks_and_hours(workspace: Path, paper: Para
 
 
 def test_every_training_of_the_paper_has_a_default_duration(paper: Params) -> None:
-    """The numbers are those of docs/paper-runs.md; SA-VAE takes longest, and twice the epochs take twice the time."""
+    """The numbers are those of docs/paper-runs.md. SA-VAE takes longest, and twice the epochs take twice the time."""
     seconds = default_durations(paper)
     assert set(seconds) == {f"{kind}@{job.name}" for kind in ("train", "evaluate") for job in paper.jobs()}
     assert seconds["train@yahoo-vae-1"] == pytest.approx(3125 * 120 * 2.9)

@@ -1,4 +1,4 @@
-"""The graph lists the parameters that a stage reads: each stage runs once, small, with its reading written down."""
+"""The graph lists the parameters that each stage reads. Each stage runs once, small, and a recorder notes its keys."""
 
 import os
 import types
@@ -20,7 +20,7 @@ JOB = config.Job("synthetic", "du_vae", 1, "synthetic")
 
 
 class Recorder:
-    """Stands in for an object of the parameters and writes down what is read of it."""
+    """Replaces an object of the parameters, and records the keys that are read from it."""
 
     def __init__(self, value: Any, path: str, read: set[str]) -> None:
         self.__dict__.update(_value=value, _path=path, _read=read)
@@ -66,7 +66,7 @@ def _holds_objects(mapping: dict[str, Any]) -> bool:
 
 
 def read_by(stage: str, folder: Path, *arguments: Any, params: config.Params | None = None) -> set[str]:
-    """The parameters that a stage reads, run in `folder`."""
+    """The keys of the parameters that a stage reads when it runs in `folder`."""
     params = params or config.parse(small())
     read: set[str] = set()
     before = Path.cwd()
@@ -130,15 +130,15 @@ def test_a_stage_lists_the_parameters_it_reads(stage: str, read: dict[str, set[s
         listed.add(entry.replace("${item}", JOB.dataset))
     entries = [entry for entry in STAGES[stage]["do"]["params"] if not isinstance(entry, str)]
     if any(f"{stage}.${{item.system}}" in entry.get("fingerprints.yaml", []) for entry in entries):
-        listed |= {f"settings.{JOB.setting}.system"}  # it names the fingerprint that the stage depends on
-    listed |= {"checkpoint_seconds"} & read[stage]  # how often a state is kept, which no result depends on
-    # Names are no values: what a data set's column is, the graph's items say.
+        listed |= {f"settings.{JOB.setting}.system"}  # the system names the fingerprint that the stage needs
+    listed |= {"checkpoint_seconds"} & read[stage]  # the time between saved states changes no result
+    # The items of the graph hold the column of each data set.
     found = {
         path.replace("datasets.own.", "datasets.synthetic.").replace("datasets.pictures.", "datasets.synthetic.")
         for path in read[stage]
         if path[-7:] != ".column"
     }
-    listed -= {"datasets.synthetic.kind"} - found  # the kind decides of which class the data set is, read or not
+    listed -= {"datasets.synthetic.kind"} - found  # the kind chooses the data set's class, read or not
 
     assert {path for path in found if not any(f"{path}.".startswith(f"{entry}.") for entry in listed)} == set()
     assert {entry for entry in listed if not any(f"{path}.".startswith(f"{entry}.") for path in found)} == set()
@@ -158,7 +158,7 @@ def test_a_page_lists_the_parameters_it_reads(stage: str, arguments: tuple[str, 
     entries = of_params(STAGES[stage].get("do", STAGES[stage])["params"])
     listed = {entry.replace("${item}", *arguments) if arguments else entry for entry in entries}
     if isinstance(params.run, config.Run):
-        listed -= {"runs"}  # which is read where `run` is a name of it
+        listed -= {"runs"}  # only read where `run` is the name of a run
 
     assert {path for path in found if not any(f"{path}.".startswith(f"{entry}.") for entry in listed)} == set()
     assert {entry for entry in listed if not any(f"{path}.".startswith(f"{entry}.") for path in found)} == set()

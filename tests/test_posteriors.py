@@ -43,7 +43,7 @@ def point(batch: int, latent: int) -> Posterior:
 
 
 def flow(batch: int, latent: int, seed: int = 1, blocks: int = 2) -> InverseAutoregressiveFlow:
-    """Its chain is far from the identity, and no two x have the same."""
+    """A flow whose chain is far from the identity and has another context for each x."""
     torch.manual_seed(seed)
     base = gaussian(batch, latent)
     chain = IAFChain(latent, 2, 8, blocks).double().requires_grad_(False)
@@ -66,7 +66,11 @@ dense = pytest.mark.parametrize(
 
 
 def grid(reach: float, points: int, latent: int, batch: int) -> tuple[Tensor, float]:
-    """A lattice of z, the same for each of the batch, and the volume of its cells."""
+    """A lattice of z, the same for each posterior of a batch, and the volume of one cell.
+
+    Returns:
+        z, shape (points^latent, batch, latent), and the volume.
+    """
     axis = torch.linspace(-reach, reach, points, dtype=torch.float64)
     z = torch.cartesian_prod(*latent * [axis]).view(-1, 1, latent)
 
@@ -74,14 +78,14 @@ def grid(reach: float, points: int, latent: int, batch: int) -> tuple[Tensor, fl
 
 
 def exact(posterior: Posterior) -> bool:
-    """Whether its KL is known, not estimated: the same whatever was drawn."""
+    """Whether a posterior's KL is exact: it is then the same for any sample."""
     one, other = (posterior.kl(posterior.draw(generator=numbers(seed))) for seed in (1, 2))
 
     return torch.equal(one, other)
 
 
 def mean_kl(posterior: Posterior, draws: int, seed: int) -> tuple[Tensor, Tensor]:
-    """The mean of its KL over draws, summed over dimensions, and the standard error of that."""
+    """A posterior's KL, summed over dimensions: its mean over draws and the standard error, each of shape (batch,)."""
     kl = torch.stack([posterior.kl(posterior.draw(generator=numbers(seed + n))).sum(-1) for n in range(draws)])
 
     return kl.mean(0), kl.std(0) / math.sqrt(draws)
@@ -148,7 +152,7 @@ def test_kl_is_the_integral(make: Make) -> None:
 
 @dense
 def test_kl_is_the_mean_over_samples(make: Make) -> None:
-    """Within five standard errors of 20,000 samples, about 0.05 nats."""
+    """They agree within five standard errors of 20,000 samples, about 0.05 nats."""
     posterior, draws = make(4, 3), 20_000
     z = posterior.rsample((draws,), numbers(5))
     ratio = posterior.log_prob(z) - standard_normal_log_prob(z)
@@ -194,7 +198,7 @@ def test_samples_follow_the_density(make: Make) -> None:
     for low, high in [(-9, -0.5), (-0.5, 0.3), (0.3, 0.8), (0.8, 9)]:
         inside = (z[..., 0] > low) & (z[..., 0] <= high)
         share = (density * inside).sum(0) * cell
-        error = (share * (1 - share) / draws).sqrt() + 1e-3  # the ends of the interval between two points
+        error = (share * (1 - share) / draws).sqrt() + 1e-3  # an interval's end may lie between two points
 
         assert (((samples > low) & (samples <= high)).double().mean(0) - share).abs().lt(SIGMAS * error).all()
 
@@ -232,7 +236,7 @@ def test_a_gaussian_that_is_the_prior_has_no_kl() -> None:
 
 
 def test_gradients_of_a_gaussian_sample() -> None:
-    """z = mu + delta epsilon: dz/dmu = 1, dz/d delta^2 = epsilon / (2 delta)."""
+    """z = mu + delta epsilon, so that dz/dmu = 1 and dz/d delta^2 = epsilon / (2 delta)."""
     mean = torch.randn(4, 3, generator=numbers(1), requires_grad=True)
     variance = (torch.rand(4, 3, generator=numbers(2)) + 0.1).requires_grad_()
     DiagonalGaussian(mean, variance).rsample(generator=numbers(3)).sum().backward()
@@ -259,7 +263,7 @@ def test_a_point_mass_is_one_point() -> None:
 @given(st.integers(1, 4), st.integers(1, 3), st.integers(0, 10_000))
 @settings(max_examples=30)
 def test_a_flow_is_more_certain_than_its_base(latent: int, blocks: int, seed: int) -> None:
-    """S25, H(z^0|x) > H(z^T|x), since each sample's density grows: log q(z^T|x) - log q(z^0|x) = -sum log sigma > 0."""
+    """S25: H(z^0|x) > H(z^T|x), since log q(z^T|x) - log q(z^0|x) = -sum log sigma > 0 for each sample."""
     posterior = flow(3, latent, seed, blocks)
     noise = noise_like(posterior.mean, (50,), numbers(seed))
     before = normal_log_probs(
@@ -272,7 +276,7 @@ def test_a_flow_is_more_certain_than_its_base(latent: int, blocks: int, seed: in
 
 @pytest.mark.parametrize("latent", [1, 3])
 def test_the_entropy_of_a_flow(latent: int) -> None:
-    """S23: H(z^T|x) = H(z^0|x) + E sum_d,t log sigma^t_d, on both sides by samples of their own."""
+    """S23: H(z^T|x) = H(z^0|x) + E sum_d,t log sigma^t_d. Each side has samples of its own."""
     posterior, draws = flow(4, latent), 20_000
     start = posterior.mean + posterior.variance.sqrt() * noise_like(posterior.mean, (draws,), numbers(8))
     log_sigma = posterior.chain(start, posterior.context)[1].sum(-1)
@@ -286,7 +290,7 @@ def test_the_entropy_of_a_flow(latent: int) -> None:
 
 
 def test_the_entropy_of_a_flow_of_one_dimension_is_its_integral() -> None:
-    """With one dimension sigma depends on h alone, so that S23's expectation is a number: exact on both sides."""
+    """With one dimension, sigma depends on h alone. S23's expectation is then one number, and both sides are exact."""
     posterior = flow(4, 1)
     z, cell = grid(12, 6001, 1, 4)
     q = posterior.log_prob(z)
@@ -299,7 +303,7 @@ def test_the_entropy_of_a_flow_of_one_dimension_is_its_integral() -> None:
 
 @pytest.mark.parametrize("latent", [1, 3])
 def test_a_chain_that_ignores_h_leaves_the_diversity_as_it_is(latent: int) -> None:
-    """S28: MPD[z^0] = MPD[z^T], pair by pair (S26) and in numbers; with h they are not the same."""
+    """S28: MPD[z^0] = MPD[z^T], pair by pair (S26) and on average. The next test shows that they differ with h."""
     posterior = flow(40, latent)
     exactly = mutual_posterior_diversity(posterior.mean.numpy(), posterior.variance.numpy())
     for block in posterior.chain.blocks:
@@ -322,7 +326,7 @@ def test_a_chain_that_ignores_h_leaves_the_diversity_as_it_is(latent: int) -> No
 
 
 def test_a_chain_that_knows_h_changes_the_diversity() -> None:
-    """Of x whose z^0 are all the same, the z^T are not."""
+    """The posteriors of z^T differ although the posteriors of z^0 are all the same."""
     made = flow(40, 3)
     mean, variance = made.mean[:1].expand(40, -1), made.variance[:1].expand(40, -1)
     posterior = InverseAutoregressiveFlow(mean, variance, made.context, made.chain)

@@ -36,7 +36,7 @@ SETTINGS = Probe(draws=2, folds=3, inverse_penalties=[0.1, 10.0], seed=1)
 
 
 def clusters(count: int, classes: int, apart: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Features about a corner of a cube for each class, and labels."""
+    """Features around one corner of a cube for each class, shape (count, classes), and labels, shape (count,)."""
     random = np.random.default_rng(seed)
     labels = np.arange(count) % classes
 
@@ -52,7 +52,7 @@ def test_what_is_apart_is_told_apart(classes: int) -> None:
 
 @pytest.mark.parametrize("classes", [2, 5])
 def test_random_labels_are_found_by_chance(classes: int) -> None:
-    """Within five standard errors of 2,000 test documents."""
+    """The accuracy is within five standard errors of chance, for 2,000 test documents."""
     random = np.random.default_rng(1)
     features, labels = clusters(200, classes, 30.0, 1)
     test = clusters(2000, classes, 30.0, 2)
@@ -63,7 +63,7 @@ def test_random_labels_are_found_by_chance(classes: int) -> None:
 
 
 def test_accuracy_does_not_depend_on_units() -> None:
-    """Features are standardized, with the labelled subset's own mean and spread."""
+    """Features are standardized with the mean and the standard deviation of the labelled subset."""
     features, labels = clusters(80, 3, 2.0, 1)
     test = clusters(400, 3, 2.0, 2)
     unit, offset = np.array([1e-4, 1.0, 1e4]), np.array([1e3, 0.0, -1e6])
@@ -76,7 +76,7 @@ def test_accuracy_does_not_depend_on_units() -> None:
 
 
 def test_only_the_labelled_subset_is_learnt_from(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Scaling, folds and classifier see rows of the subset alone, and each fold leaves out what it is scored on."""
+    """Scaling, folds and classifier see rows of the subset alone. Each fold is scored on rows that it leaves out."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
 
@@ -126,7 +126,7 @@ def test_test_labels_choose_nothing() -> None:
 
 
 def test_the_penalty_is_the_one_that_cross_validation_prefers() -> None:
-    """One informative feature among 200 that are noise, 40 labels: a strong penalty; without noise any will do."""
+    """The penalty matters: there are 40 labels, one informative feature and 200 features of noise."""
     random = np.random.default_rng(1)
     labels = np.arange(40) % 2
     wide = np.concatenate(
@@ -152,7 +152,7 @@ def test_the_penalty_is_the_one_that_cross_validation_prefers() -> None:
 
 
 def test_a_single_penalty_is_the_one_that_is_used() -> None:
-    """Weights that may hardly differ from 0 take the larger class for everything."""
+    """A penalty that keeps the weights near 0 predicts the larger class for every document."""
     features, labels = clusters(60, 2, 3.0, 1)
     some = np.concatenate([np.flatnonzero(labels == 0), np.flatnonzero(labels == 1)[:20]])
     test = clusters(500, 2, 3.0, 2)
@@ -195,7 +195,10 @@ all_labels = st.lists(st.integers(1, 40), min_size=1, max_size=6).map(
 
 @given(all_labels, st.data(), st.integers(0, 1000))
 def test_a_drawn_subset(labels: np.ndarray, data: st.DataObject, seed: int) -> None:
-    """Of exactly the size asked for, without repetitions, each class twice if it can be, otherwise in proportion."""
+    """A subset has exactly the wanted size, without repetitions, and each class at least twice where that is possible.
+
+    Where each class's share is 2 or more, the counts are in proportion.
+    """
     classes, counts = np.unique(labels, return_counts=True)
     size = data.draw(st.integers(len(classes), len(labels)))
     indices = draw(labels, size, (seed, size, 0))
@@ -226,7 +229,7 @@ def test_draws_differ_with_their_seed() -> None:
 
 
 def test_every_document_of_a_class_is_as_likely() -> None:
-    """Binomial within five standard errors: 10 of 50, over 400 draws."""
+    """Each draw takes 10 of 50, so counts over 400 draws are within five binomial standard errors of 80."""
     labels = np.arange(100) % 2
     times = np.bincount(np.concatenate([draw(labels, 20, (1, 20, n)) for n in range(400)]), minlength=100)
 
@@ -238,7 +241,7 @@ def test_every_document_of_a_class_is_as_likely() -> None:
 
 @given(all_labels, st.integers(1, 50), st.integers(0, 1000))
 def test_as_many_of_each_label(labels: np.ndarray, count: int, seed: int) -> None:
-    """Or all that a label has; none twice."""
+    """The subset has `count` documents of each label, or all documents of a smaller label, and none twice."""
     indices = draw_each(labels, count, (seed,))
 
     assert len(set(indices.tolist())) == len(indices)
@@ -248,7 +251,7 @@ def test_as_many_of_each_label(labels: np.ndarray, count: int, seed: int) -> Non
 
 
 def test_each_group_is_as_if_it_were_alone() -> None:
-    """Labels of other groups are no classes of this one, and its test examples are its own."""
+    """A group's probe has neither the classes nor the test examples of other groups."""
     features, labels = clusters(240, 6, 3.0, 1)
     groups = labels // 3
     training, test = Labelled(features, labels, groups), Labelled(*clusters(300, 6, 3.0, 2), np.arange(300) % 6 // 3)
@@ -280,7 +283,7 @@ def test_a_group_that_was_drawn_from_once_counts_in_each_draw() -> None:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A prepared data set with labelled subsets, two of them of one size, and a model with fresh weights."""
+    """A prepared data set with labelled subsets, two of them of equal size, and a model with fresh weights."""
     splits = {
         "train": documents(60, seed=2),
         "test": documents(50, seed=3),
@@ -295,7 +298,7 @@ def project(tmp_path: Path) -> Path:
 
 
 def probed(project: Path, **of: Any) -> dict[str, Any]:
-    """What the stage writes for these labelled subsets."""
+    """The results that the stage writes for these labelled subsets, by number of labels."""
     raw = small()
     raw["datasets"]["own"]["source"]["subsets"] = {name: [{"path": "x.txt"}] for name in ("one", "two", "all")}
     raw["datasets"]["own"]["probe"] = of

@@ -33,7 +33,7 @@ def test_a_record_describes_how_a_result_was_made(tmp_path: Path) -> None:
     assert {"python", "duvae", "scipy", "scikit-learn"} < set(record["versions"])
     assert record["machine"]["processor"]
     assert record["machine"]["cores"] >= 1
-    assert set(record["machine"]) == {"processor", "cores", "system"}  # nothing that identifies the machine
+    assert set(record["machine"]) == {"processor", "cores", "system"}  # no entry identifies the machine
 
 
 def test_records_of_earlier_versions_are_read() -> None:

@@ -68,7 +68,7 @@ def test_the_regularizers_train_another_vae() -> None:
 
 
 def test_the_recipe_for_your_own_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every step before the training, with a text that the test writes."""
+    """Every step before the training works with a text that the test writes."""
     dataset, chosen = blocks("yaml")
     params = (ROOT / "params.yaml").read_text(encoding="utf-8")
     first, mark, second = params.partition("# A setting is")

@@ -27,7 +27,7 @@ STAGES = {"base", "each@a", "each@b", "each@c", "after", "all"}
 
 
 def ran(progress: Progress) -> set[str]:
-    """The stages whose command ran."""
+    """Names of the stages whose command ran."""
     return {name for name, result in progress.done.items() if result.ran}
 
 
@@ -79,7 +79,8 @@ def test_stages_that_are_up_to_date_or_cached_are_not_run(built: Path) -> None:
     assert set(cached.cached) == STAGES - {"all"}
     assert not cached.done
     assert (built / "each/a.txt").is_file()
-    # dvc.lock got all entries at once, except of the stage that gathers: DVC would have written it for each stage.
+    # The rebuild wrote all entries of dvc.lock at once, except the entry of the stage that gathers.
+    # DVC alone would have written the file once for each stage.
     log = (built / WORK_FOLDER / "logs" / "recording.log").read_text(encoding="utf-8")
     assert set(re.findall(r"Stage '(\S+)' is cached", log)) <= {"all"}
     assert set(re.findall(r"Stage '(\S+)' didn't change", log)) == STAGES - {"all"}
@@ -267,7 +268,7 @@ def test_processes_and_workspaces_of_a_dead_rebuild_are_removed(tmp_path: Path) 
 
 
 def marked(owner: int) -> list[psutil.Process]:
-    """The running processes of the rebuild with a process id."""
+    """The running processes of the rebuild whose process id is `owner`."""
     processes = []
     for process in psutil.process_iter():
         try:
@@ -299,7 +300,7 @@ def test_stale_locks_are_removed_and_held_ones_are_not(built: Path) -> None:
     assert not record.repair(built)
     assert path.exists()
 
-    os.utime(path, (1e9, 1e9))  # another process has the id since
+    os.utime(path, (1e9, 1e9))  # the lock is older than the process that now has its id
     assert record.repair(built)
 
     path.write_text('{"write": {"/x": {"pi')

@@ -29,7 +29,7 @@ SOURCES = os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests"), str(ROOT)])
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """Starts a Prefect server for these tests; yields the environment in which commands use it."""
+    """Starts a Prefect server for these tests; yields the environment variables for commands that use the server."""
     from pipelines.prefect_server import is_healthy
 
     port = free_port()
@@ -149,7 +149,7 @@ rebuild.main()
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_an_interrupted_rebuild_leaves_nothing_running(number: signal.Signals, tmp_path: Path) -> None:
-    """Prefect's temporary server ends too."""
+    """Prefect's temporary server also ends."""
     started_file = tmp_path / "started"
     folder = small_project.create(tmp_path / "project", f"touch {started_file}; sleep 100")
     environment = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
@@ -174,7 +174,7 @@ def test_an_interrupted_rebuild_leaves_nothing_running(number: signal.Signals, t
 
 
 def test_the_nightly_deployment_is_scheduled(server: dict[str, str]) -> None:
-    """The server schedules it from the project's own prefect.yaml."""
+    """The server schedules the deployment of the project's own prefect.yaml."""
     for arguments in (
         ["work-pool", "create", "duvae", "--type", "process", "--overwrite"],
         ["--no-prompt", "deploy", "--all"],

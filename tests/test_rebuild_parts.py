@@ -111,10 +111,10 @@ class FakeGraph:
     """A graph with given stages.
 
     Args:
-        upstream: The names of each stage's upstream, by stage.
-        up_to_date: Stages that are up to date in the project.
-        cached: Stages that are in the run cache.
-        gathers: Stages that gather the results of others.
+        upstream: Names of the stages that each stage depends on, by stage.
+        up_to_date: Names of the stages that are up to date in the project.
+        cached: Names of the stages that are in the run cache.
+        gathers: Names of the stages that gather the results of others.
     """
 
     def __init__(
@@ -146,7 +146,7 @@ DIAMOND = {"data": [], "a": ["data"], "b": ["data"], "c": ["data"], "after_c": [
 def scheduled(
     graph: FakeGraph, slots: int, fail: Callable[[str], bool] = lambda _: False, **options: Any
 ) -> tuple[list[str], Progress, int]:
-    """The order in which tasks started, the final progress, and the most tasks that ran at a time."""
+    """The order in which tasks started, the final progress, and the largest number of tasks that ran at once."""
     started, most = [], 0
     scheduler = Scheduler(graph, options.pop("estimates", {}), **options)  # type: ignore[arg-type]
 

@@ -21,7 +21,7 @@ PAGE = (ROOT / reference.PAGE).read_text(encoding="utf-8")
 
 
 def models(annotation: Any) -> Iterator[type[BaseModel]]:
-    """Every model inside a type, and inside the fields of these models."""
+    """Yields every model inside a type and inside the fields of these models."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
         for field in annotation.model_fields.values():
@@ -31,7 +31,7 @@ def models(annotation: Any) -> Iterator[type[BaseModel]]:
 
 
 def keys(annotation: Any, path: str = "") -> Iterator[str]:
-    """Every key that a value of this type may have, `*` for names and places in lists."""
+    """Yields every key that a value of this type may have; `*` stands for a name or a place in a list."""
     outer, inner = get_origin(annotation), get_args(annotation)
     if outer is Annotated:
         yield from keys(inner[0], path)
@@ -51,7 +51,7 @@ def rows(page: str) -> list[list[str]]:
 
 
 def test_the_page_is_up_to_date() -> None:
-    """After a change of params.yaml or of a description: duvae parameters."""
+    """Run `duvae parameters` after a change of params.yaml or of a description."""
     assert reference.render(PARAMS) == PAGE
 
 

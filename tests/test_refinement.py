@@ -22,7 +22,7 @@ from duvae.vae import VAE
 from family import CPU, LATENT, NAMES, batch, build, lively, training
 
 TINY = 1e-6
-"""What keeps the division by a gradient's norm from one by 0."""
+"""Number added to the norm of a gradient, so that no division is by 0."""
 
 
 def model(steps: int = 4, rate: float = 8.0, momentum: float = 0.5, clip: float = 5.0, batch: int = 8) -> VAE:
@@ -33,9 +33,10 @@ def model(steps: int = 4, rate: float = 8.0, momentum: float = 0.5, clip: float 
 
 
 def unrolled(made: VAE, x: Tensor, weight: float, noise: Tensor) -> DiagonalGaussian:
-    """Algorithm 1 of Kim et al. as it reads: a sentence at a time, word by word, all gradients by PyTorch.
+    """Algorithm 1 of Kim et al. as printed: one sentence at a time, word by word, with all gradients by PyTorch.
 
-    What comes back to a step's start is clipped for each sentence, as the gradient of a mean over the batch.
+    On the way back, the gradient at a step's start is clipped for each sentence. The bound is the clip divided by the
+    batch size, since the loss is a mean over the batch.
     """
 
     def back(gradient: Tensor) -> Tensor:
@@ -53,7 +54,7 @@ def unrolled(made: VAE, x: Tensor, weight: float, noise: Tensor) -> DiagonalGaus
         for k in range(svi.steps):
             for start_of_step in (mean, log_variance):
                 start_of_step.register_hook(back)
-            mean, log_variance = mean.clone(), log_variance.clone()  # which the step's own gradients are of
+            mean, log_variance = mean.clone(), log_variance.clone()  # the step differentiates with respect to these
             z = mean + (log_variance / 2).exp() * noise[k, n]
             kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum()
             loss = -decoder.log_prob_plain(x[n : n + 1], z[None]).sum() + weight * kl
@@ -78,7 +79,7 @@ def unrolled(made: VAE, x: Tensor, weight: float, noise: Tensor) -> DiagonalGaus
 )
 @settings(max_examples=15)
 def test_the_steps_and_the_gradient_through_them(seed: int, momentum: float, clip: float, weight: float) -> None:
-    """Against autograd through the unrolled loop, for every parameter of encoder and decoder, in double precision."""
+    """They equal autograd through the unrolled loop, for all parameters of encoder and decoder, in double precision."""
     made = model(momentum=momentum, clip=clip)
     x = batch(3, 5, seed=seed)
     torch.manual_seed(seed)
@@ -107,7 +108,7 @@ def test_both_ways_of_a_gradient_are_clipped_alone() -> None:
 
 
 def test_on_the_way_back_it_is_clipped_where_it_would_grow() -> None:
-    """With a decoder so steep that steps overshoot: the encoder's gradient is bounded, and not without the clip."""
+    """The decoder is so steep that the steps overshoot. Only the clip keeps the encoder's gradient bounded."""
     found = []
     for clip in (1.0, 1e9):
         made, x = model(steps=20, rate=1.0, batch=1), batch(8)
@@ -146,7 +147,7 @@ def negative_elbo(made: VAE, posterior: DiagonalGaussian, x: Tensor) -> float:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_it_improves_the_elbo_in_evaluation(seed: int) -> None:
-    """With the paper's steps; the weights make z count and the encoder knows nothing yet."""
+    """The steps are the paper's. With these weights z matters, but the encoder has learned nothing yet."""
     made = lively(build("sa_vae")[0], seed).eval()
     x = batch(16, seed=seed)
     with torch.no_grad():
@@ -157,7 +158,7 @@ def test_it_improves_the_elbo_in_evaluation(seed: int) -> None:
 
 
 def test_in_evaluation_a_posterior_is_a_function_of_x() -> None:
-    """Whatever batch it lies in, in whatever order, whoever asks, and whatever the global generator did before."""
+    """It depends neither on the rest and order of the batch, nor on the caller's seed, nor on the global generator."""
     made, x = model().eval(), batch(6)
     with torch.no_grad():
         together = made.posterior(x)

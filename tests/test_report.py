@@ -1,4 +1,4 @@
-"""The pages and figures, made of made-up results."""
+"""The pages and figures, from made-up results."""
 
 import json
 from dataclasses import replace
@@ -18,7 +18,7 @@ from duvae.report.per_example import Floor, PerExample, Space
 
 
 class Tables(HTMLParser):
-    """The tables of a page, by id: rows of the texts of their cells, without units. `loads`: what it would fetch."""
+    """The tables of a page by id, as rows of cell texts without units. `loads`: addresses of links and files."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class Tables(HTMLParser):
             self.cell.append(data)
 
     def row(self, table: str, start: str) -> dict[str, str]:
-        """A row as a mapping from the head of each column."""
+        """A row of a table, as a mapping from column heads to cell texts."""
         head, *rows = [row for row in self.found[table] if row[0] != ""]
         same = [row for row in rows if row[0] == start]
         (row,) = same or [row for row in rows if row[0].startswith(f"{start} ")]
@@ -236,7 +236,7 @@ def test_several_seeds_are_shown_by_mean_and_spread(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("settings", [["iaf_fb"], ["vae", "iaf_fb", "iaf_bn", "du_iaf"]])
 def test_a_flow_leaves_mi_and_au_empty(tmp_path: Path, settings: list[str]) -> None:
-    """As the paper does; nothing is said of whether it collapsed."""
+    """The paper leaves these cells empty too. The page does not say whether a flow collapsed."""
     params = made_up.params(settings=settings)
     made_up.project(tmp_path, params)
     report.run(params, tmp_path)

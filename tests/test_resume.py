@@ -51,7 +51,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def project(prepared: Path, folder: Path, **optimisation: object) -> Path:
-    """Copies the project, with changed values of its optimisation if given."""
+    """Copies the project, and changes the given values of the copy's optimisation."""
     shutil.copytree(prepared, folder)
     write_params(folder, **optimisation)
 
@@ -59,7 +59,7 @@ def project(prepared: Path, folder: Path, **optimisation: object) -> Path:
 
 
 def killed(folder: Path, setting: str, how: str, seconds: float = 1.0, seed: int = 1) -> int:
-    """Trains in child processes that are killed; returns their number."""
+    """Trains in child processes that are killed; returns the number of killed processes."""
     command = [sys.executable, str(KILLED), str(folder), setting, str(seed), how, str(seconds)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
@@ -68,7 +68,7 @@ def killed(folder: Path, setting: str, how: str, seconds: float = 1.0, seed: int
 
 
 def undisturbed(prepared: Path, folder: Path, setting: str, **optimisation: object) -> tuple[Path, float]:
-    """A project whose training was not killed, and the seconds of the training."""
+    """A project whose training was not killed, and the duration of this training in seconds."""
     project(prepared, folder, **optimisation)
     started = time.monotonic()
     assert killed(folder, setting, "never") == 0
@@ -112,7 +112,7 @@ def test_adam_goes_on_with_its_moments(prepared: Path, tmp_path: Path) -> None:
 
 
 def start(folder: Path) -> subprocess.Popen[str]:
-    """Starts the command, and waits until it has saved a first state."""
+    """Starts a training, and waits until it has saved a first state."""
     command = [sys.executable, "-m", "duvae", "train", "--dataset", "synthetic", "--setting", "vae", "--seed", "1"]
     process = subprocess.Popen(
         command, cwd=folder, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}

@@ -1,4 +1,4 @@
-"""Studies: their points and costs. Whatever happens to a worker, no trial is lost and none counts twice."""
+"""Studies: their points and costs. Whatever happens to a worker, no trial is lost or counted twice."""
 
 import contextlib
 import copy
@@ -208,7 +208,7 @@ def test_what_is_drawn_depends_on_the_seed_and_the_number_of_trials_alone() -> N
     assert len({tuple(drawn(n).values()) for n in range(3, 9)}) == 6
 
 
-TRIED = [  # gamma, p, NLL where it was not ended early, last loss, MI
+TRIED = [  # gamma, p, NLL (None: the trial ended early), last loss, MI
     (0.70, 0.20, None, 33.9, 0.80),
     (0.91, 0.66, None, 34.5, 0.78),
     (1.09, 0.29, None, 35.0, 0.85),
@@ -261,7 +261,7 @@ def test_a_trial_begins_only_where_all_could_end_within_the_budget() -> None:
     assert not may_begin(plan, [complete, complete, frozen_trial(2, TrialState.PRUNED, 2)])  # 8 spent
     assert may_begin(plan, [complete, running])  # 4 spent, 2 reserved, 3 more
     assert not may_begin(plan, [complete, running, frozen_trial(2, TrialState.RUNNING)])
-    assert not may_begin(plan, [complete, frozen_trial(1, TrialState.RUNNING, 1, trained=3)])  # two were trained twice
+    assert not may_begin(plan, [complete, frozen_trial(1, TrialState.RUNNING, 1, trained=3)])  # repeated two epochs
     assert not may_begin(
         plan, [complete, complete, frozen_trial(2, TrialState.WAITING, 2)]
     )  # the third trial will resume
@@ -617,7 +617,7 @@ def test_a_training_of_the_graph_is_taken_over_while_it_is_of_now(
     assert equal_training(config.parse(given), plan.study, same, cpu) is None
     given["datasets"]["synthetic"]["optimisation"]["clip"] = 5.0
     assert equal_training(config.parse(given), plan.study, same, cpu) is not None
-    with monkeypatch.context() as patch:  # other code
+    with monkeypatch.context() as patch:  # as if the code had changed
         patch.setattr(checkpoints.fingerprint, "of_this_process", lambda *_: "0123456789abcdef")
         assert equal_training(config.parse(given), plan.study, same, cpu) is None
     (project / "data/prepared/synthetic/more").write_text("x", encoding="utf-8")
@@ -801,7 +801,7 @@ def test_a_setting_that_refers_to_a_wrong_study_is_told(study: str, message: str
 
 
 def test_the_stage_lists_the_parameters_it_reads(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("duvae.search.trial.equal_training", lambda *_: None)  # it reads all settings
+    monkeypatch.setattr("duvae.search.trial.equal_training", lambda *_: None)  # this function reads all settings
     given = raw(one={**TPE, "values": VALUES, "trials": 1})
     given["datasets"]["synthetic"]["optimisation"].update(epochs=1)
     read = read_by("search", project, "one", params=config.parse(given))

@@ -45,14 +45,14 @@ def test_the_worst_of_four_ends_at_a_rung_and_not_between_rungs() -> None:
         == "loss 50.00 after 7 epochs, 3 of 3 were lower"
     )
     assert reason_to_prune(curve_after_warmup([50, 50, 50]), others, WARMUP, RULE) is None
-    assert reason_to_prune(curve_after_warmup([40, 50]), others, WARMUP, RULE) is None  # its best loss counts
+    assert reason_to_prune(curve_after_warmup([40, 50]), others, WARMUP, RULE) is None  # the best loss counts
 
 
 def test_the_first_to_reach_a_rung_goes_on() -> None:
     others = [
         curve_after_warmup([10]),
         curve_after_warmup([10], [2.0]),
-    ]  # they are better, but have not reached the rung
+    ]  # both are better, but have not reached the rung
 
     assert reason_to_prune(curve_after_warmup([50, 50]), others, WARMUP, RULE) is None
 
@@ -70,7 +70,7 @@ def test_a_collapsed_training_ends_no_other_and_is_itself_ended_after_the_grace(
     able = curve_after_warmup([35, 34, 34, 33], [1.5, 1.4, 1.3, 1.2])
 
     assert reason_to_prune(able, [collapsed], WARMUP, RULE, min_mi=1.0) is None
-    assert reason_to_prune(able, [collapsed], WARMUP, RULE)  # without a bound on MI it does
+    assert reason_to_prune(able, [collapsed], WARMUP, RULE)  # without a bound on MI, it ends the other
     for after in (1, 2, 3):
         early = curve_after_warmup([30] * after, [0.0] * after)
         assert reason_to_prune(early, [able], WARMUP, RULE, min_mi=1.0) is None
@@ -81,7 +81,7 @@ def test_a_collapsed_training_ends_no_other_and_is_itself_ended_after_the_grace(
 
 
 def test_feasible_at_another_epoch_is_not_enough() -> None:
-    other = curve_after_warmup([20, 20, 20, 20], [1.5, 0.5, 1.5, 1.5])  # below at epoch 7, where they are compared
+    other = curve_after_warmup([20, 20, 20, 20], [1.5, 0.5, 1.5, 1.5])  # MI too low at epoch 7, the compared one
 
     assert reason_to_prune(curve_after_warmup([50, 50], [2, 2]), [other], WARMUP, RULE, min_mi=1.0) is None
     assert reason_to_prune(curve_after_warmup([50, 50, 50, 50], [2, 2, 2, 2]), [other], WARMUP, RULE, min_mi=1.0)
@@ -138,7 +138,7 @@ def test_the_best_of_the_feasible_goes_on(own: Curve, others: list[Curve], min_m
 
 @given(curves(), st.lists(curves(), max_size=8), st.floats(0.01, 1.0))
 def test_as_many_go_on_as_the_rule_keeps(own: Curve, others: list[Curve], keep: float) -> None:
-    """The plain form sorts the n trainings at the rung, and lets the first ceil(keep n) continue."""
+    """The plain form sorts the n trainings at the rung, and lets the first ceil(keep * n) continue."""
     rule = RULE.model_copy(update={"keep": keep})
     epoch = len(own.losses)
     ended = reason_to_prune(own, others, WARMUP, rule) is not None

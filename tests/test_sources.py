@@ -36,7 +36,7 @@ def no_mirror(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def known(monkeypatch: pytest.MonkeyPatch) -> dict[str, Source]:
-    """A registry of one's own, in place of the real one."""
+    """An empty registry of sources, in place of the real one."""
     registry: dict[str, Source] = {}
     monkeypatch.setattr(sources, "SOURCES", registry)
     return registry

@@ -1,4 +1,4 @@
-"""One seam for texts and images: batches, bits drawn at use, and a training on either that goes on to the bit."""
+"""The common interface of texts and images: batches, bits drawn at use, and trainings that resume to the last bit."""
 
 import dataclasses
 import json
@@ -31,7 +31,7 @@ from family import CPU, FULL_SIZE, PARAMS, describe, documents, same, setting, s
 
 
 class Flat(Encoder):
-    """One linear map of the pixels."""
+    """An encoder with one linear map of the pixels."""
 
     def __init__(self, pixels: int) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class Flat(Encoder):
 
 
 class Pixels(Decoder):
-    """Each pixel's bit on its own, given z."""
+    """A decoder whose pixels are independent given z."""
 
     def __init__(self, pixels: int, latent: int) -> None:
         super().__init__()
@@ -98,7 +98,7 @@ def test_bits_that_were_drawn_stay_as_they_are() -> None:
 
 
 def test_grey_pixels_give_other_bits_at_each_use() -> None:
-    """Of 20,000 draws the mean lies within five standard errors of each grey value."""
+    """The mean of 20,000 draws lies within five standard errors of each grey value."""
     split = drawings.grey(3)
     torch.manual_seed(1)
     drawn = torch.stack([tensor(split, np.array([2, 0]), CPU) for _ in range(20000)])
@@ -122,7 +122,7 @@ def test_the_same_generator_gives_the_same_bits() -> None:
 def test_a_split_that_lies_on_the_device_gives_the_same_batches(made: Callable[[], store.Split]) -> None:
     split = made()
     resident, copied = Examples(split, CPU, resident=True), Examples(split, CPU)
-    assert copied.values is None  # a CPU has them in the file's pages
+    assert copied.values is None  # a CPU reads the memory-mapped file
     one, other = (torch.Generator().manual_seed(3) for _ in range(2))
     for indices in batches(split.lengths, 8, (1, 1)):
         x, same_x = resident(indices, one), copied(indices, other)
@@ -139,7 +139,7 @@ def drawn_once(count: int) -> store.Split:
 
 
 class StopAfter(NoProgress):
-    """Asks for a stop after so many steps."""
+    """Asks for a stop after `steps` steps."""
 
     def __init__(self, steps: int) -> None:
         self.left = steps
@@ -171,7 +171,7 @@ def image_training(folder: Path | None = None, steps: int = 0, system: str = "va
 
 @pytest.mark.parametrize("system", ["vae", "agg_vae", "du_vae"])
 def test_a_training_on_images_goes_on_to_the_bit(tmp_path: Path, system: str) -> None:
-    """Stopped after every few batches, in the middle of epochs, it draws the bits that it would have drawn."""
+    """A training that is stopped every few batches, also within epochs, draws the bits of an undisturbed one."""
     undisturbed = image_training(system=system)
     history = undisturbed.run().history
     stopped = 0
@@ -226,7 +226,7 @@ def test_features_are_those_of_encoding(what: str) -> None:
 
 
 def test_the_likelihood_of_images() -> None:
-    """With the posterior for a prior and a decoder that looks away: the sum over pixels, whatever is drawn."""
+    """The posterior equals the prior and the decoder ignores z, so that the NLL is a sum over pixels for any sample."""
     model, _ = image_model()
     split = drawn_bits(drawings.grey(11), np.random.default_rng(1))
     with torch.no_grad():
@@ -253,7 +253,7 @@ def test_some_examples(wanted: int | None, count: int) -> None:
 
 @pytest.mark.parametrize("examples", [None, 15])
 def test_the_likelihood_of_some_test_examples(tmp_path: Path, examples: int | None, monkeypatch: Any) -> None:
-    """All else is of all of them; size and standard error are those of the part."""
+    """The NLL, its standard error and the perplexity are of that part; all other metrics are of all examples."""
     chosen = PARAMS.dataset("synthetic").model_copy(update={"nll_examples": examples})
     params = PARAMS.model_copy(update={"datasets": {**PARAMS.datasets, "synthetic": chosen}})
     test = documents(40)
@@ -279,7 +279,7 @@ def test_the_likelihood_of_some_test_examples(tmp_path: Path, examples: int | No
 
 
 def lettered(count: int, characters: int, alphabets: int, seed: int) -> Images:
-    """Each character a pattern of its own, hardly blurred."""
+    """Images of characters, each with a pattern of its own and little noise."""
     random = np.random.default_rng(seed)
     patterns = np.random.default_rng(0).random((characters, 6, 6)) > 0.5
     labels = np.arange(count) % characters
@@ -307,7 +307,7 @@ def test_each_alphabet_is_probed_on_its_own() -> None:
     assert said["alphabets"] == 3
     assert said["test"] == 18
     assert said["largest_class"] == pytest.approx(100 / 3)
-    assert [len(said["by_labels"][size]["draws"]) for size in ("2", "5")] == [2, 1]  # of 5 there are 5
+    assert [len(said["by_labels"][size]["draws"]) for size in ("2", "5")] == [2, 1]  # each character has only 5
     for accuracy in said["by_labels"].values():
         assert accuracy["accuracy"] == pytest.approx(np.mean(list(accuracy["by_alphabet"].values())))
         assert accuracy["accuracy"] == pytest.approx(np.mean(accuracy["draws"]))

@@ -32,14 +32,14 @@ def tiny(
 
 
 def every_sentence(source: SyntheticSource) -> np.ndarray:
-    """All there are, as ids."""
+    """All sentences of a source, as ids, shape (sentences, length)."""
     ids = range(len(SPECIALS), len(SPECIALS) + source.words)
 
     return np.array(list(itertools.product(ids, repeat=source.length)))
 
 
 def likelihood(generator: Generator, sentence: np.ndarray, z: Tensor) -> Tensor:
-    """p(x|z) of one sentence at each z."""
+    """p(x|z) of one sentence at each z, shape (number of z,)."""
     which, joint = generator.joint(torch.from_numpy(sentence), z, torch.zeros(len(z), dtype=z.dtype))
     assert len(which) == len(z)
 
@@ -80,7 +80,7 @@ def test_what_is_generated() -> None:
 
 
 def test_components_are_equally_likely_and_z_is_about_their_means() -> None:
-    """Within five standard errors."""
+    """Counts, means, variances and correlations are within five standard errors."""
     source = SMALL.model_copy(update={"train": 20_000, "variance": 0.49})
     prepared, kept = prepared_synthetic(source)
     labels, z = prepared.split("train").labels, kept["train.z"]
@@ -107,7 +107,7 @@ def test_the_weights_at_full_size() -> None:
         assert found[name].std() == pytest.approx(reach / math.sqrt(3), rel=0.05)
     assert found["embedding"].std() == pytest.approx(1, rel=0.05)
     assert np.abs(found["initial_weight"]).max() <= 1 / math.sqrt(2)
-    assert found["lstm_bias"].std() == pytest.approx(math.sqrt(2 / 3), rel=0.1)  # of two uniform ones
+    assert found["lstm_bias"].std() == pytest.approx(math.sqrt(2 / 3), rel=0.1)  # the sum of two uniform biases
     assert np.abs(found["lstm_bias"]).max() > 1
 
 
@@ -146,7 +146,7 @@ def test_all_sentences_together_have_probability_one(words: int, length: int) ->
 
 
 def test_sentences_come_up_as_often_as_they_are_likely() -> None:
-    """The chi-square of 27 sentences, 30,000 times from one z."""
+    """A chi-square test of 27 sentences, with 30,000 draws at one z."""
     generator, source = tiny(3, 3)
     z, draws = np.array([0.4, -0.9]), 30_000
     words = sample(generator, np.tile(z, (draws, 1)), np.random.default_rng(1).random((3, draws)))
@@ -201,7 +201,7 @@ def test_what_lies_under_the_floor_is_given_up() -> None:
 
 
 def dense(generator: Generator, source: SyntheticSource, sentence: np.ndarray, spacing: float) -> float:
-    """The same integral over every point of a lattice of +-8."""
+    """The same integral, -log p(x), as a sum over a lattice from -8 to 8 in each dimension."""
     half = round(8 / spacing)
     axis = torch.arange(-half, half + 1, dtype=torch.float64) * spacing
     z = torch.cartesian_prod(axis, axis)
@@ -212,7 +212,7 @@ def dense(generator: Generator, source: SyntheticSource, sentence: np.ndarray, s
 
 
 def prepared(count: int = 4) -> tuple[Generator, SyntheticSource, np.ndarray, np.ndarray]:
-    """A small generator, sentences of it and the z they came from."""
+    """A small generator, its source, some of its test sentences, and the z that they came from."""
     made, kept = prepared_synthetic(SMALL)
     generator = Generator.of({name: kept[f"generator.{name}"] for name in Generator.names()})
 
@@ -231,7 +231,7 @@ def test_the_true_nll_is_the_integral() -> None:
 
 
 def test_the_true_nll_by_importance_sampling() -> None:
-    """Within five standard errors of 200,000 samples of the prior, under 1 % each."""
+    """Both agree within five standard errors of 200,000 samples of the prior; each standard error is under 1 %."""
     generator, source, words, own = prepared(2)
     random = np.random.default_rng(1)
     draws = 200_000
@@ -249,7 +249,7 @@ def test_the_true_nll_by_importance_sampling() -> None:
 def test_the_true_likelihoods_of_all_sentences_sum_to_one(output_range: float) -> None:
     generator, source = tiny(3, 3, output_range=output_range)
     every = every_sentence(source)
-    own = np.zeros((len(every), 2))  # only tells what is too small to matter
+    own = np.zeros((len(every), 2))  # only serves to find terms that are too small to matter
     nll, twice = true_nll(generator, source, every, own, TRUTH)
 
     assert np.exp(-nll).sum() == pytest.approx(1, abs=1e-5)
@@ -257,7 +257,7 @@ def test_the_true_likelihoods_of_all_sentences_sum_to_one(output_range: float) -
 
 
 def test_at_full_size_no_cell_that_matters_is_missed() -> None:
-    """The paper's generator, whose likelihood is jagged: all fine points within four of a sentence's z."""
+    """The paper's generator has a jagged likelihood. The reference sums all fine points within 4 of a sentence's z."""
     source, truth = FULL.model_copy(update={"train": 1, "valid": 1, "test": 2}), FULL_SIZE.dataset("synthetic").truth
     made, kept = prepared_synthetic(source)
     generator = Generator.of({name: kept[f"generator.{name}"] for name in Generator.names()})

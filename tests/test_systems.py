@@ -55,7 +55,7 @@ floored = pytest.mark.parametrize("name", HAVING[VarianceFloor])
 
 
 def test_the_parts_of_the_papers_systems() -> None:
-    """No system has a regularizer that is not its own."""
+    """No system has a regularizer of another system."""
     assert set(HAVING[MeanBatchNorm]) >= {"bn_vae", "du_vae", "iaf_bn", "du_iaf"}
     assert set(HAVING[VarianceFloor]) >= {"du_vae", "du_iaf"}
     for plain in ("ae", "vae", "beta_vae", "sa_vae", "agg_vae", "fb", "delta_vae", "mae", "iaf_fb"):
@@ -97,7 +97,7 @@ HEADS = {
 
 @pytest.mark.parametrize("name", HEADS)
 def test_what_a_head_learns_and_what_it_keeps(name: str) -> None:
-    """An autoencoder's has no half for variances; BN-VAE's scale is no parameter. Chains: tests/test_made.py."""
+    """AE's head has no half for variances, and BN-VAE's scale is no parameter. tests/test_made.py tests the chains."""
     head = build(name)[0].head
     learns, keeps = HEADS[name]
     own = {key: tuple(value.shape) for key, value in head.named_parameters() if not key.startswith("chain.")}
@@ -155,7 +155,7 @@ def test_a_gradient_reaches_every_parameter_and_the_rows_of_the_words_that_occur
 
 @everyone
 def test_the_gradient_is_the_slope_of_the_loss(name: str) -> None:
-    """In double precision, along a random direction, with the same noise of z and of what is dropped.
+    """The slope is in double precision, along a random direction, with the same noise of z and the same dropout.
 
     The step is so small that no unit is likely to cross the kink of its ReLU.
     """
@@ -227,9 +227,9 @@ def test_an_autoencoder_has_no_noise_and_no_kl() -> None:
 
 @normalized
 def test_the_scale_after_every_step(name: str) -> None:
-    """DU-VAE: the mean of gamma_d^2 is gamma^2 while each gamma_d moves. BN-VAE: gamma_d = gamma for good.
+    """DU-VAE: the mean of gamma_d^2 is gamma^2 while each gamma_d moves. BN-VAE: gamma_d stays gamma.
 
-    Supplement F: gamma_d moves freely, and it is beta_d that stays.
+    Supplement F: gamma_d moves freely, and beta_d stays fixed.
     """
     model, made = build(name)
     norm = regularizer(model, MeanBatchNorm)
@@ -253,7 +253,7 @@ def test_the_scale_after_every_step(name: str) -> None:
 @normalized
 @pytest.mark.parametrize(("dataset", "words", "off"), [("synthetic", 1004, 0.01), ("short_yelp", 8411, 0.01)])
 def test_at_step_0_the_means_have_the_scale_gamma(name: str, dataset: str, words: int, off: float) -> None:
-    """With the initial weights of its setting at the full size; what is missing is epsilon's share."""
+    """Each setting has its initial weights and full size. The small difference from gamma comes from epsilon."""
     torch.manual_seed(1)
     chosen, entry = FULL_SIZE.dataset(dataset), FULL_SIZE.setting(setting(name))
     made = system(name, FULL_SIZE.hyperparameters(setting(name), dataset), entry.parts)
@@ -272,7 +272,7 @@ def test_at_step_0_the_means_have_the_scale_gamma(name: str, dataset: str, words
 
 @normalized
 def test_with_the_papers_initial_weights_they_would_have_far_less(name: str) -> None:
-    """Why the encoder of systems with batch normalization starts from PyTorch's defaults."""
+    """This is why the encoder of systems with batch normalization starts from PyTorch's defaults."""
     torch.manual_seed(1)
     chosen = FULL_SIZE.dataset("synthetic")
     parts = Parts(init="paper", epsilon=1e-5)
@@ -346,7 +346,7 @@ def test_started_floors_keep_every_entropy_positive(name: str, seed: int) -> Non
 @everyone
 @pytest.mark.parametrize("mode", [True, False])
 def test_evaluation_has_no_dropout_and_changes_nothing(name: str, mode: bool) -> None:
-    """Twice the same to the last bit, whichever mode the model was in before and what other random numbers were."""
+    """Two evaluations agree to the last bit, whatever the model's mode and the global random state were before."""
     model = lively(build(name, dropout_in=0.5, dropout_out=0.5)[0])
     model.start()
     model.loss(batch(), 1.0)
@@ -381,7 +381,7 @@ def test_a_description_builds_the_same_model_again(name: str) -> None:
 
 
 def test_batches_of_the_tests_have_all_words() -> None:
-    """So that the tests of gradients say something about rows that are not reached as well."""
+    """A batch does not reach all words, so that the gradient tests also cover the rows of other words."""
     x = batch(8)
     occurring = set(x.flatten().tolist())
 
@@ -393,7 +393,7 @@ def test_batches_of_the_tests_have_all_words() -> None:
 @pytest.mark.parametrize("init", ["torch", "paper"])
 @normalized
 def test_gamma_and_beta_start_where_algorithm_1_says(name: str, init: Literal["torch", "paper"]) -> None:
-    """Line 1: gamma_mu = gamma, beta_mu = 0 (supplement F: beta), whatever the linear maps start from."""
+    """Line 1: gamma_mu = gamma, beta_mu = 0 (supplement F: beta), whatever initial weights the linear maps have."""
     parts = PARAMS.settings[setting(name)].parts.model_copy(update={"init": init})
     description = describe(name, parts=parts)
     model, _ = description.build()

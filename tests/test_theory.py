@@ -1,4 +1,4 @@
-"""The paper's equations about diversity, uncertainty and what DU-VAE does to them; docs/theory.md has the list."""
+"""The paper's equations on diversity, uncertainty and the effect of DU-VAE on both; docs/theory.md lists them."""
 
 import itertools
 import math
@@ -32,7 +32,7 @@ Posteriors = tuple[np.ndarray, np.ndarray]
 
 @st.composite
 def parameters(draw: st.DrawFn, floor: float = 0.0, least: int = 1) -> Posteriors:
-    """Some, with variances of 0.02 or more above a floor."""
+    """Draws a few posteriors whose variances are at least 0.02 above a floor."""
     shape = draw(st.integers(least, 6)), draw(st.integers(1, 4))
     mean = draw(hnp.arrays(np.float64, shape, elements=st.floats(-5, 5)))
     variance = draw(hnp.arrays(np.float64, shape, elements=st.floats(0.02, 4)))
@@ -64,7 +64,7 @@ def test_s11(posteriors: Posteriors) -> None:
 
 @given(parameters())
 def test_equation_3_is_the_mean_over_all_ordered_pairs(posteriors: Posteriors) -> None:
-    """Of the symmetric KL divergence, equation 2, of all N^2 pairs, i = j among them."""
+    """The mean is of the symmetric KL divergence (equation 2) over all N^2 pairs, including i = j."""
     pairs = list(itertools.product(gaussians(*posteriors), repeat=2))
     divergences = [float(0.5 * (kl_divergence(a, b) + kl_divergence(b, a)).sum()) for a, b in pairs]
 
@@ -73,7 +73,7 @@ def test_equation_3_is_the_mean_over_all_ordered_pairs(posteriors: Posteriors) -
 
 
 def test_equation_3_has_its_minus_one_in_every_dimension() -> None:
-    """As printed, with one -1 after the sum over n = 5 dimensions, equal posteriors would have an MPD of 2."""
+    """With one -1 after the sum over n = 5 dimensions, as printed, equal posteriors would have an MPD of 2."""
     mean, variance = np.zeros((4, 5)), np.full((4, 5), 0.3)
 
     assert mutual_posterior_diversity(mean, variance) == pytest.approx(0, abs=1e-12)
@@ -88,7 +88,7 @@ def test_equation_5_is_the_mean_entropy(posteriors: Posteriors) -> None:
 
 @given(floored)
 def test_s13(posteriors: Posteriors) -> None:
-    """MPD is at least the variance of the means over the largest variance, and just that where all are equal to it."""
+    """MPD is at least the variance of the means over the largest variance, and equal if all variances are the same."""
     mean, variance = posteriors
     bound = mean.var(0).sum() / variance.max()
 
@@ -101,10 +101,10 @@ def test_s13(posteriors: Posteriors) -> None:
 
 
 def outcomes(variance: np.ndarray, p: float) -> tuple[np.ndarray, np.ndarray]:
-    """What the module makes of each variance when it drops it (g = 0) and when it keeps it (g = 1/p).
+    """The output of the dropout for each variance when it is dropped (g = 0) and when it is kept (g = 1/p).
 
-    Dropped is the smaller, since the variances are above alpha. That one of the two never comes up in
-    512 draws has a probability under 1e-11 for the p used here.
+    The dropped output is the smaller one, since the variances are above alpha. For the p used here, the probability
+    that 512 draws miss one of the two is under 1e-11.
     """
     made = VarianceDropout(p)(torch.from_numpy(variance).expand(COPIES, *variance.shape))
     dropped, kept = made.min(0).values, made.max(0).values
@@ -114,7 +114,7 @@ def outcomes(variance: np.ndarray, p: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 class Expected(NamedTuple):
-    """S14: the expectations of a variance that went through the dropout, of its inverse and of its logarithm."""
+    """S14: the expectations of a variance after the dropout, of its inverse and of its logarithm."""
 
     itself: np.ndarray
     inverse: np.ndarray
@@ -139,7 +139,7 @@ def test_equation_6(variance: np.ndarray, p: float) -> None:
 @given(hnp.arrays(np.float64, (2, 3), elements=st.floats(0.07, 4)), keeps)
 @settings(max_examples=50)
 def test_s14_by_enumeration(variance: np.ndarray, p: float) -> None:
-    """The three expectations over g in {0, 1/p}, exactly."""
+    """The three expectations equal the exact sums over g in {0, 1/p}."""
     dropped, kept = outcomes(variance, p)
     closed = s14(variance, p)
     for function, expected in ((np.array, closed.itself), (np.reciprocal, closed.inverse), (np.log, closed.logarithm)):
@@ -149,7 +149,7 @@ def test_s14_by_enumeration(variance: np.ndarray, p: float) -> None:
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
 @pytest.mark.parametrize("variance", [0.07, 0.5, 3.0])
 def test_s14_by_sampling(variance: float, p: float) -> None:
-    """Within five standard errors of 200,000 draws."""
+    """The means of 200,000 draws are within five standard errors of the closed forms."""
     torch.manual_seed(1)
     draws = VarianceDropout(p)(torch.full((200_000,), variance, dtype=torch.float64)).numpy()
     for sample, closed in zip((draws, 1 / draws, np.log(draws)), s14(np.array(variance), p), strict=True):
@@ -160,7 +160,7 @@ def test_s14_by_sampling(variance: float, p: float) -> None:
 
 @given(st.floats(0.02, 4), st.floats(0.01, 0.97), st.floats(0.01, 1))
 def test_s15_and_that_both_are_monotonous(above: float, p: float, less: float) -> None:
-    """The second expectation of S14 rises and the third falls, strictly, as p falls from 1 to 0."""
+    """As p falls from 1 to 0, the second expectation of S14 strictly rises and the third strictly falls."""
     variance = np.array(ALPHA + above)
     more, fewer = s14(variance, p), s14(variance, p * (1 - 0.5 * less))
 
@@ -172,14 +172,14 @@ def test_s15_and_that_both_are_monotonous(above: float, p: float, less: float) -
 
 
 class Geometry(NamedTuple):
-    """MPD and CE over x and g together."""
+    """MPD (diversity) and CE (entropy) over x and g together."""
 
     diversity: float
     entropy: float
 
 
 def under_dropout(mean: np.ndarray, variance: np.ndarray, p: float) -> Geometry:
-    """Both for any p, from S14: equations 3 and 5 depend on the variances by those three expectations alone (S20)."""
+    """MPD and CE for any p: equations 3 and 5 depend on the variances only through the expectations of S14 (S20)."""
     expected = s14(variance, p)
     squares = (mean[:, None] - mean[None]) ** 2  # of all pairs
     spread = (squares * expected.inverse[:, None]).mean((0, 1))  # S18
@@ -189,10 +189,10 @@ def under_dropout(mean: np.ndarray, variance: np.ndarray, p: float) -> Geometry:
 
 
 def enumerated(mean: np.ndarray, variance: np.ndarray, kept: int, of: int) -> Geometry:
-    """Both as they are measured, of all that the module can make of the posteriors, for p = kept / of.
+    """MPD and CE as they are measured, over all outputs of the dropout for the posteriors, with p = kept / of.
 
-    Each x stands `of` times, `kept` times with the variance that is kept. MPD and CE are sums over dimensions,
-    so that g may be the same in all of them here.
+    Each x occurs `of` times, `kept` times with the kept variance. MPD and CE are sums over dimensions, so that g may
+    be the same in all dimensions here.
     """
     gone, stays = outcomes(variance, kept / of)
     means, variances = np.concatenate([mean] * of), np.concatenate([stays] * kept + [gone] * (of - kept))
@@ -249,7 +249,7 @@ EXAMPLE = np.array([[-1.0], [0.0], [0.5], [2.0]]), np.array([[0.2], [0.9], [0.5]
 
 
 def test_the_numbers_of_the_page() -> None:
-    """docs/theory.md, Proposition 1 in numbers: p, MPD, the bound of equation 8 and CE, each to its last digit."""
+    """The table on Proposition 1 in docs/theory.md is exact to each last digit: p, MPD, the bound of equation 8, CE."""
     mean, variance = EXAMPLE
     rows = [[float(cell) for cell in row.split("|")] for row in re.findall(r"^\| (0\.\d \|.*) \|$", PAGE, re.MULTILINE)]
     whole = re.findall(r"^\| 1 \| ([\d.]+) \| 0 \| ([\d.]+) \|$", PAGE, re.MULTILINE)
@@ -277,9 +277,9 @@ def test_some_system_follows_algorithm_1() -> None:
 @pytest.mark.parametrize(("kind", "rate"), [("sgd", 1.0), ("adam", 0.01)])
 @pytest.mark.parametrize("name", REGULARIZED)
 def test_line_9_after_every_optimiser_step(name: str, kind: str, rate: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The mean of gamma_d^2 is gamma^2 to 1e-6 whenever a scale is used, though each step moves it away from there.
+    """The mean of gamma_d^2 is gamma^2 to 1e-6 whenever a scale is used, though each optimiser step changes the mean.
 
-    Over a whole training: through the warm-up and after it, through decays with new optimisers, in validation.
+    This holds over a whole training: during and after the warm-up, after decays with new optimisers, in validation.
     """
     decay = {"patience": 1, "not_before": 1, "at_most": 2}
     run = training(name, optimiser=kind, learning_rate=rate, epochs=6, warmup=2, decay=decay)
@@ -296,7 +296,7 @@ def test_line_9_after_every_optimiser_step(name: str, kind: str, rate: float, mo
 
     plain = SGD.step
 
-    def step(optimiser: SGD) -> None:  # which leaves PyTorch's hooks out
+    def step(optimiser: SGD) -> None:  # the project's SGD calls no hooks of PyTorch
         plain(optimiser)
         after_step(optimiser)
 

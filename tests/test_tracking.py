@@ -1,4 +1,4 @@
-"""MLflow runs, written from made-up results."""
+"""MLflow runs that are written from made-up results."""
 
 import json
 import logging
@@ -197,7 +197,7 @@ def test_what_stands_twice_or_was_cut_short_is_cleaned_up(root: Path) -> None:
 
 def test_missing_results_are_said(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (root / "results/synthetic/ae/1/probe.json").unlink()
-    (root / "models/synthetic/du_vae/1/weights.safetensors").unlink()  # weights may lie in DVC's remote
+    (root / "models/synthetic/du_vae/1/weights.safetensors").unlink()  # weights may be in DVC's remote alone
     command.run(params(), root)
     output = capsys.readouterr().out
     assert output.startswith("MLflow: 1 added, 4 without results\n")

@@ -28,7 +28,7 @@ from family import CPU, NAMES, PARAMS, batch, build, changed, documents, lively,
 
 everyone = pytest.mark.parametrize("name", NAMES)
 MARK = "decoder.output.weight"
-"""A parameter that tests write numbers into."""
+"""Name of a parameter that tests write numbers into."""
 
 
 # ------------------------------------------------------------------------------------ repeatability
@@ -50,7 +50,7 @@ def test_a_seed_determines_every_bit(name: str) -> None:
 
 
 class Watched:
-    """Stands around a loop's step and writes down what it was called with and what it gave."""
+    """Wraps a loop's step, and records the arguments and the loss of each call."""
 
     def __init__(self, run: Training) -> None:
         self.step, self.run = run.loop.step, run
@@ -118,7 +118,7 @@ def test_floor_and_dropout_start_with_the_first_step_of_weight_1(name: str, star
 @everyone
 @pytest.mark.parametrize("epochs", [1, 2, 3])
 def test_a_run_that_ends_before_its_warm_up_says_so(name: str, epochs: int) -> None:
-    """Its weights are the last epoch's, without what starts after the warm-up."""
+    """The result has the last epoch's weights, without the parts that start after the warm-up."""
     run = training(name, epochs=epochs, warmup=2)
     after: list[dict[str, Tensor]] = []
     decide = run.decide
@@ -138,7 +138,7 @@ def test_a_run_that_ends_before_its_warm_up_says_so(name: str, epochs: int) -> N
 
 @everyone
 def test_the_history_is_what_was_seen(name: str) -> None:
-    """Training: means over sentences of what was minimised. Validation: the ELBO with weight 1, in evaluation mode."""
+    """Training: means over sentences of the minimised loss. Validation: the ELBO with weight 1, in evaluation mode."""
     run = training(name, epochs=2, warmup=1)
     watched = Watched(run)
     encodings: list[tuple[Any, ...]] = []
@@ -164,10 +164,10 @@ def test_the_history_is_what_was_seen(name: str) -> None:
 
 
 def decided(losses: Iterable[float], warmup: int = 0, **decay: Any) -> tuple[Training, list[tuple[int, float, str]]]:
-    """decide() on made-up validation losses. Before each epoch's, its number is written into a parameter.
+    """Calls `decide` with made-up validation losses, after writing the epoch's number into a parameter.
 
     Returns:
-        The training, and for each epoch the number found in the parameter after it, the learning rate and why it ended.
+        The training, and for each epoch the parameter's number afterwards, the learning rate, and the reason to stop.
     """
     run = training("vae", warmup=warmup, decay={"patience": 5, "not_before": 15, "at_most": 5, "factor": 0.5, **decay})
     epochs = []
@@ -191,7 +191,7 @@ def test_the_rate_is_halved_after_five_epochs_without_a_better_loss_and_the_best
         11.5,
         13.0,
         11.1,
-    ]  # best in epoch 20; 11.0 in 22 only equals it
+    ]  # epoch 20 is the best; epoch 22 only equals its loss of 11.0
     run, epochs = decided(losses)
 
     assert losses[19] == losses[21] == 11.0
@@ -301,7 +301,7 @@ def test_progress_is_told_of_every_step_and_epoch() -> None:
 
 @everyone
 def test_a_joint_step_is_sgd_on_the_batchs_mean_loss(name: str) -> None:
-    """theta - rate * gradient, the gradient scaled to the clip's norm over encoder and decoder together."""
+    """The step is theta - rate * gradient. The gradient is clipped to one norm over encoder and decoder together."""
     model = lively(build(name)[0])
     x, step_updates = batch(), updates(model, 0.3, clip=0.1)
     before = state(model)
@@ -318,7 +318,7 @@ def test_a_joint_step_is_sgd_on_the_batchs_mean_loss(name: str) -> None:
     assert loss.total.shape == (6,)
     scale = next((f"head.{key}" for key, part in model.head.named_parameters() if key == "means.scale"), None)
     for key, parameter in model.named_parameters():
-        if key != scale:  # which is then brought back to its mean square
+        if key != scale:  # the step then rescales this one to its mean square
             expected = before[key] - 0.3 * gradients[key] * 0.1 / norm
             assert torch.allclose(parameter, expected, atol=1e-6), key
 
@@ -334,7 +334,7 @@ def test_optimisers() -> None:
 
 
 def test_sgd_has_the_bits_of_pytorchs() -> None:
-    """A parameter without a gradient stays."""
+    """A parameter without a gradient does not change."""
     torch.manual_seed(1)
     start = [torch.randn(3, 4), torch.randn(5), torch.randn(2)]
     results = []
@@ -355,7 +355,7 @@ def test_sgd_has_the_bits_of_pytorchs() -> None:
 
 @pytest.mark.parametrize("clip", [1e-3, 1e3])
 def test_the_clipped_gradients_have_the_bits_of_pytorchs(clip: float) -> None:
-    """Both where the gradient is clipped and where it is short enough."""
+    """This holds where the gradient is clipped and where it is short enough."""
     model = lively(build("du_vae")[0])
     x, step_updates = batch(), updates(model, 0.3, clip=clip)
     torch.manual_seed(5)
@@ -384,7 +384,7 @@ def break_output(model: VAE) -> None:
 
 
 def break_lstm(model: VAE) -> None:
-    """Whose output is a tuple of tuples."""
+    """Breaks the LSTM, whose output holds a tuple inside a tuple."""
     model.decoder.lstm.register_forward_hook(lambda _, __, output: (output[0], (output[1][0], output[1][1] * math.inf)))
     model.decoder.output.register_forward_hook(lambda _, __, output: output * math.inf)
 
@@ -461,7 +461,7 @@ PATHS = (
 
 @everyone
 def test_from_training_to_probes(name: str, project: tuple[config.Params, Path], tmp_path: Path) -> None:
-    """The same bytes twice, and an empty cell or null where a system has no such figure."""
+    """Two runs give the same bytes. Where a system has no such figure, a cell is empty or a value is null."""
     params, root = project
     called = setting(name)
     for folder in ("one", "two"):
@@ -526,7 +526,7 @@ def test_a_training_without_validated_data(tmp_path: Path) -> None:
 
 @everyone
 def test_training_learns_what_the_data_are(name: str) -> None:
-    """Two sentences by turns, of four words each from twelve: from 4 log 12 = 9.9 nats to log 2 or, knowing z, less."""
+    """Two sentences alternate, with four of twelve words each: from 4 log 12 = 9.9 nats to log 2, or less with z."""
     pair = Documents.of([[1, 4, 5, 6, 2], [1, 9, 8, 7, 2]] * 20, [0, 1] * 20)
     fast = {"optimiser": "adam", "learning_rate": 0.03, "decay": {"patience": 99}, "dropout": 0.0}
     history = training(name, train=pair, valid=pair, epochs=40, warmup=10, **fast).run().history
@@ -536,7 +536,7 @@ def test_training_learns_what_the_data_are(name: str) -> None:
 
 
 def test_a_schedule_knows_the_whole_training() -> None:
-    """Steps of the warm-up, of an epoch and of all epochs: what a training counts is what it announced."""
+    """A schedule gets the steps of the warm-up, of an epoch and of all epochs; the training counts the same steps."""
     known: list[Duration] = []
 
     class Watching(Warmup):

@@ -25,7 +25,7 @@ def gaussians(count: int, latent: int = 2, seed: int = 1) -> DiagonalGaussian:
 
 
 def off(values: np.ndarray, expected: float) -> float:
-    """Distance of the mean from the expected value, in standard errors."""
+    """The distance of the mean from the expected value, in standard errors."""
     return abs(values.mean() - expected) / (values.std(ddof=1) / np.sqrt(len(values)))
 
 
@@ -34,7 +34,7 @@ def off(values: np.ndarray, expected: float) -> float:
 
 @pytest.mark.parametrize("count", [2, 3, 30])
 def test_of_gaussians_the_estimates_are_equations_3_and_5(count: int) -> None:
-    """The mean is over all N^2 ordered pairs; with a factor of 1 it would be N / (N - 1) times as large."""
+    """The mean is over all N^2 ordered pairs. Without the pairs i = j it would be N / (N - 1) times as large."""
     posterior = gaussians(count)
     mpd, ce = estimates(posterior, 1, rounds=3000)
     exactly = mutual_posterior_diversity(posterior.mean.numpy(), posterior.variance.numpy())
@@ -114,7 +114,7 @@ def test_only_what_is_transformed_has_them(name: str) -> None:
 
 @pytest.mark.parametrize("name", FLOWS)
 def test_they_are_a_function_of_the_set_and_not_of_its_batches(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sentences of mixed lengths in no order; pairs lie across batches."""
+    """The sentences have mixed lengths in no order, and pairs lie across batches."""
     model, split = lively(build(name)[0]), documents(23)
     model.start()
     model.loss(batch(), 1.0)

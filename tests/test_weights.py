@@ -1,4 +1,4 @@
-"""Metrics of other weights than those of the last training are told, and are not shown as results."""
+"""Metrics of other weights than the last training's are named in a message, and not shown as results."""
 
 import json
 import re
@@ -21,7 +21,7 @@ from duvae.inference import model_files
 from duvae.report import results, weights
 from test_report import Tables
 
-# MLflow and what it is built on warn of their own future.
+# MLflow and its libraries warn about future versions.
 pytestmark = pytest.mark.filterwarnings("ignore:::mlflow", "ignore:::sqlalchemy", "ignore:::alembic")
 
 JOB = ("--dataset", "synthetic", "--setting", "du_vae", "--seed", "1")
@@ -62,7 +62,7 @@ def project(measured: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def retrain() -> None:
-    """Another gamma, and the training alone."""
+    """Trains with another gamma, and runs no other stage."""
     raw = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
     raw["settings"]["du_vae"]["columns"]["synthetic"]["gamma"] = 0.7
     Path("params.yaml").write_text(yaml.safe_dump(raw), encoding="utf-8")
@@ -112,7 +112,7 @@ def test_a_report_does_not_show_metrics_of_other_weights(project: Path, capsys: 
     assert "probes-synthetic" not in tables.found
     assert f"{RESULTS}/probe.json: left out" in html
     assert f"warning: {RESULTS}/probe.json: left out" in capsys.readouterr().err
-    assert "samples and interpolations (of all models)" in html  # they are of the weights before
+    assert "samples and interpolations (of all models)" in html  # the samples are of the earlier weights
 
     duvae("probe", *JOB)
     duvae("samples", *JOB)
@@ -143,7 +143,7 @@ def test_track_does_not_show_metrics_of_other_weights(project: Path, capsys: pyt
     assert f"{RESULTS}/metrics.json: left out, since it is of other weights" in said
     assert "added" not in said
     assert "replaced" not in said
-    assert shown() == before  # a whole result of the training before, with its own gamma
+    assert shown() == before  # still the whole result of the earlier training, with its gamma
     assert before[0][0] == "1.0"
 
     for command in ("evaluate", "probe"):
@@ -156,7 +156,7 @@ def test_track_does_not_show_metrics_of_other_weights(project: Path, capsys: pyt
 
 
 def test_track_looks_at_the_model_itself(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A model that came here without its results: another checkout's, or one of another commit."""
+    """The model came here without its results, from another checkout or another commit."""
     test_use.project(project / "other")
     shutil.copy(project / "other/models/synthetic/vae/1/weights.safetensors", "models/synthetic/du_vae/1")
     capsys.readouterr()
