@@ -30,7 +30,7 @@ SAFE_LOADERS = {"yaml.SafeLoader", "yaml.CSafeLoader"}
 
 
 def dangers(source: str) -> Iterator[str]:
-    """Yields each import and call of a module that could run the data it reads, as `line: why`."""
+    """Yields each import and call of a module that could run code from the data it reads, as `line: why`."""
     tree = ast.parse(source)
     names: dict[str, str] = {}
     for node in ast.walk(tree):

@@ -302,7 +302,7 @@ def test_a_mat_that_cannot_be_used_is_named(tmp_path: Path, spoil: Any, said: st
     assert str(path) in str(error.value)
 
 
-# ------------------------------------------------------------------------------------ all of them
+# ------------------------------------------------------------------------------------ the real drawings
 
 
 def test_every_file_of_the_sources_is_known() -> None:
@@ -337,8 +337,8 @@ def test_the_real_drawings(tmp_path: Path, mirror: Path) -> None:
     assert (mirror / "omniglot/alphabets.tsv").read_bytes() == (
         Path(omniglot.__file__).parent / "alphabets.tsv"
     ).read_bytes()
-    # An image's pixel covers 3.75 x 3.75 pixels of the drawing. Those are 15 x 15 squares with a quarter of the side,
-    # so that each grey value is a multiple of 1/225.
+    # A pixel of an image covers 15 x 15 squares, each with a quarter of the side of a drawing's pixel.
+    # Each grey value is therefore a multiple of 1/225.
     grey = prepared.images("valid").pixels * 225.0
     np.testing.assert_allclose(grey, np.round(grey), atol=1e-4)
 

@@ -156,7 +156,7 @@ def test_trained_models_load_and_encode_as_they_do_here(python: str, tmp_path: P
 
 @pytest.mark.parametrize("name", BASE)
 def test_a_trained_model_needs_each_of_the_base_dependencies(name: str, python: str, tmp_path: Path) -> None:
-    """The test above fails where the list lacks a dependency; this one fails where a listed one is not needed."""
+    """The test above fails where the list lacks a dependency. This test fails where a listed one is not needed."""
     folder = drawing(tmp_path, "vae")
 
     with pytest.raises(RuntimeError, match=f"ModuleNotFoundError: .*{name}"):

@@ -94,7 +94,7 @@ def test_blocks_are_united_and_each_job_is_there_once(paper: Params) -> None:
     assert list(yaml.safe_load(job_list.render(paper))["jobs"]) == [job.name for job in paper.jobs()]
 
 
-# ---------------------------------------------------------------------------------- before it is run
+# ---------------------------------------------------------------------------------- before the run
 
 
 @pytest.fixture(scope="module")

@@ -138,7 +138,7 @@ def test_a_stage_lists_the_parameters_it_reads(stage: str, read: dict[str, set[s
         for path in read[stage]
         if path[-7:] != ".column"
     }
-    listed -= {"datasets.synthetic.kind"} - found  # the kind chooses the data set's class, read or not
+    listed -= {"datasets.synthetic.kind"} - found  # the kind chooses a class, even if no stage reads it
 
     assert {path for path in found if not any(f"{path}.".startswith(f"{entry}.") for entry in listed)} == set()
     assert {entry for entry in listed if not any(f"{path}.".startswith(f"{entry}.") for path in found)} == set()

@@ -383,7 +383,7 @@ def test_all_layers_have_their_channels_side_by_side_in_memory() -> None:
     assert all(x.is_contiguous(memory_format=torch.channels_last) for x in seen)
 
 
-# ------------------------------------------------------------------- the class and the one it overrides
+# ------------------------------------------------------------------- the fast class and the plain class
 
 
 def test_the_fast_decoder_is_the_plain_one() -> None:

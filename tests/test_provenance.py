@@ -43,7 +43,7 @@ def test_records_of_earlier_versions_are_read() -> None:
 
 
 def test_dvc_shows_nothing_of_records_and_arrays_and_finds_their_stage_again(tmp_path: Path) -> None:
-    """`dvc metrics show` shows only the metrics, and an uncached record keeps the stage in the run cache."""
+    """`dvc metrics show` shows only the metrics. A record that DVC does not cache leaves the stage in the run cache."""
     (tmp_path / "make.py").write_text(
         "from pathlib import Path\n"
         "import numpy as np\n"

@@ -268,7 +268,7 @@ def test_processes_and_workspaces_of_a_dead_rebuild_are_removed(tmp_path: Path) 
 
 
 def marked(owner: int) -> list[psutil.Process]:
-    """The running processes of the rebuild whose process id is `owner`."""
+    """The running processes of the rebuild that has the process id `owner`."""
     processes = []
     for process in psutil.process_iter():
         try:

@@ -133,7 +133,7 @@ def test_nothing_is_fetched_and_every_anchor_is_there(html: str, drawn: Tables) 
     assert drawn.loads.count(beside) == 1
     assert all(url.startswith(NAMESPACES) for url in re.findall(r"\w+://[^\"'\s<>)]+", html))
     assert "@import" not in html
-    bare = re.sub(r"<svg.*?</svg>", "", html, flags=re.DOTALL)  # drawings share glyphs, with the same ids
+    bare = re.sub(r"<svg.*?</svg>", "", html, flags=re.DOTALL)  # figures share glyphs with the same ids
     ids = Tables(bare).ids
     assert len(ids) == len(set(ids))
     wanted = re.findall(r'href="#([^"]+)"', bare)
@@ -209,7 +209,7 @@ def test_who_made_a_result_may_be_missing(tmp_path: Path) -> None:
     assert [row[head] for head in ("Training", "Evaluation", "Memory", "Device", "Commit")] == ["–"] * 5
 
 
-# ---------------------------------------------------------------------------------- beside the paper
+# ---------------------------------------------------------------------------------- comparison with the paper
 
 
 @pytest.mark.parametrize("name", paper.FILES)

@@ -801,7 +801,7 @@ def test_a_setting_that_refers_to_a_wrong_study_is_told(study: str, message: str
 
 
 def test_the_stage_lists_the_parameters_it_reads(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("duvae.search.trial.equal_training", lambda *_: None)  # this function reads all settings
+    monkeypatch.setattr("duvae.search.trial.equal_training", lambda *_: None)  # the real one reads all settings
     given = raw(one={**TPE, "values": VALUES, "trials": 1})
     given["datasets"]["synthetic"]["optimisation"].update(epochs=1)
     read = read_by("search", project, "one", params=config.parse(given))

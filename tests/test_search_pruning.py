@@ -33,7 +33,7 @@ def curves(draw: st.DrawFn, length: int | None = None) -> Curve:
     return Curve(draw(st.lists(losses, min_size=n, max_size=n)), draw(st.lists(information, min_size=n, max_size=n)))
 
 
-# ------------------------------------------------------------------- by hand
+# ------------------------------------------------------------------- curves made by hand
 
 
 def test_the_worst_of_four_ends_at_a_rung_and_not_between_rungs() -> None:
@@ -81,7 +81,7 @@ def test_a_collapsed_training_ends_no_other_and_is_itself_ended_after_the_grace(
 
 
 def test_feasible_at_another_epoch_is_not_enough() -> None:
-    other = curve_after_warmup([20, 20, 20, 20], [1.5, 0.5, 1.5, 1.5])  # MI too low at epoch 7, the compared one
+    other = curve_after_warmup([20, 20, 20, 20], [1.5, 0.5, 1.5, 1.5])  # too little MI at epoch 7, the compared epoch
 
     assert reason_to_prune(curve_after_warmup([50, 50], [2, 2]), [other], WARMUP, RULE, min_mi=1.0) is None
     assert reason_to_prune(curve_after_warmup([50, 50, 50, 50], [2, 2, 2, 2]), [other], WARMUP, RULE, min_mi=1.0)

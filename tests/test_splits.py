@@ -253,7 +253,7 @@ def test_some_examples(wanted: int | None, count: int) -> None:
 
 @pytest.mark.parametrize("examples", [None, 15])
 def test_the_likelihood_of_some_test_examples(tmp_path: Path, examples: int | None, monkeypatch: Any) -> None:
-    """The NLL, its standard error and the perplexity are of that part; all other metrics are of all examples."""
+    """The NLL, its standard error and the perplexity are of the chosen part; all other metrics are of all examples."""
     chosen = PARAMS.dataset("synthetic").model_copy(update={"nll_examples": examples})
     params = PARAMS.model_copy(update={"datasets": {**PARAMS.datasets, "synthetic": chosen}})
     test = documents(40)
@@ -307,7 +307,7 @@ def test_each_alphabet_is_probed_on_its_own() -> None:
     assert said["alphabets"] == 3
     assert said["test"] == 18
     assert said["largest_class"] == pytest.approx(100 / 3)
-    assert [len(said["by_labels"][size]["draws"]) for size in ("2", "5")] == [2, 1]  # each character has only 5
+    assert [len(said["by_labels"][size]["draws"]) for size in ("2", "5")] == [2, 1]  # each character has 5
     for accuracy in said["by_labels"].values():
         assert accuracy["accuracy"] == pytest.approx(np.mean(list(accuracy["by_alphabet"].values())))
         assert accuracy["accuracy"] == pytest.approx(np.mean(accuracy["draws"]))

@@ -51,7 +51,7 @@ normalized = pytest.mark.parametrize("name", HAVING[MeanBatchNorm])
 floored = pytest.mark.parametrize("name", HAVING[VarianceFloor])
 
 
-# ---------------------------------------------------------------------------------- what each is
+# ---------------------------------------------------------------------------------- the parts of each system
 
 
 def test_the_parts_of_the_papers_systems() -> None:
@@ -253,7 +253,7 @@ def test_the_scale_after_every_step(name: str) -> None:
 @normalized
 @pytest.mark.parametrize(("dataset", "words", "off"), [("synthetic", 1004, 0.01), ("short_yelp", 8411, 0.01)])
 def test_at_step_0_the_means_have_the_scale_gamma(name: str, dataset: str, words: int, off: float) -> None:
-    """Each setting has its initial weights and full size. The small difference from gamma comes from epsilon."""
+    """The networks have their initial weights and full size. The small difference from gamma comes from epsilon."""
     torch.manual_seed(1)
     chosen, entry = FULL_SIZE.dataset(dataset), FULL_SIZE.setting(setting(name))
     made = system(name, FULL_SIZE.hyperparameters(setting(name), dataset), entry.parts)

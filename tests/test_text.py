@@ -164,7 +164,7 @@ def test_a_file_that_is_missing(tmp_path: Path) -> None:
         text.prepared_text(source(), tmp_path)
 
 
-# ------------------------------------------------------------------- one's own: split by a seed, vocabulary made
+# ------------------------------------------------------------------- own data: seeded splits, built vocabularies
 
 
 def many(count: int, copies: int = 1) -> str:
@@ -280,7 +280,7 @@ def test_a_source_that_contradicts_itself(changed: dict[str, Any], said: str) ->
 
 
 def test_likelihood_and_perplexity_of_a_corpus_by_hand(tmp_path: Path) -> None:
-    """Three sentences have one unknown word. The decoder gives each word a fixed probability, whatever z is."""
+    """One word of the three sentences is unknown. The decoder gives each word a fixed probability, whatever z is."""
     train = "the food\nfood\nthe the food .\n"
     lay(tmp_path, train=train, valid="food\n", test="the food\nsoup\nthe the food .\n")
     prepared = text.prepared_text(source(vocabulary=None, build=BuiltVocabulary(most=9)), tmp_path)

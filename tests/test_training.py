@@ -318,7 +318,7 @@ def test_a_joint_step_is_sgd_on_the_batchs_mean_loss(name: str) -> None:
     assert loss.total.shape == (6,)
     scale = next((f"head.{key}" for key, part in model.head.named_parameters() if key == "means.scale"), None)
     for key, parameter in model.named_parameters():
-        if key != scale:  # the step then rescales this one to its mean square
+        if key != scale:  # line 9 of Algorithm 1 then rescales this parameter
             expected = before[key] - 0.3 * gradients[key] * 0.1 / norm
             assert torch.allclose(parameter, expected, atol=1e-6), key
 
@@ -371,7 +371,7 @@ def test_the_clipped_gradients_have_the_bits_of_pytorchs(clip: float) -> None:
     assert all(torch.equal(one, parameter.grad) for one, parameter in zip(gradients, model.parameters(), strict=True))
 
 
-# -------------------------------------------------------------------------- what is not finite
+# ------------------------------------------------------------------- values that are not finite
 
 
 def break_parameter(model: VAE) -> None:
@@ -521,12 +521,15 @@ def test_a_training_without_validated_data(tmp_path: Path) -> None:
         train.run(PARAMS, "synthetic", "vae", 1, tmp_path)
 
 
-# ------------------------------------------------------------------------------- does it learn at all
+# ------------------------------------------------------------------------------------------ learning
 
 
 @everyone
 def test_training_learns_what_the_data_are(name: str) -> None:
-    """Two sentences alternate, with four of twelve words each: from 4 log 12 = 9.9 nats to log 2, or less with z."""
+    """Two sentences alternate, with four of twelve words each.
+
+    The loss falls from 4 log 12 = 9.9 nats to log 2, or to less with the information in z.
+    """
     pair = Documents.of([[1, 4, 5, 6, 2], [1, 9, 8, 7, 2]] * 20, [0, 1] * 20)
     fast = {"optimiser": "adam", "learning_rate": 0.03, "decay": {"patience": 99}, "dropout": 0.0}
     history = training(name, train=pair, valid=pair, epochs=40, warmup=10, **fast).run().history

@@ -94,7 +94,7 @@ def test_each_document_is_drawn_once_a_round_and_none_is_its_own_partner(monkeyp
         assert max(map(len, asked)) <= rows
 
 
-# ------------------------------------------------------------------------------------- of a model
+# ------------------------------------------------------------------------------------- measures of a model
 
 
 @everyone

@@ -131,7 +131,10 @@ def test_sentences_are_written_and_read_back() -> None:
 
 
 def test_a_temperature_divides_the_logits() -> None:
-    """The first word's frequencies at one z follow the divided logits. Near 0, it gives the likeliest sentences."""
+    """The first word's frequencies at one z follow the divided logits.
+
+    A temperature near 0 gives the likeliest sentences.
+    """
     model = trained()
     before = family.state(model.model)
     z, count = torch.randn(1, 3), 20_000
