@@ -89,14 +89,14 @@ OUTPUTS = {
     f"samples {JOB}": ("generated/synthetic/vae/1.npz", "generated"),
     "figure1": ("reports/figure1.png", "reports"),
     "report": ("reports/index.html", "reports"),
-    "examples --dataset own": ("reports/examples/own.html", "reports"),
+    "examples --dataset short_yelp_small": ("reports/examples/short_yelp_small.html", "reports"),
 }
 """What each command writes first, and the folder above it."""
 
 
 def disks() -> Iterator[tuple[str, Kind]]:
     """Each way in which a disk refuses, for each command that writes."""
-    expected = "Expected a folder that may be written to, on a disk with space left"
+    expected = "Expected a folder with write permission, on a disk with free space"
     for command, (where, above) in OUTPUTS.items():
         # So that there is something to write; figures take a second each.
         fresh = both(undrawn, write("pipelines/jobs.yaml", "old") if command == "graph" else leave)
@@ -373,7 +373,7 @@ ARRAYS = {
     "no prepared data": Kind(f"train {JOB}", gone(PREPARED), PREPARED, "expected a prepared data set", AGAIN),
     "data that nobody validated": Kind(
         f"train {JOB}", gone("data/validated"), "data/validated/synthetic.json", "not there",
-        "'duvae validate --dataset synthetic' checks",
+        "Run 'duvae validate --dataset synthetic' first",
     ),
     "ids cut short": Kind(
         f"train {JOB}", cut(f"{PREPARED}/train.tokens.npy"), PREPARED, "split 'train' cannot be read", AGAIN,
@@ -558,7 +558,7 @@ RESULT = {
     ),
     "examples of one dimension": Kind(
         "figure1", kept(lambda arrays: {name: arrays[name] for name in ("steps", "nll")}),
-        "results of synthetic-vae-1", "found others", "expected two latent dimensions",
+        "results of synthetic-vae-1", "found another number", "a drawing needs two latent dimensions",
     ),
     "examples of which some lack": Kind(
         "report", kept(lambda arrays: {**arrays, "mean": arrays["mean"][:5]}), EXAMPLES, "not of the same examples",
@@ -566,7 +566,7 @@ RESULT = {
     ),
     "examples of other data": Kind(
         "figure1", kept(lambda arrays: {**arrays, "steps": arrays["steps"][:100], "nll": arrays["nll"][:100]}),
-        "the floor has 200 sentences", "evaluated on 100", "Run 'dvc repro'",
+        "the floor has 200 sentences", "evaluated on only 100", "Run 'dvc repro'",
     ),
     "no truth": Kind(
         "figure1", gone("results/synthetic/truth.json"), "results/synthetic/truth.json", "not there",
@@ -581,17 +581,17 @@ RESULT = {
         "expected arrays", "run 'duvae truth --dataset synthetic' again",
     ),
     "a store that is no database": Kind(
-        "track", write("mlflow.db", b"no database" * 100), "mlflow.db", "file is not a database", "may be deleted",
+        "track", write("mlflow.db", b"no database" * 100), "mlflow.db", "file is not a database", "You may delete",
     ),
-    "a store cut short": Kind("track", cut("mlflow.db"), "mlflow.db", "malformed", "may be deleted"),
-    "a store that is a folder": Kind("track", folder("mlflow.db"), "mlflow.db", "unable to open", "may be deleted"),
+    "a store cut short": Kind("track", cut("mlflow.db"), "mlflow.db", "malformed", "You may delete"),
+    "a store that is a folder": Kind("track", folder("mlflow.db"), "mlflow.db", "unable to open", "You may delete"),
     "a store of another kind": Kind(
         "track", lambda here: here.patch.setenv("MLFLOW_TRACKING_URI", "nonsense://here"), "nonsense://here",
-        "cannot be used as MLflow's store", "Set MLFLOW_TRACKING_URI to another, or unset it",
+        "cannot be used as MLflow's store", "Set MLFLOW_TRACKING_URI to another store, or unset it",
     ),
     "a store that refuses": Kind("track", refusing, "http://127.0.0.1:9", "Connection refused", "MLFLOW_TRACKING_URI"),
     "artifacts that cannot be written": Kind(
-        "track", both(undrawn, write("mlruns", "a file")), "mlflow.db", "mlruns", "may be deleted", STORE,
+        "track", both(undrawn, write("mlruns", "a file")), "mlflow.db", "mlruns", "You may delete", STORE,
     ),
     "no space for artifacts": Kind(
         "track", both(undrawn, full_at_copy), "mlflow.db", "No space left", "with space left", STORE,

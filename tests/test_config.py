@@ -144,8 +144,8 @@ MISTAKES = {
         ["expected a mapping", "found a list of 1"],
     ),
     "dropout of 1": (
-        "dropout_in: 0.5         # on",
-        "dropout_in: 1.0 # on",
+        "dropout_in: 0.5         # dropout",
+        "dropout_in: 1.0 # dropout",
         "datasets.synthetic.networks.dropout_in",
         ["expected a number below 1"],
     ),

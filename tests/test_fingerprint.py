@@ -160,8 +160,8 @@ CHANGES: dict[str, tuple[str, list[tuple[str, str]], Callable[[list[str]], set[s
         "duvae.config.params",
         [
             (
-                "folds: Annotated[\n        int,\n        Field(ge=2)",
-                "folds: Annotated[\n        int,\n        Field(ge=3)",
+                "folds: Annotated[\n        TwoOrMore,",
+                "folds: Annotated[\n        Count,",
             )
         ],
         lambda systems: of(("probe",), systems),

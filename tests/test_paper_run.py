@@ -148,7 +148,6 @@ def test_a_cell_of_figure_2_depends_on_its_grid_without_the_other_cells(workspac
         "setting_grids.figure2.columns.yahoo": {},
         "setting_grids.figure2.optimisation": {},
         "setting_grids.figure2.parts": declared["parts"],
-        "setting_grids.figure2.system": "du_vae",
     }
 
 

@@ -778,7 +778,7 @@ def test_a_setting_that_takes_a_studys_best_waits_for_it(tmp_path: Path) -> None
     assert rows["jobs"]["synthetic-best-1"]["after"] == "results/studies/tpe/best_params.yaml"
     others = set(rows["jobs"]) - {"synthetic-best-1"}
     assert {rows["jobs"][name]["after"] for name in others} == {job_list.FIRST}
-    with pytest.raises(UserError, match=r"not there\. 'duvae search --study tpe'"):
+    with pytest.raises(UserError, match=r"not there\. Run 'duvae search --study tpe'"):
         known.hyperparameters("best", "synthetic", tmp_path)
     path = config.best_params_path("tpe", tmp_path)
     path.parent.mkdir(parents=True)
