@@ -1,4 +1,4 @@
-"""How a batch is turned into updates: encoder and decoder together."""
+"""Training steps: gradients of a batch, clipping, and the update of encoder and decoder."""
 
 import math
 from abc import ABC, abstractmethod
@@ -16,20 +16,20 @@ from duvae.vae import VAE
 
 
 class NotFinite(Exception):
-    """A gradient or a loss that is not a finite number; its text names the first tensor that went wrong."""
+    """A gradient or a loss is not finite. The message names the first tensor that is not finite."""
 
 
 @dataclass
 class Updates:
-    """What a loop needs to turn a batch into updates.
+    """The model and the optimisers that a loop needs to turn a batch into updates.
 
     Attributes:
-        model: What is trained.
-        encoder: The optimiser of phi.
-        decoder: The optimiser of theta.
-        clip: The norm that the gradient over all parameters is clipped at.
-        draw: Gives a random training batch.
-        bfloat16: Compute what may be in half precision; weights, sums and the loss stay single.
+        model: The VAE to train.
+        encoder: The optimiser of the encoder's and head's parameters phi.
+        decoder: The optimiser of the decoder's parameters theta.
+        clip: The largest norm of the gradient over all parameters.
+        draw: The function that returns a random training batch.
+        bfloat16: Whether operations that allow it run in bfloat16. Weights, sums and the loss stay in single precision.
         parameters: All parameters of the model.
     """
 
@@ -45,10 +45,18 @@ class Updates:
         self.parameters = list(self.model.parameters())
 
     def gradients(self, x: Tensor, weight: float) -> Loss:
-        """The clipped gradients of the batch's mean loss, for all parameters.
+        """Computes the clipped gradient of the mean loss of a batch, and stores it in the parameters.
+
+        Args:
+            x: A batch of word ids or images.
+            weight: The weight of the KL term.
+
+        Returns:
+            The loss of each x, without a gradient.
 
         Raises:
-            NotFinite: Before anything is updated with them; not on a GPU, which it would make wait at each step.
+            NotFinite: If the norm of the gradient is not finite, before any update. On a GPU the norm is not checked,
+                since the check makes the GPU wait in each step.
         """
         for parameter in self.parameters:
             parameter.grad = None
@@ -69,24 +77,24 @@ class Updates:
 
 
 class Loop(ABC):
-    """From a batch to updates of phi and theta; what it remembers between batches is in its state."""
+    """The rule that turns a batch into updates of phi and theta. `state` holds its values between batches."""
 
     encoder_steps: int = 0
-    """Steps of the encoder alone so far."""
+    """The number of steps of the encoder alone so far."""
 
     @abstractmethod
     def step(self, updates: Updates, x: Tensor, weight: float) -> Loss:
-        """One step of training on x; returns the loss it ended with."""
+        """Makes one training step on x, and returns the loss of its last gradient."""
 
     def epoch_ended(self, mutual_information: float | None) -> None:
-        """Told the validation set's mutual information after each epoch, in nats."""
+        """Receives the mutual information on the validation set after each epoch, in nats."""
 
     def state(self) -> dict[str, Any]:
-        """What the loop remembers, as plain values."""
+        """The values of the loop between batches, as plain numbers."""
         return {"encoder_steps": self.encoder_steps}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Remembers again what `state` gave."""
+        """Restores the values that `state` returned."""
         for name, value in state.items():
             setattr(self, name, value)
 
@@ -104,18 +112,18 @@ class JointLoop(Loop):
 
 
 def total_norm(gradients: list[Tensor]) -> Tensor:
-    """The norm of all gradients together, shape (); they lie on one device.
+    """The norm over all gradients, shape (). All gradients are on one device.
 
-    These are the bits of `torch.nn.utils.get_total_norm`, which first groups the gradients by device.
+    The result has the bits of `torch.nn.utils.get_total_norm`, which first groups the gradients by device.
     """
     return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
 
 
 class SGD(Optimizer):
-    """Stochastic gradient descent without momentum: the bits of `torch.optim.SGD`, without its bookkeeping.
+    """Stochastic gradient descent without momentum, with the bits of `torch.optim.SGD` and without its bookkeeping.
 
-    That bookkeeping costs more than the update of a small network. It includes the hooks around a step, which
-    this class therefore never calls.
+    The bookkeeping costs more than the update of a small network. It includes PyTorch's hooks around a step, so this
+    class never calls such hooks.
 
     Args:
         parameters: The parameters to update.

@@ -1,4 +1,4 @@
-"""The text decoder's faster forms for a CPU."""
+"""The faster CPU form of the text decoder."""
 
 import torch
 from jaxtyping import Float, Int
@@ -13,15 +13,16 @@ from duvae.networks.fast.tokens import IN_BLOCK, FastSoftmaxOutput, block, even,
 from duvae.networks.lstm import LSTMDecoder
 
 IN_STATE = 2**20
-"""Numbers in the gates of all that is computed at once: 4 MiB."""
+"""The largest number of gate values that are computed at once: 4 MiB in single precision."""
 
 LSTM_PARAMETERS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
 class FastLSTMDecoder(LSTMDecoder):
-    """The plain decoder with a faster dropout, softmax, gradient with respect to z, and log p(x|z) of many z.
+    """The plain decoder with faster forms of four methods.
 
-    On a GPU dropout is PyTorch's.
+    They are dropout, the softmax, the gradient with respect to z, and log p(x|z) with several z for each x. On a GPU
+    dropout has its plain form.
     """
 
     softmax = FastSoftmaxOutput
@@ -53,11 +54,11 @@ class FastLSTMDecoder(LSTMDecoder):
     def log_prob_samples(
         self, x: Int[Tensor, "batch length"], z: Float[Tensor, "samples batch latent"]
     ) -> Float[Tensor, "samples batch"]:
-        """log p(x|z) for many z of each x, in evaluation: equal to `log_prob` of each, at a fraction of the cost.
+        """log p(x|z) with several z for each x, in nats per sentence. In evaluation it equals `log_prob` of each z.
 
-        The words' share of the input product is computed once a sentence, z's once a sample, and no logits are
-        kept: of each softmax only its normalizer and the one logit that is asked for. So few samples of so few
-        sentences are gone through at a time that their gates stay near the processor.
+        The share of the words in the LSTM's input is computed once per sentence, and the share of z once per sample. Of
+        each softmax only the normalizer and the logit of the target word are computed. A few samples of a few sentences
+        are computed at a time, so that their gates stay in the processor's cache.
         """
         rows = max(1, IN_STATE // (4 * self.lstm.hidden_size))
         sentences = max(1, rows // len(z))
@@ -78,10 +79,11 @@ class FastLSTMDecoder(LSTMDecoder):
         by_hidden: Float[Tensor, "4 hidden hidden"],
         vocabulary: Factor,
     ) -> Float[Tensor, "samples batch"]:
-        """The same all at once, and of the words' shares of the input product, where there are many, some at a time.
+        """`log_prob_samples` for one group of sentences and samples.
 
-        The four gates lie one behind the other, since a function of every row of a block runs several
-        times as fast as one of a part of every row.
+        The shares of the words in the LSTM's input are computed for a limited number of steps at a time. Each gate is a
+        block of memory of its own, since a function of a whole block is several times as fast as one of a part of every
+        row.
         """
         samples, batch, _ = z.shape
         weight, _, bias_in, bias_hidden = (self.lstm.get_parameter(f"{name}_l0") for name in LSTM_PARAMETERS)
@@ -107,5 +109,5 @@ class FastLSTMDecoder(LSTMDecoder):
 
 
 def by_gate(x: Float[Tensor, "*batch gates"]) -> Float[Tensor, "4 *batch hidden"]:
-    """The four gates of an LSTM one behind the other."""
+    """The four gates of an LSTM, stacked along a new first dimension."""
     return torch.stack(x.chunk(4, -1))

@@ -1,7 +1,7 @@
-"""Products of large matrices by the faster of two libraries that come with PyTorch: MKL, or oneDNN.
+"""Products of large matrices by the faster of two libraries that PyTorch includes: MKL or oneDNN.
 
-`torch.mm` takes MKL, which on an AMD processor uses half the width of the vectors. On one of Intel's it is the faster,
-and faster still where many products with the same matrix find it packed as MKL wants it.
+`torch.mm` calls MKL. On AMD processors MKL uses only half of the vector width, so oneDNN is faster. On Intel processors
+MKL is faster. There it is faster still if many products share a matrix that is stored in MKL's packed layout.
 """
 
 import platform
@@ -13,18 +13,18 @@ from jaxtyping import Float
 from torch import Tensor
 
 CPUINFO = Path("/proc/cpuinfo")
-"""Where Linux says whose the processor is."""
+"""The file in which Linux names the maker of the processor."""
 
 LARGE = 2**28
-"""Multiplications from which a product is large: below, there is little to gain."""
+"""The smallest number of multiplications for which the library is chosen. Smaller products gain little."""
 
 
 class Factor:
-    """W of many products $x W^T$ without a gradient, each of as many rows, packed once if that makes them faster.
+    """A matrix W for many products $x W^T$ without a gradient. It is packed once if that makes the products faster.
 
     Args:
-        weight: W.
-        rows: Of an x. One with fewer has the same product, without what is packed.
+        weight: The matrix W, shape (columns, inner).
+        rows: The number of rows of each x. A product with another number of rows does not use the packed matrix.
     """
 
     def __init__(self, weight: Float[Tensor, "columns inner"], rows: int) -> None:
@@ -33,7 +33,7 @@ class Factor:
         self.packed = torch.ops.mkl._mkl_reorder_linear_weight(weight.contiguous(), rows) if packed else None
 
     def product(self, x: Float[Tensor, "rows inner"], out: Tensor | None = None) -> Float[Tensor, "rows columns"]:
-        """$x W^T$; where a small one is written, `out` says."""
+        """The product $x W^T$. Only `torch.mm` writes into `out`; the other libraries return a new tensor."""
         if self.packed is None or len(x) != self.rows:
             return product(x, self.weight, out)
         found: Tensor = torch.ops.mkl._mkl_linear(x.contiguous(), self.packed, self.weight, None, self.rows)
@@ -44,12 +44,12 @@ class Factor:
 def product(
     x: Float[Tensor, "rows inner"], weight: Float[Tensor, "columns inner"], out: Tensor | None = None
 ) -> Float[Tensor, "rows columns"]:
-    """$x W^T$; where it is to have a gradient, by `torch.mm`.
+    """The product $x W^T$. `torch.mm` computes it where a gradient is needed.
 
     Args:
-        x: Rows.
-        weight: W.
-        out: Where a product of `torch.mm` is written; oneDNN has a place of its own.
+        x: The matrix x, shape (rows, inner).
+        weight: The matrix W, shape (columns, inner).
+        out: The tensor that `torch.mm` writes into. oneDNN returns a new tensor.
     """
     if not by_onednn(x, len(weight)):
         return torch.mm(x, weight.T, out=out)
@@ -59,7 +59,7 @@ def product(
 
 
 def columns_product(x: Float[Tensor, "inner rows"], y: Float[Tensor, "inner columns"]) -> Float[Tensor, "rows columns"]:
-    """$x^T y$ where x is the larger: oneDNN would copy it, were it not the second factor."""
+    """The product $x^T y$ for an x larger than y. oneDNN copies its first factor, so x is made the second one."""
     if not by_onednn(y, x.shape[1]):
         return x.T @ y
 
@@ -71,7 +71,7 @@ def add_products_(
     x: Float[Tensor, "rows inner"],
     weights: Float[Tensor, "products inner columns"],
 ) -> Float[Tensor, "products rows columns"]:
-    """Adds $x W_i$ to the i-th, in place."""
+    """Adds $x W_i$ to the i-th matrix of `to`, in place."""
     if not by_onednn(x, len(to) * to.shape[-1]):
         return to.baddbmm_(x.expand(len(to), -1, -1), weights)
     for part, weight in zip(to, weights, strict=True):
@@ -81,12 +81,12 @@ def add_products_(
 
 
 def by_onednn(x: Tensor, columns: int) -> bool:
-    """Whether the product of x with a matrix of so many columns goes to oneDNN."""
+    """Whether oneDNN computes the product of x with a matrix of the given number of columns."""
     return large(x, columns) and torch.backends.mkldnn.is_available() and not mkl_at_its_best()
 
 
 def large(x: Tensor, columns: int) -> bool:
-    """Whether the product of x with a matrix of so many columns is one that a choice of library is for."""
+    """Whether the library is chosen for the product of x with a matrix of the given number of columns."""
     return (
         x.numel() * columns >= LARGE
         and x.device.type == "cpu"
@@ -97,7 +97,7 @@ def large(x: Tensor, columns: int) -> bool:
 
 @cache
 def mkl_at_its_best() -> bool:
-    """Whether MKL is here, and the processor is one of Intel's."""
+    """Whether MKL is available and Intel made the processor."""
     maker = CPUINFO.read_text(encoding="utf-8", errors="replace") if CPUINFO.exists() else platform.processor()
 
     return torch.backends.mkl.is_available() and "GenuineIntel" in maker

@@ -1,13 +1,13 @@
-r"""The text decoder's gradient of log p(x|z) with respect to z, which can be differentiated itself.
+r"""The text decoder's gradient of log p(x|z) with respect to z. The gradient can be differentiated again.
 
 Stochastic variational inference steps along $g(z, \theta) = \nabla_z \log p_\theta(x|z)$, and training differentiates
-the steps. g takes a pass forward and one backward. For a vector v the gradient of $v \cdot g$ is the change of
-$\nabla_{z,\theta} \log p_\theta(x|z)$ along v, since second derivatives are symmetric: v is followed through the same
-two passes (Pearlmutter 1994). That is exact, costs little more than the two gradients of a finite difference, and
-needs no second derivative of PyTorch's LSTM, which cuDNN has not.
+these steps. Computing g takes a forward and a backward pass. For a vector v, the gradient of $v \cdot g$ is the
+directional derivative of $\nabla_{z,\theta} \log p_\theta(x|z)$ along v, since second derivatives are symmetric. The
+same two passes compute it (Pearlmutter 1994). The result is exact, costs little more than a finite difference of two
+gradients, and needs no second derivative of PyTorch's LSTM, which cuDNN does not have.
 
-Of each name, `_v` behind it is the change along v, and `d_` in front the derivative of log p. Features lie before
-the batch, so that every gate is one block of memory.
+The suffix `_v` marks the directional derivative of a value along v. The prefix `d_` marks the derivative of log p with
+respect to a value. Feature dimensions come before the batch, so that each gate is one block of memory.
 """
 
 from collections.abc import Callable
@@ -25,18 +25,25 @@ from duvae.networks.fast.tokens import expectation, expectation_along
 class LSTMSlope(torch.autograd.Function):
     r"""$\nabla_z \sum_t \log p(x_t | x_{<t}, z)$ of `LSTMDecoder`.
 
-    With the gates' sigmoids $\sigma' = \sigma (1 - \sigma)$ and k the mask on the outputs
+    With $\sigma' = \sigma (1 - \sigma)$ for the sigmoids of the gates, and the dropout mask k of the outputs:
 
     $$c_t = f_t c_{t-1} + i_t g_t, \quad h_t = o_t \tanh c_t,$$
     $$\partial h_t = k_t (W_{x_t} - p_t W) + R^T \partial G_{t+1}, \quad
       \partial c_t = K_t \partial h_t + f_{t+1} \partial c_{t+1}, \quad
       \partial G_t = A_t (\partial c_t, \partial c_t, \partial c_t, \partial h_t),$$
 
-    where G are the gates' inputs, $A = (g i', c_{t-1} f', i g', o' \tanh c_t)$ and $K_t = o_t (1 - \tanh^2 c_t)$.
+    where G are the inputs of the gates, $A = (g i', c_{t-1} f', i g', o' \tanh c_t)$ and $K_t = o_t (1 - \tanh^2 c_t)$.
 
-    Its arguments: z; the embeddings that go in; the factors on the outputs, none for 1; the words that are asked
-    for; the map of z to the first cell state; the LSTM's input and recurrent (R) weights and the sum of its biases;
-    the map to the vocabulary (W).
+    Args:
+        z: Latent codes, shape (batch, latent).
+        words: Embeddings of the input words, after dropout, shape (length, batch, embedding).
+        kept: Dropout factors of the LSTM outputs, shape (length, batch, hidden); None where all factors are 1.
+        targets: Ids of the target words, shape (batch, length).
+        initial: Weights of the map from z to the first cell state, shape (hidden, latent).
+        weight: Input weights of the LSTM, shape (gates, inputs).
+        recurrent: Recurrent weights R of the LSTM, shape (gates, hidden).
+        bias: Sum of both biases of the LSTM, shape (gates,).
+        vocabulary: Weights W of the map to the vocabulary, shape (words, hidden).
     """
 
     @staticmethod
@@ -54,7 +61,7 @@ class LSTMSlope(torch.autograd.Function):
     ) -> Float[Tensor, "batch latent"]:
         length, batch, width = words.shape
         hidden = recurrent.shape[1]
-        # tanh x = 2 sigmoid(2x) - 1, so that one sigmoid does for all four gates.
+        # tanh x = 2 sigmoid(2x) - 1, so that one call of sigmoid computes all four gates.
         doubled = torch.cat([weight, recurrent, bias[:, None]], 1)
         doubled.view(4, hidden, -1)[2] *= 2
         by_word, by_z, by_hidden, constant = doubled.split([width, len(initial.T), hidden, 1], 1)
@@ -162,7 +169,7 @@ class LSTMSlope(torch.autograd.Function):
 def masked(
     states: Float[Tensor, "length hidden batch"], kept: Float[Tensor, "length batch hidden"] | None
 ) -> Float[Tensor, "rows hidden"]:
-    """The outputs that go into the softmax, a row each."""
+    """The LSTM outputs after dropout, one row for each word of each sentence."""
     rows = states.transpose(1, 2)
 
     return (rows if kept is None else rows * kept).reshape(-1, states.shape[1])
@@ -173,7 +180,7 @@ def unmasked(
     kept: Float[Tensor, "length batch hidden"] | None,
     like: Float[Tensor, "length hidden batch"],
 ) -> Float[Tensor, "length hidden batch"]:
-    """The transpose of `masked`."""
+    """The transpose of the linear map `masked`: from rows back to the shape of the states."""
     states = rows.view(len(like), -1, like.shape[1])
 
     return (states if kept is None else states * kept).transpose(1, 2).contiguous()
@@ -182,7 +189,7 @@ def unmasked(
 def factors(
     gates: Float[Tensor, "length 4 hidden batch"], cells: Float[Tensor, "steps hidden batch"]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """sigma', A, K and tanh c."""
+    r"""The derivatives $\sigma'$, the factors A and K of `LSTMSlope`, and $\tanh c$."""
     i, _, s, o = gates.unbind(1)
     tanhs = tanh_(cells[1:].clone())
     slopes = torch.addcmul(gates, gates, gates, value=-1)
@@ -202,16 +209,19 @@ def backwards(
     d_cell: Float[Tensor, "length hidden batch"],
     d_gates: Float[Tensor, "length 4 hidden batch"],
 ) -> tuple[Tensor, Tensor]:
-    """The pass backward through time, in place; returns what is left for the first hidden and the first cell state.
+    r"""The backward pass through time of `LSTMSlope`. `d_hidden`, `d_cell` and `d_gates` are overwritten.
 
     Args:
-        recurrent: R.
+        recurrent: The recurrent weights R.
         f: The forget gates.
-        to_cell: K.
-        along: A.
-        d_hidden: The outputs' share; that of the later steps is added.
-        d_cell: What it has beside the equation's.
-        d_gates: What they have beside the equation's.
+        to_cell: The factors K.
+        along: The factors A.
+        d_hidden: The gradient of each output from its own step. The shares of later steps are added to it.
+        d_cell: Terms to add to the equation of $\partial c$.
+        d_gates: Terms to add to the equation of $\partial G$.
+
+    Returns:
+        The derivatives of log p with respect to the first hidden state and to the first cell state.
     """
     later, cell = None, None
     three, last = d_gates.split([3, 1], 1)

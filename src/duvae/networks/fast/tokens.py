@@ -1,4 +1,4 @@
-"""Softmaxes over a vocabulary, with as few passes over the logits as will do."""
+"""Softmaxes over a vocabulary with few passes over the logits."""
 
 import math
 from collections.abc import Callable
@@ -14,20 +14,20 @@ from duvae.networks.fast.products import Factor, columns_product, product
 from duvae.networks.lstm import SoftmaxOutput
 
 AT_ONCE = 2**19
-"""Logits held at a time where none has to be kept: 2 MiB, so that they stay in the cache."""
+"""The number of logits that are computed at a time if none of them is kept: 2 MiB, so that they stay in the cache."""
 
 IN_CACHE = 2**20
-"""Numbers of a W that stays in the cache itself."""
+"""The largest number of elements of a matrix W that stays in the cache."""
 
 NARROW = 128
-"""Largest width of h for which the words lie before the rows: from 256 on it gains nothing."""
+"""The largest width of h for which `log_softmax_narrow` is used. It is no faster from a width of 256 on."""
 
 IN_BLOCK = 2**22
-"""Logits computed at a time where all are kept, and held where each block reads a larger W: 16 MiB."""
+"""The number of logits that are computed at a time if all are kept, or if W is larger than the cache: 16 MiB."""
 
 
 class FastSoftmaxOutput(SoftmaxOutput):
-    """The plain map with a softmax of few passes over the logits, and with the gradient of that."""
+    """The plain map to the vocabulary, with a softmax and a gradient that pass over the logits few times."""
 
     def forward(self, hidden: Float[Tensor, "*batch hidden"], words: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
         form = log_softmax_narrow if hidden.shape[-1] <= NARROW and not hidden.is_cuda else log_softmax_at
@@ -40,8 +40,8 @@ class LogSoftmaxAt(torch.autograd.Function):
 
     $$\frac{\partial \log p_x}{\partial (h \cdot W_w)} = -\frac{e_w - [w = x] s}{s}$$
 
-    The numerator is left where the logits were, and 1 / s goes to the narrow side of each product: of all that
-    is as large as the logits, the gradient computes nothing but those two products.
+    The forward pass leaves the numerator in the memory of the logits. The gradient applies 1 / s to the smaller factor
+    of each product. So the gradient passes over the logits only in its two matrix products.
     """
 
     @staticmethod
@@ -70,7 +70,7 @@ class LogSoftmaxAt(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Float[Tensor, "rows"]) -> tuple[Tensor, Tensor, None]:
         hidden, weight, words, numerator, total = ctx.saved_tensors
-        if torch.is_grad_enabled():  # this gradient is to be differentiated again
+        if torch.is_grad_enabled():  # the caller differentiates this gradient again
             numerator = linear(hidden, weight).softmax(1) - one_hot(words, len(weight))
             total = torch.ones_like(total)
         scale = -gradient[:, None] / total
@@ -79,11 +79,11 @@ class LogSoftmaxAt(torch.autograd.Function):
 
 
 class LogSoftmaxNarrow(torch.autograd.Function):
-    """The function of `LogSoftmaxAt` for rows of few elements, with the words before the rows.
+    """The function of `LogSoftmaxAt` for an h of few elements, with logits of shape (words, rows).
 
-    A library's product runs its vectors along the columns of the result. In the gradient with respect to h those would
-    be the few elements of h, here they are the rows. A row's largest logit is looked for only where the sum of the
-    powers shows that it is needed.
+    Libraries for matrix products use vector instructions along the columns of the result. Here the columns are the
+    rows of h, which are many; in `LogSoftmaxAt` they would be the few elements of h. The largest logit of a row is
+    computed only if the sum of the powers shows that it is needed.
     """
 
     @staticmethod
@@ -110,7 +110,7 @@ class LogSoftmaxNarrow(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Float[Tensor, "rows"]) -> tuple[Tensor, Tensor, None]:
         hidden, weight, words, numerator, total = ctx.saved_tensors
-        if torch.is_grad_enabled():  # this gradient is to be differentiated again
+        if torch.is_grad_enabled():  # the caller differentiates this gradient again
             numerator = (linear(hidden, weight).softmax(1) - one_hot(words, len(weight))).T
             total = torch.ones_like(total)
         scale = -gradient / total
@@ -119,21 +119,26 @@ class LogSoftmaxNarrow(torch.autograd.Function):
 
 
 log_softmax_narrow: Callable[[Tensor, Tensor, Tensor], Tensor] = LogSoftmaxNarrow.apply
-"""The same where h has few elements."""
+"""log p of one word in each row, from h, W and the words, for an h of few elements."""
 
 log_softmax_at: Callable[[Tensor, Tensor, Tensor], Tensor] = LogSoftmaxAt.apply
 """log p of one word in each row, from h, W and the words."""
 
 
 def block(weight: Float[Tensor, "words hidden"], rows: int) -> Factor:
-    """W for as many of some rows at a time as are best where no logit is kept."""
+    """W as a `Factor`, for the number of rows at a time that is fastest if no logits are kept.
+
+    Args:
+        weight: The matrix W.
+        rows: The total number of rows of h.
+    """
     at_once = AT_ONCE if weight.numel() <= IN_CACHE else IN_BLOCK
 
     return Factor(weight, even(rows, max(1, at_once // len(weight))))
 
 
 def even(count: int, most: int) -> int:
-    """How many of a count to take at a time, at most so many, so that the last are hardly fewer."""
+    """The size of parts of `count` items, at most `most`, such that all parts have nearly the same size."""
     return math.ceil(count / math.ceil(count / most))
 
 
@@ -141,11 +146,11 @@ def even(count: int, most: int) -> int:
 def log_normalizer(hidden: Float[Tensor, "rows hidden"], weight: Factor) -> Float[Tensor, "rows"]:
     r"""$\log \sum_w \exp(h \cdot W_w)$ of each row.
 
-    On a CPU no row's largest logit is looked for, unless a sum shows that it has to be.
+    On a CPU the largest logit of a row is computed only if a sum shows that it is needed.
 
     Args:
-        hidden: h.
-        weight: W, for so many rows at a time.
+        hidden: The rows h, shape (rows, hidden).
+        weight: The matrix W, with the number of rows to compute at a time.
     """
     held = hidden.new_empty(min(weight.rows, len(hidden)), len(weight.weight))
     result = hidden.new_empty(len(hidden))
@@ -165,7 +170,7 @@ def log_normalizer(hidden: Float[Tensor, "rows hidden"], weight: Factor) -> Floa
 
 
 def exact(total: Float[Tensor, "*rows"]) -> bool:
-    """Whether sums of powers of 2 are so far from what float32 can't hold that nothing of weight was lost."""
+    """Whether all sums of powers of 2 lie between 2^-60 and 2^120, so that float32 has lost no term that matters."""
     least, most = (float(end) for end in torch.aminmax(total))
 
     return least > 2.0**-60 and most < 2.0**120
@@ -174,7 +179,7 @@ def exact(total: Float[Tensor, "*rows"]) -> bool:
 def exponentials(
     hidden: Float[Tensor, "rows hidden"], weight: Float[Tensor, "words hidden"]
 ) -> tuple[Float[Tensor, "words rows"], Float[Tensor, "rows"]]:
-    """Each word's exp(h W_w), up to a factor that makes a row's largest 1, and their sums."""
+    """exp(h W_w) of each word, divided by the largest one of its row, and the sum over the words of each row."""
     powers = weight @ (hidden * LOG2E).T
     powers.sub_(powers.amax(0)).exp2_()
 
@@ -187,11 +192,11 @@ def expectation(
     r"""$p W$ with $p = \mathrm{softmax}(h W^T)$: the gradient of $\log \sum_w \exp(h \cdot W_w)$ with respect to h.
 
     Args:
-        hidden: h.
-        weight: W.
+        hidden: The rows h, shape (rows, hidden).
+        weight: The matrix W, shape (words, hidden).
 
     Returns:
-        p W, and what `exponentials` gives if all of it is held at once.
+        The product p W, and the results of `exponentials` if they were computed for all rows at once, otherwise None.
     """
     parts = hidden.split(max(1, AT_ONCE // len(weight)))
     found = []
@@ -210,22 +215,22 @@ def expectation_along(
     powers: Float[Tensor, "words rows"] | None = None,
     total: Float[Tensor, "rows"] | None = None,
 ) -> tuple[Float[Tensor, "rows hidden"], Float[Tensor, "words hidden"]]:
-    r"""How the gradients of $-\log \sum_w \exp(h \cdot W_w)$ change when h goes along a direction v.
+    r"""The derivatives, along a direction v of h, of the gradients of $-\log \sum_w \exp(h \cdot W_w)$.
 
     With $q = v W^T$ and $\bar q = p \cdot q = v \cdot p W$
 
     $$(p W)_v = (p \odot q) W - \bar q \, p W, \quad -(p^T h)_v = -(p \odot q)^T h - p^T (v - \bar q h).$$
 
     Args:
-        hidden: h.
-        along: v.
-        weight: W.
-        expected: p W.
-        powers: What `exponentials` gave, if it was kept.
-        total: Its sums.
+        hidden: The rows h, shape (rows, hidden).
+        along: The direction v of each row, shape (rows, hidden).
+        weight: The matrix W, shape (words, hidden).
+        expected: The product p W, shape (rows, hidden).
+        powers: The exponentials that `exponentials` returned; None if they were not kept.
+        total: The sums that `exponentials` returned; None if they were not kept.
 
     Returns:
-        The change of p W, and that of the gradient with respect to W, summed over the rows.
+        The derivative of p W, and that of the gradient with respect to W, summed over the rows.
     """
     rows = max(1, AT_ONCE // len(weight))
     mean = (along * expected).sum(1, keepdim=True)
