@@ -25,7 +25,7 @@ class Device:
     """A slot for one task at a time.
 
     Attributes:
-        name: Name in messages.
+        name: The name of the device in messages, such as CUDA 0.
         visible: Value of `CUDA_VISIBLE_DEVICES`; empty: the CPU.
         slot: Index of the slot on its GPU or on the CPU.
         cpus: CPUs to which the task is pinned; empty: any. Without pinning, two trainings on two cores take a third
@@ -119,7 +119,7 @@ class Pool:
     The pool stops using a GPU on which several tasks in a row were lost, as long as another device is left.
 
     Args:
-        devices: All devices.
+        devices: All slots for tasks; a GPU or CPU with several slots is in the list several times.
     """
 
     def __init__(self, devices: Sequence[Device]) -> None:

@@ -38,7 +38,7 @@ def plan(
     """The text of `--plan`: the tasks of a rebuild, and their estimated hours.
 
     Args:
-        graph: The stages.
+        graph: The stages of the project, with what is out of date among them.
         stages: Stages that would run as tasks.
         deferred: Stages that the final `dvc repro` would run.
         estimates: Estimated seconds by stage; a stage of unknown duration is left out.
@@ -167,7 +167,7 @@ def summary(progress: Progress, seconds: float) -> str:
     """One line about a finished rebuild.
 
     Args:
-        progress: The final progress.
+        progress: The state of each task at the end of the rebuild.
         seconds: Wall-clock seconds of the rebuild.
     """
     ran = sum(result.ran for result in progress.done.values())

@@ -54,7 +54,7 @@ def estimates(graph: StageGraph, cuda: bool = False, defaults: Mapping[str, floa
     it is wall-clock seconds, and only records from GPUs count.
 
     Args:
-        graph: The stages.
+        graph: The stages of the project, with what is out of date among them.
         cuda: Whether the stages will run on GPUs.
         defaults: Seconds of stages without any record.
 

@@ -47,7 +47,7 @@ def copy_git_outputs(repo: Any, outs: list[Any]) -> None:
     """Copies the outputs that git keeps (`cache: false`) from the run cache, since `dvc checkout` skips them.
 
     Args:
-        repo: DVC's repository.
+        repo: The project as DVC's Repo object, opened in the folder of the project.
         outs: Outputs of stages; those that DVC keeps are skipped.
     """
     for out in outs:

@@ -63,7 +63,7 @@ class TaskContext:
     """What all tasks of a rebuild share.
 
     Attributes:
-        graph: The stages.
+        graph: The stages of the project, with what is out of date among them.
         machine: The project's folder and cache where tasks run.
         snapshot: The project's content when the rebuild began.
         pool: The devices of this machine; None: the tasks run on a cluster.

@@ -49,7 +49,7 @@ class Scheduler:
     """Runs the stages that are out of date, as many at a time as there are devices.
 
     Args:
-        graph: The stages.
+        graph: The stages of the project, with what is out of date among them.
         estimates: Estimated seconds by stage; a stage of unknown duration is left out.
         keep_going: Whether stages that do not need a failed stage still run after a failure.
     """

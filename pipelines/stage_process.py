@@ -80,7 +80,7 @@ def check_out_inputs(repo: Any, stage: Any, remote: str | None) -> None:
     """Checks out the outputs of other stages that a stage depends on.
 
     Args:
-        repo: DVC's repository.
+        repo: The project as DVC's Repo object, opened in the folder of the project.
         stage: DVC's object of the stage.
         remote: DVC remote from which missing outputs come first; empty: DVC's default remote; None: the cache has all.
     """
