@@ -16,7 +16,7 @@ from duvae.errors import UserError
 # shows the whole log.
 os.environ.update(TELEMETRY_OFF)
 os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
-os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
+os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")
 
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 

@@ -153,7 +153,12 @@ def test_an_interrupted_rebuild_leaves_nothing_running(number: signal.Signals, t
     started_file = tmp_path / "started"
     folder = small_project.create(tmp_path / "project", f"touch {started_file}; sleep 100")
     environment = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
-    environment |= {"PREFECT_HOME": str(tmp_path / "prefect"), "PYTHONPATH": SOURCES}
+    # LONG imports Prefect before `pipelines.rebuild`, which raises this limit for its users: Prefect gives 20 seconds.
+    environment |= {
+        "PREFECT_HOME": str(tmp_path / "prefect"),
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
+        "PYTHONPATH": SOURCES,
+    }
     command = [sys.executable, "-c", LONG]
     process = subprocess.Popen(
         command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
