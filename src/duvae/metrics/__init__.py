@@ -1,1 +1,1 @@
-"""Measures of a trained model; docs/metrics.md defines each."""
+"""Measures of a trained model; docs/metrics.md defines each measure."""

@@ -1,4 +1,4 @@
-"""A whole split through a model in evaluation mode, batch by batch."""
+"""Runs a model in evaluation mode over a whole split, batch by batch."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
@@ -29,7 +29,7 @@ class Encoded:
         z: One sample of q(z|x) for each example, shape (examples, latent).
         reconstruction: -log p(x|z) with that sample, in nats, shape (examples,).
         kl: KL[q(z|x) || p(z)] in nats, shape (examples,); 0 if the posterior has no density.
-        density: Whether the posterior has a density. Without one there is no KL and no importance-weighted NLL.
+        density: Whether the posterior has a density. Without a density there is no KL and no importance-weighted NLL.
         measured: Names of the measures that are known for the posterior, out of KL, MI, AU, MPD and CE.
     """
 
@@ -66,15 +66,16 @@ def map_batches(
 
     Args:
         model: Model that the function uses; it is not changed.
-        split: Examples to process. Batches hold examples of one length, so that their order is not the split's.
+        split: Examples to process. A batch holds examples of one length, so that the batches change the order of the
+            examples.
         device: Device of the batches.
-        function: Function of a batch x.
+        function: Function that receives a batch x.
         generator: Random generator for the bits of grey pixels; None: PyTorch's global generator.
         size: Number of examples in a batch; None: `BATCH`.
 
     Returns:
-        The results, one per batch, and the permutation that puts their joined rows into the order of the split,
-        shape (examples,).
+        The list of results, one per batch, and a permutation of shape (examples,). The permutation puts the joined
+        rows of the results into the order of the split.
     """
     order, examples = batches(split.lengths, size or BATCH), Examples(split, device)
     with evaluating(model):
@@ -97,7 +98,7 @@ def map_rows(
         model: Model that the function uses; it is not changed.
         split: Examples to process.
         device: Device of the batches.
-        function: Function from a batch x to named tensors with one row per example.
+        function: Function that receives a batch x and returns tensors by name, with one row per example.
         generator: Random generator for the bits of grey pixels; None: PyTorch's global generator.
         size: Number of examples in a batch; None: `BATCH`.
 
@@ -120,7 +121,8 @@ def encode(model: VAE, split: Split, device: torch.device, seed: int) -> Encoded
         model: Model to encode with; it is not changed.
         split: Examples to encode.
         device: Device to compute on.
-        seed: Seed of z and of the bits of grey pixels. They depend on nothing else, and are the same in every epoch.
+        seed: Seed of the samples z and of the bits of grey pixels. With the same seed, both are the same in every
+            epoch.
     """
     generator = Generator(device).manual_seed(seed)
     density = False
@@ -134,7 +136,7 @@ def encode(model: VAE, split: Split, device: torch.device, seed: int) -> Encoded
         rows = {
             "mean": posterior.mean,
             "z": drawn.z,
-            # This form keeps no logits, so that memory does not grow with length and vocabulary.
+            # `log_prob_samples` keeps no logits, so that memory does not grow with the length and the vocabulary.
             "reconstruction": -model.decoder.log_prob_samples(x, drawn.z[None])[0],
             "kl": posterior.kl(drawn).sum(-1),
         }
@@ -147,7 +149,7 @@ def encode(model: VAE, split: Split, device: torch.device, seed: int) -> Encoded
 
 
 def features(model: VAE, split: Split, device: torch.device, seed: int = 0) -> Array:
-    """The input of a linear probe for each example of a split. It depends on q(z|x) alone; nothing is decoded.
+    """The input of a linear probe for each example of a split. It depends on q(z|x) only; the decoder is not used.
 
     Args:
         model: Model to encode with; it is not changed.

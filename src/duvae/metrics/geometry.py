@@ -1,4 +1,8 @@
-"""Measures of a latent space: KL, mutual information, active units, MPD and CE."""
+"""Measures of a latent space.
+
+The measures are KL, mutual information (MI), active units (AU), mutual posterior diversity (MPD) and conditional
+entropy (CE).
+"""
 
 import math
 from collections.abc import Callable
@@ -11,20 +15,20 @@ from duvae.data.store import Array
 from duvae.metrics.encoding import Encoded
 
 BLOCK = 2**20
-"""Number of densities in a block: 8 MiB in double precision, for a set of any size."""
+"""Number of densities that are computed at once, for a set of any size: 8 MiB in double precision."""
 
 LOG2E = 1 / math.log(2)
-"""exp(x) equals 2^(x LOG2E); PyTorch computes powers of 2 four times as fast on a CPU."""
+"""Base-2 logarithm of e: exp(x) = 2^(x LOG2E). On a CPU, PyTorch computes powers of 2 four times as fast as exp."""
 
 LARGE = 5000
 """Smallest number of posteriors for which mutual information may be computed in single precision."""
 
 TOLERANCE = 1e-4
-"""Largest bound on the error of single precision, in nats: unit roundoff times the mean sum of terms. The error itself
-is about 1e-6."""
+"""Single precision is used if its error bound is below this value in nats. The bound is the unit roundoff times the
+mean sum of terms; the error itself is about 1e-6."""
 
 SAFE = 70.0
-"""Sums of exp(x) over a million terms do not overflow in single precision while x stays below this value."""
+"""Bound on x, below which sums of exp(x) over a million terms do not overflow in single precision."""
 
 
 def measures(encoded: Encoded, active_threshold: float) -> dict[str, float | int | None]:
@@ -35,7 +39,7 @@ def measures(encoded: Encoded, active_threshold: float) -> dict[str, float | int
         active_threshold: Variance over the data above which a dimension of z is active.
 
     Returns:
-        Values by name, in nats except `au`; None for a measure that is unknown for the posterior.
+        Values by name, in nats (`au` is a number of dimensions); None for a measure that is unknown for the posterior.
     """
     mean, variance = encoded.mean, cast("Array", encoded.variance)  # only measures of Gaussians read the variance
     known: dict[str, Callable[[], float | int]] = {
@@ -56,9 +60,10 @@ def mutual_information(mean: Array, variance: Array, z: Array) -> float:
       = \log N - \frac1N \sum_i \log \sum_j \exp(\log q(z_i|x_j) - \log q(z_i|x_i))$$
 
     The exponents are a product of two matrices: $\log q(z_i|x_j)$ is linear in $(z_d^2, z_d, 1)$, and its coefficients
-    depend only on the posterior. The term j = i of each sum is 1, so that no sum vanishes. The product is computed in
-    double precision. A large set uses single precision, which is twice as fast, if its terms are small enough;
-    centring $\mu$ makes them small.
+    depend only on the posterior. The term j = i of each sum is 1, so that no sum vanishes.
+
+    The product is usually computed in double precision. A large set uses single precision, which is twice as fast, if
+    the terms of the product are small enough. Centring $\mu$ makes the terms small.
 
     Args:
         mean: Posterior means, shape (N, latent).
@@ -108,7 +113,7 @@ def mutual_posterior_diversity(mean: Array, variance: Array) -> float:
 
     The -1 stands inside the sum, as equation S11 implies. The first expectation is
     $E[\mu^2 / \delta^2] + E[1 / \delta^2] E[\mu^2]$ $- 2 E[\mu / \delta^2] E[\mu]$, whose last term is 0 for a centred
-    $\mu$. No pairs need to be formed.
+    $\mu$. The code therefore never forms pairs.
 
     Args:
         mean: Posterior means, shape (N, latent).

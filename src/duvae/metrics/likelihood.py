@@ -13,7 +13,7 @@ from duvae.posteriors import standard_normal_log_prob
 from duvae.vae import VAE
 
 ROWS = 4096
-"""Number of samples of z in a block, over all examples of the block. At the synthetic size a block takes some MiB."""
+"""Number of samples of z that are decoded at once. At the size of the synthetic data they take a few MiB."""
 
 
 def importance_weighted_nll(
@@ -24,9 +24,10 @@ def importance_weighted_nll(
     seed: int,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Array:
-    r"""$-\log \frac1K \sum_k \frac{p(x, z_k)}{q(z_k|x)}$ with $z_k \sim q(z|x)$, for each example.
+    r"""Importance-weighted NLL, $-\log \frac1K \sum_k \frac{p(x, z_k)}{q(z_k|x)}$ with $z_k \sim q(z|x)$, for each example.
 
-    The weights of all samples are added in log space, so that K need not be a multiple of the block size.
+    The samples are drawn block by block. Their weights are added in log space, so that K need not be a multiple of the
+    block size.
 
     Args:
         model: Model whose posterior has a density; it is not changed.
@@ -78,10 +79,11 @@ def nll_indices(count: int, limit: int | None, seed: int) -> Array:
 
 
 def perplexity(nll: Array, split: Split) -> float:
-    r"""$\exp(\sum_x NLL(x) / \sum_x T_x)$.
+    r"""Perplexity, $\exp(\sum_x NLL(x) / \sum_x T_x)$.
 
     Args:
         nll: NLL of each example in nats, shape (examples,).
-        split: The same examples. T_x is the number of predicted words (all but `<s>`, with `</s>`) or of pixels.
+        split: The same examples. T_x is the number of predicted words of x (with `</s>`, without `<s>`), or of its
+            pixels.
     """
     return float(np.exp(nll.sum() / split.predicted.sum()))

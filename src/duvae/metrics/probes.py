@@ -20,7 +20,7 @@ class Accuracy:
 
     Attributes:
         draws: Accuracy of each labelled subset, in percent.
-        penalties: Inverse penalty that cross-validation chose for each subset.
+        penalties: Inverse penalty of the classifier for each subset, chosen by cross-validation.
     """
 
     draws: list[float]
@@ -28,25 +28,25 @@ class Accuracy:
 
     @property
     def mean(self) -> float:
-        """Mean over the draws, in percent."""
+        """Mean accuracy over the draws, in percent."""
         return float(np.mean(self.draws))
 
     @property
     def spread(self) -> float | None:
-        """Standard deviation over the draws (n - 1), in percent; None for a single draw."""
+        """Standard deviation of the accuracy over n draws, with divisor n - 1, in percent; None for a single draw."""
         return float(np.std(self.draws, ddof=1)) if len(self.draws) > 1 else None
 
 
 def probe(subsets: list[tuple[Array, Array]], test: tuple[Array, Array], settings: Probe) -> Accuracy:
-    """Trains a one-layer classifier on each labelled subset and tests it.
+    """Trains a one-layer classifier on each labelled subset, and measures its accuracy on the test set.
 
     The classifier is multinomial logistic regression on standardized features. Stratified cross-validation inside the
-    labelled subset chooses its penalty; no other labels are used.
+    labelled subset chooses the penalty of the classifier; no other labels are used.
 
     Args:
         subsets: Features and labels of each draw, shapes (n, features) and (n,).
         test: Features and labels of the test set, shapes (n, features) and (n,).
-        settings: Number of folds and list of inverse penalties.
+        settings: Number of folds of the cross-validation, its seed, and the inverse penalties to choose from.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import GridSearchCV, StratifiedKFold
@@ -114,13 +114,13 @@ class Labelled:
 
 
 def probe_groups(training: Labelled, test: Labelled, count: int, settings: Probe) -> dict[int, Accuracy]:
-    """Trains a classifier for each group on its own, on `count` examples of each of its labels (Table 3).
+    """Trains one classifier for each group, on `count` examples of each label of the group (Table 3).
 
     Args:
-        training: Examples to draw from. If a label has fewer than `count` examples, all of them are used.
+        training: Examples to draw from. If a label has fewer than `count` examples, the draw takes all of them.
         test: Test examples.
         count: Number of examples per label.
-        settings: Number of draws and folds, and list of inverse penalties.
+        settings: Number of draws, number of folds, seed, and inverse penalties to choose from.
 
     Returns:
         Accuracy by group. A group whose labels all have at most `count` examples has a single draw.
@@ -139,7 +139,10 @@ def probe_groups(training: Labelled, test: Labelled, count: int, settings: Probe
 
 
 def over_groups(accuracies: Mapping[int, Accuracy]) -> list[float]:
-    """Mean accuracy over groups for each draw, in percent. A group with a single draw counts with it in every draw."""
+    """Mean accuracy over all groups for each draw, in percent.
+
+    A group with a single draw contributes the accuracy of that draw to every mean.
+    """
     draws = max(len(accuracy.draws) for accuracy in accuracies.values())
     columns = [accuracy.draws * (draws if len(accuracy.draws) == 1 else 1) for accuracy in accuracies.values()]
 
@@ -147,7 +150,7 @@ def over_groups(accuracies: Mapping[int, Accuracy]) -> list[float]:
 
 
 def draw_each(labels: Array, count: int, seed: tuple[int, ...]) -> Array:
-    """Draws `count` examples of each label; if a label has fewer, all of them.
+    """Draws `count` examples of each label, or all examples of a label that has fewer.
 
     Args:
         labels: Labels of the examples to draw from, shape (examples,).
@@ -155,7 +158,7 @@ def draw_each(labels: Array, count: int, seed: tuple[int, ...]) -> Array:
         seed: Seed of the draw.
 
     Returns:
-        Indices of the drawn examples.
+        Indices of the drawn examples, shape (drawn examples,).
     """
     generator = np.random.default_rng(list(seed))
 
@@ -165,8 +168,8 @@ def draw_each(labels: Array, count: int, seed: tuple[int, ...]) -> Array:
 def draw(labels: Array, size: int, seed: tuple[int, ...]) -> Array:
     """Draws exactly `size` labelled documents, each class in proportion to its share.
 
-    Every class gets at least one document. It gets at least two, as cross-validation needs, if it has two and if the
-    size suffices for two of every class.
+    Every class contributes at least one document. Cross-validation needs two documents of a class. If `size` suffices,
+    each class therefore contributes at least two, or its only one.
 
     Args:
         labels: Labels of the documents to draw from, shape (documents,).

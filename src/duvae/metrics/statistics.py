@@ -1,4 +1,4 @@
-"""Statistics of per-example values."""
+"""Statistics of values that are computed for each example."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""MPD and CE of z^T, where z^T = f(z^0; x), estimated by samples (supplement D)."""
+"""Estimates MPD and CE of a transformed code z^T = f(z^0; x) from samples (supplement D)."""
 
 import math
 
@@ -14,10 +14,10 @@ from duvae.posteriors import Posterior, joined
 from duvae.vae import VAE
 
 ROUNDS = 10
-"""Number of samples and partners for each example: 20,000 pairs of 2,000 sentences."""
+"""Number of samples of each example, each with one partner: 20,000 pairs for 2,000 sentences."""
 
 ROWS = 1024
-"""Number of posteriors in a block: 8 MiB for each layer of the paper's largest chain."""
+"""Number of posteriors that are evaluated at once: 8 MiB for each layer of the paper's largest chain."""
 
 
 def transformed_measures(model: VAE, split: Split, device: torch.device, seed: int) -> dict[str, float | None]:
@@ -30,8 +30,8 @@ def transformed_measures(model: VAE, split: Split, device: torch.device, seed: i
         seed: Seed of samples and partners.
 
     Returns:
-        `mpd_t`, `mpd_t_stderr`, `ce_t` and `ce_t_stderr`. All are None if the posterior does not transform z; an
-        estimate that is not finite is None too.
+        Values of `mpd_t`, `mpd_t_stderr`, `ce_t` and `ce_t_stderr`. All are None if the posterior does not transform z.
+        A value that is not finite is None too.
     """
     names = "mpd_t", "mpd_t_stderr", "ce_t", "ce_t_stderr"
     with evaluating(model):
@@ -39,7 +39,7 @@ def transformed_measures(model: VAE, split: Split, device: torch.device, seed: i
         if not model.posterior(example).transformed:
             return dict.fromkeys(names)
         mpd, ce = estimates(joint_posterior(model, split, device), seed)
-    # Inverting a chain may overflow for a sample far from the posterior; the mean is then unknown.
+    # The inverse of a chain may overflow for a sample far from the posterior. The mean is then unknown.
     with np.errstate(invalid="ignore"):
         values = float(mpd.mean()), standard_error(mpd), float(ce.mean()), standard_error(ce)
 
@@ -47,22 +47,25 @@ def transformed_measures(model: VAE, split: Split, device: torch.device, seed: i
 
 
 def joint_posterior(model: VAE, split: Split, device: torch.device) -> Posterior:
-    """q(z|x) of all examples of a split as one posterior, in the order of the split: pairs may lie across batches."""
+    """q(z|x) of all examples of a split, in the order of the split, joined into one posterior.
+
+    A joined posterior lets `estimates` pair examples of different batches.
+    """
     posteriors, restored = map_batches(model, split, device, model.posterior)
 
     return joined(posteriors).of(torch.from_numpy(restored).to(device))
 
 
 def estimates(posterior: Posterior, seed: int, rounds: int = ROUNDS) -> tuple[Array, Array]:
-    r"""Estimates of MPD and CE of z in nats, independent of each other given the set.
+    r"""Several estimates of MPD and CE of z in nats, independent of each other for a given set of examples.
 
     $$\widehat{MPD} = \frac{N-1}{N} \cdot \frac1N \sum_i \big( \log q(z_i|x_i) - \log q(z_i|x_{\pi(i)}) \big), \qquad
       \widehat{CE} = -\frac1N \sum_i \log q(z_i|x_i), \qquad z_i \sim q(z|x_i)$$
 
     $\pi$ is a random cycle through all x, so that each ordered pair of two different x is equally likely. The mean of
-    $KL[q(z|x_1) \| q(z|x_2)]$ over these pairs equals the mean of the symmetric divergence. The factor accounts for
-    the N pairs of an x with itself among all $N^2$ pairs, as equation 3 does. The density of a sample under another
-    posterior comes from inverting the chain of that posterior.
+    $KL[q(z|x_1) \| q(z|x_2)]$ over these pairs equals the mean of the symmetric divergence. Equation 3 also counts the
+    N pairs of an x with itself among all $N^2$ pairs; the factor $(N-1)/N$ accounts for them. The density of a sample
+    under another posterior is computed with the inverse of the chain of that posterior.
 
     Args:
         posterior: Posterior of the whole set, batch size N.

@@ -34,7 +34,7 @@ class Plan:
         name: Name of the study.
         study: Entry of the study in params.yaml.
         system: Name of the system.
-        base: All hyperparameters of the setting. A trial replaces those that the study searches.
+        base: All hyperparameters of the setting. A trial replaces the ones that the study searches.
         space: Values of each searched hyperparameter, in ascending order.
         params: All of params.yaml.
         root: Folder of the project.
@@ -75,7 +75,7 @@ class Plan:
 
     @property
     def grid_epochs(self) -> int:
-        """Largest number of epochs that the grid of the same values can take."""
+        """Number of epochs of a grid study over the same values if no training ends early."""
         return len(self.grid) * self.optimisation.epochs
 
     @property
@@ -147,11 +147,12 @@ class Plan:
         return digest.hexdigest()
 
     def key(self) -> str:
-        """Hash that identifies the study: the hash of its conditions, and how the study searches.
+        """Hash that identifies the study. It covers the conditions, the search space and the way of searching.
 
-        A study with another key is another study, so that trials of other parameters, data or code never mix.
+        A change of parameters, data or code changes the key, and a changed key starts a new study. Trials of different
+        conditions therefore never mix.
         """
-        # What ends a study is left out: a user may raise the limits, and the study goes on.
+        # The key leaves out `trials` and `budget`. A user can therefore raise these limits and continue the study.
         names = {"sampler", "min_mi", "prune", *(("first", "startup") if self.study.sampler == "tpe" else ())}
         options = self.study.model_dump(include=names)
         if self.study.sampler == "tpe":
@@ -162,14 +163,14 @@ class Plan:
 
 
 def first_points(plan: Plan) -> list[dict[str, float]]:
-    """Hyperparameters that a study tries before its sampler draws any.
+    """The points that a study tries first, before its sampler draws any points.
 
     Args:
         plan: Plan of the study.
 
     Returns:
-        For a grid study all its points. For a TPE study the points that params.yaml gives, followed by points that
-        Sobol's sequence spreads evenly over the search space.
+        Searched hyperparameters by name, one dictionary per point. A grid study has all its points here. A TPE study
+        has the points of params.yaml, followed by points that Sobol's sequence spreads evenly over the search space.
     """
     if plan.study.sampler == "grid":
         return plan.grid
@@ -202,7 +203,7 @@ def sampler(plan: Plan, trials: int) -> BaseSampler:
 def good_trials(trials: int) -> int:
     """Number of trials that TPE counts as good, out of `trials`.
 
-    Optuna's default is a tenth, which is a single trial of ten. All other trials, good neighbours of that one
-    included, then count as bad. TPE would avoid that region and go where the mutual information is too low.
+    Optuna's default is a tenth, so that a single trial out of ten is good. Its neighbours then count as bad, even if
+    they are nearly as good. TPE would avoid their region and go where the mutual information is too low.
     """
     return math.ceil(GOOD_SHARE * trials)

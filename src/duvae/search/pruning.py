@@ -1,7 +1,7 @@
-"""The rule that ends trainings of a study early: successive halving that knows the warm-up and a bound on MI.
+"""The rule that ends trainings of a study early: successive halving with a warm-up and a bound on mutual information.
 
-The rule is asynchronous (Li et al. 2020): a training is compared with the trainings that have reached the same epoch,
-and waits for none.
+At some epochs, the rungs, a training ends unless it is among the best. The rule is asynchronous (Li et al. 2020): it
+compares a training with those that have already reached the same epoch, and does not wait for other trainings.
 """
 
 import math
@@ -24,7 +24,8 @@ class Curve:
 
     Attributes:
         losses: Validation loss of each epoch: the negative ELBO at KL weight 1, in nats.
-        mi: Mutual information of each epoch on validation, in nats; empty if the study has no bound on it.
+        mi: Mutual information of each epoch on validation, in nats; empty if the study has no bound
+            on mutual information.
     """
 
     losses: Sequence[float]
@@ -44,15 +45,16 @@ def reason_to_prune(
 ) -> str | None:
     r"""The reason why a training should end after its last epoch.
 
-    - During the warm-up, while the KL weight is below 1, no training ends. Rungs are counted from the end of the
+    - No training ends during the warm-up, while the KL weight is below 1. Rungs are counted from the end of the
       warm-up.
-    - At a rung, epoch e, a training continues if its best loss since the warm-up is among the
-      $\lceil \kappa n \rceil$ least of n compared losses. These are its own loss and the best losses of all trainings
-      whose mutual information in epoch e exceeds `min_mi`. Only their epochs above `min_mi` count. A collapsed
-      training has the lowest loss of all, and is never compared with.
+    - A rung is an epoch e at which n losses are compared: the best loss of this training since the warm-up, and the
+      best losses of all other trainings that have mutual information above `min_mi` in epoch e. Of these other
+      trainings, only the epochs with mutual information above `min_mi` count. The training continues if its loss is
+      among the $\lceil \kappa n \rceil$ least losses.
+    - Collapsed trainings have the lowest losses of all. The bound `min_mi` excludes them from the comparison.
     - After the grace period, a training ends if its mutual information was at most `min_mi` in each of the last
-      `rule.grace` epochs. The variance floor and the dropout on variances start at the end of the warm-up; after that
-      MI first falls and may then rise again.
+      `rule.grace` epochs. The grace period is needed because the variance floor and the dropout on variances start at
+      the end of the warm-up. The mutual information then falls at first, and may rise again.
 
     Args:
         own: Curve of the training in question.

@@ -1,4 +1,4 @@
-"""Trainings of the graph that a trial would only repeat."""
+"""Finds a training of the DVC graph that a trial would only repeat."""
 
 from pathlib import Path
 
@@ -17,13 +17,13 @@ def equal_training(
 ) -> Job | None:
     """The training of the graph that a trial would repeat bit by bit.
 
-    The record of a training holds a hash of what determined it: parameters, data and code. A trial with the same hash
-    gives the same weights.
+    The record of a training holds a hash of everything that determines it: parameters, data and code. A trial with the
+    same hash gives the same weights.
 
     Args:
         params: All of params.yaml.
         study: Entry of the study in params.yaml.
-        description: Model that the trial would train.
+        description: Description of the model that the trial would train.
         device: Device that the trial would run on.
         root: Folder of the project.
 
@@ -61,7 +61,7 @@ def equal_training(
 
 
 def _recorded_key(path: Path) -> str | None:
-    """The key in the record of a training; None if the record cannot be read."""
+    """The hash in the record of a training; None if the record cannot be read."""
     try:
         record = unwrapped(read_json(path, "duvae train"))
     except UserError:

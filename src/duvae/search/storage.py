@@ -1,8 +1,8 @@
 """Storage of studies, the processes that work on them, and the recovery of trials whose worker has died.
 
-Each worker holds a lock on a file of its own for as long as it lives. The kernel frees the lock when the worker dies,
-whatever the cause. Processes on the same machine therefore know at once that a trial has lost its worker. Other
-machines know it when the heartbeats stop.
+Each worker has its own lock file, and locks it as long as the worker lives. The kernel frees the lock when the worker
+dies, whatever the cause. Processes on the same machine therefore know at once that a trial has lost its worker.
+Processes on other machines know it when the worker's heartbeats stop.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ FOLDER = Path("studies")
 """Folder of the journal and of the lock files, below the project's folder."""
 
 JOURNAL = FOLDER / "journal.log"
-"""Journal that holds the studies, unless a database holds them."""
+"""Journal file of the studies; not used if the studies are in a database."""
 
 WORKER, HOST, HEARTBEAT, ATTEMPTS = "worker", "host", "beat", "attempts"
 """Attributes of a trial: its worker, the worker's machine, the time of the last heartbeat in seconds since 1970, and
@@ -46,10 +46,10 @@ MAX_ATTEMPTS = 5
 
 
 def study_root(root: Path = Path()) -> Path:
-    """Folder of the project that holds the studies.
+    """The project folder whose subfolder `studies` holds the studies.
 
-    A workspace of a rebuild links its `studies` to those of the project: this function then returns the project's
-    folder.
+    In the workspace of a rebuild, `studies` is a link to the `studies` of the project. This function then returns the
+    folder of the project, not the workspace.
     """
     return (root / FOLDER).resolve().parent
 
@@ -66,7 +66,8 @@ def file_lock(path: Path) -> FileLock:
 class JournalLock:
     """The lock of the journal. Taking the lock also removes a line that a killed writer left unfinished.
 
-    This is own code: Optuna's locks are files that outlive a killed writer, and none of them repairs the journal.
+    This class replaces Optuna's locks. Their lock files remain after a writer is killed, and they do not repair the
+    journal.
 
     Args:
         journal: Journal file.
@@ -89,7 +90,7 @@ class JournalLock:
 
 
 def _remove_unfinished_line(journal: Path) -> None:
-    """Cuts off everything behind the last line break."""
+    """Removes everything after the last line break."""
     with journal.open("rb+") as file:
         size = file.seek(0, os.SEEK_END)
         if size == 0:
@@ -101,7 +102,7 @@ def _remove_unfinished_line(journal: Path) -> None:
 
 
 def open_storage(url: str | None, root: Path = Path()) -> BaseStorage:
-    """Opens the journal in `root`, or a database.
+    """Opens the storage of the studies: the journal below `root`, or a database.
 
     Args:
         url: URL of a database in SQLAlchemy's form, such as `postgresql://user@host/studies`; None: the journal.
@@ -134,7 +135,7 @@ def _open_journal(path: Path) -> BaseStorage:
     try:
         lock.acquire()  # repairs the journal before Optuna reads it
         lock.release()
-        return JournalStorage(JournalFileBackend(str(path), lock))  # type: ignore[arg-type]  # it has the lock's methods
+        return JournalStorage(JournalFileBackend(str(path), lock))  # type: ignore[arg-type]  # Optuna calls only methods that it has
     except (OSError, ValueError, KeyError) as error:
         raise UserError(
             f"{path}: expected the journal of studies, but it cannot be read ({error}). Move the file away: all studies"
@@ -143,7 +144,7 @@ def _open_journal(path: Path) -> BaseStorage:
 
 
 def with_driver(url: str) -> str:
-    """Names the installed driver in a PostgreSQL URL that names none; leaves every other URL unchanged."""
+    """Adds the driver psycopg to a PostgreSQL URL that has no driver; returns any other URL unchanged."""
     return re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", url)
 
 
@@ -172,7 +173,7 @@ class Worker:
         return self.folder / f"worker-{name}.lock"
 
     def __enter__(self) -> Self:
-        with self.guard:  # a file that exists but is not locked yet looks like a dead worker's
+        with self.guard:  # others would take a file that is not locked yet for a dead worker's
             self.own_lock.acquire()
 
         return self
@@ -186,18 +187,21 @@ class Worker:
     # ------------------------------------------------------------------ trials of this worker
 
     def claim(self, trial: Trial) -> None:
-        """Records this worker as the owner of a new trial. Call it while holding the guard."""
+        """Records this worker as the owner of a new trial. The caller must hold `guard`."""
         trial.set_user_attr(WORKER, self.name)
         trial.set_user_attr(HOST, os.uname().nodename)
         trial.set_user_attr(ATTEMPTS, trial.user_attrs.get(ATTEMPTS, 0) + 1)
         self.heartbeat(trial)
 
     def heartbeat(self, trial: Trial) -> None:
-        """Records that this worker is alive."""
+        """Records the current time in a trial, as a sign that this worker is alive."""
         trial.set_user_attr(HEARTBEAT, int(time.time()))
 
     def owns(self, study: Study, trial: Trial) -> bool:
-        """Whether a trial still belongs to this worker; another worker takes it over if this one seems dead."""
+        """Whether a trial still belongs to this worker.
+
+        Another worker takes the trial over if this worker seems dead.
+        """
         current = study.get_trials(deepcopy=False)[trial.number]
 
         return current.state == TrialState.RUNNING and current.user_attrs.get(WORKER) == self.name
@@ -225,12 +229,12 @@ class Worker:
         return not here and time.time() - trial.user_attrs.get(HEARTBEAT, 0) < SILENCE_SECONDS
 
     def recover(self, storage: BaseStorage, study: Study) -> list[int]:
-        """Puts the trials of dead workers back into the queue, each under its number.
+        """Puts the trials of dead workers back into the queue; each trial keeps its number.
 
-        Call it while holding the guard. A trial that has used all its attempts fails instead.
+        A trial that has used all its attempts fails instead. The caller must hold `guard`.
 
         Returns:
-            Numbers of these trials.
+            Numbers of all trials whose worker was dead.
         """
         running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         lost = [trial for trial in running if not self.is_alive(trial)]
@@ -256,7 +260,7 @@ def _is_free(path: Path) -> bool:
 
 
 def requeue(storage: BaseStorage, study: Study, number: int) -> None:
-    """Lets a running trial wait again; its hyperparameters and its reports are kept."""
+    """Puts a running trial back into the queue; the trial keeps its hyperparameters and its reports."""
     storage.set_trial_state_values(_trial_id(storage, study, number), TrialState.WAITING)
 
 
@@ -279,7 +283,7 @@ def _trial_id(storage: BaseStorage, study: Study, number: int) -> int:
 
 @contextlib.contextmanager
 def without_warnings() -> Iterator[None]:
-    """Silences all warnings in the body: Optuna warns about each of its new functions."""
+    """Silences all warnings in the body, because Optuna warns about each of its experimental functions."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

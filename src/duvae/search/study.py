@@ -1,8 +1,10 @@
-"""A study from its creation to its end: any number of workers take trials from it, and may be killed at any moment.
+"""Runs a study: creates it, hands out its trials to workers, and lets each worker run its trials.
 
-A trial trains the system of a setting with other hyperparameters, in the same way as `duvae train` and with the same
-seed. Its value is the importance-weighted NLL on validation. A trial keeps its number, its reports and the state of its
-training through every interruption. No trial is lost, and none counts twice.
+Any number of workers can work on one study, and each worker may be killed at any moment. A killed worker loses no
+trial, and no trial counts twice: a trial keeps its number, its reports and the saved state of its training.
+
+A trial trains the system of the study's setting in the same way as `duvae train`, but with hyperparameters of its own.
+All trials have the seed of the study. The value of a trial is the importance-weighted NLL on the validation set.
 """
 
 import time
@@ -22,18 +24,19 @@ from duvae.search.trial import ENDED, EPOCHS, PARENT, run_trial, state_path
 from duvae.tracking.trial_runs import study_run
 
 WAIT_SECONDS = 2.0
-"""Time until an idle worker looks again for a trial to take."""
+"""Seconds that an idle worker waits before it looks for a trial again."""
 
 
 def create_study(plan: Plan, storage: BaseStorage, worker: Worker) -> optuna.Study:
-    """Opens the study of a plan, or creates it with its first points in the queue.
+    """Opens the study of a plan, creates it if necessary, and puts its first points into the queue.
 
-    Optuna stores neither sampler nor pruner: this function sets the pruner, and `take` a new sampler for each trial.
+    Optuna stores neither the sampler nor the pruner of a study. This function sets the pruner. `take` sets a new
+    sampler for each trial.
 
     Args:
         plan: Plan of the study.
         storage: Storage of the study.
-        worker: Worker whose guard is held meanwhile.
+        worker: Worker that opens the study. Its lock `guard` keeps other workers out meanwhile.
     """
     name = f"{plan.name}-{plan.key()[:8]}"
     pruner = StudyPruner(plan.optimisation.warmup, plan.study.prune, plan.study.min_mi)
@@ -43,7 +46,7 @@ def create_study(plan: Plan, storage: BaseStorage, worker: Worker) -> optuna.Stu
             storage=storage, study_name=name, load_if_exists=True, pruner=pruner, sampler=RandomSampler()
         )
         study.set_metric_names(["validation NLL (nats)"])
-        for point in first_points(plan):  # a kill may have left some of the points out
+        for point in first_points(plan):  # a process that was killed here has queued only some points
             study.enqueue_trial(point, skip_if_exists=True)
         study.set_user_attr(PARENT, parent)
 
@@ -60,7 +63,8 @@ def take(plan: Plan, study: optuna.Study, storage: BaseStorage, worker: Worker) 
         worker: Worker that takes the trial.
 
     Returns:
-        The trial, owned by the worker; True if none is free but one may become free; False if the study has no more.
+        The trial, which the worker now owns. True: no trial is free, but one may become free. False: the study has no
+            more trials.
     """
     with worker.guard, without_warnings():
         worker.recover(storage, study)
@@ -82,7 +86,8 @@ def take(plan: Plan, study: optuna.Study, storage: BaseStorage, worker: Worker) 
 def may_begin(plan: Plan, trials: list[FrozenTrial]) -> bool:
     """Whether one more trial may begin.
 
-    It may if the budget suffices to train this trial and all unfinished trials to their end.
+    A trial may begin if the study has not begun `trials` trials yet, and if the budget of epochs suffices. The budget
+    must cover all epochs of the new trial and the remaining epochs of all unfinished trials.
 
     Args:
         plan: Plan of the study.
@@ -110,7 +115,7 @@ def work(
     worker: Worker,
     report: Callable[[str], None] = lambda line: None,
 ) -> int:
-    """Works on a study until no trial can begin and the trials of other workers have ended.
+    """Runs trials of a study until no more trial can begin and the trials of all other workers have ended.
 
     Args:
         plan: Plan of the study.
@@ -123,7 +128,7 @@ def work(
         Number of trials that this worker finished.
 
     Raises:
-        Interrupted: The user asked for a stop. The trial continues later from where it stopped.
+        Interrupted: The user asked for a stop. A later run continues the trial from its saved state.
     """
     prepared = store.read(plan.root / "data/prepared" / plan.study.dataset)
     torch.set_num_threads(plan.params.threads)
@@ -161,6 +166,6 @@ def result_line(trial: FrozenTrial) -> str:
 
 
 def remove_states(plan: Plan, study: optuna.Study) -> None:
-    """Removes the training states that a kill has left beside finished trials."""
+    """Removes the saved training states of finished trials; a killed worker may have left them behind."""
     for trial in study.get_trials(deepcopy=False, states=ENDED):
         state_path(plan, study, trial.number).unlink(missing_ok=True)

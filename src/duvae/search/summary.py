@@ -16,7 +16,7 @@ STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialSta
 """Names of the states of finished trials."""
 
 MEASURES = ("nll", "nll_stderr", "loss", "kl", "mi", "au")
-"""Measures of a complete trial on validation: nats per example, and a number of dimensions for `au`."""
+"""Measures of a complete trial on the validation set, in nats per example; `au` is a number of dimensions."""
 
 
 def trials(plan: Plan, study: optuna.Study) -> pd.DataFrame:
@@ -32,8 +32,8 @@ def trials(plan: Plan, study: optuna.Study) -> pd.DataFrame:
         - `trial`: number of the trial;
         - one column per searched hyperparameter;
         - `state`: complete, pruned or failed;
-        - `nll`, `nll_stderr`, `loss`, `kl`, `mi`: measures of the best weights on validation in nats, with the
-          standard error of the NLL over examples (complete trials);
+        - `nll`, `nll_stderr`, `loss`, `kl`, `mi`: measures of the best weights on the validation set in nats;
+          `nll_stderr` is the standard error of the NLL over examples (complete trials);
         - `au`: number of active units (complete trials);
         - `feasible`: whether MI lies above the bound of the study (complete trials);
         - `epochs`: last epoch that the training reached;
@@ -62,8 +62,8 @@ def curves(study: optuna.Study) -> pd.DataFrame:
     """The validation curves of all finished trials.
 
     Returns:
-        One row per trial and epoch, with the validation loss and the MI in nats. MI is empty if the study has no bound
-        on it.
+        One row per trial and epoch, with the validation loss and the MI in nats. The MI is empty if the study has no
+        bound on MI.
     """
     rows = []
     for trial in study.get_trials(deepcopy=False, states=ENDED):
@@ -107,7 +107,7 @@ def best_trial(frame: pd.DataFrame, feasible_only: bool = True) -> dict[str, Any
 
 
 def _plain(value: Any) -> Any:
-    """A plain number that JSON can hold; None for a missing value."""
+    """The value as a Python number, which JSON can hold; None for a missing value."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
 
@@ -161,13 +161,16 @@ def summarize(
 
 
 def comparison(best: Mapping[str, Any] | None, trained: int, against: Mapping[str, Any]) -> dict[str, Any]:
-    """The gap between the best trials of a study and of a grid study in nats, and the share of the grid's epochs.
+    """Compares a study with a grid study.
+
+    The comparison holds the gap between the NLLs of both best trials in nats, and the share of the grid's epochs that
+    the study has trained.
 
     Args:
         best: Best trial of the study.
         trained: Number of epochs that the study has trained.
-        against: Summary of the grid study. Its epochs are those that its trainings reached, so that neither trainings
-            taken over from the graph nor epochs trained again after a kill change the share.
+        against: Summary of the grid study. The share uses its entry `reached`, which counts each epoch of each training
+            once. Trainings taken over from the graph and repeated epochs therefore do not change the share.
     """
     grid_best = against["best"]
     gap = best["nll"] - grid_best["nll"] if best and grid_best else None

@@ -1,4 +1,4 @@
-"""One trial of a study: training with the hyperparameters of the trial, and evaluation on validation."""
+"""One trial of a study: training with the hyperparameters of the trial, and evaluation on the validation set."""
 
 import time
 from pathlib import Path
@@ -45,7 +45,7 @@ EPOCHS = "epochs"
 
 
 class Pruned(Exception):
-    """The training of a trial should end early; the text is the reason."""
+    """The training of a trial should end early; the message is the reason."""
 
 
 class TrialLost(Exception):
@@ -53,7 +53,9 @@ class TrialLost(Exception):
 
 
 class TrialProgress(TrainingBar):
-    """A progress bar that also reports each epoch of a trial to its study, and raises `Pruned` if the study says so.
+    """A progress bar that also reports each epoch of a trial to its study.
+
+    The bar raises `Pruned` when the pruner of the study ends the training.
 
     Args:
         plan: Plan of the study.
@@ -97,9 +99,9 @@ class TrialProgress(TrainingBar):
             raise Pruned(reason)
 
     def report(self, row: Row) -> None:
-        """Reports an epoch to the study, unless the study knows it already.
+        """Reports an epoch to the study, unless the epoch has already been reported.
 
-        MI comes before the loss, so that a kill between the two never leaves a loss without its MI.
+        The MI is stored before the loss. If the worker is killed in between, no loss lacks its MI.
 
         Args:
             row: Row of the training history.
@@ -132,7 +134,9 @@ class TrialProgress(TrainingBar):
 def run_trial(
     plan: Plan, study: optuna.Study, storage: BaseStorage, worker: Worker, trial: Trial, prepared: store.Prepared
 ) -> bool:
-    """Trains and evaluates a trial, from its last saved state if there is one, and tells the study the result.
+    """Trains and evaluates a trial, and stores the result in the study.
+
+    The training continues from its last saved state, if there is one.
 
     Args:
         plan: Plan of the study.
@@ -147,7 +151,7 @@ def run_trial(
 
     Raises:
         Interrupted: The user asked for a stop.
-        UserError: The study cannot go on. A training that diverges only fails its trial.
+        UserError: The study cannot go on. A training that diverges raises no error; only its trial fails.
     """
     hyperparameters = plan.hyperparameters(trial.params)
     torch.manual_seed(plan.study.seed)
@@ -176,7 +180,7 @@ def run_trial(
         except TrialLost:
             return False
         except UserError as error:
-            if not str(error).startswith("training stopped"):  # the hyperparameters are not the cause
+            if not str(error).startswith("training stopped"):  # an error with another cause than the hyperparameters
                 raise
             run.end("failed", {})
             fail(storage, study, trial.number, str(error))
@@ -245,7 +249,9 @@ def trained_model(
 
 
 def take_over(plan: Plan, job: Job, progress: TrialProgress) -> VAE:
-    """Loads the model of a job of the graph, and reports the history of its training; the trial trains no epoch.
+    """Loads a model that a job of the graph has trained, and reports the history of that training.
+
+    The trial itself trains no epoch.
 
     Args:
         plan: Plan of the study.
@@ -261,7 +267,7 @@ def take_over(plan: Plan, job: Job, progress: TrialProgress) -> VAE:
 
 
 def read_history(path: Path) -> list[Row]:
-    """The rows of a history file, with None for values that are unknown."""
+    """The rows of a history file, with None for unknown values."""
     frame = pd.read_csv(path)
     rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
 
@@ -269,13 +275,16 @@ def read_history(path: Path) -> list[Row]:
 
 
 def _set_constraint(plan: Plan, trial: Trial, mi: float | None) -> None:
-    """Tells TPE and Optuna's dashboard by how many nats the MI of a trial misses the bound; at most 0: not at all."""
+    """Stores by how many nats the MI of a trial misses the bound, for TPE and Optuna's dashboard.
+
+    A value of at most 0 means that the trial satisfies the bound.
+    """
     if plan.study.min_mi is not None and mi is not None:
         trial.set_constraint(MI, plan.study.min_mi - mi)
 
 
 def evaluate_on_validation(plan: Plan, model: VAE, prepared: store.Prepared, progress: TrialProgress) -> dict[str, Any]:
-    """Measures a trained model on validation.
+    """Measures a trained model on the validation set.
 
     Args:
         plan: Plan of the study.
@@ -284,8 +293,8 @@ def evaluate_on_validation(plan: Plan, model: VAE, prepared: store.Prepared, pro
         progress: Progress bar of the trial.
 
     Returns:
-        NLL, its standard error over examples, loss, KL, MI, MPD and CE in nats, and AU. MI, AU, MPD and CE are None
-        if they are unknown for the posterior.
+        Values by name: NLL, its standard error over examples, loss, KL, MI, MPD and CE in nats, and the number AU of
+        active units. MI, AU, MPD and CE are None if they are unknown for the posterior.
 
     Raises:
         UserError: The posterior has no density, and therefore no NLL.
