@@ -1,7 +1,7 @@
 """The parameters of `params.yaml` as immutable typed objects.
 
-A mistake in the file is a `UserError` with file, line and key, what was expected, what was found, and the closest known
-key. Each section of the file has a module of this package.
+A mistake in the file raises a `UserError`. Its message has the file, the line and the key, what was expected, what was
+found, and the closest known key. Each section of the file has its own module in this package.
 """
 
 from duvae.config.datasets import (

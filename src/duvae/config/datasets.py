@@ -10,11 +10,14 @@ from duvae.fields import Count, Frozen, Name, OpenShare, Positive, Seed, Share, 
 from duvae.messages import refusal, unknown
 
 APART = ("text", "images")
-"""Kinds of data sets that may hold texts or pictures of the user; git keeps none of their examples."""
+"""Kinds of data sets that may hold texts or pictures of the user. Git keeps no examples of these data sets."""
 
 
 class Binarize(Frozen):
-    """Bits of validation and test images, which are drawn once; training draws bits each time it uses an image."""
+    """Parameters of the bits of validation and test images, which are drawn once.
+
+    Training instead draws new bits each time it uses an image.
+    """
 
     seed: Annotated[
         Seed,
@@ -110,7 +113,7 @@ Networks = TextNetworks | ImageNetworks
 class Decay(Frozen):
     """Decay of the learning rate after `patience` epochs without a better validation loss.
 
-    A decay multiplies the rate by `factor` and restores the best weights.
+    A decay multiplies the learning rate by `factor` and restores the best weights so far.
     """
 
     factor: Annotated[
@@ -126,7 +129,7 @@ class Decay(Frozen):
 
 
 class Optimisation(Frozen):
-    """The paper's optimisation (supplement E)."""
+    """Optimiser, learning rate and epochs of a training, as in supplement E of the paper."""
 
     optimiser: Annotated[
         Literal["sgd", "adam"],
@@ -160,10 +163,10 @@ class Optimisation(Frozen):
     ] = False
 
     def changed(self, changes: Mapping[str, Any]) -> "Optimisation":
-        """This optimisation with other values for some keys.
+        """A copy of this optimisation with new values for some keys.
 
         Args:
-            changes: New values by key, as in params.yaml; `decay` may hold some of its keys only.
+            changes: New values by key, as in params.yaml. The mapping `decay` may hold only some of its keys.
 
         Raises:
             ValidationError: If a key is unknown or a value is not allowed.
@@ -178,8 +181,8 @@ class Optimisation(Frozen):
 class DatasetProbe(Frozen):
     """Labelled subsets that the linear probes train on, in one of two forms.
 
-    - `labels` and `subsets`: subsets drawn from training, and subsets from files.
-    - `per_character`: one probe for each alphabet, with some images of each character.
+    - `labels` and `subsets`: subsets that are drawn from the training examples, and subsets from files.
+    - `per_character`: one probe for each alphabet, trained on some images of each of its characters.
     """
 
     labels: Annotated[
@@ -205,7 +208,7 @@ class DatasetProbe(Frozen):
 
     @property
     def enabled(self) -> bool:
-        """Whether there is a probe."""
+        """Whether the data set has a probe."""
         return bool(self.labels or self.subsets or self.per_character)
 
 

@@ -21,7 +21,10 @@ T = TypeVar("T")
 
 
 class Run(Frozen):
-    """One block of what `dvc repro` rebuilds: all valid triples of data set, setting and seed, and studies."""
+    """One block of `run`: trainings and studies that `dvc repro` rebuilds.
+
+    The trainings are all valid triples of data set, setting and seed.
+    """
 
     datasets: Annotated[list[Name], Field(min_length=1), doc("Names of the data sets to rebuild.", "paper")]
     settings: Annotated[
@@ -52,7 +55,7 @@ OneRun = Annotated[Annotated[Run, Tag("block")] | Annotated[Name, Tag("name")], 
 
 
 class Figure1(Frozen):
-    """Figure 1: AE, VAE, Agg-VAE, BN-VAE and DU-VAE on the synthetic data."""
+    """Parameters of Figure 1, which shows AE, VAE, Agg-VAE, BN-VAE and DU-VAE on the synthetic data."""
 
     seed: Annotated[
         Seed,
@@ -61,7 +64,7 @@ class Figure1(Frozen):
 
 
 class Evaluation(Frozen):
-    """Measurements of a trained model."""
+    """Parameters of the measurements of a trained model."""
 
     importance_samples: Annotated[Count, doc("Importance samples K for each example's NLL.", "paper, 4.1")]
     active_threshold: Annotated[
@@ -71,7 +74,7 @@ class Evaluation(Frozen):
 
 
 class Probe(Frozen):
-    """Tuning and repetition of the linear probes."""
+    """Parameters of the linear probes: repeated draws, and the choice of the penalty."""
 
     draws: Annotated[
         Count, doc("Number of labelled subsets to draw for each size in `datasets.*.probe.labels`.", "ours")
@@ -87,7 +90,7 @@ class Probe(Frozen):
 
 
 class Generation(Frozen):
-    """Samples of the prior and interpolations between test examples, for the report."""
+    """Parameters of the report's samples of the prior and interpolations between test examples."""
 
     rows: Annotated[Count, doc("Number of rows of samples of the prior for each model in the report.", "ours")]
     columns: Annotated[Count, doc("Number of images in a row; a row of sentences has one sentence.", "ours")]
@@ -106,13 +109,13 @@ class Generation(Frozen):
 
 
 class Job(NamedTuple):
-    """One training of the graph.
+    """One training of the DVC graph.
 
     Attributes:
         dataset: Name of the data set.
         setting: Name of the setting.
         seed: Seed of the training.
-        column: The data set's column of hyperparameters.
+        column: Name of the data set's column of hyperparameters.
     """
 
     dataset: str
@@ -170,27 +173,27 @@ class Params(Frozen):
     studies: Annotated[dict[Name, Study], doc("Searches of hyperparameters by name.")] = {}
 
     def dataset(self, name: str) -> AnyDataset:
-        """The data set of a name; a `UserError` if there is none."""
+        """The data set with this name; a `UserError` if there is none."""
         return _named("data set", name, self.datasets)
 
     def setting(self, name: str) -> Setting:
-        """The setting of a name; a `UserError` if there is none."""
+        """The setting with this name; a `UserError` if there is none."""
         return _named("setting", name, self.settings)
 
     def declaration(self, setting: str) -> str:
-        """The key of params.yaml that declares a setting: `settings.vae`, or `setting_grids.figure2` for a cell."""
+        """The key of params.yaml that declares a setting: `settings.vae`, or `setting_grids.figure2` for a grid's cell."""
         grid = next((name for name, grid in self.setting_grids.items() if setting in grid.cells(name)), None)
 
         return f"settings.{setting}" if grid is None else f"setting_grids.{grid}"
 
     def study(self, name: str) -> Study:
-        """The study of a name; a `UserError` if there is none."""
+        """The study with this name; a `UserError` if there is none."""
         return _named("study", name, self.studies)
 
     def hyperparameters(self, setting: str, dataset: str, root: Path = Path()) -> Frozen:
-        """The setting's hyperparameters on a data set, an object of its system's class.
+        """The setting's hyperparameters on a data set, as an object of the class that belongs to the setting's system.
 
-        Where params.yaml names a study, they are read from the study's results.
+        If params.yaml names a study in their place, they are read from the results of the study.
         """
         column = self.column(setting, dataset)
         if not isinstance(column, StudyReference):
@@ -199,7 +202,7 @@ class Params(Frozen):
         return best_hyperparameters(column.study, self.setting(setting).system, root)
 
     def column(self, setting: str, dataset: str) -> Frozen:
-        """The setting's column for a data set: hyperparameters, or the study that finds them."""
+        """The setting's column for a data set: hyperparameters, or a reference to the study that finds them."""
         column, columns = self.dataset(dataset).column, self.setting(setting).columns
         if column not in columns:
             raise UserError(
@@ -211,11 +214,11 @@ class Params(Frozen):
         return values
 
     def optimisation(self, setting: str, dataset: str) -> Optimisation:
-        """The optimisation of a setting on a data set: the data set's, with the setting's own values in place."""
+        """The optimisation of a data set, with the values that the setting replaces."""
         return self.dataset(dataset).optimisation.changed(self.setting(setting).optimisation)
 
     def job(self, dataset: str, setting: str, seed: int) -> Job:
-        """The job of a valid triple; a `UserError` if the setting has no column for the data set."""
+        """The job of a data set, setting and seed; a `UserError` if the setting has no column for the data set."""
         self.column(setting, dataset)
 
         return Job(dataset, setting, seed, self.dataset(dataset).column)
@@ -230,7 +233,7 @@ class Params(Frozen):
         return self.runs[self.run]
 
     def run_jobs(self) -> list[Job]:
-        """The valid triples of all blocks of `run`, each once."""
+        """The trainings of all blocks of `run`, each once."""
         return list(dict.fromkeys(job for block in self.blocks() for job in self._block_jobs(block)))
 
     def run_studies(self) -> list[str]:
@@ -261,7 +264,7 @@ class Params(Frozen):
 
 
 def _named(kind: str, name: str, known: Mapping[str, T]) -> T:
-    """The object of a name; a `UserError` with the closest name if there is none."""
+    """The object with this name; a `UserError` with the closest name if there is none."""
     if name not in known:
         raise UserError(f"params.yaml: {unknown(kind, name, known)}")
 
@@ -269,7 +272,7 @@ def _named(kind: str, name: str, known: Mapping[str, T]) -> T:
 
 
 def best_hyperparameters(study: str, system: str, root: Path = Path()) -> Frozen:
-    """The best hyperparameters of a study, an object of the system's class.
+    """The best hyperparameters of a study, as an object of the class that belongs to the system.
 
     Args:
         study: Name of the study.
@@ -277,9 +280,9 @@ def best_hyperparameters(study: str, system: str, root: Path = Path()) -> Frozen
         root: Folder of the project.
 
     Raises:
-        UserError: If the study has no results, found no hyperparameters, or searched another system.
+        UserError: If the study has no results, recommends no hyperparameters, or searched another system.
     """
-    import yaml  # not at the top: a trained model is loaded without this library
+    import yaml  # imported here, because loading a trained model must not require this library
 
     path = best_params_path(study, root)
     remedy = f"Run 'duvae search --study {study}' or 'dvc repro search@{study}'"

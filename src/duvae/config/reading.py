@@ -1,6 +1,6 @@
 """Reads `params.yaml` and checks that its parts agree.
 
-pydantic validates each part by itself. The checks here compare parts, which no validator of one part sees.
+pydantic validates each part of the file by itself. The checks in this module compare different parts with each other.
 """
 
 from collections.abc import Iterator, Mapping
@@ -29,9 +29,9 @@ def load(path: Path = Path("params.yaml")) -> Params:
         path: The file.
 
     Raises:
-        UserError: If the file has mistakes; the message has one line for each.
+        UserError: If the file has mistakes; the message has one line for each mistake.
     """
-    import yaml  # not at the top: a trained model is loaded without this library
+    import yaml  # imported here, because loading a trained model must not require this library
 
     try:
         text = path.read_text(encoding="utf-8")
@@ -56,15 +56,15 @@ def load(path: Path = Path("params.yaml")) -> Params:
 
 
 def parse(raw: dict[str, Any], source: str = "params.yaml", line_numbers: Mapping[Key, int] | None = None) -> Params:
-    """Turns the content of params.yaml into checked parameters.
+    """Converts the content of params.yaml to checked parameters.
 
     Args:
         raw: Content of the file.
         source: Name of the file in messages.
-        line_numbers: Line of each key, for messages; None: messages without lines.
+        line_numbers: Line number of each key, for messages; None: messages without line numbers.
 
     Raises:
-        UserError: If there are mistakes; the message has one line for each.
+        UserError: If there are mistakes; the message has one line for each mistake.
     """
     errors: list[Mistake] = []
     params = None
@@ -88,7 +88,7 @@ def parse(raw: dict[str, Any], source: str = "params.yaml", line_numbers: Mappin
 
 
 def _duplicate_names(params: Params) -> Iterator[Mistake]:
-    """Mistakes: names of grids or of their settings that another setting or grid has."""
+    """Mistakes: names of grids, or of their settings, that another setting or grid already has."""
     names = set(params.settings)
     for name, grid in params.setting_grids.items():
         for key in (name, *grid.cells(name)):
@@ -122,7 +122,7 @@ def _run_names(params: Params) -> Iterator[Mistake]:
 
 
 def _disagreements(params: Params) -> list[Mistake]:
-    """Mistakes: parts of the file that do not agree."""
+    """Mistakes: parts of the file that contradict each other."""
     errors = list(_run_names(params))
     errors += _floors(params)
     errors += _optimisations(params)
@@ -150,8 +150,9 @@ def _declarations(params: Params) -> Iterator[tuple[tuple[str, str], Setting | S
 
 
 def _floors(params: Params) -> Iterator[Mistake]:
-    """Mistakes: dropout on variances without the floor alpha, for which equation 6 gives negative variances."""
-    # A validator of the settings would make every training depend on the record of its system, labels included.
+    """Mistakes: dropout on variances without the floor alpha. Equation 6 would then give negative variances."""
+    # This is no validator of `Setting`: every training would then depend on the whole record of its system, which also
+    # holds labels for reports.
     for key, declared in _declarations(params):
         if RECORDS[declared.system].needs_floor and declared.parts.variance_floor == "none":
             message = f"expected 'alpha', because {declared.system}'s dropout needs variances above alpha; found 'none'"
@@ -171,7 +172,7 @@ def _optimisations(params: Params) -> Iterator[Mistake]:
 
 
 def _studies(params: Params) -> Iterator[Mistake]:
-    """Mistakes: studies, and columns of settings that name a study."""
+    """Mistakes in studies, and in columns of settings that name a study."""
     for name, study in params.studies.items():
         study_key = ("studies", name)
         if study.dataset not in params.datasets:
@@ -228,12 +229,13 @@ def _values(study_key: Key, study: Study, system: str, column: str, base: Frozen
 
 
 def search_space(study: Study, system: str, column: str) -> dict[str, tuple[float, ...]]:
-    """The values that a study tries, sorted, by hyperparameter.
+    """The values that a study tries, in ascending order, by hyperparameter.
 
     Args:
-        study: The study.
-        system: Name of its setting's system.
-        column: Column of its data set, for supplement E's values.
+        study: Entry of the study in params.yaml.
+        system: Name of the system that the study searches.
+        column: Column of the study's data set. It selects the values of supplement E for hyperparameters without
+            `values`.
     """
     named = {
         name: tuple(study.values.get(name, searched(field).on(column)))

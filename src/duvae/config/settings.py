@@ -1,4 +1,4 @@
-"""Settings (a system with its parts and hyperparameters), and grids of settings."""
+"""Settings and grids of settings. A setting is a system with its parts and hyperparameters."""
 
 import math
 import re
@@ -24,11 +24,14 @@ Changes = Annotated[
         "ours",
     ),
 ]
-"""Values by key that replace those of a data set's optimisation."""
+"""New values for keys of a data set's optimisation."""
 
 
 class StudyReference(Frozen):
-    """A study in place of hyperparameters: its best ones are used, from `results/studies/<study>/best_params.yaml`."""
+    """A reference to a study, in place of hyperparameters.
+
+    The best hyperparameters of the study are used, from `results/studies/<study>/best_params.yaml`.
+    """
 
     study: Annotated[
         Name,
@@ -37,7 +40,7 @@ class StudyReference(Frozen):
 
 
 def best_params_path(study: str, root: Path = Path()) -> Path:
-    """The file of a study's best hyperparameters.
+    """The path of the file with a study's best hyperparameters.
 
     Args:
         study: Name of the study.
@@ -47,7 +50,7 @@ def best_params_path(study: str, root: Path = Path()) -> Path:
 
 
 class Parts(Frozen):
-    """Parts of a system's encoder that are not hyperparameters."""
+    """Options of a system's encoder that are not hyperparameters."""
 
     init: Annotated[
         Literal["torch", "paper"],
@@ -103,7 +106,7 @@ def _column_tag(values: Any) -> str:
 
 
 def _setting_of(system: str, hyperparameters: type[Frozen]) -> type[Setting]:
-    """The class of a system's settings, whose columns hold the system's hyperparameters or a study."""
+    """Builds the class of a system's settings. Their columns hold hyperparameters of the system, or name a study."""
     column = Annotated[
         Annotated[hyperparameters, Tag("hyperparameters")] | Annotated[StudyReference, Tag("reference")],  # type: ignore[valid-type]
         Discriminator(_column_tag),
@@ -126,14 +129,14 @@ else:
 _SETTING: TypeAdapter[Setting] = TypeAdapter(AnySetting)
 
 NAMEABLE = re.compile(r"\d\.\d+")
-"""Numbers with one digit before the point, so that a name can hold their digits without the point."""
+"""Form of the numbers in a grid: one digit before the point. Names of settings can therefore leave the point out."""
 
 
 class SettingGrid(Frozen):
     """Settings of one system that differ in a few hyperparameters, one setting for each combination of `values`.
 
     The name of a setting holds its values: `figure2_g04_p10` of the grid `figure2` has gamma 0.4 and p 1.0. A name
-    therefore means the same training after the grid has changed.
+    therefore still means the same training when the values of the grid change.
     """
 
     system: Annotated[str, doc("Name of the system of all settings of the grid.")]
@@ -183,7 +186,7 @@ class SettingGrid(Frozen):
         return [dict(zip(self.values, values, strict=True)) for values in product(*self.values.values())]
 
     def _check(self, cell: Mapping[str, Any]) -> None:
-        """Validates one setting of the grid; an error names the key of the grid."""
+        """Validates one setting of the grid. An error names a key of the grid, not of the setting."""
         try:
             _SETTING.validate_python(cell)
         except ValidationError as error:
@@ -197,11 +200,11 @@ class SettingGrid(Frozen):
             ) from error
 
     def _grid_key(self, path: tuple[str, ...]) -> tuple[str, ...]:
-        """The key of the grid that gives a key of one of its settings."""
+        """The key of the grid that determines the value at `path` in one of its settings."""
         return ("values", path[-1]) if path[0] == "columns" and path[-1] in self.values else path
 
     def cells(self, name: str) -> dict[str, dict[str, Any]]:
-        """The settings of the grid by name, as mappings in the form of `settings` in params.yaml.
+        """The settings of the grid by name, as mappings like those of `settings` in params.yaml.
 
         Args:
             name: The name of the grid.

@@ -1,4 +1,4 @@
-"""Sources of data sets: files, or a generator."""
+"""Parameters of the sources of data sets: files, or a generator of synthetic sentences."""
 
 from pathlib import PurePosixPath
 from typing import Annotated, Literal, Self
@@ -38,12 +38,12 @@ class SyntheticSource(Frozen):
 
     @property
     def paths(self) -> list[str]:
-        """Paths of files: none."""
+        """Paths of the files of this source; always empty."""
         return []
 
 
 class Truth(Frozen):
-    """Quadrature of the generator's own likelihood."""
+    """Parameters of the quadrature that computes the generator's own likelihood."""
 
     sentences: Annotated[
         Count, doc("Number of test sentences whose true likelihood is computed by quadrature.", "ours")
@@ -75,7 +75,7 @@ class TextFile(Frozen):
 
 
 def path_in_folder(path: str) -> PurePosixPath:
-    """Path of a file below the folder of its data set: its path in params.yaml, without a root and without `..`.
+    """Path of a file below the folder of its data set: its path in params.yaml without a root, `.` and `..`.
 
     Args:
         path: Path of the file in params.yaml.
@@ -84,7 +84,7 @@ def path_in_folder(path: str) -> PurePosixPath:
 
 
 class Sample(Frozen):
-    """Seeded sample of training documents, and of validation documents."""
+    """Random sample of training documents, and of validation documents."""
 
     size: Annotated[
         Count,
@@ -95,7 +95,7 @@ class Sample(Frozen):
 
 
 class TextSplit(Frozen):
-    """Split of the distinct training documents, drawn by `seed`; all copies of a document go to one split."""
+    """Random split of the distinct training documents. All copies of a document go to the same split."""
 
     valid: Annotated[
         OpenShare | None,
@@ -113,7 +113,7 @@ class TextSplit(Frozen):
 
 
 class BuiltVocabulary(Frozen):
-    """Vocabulary of the most frequent words of the training documents."""
+    """Parameters of a vocabulary of the most frequent words of the training documents."""
 
     most: Annotated[
         Count,
@@ -132,8 +132,8 @@ Files = Annotated[list[TextFile], Field(min_length=1)]
 class TextSource(Frozen):
     """Files of documents for training, validation, test and labelled subsets, and the vocabulary.
 
-    Validation and test documents come from files, or from the training files (`split`). The vocabulary is a file, or is
-    built from the training documents (`build`).
+    Validation and test documents come from their own files, or from the training files (`split`). The vocabulary comes
+    from a file, or is built from the training documents (`build`).
     """
 
     train: Annotated[
@@ -204,9 +204,9 @@ class TextSource(Frozen):
 class OmniglotSource(Frozen):
     """Handwritten characters of 50 alphabets: Lake's drawings, or Burda's selection of them.
 
-    20 people drew each character of Lake's. The drawings of the first `train_drawers` people train, and those of the
-    last `test_drawers` test. Burda's file has a training and a test part. `valid` training images, drawn by `seed`, are
-    held out for validation.
+    In Lake's data, 20 people drew each character. The drawings of the first `train_drawers` people are for training,
+    and those of the last `test_drawers` people are for test. Burda's file has a training part and a test part. For
+    validation, `valid` images are drawn from the training images with the seed `seed`.
     """
 
     drawings: Annotated[
@@ -248,7 +248,7 @@ class OmniglotSource(Frozen):
 class ImageSource(Frozen):
     """Images of the user: a folder of pictures, or an npz file.
 
-    Where the images come without splits, shares of them validate and test, drawn by `seed`.
+    If the images have no splits of their own, the shares `valid` and `test` of them are drawn with the seed `seed`.
     """
 
     path: Annotated[str, Field(min_length=1), doc("Path of a folder of pictures, or of an npz file.")]

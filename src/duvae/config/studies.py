@@ -1,4 +1,4 @@
-"""Studies of hyperparameters."""
+"""Parameters of studies, the searches for hyperparameters."""
 
 from typing import Annotated, Literal, Self
 
@@ -28,10 +28,11 @@ class Prune(Frozen):
 
 
 class Study(Frozen):
-    """A search for the hyperparameters of a setting's system on a data set, by the NLL on validation.
+    """A search for the hyperparameters of a setting's system on a data set, with the least NLL on the validation set.
 
-    The sampler `grid` tries all combinations. The sampler `tpe` tries the points in `first`, then `startup` evenly
-    spread points, then points of its own, until `trials` or `budget` is used up.
+    The sampler `grid` tries all combinations of the values. The sampler `tpe` first tries the points in `first`, then
+    `startup` evenly spread points, and then points that it chooses itself. It stops when `trials` or `budget` is used
+    up.
     """
 
     dataset: Annotated[Name, doc("Name of the data set.")]

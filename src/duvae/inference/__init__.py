@@ -1,1 +1,1 @@
-"""A trained model in use: its files, its codes, and examples that it generates."""
+"""Use of a trained model: its files, the codes of examples, and examples that the decoder generates."""

@@ -14,7 +14,7 @@ from duvae.networks.lstm import LSTMDecoder
 from duvae.vae import VAE
 
 LONGEST = 100
-"""Default of the greatest number of word ids of a generated sentence, `<s>` and `</s>` included."""
+"""Default value of the greatest number of word ids of a generated sentence, including `<s>` and `</s>`."""
 
 
 def decode(
@@ -25,14 +25,16 @@ def decode(
     temperature: float = 1.0,
     longest: int = LONGEST,
 ) -> Tensor:
-    r"""Decodes each z. Each word or pixel is drawn from $\mathrm{softmax}(l / T)$ with logits l, or is the likeliest.
+    r"""Decodes each z.
+
+    Each word or pixel is drawn from $\mathrm{softmax}(l / T)$ with logits l, or is the likeliest value.
 
     Args:
         model: The trained VAE; it does not change.
         z: Latent codes to decode, shape (batch, latent).
-        generator: The random generator of the draws; None: PyTorch's global one.
-        likely: Whether each word or pixel is the likeliest one instead of a draw.
-        temperature: T; likelier x are drawn more often below 1.
+        generator: The random generator of the draws; None: PyTorch's global generator.
+        likely: Whether to take the likeliest value of each word or pixel, instead of drawing the value.
+        temperature: Temperature T of the draws. A value below 1 favours likely words or pixels.
         longest: The greatest number of word ids of a sentence.
 
     Returns:
@@ -47,7 +49,10 @@ def decode(
 
 
 def tempered(decoder: Decoder, temperature: float) -> Decoder:
-    """A copy of a decoder that divides its logits by the temperature; the map to the logits is linear, without bias."""
+    """A copy of a decoder whose logits are divided by the temperature.
+
+    Dividing the weights of the output layer suffices, because that layer is linear and has no bias.
+    """
     copied = copy.deepcopy(decoder)
     copied.get_parameter("output.weight").div_(temperature)
 
@@ -70,7 +75,7 @@ def prior(
         count: Number of samples.
         latent: Number of dimensions of z.
         seed: Seed of z and of the draws from p(x|z).
-        likely: Whether each word or pixel is the likeliest one instead of a draw.
+        likely: Whether to take the likeliest value of each word or pixel, instead of drawing the value.
         temperature: Temperature of the draws from p(x|z).
         longest: The greatest number of word ids of a sentence.
 
@@ -87,7 +92,7 @@ def prior(
 def between(
     one: Float[Tensor, "pairs latent"], other: Float[Tensor, "pairs latent"], steps: int
 ) -> Float[Tensor, "pairs steps latent"]:
-    r"""The points $(1 - t) z_1 + t z_2$ for `steps` values of t from 0 to 1 in even steps."""
+    r"""The points $(1 - t) z_1 + t z_2$ for `steps` evenly spaced values of t from 0 to 1."""
     t = torch.linspace(0, 1, steps, dtype=one.dtype, device=one.device)[:, None]
 
     return torch.lerp(one[:, None], other[:, None], t)
@@ -106,10 +111,10 @@ def interpolations(
 
     Args:
         model: The trained VAE; it does not change.
-        ends: The first and the last z of each pair, such as the `means` of two examples, shape (pairs, 2, latent).
-        steps: Number of points per pair, both ends included.
+        ends: The first and the last z of each line, such as the `means` of two examples, shape (pairs, 2, latent).
+        steps: Number of points on each line, including both ends.
         seed: Seed of the draws from p(x|z).
-        likely: Whether each word or pixel is the likeliest one instead of a draw.
+        likely: Whether to take the likeliest value of each word or pixel, instead of drawing the value.
         temperature: Temperature of the draws from p(x|z).
         longest: The greatest number of word ids of a sentence.
 
@@ -130,9 +135,9 @@ def pairs(count: int, examples: int, seed: int) -> Array:
 
 
 def means(model: VAE, examples: list[Tensor]) -> Float[Tensor, "examples latent"]:
-    r"""The posterior mean of each example; z itself if q is a point.
+    r"""The posterior mean of each example; z itself if q(z|x) has all probability at one z.
 
-    For a flow it is the $z^T$ that the flow maps $\mu^0$ to, since the decoder reads $z^T$.
+    For a flow, the function returns the $z^T$ that the flow computes from $\mu^0$, because the decoder reads $z^T$.
 
     Args:
         model: The trained VAE; it does not change.
@@ -141,5 +146,5 @@ def means(model: VAE, examples: list[Tensor]) -> Float[Tensor, "examples latent"
     with evaluating(model):
         posteriors = [model.posterior(x) for x in examples]
 
-        # The features end in it: they are mu alone, or mu^0 and z^T joined.
+        # The last columns of the features hold this code: the features are mu alone, or mu^0 joined with z^T.
         return torch.cat([posterior.features()[:, -posterior.mean.shape[-1] :] for posterior in posteriors])

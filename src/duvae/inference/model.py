@@ -1,4 +1,4 @@
-"""A trained model in use: it encodes sentences or images into latent codes, and decodes codes.
+"""Uses a trained model to encode sentences or images into latent codes, and to decode codes.
 
 ```python
 from duvae.inference.model import load
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 VOCABULARY = "vocabulary.txt"
-"""Name of the file of words, in the folder of a model or of the prepared data set that the model was trained on."""
+"""File name of the vocabulary, in the folder of a model or in the folder of the model's prepared data set."""
 
 UNKNOWN_SHOWN = 5
 """Largest number of unknown words that a warning names."""
@@ -50,9 +50,10 @@ class Codes:
 
     Attributes:
         mean: Means $\mu_x$ ($\mu^0$ for a flow), shape (examples, latent).
-        sigma: Standard deviations $\delta_x$ ($\delta^0$ for a flow), shape (examples, latent); None if q is a point.
-        features: Input of a linear probe, shape (examples, features): $\mu_x$; for a flow $\mu^0$ and the $z^T$ that
-            the flow maps $\mu^0$ to.
+        sigma: Standard deviations $\delta_x$ ($\delta^0$ for a flow), shape (examples, latent); None if q has all
+            probability at one point.
+        features: Input of a linear probe, shape (examples, features). This is $\mu_x$; for a flow it is $\mu^0$, joined
+            with the $z^T$ that the flow computes from $\mu^0$.
         unknown: Number of unknown words of each sentence, shape (examples,); 0 for images.
     """
 
@@ -62,9 +63,9 @@ class Codes:
     unknown: Array
 
     def frame(self) -> "pd.DataFrame":
-        """A table with one row per example: `unknown`, `mu_0`, …, `sigma_0`, …, `feature_0`, ….
+        """A table with one row per example and the columns `unknown`, `mu_0`, …, `sigma_0`, …, `feature_0`, ….
 
-        Only this method needs pandas, which the extra `pipeline` installs.
+        This is the only method that needs pandas. The extra `pipeline` installs pandas.
         """
         import pandas as pd
 
@@ -85,7 +86,7 @@ class TrainedModel:
     Args:
         model: The trained VAE.
         description: The description of the model, from its `model.json`.
-        vocabulary: The word of each word id; not used for images.
+        vocabulary: Words in the order of their ids; not used for images.
     """
 
     def __init__(self, model: VAE, description: Description, vocabulary: Sequence[str]) -> None:
@@ -103,15 +104,15 @@ class TrainedModel:
         return self.description.networks.get("size")
 
     def encode(self, x: Sequence[str] | Array, seed: int = 1) -> Codes:
-        """Encodes sentences or images: the parameters of q(z|x) for each x.
+        """Encodes sentences or images into the parameters of q(z|x).
 
         Args:
-            x: Sentences, whose words white space separates; or images as shares of ink in [0, 1], shape
-                (images, size, size).
+            x: Sentences with white space between the words, or images of shape (images, size, size). A pixel is its
+                share of ink, in [0, 1].
             seed: Seed of the bits that are drawn from pixels other than 0 and 1.
 
         Raises:
-            UserError: If x are not what the model was trained on.
+            UserError: If the model was trained on examples of another kind or size, or if an example is not valid.
 
         Warns:
             UnknownWords: Some words are not in the vocabulary.
@@ -119,7 +120,12 @@ class TrainedModel:
         return self.codes(self.to_split(x), seed)
 
     def codes(self, split: Split, seed: int = 1) -> Codes:
-        """Encodes a split, in its order; `seed` is the seed of the bits that are drawn from grey pixels."""
+        """Encodes a split; the codes have the order of its examples.
+
+        Args:
+            split: Examples to encode.
+            seed: Seed of the bits that are drawn from grey pixels.
+        """
         generator = Generator(self.device).manual_seed(seed)
 
         def values(x: Tensor) -> dict[str, Tensor]:
@@ -136,7 +142,12 @@ class TrainedModel:
         return Codes(arrays["mean"], arrays.get("sigma"), arrays["features"], unknown)
 
     def posterior_means(self, split: Split, seed: int = 1) -> Float[Tensor, "examples latent"]:
-        """The posterior mean of each example of a split, in its order, as `generation.means` computes it."""
+        """The posterior mean of each example, as `generation.means` defines it.
+
+        Args:
+            split: Examples to encode; the means have their order.
+            seed: Seed of the bits that are drawn from grey pixels.
+        """
         generator = Generator(self.device).manual_seed(seed)
 
         def means(x: Tensor) -> Tensor:
@@ -158,10 +169,10 @@ class TrainedModel:
 
         Args:
             z: Latent codes to decode, shape (batch, latent).
-            likely: Whether each word or pixel is the likeliest one instead of a draw.
-            temperature: Temperature of the draws: the logits are divided by it.
+            likely: Whether to take the likeliest value of each word or pixel, instead of drawing the value.
+            temperature: Temperature of the draws, by which the logits are divided.
             seed: Seed of the draws.
-            longest: Greatest number of word ids of a sentence, `<s>` and `</s>` included; a longer one is cut.
+            longest: Greatest number of word ids of a sentence, including `<s>` and `</s>`; a longer sentence is cut.
 
         Returns:
             The sentences, or images of bits, shape (batch, size, size).
@@ -174,7 +185,10 @@ class TrainedModel:
     def generate(
         self, count: int, likely: bool = False, temperature: float = 1.0, seed: int = 1, longest: int = LONGEST
     ) -> list[str] | Array:
-        """Decodes `count` samples of the prior; `seed` is also the seed of z, the rest is as in `decode`."""
+        """Decodes `count` samples of the prior.
+
+        `seed` is the seed of the samples z and of the draws. All other arguments are those of `decode`.
+        """
         return self.to_examples(generation.prior(self.model, count, self.latent, seed, likely, temperature, longest))
 
     def reconstruct(
@@ -185,7 +199,10 @@ class TrainedModel:
         seed: int = 1,
         longest: int = LONGEST,
     ) -> list[str] | Array:
-        """Decodes the posterior mean of each x; x is as in `encode`, the rest is as in `decode`."""
+        """Decodes the posterior mean of each x.
+
+        `x` is the argument of `encode`; all other arguments are those of `decode`.
+        """
         return self.decode(self.posterior_means(self.to_split(x), seed), likely, temperature, seed, longest)
 
     def interpolate(
@@ -204,10 +221,10 @@ class TrainedModel:
             first: Sentence or image to start from; an image has shape (size, size).
             last: Sentence or image to end at.
             steps: Number of points, both ends included.
-            likely: As in `decode`.
-            temperature: As in `decode`.
-            seed: As in `decode`.
-            longest: As in `decode`.
+            likely: Whether to take the likeliest value of each word or pixel, instead of drawing the value.
+            temperature: Temperature of the draws, by which the logits are divided.
+            seed: Seed of the draws, and of the bits that are drawn from grey pixels.
+            longest: Greatest number of word ids of a sentence, including `<s>` and `</s>`; a longer sentence is cut.
 
         Returns:
             The sentences, or images of bits, shape (steps, size, size).
@@ -222,10 +239,10 @@ class TrainedModel:
 
         Args:
             x: Sentences or images, as in `encode`.
-            where: Name of the sentences in errors, such as the option that they come from.
+            where: Name of the sentences in errors, such as the command-line option that they come from.
 
         Raises:
-            UserError: If x are not what the model was trained on.
+            UserError: If the model was trained on examples of another kind or size, or if an example is not valid.
         """
         if self.size is None:
             if isinstance(x, str) or not all(isinstance(sentence, str) for sentence in x):
@@ -249,7 +266,7 @@ class TrainedModel:
         return Images.of(grey.astype(np.float32), unlabelled, unlabelled)
 
     def documents(self, corpus: Corpus) -> Documents:
-        """Converts documents to word ids.
+        """Converts documents to word ids. A word that is not in the vocabulary becomes `<unk>`.
 
         Raises:
             UserError: If a document contains `<pad>`, `<s>` or `</s>`.
@@ -290,7 +307,8 @@ def load(folder: str | Path, vocabulary: str | Path | None = None) -> TrainedMod
         folder: The folder with `weights.safetensors` and `model.json`: `models/<data set>/<setting>/<seed>` of a
             project, or `model` of a run in MLflow.
         vocabulary: A text file with one word per line, in the order of the word ids. None: `vocabulary.txt` in the
-            model's folder, or else that of the prepared data set in the model's project. Images need no vocabulary.
+            model's folder or, if that is missing, in the folder of the prepared data set in the model's project. Images
+            need no vocabulary.
 
     Raises:
         UserError: If the folder has no readable model, or if the vocabulary is missing or does not fit the model.
@@ -309,12 +327,12 @@ def load(folder: str | Path, vocabulary: str | Path | None = None) -> TrainedMod
 
 
 def read_vocabulary(folder: Path, count: int, file: str | Path | None = None) -> list[str]:
-    """Reads the vocabulary of a model, and checks that it has as many words as the model knows.
+    """Reads the vocabulary of a model, and checks its number of words.
 
     Args:
         folder: The folder of the model.
         count: The number of words that the model knows.
-        file: The file to read; None: the first one that exists of those that `load` names.
+        file: The file to read; None: the first existing file of the two that `load` names.
 
     Raises:
         UserError: If there is no such file, or if it does not fit the model.

@@ -1,4 +1,4 @@
-"""A model as two files: `weights.safetensors`, and `model.json`, which describes how to build the model."""
+"""Saves a model as two files, and loads it: `weights.safetensors`, and `model.json`, which describes the model."""
 
 import hashlib
 import json
@@ -25,20 +25,21 @@ DESCRIPTION = "description"
 """Key of the model's description in the metadata of weights.safetensors."""
 
 NETWORKS: TypeAdapter[Networks] = TypeAdapter(Networks)
-"""Validates the sizes of text or image networks; the two kinds have no set of keys in common."""
+"""Validator of the sizes of text or image networks; the keys show which of the two kinds it is."""
 
 
 @dataclass(frozen=True)
 class Description:
-    """All that is needed to build a model again.
+    """Everything that is needed to build a model again.
 
     Attributes:
         system: The system's name.
         hyperparameters: The system's hyperparameters, by name.
-        parts: The choices about the encoder that any system has, as in `duvae.config.Parts`.
+        parts: The encoder options that every system has, as in `duvae.config.Parts`.
         networks: The sizes of the networks.
-        words: Number of words in the vocabulary; 2 for images, whose pixels are bits.
-        training: The course of the training: epochs, best_epoch, warmup_ended, stopped; None before the training.
+        words: Number of words in the vocabulary; 2 for images, because a pixel is a bit.
+        training: Outcome of the training, with the keys `epochs`, `best_epoch`, `warmup_ended` and `stopped`; None
+            before the training.
     """
 
     system: str
@@ -49,13 +50,17 @@ class Description:
     training: dict[str, Any] | None = None
 
     def build(self) -> tuple[VAE, systems.System[Any]]:
-        """Builds the model with new random weights, and its system."""
+        """Builds the model with new random weights.
+
+        Returns:
+            The model, and its system.
+        """
         parts = Parts.model_validate(self.parts)
         sizes: Networks = NETWORKS.validate_python(self.networks)
         system = systems.system(self.system, HYPERPARAMETERS[self.system].model_validate(self.hyperparameters), parts)
         encoder, decoder = networks.build(sizes, self.words, parts.init)
         head = system.head(encoder.features, sizes.latent)
-        for part in head.children():  # Regularizers and the networks of a flow initialize themselves.
+        for part in head.children():  # regularizers and the networks of a flow initialize themselves
             if isinstance(part, nn.Linear):
                 networks.initialize(part, networks.initial(sizes, parts.init))
         model = VAE(encoder, head, decoder, system.objective(), system.refinement())
@@ -66,7 +71,7 @@ class Description:
 
 
 def save(folder: Path, model: VAE, description: Description) -> None:
-    """Writes both files; each is complete or not written at all."""
+    """Writes both files of a model into `folder`; a file is written completely or not at all."""
     tensors = {name: value.detach().contiguous() for name, value in model.state_dict().items()}
     with whole(folder / "weights.safetensors") as temporary:
         temporary.write_bytes(safetensors.torch.save(tensors, {DESCRIPTION: json.dumps(vars(description))}))
@@ -76,19 +81,19 @@ def save(folder: Path, model: VAE, description: Description) -> None:
 def load(
     folder: Path, command: str = "duvae train", system: str | None = None, words: int | None = None
 ) -> tuple[VAE, Description]:
-    """Loads a trained model, and sets evaluation mode.
+    """Loads a trained model, in evaluation mode.
 
     Args:
-        folder: The folder with both files.
+        folder: The folder with both files of the model.
         command: The command that writes the files; errors name it.
-        system: The system that the model must have; None: any.
-        words: The number of words that the model must know; None: any.
+        system: Name of the system that the model must have; None: any system.
+        words: The number of words that the vocabulary of the model must have; None: any number.
 
     Returns:
         The model on the CPU, and its description.
 
     Raises:
-        UserError: If the files are missing or broken, or if they have another system or another number of words.
+        UserError: If a file is missing or broken, or if the model has another system or another number of words.
     """
     path = folder / "model.json"
     try:
@@ -112,7 +117,7 @@ def load(
 
 
 def digest(model: VAE) -> str:
-    """Computes the digest of a model's weights. Results with the same digest were computed from the same weights.
+    """Computes the digest of a model's weights. Equal digests mean equal weights.
 
     Args:
         model: The VAE, on any device.
@@ -185,5 +190,5 @@ def _shape(tensors: Mapping[str, Tensor], name: str) -> str:
 
 
 def device() -> torch.device:
-    """The GPU, if the process sees one, or else the CPU."""
+    """The GPU, if the process can use one, or else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,4 +1,4 @@
-"""Files with samples and interpolations of a trained model, and the test examples beside them: images or text."""
+"""Files with samples and interpolations of a trained model, and with the test examples that are shown beside them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,24 +14,25 @@ from duvae.errors import UserError
 from duvae.project import array_files
 
 PREFIXES = ("samples_", "between_")
-"""Start of the names of all arrays with samples of the prior, and with interpolations; a decoding follows."""
+"""Prefixes of array names, for samples of the prior and for interpolations. The decoding follows the prefix."""
 
 
 @dataclass(frozen=True)
 class Samples:
     """Samples and interpolations of one model.
 
-    An example is an image of shape (height, width) with ink from 0 to 1, or a line of text. The two mappings have the
-    decodings as keys: `drawn` from p(x|z), and `likeliest`.
+    An example is a line of text, or an image of shape (height, width) whose pixels are shares of ink from 0 to 1. The
+    keys of both mappings are decodings: `drawn` for draws from p(x|z), and `likeliest` for the likeliest values.
 
     Attributes:
         are_images: Whether the examples are images.
         columns: Number of images in one row of a picture.
-        prior: Examples decoded from samples of the prior, shape (samples,) each; empty where there is no prior.
-        interpolations: Examples decoded between two test examples, shape (pairs, steps) each.
+        prior: Examples decoded from samples of the prior, shape (samples,) for each decoding; empty if the system has
+            no prior.
+        interpolations: Examples decoded between two test examples, shape (pairs, steps) for each decoding.
         test: Test examples to show beside the samples, shape (examples,).
-        endpoints: The pairs of test examples that the interpolations lie between, shape (pairs, 2).
-        weights: The digest of the model's weights; None in files of earlier versions.
+        endpoints: The two test examples at the ends of each interpolation, shape (pairs, 2).
+        weights: The digest of the model's weights; None for files that earlier versions wrote.
     """
 
     are_images: bool
@@ -44,9 +45,9 @@ class Samples:
 
 
 def file_path(job: Job, root: Path) -> Path:
-    """The path of a job's file in git.
+    """The path of the samples file of a job; git keeps this file.
 
-    The file is outside of the folder of the job's metrics, because Figure 1 depends on that folder.
+    The file does not lie in the folder of the job's metrics, because the stage of Figure 1 depends on that folder.
     """
     return root / "results" / job.folder.parent / "samples" / f"{job.seed}.json"
 
@@ -103,7 +104,7 @@ def read_archive(path: Path, prepared: Prepared, command: str) -> Samples:
         command: The command that writes the archive.
 
     Raises:
-        UserError: If the archive is missing or broken, or belongs to other data.
+        UserError: If the archive is missing or broken, or belongs to another data set.
     """
     try:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
@@ -116,12 +117,12 @@ def read_archive(path: Path, prepared: Prepared, command: str) -> Samples:
 
 
 def write(path: Path, samples: Samples, apart: bool) -> None:
-    """Writes the file that git keeps.
+    """Writes the samples file, which git keeps.
 
     Args:
-        path: The file.
-        samples: Samples and interpolations.
-        apart: Whether the data set is of a kind in `config.APART`. The file then holds this fact and no examples.
+        path: The file to write.
+        samples: Samples and interpolations to write.
+        apart: Whether the data set is of a kind in `config.APART`. The file of such a data set holds no examples.
     """
     about: dict[str, Any] = {"weights": samples.weights, "apart": apart}
     arrays: dict[str, Array] = {}
@@ -144,11 +145,11 @@ def read(path: Path, command: str) -> Samples | None:
     """Reads a file that `write` wrote.
 
     Args:
-        path: The file.
+        path: The file to read.
         command: The command that writes the file.
 
     Returns:
-        The samples; None where the data set is of a kind in `config.APART`.
+        The samples; None if the data set is of a kind in `config.APART`.
 
     Raises:
         UserError: If the file is missing or broken.
@@ -173,5 +174,5 @@ def read(path: Path, command: str) -> Samples | None:
 
 
 def _by_decoding(parts: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    """The parts whose names start with a prefix, by the rest of their names: the decoding."""
+    """The parts whose names start with a prefix. The key of a part is the rest of its name, which is the decoding."""
     return {name.removeprefix(prefix): part for name, part in parts.items() if name.startswith(prefix)}

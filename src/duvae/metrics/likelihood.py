@@ -13,7 +13,8 @@ from duvae.posteriors import standard_normal_log_prob
 from duvae.vae import VAE
 
 ROWS = 4096
-"""Number of samples of z that are decoded at once. At the size of the synthetic data they take a few MiB."""
+"""Number of samples of z that are decoded at once, over all examples of a batch. At the size of the synthetic data
+they take a few MiB."""
 
 
 def importance_weighted_nll(
@@ -24,7 +25,7 @@ def importance_weighted_nll(
     seed: int,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Array:
-    r"""Importance-weighted NLL, $-\log \frac1K \sum_k \frac{p(x, z_k)}{q(z_k|x)}$ with $z_k \sim q(z|x)$, for each example.
+    r"""The NLL of each example, $-\log \frac1K \sum_k \frac{p(x, z_k)}{q(z_k|x)}$ with $z_k \sim q(z|x)$.
 
     The samples are drawn block by block. Their weights are added in log space, so that K need not be a multiple of the
     block size.
