@@ -181,7 +181,11 @@ class Params(Frozen):
         return _named("setting", name, self.settings)
 
     def declaration(self, setting: str) -> str:
-        """The key of params.yaml that declares a setting: `settings.vae`, or `setting_grids.figure2` for a grid's cell."""
+        """The key of params.yaml that declares a setting.
+
+        The key is `settings.vae` for the setting `vae`, and `setting_grids.figure2` for a setting of the grid
+        `figure2`.
+        """
         grid = next((name for name, grid in self.setting_grids.items() if setting in grid.cells(name)), None)
 
         return f"settings.{setting}" if grid is None else f"setting_grids.{grid}"

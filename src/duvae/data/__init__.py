@@ -1,1 +1,1 @@
-"""Data sets: where they come from, how they are prepared, checked, stored and cut into batches."""
+"""Data sets: their sources, and how they are prepared, checked, stored and cut into batches."""

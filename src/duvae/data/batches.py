@@ -1,4 +1,4 @@
-"""Batches of documents of one length, or of images: no batch is padded, and no example is dropped."""
+"""Cuts splits into batches of documents of one length, or of images. No batch is padded, and no example is dropped."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from duvae.data.store import Array, Split
 def tensor(split: Split, indices: Array, device: torch.device, generator: Generator | None = None) -> Tensor:
     """The examples at `indices` on a device, as the networks read them.
 
-    Grey pixels become bits, which are drawn on the device anew each time an example is used (Burda et al. 2016).
+    Grey pixels become bits. The bits are drawn on the device, anew each time an example is used (Burda et al. 2016).
 
     Args:
         split: Split of the examples.
@@ -38,8 +38,8 @@ class Examples:
     Args:
         split: The split.
         device: Device of the batches.
-        resident: Whether the device holds the whole split. None: if the device is a GPU with four times the split's
-            size in free memory.
+        resident: Whether the device holds the whole split. None: True for a GPU whose free memory exceeds four times
+            the size of the split, otherwise False.
     """
 
     def __init__(self, split: Split, device: torch.device, resident: bool | None = None) -> None:
@@ -53,7 +53,10 @@ class Examples:
             self.dtype = torch.from_numpy(np.zeros(0, split.dtype)).dtype
 
     def __call__(self, indices: Array, generator: Generator | None = None) -> Tensor:
-        """The examples at `indices`, which have the same length; `generator` draws the bits of grey pixels."""
+        """The examples at `indices`, which must have the same length.
+
+        `generator` is the random generator of the bits of grey pixels; None: PyTorch's global generator.
+        """
         if self.values is None:
             return tensor(self.split, indices, self.device, generator)
         starts = to_device(torch.from_numpy(np.asarray(self.split.starts[indices])), self.device)
@@ -66,7 +69,7 @@ class Examples:
 def to_device(x: Tensor, device: torch.device) -> Tensor:
     """Copies a tensor to a device without waiting for the end of the copy."""
     if device.type == "cuda":
-        x = x.pin_memory()  # otherwise the copy waits for all work queued on the device
+        x = x.pin_memory()  # a copy from unpinned memory would wait for all work queued on the device
 
     return x.to(device, non_blocking=True)
 
@@ -74,17 +77,17 @@ def to_device(x: Tensor, device: torch.device) -> Tensor:
 def batches(lengths: Array, size: int, seed: Sequence[int] | None = None) -> list[Array]:
     """Cuts documents into batches of one length.
 
-    A single document that would remain joins the batch before it, because batch normalization has no variance over
-    one example. The order depends on the seed alone, so that a resumed training knows the order of any epoch.
+    If a single document of a length remains, it joins the batch before it, because batch normalization has no variance
+    over one example. The order depends only on the seed, so that a resumed training can compute the order of any epoch.
 
     Args:
         lengths: Length of each document, shape (documents,).
-        size: Number of documents of a batch; one batch of each length may hold one more.
-        seed: Seed of the order, such as (seed, epoch): it shuffles the documents of each length, then the batches.
-            None: the order of the documents.
+        size: Number of documents in a batch; one batch of each length may hold one more.
+        seed: Seed that shuffles the documents of each length and then the batches, such as (seed, epoch). None: batches
+            of ascending length, in the order of the documents.
 
     Returns:
-        Indices into `lengths`, one array per batch.
+        Indices of the documents of each batch, one array of shape (batch,) per batch.
     """
     generator = None if seed is None else np.random.default_rng(list(seed))
     cut: list[Array] = []

@@ -1,6 +1,6 @@
-"""Files of documents in memory: one document per line, with its label and its place in the files.
+"""Reads files of documents into memory.
 
-The words of a document are separated by white space. A line of a file with labels is `label<TAB>document`.
+A file has one document per line, with white space between the words. A line with a label is `label<TAB>document`.
 """
 
 import re
@@ -14,7 +14,7 @@ from duvae.errors import UserError
 
 @dataclass(frozen=True)
 class Corpus:
-    """Documents of one or more files.
+    """Documents of one or more files, with their labels.
 
     Attributes:
         documents: Words of each document, joined by single spaces.
@@ -42,7 +42,7 @@ def read_corpus(files: Sequence[TextFile], folder: Path) -> Corpus:
         folder: Folder that `fetch` copied the files into.
 
     Raises:
-        UserError: As `read_documents`.
+        UserError: If `read_documents` raises this error for one of the files.
     """
     corpus = Corpus([], [], [])
     for file in files:
@@ -59,7 +59,7 @@ def read_documents(path: Path, label: int | None = None, raw: bytes | None = Non
 
     Args:
         path: The file, in UTF-8.
-        label: Label of all documents; None: each line has its own label, or no line has one.
+        label: Label of all documents; None: each line has its own label, or no line has a label.
         raw: Bytes of a source that is not a file, such as standard input; `path` is then its name in errors.
 
     Raises:
@@ -96,11 +96,12 @@ def read_documents(path: Path, label: int | None = None, raw: bytes | None = Non
 def file_lines(path: Path, raw: bytes | None = None) -> list[str]:
     """The lines of a UTF-8 file.
 
-    Only a line feed ends a line: Python's `splitlines` would also split at form feeds and at Unicode's separators.
+    Only a line feed ends a line. Python's `splitlines` is not used, because it also splits at form feeds and at
+    Unicode's separators.
 
     Args:
         path: The file.
-        raw: Its bytes, where they were read already.
+        raw: Bytes of the file, if they have already been read; None: the function reads the file.
 
     Raises:
         UserError: If the file is missing, cannot be read, is empty or is not UTF-8.
@@ -124,20 +125,24 @@ def file_lines(path: Path, raw: bytes | None = None) -> list[str]:
 
 
 def line_error(path: Path, line: int, expected: str, value: str, remedy: str) -> UserError:
-    """The error about one line of a file.
+    """The error that describes a mistake in one line of a file.
 
     Args:
         path: The file.
         line: Number of the line, counted from 1.
-        expected: What the line should hold.
-        value: What the line holds instead.
-        remedy: What the user should do.
+        expected: Expected content of the line, in words.
+        value: Content of the line, in words.
+        remedy: Advice to the user, as a sentence.
     """
     return UserError(f"{path}, line {line}: expected {expected}; found {value}. {remedy}")
 
 
 def _label_mismatch(label: int | None, labelled: bool, row: str) -> tuple[str, str, str]:
-    """Expectation, finding and remedy for a line that has a label where it should not, or the reverse."""
+    """The arguments of `line_error` for a line that has an unexpected label, or that lacks its label.
+
+    Returns:
+        The expected content, the found content, and the remedy.
+    """
     shown = repr(row if len(row) <= 60 else row[:60] + "…")
     if label is not None:
         expected = f"a document without a tab, because params.yaml gives all lines the label {label}"

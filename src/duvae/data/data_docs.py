@@ -1,8 +1,8 @@
-"""Data Docs as pages that work without a network.
+"""Turns the Data Docs of Great Expectations into pages that work without a network.
 
-The pages of Great Expectations load styles, scripts and a logo from other hosts, and show neither tables nor status
-without them. The library has no option against it, so `finish` removes these links, adds styles of its own and writes
-the start page.
+The pages of Great Expectations load styles, scripts and a logo from other hosts. Without them the pages show neither
+tables nor status, and the library has no option to avoid them. `finish` therefore removes these links, adds its own
+styles and writes a start page.
 """
 
 import re
@@ -34,18 +34,18 @@ _OWN = re.compile(
 )
 
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ|\d{8}T\d{6}\.\d{6}Z")
-"""A time in the pages of Great Expectations and in the names of its folders."""
+"""A time, as in the pages of Great Expectations and in the names of their folders."""
 _LAST = "last-run"
-"""Replacement of every time: equal results must be equal files, because DVC compares hashes."""
+"""Text that replaces every time. Equal results must give equal files, because DVC compares hashes."""
 _RANDOM = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-"""A random name of a part of a page."""
+"""A random name, which Great Expectations gives to a part of a page."""
 
 
 def finish(site: Path, name: str, results: Sequence[ExpectationResult]) -> None:
     """Turns the pages of Great Expectations into pages without outside links, and writes a start page.
 
     Args:
-        site: Folder that Great Expectations wrote.
+        site: Folder with the pages that Great Expectations wrote.
         name: Name of the data set.
         results: Result of each expectation.
     """

@@ -1,4 +1,4 @@
-"""Expectations of a prepared text data set, over frames with one row per document and one row per split."""
+"""Expectations of a prepared text data set. Its frames have one row per document or per split."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,14 +18,14 @@ WHOLE = "splits"
 
 @dataclass(frozen=True)
 class Expectation:
-    """One expectation of one frame.
+    """One expectation of the values in a frame.
 
     Attributes:
-        name: Name in errors and on pages.
-        sentence: What is expected, in words, for errors and pages.
-        kind: Class of Great Expectations that checks it.
-        arguments: Column and bounds.
-        counted_column: Column of the splits' frames whose values a rate sums; None: not a rate.
+        name: Name of the expectation in errors and on pages.
+        sentence: Description of the expected values, for errors and pages.
+        kind: Name of the class of Great Expectations that checks the values.
+        arguments: Arguments of that class, such as the column and its bounds.
+        counted_column: Column in the frame of a split whose sum gives the rate; None: the value is not a rate.
     """
 
     name: str
@@ -46,10 +46,10 @@ class ExpectationResult:
     Attributes:
         split: Name of the frame: a split, or `WHOLE`.
         expectation: The expectation.
-        success: Whether it is met.
-        observed: Observed value, or smallest and largest value of the column.
-        unexpected: Number of rows that break it.
-        example: One such row in words; None: no single row breaks it.
+        success: Whether the expectation is met.
+        observed: Observed value, or the smallest and the largest value of the column.
+        unexpected: Number of rows that break the expectation.
+        example: One of these rows in words; None: no single row breaks the expectation.
     """
 
     split: str
@@ -75,9 +75,12 @@ def frames_and_suites(
     """The frames of a data set, and the expectations of each frame.
 
     Args:
-        prepared: The data set.
-        dataset: Its parameters.
-        order: Names of its splits, in the order of the pages.
+        prepared: The prepared data set.
+        dataset: Parameters of the data set.
+        order: Names of the splits, in the order of the pages.
+
+    Returns:
+        Frames by name, and expectations by the name of their frame.
     """
     tables = {split: frame(split, prepared) for split in order}
     suites = {WHOLE: overview_expectations(dataset)}
@@ -87,10 +90,13 @@ def frames_and_suites(
 
 
 def frame(split: str, prepared: Prepared) -> pd.DataFrame:
-    """One row per document: length, first, last, lowest and highest id, number of marks, unknown words, label, text.
+    """The frame of one split, with one row per document.
+
+    Its columns describe the length, the first, last, lowest and highest id, the numbers of marks and of unknown words,
+    the label, whether the training split has the same document, and the text. Marks are `<pad>`, `<s>` and `</s>`.
 
     Raises:
-        UserError: If offsets decrease, so that there are no documents to check.
+        UserError: If the offsets of the split decrease. It then has no documents to check.
     """
     documents = prepared.documents(split)
     lengths, tokens = np.asarray(documents.lengths), np.asarray(documents.tokens)
@@ -133,7 +139,10 @@ def frame(split: str, prepared: Prepared) -> pd.DataFrame:
 
 
 def overview(prepared: Prepared, frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """One row per split: size, rate of unknown words and, for `test`, rate of documents that training has too."""
+    """The frame with one row per split: its size, and its rate of unknown words.
+
+    The row of `test` also has the rate of documents that the training split has too.
+    """
     return pd.DataFrame(
         {
             "split": list(frames),
@@ -243,7 +252,7 @@ def _label_expectations(split: str, prepared: Prepared, dataset: SyntheticDatase
 
 
 def rows(name: str, sentence: str, least: int, most: int | None) -> Expectation:
-    """The number of rows is from `least` to `most`; None: no bound."""
+    """Expects that the number of rows is from `least` to `most`; None: no bound."""
     return Expectation(name, sentence, "ExpectTableRowCountToBeBetween", {"min_value": least, "max_value": most})
 
 
@@ -255,19 +264,19 @@ def between(
     most: int | float | None,
     counted_column: str | None = None,
 ) -> Expectation:
-    """All values of a column are from `least` to `most`; None: no bound."""
+    """Expects that all values of a column are from `least` to `most`; None: no bound."""
     arguments = {"column": column, "min_value": least, "max_value": most}
 
     return Expectation(name, sentence, "ExpectColumnValuesToBeBetween", arguments, counted_column)
 
 
 def within(name: str, sentence: str, column: str, values: list[int]) -> Expectation:
-    """All values of a column are in a set."""
+    """Expects that all values of a column are among `values`."""
     return Expectation(name, sentence, "ExpectColumnValuesToBeInSet", {"column": column, "value_set": values})
 
 
 def classes(name: str, sentence: str, column: str, least: int, most: int | None) -> Expectation:
-    """The number of distinct values of a column is from `least` to `most`; None: no bound."""
+    """Expects that the number of distinct values of a column is from `least` to `most`; None: no bound."""
     arguments = {"column": column, "min_value": least, "max_value": most}
 
     return Expectation(name, sentence, "ExpectColumnUniqueValueCountToBeBetween", arguments)

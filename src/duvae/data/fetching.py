@@ -1,7 +1,8 @@
 """Fetches the files of data sets from a mirror or the internet, and verifies each file before it gets its name.
 
-pooch does the HTTP download. The rest is our own: pooch knows one address per file and keeps downloaded archives, while
-here a file may come from a folder, a mirror, its own address or a member of an archive that is read once.
+pooch downloads files by HTTP. It does not suffice for the rest, because it knows one address per file and keeps
+downloaded archives. Here a file may come from a folder, a mirror or its own address. It may also be a member of an
+archive, which is deleted after reading.
 """
 
 import contextlib
@@ -27,17 +28,17 @@ from duvae.errors import TemporaryError, UserError
 from duvae.project.files import scratch, whole
 
 Timeout = tuple[float, float]
-"""Seconds to wait for a connection, and for the next bytes."""
+"""Longest times in seconds to wait for a connection, and for the next bytes."""
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """A file in its place.
+    """A file that has its place in the folder of a data set.
 
     Attributes:
         path: Path of the file below a mirror, or path of a file of the user.
-        sha256: Its SHA-256.
-        origin: File or address that it came from; `there`: the file was in its place already.
+        sha256: SHA-256 digest of the file, in hexadecimal digits.
+        origin: File or address that the file came from; `there`: the file was already in its place.
     """
 
     path: str
@@ -52,23 +53,23 @@ def fetch_files(
     root: Path = Path(),
     timeout: Timeout = (10.0, 60.0),
 ) -> list[Fetched]:
-    """Fetches files into a folder; a file is complete and verified, or absent.
+    """Fetches files into a folder. Each file in the folder is complete and verified.
 
-    A file that is in the folder with the right checksum stays. Other known files come from the mirror, otherwise from
-    the address in `SOURCES`. Files of the user are copied.
+    A file that is already in the folder stays if its checksum is right. Any other known file comes from the mirror or,
+    if the mirror does not have it, from its address in `SOURCES`. Files of the user are copied.
 
     Args:
-        paths: Paths of known files (below a mirror), or of files of the user.
+        paths: Paths of known files below a mirror, or paths of files of the user.
         folder: Folder of the data set; its name is the name of the data set.
-        mirror: Folder or URL that has files by their paths; None: the environment variable DUVAE_MIRROR.
+        mirror: Folder or URL that has files at their paths; None: the value of the environment variable DUVAE_MIRROR.
         root: Folder that relative paths of the user's files start from.
-        timeout: Seconds for connecting, and for each read.
+        timeout: Longest times in seconds to wait for a connection, and for the next bytes.
 
     Returns:
         The files, in the order of `paths`.
 
     Raises:
-        UserError: If files cannot be fetched (the message lists all), or a file is not the known one.
+        UserError: If files cannot be fetched (the message lists them all), or if a file has a wrong checksum.
         TemporaryError: If a host did not answer.
     """
     targets = {path: folder / path_in_folder(path) for path in paths}
@@ -103,15 +104,15 @@ def fetch_files(
 
 
 class _NotThereError(Exception):
-    """An address does not have the file, or cannot be reached."""
+    """An address does not have the file, or its host cannot be reached."""
 
 
 class _Search:
     """Looks for files in one place after another.
 
     Attributes:
-        reasons: For each path, why each place did not give the file.
-        silent: Hosts that did not answer, with the reason; no second request waits for them.
+        reasons: For each path, the reasons why the file could not be taken from each place.
+        silent: Hosts that did not answer, each with the reason. They get no further request.
     """
 
     def __init__(self, folder: Path, mirror: str | None, timeout: Timeout, progress: Progress) -> None:
@@ -120,7 +121,16 @@ class _Search:
         self.silent: dict[str, str] = {}
 
     def one(self, path: str, target: Path, own: Path | None) -> Fetched | None:
-        """Gets a file from its place, the mirror or its own address; None: only an archive may have the file."""
+        """Gets one file.
+
+        Args:
+            path: Path of the file, as in `fetch_files`.
+            target: Final path of the file. A known file that is already there and has the right checksum is kept.
+            own: File of the user to copy; None: the file is a known file.
+
+        Returns:
+            The file; None if neither the mirror nor an address of its own has it. An archive may still have the file.
+        """
         source = sources.SOURCES.get(path, sources.Source(None, None))
         reasons = self.reasons.setdefault(path, [])
         if own is not None:
@@ -149,7 +159,7 @@ class _Search:
         return None
 
     def archives(self, targets: Mapping[str, Path]) -> dict[str, Fetched | None]:
-        """Gets files that are members of archives; each archive is downloaded once and deleted afterwards."""
+        """Gets files that are members of archives. Each archive is downloaded once, and deleted afterwards."""
         fetched: dict[str, Fetched | None] = {}
         urls = {url: None for path in targets if (url := sources.SOURCES[path].url) and sources.SOURCES[path].member}
         for url in urls:
@@ -170,7 +180,7 @@ class _Search:
         return {path: fetched.get(path) for path in targets}
 
     def download(self, url: str, target: Path, checksum: str | None) -> None:
-        """Downloads one file by HTTP and verifies it before it gets its name."""
+        """Downloads one file by HTTP, and verifies the file before it gets its name."""
         import pooch
         import requests
 
@@ -203,18 +213,18 @@ class _Search:
 
 
 def extract(archive: Path, targets: Mapping[str, Path], origin: str) -> dict[str, Fetched | None]:
-    """Reads members of a tar.gz archive, without unpacking the rest.
+    """Extracts some members of a tar.gz archive.
 
     Args:
         archive: The archive.
-        targets: For each path of a known file, the file to write.
+        targets: The file to write for each path of a known file.
         origin: Address of the archive, for messages.
 
     Returns:
-        The files that the archive has, by path.
+        The files that were found in the archive, by path.
 
     Raises:
-        UserError: If the file is not such an archive, or a member is not a plain file or not the known file.
+        UserError: If the file is not a tar.gz archive, or if a member is not a plain file or has a wrong checksum.
     """
     members = {str(sources.SOURCES[path].member): path for path in targets}
     fetched: dict[str, Fetched | None] = {}
@@ -283,7 +293,7 @@ def _not_a_page(temporary: Path, url: str) -> None:
 
 
 def _digest(path: Path, checksum: str) -> str:
-    """Checksum of a file in the form of `checksum`, `algorithm:digest`, by the same algorithm."""
+    """Checksum of a file as `algorithm:digest`, computed with the algorithm of `checksum`."""
     algorithm = checksum.partition(":")[0]
     with path.open("rb") as file:
         return f"{algorithm}:{hashlib.file_digest(file, algorithm).hexdigest()}"
@@ -323,7 +333,10 @@ def _progress() -> Iterator[Progress]:
 
 
 class _Bar:
-    """Progress bar in the form that pooch calls; pooch's own needs tqdm and would not hide in a log."""
+    """Progress bar with the methods that pooch calls.
+
+    The progress bar of pooch would need tqdm, and would also write into log files.
+    """
 
     total = 0
 

@@ -1,4 +1,4 @@
-"""Expectations of a prepared image data set, over frames with one row per image, per character and per split."""
+"""Expectations of a prepared image data set. Its frames have one row per image, per character or per split."""
 
 from collections.abc import Mapping
 
@@ -14,7 +14,7 @@ CHARACTERS = "characters"
 
 ALPHABETS, ALL_CHARACTERS = 50, 1623
 BURDA = {"train": 24345, "test": 8070}
-"""Number of images in Burda's file; `train` includes the images that validate."""
+"""Number of images in Burda's file; `train` includes the images that are held out for validation."""
 
 
 def frames_and_suites(
@@ -23,9 +23,12 @@ def frames_and_suites(
     """The frames of a data set, and the expectations of each frame.
 
     Args:
-        prepared: The data set.
-        dataset: Its parameters.
-        order: Names of its splits, in the order of the pages.
+        prepared: The prepared data set.
+        dataset: Parameters of the data set.
+        order: Names of the splits, in the order of the pages.
+
+    Returns:
+        Frames by name, and expectations by the name of their frame.
     """
     tables = {split: frame(split, prepared) for split in order}
     frames = {WHOLE: overview(tables), **tables}
@@ -39,12 +42,16 @@ def frames_and_suites(
 
 
 def frame(split: str, prepared: Prepared) -> pd.DataFrame:
-    """One row per image: ink, lowest and highest pixel, grey pixels, label, group, and whether another split has it."""
+    """The frame of one split, with one row per image.
+
+    Its columns describe the ink, the lowest and the highest pixel, the number of grey pixels, the label, the group, and
+    whether another split has the same image.
+    """
     images = prepared.images(split)
     pixels = images.pixels.reshape(len(images), -1)
     others = {
         key for name in prepared.splits if name != split for key in prepared.images(name).contents()
-    }  # of the grey values, before bits were drawn
+    }  # keys are hashes of the grey values, so that drawn bits do not hide equal images
 
     return pd.DataFrame(
         {
@@ -62,7 +69,7 @@ def frame(split: str, prepared: Prepared) -> pd.DataFrame:
 
 
 def overview(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """One row per split: size, share of ink, and share of images that another split has too."""
+    """The frame with one row per split: its size, share of ink, and share of images that another split has too."""
     return pd.DataFrame(
         {
             "split": list(frames),
@@ -74,7 +81,10 @@ def overview(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def characters(prepared: Prepared) -> pd.DataFrame:
-    """One row per character: alphabet, number of images that train or validate, and number that test."""
+    """The frame with one row per character: its alphabet, and its numbers of training and test images.
+
+    Validation images count as training images.
+    """
     count = len(prepared.summary["characters"])
     images = {name: prepared.images(name) for name in ("train", "valid", "test")}
     times = {
@@ -175,7 +185,7 @@ def character_expectations(dataset: OmniglotDataset) -> list[Expectation]:
 
 
 def _size(split: str, prepared: Prepared, dataset: OmniglotDataset | ImageDataset) -> int | None:
-    """Number of images that a split must have; None: not known."""
+    """Number of images that a split must have; None: the number is unknown."""
     if not isinstance(dataset, OmniglotDataset):
         return None
     source = dataset.source
@@ -193,7 +203,7 @@ def _size(split: str, prepared: Prepared, dataset: OmniglotDataset | ImageDatase
 
 
 def _names(labels: Array, prepared: Prepared) -> list[str]:
-    """Name of each label, from the summary."""
+    """The name of each label, from the summary of the data set."""
     known = prepared.summary.get("characters", [])
 
     return [known[label] if 0 <= label < len(known) else f"label {label}" for label in labels.tolist()]

@@ -1,4 +1,4 @@
-"""Files of images: pictures in a folder, and arrays in npz files."""
+"""Reads files of images: pictures in a folder, and arrays in npz files."""
 
 import io
 import warnings
@@ -12,14 +12,14 @@ from duvae.data.store import Array
 from duvae.errors import UserError
 
 PICTURES = (".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-"""Endings of the names of pictures."""
+"""File name extensions of pictures."""
 
 
 def pictures(path: Path) -> list[Path]:
-    """The pictures of a folder and of the folders below it, without hidden files.
+    """The paths of all pictures in a folder and in the folders below it, in sorted order, without hidden files.
 
     Raises:
-        UserError: If there is none, or the name of a file is not the name of a picture.
+        UserError: If there is no picture, or if a file does not have an extension in `PICTURES`.
     """
     files = sorted(
         file
@@ -36,14 +36,14 @@ def pictures(path: Path) -> list[Path]:
 
 
 def read_picture(content: bytes, where: str) -> Array:
-    """Lightness of a picture in [0, 1], shape (height, width); transparent pixels are light.
+    """Lightness of a picture, shape (height, width), from 0 (black) to 1 (white). Transparent pixels are white.
 
     Args:
         content: Bytes of the file.
         where: Name of the picture in errors.
 
     Raises:
-        UserError: If the bytes are not a picture of 8 or 16 bits.
+        UserError: If the bytes are not a picture of 8 or 16 bits per channel, or if the picture is too large.
     """
     from PIL import Image, UnidentifiedImageError
 
@@ -72,10 +72,10 @@ def read_npz(path: Path) -> dict[str, Array]:
     """The arrays of an npz file.
 
     Raises:
-        UserError: If the file is missing, cannot be read or holds Python objects.
+        UserError: If the file is missing, cannot be read, or holds Python objects.
     """
     try:
-        # Opened here, because numpy does not close a broken file.
+        # The file is opened here, because numpy does not close a broken file.
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except FileNotFoundError as error:

@@ -1,6 +1,6 @@
-"""Images of any size become grey values, and grey values become bits.
+"""Converts images of any size to grey values, and grey values to bits.
 
-A grey value is the share of a pixel that is ink. It is also the probability that the pixel's bit is 1.
+A grey value is the share of a pixel that is ink. It is also the probability that the bit of the pixel is 1.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -43,16 +43,16 @@ class Drawings:
 
 
 def area_average(images: Array, size: int) -> Array:
-    r"""Averages over the area of each new pixel, which may cover parts of old pixels.
+    r"""Averages each image over the areas of its new pixels. A new pixel may cover parts of old pixels.
 
     $$y_{ij} = \frac1{n^2} \sum_{kl} W_{ik} x_{kl} W_{jl}, \quad
       W_{ik} = |[in, (i + 1) n] \cap [km, (k + 1) m]|$$
 
-    for n old and m new pixels per side. W holds whole numbers, so that means of 0 and of 1 are exact. Pillow's
-    box filter does not divide an old pixel between two new ones.
+    for n old and m new pixels per side. W holds whole numbers, so that means of 0 and of 1 are exact. Pillow's box
+    filter is not used, because it does not divide an old pixel between two new ones.
 
     Args:
-        images: The images x, shape (images, n, n).
+        images: The images x as shares of ink in [0, 1], shape (images, n, n).
         size: New side m in pixels.
 
     Returns:
@@ -71,7 +71,9 @@ def area_average(images: Array, size: int) -> Array:
 
 
 def binarized(prepared: Prepared, seed: int) -> Prepared:
-    """Draws the bits of validation and test; training keeps its grey values, and bits are drawn at each use.
+    """Draws the bits of validation and test images.
+
+    Training images keep their grey values, because their bits are drawn anew each time an image is used.
 
     Args:
         prepared: A data set of grey images.
@@ -89,7 +91,7 @@ def binarized(prepared: Prepared, seed: int) -> Prepared:
 
 
 def drawn_bits(split: Images, generator: np.random.Generator) -> Images:
-    """Draws one bit per pixel, which is 1 with the grey value as probability."""
+    """Draws one bit per pixel. Its grey value is the probability that the bit is 1."""
     bits = np.concatenate([generator.random(part.shape) < part for part in _blocks(split.pixels)])
 
     return Images(bits.astype(np.uint8), split.labels, split.groups, split.keys)
@@ -98,12 +100,12 @@ def drawn_bits(split: Images, generator: np.random.Generator) -> Images:
 def with_summary(
     kind: str, drawings: Mapping[str, Drawings], files: Sequence[Path], more: Mapping[str, Any]
 ) -> Prepared:
-    """A data set of grey images with its summary.
+    """Builds a data set of grey images, with its summary.
 
     Args:
         kind: Kind of the data set: `omniglot` or `images`.
-        drawings: Images by split.
-        files: Files that the images were read from, for their digests.
+        drawings: Images of each split.
+        files: Files that the images were read from. The summary holds their digests.
         more: Additional entries of the summary.
     """
     splits = {name: Images.of(part.grey, part.labels, part.groups) for name, part in drawings.items()}
@@ -126,7 +128,7 @@ def with_summary(
 
 
 def hold_out(count: int, sizes: Sequence[int], seed: int) -> list[Array]:
-    """Draws parts of the given sizes from `count` indices; returns the parts, then the rest, each sorted."""
+    """Draws parts of the given sizes from `count` indices. Returns the parts and then the rest, each sorted."""
     order = np.random.default_rng(seed).permutation(count)
 
     return [np.sort(part) for part in np.split(order, np.cumsum(sizes))]
@@ -136,14 +138,14 @@ def hold_out(count: int, sizes: Sequence[int], seed: int) -> list[Array]:
 
 
 def prepared_images(source: ImageSource, folder: Path) -> Prepared:
-    """Reads a folder of pictures or an npz file.
+    """Reads a folder of pictures or an npz file, and splits its images into training, validation and test.
 
     Args:
         source: The data set's `source` in params.yaml.
         folder: Folder that `fetch` copied the files into.
 
     Raises:
-        UserError: If a file cannot be used; the message names the file and its fault.
+        UserError: If a file cannot be used; the message names the file and what is wrong with it.
     """
     path = folder / path_in_folder(source.path)
     if path.is_dir():
@@ -176,10 +178,10 @@ def read_images(path: Path, size: int, ink: Literal["dark", "light"]) -> tuple[D
         ink: Shade of the ink: `dark` on light, or `light` on dark.
 
     Returns:
-        The images, and the name of each: its path in the folder, or its index in the array.
+        The images, and their names. A name is the path of an image in the folder, or its index in the array.
 
     Raises:
-        UserError: If a file cannot be used; the message names the file and its fault.
+        UserError: If a file cannot be used; the message names the file and what is wrong with it.
     """
     source = ImageSource.model_construct(path=str(path), ink=ink, size=size)
     if not path.is_dir():
@@ -195,7 +197,11 @@ def read_images(path: Path, size: int, ink: Literal["dark", "light"]) -> tuple[D
 
 
 def _folder(path: Path, files: Sequence[Path], source: ImageSource) -> dict[str, Drawings]:
-    """Images by split, or all images by the empty name; folders in a split are classes, folders of those are groups."""
+    """The images of each split of a folder.
+
+    Each folder of pictures is a class, unless it is the folder of a split. A folder of classes is a group. If the
+    folder has no splits, the result has all images under the empty name.
+    """
     parts = [file.relative_to(path).parts[:-1] for file in files]
     split = {part[0] if part else "" for part in parts} == set(SPLITS)
     classes = ["/".join(part[1:] if split else part) for part in parts]
@@ -222,7 +228,7 @@ def _grey(file: Path, source: ImageSource) -> Array:
 
 
 def _arrays(path: Path, source: ImageSource) -> dict[str, Drawings]:
-    """Images of an npz file by split, or all images by the empty name."""
+    """The images of each split of an npz file; without splits, all images under the empty name."""
     arrays = read_npz(path)
     if set(SPLITS) <= arrays.keys():
         names = {name: (name, f"{name}_labels") for name in SPLITS}
@@ -265,11 +271,11 @@ def _labels(path: Path, name: str, arrays: Mapping[str, Array], count: int) -> A
 
 
 def _fitted(images: Array, source: ImageSource, where: str) -> Array:
-    """Shares of ink at the side `source.size`, after checks of the images.
+    """Checks images, and averages them to shares of ink, shape (images, source.size, source.size).
 
     Args:
         images: Images of one size, shape (images, height, width).
-        source: Gives the side and the shade of the ink.
+        source: The data set's `source` in params.yaml, with the new side in pixels and the shade of the ink.
         where: Name of the images in errors.
     """
     high, wide = images.shape[1:]
@@ -319,6 +325,6 @@ def _mean(pixels: Array) -> float:
 
 
 def _blocks(images: Array, at_once: int = 256) -> Iterator[Array]:
-    """Blocks of images, so that memory holds no large array twice."""
+    """Blocks of images. Computing block by block avoids large temporary arrays."""
     for first in range(0, max(1, len(images)), at_once):
         yield images[first : first + at_once]

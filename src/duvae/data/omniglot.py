@@ -1,7 +1,7 @@
 """OMNIGLOT: handwritten characters of 50 alphabets, from Lake's drawings or from Burda's file.
 
-In the data of Lake et al. (2015), 20 people drew each of 1,623 characters, in 105 x 105 pixels, black on white.
-Burda et al. (2016) have 24,345 such drawings for training and 8,070 for test, in 28 x 28 pixels.
+In the data of Lake et al. (2015), 20 people drew each of 1,623 characters, in 105 x 105 pixels, black on white. The
+file of Burda et al. (2016) has 24,345 such drawings for training and 8,070 for test, in 28 x 28 pixels.
 """
 
 import re
@@ -22,10 +22,10 @@ from duvae.errors import UserError
 from duvae.messages import unknown
 
 MEMBER = re.compile(r"[^/]+/([^/]+)/(character\d+)/\d+_(\d+)\.png")
-"""Path of a picture in Lake's archives: alphabet, character and number of the drawer."""
+"""Path of a picture in Lake's archives; its groups are the alphabet, the character and the number of the drawer."""
 
 LARGEST = 2**20
-"""Largest size of an unpacked picture in bytes; Lake's pictures have some hundreds."""
+"""Largest size of an unpacked picture in bytes; Lake's pictures have a few hundred bytes."""
 
 BURDA_SIDE = 28
 
@@ -52,7 +52,7 @@ def prepared_omniglot(source: OmniglotSource, folder: Path) -> Prepared:
         folder: Folder that `fetch` copied the files into.
 
     Raises:
-        UserError: If a file cannot be used; the message names the file and its fault.
+        UserError: If a file cannot be used; the message names the file and what is wrong with it.
     """
     files = [folder / path_in_folder(path) for path in source.paths]
     if source.drawings == "burda":
@@ -74,11 +74,12 @@ def prepared_omniglot(source: OmniglotSource, folder: Path) -> Prepared:
 
 
 def split_by_drawer(characters: Sequence[Character], source: OmniglotSource) -> tuple[Drawings, Drawings]:
-    """Splits the drawings of each character by drawer: the first ones train, the last ones test.
+    """Splits the drawings of each character by drawer: the first drawers for training, the last ones for test.
 
     Args:
         characters: All characters.
-        source: Gives the numbers of drawers, and the side in pixels that drawings are averaged to.
+        source: The data set's `source` in params.yaml, with the numbers of drawers, and the side in pixels that
+            drawings are averaged to.
 
     Returns:
         Training and test images.
@@ -120,9 +121,9 @@ def read_arrays(files: Sequence[Path], alphabets: Sequence[str]) -> list[Charact
     """Reads Lake's drawings from the two npz files.
 
     Args:
-        files: Both files, in order. The array `images` of each has the shape (characters, drawers, height, width); True
-            is paper.
-        alphabets: Names of the alphabets to read; empty: all.
+        files: Both files, in order. The array `images` of each file has the shape (characters, drawers, height, width);
+            True is paper.
+        alphabets: Names of the alphabets to read; empty: all alphabets.
 
     Raises:
         UserError: If the arrays do not hold all characters, or an alphabet is unknown.
@@ -158,7 +159,7 @@ def read_pictures(files: Sequence[Path], alphabets: Sequence[str]) -> list[Chara
 
     Args:
         files: Both archives.
-        alphabets: Names of the alphabets to read; empty: all.
+        alphabets: Names of the alphabets to read; empty: all alphabets.
 
     Raises:
         UserError: If an archive or a picture cannot be used, or an alphabet is unknown.
@@ -186,12 +187,12 @@ def read_pictures(files: Sequence[Path], alphabets: Sequence[str]) -> list[Chara
 
 
 def _members(file: Path, alphabets: Sequence[str], seen: set[str]) -> Iterator[tuple[tuple[str, str, int], Array]]:
-    """The pictures of an archive as bits, True is ink, each with alphabet, character and drawer.
+    """The pictures of an archive as bits (True is ink), each with its alphabet, character and drawer.
 
     Args:
         file: The archive.
-        alphabets: Names of the alphabets to read; empty: all.
-        seen: Names of alphabets; those of the archive are added.
+        alphabets: Names of the alphabets to read; empty: all alphabets.
+        seen: Set of names to which the function adds the alphabets of the archive.
     """
     count = 0
     try:
@@ -233,7 +234,7 @@ def _members(file: Path, alphabets: Sequence[str], seen: set[str]) -> Iterator[t
 
 
 def read_burda(file: Path) -> tuple[Drawings, Drawings]:
-    """Reads training and test images of Burda's `chardata.mat`.
+    """Reads the training and the test images of Burda's `chardata.mat`.
 
     | variable | shape | content |
     |---|---|---|
@@ -317,7 +318,7 @@ def _mat(file: Path) -> Mapping[str, Array]:
 
 
 def _chosen(drawings: Drawings, alphabets: Sequence[str], file: Path) -> Drawings:
-    """The images of some alphabets, with labels and groups counted from 0; no names: all images."""
+    """The images of some alphabets, with labels and groups renumbered from 0. If `alphabets` is empty, all images."""
     _check(alphabets, drawings.alphabets, file)
     if not alphabets:
         return drawings

@@ -1,4 +1,4 @@
-"""Known files of the data sets, with their addresses and checksums.
+"""The known files of the data sets, with their addresses and checksums.
 
 The name of a file is its path below a mirror, such as `short_yelp/vocab.txt`. A path that is not in `SOURCES` is a file
 of the user.
@@ -13,9 +13,10 @@ class Source:
     """Address and checksum of one file.
 
     Attributes:
-        checksum: `algorithm:digest`; None: not known, so that any file is accepted.
-        url: Address of the file or of its archive; None: only a mirror has the file.
-        member: End of the file's path inside the tar.gz archive at `url`; None: `url` is the file itself.
+        checksum: Checksum of the file as `algorithm:digest`; None: unknown, so that any file is accepted.
+        url: Address of the file or of its archive; None: only a mirror can have the file.
+        member: End of the file's path inside the tar.gz archive at `url`. None: `url` is the address of the file, and
+            not of an archive.
     """
 
     checksum: str | None
@@ -27,7 +28,7 @@ def _drive(identity: str) -> str:
     return f"https://drive.usercontent.google.com/download?id={identity}&export=download&confirm=t"
 
 
-# Archives of He et al. 2019 and of the paper's authors.
+# _YAHOO and _YELP are archives of He et al. 2019; _SHORT_YELP is an archive of the paper's authors.
 _YAHOO = _drive("13azGlTuGdzWLCmgDmQPmvb_jcexVWX7i")
 _YELP = _drive("1FT49oLNV8syhmGXEgiK6XTjEfMNqqEJJ")
 _SHORT_YELP = _drive("18h8UYr801qr-USCYRzZySi_DSbUkHW71")

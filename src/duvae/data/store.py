@@ -1,8 +1,8 @@
-"""Prepared data sets on disk: `write` writes them once, `read` maps them into memory.
+"""Writes prepared data sets to disk, and reads them memory-mapped.
 
 | file | content |
 |---|---|
-| `vocabulary.txt` | meanings of the values of x, one per line; line n (from 0) is the meaning of the value n |
+| `vocabulary.txt` | meaning of each value of x, one per line: line n, counted from 0, is for the value n |
 | `<split>.<array>.npy` | arrays of each split; `Documents` and `Images` describe them |
 | `summary.json` | counts |
 """
@@ -26,18 +26,18 @@ SPECIALS = ("<pad>", "<s>", "</s>", "<unk>")
 PAD, START, END, UNKNOWN = range(4)
 
 PIXELS = ("paper", "ink")
-"""Meanings of the two values of a pixel."""
+"""Meanings of the pixel values 0 and 1."""
 
 Array = npt.NDArray[Any]
 S = TypeVar("S", bound="Split")
 
 
 class Split(ABC):
-    """Examples of x with their labels: the only view that training and metrics have of a data set.
+    """Examples of x with their labels. Training and metrics use data sets only through this interface.
 
     Attributes:
-        parts: Names of the arrays of a split. The first array is memory-mapped; the file of the second shows that
-            a split exists.
+        parts: Names of the arrays of a split. The first array is memory-mapped. A split exists if the file of the
+            second array exists.
         dtype: Type of the numbers that the networks read.
         labels: Label of each example, shape (examples,); -1: no label.
     """
@@ -67,7 +67,10 @@ class Split(ABC):
     @property
     @abstractmethod
     def values(self) -> Array:
-        """Values of all examples, concatenated, shape (values,), for code that cuts its batches itself on a GPU."""
+        """Values of all examples, concatenated, shape (values,).
+
+        A GPU that holds the whole split takes its batches from this array.
+        """
 
     @property
     @abstractmethod
@@ -89,7 +92,7 @@ class Split(ABC):
 
     @abstractmethod
     def contents(self) -> list[bytes]:
-        """Bytes that identify each example: two examples are equal if and only if their bytes are."""
+        """Bytes that identify each example. Two examples are equal if and only if their bytes are equal."""
 
     @abstractmethod
     def fault(self, name: str, values: int | None) -> str:
@@ -97,7 +100,7 @@ class Split(ABC):
 
         Args:
             name: Name of the split.
-            values: Number of values that a word or a bit may have; None: values are not checked.
+            values: Number of values that a word id or a bit can have; None: values are not checked.
         """
 
 
@@ -124,27 +127,27 @@ class Documents(Split):
 
     @property
     def lengths(self) -> Array:
-        """Number of ids of each document, shape (documents,); `<s>` and `</s>` count."""
+        """Number of word ids of each document, including `<s>` and `</s>`, shape (documents,)."""
         return np.diff(self.offsets)
 
     @property
     def predicted(self) -> Array:
-        """Number of words that the decoder predicts, shape (documents,); `</s>` counts, `<s>` does not."""
+        """Number of predicted words of each document, including `</s>`, excluding `<s>`, shape (documents,)."""
         return self.lengths - 1
 
     @property
     def values(self) -> Array:
-        """The word ids."""
+        """The word ids of all documents, concatenated, shape (tokens,)."""
         return self.tokens
 
     @property
     def starts(self) -> Array:
-        """The first offset of each document, shape (documents,)."""
+        """Index of the first word id of each document, shape (documents,)."""
         return self.offsets[:-1]
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """One dimension: the length."""
+        """Shape of one document: its length."""
         return (-1,)
 
     def batch(self, indices: Array) -> Array:
@@ -180,7 +183,12 @@ class Documents(Split):
 
     @classmethod
     def of(cls, documents: Sequence[Sequence[int] | Array], labels: Sequence[int] | Array) -> "Documents":
-        """A split of documents as lists of word ids, `<s>` and `</s>` included; label -1: no label."""
+        """Builds a split.
+
+        Args:
+            documents: Word ids of each document, including `<s>` and `</s>`.
+            labels: Label of each document, shape (documents,); -1: no label.
+        """
         offsets = np.zeros(len(documents) + 1, np.int64)
         np.cumsum([len(document) for document in documents], out=offsets[1:])
         tokens = np.concatenate([np.asarray(d, np.int32) for d in documents]) if documents else np.zeros(0, np.int32)
@@ -218,7 +226,7 @@ class Images(Split):
 
     @property
     def predicted(self) -> Array:
-        """Number of pixels that the decoder predicts, shape (images,): all."""
+        """Number of pixels that the decoder predicts in each image, shape (images,). It predicts all pixels."""
         return self.lengths
 
     @property
@@ -233,7 +241,7 @@ class Images(Split):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """One channel, height, width."""
+        """Shape of one image: one channel, height and width."""
         return 1, *self.pixels.shape[1:]
 
     def batch(self, indices: Array) -> Array:
@@ -245,7 +253,7 @@ class Images(Split):
         return Images(*(part[indices] for part in (self.pixels, self.labels, self.groups, self.keys)))
 
     def contents(self) -> list[bytes]:
-        """The key of each image."""
+        """The key of each image, as bytes."""
         return [key.tobytes() for key in self.keys]
 
     def fault(self, name: str, values: int | None) -> str:
@@ -262,7 +270,13 @@ class Images(Split):
 
     @classmethod
     def of(cls, grey: Array, labels: Array, groups: Array) -> "Images":
-        """A split of images as probabilities of ink in [0, 1], shape (images, height, width)."""
+        """Builds a split of grey images.
+
+        Args:
+            grey: Probabilities of ink in [0, 1], shape (images, height, width).
+            labels: Label of each image, shape (images,); -1: no label.
+            groups: Group of each image, shape (images,); -1: no group.
+        """
         pixels = np.ascontiguousarray(grey, np.float32)
         keys = [
             int.from_bytes(blake2b(image.tobytes(), digest_size=8).digest(), "little", signed=True) for image in pixels
@@ -276,7 +290,7 @@ class Prepared:
     """A prepared data set.
 
     Attributes:
-        vocabulary: Meanings of the values of x: words, or paper and ink.
+        vocabulary: Meaning of each value of x: the words, or `paper` and `ink`.
         splits: Splits by name: `train`, `valid`, `test` and labelled subsets.
         summary: Counts, as in `summary.json`.
     """
@@ -295,15 +309,15 @@ class Prepared:
         return self.splits[name]
 
     def documents(self, name: str) -> Documents:
-        """A split of documents; a `UserError` if there is none of this name, or it has images."""
+        """The split of documents with this name; a `UserError` if there is none, or if it has images."""
         return _checked_kind(Documents, self.split(name), name)
 
     def images(self, name: str) -> Images:
-        """A split of images; a `UserError` if there is none of this name, or it has documents."""
+        """The split of images with this name; a `UserError` if there is none, or if it has documents."""
         return _checked_kind(Images, self.split(name), name)
 
     def words(self, document: Array) -> list[str]:
-        """Words of a document of ids, without the marks `<pad>`, `<s>` and `</s>`."""
+        """Words of a document that is given by its word ids, without the marks `<pad>`, `<s>` and `</s>`."""
         return [self.vocabulary[token] for token in document if token not in (PAD, START, END)]
 
 
@@ -318,12 +332,12 @@ def _checked_kind(kind: type[S], split: Split, name: str) -> S:
 
 
 def write(folder: Path, prepared: Prepared, arrays: Mapping[str, Array] | None = None) -> None:
-    """Writes a prepared data set; a failure leaves the folder as it was.
+    """Writes a prepared data set. After a failure, the folder is as it was before.
 
     Args:
-        folder: Folder of the data set; it is replaced if it exists.
-        prepared: The data set.
-        arrays: Additional arrays, by file name without `.npy`.
+        folder: Folder of the data set; an existing folder is replaced.
+        prepared: The data set to write.
+        arrays: Additional arrays, by file name without `.npy`; None: no additional arrays.
     """
     with whole_folder(folder) as temporary:
         (temporary / "vocabulary.txt").write_text("".join(f"{w}\n" for w in prepared.vocabulary), encoding="utf-8")
@@ -344,11 +358,11 @@ def prepare_command(folder: Path) -> str:
 
 
 def read(folder: Path, ids: bool = True) -> Prepared:
-    """Opens a prepared data set; word ids and pixels are memory-mapped.
+    """Opens a prepared data set. Its word ids or pixels are memory-mapped.
 
     Args:
         folder: Folder of the data set.
-        ids: Whether values outside the vocabulary are an error.
+        ids: Whether to raise an error for word ids or pixels that are out of range.
 
     Raises:
         UserError: If a file is missing, is cut short or contradicts the others.
@@ -382,7 +396,11 @@ def read(folder: Path, ids: bool = True) -> Prepared:
 
 
 def count_shared(these: Split, *others: Split) -> Mapping[str, int]:
-    """Counts the examples of `these` that `others` have too: `documents`, all; `distinct`, different ones."""
+    """Counts the examples of a split that other splits have too.
+
+    Returns:
+        Number of these examples as `documents`, and their number without repetitions as `distinct`.
+    """
     known = {key for split in others for key in split.contents()}
     common = [key for key in these.contents() if key in known]
 

@@ -1,10 +1,10 @@
-r"""The paper's synthetic text (supplement E): z is from a mixture of Gaussians, and an LSTM writes a sentence from z.
+r"""The paper's synthetic text (supplement E): z is drawn from a mixture of Gaussians, and an LSTM writes x from z.
 
 $$z \sim \frac1C \sum_c N(m_c, v I), \quad h_0 = A z + a, \quad c_0 = 0, \quad
   p(x_t | x_{<t}, z) = \mathrm{softmax}(W [h_t; z] + b)$$
 
-Random numbers are numpy's and all computations are in double precision, so that a seed gives the same sentences on
-every machine.
+Random numbers come from numpy, and sentences are computed in double precision. A seed therefore gives the same
+sentences on every machine.
 """
 
 import math
@@ -20,12 +20,12 @@ from duvae.data.store import END, SPECIALS, START, Array, Documents, Prepared
 from duvae.errors import UserError
 
 COARSE = 4
-"""Spacing of the coarse lattice, which finds the cells with probability mass, in spacings of the fine lattice."""
+"""Spacing of the coarse lattice in units of the fine lattice's spacing; `true_nll` describes both lattices."""
 
 MARGIN = 25.0
-"""Points are left out if log p(x, z) is this many nats below the value at the sentence's own z.
+"""Difference in nats: a point is left out if its log p(x, z) is that far below the value at the sentence's own z.
 
-The margin is wide because a coarse lattice may miss the maximum."""
+The margin is wide, because the coarse lattice may miss the maximum of p(x, z)."""
 
 ROWS = 512
 """Number of values of z that are computed together, so that their logits fit into the processor's cache."""
@@ -37,14 +37,15 @@ class Generator:
 
     Attributes:
         embedding: Word embeddings, shape (words + 4, embedding); standard normal.
-        initial_weight: A of the affine map from z to the first hidden state, shape (hidden, 2); PyTorch's default.
-        initial_bias: a of the affine map, shape (hidden,); PyTorch's default.
-        input: LSTM weights of the embeddings, shape (4 hidden, embedding), gates in the order i, f, g, o; uniform
-            between -lstm_range and lstm_range.
-        recurrent: LSTM weights of the hidden state, shape (4 hidden, hidden); the same range.
-        lstm_bias: LSTM biases, shape (4 hidden,); the sum of two values of the same range.
+        initial_weight: A of the affine map from z to the first hidden state, shape (hidden, 2); drawn as PyTorch does
+            by default.
+        initial_bias: a of the affine map, shape (hidden,); drawn as PyTorch does by default.
+        input: LSTM weights of the embeddings, shape (4 hidden, embedding), with the gates in the order i, f, g, o;
+            uniform between -lstm_range and lstm_range.
+        recurrent: LSTM weights of the hidden state, shape (4 hidden, hidden); uniform in the same range.
+        lstm_bias: LSTM biases, shape (4 hidden,); each is the sum of two uniform values in the same range.
         output: W of the logits, shape (words, hidden + 2); uniform between -output_range and output_range.
-        output_bias: b of the logits, shape (words,); the same range.
+        output_bias: b of the logits, shape (words,); uniform in the same range as `output`.
     """
 
     embedding: Tensor
@@ -58,7 +59,7 @@ class Generator:
 
     @classmethod
     def of(cls, arrays: dict[str, Array]) -> "Generator":
-        """The generator with the given arrays, by name."""
+        """Builds a generator from its arrays, by name."""
         return cls(**{name: torch.from_numpy(np.asarray(value)) for name, value in arrays.items()})
 
     @classmethod
@@ -67,13 +68,13 @@ class Generator:
         return [field.name for field in fields(cls)]
 
     def start(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """First hidden and cell state for z of shape (n, 2), each of shape (n, hidden)."""
+        """First hidden state and first cell state, each of shape (n, hidden), for z of shape (n, 2)."""
         hidden = z @ self.initial_weight.T + self.initial_bias
 
         return hidden, torch.zeros_like(hidden)
 
     def step(self, word: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
-        """One step of the LSTM: hidden and cell state after it has read `word`, shape (n,)."""
+        """One step of the LSTM: its hidden and its cell state after it has read the word ids `word` of shape (n,)."""
         by_word = self.embedding[word] @ self.input.T + self.lstm_bias
         i, f, g, o = (by_word + hidden @ self.recurrent.T).chunk(4, -1)
         cell = f.sigmoid() * cell + i.sigmoid() * g.tanh()
@@ -85,18 +86,19 @@ class Generator:
         return torch.addmm(self.output_bias, torch.cat([hidden, z], -1), self.output.T)
 
     def joint(self, sentence: Tensor, z: Tensor, prior: Tensor, floor: float = -math.inf) -> tuple[Tensor, Tensor]:
-        """log p(x, z) in nats of one sentence with many z, for the z where it is above `floor`.
+        """log p(x, z) in nats of one sentence x with many z, for those z whose value is above `floor`.
 
-        Every word lowers log p(x, z), so that a z below the floor is left out for the rest of the sentence.
+        Every word lowers log p(x, z). A z whose value has fallen below the floor is therefore left out for the rest of
+        the sentence.
 
         Args:
-            sentence: Word ids without `<s>` and without `</s>`, whose probability is 1; shape (length,).
+            sentence: Word ids without `<s>` and `</s>`, which have the probability 1; shape (length,).
             z: Latent codes, shape (n, 2).
             prior: log p(z) of each code in nats, shape (n,).
             floor: Smallest value of interest, in nats.
 
         Returns:
-            Indices of the z above the floor, and their log p(x, z).
+            Indices of the z above the floor, and their log p(x, z), both of shape (z above the floor,).
         """
         which, total = torch.arange(len(z)), prior
         hidden, cell = self.start(z)
@@ -111,7 +113,7 @@ class Generator:
 
 
 def weights(source: SyntheticSource, random: np.random.Generator) -> dict[str, Array]:
-    """Draws the weights of the generator."""
+    """Draws the weights of the generator; the keys are the attributes of `Generator`."""
     hidden, embedding, words, latent = source.hidden, source.embedding, source.words, len(source.means[0])
     affine = 1 / math.sqrt(latent)  # PyTorch's default for a linear map with `latent` inputs
     lstm, output = source.lstm_range, source.output_range
@@ -130,14 +132,16 @@ def weights(source: SyntheticSource, random: np.random.Generator) -> dict[str, A
 
 
 def prepared_synthetic(source: SyntheticSource) -> tuple[Prepared, dict[str, Array]]:
-    """Draws the generator and the sentences of all splits; the label of a sentence is its mixture component.
+    """Draws the weights of the generator, and the sentences of all splits.
+
+    The label of a sentence is the mixture component of its z.
 
     Args:
         source: The data set's `source` in params.yaml.
 
     Returns:
-        The data set, and additional arrays: `generator.<name>`, the weights, and `<split>.z`, the code of each
-        sentence, shape (n, 2).
+        The data set, and additional arrays by name: `generator.<name>` holds weights of the generator, and `<split>.z`
+        holds the code of each sentence, shape (n, 2).
     """
     random = np.random.default_rng(source.seed)
     arrays = weights(source, random)
@@ -172,7 +176,7 @@ def prepared_synthetic(source: SyntheticSource) -> tuple[Prepared, dict[str, Arr
 
 
 def sample(generator: Generator, z: Array, uniforms: Array) -> Array:
-    """Draws sentences by inversion of the cumulative distribution.
+    """Draws sentences by inverting the cumulative distribution of each word.
 
     Args:
         generator: The generator.
@@ -180,7 +184,7 @@ def sample(generator: Generator, z: Array, uniforms: Array) -> Array:
         uniforms: Uniform random numbers, one per word, shape (length, n).
 
     Returns:
-        Word ids, shape (n, length); ids count the special words.
+        Word ids, shape (n, length); the ids 0 to 3 are the special words, which do not occur.
     """
     latent = torch.from_numpy(z)
     hidden, cell = generator.start(latent)
@@ -219,27 +223,29 @@ def true_nll(
     truth: Truth,
     progress: Callable[[int], None] = lambda done: None,
 ) -> tuple[Array, Array]:
-    r"""$-\log p(x) = -\log \int p(z) \, p(x|z) \, dz$ of the generator itself, by quadrature, in nats.
+    r"""The generator's own $-\log p(x) = -\log \int p(z) \, p(x|z) \, dz$ in nats, by quadrature.
 
-    The integral is the sum over a square lattice times the area of a cell. A coarse lattice, in single precision,
-    finds the cells with probability mass. Only these cells are summed on the fine lattice, in double precision.
+    The integral is approximated by a sum over a square lattice, times the area of a cell. A coarse lattice, in single
+    precision, finds the cells with probability mass. The fine lattice, in double precision, sums only over these cells.
 
-    A second sum takes every second line of the lattice in both directions. If the two sums agree, the spacing is fine
-    enough.
+    A second sum takes only every second line of the fine lattice in each direction. If both sums agree, the spacing is
+    small enough.
 
     Args:
         generator: The generator.
         source: Parameters of the prior.
-        words: Word ids without `<s>` and without `</s>`, whose probability is 1; shape (n, length).
-        own: Latent code that each sentence was drawn from, shape (n, 2); it sets the floor of negligible values.
+        words: Word ids without `<s>` and `</s>`, which have the probability 1; shape (n, length).
+        own: Latent code that each sentence was drawn from, shape (n, 2). Values of p(x, z) far below the value at this
+            code are left out.
         truth: Spacing and half-width of the lattice.
         progress: Function that receives the number of finished sentences.
 
     Returns:
-        Negative log-likelihoods in nats per sentence, shape (n,), at `spacing` and at twice the spacing.
+        Negative log-likelihood of each sentence in nats with the spacing `truth.spacing`, and the same with twice that
+        spacing; both have the shape (n,).
 
     Raises:
-        UserError: If the lattice would have too few points.
+        UserError: If the lattice has too few points.
     """
     half = math.ceil(truth.halfwidth / truth.spacing / COARSE)
     if half < 8:
@@ -277,7 +283,7 @@ def _refined(coarse: Tensor) -> Tensor:
     """Points of the fine lattice within one cell of given points of the coarse lattice, each point once."""
     reach = torch.arange(-COARSE, COARSE + 1)
     points = (coarse[:, None] + torch.cartesian_prod(reach, reach)).flatten(0, 1)
-    side = 2 * int(points.abs().max()) + 1  # one number per point is much cheaper to sort than a pair
+    side = 2 * int(points.abs().max()) + 1  # sorting one number per point is much faster than sorting pairs
     keys = (points[:, 0] * side + points[:, 1]).unique()
     second = (keys + side // 2).remainder(side) - side // 2
 

@@ -1,4 +1,4 @@
-"""Text data sets: files of documents become splits of word ids."""
+"""Converts files of documents to splits of word ids."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,14 +16,14 @@ from duvae.errors import UserError
 
 
 def prepared_text(source: TextSource, folder: Path) -> Prepared:
-    """Reads the files of a text data set and turns them into word ids.
+    """Reads the files of a text data set, and converts their documents to word ids.
 
     Args:
         source: The data set's `source` in params.yaml.
         folder: Folder that `fetch` copied the files into.
 
     Raises:
-        UserError: If a file cannot be used; the message names file and line.
+        UserError: If a file cannot be used; the message names the file and the line.
     """
     files = {"train": source.train, "valid": source.valid, "test": source.test, **source.subsets}
     corpora = {name: read_corpus(listed, folder) for name, listed in files.items() if listed}
@@ -70,8 +70,8 @@ def without_long_documents(corpus: Corpus, max_words: int, split: str) -> Corpus
 
     Args:
         corpus: Documents of one split.
-        max_words: Largest number of words.
-        split: Name of the split, for the error.
+        max_words: Largest number of words of a document.
+        split: Name of the split, for the error message.
 
     Raises:
         UserError: If no document is left.
@@ -94,10 +94,10 @@ def split_by_shares(corpus: Corpus, split: TextSplit) -> dict[str, Corpus]:
 
     Args:
         corpus: All documents of the training files.
-        split: Shares of the distinct documents, and the seed.
+        split: Shares of the distinct documents, and the seed of the draw.
 
     Returns:
-        `train`, and those of `valid` and `test` that have a share.
+        Documents by split: `train`, and those of `valid` and `test` that have a share.
 
     Raises:
         UserError: If a split would have no document.
@@ -125,7 +125,7 @@ def split_by_shares(corpus: Corpus, split: TextSplit) -> dict[str, Corpus]:
 
 
 def validation_sample(corpus: Corpus, size: int, seed: int) -> Corpus:
-    """Draws `size` documents and keeps their order.
+    """Draws `size` validation documents, and keeps their order.
 
     Args:
         corpus: All validation documents.
@@ -149,14 +149,15 @@ def training_sample(
 ) -> tuple[Corpus, dict[str, int]]:
     """Draws training documents that are unique, have one label only, and are not held out.
 
-    Two documents are the same if their words are. A document is also left out if a held-out document equals it once
-    `<unk>` replaces each unknown word: the held-out files may have `<unk>` in those places already.
+    Two documents are equal if they have the same words. A document also counts as held out if it equals a held-out
+    document after `<unk>` has replaced all unknown words in both. The held-out files may already have `<unk>` in the
+    place of unknown words.
 
     Args:
         corpus: Documents to draw from.
-        held_out: Documents of validation and test.
-        vocabulary: Known words; empty if the vocabulary is built after the draw.
-        sample: Number of documents, and the seed.
+        held_out: Validation and test documents.
+        vocabulary: Known words; empty if the vocabulary is only built after the draw.
+        sample: Number of documents to draw, and the seed of the draw.
 
     Returns:
         The documents in the order of their first occurrence, and counts for the summary.
@@ -216,7 +217,7 @@ def describe(documents: Documents) -> dict[str, Any]:
 
 
 def warnings(summary: Mapping[str, Any]) -> list[str]:
-    """One sentence for each split with documents that were left out, and for each split with unknown words.
+    """Warnings: one for each split from which documents were left out, and one for each split with unknown words.
 
     Args:
         summary: Summary of a prepared text data set.
@@ -235,5 +236,5 @@ def warnings(summary: Mapping[str, Any]) -> list[str]:
 
 
 def _mask_unknown(document: str, known: set[str]) -> str:
-    """The document with `<unk>` in place of each unknown word."""
+    """The document with `<unk>` in the place of each unknown word."""
     return " ".join(word if word in known else SPECIALS[UNKNOWN] for word in document.split(" "))

@@ -1,4 +1,7 @@
-"""Runs Great Expectations over a prepared data set; results are pages, values for JSON, and an error."""
+"""Checks a prepared data set with Great Expectations.
+
+The results are HTML pages, values for a JSON file, and an error if an expectation is not met.
+"""
 
 import os
 import warnings
@@ -18,16 +21,16 @@ from duvae.project.files import whole_folder
 
 
 def run_expectations(prepared: Prepared, dataset: AnyDataset, docs: Path, name: str) -> list[ExpectationResult]:
-    """Checks a prepared data set and writes Data Docs, also if an expectation is not met.
+    """Checks a prepared data set and writes the pages of Data Docs, even if an expectation is not met.
 
     Args:
-        prepared: The data set.
-        dataset: Its parameters.
-        docs: Folder of the pages; it is replaced.
+        prepared: The prepared data set.
+        dataset: Parameters of the data set.
+        docs: Folder of the pages; an existing folder is replaced.
         name: Name of the data set.
 
     Returns:
-        Result of each expectation, in order.
+        Results of all expectations, in the order of the pages.
     """
     order = sorted(
         prepared.splits, key=lambda split: (*(split != first for first in ("train", "valid", "test")), split)
@@ -52,11 +55,11 @@ def require_all_met(
         results: Results of all expectations.
         name: Name of the data set.
         docs: Folder of the pages.
-        stages: Commands that the user runs again after a correction.
+        stages: Names of the commands that the user should run again after a correction.
 
     Raises:
-        UserError: If an expectation is not met; the message has its name, its sentence, the observed value and an
-            example row.
+        UserError: If an expectation is not met. The message has the name and the sentence of the expectation, the
+            observed value and an example row.
     """
     broken = [result for result in results if not result.success]
     if not broken:
@@ -71,7 +74,7 @@ def require_all_met(
 
 
 def summary(results: list[ExpectationResult], prepared: Prepared, name: str) -> dict[str, Any]:
-    """The results as values for JSON, without times: equal data give equal values."""
+    """The results as values for JSON. They hold no times, so that equal data give equal values."""
     return {
         "dataset": name,
         "documents": {split: len(documents) for split, documents in prepared.splits.items()},
@@ -94,7 +97,7 @@ def _run(
     frames: Mapping[str, pd.DataFrame], suites: Mapping[str, list[Expectation]], site: Path, name: str
 ) -> list[ExpectationResult]:
     """Runs Great Expectations over each frame and writes its pages below `site`."""
-    os.environ["GX_ANALYTICS_ENABLED"] = "False"  # the library reads it when it is imported
+    os.environ["GX_ANALYTICS_ENABLED"] = "False"  # set before the import, when the library reads it
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # raised by modules that the library imports
         import great_expectations as gx
@@ -167,7 +170,7 @@ def _result(
 
 
 def _example(split: str, expectation: Expectation, row: int, frames: Mapping[str, pd.DataFrame]) -> str:
-    """A row that breaks an expectation, in words; for a rate, the row that increases it most."""
+    """A row that breaks an expectation, in words. For a rate, this is the row that increases the rate most."""
     column = str(expectation.column)
     if split == WHOLE:
         split = str(frames[WHOLE]["split"].iloc[row])

@@ -1,4 +1,4 @@
-"""Vocabularies: a file of words, or the most frequent words of the training documents."""
+"""Reads a vocabulary from a file, or builds it from the most frequent words of the training documents."""
 
 from array import array
 from collections import Counter
@@ -13,20 +13,21 @@ from duvae.data.store import END, SPECIALS, START, UNKNOWN, Documents
 from duvae.errors import UserError
 
 ALIASES = {"<bos>": "<s>", "<eos>": "</s>", "_UNK": "<unk>"}
-"""Spellings of the special words in other people's files."""
+"""Other spellings of the special words, as in files of other authors."""
 
 
 def read_vocabulary(path: Path) -> list[str]:
-    """Reads a vocabulary: one word per line, or `word<TAB>id`; the four special words come first.
+    """Reads a vocabulary. Each line is a word or `word<TAB>id`, and the first four lines are the special words.
 
     Args:
         path: The file, in UTF-8.
 
     Returns:
-        The words; a word's index is its id.
+        The words, in the order of their ids.
 
     Raises:
-        UserError: If the special words are not first, a word occurs twice, or an id differs from its line's.
+        UserError: If the special words are not first, a word occurs twice, or an id is not the number of its line,
+            counted from 0.
     """
     words: list[str] = []
     first_lines: dict[str, int] = {}
@@ -57,14 +58,16 @@ def read_vocabulary(path: Path) -> list[str]:
 
 
 def build_vocabulary(corpus: Corpus, build: BuiltVocabulary) -> tuple[list[str], dict[str, int]]:
-    """The special words, then the most frequent words; words of equal frequency are in alphabetical order.
+    """Builds a vocabulary: the special words, followed by the most frequent words.
+
+    Words of equal frequency are in alphabetical order.
 
     Args:
         corpus: Training documents.
-        build: Largest number of words, and the smallest frequency.
+        build: Largest number of words, and smallest number of occurrences of a word.
 
     Returns:
-        The vocabulary, and counts for the summary.
+        The words in the order of their ids, and counts for the summary.
 
     Raises:
         UserError: If no word is frequent enough.
@@ -90,18 +93,18 @@ def build_vocabulary(corpus: Corpus, build: BuiltVocabulary) -> tuple[list[str],
 
 
 def word_ids(corpus: Corpus, vocabulary: Sequence[str], max_words: int) -> Documents:
-    """Turns words into ids and puts `<s>` before and `</s>` after each document.
+    """Converts words to ids, and puts `<s>` before and `</s>` after each document.
 
-    A word that the vocabulary lacks becomes `<unk>`. So do the words `<unk>` and `_UNK` themselves.
+    A word that is not in the vocabulary becomes `<unk>`, as do the words `<unk>` and `_UNK`.
 
     Args:
         corpus: The documents.
-        vocabulary: Known words; a word's index is its id.
+        vocabulary: Known words, in the order of their ids.
         max_words: Largest number of words of a document.
 
     Raises:
-        UserError: If a document is longer than `max_words`, or holds `<pad>`, `<s>` or `</s>`. Documents are not cut:
-            the likelihood would be that of another document.
+        UserError: If a document is longer than `max_words`, or holds `<pad>`, `<s>` or `</s>`. Documents are not cut,
+            because the likelihood would then be that of another document.
     """
     ids = {word: index for index, word in enumerate(vocabulary)}
     ids |= {alias: ids[special] for alias, special in ALIASES.items()}
@@ -122,7 +125,7 @@ def word_ids(corpus: Corpus, vocabulary: Sequence[str], max_words: int) -> Docum
         offsets[index + 1] = len(tokens)
     joined = np.array(tokens, np.int32)
     is_mark = joined < UNKNOWN
-    if np.count_nonzero(is_mark) != 2 * len(corpus):  # <s> and </s> of each document, unless a document holds a mark
+    if np.count_nonzero(is_mark) != 2 * len(corpus):  # more than <s> and </s>: a document itself holds a mark
         counts = np.add.reduceat(is_mark.astype(np.int64), offsets[:-1])
         index = int(np.flatnonzero(counts != 2)[0])
         names = [*SPECIALS[:UNKNOWN], *(alias for alias in ALIASES if ids[alias] != UNKNOWN)]
