@@ -23,7 +23,7 @@ T = TypeVar("T")
 class Run(Frozen):
     """One block of `run`: trainings and studies that `dvc repro` rebuilds.
 
-    The trainings are all valid triples of data set, setting and seed.
+    There is one training for each triple of data set, setting and seed, if the setting has the data set's column.
     """
 
     datasets: Annotated[list[Name], Field(min_length=1), doc("Names of the data sets to rebuild.", "paper")]
@@ -195,9 +195,9 @@ class Params(Frozen):
         return _named("study", name, self.studies)
 
     def hyperparameters(self, setting: str, dataset: str, root: Path = Path()) -> Frozen:
-        """The setting's hyperparameters on a data set, as an object of the class that belongs to the setting's system.
+        """The setting's hyperparameters on a data set, as an object of the hyperparameter class of its system.
 
-        If params.yaml names a study in their place, they are read from the results of the study.
+        If params.yaml names a study instead, the hyperparameters are read from the results of that study.
         """
         column = self.column(setting, dataset)
         if not isinstance(column, StudyReference):
@@ -218,7 +218,7 @@ class Params(Frozen):
         return values
 
     def optimisation(self, setting: str, dataset: str) -> Optimisation:
-        """The optimisation of a data set, with the values that the setting replaces."""
+        """The optimisation of a data set, with the setting's own values for some keys."""
         return self.dataset(dataset).optimisation.changed(self.setting(setting).optimisation)
 
     def job(self, dataset: str, setting: str, seed: int) -> Job:
@@ -276,7 +276,7 @@ def _named(kind: str, name: str, known: Mapping[str, T]) -> T:
 
 
 def best_hyperparameters(study: str, system: str, root: Path = Path()) -> Frozen:
-    """The best hyperparameters of a study, as an object of the class that belongs to the system.
+    """The best hyperparameters of a study, as an object of the hyperparameter class of the system.
 
     Args:
         study: Name of the study.

@@ -151,8 +151,8 @@ def _declarations(params: Params) -> Iterator[tuple[tuple[str, str], Setting | S
 
 def _floors(params: Params) -> Iterator[Mistake]:
     """Mistakes: dropout on variances without the floor alpha. Equation 6 would then give negative variances."""
-    # This is no validator of `Setting`: every training would then depend on the whole record of its system, which also
-    # holds labels for reports.
+    # A validator of `Setting` would make every training depend on the whole record of its system, which also holds
+    # labels for reports.
     for key, declared in _declarations(params):
         if RECORDS[declared.system].needs_floor and declared.parts.variance_floor == "none":
             message = f"expected 'alpha', because {declared.system}'s dropout needs variances above alpha; found 'none'"

@@ -30,7 +30,7 @@ Changes = Annotated[
 class StudyReference(Frozen):
     """A reference to a study, in place of hyperparameters.
 
-    The best hyperparameters of the study are used, from `results/studies/<study>/best_params.yaml`.
+    A setting then has the best hyperparameters of the study, from `results/studies/<study>/best_params.yaml`.
     """
 
     study: Annotated[
@@ -78,7 +78,10 @@ class Parts(Frozen):
 
 
 class Setting(Frozen):
-    """A system with its hyperparameters for each column of data sets."""
+    """A system with its parts, and with its hyperparameters for each column.
+
+    A column, as in Table 1 of the paper, is one or more data sets that have the same hyperparameters.
+    """
 
     system: Annotated[str, doc("Name of a system; `duvae systems` lists them.")]
     parts: Annotated[Parts, doc("Parts of the encoder that are not hyperparameters.", "release")]

@@ -28,7 +28,7 @@ class Prune(Frozen):
 
 
 class Study(Frozen):
-    """A search for the hyperparameters of a setting's system on a data set, with the least NLL on the validation set.
+    """A search for the hyperparameters of a system that give the least NLL on the validation set of a data set.
 
     The sampler `grid` tries all combinations of the values. The sampler `tpe` first tries the points in `first`, then
     `startup` evenly spread points, and then points that it chooses itself. It stops when `trials` or `budget` is used

@@ -25,7 +25,7 @@ class Expectation:
         sentence: Description of the expected values, for errors and pages.
         kind: Name of the class of Great Expectations that checks the values.
         arguments: Arguments of that class, such as the column and its bounds.
-        counted_column: Column in the frame of a split whose sum gives the rate; None: the value is not a rate.
+        counted_column: Column of a split's frame that is summed for a rate; None: the checked value is not a rate.
     """
 
     name: str
@@ -92,8 +92,9 @@ def frames_and_suites(
 def frame(split: str, prepared: Prepared) -> pd.DataFrame:
     """The frame of one split, with one row per document.
 
-    Its columns describe the length, the first, last, lowest and highest id, the numbers of marks and of unknown words,
-    the label, whether the training split has the same document, and the text. Marks are `<pad>`, `<s>` and `</s>`.
+    The columns hold the length, the first, last, lowest and highest id, and the numbers of marks (`<pad>`, `<s>`,
+    `</s>`) and of unknown words. They also hold the label, the text, and whether the training split has the same
+    document.
 
     Raises:
         UserError: If the offsets of the split decrease. It then has no documents to check.
@@ -141,7 +142,7 @@ def frame(split: str, prepared: Prepared) -> pd.DataFrame:
 def overview(prepared: Prepared, frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """The frame with one row per split: its size, and its rate of unknown words.
 
-    The row of `test` also has the rate of documents that the training split has too.
+    The row of `test` also has the share of test documents that the training split has too.
     """
     return pd.DataFrame(
         {

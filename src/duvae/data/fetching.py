@@ -111,7 +111,7 @@ class _Search:
     """Looks for files in one place after another.
 
     Attributes:
-        reasons: For each path, the reasons why the file could not be taken from each place.
+        reasons: Reasons why the places do not give a file, by the path of the file.
         silent: Hosts that did not answer, each with the reason. They get no further request.
     """
 

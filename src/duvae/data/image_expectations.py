@@ -44,8 +44,8 @@ def frames_and_suites(
 def frame(split: str, prepared: Prepared) -> pd.DataFrame:
     """The frame of one split, with one row per image.
 
-    Its columns describe the ink, the lowest and the highest pixel, the number of grey pixels, the label, the group, and
-    whether another split has the same image.
+    The columns hold the share of ink, the lowest and the highest pixel, and the number of grey pixels. They also hold
+    the label, the group, and whether another split has the same image.
     """
     images = prepared.images(split)
     pixels = images.pixels.reshape(len(images), -1)

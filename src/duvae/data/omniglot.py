@@ -121,8 +121,8 @@ def read_arrays(files: Sequence[Path], alphabets: Sequence[str]) -> list[Charact
     """Reads Lake's drawings from the two npz files.
 
     Args:
-        files: Both files, in order. The array `images` of each file has the shape (characters, drawers, height, width);
-            True is paper.
+        files: Both files, the background set first. The array `images` of each file has the shape
+            (characters, drawers, height, width); True is paper.
         alphabets: Names of the alphabets to read; empty: all alphabets.
 
     Raises:
@@ -295,7 +295,7 @@ def read_burda(file: Path) -> tuple[Drawings, Drawings]:
 
 
 def _mat(file: Path) -> Mapping[str, Array]:
-    """The six variables of Burda's file, checked to be numbers."""
+    """The six variables of Burda's file. An error is raised unless each variable is an array of numbers."""
     from scipy.io import loadmat
     from scipy.io.matlab import MatReadError
 
@@ -318,7 +318,7 @@ def _mat(file: Path) -> Mapping[str, Array]:
 
 
 def _chosen(drawings: Drawings, alphabets: Sequence[str], file: Path) -> Drawings:
-    """The images of some alphabets, with labels and groups renumbered from 0. If `alphabets` is empty, all images."""
+    """The images of some alphabets, with labels and groups renumbered from 0; all images if `alphabets` is empty."""
     _check(alphabets, drawings.alphabets, file)
     if not alphabets:
         return drawings

@@ -1,4 +1,4 @@
-"""Writes prepared data sets to disk, and reads them memory-mapped.
+"""Writes prepared data sets to disk, and opens them as memory-mapped arrays.
 
 | file | content |
 |---|---|

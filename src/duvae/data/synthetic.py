@@ -1,4 +1,6 @@
-r"""The paper's synthetic text (supplement E): z is drawn from a mixture of Gaussians, and an LSTM writes x from z.
+r"""The paper's synthetic text (supplement E).
+
+A code z is drawn from a mixture of Gaussians, and an LSTM writes a sentence x from z:
 
 $$z \sim \frac1C \sum_c N(m_c, v I), \quad h_0 = A z + a, \quad c_0 = 0, \quad
   p(x_t | x_{<t}, z) = \mathrm{softmax}(W [h_t; z] + b)$$
@@ -82,7 +84,7 @@ class Generator:
         return o.sigmoid() * cell.tanh(), cell
 
     def logits(self, hidden: Tensor, z: Tensor) -> Tensor:
-        """Logits of the next word without the special words, shape (n, words)."""
+        """Logits of the next word, without those of the special words, shape (n, words)."""
         return torch.addmm(self.output_bias, torch.cat([hidden, z], -1), self.output.T)
 
     def joint(self, sentence: Tensor, z: Tensor, prior: Tensor, floor: float = -math.inf) -> tuple[Tensor, Tensor]:

@@ -97,9 +97,9 @@ def _run(
     frames: Mapping[str, pd.DataFrame], suites: Mapping[str, list[Expectation]], site: Path, name: str
 ) -> list[ExpectationResult]:
     """Runs Great Expectations over each frame and writes its pages below `site`."""
-    os.environ["GX_ANALYTICS_ENABLED"] = "False"  # set before the import, when the library reads it
+    os.environ["GX_ANALYTICS_ENABLED"] = "False"  # read when the library is imported
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # raised by modules that the library imports
+        warnings.simplefilter("ignore", DeprecationWarning)  # from modules that the library imports
         import great_expectations as gx
         from great_expectations.checkpoint.actions import UpdateDataDocsAction
         from great_expectations.data_context.types.base import ProgressBarsConfig

@@ -1,4 +1,4 @@
-"""Examples from the decoder: samples of the prior, and interpolations between two examples (Figure S1)."""
+"""Generates examples: from samples of the prior, and from interpolations between two examples (Figure S1)."""
 
 import copy
 

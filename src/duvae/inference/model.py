@@ -201,7 +201,7 @@ class TrainedModel:
     ) -> list[str] | Array:
         """Decodes the posterior mean of each x.
 
-        `x` is the argument of `encode`; all other arguments are those of `decode`.
+        `x` has the same meaning as in `encode`. All other arguments are those of `decode`.
         """
         return self.decode(self.posterior_means(self.to_split(x), seed), likely, temperature, seed, longest)
 

@@ -1,4 +1,4 @@
-"""Saves a model as two files, and loads it: `weights.safetensors`, and `model.json`, which describes the model."""
+"""Saves and loads a model as two files: `weights.safetensors`, and `model.json`, which describes the model."""
 
 import hashlib
 import json
@@ -25,7 +25,7 @@ DESCRIPTION = "description"
 """Key of the model's description in the metadata of weights.safetensors."""
 
 NETWORKS: TypeAdapter[Networks] = TypeAdapter(Networks)
-"""Validator of the sizes of text or image networks; the keys show which of the two kinds it is."""
+"""Validator of the sizes of the networks; the keys tell text networks from image networks."""
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ def measures(encoded: Encoded, active_threshold: float) -> dict[str, float | int
 
     Args:
         encoded: Encoded examples of the set.
-        active_threshold: Variance over the data above which a dimension of z is active.
+        active_threshold: Variance of the posterior mean over the data, above which a dimension of z is active.
 
     Returns:
         Values by name, in nats (`au` is a number of dimensions); None for a measure that is unknown for the posterior.

@@ -1,4 +1,4 @@
-"""The marginal likelihood by importance weighting (Burda et al. 2016)."""
+"""Estimates the marginal likelihood by importance weighting (Burda et al. 2016)."""
 
 import math
 from collections.abc import Callable

@@ -14,7 +14,7 @@ from duvae.posteriors import Posterior, joined
 from duvae.vae import VAE
 
 ROUNDS = 10
-"""Number of samples of each example, each with one partner: 20,000 pairs for 2,000 sentences."""
+"""Number of estimates. Each estimate pairs every example with one other: 20,000 pairs for 2,000 sentences."""
 
 ROWS = 1024
 """Number of posteriors that are evaluated at once: 8 MiB for each layer of the paper's largest chain."""
@@ -27,7 +27,7 @@ def transformed_measures(model: VAE, split: Split, device: torch.device, seed: i
         model: Model to measure; it is not changed.
         split: Examples to measure on.
         device: Device to compute on.
-        seed: Seed of samples and partners.
+        seed: Seed of the samples and of the pairs.
 
     Returns:
         Values of `mpd_t`, `mpd_t_stderr`, `ce_t` and `ce_t_stderr`. All are None if the posterior does not transform z.
@@ -69,7 +69,7 @@ def estimates(posterior: Posterior, seed: int, rounds: int = ROUNDS) -> tuple[Ar
 
     Args:
         posterior: Posterior of the whole set, batch size N.
-        seed: Seed of samples and partners.
+        seed: Seed of the samples and of the pairs.
         rounds: Number of estimates. Each has its own sample of every posterior and its own $\pi$.
 
     Returns:

@@ -1,4 +1,4 @@
-"""What a study tries: its search space, its grid or sampler, its budget, and the hash that identifies it."""
+"""The plan of a study: its search space, its grid or sampler, its budget, and the hash that identifies it."""
 
 import hashlib
 import itertools
@@ -169,8 +169,9 @@ def first_points(plan: Plan) -> list[dict[str, float]]:
         plan: Plan of the study.
 
     Returns:
-        Searched hyperparameters by name, one dictionary per point. A grid study has all its points here. A TPE study
-        has the points of params.yaml, followed by points that Sobol's sequence spreads evenly over the search space.
+        One dictionary per point, with the searched hyperparameters by name. For a grid study, these are all points of
+        the grid. For a TPE study, these are the points in params.yaml, followed by points that Sobol's sequence spreads
+        evenly over the search space.
     """
     if plan.study.sampler == "grid":
         return plan.grid
@@ -189,7 +190,7 @@ def sampler(plan: Plan, trials: int) -> BaseSampler:
     """The TPE sampler of one trial.
 
     The sampler depends only on the seed of the study and on the number of trials. A study that was killed therefore
-    draws the same hyperparameters as an undisturbed one.
+    draws the same hyperparameters as a study that was not interrupted.
 
     Args:
         plan: Plan of the study.

@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from duvae.config import Prune
 
 MI = "mi_of_epochs"
-"""Attribute of a trial: its mutual information on validation, in nats, one entry per epoch."""
+"""Attribute of a trial: its mutual information on the validation set in nats, with one entry per epoch."""
 
 
 @dataclass(frozen=True)
@@ -24,15 +24,17 @@ class Curve:
 
     Attributes:
         losses: Validation loss of each epoch: the negative ELBO at KL weight 1, in nats.
-        mi: Mutual information of each epoch on validation, in nats; empty if the study has no bound
-            on mutual information.
+        mi: Mutual information of each epoch on the validation set, in nats; empty if the study has no bound on it.
     """
 
     losses: Sequence[float]
     mi: Sequence[float] = ()
 
     def best(self, warmup: int, epoch: int, min_mi: float | None = None) -> float:
-        """Least loss of the feasible epochs between the end of the warm-up and `epoch`, in nats."""
+        """Least loss in nats, over the epochs from the end of the warm-up to `epoch`.
+
+        Only epochs with mutual information above `min_mi` count; None: all epochs count.
+        """
         return min(self.losses[e - 1] for e in range(warmup + 1, epoch + 1) if self.feasible(e, min_mi))
 
     def feasible(self, epoch: int, min_mi: float | None) -> bool:

@@ -28,7 +28,7 @@ def equal_training(
         root: Folder of the project.
 
     Returns:
-        The job of that training; None if there is none.
+        The job of that training; None if there is no such training.
     """
     column, parts = params.dataset(study.dataset).column, params.setting(study.setting).parts
     optimisation = params.optimisation(study.setting, study.dataset)

@@ -1,6 +1,6 @@
 """Storage of studies, the processes that work on them, and the recovery of trials whose worker has died.
 
-Each worker has its own lock file, and locks it as long as the worker lives. The kernel frees the lock when the worker
+Each worker has its own lock file, and keeps it locked until the worker ends. The kernel frees the lock when the worker
 dies, whatever the cause. Processes on the same machine therefore know at once that a trial has lost its worker.
 Processes on other machines know it when the worker's heartbeats stop.
 """
@@ -36,13 +36,13 @@ WORKER, HOST, HEARTBEAT, ATTEMPTS = "worker", "host", "beat", "attempts"
 the number of attempts since the last finished epoch."""
 
 HEARTBEAT_SECONDS = 60
-"""Time between two heartbeats."""
+"""Seconds between two heartbeats."""
 
 SILENCE_SECONDS = 900
-"""A worker on another machine counts as dead after this time without a heartbeat."""
+"""Seconds without a heartbeat after which a worker on another machine counts as dead."""
 
 MAX_ATTEMPTS = 5
-"""A trial fails after this many attempts in a row that did not finish an epoch."""
+"""Number of attempts in a row without a finished epoch, after which a trial fails."""
 
 
 def study_root(root: Path = Path()) -> Path:
@@ -135,7 +135,7 @@ def _open_journal(path: Path) -> BaseStorage:
     try:
         lock.acquire()  # repairs the journal before Optuna reads it
         lock.release()
-        return JournalStorage(JournalFileBackend(str(path), lock))  # type: ignore[arg-type]  # Optuna calls only methods that it has
+        return JournalStorage(JournalFileBackend(str(path), lock))  # type: ignore[arg-type]  # `lock` has the methods that Optuna calls
     except (OSError, ValueError, KeyError) as error:
         raise UserError(
             f"{path}: expected the journal of studies, but it cannot be read ({error}). Move the file away: all studies"
@@ -160,6 +160,10 @@ class Worker:
 
     Args:
         root: Folder of the project.
+
+    Attributes:
+        name: Random name of the worker, which is also in the name of its lock file.
+        guard: Lock that all workers of a project share. Only its holder may assign trials to workers or put them back.
     """
 
     def __init__(self, root: Path = Path()) -> None:

@@ -46,7 +46,7 @@ def create_study(plan: Plan, storage: BaseStorage, worker: Worker) -> optuna.Stu
             storage=storage, study_name=name, load_if_exists=True, pruner=pruner, sampler=RandomSampler()
         )
         study.set_metric_names(["validation NLL (nats)"])
-        for point in first_points(plan):  # a process that was killed here has queued only some points
+        for point in first_points(plan):  # a killed process may have queued only some points
             study.enqueue_trial(point, skip_if_exists=True)
         study.set_user_attr(PARENT, parent)
 

@@ -107,7 +107,7 @@ class TrialProgress(TrainingBar):
             row: Row of the training history.
 
         Raises:
-            UserError: The study has a bound on MI, but the MI of its posterior is unknown.
+            UserError: The study has a bound on MI, but the MI of the system's posterior is unknown.
         """
         epoch, mi = int(row["epoch"] or 0), row["valid_mi"]
         if epoch <= self.reported:
@@ -214,7 +214,7 @@ def trained_model(
         model: Model with its initial weights.
         system: System of the model.
         prepared: Prepared data set of the study.
-        checkpoint: File with the state of the training.
+        checkpoint: File with the saved state of the training.
         progress: Progress bar of the trial.
 
     Raises:
@@ -322,5 +322,5 @@ def evaluate_on_validation(plan: Plan, model: VAE, prepared: store.Prepared, pro
 
 
 def state_path(plan: Plan, study: optuna.Study, number: int) -> Path:
-    """File of the training state of trial `number`."""
+    """Path of the file with the saved training state of trial `number`."""
     return plan.root / "checkpoints" / "studies" / f"{study.study_name}-{number}.safetensors"
