@@ -1,4 +1,4 @@
-"""Data sets: their networks, optimisation, probes and comparison with the paper."""
+"""Parameters of data sets: networks, optimisation, probes and the comparison with the paper."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
@@ -216,7 +216,7 @@ PaperTable = Literal["table1", "table2", "table3", "tableS1", "tableS2"]
 
 
 class Paper(Frozen):
-    """Comparison of a data set's results with tables of the paper."""
+    """Parameters of the comparison of a data set's results with tables of the paper."""
 
     tables: Annotated[
         list[PaperTable],
@@ -238,7 +238,7 @@ class Paper(Frozen):
 
 
 class _Dataset(Frozen):
-    """Keys that all kinds of data sets have."""
+    """Parameters that all kinds of data sets have."""
 
     column: Annotated[Name, doc("Column of the settings' hyperparameters for this data set.", "paper, Table 1")]
     nll_examples: Annotated[
@@ -272,7 +272,7 @@ class _Text(_Dataset):
 
 
 class SyntheticDataset(_Text):
-    """The paper's synthetic text (supplement E)."""
+    """Parameters of the paper's synthetic text (supplement E)."""
 
     kind: Annotated[Literal["synthetic"], doc("`synthetic`: sentences that a generator draws.")]
     source: Annotated[
@@ -283,7 +283,7 @@ class SyntheticDataset(_Text):
 
 
 class TextDataset(_Text):
-    """Documents from files."""
+    """Parameters of a data set of documents from files."""
 
     kind: Annotated[Literal["text"], doc("`text`: documents from files.")]
     source: Annotated[TextSource, doc("Files of the documents.", "paper, 4.2")]
@@ -322,14 +322,14 @@ class _Images(_Dataset):
 
 
 class OmniglotDataset(_Images):
-    """Drawings of characters."""
+    """Parameters of a data set of drawn characters."""
 
     kind: Annotated[Literal["omniglot"], doc("`omniglot`: drawings of characters of 50 alphabets.")]
     source: Annotated[OmniglotSource, doc("Drawings of Lake et al. or of Burda et al.", "paper, 4.1")]
 
 
 class ImageDataset(_Images):
-    """Images of the user."""
+    """Parameters of a data set of the user's own images."""
 
     kind: Annotated[Literal["images"], doc("`images`: images of your own.")]
     source: Annotated[ImageSource, doc("Files of the images.")]

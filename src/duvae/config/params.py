@@ -1,4 +1,4 @@
-"""All of `params.yaml` as one object."""
+"""All parameters of `params.yaml`, as one object."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -134,7 +134,7 @@ class Job(NamedTuple):
 
 
 class Params(Frozen):
-    """All of params.yaml."""
+    """All parameters of params.yaml."""
 
     run: Annotated[
         OneRun,

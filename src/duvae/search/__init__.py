@@ -1,1 +1,1 @@
-"""Searching hyperparameters: a study's plan, its trials, storage, pruning, reuse of trainings, and summary."""
+"""The search for hyperparameters: plans of studies, trials, storage, pruning, reuse of trainings, and summaries."""

@@ -36,7 +36,7 @@ class Plan:
         system: Name of the system.
         base: All hyperparameters of the setting. A trial replaces the ones that the study searches.
         space: Values of each searched hyperparameter, in ascending order.
-        params: All of params.yaml.
+        params: All parameters of params.yaml.
         root: Folder of the project.
     """
 

@@ -21,7 +21,7 @@ def equal_training(
     same hash gives the same weights.
 
     Args:
-        params: All of params.yaml.
+        params: All parameters of params.yaml.
         study: Entry of the study in params.yaml.
         description: Description of the model that the trial would train.
         device: Device that the trial would run on.

@@ -86,7 +86,7 @@ def take(plan: Plan, study: optuna.Study, storage: BaseStorage, worker: Worker) 
 def may_begin(plan: Plan, trials: list[FrozenTrial]) -> bool:
     """Whether one more trial may begin.
 
-    A trial may begin if the study has not begun `trials` trials yet, and if the budget of epochs suffices. The budget
+    A trial may begin if the study has not reached its limit on trials, and if its budget of epochs suffices. The budget
     must cover all epochs of the new trial and the remaining epochs of all unfinished trials.
 
     Args:
