@@ -53,7 +53,7 @@ class Updates:
             weight: The weight of the KL term.
 
         Returns:
-            The loss of each x and its parts, in nats, detached from the gradient.
+            The loss of each x and its parts, in nats, without an autograd graph.
 
         Raises:
             NotFinite: If the norm of the gradient is not finite. The parameters have not changed then. On a GPU the
