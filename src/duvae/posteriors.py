@@ -40,8 +40,8 @@ class PosteriorSample(NamedTuple):
 
     Attributes:
         z: The samples, with shape (*samples, batch, latent).
-        log_prob: The terms of the dimensions, whose sum is log q(z|x), in nats, with the shape of z. None:
-            `Posterior.log_prob` computes log q(z|x) from z at the same cost.
+        log_prob: The terms of log q(z|x), one per dimension, in nats, with the shape of z. None: `Posterior.log_prob`
+            computes log q(z|x) from z at the same cost.
     """
 
     z: Float[Tensor, "*samples batch latent"]
@@ -216,7 +216,7 @@ class InverseAutoregressiveFlow(Posterior):
         return (normal_log_probs(start, self.mean, self.variance) - log_sigma).sum(-1)
 
     def kl(self, drawn: PosteriorSample) -> Float[Tensor, "*samples batch latent"]:
-        r"""The terms of the dimensions in $\log q(z^T|x) - \log p(z^T)$ of the sample, in nats.
+        r"""The terms of $\log q(z^T|x) - \log p(z^T)$ for the sample, one per dimension, in nats.
 
         Their sum estimates the KL. The estimate may be negative for a single x.
         """

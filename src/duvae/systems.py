@@ -25,7 +25,9 @@ H = TypeVar("H", bound=Frozen)
 
 
 class System(ABC, Generic[H]):
-    """A system, which builds the parts of a model and of its training. This base class builds those of the plain VAE.
+    """A system, which builds the parts of a model and of its training.
+
+    This base class builds the parts of the plain VAE.
 
     Args:
         hyperparameters: The hyperparameters, an object of the system's class in `duvae.registry.HYPERPARAMETERS`.
@@ -82,7 +84,7 @@ class PlainVAE(System[registry.Nothing]):
 class BetaVAE(System[registry.WeightedKL]):
     """A VAE whose KL weight rises to beta and stays there (Higgins et al. 2017).
 
-    The validation loss and the measures use the ELBO with weight 1.
+    Validation and evaluation use KL weight 1.
     """
 
     def schedule(self, duration: Duration) -> Schedule:
@@ -140,7 +142,7 @@ class BNVAE(System[registry.FixedScale]):
 class BNVAEFixedBeta(System[registry.FixedShift]):
     """Batch normalization of the means with a fixed shift and scales that are not rescaled (supplement F).
 
-    The KL stays above 0, yet the posteriors collapse: q(z|x) is the same for all x.
+    The study of supplement F shows that the posteriors collapse although the KL stays above 0.
     """
 
     def means(self, latent: int) -> nn.Module:

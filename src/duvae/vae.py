@@ -125,7 +125,7 @@ class VAE(nn.Module):
         self.encoder, self.head, self.decoder = encoder, head, decoder
         self.objective = objective
         self.refinement = refinement or Amortized()
-        # The search runs once, since a search after each step would cost more than the rescaling itself.
+        # The modules are searched once: a search after each step would cost more than the rescaling itself.
         self.normalizations = [part for part in head.modules() if isinstance(part, MeanBatchNorm)]
 
     def posterior(self, x: Tensor, weight: float = 1.0) -> Posterior:
