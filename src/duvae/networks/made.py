@@ -18,8 +18,8 @@ Source: Kingma et al. 2016.
 class MaskedLinear(nn.Module):
     """A linear map whose weights outside of a mask are 0 and get no gradient.
 
-    The initial weights are those of PyTorch's linear maps, uniform on +-1 / sqrt(inputs). Here the mask
-    determines the number of inputs of each output.
+    The initial weights are those of PyTorch's linear maps, uniform on +-1 / sqrt(inputs). Here the mask determines the
+    number of inputs of each output.
 
     Args:
         mask: True where an output reads an input, shape (outputs, inputs).
@@ -44,13 +44,13 @@ class MaskedLinear(nn.Module):
 
 
 class MADE(nn.Module):
-    r"""The network of S22 from z and h to m and s. $m_d$ and $s_d$ depend on h and on the dimensions that precede d.
+    r"""The network of S22 from z and h to m and s. $m_d$ and $s_d$ depend on h and on the earlier dimensions.
 
     The network has two masked hidden layers with ReLU. Each layer has `width` units of every degree
-    $k = 0, \dots, n - 1$. A unit of degree k depends on h and on the first k dimensions in the order. The
-    dimension at position k, counted from 0, has outputs $m_d$ and $s_d$ that read all units of degree k or less. These
-    outputs therefore also depend on h and on the first k dimensions. Units of degree 0 depend on h alone: without these
-    units the first dimension would have a constant m and s. h enters at the first layer.
+    $k = 0, \dots, n - 1$. A unit of degree k depends on h and on the first k dimensions in the order. The dimension at
+    position k, counted from 0, has outputs $m_d$ and $s_d$ that read all units of degree k or less. These outputs
+    therefore also depend on h and on the first k dimensions. Units of degree 0 depend on h alone: without these units
+    the first dimension would have a constant m and s. h enters at the first layer.
 
     Args:
         latent: The number n of dimensions of z.
@@ -93,7 +93,7 @@ class MADE(nn.Module):
         Args:
             h: The context, shape (batch, context).
             samples: The leading shape of z: the numbers of samples for each x.
-            known: Function from d, m_d and s_d to z_d. The three tensors have the shape (*samples, batch).
+            known: Function from d, m_d and s_d to z_d. m_d, s_d and z_d have the shape (*samples, batch).
 
         Returns:
             The values z, shape (*samples, batch, latent).
