@@ -21,7 +21,7 @@ class Context:
         posterior: q(z|x) of each x of the batch.
         drawn: The sample of q(z|x) that the decoder read; `drawn.z` has the shape (batch, latent).
         weight: The weight of the KL term in this step, from the schedule; a number without a unit.
-        generator: The random generator of this step. None for PyTorch's global generator. Checkpoints hold the state
+        generator: The random generator of this step; None for PyTorch's global generator. Checkpoints hold the state
             of the global generator, so that a resumed training continues with the same bits.
     """
 

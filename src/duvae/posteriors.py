@@ -104,7 +104,7 @@ class Posterior(ABC):
         """The representation of x for a linear probe."""
 
     def of(self, indices: Int[Tensor, "chosen"]) -> "Posterior":
-        """The posterior of the x at the given indices alone."""
+        """q(z|x) of only the x at the given indices."""
         return _replaced(self, lambda name: vars(self)[name][indices])
 
 

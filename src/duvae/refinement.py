@@ -113,7 +113,7 @@ def noise_from_data(x: Tensor, samples: tuple[int, ...], like: Float[Tensor, "ba
     Args:
         x: The batch, shape (batch, ...).
         samples: The leading shape of the noise, such as (20,) for 20 samples of each example.
-        like: A tensor of shape (batch, latent) whose width, type and device the noise takes.
+        like: A tensor of shape (batch, latent), from which the noise takes its width, type and device.
 
     Returns:
         The noise, shape (*samples, batch, latent).

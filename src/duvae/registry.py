@@ -32,8 +32,7 @@ class Record:
         brackets: The hyperparameters that the paper's tables print in brackets after the label, in the order of the
             brackets; None: all hyperparameters that have a letter.
         chosen: The hyperparameters that the paper chose, by column of data sets, such as `yelp`; empty if the paper
-            names none.
-            Sources: Figure 2 for DU-VAE, supplement E for the synthetic data, Table 1 for everything else.
+            names none. Sources: Figure 2 for DU-VAE, supplement E for the synthetic data, Table 1 for everything else.
         needs_floor: Whether the system needs the floor under its variances, because it applies dropout to them.
     """
 

@@ -130,7 +130,7 @@ class VarianceDropout(Staged):
     $$\hat\delta^2_{x,d} = g_{x,d} (\delta^2_{x,d} - \alpha) + \alpha, \qquad g \sim \tfrac1p B(1, p)$$
 
     Args:
-        p: The probability to keep a variance, in (0, 1]; 1 changes nothing.
+        p: The probability that a variance is kept, in (0, 1]; 1 changes nothing.
         alpha: The value of a dropped variance. The variances of the input must be above it (see `VarianceFloor`).
         started: Whether the module acts from the beginning.
 
@@ -159,7 +159,7 @@ class CommittedRate(nn.Module):
     $b(v) = 2 \delta + 1 + \log v - v$. b is concave and not negative between its two roots
     $v = -W(-e^{-(2 \delta + 1)})$, one for each real branch of Lambert's function W. Let $\sigma_l < \sigma_u$ be the
     square roots of these roots. The map squashes $\sigma$ into $[\sigma_l, \sigma_u]$, and keeps the mean at or above
-    the bound:
+    $\sqrt{b(\sigma^2)}$:
 
     $$\sigma = \sigma_l + (\sigma_u - \sigma_l) \, \mathrm{sigmoid}(s), \qquad
       \mu = \sqrt{b(\sigma^2)} + \max(0, m)$$

@@ -154,8 +154,8 @@ class BNVAEFixedBeta(System[registry.FixedShift]):
 class MAE(System[registry.MutualDivergence]):
     """The ELBO with a term for the diversity and a term for the smoothness of the latent space (Ma et al. 2018).
 
-    The diversity is the mean divergence between the posteriors of two x of a batch. The smoothness term is the standard
-    deviation of this divergence over the pairs of x.
+    Both terms use the KL between the posteriors of two x of a batch. The diversity term rewards a large mean of this KL
+    over all pairs. The smoothness term penalises a large standard deviation of this KL over all pairs.
     """
 
     def objective(self) -> Objective:
@@ -188,7 +188,7 @@ class IAFFB(IAF, FB):
 
 
 class IAFBN(IAF, BNVAE):
-    """The flow with BN-VAE's batch normalization on the means of z^0."""
+    """The flow with BN-VAE's batch normalization (equation 9) on the means of z^0."""
 
 
 class DUIAF(IAF, DUVAE):

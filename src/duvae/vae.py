@@ -59,8 +59,8 @@ class CommittedHead(nn.Module):
 class FlowHead(nn.Module):
     r"""A linear map without a bias from features to $\mu^0$, $\delta^0$ and h: Algorithm S1, lines 4 and 5.
 
-    $\delta^0$ is the softplus of an output of the map. The regularizer of variances acts on $(\delta^0)^2$.
-    h is the context of the chain, and as wide as z.
+    $\delta^0$ is the softplus of an output of the map. The regularizer of variances acts on $(\delta^0)^2$. h is the
+    context of the chain, and as wide as z.
 
     Args:
         features: The width of a feature vector.
@@ -109,7 +109,7 @@ class VAE(nn.Module):
         encoder: The network from x to features.
         head: The module from features to q(z|x).
         decoder: The network of p(x|z).
-        objective: The loss that training minimises.
+        objective: Function that computes the loss that training minimises.
         refinement: The map from the head's q(z|x) to the q(z|x) that the model uses; None for no refinement.
     """
 

@@ -85,8 +85,8 @@ def normal_(weight: Tensor, kernel: int) -> None:
 class BatchNorm(nn.Module):
     """Batch normalization of channels.
 
-    It uses the statistics of the batch in training, and the running statistics in evaluation. A channel with a single
-    value has no variance. For such a channel the module uses the running statistics and does not update them.
+    The module uses the statistics of the batch in training, and the running statistics in evaluation. A channel with a
+    single value has no variance. For such a channel the module uses the running statistics and does not update them.
 
     Args:
         channels: The number of channels.

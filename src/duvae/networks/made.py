@@ -54,7 +54,7 @@ class MADE(nn.Module):
 
     Args:
         latent: The number n of dimensions of z.
-        context: The width of h.
+        context: The width of the context h.
         width: The number of hidden units of a layer for each dimension of z.
         reverse: Whether the order is n, ..., 1 instead of 1, ..., n.
     """
@@ -156,7 +156,7 @@ class IAFChain(nn.Module):
 
     Args:
         latent: The number of dimensions of z.
-        context: The width of h.
+        context: The width of the context h.
         width: The number of hidden units of a layer for each dimension of z.
         blocks: The number T of blocks.
     """

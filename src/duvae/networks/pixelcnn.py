@@ -29,7 +29,7 @@ def through(y: T, layers: Sequence[Callable[[T], T]], skips: Sequence[Callable[[
             its own. There is one skip block before each layer from the fourth on, and one behind the last layer.
 
     Returns:
-        The output of the last layer.
+        The output of the last layer plus the output of the last skip block.
     """
     earlier = [y]
     for n, layer in enumerate(layers):

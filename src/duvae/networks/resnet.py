@@ -41,7 +41,9 @@ class Halving(nn.Module):
 
 
 class ResNetEncoder(Encoder):
-    """Residual blocks, one convolution over all remaining pixels (4 x 4 of 28 x 28), batch normalization and ELU.
+    """An encoder of residual blocks, one convolution over all remaining pixels, batch normalization and ELU.
+
+    For images of 28 x 28 pixels the remaining pixels are 4 x 4.
 
     Args:
         size: The height and width of an image, in pixels.

@@ -110,7 +110,7 @@ def training_determinants(
 
     Args:
         description: System, hyperparameters, parts, networks and vocabulary size of the model.
-        optimisation: Optimiser, learning rates, warm-up and number of epochs.
+        optimisation: Values of `duvae.config.Optimisation` by key, such as the learning rate and the number of epochs.
         active_threshold: Variance over the data above which the history counts a dimension of z as active.
         seed: Seed of the training.
         threads: Number of CPU threads.

@@ -125,7 +125,7 @@ class JointLoop(Loop):
 
 
 def total_norm(gradients: list[Tensor]) -> Tensor:
-    """The Euclidean norm of all gradients together, shape (). All gradients are on one device.
+    """The Euclidean norm of all gradients together, shape (). All gradients must be on one device.
 
     The result has the same bits as that of `torch.nn.utils.get_total_norm`. That function first groups the gradients by
     device.

@@ -19,7 +19,7 @@ def dropout(x: Float[Tensor, "*shape"], share: float, training: bool) -> Float[T
 
     Args:
         x: The tensor to drop elements from.
-        share: The probability to drop an element. The remaining elements are divided by 1 - share.
+        share: The probability that an element is dropped. The remaining elements are divided by 1 - share.
         training: Whether elements are dropped at all.
     """
     if not training or share == 0 or x.is_cuda:
@@ -39,7 +39,7 @@ def by_bits(x: Float[Tensor, "*shape"], share: float) -> Float[Tensor, "*shape"]
 
     Args:
         x: The tensor to drop elements from.
-        share: The probability to drop an element, a multiple of 1 / 2^16.
+        share: The probability that an element is dropped, a multiple of 1 / 2^16.
     """
     bits = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
     kept = x.new_empty(x.numel())  # contiguous, whatever the layout of x

@@ -19,7 +19,7 @@ LSTM_PARAMETERS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
 class FastLSTMDecoder(LSTMDecoder):
-    """The plain decoder with faster forms of four methods.
+    """The plain decoder with faster forms of four computations.
 
     The four are dropout, the softmax, the gradient with respect to z, and log p(x|z) with several z for each x. On a
     GPU dropout has its plain form.

@@ -41,7 +41,7 @@ def folded(block: Block) -> tuple[Folded, Folded, Folded]:
 
 
 class FastPixelCNN(PixelCNN):
-    """The plain decoder with faster forms of four methods.
+    """The plain decoder with faster forms of four computations.
 
     The four are a block in training, the gradient with respect to z, log p(x|z) with several z for each x, and
     sampling. On a GPU a block has its plain form.

@@ -105,7 +105,7 @@ class Whole:
         return functional.conv2d(self.elu(functional.conv2d(y, *self.last)), self.output)
 
     def block(self, narrow: Folded, middle: Middle, widen: Folded, x: Images, base: Images | None = None) -> Images:
-        """The output of a residual block with the three given convolutions, plus `base` where it is given."""
+        """The output of a residual block with the three given convolutions, plus `base` if that is given."""
         below = self.below_zeros(x, middle.inputs, middle.reach)
         self.elu(functional.conv2d(x, *narrow), below[:, :, middle.reach :])
         y = self.elu(middle(below))
@@ -244,12 +244,12 @@ def sample(
 
     Args:
         network: The network with folded normalizations.
-        maps: The maps of z, shape (batch, maps, height, width).
+        maps: The feature maps of z, shape (batch, maps, height, width).
         uniforms: Uniform random numbers from 0 to 1. A pixel is ink if its probability exceeds its number. None: a
             pixel is ink if its probability exceeds one half.
 
     Returns:
-        The images, and the logits of their pixels.
+        The images, and the logits of their pixels, both of shape (batch, 1, height, width).
     """
     batch, _, size, _ = maps.shape
     of_maps = network.of_maps(maps)

@@ -44,7 +44,7 @@ class Factor:
 def product(
     x: Float[Tensor, "rows inner"], weight: Float[Tensor, "columns inner"], out: Tensor | None = None
 ) -> Float[Tensor, "rows columns"]:
-    """The product $x W^T$. `torch.mm` computes it where a gradient is needed.
+    """The product $x W^T$. `torch.mm` computes it if a gradient is needed.
 
     Args:
         x: The matrix x, shape (rows, inner).

@@ -197,7 +197,13 @@ class Widened:
         return behind, found
 
     def back(self, gradient: Images, behind: Images, z: Images) -> tuple[Images, Images, Kernel, Tensor, Tensor]:
-        """The gradients with respect to `plus`, to the input of the ELU whose output is z, to W, scale and shift."""
+        """The gradients with respect to `plus`, to the input of the ELU whose output is z, to W, to scale and to shift.
+
+        Args:
+            gradient: The gradient with respect to the output of the block.
+            behind: The first tensor that `elu` returned.
+            z: The input of the convolution.
+        """
         of_plus, of_z = torch.empty_like(behind), torch.empty_like(z)
         total, with_z = torch.zeros_like(self.shift), torch.zeros_like(self.kernel)
         for part in parts(behind):

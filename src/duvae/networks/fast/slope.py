@@ -1,10 +1,11 @@
 r"""The text decoder's gradient of log p(x|z) with respect to z. The gradient can be differentiated again.
 
-Stochastic variational inference steps along $g(z, \theta) = \nabla_z \log p_\theta(x|z)$, and training differentiates
-these steps. Computing g takes a forward and a backward pass. For a vector v, the gradient of $v \cdot g$ with respect
-to z and $\theta$ is the directional derivative of $\nabla_{z,\theta} \log p_\theta(x|z)$ along v, since second
-derivatives are symmetric. Two such passes compute this derivative (Pearlmutter 1994). The result is exact and costs
-little more than a finite difference of two gradients. It needs no second derivative of PyTorch's LSTM; cuDNN has none.
+Stochastic variational inference takes steps along $g(z, \theta) = \nabla_z \log p_\theta(x|z)$, and training
+differentiates these steps. Computing g takes a forward and a backward pass. For a vector v, the gradient of $v \cdot g$
+with respect to z and $\theta$ is the directional derivative of $\nabla_{z,\theta} \log p_\theta(x|z)$ along v, since
+second derivatives are symmetric. Two such passes compute this derivative (Pearlmutter 1994). The result is exact and
+costs little more than a finite difference of two gradients. It needs no second derivative of PyTorch's LSTM; cuDNN has
+none.
 
 The suffix `_v` marks the directional derivative of a value along v. The prefix `d_` marks the derivative of log p with
 respect to a value. Feature dimensions come before the batch, so that each gate is one block of memory.
@@ -38,7 +39,7 @@ class LSTMSlope(torch.autograd.Function):
     Args:
         z: Latent codes, shape (batch, latent).
         words: Embeddings of the input words, after dropout, shape (length, batch, embedding).
-        kept: Dropout factors of the LSTM outputs, shape (length, batch, hidden); None where all factors are 1.
+        kept: Dropout factors of the LSTM outputs, shape (length, batch, hidden); None if all factors are 1.
         targets: Ids of the target words, shape (batch, length).
         initial: Weights of the map from z to the first cell state, shape (hidden, latent).
         weight: Input weights of the LSTM, shape (gates, inputs).

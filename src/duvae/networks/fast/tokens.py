@@ -20,7 +20,7 @@ IN_CACHE = 2**20
 """The largest number of elements of a weight matrix W that stays in the cache."""
 
 NARROW = 128
-"""The largest width of h for which `log_softmax_narrow` is used. From a width of 256 on it is no faster."""
+"""The largest width of h for which `log_softmax_narrow` is used. From a width of 256 on, that function is no faster."""
 
 IN_BLOCK = 2**22
 """The number of logits that are computed at a time if all are kept, or if W is larger than the cache: 16 MiB."""
@@ -220,7 +220,7 @@ def expectation_along(
 ) -> tuple[Float[Tensor, "rows hidden"], Float[Tensor, "words hidden"]]:
     r"""The derivatives, along a direction v of h, of the gradients of $-\log \sum_w \exp(h \cdot W_w)$.
 
-    With $q = v W^T$ and $\bar q = p \cdot q = v \cdot p W$
+    The index v marks such a derivative. With $q = v W^T$ and $\bar q = p \cdot q = v \cdot p W$,
 
     $$(p W)_v = (p \odot q) W - \bar q \, p W, \quad -(p^T h)_v = -(p \odot q)^T h - p^T (v - \bar q h).$$
 

@@ -59,7 +59,7 @@ class FewerProducts:
         The result has as many columns as x and three rows fewer. Its number of rows must be a multiple of four.
         """
         rows = x.shape[2] - ROWS + 1
-        shifted = [x[:, :, first : first + rows : ROWS] for first in range(2 * ROWS - 1)]  # the rows d of each result
+        shifted = [x[:, :, first : first + rows : ROWS] for first in range(2 * ROWS - 1)]  # d_0 to d_6
         sums: list[Images] = []
         differences: list[Images] = []
         for point, (kernel, opposite) in zip(POINTS, self.pairs, strict=True):
