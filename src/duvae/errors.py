@@ -2,22 +2,22 @@
 
 
 class UserError(Exception):
-    """An error that the user can correct; the command line prints its message and exits with 2.
+    """An error that the user can correct. The command line prints its message and exits with 2.
 
     The message says what is wrong, where, what was expected, and what to do.
     """
 
 
 TEMPORARY_FAILURE = 75
-"""Exit status of a failure that may pass; sysexits.h calls it EX_TEMPFAIL."""
+"""Exit status of a failure that may end by itself: EX_TEMPFAIL of sysexits.h."""
 
 
 class TemporaryError(UserError):
-    """A failure that may pass, such as a host that does not answer; the exit status is `TEMPORARY_FAILURE`."""
+    """A failure that may end by itself, such as a host that does not answer. Its exit status is `TEMPORARY_FAILURE`."""
 
 
 class Interrupted(Exception):
-    """The user asked for a stop, and the command stopped without loss; the command line exits with 130.
+    """The user asked for a stop, and the command stopped without loss. The command line exits with 130.
 
     The message says where the command stopped, and how to resume it.
     """

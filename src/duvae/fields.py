@@ -12,7 +12,7 @@ def doc(description: str, source: str = "") -> Any:
 
     Args:
         description: Meaning of the parameter, with its unit; a noun phrase.
-        source: Source of the values: the paper (`S` for the supplement), the authors' release, or ours.
+        source: Source of the values: the paper (`S` for its supplement), the authors' release, or `ours`.
     """
     return Field(description=description, json_schema_extra={"source": source})
 
@@ -30,7 +30,10 @@ Point = Annotated[list[float], Field(min_length=2, max_length=2)]
 
 
 class Frozen(BaseModel):
-    """Base class of all parameters: immutable, without unknown keys, other types and non-finite numbers."""
+    """Base class of all classes of parameters.
+
+    Objects are immutable. Unknown keys, other types and numbers that are not finite are errors.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def refusal(key: str, message: str) -> PydanticCustomError:
-    """The error that a validator raises.
+    """Builds the error that a validator raises.
 
     Args:
         key: Wrong key, relative to the validated object, such as `probe.subsets`; empty: the object itself.
@@ -76,12 +76,12 @@ def explain(detail: ErrorDetails, content: object) -> tuple[tuple[str, ...], str
 
 
 def _in_file(detail: ErrorDetails, content: object) -> tuple[str, ...]:
-    """The path of an error in the file: pydantic's path without the names of the chosen classes of unions."""
+    """The path of an error in the file: pydantic's path without the names that unions add for the chosen class."""
     *parents, last = detail["loc"] or ("",)
     path = []
     for part in parents:
         if isinstance(content, list) or (isinstance(content, dict) and part in content):
-            content = content[part]  # type: ignore[index]  # pydantic counts in lists
+            content = content[part]  # type: ignore[index]  # a part is an index if content is a list
             path.append(str(part))
     has_last = isinstance(last, int) if isinstance(content, list) else isinstance(content, dict) and last in content
     if has_last or detail["type"] == "missing":
@@ -116,7 +116,7 @@ def unknown(kind: str, name: object, known: Mapping[str, Any] | Sequence[str]) -
     """The message that a name is unknown, with the closest known name and all known names.
 
     Args:
-        kind: Kind of the named thing: key, setting, ...
+        kind: Kind of the name, such as `key` or `setting`.
         name: The unknown name.
         known: The known names.
     """
@@ -127,14 +127,14 @@ def unknown(kind: str, name: object, known: Mapping[str, Any] | Sequence[str]) -
 
 
 def _close(name: object, known: Sequence[str]) -> str:
-    """A hint at the closest known name, in brackets; empty if none is close."""
+    """A hint at the closest known name, in brackets; empty if no name is close."""
     near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.4)
 
     return f" (did you mean '{near[0]}'?)" if near else ""
 
 
 def show(value: object) -> str:
-    """A value as the file has it; a mapping or a list is shown by its size."""
+    """A value in the words of a message. A mapping or a list is shown by its size."""
     if isinstance(value, dict | list):
         return f"a {'mapping' if isinstance(value, dict) else 'list'} of {len(value)}"
     if isinstance(value, bool):
@@ -170,13 +170,13 @@ def key_lines(node: "yaml.Node | None", path: tuple[str, ...] = ()) -> Iterator[
     """The path of each key with its line, counted from 1.
 
     Args:
-        node: Part of the parsed file; PyYAML keeps lines here, but not in the loaded values.
-        path: Path of the part.
+        node: Part of the parsed file. PyYAML keeps line numbers in these parts, but not in the loaded values.
+        path: Path of this part in the file.
 
     Raises:
-        yaml.YAMLError: If a mapping has a key twice; PyYAML itself accepts that and keeps the last value.
+        yaml.YAMLError: If a mapping has a key twice. PyYAML itself accepts such a mapping and keeps the last value.
     """
-    import yaml  # not at the top: a trained model is loaded without this library
+    import yaml  # imported here, since a trained model is loaded without this library
 
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()

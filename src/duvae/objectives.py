@@ -14,15 +14,15 @@ from duvae.posteriors import Posterior, PosteriorSample, noise_like
 
 @dataclass(frozen=True)
 class Context:
-    """One batch as an objective sees it.
+    """The values of one batch that an objective reads.
 
     Attributes:
         reconstruction: -log p(x|z) in nats per sentence or per image, with shape (batch,).
         posterior: q(z|x) of each x of the batch.
         drawn: The sample of q(z|x) that the decoder read; `drawn.z` has the shape (batch, latent).
         weight: The weight of the KL term in this step, from the schedule; a number without a unit.
-        generator: The random generator of this step. None stands for PyTorch's global generator. Checkpoints hold its
-            state, so that a resumed training continues with the same bits.
+        generator: The random generator of this step; None for PyTorch's global generator. Checkpoints hold the state
+            of the global generator, so that a resumed training continues with the same bits.
     """
 
     reconstruction: Float[Tensor, "batch"]
@@ -55,11 +55,11 @@ class Objective(ABC):
 
     @abstractmethod
     def __call__(self, context: Context) -> Loss:
-        """The loss of each x and its parts, in nats per sentence or per image, each with shape (batch,)."""
+        """Computes the loss of each x and its parts, in nats per sentence or per image, each with shape (batch,)."""
 
 
 class ELBO(Objective):
-    r"""$-\log p(x|z) + w \, D_{KL}[q(z|x) \| p(z)]$: equation 1, with the KL weight w."""
+    r"""$-\log p(x|z) + w \, D_{KL}[q(z|x) \| p(z)]$: the negative ELBO of equation 1, with KL weight w."""
 
     def __call__(self, context: Context) -> Loss:
         kl = context.posterior.kl(context.drawn).sum(-1)
@@ -74,7 +74,7 @@ class FreeBits(Objective):
     to that amount, information in z costs nothing. The total of each x contains the KL term of the whole batch.
 
     Args:
-        free_bits: The number lambda, in nats per dimension.
+        free_bits: The smallest KL term lambda of each dimension, in nats.
     """
 
     def __init__(self, free_bits: float) -> None:
@@ -93,13 +93,13 @@ class MutualDivergence(Objective):
     $$-\log p(x|z) + w \, KL + \gamma \sum_d -\log \mathrm{sigmoid}(MPD_d) + \eta \, \mathrm{std}_{x_1 \ne x_2} \Big[
       \sum_d KL[q(z_d|x_1) \| q(z_d|x_2)] \Big], \qquad MPD_d = E_{x_1 \ne x_2} KL[q(z_d|x_1) \| q(z_d|x_2)]$$
 
-    Ordered pairs contain both directions, so their mean is the mean of the symmetric divergence of equation 2. gamma
-    weighs the diversity and eta the smoothness, as in the paper; MAE's own code exchanges the two letters. A batch of
-    one example has no pairs, so both terms are left out.
+    Ordered pairs contain both directions, so their mean is the mean of the symmetric divergence of equation 2. The term
+    with the weight gamma is the diversity, and the term with the weight eta is the smoothness, as in the paper. MAE's
+    own code exchanges the two letters. A batch of one example has no pairs; its loss lacks both terms.
 
     Args:
-        gamma: The weight of the diversity.
-        eta: The weight of the smoothness.
+        gamma: The weight of the diversity term.
+        eta: The weight of the smoothness term.
     """
 
     def __init__(self, gamma: float, eta: float) -> None:
@@ -112,7 +112,7 @@ class MutualDivergence(Objective):
         if len(kl) > 1:
             pairs = pairwise_kl(posterior.mean, cast("Tensor", posterior.variance))
             variance = pairs.sum(-1).var(correction=0)
-            # Without the added number the square root has no finite slope at 0, where all posteriors are equal.
+            # The variance is 0 if all posteriors are equal. The added number gives the square root a finite slope at 0.
             smoothness = (variance + torch.finfo(variance.dtype).eps ** 2).sqrt()
             total = total + self.gamma * -logsigmoid(pairs.mean(0)).sum() + self.eta * smoothness
 
@@ -125,6 +125,8 @@ def pairwise_kl(
     r"""$KL[q(z_d|x_1) \| q(z_d|x_2)]$ of diagonal Gaussians in nats, for all ordered pairs $x_1 \ne x_2$ of a batch.
 
     $$\frac12 \Big( \frac{\delta_1^2 + (\mu_1 - \mu_2)^2}{\delta_2^2} - 1 - \log \frac{\delta_1^2}{\delta_2^2} \Big)$$
+
+    Equation S11 is the symmetric form of this divergence.
     """
     first, second = (~torch.eye(len(mean), dtype=torch.bool, device=mean.device)).nonzero(as_tuple=True)
     ratio = variance[first] / variance[second]
@@ -155,7 +157,7 @@ class Schedule(ABC):
 
     @abstractmethod
     def __call__(self, step: int) -> float:
-        """The weight of the KL term in a step. Steps are counted from 0 over the whole training."""
+        """The weight of the KL term in the given step. Steps are counted from 0 over the whole training."""
 
 
 class Warmup(Schedule):

@@ -36,12 +36,12 @@ def standard_normal_log_prob(z: Float[Tensor, "*batch latent"]) -> Float[Tensor,
 
 
 class PosteriorSample(NamedTuple):
-    """Samples of q(z|x), with their log density where drawing the samples computes it anyway.
+    """Samples of q(z|x), and their log density if drawing the samples computes it anyway.
 
     Attributes:
         z: The samples, with shape (*samples, batch, latent).
-        log_prob: The share of each dimension in log q(z|x), in nats, of the same shape as z. None: `log_prob` of the
-            posterior computes log q(z|x) from z as cheaply.
+        log_prob: The terms of log q(z|x), one per dimension, in nats, with the shape of z. None: `Posterior.log_prob`
+            computes log q(z|x) from z at the same cost.
     """
 
     z: Float[Tensor, "*samples batch latent"]
@@ -52,11 +52,12 @@ class Posterior(ABC):
     """q(z|x) for each x of a batch.
 
     Attributes:
-        density: Whether q(z|x) has a density. KL, MI, MPD, CE and the importance-weighted likelihood need it.
-        measured: The names of those measures among KL, MI, AU, MPD and CE that are defined for this class.
+        density: Whether q(z|x) has a density. KL, MI, MPD, CE and the importance-weighted likelihood need a density.
+        measured: The names of the measures that are defined for this class, among KL, MI, AU, MPD and CE
+            (docs/metrics.md).
         transformed: Whether a chain of maps turns a Gaussian z^0 into z = z^T. Then `mean`, `variance`, MPD and CE are
-            those of z^0, and MPD and CE of z^T can be estimated from samples.
-        mean: The representation of x: the mean mu of a Gaussian, or z itself for a point mass.
+            those of z^0. MPD and CE of z^T can be estimated from samples.
+        mean: The mean mu of the Gaussian, or z itself for a point mass, shape (batch, latent).
         variance: The variance of the Gaussian, shape (batch, latent); None for a point mass.
     """
 
@@ -68,15 +69,23 @@ class Posterior(ABC):
 
     @abstractmethod
     def draw(self, samples: tuple[int, ...] = (), generator: Generator | None = None) -> PosteriorSample:
-        """Reparametrized samples, with shape (*samples, batch, latent)."""
+        """Draws reparametrized samples of q(z|x).
+
+        Args:
+            samples: The leading shape of the samples, such as (8,) for 8 samples of each x; () for one sample.
+            generator: The random generator; None for PyTorch's global one.
+
+        Returns:
+            The samples, with shape (*samples, batch, latent).
+        """
 
     def rsample(self, samples: tuple[int, ...] = (), generator: Generator | None = None) -> Tensor:
-        """The z of `draw`, without its log density."""
+        """Draws samples as `draw` does, and returns only z, with shape (*samples, batch, latent)."""
         return self.draw(samples, generator).z
 
     @abstractmethod
     def log_prob(self, z: Float[Tensor, "*samples batch latent"]) -> Float[Tensor, "*samples batch"]:
-        """log q(z|x) of given z, in nats."""
+        """log q(z|x) of the given z, in nats."""
 
     def log_prob_drawn(self, drawn: PosteriorSample) -> Float[Tensor, "*samples batch"]:
         """log q(z|x) of samples that `draw` returned, in nats."""
@@ -87,7 +96,7 @@ class Posterior(ABC):
         """KL[q(z|x) || N(0, I)] of each dimension, in nats.
 
         Args:
-            drawn: A sample of q(z|x). A class without a closed form estimates the KL from it.
+            drawn: A sample of q(z|x). A class without a closed form of the KL estimates the KL from this sample.
         """
 
     @abstractmethod
@@ -95,7 +104,7 @@ class Posterior(ABC):
         """The representation of x for a linear probe."""
 
     def of(self, indices: Int[Tensor, "chosen"]) -> "Posterior":
-        """q(z|x) of the x at the given indices."""
+        """q(z|x) of only the x at the given indices."""
         return _replaced(self, lambda name: vars(self)[name][indices])
 
 
@@ -109,7 +118,7 @@ def _replaced(posterior: Posterior, tensor: Callable[[str], Tensor]) -> Posterio
 
     Args:
         posterior: The posterior to copy.
-        tensor: The function from the name of an attribute to its new tensor.
+        tensor: Function that returns the new tensor of an attribute, from the name of the attribute.
     """
     changed = {name: tensor(name) for name, value in vars(posterior).items() if isinstance(value, Tensor)}
 
@@ -118,7 +127,7 @@ def _replaced(posterior: Posterior, tensor: Callable[[str], Tensor]) -> Posterio
 
 @dataclass(frozen=True)
 class DiagonalGaussian(Posterior):
-    r"""$q(z|x) = \prod_d N(z_d; \mu_{x,d}, \delta^2_{x,d})$.
+    r"""A diagonal Gaussian, $q(z|x) = \prod_d N(z_d; \mu_{x,d}, \delta^2_{x,d})$.
 
     Attributes:
         mean: $\mu_x$, with shape (batch, latent).
@@ -135,7 +144,7 @@ class DiagonalGaussian(Posterior):
         return normal_log_probs(z, self.mean, self.variance).sum(-1)
 
     def kl(self, drawn: PosteriorSample | None = None) -> Float[Tensor, "batch latent"]:
-        r"""$\frac12 (\mu^2 + \delta^2 - 1 - \log \delta^2)$, exact."""
+        r"""$\frac12 (\mu^2 + \delta^2 - 1 - \log \delta^2)$ in nats, exact: the KL term of equation 1 per dimension."""
         return 0.5 * (self.mean.square() + self.variance - 1 - self.variance.log())
 
     def features(self) -> Float[Tensor, "batch latent"]:
@@ -144,7 +153,7 @@ class DiagonalGaussian(Posterior):
 
 @dataclass(frozen=True)
 class PointMass(Posterior):
-    """q(z|x) with all probability at one z, the code of an autoencoder. It has no density, and its KL counts as 0.
+    """All probability at one z, the code of an autoencoder. This posterior has no density, and its KL counts as 0.
 
     Attributes:
         mean: The code z, with shape (batch, latent).
@@ -171,18 +180,19 @@ class PointMass(Posterior):
 
 @dataclass(frozen=True)
 class InverseAutoregressiveFlow(Posterior):
-    r"""q(z|x) of $z = z^T$, the output of an IAF chain for a Gaussian $z^0$ (Kingma et al. 2016): S22 to S24.
+    r"""q(z|x) of $z = z^T$, the output of an IAF chain for a Gaussian $z^0$ (Kingma et al. 2016).
 
     $$z^0 \sim N(\mu^0, (\delta^0)^2), \qquad z^t = \sigma^t \odot z^{t-1} + (1 - \sigma^t) \odot m^t, \qquad
       \log q(z^T|x) = \sum_d \Big( \log q(z^0_d|x) - \sum_t \log \sigma^t_d \Big)$$
 
-    MI and AU are left empty, as in the paper, since they need moments and mixtures of $z^T$.
+    The equations are S22 to S24. MI and AU are not defined here, as in the paper: they need the mixture and the moments
+    of $z^T$.
 
     Attributes:
         mean: $\mu^0_x$, with shape (batch, latent).
         variance: $(\delta^0_x)^2$, with shape (batch, latent).
         context: The context h of the chain, with shape (batch, context).
-        chain: The chain of maps. Its parameters are the same for all x; only h differs.
+        chain: The chain of maps. All x share its parameters; only h differs.
     """
 
     mean: Float[Tensor, "batch latent"]
@@ -200,13 +210,16 @@ class InverseAutoregressiveFlow(Posterior):
         return PosteriorSample(z, -0.5 * (noise.square() + self.variance.log() + LOG_2PI) - log_sigma)
 
     def log_prob(self, z: Float[Tensor, "*samples batch latent"]) -> Float[Tensor, "*samples batch"]:
-        """log q(z|x) of given z, in nats. The chain is inverted one dimension at a time to find z^0."""
+        """log q(z|x) of the given z, in nats. To find z^0, the chain is inverted one dimension at a time."""
         start, log_sigma = self.chain.inverse(z, self.context)
 
         return (normal_log_probs(start, self.mean, self.variance) - log_sigma).sum(-1)
 
     def kl(self, drawn: PosteriorSample) -> Float[Tensor, "*samples batch latent"]:
-        r"""$\log q(z^T|x) - \log p(z^T)$ of the sample, in nats: an estimate, which may be negative for a single x."""
+        r"""The terms of $\log q(z^T|x) - \log p(z^T)$ for the sample, one per dimension, in nats.
+
+        Their sum estimates the KL. The estimate may be negative for a single x.
+        """
         assert drawn.log_prob is not None  # `draw` of this class always sets it
 
         return drawn.log_prob + 0.5 * (drawn.z.square() + LOG_2PI)

@@ -21,14 +21,14 @@ class Refinement(nn.Module, ABC):
 
         Args:
             posterior: The encoder's q(z|x), for a batch.
-            x: The batch, word ids of shape (batch, length) or images of shape (batch, 1, height, width).
+            x: The batch: word ids of shape (batch, length), or images of shape (batch, 1, height, width).
             decoder: The decoder, which gives p(x|z).
             weight: The weight of the KL term in training.
         """
 
 
 class Amortized(Refinement):
-    """The encoder's q(z|x) as it is."""
+    """No refinement: the encoder's q(z|x) as it is."""
 
     def forward(self, posterior: Posterior, x: Tensor, decoder: Decoder, weight: float) -> Posterior:
         return posterior
@@ -37,20 +37,21 @@ class Amortized(Refinement):
 class SVI(Refinement):
     r"""Stochastic variational inference that starts at the encoder's output (Kim et al. 2018, Algorithm 1).
 
-    With $\lambda = (\mu, \log \delta^2)$ and a new sample $z = \mu + \delta \epsilon$ each step computes
+    With $\lambda = (\mu, \log \delta^2)$ and a new sample $z = \mu + \delta \epsilon$, each step computes
 
     $$v \leftarrow m v - c_\tau(\nabla_\lambda [-\log p(x|z) + w \, D_{KL}[q_\lambda(z) \| p(z)]]), \quad
       \lambda \leftarrow \lambda + \frac{\eta}{B} v,$$
 
     where $c_\tau$ scales the gradient of $\mu$ and that of $\log \delta^2$ separately to a norm of at most $\tau$.
-    Each x has its own steps. The released code steps along the mean loss of a batch of B; hence the factor 1 / B.
+    Each x has its own steps. The code of Kim et al. follows the gradient of the mean loss of a batch of B examples.
+    Hence the factor 1 / B.
 
     The result can be differentiated with respect to the encoder's output and the decoder's parameters, through all
-    steps and with exact second derivatives. The backward pass clips the gradient of each x's own loss with respect to
-    its $\mu$ and its $\log \delta^2$ by $c_\tau$ at each step, since that gradient would grow from step to step. It
-    assumes that training minimises the mean loss of the batch.
+    steps and with exact second derivatives. At each step the backward pass applies $c_\tau$ to the gradient of the
+    loss of each x with respect to $\mu$ and $\log \delta^2$. Without this clipping the gradient would grow from step to
+    step. The clipping assumes that training minimises the mean loss of the batch.
 
-    In training the global generator draws $\epsilon$ and the decoder's dropout, and the schedule sets w. In
+    In training PyTorch's global generator draws $\epsilon$ and the decoder's dropout, and the schedule sets w. In
     evaluation w = 1, there is no dropout, and $\epsilon$ is a function of x. The posterior of an x therefore does not
     depend on the other examples of its batch.
 
@@ -58,8 +59,8 @@ class SVI(Refinement):
         steps: Number of steps.
         learning_rate: Learning rate eta.
         momentum: Momentum m.
-        clip: Greatest norm tau of a gradient.
-        batch: Batch size B of the released code.
+        clip: Largest norm tau of a gradient.
+        batch: Batch size B in the code of Kim et al.
     """
 
     def __init__(self, steps: int, learning_rate: float, momentum: float, clip: float, batch: int) -> None:
@@ -70,12 +71,12 @@ class SVI(Refinement):
         if not isinstance(posterior, DiagonalGaussian):
             raise TypeError(f"expected a diagonal Gaussian to refine, got a {type(posterior).__name__}")
         weight = weight if self.training else 1.0
-        # Rounding errors grow from step to step, and more in the backward pass.
+        # Half precision is off, since rounding errors grow from step to step, and even more in the backward pass.
         with torch.autocast(x.device.type, enabled=False):
             return self.refine(posterior, x, decoder, weight)
 
     def refine(self, posterior: DiagonalGaussian, x: Tensor, decoder: Decoder, weight: float) -> DiagonalGaussian:
-        """Computes all steps in the precision of the encoder's output, at least in single precision."""
+        """Computes all steps, in the precision of the encoder's output but at least in single precision."""
         parameters = torch.stack([posterior.mean, posterior.variance.log()], 1)  # lambda
         parameters = parameters.float() if parameters.dtype.itemsize < 4 else parameters
         velocity = torch.zeros_like(parameters)
@@ -84,7 +85,7 @@ class SVI(Refinement):
             noise_like(parameters[:, 0], samples) if self.training else noise_from_data(x, samples, parameters[:, 0])
         )
         slope = decoder.slope(x)
-        # The loss is the mean over the batch, to which each x contributes 1 / len(x).
+        # The loss of each x has the weight 1 / len(x) in the mean over the batch.
         clip_backward = partial(clip_norm, norm=self.clip / len(x))
         for epsilon in noise:
             if parameters.requires_grad:
@@ -102,7 +103,7 @@ class SVI(Refinement):
 
 
 def clip_norm(gradient: Float[Tensor, "*batch latent"], norm: float) -> Float[Tensor, "*batch latent"]:
-    """Scales each gradient, a vector in the last dimension, to at most this norm."""
+    """Scales each gradient, a vector along the last dimension, to at most the given norm."""
     return gradient * (norm / (torch.linalg.vector_norm(gradient, dim=-1, keepdim=True) + 1e-6)).clamp(max=1)
 
 
@@ -111,8 +112,8 @@ def noise_from_data(x: Tensor, samples: tuple[int, ...], like: Float[Tensor, "ba
 
     Args:
         x: The batch, shape (batch, ...).
-        samples: The shape of the samples of one example.
-        like: A tensor with the number of latent dimensions, the type and the device of the noise.
+        samples: The leading shape of the noise, such as (20,) for 20 samples of each example.
+        like: A tensor of shape (batch, latent), from which the noise takes its width, type and device.
 
     Returns:
         The noise, shape (*samples, batch, latent).

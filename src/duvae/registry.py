@@ -1,9 +1,9 @@
-"""The systems: one record and one class of hyperparameters for each. This module needs no PyTorch.
+"""The systems as data: one record and one class of hyperparameters per system. This module needs no PyTorch.
 
 A record holds a system's name, colour and equation, and the paper's choice of its hyperparameters. Tables, figures,
 pages and `duvae systems` read the records. A training reads only the class of its system's hyperparameters. The two
-tables at the end of the file are therefore separate: a changed label makes no training stale. `RECORDS` has the order
-of the paper's Table 1, which every table and list keeps.
+tables at the end of the file are therefore separate: a new label does not make any training run again. `RECORDS` has
+the order of the paper's Table 1. Every table and list keeps this order.
 """
 
 from collections.abc import Mapping
@@ -28,11 +28,11 @@ class Record:
         source: The equation's place in the paper, or the cited paper.
         colour: The system's colour in every figure, such as `#0072b2`.
         letters: The paper's letter for a hyperparameter, such as `γ`, by the key in params.yaml. Hyperparameters
-            without a letter in the paper are not in it.
+            without a letter in the paper are missing here.
         brackets: The hyperparameters that the paper's tables print in brackets after the label, in the order of the
             brackets; None: all hyperparameters that have a letter.
-        chosen: The hyperparameters that the paper chose, by column of data sets; empty where the paper names none.
-            Sources: Figure 2 for DU-VAE, supplement E for the synthetic data, Table 1 for everything else.
+        chosen: The hyperparameters that the paper chose, by column of data sets, such as `yelp`; empty if the paper
+            names none. Sources: Figure 2 for DU-VAE, supplement E for the synthetic data, Table 1 for everything else.
         needs_floor: Whether the system needs the floor under its variances, because it applies dropout to them.
     """
 
@@ -53,7 +53,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Searched:
-    """The values among which the paper chose a hyperparameter (supplement E); empty where the paper names none.
+    """The values among which the paper chose a hyperparameter (supplement E); empty if the paper names none.
 
     Attributes:
         text: Values on Yahoo and Yelp.
@@ -81,7 +81,7 @@ def searched(hyperparameter: FieldInfo) -> Searched:
 
 
 class Nothing(Frozen):
-    """No hyperparameters: AE and VAE."""
+    """AE and VAE: no hyperparameters."""
 
 
 class FixedScale(Frozen):
@@ -177,7 +177,7 @@ class DiversityUncertainty(Frozen):
 
 
 class Chain(Frozen):
-    """IAF: the number of blocks of the chain, and the hidden units of a MADE's layer for each dimension of z."""
+    """IAF: the number of blocks of the chain, and the hidden units of a block's layer for each dimension of z."""
 
     blocks: Annotated[Count, Field(description="T, the number of blocks of the chain")] = 2
     width: Annotated[Count, Field(description="hidden units of a block's layer, for each dimension of z")] = 60
@@ -218,10 +218,10 @@ _DU_EQUATION = (
     "{variance}^ = g ({variance} - alpha) + alpha, g ~ B(1, p) / p;"
     " {mean}^ = gamma_d ({mean} - mu_B) / delta_B + beta_d, E_d[gamma_d^2] = gamma^2"
 )
-"""Equations 6 and 9, of z for DU-VAE and of z^0 for DU-IAF."""
+"""Equations 6 and 9, for z in DU-VAE and for z^0 in DU-IAF."""
 
 _FLOW_EQUATION = "z^t = sigma^t z^(t-1) + (1 - sigma^t) m^t"
-"""Equation S22, one block of IAF."""
+"""Equation S22: one block of the IAF chain."""
 
 AE = Record(label="AE", equation="-log p(x|mu_x)", source="Table 2 and Table 3", colour="#9a9a9a")
 VAE = Record(label="VAE", equation="-log p(x|z) + w KL[q(z|x) || p(z)]", source="equation 1", colour="#333333")
@@ -295,7 +295,7 @@ DU_VAE = Record(
     },
     needs_floor=True,
 )
-# Each system with a flow keeps the colour and the letters of the system whose regularizer it takes.
+# A system with a flow keeps the colour and the letters of the system without a flow that it extends.
 IAF_FB = replace(
     FB,
     label="IAF+FB",

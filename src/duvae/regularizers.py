@@ -17,7 +17,11 @@ ALPHA = 1 / (2 * math.pi * math.e)
 
 
 class Staged(nn.Module):
-    """A module that does nothing before `start` is called, such as a regularizer that waits for the end of warm-up."""
+    """A module that does nothing before `start` is called, such as a regularizer that waits for the end of warm-up.
+
+    Args:
+        started: Whether the module acts from the beginning.
+    """
 
     def __init__(self, started: bool = True) -> None:
         super().__init__()
@@ -34,20 +38,21 @@ class MeanBatchNorm(nn.Module):
     $$\hat\mu_{x,d} = \gamma_{\mu_d} \frac{\mu_{x,d} - \mu_{B_d}}{\delta_{B_d}} + \beta_{\mu_d}$$
 
     The module uses the statistics of the batch in training, and the running statistics in evaluation. A batch of one
-    example has no variance: in that case the running statistics are used and not updated.
+    example has no variance. For such a batch the module uses the running statistics and does not update them.
 
     Args:
         latent: The number of dimensions of z.
         gamma: The scale gamma, above 0.
         learn_scale: Whether each gamma_d is learned, starting at gamma (DU-VAE). Otherwise gamma_d stays gamma
             (BN-VAE).
-        constrain: Whether `rescale_` keeps the mean of the learned gamma_d^2 at gamma^2. Supplement F compares both.
+        constrain: Whether `rescale_` keeps the mean of the learned gamma_d^2 at gamma^2. The system of supplement F
+            has no such constraint.
         shift: The fixed shift beta_d of all dimensions (supplement F); None: each beta_d is learned, starting at 0.
         epsilon: The number that is added to the variance of the batch.
         momentum: The weight of a new batch in the running statistics.
 
     Raises:
-        ValueError: Where gamma is not above 0.
+        ValueError: If gamma is not above 0.
     """
 
     scale: Tensor
@@ -97,7 +102,7 @@ class MeanBatchNorm(nn.Module):
     def rescale_(self) -> None:
         r"""$\gamma_\mu \leftarrow \gamma / \sqrt{E_d[\gamma_{\mu_d}^2]} \odot \gamma_\mu$: Algorithm 1, line 9.
 
-        Call this method after each optimiser step. It does nothing where the scale is fixed or not constrained.
+        Call this method after each optimiser step. It does nothing if the scale is fixed or not constrained.
         """
         if self.constrained:
             self.scale.mul_(self.gamma / self.scale.square().mean().sqrt())
@@ -125,12 +130,12 @@ class VarianceDropout(Staged):
     $$\hat\delta^2_{x,d} = g_{x,d} (\delta^2_{x,d} - \alpha) + \alpha, \qquad g \sim \tfrac1p B(1, p)$$
 
     Args:
-        p: The probability to keep a variance, in (0, 1]; 1 changes nothing.
+        p: The probability that a variance is kept, in (0, 1]; 1 changes nothing.
         alpha: The value of a dropped variance. The variances of the input must be above it (see `VarianceFloor`).
         started: Whether the module acts from the beginning.
 
     Raises:
-        ValueError: Where p is not in (0, 1].
+        ValueError: If p is not in (0, 1].
     """
 
     def __init__(self, p: float, alpha: float = ALPHA, started: bool = True) -> None:
@@ -152,20 +157,21 @@ class CommittedRate(nn.Module):
 
     $2 KL = \mu^2 + \sigma^2 - 1 - \log \sigma^2 \ge 2 \delta$ wherever $\mu^2 \ge b(\sigma^2)$ with
     $b(v) = 2 \delta + 1 + \log v - v$. b is concave and not negative between its two roots
-    $v = -W(-e^{-(2 \delta + 1)})$, where W is Lambert's function with its two real branches. So the map squashes
-    $\sigma$ into the interval between the roots $\sigma_l$ and $\sigma_u$, and keeps the mean at or above the bound:
+    $v = -W(-e^{-(2 \delta + 1)})$, one for each real branch of Lambert's function W. Let $\sigma_l < \sigma_u$ be the
+    square roots of these roots. The map squashes $\sigma$ into $[\sigma_l, \sigma_u]$, and keeps the mean at or above
+    $\sqrt{b(\sigma^2)}$:
 
     $$\sigma = \sigma_l + (\sigma_u - \sigma_l) \, \mathrm{sigmoid}(s), \qquad
       \mu = \sqrt{b(\sigma^2)} + \max(0, m)$$
 
-    Where $m \le 0$ the KL is exactly delta for every $\sigma$. A collapse is then $m \le 0$ with a $\sigma$ that does
-    not depend on x.
+    If $m \le 0$, the KL is exactly delta for every $\sigma$. A dimension has collapsed if $m \le 0$ for all x and
+    $\sigma$ does not depend on x.
 
     Args:
-        delta: The committed rate of each dimension in nats, above 0.
+        delta: The committed rate: the smallest KL of each dimension, in nats, above 0.
 
     Raises:
-        ValueError: Where delta is not above 0.
+        ValueError: If delta is not above 0.
     """
 
     def __init__(self, delta: float) -> None:
@@ -175,14 +181,15 @@ class CommittedRate(nn.Module):
         self.delta = delta
         z = -math.exp(-(2 * delta + 1))
         p = math.sqrt(max(0.0, 2 * (math.e * z + 1)))
-        # Each iteration starts on its branch's side of -1: from the series at the branch point, or from log(-z).
+        # The iteration finds the branch on whose side of -1 it starts. The series at the branch point starts above -1,
+        # and log(-z) starts below.
         starts = (-p / 3 + 1) * p - 1, math.log(-z)
         self.lowest, self.highest = (math.sqrt(-lambert_w(z, start)) for start in starts)
 
     def forward(
         self, m: Float[Tensor, "*batch latent"], s: Float[Tensor, "*batch latent"]
     ) -> tuple[Float[Tensor, "*batch latent"], Float[Tensor, "*batch latent"]]:
-        """The means and the variances, each of shape (batch, latent).
+        """Computes the means and the variances, each of shape (batch, latent).
 
         Args:
             m: Unbounded outputs for the means, shape (batch, latent).
@@ -190,7 +197,7 @@ class CommittedRate(nn.Module):
         """
         variance = (self.lowest + (self.highest - self.lowest) * s.sigmoid()).square()
         bound = 2 * self.delta + 1 + variance.log() - variance
-        # At the roots of b the bound is 0 up to rounding, where the square root has no finite slope.
+        # At the roots of b the bound is 0 up to rounding, and at 0 the square root has no finite slope.
         least = bound.clamp_min(torch.finfo(bound.dtype).eps).sqrt()
 
         return least + m.relu(), variance
@@ -199,7 +206,7 @@ class CommittedRate(nn.Module):
 def lambert_w(z: float, start: float) -> float:
     r"""A real branch of Lambert's W, the solution w of $w e^w = z$, by Halley's iteration (Corless et al. 1996).
 
-    This is the iteration of `scipy.special.lambertw`, written here so that the regularizers need torch alone.
+    This is the iteration of `scipy.special.lambertw`, written here so that the regularizers need only PyTorch.
 
     Args:
         z: A number between -1/e and 0.

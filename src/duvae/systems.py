@@ -1,8 +1,9 @@
-"""The systems of the paper, on one page: the parts of each.
+"""The systems of the paper: one class per system, which defines the parts of that system.
 
-A system is a posterior, its regularizers, its refinement, an objective, a schedule and a loop. A class inherits the
-parts that it does not define from the plain VAE. Networks and optimiser belong to the data sets. `duvae.registry` has
-the labels, equations, sources and hyperparameters. docs/how-to-add-a-system.md shows how to add a system.
+The parts are a posterior with regularizers, a refinement, an objective, a schedule and a loop. A class that does not
+define a part has the part of the plain VAE. The networks and the optimiser belong to the data set, not to the system.
+`duvae.registry` has the labels, equations, sources and hyperparameters. docs/how-to-add-a-system.md shows how to add a
+system.
 """
 
 from abc import ABC
@@ -24,11 +25,14 @@ H = TypeVar("H", bound=Frozen)
 
 
 class System(ABC, Generic[H]):
-    """The parts of a model of the system, and of its training. This base class builds the plain VAE.
+    """A system, which builds the parts of a model and of its training.
+
+    This base class builds the parts of the plain VAE.
 
     Args:
-        hyperparameters: The system's hyperparameters, an object of its class in `duvae.registry.HYPERPARAMETERS`.
-        parts: The choices about the encoder that any system has: initial weights, variance floor, start, epsilon.
+        hyperparameters: The hyperparameters, an object of the system's class in `duvae.registry.HYPERPARAMETERS`.
+        parts: The choices about the encoder that are no hyperparameters: initial weights, variance floor, the start of
+            the regularizers of variances, and the epsilon of batch normalization.
     """
 
     def __init__(self, hyperparameters: H, parts: Parts) -> None:
@@ -50,7 +54,7 @@ class System(ABC, Generic[H]):
         return VarianceFloor(started=self.parts.start == "at_once")
 
     def refinement(self) -> Refinement:
-        """Builds the steps that refine the encoder's q(z|x)."""
+        """Builds the refinement of the encoder's q(z|x). The plain VAE has none."""
         return Amortized()
 
     def objective(self) -> Objective:
@@ -67,7 +71,7 @@ class System(ABC, Generic[H]):
 
 
 class AE(System[registry.Nothing]):
-    """An autoencoder: z = mu, no KL term, no sampling."""
+    """An autoencoder, which has z = mu, no KL term and no sampling."""
 
     def head(self, features: int, latent: int) -> nn.Module:
         return PointHead(features, latent)
@@ -78,14 +82,17 @@ class PlainVAE(System[registry.Nothing]):
 
 
 class BetaVAE(System[registry.WeightedKL]):
-    """A KL weight that rises to beta and stays there (Higgins et al. 2017). Measures use the ELBO with weight 1."""
+    """A VAE whose KL weight rises to beta and stays there (Higgins et al. 2017).
+
+    Validation and evaluation use KL weight 1.
+    """
 
     def schedule(self, duration: Duration) -> Schedule:
         return Warmup(duration.warmup, end=self.hyperparameters.beta)
 
 
 class AggVAE(System[registry.Aggressive]):
-    """Encoder trained to convergence before each decoder step, as long as this raises MI (He et al. 2018)."""
+    """A VAE whose encoder converges before each decoder step while the mutual information grows (He et al. 2018)."""
 
     def schedule(self, duration: Duration) -> Schedule:
         return Warmup(duration.warmup, self.hyperparameters.kl_start)
@@ -97,7 +104,10 @@ class AggVAE(System[registry.Aggressive]):
 
 
 class SAVAE(System[registry.SemiAmortized]):
-    """Steps on the ELBO of each x refine the encoder's output; training differentiates them (Kim et al. 2018)."""
+    """A VAE that refines the encoder's output by gradient steps on the ELBO of each x (Kim et al. 2018).
+
+    Training differentiates these steps.
+    """
 
     def refinement(self) -> Refinement:
         h = self.hyperparameters
@@ -109,7 +119,7 @@ class SAVAE(System[registry.SemiAmortized]):
 
 
 class FB(System[registry.FreeBits]):
-    """Free bits: a dimension whose mean KL is below lambda costs lambda nats all the same (Kingma et al. 2016)."""
+    """Free bits: each dimension costs its mean KL, but at least lambda nats (Kingma et al. 2016)."""
 
     def objective(self) -> Objective:
         return FreeBits(self.hyperparameters.free_bits)
@@ -130,7 +140,10 @@ class BNVAE(System[registry.FixedScale]):
 
 
 class BNVAEFixedBeta(System[registry.FixedShift]):
-    """Batch normalization of the means with a fixed shift and free scales: the KL is above 0, yet q(z|x) collapses."""
+    """Batch normalization of the means with a fixed shift and scales that are not rescaled (supplement F).
+
+    The study of supplement F shows that the posteriors collapse although the KL stays above 0.
+    """
 
     def means(self, latent: int) -> nn.Module:
         h = self.hyperparameters
@@ -139,14 +152,18 @@ class BNVAEFixedBeta(System[registry.FixedShift]):
 
 
 class MAE(System[registry.MutualDivergence]):
-    """The ELBO with terms for the posteriors' diversity and for its smoothness (Ma et al. 2018)."""
+    """The ELBO with a term for the diversity and a term for the smoothness of the latent space (Ma et al. 2018).
+
+    Both terms use the KL between the posteriors of two x of a batch. The diversity term rewards a large mean of this KL
+    over all pairs. The smoothness term penalises a large standard deviation of this KL over all pairs.
+    """
 
     def objective(self) -> Objective:
         return MutualDivergence(self.hyperparameters.gamma, self.hyperparameters.eta)
 
 
 class DUVAE(System[registry.DiversityUncertainty]):
-    """Dropout on the variances and batch normalization of the means: the paper's Algorithm 1."""
+    """Dropout on the variances (equation 6) and batch normalization of the means (equation 9): Algorithm 1."""
 
     def means(self, latent: int) -> nn.Module:
         return MeanBatchNorm(latent, self.hyperparameters.gamma, epsilon=self.parts.epsilon)
@@ -158,7 +175,7 @@ class DUVAE(System[registry.DiversityUncertainty]):
 
 
 class IAF(System[Any]):
-    """An inverse autoregressive flow as posterior: z^0 is Gaussian, and the chain maps it to z = z^T."""
+    """An inverse autoregressive flow as posterior: z^0 is Gaussian, and a chain maps z^0 to z = z^T (equation S22)."""
 
     def head(self, features: int, latent: int) -> nn.Module:
         h = self.hyperparameters
@@ -167,15 +184,15 @@ class IAF(System[Any]):
 
 
 class IAFFB(IAF, FB):
-    """The flow with free bits against the collapse (Kingma et al. 2016)."""
+    """The flow with free bits against posterior collapse (Kingma et al. 2016)."""
 
 
 class IAFBN(IAF, BNVAE):
-    """The flow with BN-VAE's batch normalization on the means of z^0."""
+    """The flow with BN-VAE's batch normalization (equation 9) on the means of z^0."""
 
 
 class DUIAF(IAF, DUVAE):
-    """The flow with DU-VAE's regularizers on means and variances of z^0: the paper's Algorithm S1."""
+    """The flow with DU-VAE's regularizers on the means and variances of z^0: Algorithm S1."""
 
 
 SYSTEMS: Mapping[str, type[System[Any]]] = {
@@ -197,5 +214,11 @@ SYSTEMS: Mapping[str, type[System[Any]]] = {
 
 
 def system(name: str, hyperparameters: Frozen, parts: Parts) -> System[Any]:
-    """Builds the system of a name with its hyperparameters and parts."""
+    """Builds a system.
+
+    Args:
+        name: The name of the system, a key of `SYSTEMS`.
+        hyperparameters: The hyperparameters of the system.
+        parts: The choices about the encoder that are no hyperparameters.
+    """
     return SYSTEMS[name](hyperparameters, parts)

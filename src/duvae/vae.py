@@ -16,7 +16,9 @@ from duvae.regularizers import CommittedRate, MeanBatchNorm, Staged
 
 
 class GaussianHead(nn.Module):
-    """A linear map without a bias from features to means and log variances, each followed by a regularizer.
+    """A linear map without a bias from features to the means and log variances of q(z|x).
+
+    One regularizer then acts on the means, and another one on the variances.
 
     Args:
         features: The width of a feature vector.
@@ -42,7 +44,7 @@ class CommittedHead(nn.Module):
     Args:
         features: The width of a feature vector.
         latent: The number of dimensions of z.
-        delta: The committed rate of each dimension, in nats.
+        delta: The committed rate: the smallest KL of each dimension, in nats.
     """
 
     def __init__(self, features: int, latent: int, delta: float) -> None:
@@ -57,8 +59,8 @@ class CommittedHead(nn.Module):
 class FlowHead(nn.Module):
     r"""A linear map without a bias from features to $\mu^0$, $\delta^0$ and h: Algorithm S1, lines 4 and 5.
 
-    $\delta^0$ is the softplus of an output of the map. The regularizer acts on the variance $(\delta^0)^2$. h is as
-    wide as z.
+    $\delta^0$ is the softplus of an output of the map. The regularizer of variances acts on $(\delta^0)^2$. h is the
+    context of the chain, and as wide as z.
 
     Args:
         features: The width of a feature vector.
@@ -107,8 +109,8 @@ class VAE(nn.Module):
         encoder: The network from x to features.
         head: The module from features to q(z|x).
         decoder: The network of p(x|z).
-        objective: The loss that training minimises.
-        refinement: The step from the head's q(z|x) to the q(z|x) in use; None for no refinement.
+        objective: Function that computes the loss that training minimises.
+        refinement: The map from the head's q(z|x) to the q(z|x) that the model uses; None for no refinement.
     """
 
     def __init__(
@@ -123,11 +125,11 @@ class VAE(nn.Module):
         self.encoder, self.head, self.decoder = encoder, head, decoder
         self.objective = objective
         self.refinement = refinement or Amortized()
-        # Searched once: a walk through all modules after each step costs more than the rescaling itself.
+        # The modules are searched once: a search after each step would cost more than the rescaling itself.
         self.normalizations = [part for part in head.modules() if isinstance(part, MeanBatchNorm)]
 
     def posterior(self, x: Tensor, weight: float = 1.0) -> Posterior:
-        """q(z|x) of each x.
+        """Computes q(z|x) of each x.
 
         Args:
             x: A batch of word ids, shape (batch, length), or of images, shape (batch, 1, height, width).
@@ -138,12 +140,13 @@ class VAE(nn.Module):
         return posterior
 
     def loss(self, x: Tensor, weight: float, generator: Generator | None = None) -> Loss:
-        """The training loss of each x, with one sample of z.
+        """Computes the training loss of each x with one sample of z.
 
         Args:
             x: A batch of word ids, shape (batch, length), or of images, shape (batch, 1, height, width).
             weight: The weight of the KL term.
-            generator: The random generator of z's noise and of the objective's own draws; None: torch's global one.
+            generator: The random generator of the noise of z and of the objective's draws; None for PyTorch's global
+                one.
         """
         posterior = self.posterior(x, weight)
         drawn = posterior.draw(generator=generator)
@@ -168,6 +171,6 @@ class VAE(nn.Module):
 
     @torch.no_grad()
     def after_step(self) -> None:
-        """Rescales the normalized means after an optimiser step: Algorithm 1, line 9."""
+        """Rescales gamma_mu after an optimiser step: Algorithm 1, line 9, and Algorithm S1, line 11."""
         for normalization in self.normalizations:
             normalization.rescale_()

@@ -18,8 +18,9 @@ def build(networks: Networks, words: int, init: str, fast: bool = True) -> tuple
         networks: The sizes of both networks.
         words: The number of values that an element of x may have: the size of the vocabulary, or 2 for bits.
         init: The initial weights of a text encoder: "torch" for PyTorch's defaults, "paper" for those of supplement E.
-            All other networks start from the weights of supplement E.
-        fast: Whether the decoder is of the faster CPU class. Both classes have the same weights.
+            A text decoder always starts from those of supplement E. Image networks start from the initial weights in
+            the code of He et al. (2018).
+        fast: Whether the decoder has its faster CPU form. Both forms have the same weights.
 
     Returns:
         The encoder and the decoder.
@@ -41,7 +42,7 @@ def build(networks: Networks, words: int, init: str, fast: bool = True) -> tuple
 
 
 def initial(networks: Networks, init: str) -> str:
-    """The kind of initial weights of the linear maps behind an encoder: `init` for texts, "image" for images."""
+    """The kind of initial weights of the linear map behind an encoder: `init` for texts, "image" for images."""
     return "image" if isinstance(networks, ImageNetworks) else init
 
 

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 Slope = Callable[[Float[Tensor, "batch latent"]], Float[Tensor, "batch latent"]]
-"""A function from z to the gradient of log p(x|z) with respect to z."""
+"""Function from z to the gradient of log p(x|z) with respect to z. Both have the shape (batch, latent)."""
 
 
 class Encoder(nn.Module, ABC):
@@ -27,7 +27,7 @@ class Encoder(nn.Module, ABC):
 
 
 class Decoder(nn.Module, ABC):
-    """p(x|z), in nats per sentence or per image."""
+    """A network that computes p(x|z). Log probabilities are in nats per sentence or per image."""
 
     @abstractmethod
     def log_prob(self, x: Tensor, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch"]:
@@ -38,10 +38,10 @@ class Decoder(nn.Module, ABC):
         """log p(x|z) with several z for each x, without gradients."""
 
     def slope(self, x: Tensor) -> Slope:
-        r"""The function from z to $\nabla_z \log p(x|z)$. Its result can be differentiated where gradients are on.
+        r"""The function from z to $\nabla_z \log p(x|z)$. If autograd is enabled, this gradient can be differentiated.
 
-        This form differentiates `log_prob` by autograd; a subclass may have a faster form. Each call with another z
-        draws new dropout masks in training.
+        This form differentiates `log_prob` by autograd; a subclass may have a faster form. In training each call of the
+        function draws new dropout masks.
         """
         return derivative(partial(self.log_prob, x))
 
@@ -66,10 +66,12 @@ class Decoder(nn.Module, ABC):
 
 
 def derivative(log_prob: Callable[[Float[Tensor, "batch latent"]], Float[Tensor, "batch"]]) -> Slope:
-    """The gradient function of log p(x|z), by autograd. Its result can be differentiated where gradients are on.
+    """Builds the function from z to the gradient of log p(x|z), by autograd.
+
+    If autograd is enabled, this gradient can be differentiated.
 
     Args:
-        log_prob: The function from z, shape (batch, latent), to log p(x|z) in nats, shape (batch,).
+        log_prob: Function from z, shape (batch, latent), to log p(x|z) in nats, shape (batch,).
     """
 
     def at(z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch latent"]:

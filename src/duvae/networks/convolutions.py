@@ -78,15 +78,15 @@ def masked(x: Images, kernel: Kernel, bias: Channels | None = None) -> Images:
 
 
 def normal_(weight: Tensor, kernel: int) -> None:
-    r"""Draws the paper's initial weights of a convolution in place: $N(0, 2 / (k^2 c_{out}))$."""
+    r"""Draws the initial weights of a convolution in place: $N(0, 2 / (k^2 c_{out}))$ (code of He et al. 2018)."""
     nn.init.normal_(weight, std=math.sqrt(2 / (kernel**2 * len(weight))))
 
 
 class BatchNorm(nn.Module):
     """Batch normalization of channels.
 
-    It uses the statistics of the batch in training, and the running statistics in evaluation. A channel with a single
-    value has no variance: in that case the running statistics are used and not updated.
+    The module uses the statistics of the batch in training, and the running statistics in evaluation. A channel with a
+    single value has no variance. For such a channel the module uses the running statistics and does not update them.
 
     Args:
         channels: The number of channels.
@@ -117,7 +117,7 @@ class BatchNorm(nn.Module):
         )
 
     def folded(self, kernel: Kernel) -> Folded:
-        """The kernel and the bias of one convolution that equals `kernel` and this normalization, in evaluation."""
+        """One convolution that in evaluation equals a convolution with `kernel` and then this normalization."""
         scale = self.scale * (self.running_variance + self.epsilon).rsqrt()
 
         return kernel * scale[:, None, None, None], self.shift - self.running_mean * scale
@@ -131,10 +131,10 @@ def several(x: Images) -> bool:
 def channels_last(x: Images) -> Images:
     """The images with the channels of each pixel side by side in memory, the fastest layout for convolutions.
 
-    An image of one channel has both layouts at once. PyTorch may then choose the other layout for the result of a
-    convolution, so callers ask for this layout again.
+    Images of one channel have this layout and PyTorch's usual one at once. PyTorch may then choose the usual layout for
+    the result of a convolution, so callers ask for this layout again.
 
     Args:
-        x: Images or maps, shape (batch, channels, height, width).
+        x: Images or feature maps, shape (batch, channels, height, width).
     """
     return x.contiguous(memory_format=torch.channels_last)

@@ -30,7 +30,7 @@ class LSTMEncoder(Encoder):
         hidden: The width of the LSTM.
 
     Attributes:
-        features: The width of a feature vector, which is that of the LSTM.
+        features: The width of a feature vector, which equals the width of the LSTM.
     """
 
     def __init__(self, words: int, embedding: int, hidden: int) -> None:
@@ -62,7 +62,7 @@ class SoftmaxOutput(nn.Module):
         return self.plain(hidden, words)
 
     def plain(self, hidden: Float[Tensor, "*batch hidden"], words: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
-        """log p(word) by PyTorch's cross entropy, also where a subclass has a faster form."""
+        """log p(word) by PyTorch's cross entropy, even if a subclass has a faster form."""
         logits = linear(hidden.flatten(0, -2), self.weight)
 
         return -cross_entropy(logits, words.flatten(), reduction="none").view(words.shape)
@@ -114,9 +114,9 @@ class LSTMDecoder(Decoder):
     def log_prob_plain(
         self, x: Int[Tensor, "batch length"], z: Float[Tensor, "batch latent"]
     ) -> Float[Tensor, "batch"]:
-        """`log_prob` computed word by word with PyTorch's cross entropy: slower, and the reference for tests.
+        """A slower form of `log_prob`, word by word and with PyTorch's cross entropy. Tests use it as the reference.
 
-        This form can be differentiated twice on a GPU, where cuDNN's LSTM cannot.
+        On a GPU this form can be differentiated twice; the LSTM of cuDNN cannot.
         """
         words = self.drop(self.embedding(x[:, :-1]), self.dropout_in)
         cell = self.initial(z)

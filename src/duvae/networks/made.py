@@ -16,10 +16,10 @@ Source: Kingma et al. 2016.
 
 
 class MaskedLinear(nn.Module):
-    """A linear map whose entries outside of a mask are 0 and get no gradient.
+    """A linear map whose weights outside of a mask are 0 and get no gradient.
 
-    The initial weights are those of PyTorch's linear maps, uniform on +-1 / sqrt(inputs). Here the number of inputs is
-    counted for each output, under the mask.
+    The initial weights are those of PyTorch's linear maps, uniform on +-1 / sqrt(inputs). Here the mask determines the
+    number of inputs of each output.
 
     Args:
         mask: True where an output reads an input, shape (outputs, inputs).
@@ -44,17 +44,17 @@ class MaskedLinear(nn.Module):
 
 
 class MADE(nn.Module):
-    r"""A network from z and h to $m_d$ and $s_d$, which depend on h and on the $z_{d'}$ before $z_d$ in an order.
+    r"""The network of S22 from z and h to m and s. $m_d$ and $s_d$ depend on h and on the earlier dimensions.
 
     The network has two masked hidden layers with ReLU. Each layer has `width` units of every degree
-    $k = 0, \dots, n - 1$. A unit of degree k depends on h and on the first k dimensions in the order. The outputs
-    $m_d$ and $s_d$ of the dimension at position k read all units of degree k or less, so they depend on the same. Units
-    of degree 0 depend on h alone: without these units the first dimension would have a constant m and s. h enters at
-    the first layer.
+    $k = 0, \dots, n - 1$. A unit of degree k depends on h and on the first k dimensions in the order. The dimension at
+    position k, counted from 0, has outputs $m_d$ and $s_d$ that read all units of degree k or less. These outputs
+    therefore also depend on h and on the first k dimensions. Units of degree 0 depend on h alone: without these units
+    the first dimension would have a constant m and s. h enters at the first layer.
 
     Args:
         latent: The number n of dimensions of z.
-        context: The width of h.
+        context: The width of the context h.
         width: The number of hidden units of a layer for each dimension of z.
         reverse: Whether the order is n, ..., 1 instead of 1, ..., n.
     """
@@ -73,7 +73,7 @@ class MADE(nn.Module):
     def forward(
         self, z: Float[Tensor, "*samples batch latent"], h: Float[Tensor, "batch context"]
     ) -> tuple[Float[Tensor, "*samples batch latent"], Float[Tensor, "*samples batch latent"]]:
-        """m and s. The product with h is computed once for each x, whatever the number of samples of z."""
+        """Computes m and s. The product with h is computed once for each x, whatever the number of samples of z."""
         hidden = (self.first(z) + self.of_context(h)).relu_()
         m, s = self.last(self.second(hidden).relu_()).chunk(2, -1)
 
@@ -93,7 +93,10 @@ class MADE(nn.Module):
         Args:
             h: The context, shape (batch, context).
             samples: The leading shape of z: the numbers of samples for each x.
-            known: The function from d, m_d and s_d to z_d.
+            known: Function from d, m_d and s_d to z_d. m_d, s_d and z_d have the shape (*samples, batch).
+
+        Returns:
+            The values z, shape (*samples, batch, latent).
         """
         context = (self.first.bias + self.of_context(h)).expand(*samples, -1, -1)
         first, second, last = self.first.weight, self.second.weight, self.last.weight
@@ -153,7 +156,7 @@ class IAFChain(nn.Module):
 
     Args:
         latent: The number of dimensions of z.
-        context: The width of h.
+        context: The width of the context h.
         width: The number of hidden units of a layer for each dimension of z.
         blocks: The number T of blocks.
     """
@@ -165,7 +168,7 @@ class IAFChain(nn.Module):
     def forward(
         self, z: Float[Tensor, "*samples batch latent"], h: Float[Tensor, "batch context"]
     ) -> tuple[Float[Tensor, "*samples batch latent"], Float[Tensor, "*samples batch latent"]]:
-        r"""$z^T$ from $z^0$, and $\sum_t \log \sigma^t_d$ for each d; their sum is the log-determinant of S24."""
+        r"""$z^T$ from $z^0$, and $\sum_t \log \sigma^t_d$ for each d; their sum is the logarithm of S24."""
         total = torch.zeros_like(z)
         for block in self.blocks:
             z, log_sigma = block(z, h)

@@ -1,4 +1,4 @@
-"""The image decoder: a PixelCNN whose first layer also reads z, as maps of the size of the image."""
+"""The image decoder: a PixelCNN whose first layer also reads z, as feature maps of the size of the image."""
 
 from collections.abc import Callable, Sequence
 from typing import ClassVar, TypeVar
@@ -12,7 +12,7 @@ from duvae.networks.bodies import Decoder
 from duvae.networks.convolutions import BatchNorm, Convolution, Images, MaskedConvolution, channels_last
 
 BACK = 3
-"""The number of layers between the layer that a skip block reads and the layer that it is added to."""
+"""The number of layers from the layer whose output a skip block reads to the layer that follows the skip block."""
 
 T = TypeVar("T")
 
@@ -24,12 +24,12 @@ def through(y: T, layers: Sequence[Callable[[T], T]], skips: Sequence[Callable[[
 
     Args:
         y: The output of the first layer.
-        layers: The residual blocks.
-        skips: The skip blocks, as functions of an earlier output and of the present one, which they are added to.
-            There is one before each layer from the fourth on, and one behind the last layer.
+        layers: The residual blocks, as functions of the present output.
+        skips: The skip blocks, as functions of an earlier output and of the present output, to which each of them adds
+            its own. There is one skip block before each layer from the fourth on, and one behind the last layer.
 
     Returns:
-        The output of the last layer.
+        The output of the last layer plus the output of the last skip block.
     """
     earlier = [y]
     for n, layer in enumerate(layers):
@@ -42,10 +42,12 @@ def through(y: T, layers: Sequence[Callable[[T], T]], skips: Sequence[Callable[[
 
 
 class First(nn.Module):
-    """The first layer: a masked convolution of the image without the pixel itself, plus a convolution of z's maps.
+    """The first layer: a masked convolution of the image, plus a convolution of the feature maps of z.
+
+    The masked convolution does not read the pixel itself.
 
     Args:
-        maps: The number of z's maps.
+        maps: The number of feature maps of z.
         width: The number of output channels.
         kernel: The height and width of both kernels.
     """
@@ -62,7 +64,7 @@ class First(nn.Module):
         return self.joined(self.image(x), maps)
 
     def joined(self, of_image: Images, maps: Float[Tensor, "batch maps height width"]) -> Images:
-        """The output of the layer, from the convolution of the image and from z's maps."""
+        """The output of the layer, from the finished convolution of the image and from the feature maps of z."""
         y = self.maps(maps) + of_image
 
         return functional.elu_(self.norm(channels_last(y)))
@@ -86,11 +88,11 @@ class Block(nn.Module):
         self.widen, self.norm3 = Convolution(half, width, 1), BatchNorm(width)
 
     def forward(self, x: Images, base: Images | None = None) -> Images:
-        """The output of the block, added to `base` where it is given."""
+        """The output of the block, plus `base` if that is given."""
         return self.plain(x, base)
 
     def plain(self, x: Images, base: Images | None = None) -> Images:
-        """The output of the block by PyTorch's operations, also where a subclass has a faster form."""
+        """The output of the block by PyTorch's operations, even if a subclass has a faster form."""
         y = functional.elu_(self.norm1(self.narrow(x)))
         y = functional.elu_(self.norm2(self.masked(y)))
         y = functional.elu_(self.norm3(self.widen(y)) + x)
@@ -101,17 +103,17 @@ class Block(nn.Module):
 class PixelCNN(Decoder):
     r"""$p(x|z) = \prod_i p(x_i | x_{<i}, z)$, Bernoulli pixels row by row (van den Oord et al. 2016).
 
-    A linear map turns z into maps of the size of the image, which the first layer reads beside the image. Residual
-    blocks follow. Before each layer from the fourth on, and behind the last layer, a skip block adds the output of the
-    layer three layers back. No pixel's probability depends on that pixel or on a later one. The network has no gates,
-    as in the code of He et al. (2018).
+    A linear map turns z into feature maps of the size of the image, which the first layer reads beside the image.
+    Residual blocks follow. Before each layer from the fourth on, and behind the last layer, there is a skip block. It
+    reads the output of the layer three layers back, and its own output is added to the present one. No pixel's
+    probability depends on that pixel or on a later one. The network has no gates, as in the code of He et al. (2018).
 
     Args:
         size: The height and width of an image, in pixels.
         latent: The number of dimensions of z.
         kernels: The height and width of each layer's masked kernel, one number per layer.
         width: The number of channels of each layer.
-        maps: The number of z's maps.
+        maps: The number of feature maps of z.
 
     Attributes:
         block: The class of the residual blocks and of the skip blocks.
@@ -132,7 +134,7 @@ class PixelCNN(Decoder):
         nn.init.zeros_(self.maps.bias)
 
     def z_maps(self, z: Float[Tensor, "batch latent"]) -> Images:
-        """The maps of z, shape (batch, maps, height, width)."""
+        """The feature maps of z, shape (batch, maps, height, width)."""
         maps = self.maps(z).unflatten(-1, (-1, self.size, self.size))
 
         return channels_last(maps)

@@ -10,16 +10,17 @@ from duvae.networks.bodies import Encoder
 from duvae.networks.convolutions import BatchNorm, Convolution, Images, channels_last
 
 FEW = 8
-"""Inputs with fewer channels are not stored channels-last when a 1 x 1 convolution of stride 2 reads them.
+"""Inputs with 2 to FEW - 1 channels are not stored channels-last if a 1 x 1 convolution of stride 2 reads them.
 
-For 2 to 6 such channels oneDNN (in torch 2.13) writes past the end of its buffers on processors without AVX-512.
+With 2 to 6 channels in this layout oneDNN (in torch 2.13) writes past the end of its buffers on processors without
+AVX-512.
 """
 
 
 class Halving(nn.Module):
     """A residual block that halves height and width.
 
-    Two 3 x 3 convolutions, the first of stride 2, are added to one 1 x 1 convolution of stride 2.
+    The output of two 3 x 3 convolutions, the first of stride 2, is added to that of one 1 x 1 convolution of stride 2.
 
     Args:
         inputs: The number of input channels.
@@ -40,7 +41,9 @@ class Halving(nn.Module):
 
 
 class ResNetEncoder(Encoder):
-    """Residual blocks, one convolution over all remaining pixels (4 x 4 of 28 x 28), batch normalization and ELU.
+    """An encoder of residual blocks, one convolution over all remaining pixels, batch normalization and ELU.
+
+    For images of 28 x 28 pixels the remaining pixels are 4 x 4.
 
     Args:
         size: The height and width of an image, in pixels.

@@ -1,1 +1,1 @@
-"""The training loop, its aggressive variation, and the state that a training resumes from."""
+"""The training loop, aggressive training of the encoder, and the state that a training resumes from."""

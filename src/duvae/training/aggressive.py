@@ -13,16 +13,17 @@ class AggressiveLoop(JointLoop):
     """Trains the encoder alone until its loss no longer falls, then takes one step of the decoder alone.
 
     The first step of the encoder uses the batch itself, the next steps use random batches. After every `window` steps
-    the mean loss per word or per image is compared with the mean of the window before. The first window is
-    compared with infinity, so that the encoder takes at least 2 `window` steps, unless `max_inner` is smaller.
+    the mean loss per word or per image is compared with the mean of the window before. The first window is compared
+    with infinity. The encoder therefore takes at least 2 * `window` steps, unless `max_inner` is smaller.
 
-    The mutual information on validation ends this mode: once it has not exceeded its maximum for `patience` epochs,
-    encoder and decoder step together until the training ends.
+    After each epoch the mutual information on the validation set is compared with its maximum so far. After `patience`
+    epochs in a row without a new maximum, encoder and decoder step together until the training ends.
 
     Args:
         window: Number of encoder steps between two comparisons.
-        max_inner: Largest number of encoder steps for one step of the decoder.
-        patience: Number of epochs without a new maximum of the mutual information that ends aggressive training.
+        max_inner: Largest number of encoder steps before one step of the decoder.
+        patience: Number of epochs in a row without a new maximum of the mutual information, after which aggressive
+            training ends.
     """
 
     def __init__(self, window: int, max_inner: int, patience: int) -> None:

@@ -1,8 +1,8 @@
 """The state of a training in one file: a training that was killed at any moment resumes from its last saved state.
 
 The file is written atomically. Its name holds a hash of everything that determines the training, so that another
-training never loads it. Its format is safetensors, with JSON in the header for all other values; loading the file
-executes nothing.
+training never loads it. The format is safetensors. The header of the file holds all values that are not tensors, as
+JSON. Loading the file executes no code.
 """
 
 import errno
@@ -31,7 +31,7 @@ class Snapshot:
 
     Attributes:
         tensors: Weights, best weights, moments of the optimisers, and states of the random generators.
-        values: All other values, in JSON's types.
+        values: All other values, in the types of JSON.
     """
 
     tensors: Mapping[str, Tensor]
@@ -43,7 +43,8 @@ class Checkpoint:
 
     Args:
         path: File of the state.
-        interval: Time between two saved states inside an epoch, in seconds. The end of each epoch is saved too.
+        interval: Time between two saved states inside an epoch, in seconds. The state at the end of each epoch is saved
+            too.
     """
 
     def __init__(self, path: Path, interval: float) -> None:
@@ -57,12 +58,15 @@ class Checkpoint:
     def save(self, snapshot: Snapshot) -> None:
         """Replaces the saved state, completely or not at all.
 
+        Args:
+            snapshot: State to save.
+
         Raises:
             UserError: The file cannot be written.
         """
         with scratch(self.path) as folder, whole(self.path) as temporary:
             tensors = {name: value.detach().contiguous() for name, value in snapshot.tensors.items()}
-            try:  # bytes in memory would take the room of the tensors a second time
+            try:  # a copy as bytes in memory would need as much room as the tensors
                 save_file(tensors, folder / "state", {"values": json.dumps(snapshot.values)})
             except SafetensorError as error:
                 raise OSError(errno.EIO, str(error)) from error
@@ -70,10 +74,10 @@ class Checkpoint:
         self.last_saved = time.monotonic()
 
     def load(self) -> Snapshot | None:
-        """Loads the saved state; also removes unfinished files that a killed process has left beside it.
+        """Loads the saved state, and removes unfinished files that a killed process left beside it.
 
         Returns:
-            The state; None if there is none, or none that can be read.
+            The state; None if there is no file, or if it cannot be read.
         """
         for unfinished in self.path.parent.glob(f".{self.path.name}.*"):
             if unfinished.is_dir():
@@ -102,11 +106,11 @@ def training_determinants(
     threads: int,
     device: torch.device,
 ) -> dict[str, Any]:
-    """Everything that the bits of a training depend on, except data and code, in JSON's types.
+    """All values that determine the bits of a training, except data and code, in the types of JSON.
 
     Args:
         description: System, hyperparameters, parts, networks and vocabulary size of the model.
-        optimisation: Optimiser, learning rates, warm-up and number of epochs.
+        optimisation: Values of `duvae.config.Optimisation` by key, such as the learning rate and the number of epochs.
         active_threshold: Variance over the data above which the history counts a dimension of z as active.
         seed: Seed of the training.
         threads: Number of CPU threads.
@@ -123,7 +127,7 @@ def training_determinants(
 
 
 def training_key(determinants: Mapping[str, Any], data: Path) -> str:
-    """Hash of everything that determines a training: parameters, prepared data, code and PyTorch's version.
+    """The hash of everything that determines a training: parameters, prepared data, code and PyTorch's version.
 
     Args:
         determinants: Result of `training_determinants`.
@@ -161,7 +165,7 @@ def restore_moments(name: str, optimizer: Optimizer, tensors: Mapping[str, Tenso
 
 
 def generator_states(device: torch.device) -> dict[str, Tensor]:
-    """The states of PyTorch's global random generators, of the CPU and of a GPU in use."""
+    """The states of PyTorch's global random generators: that of the CPU, and that of the GPU if one is used."""
     states = {"random.cpu": torch.get_rng_state()}
     if device.type == "cuda":
         states["random.cuda"] = torch.cuda.get_rng_state(device)
@@ -177,5 +181,5 @@ def restore_generator_states(device: torch.device, tensors: Mapping[str, Tensor]
 
 
 def with_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors whose names begin with `<prefix>.`, under the rest of their names."""
+    """The tensors whose names begin with `<prefix>.`. The names in the result lack this prefix."""
     return {name.removeprefix(f"{prefix}."): value for name, value in tensors.items() if name.startswith(f"{prefix}.")}

@@ -30,7 +30,7 @@ from duvae.training.steps import Loop, NotFinite, Updates, optimizer
 from duvae.vae import VAE
 
 Row = dict[str, float | int | None]
-"""One row of the training history: the values of an epoch by name; None: unknown for the system."""
+"""One row of the training history: the values of one epoch, by name. None: not defined for the system."""
 
 
 @runtime_checkable
@@ -38,27 +38,27 @@ class Progress(Protocol):
     """Interface of an object that follows a training, such as a progress bar."""
 
     def step(self, epoch: int, batch: int, batches: int) -> bool:
-        """Called after each step.
+        """Receives the position of the training after each step.
 
         Args:
             epoch: Number of the epoch, from 1.
             batch: Number of the finished batch in its epoch, from 1.
-            batches: Number of batches in an epoch.
+            batches: Number of batches in the epoch.
 
         Returns:
             Whether the training should stop now.
         """
 
     def epoch(self, row: Row) -> None:
-        """Called after each epoch.
+        """Receives the results of each epoch.
 
         Args:
-            row: Row of the training history.
+            row: Row of the epoch in the training history.
         """
 
 
 class NoProgress:
-    """A `Progress` that shows nothing and stops nothing."""
+    """A `Progress` that shows nothing and never stops the training."""
 
     def step(self, epoch: int, batch: int, batches: int) -> bool:
         """Lets the training continue."""
@@ -73,9 +73,10 @@ class TrainingResult:
     """The result of a training, apart from the model.
 
     Attributes:
-        history: One row per epoch.
-        best_epoch: Epoch whose weights the model has.
-        warmup_ended: Whether the warm-up has ended. If not, the model has the weights of the last epoch.
+        history: Rows of the training history, one per epoch.
+        best_epoch: Number of the epoch whose weights the model has, from 1.
+        warmup_ended: Whether at least one epoch followed the warm-up. If not, the model has the weights of the last
+            epoch.
         stopped: Reason why the training ended, in words.
         seconds: Wall time of each epoch, in seconds.
     """
@@ -95,15 +96,15 @@ class State:
         learning_rate: Learning rate of both optimisers.
         epoch: Number of finished epochs.
         batch: Number of finished batches in the current epoch.
-        step: Number of finished steps in all epochs.
+        step: Number of finished steps in all epochs, one step per batch.
         sums: Sums of total loss, reconstruction and KL over the examples of the current epoch so far, in nats.
         encoder_steps: Value of the loop's `encoder_steps` at the start of the current epoch.
-        best_loss: Least validation loss since the warm-up, in nats.
+        best_loss: Lowest validation loss after the warm-up, in nats per example; infinity before there is one.
         best_epoch: Epoch of `best_loss`; 0 before there is one.
-        without_better: Number of epochs since the best loss or the last decay.
+        without_better: Number of epochs since the best loss or the last decay, whichever came later.
         decays: Number of decays of the learning rate.
         stopped: Reason why the training has ended; empty while it goes on.
-        history: One row per finished epoch.
+        history: Rows of the training history, one per finished epoch.
         seconds: Wall time of each finished epoch, in seconds.
     """
 
@@ -127,17 +128,18 @@ class Training:
 
     Args:
         model: Model to train, in place.
-        schedule: Function from the length of the training to the KL weight of each step, such as `System.schedule`.
-        loop: Loop that turns a batch into updates.
+        schedule: Function that turns the length of the training into the schedule of the KL weight, such as
+            `System.schedule`.
+        loop: Loop that turns each batch into updates of the parameters.
         train: Training examples.
-        valid: Validation examples, which are measured after each epoch.
+        valid: Validation examples, on which the model is measured after each epoch.
         optimisation: Optimiser, number of epochs, warm-up and learning rate decay.
-        evaluation: Options of the measures on validation.
+        evaluation: Options of the measures on the validation examples.
         seed: Seed of the order of batches and of the validation noise. Together with the initial weights, the state of
             PyTorch's global generator and the number of threads, it determines every bit of the result.
         device: Device to train on; None: the CPU.
-        progress: Object that follows the training; None: nothing does.
-        checkpoint: File of the training state, from which the training resumes; None: no state is saved.
+        progress: Object that follows the training; None: no object follows it.
+        checkpoint: File in which the training saves its state and from which it resumes; None: no state is saved.
     """
 
     def __init__(
@@ -174,7 +176,7 @@ class Training:
         self.updates = self.new_updates()
 
     def new_updates(self) -> Updates:
-        """New optimisers with the current learning rate. Their moments start anew, as in the authors' release."""
+        """Builds new optimisers with the current learning rate and without moments, as in the authors' release."""
         encoder, decoder = (
             optimizer(list(parameters), self.optimisation.optimiser, self.state.learning_rate)
             for parameters in (self.model.inference_parameters(), self.model.generative_parameters())
@@ -191,11 +193,12 @@ class Training:
         return self.batch(self.order[int(torch.randint(len(self.order), ()))])
 
     def run(self) -> TrainingResult:
-        """Trains to the end, from the saved state if there is one. The model then has its best weights.
+        """Trains to the end, starting from the saved state if there is one. Afterwards the model has its best weights.
 
         Raises:
-            UserError: A loss or a gradient is not finite. The message names epoch, batch and the first such tensor.
-            Interrupted: `progress` asked for a stop; the state is saved.
+            UserError: A loss or a gradient is not finite. The message names the epoch, and if known the batch and the
+                tensor.
+            Interrupted: `progress` asked for a stop. If there is a `checkpoint`, the state has been saved.
         """
         if self.checkpoint and (snapshot := self.checkpoint.load()):
             self.restore(snapshot)
@@ -221,7 +224,7 @@ class Training:
         )
 
     def train_epoch(self) -> float:
-        """Trains on the remaining batches of an epoch.
+        """Trains on the remaining batches of the current epoch.
 
         Returns:
             KL weight of the last step.
@@ -270,10 +273,10 @@ class Training:
         self.state.sums = (total, reconstruction, kl)
 
     def finish_epoch(self, weight: float) -> Row:
-        """Measures the model on validation, and updates the state.
+        """Measures the model on the validation examples, and updates the state.
 
         Args:
-            weight: KL weight of the last step.
+            weight: KL weight of the last step of the epoch.
 
         Returns:
             Row of the epoch in the training history.
@@ -304,12 +307,13 @@ class Training:
         return row
 
     def decide(self, row: Row) -> str:
-        """Saves the best weights, and lowers the learning rate if the loss no longer falls.
+        """Keeps the weights if they are the best so far, and lowers the learning rate if the loss no longer falls.
 
-        Only epochs after the warm-up count, so that the best weights include all that starts at its end.
+        Only epochs after the warm-up count. The best weights therefore belong to a model whose regularizers have all
+        started.
 
         Args:
-            row: Row of the epoch in the training history; its column `best` is set.
+            row: Row of the epoch in the training history. This method sets its column `best`.
 
         Returns:
             Reason why the training ends; empty if it continues.
@@ -350,7 +354,7 @@ class Training:
         return ""
 
     def snapshot(self) -> Snapshot:
-        """The whole state. A training that resumes from it gives the same bits."""
+        """The whole state of the training. A training that resumes from this state computes the same bits."""
         return Snapshot(
             {
                 **{f"model.{name}": value for name, value in self.model.state_dict().items()},

@@ -25,11 +25,12 @@ class Updates:
 
     Attributes:
         model: The VAE to train.
-        encoder: The optimiser of the encoder's and head's parameters phi.
-        decoder: The optimiser of the decoder's parameters theta.
-        clip: The largest norm of the gradient over all parameters.
-        draw: The function that returns a random training batch.
-        bfloat16: Whether operations that allow it run in bfloat16. Weights, sums and the loss stay in single precision.
+        encoder: The optimiser of phi, the parameters of the encoder and of the head.
+        decoder: The optimiser of theta, the parameters of the decoder.
+        clip: The largest allowed norm of the gradient, taken over all parameters.
+        draw: Function that returns a random training batch.
+        bfloat16: Whether PyTorch's autocast runs suitable operations in bfloat16. Weights, sums and the loss stay in
+            single precision.
         parameters: All parameters of the model.
     """
 
@@ -48,49 +49,61 @@ class Updates:
         """Computes the clipped gradient of the mean loss of a batch, and stores it in the parameters.
 
         Args:
-            x: A batch of word ids or images.
+            x: A batch of word ids, shape (batch, length), or of images, shape (batch, 1, height, width).
             weight: The weight of the KL term.
 
         Returns:
-            The loss of each x, without a gradient.
+            The loss of each x and its parts, in nats, without an autograd graph.
 
         Raises:
-            NotFinite: If the norm of the gradient is not finite, before any update. On a GPU the norm is not checked,
-                since the check makes the GPU wait in each step.
+            NotFinite: If the norm of the gradient is not finite. The parameters have not changed then. On a GPU the
+                norm is not checked, since the check would make the GPU wait in each step.
         """
         for parameter in self.parameters:
             parameter.grad = None
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bfloat16):
             loss = self.model.loss(x, weight)
-        # The gradient of the mean over the batch, without the mean itself, which nothing reads.
+        # This is the gradient of the mean over the batch. The mean itself is not computed, since nothing reads it.
         loss.total.backward(torch.full_like(loss.total, 1 / len(loss.total)))
         found = [parameter for parameter in self.parameters if parameter.grad is not None]
         norm = total_norm([parameter.grad for parameter in found if parameter.grad is not None])
         if norm.is_cuda:  # reading the norm would make the GPU wait at each step
             nn.utils.clip_grads_with_norm_(found, self.clip, norm)
-        elif not math.isfinite(value := float(norm)):  # before clipping, which would spread it over all gradients
+        elif not math.isfinite(value := float(norm)):  # clipping would make all gradients not finite
             raise NotFinite(first_not_finite(self.model, x, weight))
-        elif value > self.clip - 1e-5:  # below, clipping multiplies every gradient by 1
+        elif value > self.clip - 1e-5:  # at a smaller norm clipping changes nothing
             nn.utils.clip_grads_with_norm_(found, self.clip, norm)
 
         return Loss(*(part.detach() for part in loss))
 
 
 class Loop(ABC):
-    """The rule that turns a batch into updates of phi and theta. `state` holds its values between batches."""
+    """The rule that turns a batch into updates of the parameters phi and theta.
+
+    A rule may keep values between batches. `state` returns these values for the checkpoint.
+    """
 
     encoder_steps: int = 0
-    """The number of steps of the encoder alone so far."""
+    """The number of steps so far that updated the encoder alone."""
 
     @abstractmethod
     def step(self, updates: Updates, x: Tensor, weight: float) -> Loss:
-        """Makes one training step on x, and returns the loss of its last gradient."""
+        """Takes one training step on the batch x.
+
+        Args:
+            updates: The model and the optimisers.
+            x: A batch of word ids, shape (batch, length), or of images, shape (batch, 1, height, width).
+            weight: The weight of the KL term.
+
+        Returns:
+            The loss of each x, in nats, at the last gradient of the step.
+        """
 
     def epoch_ended(self, mutual_information: float | None) -> None:
-        """Receives the mutual information on the validation set after each epoch, in nats."""
+        """Receives the mutual information on the validation set after each epoch, in nats; None: not defined."""
 
     def state(self) -> dict[str, Any]:
-        """The values of the loop between batches, as plain numbers."""
+        """The values that the loop keeps between batches, as plain numbers."""
         return {"encoder_steps": self.encoder_steps}
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -112,15 +125,16 @@ class JointLoop(Loop):
 
 
 def total_norm(gradients: list[Tensor]) -> Tensor:
-    """The norm over all gradients, shape (). All gradients are on one device.
+    """The Euclidean norm of all gradients together, shape (). All gradients must be on one device.
 
-    The result has the bits of `torch.nn.utils.get_total_norm`, which first groups the gradients by device.
+    The result has the same bits as that of `torch.nn.utils.get_total_norm`. That function first groups the gradients by
+    device.
     """
     return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
 
 
 class SGD(Optimizer):
-    """Stochastic gradient descent without momentum, with the bits of `torch.optim.SGD` and without its bookkeeping.
+    """Stochastic gradient descent without momentum: the same bits as `torch.optim.SGD`, without its bookkeeping.
 
     The bookkeeping costs more than the update of a small network. It includes PyTorch's hooks around a step, so this
     class never calls such hooks.
@@ -146,7 +160,7 @@ class SGD(Optimizer):
 
 
 def optimizer(parameters: list[nn.Parameter], name: str, learning_rate: float) -> Optimizer:
-    """SGD without momentum, or Adam."""
+    """Builds an optimiser: SGD without momentum for the name "sgd", Adam for "adam"."""
     if name == "sgd":
         return SGD(parameters, learning_rate)
     if name == "adam":
@@ -155,7 +169,15 @@ def optimizer(parameters: list[nn.Parameter], name: str, learning_rate: float) -
 
 
 def first_not_finite(model: VAE, x: Tensor, weight: float) -> str:
-    """Names the first tensor that is not finite: a parameter, a module's output in forward order, or a gradient."""
+    """Names the first tensor that is not finite.
+
+    The order of the search is: parameters, outputs of modules in the forward pass, parts of the loss, gradients.
+
+    Args:
+        model: The VAE, with the gradients of the failed step.
+        x: The batch of the failed step.
+        weight: The weight of the KL term.
+    """
 
     def broken(value: object) -> bool:
         if isinstance(value, Tensor):

@@ -11,7 +11,7 @@ LOG2E = 1 / math.log(2)
 """The factor in exp(x) = 2^(x LOG2E). PyTorch computes powers of 2 four times as fast as exp on a CPU."""
 
 STEPS = 2**16
-"""The number of values that 16 bits have."""
+"""The number of values of a 16-bit integer."""
 
 
 def dropout(x: Float[Tensor, "*shape"], share: float, training: bool) -> Float[Tensor, "*shape"]:
@@ -19,7 +19,7 @@ def dropout(x: Float[Tensor, "*shape"], share: float, training: bool) -> Float[T
 
     Args:
         x: The tensor to drop elements from.
-        share: The probability to drop an element. The remaining elements are divided by 1 - share.
+        share: The probability that an element is dropped. The remaining elements are divided by 1 - share.
         training: Whether elements are dropped at all.
     """
     if not training or share == 0 or x.is_cuda:
@@ -35,11 +35,11 @@ def by_uniform_numbers(x: Float[Tensor, "*shape"], share: float) -> Float[Tensor
 
 
 def by_bits(x: Float[Tensor, "*shape"], share: float) -> Float[Tensor, "*shape"]:
-    """The mask of `by_uniform_numbers` from 16 random bits per element, at a third of its cost.
+    """A mask like that of `by_uniform_numbers`, from 16 random bits per element and at a third of the cost.
 
     Args:
         x: The tensor to drop elements from.
-        share: The probability to drop an element, a multiple of 1 / 2^16.
+        share: The probability that an element is dropped, a multiple of 1 / 2^16.
     """
     bits = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
     kept = x.new_empty(x.numel())  # contiguous, whatever the layout of x
@@ -49,12 +49,12 @@ def by_bits(x: Float[Tensor, "*shape"], share: float) -> Float[Tensor, "*shape"]
 
 
 def tanh_(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    r"""$\tanh x = 2 \sigma(2x) - 1$ in place, to 1e-7, at a third of the cost of `Tensor.tanh_`."""
+    r"""$\tanh x = 2 \sigma(2x) - 1$ in place, accurate to 1e-7, at a third of the cost of `Tensor.tanh_`."""
     return x.tanh_() if x.is_cuda else x.mul_(2).sigmoid_().mul_(2).sub_(1)
 
 
 def elu_(x: Float[Tensor, "*shape"], out: Float[Tensor, "*shape"] | None = None) -> Float[Tensor, "*shape"]:
-    r"""$\min(\max(x, 0), e^x - 1)$ in place or into `out`, to 1e-7, at less than half the cost of PyTorch's ELU."""
+    r"""$\min(\max(x, 0), e^x - 1)$ in place or into `out`, accurate to 1e-7, at under half of PyTorch's cost."""
     out = x if out is None else out
     if x.is_cuda:
         return out.copy_(functional.elu(x))

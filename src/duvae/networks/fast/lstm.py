@@ -19,10 +19,10 @@ LSTM_PARAMETERS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
 class FastLSTMDecoder(LSTMDecoder):
-    """The plain decoder with faster forms of four methods.
+    """The plain decoder with faster forms of four computations.
 
-    They are dropout, the softmax, the gradient with respect to z, and log p(x|z) with several z for each x. On a GPU
-    dropout has its plain form.
+    The four are dropout, the softmax, the gradient with respect to z, and log p(x|z) with several z for each x. On a
+    GPU dropout has its plain form.
     """
 
     softmax = FastSoftmaxOutput
@@ -54,11 +54,12 @@ class FastLSTMDecoder(LSTMDecoder):
     def log_prob_samples(
         self, x: Int[Tensor, "batch length"], z: Float[Tensor, "samples batch latent"]
     ) -> Float[Tensor, "samples batch"]:
-        """log p(x|z) with several z for each x, in nats per sentence. In evaluation it equals `log_prob` of each z.
+        """log p(x|z) with several z for each x, in nats per sentence. In evaluation the values are those of `log_prob`.
 
-        The share of the words in the LSTM's input is computed once per sentence, and the share of z once per sample. Of
-        each softmax only the normalizer and the logit of the target word are computed. A few samples of a few sentences
-        are computed at a time, so that their gates stay in the processor's cache.
+        The inputs of the LSTM's gates are sums of three terms. The term of the words is computed once per sentence, and
+        the term of z once per sample. Of each softmax only the normalizer and the logit of the target word are
+        computed. A few samples of a few sentences are computed at a time, so that their gates stay in the processor's
+        cache.
         """
         rows = max(1, IN_STATE // (4 * self.lstm.hidden_size))
         sentences = max(1, rows // len(z))
@@ -81,9 +82,14 @@ class FastLSTMDecoder(LSTMDecoder):
     ) -> Float[Tensor, "samples batch"]:
         """`log_prob_samples` for one group of sentences and samples.
 
-        The shares of the words in the LSTM's input are computed for a limited number of steps at a time. Each gate is a
-        block of memory of its own, since a function of a whole block is several times as fast as one of a part of every
-        row.
+        The terms of the words are computed for a limited number of steps at a time. Each gate has its own block of
+        memory: a function of a whole block is several times as fast as a function of a part of every row.
+
+        Args:
+            x: Word ids of the sentences, shape (batch, length).
+            z: Latent codes, shape (samples, batch, latent).
+            by_hidden: Recurrent weights of the LSTM, one transposed matrix per gate, shape (4, hidden, hidden).
+            vocabulary: Weights of the map to the vocabulary, prepared for many products.
         """
         samples, batch, _ = z.shape
         weight, _, bias_in, bias_hidden = (self.lstm.get_parameter(f"{name}_l0") for name in LSTM_PARAMETERS)

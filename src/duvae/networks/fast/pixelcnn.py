@@ -27,7 +27,7 @@ class FastBlock(Block):
 
 
 def by_hand(x: Images) -> bool:
-    """Whether the form for a CPU applies to x."""
+    """Whether the gradient written by hand applies to x: on a CPU, without autocast and without compilation."""
     return not x.is_cuda and not torch.is_autocast_enabled("cpu") and not torch.compiler.is_compiling()
 
 
@@ -41,10 +41,10 @@ def folded(block: Block) -> tuple[Folded, Folded, Folded]:
 
 
 class FastPixelCNN(PixelCNN):
-    """The plain decoder with faster forms of four methods.
+    """The plain decoder with faster forms of four computations.
 
-    They are a block in training, the gradient with respect to z, log p(x|z) with several z for each x, and sampling.
-    On a GPU a block has its plain form.
+    The four are a block in training, the gradient with respect to z, log p(x|z) with several z for each x, and
+    sampling. On a GPU a block has its plain form.
     """
 
     block = FastBlock
@@ -80,11 +80,11 @@ class FastPixelCNN(PixelCNN):
     def log_prob_samples(
         self, x: Float[Tensor, "batch 1 height width"], z: Float[Tensor, "samples batch latent"]
     ) -> Float[Tensor, "samples batch"]:
-        """log p(x|z) with several z for each x, in nats per image. It equals `log_prob` of each z, and is faster.
+        """log p(x|z) with several z for each x, in nats per image. In evaluation the values are those of `log_prob`.
 
-        The share of the image in the first layer is computed once per image. The share of z is linear in z, so it is
-        one matrix product. Batch normalization is part of the convolutions. A few images are computed at a time, so
-        that they stay in the processor's cache.
+        The output of the first layer is a sum of two terms. The term of the image is computed once per image. The term
+        of z is linear in z, apart from a constant, so it is one matrix product. Batch normalizations are folded into
+        the convolutions. A few images are computed at a time, so that they stay in the processor's cache.
         """
         network, (samples, batch, latent) = self.folded(), z.shape
         whole, shape = network.whole(), (self.size, self.size, -1)

@@ -22,7 +22,7 @@ class Network:
 
     Attributes:
         image: The kernel of the first layer's masked convolution of the image.
-        maps: The first layer's convolution of z's maps.
+        maps: The first layer's convolution of the feature maps of z.
         layers: The 1 x 1, masked and 1 x 1 convolutions of each residual block.
         skips: The 1 x 1, masked and 1 x 1 convolutions of each skip block.
         last: The 1 x 1 convolution behind all blocks.
@@ -37,11 +37,11 @@ class Network:
     output: Tensor
 
     def of_image(self, x: Float[Tensor, "batch 1 height width"]) -> Images:
-        """The share of the image in the output of the first layer."""
+        """The term of the image in the output of the first layer."""
         return channels_last(masked(x, self.image))
 
     def of_maps(self, maps: Images) -> Images:
-        """The share of z's maps in the output of the first layer."""
+        """The term of z in the output of the first layer, from the feature maps of z."""
         return functional.conv2d(maps, *self.maps, padding=self.maps[0].shape[-1] // 2)
 
     def whole(self) -> "Whole":
@@ -70,9 +70,9 @@ class Middle:
 
 
 class Whole:
-    r"""The network on whole images.
+    r"""The form of the network that computes whole images.
 
-    All intermediate values are multiplied by $\log_2 e$, since ELU then takes three passes over memory:
+    All intermediate values are multiplied by $\log_2 e$, since ELU then takes only three passes over memory:
     $\log_2 e \cdot elu(x) = \min(\max(t, 0), \log_2 e (2^t - 1))$ with $t = x \log_2 e$. The biases and the first layer
     are scaled for this; the kernels stay the same.
 
@@ -97,15 +97,15 @@ class Whole:
         """The logits of all pixels.
 
         Args:
-            of_z: The share of z's maps in the first layer, times log_2 e. It is overwritten.
-            of_image: The share of the image in the first layer, times log_2 e.
+            of_z: The term of z in the output of the first layer, times log_2 e. It is overwritten.
+            of_image: The term of the image in the output of the first layer, times log_2 e.
         """
         y = through(self.elu(of_z, plus=of_image), self.layers, self.skips)
 
         return functional.conv2d(self.elu(functional.conv2d(y, *self.last)), self.output)
 
     def block(self, narrow: Folded, middle: Middle, widen: Folded, x: Images, base: Images | None = None) -> Images:
-        """The output of a residual block with the three given convolutions, plus `base` where it is given."""
+        """The output of a residual block with the three given convolutions, plus `base` if that is given."""
         below = self.below_zeros(x, middle.inputs, middle.reach)
         self.elu(functional.conv2d(x, *narrow), below[:, :, middle.reach :])
         y = self.elu(middle(below))
@@ -113,7 +113,7 @@ class Whole:
         return self.elu(functional.conv2d(y, *widen), plus=x, base=base)
 
     def below_zeros(self, x: Images, channels: int, rows: int) -> Images:
-        """A buffer for maps of the size of x, with rows of zeros above them. Each shape has one buffer."""
+        """A buffer for feature maps as large as x, with `rows` rows of zeros above them. Each shape has one buffer."""
         shape = (len(x), channels, rows + x.shape[2], x.shape[3])
         if shape not in self.below:
             self.below[shape] = channels_last(x.new_zeros(shape))
@@ -162,8 +162,8 @@ def scaled(folded: Folded) -> Folded:
 class Masked:
     """A masked convolution that computes one pixel of many images at a time.
 
-    The object stores its input. At the beginning of a row, one convolution computes the share of the rows above for
-    the whole row. Each pixel then takes one matrix product with the pixels to its left.
+    The object stores its input. At the beginning of a row, one convolution reads the rows above and computes their term
+    for the whole row. Each pixel then takes one matrix product with the pixels to its left.
 
     Args:
         kernel: The upper rows of the masked kernel.
@@ -178,13 +178,18 @@ class Masked:
         self.channels, self.reach, self.size, self.bias = channels, reach, size, bias
         self.above = kernel[:, :, :-1]
         left = kernel[:, :, -1, : reach + own]
-        self.left = left.permute(2, 1, 0).flatten(0, 1).contiguous()  # (pixels channels, outputs)
+        self.left = left.permute(2, 1, 0).flatten(0, 1).contiguous()  # shape (pixels * channels, outputs)
         self.seen = kernel.new_zeros(batch, size + reach, (size + 2 * reach) * channels)
         self.row = self.seen[:, 0]
-        self.given: Tensor = bias  # by the rows above; (width, batch, outputs)
+        self.given: Tensor = bias  # the term of the rows above, shape (width, batch, outputs)
 
     def begin(self, row: int, more: Float[Tensor, "batch outputs width"] | None = None) -> None:
-        """Begins a row. `more` is added to the output of each pixel of the row."""
+        """Begins a row.
+
+        Args:
+            row: Number of the row, from 0.
+            more: A term to add to the output of each pixel of the row; None for no term.
+        """
         batch = len(self.seen)
         self.row = self.seen[:, row + self.reach]
         given = self.bias[:, None].expand(batch, -1, self.size)
@@ -239,12 +244,12 @@ def sample(
 
     Args:
         network: The network with folded normalizations.
-        maps: The maps of z, shape (batch, maps, height, width).
-        uniforms: Uniform random numbers from 0 to 1. A pixel is ink where its probability exceeds its number. None: a
-            pixel is ink where its probability exceeds one half.
+        maps: The feature maps of z, shape (batch, maps, height, width).
+        uniforms: Uniform random numbers from 0 to 1. A pixel is ink if its probability exceeds its number. None: a
+            pixel is ink if its probability exceeds one half.
 
     Returns:
-        The images, and the logits of their pixels.
+        The images, and the logits of their pixels, both of shape (batch, 1, height, width).
     """
     batch, _, size, _ = maps.shape
     of_maps = network.of_maps(maps)

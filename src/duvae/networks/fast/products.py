@@ -16,7 +16,7 @@ CPUINFO = Path("/proc/cpuinfo")
 """The file in which Linux names the maker of the processor."""
 
 LARGE = 2**28
-"""The smallest number of multiplications for which the library is chosen. Smaller products gain little."""
+"""The smallest number of multiplications for which this module chooses the library. Smaller products gain little."""
 
 
 class Factor:
@@ -44,7 +44,7 @@ class Factor:
 def product(
     x: Float[Tensor, "rows inner"], weight: Float[Tensor, "columns inner"], out: Tensor | None = None
 ) -> Float[Tensor, "rows columns"]:
-    """The product $x W^T$. `torch.mm` computes it where a gradient is needed.
+    """The product $x W^T$. `torch.mm` computes it if a gradient is needed.
 
     Args:
         x: The matrix x, shape (rows, inner).
@@ -59,7 +59,7 @@ def product(
 
 
 def columns_product(x: Float[Tensor, "inner rows"], y: Float[Tensor, "inner columns"]) -> Float[Tensor, "rows columns"]:
-    """The product $x^T y$ for an x larger than y. oneDNN copies its first factor, so x is made the second one."""
+    """The product $x^T y$ for an x larger than y. oneDNN copies its first factor, so x becomes the second one."""
     if not by_onednn(y, x.shape[1]):
         return x.T @ y
 
@@ -81,12 +81,12 @@ def add_products_(
 
 
 def by_onednn(x: Tensor, columns: int) -> bool:
-    """Whether oneDNN computes the product of x with a matrix of the given number of columns."""
+    """Whether oneDNN computes a product of x with a matrix of the given number of columns."""
     return large(x, columns) and torch.backends.mkldnn.is_available() and not mkl_at_its_best()
 
 
 def large(x: Tensor, columns: int) -> bool:
-    """Whether the library is chosen for the product of x with a matrix of the given number of columns."""
+    """Whether this module chooses the library for a product of x with a matrix of the given number of columns."""
     return (
         x.numel() * columns >= LARGE
         and x.device.type == "cpu"

@@ -21,7 +21,7 @@ ELEMENTS = 2**17
 
 
 class Weights(NamedTuple):
-    """The parameters of a block."""
+    """The parameters of a block: the kernel of each convolution, then scale and shift of its normalization."""
 
     narrow: Kernel
     scale1: Channels
@@ -153,9 +153,10 @@ class Normalized:
 class Widened:
     r"""The last convolution, $c = W z$ at each pixel, and its normalization, without storing c.
 
-    The mean of c is W times the mean of z. The covariance of c is $W C W^T$, where C is that of z; its diagonal holds
-    the variances v. Let g be the gradient behind the normalization, s the scale, $r = (v + \epsilon)^{-1/2}$, and N the
-    number of values per channel. The gradient with respect to c is
+    The mean of c is W times the mean of z. The covariance of c is $W C W^T$, where C is the covariance of z. The
+    diagonal of $W C W^T$ holds the variances v. Let g be the gradient behind the normalization, s the scale,
+    $r = (v + \epsilon)^{-1/2}$, $\bar c$ the mean of c, and N the number of values per channel. The gradient with
+    respect to c is
 
     $$s r \, \Big(g - \frac1N \sum g - \frac{r^2}{N} (c - \bar c) \sum g (c - \bar c)\Big),$$
 
@@ -174,8 +175,8 @@ class Widened:
         self.covariance = (inputs.T @ inputs).div_(self.count).sub_(self.mean.outer(self.mean))
         mean = self.kernel @ self.mean
         variance = (self.kernel @ self.covariance).mul_(self.kernel).sum(1).clamp_(min=0)
-        # As in PyTorch's normalization, autograd does not see this update: an earlier use of the module may still need
-        # its gradient.
+        # As in PyTorch's normalization, autograd does not see this update. Otherwise the gradient of an earlier use of
+        # the module could no longer be computed.
         norm.running_mean.data.lerp_(mean, norm.momentum)
         norm.running_variance.data.lerp_(variance * (self.count / (self.count - 1)), norm.momentum)
         self.rate = (variance + norm.epsilon).rsqrt()
@@ -184,7 +185,7 @@ class Widened:
         self.scaled = self.kernel * self.scale[:, None]
 
     def elu(self, z: Images, plus: Images, base: Images | None) -> tuple[Images, Images]:
-        """ELU of (the normalized c + plus), and that plus `base`."""
+        """Two tensors: the ELU of (normalized c + plus), and the sum of that ELU and `base`."""
         behind = torch.empty_like(plus)
         found = behind if base is None else torch.empty_like(behind)
         for part in parts(plus):
@@ -196,7 +197,13 @@ class Widened:
         return behind, found
 
     def back(self, gradient: Images, behind: Images, z: Images) -> tuple[Images, Images, Kernel, Tensor, Tensor]:
-        """The gradients with respect to `plus`, to the input of the ELU whose output is z, to W, scale and shift."""
+        """The gradients with respect to `plus`, to the input of the ELU whose output is z, to W, to scale and to shift.
+
+        Args:
+            gradient: The gradient with respect to the output of the block.
+            behind: The first tensor that `elu` returned.
+            z: The input of the convolution.
+        """
         of_plus, of_z = torch.empty_like(behind), torch.empty_like(z)
         total, with_z = torch.zeros_like(self.shift), torch.zeros_like(self.kernel)
         for part in parts(behind):
@@ -222,7 +229,7 @@ def pixels(x: Images) -> Float[Tensor, "pixels channels"]:
 
 
 def parts(x: Images) -> Iterator[slice]:
-    """Slices of a few images each; on a GPU one slice of all images."""
+    """Slices that select a few images of x each; on a GPU one slice of all images."""
     step = len(x) if x.is_cuda else max(1, ELEMENTS // x[0].numel())
 
     return (slice(first, first + step) for first in range(0, len(x), step))

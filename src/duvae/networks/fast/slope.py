@@ -1,10 +1,11 @@
 r"""The text decoder's gradient of log p(x|z) with respect to z. The gradient can be differentiated again.
 
-Stochastic variational inference steps along $g(z, \theta) = \nabla_z \log p_\theta(x|z)$, and training differentiates
-these steps. Computing g takes a forward and a backward pass. For a vector v, the gradient of $v \cdot g$ is the
-directional derivative of $\nabla_{z,\theta} \log p_\theta(x|z)$ along v, since second derivatives are symmetric. The
-same two passes compute it (Pearlmutter 1994). The result is exact, costs little more than a finite difference of two
-gradients, and needs no second derivative of PyTorch's LSTM, which cuDNN does not have.
+Stochastic variational inference takes steps along $g(z, \theta) = \nabla_z \log p_\theta(x|z)$, and training
+differentiates these steps. Computing g takes a forward and a backward pass. For a vector v, the gradient of $v \cdot g$
+with respect to z and $\theta$ is the directional derivative of $\nabla_{z,\theta} \log p_\theta(x|z)$ along v, since
+second derivatives are symmetric. Two such passes compute this derivative (Pearlmutter 1994). The result is exact and
+costs little more than a finite difference of two gradients. It needs no second derivative of PyTorch's LSTM; cuDNN has
+none.
 
 The suffix `_v` marks the directional derivative of a value along v. The prefix `d_` marks the derivative of log p with
 respect to a value. Feature dimensions come before the batch, so that each gate is one block of memory.
@@ -25,7 +26,8 @@ from duvae.networks.fast.tokens import expectation, expectation_along
 class LSTMSlope(torch.autograd.Function):
     r"""$\nabla_z \sum_t \log p(x_t | x_{<t}, z)$ of `LSTMDecoder`.
 
-    With $\sigma' = \sigma (1 - \sigma)$ for the sigmoids of the gates, and the dropout mask k of the outputs:
+    $\partial a$ is the derivative of log p with respect to a. With $\sigma' = \sigma (1 - \sigma)$ for the sigmoids of
+    the gates, the dropout mask k of the outputs and the softmax probabilities $p_t$ of the words:
 
     $$c_t = f_t c_{t-1} + i_t g_t, \quad h_t = o_t \tanh c_t,$$
     $$\partial h_t = k_t (W_{x_t} - p_t W) + R^T \partial G_{t+1}, \quad
@@ -37,7 +39,7 @@ class LSTMSlope(torch.autograd.Function):
     Args:
         z: Latent codes, shape (batch, latent).
         words: Embeddings of the input words, after dropout, shape (length, batch, embedding).
-        kept: Dropout factors of the LSTM outputs, shape (length, batch, hidden); None where all factors are 1.
+        kept: Dropout factors of the LSTM outputs, shape (length, batch, hidden); None if all factors are 1.
         targets: Ids of the target words, shape (batch, length).
         initial: Weights of the map from z to the first cell state, shape (hidden, latent).
         weight: Input weights of the LSTM, shape (gates, inputs).
@@ -104,7 +106,7 @@ class LSTMSlope(torch.autograd.Function):
         width, hidden = words.shape[2], recurrent.shape[1]
         i, f, s, o = gates.unbind(1)
         slopes, along, to_cell, tanhs = factors(gates, cells)
-        # The pass forward.
+        # The forward pass.
         by_z = weight[:, width:] @ v.T
         gates_v, cells_v, hiddens_v = torch.empty_like(gates), torch.empty_like(cells), torch.empty_like(cells)
         product = torch.empty_like(gates[0])
@@ -124,7 +126,7 @@ class LSTMSlope(torch.autograd.Function):
         rows, rows_v = masked(hiddens[1:], kept), masked(hiddens_v[1:], kept)
         expected_v, d_vocabulary = expectation_along(rows, rows_v, vocabulary, expected, powers, total)
         d_vocabulary.index_add_(0, targets.T.flatten(), rows_v)
-        # The pass backward.
+        # The backward pass.
         d_hidden_v = unmasked(expected_v.neg_(), kept, hiddens[1:])
         sigmoids_v = slopes * gates_v
         sigmoids_v[:, 2] *= 2
@@ -143,8 +145,8 @@ class LSTMSlope(torch.autograd.Function):
         d_first_v, d_first_cell_v = backwards(recurrent, f, to_cell, along, d_hidden_v, d_cell_v, d_gates_v)
         d_start_v = d_first_cell_v + d_cell[0] * f_v[0] + d_first_v * first - 2 * d_first * hiddens[0] * hiddens_v[0]
 
-        # Over time and batch at once.
-        d_gates = along  # from here on
+        # The sums over time and batch.
+        d_gates = along  # reuses the memory
         d_gates[:, :3] *= d_cell[:, None]
         d_gates[:, 3] *= d_hidden
         flat_v = d_gates_v.flatten(1, 2)
@@ -216,7 +218,7 @@ def backwards(
         f: The forget gates.
         to_cell: The factors K.
         along: The factors A.
-        d_hidden: The gradient of each output from its own step. The shares of later steps are added to it.
+        d_hidden: The gradient of each output from its own step. The gradients from later steps are added to it.
         d_cell: Terms to add to the equation of $\partial c$.
         d_gates: Terms to add to the equation of $\partial G$.
 

@@ -17,10 +17,10 @@ AT_ONCE = 2**19
 """The number of logits that are computed at a time if none of them is kept: 2 MiB, so that they stay in the cache."""
 
 IN_CACHE = 2**20
-"""The largest number of elements of a matrix W that stays in the cache."""
+"""The largest number of elements of a weight matrix W that stays in the cache."""
 
 NARROW = 128
-"""The largest width of h for which `log_softmax_narrow` is used. It is no faster from a width of 256 on."""
+"""The largest width of h for which `log_softmax_narrow` is used. From a width of 256 on, that function is no faster."""
 
 IN_BLOCK = 2**22
 """The number of logits that are computed at a time if all are kept, or if W is larger than the cache: 16 MiB."""
@@ -39,6 +39,9 @@ class LogSoftmaxAt(torch.autograd.Function):
     r"""$\log p_x = h \cdot W_x - \log s$ with $s = \sum_w e_w$, $e_w = \exp(h \cdot W_w)$, and its gradient.
 
     $$\frac{\partial \log p_x}{\partial (h \cdot W_w)} = -\frac{e_w - [w = x] s}{s}$$
+
+    h is an LSTM output, x its target word, and W the weights of the map to the vocabulary. The square bracket is 1 if
+    its condition holds, otherwise 0.
 
     The forward pass leaves the numerator in the memory of the logits. The gradient applies 1 / s to the smaller factor
     of each product. So the gradient passes over the logits only in its two matrix products.
@@ -81,9 +84,9 @@ class LogSoftmaxAt(torch.autograd.Function):
 class LogSoftmaxNarrow(torch.autograd.Function):
     """The function of `LogSoftmaxAt` for an h of few elements, with logits of shape (words, rows).
 
-    Libraries for matrix products use vector instructions along the columns of the result. Here the columns are the
-    rows of h, which are many; in `LogSoftmaxAt` they would be the few elements of h. The largest logit of a row is
-    computed only if the sum of the powers shows that it is needed.
+    Libraries for matrix products use vector instructions along the columns of the result. Here these columns stand for
+    the rows of h, which are many. In `LogSoftmaxAt` they would stand for the few elements of a row. The largest logit
+    of a row is computed only if the sum of the powers shows that it is needed.
     """
 
     @staticmethod
@@ -126,7 +129,7 @@ log_softmax_at: Callable[[Tensor, Tensor, Tensor], Tensor] = LogSoftmaxAt.apply
 
 
 def block(weight: Float[Tensor, "words hidden"], rows: int) -> Factor:
-    """W as a `Factor`, for the number of rows at a time that is fastest if no logits are kept.
+    """W as a `Factor`, for the number of rows per product that is fastest if no logits are kept.
 
     Args:
         weight: The matrix W.
@@ -138,7 +141,7 @@ def block(weight: Float[Tensor, "words hidden"], rows: int) -> Factor:
 
 
 def even(count: int, most: int) -> int:
-    """The size of parts of `count` items, at most `most`, such that all parts have nearly the same size."""
+    """The size of the parts that `count` items are cut into: at most `most`, and nearly the same for all parts."""
     return math.ceil(count / math.ceil(count / most))
 
 
@@ -179,7 +182,7 @@ def exact(total: Float[Tensor, "*rows"]) -> bool:
 def exponentials(
     hidden: Float[Tensor, "rows hidden"], weight: Float[Tensor, "words hidden"]
 ) -> tuple[Float[Tensor, "words rows"], Float[Tensor, "rows"]]:
-    """exp(h W_w) of each word, divided by the largest one of its row, and the sum over the words of each row."""
+    """exp(h W_w) of each word, divided by the largest value of its row, and the sum of these quotients in each row."""
     powers = weight @ (hidden * LOG2E).T
     powers.sub_(powers.amax(0)).exp2_()
 
@@ -217,7 +220,7 @@ def expectation_along(
 ) -> tuple[Float[Tensor, "rows hidden"], Float[Tensor, "words hidden"]]:
     r"""The derivatives, along a direction v of h, of the gradients of $-\log \sum_w \exp(h \cdot W_w)$.
 
-    With $q = v W^T$ and $\bar q = p \cdot q = v \cdot p W$
+    The index v marks such a derivative. With $q = v W^T$ and $\bar q = p \cdot q = v \cdot p W$,
 
     $$(p W)_v = (p \odot q) W - \bar q \, p W, \quad -(p^T h)_v = -(p \odot q)^T h - p^T (v - \bar q h).$$
 
@@ -230,7 +233,7 @@ def expectation_along(
         total: The sums that `exponentials` returned; None if they were not kept.
 
     Returns:
-        The derivative of p W, and that of the gradient with respect to W, summed over the rows.
+        The derivative of p W, and the derivative of the gradient with respect to W, summed over the rows.
     """
     rows = max(1, AT_ONCE // len(weight))
     mean = (along * expected).sum(1, keepdim=True)

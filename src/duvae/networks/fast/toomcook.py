@@ -1,12 +1,12 @@
 r"""A convolution with 7 products instead of 16 (Toom-Cook; Winograd's minimal filtering, Lavin & Gray 2015).
 
-A kernel of four rows computes four rows of its result at once. They are coefficients of a product of two polynomials,
-which seven values of that product determine: $y = A^T ((G g) \odot (B^T d))$ for rows d of the image, rows g of the
-kernel and rows y of the result. The polynomials run over rows only. Each of the seven products is a convolution along
-the rows.
+A kernel of four rows computes four rows of its result at once, from seven rows of the image:
+$y = A^T ((G g) \odot (B^T d))$ for rows d of the image, rows g of the kernel and rows y of the result. This is the
+transpose of a product of two polynomials with four coefficients each, which seven values of the product determine. The
+polynomials run over rows only. Each of the seven products is a convolution along the rows.
 
-The values are taken at 1, 2, 1/2, at their negatives and at infinity. In single precision the rounding error is twice
-that of the direct sum.
+The polynomials are evaluated at 1, 2, 1/2, at the negatives of these numbers and at infinity. In single precision the
+rounding error is twice that of the direct sum.
 """
 
 import math
@@ -50,13 +50,16 @@ class FewerProducts:
 
     @staticmethod
     def fit(kernel: Kernel) -> bool:
-        """Whether the algorithm applies: to kernels of four rows on a CPU. A GPU's library has its own."""
+        """Whether the algorithm applies: to kernels of four rows on a CPU. A GPU's library has its own algorithms."""
         return kernel.shape[2] == ROWS and not kernel.is_cuda
 
     def __call__(self, x: Images) -> Images:
-        """The convolution of x. It has three rows fewer than x, a multiple of four, and as many columns."""
+        """Convolves x.
+
+        The result has as many columns as x and three rows fewer. Its number of rows must be a multiple of four.
+        """
         rows = x.shape[2] - ROWS + 1
-        shifted = [x[:, :, first : first + rows : ROWS] for first in range(2 * ROWS - 1)]  # d
+        shifted = [x[:, :, first : first + rows : ROWS] for first in range(2 * ROWS - 1)]  # d_0 to d_6
         sums: list[Images] = []
         differences: list[Images] = []
         for point, (kernel, opposite) in zip(POINTS, self.pairs, strict=True):
@@ -78,7 +81,7 @@ class FewerProducts:
         return y
 
     def product(self, x: Images, kernel: Kernel, bias: Channels | None = None) -> Images:
-        """A convolution along the rows. Only the product at point 1 has the bias: it is part of every row."""
+        """A convolution along the rows. Only the product at point 1 has the bias, which then enters every row once."""
         return functional.conv2d(x, kernel, bias, padding=(0, self.reach))
 
 
