@@ -28,7 +28,7 @@ class Row:
         name: Name of the measurement.
         value: The measured value, in `unit`.
         unit: Unit of the value. s and ms are CPU time of all threads; x is a ratio.
-        rate: Rate of a matrix product on this machine just before, in GFLOP/s.
+        rate: Rate of a matrix product on this machine just before the measurement, in GFLOP/s.
         must: Bound that the value must keep; None: no such bound.
         aim: Bound that the value should keep; None: no such bound.
         least: Whether the bounds are lower bounds instead of upper bounds.
@@ -109,7 +109,7 @@ def rate(repeats: int = 9) -> float:
 
 
 def cpu(call: Callable[[], Any]) -> float:
-    """CPU seconds of a call, of all threads of this process."""
+    """CPU seconds of a call, summed over all threads of this process."""
     started = time.process_time()
     call()
 
@@ -117,7 +117,7 @@ def cpu(call: Callable[[], Any]) -> float:
 
 
 def cpu_of(command: Sequence[str], folder: Path) -> tuple[float, float, str]:
-    """Runs a command of this environment.
+    """Runs a command of this Python environment.
 
     Returns:
         The CPU seconds of the command and its child processes, the wall seconds, and the output.
