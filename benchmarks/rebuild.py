@@ -26,7 +26,7 @@ TARGETS = [f"{kind}@synthetic-{s}-{n}" for kind in ("evaluate", "probe") for s i
 
 
 def clone(folder: Path, epochs: int, samples: int, sentences: int | None) -> dict[str, str]:
-    """Clones the project with these parameters and without results; returns the environment of commands in the clone."""
+    """Clones the project with these parameters but without results; returns the environment of the clone's commands."""
     from pipelines.workspaces import ProjectSnapshot, git
 
     git(ROOT, "clone", "--quiet", "--no-checkout", str(ROOT), str(folder))

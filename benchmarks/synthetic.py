@@ -275,7 +275,7 @@ class SyntheticBench:
         )
 
     def likelihood(self, model: VAE, rows: bool) -> tuple[float, list[Row]]:
-        """Evaluates a model on the test set; returns CPU seconds, and the rows on its importance-weighted likelihood."""
+        """Evaluates a model on the test set; returns CPU seconds and the rows on the importance-weighted likelihood."""
         test, evaluation = self.prepared.split("test"), self.params.evaluation
         encoding = cpu(lambda: measures(encode(model, test, CPU, evaluation.seed), evaluation.active_threshold))
         if not model.posterior(torch.from_numpy(test.batch(np.arange(2))).long()).density:
