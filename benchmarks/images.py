@@ -1,4 +1,4 @@
-"""The rows on images: a training step, importance-weighted likelihood and sampling, compared with their plain forms."""
+"""Measurements on images: a training step, importance-weighted likelihood and sampling, and their plain forms."""
 
 import copy
 from collections.abc import Callable, Iterator

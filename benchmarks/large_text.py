@@ -1,4 +1,4 @@
-"""The rows on text at the paper's sizes: a training step, the importance-weighted likelihood, preparing documents.
+"""Measurements on text at the paper's sizes: a training step, importance-weighted likelihood, preparing documents.
 
 The documents are random. The measured times are compared with the time that the necessary arithmetic takes at the rate
 of `torch.mm`. Each multiplication counts as two operations. The rate is measured before and after each round, since the

@@ -50,7 +50,10 @@ class Row:
 
     @property
     def met(self) -> str:
-        """The bounds that the value keeps: `aim`, `must`, `not the aim`, or `NO` for neither; empty without bounds."""
+        """The strictest bound that the value keeps: `aim` or `must`; `NO` if it misses `must`; empty without bounds.
+
+        `not the aim` means that the value misses `aim` and has no bound `must`.
+        """
         if self.must is not None and not self.keeps(self.must):
             return "NO"
         if self.aim is not None:

@@ -1,9 +1,9 @@
 """Compares a parallel rebuild with plain `dvc repro`: `python -m benchmarks.rebuild`.
 
-Both train, evaluate and probe AE, VAE, BN-VAE and DU-VAE on the synthetic data with two seeds, for fewer epochs than in
-the paper. Each of them runs in a new clone of the project. The benchmark compares wall times, so no other process
-should run. The title of the table shows the load of the machine. The benchmark also measures a job whose result is in
-the run cache.
+Both commands train, evaluate and probe AE, VAE, BN-VAE and DU-VAE on the synthetic data with two seeds, for fewer
+epochs than in the paper. Each command runs in a new clone of the project. The benchmark compares wall times, so no
+other process should run. The title of the table shows the load of the machine. The benchmark also measures a job whose
+result is in the run cache.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""The rows on the synthetic data: steps, trainings, evaluations, mutual information, and the rest of a rebuild."""
+"""Measurements on the synthetic data: steps, trainings, evaluations, mutual information, the rest of a rebuild."""
 
 import contextlib
 import io
@@ -98,7 +98,7 @@ def shrink(params: Params) -> Params:
 
 
 class EpochTimes(NoProgress):
-    """Records the CPU seconds of each epoch of a training. They include the epoch's history and its saved state."""
+    """Records the CPU seconds of each epoch of a training, including those for its history and its saved state."""
 
     def __init__(self) -> None:
         self.marks = [time.process_time()]

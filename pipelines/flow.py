@@ -56,7 +56,7 @@ def rebuild(
     Args:
         targets: Stages to rebuild; none: all stages.
         slots: Number of tasks at a time on each GPU, or on the CPU.
-        devices: `cpu`, or GPUs separated by commas; none: all GPUs, or the CPU where there is none.
+        devices: `cpu`, or GPUs separated by commas; none: all GPUs, or the CPU if there is no GPU.
         keep_going: Whether stages that do not need a failed stage still run after a failure.
         timeout: Time limit of each task in seconds.
         cluster: Fields of the `Cluster` whose workers run the tasks; none: this machine runs them.
@@ -161,7 +161,7 @@ def stage_task(
     """The Prefect task that runs one stage.
 
     Args:
-        machine: The project's folder and cache where the task runs.
+        machine: Settings of the machine on which the task runs.
         snapshot: The project's content when the rebuild began.
         pool: The devices of this machine; None: the task runs on a worker of a cluster, on the worker's device.
         devices: Name of the device of each started stage, by stage, to which the task adds its own device; None: the

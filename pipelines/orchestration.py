@@ -26,7 +26,7 @@ class Cluster:
 
     Attributes:
         slots: Number of tasks at a time on all machines together.
-        remote: DVC remote that carries results between machines; empty: DVC's default remote.
+        remote: Name of the DVC remote that carries results between machines; empty: DVC's default remote.
         folder: The project's folder on each machine; empty: the folder in which the machine's worker was started.
     """
 

@@ -122,7 +122,7 @@ def _wait(url: str, server: subprocess.Popen[bytes] | None) -> None:
 
 
 def main() -> None:
-    """Reads the command line, and serves."""
+    """Reads the command line, and runs the server and the worker."""
     parser = argparse.ArgumentParser(prog="python -m pipelines.prefect_server", description=__doc__)
     parser.add_argument("--port", type=int, default=4200)
     signal.signal(signal.SIGTERM, signal.default_int_handler)

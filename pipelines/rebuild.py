@@ -103,9 +103,10 @@ def command(
         str, typer.Option(metavar="NAME", help="With --scheduler: the DVC remote that carries the results.")
     ] = "",
 ) -> None:
-    """Rebuild what is out of date, several stages at a time, and record it: the same bits as 'dvc repro'.
+    """Rebuild what is out of date, several stages at a time, and record the results.
 
-    A task runs one stage. After an interruption, run the same command again: it keeps what was finished.
+    The results have the same bits as those of 'dvc repro'. A task runs one stage. After an interruption, run the same
+    command again: it keeps what was finished.
     """
     if only_plan:
         print(plan(targets or [], slots, devices))

@@ -65,7 +65,7 @@ def validate(dataset: Dataset, params: ParamsFile = PARAMS_FILE) -> None:
 
     For texts, it checks sizes, lengths, word ids, unknown words, labels, and sentences that training and test share.
     For images, it checks pixels, ink, and drawings of each character. The command writes the results to
-    data/validated, and pages with them to reports/data_docs.
+    data/validated, and pages for reading to reports/data_docs.
     """
     dispatch.run("validate", dispatch.params_of_dataset(params, dataset), dataset)
 

@@ -8,7 +8,7 @@ app = new_app()
 
 @app.command(epilog=examples("duvae graph", "duvae graph --check"))
 def graph(check: CheckOnly = False, params: ParamsFile = PARAMS_FILE) -> None:
-    """Write pipelines/jobs.yaml, the jobs that DVC's graph runs over.
+    """Write pipelines/jobs.yaml, the list of jobs for DVC's graph.
 
     A job is a data set, a setting and a seed that `run` in params.yaml names; the five jobs of Figure 1 are added.
     Run the command after a change of `run` or `figure1`, and commit the file.

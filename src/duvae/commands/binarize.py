@@ -1,4 +1,7 @@
-"""The stage `binarize`: draws the bits of the validation and test images, and writes data/prepared/<data set>."""
+"""The stage `binarize`: draws the bits of the validation and test images, and writes data/prepared/<data set>.
+
+The bits are pixels of 0 or 1, drawn with the grey value as the probability of 1.
+"""
 
 from pathlib import Path
 
