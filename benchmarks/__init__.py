@@ -1,1 +1,1 @@
-"""What the project's speed is measured with: `make bench`."""
+"""Measurements of the project's speed, which `make bench` runs."""

@@ -1,8 +1,8 @@
 """Measures the speed of the library and prints one table: `make bench`.
 
-Seconds are CPU seconds of all threads, so that other processes on the machine change them little. Other processes still
-slow down caches and clock; the rate of a matrix product, measured before each group of rows, shows it. Values are
-medians.
+Seconds are CPU seconds of all threads, so other processes on the machine change them little. But other processes still
+slow down the caches and the clock. The rate of a matrix product shows how much; it is measured before each group of
+rows. Values are medians.
 """
 
 import argparse

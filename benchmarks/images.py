@@ -1,4 +1,4 @@
-"""The rows on images: a training step, the importance-weighted likelihood and sampling, each beside its plain form."""
+"""Measurements on images: a training step, importance-weighted likelihood and sampling, and their plain forms."""
 
 import copy
 from collections.abc import Callable, Iterator
@@ -42,11 +42,11 @@ class ImageSize:
     Attributes:
         networks: Sizes of the networks.
         batch: Number of images of a training step.
-        rounds: Number of measurements of a step, each of both forms.
-        samples: Number of samples K of the likelihood.
-        images: Number of images of the likelihood.
+        rounds: Number of measurements of a training step in its fast and in its plain form.
+        samples: Number of samples K for the likelihood of an image.
+        images: Number of images whose likelihood is computed.
         sampled: Number of images to sample.
-        passes: Number of passes of the plain sampling to measure; a whole image needs one per pixel.
+        passes: Number of passes of the plain sampling to measure. A whole image needs one pass per pixel.
     """
 
     networks: ImageNetworks = PAPER
@@ -69,12 +69,12 @@ TINY = ImageSize(
 
 
 def description(networks: ImageNetworks) -> Description:
-    """A plain VAE of images."""
+    """The description of a model of images with the system `vae`."""
     return Description("vae", {}, Parts(init="paper").model_dump(), networks.model_dump(), 2)
 
 
 def bits(count: int, size: int) -> Tensor:
-    """Random images with the share of ink of OMNIGLOT, shape (count, 1, size, size)."""
+    """Random binary images with as much ink as in OMNIGLOT, shape (count, 1, size, size)."""
     return (torch.rand(count, 1, size, size) < 0.08).float()
 
 
@@ -128,7 +128,7 @@ class ImageBench:
         return self.model.decoder
 
     def __call__(self) -> Iterator[Row]:
-        """All rows. Each group runs in a new process, since memory from earlier groups would change its times."""
+        """All rows. Each group runs in a new process, since the memory of earlier groups would change its times."""
         for group in (self.step, self.likelihood, self.sampling):
             yield from measure.alone(group)
         rate, memory = measure.rate(), measure.peak(train, self.size)
@@ -136,7 +136,7 @@ class ImageBench:
         yield Row("step on images, memory", memory, "MiB", rate, must=6 * 1024, note=note)
 
     def step(self) -> Iterator[Row]:
-        """A training step. The two forms take turns, under the same load of the machine."""
+        """The rows on a training step. The two forms run in turns, under the same load of the machine."""
         plain = VAE(
             copy.deepcopy(self.model.encoder),
             copy.deepcopy(self.model.head),
@@ -155,7 +155,7 @@ class ImageBench:
         yield Row(f"{name}, speed-up", speed_up, "x", rate, 1.4, 2, least=True, note=note)
 
     def likelihood(self) -> Iterator[Row]:
-        """The importance-weighted likelihood of some images."""
+        """The rows on the importance-weighted likelihood of some images."""
         size = self.size
         x, samples = bits(size.images, size.networks.size), size.samples
         with evaluating(self.model):
@@ -190,7 +190,7 @@ class ImageBench:
         )
 
     def sampling(self) -> Iterator[Row]:
-        """The sampling of images, pixel by pixel."""
+        """The rows on the sampling of images, pixel by pixel."""
         size, side = self.size, self.size.networks.size
         torch.manual_seed(1)
         z, uniforms = torch.randn(size.sampled, size.networks.latent), torch.rand(size.sampled, side, side)

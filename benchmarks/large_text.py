@@ -1,8 +1,8 @@
-"""The rows on text at the paper's sizes: a training step, the importance-weighted likelihood, preparing documents.
+"""Measurements on text at the paper's sizes: a training step, importance-weighted likelihood, preparing documents.
 
-The documents are random. Each time is compared with the necessary arithmetic, two operations for each multiplication,
-at the rate of `torch.mm`. That rate is measured before and after each round, since the speed of a shared machine
-changes within seconds.
+The documents are random. The measured times are compared with the time that the necessary arithmetic takes at the rate
+of `torch.mm`. Each multiplication counts as two operations. The rate is measured before and after each round, since the
+speed of a shared machine changes within seconds.
 """
 
 import tempfile
@@ -34,7 +34,7 @@ CPU = torch.device("cpu")
 RELEASED = 100
 """Number of samples of z that the released code decodes at a time."""
 MUST, AIM = 0.78, 0.88
-"""Bounds of the share of the rate of `torch.mm`."""
+"""Lower bounds of a computation's rate, divided by the rate of `torch.mm`."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Text:
     batch: int = 32
 
     def description(self) -> Description:
-        """The description of a plain VAE of this size."""
+        """The description of a model of this size with the system `vae`."""
         return Description("vae", {}, Parts(init="paper").model_dump(), self.networks.model_dump(), self.words)
 
     def model(self) -> VAE:
@@ -64,7 +64,7 @@ class Text:
         return self.description().build()[0]
 
     def documents(self, count: int) -> Documents:
-        """Random documents of one length; the frequencies of words are like those of a language."""
+        """Random documents of the same length. The frequencies of the words are similar to those of a language."""
         ids = draw(count * self.ids, self.words).reshape(count, self.ids)
         ids[:, 0], ids[:, -1] = START, END
 
@@ -73,9 +73,10 @@ class Text:
     def step_operations(self) -> int:
         r"""The number of operations of a training step: 511 G at the Yahoo size.
 
-        It counts products with weights only. Each product is computed three times: forward, and for the gradients of
-        its input and of its weights. The encoder's LSTM reads all ids. The decoder's LSTM reads all ids except the
-        last, each together with z, and the output layer computes as many logits for each word of the vocabulary:
+        Only products with weights count. Each product is computed three times: in the forward pass, for the gradient
+        of its input, and for the gradient of its weights. The encoder's LSTM reads all ids. The decoder's LSTM reads
+        all ids except the last, each together with z. After each id that it reads, the output layer computes one logit
+        for each word of the vocabulary:
         $3 \cdot 2 B [T \cdot 4H(E + H) + (T - 1)(4H(E + L + H) + HV)]$.
         """
         n, steps = self.networks, self.ids - 1
@@ -93,9 +94,9 @@ class Text:
 
 
 YAHOO = Text(TextNetworks(embedding=512, hidden=1024, latent=32, dropout_in=0.5, dropout_out=0.5), 20_000, 81)
-"""Batches of 32 documents; the decoder predicts 80 words of each."""
+"""The size of the Yahoo data: batches of 32 documents, in each of which the decoder predicts 80 words."""
 SHORT_YELP = Text(TextNetworks(embedding=128, hidden=512, latent=32, dropout_in=0.5, dropout_out=0.5), 8411, 12)
-"""Sentences of 10 words, the mean length in short Yelp."""
+"""The size of the short Yelp data: sentences of 10 words, which is the mean length."""
 
 
 @dataclass(frozen=True)
@@ -106,11 +107,11 @@ class TextSize:
         large: Size at which a step, its memory, and the likelihood are measured.
         small: Size at which the likelihood is compared with its plain form.
         rounds: Number of measurements of a step.
-        samples: Number of samples K of the likelihood.
-        documents: Number of documents of the likelihood at the large size.
-        sentences: Number of sentences of the likelihood at the small size.
+        samples: Number of samples K for the likelihood of a document.
+        documents: Number of documents whose likelihood is computed at the large size.
+        sentences: Number of sentences whose likelihood is computed at the small size.
         repeats: Number of measurements of the likelihood.
-        prepared: Number of training documents to prepare; validation and test have a tenth of it each.
+        prepared: Number of training documents to prepare. Validation and test have a tenth of this number each.
     """
 
     large: Text = YAHOO
@@ -148,7 +149,7 @@ def step_call(size: Text) -> Callable[[], object]:
 
 
 def train(size: Text) -> None:
-    """Trains for two short epochs and saves best weights and state after each, to measure the memory."""
+    """Trains for two short epochs, and saves the best weights and the state after each one, to measure the memory."""
     model, system = size.description().build()
     decay = Decay(factor=0.5, patience=5, not_before=15, at_most=5, reset=True)
     optimisation = Optimisation(
@@ -181,7 +182,7 @@ class TextBench:
         self.size = size
 
     def __call__(self) -> Iterator[Row]:
-        """All rows. Each group runs in a new process, since memory from earlier groups would change its times."""
+        """All rows. Each group runs in a new process, since the memory of earlier groups would change its times."""
         for group in (self.step, self.likelihood, self.speed_up):
             yield from measure.alone(group)
         yield from self.preparing()
@@ -190,14 +191,14 @@ class TextBench:
         yield Row("step at the Yahoo size, memory", memory, "MiB", measure.rate(), must=1.4 * 1024, note=note)
 
     def step(self) -> Iterator[Row]:
-        """The speed of a training step, compared with the rate of a matrix product."""
+        """The rows on a training step, whose speed is compared with the rate of a matrix product."""
         size = self.size.large
         yield from compared_with_products(
             "step at the Yahoo size", step_call(size), size.step_operations(), self.size.rounds
         )
 
     def likelihood(self) -> Iterator[Row]:
-        """The speed of the importance-weighted likelihood, compared with the rate of a matrix product."""
+        """The rows on the importance-weighted likelihood, whose speed is compared with the rate of a matrix product."""
         size, count, samples = self.size.large, self.size.documents, self.size.samples
         model, documents = size.model(), size.documents(count)
         call = partial(importance_weighted_nll, model, documents, samples, CPU, 1)
@@ -207,7 +208,7 @@ class TextBench:
         )
 
     def speed_up(self) -> Iterator[Row]:
-        """The importance-weighted likelihood beside a plain form."""
+        """The rows on the importance-weighted likelihood, compared with its plain form."""
         size, samples = self.size.small, self.size.samples
         model, documents = size.model(), size.documents(self.size.sentences)
         fast = partial(importance_weighted_nll, model, documents, samples, CPU, 1)
@@ -226,7 +227,7 @@ class TextBench:
         yield Row(f"{name}, difference from the plain form", difference, "nats", rate, must=1e-3)
 
     def preparing(self) -> Iterator[Row]:
-        """The preparation of documents, from text files to memory-mapped word ids."""
+        """The rows on the preparation of documents, from text files to memory-mapped word ids."""
         count, words = self.size.prepared, self.size.large.words
         with tempfile.TemporaryDirectory(prefix="duvae-bench-") as folder:
             write_corpus(Path(folder), count, words)
@@ -240,12 +241,12 @@ class TextBench:
 
 
 def compared_with_products(name: str, call: Callable[[], object], operations: int, rounds: int) -> list[Row]:
-    """The rows of a call, compared with the rates of `torch.mm` and oneDNN.
+    """The rows on a function, whose speed is compared with the rates of `torch.mm` and oneDNN.
 
     Args:
         name: Name of the measurement.
-        call: The call to measure.
-        operations: Number of operations that the call must do.
+        call: Function to measure.
+        operations: Number of operations that the function must do.
         rounds: Number of measurements.
     """
     call()
@@ -270,7 +271,7 @@ def compared_with_products(name: str, call: Callable[[], object], operations: in
 
 
 def write_corpus(folder: Path, train: int, words: int) -> None:
-    """Writes files of documents of 20 to 140 words, and their vocabulary."""
+    """Writes files with documents of 20 to 140 words each, and the vocabulary of the documents."""
     lexicon = np.array([f"w{n}" for n in range(words - len(SPECIALS))])
     (folder / "vocabulary.txt").write_text("\n".join([*SPECIALS, *lexicon.tolist()]) + "\n", encoding="utf-8")
     lengths = np.random.default_rng(2).integers(20, 141, train + 2 * (train // 10))
@@ -283,7 +284,7 @@ def write_corpus(folder: Path, train: int, words: int) -> None:
 
 
 def prepare(folder: Path, rate: float) -> list[Row]:
-    """Prepares the documents of `write_corpus` as the stage `prepare` does; returns the row of the CPU seconds."""
+    """Prepares the documents of `write_corpus` as the stage `prepare` does; returns a row with the CPU seconds."""
     files = {name: [TextFile(path=f"{name}.txt")] for name in ("train", "valid", "test")}
     source = TextSource(**files, vocabulary="vocabulary.txt", max_words=200)
     seconds = cpu(lambda: store.write(folder / "prepared", text.prepared_text(source, folder)))

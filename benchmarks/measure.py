@@ -28,7 +28,7 @@ class Row:
         name: Name of the measurement.
         value: The measured value, in `unit`.
         unit: Unit of the value. s and ms are CPU time of all threads; x is a ratio.
-        rate: Rate of a matrix product on this machine just before, in GFLOP/s.
+        rate: Rate of a matrix product on this machine just before the measurement, in GFLOP/s.
         must: Bound that the value must keep; None: no such bound.
         aim: Bound that the value should keep; None: no such bound.
         least: Whether the bounds are lower bounds instead of upper bounds.
@@ -50,7 +50,10 @@ class Row:
 
     @property
     def met(self) -> str:
-        """The bounds that the value keeps: `aim`, `must`, `not the aim`, or `NO` for neither; empty without bounds."""
+        """The strictest bound that the value keeps: `aim` or `must`; `NO` if it misses `must`; empty without bounds.
+
+        `not the aim` means that the value misses `aim` and has no bound `must`.
+        """
         if self.must is not None and not self.keeps(self.must):
             return "NO"
         if self.aim is not None:
@@ -109,7 +112,7 @@ def rate(repeats: int = 9) -> float:
 
 
 def cpu(call: Callable[[], Any]) -> float:
-    """CPU seconds of a call, of all threads of this process."""
+    """CPU seconds of a call, summed over all threads of this process."""
     started = time.process_time()
     call()
 
@@ -117,7 +120,7 @@ def cpu(call: Callable[[], Any]) -> float:
 
 
 def cpu_of(command: Sequence[str], folder: Path) -> tuple[float, float, str]:
-    """Runs a command of this environment.
+    """Runs a command of this Python environment.
 
     Returns:
         The CPU seconds of the command and its child processes, the wall seconds, and the output.

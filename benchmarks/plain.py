@@ -1,4 +1,7 @@
-"""Plain forms of computations that the library does faster. They follow the equations; ratios compare with them."""
+"""Plain forms of computations for which the library has faster forms.
+
+The plain forms follow the equations. The benchmarks report the ratio of the two times, and the difference of results.
+"""
 
 import math
 from collections.abc import Callable
@@ -20,7 +23,7 @@ from duvae.vae import VAE
 
 
 def decoder(model: VAE) -> LSTMDecoder:
-    """The decoder of a model of text; it has a plain form."""
+    """The decoder of a model of text, which has a plain form."""
     assert isinstance(model.decoder, LSTMDecoder)
 
     return model.decoder
@@ -29,7 +32,7 @@ def decoder(model: VAE) -> LSTMDecoder:
 def whole_decoder(
     form: LSTMDecoder, x: Int[Tensor, "batch length"], z: Float[Tensor, "batch latent"]
 ) -> Float[Tensor, "batch"]:
-    """log p(x|z) by PyTorch's LSTM over whole sentences, its linear map and its cross entropy."""
+    """log p(x|z) in nats, by PyTorch's LSTM over whole sentences, linear map and cross entropy."""
     words, cell = form.embedding(x[:, :-1]), form.initial(z)[None]
     outputs, _ = form.lstm(torch.cat([words, z[:, None].expand(-1, words.shape[1], -1)], -1), (cell.tanh(), cell))
 
@@ -39,7 +42,7 @@ def whole_decoder(
 def training_log_prob(
     form: LSTMDecoder, x: Int[Tensor, "batch length"], z: Float[Tensor, "batch latent"]
 ) -> Float[Tensor, "batch"]:
-    """log p(x|z) in training by PyTorch's dropout, LSTM, linear map and cross entropy."""
+    """log p(x|z) in nats during training, by PyTorch's dropout, LSTM, linear map and cross entropy."""
     words, cell = dropout(form.embedding(x[:, :-1]), form.dropout_in), form.initial(z)[None]
     outputs, _ = form.lstm(torch.cat([words, z[:, None].expand(-1, words.shape[1], -1)], -1), (cell.tanh(), cell))
 
@@ -47,10 +50,10 @@ def training_log_prob(
 
 
 class PlainLoop(Loop):
-    """A step of encoder and decoder by PyTorch's own cross entropy, clipping and SGD.
+    """Trains encoder and decoder together with PyTorch's own dropout, cross entropy, clipping and SGD.
 
     Args:
-        model: The model to train; its decoder takes the plain form from here on.
+        model: The model to train. The class replaces the decoder's `log_prob` by the plain form.
         learning_rate: The learning rate.
     """
 
@@ -77,14 +80,14 @@ def importance_weighted_nll(
     log_prob: Callable[[LSTMDecoder, Tensor, Tensor], Tensor] = LSTMDecoder.log_prob_plain,
     at_once: int | None = None,
 ) -> Array:
-    r"""$-\log \frac1K \sum_k p(x, z_k) / q(z_k|x)$, one sentence at a time, all logits kept.
+    r"""$-\log \frac1K \sum_k p(x, z_k) / q(z_k|x)$, computed one sentence at a time, with all logits in memory.
 
     Args:
         model: The trained VAE.
         documents: The sentences.
         samples: Number of samples K.
         seed: Seed of the samples.
-        log_prob: Function from decoder, x and z to log p(x|z); by default it reads x word by word.
+        log_prob: Function that returns log p(x|z) for a decoder, x and z. By default, it reads x word by word.
         at_once: Number of samples to decode at a time; None: all.
 
     Returns:
@@ -112,7 +115,7 @@ def mutual_information(mean: Array, variance: Array, z: Array, rows: int = 100) 
         mean: Posterior means, shape (N, latent).
         variance: Posterior variances, shape (N, latent).
         z: One sample of each posterior, shape (N, latent).
-        rows: Number of samples at a time; each needs N x latent numbers.
+        rows: Number of samples to process at a time. Each sample needs memory for N x latent numbers.
 
     Returns:
         The mutual information in nats.

@@ -15,8 +15,8 @@ class Masked(nn.Module):
     """A convolution with a full kernel, multiplied by its mask at each use.
 
     Args:
-        convolution: The convolution whose weights it copies.
-        maps: Kernel of further input channels, which the mask does not cover; None: none.
+        convolution: The convolution whose weights are copied.
+        maps: Kernel of further input channels, which the mask does not cover; None: no further channels.
     """
 
     mask: Tensor
@@ -58,7 +58,7 @@ def pointwise(kernel: Tensor) -> nn.Conv2d:
 
 
 class PlainBlock(nn.Module):
-    """A residual block with the weights of another."""
+    """The plain form of a residual block, with copies of the block's weights."""
 
     def __init__(self, block: Block) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class PlainBlock(nn.Module):
 
 
 class PlainPixelCNN(nn.Module):
-    """The decoder with the weights of another."""
+    """The plain form of a decoder, with copies of the decoder's weights."""
 
     def __init__(self, decoder: PixelCNN) -> None:
         super().__init__()
@@ -116,7 +116,7 @@ class PlainPixelCNN(nn.Module):
         Args:
             z: Latent codes to decode, shape (batch, latent).
             uniforms: Random numbers, as in `duvae.networks.fast.pixels.sample`.
-            pixels: Number of pixels to sample; None: all.
+            pixels: Number of pixels to sample; None: all pixels.
 
         Returns:
             The images and the logits of the pixels, each of shape (batch, 1, height, width).

@@ -1,8 +1,9 @@
 """Compares a parallel rebuild with plain `dvc repro`: `python -m benchmarks.rebuild`.
 
-Both train, evaluate and probe AE, VAE, BN-VAE and DU-VAE on the synthetic data with two seeds, at fewer epochs than the
-paper's, each in a new clone of the project. The benchmark compares wall times, so no other process should run; the
-title of the table shows the load. It also measures a job whose result is in the cache.
+Both commands train, evaluate and probe AE, VAE, BN-VAE and DU-VAE on the synthetic data with two seeds, for fewer
+epochs than in the paper. Each command runs in a new clone of the project. The benchmark compares wall times, so no
+other process should run. The title of the table shows the load of the machine. The benchmark also measures a job whose
+result is in the run cache.
 """
 
 import argparse
@@ -25,7 +26,7 @@ TARGETS = [f"{kind}@synthetic-{s}-{n}" for kind in ("evaluate", "probe") for s i
 
 
 def clone(folder: Path, epochs: int, samples: int, sentences: int | None) -> dict[str, str]:
-    """Clones the project with these parameters and without results; returns the environment of its commands."""
+    """Clones the project with these parameters but without results; returns the environment of the clone's commands."""
     from pipelines.workspaces import ProjectSnapshot, git
 
     git(ROOT, "clone", "--quiet", "--no-checkout", str(ROOT), str(folder))
@@ -54,7 +55,7 @@ def clone(folder: Path, epochs: int, samples: int, sentences: int | None) -> dic
 
 
 def run(folder: Path, environment: dict[str, str], *command: str) -> float:
-    """Runs a command; returns its wall seconds."""
+    """Runs a command, and returns its wall seconds."""
     started = time.perf_counter()
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -64,7 +65,7 @@ def run(folder: Path, environment: dict[str, str], *command: str) -> float:
 
 
 def outputs(folder: Path) -> dict[str, str]:
-    """The hashes of all outputs, by path, except of the records of who made a result and when."""
+    """The hashes of all outputs, by path. The records of where and when a result was computed are left out."""
     stages = yaml.safe_load((folder / "dvc.lock").read_text(encoding="utf-8"))["stages"]
     outs = [out for stage in stages.values() for out in stage["outs"]]
 

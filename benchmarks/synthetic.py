@@ -1,4 +1,4 @@
-"""The rows on the synthetic data: steps, trainings, evaluations, mutual information, and the rest of a rebuild."""
+"""Measurements on the synthetic data: steps, trainings, evaluations, mutual information, the rest of a rebuild."""
 
 import contextlib
 import io
@@ -51,7 +51,7 @@ class Size:
         steps: Number of steps in one of these measurements.
         repeats: Number of measurements of everything else.
         plain: Number of sentences for the plain form of the likelihood.
-        flow_sentences: Number of sentences for the likelihood of a flow and of the VAE beside it.
+        flow_sentences: Number of sentences for the likelihood of a flow, and of the VAE that it is compared with.
         posteriors: Number of posteriors for the mutual information.
         latent: Number of latent dimensions for the mutual information.
         project: Whether to run commands in the project itself.
@@ -72,7 +72,7 @@ TINY = Size(epochs=2, rounds=1, steps=2, repeats=1, plain=3, flow_sentences=8, p
 
 
 def synthetic(params: Params) -> SyntheticDataset:
-    """The synthetic data set of the parameters."""
+    """The parameters of the synthetic data set."""
     dataset = params.dataset(DATASET)
     assert isinstance(dataset, SyntheticDataset)
 
@@ -80,7 +80,7 @@ def synthetic(params: Params) -> SyntheticDataset:
 
 
 def shrink(params: Params) -> Params:
-    """The parameters with little data and small networks, for a test that the benchmarks run."""
+    """The parameters with little data and small networks. A test uses them to check that the benchmarks run."""
     dataset = synthetic(params)
     small = {
         "source": dataset.source.model_copy(update={"train": 320, "valid": 64, "test": 64, "words": 50}),
@@ -98,7 +98,7 @@ def shrink(params: Params) -> Params:
 
 
 class EpochTimes(NoProgress):
-    """Records the CPU seconds of each epoch of a training, with its history and its saved state."""
+    """Records the CPU seconds of each epoch of a training, including those for its history and its saved state."""
 
     def __init__(self) -> None:
         self.marks = [time.process_time()]
@@ -135,7 +135,7 @@ class SyntheticBench:
         return store.read(self.folder / "data/prepared" / DATASET)
 
     def training(self, setting: str, optimisation: Optimisation, progress: EpochTimes | None = None) -> Training:
-        """A training of a setting, with the parts that the stage `train` gives it."""
+        """A training of a setting, set up as in the stage `train`."""
         entry = self.params.setting(setting)
         description = model_files.Description(
             entry.system,
@@ -164,7 +164,7 @@ class SyntheticBench:
     # ------------------------------------------------------------------------------------- a step
 
     def steps(self) -> Iterator[Row]:
-        """A training step of each system. The systems take turns, under the same load of the machine."""
+        """The rows on a training step of each system. The systems run in turns, under the same load of the machine."""
         steps, calls = self.size.steps, {name: self.step_calls(name, self.size.steps) for name in JOINT + FLOWS}
         calls |= {
             f"plain {name}": self.step_calls(name, self.size.steps, plain_form=True) for name in ("vae", "du_vae")
@@ -196,7 +196,7 @@ class SyntheticBench:
         yield Row("encoder-only step, share of vae's", ratio, "x", rate, must=1, note="side by side, rounded to 0.01")
 
     def semi_amortized(self) -> Iterator[Row]:
-        """SA-VAE beside the VAE, in turns: a step, and an epoch with the encoding of the validation set."""
+        """The rows on SA-VAE and the VAE, in turns: a step, and an epoch with the encoding of the validation set."""
         steps = {"vae": self.size.steps, "sa_vae": max(1, self.size.steps // 5)}
         calls = {name: self.step_calls(name, number) for name, number in steps.items()}
         for call in calls.values():
@@ -226,7 +226,7 @@ class SyntheticBench:
     def step_calls(
         self, setting: str, count: int, loop: Loop | None = None, plain_form: bool = False
     ) -> Callable[[], None]:
-        """A function that does `count` training steps of a setting, as after the warm-up."""
+        """A function that does `count` training steps of a setting, with the KL weight 1 that follows the warm-up."""
         training = self.training(setting, self.dataset.optimisation)
         training.order = batches(training.lengths, self.dataset.optimisation.batch, (1, 1))
         training.model.train()
@@ -244,7 +244,7 @@ class SyntheticBench:
     # ---------------------------------------------------------------------------------- a setting
 
     def settings(self) -> Iterator[Row]:
-        """Training at the paper's size with its history, and evaluation by importance weighting."""
+        """The rows on training at the paper's size, with its history, and on evaluation by importance weighting."""
         chosen = self.dataset.optimisation
         few = chosen.model_copy(update={"epochs": self.size.epochs, "warmup": 1})
         trained: dict[str, VAE] = {}
@@ -256,7 +256,7 @@ class SyntheticBench:
             trained[setting] = run.model
             training[setting] = sum(watch.seconds) if self.full else chosen.epochs * median(watch.seconds)
         evaluated = {}
-        for setting in JOINT if self.full else JOINT[:2]:  # vae and ae: with a density and without
+        for setting in JOINT if self.full else JOINT[:2]:  # vae has a density, ae has none
             evaluated[setting], rows = self.likelihood(trained[setting], rows=setting == "vae")
             yield from rows
         for setting in JOINT:
@@ -275,7 +275,7 @@ class SyntheticBench:
         )
 
     def likelihood(self, model: VAE, rows: bool) -> tuple[float, list[Row]]:
-        """Evaluates a model on the test set: the CPU seconds, and the rows on its importance-weighted likelihood."""
+        """Evaluates a model on the test set; returns CPU seconds and the rows on the importance-weighted likelihood."""
         test, evaluation = self.prepared.split("test"), self.params.evaluation
         encoding = cpu(lambda: measures(encode(model, test, CPU, evaluation.seed), evaluation.active_threshold))
         if not model.posterior(torch.from_numpy(test.batch(np.arange(2))).long()).density:
@@ -315,7 +315,7 @@ class SyntheticBench:
         ]
 
     def flows(self) -> Iterator[Row]:
-        """The importance-weighted likelihood of each flow beside the VAE's, and MPD and CE of z^T."""
+        """The rows on the importance-weighted likelihood of each flow and the VAE, and on MPD and CE of z^T."""
         rate, test, evaluation = measure.rate(), self.prepared.split("test"), self.params.evaluation
         part = store.Documents.of(
             [test[n] for n in range(self.size.flow_sentences)], test.labels[: self.size.flow_sentences]
@@ -343,7 +343,7 @@ class SyntheticBench:
     # ------------------------------------------------------------------------- mutual information
 
     def information(self) -> Iterator[Row]:
-        """The mutual information of many posteriors, beside the form with broadcasting."""
+        """The rows on the mutual information of many posteriors, compared with the form that uses broadcasting."""
         arrays = posteriors(self.size.posteriors, self.size.latent)
         rate, name = measure.rate(), "mutual information"
         fast = median(cpu(lambda: mutual_information(*arrays)) for _ in range(3 * self.size.repeats))
@@ -363,7 +363,7 @@ class SyntheticBench:
     # -------------------------------------------------------------------------------- the rest
 
     def rest(self) -> Iterator[Row]:
-        """The other parts of a rebuild."""
+        """The rows on the other parts of a rebuild."""
         rate, sentences = measure.rate(), len(self.prepared.split("train"))
         yield Row(
             "preparing the synthetic data", self.seconds["prepare"], "s", rate, note=f"{sentences} training sentences"
@@ -383,7 +383,7 @@ class SyntheticBench:
             yield self.nothing_to_do()
 
     def nothing_to_do(self) -> Row:
-        """The time of `dvc repro` if the graph is up to date, or else of `dvc repro --dry`."""
+        """The row on the wall time of `dvc repro` if the graph is up to date, or else of `dvc repro --dry`."""
         call = ["dvc", "repro", "figure1"]
         _, wall, output = cpu_of([*call, "--dry"], ROOT)
         if "up to date" not in output:
@@ -394,7 +394,7 @@ class SyntheticBench:
 
 
 def posteriors(count: int, latent: int) -> tuple[Array, Array, Array]:
-    """Means, variances and one sample of each of `count` overlapping Gaussians, in float32 as from an encoder."""
+    """Means, variances and samples of `count` overlapping Gaussians, shape (count, latent) each, in float32."""
     random = np.random.default_rng(1)
     mean = 0.4 * random.standard_normal((count, latent))
     variance = np.exp(0.5 * random.standard_normal((count, latent)) - 0.5)

@@ -14,22 +14,22 @@ from dataclasses import dataclass
 from duvae.errors import UserError
 
 PATIENCE = 5.0
-"""Seconds to wait for an answer of the GPU's driver."""
+"""Seconds to wait for an answer from the GPU's driver."""
 
 MOST_LOSSES = 2
-"""Number of tasks lost on a device in a row after which the pool stops using the device."""
+"""Number of lost tasks in a row after which the pool stops using a GPU."""
 
 
 @dataclass(frozen=True)
 class Device:
-    """A slot for one task at a time.
+    """A slot on a GPU or on the CPU, which runs one task at a time.
 
     Attributes:
-        name: The name of the device in messages, such as CUDA 0.
-        visible: Value of `CUDA_VISIBLE_DEVICES`; empty: the CPU.
+        name: Name of the device in messages, such as GPU 0.
+        visible: Value of `CUDA_VISIBLE_DEVICES` for the task; empty: the CPU.
         slot: Index of the slot on its GPU or on the CPU.
-        cpus: CPUs to which the task is pinned; empty: any. Without pinning, two trainings on two cores take a third
-            longer each, since the system moves them between the cores.
+        cpus: Indices of the CPUs to which the task is pinned; empty: no pinning. Without pinning, two trainings at a
+            time on two cores take a third longer, since the system moves them between the cores.
     """
 
     name: str
@@ -54,14 +54,14 @@ class Device:
 
 
 def cpus() -> list[int]:
-    """The CPUs that this process may use."""
+    """The indices of the CPUs that this process may use."""
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
 
 
 def gpus() -> list[str]:
-    """The GPUs that `CUDA_VISIBLE_DEVICES` names, or else all GPUs that the driver lists.
+    """The GPUs that `CUDA_VISIBLE_DEVICES` names; if it is not set, all GPUs that the driver lists.
 
-    `nvidia-smi` lists them, since importing torch would take seconds.
+    The function asks `nvidia-smi`, since importing torch would take seconds.
     """
     if (value := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
         return _names(value)
@@ -82,10 +82,12 @@ def choose(threads: int, slots: int | None = None, requested: str | None = None)
     """The devices of a rebuild or of a study.
 
     Args:
-        threads: CPU threads of one process, `threads` in params.yaml. The last bits of a result depend on the number
-            of threads, so the number of slots follows from it and never the reverse.
-        slots: Number of processes at a time on each GPU, or on the CPU; None: one on each GPU, or cores / threads.
-        requested: `cpu`, or GPUs as `CUDA_VISIBLE_DEVICES` takes them; None: all GPUs, or the CPU where there is none.
+        threads: Number of CPU threads of one process: `threads` in params.yaml. The last bits of a result depend on
+            this number, so it is fixed, and the number of slots follows from it.
+        slots: Number of processes at a time on each GPU, or on the CPU; None: one on each GPU, or cores / threads on
+            the CPU.
+        requested: `cpu`, or a list of GPUs in the format of `CUDA_VISIBLE_DEVICES`; None: all GPUs, or the CPU if
+            there is no GPU.
 
     Raises:
         UserError: If `slots` or `requested` has a wrong value, or more threads are needed than there are cores.
@@ -116,10 +118,11 @@ def choose(threads: int, slots: int | None = None, requested: str | None = None)
 class Pool:
     """Assigns devices to tasks, from any thread.
 
-    The pool stops using a GPU on which several tasks in a row were lost, as long as another device is left.
+    A task is lost on a device if it fails with an error that may not come again. The pool stops using a GPU that loses
+    several tasks in a row, as long as another device is left.
 
     Args:
-        devices: All slots for tasks; a GPU or CPU with several slots is in the list several times.
+        devices: All slots for tasks. A GPU or CPU with several slots is in the list several times.
     """
 
     def __init__(self, devices: Sequence[Device]) -> None:

@@ -17,7 +17,7 @@ from pipelines.scheduler import Progress
 from pipelines.stage_graph import StageGraph
 
 MOST_LINES = 60
-"""Greatest number of tasks that a plan lists one by one; above it, one line covers a kind and a data set."""
+"""Largest number of tasks that a plan lists one by one. A longer plan has one line per kind of stage and data set."""
 
 
 def duration(seconds: float) -> str:
@@ -38,10 +38,10 @@ def plan(
     """The text of `--plan`: the tasks of a rebuild, and their estimated hours.
 
     Args:
-        graph: The stages of the project, with what is out of date among them.
-        stages: Stages that would run as tasks.
-        deferred: Stages that the final `dvc repro` would run.
-        estimates: Estimated seconds by stage; a stage of unknown duration is left out.
+        graph: Graph of the project's stages, after the look-up of each stage.
+        stages: Names of the stages that would run as tasks.
+        deferred: Names of the stages that the final `dvc repro` would run.
+        estimates: Estimated seconds of each stage, by name; stages of unknown duration are left out.
         devices: Devices of the rebuild.
     """
     lines = []
@@ -81,14 +81,14 @@ def _tasks(count: int) -> str:
 
 
 class LiveTable:
-    """Running tasks, their devices and the time left, on standard error; hidden where that is not a terminal.
+    """Table of the running tasks, their devices and the time left, on standard error if that is a terminal.
 
     Args:
-        estimates: Estimated seconds by stage; a stage of unknown duration is left out.
-        slots: Number of tasks at a time.
+        estimates: Estimated seconds of each stage, by name; stages of unknown duration are left out.
+        slots: Number of tasks that run at a time.
 
     Attributes:
-        devices: Name of the device of each started stage, which tasks fill in.
+        devices: Name of the device of each started stage, by stage. Each task adds its own device.
     """
 
     def __init__(self, estimates: Mapping[str, float], slots: int) -> None:
@@ -141,7 +141,7 @@ class LiveTable:
 
         Args:
             progress: The progress to show.
-            now: Present time from `time.monotonic`.
+            now: Present time in seconds, from `time.monotonic`.
         """
         counts = _counts(
             {
@@ -189,7 +189,7 @@ def _counts(counts: Mapping[str, int]) -> str:
 
 
 def failures(progress: Progress) -> str:
-    """The reason of each failure with the end of its log, and the stages that were not started."""
+    """The reason and the end of the log of each failed task, and the names of the stages that did not start."""
     parts = []
     for error in progress.failed.values():
         parts += [f"failed: {error}", *(f"    {line}" for line in error.log.splitlines())]
@@ -200,7 +200,7 @@ def failures(progress: Progress) -> str:
 
 
 def rows(progress: Progress) -> list[dict[str, Any]]:
-    """One row per stage that was not up to date, for a table on Prefect's page."""
+    """The rows of a table on Prefect's page: one row for each stage that was not up to date."""
     failed = [_row(name, "failed", reason=error.reason) for name, error in progress.failed.items()]
     done = [
         _row(name, "run" if result.ran else "in the run cache", result.device, round(result.seconds, 1))

@@ -13,22 +13,22 @@ from duvae.project.provenance import unwrapped
 from pipelines.stage_graph import StageGraph
 
 DEFAULTS = Path(__file__).with_name("default_durations.yaml")
-"""Durations per data set, for stages without any record."""
+"""File of durations per data set, for stages without any record."""
 
 IMAGE_KINDS = ("omniglot", "images")
 """Kinds of data sets whose examples are images."""
 
 
 def default_durations(params: Params, cuda: bool = False) -> dict[str, float]:
-    """Durations of trainings and evaluations before any similar stage has run.
+    """Durations to assume for trainings and evaluations before any similar stage has run.
 
     Args:
         params: The project's parameters.
         cuda: Whether the stages run on GPUs.
 
     Returns:
-        Seconds of `train` and `evaluate` by stage, at the greatest number of epochs. Only data sets in
-        `default_durations.yaml` have them.
+        Seconds of `train` and `evaluate`, by stage. A training is assumed to run for its largest number of epochs. Data
+        sets that `default_durations.yaml` lacks are left out.
     """
     table: dict[str, Any] = yaml.safe_load(DEFAULTS.read_text(encoding="utf-8"))
     device = "gpu" if cuda else "cpu"
@@ -47,19 +47,19 @@ def default_durations(params: Params, cuda: bool = False) -> dict[str, float]:
 
 
 def estimates(graph: StageGraph, cuda: bool = False, defaults: Mapping[str, float] | None = None) -> dict[str, float]:
-    """Estimated seconds of each stage, from the best source that there is.
+    """Estimated seconds of each stage, from the best available source.
 
     The sources are, in this order: the stage's own record, the median over the same stage with other seeds, and
-    `defaults`. A record is an output `*.run.json`. On the CPU the estimate is CPU seconds divided by threads. On a GPU
-    it is wall-clock seconds, and only records from GPUs count.
+    `defaults`. A record is an output `*.run.json`; only records from the same kind of device count. On the CPU the
+    estimate is CPU seconds divided by threads. On a GPU it is wall-clock seconds.
 
     Args:
-        graph: The stages of the project, with what is out of date among them.
+        graph: Graph of the project's stages.
         cuda: Whether the stages will run on GPUs.
-        defaults: Seconds of stages without any record.
+        defaults: Seconds of stages without any record, by stage; None: no such seconds.
 
     Returns:
-        Seconds by stage; a stage of unknown duration is left out.
+        Seconds by stage; stages of unknown duration are left out.
     """
     recorded: dict[str, float] = {}
     for name in graph.dvc_stages:
@@ -81,7 +81,7 @@ def _seconds(record: Mapping[str, object], cuda: bool) -> float:
     if not cuda:
         return max(_number(record.get("cpu_seconds")) / max(1.0, _number(record.get("threads"), 1.0)), 0.0)
     epochs = record.get("seconds_per_epoch")
-    # A training that was resumed has recorded only the wall time of its last part; its epochs are all there.
+    # The record of a resumed training has the wall time of its last part only, but the seconds of all its epochs.
     least = sum(map(float, epochs)) if isinstance(epochs, Sequence) and not isinstance(epochs, str) else 0.0
 
     return max(least, _number(record.get("wall_seconds")))

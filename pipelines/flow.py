@@ -1,6 +1,6 @@
 """The Prefect flow of a rebuild: one Prefect task per stage, on a local device or on a worker of a Dask cluster.
 
-Prefect's states are for looking at. The truth is what DVC has recorded.
+Prefect's states only show the progress. What counts is what DVC has recorded.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ from pipelines.stage_graph import Entry, StageGraph
 from pipelines.workspaces import ProjectSnapshot, clean, git
 
 RETRIES, DELAY = 3, 10.0
-"""Number of retries after a transient failure, and seconds before the first; each later delay is twice as long."""
+"""Number of retries after a transient failure, and seconds before the first one. Each later delay is twice as long."""
 
 GPU = {"GPU": 1}
 """Resources of a Dask worker that one task takes."""
@@ -39,7 +39,7 @@ METRICS = ("nll", "kl", "mi", "au", "mpd", "ce")
 
 
 class RebuildFailedError(Exception):
-    """Some tasks failed; the message gives each reason."""
+    """Error of a rebuild in which tasks failed. The message gives the reason of each failure."""
 
 
 @flow(name="rebuild", validate_parameters=True, persist_result=False)
@@ -56,13 +56,13 @@ def rebuild(
     Args:
         targets: Stages to rebuild; none: all stages.
         slots: Number of tasks at a time on each GPU, or on the CPU.
-        devices: `cpu`, or GPUs separated by commas; none: all GPUs, or the CPU where there is none.
+        devices: `cpu`, or GPUs separated by commas; none: all GPUs, or the CPU if there is no GPU.
         keep_going: Whether stages that do not need a failed stage still run after a failure.
         timeout: Time limit of each task in seconds.
-        cluster: Fields of a `Cluster` whose workers run the tasks; none: this machine.
+        cluster: Fields of the `Cluster` whose workers run the tasks; none: this machine runs them.
 
     Raises:
-        RebuildFailedError: If tasks failed; all other results are recorded.
+        RebuildFailedError: If tasks failed. The results of all other tasks are recorded.
     """
     root = Path.cwd()
     params = config.load(root / "params.yaml")
@@ -124,14 +124,14 @@ def _track(root: Path, params: config.Params) -> None:
 
 
 def submit_here(context: TaskContext) -> Submit:
-    """Starts tasks on this machine's devices."""
+    """The function that starts tasks on this machine's devices."""
     run_stage = stage_task(context.machine, context.snapshot, context.pool, context.devices)
 
     return lambda name, entries: run_stage.submit(name, entries).result
 
 
 def submit_to_cluster(context: TaskContext) -> Submit:
-    """Starts tasks on the workers of a Dask cluster; each task takes `GPU=1` of a worker's resources."""
+    """The function that starts tasks on a Dask cluster. Each task takes `GPU=1` of its worker's resources."""
     run_stage, graph = stage_task(context.machine, context.snapshot, None, None), context.graph
 
     def submit(name: str, entries: dict[str, Entry]) -> Callable[[], TaskResult]:
@@ -151,7 +151,7 @@ def submit_to_cluster(context: TaskContext) -> Submit:
 
 
 def is_transient(_: Any, __: Any, state: Any) -> bool:
-    """Whether a retry of a failed Prefect task makes sense."""
+    """Whether Prefect should run a failed task again."""
     return isinstance(state.data, TaskFailedError) and state.data.transient
 
 
@@ -161,10 +161,11 @@ def stage_task(
     """The Prefect task that runs one stage.
 
     Args:
-        machine: The project's folder and cache where the task runs.
+        machine: Settings of the machine on which the task runs.
         snapshot: The project's content when the rebuild began.
         pool: The devices of this machine; None: the task runs on a worker of a cluster, on the worker's device.
-        devices: Name of the device of each started stage, which the task fills in.
+        devices: Name of the device of each started stage, by stage, to which the task adds its own device; None: the
+            task adds nothing.
     """
 
     @task(
@@ -193,14 +194,16 @@ def stage_task(
 
 
 def on_worker(machine: Machine, snapshot: ProjectSnapshot) -> Machine:
-    """Prepares the worker's machine that calls this function: cleans up, and fetches the snapshot's commit.
+    """Prepares the machine of the worker that calls this function.
+
+    It cleans up after killed rebuilds, and makes sure that git has the snapshot's commit.
 
     Args:
-        machine: The machine as the rebuild describes it, with a folder relative to the worker's.
+        machine: Settings of the machine from the rebuild. A relative `root` starts at the worker's own folder.
         snapshot: The project's content when the rebuild began.
 
     Returns:
-        The machine with its own folder and cache.
+        The settings with the folder and the cache of this machine.
     """
     root = machine.root.resolve()
     clean(root)

@@ -30,7 +30,7 @@ KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
 
 
 class TaskFailedError(Exception):
-    """A failed task.
+    """Error of a task that failed.
 
     Attributes:
         stage: Name of the stage.
@@ -49,13 +49,13 @@ class TaskFailedError(Exception):
 
 @dataclass(frozen=True)
 class Machine:
-    """What is the same for all tasks on one machine.
+    """Settings that are the same for all tasks on one machine.
 
     Attributes:
         root: The project's folder on that machine.
-        cache: The folder of DVC's cache.
-        remote: DVC remote that carries results between machines; empty: DVC's default remote; None: one machine with
-            one cache.
+        cache: The folder of DVC's cache on that machine.
+        remote: Name of the DVC remote that carries results between machines; empty: DVC's default remote; None: no
+            remote, since all tasks run on one machine.
         timeout: Time limit of each task in seconds; None: no limit.
     """
 
@@ -74,7 +74,7 @@ class TaskResult:
         entry: The stage's entry in dvc.lock.
         ran: Whether the stage's command ran; False: the run cache had its outputs.
         seconds: Wall-clock seconds of the task.
-        device: Name of the device or machine.
+        device: Name of the device, or of the machine on a cluster.
     """
 
     stage: str
@@ -96,13 +96,13 @@ def run(
 
     Args:
         stage: Name of the stage.
-        machine: The project's folder and cache on this machine.
+        machine: Settings of this machine.
         snapshot: The project's content when the rebuild began.
-        entries: Entries in dvc.lock of the stages upstream.
-        device: The task's device; None: whatever device the calling process may use.
+        entries: Entries of the stages upstream in dvc.lock, by stage.
+        device: The task's device; None: any device that the calling process may use.
 
     Raises:
-        TaskFailedError: If the stage fails, with the end of its log.
+        TaskFailedError: If the stage fails or exceeds the time limit. The error holds the end of the task's log.
     """
     started, log = time.monotonic(), log_path(machine.root, stage)
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -132,7 +132,7 @@ def run(
 
 
 def _environment(root: Path, folder: Path, device: Device | None) -> dict[str, str]:
-    """The environment of a task's process: the workspace's own sources, one device, and the owner's mark."""
+    """The environment variables of a task's process. They name its source code, its device and its owner."""
     package = str(Path(__file__).resolve().parents[1])
     paths = [str(folder / "src"), package, os.environ.get("PYTHONPATH", "")]
     environment = {
@@ -160,7 +160,8 @@ def _process(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Starts a process in a session of its own, and terminates the whole session at the end of the body.
 
-    The process holds one end of a pipe. It ends itself when the other end closes, that is, when this process dies.
+    The started process watches a pipe. This process holds the other end. If this process dies, that end closes, and the
+    started process kills its session.
     """
     read_end, write_end = os.pipe()
     try:
@@ -192,7 +193,7 @@ _lock = threading.Lock()
 
 
 def terminate(process: subprocess.Popen[bytes]) -> None:
-    """Terminates a process and its whole session: first by SIGTERM, so that a training saves its state."""
+    """Terminates a process and its whole session: first with SIGTERM, so that a training saves its state."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGTERM)

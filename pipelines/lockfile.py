@@ -1,7 +1,8 @@
 """Writes many entries into dvc.lock at once: `python -m pipelines.lockfile ENTRIES`, in the project's folder.
 
-The command writes dvc.lock once and checks the outputs out of the cache. `dvc repro` alone would give the same, but it
-reads and writes the whole dvc.lock for each stage in the run cache: seconds per stage, once there are hundreds.
+The command writes dvc.lock once and checks the outputs out of the cache. `dvc repro` alone would have the same result.
+But it reads and writes the whole dvc.lock for each stage in the run cache, which takes seconds per stage once there are
+hundreds of stages.
 """
 
 import argparse
@@ -21,13 +22,13 @@ from pipelines.stage_graph import Entry
 def update(root: Path, entries: Mapping[str, Entry]) -> None:
     """Writes entries into dvc.lock, and checks out the outputs that they name.
 
-    Killed at any point, the function leaves dvc.lock either as it was or complete. An output that is missing then, or
-    differs from dvc.lock, counts as out of date: the next rebuild takes it from the cache.
+    If the process is killed, dvc.lock is either unchanged or complete. Outputs may then be missing or differ from
+    dvc.lock. The next rebuild takes such outputs from the cache, since they count as out of date.
 
     Args:
         root: The project's folder.
-        entries: Entries by stage, as dvc.lock holds them. The stages belong to the project's own dvc.yaml, and the
-            cache holds all their outputs.
+        entries: New entries of dvc.lock, by stage. The stages belong to the project's own dvc.yaml, and the cache holds
+            all their outputs.
     """
     lock = root / "dvc.lock"
     with Repo(str(root)) as repo, repo.lock:
@@ -37,7 +38,7 @@ def update(root: Path, entries: Mapping[str, Entry]) -> None:
             with modify_yaml(temporary) as content:
                 content.setdefault("schema", "2.0")
                 content.setdefault("stages", {}).update(entries)
-        for stage in repo.index.stages:  # DVC reads the index here, after the entries were written
+        for stage in repo.index.stages:  # DVC reads the index only now, so the stages have the new entries
             if stage.name in entries and Path(stage.path).parent == Path(repo.root_dir):
                 stage.checkout(force=True)
                 copy_git_outputs(repo, stage.outs)
@@ -48,7 +49,7 @@ def copy_git_outputs(repo: Any, outs: list[Any]) -> None:
 
     Args:
         repo: The project as DVC's Repo object, opened in the folder of the project.
-        outs: Outputs of stages; those that DVC keeps are skipped.
+        outs: Outputs of stages, as DVC's objects. Outputs that git does not keep are skipped.
     """
     for out in outs:
         if not out.use_cache:

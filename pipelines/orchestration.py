@@ -26,7 +26,7 @@ class Cluster:
 
     Attributes:
         slots: Number of tasks at a time on all machines together.
-        remote: DVC remote that carries results between machines; empty: DVC's default remote.
+        remote: Name of the DVC remote that carries results between machines; empty: DVC's default remote.
         folder: The project's folder on each machine; empty: the folder in which the machine's worker was started.
     """
 
@@ -41,11 +41,12 @@ class RebuildOptions:
 
     Attributes:
         targets: Stages to rebuild; empty: all stages.
-        slots: Number of tasks at a time on each GPU, or on the CPU; None: one on each GPU, or cores / threads.
-        devices: `cpu`, or GPUs separated by commas; None: all GPUs, or the CPU where there is none.
+        slots: Number of tasks at a time on each GPU, or on the CPU; None: one on each GPU, or cores / threads on the
+            CPU.
+        devices: `cpu`, or GPUs separated by commas; None: all GPUs, or the CPU if there is no GPU.
         keep_going: Whether stages that do not need a failed stage still run after a failure.
         timeout: Time limit of each task in seconds; None: no limit.
-        cluster: Cluster that runs the tasks; None: this machine.
+        cluster: Cluster that runs the tasks; None: this machine runs them.
         own: Paths in the project of the user's own files that stages read.
     """
 
@@ -60,14 +61,14 @@ class RebuildOptions:
 
 @dataclass(frozen=True)
 class TaskContext:
-    """What all tasks of a rebuild share.
+    """Objects that all tasks of a rebuild share.
 
     Attributes:
-        graph: The stages of the project, with what is out of date among them.
-        machine: The project's folder and cache where tasks run.
+        graph: Graph of the project's stages.
+        machine: Settings of the machine, or of each machine of a cluster, on which the tasks run.
         snapshot: The project's content when the rebuild began.
         pool: The devices of this machine; None: the tasks run on a cluster.
-        devices: Name of the device of each started stage, which tasks fill in.
+        devices: Name of the device of each started stage, by stage. Each task adds its own device.
     """
 
     graph: StageGraph
@@ -89,15 +90,16 @@ def run(
     Args:
         root: The project's folder.
         options: The options of the rebuild.
-        threads: CPU threads of one task.
-        submitter: Gives the function that starts tasks, for the context that they share.
-        defaults: Gives the estimated seconds of stages without any record; the argument says whether they run on GPUs.
+        threads: Number of CPU threads of one task.
+        submitter: Function that receives the objects that all tasks share, and returns the function that starts a task.
+        defaults: Function that returns the seconds to assume for stages without any record, by stage. Its argument is
+            whether the stages run on GPUs.
 
     Returns:
         The final progress, and the wall-clock seconds of the rebuild.
 
     Raises:
-        UserError: If the project cannot be rebuilt, or changed during the rebuild.
+        UserError: If the project cannot be rebuilt, or if its files change during the rebuild.
     """
     started = time.monotonic()
     cluster = options.cluster
@@ -141,7 +143,7 @@ def _record(root: Path, options: RebuildOptions, scheduler: Scheduler, snapshot:
     entries = {
         name: graph.entries[name] for name in graph.stages if name in graph.entries and name not in graph.up_to_date
     }
-    # Where the cache lacks an output, `dvc repro` runs the stage here.
+    # An entry is left out if the cache lacks one of its outputs. The final `dvc repro` then runs the stage.
     complete = {
         name: entry for name, entry in entries.items() if all(graph.in_cache(out["md5"]) for out in entry["outs"])
     }
@@ -150,7 +152,7 @@ def _record(root: Path, options: RebuildOptions, scheduler: Scheduler, snapshot:
 
 @contextlib.contextmanager
 def exclusive(root: Path) -> Iterator[None]:
-    """Holds the lock of the project's rebuild during the body, after a clean-up behind killed rebuilds.
+    """Holds the project's rebuild lock during the body. Before the body, it cleans up after killed rebuilds.
 
     Args:
         root: The project's folder.

@@ -2,8 +2,9 @@
 
 Usage: `python -m pipelines.parallel_study --study NAME`.
 
-The workers share only the study: it says which trial is next, which worker owns a trial, and when the study ends. If
-workers are killed, run the same command again. Workers on other machines join through --storage.
+The workers share only the stored study. It determines which trial is next, which worker owns a trial, and when the
+study ends. If workers are killed, run the same command again. To add workers on other machines, run the command there
+with the same --storage.
 """
 
 import os
@@ -33,8 +34,8 @@ class Crew:
 
     Args:
         study: Name of the study.
-        devices: Devices, one per worker.
-        storage: URL of the database that holds the study; None: the journal.
+        devices: Devices of the workers, one for each worker.
+        storage: URL of the database that holds the study; None: the journal file in the folder `studies`.
         params: Path of params.yaml.
     """
 
@@ -50,8 +51,8 @@ class Crew:
         """Runs the workers until the study ends.
 
         Raises:
-            UserError: A worker reported an error, or keeps crashing.
-            Interrupted: The user asked for a stop.
+            UserError: If a worker reports an error, or keeps crashing.
+            Interrupted: If the user asks for a stop.
         """
         handlers = {number: signal.signal(number, self.stop) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
@@ -77,7 +78,7 @@ class Crew:
             process.terminate()
 
     def run_worker(self, device: Device) -> None:
-        """Runs one worker, and restarts it if it crashes. Each line of its output is printed after its device's name.
+        """Runs one worker, and restarts it if it crashes. Each line of its output is printed with the device's name.
 
         Args:
             device: Device of the worker.

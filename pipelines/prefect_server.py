@@ -1,6 +1,7 @@
 """`make serve`: a Prefect server on the loopback address, the deployments of prefect.yaml, and a worker.
 
-Ctrl-C or SIGTERM ends all three. Where PREFECT_API_URL names a server, the command uses that server and starts none.
+Ctrl-C or SIGTERM ends the server and the worker. If PREFECT_API_URL names a server, the command uses that server and
+starts none.
 """
 
 import argparse
@@ -23,7 +24,7 @@ POOL = "duvae"
 """Name of Prefect's work pool."""
 
 PATIENCE = 180.0
-"""Seconds to wait until a server answers."""
+"""Largest number of seconds to wait for a server's answer."""
 
 GRACE = 15.0
 """Seconds between SIGTERM and SIGKILL."""
@@ -43,10 +44,13 @@ def is_healthy(url: str) -> bool:
 
 
 def serve(port: int) -> int:
-    """Serves until an interruption; returns the exit status of the worker.
+    """Starts a server if needed, creates the deployments, and runs a worker until an interruption.
 
     Args:
-        port: Port of the server, where the command starts one.
+        port: Port of the server, if the command starts one.
+
+    Returns:
+        The exit status of the worker; 130 after an interruption.
 
     Raises:
         UserError: If no server answers, or a deployment fails.
@@ -70,7 +74,7 @@ def serve(port: int) -> int:
                     f"{url}: a server runs there already. Set PREFECT_API_URL to use it, or choose another --port."
                 )
             command = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-            environment["PREFECT_SERVER_UI_API_URL"] = url  # the address for the page; its default is port 4200
+            environment["PREFECT_SERVER_UI_API_URL"] = url  # the page would call port 4200 otherwise
             server = subprocess.Popen(command, env=environment, start_new_session=True)
         environment["PREFECT_API_URL"] = url
         _wait(url, server)
@@ -93,7 +97,7 @@ def serve(port: int) -> int:
 
 
 def terminate(process: subprocess.Popen[bytes]) -> None:
-    """Terminates a process with all its children: without that, a worker waits for its flow, for hours."""
+    """Terminates a process and all its children. A worker would otherwise wait for its flow, for hours."""
     with contextlib.suppress(psutil.NoSuchProcess):
         parent = psutil.Process(process.pid)
         family = [*parent.children(recursive=True), parent]
@@ -118,7 +122,7 @@ def _wait(url: str, server: subprocess.Popen[bytes] | None) -> None:
 
 
 def main() -> None:
-    """Reads the command line, and serves."""
+    """Reads the command line, and runs the server and the worker."""
     parser = argparse.ArgumentParser(prog="python -m pipelines.prefect_server", description=__doc__)
     parser.add_argument("--port", type=int, default=4200)
     signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -12,8 +12,8 @@ import typer
 from duvae.cli import TELEMETRY_OFF
 from duvae.errors import UserError
 
-# Prefect reads these variables when it is imported. Its console log would be drawn over the live table; Prefect's page
-# shows the whole log.
+# Prefect reads these variables when it is imported. Its console log would disturb the live table, so the console shows
+# only critical messages. Prefect's page shows the whole log.
 os.environ.update(TELEMETRY_OFF)
 os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
 os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")
@@ -26,8 +26,9 @@ def plan(targets: list[str], slots: int | None, devices: str | None) -> str:
 
     Args:
         targets: Stages to rebuild; empty: all stages.
-        slots: Number of tasks at a time on each GPU, or on the CPU.
-        devices: `cpu`, or GPUs separated by commas; None: all GPUs, or the CPU where there is none.
+        slots: Number of tasks at a time on each GPU, or on the CPU; None: one on each GPU, or cores / threads on the
+            CPU.
+        devices: `cpu`, or GPUs separated by commas; None: all GPUs, or the CPU if there is no GPU.
     """
     from duvae import config
     from duvae.project import job_list, parameters
@@ -58,7 +59,7 @@ def workers(scheduler: str) -> int:
         scheduler: Address of the Dask scheduler.
 
     Raises:
-        UserError: If there is no scheduler, or no worker with the resource GPU.
+        UserError: If no scheduler answers, or if no worker has the resource GPU.
     """
     from distributed import Client
 
@@ -102,9 +103,10 @@ def command(
         str, typer.Option(metavar="NAME", help="With --scheduler: the DVC remote that carries the results.")
     ] = "",
 ) -> None:
-    """Rebuild what is out of date, several stages at a time, and record it: the same bits as 'dvc repro'.
+    """Rebuild what is out of date, several stages at a time, and record the results.
 
-    A task runs one stage. After an interruption, run the same command again: it keeps what was finished.
+    The results have the same bits as those of 'dvc repro'. A task runs one stage. After an interruption, run the same
+    command again: it keeps what was finished.
     """
     if only_plan:
         print(plan(targets or [], slots, devices))
@@ -131,8 +133,8 @@ def command(
 
 
 def main() -> None:
-    """Runs the command; a `UserError` ends it with 2, a failed task with 1, an interruption with 130."""
-    # SIGTERM would leave Prefect's temporary server running, and a shell's background process ignores SIGINT.
+    """Runs the command. The exit status is 2 after a `UserError`, 1 after a failed task, 130 after an interruption."""
+    # By default, SIGTERM leaves Prefect's temporary server running, and a background process of a shell ignores SIGINT.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     app = typer.Typer(

@@ -1,6 +1,6 @@
 """Records the results of tasks in the project, and repairs what a killed recording left behind.
 
-The results come out of the run cache. One `dvc repro` in the project then runs the stages that gather all results.
+The results come from the run cache. One `dvc repro` in the project then runs the stages that gather all results.
 """
 
 import json
@@ -23,10 +23,10 @@ from pipelines.launcher import LOG_LINES
 from pipelines.workspaces import OWNER_VARIABLE, WORK_FOLDER, owner, plain_types
 
 BACKUP = WORK_FOLDER / "dvc.lock"
-"""Copy of the project's dvc.lock from before the recording, while the recording runs."""
+"""Copy of the project's dvc.lock from before the final `dvc repro`. It is removed once that command has succeeded."""
 
 RWLOCK = Path(".dvc/tmp/rwlock")
-"""DVC's file of locks: which process reads or writes which path."""
+"""DVC's file of locks. It lists the processes that read or write each path."""
 
 
 def record(root: Path, entries: Mapping[str, Any], targets: Sequence[str] | None = None) -> None:
@@ -38,7 +38,7 @@ def record(root: Path, entries: Mapping[str, Any], targets: Sequence[str] | None
         targets: Targets of the final `dvc repro`; empty: all stages; None: no `dvc repro`.
 
     Raises:
-        UserError: If a command fails, with the end of its log.
+        UserError: If a command fails. The message shows the end of the log.
     """
     if entries:
         # DVC addresses a stage of another dvc.yaml as `path:name`. Its entry is in another dvc.lock, which only
@@ -57,7 +57,7 @@ def record(root: Path, entries: Mapping[str, Any], targets: Sequence[str] | None
 
 
 def _call(root: Path, *command: str) -> None:
-    """Runs a command in the project, with its output in a log."""
+    """Runs a command in the project's folder, and writes its output to a log."""
     log = root / WORK_FOLDER / "logs" / "recording.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, **TELEMETRY_OFF, OWNER_VARIABLE: owner()}
@@ -75,9 +75,9 @@ def _call(root: Path, *command: str) -> None:
 
 
 def repair(root: Path) -> list[str]:
-    """Repairs what killed processes left: locks without a holder, and a truncated dvc.lock.
+    """Removes locks that killed processes left, and restores a truncated dvc.lock.
 
-    DVC itself frees the locks of a dead process. It does not notice when another process has the same id since, or when
+    DVC itself frees the locks of a dead process. But it fails to do so if another process has the same id by now, or if
     its file of locks is truncated.
 
     Args:
@@ -112,7 +112,7 @@ def repair(root: Path) -> list[str]:
 
 
 def _stages(lock: Path) -> dict[str, Any] | None:
-    """The stages of a dvc.lock; None where the file is not a complete dvc.lock."""
+    """The stages of a dvc.lock; None if the file is missing or incomplete."""
     try:
         stages = (yaml.safe_load(lock.read_text(encoding="utf-8")) or {})["stages"]
     except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError):
@@ -135,12 +135,13 @@ def _is_stale(path: Path) -> bool:
     except OSError:
         return False
     except (ValueError, KeyError, TypeError, AttributeError):
-        # The file is either truncated, or a process is writing it: then it is complete a moment later.
+        # The file is truncated, or a process is writing it right now. If it did not change for a second, it counts as
+        # truncated.
         return time.time() - path.stat().st_mtime > 1.0
     for pid in pids:
         try:
             process = psutil.Process(pid)
-            # A process that started after the file was written is another one with the same id.
+            # A process that started after the file was written is a different process with the same id.
             if process.create_time() <= written and process.status() != psutil.STATUS_ZOMBIE:
                 return False
         except psutil.NoSuchProcess:

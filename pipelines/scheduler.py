@@ -1,7 +1,10 @@
-"""The order of tasks: a stage can run once its upstream is known, and the longest remaining chain goes first.
+"""The scheduler: decides which stages have to run, in which order, and how many run at a time.
 
-Prefect's own scheduling does not fit here: which stages have to run is known only while others finish, and the order
-depends on estimated durations.
+A stage can run once the entries of all stages upstream of it are known. Among the stages that can run, the scheduler
+first starts the one at the beginning of the longest remaining chain of stages.
+
+Prefect's own scheduler does not fit: the entries that decide whether a stage has to run become known only during the
+rebuild, and the order depends on estimated durations.
 """
 
 import queue
@@ -15,23 +18,26 @@ from pipelines.launcher import TaskFailedError, TaskResult
 from pipelines.stage_graph import Entry, StageGraph
 
 Submit = Callable[[str, dict[str, Entry]], Callable[[], TaskResult]]
-"""Starts a task for a stage, given the entries of its upstream; returns a function that waits for the result."""
+"""Function that starts a task. Its arguments are the stage's name and the entries of the stages upstream.
+
+It returns a function that waits for the end of the task and returns the task's result.
+"""
 
 
 @dataclass
 class Progress:
-    """How far a rebuild is.
+    """The state of all stages during a rebuild.
 
     Attributes:
         total: Number of all stages.
-        up_to_date: Stages that were up to date in the project.
-        cached: Stages that were in the run cache.
-        deferred: Stages that the final `dvc repro` runs.
-        running: Stages that run now, each with the time of its start from `time.monotonic`.
-        done: Results of finished tasks.
-        failed: Errors of failed tasks.
-        skipped: Stages that were not started after a failure.
-        waiting: All other stages.
+        up_to_date: Names of the stages that were up to date in the project.
+        cached: Names of the stages that were in the run cache.
+        deferred: Names of the stages that are left to the final `dvc repro`.
+        running: Start times of the tasks that run now, from `time.monotonic`, by stage.
+        done: Results of the finished tasks, by stage.
+        failed: Errors of the failed tasks, by stage.
+        skipped: Names of the stages that did not start because another stage had failed.
+        waiting: Names of all other stages.
     """
 
     total: int
@@ -49,8 +55,8 @@ class Scheduler:
     """Runs the stages that are out of date, as many at a time as there are devices.
 
     Args:
-        graph: The stages of the project, with what is out of date among them.
-        estimates: Estimated seconds by stage; a stage of unknown duration is left out.
+        graph: Graph of the project's stages.
+        estimates: Estimated seconds of each stage, by name; stages of unknown duration are left out.
         keep_going: Whether stages that do not need a failed stage still run after a failure.
     """
 
@@ -62,12 +68,13 @@ class Scheduler:
         self.finished: queue.SimpleQueue[tuple[str, TaskResult | BaseException]] = queue.SimpleQueue()
 
     def resolve(self) -> list[str]:
-        """Looks up all stages whose upstream is known.
+        """Looks up each waiting stage if the entries of all stages upstream of it are known.
 
-        A stage that gathers results of others is deferred to the final `dvc repro`, with all stages that need it.
+        A stage that gathers the results of several stages is left to the final `dvc repro` unless it is up to date. So
+        are the stages that depend on it.
 
         Returns:
-            The stages that have to run and can start now, the most urgent first.
+            Names of the stages that have to run and can start now, the most urgent first.
         """
         progress, entries = self.progress, self.graph.entries
         for name in list(progress.waiting):
@@ -98,9 +105,9 @@ class Scheduler:
         """Runs tasks until no further stage can start.
 
         Args:
-            submit: Starts a task.
-            capacity: Gives the number of tasks that may run at this moment.
-            on_change: Called after each change of the progress.
+            submit: Function that starts a task.
+            capacity: Function that returns the largest number of tasks that may run at this moment.
+            on_change: Function that receives the progress after each change.
         """
         progress, ready = self.progress, self.resolve()
         on_change(progress)
@@ -136,9 +143,9 @@ class Scheduler:
 
 
 def _priorities(graph: StageGraph, estimates: Mapping[str, float]) -> dict[str, float]:
-    """The estimated seconds of the longest chain of stages that starts with each stage.
+    """The priority of each stage: the estimated seconds of the longest chain of stages that begins with it.
 
-    A stage of unknown duration counts as the longest of its kind: it may be long, and an early start costs nothing.
+    A stage of unknown duration counts as the longest of its kind. It may take long, and an early start costs nothing.
     """
     priorities: dict[str, float] = {}
     longest: dict[str, float] = {}

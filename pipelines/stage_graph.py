@@ -1,11 +1,12 @@
 """DVC's graph: which stages there are, in which order, and which have to run.
 
-The entry of a stage in dvc.lock holds the hashes of its inputs and outputs. The graph knows the entry of each stage
-that is up to date in the project, is in the run cache, or was run by a task. The entries of the stages upstream give
-the hashes of a stage's inputs, even where the files are not here. So the graph looks a stage up in the run cache before
-a workspace is set up for it.
+The entry of a stage in dvc.lock holds the hashes of the stage's inputs and outputs. The graph collects the entry of
+each stage that is up to date in the project, is in the run cache, or was run by a task. The entries of the stages
+upstream give the hashes of a stage's inputs, even if the input files are missing in the project. So the graph can look
+up a stage in the run cache before the stage has a workspace.
 
-The graph relies on some private functions of DVC: DVC itself looks into the run cache only where the inputs are here.
+The public functions of DVC look into the run cache only if the input files are present. Therefore the graph uses some
+private functions of DVC.
 """
 
 import json
@@ -28,7 +29,7 @@ from dvc_data.hashfile.meta import Meta
 from duvae.errors import UserError
 
 Entry = Mapping[str, Any]
-"""A stage in dvc.lock: `cmd`, `deps`, `params`, `outs`."""
+"""Entry of a stage in dvc.lock, with the keys `cmd`, `deps`, `params` and `outs`."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +38,11 @@ class Stage:
 
     Attributes:
         name: DVC's address of the stage, such as `train@synthetic-vae-1`.
-        upstream: Names of the stages that write its dependencies.
-        inputs: Its dependencies that other stages write: pairs of the dependency's path and the path of the output
-            that equals or contains it.
-        gathers: Whether the stage depends on a folder into which several stages write. Such a stage needs all of them
-            in one place, so the final `dvc repro` in the project runs it.
+        upstream: Names of the stages that write the stage's dependencies.
+        inputs: One pair of paths for each dependency that another stage writes: the path of the dependency, and the
+            path of the output that equals or contains the dependency.
+        gathers: Whether the stage depends on a folder into which several stages write. Such a stage needs the outputs
+            of all these stages in one folder, so the final `dvc repro` in the project runs it.
     """
 
     name: str
@@ -56,25 +57,26 @@ class Stage:
 
 
 class StageGraph:
-    """The graph of the project in a folder.
+    """The graph of a project's stages.
 
     Args:
         root: The project's folder.
-        targets: Stages to rebuild, with all stages upstream of them; empty: all stages.
+        targets: Stages, kinds of stages or outputs to rebuild; empty: all stages.
 
     Attributes:
-        dvc_stages: DVC's own objects of all stages, by name.
-        stages: The targets and all stages upstream, each after its upstream.
-        producers: For each output's absolute path, the stage that writes it and its path in the project.
-        writers_below: For each folder, the stages that write into it.
-        parameter_files: The stages that write parameters of other stages, each with its file. A rebuild writes these
-            files before it reads the graph.
-        entries: The entries of dvc.lock that are known so far.
-        up_to_date: Stages that are up to date in the project.
-        unrecorded: Stages that write parameters, and whose present file is not yet in dvc.lock.
+        dvc_stages: DVC's own objects of all stages of the project, by name of the stage.
+        stages: The targets and all stages upstream of them, by name. Each stage comes after the stages upstream of it.
+        producers: A pair for each output, by the output's absolute path: the name of the stage that writes the output,
+            and the output's path in the project.
+        writers_below: Names of the stages that write into a folder, by the folder's absolute path.
+        parameter_files: Paths of the files of parameters that stages write for other stages, by name of the writing
+            stage. A rebuild writes these files before it reads the graph.
+        entries: Entries of dvc.lock that are known so far, by name of the stage.
+        up_to_date: Names of the stages that are up to date in the project.
+        unrecorded: Names of the stages that write parameters and whose present file is not yet recorded in dvc.lock.
 
     Raises:
-        UserError: If DVC cannot read the project, or has no such target.
+        UserError: If DVC cannot read the project or does not know a target.
     """
 
     def __init__(self, root: Path, targets: Sequence[str] = ()) -> None:
@@ -110,7 +112,7 @@ class StageGraph:
         self.repo.close()
 
     def _name(self, stage: Any) -> str:
-        """The stage's address from the project's folder; DVC's own property is relative to the current folder."""
+        """The stage's address from the project's folder. DVC's own property starts at the current folder."""
         path = Path(stage.path).relative_to(self.repo.root_dir).as_posix()
 
         return str(stage.name) if path == "dvc.yaml" else f"{path}:{stage.name}"
@@ -148,10 +150,10 @@ class StageGraph:
         """Looks for a stage's entry: first in the project, then in the run cache.
 
         Args:
-            name: A stage; the entries of all its upstream are known.
+            name: Name of a stage. The entries of all stages upstream of it must be known.
 
         Returns:
-            Whether there is an entry, which `entries` then holds.
+            Whether the entry was found. If so, the function has added it to `entries`.
 
         Raises:
             UserError: If another DVC process is at work in the project.
@@ -184,7 +186,10 @@ class StageGraph:
 
     @contextmanager
     def _parameters_parsed_once(self) -> Iterator[None]:
-        """Keeps parsed files of parameters: DVC parses params.yaml for each stage, a minute for a thousand stages."""
+        """Lets DVC parse each file of parameters only once.
+
+        Otherwise DVC would parse params.yaml again for each stage, which takes a minute for a thousand stages.
+        """
 
         def load(path: str, fs: Any, **options: Any) -> Any:
             if path not in self._parsed:
@@ -198,9 +203,9 @@ class StageGraph:
             param.load_path = load_path
 
     def _cached_entry(self, stage: Stage, dvc_stage: Any) -> Entry | None:
-        """The run cache's entry for the stage's present inputs, if all outputs of the entry are in the cache.
+        """The run cache's entry for the stage's present inputs; None unless all outputs of the entry are in the cache.
 
-        DVC's own look-up needs the files of the inputs; this one needs only their hashes.
+        DVC's own look-up needs the input files; this function needs only their hashes.
         """
         if stage.gathers:
             return None
@@ -212,7 +217,7 @@ class StageGraph:
             or dvc_stage.always_changed
             or any(out.persist or not out.is_in_repo for out in dvc_stage.outs)
         ):
-            return None  # DVC keeps no such stage in the run cache
+            return None  # DVC does not keep such a stage in the run cache
         cache = self.repo.stage_cache
         key = _get_cache_hash(to_single_stage_lockfile(dvc_stage), key=True)
         folder = Path(cache._get_cache_dir(key))
@@ -222,7 +227,7 @@ class StageGraph:
         return entry if entry and all(self.in_cache(out["md5"]) for out in entry["outs"]) else None
 
     def _set_hash(self, stage: Stage, dependency: Any) -> bool:
-        """Gives a dependency the hash of the output that it equals; returns False where it is no stage's output."""
+        """Sets a dependency's hash from the entry of the stage that writes it; returns False if no stage writes it."""
         path = dict(stage.inputs).get(dependency.def_path)
         if path is None:
             return False
@@ -258,11 +263,11 @@ class StageGraph:
         return Path(self.repo.cache.legacy.path)
 
     def cached_file(self, md5: str) -> Path:
-        """The path in the cache of the file or folder list with this hash."""
+        """The path in the cache of the object with this hash: a file, or the list of a folder's files."""
         return Path(self.repo.cache.local.oid_to_path(md5))
 
     def in_cache(self, md5: str) -> bool:
-        """Whether the cache holds a file, or a folder with all its files."""
+        """Whether the cache holds the file with this hash, or the folder with this hash and all its files."""
         path = self.cached_file(md5)
         if not md5.endswith(".dir") or not path.is_file():
             return path.is_file()
@@ -293,11 +298,13 @@ class StageGraph:
     def read_output(self, path: str) -> Any:
         """The content of a JSON output.
 
+        If the file is missing in the project, the function reads the copy in the cache that dvc.lock names.
+
         Args:
-            path: The output's path in the project. Where the file is missing, dvc.lock and the cache give it.
+            path: The output's path in the project.
 
         Returns:
-            The parsed content; None where it cannot be read.
+            The parsed content; None if it cannot be read.
         """
         file = Path(self.repo.root_dir) / path
         try:
@@ -311,7 +318,7 @@ class StageGraph:
 
 
 def _ordered(stages: Mapping[str, Stage], targets: Iterable[str]) -> dict[str, Stage]:
-    """The targets and all stages upstream of them, each after its upstream."""
+    """The targets and all stages upstream of them, by name. Each stage comes after the stages upstream of it."""
     ordered: dict[str, Stage] = {}
     stack = [(name, False) for name in reversed(list(targets))]
     while stack:

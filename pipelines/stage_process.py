@@ -3,8 +3,8 @@
 The command is `python -m pipelines.stage_process STAGE RESULT [--remote NAME] [--watch DESCRIPTOR]`.
 
 `launcher.py` starts the process in a session of its own. The process checks out the stage's inputs and runs the stage
-through DVC, which fills the run cache. Then it writes the file RESULT. It ends itself and its whole session when the
-process that started it dies.
+through DVC, which fills the run cache. Then it writes the file RESULT. The process kills itself and its whole session
+if its parent process dies.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from duvae.project.files import write_json
 
 
 class RanHandler(logging.Handler):
-    """Notes from DVC's log whether DVC ran the stage's command; its API does not say so.
+    """Log handler that notes whether DVC ran the stage's command. DVC's API does not report this.
 
     Attributes:
         ran: Whether the command ran.
@@ -38,11 +38,13 @@ def run(name: str, remote: str | None) -> dict[str, Any]:
 
     Args:
         name: Name of the stage.
-        remote: DVC remote that carries results between machines; empty: DVC's default remote; None: no remote.
+        remote: Name of the DVC remote that carries results between machines; empty: DVC's default remote; None: no
+            remote.
 
     Returns:
-        `entry`: the stage's entry in dvc.lock; `ran`: whether its command ran, or the run cache had the outputs. After
-        a failure: `reason`, and `code`, the exit status of the command, or None where something else failed.
+        Dictionary with `entry`, the stage's entry in dvc.lock, and `ran`, whether the stage's command ran. If `ran` is
+        False, the run cache had the outputs. After a failure, `reason` and `code` replace `entry`. `code` is the exit
+        status of the command, or None if something else failed.
     """
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
@@ -82,7 +84,8 @@ def check_out_inputs(repo: Any, stage: Any, remote: str | None) -> None:
     Args:
         repo: The project as DVC's Repo object, opened in the folder of the project.
         stage: DVC's object of the stage.
-        remote: DVC remote from which missing outputs come first; empty: DVC's default remote; None: the cache has all.
+        remote: Name of the DVC remote from which missing outputs are downloaded; empty: DVC's default remote; None: no
+            remote, since the cache holds all outputs.
     """
     from pipelines.lockfile import copy_git_outputs
 
@@ -91,7 +94,7 @@ def check_out_inputs(repo: Any, stage: Any, remote: str | None) -> None:
         out
         for other in repo.index.stages
         for out in other.outs
-        if out.hash_info  # files of parameters have none here: the workspace has them already
+        if out.hash_info  # files of parameters have no hash here: the workspace contains them already
         and any(path == out.fs_path or Path(out.fs_path) in Path(path).parents for path in paths)
     ]
     cached = [out.fs_path for out in outs if out.use_cache]
@@ -105,12 +108,14 @@ def check_out_inputs(repo: Any, stage: Any, remote: str | None) -> None:
 
 
 def kept_by_git(outs: list[Any]) -> set[Any]:
-    """The hashes of those outputs that git keeps (`cache: false`)."""
+    """The hashes of the outputs that git keeps (`cache: false`)."""
     return {out.hash_info for out in outs if not out.use_cache}
 
 
 def watch(descriptor: int) -> None:
-    """Kills the whole session once the other end of a pipe closes, since the process that held it has died.
+    """Kills this process's whole session once the other end of a pipe closes.
+
+    The other end closes when the process that started this one dies.
 
     Args:
         descriptor: File descriptor of this process's end of the pipe.

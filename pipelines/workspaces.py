@@ -1,8 +1,8 @@
-"""Workspaces: throwaway clones of the project, each for one stage, all on the project's cache.
+"""Workspaces: throwaway clones of the project, one for each task.
 
-A workspace is a clone at the project's commit, with all uncommitted changes copied over it. It uses the project's
-cache, so the outputs of its stage are in the run cache at the end. All workspaces share the project's folders
-`checkpoints` and `studies`: a training or a study resumes from its last state, whichever workspace it gets.
+A workspace is a clone at the project's commit, into which all uncommitted changes are copied. It uses the project's DVC
+cache, so the run cache holds the outputs of the task at its end. All workspaces share the project's folders
+`checkpoints` and `studies`. So a training or a study resumes from its last state in any workspace.
 """
 
 import json
@@ -30,10 +30,10 @@ SHARED_FOLDERS = ("checkpoints", "studies")
 """Folders of the project that all workspaces share."""
 
 WORK_FOLDER = Path(".dvc/tmp/rebuild")
-"""The rebuild's own folder in the project: workspaces, logs, a lock, a copy of dvc.lock."""
+"""Folder of the rebuild in the project. It holds workspaces, logs, a lock and a copy of dvc.lock."""
 
 OWNER_VARIABLE = "DUVAE_REBUILD_OWNER"
-"""Environment variable of all processes of a rebuild; its value identifies the process that started the rebuild."""
+"""Environment variable of every process that a rebuild starts. Its value is the `owner()` of the starting process."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,10 @@ class ProjectSnapshot:
 
     Attributes:
         commit: Hash of the commit that is checked out.
-        files: Contents of uncommitted files by path; None: the file was deleted.
-        modes: Permissions of those files.
-        links: Targets of links by path, for input files that git does not know.
+        files: Contents of the files with uncommitted changes, by path in the project; None: the file was deleted.
+        modes: Permission bits of these files, by path.
+        links: Absolute paths of the user's own files, by path in the project. A workspace links to the files that its
+            clone lacks.
     """
 
     commit: str
@@ -60,13 +61,13 @@ class ProjectSnapshot:
 
         Args:
             root: The project's folder.
-            outs: Paths of stages' outputs, which the snapshot leaves out.
-            own: The user's own files, which workspaces link to, whether git knows them or not.
-            parameter_files: Files of parameters that stages write, which the snapshot holds whether git knows them or
-                not.
+            outs: Paths of the stages' outputs, which the snapshot leaves out.
+            own: Paths of the user's own files, to which workspaces link.
+            parameter_files: Paths of the files of parameters that stages write. The snapshot holds them even if git
+                ignores them.
 
         Raises:
-            UserError: If the project is no git repository with a commit.
+            UserError: If the project is not a git repository with a commit.
         """
         excluded = {"dvc.lock", *outs}
         names = git(root, "ls-files", "-z", "--modified", "--deleted", "--others", "--exclude-standard").split("\0")
@@ -88,10 +89,10 @@ class ProjectSnapshot:
         return cls(git(root, "rev-parse", "HEAD").strip(), files, modes, links)
 
     def write(self, folder: Path) -> None:
-        """Writes the uncommitted changes over a clone.
+        """Copies the uncommitted changes into a clone, and links the user's own files that the clone lacks.
 
         Args:
-            folder: The clone, at the snapshot's commit.
+            folder: Folder of the clone, which is at the snapshot's commit.
         """
         for name, content in self.files.items():
             path = folder / name
@@ -110,7 +111,7 @@ class ProjectSnapshot:
 
 
 def git(root: Path, *arguments: str) -> str:
-    """Runs git in a folder; returns its output.
+    """Runs git in a folder, and returns the output of git.
 
     Raises:
         UserError: If git fails.
@@ -139,14 +140,14 @@ def git(root: Path, *arguments: str) -> str:
 def workspace(
     root: Path, cache: Path, name: str, snapshot: ProjectSnapshot, entries: Mapping[str, Any]
 ) -> Iterator[Path]:
-    """Yields the folder of a new workspace, and removes it at the end of the body.
+    """Sets up a workspace, yields its folder, and removes the workspace at the end of the body.
 
     Args:
         root: The project's folder on this machine.
         cache: The folder of DVC's cache on this machine.
-        name: Name of the stage; a part of the folder's name.
-        snapshot: Content of the clone.
-        entries: Entries of the clone's dvc.lock.
+        name: Name of the stage, which becomes part of the workspace's path.
+        snapshot: Content of the project that the workspace gets.
+        entries: Entries of the workspace's dvc.lock, by stage.
     """
     parent = root / WORK_FOLDER / "workspaces"
     parent.mkdir(parents=True, exist_ok=True)
@@ -169,7 +170,7 @@ def workspace(
 
 
 def _configure(root: Path, clone: Path, cache: Path) -> None:
-    """Gives a clone the project's cache and DVC remotes, and keeps DVC's own notes inside the workspace."""
+    """Configures DVC in a clone: with the project's cache and remotes, but with a site cache inside the workspace."""
     (clone / ".dvc" / "tmp").mkdir(parents=True, exist_ok=True)
     try:
         project = Config(str(root / ".dvc"), validate=False)
@@ -185,7 +186,7 @@ def _configure(root: Path, clone: Path, cache: Path) -> None:
 
 
 def plain_types(value: Any) -> Any:
-    """A copy of a value in plain dicts, lists and strings, which YAML and DVC's configuration can write."""
+    """A copy of a value as plain dicts, lists and strings, which can be written as YAML and as DVC's configuration."""
     if isinstance(value, Mapping):
         return {str(key): plain_types(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -205,7 +206,10 @@ def file_name(stage: str) -> str:
 
 
 def owner() -> str:
-    """Identifies this process among all processes of all times: machine, process id and time of its start."""
+    """A text that identifies this process: machine, process id and start time.
+
+    The start time distinguishes the process from earlier and later ones with the same id.
+    """
     return f"{_host()}-{os.getpid()}-{_start(psutil.Process())}"
 
 
@@ -221,10 +225,11 @@ def is_alive(mark: str) -> bool | None:
     """Whether the process that a value of `owner` identifies still runs.
 
     Args:
-        mark: A value of `owner`, or any other text.
+        mark: Value that `owner` returned in any process, or any other text.
 
     Returns:
-        None where the process is on another machine, or the text is no value of `owner`.
+        True if the process runs, and False if it has ended. None if the process is on another machine, or if `mark` is
+        not a value of `owner`.
     """
     match = re.fullmatch(r"(\w+)-(\d+)-(\d+)", mark)
     if match is None or match[1] != _host():
@@ -237,7 +242,7 @@ def is_alive(mark: str) -> bool | None:
 
 
 def clean(root: Path) -> None:
-    """Kills the processes and removes the workspaces that a killed rebuild left on this machine.
+    """Kills the processes that a killed rebuild left on this machine, and removes its workspaces.
 
     Args:
         root: The project's folder.

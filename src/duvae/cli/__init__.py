@@ -1,7 +1,7 @@
 """The command line: `duvae <command>`.
 
 The modules of this package declare the commands with their options; `duvae.commands` has one module for each command.
-Nothing heavy is imported before a command has read its parameters and found them right.
+A command imports heavy libraries only after it has read and checked its parameters.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""The commands that make data sets and check them."""
+"""The commands that fetch, prepare and check data sets."""
 
 from typing import Annotated
 
@@ -63,8 +63,9 @@ def binarize(dataset: Dataset, params: ParamsFile = PARAMS_FILE) -> None:
 def validate(dataset: Dataset, params: ParamsFile = PARAMS_FILE) -> None:
     """Check a prepared data set against its expectations.
 
-    Texts: sizes, lengths, word ids, unknown words, labels, sentences that training and test share. Images: pixels,
-    ink, drawings of each character. The command writes data/validated, and pages to read in reports/data_docs.
+    For texts, it checks sizes, lengths, word ids, unknown words, labels, and sentences that training and test share.
+    For images, it checks pixels, ink, and drawings of each character. The command writes the results to
+    data/validated, and pages for reading to reports/data_docs.
     """
     dispatch.run("validate", dispatch.params_of_dataset(params, dataset), dataset)
 

@@ -1,4 +1,4 @@
-"""From the options of a command to the function that runs it: checked parameters, and an import that waits for them."""
+"""Reads and checks the parameters of a command, and then imports and calls the function that runs the command."""
 
 import importlib
 from pathlib import Path
@@ -17,7 +17,7 @@ def load_params(path: Path) -> "Params":
     """Reads params.yaml.
 
     Raises:
-        UserError: If it cannot be read, or has a mistake.
+        UserError: If the file cannot be read, or has a mistake.
     """
     from duvae import config
 
@@ -28,7 +28,7 @@ def params_of_dataset(path: Path, dataset: str) -> "Params":
     """Reads params.yaml and checks that it has the data set.
 
     Raises:
-        UserError: If params.yaml has a mistake, or no data set of that name.
+        UserError: If params.yaml has a mistake, or lacks the data set.
     """
     params = load_params(path)
     params.dataset(dataset)
@@ -40,7 +40,7 @@ def params_of_job(path: Path, dataset: str, setting: str, seed: int) -> "Params"
     """Reads params.yaml and checks that it has the data set, the setting, and values of the setting for the data set.
 
     Raises:
-        UserError: If params.yaml has a mistake, or lacks one of them.
+        UserError: If params.yaml has a mistake, or lacks one of the three.
     """
     params = load_params(path)
     params.job(dataset, setting, seed)

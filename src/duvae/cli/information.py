@@ -19,8 +19,8 @@ def systems(
 ) -> None:
     """List and explain the systems of the paper.
 
-    For each system: its parts, its equation and source, its hyperparameters with the values that the paper chose
-    from, and its settings in params.yaml.
+    The command prints each system's parts, equation and source. It also prints the hyperparameters with the values
+    that the paper chose from, and the settings in params.yaml.
     """
     known = dispatch.load_params(params)
     from duvae import registry

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 PARAMS_FILE = Path("params.yaml")
-"""The parameters that a command reads if `--params` is not given."""
+"""The file of parameters that a command reads if `--params` is not given."""
 
 ParamsFile = Annotated[Path, typer.Option("--params", metavar="PATH", help="The file of parameters.")]
 Dataset = Annotated[str, typer.Option("--dataset", metavar="NAME", help="A data set of params.yaml.")]
@@ -17,14 +17,14 @@ CheckOnly = Annotated[bool, typer.Option("--check", help="Write nothing; fail if
 
 
 def new_app() -> typer.Typer:
-    """A group of commands whose help `duvae --help` shows without a group's name."""
+    """A group of commands. `duvae --help` lists its commands without a name for the group."""
     return typer.Typer(rich_markup_mode=None)
 
 
 def examples(*lines: str) -> str:
-    r"""The end of a command's help, which shows how to call it.
+    r"""The end of a command's help, with examples of how to call the command.
 
     Args:
-        lines: Commands; those that go on in the next line end with a backslash.
+        lines: Lines with commands. A line ends with a backslash if its command continues in the next line.
     """
     return "Examples:\n\n\b\n" + "\n".join(f"  {line}" for line in lines)

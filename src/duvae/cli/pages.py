@@ -10,8 +10,8 @@ app = new_app()
 def samples(dataset: Dataset, setting: Setting, seed: Seed, params: ParamsFile = PARAMS_FILE) -> None:
     """Draw samples and interpolations of a trained model for the report.
 
-    `generation` in params.yaml sets their numbers. Each is made twice: drawn, and with the likeliest pixels or words.
-    The command writes to the folder generated.
+    `generation` in params.yaml sets their numbers. The command decodes each of them twice: it draws the pixels or
+    words, and it takes the likeliest ones. It writes to the folder generated.
     """
     dispatch.run("samples", dispatch.params_of_job(params, dataset, setting, seed), dataset, setting, seed)
 
@@ -29,8 +29,8 @@ def figure1(params: ParamsFile = PARAMS_FILE) -> None:
 def figure2(study: Study, params: ParamsFile = PARAMS_FILE) -> None:
     """Draw Figure 2 for a finished study, and write its page in reports/studies.
 
-    The page shows the NLL over the hyperparameters with the paper's choice, every trial, the course of the search and
-    its cost.
+    The page shows the NLL over the hyperparameters, with the paper's choice. It also shows every trial, the course of
+    the search and its cost.
     """
     dispatch.load_params(params).study(study)
     dispatch.run("figure2", study)
@@ -49,6 +49,6 @@ def report(params: ParamsFile = PARAMS_FILE) -> None:
 def example_page(dataset: Dataset, params: ParamsFile = PARAMS_FILE) -> None:
     """Write reports/examples/NAME.html, the page of samples for your own data.
 
-    The page shows test examples beside samples of the models. Git does not keep it.
+    The page shows test examples beside samples of the models. Git does not keep the page.
     """
     dispatch.run("examples", dispatch.params_of_dataset(params, dataset), dataset)

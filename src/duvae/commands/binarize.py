@@ -1,4 +1,7 @@
-"""The stage `binarize`: draws the bits of validation and test images, into data/prepared/<data set>."""
+"""The stage `binarize`: draws the bits of the validation and test images, and writes data/prepared/<data set>.
+
+The bits are pixels of 0 or 1, drawn with the grey value as the probability of 1.
+"""
 
 from pathlib import Path
 
@@ -9,7 +12,9 @@ from duvae.errors import UserError
 
 
 def run(params: Params, dataset: str, root: Path = Path()) -> Prepared:
-    """Draws the bits of validation and test; training stays grey, and its bits are drawn each time an image is used.
+    """Draws the bits of the validation and test images once.
+
+    Training images stay grey, since their bits are drawn anew each time an image is used.
 
     Args:
         params: All parameters.
@@ -20,7 +25,7 @@ def run(params: Params, dataset: str, root: Path = Path()) -> Prepared:
         The prepared data set.
 
     Raises:
-        UserError: If the data set has no images, or is not prepared.
+        UserError: If the data set does not consist of images, or if its grey values are not prepared.
     """
     chosen = params.dataset(dataset)
     if not isinstance(chosen, OmniglotDataset | ImageDataset):

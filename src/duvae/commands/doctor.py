@@ -1,4 +1,4 @@
-"""The command `doctor`: what a rebuild needs and what is missing, on one screen."""
+"""The command `doctor`: shows on one screen what a rebuild needs and what is missing."""
 
 import sys
 from pathlib import Path
@@ -7,10 +7,10 @@ from duvae.project import doctor
 
 
 def run(params: Path, root: Path = Path()) -> None:
-    """Prints one line per finding, and whether Figure 1 can be rebuilt; exits with 1 where it cannot.
+    """Prints one line per finding, and whether Figure 1 can be rebuilt.
 
     Args:
-        params: The file of parameters, which may be broken.
+        params: Path of the file of parameters. The file may have mistakes.
         root: The project's folder.
 
     Raises:

@@ -1,4 +1,4 @@
-"""`duvae encode`: a table of mu, sigma and features of sentences or images."""
+"""`duvae encode`: writes a table with mu, sigma and features of sentences or images."""
 
 import sys
 from collections.abc import Sequence
@@ -32,23 +32,24 @@ def run(
     split: str | None = None,
     root: Path = Path(),
 ) -> None:
-    """Writes one row per example: its label or name, its unknown words, mu, sigma and features.
+    """Writes a table with one row per example: label or name, number of unknown words, mu, sigma and features.
 
     Args:
         params: All of params.yaml.
         dataset: The data set's name.
         setting: The setting's name.
         seed: The seed of the training.
-        output: The .parquet or .csv to write; None: a .parquet in `reports/generated`.
+        output: The .parquet or .csv file to write; None: a .parquet file in `reports/generated`.
         sentences: Sentences to encode.
-        source: A file of documents, `-` for standard input; for images a folder or an .npz.
-        ink: For images, whether the drawn lines are dark or light; None: as in the data set.
+        source: File of documents, or `-` for standard input. For images: a folder of pictures or an .npz file.
+        ink: Colour of the drawn lines in images; None: the colour that params.yaml gives for the data set.
         draw_seed: The seed of the bits that are drawn from grey pixels.
-        split: A split of the prepared data set to encode, such as `test`.
+        split: Name of a split of the prepared data set to encode, such as `test`.
         root: The project's folder.
 
     Raises:
-        UserError: If not exactly one of `sentences`, `source` and `split` is given, or if it cannot be read.
+        UserError: If `output` has an unknown format, or if the examples cannot be read. Also if none or several of
+            `sentences`, `source` and `split` are given.
     """
     job = params.job(dataset, setting, seed)
     path = output or root / model_io.FOLDER / f"{job.name}-codes.parquet"
@@ -89,7 +90,7 @@ def codes_of_sentences(trained: TrainedModel, sentences: Sequence[str], source: 
     Args:
         trained: The trained model.
         sentences: Sentences to encode if `source` is None.
-        source: The file of documents, `-` for standard input.
+        source: The file of documents, or `-` for standard input; None: `sentences` are encoded.
     """
     with model_io.printed_warnings():
         if source is None:
@@ -104,12 +105,12 @@ def codes_of_sentences(trained: TrainedModel, sentences: Sequence[str], source: 
 
 
 def codes_of_images(trained: TrainedModel, source: Path, ink: Literal["dark", "light"], seed: int) -> pd.DataFrame:
-    """The codes of the images in a folder or an .npz, each with its name.
+    """The codes of the images in a folder or in an .npz file, one row per image with the image's name.
 
     Args:
         trained: The trained model.
-        source: The folder of pictures, or the .npz.
-        ink: Whether the drawn lines are dark or light.
+        source: The folder of pictures, or the .npz file.
+        ink: Colour of the drawn lines.
         seed: The seed of the bits that are drawn from grey pixels.
     """
     drawings, names = images.read_images(source, int(trained.size or 0), ink)

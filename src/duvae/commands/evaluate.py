@@ -24,13 +24,13 @@ DRAWN_LATENT = 2
 
 
 def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path()) -> None:
-    """Measures NLL, KL, MI, AU, MPD and CE of a trained model, and of flows MPD and CE of z^T.
+    """Measures NLL, KL, MI, AU, MPD and CE of a trained model.
 
-    The command writes `metrics.json` and `per_example.json` below `results/<dataset>/<setting>/<seed>`.
-    `per_example.json` holds these arrays:
+    For a flow, the command also measures MPD and CE of the flow's output z^T. It writes `metrics.json` and
+    `per_example.json` below `results/<dataset>/<setting>/<seed>`. `per_example.json` holds these arrays:
 
     - `nll`: NLL in nats of each measured test example, shape (measured,);
-    - `steps`: distance of each measured index from the one before, shape (measured,);
+    - `steps`: index of each measured test example minus the previous one (0 before the first), shape (measured,);
     - `label`, `mean`, `variance`: label and posterior of every test example, for two-dimensional latent spaces only.
 
     Args:

@@ -1,4 +1,4 @@
-"""The stage `examples`: the page with examples from a user's own texts or images, which git does not keep."""
+"""The stage `examples`: writes a page with examples from the user's own texts or images. Git does not keep the page."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from duvae.report import examples, page, results, tables, weights
 
 
 def run(params: Params, dataset: str, root: Path = Path()) -> None:
-    """Writes `reports/examples/<dataset>.html`: test examples beside the samples of the models of `run`.
+    """Writes `reports/examples/<dataset>.html`: test examples beside samples of the models that `run` names.
 
     Args:
         params: All of params.yaml.
@@ -19,8 +19,8 @@ def run(params: Params, dataset: str, root: Path = Path()) -> None:
         root: The project's folder.
 
     Raises:
-        UserError: If the data set is of another kind or not in `run`, or if samples are missing, broken, or of other
-            weights than the metrics.
+        UserError: If the data set is of another kind, or if `run` in params.yaml does not name it. Also if samples are
+            missing, cannot be read, or belong to other weights than the metrics.
     """
     entry = params.dataset(dataset)
     if entry.kind not in APART:

@@ -10,14 +10,14 @@ from duvae.project.files import remove
 
 
 def expanded(paths: list[str], root: Path) -> list[str]:
-    """The paths, with the files of a folder in place of each folder of the user.
+    """Replaces each of the user's folders by the files in it.
 
     Args:
-        paths: Paths of files and folders, as params.yaml names them.
+        paths: Paths of files and folders, as in params.yaml.
         root: Folder of the project.
 
     Returns:
-        Paths of files, without hidden files.
+        Paths of files. Hidden files are left out.
 
     Raises:
         UserError: If a folder has no files.
@@ -38,7 +38,7 @@ def expanded(paths: list[str], root: Path) -> list[str]:
 
 
 def run(params: Params, dataset: str, mirror: str | None = None, root: Path = Path()) -> list[Fetched]:
-    """Fetches the files of a data set, and removes files that params.yaml does not name.
+    """Fetches the files of a data set into `data/raw/<data set>`, and removes all other files there.
 
     Args:
         params: All parameters.
@@ -47,10 +47,10 @@ def run(params: Params, dataset: str, mirror: str | None = None, root: Path = Pa
         root: Folder of the project.
 
     Returns:
-        The files; none for a synthetic data set.
+        The fetched files; an empty list for a synthetic data set.
 
     Raises:
-        UserError: If a file cannot be fetched, or is not the known file.
+        UserError: If a file cannot be fetched, or if its checksum is wrong.
     """
     chosen = params.dataset(dataset)
     if isinstance(chosen, SyntheticDataset):

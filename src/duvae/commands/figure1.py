@@ -1,4 +1,4 @@
-"""The stage `figure1`: Figure 1 redrawn, with its page."""
+"""The stage `figure1`: draws Figure 1 and writes its page."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ def run(params: Params, root: Path = Path()) -> None:
         root: The project's folder.
 
     Raises:
-        UserError: If params.yaml leaves Figure 1 out, or if results are missing, broken or stale.
+        UserError: If params.yaml leaves out Figure 1, or if results are missing, unreadable or out of date.
     """
     if params.figure1 is None:
         raise UserError("params.yaml: figure1: expected a seed for Figure 1; found null. Write 'figure1: {seed: 1}'.")

@@ -1,4 +1,4 @@
-"""The page of a study, with Figure 2 for any data set."""
+"""The stage `figure2`: draws Figure 2 for a study on any data set, and writes the study's page."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from duvae.report import studies
 
 
 def run(name: str, root: Path = Path()) -> None:
-    """Writes `reports/studies/<study>.html`, and its map as PNG, from the results of `duvae search`.
+    """Writes the page `reports/studies/<study>.html`, and its figure as PNG, from the results of `duvae search`.
 
     Args:
         name: The study's name.

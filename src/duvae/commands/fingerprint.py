@@ -1,4 +1,4 @@
-"""The stage `fingerprint`: hashes of the code that each kind of stage depends on."""
+"""The stage `fingerprint`: computes hashes of the code that each kind of stage depends on."""
 
 from pathlib import Path
 

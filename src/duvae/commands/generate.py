@@ -1,4 +1,4 @@
-"""`duvae generate`: samples of a trained model's prior."""
+"""`duvae generate`: draws samples from the prior of a trained model."""
 
 from pathlib import Path
 
@@ -31,7 +31,7 @@ def run(
         rows: Number of rows of the grid.
         columns: Number of columns of the grid.
         draw_seed: The seed of z and of the draws from p(x|z).
-        likely: Whether each pixel or word is the likeliest one instead of a draw.
+        likely: Whether to take the likeliest pixel or word each time instead of drawing one.
         temperature: The temperature of the draws of pixels or words.
         root: The project's folder.
     """

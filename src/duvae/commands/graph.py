@@ -1,4 +1,4 @@
-"""The command and the stage `graph`: write or check the list of jobs."""
+"""The command and the stage `graph`: writes or checks the list of jobs."""
 
 from pathlib import Path
 
@@ -12,12 +12,12 @@ CHECKED = Path("data/graph.txt")
 def run(params: Params, check: bool = False) -> None:
     """Writes `pipelines/jobs.yaml`, or checks it.
 
-    The check writes `data/graph.txt`, on which all other stages depend. The text of this file never changes, so that a
-    new list of jobs makes no stage stale.
+    The check writes `data/graph.txt`, on which all other stages depend. The text of this file never changes, so a new
+    list of jobs does not make any stage stale.
 
     Args:
         params: All parameters.
-        check: Whether the list is only compared with params.yaml.
+        check: Whether to compare the list with params.yaml instead of writing it.
 
     Raises:
         UserError: With `check`, if the list is out of date.

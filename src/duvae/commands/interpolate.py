@@ -1,4 +1,4 @@
-"""`duvae interpolate`: decoded points between two sentences, or between pairs of test examples."""
+"""`duvae interpolate`: decodes points between two sentences, or between pairs of test examples."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,7 +31,7 @@ def run(
     sentences: Sequence[str] = (),
     root: Path = Path(),
 ) -> None:
-    """Writes a grid of images as PNG, or a text file with one sentence per line; each pair is one row or paragraph.
+    """Writes a grid of images as PNG, with one row per pair; or a text file, with one paragraph per pair.
 
     Args:
         params: All of params.yaml.
@@ -39,12 +39,12 @@ def run(
         setting: The setting's name.
         seed: The seed of the training.
         output: The file to write; None: a file in `reports/generated`.
-        pairs: Number of pairs of test examples, which are drawn.
-        steps: Number of points per pair, both ends counted.
+        pairs: Number of pairs of test examples to draw.
+        steps: Number of points per pair, both ends included.
         draw_seed: The seed of the pairs and of the draws from p(x|z).
-        likely: Whether each pixel or word is the likeliest one instead of a draw.
+        likely: Whether to take the likeliest pixel or word each time instead of drawing one.
         temperature: The temperature of the draws of pixels or words.
-        sentences: Two sentences to interpolate between; none: test examples.
+        sentences: Two sentences to interpolate between; empty: pairs of test examples are drawn.
         root: The project's folder.
 
     Raises:

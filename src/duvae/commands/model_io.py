@@ -1,4 +1,4 @@
-"""What the commands that use a trained model share: they load it, print warnings and write examples to files."""
+"""Shared functions of the commands that use a trained model: load it, print warnings, write examples to files."""
 
 import contextlib
 import sys
@@ -19,13 +19,13 @@ from duvae.project.files import whole, write_text
 from duvae.report import pictures
 
 FOLDER = Path("reports/generated")
-"""Where the commands write if the user names no file."""
+"""Folder into which the commands write if the user does not name a file."""
 
 
 def load(params: Params, dataset: str, setting: str, seed: int, root: Path = Path()) -> tuple[TrainedModel, Prepared]:
     """Loads a trained model of a project, and the data set that it was trained on.
 
-    PyTorch uses as many threads as `params` says from then on.
+    The function also sets PyTorch's number of threads to `threads` in params.yaml.
 
     Args:
         params: All of params.yaml.
@@ -49,7 +49,7 @@ def load(params: Params, dataset: str, setting: str, seed: int, root: Path = Pat
 
 
 def max_length(prepared: Prepared) -> int:
-    """The greatest number of word ids of a generated sentence: that of the longest document, 100 at least."""
+    """Largest number of word ids of a generated sentence: that of the longest document, but at least 100."""
     lengths = [int(split.lengths.max()) for split in prepared.splits.values() if isinstance(split, Documents)]
 
     return max([generation.LONGEST, *lengths])
@@ -57,7 +57,7 @@ def max_length(prepared: Prepared) -> int:
 
 @contextlib.contextmanager
 def printed_warnings() -> Iterator[None]:
-    """Prints each warning of the body, such as one about unknown words, as one line on standard error."""
+    """Prints each warning that the body raises, such as one about unknown words, as one line on standard error."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield
@@ -66,12 +66,12 @@ def printed_warnings() -> Iterator[None]:
 
 
 def write_examples(x: Tensor, path: Path, prepared: Prepared, columns: int) -> Path:
-    """Writes images into a PNG, or sentences into a text file.
+    """Writes images into a PNG file, or sentences into a text file.
 
     Args:
         x: Images, shape (images, 1, height, width), or word ids, shape (sentences, words).
-        path: The file; a name without a suffix gets one.
-        prepared: The data set whose vocabulary has the words.
+        path: Path of the file. A path without a suffix gets one.
+        prepared: The data set with the vocabulary of the word ids.
         columns: Number of images in one row, or of sentences between two empty lines.
 
     Returns:
@@ -92,11 +92,11 @@ def write_examples(x: Tensor, path: Path, prepared: Prepared, columns: int) -> P
 
 
 def write_grid(images: Array, path: Path, columns: int) -> Path:
-    """Writes images side by side into a PNG.
+    """Writes images side by side into a PNG file.
 
     Args:
-        images: Shares of ink from 0 to 1, shape (images, height, width).
-        path: The file; a name without a suffix gets one.
+        images: Share of ink in each pixel, from 0 to 1, shape (images, height, width).
+        path: Path of the file. A path without a suffix gets one.
         columns: Number of images in one row.
 
     Returns:

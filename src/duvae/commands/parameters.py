@@ -9,7 +9,7 @@ def run(params: Params, check: bool = False) -> None:
 
     Args:
         params: All parameters.
-        check: Whether the page is only compared with the parameters.
+        check: Whether to compare the page with the parameters instead of writing it.
 
     Raises:
         UserError: With `check`, if the page is out of date.

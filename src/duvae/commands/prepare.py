@@ -1,4 +1,4 @@
-"""The stage `prepare`: turns files, or draws of the synthetic generator, into data/prepared/<data set>.
+"""The stage `prepare`: writes a data set to data/prepared/<data set>, from files or from the synthetic generator.
 
 Images become grey values in data/grey/<data set>, which the stage `binarize` reads.
 """
@@ -22,7 +22,7 @@ def run(params: Params, dataset: str, root: Path = Path()) -> Prepared:
         The prepared data set.
 
     Raises:
-        UserError: If a file cannot be used; the message names it.
+        UserError: If a file cannot be used. The message names the file.
     """
     chosen = params.dataset(dataset)
     raw, folder = (root / "data" / kind / dataset for kind in ("raw", "prepared"))

@@ -31,7 +31,7 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
         root: Folder of the project.
 
     Raises:
-        UserError: The data set has no labels, or too few for a subset.
+        UserError: If the data set has no labels, or too few for a subset.
     """
     watch = Stopwatch("probe", params.setting(setting).system)
     job, chosen = params.job(dataset, setting, seed), params.dataset(dataset)
@@ -88,7 +88,7 @@ def by_subset(model: VAE, prepared: store.Prepared, params: Params, dataset: str
             subsets[str(size)] = [(inputs[indices], labels[indices]) for indices in draws]
     for name in dict.fromkeys(options.subsets):
         subset = labelled(name)
-        subsets.setdefault(str(len(subset[1])), []).append(subset)  # subsets of one size are draws of that size
+        subsets.setdefault(str(len(subset[1])), []).append(subset)  # subsets of the same size share one mean accuracy
     with threadpool_limits(params.threads), convergence():
         accuracies = {size: probe(draws, test, params.probe) for size, draws in subsets.items()}
 
@@ -111,9 +111,9 @@ def by_subset(model: VAE, prepared: store.Prepared, params: Params, dataset: str
 def by_character(
     model: VAE, prepared: store.Prepared, counts: list[int], params: Params, dataset: str
 ) -> dict[str, Any]:
-    """Trains classifiers of characters for each alphabet on its own (Table 3).
+    """Trains classifiers of characters, separately for each alphabet (Table 3).
 
-    The labelled images come from training and validation.
+    The labelled images come from the training and validation splits.
 
     Args:
         model: Trained model, on its device.
@@ -126,7 +126,7 @@ def by_character(
         Content of probe.json, with mean accuracies over alphabets in percent by the number of images per character.
 
     Raises:
-        UserError: An image has no character or alphabet, or an alphabet has too few characters or images.
+        UserError: If an image has no character or alphabet, or if an alphabet has too few characters or images.
     """
     device = next(model.parameters()).device
 
@@ -179,7 +179,7 @@ def by_character(
 
 
 def _check_size(size: int, labels: store.Array, dataset: str) -> None:
-    """Raises a `UserError` if a subset of this size cannot hold a training document of each label."""
+    """Raises a `UserError` if the size exceeds the number of training documents, or is below the number of labels."""
     key, classes = f"params.yaml: datasets.{dataset}.probe.labels", len(np.unique(labels))
     if size > len(labels):
         raise UserError(f"{key}: expected at most {len(labels)}, the number of training documents; found {size}.")

@@ -1,4 +1,4 @@
-"""`duvae reconstruct`: sentences or test examples, decoded from their own posterior means."""
+"""`duvae reconstruct`: decodes sentences or test examples from their own posterior means."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,16 +35,16 @@ def run(
         setting: The setting's name.
         seed: The seed of the training.
         output: The file to write; None: a file in `reports/generated`.
-        sentences: Sentences to reconstruct; none: the documents of `source`.
-        source: A file of documents to reconstruct; None: test examples.
-        count: Number of test examples, which are drawn.
+        sentences: Sentences to reconstruct; empty: the documents of `source`.
+        source: File of documents to reconstruct; None: test examples.
+        count: Number of test examples to draw.
         draw_seed: The seed of the choice of test examples and of the draws from p(x|z).
-        likely: Whether each pixel or word is the likeliest one instead of a draw.
+        likely: Whether to take the likeliest pixel or word each time instead of drawing one.
         temperature: The temperature of the draws of pixels or words.
         root: The project's folder.
 
     Raises:
-        UserError: If text is given for a model of images, or if it cannot be read.
+        UserError: If text is given for a model of images, or if the text cannot be read.
     """
     job = params.job(dataset, setting, seed)
     trained, prepared = model_io.load(params, dataset, setting, seed, root)

@@ -1,4 +1,4 @@
-"""The stage `report`: the page of all results of `run`."""
+"""The stage `report`: writes the page of all results that `run` in params.yaml names."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -29,21 +29,23 @@ from duvae.report.per_example import Floor, PerExample
 from duvae.report.results import Result
 
 MAX_SVG_POINTS = 60_000
-"""Points of training curves above which the page holds them as a PNG; an SVG would be larger."""
+"""Largest number of points of training curves for an SVG. With more points, the page has a PNG, which is smaller."""
 
 
 def run(params: Params, root: Path = Path()) -> None:
-    """Writes `reports/index.html`: all data sets of `run`, the collapse, a comparison of settings, the paper's tables.
+    """Writes `reports/index.html`, the page of all results.
 
-    The page depends only on files that git keeps, so a fresh clone can write it. Parts that old results lack are left
-    out, and the page names them. Examples from a user's own texts and images are on the pages of the stage `examples`.
+    It shows all data sets of `run`, the posterior collapse, a comparison of settings, and the paper's tables beside our
+    results. The page depends only on files that git keeps, so a fresh clone can write it. If old results lack files,
+    the page leaves out some parts and names them. It shows no examples from the user's own texts and images: the stage
+    `examples` writes separate pages for them.
 
     Args:
         params: All of params.yaml.
         root: The project's folder.
 
     Raises:
-        UserError: If results are missing or broken, or if none belongs to the weights of its last training.
+        UserError: If results are missing or unreadable, or if all results belong to other weights than the models.
     """
     current, stale = weights.current_results(results.read(params, params.run_jobs(), root))
     models = results.in_paper_order(current)
@@ -74,11 +76,11 @@ def run(params: Params, root: Path = Path()) -> None:
 
 
 def section(params: Params, models: Sequence[Result], root: Path) -> Mapping[str, Any]:
-    """The variables of the template for the section of one data set.
+    """The template's variables for the section of one data set.
 
     Args:
         params: All of params.yaml.
-        models: Results of one data set.
+        models: Results of the data set's models.
         root: The project's folder.
     """
     name = models[0].job.dataset
@@ -152,7 +154,7 @@ def _latent_spaces(
     per_model: Sequence[PerExample | None],
     names: Mapping[str, str],
 ) -> dict[str, Markup]:
-    """The picture of each setting's latent space, by setting, for the first seed whose test examples git keeps."""
+    """Pictures of two-dimensional latent spaces, by setting. Each shows the first seed with values of test examples."""
     pictures: dict[str, Markup] = {}
     if dataset.networks.latent != 2:
         return pictures
@@ -174,17 +176,17 @@ def omissions(
     samples: Mapping[str, object],
     floor: Floor | None,
 ) -> str | None:
-    """A sentence about the parts of a section that are left out because the results are of an earlier version.
+    """A sentence about the parts of a section that are left out, since their files are missing or out of date.
 
     Args:
         dataset: The data set's entry in params.yaml.
-        models: Models of the data set.
-        per_model: The values of each model's test examples; None where the file is missing.
+        models: Results of the data set's models.
+        per_model: Values of the test examples of each model; None for a model without such a file.
         samples: The samples that git keeps, by setting.
-        floor: The floor of a synthetic data set.
+        floor: Floor of the NLL on a synthetic data set; None: the data set has no floor.
 
     Returns:
-        One sentence; None where nothing is left out.
+        One sentence; None if nothing is left out.
     """
     without = [model.name for model, values in zip(models, per_model, strict=True) if values is None]
     parts = []
@@ -205,12 +207,12 @@ def omissions(
 
 
 def _model_names(names: Sequence[str], models: Sequence[Result]) -> str:
-    """The names of models, each once, or `of all models`."""
+    """The word `of` and the names of models, each once; or `of all models`."""
     return "of all models" if len(names) == len(models) else f"of {cells.word_list(list(dict.fromkeys(names)))}"
 
 
 def figure1_content(params: Params, models: Sequence[Result], root: Path) -> Mapping[str, Any]:
-    """The variables of the template for Figure 1.
+    """The template's variables for Figure 1.
 
     Args:
         params: All of params.yaml.
@@ -221,7 +223,7 @@ def figure1_content(params: Params, models: Sequence[Result], root: Path) -> Map
 
 
 def figure1_models(params: Params, models: Sequence[Result]) -> list[Result] | None:
-    """The results of the five settings of Figure 1; None where `run` does not hold all of them."""
+    """The results of the five settings of Figure 1; None if `models` lacks some of them."""
     jobs = params.figure1_jobs()
     five = [model for job in jobs for model in models if model.job == job]
 
@@ -235,7 +237,8 @@ def first_comparison(sets: Sequence[Mapping[str, Any]]) -> list[str] | None:
         sets: The data of the comparison, one entry per data set.
 
     Returns:
-        A VAE and a DU-VAE on one data set, or else the first two settings; None where there is only one.
+        The ids of a VAE and a DU-VAE on the same data set. If no data set has both, the ids of the first two settings.
+        None if there are fewer than two settings.
     """
     for dataset in sets:
         pair = [f"{dataset['id']}/vae", f"{dataset['id']}/du_vae"]
@@ -247,7 +250,7 @@ def first_comparison(sets: Sequence[Mapping[str, Any]]) -> list[str] | None:
 
 
 def _curves(models: Sequence[Result], warmup: int) -> Markup:
-    """The training curves, as PNG where there are too many points for an SVG."""
+    """The training curves as SVG, or as PNG if they have too many points."""
     figure = figures.curves(models, warmup)
     if sum(len(model.history) for model in models) * len(figures.CURVES) > MAX_SVG_POINTS:
         return page.inline_png(figures.png(figure), "Training curves")

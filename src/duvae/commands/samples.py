@@ -1,4 +1,4 @@
-"""The stage `samples`: samples and interpolations of a trained model for the report (Figure S1, Tables S3 and S4)."""
+"""The stage `samples`: writes samples and interpolations for the report (Figure S1, Tables S3 and S4)."""
 
 from pathlib import Path
 from typing import Any
@@ -17,17 +17,17 @@ from duvae.project.files import whole
 from duvae.project.provenance import Stopwatch
 
 DECODINGS = {"drawn": False, "likeliest": True}
-"""Each pixel or word is drawn from p(x|z), or the likeliest one is taken: True."""
+"""The two ways to decode a z, by name. True: take the likeliest pixel or word each time. False: draw it from p(x|z)."""
 
 
 def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path()) -> None:
-    """Writes samples of the prior, where the system has one, and interpolations between pairs of test examples.
+    """Writes samples of the prior, if the system has one, and interpolations between pairs of test examples.
 
-    `generated/<dataset>/<setting>/<seed>.npz` holds these arrays, with `drawn` and `likeliest` as decodings:
+    `generated/<dataset>/<setting>/<seed>.npz` holds these arrays. A `<decoding>` is `drawn` or `likeliest`.
 
     - `samples_<decoding>`: samples of the prior, shape (samples, ...).
     - `between_<decoding>`: interpolations, shape (pairs, steps, ...).
-    - `pairs`: indices of the test examples that the interpolations lie between, shape (pairs, 2).
+    - `pairs`: indices of the two test examples of each interpolation, shape (pairs, 2).
     - `examples`: indices of the test examples to show beside the samples, shape (examples,).
     - `columns`: number of images in each row of a picture.
     - `weights`: the digest of the model's weights.

@@ -22,18 +22,18 @@ from duvae.tracking.trial_runs import end_study
 
 
 def run(params: Params, name: str, url: str | None = None, worker: bool = False, root: Path = Path()) -> None:
-    """Works on a study until it ends, and writes its results below `results/studies/<name>`.
+    """Runs trials of a study until the study ends, and writes its results below `results/studies/<name>`.
 
     Args:
         params: All of params.yaml.
         name: Name of the study.
-        url: URL of a database that holds the study; None: the journal.
-        worker: Whether this process only works on trials, and another process writes the results.
+        url: URL of a database that holds the study; None: the journal file in the folder `studies`.
+        worker: Whether this process only runs trials, while another process writes the results.
         root: Folder of the project.
 
     Raises:
-        Interrupted: The user asked for a stop. The same command continues the study.
-        UserError: The data is not validated, or the grid study to compare with has no results.
+        Interrupted: If the user asks for a stop. The same command continues the study.
+        UserError: If the data is not validated, or if the grid study to compare with has no suitable results.
     """
     plan = Plan.from_params(params, name, root)
     watch = Stopwatch("search", plan.system)
@@ -74,7 +74,7 @@ def grid_summary(plan: Plan, folder: Path) -> dict[str, Any]:
         folder: Folder of the grid study's results.
 
     Raises:
-        UserError: The summary is missing, or belongs to other parameters, data or code.
+        UserError: If the summary is missing, or belongs to other parameters, data or code.
     """
     command = f"duvae search --study {folder.name}"
     content: dict[str, Any] = read_json(folder / "study.json", command)

@@ -1,4 +1,4 @@
-"""`duvae systems`: tables of the systems of the paper, or all about one of them."""
+"""`duvae systems`: prints tables of the paper's systems, or the documentation of one system."""
 
 import sys
 
@@ -13,16 +13,16 @@ from duvae.report import catalogue
 from duvae.report.catalogue import Entry
 
 WIDTH = 120
-"""Greatest width of the output, in characters."""
+"""Largest width of the output, in characters."""
 
 
 def run(params: Params, name: str | None = None, console: Console | None = None) -> None:
-    """Prints all systems, or one system with its documentation; the output is plain text if it is not a terminal.
+    """Prints all systems, or one system with its documentation. Outside of a terminal, the output is plain text.
 
     Args:
         params: All of params.yaml.
-        name: The system to explain; None: all systems.
-        console: The console to print to; None: standard output.
+        name: Name of the system to explain; None: all systems.
+        console: Console to print to; None: standard output.
     """
     console = console or _console()
     columns = catalogue.columns(params)
@@ -44,7 +44,7 @@ def _console() -> Console:
 
 
 def _table(console: Console, title: str, *heads: str, names: int = 0) -> Table:
-    """An empty table. The first `names` columns have names, which are not broken. ASCII lines outside of a terminal."""
+    """An empty table, with ASCII lines outside of a terminal. The first `names` columns are never wrapped."""
     lines = box.ROUNDED if console.is_terminal else box.ASCII2
     table = Table(title=title, title_justify="left", title_style="bold", box=lines)
     for index, head in enumerate(heads):

@@ -28,8 +28,8 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
         root: Folder of the project.
 
     Raises:
-        Interrupted: The user asked for a stop. The same command resumes the training.
-        UserError: The data is not validated, or the training diverged.
+        Interrupted: If the user asks for a stop. The same command resumes the training.
+        UserError: If the data is not validated, or if the training diverges.
     """
     job = params.job(dataset, setting, seed)
     chosen, entry = params.dataset(dataset), params.setting(setting)

@@ -1,4 +1,4 @@
-"""The stage `truth`: the generator's own negative log-likelihood, a lower bound for the mean NLL of all systems."""
+"""The stage `truth`: computes the generator's own NLL, a lower bound for the mean NLL of all systems."""
 
 from pathlib import Path
 
@@ -19,8 +19,9 @@ from duvae.project.provenance import Stopwatch
 def run(params: Params, dataset: str, root: Path = Path()) -> None:
     """Integrates the likelihood of test sentences over z.
 
-    The stage writes the mean NLL to `results/<dataset>/truth.json`, and to `results/<dataset>/per_example.json` the
-    `nll` of each of these sentences in nats, and the `z` and component (`label`) of all test sentences.
+    The stage writes the mean NLL of these sentences to `results/<dataset>/truth.json`. It writes the `nll` of each of
+    these sentences in nats to `results/<dataset>/per_example.json`, together with `z` and component (`label`) of all
+    test sentences.
 
     Args:
         params: All parameters.

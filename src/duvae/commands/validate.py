@@ -1,4 +1,4 @@
-"""The stage `validate`: checks data/prepared/<data set> and writes its Data Docs."""
+"""The stage `validate`: checks data/prepared/<data set>, and writes Data Docs, the pages with the outcome."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from duvae.project.files import remove, write_json
 
 
 def run(params: Params, dataset: str, root: Path = Path()) -> dict[str, Any]:
-    """Validates a data set; no training starts on a data set that fails.
+    """Validates a data set. A training does not start on a data set that fails.
 
     Args:
         params: All parameters.
@@ -20,12 +20,12 @@ def run(params: Params, dataset: str, root: Path = Path()) -> dict[str, Any]:
         The results, as in data/validated/<data set>.json.
 
     Raises:
-        UserError: If an expectation is not met; the message has an example row for each.
+        UserError: If an expectation is not met. The message shows an example row for each such expectation.
     """
     chosen = params.dataset(dataset)
     report, docs = root / "data" / "validated" / f"{dataset}.json", root / "reports" / "data_docs" / dataset
     remove(report)
-    prepared = store.read(root / "data" / "prepared" / dataset, ids=False)  # the expectations check the ids
+    prepared = store.read(root / "data" / "prepared" / dataset, ids=False)  # the expectations report wrong ids
     results = validation.run_expectations(prepared, chosen, docs, dataset)
     images = isinstance(chosen, OmniglotDataset | ImageDataset)
     validation.require_all_met(
