@@ -208,5 +208,5 @@ def encode(
     """
     known = dispatch.params_of_job(params, dataset, setting, seed)
     if ink not in {None, "dark", "light"}:
-        raise UserError(f"--ink {ink}: expected 'dark' or 'light'.")
+        raise UserError(f"--ink {ink}: expected dark or light.")
     dispatch.run("encode", known, dataset, setting, seed, output, sentence or [], source, ink, draw_seed, split)
