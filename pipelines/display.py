@@ -151,7 +151,7 @@ class LiveTable:
                 "failed": len(progress.failed),
                 "running": len(progress.running),
                 "waiting": len(progress.waiting),
-                "deferred": len(progress.deferred),
+                "for the final dvc repro": len(progress.deferred),
             }
         )
         running = {name: now - started for name, started in list(progress.running.items())}

@@ -173,7 +173,8 @@ PARAMETERS = {
         "params.yaml: settings.vae.columns", "has no 'yelp', which data set 'own' needs", "Add that column",
     ),
     "the truth of a data set that has none": Kind(
-        "truth --dataset own", leave, "--dataset own", "have a known true NLL", "only data sets of the kind 'synthetic'",
+        "truth --dataset own", leave, "--dataset own", "have a known true NLL",
+        "only data sets of the kind 'synthetic'",
     ),
     "no parameters": Kind(
         f"train {JOB}", gone("params.yaml"), "params.yaml", "not there", "change to the project's folder",

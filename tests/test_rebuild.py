@@ -164,7 +164,7 @@ def run_task(folder: Path, name: str, timeout: float | None = None) -> Any:
     ("command", "transient", "message"),
     [
         ("exit 2", False, "exited with 2"),
-        (f"exit {TEMPORARY_FAILURE}", True, "may pass"),
+        (f"exit {TEMPORARY_FAILURE}", True, "temporary:"),
         ("kill -9 $PPID; sleep 60", True, "ended with -9"),
         ("true", False, "does not exist"),
         ("sleep 60", False, "longer than 3 seconds"),
