@@ -151,7 +151,7 @@ class LiveTable:
                 "failed": len(progress.failed),
                 "running": len(progress.running),
                 "waiting": len(progress.waiting),
-                "for the final dvc repro": len(progress.deferred),
+                "deferred": len(progress.deferred),
             }
         )
         running = {name: now - started for name, started in list(progress.running.items())}

@@ -88,7 +88,7 @@ def command(
         typer.Option(
             metavar="N",
             min=1,
-            help="Number of tasks at a time on each GPU, or on the CPU. Default: 1 per GPU, or as many as the cores allow.",
+            help="Number of tasks at a time per GPU, or on the CPU. Default: 1 per GPU, or as many as the cores allow.",
         ),
     ] = None,
     devices: Annotated[
