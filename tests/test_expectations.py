@@ -218,7 +218,7 @@ def test_documents_that_are_too_long(text_params: Params, tmp_path: Path) -> Non
     params = changed(text_params, "short_yelp", source={"max_words": 3})
 
     with pytest.raises(
-        UserError, match=r"lengths_within_bounds \(train\): expected 3 to 5 ids .*found 15 that break it"
+        UserError, match=r"lengths_within_bounds \(train\): expected 3 to 5 ids .*found 15 that break this rule"
     ):
         run(params, good(), tmp_path)
 

@@ -135,7 +135,7 @@ def _disagreements(params: Params) -> list[Mistake]:
         if not errors:
             params.figure1_jobs()
     except UserError as error:
-        errors.append((("figure1",), f"its settings must exist: {error}"))
+        errors.append((("figure1",), f"the settings of Figure 1 must exist: {error}"))
 
     return errors
 

@@ -204,8 +204,8 @@ def _members(file: Path, alphabets: Sequence[str], seen: set[str]) -> Iterator[t
                     or stat.S_ISLNK(member.external_attr >> 16)
                 ):
                     raise UserError(
-                        f"{file}: its member {member.filename!r} is no plain file inside the archive (an absolute path,"
-                        " '..' or a link). Nothing was read from it; fetch the archive again."
+                        f"{file}: its member {member.filename!r} is not a plain file inside the archive (an absolute"
+                        " path, '..' or a link). Nothing was read from it; fetch the archive again."
                     )
                 match = MEMBER.fullmatch(member.filename)
                 if match is None:
