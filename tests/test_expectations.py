@@ -174,7 +174,7 @@ def _unknown(prepared: Prepared) -> Prepared:
 @pytest.mark.parametrize(
     ("breaks", "said"),
     [
-        (_empty_document, r"no_empty_documents \(train\): .*1 that breaks it.*document 7, words 0: '<s> </s>'"),
+        (_empty_document, r"no_empty_documents \(train\): .*1 that breaks this rule.*document 7, words 0: '<s> </s>'"),
         (
             lambda p: with_token(p, "test", 3, 1, 10),
             r"highest_id_within_vocabulary \(test\): .* found 1 that .*document 3, highest 10: '<s> \?",
