@@ -523,7 +523,7 @@ RESULT = {
         "figure1", entry(METRICS, "nll", "41"), f"{METRICS}: nll", "found '41'", "expected a number",
     ),
     "metrics that are a list": Kind(
-        "report", write(METRICS, "[1]"), METRICS, "found a list of 1", "expected a mapping",
+        "report", write(METRICS, "[1]"), METRICS, "found a list of length 1", "expected a mapping",
     ),
     "an empty history": Kind(
         "report", write(f"{RESULTS}/history.csv", ""), f"{RESULTS}/history.csv", "No columns", "expected a table",
