@@ -23,7 +23,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: figure1 report rebuild serve search dashboard test check smoke torture bench containers passwords lock environment clean help
 
-figure1: $(ENVIRONMENT)  ## Rebuild what is out of date of Figure 1, and fill MLflow (the default)
+figure1: $(ENVIRONMENT)  ## Rebuild the stages of Figure 1 that are out of date, and fill MLflow (the default target)
 	@dvc repro figure1
 	@duvae track
 	@echo
@@ -37,13 +37,13 @@ report: $(ENVIRONMENT)  ## Rebuild everything that 'run' in params.yaml names, a
 	@echo "The page:  $(CURDIR)/reports/index.html"
 	@echo "The runs:  .venv/bin/mlflow ui, then http://127.0.0.1:5000 ('Model training', top left)"
 
-rebuild: $(ENVIRONMENT)  ## Do the same in parallel, on all GPUs or cores; ARGS=--plan prints the tasks and hours
+rebuild: $(ENVIRONMENT)  ## Do the same as 'make report' on all GPUs or cores at once; ARGS=--plan only prints the tasks
 	@python -m pipelines.rebuild $(ARGS)
 
 serve: $(ENVIRONMENT)  ## Run a Prefect server, the deployments of prefect.yaml and a worker, until Ctrl-C
 	@python -m pipelines.prefect_server $(ARGS)
 
-search: $(ENVIRONMENT)  ## Search (γ, p) on the synthetic data by grid and by TPE, and compare: one hour on one core
+search: $(ENVIRONMENT)  ## Search γ and p on the synthetic data by grid and by TPE, and compare both: one hour on one core
 	@dvc repro --quiet validate@synthetic
 	@python -m pipelines.parallel_study --study synthetic_grid $(ARGS)
 	@duvae search --study synthetic_tpe
@@ -56,7 +56,7 @@ dashboard: $(ENVIRONMENT)  ## Show the studies of hyperparameters: optuna-dashbo
 	@studies="$${OPTUNA_STORAGE:-studies/journal.log}"; \
 	    optuna-dashboard --host 127.0.0.1 --port 8080 "$${studies/#postgresql:/postgresql+psycopg:}"
 
-test: $(ENVIRONMENT)  ## Run the tests, at most four at a time; DUVAE_MIRROR=FOLDER adds those on real data
+test: $(ENVIRONMENT)  ## Run the tests, at most four at a time; DUVAE_MIRROR=FOLDER adds the tests on real data
 	@python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile $(ARGS)
 
 check: $(ENVIRONMENT)  ## Check the code with ruff and mypy
@@ -67,7 +67,7 @@ check: $(ENVIRONMENT)  ## Check the code with ruff and mypy
 smoke: $(ENVIRONMENT)  ## Run all stages at a reduced size, in a temporary folder
 	@python tests/end_to_end.py
 
-torture: $(ENVIRONMENT)  ## Kill a small rebuild in twenty rounds, and compare its outputs; ARGS='--rounds 3'
+torture: $(ENVIRONMENT)  ## Kill a small rebuild in 20 rounds, and compare its outputs; ARGS='--rounds 3' for 3 rounds
 	@PYTHONPATH="$(CURDIR):$(CURDIR)/tests" python tests/torture.py $(ARGS)
 
 bench: $(ENVIRONMENT)  ## Measure the speed: eight minutes on one free core; ARGS=--full trains for all epochs
@@ -79,7 +79,7 @@ containers: $(ENVIRONMENT)  ## Check docker/: lint, schema, and each service's c
 	@python docker/check.py $(ARGS)
 
 passwords:  ## Write docker/.env: random passwords for the containers, and the owner of their files
-	@[ ! -e docker/.env ] || { echo "error: docker/.env exists already, and was not changed. Remove it to get new passwords" >&2; exit 2; }
+	@[ ! -e docker/.env ] || { echo "error: docker/.env exists already and was not changed. Remove it to get new passwords." >&2; exit 2; }
 	@umask 077; while IFS= read -r line; do case "$$line" in \
 	    [A-Z]*=) echo "$$line$$(od -An -N24 -tx1 /dev/urandom | tr -d ' \n')" ;; \
 	    '# UID='*) [ "$$(id -u)" = 0 ] && echo "$$line" || echo "UID=$$(id -u)" ;; \
@@ -91,7 +91,7 @@ passwords:  ## Write docker/.env: random passwords for the containers, and the o
 
 environment: $(ENVIRONMENT)  ## Create .venv or bring it up to date; most other targets do this too
 
-lock: $(ENVIRONMENT)  ## Resolve pyproject.toml into requirements.lock again; torch keeps its version
+lock: $(ENVIRONMENT)  ## Write requirements.lock anew from pyproject.toml; torch keeps its version
 	@uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-header \
 	    --all-extras -c <(grep '^torch==' requirements.lock) --no-emit-package torch \
 	    pyproject.toml -o .venv/resolved.txt

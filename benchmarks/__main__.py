@@ -27,11 +27,13 @@ def main() -> int:
     """Measures, prints the table, and returns 1 if a value exceeds a bound that must hold."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--full", action="store_true", help="train for all epochs instead of a few (and evaluate each setting)"
+        "--full", action="store_true", help="train for all epochs instead of a few, and evaluate each setting"
     )
-    parser.add_argument("--tiny", action="store_true", help="run for seconds at sizes without meaning, as a test")
-    parser.add_argument("--only", choices=GROUPS, help="measure only this group of rows")
-    parser.add_argument("--output", type=Path, metavar="PATH", help="a file to write the table to")
+    parser.add_argument(
+        "--tiny", action="store_true", help="measure tiny sizes for a few seconds, as a test of the code"
+    )
+    parser.add_argument("--only", choices=GROUPS, help="measure only this group of rows; default: all groups")
+    parser.add_argument("--output", type=Path, metavar="PATH", help="file to which the table is also written")
     options = parser.parse_args()
     params = config.load(ROOT / "params.yaml")
     torch.set_num_threads(params.threads)

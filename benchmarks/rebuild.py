@@ -103,10 +103,12 @@ print(json.dumps([looked, jobs]))
 def main() -> None:
     """Measures, prints a table, and exits with 1 if the outputs of the two runs differ."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.rebuild", description=__doc__)
-    parser.add_argument("--epochs", type=int, default=5)
-    parser.add_argument("--samples", type=int, default=20, help="evaluation.importance_samples")
-    parser.add_argument("--sentences", type=int, help="number of training sentences; all if not given")
-    parser.add_argument("--slots", type=int, default=2)
+    parser.add_argument("--epochs", type=int, default=5, help="epochs of each training; default: 5")
+    parser.add_argument(
+        "--samples", type=int, default=20, help="importance samples of each evaluated sentence; default: 20"
+    )
+    parser.add_argument("--sentences", type=int, help="number of training sentences; default: all")
+    parser.add_argument("--slots", type=int, default=2, help="tasks at a time of the parallel rebuild; default: 2")
     arguments = parser.parse_args()
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="duvae-") as place:

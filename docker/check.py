@@ -249,7 +249,7 @@ def programs(chosen: Path | None) -> Path:
             return folder
 
     raise Missing(
-        "PostgreSQL is not here. Run 'apt install postgresql', or give the folder of its programs with --postgres"
+        "PostgreSQL was not found. Run 'apt install postgresql', or name the folder of its programs with --postgres."
     )
 
 
@@ -266,7 +266,7 @@ def postgresql(local: LocalServices, folder: Path) -> Iterator[dict[str, str]]:
         account = {"user": pwd.getpwnam("postgres").pw_uid} if os.geteuid() == 0 else {}
     except KeyError:
         raise Missing(
-            "PostgreSQL does not run as root, and there is no user 'postgres'. Run this command as another user"
+            "PostgreSQL does not run as root, and there is no user 'postgres'. Run this command as another user."
         ) from None
     data, passwords = local.folder / "cluster", local.folder / "superuser"
     data.mkdir()

@@ -117,13 +117,14 @@ def run(
                 code = process.wait(machine.timeout)
             except subprocess.TimeoutExpired:
                 reason = (
-                    f"ran longer than {machine.timeout:g} seconds. Started again, a training resumes from its state"
+                    f"ran longer than {machine.timeout:g} seconds. A training continues from its saved state when it is"
+                    " started again"
                 )
                 raise TaskFailedError(stage, reason, False, _tail(log)) from None
         try:
             result = json.loads(result_file.read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            result = {"code": code, "reason": f"its process ended with {code} and gave no reason"}
+            result = {"code": code, "reason": f"its process ended with exit code {code} and gave no reason"}
     if "entry" not in result:
         raise TaskFailedError(stage, _reason(result), result["code"] in {TEMPORARY_FAILURE, *KILLED}, _tail(log))
     name = device.name if device else socket.gethostname()
@@ -219,7 +220,7 @@ def _reason(result: Mapping[str, Any]) -> str:
     if code in KILLED:
         return f"{reason} (it was killed, most often because memory ran out)"
     if code == TEMPORARY_FAILURE:
-        return f"{reason} (may pass: memory, a device or a connection was lost)"
+        return f"{reason} (temporary: memory, a device or a connection was lost)"
 
     return reason
 

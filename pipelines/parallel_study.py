@@ -69,7 +69,7 @@ class Crew:
         if self.stopping.is_set() or INTERRUPTED in codes:
             raise Interrupted(f"the workers of {self.study} have stopped")
         if codes != {0}:
-            raise UserError(f"{self.study}: a worker ended with exit code {max(codes)}; its messages stand above.")
+            raise UserError(f"{self.study}: a worker ended with exit code {max(codes)}; its messages are above.")
 
     def stop(self, number: int, frame: FrameType | None) -> None:
         """Asks all workers to stop after their current step. The arguments are those of a signal handler."""
@@ -110,23 +110,37 @@ class Crew:
 def main(
     study: Annotated[str, typer.Option("--study", metavar="NAME", help="Name of a study in params.yaml.")],
     slots: Annotated[
-        int | None, typer.Option("--slots", metavar="N", min=1, help="Number of workers on each GPU, or on the CPU.")
+        int | None,
+        typer.Option(
+            "--slots",
+            metavar="N",
+            min=1,
+            help="Number of workers on each GPU, or on the CPU. Default: 1 per GPU, or as many as the cores allow.",
+        ),
     ] = None,
     devices: Annotated[
         str | None,
-        typer.Option("--devices", metavar="LIST", help="GPUs such as 0,1, or cpu. Default: all GPUs, or the CPU."),
+        typer.Option(
+            "--devices",
+            metavar="LIST",
+            help="'cpu', or a list of GPUs such as 0,1. Default: all GPUs, or the CPU if there is none.",
+        ),
     ] = None,
     storage: Annotated[
         str | None,
         typer.Option(
-            "--storage", envvar="OPTUNA_STORAGE", metavar="URL", help="URL of a database. Default: studies/journal.log."
+            "--storage",
+            envvar="OPTUNA_STORAGE",
+            metavar="URL",
+            help="URL of the database that keeps the study. Default: the file studies/journal.log.",
         ),
     ] = None,
-    params: Annotated[Path, typer.Option("--params", metavar="PATH", help="Path of the parameters.")] = Path(
-        "params.yaml"
-    ),
+    params: Annotated[Path, typer.Option("--params", metavar="PATH", help="File of parameters.")] = Path("params.yaml"),
 ) -> None:
-    """Search hyperparameters with several workers in parallel, then write the results."""
+    """Run the trials of a study in several workers in parallel, then write its results.
+
+    The results are the files that 'duvae search' writes.
+    """
     parameters = config.load(params)
     parameters.study(study)
     crew = Crew(study, choose(parameters.threads, slots, devices), storage, params)

@@ -1,7 +1,7 @@
-"""`make serve`: a Prefect server on the loopback address, the deployments of prefect.yaml, and a worker.
+"""`make serve` runs a Prefect server on 127.0.0.1, creates the deployments of prefect.yaml, and runs a worker.
 
-Ctrl-C or SIGTERM ends the server and the worker. If PREFECT_API_URL names a server, the command uses that server and
-starts none.
+Ctrl-C or SIGTERM ends the server and the worker. If the environment variable PREFECT_API_URL names a server, the
+command uses that server and starts none.
 """
 
 import argparse
@@ -84,7 +84,10 @@ def serve(port: int) -> int:
         ):
             if subprocess.run(["prefect", *arguments], env=environment, check=False).returncode:
                 raise UserError(f"'prefect {' '.join(arguments)}' failed at {url}; its messages are above.")
-        print(f"The page: {url.removesuffix('/api')}, 'Deployments', 'rebuild'. Ctrl-C ends everything.", flush=True)
+        print(
+            f"The page: {url.removesuffix('/api')}, 'Deployments', 'rebuild'. Ctrl-C ends server and worker.",
+            flush=True,
+        )
         command = ["prefect", "worker", "start", "--pool", POOL, "--limit", "1", "--install-policy", "never"]
         worker = subprocess.Popen(command, env=environment, start_new_session=True)
         return worker.wait()
@@ -124,7 +127,7 @@ def _wait(url: str, server: subprocess.Popen[bytes] | None) -> None:
 def main() -> None:
     """Reads the command line, and runs the server and the worker."""
     parser = argparse.ArgumentParser(prog="python -m pipelines.prefect_server", description=__doc__)
-    parser.add_argument("--port", type=int, default=4200)
+    parser.add_argument("--port", type=int, default=4200, help="port of the server; default: 4200")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         sys.exit(serve(parser.parse_args().port))

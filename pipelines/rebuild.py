@@ -67,46 +67,56 @@ def workers(scheduler: str) -> int:
         with Client(scheduler, timeout=30) as client:  # type: ignore[no-untyped-call]
             found = client.scheduler_info(n_workers=-1)["workers"].values()
     except OSError as error:
-        raise UserError(f"--scheduler {scheduler}: no Dask scheduler answers there ({error}).") from error
+        raise UserError(
+            f"--scheduler {scheduler}: no Dask scheduler answers there ({error}). Start one, or correct the address."
+        ) from error
     slots = sum(int(worker["resources"].get("GPU", 0)) for worker in found)
     if not slots:
         raise UserError(
-            f"--scheduler {scheduler}: none of its {len(found)} workers has GPU among its resources."
-            " Expected workers started with 'dask worker ADDRESS --nthreads 1 --resources GPU=1'."
+            f"--scheduler {scheduler}: expected workers with the resource GPU; none of its {len(found)} workers has it."
+            " Start workers with 'dask worker ADDRESS --nthreads 1 --resources GPU=1'."
         )
 
     return slots
 
 
 def command(
-    targets: Annotated[list[str] | None, typer.Argument(metavar="[TARGET]...", help="Stages; none: all.")] = None,
+    targets: Annotated[
+        list[str] | None, typer.Argument(metavar="STAGE", help="Stages to rebuild. Default: all.")
+    ] = None,
     slots: Annotated[
         int | None,
         typer.Option(
-            metavar="N", min=1, help="Tasks at a time on each GPU, or on the CPU. Default there: cores / threads."
+            metavar="N",
+            min=1,
+            help="Number of tasks at a time per GPU, or on the CPU. Default: 1 per GPU, or as many as the cores allow.",
         ),
     ] = None,
     devices: Annotated[
-        str | None, typer.Option(metavar="LIST", help="'cpu', or GPUs like 0,1. Default: all GPUs, else the CPU.")
+        str | None,
+        typer.Option(
+            metavar="LIST", help="'cpu', or a list of GPUs such as 0,1. Default: all GPUs, or the CPU if there is none."
+        ),
     ] = None,
     keep_going: Annotated[
         bool, typer.Option("--keep-going", help="After a failure, run all stages that do not need the failed one.")
     ] = False,
     only_plan: Annotated[
-        bool, typer.Option("--plan", help="Print which stages would run and for how long; run nothing.")
+        bool, typer.Option("--plan", help="Print which stages would run and for how long, and run nothing.")
     ] = False,
     timeout: Annotated[float | None, typer.Option(metavar="SECONDS", min=1, help="Time limit of each task.")] = None,
     scheduler: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Address of a Dask scheduler whose workers run the tasks.")
     ] = None,
     remote: Annotated[
-        str, typer.Option(metavar="NAME", help="With --scheduler: the DVC remote that carries the results.")
+        str,
+        typer.Option(metavar="NAME", help="With --scheduler: DVC remote through which the machines exchange results."),
     ] = "",
 ) -> None:
-    """Rebuild what is out of date, several stages at a time, and record the results.
+    """Rebuild all stages that are out of date, several at a time, and record the results as 'dvc repro' does.
 
-    The results have the same bits as those of 'dvc repro'. A task runs one stage. After an interruption, run the same
-    command again: it keeps what was finished.
+    The results are the same, bit for bit, as those of 'dvc repro'. A task runs one stage. After an interruption, run
+    the same command again: it keeps all finished stages.
     """
     if only_plan:
         print(plan(targets or [], slots, devices))

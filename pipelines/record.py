@@ -100,12 +100,12 @@ def repair(root: Path) -> list[str]:
         if saved is not None and (stages is None or not saved.keys() <= stages.keys()):
             with whole(lock) as temporary:
                 shutil.copyfile(backup, temporary)
-            messages.append("dvc.lock: was truncated, restored from before the recording")
+            messages.append("dvc.lock: was truncated; restored to its state before the recording")
         backup.unlink()
     elif lock.exists() and _stages(lock) is None:
         raise UserError(
-            f"{lock}: expected the stages of DVC; the file may be truncated. 'git checkout dvc.lock' restores the"
-            " committed version."
+            f"{lock}: expected entries of DVC's stages; the file may be truncated. Run 'git checkout dvc.lock' to"
+            " restore the committed version."
         )
 
     return messages

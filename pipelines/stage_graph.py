@@ -86,7 +86,7 @@ class StageGraph:
             self.dvc_stages = {self._name(stage): stage for stage in self.repo.index.stages if stage.cmd}
             chosen = [name for target in targets for name in self._select(target)]
         except (DvcException, LockError) as error:
-            raise UserError(f"{root}: DVC cannot read the project ({_text(error)}).") from error
+            raise UserError(f"{root}: DVC cannot read the project ({_text(error)}). Correct it.") from error
         self.producers = {
             out.fs_path: (name, out.def_path) for name, stage in self.dvc_stages.items() for out in stage.outs
         }

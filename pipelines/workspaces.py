@@ -129,8 +129,8 @@ def git(root: Path, *arguments: str) -> str:
     except (OSError, subprocess.CalledProcessError) as error:
         why = " ".join((getattr(error, "stderr", "") or str(error)).split())
         raise UserError(
-            f"{root}: 'git {arguments[0]}' failed ({why}). A rebuild needs git, since its workspaces are clones:"
-            " expected the project to be a repository with a commit."
+            f"{root}: 'git {arguments[0]}' failed ({why}). A rebuild needs git, since its workspaces are clones."
+            " Expected the project to be a git repository with a commit."
         ) from error
 
     return done.stdout

@@ -173,7 +173,8 @@ PARAMETERS = {
         "params.yaml: settings.vae.columns", "has no 'yelp', which data set 'own' needs", "Add that column",
     ),
     "the truth of a data set that has none": Kind(
-        "truth --dataset own", leave, "--dataset own", "have a known truth", "only data sets of the kind 'synthetic'",
+        "truth --dataset own", leave, "--dataset own", "have a known true NLL",
+        "only data sets of the kind 'synthetic'",
     ),
     "no parameters": Kind(
         f"train {JOB}", gone("params.yaml"), "params.yaml", "not there", "change to the project's folder",
@@ -250,7 +251,7 @@ FILES = {
         f"{RAW}/test.txt, line 1", "found '0\\t", "expected a document without a tab",
     ),
     "an empty document": Kind(
-        "prepare --dataset own", line(f"{RAW}/train.txt", 5, "1\t "), f"{RAW}/train.txt, line 5", "found an empty one",
+        "prepare --dataset own", line(f"{RAW}/train.txt", 5, "1\t "), f"{RAW}/train.txt, line 5", "found an empty line",
         "expected a document",
     ),
     "a document that is too long": Kind(
@@ -311,19 +312,20 @@ FETCHING = {
         "Correct --mirror or DUVAE_MIRROR, or try again", code=TEMPORARY_FAILURE,
     ),
     "an empty file from the mirror": Kind(
-        "fetch --dataset known", mirror(b""), f"train.txt: the file from {{url}}/{KNOWN}", "is empty", "Deleted",
+        "fetch --dataset known", mirror(b""), f"train.txt: the file from {{url}}/{KNOWN}", "is empty",
+        "The copy was deleted",
     ),
     "an error page": Kind(
         "fetch --dataset known", mirror(b"<!DOCTYPE html><title>Quota exceeded</title>"), f"{{url}}/{KNOWN}",
-        "an HTML page came", "expected a data file",
+        "found an HTML page", "expected a data file",
     ),
     "404": Kind(
-        "fetch --dataset known", mirror(None), KNOWN, f"{{url}}/{KNOWN}: 404", "Without network, give them in a mirror",
-        OTHERS,
+        "fetch --dataset known", mirror(None), KNOWN, f"{{url}}/{KNOWN}: 404",
+        "Without network, put the files into a mirror", OTHERS,
     ),
     "503": Kind(
         "fetch --dataset known", mirror(b"busy", status=503), KNOWN, f"{{url}}/{KNOWN}: 503",
-        "Without network, give them in a mirror", OTHERS,
+        "Without network, put the files into a mirror", OTHERS,
     ),
     "a slow mirror": Kind(
         "fetch --dataset known", both(mirror(SENTENCES, delay=0.6), impatient), "mirror {url}",
@@ -346,11 +348,12 @@ FETCHING = {
         "expected a folder or a URL (http or https)",
     ),
     "no mirror and no address": Kind(
-        "fetch --dataset known", leave, KNOWN, "no address on the internet is known", "give them in a mirror", OTHERS,
+        "fetch --dataset known", leave, KNOWN, "no address on the internet is known",
+        "put the files into a mirror", OTHERS,
     ),
     "no file of one's own": Kind(
-        "fetch --dataset own", gone("valid.txt"), "no such file: valid.txt", "taken to be your own",
-        "expected where params.yaml says",
+        "fetch --dataset own", gone("valid.txt"), "no such file: valid.txt", "must be your own",
+        "Expected it at its path in params.yaml",
     ),
     "an archive that is none": Kind(
         "fetch --dataset known",
@@ -359,11 +362,11 @@ FETCHING = {
     ),
     "an archive that climbs": Kind(
         "fetch --dataset known", archive(tarfile.TarInfo(f"../{KNOWN}"), b"1"), "{url}/all.tar.gz",
-        f"'../{KNOWN}' is no plain file inside the archive", "give the file with a mirror", OTHERS,
+        f"'../{KNOWN}' is not a plain file inside the archive", "Put the file into a mirror", OTHERS,
     ),
     "an archive with a link": Kind(
         "fetch --dataset known", archive(link(KNOWN, "/etc/passwd")), "{url}/all.tar.gz",
-        f"'{KNOWN}' is no plain file inside the archive", "give the file with a mirror", OTHERS,
+        f"'{KNOWN}' is not a plain file inside the archive", "Put the file into a mirror", OTHERS,
     ),
 }  # fmt: skip
 
@@ -520,7 +523,7 @@ RESULT = {
         "figure1", entry(METRICS, "nll", "41"), f"{METRICS}: nll", "found '41'", "expected a number",
     ),
     "metrics that are a list": Kind(
-        "report", write(METRICS, "[1]"), METRICS, "found a list of 1", "expected a mapping",
+        "report", write(METRICS, "[1]"), METRICS, "found a list of length 1", "expected a mapping",
     ),
     "an empty history": Kind(
         "report", write(f"{RESULTS}/history.csv", ""), f"{RESULTS}/history.csv", "No columns", "expected a table",
@@ -566,7 +569,7 @@ RESULT = {
     ),
     "examples of other data": Kind(
         "figure1", kept(lambda arrays: {**arrays, "steps": arrays["steps"][:100], "nll": arrays["nll"][:100]}),
-        "the floor has 200 sentences", "evaluated on only 100", "Run 'dvc repro'",
+        "the true NLL is known for 200 sentences", "evaluated on only 100", "Run 'dvc repro'",
     ),
     "no truth": Kind(
         "figure1", gone("results/synthetic/truth.json"), "results/synthetic/truth.json", "not there",

@@ -115,7 +115,7 @@ MISTAKES = {
         "torch, epsilon: 1.0e-8}",
         "torch, epsilon: 1e-8}",
         "settings.bn_vae.parts.epsilon",
-        ["expected a number", "1.0e-5 for 1e-5"],
+        ["expected a number", "1.0e-5 instead of 1e-5"],
     ),
     "infinite number": (
         "learning_rate: 1.0",
@@ -141,7 +141,7 @@ MISTAKES = {
         "figure1: ",
         "figure1: [1]\nprobe2:",
         "figure1",
-        ["expected a mapping", "found a list of 1"],
+        ["expected a mapping", "found a list of length 1"],
     ),
     "dropout of 1": (
         "dropout_in: 0.5         # dropout",
@@ -184,7 +184,7 @@ MISTAKES = {
         "seeds: [1]",
         "seeds: []",
         "runs.small.0.seeds",
-        ["expected at least 1 of them", "found a list of 0"],
+        ["expected a length of at least 1", "found a list of length 0"],
     ),
     "negative seed": ("seeds: [1]", "seeds: [-1]", "runs.small.0.seeds.0", ["expected a number of at least 0"]),
     "no valid triple": (
@@ -264,7 +264,7 @@ MISTAKES = {
         "[[0.0, 0.0],",
         "[[0.0, 0.0, 0.0],",
         "datasets.synthetic.source.means.0",
-        ["expected at most 2 of them"],
+        ["expected a length of at most 2"],
     ),
     "a setting that is no mapping": (
         "  fb:                         # Kingma et al. 2016",
@@ -276,7 +276,7 @@ MISTAKES = {
         "synthetic: &free_bits {free_bits: 0.1}",
         "synthetic: &free_bits [0.1]",
         "settings.fb.columns.synthetic",
-        ["expected a mapping", "found a list of 1"],
+        ["expected a mapping", "found a list of length 1"],
     ),
     "unknown key of a grid": (
         "    without: [{gamma",

@@ -290,5 +290,5 @@ def test_where_postgresql_is_not_the_check_says_so(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
 
     assert done.returncode == 2
-    assert done.stderr.startswith("error: PostgreSQL is not here")
+    assert done.stderr.startswith("error: PostgreSQL was not found")
     assert "Traceback" not in done.stderr

@@ -208,7 +208,7 @@ SPOILT = {
     ),
     "another project's duvae": (
         lambda here: (here.root / "src/duvae").mkdir(parents=True),
-        *("duvae", "!", "src/duvae runs", "make environment"),
+        *("duvae", "!", "but the package that runs is", "make environment"),
     ),
     "a package is missing": (
         lambda here: here.patch.setattr(

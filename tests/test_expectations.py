@@ -174,7 +174,7 @@ def _unknown(prepared: Prepared) -> Prepared:
 @pytest.mark.parametrize(
     ("breaks", "said"),
     [
-        (_empty_document, r"no_empty_documents \(train\): .*1 that breaks it.*document 7, words 0: '<s> </s>'"),
+        (_empty_document, r"no_empty_documents \(train\): .*1 that breaks this rule.*document 7, words 0: '<s> </s>'"),
         (
             lambda p: with_token(p, "test", 3, 1, 10),
             r"highest_id_within_vocabulary \(test\): .* found 1 that .*document 3, highest 10: '<s> \?",
@@ -218,7 +218,7 @@ def test_documents_that_are_too_long(text_params: Params, tmp_path: Path) -> Non
     params = changed(text_params, "short_yelp", source={"max_words": 3})
 
     with pytest.raises(
-        UserError, match=r"lengths_within_bounds \(train\): expected 3 to 5 ids .*found 15 that break it"
+        UserError, match=r"lengths_within_bounds \(train\): expected 3 to 5 ids .*found 15 that break this rule"
     ):
         run(params, good(), tmp_path)
 

@@ -201,9 +201,12 @@ def deep(folder: Path) -> None:
         (wide, r"03\.png: expected square images of at least 5 pixels a side .*found 10 x 12"),
         (lambda folder: Image.new("L", (4, 4)).save(folder / "03.png"), r"03\.png: .*found 4 x 4"),
         (deep, r"03\.tiff: expected a picture of 8 or 16 bits; found 32"),
-        (lambda folder: drawings.folder(folder, {"class/1.png": ink(1)[0]}), r"00\.png: expected it in the folder of"),
+        (
+            lambda folder: drawings.folder(folder, {"class/1.png": ink(1)[0]}),
+            r"00\.png: expected the picture in the folder of",
+        ),
         (lambda folder: [file.unlink() for file in folder.iterdir()], r"leaves: expected pictures in this folder"),
-        (lambda folder: [file.unlink() for file in list(folder.iterdir())[2:]], r"leaves: expected images enough"),
+        (lambda folder: [file.unlink() for file in list(folder.iterdir())[2:]], r"leaves: expected enough images"),
     ],
 )
 def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path, spoil: Any, said: str) -> None:
@@ -261,11 +264,11 @@ ARRAYS: dict[str, tuple[dict[str, Any], str]] = {
     "other whole numbers": ({"images": np.zeros((20, 6, 6), np.int32)}, r"found 0 \(int32\)"),
     "no images": (
         {"pictures": np.zeros((20, 6, 6))},
-        r"expected the array images, or train, valid and test; found pictures",
+        r"expected an array named images, or arrays named train, valid and test; found pictures",
     ),
-    "rows of pixels": ({"images": np.zeros((20, 36))}, r"found the shape \(20, 36\)"),
+    "rows of pixels": ({"images": np.zeros((20, 36))}, r"found \(20, 36\)"),
     "not square": ({"images": np.zeros((20, 6, 7))}, r"found 6 x 7"),
-    "none": ({"images": np.zeros((0, 6, 6))}, r"found the shape \(0, 6, 6\)"),
+    "none": ({"images": np.zeros((0, 6, 6))}, r"found \(0, 6, 6\)"),
     "too few labels": (
         {"images": np.zeros((20, 6, 6)), "labels": np.zeros(3, int)},
         r"array labels: expected 20 whole",

@@ -141,9 +141,12 @@ def damaged(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (lambda f: archives(f, drawings.letters(7, 5), **{"../x.png": b"x"}), r"'\.\./x\.png' is no plain file inside"),
-        (lambda f: archives(f, drawings.letters(7, 5), **{"/x.png": b"x"}), r"'/x\.png' is no plain file inside"),
-        (link, r"0000_09\.png' is no plain file inside the archive"),
+        (
+            lambda f: archives(f, drawings.letters(7, 5), **{"../x.png": b"x"}),
+            r"'\.\./x\.png' is not a plain file inside",
+        ),
+        (lambda f: archives(f, drawings.letters(7, 5), **{"/x.png": b"x"}), r"'/x\.png' is not a plain file inside"),
+        (link, r"0000_09\.png' is not a plain file inside the archive"),
         (cut, r"images_background\.zip: expected a zip archive of pictures, but it cannot be read"),
         (damaged, r"images_background\.zip"),
         (
@@ -386,7 +389,7 @@ def first(value: Any) -> Any:
     ("spoil", "said"),
     [
         (lambda r: changed(r, "train", "pixels", first(2)), ["highest_pixel_within_0_and_1 (train)", "train, image 0"]),
-        (lambda r: changed(r, "train", "pixels", first(0)), ["no_empty_images (train)", "1 that breaks it"]),
+        (lambda r: changed(r, "train", "pixels", first(0)), ["no_empty_images (train)", "1 that breaks this rule"]),
         (lambda r: changed(r, "test", "pixels", lambda x: (x * 0.5).astype(np.float32)), ["bits (test)"]),
         (lambda r: changed(r, "test", "pixels", lambda x: x * 0), ["ink_share (splits)", "expect.min_ink"]),
         (

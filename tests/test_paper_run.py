@@ -178,12 +178,12 @@ def test_every_training_of_the_paper_has_a_default_duration(paper: Params) -> No
     [
         (
             {"run": "papers"},
-            r"run: unknown name of runs 'papers' \(did you mean 'paper'\?\); expected one of small, paper",
+            r"run: unknown entry of runs 'papers' \(did you mean 'paper'\?\); expected one of small, paper",
         ),
         ({"run": 3}, r"run: expected a mapping; found 3"),
         ({"run": "Paper!"}, r"run: expected a name of lower-case letters"),
         ({"run": {"datasets": ["synthetic"], "setings": ["vae"], "seeds": [1]}}, "did you mean 'settings'"),
-        ({"runs": {"paper": []}}, r"runs\.paper: expected at least 1 of them"),
+        ({"runs": {"paper": []}}, r"runs\.paper: expected a length of at least 1"),
         (
             {"runs": {"paper": [{"datasets": ["synthetic"], "settings": ["vea"], "seeds": [1]}]}},
             r"runs\.paper\.0\.settings\.0: unknown setting 'vea' \(did you mean 'vae'",

@@ -164,8 +164,8 @@ def run_task(folder: Path, name: str, timeout: float | None = None) -> Any:
     ("command", "transient", "message"),
     [
         ("exit 2", False, "exited with 2"),
-        (f"exit {TEMPORARY_FAILURE}", True, "may pass"),
-        ("kill -9 $PPID; sleep 60", True, "ended with -9"),
+        (f"exit {TEMPORARY_FAILURE}", True, "temporary:"),
+        ("kill -9 $PPID; sleep 60", True, "ended with exit code -9"),
         ("true", False, "does not exist"),
         ("sleep 60", False, "longer than 3 seconds"),
     ],

@@ -254,7 +254,7 @@ def test_samples_of_other_weights_are_refused(tmp_path: Path) -> None:
     with np.load(path) as file:
         held = {name: file[name] for name in file.files}
     np.savez(path, **{**held, "weights": np.array("0" * 16)})
-    with pytest.raises(UserError, match="samples of other weights") as caught:
+    with pytest.raises(UserError, match="samples belong to other weights") as caught:
         pages.run(params, "short_yelp_resampled", tmp_path)
 
     assert "'duvae samples --dataset short_yelp_resampled --setting vae --seed 1'" in str(caught.value)

@@ -132,7 +132,7 @@ def test_interrupted(prepared: Path, tmp_path: Path) -> None:
 
     assert process.returncode == 130
     assert "training stopped in epoch" in output
-    assert "the same command goes on" in output
+    assert "run the same command again to continue from there" in output
     assert "Traceback" not in output
     assert not (disturbed / "models").exists()
     assert killed(disturbed, "vae", "never") == 0

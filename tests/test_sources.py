@@ -140,7 +140,7 @@ def test_wrong_bytes_are_refused_and_not_kept(
 def test_a_wrong_file_that_is_there_is_replaced(tmp_path: Path, known: dict[str, Source], server: Server) -> None:
     known["x.txt"] = Source(checksum(GOOD), f"{server.url}/x.txt")
     (tmp_path / "x.txt").write_bytes(b"half of i")
-    with pytest.raises(UserError, match=r"x.txt is not it \(sha256 expected .*404"):
+    with pytest.raises(UserError, match=r"x.txt is another file \(sha256 expected .*404"):
         fetch_files(["x.txt"], tmp_path)
     assert (tmp_path / "x.txt").read_bytes() == b"half of i"
 
@@ -253,9 +253,9 @@ def _link() -> tarfile.TarInfo:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (archive({"../a_data/x.txt": GOOD}), "no plain file inside the archive"),
-        (archive({"/a_data/x.txt": GOOD}), "no plain file inside the archive"),
-        (archive({"a_data/x.txt": _link()}), "no plain file inside the archive"),
+        (archive({"../a_data/x.txt": GOOD}), "not a plain file inside the archive"),
+        (archive({"/a_data/x.txt": GOOD}), "not a plain file inside the archive"),
+        (archive({"a_data/x.txt": _link()}), "not a plain file inside the archive"),
         (archive({"a_data/x.txt": b"other"}), "is not the known one"),
         (archive({"a_data/z.txt": GOOD}), "has no a_data/x.txt"),
         (archive({"a_data/x.txt": GOOD * 500})[:60], "expected a tar.gz archive"),
@@ -288,7 +288,7 @@ def test_own_files_are_copied_from_where_they_lie(tmp_path: Path, known: dict[st
         fetch_files(["mine/train.txt", "mine/valid.txt", "gone.txt"], folder, root=tmp_path)
     with pytest.raises(UserError, match="Move it to another folder"):
         fetch_files(["data/raw/own/mine/train.txt"], folder, root=tmp_path)
-    with pytest.raises(UserError, match="the same place"):
+    with pytest.raises(UserError, match="the same path"):
         fetch_files(["x.txt", "../x.txt"], folder, root=tmp_path)
 
 
@@ -320,7 +320,7 @@ def test_the_stage_leaves_exactly_the_files_of_the_data_set(
     assert not (folder / "old").exists()
     said = capsys.readouterr().out
     assert said.count(hashlib.sha256(GOOD).hexdigest()) == len(known)
-    assert said.count("checksum not known beforehand") == len(known)
+    assert said.count("no known checksum to compare with") == len(known)
     assert stage.run(params, "synthetic", root=tmp_path) == []
 
 

@@ -121,8 +121,8 @@ def test_unknown_spellings(tmp_path: Path) -> None:
         ({"train": "1\tgood\n-1\tgood\n"}, r"train.txt, line 2: .*'-1'"),
         ({"train": "1\tgood\n1.0\tgood\n"}, r"train.txt, line 2: .*'1.0'"),
         ({"train": "good\n1\tgood\n"}, r"train.txt, line 2: expected a document without a label"),
-        ({"train": "1\tgood\n1\t \n"}, r"train.txt, line 2: expected a document; found an empty one"),
-        ({"train": "good\n\nbad\n"}, r"train.txt, line 2: expected a document; found an empty one"),
+        ({"train": "1\tgood\n1\t \n"}, r"train.txt, line 2: expected a document; found an empty line"),
+        ({"train": "good\n\nbad\n"}, r"train.txt, line 2: expected a document; found an empty line"),
         (
             {"valid": "1\tgood good good good good good\n"},
             r"valid.txt, line 1: expected at most 5 words.*found 6\..*max_words",
@@ -195,7 +195,7 @@ def test_a_split_loses_nothing(count: int, valid: float, test: float, seed: int)
     lines = corpus.Corpus(documents, list(range(count)), [(Path("x"), n) for n in range(count)])
     sizes = [round(share * (count - 1)) for share in (valid, test)]
     if 0 in sizes or sum(sizes) >= count - 1:
-        with pytest.raises(UserError, match="expected shares that give each split a document"):
+        with pytest.raises(UserError, match="expected shares that give each split at least one document"):
             text.split_by_shares(lines, TextSplit(valid=valid, test=test, seed=seed))
         return
     parts = text.split_by_shares(lines, TextSplit(valid=valid, test=test, seed=seed))
@@ -234,7 +234,7 @@ def test_what_was_prepared_otherwise_than_written_is_told(tmp_path: Path) -> Non
     assert prepared.split("train").labels.tolist() == [1, 0]
     assert prepared.summary["left_out"] == {"train": 1, "valid": 0, "test": 0}
     assert text.warnings(prepared.summary) == [
-        "1 document of train longer than max_words left out",
+        "1 document of train left out: more than max_words words",
         "1 of the 2 words of test (50.00%) are not in the vocabulary and become <unk>",
     ]
     lay(tmp_path, test=f"1\t{long}\n")

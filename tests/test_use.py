@@ -304,7 +304,7 @@ def test_pictures_are_encoded_by_their_names(tmp_path: Path) -> None:
     again = encode.codes_of_images(model, tmp_path / "both.npz", "dark", 1)
     assert np.array_equal(again[["mu_0", "mu_1", "mu_2"]], expected.mean)
     np.savez(tmp_path / "split.npz", **dict.fromkeys(("train", "valid", "test"), np.zeros((1, 12, 12))))
-    with pytest.raises(UserError, match="expected the array images; found train, valid, test"):
+    with pytest.raises(UserError, match="expected an array named images; found train, valid, test"):
         encode.codes_of_images(model, tmp_path / "split.npz", "dark", 1)
 
 

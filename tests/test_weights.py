@@ -96,9 +96,9 @@ def test_a_report_does_not_show_metrics_of_other_weights(project: Path, capsys: 
     before = (project / "reports/index.html").read_bytes()
     with pytest.raises(UserError) as caught:  # no result is left
         duvae("report")
-    assert f"{RESULTS}/metrics.json: left out, since it is of other weights" in str(caught.value)
-    assert f"'duvae evaluate {' '.join(JOB)}' makes it anew" in str(caught.value)
-    assert f"'duvae probe {' '.join(JOB)}' makes it anew" in str(caught.value)
+    assert f"{RESULTS}/metrics.json: left out, since it belongs to other weights" in str(caught.value)
+    assert f"Run 'duvae evaluate {' '.join(JOB)}' to make it again" in str(caught.value)
+    assert f"Run 'duvae probe {' '.join(JOB)}' to make it again" in str(caught.value)
     assert (project / "reports/index.html").read_bytes() == before
 
     old = nll()
@@ -140,7 +140,7 @@ def test_track_does_not_show_metrics_of_other_weights(project: Path, capsys: pyt
     capsys.readouterr()
     duvae("track")
     said = capsys.readouterr().out
-    assert f"{RESULTS}/metrics.json: left out, since it is of other weights" in said
+    assert f"{RESULTS}/metrics.json: left out, since it belongs to other weights" in said
     assert "added" not in said
     assert "replaced" not in said
     assert shown() == before  # still the whole result of the earlier training, with its gamma
@@ -162,7 +162,7 @@ def test_track_looks_at_the_model_itself(project: Path, capsys: pytest.CaptureFi
     capsys.readouterr()
     duvae("track")
     said = capsys.readouterr().out
-    assert f"{RESULTS}/metrics.json: left out, since it is of other weights" in said
+    assert f"{RESULTS}/metrics.json: left out, since it belongs to other weights" in said
     assert "added" not in said
 
 
@@ -207,7 +207,7 @@ def test_figure1_refuses_examples_of_other_weights(tmp_path: Path, params: Param
     made_up.project(tmp_path, params)
     path = tmp_path / "results/synthetic/bn_vae/1/per_example.json"
     shutil.copy(tmp_path / "results/synthetic/vae/1/per_example.json", path)
-    with pytest.raises(UserError, match=r"per_example\.json of synthetic-bn_vae-1: of other weights"):
+    with pytest.raises(UserError, match=r"per_example\.json of synthetic-bn_vae-1: it belongs to other weights"):
         figure1.run(params, tmp_path)
 
 

@@ -1,8 +1,8 @@
 """`make torture`: kills a small rebuild again and again, and compares its outputs with those of an undisturbed one.
 
-Each round kills during a training, during a write of a training's state, during the update of dvc.lock, during a write
-of dvc.lock, and during the final `dvc repro`. The round's seed gives the order and the moments. During a training the
-victim is the training itself, its task's process, or the rebuild. After each kill the same command starts again.
+Each round kills once in each of five phases: a training, a write of a training's state, the update of dvc.lock, a write
+of dvc.lock, and the final `dvc repro`. The round's seed gives the order and the moments. During a training the round
+kills the training itself, its task's process, or the rebuild. After each kill it starts the same command again.
 """
 
 import argparse
@@ -200,8 +200,8 @@ def torture(
 def main() -> None:
     """Runs some rounds, and prints the kills of each."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--first", type=int, default=1, metavar="SEED")
+    parser.add_argument("--rounds", type=int, default=20, metavar="N", help="number of rounds; default: 20")
+    parser.add_argument("--first", type=int, default=1, metavar="SEED", help="seed of the first round; default: 1")
     arguments = parser.parse_args()
     kills = 0
     with tempfile.TemporaryDirectory(prefix="duvae-") as place:

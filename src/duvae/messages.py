@@ -70,7 +70,7 @@ def explain(detail: ErrorDetails, content: object) -> tuple[tuple[str, ...], str
     expected = _EXPECTED.get(kind, detail["msg"][:1].lower() + detail["msg"][1:]).format(**context)
     hint = ""
     if kind in ("float_type", "int_type") and isinstance(value, str) and _is_number(value):
-        hint = " (YAML reads that as text: write it without quotes, and 1.0e-5 for 1e-5)"
+        hint = " (YAML reads this value as text: write the number without quotes, and 1.0e-5 instead of 1e-5)"
 
     return path, f"expected {expected}; found {show(value)}{hint}"
 
@@ -105,8 +105,8 @@ _EXPECTED = {
     "greater_than_equal": "a number of at least {ge}",
     "less_than": "a number below {lt}",
     "less_than_equal": "a number of at most {le}",
-    "too_short": "at least {min_length} of them",
-    "too_long": "at most {max_length} of them",
+    "too_short": "a length of at least {min_length}",
+    "too_long": "a length of at most {max_length}",
     "string_too_short": "text that is not empty",
     "string_pattern_mismatch": "a name of lower-case letters, digits and _",
 }
@@ -136,7 +136,7 @@ def _close(name: object, known: Sequence[str]) -> str:
 def show(value: object) -> str:
     """A value in the words of a message. A mapping or a list is shown by its size."""
     if isinstance(value, dict | list):
-        return f"a {'mapping' if isinstance(value, dict) else 'list'} of {len(value)}"
+        return f"a {'mapping' if isinstance(value, dict) else 'list'} of length {len(value)}"
     if isinstance(value, bool):
         return str(value).lower()
 

@@ -89,7 +89,7 @@ class FixedScale(Frozen):
 
     gamma: Annotated[
         Positive,
-        Field(description="the scale of every mean, fixed"),
+        Field(description="the fixed scale of every mean"),
         Searched((0.3, 0.4, 0.5, 0.6, 0.7), (0.3, 0.4, 0.5, 0.6, 0.7), (0.5, 0.7, 1.0, 1.2)),
     ]
 
@@ -98,11 +98,13 @@ class Aggressive(Frozen):
     """Agg-VAE: the first KL weight, and the lengths of the encoder's inner loop and of the aggressive phase."""
 
     kl_start: Annotated[Share, Field(description="KL weight at the start of the warm-up")] = 0.1
-    window: Annotated[Count, Field(description="encoder steps between two looks at the loss in the inner loop")] = 15
-    max_inner: Annotated[Count, Field(description="encoder steps of one inner loop, at most")] = 99
+    window: Annotated[
+        Count, Field(description="number of encoder steps between two checks of the loss in the inner loop")
+    ] = 15
+    max_inner: Annotated[Count, Field(description="largest number of encoder steps of one inner loop")] = 99
     patience: Annotated[
         Count,
-        Field(description="epochs without more mutual information on validation that end the aggressive phase"),
+        Field(description="number of epochs without a rise of MI on validation after which the aggressive phase ends"),
     ] = 1
 
 
@@ -127,7 +129,7 @@ class CommittedRate(Frozen):
 
     delta: Annotated[
         Positive,
-        Field(description="smallest KL of every posterior in each dimension, in nats"),
+        Field(description="lower bound of every posterior's KL in each dimension, in nats"),
         Searched((0.1, 0.15, 0.2, 0.25), (0.1, 0.15, 0.2, 0.25)),
     ]
 
@@ -136,7 +138,7 @@ class FixedShift(Frozen):
     """BN-VAE with fixed beta: the initial scale gamma of all means, and their fixed shift beta."""
 
     gamma: Annotated[Positive, Field(description="the scale that every mean starts from")]
-    beta: Annotated[float, Field(description="the shift of every mean, fixed"), Searched((0.1, 0.3, 0.5, 0.7, 1.0))]
+    beta: Annotated[float, Field(description="the fixed shift of every mean"), Searched((0.1, 0.3, 0.5, 0.7, 1.0))]
 
 
 class MutualDivergence(Frozen):
@@ -192,7 +194,7 @@ class FlowFixedScale(FixedScale, Chain):
 
     gamma: Annotated[
         Positive,
-        Field(description="the scale of every mean of z^0, fixed"),
+        Field(description="the fixed scale of every mean of z^0"),
         Searched((0.3, 0.4, 0.5, 0.6, 0.7), (0.3, 0.4, 0.5, 0.6, 0.7)),
     ]
 
@@ -248,7 +250,7 @@ AGG_VAE = Record(
 FB = Record(
     label="FB",
     equation="-log p(x|z) + w sum_d max(lambda, E_B[KL_d])",
-    source="Kingma et al. 2016, free bits with one dimension a group",
+    source="Kingma et al. 2016, free bits for each dimension",
     colour="#56b4e9",
     letters={"free_bits": "λ"},
     chosen={"yahoo": {"free_bits": 0.1}, "yelp": {"free_bits": 0.1}, "omniglot": {"free_bits": 0.1}},

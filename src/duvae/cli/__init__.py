@@ -26,10 +26,10 @@ TELEMETRY_OFF = {
 app = typer.Typer(
     name="duvae",
     help="Rebuild the results of DU-VAE, stage by stage.\n\n"
-    "The stages run in this order: fetch, prepare, binarize (images), validate, truth, search and figure2 (studies), "
-    "train, evaluate, probe, samples, figure1, report, examples. 'dvc repro' runs the stages that are out of date; "
-    "each command below runs one of them. "
-    "All commands read params.yaml in the current folder; docs/parameters.md explains its keys.",
+    "The stages run in this order: fetch, prepare, binarize (images only), validate, truth (synthetic data only), "
+    "search and figure2 (studies only), train, evaluate, probe, samples, figure1, report, examples. "
+    "'dvc repro' runs all stages that are out of date. The command with a stage's name runs that stage alone.\n\n"
+    "The commands read params.yaml in the current folder; docs/parameters.md explains its keys.",
     epilog="Examples:\n\n"
     "\b\n"
     "  duvae prepare --dataset synthetic\n"
@@ -76,7 +76,7 @@ def main() -> None:
         print("\n       ".join([f"error: {first}", *more]), file=sys.stderr)
         sys.exit(TEMPORARY_FAILURE if isinstance(error, TemporaryError) else 2)
     except Interrupted as interruption:
-        print(f"\ninterrupted: {interruption}; the same command goes on from there", file=sys.stderr)
+        print(f"\ninterrupted: {interruption}; run the same command again to continue from there", file=sys.stderr)
         sys.exit(130)
     except SystemExit as leaving:
         if leaving.code == 130:

@@ -23,39 +23,44 @@ def fetch(
     mirror: Annotated[
         str | None,
         typer.Option(
-            envvar="DUVAE_MIRROR", metavar="PLACE", help="A folder or URL that has the files under the same paths."
+            envvar="DUVAE_MIRROR",
+            metavar="PLACE",
+            help="Folder or URL with copies of the files, such as PLACE/short_yelp/vocab.txt; it is tried first.",
         ),
     ] = None,
     params: ParamsFile = PARAMS_FILE,
 ) -> None:
     """Get the files of a data set into data/raw, and check them.
 
-    The files come from the place where they were published, or from a mirror. Each file is compared with its known
-    checksum.
+    The command takes the files from a mirror, if there is one, or else from the addresses where they were published.
+    It compares each published file with its known checksum. Your own files are copied.
     """
     dispatch.run("fetch", dispatch.params_of_dataset(params, dataset), dataset, mirror=mirror)
 
 
 @app.command(epilog=examples("duvae prepare --dataset synthetic", "duvae prepare --dataset short_yelp_resampled"))
 def prepare(dataset: Dataset, params: ParamsFile = PARAMS_FILE) -> None:
-    """Make the vocabulary and word ids of a data set, in data/prepared.
+    """Write a data set's vocabulary and word ids to data/prepared.
 
-    Texts are read from data/raw; the synthetic data set is drawn from its generator. Images become grey values, in
-    data/grey.
+    The command reads texts from data/raw, and draws the synthetic data set from its generator. For images it writes
+    grey values to data/grey instead.
     """
     dispatch.run("prepare", dispatch.params_of_dataset(params, dataset), dataset)
 
 
 @app.command(epilog=examples("duvae binarize --dataset omniglot"))
 def binarize(dataset: Dataset, params: ParamsFile = PARAMS_FILE) -> None:
-    """Draw the bits of the validation and test images of a data set, once.
+    """Binarize the validation and test images of a data set.
 
-    The command reads data/grey and writes data/prepared. Training images stay grey: each use of an image draws new
-    bits.
+    The command reads data/grey and writes data/prepared. It draws each pixel of the validation and test images as 0 or
+    1, once for all. Training images stay grey: the training draws their pixels anew each time it uses an image.
     """
     known = dispatch.load_params(params)
     if known.dataset(dataset).kind not in {"omniglot", "images"}:
-        raise UserError(f"--dataset {dataset}: only data sets of the kinds 'omniglot' and 'images' are binarized.")
+        raise UserError(
+            f"--dataset {dataset}: only data sets of the kinds 'omniglot' and 'images' are binarized."
+            " Leave out this step."
+        )
     dispatch.run("binarize", known, dataset)
 
 
@@ -63,20 +68,23 @@ def binarize(dataset: Dataset, params: ParamsFile = PARAMS_FILE) -> None:
 def validate(dataset: Dataset, params: ParamsFile = PARAMS_FILE) -> None:
     """Check a prepared data set against its expectations.
 
-    For texts, it checks sizes, lengths, word ids, unknown words, labels, and sentences that training and test share.
-    For images, it checks pixels, ink, and drawings of each character. The command writes the results to
-    data/validated, and pages for reading to reports/data_docs.
+    For texts the command checks sizes, lengths, word ids, unknown words, labels, and sentences that occur both in
+    training and in test. For images it checks pixels, the share of ink, and the number of drawings of each character.
+    It writes the results to data/validated, and pages for reading to reports/data_docs.
     """
     dispatch.run("validate", dispatch.params_of_dataset(params, dataset), dataset)
 
 
 @app.command(epilog=examples("duvae truth --dataset synthetic"))
 def truth(dataset: Dataset, params: ParamsFile = PARAMS_FILE) -> None:
-    """Compute the true negative log-likelihood of a synthetic data set.
+    """Compute the true NLL of a synthetic data set.
 
-    The command integrates over z by quadrature under the generator itself. No system can have a lower NLL.
+    NLL is the negative log-likelihood. The command computes it under the generator of the data, by numerical
+    integration over z. No system has a lower expected NLL. The NLL measured on the test set can be lower by chance.
     """
     known = dispatch.load_params(params)
     if known.dataset(dataset).kind != "synthetic":
-        raise UserError(f"--dataset {dataset}: only data sets of the kind 'synthetic' have a known truth.")
+        raise UserError(
+            f"--dataset {dataset}: only data sets of the kind 'synthetic' have a known true NLL. Leave out this step."
+        )
     dispatch.run("truth", known, dataset)

@@ -24,7 +24,7 @@ def search(
         typer.Option(
             envvar="OPTUNA_STORAGE",
             metavar="URL",
-            help="The database that keeps the study; studies/journal.log if not given.",
+            help="URL of the database that keeps the study. Default: the file studies/journal.log.",
         ),
     ] = None,
     worker: Annotated[
@@ -32,10 +32,11 @@ def search(
     ] = False,
     params: ParamsFile = PARAMS_FILE,
 ) -> None:
-    """Search the hyperparameters of a system by the NLL on validation data.
+    """Search a system's hyperparameters by the validation NLL.
 
-    The command writes best_params.yaml, the trials and their cost to results/studies; 'duvae figure2' makes a page of
-    them. After a stop the same command continues the study. Several processes may work on one study.
+    The command writes best_params.yaml, the trials and their cost to results/studies/NAME. Run 'duvae figure2' to see
+    them on a page. After an interruption, run the same command again: it continues the study. Several processes may
+    work on one study.
     """
     known = dispatch.load_params(params)
     known.study(study)
@@ -46,6 +47,7 @@ def search(
 def track(params: ParamsFile = PARAMS_FILE) -> None:
     """Copy all results into MLflow, each result once.
 
-    A result may have been made here, pulled, or restored from DVC's cache.
+    The command finds the results in the folder results, whether they were computed here, pulled by git, or restored
+    from DVC's cache.
     """
     dispatch.run("track", dispatch.load_params(params))

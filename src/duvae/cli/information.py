@@ -13,14 +13,14 @@ app = new_app()
 @app.command(epilog=examples("duvae systems", "duvae systems du_vae"))
 def systems(
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="The system to explain in full; all systems if not given.")
+        str | None, typer.Argument(metavar="NAME", help="System to explain in full. Default: a table of all systems.")
     ] = None,
     params: ParamsFile = PARAMS_FILE,
 ) -> None:
     """List and explain the systems of the paper.
 
-    The command prints each system's parts, equation and source. It also prints the hyperparameters with the values
-    that the paper chose from, and the settings in params.yaml.
+    The command shows each system's parts, equation and source. It also shows the hyperparameters with the values that
+    the paper chose from, and the settings of params.yaml that use the system.
     """
     known = dispatch.load_params(params)
     from duvae import registry
@@ -30,10 +30,10 @@ def systems(
 
 @app.command(epilog=examples("duvae doctor", "DUVAE_MIRROR=../data duvae doctor"))
 def doctor(params: ParamsFile = PARAMS_FILE) -> None:
-    """Show what is installed and present here, and how to get what is missing.
+    """Show what a rebuild needs, and how to get what is missing.
 
-    Each line is about one thing: a version, a device, parameters, data, a mirror, the cache, interrupted trainings,
-    leftover files, MLflow. Its mark is ok, ! (missing or wrong) or x (Figure 1 cannot be rebuilt). The command
-    changes nothing. It exits with 0 if 'dvc repro figure1' can run, and with 1 otherwise.
+    Each line is about one topic: a version, a device, parameters, data, a mirror, the cache, interrupted trainings,
+    leftover files, MLflow. Its mark is ok, ! (something is missing or wrong) or x (Figure 1 cannot be rebuilt). The
+    command changes nothing. It exits with 0 if 'dvc repro figure1' can run, and with 1 otherwise.
     """
     dispatch.run("doctor", params)

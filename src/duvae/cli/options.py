@@ -8,12 +8,22 @@ import typer
 PARAMS_FILE = Path("params.yaml")
 """The file of parameters that a command reads if `--params` is not given."""
 
-ParamsFile = Annotated[Path, typer.Option("--params", metavar="PATH", help="The file of parameters.")]
-Dataset = Annotated[str, typer.Option("--dataset", metavar="NAME", help="A data set of params.yaml.")]
-Setting = Annotated[str, typer.Option("--setting", metavar="NAME", help="A setting of params.yaml.")]
-Seed = Annotated[int, typer.Option("--seed", metavar="N", min=0, max=2**31 - 1, help="The seed of the training.")]
-Study = Annotated[str, typer.Option("--study", metavar="NAME", help="A study of params.yaml.")]
-CheckOnly = Annotated[bool, typer.Option("--check", help="Write nothing; fail if the file is out of date.")]
+ParamsFile = Annotated[Path, typer.Option("--params", metavar="PATH", help="File of parameters.")]
+Dataset = Annotated[str, typer.Option("--dataset", metavar="NAME", help="Name of a data set in params.yaml.")]
+Setting = Annotated[
+    str,
+    typer.Option(
+        "--setting", metavar="NAME", help="Name of a setting in params.yaml: a system with its hyperparameters."
+    ),
+]
+Seed = Annotated[int, typer.Option("--seed", metavar="N", min=0, max=2**31 - 1, help="Seed of the training.")]
+Study = Annotated[
+    str,
+    typer.Option("--study", metavar="NAME", help="Name of a study in params.yaml: a search for hyperparameters."),
+]
+CheckOnly = Annotated[
+    bool, typer.Option("--check", help="Write nothing; end with an error if the file is out of date.")
+]
 
 
 def new_app() -> typer.Typer:

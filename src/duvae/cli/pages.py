@@ -8,10 +8,10 @@ app = new_app()
 
 @app.command(epilog=examples("duvae samples --dataset omniglot --setting du_vae --seed 1"))
 def samples(dataset: Dataset, setting: Setting, seed: Seed, params: ParamsFile = PARAMS_FILE) -> None:
-    """Draw samples and interpolations of a trained model for the report.
+    """Draw samples and interpolations of a model for the report.
 
-    `generation` in params.yaml sets their numbers. The command decodes each of them twice: it draws the pixels or
-    words, and it takes the likeliest ones. It writes to the folder generated.
+    `generation` in params.yaml sets their numbers. The command decodes each point z twice: once it draws the pixels or
+    words, once it takes the likeliest ones. It writes to the folder generated.
     """
     dispatch.run("samples", dispatch.params_of_job(params, dataset, setting, seed), dataset, setting, seed)
 
@@ -27,10 +27,10 @@ def figure1(params: ParamsFile = PARAMS_FILE) -> None:
 
 @app.command(epilog=examples("duvae figure2 --study synthetic_grid"))
 def figure2(study: Study, params: ParamsFile = PARAMS_FILE) -> None:
-    """Draw Figure 2 for a finished study, and write its page in reports/studies.
+    """Draw Figure 2 for a finished study, and write its page.
 
-    The page shows the NLL over the hyperparameters, with the paper's choice. It also shows every trial, the course of
-    the search and its cost.
+    The page is reports/studies/NAME.html. It shows the NLL by hyperparameters, the paper's choice, every trial, the
+    course of the search and its cost.
     """
     dispatch.load_params(params).study(study)
     dispatch.run("figure2", study)
@@ -38,17 +38,18 @@ def figure2(study: Study, params: ParamsFile = PARAMS_FILE) -> None:
 
 @app.command(epilog=examples("duvae report", "dvc repro report"))
 def report(params: ParamsFile = PARAMS_FILE) -> None:
-    """Write reports/index.html, the page of all results that `run` names.
+    """Write reports/index.html, the page of all results.
 
-    The command reads the files in results, which git keeps.
+    `run` in params.yaml names the results that the page shows. The command reads them from the folder results, which
+    git keeps.
     """
     dispatch.run("report", dispatch.load_params(params))
 
 
 @app.command("examples", epilog=examples("duvae examples --dataset short_yelp_small", "dvc repro examples"))
 def example_page(dataset: Dataset, params: ParamsFile = PARAMS_FILE) -> None:
-    """Write reports/examples/NAME.html, the page of samples for your own data.
+    """Write the page of samples for your own texts or images.
 
-    The page shows test examples beside samples of the models. Git does not keep the page.
+    The page is reports/examples/NAME.html. It shows test examples beside samples of the models. Git does not keep it.
     """
     dispatch.run("examples", dispatch.params_of_dataset(params, dataset), dataset)

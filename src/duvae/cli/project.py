@@ -8,10 +8,10 @@ app = new_app()
 
 @app.command(epilog=examples("duvae graph", "duvae graph --check"))
 def graph(check: CheckOnly = False, params: ParamsFile = PARAMS_FILE) -> None:
-    """Write pipelines/jobs.yaml, the list of jobs for DVC's graph.
+    """Write pipelines/jobs.yaml, the list of jobs that DVC runs.
 
-    A job is a data set, a setting and a seed that `run` in params.yaml names; the five jobs of Figure 1 are added.
-    Run the command after a change of `run` or `figure1`, and commit the file.
+    A job is a data set, a setting and a seed. `run` in params.yaml names the jobs; the command adds the five jobs of
+    Figure 1. Run the command after a change of `run` or `figure1`, and commit the file.
     """
     dispatch.run("graph", dispatch.load_params(params), check=check)
 
@@ -27,11 +27,11 @@ def parameters(check: CheckOnly = False, params: ParamsFile = PARAMS_FILE) -> No
 
 @app.command(epilog=examples("duvae fingerprint", "duvae fingerprint && dvc repro --dry"))
 def fingerprint() -> None:
-    """Write fingerprints.yaml, the hashes of the code of each stage.
+    """Write fingerprints.yaml, the hashes of each stage's code.
 
     Comments, docstrings, formatting and annotations of functions do not change a hash. Run the command after a change
-    of the code. Then 'git diff fingerprints.yaml' shows which code has changed, and 'dvc repro --dry' lists the
-    stages that will run again.
+    of the code. Then 'git diff fingerprints.yaml' shows for which stages the code has changed, and 'dvc repro --dry'
+    lists the stages that will run again.
     """
     dispatch.run("fingerprint")
 
@@ -40,7 +40,7 @@ def fingerprint() -> None:
 def own_files(params: ParamsFile = PARAMS_FILE) -> None:
     """Write data/own.yaml, the digests of your own files.
 
-    The file has one digest for each data set that is fetched. DVC writes the file in every run. So it rebuilds a data
-    set and its results if your files have changed. An unchanged file does not make anything run again.
+    The file has one digest (hash) for each data set that has files. 'dvc repro' writes it each time. If your files
+    have changed, 'dvc repro' then makes their data set and its results again.
     """
     dispatch.run("own_files", dispatch.load_params(params))

@@ -8,9 +8,9 @@ app = new_app()
 
 @app.command(epilog=examples("duvae train --dataset synthetic --setting du_vae --seed 1"))
 def train(dataset: Dataset, setting: Setting, seed: Seed, params: ParamsFile = PARAMS_FILE) -> None:
-    """Train a setting on a data set.
+    """Train a model: one setting on one data set, with one seed.
 
-    The command writes the weights to models, and the history of the epochs to results.
+    The command writes the weights to the folder models, and the history of the epochs to the folder results.
     """
     dispatch.run("train", dispatch.params_of_job(params, dataset, setting, seed), dataset, setting, seed)
 
@@ -26,5 +26,8 @@ def evaluate(dataset: Dataset, setting: Setting, seed: Seed, params: ParamsFile 
 
 @app.command(epilog=examples("duvae probe --dataset synthetic --setting du_vae --seed 1"))
 def probe(dataset: Dataset, setting: Setting, seed: Seed, params: ParamsFile = PARAMS_FILE) -> None:
-    """Train linear classifiers on the latent means of a trained model."""
+    """Train linear classifiers on a trained model's latent means.
+
+    The command writes their accuracies on the test set to the folder results.
+    """
     dispatch.run("probe", dispatch.params_of_job(params, dataset, setting, seed), dataset, setting, seed)

@@ -13,22 +13,25 @@ app = new_app()
 
 Output = Annotated[
     Path | None,
-    typer.Option("--output", metavar="PATH", help="The file to write; in reports/generated if not given."),
+    typer.Option("--output", metavar="PATH", help="File to write. Default: a file in reports/generated."),
 ]
-DrawSeed = Annotated[int, typer.Option("--draw-seed", metavar="N", min=0, max=2**31 - 1, help="The seed of the draws.")]
+DrawSeed = Annotated[
+    int, typer.Option("--draw-seed", metavar="N", min=0, max=2**31 - 1, help="Seed of all random draws.")
+]
 Likely = Annotated[
-    bool, typer.Option("--likely", help="Take the likeliest pixel or word each time instead of drawing from p(x|z).")
+    bool, typer.Option("--likely", help="Take the likeliest pixel or word each time, instead of drawing from p(x|z).")
 ]
 Temperature = Annotated[
     float | None,
     typer.Option(
         "--temperature",
         metavar="T",
-        help="The temperature of the draws from p(x|z), 1 if not given; below 1 they are less random.",
+        help="Temperature of the draws from p(x|z). Default: 1. Below 1 the draws are less random.",
     ),
 ]
 Sentence = Annotated[
-    list[str] | None, typer.Option("--sentence", metavar="TEXT", help="A sentence; may be given several times.")
+    list[str] | None,
+    typer.Option("--sentence", metavar="TEXT", help="A sentence. Repeat the option for several sentences."),
 ]
 
 
@@ -39,7 +42,7 @@ def checked_temperature(temperature: float | None, likely: bool = False) -> floa
         UserError: If the temperature is not a number above 0, or is given although nothing is drawn.
     """
     if temperature is not None and likely:
-        raise UserError("--temperature, --likely: expected one of them; --likely draws nothing.")
+        raise UserError("--temperature, --likely: expected one of them, since --likely draws nothing; found both.")
     if temperature is not None and not 0 < temperature < float("inf"):
         raise UserError(f"--temperature: expected a number above 0; found {temperature}.")
 
@@ -57,8 +60,8 @@ def generate(
     dataset: Dataset,
     setting: Setting,
     seed: Seed,
-    rows: Annotated[int, typer.Option("--rows", metavar="N", min=1, help="Rows of the grid.")] = 8,
-    columns: Annotated[int, typer.Option("--columns", metavar="N", min=1, help="Columns of the grid.")] = 8,
+    rows: Annotated[int, typer.Option("--rows", metavar="N", min=1, help="Number of rows of samples.")] = 8,
+    columns: Annotated[int, typer.Option("--columns", metavar="N", min=1, help="Number of samples in each row.")] = 8,
     draw_seed: DrawSeed = 1,
     likely: Likely = False,
     temperature: Temperature = None,
@@ -67,8 +70,8 @@ def generate(
 ) -> None:
     """Draw samples from the prior of a trained model (Figure S1).
 
-    Images become a grid; sentences become a text file with one sentence per line. The same seed gives the same
-    samples.
+    The command writes images as one picture, a grid, and sentences as a text file with one sentence per line. The
+    same --draw-seed gives the same samples.
     """
     known = dispatch.params_of_job(params, dataset, setting, seed)
     degrees = checked_temperature(temperature, likely)
@@ -88,22 +91,22 @@ def interpolate(
     seed: Seed,
     pairs: Annotated[int, typer.Option("--pairs", metavar="N", min=1, help="Number of pairs of test examples.")] = 8,
     steps: Annotated[
-        int, typer.Option("--steps", metavar="N", min=2, help="Number of examples per pair, both ends counted.")
+        int, typer.Option("--steps", metavar="N", min=2, help="Number of points per pair, including both ends.")
     ] = 8,
     first: Annotated[
-        str | None, typer.Option("--from", metavar="TEXT", help="A sentence to start from; needs --to.")
+        str | None, typer.Option("--from", metavar="TEXT", help="Sentence to start from; needs --to.")
     ] = None,
-    last: Annotated[str | None, typer.Option("--to", metavar="TEXT", help="The sentence to end at.")] = None,
+    last: Annotated[str | None, typer.Option("--to", metavar="TEXT", help="Sentence to end at; needs --from.")] = None,
     draw_seed: DrawSeed = 1,
     likely: Likely = False,
     temperature: Temperature = None,
     output: Output = None,
     params: ParamsFile = PARAMS_FILE,
 ) -> None:
-    """Decode points between two sentences or two test examples (Figure S1).
+    """Decode points between two sentences or two test examples.
 
-    The points lie on the line between the two posterior means, in even steps; each pair is one row. --draw-seed also
-    chooses the pairs of test examples.
+    The points lie on the line between the two posterior means, in even steps, as in Figure S1. Each pair is one row.
+    --draw-seed also chooses the pairs of test examples.
     """
     known = dispatch.params_of_job(params, dataset, setting, seed)
     if (first is None) != (last is None):
@@ -126,10 +129,11 @@ def reconstruct(
     seed: Seed,
     sentence: Sentence = None,
     source: Annotated[
-        Path | None, typer.Option("--input", metavar="PATH", help="A text file with one document per line.")
+        Path | None, typer.Option("--input", metavar="PATH", help="Text file with one document per line.")
     ] = None,
     count: Annotated[
-        int, typer.Option("--examples", metavar="N", min=1, help="Number of test examples, if no text is given.")
+        int,
+        typer.Option("--examples", metavar="N", min=1, help="Number of test examples to use, if no text is given."),
     ] = 8,
     draw_seed: DrawSeed = 1,
     temperature: Annotated[
@@ -137,15 +141,15 @@ def reconstruct(
         typer.Option(
             "--temperature",
             metavar="T",
-            help="Draw pixels or words at this temperature; if not given, the likeliest are taken.",
+            help="Draw pixels or words at this temperature. Default: take the likeliest ones.",
         ),
     ] = None,
     output: Output = None,
     params: ParamsFile = PARAMS_FILE,
 ) -> None:
-    """Decode sentences or test examples from their own posterior means.
+    """Decode sentences or test examples from their own codes.
 
-    The file shows each original together with its reconstruction.
+    The code of an example is the mean of its posterior. The file shows each original with its reconstruction.
     """
     known = dispatch.params_of_job(params, dataset, setting, seed)
     if sentence and source:
@@ -171,32 +175,36 @@ def encode(
         typer.Option(
             "--input",
             metavar="PATH",
-            help="A text file with one document per line, - for standard input; for images a folder or an .npz.",
+            help="Text file with one document per line, or - for standard input. For images: a folder or an .npz file.",
         ),
     ] = None,
     sentence: Sentence = None,
     split: Annotated[
-        str | None, typer.Option("--split", metavar="NAME", help="A split of the prepared data set, such as test.")
+        str | None,
+        typer.Option("--split", metavar="NAME", help="Name of a split of the prepared data set, such as test."),
     ] = None,
     ink: Annotated[
         str | None,
         typer.Option(
-            "--ink", metavar="dark|light", help="For images: the colour of the lines; as in the data set if not given."
+            "--ink", metavar="dark|light", help="For images: shade of the drawn lines. Default: as in the data set."
         ),
     ] = None,
     draw_seed: DrawSeed = 1,
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", metavar="PATH", help="The .parquet or .csv to write; in reports/generated if not given."
+            "--output",
+            metavar="PATH",
+            help="File to write, .parquet or .csv. Default: a .parquet file in reports/generated.",
         ),
     ] = None,
     params: ParamsFile = PARAMS_FILE,
 ) -> None:
     """Write mu, sigma and features of sentences or images.
 
-    The table has one row per example: its label or name, the number of its words that the vocabulary lacks, and the
-    parameters of q(z|x). Features are the input of the probes: mu, and for a flow also the code that mu is mapped to.
+    The table has one row per example: its label or name, the number of its unknown words, mu, sigma and features. An
+    unknown word is not in the vocabulary. mu and sigma are the parameters of q(z|x). Features are the input of the
+    probes: mu, and for a flow also the code to which the flow maps mu.
     """
     known = dispatch.params_of_job(params, dataset, setting, seed)
     if ink not in {None, "dark", "light"}:

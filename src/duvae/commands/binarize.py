@@ -34,6 +34,8 @@ def run(params: Params, dataset: str, root: Path = Path()) -> Prepared:
         )
     prepared = images.binarized(store.read(root / "data/grey" / dataset), chosen.binarize.seed)
     store.write(root / "data/prepared" / dataset, prepared)
-    print(f"{dataset}: bits of {', '.join(name for name, split in prepared.splits.items() if not split.is_grey)} drawn")
+    print(
+        f"{dataset}: drew the bits of {', '.join(name for name, split in prepared.splits.items() if not split.is_grey)}"
+    )
 
     return prepared

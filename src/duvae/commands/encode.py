@@ -81,7 +81,7 @@ def run(
             frame.to_csv(temporary, index=False)
         else:
             frame.to_parquet(temporary, index=False)
-    print(f"{path}: {len(frame)} rows of {len(frame.columns)} columns by {job.name}")
+    print(f"{path}: {len(frame)} rows of {len(frame.columns)} columns, encoded by {job.name}")
 
 
 def codes_of_sentences(trained: TrainedModel, sentences: Sequence[str], source: Path | None) -> pd.DataFrame:

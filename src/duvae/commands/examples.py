@@ -33,7 +33,10 @@ def run(params: Params, dataset: str, root: Path = Path()) -> None:
         raise UserError(f"--dataset {dataset}: expected one of the data sets that 'run' in params.yaml names.")
     models = results.in_paper_order(weights.current_results(results.read(params, jobs, root))[0])
     if not models:
-        raise UserError(f"results/{dataset}: every result is of other weights than its model. Run 'dvc repro'.")
+        raise UserError(
+            f"results/{dataset}: every result belongs to other weights than its model. Run 'dvc repro' to measure the"
+            " models again."
+        )
     first = examples.first_seeds(models)
     results.require_files(
         {examples.archive_path(model.job, root): examples.command(model.job) for model in first.values()}
@@ -52,7 +55,7 @@ def run(params: Params, dataset: str, root: Path = Path()) -> None:
     ]
     if stale:
         raise UserError(
-            f"generated/{dataset}: samples of other weights than those of the last training. Run"
+            f"generated/{dataset}: the samples belong to other weights than those of the last training. Run"
             f" {', '.join(repr(examples.command(job)) for job in stale)}."
         )
     seeds = len({model.job.seed for model in models})

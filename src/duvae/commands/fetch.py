@@ -54,7 +54,7 @@ def run(params: Params, dataset: str, mirror: str | None = None, root: Path = Pa
     """
     chosen = params.dataset(dataset)
     if isinstance(chosen, SyntheticDataset):
-        print(f"{dataset}: nothing to fetch; 'duvae prepare' generates it")
+        print(f"{dataset}: nothing to fetch; 'duvae prepare' generates the data")
         return []
     folder = root / "data" / "raw" / dataset
     fetched = fetch_files(expanded(chosen.source.paths, root), folder, mirror, root)
@@ -67,7 +67,7 @@ def run(params: Params, dataset: str, mirror: str | None = None, root: Path = Pa
             remove(path)
     for file in fetched:
         known = sources.SOURCES.get(file.path)
-        unknown = " (checksum not known beforehand)" if known is not None and known.checksum is None else ""
+        unknown = " (no known checksum to compare with)" if known is not None and known.checksum is None else ""
         print(f"{file.path}: sha256 {file.sha256}, {file.origin}{unknown}")
 
     return fetched

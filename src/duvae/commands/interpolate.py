@@ -54,7 +54,10 @@ def run(
     trained, prepared = model_io.load(params, dataset, setting, seed, root)
     longest = model_io.max_length(prepared)
     if sentences and trained.size is not None:
-        raise UserError("--from, --to: expected with texts only. Leave them out to interpolate between test images.")
+        raise UserError(
+            "--from, --to: expected only for models of texts; this model was trained on images. Leave them out to"
+            " interpolate between test images."
+        )
     if sentences:
         pairs = 1
         with model_io.printed_warnings():

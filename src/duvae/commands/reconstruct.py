@@ -50,7 +50,10 @@ def run(
     trained, prepared = model_io.load(params, dataset, setting, seed, root)
     originals: Split
     if (sentences or source) and trained.size is not None:
-        raise UserError("--sentence, --input: expected with texts only. Leave them out to reconstruct test images.")
+        raise UserError(
+            "--sentence, --input: expected only for models of texts; this model was trained on images. Leave them out"
+            " to reconstruct test images."
+        )
     with model_io.printed_warnings():
         if sentences:
             originals = trained.to_split(sentences, "--sentence")

@@ -24,4 +24,4 @@ def run(params: Params, root: Path = Path()) -> None:
     for message in tracked.stale:
         print(message)
     if tracked.missing:
-        print(f"without results: {', '.join(tracked.missing)}. Run 'dvc repro' to produce them.")
+        print(f"jobs without results: {', '.join(tracked.missing)}. Run 'dvc repro' to produce them.")

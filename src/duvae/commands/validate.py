@@ -33,6 +33,6 @@ def run(params: Params, dataset: str, root: Path = Path()) -> dict[str, Any]:
     )
     summary = validation.summary(results, prepared, dataset)
     write_json(report, summary)
-    print(f"{dataset}: all {len(results)} expectations are met; {docs / 'index.html'}")
+    print(f"{dataset}: all {len(results)} expectations are met; {docs / 'index.html'} shows them")
 
     return summary

@@ -232,7 +232,7 @@ class Params(Frozen):
         if isinstance(self.run, Run):
             return [self.run]
         if self.run not in self.runs:
-            raise UserError(f"params.yaml: run: {unknown('name of runs', self.run, self.runs)}")
+            raise UserError(f"params.yaml: run: {unknown('entry of runs', self.run, self.runs)}")
 
         return self.runs[self.run]
 

@@ -109,7 +109,7 @@ def _all_blocks(params: Params) -> Iterator[tuple[Key, Run]]:
 def _run_names(params: Params) -> Iterator[Mistake]:
     """Mistakes: unknown names in `run` and `runs`."""
     if isinstance(params.run, str) and params.run not in params.runs:
-        yield ("run",), unknown("name of runs", params.run, params.runs)
+        yield ("run",), unknown("entry of runs", params.run, params.runs)
     for block_key, block in _all_blocks(params):
         for key, kind, known in (
             ("datasets", "data set", params.datasets),
@@ -135,7 +135,7 @@ def _disagreements(params: Params) -> list[Mistake]:
         if not errors:
             params.figure1_jobs()
     except UserError as error:
-        errors.append((("figure1",), f"its settings must exist: {error}"))
+        errors.append((("figure1",), f"the settings of Figure 1 must exist: {error}"))
 
     return errors
 
@@ -204,7 +204,7 @@ def _studies(params: Params) -> Iterator[Mistake]:
                     continue
                 searched = params.settings.get(params.studies[values.study].setting)
                 if searched is not None and searched.system != setting.system:
-                    yield key, f"expected a study of {setting.system}; '{values.study}' is of {searched.system}"
+                    yield key, f"expected a study of {setting.system}; '{values.study}' is a study of {searched.system}"
 
 
 def _values(study_key: Key, study: Study, system: str, column: str, base: Frozen) -> Iterator[Mistake]:

@@ -172,7 +172,8 @@ class SettingGrid(Frozen):
             names = ", ".join(self.values)
             raise refusal(
                 "values",
-                f"expected hyperparameters that begin with different letters, for the names of settings; found {names}",
+                "expected hyperparameters that begin with different letters, since these letters name the settings;"
+                f" found {names}",
             )
         for cell in self.cells("grid").values():
             self._check(cell)
@@ -181,7 +182,7 @@ class SettingGrid(Frozen):
                 message = f"expected a combination of values of {', '.join(self.values)} that the grid has"
                 raise refusal(f"without.{index}", message)
         if len(self.without) == math.prod(map(len, self.values.values())):
-            raise refusal("without", "expected that the grid keeps a combination; found all combinations here")
+            raise refusal("without", "expected at least one combination to stay in the grid; found all of them here")
 
         return self
 

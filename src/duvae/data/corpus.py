@@ -85,7 +85,7 @@ def read_documents(path: Path, label: int | None = None, raw: bytes | None = Non
             )
         words = document.split()
         if not words:
-            raise line_error(path, number, "a document", "an empty one", "Delete the line.")
+            raise line_error(path, number, "a document", "an empty line", "Delete the line.")
         corpus.documents.append(" ".join(words))
         corpus.labels.append(int(prefix) if labelled else -1 if label is None else label)
         corpus.origins.append((path, number))

@@ -74,19 +74,21 @@ def fetch_files(
     """
     targets = {path: folder / path_in_folder(path) for path in paths}
     if len(set(targets.values())) < len(targets):
-        raise UserError(f"{folder}: two of its files would have the same place: {', '.join(targets)}. Rename one.")
+        raise UserError(
+            f"{folder}: two files of the data set would get the same path here: {', '.join(targets)}. Rename one."
+        )
     mirror = mirror or os.environ.get("DUVAE_MIRROR") or None
     if mirror is not None and not _is_url(mirror) and not Path(mirror).is_dir():
         raise UserError(
-            f"mirror {mirror}: expected a folder or a URL (http or https); no such folder is there."
+            f"mirror {mirror}: expected a folder or a URL (http or https); no such folder exists."
             " Correct --mirror or the environment variable DUVAE_MIRROR."
         )
     own_files = {path: root / path for path in targets if path not in sources.SOURCES}
     absent = [str(path) for path in own_files.values() if not path.is_file()]
     if absent:
         raise UserError(
-            f"no such file: {', '.join(absent)}. It is not a known file, so it is taken to be your own file:"
-            f" expected where params.yaml says, relative to {root.resolve()}. Correct the path, or put the file there."
+            f"no such file: {', '.join(absent)}. A file that duvae does not know must be your own. Expected it at its"
+            f" path in params.yaml, relative to {root.resolve()}. Correct the path, or put the file there."
         )
     inside = [str(path) for path in own_files.values() if path.resolve().is_relative_to(folder.resolve())]
     if inside:
@@ -138,7 +140,7 @@ class _Search:
         if target.is_file() and target.stat().st_size:
             if source.checksum is None or _digest(target, source.checksum) == source.checksum:
                 return Fetched(path, _sha256(target), "there")
-            reasons.append(f"{target} is not it ({_mismatch(source.checksum, _digest(target, source.checksum))})")
+            reasons.append(f"{target} is another file ({_mismatch(source.checksum, _digest(target, source.checksum))})")
         if self.mirror is not None and not _is_url(self.mirror):
             candidate = Path(self.mirror) / path
             if candidate.is_file():
@@ -198,13 +200,13 @@ class _Search:
                 self.silent[host] = (
                     f"{host} did not answer in time"
                     if isinstance(error, requests.exceptions.Timeout)
-                    else f"{host} broke off in the middle of it"
+                    else f"{host} broke off in the middle of the file"
                     if isinstance(error, requests.exceptions.ChunkedEncodingError)
                     else f"no connection to {host}"
                 )
                 if self.mirror is not None and _is_url(self.mirror) and urlsplit(self.mirror).netloc == host:
                     raise TemporaryError(
-                        f"mirror {self.mirror}: {self.silent[host]} (asked for {url}). Nothing was kept of it."
+                        f"mirror {self.mirror}: {self.silent[host]} (asked for {url}). No part of the file was kept."
                         " Correct --mirror or DUVAE_MIRROR, or try again."
                     ) from error
                 raise _NotThereError(self.silent[host]) from error
@@ -237,16 +239,17 @@ def extract(archive: Path, targets: Mapping[str, Path], origin: str) -> dict[str
                     continue
                 if ".." in parts or PurePosixPath(member.name).is_absolute() or not member.isreg():
                     raise UserError(
-                        f"{origin}: its member {member.name!r} is no plain file inside the archive (an absolute path,"
-                        " '..' or a link). Nothing was read from it; give the file with a mirror (DUVAE_MIRROR)."
+                        f"{origin}: its member {member.name!r} is not a plain file inside the archive: its path is"
+                        " absolute or has '..', or it is a link. It was not read. Put the file into a mirror"
+                        " (DUVAE_MIRROR)."
                     )
                 with file.extractfile(member) or io.BytesIO() as stream:
                     where = f"{member.name} of {origin}"
                     fetched[path] = _stored(path, stream, targets[path], where, sources.SOURCES[path].checksum)
     except (tarfile.TarError, EOFError, zlib.error) as error:
         raise UserError(
-            f"{origin}: expected a tar.gz archive, but it cannot be read ({error}). Deleted; try again,"
-            " or give the files with a mirror (DUVAE_MIRROR)."
+            f"{origin}: expected a tar.gz archive, but it cannot be read ({error}). The download was deleted. Try"
+            " again, or put the files into a mirror (DUVAE_MIRROR)."
         ) from error
 
     return fetched
@@ -272,13 +275,13 @@ def _stored(path: str, stream: Any, target: Path, origin: str, checksum: str | N
 def _verify(temporary: Path, target: Path, origin: str, checksum: str | None) -> None:
     if not temporary.stat().st_size:
         raise UserError(
-            f"{target.name}: the file from {origin} is empty. Deleted;"
-            " try again, or give the file with a mirror (DUVAE_MIRROR)."
+            f"{target.name}: the file from {origin} is empty. The copy was deleted. Try again, or put the file into a"
+            " mirror (DUVAE_MIRROR)."
         )
     if checksum is not None and (found := _digest(temporary, checksum)) != checksum:
         raise UserError(
             f"{target.name}: the file from {origin} is not the known one ({_mismatch(checksum, found)})."
-            f" The copy was deleted, {target} was not touched. Get the known file, or another mirror."
+            f" The copy was deleted; {target} was not changed. Get the known file, or use another mirror."
         )
 
 
@@ -287,8 +290,8 @@ def _not_a_page(temporary: Path, url: str) -> None:
         start = file.read(512).lstrip().lower()
     if start.startswith((b"<!doctype html", b"<html")):
         raise UserError(
-            f"{url}: expected a data file, but an HTML page came (an error page, a login or a download limit)."
-            " Deleted. Open the address in a browser, or give the file with a mirror (DUVAE_MIRROR)."
+            f"{url}: expected a data file; found an HTML page (an error page, a login or a download limit). The"
+            " page was deleted. Open the address in a browser, or put the file into a mirror (DUVAE_MIRROR)."
         )
 
 
@@ -316,8 +319,9 @@ def _missing(reasons: Mapping[str, Sequence[str]], dataset: str) -> str:
     return (
         f"{len(reasons)} file{'s' if len(reasons) > 1 else ''} of data set '{dataset}' could not be fetched:\n"
         f"{listed}\n"
-        f"Without network, give them in a mirror: a folder or a URL with files such as <mirror>/{first}. Name it with\n"
-        f"--mirror or the environment variable DUVAE_MIRROR: DUVAE_MIRROR=<mirror> duvae fetch --dataset {dataset}"
+        f"Without network, put the files into a mirror: a folder or a URL with files such as <mirror>/{first}.\n"
+        "Name the mirror with --mirror or the environment variable DUVAE_MIRROR:"
+        f" DUVAE_MIRROR=<mirror> duvae fetch --dataset {dataset}"
     )
 
 

@@ -159,7 +159,7 @@ def prepared_images(source: ImageSource, folder: Path) -> Prepared:
         sizes = [round(source.valid * count), round(source.test * count)]
         if min(sizes) < 1 or count - sum(sizes) < 2:
             raise UserError(
-                f"{path}: expected images enough for two of training, one of validation and one of test;"
+                f"{path}: expected enough images for two in training, one in validation and one in test;"
                 f" found {count}, of which source.valid and source.test take {sizes[0]} and {sizes[1]}."
                 " Add images or change the shares."
             )
@@ -187,7 +187,7 @@ def read_images(path: Path, size: int, ink: Literal["dark", "light"]) -> tuple[D
     if not path.is_dir():
         drawings = _arrays(path, source)
         if set(drawings) != {""}:
-            raise UserError(f"{path}: expected the array images; found {', '.join(drawings)}. Rename the array.")
+            raise UserError(f"{path}: expected an array named images; found {', '.join(drawings)}. Rename the array.")
         return drawings[""], [str(number) for number in range(len(drawings[""].grey))]
     files = pictures(path)
     grey = np.stack([_grey(file, source) for file in files])
@@ -208,7 +208,7 @@ def _folder(path: Path, files: Sequence[Path], source: ImageSource) -> dict[str,
     if "" in classes and set(classes) != {""}:
         bare = files[classes.index("")]
         raise UserError(
-            f"{bare}: expected it in the folder of its class, as the other pictures are; it is in none. Move it."
+            f"{bare}: expected the picture in the folder of its class, like the other pictures; it is in none. Move it."
         )
     characters = sorted({name for name in classes if name})
     alphabets = sorted({name.rpartition("/")[0] for name in characters} - {""})
@@ -236,8 +236,8 @@ def _arrays(path: Path, source: ImageSource) -> dict[str, Drawings]:
         names = {"": ("images", "labels")}
     else:
         raise UserError(
-            f"{path}: expected the array images, or train, valid and test; found {', '.join(arrays) or 'none'}."
-            " Rename the arrays."
+            f"{path}: expected an array named images, or arrays named train, valid and test;"
+            f" found {', '.join(arrays) or 'none'}. Rename the arrays."
         )
     labelled = {split: _labels(path, label, arrays, len(arrays[name])) for split, (name, label) in names.items()}
     known = np.unique(np.concatenate(list(labelled.values())))
@@ -248,7 +248,7 @@ def _arrays(path: Path, source: ImageSource) -> dict[str, Drawings]:
         images = arrays[name]
         if images.ndim != 3 or not len(images):
             raise UserError(
-                f"{where}: expected images, heights and widths; found the shape {images.shape}. Reshape it."
+                f"{where}: expected the shape (images, height, width); found {images.shape}. Reshape the array."
             )
         grey = _fitted(images, source, where)
         labels = np.where(labelled[split] < 0, -1, np.searchsorted(known, labelled[split]))

@@ -205,8 +205,8 @@ def _members(file: Path, alphabets: Sequence[str], seen: set[str]) -> Iterator[t
                     or stat.S_ISLNK(member.external_attr >> 16)
                 ):
                     raise UserError(
-                        f"{file}: its member {member.filename!r} is no plain file inside the archive (an absolute path,"
-                        " '..' or a link). Nothing was read from it; fetch the archive again."
+                        f"{file}: its member {member.filename!r} is not a plain file inside the archive (an absolute"
+                        " path, '..' or a link). Nothing was read from it; fetch the archive again."
                     )
                 match = MEMBER.fullmatch(member.filename)
                 if match is None:
@@ -221,7 +221,10 @@ def _members(file: Path, alphabets: Sequence[str], seen: set[str]) -> Iterator[t
                     continue
                 light = read_picture(archive.read(member), where)
                 if light.shape[0] != light.shape[1]:
-                    raise UserError(f"{where}: expected a square picture; found {light.shape[0]} x {light.shape[1]}.")
+                    raise UserError(
+                        f"{where}: expected a square picture; found {light.shape[0]} x {light.shape[1]}."
+                        " Fetch the archive again."
+                    )
                 yield (alphabet, name, int(drawer)), light < 0.5
     except FileNotFoundError as error:
         raise UserError(f"{file}: not there. Run 'duvae fetch' to get the file.") from error
@@ -230,7 +233,10 @@ def _members(file: Path, alphabets: Sequence[str], seen: set[str]) -> Iterator[t
             f"{file}: expected a zip archive of pictures, but it cannot be read ({error}). Fetch it again."
         ) from error
     if not count:
-        raise UserError(f"{file}: expected pictures <folder>/<alphabet>/character<n>/<n>_<drawer>.png; found none.")
+        raise UserError(
+            f"{file}: expected pictures <folder>/<alphabet>/character<n>/<n>_<drawer>.png; found none."
+            " Fetch the archive again."
+        )
 
 
 def read_burda(file: Path) -> tuple[Drawings, Drawings]:
@@ -260,16 +266,18 @@ def read_burda(file: Path) -> tuple[Drawings, Drawings]:
         if not (pixels.min() >= 0 and pixels.max() <= 1):
             raise UserError(
                 f"{file}, variable {before}data: expected pixels from 0 to 1; found {pixels.min()} to {pixels.max()}."
+                " Fetch the file again."
             )
         one = target.ndim == 2 and target.shape[1] == count and ((target == 0) | (target == 1)).all()
         if not one or not (target.sum(0) == 1).all():
             raise UserError(
                 f"{file}, variable {before}target: expected one 1 in each of {count} columns, in the row of its"
-                f" alphabet; found the shape {target.shape}, columns with {_span(target)}."
+                f" alphabet; found the shape {target.shape}, columns with {_span(target)}. Fetch the file again."
             )
         if number.size != count or not (number == np.round(number)).all() or number.min() < 0:
             raise UserError(
-                f"{file}, variable {before}targetchar: expected {count} whole numbers; found the shape {number.shape}."
+                f"{file}, variable {before}targetchar: expected {count} whole numbers of at least 0; found the shape"
+                f" {number.shape}. Fetch the file again."
             )
         grey = np.ascontiguousarray(pixels.T.reshape(count, BURDA_SIDE, BURDA_SIDE).transpose(0, 2, 1), np.float32)
         sides[split] = grey, target.argmax(0).astype(np.int64), number.ravel().astype(np.int64)

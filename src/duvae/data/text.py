@@ -109,7 +109,7 @@ def split_by_shares(corpus: Corpus, split: TextSplit) -> dict[str, Corpus]:
     if 0 in sizes.values() or sum(sizes.values()) >= len(number):
         shown = ", ".join(f"{name} {size}" for name, size in sizes.items())
         raise UserError(
-            f"params.yaml: source.split: expected shares that give each split a document; found {shown} of"
+            f"params.yaml: source.split: expected shares that give each split at least one document; found {shown} of"
             f" {len(number)} different documents. Change the shares, or give more documents."
         )
     names = ["train"] * len(number)
@@ -223,7 +223,7 @@ def warnings(summary: Mapping[str, Any]) -> list[str]:
         summary: Summary of a prepared text data set.
     """
     messages = [
-        f"{count:,} document{'s' if count > 1 else ''} of {name} longer than max_words left out"
+        f"{count:,} document{'s' if count > 1 else ''} of {name} left out: more than max_words words"
         for name, count in summary.get("left_out", {}).items()
         if count
     ]

@@ -68,8 +68,8 @@ def require_all_met(
     again = " and ".join(f"'duvae {stage} --dataset {name}'" for stage in stages)
     raise UserError(
         f"data/prepared/{name}: {len(broken)} of {len(results)} expectations are not met:\n{listed}\n"
-        f"All of them: {docs / 'index.html'}. Correct the files or the parameters (datasets.{name}), then run"
-        f" {again} again."
+        f"Page with all expectations: {docs / 'index.html'}. Correct the files or the parameters (datasets.{name}),"
+        f" then run {again} again."
     )
 
 
@@ -190,7 +190,7 @@ def _sentence(result: ExpectationResult) -> str:
     """An unmet expectation as a sentence."""
     expectation, observed = result.expectation, result.observed_text
     if result.unexpected and result.split != WHOLE:
-        observed = f"{result.unexpected} that break{'s' if result.unexpected == 1 else ''} it ({observed})"
+        observed = f"{result.unexpected} that break{'s' if result.unexpected == 1 else ''} this rule ({observed})"
     example = f". Example: {result.example}" if result.example else ""
 
     return f"{expectation.name} ({result.split}): expected {expectation.sentence}; found {observed}{example}"

@@ -350,7 +350,9 @@ def read_vocabulary(folder: Path, count: int, file: str | Path | None = None) ->
     try:
         words = path.read_text(encoding="utf-8").split("\n")[:-1]
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as UTF-8 text ({error}).") from error
+        raise UserError(
+            f"{path}: cannot be read as UTF-8 text ({error}). Copy it from data/prepared/<data set>."
+        ) from error
     if len(words) != count or tuple(words[: len(SPECIALS)]) != SPECIALS:
         raise UserError(
             f"{path}: expected the {count} words that the model knows, {', '.join(SPECIALS)} first; found {len(words)}."

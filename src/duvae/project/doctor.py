@@ -121,7 +121,10 @@ def source(root: Path) -> str:
     dirty = ", with uncommitted changes" if head["dirty"] else ""
     message = version("duvae") + (f", commit {head['commit'][:7]}{dirty}" if head["commit"] else "")
     if (root / "src/duvae").is_dir() and not package.is_relative_to(root.resolve()):
-        raise Problem(f"{message}, but {package.parent} runs", "run 'make environment' to install this folder's own")
+        raise Problem(
+            f"{message}, but the package that runs is {package.parent}",
+            "run 'make environment' to install the package of this folder",
+        )
     return message
 
 
@@ -167,7 +170,7 @@ def devices() -> str:
         return f"{cpu}; no GPU"
     message = f"{cpu}; {'; '.join(' '.join(row.split()) for row in done.stdout.splitlines())}"
     if version("torch").endswith("+cpu"):
-        raise Problem(message, "torch is a build for CPUs: install a build for CUDA to use the GPU")
+        raise Problem(message, "the installed torch is a build for CPUs: install a build for CUDA to use the GPU")
     return message
 
 
@@ -247,7 +250,7 @@ def disk(root: Path) -> str:
         remedy = "change its permissions, or copy the project elsewhere"
         raise Obstacle(f"{root.resolve()} cannot be written to", remedy)
     if free < DISK_LOW:
-        remedy = "make room; 'dvc gc --workspace' removes from the cache what no present result needs"
+        remedy = "make room; 'dvc gc --workspace' removes the files of the cache that no present result needs"
         raise (Obstacle if free < DISK_FULL else Problem)(f"{decimal(free)} free", remedy)
     return f"{decimal(free)} free"
 
@@ -284,7 +287,7 @@ def training(params: Params | None, path: Path, seen: set[tuple[str, ...]]) -> s
     """One interrupted training; `seen` holds those with a newer state."""
     match, epoch = re.fullmatch(r"(\w+)-(\w+)-(\d+)\.\w+\.safetensors", path.name), _epoch(path)
     if match is None or epoch is None:
-        raise Problem(f"{path} cannot be read", f"run 'rm {path}'; its training starts anew")
+        raise Problem(f"{path} cannot be read", f"run 'rm {path}'; its training then starts from the beginning")
     dataset, setting, seed = match.groups()
     progress, saved = f"in epoch {epoch}", path.stat().st_mtime
     if params and dataset in params.datasets and setting in params.settings:

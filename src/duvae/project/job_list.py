@@ -168,7 +168,7 @@ def check(params: Params, path: Path = JOBS) -> None:
     raise UserError(
         "\n".join(
             [
-                f"{path}: out of date, params.yaml gives another list (- line in the file, + line expected):",
+                f"{path}: out of date, since params.yaml gives another list (- line of the file, + expected line):",
                 *lines,
                 "Run 'duvae graph', then the same command again.",
             ]

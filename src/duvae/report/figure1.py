@@ -67,8 +67,8 @@ def content(
     if len(current) < len(models):
         stale = [model.job.name for model, examples in pairs if not examples]
         raise UserError(
-            f"{per_example.FILE} of {cells.word_list(stale)}: of other weights than metrics.json. Run"
-            " 'dvc repro figure1' to make both anew."
+            f"{per_example.FILE} of {cells.word_list(stale)}: it belongs to other weights than metrics.json. Run"
+            " 'dvc repro figure1' to make both again."
         )
     gaps = per_example.gaps(models, [examples for _, examples in current], floor)
     spaces = [per_example.space(model, examples) for model, examples in current]

@@ -204,7 +204,7 @@ def compare_with_paper(
     if not theirs:
         raise UserError(
             f"params.yaml: datasets.{results[0].job.dataset}.paper.tables: {TITLES[name]} has no rows for the column"
-            f" '{column}'. Take '{name}' out of the list, or give the data set the column that it belongs to."
+            f" '{column}'. Remove '{name}' from the list, or correct the data set's column."
         )
     keys = theirs[0].numbers
     metrics = LIKELIHOOD if "nll" in keys else {key: (f"{int(key.removeprefix('probe_')):,}", 2) for key in keys}

@@ -88,8 +88,8 @@ class Floor:
         shared = int((model.index < count).sum())
         if shared < count:
             raise UserError(
-                f"the floor has {count} sentences, but a model was evaluated on only {shared} of them:"
-                " they come from different data. Run 'dvc repro' to make them again."
+                f"the true NLL is known for {count} sentences, but a model was evaluated on only {shared} of them:"
+                " the two belong to different data. Run 'dvc repro' to compute both again."
             )
         difference = model.nll[:count] - self.nll
 

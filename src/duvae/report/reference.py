@@ -387,6 +387,6 @@ def check(params: Params, path: Path = PAGE) -> None:
     """
     if not path.exists() or path.read_text(encoding="utf-8") != render(params):
         raise UserError(
-            f"{path}: expected the present parameters; the page is missing or out of date."
+            f"{path}: expected the parameters of params.yaml; the page is missing or out of date."
             " Run 'duvae parameters', and commit the page."
         )

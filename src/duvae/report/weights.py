@@ -43,7 +43,8 @@ def messages(files: dict[str, str]) -> list[str]:
         files: The command for each stale file, as `stale` returns them.
     """
     return [
-        f"{file}: left out, since it is of other weights than those of the last training. '{command}' makes it anew."
+        f"{file}: left out, since it belongs to other weights than those of the last training. Run '{command}' to make"
+        " it again."
         for file, command in files.items()
     ]
 

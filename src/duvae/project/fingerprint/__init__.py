@@ -131,7 +131,7 @@ def write(root: Path = Path()) -> bool:
     try:
         text = render(Fingerprints(folder).all())
     except (OSError, SyntaxError, ValueError) as error:
-        raise UserError(f"{folder}: cannot be read as Python ({' '.join(str(error).split())}).") from error
+        raise UserError(f"{folder}: cannot be read as Python ({' '.join(str(error).split())}). Correct it.") from error
     path = root / FILE
     if path.is_file() and path.read_bytes() == text.encode():
         return False
