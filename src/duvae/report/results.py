@@ -21,7 +21,7 @@ METRIC_KEYS = ("nll", "perplexity", "reconstruction", "kl", "mi", "au", "mpd", "
 """Keys of metrics.json that every model has. The value is null where a metric is not defined for the model's system."""
 
 FLOW_METRIC_KEYS = ("mpd_t", "ce_t")
-"""Keys of metrics.json for z^T, the output of a chain of flows. Only systems with flows have them, with their errors."""
+"""Keys of metrics.json for z^T, the end of a chain of flows. Only systems with flows have them, and standard errors."""
 
 HISTORY = (
     *("epoch", "kl_weight", "learning_rate", "train_loss", "train_reconstruction", "train_kl", "valid_loss"),
