@@ -1,6 +1,6 @@
 """Files and folders that are either complete or absent, whatever interrupts the command.
 
-Each is written under a temporary name on the same disk, flushed to the disk, and then renamed.
+Each file or folder is written under a temporary name on the same disk, flushed to the disk, and then renamed.
 """
 
 import contextlib

@@ -92,7 +92,7 @@ def choose_pair(results: Sequence[Result], latent: int, warmup: int, item: str) 
 
 @figures.styled
 def figure(pair: Pair) -> Figure:
-    """Draws KL, MI, AU, MPD and CE on validation over the epochs: two columns of systems, one row per measure."""
+    """Draws KL, MI, AU, MPD and CE on validation over the epochs: one column per system, one row per measure."""
     sheet = Figure(figsize=(figures.WIDTH, 6.3))
     axes = sheet.subplots(len(MEASURES), 2, sharex=True, sharey="row")
     longest = max(int(result.history["epoch"].max()) for result in (*pair.vae, *pair.du_vae))

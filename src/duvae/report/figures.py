@@ -19,7 +19,7 @@ P = ParamSpec("P")
 Line = Literal["-", "--", ":", "-."] | tuple[int, tuple[float, ...]]
 
 WIDTH = 7.16
-"""Width in inches of a figure over a whole page of two columns."""
+"""Width in inches of a figure that spans both columns of a page."""
 
 LEGEND: dict[str, Any] = {"handlelength": 1.8, "columnspacing": 1.4}
 

@@ -189,7 +189,7 @@ def _values(name: PaperTable, system: str, bracket: str) -> dict[str, float]:
 def compare_with_paper(
     name: PaperTable, column: str, results: Sequence[Result], colours: Mapping[str, str], item: str = "sentence"
 ) -> PaperComparison:
-    """Puts our results beside a table of the paper. Our settings that the paper lacks follow after the paper's rows.
+    """Puts our results beside a table of the paper. Our further settings of the same systems follow the paper's rows.
 
     Args:
         name: The paper's table.

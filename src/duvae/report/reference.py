@@ -314,7 +314,7 @@ def _present(key: str, content: Mapping[str, Any]) -> str:
 
 
 def _names(names: list[tuple[str, ...]], otherwise: str) -> str:
-    """The names as text, if they are few. If not: the text `otherwise`, or the number of names if that is empty."""
+    """The names, if they are few. If not, the text `otherwise`; where that text is empty, the number of names."""
     shown = list(dict.fromkeys(".".join(name) for name in names))
     if len(shown) <= MOST_NAMES or (not otherwise and len(shown) <= 2 * MOST_NAMES):
         return ", ".join(shown)

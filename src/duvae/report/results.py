@@ -21,7 +21,10 @@ METRIC_KEYS = ("nll", "perplexity", "reconstruction", "kl", "mi", "au", "mpd", "
 """Keys of metrics.json that every model has. The value is null where a metric is not defined for the model's system."""
 
 FLOW_METRIC_KEYS = ("mpd_t", "ce_t")
-"""Keys of metrics.json for z^T, the end of a chain of flows. Only systems with flows have them, and standard errors."""
+"""Keys of metrics.json for z^T, the end of a chain of flows. Only systems with flows have these keys.
+
+The standard error of each number has a key of its own, such as `mpd_t_stderr`.
+"""
 
 HISTORY = (
     *("epoch", "kl_weight", "learning_rate", "train_loss", "train_reconstruction", "train_kl", "valid_loss"),
@@ -67,7 +70,7 @@ class Result:
 
     @property
     def hyperparameters(self) -> str:
-        """The hyperparameters that are single letters in the paper, such as `γ 1, p 0.5`."""
+        """The hyperparameters that the paper writes as letters, as text such as `γ 1, p 0.5`."""
         return hyperparameter_text(self.system, self.metrics["hyperparameters"])
 
     @property
@@ -211,9 +214,9 @@ def setting_names(results: Iterable[Result]) -> dict[str, str]:
         results: Results of one data set.
 
     Returns:
-        The name of each setting, by setting. It is the system's name if no other setting has the system, and the
-        setting's key is the system's. Otherwise the name adds the hyperparameters if they distinguish the setting, or
-        else the rest of the setting's key.
+        The name of each setting, by setting. If no other setting uses the system, and the setting's key is the
+        system's, this is the system's name. Otherwise the name adds the hyperparameters if they distinguish the
+        setting, or else the rest of the setting's key.
     """
     settings = {result.job.setting: result for result in results}
     names = {setting: label(result.system) for setting, result in settings.items()}

@@ -131,7 +131,7 @@ def likelihood(
     Args:
         results: Models of one data set.
         colours: The colour of each setting.
-        floor: The NLL under the generator itself, shown in a row of its own and in the column of gaps; None: neither.
+        floor: The NLL under the generator itself. It adds a row and the column of gaps; None: the table has neither.
         gaps: The distance of each setting from the floor.
         prefix: Start of the table's id.
         item: The word for one test example.
@@ -245,7 +245,7 @@ def alphabets(results: Sequence[Result]) -> list[Table]:
 
 
 def costs(results: Sequence[Result], colours: Mapping[str, str], prefix: str = "") -> Table:
-    """The table of the cost of each setting, as mean and spread over seeds, with machines and commits.
+    """The table of the cost of each setting, as mean and spread over seeds, with devices, threads and commits.
 
     Args:
         results: Models of one data set.

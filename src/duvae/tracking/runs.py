@@ -280,7 +280,7 @@ def _dataset(name: str, root: Path) -> DatasetInput:
 
 @functools.lru_cache(maxsize=1)
 def _recorded(lock: Path, _changed: int) -> dict[str, str]:
-    """The hash of each output in dvc.lock, by the output's path. The cache avoids a slow reading for each job.
+    """The hash of each output in dvc.lock, by the output's path. Without the cache, each job would read the file again.
 
     Args:
         lock: The file dvc.lock.

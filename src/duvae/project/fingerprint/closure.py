@@ -40,8 +40,8 @@ class Closure:
         targets: For each reached definition, pairs of a name in its code and the definition that the name stands for.
         attributes: Names of all attributes that reached code reads.
         of_root: Names of the attributes that reached code reads from an object of `Params`.
-        pending: Members that do not count so far, of reached classes of parameters. With each member comes whether it
-            names another class of parameters.
+        pending: Members of reached classes of parameters that do not count so far. Each value holds a member, and
+            whether the member names another class of parameters.
     """
 
     def __init__(self, source: Source, start: Key, system: str | None, systems: frozenset[str]) -> None:
@@ -115,8 +115,8 @@ class Closure:
     def digest(self) -> str:
         """The fingerprint: 16 hexadecimal digits.
 
-        It covers the code of each reached definition and of the definitions that this code names. It does not cover
-        the names of modules, so moving a definition to another module does not change the fingerprint.
+        It covers the code of all reached definitions, the references between them, and the data files that they read.
+        It does not cover the names of modules, so a definition that moves to another module changes nothing.
         """
         plain = {key: self.source.plain(key[0], definition) for key, definition in self.reached.items()}
         hashes = dict(plain)
