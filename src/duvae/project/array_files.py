@@ -1,7 +1,7 @@
 """Arrays in a JSON file that git keeps beside a result.
 
-DVC keeps the stage of such a file in the run cache only where the file is a metric or a plot. DVC refuses binary
-metrics, and reports an error for binary plots. So the arrays are a compressed npz file in base64. Both keys of the JSON
+DVC's run cache keeps a stage with such a file only if the file is a metric or a plot. DVC refuses binary metrics, and
+reports an error for binary plots. So the arrays are stored as a compressed npz file in base64. Both keys of the JSON
 file, `about` and `npz`, hold lists, which `dvc metrics show` skips.
 """
 
@@ -31,18 +31,18 @@ def write(path: Path, about: Mapping[str, Any], arrays: Arrays) -> None:
 
     Args:
         path: The file to write.
-        about: Description of what the arrays belong to, in types of JSON.
+        about: Description of what the arrays belong to, as values that JSON can hold.
         arrays: Arrays by name, of any shape.
     """
     buffer = io.BytesIO()
     named: dict[str, Any] = dict(arrays)
-    np.savez_compressed(buffer, **named)  # NumPy writes a constant date into the archive
+    np.savez_compressed(buffer, **named)  # equal arrays give equal bytes: NumPy writes a constant date
     text = base64.b64encode(buffer.getvalue()).decode()
     write_json(path, {"about": [dict(about)], "npz": textwrap.wrap(text, WIDTH)})
 
 
 def read(path: Path, command: str) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
-    """Reads a file of `write`.
+    """Reads a file that `write` wrote.
 
     Args:
         path: The file to read.

@@ -1,7 +1,7 @@
-"""`duvae doctor`: what a rebuild needs, what is missing, and what to do; quickly, and without any change.
+"""The checks of `duvae doctor`: what a rebuild needs, what is missing, and what to do about it.
 
-The checks import neither torch nor DVC, which would take seconds. So GPUs come from `nvidia-smi`, and DVC's files are
-read here.
+The checks are quick and change nothing. They import neither torch nor DVC, which would take seconds. So `nvidia-smi`
+lists the GPUs, and this module reads DVC's files itself.
 """
 
 import json
@@ -40,10 +40,10 @@ OUTPUT_FOLDERS = ("data", "models", "posteriors", "generated", "results", "repor
 """Folders into which stages write."""
 
 DISK_FULL, DISK_LOW = 200_000_000, 1_000_000_000
-"""Free bytes below which nothing, or only little, can be rebuilt."""
+"""Free bytes on the disk. Below the first number nothing can be rebuilt, below the second one only a little."""
 
 PATIENCE = 1.0
-"""Seconds to wait for an answer of a mirror, a GPU's driver or a database."""
+"""Seconds to wait for an answer from a mirror, a GPU's driver or a database."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,11 @@ class Finding:
     """One line of the report.
 
     Attributes:
-        status: `ok`; `!`: missing or wrong, but Figure 1 can be rebuilt; `x`: Figure 1 cannot be rebuilt.
-        topic: What the line is about.
-        message: The present state.
-        remedy: What the user should do; empty for `ok`.
+        status: Result of the check. `ok`: no problem; `!`: a problem, but Figure 1 can be rebuilt; `x`: Figure 1 cannot
+            be rebuilt.
+        topic: Subject of the line.
+        message: Description of the present state.
+        remedy: Advice on what to do; empty for `ok`.
     """
 
     status: Literal["ok", "!", "x"]
@@ -107,7 +108,7 @@ def examine(path: Path, root: Path = Path()) -> Iterator[Finding]:
 
 
 def _check(topic: str, check: Callable[..., str], *arguments: Any) -> Iterator[Finding]:
-    """Runs a check, which returns the present state or raises a `Problem`; an empty state gives no line."""
+    """Runs a check, which returns the present state or raises a `Problem`. An empty state gives no finding."""
     try:
         if message := check(*arguments):
             yield Finding("ok", topic, message)
@@ -145,7 +146,7 @@ def packages(root: Path) -> str:
 
 
 def _installed(name: str) -> str:
-    """The installed version of a package, without a build such as `+cpu`; empty where it is not installed."""
+    """The installed version of a package, without a build such as `+cpu`; empty if the package is not installed."""
     with suppress(PackageNotFoundError):
         return version(name).partition("+")[0]
     return ""
@@ -160,7 +161,7 @@ def commands() -> str:
 
 
 def devices() -> str:
-    """CPU threads, and GPUs as their driver names them."""
+    """The number of CPU threads, and the GPUs by the names that their driver gives."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     cpu = f"{count} CPU thread{'s' if count > 1 else ''}"
     command = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"]
@@ -210,7 +211,7 @@ def prepared(params: Params, dataset: str, root: Path) -> str:
 
 
 def mirror(params: Params) -> str:
-    """The mirror from which files of data sets come first."""
+    """The mirror that is tried first for the files of data sets, and whether it answers."""
     url = os.environ.get("DUVAE_MIRROR")
     datasets = [params.dataset(job.dataset) for job in params.jobs()]
     paths = {path for dataset in datasets if dataset.kind != "images" for path in dataset.source.paths}
@@ -231,7 +232,7 @@ def mirror(params: Params) -> str:
 
 
 def cache(root: Path) -> str:
-    """DVC's cache and its size; a relative path in DVC's settings starts from their folder."""
+    """The path and the size of DVC's cache. A relative path in DVC's settings starts from the settings' folder."""
     name = "cache"
     for settings_file in ("config", "config.local"):
         settings = ConfigParser(interpolation=None)
@@ -284,7 +285,13 @@ def trainings(params: Params | None, root: Path) -> Iterator[Finding]:
 
 
 def training(params: Params | None, path: Path, seen: set[tuple[str, ...]]) -> str:
-    """One interrupted training; `seen` holds those with a newer state."""
+    """The state of one interrupted training.
+
+    Args:
+        params: The project's parameters; None where params.yaml cannot be read.
+        path: The file of the training's state.
+        seen: Data set, setting and seed of each training with a newer state. This training is added to the set.
+    """
     match, epoch = re.fullmatch(r"(\w+)-(\w+)-(\d+)\.\w+\.safetensors", path.name), _epoch(path)
     if match is None or epoch is None:
         raise Problem(f"{path} cannot be read", f"run 'rm {path}'; its training then starts from the beginning")
@@ -304,7 +311,7 @@ def training(params: Params | None, path: Path, seen: set[tuple[str, ...]]) -> s
 
 
 def _epoch(path: Path) -> int | None:
-    """The number of the running epoch, from a state's header; None where it cannot be read."""
+    """The number of the running epoch, read from the header of a state; None where the header cannot be read."""
     try:
         with safe_open(path, framework="numpy") as file:
             epoch = json.loads(file.metadata()["values"])["state"]["epoch"]
@@ -326,7 +333,7 @@ def leftovers(root: Path) -> str:
 
 
 def store(root: Path) -> str:
-    """MLflow's store of runs."""
+    """The place of MLflow's store, and the number of runs in a local store."""
     if uri := os.environ.get("MLFLOW_TRACKING_URI"):
         return f"{uri} from MLFLOW_TRACKING_URI; not opened"
     path = root / "mlflow.db"

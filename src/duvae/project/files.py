@@ -1,6 +1,6 @@
 """Files and folders that are either complete or absent, whatever interrupts the command.
 
-Each is written under a temporary name on the same disk, flushed to the disk, and then renamed.
+Each file or folder is written under a temporary name on the same disk, flushed to the disk, and then renamed.
 """
 
 import contextlib
@@ -51,7 +51,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
     """Writes a folder completely or not at all.
 
     Args:
-        path: The final path; a folder that is there is replaced.
+        path: The final path; an existing folder is replaced.
 
     Yields:
         A temporary folder beside `path`, which is renamed to `path` at the end of the body. After an exception the
@@ -65,7 +65,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
         new.mkdir()
         try:
             yield new
-        except UserError as error:  # the reader knows the folder by its final name
+        except UserError as error:  # the user knows the folder only by its final name
             raise type(error)(str(error).replace(str(new), str(path))) from error
         for file in new.rglob("*"):
             if file.is_file():
@@ -85,7 +85,7 @@ def scratch(path: Path) -> Iterator[Path]:
     """Creates a temporary folder, and removes it at the end of the body.
 
     Args:
-        path: A path; the temporary folder is beside it, on the same disk.
+        path: The path beside which the temporary folder is created, so that both are on the same disk.
 
     Yields:
         The temporary folder.
@@ -106,7 +106,7 @@ def scratch(path: Path) -> Iterator[Path]:
 
 
 def require_writable(path: Path) -> None:
-    """Checks that a path can be written, before a command that takes hours; leaves nothing behind.
+    """Checks that a path can be written, so that a command does not fail after hours of work. Leaves nothing behind.
 
     Args:
         path: The path to check.
@@ -137,7 +137,7 @@ def as_json(value: Any) -> str:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes a JSON file, completely or not at all; `as_json` gives its text."""
+    """Writes a value as JSON in the form of `as_json`, completely or not at all."""
     write_text(path, as_json(value))
 
 
@@ -145,7 +145,7 @@ def remove(path: Path) -> None:
     """Removes a file or an empty folder, if it exists.
 
     Raises:
-        UserError: If it cannot be removed.
+        UserError: If the file or folder cannot be removed.
     """
     try:
         if path.is_dir():
@@ -175,13 +175,13 @@ def read_json(path: Path, made_by: str) -> Any:
 
 
 def _sync(path: Path) -> None:
-    """Waits until a file is on the disk; a full disk gives its error here at the latest."""
+    """Waits until a file is on the disk. If the disk is full, the error comes here at the latest."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())
 
 
 def _set_default_permissions(path: Path) -> None:
-    """Gives a file the permissions of a new file of this user."""
+    """Gives a file the permissions that a new file of this user has."""
     mask = os.umask(0)
     os.umask(mask)
     path.chmod(0o666 & ~mask)

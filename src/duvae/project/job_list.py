@@ -1,8 +1,8 @@
 """The list of jobs, `pipelines/jobs.yaml`: what the stages of dvc.yaml run over.
 
-A job is one training: a data set, a setting and a seed. DVC can run a stage over a matrix, but neither over the valid
-triples of these nor over the union of two lists. So `duvae graph` writes the list from params.yaml, and git keeps it. A
-list that disagrees with params.yaml is an error before any stage runs.
+A job is one training: a data set, a setting and a seed. DVC can run a stage over a matrix of these. DVC can run it
+neither over the valid triples alone nor over the union of two lists. So `duvae graph` writes the list from params.yaml,
+and git keeps the list. A list that disagrees with params.yaml is an error before any stage runs.
 """
 
 from pathlib import Path
@@ -24,7 +24,7 @@ IMAGES = {"omniglot", "images"}
 """Kinds of data sets whose examples are images."""
 
 MOST_LINES = 12
-"""Greatest number of differing lines in a message."""
+"""Largest number of differing lines that a message shows."""
 
 HEADER = """\
 # What the stages of dvc.yaml run over. Written by 'duvae graph' from params.yaml; do not edit.
@@ -39,16 +39,16 @@ def contents(params: Params) -> dict[str, Any]:
 
     Returns:
         - `sets`: all data sets that a job or a study needs.
-        - `fetched`: those of them with files, published or the user's own.
-        - `prepared`: for each data set the input and the output of `prepare`.
+        - `fetched`: the data sets of `sets` that are read from files, published or the user's own.
+        - `prepared`: the input and the output of the stage `prepare`, for each data set.
         - `images`, `synthetics`: the data sets of these kinds.
         - `apart`: the data sets of `run` whose examples git does not keep.
         - `searches`: the studies of `run`, the studies that they are compared with, and those from which a job takes
           its hyperparameters.
         - `jobs`: the trainings of `run` and of Figure 1, by name.
 
-        In each row, `after` is the file that has to exist before the stage runs. `key` is the key of params.yaml that
-        declares the row's setting; the row's stages depend on it.
+        In a row, `after` is the file or folder that has to exist before the stage runs. `key` is the key of params.yaml
+        that declares the row's setting. The row's stages depend on the value of that key.
     """
     jobs = params.jobs()
     searched = {
@@ -71,7 +71,7 @@ def contents(params: Params) -> dict[str, Any]:
 
 
 def _prepared(name: str, kind: str) -> dict[str, str]:
-    """The input and the output of `prepare`: for images the output is grey values, which `binarize` turns into bits."""
+    """The input and the output of `prepare`. For images the output is grey values; `binarize` turns them into bits."""
     return {
         "dataset": name,
         "after": FIRST if kind == "synthetic" else f"data/raw/{name}",
@@ -125,14 +125,14 @@ def render(params: Params) -> str:
 
 
 def write(params: Params, path: Path = JOBS) -> bool:
-    """Writes the list, if it has changed.
+    """Writes the list, if its text has changed.
 
     Args:
         params: The project's parameters.
         path: The file to write.
 
     Returns:
-        Whether the list had changed.
+        Whether the file was out of date and has been written.
     """
     text = render(params)
     if path.exists() and path.read_bytes() == text.encode():
@@ -150,7 +150,7 @@ def check(params: Params, path: Path = JOBS) -> None:
         path: The file to check.
 
     Raises:
-        UserError: If the list is missing or out of date, with the lines that differ.
+        UserError: If the list is missing, cannot be read or is out of date. The message shows the lines that differ.
     """
     expected = render(params)
     try:

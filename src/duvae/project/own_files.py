@@ -1,7 +1,7 @@
 """Digests of the user's own files, in a generated file of parameters.
 
-DVC's stage `fetch` cannot depend on files that only params.yaml names. It depends on their digest instead, so an
-unchanged file makes no stage stale.
+The stage `fetch` in dvc.yaml cannot depend on files that only params.yaml names. It depends on the digest of these
+files instead, so the stage runs again only if a file has changed.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ FILE = Path("data/own.yaml")
 """The file of digests. Git does not keep it, since it names private data."""
 
 PUBLISHED = "published"
-"""Value in place of a digest for a data set without own files: `duvae.data.sources` knows all its files."""
+"""Value in place of a digest for a data set without files of the user: `duvae.data.sources` knows all its files."""
 
 HEADER = "# A digest of the user's own files for each data set with files. Written by 'duvae own-files'; do not edit.\n"
 
@@ -42,8 +42,8 @@ def digest(paths: list[str], root: Path = Path()) -> str:
     """A hash of the names and contents of files.
 
     Args:
-        paths: Files and folders. Hidden files in folders do not count. A missing file counts as missing; the command
-            `fetch` reports it.
+        paths: Files and folders. Hidden files in folders are left out. A missing file is hashed as the word "missing";
+            `duvae fetch` reports it.
         root: The folder from which relative paths start.
 
     Returns:
@@ -76,7 +76,7 @@ def digest(paths: list[str], root: Path = Path()) -> str:
 
 
 def write(params: Params, datasets: list[str], root: Path = Path()) -> bool:
-    """Writes the digests, if they have changed.
+    """Writes the digests to `FILE`, if they have changed.
 
     Args:
         params: The project's parameters.
@@ -84,7 +84,7 @@ def write(params: Params, datasets: list[str], root: Path = Path()) -> bool:
         root: The project's folder.
 
     Returns:
-        Whether the digests had changed.
+        Whether the file was out of date and has been written.
     """
     paths = {name: own_paths(params.dataset(name)) for name in datasets}
     digests = {name: digest(own, root) if own else PUBLISHED for name, own in paths.items()}

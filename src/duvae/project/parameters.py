@@ -1,4 +1,4 @@
-"""Generated files of parameters, which a command updates before DVC reads the graph."""
+"""Updates the generated files of parameters, before DVC reads the graph."""
 
 from pathlib import Path
 
@@ -7,14 +7,14 @@ from duvae.project import fingerprint, job_list, own_files
 
 
 def write(params: Params, root: Path = Path()) -> list[Path]:
-    """Writes `fingerprints.yaml` and `data/own.yaml`, if they have changed.
+    """Writes `fingerprints.yaml` and `data/own.yaml`, each only if its text has changed.
 
     Args:
         params: The project's parameters.
         root: The project's folder.
 
     Returns:
-        The files that had changed.
+        Paths of the files that were out of date and have been written, relative to `root`.
     """
     changed = [fingerprint.FILE] if fingerprint.write(root) else []
     fetched = job_list.contents(params)["fetched"]

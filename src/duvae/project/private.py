@@ -1,8 +1,8 @@
-"""Private projects: own data in a DVC project of their own, below a folder that git ignores.
+"""Private projects: separate DVC projects for the user's own data, below a folder that git ignores.
 
 A private project has its own dvc.yaml, dvc.lock, jobs.yaml, cache and results, all below `private/`. So git never keeps
-the names, hashes or results of private data. The stages are the project's own without Figure 1, and the fingerprints
-are those of the package that runs.
+the names, hashes or results of private data. A private project has the stages of the main project, except Figure 1. Its
+fingerprints are those of the running package.
 """
 
 import subprocess
@@ -27,7 +27,7 @@ def stages(text: str) -> str:
     """The dvc.yaml of a private project.
 
     Args:
-        text: Content of the project's own dvc.yaml.
+        text: Content of the main project's dvc.yaml.
 
     Returns:
         Content with the same stages, except Figure 1. The stage `fingerprint` runs every time, since the source code
@@ -46,9 +46,9 @@ def write(root: Path, name: str, params: Mapping[str, Any]) -> Path:
     """Creates a private project, or updates the stages of an existing one.
 
     Args:
-        root: The folder of the project from which the stages come.
+        root: The main project's folder.
         name: The private project's name, of lower-case letters, digits and `_`.
-        params: Content of its params.yaml; Figure 1 is left out.
+        params: Content of the private project's params.yaml; the key `figure1` is set to null.
 
     Returns:
         The private project's folder.

@@ -13,7 +13,7 @@ Row = dict[str, float | int | None]
 
 
 class Bar:
-    """A progress bar on standard error; hidden where that is not a terminal.
+    """A progress bar on standard error; hidden where standard error is not a terminal.
 
     Args:
         title: Text before the bar.
@@ -51,8 +51,8 @@ class Bar:
 class TrainingBar(Bar):
     """A bar over epochs, with the last epoch's validation loss, KL, MI (nats per example) and active units.
 
-    Inside the `with` block, Ctrl-C and SIGTERM stop the training after its present step. A second signal stops it at
-    once.
+    Inside the `with` block, Ctrl-C and SIGTERM stop the training after the current step. A second signal stops the
+    training at once.
     """
 
     def __enter__(self) -> Self:
@@ -71,7 +71,7 @@ class TrainingBar(Bar):
             signal.signal(number, handler)
 
     def request_stop(self, number: int, frame: FrameType | None) -> None:
-        """Handles a signal: the first requests a stop after the present step, the second stops at once."""
+        """Handles a signal. The first signal stops the training after the current step, the second one at once."""
         if self.stop_requested:
             raise KeyboardInterrupt
         self.stop_requested = True

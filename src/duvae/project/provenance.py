@@ -1,7 +1,7 @@
 """Records of how each result was made: code, machine, time and library versions. Git keeps them beside the results.
 
-A record is a JSON file with one key, `record`, which holds a list of one mapping. The file has to be one of DVC's
-metrics (`dvc.yaml` says why). `dvc metrics show` skips lists, so none of the values becomes a column there.
+A record is a JSON file with one key, `record`. Its value is a list of one mapping. The file has to be one of DVC's
+metrics; `dvc.yaml` says why. `dvc metrics show` skips lists, so none of the values becomes a column there.
 """
 
 import datetime
@@ -75,7 +75,7 @@ def unwrapped(content: Any) -> Any:
 
 
 def versions() -> dict[str, str]:
-    """The versions of Python, of torch where it is imported, and of the installed ones of LIBRARIES."""
+    """The versions of Python, of torch if it is imported, and of each library in LIBRARIES that is installed."""
     torch = sys.modules.get("torch")
     numbers = {"python": platform.python_version()}
     if torch:

@@ -1,1 +1,1 @@
-"""Tables, figures and pages, made from what the stages left behind."""
+"""Tables, figures and pages, made from the outputs of the stages."""

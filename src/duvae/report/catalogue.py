@@ -1,7 +1,7 @@
 """The catalogue: for each system its record, the parts that it builds, its hyperparameters and its settings.
 
-Nothing here names a system or a part. A system of `duvae.systems`, `duvae.registry` and params.yaml is in the catalogue
-without further code.
+This module names no system and no part. So a new system in `duvae.systems`, `duvae.registry` and params.yaml appears in
+the catalogue without further code.
 """
 
 import inspect
@@ -22,10 +22,10 @@ from duvae.regularizers import Staged
 from duvae.systems import SYSTEMS, System
 
 FEATURES, LATENT = 4, 2
-"""Numbers of features and latent dimensions with which a system's parts are built, to read their names."""
+"""Numbers of features and latent dimensions of the parts that are built here. Only the parts' names are read."""
 
 DURATION = Duration(warmup=10, epoch=10, total=100)
-"""Length of a training, in steps, with which a system's schedule is built, to read its first and last KL weight."""
+"""Length of the training, in steps, for a system's schedule. Only its first and last KL weight are read."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Hyperparameter:
     Attributes:
         name: Key in params.yaml.
         description: Meaning and unit.
-        searched: Columns of data sets, each group with the values that the paper chose from.
+        searched: Groups of columns of data sets, each with the values that the paper chose from.
     """
 
     name: str
@@ -122,7 +122,7 @@ def parts(kind: type[System[Any]], hyperparameters: config.Frozen, chosen: Parts
     Args:
         kind: The system's class.
         hyperparameters: The system's hyperparameters.
-        chosen: The choices about the encoder.
+        chosen: The setting's options for the encoder, besides the hyperparameters.
     """
     system = kind(hyperparameters, chosen)
     head: nn.Module = system.head(FEATURES, LATENT).eval()
@@ -133,7 +133,7 @@ def parts(kind: type[System[Any]], hyperparameters: config.Frozen, chosen: Parts
         if type(part).__module__ == regularizers.__name__:
             yield Part("regularizer", type(part).__name__, _regularizer_detail(part), summary(type(part)))
     for role in vars(System):
-        # The posterior and the regularizers above come from head, means and variances.
+        # head, means and variances give the posterior and the regularizers, which are described above.
         if role.startswith("_") or role in ("head", "means", "variances") or not callable(getattr(System, role)):
             continue
         part = getattr(system, role)(DURATION) if role == "schedule" else getattr(system, role)()

@@ -12,9 +12,9 @@ class Cell:
 
     Attributes:
         text: The formatted number; None where the system has no such number.
-        spread: The standard deviation of the number over seeds.
-        error: The standard error of the number, or another spread that is not over seeds.
-        strong: Whether the number is the best of its column.
+        spread: The formatted standard deviation of the number over seeds.
+        error: The formatted text in brackets: the standard error of the number, or another value beside it.
+        strong: Whether the number is printed in bold, as the best one.
         mark: The sign of a footnote.
     """
 
@@ -79,7 +79,7 @@ def number(value: float | None, decimals: int) -> str | None:
     """Formats a number for a page, with commas between thousands and a real minus sign.
 
     Args:
-        value: The number; None or not a number where there is none.
+        value: The number; None or NaN where there is no number.
         decimals: Number of decimal places.
 
     Returns:

@@ -1,6 +1,6 @@
 """The posterior collapse: a figure of a VAE and a DU-VAE over their training, and paragraphs about it.
 
-The code computes every statement about a model from the model's results, whichever way they turned out.
+The code computes every statement about a model from the model's results, so the text is true of any result.
 """
 
 import math
@@ -25,10 +25,10 @@ MEASURES = (
     ("valid_mpd", "MPD", "nats"),
     ("valid_ce", "CE", "nats"),
 )
-"""The rows of the figure: column of history.csv, quantity and unit. MPD and CE are what DU-VAE acts on."""
+"""The rows of the figure: column of history.csv, quantity and unit. DU-VAE acts on MPD and CE."""
 
 LOG_SCALE_RATIO = 8.0
-"""An axis is logarithmic if its greatest value exceeds the greatest value at a kept epoch by this factor."""
+"""An axis is logarithmic if its greatest value is more than this multiple of the greatest value at a kept epoch."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,8 @@ def choose_pair(results: Sequence[Result], latent: int, warmup: int, item: str) 
         item: The word for one training example.
 
     Returns:
-        The setting with the name of its system, or else the first of each system; None where a system is missing.
+        For each system the setting with the system's name, or else the system's first setting. None where a system has
+        no setting.
     """
     names = setting_names(results)
     chosen = []
@@ -91,7 +92,7 @@ def choose_pair(results: Sequence[Result], latent: int, warmup: int, item: str) 
 
 @figures.styled
 def figure(pair: Pair) -> Figure:
-    """Draws KL, MI, AU, MPD and CE on validation over the epochs: two columns of systems, one row per measure."""
+    """Draws KL, MI, AU, MPD and CE on validation over the epochs: one column per system, one row per measure."""
     sheet = Figure(figsize=(figures.WIDTH, 6.3))
     axes = sheet.subplots(len(MEASURES), 2, sharex=True, sharey="row")
     longest = max(int(result.history["epoch"].max()) for result in (*pair.vae, *pair.du_vae))
@@ -266,7 +267,7 @@ def _difference(difference: float) -> str:
 
 
 def _weight(weight: float) -> str:
-    """The time of an epoch by its KL weight, from 0 to 1."""
+    """The time of an epoch in words, from the epoch's KL weight (0 to 1)."""
     if weight >= 1:
         return "after the warm-up of the KL weight"
 

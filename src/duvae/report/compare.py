@@ -14,10 +14,10 @@ from duvae.report.results import FLOW_METRIC_KEYS, Result, label_counts, label_u
 from duvae.report.tables import METRICS, Gaps, shown_metrics
 
 POINTS = 200
-"""Number of epochs of a curve that the page shows, at most; of a longer curve every second, third, ... epoch."""
+"""Largest number of epochs of a curve on the page. A longer curve is thinned to every second, third, ... epoch."""
 
 BETTER = {"nll": -1, "gap": -1, "perplexity": -1}
-"""The metrics of which less is better: -1. More is better for accuracies; other metrics have no better direction."""
+"""Metrics whose smaller value is better (-1). For accuracies the larger value is better (1), for others neither (0)."""
 
 
 def measures(results: Sequence[Result], floor: Floor | None = None, item: str = "sentence") -> list[dict[str, Any]]:
@@ -25,7 +25,7 @@ def measures(results: Sequence[Result], floor: Floor | None = None, item: str = 
 
     Args:
         results: Models of one data set.
-        floor: The floor of a synthetic data set; None: no row for the gap to it.
+        floor: The floor of a synthetic data set; None: no row for the distance from the floor.
         item: The word for one test example.
     """
     rows = [

@@ -28,7 +28,7 @@ def command(job: Job) -> str:
 
 
 def first_seeds(models: Sequence[Result]) -> dict[str, Result]:
-    """The first seed of each setting, by setting. The pages show only the samples of that seed."""
+    """The result of each setting's first seed, by setting. The pages show only the samples of that seed."""
     return {model.job.setting: model for model in reversed(models)}
 
 

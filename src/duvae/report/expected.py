@@ -127,7 +127,7 @@ def read(path: Path, command: str) -> dict[str, Any]:
         The content of the file, including keys that the report does not read.
 
     Raises:
-        UserError: If the file is missing or broken, or if its content is not the expected one.
+        UserError: If the file is missing or broken, or if its content is not as expected.
     """
     value = unwrapped(read_json(path, command))
     model = KINDS[path.name]
@@ -144,7 +144,7 @@ def read(path: Path, command: str) -> dict[str, Any]:
 
 
 def check_columns(frame: pd.DataFrame, names: Iterable[str], path: Path, command: str) -> pd.DataFrame:
-    """Checks that a table has rows, and the expected columns with numbers in them.
+    """Checks that a table has rows and all expected columns, and that these columns hold numbers.
 
     Args:
         frame: The table.

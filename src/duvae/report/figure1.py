@@ -23,12 +23,12 @@ def synthetic(dataset: AnyDataset) -> SyntheticDataset:
 
 
 def drawable(models: Sequence[Result], root: Path = Path()) -> bool:
-    """Whether all files exist that Figure 1 is drawn from, and belong to the weights of the metrics."""
+    """Whether all files for Figure 1 exist, and those of each model belong to the same weights as its metrics."""
     return not missing(models, root) and all(per_example.read(model, root) for model in models)
 
 
 def missing(models: Sequence[Result], root: Path = Path()) -> dict[Path, str]:
-    """The missing files of single test examples that Figure 1 is drawn from, each with the command that writes it."""
+    """The missing files of test examples that Figure 1 needs, each with the command that writes it."""
     files = {
         per_example.file_path(model.job, root): f"duvae evaluate --dataset {model.job.dataset}"
         f" --setting {model.job.setting} --seed {model.job.seed}"
@@ -46,11 +46,11 @@ def missing(models: Sequence[Result], root: Path = Path()) -> dict[Path, str]:
 def content(
     dataset: SyntheticDataset, models: Sequence[Result], evaluation: Evaluation, root: Path = Path()
 ) -> tuple[bytes, Mapping[str, Any]]:
-    """Figure 1, and the variables of the template `figure1_part.html`.
+    """Draws Figure 1, and computes the variables of the template `figure1_part.html`.
 
     Args:
         dataset: The data set of Figure 1.
-        models: Results of Figure 1's five settings with one seed.
+        models: Results of Figure 1's five settings, all with the same seed.
         evaluation: The parameters of the evaluation.
         root: The project's folder.
 

@@ -19,12 +19,12 @@ P = ParamSpec("P")
 Line = Literal["-", "--", ":", "-."] | tuple[int, tuple[float, ...]]
 
 WIDTH = 7.16
-"""Width in inches of a figure over a whole page of two columns."""
+"""Width in inches of a figure that spans both columns of a page."""
 
 LEGEND: dict[str, Any] = {"handlelength": 1.8, "columnspacing": 1.4}
 
 COMPONENT_COLOURS = ("#0072b2", "#e69f00", "#cc79a7", "#009e73", "#d55e00", "#56b4e9", "#999999")
-"""Okabe and Ito's colours, which colour-blind readers can distinguish; as in the paper, the first one is blue."""
+"""Okabe and Ito's colours, which colour-blind readers can distinguish. As in the paper, the first colour is blue."""
 
 LINE_STYLES: tuple[Line, ...] = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
 """Line styles of the settings of one system, which share a colour."""
@@ -37,7 +37,7 @@ CURVES = (
     ("valid_mpd", "MPD (nats)"),
     ("valid_ce", "Conditional entropy (nats)"),
 )
-"""The panels of the training curves: column of history.csv, measured on validation, and title."""
+"""The panels of the training curves: column of history.csv and title. All columns are measured on validation."""
 
 STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
@@ -138,7 +138,7 @@ def probes(results: Sequence[Result]) -> Figure:
         accuracy = [np.mean([entry["accuracy"] for entry in entries]) if entries else np.nan for entries in by_count]
         spread = [np.mean([entry["spread"] or 0.0 for entry in entries]) if entries else 0.0 for entries in by_count]
         colour, dashes = styles[setting]
-        # The shift keeps the bars of different settings from hiding each other.
+        # Without the shift, error bars of different settings would hide each other.
         shift = min(0.05, 0.5 / len(settings)) * (index - (len(settings) - 1) / 2)
         ax.errorbar(x + shift, accuracy, spread, color=colour, ls=dashes, marker="o", markersize=2.6, elinewidth=0.7)
     largest = [float(result.probe["largest_class"]) for result in results if result.probe and result.probe["by_labels"]]

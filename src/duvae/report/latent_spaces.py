@@ -62,7 +62,7 @@ def figure1(source: SyntheticSource, true_z: Space | None, spaces: Sequence[Spac
 
     Args:
         source: The generator, whose mixture is the true latent space.
-        true_z: The z of each test sentence, as `means`; None leaves that panel empty.
+        true_z: The true z of the test sentences, in its attribute `means`; None: the panel stays empty.
         spaces: The latent spaces, one per system.
         lattice: Number of lattice points in each dimension for the contours.
     """
@@ -125,7 +125,8 @@ def latent(space: Space, centre: int = 0, reach: float | None = None) -> Figure:
     Args:
         space: The latent space.
         centre: Index of the component that is drawn in blue.
-        reach: The panel shows [-reach, reach] in both dimensions; None: a little more than the means need.
+        reach: Half the side of the panel, which shows [-reach, reach] in both dimensions. None: 1.1 times the 99.9 %
+            quantile of the means' absolute coordinates, but at least `HALFWIDTH`.
     """
     reach = reach or max(HALFWIDTH, float(np.quantile(np.abs(space.means), 0.999)) * 1.1)
     figure = Figure(figsize=(3.4, 3.4))
@@ -166,7 +167,7 @@ def central_component(source: SyntheticSource) -> int:
 
 
 def _scatter(ax: Axes, space: Space, centre: int, size: float = 1.6) -> None:
-    """Draws points coloured by component, in random order so that no component covers the others."""
+    """Draws points coloured by component. Their order is random, so that no component covers the others."""
     others = [label for label in np.unique(space.labels) if label != centre]
     rank = {centre: 0, **{label: 1 + i for i, label in enumerate(others)}}
     colours = np.array([COMPONENT_COLOURS[rank.get(label, 0) % len(COMPONENT_COLOURS)] for label in space.labels])

@@ -8,12 +8,12 @@ from duvae.registry import RECORDS
 
 
 def label(system: str) -> str:
-    """A system's name as the paper writes it; the key of a system that has no record."""
+    """A system's name as the paper writes it; the system's key if the registry has no record of the system."""
     return RECORDS[system].label if system in RECORDS else system
 
 
 def letter(system: str, hyperparameter: str) -> str:
-    """The paper's letter for a hyperparameter, such as `γ`; the key of a hyperparameter that has no letter."""
+    """The paper's letter for a hyperparameter, such as `γ`; the hyperparameter's key if the paper has no letter."""
     return RECORDS[system].letters.get(hyperparameter, hyperparameter) if system in RECORDS else hyperparameter
 
 
@@ -23,7 +23,7 @@ def rank(system: str) -> int:
 
 
 def letter_values(system: str, hyperparameters: Mapping[str, Any]) -> dict[str, float]:
-    """The values of the hyperparameters that are single letters in the paper, by key."""
+    """The values of the hyperparameters that the paper writes as letters, by key."""
     letters = RECORDS[system].letters if system in RECORDS else {}
 
     return {key: float(value) for key, value in hyperparameters.items() if key in letters}

@@ -15,7 +15,7 @@ def mixture_warning(results: Sequence[Result]) -> str | None:
     """Warns where one table mixes results of different code or of different versions of a library.
 
     The records of all `STAGES` are compared. Results are mixed if the records name two versions of one library, or two
-    fingerprints for the same stage of the same system. Fingerprints of different systems differ in any case.
+    fingerprints for the same stage of the same system. Fingerprints of different systems always differ.
 
     Args:
         results: The results of one table.

@@ -41,7 +41,7 @@ def inline_png(png: bytes, alt: str) -> Markup:
 
 
 def inline_svg(svg: str) -> Markup:
-    """An SVG of `figures.svg` as part of the page."""
+    """The SVG text from `figures.svg`, marked as HTML that the template must not escape."""
     return Markup(svg)  # noqa: S704 (figures.svg escapes its text)
 
 
@@ -50,7 +50,7 @@ def observations(results: Sequence[Result], gaps: Gaps | None = None) -> list[st
 
     Args:
         results: Models of one data set; the sentences give means over the seeds of a setting.
-        gaps: The distance of each setting from the floor; None adds no sentence about it.
+        gaps: The distance of each setting from the floor; None: no sentence about the floor.
     """
     over = over_seeds(results)
     names = setting_names(results)
@@ -85,7 +85,7 @@ def observations(results: Sequence[Result], gaps: Gaps | None = None) -> list[st
         ("mpd", "Greatest diversity (MPD)", -1),
         ("ce", "Least uncertainty (CE)", 1),
     ):
-        # For a flow MPD and CE are those of z^0, but z^T is what compares with the z of a Gaussian posterior.
+        # For a flow, `mpd` and `ce` describe z^0, but its z^T corresponds to the z of a Gaussian posterior.
         means = over.mean[f"{key}_t"].fillna(over.mean[key]) if f"{key}_t" in over.mean else over.mean[key]
         known = {str(setting): float(value) for setting, value in means.dropna().items()}
         if len(known) > 1:
@@ -177,7 +177,7 @@ def size(dataset: Dataset, counts: Mapping[str, int] | None, results: Sequence[R
 
 
 def _subset_text(results: Sequence[Result], item: str) -> str:
-    """The number of test examples that the NLL was measured on; empty where these are all."""
+    """The number of test examples that the NLL was measured on, as text; empty where it was measured on all of them."""
     part = [result.metrics.get("nll_examples") or result.metrics["sentences"] for result in results]
     total = [result.metrics["sentences"] for result in results]
 

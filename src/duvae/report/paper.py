@@ -44,9 +44,9 @@ class Note:
     Attributes:
         text: The remark, in one or two sentences.
         tables: The tables that the remark is about.
-        systems: The rows that it is about; empty: the whole table.
-        columns: The columns of data sets that it is about; empty: all of them.
-        metric: The key of the number in the row that it is about; empty: the whole row.
+        systems: The systems whose rows the remark is about; empty: the whole table.
+        columns: The columns of data sets that the remark is about; empty: all columns.
+        metric: The key of the number in each row that the remark is about; empty: the whole row.
     """
 
     text: str
@@ -117,7 +117,8 @@ class PaperRow:
     Attributes:
         system: The system's key in the registry.
         values: The row's hyperparameters, by key in params.yaml; p is always the probability to keep a variance.
-        numbers: The printed text of nll, kl, mi and au, or of each probe_<labels>; empty where the paper has a dash.
+        numbers: The printed numbers as text, by key: nll, kl, mi and au, or each probe_<labels>. Empty where the paper
+            has a dash.
     """
 
     system: str
@@ -132,7 +133,7 @@ class PaperComparison:
     Attributes:
         title: The title of the paper's table.
         table: Our numbers, the paper's numbers and the differences.
-        notes: The sign and the text of each footnote; the sign is empty where a note is about the whole table.
+        notes: Signs and texts of the footnotes. The sign is empty where a note is about the whole table.
     """
 
     title: str
@@ -142,7 +143,7 @@ class PaperComparison:
 
 @dataclass(frozen=True)
 class _Line:
-    """A row before it is formatted.
+    """A row of the comparison before its numbers are formatted.
 
     Attributes:
         system: The system's key in the registry.
@@ -188,7 +189,7 @@ def _values(name: PaperTable, system: str, bracket: str) -> dict[str, float]:
 def compare_with_paper(
     name: PaperTable, column: str, results: Sequence[Result], colours: Mapping[str, str], item: str = "sentence"
 ) -> PaperComparison:
-    """Puts our results beside a table of the paper: the paper's rows, then our other settings of the same systems.
+    """Puts our results beside a table of the paper. Our further settings of the same systems follow the paper's rows.
 
     Args:
         name: The paper's table.
@@ -284,8 +285,8 @@ def difference(ours: float, paper: str) -> str | None:
     """Our number minus the paper's, with a sign.
 
     Args:
-        ours: Our number; not a number where there is none.
-        paper: The printed number; empty where there is none.
+        ours: Our number; NaN where we have none.
+        paper: The printed number; empty where the paper has none.
 
     Returns:
         The difference with the decimal places that the paper prints; None where either number is missing.

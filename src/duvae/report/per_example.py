@@ -1,4 +1,4 @@
-"""Values of single test examples that git keeps: likelihoods, and latent spaces of two dimensions."""
+"""Reads the values of single test examples that git keeps: likelihoods, and latent codes of two dimensions."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from duvae.report import expected
 from duvae.report.results import Array, Result, require_files
 
 FILE = "per_example.json"
-"""Name of the file beside metrics.json, and of the file beside truth.json."""
+"""Name of the files with these values: one beside each metrics.json, and one beside truth.json."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class PerExample:
     Attributes:
         documents: Number of documents of each split of the data set.
         index: Indices in the test set of the examples whose likelihood was measured, ascending, shape (measured,).
-        nll: Negative log-likelihoods of these examples in nats, shape (measured,); None for a model without one.
+        nll: Negative log-likelihoods of these examples in nats, shape (measured,); None for a model without likelihood.
         means: Posterior means of all test examples, shape (test, 2); None unless the latent space has two dimensions.
         variances: Posterior variances, shape (test, 2); None for point masses, and where `means` is None.
         labels: Labels of all test examples, shape (test,); None where `means` is None.
@@ -74,10 +74,11 @@ class Floor:
         """The distance of a model's NLL from the floor, on the sentences of the floor.
 
         Args:
-            model: The test sentences of the model.
+            model: The values of the model's test sentences.
 
         Returns:
-            The mean of the paired differences and its standard error, in nats; None where either has no likelihoods.
+            The mean of the paired differences and its standard error, in nats; None where the model or the floor has no
+            likelihoods.
 
         Raises:
             UserError: If the model was not evaluated on all sentences of the floor.
@@ -97,7 +98,7 @@ class Floor:
 
 
 def file_path(job: Job, root: Path) -> Path:
-    """The path of a job's file."""
+    """The path of the file with the values of a job's test examples."""
     return root / "results" / job.folder / FILE
 
 
@@ -177,7 +178,7 @@ def gaps(
         floor: The floor.
 
     Returns:
-        For each setting the result of `Floor.gap` of each seed, by setting. The list is empty if the setting has no
+        The results of `Floor.gap`, one per seed, by setting. A setting's list is empty if the setting has no
         likelihood, or if the file of one of its seeds is missing.
     """
     gaps_of_settings: dict[str, list[tuple[float, float]]] = {result.job.setting: [] for result in results}

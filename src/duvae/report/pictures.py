@@ -16,12 +16,12 @@ def grid(images: Array, columns: int, scale: int = SCALE) -> Array:
     """Arranges images in rows, with a grey line between them that is one pixel of an image wide.
 
     Args:
-        images: Ink from 0 to 1, with shape (images, height, width), row by row.
+        images: Images as ink from 0 to 1, shape (images, height, width), in the order of the picture's rows.
         columns: Number of images in each row.
         scale: Pixels of the picture for each pixel of an image.
 
     Returns:
-        Ink from 0 to 1, with shape (height, width).
+        The picture as ink from 0 to 1, shape (height, width).
     """
     rows = -(-len(images) // columns)
     height, width = images.shape[1:]
@@ -37,11 +37,11 @@ def side_by_side(grids: Sequence[Array], gap: int) -> Array:
     """Joins pictures of the same height in one row.
 
     Args:
-        grids: The pictures, with shapes (height, width).
+        grids: The pictures, shape (height, width) each.
         gap: Width of the white space between two pictures, in pixels.
 
     Returns:
-        Ink from 0 to 1, with shape (height, total width).
+        The joined picture as ink from 0 to 1, shape (height, total width).
     """
     space = np.zeros((len(grids[0]), gap))
 
@@ -49,7 +49,7 @@ def side_by_side(grids: Sequence[Array], gap: int) -> Array:
 
 
 def png(ink: Array) -> bytes:
-    """Encodes a picture as PNG. An ink of 0 is white and an ink of 1 is black, whatever values the picture holds."""
+    """Encodes a picture as PNG. Ink 0 is always white and ink 1 is always black, even if the picture has neither."""
     import matplotlib.image
 
     file = io.BytesIO()

@@ -78,7 +78,7 @@ def render(params: Params) -> str:
         params: All parameters.
     """
     content = params.model_dump(exclude_unset=True)
-    # The table of grids shows the settings of a grid.
+    # The settings of a grid appear only in the table of grids.
     content["settings"] = {name: values for name, values in content["settings"].items() if _declared(params, name)}
     fields = Params.model_fields
     plain = [name for name, field in fields.items() if not _models(field.annotation) or name == "figure1"]
@@ -165,8 +165,8 @@ def _rows(model: type[BaseModel], names: Iterable[str], below: bool = False, blo
     Args:
         model: A class of parameters.
         names: The keys.
-        below: Whether only the keys below them have rows, because a heading explains the keys themselves.
-        block: Whether keys with other keys below them have a row too.
+        below: Whether the keys themselves have no rows, because a heading explains them. The keys below them have rows.
+        block: Whether a key with other keys below it also has a row of its own.
     """
     for name in names:
         field = model.model_fields[name]
@@ -276,7 +276,7 @@ def _table(rows: Iterable[Row], content: Mapping[str, Any], last: str = "from") 
 
     Args:
         rows: The rows.
-        content: Parameters that have the present values.
+        content: The present parameters, as nested mappings.
         last: Heading of the last column.
     """
     lines = [f"| key | meaning | values | in params.yaml | {last} |", "|---|---|---|---|---|"]
@@ -297,7 +297,7 @@ def _present(key: str, content: Mapping[str, Any]) -> str:
     every = [name for names in groups.values() for name in names]
     named = content[key.split(".", maxsplit=1)[0]]
     alone = isinstance(named, dict) and len(named) == 1
-    if alone:  # the heading above the table has this name
+    if alone:  # the heading above the table already shows this name
         every = [name[1:] for name in every]
         groups = {value: [name[1:] for name in names] for value, names in groups.items()}
     everywhere = alone or not isinstance(named, dict) or len({name[:1] for name in every}) == len(named)
@@ -314,7 +314,7 @@ def _present(key: str, content: Mapping[str, Any]) -> str:
 
 
 def _names(names: list[tuple[str, ...]], otherwise: str) -> str:
-    """The names, if they are few; otherwise `otherwise`, or their number."""
+    """The names, if they are few. If not, the text `otherwise`; where that text is empty, the number of names."""
     shown = list(dict.fromkeys(".".join(name) for name in names))
     if len(shown) <= MOST_NAMES or (not otherwise and len(shown) <= 2 * MOST_NAMES):
         return ", ".join(shown)
@@ -373,10 +373,6 @@ def write(params: Params, path: Path = PAGE) -> bool:
 
 def check(params: Params, path: Path = PAGE) -> None:
     """Checks that the page agrees with the parameters.
-
-    Args:
-        params: All of params.yaml.
-        path: The page.
 
     Args:
         params: All parameters.

@@ -18,10 +18,13 @@ from duvae.report.names import hyperparameter_text, label, rank
 Array = npt.NDArray[np.float64]
 
 METRIC_KEYS = ("nll", "perplexity", "reconstruction", "kl", "mi", "au", "mpd", "ce")
-"""Keys of metrics.json that every model has; null where a metric is not defined for its system."""
+"""Keys of metrics.json that every model has. The value is null where a metric is not defined for the model's system."""
 
 FLOW_METRIC_KEYS = ("mpd_t", "ce_t")
-"""Keys of metrics.json for z^T, the output of a chain of flows. Only such systems have them, with standard errors."""
+"""Keys of metrics.json for z^T, the end of a chain of flows. Only systems with flows have these keys.
+
+The standard error of each number has a key of its own, such as `mpd_t_stderr`.
+"""
 
 HISTORY = (
     *("epoch", "kl_weight", "learning_rate", "train_loss", "train_reconstruction", "train_kl", "valid_loss"),
@@ -33,7 +36,7 @@ COLLAPSED_MI = 0.1
 """A latent space with less mutual information than this, in nats, is called collapsed."""
 
 MOST_NAMED = 6
-"""Number of missing results that a message names one by one, at most."""
+"""Largest number of missing results that a message names one by one."""
 
 
 @dataclass(frozen=True)
@@ -60,14 +63,14 @@ class Result:
 
     @property
     def name(self) -> str:
-        """The paper's name of the system, followed by the setting where that has another name."""
+        """The paper's name of the system. It is followed by the setting where the setting is not the system's key."""
         name = label(self.system)
 
         return name if self.job.setting == self.system else f"{name} ({self.job.setting})"
 
     @property
     def hyperparameters(self) -> str:
-        """The hyperparameters that are single letters in the paper, such as `γ 1, p 0.5`."""
+        """The hyperparameters that the paper writes as letters, as text such as `γ 1, p 0.5`."""
         return hyperparameter_text(self.system, self.metrics["hyperparameters"])
 
     @property
@@ -79,9 +82,10 @@ class Result:
     def collapsed(self) -> bool | None:
         r"""Whether no dimension is active or the MI is below `COLLAPSED_MI`; None where neither is known.
 
-        Where the MI is not known, one of its upper bounds may lie below `COLLAPSED_MI`. The KL is such a bound:
-        KL[q(z|x) || p(z)] is the MI plus KL[q(z) || p(z)]. The MPD, the mean of KL[q(z|x) || q(z|x')] over all pairs,
-        is another: the divergence is convex, and $I(x, z) = E_x KL[q(z|x) \| E_{x'} q(z|x')]$.
+        Where the MI is not known, an upper bound of the MI that lies below `COLLAPSED_MI` proves the collapse. The KL
+        is such a bound: KL[q(z|x) || p(z)] is the MI plus KL[q(z) || p(z)]. The MPD, which is the mean of
+        KL[q(z|x) || q(z|x')] over all pairs, is another bound. The reason is that the divergence is convex, and that
+        $I(x, z) = E_x KL[q(z|x) \| E_{x'} q(z|x')]$.
         """
         mi, au = self.metrics["mi"], self.metrics["au"]
         bounds = [mi] if mi is not None else [self.metrics["kl"], self.metrics.get("mpd_t")]
@@ -92,7 +96,7 @@ class Result:
 
     @property
     def commit(self) -> str:
-        """The short hashes of the commits that the stages ran at, each once; `+` marks uncommitted changes."""
+        """The short hashes of the commits at which the stages ran, each hash once; `+` marks uncommitted changes."""
         return ", ".join(dict.fromkeys(short_commit(record) for record in self.provenance.values()))
 
     @property
@@ -127,7 +131,7 @@ class Result:
 
 
 def commands(params: Params, job: Job, root: Path = Path()) -> dict[Path, str]:
-    """The commands that write a job's result, by the file that each of them writes."""
+    """The files of a job's result, each with the command that writes it."""
     folder = root / "results" / job.folder
     arguments = f"--dataset {job.dataset} --setting {job.setting} --seed {job.seed}"
     stages = {
@@ -210,8 +214,9 @@ def setting_names(results: Iterable[Result]) -> dict[str, str]:
         results: Results of one data set.
 
     Returns:
-        The name of each setting, by setting: its system's name. Where several settings share a system, the name adds
-        the hyperparameters if these differ, otherwise the setting.
+        The name of each setting, by setting. If no other setting uses the system, and the setting's key is the
+        system's, this is the system's name. Otherwise the name adds the hyperparameters if they distinguish the
+        setting, or else the rest of the setting's key.
     """
     settings = {result.job.setting: result for result in results}
     names = {setting: label(result.system) for setting, result in settings.items()}
@@ -251,7 +256,7 @@ def read_table(path: Path, command: str) -> pd.DataFrame:
         command: The command that writes the file.
 
     Raises:
-        UserError: If the file is missing or is no table.
+        UserError: If the file is missing, cannot be read or is not a table.
     """
     require_files({path: command})
     try:
@@ -261,7 +266,7 @@ def read_table(path: Path, command: str) -> pd.DataFrame:
 
 
 def metrics_frame(results: Iterable[Result]) -> pd.DataFrame:
-    """One row per model, with the columns of `Result.row`."""
+    """A table with one row per model and the columns of `Result.row`."""
     return pd.DataFrame([result.row for result in results])
 
 
@@ -270,7 +275,7 @@ class OverSeeds(NamedTuple):
 
     Attributes:
         mean: Means, one row per setting and one column per number, in the order of the results.
-        std: Standard deviations (n - 1) in the same layout; not a number for a single seed.
+        std: Standard deviations (divisor n - 1) in the same layout; NaN for a single seed.
         seeds: Number of seeds of each setting.
     """
 
@@ -279,11 +284,11 @@ class OverSeeds(NamedTuple):
     seeds: "pd.Series[int]"
 
     def value(self, setting: str, key: str) -> float:
-        """The mean of one number; not a number where the setting does not have it."""
+        """The mean of one number; NaN where the setting has no such number."""
         return float(self.mean[key][setting]) if key in self.mean else float("nan")
 
     def spread(self, setting: str, key: str) -> float:
-        """The standard deviation of one number; not a number where the setting does not have it."""
+        """The standard deviation of one number; NaN where the setting has no such number."""
         return float(self.std[key][setting]) if key in self.std else float("nan")
 
     def count(self, setting: str) -> int:
@@ -292,7 +297,7 @@ class OverSeeds(NamedTuple):
 
 
 def over_seeds(results: Iterable[Result]) -> OverSeeds:
-    """Mean and spread over seeds of every setting of one data set."""
+    """The mean and the standard deviation over seeds, for every setting of one data set."""
     frame = metrics_frame(results)
     groups = frame.drop(columns=["dataset", "seed"]).groupby("setting", sort=False)
 
@@ -313,14 +318,14 @@ def started(result: Result) -> datetime.datetime:
 
 
 def label_counts(results: Sequence[Result]) -> list[str]:
-    """The sizes of the labelled subsets of all probes, ascending, as the keys of probe.json."""
+    """The sizes of the labelled subsets of all probes, ascending, written as in the keys of probe.json."""
     counts = {count for result in results if result.probe for count in result.probe["by_labels"]}
 
     return sorted(counts, key=lambda count: (not count.isdigit(), int(count) if count.isdigit() else 0, count))
 
 
 def label_unit(results: Sequence[Result]) -> str:
-    """The unit of the sizes of labelled subsets: `labels`, or what probe.json says, such as `images a character`."""
+    """The unit of the sizes of labelled subsets: `labels`, or the unit in probe.json, such as `images a character`."""
     units = [result.probe.get("labels_are", "labels") for result in results if result.probe]
 
     return str(units[0]) if units else "labels"

@@ -24,7 +24,7 @@ from duvae.report.page import inline_svg, percent, render
 from duvae.report.results import read_table, short_commit
 
 COLOUR_MAP = "viridis"
-"""Dark marks the lowest NLL."""
+"""Name of the colour map of the NLL; the darkest colour marks the lowest NLL."""
 
 
 def letter(summary: Mapping[str, Any], hyperparameter: str) -> str:
@@ -47,9 +47,9 @@ def paper_choice(summary: Mapping[str, Any]) -> Mapping[str, float] | None:
 def heat_map(summary: Mapping[str, Any], trials: pd.DataFrame) -> Figure:
     """Draws Figure 2: validation NLL over two hyperparameters, or as a line over one.
 
-    A grid becomes cells with their NLL; other studies become one point per trial. A frame marks the study's choice and
-    a ring the paper's. Where the study requires a minimal MI, a line strikes out the cells below it. Crosses mark
-    trials that ended early.
+    A grid search is drawn as cells with their NLL, any other study as one point per trial. A frame marks the study's
+    choice, and a ring marks the paper's choice. Where the study requires a minimal MI, a line strikes out each cell
+    with a smaller MI. Crosses mark trials that ended early.
 
     Args:
         summary: Content of study.json.
@@ -153,7 +153,7 @@ def _ring(size: float) -> dict[str, Any]:
 
 @figures.styled
 def progress(summary: Mapping[str, Any], trials: pd.DataFrame, curves: pd.DataFrame) -> Figure:
-    """Draws the course of the search: the lowest NLL so far over the epochs trained, and all validation losses.
+    """Draws the course of the search: the lowest NLL after each number of trained epochs, and all validation losses.
 
     Args:
         summary: Content of study.json.
@@ -223,7 +223,7 @@ def figure2(summary: Mapping[str, Any], trials: pd.DataFrame) -> Table | None:
     """The table of a grid's NLL: one row per value of the second hyperparameter, one column per value of the first.
 
     Returns:
-        The table; None for a study that is no grid over two hyperparameters.
+        The table; None for a study that is not a grid over two hyperparameters.
     """
     if summary["sampler"] != "grid" or len(summary["space"]) != 2:
         return None
@@ -290,11 +290,11 @@ def trials_table(summary: Mapping[str, Any], trials: pd.DataFrame) -> Table:
 
 
 def page(folder: Path) -> tuple[bytes, str]:
-    """The map of a study as PNG, and its page as HTML.
+    """The heat map of a study as PNG, and the study's page as HTML.
 
     Args:
-        folder: The folder of the study's results: study.json, trials.csv and curves.csv of `duvae search`, and their
-            record search.run.json, which old results lack.
+        folder: The folder of the study's results. It holds study.json, trials.csv and curves.csv, which `duvae search`
+            writes, and their record search.run.json, which old results lack.
 
     Raises:
         UserError: If a file is missing or broken.
@@ -356,8 +356,8 @@ def winner_text(summary: Mapping[str, Any], best: Mapping[str, Any] | None) -> s
     """A study's best trial in words.
 
     Args:
-        summary: Content of study.json of any study of the trial's system.
-        best: The trial as in study.json; None where there is none.
+        summary: Content of study.json, of this study or of any other study of the same system.
+        best: The best trial, as in study.json; None where the study has no best trial.
     """
     if best is None:
         return "none"

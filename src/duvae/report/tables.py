@@ -19,7 +19,7 @@ from duvae.report.results import (
 )
 
 Gaps = Mapping[str, Sequence[tuple[float, float]]]
-"""Distance from the floor in nats by setting: for each seed the mean over sentences and its standard error."""
+"""Distances from the floor in nats, by setting: for each seed the mean over sentences and its standard error."""
 
 NOUNS = {"synthetic": "sentence", "text": "sentence"}
 """The word for one item of a data set, by the kind of the data set; items of all other kinds are images."""
@@ -105,8 +105,8 @@ def shown_metrics(results: Sequence[Result], floor: Floor | None = None, item: s
 
     Args:
         results: Models of one data set.
-        floor: The floor of a synthetic data set; without it the column of gaps is left out.
-        item: The word for one item of the data set; images have no words, so no perplexity.
+        floor: The floor of a synthetic data set; None: no column of gaps.
+        item: The word for one item of the data set. For images, which have no words, the perplexity is left out.
     """
     has_flow = any(result.metrics.get(key) is not None for result in results for key in FLOW_METRIC_KEYS)
     omitted = [
@@ -131,7 +131,7 @@ def likelihood(
     Args:
         results: Models of one data set.
         colours: The colour of each setting.
-        floor: The NLL under the generator itself, which adds a row and the column of gaps; None: neither.
+        floor: The NLL under the generator itself. It adds a row and the column of gaps; None: the table has neither.
         gaps: The distance of each setting from the floor.
         prefix: Start of the table's id.
         item: The word for one test example.
@@ -245,7 +245,7 @@ def alphabets(results: Sequence[Result]) -> list[Table]:
 
 
 def costs(results: Sequence[Result], colours: Mapping[str, str], prefix: str = "") -> Table:
-    """The table of the cost of each setting, as mean and spread over seeds, with machines and commits.
+    """The table of the cost of each setting, as mean and spread over seeds, with devices, threads and commits.
 
     Args:
         results: Models of one data set.
@@ -326,7 +326,7 @@ def _spread(over: OverSeeds) -> str:
 
 
 def _named(results: Sequence[Result]) -> list[tuple[str, str, str]]:
-    """Each setting with its name and its note: the hyperparameters, unless the name has them already."""
+    """Each setting with its name and its note. The note shows the hyperparameters, unless the name has them already."""
     names = setting_names(results)
     first = {result.job.setting: result for result in reversed(results)}
 

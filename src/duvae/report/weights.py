@@ -11,14 +11,15 @@ from duvae.report.results import Result
 def stale(result: Result, weights: str | None = None) -> dict[str, str]:
     """The parts of a result that were computed from other weights than those of its last training.
 
-    Results of earlier versions carry no digest of weights. They count as current if their training has none either.
+    Results of earlier versions have no digest of weights. They count as current if the record of their training has no
+    digest either.
 
     Args:
         result: The result.
         weights: The digest of the model's weights; None: the digest in the record of the training.
 
     Returns:
-        The command that computes each such part again, by the part's file.
+        Commands that compute these parts again, by the part's file.
     """
     job = result.job
     known = weights or result.provenance.get("train", {}).get("weights") or result.metrics.get("weights")
@@ -40,7 +41,7 @@ def messages(files: dict[str, str]) -> list[str]:
     """One sentence for each stale part.
 
     Args:
-        files: The command for each stale file, as `stale` returns them.
+        files: Commands by stale file, as `stale` returns them.
     """
     return [
         f"{file}: left out, since it belongs to other weights than those of the last training. Run '{command}' to make"
@@ -82,7 +83,7 @@ def require_current(results: Sequence[Result]) -> None:
     """Checks that every part of the results belongs to the weights of the last training.
 
     Raises:
-        UserError: If a part does not; the message names each such part and its command.
+        UserError: If a part belongs to other weights; the message names each such part and its command.
     """
     lines = [line for result in results for line in messages(stale(result))]
     if lines:

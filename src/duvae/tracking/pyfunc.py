@@ -1,4 +1,4 @@
-"""A trained model as an MLflow pyfunc. This module loads plain files; nothing is pickled.
+"""A trained model as a pyfunc, MLflow's general format of models. The module loads plain files, without a pickle.
 
 `mlflow.pyfunc.load_model("runs:/<run>/model").predict(["the food was good ."])` returns one row per sentence or image:
 the number of unknown words, mu, sigma and features.

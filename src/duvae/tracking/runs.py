@@ -1,8 +1,8 @@
-"""MLflow runs of the jobs, written from the outputs of the stages. DVC's outputs are the truth; MLflow shows them.
+"""MLflow runs of the jobs, written from the outputs of the stages. MLflow only shows what DVC's outputs hold.
 
 There is one experiment per data set and one run per job. Each run has two tags: the key of its job, and a digest of the
-files that the run was written from. `track` keeps a run whose digest is up to date, replaces any other run, and removes
-a second run of the same job.
+files that the run was written from. `track` keeps a run whose digest is up to date, and replaces any other run. If a
+job has several runs, `track` removes all but one.
 """
 
 import functools
@@ -33,7 +33,7 @@ from duvae.tracking.store import connect, experiment, store_errors
 from duvae.tracking.trial_runs import epoch_metrics
 
 LAYOUT = 2
-"""Version of the content of a run. After a change `track` writes every run again."""
+"""Version of the layout of a run. When this version changes, `track` writes every run again."""
 
 KEY, DIGEST = "duvae.key", "duvae.digest"
 """Tags of a run: the key of its job, and the digest of its files."""
@@ -44,14 +44,14 @@ METRICS_PER_BATCH = 1000
 
 @dataclass
 class TrackedJobs:
-    """Names of the jobs, by what `track` did with them.
+    """Names of the jobs, grouped by the action of `track`.
 
     Attributes:
         added: Jobs with a new run.
         replaced: Jobs whose run was out of date and was written again.
         unchanged: Jobs whose run is up to date.
         missing: Jobs without results.
-        stale: One message for each part of a result that belongs to other weights than the model.
+        stale: Messages, one for each part of a result that belongs to other weights than the model.
     """
 
     added: list[str] = field(default_factory=list)
@@ -62,17 +62,17 @@ class TrackedJobs:
 
 
 def track(params: Params, root: Path = Path()) -> TrackedJobs:
-    """Brings MLflow's runs up to date, so that each job with results has exactly one.
+    """Brings MLflow's runs up to date, so that each job with results has exactly one run.
 
     Args:
         params: All of params.yaml.
         root: Folder of the project.
 
     Returns:
-        What happened to each job.
+        Names of the jobs, grouped by the action of this function.
 
     Raises:
-        UserError: The store cannot be used.
+        UserError: If the store cannot be used.
     """
     client, jobs, tracked = connect(root), params.jobs(), TrackedJobs()
     with store_errors(client.tracking_uri), Bar("MLflow", len(jobs)) as bar:
@@ -105,7 +105,7 @@ def _track(client: MlflowClient, params: Params, job: Job, root: Path, tracked: 
 
 
 def _stale(params: Params, job: Job, root: Path) -> dict[str, str]:
-    """The parts of a result that belong to other weights than the model, or than the record of its training."""
+    """The parts of a result whose weights differ from those of the model, or from those in its training's record."""
     (result,) = results.read(params, [job], root)
     model_digest = saved_digest(root / "models" / job.folder) if "weights" in result.metrics else None
     recorded = weights.stale(result)
@@ -116,7 +116,7 @@ def _stale(params: Params, job: Job, root: Path) -> dict[str, str]:
 
 
 def _write(client: MlflowClient, experiment_id: str, params: Params, job: Job, root: Path, digest: str) -> None:
-    """Writes a run. The digest comes last, so that a run cut short is never taken for complete."""
+    """Writes a run. The digest is written last, so that an interrupted run never counts as complete."""
     (result,) = results.read(params, [job], root)
     start = int(1000 * results.started(result).timestamp())
     seconds = sum(float(record["wall_seconds"]) for record in result.provenance.values())
@@ -142,7 +142,7 @@ def _write(client: MlflowClient, experiment_id: str, params: Params, job: Job, r
 
 
 def _write_mlmodel(folder: Path, size: int | None) -> None:
-    """Writes the file MLmodel, with which MLflow loads the model files beside it as a pyfunc, without a pickle.
+    """Writes the file MLmodel. With this file, MLflow can load the model files beside it as a pyfunc, without a pickle.
 
     Args:
         folder: Folder to write to.
@@ -158,7 +158,7 @@ def _write_mlmodel(folder: Path, size: int | None) -> None:
 
 
 def _files(params: Params, job: Job, root: Path) -> dict[Path, str | None]:
-    """Existing files that a run is written from, with the artifact folder of each; None: not an artifact."""
+    """The existing files that a run is written from, each with its artifact folder; None: the file is no artifact."""
     model = root / "models" / job.folder
     files: dict[Path, str | None] = dict.fromkeys(results.commands(params, job, root), "results")
     files |= {model / "weights.safetensors": "model", model / "model.json": "model"}
@@ -231,7 +231,12 @@ def _parameters(params: Params, result: Result, root: Path) -> dict[str, Any]:
 
 
 def _history(result: Result, start: int) -> Iterator[Metric]:
-    """The training history: one step per epoch, at the time when the epoch ended (`start` in milliseconds)."""
+    """The training history as metrics, one step per epoch. The time of a step is the end of its epoch.
+
+    Args:
+        result: The result of the job.
+        start: Time at which the training began, in milliseconds since 1970.
+    """
     seconds = result.provenance["train"].get("seconds_per_epoch") or [0.0] * len(result.history)
     time_ms = start
     for row, duration in zip(result.history.to_dict("records"), seconds, strict=False):
@@ -240,7 +245,7 @@ def _history(result: Result, start: int) -> Iterator[Metric]:
 
 
 def _final(result: Result, time_ms: int) -> Iterator[Metric]:
-    """Measures on the test set, probe accuracies, and the cost of the job."""
+    """The measures on the test set, the probe accuracies, and the cost of the job, as metrics."""
     row = result.row
     names = {name: f"test/{name}" for name in (*results.METRIC_KEYS, *results.FLOW_METRIC_KEYS, "nll_stderr")}
     names |= {name: f"test/{name}" for name in row if name.startswith("probe_")}
@@ -275,7 +280,12 @@ def _dataset(name: str, root: Path) -> DatasetInput:
 
 @functools.lru_cache(maxsize=1)
 def _recorded(lock: Path, _changed: int) -> dict[str, str]:
-    """The hash of each output in dvc.lock, by its path. Reading the file is slow if there are many jobs."""
+    """The hash of each output in dvc.lock, by the output's path. Without the cache, each job would read the file again.
+
+    Args:
+        lock: The file dvc.lock.
+        _changed: Time of the file's last change, in nanoseconds, so that a changed file is read again.
+    """
     stages = (yaml.safe_load(lock.read_text(encoding="utf-8")) or {}).get("stages", {})
 
     return {out["path"]: str(out.get("md5")) for stage in stages.values() for out in stage.get("outs", [])}
@@ -293,7 +303,7 @@ def _runs(client: MlflowClient, experiment_id: str, job: Job) -> Iterator[Run]:
 
 
 def _remove(client: MlflowClient, run: Run) -> None:
-    """Deletes a run with its artifacts; MLflow alone would keep the artifacts."""
+    """Deletes a run and its artifacts. MLflow's `delete_run` alone would keep the artifacts."""
     client.delete_run(run.info.run_id)
     get_artifact_repository(run.info.artifact_uri, tracking_uri=client.tracking_uri).delete_artifacts()  # type: ignore[no-untyped-call]
 
@@ -303,7 +313,7 @@ def _key(job: Job) -> str:
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Pairs of dotted name and value, one for each leaf of nested mappings."""
+    """The dotted name and the value of each leaf of nested mappings."""
     for name, value in values.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{name}.")

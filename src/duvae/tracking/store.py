@@ -24,7 +24,7 @@ def connect(root: Path = Path()) -> MlflowClient:
         root: Folder of the project.
 
     Raises:
-        UserError: The store cannot be opened.
+        UserError: If the store cannot be opened.
     """
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -32,7 +32,7 @@ def connect(root: Path = Path()) -> MlflowClient:
     uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{path}"
     with store_errors(uri):
         if uri == f"sqlite:///{path}":
-            # MLflow itself would retry for minutes if the file cannot be locked.
+            # If the file cannot be locked, fail after a minute: MLflow itself would retry for minutes.
             with closing(sqlite3.connect(path, timeout=60)) as database:
                 database.executescript("BEGIN IMMEDIATE; ROLLBACK")
         client = MlflowClient(uri)
@@ -66,7 +66,7 @@ def experiment(client: MlflowClient, dataset: str, root: Path = Path()) -> str:
     location = None if os.environ.get("MLFLOW_TRACKING_URI") else str(root.resolve() / "mlruns" / dataset)
     known = client.get_experiment_by_name(dataset)
     if known is not None and location is not None and known.artifact_location != location:
-        # The project was moved or copied: the files of the old experiment lie elsewhere.
+        # The project was moved or copied, so the files of the old experiment are in another folder.
         if known.lifecycle_stage == "active":
             client.rename_experiment(known.experiment_id, f"{dataset} of {known.artifact_location}")
             client.delete_experiment(known.experiment_id)

@@ -17,14 +17,14 @@ from duvae.project.progress import Row
 from duvae.tracking.store import connect, experiment, store_errors
 
 STUDY, TRIAL = "duvae.study", "duvae.trial"
-"""Tags of a run: the name of the study, and the number of the trial, which is empty for the study's own run."""
+"""Tags of a run: the name of the study, and the number of the trial. The study's own run has an empty number."""
 
 
 def epoch_metrics(row: Mapping[str, Any], time_ms: int) -> Iterator[Metric]:
     """The metrics of one epoch.
 
     Args:
-        row: Row of the training history.
+        row: Row of the training history for this epoch.
         time_ms: Time at which the epoch ended, in milliseconds since 1970.
     """
     for name, value in row.items():
@@ -35,14 +35,14 @@ def epoch_metrics(row: Mapping[str, Any], time_ms: int) -> Iterator[Metric]:
 
 
 def study_run(study: str, dataset: str, description: str, root: Path = Path()) -> str:
-    """The id of the run of a study, which is the parent of its trials' runs; a missing run is created.
+    """The id of a study's own run, which is the parent of its trials' runs. A missing run is created.
 
     Two processes must not call this function at the same time: each would create a run.
 
     Args:
-        study: Name of the study, with its key.
+        study: Name of the study, followed by the first digits of the hash that identifies it.
         dataset: Name of the data set.
-        description: Sentence that says what the study searches.
+        description: Description of the search in one sentence.
         root: Folder of the project.
     """
     client = connect(root)
@@ -60,7 +60,7 @@ def end_study(parent: str, best: Mapping[str, float | None], root: Path = Path()
 
     Args:
         parent: Id of the run of the study.
-        best: Measures of the best trial by name; None values are left out.
+        best: Measures of the best trial, by name; values of None are left out.
         root: Folder of the project.
     """
     client = connect(root)
@@ -74,11 +74,11 @@ def end_study(parent: str, best: Mapping[str, float | None], root: Path = Path()
 class TrialRun:
     """The run of a trial. A trial that resumes continues in the same run.
 
-    If the store fails, the run logs one warning and writes nothing more: the training matters more.
+    If the store fails, the object logs one warning and writes nothing more, so that the training goes on.
 
     Args:
-        study: Name of the study, with its key.
-        parent: Id of the run of the study.
+        study: Name of the study, as in `study_run`.
+        parent: Id of the study's own run.
         number: Number of the trial.
         tags: Further tags of the run.
         hyperparameters: Hyperparameters of the trial.
@@ -134,7 +134,7 @@ class TrialRun:
 
         Args:
             state: State of the trial: complete, pruned or failed.
-            measures: Measures of the best weights on validation by name; None values are left out.
+            measures: Measures of the best weights on validation, by name; values of None are left out.
         """
         now = int(1000 * time.time())
         metrics = [Metric(f"kept/{key}", float(value), now, 0) for key, value in measures.items() if value is not None]

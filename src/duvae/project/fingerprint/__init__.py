@@ -1,14 +1,17 @@
 """Fingerprints: hashes of the code that a result depends on, one for each kind of stage.
 
-A stage that trains or loads a model has a fingerprint for each system. A fingerprint covers every definition that the
-stage's function can reach. So a change of the code makes exactly those results stale that the code can change. In doubt
-a definition counts: a missed dependency is worse than an unnecessary rerun. The rules are:
+A stage that trains or loads a model has a fingerprint for each system. A fingerprint covers every definition (function,
+class or constant) that the stage's function can reach. A change of the code makes a result stale only if the result's
+fingerprint covers the changed code. In doubt, a fingerprint covers a definition: a missed dependency is worse than an
+unnecessary rerun. The rules are:
 
-- A definition reaches every definition that it names, also through modules and in annotations.
-- A class counts as a whole, with all its methods. The exception is a class of parameters (a pydantic model). There, a
-  method counts only if some reached code uses an attribute of that name; the same holds for a field that holds other
-  parameters. `Params` holds all parameters: a member of it counts only if code reads it from an object of that type.
-- In a mapping from names of systems (`SYSTEMS`), the fingerprint of one system covers only that system's entry.
+- A definition reaches every definition that it names, also as an attribute of a module, and in annotations.
+- A class counts as a whole, with all its methods. The exception is a class of parameters (a pydantic model), whose
+  members (fields and methods) count separately. A member that names another class of parameters counts only if reached
+  code reads an attribute of that name, or dumps all fields. The class's other members always count.
+- `Params` holds all parameters. A member of `Params` counts only if reached code reads it from an object of that type.
+- In a mapping whose keys are names of systems, such as `SYSTEMS`, the fingerprint of one system covers only that
+  system's entry.
 - A definition that reads files beside its module reaches all data files of the module's package.
 """
 
@@ -22,7 +25,7 @@ from duvae.project.fingerprint.closure import Closure
 from duvae.project.fingerprint.source import Source
 
 FILE = Path("fingerprints.yaml")
-"""The file of all fingerprints in the project. Git keeps it, so a review sees which stages a change reruns."""
+"""Path of the file with all fingerprints. Git keeps the file, so a review shows which stages a change reruns."""
 
 HEADER = """\
 # The code that each kind of stage depends on, by system where it trains or loads a model, as one hash each.
@@ -46,10 +49,10 @@ KINDS: Mapping[str, tuple[str, bool]] = {
     "truth": ("truth", False),
     "validate": ("validate", False),
 }
-"""For each kind of stage, the module of `duvae.commands` that runs it, and whether it has a system."""
+"""For each kind of stage: the module of `duvae.commands` that runs it, and whether each system has a fingerprint."""
 
 SYSTEMS = ("duvae.systems", "SYSTEMS")
-"""The module and the name of the mapping from names to systems."""
+"""Module and name of the mapping whose keys are the names of all systems."""
 
 
 class Fingerprints:
@@ -72,7 +75,7 @@ class Fingerprints:
 
         Args:
             kind: Kind of stage, a key of `KINDS`.
-            system: Name of the system; None: all systems, or a stage without one.
+            system: Name of the system; None: all systems, or a stage without a system.
         """
         module, _ = KINDS[kind]
 
@@ -113,14 +116,14 @@ def render(fingerprints: Mapping[str, str | Mapping[str, str]]) -> str:
 
 
 def write(root: Path = Path()) -> bool:
-    """Writes `fingerprints.yaml`, if it has changed.
+    """Writes `fingerprints.yaml`, if its text has changed.
 
     Args:
         root: The project's folder. The fingerprints are those of its `src/duvae`, or of the running package where the
             project has no source code.
 
     Returns:
-        Whether the fingerprints had changed.
+        Whether the file was out of date and has been written.
 
     Raises:
         UserError: If a module cannot be read.

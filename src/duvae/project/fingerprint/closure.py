@@ -1,4 +1,4 @@
-"""The closure of a function: all definitions that it can reach, which its fingerprint covers."""
+"""The closure of a function: all definitions that the function can reach. The function's fingerprint covers them."""
 
 import hashlib
 from collections.abc import Iterator, Mapping
@@ -14,13 +14,13 @@ NOT_HASHED: Mapping[str, str] = {
     "duvae.project.fingerprint": "names resume states and is recorded beside results; no computation reads it",
     "duvae.project.provenance": "records commit, time and machine beside results; no computation reads it",
 }
-"""Modules that no fingerprint covers, each with its reason; tests show that they cannot change a result."""
+"""Modules that no fingerprint covers, each with the reason. Tests show that these modules cannot change a result."""
 
 DUMPS = {"model_dump", "model_dump_json", "model_copy"}
 """Methods that read all fields of a class of parameters at once."""
 
 ROUNDS = 4
-"""Depth of a definition's hash: 1 covers the definitions that it names, 2 those that they name, and so on."""
+"""Depth of a definition's hash. Depth 1 adds the definitions that it names, depth 2 those that they name, and so on."""
 
 Key = tuple[str, str]
 """The name of a module, and the name of a definition in it."""
@@ -31,16 +31,17 @@ class Closure:
 
     Args:
         source: The package's source.
-        start: The function.
-        system: Name of the only system that counts; None: all systems.
+        start: Module and name of the function.
+        system: Name of the only system whose entries count in mappings of systems; None: all systems.
         systems: Names of all systems.
 
     Attributes:
-        reached: The definitions by module and name.
-        targets: For each definition, the names in it and the definitions that they stand for.
+        reached: The reached definitions, by module and name.
+        targets: For each reached definition, pairs of a name in its code and the definition that the name stands for.
         attributes: Names of all attributes that reached code reads.
-        of_root: Names of those attributes that reached code reads from `Params`.
-        pending: Members of classes of parameters that do not count so far, and whether they hold other parameters.
+        of_root: Names of the attributes that reached code reads from an object of `Params`.
+        pending: Members of reached classes of parameters that do not count so far. Each value holds a member, and
+            whether the member names another class of parameters.
     """
 
     def __init__(self, source: Source, start: Key, system: str | None, systems: frozenset[str]) -> None:
@@ -60,12 +61,12 @@ class Closure:
                     waiting += self._add((module, name), member)
 
     def _reach(self, module: str, name: str) -> Iterator[Key]:
-        """Adds a definition; yields the definitions to which it refers."""
+        """Adds a definition, and yields the keys of the definitions that it refers to."""
         if (module, name) in self.reached or _in(module, NOT_HASHED):
             return
         code = self.source.module(module)
         assert code is not None
-        if not name:  # a module as a value: all its definitions count
+        if not name:  # reached code uses the module as a value, so any definition in it may matter
             self.reached[module, name] = Definition(module)
             self.targets[module, name] = []
             yield from ((module, each) for each in code.nodes)
@@ -114,8 +115,8 @@ class Closure:
     def digest(self) -> str:
         """The fingerprint: 16 hexadecimal digits.
 
-        A definition's own code counts, and the code of the definitions that it names. Its module does not count, so a
-        moved definition changes nothing.
+        It covers the code of all reached definitions, the references between them, and the data files that they read.
+        It does not cover the names of modules, so a definition that moves to another module changes nothing.
         """
         plain = {key: self.source.plain(key[0], definition) for key, definition in self.reached.items()}
         hashes = dict(plain)
@@ -130,5 +131,5 @@ class Closure:
 
 
 def _in(module: str, modules: Mapping[str, str]) -> bool:
-    """Whether a module is one of some modules, or lies in one of them."""
+    """Whether a module is one of `modules`, or lies inside one of them."""
     return any(module == each or module.startswith(f"{each}.") for each in modules)

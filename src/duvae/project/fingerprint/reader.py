@@ -9,19 +9,19 @@ SKIPPED = {"ctx", "type_comment", "type_params", "kind", "simple"}
 """Fields of syntax trees that cannot change a result, or that some versions of Python lack."""
 
 RESOURCES = {"importlib.resources.files", "jinja2.PackageLoader"}
-"""Functions that read data files of a package; a definition that uses `__file__` counts as well."""
+"""Functions that read data files of a package. A definition that uses `__file__` is treated in the same way."""
 
 ROOT = "Params"
 """The class that holds all parameters."""
 
 ROOT_NAMES = {"params"}
-"""Names of variables and attributes that hold all parameters, besides variables annotated with `Params`."""
+"""Names of variables and attributes that hold all parameters. Arguments annotated with `Params` hold them too."""
 
 CHECKS = {"computed_field", "field_serializer", "field_validator", "model_serializer", "model_validator"}
 """Decorators of methods that pydantic calls by itself."""
 
 DOCUMENTATION = "doc"
-"""The function whose calls document fields of parameters; they cannot change a result."""
+"""Name of the function that documents fields of parameters. Its calls cannot change a result."""
 
 
 @dataclass
@@ -31,10 +31,10 @@ class Definition:
     Attributes:
         name: Name in the module; `Class.member` for a member.
         code: Code in the normal form.
-        names: Names in the code, with those in annotations.
+        names: Names in the code, including its annotations.
         chains: Dotted names in the code, such as `("store", "read")`.
         attributes: Names of all attributes that the code reads.
-        of_root: Names of those attributes that the code reads from an object that holds all parameters.
+        of_root: Names of the attributes that the code reads from an object that holds all parameters.
         texts: String constants in the code.
         members: Fields and methods of a class of parameters, by name.
         entries: Values of a mapping literal whose keys are strings, by key.
@@ -77,7 +77,7 @@ class Reader:
             return
         if isinstance(node, ast.AnnAssign) and not inside_class:
             self._mention(node.annotation)
-            if node.value is not None:  # equal to an assignment without an annotation
+            if node.value is not None:  # the annotation must not change the normal form
                 self._node(ast.Assign(targets=[node.target], value=node.value))
             return
         if isinstance(node, ast.Constant):
@@ -114,7 +114,7 @@ class Reader:
                 self.definition.chains.add(chain)
 
     def _mention(self, annotation: ast.AST) -> None:
-        """Collects the names in an annotation; the annotation itself is no part of the code."""
+        """Collects the names in an annotation. The annotation itself does not enter the normal form."""
         for node in ast.walk(annotation):
             self._refer(node)
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
@@ -153,12 +153,12 @@ def _names(annotation: ast.AST, name: str) -> bool:
 
 
 def _last(node: ast.AST) -> str:
-    """The name of a variable, or of an attribute of anything."""
+    """The name of a variable, or the last name of an attribute; empty for any other expression."""
     return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
 
 
 def dotted(node: ast.Attribute) -> tuple[str, ...]:
-    """The dotted name of an attribute; empty where it does not begin with a name."""
+    """The parts of an attribute's dotted name; empty where the first part is not the name of a variable."""
     names = [node.attr]
     value = node.value
     while isinstance(value, ast.Attribute):
@@ -181,7 +181,7 @@ def _words(text: str) -> set[str]:
 
 
 def own_name(node: ast.stmt) -> str:
-    """The name of a member of a class of parameters that counts by itself; empty for any other statement."""
+    """The name of a field or method that counts separately from its class; empty for any other statement."""
     if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
         return node.target.id
     if isinstance(node, ast.FunctionDef) and not node.name.startswith("__"):
@@ -192,18 +192,18 @@ def own_name(node: ast.stmt) -> str:
 
 
 def read_members(definition: Definition, node: ast.ClassDef) -> None:
-    """Adds to a definition those members of a class of parameters that count by themselves."""
+    """Adds to a definition the members of a class of parameters that count separately."""
     for each in node.body:
         if name := own_name(each):
             member = Definition(f"{definition.name}.{name}")
-            # In the body of a class, annotations count.
+            # Inside a class the reader keeps annotations, because pydantic uses them.
             body = ast.ClassDef(name="", bases=[], keywords=[], body=[each], decorator_list=[])
             Reader(member).read([body])
             definition.members[name] = member
 
 
 def header(node: ast.ClassDef) -> ast.ClassDef:
-    """A class of parameters without the members that count by themselves."""
+    """A class of parameters without the members that count separately."""
     return ast.ClassDef(
         name=node.name,
         bases=node.bases,
@@ -214,7 +214,7 @@ def header(node: ast.ClassDef) -> ast.ClassDef:
 
 
 def read_entries(definition: Definition, node: ast.Dict) -> None:
-    """Adds to a definition the entries of a mapping literal; none if a key is no string constant."""
+    """Adds the entries of a mapping literal to a definition. If any key is not a string constant, none is added."""
     for key, value in zip(node.keys, node.values, strict=True):
         if not isinstance(key, ast.Constant) or not isinstance(key.value, str):
             definition.entries.clear()

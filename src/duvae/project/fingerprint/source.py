@@ -1,9 +1,9 @@
 """The source of the package as definitions, and the references between them.
 
-A definition is a function, a class or a constant at the top level of a module. Its code is in a normal form without
-comments, docstrings, layout, imports and annotations of functions, equal for every version of Python. `ast.dump`
-differs between versions, so this package has its own tree walker. It needs only the standard library, so that
-fingerprints of different interpreters can be compared.
+A definition is a function, a class or a constant at the top level of a module. Its code is in a normal form, which
+leaves out comments, docstrings, layout, imports and annotations of functions. The form is the same for every version of
+Python. `ast.dump` differs between versions, so this package has its own tree walker. The walker needs only the standard
+library, so that fingerprints of different interpreters can be compared.
 """
 
 import ast
@@ -53,7 +53,7 @@ class Module:
         self.definitions: dict[str, Definition] = {}
 
     def _imports(self, tree: ast.AST) -> Iterator[tuple[str, tuple[str, str]]]:
-        """The imported names, each with its module and its name there; an empty name stands for the module itself."""
+        """The imported names, each with its module and its name in that module. An empty name: the module itself."""
         for node in ast.walk(tree):
             if isinstance(node, ast.Import):
                 for alias in node.names:
@@ -74,7 +74,7 @@ class Module:
 
         Args:
             name: Name of the definition.
-            parameters: Whether it is a class of parameters, whose members count by themselves.
+            parameters: Whether the definition is a class of parameters, whose members count separately.
         """
         if name not in self.definitions:
             definition = Definition(name)
@@ -91,7 +91,7 @@ class Module:
         return self.definitions[name]
 
     def bases(self, name: str) -> list[str]:
-        """The names of a class's bases; none for anything else."""
+        """The names of a class's base classes; empty if the definition is not a class."""
         return [
             base.id
             for node in self.nodes[name]
@@ -121,14 +121,14 @@ class Source:
         self.referred: dict[tuple[str, str], list[tuple[str, tuple[str, str]]]] = {}
 
     def path(self, name: str) -> Path | None:
-        """The file of a module; None where there is none."""
+        """The file of a module; None where the module has no file."""
         place = self.folder.parent.joinpath(*name.split("."))
         candidates = [place.with_suffix(".py"), place / "__init__.py"]
 
         return next((candidate for candidate in candidates if candidate.is_file()), None)
 
     def module(self, name: str) -> Module | None:
-        """A module of the package; None for anything else."""
+        """A module of the package by its name; None where the package has no such module."""
         if name not in self.modules:
             path = self.path(name) if name.partition(".")[0] == self.package else None
             self.modules[name] = Module(name, path) if path else None
@@ -143,8 +143,8 @@ class Source:
             name: A name in that module.
 
         Returns:
-            Module and name of the definition; an empty name: the name stands for a module; None: it stands for nothing
-            in the package.
+            Module and name of the definition. If the name is empty, `name` stands for the module itself. None: `name`
+            stands for nothing in the package.
         """
         seen = set()
         while (module, name) not in seen:
@@ -166,7 +166,7 @@ class Source:
         return None
 
     def follow(self, module: str, chain: tuple[str, ...]) -> tuple[str, str] | None:
-        """The definition that a dotted name stands for; the result is that of `resolve`."""
+        """The definition that a dotted name stands for, in the form that `resolve` returns."""
         target = self.resolve(module, chain[0])
         for attribute in chain[1:]:
             if target is None or target[1]:
@@ -179,7 +179,7 @@ class Source:
         """Whether a name stands for a class of parameters: a pydantic model."""
         key = (module, name)
         if key not in self.parameter_classes:
-            self.parameter_classes[key] = False  # for a circle of base classes
+            self.parameter_classes[key] = False  # ends the recursion where base classes form a circle
             found = self.module(module)
             bases = found.bases(name) if found and name in found.nodes else []
             self.parameter_classes[key] = any(
@@ -194,7 +194,7 @@ class Source:
         return self.parameter_classes[key]
 
     def definition(self, module: str, name: str) -> Definition:
-        """The definition with a module and a name from `resolve`."""
+        """The definition with the module and the name that `resolve` returned."""
         found = self.module(module)
         assert found is not None
 
@@ -204,7 +204,7 @@ class Source:
         """Whether a definition names a class of parameters, directly or through a union of several."""
         key = (module, definition.name)
         if key not in self.holding:
-            self.holding[key] = False  # for a circle of definitions
+            self.holding[key] = False  # ends the recursion where definitions form a circle
             targets = [self.resolve(module, name) for name in definition.names - {definition.name}]
             self.holding[key] = any(
                 self.parameters(*target) or (not self._class(*target) and self.holds_parameters(target[0], found))
@@ -225,7 +225,7 @@ class Source:
         if key not in self.referred:
             found = [(name, self.resolve(module, name)) for name in sorted(definition.names)]
             found += [(".".join(chain), self.follow(module, chain)) for chain in sorted(definition.chains)]
-            # A module that only begins a dotted name does not count by itself.
+            # Where a dotted name begins with a module, only the definition at its end counts, not the whole module.
             beginnings = {chain[0] for chain in definition.chains}
             self.referred[key] = [
                 (name, target)
@@ -236,7 +236,7 @@ class Source:
         return self.referred[key]
 
     def plain(self, module: str, definition: Definition) -> str:
-        """The hash of a definition's own code, and of the origins of its names outside the package."""
+        """The hash of a definition's own code, and of the origins of the names that come from outside the package."""
         key = (module, definition.name)
         if key not in self.plains:
             found = self.module(module)
@@ -252,7 +252,7 @@ class Source:
 
     @cached_property
     def files(self) -> Mapping[str, list[Path]]:
-        """The data files of each package, with those in folders below it."""
+        """The data files of each package, including those in folders below it, by the package's name."""
         files: dict[str, list[Path]] = {}
         for path in sorted(self.folder.rglob("*")):
             if path.is_file() and path.suffix not in {".py", ".pyc", ".typed", ".part"} and path.name[0] != ".":
