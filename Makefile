@@ -18,7 +18,7 @@ export GX_ANALYTICS_ENABLED := False
 export ITERATIVE_DO_NOT_TRACK := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
-# dvc and the commands of its stages come from the environment.
+# dvc and the commands of its stages come from the environment .venv.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: figure1 report rebuild serve search dashboard test check smoke torture bench containers passwords lock environment clean help
@@ -43,7 +43,7 @@ rebuild: $(ENVIRONMENT)  ## Do the same as 'make report' on all GPUs or cores at
 serve: $(ENVIRONMENT)  ## Run a Prefect server, the deployments of prefect.yaml and a worker, until Ctrl-C
 	@python -m pipelines.prefect_server $(ARGS)
 
-search: $(ENVIRONMENT)  ## Search γ and p on the synthetic data by grid and by TPE, and compare both: one hour on one core
+search: $(ENVIRONMENT)  ## Search (γ, p) on the synthetic data by grid and by TPE, and compare both: one hour on one core
 	@dvc repro --quiet validate@synthetic
 	@python -m pipelines.parallel_study --study synthetic_grid $(ARGS)
 	@duvae search --study synthetic_tpe
@@ -56,7 +56,7 @@ dashboard: $(ENVIRONMENT)  ## Show the studies of hyperparameters: optuna-dashbo
 	@studies="$${OPTUNA_STORAGE:-studies/journal.log}"; \
 	    optuna-dashboard --host 127.0.0.1 --port 8080 "$${studies/#postgresql:/postgresql+psycopg:}"
 
-test: $(ENVIRONMENT)  ## Run the tests, at most four at a time; DUVAE_MIRROR=FOLDER adds the tests on real data
+test: $(ENVIRONMENT)  ## Run the tests in at most four processes; DUVAE_MIRROR=FOLDER adds the tests on real data
 	@python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile $(ARGS)
 
 check: $(ENVIRONMENT)  ## Check the code with ruff and mypy
@@ -70,7 +70,7 @@ smoke: $(ENVIRONMENT)  ## Run all stages at a reduced size, in a temporary folde
 torture: $(ENVIRONMENT)  ## Kill a small rebuild in 20 rounds, and compare its outputs; ARGS='--rounds 3' for 3 rounds
 	@PYTHONPATH="$(CURDIR):$(CURDIR)/tests" python tests/torture.py $(ARGS)
 
-bench: $(ENVIRONMENT)  ## Measure the speed: eight minutes on one free core; ARGS=--full trains for all epochs
+bench: $(ENVIRONMENT)  ## Measure the speed: thirteen minutes on one free core; ARGS=--full trains for all epochs
 	@python -m benchmarks --output benchmarks/results.md $(ARGS)
 
 containers: $(ENVIRONMENT)  ## Check docker/: lint, schema, and each service's command on a local PostgreSQL
@@ -108,7 +108,7 @@ clean:  ## Remove .venv and the caches of the tools; data, models and results st
 help:  ## Show this list
 	@grep -hE '^[a-z0-9]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*  ## (.*)/  make \1\t\2/' | expand -t 20
 
-# torch is in the lock: without a pin it would be the newest version, with gigabytes of CUDA libraries.
+# The lock pins torch too. Without a pin, the newest version would be installed, with gigabytes of CUDA libraries.
 $(ENVIRONMENT): pyproject.toml requirements.lock
 	@command -v $(PYTHON) >/dev/null || \
 	    { echo "error: '$(PYTHON)' was not found. Install Python 3.11 or newer, or name one: make PYTHON=python3.11" >&2; exit 2; }

@@ -154,7 +154,7 @@ class LocalServices:
         return text.replace("0.0.0.0", "127.0.0.1").replace("/artifacts", str(self.folder / "artifacts"))  # noqa: S104
 
     def environment(self, name: str) -> dict[str, str]:
-        """The environment of a service: that of compose.yaml, and very few variables of this shell."""
+        """The environment of a service: variables of compose.yaml and of the image, and a few of this shell."""
         inherited = {key: os.environ[key] for key in ("LANG", "SSL_CERT_FILE", "TZ") if key in os.environ}
         home = self.folder / name
         home.mkdir(exist_ok=True)
@@ -379,7 +379,7 @@ print(json.dumps([run.state.name, str(run.id)]))
 
 
 def check_mlflow(local: LocalServices, superuser: Mapping[str, str]) -> None:
-    """A run and its artifact are still there after a restart."""
+    """A run and its artifact are still there after a restart of the server."""
     with service(local, "mlflow"):
         run = local.run("worker", LOGS_A_RUN)
     expect("runs in PostgreSQL", query_database(superuser, "mlflow", "SELECT run_uuid FROM runs"), run)
@@ -407,7 +407,7 @@ def check_prefect(local: LocalServices, superuser: Mapping[str, str]) -> None:
         query = "SELECT state_type FROM flow_run"
         expect("flow runs in PostgreSQL", query_database(superuser, "prefect", query), "COMPLETED")
         query = "SELECT count(*) FROM task_run WHERE state_type = 'COMPLETED'"
-        for _ in range(20):  # the server records a task from its events, a little later
+        for _ in range(20):  # the server records a task from its events, with a delay
             if (seen := query_database(superuser, "prefect", query)) == "1":
                 break
             time.sleep(0.5)

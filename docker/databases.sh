@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Creates one database each for MLflow, Prefect and Optuna, with one role each that cannot open the others. PostgreSQL's
-# image runs this script once, when its volume is empty. Run again, the script creates what is missing and sets the
+# Creates one database and one role for each of MLflow, Prefect and Optuna. A role can open only its own database.
+# PostgreSQL's image runs this script once, when its volume is empty. A later run creates what is missing and sets the
 # passwords. The subshell protects the image's own shell, which sources a script that is not executable.
 (
     set -euo pipefail
