@@ -128,7 +128,10 @@ def pairwise_kl(
 
     Equation S11 is the symmetric form of this divergence.
     """
-    first, second = (~torch.eye(len(mean), dtype=torch.bool, device=mean.device)).nonzero(as_tuple=True)
+    count = len(mean)
+    different = ~torch.eye(count, dtype=torch.bool, device=mean.device)
+    # Compiled training needs the number of pairs in advance.
+    first, second = different.nonzero_static(size=count * (count - 1)).unbind(1)
     ratio = variance[first] / variance[second]
 
     return 0.5 * (ratio + (mean[first] - mean[second]).square() / variance[second] - 1 - ratio.log())
