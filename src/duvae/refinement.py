@@ -67,7 +67,8 @@ class SVI(Refinement):
         super().__init__()
         self.steps, self.rate, self.momentum, self.clip = steps, learning_rate / batch, momentum, clip
 
-    @torch.compiler.disable  # its hooks and its gradients written out by hand cannot be compiled
+    # Hooks and gradients written out by hand cannot be compiled.
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(self, posterior: Posterior, x: Tensor, decoder: Decoder, weight: float) -> DiagonalGaussian:
         if not isinstance(posterior, DiagonalGaussian):
             raise TypeError(f"expected a diagonal Gaussian to refine, got a {type(posterior).__name__}")
