@@ -64,7 +64,7 @@ class Updates:
         for parameter in self.parameters:
             parameter.grad = None
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bfloat16):
-            loss = self.model.loss(x, weight)
+            loss = (self.loss or self.model.loss)(x, weight)
         # This is the gradient of the mean over the batch. The mean itself is not computed, since nothing reads it.
         loss.total.backward(torch.full_like(loss.total, 1 / len(loss.total)))
         found = [parameter for parameter in self.parameters if parameter.grad is not None]
