@@ -20,7 +20,8 @@ class Context:
         reconstruction: -log p(x|z) in nats per sentence or per image, with shape (batch,).
         posterior: q(z|x) of each x of the batch.
         drawn: The sample of q(z|x) that the decoder read; `drawn.z` has the shape (batch, latent).
-        weight: The weight of the KL term in this step, from the schedule; a number without a unit.
+        weight: The weight of the KL term in this step, from the schedule; a number without a unit. In compiled
+            training it is a tensor of shape ().
         generator: The random generator of this step; None for PyTorch's global generator. Checkpoints hold the state
             of the global generator, so that a resumed training continues with the same bits.
     """
@@ -28,7 +29,7 @@ class Context:
     reconstruction: Float[Tensor, "batch"]
     posterior: Posterior
     drawn: PosteriorSample
-    weight: float
+    weight: float | Tensor
     generator: Generator | None = None
 
     def draw_prior(self) -> Float[Tensor, "batch latent"]:
