@@ -224,10 +224,10 @@ class SyntheticBench:
         yield Row("epoch of sa_vae, over vae's", epoch["sa_vae"] / epoch["vae"], "x", rate, 40, 25, note=note)
 
     def step_calls(
-        self, setting: str, count: int, loop: Loop | None = None, plain_form: bool = False
+        self, setting: str, count: int, loop: Loop | None = None, plain_form: bool = False, compiled: bool = False
     ) -> Callable[[], None]:
         """A function that does `count` training steps of a setting, with the KL weight 1 that follows the warm-up."""
-        training = self.training(setting, self.dataset.optimisation)
+        training = self.training(setting, self.dataset.optimisation.model_copy(update={"compiled": compiled}))
         training.order = batches(training.lengths, self.dataset.optimisation.batch, (1, 1))
         training.model.train()
         training.model.start()

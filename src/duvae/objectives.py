@@ -20,7 +20,8 @@ class Context:
         reconstruction: -log p(x|z) in nats per sentence or per image, with shape (batch,).
         posterior: q(z|x) of each x of the batch.
         drawn: The sample of q(z|x) that the decoder read; `drawn.z` has the shape (batch, latent).
-        weight: The weight of the KL term in this step, from the schedule; a number without a unit.
+        weight: The weight of the KL term in this step, from the schedule; a number without a unit. In compiled
+            training it is a tensor of shape ().
         generator: The random generator of this step; None for PyTorch's global generator. Checkpoints hold the state
             of the global generator, so that a resumed training continues with the same bits.
     """
@@ -28,7 +29,7 @@ class Context:
     reconstruction: Float[Tensor, "batch"]
     posterior: Posterior
     drawn: PosteriorSample
-    weight: float
+    weight: float | Tensor
     generator: Generator | None = None
 
     def draw_prior(self) -> Float[Tensor, "batch latent"]:
@@ -128,7 +129,10 @@ def pairwise_kl(
 
     Equation S11 is the symmetric form of this divergence.
     """
-    first, second = (~torch.eye(len(mean), dtype=torch.bool, device=mean.device)).nonzero(as_tuple=True)
+    count = len(mean)
+    different = ~torch.eye(count, dtype=torch.bool, device=mean.device)
+    # Compiled training needs the number of pairs in advance.
+    first, second = different.nonzero_static(size=count * (count - 1)).unbind(1)
     ratio = variance[first] / variance[second]
 
     return 0.5 * (ratio + (mean[first] - mean[second]).square() / variance[second] - 1 - ratio.log())

@@ -16,7 +16,7 @@ class Refinement(nn.Module, ABC):
     """A map from the encoder's q(z|x) to the q(z|x) that the model uses."""
 
     @abstractmethod
-    def forward(self, posterior: Posterior, x: Tensor, decoder: Decoder, weight: float) -> Posterior:
+    def forward(self, posterior: Posterior, x: Tensor, decoder: Decoder, weight: float | Tensor) -> Posterior:
         """Refines the posterior of each x.
 
         Args:
@@ -30,7 +30,7 @@ class Refinement(nn.Module, ABC):
 class Amortized(Refinement):
     """No refinement: the encoder's q(z|x) as it is."""
 
-    def forward(self, posterior: Posterior, x: Tensor, decoder: Decoder, weight: float) -> Posterior:
+    def forward(self, posterior: Posterior, x: Tensor, decoder: Decoder, weight: float | Tensor) -> Posterior:
         return posterior
 
 
@@ -67,7 +67,9 @@ class SVI(Refinement):
         super().__init__()
         self.steps, self.rate, self.momentum, self.clip = steps, learning_rate / batch, momentum, clip
 
-    def forward(self, posterior: Posterior, x: Tensor, decoder: Decoder, weight: float) -> DiagonalGaussian:
+    # Hooks and gradients written out by hand cannot be compiled.
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def forward(self, posterior: Posterior, x: Tensor, decoder: Decoder, weight: float | Tensor) -> DiagonalGaussian:
         if not isinstance(posterior, DiagonalGaussian):
             raise TypeError(f"expected a diagonal Gaussian to refine, got a {type(posterior).__name__}")
         weight = weight if self.training else 1.0
@@ -75,7 +77,9 @@ class SVI(Refinement):
         with torch.autocast(x.device.type, enabled=False):
             return self.refine(posterior, x, decoder, weight)
 
-    def refine(self, posterior: DiagonalGaussian, x: Tensor, decoder: Decoder, weight: float) -> DiagonalGaussian:
+    def refine(
+        self, posterior: DiagonalGaussian, x: Tensor, decoder: Decoder, weight: float | Tensor
+    ) -> DiagonalGaussian:
         """Computes all steps, in the precision of the encoder's output but at least in single precision."""
         parameters = torch.stack([posterior.mean, posterior.variance.log()], 1)  # lambda
         parameters = parameters.float() if parameters.dtype.itemsize < 4 else parameters

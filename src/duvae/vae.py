@@ -128,7 +128,7 @@ class VAE(nn.Module):
         # The modules are searched once: a search after each step would cost more than the rescaling itself.
         self.normalizations = [part for part in head.modules() if isinstance(part, MeanBatchNorm)]
 
-    def posterior(self, x: Tensor, weight: float = 1.0) -> Posterior:
+    def posterior(self, x: Tensor, weight: float | Tensor = 1.0) -> Posterior:
         """Computes q(z|x) of each x.
 
         Args:
@@ -139,12 +139,12 @@ class VAE(nn.Module):
 
         return posterior
 
-    def loss(self, x: Tensor, weight: float, generator: Generator | None = None) -> Loss:
+    def loss(self, x: Tensor, weight: float | Tensor, generator: Generator | None = None) -> Loss:
         """Computes the training loss of each x with one sample of z.
 
         Args:
             x: A batch of word ids, shape (batch, length), or of images, shape (batch, 1, height, width).
-            weight: The weight of the KL term.
+            weight: The weight of the KL term. Compiled training gives a tensor of shape ().
             generator: The random generator of the noise of z and of the objective's draws; None for PyTorch's global
                 one.
         """

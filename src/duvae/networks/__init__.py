@@ -4,7 +4,7 @@ from torch import nn
 
 from duvae.config import ImageNetworks, Networks
 from duvae.networks.bodies import Decoder, Encoder
-from duvae.networks.fast.lstm import FastLSTMDecoder
+from duvae.networks.fast.lstm import FastLSTMDecoder, FastLSTMEncoder
 from duvae.networks.fast.pixelcnn import FastPixelCNN
 from duvae.networks.lstm import LSTMDecoder, LSTMEncoder, uniform_
 from duvae.networks.pixelcnn import PixelCNN
@@ -20,7 +20,7 @@ def build(networks: Networks, words: int, init: str, fast: bool = True) -> tuple
         init: The initial weights of a text encoder: "torch" for PyTorch's defaults, "paper" for those of supplement E.
             A text decoder always starts from those of supplement E. Image networks start from the initial weights in
             the code of He et al. (2018).
-        fast: Whether the decoder has its faster CPU form. Both forms have the same weights.
+        fast: Whether the networks have their faster CPU forms, where there are any. Both forms have the same weights.
 
     Returns:
         The encoder and the decoder.
@@ -31,7 +31,7 @@ def build(networks: Networks, words: int, init: str, fast: bool = True) -> tuple
             ResNetEncoder(n.size, n.channels, n.features),
             (FastPixelCNN if fast else PixelCNN)(n.size, n.latent, n.kernels, n.width, n.feature_maps),
         )
-    encoder = LSTMEncoder(words, networks.embedding, networks.hidden)
+    encoder = (FastLSTMEncoder if fast else LSTMEncoder)(words, networks.embedding, networks.hidden)
     decoder = (FastLSTMDecoder if fast else LSTMDecoder)(
         words, networks.embedding, networks.hidden, networks.latent, networks.dropout_in, networks.dropout_out
     )

@@ -16,7 +16,7 @@ from duvae.data.store import Split
 from duvae.errors import Interrupted, UserError
 from duvae.metrics.encoding import encode
 from duvae.metrics.geometry import measures
-from duvae.objectives import Duration, Schedule
+from duvae.objectives import Duration, Loss, Schedule
 from duvae.training.checkpoints import (
     Checkpoint,
     Snapshot,
@@ -26,6 +26,7 @@ from duvae.training.checkpoints import (
     restore_moments,
     with_prefix,
 )
+from duvae.training.compilation import compile_loss
 from duvae.training.steps import Loop, NotFinite, Updates, optimizer
 from duvae.vae import VAE
 
@@ -163,14 +164,16 @@ class Training:
         self.optimisation, self.evaluation, self.seed = optimisation, evaluation, seed
         self.progress: Progress = progress or NoProgress()
         self.checkpoint = checkpoint
-        if optimisation.compiled:  # PyTorch compiles encoder and decoder once for each shape of a batch
-            for part, name in ((self.model.encoder, "forward"), (self.model.decoder, "log_prob")):
-                setattr(part, name, torch.compile(getattr(part, name)))
         self.lengths = train.lengths
-        self.steps_per_epoch = len(batches(self.lengths, optimisation.batch))
+        cut = batches(self.lengths, optimisation.batch)
+        self.steps_per_epoch = len(cut)
         steps = self.steps_per_epoch
         self.weight = schedule(Duration(optimisation.warmup * steps, steps, optimisation.epochs * steps))
         self.loop = loop
+        self.loss: Callable[[Tensor, float], Loss] = model.loss
+        if optimisation.compiled:
+            shapes = {(len(indices), int(self.lengths[indices[0]])) for indices in cut}
+            self.loss = compile_loss(self.model, self.device, len(shapes))
         self.state = State(optimisation.learning_rate)
         self.best_weights: dict[str, Tensor] = {}
         self.updates = self.new_updates()
@@ -182,7 +185,9 @@ class Training:
             for parameters in (self.model.inference_parameters(), self.model.generative_parameters())
         )
 
-        return Updates(self.model, encoder, decoder, self.optimisation.clip, self.draw, self.optimisation.bfloat16)
+        optimisation = self.optimisation
+
+        return Updates(self.model, encoder, decoder, optimisation.clip, self.draw, self.loss, optimisation.bfloat16)
 
     def batch(self, indices: Any) -> Tensor:
         """The training examples at `indices`, on the device."""

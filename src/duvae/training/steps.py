@@ -29,6 +29,7 @@ class Updates:
         decoder: The optimiser of theta, the parameters of the decoder.
         clip: The largest allowed norm of the gradient, taken over all parameters.
         draw: Function that returns a random training batch.
+        loss: Function from a batch and the weight of the KL term to the loss of each example; None: `model.loss`.
         bfloat16: Whether PyTorch's autocast runs suitable operations in bfloat16. Weights, sums and the loss stay in
             single precision.
         parameters: All parameters of the model.
@@ -39,6 +40,7 @@ class Updates:
     decoder: Optimizer
     clip: float
     draw: Callable[[], Tensor]
+    loss: Callable[[Tensor, float], Loss] | None = None
     bfloat16: bool = False
     parameters: list[nn.Parameter] = field(init=False)
 
@@ -62,7 +64,7 @@ class Updates:
         for parameter in self.parameters:
             parameter.grad = None
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bfloat16):
-            loss = self.model.loss(x, weight)
+            loss = (self.loss or self.model.loss)(x, weight)
         # This is the gradient of the mean over the batch. The mean itself is not computed, since nothing reads it.
         loss.total.backward(torch.full_like(loss.total, 1 / len(loss.total)))
         found = [parameter for parameter in self.parameters if parameter.grad is not None]

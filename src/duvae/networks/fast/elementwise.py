@@ -41,7 +41,11 @@ def by_bits(x: Float[Tensor, "*shape"], share: float) -> Float[Tensor, "*shape"]
         x: The tensor to drop elements from.
         share: The probability that an element is dropped, a multiple of 1 / 2^16.
     """
-    bits = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
+    count = -(-x.numel() // 4)
+    if torch.compiler.is_compiling():  # the compiler does not know `random_`; `randint` lacks one of the 2^64 numbers
+        bits = torch.randint(-(2**63), 2**63 - 1, (count,)).view(torch.int16)
+    else:
+        bits = torch.empty(count, dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
     kept = x.new_empty(x.numel())  # contiguous, whatever the layout of x
     torch.ge(bits[: len(kept)], round(share * STEPS) - STEPS // 2, out=kept)
 

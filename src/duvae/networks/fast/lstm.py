@@ -1,8 +1,8 @@
-"""The faster CPU form of the text decoder."""
+"""The faster CPU forms of the text networks."""
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from duvae.networks.bodies import Slope
@@ -10,7 +10,8 @@ from duvae.networks.fast.elementwise import dropout, tanh_
 from duvae.networks.fast.products import Factor, add_products_
 from duvae.networks.fast.slope import lstm_slope
 from duvae.networks.fast.tokens import IN_BLOCK, FastSoftmaxOutput, block, even, log_normalizer
-from duvae.networks.lstm import LSTMDecoder
+from duvae.networks.fast.unrolled import log_softmax_columns, tanh, unrolled_lstm
+from duvae.networks.lstm import LSTMDecoder, LSTMEncoder
 
 IN_STATE = 2**20
 """The largest number of gate values that are computed at once: 4 MiB in single precision."""
@@ -18,11 +19,34 @@ IN_STATE = 2**20
 LSTM_PARAMETERS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
-class FastLSTMDecoder(LSTMDecoder):
-    """The plain decoder with faster forms of four computations.
+def lstm_weights(
+    lstm: nn.LSTM,
+) -> tuple[Float[Tensor, "gates width"], Float[Tensor, "gates hidden"], Float[Tensor, "gates"]]:
+    """The weights of an LSTM's inputs, its recurrent weights, and the sum of its two biases."""
+    weight, recurrent, bias_in, bias_hidden = (lstm.get_parameter(f"{name}_l0") for name in LSTM_PARAMETERS)
 
-    The four are dropout, the softmax, the gradient with respect to z, and log p(x|z) with several z for each x. On a
-    GPU dropout has its plain form.
+    return weight, recurrent, bias_in + bias_hidden
+
+
+class FastLSTMEncoder(LSTMEncoder):
+    """The plain encoder, with a form of its own for compiled training on a CPU."""
+
+    def forward(self, x: Int[Tensor, "batch length"]) -> Float[Tensor, "batch features"]:
+        if x.is_cuda or not torch.compiler.is_compiling():
+            return super().forward(x)
+        weight, recurrent, bias = lstm_weights(self.lstm)
+        words = self.embedding(x.T).flatten(0, 1)
+        inputs = (weight @ words.T + bias[:, None]).unflatten(1, x.T.shape)
+        hidden, cell = (inputs.new_zeros(self.features, len(x)) for _ in range(2))
+
+        return unrolled_lstm(inputs, recurrent, hidden, cell)[:, -1].T
+
+
+class FastLSTMDecoder(LSTMDecoder):
+    """The plain decoder with faster forms of five computations.
+
+    The five are dropout, the softmax, the gradient with respect to z, log p(x|z) with several z for each x, and
+    log p(x|z) in compiled training. On a GPU dropout and log p(x|z) have their plain forms.
     """
 
     softmax = FastSoftmaxOutput
@@ -30,10 +54,23 @@ class FastLSTMDecoder(LSTMDecoder):
     def drop(self, x: Float[Tensor, "*shape"], share: float) -> Float[Tensor, "*shape"]:
         return dropout(x, share, self.training)
 
+    def log_prob(self, x: Int[Tensor, "batch length"], z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch"]:
+        if x.is_cuda or not torch.compiler.is_compiling():
+            return super().log_prob(x, z)
+        weight, recurrent, bias = lstm_weights(self.lstm)
+        by_word, by_z = weight.split([self.embedding.embedding_dim, z.shape[1]], 1)
+        before, after = x[:, :-1].T, x[:, 1:].T
+        words = self.drop(self.embedding(before), self.dropout_in).flatten(0, 1)
+        inputs = (by_word @ words.T).unflatten(1, before.shape) + (by_z @ z.T + bias[:, None])[:, None]
+        cell = self.initial.weight @ z.T
+        outputs = self.drop(unrolled_lstm(inputs, recurrent, tanh(cell), cell), self.dropout_out)
+
+        return log_softmax_columns(outputs.flatten(1), self.output.weight, after.flatten()).view(after.shape).sum(0)
+
     def slope(self, x: Int[Tensor, "batch length"]) -> Slope:
         words = self.embedding(x[:, :-1].T)
-        weight, recurrent, bias_in, bias_hidden = (self.lstm.get_parameter(f"{name}_l0") for name in LSTM_PARAMETERS)
-        bias, outputs = bias_in + bias_hidden, words.new_ones(*words.shape[:2], len(recurrent.T))
+        weight, recurrent, bias = lstm_weights(self.lstm)
+        outputs = words.new_ones(*words.shape[:2], len(recurrent.T))
 
         def at(z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch latent"]:
             return lstm_slope(
@@ -92,7 +129,7 @@ class FastLSTMDecoder(LSTMDecoder):
             vocabulary: Weights of the map to the vocabulary, prepared for many products.
         """
         samples, batch, _ = z.shape
-        weight, _, bias_in, bias_hidden = (self.lstm.get_parameter(f"{name}_l0") for name in LSTM_PARAMETERS)
+        weight, _, bias = lstm_weights(self.lstm)
         width = self.embedding.embedding_dim
         by_sample = by_gate(z @ weight[:, width:].T)
         gates = torch.empty_like(by_sample)  # (4, samples, batch, hidden)
@@ -103,7 +140,7 @@ class FastLSTMDecoder(LSTMDecoder):
         for t in range(x.shape[1] - 1):
             if t % steps == 0:
                 words = self.embedding(x[:, t : min(t + steps, x.shape[1] - 1)])
-                by_word = by_gate(linear(words, weight[:, :width], bias_in + bias_hidden))
+                by_word = by_gate(linear(words, weight[:, :width], bias))
             torch.add(by_sample, by_word[:, None, :, t % steps], out=gates)
             i, f, g, o = add_products_(gates.flatten(1, 2), hidden, by_hidden)
             cell.mul_(f.sigmoid_()).addcmul_(i.sigmoid_(), tanh_(g))

@@ -96,16 +96,7 @@ class LogSoftmaxNarrow(torch.autograd.Function):
         weight: Float[Tensor, "words hidden"],
         words: Int[Tensor, "rows"],
     ) -> Float[Tensor, "rows"]:
-        scaled, place = (hidden * LOG2E).T, words[None]
-        powers = weight @ scaled
-        asked = powers.gather(0, place)
-        total = powers.exp2_().sum(0, keepdim=True)
-        if not exact(total):
-            powers = weight @ scaled
-            top = powers.amax(0, keepdim=True)
-            asked -= top
-            total = powers.sub_(top).exp2_().sum(0, keepdim=True)
-        numerator = powers.scatter_add_(0, place, -total)
+        asked, numerator, total = numerators((hidden * LOG2E).T, weight, words[None])
         ctx.save_for_backward(hidden, weight, words, numerator, total)
 
         return ((asked - total.log2()) / LOG2E).squeeze(0)
@@ -119,6 +110,32 @@ class LogSoftmaxNarrow(torch.autograd.Function):
         scale = -gradient / total
 
         return ((weight.T @ numerator) * scale).T, numerator @ (scale * hidden.T).T, None
+
+
+def numerators(
+    scaled: Float[Tensor, "hidden rows"], weight: Float[Tensor, "words hidden"], place: Int[Tensor, "1 rows"]
+) -> tuple[Float[Tensor, "1 rows"], Float[Tensor, "words rows"], Float[Tensor, "1 rows"]]:
+    """The parts of a softmax with logits of shape (words, rows), and of its gradient.
+
+    Args:
+        scaled: LSTM outputs times log2(e), one column for each word to predict, shape (hidden, rows).
+        weight: Weights of the map to the vocabulary, shape (words, hidden).
+        place: Id of the word to predict for each column, shape (1, rows).
+
+    Returns:
+        The logit of the word to predict times log2(e), the numerator of the gradient that `LogSoftmaxAt` explains, and
+        the sum of the powers. If float32 would lose a term, the largest logit of the column is subtracted beforehand.
+    """
+    powers = weight @ scaled
+    asked = powers.gather(0, place)
+    total = powers.exp2_().sum(0, keepdim=True)
+    if not exact(total):
+        powers = weight @ scaled
+        top = powers.amax(0, keepdim=True)
+        asked -= top
+        total = powers.sub_(top).exp2_().sum(0, keepdim=True)
+
+    return asked, powers.scatter_add_(0, place, -total), total
 
 
 log_softmax_narrow: Callable[[Tensor, Tensor, Tensor], Tensor] = LogSoftmaxNarrow.apply

@@ -1,0 +1,130 @@
+"""The forms of LSTM and softmax for compiled training on a CPU, where `torch.compile` turns them into machine code.
+
+PyTorch cannot compile its own LSTM. All tensors here have the batch as their last dimension, so that each gate is one
+block of memory.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from duvae.networks.fast.elementwise import LOG2E
+from duvae.networks.fast.tokens import numerators
+
+
+class UnrolledLSTM(torch.autograd.Function):
+    r"""The outputs of an LSTM, written out step by step, and their gradient.
+
+    $$(i, f, g, o)_t = a_t + W h_{t-1}, \quad c_t = \sigma(f_t) \, c_{t-1} + \sigma(i_t) \tanh g_t, \quad
+      h_t = \sigma(o_t) \tanh c_t$$
+
+    $a_t$ is what the inputs and the biases add to the gates of step t. The gradient of W is one product over all steps.
+    Automatic differentiation would compute one product per step.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        inputs: Float[Tensor, "gates length batch"],
+        weight: Float[Tensor, "gates hidden"],
+        hidden: Float[Tensor, "hidden batch"],
+        cell: Float[Tensor, "hidden batch"],
+    ) -> Float[Tensor, "hidden length batch"]:
+        h, c = hidden, cell
+        states, outputs = [], []
+        for share in inputs.unbind(1):
+            i, f, g, o = (share + weight @ h).chunk(4)
+            i, f, g, o = i.sigmoid(), f.sigmoid(), tanh(g), o.sigmoid()
+            c = f * c + i * g
+            h = o * tanh(c)
+            states.append(torch.cat([i, f, g, o, c]))
+            outputs.append(h)
+        result = torch.stack(outputs, 1)
+        ctx.save_for_backward(weight, hidden, cell, torch.stack(states), result)
+
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Float[Tensor, "hidden length batch"]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        weight, hidden, cell, states, outputs = ctx.saved_tensors
+        steps = [state.chunk(5) for state in states.unbind(0)]
+        by_hidden, by_cell = torch.zeros_like(hidden), torch.zeros_like(cell)
+        by_gates = []
+        for t in reversed(range(len(steps))):
+            i, f, g, o, c = steps[t]
+            before = steps[t - 1][-1] if t else cell
+            top = tanh(c)
+            by_hidden = by_hidden + gradient[:, t]
+            by_cell = by_cell + by_hidden * o * (1 - top * top)
+            parts = [
+                by_cell * g * i * (1 - i),
+                by_cell * before * f * (1 - f),
+                by_cell * i * (1 - g * g),
+                by_hidden * top * o * (1 - o),
+            ]
+            by_gates.append(torch.cat(parts))
+            by_hidden = weight.T @ by_gates[-1]
+            by_cell = by_cell * f
+        by_inputs = torch.stack(by_gates[::-1], 1)
+        previous = torch.cat([hidden[:, None], outputs[:, :-1]], 1)
+
+        return by_inputs, by_inputs.flatten(1) @ previous.flatten(1).T, by_hidden, by_cell
+
+
+def tanh(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    r"""$\tanh x = 2 \sigma(2x) - 1$, to 1e-7. Compiled code computes it faster than `torch.tanh`."""
+    return 2 * (2 * x).sigmoid() - 1
+
+
+unrolled_lstm: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor] = UnrolledLSTM.apply
+"""The outputs of an LSTM, from the inputs' terms of its gates, the recurrent weights, and the first two states."""
+
+
+# The softmax remains one operation in compiled code: PyTorch's own loops over the logits are faster than compiled ones.
+@torch.library.custom_op("duvae::log_softmax", mutates_args=())
+def _log_softmax(hidden: Tensor, weight: Tensor, words: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    asked, numerator, total = numerators(hidden * LOG2E, weight, words[None])
+
+    return ((asked - total.log2()) / LOG2E).squeeze(0), numerator, total
+
+
+@_log_softmax.register_fake
+def _shapes(hidden: Tensor, weight: Tensor, words: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Tensors with the shapes of the results of `_log_softmax`, from which the compiler plans the memory."""
+    rows = len(words)
+
+    return hidden.new_empty(rows), hidden.new_empty(len(weight), rows), hidden.new_empty(1, rows)
+
+
+def _save(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: tuple[Tensor, Tensor, Tensor]) -> None:
+    """Keeps what the gradient of `_log_softmax` needs."""
+    ctx.save_for_backward(*inputs[:2], *output[1:])
+
+
+def _gradient(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, None]:
+    """The gradient of `_log_softmax`; see `duvae.networks.fast.tokens.LogSoftmaxAt`."""
+    hidden, weight, numerator, total = ctx.saved_tensors
+    scale = -gradient / total
+
+    return (weight.T @ numerator) * scale, numerator @ (scale * hidden).T, None
+
+
+_log_softmax.register_autograd(_gradient, setup_context=_save)
+
+
+def log_softmax_columns(
+    hidden: Float[Tensor, "hidden rows"], weight: Float[Tensor, "words hidden"], words: Int[Tensor, "rows"]
+) -> Float[Tensor, "rows"]:
+    """log p of one word for each column of h, in nats: the function of `LogSoftmaxAt`, for compiled training.
+
+    Args:
+        hidden: LSTM outputs h, one column for each word to predict, shape (hidden, rows).
+        weight: Weights W of the map to the vocabulary, shape (words, hidden).
+        words: Id of the word to predict for each column, shape (rows,).
+    """
+    result: Tensor = _log_softmax(hidden, weight, words)[0]
+
+    return result
