@@ -156,8 +156,8 @@ class Optimisation(Frozen):
     compiled: Annotated[
         bool,
         doc(
-            "Whether training compiles encoder and decoder, once for each shape of batches; it pays on a GPU "
-            "over many epochs.",
+            "Whether PyTorch compiles the training step to machine code, once for each shape of batches. This needs "
+            "a C++ compiler, and takes about a minute per shape. It changes the last bits of all results.",
             "ours",
         ),
     ] = False
