@@ -1,4 +1,4 @@
-"""The page of all results shows the files' numbers, for thirteen made-up systems, two data sets and two seeds."""
+"""The page of all results shows the numbers of the result files: thirteen made-up systems, two data sets, two seeds."""
 
 import json
 import math

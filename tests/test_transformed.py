@@ -57,7 +57,7 @@ def test_of_a_flow_they_are_the_means_over_all_pairs() -> None:
 
 
 def test_the_standard_error_is_what_the_estimates_spread_by() -> None:
-    """The spread is over seeds, on one set."""
+    """The standard error is compared with the spread over seeds on one set."""
     posterior = flow(40, 2)
     results = [estimates(posterior, seed) for seed in range(40)]
     for which in (0, 1):
