@@ -249,7 +249,7 @@ def test_the_true_nll_by_importance_sampling() -> None:
 def test_the_true_likelihoods_of_all_sentences_sum_to_one(output_range: float) -> None:
     generator, source = tiny(3, 3, output_range=output_range)
     every = every_sentence(source)
-    own = np.zeros((len(every), 2))  # only sets the floor of negligible values
+    own = np.zeros((len(every), 2))  # only sets the bound below which values are negligible
     nll, twice = true_nll(generator, source, every, own, TRUTH)
 
     assert np.exp(-nll).sum() == pytest.approx(1, abs=1e-5)

@@ -381,7 +381,7 @@ def test_a_description_builds_the_same_model_again(name: str) -> None:
 
 
 def test_batches_of_the_tests_have_all_words() -> None:
-    """A batch does not reach all words, so that the gradient tests also cover the rows of other words."""
+    """The tests' batch lacks some words, so that the gradient tests also cover the rows of words that do not occur."""
     x = batch(8)
     occurring = set(x.flatten().tolist())
 
