@@ -1,4 +1,4 @@
-"""What all tests share: shapes are checked, seeds are fixed, parameters are small."""
+"""Settings for all tests: shapes are checked, seeds are fixed, parameters are small."""
 
 import os
 import sys
@@ -59,7 +59,7 @@ def mirror() -> Path:
 
 @pytest.fixture
 def tiny():
-    """The project's parameters, shrunk so that every stage takes a moment."""
+    """The project's parameters, reduced so that every stage takes little time."""
     from tiny import params
 
     return params()

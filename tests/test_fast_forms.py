@@ -446,7 +446,7 @@ def pair() -> list[LSTMDecoder]:
 
 
 def test_the_fast_decoder_is_the_plain_one() -> None:
-    """Both have the same weight names, log p(x|z) of one or many z, gradients, and gradient with respect to z."""
+    """The decoders agree in the weights' names, in log p(x|z) of one or many z, and in all gradients."""
     x, z = batch()
     z.requires_grad_(True)
     many, v = torch.randn(4, len(x), LATENT), torch.randn(len(x))

@@ -147,7 +147,7 @@ def test_each_word_depends_on_z_and_on_all_words_before() -> None:
 def test_many_z_are_decoded_like_one_at_a_time(
     at_once: int, reach: float, rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """This holds for small and for large logits, and for any number of logits and z at a time."""
+    """The results agree for small and for large logits, and for any number of logits and z at a time."""
     monkeypatch.setattr(tokens, "AT_ONCE", at_once)
     monkeypatch.setattr(lstm, "IN_STATE", rows * 4 * HIDDEN)
     monkeypatch.setattr(lstm, "IN_BLOCK", at_once)

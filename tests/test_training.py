@@ -355,7 +355,7 @@ def test_sgd_has_the_bits_of_pytorchs() -> None:
 
 @pytest.mark.parametrize("clip", [1e-3, 1e3])
 def test_the_clipped_gradients_have_the_bits_of_pytorchs(clip: float) -> None:
-    """This holds where the gradient is clipped and where it is short enough."""
+    """The bits agree whether the gradient is clipped or short enough."""
     model = lively(build("du_vae")[0])
     x, step_updates = batch(), updates(model, 0.3, clip=clip)
     torch.manual_seed(5)

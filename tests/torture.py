@@ -1,8 +1,8 @@
 """`make torture`: kills a small rebuild again and again, and compares its outputs with those of an undisturbed one.
 
-Each round kills during a training, during a write of a training's state, during the update of dvc.lock, during a write
-of dvc.lock, and during the final `dvc repro`. The round's seed gives the order and the moments. During a training the
-victim is the training itself, its task's process, or the rebuild. After each kill the same command starts again.
+Each round kills a process at five points: during a training, a write of a training's state, an update of dvc.lock,
+a write of dvc.lock, and the final `dvc repro`. The round's seed gives the order and the moments. During a training, the
+victim is the training itself, its task's process, or the rebuild. After each kill, the same command starts again.
 """
 
 import argparse
