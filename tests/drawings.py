@@ -73,7 +73,7 @@ def folder(path: Path, pictures: Mapping[str, Array]) -> None:
 
 
 def grey(count: int, size: int = 6, characters: int = 4, alphabets: int = 2, seed: int = 1) -> Images:
-    """Random grey images with labels and groups."""
+    """Random grey images with labels and groups. No two images are equal."""
     random = np.random.default_rng(seed)
     labels = np.arange(count) % characters
 

@@ -76,7 +76,7 @@ def everything(
 
 
 def project(root: Path, params: Params, jobs: Sequence[Job] | None = None, sentences: int = 300) -> Path:
-    """Writes the results of `jobs` below `root`. The AE and VAE values are typical of these systems."""
+    """Writes the results of `jobs` below `root`. VAE's posteriors have collapsed, and AE's codes are spread out."""
     for job in params.jobs() if jobs is None else jobs:
         write(root, params, job, sentences)
 
