@@ -1,4 +1,4 @@
-"""What all tests share: shapes are checked, seeds are fixed, parameters are small."""
+"""Settings for all tests: shapes are checked, seeds are fixed, parameters are small."""
 
 import os
 import sys
@@ -10,7 +10,7 @@ from jaxtyping import install_import_hook
 
 ROOT = Path(__file__).parents[1]
 
-# Every function of these checks the shapes and types that its signature states; so before their first import.
+# These packages check the shapes and types in their signatures. The list is needed before their first import.
 CHECKED = ["data", "metrics", "networks", "training"]
 CHECKED += ["objectives", "posteriors", "refinement", "regularizers", "systems", "vae"]
 install_import_hook([f"duvae.{module}" for module in CHECKED], "beartype.beartype")
@@ -23,10 +23,10 @@ os.environ.update(
     PREFECT_SERVER_ANALYTICS_ENABLED="false",
     MPLBACKEND="agg",
 )
-# Tests that start dvc or duvae take them from this environment.
+# Tests find the commands dvc and duvae of this environment.
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 
-# Tests change folders.
+# Tests change the current folder, so the path must be absolute.
 if (place := os.environ.get("DUVAE_MIRROR")) and "://" not in place:
     os.environ["DUVAE_MIRROR"] = str(Path(place).resolve())
 
@@ -44,7 +44,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def one_thread(request: pytest.FixtureRequest) -> None:
-    """The last bits depend on the number of threads; only where torch is there at all."""
+    """Uses one thread, because the last bits depend on the number of threads. Does nothing without torch."""
     if "torch" in sys.modules:
         import torch
 
@@ -59,7 +59,7 @@ def mirror() -> Path:
 
 @pytest.fixture
 def tiny():
-    """The project's parameters, shrunk so that every stage takes a moment."""
+    """The project's parameters, reduced so that every stage takes little time."""
     from tiny import params
 
     return params()

@@ -1,4 +1,4 @@
-"""Drawings made for tests: of Lake's form, of Burda's, and as pictures in folders."""
+"""Drawings for tests: in Lake's form, in Burda's form, and as pictures in folders."""
 
 import io
 import zipfile
@@ -13,7 +13,7 @@ from duvae.data.store import Array, Images
 
 
 def letter(seed: int, side: int = 105) -> Array:
-    """Ink of one drawing, lopsided: a bar at the left, a shorter one at the top, a dot by the seed."""
+    """An asymmetric drawing: a bar at the left, a shorter bar at the top, and a dot whose place depends on the seed."""
     random = np.random.default_rng(seed)
     ink = np.zeros((side, side), bool)
     ink[side // 8 : side // 2, side // 8 : side // 5] = True
@@ -25,14 +25,21 @@ def letter(seed: int, side: int = 105) -> Array:
 
 
 def letters(characters: int, drawers: int, side: int = 105, seed: int = 0) -> Array:
-    """Ink of shape (characters, drawers, side, side), every drawing another."""
+    """Different drawings, shape (characters, drawers, side, side); True is ink."""
     drawn = [letter(1000 * seed + n, side) for n in range(characters * drawers)]
 
     return np.stack(drawn).reshape(characters, drawers, side, side)
 
 
 def mat(path: Path, train: tuple[Array, Array, Array], test: tuple[Array, Array, Array], alphabets: int = 50) -> None:
-    """Burda's variables from images (n, 28, 28), alphabets (n,) and characters (n,) from 1."""
+    """Writes a file in Burda's form.
+
+    Args:
+        path: Path of the MATLAB file.
+        train: Images (n, 28, 28), alphabets (n,) and characters (n,), which count from 1, of the training part.
+        test: The same arrays of the test part.
+        alphabets: Number of alphabets.
+    """
     from scipy.io import savemat
 
     variables: dict[str, Any] = {}
@@ -44,7 +51,7 @@ def mat(path: Path, train: tuple[Array, Array, Array], test: tuple[Array, Array,
 
 
 def png(ink: Array) -> bytes:
-    """A picture of one bit, black on white."""
+    """The content of a PNG file with one bit per pixel: black ink on white paper."""
     file = io.BytesIO()
     Image.fromarray(~ink).save(file, "PNG")
 
@@ -52,21 +59,21 @@ def png(ink: Array) -> bytes:
 
 
 def archive(path: Path, members: Mapping[str, bytes]) -> None:
-    """A zip of these members."""
+    """Writes a zip file with these members."""
     with zipfile.ZipFile(path, "w") as file:
         for name, content in members.items():
             file.writestr(name, content)
 
 
 def folder(path: Path, pictures: Mapping[str, Array]) -> None:
-    """Pictures in folders, by their paths."""
+    """Writes pictures into a folder, each under its path."""
     for name, ink in pictures.items():
         (path / name).parent.mkdir(parents=True, exist_ok=True)
         (path / name).write_bytes(png(ink))
 
 
 def grey(count: int, size: int = 6, characters: int = 4, alphabets: int = 2, seed: int = 1) -> Images:
-    """Grey images with labels and groups, all different."""
+    """Random grey images with labels and groups. No two images are equal."""
     random = np.random.default_rng(seed)
     labels = np.arange(count) % characters
 
@@ -74,5 +81,5 @@ def grey(count: int, size: int = 6, characters: int = 4, alphabets: int = 2, see
 
 
 def same(one: Sequence[Array], other: Sequence[Array]) -> bool:
-    """Whether two rows of arrays are equal."""
+    """Whether two sequences of arrays are equal."""
     return all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))

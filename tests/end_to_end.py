@@ -1,8 +1,8 @@
 """The whole chain at a reduced size, in a throwaway clone: `make smoke`.
 
-The clone holds the last commit with the changes of the working tree. Figure 1 is rebuilt in it from nothing, a second
-time to see that nothing runs, and put into MLflow. A folder of pictures goes through the same chain, and with
-DUVAE_MIRROR real sentences.
+The clone holds the last commit and the changes of the working tree. Figure 1 is rebuilt in it from nothing. A second
+rebuild checks that no stage runs again. The results are then written to MLflow. A folder of pictures goes through the
+same chain. If DUVAE_MIRROR is set, real sentences do too.
 """
 
 import json
@@ -28,7 +28,7 @@ REAL = "short_yelp_resampled"
 
 
 class Clone:
-    """A clone of the project, whose own sources its commands run."""
+    """A clone of the project. Its commands run the clone's own sources."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -51,13 +51,13 @@ class Clone:
                 shutil.copy(source, target)
             elif name:
                 target.unlink(missing_ok=True)
-        # What was made at full size is no part of this.
+        # The results at full size do not belong to this run.
         for made in ("results", "reports"):
             shutil.rmtree(folder / made, ignore_errors=True)
         (folder / "dvc.lock").unlink(missing_ok=True)
 
     def run(self, *command: str) -> str:
-        """Runs a command in it and returns what it wrote; one that fails ends everything."""
+        """Runs a command in the clone and returns its standard output. A failure ends the whole script."""
         print(f"$ {' '.join(command)}", flush=True)
         started = time.perf_counter()
         done = subprocess.run(
@@ -91,7 +91,7 @@ def expect(right: bool, said: str) -> None:
 
 
 def metrics(clone: Clone, dataset: str, setting: str) -> dict[str, Any]:
-    """A model's metrics, once they are seen to be numbers where the system has them."""
+    """The metrics of a model. Checks that each metric is finite, and that it is missing where the system has none."""
     found: dict[str, Any] = json.loads(clone.read(f"results/{dataset}/{setting}/1/metrics.json"))
     absent = {"nll", "nll_stderr", "perplexity", "kl", "mi", "mpd", "ce"} if setting == "ae" else set()
     for key in ("nll", "nll_stderr", "perplexity", "reconstruction", "kl", "mi", "au", "mpd", "ce"):
@@ -103,7 +103,7 @@ def metrics(clone: Clone, dataset: str, setting: str) -> dict[str, Any]:
 
 
 def page(clone: Clone, name: str, *said: str) -> None:
-    """A page that needs no other file, and speaks of all that is given."""
+    """Checks that a page needs no other file and contains all the given words."""
     text = clone.read(name)
     for word in said:
         expect(word in text, f"{name} does not say '{word}'")
@@ -120,7 +120,7 @@ def runs(clone: Clone) -> Iterator[str]:
 
 
 def figure1(clone: Clone) -> None:
-    """Figure 1 from nothing, again, and in MLflow."""
+    """Builds Figure 1 from nothing, rebuilds it, and writes its results to MLflow."""
     tiny.write(clone.folder / "params.yaml")
     clone.run("duvae", "graph")
     ran = clone.repro("figure1")
@@ -148,7 +148,7 @@ def figure1(clone: Clone) -> None:
 
 
 def pictures(clone: Clone) -> None:
-    """Images of one's own, from a folder of pictures to the pages; the synthetic data's results are not made again."""
+    """Takes a folder of the user's own pictures through the chain. No synthetic result may be computed again."""
     tiny.pictures(clone.folder, 80)
     own = {**tiny.small()["datasets"]["pictures"], "nll_examples": 5, "probe": {"per_character": [2]}}
     tiny.write(clone.folder / "params.yaml", {"pictures": own}, datasets=["pictures"], settings=["du_vae"])
@@ -167,7 +167,7 @@ def pictures(clone: Clone) -> None:
 
 
 def real(clone: Clone) -> None:
-    """Real sentences through the same chain; the synthetic data's results are not made again."""
+    """Takes real sentences through the same chain. No synthetic result may be computed again."""
     tiny.write(clone.folder / "params.yaml", datasets=["synthetic", REAL], settings=["vae", "du_vae"])
     clone.run("duvae", "graph")
     ran = clone.repro()

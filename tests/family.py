@@ -1,4 +1,4 @@
-"""Every system at a small size, with its own hyperparameters: what the tests of the mathematics run over."""
+"""Every system at a small size with its own hyperparameters. The mathematical tests run over all of them."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ def setting(system: str) -> str:
 
 
 def describe(system: str, words: int = WORDS, parts: Parts | None = None, **networks: Any) -> Description:
-    """What a small model of a system is; dropout is off unless it is asked for."""
+    """The description of a small model of a system. Dropout is off unless `networks` sets it."""
     sizes = {"embedding": 6, "hidden": 8, "latent": LATENT, "dropout_in": 0.0, "dropout_out": 0.0, **networks}
     name = setting(system)
 
@@ -54,7 +54,7 @@ def build(system: str, seed: int = 1, **changed: Any) -> tuple[VAE, System[Any]]
 
 
 def lively(model: VAE, seed: int = 1) -> VAE:
-    """The model with weights that make everything depend on everything, as a long training would."""
+    """The model with larger weights, as after a long training, so that every output depends on every input."""
     torch.manual_seed(seed)
     with torch.no_grad():
         for parameter in (*model.encoder.parameters(), *model.decoder.parameters()):
@@ -67,7 +67,7 @@ def lively(model: VAE, seed: int = 1) -> VAE:
 
 
 def documents(count: int, lengths: Sequence[int] = LENGTHS, words: int = WORDS, seed: int = 1) -> Documents:
-    """Random sentences of mixed lengths (`<s>` and `</s>` counted), in no order."""
+    """Random sentences of mixed lengths, in no order. The lengths include `<s>` and `</s>`."""
     random = np.random.default_rng(seed)
     drawn = [random.integers(len(SPECIALS), words, random.choice(lengths) - 2) for _ in range(count)]
 
@@ -75,7 +75,7 @@ def documents(count: int, lengths: Sequence[int] = LENGTHS, words: int = WORDS, 
 
 
 def batch(count: int = 6, length: int = 6, words: int = WORDS, seed: int = 1) -> Tensor:
-    """Sentences of one length as a batch."""
+    """A batch of random sentences of one length."""
     return torch.from_numpy(documents(count, (length,), words, seed).batch(np.arange(count))).long()
 
 
@@ -90,7 +90,7 @@ def training(
     decay: dict[str, Any] | None = None,
     **optimisation: Any,
 ) -> Training:
-    """A small training: 3 epochs of 8 sentences a batch, the first the warm-up, unless changed."""
+    """A small training: 3 epochs, the first of which is the warm-up, with 8 sentences per batch, unless changed."""
     model, made = build(system, seed, parts=parts, dropout_in=dropout, dropout_out=dropout)
     base = PARAMS.dataset("synthetic").optimisation
     changes = {"batch": 8, "decay": base.decay.model_copy(update=decay or {}), **optimisation}
@@ -109,7 +109,7 @@ def training(
 
 
 def updates(model: VAE, learning_rate: float = 1.0, clip: float = 5.0) -> Updates:
-    """What a loop needs to step on random batches, by SGD."""
+    """The updates of random batches by SGD, as a loop needs them."""
     encoder, decoder = (
         optimizer(list(parameters), "sgd", learning_rate)
         for parameters in (model.inference_parameters(), model.generative_parameters())
@@ -124,12 +124,12 @@ def state(model: nn.Module) -> dict[str, Tensor]:
 
 
 def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
-    """Whether two of them are equal to the last bit."""
+    """Whether two copies of a model's state are equal to the last bit."""
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
 def changed(params: config.Params, dataset: str, **optimisation: Any) -> config.Params:
-    """The parameters with another optimisation of a data set."""
+    """The parameters with changed optimisation values of one data set."""
     old = params.dataset(dataset)
     new = old.model_copy(update={"optimisation": old.optimisation.model_copy(update=optimisation)})
 
@@ -137,7 +137,7 @@ def changed(params: config.Params, dataset: str, **optimisation: Any) -> config.
 
 
 def trained(description: Description, ended: bool = True) -> Description:
-    """The description with what a training would have written into it."""
+    """The description with the fields that a training writes into it."""
     return dataclasses.replace(
         description, training={"epochs": 3, "best_epoch": 2, "warmup_ended": ended, "stopped": "after 3 epochs"}
     )

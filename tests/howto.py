@@ -18,7 +18,7 @@ class Block(NamedTuple):
 
     Attributes:
         where: `Above`, `Below` or `In place of`.
-        anchor: A line of the file, without the spaces around it.
+        anchor: A line of the file, without leading and trailing spaces.
         file: The file's path in the project.
         text: The lines.
     """
@@ -39,9 +39,9 @@ def blocks(section: str) -> list[Block]:
 
 
 def apply(folder: Path, section: str) -> int:
-    """Applies the blocks of a section to the project in `folder`; returns the number of lines, empty ones included.
+    """Applies the blocks of a section to the project in `folder`. Returns the number of added lines.
 
-    A class above another definition is followed by the two empty lines between definitions, which are counted too.
+    Empty lines count. They include the two empty lines between a new class and the definition below it.
     """
     lines = 0
     for block in blocks(section):
@@ -61,7 +61,7 @@ def apply(folder: Path, section: str) -> int:
 
 
 def copy(folder: Path) -> Path:
-    """A copy of all that the project needs to run and to be tested."""
+    """A copy of all files that the project needs to run and to be tested."""
     for name in ("src", "tests", "pipelines", "docs"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("params.yaml", "dvc.yaml", "pyproject.toml", "README.md"):
@@ -71,7 +71,7 @@ def copy(folder: Path) -> Path:
 
 
 def call(folder: Path, *command: str) -> str:
-    """What a Python command prints in the copy, whose package is imported there."""
+    """The output of a Python command that imports the package from the copy."""
     environment = {
         **os.environ,
         "PYTHONPATH": f"{folder / 'src'}{os.pathsep}{folder / 'tests'}",

@@ -1,4 +1,4 @@
-"""A made-up project: results as the stages write them, plausible and seeded, without any training."""
+"""A made-up project: plausible results from a seed, in the files that the stages write. Nothing is trained."""
 
 import json
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ COUNTS = {"train": 16000, "valid": 2000, "test": 300, "labelled_100": 100}
 ROOT = Path(__file__).parents[1]
 WORDS = [*SPECIALS, "plain", "words", "made", "up", "for", "tests"]
 SIDE = 6
-"""Of images."""
+"""Height and width of images, in pixels."""
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 ALL: dict[str, tuple[str, dict[str, float]]] = {
@@ -42,14 +42,14 @@ ALL: dict[str, tuple[str, dict[str, float]]] = {
     "vae": ("vae", {}),
     "ae": ("ae", {}),
 }
-"""All systems, some with several settings, out of the order of the tables; system and hyperparameters of each."""
+"""System and hyperparameters of each setting. All systems occur, some more than once, not in the tables' order."""
 
 FLOWS = ("iaf_fb", "iaf_bn", "du_iaf")
-"""Systems without MI and AU, with figures of z^T instead."""
+"""Systems whose results have no MI and AU. They have measures of z^T instead."""
 
 
 def params(**changed: Any) -> Params:
-    """The project's own parameters, of the synthetic study alone, with other `run` values where given."""
+    """The project's own parameters, limited to the synthetic study, with other `run` values where given."""
     known = load(ROOT / "params.yaml")
 
     run = max(known.blocks(), key=lambda block: len(block.settings)).model_copy(
@@ -62,7 +62,7 @@ def params(**changed: Any) -> Params:
 def everything(
     datasets: Sequence[str] = ("synthetic", "short_yelp_resampled"), seeds: Sequence[int] = (1, 2)
 ) -> Params:
-    """The parameters of a run of ALL, whatever systems the project knows."""
+    """The parameters of a run of all settings in ALL, whatever systems the project knows."""
     known = params(datasets=list(datasets), settings=list(ALL), seeds=list(seeds))
     columns = dict.fromkeys(known.dataset(name).column for name in known.datasets)
     settings = {}
@@ -76,7 +76,7 @@ def everything(
 
 
 def project(root: Path, params: Params, jobs: Sequence[Job] | None = None, sentences: int = 300) -> Path:
-    """Writes the results of `jobs` below `root`: AE and VAE as they would come out collapsed or not."""
+    """Writes the results of `jobs` below `root`. VAE's posteriors have collapsed, and AE's codes are spread out."""
     for job in params.jobs() if jobs is None else jobs:
         write(root, params, job, sentences)
 
@@ -205,7 +205,7 @@ def write(root: Path, params: Params, job: Job, sentences: int = 300) -> None:
 
 
 def _truth(root: Path, params: Params, dataset: str, sentences: int) -> tuple[Any, Any]:
-    """Labels and z of the test sentences; writes the floor of a synthetic data set beside them."""
+    """Labels and z of the test sentences. Also writes the best possible NLL of a synthetic data set."""
     generator = np.random.default_rng(1)
     of = params.dataset(dataset)
     if not isinstance(of, SyntheticDataset):
@@ -281,7 +281,7 @@ def _history(params: Params, job: Job, system: str, generator: np.random.Generat
 
 
 def _prepared(root: Path, dataset: str, labels: Any, images: bool) -> None:
-    """The test split of a prepared data set, and what was counted of all."""
+    """Writes the test split of a prepared data set, and the counts of all splits."""
     folder, random = root / "data" / "prepared" / dataset, np.random.default_rng(1)
     folder.mkdir(parents=True, exist_ok=True)
     if images:
@@ -298,7 +298,7 @@ def _prepared(root: Path, dataset: str, labels: Any, images: bool) -> None:
 
 
 def _generated(root: Path, params: Params, job: Job, random: np.random.Generator, system: str, weights: str) -> None:
-    """What the model drew: three samples, and three steps between two pairs of test examples."""
+    """Writes samples: three of the model, and three steps between each of two pairs of test examples."""
     images = isinstance(params.dataset(job.dataset).networks, ImageNetworks)
 
     def made(*shape: int) -> Any:
@@ -321,7 +321,7 @@ def _generated(root: Path, params: Params, job: Job, random: np.random.Generator
 
 
 def keep(root: Path, params: Params, job: Job) -> None:
-    """Writes what git keeps of the samples in `generated`."""
+    """Writes the part of the samples in `generated` that git keeps."""
     prepared = store.read(root / "data/prepared" / job.dataset)
     found = sample_files.read_archive(root / "generated" / job.folder.with_suffix(".npz"), prepared, "duvae samples")
     apart = params.dataset(job.dataset).kind in APART
@@ -329,7 +329,7 @@ def keep(root: Path, params: Params, job: Job) -> None:
 
 
 def adopt(root: Path, job: Job) -> None:
-    """Makes the results of a job those of the model that lies there."""
+    """Changes the results of a job so that they name the model in its folder as their source."""
     found = model_files.saved_digest(root / "models" / job.folder)
     folder = root / "results" / job.folder
     for name in ("metrics.json", "probe.json"):

@@ -18,7 +18,7 @@ import sys
 import traceback
 from pathlib import Path
 
-import mlflow.store.tracking.sqlalchemy_store  # noqa: F401 (else each child imports it)
+import mlflow.store.tracking.sqlalchemy_store  # noqa: F401 (otherwise each child imports it)
 import torch
 
 from duvae import config
@@ -38,7 +38,7 @@ def child(folder: Path, study: str, seconds: float | None = None, measuring: boo
         if measuring:
             trial.importance_weighted_nll = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
         if seconds is not None:
-            signal.setitimer(signal.ITIMER_PROF, seconds)  # SIGPROF, which nobody handles, ends a process as SIGKILL
+            signal.setitimer(signal.ITIMER_PROF, seconds)  # SIGPROF, which nobody handles, ends a process
         stage.run(config.load(), study, worker=worker)
     except BaseException as error:  # noqa: BLE001 (a child must never come back into its parent's code)
         traceback.print_exception(error)

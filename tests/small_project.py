@@ -60,7 +60,7 @@ def commit(folder: Path, message: str = "all") -> None:
 
 
 def create(folder: Path, script: str = EACH.format("$1")) -> Path:
-    """Creates a project whose stages `each` run a script.
+    """Creates a project in which every `each` stage runs a script.
 
     Args:
         folder: The folder of the new project.
@@ -85,14 +85,14 @@ def change(folder: Path, **params: Any) -> None:
 
 
 def lock(folder: Path) -> dict[str, Any]:
-    """The entries of dvc.lock by stage."""
+    """The entries of dvc.lock by stage name."""
     stages: dict[str, Any] = yaml.safe_load((folder / "dvc.lock").read_text())["stages"]
 
     return stages
 
 
 def threads(context: TaskContext) -> Submit:
-    """Starts tasks in threads of this process."""
+    """Returns a function that starts tasks in threads of this process."""
     executor = ThreadPoolExecutor(8)
 
     def task(name: str, entries: dict[str, Entry]) -> TaskResult:
@@ -107,7 +107,7 @@ def threads(context: TaskContext) -> Submit:
 
 
 def rebuild(folder: Path, *targets: str, **options: Any) -> Progress:
-    """Rebuilds the project on the CPU, with two slots where the machine has two cores."""
+    """Rebuilds the project on the CPU, with two slots if the machine has two cores."""
     chosen = {"devices": "cpu", "slots": min(2, len(os.sched_getaffinity(0))), **options}
 
     return orchestration.run(folder, RebuildOptions(targets, **chosen), 1, threads)[0]

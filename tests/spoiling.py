@@ -1,4 +1,4 @@
-"""A project, and the ways in which one thing of it is spoilt."""
+"""A sound project, and functions that spoil one thing in a copy of it."""
 
 import errno
 import functools
@@ -30,12 +30,12 @@ KNOWN = "known/train.txt"
 
 @dataclass(frozen=True)
 class Here:
-    """A copy of the sound project, and what may be done to it.
+    """A copy of the sound project, and the tools with which a test may change it.
 
     Attributes:
-        root: Its folder.
-        patch: Changes what the operating system answers, until the test ends.
-        server: A mirror, for kinds that want one.
+        root: Folder of the copy.
+        patch: Replaces answers of the operating system until the test ends.
+        server: Web server that stands in for a mirror.
     """
 
     root: Path
@@ -51,13 +51,13 @@ class Kind:
     """One kind of bad input.
 
     Attributes:
-        command: What meets it: `duvae <command>`.
-        spoil: Makes the sound project have it.
-        where: The file, line or key that the message names; `{url}` is the mirror's address.
-        wrong: What it says was wrong.
-        expected: What it says was expected, or is to be done.
-        writes: Where whole files may have come or gone all the same.
-        code: The exit status: 2 for a mistake, TEMPORARY_FAILURE for what may be gone when it is tried again.
+        command: Command that meets the bad input, without the word `duvae`.
+        spoil: Function that puts the bad input into the sound project.
+        where: File, line or key that the message names. `{url}` stands for the mirror's address.
+        wrong: Part of the message that says what is wrong.
+        expected: Part of the message that says what was expected, or what the user should do.
+        writes: Paths at which complete files may appear or disappear in spite of the error.
+        code: Exit status: 2 for a mistake, TEMPORARY_FAILURE for an error that may be gone at a later attempt.
     """
 
     command: str
@@ -73,11 +73,11 @@ class Kind:
 
 
 def leave(_: Here) -> None:
-    """The mistake is in the command itself."""
+    """Changes nothing, because the mistake is in the command itself."""
 
 
 def param(key: str, value: Any) -> Spoil:
-    """Gives a key of params.yaml another value."""
+    """Changes the value of a key of params.yaml."""
 
     def spoil(here: Here) -> None:
         path = here.root / "params.yaml"
@@ -90,7 +90,7 @@ def param(key: str, value: Any) -> Spoil:
 
 
 def write(path: str, content: str | bytes) -> Spoil:
-    """Puts a file in place of what is there."""
+    """Replaces or creates a file."""
 
     def spoil(here: Here) -> None:
         gone(path)(here)
@@ -114,7 +114,7 @@ def gone(path: str) -> Spoil:
 
 
 def cut(path: str, share: float = 0.5) -> Spoil:
-    """Leaves only the start of a file."""
+    """Cuts off the end of a file."""
 
     def spoil(here: Here) -> None:
         content = (here.root / path).read_bytes()
@@ -124,7 +124,7 @@ def cut(path: str, share: float = 0.5) -> Spoil:
 
 
 def folder(path: str) -> Spoil:
-    """Puts a folder in place of a file."""
+    """Replaces a file by a folder."""
 
     def spoil(here: Here) -> None:
         gone(path)(here)
@@ -134,7 +134,7 @@ def folder(path: str) -> Spoil:
 
 
 def copy(source: str, target: str) -> Spoil:
-    """Puts another file or folder in its place."""
+    """Replaces a file or folder by another one."""
 
     def spoil(here: Here) -> None:
         gone(target)(here)
@@ -155,7 +155,7 @@ def line(path: str, number: int, text: str) -> Spoil:
 
 
 def entry(path: str, key: str, value: Any = None) -> Spoil:
-    """Gives a key of a JSON file another value; without one the key goes."""
+    """Changes the value of a key of a JSON file. Without a value, the key is removed."""
 
     def spoil(here: Here) -> None:
         known = json.loads((here.root / path).read_text(encoding="utf-8"))
@@ -166,7 +166,7 @@ def entry(path: str, key: str, value: Any = None) -> Spoil:
 
 
 def recorded(path: str, key: str, value: Any = None) -> Spoil:
-    """Gives a field of a stage's record another value; without one the field goes."""
+    """Changes a field of a stage's record. Without a value, the field is removed."""
 
     def spoil(here: Here) -> None:
         (known,) = json.loads((here.root / path).read_text(encoding="utf-8"))["record"]
@@ -178,7 +178,7 @@ def recorded(path: str, key: str, value: Any = None) -> Spoil:
 
 
 def array(path: str, change: Callable[[Any], Any]) -> Spoil:
-    """Changes an array."""
+    """Changes the array in a file."""
 
     def spoil(here: Here) -> None:
         np.save(here.root / path, change(np.load(here.root / path)), allow_pickle=True)
@@ -187,7 +187,7 @@ def array(path: str, change: Callable[[Any], Any]) -> Spoil:
 
 
 def table(path: str, change: Callable[[pd.DataFrame], pd.DataFrame]) -> Spoil:
-    """Changes a table."""
+    """Changes the table in a file."""
 
     def spoil(here: Here) -> None:
         if path.endswith(".csv"):
@@ -199,7 +199,7 @@ def table(path: str, change: Callable[[pd.DataFrame], pd.DataFrame]) -> Spoil:
 
 
 def both(*spoils: Spoil) -> Spoil:
-    """One after the other."""
+    """Spoils several things, one after the other."""
 
     def spoil(here: Here) -> None:
         for one in spoils:
@@ -209,7 +209,7 @@ def both(*spoils: Spoil) -> Spoil:
 
 
 def unnamed(source: str, target: str) -> Spoil:
-    """Puts other weights in their place, which do not say whose they are."""
+    """Replaces weights by others that do not say which model they belong to."""
 
     def spoil(here: Here) -> None:
         save_file(load_file(here.root / source), here.root / target)
@@ -218,7 +218,7 @@ def unnamed(source: str, target: str) -> Spoil:
 
 
 def infinite(path: str) -> Spoil:
-    """Weights of which one is no number."""
+    """Sets one value of the weights to NaN."""
 
     def spoil(here: Here) -> None:
         tensors = load_file(here.root / path)
@@ -229,18 +229,18 @@ def infinite(path: str) -> Spoil:
 
 
 def refusing(here: Here) -> None:
-    """A tracking server that nobody listens at; MLflow would ask it again for minutes."""
+    """Names a tracking server that does not exist. Without the limit on retries, MLflow would try for minutes."""
     here.patch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     here.patch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 
 
 def unknown(ids: Any) -> Any:
-    """Every word is one that the vocabulary does not have."""
+    """Replaces every word by the unknown word."""
     return np.where(ids > store.UNKNOWN, store.UNKNOWN, ids)
 
 
 class Trap:
-    """Would write a file if it were unpickled."""
+    """Writes a file if it is unpickled."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Path.write_text, (Path("executed"), "")
@@ -250,7 +250,7 @@ class Trap:
 
 
 def mirror(content: bytes | None, **answer: Any) -> Spoil:
-    """The known file comes from a server on this machine that answers so; None: 404."""
+    """Serves the known file from this machine with the given answer. The answer is 404 if the content is None."""
 
     def spoil(here: Here) -> None:
         if content is not None:
@@ -261,12 +261,12 @@ def mirror(content: bytes | None, **answer: Any) -> Spoil:
 
 
 def impatient(here: Here) -> None:
-    """A fifth of a second is too long to wait."""
+    """Reduces the time limits of downloads to a fifth of a second."""
     here.patch.setattr("duvae.commands.fetch.fetch_files", functools.partial(fetching.fetch_files, timeout=(0.2, 0.2)))
 
 
 def archive(member: tarfile.TarInfo, content: bytes = b"") -> Spoil:
-    """The known file is a member of an archive."""
+    """Makes the known file a member of an archive."""
 
     def spoil(here: Here) -> None:
         packed = io.BytesIO()
@@ -281,7 +281,7 @@ def archive(member: tarfile.TarInfo, content: bytes = b"") -> Spoil:
 
 
 def link(name: str, target: str) -> tarfile.TarInfo:
-    """A member that is a link out of the archive."""
+    """A member that is a link to a path outside the archive."""
     info = tarfile.TarInfo(name)
     info.type, info.linkname = tarfile.SYMTYPE, target
 
@@ -292,7 +292,7 @@ def link(name: str, target: str) -> tarfile.TarInfo:
 
 
 def full_at_fsync(here: Here) -> None:
-    """The disk is full, which shows when a file is to be on it."""
+    """Pretends that the disk is full. The error appears only when a file is flushed to the disk."""
 
     def fail(_: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -301,7 +301,7 @@ def full_at_fsync(here: Here) -> None:
 
 
 def full_at_write(here: Here) -> None:
-    """The disk is full: what is written to any new file, or to the second array, ends in the middle."""
+    """Pretends that the disk is full. Any new file ends in the middle, and so does the second array."""
     mkstemp, save, arrays = tempfile.mkstemp, np.save, []
 
     def to_a_full_device(*args: Any, **options: Any) -> tuple[int, str]:
@@ -322,7 +322,7 @@ def full_at_write(here: Here) -> None:
 
 
 def no_permission(here: Here) -> None:
-    """Nothing new may be made below the project; the tests' own user may be allowed everything, so this is injected."""
+    """Refuses every new file and folder below the project. Real permissions would not stop tests that run as root."""
 
     def refuse(call: Callable[..., Any]) -> Callable[..., Any]:
         def refused(path: Any, *args: Any, **options: Any) -> Any:
@@ -338,13 +338,13 @@ def no_permission(here: Here) -> None:
 
 
 def undrawn(here: Here) -> None:
-    """Figures are not drawn, which takes a second each."""
+    """Replaces figures by short constants, because each takes a second to draw."""
     here.patch.setattr(figures, "png", lambda *_, **__: b"\x89PNG")
     here.patch.setattr(figures, "svg", lambda *_, **__: "<svg></svg>")
 
 
 def full_at_copy(here: Here) -> None:
-    """The disk is full when artifacts are copied."""
+    """Pretends that the disk is full when artifacts are copied."""
 
     def fail(*_: Any, **__: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

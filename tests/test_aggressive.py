@@ -1,4 +1,4 @@
-"""Algorithm 1 of He et al. 2018: when the inner loop ends, who steps on what, when it is over for good."""
+"""Algorithm 1 of He et al. 2018: when the inner loop ends, who steps on which parameters, and when the loop stops."""
 
 import json
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from family import NAMES, batch, build, lively, state, training, updates
 
 
 def around(optimiser: Optimizer, before: Callable[[], None], after: Callable[[], None] = lambda: None) -> None:
-    """Calls `before` and `after` around each step of the optimiser; our own SGD calls none of PyTorch's hooks."""
+    """Calls `before` and `after` around each step of the optimiser. The project's own SGD has no hooks of PyTorch."""
     plain = optimiser.step
 
     def step() -> None:
@@ -29,14 +29,20 @@ def around(optimiser: Optimizer, before: Callable[[], None], after: Callable[[],
 
 
 class Scripted(Updates):
-    """Gives losses from a list, and writes down what is asked of it and in which order."""
+    """Returns losses from a list, and logs every call in order."""
 
     log: list[str]
     losses: list[float]
 
     @classmethod
     def of(cls, model: VAE, losses: list[float], lengths: list[int] | None = None) -> "Scripted":
-        """`losses` are per word of the sentences, all of one length unless `lengths` says which the drawn ones have."""
+        """Creates the object.
+
+        Args:
+            model: The model to step on.
+            losses: Losses per word of the sentences.
+            lengths: Lengths of the drawn sentences. None: all have the same length.
+        """
         plain = updates(model)
         waiting = iter(lengths or [])
         scripted = cls(model, plain.encoder, plain.decoder, 5.0, lambda: batch(6, next(waiting, 6)))
@@ -55,7 +61,7 @@ class Scripted(Updates):
 
 
 def inner(losses: list[float], window: int = 3, most: int = 20, lengths: list[int] | None = None) -> int:
-    """Encoder steps of one outer step on these losses."""
+    """Number of encoder steps that one outer step takes with these losses."""
     model, _ = build("agg_vae")
     loop = AggressiveLoop(window, most, patience=1)
     scripted = Scripted.of(model, losses, lengths)
@@ -70,12 +76,12 @@ def inner(losses: list[float], window: int = 3, most: int = 20, lengths: list[in
 
 
 def test_the_inner_loop_goes_on_while_the_mean_loss_falls() -> None:
-    """The first comparison is with infinity, so that there are at least two windows."""
+    """The first mean is compared with infinity, so there are always at least two windows."""
     assert inner([5.0] * 3 + [6.0] * 3) == 6
     assert inner([5.0] * 3 + [4.0] * 3 + [4.5] * 3) == 9
     assert inner([5.0] * 3 + [4.0] * 3 + [3.0] * 3 + [2.0, 2.0, 9.0]) == 12
     assert inner([9.0, 0.0, 0.0, 4.0, 4.0, 0.0, 3.0, 3.0, 3.0], most=9) == 9
-    assert inner([5.0] * 100) == 20  # as large as before is no rise
+    assert inner([5.0] * 100) == 20  # an equal mean already ends the loop
     assert inner([-float(n) for n in range(100)]) == 20
 
 
@@ -86,7 +92,7 @@ def test_the_inner_loop_ends_at_its_most_steps() -> None:
 
 
 def test_the_loss_is_compared_per_word() -> None:
-    """Per sentence these would rise: the drawn sentences get longer."""
+    """The losses per sentence would rise, because the drawn sentences get longer."""
     lengths = [6] * 2 + [12] * 3 + [24] * 3
     assert inner([5.0] * 3 + [4.0] * 3 + [3.0] * 3 + [3.5] * 3, lengths=lengths) == 12
 
@@ -102,7 +108,7 @@ def test_the_encoder_steps_on_the_batch_then_on_drawn_ones_and_the_decoder_on_th
 
 @pytest.mark.parametrize("name", ["agg_vae", "du_vae"])
 def test_inner_steps_move_the_encoder_alone_and_the_last_the_decoder_alone(name: str) -> None:
-    """With any system's encoder; its scale is brought back after each step."""
+    """Includes an encoder whose scale is normalized again after each step."""
     model = lively(build(name)[0])
     loop_updates = updates(model)
     seen: list[tuple[str, dict[str, Tensor], dict[str, Tensor]]] = []

@@ -1,6 +1,7 @@
-"""Every kind of bad input, through the command line: what was wrong, where, what was expected; 2; nothing left behind.
+"""Every kind of bad input, given to the command line.
 
-A sound project is made once and copied for each kind. One thing in the copy is spoilt, a command meets it.
+The message names the place, the mistake and what was expected. The exit status is 2, and no partial file is left.
+A sound project is made once and copied for each kind. One thing in the copy is spoilt, and a command meets it.
 """
 
 import errno
@@ -64,7 +65,7 @@ from spoiling import (
     write,
 )
 
-# MLflow and what it is built on warn of their own future.
+# MLflow and its dependencies warn of their own deprecations.
 pytestmark = pytest.mark.filterwarnings("ignore:::mlflow", "ignore:::sqlalchemy", "ignore:::alembic")
 
 JOB = "--dataset synthetic --setting vae --seed 1"
@@ -91,28 +92,28 @@ OUTPUTS = {
     "report": ("reports/index.html", "reports"),
     "examples --dataset short_yelp_small": ("reports/examples/short_yelp_small.html", "reports"),
 }
-"""What each command writes first, and the folder above it."""
+"""The first path that each command writes, and a folder above it."""
 
 
 def disks() -> Iterator[tuple[str, Kind]]:
-    """Each way in which a disk refuses, for each command that writes."""
+    """For each command that writes, each way in which a disk can refuse."""
     expected = "Expected a folder with write permission, on a disk with free space"
     for command, (where, above) in OUTPUTS.items():
-        # So that there is something to write; figures take a second each.
+        # Makes sure that there is something to write. Drawing figures would take a second each.
         fresh = both(undrawn, write("pipelines/jobs.yaml", "old") if command == "graph" else leave)
         full, denied = os.strerror(errno.ENOSPC), os.strerror(errno.EACCES)
         file = both(fresh, write(above, "a file"))
-        # The pages of a validation are written by Great Expectations, the rest by functions that can be told to fail.
+        # Great Expectations writes the pages of a validation. A test can only make the project's own functions fail.
         first, writes = ("data/validated/own.json", VALIDATED) if command.startswith("validate") else (where, ())
         yield (
             f"disk full at fsync, {command}",
             Kind(command, both(fresh, full_at_fsync), where, full, expected, writes[:1]),
         )
         kept = writes
-        if command.startswith("train"):  # its state, to go on from, is written by safetensors, in Rust
+        if command.startswith("train"):  # safetensors (in Rust) writes the state and cannot be made to fail
             first, kept = f"{MODEL}/weights.safetensors", ("checkpoints/",)
         yield f"disk full at write, {command}", Kind(command, both(fresh, full_at_write), first, full, expected, kept)
-        # A training finds out before it begins, not after hours.
+        # A training must notice the refusal before it starts, not after hours.
         forbidden = f"{MODEL}/weights.safetensors" if command.startswith("train") else where
         yield (
             f"no permission, {command}",
@@ -201,7 +202,7 @@ PARAMETERS = {
 
 RAW = "data/raw/own"
 VALIDATED = "data/validated/own.json", "reports/data_docs"
-"""Data that are not as expected lose what said that they were, and get pages that say why."""
+"""Invalid data lose the file that declares them valid, and get pages that name the reasons."""
 
 FILES = {
     "no file": Kind(
@@ -294,7 +295,7 @@ FILES = {
 }  # fmt: skip
 
 OTHERS = ("data/raw/known",)
-"""Whole files that came before the one that did not."""
+"""Complete files that arrived before the one that failed."""
 
 FETCHING = {
     "another checksum, in a folder": Kind(
@@ -499,11 +500,11 @@ METRICS = f"{RESULTS}/metrics.json"
 EVALUATE = f"duvae evaluate {JOB}"
 EXAMPLES = f"{RESULTS}/per_example.json"
 STORE = "mlflow.db", "mlruns"
-"""A run that was cut short says so, and is written again."""
+"""An interrupted run is marked as such, and a later run replaces it."""
 
 
 def kept(edit: Callable[[dict[str, Any]], dict[str, Any]]) -> Callable[[Here], None]:
-    """Changes the arrays of EXAMPLES."""
+    """Returns a function that changes the arrays of EXAMPLES."""
 
     def spoil(here: Here) -> None:
         about, arrays = array_files.read(here.root / EXAMPLES, EVALUATE)
@@ -606,7 +607,7 @@ GREY = "data/grey/pictures"
 
 
 def objects() -> bytes:
-    """An npz whose array runs something when it is unpickled."""
+    """The content of an npz file whose array would run code if it were unpickled."""
     file = io.BytesIO()
     np.savez(file, images=np.array([Trap()], object))
 
@@ -654,7 +655,7 @@ KINDS = {**PARAMETERS, **FILES, **IMAGES, **FETCHING, **ARRAYS, **MODELS, **RESU
 
 @pytest.fixture(scope="session")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project in which every command would do: made-up results of Figure 1's five, small data, small models."""
+    """A project in which every command succeeds: made-up results of Figure 1, small data and small models."""
     root = tmp_path_factory.mktemp("sound")
     made_up.project(
         root,
@@ -691,7 +692,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def here(sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Here]:
-    """A copy of it, to work in."""
+    """A copy of the sound project for one test."""
     root = tmp_path / "project"
     shutil.copytree(sound, root)
     monkeypatch.chdir(root)
@@ -705,7 +706,7 @@ def here(sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
 
 
 def call(here: Here, command: str) -> int:
-    """`duvae <command>` in this process; its exit code."""
+    """Runs `duvae <command>` in this process. Returns the exit code."""
     here.patch.setattr(sys, "argv", ["duvae", *command.split()])
     with pytest.raises(SystemExit) as leaving:
         cli.main()
@@ -714,7 +715,7 @@ def call(here: Here, command: str) -> int:
 
 
 def contents(root: Path) -> dict[str, bytes]:
-    """Every file below, by its path."""
+    """The content of every file below a folder, by its path."""
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
@@ -741,14 +742,14 @@ def test_bad_input(kind: str, here: Here, capsys: pytest.CaptureFixture[str]) ->
 
 @pytest.mark.parametrize("command", sorted({kind.command for kind in KINDS.values()} & {*OUTPUTS, "track"}))
 def test_the_sound_project_is_sound(command: str, here: Here, capsys: pytest.CaptureFixture[str]) -> None:
-    """What the kinds meet would do without them."""
+    """Every command succeeds in the sound project."""
     undrawn(here)
     assert call(here, command) == 0, capsys.readouterr().err
 
 
 @pytest.mark.parametrize("kind", ["unknown key", "no label on line 17", "weights cut short"])
 def test_the_command_itself(kind: str, here: Here) -> None:
-    """The same in a process of its own."""
+    """The command behaves in the same way in a process of its own."""
     of = KINDS[kind]
     of.spoil(here)
     done = subprocess.run(
@@ -772,5 +773,5 @@ def test_data_without_labels_are_sound_where_none_are_wanted(here: Here) -> None
 
 def test_there_are_forty_kinds_and_more() -> None:
     assert len(KINDS) >= 40
-    # Every kind says what it is about; where nothing can be expected, the message says what is not.
+    # Every kind must name its place and its mistake. An expectation may be empty, because some mistakes have none.
     assert all(kind.where and kind.wrong for kind in KINDS.values())

@@ -1,4 +1,4 @@
-"""The benchmarks at a size of no meaning: every row is there, and what is fast agrees with its plain form."""
+"""The benchmarks at a tiny size: every row is present, and each fast form agrees with its plain form."""
 
 import re
 import subprocess
@@ -128,7 +128,7 @@ def test_mutual_information_by_broadcasting(rows: int) -> None:
 
 @pytest.mark.parametrize("scale", [0.0, 1.0])
 def test_mutual_information_in_single_precision(scale: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Collapsed posteriors and spread ones."""
+    """Scale 0 means collapsed posteriors; scale 1 means spread ones."""
     mean, variance, z = posteriors(400, 8)
     z += (scale - 1) * mean
     double = mutual_information(scale * mean, variance, z)
@@ -174,7 +174,7 @@ def test_the_likelihood_by_the_whole_decoder(at_once: int | None) -> None:
 
 
 def test_the_arithmetic_of_a_step() -> None:
-    """511 GFLOP at the Yahoo size; as many as the weights' shapes say."""
+    """At the Yahoo size, a step takes 511 GFLOP. The shapes of the weights give the same number."""
     assert round(YAHOO.step_operations() / 1e9) == 511
     size = large_text.TINY.large
     model, shapes = size.model(), 0

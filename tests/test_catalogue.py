@@ -1,4 +1,4 @@
-"""`duvae systems`: all that is listed is what is built, and nothing is left out."""
+"""`duvae systems` lists all that is built, and only that."""
 
 import io
 import re
@@ -38,7 +38,7 @@ SUPPLEMENT_E: dict[str, dict[str, tuple[tuple[float, ...], tuple[float, ...], tu
     },
     "bn_vae_fixed_beta": {"beta": ((0.1, 0.3, 0.5, 0.7, 1.0), (), ())},
 }
-"""What each was chosen from on texts, images and the synthetic data; of fixed beta, what supplement F tried."""
+"""The values that the paper chose from, for texts, images and the synthetic data. Those of fixed beta: supplement F."""
 
 
 def printed(name: str | None = None, params: Any = FULL_SIZE, **console: Any) -> str:
@@ -50,7 +50,7 @@ def printed(name: str | None = None, params: Any = FULL_SIZE, **console: Any) ->
 
 
 def words(text: str) -> str:
-    """The text without lines of tables and line breaks."""
+    """The text without table lines and line breaks."""
     return " ".join(re.sub(r"[|+\-\s]+", " ", text).split())
 
 
@@ -195,7 +195,7 @@ def test_one_system_has_its_documentation_whole(name: str) -> None:
 @pytest.mark.parametrize("width", [120, 80])
 @pytest.mark.parametrize("name", [None, *NAMES])
 def test_it_fits(name: str | None, width: int) -> None:
-    """In a terminal as in a file, where there are no colours and the lines are made of letters."""
+    """Tables fit the width. A file gets no colours and only ASCII lines; a terminal gets colours."""
     plain = printed(name, width=width)
     drawn = printed(name, width=width, force_terminal=True)
 
@@ -207,7 +207,7 @@ def test_it_fits(name: str | None, width: int) -> None:
 
 
 def test_nothing_is_written_twice() -> None:
-    """Names of systems and of parts stand nowhere in what lists them."""
+    """The modules that list systems and parts do not repeat their names."""
     for module in (catalogue, stage):
         source = Path(module.__file__ or "").read_text(encoding="utf-8")
         for name in SYSTEMS:

@@ -1,4 +1,4 @@
-"""The command line: help, examples, exit codes, and what it does not import."""
+"""The command line: help, examples, exit codes, and the modules that it must not import."""
 
 import importlib
 import inspect

@@ -1,4 +1,4 @@
-"""The collapse, told from the results: what is said is true whichever way they turned out."""
+"""The report's text about the collapse agrees with the results, whatever they are."""
 
 from collections.abc import Callable
 
@@ -14,7 +14,7 @@ from duvae.report.results import Result
 def model(
     system: str, seed: int = 1, course: Callable[[np.ndarray], np.ndarray] = lambda e: 0 * e, **changed: float | None
 ) -> Result:
-    """A model of 20 epochs, warm-up over the first ten."""
+    """A model with 20 epochs. The first ten are the warm-up."""
     epoch = np.arange(1, 21)
     history = pd.DataFrame(dict.fromkeys(results.HISTORY, 0.0), index=range(20))
     history["epoch"], history["kl_weight"] = epoch, np.minimum(1, epoch / 10)

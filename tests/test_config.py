@@ -1,4 +1,4 @@
-"""Every mistake in params.yaml is told with file, line, key, what was expected and found, and the closest key."""
+"""Messages about mistakes in params.yaml: file, line, key, what was expected and found, and the closest key."""
 
 import functools
 import operator
@@ -17,7 +17,8 @@ TEXT = PARAMS.read_text(encoding="utf-8")
 
 PROBE_OF_OMNIGLOT = "      per_character: [5, 10, 15]\n    paper:\n      tables: [table1, table3]"
 
-# What is replaced in params.yaml (once), by what, the key that the message names, and what it says.
+# For each mistake: the text to replace once in params.yaml, its replacement, the key that the message names,
+# and what the message says.
 MISTAKES = {
     "unknown key at the top": ("threads: 1", "thread: 1", "thread", ["unknown key 'thread'", "'threads'"]),
     "missing key": ("threads: 1", "", "threads", ["expected this key; it is missing"]),
@@ -462,7 +463,7 @@ def load(folder: Path, text: str) -> config.Params:
 
 
 def with_grid() -> config.Params:
-    """The parameters with a grid `extra`, which `run` names."""
+    """The parameters with a grid `extra` in `run`."""
     raw = yaml.safe_load(TEXT)
     raw["run"] = {"datasets": ["yahoo"], "settings": ["vae", "extra"], "seeds": [1]}
     raw["setting_grids"]["extra"] = {

@@ -29,7 +29,7 @@ SECRETS = {"POSTGRES_PASSWORD": "a", "MLFLOW_DB_PASSWORD": "b", "PREFECT_DB_PASS
 
 @pytest.fixture(scope="module")
 def check() -> ModuleType:
-    """docker/check.py as a module. It is in no package, since `docker` is the name of a library."""
+    """docker/check.py as a module. It cannot be imported by name, since `docker` is the name of a library."""
     spec = importlib.util.spec_from_file_location("docker_check", DOCKER / "check.py")
     assert spec is not None
     assert spec.loader is not None
@@ -42,7 +42,7 @@ def check() -> ModuleType:
 
 @pytest.fixture(scope="module")
 def described() -> dict:
-    """The content of compose.yaml, with its variables."""
+    """The content of compose.yaml, in which the variables are not replaced."""
     return yaml.safe_load((DOCKER / "compose.yaml").read_text(encoding="utf-8"))
 
 
@@ -179,7 +179,7 @@ def test_images_have_exact_versions(described: dict, dockerfile: list[tuple[str,
     (base,) = [rest for rest in arguments_of(dockerfile, "ARG") if rest.startswith("PYTHON_IMAGE=")]
     version = re.fullmatch(r"PYTHON_IMAGE=python:(\d+\.\d+\.\d+)-slim-bookworm", base)
     assert version is not None
-    # The lock is resolved for this Python.
+    # The Python version must be the one that requirements.lock was resolved for.
     assert version[1].startswith(re.search(r"--python-version (\S+)", (ROOT / "Makefile").read_text("utf-8"))[1] + ".")
     stages = [rest.rpartition(" AS ") for rest in arguments_of(dockerfile, "FROM")]
     assert [stage for *_, stage in stages] == ["uv", "servers", "worker"]

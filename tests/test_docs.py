@@ -1,4 +1,4 @@
-"""The tests, the code and the measures that the pages of docs name exist."""
+"""The pages in docs name only tests, functions and measures that exist."""
 
 import ast
 import pkgutil

@@ -1,4 +1,4 @@
-"""`duvae doctor`: a project in which one thing is wrong, the line about it, and its remedy."""
+"""`duvae doctor` on projects with one fault: it names the fault and a remedy."""
 
 import json
 import os

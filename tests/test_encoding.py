@@ -18,7 +18,7 @@ def one(split: Documents, index: int) -> Documents:
 
 @everyone
 def test_no_logits_are_kept(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """For 256 documents of Yahoo they would take gigabytes."""
+    """The logits of 256 documents of Yahoo would take gigabytes."""
     model = build(name)[0]
     monkeypatch.setattr(model.decoder, "log_prob", None)
 
@@ -28,7 +28,7 @@ def test_no_logits_are_kept(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 @everyone
 @pytest.mark.parametrize("at_once", [1, 4, 256])
 def test_each_document_stands_at_its_place(name: str, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """For unordered lengths and any batch size, each example is encoded as if it were alone."""
+    """Each example is encoded as if it were alone, for lengths in any order and for any batch size."""
     monkeypatch.setattr(encoding, "BATCH", at_once)
     model, split = lively(build(name)[0]), documents(23)
     model.start()
@@ -47,7 +47,7 @@ def test_each_document_stands_at_its_place(name: str, at_once: int, monkeypatch:
         with torch.no_grad():
             z = torch.from_numpy(encoded.z[index : index + 1])
             reconstruction = -model.decoder.log_prob(x, z)
-            if not exact:  # an estimate with the returned sample
+            if not exact:  # an estimate from the returned sample
                 kl = model.posterior(x).log_prob(z) - standard_normal_log_prob(z)
                 assert encoded.kl[index] == pytest.approx(float(kl), abs=1e-4)
         assert encoded.reconstruction[index] == pytest.approx(float(reconstruction), rel=1e-5)
@@ -69,7 +69,7 @@ def test_the_noise_is_the_seeds(name: str) -> None:
 
 @everyone
 def test_features_are_those_of_the_posterior_without_decoding(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They also change nothing in the model, in either mode."""
+    """Computing them changes nothing in the model, in either mode."""
     model, split = lively(build(name)[0]), documents(23)
     model.start()
     model.loss(torch.from_numpy(one(split, 0).batch(np.array([0]))).long(), 1.0)

@@ -1,4 +1,4 @@
-"""The environment is the lock's, and the library can do without what rebuilds the paper."""
+"""The environment matches the lock. The library works without the packages that only rebuild the paper."""
 
 import json
 import os
@@ -18,14 +18,14 @@ from duvae.cli import TELEMETRY_OFF
 ROOT = Path(__file__).parents[1]
 
 OURS = {"duvae", "pip", "uv"}
-"""The project, and what installs it."""
+"""The project itself, and the tools that install it."""
 
 TORCHS_OWN = re.compile(r"nvidia-|cuda-|triton")
-"""What a CUDA build of torch pins by itself."""
+"""Packages that a CUDA build of torch installs."""
 
 
 def locked() -> dict[str, Version]:
-    """What the lock pins on this machine."""
+    """The versions that requirements.lock pins on this machine."""
     pins = {}
     for line in (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines():
         if line and not line.startswith("#"):
@@ -46,7 +46,7 @@ def test_what_is_installed_is_pinned_at_that_version() -> None:
         for name, version in installed.items()
         if name not in OURS
         and not TORCHS_OWN.match(name)
-        # A build of torch says so behind a +, which no pin has.
+        # A build of torch has a local version such as +cpu, which no pin has.
         and (pins.get(name) is None or pins[name].public != version.public)
     }
 
@@ -62,7 +62,7 @@ def test_every_direct_dependency_is_in_the_lock() -> None:
 
 
 def test_the_regularizers_need_the_libraries_own_dependencies_alone() -> None:
-    """Whoever installs duvae without its extras can use them."""
+    """A user who installs duvae without its extras can use the regularizers."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extra = [canonicalize_name(Requirement(line).name) for line in project["optional-dependencies"]["pipeline"]]
     code = "import sys, duvae.regularizers, duvae.posteriors; print(*{m.partition('.')[0] for m in sys.modules})"

@@ -45,7 +45,7 @@ def split(seed: int, size: int = 40) -> Documents:
 
 
 def apart(documents: Documents, others: Documents) -> Documents:
-    """The documents that are not among the others."""
+    """The documents that do not occur among the others."""
     there = {others[i].tobytes() for i in range(len(others))}
     kept = [i for i in range(len(documents)) if documents[i].tobytes() not in there]
 
@@ -129,13 +129,13 @@ def test_data_docs_hold_the_results_and_need_nothing_from_elsewhere(text_params:
 
 
 def test_data_docs_of_the_same_data_are_the_same_files(text_params: Params, tmp_path: Path) -> None:
-    """Whenever they are made: DVC goes by their hash."""
+    """The files are equal whenever they are written, because DVC compares their hashes."""
     found = []
     for place in (tmp_path / "one", tmp_path / "two"):
         run(text_params, good(), place)
         pages = place / "reports" / "data_docs"
         found.append({str(path.relative_to(pages)): path.read_bytes() for path in pages.rglob("*") if path.is_file()})
-        time.sleep(1.1)  # Great Expectations writes whole seconds
+        time.sleep(1.1)  # Great Expectations writes times in whole seconds
 
     assert len(found[0]) > 5
     assert found[0] == found[1]

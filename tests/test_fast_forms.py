@@ -1,4 +1,4 @@
-"""Each form that is there for its speed, against the plain form of the same."""
+"""Each fast form, compared with its plain form."""
 
 import math
 from collections.abc import Callable
@@ -51,14 +51,14 @@ LIBRARIES = ["MKL", "oneDNN"]
 
 
 def prefer(library: str, patch: pytest.MonkeyPatch) -> None:
-    """Every product counts as large, and goes to this library."""
+    """Makes every product count as large and use this library."""
     patch.setattr(products, "LARGE", 1)
     patch.setattr(products, "mkl_at_its_best", lambda: library == "MKL" and torch.backends.mkl.is_available())
 
 
 @pytest.fixture(params=LIBRARIES)
 def large(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Every product counts as large, and blocks are small; returns a list that grows with each large product."""
+    """Makes every product count as large, and blocks small. Returns a list that grows with each large product."""
     seen: list[int] = []
     whether = products.large
 
@@ -82,7 +82,7 @@ def large(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> li
     st.integers(0, 10_000), *([st.integers(1, 40)] * 3), st.tuples(*[st.sampled_from(["whole", "turned", "part"])] * 2)
 )
 def test_large_products(library: str, seed: int, rows: int, inner: int, columns: int, layouts: tuple[str, str]) -> None:
-    """However the factors lie in memory."""
+    """The products are right for any memory layout of the factors."""
     torch.manual_seed(seed)
 
     def factor(height: int, width: int, layout: str) -> Tensor:
@@ -135,7 +135,7 @@ def test_large_products_that_want_a_gradient_have_one(large: list[int]) -> None:
 
 
 def test_the_decoder_with_large_products_is_its_plain_form(large: list[int]) -> None:
-    """Value and gradient in blocks of three words; many z with a word's share of the input product at a time."""
+    """Values and gradients agree in blocks of three words. Many z use the words' inputs of a few steps at a time."""
     made = decoder()
     x, z = batch()
     z.requires_grad_(True)
@@ -183,7 +183,7 @@ FORMS = [log_softmax_at, log_softmax_narrow]
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("scale", [0.1, 1.0, 30.0])
 def test_both_forms_of_log_softmax_are_cross_entropy(form: Callable[..., Tensor], scale: float) -> None:
-    """Also where the sum of the powers is too large for float32, so that the largest logit is needed."""
+    """Includes a sum of exponentials that overflows float32 unless the largest logit is subtracted."""
     torch.manual_seed(1)
     hidden, weight = torch.randn(20, 6, requires_grad=True), (scale * torch.randn(40, 6)).requires_grad_()
     words, weights = torch.randint(40, (20,)), torch.randn(20)
@@ -211,7 +211,7 @@ def test_the_form_of_log_softmax_is_chosen_by_the_width(monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("form", FORMS)
 def test_the_gradients_of_log_softmax_are_those_of_finite_differences(form: Callable[..., Tensor]) -> None:
-    """The second too: the numerator that the first leaves is a constant, so it must not be used there."""
+    """Second derivatives agree too. The first derivative keeps a numerator as a constant; the second must avoid it."""
     torch.manual_seed(1)
     hidden, weight = (torch.randn(n, 4, dtype=torch.float64, requires_grad=True) for n in (5, 9))
     words = torch.randint(9, (5,))
@@ -260,7 +260,7 @@ def test_the_decoder_is_its_plain_form(share: float) -> None:
 
 
 def test_second_order_gradients_are_those_of_the_plain_form() -> None:
-    """What semi-amortized training asks for: how a step on z depends on where it starts and on the weights."""
+    """Semi-amortized training needs these gradients: a step on z depends on the starting point and on the weights."""
     made = decoder()
     x, z = batch(2, 3)
     z.requires_grad_(True)
@@ -276,11 +276,17 @@ def test_second_order_gradients_are_those_of_the_plain_form() -> None:
     assert torch.autograd.gradgradcheck(lambda at: made.log_prob_plain(x, at), (z.detach().double().requires_grad_(),))
 
 
-# ------------------------------------------------------- the gradient with respect to z, and its own
+# ------------------------------------------------------- the gradient with respect to z, and its derivatives
 
 
 def slopes(x: Tensor, made: FastLSTMDecoder, kept: tuple[Tensor, Tensor] | None = None) -> tuple[Slope, Slope]:
-    """The fast form and PyTorch's, with the same factors on embeddings and outputs (batch before length)."""
+    """The gradient with respect to z in the fast form and in PyTorch's.
+
+    Args:
+        x: Sentences, shape (batch, length).
+        made: The decoder.
+        kept: Factors of dropout on embeddings and on outputs, batch before length. None: no dropout.
+    """
     if kept is None:
         return made.slope(x), Decoder.slope(made, x)
     lstm = made.lstm
@@ -321,7 +327,7 @@ def slopes(x: Tensor, made: FastLSTMDecoder, kept: tuple[Tensor, Tensor] | None 
 def test_the_slope_and_its_own_gradient(
     seed: int, count: int, length: int, drops: bool, at_once: int, reach: float
 ) -> None:
-    """In double precision, for any number of logits at a time: with respect to z and to every parameter."""
+    """The gradient and its derivatives by z and by every parameter, in double precision and for any size of blocks."""
     torch.manual_seed(seed)
     made = FastLSTMDecoder(WORDS, 5, 8, LATENT, 0.0, 0.0).double()
     for parameter in made.parameters():
@@ -355,7 +361,7 @@ def test_the_slope_is_that_of_finite_differences() -> None:
 
 
 def test_the_slope_needs_nothing_of_pytorchs_lstm(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that it can be differentiated on a GPU as well, where that one has no second derivative."""
+    """PyTorch's LSTM has no second derivative on a GPU, so the fast form must not use it."""
     made, (x, z) = decoder(), batch()
     expected = made.slope(x)(z)
     monkeypatch.setattr(made.lstm, "forward", None)
@@ -394,7 +400,7 @@ def test_dropout_keeps_its_share_and_the_mean(share: float) -> None:
 
 @pytest.mark.parametrize("share", [0.5, 0.4])
 def test_dropout_is_independent_from_element_to_element(share: float) -> None:
-    """The first share goes by bits, the second by uniform numbers."""
+    """The first share draws bits; the second draws uniform numbers."""
     torch.manual_seed(1)
     kept = (dropout(torch.ones(20_000, 8), share, training=True) != 0).double()
     variance = share * (1 - share)
@@ -407,7 +413,7 @@ def test_dropout_is_independent_from_element_to_element(share: float) -> None:
 def test_the_bits_of_a_dropout_are_those_of_its_share(
     seed: int, rows: int, columns: int, least: int, turned: bool
 ) -> None:
-    """An element is kept where its 16 bits, a number from 0 on, reach the share; by shape, type and layout of x."""
+    """An element is kept if its 16 bits, read as a number from 0 on, reach the share. The result has the shape of x."""
     x = torch.ones(columns, rows, dtype=torch.float64).T if turned else torch.ones(rows, columns)
     torch.manual_seed(seed)
     kept = by_bits(x, least / STEPS)
@@ -427,11 +433,11 @@ def test_tanh_to_seven_digits() -> None:
     assert torch.allclose(tanh_(x.clone()).double(), x.double().tanh(), atol=3e-7, rtol=0)
 
 
-# ------------------------------------------------------------------- the class and the one it overrides
+# ------------------------------------------------------------------- the fast class and the plain class
 
 
 def pair() -> list[LSTMDecoder]:
-    """The plain decoder and the fast one with the same weights."""
+    """The plain decoder and the fast decoder, with the same weights."""
     fast = decoder()
     plain = LSTMDecoder(WORDS, 5, 8, LATENT, 0.0, 0.0)
     plain.load_state_dict(fast.state_dict())
@@ -440,7 +446,7 @@ def pair() -> list[LSTMDecoder]:
 
 
 def test_the_fast_decoder_is_the_plain_one() -> None:
-    """Weights by the same names, log p(x|z), its gradients, that with respect to z, and log p(x|z) of many z."""
+    """The decoders agree in the weights' names, in log p(x|z) of one or many z, and in all gradients."""
     x, z = batch()
     z.requires_grad_(True)
     many, v = torch.randn(4, len(x), LATENT), torch.randn(len(x))
@@ -477,7 +483,7 @@ def test_build_chooses_the_fast_forms_unless_told_otherwise() -> None:
 
 
 def test_the_plain_networks_know_nothing_of_the_fast_ones() -> None:
-    """Only the package's `build` does, which chooses between them."""
+    """Only the package's `build`, which chooses between both kinds, imports the fast ones."""
     folder = Path(networks.__file__).parent
     found = {path.name for path in folder.glob("*.py") if "networks.fast" in path.read_text(encoding="utf-8")}
 

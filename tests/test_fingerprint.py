@@ -1,4 +1,4 @@
-"""Fingerprints: what changes them and what does not, and that they cover all code that a stage runs."""
+"""Fingerprints: which changes alter them, and that they cover all code that a stage runs."""
 
 import ast
 import itertools
@@ -34,7 +34,7 @@ def known(base: Fingerprints) -> Mapping[str, str]:
 
 
 def flat(fingerprints: Fingerprints) -> dict[str, str]:
-    """Every fingerprint by `kind`, or by `kind.system`."""
+    """All fingerprints, with keys `kind` or `kind.system`."""
     found: dict[str, str] = {}
     for kind, value in fingerprints.all().items():
         found |= {kind: value} if isinstance(value, str) else {f"{kind}.{s}": each for s, each in value.items()}
@@ -43,7 +43,7 @@ def flat(fingerprints: Fingerprints) -> dict[str, str]:
 
 
 def changed(base: Fingerprints, path: Path, texts: Mapping[str, str]) -> Fingerprints:
-    """The fingerprints of the package with other texts of some modules, which are written below `path`."""
+    """The fingerprints of the package after a change of some modules, whose new texts are written below `path`."""
     made = Fingerprints(PACKAGE)
     made.source.modules = dict(base.source.modules)
     for name, text in texts.items():
@@ -63,7 +63,7 @@ def text(name: str) -> str:
 
 
 def replaced(name: str, *pairs: tuple[str, str]) -> str:
-    """A module's text with each first occurrence replaced."""
+    """A module's text, with the first occurrence of each `before` replaced by its `after`."""
     found = text(name)
     for before, after in pairs:
         assert before in found, f"{name} has no {before!r}"
@@ -80,7 +80,7 @@ def of(kinds: Iterable[str], systems: Iterable[str]) -> set[str]:
     return {f"{kind}.{system}" for kind, system in itertools.product(kinds, systems)}
 
 
-# ------------------------------------------------------------------- what changes nothing, and what changes what
+# ------------------------------------------------------------------- which changes alter which fingerprints
 
 
 def test_the_committed_file_is_up_to_date(base: Fingerprints) -> None:
@@ -88,7 +88,7 @@ def test_the_committed_file_is_up_to_date(base: Fingerprints) -> None:
 
 
 def cosmetic(source: str) -> str:
-    """The same code with other comments, docstrings, annotations of functions, layout and order of imports."""
+    """The same code with other comments, docstrings, return annotations, layout and order of imports."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.Module)) and ast.get_docstring(node):
@@ -107,7 +107,7 @@ def cosmetic(source: str) -> str:
 def test_what_no_result_depends_on_changes_no_fingerprint(
     base: Fingerprints, known: Mapping[str, str], tmp_path: Path
 ) -> None:
-    """All modules at once with other comments, docstrings, annotations, layout and order of imports."""
+    """All modules change at once: comments, docstrings, return annotations, layout and order of imports."""
     names = [name for name, module in base.source.modules.items() if module is not None]
     texts = {name: cosmetic(text(name)) for name in names}
     assert len(texts) > 60
@@ -128,7 +128,7 @@ CHANGES: dict[str, tuple[str, list[tuple[str, str]], Callable[[list[str]], set[s
     ),
     "a description of a hyperparameter": (
         "duvae.registry",
-        [('description="smallest KL of', 'description="least KL of')],
+        [('description="lower bound of', 'description="least value of')],
         lambda _: set(),
     ),
     "the documentation of a parameter": (
@@ -224,7 +224,7 @@ def test_data_files_of_the_package_count(base: Fingerprints, known: Mapping[str,
 
 
 def test_a_module_may_be_moved(base: Fingerprints, tmp_path: Path) -> None:
-    """What counts is the code, not where it stands."""
+    """A fingerprint depends on the code, not on the module that contains it."""
     package = tmp_path / "duvae"
     shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
     (package / "refinement.py").rename(package / "metrics" / "steps.py")
@@ -238,7 +238,7 @@ def test_a_module_may_be_moved(base: Fingerprints, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("version", ["3.12", "3.13"])
 def test_other_versions_of_python_agree(version: str, known: Mapping[str, str]) -> None:
-    """Where they are installed; the code that takes fingerprints needs nothing but the standard library."""
+    """Skips versions that are not installed. The code of fingerprints needs only the standard library."""
     python = traced.interpreter(version)
     if python is None:
         pytest.skip(f"Python {version} is not installed")
@@ -253,7 +253,7 @@ def test_other_versions_of_python_agree(version: str, known: Mapping[str, str]) 
 
 @pytest.fixture(scope="module")
 def executed(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, list[str]]:
-    """The functions that a tiny run of each kind executes, as `module:line`."""
+    """The functions that a tiny run of each kind executes, as `module:line`, by `kind` or `kind.system`."""
     command = [sys.executable, str(ROOT / "tests" / "traced.py"), str(tmp_path_factory.mktemp("traced"))]
     done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -269,7 +269,7 @@ def test_every_kind_and_every_system_was_run(executed: Mapping[str, list[str]], 
 
 
 def covered(closure: Closure, module: str, line: int) -> bool:
-    """Whether a closure has the definition in which a line of a module stands."""
+    """Whether a closure contains the definition around a line of a module."""
     inside = [name for lines, name in traced.definitions(module).items() if line in lines]
     for name in inside:
         owner, _, member = name.partition(".")
@@ -308,7 +308,7 @@ def test_no_error_is_made_where_all_is_well(executed: Mapping[str, list[str]]) -
 
 
 def test_progress_records_and_fingerprints_reach_no_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same training, evaluation and probe with a mute bar, an idle stopwatch, other messages and fingerprints."""
+    """All results are the same with silent progress bars, without records, and with other messages and fingerprints."""
     from duvae import config, messages
     from duvae.commands import evaluate, probe, train
     from duvae.data import store, synthetic
@@ -341,7 +341,7 @@ def test_progress_records_and_fingerprints_reach_no_result(tmp_path: Path, monke
     monkeypatch.setattr(TrainingBar, "step", lambda *_: False)
     monkeypatch.setattr(Stopwatch, "write", lambda *_, **__: None)
     monkeypatch.setattr(checkpoints.fingerprint, "of_this_process", lambda *_: "0123456789abcdef")
-    for name in ("unknown", "show", "_close"):  # a union of networks tries one kind after another, and explains each
+    for name in ("unknown", "show", "_close"):  # a union of network types tries each type, and words an error for each
         monkeypatch.setattr(messages, name, lambda *_: "another message")
 
     assert len(known) > 5
@@ -351,7 +351,7 @@ def test_progress_records_and_fingerprints_reach_no_result(tmp_path: Path, monke
 def test_mutated_literals_and_operators_change_the_fingerprint(
     executed: Mapping[str, list[str]], base: Fingerprints, tmp_path: Path
 ) -> None:
-    """Sixty places in executed functions, drawn by a seed, five for each kind of stage and more of training."""
+    """Mutates at least sixty places in executed functions. A seed draws them: up to eight functions for each kind."""
     random_ = random.Random(1)
     missed, tried = [], 0
     for key in sorted(executed):

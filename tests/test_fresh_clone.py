@@ -1,4 +1,4 @@
-"""Every page is made of what git keeps: a clone without DVC's cache writes the same pages."""
+"""Every page needs only what git keeps: a clone without DVC's cache writes the same pages."""
 
 import json
 import os
@@ -63,7 +63,7 @@ def duvae(folder: Path, *arguments: str) -> tuple[set[str], str]:
 
 
 def cached() -> list[str]:
-    """The folders and files that dvc.yaml keeps in the cache alone, up to their first variable."""
+    """The folders and files that dvc.yaml keeps only in the cache, each cut before its first variable."""
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"].values()
     outs = [out for stage in stages for out in stage.get("do", stage).get("outs", [])]
 
@@ -76,7 +76,7 @@ def within(opened: set[str], folders: list[str]) -> set[str]:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project whose stages have all run, made up, and committed as its .gitignore says."""
+    """A made-up project in which all stages have run. It is committed according to its .gitignore."""
     root = tmp_path_factory.mktemp("fresh") / "project"
     root.mkdir()
     raw = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
@@ -132,7 +132,7 @@ def test_the_same_watch_sees_the_pages_that_do_need_the_cache(project: Path) -> 
 
 
 def test_what_old_results_lack_is_left_out_and_told(clone: Path) -> None:
-    """Results as the version before this one left them in git: no records, no arrays, no digests."""
+    """Old results, as the previous version left them in git, have no records, arrays or digests."""
     for path in (clone / "results").rglob("*.json"):
         if path.name.endswith(".run.json") or path.name == "per_example.json" or path.parent.name == "samples":
             path.unlink()

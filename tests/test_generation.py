@@ -1,4 +1,4 @@
-"""Samples of the prior, interpolations, and the commands that write them."""
+"""Samples from the prior, interpolations, and the commands that write them."""
 
 import io
 from pathlib import Path
@@ -78,7 +78,7 @@ def test_the_ends_of_an_interpolation_are_the_reconstructions() -> None:
 
 @pytest.mark.parametrize("system", ["ae", "vae", "bn_vae", "iaf_bn", "du_iaf"])
 def test_the_mean_of_an_example_is_a_code_that_the_decoder_reads(system: str) -> None:
-    """The posterior mean; for a flow the z^T that mu^0 is mapped to, not mu^0."""
+    """The code is the posterior mean. For a flow, it is the z^T to which the chain maps mu^0, not mu^0 itself."""
     model = family.lively(images(system))
     x = (torch.rand(3, 1, 6, 6) < 0.3).float()
     found = generation.means(model, list(x.split(1)))
@@ -114,7 +114,7 @@ def test_sentences_begin_and_end_and_are_padded() -> None:
 
 
 def test_words_have_the_frequencies_of_the_probabilities() -> None:
-    """The first word, given one z."""
+    """Tests the first word, given one z."""
     decoder = texts().decoder
     assert isinstance(decoder, LSTMDecoder)
     z = torch.randn(1, family.LATENT)
@@ -203,7 +203,7 @@ def test_the_commands_write_sentences(
     path = tmp_path / f"reports/generated/synthetic-vae-1-{kind}.txt"
     text = path.read_text(encoding="utf-8")
 
-    assert len(text.splitlines()) == 3 * (4 + 1)  # an empty line behind each group
+    assert len(text.splitlines()) == 3 * (4 + 1)  # an empty line after each group
     assert str(path) in capsys.readouterr().out
     command.run(family.PARAMS, *arguments, root=tmp_path)
     assert path.read_text(encoding="utf-8") == text
@@ -279,7 +279,7 @@ def test_what_the_report_shows_of_images(tmp_path: Path) -> None:
         between = generation.interpolations(model, ends.view(-1, 2, 3), wanted.steps, wanted.seed, likely)
         assert np.array_equal(found[f"between_{way}"].reshape(-1, 6, 6), between[:, 0].numpy())
         assert found[f"between_{way}"].shape == (wanted.pairs, wanted.steps, 6, 6)
-    assert sorted(found["examples"]) == list(range(7))  # all there are
+    assert sorted(found["examples"]) == list(range(7))  # all examples of the data set
     assert (found["pairs"] == generation.pairs(wanted.pairs, 7, wanted.seed)).all()
     assert found["columns"] == wanted.columns
 

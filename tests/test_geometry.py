@@ -35,7 +35,7 @@ def parameters(draw: st.DrawFn, least: int = 1) -> tuple[np.ndarray, np.ndarray]
 def posteriors(
     count: int, latent: int, seed: int = 1, spread: float = 1.0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Means, variances and a sample of each."""
+    """Means, variances, and one sample of each posterior, each of shape (count, latent)."""
     random = np.random.default_rng(seed)
     mean, variance = spread * random.standard_normal((count, latent)), random.uniform(0.1, 1.5, (count, latent))
 
@@ -58,7 +58,7 @@ def test_mpd_does_not_depend_on_where_the_space_lies(drawn: tuple[np.ndarray, np
 
 
 def plain_mutual_information(mean: np.ndarray, variance: np.ndarray, z: np.ndarray) -> float:
-    """Every density of every sample under every posterior, all at once."""
+    """Computes each density of each sample under each posterior, all at once."""
     square = (z[:, None] - mean[None]) ** 2 / variance[None]
     log = -0.5 * (square + np.log(2 * np.pi * variance[None])).sum(2)  # (sample, posterior)
     aggregate = np.log(np.exp(log).mean(1))
@@ -87,7 +87,7 @@ def test_mutual_information_in_blocks_is_that_of_the_whole(block: int, monkeypat
 
 @pytest.mark.parametrize("count", [50, 400])
 def test_memory_does_not_grow_with_the_set(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No more densities at a time than a block has, or than one sample has."""
+    """At most one block of densities is in memory, or the densities of one sample if they are more."""
     sizes: list[int] = []
     product = torch.mm
 
@@ -120,7 +120,7 @@ def test_posteriors_far_apart_tell_which_document_it_was() -> None:
 
 
 def test_mutual_information_is_the_integral() -> None:
-    """Within five standard errors: three posteriors in one dimension, each standing 700 times."""
+    """Agrees within five standard errors for three posteriors in one dimension, each repeated 700 times."""
     mean, variance = np.array([[-1.0], [0.2], [1.5]]), np.array([[0.5], [0.1], [1.0]])
     z = np.linspace(-9, 9, 20_001)
     densities = np.exp(-0.5 * (z - mean) ** 2 / variance) / np.sqrt(2 * np.pi * variance)
@@ -148,7 +148,7 @@ def test_mutual_information_of_a_float32_encoder_far_from_the_origin() -> None:
 
 
 def test_active_units_are_the_dimensions_whose_means_vary() -> None:
-    """Variances 0.0099, 0.0101, 1, 0, and one of 0.02 about a mean far away."""
+    """The variances of the means are 0.0099, 0.0101, 1 and 0. The last dimension has 0.02 around a mean of 1000."""
     sign = np.tile([[-1.0], [1.0]], (50, 1))
     mean = np.concatenate([sign * np.sqrt([[0.0099, 0.0101, 1.0, 0.0]]), 1000 + sign * np.sqrt(0.02)], 1)
 
@@ -156,7 +156,7 @@ def test_active_units_are_the_dimensions_whose_means_vary() -> None:
     assert active_units(mean) == 3
     assert active_units(mean, 0.5) == 1
     assert active_units(mean, 0.0001) == 4
-    assert active_units(np.tile([[-0.5], [0.5]], (5, 2)), 0.25) == 0  # above, not at
+    assert active_units(np.tile([[-0.5], [0.5]], (5, 2)), 0.25) == 0  # a unit is active only above the threshold
 
 
 @given(parameters(least=2), st.floats(0.001, 3))

@@ -1,4 +1,4 @@
-"""The graph: what each stage depends on, what a change makes out of date, and the list of jobs."""
+"""The graph: the dependencies of each stage, the stages that a change makes stale, and the list of jobs."""
 
 import contextlib
 import json
@@ -39,7 +39,7 @@ def jobs(stage: str, dataset: str | None = None, setting: str | None = None) -> 
     return {f"{stage}@{d}-{s}-{n}" for d, s, n in figure1 | run if dataset in (None, d) and setting in (None, s)}
 
 
-# ------------------------------------------------------------------- what the stages list
+# ------------------------------------------------------------------- the dependencies of stages
 
 
 def _body(stage: str) -> Mapping[str, Any]:
@@ -47,7 +47,7 @@ def _body(stage: str) -> Mapping[str, Any]:
 
 
 def listed(stage: str, file: str = "params.yaml") -> list[str]:
-    """The parameters that a stage lists, of one file."""
+    """The parameters from one file that a stage depends on."""
     found: list[str] = []
     for entry in _body(stage).get("params", []):
         if isinstance(entry, str):
@@ -172,7 +172,7 @@ def test_a_missing_or_stale_list_is_told_with_what_differs(tmp_path: Path) -> No
         job_list.check(parameters(seeds=[1, 3]), path)
 
 
-# ------------------------------------------------------------------- DVC itself, over stages that only pretend
+# ------------------------------------------------------------------- DVC itself, with stages that only pretend
 
 FAKE = """\
 #!{python}
@@ -198,14 +198,14 @@ for name in json.loads(Path({outs!r}).read_text())[" ".join(["duvae", *sys.argv[
 
 
 class Workspace:
-    """A copy of the graph and the sources in which every stage but `graph` only writes its outs, new each time."""
+    """A copy of the graph and the sources. Every stage except `graph` only writes its outputs, with new content."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     @classmethod
     def create(cls, folder: Path, as_it_is: bool = False) -> "Workspace":
-        """A workspace of few data sets and settings, or of all that params.yaml names as it is."""
+        """Creates a workspace with few data sets and settings, or with all of params.yaml if `as_it_is`."""
         here = cls(folder)
         folder.mkdir()
         shutil.copytree(SRC, folder / "src", ignore=shutil.ignore_patterns("__pycache__"))
@@ -229,7 +229,7 @@ class Workspace:
         return Workspace(folder)
 
     def change(self, edit: Callable[[Any], object]) -> None:
-        """Edits params.yaml and leaves its anchors as they are."""
+        """Edits params.yaml and preserves its anchors."""
         file = YAML()
         raw = file.load((self.folder / "params.yaml").read_text(encoding="utf-8"))
         edit(raw)
@@ -237,7 +237,7 @@ class Workspace:
             file.dump(raw, opened)
 
     def edit(self, path: str, before: str, after: str) -> None:
-        """Replaces the one place in a file where a text stands."""
+        """Replaces a text in a file, where it must occur once."""
         file = self.folder / path
         text = file.read_text(encoding="utf-8")
         assert text.count(before) == 1, f"{path}: {text.count(before)} times: {before}"
@@ -272,7 +272,7 @@ class Workspace:
         self.call(sys.executable, "-c", "from duvae.cli import main; main()", *arguments)
 
     def stages(self) -> dict[str, Any]:
-        """Every stage that DVC sees, by its name."""
+        """The command and the outputs of every stage that DVC sees, by the stage's name."""
         code = (
             "import json; from dvc.repo import Repo\n"
             "print(json.dumps({s.addressing: [s.cmd, [o.def_path for o in s.outs]] for s in Repo().index.stages}))"
@@ -281,7 +281,7 @@ class Workspace:
         return json.loads(self.call(sys.executable, "-c", code).stdout.splitlines()[-1])
 
     def pretend(self) -> None:
-        """Puts a `duvae` first on the path that writes the outs of what it is called with."""
+        """Installs a false `duvae` first on the path. It writes the outputs of the stage whose command it receives."""
         bin_ = self.folder.parent / "bin"
         bin_.mkdir(exist_ok=True)
         outs = bin_ / "outs.json"
@@ -291,11 +291,11 @@ class Workspace:
         fake.chmod(fake.stat().st_mode | stat.S_IXUSR)
 
     def repro(self, *targets: str) -> set[str]:
-        """The stages that `dvc repro` ran, without the one that runs every time."""
+        """The stages that `dvc repro` ran, except the stage that runs every time."""
         return set(re.findall(r"Running stage '([^']+)'", self.dvc("repro", *targets).stdout)) - {"own_files"}
 
     def planned(self, *targets: str) -> list[str]:
-        """The stages that a rebuild would run, in their order."""
+        """The stages that a rebuild would run, in order."""
         environment = {"PYTHONPATH": str(ROOT)}
         command = [sys.executable, "-m", "pipelines.rebuild", "--plan", "--devices", "cpu", *targets]
         said = self.call(*command, environment=environment).stdout
@@ -303,7 +303,7 @@ class Workspace:
         return re.findall(r"^  (\S+@\S+)  ", said, re.MULTILINE)
 
     def stale(self) -> set[str]:
-        """The stages that something changed for, not counting what hangs on them, nor the one that runs every time."""
+        """The stages that changed themselves. Stages after them and the stage that runs every time are left out."""
         from dvc.repo import Repo
 
         with contextlib.chdir(self.folder), Repo() as repo:
@@ -311,7 +311,7 @@ class Workspace:
 
 
 def test_images_are_made_grey_and_then_bits(tmp_path: Path) -> None:
-    """The chain of an image data set, as DVC sees it; none of it is there unless `run` names it."""
+    """The chain of stages of an image data set, as DVC sees it. It exists only if `run` names the data set."""
     here = Workspace.create(tmp_path / "images")
     before = here.stages()
     here.change(lambda raw: tiny.block(raw).update(datasets=["omniglot_small"], settings=["du_vae"]))
@@ -333,7 +333,7 @@ def test_images_are_made_grey_and_then_bits(tmp_path: Path) -> None:
 
 
 def test_a_file_of_ones_own_is_looked_at_each_time(tmp_path: Path) -> None:
-    """Where it changed, what was made of it is made again; where not, nothing is."""
+    """If the file has changed, its results are computed again; otherwise nothing is."""
     here = Workspace.create(tmp_path / "own")
     corpus = here.folder / "corpora" / "reviews.txt"
     corpus.parent.mkdir()
@@ -370,13 +370,13 @@ def test_a_file_of_ones_own_is_looked_at_each_time(tmp_path: Path) -> None:
     assert "fetch@reviews" in here.stale()
     assert "no such file: corpora/reviews.txt" in here.dvc("repro", "prepare@reviews", check=False).stderr
     corpus.write_text("good food\nbad food\n", encoding="utf-8")
-    assert here.repro("prepare@reviews") == set()  # both come out of the run cache
+    assert here.repro("prepare@reviews") == set()  # both outputs come from the run cache
     assert copied.read_bytes() == corpus.read_bytes()
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """A workspace in which all has run once: first Figure 1 with what it needs and nothing else, then the rest."""
+    """A workspace in which all stages ran once: first those of Figure 1 alone, then the others."""
     here = Workspace.create(tmp_path_factory.mktemp("graph") / "built")
     here.pretend()
     figure1 = {
@@ -394,7 +394,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
 @pytest.fixture
 def workspace(built: Workspace, request: pytest.FixtureRequest) -> Workspace:
-    """A copy of it, to change."""
+    """A copy of the built workspace, to be changed."""
     name = re.sub(r"\W+", "_", request.node.name)
 
     return built.copy(built.folder.parent / name)
@@ -422,7 +422,7 @@ def test_a_template_reruns_the_pages_alone(workspace: Workspace) -> None:
 
 
 def test_pages_are_made_anew_where_neither_the_cache_nor_the_data_are(workspace: Workspace) -> None:
-    """As in a fresh clone, which has what git keeps alone: nothing is trained for a page."""
+    """A fresh clone has only what git keeps. No training may run for a page."""
     for folder in ("data", "models", "generated", ".dvc/cache"):
         shutil.rmtree(workspace.folder / folder)
     path = workspace.folder / "src/duvae/report/templates/figure1.html"
@@ -442,7 +442,7 @@ def test_a_change_of_run_trains_what_is_new_alone(workspace: Workspace) -> None:
     workspace.duvae("graph")
     workspace.pretend()
 
-    new = {"short_yelp_resampled-bn_vae-1"}  # its like on the synthetic data is Figure 1's
+    new = {"short_yelp_resampled-bn_vae-1"}  # the same setting on the synthetic data already belongs to Figure 1
     wanted = {f"{stage}@{name}" for stage in ("train", "evaluate", "probe", "samples") for name in new}
     assert workspace.repro() == {"graph", *wanted, "report", "examples@short_yelp_resampled"}
 
@@ -533,7 +533,7 @@ def test_a_parameter_touches_the_stages_that_read_it(
 def test_a_change_of_code_touches_the_stages_that_it_can_change(
     workspace: Workspace, path: str, before: str, after: str, wanted: set[str]
 ) -> None:
-    """Without a text to replace, a statement is added to the module, which runs when it is imported."""
+    """If there is no text to replace, the module gets one more statement, which runs at import."""
     file = workspace.folder / path
     text = file.read_text(encoding="utf-8")
     file.write_text(text.replace(before, after, 1) if before else f"{text}\nprint()\n", encoding="utf-8")
@@ -561,11 +561,11 @@ for stage in Repo().index.stages:
     entries[stage.name] = to_single_stage_lockfile(stage)
 dump_yaml(sys.argv[1], {"schema": "2.0", "stages": entries})
 """
-"""Writes the dvc.lock that a project has once all of it was made, with made-up hashes and sizes."""
+"""Writes the dvc.lock of a project in which all stages have run, with made-up hashes and sizes."""
 
 
 def test_the_lock_of_the_projects_own_graph_does_not_grow(tmp_path: Path) -> None:
-    """All that `run` in params.yaml names."""
+    """The lock has entries for all stages of `run` in params.yaml, and stays small."""
     here = Workspace.create(tmp_path / "whole", as_it_is=True)
     here.call(sys.executable, "-c", RECORDED, str(tmp_path / "dvc.lock"))
 
@@ -588,7 +588,7 @@ def test_metrics_and_plots_are_dvcs(workspace: Workspace) -> None:
 
 @pytest.mark.parametrize("stage", ["train", "evaluate", "probe", "samples"])
 def test_what_takes_long_is_found_again_in_the_run_cache(workspace: Workspace, stage: str) -> None:
-    """With the lock and the outputs gone, as in another clone that shares the cache, nothing runs again."""
+    """A clone that shares the cache has neither the lock nor the outputs. Even so, no stage runs again."""
     (workspace.folder / "dvc.lock").unlink()
     for folder in ("models", "results"):
         shutil.rmtree(workspace.folder / folder)

@@ -1,4 +1,4 @@
-"""The blocks of docs/how-to-add-a-system.md, applied to a copy of the project."""
+"""The examples in docs/how-to-add-a-system.md, applied to a copy of the project."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ MAX_LINES = 45
 """Greatest number of lines of a new system."""
 
 BATTERY = ("test_systems.py", "test_objectives.py", "test_image_systems.py", "test_models.py", "test_registry.py")
-"""Files of tests that include every system, and take seconds for one system."""
+"""Files of tests that run over every system. They take seconds for one system."""
 
 TRAIN = """
 import csv, pathlib, tiny, ruamel.yaml
@@ -64,7 +64,7 @@ print(weights.count(0.0), max(weights))
 
 @pytest.fixture(scope="module")
 def changed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
-    """A copy of the project with the system of the page, and the number of added lines."""
+    """A copy of the project with the page's system added, and the number of added lines."""
     folder = howto.copy(tmp_path_factory.mktemp("copy"))
 
     return folder, howto.apply(folder, SYSTEM)
@@ -119,8 +119,8 @@ def test_figures_and_tables_take_the_record(changed: tuple[Path, int]) -> None:
     assert call(changed[0], "-c", code).split() == ["InfoVAE", "λ", "10", "14"]
 
 
-# That no existing training, evaluation or probe becomes stale is a property of the fingerprints: a test of them can
-# take `howto.copy` and `howto.apply` and compare the fingerprints before and after.
+# The fingerprints decide whether an existing training, evaluation or probe becomes stale. A test of them can
+# use `howto.copy` and `howto.apply` and compare the fingerprints before and after.
 
 
 def test_a_cyclical_schedule_is_one_class_and_resumes_to_the_bit(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Every system on images: the same objects as on texts, with a small ResNet and PixelCNN."""
+"""Every system on images: the same classes as for texts, with a small ResNet and PixelCNN."""
 
 from pathlib import Path
 from typing import Any
@@ -101,7 +101,7 @@ def test_a_step_has_the_gradients_of_the_mean_loss_to_the_bit(name: str) -> None
 
 @everyone
 def test_steps_lower_the_loss(name: str) -> None:
-    """Adam at the images' rate, on one batch."""
+    """Uses Adam at the learning rate of images, on one batch."""
     model, made = build(name)
     encoder, decoder = (
         optimizer(list(parameters), "adam", 0.01)
@@ -152,7 +152,7 @@ def test_a_model_of_images_is_kept_and_loaded(name: str, tmp_path: Path) -> None
 
 @everyone
 def test_half_precision_has_nearly_the_gradients(name: str) -> None:
-    """Weights and losses stay single; what is written for a CPU in single precision steps aside."""
+    """Weights and losses stay in single precision. Forms that are only for a CPU in single precision are not used."""
     found = []
     for bfloat16 in (False, True):
         model, _ = build(name)

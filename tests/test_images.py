@@ -28,7 +28,7 @@ SOURCE = ImageSource(path="leaves", ink="dark", valid=0.2, test=0.2, seed=1, siz
 
 
 def plain_average(image: np.ndarray, size: int) -> np.ndarray:
-    """Each old pixel cut into size x size small ones; each new pixel the mean of n x n of those."""
+    """Cuts each old pixel into size x size small ones. Each new pixel is the mean of n x n small ones."""
     side = len(image)
     fine = np.kron(image, np.ones((size, size)))
 
@@ -46,7 +46,10 @@ def test_averages_are_over_areas(side: int, size: int, seed: int) -> None:
 
 
 def test_lakes_size_gives_whole_shares_of_ink() -> None:
-    """105 / 28 = 15 / 4: 15 x 15 quarters of a pixel's side, so that every value is a whole number of 225ths."""
+    """105 / 28 = 15 / 4: a new pixel covers 15 x 15 squares, each with a quarter of an old pixel's side.
+
+    Each value is therefore a multiple of 1/225.
+    """
     ink = drawings.letters(3, 2).reshape(-1, 105, 105)
     found = area_average(ink, 28) * 225.0
 
@@ -77,7 +80,7 @@ def test_bits_of_validation_and_test_are_the_seeds_and_training_stays_grey() -> 
         assert set(np.unique(bits.pixels)) == {0, 1}
         assert np.array_equal(bits.pixels, again.images(name).pixels)
         assert not np.array_equal(bits.pixels, other.images(name).pixels)
-        # of 48,000 bits, each with its own probability: within five standard errors of the mean
+        # Each of the 48,000 bits has its own probability. The mean must agree within five standard errors.
         grey = given_.images(name).pixels
         assert abs((bits.pixels - grey).mean()) < 5 * np.sqrt((grey * (1 - grey)).mean() / grey.size)
         assert np.corrcoef(bits.pixels.ravel(), grey.ravel())[0, 1] > 0.5
@@ -164,7 +167,7 @@ def test_folders_are_classes_and_their_folders_groups(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", ["1", "L", "RGB", "RGBA", "LA", "P", "I;16"])
 def test_pictures_of_every_mode(tmp_path: Path, mode: str) -> None:
-    """Upright, and not mirrored; the transparent part of one with transparency is paper."""
+    """The picture is upright and not mirrored. Transparent parts count as paper."""
     drawn = drawings.letter(1, 10)
     path = tmp_path / "picture.png"
     black = Image.fromarray(~drawn)
@@ -308,7 +311,7 @@ def test_a_file_that_is_no_npz_is_named(tmp_path: Path, content: bytes) -> None:
 
 
 def leaves(tiny: Params) -> Params:
-    """The project's parameters with a data set `leaves` of this file's source."""
+    """The project's parameters with a data set `leaves`, whose source is SOURCE of this file."""
     old = tiny.dataset("omniglot")
     kept = ("column", "nll_examples", "optimisation", "binarize")
     dataset = ImageDataset(
@@ -338,7 +341,7 @@ def test_from_a_folder_of_ones_own_to_bits(tmp_path: Path, tiny: Params) -> None
     assert {path.name: path.read_bytes() for path in (tmp_path / "data/prepared/leaves").iterdir()} == bits
     assert store.read(tmp_path / "data/grey/leaves").images("test").is_grey
     assert not store.read(tmp_path / "data/prepared/leaves").images("test").is_grey
-    # A picture that is taken away is gone from the copy too.
+    # A picture that the user deletes must disappear from the copy too.
     (tmp_path / "leaves/03.png").unlink()
     fetch.run(params, "leaves", None, tmp_path)
     assert not (tmp_path / "data/raw/leaves/leaves/03.png").exists()

@@ -30,11 +30,11 @@ LAYERS = [
     {"cli"},
     {"__main__"},
 ]
-"""The layers from the lowest to the highest, by modules or packages. The most specific name decides."""
+"""The layers from the lowest to the highest, as modules or packages. The most specific name decides."""
 
 
 def modules() -> dict[str, Path]:
-    """The path of each module, by its name below `duvae`; a package has the name of its folder."""
+    """The path of each module, by its name below `duvae`. A package has the name of its folder."""
     paths = {path: path.relative_to(SOURCE / "duvae").with_suffix("").parts for path in SOURCE.rglob("*.py")}
 
     return {".".join(parts[:-1] if parts[-1] == "__init__" else parts): path for path, parts in paths.items()}

@@ -24,7 +24,7 @@ everyone = pytest.mark.parametrize("name", DENSE)
 
 
 class Spy:
-    """Writes down which samples of z the estimate takes for each sentence."""
+    """Records the samples of z that the estimate draws for each sentence."""
 
     def __init__(self, model: VAE) -> None:
         self.posterior = model.posterior
@@ -49,7 +49,7 @@ class Spy:
 
 
 def plain_nll(model: VAE, sentence: Tensor, z: Tensor) -> float:
-    """One sample of one sentence at a time, weights added up as they are."""
+    """The NLL of one sentence, from one sample at a time and a plain sum of the weights."""
     with torch.no_grad():
         posterior = model.posterior(sentence[None])
         weights = []
@@ -65,7 +65,7 @@ def plain_nll(model: VAE, sentence: Tensor, z: Tensor) -> float:
 @everyone
 @pytest.mark.parametrize(("samples", "rows"), [(1, 4096), (7, 4096), (7, 3), (20, 64), (20, 1), (20, 30)])
 def test_the_estimate_is_its_plain_form(name: str, samples: int, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever K is, and however it is cut into blocks."""
+    """The two forms agree for any number of samples K and any size of the blocks."""
     monkeypatch.setattr(likelihood, "ROWS", rows)
     model, split = lively(build(name, dropout_in=0.5, dropout_out=0.5)[0]), documents(13, (5, 6, 9))
     assert len(set(split.contents())) == 13
@@ -89,7 +89,7 @@ def test_the_estimate_is_its_plain_form(name: str, samples: int, rows: int, monk
 # ------------------------------------------------------------------------- where the truth is known
 
 SLOPE, NOISE = 1.3, 0.6
-"""The toy: one 'word' y, p(z) = N(0, 1), p(y|z) = N(SLOPE z, NOISE^2), so that p(z|y) and p(y) are Gaussian."""
+"""A toy model with one 'word' y, p(z) = N(0, 1) and p(y|z) = N(SLOPE z, NOISE^2). p(z|y) and p(y) are Gaussian."""
 
 
 def observed(x: Tensor) -> Tensor:
@@ -104,7 +104,7 @@ class Reader(Encoder):
 
 
 class Exact(nn.Module):
-    """p(z|y), its mean shifted and its variance scaled."""
+    """p(z|y) with a shifted mean and a scaled variance."""
 
     def __init__(self, shift: float = 0.0, scale: float = 1.0) -> None:
         super().__init__()
@@ -132,7 +132,7 @@ class Linear(Decoder):
 
 
 def toy(count: int, **head: float) -> tuple[VAE, Documents, Array]:
-    """A model, sentences and their true negative log-likelihoods."""
+    """A toy model, its sentences, and their true negative log-likelihoods."""
     words = np.random.default_rng(1).integers(4, 13, count)
     split = Documents.of([np.array([1, word, 2]) for word in words], np.zeros(count, np.int64))
     y = 0.25 * (words - 8)
@@ -153,7 +153,7 @@ def test_with_the_true_posterior_it_is_exact_for_any_k(
 
 
 def test_with_another_posterior_it_comes_down_to_the_truth_with_k() -> None:
-    """The bound of K samples lies above the truth and falls with K; at 20,000 it has arrived."""
+    """The bound of K samples lies above the truth and falls as K grows. At 20,000 samples, it has reached the truth."""
     model, split, truth = toy(400, shift=0.3, scale=1.5)
     above = [importance_weighted_nll(model, split, samples, CPU, 1) - truth for samples in (1, 5, 50)]
     means = [float(gap.mean()) for gap in above]
@@ -174,7 +174,7 @@ def test_one_sample_is_the_elbo() -> None:
 
 
 def divergence(posterior: Posterior, model: VAE, split: Documents) -> float:
-    """KL[q(z|x) || p(z|x)], which the negative ELBO lies above -log p(x)."""
+    """KL[q(z|x) || p(z|x)]: the difference between the negative ELBO and -log p(x)."""
     true = Exact()(model.encoder(torch.from_numpy(split.batch(np.arange(len(split)))).long()))
     q, p = (torch.distributions.Normal(found.mean, found.variance.sqrt()) for found in (posterior, true))
 
@@ -195,7 +195,7 @@ def test_the_seed_is_all_that_matters(name: str) -> None:
 
 
 def test_what_is_counted_on_three_sentences() -> None:
-    """A decoder whose next word is uniform on 10: each word and each </s> costs log 10, <s> and z nothing."""
+    """The decoder's next word is uniform on 10 words. Each word and each </s> costs log 10; <s> and z cost nothing."""
     model, _ = build("vae", words=10)
     with torch.no_grad():
         model.decoder.output.weight.zero_()

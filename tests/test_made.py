@@ -23,7 +23,7 @@ def made(latent: int, reverse: bool = False, seed: int = 1) -> MADE:
 
 
 def chain(latent: int, blocks: int = 2, seed: int = 1, scale: float = 2.0) -> IAFChain:
-    """A chain with larger weights than the initial ones, so that it is far from the identity."""
+    """A chain whose weights are larger than the initial ones, so that it is far from the identity."""
     torch.manual_seed(seed)
     made = IAFChain(latent, CONTEXT, WIDTH, blocks).double()
     with torch.no_grad():

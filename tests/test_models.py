@@ -29,7 +29,7 @@ def saved(folder: Path, name: str = "vae", **description: Any) -> model_files.De
 
 @everyone
 def test_a_loaded_model_is_the_one_that_was_saved(name: str, tmp_path: Path) -> None:
-    """The loaded model has the same bits, with running statistics and started parts, and is in evaluation mode."""
+    """The loaded model has the same bits, running statistics and started parts included. It is in evaluation mode."""
     run = training(name, epochs=2, warmup=1)
     outcome = run.run()
     said = dataclasses.replace(

@@ -98,9 +98,9 @@ def test_the_decoder_is_that_lstm_started_and_joined_by_z() -> None:
 
 @pytest.mark.parametrize("begun", [[], [4], [5, 4]])
 def test_all_continuations_of_a_sentence_together_have_its_probability(begun: list[int]) -> None:
-    """The probability of a begun sentence is the sum over all its continuations.
+    """The probability of the first words of a sentence is the sum over all continuations of these words.
 
-    With no word begun, the sum over all sentences of three words is 1. No word's probability depends on a later word.
+    Without first words, the sum over all sentences of three words is 1. No word's probability depends on a later word.
     """
     _, decoder = networks()
     z = torch.randn(1, LATENT)
@@ -147,7 +147,7 @@ def test_each_word_depends_on_z_and_on_all_words_before() -> None:
 def test_many_z_are_decoded_like_one_at_a_time(
     at_once: int, reach: float, rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """This holds for small and for large logits, and for any number of logits and z at a time."""
+    """The results agree for small and for large logits, and for any number of logits and z at a time."""
     monkeypatch.setattr(tokens, "AT_ONCE", at_once)
     monkeypatch.setattr(lstm, "IN_STATE", rows * 4 * HIDDEN)
     monkeypatch.setattr(lstm, "IN_BLOCK", at_once)

@@ -23,7 +23,7 @@ BACKGROUND, EVALUATION = ("omniglot/images_background", "omniglot/images_evaluat
 
 @pytest.fixture
 def table(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Replaces the table by one of three alphabets; the first two are in the first file."""
+    """Replaces the table by a table of three alphabets. The first two are in the first file."""
     monkeypatch.setattr(omniglot, "read_alphabets", lambda: TABLE)
 
 
@@ -219,7 +219,7 @@ def burda(folder: Path, train: int = 30, test: int = 12) -> dict[str, np.ndarray
     (folder / "omniglot").mkdir(exist_ok=True)
     given: dict[str, Any] = {}
     for name, count, seed in (("train", train, 1), ("test", test, 2)):
-        pixels = np.random.default_rng(seed).random((count, 28, 28)) * np.tri(28)  # a turned image differs
+        pixels = np.random.default_rng(seed).random((count, 28, 28)) * np.tri(28)  # shows whether an image is turned
         groups = np.arange(count) % 3
         given[name] = pixels, groups, np.arange(count) // 3 % (2 + groups) + 1
     drawings.mat(folder / "omniglot" / "chardata.mat", given["train"], given["test"])

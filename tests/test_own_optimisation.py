@@ -22,7 +22,7 @@ CHANGES = {"epochs": 2, "learning_rate": 0.25, "decay": {"patience": 4}}
 
 
 def raw(changes: Any, setting: str = "vae") -> dict[str, Any]:
-    """The small parameters with these changes as the own optimisation of one setting."""
+    """The small parameters, in which one setting has these changes as its own optimisation."""
     values = copy.deepcopy(tiny.small())
     values["settings"][setting]["optimisation"] = changes
 

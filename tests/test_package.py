@@ -29,7 +29,7 @@ BASE = sorted(Requirement(line).name for line in PROJECT["dependencies"])
 EXTRAS = sorted({Requirement(line).name for extra in PROJECT["optional-dependencies"].values() for line in extra})
 
 UV = str(Path(sys.executable).with_name("uv"))
-"""Path of the installer that `make environment` uses; its cache makes a second environment quick."""
+"""Path of the installer that `make environment` uses. Thanks to its cache, a second environment takes little time."""
 
 WORDS = [*SPECIALS, "the", "food", "was", "good", ".", "never", "again", "!"]
 SENTENCES = ["the food was good .", "never again !", "good food"]

@@ -387,7 +387,7 @@ def test_all_layers_have_their_channels_side_by_side_in_memory() -> None:
 
 
 def test_the_fast_decoder_is_the_plain_one() -> None:
-    """Both have the same weight names, log p(x|z) and gradients in both modes, likelihoods of many z, and samples."""
+    """The decoders agree in weight names, in log p(x|z) and gradients in both modes, for many z, and in samples."""
     fast = decoder()
     plain = PixelCNN(5, LATENT, (5, 3, 5, 3, 1), 8, 2)
     plain.load_state_dict(fast.state_dict())

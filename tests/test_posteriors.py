@@ -152,7 +152,7 @@ def test_kl_is_the_integral(make: Make) -> None:
 
 @dense
 def test_kl_is_the_mean_over_samples(make: Make) -> None:
-    """They agree within five standard errors of 20,000 samples, about 0.05 nats."""
+    """The KL and the mean over 20,000 samples agree within five standard errors, about 0.05 nats."""
     posterior, draws = make(4, 3), 20_000
     z = posterior.rsample((draws,), numbers(5))
     ratio = posterior.log_prob(z) - standard_normal_log_prob(z)

@@ -149,11 +149,11 @@ rebuild.main()
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_an_interrupted_rebuild_leaves_nothing_running(number: signal.Signals, tmp_path: Path) -> None:
-    """Prefect's temporary server also ends."""
+    """The temporary server of Prefect ends too."""
     started_file = tmp_path / "started"
     folder = small_project.create(tmp_path / "project", f"touch {started_file}; sleep 100")
     environment = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
-    # LONG imports Prefect before `pipelines.rebuild`, which raises this limit for its users: Prefect gives 20 seconds.
+    # `pipelines.rebuild` raises Prefect's limit of 20 seconds, but LONG imports Prefect earlier. So it is raised here.
     environment |= {
         "PREFECT_HOME": str(tmp_path / "prefect"),
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",

@@ -79,7 +79,7 @@ def unrolled(made: VAE, x: Tensor, weight: float, noise: Tensor) -> DiagonalGaus
 )
 @settings(max_examples=15)
 def test_the_steps_and_the_gradient_through_them(seed: int, momentum: float, clip: float, weight: float) -> None:
-    """They equal autograd through the unrolled loop, for all parameters of encoder and decoder, in double precision."""
+    """In double precision, the steps and all parameters' gradients equal autograd through the unrolled loop."""
     made = model(momentum=momentum, clip=clip)
     x = batch(3, 5, seed=seed)
     torch.manual_seed(seed)
@@ -147,7 +147,7 @@ def negative_elbo(made: VAE, posterior: DiagonalGaussian, x: Tensor) -> float:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_it_improves_the_elbo_in_evaluation(seed: int) -> None:
-    """The steps are the paper's. With these weights z matters, but the encoder has learned nothing yet."""
+    """The steps are the paper's. z matters with these weights, but the encoder has learned nothing yet."""
     made = lively(build("sa_vae")[0], seed).eval()
     x = batch(16, seed=seed)
     with torch.no_grad():
@@ -158,7 +158,7 @@ def test_it_improves_the_elbo_in_evaluation(seed: int) -> None:
 
 
 def test_in_evaluation_a_posterior_is_a_function_of_x() -> None:
-    """It depends neither on the rest and order of the batch, nor on the caller's seed, nor on the global generator."""
+    """The posterior does not depend on other sentences, their order, the caller's seed or the global generator."""
     made, x = model().eval(), batch(6)
     with torch.no_grad():
         together = made.posterior(x)

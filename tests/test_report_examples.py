@@ -184,7 +184,7 @@ def test_made_up_sentences_are_on_the_page_and_real_ones_on_another(root: Path, 
 
 @pytest.mark.parametrize("kind", ["text", "images"])
 def test_what_is_somebodys_is_left_out_of_git(kind: str) -> None:
-    """Examples of these kinds of data are kept apart, in folders that .gitignore lists."""
+    """Examples from these kinds of data sets go into folders that .gitignore lists."""
     ignored = (made_up.ROOT / ".gitignore").read_text().splitlines()
 
     assert kind in config.APART

@@ -1,4 +1,4 @@
-"""The page of all results shows the files' numbers, for thirteen made-up systems, two data sets and two seeds."""
+"""The page of all results shows the numbers of the result files: thirteen made-up systems, two data sets, two seeds."""
 
 import json
 import math
@@ -284,7 +284,7 @@ def test_slips_are_marked_where_they_are(params: Params, root: Path) -> None:
     assert rows["AE"].mark == rows["δ-VAE"].mark != ""
     assert rows["DU-VAE"].mark == rows["DU-IAF"].mark != ""
     assert rows["DU-VAE"].note == "γ 0.5, p 0.9"
-    assert rows["DU-VAE"].cells[0].text is None  # our setting has another p
+    assert rows["DU-VAE"].cells[0].text is None  # the project's own setting has another p
 
 
 def test_a_table_without_the_column_is_refused(params: Params, root: Path) -> None:

@@ -222,7 +222,7 @@ TRIED = [  # gamma, p, NLL (None: the trial ended early), last loss, MI
 
 @pytest.mark.parametrize("seed", range(5))
 def test_tpe_stays_where_there_is_mutual_information(seed: int) -> None:
-    """Trials with too little MI have the least losses. TPE must follow neither these losses nor a single good trial."""
+    """Trials with too little MI have the lowest losses. TPE must not follow these losses, nor a single good trial."""
     plan = Plan.from_params(params(one=TPE | {"seed": seed}), "one")
     study = optuna.create_study()
     for gamma, p, nll, loss, mutual in TRIED:
@@ -252,16 +252,16 @@ def frozen_trial(number: int, state: TrialState, reported: int = 0, trained: int
 
 
 def test_a_trial_begins_only_where_all_could_end_within_the_budget() -> None:
-    """The grid has 16 trainings of 3 epochs; the budget is 10 of these 48 epochs."""
+    """The budget is 10 epochs. The grid has 16 trainings of 3 epochs, which is 48 epochs in all."""
     plan = Plan.from_params(params(one={**TPE, "trials": None, "budget": 10 / 48}), "one")
     complete, running = frozen_trial(0, TrialState.COMPLETE, 3), frozen_trial(1, TrialState.RUNNING, 1)
 
     assert plan.budget == 10
-    assert may_begin(plan, [complete, complete])  # 6 spent, 3 more
-    assert not may_begin(plan, [complete, complete, frozen_trial(2, TrialState.PRUNED, 2)])  # 8 spent
-    assert may_begin(plan, [complete, running])  # 4 spent, 2 reserved, 3 more
+    assert may_begin(plan, [complete, complete])  # 6 epochs spent, 3 more needed
+    assert not may_begin(plan, [complete, complete, frozen_trial(2, TrialState.PRUNED, 2)])  # 8 epochs spent
+    assert may_begin(plan, [complete, running])  # 4 epochs spent, 2 reserved, 3 more needed
     assert not may_begin(plan, [complete, running, frozen_trial(2, TrialState.RUNNING)])
-    assert not may_begin(plan, [complete, frozen_trial(1, TrialState.RUNNING, 1, trained=3)])  # repeated two epochs
+    assert not may_begin(plan, [complete, frozen_trial(1, TrialState.RUNNING, 1, trained=3)])  # it repeats two epochs
     assert not may_begin(
         plan, [complete, complete, frozen_trial(2, TrialState.WAITING, 2)]
     )  # the third trial will resume

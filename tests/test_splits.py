@@ -1,4 +1,4 @@
-"""The common interface of texts and images: batches, bits drawn at use, and trainings that resume to the last bit."""
+"""The interface that texts and images share: batches, bits drawn at each use, and trainings that resume bit for bit."""
 
 import dataclasses
 import json

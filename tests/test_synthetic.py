@@ -201,7 +201,7 @@ def test_what_lies_under_the_floor_is_given_up() -> None:
 
 
 def dense(generator: Generator, source: SyntheticSource, sentence: np.ndarray, spacing: float) -> float:
-    """The same integral, -log p(x), as a sum over a lattice from -8 to 8 in each dimension."""
+    """-log p(x) as a sum over a lattice of z, which goes from -8 to 8 in each dimension."""
     half = round(8 / spacing)
     axis = torch.arange(-half, half + 1, dtype=torch.float64) * spacing
     z = torch.cartesian_prod(axis, axis)
@@ -231,7 +231,7 @@ def test_the_true_nll_is_the_integral() -> None:
 
 
 def test_the_true_nll_by_importance_sampling() -> None:
-    """Both agree within five standard errors of 200,000 samples of the prior; each standard error is under 1 %."""
+    """The two agree within five standard errors of 200,000 samples from the prior. Each standard error is under 1 %."""
     generator, source, words, own = prepared(2)
     random = np.random.default_rng(1)
     draws = 200_000
@@ -249,7 +249,7 @@ def test_the_true_nll_by_importance_sampling() -> None:
 def test_the_true_likelihoods_of_all_sentences_sum_to_one(output_range: float) -> None:
     generator, source = tiny(3, 3, output_range=output_range)
     every = every_sentence(source)
-    own = np.zeros((len(every), 2))  # only sets the floor of negligible values
+    own = np.zeros((len(every), 2))  # only sets the bound below which values are negligible
     nll, twice = true_nll(generator, source, every, own, TRUTH)
 
     assert np.exp(-nll).sum() == pytest.approx(1, abs=1e-5)

@@ -272,7 +272,7 @@ def test_at_step_0_the_means_have_the_scale_gamma(name: str, dataset: str, words
 
 @normalized
 def test_with_the_papers_initial_weights_they_would_have_far_less(name: str) -> None:
-    """This is why the encoder of systems with batch normalization starts from PyTorch's defaults."""
+    """The means would be far smaller. This explains PyTorch's default weights in encoders with batch normalization."""
     torch.manual_seed(1)
     chosen = FULL_SIZE.dataset("synthetic")
     parts = Parts(init="paper", epsilon=1e-5)
@@ -381,7 +381,7 @@ def test_a_description_builds_the_same_model_again(name: str) -> None:
 
 
 def test_batches_of_the_tests_have_all_words() -> None:
-    """A batch does not reach all words, so that the gradient tests also cover the rows of other words."""
+    """The tests' batch lacks some words, so that the gradient tests also cover the rows of words that do not occur."""
     x = batch(8)
     occurring = set(x.flatten().tolist())
 

@@ -118,7 +118,7 @@ def test_floor_and_dropout_start_with_the_first_step_of_weight_1(name: str, star
 @everyone
 @pytest.mark.parametrize("epochs", [1, 2, 3])
 def test_a_run_that_ends_before_its_warm_up_says_so(name: str, epochs: int) -> None:
-    """The result has the last epoch's weights, without the parts that start after the warm-up."""
+    """The result has the weights of the last epoch. Parts that start after the warm-up have not started."""
     run = training(name, epochs=epochs, warmup=2)
     after: list[dict[str, Tensor]] = []
     decide = run.decide
@@ -355,7 +355,7 @@ def test_sgd_has_the_bits_of_pytorchs() -> None:
 
 @pytest.mark.parametrize("clip", [1e-3, 1e3])
 def test_the_clipped_gradients_have_the_bits_of_pytorchs(clip: float) -> None:
-    """This holds where the gradient is clipped and where it is short enough."""
+    """The bits agree whether the gradient is clipped or short enough."""
     model = lively(build("du_vae")[0])
     x, step_updates = batch(), updates(model, 0.3, clip=clip)
     torch.manual_seed(5)
@@ -461,7 +461,7 @@ PATHS = (
 
 @everyone
 def test_from_training_to_probes(name: str, project: tuple[config.Params, Path], tmp_path: Path) -> None:
-    """Two runs give the same bytes. Where a system has no such figure, a cell is empty or a value is null."""
+    """Two runs give the same bytes. If a system lacks a measure, its cell is empty or its value is null."""
     params, root = project
     called = setting(name)
     for folder in ("one", "two"):

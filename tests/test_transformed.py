@@ -25,7 +25,7 @@ def gaussians(count: int, latent: int = 2, seed: int = 1) -> DiagonalGaussian:
 
 
 def off(values: np.ndarray, expected: float) -> float:
-    """The distance of the mean from the expected value, in standard errors."""
+    """The distance of the values' mean from the expected value, in standard errors."""
     return abs(values.mean() - expected) / (values.std(ddof=1) / np.sqrt(len(values)))
 
 
@@ -57,7 +57,7 @@ def test_of_a_flow_they_are_the_means_over_all_pairs() -> None:
 
 
 def test_the_standard_error_is_what_the_estimates_spread_by() -> None:
-    """The spread is over seeds, on one set."""
+    """The standard error is compared with the spread over seeds on one set."""
     posterior = flow(40, 2)
     results = [estimates(posterior, seed) for seed in range(40)]
     for which in (0, 1):
@@ -74,7 +74,7 @@ def test_a_single_posterior_has_no_diversity() -> None:
 
 
 def test_each_document_is_drawn_once_a_round_and_none_is_its_own_partner(monkeypatch: pytest.MonkeyPatch) -> None:
-    """This holds for any block size."""
+    """Holds for any block size."""
     for rows in (1, 3, 100):
         monkeypatch.setattr(transformed, "ROWS", rows)
         asked: list[list[int]] = []

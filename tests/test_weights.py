@@ -1,4 +1,4 @@
-"""Metrics of other weights than the last training's are named in a message, and not shown as results."""
+"""Metrics of an earlier training's weights are named in a message and are not shown as results."""
 
 import json
 import re
@@ -156,7 +156,7 @@ def test_track_does_not_show_metrics_of_other_weights(project: Path, capsys: pyt
 
 
 def test_track_looks_at_the_model_itself(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The model came here without its results, from another checkout or another commit."""
+    """The model was copied from another checkout or another commit, without its results."""
     test_use.project(project / "other")
     shutil.copy(project / "other/models/synthetic/vae/1/weights.safetensors", "models/synthetic/du_vae/1")
     capsys.readouterr()

@@ -13,7 +13,10 @@ SPECIALS = "<pad>", "<s>", "</s>", "<unk>"
 
 
 def block(raw: dict[str, Any]) -> Any:
-    """`run` of parameters as a block to be changed: where it is a name, one of its data sets and most settings."""
+    """The `run` block of the parameters, to be changed.
+
+    If `run` is only a name, the block with most settings replaces it. This block gets the data sets of all blocks.
+    """
     if isinstance(raw["run"], str):
         blocks = raw["runs"][raw["run"]]
         datasets = [name for block in blocks for name in block["datasets"]]
@@ -23,17 +26,18 @@ def block(raw: dict[str, Any]) -> Any:
 
 
 def shrink(raw: dict[str, Any]) -> None:
-    """Makes every number of a params.yaml that costs time small, in place."""
+    """Reduces every number of a params.yaml that costs time, in place."""
     block(raw)["seeds"] = [1]
     raw["figure1"]["seed"] = 1
     raw["evaluation"]["importance_samples"] = 20
     raw["probe"].update(draws=2, folds=2, inverse_penalties=[0.1, 10.0])
     for dataset in raw["datasets"].values():
-        # Data sets share parts of each other through anchors: the same numbers are written twice.
+        # Data sets share parts through anchors, so some numbers are written twice.
         dataset["optimisation"].update(epochs=3, warmup=1)
         dataset["optimisation"]["decay"].update(patience=1, not_before=1)
         if dataset["kind"] in {"omniglot", "images"}:
-            # oneDNN writes past its buffers in strided 1 x 1 convolutions of 2 to 6 channels that lie last in memory.
+            # With fewer channels, oneDNN writes past its buffers. The fault is in strided 1 x 1 convolutions of 2 to 6
+            # channels that lie last in memory.
             dataset["networks"].update(channels=[8, 8, 8], features=8, kernels=[3, 3], width=4, latent=4)
             continue
         dataset["networks"].update(embedding=8, hidden=16)
@@ -41,7 +45,7 @@ def shrink(raw: dict[str, Any]) -> None:
             dataset["source"].update(train=640, valid=160, test=160, words=200)
             dataset["truth"].update(sentences=5, spacing=0.2)
             dataset["probe"].update(labels=[50])
-            # Words are drawn from few sentences: what is in both splits by chance is more than at full size.
+            # Small splits share more sentences by chance than splits of full size.
             dataset["expect"].update(max_shared_rate=1.0)
         if "sample" in dataset["source"]:
             sample = dataset["source"]["sample"]
@@ -60,7 +64,7 @@ def shrink(raw: dict[str, Any]) -> None:
 
 
 def write(path: Path, more: dict[str, Any] | None = None, **run: Any) -> None:
-    """Writes the shrunk parameters, with `more` data sets and other values of `run` where given."""
+    """Writes the reduced parameters, with `more` data sets and other values of `run` where given."""
     yaml = YAML()
     raw = yaml.load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     shrink(raw)
@@ -71,7 +75,7 @@ def write(path: Path, more: dict[str, Any] | None = None, **run: Any) -> None:
 
 
 def params() -> Any:
-    """The shrunk parameters, read."""
+    """The reduced parameters, loaded."""
     from duvae import config
 
     raw = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"))
@@ -81,7 +85,7 @@ def params() -> Any:
 
 
 def small() -> dict[str, Any]:
-    """The parameters at a reduced size, with a data set `own` of files in the folder."""
+    """The reduced parameters, with a data set `own` that reads its files from the folder."""
     raw = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     shrink(raw)
     raw["datasets"]["synthetic"]["optimisation"]["epochs"] = 2
@@ -97,7 +101,7 @@ def small() -> dict[str, Any]:
 
 
 def pictures_of(raw: dict[str, Any]) -> dict[str, Any]:
-    """The data set `pictures`, images of one's own in a folder, in a shrunk params.yaml."""
+    """The data set `pictures` of a reduced params.yaml: the user's own images in a folder."""
     return {
         **{key: value for key, value in raw["datasets"]["omniglot"].items() if key != "paper"},
         "kind": "images",
@@ -107,20 +111,20 @@ def pictures_of(raw: dict[str, Any]) -> dict[str, Any]:
 
 
 def own(folder: Path) -> None:
-    """Writes the files of the data set `own`."""
+    """Writes the files that the data set `own` reads."""
     for number, split in enumerate(("train", "valid", "test")):
         (folder / f"{split}.txt").write_bytes(sentences(number))
     (folder / "vocab.txt").write_text("".join(f"{w}\n" for w in (*SPECIALS, *WORDS, "good", "bad")), encoding="utf-8")
 
 
 def pictures(folder: Path, count: int = 20) -> None:
-    """Writes the files of the data set `pictures`: two alphabets of two characters."""
+    """Writes the files that the data set `pictures` reads: two alphabets with two characters each."""
     names = [f"pictures/{'ab'[n % 2]}/{'xy'[n // 2 % 2]}/{n}.png" for n in range(count)]
     drawings.folder(folder, {name: drawings.letter(n, 30) for n, name in enumerate(names)})
 
 
 def sentences(number: int) -> bytes:
-    """Labelled sentences of every third word."""
+    """Sentences with labels. `number` selects every third word."""
     lines = [f"{label}\t{word} {'good' if label else 'bad'}\n" for label in (0, 1) for word in WORDS[number::3]]
 
     return "".join(lines).encode()

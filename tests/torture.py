@@ -40,7 +40,7 @@ COMMANDS = {"training": ("duvae", "train"), "lockfile": ("-m", "pipelines.lockfi
 
 
 def create(folder: Path) -> Clone:
-    """Creates a clone with small parameters, in which data are prepared and no model is trained."""
+    """Creates a clone with small parameters and prepared data. No model is trained in it."""
     clone = Clone(folder)
     tiny.write(folder / "params.yaml", settings=["vae", "du_vae"])
     file = YAML()
@@ -61,7 +61,7 @@ def create(folder: Path) -> Clone:
 
 
 def undisturbed(prepared: Path, folder: Path, targets: Sequence[str] = TARGETS) -> dict[str, str]:
-    """The outputs of a plain `dvc repro`."""
+    """The outputs of an undisturbed `dvc repro`."""
     shutil.copytree(prepared, folder, symlinks=True)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(folder / "src")}
     subprocess.run(["dvc", "repro", "--quiet", *targets], cwd=folder, env=environment, check=True)
@@ -70,7 +70,7 @@ def undisturbed(prepared: Path, folder: Path, targets: Sequence[str] = TARGETS) 
 
 
 def outputs(folder: Path) -> dict[str, str]:
-    """The hashes of all outputs in dvc.lock, without the records: those differ between identical runs."""
+    """The hashes of all outputs in dvc.lock. Records are left out, because they differ between identical runs."""
     stages = yaml.safe_load((folder / "dvc.lock").read_text(encoding="utf-8"))["stages"]
     outs = [out for stage in stages.values() for out in stage.get("outs", ())]
 
@@ -83,7 +83,7 @@ class Round:
     Args:
         prepared: The project to copy.
         folder: The folder of the copy.
-        seed: Seed of the order and the moments.
+        seed: Seed of the order and the moments of the kills.
         targets: Stages to rebuild.
     """
 
@@ -107,9 +107,9 @@ class Round:
         return subprocess.Popen([sys.executable, "-c", REBUILD, *self.targets], cwd=self.folder, env=environment)
 
     def kill(self, phase: str) -> None:
-        """Starts the rebuild and kills one of its processes in a phase."""
+        """Starts the rebuild and kills one of its processes during a phase."""
         if phase in {"checkpoint", "lock"}:
-            # A task dies of a half-written state and may be retried; a half-written dvc.lock ends the recording.
+            # A half-written state kills only a task, which may be retried. A half-written dvc.lock ends the recording.
             write = self.random.randint(1, 2 if phase == "lock" else 60)
             process = self.start({"how": phase, "write": write})
             process.wait(PATIENCE)
@@ -155,7 +155,7 @@ class Round:
 
 
 def started(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
-    """The running processes that a rebuild has started."""
+    """The running processes that a rebuild started."""
     processes = []
     for other in psutil.process_iter():
         try:
@@ -168,7 +168,7 @@ def started(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
 
 
 def runs(process: psutil.Process, program: str, command: str) -> bool:
-    """Whether a process is this command of this program."""
+    """Whether a process runs this command of this program."""
     try:
         line = process.cmdline()
     except psutil.Error:

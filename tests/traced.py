@@ -1,7 +1,7 @@
 """Runs one kind of stage at a tiny size, and notes which functions of the package it executes.
 
-Called as a script with a folder: builds a project there and prints, as JSON, for each `kind`, or `kind.system`, the
-executed functions as `module:line`. It is a process of its own, so that no test's hooks change what is executed.
+As a script, it takes a folder and builds a project there. It prints a JSON object: for each `kind` or `kind.system`,
+the executed functions as `module:line`. It runs in a process of its own, so no hook of a test changes the execution.
 """
 
 import ast
@@ -34,7 +34,7 @@ STUDY = {
 
 
 class Trace:
-    """Notes the code of all functions that run while it is entered, in all threads."""
+    """Notes the code of all functions that run inside the `with` block, in all threads."""
 
     def __init__(self) -> None:
         self.codes: set[CodeType] = set()
@@ -54,7 +54,7 @@ class Trace:
             self.codes.add(frame.f_code)
 
     def functions(self) -> Iterator[str]:
-        """The functions of the package, as `module:line` of their first lines; statements of modules are none."""
+        """The functions of the package, as `module:line` of their first lines. Statements of modules are left out."""
         for code in self.codes:
             path = Path(code.co_filename)
             if path.suffix == ".py" and path.is_relative_to(PACKAGE) and code.co_name != "<module>":
@@ -63,7 +63,7 @@ class Trace:
 
 
 def definitions(module: str) -> dict[range, str]:
-    """The definitions at the top of a module, by the lines that each of them takes; members of classes apart."""
+    """The top-level definitions of a module, by their ranges of lines. Each member of a class is separate."""
     place = PACKAGE.parent.joinpath(*module.split("."))
     path = next(p for p in (place.with_suffix(".py"), place / "__init__.py") if p.is_file())
     found: dict[range, str] = {}
@@ -84,7 +84,7 @@ def definitions(module: str) -> dict[range, str]:
 
 
 def mutate(source: str, line: int, random_: random.Random) -> str | None:
-    """The source with one number or operator changed in the function that begins at a line; None: it has none."""
+    """The source with one number or operator changed in the function that starts at a line. None: it has neither."""
     tree = ast.parse(source)
     functions = [n for n in ast.walk(tree) if isinstance(n, (ast.FunctionDef, ast.Lambda))]
     begun = [n for n in functions if line in range(_first(n), n.lineno + 1)]
@@ -110,7 +110,7 @@ def mutate(source: str, line: int, random_: random.Random) -> str | None:
 
 
 def _computed(node: ast.AST) -> Iterator[ast.AST]:
-    """The node and all below it, without annotations."""
+    """The node and all nodes below it, except annotations."""
     yield node
     for name, value in ast.iter_fields(node):
         if name not in ("annotation", "returns"):
@@ -136,11 +136,11 @@ for name, members in {"duvae.errors": {"UserError": Exception}, "duvae.project.f
 from duvae.project import fingerprint
 print(fingerprint.render(fingerprint.Fingerprints(fingerprint.PACKAGE).all()))
 """
-"""Prints the fingerprints with an interpreter that has none of the libraries: what needs them is stood in for."""
+"""Prints the fingerprints without any library installed. Stubs replace the modules that need one."""
 
 
 def interpreter(version: str) -> str | None:
-    """A Python of this version: on the path, or where pyenv and uv put theirs."""
+    """Path of a Python interpreter of this version. The search covers the path and the folders of pyenv and uv."""
     name = f"python{version}"
     homes = [Path.home() / ".pyenv" / "versions", Path.home() / ".local" / "share" / "uv" / "python"]
     places = [found for home in homes for found in sorted(home.glob(f"*{version}*/bin/{name}"))]
@@ -162,7 +162,7 @@ def raw() -> dict[str, Any]:
     for name in ("own", "pictures"):
         found["datasets"][name]["nll_examples"] = 4
     found["datasets"]["synthetic"]["source"].update(train=96, valid=64, test=64, words=60)
-    for setting in found["settings"].values():  # every system on text and on images, in the paper or not
+    for setting in found["settings"].values():  # includes pairs that the paper does not train
         columns = setting["columns"]
         given = next(iter(columns.values()))
         columns.update({column: columns.get(column, given) for column in ("synthetic", "omniglot")})
@@ -172,7 +172,7 @@ def raw() -> dict[str, Any]:
 
 
 def run(folder: Path, say: Callable[[str, Trace], None]) -> None:
-    """Runs every kind of stage in a project that it makes in `folder`, and hands each trace over."""
+    """Runs every kind of stage in a project in `folder`, and passes each kind and its trace to `say`."""
     import tiny
     from duvae import config
     from duvae.commands import (
@@ -239,7 +239,7 @@ def main() -> None:
     torch.set_num_threads(1)
     sys.stdout.flush()
     output = os.dup(1)
-    os.dup2(2, 1)  # what stages print
+    os.dup2(2, 1)  # keeps the output of the stages apart from the JSON
     found: dict[str, set[str]] = {}
     folder = Path(sys.argv[1])
     os.chdir(folder)
