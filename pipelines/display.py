@@ -1,5 +1,6 @@
 """Texts and tables about a rebuild: the plan, the live table on a terminal, the summary and the failures."""
 
+import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -81,7 +82,9 @@ def _tasks(count: int) -> str:
 
 
 class LiveTable:
-    """Table of the running tasks, their devices and the time left, on standard error if that is a terminal.
+    """Shows a rebuild on standard error: a table of the running tasks, their devices and the time left.
+
+    Where standard error is not a terminal, it prints one line for each finished task instead.
 
     Args:
         estimates: Estimated seconds of each stage, by name; stages of unknown duration are left out.
@@ -105,6 +108,7 @@ class LiveTable:
             redirect_stdout=False,
         )
         self.visible = console.is_terminal
+        self.printed: set[str] = set()
 
     def __enter__(self) -> Self:
         if self.visible:
@@ -118,8 +122,20 @@ class LiveTable:
             self.live.stop()
 
     def update(self, progress: Progress) -> None:
-        """Sets the progress that the table shows."""
+        """Sets the progress that the table shows. Without a terminal, it prints a line for each newly finished task."""
         self.progress = progress
+        if self.visible:
+            return
+        for name in [*progress.done, *progress.failed]:
+            if name not in self.printed:
+                self.printed.add(name)
+                result = progress.done.get(name)
+                state = "failed"
+                if result is not None:
+                    state = (
+                        f"done in {duration(result.seconds)} on {result.device}" if result.ran else "in the run cache"
+                    )
+                print(f"{name}: {state}. {self.line(progress, time.monotonic())}", file=sys.stderr, flush=True)
 
     def draw(self) -> Group:
         """The table at this moment."""

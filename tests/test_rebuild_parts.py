@@ -270,7 +270,7 @@ def test_the_plan_has_tasks_and_hours_per_device() -> None:
     assert "train yahoo: 100 tasks, 100 of unknown duration" in display.plan(many, list(many.stages), [], {}, choose(1))  # type: ignore[arg-type]
 
 
-def test_the_live_table_and_the_summary(tmp_path: Path) -> None:
+def test_the_live_table(tmp_path: Path) -> None:
     from rich.console import Console
 
     progress = Progress(6, up_to_date=["data"], cached=["a"], deferred=["page"], waiting=["d"])
@@ -288,6 +288,24 @@ def test_the_live_table_and_the_summary(tmp_path: Path) -> None:
     assert "1 up to date, 1 in the run cache, 1 running, 1 waiting, 1 deferred" in text
     assert "and 1 of unknown duration" in text
 
+
+def test_without_a_terminal_each_finished_task_prints_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = Progress(4, waiting=["c"])
+    table = display.LiveTable({"c": 3600.0}, 1)
+    table.update(progress)
+    progress.done["a"] = TaskResult("a", {}, True, 120.0, "CPU 1")
+    table.update(progress)
+    progress.done["b"] = TaskResult("b", {}, False, 0.5, "CPU 2")
+    progress.failed["d"] = TaskFailedError("d", "exited with 2")
+    table.update(progress)
+    assert capsys.readouterr().err.splitlines() == [
+        "a: done in 2 min on CPU 1. 1 done, 1 waiting; about 60 min left",
+        "b: in the run cache. 2 done, 1 failed, 1 waiting; about 60 min left",
+        "d: failed. 2 done, 1 failed, 1 waiting; about 60 min left",
+    ]
+
+
+def test_the_summary_of_a_rebuild() -> None:
     progress = Progress(4, up_to_date=["data"], skipped=["d"])
     progress.done = {"a": TaskResult("a", {}, True, 2.0, "CPU 1"), "b": TaskResult("b", {}, False, 0.5, "CPU 2")}
     progress.failed = {"c": TaskFailedError("c", "exited with 2", log="one\ntwo")}
