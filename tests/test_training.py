@@ -20,6 +20,7 @@ from duvae.metrics.encoding import encode
 from duvae.metrics.geometry import measures
 from duvae.objectives import Duration, Loss, Warmup
 from duvae.posteriors import Posterior
+from duvae.project.progress import TrainingBar
 from duvae.regularizers import ALPHA, Staged
 from duvae.training.loop import Training
 from duvae.training.steps import SGD, JointLoop, NotFinite, Updates, first_not_finite, optimizer
@@ -297,6 +298,16 @@ def test_progress_is_told_of_every_step_and_epoch() -> None:
 
 
 # ----------------------------------------------------------------------------------------- one step
+
+
+def test_without_a_terminal_each_epoch_prints_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    row = {"valid_loss": 31.234, "valid_kl": 1.5, "valid_mi": None, "valid_au": 2}
+    with TrainingBar("synthetic du_vae 1", 50) as bar:
+        for epoch in (1, 2):
+            bar.epoch({"epoch": epoch, **row})
+    assert capsys.readouterr().err.splitlines() == [
+        f"synthetic du_vae 1: epoch {epoch} of 50  loss 31.23  KL 1.50  AU 2.00" for epoch in (1, 2)
+    ]
 
 
 @everyone

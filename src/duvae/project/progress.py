@@ -1,6 +1,7 @@
-"""Progress bars on a terminal; elsewhere nothing is drawn."""
+"""Progress bars on a terminal, and elsewhere one line per epoch of a training."""
 
 import signal
+import sys
 import threading
 from types import FrameType, TracebackType
 from typing import Any, Self
@@ -22,6 +23,7 @@ class Bar:
 
     def __init__(self, title: str, total: float) -> None:
         console = Console(stderr=True)
+        self.title, self.total, self.visible = title, total, console.is_terminal
         self.bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -30,7 +32,7 @@ class Bar:
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
             console=console,
-            disable=not console.is_terminal,
+            disable=not self.visible,
         )
         self.task = self.bar.add_task(title, total=total, note="")
 
@@ -92,10 +94,13 @@ class TrainingBar(Bar):
         return self.stop_requested
 
     def epoch(self, row: Row) -> None:
-        """Shows the measurements of a finished epoch."""
+        """Shows the measurements of a finished epoch: beside the bar, or on a line of its own without a terminal."""
         values = [
             f"{name} {row[key]:.2f}"
             for name, key in (("loss", "valid_loss"), ("KL", "valid_kl"), ("MI", "valid_mi"), ("AU", "valid_au"))
             if row[key] is not None
         ]
-        self.bar.update(self.task, completed=row["epoch"], note="  ".join(values))
+        note = "  ".join(values)
+        self.bar.update(self.task, completed=row["epoch"], note=note)
+        if not self.visible:
+            print(f"{self.title}: epoch {row['epoch']} of {self.total:g}  {note}", file=sys.stderr, flush=True)
