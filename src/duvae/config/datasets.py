@@ -282,7 +282,7 @@ class _Dataset(Frozen):
         Count | None,
         doc(
             "Number of test examples for the importance-weighted NLL, drawn with `evaluation.seed`; null: "
-            "all. `metrics.json` has this number and, as `nll_stderr`, the standard error over these "
+            "all. `metrics.json` holds this number, and `nll_stderr` there is the standard error over these "
             "examples.",
             "paper: all",
         ),

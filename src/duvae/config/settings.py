@@ -20,7 +20,8 @@ Changes = Annotated[
     dict[str, Any],
     doc(
         "New values for keys of `datasets.*.optimisation`, such as `{epochs: 30, decay: {patience: 2}}`; "
-        "`{}`: none. They apply on every data set. The key is required, because DVC fails without it.",
+        "`{}`: none. The new values apply on every data set. The key is required, because DVC fails "
+        "without it.",
         "ours",
     ),
 ]

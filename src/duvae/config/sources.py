@@ -236,16 +236,16 @@ class OmniglotSource(Frozen):
     train_drawers: Annotated[
         Count,
         doc(
-            "Number of drawings of each character for training and validation. In Lake's data they are the "
-            "first of 20. Burda's file has at most this number.",
+            "Number of drawings of each character for training and validation. In Lake's data, these are the "
+            "first of 20 drawings. Burda's file has at most this number.",
             "paper, 4.3, Table 3",
         ),
     ]
     test_drawers: Annotated[
         Count,
         doc(
-            "Number of drawings of each character for test. In Lake's data they are the last of 20. Burda's "
-            "file has at most this number.",
+            "Number of drawings of each character for test. In Lake's data, these are the last of 20 "
+            "drawings. Burda's file has at most this number.",
             "paper, 4.3, Table 3",
         ),
     ]
