@@ -32,27 +32,34 @@ class Binarize(Frozen):
 class Expect(Frozen):
     """Bounds that `validate` checks a prepared text data set against."""
 
-    max_unknown_rate: Annotated[Share, doc("Share of a split's words that may be unknown.", "ours")]
-    max_shared_rate: Annotated[Share, doc("Share of the test documents that may also stand in training.", "ours")]
+    max_unknown_rate: Annotated[Share, doc("Largest allowed share of unknown words in a split.", "ours")]
+    max_shared_rate: Annotated[
+        Share, doc("Largest allowed share of test documents that also occur in the training split.", "ours")
+    ]
     documents: Annotated[
-        dict[Name, Count], doc("Exact number of documents, by the name of a split.", "paper, S-E")
+        dict[Name, Count], doc("Number of documents that a split must have, by the name of the split.", "paper, S-E")
     ] = {}
 
 
 class ImageExpect(Frozen):
     """Bounds that `validate` checks a prepared image data set against."""
 
-    max_shared_rate: Annotated[Share, doc("Share of a split's images that may also stand in another split.", "ours")]
-    min_ink: Annotated[Share, doc("Share of a split's pixels that is ink, at least.", "ours")]
-    max_ink: Annotated[Share, doc("Share of a split's pixels that is ink, at most.", "ours")]
+    max_shared_rate: Annotated[
+        Share, doc("Largest allowed share of a split's images that also occur in another split.", "ours")
+    ]
+    min_ink: Annotated[Share, doc("Smallest allowed share of ink, as the mean over all pixels of a split.", "ours")]
+    max_ink: Annotated[Share, doc("Largest allowed share of ink, as the mean over all pixels of a split.", "ours")]
 
 
 class TextNetworks(Frozen):
     """Sizes of the LSTM encoder and of the LSTM decoder for texts."""
 
-    embedding: Annotated[Count, doc("Size of a word's embedding, in numbers.", "release; paper, S-E")]
-    hidden: Annotated[Count, doc("Hidden units of the encoder's LSTM and of the decoder's.", "release; paper, S-E")]
-    latent: Annotated[Count, doc("Dimensions of z.", "paper, 4.1; S-E")]
+    embedding: Annotated[Count, doc("Number of dimensions of a word embedding.", "release; paper, S-E")]
+    hidden: Annotated[
+        Count,
+        doc("Number of hidden units in each of the two LSTMs, the encoder's and the decoder's.", "release; paper, S-E"),
+    ]
+    latent: Annotated[Count, doc("Number of dimensions of z.", "paper, 4.1; S-E")]
     dropout_in: Annotated[
         float, Field(ge=0, lt=1), doc("Dropout probability of the decoder's word embeddings.", "paper, S-E")
     ]
@@ -66,35 +73,36 @@ class TextNetworks(Frozen):
 class ImageNetworks(Frozen):
     """Sizes of the ResNet encoder and of the PixelCNN decoder for images."""
 
-    size: Annotated[Count, doc("Side of the images in pixels; the same as `source.size`.", "release")]
+    size: Annotated[Count, doc("Side of the images in pixels; it must equal `source.size`.", "release")]
     channels: Annotated[
         list[Count],
         Field(min_length=1),
-        doc("Channels of the encoder's blocks, each of stride 2.", "paper, 4.1; release"),
+        doc("Number of output channels of each encoder block. Each block has stride 2.", "paper, 4.1; release"),
     ]
     features: Annotated[
         Count,
         doc(
-            "Number of features that the encoder's last block returns, the input of the layer for q(z given x).",
+            "Number of features that the encoder returns. A linear map turns them into q(z given x).",
             "release",
         ),
     ]
     kernels: Annotated[
         list[Literal[1, 3, 5, 7, 9, 11]],
         Field(min_length=1),
-        doc(
-            "Sides in pixels of the decoder's masked convolutions, one after another.", "paper, 4.1: 13 layers; release"
-        ),
+        doc("Sides of the decoder's masked kernels in pixels, one number per layer.", "paper, 4.1: 13 layers; release"),
     ]
-    width: Annotated[int, Field(ge=2, multiple_of=2), doc("Channels of the decoder's masked convolutions.", "release")]
+    width: Annotated[
+        int, Field(ge=2, multiple_of=2), doc("Number of output channels of each decoder layer.", "release")
+    ]
     feature_maps: Annotated[
         Count,
         doc(
-            "Number of feature maps of the image's size that z is mapped to, an additional input of the decoder.",
+            "Number of feature maps that the decoder computes from z. Each map has the size of the image. The "
+            "first layer reads the maps and the image.",
             "release",
         ),
     ]
-    latent: Annotated[Count, doc("Dimensions of z.", "paper, 4.1")]
+    latent: Annotated[Count, doc("Number of dimensions of z.", "paper, 4.1")]
 
     @model_validator(mode="after")
     def first_kernel_is_large(self) -> Self:
@@ -118,14 +126,22 @@ class Decay(Frozen):
 
     factor: Annotated[
         OpenShare,
-        doc("Factor of the learning rate at a decay; the best weights so far are restored.", "paper, S-E"),
+        doc(
+            "Factor by which a decay multiplies the learning rate. A decay also restores the best weights so far.",
+            "paper, S-E",
+        ),
     ]
     reset: Annotated[
         bool, doc("Whether each decay starts new optimisers, without the moments of the old ones.", "release")
     ] = True
-    patience: Annotated[Count, doc("Epochs without a better validation loss before a decay.", "paper, S-E; release")]
+    patience: Annotated[
+        Count, doc("Number of epochs without a better validation loss before a decay.", "paper, S-E; release")
+    ]
     not_before: Annotated[int, Field(ge=0), doc("First epoch that can end with a decay.", "release")]
-    at_most: Annotated[Count, doc("Number of the decay at which training ends.", "paper, S-E")]
+    at_most: Annotated[
+        Count,
+        doc("Number of decays that end training. With 5, training ends when the fifth decay is due.", "paper, S-E"),
+    ]
 
 
 class Optimisation(Frozen):
@@ -133,23 +149,42 @@ class Optimisation(Frozen):
 
     optimiser: Annotated[
         Literal["sgd", "adam"],
-        doc("Optimiser, one for the encoder and one for the decoder; `sgd` has no momentum.", "paper, 4.1; release"),
+        doc(
+            "Kind of optimiser. Encoder and decoder have one optimiser each. `sgd` has no momentum.",
+            "paper, 4.1; release",
+        ),
     ]
     learning_rate: Annotated[Positive, doc("Learning rate at the start.", "paper, S-E")]
-    clip: Annotated[Positive, doc("Bound of the norm of all gradients together.", "release")]
-    batch: Annotated[TwoOrMore, doc("Size of a batch, in sentences of one length or in images.", "release")]
-    epochs: Annotated[Count, doc("Number of epochs at most.", "paper, S-E; release")]
+    clip: Annotated[
+        Positive,
+        doc(
+            "Largest allowed norm of the gradient of all parameters. A larger gradient is scaled down to this norm.",
+            "release",
+        ),
+    ]
+    batch: Annotated[
+        TwoOrMore,
+        doc(
+            "Number of images or sentences in a batch. All sentences of a batch have the same length.",
+            "release",
+        ),
+    ]
+    epochs: Annotated[Count, doc("Largest number of epochs.", "paper, S-E; release")]
     warmup: Annotated[
         int,
         Field(ge=0),
-        doc("Epochs over which the KL weight rises to its end, a step each batch.", "paper, 4.1; release"),
+        doc(
+            "Number of epochs of the warm-up. During the warm-up, the KL weight rises linearly to its final "
+            "value, batch by batch.",
+            "paper, 4.1; release",
+        ),
     ]
     decay: Annotated[Decay, doc("Decay of the learning rate.", "paper, S-E")]
     bfloat16: Annotated[
         bool,
         doc(
-            "Whether training computes in half precision where that is safe (autocast); weights, sums and the "
-            "loss stay in single precision.",
+            "Whether training computes in bfloat16 where that is safe (PyTorch's autocast). Weights, sums and "
+            "the loss stay in single precision.",
             "ours",
         ),
     ] = False
@@ -192,8 +227,8 @@ class DatasetProbe(Frozen):
     per_character: Annotated[
         list[Count],
         doc(
-            "Numbers of images of each character, out of those that train or validate. There is one probe for each "
-            "alphabet, and the accuracy is the mean over alphabets.",
+            "Numbers of labelled images per character, drawn from the training and validation images. There "
+            "is one probe for each alphabet, and the accuracy is the mean over alphabets.",
             "paper, Table 3",
         ),
     ] = []
@@ -222,15 +257,15 @@ class Paper(Frozen):
         list[PaperTable],
         Field(min_length=1),
         doc(
-            "Tables of the paper that the report shows beside the results. Tables 1 and S1 compare the data "
-            "set's `column`.",
+            "Tables of the paper that the report shows beside the results. From Tables 1 and S1, the report "
+            "takes the rows of the data set's `column`.",
             "paper",
         ),
     ]
     departs: Annotated[
         list[Annotated[str, Field(min_length=1)]],
         doc(
-            "Differences between this experiment and the paper's, one sentence each; the report shows them "
+            "Differences between this experiment and the paper's, one sentence each. The report shows them "
             "above each table. Empty: no difference.",
             "ours",
         ),
@@ -240,13 +275,15 @@ class Paper(Frozen):
 class _Dataset(Frozen):
     """Parameters that all kinds of data sets have."""
 
-    column: Annotated[Name, doc("Column of the settings' hyperparameters for this data set.", "paper, Table 1")]
+    column: Annotated[
+        Name, doc("Name of the column of hyperparameters that a setting uses on this data set.", "paper, Table 1")
+    ]
     nll_examples: Annotated[
         Count | None,
         doc(
-            "Number of test examples for the estimate of the importance-weighted NLL, drawn by "
-            "`evaluation.seed`; null: all. `metrics.json` holds the number, and `nll_stderr` is the standard "
-            "error over these examples.",
+            "Number of test examples for the importance-weighted NLL, drawn with `evaluation.seed`; null: "
+            "all. `metrics.json` holds this number, and `nll_stderr` there is the standard error over these "
+            "examples.",
             "paper: all",
         ),
     ]
@@ -254,7 +291,7 @@ class _Dataset(Frozen):
     probe: Annotated[DatasetProbe, doc("Labelled subsets that the probes train on; `{}`: no probe.", "paper")]
     paper: Annotated[
         Paper | None,
-        doc("Comparison with the paper's tables; without this key the report compares with none.", "paper"),
+        doc("Comparison with the paper's tables. Without this key, the report makes no comparison.", "paper"),
     ] = None
 
 

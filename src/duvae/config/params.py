@@ -36,11 +36,14 @@ class Run(Frozen):
             "paper",
         ),
     ]
-    seeds: Annotated[list[Seed], Field(min_length=1), doc("Seeds to train each setting with.", "paper: one run a cell")]
+    seeds: Annotated[
+        list[Seed], Field(min_length=1), doc("Seeds to train each setting with.", "paper: one run per table cell")
+    ]
     studies: Annotated[
         list[Name],
         doc(
-            "Names of studies to run, with the grids that they are compared with. Each study needs many trainings.",
+            "Names of studies to run. The grid studies that they are compared with also run. Each study needs "
+            "many trainings.",
             "ours",
         ),
     ] = []
@@ -59,18 +62,25 @@ class Figure1(Frozen):
 
     seed: Annotated[
         Seed,
-        doc("Seed of the five trainings of Figure 1, which `dvc repro figure1` rebuilds whatever `run` names.", "ours"),
+        doc(
+            "Seed of the five trainings of Figure 1. `dvc repro figure1` rebuilds them for any value of `run`.", "ours"
+        ),
     ]
 
 
 class Evaluation(Frozen):
     """Parameters of the measurements of a trained model."""
 
-    importance_samples: Annotated[Count, doc("Importance samples K for each example's NLL.", "paper, 4.1")]
+    importance_samples: Annotated[Count, doc("Number K of importance samples for the NLL of an example.", "paper, 4.1")]
     active_threshold: Annotated[
-        Positive, doc("Smallest variance over the data of the posterior mean of an active dimension.", "paper, 4.1")
+        Positive,
+        doc(
+            "Threshold for active dimensions. A dimension of z is active if the variance of its posterior "
+            "mean over the data is larger.",
+            "paper, 4.1",
+        ),
     ]
-    seed: Annotated[Seed, doc("Seed of the samples for NLL and mutual information.", "ours")]
+    seed: Annotated[Seed, doc("Seed of the samples for the NLL and for the mutual information.", "ours")]
 
 
 class Probe(Frozen):
@@ -81,31 +91,50 @@ class Probe(Frozen):
     ]
     folds: Annotated[
         TwoOrMore,
-        doc("Number of folds of the cross-validation, inside a labelled subset, that chooses the penalty.", "ours"),
+        doc(
+            "Number of folds of the cross-validation that chooses the penalty. Its folds are parts of a "
+            "labelled subset.",
+            "ours",
+        ),
     ]
     inverse_penalties: Annotated[
-        list[Positive], Field(min_length=1), doc("Inverses of the classifier's penalties to choose from.", "ours")
+        list[Positive],
+        Field(min_length=1),
+        doc("Inverses of the classifier's penalties that the cross-validation chooses from.", "ours"),
     ]
-    seed: Annotated[Seed, doc("Seed of the draws and of the folds.", "ours")]
+    seed: Annotated[Seed, doc("Seed of the drawn subsets and of the folds.", "ours")]
 
 
 class Generation(Frozen):
     """Parameters of the report's samples of the prior and interpolations between test examples."""
 
-    rows: Annotated[Count, doc("Number of rows of samples of the prior for each model in the report.", "ours")]
-    columns: Annotated[Count, doc("Number of images in a row; a row of sentences has one sentence.", "ours")]
+    rows: Annotated[
+        Count,
+        doc(
+            "Number of rows of samples for each model in the report. A sample is decoded from a z drawn from "
+            "the prior.",
+            "ours",
+        ),
+    ]
+    columns: Annotated[Count, doc("Number of images in a row. A row of a text data set has one sentence.", "ours")]
     pairs: Annotated[
         Count,
-        doc("Number of pairs of test examples to interpolate between; the pairs are the same for every model.", "ours"),
+        doc("Number of pairs of test examples to interpolate between. The pairs are the same for every model.", "ours"),
     ]
     steps: Annotated[
         TwoOrMore,
         doc(
-            "Number of points z on the line from one example to the other, with both ends.",
+            "Number of points z on the line from one example to the other, including both ends.",
             "ours; Figure S1 does not say",
         ),
     ]
-    seed: Annotated[Seed, doc("Seed of the samples, of the pairs, and of the test images beside them.", "ours")]
+    seed: Annotated[
+        Seed,
+        doc(
+            "Seed of the samples, of the pairs, and of the test images that the report shows beside the samples.",
+            "ours",
+        ),
+    ]
 
 
 class Job(NamedTuple):
@@ -138,20 +167,23 @@ class Params(Frozen):
 
     run: Annotated[
         OneRun,
-        doc("Part of the project that `dvc repro` rebuilds: a name of `runs`, or a block with the keys below.", "ours"),
+        doc(
+            "Part of the project that `dvc repro` rebuilds: a name from `runs`, or a block with the keys below.", "ours"
+        ),
     ]
     runs: Annotated[
         dict[Name, Annotated[list[Run], Field(min_length=1)]],
-        doc("Lists of blocks, by a name that `run` can have.", "ours"),
+        doc("Lists of blocks, by name. `run` can have one of these names.", "ours"),
     ] = {}
     figure1: Annotated[
         Figure1 | None,
-        doc("Figure 1: AE, VAE, Agg-VAE, BN-VAE and DU-VAE on the synthetic data. `null`: without Figure 1.", "paper"),
+        doc("Parameters of Figure 1, which shows five systems on the synthetic data; null: no Figure 1.", "paper"),
     ]
     threads: Annotated[
         Count,
         doc(
-            "CPU threads of one training, evaluation or quadrature. The number changes the last bits of a result.",
+            "Number of CPU threads of one training, evaluation or quadrature. The number changes the last "
+            "bits of a result.",
             "ours",
         ),
     ]
@@ -159,8 +191,8 @@ class Params(Frozen):
         float,
         Field(ge=0),
         doc(
-            "Seconds between two saved states of a training, from which an interrupted training continues. The "
-            "state at the end of each epoch is saved too. No result depends on this.",
+            "Seconds between two saved states of a training. An interrupted training continues from its last "
+            "saved state. The state at the end of each epoch is saved too. No result depends on this.",
             "ours",
         ),
     ]

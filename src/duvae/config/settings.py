@@ -19,8 +19,9 @@ from duvae.registry import HYPERPARAMETERS
 Changes = Annotated[
     dict[str, Any],
     doc(
-        "Keys of `datasets.*.optimisation` with other values for this setting, on every data set, such as "
-        "`{epochs: 30, decay: {patience: 2}}`; `{}`: none. The key is required, since DVC fails without it.",
+        "New values for keys of `datasets.*.optimisation`, such as `{epochs: 30, decay: {patience: 2}}`; "
+        "`{}`: none. The new values apply on every data set. The key is required, because DVC fails "
+        "without it.",
         "ours",
     ),
 ]
@@ -35,7 +36,11 @@ class StudyReference(Frozen):
 
     study: Annotated[
         Name,
-        doc("Name of a study whose best hyperparameters are used, from `results/studies/*/best_params.yaml`.", "ours"),
+        doc(
+            "Name of a study. The setting uses the best hyperparameters of that study, from "
+            "`results/studies/*/best_params.yaml`.",
+            "ours",
+        ),
     ]
 
 
@@ -55,23 +60,30 @@ class Parts(Frozen):
     init: Annotated[
         Literal["torch", "paper"],
         doc(
-            "First weights of encoder and decoder: `torch`, PyTorch's defaults; `paper`, uniform ±0.01 and "
-            "±0.1 for embeddings. An IAF chain always starts from PyTorch's.",
+            "Initial weights of a text encoder. `torch`: PyTorch's defaults. `paper`: uniform on ±0.01, and "
+            "on ±0.1 for embeddings. No decoder, IAF chain or image network depends on this choice.",
             "release",
         ),
     ]
     variance_floor: Annotated[
         Literal["alpha", "none"],
-        doc("Lower bound of the variances: `alpha`, 1/(2πe), section 3.1; `none`.", "paper, 3.1"),
+        doc(
+            "Lower bound of the posterior variances. `alpha`: 1/(2πe), as in section 3.1. `none`: no bound.",
+            "paper, 3.1",
+        ),
     ] = "none"
     start: Annotated[
         Literal["after_warmup", "at_once"],
-        doc("First step with floor and dropout on the variances: `after_warmup` or `at_once`.", "release"),
+        doc(
+            "Step at which the floor and the dropout on the variances start. `after_warmup`: the first step "
+            "after the warm-up. `at_once`: the first step of the training.",
+            "release",
+        ),
     ] = "after_warmup"
     epsilon: Annotated[
         Positive,
         doc(
-            "ε of the batch normalization on the means.",
+            "ε of the batch normalization of the means.",
             "ours (release: 1.0e-5 for Gaussians, 1.0e-8 for IAF); docs/deviations.md has the reason",
         ),
     ] = 1e-8
@@ -89,7 +101,7 @@ class Setting(Frozen):
     columns: Annotated[
         dict[Name, Any],
         doc(
-            "Hyperparameters by column of data sets; the tables below list the hyperparameters of each system.",
+            "Hyperparameters for each column of data sets. The tables below list the hyperparameters of each system.",
             "paper, Table 1",
         ),
     ]
@@ -148,14 +160,14 @@ class SettingGrid(Frozen):
     columns: Annotated[
         dict[Name, dict[Name, int | float]],
         Field(min_length=1),
-        doc("Columns of data sets, each with the hyperparameters that do not vary."),
+        doc("Hyperparameters that do not vary, for each column of data sets."),
     ]
     values: Annotated[
         dict[Name, Annotated[list[float], Field(min_length=1)]],
         Field(min_length=1),
         doc(
-            "Values by hyperparameter, from 0.0001 to below 10. There is one setting for each combination, "
-            "named after its values: `figure2_g04_p10` has gamma 0.4 and p 1.0.",
+            "Values of each hyperparameter that varies, from 0.0001 to below 10. There is one setting for "
+            "each combination, named after its values: `figure2_g04_p10` has gamma 0.4 and p 1.0.",
             "paper, Figure 2",
         ),
     ]

@@ -15,12 +15,12 @@ class SyntheticSource(Frozen):
     train: Annotated[Count, doc("Number of training sentences.", "paper, S-E")]
     valid: Annotated[Count, doc("Number of validation sentences.", "paper, S-E")]
     test: Annotated[Count, doc("Number of test sentences.", "paper, S-E")]
-    length: Annotated[Count, doc("Number of words of every sentence.", "paper, S-E")]
+    length: Annotated[Count, doc("Number of words in every sentence.", "paper, S-E")]
     words: Annotated[
         TwoOrMore, doc("Size of the vocabulary, in words, without the four special symbols.", "paper, S-E")
     ]
-    embedding: Annotated[Count, doc("Size of the generator's word embeddings, in numbers.", "paper, S-E")]
-    hidden: Annotated[Count, doc("Hidden units of the generator's LSTM.", "paper, S-E")]
+    embedding: Annotated[Count, doc("Number of dimensions of the generator's word embeddings.", "paper, S-E")]
+    hidden: Annotated[Count, doc("Number of hidden units of the generator's LSTM.", "paper, S-E")]
     lstm_range: Annotated[
         Positive, doc("Bound r of the generator's LSTM parameters, which are uniform between -r and r.", "paper, S-E")
     ]
@@ -33,7 +33,7 @@ class SyntheticSource(Frozen):
         Field(min_length=1),
         doc("Means of the mixture's components, two coordinates each.", "paper, S-E"),
     ]
-    variance: Annotated[Positive, doc("Variance of every component.", "paper, S-E")]
+    variance: Annotated[Positive, doc("Variance of every component of the mixture.", "paper, S-E")]
     seed: Annotated[Seed, doc("Seed of the generator's weights and of the sentences.", "ours")]
 
     @property
@@ -50,7 +50,11 @@ class Truth(Frozen):
     ]
     spacing: Annotated[
         Positive,
-        doc("Distance between neighbouring points of the lattice over z; the check uses twice this distance.", "ours"),
+        doc(
+            "Distance between neighbouring points of the lattice over z. A second computation with twice this "
+            "distance checks the result.",
+            "ours",
+        ),
     ]
     halfwidth: Annotated[
         Positive, doc("Bound h of the lattice over z, which reaches from -h to h in each dimension.", "ours")
@@ -88,7 +92,11 @@ class Sample(Frozen):
 
     size: Annotated[
         Count,
-        doc("Number of training documents to draw: unique, in neither valid nor test, under one label only.", "ours"),
+        doc(
+            "Number of distinct training documents to draw. Documents with several labels, and documents that "
+            "also occur in validation or test, are left out.",
+            "ours",
+        ),
     ]
     seed: Annotated[Seed, doc("Seed of the draw.", "ours")]
     valid: Annotated[Count | None, doc("Number of validation documents to draw; null: all.", "ours")] = None
@@ -100,14 +108,14 @@ class TextSplit(Frozen):
     valid: Annotated[
         OpenShare | None,
         doc(
-            "Share of the distinct training documents that validate, where no validation file is given. All "
-            "copies of a document go to one split.",
+            "Share of the distinct training documents for validation, if there are no validation files. All "
+            "copies of a document go to the same split.",
             "ours",
         ),
     ] = None
     test: Annotated[
         OpenShare | None,
-        doc("Share of the distinct training documents that test, where no test file is given.", "ours"),
+        doc("Share of the distinct training documents for test, if there are no test files.", "ours"),
     ] = None
     seed: Annotated[Seed, doc("Seed of the split.", "ours")]
 
@@ -118,12 +126,17 @@ class BuiltVocabulary(Frozen):
     most: Annotated[
         Count,
         doc(
-            "Largest size of the vocabulary, in words, without the four special symbols. It holds the most "
-            "frequent words of the training documents.",
+            "Largest size of the vocabulary, in words, without the four special symbols. The vocabulary holds "
+            "the most frequent words of the training documents.",
             "paper, 4.1; ours",
         ),
     ]
-    at_least: Annotated[Count, doc("Smallest number of occurrences of a word of the vocabulary.", "ours")] = 1
+    at_least: Annotated[
+        Count,
+        doc(
+            "Smallest number of occurrences in the training documents that a word of the vocabulary must have.", "ours"
+        ),
+    ] = 1
 
 
 Files = Annotated[list[TextFile], Field(min_length=1)]
@@ -137,40 +150,42 @@ class TextSource(Frozen):
     """
 
     train: Annotated[
-        Files, doc("Files of training documents, one document a line; several files are joined.", "paper, 4.2; S-E")
+        Files,
+        doc("Files of training documents, with one document per line. Several files are joined.", "paper, 4.2; S-E"),
     ]
     valid: Annotated[
-        list[TextFile], doc("Files of validation documents; without them `split.valid` is needed.", "paper, 4.2")
+        list[TextFile], doc("Files of validation documents. Without them, `split.valid` is needed.", "paper, 4.2")
     ] = []
     test: Annotated[
-        list[TextFile], doc("Files of test documents; without them `split.test` is needed.", "paper, 4.2")
+        list[TextFile], doc("Files of test documents. Without them, `split.test` is needed.", "paper, 4.2")
     ] = []
     split: Annotated[
-        TextSplit | None, doc("Split of the training files, where validation or test files are missing.", "ours")
+        TextSplit | None,
+        doc("Split of the training documents, if there are no validation files or no test files.", "ours"),
     ] = None
     subsets: Annotated[
         dict[Name, Files], doc("Files of labelled subsets for the probes, by a name of your choice.", "release")
     ] = {}
     vocabulary: Annotated[
         Annotated[str, Field(min_length=1)] | None,
-        doc("File of known words, one word a line; without it `build` is needed.", "release"),
+        doc("File of known words, with one word per line. Without it, `build` is needed.", "release"),
     ] = None
     build: Annotated[
         BuiltVocabulary | None,
-        doc("Rule that builds the vocabulary from the training documents, where no vocabulary file is given.", "ours"),
+        doc("Rule that builds the vocabulary from the training documents, if there is no vocabulary file.", "ours"),
     ] = None
-    max_words: Annotated[Count, doc("Largest number of words of a document.", "release")]
+    max_words: Annotated[Count, doc("Largest number of words in a document.", "release")]
     longer: Annotated[
         Literal["refuse", "leave_out"],
         doc(
-            "Treatment of longer documents: `refuse` is an error that names file and line; `leave_out` leaves "
-            "them out and counts them in a warning. No document is cut.",
+            "Treatment of documents with more than `max_words` words. `refuse`: an error names file and line. "
+            "`leave_out`: they are left out, and a warning has their number. No document is cut.",
             "ours",
         ),
     ] = "refuse"
     sample: Annotated[
         Sample | None,
-        doc("Seeded sample of the training files, where they hold more documents than the experiment needs.", "ours"),
+        doc("Random sample of the documents, for files with more documents than the experiment needs.", "ours"),
     ] = None
 
     @model_validator(mode="after")
@@ -213,7 +228,7 @@ class OmniglotSource(Frozen):
         Literal["lake", "lake_png", "burda"],
         doc(
             "Form of the drawings: `lake`, two npz files; `lake_png`, the same drawings as archives of "
-            "pictures; `burda`, `chardata.mat`.",
+            "pictures; `burda`, the file `chardata.mat`.",
             "ours",
         ),
     ]
@@ -221,19 +236,27 @@ class OmniglotSource(Frozen):
     train_drawers: Annotated[
         Count,
         doc(
-            "Number of drawings of each character that train or validate: the first of Lake's 20. Burda's file has "
-            "at most this number.",
+            "Number of drawings of each character for training and validation. In Lake's data, these are the "
+            "first of 20 drawings. Burda's file has at most this number.",
             "paper, 4.3, Table 3",
         ),
     ]
     test_drawers: Annotated[
-        Count, doc("Number of drawings of each character that test: the last of Lake's 20.", "paper, 4.3, Table 3")
+        Count,
+        doc(
+            "Number of drawings of each character for test. In Lake's data, these are the last of 20 "
+            "drawings. Burda's file has at most this number.",
+            "paper, 4.3, Table 3",
+        ),
     ]
     valid: Annotated[
-        Count, doc("Number of training images held out for validation.", "Kim et al. 2018; 1,345 in Burda et al.'s")
+        Count, doc("Number of training images held out for validation.", "Kim et al. 2018; Burda et al. have 1,345")
     ]
     seed: Annotated[Seed, doc("Seed of the choice of validation images.", "ours")]
-    size: Annotated[Count, doc("Side in pixels that drawings are averaged to.", "release")]
+    size: Annotated[
+        Count,
+        doc("Side in pixels to which the drawings are scaled. A new pixel is the average over its area.", "release"),
+    ]
 
     @property
     def paths(self) -> list[str]:
@@ -253,10 +276,12 @@ class ImageSource(Frozen):
 
     path: Annotated[str, Field(min_length=1), doc("Path of a folder of pictures, or of an npz file.")]
     ink: Annotated[Literal["dark", "light"], doc("Shade of the ink: `dark` on light, or `light` on dark.")]
-    valid: Annotated[OpenShare, doc("Share of the images that validate, where the images come without splits.")]
-    test: Annotated[OpenShare, doc("Share of the images that test, where the images come without splits.")]
+    valid: Annotated[OpenShare, doc("Share of the images for validation, if the images have no splits of their own.")]
+    test: Annotated[OpenShare, doc("Share of the images for test, if the images have no splits of their own.")]
     seed: Annotated[Seed, doc("Seed of the split.")]
-    size: Annotated[Count, doc("Side in pixels that pictures are averaged to.")]
+    size: Annotated[
+        Count, doc("Side in pixels to which the pictures are scaled. A new pixel is the average over its area.")
+    ]
 
     @property
     def paths(self) -> list[str]:

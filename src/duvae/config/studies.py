@@ -14,14 +14,22 @@ class Prune(Frozen):
     rungs: Annotated[
         list[Count],
         Field(min_length=1),
-        doc("Epochs after the warm-up at which a training must be among the best to go on.", "ours"),
+        doc(
+            "Numbers of epochs after the warm-up at which trainings are compared. A training ends there "
+            "unless its best validation loss is among the lowest.",
+            "ours",
+        ),
     ]
-    keep: Annotated[float, Field(gt=0, le=1), doc("Share of the trainings at a rung that go on, rounded up.", "ours")]
+    keep: Annotated[
+        float,
+        Field(gt=0, le=1),
+        doc("Share of the compared trainings that continue. Their number is rounded up.", "ours"),
+    ]
     grace: Annotated[
         Count,
         doc(
-            "Epochs in a row after the start of floor and dropout on the variances: mutual information of at "
-            "most `min_mi` in all of them ends a training.",
+            "Number of epochs in a row that end a training if their mutual information is at most `min_mi`. "
+            "Only epochs after the warm-up count.",
             "ours",
         ),
     ]
@@ -38,21 +46,21 @@ class Study(Frozen):
     dataset: Annotated[Name, doc("Name of the data set.")]
     setting: Annotated[
         Name,
-        doc("Name of the setting that gives the system, the parts and the hyperparameters that are not searched."),
+        doc("Name of the setting that gives the system, its parts, and the hyperparameters that are not searched."),
     ]
-    seed: Annotated[Seed, doc("Seed of every training, and of the sampler.", "paper: one run a cell")]
+    seed: Annotated[Seed, doc("Seed of the sampler and of every training.", "paper: one run per table cell")]
     sampler: Annotated[
         Literal["grid", "tpe"],
         doc(
-            "Order of the trials: `grid`, all combinations of the values; `tpe`, a tree-structured Parzen "
-            "estimator between the least and the greatest value.",
+            "Rule that chooses the hyperparameters to try. `grid`: all combinations of the values. `tpe`: a "
+            "tree-structured Parzen estimator, between the least and the greatest value.",
             "paper, Figure 2; ours",
         ),
     ]
     values: Annotated[
         dict[Name, Annotated[list[int | float], Field(min_length=1)]],
         doc(
-            "Values to try, by hyperparameter; a hyperparameter that is left out takes the values of "
+            "Values to try, by hyperparameter. A hyperparameter that is left out takes the values of "
             "supplement E, if there are any.",
             "paper, S-E; β ours",
         ),
@@ -60,26 +68,37 @@ class Study(Frozen):
     min_mi: Annotated[
         Positive | None,
         doc(
-            "Mutual information on validation, in nats, that the winner must exceed; not for IAF, whose "
-            "mutual information is unknown.",
+            "Mutual information on validation, in nats, that the best training must exceed. Not allowed for "
+            "IAF, whose mutual information is unknown.",
             "paper, S-E",
         ),
     ] = None
     importance_samples: Annotated[
         Count | None,
-        doc("Importance samples K of the validation NLL; null: `evaluation.importance_samples`.", "paper, 4.1"),
+        doc(
+            "Number K of importance samples for the validation NLL; null: `evaluation.importance_samples`.",
+            "paper, 4.1",
+        ),
     ] = None
     first: Annotated[
         list[dict[Name, int | float]], doc("Hyperparameters that `tpe` tries before all others.", "ours")
     ] = []
-    startup: Annotated[int, Field(ge=0), doc("Number of evenly spread points that `tpe` begins with.", "ours")] = 4
-    trials: Annotated[Count | None, doc("Number of trainings that `tpe` begins, at most.", "ours")] = None
+    startup: Annotated[
+        int, Field(ge=0), doc("Number of evenly spread points that `tpe` tries after those of `first`.", "ours")
+    ] = 4
+    trials: Annotated[
+        Count | None, doc("Largest number of trainings that `tpe` may begin; null: no limit.", "ours")
+    ] = None
     budget: Annotated[
         Annotated[float, Field(gt=0)] | None,
-        doc("Epochs that `tpe` may train in all, as a share of the epochs of the grid of the same values.", "ours"),
+        doc(
+            "Largest total number of epochs for `tpe`, as a share of the epochs of a grid study with the same "
+            "values; null: no limit.",
+            "ours",
+        ),
     ] = None
     prune: Annotated[Prune | None, doc("Rule that ends trainings early.", "ours")] = None
-    against: Annotated[Name | None, doc("Name of a grid study that the result is compared with.", "ours")] = None
+    against: Annotated[Name | None, doc("Name of a grid study to compare the result with.", "ours")] = None
 
     @model_validator(mode="after")
     def has_an_end(self) -> Self:
