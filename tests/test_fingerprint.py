@@ -121,6 +121,11 @@ CHANGES: dict[str, tuple[str, list[tuple[str, str]], Callable[[list[str]], set[s
         [("ALPHA = 1 / (2 * math.pi", "ALPHA = 2 / (2 * math.pi")],
         lambda systems: of(TRAINED, systems),  # the base class of all systems may put a floor under their variances
     ),
+    "a function that a decorator hands to an operation": (
+        "duvae.networks.fast.unrolled",
+        [("hidden.new_empty(1, rows)", "hidden.new_empty(1, rows).clone()")],
+        lambda systems: of(TRAINED, systems),
+    ),
     "the default width of the IAF networks doubled": (
         "duvae.registry",
         [('for each dimension of z")] = 60', 'for each dimension of z")] = 120')],
@@ -133,7 +138,7 @@ CHANGES: dict[str, tuple[str, list[tuple[str, str]], Callable[[list[str]], set[s
     ),
     "the documentation of a parameter": (
         "duvae.config.params",
-        [("Importance samples K for each", "Number of importance samples for each"), ('"paper, 4.1"', '"release"')],
+        [("Number K of importance samples", "Count K of importance samples"), ('"paper, 4.1"', '"release"')],
         lambda _: set(),
     ),
     "an objective": (

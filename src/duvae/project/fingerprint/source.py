@@ -11,7 +11,16 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 
-from duvae.project.fingerprint.reader import Definition, Reader, digest, header, is_text, read_entries, read_members
+from duvae.project.fingerprint.reader import (
+    Definition,
+    Reader,
+    digest,
+    dotted,
+    header,
+    is_text,
+    read_entries,
+    read_members,
+)
 
 
 def _bound(node: ast.AST) -> Iterator[str]:
@@ -47,10 +56,21 @@ class Module:
             for bound in names:
                 self.nodes.setdefault(bound, []).append(node)
             simple = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign)
-            if not names or not isinstance(node, simple):
+            if not names or not isinstance(node, simple) or self._registers(node):
                 reader.read([node])
         self.imports = dict(self._imports(tree))
         self.definitions: dict[str, Definition] = {}
+
+    def _registers(self, node: ast.stmt) -> bool:
+        """Whether a decorator hands a function to another definition of the module, such as `@operation.register`.
+
+        The definition then uses the function without naming it.
+        """
+        decorators = node.decorator_list if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) else []
+        called = [each.func if isinstance(each, ast.Call) else each for each in decorators]
+        chains = [dotted(each) for each in called if isinstance(each, ast.Attribute)]
+
+        return any(chain and chain[0] in self.nodes for chain in chains)
 
     def _imports(self, tree: ast.AST) -> Iterator[tuple[str, tuple[str, str]]]:
         """The imported names, each with its module and its name in that module. An empty name: the module itself."""
