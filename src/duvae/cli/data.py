@@ -70,7 +70,7 @@ def validate(dataset: Dataset, params: ParamsFile = PARAMS_FILE) -> None:
 
     For texts the command checks sizes, lengths, word ids, unknown words, labels, and sentences that occur both in
     training and in test. For images it checks pixels, the share of ink, and the number of drawings of each character.
-    It writes the results to data/validated, and pages for reading to reports/data_docs.
+    It writes the results to data/validated, and pages that show them to reports/data_docs.
     """
     dispatch.run("validate", dispatch.params_of_dataset(params, dataset), dataset)
 

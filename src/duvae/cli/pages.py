@@ -10,8 +10,8 @@ app = new_app()
 def samples(dataset: Dataset, setting: Setting, seed: Seed, params: ParamsFile = PARAMS_FILE) -> None:
     """Draw samples and interpolations of a model for the report.
 
-    `generation` in params.yaml sets their numbers. The command decodes each point z twice: once it draws the pixels or
-    words, once it takes the likeliest ones. It writes to the folder generated.
+    `generation` in params.yaml sets how many there are. The command decodes each point z twice: first it draws the
+    pixels or words, then it takes the likeliest ones. It writes to the folder generated.
     """
     dispatch.run("samples", dispatch.params_of_job(params, dataset, setting, seed), dataset, setting, seed)
 
