@@ -1,8 +1,8 @@
 """Writes many entries into dvc.lock at once: `python -m pipelines.lockfile ENTRIES`, in the project's folder.
 
-The command writes dvc.lock once and checks the outputs out of the cache. `dvc repro` alone would have the same result.
-But it reads and writes the whole dvc.lock for each stage in the run cache, which takes seconds per stage once there are
-hundreds of stages.
+The command writes dvc.lock once, and copies the outputs from DVC's cache into the project. `dvc repro` alone would have
+the same result. But for each stage in the run cache, `dvc repro` reads and writes the whole dvc.lock. With hundreds of
+stages, this takes seconds per stage.
 """
 
 import argparse
@@ -23,12 +23,12 @@ def update(root: Path, entries: Mapping[str, Entry]) -> None:
     """Writes entries into dvc.lock, and checks out the outputs that they name.
 
     If the process is killed, dvc.lock is either unchanged or complete. Outputs may then be missing or differ from
-    dvc.lock. The next rebuild takes such outputs from the cache, since they count as out of date.
+    dvc.lock. The next rebuild finds that such outputs are out of date, and restores them from the cache.
 
     Args:
         root: The project's folder.
-        entries: New entries of dvc.lock, by stage. The stages belong to the project's own dvc.yaml, and the cache holds
-            all their outputs.
+        entries: New entries of dvc.lock, by name of the stage. The stages are in the dvc.yaml of the project's folder,
+            not in that of a subfolder. The cache holds all their outputs.
     """
     lock = root / "dvc.lock"
     with Repo(str(root)) as repo, repo.lock:
@@ -45,7 +45,7 @@ def update(root: Path, entries: Mapping[str, Entry]) -> None:
 
 
 def copy_git_outputs(repo: Any, outs: list[Any]) -> None:
-    """Copies the outputs that git keeps (`cache: false`) from the run cache, since `dvc checkout` skips them.
+    """Copies the outputs that git keeps (`cache: false`) from DVC's cache, since `dvc checkout` skips them.
 
     Args:
         repo: The project as DVC's Repo object, opened in the folder of the project.

@@ -1,4 +1,7 @@
-"""One rebuild from beginning to end, without Prefect: lock, snapshot, schedule, record."""
+"""The steps of one rebuild: lock, snapshot, schedule, record.
+
+This module does not import Prefect. `flow.py` gives it a function that starts each stage as a Prefect task.
+"""
 
 import contextlib
 import time
@@ -41,13 +44,13 @@ class RebuildOptions:
 
     Attributes:
         targets: Stages to rebuild; empty: all stages.
-        slots: Number of tasks at a time on each GPU, or on the CPU; None: one on each GPU, or cores / threads on the
-            CPU.
+        slots: Number of tasks at a time on each GPU, or on the CPU; None: one on each GPU, or on the CPU the number of
+            cores divided by the number of threads of a task.
         devices: `cpu`, or GPUs separated by commas; None: all GPUs, or the CPU if there is no GPU.
         keep_going: Whether stages that do not need a failed stage still run after a failure.
         timeout: Time limit of each task in seconds; None: no limit.
         cluster: Cluster that runs the tasks; None: this machine runs them.
-        own: Paths in the project of the user's own files that stages read.
+        own: Paths of the user's own data files, relative to the project's folder. Stages read these files.
     """
 
     targets: tuple[str, ...] = ()
@@ -85,15 +88,15 @@ def run(
     submitter: Callable[[TaskContext], Submit],
     defaults: Callable[[bool], Mapping[str, float]] = lambda cuda: {},
 ) -> tuple[Progress, float]:
-    """Rebuilds what is out of date, and records it.
+    """Runs the stages that are out of date, and records their results in the project.
 
     Args:
         root: The project's folder.
         options: The options of the rebuild.
         threads: Number of CPU threads of one task.
-        submitter: Function that receives the objects that all tasks share, and returns the function that starts a task.
-        defaults: Function that returns the seconds to assume for stages without any record, by stage. Its argument is
-            whether the stages run on GPUs.
+        submitter: Function that gets the shared objects of all tasks. It returns the function that starts a task.
+        defaults: Function that returns assumed durations in seconds, by stage, for stages without a record of an
+            earlier run. Its argument is True if the stages run on GPUs.
 
     Returns:
         The final progress, and the wall-clock seconds of the rebuild.
@@ -152,7 +155,7 @@ def _record(root: Path, options: RebuildOptions, scheduler: Scheduler, snapshot:
 
 @contextlib.contextmanager
 def exclusive(root: Path) -> Iterator[None]:
-    """Holds the project's rebuild lock during the body. Before the body, it cleans up after killed rebuilds.
+    """Holds the project's rebuild lock during the `with` block. Before the block, cleans up after killed rebuilds.
 
     Args:
         root: The project's folder.
@@ -176,7 +179,7 @@ def exclusive(root: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _terminating_tasks() -> Iterator[None]:
-    """Terminates all tasks at the end of the body, so that none outlives the rebuild."""
+    """Terminates all tasks at the end of the `with` block, so that no task runs longer than the rebuild."""
     try:
         yield
     finally:

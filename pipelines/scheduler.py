@@ -1,7 +1,7 @@
 """The scheduler: decides which stages have to run, in which order, and how many run at a time.
 
-A stage can run once the entries of all stages upstream of it are known. Among the stages that can run, the scheduler
-first starts the one at the beginning of the longest remaining chain of stages.
+A stage can run once the dvc.lock entries of all stages upstream of it are known. Among the stages that can run, the
+scheduler first starts the one that begins the chain of stages with the longest estimated duration.
 
 Prefect's own scheduler does not fit: the entries that decide whether a stage has to run become known only during the
 rebuild, and the order depends on estimated durations.
@@ -52,7 +52,7 @@ class Progress:
 
 
 class Scheduler:
-    """Runs the stages that are out of date, as many at a time as there are devices.
+    """Runs the stages that are out of date, several at a time.
 
     Args:
         graph: Graph of the project's stages.
@@ -68,10 +68,12 @@ class Scheduler:
         self.finished: queue.SimpleQueue[tuple[str, TaskResult | BaseException]] = queue.SimpleQueue()
 
     def resolve(self) -> list[str]:
-        """Looks up each waiting stage if the entries of all stages upstream of it are known.
+        """Searches the project and the run cache for the entry of each waiting stage.
 
-        A stage that gathers the results of several stages is left to the final `dvc repro` unless it is up to date. So
-        are the stages that depend on it.
+        Stages keep waiting if the entries of the stages upstream of them are not all known yet.
+
+        A stage that gathers the results of several stages never runs as a task. If such a stage is out of date, the
+        final `dvc repro` of the rebuild runs it, together with all stages that depend on it.
 
         Returns:
             Names of the stages that have to run and can start now, the most urgent first.

@@ -11,7 +11,9 @@ from duvae.report import examples, page, results, tables, weights
 
 
 def run(params: Params, dataset: str, root: Path = Path()) -> None:
-    """Writes `reports/examples/<dataset>.html`: test examples beside samples of the models that `run` names.
+    """Writes `reports/examples/<dataset>.html`: test examples and samples of the models, side by side.
+
+    The models are those that the key `run` of params.yaml selects.
 
     Args:
         params: All of params.yaml.
@@ -19,8 +21,8 @@ def run(params: Params, dataset: str, root: Path = Path()) -> None:
         root: The project's folder.
 
     Raises:
-        UserError: If the data set is of another kind, or if `run` in params.yaml does not name it. Also if samples are
-            missing, cannot be read, or belong to other weights than the metrics.
+        UserError: If the data set is of another kind, or if `run` in params.yaml does not name the data set. Also if
+            samples are missing or cannot be read, or if samples or all metrics belong to an older training.
     """
     entry = params.dataset(dataset)
     if entry.kind not in APART:

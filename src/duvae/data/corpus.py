@@ -42,7 +42,7 @@ def read_corpus(files: Sequence[TextFile], folder: Path) -> Corpus:
         folder: Folder that `fetch` copied the files into.
 
     Raises:
-        UserError: If `read_documents` raises this error for one of the files.
+        UserError: If a file cannot be read or has a mistake that `read_documents` finds.
     """
     corpus = Corpus([], [], [])
     for file in files:
@@ -60,7 +60,8 @@ def read_documents(path: Path, label: int | None = None, raw: bytes | None = Non
     Args:
         path: The file, in UTF-8.
         label: Label of all documents; None: each line has its own label, or no line has a label.
-        raw: Bytes of a source that is not a file, such as standard input; `path` is then its name in errors.
+        raw: Bytes to read instead of the file, for example from standard input. Error messages then use `path` as the
+            name of the source. None: the function reads the file.
 
     Raises:
         UserError: If the file or a document is empty, a label is missing or is not a whole number, or the bytes are

@@ -2,9 +2,9 @@
 
 | file | content |
 |---|---|
-| `vocabulary.txt` | meaning of each value of x, one per line: line n, counted from 0, is for the value n |
+| `vocabulary.txt` | meaning of each word id or pixel value, one per line: line n, counted from 0, explains value n |
 | `<split>.<array>.npy` | arrays of each split; `Documents` and `Images` describe them |
-| `summary.json` | counts |
+| `summary.json` | facts about the data set, such as the counts of each split |
 """
 
 import math
@@ -36,8 +36,8 @@ class Split(ABC):
     """Examples of x with their labels. Training and metrics use data sets only through this interface.
 
     Attributes:
-        parts: Names of the arrays of a split. The first array is memory-mapped. A split exists if the file of the
-            second array exists.
+        parts: Names of the arrays of a split. The first array is memory-mapped. `read` finds the splits of a folder by
+            the files of the second array.
         dtype: Type of the numbers that the networks read.
         labels: Label of each example, shape (examples,); -1: no label.
     """
@@ -84,7 +84,7 @@ class Split(ABC):
 
     @abstractmethod
     def batch(self, indices: Array) -> Array:
-        """The examples at `indices`, which have the same length, as the networks read them."""
+        """The examples at `indices`, in the shape that the networks read. All of them must have the same length."""
 
     @abstractmethod
     def only(self, indices: Array) -> "Split":
@@ -96,11 +96,11 @@ class Split(ABC):
 
     @abstractmethod
     def fault(self, name: str, values: int | None) -> str:
-        """A sentence about the first fault of the arrays; empty if they are sound.
+        """A sentence that describes the first error in the arrays; empty if there is no error.
 
         Args:
             name: Name of the split.
-            values: Number of values that a word id or a bit can have; None: values are not checked.
+            values: Size of the vocabulary; None: the range of the word ids or pixels is not checked.
         """
 
 
@@ -151,7 +151,7 @@ class Documents(Split):
         return (-1,)
 
     def batch(self, indices: Array) -> Array:
-        """Word ids of the documents at `indices`, which have the same length; shape (batch, length)."""
+        """Word ids of the documents at `indices`, shape (batch, length). All documents must have the same length."""
         length = self.offsets[indices[0] + 1] - self.offsets[indices[0]]
 
         return np.asarray(self.tokens[self.offsets[indices][:, None] + np.arange(length)], np.int64)
@@ -204,7 +204,7 @@ class Images(Split):
         pixels: Bits (uint8, 1 is ink) or grey values (float32, probabilities of ink), shape (images, height, width).
         labels: Character or class of each image, shape (images,); -1: no label.
         groups: Alphabet or group of classes of each image, shape (images,); -1: no group.
-        keys: First 8 bytes of a hash of each image's grey values, shape (images,); equal images have equal keys.
+        keys: 8-byte hashes of the grey values of each image, shape (images,); equal images have equal keys.
     """
 
     parts = ("pixels", "labels", "groups", "keys")
@@ -290,9 +290,9 @@ class Prepared:
     """A prepared data set.
 
     Attributes:
-        vocabulary: Meaning of each value of x: the words, or `paper` and `ink`.
+        vocabulary: Meaning of each word id or pixel value: the words, or `paper` and `ink`.
         splits: Splits by name: `train`, `valid`, `test` and labelled subsets.
-        summary: Counts, as in `summary.json`.
+        summary: Content of `summary.json`.
     """
 
     vocabulary: list[str]
@@ -309,11 +309,11 @@ class Prepared:
         return self.splits[name]
 
     def documents(self, name: str) -> Documents:
-        """The split of documents with this name; a `UserError` if there is none, or if it has images."""
+        """The split `name` of a text data set; a `UserError` if the split is missing or holds images."""
         return _checked_kind(Documents, self.split(name), name)
 
     def images(self, name: str) -> Images:
-        """The split of images with this name; a `UserError` if there is none, or if it has documents."""
+        """The split `name` of an image data set; a `UserError` if the split is missing or holds documents."""
         return _checked_kind(Images, self.split(name), name)
 
     def words(self, document: Array) -> list[str]:
@@ -396,10 +396,10 @@ def read(folder: Path, ids: bool = True) -> Prepared:
 
 
 def count_shared(these: Split, *others: Split) -> Mapping[str, int]:
-    """Counts the examples of a split that other splits have too.
+    """Counts the examples of a split that at least one other split also has.
 
     Returns:
-        Number of these examples as `documents`, and their number without repetitions as `distinct`.
+        Two counts of these examples: `documents` counts repeated examples each time, `distinct` only once.
     """
     known = {key for split in others for key in split.contents()}
     common = [key for key in these.contents() if key in known]

@@ -18,8 +18,8 @@ Source: Kingma et al. 2016.
 class MaskedLinear(nn.Module):
     """A linear map whose weights outside of a mask are 0 and get no gradient.
 
-    The initial weights are those of PyTorch's linear maps, uniform on +-1 / sqrt(inputs). Here the mask determines the
-    number of inputs of each output.
+    The initial weights are uniform between -1 / sqrt(n) and 1 / sqrt(n), as in PyTorch's linear maps. Here n is the
+    number of inputs that the mask allows for an output.
 
     Args:
         mask: True where an output reads an input, shape (outputs, inputs).
@@ -44,7 +44,9 @@ class MaskedLinear(nn.Module):
 
 
 class MADE(nn.Module):
-    r"""The network of S22 from z and h to m and s. $m_d$ and $s_d$ depend on h and on the earlier dimensions.
+    r"""The network that computes m and s from z and h, for equation S22 of the paper's supplement.
+
+    $m_d$ and $s_d$ depend on h and on the dimensions of z that come before d in the order.
 
     The network has two masked hidden layers with ReLU. Each layer has `width` units of every degree
     $k = 0, \dots, n - 1$. A unit of degree k depends on h and on the first k dimensions in the order. The dimension at
@@ -73,7 +75,7 @@ class MADE(nn.Module):
     def forward(
         self, z: Float[Tensor, "*samples batch latent"], h: Float[Tensor, "batch context"]
     ) -> tuple[Float[Tensor, "*samples batch latent"], Float[Tensor, "*samples batch latent"]]:
-        """Computes m and s. The product with h is computed once for each x, whatever the number of samples of z."""
+        """Computes m and s. All samples of z for one example share the product with h, which is computed once."""
         hidden = (self.first(z) + self.of_context(h)).relu_()
         m, s = self.last(self.second(hidden).relu_()).chunk(2, -1)
 
@@ -92,7 +94,7 @@ class MADE(nn.Module):
 
         Args:
             h: The context, shape (batch, context).
-            samples: The leading shape of z: the numbers of samples for each x.
+            samples: Sizes of the sample axes of z, which come before the batch axis; empty: one z for each example.
             known: Function from d, m_d and s_d to z_d. m_d, s_d and z_d have the shape (*samples, batch).
 
         Returns:
@@ -168,7 +170,7 @@ class IAFChain(nn.Module):
     def forward(
         self, z: Float[Tensor, "*samples batch latent"], h: Float[Tensor, "batch context"]
     ) -> tuple[Float[Tensor, "*samples batch latent"], Float[Tensor, "*samples batch latent"]]:
-        r"""$z^T$ from $z^0$, and $\sum_t \log \sigma^t_d$ for each d; their sum is the logarithm of S24."""
+        r"""$z^T$ from $z^0$, and $\sum_t \log \sigma^t_d$ for each d. The sum over d is the log-determinant (S24)."""
         total = torch.zeros_like(z)
         for block in self.blocks:
             z, log_sigma = block(z, h)

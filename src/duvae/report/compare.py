@@ -1,4 +1,4 @@
-"""Data for the script that compares two settings on the page: their numbers and curves."""
+"""Data for `templates/compare.js`, which compares two settings on the page: numbers and curves."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -17,16 +17,24 @@ POINTS = 200
 """Largest number of epochs of a curve on the page. A longer curve is thinned to every second, third, ... epoch."""
 
 BETTER = {"nll": -1, "gap": -1, "perplexity": -1}
-"""Metrics whose smaller value is better (-1). For accuracies the larger value is better (1), for others neither (0)."""
+"""Metrics for which a smaller value is better (-1).
+
+`measures` adds 1 (a larger value is better) for accuracies, and 0 (neither is better) for all other numbers.
+"""
 
 
 def measures(results: Sequence[Result], floor: Floor | None = None, item: str = "sentence") -> list[dict[str, Any]]:
-    """The rows of the comparison on one data set: key, label, unit, decimals, and the better direction.
+    """The rows of the table that compares two settings of one data set; each row is for one number.
 
     Args:
         results: Models of one data set.
-        floor: The floor of a synthetic data set; None: no row for the distance from the floor.
+        floor: The floor of the NLL (see `Floor`); None: no row for the distance from the floor.
         item: The word for one test example.
+
+    Returns:
+        For each row, its `key`, `label`, `unit` and number of `decimals`. `better` is -1 if a smaller value is better,
+        1 if a larger value is better, otherwise 0. `last` marks metrics of z^T: the script hides such a row if neither
+        setting has a value.
     """
     rows = [
         {"key": metric.key, "label": metric.label, "unit": metric.unit, "decimals": metric.decimals}
@@ -55,8 +63,8 @@ def settings(
 
     Args:
         results: Models of one data set.
-        gaps: The distance of each setting from the floor.
-        pictures: The id of the picture of each setting's latent space on the page, by setting.
+        gaps: Distances of the models' NLL from the floor (see `Floor`), by setting; None: there is no floor.
+        pictures: HTML ids of the latent-space pictures on the page, by setting; None: the page has no such pictures.
     """
     over = over_seeds(results)
     entries = []

@@ -1,4 +1,4 @@
-"""The pages: their sentences, computed from the results, and the rendering of the templates."""
+"""Computes the sentences of the report pages from the results, and renders the templates of the pages."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -41,7 +41,7 @@ def inline_png(png: bytes, alt: str) -> Markup:
 
 
 def inline_svg(svg: str) -> Markup:
-    """The SVG text from `figures.svg`, marked as HTML that the template must not escape."""
+    """SVG text, marked as HTML that the template must not escape. The function `figures.svg` writes such text."""
     return Markup(svg)  # noqa: S704 (figures.svg escapes its text)
 
 
@@ -50,7 +50,7 @@ def observations(results: Sequence[Result], gaps: Gaps | None = None) -> list[st
 
     Args:
         results: Models of one data set; the sentences give means over the seeds of a setting.
-        gaps: The distance of each setting from the floor; None: no sentence about the floor.
+        gaps: Distances of the models' NLL from the floor (see `Floor`), by setting; None: no sentence about the floor.
     """
     over = over_seeds(results)
     names = setting_names(results)
@@ -85,7 +85,8 @@ def observations(results: Sequence[Result], gaps: Gaps | None = None) -> list[st
         ("mpd", "Greatest diversity (MPD)", -1),
         ("ce", "Least uncertainty (CE)", 1),
     ):
-        # For a flow, `mpd` and `ce` describe z^0, but its z^T corresponds to the z of a Gaussian posterior.
+        # The z of a Gaussian posterior corresponds to the z^T of a flow, but `mpd` and `ce` of a flow describe z^0.
+        # Therefore `mpd_t` and `ce_t`, which describe z^T, are used where they exist.
         means = over.mean[f"{key}_t"].fillna(over.mean[key]) if f"{key}_t" in over.mean else over.mean[key]
         known = {str(setting): float(value) for setting, value in means.dropna().items()}
         if len(known) > 1:
@@ -137,7 +138,7 @@ def size(dataset: Dataset, counts: Mapping[str, int] | None, results: Sequence[R
 
     Args:
         dataset: The data set's entry in params.yaml.
-        counts: Number of documents of each split; None for old results.
+        counts: Numbers of examples, by name of the split; None: unknown, so the text leaves them out.
         results: Models of the data set.
     """
     words = {"train": "training", "valid": "validation", "test": "test"}

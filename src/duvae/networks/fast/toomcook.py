@@ -1,9 +1,11 @@
-r"""A convolution with 7 products instead of 16 (Toom-Cook; Winograd's minimal filtering, Lavin & Gray 2015).
+r"""A convolution with fewer multiplications (Toom-Cook; Winograd's minimal filtering, Lavin & Gray 2015).
 
-A kernel of four rows computes four rows of its result at once, from seven rows of the image:
-$y = A^T ((G g) \odot (B^T d))$ for rows d of the image, rows g of the kernel and rows y of the result. This is the
-transpose of a product of two polynomials with four coefficients each, which seven values of the product determine. The
-polynomials run over rows only. Each of the seven products is a convolution along the rows.
+The kernel has four rows. The algorithm computes four rows of the result at once, from seven rows of the image:
+$y = A^T ((G g) \odot (B^T d))$ for rows d of the image, rows g of the kernel and rows y of the result. The sign
+$\odot$ stands for seven products, where the direct sum needs 16. Each product is a convolution along the rows.
+
+The algorithm is the transpose of the multiplication of two polynomials with four coefficients each. The product of the
+polynomials has seven coefficients, so its values at seven points determine it. Here each coefficient is a row.
 
 The polynomials are evaluated at 1, 2, 1/2, at the negatives of these numbers and at infinity. In single precision the
 rounding error is twice that of the direct sum.
@@ -21,7 +23,7 @@ from torch.nn import functional
 from duvae.networks.convolutions import Channels, Images, Kernel, channels_last
 
 ROWS = 4
-"""The number of rows of the kernel, and of rows of the result that are computed together."""
+"""The number of rows of the kernel, and also the number of result rows that are computed at once."""
 
 POINTS = Fraction(1), Fraction(2), Fraction(1, 2)
 """The points at which the polynomials are evaluated, besides the negatives of these points and infinity."""
@@ -40,7 +42,7 @@ class FewerProducts:
         points = [sign * point for point in POINTS for sign in (1, -1)]
 
         def at(point: Fraction) -> Tensor:
-            """The kernel's polynomial at a point, divided by the product of the distances to the other points."""
+            """The kernel's polynomial at a point, divided by the product of (point - other) over the other points."""
             value = sum(row * float(point**power) for power, row in enumerate(rows))
 
             return torch.as_tensor(value) / float(math.prod(point - other for other in points if other != point))
@@ -50,7 +52,7 @@ class FewerProducts:
 
     @staticmethod
     def fit(kernel: Kernel) -> bool:
-        """Whether the algorithm applies: to kernels of four rows on a CPU. A GPU's library has its own algorithms."""
+        """Whether the kernel has four rows and is on a CPU. The library of a GPU chooses a fast algorithm itself."""
         return kernel.shape[2] == ROWS and not kernel.is_cuda
 
     def __call__(self, x: Images) -> Images:
@@ -81,7 +83,11 @@ class FewerProducts:
         return y
 
     def product(self, x: Images, kernel: Kernel, bias: Channels | None = None) -> Images:
-        """A convolution along the rows. Only the product at point 1 has the bias, which then enters every row once."""
+        """A convolution along the rows.
+
+        The caller gives the bias only for the product at point 1. Every row of the result contains that product exactly
+        once, and so the bias too.
+        """
         return functional.conv2d(x, kernel, bias, padding=(0, self.reach))
 
 
