@@ -187,7 +187,7 @@ class Training:
 
         optimisation = self.optimisation
 
-        return Updates(self.model, encoder, decoder, optimisation.clip, self.draw, self.loss, optimisation.bfloat16)
+        return Updates(self.model, encoder, decoder, optimisation.clip, self.draw, optimisation.bfloat16, self.loss)
 
     def batch(self, indices: Any) -> Tensor:
         """The training examples at `indices`, on the device."""

@@ -29,9 +29,10 @@ class Updates:
         decoder: The optimiser of theta, the parameters of the decoder.
         clip: The largest allowed norm of the gradient, taken over all parameters.
         draw: Function that returns a random training batch.
-        loss: Function from a batch and the weight of the KL term to the loss of each example; None: `model.loss`.
         bfloat16: Whether PyTorch's autocast runs suitable operations in bfloat16. Weights, sums and the loss stay in
             single precision.
+        loss: Function from a batch and the weight of the KL term to the loss of each example, such as a compiled one;
+            None: `model.loss`.
         parameters: All parameters of the model.
     """
 
@@ -40,8 +41,8 @@ class Updates:
     decoder: Optimizer
     clip: float
     draw: Callable[[], Tensor]
-    loss: Callable[[Tensor, float], Loss] | None = None
     bfloat16: bool = False
+    loss: Callable[[Tensor, float], Loss] | None = None
     parameters: list[nn.Parameter] = field(init=False)
 
     def __post_init__(self) -> None:
