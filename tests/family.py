@@ -118,6 +118,27 @@ def updates(model: VAE, learning_rate: float = 1.0, clip: float = 5.0) -> Update
     return Updates(model, encoder, decoder, clip, batch)
 
 
+def check_gradients_of_a_step(models: Sequence[VAE], x: Tensor) -> None:
+    """Checks that `Updates.gradients` gives the gradients of the mean loss to the bit.
+
+    Args:
+        models: Two models with the same weights.
+        x: The batch.
+    """
+    for model in models:
+        model.train()
+    torch.manual_seed(3)
+    updates(models[0], clip=1e9).gradients(x, 0.7)
+    torch.manual_seed(3)
+    models[1].loss(x, 0.7).total.mean().backward()
+    found = [[parameter.grad for parameter in model.parameters()] for model in models]
+
+    assert any(bool(gradient.any()) for gradient in found[0] if gradient is not None)
+    for one, other in zip(*found, strict=True):
+        assert (one is None) == (other is None)
+        assert one is None or torch.equal(one, other)
+
+
 def state(model: nn.Module) -> dict[str, Tensor]:
     """A copy of all parameters and buffers."""
     return {name: value.clone() for name, value in model.state_dict().items()}

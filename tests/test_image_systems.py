@@ -15,7 +15,7 @@ from duvae.regularizers import MeanBatchNorm
 from duvae.systems import System
 from duvae.training.steps import Updates, optimizer
 from duvae.vae import VAE
-from family import LATENT, NAMES, describe, same, state
+from family import LATENT, NAMES, check_gradients_of_a_step, describe, same, state
 
 everyone = pytest.mark.parametrize("name", NAMES)
 SIZES = ImageNetworks(
@@ -82,21 +82,7 @@ def test_the_gradient_is_the_slope_of_the_loss(name: str) -> None:
 
 @everyone
 def test_a_step_has_the_gradients_of_the_mean_loss_to_the_bit(name: str) -> None:
-    found = []
-    for by_updates in (True, False):
-        model, _ = build(name)
-        model.train()
-        torch.manual_seed(3)
-        if by_updates:
-            Updates(model, *[optimizer(list(model.parameters()), "sgd", 1.0)] * 2, 1e9, batch).gradients(batch(7), 0.7)
-        else:
-            model.loss(batch(7), 0.7).total.mean().backward()
-        found.append([parameter.grad for parameter in model.parameters()])
-
-    assert any(bool(gradient.any()) for gradient in found[0] if gradient is not None)
-    for one, other in zip(*found, strict=True):
-        assert (one is None) == (other is None)
-        assert one is None or torch.equal(one, other)
+    check_gradients_of_a_step([build(name)[0] for _ in range(2)], batch(7))
 
 
 @everyone

@@ -27,6 +27,7 @@ from family import (
     PARAMS,
     batch,
     build,
+    check_gradients_of_a_step,
     describe,
     documents,
     lively,
@@ -182,21 +183,7 @@ def test_the_gradient_is_the_slope_of_the_loss(name: str) -> None:
 
 @everyone
 def test_a_step_has_the_gradients_of_the_mean_loss_to_the_bit(name: str) -> None:
-    found = []
-    for by_updates in (True, False):
-        model, _ = build(name)
-        model.train()
-        torch.manual_seed(3)
-        if by_updates:
-            updates(model, clip=1e9).gradients(batch(7), 0.7)
-        else:
-            model.loss(batch(7), 0.7).total.mean().backward()
-        found.append([parameter.grad for parameter in model.parameters()])
-
-    assert any(bool(gradient.any()) for gradient in found[0] if gradient is not None)
-    for one, other in zip(*found, strict=True):
-        assert (one is None) == (other is None)
-        assert one is None or torch.equal(one, other)
+    check_gradients_of_a_step([build(name)[0] for _ in range(2)], batch(7))
 
 
 @everyone

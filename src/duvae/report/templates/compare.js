@@ -136,7 +136,7 @@
     numbers(a, b);
     document.getElementById("compare-curves").replaceChildren(...data.curves.map(curve => chart(curve, a, b)));
     pictures(a, b);
-    if (remember) try { history.replaceState(null, "", `#compare=${a.id},${b.id}`); } catch (error) { /* not on file: everywhere */ }
+    if (remember) try { history.replaceState(null, "", `#compare=${a.id},${b.id}`); } catch (error) { /* some browsers refuse this for a page that was opened as a file */ }
   }
 
   function asked() {
