@@ -67,15 +67,16 @@ class SVI(Refinement):
         super().__init__()
         self.steps, self.rate, self.momentum, self.clip = steps, learning_rate / batch, momentum, clip
 
-    # Hooks and gradients written out by hand cannot be compiled.
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(self, posterior: Posterior, x: Tensor, decoder: Decoder, weight: float | Tensor) -> DiagonalGaussian:
         if not isinstance(posterior, DiagonalGaussian):
             raise TypeError(f"expected a diagonal Gaussian to refine, got a {type(posterior).__name__}")
         weight = weight if self.training else 1.0
+        refine = self.refine
+        if torch.compiler.is_compiling():  # hooks and gradients written out by hand cannot be compiled
+            refine = torch.compiler.disable(refine)
         # Half precision is off, since rounding errors grow from step to step, and even more in the backward pass.
         with torch.autocast(x.device.type, enabled=False):
-            return self.refine(posterior, x, decoder, weight)
+            return refine(posterior, x, decoder, weight)
 
     def refine(
         self, posterior: DiagonalGaussian, x: Tensor, decoder: Decoder, weight: float | Tensor

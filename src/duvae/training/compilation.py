@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._inductor.exc import InductorError
 
 from duvae.errors import UserError
 from duvae.objectives import Loss
@@ -62,6 +61,8 @@ def check() -> None:
     Raises:
         UserError: If that fails.
     """
+    from torch._inductor.exc import InductorError  # loads the compiler, which other trainings do not need
+
     try:
         torch.compile(lambda x: x + 1, options=OPTIONS)(torch.zeros(8))
     except (InductorError, ImportError, RuntimeError) as error:
