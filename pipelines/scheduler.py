@@ -1,7 +1,8 @@
 """The scheduler: decides which stages have to run, in which order, and how many run at a time.
 
-A stage can run once the dvc.lock entries of all stages upstream of it are known. Among the stages that can run, the
-scheduler first starts the one that begins the chain of stages with the longest estimated duration.
+A task is one stage that the rebuild runs on one device. A stage can run once the dvc.lock entries of all stages
+upstream of it are known. Among the stages that can run, the scheduler first starts the one that begins the chain of
+stages with the longest estimated duration.
 
 Prefect's own scheduler does not fit: the entries that decide whether a stage has to run become known only during the
 rebuild, and the order depends on estimated durations.
@@ -20,7 +21,7 @@ from pipelines.stage_graph import Entry, StageGraph
 Submit = Callable[[str, dict[str, Entry]], Callable[[], TaskResult]]
 """Function that starts a task. Its arguments are the stage's name and the entries of the stages upstream.
 
-It returns a function that waits for the end of the task and returns the task's result.
+This function returns a second function, which waits for the end of the task and returns the task's result.
 """
 
 
@@ -56,7 +57,7 @@ class Scheduler:
 
     Args:
         graph: Graph of the project's stages.
-        estimates: Estimated seconds of each stage, by name; stages of unknown duration are left out.
+        estimates: Estimated seconds of each stage, by name. The mapping lacks stages of unknown duration.
         keep_going: Whether stages that do not need a failed stage still run after a failure.
     """
 
@@ -76,7 +77,7 @@ class Scheduler:
         final `dvc repro` of the rebuild runs it, together with all stages that depend on it.
 
         Returns:
-            Names of the stages that have to run and can start now, the most urgent first.
+            Names of the stages that have to run and can start now. The stage that begins the longest chain is first.
         """
         progress, entries = self.progress, self.graph.entries
         for name in list(progress.waiting):
@@ -147,7 +148,8 @@ class Scheduler:
 def _priorities(graph: StageGraph, estimates: Mapping[str, float]) -> dict[str, float]:
     """The priority of each stage: the estimated seconds of the longest chain of stages that begins with it.
 
-    A stage of unknown duration counts as the longest of its kind. It may take long, and an early start costs nothing.
+    A stage of unknown duration counts as the longest stage of its kind, or as one second if no stage of its kind has an
+    estimate. Such a stage may take long, and an early start costs nothing.
     """
     priorities: dict[str, float] = {}
     longest: dict[str, float] = {}

@@ -1,9 +1,9 @@
-"""DVC's graph: which stages there are, in which order, and which have to run.
+"""Reads DVC's graph: which stages there are, in which order, and which of them have to run.
 
-The entry of a stage in dvc.lock holds the hashes of the stage's inputs and outputs. The graph collects the entry of
-each stage that is up to date in the project, is in the run cache, or was run by a task. The entries of the stages
-upstream give the hashes of a stage's inputs, even if the input files are missing in the project. So the graph can look
-up a stage in the run cache before the stage has a workspace.
+The entry of a stage in dvc.lock holds the hashes of the stage's inputs and outputs. The graph collects the entries of
+all stages that are up to date in the project, are in DVC's run cache, or have run in this rebuild. The stages upstream
+of a stage write its inputs, so their entries give the hashes of the inputs. The input files may be missing in the
+project. So the graph can look up a stage in the run cache before the rebuild makes a clone in which the stage runs.
 
 The public functions of DVC look into the run cache only if the input files are present. Therefore the graph uses some
 private functions of DVC.
@@ -72,7 +72,7 @@ class StageGraph:
         parameter_files: Paths of the files of parameters that stages write for other stages, by name of the writing
             stage. A rebuild writes these files before it reads the graph.
         entries: Entries of dvc.lock that are known so far, by name of the stage.
-        up_to_date: Names of the stages that are up to date in the project.
+        up_to_date: Names of the stages that are known to be up to date in the project.
         unrecorded: Names of the stages that write parameters and whose present file is not yet recorded in dvc.lock.
 
     Raises:
@@ -118,7 +118,7 @@ class StageGraph:
         return str(stage.name) if path == "dvc.yaml" else f"{path}:{stage.name}"
 
     def _select(self, target: str) -> list[str]:
-        """The stages that a target names: one stage, all stages of one kind, or the stage that writes an output."""
+        """The names of the stages that a target means: one stage, all stages of a kind, or the writer of an output."""
         if target in self.dvc_stages:
             return [target]
         same_kind = [name for name in self.dvc_stages if name.startswith(f"{target}@")]
@@ -203,9 +203,10 @@ class StageGraph:
             param.load_path = load_path
 
     def _cached_entry(self, stage: Stage, dvc_stage: Any) -> Entry | None:
-        """The run cache's entry for the stage's present inputs; None unless all outputs of the entry are in the cache.
+        """Finds the run cache's entry for the stage's present inputs.
 
-        DVC's own look-up needs the input files; this function needs only their hashes.
+        DVC's own look-up needs the input files; this function needs only their hashes. It returns None if there is no
+        such entry, or if the cache lacks one of the entry's outputs.
         """
         if stage.gathers:
             return None
@@ -241,7 +242,7 @@ class StageGraph:
         return True
 
     def upstream_entries(self, name: str) -> dict[str, Entry]:
-        """The entries that a workspace needs in its dvc.lock to check out a stage's inputs."""
+        """The entries that the dvc.lock of a task's clone needs, so that DVC can check out the stage's inputs."""
         upstream = self.stages[name].upstream
 
         return {each: self.entries[each] for each in upstream if each not in self.parameter_files}

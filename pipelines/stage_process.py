@@ -1,10 +1,10 @@
-"""The process that runs one stage in its workspace.
+"""The process that runs one stage in its workspace, a throwaway clone of the project.
 
 The command is `python -m pipelines.stage_process STAGE RESULT [--remote NAME] [--watch DESCRIPTOR]`.
 
 `launcher.py` starts the process in a session of its own. The process checks out the stage's inputs and runs the stage
-through DVC, which fills the run cache. Then it writes the file RESULT. The process kills itself and its whole session
-if its parent process dies.
+through DVC, which fills the run cache. Then it writes the outcome as JSON to the file RESULT. The process kills itself
+and its whole session if its parent process dies.
 """
 
 import argparse
@@ -43,8 +43,8 @@ def run(name: str, remote: str | None) -> dict[str, Any]:
 
     Returns:
         Dictionary with `entry`, the stage's entry in dvc.lock, and `ran`, whether the stage's command ran. If `ran` is
-        False, the run cache had the outputs. After a failure, `reason` and `code` replace `entry`. `code` is the exit
-        status of the command, or None if something else failed.
+        False, the run cache had the outputs. After a failure, `reason` and `code` replace `entry`. `reason` is the
+        message of the error. `code` is the exit status of the command, or None if something else failed.
     """
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
@@ -61,7 +61,7 @@ def run(name: str, remote: str | None) -> dict[str, Any]:
             repo.reproduce(name, single_item=True)
             if remote is not None:
                 repo.push(targets=[name], remote=remote or None, run_cache=True)
-                # `push` skips the run cache's copies of the outputs that git keeps (`cache: false`).
+                # `push` skips outputs that git keeps (`cache: false`). Other machines need these outputs too.
                 (stage,) = repo.stage.collect(name)
                 if objects := kept_by_git(stage.outs):
                     repo.cloud.push(objects, remote=remote or None)
