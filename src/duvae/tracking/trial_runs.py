@@ -1,4 +1,7 @@
-"""MLflow runs of studies and of their trials. A run shows its trial while the trial trains."""
+"""Writes the MLflow runs of studies and of their trials. A run shows its trial while the trial trains.
+
+A study is a search for hyperparameters, and a trial is one training of the study.
+"""
 
 import contextlib
 import logging
@@ -112,7 +115,7 @@ class TrialRun:
 
     @contextlib.contextmanager
     def _tolerant(self) -> Iterator[None]:
-        """Logs an error of the store as a warning, and stops writing to the store."""
+        """Logs an error of the store in the `with` block as a warning, and stops writing to the store."""
         try:
             yield
         except (MlflowException, SQLAlchemyError, OSError) as error:
@@ -123,7 +126,7 @@ class TrialRun:
         """Logs one epoch.
 
         Args:
-            row: Row of the training history.
+            row: Row of the training history for this epoch.
         """
         with self._tolerant():
             if self.run is not None:
