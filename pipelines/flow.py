@@ -97,7 +97,7 @@ def results(root: Path, params: config.Params) -> list[dict[str, Any]]:
         params: The project's parameters.
 
     Returns:
-        One row per model, with its data set, setting and seed.
+        One row per model, with its data set, setting (system with hyperparameters) and seed, and the `METRICS`.
     """
     rows = []
     for job in params.jobs():

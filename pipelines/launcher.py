@@ -75,7 +75,7 @@ class TaskResult:
     Attributes:
         stage: Name of the stage.
         entry: The stage's entry in dvc.lock, which holds the hashes of the stage's inputs and outputs.
-        ran: Whether the stage's command ran; False: the run cache had its outputs.
+        ran: Whether the stage's command ran; False: DVC's run cache had the stage's outputs.
         seconds: Wall-clock seconds of the task.
         device: Name of the device; on a cluster, name of the machine.
     """

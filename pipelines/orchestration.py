@@ -71,7 +71,8 @@ class TaskContext:
 
     Attributes:
         graph: Graph of the project's stages.
-        machine: Settings of the machine on which the tasks run; on a cluster, of each machine.
+        machine: Settings of the machine on which the tasks run. On a cluster, each worker replaces the folder and the
+            cache by its own.
         snapshot: The project's content when the rebuild began.
         pool: The devices of this machine; None: the tasks run on a cluster.
         devices: Name of the device of each started stage, by name of the stage. Each task adds its own device.
@@ -159,7 +160,9 @@ def _record(root: Path, options: RebuildOptions, scheduler: Scheduler, snapshot:
 
 @contextlib.contextmanager
 def exclusive(root: Path) -> Iterator[None]:
-    """Holds the project's rebuild lock during the `with` block. Before the block, cleans up after killed rebuilds.
+    """Holds the project's rebuild lock during the `with` block.
+
+    Before the block, the function cleans up after killed rebuilds and repairs DVC's files.
 
     Args:
         root: The project's folder.

@@ -1,7 +1,7 @@
 """Records the results of tasks in the project, and repairs DVC's files after a killed recording.
 
-A task is one stage that a rebuild runs in a clone of the project. Its results are in DVC's cache. After they are
-recorded, one `dvc repro` in the project runs the stages that gather the results of several stages.
+A task is one stage that a rebuild runs in a clone of the project. The results of tasks are in DVC's cache. After the
+rebuild has recorded them, one `dvc repro` in the project runs the stages that gather the results of several stages.
 """
 
 import json
@@ -31,7 +31,7 @@ RWLOCK = Path(".dvc/tmp/rwlock")
 
 
 def record(root: Path, entries: Mapping[str, Any], targets: Sequence[str] | None = None) -> None:
-    """Records results that are in DVC's cache: writes their entries into dvc.lock, and calls `dvc repro`.
+    """Records results that are in DVC's cache: writes the stages' entries into dvc.lock, and calls `dvc repro`.
 
     Args:
         root: The project's folder.
@@ -78,8 +78,8 @@ def _call(root: Path, *command: str) -> None:
 def repair(root: Path) -> list[str]:
     """Removes locks that killed processes left, and restores a truncated dvc.lock.
 
-    DVC itself frees the locks of a dead process. But it fails to do so if another process has the same id by now, or if
-    its file of locks is truncated.
+    DVC itself frees the locks of a dead process. But DVC fails to do so if another process has the same id by now, or
+    if DVC's file of locks is truncated.
 
     Args:
         root: The project's folder.

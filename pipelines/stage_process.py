@@ -34,7 +34,7 @@ class RanHandler(logging.Handler):
 
 
 def run(name: str, remote: str | None) -> dict[str, Any]:
-    """Runs a stage in the current folder.
+    """Runs a stage in the current folder through DVC.
 
     Args:
         name: Name of the stage.
@@ -79,7 +79,7 @@ def run(name: str, remote: str | None) -> dict[str, Any]:
 
 
 def check_out_inputs(repo: Any, stage: Any, remote: str | None) -> None:
-    """Checks out the outputs of other stages that a stage depends on.
+    """Checks out the inputs of a stage, as far as other stages write these inputs.
 
     Args:
         repo: The project as DVC's Repo object, opened in the folder of the project.
@@ -94,7 +94,7 @@ def check_out_inputs(repo: Any, stage: Any, remote: str | None) -> None:
         out
         for other in repo.index.stages
         for out in other.outs
-        if out.hash_info  # files of parameters have no hash here: the workspace contains them already
+        if out.hash_info  # files of parameters have no hash in a workspace, which contains the files already
         and any(path == out.fs_path or Path(out.fs_path) in Path(path).parents for path in paths)
     ]
     cached = [out.fs_path for out in outs if out.use_cache]

@@ -32,7 +32,7 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
 
     - `nll`: NLL in nats of each measured test example, shape (measured,); only if the posterior has a density;
     - `steps`: index of each measured test example minus the index of the previous one, shape (measured,); the first
-      value is the index of the first one;
+      value is the first index itself;
     - `label`, `mean`: label and posterior mean of every test example; only for two-dimensional latent spaces;
     - `variance`: posterior variances of every test example; only for two-dimensional latent spaces, and only if the
       posterior is Gaussian.

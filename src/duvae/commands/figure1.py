@@ -1,4 +1,4 @@
-"""The stage `figure1`: draws Figure 1 and writes its page."""
+"""The stage `figure1`: draws Figure 1 of the paper and writes its page."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The stage `figure2`: draws Figure 2 for a study on any data set, and writes the study's page.
+"""The stage `figure2`: draws Figure 2 of the paper for a study on any data set, and writes the study's page.
 
 A study is a search for hyperparameters.
 """

@@ -73,8 +73,8 @@ def by_subset(model: VAE, prepared: store.Prepared, params: Params, dataset: str
         - `features`: number of input features;
         - `test`: number of test documents;
         - `largest_class`: share of the most frequent label in the test set; None for a data set without probes;
-        - `by_labels`: for each number of labels, the `accuracy`, its `spread` over the subsets, the accuracies of the
-          single subsets (`draws`), and the `inverse_penalties` that cross-validation has chosen.
+        - `by_labels`: for each number of labels, the mean `accuracy`, its `spread` over the subsets, and the accuracy
+          of each subset (`draws`). Also the `inverse_penalties` of the subsets, which cross-validation has chosen.
 
     Raises:
         UserError: If a document has no label, or if there are too few labels or documents.
@@ -142,8 +142,8 @@ def by_character(
         - `alphabets`: number of alphabets;
         - `labels_are`: unit of the numbers of labels in `by_labels`;
         - `largest_class`: share of the most frequent character in an alphabet's test images, mean over the alphabets;
-        - `by_labels`: for each number of labelled images per character, the mean `accuracy` over the alphabets, its
-          `spread` over the draws, and the mean of each draw (`draws`). Also the accuracy of each alphabet
+        - `by_labels`: for each number of images per character, the mean `accuracy` over the alphabets, the mean of each
+          draw (`draws`), and their `spread`. Also the accuracy of each alphabet
           (`by_alphabet`) and its `inverse_penalties`, both by name of the alphabet.
 
     Raises:
@@ -200,7 +200,11 @@ def by_character(
 
 
 def _check_size(size: int, labels: store.Array, dataset: str) -> None:
-    """Raises a `UserError` if the size is above the number of training documents or below that of different labels."""
+    """Checks the size of a labelled subset.
+
+    Raises:
+        UserError: If the size is above the number of training documents, or below the number of different labels.
+    """
     key, classes = f"params.yaml: datasets.{dataset}.probe.labels", len(np.unique(labels))
     if size > len(labels):
         raise UserError(f"{key}: expected at most {len(labels)}, the number of training documents; found {size}.")

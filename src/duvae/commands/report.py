@@ -235,7 +235,7 @@ def figure1_models(params: Params, models: Sequence[Result]) -> list[Result] | N
 
 
 def first_comparison(sets: Sequence[Mapping[str, Any]]) -> list[str] | None:
-    """The ids of the two settings that the page compares first.
+    """Chooses the two settings that the page compares first; returns their ids, such as `synthetic/vae`.
 
     Args:
         sets: The template's data of the comparison, one mapping per data set.

@@ -1,4 +1,7 @@
-"""The stage `samples`: writes samples and interpolations for the report (Figure S1, Tables S3 and S4)."""
+"""The stage `samples`: writes samples and interpolations for the report.
+
+They correspond to Figure S1 and Tables S3 and S4 of the paper's supplement.
+"""
 
 from pathlib import Path
 from typing import Any

@@ -153,7 +153,7 @@ def _write_mlmodel(folder: Path, size: int | None) -> None:
 
     Args:
         folder: Folder to write to.
-        size: Height and width of the images in pixels; None for sentences.
+        size: Height and width of the images in pixels; None: the model was trained on sentences.
     """
     from mlflow import pyfunc
 

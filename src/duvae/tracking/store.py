@@ -56,7 +56,7 @@ def store_errors(uri: str) -> Iterator[None]:
 
 
 def experiment(client: MlflowClient, dataset: str, root: Path = Path()) -> str:
-    """The id of the experiment of a data set; a missing experiment is created.
+    """Returns the id of a data set's experiment, and creates a missing experiment.
 
     Args:
         client: Client of the store.

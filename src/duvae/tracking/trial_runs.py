@@ -24,7 +24,7 @@ STUDY, TRIAL = "duvae.study", "duvae.trial"
 
 
 def epoch_metrics(row: Mapping[str, Any], time_ms: int) -> Iterator[Metric]:
-    """The metrics of one epoch.
+    """The metrics of one epoch, with names such as `train/loss` and `valid/kl`.
 
     Args:
         row: Row of the training history for this epoch.
@@ -38,7 +38,7 @@ def epoch_metrics(row: Mapping[str, Any], time_ms: int) -> Iterator[Metric]:
 
 
 def study_run(study: str, dataset: str, description: str, root: Path = Path()) -> str:
-    """The id of a study's own run, which is the parent of its trials' runs. A missing run is created.
+    """Returns the id of a study's own run, the parent of the runs of all trials, and creates a missing run.
 
     Two processes must not call this function at the same time: each would create a run.
 
