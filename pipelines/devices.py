@@ -1,6 +1,6 @@
 """The devices (GPUs or CPU cores) that tasks run on, and the pool that assigns devices to tasks.
 
-A task is one stage that a rebuild runs in a process of its own. The process sees only the device of its task: the
+A task is one stage that a rebuild runs in a process of its own. That process sees only the device of its task: the
 environment variable `CUDA_VISIBLE_DEVICES` names that device, and is empty on the CPU.
 """
 

@@ -183,10 +183,10 @@ class LiveTable:
 
 
 def summary(progress: Progress, seconds: float) -> str:
-    """Describes a finished rebuild in one line: its duration, and the number of stages in each state.
+    """Describes a finished rebuild in one line: the duration, and the number of stages in each state.
 
     Args:
-        progress: The state of each task at the end of the rebuild.
+        progress: The state of all stages at the end of the rebuild.
         seconds: Wall-clock seconds of the rebuild.
     """
     ran = sum(result.ran for result in progress.done.values())

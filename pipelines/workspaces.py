@@ -44,8 +44,8 @@ class ProjectSnapshot:
         commit: Hash of the commit that is checked out.
         files: Contents of the files with uncommitted changes, by path in the project; None: the file was deleted.
         modes: Permission bits of these files, by path.
-        links: Absolute paths of the user's own data files, by path in the project. A workspace gets a link
-            to each of these files that the clone lacks.
+        links: Absolute paths of the user's own data files, by path in the project. A workspace gets a link to each of
+            these files that the clone lacks.
     """
 
     commit: str

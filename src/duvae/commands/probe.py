@@ -143,8 +143,8 @@ def by_character(
         - `labels_are`: unit of the numbers of labels in `by_labels`;
         - `largest_class`: share of the most frequent character in an alphabet's test images, mean over the alphabets;
         - `by_labels`: for each number of images per character, the mean `accuracy` over the alphabets, the mean of each
-          draw (`draws`), and their `spread`. Also the accuracy of each alphabet
-          (`by_alphabet`) and its `inverse_penalties`, both by name of the alphabet.
+          draw (`draws`), and the `spread` of these means. Also the accuracy of each alphabet (`by_alphabet`) and the
+          `inverse_penalties` of each alphabet, both by name of the alphabet.
 
     Raises:
         UserError: If an image has no character or alphabet, or if an alphabet has too few characters or images.

@@ -1,6 +1,6 @@
 """The stage `samples`: writes samples and interpolations for the report.
 
-They correspond to Figure S1 and Tables S3 and S4 of the paper's supplement.
+The samples and interpolations correspond to Figure S1 and Tables S3 and S4 of the paper's supplement.
 """
 
 from pathlib import Path
