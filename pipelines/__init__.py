@@ -1,26 +1,27 @@
 """`make rebuild`: runs the stages of DVC's graph that are out of date, several at a time.
 
 A *task* is one stage that a rebuild runs on one device, in a process of its own. The process works in a *workspace*, a
-throwaway clone of the project. All workspaces share DVC's run cache, and each task adds its results to it. At the end,
-the rebuild records the results from the run cache in the project, and calls `dvc repro` once. So DVC stays the single
-source of truth. Nothing in the library imports this package.
+throwaway clone of the project. All workspaces share DVC's run cache, which finds the outputs of earlier runs by the
+hashes of the runs' inputs. Each task adds its results to the run cache. At the end, the rebuild records these results
+in the project, and calls `dvc repro` once. So DVC stays the single source of truth. The library `duvae` does not import
+this package.
 
 | file | purpose |
 |---|---|
-| `rebuild.py` | the command line of `python -m pipelines.rebuild`, and its `--plan` |
+| `rebuild.py` | the command line of `python -m pipelines.rebuild`, and its option `--plan` |
 | `flow.py` | the Prefect flow on this machine or a Dask cluster: one Prefect task per stage, retries, artifacts |
-| `orchestration.py` | one rebuild from beginning to end, without Prefect: lock, snapshot, schedule, record |
-| `stage_graph.py` | DVC's graph of stages: which are up to date or in the run cache, and which have to run |
-| `scheduler.py` | the order of the tasks, and how many run at a time |
-| `devices.py` | GPUs and CPU cores, and the pool that assigns them to tasks |
-| `launcher.py` | one task from outside: starts its process, limits its time, reads its result |
-| `stage_process.py` | one task from inside: the process that runs the stage through DVC |
-| `workspaces.py` | the throwaway clones in which tasks run |
+| `orchestration.py` | runs one rebuild from beginning to end, without Prefect: lock, snapshot, schedule, record |
+| `stage_graph.py` | reads DVC's graph, and finds the stages that are up to date, in the run cache, or have to run |
+| `scheduler.py` | decides the order of the tasks, and how many tasks run at a time |
+| `devices.py` | finds GPUs and CPU cores, and assigns them to tasks |
+| `launcher.py` | starts the process of one task, limits its time, and reads its result |
+| `stage_process.py` | is the process of one task, and runs the stage through DVC |
+| `workspaces.py` | creates and removes the throwaway clones in which tasks run |
 | `record.py` | brings the results of all tasks into the project; repairs DVC's files after a killed rebuild |
 | `lockfile.py` | writes many entries into dvc.lock at once; `record.py` starts it as a process |
-| `durations.py` | estimated seconds per stage: from records of earlier runs, else from `default_durations.yaml` |
-| `display.py` | the live table, the plan and the summary |
+| `durations.py` | estimates the seconds of each stage, from records of earlier runs or from `default_durations.yaml` |
+| `display.py` | shows the live table, the plan and the summary |
 | `prefect_server.py` | `make serve`: a Prefect server, the deployments and a worker |
-| `parallel_study.py` | one Optuna study with several workers; separate from a rebuild |
-| `jobs.yaml` | the data sets, jobs and studies for which dvc.yaml has stages; `duvae graph` writes the file |
+| `parallel_study.py` | runs one Optuna study with several workers; not part of a rebuild |
+| `jobs.yaml` | lists the data sets, jobs (trainings) and studies of dvc.yaml's stages; `duvae graph` writes the file |
 """

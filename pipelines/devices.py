@@ -1,6 +1,7 @@
-"""The devices that tasks run on, and the pool that assigns them.
+"""The devices (GPUs or CPU cores) that tasks run on, and the pool that assigns devices to tasks.
 
-A task sees only its own device: `CUDA_VISIBLE_DEVICES` of its process names that device, and is empty on the CPU.
+A task is one stage that a rebuild runs in a process of its own. That process sees only the device of its task: the
+environment variable `CUDA_VISIBLE_DEVICES` names that device, and is empty on the CPU.
 """
 
 import os
@@ -14,10 +15,10 @@ from dataclasses import dataclass
 from duvae.errors import UserError
 
 PATIENCE = 5.0
-"""Seconds to wait for an answer from the GPU's driver."""
+"""Seconds to wait for the answer of `nvidia-smi`, which asks the driver of the GPUs."""
 
 MOST_LOSSES = 2
-"""Number of lost tasks in a row after which the pool stops using a GPU."""
+"""Number of lost tasks in a row after which the pool stops using a slot of a GPU (see `Pool`)."""
 
 
 @dataclass(frozen=True)
@@ -25,11 +26,11 @@ class Device:
     """A slot on a GPU or on the CPU, which runs one task at a time.
 
     Attributes:
-        name: Name of the device in messages, such as GPU 0.
+        name: Name of the device in messages, such as `GPU 0`.
         visible: Value of `CUDA_VISIBLE_DEVICES` for the task; empty: the CPU.
         slot: Index of the slot on its GPU or on the CPU.
-        cpus: Indices of the CPUs to which the task is pinned; empty: no pinning. Without pinning, two trainings at a
-            time on two cores take a third longer, since the system moves them between the cores.
+        cpus: Indices of the CPUs to which the task is pinned; empty: no pinning. Two trainings at a time on two
+            cores take a third longer without pinning than with it, since the system moves them between the cores.
     """
 
     name: str
@@ -49,7 +50,7 @@ class Device:
             pid: Id of the process.
         """
         if self.cpus and hasattr(os, "sched_setaffinity"):
-            with suppress(OSError):  # the process has ended, or the CPUs were taken away
+            with suppress(OSError):  # the process has ended, or runs unpinned since its CPUs were taken away
                 os.sched_setaffinity(pid, self.cpus)
 
 
@@ -59,9 +60,10 @@ def cpus() -> list[int]:
 
 
 def gpus() -> list[str]:
-    """The GPUs that `CUDA_VISIBLE_DEVICES` names; if it is not set, all GPUs that the driver lists.
+    """The GPUs that `CUDA_VISIBLE_DEVICES` names; if the variable is not set, all GPUs that the driver lists.
 
-    The function asks `nvidia-smi`, since importing torch would take seconds.
+    The function asks `nvidia-smi` for the list, since importing torch would take seconds. Without an answer, the list
+    is empty.
     """
     if (value := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
         return _names(value)
@@ -79,18 +81,18 @@ def _names(value: str) -> list[str]:
 
 
 def choose(threads: int, slots: int | None = None, requested: str | None = None) -> list[Device]:
-    """The devices of a rebuild or of a study.
+    """Chooses the devices of a rebuild or of a study; returns one `Device` for each slot.
 
     Args:
-        threads: Number of CPU threads of one process: `threads` in params.yaml. The last bits of a result depend on
-            this number, so it is fixed, and the number of slots follows from it.
-        slots: Number of processes at a time on each GPU, or on the CPU; None: one on each GPU, or cores / threads on
-            the CPU.
+        threads: Number of CPU threads of one process: the value of `threads` in params.yaml. The last bits of a result
+            depend on this number. So the number is fixed, and the number of slots follows from it.
+        slots: Number of processes at a time on each GPU, or on the CPU; None: one on each GPU, or on the CPU the number
+            of cores divided by `threads`.
         requested: `cpu`, or a list of GPUs in the format of `CUDA_VISIBLE_DEVICES`; None: all GPUs, or the CPU if
             there is no GPU.
 
     Raises:
-        UserError: If `slots` or `requested` has a wrong value, or more threads are needed than there are cores.
+        UserError: If `slots` or `requested` has a wrong value, or if the slots need more threads than there are cores.
     """
     names = gpus() if requested is None else [] if requested == "cpu" else _names(requested)
     if requested is not None and requested != "cpu" and not names:
@@ -116,13 +118,13 @@ def choose(threads: int, slots: int | None = None, requested: str | None = None)
 
 
 class Pool:
-    """Assigns devices to tasks, from any thread.
+    """Assigns devices to tasks. Any thread may ask for a device.
 
-    A task is lost on a device if it fails with an error that may not come again. The pool stops using a GPU that loses
-    several tasks in a row, as long as another device is left.
+    A task is lost on a device if it fails with an error that may not come again in another attempt. The pool stops
+    using a slot of a GPU that loses several tasks in a row, as long as another slot is left.
 
     Args:
-        devices: All slots for tasks. A GPU or CPU with several slots is in the list several times.
+        devices: One `Device` for each slot. A GPU or CPU with several slots is in the list several times.
     """
 
     def __init__(self, devices: Sequence[Device]) -> None:
@@ -132,9 +134,9 @@ class Pool:
 
     @contextmanager
     def acquire(self) -> Iterator[Device]:
-        """Waits for a free device, and yields it.
+        """Waits for a free device, and yields the device to the `with` block.
 
-        An exception from the body whose attribute `transient` is true counts as a loss on that device.
+        An exception that leaves the block counts as a loss on that device if its attribute `transient` is true.
         """
         with self.changed:
             self.changed.wait_for(lambda: self.free)

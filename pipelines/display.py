@@ -1,4 +1,7 @@
-"""Texts and tables about a rebuild: the plan, the live table on a terminal, the summary and the failures."""
+"""Shows a rebuild in texts and tables: the plan, the live table on a terminal, the summary and the failures.
+
+A task is one stage that the rebuild runs on one device. Stages that are deferred run in the final `dvc repro` instead.
+"""
 
 import sys
 import time
@@ -39,10 +42,10 @@ def plan(
     """The text of `--plan`: the tasks of a rebuild, and their estimated hours.
 
     Args:
-        graph: Graph of the project's stages, after the look-up of each stage.
+        graph: Graph of the project's stages, after each stage was looked up in the project and in the run cache.
         stages: Names of the stages that would run as tasks.
-        deferred: Names of the stages that the final `dvc repro` would run.
-        estimates: Estimated seconds of each stage, by name; stages of unknown duration are left out.
+        deferred: Names of the stages that the final `dvc repro` of the rebuild would run.
+        estimates: Estimated seconds of each stage, by name. The mapping lacks stages of unknown duration.
         devices: Devices of the rebuild.
     """
     lines = []
@@ -84,14 +87,14 @@ def _tasks(count: int) -> str:
 class LiveTable:
     """Shows a rebuild on standard error: a table of the running tasks, their devices and the time left.
 
-    Where standard error is not a terminal, it prints one line for each finished task instead.
+    Where standard error is not a terminal, the object prints one line for each finished task instead of the table.
 
     Args:
-        estimates: Estimated seconds of each stage, by name; stages of unknown duration are left out.
-        slots: Number of tasks that run at a time.
+        estimates: Estimated seconds of each stage, by name. The mapping lacks stages of unknown duration.
+        slots: Number of tasks that can run at a time.
 
     Attributes:
-        devices: Name of the device of each started stage, by stage. Each task adds its own device.
+        devices: Name of the device of each started stage, by name of the stage. Each task adds its own device.
     """
 
     def __init__(self, estimates: Mapping[str, float], slots: int) -> None:
@@ -122,7 +125,7 @@ class LiveTable:
             self.live.stop()
 
     def update(self, progress: Progress) -> None:
-        """Sets the progress that the table shows. Without a terminal, it prints a line for each newly finished task."""
+        """Sets the progress to show. Without a terminal, this method prints a line for each newly finished task."""
         self.progress = progress
         if self.visible:
             return
@@ -180,10 +183,10 @@ class LiveTable:
 
 
 def summary(progress: Progress, seconds: float) -> str:
-    """One line about a finished rebuild.
+    """Describes a finished rebuild in one line: the duration, and the number of stages in each state.
 
     Args:
-        progress: The state of each task at the end of the rebuild.
+        progress: The state of all stages at the end of the rebuild.
         seconds: Wall-clock seconds of the rebuild.
     """
     ran = sum(result.ran for result in progress.done.values())
@@ -205,7 +208,7 @@ def _counts(counts: Mapping[str, int]) -> str:
 
 
 def failures(progress: Progress) -> str:
-    """The reason and the end of the log of each failed task, and the names of the stages that did not start."""
+    """For each failed task, the reason and the end of its log; then the names of the stages that did not start."""
     parts = []
     for error in progress.failed.values():
         parts += [f"failed: {error}", *(f"    {line}" for line in error.log.splitlines())]
@@ -216,7 +219,7 @@ def failures(progress: Progress) -> str:
 
 
 def rows(progress: Progress) -> list[dict[str, Any]]:
-    """The rows of a table on Prefect's page: one row for each stage that was not up to date."""
+    """The rows of a table on Prefect's page: one row for each stage that was neither up to date nor deferred."""
     failed = [_row(name, "failed", reason=error.reason) for name, error in progress.failed.items()]
     done = [
         _row(name, "run" if result.ran else "in the run cache", result.device, round(result.seconds, 1))

@@ -1,4 +1,7 @@
-"""Estimated durations of stages: from the records of earlier runs, else from `default_durations.yaml`."""
+"""Estimates how long each stage runs: from the records of earlier runs, else from `default_durations.yaml`.
+
+A record is an output `*.run.json` of a stage. It holds the device and the duration of the run.
+"""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -13,7 +16,7 @@ from duvae.project.provenance import unwrapped
 from pipelines.stage_graph import StageGraph
 
 DEFAULTS = Path(__file__).with_name("default_durations.yaml")
-"""File of durations per data set, for stages without any record."""
+"""File of durations per data set, for stages without any record of an earlier run."""
 
 IMAGE_KINDS = ("omniglot", "images")
 """Kinds of data sets whose examples are images."""
@@ -27,8 +30,8 @@ def default_durations(params: Params, cuda: bool = False) -> dict[str, float]:
         cuda: Whether the stages run on GPUs.
 
     Returns:
-        Seconds of `train` and `evaluate`, by stage. A training is assumed to run for its largest number of epochs. Data
-        sets that `default_durations.yaml` lacks are left out.
+        Seconds by name of the stage, such as `train@synthetic-vae-1`, for the stages `train` and `evaluate`. A training
+        is assumed to run for its largest number of epochs. Data sets that `default_durations.yaml` lacks are left out.
     """
     table: dict[str, Any] = yaml.safe_load(DEFAULTS.read_text(encoding="utf-8"))
     device = "gpu" if cuda else "cpu"
@@ -47,16 +50,16 @@ def default_durations(params: Params, cuda: bool = False) -> dict[str, float]:
 
 
 def estimates(graph: StageGraph, cuda: bool = False, defaults: Mapping[str, float] | None = None) -> dict[str, float]:
-    """Estimated seconds of each stage, from the best available source.
+    """Estimates the seconds of each stage, from the best available source.
 
-    The sources are, in this order: the stage's own record, the median over the same stage with other seeds, and
-    `defaults`. A record is an output `*.run.json`; only records from the same kind of device count. On the CPU the
-    estimate is CPU seconds divided by threads. On a GPU it is wall-clock seconds.
+    The sources are, in this order: the stage's own record, the median of the records of the same stage with other
+    seeds, and `defaults`. Only records from the same kind of device count. On the CPU the estimate is the CPU seconds
+    divided by the number of threads. On a GPU the estimate is the wall-clock seconds.
 
     Args:
         graph: Graph of the project's stages.
         cuda: Whether the stages will run on GPUs.
-        defaults: Seconds of stages without any record, by stage; None: no such seconds.
+        defaults: Seconds to assume for stages without any record, by stage; None: such stages have no estimate.
 
     Returns:
         Seconds by stage; stages of unknown duration are left out.
@@ -81,7 +84,8 @@ def _seconds(record: Mapping[str, object], cuda: bool) -> float:
     if not cuda:
         return max(_number(record.get("cpu_seconds")) / max(1.0, _number(record.get("threads"), 1.0)), 0.0)
     epochs = record.get("seconds_per_epoch")
-    # The record of a resumed training has the wall time of its last part only, but the seconds of all its epochs.
+    # The record of a resumed training has the wall time of its last part only, but the seconds of all its epochs. So
+    # the sum over the epochs counts if it is larger.
     least = sum(map(float, epochs)) if isinstance(epochs, Sequence) and not isinstance(epochs, str) else 0.0
 
     return max(least, _number(record.get("wall_seconds")))

@@ -1,6 +1,6 @@
 """The Prefect flow of a rebuild: one Prefect task per stage, on a local device or on a worker of a Dask cluster.
 
-Prefect's states only show the progress. What counts is what DVC has recorded.
+Prefect's states only show the progress. Only the results that DVC has recorded count.
 """
 
 import contextlib
@@ -29,13 +29,16 @@ from pipelines.stage_graph import Entry, StageGraph
 from pipelines.workspaces import ProjectSnapshot, clean, git
 
 RETRIES, DELAY = 3, 10.0
-"""Number of retries after a transient failure, and seconds before the first one. Each later delay is twice as long."""
+"""Number of retries after a failure that may not come again, and seconds before the first retry.
+
+The delay before each later retry is twice as long.
+"""
 
 GPU = {"GPU": 1}
-"""Resources of a Dask worker that one task takes."""
+"""Resources of a Dask worker that one task occupies while it runs."""
 
 METRICS = ("nll", "kl", "mi", "au", "mpd", "ce")
-"""Metrics of each model in the table of results."""
+"""Keys of metrics.json that the table of results shows for each model."""
 
 
 class RebuildFailedError(Exception):
@@ -51,15 +54,16 @@ def rebuild(
     timeout: float | None = None,
     cluster: dict[str, Any] | None = None,
 ) -> None:
-    """Rebuilds what is out of date, and records it.
+    """Rebuilds the stages that are out of date, and records their results.
 
     Args:
         targets: Stages to rebuild; none: all stages.
-        slots: Number of tasks at a time on each GPU, or on the CPU.
+        slots: Number of tasks at a time on each GPU, or on the CPU; none: one on each GPU, or on the CPU the number
+            of cores divided by the number of threads of a task.
         devices: `cpu`, or GPUs separated by commas; none: all GPUs, or the CPU if there is no GPU.
         keep_going: Whether stages that do not need a failed stage still run after a failure.
-        timeout: Time limit of each task in seconds.
-        cluster: Fields of the `Cluster` whose workers run the tasks; none: this machine runs them.
+        timeout: Time limit of each task in seconds; none: no limit.
+        cluster: Fields of the `Cluster` whose workers run the tasks; none: this machine runs the tasks.
 
     Raises:
         RebuildFailedError: If tasks failed. The results of all other tasks are recorded.
@@ -93,7 +97,7 @@ def results(root: Path, params: config.Params) -> list[dict[str, Any]]:
         params: The project's parameters.
 
     Returns:
-        One row per model, with its data set, setting and seed.
+        One row per model, with its data set, setting (system with hyperparameters) and seed, and the `METRICS`.
     """
     rows = []
     for job in params.jobs():
@@ -124,14 +128,14 @@ def _track(root: Path, params: config.Params) -> None:
 
 
 def submit_here(context: TaskContext) -> Submit:
-    """The function that starts tasks on this machine's devices."""
+    """Returns the function that starts tasks on this machine's devices."""
     run_stage = stage_task(context.machine, context.snapshot, context.pool, context.devices)
 
     return lambda name, entries: run_stage.submit(name, entries).result
 
 
 def submit_to_cluster(context: TaskContext) -> Submit:
-    """The function that starts tasks on a Dask cluster. Each task takes `GPU=1` of its worker's resources."""
+    """Returns the function that starts tasks on a Dask cluster. Each task takes `GPU=1` of its worker's resources."""
     run_stage, graph = stage_task(context.machine, context.snapshot, None, None), context.graph
 
     def submit(name: str, entries: dict[str, Entry]) -> Callable[[], TaskResult]:
@@ -142,7 +146,7 @@ def submit_to_cluster(context: TaskContext) -> Submit:
             for stage in graph.stages[name].upstream
             if stage in graph.up_to_date and stage not in graph.parameter_files
         ]
-        if inputs:  # the remote may lack results that the project had before the rebuild
+        if inputs:  # the worker needs them, but the remote may lack results from before this rebuild
             graph.repo.push(targets=inputs, remote=context.machine.remote or None)
         with dask.annotate(resources=GPU):  # type: ignore[attr-defined]
             return run_stage.submit(name, entries).result
@@ -163,9 +167,9 @@ def stage_task(
     Args:
         machine: Settings of the machine on which the task runs.
         snapshot: The project's content when the rebuild began.
-        pool: The devices of this machine; None: the task runs on a worker of a cluster, on the worker's device.
-        devices: Name of the device of each started stage, by stage, to which the task adds its own device; None: the
-            task adds nothing.
+        pool: The devices of this machine; None: the task runs on the device of a cluster's worker.
+        devices: Name of the device of each started stage, by name of the stage. The task adds its own device to this
+            mapping; None: the task adds nothing.
     """
 
     @task(
@@ -196,14 +200,15 @@ def stage_task(
 def on_worker(machine: Machine, snapshot: ProjectSnapshot) -> Machine:
     """Prepares the machine of the worker that calls this function.
 
-    It cleans up after killed rebuilds, and makes sure that git has the snapshot's commit.
+    The function cleans up after killed rebuilds, and makes sure that git has the snapshot's commit.
 
     Args:
-        machine: Settings of the machine from the rebuild. A relative `root` starts at the worker's own folder.
+        machine: Settings of the machine, as the rebuild knows them. A relative `root` is relative to the folder in
+            which the worker was started.
         snapshot: The project's content when the rebuild began.
 
     Returns:
-        The settings with the folder and the cache of this machine.
+        The same settings, but with the project's folder and DVC's cache on this machine.
     """
     root = machine.root.resolve()
     clean(root)

@@ -1,4 +1,7 @@
-"""Launches one task: a stage in a workspace and a process of its own, with a log and a time limit."""
+"""Launches one task: runs a stage in a process and a workspace of its own, with a log and a time limit.
+
+A workspace is a throwaway clone of the project.
+"""
 
 import contextlib
 import json
@@ -71,10 +74,10 @@ class TaskResult:
 
     Attributes:
         stage: Name of the stage.
-        entry: The stage's entry in dvc.lock.
-        ran: Whether the stage's command ran; False: the run cache had its outputs.
+        entry: The stage's entry in dvc.lock, which holds the hashes of the stage's inputs and outputs.
+        ran: Whether the stage's command ran; False: DVC's run cache had the stage's outputs.
         seconds: Wall-clock seconds of the task.
-        device: Name of the device, or of the machine on a cluster.
+        device: Name of the device; on a cluster, name of the machine.
     """
 
     stage: str
@@ -98,7 +101,7 @@ def run(
         stage: Name of the stage.
         machine: Settings of this machine.
         snapshot: The project's content when the rebuild began.
-        entries: Entries of the stages upstream in dvc.lock, by stage.
+        entries: Entries in dvc.lock of the stages that write the stage's inputs, by name of the stage.
         device: The task's device; None: any device that the calling process may use.
 
     Raises:
@@ -133,7 +136,10 @@ def run(
 
 
 def _environment(root: Path, folder: Path, device: Device | None) -> dict[str, str]:
-    """The environment variables of a task's process. They name its source code, its device and its owner."""
+    """The environment variables of a task's process.
+
+    They name the source code and the device that the process uses, and the process that started it.
+    """
     package = str(Path(__file__).resolve().parents[1])
     paths = [str(folder / "src"), package, os.environ.get("PYTHONPATH", "")]
     environment = {
@@ -159,10 +165,10 @@ def _environment(root: Path, folder: Path, device: Device | None) -> dict[str, s
 def _process(
     command: list[str], folder: Path, environment: Mapping[str, str], log_file: IO[bytes]
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Starts a process in a session of its own, and terminates the whole session at the end of the body.
+    """Starts a process in a session of its own, and terminates the whole session at the end of the `with` block.
 
-    The started process watches a pipe. This process holds the other end. If this process dies, that end closes, and the
-    started process kills its session.
+    The started process watches one end of a pipe, and the calling process holds the other end. If the calling process
+    dies, its end closes, and the started process kills its own session.
     """
     read_end, write_end = os.pipe()
     try:

@@ -1,5 +1,7 @@
 """Writes many entries into dvc.lock at once: `python -m pipelines.lockfile ENTRIES`, in the project's folder.
 
+An entry holds the hashes of one stage's inputs and outputs. ENTRIES is a JSON file with an entry for each stage.
+
 The command writes dvc.lock once, and copies the outputs from DVC's cache into the project. `dvc repro` alone would have
 the same result. But for each stage in the run cache, `dvc repro` reads and writes the whole dvc.lock. With hundreds of
 stages, this takes seconds per stage.
@@ -28,7 +30,7 @@ def update(root: Path, entries: Mapping[str, Entry]) -> None:
     Args:
         root: The project's folder.
         entries: New entries of dvc.lock, by name of the stage. The stages are in the dvc.yaml of the project's folder,
-            not in that of a subfolder. The cache holds all their outputs.
+            not in the dvc.yaml of a subfolder. The cache holds all outputs of these stages.
     """
     lock = root / "dvc.lock"
     with Repo(str(root)) as repo, repo.lock:

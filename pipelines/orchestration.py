@@ -1,4 +1,7 @@
-"""The steps of one rebuild: lock, snapshot, schedule, record.
+"""Runs one rebuild: locks the project, takes a snapshot of it, schedules the tasks and records their results.
+
+A task is one stage that the rebuild runs on one device. The final `dvc repro` runs the stages that gather the results
+of several stages.
 
 This module does not import Prefect. `flow.py` gives it a function that starts each stage as a Prefect task.
 """
@@ -43,7 +46,7 @@ class RebuildOptions:
     """The options of a rebuild.
 
     Attributes:
-        targets: Stages to rebuild; empty: all stages.
+        targets: Stages, kinds of stages or outputs to rebuild; empty: all stages.
         slots: Number of tasks at a time on each GPU, or on the CPU; None: one on each GPU, or on the CPU the number of
             cores divided by the number of threads of a task.
         devices: `cpu`, or GPUs separated by commas; None: all GPUs, or the CPU if there is no GPU.
@@ -68,10 +71,11 @@ class TaskContext:
 
     Attributes:
         graph: Graph of the project's stages.
-        machine: Settings of the machine, or of each machine of a cluster, on which the tasks run.
+        machine: Settings of the machine on which the tasks run. On a cluster, each worker replaces the folder and the
+            cache by its own.
         snapshot: The project's content when the rebuild began.
         pool: The devices of this machine; None: the tasks run on a cluster.
-        devices: Name of the device of each started stage, by stage. Each task adds its own device.
+        devices: Name of the device of each started stage, by name of the stage. Each task adds its own device.
     """
 
     graph: StageGraph
@@ -99,7 +103,7 @@ def run(
             earlier run. Its argument is True if the stages run on GPUs.
 
     Returns:
-        The final progress, and the wall-clock seconds of the rebuild.
+        The state of all stages at the end, and the wall-clock seconds of the rebuild.
 
     Raises:
         UserError: If the project cannot be rebuilt, or if its files change during the rebuild.
@@ -128,7 +132,7 @@ def run(
 
 
 def _snapshot(root: Path, graph: StageGraph, options: RebuildOptions) -> ProjectSnapshot:
-    """The project's content at this moment, with the files of parameters that its stages write."""
+    """The project's content at this moment, including the files of parameters that stages write."""
     return ProjectSnapshot.take(root, graph.output_paths, options.own, graph.parameter_files.values())
 
 
@@ -146,7 +150,8 @@ def _record(root: Path, options: RebuildOptions, scheduler: Scheduler, snapshot:
     entries = {
         name: graph.entries[name] for name in graph.stages if name in graph.entries and name not in graph.up_to_date
     }
-    # An entry is left out if the cache lacks one of its outputs. The final `dvc repro` then runs the stage.
+    # A stage's entry is left out if the cache lacks one of the stage's outputs. The final `dvc repro` then runs that
+    # stage.
     complete = {
         name: entry for name, entry in entries.items() if all(graph.in_cache(out["md5"]) for out in entry["outs"])
     }
@@ -155,7 +160,9 @@ def _record(root: Path, options: RebuildOptions, scheduler: Scheduler, snapshot:
 
 @contextlib.contextmanager
 def exclusive(root: Path) -> Iterator[None]:
-    """Holds the project's rebuild lock during the `with` block. Before the block, cleans up after killed rebuilds.
+    """Holds the project's rebuild lock during the `with` block.
+
+    Before the block, the function cleans up after killed rebuilds and repairs DVC's files.
 
     Args:
         root: The project's folder.

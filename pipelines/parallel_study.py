@@ -2,9 +2,10 @@
 
 Usage: `python -m pipelines.parallel_study --study NAME`.
 
-The workers share only the stored study. It determines which trial is next, which worker owns a trial, and when the
-study ends. If workers are killed, run the same command again. To add workers on other machines, run the command there
-with the same --storage.
+A study is a search for hyperparameters, and a trial is one training of the study. The workers share only the stored
+study. The stored study determines which trial is next, which worker owns a trial, and when the study ends. If workers
+are killed, run the same command again. To add workers on other machines, run the command on those machines with the
+same --storage.
 """
 
 import os
@@ -78,7 +79,7 @@ class Crew:
             process.terminate()
 
     def run_worker(self, device: Device) -> None:
-        """Runs one worker, and restarts it if it crashes. Each line of its output is printed with the device's name.
+        """Runs one worker, restarts it if it crashes, and prints its output with the device's name before each line.
 
         Args:
             device: Device of the worker.

@@ -21,13 +21,13 @@ from duvae.cli import TELEMETRY_OFF
 from duvae.errors import UserError
 
 POOL = "duvae"
-"""Name of Prefect's work pool."""
+"""Name of the Prefect work pool from which the worker takes flow runs."""
 
 PATIENCE = 180.0
 """Largest number of seconds to wait for a server's answer."""
 
 GRACE = 15.0
-"""Seconds between SIGTERM and SIGKILL."""
+"""Seconds between SIGTERM and SIGKILL, in which a process may end by itself."""
 
 
 def is_healthy(url: str) -> bool:
@@ -100,7 +100,7 @@ def serve(port: int) -> int:
 
 
 def terminate(process: subprocess.Popen[bytes]) -> None:
-    """Terminates a process and all its children. A worker would otherwise wait for its flow, for hours."""
+    """Terminates a process and all its children. A worker alone would wait for the end of its flow, for hours."""
     with contextlib.suppress(psutil.NoSuchProcess):
         parent = psutil.Process(process.pid)
         family = [*parent.children(recursive=True), parent]

@@ -1,4 +1,4 @@
-"""`python -m pipelines.rebuild`: the command that rebuilds what is out of date, several stages at a time."""
+"""`python -m pipelines.rebuild`: the command that rebuilds the stages that are out of date, several at a time."""
 
 import os
 import signal
@@ -26,8 +26,8 @@ def plan(targets: list[str], slots: int | None, devices: str | None) -> str:
 
     Args:
         targets: Stages to rebuild; empty: all stages.
-        slots: Number of tasks at a time on each GPU, or on the CPU; None: one on each GPU, or cores / threads on the
-            CPU.
+        slots: Number of tasks at a time on each GPU, or on the CPU; None: one on each GPU, or on the CPU the number of
+            cores divided by the number of threads of a task.
         devices: `cpu`, or GPUs separated by commas; None: all GPUs, or the CPU if there is no GPU.
     """
     from duvae import config
@@ -145,6 +145,7 @@ def command(
 def main() -> None:
     """Runs the command. The exit status is 2 after a `UserError`, 1 after a failed task, 130 after an interruption."""
     # By default, SIGTERM leaves Prefect's temporary server running, and a background process of a shell ignores SIGINT.
+    # So both signals raise KeyboardInterrupt here.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     app = typer.Typer(

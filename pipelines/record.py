@@ -1,6 +1,7 @@
-"""Records the results of tasks in the project, and repairs what a killed recording left behind.
+"""Records the results of tasks in the project, and repairs DVC's files after a killed recording.
 
-The results come from the run cache. One `dvc repro` in the project then runs the stages that gather all results.
+A task is one stage that a rebuild runs in a clone of the project. The results of tasks are in DVC's cache. After the
+rebuild has recorded them, one `dvc repro` in the project runs the stages that gather the results of several stages.
 """
 
 import json
@@ -30,19 +31,19 @@ RWLOCK = Path(".dvc/tmp/rwlock")
 
 
 def record(root: Path, entries: Mapping[str, Any], targets: Sequence[str] | None = None) -> None:
-    """Records the results that are in the cache.
+    """Records results that are in DVC's cache: writes the stages' entries into dvc.lock, and calls `dvc repro`.
 
     Args:
         root: The project's folder.
-        entries: New entries of dvc.lock by stage; the cache holds all their outputs.
+        entries: New entries of dvc.lock, by name of the stage; the cache holds all outputs of these stages.
         targets: Targets of the final `dvc repro`; empty: all stages; None: no `dvc repro`.
 
     Raises:
         UserError: If a command fails. The message shows the end of the log.
     """
     if entries:
-        # DVC addresses a stage of another dvc.yaml as `path:name`. Its entry is in another dvc.lock, which only
-        # `dvc repro` writes.
+        # DVC addresses a stage of another dvc.yaml as `path:name`. The entry of such a stage is left out: it belongs to
+        # another dvc.lock, which only `dvc repro` writes.
         path = root / WORK_FOLDER / "entries.json"
         write_json(path, {name: plain_types(entry) for name, entry in entries.items() if ":" not in name})
         _call(root, sys.executable, "-m", "pipelines.lockfile", str(path))
@@ -77,8 +78,8 @@ def _call(root: Path, *command: str) -> None:
 def repair(root: Path) -> list[str]:
     """Removes locks that killed processes left, and restores a truncated dvc.lock.
 
-    DVC itself frees the locks of a dead process. But it fails to do so if another process has the same id by now, or if
-    its file of locks is truncated.
+    DVC itself frees the locks of a dead process. But DVC fails to do so if another process has the same id by now, or
+    if DVC's file of locks is truncated.
 
     Args:
         root: The project's folder.
@@ -122,7 +123,7 @@ def _stages(lock: Path) -> dict[str, Any] | None:
 
 
 def _is_stale(path: Path) -> bool:
-    """Whether none of the processes that DVC's file of locks names still runs."""
+    """Whether all processes that DVC's file of locks names have ended, or the file is truncated."""
     try:
         written, locks = path.stat().st_mtime, json.loads(path.read_text(encoding="utf-8"))
         holders = [

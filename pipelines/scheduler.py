@@ -1,10 +1,12 @@
 """The scheduler: decides which stages have to run, in which order, and how many run at a time.
 
-A stage can run once the dvc.lock entries of all stages upstream of it are known. Among the stages that can run, the
-scheduler first starts the one that begins the chain of stages with the longest estimated duration.
+A task is one stage that the rebuild runs on one device. The entry of a stage in dvc.lock holds the hashes of the
+stage's inputs and outputs. A stage can run once the entries of all stages upstream of it, which write its inputs, are
+known. Among the stages that can run, the scheduler first starts the one that begins the chain of stages with the
+longest estimated duration.
 
-Prefect's own scheduler does not fit: the entries that decide whether a stage has to run become known only during the
-rebuild, and the order depends on estimated durations.
+Prefect's own scheduler does not fit for two reasons. The entries that decide whether a stage has to run become known
+only during the rebuild. The order of the stages depends on estimated durations.
 """
 
 import queue
@@ -20,7 +22,7 @@ from pipelines.stage_graph import Entry, StageGraph
 Submit = Callable[[str, dict[str, Entry]], Callable[[], TaskResult]]
 """Function that starts a task. Its arguments are the stage's name and the entries of the stages upstream.
 
-It returns a function that waits for the end of the task and returns the task's result.
+This function returns a second function, which waits for the end of the task and returns the task's result.
 """
 
 
@@ -32,8 +34,8 @@ class Progress:
         total: Number of all stages.
         up_to_date: Names of the stages that were up to date in the project.
         cached: Names of the stages that were in the run cache.
-        deferred: Names of the stages that are left to the final `dvc repro`.
-        running: Start times of the tasks that run now, from `time.monotonic`, by stage.
+        deferred: Names of the stages that are left to the final `dvc repro` of the rebuild.
+        running: Start time of each running task in seconds, from `time.monotonic`, by name of the stage.
         done: Results of the finished tasks, by stage.
         failed: Errors of the failed tasks, by stage.
         skipped: Names of the stages that did not start because another stage had failed.
@@ -56,7 +58,7 @@ class Scheduler:
 
     Args:
         graph: Graph of the project's stages.
-        estimates: Estimated seconds of each stage, by name; stages of unknown duration are left out.
+        estimates: Estimated seconds of each stage, by name. The mapping lacks stages of unknown duration.
         keep_going: Whether stages that do not need a failed stage still run after a failure.
     """
 
@@ -76,7 +78,7 @@ class Scheduler:
         final `dvc repro` of the rebuild runs it, together with all stages that depend on it.
 
         Returns:
-            Names of the stages that have to run and can start now, the most urgent first.
+            Names of the stages that have to run and can start now. The stage that begins the longest chain is first.
         """
         progress, entries = self.progress, self.graph.entries
         for name in list(progress.waiting):
@@ -147,7 +149,8 @@ class Scheduler:
 def _priorities(graph: StageGraph, estimates: Mapping[str, float]) -> dict[str, float]:
     """The priority of each stage: the estimated seconds of the longest chain of stages that begins with it.
 
-    A stage of unknown duration counts as the longest of its kind. It may take long, and an early start costs nothing.
+    A stage of unknown duration counts as the longest stage of its kind. If no stage of its kind has an estimate, it
+    counts as one second. Such a stage may take long, and an early start costs nothing.
     """
     priorities: dict[str, float] = {}
     longest: dict[str, float] = {}

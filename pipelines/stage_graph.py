@@ -1,9 +1,12 @@
-"""DVC's graph: which stages there are, in which order, and which have to run.
+"""Reads DVC's graph: which stages there are, in which order, and which of them have to run.
 
-The entry of a stage in dvc.lock holds the hashes of the stage's inputs and outputs. The graph collects the entry of
-each stage that is up to date in the project, is in the run cache, or was run by a task. The entries of the stages
-upstream give the hashes of a stage's inputs, even if the input files are missing in the project. So the graph can look
-up a stage in the run cache before the stage has a workspace.
+The entry of a stage in dvc.lock holds the hashes of the stage's inputs and outputs. DVC's run cache keeps the entries
+of earlier runs. The graph collects the entries of all stages that are up to date, are in the run cache, or have run in
+this rebuild.
+
+The stages upstream of a stage write its inputs. So their entries give the hashes of the inputs, even if the input files
+are missing. With these hashes, the graph can look up a stage in the run cache before the rebuild makes a clone in which
+the stage runs.
 
 The public functions of DVC look into the run cache only if the input files are present. Therefore the graph uses some
 private functions of DVC.
@@ -39,8 +42,8 @@ class Stage:
     Attributes:
         name: DVC's address of the stage, such as `train@synthetic-vae-1`.
         upstream: Names of the stages that write the stage's dependencies.
-        inputs: One pair of paths for each dependency that another stage writes: the path of the dependency, and the
-            path of the output that equals or contains the dependency.
+        inputs: Pairs of paths, one for each dependency that another stage writes. A pair holds the path of the
+            dependency, and the path of the output that equals or contains the dependency.
         gathers: Whether the stage depends on a folder into which several stages write. Such a stage needs the outputs
             of all these stages in one folder, so the final `dvc repro` in the project runs it.
     """
@@ -66,14 +69,14 @@ class StageGraph:
     Attributes:
         dvc_stages: DVC's own objects of all stages of the project, by name of the stage.
         stages: The targets and all stages upstream of them, by name. Each stage comes after the stages upstream of it.
-        producers: A pair for each output, by the output's absolute path: the name of the stage that writes the output,
-            and the output's path in the project.
+        producers: Pairs, one for each output, by the output's absolute path. A pair holds the name of the stage that
+            writes the output, and the output's path in the project.
         writers_below: Names of the stages that write into a folder, by the folder's absolute path.
         parameter_files: Paths of the files of parameters that stages write for other stages, by name of the writing
             stage. A rebuild writes these files before it reads the graph.
         entries: Entries of dvc.lock that are known so far, by name of the stage.
-        up_to_date: Names of the stages that are up to date in the project.
-        unrecorded: Names of the stages that write parameters and whose present file is not yet recorded in dvc.lock.
+        up_to_date: Names of the stages that are known to be up to date in the project.
+        unrecorded: Names of the stages in `parameter_files` whose present file is not yet recorded in dvc.lock.
 
     Raises:
         UserError: If DVC cannot read the project or does not know a target.
@@ -118,7 +121,7 @@ class StageGraph:
         return str(stage.name) if path == "dvc.yaml" else f"{path}:{stage.name}"
 
     def _select(self, target: str) -> list[str]:
-        """The stages that a target names: one stage, all stages of one kind, or the stage that writes an output."""
+        """The names of the stages that a target means: one stage, all stages of a kind, or the writer of an output."""
         if target in self.dvc_stages:
             return [target]
         same_kind = [name for name in self.dvc_stages if name.startswith(f"{target}@")]
@@ -203,9 +206,10 @@ class StageGraph:
             param.load_path = load_path
 
     def _cached_entry(self, stage: Stage, dvc_stage: Any) -> Entry | None:
-        """The run cache's entry for the stage's present inputs; None unless all outputs of the entry are in the cache.
+        """Finds the run cache's entry for the stage's present inputs.
 
-        DVC's own look-up needs the input files; this function needs only their hashes.
+        DVC's own look-up needs the input files; this function needs only their hashes. It returns None if there is no
+        such entry, or if the cache lacks one of the entry's outputs.
         """
         if stage.gathers:
             return None
@@ -241,7 +245,7 @@ class StageGraph:
         return True
 
     def upstream_entries(self, name: str) -> dict[str, Entry]:
-        """The entries that a workspace needs in its dvc.lock to check out a stage's inputs."""
+        """The entries that the dvc.lock of a task's clone needs, so that DVC can check out the stage's inputs."""
         upstream = self.stages[name].upstream
 
         return {each: self.entries[each] for each in upstream if each not in self.parameter_files}
@@ -298,7 +302,7 @@ class StageGraph:
     def read_output(self, path: str) -> Any:
         """The content of a JSON output.
 
-        If the file is missing in the project, the function reads the copy in the cache that dvc.lock names.
+        If the file is missing in the project, the function reads the file's copy in DVC's cache.
 
         Args:
             path: The output's path in the project.

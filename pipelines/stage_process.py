@@ -1,10 +1,10 @@
-"""The process that runs one stage in its workspace.
+"""The process that runs one stage in its workspace, a throwaway clone of the project.
 
 The command is `python -m pipelines.stage_process STAGE RESULT [--remote NAME] [--watch DESCRIPTOR]`.
 
 `launcher.py` starts the process in a session of its own. The process checks out the stage's inputs and runs the stage
-through DVC, which fills the run cache. Then it writes the file RESULT. The process kills itself and its whole session
-if its parent process dies.
+through DVC, which fills the run cache. Then it writes the outcome as JSON to the file RESULT. The process kills itself
+and its whole session if its parent process dies.
 """
 
 import argparse
@@ -34,7 +34,7 @@ class RanHandler(logging.Handler):
 
 
 def run(name: str, remote: str | None) -> dict[str, Any]:
-    """Runs a stage in the current folder.
+    """Runs a stage in the current folder through DVC.
 
     Args:
         name: Name of the stage.
@@ -43,8 +43,8 @@ def run(name: str, remote: str | None) -> dict[str, Any]:
 
     Returns:
         Dictionary with `entry`, the stage's entry in dvc.lock, and `ran`, whether the stage's command ran. If `ran` is
-        False, the run cache had the outputs. After a failure, `reason` and `code` replace `entry`. `code` is the exit
-        status of the command, or None if something else failed.
+        False, the run cache had the outputs. After a failure, `reason` and `code` replace `entry`. `reason` is the
+        message of the error. `code` is the exit status of the command, or None if something else failed.
     """
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
@@ -61,7 +61,7 @@ def run(name: str, remote: str | None) -> dict[str, Any]:
             repo.reproduce(name, single_item=True)
             if remote is not None:
                 repo.push(targets=[name], remote=remote or None, run_cache=True)
-                # `push` skips the run cache's copies of the outputs that git keeps (`cache: false`).
+                # `push` skips outputs that git keeps (`cache: false`). Other machines need these outputs too.
                 (stage,) = repo.stage.collect(name)
                 if objects := kept_by_git(stage.outs):
                     repo.cloud.push(objects, remote=remote or None)
@@ -79,7 +79,7 @@ def run(name: str, remote: str | None) -> dict[str, Any]:
 
 
 def check_out_inputs(repo: Any, stage: Any, remote: str | None) -> None:
-    """Checks out the outputs of other stages that a stage depends on.
+    """Checks out the inputs of a stage, as far as other stages write these inputs.
 
     Args:
         repo: The project as DVC's Repo object, opened in the folder of the project.
@@ -94,7 +94,7 @@ def check_out_inputs(repo: Any, stage: Any, remote: str | None) -> None:
         out
         for other in repo.index.stages
         for out in other.outs
-        if out.hash_info  # files of parameters have no hash here: the workspace contains them already
+        if out.hash_info  # files of parameters have no hash in a workspace, which contains the files already
         and any(path == out.fs_path or Path(out.fs_path) in Path(path).parents for path in paths)
     ]
     cached = [out.fs_path for out in outs if out.use_cache]

@@ -1,8 +1,8 @@
-"""Workspaces: throwaway clones of the project, one for each task.
+"""Workspaces: throwaway clones of the project, one for each task. A task is one stage that a rebuild runs.
 
 A workspace is a clone at the project's commit, into which all uncommitted changes are copied. It uses the project's DVC
-cache, so the run cache holds the outputs of the task at its end. All workspaces share the project's folders
-`checkpoints` and `studies`. So a training or a study resumes from its last state in any workspace.
+cache. So the outputs of a task are in the project's run cache when the task ends. All workspaces share the project's
+folders `checkpoints` and `studies`. So a training or a study resumes from its last state in any workspace.
 """
 
 import json
@@ -44,8 +44,8 @@ class ProjectSnapshot:
         commit: Hash of the commit that is checked out.
         files: Contents of the files with uncommitted changes, by path in the project; None: the file was deleted.
         modes: Permission bits of these files, by path.
-        links: Absolute paths of the user's own files, by path in the project. A workspace links to the files that its
-            clone lacks.
+        links: Absolute paths of the user's own data files, by path in the project. A workspace gets a link to each of
+            these files that the clone lacks.
     """
 
     commit: str
@@ -62,7 +62,7 @@ class ProjectSnapshot:
         Args:
             root: The project's folder.
             outs: Paths of the stages' outputs, which the snapshot leaves out.
-            own: Paths of the user's own files, to which workspaces link.
+            own: Paths of the user's own data files, to which workspaces link.
             parameter_files: Paths of the files of parameters that stages write. The snapshot holds them even if git
                 ignores them.
 
@@ -140,14 +140,14 @@ def git(root: Path, *arguments: str) -> str:
 def workspace(
     root: Path, cache: Path, name: str, snapshot: ProjectSnapshot, entries: Mapping[str, Any]
 ) -> Iterator[Path]:
-    """Sets up a workspace, yields its folder, and removes the workspace at the end of the body.
+    """Sets up a workspace, yields its folder, and removes the workspace at the end of the `with` block.
 
     Args:
         root: The project's folder on this machine.
         cache: The folder of DVC's cache on this machine.
         name: Name of the stage, which becomes part of the workspace's path.
         snapshot: Content of the project that the workspace gets.
-        entries: Entries of the workspace's dvc.lock, by stage.
+        entries: Entries of the workspace's dvc.lock, by name of the stage.
     """
     parent = root / WORK_FOLDER / "workspaces"
     parent.mkdir(parents=True, exist_ok=True)
@@ -170,7 +170,7 @@ def workspace(
 
 
 def _configure(root: Path, clone: Path, cache: Path) -> None:
-    """Configures DVC in a clone: with the project's cache and remotes, but with a site cache inside the workspace."""
+    """Lets DVC in a clone use the project's cache and remotes, but a site cache of its own inside the workspace."""
     (clone / ".dvc" / "tmp").mkdir(parents=True, exist_ok=True)
     try:
         project = Config(str(root / ".dvc"), validate=False)
@@ -242,7 +242,7 @@ def is_alive(mark: str) -> bool | None:
 
 
 def clean(root: Path) -> None:
-    """Kills the processes that a killed rebuild left on this machine, and removes its workspaces.
+    """Kills the processes that killed rebuilds left on this machine, and removes the workspaces of these rebuilds.
 
     Args:
         root: The project's folder.

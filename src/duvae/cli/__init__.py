@@ -90,9 +90,9 @@ def main() -> None:
 
 
 def _is_passing(error: Exception) -> bool:
-    """Whether memory or a device was lost, so that the command may succeed later or on another device."""
+    """Whether memory ran out or a device was lost, so that the command may succeed later or on another device."""
     torch = sys.modules.get("torch")
-    # AcceleratorError came with torch 2.8.
+    # Versions before torch 2.8 have no AcceleratorError.
     losses = tuple(getattr(torch, name) for name in ("OutOfMemoryError", "AcceleratorError") if hasattr(torch, name))
 
     return isinstance(error, (MemoryError, *losses)) or "can't allocate memory" in str(error)

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def run(command: str, *args: Any, **options: Any) -> None:
-    """Imports `duvae.commands.<command>` and calls its `run` with the other arguments."""
+    """Imports the module `duvae.commands.<command>` and calls its function `run` with the other arguments."""
     importlib.import_module(f"duvae.commands.{command}").run(*args, **options)
 
 

@@ -1,4 +1,4 @@
-"""The commands that search hyperparameters and record runs."""
+"""The commands that search for good hyperparameters and copy results into MLflow."""
 
 from typing import Annotated
 

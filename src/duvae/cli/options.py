@@ -1,4 +1,4 @@
-"""Options that several commands have, and the form of a command's help."""
+"""Declares the options that several commands have, and forms the help of a command."""
 
 from pathlib import Path
 from typing import Annotated
@@ -27,7 +27,7 @@ CheckOnly = Annotated[
 
 
 def new_app() -> typer.Typer:
-    """A group of commands. `duvae --help` lists its commands without a name for the group."""
+    """An empty group of commands. `duvae --help` lists the commands of the group without a name for the group."""
     return typer.Typer(rich_markup_mode=None)
 
 

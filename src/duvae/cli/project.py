@@ -1,4 +1,7 @@
-"""The commands that write files of the project itself: the list of jobs, the page of parameters, fingerprints."""
+"""The commands that write files of the project itself.
+
+These are the list of jobs, the page of parameters, the hashes of the code, and the digests of the user's own files.
+"""
 
 from duvae.cli import dispatch
 from duvae.cli.options import PARAMS_FILE, CheckOnly, ParamsFile, examples, new_app

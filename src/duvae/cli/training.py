@@ -26,8 +26,9 @@ def evaluate(dataset: Dataset, setting: Setting, seed: Seed, params: ParamsFile 
 
 @app.command(epilog=examples("duvae probe --dataset synthetic --setting du_vae --seed 1"))
 def probe(dataset: Dataset, setting: Setting, seed: Seed, params: ParamsFile = PARAMS_FILE) -> None:
-    """Train linear classifiers on a trained model's latent means.
+    """Train linear classifiers on the features of a trained model.
 
-    The command writes their accuracies on the test set to the folder results.
+    The features are the latent means, and for a flow also the codes to which the flow maps them. The command writes the
+    accuracies of the classifiers on the test set to the folder results.
     """
     dispatch.run("probe", dispatch.params_of_job(params, dataset, setting, seed), dataset, setting, seed)

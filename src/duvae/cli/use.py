@@ -36,7 +36,7 @@ Sentence = Annotated[
 
 
 def checked_temperature(temperature: float | None, likely: bool = False) -> float:
-    """The temperature of the draws; 1 if the user gave none.
+    """Checks the temperature of the draws, and returns it; 1 if the user gave no temperature.
 
     Raises:
         UserError: If the temperature is not a number above 0, or is given although nothing is drawn.

@@ -1,1 +1,4 @@
-"""One module per command: its `run` reads the inputs, calls the library and writes the outputs."""
+"""One module per command of `duvae`.
+
+The function `run` of each module reads the inputs of the command, calls the library and writes the outputs.
+"""

@@ -12,9 +12,9 @@ from duvae.errors import UserError
 
 
 def run(params: Params, dataset: str, root: Path = Path()) -> Prepared:
-    """Draws the bits of the validation and test images once.
+    """Draws the bits of the validation and test images once for all.
 
-    Training images stay grey, since their bits are drawn anew each time an image is used.
+    Training images stay grey, since the training draws their bits anew each time it uses an image.
 
     Args:
         params: All parameters.

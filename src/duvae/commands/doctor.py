@@ -7,7 +7,7 @@ from duvae.project import doctor
 
 
 def run(params: Path, root: Path = Path()) -> None:
-    """Prints one line per finding, and whether Figure 1 can be rebuilt.
+    """Prints one line per finding of `duvae.project.doctor`, and whether Figure 1 can be rebuilt.
 
     Args:
         params: Path of the file of parameters. The file may have mistakes.

@@ -1,4 +1,8 @@
-"""`duvae encode`: writes a table with mu, sigma and features of sentences or images."""
+"""`duvae encode`: writes a table with mu, sigma and features of sentences or images.
+
+mu and sigma are the parameters of q(z|x). The features are the input of the probes: mu, and for a flow also the code to
+which the flow maps mu.
+"""
 
 import sys
 from collections.abc import Sequence
@@ -37,14 +41,15 @@ def run(
     Args:
         params: All of params.yaml.
         dataset: The data set's name.
-        setting: The setting's name.
+        setting: The setting's name; a setting is a system with its hyperparameters.
         seed: The seed of the training.
         output: The .parquet or .csv file to write; None: a .parquet file in `reports/generated`.
-        sentences: Sentences to encode.
-        source: File of documents, or `-` for standard input. For images: a folder of pictures or an .npz file.
+        sentences: Sentences to encode; empty: `source` or `split` is encoded.
+        source: File of documents, or `-` for standard input. For images: a folder of pictures or an .npz file. None:
+            `sentences` or `split` is encoded.
         ink: Colour of the drawn lines in images; None: the colour that params.yaml gives for the data set.
         draw_seed: The seed of the bits that are drawn from grey pixels.
-        split: Name of a split of the prepared data set to encode, such as `test`.
+        split: Name of a split of the prepared data set, such as `test`; None: `sentences` or `source` is encoded.
         root: The project's folder.
 
     Raises:
@@ -85,7 +90,7 @@ def run(
 
 
 def codes_of_sentences(trained: TrainedModel, sentences: Sequence[str], source: Path | None) -> pd.DataFrame:
-    """The codes of sentences, or of the documents of a file together with their labels.
+    """Encodes sentences, or the documents of a file; returns one row per example, with its label if it has one.
 
     Args:
         trained: The trained model.
@@ -105,7 +110,7 @@ def codes_of_sentences(trained: TrainedModel, sentences: Sequence[str], source: 
 
 
 def codes_of_images(trained: TrainedModel, source: Path, ink: Literal["dark", "light"], seed: int) -> pd.DataFrame:
-    """The codes of the images in a folder or in an .npz file, one row per image with the image's name.
+    """Encodes the images in a folder or in an .npz file; returns one row per image, with the image's name.
 
     Args:
         trained: The trained model.

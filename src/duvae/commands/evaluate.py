@@ -20,23 +20,27 @@ from duvae.project.progress import Bar
 from duvae.project.provenance import Stopwatch
 
 DRAWN_LATENT = 2
-"""Number of latent dimensions that pages can draw."""
+"""Number of latent dimensions of a latent space that the pages can draw."""
 
 
 def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path()) -> None:
-    """Measures NLL, KL, MI, AU, MPD and CE of a trained model.
+    """Measures NLL, KL, MI, AU, MPD and CE of a trained model; docs/metrics.md defines these metrics.
 
-    For a flow, the command also measures MPD and CE of the flow's output z^T. It writes `metrics.json` and
-    `per_example.json` below `results/<dataset>/<setting>/<seed>`. `per_example.json` holds these arrays:
+    For a flow, the command also measures MPD and CE of the flow's output z^T. It writes `metrics.json`,
+    `per_example.json` and `evaluate.run.json` (code, machine and time of this run) to the folder
+    `results/<dataset>/<setting>/<seed>`. `per_example.json` holds these arrays:
 
-    - `nll`: NLL in nats of each measured test example, shape (measured,);
-    - `steps`: index of each measured test example minus the previous one (0 before the first), shape (measured,);
-    - `label`, `mean`, `variance`: label and posterior of every test example, for two-dimensional latent spaces only.
+    - `nll`: NLL in nats of each measured test example, shape (measured,); only if the posterior has a density;
+    - `steps`: index of each measured test example minus the index of the previous one, shape (measured,); the first
+      value is the first index itself;
+    - `label`, `mean`: label and posterior mean of every test example; only for two-dimensional latent spaces;
+    - `variance`: posterior variances of every test example; only for two-dimensional latent spaces, and only if the
+      posterior is Gaussian.
 
     Args:
         params: All of params.yaml.
         dataset: Name of the data set.
-        setting: Name of the setting.
+        setting: Name of the setting, which is a system with its hyperparameters.
         seed: Seed of the training.
         root: Folder of the project.
     """

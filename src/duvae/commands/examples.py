@@ -21,7 +21,7 @@ def run(params: Params, dataset: str, root: Path = Path()) -> None:
         root: The project's folder.
 
     Raises:
-        UserError: If the data set is of another kind, or if `run` in params.yaml does not name the data set. Also if
+        UserError: If the data set is of another kind, or if the key `run` of params.yaml does not name it. Also if
             samples are missing or cannot be read, or if samples or all metrics belong to an older training.
     """
     entry = params.dataset(dataset)

@@ -1,4 +1,4 @@
-"""The stage `fetch`: gets the files of a data set into data/raw/<data set>."""
+"""The stage `fetch`: downloads or copies the files of a data set into data/raw/<data set>."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from duvae.project.files import remove
 
 
 def expanded(paths: list[str], root: Path) -> list[str]:
-    """Replaces each of the user's folders by the files in it.
+    """Replaces each folder of the user by the paths of the files in it.
 
     Args:
         paths: Paths of files and folders, as in params.yaml.
@@ -38,12 +38,12 @@ def expanded(paths: list[str], root: Path) -> list[str]:
 
 
 def run(params: Params, dataset: str, mirror: str | None = None, root: Path = Path()) -> list[Fetched]:
-    """Fetches the files of a data set into `data/raw/<data set>`, and removes all other files there.
+    """Fetches the files of a data set into `data/raw/<data set>`, and removes all other files from this folder.
 
     Args:
         params: All parameters.
         dataset: Name of the data set.
-        mirror: Folder or URL to look in first; None: the environment variable DUVAE_MIRROR.
+        mirror: Folder or URL to look in first; None: the value of the environment variable DUVAE_MIRROR.
         root: Folder of the project.
 
     Returns:

@@ -1,4 +1,4 @@
-"""The stage `figure1`: draws Figure 1 and writes its page."""
+"""The stage `figure1`: draws Figure 1 of the paper and writes its page."""
 
 from pathlib import Path
 
@@ -10,6 +10,8 @@ from duvae.report import figure1, page, results, weights
 
 def run(params: Params, root: Path = Path()) -> None:
     """Writes `reports/figure1.html` and `reports/figure1.png` from the results of Figure 1's five settings.
+
+    A setting is a system with its hyperparameters. The five settings are AE, VAE, Agg-VAE, BN-VAE and DU-VAE.
 
     Args:
         params: All of params.yaml.

@@ -1,4 +1,7 @@
-"""The stage `figure2`: draws Figure 2 for a study on any data set, and writes the study's page."""
+"""The stage `figure2`: draws Figure 2 of the paper for a study on any data set, and writes the study's page.
+
+A study is a search for hyperparameters.
+"""
 
 from pathlib import Path
 
@@ -8,7 +11,7 @@ from duvae.report import studies
 
 
 def run(name: str, root: Path = Path()) -> None:
-    """Writes the page `reports/studies/<study>.html`, and its figure as PNG, from the results of `duvae search`.
+    """Writes the page `reports/studies/<study>.html` and its figure as PNG, from the results of `duvae search`.
 
     Args:
         name: The study's name.

@@ -25,10 +25,10 @@ def run(
     Args:
         params: All of params.yaml.
         dataset: The data set's name.
-        setting: The setting's name.
+        setting: The setting's name; a setting is a system with its hyperparameters.
         seed: The seed of the training.
         output: The file to write; None: a file in `reports/generated`.
-        rows: Number of rows of the grid.
+        rows: Number of rows of the grid; rows * columns is the number of samples, also for sentences.
         columns: Number of columns of the grid.
         draw_seed: The seed of z and of the draws from p(x|z).
         likely: Whether to take the likeliest pixel or word each time instead of drawing one.

@@ -1,4 +1,7 @@
-"""The command and the stage `graph`: writes or checks the list of jobs."""
+"""The command and the stage `graph`: writes or checks the list of jobs.
+
+A job is one training: a data set, a setting (a system with its hyperparameters) and a seed.
+"""
 
 from pathlib import Path
 
@@ -12,8 +15,8 @@ CHECKED = Path("data/graph.txt")
 def run(params: Params, check: bool = False) -> None:
     """Writes `pipelines/jobs.yaml`, or checks it.
 
-    The check writes `data/graph.txt`, on which all other stages depend. The text of this file never changes, so a new
-    list of jobs does not make any stage stale.
+    The check writes `data/graph.txt`. Stages without another input depend on this file, so the check runs before them.
+    The text of the file never changes, so a new list of jobs does not make any stage out of date.
 
     Args:
         params: All parameters.

@@ -36,12 +36,12 @@ def run(
     Args:
         params: All of params.yaml.
         dataset: The data set's name.
-        setting: The setting's name.
+        setting: The setting's name; a setting is a system with its hyperparameters.
         seed: The seed of the training.
         output: The file to write; None: a file in `reports/generated`.
-        pairs: Number of pairs of test examples to draw.
+        pairs: Number of pairs of test examples to draw at random; not used if `sentences` are given.
         steps: Number of points per pair, both ends included.
-        draw_seed: The seed of the pairs and of the draws from p(x|z).
+        draw_seed: The seed of the choice of pairs and of the draws from p(x|z).
         likely: Whether to take the likeliest pixel or word each time instead of drawing one.
         temperature: The temperature of the draws of pixels or words.
         sentences: Two sentences to interpolate between; empty: pairs of test examples are drawn.
@@ -73,7 +73,7 @@ def run(
 def ends_of_pairs(
     model: VAE, prepared: Prepared, count: int, seed: int, device: torch.device
 ) -> Float[Tensor, "pairs 2 latent"]:
-    """The posterior means of pairs of test examples.
+    """Draws pairs of test examples; returns the posterior means, as `generation.means` defines them.
 
     Args:
         model: The trained VAE.

@@ -30,7 +30,7 @@ def load(params: Params, dataset: str, setting: str, seed: int, root: Path = Pat
     Args:
         params: All of params.yaml.
         dataset: The data set's name.
-        setting: The setting's name.
+        setting: The setting's name; a setting is a system with its hyperparameters.
         seed: The seed of the training.
         root: The project's folder.
 
@@ -49,7 +49,7 @@ def load(params: Params, dataset: str, setting: str, seed: int, root: Path = Pat
 
 
 def max_length(prepared: Prepared) -> int:
-    """Largest number of word ids of a generated sentence: that of the longest document, but at least 100."""
+    """Largest number of word ids of a generated sentence: the length of the longest document, but at least 100."""
     lengths = [int(split.lengths.max()) for split in prepared.splits.values() if isinstance(split, Documents)]
 
     return max([generation.LONGEST, *lengths])
@@ -57,7 +57,7 @@ def max_length(prepared: Prepared) -> int:
 
 @contextlib.contextmanager
 def printed_warnings() -> Iterator[None]:
-    """Prints each warning that the body raises, such as one about unknown words, as one line on standard error."""
+    """Prints each warning of the `with` block, such as one about unknown words, as one line on standard error."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield

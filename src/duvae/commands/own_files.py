@@ -1,4 +1,4 @@
-"""The stage `own_files`: computes digests of the user's own files on every run."""
+"""The stage `own_files`: computes digests (hashes) of the user's own files on every run."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from duvae.project import job_list, own_files
 
 
 def run(params: Params, root: Path = Path()) -> None:
-    """Writes the digests to `data/own.yaml`, on which the stage `fetch` depends.
+    """Writes one digest for each data set with files to `data/own.yaml`, on which the stage `fetch` depends.
 
     Args:
         params: All parameters.

@@ -1,4 +1,7 @@
-"""The stage `probe`: trains linear classifiers on the representation of a trained model."""
+"""The stage `probe`: trains linear classifiers on the features of a trained model.
+
+The features are the posterior mean of an example, and for a flow also the code to which the flow maps this mean.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -19,14 +22,14 @@ from duvae.vae import VAE
 
 
 def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path()) -> None:
-    """Trains a probe on each labelled subset, and writes the test accuracies to `probe.json`.
+    """Trains a probe (a linear classifier) on each labelled subset, and writes the test accuracies to `probe.json`.
 
     A data set without probes in params.yaml gets a file without accuracies.
 
     Args:
         params: All of params.yaml.
         dataset: Name of the data set.
-        setting: Name of the setting.
+        setting: Name of the setting, which is a system with its hyperparameters.
         seed: Seed of the training.
         root: Folder of the project.
 
@@ -65,7 +68,16 @@ def by_subset(model: VAE, prepared: store.Prepared, params: Params, dataset: str
         dataset: Name of the data set.
 
     Returns:
-        Content of probe.json, with accuracies in percent by the number of labels.
+        Content of probe.json, in percent where a value is an accuracy or a share:
+
+        - `features`: number of input features;
+        - `test`: number of test documents;
+        - `largest_class`: share of the most frequent label in the test set; None for a data set without probes;
+        - `by_labels`: for each number of labels, the mean `accuracy`, its `spread` over the subsets, and the accuracy
+          of each subset (`draws`). Also the `inverse_penalties` of the subsets, which cross-validation has chosen.
+
+    Raises:
+        UserError: If a document has no label, or if there are too few labels or documents.
     """
     options, device = params.dataset(dataset).probe, next(model.parameters()).device
 
@@ -111,7 +123,7 @@ def by_subset(model: VAE, prepared: store.Prepared, params: Params, dataset: str
 def by_character(
     model: VAE, prepared: store.Prepared, counts: list[int], params: Params, dataset: str
 ) -> dict[str, Any]:
-    """Trains classifiers of characters, separately for each alphabet (Table 3).
+    """Trains classifiers of characters, separately for each alphabet (Table 3 of the paper).
 
     The labelled images come from the training and validation splits.
 
@@ -123,7 +135,16 @@ def by_character(
         dataset: Name of the data set.
 
     Returns:
-        Content of probe.json, with mean accuracies over alphabets in percent by the number of images per character.
+        Content of probe.json, in percent where a value is an accuracy or a share:
+
+        - `features`: number of input features;
+        - `test`: number of test images;
+        - `alphabets`: number of alphabets;
+        - `labels_are`: unit of the numbers of labels in `by_labels`;
+        - `largest_class`: share of the most frequent character in an alphabet's test images, mean over the alphabets;
+        - `by_labels`: for each number of images per character, the mean `accuracy` over the alphabets, the mean of each
+          draw (`draws`), and the `spread` of these means. Also the accuracy of each alphabet (`by_alphabet`) and the
+          `inverse_penalties` of each alphabet, both by name of the alphabet.
 
     Raises:
         UserError: If an image has no character or alphabet, or if an alphabet has too few characters or images.
@@ -179,7 +200,11 @@ def by_character(
 
 
 def _check_size(size: int, labels: store.Array, dataset: str) -> None:
-    """Raises a `UserError` if the size exceeds the number of training documents, or is below the number of labels."""
+    """Checks the size of a labelled subset.
+
+    Raises:
+        UserError: If the size is above the number of training documents, or below the number of different labels.
+    """
     key, classes = f"params.yaml: datasets.{dataset}.probe.labels", len(np.unique(labels))
     if size > len(labels):
         raise UserError(f"{key}: expected at most {len(labels)}, the number of training documents; found {size}.")

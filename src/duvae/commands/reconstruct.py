@@ -32,11 +32,11 @@ def run(
     Args:
         params: All of params.yaml.
         dataset: The data set's name.
-        setting: The setting's name.
+        setting: The setting's name; a setting is a system with its hyperparameters.
         seed: The seed of the training.
         output: The file to write; None: a file in `reports/generated`.
-        sentences: Sentences to reconstruct; empty: the documents of `source`.
-        source: File of documents to reconstruct; None: test examples.
+        sentences: Sentences to reconstruct; empty: the documents of `source` or test examples.
+        source: File of documents to reconstruct; None: `sentences` or test examples.
         count: Number of test examples to draw.
         draw_seed: The seed of the choice of test examples and of the draws from p(x|z).
         likely: Whether to take the likeliest pixel or word each time instead of drawing one.

@@ -1,4 +1,4 @@
-"""The stage `report`: writes the page of all results that `run` in params.yaml names."""
+"""The stage `report`: writes the page of all results that the key `run` of params.yaml names."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -35,10 +35,11 @@ MAX_SVG_POINTS = 60_000
 def run(params: Params, root: Path = Path()) -> None:
     """Writes `reports/index.html`, the page of all results.
 
-    It shows all data sets of `run`, the posterior collapse, a comparison of settings, and the paper's tables beside our
-    results. The page depends only on files that git keeps, so a fresh clone can write it. If old results lack files,
-    the page leaves out some parts and names them. It shows no examples from the user's own texts and images: the stage
-    `examples` writes separate pages for them.
+    The page shows all data sets that the key `run` of params.yaml names, the posterior collapse, and a comparison of
+    settings (systems with their hyperparameters). It also shows the paper's tables beside our results. The page depends
+    only on files that git keeps, so a fresh clone can write it. If results of an earlier version lack files, the page
+    leaves out some parts and names them. It shows no examples from the user's own texts and images: the stage
+    `examples` writes separate pages for these examples.
 
     Args:
         params: All of params.yaml.
@@ -76,7 +77,7 @@ def run(params: Params, root: Path = Path()) -> None:
 
 
 def section(params: Params, models: Sequence[Result], root: Path) -> Mapping[str, Any]:
-    """The template's variables for the section of one data set.
+    """Computes the template's variables for the section of one data set.
 
     Args:
         params: All of params.yaml.
@@ -154,7 +155,10 @@ def _latent_spaces(
     per_model: Sequence[PerExample | None],
     names: Mapping[str, str],
 ) -> dict[str, Markup]:
-    """Pictures of two-dimensional latent spaces, by setting. Each shows the first seed with values of test examples."""
+    """Draws the latent space of each setting, if it has two dimensions; returns the pictures by setting.
+
+    A picture shows the setting's first seed that has values of single test examples.
+    """
     pictures: dict[str, Markup] = {}
     if dataset.networks.latent != 2:
         return pictures
@@ -176,14 +180,14 @@ def omissions(
     samples: Mapping[str, object],
     floor: Floor | None,
 ) -> str | None:
-    """A sentence about the parts of a section that are left out, since their files are missing or out of date.
+    """Names the parts that a section leaves out because the files of these parts are missing or out of date.
 
     Args:
         dataset: The data set's entry in params.yaml.
         models: Results of the data set's models.
         per_model: Values of the test examples of each model; None for a model without such a file.
         samples: The samples that git keeps, by setting.
-        floor: Floor of the NLL on a synthetic data set; None: the data set has no floor.
+        floor: The generator's own NLL (see `Floor`); None: the data set is not synthetic.
 
     Returns:
         One sentence; None if nothing is left out.
@@ -212,7 +216,7 @@ def _model_names(names: Sequence[str], models: Sequence[Result]) -> str:
 
 
 def figure1_content(params: Params, models: Sequence[Result], root: Path) -> Mapping[str, Any]:
-    """The template's variables for Figure 1.
+    """Computes the template's variables for Figure 1.
 
     Args:
         params: All of params.yaml.
@@ -231,10 +235,10 @@ def figure1_models(params: Params, models: Sequence[Result]) -> list[Result] | N
 
 
 def first_comparison(sets: Sequence[Mapping[str, Any]]) -> list[str] | None:
-    """The ids of the two settings that the page compares first.
+    """Chooses the two settings that the page compares first; returns their ids, such as `synthetic/vae`.
 
     Args:
-        sets: The data of the comparison, one entry per data set.
+        sets: The template's data of the comparison, one mapping per data set.
 
     Returns:
         The ids of a VAE and a DU-VAE on the same data set. If no data set has both, the ids of the first two settings.
@@ -250,7 +254,7 @@ def first_comparison(sets: Sequence[Mapping[str, Any]]) -> list[str] | None:
 
 
 def _curves(models: Sequence[Result], warmup: int) -> Markup:
-    """The training curves as SVG, or as PNG if they have too many points."""
+    """The training curves as SVG, or as PNG if they have more than `MAX_SVG_POINTS` points."""
     figure = figures.curves(models, warmup)
     if sum(len(model.history) for model in models) * len(figures.CURVES) > MAX_SVG_POINTS:
         return page.inline_png(figures.png(figure), "Training curves")

@@ -1,4 +1,7 @@
-"""The stage `samples`: writes samples and interpolations for the report (Figure S1, Tables S3 and S4)."""
+"""The stage `samples`: writes samples and interpolations for the report.
+
+The samples and interpolations correspond to Figure S1 and Tables S3 and S4 of the paper's supplement.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -17,7 +20,7 @@ from duvae.project.files import whole
 from duvae.project.provenance import Stopwatch
 
 DECODINGS = {"drawn": False, "likeliest": True}
-"""The two ways to decode a z, by name. True: take the likeliest pixel or word each time. False: draw it from p(x|z)."""
+"""The two ways to decode a z, by name. True: take the likeliest pixel or word each time; False: draw from p(x|z)."""
 
 
 def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path()) -> None:
@@ -25,19 +28,20 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
 
     `generated/<dataset>/<setting>/<seed>.npz` holds these arrays. A `<decoding>` is `drawn` or `likeliest`.
 
-    - `samples_<decoding>`: samples of the prior, shape (samples, ...).
+    - `samples_<decoding>`: samples of the prior, shape (samples, ...); missing if the system has no prior.
     - `between_<decoding>`: interpolations, shape (pairs, steps, ...).
     - `pairs`: indices of the two test examples of each interpolation, shape (pairs, 2).
     - `examples`: indices of the test examples to show beside the samples, shape (examples,).
     - `columns`: number of images in each row of a picture.
     - `weights`: the digest of the model's weights.
 
-    `results/<dataset>/<setting>/samples/<seed>.json` holds the part that git keeps.
+    `results/<dataset>/<setting>/samples/<seed>.json`, which git keeps, holds the same samples and interpolations, with
+    the test examples beside them. For the user's own texts or images, this file holds no examples.
 
     Args:
         params: All of params.yaml.
         dataset: The data set's name.
-        setting: The setting's name.
+        setting: The setting's name; a setting is a system with its hyperparameters.
         seed: The seed of the training.
         root: The project's folder.
 

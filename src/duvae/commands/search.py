@@ -1,4 +1,8 @@
-"""The stage `search`: runs a study of hyperparameters to its end."""
+"""The stage `search`: runs a study to its end.
+
+A study is a search for hyperparameters, and a trial is one training of the study. A grid study trains all combinations
+of the values. Another study may be compared with a grid study.
+"""
 
 import math
 from pathlib import Path
@@ -33,7 +37,8 @@ def run(params: Params, name: str, url: str | None = None, worker: bool = False,
 
     Raises:
         Interrupted: If the user asks for a stop. The same command continues the study.
-        UserError: If the data is not validated, or if the grid study to compare with has no suitable results.
+        UserError: If the data is not validated. Also if the study is compared with a grid study that has no results, or
+            results of other parameters, data or code.
     """
     plan = Plan.from_params(params, name, root)
     watch = Stopwatch("search", plan.system)
@@ -67,7 +72,7 @@ def run(params: Params, name: str, url: str | None = None, worker: bool = False,
 
 
 def grid_summary(plan: Plan, folder: Path) -> dict[str, Any]:
-    """The summary of the grid study that a study is compared with.
+    """Reads the summary of the grid study with which a study is compared.
 
     Args:
         plan: Plan of the study.
@@ -88,7 +93,7 @@ def grid_summary(plan: Plan, folder: Path) -> dict[str, Any]:
 
 
 def best_params(plan: Plan, study: dict[str, Any]) -> str:
-    """The text of best_params.yaml, whose hyperparameters a setting may use.
+    """The text of best_params.yaml. A setting in params.yaml may take its hyperparameters from this file.
 
     Args:
         plan: Plan of the study.

@@ -17,7 +17,9 @@ WIDTH = 120
 
 
 def run(params: Params, name: str | None = None, console: Console | None = None) -> None:
-    """Prints all systems, or one system with its documentation. Outside of a terminal, the output is plain text.
+    """Prints all systems, or one system with its documentation.
+
+    If standard output is not a terminal, the output is plain text.
 
     Args:
         params: All of params.yaml.
@@ -44,7 +46,7 @@ def _console() -> Console:
 
 
 def _table(console: Console, title: str, *heads: str, names: int = 0) -> Table:
-    """An empty table, with ASCII lines outside of a terminal. The first `names` columns are never wrapped."""
+    """An empty table, with ASCII lines if the output is not a terminal. Its first `names` columns are never wrapped."""
     lines = box.ROUNDED if console.is_terminal else box.ASCII2
     table = Table(title=title, title_justify="left", title_style="bold", box=lines)
     for index, head in enumerate(heads):

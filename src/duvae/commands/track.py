@@ -1,4 +1,4 @@
-"""The command `duvae track`: fills MLflow from the existing results."""
+"""The command `duvae track`: writes the existing results to MLflow."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from duvae.tracking import runs
 
 
 def run(params: Params, root: Path = Path()) -> None:
-    """Brings MLflow up to date, and prints what changed.
+    """Brings MLflow up to date, and prints how many runs changed and which results are missing or out of date.
 
     Args:
         params: All of params.yaml.

@@ -1,4 +1,4 @@
-"""The stage `train`: trains one setting on one data set with one seed."""
+"""The stage `train`: trains one setting (a system with its hyperparameters) on one data set with one seed."""
 
 import dataclasses
 from pathlib import Path
@@ -18,12 +18,14 @@ from duvae.training.loop import Training
 
 
 def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path()) -> None:
-    """Trains a model, and writes the model, its history and the record of the training.
+    """Trains a model, and writes the model, the history of its epochs and the record of the training.
+
+    The record, `train.run.json`, holds the code, the machine and the time of the training.
 
     Args:
         params: All of params.yaml.
         dataset: Name of the data set.
-        setting: Name of the setting.
+        setting: Name of the setting, which is a system with its hyperparameters.
         seed: Seed of the training. It determines every bit of the result on one machine with a given number of threads.
         root: Folder of the project.
 

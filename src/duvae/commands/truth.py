@@ -1,4 +1,4 @@
-"""The stage `truth`: computes the generator's own NLL, a lower bound for the mean NLL of all systems."""
+"""The stage `truth`: computes the generator's own NLL, a lower bound for the expected NLL of every system."""
 
 from pathlib import Path
 
@@ -17,11 +17,15 @@ from duvae.project.provenance import Stopwatch
 
 
 def run(params: Params, dataset: str, root: Path = Path()) -> None:
-    """Integrates the likelihood of test sentences over z.
+    """Integrates the likelihood of the first test sentences over z, under the generator of the data.
 
-    The stage writes the mean NLL of these sentences to `results/<dataset>/truth.json`. It writes the `nll` of each of
-    these sentences in nats to `results/<dataset>/per_example.json`, together with `z` and component (`label`) of all
-    test sentences.
+    The stage writes to the folder `results/<dataset>`. `truth.json` holds the mean NLL of these sentences, its standard
+    error, and the mean NLL on a coarser lattice as a check. `truth.run.json` holds the code, the machine and the time.
+    `per_example.json` holds these arrays:
+
+    - `nll`: NLL of each of these sentences in nats, shape (sentences,);
+    - `z`: latent code of every test sentence, shape (test sentences, 2);
+    - `label`: index of the component that generated each test sentence, shape (test sentences,).
 
     Args:
         params: All parameters.

@@ -9,7 +9,7 @@ from duvae.project.files import remove, write_json
 
 
 def run(params: Params, dataset: str, root: Path = Path()) -> dict[str, Any]:
-    """Validates a data set. A training does not start on a data set that fails.
+    """Checks that a data set meets all its expectations. A training does not start on a data set that fails.
 
     Args:
         params: All parameters.
@@ -25,7 +25,7 @@ def run(params: Params, dataset: str, root: Path = Path()) -> dict[str, Any]:
     chosen = params.dataset(dataset)
     report, docs = root / "data" / "validated" / f"{dataset}.json", root / "reports" / "data_docs" / dataset
     remove(report)
-    prepared = store.read(root / "data" / "prepared" / dataset, ids=False)  # the expectations report wrong ids
+    prepared = store.read(root / "data" / "prepared" / dataset, ids=False)  # the expectations check the ids instead
     results = validation.run_expectations(prepared, chosen, docs, dataset)
     images = isinstance(chosen, OmniglotDataset | ImageDataset)
     validation.require_all_met(

@@ -1,7 +1,8 @@
-"""A trained model as a pyfunc, MLflow's general format of models. The module loads plain files, without a pickle.
+"""Loads a trained model as a pyfunc, MLflow's general format of models, from plain files and without a pickle.
 
 `mlflow.pyfunc.load_model("runs:/<run>/model").predict(["the food was good ."])` returns one row per sentence or image:
-the number of unknown words, mu, sigma and features.
+the number of unknown words, mu, sigma and features. mu and sigma are the parameters of q(z|x). The features are mu, and
+for a flow also the code to which the flow maps mu.
 """
 
 from typing import Any

@@ -1,8 +1,9 @@
-"""MLflow runs of the jobs, written from the outputs of the stages. MLflow only shows what DVC's outputs hold.
+"""Writes the MLflow runs of the jobs from the outputs of the stages. MLflow only shows the content of these outputs.
 
-There is one experiment per data set and one run per job. Each run has two tags: the key of its job, and a digest of the
-files that the run was written from. `track` keeps a run whose digest is up to date, and replaces any other run. If a
-job has several runs, `track` removes all but one.
+A job is one training: a data set, a setting (a system with its hyperparameters) and a seed. There is one experiment per
+data set and one run per job. Each run has two tags: the key of its job, and a digest of the files from which the run
+was written. `track` keeps a run whose digest is up to date, and replaces any other run. If a job has several runs,
+`track` removes all but one.
 """
 
 import functools
@@ -36,7 +37,7 @@ LAYOUT = 2
 """Version of the layout of a run. When this version changes, `track` writes every run again."""
 
 KEY, DIGEST = "duvae.key", "duvae.digest"
-"""Tags of a run: the key of its job, and the digest of its files."""
+"""Tags of a run: the key of its job, and the digest of the files from which the run was written."""
 
 METRICS_PER_BATCH = 1000
 """Largest number of metrics that MLflow accepts in one call."""
@@ -44,7 +45,7 @@ METRICS_PER_BATCH = 1000
 
 @dataclass
 class TrackedJobs:
-    """Names of the jobs, grouped by the action of `track`.
+    """Names of the jobs, grouped by the action that `track` took, and messages about results that are out of date.
 
     Attributes:
         added: Jobs with a new run.
@@ -62,14 +63,17 @@ class TrackedJobs:
 
 
 def track(params: Params, root: Path = Path()) -> TrackedJobs:
-    """Brings MLflow's runs up to date, so that each job with results has exactly one run.
+    """Brings MLflow's runs up to date, so that each job with current results has exactly one run.
+
+    A result is not current if a part of it belongs to other weights than the model. The runs of such a job stay
+    unchanged.
 
     Args:
         params: All of params.yaml.
         root: Folder of the project.
 
     Returns:
-        Names of the jobs, grouped by the action of this function.
+        Names of the jobs, grouped by the action of this function, and messages about results that are not current.
 
     Raises:
         UserError: If the store cannot be used.
@@ -105,7 +109,10 @@ def _track(client: MlflowClient, params: Params, job: Job, root: Path, tracked: 
 
 
 def _stale(params: Params, job: Job, root: Path) -> dict[str, str]:
-    """The parts of a result whose weights differ from those of the model, or from those in its training's record."""
+    """The parts of a result that belong to other weights than the model or the record of the training.
+
+    The keys are the files of these parts, and the values are the commands that compute them again.
+    """
     (result,) = results.read(params, [job], root)
     model_digest = saved_digest(root / "models" / job.folder) if "weights" in result.metrics else None
     recorded = weights.stale(result)
@@ -146,7 +153,7 @@ def _write_mlmodel(folder: Path, size: int | None) -> None:
 
     Args:
         folder: Folder to write to.
-        size: Height and width of the images in pixels; None for sentences.
+        size: Height and width of the images in pixels; None: the model was trained on sentences.
     """
     from mlflow import pyfunc
 
@@ -158,7 +165,7 @@ def _write_mlmodel(folder: Path, size: int | None) -> None:
 
 
 def _files(params: Params, job: Job, root: Path) -> dict[Path, str | None]:
-    """The existing files that a run is written from, each with its artifact folder; None: the file is no artifact."""
+    """The existing files from which a run is written, each with its artifact folder; None: not an artifact."""
     model = root / "models" / job.folder
     files: dict[Path, str | None] = dict.fromkeys(results.commands(params, job, root), "results")
     files |= {model / "weights.safetensors": "model", model / "model.json": "model"}
@@ -213,7 +220,7 @@ def _parameters(params: Params, result: Result, root: Path) -> dict[str, Any]:
     optimisation = params.optimisation(result.job.setting, result.job.dataset)
     components = {"networks": dataset.networks.model_dump(), "parts": setting.parts.model_dump()}
     path = root / "models" / result.job.folder / "model.json"
-    if path.exists():  # the model may be older than params.yaml
+    if path.exists():  # params.yaml may have changed since the training, so the model's own description counts
         described = read_json(path, "duvae train")
         components = {name: described.get(name, value) for name, value in components.items()}
     nested = {
@@ -231,7 +238,7 @@ def _parameters(params: Params, result: Result, root: Path) -> dict[str, Any]:
 
 
 def _history(result: Result, start: int) -> Iterator[Metric]:
-    """The training history as metrics, one step per epoch. The time of a step is the end of its epoch.
+    """The training history as MLflow metrics, one step per epoch. The time of a step is the end of its epoch.
 
     Args:
         result: The result of the job.
@@ -245,7 +252,7 @@ def _history(result: Result, start: int) -> Iterator[Metric]:
 
 
 def _final(result: Result, time_ms: int) -> Iterator[Metric]:
-    """The measures on the test set, the probe accuracies, and the cost of the job, as metrics."""
+    """The measures on the test set, the probe accuracies, and the cost of the job, as MLflow metrics."""
     row = result.row
     names = {name: f"test/{name}" for name in (*results.METRIC_KEYS, *results.FLOW_METRIC_KEYS, "nll_stderr")}
     names |= {name: f"test/{name}" for name in row if name.startswith("probe_")}
@@ -266,7 +273,7 @@ def _figures(params: Params, result: Result, root: Path) -> dict[str, bytes]:
 
 
 def _dataset(name: str, root: Path) -> DatasetInput:
-    """The data set with its hash in dvc.lock, or else with a digest of its files."""
+    """The data set as MLflow's object, with its hash from dvc.lock, or else with a digest of its files."""
     folder = f"data/prepared/{name}"
     lock = root / "dvc.lock"
     recorded = _recorded(lock, lock.stat().st_mtime_ns) if lock.exists() else {}
@@ -280,7 +287,7 @@ def _dataset(name: str, root: Path) -> DatasetInput:
 
 @functools.lru_cache(maxsize=1)
 def _recorded(lock: Path, _changed: int) -> dict[str, str]:
-    """The hash of each output in dvc.lock, by the output's path. Without the cache, each job would read the file again.
+    """The hash of each output in dvc.lock, by the output's path. `lru_cache` keeps the hashes for the next job.
 
     Args:
         lock: The file dvc.lock.

@@ -1,4 +1,4 @@
-"""MLflow's store: the connection to it, and one experiment per data set."""
+"""Connects to MLflow's store, and creates one experiment per data set in the store."""
 
 import contextlib
 import logging
@@ -56,7 +56,7 @@ def store_errors(uri: str) -> Iterator[None]:
 
 
 def experiment(client: MlflowClient, dataset: str, root: Path = Path()) -> str:
-    """The id of the experiment of a data set; a missing experiment is created.
+    """Returns the id of a data set's experiment, and creates a missing experiment.
 
     Args:
         client: Client of the store.
@@ -66,7 +66,8 @@ def experiment(client: MlflowClient, dataset: str, root: Path = Path()) -> str:
     location = None if os.environ.get("MLFLOW_TRACKING_URI") else str(root.resolve() / "mlruns" / dataset)
     known = client.get_experiment_by_name(dataset)
     if known is not None and location is not None and known.artifact_location != location:
-        # The project was moved or copied, so the files of the old experiment are in another folder.
+        # The project was moved or copied, so the files of the old experiment are in another folder. A new experiment
+        # replaces the old one.
         if known.lifecycle_stage == "active":
             client.rename_experiment(known.experiment_id, f"{dataset} of {known.artifact_location}")
             client.delete_experiment(known.experiment_id)

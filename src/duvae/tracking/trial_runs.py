@@ -1,4 +1,7 @@
-"""MLflow runs of studies and of their trials. A run shows its trial while the trial trains."""
+"""Writes the MLflow runs of studies and of their trials. A run shows its trial while the trial trains.
+
+A study is a search for hyperparameters, and a trial is one training of the study.
+"""
 
 import contextlib
 import logging
@@ -21,7 +24,7 @@ STUDY, TRIAL = "duvae.study", "duvae.trial"
 
 
 def epoch_metrics(row: Mapping[str, Any], time_ms: int) -> Iterator[Metric]:
-    """The metrics of one epoch.
+    """The metrics of one epoch, with names such as `train/loss` and `valid/kl`.
 
     Args:
         row: Row of the training history for this epoch.
@@ -35,7 +38,7 @@ def epoch_metrics(row: Mapping[str, Any], time_ms: int) -> Iterator[Metric]:
 
 
 def study_run(study: str, dataset: str, description: str, root: Path = Path()) -> str:
-    """The id of a study's own run, which is the parent of its trials' runs. A missing run is created.
+    """Returns the id of a study's own run, the parent of the runs of all trials, and creates a missing run.
 
     Two processes must not call this function at the same time: each would create a run.
 
@@ -112,7 +115,7 @@ class TrialRun:
 
     @contextlib.contextmanager
     def _tolerant(self) -> Iterator[None]:
-        """Logs an error of the store as a warning, and stops writing to the store."""
+        """Logs an error of the store in the `with` block as a warning, and stops writing to the store."""
         try:
             yield
         except (MlflowException, SQLAlchemyError, OSError) as error:
@@ -123,7 +126,7 @@ class TrialRun:
         """Logs one epoch.
 
         Args:
-            row: Row of the training history.
+            row: Row of the training history for this epoch.
         """
         with self._tolerant():
             if self.run is not None:
