@@ -121,7 +121,7 @@ def _column_tag(values: Any) -> str:
 
 
 def _setting_of(system: str, hyperparameters: type[Frozen]) -> type[Setting]:
-    """Builds the class for the settings of one system. A column holds the system's hyperparameters, or names a study."""
+    """Builds the class for the settings of one system, in which a column holds hyperparameters or names a study."""
     column = Annotated[
         Annotated[hyperparameters, Tag("hyperparameters")] | Annotated[StudyReference, Tag("reference")],  # type: ignore[valid-type]
         Discriminator(_column_tag),
