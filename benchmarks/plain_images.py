@@ -1,7 +1,7 @@
 """The plain form of the PixelCNN, with which the benchmarks compare the library's faster form.
 
-The plain form multiplies full kernels by masks, uses PyTorch's own modules and memory layout, and samples an image with
-one pass of the whole network per pixel.
+The plain form multiplies full kernels by masks, and uses PyTorch's own modules and memory layout. It samples an image
+with one pass of the whole network per pixel.
 """
 
 import math

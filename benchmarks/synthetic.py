@@ -148,7 +148,13 @@ class SyntheticBench:
         return store.read(self.folder / "data/prepared" / DATASET)
 
     def training(self, setting: str, optimisation: Optimisation, progress: EpochTimes | None = None) -> Training:
-        """A training of a setting, set up as in the stage `train`."""
+        """Sets up a training of a setting in the same way as the stage `train`.
+
+        Args:
+            setting: Name of the setting.
+            optimisation: Optimiser, learning rate and epochs.
+            progress: Object that receives each finished epoch; None: no object.
+        """
         entry = self.params.setting(setting)
         description = model_files.Description(
             entry.system,

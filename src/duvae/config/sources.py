@@ -273,8 +273,8 @@ class OmniglotSource(Frozen):
 class ImageSource(Frozen):
     """Images of the user: a folder of pictures, or an npz file.
 
-    If the images have no splits of their own, the share `valid` of the images is drawn for validation and the share
-    `test` for test, with the seed `seed`.
+    If the images have no splits of their own, they are split at random with the seed `seed`. The share `valid` of the
+    images is then for validation, and the share `test` is for test.
     """
 
     path: Annotated[str, Field(min_length=1), doc("Path of a folder of pictures, or of an npz file.")]

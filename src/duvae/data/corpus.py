@@ -64,8 +64,8 @@ def read_documents(path: Path, label: int | None = None, raw: bytes | None = Non
             name of the source. None: the function reads the file.
 
     Raises:
-        UserError: If the file cannot be read, is empty or is not UTF-8, if a line is empty, or if a label is missing,
-            unexpected or not a whole number.
+        UserError: If the file cannot be read, is empty or is not UTF-8. Also if a line is empty, or if a label is
+            missing, unexpected or not a whole number.
     """
     rows = file_lines(path, raw)
     labelled = label is None and "\t" in rows[0]
@@ -140,6 +140,11 @@ def line_error(path: Path, line: int, expected: str, value: str, remedy: str) ->
 
 def _label_mismatch(label: int | None, labelled: bool, row: str) -> tuple[str, str, str]:
     """The arguments of `line_error` for a line that has an unexpected label, or that lacks its label.
+
+    Args:
+        label: Label that params.yaml gives to all lines of the file; None: no such label.
+        labelled: Whether the first line has a label of its own.
+        row: Content of the line.
 
     Returns:
         The expected content, the found content, and the remedy.

@@ -273,7 +273,10 @@ def between(
     most: int | float | None,
     counted_column: str | None = None,
 ) -> Expectation:
-    """Expects that all values of a column are from `least` to `most`; None: no bound."""
+    """Expects that all values of a column are from `least` to `most`; None: no bound.
+
+    `counted_column` is the attribute of `Expectation`; None: the values are not rates.
+    """
     arguments = {"column": column, "min_value": least, "max_value": most}
 
     return Expectation(name, sentence, "ExpectColumnValuesToBeBetween", arguments, counted_column)

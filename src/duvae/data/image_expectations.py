@@ -48,9 +48,11 @@ def frames_and_suites(
 def frame(split: str, prepared: Prepared) -> pd.DataFrame:
     """The frame of one split, with one row per image.
 
-    The columns hold the index of the image, its share of ink, its lowest and highest pixel value, and its number of
-    grey pixels. They also hold its label, its group (such as the alphabet of a character), whether another split has
-    the same image, and the name of its label.
+    The columns hold these values of each image:
+
+    - its index, its share of ink, its lowest and highest pixel value, and its number of grey pixels;
+    - its label, the name of the label, and its group, such as the alphabet of a character;
+    - whether another split has the same image.
     """
     images = prepared.images(split)
     pixels = images.pixels.reshape(len(images), -1)

@@ -163,7 +163,7 @@ class Documents(Split):
         return Documents.of([self[index] for index in indices.tolist()], self.labels[indices])
 
     def fault(self, name: str, values: int | None) -> str:
-        """Checks types and lengths of the arrays, and that all ids are in the vocabulary."""
+        """Checks types and lengths of the arrays, and that all ids are in the vocabulary, unless `values` is None."""
         tokens, offsets = self.tokens, self.offsets
         if any(part.ndim != 1 or part.dtype.kind != "i" for part in (tokens, offsets, self.labels)):
             return f"expected rows of whole numbers in the arrays of split '{name}'"
@@ -259,7 +259,7 @@ class Images(Split):
         return [key.tobytes() for key in self.keys]
 
     def fault(self, name: str, values: int | None) -> str:
-        """Checks types and lengths of the arrays, and that all pixels are in [0, 1]."""
+        """Checks types and lengths of the arrays, and that all pixels are in [0, 1], unless `values` is None."""
         whole = (self.labels, self.groups, self.keys)
         if self.pixels.ndim != 3 or self.pixels.dtype not in (np.uint8, np.float32):
             return f"expected images of bits or grey values in split '{name}'"

@@ -149,9 +149,9 @@ def training_sample(
 ) -> tuple[Corpus, dict[str, int]]:
     """Draws training documents that are distinct, have one label only, and are not in validation or test.
 
-    Two documents are equal if they have the same words. A document also counts as held out for validation or test if it
-    equals such a document after `<unk>` has replaced all unknown words in both. The reason is that the files for
-    validation and test may already have `<unk>` in the place of unknown words.
+    Two documents are equal if they have the same words. If the vocabulary is known, training documents are compared
+    with validation and test documents a second time, after `<unk>` has replaced all unknown words. The reason is that
+    the files for validation and test may already have `<unk>` in the place of unknown words.
 
     Args:
         corpus: Documents to draw from.
@@ -200,8 +200,8 @@ def training_sample(
 def describe(documents: Documents) -> dict[str, Any]:
     """Describes one split for the summary.
 
-    The values are the numbers of documents, distinct documents, words and unknown words. Other values are the least,
-    mean and greatest number of words in a document, the share of unknown words, and the number of documents per label.
+    The values are the numbers of documents, distinct documents, words and unknown words. Other values are the share of
+    unknown words, the number of documents per label, and the least, mean and greatest number of words in a document.
     """
     words = documents.lengths - 2
     unknown = int(np.count_nonzero(documents.tokens == UNKNOWN))

@@ -1,7 +1,7 @@
 """Checks a prepared data set with the library Great Expectations.
 
 An expectation is one check, such as a bound on the values of a column of a pandas frame. The module writes the results
-as HTML pages (Data Docs), returns them as values for a JSON file, and raises an error if an expectation is not met.
+as HTML pages (Data Docs), and returns them as values for a JSON file. It raises an error if an expectation is not met.
 """
 
 import os

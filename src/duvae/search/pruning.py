@@ -57,10 +57,10 @@ def reason_to_prune(
       among the $\lceil \kappa n \rceil$ least losses.
     - Trainings whose posterior has collapsed to the prior have the lowest losses of all. The bound `min_mi` excludes
       these trainings from the comparison.
-    - After the grace period, the first `rule.grace` epochs after the warm-up, a training ends if its mutual information
-      was at most `min_mi` in each of the last `rule.grace` epochs. The grace period is needed because the lower bound
-      of the variances and the dropout on the variances start at the end of the warm-up. The mutual information then
-      falls at first, and may rise again.
+    - The grace period is the first `rule.grace` epochs after the warm-up. After it, a training ends if its mutual
+      information was at most `min_mi` in each of the last `rule.grace` epochs. The grace period is needed because the
+      lower bound of the variances and the dropout on the variances start at the end of the warm-up. The mutual
+      information then falls at first, and may rise again.
 
     Args:
         own: Validation curve of the training that may end.

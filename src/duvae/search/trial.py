@@ -277,7 +277,7 @@ def read_history(path: Path) -> list[Row]:
 def _set_constraint(plan: Plan, trial: Trial, mi: float | None) -> None:
     """Stores by how many nats the mutual information of a trial misses the bound, for TPE and Optuna's dashboard.
 
-    A value of at most 0 means that the trial satisfies the bound.
+    A value of at most 0 means that the trial satisfies the bound. If `mi` is None, nothing is stored.
     """
     if plan.study.min_mi is not None and mi is not None:
         trial.set_constraint(MI, plan.study.min_mi - mi)
