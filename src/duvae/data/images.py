@@ -43,7 +43,7 @@ class Drawings:
 
 
 def area_average(images: Array, size: int) -> Array:
-    r"""Scales images down: each new pixel is the mean over the area of old pixels, or parts of them, that it covers.
+    r"""Scales images down. A new pixel is the mean over its area, which may cover parts of old pixels.
 
     $$y_{ij} = \frac1{n^2} \sum_{kl} W_{ik} x_{kl} W_{jl}, \quad
       W_{ik} = |[in, (i + 1) n] \cap [km, (k + 1) m]|$$
@@ -71,7 +71,7 @@ def area_average(images: Array, size: int) -> Array:
 
 
 def binarized(prepared: Prepared, seed: int) -> Prepared:
-    """Draws the bits of validation and test images.
+    """Draws the bits of validation and test images once.
 
     Training images keep their grey values, because their bits are drawn anew each time an image is used.
 
@@ -104,7 +104,7 @@ def drawn_bits(split: Images, generator: np.random.Generator) -> Images:
 def with_summary(
     kind: str, drawings: Mapping[str, Drawings], files: Sequence[Path], more: Mapping[str, Any]
 ) -> Prepared:
-    """Builds a data set of grey images, with its summary.
+    """Builds a data set of grey images, with its summary (the content of `summary.json`).
 
     Args:
         kind: Kind of the data set: `omniglot` or `images`.

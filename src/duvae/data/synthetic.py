@@ -25,8 +25,8 @@ COARSE = 4
 """Spacing of the coarse lattice in units of the fine lattice's spacing; `true_nll` describes both lattices."""
 
 MARGIN = 25.0
-"""Difference in nats between log p(x, z) at the sentence's own z and at a point z of a lattice. A point with a larger
-difference is left out.
+"""Largest allowed difference in nats between log p(x, z) at the sentence's own z and at a point z of a lattice. Points
+with a larger difference are left out of the sum.
 
 The margin is wide, because the coarse lattice may miss the maximum of p(x, z)."""
 

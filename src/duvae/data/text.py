@@ -160,7 +160,7 @@ def training_sample(
         sample: Number of documents to draw, and the seed of the draw.
 
     Returns:
-        The documents in the order of their first occurrence, and counts for the summary.
+        The documents in the order of their first occurrence, and counts of the left-out documents for `summary.json`.
 
     Raises:
         UserError: If too few documents are left.
@@ -198,7 +198,7 @@ def training_sample(
 
 
 def describe(documents: Documents) -> dict[str, Any]:
-    """Describes one split for the summary.
+    """Describes one split for `summary.json`.
 
     The values are the numbers of documents, distinct documents, words and unknown words. Other values are the share of
     unknown words, the number of documents per label, and the least, mean and greatest number of words in a document.

@@ -68,7 +68,8 @@ def build_vocabulary(corpus: Corpus, build: BuiltVocabulary) -> tuple[list[str],
         build: Largest number of words, and smallest number of occurrences of a word.
 
     Returns:
-        The words in the order of their ids, and counts for the summary.
+        The words in the order of their ids, and for `summary.json` the numbers of distinct words, of frequent words,
+        and of frequent words that the vocabulary keeps.
 
     Raises:
         UserError: If no word is frequent enough.
