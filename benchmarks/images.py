@@ -104,7 +104,7 @@ def train(size: ImageSize) -> None:
 
 
 class ImageBench:
-    """The measurements on images, one method for each group of rows."""
+    """The measurements on images, with one method for each group of rows in the table of results."""
 
     def __init__(self, size: ImageSize) -> None:
         self.size = size

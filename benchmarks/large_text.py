@@ -178,7 +178,7 @@ def rates() -> tuple[float, float]:
 
 
 class TextBench:
-    """The measurements on text at the paper's sizes, one method for each group of rows."""
+    """The measurements on text at the paper's sizes, with one method for each group of rows in the table of results."""
 
     def __init__(self, size: TextSize) -> None:
         self.size = size

@@ -125,7 +125,7 @@ class EpochTimes(NoProgress):
 
 
 class SyntheticBench:
-    """The measurements on the synthetic data, one method for each group of rows.
+    """The measurements on the synthetic data, with one method for each group of rows in the table of results.
 
     Args:
         params: All parameters of params.yaml.

@@ -85,7 +85,7 @@ class Evaluation(Frozen):
 
 
 class Probe(Frozen):
-    """Parameters of the linear probes: repeated draws, and the choice of the penalty."""
+    """Parameters of the linear probes: the draws of labelled subsets, and the choice of the classifier's penalty."""
 
     draws: Annotated[
         Count, doc("Number of labelled subsets to draw for each size in `datasets.*.probe.labels`.", "ours")
@@ -107,7 +107,7 @@ class Probe(Frozen):
 
 
 class Generation(Frozen):
-    """Parameters of the report's samples of the prior and interpolations between test examples."""
+    """Parameters of the report's samples from the prior, and of its interpolations between test examples."""
 
     rows: Annotated[
         Count,

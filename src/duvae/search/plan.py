@@ -37,7 +37,7 @@ class Plan:
         name: Name of the study.
         study: Parameters of the study in params.yaml.
         system: Name of the system whose hyperparameters the study searches.
-        base: All hyperparameters of the study's setting, by name. A trial replaces the searched hyperparameters.
+        base: All hyperparameters of the study's setting, by name. A trial replaces the values of the searched ones.
         space: Values of each searched hyperparameter, in ascending order, by name.
         params: All parameters of params.yaml.
         root: Folder of the project.
@@ -208,7 +208,7 @@ def good_trials(trials: int) -> int:
     """Number of trials that TPE counts as good, out of `trials`.
 
     Optuna's default counts a tenth of the trials as good, which is a single trial out of ten. The neighbours of that
-    trial then count as bad, even if their values are nearly as good. TPE would avoid this region, and would try
+    trial then count as bad, even if their NLL is nearly as good. TPE would avoid this region, and would try
     hyperparameters whose mutual information is too low.
     """
     return math.ceil(GOOD_SHARE * trials)

@@ -66,8 +66,8 @@ def file_lock(path: Path) -> FileLock:
 class JournalLock:
     """The lock of the journal file. Taking the lock also removes a line that a killed writer left unfinished.
 
-    This class replaces Optuna's locks. Their lock files remain after a writer is killed, and they do not repair the
-    journal.
+    This class replaces Optuna's locks. Optuna's locks leave their lock files behind when a writer is killed, and do not
+    repair the journal.
 
     Args:
         journal: Journal file.
