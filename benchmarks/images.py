@@ -1,6 +1,6 @@
 """Measures a training step, the importance-weighted likelihood and sampling on images.
 
-Each of them is compared with its plain form, which follows the equations (see `benchmarks.plain_images`).
+Each computation is compared with its plain form, which follows the equations (see `benchmarks.plain_images`).
 """
 
 import copy

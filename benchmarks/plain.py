@@ -110,7 +110,9 @@ def importance_weighted_nll(
 
 
 def mutual_information(mean: Array, variance: Array, z: Array, rows: int = 100) -> float:
-    r"""$\frac1N \sum_i [\log q(z_i|x_i) - \log \frac1N \sum_j q(z_i|x_j)]$, by broadcasting $(z - \mu)^2 / \sigma^2$.
+    r"""Computes the mutual information by broadcasting $(z - \mu)^2 / \sigma^2$ over samples and posteriors.
+
+    $$\frac1N \sum_i \Big[\log q(z_i|x_i) - \log \frac1N \sum_j q(z_i|x_j)\Big]$$
 
     Args:
         mean: Posterior means, shape (N, latent).

@@ -24,10 +24,10 @@ LARGE = 5000
 """Smallest number of posteriors for which mutual information may be computed in single precision."""
 
 TOLERANCE = 1e-4
-"""Bound in nats on the error of single precision, which is used only if the error stays below the bound.
+"""Single precision is used only if the bound on its error is below this value in nats.
 
-The error is estimated from above, as the unit roundoff times the terms of one exponent, summed over dimensions and
-averaged over the samples. The true error is about 1e-6."""
+The bound is the unit roundoff times the terms of one exponent, summed over dimensions and averaged over the samples.
+The error itself is about 1e-6."""
 
 SAFE = 70.0
 """Bound on x, below which sums of exp(x) over a million terms do not overflow in single precision."""

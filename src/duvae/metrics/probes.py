@@ -1,4 +1,4 @@
-"""Linear probes: measures how well a linear classifier predicts the labels of examples from their posteriors."""
+"""Measures how well a linear classifier, a linear probe, predicts the labels of examples from their posteriors."""
 
 import warnings
 from collections.abc import Iterator, Mapping
