@@ -350,7 +350,7 @@ class SyntheticBench:
         ]
 
     def flows(self) -> Iterator[Row]:
-        """The rows on the importance-weighted likelihood of each flow and the VAE, and on MPD and CE of z^T."""
+        """The rows on the importance-weighted likelihood of each flow, over the VAE's, and on MPD and CE of z^T."""
         rate, test, evaluation = measure.rate(), self.prepared.split("test"), self.params.evaluation
         part = store.Documents.of(
             [test[n] for n in range(self.size.flow_sentences)], test.labels[: self.size.flow_sentences]
