@@ -1,1 +1,1 @@
-"""Measurements of the project's speed, which `make bench` runs."""
+"""Measures the speed of the project. `make bench` runs these measurements."""

@@ -1,8 +1,8 @@
 """Measures the speed of the library and prints one table: `make bench`.
 
 Seconds are CPU seconds of all threads, so other processes on the machine change them little. But other processes still
-slow down the caches and the clock. The rate of a matrix product shows how much; it is measured before each group of
-rows. Values are medians.
+slow down the caches and the clock. The rate of a matrix product shows by how much they slow the machine down. It is
+measured before each group of rows. Most values are medians of several measurements.
 """
 
 import argparse

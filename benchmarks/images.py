@@ -1,4 +1,7 @@
-"""Measurements on images: a training step, importance-weighted likelihood and sampling, and their plain forms."""
+"""Measures a training step, the importance-weighted likelihood and sampling on images.
+
+Each computation is compared with its plain form, which follows the equations (see `benchmarks.plain_images`).
+"""
 
 import copy
 from collections.abc import Callable, Iterator
@@ -32,7 +35,7 @@ PAPER = ImageNetworks(
     latent=32,
 )
 RELEASED = 100
-"""Number of samples of z that the released code decodes at a time."""
+"""Number of samples of z that the code released with the paper decodes at a time."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +46,11 @@ class ImageSize:
         networks: Sizes of the networks.
         batch: Number of images of a training step.
         rounds: Number of measurements of a training step in its fast and in its plain form.
-        samples: Number of samples K for the likelihood of an image.
+        samples: Number K of importance samples for the likelihood of an image.
         images: Number of images whose likelihood is computed.
         sampled: Number of images to sample.
-        passes: Number of passes of the plain sampling to measure. A whole image needs one pass per pixel.
+        passes: Number of passes of the network that are measured for the plain form of sampling. A whole image needs
+            one pass per pixel.
     """
 
     networks: ImageNetworks = PAPER
@@ -74,12 +78,12 @@ def description(networks: ImageNetworks) -> Description:
 
 
 def bits(count: int, size: int) -> Tensor:
-    """Random binary images with as much ink as in OMNIGLOT, shape (count, 1, size, size)."""
+    """Random binary images with about the same share of ink as OMNIGLOT, shape (count, 1, size, size)."""
     return (torch.rand(count, 1, size, size) < 0.08).float()
 
 
 def step_call(model: VAE, size: ImageSize) -> Callable[[], object]:
-    """A function that does one training step: forward pass, backward pass, clipping, Adam."""
+    """Returns a function that does one training step: forward pass, backward pass, clipping, Adam."""
     encoder, decoder = (
         optimizer(list(parameters), "adam", 0.001)
         for parameters in (model.inference_parameters(), model.generative_parameters())
@@ -92,7 +96,7 @@ def step_call(model: VAE, size: ImageSize) -> Callable[[], object]:
 
 
 def train(size: ImageSize) -> None:
-    """Does some training steps, to measure their memory."""
+    """Does some training steps, so that the caller can measure their memory."""
     torch.manual_seed(1)
     step = step_call(description(size.networks).build()[0], size)
     for _ in range(3):
@@ -100,7 +104,7 @@ def train(size: ImageSize) -> None:
 
 
 class ImageBench:
-    """The measurements on images, one method for each group of rows."""
+    """The measurements on images, with one method for each group of rows in the table of results."""
 
     def __init__(self, size: ImageSize) -> None:
         self.size = size
@@ -136,7 +140,7 @@ class ImageBench:
         yield Row("step on images, memory", memory, "MiB", rate, must=6 * 1024, note=note)
 
     def step(self) -> Iterator[Row]:
-        """The rows on a training step. The two forms run in turns, under the same load of the machine."""
+        """The rows on a training step. The fast and the plain form run in turns, under the same load of the machine."""
         plain = VAE(
             copy.deepcopy(self.model.encoder),
             copy.deepcopy(self.model.head),

@@ -1,8 +1,8 @@
-"""Measurements on text at the paper's sizes: a training step, importance-weighted likelihood, preparing documents.
+"""Measures a training step, the importance-weighted likelihood and the preparation of documents at the paper's sizes.
 
 The documents are random. The measured times are compared with the time that the necessary arithmetic takes at the rate
-of `torch.mm`. Each multiplication counts as two operations. The rate is measured before and after each round, since the
-speed of a shared machine changes within seconds.
+of `torch.mm`, the matrix product. A multiplication with its addition counts as two operations. The rate is measured
+before and after each round, since the speed of a shared machine changes within seconds.
 """
 
 import tempfile
@@ -32,14 +32,15 @@ from duvae.vae import VAE
 
 CPU = torch.device("cpu")
 RELEASED = 100
-"""Number of samples of z that the released code decodes at a time."""
+"""Number of samples of z that the code released with the paper decodes at a time."""
 MUST, AIM = 0.78, 0.88
-"""Lower bounds of a computation's rate, divided by the rate of `torch.mm`."""
+"""Bounds on the rate of a computation, divided by the rate of `torch.mm`: the rate must reach the first bound and
+should reach the second."""
 
 
 @dataclass(frozen=True)
 class Text:
-    """The sizes of a data set of texts, and of the networks for it.
+    """The sizes of a text data set and of the networks for this data set.
 
     Attributes:
         networks: Sizes of the networks.
@@ -58,7 +59,7 @@ class Text:
         return Description("vae", {}, Parts(init="paper").model_dump(), self.networks.model_dump(), self.words)
 
     def model(self) -> VAE:
-        """The VAE with new weights."""
+        """A VAE of this size with new weights."""
         torch.manual_seed(1)
 
         return self.description().build()[0]
@@ -75,9 +76,10 @@ class Text:
 
         Only products with weights count. Each product is computed three times: in the forward pass, for the gradient
         of its input, and for the gradient of its weights. The encoder's LSTM reads all ids. The decoder's LSTM reads
-        all ids except the last, each together with z. After each id that it reads, the output layer computes one logit
-        for each word of the vocabulary:
-        $3 \cdot 2 B [T \cdot 4H(E + H) + (T - 1)(4H(E + L + H) + HV)]$.
+        all ids except the last, each together with z. After each id, the output layer computes one logit for each word
+        of the vocabulary:
+        $3 \cdot 2 B [T \cdot 4H(E + H) + (T - 1)(4H(E + L + H) + HV)]$
+        for B documents of T ids, V words, and E, H and L embedding, hidden and latent dimensions.
         """
         n, steps = self.networks, self.ids - 1
         encoder = self.ids * 4 * n.hidden * (n.embedding + n.hidden)
@@ -86,7 +88,7 @@ class Text:
         return 3 * 2 * self.batch * (encoder + decoder)
 
     def sample_operations(self) -> int:
-        r"""The number of operations for one z of one document: $2 (T - 1)(4H^2 + HV)$.
+        r"""The number of operations for one z of one document: $2 (T - 1)(4H^2 + HV)$, as in `step_operations`.
 
         The products with word vectors and with z are computed once for all steps and samples, and are not counted.
         """
@@ -107,7 +109,7 @@ class TextSize:
         large: Size at which a step, its memory, and the likelihood are measured.
         small: Size at which the likelihood is compared with its plain form.
         rounds: Number of measurements of a step.
-        samples: Number of samples K for the likelihood of a document.
+        samples: Number K of importance samples for the likelihood of a document.
         documents: Number of documents whose likelihood is computed at the large size.
         sentences: Number of sentences whose likelihood is computed at the small size.
         repeats: Number of measurements of the likelihood.
@@ -136,7 +138,7 @@ def draw(count: int, words: int) -> Array:
 
 
 def step_call(size: Text) -> Callable[[], object]:
-    """A function that does one training step: forward pass, backward pass, clipping, SGD."""
+    """Returns a function that does one training step: forward pass, backward pass, clipping, SGD."""
     model = size.model()
     encoder, decoder = (
         optimizer(list(parameters), "sgd", 1.0)
@@ -149,7 +151,7 @@ def step_call(size: Text) -> Callable[[], object]:
 
 
 def train(size: Text) -> None:
-    """Trains for two short epochs, and saves the best weights and the state after each one, to measure the memory."""
+    """Trains for two short epochs with saved states, so that the caller can measure the memory of a whole training."""
     model, system = size.description().build()
     decay = Decay(factor=0.5, patience=5, not_before=15, at_most=5, reset=True)
     optimisation = Optimisation(
@@ -166,7 +168,7 @@ def train(size: Text) -> None:
 
 
 def rates() -> tuple[float, float]:
-    """The rates of `torch.mm` and of oneDNN in a product of two 1,024 x 1,024 matrices, in GFLOP/s."""
+    """The rates at which `torch.mm` and oneDNN multiply two 1,024 x 1,024 matrices, in GFLOP/s."""
     one, other = torch.rand(2, 1024, 1024).unbind()
     with torch.no_grad():
         products.product(one, other)
@@ -176,7 +178,7 @@ def rates() -> tuple[float, float]:
 
 
 class TextBench:
-    """The measurements on text at the paper's sizes, one method for each group of rows."""
+    """The measurements on text at the paper's sizes, with one method for each group of rows in the table of results."""
 
     def __init__(self, size: TextSize) -> None:
         self.size = size
@@ -241,13 +243,16 @@ class TextBench:
 
 
 def compared_with_products(name: str, call: Callable[[], object], operations: int, rounds: int) -> list[Row]:
-    """The rows on a function, whose speed is compared with the rates of `torch.mm` and oneDNN.
+    """Measures a function, and compares its speed with the rates of `torch.mm` and oneDNN.
 
     Args:
         name: Name of the measurement.
         call: Function to measure.
-        operations: Number of operations that the function must do.
+        operations: Number of arithmetic operations that the function must do.
         rounds: Number of measurements.
+
+    Returns:
+        Rows with the CPU seconds of the function, and with its rate divided by the rates of both products.
     """
     call()
     all_rates = [rates()]

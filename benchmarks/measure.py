@@ -1,4 +1,4 @@
-"""Measurements of CPU time, of memory and of the machine's arithmetic rate, and the table of results."""
+"""Measures CPU time, memory and the machine's arithmetic rate, and writes the table of results."""
 
 import datetime
 import multiprocessing
@@ -32,7 +32,7 @@ class Row:
         must: Bound that the value must keep; None: no such bound.
         aim: Bound that the value should keep; None: no such bound.
         least: Whether the bounds are lower bounds instead of upper bounds.
-        note: How the value was measured.
+        note: Remark on how the value was measured.
     """
 
     name: str
@@ -50,9 +50,10 @@ class Row:
 
     @property
     def met(self) -> str:
-        """The strictest bound that the value keeps: `aim` or `must`; `NO` if it misses `must`; empty without bounds.
+        """The strictest bound that the value keeps: `aim` or `must`; empty if the row has no bounds.
 
-        `not the aim` means that the value misses `aim` and has no bound `must`.
+        `NO` means that the value misses the bound `must`. `not the aim` means that the value misses the bound `aim`,
+        and that the row has no bound `must`.
         """
         if self.must is not None and not self.keeps(self.must):
             return "NO"
@@ -70,7 +71,7 @@ class Row:
 
 
 def number(value: float) -> str:
-    """A number with three significant digits."""
+    """A number as text: with three significant digits, with one if it is below 0.001, without decimals from 100 on."""
     if value == 0 or abs(value) >= 1e-3:
         return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
@@ -163,7 +164,7 @@ def _whole(call: Callable[..., Any], arguments: tuple[Any, ...]) -> float:
 
 
 def alone(call: Callable[..., Iterable[Row]]) -> list[Row]:
-    """The rows of a call that runs in a new process with the same number of threads."""
+    """Makes a call in a new process with the same number of threads, and returns the rows of the call."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(_rows, (call, torch.get_num_threads()))
 
@@ -197,7 +198,7 @@ def _resident(name: str) -> float:
 
 
 def machine() -> list[str]:
-    """The lines above the table: date, commit, machine and versions."""
+    """The lines of text above the table: date, commit, machine and versions."""
     source = commit()
     state = f"commit {source['commit'] or 'unknown'}{', with changes' if source['dirty'] else ''}"
 

@@ -1,6 +1,7 @@
 """Plain forms of computations for which the library has faster forms.
 
-The plain forms follow the equations. The benchmarks report the ratio of the two times, and the difference of results.
+The plain forms follow the equations. The benchmarks report the ratio between the times of both forms, and the
+difference between the results of both forms.
 """
 
 import math
@@ -23,7 +24,7 @@ from duvae.vae import VAE
 
 
 def decoder(model: VAE) -> LSTMDecoder:
-    """The decoder of a model of text, which has a plain form."""
+    """The decoder of a text model. Its class, `LSTMDecoder`, has a plain form."""
     assert isinstance(model.decoder, LSTMDecoder)
 
     return model.decoder
@@ -32,7 +33,7 @@ def decoder(model: VAE) -> LSTMDecoder:
 def whole_decoder(
     form: LSTMDecoder, x: Int[Tensor, "batch length"], z: Float[Tensor, "batch latent"]
 ) -> Float[Tensor, "batch"]:
-    """log p(x|z) in nats, by PyTorch's LSTM over whole sentences, linear map and cross entropy."""
+    """Computes log p(x|z) in nats with PyTorch's LSTM over whole sentences, linear map and cross entropy."""
     words, cell = form.embedding(x[:, :-1]), form.initial(z)[None]
     outputs, _ = form.lstm(torch.cat([words, z[:, None].expand(-1, words.shape[1], -1)], -1), (cell.tanh(), cell))
 
@@ -42,7 +43,7 @@ def whole_decoder(
 def training_log_prob(
     form: LSTMDecoder, x: Int[Tensor, "batch length"], z: Float[Tensor, "batch latent"]
 ) -> Float[Tensor, "batch"]:
-    """log p(x|z) in nats during training, by PyTorch's dropout, LSTM, linear map and cross entropy."""
+    """Computes log p(x|z) in nats during training, with PyTorch's dropout, LSTM, linear map and cross entropy."""
     words, cell = dropout(form.embedding(x[:, :-1]), form.dropout_in), form.initial(z)[None]
     outputs, _ = form.lstm(torch.cat([words, z[:, None].expand(-1, words.shape[1], -1)], -1), (cell.tanh(), cell))
 
@@ -80,15 +81,15 @@ def importance_weighted_nll(
     log_prob: Callable[[LSTMDecoder, Tensor, Tensor], Tensor] = LSTMDecoder.log_prob_plain,
     at_once: int | None = None,
 ) -> Array:
-    r"""$-\log \frac1K \sum_k p(x, z_k) / q(z_k|x)$, computed one sentence at a time, with all logits in memory.
+    r"""Computes $-\log \frac1K \sum_k p(x, z_k) / q(z_k|x)$ for one sentence at a time, with all logits in memory.
 
     Args:
         model: The trained VAE.
         documents: The sentences.
-        samples: Number of samples K.
+        samples: Number K of samples of z.
         seed: Seed of the samples.
-        log_prob: Function that returns log p(x|z) for a decoder, x and z. By default, it reads x word by word.
-        at_once: Number of samples to decode at a time; None: all.
+        log_prob: Function that returns log p(x|z) for a decoder, x and z. The default reads x word by word.
+        at_once: Number of samples to decode at a time; None: all samples.
 
     Returns:
         The NLL of each sentence in nats, shape (documents,).
@@ -109,7 +110,9 @@ def importance_weighted_nll(
 
 
 def mutual_information(mean: Array, variance: Array, z: Array, rows: int = 100) -> float:
-    r"""$\frac1N \sum_i [\log q(z_i|x_i) - \log \frac1N \sum_j q(z_i|x_j)]$ by broadcasting $(z - \mu)^2 / \sigma^2$.
+    r"""Computes the mutual information by broadcasting $(z - \mu)^2 / \sigma^2$ over samples and posteriors.
+
+    $$\frac1N \sum_i \Big[\log q(z_i|x_i) - \log \frac1N \sum_j q(z_i|x_j)\Big]$$
 
     Args:
         mean: Posterior means, shape (N, latent).

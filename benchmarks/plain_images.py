@@ -1,4 +1,8 @@
-"""The plain form of the PixelCNN: full kernels times masks, PyTorch's modules and layout, one pass per pixel."""
+"""The plain form of the PixelCNN, with which the benchmarks compare the library's faster form.
+
+The plain form multiplies full kernels by masks, and uses PyTorch's own modules and memory layout. It samples an image
+with one pass of the whole network per pixel.
+"""
 
 import math
 
@@ -50,7 +54,7 @@ def norm(source: BatchNorm) -> nn.BatchNorm2d:
 
 
 def pointwise(kernel: Tensor) -> nn.Conv2d:
-    """A 1 x 1 convolution with this kernel."""
+    """PyTorch's 1 x 1 convolution with a copy of this kernel."""
     convolution = nn.Conv2d(kernel.shape[1], kernel.shape[0], 1, bias=False)
     convolution.weight = nn.Parameter(kernel.detach().clone())
 
@@ -115,7 +119,8 @@ class PlainPixelCNN(nn.Module):
 
         Args:
             z: Latent codes to decode, shape (batch, latent).
-            uniforms: Random numbers, as in `duvae.networks.fast.pixels.sample`.
+            uniforms: Uniform random numbers, shape (batch, height, width); None: a pixel is ink if its probability
+                exceeds 0.5.
             pixels: Number of pixels to sample; None: all pixels.
 
         Returns:
@@ -136,7 +141,7 @@ class PlainPixelCNN(nn.Module):
 def importance_weighted_nll(
     decoder: PlainPixelCNN, x: Tensor, posterior: Posterior, samples: int, at_once: int, generator: Generator
 ) -> Tensor:
-    r"""$-\log \frac1K \sum_k p(x, z_k) / q(z_k|x)$ of each image in nats, one image at a time."""
+    r"""Computes $-\log \frac1K \sum_k p(x, z_k) / q(z_k|x)$ of each image in nats, for one image at a time."""
     z = posterior.rsample((samples,), generator)  # (samples, images, latent)
     weights = standard_normal_log_prob(z) - posterior.log_prob(z)
     log_likelihoods = [

@@ -26,7 +26,17 @@ TARGETS = [f"{kind}@synthetic-{s}-{n}" for kind in ("evaluate", "probe") for s i
 
 
 def clone(folder: Path, epochs: int, samples: int, sentences: int | None) -> dict[str, str]:
-    """Clones the project with these parameters but without results; returns the environment of the clone's commands."""
+    """Clones the project without its results, and writes the parameters of the benchmark into the clone.
+
+    Args:
+        folder: Folder of the clone.
+        epochs: Number of epochs of each training.
+        samples: Number of importance samples of each evaluated sentence.
+        sentences: Number of training sentences; None: all.
+
+    Returns:
+        The environment variables for commands in the clone.
+    """
     from pipelines.workspaces import ProjectSnapshot, git
 
     git(ROOT, "clone", "--quiet", "--no-checkout", str(ROOT), str(folder))
@@ -65,7 +75,10 @@ def run(folder: Path, environment: dict[str, str], *command: str) -> float:
 
 
 def outputs(folder: Path) -> dict[str, str]:
-    """The hashes of all outputs, by path. The records of where and when a result was computed are left out."""
+    """The hashes of all outputs, by path.
+
+    The files `*.run.json` are left out, because they say where and when a result was computed.
+    """
     stages = yaml.safe_load((folder / "dvc.lock").read_text(encoding="utf-8"))["stages"]
     outs = [out for stage in stages.values() for out in stage["outs"]]
 
@@ -101,7 +114,7 @@ print(json.dumps([looked, jobs]))
 
 
 def main() -> None:
-    """Measures, prints a table, and exits with 1 if the outputs of the two runs differ."""
+    """Measures both commands, prints a table, and exits with 1 if the outputs of the commands differ."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.rebuild", description=__doc__)
     parser.add_argument("--epochs", type=int, default=5, help="epochs of each training; default: 5")
     parser.add_argument(

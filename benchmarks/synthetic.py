@@ -1,4 +1,4 @@
-"""Measurements on the synthetic data: steps, trainings, evaluations, mutual information, the rest of a rebuild."""
+"""Measures steps, trainings, evaluations, mutual information and the other parts of a rebuild on the synthetic data."""
 
 import contextlib
 import io
@@ -46,15 +46,15 @@ class Size:
     """The sizes of the measurements.
 
     Attributes:
-        epochs: Number of epochs of each training; the first is the warm-up.
-        rounds: Number of measurements of a step's time.
-        steps: Number of steps in one of these measurements.
-        repeats: Number of measurements of everything else.
+        epochs: Number of epochs of each training; the first epoch is the warm-up.
+        rounds: Number of measurements of the time of a training step.
+        steps: Number of training steps in one of these measurements.
+        repeats: Number of measurements of any other time.
         plain: Number of sentences for the plain form of the likelihood.
-        flow_sentences: Number of sentences for the likelihood of a flow, and of the VAE that it is compared with.
+        flow_sentences: Number of sentences for the likelihood of a flow, and of the VAE with which it is compared.
         posteriors: Number of posteriors for the mutual information.
         latent: Number of latent dimensions for the mutual information.
-        project: Whether to run commands in the project itself.
+        project: Whether to measure `dvc repro` in the project itself.
         compiled: Whether to measure compiled training, which needs a C++ compiler and takes two minutes to begin.
     """
 
@@ -111,7 +111,7 @@ def shrink(params: Params) -> Params:
 
 
 class EpochTimes(NoProgress):
-    """Records the CPU seconds of each epoch of a training, including those for its history and its saved state."""
+    """Records the CPU seconds of each epoch of a training, including the seconds for its history and saved state."""
 
     def __init__(self) -> None:
         self.marks = [time.process_time()]
@@ -125,10 +125,10 @@ class EpochTimes(NoProgress):
 
 
 class SyntheticBench:
-    """The measurements on the synthetic data, one method for each group of rows.
+    """The measurements on the synthetic data, with one method for each group of rows in the table of results.
 
     Args:
-        params: All of params.yaml.
+        params: All parameters of params.yaml.
         size: The sizes of the measurements.
         folder: Folder for data and saved states; the caller removes it.
         full: Whether to train for all epochs instead of a few, and to evaluate each setting.
@@ -148,7 +148,13 @@ class SyntheticBench:
         return store.read(self.folder / "data/prepared" / DATASET)
 
     def training(self, setting: str, optimisation: Optimisation, progress: EpochTimes | None = None) -> Training:
-        """A training of a setting, set up as in the stage `train`."""
+        """Sets up a training of a setting in the same way as the stage `train`.
+
+        Args:
+            setting: Name of the setting.
+            optimisation: Optimiser, learning rate and epochs.
+            progress: Object that receives each finished epoch; None: no object.
+        """
         entry = self.params.setting(setting)
         description = model_files.Description(
             entry.system,
@@ -194,7 +200,7 @@ class SyntheticBench:
         for _ in range(self.size.rounds):
             names.reverse()
             times = {name: 1e3 * cpu(calls[name]) / steps for name in names}
-            times["encoder"] -= times["decoder"] / steps  # one step of the decoder follows the steps of the encoder
+            times["encoder"] -= times["decoder"] / steps  # a decoder step follows the encoder steps and must not count
             rounds.append(times)
         medians = {name: median(times[name] for times in rounds) for name in calls}
         for setting in JOINT + FLOWS:
@@ -244,7 +250,15 @@ class SyntheticBench:
     def step_calls(
         self, setting: str, count: int, loop: Loop | None = None, plain_form: bool = False, compiled: bool = False
     ) -> Callable[[], None]:
-        """A function that does `count` training steps of a setting, with the KL weight 1 that follows the warm-up."""
+        """Returns a function that does `count` training steps of a setting, with KL weight 1 as after the warm-up.
+
+        Args:
+            setting: Name of the setting.
+            count: Number of training steps.
+            loop: Rule that updates encoder and decoder; None: the rule of the setting's system.
+            plain_form: Whether to use the plain form of a step (`PlainLoop`) in place of `loop`.
+            compiled: Whether PyTorch compiles the training step.
+        """
         training = self.training(setting, self.dataset.optimisation.model_copy(update={"compiled": compiled}))
         training.order = batches(training.lengths, self.dataset.optimisation.batch, (1, 1))
         training.model.train()
@@ -262,7 +276,7 @@ class SyntheticBench:
     # ---------------------------------------------------------------------------------- a setting
 
     def settings(self) -> Iterator[Row]:
-        """The rows on training at the paper's size, with its history, and on evaluation by importance weighting."""
+        """The rows on training at the paper's size, on its history, and on evaluation by importance weighting."""
         chosen = self.dataset.optimisation
         few = chosen.model_copy(update={"epochs": self.size.epochs, "warmup": 1})
         trained: dict[str, VAE] = {}
@@ -293,7 +307,10 @@ class SyntheticBench:
         )
 
     def likelihood(self, model: VAE, rows: bool) -> tuple[float, list[Row]]:
-        """Evaluates a model on the test set; returns CPU seconds and the rows on the importance-weighted likelihood."""
+        """Evaluates a model on the test set; returns the CPU seconds, and rows on the importance-weighted likelihood.
+
+        `rows` says whether to measure the likelihood several times and return rows about it; otherwise there are none.
+        """
         test, evaluation = self.prepared.split("test"), self.params.evaluation
         encoding = cpu(lambda: measures(encode(model, test, CPU, evaluation.seed), evaluation.active_threshold))
         if not model.posterior(torch.from_numpy(test.batch(np.arange(2))).long()).density:
@@ -333,7 +350,7 @@ class SyntheticBench:
         ]
 
     def flows(self) -> Iterator[Row]:
-        """The rows on the importance-weighted likelihood of each flow and the VAE, and on MPD and CE of z^T."""
+        """The rows on the importance-weighted likelihood of each flow, over the VAE's, and on MPD and CE of z^T."""
         rate, test, evaluation = measure.rate(), self.prepared.split("test"), self.params.evaluation
         part = store.Documents.of(
             [test[n] for n in range(self.size.flow_sentences)], test.labels[: self.size.flow_sentences]
@@ -361,7 +378,7 @@ class SyntheticBench:
     # ------------------------------------------------------------------------- mutual information
 
     def information(self) -> Iterator[Row]:
-        """The rows on the mutual information of many posteriors, compared with the form that uses broadcasting."""
+        """The rows on the mutual information of many posteriors, compared with the plain form by broadcasting."""
         arrays = posteriors(self.size.posteriors, self.size.latent)
         rate, name = measure.rate(), "mutual information"
         fast = median(cpu(lambda: mutual_information(*arrays)) for _ in range(3 * self.size.repeats))
@@ -381,7 +398,7 @@ class SyntheticBench:
     # -------------------------------------------------------------------------------- the rest
 
     def rest(self) -> Iterator[Row]:
-        """The rows on the other parts of a rebuild."""
+        """The rows on the other parts of a rebuild: preparing and validating data, the true NLL, and commands."""
         rate, sentences = measure.rate(), len(self.prepared.split("train"))
         yield Row(
             "preparing the synthetic data", self.seconds["prepare"], "s", rate, note=f"{sentences} training sentences"
@@ -401,7 +418,7 @@ class SyntheticBench:
             yield self.nothing_to_do()
 
     def nothing_to_do(self) -> Row:
-        """The row on the wall time of `dvc repro` if the graph is up to date, or else of `dvc repro --dry`."""
+        """The row on the wall time of `dvc repro` if the DVC graph is up to date, otherwise of `dvc repro --dry`."""
         call = ["dvc", "repro", "figure1"]
         _, wall, output = cpu_of([*call, "--dry"], ROOT)
         if "up to date" not in output:

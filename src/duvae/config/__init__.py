@@ -1,7 +1,8 @@
 """The parameters of `params.yaml` as immutable typed objects.
 
-A mistake in the file raises a `UserError`. Its message has the file, the line and the key, what was expected, what was
-found, and the closest known key. Each section of the file has its own module in this package.
+A mistake in the file raises a `UserError`. The message names the file, the line and the key. It also states the
+expected value, the value that was found, and the closest known key. Each section of the file has its own module in this
+package.
 """
 
 from duvae.config.datasets import (

@@ -119,9 +119,9 @@ Networks = TextNetworks | ImageNetworks
 
 
 class Decay(Frozen):
-    """Decay of the learning rate after `patience` epochs without a better validation loss.
+    """Rule that decays the learning rate after `patience` epochs without a better validation loss.
 
-    A decay multiplies the learning rate by `factor` and restores the best weights so far.
+    A decay multiplies the learning rate by `factor`, and restores the weights with the best validation loss so far.
     """
 
     factor: Annotated[
@@ -145,7 +145,7 @@ class Decay(Frozen):
 
 
 class Optimisation(Frozen):
-    """Optimiser, learning rate and epochs of a training, as in supplement E of the paper."""
+    """Optimiser, learning rate, batches and epochs of a training, as in supplement E of the paper."""
 
     optimiser: Annotated[
         Literal["sgd", "adam"],
@@ -198,10 +198,10 @@ class Optimisation(Frozen):
     ] = False
 
     def changed(self, changes: Mapping[str, Any]) -> "Optimisation":
-        """A copy of this optimisation with new values for some keys.
+        """Copies this optimisation, with new values for some keys.
 
         Args:
-            changes: New values by key, as in params.yaml. The mapping `decay` may hold only some of its keys.
+            changes: New values by key, as in params.yaml. The mapping `decay` may hold only some keys of `Decay`.
 
         Raises:
             ValidationError: If a key is unknown or a value is not allowed.
@@ -214,10 +214,12 @@ class Optimisation(Frozen):
 
 
 class DatasetProbe(Frozen):
-    """Labelled subsets that the linear probes train on, in one of two forms.
+    """Labelled subsets on which linear probes are trained, in one of two forms.
+
+    A linear probe is a linear classifier that predicts the label of an example from its posterior.
 
     - `labels` and `subsets`: subsets that are drawn from the training examples, and subsets from files.
-    - `per_character`: one probe for each alphabet, trained on some images of each of its characters.
+    - `per_character`: one probe for each alphabet, trained on some images of each character of the alphabet.
     """
 
     labels: Annotated[
@@ -243,7 +245,7 @@ class DatasetProbe(Frozen):
 
     @property
     def enabled(self) -> bool:
-        """Whether the data set has a probe."""
+        """Whether the data set has a linear probe."""
         return bool(self.labels or self.subsets or self.per_character)
 
 

@@ -21,9 +21,10 @@ T = TypeVar("T")
 
 
 class Run(Frozen):
-    """One block of `run`: trainings and studies that `dvc repro` rebuilds.
+    """One block of the key `run` in params.yaml: trainings and studies that `dvc repro` rebuilds.
 
-    There is one training for each triple of data set, setting and seed, if the setting has the data set's column.
+    There is one training for each triple of data set, setting and seed. A triple is left out if its setting has no
+    hyperparameters for the data set, in the column that the data set names (see `Setting`).
     """
 
     datasets: Annotated[list[Name], Field(min_length=1), doc("Names of the data sets to rebuild.", "paper")]
@@ -54,7 +55,7 @@ def _form_of_run(value: Any) -> str:
 
 
 OneRun = Annotated[Annotated[Run, Tag("block")] | Annotated[Name, Tag("name")], Discriminator(_form_of_run)]
-"""A block, or the name of a list of blocks in `runs`."""
+"""A block, or the name of a list of blocks in the key `runs` of params.yaml."""
 
 
 class Figure1(Frozen):
@@ -84,7 +85,7 @@ class Evaluation(Frozen):
 
 
 class Probe(Frozen):
-    """Parameters of the linear probes: repeated draws, and the choice of the penalty."""
+    """Parameters of the linear probes: the draws of labelled subsets, and the choice of the classifier's penalty."""
 
     draws: Annotated[
         Count, doc("Number of labelled subsets to draw for each size in `datasets.*.probe.labels`.", "ours")
@@ -106,7 +107,7 @@ class Probe(Frozen):
 
 
 class Generation(Frozen):
-    """Parameters of the report's samples of the prior and interpolations between test examples."""
+    """Parameters of the report's samples from the prior, and of its interpolations between test examples."""
 
     rows: Annotated[
         Count,
@@ -138,13 +139,13 @@ class Generation(Frozen):
 
 
 class Job(NamedTuple):
-    """One training of the DVC graph.
+    """One training in the DVC graph.
 
     Attributes:
         dataset: Name of the data set.
-        setting: Name of the setting.
+        setting: Name of the setting, which gives the system and its hyperparameters (see `Setting`).
         seed: Seed of the training.
-        column: Name of the data set's column of hyperparameters.
+        column: Name of the column from which the setting takes the hyperparameters for this data set.
     """
 
     dataset: str
@@ -215,8 +216,8 @@ class Params(Frozen):
     def declaration(self, setting: str) -> str:
         """The key of params.yaml that declares a setting.
 
-        The key is `settings.vae` for the setting `vae`, and `setting_grids.figure2` for a setting of the grid
-        `figure2`.
+        For example, the key is `settings.vae` for the setting `vae`, and `setting_grids.figure2` for a setting of the
+        grid `figure2`.
         """
         grid = next((name for name, grid in self.setting_grids.items() if setting in grid.cells(name)), None)
 
@@ -227,9 +228,9 @@ class Params(Frozen):
         return _named("study", name, self.studies)
 
     def hyperparameters(self, setting: str, dataset: str, root: Path = Path()) -> Frozen:
-        """The setting's hyperparameters on a data set, as an object of the hyperparameter class of its system.
+        """The setting's hyperparameters on a data set, in the class that the setting's system has for them.
 
-        If params.yaml names a study instead, the hyperparameters are read from the results of that study.
+        If params.yaml names a study in place of hyperparameters, they are read from the results of that study.
         """
         column = self.column(setting, dataset)
         if not isinstance(column, StudyReference):
@@ -238,7 +239,7 @@ class Params(Frozen):
         return best_hyperparameters(column.study, self.setting(setting).system, root)
 
     def column(self, setting: str, dataset: str) -> Frozen:
-        """The setting's column for a data set: hyperparameters, or a reference to the study that finds them."""
+        """The setting's column for a data set: hyperparameters, or a reference to a study that searches for them."""
         column, columns = self.dataset(dataset).column, self.setting(setting).columns
         if column not in columns:
             raise UserError(
@@ -250,7 +251,7 @@ class Params(Frozen):
         return values
 
     def optimisation(self, setting: str, dataset: str) -> Optimisation:
-        """The optimisation of a data set, with the setting's own values for some keys."""
+        """The optimisation of a data set, in which the setting may replace the values of some keys."""
         return self.dataset(dataset).optimisation.changed(self.setting(setting).optimisation)
 
     def job(self, dataset: str, setting: str, seed: int) -> Job:
@@ -260,7 +261,7 @@ class Params(Frozen):
         return Job(dataset, setting, seed, self.dataset(dataset).column)
 
     def blocks(self) -> list[Run]:
-        """The blocks of `run`."""
+        """The blocks of the key `run` in params.yaml, or of the entry of `runs` that it names."""
         if isinstance(self.run, Run):
             return [self.run]
         if self.run not in self.runs:
@@ -269,11 +270,11 @@ class Params(Frozen):
         return self.runs[self.run]
 
     def run_jobs(self) -> list[Job]:
-        """The trainings of all blocks of `run`, each once."""
+        """The trainings of all blocks of `run`, without repetition."""
         return list(dict.fromkeys(job for block in self.blocks() for job in self._block_jobs(block)))
 
     def run_studies(self) -> list[str]:
-        """Names of the studies of `run`, each once."""
+        """Names of the studies of all blocks of `run`, without repetition."""
         return list(dict.fromkeys(name for block in self.blocks() for name in block.studies))
 
     def _block_jobs(self, block: Run) -> Iterator[Job]:
@@ -295,12 +296,12 @@ class Params(Frozen):
         return [self.job(FIGURE1_DATASET, setting, self.figure1.seed) for setting in FIGURE1_SETTINGS]
 
     def jobs(self) -> list[Job]:
-        """All trainings of the graph: those of `run` and of Figure 1, each once."""
+        """All trainings of the DVC graph: the trainings of `run` and of Figure 1, without repetition."""
         return list(dict.fromkeys([*self.run_jobs(), *self.figure1_jobs()]))
 
 
 def _named(kind: str, name: str, known: Mapping[str, T]) -> T:
-    """The object with this name; a `UserError` with the closest name if there is none."""
+    """The object with this name; a `UserError` with the closest known name if there is no such object."""
     if name not in known:
         raise UserError(f"params.yaml: {unknown(kind, name, known)}")
 
@@ -308,11 +309,11 @@ def _named(kind: str, name: str, known: Mapping[str, T]) -> T:
 
 
 def best_hyperparameters(study: str, system: str, root: Path = Path()) -> Frozen:
-    """The best hyperparameters of a study, as an object of the hyperparameter class of the system.
+    """Reads the best hyperparameters of a study, and checks them with the class that a system has for them.
 
     Args:
         study: Name of the study.
-        system: Name of the system that the hyperparameters are for.
+        system: Name of the system that will use the hyperparameters.
         root: Folder of the project.
 
     Raises:

@@ -1,6 +1,7 @@
-"""Reads `params.yaml` and checks that its parts agree.
+"""Reads `params.yaml`, and checks that the parts of the file agree.
 
-pydantic validates each part of the file by itself. The checks in this module compare different parts with each other.
+The library pydantic validates each part of the file by itself. The checks in this module compare different parts with
+each other.
 """
 
 from collections.abc import Iterator, Mapping
@@ -88,7 +89,7 @@ def parse(raw: dict[str, Any], source: str = "params.yaml", line_numbers: Mappin
 
 
 def _duplicate_names(params: Params) -> Iterator[Mistake]:
-    """Mistakes: names of grids, or of their settings, that another setting or grid already has."""
+    """Finds names of grids, or of the settings in a grid, that another setting or grid already has."""
     names = set(params.settings)
     for name, grid in params.setting_grids.items():
         for key in (name, *grid.cells(name)):
@@ -107,7 +108,7 @@ def _all_blocks(params: Params) -> Iterator[tuple[Key, Run]]:
 
 
 def _run_names(params: Params) -> Iterator[Mistake]:
-    """Mistakes: unknown names in `run` and `runs`."""
+    """Finds unknown names in the keys `run` and `runs`."""
     if isinstance(params.run, str) and params.run not in params.runs:
         yield ("run",), unknown("entry of runs", params.run, params.runs)
     for block_key, block in _all_blocks(params):
@@ -122,7 +123,7 @@ def _run_names(params: Params) -> Iterator[Mistake]:
 
 
 def _disagreements(params: Params) -> list[Mistake]:
-    """Mistakes: parts of the file that contradict each other."""
+    """Finds parts of the file that contradict each other."""
     errors = list(_run_names(params))
     errors += _floors(params)
     errors += _optimisations(params)
@@ -141,7 +142,7 @@ def _disagreements(params: Params) -> list[Mistake]:
 
 
 def _declarations(params: Params) -> Iterator[tuple[tuple[str, str], Setting | SettingGrid]]:
-    """Every setting and grid that the file declares, with its key."""
+    """Every setting and every grid of settings that the file declares, with its key."""
     for name, setting in params.settings.items():
         if params.declaration(name) == f"settings.{name}":
             yield ("settings", name), setting
@@ -150,9 +151,12 @@ def _declarations(params: Params) -> Iterator[tuple[tuple[str, str], Setting | S
 
 
 def _floors(params: Params) -> Iterator[Mistake]:
-    """Mistakes: dropout on variances without the floor alpha. Equation 6 would then give negative variances."""
-    # A validator of `Setting` would make every training depend on the whole record of its system, which also holds
-    # labels for reports.
+    """Finds settings that use dropout on the variances without the lower bound alpha of the variances.
+
+    Equation 6 of the paper would then give negative variances.
+    """
+    # This check is not a validator of `Setting`. Such a validator would make every training depend on the whole entry
+    # of its system in `RECORDS`, which also holds labels for reports.
     for key, declared in _declarations(params):
         if RECORDS[declared.system].needs_floor and declared.parts.variance_floor == "none":
             message = f"expected 'alpha', because {declared.system}'s dropout needs variances above alpha; found 'none'"
@@ -160,7 +164,7 @@ def _floors(params: Params) -> Iterator[Mistake]:
 
 
 def _optimisations(params: Params) -> Iterator[Mistake]:
-    """Mistakes: values of a setting that the optimisation of a data set does not allow."""
+    """Finds optimisation values of a setting that are not allowed together with a data set's optimisation."""
     for key, declared in _declarations(params):
         for dataset in params.datasets.values():
             try:
@@ -172,7 +176,7 @@ def _optimisations(params: Params) -> Iterator[Mistake]:
 
 
 def _studies(params: Params) -> Iterator[Mistake]:
-    """Mistakes in studies, and in columns of settings that name a study."""
+    """Finds mistakes in studies, and in columns of settings that name a study."""
     for name, study in params.studies.items():
         study_key = ("studies", name)
         if study.dataset not in params.datasets:
@@ -208,7 +212,7 @@ def _studies(params: Params) -> Iterator[Mistake]:
 
 
 def _values(study_key: Key, study: Study, system: str, column: str, base: Frozen) -> Iterator[Mistake]:
-    """Mistakes: values of a study that the system does not allow."""
+    """Finds values of a study that its system does not allow, and a study that has no values to try."""
     fields = HYPERPARAMETERS[system].model_fields
     tried = [((*study_key, "values", key), {key: value}) for key, values in study.values.items() for value in values]
     tried += [((*study_key, "first", str(index)), values) for index, values in enumerate(study.first)]
@@ -229,13 +233,13 @@ def _values(study_key: Key, study: Study, system: str, column: str, base: Frozen
 
 
 def search_space(study: Study, system: str, column: str) -> dict[str, tuple[float, ...]]:
-    """The values that a study tries, in ascending order, by hyperparameter.
+    """The values that a study tries, in ascending order, by name of the hyperparameter.
 
     Args:
-        study: Entry of the study in params.yaml.
-        system: Name of the system that the study searches.
-        column: Column of the study's data set. It selects the values of supplement E for hyperparameters without
-            `values`.
+        study: Parameters of the study in params.yaml.
+        system: Name of the system whose hyperparameters the study searches.
+        column: Name of the hyperparameter column of the study's data set. For a hyperparameter that `study.values`
+            leaves out, the column selects the values of the paper's supplement E.
     """
     named = {
         name: tuple(study.values.get(name, searched(field).on(column)))

@@ -1,4 +1,4 @@
-"""Settings and grids of settings. A setting is a system with its parts and hyperparameters."""
+"""Settings and grids of settings. A setting is a system, such as DU-VAE, with its parts and hyperparameters."""
 
 import math
 import re
@@ -25,13 +25,13 @@ Changes = Annotated[
         "ours",
     ),
 ]
-"""New values for keys of a data set's optimisation."""
+"""New values for some keys of a data set's optimisation (see `Optimisation`)."""
 
 
 class StudyReference(Frozen):
-    """A reference to a study, in place of hyperparameters.
+    """A reference to a study (a search for hyperparameters), which a column has in place of hyperparameters.
 
-    A setting then has the best hyperparameters of the study, from `results/studies/<study>/best_params.yaml`.
+    The setting then uses the best hyperparameters of the study, from `results/studies/<study>/best_params.yaml`.
     """
 
     study: Annotated[
@@ -45,7 +45,7 @@ class StudyReference(Frozen):
 
 
 def best_params_path(study: str, root: Path = Path()) -> Path:
-    """The path of the file with a study's best hyperparameters.
+    """The path of the file that holds a study's best hyperparameters.
 
     Args:
         study: Name of the study.
@@ -121,7 +121,7 @@ def _column_tag(values: Any) -> str:
 
 
 def _setting_of(system: str, hyperparameters: type[Frozen]) -> type[Setting]:
-    """Builds the class of a system's settings. Their columns hold hyperparameters of the system, or name a study."""
+    """Builds the class for the settings of one system, in which a column holds hyperparameters or names a study."""
     column = Annotated[
         Annotated[hyperparameters, Tag("hyperparameters")] | Annotated[StudyReference, Tag("reference")],  # type: ignore[valid-type]
         Discriminator(_column_tag),
@@ -144,7 +144,7 @@ else:
 _SETTING: TypeAdapter[Setting] = TypeAdapter(AnySetting)
 
 NAMEABLE = re.compile(r"\d\.\d+")
-"""Form of the numbers in a grid: one digit before the point. Names of settings can therefore leave the point out."""
+"""Form of the numbers in a grid: one digit before the point. The names of settings can therefore omit the point."""
 
 
 class SettingGrid(Frozen):
@@ -202,7 +202,7 @@ class SettingGrid(Frozen):
         return [dict(zip(self.values, values, strict=True)) for values in product(*self.values.values())]
 
     def _check(self, cell: Mapping[str, Any]) -> None:
-        """Validates one setting of the grid. An error names a key of the grid, not of the setting."""
+        """Validates one setting of the grid. An error names the key of the grid, because the file has only this key."""
         try:
             _SETTING.validate_python(cell)
         except ValidationError as error:
@@ -216,11 +216,11 @@ class SettingGrid(Frozen):
             ) from error
 
     def _grid_key(self, path: tuple[str, ...]) -> tuple[str, ...]:
-        """The key of the grid that determines the value at `path` in one of its settings."""
+        """The key of the grid that determines the value at `path` in a setting of the grid."""
         return ("values", path[-1]) if path[0] == "columns" and path[-1] in self.values else path
 
     def cells(self, name: str) -> dict[str, dict[str, Any]]:
-        """The settings of the grid by name, as mappings like those of `settings` in params.yaml.
+        """The settings of the grid by name, each in the form that the key `settings` of params.yaml has.
 
         Args:
             name: The name of the grid.

@@ -1,4 +1,4 @@
-"""Parameters of the sources of data sets: files, or a generator of synthetic sentences."""
+"""Parameters that say where the examples of a data set come from: files, or a generator of synthetic sentences."""
 
 from pathlib import PurePosixPath
 from typing import Annotated, Literal, Self
@@ -79,7 +79,9 @@ class TextFile(Frozen):
 
 
 def path_in_folder(path: str) -> PurePosixPath:
-    """Path of a file below the folder of its data set: its path in params.yaml without a root, `.` and `..`.
+    """The path that a fetched file has below the folder of its data set.
+
+    It is the path in params.yaml, without the root and without the parts `.` and `..`.
 
     Args:
         path: Path of the file in params.yaml.
@@ -143,10 +145,10 @@ Files = Annotated[list[TextFile], Field(min_length=1)]
 
 
 class TextSource(Frozen):
-    """Files of documents for training, validation, test and labelled subsets, and the vocabulary.
+    """Files of documents for training, validation, test and labelled subsets, and the source of the vocabulary.
 
-    Validation and test documents come from their own files, or from the training files (`split`). The vocabulary comes
-    from a file, or is built from the training documents (`build`).
+    Validation and test documents come from files of their own, or are drawn from the training files (`split`). The
+    vocabulary comes from a file, or is built from the training documents (`build`).
     """
 
     train: Annotated[
@@ -220,8 +222,8 @@ class OmniglotSource(Frozen):
     """Handwritten characters of 50 alphabets: Lake's drawings, or Burda's selection of them.
 
     In Lake's data, 20 people drew each character. The drawings of the first `train_drawers` people are for training,
-    and those of the last `test_drawers` people are for test. Burda's file has a training part and a test part. For
-    validation, `valid` images are drawn from the training images with the seed `seed`.
+    and the drawings of the last `test_drawers` people are for test. Burda's file has a training part and a test part.
+    In both cases, `valid` of the training images are held out for validation, chosen with the seed `seed`.
     """
 
     drawings: Annotated[
@@ -271,7 +273,8 @@ class OmniglotSource(Frozen):
 class ImageSource(Frozen):
     """Images of the user: a folder of pictures, or an npz file.
 
-    If the images have no splits of their own, the shares `valid` and `test` of them are drawn with the seed `seed`.
+    If the images have no splits of their own, they are split at random with the seed `seed`. The share `valid` of the
+    images is then for validation, and the share `test` is for test.
     """
 
     path: Annotated[str, Field(min_length=1), doc("Path of a folder of pictures, or of an npz file.")]

@@ -39,8 +39,8 @@ class Study(Frozen):
     """A search for the hyperparameters of a system that give the least NLL on the validation set of a data set.
 
     The sampler `grid` tries all combinations of the values. The sampler `tpe` first tries the points in `first`, then
-    `startup` evenly spread points, and then points that it chooses itself. It stops when `trials` or `budget` is used
-    up.
+    `startup` evenly spread points, and then points that it chooses itself. A point gives values to the searched
+    hyperparameters. The sampler `tpe` stops when `trials` or `budget` is used up.
     """
 
     dataset: Annotated[Name, doc("Name of the data set.")]

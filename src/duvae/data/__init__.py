@@ -1,1 +1,1 @@
-"""Data sets: their sources, and how they are prepared, checked, stored and cut into batches."""
+"""Fetches, prepares, checks and stores data sets, and cuts them into batches."""

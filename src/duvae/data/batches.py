@@ -1,4 +1,7 @@
-"""Cuts splits into batches of documents of one length, or of images. No batch is padded, and no example is dropped."""
+"""Cuts a split into batches of images, or of documents that have the same length.
+
+No batch is padded, and no example is dropped.
+"""
 
 from collections.abc import Sequence
 
@@ -12,11 +15,12 @@ from duvae.data.store import Array, Split
 def tensor(split: Split, indices: Array, device: torch.device, generator: Generator | None = None) -> Tensor:
     """The examples at `indices` on a device, as the networks read them.
 
-    Grey pixels become bits. The bits are drawn on the device, anew each time an example is used (Burda et al. 2016).
+    Each grey pixel becomes a random bit, which is 1 with the pixel's value as its probability. New bits are drawn each
+    time an example is used (Burda et al. 2016).
 
     Args:
-        split: Split of the examples.
-        indices: Indices of examples of the same length, shape (batch,).
+        split: Split that holds the examples.
+        indices: Indices of the examples in the split, shape (batch,). All these examples must have the same length.
         device: Device of the result.
         generator: Random generator of the bits. None: PyTorch's global generator, whose state a resumed training
             restores.
@@ -75,10 +79,12 @@ def to_device(x: Tensor, device: torch.device) -> Tensor:
 
 
 def batches(lengths: Array, size: int, seed: Sequence[int] | None = None) -> list[Array]:
-    """Cuts documents into batches of one length.
+    """Cuts documents into batches so that all documents of a batch have the same length.
 
-    If a single document of a length remains, it joins the batch before it, because batch normalization has no variance
-    over one example. The order depends only on the seed, so that a resumed training can compute the order of any epoch.
+    Images are cut in the same way; all images have the same length. If full batches leave a single document, it joins
+    the batch before it, because batch normalization has no variance over one example.
+
+    The order of the batches depends only on the seed. A resumed training can therefore compute the order of any epoch.
 
     Args:
         lengths: Length of each document, shape (documents,).

@@ -14,7 +14,7 @@ from duvae.errors import UserError
 
 @dataclass(frozen=True)
 class Corpus:
-    """Documents of one or more files, with their labels.
+    """The documents of one or more files, and the label of each document.
 
     Attributes:
         documents: Words of each document, joined by single spaces.
@@ -35,11 +35,11 @@ class Corpus:
 
 
 def read_corpus(files: Sequence[TextFile], folder: Path) -> Corpus:
-    """Reads several files, one after another.
+    """Reads the documents of several files into one corpus, in the order of the files.
 
     Args:
         files: Files of one split, as params.yaml lists them.
-        folder: Folder that `fetch` copied the files into.
+        folder: Folder into which `duvae fetch` copied the files.
 
     Raises:
         UserError: If a file cannot be read or has a mistake that `read_documents` finds.
@@ -64,8 +64,8 @@ def read_documents(path: Path, label: int | None = None, raw: bytes | None = Non
             name of the source. None: the function reads the file.
 
     Raises:
-        UserError: If the file or a document is empty, a label is missing or is not a whole number, or the bytes are
-            not UTF-8.
+        UserError: If the file cannot be read, is empty or is not UTF-8. Also if a line is empty, or if a label is
+            missing, unexpected or not a whole number.
     """
     rows = file_lines(path, raw)
     labelled = label is None and "\t" in rows[0]
@@ -140,6 +140,11 @@ def line_error(path: Path, line: int, expected: str, value: str, remedy: str) ->
 
 def _label_mismatch(label: int | None, labelled: bool, row: str) -> tuple[str, str, str]:
     """The arguments of `line_error` for a line that has an unexpected label, or that lacks its label.
+
+    Args:
+        label: Label that params.yaml gives to all lines of the file; None: no such label.
+        labelled: Whether the first line has a label of its own.
+        row: Content of the line.
 
     Returns:
         The expected content, the found content, and the remedy.

@@ -1,8 +1,8 @@
 """Turns the Data Docs of Great Expectations into pages that work without a network.
 
-The pages of Great Expectations load styles, scripts and a logo from other hosts. Without them the pages show neither
-tables nor status, and the library has no option to avoid them. `finish` therefore removes these links, adds its own
-styles and writes a start page.
+Data Docs are HTML pages that show the result of each check of a data set. They load styles, scripts and a logo from
+other hosts. Without a network, they therefore show neither tables nor status, and Great Expectations has no option to
+leave these links out. The function `finish` removes the links, adds its own styles and writes a start page.
 """
 
 import re
@@ -34,11 +34,11 @@ _OWN = re.compile(
 )
 
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ|\d{8}T\d{6}\.\d{6}Z")
-"""A time, as in the pages of Great Expectations and in the names of their folders."""
+"""Form of the times in the pages of Great Expectations and in the names of the folders of these pages."""
 _LAST = "last-run"
 """Text that replaces every time. Equal results must give equal files, because DVC compares hashes."""
 _RANDOM = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-"""A random name, which Great Expectations gives to a part of a page."""
+"""Form of the random names that Great Expectations gives to the parts of a page."""
 
 
 def finish(site: Path, name: str, results: Sequence[ExpectationResult]) -> None:
@@ -47,7 +47,7 @@ def finish(site: Path, name: str, results: Sequence[ExpectationResult]) -> None:
     Args:
         site: Folder with the pages that Great Expectations wrote.
         name: Name of the data set.
-        results: Result of each expectation.
+        results: Result of each expectation, that is, of each check of the data set.
     """
     shutil.rmtree(site / "static", ignore_errors=True)  # fonts and images that only the removed links use
     for folder in [path for path in site.rglob("*Z") if path.is_dir() and _MOMENT.fullmatch(path.name)]:

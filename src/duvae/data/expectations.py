@@ -1,4 +1,8 @@
-"""Expectations of a prepared text data set. Its frames have one row per document or per split."""
+"""Lists the expectations of a prepared text data set, and builds the pandas frames that they check.
+
+An expectation is one check of Great Expectations, such as a bound on the values of a column. A frame has one row per
+document of a split, or one row per split.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,7 +29,8 @@ class Expectation:
         sentence: Description of the expected values, for errors and pages.
         kind: Name of the class of Great Expectations that checks the values.
         arguments: Arguments of that class, such as the column and its bounds.
-        counted_column: Column of a split's frame that is summed for a rate; None: the checked value is not a rate.
+        counted_column: Column of a split's own frame from which a rate in the frame `WHOLE` is computed; None: the
+            checked value is not a rate.
     """
 
     name: str
@@ -44,12 +49,12 @@ class ExpectationResult:
     """The result of one expectation.
 
     Attributes:
-        split: Name of the frame: a split, or `WHOLE`.
+        split: Name of the checked frame: the name of a split, or `WHOLE`.
         expectation: The expectation.
         success: Whether the expectation is met.
         observed: Observed value, or the smallest and the largest value of the column.
-        unexpected: Number of rows that break the expectation.
-        example: One of these rows in words; None: no single row breaks the expectation.
+        unexpected: Number of rows of the frame that break the expectation.
+        example: One row that breaks the expectation, in words; None: no single row breaks the expectation.
     """
 
     split: str
@@ -72,15 +77,15 @@ class ExpectationResult:
 def frames_and_suites(
     prepared: Prepared, dataset: SyntheticDataset | TextDataset, order: list[str]
 ) -> tuple[dict[str, pd.DataFrame], dict[str, list[Expectation]]]:
-    """The frames of a data set, and the expectations of each frame.
+    """Builds the frames of a data set, and lists the expectations of each frame.
 
     Args:
         prepared: The prepared data set.
-        dataset: Parameters of the data set.
-        order: Names of the splits, in the order of the pages.
+        dataset: Parameters of the data set in params.yaml.
+        order: Names of the splits, in the order in which the pages of results show them.
 
     Returns:
-        Frames by name, and expectations by the name of their frame.
+        Frames by name, and expectations by the name of the frame that they check.
     """
     tables = {split: frame(split, prepared) for split in order}
     suites = {WHOLE: overview_expectations(dataset)}
@@ -92,12 +97,15 @@ def frames_and_suites(
 def frame(split: str, prepared: Prepared) -> pd.DataFrame:
     """The frame of one split, with one row per document.
 
-    The columns hold the length, the first, last, lowest and highest id, and the numbers of marks (`<pad>`, `<s>`,
-    `</s>`) and of unknown words. They also hold the label, the text, and whether the training split has the same
-    document.
+    The columns hold these values of each document:
+
+    - its index, its length in word ids, and its number of words;
+    - its first, last, lowest and highest word id;
+    - its number of marks (`<pad>`, `<s>`, `</s>`) and its number of unknown words;
+    - its label, whether the training split has the same document, and its text.
 
     Raises:
-        UserError: If the offsets of the split decrease. It then has no documents to check.
+        UserError: If the offsets of the split decrease. Such a split has no documents to check.
     """
     documents = prepared.documents(split)
     lengths, tokens = np.asarray(documents.lengths), np.asarray(documents.tokens)
@@ -140,9 +148,9 @@ def frame(split: str, prepared: Prepared) -> pd.DataFrame:
 
 
 def overview(prepared: Prepared, frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """The frame with one row per split: its size, and its rate of unknown words.
+    """The frame with one row per split: the number of documents, the vocabulary size and the rate of unknown words.
 
-    The row of `test` also has the share of test documents that the training split has too.
+    The row of `test` also has the share of test documents that occur in the training split too.
     """
     return pd.DataFrame(
         {
@@ -265,7 +273,10 @@ def between(
     most: int | float | None,
     counted_column: str | None = None,
 ) -> Expectation:
-    """Expects that all values of a column are from `least` to `most`; None: no bound."""
+    """Expects that all values of a column are from `least` to `most`; None: no bound.
+
+    `counted_column` is the attribute of `Expectation`; None: the values are not rates.
+    """
     arguments = {"column": column, "min_value": least, "max_value": most}
 
     return Expectation(name, sentence, "ExpectColumnValuesToBeBetween", arguments, counted_column)

@@ -1,8 +1,11 @@
-"""Fetches the files of data sets from a mirror or the internet, and verifies each file before it gets its name.
+"""Fetches the files of data sets from a mirror or the internet, and verifies each file before it gets its final name.
 
-pooch downloads files by HTTP. It does not suffice for the rest, because it knows one address per file and keeps
-downloaded archives. Here a file may come from a folder, a mirror or its own address. It may also be a member of an
-archive, which is deleted after reading.
+A known file is a file that `duvae.data.sources` lists with its address. A mirror is a folder or a URL with copies of
+known files. Any other file is a file of the user.
+
+The library pooch downloads files by HTTP. It does not suffice for the rest, because it knows one address per file and
+keeps downloaded archives. In this project, a file may come from a folder, a mirror or its own address. A file may also
+be a member of an archive, which is deleted after reading.
 """
 
 import contextlib
@@ -33,12 +36,12 @@ Timeout = tuple[float, float]
 
 @dataclass(frozen=True)
 class Fetched:
-    """A file that has its place in the folder of a data set.
+    """A file that has been fetched into the folder of a data set.
 
     Attributes:
-        path: Path of the file below a mirror, or path of a file of the user.
+        path: Path of a known file below a mirror, or path of a file of the user.
         sha256: SHA-256 digest of the file, in hexadecimal digits.
-        origin: File or address that the file came from; `there`: the file was already in its place.
+        origin: File or address that the file came from; `there`: the folder already had the right file.
     """
 
     path: str
@@ -55,13 +58,14 @@ def fetch_files(
 ) -> list[Fetched]:
     """Fetches files into a folder. Each file in the folder is complete and verified.
 
-    A file that is already in the folder stays if its checksum is right. Any other known file comes from the mirror or,
-    if the mirror does not have it, from its address in `SOURCES`. Files of the user are copied.
+    A known file that is already in the folder stays if its checksum is right. Otherwise it comes from the mirror or, if
+    the mirror does not have it, from its address in `sources.SOURCES`. Files of the user are copied.
 
     Args:
         paths: Paths of known files below a mirror, or paths of files of the user.
         folder: Folder of the data set; its name is the name of the data set.
-        mirror: Folder or URL that has files at their paths; None: the value of the environment variable DUVAE_MIRROR.
+        mirror: Folder or URL that has known files at the given paths; None: the value of the environment variable
+            DUVAE_MIRROR, or no mirror if the variable is not set.
         root: Folder that relative paths of the user's files start from.
         timeout: Longest times in seconds to wait for a connection, and for the next bytes.
 
@@ -114,7 +118,7 @@ class _Search:
 
     Attributes:
         reasons: Reasons why the places do not give a file, by the path of the file.
-        silent: Hosts that did not answer, each with the reason. They get no further request.
+        silent: Hosts that did not answer, each with the reason. These hosts get no further request.
     """
 
     def __init__(self, folder: Path, mirror: str | None, timeout: Timeout, progress: Progress) -> None:
@@ -131,7 +135,7 @@ class _Search:
             own: File of the user to copy; None: the file is a known file.
 
         Returns:
-            The file; None if neither the mirror nor an address of its own has it. An archive may still have the file.
+            The file; None if neither the mirror nor the file's own address has it. An archive may still have the file.
         """
         source = sources.SOURCES.get(path, sources.Source(None, None))
         reasons = self.reasons.setdefault(path, [])
@@ -161,7 +165,10 @@ class _Search:
         return None
 
     def archives(self, targets: Mapping[str, Path]) -> dict[str, Fetched | None]:
-        """Gets files that are members of archives. Each archive is downloaded once, and deleted afterwards."""
+        """Gets files that are members of archives; the value of a file that was not found is None.
+
+        Each archive is downloaded once, and deleted afterwards.
+        """
         fetched: dict[str, Fetched | None] = {}
         urls = {url: None for path in targets if (url := sources.SOURCES[path].url) and sources.SOURCES[path].member}
         for url in urls:
@@ -182,7 +189,10 @@ class _Search:
         return {path: fetched.get(path) for path in targets}
 
     def download(self, url: str, target: Path, checksum: str | None) -> None:
-        """Downloads one file by HTTP, and verifies the file before it gets its name."""
+        """Downloads one file by HTTP, and verifies the file before it gets its final name.
+
+        `checksum` is the expected `algorithm:digest`; None: any file is accepted that is neither empty nor HTML.
+        """
         import pooch
         import requests
 
@@ -219,11 +229,11 @@ def extract(archive: Path, targets: Mapping[str, Path], origin: str) -> dict[str
 
     Args:
         archive: The archive.
-        targets: The file to write for each path of a known file.
+        targets: Final path of each member, by the path of the known file that it holds.
         origin: Address of the archive, for messages.
 
     Returns:
-        The files that were found in the archive, by path.
+        The files that were found in the archive, by the path of the known file.
 
     Raises:
         UserError: If the file is not a tar.gz archive, or if a member is not a plain file or has a wrong checksum.

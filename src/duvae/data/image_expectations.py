@@ -1,4 +1,8 @@
-"""Expectations of a prepared image data set. Its frames have one row per image, per character or per split."""
+"""Lists the expectations of a prepared image data set, and builds the pandas frames that they check.
+
+An expectation is one check of Great Expectations (see `Expectation`). A frame has one row per image of a split, one row
+per character, or one row per split.
+"""
 
 from collections.abc import Mapping
 
@@ -14,21 +18,21 @@ CHARACTERS = "characters"
 
 ALPHABETS, ALL_CHARACTERS = 50, 1623
 BURDA = {"train": 24345, "test": 8070}
-"""Number of images in Burda's file; `train` includes the images that are held out for validation."""
+"""Number of images in each part of Burda's file; `train` includes the images that are held out for validation."""
 
 
 def frames_and_suites(
     prepared: Prepared, dataset: OmniglotDataset | ImageDataset, order: list[str]
 ) -> tuple[dict[str, pd.DataFrame], dict[str, list[Expectation]]]:
-    """The frames of a data set, and the expectations of each frame.
+    """Builds the frames of a data set, and lists the expectations of each frame.
 
     Args:
         prepared: The prepared data set.
-        dataset: Parameters of the data set.
-        order: Names of the splits, in the order of the pages.
+        dataset: Parameters of the data set in params.yaml.
+        order: Names of the splits, in the order in which the pages of results show them.
 
     Returns:
-        Frames by name, and expectations by the name of their frame.
+        Frames by name, and expectations by the name of the frame that they check.
     """
     tables = {split: frame(split, prepared) for split in order}
     frames = {WHOLE: overview(tables), **tables}
@@ -44,8 +48,11 @@ def frames_and_suites(
 def frame(split: str, prepared: Prepared) -> pd.DataFrame:
     """The frame of one split, with one row per image.
 
-    The columns hold the share of ink, the lowest and the highest pixel, and the number of grey pixels. They also hold
-    the label, the group, and whether another split has the same image.
+    The columns hold these values of each image:
+
+    - its index, its share of ink, its lowest and highest pixel value, and its number of grey pixels;
+    - its label, the name of the label, and its group, such as the alphabet of a character;
+    - whether another split has the same image.
     """
     images = prepared.images(split)
     pixels = images.pixels.reshape(len(images), -1)
@@ -69,7 +76,10 @@ def frame(split: str, prepared: Prepared) -> pd.DataFrame:
 
 
 def overview(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """The frame with one row per split: its size, share of ink, and share of images that another split has too."""
+    """The frame with one row per split.
+
+    The columns hold the number of images, the mean share of ink, and the share of images that another split has too.
+    """
     return pd.DataFrame(
         {
             "split": list(frames),
@@ -81,7 +91,7 @@ def overview(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def characters(prepared: Prepared) -> pd.DataFrame:
-    """The frame with one row per character: its alphabet, and its numbers of training and test images.
+    """The frame with one row per character: its alphabet, its number of training images and its number of test images.
 
     Validation images count as training images.
     """
@@ -185,7 +195,7 @@ def character_expectations(dataset: OmniglotDataset) -> list[Expectation]:
 
 
 def _size(split: str, prepared: Prepared, dataset: OmniglotDataset | ImageDataset) -> int | None:
-    """Number of images that a split must have; None: the number is unknown."""
+    """Number of images that a split must have; None: any number is allowed."""
     if not isinstance(dataset, OmniglotDataset):
         return None
     source = dataset.source

@@ -16,7 +16,7 @@ PICTURES = (".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".t
 
 
 def pictures(path: Path) -> list[Path]:
-    """The paths of all pictures in a folder and in the folders below it, in sorted order, without hidden files.
+    """The sorted paths of all pictures in a folder and in the folders below it, except hidden files.
 
     Raises:
         UserError: If there is no picture, or if a file does not have an extension in `PICTURES`.

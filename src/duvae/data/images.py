@@ -21,10 +21,10 @@ SPLITS = ("train", "valid", "test")
 
 @dataclass(frozen=True)
 class Drawings:
-    """Images with their labels.
+    """Grey images with their labels and groups. A group is a set of labels, such as an alphabet of characters.
 
     Attributes:
-        grey: Shares of ink in [0, 1], shape (images, size, size).
+        grey: Grey values, the shares of ink in [0, 1], shape (images, size, size).
         labels: Indices into `characters`, shape (images,); -1: no label.
         groups: Indices into `alphabets`, shape (images,); -1: no group.
         characters: Names of the labels.
@@ -38,18 +38,18 @@ class Drawings:
     alphabets: Sequence[str] = ()
 
     def only(self, indices: Array) -> "Drawings":
-        """The images at `indices`, with all names."""
+        """The images at `indices`, with the names of all labels and groups."""
         return Drawings(self.grey[indices], self.labels[indices], self.groups[indices], self.characters, self.alphabets)
 
 
 def area_average(images: Array, size: int) -> Array:
-    r"""Averages each image over the areas of its new pixels. A new pixel may cover parts of old pixels.
+    r"""Scales images down. A new pixel is the mean over its area, which may cover parts of old pixels.
 
     $$y_{ij} = \frac1{n^2} \sum_{kl} W_{ik} x_{kl} W_{jl}, \quad
       W_{ik} = |[in, (i + 1) n] \cap [km, (k + 1) m]|$$
 
-    for n old and m new pixels per side. W holds whole numbers, so that means of 0 and of 1 are exact. Pillow's box
-    filter is not used, because it does not divide an old pixel between two new ones.
+    for n old and m new pixels per side. W holds whole numbers, so that the mean of pixels that are all 0 or all 1 is
+    exact. Pillow's box filter is not used, because it does not divide an old pixel between two new pixels.
 
     Args:
         images: The images x as shares of ink in [0, 1], shape (images, n, n).
@@ -71,13 +71,17 @@ def area_average(images: Array, size: int) -> Array:
 
 
 def binarized(prepared: Prepared, seed: int) -> Prepared:
-    """Draws the bits of validation and test images.
+    """Draws the bits of validation and test images once.
 
     Training images keep their grey values, because their bits are drawn anew each time an image is used.
 
     Args:
         prepared: A data set of grey images.
         seed: Seed of the bits.
+
+    Returns:
+        The data set with bits in place of grey values in all splits except `train`. Its summary also holds the seed,
+        and the mean share of ink of each split.
     """
     splits = {name: prepared.images(name) for name in prepared.splits}
     ink = {name: {"grey": _mean(split.pixels)} for name, split in splits.items()}
@@ -91,7 +95,7 @@ def binarized(prepared: Prepared, seed: int) -> Prepared:
 
 
 def drawn_bits(split: Images, generator: np.random.Generator) -> Images:
-    """Draws one bit per pixel. Its grey value is the probability that the bit is 1."""
+    """Draws one bit per pixel. The pixel's grey value is the probability that the bit is 1."""
     bits = np.concatenate([generator.random(part.shape) < part for part in _blocks(split.pixels)])
 
     return Images(bits.astype(np.uint8), split.labels, split.groups, split.keys)
@@ -100,13 +104,13 @@ def drawn_bits(split: Images, generator: np.random.Generator) -> Images:
 def with_summary(
     kind: str, drawings: Mapping[str, Drawings], files: Sequence[Path], more: Mapping[str, Any]
 ) -> Prepared:
-    """Builds a data set of grey images, with its summary.
+    """Builds a data set of grey images, with its summary (the content of `summary.json`).
 
     Args:
         kind: Kind of the data set: `omniglot` or `images`.
         drawings: Images of each split.
-        files: Files that the images were read from. The summary holds their digests.
-        more: Additional entries of the summary.
+        files: Files from which the images were read. The summary holds the SHA-256 digest of each file.
+        more: Additional values of the summary, by key.
     """
     splits = {name: Images.of(part.grey, part.labels, part.groups) for name, part in drawings.items()}
     first = next(iter(drawings.values()))
@@ -138,11 +142,11 @@ def hold_out(count: int, sizes: Sequence[int], seed: int) -> list[Array]:
 
 
 def prepared_images(source: ImageSource, folder: Path) -> Prepared:
-    """Reads a folder of pictures or an npz file, and splits its images into training, validation and test.
+    """Reads a folder of pictures or an npz file, and splits the images into training, validation and test.
 
     Args:
         source: The data set's `source` in params.yaml.
-        folder: Folder that `fetch` copied the files into.
+        folder: Folder into which `duvae fetch` copied the files.
 
     Raises:
         UserError: If a file cannot be used; the message names the file and what is wrong with it.
@@ -170,15 +174,15 @@ def prepared_images(source: ImageSource, folder: Path) -> Prepared:
 
 
 def read_images(path: Path, size: int, ink: Literal["dark", "light"]) -> tuple[Drawings, list[str]]:
-    """Reads all images of a folder of pictures, or of the array `images` of an npz file.
+    """Reads all pictures in a folder, or all images in the array `images` of an npz file.
 
     Args:
         path: The folder or the file.
-        size: Side in pixels that the images are averaged to.
+        size: Side of the returned images in pixels. Larger images are averaged to this size.
         ink: Shade of the ink: `dark` on light, or `light` on dark.
 
     Returns:
-        The images, and their names. A name is the path of an image in the folder, or its index in the array.
+        The images, and the name of each image: its path below the folder, or its index in the array.
 
     Raises:
         UserError: If a file cannot be used; the message names the file and what is wrong with it.
@@ -197,10 +201,10 @@ def read_images(path: Path, size: int, ink: Literal["dark", "light"]) -> tuple[D
 
 
 def _folder(path: Path, files: Sequence[Path], source: ImageSource) -> dict[str, Drawings]:
-    """The images of each split of a folder.
+    """Reads the images of each split from a folder.
 
-    Each folder of pictures is a class, unless it is the folder of a split. A folder of classes is a group. If the
-    folder has no splits, the result has all images under the empty name.
+    A folder that holds pictures is a class, unless it is the folder of a split: `train`, `valid` or `test`. A folder
+    that holds classes is a group. Without folders of splits, the result holds all images under the empty name.
     """
     parts = [file.relative_to(path).parts[:-1] for file in files]
     split = {part[0] if part else "" for part in parts} == set(SPLITS)
@@ -228,7 +232,11 @@ def _grey(file: Path, source: ImageSource) -> Array:
 
 
 def _arrays(path: Path, source: ImageSource) -> dict[str, Drawings]:
-    """The images of each split of an npz file; without splits, all images under the empty name."""
+    """Reads the images of each split from an npz file.
+
+    The arrays `train`, `valid` and `test` are the splits. Without them, the result holds the images of the array
+    `images` under the empty name.
+    """
     arrays = read_npz(path)
     if set(SPLITS) <= arrays.keys():
         names = {name: (name, f"{name}_labels") for name in SPLITS}
@@ -325,6 +333,6 @@ def _mean(pixels: Array) -> float:
 
 
 def _blocks(images: Array, at_once: int = 256) -> Iterator[Array]:
-    """Blocks of images. Computing block by block avoids large temporary arrays."""
+    """Cuts images into blocks. Computing block by block avoids large temporary arrays."""
     for first in range(0, max(1, len(images)), at_once):
         yield images[first : first + at_once]

@@ -1,4 +1,4 @@
-"""OMNIGLOT: handwritten characters of 50 alphabets, from Lake's drawings or from Burda's file.
+"""Reads OMNIGLOT, handwritten characters of 50 alphabets, from Lake's drawings or from Burda's file.
 
 In the data of Lake et al. (2015), 20 people drew each of 1,623 characters, in 105 x 105 pixels, black on white. The
 file of Burda et al. (2016) has 24,345 such drawings for training and 8,070 for test, in 28 x 28 pixels.
@@ -22,7 +22,8 @@ from duvae.errors import UserError
 from duvae.messages import unknown
 
 MEMBER = re.compile(r"[^/]+/([^/]+)/(character\d+)/\d+_(\d+)\.png")
-"""Path of a picture in Lake's archives; its groups are the alphabet, the character and the number of the drawer."""
+"""Path of a picture in Lake's archives. The groups of a match are the alphabet, the character and the drawer's
+number."""
 
 LARGEST = 2**20
 """Largest size of an unpacked picture in bytes; Lake's pictures have a few hundred bytes."""
@@ -45,11 +46,11 @@ class Character(NamedTuple):
 
 
 def prepared_omniglot(source: OmniglotSource, folder: Path) -> Prepared:
-    """Reads the files and splits them into grey images for training, validation and test.
+    """Reads the files of the data set, and splits the drawings into grey images for training, validation and test.
 
     Args:
         source: The data set's `source` in params.yaml.
-        folder: Folder that `fetch` copied the files into.
+        folder: Folder into which `duvae fetch` copied the files.
 
     Raises:
         UserError: If a file cannot be used; the message names the file and what is wrong with it.
@@ -78,8 +79,8 @@ def split_by_drawer(characters: Sequence[Character], source: OmniglotSource) -> 
 
     Args:
         characters: All characters.
-        source: The data set's `source` in params.yaml, with the numbers of drawers, and the side in pixels that
-            drawings are averaged to.
+        source: The data set's `source` in params.yaml. It holds the numbers of drawers for training and for test, and
+            the side in pixels to which the drawings are averaged.
 
     Returns:
         Training and test images.
@@ -111,7 +112,7 @@ def split_by_drawer(characters: Sequence[Character], source: OmniglotSource) -> 
 
 
 def read_alphabets() -> list[tuple[str, int]]:
-    """Lake's alphabets with their numbers of characters, in the order of the two npz files."""
+    """The name and the number of characters of each of Lake's alphabets, in the order of the two npz files."""
     rows = [line.split("\t") for line in (Path(__file__).parent / "alphabets.tsv").read_text("utf-8").splitlines()]
 
     return [(name, int(last) - int(first) + 1) for first, last, name, _ in rows]
@@ -126,7 +127,8 @@ def read_arrays(files: Sequence[Path], alphabets: Sequence[str]) -> list[Charact
         alphabets: Names of the alphabets to read; empty: all alphabets.
 
     Raises:
-        UserError: If the arrays do not hold all characters, or an alphabet is unknown.
+        UserError: If an array has another type or shape, if the arrays do not hold all characters, or if an alphabet
+            is unknown.
     """
     table = read_alphabets()
     known = [name for name, _ in table]
@@ -187,7 +189,7 @@ def read_pictures(files: Sequence[Path], alphabets: Sequence[str]) -> list[Chara
 
 
 def _members(file: Path, alphabets: Sequence[str], seen: set[str]) -> Iterator[tuple[tuple[str, str, int], Array]]:
-    """The pictures of an archive as bits (True is ink), each with its alphabet, character and drawer.
+    """Reads the pictures of an archive as bits (True is ink), each with its alphabet, character and drawer.
 
     Args:
         file: The archive.
@@ -248,10 +250,11 @@ def read_burda(file: Path) -> tuple[Drawings, Drawings]:
     | `target` | (alphabets, images) | 1 in the row of the image's alphabet, otherwise 0 |
     | `targetchar` | (1, images) | number of the character in its alphabet |
 
-    `testdata`, `testtarget` and `testtargetchar` are the same for the test images.
+    The table describes the training images. `testdata`, `testtarget` and `testtargetchar` describe the test images in
+    the same way.
 
     Raises:
-        UserError: If a variable is missing or has another shape or other values.
+        UserError: If a variable is missing, or if its shape or its values contradict the table.
     """
     arrays = _mat(file)
     sides = {}
@@ -303,7 +306,7 @@ def read_burda(file: Path) -> tuple[Drawings, Drawings]:
 
 
 def _mat(file: Path) -> Mapping[str, Array]:
-    """The six variables of Burda's file. An error is raised unless each variable is an array of numbers."""
+    """Reads the six variables of Burda's file, and checks that each variable is an array of numbers."""
     from scipy.io import loadmat
     from scipy.io.matlab import MatReadError
 

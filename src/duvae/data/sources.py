@@ -1,7 +1,7 @@
-"""The known files of the data sets, with their addresses and checksums.
+"""Lists the known files of the data sets, each with its address and checksum.
 
-The name of a file is its path below a mirror, such as `short_yelp/vocab.txt`. A path that is not in `SOURCES` is a file
-of the user.
+The name of a known file is its path below a mirror, such as `short_yelp/vocab.txt`. A mirror is a folder or a URL with
+copies of known files. A path that is not in `SOURCES` is a file of the user.
 """
 
 from collections.abc import Mapping

@@ -4,7 +4,7 @@
 |---|---|
 | `vocabulary.txt` | meaning of each word id or pixel value, one per line: line n, counted from 0, explains value n |
 | `<split>.<array>.npy` | arrays of each split; `Documents` and `Images` describe them |
-| `summary.json` | facts about the data set, such as the counts of each split |
+| `summary.json` | facts about the data set, such as the number of examples in each split |
 """
 
 import math
@@ -33,11 +33,13 @@ S = TypeVar("S", bound="Split")
 
 
 class Split(ABC):
-    """Examples of x with their labels. Training and metrics use data sets only through this interface.
+    """One part of a data set, such as the training examples: examples of x and their labels.
+
+    Training and metrics use data sets only through this interface.
 
     Attributes:
-        parts: Names of the arrays of a split. The first array is memory-mapped. `read` finds the splits of a folder by
-            the files of the second array.
+        parts: Names of the arrays of a split. The first array is memory-mapped. The function `read` finds the splits
+            in a folder by the files of the second array.
         dtype: Type of the numbers that the networks read.
         labels: Label of each example, shape (examples,); -1: no label.
     """
@@ -80,11 +82,11 @@ class Split(ABC):
     @property
     @abstractmethod
     def shape(self) -> tuple[int, ...]:
-        """Shape of one example as the networks read it; -1 stands for its length."""
+        """Shape of one example as the networks read it; -1 stands for the length of a document."""
 
     @abstractmethod
     def batch(self, indices: Array) -> Array:
-        """The examples at `indices`, in the shape that the networks read. All of them must have the same length."""
+        """The examples at `indices`, in the shape that the networks read. All examples must have the same length."""
 
     @abstractmethod
     def only(self, indices: Array) -> "Split":
@@ -161,7 +163,7 @@ class Documents(Split):
         return Documents.of([self[index] for index in indices.tolist()], self.labels[indices])
 
     def fault(self, name: str, values: int | None) -> str:
-        """Checks types and lengths of the arrays, and that all ids are in the vocabulary."""
+        """Checks types and lengths of the arrays, and that all ids are in the vocabulary, unless `values` is None."""
         tokens, offsets = self.tokens, self.offsets
         if any(part.ndim != 1 or part.dtype.kind != "i" for part in (tokens, offsets, self.labels)):
             return f"expected rows of whole numbers in the arrays of split '{name}'"
@@ -257,7 +259,7 @@ class Images(Split):
         return [key.tobytes() for key in self.keys]
 
     def fault(self, name: str, values: int | None) -> str:
-        """Checks types and lengths of the arrays, and that all pixels are in [0, 1]."""
+        """Checks types and lengths of the arrays, and that all pixels are in [0, 1], unless `values` is None."""
         whole = (self.labels, self.groups, self.keys)
         if self.pixels.ndim != 3 or self.pixels.dtype not in (np.uint8, np.float32):
             return f"expected images of bits or grey values in split '{name}'"
@@ -287,11 +289,11 @@ class Images(Split):
 
 @dataclass(frozen=True)
 class Prepared:
-    """A prepared data set.
+    """A prepared data set, ready for training.
 
     Attributes:
         vocabulary: Meaning of each word id or pixel value: the words, or `paper` and `ink`.
-        splits: Splits by name: `train`, `valid`, `test` and labelled subsets.
+        splits: Splits by name: `train`, `valid`, `test`, and labelled subsets for the linear probes.
         summary: Content of `summary.json`.
     """
 
@@ -332,7 +334,7 @@ def _checked_kind(kind: type[S], split: Split, name: str) -> S:
 
 
 def write(folder: Path, prepared: Prepared, arrays: Mapping[str, Array] | None = None) -> None:
-    """Writes a prepared data set. After a failure, the folder is as it was before.
+    """Writes a prepared data set. A failure leaves the existing folder unchanged.
 
     Args:
         folder: Folder of the data set; an existing folder is replaced.
@@ -350,7 +352,10 @@ def write(folder: Path, prepared: Prepared, arrays: Mapping[str, Array] | None =
 
 
 def prepare_command(folder: Path) -> str:
-    """The command that writes a prepared data set: `duvae binarize` for images, otherwise `duvae prepare`."""
+    """The command that writes a prepared data set.
+
+    The command is `duvae binarize` if the data set has grey images in the folder `grey`, otherwise `duvae prepare`.
+    """
     grey = folder.parent.parent / "grey" / folder.name
     stage = "binarize" if folder.parent.name == "prepared" and grey.is_dir() else "prepare"
 
@@ -358,14 +363,14 @@ def prepare_command(folder: Path) -> str:
 
 
 def read(folder: Path, ids: bool = True) -> Prepared:
-    """Opens a prepared data set. Its word ids or pixels are memory-mapped.
+    """Opens a prepared data set. The word ids or pixels are memory-mapped.
 
     Args:
         folder: Folder of the data set.
         ids: Whether to raise an error for word ids or pixels that are out of range.
 
     Raises:
-        UserError: If a file is missing, is cut short or contradicts the others.
+        UserError: If a file is missing, is cut short or contradicts another file.
     """
     command = prepare_command(folder)
     again = f"Run '{command}' again."

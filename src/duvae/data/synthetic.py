@@ -1,6 +1,6 @@
-r"""The paper's synthetic text (supplement E).
+r"""Generates the paper's synthetic text (supplement E), and computes its true likelihood.
 
-A code z is drawn from a mixture of Gaussians, and an LSTM writes a sentence x from z:
+The generator draws a code z from a mixture of Gaussians, and an LSTM writes a sentence x from z:
 
 $$z \sim \frac1C \sum_c N(m_c, v I), \quad h_0 = A z + a, \quad c_0 = 0, \quad
   p(x_t | x_{<t}, z) = \mathrm{softmax}(W [h_t; z] + b)$$
@@ -25,7 +25,8 @@ COARSE = 4
 """Spacing of the coarse lattice in units of the fine lattice's spacing; `true_nll` describes both lattices."""
 
 MARGIN = 25.0
-"""Difference in nats: a point is left out if its log p(x, z) is that far below the value at the sentence's own z.
+"""Largest allowed difference in nats between log p(x, z) at the sentence's own z and at a point z of a lattice. Points
+with a larger difference are left out of the sum.
 
 The margin is wide, because the coarse lattice may miss the maximum of p(x, z)."""
 
@@ -35,13 +36,13 @@ ROWS = 512
 
 @dataclass(frozen=True)
 class Generator:
-    """Weights of the generator.
+    """The LSTM that writes sentences from z, with its weights. The equation at the top of this module names A, a, W, b.
 
     Attributes:
         embedding: Word embeddings, shape (words + 4, embedding); standard normal.
-        initial_weight: A of the affine map from z to the first hidden state, shape (hidden, 2); drawn as PyTorch does
-            by default.
-        initial_bias: a of the affine map, shape (hidden,); drawn as PyTorch does by default.
+        initial_weight: A of the affine map from z to the first hidden state, shape (hidden, 2); drawn from PyTorch's
+            default distribution.
+        initial_bias: a of the affine map, shape (hidden,); drawn from PyTorch's default distribution.
         input: LSTM weights of the embeddings, shape (4 hidden, embedding), with the gates in the order i, f, g, o;
             uniform between -lstm_range and lstm_range.
         recurrent: LSTM weights of the hidden state, shape (4 hidden, hidden); uniform in the same range.
@@ -61,7 +62,7 @@ class Generator:
 
     @classmethod
     def of(cls, arrays: dict[str, Array]) -> "Generator":
-        """Builds a generator from its arrays, by name."""
+        """Builds a generator from a dictionary with its arrays by name."""
         return cls(**{name: torch.from_numpy(np.asarray(value)) for name, value in arrays.items()})
 
     @classmethod
@@ -76,7 +77,7 @@ class Generator:
         return hidden, torch.zeros_like(hidden)
 
     def step(self, word: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
-        """One step of the LSTM: its hidden and its cell state after it has read the word ids `word` of shape (n,)."""
+        """One step of the LSTM: the hidden and the cell state after it has read the word ids `word` of shape (n,)."""
         by_word = self.embedding[word] @ self.input.T + self.lstm_bias
         i, f, g, o = (by_word + hidden @ self.recurrent.T).chunk(4, -1)
         cell = f.sigmoid() * cell + i.sigmoid() * g.tanh()
@@ -88,19 +89,19 @@ class Generator:
         return torch.addmm(self.output_bias, torch.cat([hidden, z], -1), self.output.T)
 
     def joint(self, sentence: Tensor, z: Tensor, prior: Tensor, floor: float = -math.inf) -> tuple[Tensor, Tensor]:
-        """log p(x, z) in nats of one sentence x with many z, for those z whose value is above `floor`.
+        """Computes log p(x, z) in nats for one sentence x and many z, and keeps the z whose value is above `floor`.
 
-        Every word lowers log p(x, z). A z whose value has fallen below the floor is therefore left out for the rest of
+        Every word lowers log p(x, z). A z whose value has fallen below `floor` is therefore left out for the rest of
         the sentence.
 
         Args:
             sentence: Word ids without `<s>` and `</s>`, which have the probability 1; shape (length,).
             z: Latent codes, shape (n, 2).
             prior: log p(z) of each code in nats, shape (n,).
-            floor: Smallest value of interest, in nats.
+            floor: Smallest log p(x, z) of interest, in nats. The default keeps all z.
 
         Returns:
-            Indices of the z above the floor, and their log p(x, z), both of shape (z above the floor,).
+            Indices of the z that are kept, and log p(x, z) of each of them, both of shape (kept z,).
         """
         which, total = torch.arange(len(z)), prior
         hidden, cell = self.start(z)
@@ -225,10 +226,11 @@ def true_nll(
     truth: Truth,
     progress: Callable[[int], None] = lambda done: None,
 ) -> tuple[Array, Array]:
-    r"""The generator's own $-\log p(x) = -\log \int p(z) \, p(x|z) \, dz$ in nats, by quadrature.
+    r"""Computes the generator's own $-\log p(x) = -\log \int p(z) \, p(x|z) \, dz$ in nats, by quadrature.
 
     The integral is approximated by a sum over a square lattice, times the area of a cell. A coarse lattice, in single
-    precision, finds the cells with probability mass. The fine lattice, in double precision, sums only over these cells.
+    precision, finds the cells with probability mass. The sum over the fine lattice, in double precision, covers only
+    these cells.
 
     A second sum takes only every second line of the fine lattice in each direction. If both sums agree, the spacing is
     small enough.
@@ -237,14 +239,14 @@ def true_nll(
         generator: The generator.
         source: Parameters of the prior.
         words: Word ids without `<s>` and `</s>`, which have the probability 1; shape (n, length).
-        own: Latent code that each sentence was drawn from, shape (n, 2). Values of p(x, z) far below the value at this
-            code are left out.
-        truth: Spacing and half-width of the lattice.
+        own: Latent code from which each sentence was drawn, shape (n, 2). Points z are left out if their p(x, z) is far
+            below the value at this code (see `MARGIN`).
+        truth: Spacing and half-width of the fine lattice.
         progress: Function that receives the number of finished sentences.
 
     Returns:
-        Negative log-likelihood of each sentence in nats with the spacing `truth.spacing`, and the same with twice that
-        spacing; both have the shape (n,).
+        Negative log-likelihood of each sentence in nats, computed with the spacing `truth.spacing` and then with twice
+        that spacing. Both arrays have the shape (n,).
 
     Raises:
         UserError: If the lattice has too few points.

@@ -1,4 +1,4 @@
-"""Converts files of documents to splits of word ids."""
+"""Converts files of documents to the splits of a data set, as word ids."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ def prepared_text(source: TextSource, folder: Path) -> Prepared:
 
     Args:
         source: The data set's `source` in params.yaml.
-        folder: Folder that `fetch` copied the files into.
+        folder: Folder into which `duvae fetch` copied the files.
 
     Raises:
         UserError: If a file cannot be used; the message names the file and the line.
@@ -97,7 +97,7 @@ def split_by_shares(corpus: Corpus, split: TextSplit) -> dict[str, Corpus]:
         split: Shares of the distinct documents, and the seed of the draw.
 
     Returns:
-        Documents by split: `train`, and those of `valid` and `test` that have a share.
+        Documents by split: `train`, and also `valid` and `test` if `split` gives a share for them.
 
     Raises:
         UserError: If a split would have no document.
@@ -133,7 +133,7 @@ def validation_sample(corpus: Corpus, size: int, seed: int) -> Corpus:
         seed: Seed of the draw.
 
     Raises:
-        UserError: If there are fewer documents.
+        UserError: If there are fewer than `size` documents.
     """
     if size > len(corpus):
         raise UserError(
@@ -147,20 +147,20 @@ def validation_sample(corpus: Corpus, size: int, seed: int) -> Corpus:
 def training_sample(
     corpus: Corpus, held_out: Sequence[str], vocabulary: Sequence[str], sample: Sample
 ) -> tuple[Corpus, dict[str, int]]:
-    """Draws training documents that are unique, have one label only, and are not held out.
+    """Draws training documents that are distinct, have one label only, and are not in validation or test.
 
-    Two documents are equal if they have the same words. A document also counts as held out if it equals a held-out
-    document after `<unk>` has replaced all unknown words in both. The held-out files may already have `<unk>` in the
-    place of unknown words.
+    Two documents are equal if they have the same words. If the vocabulary is known, training documents are compared
+    with validation and test documents a second time, after `<unk>` has replaced all unknown words. The reason is that
+    the files for validation and test may already have `<unk>` in the place of unknown words.
 
     Args:
         corpus: Documents to draw from.
         held_out: Validation and test documents.
-        vocabulary: Known words; empty if the vocabulary is only built after the draw.
+        vocabulary: Known words; empty if the vocabulary is built after the draw.
         sample: Number of documents to draw, and the seed of the draw.
 
     Returns:
-        The documents in the order of their first occurrence, and counts for the summary.
+        The documents in the order of their first occurrence, and counts of the left-out documents for `summary.json`.
 
     Raises:
         UserError: If too few documents are left.
@@ -198,7 +198,11 @@ def training_sample(
 
 
 def describe(documents: Documents) -> dict[str, Any]:
-    """Counts of one split for the summary: documents, distinct documents, words, unknown words and labels."""
+    """Describes one split for `summary.json`.
+
+    The values are the numbers of documents, distinct documents, words and unknown words. Other values are the share of
+    unknown words, the number of documents per label, and the least, mean and greatest number of words in a document.
+    """
     words = documents.lengths - 2
     unknown = int(np.count_nonzero(documents.tokens == UNKNOWN))
     labels = Counter(int(label) for label in documents.labels if label >= 0)
@@ -217,7 +221,7 @@ def describe(documents: Documents) -> dict[str, Any]:
 
 
 def warnings(summary: Mapping[str, Any]) -> list[str]:
-    """Warnings: one for each split from which documents were left out, and one for each split with unknown words.
+    """Writes one warning for each split from which documents were left out, and one for each split with unknown words.
 
     Args:
         summary: Summary of a prepared text data set.
@@ -236,5 +240,5 @@ def warnings(summary: Mapping[str, Any]) -> list[str]:
 
 
 def _mask_unknown(document: str, known: set[str]) -> str:
-    """The document with `<unk>` in the place of each unknown word."""
+    """Replaces each unknown word of a document by `<unk>`."""
     return " ".join(word if word in known else SPECIALS[UNKNOWN] for word in document.split(" "))

@@ -1,6 +1,7 @@
-"""Checks a prepared data set with Great Expectations.
+"""Checks a prepared data set with the library Great Expectations.
 
-The results are HTML pages, values for a JSON file, and an error if an expectation is not met.
+An expectation is one check, such as a bound on the values of a column of a pandas frame. The module writes the results
+as HTML pages (Data Docs), and returns them as values for a JSON file. It raises an error if an expectation is not met.
 """
 
 import os
@@ -74,7 +75,7 @@ def require_all_met(
 
 
 def summary(results: list[ExpectationResult], prepared: Prepared, name: str) -> dict[str, Any]:
-    """The results as values for JSON. They hold no times, so that equal data give equal values."""
+    """Converts the results to values for JSON. The values hold no times, so that equal data give equal values."""
     return {
         "dataset": name,
         "documents": {split: len(documents) for split, documents in prepared.splits.items()},
@@ -96,7 +97,7 @@ def summary(results: list[ExpectationResult], prepared: Prepared, name: str) -> 
 def _run(
     frames: Mapping[str, pd.DataFrame], suites: Mapping[str, list[Expectation]], site: Path, name: str
 ) -> list[ExpectationResult]:
-    """Runs Great Expectations over each frame and writes its pages below `site`."""
+    """Checks the expectations `suites` of each frame, and writes the pages of Great Expectations below `site`."""
     os.environ["GX_ANALYTICS_ENABLED"] = "False"  # read when the library is imported
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # from modules that the library imports
@@ -170,7 +171,7 @@ def _result(
 
 
 def _example(split: str, expectation: Expectation, row: int, frames: Mapping[str, pd.DataFrame]) -> str:
-    """A row that breaks an expectation, in words. For a rate, this is the row that increases the rate most."""
+    """Describes a row that breaks an expectation. For a rate, this is the row that increases the rate most."""
     column = str(expectation.column)
     if split == WHOLE:
         split = str(frames[WHOLE]["split"].iloc[row])

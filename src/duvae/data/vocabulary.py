@@ -13,7 +13,7 @@ from duvae.data.store import END, SPECIALS, START, UNKNOWN, Documents
 from duvae.errors import UserError
 
 ALIASES = {"<bos>": "<s>", "<eos>": "</s>", "_UNK": "<unk>"}
-"""Other spellings of the special words, as in files of other authors."""
+"""Other spellings of special words, which files of other authors use."""
 
 
 def read_vocabulary(path: Path) -> list[str]:
@@ -26,8 +26,9 @@ def read_vocabulary(path: Path) -> list[str]:
         The words, in the order of their ids.
 
     Raises:
-        UserError: If the special words are not first, a word occurs twice, or an id is not the number of its line,
-            counted from 0.
+        UserError: If the file cannot be read, has no words after the special words, or does not begin with the special
+            words. Also if a word occurs twice or has white space, or if an id is not the number of its line, counted
+            from 0.
     """
     words: list[str] = []
     first_lines: dict[str, int] = {}
@@ -67,7 +68,8 @@ def build_vocabulary(corpus: Corpus, build: BuiltVocabulary) -> tuple[list[str],
         build: Largest number of words, and smallest number of occurrences of a word.
 
     Returns:
-        The words in the order of their ids, and counts for the summary.
+        The words in the order of their ids, and for `summary.json` the numbers of distinct words, of frequent words,
+        and of frequent words that the vocabulary keeps.
 
     Raises:
         UserError: If no word is frequent enough.
@@ -103,8 +105,8 @@ def word_ids(corpus: Corpus, vocabulary: Sequence[str], max_words: int) -> Docum
         max_words: Largest number of words of a document.
 
     Raises:
-        UserError: If a document is longer than `max_words`, or holds `<pad>`, `<s>` or `</s>`. Documents are not cut,
-            because the likelihood would then be that of another document.
+        UserError: If a document is longer than `max_words`, or holds one of the marks `<pad>`, `<s>`, `</s>`, `<bos>`
+            and `<eos>`. Documents are not cut, because the likelihood would then be that of another document.
     """
     ids = {word: index for index, word in enumerate(vocabulary)}
     ids |= {alias: ids[special] for alias, special in ALIASES.items()}

@@ -24,13 +24,15 @@ class Encoded:
     """The encoder's output for each example of a split, in the order of the split.
 
     Attributes:
-        mean: Posterior means mu_x, shape (examples, latent).
-        variance: Posterior variances delta^2_x, shape (examples, latent); None if the posterior is not Gaussian.
+        mean: Posterior means mu_x, shape (examples, latent). For IAF, these are the means of the Gaussian z^0.
+        variance: Posterior variances delta^2_x, shape (examples, latent), for IAF those of z^0; None if the posterior
+            is a single point.
         z: One sample of q(z|x) for each example, shape (examples, latent).
-        reconstruction: -log p(x|z) with that sample, in nats, shape (examples,).
+        reconstruction: -log p(x|z) with the sample `z`, in nats, shape (examples,).
         kl: KL[q(z|x) || p(z)] in nats, shape (examples,); 0 if the posterior has no density.
         density: Whether the posterior has a density. Without a density there is no KL and no importance-weighted NLL.
-        measured: Names of the measures that are known for the posterior, out of KL, MI, AU, MPD and CE.
+        measured: Names of the measures that are known for the posterior, out of `kl`, `mi`, `au`, `mpd` and `ce`
+            (docs/metrics.md defines them).
     """
 
     mean: Array
@@ -44,7 +46,7 @@ class Encoded:
 
 @contextlib.contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Sets evaluation mode and computes no gradients in the body; restores the previous mode afterwards."""
+    """Sets evaluation mode and computes no gradients inside the `with` block; restores the previous mode afterwards."""
     training = model.training
     model.eval()
     try:
@@ -66,8 +68,8 @@ def map_batches(
 
     Args:
         model: Model that the function uses; it is not changed.
-        split: Examples to process. A batch holds examples of one length, so that the batches change the order of the
-            examples.
+        split: Examples to process. A batch holds examples of the same length, so that the batches have another order of
+            examples than the split.
         device: Device of the batches.
         function: Function that receives a batch x.
         generator: Random generator for the bits of grey pixels; None: PyTorch's global generator.
@@ -121,8 +123,8 @@ def encode(model: VAE, split: Split, device: torch.device, seed: int) -> Encoded
         model: Model to encode with; it is not changed.
         split: Examples to encode.
         device: Device to compute on.
-        seed: Seed of the samples z and of the bits of grey pixels. With the same seed, both are the same in every
-            epoch.
+        seed: Seed of the samples z and of the bits of grey pixels. With the same seed, every call uses the same random
+            numbers.
     """
     generator = Generator(device).manual_seed(seed)
     density = False
@@ -149,7 +151,9 @@ def encode(model: VAE, split: Split, device: torch.device, seed: int) -> Encoded
 
 
 def features(model: VAE, split: Split, device: torch.device, seed: int = 0) -> Array:
-    """The input of a linear probe for each example of a split. It depends on q(z|x) only; the decoder is not used.
+    """Computes the input of a linear probe (a linear classifier) for each example of a split.
+
+    The input depends only on q(z|x), and the decoder is not used.
 
     Args:
         model: Model to encode with; it is not changed.

@@ -1,7 +1,7 @@
-"""Measures of a latent space.
+"""Computes measures of a latent space.
 
 The measures are KL, mutual information (MI), active units (AU), mutual posterior diversity (MPD) and conditional
-entropy (CE).
+entropy (CE). Equations with a plain number are in the paper, and equations with an S are in the paper's supplement.
 """
 
 import math
@@ -24,22 +24,25 @@ LARGE = 5000
 """Smallest number of posteriors for which mutual information may be computed in single precision."""
 
 TOLERANCE = 1e-4
-"""Single precision is used if its error bound is below this value in nats. The bound is the unit roundoff times the
-mean sum of terms; the error itself is about 1e-6."""
+"""Single precision is used only if the bound on its error is below this value in nats.
+
+The bound is the unit roundoff times the terms of one exponent, summed over dimensions and averaged over the samples.
+The error itself is about 1e-6."""
 
 SAFE = 70.0
 """Bound on x, below which sums of exp(x) over a million terms do not overflow in single precision."""
 
 
 def measures(encoded: Encoded, active_threshold: float) -> dict[str, float | int | None]:
-    """KL, MI, AU, MPD and CE of a whole set.
+    """Computes KL, MI, AU, MPD and CE of a whole set of examples.
 
     Args:
         encoded: Encoded examples of the set.
         active_threshold: Variance of the posterior mean over the data, above which a dimension of z is active.
 
     Returns:
-        Values by name, in nats (`au` is a number of dimensions); None for a measure that is unknown for the posterior.
+        Values of `kl`, `mi`, `au`, `mpd` and `ce`, in nats (`au` is a number of dimensions). A measure that is unknown
+        for the posterior is None.
     """
     mean, variance = encoded.mean, cast("Array", encoded.variance)  # only measures of Gaussians read the variance
     known: dict[str, Callable[[], float | int]] = {
@@ -54,7 +57,7 @@ def measures(encoded: Encoded, active_threshold: float) -> dict[str, float | int
 
 
 def mutual_information(mean: Array, variance: Array, z: Array) -> float:
-    r"""$I(x, z) = E_x KL[q(z|x) \| q(z)]$ in nats, with one sample of z for each x.
+    r"""Estimates $I(x, z) = E_x KL[q(z|x) \| q(z)]$ in nats, with one sample of z for each x.
 
     $$\frac1N \sum_i \log \frac{q(z_i|x_i)}{\frac1N \sum_j q(z_i|x_j)}
       = \log N - \frac1N \sum_i \log \sum_j \exp(\log q(z_i|x_j) - \log q(z_i|x_i))$$
@@ -62,8 +65,8 @@ def mutual_information(mean: Array, variance: Array, z: Array) -> float:
     The exponents are a product of two matrices: $\log q(z_i|x_j)$ is linear in $(z_d^2, z_d, 1)$, and its coefficients
     depend only on the posterior. The term j = i of each sum is 1, so that no sum vanishes.
 
-    The product is usually computed in double precision. A large set uses single precision, which is twice as fast, if
-    the terms of the product are small enough. Centring $\mu$ makes the terms small.
+    The product is usually computed in double precision. For a large set, single precision is used, which is twice as
+    fast, if the terms of the product are small enough. Subtracting the mean of $\mu$ makes the terms small.
 
     Args:
         mean: Posterior means, shape (N, latent).
@@ -112,8 +115,8 @@ def mutual_posterior_diversity(mean: Array, variance: Array) -> float:
       + E[\delta_d^2] E\Big[\frac1{\delta_d^2}\Big] - 1 \Big)$$
 
     The -1 stands inside the sum, as equation S11 implies. The first expectation is
-    $E[\mu^2 / \delta^2] + E[1 / \delta^2] E[\mu^2]$ $- 2 E[\mu / \delta^2] E[\mu]$, whose last term is 0 for a centred
-    $\mu$. The code therefore never forms pairs.
+    $E[\mu^2 / \delta^2] + E[1 / \delta^2] E[\mu^2]$ $- 2 E[\mu / \delta^2] E[\mu]$. The last term is 0 after the mean
+    of $\mu$ has been subtracted. The code therefore never forms pairs.
 
     Args:
         mean: Posterior means, shape (N, latent).
@@ -128,7 +131,7 @@ def mutual_posterior_diversity(mean: Array, variance: Array) -> float:
 
 
 def conditional_entropy(variance: Array) -> float:
-    r"""CE in nats (equation 5): $\frac n2 \log 2 \pi e + \frac12 \sum_d E[\log \delta_d^2]$.
+    r"""CE in nats for n latent dimensions (equation 5): $\frac n2 \log 2 \pi e + \frac12 \sum_d E[\log \delta_d^2]$.
 
     Args:
         variance: Posterior variances, shape (N, latent).

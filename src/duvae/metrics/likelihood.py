@@ -25,7 +25,7 @@ def importance_weighted_nll(
     seed: int,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Array:
-    r"""The NLL of each example, $-\log \frac1K \sum_k \frac{p(x, z_k)}{q(z_k|x)}$ with $z_k \sim q(z|x)$.
+    r"""Estimates the NLL of each example, $-\log \frac1K \sum_k \frac{p(x, z_k)}{q(z_k|x)}$ with $z_k \sim q(z|x)$.
 
     The samples are drawn block by block. Their weights are added in log space, so that K need not be a multiple of the
     block size.
@@ -63,7 +63,7 @@ def importance_weighted_nll(
 
 
 def nll_indices(count: int, limit: int | None, seed: int) -> Array:
-    """Indices of the examples whose NLL is measured, in ascending order.
+    """Chooses the examples whose NLL is measured.
 
     Args:
         count: Number of examples in the split.
@@ -71,7 +71,7 @@ def nll_indices(count: int, limit: int | None, seed: int) -> Array:
         seed: Seed of the random choice.
 
     Returns:
-        All indices from 0 to `count` - 1, or `limit` of them drawn without repetition.
+        All indices from 0 to `count` - 1, or `limit` of these indices drawn without repetition; in ascending order.
     """
     if limit is None or limit >= count:
         return np.arange(count)
@@ -80,11 +80,11 @@ def nll_indices(count: int, limit: int | None, seed: int) -> Array:
 
 
 def perplexity(nll: Array, split: Split) -> float:
-    r"""Perplexity, $\exp(\sum_x NLL(x) / \sum_x T_x)$.
+    r"""Perplexity per word or pixel, $\exp(\sum_x NLL(x) / \sum_x T_x)$.
 
     Args:
         nll: NLL of each example in nats, shape (examples,).
-        split: The same examples. T_x is the number of predicted words of x (with `</s>`, without `<s>`), or of its
-            pixels.
+        split: The same examples. T_x is the number of predicted words of x (with `</s>`, without `<s>`), or the number
+            of pixels of x.
     """
     return float(np.exp(nll.sum() / split.predicted.sum()))

@@ -1,4 +1,4 @@
-"""Linear probes: how well a linear classifier predicts labels from the representation."""
+"""Measures how well a linear classifier, a linear probe, predicts the labels of examples from their posteriors."""
 
 import warnings
 from collections.abc import Iterator, Mapping
@@ -19,8 +19,8 @@ class Accuracy:
     """Test accuracy of a probe, in percent.
 
     Attributes:
-        draws: Accuracy of each labelled subset, in percent.
-        penalties: Inverse penalty of the classifier for each subset, chosen by cross-validation.
+        draws: Test accuracy of the classifier that was trained on each drawn subset, in percent.
+        penalties: Inverse penalty of each of these classifiers, chosen by cross-validation.
     """
 
     draws: list[float]
@@ -33,7 +33,7 @@ class Accuracy:
 
     @property
     def spread(self) -> float | None:
-        """Standard deviation of the accuracy over n draws, with divisor n - 1, in percent; None for a single draw."""
+        """Standard deviation of the accuracy over n draws, with the divisor n - 1, in percent; None if n is 1."""
         return float(np.std(self.draws, ddof=1)) if len(self.draws) > 1 else None
 
 
@@ -41,10 +41,10 @@ def probe(subsets: list[tuple[Array, Array]], test: tuple[Array, Array], setting
     """Trains a one-layer classifier on each labelled subset, and measures its accuracy on the test set.
 
     The classifier is multinomial logistic regression on standardized features. Stratified cross-validation inside the
-    labelled subset chooses the penalty of the classifier; no other labels are used.
+    labelled subset chooses the penalty of the classifier, so that no other labels are used.
 
     Args:
-        subsets: Features and labels of each draw, shapes (n, features) and (n,).
+        subsets: Features and labels of each drawn subset, shapes (n, features) and (n,).
         test: Features and labels of the test set, shapes (n, features) and (n,).
         settings: Number of folds of the cross-validation, its seed, and the inverse penalties to choose from.
     """
@@ -75,7 +75,7 @@ def probe(subsets: list[tuple[Array, Array]], test: tuple[Array, Array], setting
 
 @contextmanager
 def convergence() -> Iterator[None]:
-    """Replaces the convergence warnings of all fits in the body by one warning that counts them."""
+    """Replaces the convergence warnings of all fits inside the `with` block by one warning that counts them."""
     from sklearn.exceptions import ConvergenceWarning
 
     with warnings.catch_warnings(record=True) as caught:
@@ -114,7 +114,7 @@ class Labelled:
 
 
 def probe_groups(training: Labelled, test: Labelled, count: int, settings: Probe) -> dict[int, Accuracy]:
-    """Trains one classifier for each group, on `count` examples of each label of the group (Table 3).
+    """Trains one classifier for each group, on `count` examples of each label in the group (Table 3 of the paper).
 
     Args:
         training: Examples to draw from. If a label has fewer than `count` examples, the draw takes all of them.
@@ -166,10 +166,10 @@ def draw_each(labels: Array, count: int, seed: tuple[int, ...]) -> Array:
 
 
 def draw(labels: Array, size: int, seed: tuple[int, ...]) -> Array:
-    """Draws exactly `size` labelled documents, each class in proportion to its share.
+    """Draws exactly `size` labelled documents, from each class in proportion to the share of the class.
 
     Every class contributes at least one document. Cross-validation needs two documents of a class. If `size` suffices,
-    each class therefore contributes at least two, or its only one.
+    each class therefore contributes at least two documents, or its only document.
 
     Args:
         labels: Labels of the documents to draw from, shape (documents,).
@@ -180,7 +180,7 @@ def draw(labels: Array, size: int, seed: tuple[int, ...]) -> Array:
         Indices of the drawn documents, shape (size,).
 
     Raises:
-        ValueError: The size is out of range.
+        ValueError: If `size` is out of range.
     """
     generator = np.random.default_rng(list(seed))
     classes, counts = np.unique(labels, return_counts=True)

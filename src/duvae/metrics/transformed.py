@@ -1,4 +1,8 @@
-"""Estimates MPD and CE of a transformed code z^T = f(z^0; x) from samples (supplement D)."""
+"""Estimates MPD and CE of a transformed code z^T = f(z^0; x) from samples (supplement D of the paper).
+
+MPD is the mutual posterior diversity, and CE is the conditional entropy. The map f is a chain of invertible maps, such
+as an inverse autoregressive flow (IAF).
+"""
 
 import math
 
@@ -14,10 +18,11 @@ from duvae.posteriors import Posterior, joined
 from duvae.vae import VAE
 
 ROUNDS = 10
-"""Number of estimates. Each estimate pairs every example with one other: 20,000 pairs for 2,000 sentences."""
+"""Number of estimates. Each estimate pairs every example with one other example: all estimates together use 20,000
+pairs for 2,000 sentences."""
 
 ROWS = 1024
-"""Number of posteriors that are evaluated at once: 8 MiB for each layer of the paper's largest chain."""
+"""Number of posteriors that are evaluated at once. They need 8 MiB for each layer of the paper's largest chain."""
 
 
 def transformed_measures(model: VAE, split: Split, device: torch.device, seed: int) -> dict[str, float | None]:
@@ -39,7 +44,7 @@ def transformed_measures(model: VAE, split: Split, device: torch.device, seed: i
         if not model.posterior(example).transformed:
             return dict.fromkeys(names)
         mpd, ce = estimates(joint_posterior(model, split, device), seed)
-    # The inverse of a chain may overflow for a sample far from the posterior. The mean is then unknown.
+    # The inverse of a chain may overflow for a sample far from the posterior. The estimate is then unknown: None.
     with np.errstate(invalid="ignore"):
         values = float(mpd.mean()), standard_error(mpd), float(ce.mean()), standard_error(ce)
 
@@ -47,9 +52,9 @@ def transformed_measures(model: VAE, split: Split, device: torch.device, seed: i
 
 
 def joint_posterior(model: VAE, split: Split, device: torch.device) -> Posterior:
-    """q(z|x) of all examples of a split, in the order of the split, joined into one posterior.
+    """Computes q(z|x) of all examples of a split, in the order of the split, as one posterior.
 
-    A joined posterior lets `estimates` pair examples of different batches.
+    With a single posterior, the function `estimates` can pair examples of different batches.
     """
     posteriors, restored = map_batches(model, split, device, model.posterior)
 
@@ -57,20 +62,20 @@ def joint_posterior(model: VAE, split: Split, device: torch.device) -> Posterior
 
 
 def estimates(posterior: Posterior, seed: int, rounds: int = ROUNDS) -> tuple[Array, Array]:
-    r"""Several estimates of MPD and CE of z in nats, independent of each other for a given set of examples.
+    r"""Computes several estimates of MPD and CE of z in nats, independent of each other for a given set of examples.
 
     $$\widehat{MPD} = \frac{N-1}{N} \cdot \frac1N \sum_i \big( \log q(z_i|x_i) - \log q(z_i|x_{\pi(i)}) \big), \qquad
       \widehat{CE} = -\frac1N \sum_i \log q(z_i|x_i), \qquad z_i \sim q(z|x_i)$$
 
     $\pi$ is a random cycle through all x, so that each ordered pair of two different x is equally likely. The mean of
-    $KL[q(z|x_1) \| q(z|x_2)]$ over these pairs equals the mean of the symmetric divergence. Equation 3 also counts the
-    N pairs of an x with itself among all $N^2$ pairs; the factor $(N-1)/N$ accounts for them. The density of a sample
-    under another posterior is computed with the inverse of the chain of that posterior.
+    $KL[q(z|x_1) \| q(z|x_2)]$ over these pairs equals the mean of the symmetric divergence. Equation 3 of the paper
+    also counts the N pairs of an x with itself among all $N^2$ pairs; the factor $(N-1)/N$ accounts for these N pairs.
+    The density of a sample under another x's posterior is computed with the inverse of that posterior's chain.
 
     Args:
         posterior: Posterior of the whole set, batch size N.
         seed: Seed of the samples and of the pairs.
-        rounds: Number of estimates. Each has its own sample of every posterior and its own $\pi$.
+        rounds: Number of estimates. Each estimate has its own sample of every posterior and its own $\pi$.
 
     Returns:
         Estimates of MPD and of CE, each with shape (rounds,).

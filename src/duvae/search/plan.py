@@ -1,4 +1,7 @@
-"""The plan of a study: its search space, its grid or sampler, its budget, and the hash that identifies it."""
+"""Plans a study, which searches for the best hyperparameters of a system.
+
+The plan holds the search space, the grid or the sampler, the budget of epochs, and the hash that identifies the study.
+"""
 
 import hashlib
 import itertools
@@ -23,7 +26,7 @@ from duvae.registry import HYPERPARAMETERS
 from duvae.search.storage import without_warnings
 
 GOOD_SHARE = 0.25
-"""Share of the trials that TPE counts as good."""
+"""Share of the trials that TPE, the tree-structured Parzen estimator, counts as good."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +35,10 @@ class Plan:
 
     Attributes:
         name: Name of the study.
-        study: Entry of the study in params.yaml.
-        system: Name of the system.
-        base: All hyperparameters of the setting. A trial replaces the ones that the study searches.
-        space: Values of each searched hyperparameter, in ascending order.
+        study: Parameters of the study in params.yaml.
+        system: Name of the system whose hyperparameters the study searches.
+        base: All hyperparameters of the study's setting, by name. A trial replaces the values of the searched ones.
+        space: Values of each searched hyperparameter, in ascending order, by name.
         params: All parameters of params.yaml.
         root: Folder of the project.
     """
@@ -70,17 +73,17 @@ class Plan:
 
     @property
     def grid(self) -> list[dict[str, float]]:
-        """All combinations of the values in the search space."""
+        """All combinations of the values in the search space, each as a dictionary of hyperparameters."""
         return [dict(zip(self.space, values, strict=True)) for values in itertools.product(*self.space.values())]
 
     @property
     def grid_epochs(self) -> int:
-        """Number of epochs of a grid study over the same values if no training ends early."""
+        """Number of epochs that a grid study over the same values would train if no training ended early."""
         return len(self.grid) * self.optimisation.epochs
 
     @property
     def budget(self) -> int | None:
-        """Number of epochs that all trials together may train; None: no limit."""
+        """Largest number of epochs that all trials together may train; None: no limit."""
         return None if self.study.budget is None else int(self.study.budget * self.grid_epochs)
 
     @property
@@ -114,7 +117,7 @@ class Plan:
         )
 
     def determinants(self) -> dict[str, Any]:
-        """Everything that the numbers of a trial depend on, except data and code."""
+        """All values on which the results of the trials depend, except the searched hyperparameters, data and code."""
         dataset, setting = self.params.dataset(self.study.dataset), self.params.setting(self.study.setting)
 
         return {
@@ -132,9 +135,9 @@ class Plan:
 
     @cached_property
     def conditions(self) -> str:
-        """Hash of everything that the numbers of a trial depend on, data and code included.
+        """Hash of everything on which the results of the trials depend, except the searched hyperparameters.
 
-        The results of two studies can be compared if both studies have the same hash.
+        The hash also covers data and code. The results of two studies can be compared if both have the same hash.
         """
         digest = hashlib.sha256(json.dumps(self.determinants(), sort_keys=True).encode())
         for kind in ("train", "evaluate"):
@@ -147,10 +150,10 @@ class Plan:
         return digest.hexdigest()
 
     def key(self) -> str:
-        """Hash that identifies the study. It covers the conditions, the search space and the way of searching.
+        """Hash that identifies the study. It covers `conditions`, the search space and the options of the search.
 
-        A change of parameters, data or code changes the key, and a changed key starts a new study. Trials of different
-        conditions therefore never mix.
+        A change of parameters, data or code changes the key, and a changed key starts a new study. Trials with
+        different `conditions` therefore never mix.
         """
         # The key leaves out `trials` and `budget`. A user can therefore raise these limits and continue the study.
         names = {"sampler", "min_mi", "prune", *(("first", "startup") if self.study.sampler == "tpe" else ())}
@@ -169,9 +172,9 @@ def first_points(plan: Plan) -> list[dict[str, float]]:
         plan: Plan of the study.
 
     Returns:
-        One dictionary per point, with the searched hyperparameters by name. For a grid study, these are all points of
-        the grid. For a TPE study, these are the points in params.yaml, followed by points that Sobol's sequence spreads
-        evenly over the search space.
+        One dictionary per point, with values of the searched hyperparameters by name. For a grid study, these are all
+        points of the grid. For a TPE study, these are the points in params.yaml, followed by points that Sobol's
+        sequence spreads evenly over the search space.
     """
     if plan.study.sampler == "grid":
         return plan.grid
@@ -204,7 +207,8 @@ def sampler(plan: Plan, trials: int) -> BaseSampler:
 def good_trials(trials: int) -> int:
     """Number of trials that TPE counts as good, out of `trials`.
 
-    Optuna's default is a tenth, so that a single trial out of ten is good. Its neighbours then count as bad, even if
-    they are nearly as good. TPE would avoid their region and go where the mutual information is too low.
+    Optuna's default counts a tenth of the trials as good, which is a single trial out of ten. The neighbours of that
+    trial then count as bad, even if their NLL is nearly as good. TPE would avoid this region, and would try
+    hyperparameters whose mutual information is too low.
     """
     return math.ceil(GOOD_SHARE * trials)

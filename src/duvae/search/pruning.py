@@ -1,7 +1,8 @@
 """The rule that ends trainings of a study early: successive halving with a warm-up and a bound on mutual information.
 
-At some epochs, the rungs, a training ends unless it is among the best. The rule is asynchronous (Li et al. 2020): it
-compares a training with those that have already reached the same epoch, and does not wait for other trainings.
+At some epochs, called rungs, a training ends unless its validation loss is among the lowest. The rule is asynchronous
+(Li et al. 2020): it compares a training with the trainings that have already reached the same epoch, and does not wait
+for others.
 """
 
 import math
@@ -15,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 from duvae.config import Prune
 
 MI = "mi_of_epochs"
-"""Attribute of a trial: its mutual information on the validation set in nats, with one entry per epoch."""
+"""Attribute of a trial: a list with the mutual information of each epoch on the validation set, in nats."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,8 @@ class Curve:
 
     Attributes:
         losses: Validation loss of each epoch: the negative ELBO at KL weight 1, in nats.
-        mi: Mutual information of each epoch on the validation set, in nats; empty if the study has no bound on it.
+        mi: Mutual information of each epoch on the validation set, in nats; empty if the study has no bound on mutual
+            information.
     """
 
     losses: Sequence[float]
@@ -38,29 +40,31 @@ class Curve:
         return min(self.losses[e - 1] for e in range(warmup + 1, epoch + 1) if self.feasible(e, min_mi))
 
     def feasible(self, epoch: int, min_mi: float | None) -> bool:
-        """Whether the mutual information of an epoch lies above the bound of the study."""
+        """Whether the mutual information of an epoch lies above the bound `min_mi` of the study; None: no bound."""
         return min_mi is None or self.mi[epoch - 1] > min_mi
 
 
 def reason_to_prune(
     own: Curve, others: Iterable[Curve], warmup: int, rule: Prune, min_mi: float | None = None
 ) -> str | None:
-    r"""The reason why a training should end after its last epoch.
+    r"""The reason why a training should end early, after the epoch that it has just finished.
 
     - No training ends during the warm-up, while the KL weight is below 1. Rungs are counted from the end of the
       warm-up.
-    - A rung is an epoch e at which n losses are compared: the best loss of this training since the warm-up, and the
-      best losses of all other trainings that have mutual information above `min_mi` in epoch e. Of these other
-      trainings, only the epochs with mutual information above `min_mi` count. The training continues if its loss is
+    - A rung is an epoch e at which n losses are compared. One of them is the best loss of this training since the
+      warm-up. The others are the best losses of all other trainings that have mutual information above `min_mi` in
+      epoch e; only their epochs with mutual information above `min_mi` count. The training continues if its loss is
       among the $\lceil \kappa n \rceil$ least losses.
-    - Collapsed trainings have the lowest losses of all. The bound `min_mi` excludes them from the comparison.
-    - After the grace period, a training ends if its mutual information was at most `min_mi` in each of the last
-      `rule.grace` epochs. The grace period is needed because the variance floor and the dropout on variances start at
-      the end of the warm-up. The mutual information then falls at first, and may rise again.
+    - Trainings whose posterior has collapsed to the prior have the lowest losses of all. The bound `min_mi` excludes
+      these trainings from the comparison.
+    - The grace period is the first `rule.grace` epochs after the warm-up. After it, a training ends if its mutual
+      information was at most `min_mi` in each of the last `rule.grace` epochs. The grace period is needed because the
+      lower bound of the variances and the dropout on the variances start at the end of the warm-up. The mutual
+      information then falls at first, and may rise again.
 
     Args:
-        own: Curve of the training in question.
-        others: Curves of the other trainings of the study, finished or not.
+        own: Validation curve of the training that may end.
+        others: Validation curves of the other trainings of the study, finished or not.
         warmup: Number of epochs over which the KL weight rises to 1.
         rule: Rungs, share $\kappa$ of trainings that continue, and grace period.
         min_mi: Bound of the study on the mutual information, in nats; None: no bound.
@@ -110,7 +114,7 @@ class StudyPruner(BasePruner):
 
     Args:
         warmup: Number of epochs over which the KL weight rises to 1.
-        rule: Rungs, share and grace period; None: no training ends early.
+        rule: Rungs, share of trainings that continue, and grace period; None: no training ends early.
         min_mi: Bound of the study on the mutual information, in nats; None: no bound.
     """
 

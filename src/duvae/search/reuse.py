@@ -1,4 +1,4 @@
-"""Finds a training of the DVC graph that a trial would only repeat."""
+"""Finds a training in the DVC graph that a trial of a study would only repeat."""
 
 from pathlib import Path
 
@@ -15,20 +15,20 @@ from duvae.training.checkpoints import training_determinants, training_key
 def equal_training(
     params: Params, study: Study, description: Description, device: torch.device, root: Path = Path()
 ) -> Job | None:
-    """The training of the graph that a trial would repeat bit by bit.
+    """Finds the training in the DVC graph that a trial would repeat bit by bit.
 
-    The record of a training holds a hash of everything that determines it: parameters, data and code. A trial with the
-    same hash gives the same weights.
+    The file `train.run.json` of a training holds a hash of everything that determines its weights: parameters, data and
+    code. A trial with the same hash gives the same weights.
 
     Args:
         params: All parameters of params.yaml.
-        study: Entry of the study in params.yaml.
+        study: Parameters of the study in params.yaml.
         description: Description of the model that the trial would train.
         device: Device that the trial would run on.
         root: Folder of the project.
 
     Returns:
-        The job of that training; None if there is no such training.
+        The job (data set, setting and seed) of that training; None if there is no such training.
     """
     column, parts = params.dataset(study.dataset).column, params.setting(study.setting).parts
     optimisation = params.optimisation(study.setting, study.dataset)
@@ -61,7 +61,7 @@ def equal_training(
 
 
 def _recorded_key(path: Path) -> str | None:
-    """The hash in the record of a training; None if the record cannot be read."""
+    """The hash in the file `train.run.json` of a training; None if the file cannot be read or has no hash."""
     try:
         record = unwrapped(read_json(path, "duvae train"))
     except UserError:

@@ -1,8 +1,8 @@
-"""Storage of studies, the processes that work on them, and the recovery of trials whose worker has died.
+"""Stores studies and their trials, and recovers trials whose worker has died. A worker is a process that runs trials.
 
-Each worker has its own lock file, and keeps it locked until the worker ends. The kernel frees the lock when the worker
-dies, whatever the cause. Processes on the same machine therefore know at once that a trial has lost its worker.
-Processes on other machines know it when the worker's heartbeats stop.
+Each worker has its own lock file, and keeps the file locked until the worker ends. The kernel frees the lock when the
+worker dies, whatever the cause. Processes on the same machine therefore know at once that a trial has lost its worker.
+Processes on other machines know it when the worker's heartbeats, the times that it writes into its trial, stop.
 """
 
 import contextlib
@@ -48,8 +48,8 @@ MAX_ATTEMPTS = 5
 def study_root(root: Path = Path()) -> Path:
     """The project folder whose subfolder `studies` holds the studies.
 
-    In the workspace of a rebuild, `studies` is a link to the `studies` of the project. This function then returns the
-    folder of the project, not the workspace.
+    A rebuild runs each task in a workspace, a clone of the project. In a workspace, the folder `studies` is a link to
+    the folder `studies` of the project. This function then returns the folder of the project, not of the workspace.
     """
     return (root / FOLDER).resolve().parent
 
@@ -64,10 +64,10 @@ def file_lock(path: Path) -> FileLock:
 
 
 class JournalLock:
-    """The lock of the journal. Taking the lock also removes a line that a killed writer left unfinished.
+    """The lock of the journal file. Taking the lock also removes a line that a killed writer left unfinished.
 
-    This class replaces Optuna's locks. Their lock files remain after a writer is killed, and they do not repair the
-    journal.
+    This class replaces Optuna's locks. Optuna's locks leave their lock files behind when a writer is killed, and do not
+    repair the journal.
 
     Args:
         journal: Journal file.
@@ -90,7 +90,7 @@ class JournalLock:
 
 
 def _remove_unfinished_line(journal: Path) -> None:
-    """Removes everything after the last line break."""
+    """Removes everything after the last line break of the journal."""
     with journal.open("rb+") as file:
         size = file.seek(0, os.SEEK_END)
         if size == 0:
@@ -109,7 +109,7 @@ def open_storage(url: str | None, root: Path = Path()) -> BaseStorage:
         root: Folder of the project.
 
     Raises:
-        UserError: The journal or the database cannot be opened.
+        UserError: If the journal or the database cannot be opened.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     (root / FOLDER).mkdir(parents=True, exist_ok=True)
@@ -163,7 +163,8 @@ class Worker:
 
     Attributes:
         name: Random name of the worker, which is also in the name of its lock file.
-        guard: Lock that all workers of a project share. Only its holder may assign trials to workers or put them back.
+        guard: Lock that all workers of a project share. Only its holder may assign trials to workers, or put trials
+            back into the queue.
     """
 
     def __init__(self, root: Path = Path()) -> None:
@@ -177,7 +178,7 @@ class Worker:
         return self.folder / f"worker-{name}.lock"
 
     def __enter__(self) -> Self:
-        with self.guard:  # others would take a file that is not locked yet for a dead worker's
+        with self.guard:  # without it, other workers could see the new file unlocked, and count this worker as dead
             self.own_lock.acquire()
 
         return self
@@ -227,7 +228,7 @@ class Worker:
         if self._lock_path(name).exists():
             return not _is_free(self._lock_path(name))
 
-        # A worker of this machine whose file is gone has ended.
+        # Without a lock file, a worker of this machine has ended. For another machine, only heartbeats tell.
         here = trial.user_attrs.get(HOST) == os.uname().nodename
 
         return not here and time.time() - trial.user_attrs.get(HEARTBEAT, 0) < SILENCE_SECONDS
@@ -287,7 +288,7 @@ def _trial_id(storage: BaseStorage, study: Study, number: int) -> int:
 
 @contextlib.contextmanager
 def without_warnings() -> Iterator[None]:
-    """Silences all warnings in the body, because Optuna warns about each of its experimental functions."""
+    """Silences all warnings inside the `with` block, because Optuna warns about each of its experimental functions."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

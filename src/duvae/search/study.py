@@ -1,7 +1,8 @@
 """Runs a study: creates it, hands out its trials to workers, and lets each worker run its trials.
 
-Any number of workers can work on one study, and each worker may be killed at any moment. A killed worker loses no
-trial, and no trial counts twice: a trial keeps its number, its reports and the saved state of its training.
+A worker is a process that runs trials. Any number of workers can work on one study, and each worker may be killed at
+any moment. A killed worker loses no trial, and no trial counts twice: a trial keeps its number, the losses that it has
+reported and the saved state of its training.
 
 A trial trains the system of the study's setting in the same way as `duvae train`, but with hyperparameters of its own.
 All trials have the seed of the study. The value of a trial is the importance-weighted NLL on the validation set.
@@ -30,13 +31,13 @@ WAIT_SECONDS = 2.0
 def create_study(plan: Plan, storage: BaseStorage, worker: Worker) -> optuna.Study:
     """Opens the study of a plan, creates it if necessary, and puts its first points into the queue.
 
-    Optuna stores neither the sampler nor the pruner of a study. This function sets the pruner. `take` sets a new
-    sampler for each trial.
+    Optuna stores neither the sampler nor the pruner of a study. This function sets the pruner. The function `take` sets
+    a new sampler for each trial.
 
     Args:
         plan: Plan of the study.
         storage: Storage of the study.
-        worker: Worker that opens the study. Its lock `guard` keeps other workers out meanwhile.
+        worker: Worker that opens the study. Its lock `guard` keeps other workers from changing the study meanwhile.
     """
     name = f"{plan.name}-{plan.key()[:8]}"
     pruner = StudyPruner(plan.optimisation.warmup, plan.study.prune, plan.study.min_mi)
@@ -128,7 +129,7 @@ def work(
         Number of trials that this worker finished.
 
     Raises:
-        Interrupted: The user asked for a stop. A later run continues the trial from its saved state.
+        Interrupted: If the user asked for a stop. A later call continues the trial from its saved state.
     """
     prepared = store.read(plan.root / "data/prepared" / plan.study.dataset)
     torch.set_num_threads(plan.params.threads)
@@ -166,6 +167,6 @@ def result_line(trial: FrozenTrial) -> str:
 
 
 def remove_states(plan: Plan, study: optuna.Study) -> None:
-    """Removes the saved training states of finished trials; a killed worker may have left them behind."""
+    """Removes the saved training states of finished trials, because a killed worker may have left them behind."""
     for trial in study.get_trials(deepcopy=False, states=ENDED):
         state_path(plan, study, trial.number).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Results of a study: a table of its trials, the best trials, the cost, and the comparison with a grid study."""
+"""Summarizes a study: its trials, its best trials, its cost in epochs, and its comparison with a grid study."""
 
 import math
 from collections.abc import Mapping
@@ -16,11 +16,11 @@ STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialSta
 """Names of the states of finished trials."""
 
 MEASURES = ("nll", "nll_stderr", "loss", "kl", "mi", "au")
-"""Measures of a complete trial on the validation set, in nats per example; `au` is a number of dimensions."""
+"""Measures of a complete trial on the validation set, in nats per example; `au` is the number of active units."""
 
 
 def trials(plan: Plan, study: optuna.Study) -> pd.DataFrame:
-    """The finished trials of a study.
+    """Lists the finished trials of a study.
 
     Args:
         plan: Plan of the study.
@@ -35,7 +35,7 @@ def trials(plan: Plan, study: optuna.Study) -> pd.DataFrame:
         - `nll`, `nll_stderr`, `loss`, `kl`, `mi`: measures of the best weights on the validation set in nats;
           `nll_stderr` is the standard error of the NLL over examples (complete trials);
         - `au`: number of active units (complete trials);
-        - `feasible`: whether MI lies above the bound of the study (complete trials);
+        - `feasible`: whether the mutual information (MI) lies above the bound of the study (complete trials);
         - `epochs`: last epoch that the training reached;
         - `trained`: number of epochs trained, including epochs trained again after a kill;
         - `why`: reason why the trial was not completed.
@@ -62,8 +62,8 @@ def curves(study: optuna.Study) -> pd.DataFrame:
     """The validation curves of all finished trials.
 
     Returns:
-        One row per trial and epoch, with the validation loss and the MI in nats. The MI is empty if the study has no
-        bound on MI.
+        One row per trial and epoch, with the validation loss and the mutual information (MI) in nats. The MI is missing
+        if the study has no bound on MI.
     """
     rows = []
     for trial in study.get_trials(deepcopy=False, states=ENDED):
@@ -85,10 +85,11 @@ def best_trial(frame: pd.DataFrame, feasible_only: bool = True) -> dict[str, Any
 
     Args:
         frame: Trials as `trials` returns them.
-        feasible_only: Whether infeasible trials are left out.
+        feasible_only: Whether to leave out trials whose mutual information does not lie above the bound of the study.
 
     Returns:
-        Number, hyperparameters and measures of the trial; None if there is no such trial.
+        The number of the trial (`trial`), its `hyperparameters`, and its measures `nll`, `nll_stderr`, `kl`, `mi` and
+        `au`; None if there is no such trial.
     """
     candidates = frame[frame["state"] == "complete"]
     if feasible_only:
@@ -117,7 +118,7 @@ def _plain(value: Any) -> Any:
 def summarize(
     plan: Plan, frame: pd.DataFrame, against: Mapping[str, Any] | None = None, sentences: int = 0
 ) -> dict[str, Any]:
-    """The content of study.json: the search space, the best trials, the cost, and the comparison with a grid study.
+    """Collects the content of study.json: search space, best trials, cost in epochs, and comparison with a grid study.
 
     Args:
         plan: Plan of the study.
@@ -163,14 +164,22 @@ def summarize(
 def comparison(best: Mapping[str, Any] | None, trained: int, against: Mapping[str, Any]) -> dict[str, Any]:
     """Compares a study with a grid study.
 
-    The comparison holds the gap between the NLLs of both best trials in nats, and the share of the grid's epochs that
-    the study has trained.
-
     Args:
-        best: Best trial of the study.
+        best: Best trial of the study; None: the study has no best trial.
         trained: Number of epochs that the study has trained.
-        against: Summary of the grid study. The share uses its entry `reached`, which counts each epoch of each training
-            once. Trainings taken over from the graph and repeated epochs therefore do not change the share.
+        against: Summary of the grid study, as `summarize` returns it.
+
+    Returns:
+        Values by name:
+
+        - `study`: name of the grid study;
+        - `best`: best trial of the grid study;
+        - `epochs`: sum of the last epochs that the trainings of the grid study reached. The sum counts each epoch of a
+          training once, even if the training was repeated in part or taken over from the DVC graph;
+        - `share`: `trained`, divided by `epochs`; None if `epochs` is 0;
+        - `gap`: NLL of `best` minus NLL of the grid study's best trial, in nats; None if a best trial is missing;
+        - `within_one_standard_error`: whether the gap is at most the standard error of the grid study's best NLL; None
+          if there is no gap.
     """
     grid_best = against["best"]
     gap = best["nll"] - grid_best["nll"] if best and grid_best else None

@@ -1,4 +1,4 @@
-"""One trial of a study: training with the hyperparameters of the trial, and evaluation on the validation set."""
+"""Runs one trial of a study: trains a model with given hyperparameters, and evaluates it on the validation set."""
 
 import time
 from pathlib import Path
@@ -35,10 +35,10 @@ ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 """States of a finished trial."""
 
 PARENT = "mlflow"
-"""Attribute of a study: the id of its run in MLflow."""
+"""Attribute of a study: the id of the study's run in MLflow."""
 
 SHARED = "shared"
-"""Attribute of a trial: the name of the job whose training the trial took over from the graph."""
+"""Attribute of a trial: the name of the job (`Job`) in the DVC graph whose training the trial took over."""
 
 EPOCHS = "epochs"
 """Attribute of a trial: the number of epochs trained for it, including epochs trained again after a kill."""
@@ -77,7 +77,7 @@ class TrialProgress(TrainingBar):
         return len(self.study.get_trials(deepcopy=False)[self.trial.number].intermediate_values)
 
     def heartbeat(self) -> None:
-        """Sends a heartbeat if the last one is older than `HEARTBEAT_SECONDS`."""
+        """Writes the time into the trial, as a sign of life, if the last sign is older than `HEARTBEAT_SECONDS`."""
         if time.monotonic() - self.last_heartbeat > HEARTBEAT_SECONDS:
             self.worker.heartbeat(self.trial)
             self.last_heartbeat = time.monotonic()
@@ -101,13 +101,13 @@ class TrialProgress(TrainingBar):
     def report(self, row: Row) -> None:
         """Reports an epoch to the study, unless the epoch has already been reported.
 
-        The MI is stored before the loss. If the worker is killed in between, no loss lacks its MI.
+        The mutual information (MI) is stored before the loss. If the worker is killed in between, no loss lacks its MI.
 
         Args:
-            row: Row of the training history.
+            row: Measurements of the epoch: a row of the training history.
 
         Raises:
-            UserError: The study has a bound on MI, but the MI of the system's posterior is unknown.
+            UserError: If the study has a bound on MI, but the MI of the system's posterior is unknown.
         """
         epoch, mi = int(row["epoch"] or 0), row["valid_mi"]
         if epoch <= self.reported:
@@ -150,8 +150,8 @@ def run_trial(
         Whether the trial ended; False if another worker has taken it over.
 
     Raises:
-        Interrupted: The user asked for a stop.
-        UserError: The study cannot go on. A training that diverges raises no error; only its trial fails.
+        Interrupted: If the user asked for a stop.
+        UserError: If the study cannot go on. A training that diverges raises no error; only its trial fails.
     """
     hyperparameters = plan.hyperparameters(trial.params)
     torch.manual_seed(plan.study.seed)
@@ -206,7 +206,7 @@ def trained_model(
     checkpoint: Checkpoint,
     progress: TrialProgress,
 ) -> VAE:
-    """The trained model of a trial: taken over from the graph, or trained here.
+    """Trains the model of a trial, or takes an equal model over from the DVC graph.
 
     Args:
         plan: Plan of the study.
@@ -218,7 +218,7 @@ def trained_model(
         progress: Progress bar of the trial.
 
     Raises:
-        Pruned: The training should end early.
+        Pruned: If the training should end early.
     """
     device = model_files.device()
     job = equal_training(plan.params, plan.study, description, device, study_root(plan.root))
@@ -242,14 +242,14 @@ def trained_model(
         progress,
         checkpoint,
     ).run()
-    if result.warmup_ended:  # a training that resumes after its last epoch has not called `start` again
+    if result.warmup_ended:  # a training that was resumed after its last epoch has not called `start` itself
         model.start()
 
     return model
 
 
 def take_over(plan: Plan, job: Job, progress: TrialProgress) -> VAE:
-    """Loads a model that a job of the graph has trained, and reports the history of that training.
+    """Loads a model that a job of the DVC graph has trained, and reports the history of that training to the study.
 
     The trial itself trains no epoch.
 
@@ -275,9 +275,9 @@ def read_history(path: Path) -> list[Row]:
 
 
 def _set_constraint(plan: Plan, trial: Trial, mi: float | None) -> None:
-    """Stores by how many nats the MI of a trial misses the bound, for TPE and Optuna's dashboard.
+    """Stores by how many nats the mutual information of a trial misses the bound, for TPE and Optuna's dashboard.
 
-    A value of at most 0 means that the trial satisfies the bound.
+    A value of at most 0 means that the trial satisfies the bound. If `mi` is None, nothing is stored.
     """
     if plan.study.min_mi is not None and mi is not None:
         trial.set_constraint(MI, plan.study.min_mi - mi)
@@ -293,11 +293,11 @@ def evaluate_on_validation(plan: Plan, model: VAE, prepared: store.Prepared, pro
         progress: Progress bar of the trial.
 
     Returns:
-        Values by name: NLL, its standard error over examples, loss, KL, MI, MPD and CE in nats, and the number AU of
-        active units. MI, AU, MPD and CE are None if they are unknown for the posterior.
+        Values by name: `nll`, its standard error over examples `nll_stderr`, `loss`, `kl`, `mi`, `mpd` and `ce` in
+        nats, and the number of active units `au`. A measure that is unknown for the posterior is None.
 
     Raises:
-        UserError: The posterior has no density, and therefore no NLL.
+        UserError: If the posterior has no density, and therefore no NLL.
     """
     valid, evaluation, device = prepared.split("valid"), plan.params.evaluation, model_files.device()
     encoded = encode(model, valid, device, evaluation.seed)
