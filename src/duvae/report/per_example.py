@@ -1,6 +1,6 @@
 """Reads the files with a value for each single test example: its likelihood, and its latent code of two dimensions.
 
-Git keeps these files, so the report can be rebuilt without the models.
+Git keeps these files, because the report pages show their content.
 """
 
 from collections.abc import Mapping, Sequence
