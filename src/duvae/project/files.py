@@ -23,8 +23,8 @@ def whole(path: Path) -> Iterator[Path]:
         path: The final path; missing parent folders are created.
 
     Yields:
-        A temporary file beside `path`. At the end of the `with` block, the temporary file is renamed to `path`. After
-        an exception it is removed.
+        A temporary file beside `path`. The end of the `with` block renames this file to `path`, and an exception
+        removes it.
 
     Raises:
         UserError: If the file cannot be written.
@@ -54,8 +54,8 @@ def whole_folder(path: Path) -> Iterator[Path]:
         path: The final path; an existing folder is replaced.
 
     Yields:
-        A temporary folder beside `path`. At the end of the `with` block, the temporary folder is renamed to `path`.
-        After an exception it is removed, and an existing folder at `path` is unchanged.
+        A temporary folder beside `path`. The end of the `with` block renames this folder to `path`. An exception
+        removes it, and leaves an existing folder at `path` unchanged.
 
     Raises:
         UserError: If the folder cannot be written.

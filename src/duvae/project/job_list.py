@@ -33,7 +33,7 @@ HEADER = """\
 
 
 def contents(params: Params) -> dict[str, Any]:
-    """The content of `pipelines/jobs.yaml`.
+    """Computes the content of `pipelines/jobs.yaml`.
 
     Args:
         params: The project's parameters.

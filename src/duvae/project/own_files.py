@@ -24,7 +24,7 @@ HEADER = "# A digest of the user's own files for each data set with files. Writt
 
 
 def own_paths(dataset: AnyDataset) -> list[str]:
-    """The paths of a data set's files that are the user's own.
+    """Lists the files of a data set that are the user's own: those that `duvae.data.sources` does not know.
 
     Args:
         dataset: The data set's parameters.
@@ -39,7 +39,7 @@ def own_paths(dataset: AnyDataset) -> list[str]:
 
 
 def digest(paths: list[str], root: Path = Path()) -> str:
-    """A hash of the names and contents of files.
+    """Hashes the names and contents of files.
 
     Args:
         paths: Files and folders. Hidden files in folders are left out. A missing file is hashed as the word "missing";

@@ -107,7 +107,7 @@ def processor() -> str:
 
 
 def commit(folder: Path = Path()) -> dict[str, Any]:
-    """The commit of a project, and whether it has uncommitted changes that may affect results.
+    """Finds the commit of a project, and checks for uncommitted changes that may affect results.
 
     Args:
         folder: The project's folder.

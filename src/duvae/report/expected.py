@@ -21,7 +21,7 @@ def _moment(text: str) -> str:
 
 
 class Content(BaseModel):
-    """The part of a JSON file that the report reads; the file may hold more."""
+    """The keys of a JSON file that the report reads; the file may hold further keys."""
 
     model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
 
@@ -58,7 +58,7 @@ class Metrics(Content):
 
 
 class Accuracy(Content):
-    """Accuracies in percent of linear probes for one size of labelled subsets, in probe.json.
+    """Accuracies in percent of linear probes (linear classifiers of codes), for one size of labelled subsets.
 
     Attributes:
         accuracy: The mean over the labelled subsets.
@@ -102,8 +102,8 @@ class Machine(Content):
 class StageRecord(Content):
     """The record of a stage in a *.run.json file: time, memory, versions and machine.
 
-    `peak_memory_mib` is None where the memory was not measured. Keys with a default are missing in results of earlier
-    versions.
+    `peak_memory_mib` is None where the memory was not measured. `weights` is the digest of the model's weights, which
+    only some stages record. Results of earlier versions may lack every key that has a default.
     """
 
     wall_seconds: float

@@ -27,7 +27,7 @@ def synthetic(dataset: AnyDataset) -> SyntheticDataset:
 
 
 def drawable(models: Sequence[Result], root: Path = Path()) -> bool:
-    """Whether all files for Figure 1 exist, and no model's test examples belong to other weights than its metrics."""
+    """Whether all files for Figure 1 exist, and each model's test examples and metrics belong to the same weights."""
     return not missing(models, root) and all(per_example.read(model, root) for model in models)
 
 

@@ -181,7 +181,7 @@ def line_styles(results: Sequence[Result]) -> dict[str, tuple[str, Line]]:
 
 
 def _limits(ax: Axes, lines: Sequence[Array], column: str) -> None:
-    """Sets the y axis so that neither the loss of the first epochs nor one very large divergence hides the rest.
+    """Limits the y axis, so that a large loss of the first epochs or one very large divergence does not hide the rest.
 
     Args:
         ax: The panel.

@@ -69,13 +69,13 @@ def figure1(source: SyntheticSource, true_z: Space | None, spaces: Sequence[Spac
         true_z: The true z of the test sentences, in its attribute `means`; None: the lower panel of the true latent
             space says `not kept`.
         spaces: The latent spaces, one per system.
-        lattice: Number of lattice points in each dimension for the contours.
+        lattice: Number of points in each dimension at which the density is computed for the contours.
     """
     grid = np.linspace(-HALFWIDTH, HALFWIDTH, lattice)
     true = aggregate(*mixture(source), grid, grid)
     learned = [None if s.variances is None else aggregate(s.means, s.variances, grid, grid) for s in spaces]
     top = max(float(density.max()) for density in (true, *learned) if density is not None)
-    # Even steps in the square root show both the flat true density and a sharp peak on one scale.
+    # Levels with even steps in the square root of the density show both the flat true density and a sharp peak.
     levels = top * np.linspace(0, 1, 15) ** 2
     columns = 1 + len(spaces)
     left, right, gap = 0.34, 0.50, 0.06  # inches

@@ -86,7 +86,7 @@ def observations(results: Sequence[Result], gaps: Gaps | None = None) -> list[st
         ("ce", "Least uncertainty (CE)", 1),
     ):
         # A chain of flows turns z^0 into z^T, which the decoder reads. `mpd` and `ce` of a flow describe z^0, while
-        # `mpd_t` and `ce_t` describe z^T. So the latter are used where they exist.
+        # `mpd_t` and `ce_t` describe z^T. So `mpd_t` and `ce_t` are used where they exist.
         means = over.mean[f"{key}_t"].fillna(over.mean[key]) if f"{key}_t" in over.mean else over.mean[key]
         known = {str(setting): float(value) for setting, value in means.dropna().items()}
         if len(known) > 1:

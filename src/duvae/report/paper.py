@@ -107,7 +107,7 @@ NOTES = (
         ("tableS2",),
     ),
 )
-"""Errors in the paper's tables, and facts that their captions leave out."""
+"""Errors in the paper's tables, and facts that the captions of the tables leave out."""
 
 
 @dataclass(frozen=True)

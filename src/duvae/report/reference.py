@@ -275,7 +275,7 @@ def _limits(limits: Iterable[Any]) -> str:
 
 
 def _table(rows: Iterable[Row], content: Mapping[str, Any], last: str = "from") -> str:
-    """Rows as a table in Markdown, with the present values of their keys.
+    """Formats rows as a table in Markdown, with the present values of the keys.
 
     Args:
         rows: The rows.

@@ -40,7 +40,7 @@ COLLAPSED_MI = 0.1
 """A latent space with less mutual information than this, in nats, is called collapsed."""
 
 MOST_NAMED = 6
-"""Largest number of missing results that a message names one by one."""
+"""Largest number of commands that a message about missing files names one by one."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,8 @@ def require_files(files: Mapping[Path, str]) -> None:
         files: The command that writes each file, by file.
 
     Raises:
-        UserError: If files are missing; the message names the files and their commands, but not all of very many.
+        UserError: If files are missing. The message names the files and the commands that write them, for at most
+            `MOST_NAMED` commands.
     """
     missing: dict[str, list[Path]] = {}
     for path, command in files.items():

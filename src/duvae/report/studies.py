@@ -32,12 +32,15 @@ COLOUR_MAP = "viridis"
 
 
 def letter(summary: Mapping[str, Any], hyperparameter: str) -> str:
-    """The paper's letter for a hyperparameter of a study's system."""
+    """The paper's letter for a hyperparameter of the system in `summary`, the content of study.json."""
     return names.letter(summary["system"], hyperparameter)
 
 
 def paper_choice(summary: Mapping[str, Any]) -> Mapping[str, float] | None:
-    """The paper's hyperparameters for the study's system and data set; None where the paper names none."""
+    """The paper's hyperparameters for the study's system and data set.
+
+    The result is None where the paper names none, or where the study searches other hyperparameters.
+    """
     record = RECORDS.get(summary["system"])
     chosen = record.chosen.get(summary["column"]) if record else None
 

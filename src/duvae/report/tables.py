@@ -25,7 +25,7 @@ For each seed, a pair holds the mean distance over the sentences and the standar
 """
 
 NOUNS = {"synthetic": "sentence", "text": "sentence"}
-"""The word for one item of a data set, by the kind of the data set; items of all other kinds are images."""
+"""The word for one example of a data set, by the kind of the data set. Examples of all other kinds are images."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Metric:
         label: The heading.
         unit: The unit below the heading.
         decimals: Number of decimal places.
-        meaning: The meaning of the column in one line.
+        meaning: The meaning of the column in one or two sentences.
     """
 
     key: str

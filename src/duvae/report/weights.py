@@ -13,10 +13,10 @@ from duvae.report.results import Result
 
 
 def stale(result: Result, weights: str | None = None) -> dict[str, str]:
-    """The parts of a result that were computed from other weights than those of its last training.
+    """Finds the parts of a result that were computed from other weights than those of the last training.
 
-    Results of earlier versions have no digest of weights. They count as current if the record of their training has no
-    digest either.
+    A part that an earlier version wrote has no digest of weights. Such a part counts as current if the record of the
+    training has no digest either.
 
     Args:
         result: The result.

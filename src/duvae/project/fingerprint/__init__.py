@@ -121,8 +121,8 @@ def write(root: Path = Path()) -> bool:
     """Writes `fingerprints.yaml`, if its text has changed.
 
     Args:
-        root: The project's folder. The fingerprints are those of its `src/duvae`, or of the running package where the
-            project has no source code.
+        root: The project's folder. The fingerprints cover the code in its folder `src/duvae`, or the running package
+            where the project has no such folder.
 
     Returns:
         Whether the file was out of date and has been written.

@@ -2,8 +2,8 @@
 
 A definition is a function, a class or a constant at the top level of a module. Its code is stored in a normal form,
 which leaves out comments, docstrings, layout, imports and annotations of functions. The normal form is the same for
-every version of Python. `ast.dump` differs between versions, so the module `reader` walks the syntax trees itself. It
-needs only the standard library, so that fingerprints of different interpreters can be compared.
+every version of Python. `ast.dump` differs between versions, so the module `reader` walks the syntax trees itself.
+Both modules need only the standard library, so that fingerprints of different interpreters can be compared.
 """
 
 import ast
@@ -35,7 +35,7 @@ def _bound(node: ast.AST) -> Iterator[str]:
 
 
 class Module:
-    """One module: its definitions, its imports, and the statements that run when it is imported.
+    """One module: its definitions, its imports, and the other statements that run when the module is imported.
 
     Args:
         name: Name of the module, such as `duvae.data.store`.
@@ -93,7 +93,7 @@ class Module:
                     yield alias.asname or alias.name, (module, alias.name)
 
     def definition(self, name: str, parameters: bool = False) -> Definition:
-        """A definition by its name.
+        """Reads a definition of the module, if it has not been read before.
 
         Args:
             name: Name of the definition.
