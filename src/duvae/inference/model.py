@@ -194,7 +194,7 @@ class TrainedModel:
     ) -> list[str] | Array:
         """Decodes `count` samples of the prior.
 
-        The random numbers of `seed` give both the samples z and the draws of words or pixels. The arguments `likely`,
+        `seed` is the seed of the samples z and of the draws of words or pixels. The arguments `likely`,
         `temperature` and `longest`, and the returned examples, are those of `decode`.
         """
         return self.to_examples(generation.prior(self.model, count, self.latent, seed, likely, temperature, longest))
@@ -209,8 +209,8 @@ class TrainedModel:
     ) -> list[str] | Array:
         """Decodes the posterior mean of each sentence or image in `x`.
 
-        `x` has the same meaning as in `encode`. `seed` also draws the bits of grey pixels in `x`. All other arguments,
-        and the returned examples, are those of `decode`.
+        `x` has the same meaning as in `encode`. `seed` is also the seed of the bits drawn from grey pixels. All other
+        arguments, and the returned examples, are those of `decode`.
         """
         return self.decode(self.posterior_means(self.to_split(x), seed), likely, temperature, seed, longest)
 

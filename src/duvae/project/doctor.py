@@ -203,7 +203,7 @@ def jobs(params: Params, root: Path) -> str:
 
 
 def prepared(params: Params, dataset: str, root: Path) -> str:
-    """Finds the stages `fetch`, `prepare` and `validate` that have run for a data set, by their files."""
+    """Checks which of the stages `fetch`, `prepare` and `validate` have run for a data set, by the files they wrote."""
     files = [root / "data/raw" / dataset / path_in_folder(path) for path in params.dataset(dataset).source.paths]
     present = sum(path.exists() for path in files)
     ready = (root / "data/prepared" / dataset / "summary.json").is_file()

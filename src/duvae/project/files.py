@@ -23,8 +23,8 @@ def whole(path: Path) -> Iterator[Path]:
         path: The final path; missing parent folders are created.
 
     Yields:
-        A temporary file beside `path`. The end of the `with` block renames this file to `path`, and an exception
-        removes it.
+        A temporary file beside `path`, which is renamed to `path` at the end of the `with` block. After an exception,
+        the temporary file is removed.
 
     Raises:
         UserError: If the file cannot be written.
@@ -54,8 +54,8 @@ def whole_folder(path: Path) -> Iterator[Path]:
         path: The final path; an existing folder is replaced.
 
     Yields:
-        A temporary folder beside `path`. The end of the `with` block renames this folder to `path`. An exception
-        removes it, and leaves an existing folder at `path` unchanged.
+        A temporary folder beside `path`, which is renamed to `path` at the end of the `with` block. After an exception,
+        the temporary folder is removed, and an existing folder at `path` is unchanged.
 
     Raises:
         UserError: If the folder cannot be written.

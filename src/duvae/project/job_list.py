@@ -1,4 +1,4 @@
-"""Writes and checks the list of jobs, `pipelines/jobs.yaml`. The stages of dvc.yaml run once for each row of this list.
+"""Writes and checks the list of jobs, `pipelines/jobs.yaml`. DVC runs a stage such as `train` once for each job in it.
 
 A job is one training: a data set, a setting and a seed. DVC can run a stage over a matrix, which means all combinations
 of data sets, settings and seeds. DVC cannot run a stage over only the valid triples, nor over the union of two lists.

@@ -3,8 +3,8 @@
 A system is one kind of model, such as DU-VAE. Its parts are the objects that its class builds, such as the objective. A
 setting of params.yaml gives a system its hyperparameters, for each column of data sets, such as `yelp`.
 
-No name of a system or part occurs in this module. So a new system in `duvae.systems`, `duvae.registry` and params.yaml
-appears in the catalogue without further code.
+The code of this module uses no name of a system or part. So a new system in `duvae.systems`, `duvae.registry` and
+params.yaml appears in the catalogue without further code.
 """
 
 import inspect

@@ -61,8 +61,9 @@ def content(samples: Mapping[str, Samples], names: Mapping[str, str], seeds: int
 
     Returns:
         `pictures`: whether the examples are images; `pairs`: number of interpolated pairs; `steps`: number of points of
-        each interpolation; `seeds`: as above. `test`: the test examples; `settings`: each setting's name, `samples` and
-        interpolations (`between`). For images also `ways`: the decodings, such as `drawn`.
+        each interpolation; `seeds`: the argument; `test`: the test examples; `settings`: a mapping for each setting,
+        with its `name`, its `samples` and its interpolations (`between`). For images also `ways`: the decodings, such
+        as `drawn` for pixels drawn from p(x|z).
     """
     first = next(iter(samples.values()))
     head = {

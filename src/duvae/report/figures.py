@@ -125,7 +125,10 @@ def curves(results: Sequence[Result], warmup: int) -> Figure:
 
 @styled
 def probes(results: Sequence[Result]) -> Figure:
-    """Draws the accuracy of the linear probes by number of labels, with the spread over the labelled subsets."""
+    """Draws the accuracy of linear probes (linear classifiers of codes) by number of labels, as means over seeds.
+
+    Error bars show the spread over the labelled subsets. A dotted line shows the share of the largest class.
+    """
     lines = len(setting_names(results)) + 1
     columns = -(-lines // 16)
     figure = Figure(figsize=(WIDTH, max(2.5, 0.165 * min(lines, 16) + 0.2)))

@@ -68,7 +68,7 @@ class Space:
 class Floor:
     """The NLL (negative log-likelihood) of test sentences under the generator that produced the synthetic data.
 
-    It is the floor of every model's NLL: on average, no model can have a lower NLL.
+    This NLL is the floor of every model's NLL: over many sentences, no model can have a lower mean.
 
     Attributes:
         summary: The content of truth.json, such as the mean NLL of these sentences in nats.

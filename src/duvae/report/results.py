@@ -37,7 +37,7 @@ HISTORY = (
 """The columns of history.csv that the report reads."""
 
 COLLAPSED_MI = 0.1
-"""A latent space with less mutual information than this, in nats, is called collapsed."""
+"""A latent space is called collapsed if it has less mutual information (MI) than this number of nats."""
 
 MOST_NAMED = 6
 """Largest number of commands that a message about missing files names one by one."""

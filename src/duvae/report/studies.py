@@ -168,8 +168,8 @@ def _ring(size: float) -> dict[str, Any]:
 def progress(summary: Mapping[str, Any], trials: pd.DataFrame, curves: pd.DataFrame) -> Figure:
     """Draws the course of the search.
 
-    The left panel shows the NLL of each trial, and the lowest NLL so far, over the number of epochs trained by all
-    trials together. The right panel shows the validation loss of each trial over its own epochs.
+    The left panel shows the NLL of each complete trial, and the lowest NLL so far, over the number of epochs that all
+    trials have trained together. The right panel shows the validation loss of each trial over the trial's epochs.
 
     Args:
         summary: Content of study.json.

@@ -223,7 +223,11 @@ def probes(
 
 
 def alphabets(results: Sequence[Result]) -> list[Table]:
-    """Tables of the accuracy in each alphabet, averaged over seeds: one table for each size of labelled subsets."""
+    """Tables of the probes' accuracy in each alphabet, averaged over seeds.
+
+    Returns:
+        One table for each size of the labelled subsets; no table where no probes were trained for single alphabets.
+    """
     names = setting_names(results)
     tables = []
     for count in label_counts(results):

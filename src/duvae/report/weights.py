@@ -15,8 +15,8 @@ from duvae.report.results import Result
 def stale(result: Result, weights: str | None = None) -> dict[str, str]:
     """Finds the parts of a result that were computed from other weights than those of the last training.
 
-    A part that an earlier version wrote has no digest of weights. Such a part counts as current if the record of the
-    training has no digest either.
+    A part that an earlier version wrote has no digest of weights. Such a part counts as current if neither the record
+    of the training nor the metrics have a digest.
 
     Args:
         result: The result.

@@ -93,7 +93,7 @@ class Module:
                     yield alias.asname or alias.name, (module, alias.name)
 
     def definition(self, name: str, parameters: bool = False) -> Definition:
-        """Reads a definition of the module, if it has not been read before.
+        """Finds a definition of the module by its name. Only the first call for a name reads the code.
 
         Args:
             name: Name of the definition.
