@@ -1,1 +1,1 @@
-"""Use of a trained model: its files, the codes of examples, and examples that the decoder generates."""
+"""Uses a trained model: loads it from its files, encodes examples, and generates examples with its decoder."""

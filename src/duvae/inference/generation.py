@@ -1,4 +1,7 @@
-"""Generates examples: from samples of the prior, and from interpolations between two examples (Figure S1)."""
+"""Generates examples from samples of the prior, and interpolates between examples, as in Figure S1 of the paper.
+
+An example is a sentence or an image.
+"""
 
 import copy
 
@@ -25,9 +28,10 @@ def decode(
     temperature: float = 1.0,
     longest: int = LONGEST,
 ) -> Tensor:
-    r"""Decodes each z.
+    r"""Decodes each z into a sentence or an image.
 
-    Each word or pixel is drawn from $\mathrm{softmax}(l / T)$ with logits l, or is the likeliest value.
+    The decoder computes logits l for each word or pixel. The value is drawn from $\mathrm{softmax}(l / T)$, or it is
+    the likeliest one.
 
     Args:
         model: The trained VAE; it does not change.
@@ -35,7 +39,7 @@ def decode(
         generator: The random generator of the draws; None: PyTorch's global generator.
         likely: Whether to take the likeliest value of each word or pixel, instead of drawing the value.
         temperature: Temperature T of the draws. A value below 1 favours likely words or pixels.
-        longest: The greatest number of word ids of a sentence.
+        longest: The greatest number of word ids of a sentence, including `<s>` and `</s>`; not used for images.
 
     Returns:
         Word ids, shape (batch, words), or images of bits, shape (batch, 1, height, width).
@@ -107,7 +111,7 @@ def interpolations(
     temperature: float = 1.0,
     longest: int = LONGEST,
 ) -> Tensor:
-    """Decodes points on the line from one z to another.
+    """Decodes points on the lines between pairs of z.
 
     Args:
         model: The trained VAE; it does not change.
@@ -119,7 +123,7 @@ def interpolations(
         longest: The greatest number of word ids of a sentence.
 
     Returns:
-        The examples, as `decode` returns them, pair by pair, shape (pairs * steps, ...).
+        The examples, as `decode` returns them, shape (pairs * steps, ...). All points of the first pair come first.
     """
     generator = Generator(ends.device).manual_seed(seed)
     z = between(ends[:, 0], ends[:, 1], steps).flatten(0, 1)
@@ -128,16 +132,26 @@ def interpolations(
 
 
 def pairs(count: int, examples: int, seed: int) -> Array:
-    """Draws `count` pairs of different examples; returns their indices, shape (count, 2)."""
+    """Draws pairs of different examples.
+
+    Args:
+        count: Number of pairs.
+        examples: Number of examples to choose from.
+        seed: Seed of the draws.
+
+    Returns:
+        The indices of the examples in each pair, shape (count, 2).
+    """
     generator = np.random.default_rng(seed)
 
     return np.stack([generator.choice(examples, 2, replace=False) for _ in range(count)])
 
 
 def means(model: VAE, examples: list[Tensor]) -> Float[Tensor, "examples latent"]:
-    r"""The posterior mean of each example; z itself if q(z|x) has all probability at one z.
+    r"""Computes the posterior mean of each example; z itself if q(z|x) has all probability at one z.
 
-    For a flow, the function returns the $z^T$ that the flow computes from $\mu^0$, because the decoder reads $z^T$.
+    A flow transforms $z^0$ with the mean $\mu^0$ into $z^T$, and the decoder reads $z^T$. So for a flow the function
+    returns the $z^T$ that the flow computes from $\mu^0$.
 
     Args:
         model: The trained VAE; it does not change.
@@ -146,5 +160,5 @@ def means(model: VAE, examples: list[Tensor]) -> Float[Tensor, "examples latent"
     with evaluating(model):
         posteriors = [model.posterior(x) for x in examples]
 
-        # The last columns of the features hold this code: the features are mu alone, or mu^0 joined with z^T.
+        # The features are mu alone, or mu^0 joined with z^T. So their last columns are the mean, or z^T.
         return torch.cat([posterior.features()[:, -posterior.mean.shape[-1] :] for posterior in posteriors])

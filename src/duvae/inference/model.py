@@ -34,14 +34,14 @@ if TYPE_CHECKING:
     import pandas as pd
 
 VOCABULARY = "vocabulary.txt"
-"""File name of the vocabulary, in the folder of a model or in the folder of the model's prepared data set."""
+"""File name of a model's vocabulary, in the model's folder or in the folder of the prepared data set."""
 
 UNKNOWN_SHOWN = 5
 """Largest number of unknown words that a warning names."""
 
 
 class UnknownWords(UserWarning):
-    """Some words are not in the vocabulary; the model reads `<unk>` in their place."""
+    """Warns that some words are not in the vocabulary; the model reads `<unk>` in place of these words."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,12 @@ class Codes:
     r"""The parameters of q(z|x) for each example.
 
     Attributes:
-        mean: Means $\mu_x$ ($\mu^0$ for a flow), shape (examples, latent).
-        sigma: Standard deviations $\delta_x$ ($\delta^0$ for a flow), shape (examples, latent); None if q has all
+        mean: Means $\mu_x$, shape (examples, latent). For a flow, which transforms $z^0$ into $z^T$: means $\mu^0$ of
+            $z^0$.
+        sigma: Standard deviations $\delta_x$ (for a flow $\delta^0$), shape (examples, latent); None if q has all
             probability at one point.
-        features: Input of a linear probe, shape (examples, features). This is $\mu_x$; for a flow it is $\mu^0$, joined
-            with the $z^T$ that the flow computes from $\mu^0$.
+        features: Input of a linear probe (a linear classifier of the codes), shape (examples, features). The features
+            are $\mu_x$; for a flow, $\mu^0$ joined with the $z^T$ that the flow computes from $\mu^0$.
         unknown: Number of unknown words of each sentence, shape (examples,); 0 for images.
     """
 
@@ -120,11 +121,14 @@ class TrainedModel:
         return self.codes(self.to_split(x), seed)
 
     def codes(self, split: Split, seed: int = 1) -> Codes:
-        """Encodes a split; the codes have the order of its examples.
+        """Encodes the examples of a split.
 
         Args:
-            split: Examples to encode.
+            split: Examples to encode, such as `to_split` returns.
             seed: Seed of the bits that are drawn from grey pixels.
+
+        Returns:
+            The codes, in the order of the examples.
         """
         generator = Generator(self.device).manual_seed(seed)
 
@@ -142,11 +146,14 @@ class TrainedModel:
         return Codes(arrays["mean"], arrays.get("sigma"), arrays["features"], unknown)
 
     def posterior_means(self, split: Split, seed: int = 1) -> Float[Tensor, "examples latent"]:
-        """The posterior mean of each example, as `generation.means` defines it.
+        """Computes the posterior mean of each example, as `generation.means` defines it.
 
         Args:
-            split: Examples to encode; the means have their order.
+            split: Examples to encode, such as `to_split` returns.
             seed: Seed of the bits that are drawn from grey pixels.
+
+        Returns:
+            The means, in the order of the examples.
         """
         generator = Generator(self.device).manual_seed(seed)
 
@@ -187,7 +194,8 @@ class TrainedModel:
     ) -> list[str] | Array:
         """Decodes `count` samples of the prior.
 
-        `seed` is the seed of the samples z and of the draws. All other arguments are those of `decode`.
+        `seed` is the seed of the samples z and of the draws of words or pixels. The arguments `likely`,
+        `temperature` and `longest`, and the returned examples, are those of `decode`.
         """
         return self.to_examples(generation.prior(self.model, count, self.latent, seed, likely, temperature, longest))
 
@@ -199,9 +207,10 @@ class TrainedModel:
         seed: int = 1,
         longest: int = LONGEST,
     ) -> list[str] | Array:
-        """Decodes the posterior mean of each x.
+        """Decodes the posterior mean of each sentence or image in `x`.
 
-        `x` has the same meaning as in `encode`. All other arguments are those of `decode`.
+        `x` has the same meaning as in `encode`. `seed` is also the seed of the bits drawn from grey pixels. All other
+        arguments, and the returned examples, are those of `decode`.
         """
         return self.decode(self.posterior_means(self.to_split(x), seed), likely, temperature, seed, longest)
 
@@ -215,12 +224,12 @@ class TrainedModel:
         seed: int = 1,
         longest: int = LONGEST,
     ) -> list[str] | Array:
-        """Decodes points on the line between the posterior means of two x.
+        """Decodes points on the line between the posterior means of two sentences or two images.
 
         Args:
             first: Sentence or image to start from; an image has shape (size, size).
             last: Sentence or image to end at.
-            steps: Number of points, both ends included.
+            steps: Number of points, including both ends.
             likely: Whether to take the likeliest value of each word or pixel, instead of drawing the value.
             temperature: Temperature of the draws, by which the logits are divided.
             seed: Seed of the draws, and of the bits that are drawn from grey pixels.
@@ -239,7 +248,7 @@ class TrainedModel:
 
         Args:
             x: Sentences or images, as in `encode`.
-            where: Name of the sentences in errors, such as the command-line option that they come from.
+            where: Words by which errors name the sentences, such as the command-line option that gave them.
 
         Raises:
             UserError: If the model was trained on examples of another kind or size, or if an example is not valid.
@@ -304,8 +313,8 @@ def load(folder: str | Path, vocabulary: str | Path | None = None) -> TrainedMod
     """Loads a trained model.
 
     Args:
-        folder: The folder with `weights.safetensors` and `model.json`: `models/<data set>/<setting>/<seed>` of a
-            project, or `model` of a run in MLflow.
+        folder: The folder with `weights.safetensors` and `model.json`. It is `models/<data set>/<setting>/<seed>` in a
+            project, or the folder `model` of a run in MLflow.
         vocabulary: A text file with one word per line, in the order of the word ids. None: `vocabulary.txt` in the
             model's folder or, if that is missing, in the folder of the prepared data set in the model's project. Images
             need no vocabulary.
@@ -335,7 +344,7 @@ def read_vocabulary(folder: Path, count: int, file: str | Path | None = None) ->
         file: The file to read; None: the first existing file of the two that `load` names.
 
     Raises:
-        UserError: If there is no such file, or if it does not fit the model.
+        UserError: If there is no such file, or if the vocabulary does not fit the model.
     """
     above = folder.resolve().parents  # setting, data set, models, project
     candidates = [Path(file)] if file is not None else [folder / VOCABULARY]

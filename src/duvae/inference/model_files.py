@@ -25,7 +25,7 @@ DESCRIPTION = "description"
 """Key of the model's description in the metadata of weights.safetensors."""
 
 NETWORKS: TypeAdapter[Networks] = TypeAdapter(Networks)
-"""Validator of the sizes of the networks; the keys tell text networks from image networks."""
+"""Checks the sizes of the networks. The keys show whether the networks are for text or for images."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Description:
         system: The system's name.
         hyperparameters: The system's hyperparameters, by name.
         parts: The encoder options that every system has, as in `duvae.config.Parts`.
-        networks: The sizes of the networks.
+        networks: The sizes of the networks, as `datasets.*.networks` in params.yaml.
         words: Number of words in the vocabulary; 2 for images, because a pixel is a bit.
         training: Outcome of the training, with the keys `epochs`, `best_epoch`, `warmup_ended` and `stopped`; None
             before the training.
@@ -53,7 +53,7 @@ class Description:
         """Builds the model with new random weights.
 
         Returns:
-            The model, and its system.
+            The model, and the object of the model's system.
         """
         parts = Parts.model_validate(self.parts)
         sizes: Networks = NETWORKS.validate_python(self.networks)
@@ -71,7 +71,7 @@ class Description:
 
 
 def save(folder: Path, model: VAE, description: Description) -> None:
-    """Writes both files of a model into `folder`; a file is written completely or not at all."""
+    """Writes both files of a model into `folder`; each file is written completely or not at all."""
     tensors = {name: value.detach().contiguous() for name, value in model.state_dict().items()}
     with whole(folder / "weights.safetensors") as temporary:
         temporary.write_bytes(safetensors.torch.save(tensors, {DESCRIPTION: json.dumps(vars(description))}))
@@ -85,7 +85,7 @@ def load(
 
     Args:
         folder: The folder with both files of the model.
-        command: The command that writes the files; errors name it.
+        command: The command that writes the files, for error messages.
         system: Name of the system that the model must have; None: any system.
         words: The number of words that the vocabulary of the model must have; None: any number.
 

@@ -1,4 +1,8 @@
-"""Files with samples and interpolations of a trained model, and with the test examples that are shown beside them."""
+"""Reads and writes the samples and interpolations of a trained model, and the test examples shown beside them.
+
+There are two files per model: the archive that `duvae samples` writes as npz, and the samples file. Git keeps only the
+samples file.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +18,10 @@ from duvae.errors import UserError
 from duvae.project import array_files
 
 PREFIXES = ("samples_", "between_")
-"""Prefixes of array names, for samples of the prior and for interpolations. The decoding follows the prefix."""
+"""Prefixes of array names, for samples of the prior and for interpolations.
+
+The rest of a name is the decoding, `drawn` or `likeliest` (see `Samples`).
+"""
 
 
 @dataclass(frozen=True)
@@ -45,15 +52,15 @@ class Samples:
 
 
 def file_path(job: Job, root: Path) -> Path:
-    """The path of the samples file of a job; git keeps this file.
+    """The path of the samples file of a job, which is one training. Git keeps this file.
 
-    The file does not lie in the folder of the job's metrics, because the stage of Figure 1 depends on that folder.
+    The file does not lie in the folder of the job's metrics, because the stage `figure1` depends on that folder.
     """
     return root / "results" / job.folder.parent / "samples" / f"{job.seed}.json"
 
 
 def from_arrays(arrays: Mapping[str, Any], prepared: Prepared) -> Samples:
-    """Joins the arrays of an archive with the test examples that belong to them.
+    """Joins the arrays of an archive with the test examples to which the arrays refer.
 
     Args:
         arrays: The content of the archive that `duvae samples` writes.
@@ -122,7 +129,7 @@ def write(path: Path, samples: Samples, apart: bool) -> None:
     Args:
         path: The file to write.
         samples: Samples and interpolations to write.
-        apart: Whether the data set is of a kind in `config.APART`. The file of such a data set holds no examples.
+        apart: Whether the data set may be private: its kind is in `config.APART`. The file then holds no examples.
     """
     about: dict[str, Any] = {"weights": samples.weights, "apart": apart}
     arrays: dict[str, Array] = {}
@@ -149,7 +156,7 @@ def read(path: Path, command: str) -> Samples | None:
         command: The command that writes the file.
 
     Returns:
-        The samples; None if the data set is of a kind in `config.APART`.
+        The samples; None if the file holds no examples, because the data set may be private.
 
     Raises:
         UserError: If the file is missing or broken.
@@ -174,5 +181,9 @@ def read(path: Path, command: str) -> Samples | None:
 
 
 def _by_decoding(parts: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    """The parts whose names start with a prefix. The key of a part is the rest of its name, which is the decoding."""
+    """Selects the parts whose names start with a prefix.
+
+    Returns:
+        The parts, by decoding: the rest of the name after the prefix.
+    """
     return {name.removeprefix(prefix): part for name, part in parts.items() if name.startswith(prefix)}

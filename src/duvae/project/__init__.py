@@ -1,1 +1,1 @@
-"""The DVC project around the results: its files, its fingerprints, and the records of each result's origin."""
+"""Manages the DVC project around the results: its files, the hashes of its code, and the records of each result."""

@@ -1,4 +1,4 @@
-"""Arrays in a JSON file that git keeps beside a result.
+"""Writes and reads arrays in a JSON file, which git keeps beside a result.
 
 DVC's run cache keeps a stage with such a file only if the file is a metric or a plot. DVC refuses binary metrics, and
 reports an error for binary plots. So the arrays are stored as a compressed npz file in base64. Both keys of the JSON
@@ -31,7 +31,7 @@ def write(path: Path, about: Mapping[str, Any], arrays: Arrays) -> None:
 
     Args:
         path: The file to write.
-        about: Description of what the arrays belong to, as values that JSON can hold.
+        about: Description of the arrays' origin, such as the digest of a model's weights, as values that JSON can hold.
         arrays: Arrays by name, of any shape.
     """
     buffer = io.BytesIO()
@@ -49,7 +49,7 @@ def read(path: Path, command: str) -> tuple[dict[str, Any], dict[str, npt.NDArra
         command: The command that writes the file, for error messages.
 
     Returns:
-        The description, and the arrays by name.
+        The description `about`, and the arrays by name.
 
     Raises:
         UserError: If the file is missing or broken.

@@ -1,7 +1,7 @@
-"""The checks of `duvae doctor`: what a rebuild needs, what is missing, and what to do about it.
+"""Runs the checks of `duvae doctor`: they find whatever a rebuild of the results lacks, and tell how to provide it.
 
-The checks are quick and change nothing. They import neither torch nor DVC, which would take seconds. So `nvidia-smi`
-lists the GPUs, and this module reads DVC's files itself.
+The checks are quick and change nothing. They import neither torch nor DVC, because each import would take seconds. So
+`nvidia-smi` lists the GPUs, and this module reads DVC's files itself.
 """
 
 import json
@@ -40,7 +40,7 @@ OUTPUT_FOLDERS = ("data", "models", "posteriors", "generated", "results", "repor
 """Folders into which stages write."""
 
 DISK_FULL, DISK_LOW = 200_000_000, 1_000_000_000
-"""Free bytes on the disk. Below the first number nothing can be rebuilt, below the second one only a little."""
+"""Free bytes on the disk. Below `DISK_FULL` nothing can be rebuilt, below `DISK_LOW` only a little."""
 
 PATIENCE = 1.0
 """Seconds to wait for an answer from a mirror, a GPU's driver or a database."""
@@ -48,14 +48,14 @@ PATIENCE = 1.0
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report.
+    """One line of the report that `duvae doctor` prints.
 
     Attributes:
         status: Result of the check. `ok`: no problem; `!`: a problem, but Figure 1 can be rebuilt; `x`: Figure 1 cannot
             be rebuilt.
         topic: Subject of the line.
         message: Description of the present state.
-        remedy: Advice on what to do; empty for `ok`.
+        remedy: Advice on how to solve the problem; empty for `ok`.
     """
 
     status: Literal["ok", "!", "x"]
@@ -76,8 +76,11 @@ def examine(path: Path, root: Path = Path()) -> Iterator[Finding]:
     """Runs all checks in turn.
 
     Args:
-        path: The file of parameters.
+        path: The file of parameters, params.yaml.
         root: The project's folder.
+
+    Yields:
+        The findings, one for each line of the report.
     """
     yield Finding("ok", "Python", f"{platform.python_version()}, {sys.prefix}")
     yield from _check("duvae", source, root)
@@ -108,7 +111,10 @@ def examine(path: Path, root: Path = Path()) -> Iterator[Finding]:
 
 
 def _check(topic: str, check: Callable[..., str], *arguments: Any) -> Iterator[Finding]:
-    """Runs a check, which returns the present state or raises a `Problem`. An empty state gives no finding."""
+    """Runs a check, which returns a description of the present state or raises a `Problem`.
+
+    An empty description gives no finding.
+    """
     try:
         if message := check(*arguments):
             yield Finding("ok", topic, message)
@@ -117,7 +123,7 @@ def _check(topic: str, check: Callable[..., str], *arguments: Any) -> Iterator[F
 
 
 def source(root: Path) -> str:
-    """The version of the project, and whether the package that runs is the one in this folder."""
+    """Finds the version of the project, and checks that the running package is the one in this folder."""
     package, head = Path(duvae.__file__).resolve(), commit(root)
     dirty = ", with uncommitted changes" if head["dirty"] else ""
     message = version("duvae") + (f", commit {head['commit'][:7]}{dirty}" if head["commit"] else "")
@@ -130,7 +136,7 @@ def source(root: Path) -> str:
 
 
 def packages(root: Path) -> str:
-    """The installed packages, compared with those that duvae requires and with requirements.lock."""
+    """Compares the installed packages with those that duvae requires, and their versions with requirements.lock."""
     lines = [line for line in requires("duvae") or [] if "extra ==" not in line or "pipeline" in line.split("extra")[1]]
     if missing := [name for line in lines if not _installed(name := re.split(r"[^\w.-]", line, maxsplit=1)[0])]:
         raise Obstacle(f"{_list(missing)} not installed", "run 'make environment' to install them")
@@ -153,7 +159,7 @@ def _installed(name: str) -> str:
 
 
 def commands() -> str:
-    """Whether the shell finds the commands that the graph calls."""
+    """Checks that the shell finds the commands that the stages of dvc.yaml call."""
     if missing := [name for name in ("duvae", "dvc") if shutil.which(name) is None]:
         remedy = "run 'source .venv/bin/activate'; 'make' does this by itself"
         raise Obstacle(f"no {' and no '.join(missing)} on the PATH", remedy)
@@ -161,7 +167,7 @@ def commands() -> str:
 
 
 def devices() -> str:
-    """The number of CPU threads, and the GPUs by the names that their driver gives."""
+    """Counts the CPU threads, and lists the GPUs by the names that their driver gives."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     cpu = f"{count} CPU thread{'s' if count > 1 else ''}"
     command = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"]
@@ -176,7 +182,7 @@ def devices() -> str:
 
 
 def repository(root: Path) -> str:
-    """Whether DVC can work in the folder."""
+    """Checks that DVC can work in the folder."""
     if missing := [name for name in ("dvc.yaml", ".dvc") if not (root / name).exists()]:
         message = f"no {' and no '.join(missing)} in {root.resolve()}"
         raise Obstacle(message, "change to the project's folder")
@@ -187,7 +193,7 @@ def repository(root: Path) -> str:
 
 
 def jobs(params: Params, root: Path) -> str:
-    """Whether the list of jobs agrees with the parameters."""
+    """Checks that the list of jobs, pipelines/jobs.yaml, agrees with the parameters."""
     try:
         job_list.check(params, root / job_list.JOBS)
     except UserError as error:
@@ -197,7 +203,7 @@ def jobs(params: Params, root: Path) -> str:
 
 
 def prepared(params: Params, dataset: str, root: Path) -> str:
-    """Which stages of a data set have run."""
+    """Checks which of the stages `fetch`, `prepare` and `validate` have run for a data set, by the files they wrote."""
     files = [root / "data/raw" / dataset / path_in_folder(path) for path in params.dataset(dataset).source.paths]
     present = sum(path.exists() for path in files)
     ready = (root / "data/prepared" / dataset / "summary.json").is_file()
@@ -211,7 +217,7 @@ def prepared(params: Params, dataset: str, root: Path) -> str:
 
 
 def mirror(params: Params) -> str:
-    """The mirror that is tried first for the files of data sets, and whether it answers."""
+    """Finds the mirror where `duvae fetch` looks first for files of data sets, and checks that the mirror answers."""
     url = os.environ.get("DUVAE_MIRROR")
     datasets = [params.dataset(job.dataset) for job in params.jobs()]
     paths = {path for dataset in datasets if dataset.kind != "images" for path in dataset.source.paths}
@@ -232,7 +238,7 @@ def mirror(params: Params) -> str:
 
 
 def cache(root: Path) -> str:
-    """The path and the size of DVC's cache. A relative path in DVC's settings starts from the settings' folder."""
+    """Finds the path and the size of DVC's cache. A relative path in DVC's settings starts from the folder `.dvc`."""
     name = "cache"
     for settings_file in ("config", "config.local"):
         settings = ConfigParser(interpolation=None)
@@ -245,7 +251,7 @@ def cache(root: Path) -> str:
 
 
 def disk(root: Path) -> str:
-    """The free space, and whether the folder can be written to."""
+    """Measures the free space on the disk, and checks that the folder can be written to."""
     free = shutil.disk_usage(root).free
     if not os.access(root, os.W_OK):
         remedy = "change its permissions, or copy the project elsewhere"
@@ -257,7 +263,7 @@ def disk(root: Path) -> str:
 
 
 def lock(root: Path) -> str:
-    """Which process holds DVC's lock on files."""
+    """Finds the process that holds DVC's lock on files."""
     path = root / ".dvc/tmp/rwlock"
     if not path.exists():
         return "free"
@@ -275,7 +281,12 @@ def lock(root: Path) -> str:
 
 
 def trainings(params: Params | None, root: Path) -> Iterator[Finding]:
-    """Interrupted trainings, the newest first, and the commands that resume them."""
+    """Finds interrupted trainings by their saved states, the newest first, and the commands that resume them.
+
+    Args:
+        params: The project's parameters; None where params.yaml cannot be read.
+        root: The project's folder.
+    """
     states = sorted((root / "checkpoints").glob("*.safetensors"), key=lambda path: -path.stat().st_mtime)
     seen: set[tuple[str, ...]] = set()
     for path in states:
@@ -285,7 +296,7 @@ def trainings(params: Params | None, root: Path) -> Iterator[Finding]:
 
 
 def training(params: Params | None, path: Path, seen: set[tuple[str, ...]]) -> str:
-    """The state of one interrupted training.
+    """Describes the state of one interrupted training.
 
     Args:
         params: The project's parameters; None where params.yaml cannot be read.
@@ -311,7 +322,7 @@ def training(params: Params | None, path: Path, seen: set[tuple[str, ...]]) -> s
 
 
 def _epoch(path: Path) -> int | None:
-    """The number of the running epoch, read from the header of a state; None where the header cannot be read."""
+    """Number of the epoch that was running when a training's state was saved; None where the file cannot be read."""
     try:
         with safe_open(path, framework="numpy") as file:
             epoch = json.loads(file.metadata()["values"])["state"]["epoch"]
@@ -321,7 +332,7 @@ def _epoch(path: Path) -> int | None:
 
 
 def leftovers(root: Path) -> str:
-    """Unfinished files and folders of killed stages."""
+    """Finds the unfinished files and folders that killed stages left behind."""
     paths = [path for name in OUTPUT_FOLDERS for path in (root / name).rglob(".*.part")]
     paths = [path for path in paths if not any(parent in paths for parent in path.parents)]
     if not paths:
@@ -333,7 +344,7 @@ def leftovers(root: Path) -> str:
 
 
 def store(root: Path) -> str:
-    """The place of MLflow's store, and the number of runs in a local store."""
+    """Finds MLflow's store, and counts the runs in a local store."""
     if uri := os.environ.get("MLFLOW_TRACKING_URI"):
         return f"{uri} from MLFLOW_TRACKING_URI; not opened"
     path = root / "mlflow.db"
@@ -349,5 +360,5 @@ def store(root: Path) -> str:
 
 
 def _list(names: Sequence[str], most: int = 3) -> str:
-    """The first names, and the number of further ones."""
+    """The first `most` names, and the number of further names, as text."""
     return ", ".join([*names[:most], *([f"{len(names) - most} more"] if len(names) > most else [])])

@@ -1,4 +1,4 @@
-"""Files and folders that are either complete or absent, whatever interrupts the command.
+"""Writes files and folders completely or not at all, whatever interrupts the command.
 
 Each file or folder is written under a temporary name on the same disk, flushed to the disk, and then renamed.
 """
@@ -23,8 +23,8 @@ def whole(path: Path) -> Iterator[Path]:
         path: The final path; missing parent folders are created.
 
     Yields:
-        A temporary path beside `path`, which is renamed to `path` at the end of the body. After an exception the
-        temporary file is removed.
+        A temporary file beside `path`, which is renamed to `path` at the end of the `with` block. After an exception,
+        the temporary file is removed.
 
     Raises:
         UserError: If the file cannot be written.
@@ -54,8 +54,8 @@ def whole_folder(path: Path) -> Iterator[Path]:
         path: The final path; an existing folder is replaced.
 
     Yields:
-        A temporary folder beside `path`, which is renamed to `path` at the end of the body. After an exception the
-        previous folder is unchanged.
+        A temporary folder beside `path`, which is renamed to `path` at the end of the `with` block. After an exception,
+        the temporary folder is removed, and an existing folder at `path` is unchanged.
 
     Raises:
         UserError: If the folder cannot be written.
@@ -82,10 +82,10 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def scratch(path: Path) -> Iterator[Path]:
-    """Creates a temporary folder, and removes it at the end of the body.
+    """Creates a temporary folder, and removes it at the end of the `with` block.
 
     Args:
-        path: The path beside which the temporary folder is created, so that both are on the same disk.
+        path: The path beside which the temporary folder is created, so that the folder is on the same disk as `path`.
 
     Yields:
         The temporary folder.
@@ -106,7 +106,7 @@ def scratch(path: Path) -> Iterator[Path]:
 
 
 def require_writable(path: Path) -> None:
-    """Checks that a path can be written, so that a command does not fail after hours of work. Leaves nothing behind.
+    """Checks that a path can be written, so that a command does not fail after hours of work. No file remains.
 
     Args:
         path: The path to check.
@@ -175,7 +175,7 @@ def read_json(path: Path, made_by: str) -> Any:
 
 
 def _sync(path: Path) -> None:
-    """Waits until a file is on the disk. If the disk is full, the error comes here at the latest."""
+    """Waits until a file is on the disk. If the disk is full, this function raises the error at the latest."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())
 

@@ -1,8 +1,9 @@
-"""The list of jobs, `pipelines/jobs.yaml`: what the stages of dvc.yaml run over.
+"""Writes and checks the list of jobs, `pipelines/jobs.yaml`. DVC runs a stage such as `train` once for each job in it.
 
-A job is one training: a data set, a setting and a seed. DVC can run a stage over a matrix of these. DVC can run it
-neither over the valid triples alone nor over the union of two lists. So `duvae graph` writes the list from params.yaml,
-and git keeps the list. A list that disagrees with params.yaml is an error before any stage runs.
+A job is one training: a data set, a setting and a seed. DVC can run a stage over a matrix, which means all combinations
+of data sets, settings and seeds. DVC cannot run a stage over only the valid triples, nor over the union of two lists.
+So `duvae graph` writes the list from params.yaml, and git keeps the list. A list that disagrees with params.yaml is an
+error before any stage runs.
 """
 
 from pathlib import Path
@@ -32,20 +33,22 @@ HEADER = """\
 
 
 def contents(params: Params) -> dict[str, Any]:
-    """The content of `pipelines/jobs.yaml`.
+    """Computes the content of `pipelines/jobs.yaml`.
 
     Args:
         params: The project's parameters.
 
     Returns:
-        - `sets`: all data sets that a job or a study needs.
+        A dictionary with these keys, where `run` is the key of params.yaml that chooses what to rebuild:
+
+        - `sets`: all data sets that a job or a study (a search over hyperparameters) needs.
         - `fetched`: the data sets of `sets` that are read from files, published or the user's own.
-        - `prepared`: the input and the output of the stage `prepare`, for each data set.
-        - `images`, `synthetics`: the data sets of these kinds.
+        - `prepared`: one row for each data set, with the input (`after`) and the output (`to`) of the stage `prepare`.
+        - `images`, `synthetics`: the data sets of `sets` that hold images, and those that are synthetic.
         - `apart`: the data sets of `run` whose examples git does not keep.
-        - `searches`: the studies of `run`, the studies that they are compared with, and those from which a job takes
-          its hyperparameters.
-        - `jobs`: the trainings of `run` and of Figure 1, by name.
+        - `searches`: one row for each study: the studies of `run`, the studies with which those are compared, and the
+          studies from which a job takes its hyperparameters.
+        - `jobs`: one row for each training of `run` and of Figure 1, by name.
 
         In a row, `after` is the file or folder that has to exist before the stage runs. `key` is the key of params.yaml
         that declares the row's setting. The row's stages depend on the value of that key.
@@ -71,7 +74,10 @@ def contents(params: Params) -> dict[str, Any]:
 
 
 def _prepared(name: str, kind: str) -> dict[str, str]:
-    """The input and the output of `prepare`. For images the output is grey values; `binarize` turns them into bits."""
+    """The row with the input and the output of the stage `prepare`.
+
+    For images the output is grey values, which the stage `binarize` turns into bits.
+    """
     return {
         "dataset": name,
         "after": FIRST if kind == "synthetic" else f"data/raw/{name}",
@@ -80,7 +86,13 @@ def _prepared(name: str, kind: str) -> dict[str, str]:
 
 
 def _job(params: Params, job: Job, study: str | None) -> dict[str, Any]:
-    """The row of one training."""
+    """The row of one training.
+
+    Args:
+        params: The project's parameters.
+        job: The training.
+        study: Name of the study that chooses the training's hyperparameters; None: params.yaml has their values.
+    """
     return {
         "dataset": job.dataset,
         "setting": job.setting,
@@ -93,7 +105,7 @@ def _job(params: Params, job: Job, study: str | None) -> dict[str, Any]:
 
 
 def _studies(params: Params, names: list[str]) -> dict[str, dict[str, str]]:
-    """The rows of studies; each study comes after the grid search with which it is compared."""
+    """The rows of studies, by name. The row of a study follows the row of the study with which it is compared."""
     rows: dict[str, dict[str, str]] = {}
     for name in names:
         study = params.study(name)

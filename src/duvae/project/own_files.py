@@ -1,7 +1,7 @@
-"""Digests of the user's own files, in a generated file of parameters.
+"""Writes digests (hashes) of the user's own files to a file of parameters, `data/own.yaml`.
 
-The stage `fetch` in dvc.yaml cannot depend on files that only params.yaml names. It depends on the digest of these
-files instead, so the stage runs again only if a file has changed.
+The stage `fetch` in dvc.yaml cannot depend on files that only params.yaml names. The stage depends on the digest of
+these files instead, so it runs again only if one of the files has changed.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from duvae.errors import UserError
 from duvae.project.files import write_text
 
 FILE = Path("data/own.yaml")
-"""The file of digests. Git does not keep it, since it names private data."""
+"""The file of digests. Git does not keep this file, since it may name private data sets."""
 
 PUBLISHED = "published"
 """Value in place of a digest for a data set without files of the user: `duvae.data.sources` knows all its files."""
@@ -24,13 +24,13 @@ HEADER = "# A digest of the user's own files for each data set with files. Writt
 
 
 def own_paths(dataset: AnyDataset) -> list[str]:
-    """The paths of a data set's files that are the user's own.
+    """Lists the files of a data set that are the user's own: those that `duvae.data.sources` does not know.
 
     Args:
         dataset: The data set's parameters.
 
     Returns:
-        Paths as in params.yaml; none for a synthetic data set.
+        Paths as params.yaml names them; empty for a synthetic data set, which has no files.
     """
     if isinstance(dataset, SyntheticDataset):
         return []
@@ -39,7 +39,7 @@ def own_paths(dataset: AnyDataset) -> list[str]:
 
 
 def digest(paths: list[str], root: Path = Path()) -> str:
-    """A hash of the names and contents of files.
+    """Hashes the names and contents of files.
 
     Args:
         paths: Files and folders. Hidden files in folders are left out. A missing file is hashed as the word "missing";
@@ -80,7 +80,7 @@ def write(params: Params, datasets: list[str], root: Path = Path()) -> bool:
 
     Args:
         params: The project's parameters.
-        datasets: Names of the data sets with files.
+        datasets: Names of the data sets that are read from files.
         root: The project's folder.
 
     Returns:

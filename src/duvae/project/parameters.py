@@ -1,4 +1,4 @@
-"""Updates the generated files of parameters, before DVC reads the graph."""
+"""Updates the files of parameters that the project generates itself, before DVC reads dvc.yaml."""
 
 from pathlib import Path
 
@@ -7,7 +7,9 @@ from duvae.project import fingerprint, job_list, own_files
 
 
 def write(params: Params, root: Path = Path()) -> list[Path]:
-    """Writes `fingerprints.yaml` and `data/own.yaml`, each only if its text has changed.
+    """Writes `fingerprints.yaml` (hashes of the code) and `data/own.yaml` (hashes of the user's own files).
+
+    A file is written only if its text has changed.
 
     Args:
         params: The project's parameters.

@@ -1,8 +1,8 @@
-"""Private projects: separate DVC projects for the user's own data, below a folder that git ignores.
+"""Creates private projects: separate DVC projects for the user's own data, below a folder that git ignores.
 
 A private project has its own dvc.yaml, dvc.lock, jobs.yaml, cache and results, all below `private/`. So git never keeps
-the names, hashes or results of private data. A private project has the stages of the main project, except Figure 1. Its
-fingerprints are those of the running package.
+the names, hashes or results of private data. A private project has the stages of the main project, except `figure1`.
+The fingerprints (hashes of the code) in a private project are those of the running package.
 """
 
 import subprocess
@@ -24,14 +24,14 @@ HEADER = "# Written from the project's own dvc.yaml by duvae.project.private; do
 
 
 def stages(text: str) -> str:
-    """The dvc.yaml of a private project.
+    """Derives the dvc.yaml of a private project from that of the main project.
 
     Args:
         text: Content of the main project's dvc.yaml.
 
     Returns:
-        Content with the same stages, except Figure 1. The stage `fingerprint` runs every time, since the source code
-        is outside the private project.
+        The content of the private project's dvc.yaml. It has the same stages, except `figure1`. The stage `fingerprint`
+        runs every time, because DVC cannot see changes of the source code outside the private project.
     """
     content = yaml.safe_load(text)
     del content["stages"]["figure1"], content["plots"]

@@ -1,4 +1,4 @@
-"""Progress bars on a terminal, and elsewhere one line per epoch of a training."""
+"""Shows the progress of a command: as a bar on a terminal; elsewhere, a training prints one line per epoch."""
 
 import signal
 import sys
@@ -51,7 +51,7 @@ class Bar:
 
 
 class TrainingBar(Bar):
-    """A bar over epochs, with the last epoch's validation loss, KL, MI (nats per example) and active units.
+    """A bar over epochs, with the validation loss, KL, MI (nats per example) and active units of the last epoch.
 
     Inside the `with` block, Ctrl-C and SIGTERM stop the training after the current step. A second signal stops the
     training at once.

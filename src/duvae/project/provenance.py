@@ -1,7 +1,8 @@
-"""Records of how each result was made: code, machine, time and library versions. Git keeps them beside the results.
+"""Records the provenance of each result: code, machine, time and library versions. Git keeps the records.
 
-A record is a JSON file with one key, `record`. Its value is a list of one mapping. The file has to be one of DVC's
-metrics; `dvc.yaml` says why. `dvc metrics show` skips lists, so none of the values becomes a column there.
+A record is a JSON file beside the result. Its only key, `record`, holds a list with one mapping. The file has to be one
+of DVC's metrics; a comment in `dvc.yaml` gives the reason. `dvc metrics show` skips lists, so the table that it prints
+has no column for a value of the record.
 """
 
 import datetime
@@ -27,11 +28,11 @@ LIBRARIES = ("duvae", "numpy", "scipy", "scikit-learn")
 
 
 class Stopwatch:
-    """Measures a stage from its start, and writes its record.
+    """Measures a stage from the creation of this object, and writes the record of the stage.
 
     Args:
-        stage: Kind of stage, as in dvc.yaml.
-        system: Name of the system that the stage trains or loads; None: the stage has no model.
+        stage: Kind of stage, such as `train`.
+        system: Name of the system of the model that the stage trains or loads; None: the stage has no model.
     """
 
     def __init__(self, stage: str, system: str | None = None) -> None:
@@ -44,7 +45,7 @@ class Stopwatch:
 
         Args:
             path: The file to write.
-            more: Further fields of the record.
+            more: Further fields of the record, such as `device`.
         """
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         record = {
@@ -63,10 +64,11 @@ class Stopwatch:
 
 
 def unwrapped(content: Any) -> Any:
-    """The record in the content of its file.
+    """Takes the record out of the content of its file.
 
     Args:
-        content: Parsed JSON of the file. Earlier versions wrote the record without the list around it.
+        content: Parsed JSON of the file. Earlier versions wrote the record without the key and the list around it;
+            such content is returned unchanged.
     """
     if isinstance(content, Mapping) and isinstance(content.get(RECORD), list) and len(content[RECORD]) == 1:
         return content[RECORD][0]
@@ -75,7 +77,7 @@ def unwrapped(content: Any) -> Any:
 
 
 def versions() -> dict[str, str]:
-    """The versions of Python, of torch if it is imported, and of each library in LIBRARIES that is installed."""
+    """The versions of Python, of torch if it is imported, and of each installed library in `LIBRARIES`."""
     torch = sys.modules.get("torch")
     numbers = {"python": platform.python_version()}
     if torch:
@@ -105,13 +107,13 @@ def processor() -> str:
 
 
 def commit(folder: Path = Path()) -> dict[str, Any]:
-    """The commit of a project, and whether it has uncommitted changes that may affect results.
+    """Finds the commit of a project, and checks for uncommitted changes that may affect results.
 
     Args:
         folder: The project's folder.
 
     Returns:
-        `commit`: the hash; `dirty`: whether there are such changes. Both are None where git cannot tell.
+        `commit`: the hash; `dirty`: whether there are such changes. A value is None where git cannot tell.
     """
     environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
 

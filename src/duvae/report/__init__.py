@@ -1,1 +1,1 @@
-"""Tables, figures and pages, made from the outputs of the stages."""
+"""Builds tables, figures and HTML pages from the outputs of the stages in dvc.yaml."""

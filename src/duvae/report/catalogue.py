@@ -1,7 +1,10 @@
-"""The catalogue: for each system its record, the parts that it builds, its hyperparameters and its settings.
+"""Builds the catalogue, which describes each system: its equation, its parts, its hyperparameters and its settings.
 
-This module names no system and no part. So a new system in `duvae.systems`, `duvae.registry` and params.yaml appears in
-the catalogue without further code.
+A system is one kind of model, such as DU-VAE. Its parts are the objects that its class builds, such as the objective. A
+setting of params.yaml gives a system its hyperparameters, for each column of data sets, such as `yelp`.
+
+The code of this module uses no name of a system or part. So a new system in `duvae.systems`, `duvae.registry` and
+params.yaml appears in the catalogue without further code.
 """
 
 import inspect
@@ -22,10 +25,10 @@ from duvae.regularizers import Staged
 from duvae.systems import SYSTEMS, System
 
 FEATURES, LATENT = 4, 2
-"""Numbers of features and latent dimensions of the parts that are built here. Only the parts' names are read."""
+"""Numbers of features and latent dimensions with which `parts` builds a system. They do not affect the catalogue."""
 
 DURATION = Duration(warmup=10, epoch=10, total=100)
-"""Length of the training, in steps, for a system's schedule. Only its first and last KL weight are read."""
+"""Length of the training, in steps, for a system's schedule. The catalogue shows only the first and last KL weight."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,8 @@ class Hyperparameter:
     Attributes:
         name: Key in params.yaml.
         description: Meaning and unit.
-        searched: Groups of columns of data sets, each with the values that the paper chose from.
+        searched: The values among which the paper chose. Each pair holds the names of some columns of data sets, and
+            the values for these columns.
     """
 
     name: str
@@ -67,13 +71,13 @@ class Entry:
     Attributes:
         name: Key in params.yaml.
         label: The paper's name of the system, with Greek letters as words.
-        summary: First paragraph of the docstring.
-        documentation: The whole docstring.
+        summary: First paragraph of the docstring of the system's class.
+        documentation: The whole docstring of the system's class.
         equation: The equation that distinguishes the system, in plain text.
         source: The publication of the equation.
         parts: The parts that the system builds; empty if params.yaml has no setting of the system.
-        hyperparameters: The hyperparameters.
-        settings: The values in params.yaml, by setting, column of data sets and hyperparameter.
+        hyperparameters: The system's hyperparameters.
+        settings: The values of the hyperparameters in params.yaml, by setting, column of data sets and hyperparameter.
     """
 
     name: str
@@ -88,12 +92,12 @@ class Entry:
 
 
 def columns(params: Params) -> list[str]:
-    """The columns of data sets for which any setting has values."""
+    """The columns of data sets for which at least one setting has values."""
     return list(dict.fromkeys(column for setting in params.settings.values() for column in setting.columns))
 
 
 def entry(name: str, params: Params) -> Entry:
-    """The entry of one system.
+    """Describes one system.
 
     Args:
         name: Key of the system in params.yaml.
@@ -133,7 +137,7 @@ def parts(kind: type[System[Any]], hyperparameters: config.Frozen, chosen: Parts
         if type(part).__module__ == regularizers.__name__:
             yield Part("regularizer", type(part).__name__, _regularizer_detail(part), summary(type(part)))
     for role in vars(System):
-        # head, means and variances give the posterior and the regularizers, which are described above.
+        # The methods head, means and variances build the posterior and the regularizers, which are already described.
         if role.startswith("_") or role in ("head", "means", "variances") or not callable(getattr(System, role)):
             continue
         part = getattr(system, role)(DURATION) if role == "schedule" else getattr(system, role)()

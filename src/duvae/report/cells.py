@@ -1,4 +1,4 @@
-"""Cells, rows and tables of the pages, and the format of their numbers."""
+"""Defines the cells, rows and tables of the report pages, and formats their numbers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ class Cell:
 
     Attributes:
         text: The formatted number; None where the system has no such number.
-        spread: The formatted standard deviation of the number over seeds.
-        error: The formatted text in brackets: the standard error of the number, or another value beside it.
+        spread: The formatted standard deviation of the number over seeds; None: the cell shows none.
+        error: The formatted text in brackets: the standard error of the number, or another value; None: no brackets.
         strong: Whether the number is printed in bold, as the best one.
-        mark: The sign of a footnote.
+        mark: The sign of a footnote; empty: no footnote.
     """
 
     text: str | None
@@ -27,7 +27,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Head:
-    """The heading of a column, with its unit."""
+    """The heading of a column, with the unit of the column's numbers; an empty unit is not shown."""
 
     label: str
     unit: str = ""
@@ -40,10 +40,10 @@ class Row:
     Attributes:
         name: The heading of the row.
         cells: The numbers.
-        note: A small note below the heading.
-        colour: The colour of the row's setting in the figures.
-        floor: Whether the row is a baseline that no model produced, such as the floor.
-        mark: The sign of a footnote.
+        note: A small note below the heading; empty: no note.
+        colour: The colour that marks the row's setting in the figures; empty: the row has no setting.
+        floor: Whether the row is a baseline that no model produced, such as the true NLL of synthetic data.
+        mark: The sign of a footnote; empty: no footnote.
     """
 
     name: str
@@ -64,7 +64,8 @@ class Table:
         heads: The headings of all columns but the first.
         rows: The rows.
         corner: The heading of the first column.
-        groups: A second row of headings above `heads`, each with the number of columns that it spans.
+        groups: A second row of headings above `heads`, each with the number of columns that it spans; empty: no such
+            row.
     """
 
     id: str
@@ -95,7 +96,14 @@ def number(value: float | None, decimals: int) -> str | None:
 
 
 def cell(value: float | None, decimals: int = 0, spread: float | None = None, error: float | None = None) -> Cell:
-    """Formats a number, its spread over seeds and its standard error with the same number of decimal places."""
+    """Formats a number, its spread over seeds and its standard error with the same number of decimal places.
+
+    Args:
+        value: The number; None or NaN where there is no number.
+        decimals: Number of decimal places.
+        spread: The standard deviation over seeds; None or NaN: the cell shows none.
+        error: The standard error; None or NaN: the cell shows none.
+    """
     return Cell(number(value, decimals), number(spread, decimals), number(error, decimals))
 
 
@@ -105,7 +113,7 @@ def word_list(parts: Sequence[str]) -> str:
 
 
 def number_range(values: Sequence[int]) -> str:
-    """The range of whole numbers as text: `50` or `31 to 50`; empty without numbers."""
+    """The range of whole numbers as text, such as `31 to 50`, or `50` if all are equal; empty without numbers."""
     if not values:
         return ""
     low, high = min(values), max(values)

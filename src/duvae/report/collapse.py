@@ -1,6 +1,7 @@
-"""The posterior collapse: a figure of a VAE and a DU-VAE over their training, and paragraphs about it.
+"""Shows the posterior collapse: draws a VAE and a DU-VAE during their training, and explains the figure in words.
 
-The code computes every statement about a model from the model's results, so the text is true of any result.
+The posterior has collapsed if q(z|x) is the same for every x. The code computes every statement about a model from the
+model's results, so the text is true of any result.
 """
 
 import math
@@ -25,10 +26,17 @@ MEASURES = (
     ("valid_mpd", "MPD", "nats"),
     ("valid_ce", "CE", "nats"),
 )
-"""The rows of the figure: column of history.csv, quantity and unit. DU-VAE acts on MPD and CE."""
+"""The rows of the figure: column of history.csv, quantity and unit. DU-VAE acts on MPD and CE.
+
+`docs/metrics.md` defines the quantities.
+"""
 
 LOG_SCALE_RATIO = 8.0
-"""An axis is logarithmic if its greatest value is more than this multiple of the greatest value at a kept epoch."""
+"""Ratio above which the axis of KL or MPD is logarithmic.
+
+The ratio divides the greatest value of any epoch by the greatest value at an epoch whose weights were kept. A divisor
+below 1 nat counts as 1 nat.
+"""
 
 
 @dataclass(frozen=True)
@@ -38,7 +46,7 @@ class Pair:
     Attributes:
         vae: Results of the VAE, one per seed.
         du_vae: Results of the DU-VAE, one per seed.
-        names: The names of the two settings.
+        names: The names of the two settings; the name of the VAE's setting comes first.
         latent: Number of dimensions of z.
         warmup: Number of epochs over which the KL weight rises.
         item: The word for one training example: `sentence` or `image`.
@@ -53,12 +61,12 @@ class Pair:
 
     @property
     def short(self) -> tuple[str, str]:
-        """The names of the two systems, without the additions that distinguish settings."""
+        """The names of the two systems, without the hyperparameters that distinguish settings of one system."""
         return label("vae"), label("du_vae")
 
     @property
     def prior(self) -> float:
-        """The entropy of the prior, n/2 log(2 pi e), in nats: the CE where every posterior equals the prior."""
+        """The entropy of the prior, n/2 log(2 pi e), in nats: the CE if every posterior equals the prior."""
         return self.latent / 2 * math.log(2 * math.pi * math.e)
 
 
@@ -69,11 +77,11 @@ def choose_pair(results: Sequence[Result], latent: int, warmup: int, item: str) 
         results: Models of one data set.
         latent: Number of dimensions of z.
         warmup: Number of epochs over which the KL weight rises.
-        item: The word for one training example.
+        item: The word for one training example: `sentence` or `image`.
 
     Returns:
-        For each system the setting with the system's name, or else the system's first setting. None where a system has
-        no setting.
+        The results of one setting of each system: the setting with the system's name, or else the system's first
+        setting. None where one of the systems has no setting.
     """
     names = setting_names(results)
     chosen = []
@@ -143,7 +151,10 @@ def figure(pair: Pair) -> Figure:
 
 
 def best_epoch(result: Result) -> pd.Series:
-    """The row of the epoch whose weights were kept: the last one marked as best, or else the last one."""
+    """The row of history.csv for the epoch whose weights were kept.
+
+    This is the last row that is marked as best, or the last row of all if none is marked.
+    """
     history = result.history
     best = history[history["best"] == 1]
 
@@ -154,7 +165,7 @@ def best_epoch(result: Result) -> pd.Series:
 
 
 def paragraphs(pair: Pair) -> list[str]:
-    """Paragraphs about the figure: the measures, each of the two systems, their comparison, and the explanation."""
+    """Explains the figure in five paragraphs: the measures, the VAE, the DU-VAE, their comparison, and the reason."""
     vae, du_vae = pair.short
     measures = (
         f"A VAE has collapsed when q(z|x) is the same for every {pair.item} x: z then holds no information about x, and"
@@ -184,7 +195,7 @@ def paragraphs(pair: Pair) -> list[str]:
 
 
 def final_state(results: Sequence[Result], name: str, pair: Pair) -> str:
-    """A sentence with one system's metrics on test, as means over seeds, and whether it has collapsed."""
+    """A sentence with one system's metrics on the test data, as means over seeds, and whether the system collapsed."""
     row = over_seeds(results).mean.iloc[0].astype(float)
     au = number(row["au"], 0 if float(row["au"]).is_integer() else 1)
     collapsed = sum(result.collapsed is True for result in results)
@@ -267,7 +278,7 @@ def _difference(difference: float) -> str:
 
 
 def _weight(weight: float) -> str:
-    """The time of an epoch in words, from the epoch's KL weight (0 to 1)."""
+    """An epoch's place in the warm-up in words, derived from the epoch's KL weight (0 to 1)."""
     if weight >= 1:
         return "after the warm-up of the KL weight"
 

@@ -1,4 +1,4 @@
-"""Data for `templates/compare.js`, which compares two settings on the page: numbers and curves."""
+"""Computes the numbers and curves for the script `templates/compare.js`, which compares two settings on the page."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -14,12 +14,13 @@ from duvae.report.results import FLOW_METRIC_KEYS, Result, label_counts, label_u
 from duvae.report.tables import METRICS, Gaps, shown_metrics
 
 POINTS = 200
-"""Largest number of epochs of a curve on the page. A longer curve is thinned to every second, third, ... epoch."""
+"""Largest number of epochs in a curve on the page. Of a longer curve, every second, third, ... epoch is kept."""
 
 BETTER = {"nll": -1, "gap": -1, "perplexity": -1}
 """Metrics for which a smaller value is better (-1).
 
-`measures` adds 1 (a larger value is better) for accuracies, and 0 (neither is better) for all other numbers.
+The function `measures` uses 1 (a larger value is better) for accuracies, and 0 (neither is better) for all other
+numbers.
 """
 
 
@@ -29,12 +30,12 @@ def measures(results: Sequence[Result], floor: Floor | None = None, item: str = 
     Args:
         results: Models of one data set.
         floor: The floor of the NLL (see `Floor`); None: no row for the distance from the floor.
-        item: The word for one test example.
+        item: The word for one test example: `sentence` or `image`.
 
     Returns:
         For each row, its `key`, `label`, `unit` and number of `decimals`. `better` is -1 if a smaller value is better,
-        1 if a larger value is better, otherwise 0. `last` marks metrics of z^T: the script hides such a row if neither
-        setting has a value.
+        1 if a larger value is better, otherwise 0. Rows of metrics also have `last`, which is true for metrics of z^T,
+        the end of a chain of flows. `compare.js` hides a row with a true `last` if neither setting has a value.
     """
     rows = [
         {"key": metric.key, "label": metric.label, "unit": metric.unit, "decimals": metric.decimals}
@@ -59,12 +60,17 @@ def measures(results: Sequence[Result], floor: Floor | None = None, item: str = 
 def settings(
     results: Sequence[Result], gaps: Gaps | None = None, pictures: Mapping[str, str] | None = None
 ) -> list[Any]:
-    """The settings of one data set: names, numbers with their spread over seeds, and curves.
+    """Collects the names, numbers and curves of each setting of one data set.
 
     Args:
         results: Models of one data set.
         gaps: Distances of the models' NLL from the floor (see `Floor`), by setting; None: there is no floor.
         pictures: HTML ids of the latent-space pictures on the page, by setting; None: the page has no such pictures.
+
+    Returns:
+        One dictionary per setting. `id` is `<data set>/<setting>`; `name`, `system` and `note` are texts. `seeds` is
+        the number of seeds, `commit` names the commits of the stages, and `picture` is the HTML id or None. `values`
+        gives the mean and the spread over seeds of each number. `curves` holds the columns of `CURVES` for each seed.
     """
     over = over_seeds(results)
     entries = []

@@ -1,4 +1,7 @@
-"""Samples and interpolations of trained models beside real test examples, as the pages show them (Figure S1)."""
+"""Prepares samples and interpolations of trained models for the pages, which show them beside test examples.
+
+The pages follow Figure S1 of the paper's supplement.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +21,7 @@ PIXEL = 2
 
 
 def archive_path(job: Job, root: Path) -> Path:
-    """The path of the archive with a model's samples, which git does not keep."""
+    """The path of the archive with a model's samples. Git does not keep the archive."""
     return root / "generated" / job.folder.with_suffix(".npz")
 
 
@@ -28,12 +31,16 @@ def command(job: Job) -> str:
 
 
 def first_seeds(models: Sequence[Result]) -> dict[str, Result]:
-    """The result of each setting's first seed, by setting. The pages show only the samples of that seed."""
+    """The first of each setting's results in `models`, by setting. The pages show only the samples of that seed."""
     return {model.job.setting: model for model in reversed(models)}
 
 
 def committed_samples(model: Result, root: Path = Path()) -> Samples | None:
-    """The samples of a model that git keeps; None where the file is missing or belongs to other weights.
+    """Reads the samples of a model from the file that git keeps.
+
+    Returns:
+        The samples. None where the file is missing, belongs to other weights than the metrics, or holds no examples
+        because the data set may be private.
 
     Raises:
         UserError: If the file is broken.
@@ -45,12 +52,18 @@ def committed_samples(model: Result, root: Path = Path()) -> Samples | None:
 
 
 def content(samples: Mapping[str, Samples], names: Mapping[str, str], seeds: int) -> Mapping[str, Any]:
-    """The variables of the template for one data set: test examples, and the samples of each setting.
+    """Computes the variables of the template `examples_part.html` for one data set.
 
     Args:
         samples: Samples and interpolations of one data set, by setting.
         names: The name of each setting.
         seeds: Number of trained seeds.
+
+    Returns:
+        `pictures`: whether the examples are images; `pairs`: number of interpolated pairs; `steps`: number of points of
+        each interpolation; `seeds`: the argument; `test`: the test examples; `settings`: a mapping for each setting,
+        with its `name`, its `samples` and its interpolations (`between`). For images also `ways`: the decodings, such
+        as `drawn` for pixels drawn from p(x|z).
     """
     first = next(iter(samples.values()))
     head = {

@@ -1,4 +1,4 @@
-"""The expected content of the files of a result. The report checks each file before it uses the content."""
+"""Defines the expected content of a result's files. The report checks each file before it uses the content."""
 
 import datetime
 from collections.abc import Iterable, Mapping
@@ -21,13 +21,17 @@ def _moment(text: str) -> str:
 
 
 class Content(BaseModel):
-    """The part of a JSON file that the report reads; the file may hold more."""
+    """The keys of a JSON file that the report reads; the file may hold further keys."""
 
     model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
 
 
 class Metrics(Content):
-    """Content of metrics.json; None where a metric is not defined for the system."""
+    """Content of metrics.json.
+
+    A metric is None where it is not defined for the system. Keys with a default may be missing: `mpd_t` and `ce_t`
+    describe only systems with flows, and results of earlier versions lack the others.
+    """
 
     system: str
     hyperparameters: dict[str, Any]
@@ -54,7 +58,14 @@ class Metrics(Content):
 
 
 class Accuracy(Content):
-    """Accuracies for one size of labelled subsets in probe.json."""
+    """Accuracies in percent of linear probes (linear classifiers of codes), for one size of labelled subsets.
+
+    Attributes:
+        accuracy: The mean over the labelled subsets.
+        spread: The standard deviation over the labelled subsets; None for a single subset.
+        draws: The accuracy for each labelled subset.
+        by_alphabet: The accuracy in each alphabet; empty where probes are not trained for each alphabet on its own.
+    """
 
     accuracy: float
     spread: float | None
@@ -63,7 +74,15 @@ class Accuracy(Content):
 
 
 class ProbeResults(Content):
-    """Content of probe.json."""
+    """Content of probe.json, the results of linear probes.
+
+    Attributes:
+        largest_class: Share of the largest class in percent; None where the data set has no probes.
+        labels_are: Unit of the sizes of labelled subsets, such as `images a character`.
+        alphabets: Number of alphabets; None where probes are not trained for each alphabet on its own.
+        by_labels: Accuracies, by size of the labelled subsets.
+        weights: Digest of the model's weights; None in results of earlier versions.
+    """
 
     largest_class: float | None
     labels_are: str = "labels"
@@ -73,7 +92,7 @@ class ProbeResults(Content):
 
 
 class Machine(Content):
-    """The machine that a stage ran on."""
+    """The machine that a stage ran on; `cores` is None where the number is unknown."""
 
     processor: str
     cores: int | None
@@ -81,7 +100,11 @@ class Machine(Content):
 
 
 class StageRecord(Content):
-    """The record of a stage, in a *.run.json file."""
+    """The record of a stage in a *.run.json file: time, memory, versions and machine.
+
+    `peak_memory_mib` is None where the memory was not measured. `weights` is the digest of the model's weights, which
+    only some stages record. Results of earlier versions may lack every key that has a default.
+    """
 
     wall_seconds: float
     cpu_seconds: float
@@ -96,7 +119,7 @@ class StageRecord(Content):
 
 
 class Truth(Content):
-    """Content of truth.json."""
+    """Content of truth.json: the NLL of test sentences under the generator of a synthetic data set."""
 
     sentences: int
     nll: float
@@ -144,7 +167,7 @@ def read(path: Path, command: str) -> dict[str, Any]:
 
 
 def check_columns(frame: pd.DataFrame, names: Iterable[str], path: Path, command: str) -> pd.DataFrame:
-    """Checks that a table has rows and all expected columns, and that these columns hold numbers.
+    """Checks that a table has rows and all expected columns, and that these columns hold numbers or nothing.
 
     Args:
         frame: The table.

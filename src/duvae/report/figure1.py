@@ -1,4 +1,8 @@
-"""The content of Figure 1, for its own page and for the page of all results."""
+"""Draws the paper's Figure 1, and computes the numbers and texts around it.
+
+Figure 1 shows the latent spaces of five systems on synthetic data. It has a page of its own, and is also a part of the
+page of all results.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,12 +27,16 @@ def synthetic(dataset: AnyDataset) -> SyntheticDataset:
 
 
 def drawable(models: Sequence[Result], root: Path = Path()) -> bool:
-    """Whether all files for Figure 1 exist, and those of each model belong to the same weights as its metrics."""
+    """Whether all files for Figure 1 exist, and each model's test examples and metrics belong to the same weights."""
     return not missing(models, root) and all(per_example.read(model, root) for model in models)
 
 
 def missing(models: Sequence[Result], root: Path = Path()) -> dict[Path, str]:
-    """The missing files of test examples that Figure 1 needs, each with the command that writes it."""
+    """Finds the missing files with values of test examples that Figure 1 needs.
+
+    Returns:
+        The command that writes each missing file, by the file's path.
+    """
     files = {
         per_example.file_path(model.job, root): f"duvae evaluate --dataset {model.job.dataset}"
         f" --setting {model.job.setting} --seed {model.job.seed}"

@@ -1,4 +1,4 @@
-"""The figures of training curves and probes, and the style and file formats of all figures."""
+"""Draws training curves and the accuracies of probes, and defines the style and the file formats of all figures."""
 
 import functools
 import io
@@ -24,10 +24,13 @@ WIDTH = 7.16
 LEGEND: dict[str, Any] = {"handlelength": 1.8, "columnspacing": 1.4}
 
 COMPONENT_COLOURS = ("#0072b2", "#e69f00", "#cc79a7", "#009e73", "#d55e00", "#56b4e9", "#999999")
-"""Okabe and Ito's colours, which colour-blind readers can distinguish. As in the paper, the first colour is blue."""
+"""Colours for the components of the synthetic data: Okabe and Ito's, which colour-blind readers can distinguish.
+
+As in the paper, the first colour is blue.
+"""
 
 LINE_STYLES: tuple[Line, ...] = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
-"""Line styles of the settings of one system, which share a colour."""
+"""Line styles that distinguish the settings of one system, because these settings share a colour."""
 
 CURVES = (
     ("valid_loss", "Negative ELBO (nats)"),
@@ -37,7 +40,7 @@ CURVES = (
     ("valid_mpd", "MPD (nats)"),
     ("valid_ce", "Conditional entropy (nats)"),
 )
-"""The panels of the training curves: column of history.csv and title. All columns are measured on validation."""
+"""The panels of the training curves: column of history.csv and title. All values are from the validation data."""
 
 STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
@@ -63,7 +66,7 @@ STYLE: dict[Any, Any] = {
 
 
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Decorates a function so that it draws in the style of all figures."""
+    """Decorates a function so that it draws in `STYLE`, the style of all figures."""
 
     @functools.wraps(draw)
     def draw_styled(*args: P.args, **kwargs: P.kwargs) -> Figure:
@@ -80,9 +83,11 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 def curves(results: Sequence[Result], warmup: int) -> Figure:
     """Draws loss, KL, MI, AU, MPD and CE on validation over the epochs, one line per seed and one colour per system.
 
+    A dot marks the epoch whose weights were kept.
+
     Args:
         results: Models of one data set.
-        warmup: Number of epochs over which the KL weight rises; they are shaded.
+        warmup: Number of epochs over which the KL weight rises; the figure shades these epochs.
     """
     columns, legend = _legend_size(list(setting_names(results).values()), WIDTH)
     height = 3.35 + legend
@@ -120,7 +125,10 @@ def curves(results: Sequence[Result], warmup: int) -> Figure:
 
 @styled
 def probes(results: Sequence[Result]) -> Figure:
-    """Draws the accuracy of the linear probes by number of labels, with the spread over the labelled subsets."""
+    """Draws the accuracy of linear probes (linear classifiers of codes) by number of labels, as means over seeds.
+
+    Error bars show the spread over the labelled subsets. A dotted line shows the share of the largest class.
+    """
     lines = len(setting_names(results)) + 1
     columns = -(-lines // 16)
     figure = Figure(figsize=(WIDTH, max(2.5, 0.165 * min(lines, 16) + 0.2)))
@@ -157,7 +165,11 @@ def probes(results: Sequence[Result]) -> Figure:
 
 
 def line_styles(results: Sequence[Result]) -> dict[str, tuple[str, Line]]:
-    """The colour and the line style of each setting, by setting."""
+    """Chooses the colour and the line style of each setting.
+
+    Returns:
+        Pairs of a colour and a line style, by setting.
+    """
     styles: dict[str, tuple[str, Line]] = {}
     used: dict[str, int] = {}
     for result in results:
@@ -172,7 +184,7 @@ def line_styles(results: Sequence[Result]) -> dict[str, tuple[str, Line]]:
 
 
 def _limits(ax: Axes, lines: Sequence[Array], column: str) -> None:
-    """Sets the y axis so that neither the loss of the first epochs nor one very large divergence hides the rest.
+    """Limits the y axis, so that a large loss of the first epochs or one very large divergence does not hide the rest.
 
     Args:
         ax: The panel.
@@ -203,7 +215,7 @@ def _handles(results: Sequence[Result]) -> list[Line2D]:
 
 
 def _legend_size(names: Sequence[str], width: float) -> tuple[int, float]:
-    """The number of columns of a legend that fits into `width` inches, and its height in inches."""
+    """Computes how many columns of a legend fit into `width` inches, and the legend's height in inches."""
     for columns in range(min(8, len(names)), 0, -1):
         rows = -(-len(names) // columns)
         longest = [max(map(len, names[start : start + rows])) for start in range(0, len(names), rows)]
@@ -225,7 +237,7 @@ def png(figure: Figure, dpi: int = 200) -> bytes:
 
 
 def svg(figure: Figure) -> str:
-    """The figure as an HTML element, without the XML head. The same figure gives the same text."""
+    """Encodes a figure as an HTML element `<svg>`, without the XML header. The same figure gives the same text."""
     buffer = io.StringIO()
     with mpl.rc_context(STYLE):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})

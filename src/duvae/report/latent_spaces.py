@@ -1,4 +1,4 @@
-"""Figures of two-dimensional latent spaces: Figure 1 redrawn, and the space of a single model."""
+"""Draws two-dimensional latent spaces: those of the paper's Figure 1, and the latent space of a single model."""
 
 from collections.abc import Sequence
 
@@ -39,14 +39,18 @@ def aggregate(means: Array, variances: Array, x: Array, y: Array) -> Array:
 
 
 def mixture(source: SyntheticSource) -> tuple[Array, Array]:
-    """Means and variances of the generator's components, shape (components, 2) each."""
+    """Means and variances of the Gaussian components from which the generator of synthetic data draws z.
+
+    Returns:
+        Two arrays of shape (components, 2).
+    """
     means = np.asarray(source.means, np.float64)
 
     return means, np.full_like(means, source.variance)
 
 
 def share_outside(points: Array) -> float:
-    """The share of points outside of the panels, from 0 to 1.
+    """The fraction of points that lie outside the panels, from 0 to 1.
 
     Args:
         points: Coordinates, shape (points, 2).
@@ -61,16 +65,17 @@ def figure1(source: SyntheticSource, true_z: Space | None, spaces: Sequence[Spac
     The true latent space comes first. All panels show [-3, 3] x [-3, 3], and all contours share one scale.
 
     Args:
-        source: The generator, whose mixture is the true latent space.
-        true_z: The true z of the test sentences, in its attribute `means`; None: the panel stays empty.
+        source: Parameters of the generator, whose mixture of Gaussians is the true latent space.
+        true_z: The true z of the test sentences, in its attribute `means`; None: the lower panel of the true latent
+            space says `not kept`.
         spaces: The latent spaces, one per system.
-        lattice: Number of lattice points in each dimension for the contours.
+        lattice: Number of points in each dimension at which the density is computed for the contours.
     """
     grid = np.linspace(-HALFWIDTH, HALFWIDTH, lattice)
     true = aggregate(*mixture(source), grid, grid)
     learned = [None if s.variances is None else aggregate(s.means, s.variances, grid, grid) for s in spaces]
     top = max(float(density.max()) for density in (true, *learned) if density is not None)
-    # Even steps in the square root show both the flat true density and a sharp peak on one scale.
+    # Levels with even steps in the square root of the density show both the flat true density and a sharp peak.
     levels = top * np.linspace(0, 1, 15) ** 2
     columns = 1 + len(spaces)
     left, right, gap = 0.34, 0.50, 0.06  # inches
@@ -167,7 +172,7 @@ def central_component(source: SyntheticSource) -> int:
 
 
 def _scatter(ax: Axes, space: Space, centre: int, size: float = 1.6) -> None:
-    """Draws points coloured by component. Their order is random, so that no component covers the others."""
+    """Draws means coloured by component; `centre` is blue. The order is random, so that no component covers another."""
     others = [label for label in np.unique(space.labels) if label != centre]
     rank = {centre: 0, **{label: 1 + i for i, label in enumerate(others)}}
     colours = np.array([COMPONENT_COLOURS[rank.get(label, 0) % len(COMPONENT_COLOURS)] for label in space.labels])

@@ -1,4 +1,4 @@
-"""Names of systems and hyperparameters as the paper writes them, read from the registry."""
+"""Reads the paper's names of systems and hyperparameters from the registry, `duvae.registry`."""
 
 import math
 from collections.abc import Mapping
@@ -18,12 +18,12 @@ def letter(system: str, hyperparameter: str) -> str:
 
 
 def rank(system: str) -> int:
-    """A system's position in the registry; systems without a record come last."""
+    """A system's position in the registry. A system that the registry does not have comes last."""
     return list(RECORDS).index(system) if system in RECORDS else len(RECORDS)
 
 
 def letter_values(system: str, hyperparameters: Mapping[str, Any]) -> dict[str, float]:
-    """The values of the hyperparameters that the paper writes as letters, by key."""
+    """The values of the hyperparameters that the paper writes as letters, by the hyperparameter's key."""
     letters = RECORDS[system].letters if system in RECORDS else {}
 
     return {key: float(value) for key, value in hyperparameters.items() if key in letters}

@@ -1,4 +1,8 @@
-"""The provenance of results on the pages: versions, machines, and a warning where one table mixes versions."""
+"""Describes where results come from: library versions and machines; and warns if one table mixes versions.
+
+Each stage, such as a training, writes a record with its versions, its machine and a fingerprint of its code. The
+records of a result are in its attribute `provenance`.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,8 +18,8 @@ STAGES = {"train": "training", "evaluate": "evaluation", "probe": "probes"}
 def mixture_warning(results: Sequence[Result]) -> str | None:
     """Warns where one table mixes results of different code or of different versions of a library.
 
-    The records of all `STAGES` are compared. Results are mixed if the records name two versions of one library, or two
-    fingerprints for the same stage of the same system. Fingerprints of different systems always differ.
+    The function compares the records of all `STAGES`. Results are mixed if these records name two versions of one
+    library, or two fingerprints for one stage of one system. Different systems have different fingerprints anyway.
 
     Args:
         results: The results of one table.
@@ -45,7 +49,7 @@ def mixture_warning(results: Sequence[Result]) -> str | None:
 
 
 def provenance_lines(results: Sequence[Result]) -> list[str]:
-    """Sentences about the versions and machines of results, and about the models without a record of their training."""
+    """Names the versions and machines of results, and the models that have no record of their training."""
     records = [record for result in results for record in result.provenance.values()]
     versions: dict[str, list[str]] = {}
     for record in records:

@@ -46,7 +46,7 @@ def inline_svg(svg: str) -> Markup:
 
 
 def observations(results: Sequence[Result], gaps: Gaps | None = None) -> list[str]:
-    """Sentences about the results: the collapsed settings, the others, and the best setting by each metric.
+    """Sentences about the results: which settings collapsed, which did not, and which one is best by each metric.
 
     Args:
         results: Models of one data set; the sentences give means over the seeds of a setting.
@@ -85,8 +85,8 @@ def observations(results: Sequence[Result], gaps: Gaps | None = None) -> list[st
         ("mpd", "Greatest diversity (MPD)", -1),
         ("ce", "Least uncertainty (CE)", 1),
     ):
-        # The z of a Gaussian posterior corresponds to the z^T of a flow, but `mpd` and `ce` of a flow describe z^0.
-        # Therefore `mpd_t` and `ce_t`, which describe z^T, are used where they exist.
+        # A chain of flows turns z^0 into z^T, which the decoder reads. `mpd` and `ce` of a flow describe z^0, while
+        # `mpd_t` and `ce_t` describe z^T. So `mpd_t` and `ce_t` are used where they exist.
         means = over.mean[f"{key}_t"].fillna(over.mean[key]) if f"{key}_t" in over.mean else over.mean[key]
         known = {str(setting): float(value) for setting, value in means.dropna().items()}
         if len(known) > 1:
@@ -106,7 +106,16 @@ def observations(results: Sequence[Result], gaps: Gaps | None = None) -> list[st
 def metric_explanations(
     keys: Sequence[str], evaluation: Evaluation, floor: Floor | None = None
 ) -> list[Mapping[str, str]]:
-    """The label, unit and meaning of each metric in `keys`, in the order of the tables."""
+    """Explains the metrics of a table.
+
+    Args:
+        keys: The keys of the metrics, as `tables.shown_metrics` returns them.
+        evaluation: The parameters of the evaluation.
+        floor: The floor of the NLL (see `Floor`); None: `keys` has no `gap`, the distance from the floor.
+
+    Returns:
+        The label, unit and meaning of each metric, in the order of the tables.
+    """
     values = {
         "samples": evaluation.importance_samples,
         "threshold": evaluation.active_threshold,
@@ -121,7 +130,7 @@ def metric_explanations(
 
 
 def quadrature(floor: Floor) -> str:
-    """Sentences about the computation of the floor and its numerical error."""
+    """Sentences about the computation of the floor (see `Floor`) and the numerical error of the floor."""
     summary = floor.summary
     difference = abs(summary["coarse_difference"])
 
@@ -138,7 +147,7 @@ def size(dataset: Dataset, counts: Mapping[str, int] | None, results: Sequence[R
 
     Args:
         dataset: The data set's entry in params.yaml.
-        counts: Numbers of examples, by name of the split; None: unknown, so the text leaves them out.
+        counts: Numbers of examples, by name of the split; None: the text does not mention these numbers.
         results: Models of the data set.
     """
     words = {"train": "training", "valid": "validation", "test": "test"}
@@ -186,5 +195,5 @@ def _subset_text(results: Sequence[Result], item: str) -> str:
 
 
 def percent(share: float) -> str:
-    """A share from 0 to 1 as text, such as `12.3 %`."""
+    """A fraction from 0 to 1 as a percentage, such as `12.3 %`."""
     return f"{number(100 * share, 1)} %"

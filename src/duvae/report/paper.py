@@ -1,6 +1,6 @@
-"""The paper's tables with our results beside them, the differences, and notes on the printed numbers.
+"""Puts our results beside the paper's tables, with the differences, and with notes on the printed numbers.
 
-`paper_tables` holds the numbers of Shen et al. 2021 as printed. Each number is from one run.
+The folder `paper_tables` holds the numbers as the paper, Shen et al. 2021, prints them. Each number is from one run.
 """
 
 import csv
@@ -45,7 +45,7 @@ class Note:
         text: The remark, in one or two sentences.
         tables: The tables that the remark is about.
         systems: The systems whose rows the remark is about; empty: the whole table.
-        columns: The columns of data sets that the remark is about; empty: all columns.
+        columns: The columns of data sets that the remark is about, such as `yahoo`; empty: all columns.
         metric: The key of the number in each row that the remark is about; empty: the whole row.
     """
 
@@ -107,7 +107,7 @@ NOTES = (
         ("tableS2",),
     ),
 )
-"""Errors in the paper's tables, and facts that their captions leave out."""
+"""Errors in the paper's tables, and facts that the captions of the tables leave out."""
 
 
 @dataclass(frozen=True)
@@ -117,8 +117,8 @@ class PaperRow:
     Attributes:
         system: The system's key in the registry.
         values: The row's hyperparameters, by key in params.yaml; p is always the probability to keep a variance.
-        numbers: The printed numbers as text, by key: nll, kl, mi and au, or each probe_<labels>. Empty where the paper
-            has a dash.
+        numbers: The printed numbers as text, by key: nll, kl, mi and au, or one key probe_<labels> for each number of
+            labels. A text is empty where the paper has a dash.
     """
 
     system: str
@@ -133,7 +133,7 @@ class PaperComparison:
     Attributes:
         title: The title of the paper's table.
         table: Our numbers, the paper's numbers and the differences.
-        notes: Signs and texts of the footnotes. The sign is empty where a note is about the whole table.
+        notes: Signs and texts of the footnotes. The sign is empty if a note names no systems.
     """
 
     title: str
@@ -149,7 +149,7 @@ class _Line:
         system: The system's key in the registry.
         note: The note below the row's heading.
         setting: Our setting; None where only the paper has the row.
-        numbers: The paper's printed numbers; empty where only we have the row.
+        numbers: The paper's printed numbers, by key; empty where only we have the row.
     """
 
     system: str
@@ -163,7 +163,8 @@ def paper_rows(name: PaperTable, column: str) -> list[PaperRow]:
 
     Args:
         name: The table.
-        column: The column of data sets: yahoo, yelp or omniglot. Only Table 1 has several.
+        column: The column of data sets: yahoo, yelp or omniglot. Only Table 1 has several columns, and Table S1
+            has only yahoo. The other tables have no columns, so the function returns all their rows.
     """
     with (files("duvae.report") / "paper_tables" / FILES[name]).open(encoding="utf-8") as file:
         lines = [line for line in csv.DictReader(file) if line.get("dataset", column) == column]
@@ -189,7 +190,9 @@ def _values(name: PaperTable, system: str, bracket: str) -> dict[str, float]:
 def compare_with_paper(
     name: PaperTable, column: str, results: Sequence[Result], colours: Mapping[str, str], item: str = "sentence"
 ) -> PaperComparison:
-    """Puts our results beside a table of the paper. Our further settings of the same systems follow the paper's rows.
+    """Puts our results beside a table of the paper.
+
+    Our settings that the paper does not have follow the paper's rows, if their systems are in the table.
 
     Args:
         name: The paper's table.
@@ -251,7 +254,7 @@ def compare_with_paper(
 
 
 def _lines(theirs: Sequence[PaperRow], results: Sequence[Result]) -> list[_Line]:
-    """The paper's rows with our settings of the same hyperparameters, then our other settings of the same systems."""
+    """The paper's rows, each with our settings of equal hyperparameters; then our other settings of these systems."""
     systems = {row.system for row in theirs}
     ours = {result.job.setting: result for result in results if result.system in systems}
     lines = []

@@ -1,4 +1,7 @@
-"""Reads the values of single test examples that git keeps: likelihoods, and latent codes of two dimensions."""
+"""Reads the files with a value for each single test example: its likelihood, and its latent code of two dimensions.
+
+Git keeps these files, because the report pages show their content.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +18,11 @@ from duvae.report import expected
 from duvae.report.results import Array, Result, require_files
 
 FILE = "per_example.json"
-"""Name of the files with these values: one beside each metrics.json, and one beside truth.json."""
+"""Name of the files with these values.
+
+One such file lies beside each metrics.json, which has the metrics of a model. Another one lies beside truth.json, which
+has the mean NLL under the generator of a synthetic data set.
+"""
 
 
 @dataclass(frozen=True)
@@ -23,8 +30,8 @@ class PerExample:
     """Values of the test examples of one model.
 
     Attributes:
-        documents: Number of documents of each split of the data set.
-        index: Indices in the test set of the examples whose likelihood was measured, ascending, shape (measured,).
+        documents: Number of examples in each split of the data set, by name of the split.
+        index: Test-set indices of the examples whose likelihood was measured, ascending, shape (measured,).
         nll: Negative log-likelihoods of these examples in nats, shape (measured,); None for a model without likelihood.
         means: Posterior means of all test examples, shape (test, 2); None unless the latent space has two dimensions.
         variances: Posterior variances, shape (test, 2); None for point masses, and where `means` is None.
@@ -41,13 +48,14 @@ class PerExample:
 
 @dataclass(frozen=True)
 class Space:
-    """A two-dimensional latent space.
+    """A two-dimensional latent space: the posteriors of test examples under one model, or their true z.
 
     Attributes:
-        name: The name of the model.
-        means: Means of q(z given x), shape (sentences, 2).
-        variances: Variances of q(z given x), shape (sentences, 2); None for point masses.
-        labels: Index of the component that generated each sentence, shape (sentences,).
+        name: The name of the model, or `true z`.
+        means: Means of q(z|x), shape (examples, 2); for `true z`, the z from which each sentence was generated.
+        variances: Variances of q(z|x), shape (examples, 2); None where each q(z|x) is a single point, and for `true z`.
+        labels: Label of each example, shape (examples,). For synthetic data, the index of the component of the mixture
+            from which the sentence's z was drawn.
     """
 
     name: str
@@ -58,12 +66,15 @@ class Space:
 
 @dataclass(frozen=True)
 class Floor:
-    """The negative log-likelihood under the generator itself, in nats per sentence: the floor of every model's NLL.
+    """The NLL (negative log-likelihood) of test sentences under the generator that produced the synthetic data.
+
+    This NLL is the floor of every model's NLL: over many sentences, no model can have a lower mean.
 
     Attributes:
-        summary: The content of truth.json.
-        nll: The generator's −log p(x) of the first test sentences, shape (sentences,); None for old results.
-        z: The latent code and the component of every test sentence; None for old results.
+        summary: The content of truth.json, such as the mean NLL of these sentences in nats.
+        nll: The generator's −log p(x) of the first test sentences in nats, shape (sentences,); None where
+            per_example.json is missing, as in results of earlier versions.
+        z: The true latent code and the component of every test sentence; None where `nll` is None.
     """
 
     summary: Mapping[str, Any]
@@ -71,17 +82,17 @@ class Floor:
     z: Space | None = None
 
     def gap(self, model: PerExample) -> tuple[float, float] | None:
-        """The distance of a model's NLL from the floor, on the sentences of the floor.
+        """The distance of a model's NLL from the floor, measured on the sentences in `nll`.
 
         Args:
             model: The values of the model's test sentences.
 
         Returns:
-            The mean of the paired differences and its standard error, in nats; None where the model or the floor has no
-            likelihoods.
+            The mean of the paired differences and the standard error of this mean, in nats; None where the model or the
+            floor has no likelihood of each single sentence.
 
         Raises:
-            UserError: If the model was not evaluated on all sentences of the floor.
+            UserError: If the likelihood under the model was not measured on all these sentences.
         """
         if self.nll is None or model.nll is None:
             return None
@@ -110,7 +121,7 @@ def read(result: Result, root: Path = Path()) -> PerExample | None:
         root: The project's folder.
 
     Returns:
-        The test examples; None where the file is missing, or belongs to other weights than the metrics.
+        The values; None where the file is missing, or belongs to other weights than the model's metrics.
 
     Raises:
         UserError: If the file is broken.
@@ -142,7 +153,7 @@ def read(result: Result, root: Path = Path()) -> PerExample | None:
 
 
 def floor(dataset: str, root: Path = Path()) -> Floor:
-    """Reads the true negative log-likelihood of a synthetic data set.
+    """Reads the floor of a synthetic data set.
 
     Args:
         dataset: The data set's name.
@@ -170,16 +181,16 @@ def floor(dataset: str, root: Path = Path()) -> Floor:
 def gaps(
     results: Sequence[Result], examples: Sequence[PerExample | None], floor: Floor
 ) -> dict[str, list[tuple[float, float]]]:
-    """The distance of each setting's NLL from the floor.
+    """Computes the distance of each setting's NLL from the floor.
 
     Args:
         results: Models of one data set.
-        examples: The test examples of each model; None where the file is missing.
-        floor: The floor.
+        examples: The values of each model's test examples, as `read` returns them.
+        floor: The floor of this data set.
 
     Returns:
         The results of `Floor.gap`, one per seed, by setting. A setting's list is empty if the setting has no
-        likelihood, or if the file of one of its seeds is missing.
+        likelihood, or if the values of one seed of the setting are missing.
     """
     gaps_of_settings: dict[str, list[tuple[float, float]]] = {result.job.setting: [] for result in results}
     for result, model in zip(results, examples, strict=True):

@@ -1,4 +1,4 @@
-"""Puts images together into one picture: a grid with one scale for all of them."""
+"""Puts images together into one picture: a grid in which all images have the same scale of greys."""
 
 import io
 from collections.abc import Sequence

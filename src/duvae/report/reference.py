@@ -1,4 +1,4 @@
-"""The page `docs/parameters.md`, rendered from the classes of parameters and from `params.yaml`."""
+"""Writes the page `docs/parameters.md` from the classes in `duvae.config` and from the values in `params.yaml`."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -19,13 +19,13 @@ from duvae.registry import HYPERPARAMETERS, searched
 PAGE = Path("docs/parameters.md")
 
 MOST_GROUPS = 6
-"""Largest number of different values in a cell of the page."""
+"""Largest number of different values in a cell of the page; a cell with more values says "several"."""
 
 MOST_NAMES = 3
 """Largest number of names beside a value; more names become "all others"."""
 
 LONGEST = 90
-"""Largest number of characters of a value."""
+"""Largest number of characters of a value; a cell with a longer value says "several"."""
 
 INTRODUCTION = """\
 # Parameters
@@ -78,7 +78,7 @@ def render(params: Params) -> str:
         params: All parameters.
     """
     content = params.model_dump(exclude_unset=True)
-    # The settings of a grid appear only in the table of grids.
+    # The settings that a grid declares appear only in the table of grids, so the other tables leave them out.
     content["settings"] = {name: values for name, values in content["settings"].items() if _declared(params, name)}
     fields = Params.model_fields
     plain = [name for name, field in fields.items() if not _models(field.annotation) or name == "figure1"]
@@ -105,7 +105,7 @@ def render(params: Params) -> str:
 
 
 def _declared(params: Params, setting: str) -> bool:
-    """Whether `settings` declares a setting, rather than a grid."""
+    """Whether the key `settings` of params.yaml declares a setting; if not, a grid in `setting_grids` declares it."""
     return params.declaration(setting).startswith("settings.")
 
 
@@ -117,7 +117,7 @@ def explanation(system: str, hyperparameter: str) -> str:
 
 
 def _datasets(content: Mapping[str, Any]) -> Iterator[str]:
-    """The tables of data sets: keys of all kinds, then keys of each kind."""
+    """The tables of data sets: first the keys that all kinds share, then the further keys of each kind."""
     kinds = {_kind(model): list(_below("datasets.*", model)) for model in get_args(config.AnyDataset)}
     shared = [row for row in next(iter(kinds.values())) if all(row in rows for rows in kinds.values())]
     whole = {"datasets": content}
@@ -160,12 +160,12 @@ def _hyperparameters(settings: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _rows(model: type[BaseModel], names: Iterable[str], below: bool = False, block: bool = False) -> Iterator[Row]:
-    """The rows of some keys of a model.
+    """The rows of some keys of a class of parameters, and of all keys below them.
 
     Args:
-        model: A class of parameters.
+        model: The class of parameters.
         names: The keys.
-        below: Whether the keys themselves have no rows, because a heading explains them. The keys below them have rows.
+        below: Whether only the keys below `names` have rows, because a heading of the page explains `names`.
         block: Whether a key with other keys below it also has a row of its own.
     """
     for name in names:
@@ -188,7 +188,10 @@ def _text(field: FieldInfo) -> str:
 
 
 def _below(key: str, model: type[BaseModel]) -> Iterator[Row]:
-    """The rows of all keys of a model, and of the models inside it."""
+    """The rows of all keys of a class of parameters, and of the classes inside it.
+
+    A key whose value is itself a class of parameters has a row of its own only if the key is optional.
+    """
     for name, field in model.model_fields.items():
         inside = list(_inside(f"{key}.{name}", field.annotation))
         optional = not field.is_required()
@@ -198,7 +201,7 @@ def _below(key: str, model: type[BaseModel]) -> Iterator[Row]:
 
 
 def _inside(key: str, annotation: Any) -> Iterator[Row]:
-    """The rows of the models inside a type; `*` stands for a name, or for a position in a list."""
+    """The rows of the classes of parameters inside a type; `*` stands for a name, or for a position in a list."""
     annotation = _bare(annotation)
     outer, inner = get_origin(annotation), get_args(annotation)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
@@ -211,7 +214,7 @@ def _inside(key: str, annotation: Any) -> Iterator[Row]:
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:
-    """The models anywhere inside a type."""
+    """All classes of parameters anywhere inside a type."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
 
@@ -219,7 +222,7 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
 
 
 def _bare(annotation: Any) -> Any:
-    """A type without its annotations."""
+    """A type without the `Annotated` around it."""
     return _bare(get_args(annotation)[0]) if get_origin(annotation) is Annotated else annotation
 
 
@@ -272,7 +275,7 @@ def _limits(limits: Iterable[Any]) -> str:
 
 
 def _table(rows: Iterable[Row], content: Mapping[str, Any], last: str = "from") -> str:
-    """Rows as a table in Markdown, with the present values of their keys.
+    """Formats rows as a table in Markdown, with the present values of the keys.
 
     Args:
         rows: The rows.
@@ -288,7 +291,7 @@ def _table(rows: Iterable[Row], content: Mapping[str, Any], last: str = "from") 
 
 
 def _present(key: str, content: Mapping[str, Any]) -> str:
-    """The present values of a key, each with the names that have it."""
+    """The present values of a key, each with the names (such as data sets) that have the value."""
     groups: dict[str, list[tuple[str, ...]]] = {}
     for names, value in _values_at(key.split("."), content):
         groups.setdefault(_show(value), []).append(names)
@@ -297,7 +300,7 @@ def _present(key: str, content: Mapping[str, Any]) -> str:
     every = [name for names in groups.values() for name in names]
     named = content[key.split(".", maxsplit=1)[0]]
     alone = isinstance(named, dict) and len(named) == 1
-    if alone:  # the heading above the table already shows this name
+    if alone:  # the heading above the table already shows the only name, so the cell leaves it out
         every = [name[1:] for name in every]
         groups = {value: [name[1:] for name in names] for value, names in groups.items()}
     everywhere = alone or not isinstance(named, dict) or len({name[:1] for name in every}) == len(named)
@@ -346,7 +349,7 @@ def _show(value: Any) -> str:
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(_show, value)) + "]"
 
-    # YAML reads 1e-08 as text.
+    # YAML reads 1e-08 as text, but 1.0e-08 as a number.
     return str(value).replace("e-", ".0e-") if isinstance(value, float) and "." not in str(value) else str(value)
 
 

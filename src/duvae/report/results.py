@@ -1,4 +1,8 @@
-"""Reads the files of results, and averages them over seeds."""
+"""Reads the results of trained models from their files, and averages the numbers over seeds.
+
+A job is one training: a data set, a setting and a seed. A setting is a system, such as DU-VAE, with hyperparameters.
+Each stage of a job, such as `train` or `evaluate`, writes a record of its time, machine and code to a file *.run.json.
+"""
 
 import datetime
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,7 +27,7 @@ METRIC_KEYS = ("nll", "perplexity", "reconstruction", "kl", "mi", "au", "mpd", "
 FLOW_METRIC_KEYS = ("mpd_t", "ce_t")
 """Keys of metrics.json for z^T, the end of a chain of flows. Only systems with flows have these keys.
 
-The standard error of each number has a key of its own, such as `mpd_t_stderr`.
+The standard error of each of these metrics has a key of its own, such as `mpd_t_stderr`.
 """
 
 HISTORY = (
@@ -33,10 +37,10 @@ HISTORY = (
 """The columns of history.csv that the report reads."""
 
 COLLAPSED_MI = 0.1
-"""A latent space with less mutual information than this, in nats, is called collapsed."""
+"""A latent space is called collapsed if it has less mutual information (MI) than this number of nats."""
 
 MOST_NAMED = 6
-"""Largest number of missing results that a message names one by one."""
+"""Largest number of commands that a message about missing files names one by one."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ class Result:
         metrics: Content of metrics.json.
         history: Content of history.csv, one row per epoch.
         probe: Content of probe.json; None where the data set has no labels for probes.
-        provenance: The records of the model's stages (*.run.json), by stage; old results lack some.
+        provenance: The records of the model's stages (*.run.json), by stage; results of earlier versions lack some.
     """
 
     job: Job
@@ -63,7 +67,7 @@ class Result:
 
     @property
     def name(self) -> str:
-        """The paper's name of the system. It is followed by the setting where the setting is not the system's key."""
+        """The paper's name of the system; with the setting in brackets if the setting's key is not the system's key."""
         name = label(self.system)
 
         return name if self.job.setting == self.system else f"{name} ({self.job.setting})"
@@ -83,8 +87,8 @@ class Result:
         r"""Whether no dimension is active or the MI is below `COLLAPSED_MI`; None where neither is known.
 
         Where the MI is not known, an upper bound of the MI that lies below `COLLAPSED_MI` proves the collapse. The KL
-        is such a bound: KL[q(z|x) || p(z)] is the MI plus KL[q(z) || p(z)]. The MPD, which is the mean of
-        KL[q(z|x) || q(z|x')] over all pairs, is another bound. The reason is that the divergence is convex, and that
+        is such a bound, because KL[q(z|x) || p(z)] is the MI plus KL[q(z) || p(z)]. Another bound is the MPD, the mean
+        of KL[q(z|x) || q(z|x')] over all pairs. The MPD is a bound because the divergence is convex, and because
         $I(x, z) = E_x KL[q(z|x) \| E_{x'} q(z|x')]$.
         """
         mi, au = self.metrics["mi"], self.metrics["au"]
@@ -101,7 +105,7 @@ class Result:
 
     @property
     def row(self) -> dict[str, Any]:
-        """All values of the result that are single numbers or words, by column of a table."""
+        """The single numbers and words of the result, by name of the column in `metrics_frame`; NaN where unknown."""
         records = self.provenance
         accuracies = self.probe["by_labels"] if self.probe else {}
 
@@ -131,7 +135,7 @@ class Result:
 
 
 def commands(params: Params, job: Job, root: Path = Path()) -> dict[Path, str]:
-    """The files of a job's result, each with the command that writes it."""
+    """The commands that write the files of a job's result, by file."""
     folder = root / "results" / job.folder
     arguments = f"--dataset {job.dataset} --setting {job.setting} --seed {job.seed}"
     stages = {
@@ -153,7 +157,8 @@ def require_files(files: Mapping[Path, str]) -> None:
         files: The command that writes each file, by file.
 
     Raises:
-        UserError: If files are missing; the message names them and their commands.
+        UserError: If files are missing. The message names the files and the commands that write them, for at most
+            `MOST_NAMED` commands.
     """
     missing: dict[str, list[Path]] = {}
     for path, command in files.items():
@@ -172,7 +177,9 @@ def require_files(files: Mapping[Path, str]) -> None:
 
 
 def read(params: Params, jobs: Iterable[Job], root: Path = Path()) -> list[Result]:
-    """Reads the results of jobs, with the records of their stages (*.run.json), which old results lack.
+    """Reads the results of jobs.
+
+    The records of the stages (*.run.json) may be missing, because earlier versions did not write all of them.
 
     Args:
         params: All of params.yaml.
@@ -183,7 +190,8 @@ def read(params: Params, jobs: Iterable[Job], root: Path = Path()) -> list[Resul
         One result per job, in the order of the jobs.
 
     Raises:
-        UserError: If a file is missing or broken; the message names it and the command that writes it.
+        UserError: If another file is missing, or if a file is broken. The message names the file and the command that
+            writes the file.
     """
     jobs = list(jobs)
     commands_of_jobs = [
@@ -200,7 +208,10 @@ def read(params: Params, jobs: Iterable[Job], root: Path = Path()) -> list[Resul
 
 
 def in_paper_order(results: Iterable[Result]) -> list[Result]:
-    """Sorts results by data set and then by the paper's Table 1; settings of one system keep their order."""
+    """Sorts results by data set, and then by the order of systems in the paper's Table 1.
+
+    Data sets keep the order of their first results, and settings of one system keep their order.
+    """
     results = list(results)
     datasets = list(dict.fromkeys(result.job.dataset for result in results))
 
@@ -214,9 +225,9 @@ def setting_names(results: Iterable[Result]) -> dict[str, str]:
         results: Results of one data set.
 
     Returns:
-        The name of each setting, by setting. If no other setting uses the system, and the setting's key is the
-        system's, this is the system's name. Otherwise the name adds the hyperparameters if they distinguish the
-        setting, or else the rest of the setting's key.
+        The name of each setting, by setting. If the setting's key is the system's key, and no other setting has this
+        system, the name is the system's name. Otherwise the name adds, in brackets, the hyperparameters if they
+        distinguish the setting, or else the rest of the setting's key.
     """
     settings = {result.job.setting: result for result in results}
     names = {setting: label(result.system) for setting, result in settings.items()}
@@ -271,11 +282,11 @@ def metrics_frame(results: Iterable[Result]) -> pd.DataFrame:
 
 
 class OverSeeds(NamedTuple):
-    """The numbers of each setting of one data set, averaged over its seeds.
+    """The numbers of each setting of one data set, averaged over the setting's seeds.
 
     Attributes:
-        mean: Means, one row per setting and one column per number, in the order of the results.
-        std: Standard deviations (divisor n - 1) in the same layout; NaN for a single seed.
+        mean: Means, one row per setting in the order of the results, and one column per number in `Result.row`.
+        std: Standard deviations (divisor n - 1), with the rows and columns of `mean`; NaN for a single seed.
         seeds: Number of seeds of each setting.
     """
 
@@ -297,7 +308,7 @@ class OverSeeds(NamedTuple):
 
 
 def over_seeds(results: Iterable[Result]) -> OverSeeds:
-    """The mean and the standard deviation over seeds, for every setting of one data set."""
+    """Computes the mean and the standard deviation over seeds, for every setting of one data set."""
     frame = metrics_frame(results)
     groups = frame.drop(columns=["dataset", "seed"]).groupby("setting", sort=False)
 
@@ -305,7 +316,7 @@ def over_seeds(results: Iterable[Result]) -> OverSeeds:
 
 
 def short_commit(provenance: Mapping[str, Any]) -> str:
-    """The short hash of a stage record's commit; `+` marks uncommitted changes."""
+    """The short hash of the commit in a stage's record, with `+` for uncommitted changes; `no commit` without one."""
     if not provenance.get("commit"):
         return "no commit"
 
@@ -318,7 +329,7 @@ def started(result: Result) -> datetime.datetime:
 
 
 def label_counts(results: Sequence[Result]) -> list[str]:
-    """The sizes of the labelled subsets of all probes, ascending, written as in the keys of probe.json."""
+    """The sizes of the labelled subsets on which the probes were trained, ascending, as the keys in probe.json."""
     counts = {count for result in results if result.probe for count in result.probe["by_labels"]}
 
     return sorted(counts, key=lambda count: (not count.isdigit(), int(count) if count.isdigit() else 0, count))

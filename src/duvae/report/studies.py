@@ -1,4 +1,8 @@
-"""The page of a study: Figure 2 for any data set, the trials, and the course and the cost of the search."""
+"""Writes the page of a study, which is a search over the hyperparameters of one system on one data set.
+
+The page shows the paper's Figure 2 for this data set, the trials, and the course and the cost of the search. A trial is
+one training of the search.
+"""
 
 import itertools
 from collections.abc import Mapping
@@ -28,12 +32,15 @@ COLOUR_MAP = "viridis"
 
 
 def letter(summary: Mapping[str, Any], hyperparameter: str) -> str:
-    """The paper's letter for a hyperparameter of a study's system."""
+    """The paper's letter for a hyperparameter of the system in `summary`, the content of study.json."""
     return names.letter(summary["system"], hyperparameter)
 
 
 def paper_choice(summary: Mapping[str, Any]) -> Mapping[str, float] | None:
-    """The paper's hyperparameters for the study's system and data set; None where the paper names none."""
+    """The paper's hyperparameters for the study's system and data set.
+
+    The result is None where the paper names none, or where the study searches other hyperparameters.
+    """
     record = RECORDS.get(summary["system"])
     chosen = record.chosen.get(summary["column"]) if record else None
 
@@ -45,11 +52,17 @@ def paper_choice(summary: Mapping[str, Any]) -> Mapping[str, float] | None:
 
 @figures.styled
 def heat_map(summary: Mapping[str, Any], trials: pd.DataFrame) -> Figure:
-    """Draws Figure 2: validation NLL over two hyperparameters, or as a line over one.
+    """Draws the validation NLL over the study's hyperparameters, as the paper's Figure 2.
 
-    A grid search is drawn as cells with their NLL, any other study as one point per trial. A frame marks the study's
-    choice, and a ring marks the paper's choice. Where the study requires a minimal MI, a line strikes out each cell
-    with a smaller MI. Crosses mark trials that ended early.
+    One of three drawings is used:
+
+    - One hyperparameter: a line with error bars.
+    - A grid search over two hyperparameters: one cell per trial, with its NLL.
+    - Any other study: one point per trial, over the first two hyperparameters.
+
+    A frame marks the study's choice. A ring marks the paper's choice, or a vertical line where the NLL is drawn as a
+    line. Where the study requires a minimal MI, trials with a smaller MI are cells that are struck out, square points
+    or hollow points. Crosses mark points of trials that ended early; cells of such trials are empty.
 
     Args:
         summary: Content of study.json.
@@ -153,7 +166,10 @@ def _ring(size: float) -> dict[str, Any]:
 
 @figures.styled
 def progress(summary: Mapping[str, Any], trials: pd.DataFrame, curves: pd.DataFrame) -> Figure:
-    """Draws the course of the search: the lowest NLL after each number of trained epochs, and all validation losses.
+    """Draws the course of the search.
+
+    The left panel shows the NLL of each complete trial, and the lowest NLL so far, over the number of epochs that all
+    trials have trained together. The right panel shows the validation loss of each trial over the trial's epochs.
 
     Args:
         summary: Content of study.json.
@@ -220,7 +236,13 @@ def _losses(ax: Axes, summary: Mapping[str, Any], trials: pd.DataFrame, curves: 
 
 
 def figure2(summary: Mapping[str, Any], trials: pd.DataFrame) -> Table | None:
-    """The table of a grid's NLL: one row per value of the second hyperparameter, one column per value of the first.
+    """Builds the table of a grid search, which shows the NLL of each trial as in Figure 2.
+
+    The table has one row per value of the second hyperparameter, and one column per value of the first.
+
+    Args:
+        summary: Content of study.json.
+        trials: Content of trials.csv, one row per trial.
 
     Returns:
         The table; None for a study that is not a grid over two hyperparameters.
@@ -290,11 +312,14 @@ def trials_table(summary: Mapping[str, Any], trials: pd.DataFrame) -> Table:
 
 
 def page(folder: Path) -> tuple[bytes, str]:
-    """The heat map of a study as PNG, and the study's page as HTML.
+    """Renders the page of a study.
 
     Args:
-        folder: The folder of the study's results. It holds study.json, trials.csv and curves.csv, which `duvae search`
-            writes, and their record search.run.json, which old results lack.
+        folder: The folder of the study's results, with the files study.json, trials.csv and curves.csv, which
+            `duvae search` writes. The record of the search, search.run.json, may be missing.
+
+    Returns:
+        The heat map of the study as PNG, and the study's page as HTML.
 
     Raises:
         UserError: If a file is missing or broken.
@@ -326,7 +351,7 @@ def page(folder: Path) -> tuple[bytes, str]:
 
 
 def summary_lines(summary: Mapping[str, Any]) -> list[str]:
-    """Sentences about a study: its choice, the paper's choice, its cost, and a comparison with another study."""
+    """Sentences about a study: its best trial, the paper's choice, its cost, and the comparison with another study."""
     condition = f" with MI above {summary['min_mi']:g} nats" if summary["min_mi"] else ""
     lines = [f"Best{condition}: {winner_text(summary, summary['best'])}."]
     if condition:
@@ -353,10 +378,11 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
 
 
 def winner_text(summary: Mapping[str, Any], best: Mapping[str, Any] | None) -> str:
-    """A study's best trial in words.
+    """Describes a study's best trial in words.
 
     Args:
-        summary: Content of study.json, of this study or of any other study of the same system.
+        summary: Content of study.json. It may be that of another study of the same system, because only the system's
+            letters for hyperparameters are read.
         best: The best trial, as in study.json; None where the study has no best trial.
     """
     if best is None:

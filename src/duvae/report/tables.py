@@ -1,4 +1,4 @@
-"""The tables of the pages, their columns, and the meanings of the columns."""
+"""Builds the tables of the report pages, and explains the meaning of their columns."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,10 +19,13 @@ from duvae.report.results import (
 )
 
 Gaps = Mapping[str, Sequence[tuple[float, float]]]
-"""Distances from the floor in nats, by setting: for each seed the mean over sentences and its standard error."""
+"""Distances of the models' NLL from the floor (see `Floor`) in nats, by setting.
+
+For each seed, a pair holds the mean distance over the sentences and the standard error of this mean.
+"""
 
 NOUNS = {"synthetic": "sentence", "text": "sentence"}
-"""The word for one item of a data set, by the kind of the data set; items of all other kinds are images."""
+"""The word for one example of a data set, by the kind of the data set. Examples of all other kinds are images."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Metric:
         label: The heading.
         unit: The unit below the heading.
         decimals: Number of decimal places.
-        meaning: The meaning of the column in one line.
+        meaning: The meaning of the column in one or two sentences.
     """
 
     key: str
@@ -92,7 +95,7 @@ METRICS = (
     ),
     Metric("ce_t", "CE of zᵀ", "nats", 2, "The same for the conditional entropy."),
 )
-"""The columns for each model. `docs/metrics.md` has the equations."""
+"""The columns of the tables, one for each metric of a model. `docs/metrics.md` has the equations."""
 
 
 def noun(dataset: Dataset) -> str:
@@ -105,7 +108,7 @@ def shown_metrics(results: Sequence[Result], floor: Floor | None = None, item: s
 
     Args:
         results: Models of one data set.
-        floor: The floor of a synthetic data set; None: no column of gaps.
+        floor: The floor of the NLL (see `Floor`); None: no column `gap`, the distance from the floor.
         item: The word for one item of the data set. For images, which have no words, the perplexity is left out.
     """
     has_flow = any(result.metrics.get(key) is not None for result in results for key in FLOW_METRIC_KEYS)
@@ -131,8 +134,8 @@ def likelihood(
     Args:
         results: Models of one data set.
         colours: The colour of each setting.
-        floor: The NLL under the generator itself. It adds a row and the column of gaps; None: the table has neither.
-        gaps: The distance of each setting from the floor.
+        floor: The floor of the NLL (see `Floor`). It adds a row and the column `gap`; None: the table has neither.
+        gaps: Distances of the models' NLL from the floor, by setting; None: the cells of the column `gap` are empty.
         prefix: Start of the table's id.
         item: The word for one test example.
     """
@@ -180,13 +183,16 @@ def test_size_text(results: Sequence[Result], item: str) -> str:
 def probes(
     results: Sequence[Result], colours: Mapping[str, str], prefix: str = "", item: str = "sentence"
 ) -> Table | None:
-    """The table of accuracies of the linear probes, by number of labels; None where no model has probes.
+    """The table of the accuracies of linear probes: one row per setting, one column per size of the labelled subsets.
 
     Args:
         results: Models of one data set.
         colours: The colour of each setting.
         prefix: Start of the table's id.
         item: The word for one test example.
+
+    Returns:
+        The table; None where no model has probes.
     """
     counts = label_counts(results)
     if not counts:
@@ -217,7 +223,11 @@ def probes(
 
 
 def alphabets(results: Sequence[Result]) -> list[Table]:
-    """Tables of the accuracy in each alphabet, averaged over seeds: one table for each size of labelled subsets."""
+    """Tables of the probes' accuracy in each alphabet, averaged over seeds.
+
+    Returns:
+        One table for each size of the labelled subsets; no table where no probes were trained for single alphabets.
+    """
     names = setting_names(results)
     tables = []
     for count in label_counts(results):
@@ -245,7 +255,9 @@ def alphabets(results: Sequence[Result]) -> list[Table]:
 
 
 def costs(results: Sequence[Result], colours: Mapping[str, str], prefix: str = "") -> Table:
-    """The table of the cost of each setting, as mean and spread over seeds, with devices, threads and commits.
+    """The table of each setting's cost (epochs, time and memory), with devices, threads and commits.
+
+    The numbers are means over seeds, with their standard deviations.
 
     Args:
         results: Models of one data set.
@@ -326,7 +338,7 @@ def _spread(over: OverSeeds) -> str:
 
 
 def _named(results: Sequence[Result]) -> list[tuple[str, str, str]]:
-    """Each setting with its name and its note. The note shows the hyperparameters, unless the name has them already."""
+    """Each setting with its name and its note. The note is the hyperparameters; empty if the name has them already."""
     names = setting_names(results)
     first = {result.job.setting: result for result in reversed(results)}
 

@@ -1,4 +1,8 @@
-"""Finds parts of a result that belong to other weights, such as metrics from before the last training."""
+"""Finds parts of a result that are stale: they belong to weights from before the last training.
+
+The parts are the metrics and the probe of a model. Each part, and the record of the training (train.run.json), names
+the digest of the weights: a hash that is equal only for equal weights.
+"""
 
 import sys
 from collections.abc import Iterable, Sequence
@@ -9,17 +13,18 @@ from duvae.report.results import Result
 
 
 def stale(result: Result, weights: str | None = None) -> dict[str, str]:
-    """The parts of a result that were computed from other weights than those of its last training.
+    """Finds the parts of a result that were computed from other weights than those of the last training.
 
-    Results of earlier versions have no digest of weights. They count as current if the record of their training has no
-    digest either.
+    A part that an earlier version wrote has no digest of weights. Such a part counts as current if neither the record
+    of the training nor the metrics have a digest.
 
     Args:
         result: The result.
-        weights: The digest of the model's weights; None: the digest in the record of the training.
+        weights: The digest of the model's weights; None: the digest in the record of the training or, if the record has
+            none, in the metrics.
 
     Returns:
-        Commands that compute these parts again, by the part's file.
+        Commands that compute the stale parts again, by the file of the part.
     """
     job = result.job
     known = weights or result.provenance.get("train", {}).get("weights") or result.metrics.get("weights")
@@ -51,16 +56,16 @@ def messages(files: dict[str, str]) -> list[str]:
 
 
 def current_results(results: Iterable[Result]) -> tuple[list[Result], list[str]]:
-    """Leaves out results, or their probes, that belong to other weights than those of the last training.
+    """Leaves out stale parts of results: the whole result if its metrics are stale, otherwise only a stale probe.
 
-    The function also prints a warning to standard error for each part that it leaves out.
+    For each part that it leaves out, the function prints a warning to standard error.
 
     Args:
         results: Results as `results.read` returns them.
 
     Returns:
-        The results whose metrics belong to the last training, without stale probes; and one sentence for each part
-        that was left out.
+        The results whose metrics belong to the last training, without stale probes; and one sentence for each stale
+        part.
 
     Raises:
         UserError: If no result is left.

@@ -1,17 +1,19 @@
-"""Fingerprints: hashes of the code that a result depends on, one for each kind of stage.
+"""Computes fingerprints: hashes of the code that a result depends on, one for each kind of stage in dvc.yaml.
 
-A stage that trains or loads a model has a fingerprint for each system. A fingerprint covers every definition (function,
-class or constant) that the stage's function can reach. A change of the code makes a result stale only if the result's
-fingerprint covers the changed code. In doubt, a fingerprint covers a definition: a missed dependency is worse than an
-unnecessary rerun. The rules are:
+A stage that trains or loads a model has one fingerprint for each system, such as `du_vae`. A fingerprint covers every
+definition (function, class or constant) that the stage's function can reach. A change of the code makes a result stale
+only if the result's fingerprint covers the changed code. In doubt, a fingerprint covers a definition: a missed
+dependency is worse than an unnecessary rerun. The rules are:
 
-- A definition reaches every definition that it names, also as an attribute of a module, and in annotations.
-- A class counts as a whole, with all its methods. The exception is a class of parameters (a pydantic model), whose
-  members (fields and methods) count separately. A member that names another class of parameters counts only if reached
-  code reads an attribute of that name, or dumps all fields. The class's other members always count.
+- A definition reaches every definition that it names. The name may also be an attribute of a module, or be in an
+  annotation.
+- A fingerprint covers a class as a whole, with all its methods. The exception is a class of parameters (a pydantic
+  model), whose members (fields and methods) count separately. To count means to be covered by the fingerprint.
+- A member that names another class of parameters counts only if reached code reads an attribute with the member's name,
+  or dumps all fields. All other members always count.
 - `Params` holds all parameters. A member of `Params` counts only if reached code reads it from an object of that type.
-- In a mapping whose keys are names of systems, such as `SYSTEMS`, the fingerprint of one system covers only that
-  system's entry.
+- In a mapping whose keys are names of systems, such as `SYSTEMS`, the fingerprint of one system covers only the value
+  for that system.
 - A definition that reads files beside its module reaches all data files of the module's package.
 """
 
@@ -71,18 +73,18 @@ class Fingerprints:
         return list(self.source.definition(*SYSTEMS).entries)
 
     def closure(self, kind: str, system: str | None = None) -> Closure:
-        """The definitions that a kind of stage can reach.
+        """Finds the definitions that the function of a kind of stage can reach.
 
         Args:
             kind: Kind of stage, a key of `KINDS`.
-            system: Name of the system; None: all systems, or a stage without a system.
+            system: Name of the system; None: the closure covers all systems, as for a stage that has no system.
         """
         module, _ = KINDS[kind]
 
         return Closure(self.source, (f"duvae.commands.{module}", "run"), system, frozenset(self.systems))
 
     def of(self, kind: str, system: str | None = None) -> str:
-        """The fingerprint of a kind of stage; the arguments are those of `closure`."""
+        """Computes the fingerprint of a kind of stage; the arguments are those of `closure`."""
         return self.closure(kind, system).digest()
 
     def all(self) -> dict[str, str | dict[str, str]]:
@@ -99,7 +101,7 @@ PACKAGE = Path(__file__).parents[2]
 
 @lru_cache
 def of_this_process(kind: str, system: str | None = None) -> str:
-    """The fingerprint of the running code; the arguments are those of `Fingerprints.closure`."""
+    """Computes a fingerprint of the running package; the arguments are those of `Fingerprints.closure`."""
     return Fingerprints(PACKAGE).of(kind, system)
 
 
@@ -119,8 +121,8 @@ def write(root: Path = Path()) -> bool:
     """Writes `fingerprints.yaml`, if its text has changed.
 
     Args:
-        root: The project's folder. The fingerprints are those of its `src/duvae`, or of the running package where the
-            project has no source code.
+        root: The project's folder. The fingerprints cover the code in its folder `src/duvae`, or the running package
+            where the project has no such folder.
 
     Returns:
         Whether the file was out of date and has been written.

@@ -1,4 +1,8 @@
-"""The closure of a function: all definitions that the function can reach. The function's fingerprint covers them."""
+"""Finds the closure of a function: all definitions (functions, classes, constants) that the function can reach.
+
+The fingerprint of the function is a hash of the code in its closure. To count means to belong to the closure. A class
+of parameters is a pydantic model. Its members (fields and methods) count separately.
+"""
 
 import hashlib
 from collections.abc import Iterator, Mapping
@@ -20,7 +24,10 @@ DUMPS = {"model_dump", "model_dump_json", "model_copy"}
 """Methods that read all fields of a class of parameters at once."""
 
 ROUNDS = 4
-"""Depth of a definition's hash. Depth 1 adds the definitions that it names, depth 2 those that they name, and so on."""
+"""Depth of a definition's hash. Depth 0 covers only the definition's own code.
+
+Depth 1 adds the definitions that the code names, depth 2 adds the definitions that those name, and so on.
+"""
 
 Key = tuple[str, str]
 """The name of a module, and the name of a definition in it."""
@@ -32,7 +39,8 @@ class Closure:
     Args:
         source: The package's source.
         start: Module and name of the function.
-        system: Name of the only system whose entries count in mappings of systems; None: all systems.
+        system: Name of the only system whose value counts in a mapping with names of systems as keys; None: the values
+            for all systems count.
         systems: Names of all systems.
 
     Attributes:
@@ -61,7 +69,7 @@ class Closure:
                     waiting += self._add((module, name), member)
 
     def _reach(self, module: str, name: str) -> Iterator[Key]:
-        """Adds a definition, and yields the keys of the definitions that it refers to."""
+        """Adds a definition to `reached`, and yields the keys of the definitions to which its code refers."""
         if (module, name) in self.reached or _in(module, NOT_HASHED):
             return
         code = self.source.module(module)
@@ -101,7 +109,7 @@ class Closure:
         yield from (target for _, target in self.targets[key])
 
     def resources(self) -> list[Path]:
-        """The data files that reached definitions read."""
+        """Finds the data files that reached definitions read."""
         packages: set[str] = set()
         for (module, _), definition in self.reached.items():
             code = self.source.module(module)
@@ -113,10 +121,11 @@ class Closure:
         return sorted({path for package in packages for path in self.source.files.get(package, [])})
 
     def digest(self) -> str:
-        """The fingerprint: 16 hexadecimal digits.
+        """Computes the fingerprint: 16 hexadecimal digits.
 
-        It covers the code of all reached definitions, the references between them, and the data files that they read.
-        It does not cover the names of modules, so a definition that moves to another module changes nothing.
+        The fingerprint covers the code of all reached definitions, the references between these definitions, and the
+        data files that they read. It does not cover the names of modules, so a definition may move to another module
+        without a change of the fingerprint.
         """
         plain = {key: self.source.plain(key[0], definition) for key, definition in self.reached.items()}
         hashes = dict(plain)

@@ -1,4 +1,8 @@
-"""One definition of the source: its code in a normal form, and the names to which it refers."""
+"""Reads one definition (function, class or constant): its code in a normal form, and the names in the code.
+
+The normal form leaves out whatever cannot change a result, such as comments and docstrings (see `source`). Fingerprints
+are hashes of this form.
+"""
 
 import ast
 import hashlib
@@ -9,7 +13,7 @@ SKIPPED = {"ctx", "type_comment", "type_params", "kind", "simple"}
 """Fields of syntax trees that cannot change a result, or that some versions of Python lack."""
 
 RESOURCES = {"importlib.resources.files", "jinja2.PackageLoader"}
-"""Functions that read data files of a package. A definition that uses `__file__` is treated in the same way."""
+"""Functions that read data files of a package. A definition that uses `__file__` also counts as reading such files."""
 
 ROOT = "Params"
 """The class that holds all parameters."""
@@ -26,7 +30,7 @@ DOCUMENTATION = "doc"
 
 @dataclass
 class Definition:
-    """One definition, or one member of a class of parameters.
+    """One definition, or one member (field or method) of a class of parameters, which is a pydantic model.
 
     Attributes:
         name: Name in the module; `Class.member` for a member.
@@ -36,8 +40,8 @@ class Definition:
         attributes: Names of all attributes that the code reads.
         of_root: Names of the attributes that the code reads from an object that holds all parameters.
         texts: String constants in the code.
-        members: Fields and methods of a class of parameters, by name.
-        entries: Values of a mapping literal whose keys are strings, by key.
+        members: Fields and methods of a class of parameters, by name; empty for any other definition.
+        entries: Values of a mapping literal whose keys are strings, by key; empty for any other definition.
     """
 
     name: str
@@ -52,7 +56,7 @@ class Definition:
 
 
 class Reader:
-    """Turns syntax trees into the normal form, and collects the names in them.
+    """Turns syntax trees into the normal form, and collects the names in these trees.
 
     Args:
         definition: The definition that receives the code and the names.
@@ -77,7 +81,7 @@ class Reader:
             return
         if isinstance(node, ast.AnnAssign) and not inside_class:
             self._mention(node.annotation)
-            if node.value is not None:  # the annotation must not change the normal form
+            if node.value is not None:  # read as an assignment, so that the annotation is not in the normal form
                 self._node(ast.Assign(targets=[node.target], value=node.value))
             return
         if isinstance(node, ast.Constant):
@@ -153,7 +157,7 @@ def _names(annotation: ast.AST, name: str) -> bool:
 
 
 def _last(node: ast.AST) -> str:
-    """The name of a variable, or the last name of an attribute; empty for any other expression."""
+    """The name of a variable, or the last part of an attribute's dotted name; empty for any other expression."""
     return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
 
 

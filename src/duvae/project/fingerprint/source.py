@@ -1,9 +1,9 @@
-"""The source of the package as definitions, and the references between them.
+"""Splits the source of the package into definitions, and finds the references between the definitions.
 
-A definition is a function, a class or a constant at the top level of a module. Its code is in a normal form, which
-leaves out comments, docstrings, layout, imports and annotations of functions. The form is the same for every version of
-Python. `ast.dump` differs between versions, so this package has its own tree walker. The walker needs only the standard
-library, so that fingerprints of different interpreters can be compared.
+A definition is a function, a class or a constant at the top level of a module. Its code is stored in a normal form,
+which leaves out comments, docstrings, layout, imports and annotations of functions. The normal form is the same for
+every version of Python. `ast.dump` differs between versions, so the module `reader` walks the syntax trees itself.
+Both modules need only the standard library, so that fingerprints of different interpreters can be compared.
 """
 
 import ast
@@ -35,7 +35,7 @@ def _bound(node: ast.AST) -> Iterator[str]:
 
 
 class Module:
-    """One module: its definitions, its imports, and the statements that run when it is imported.
+    """One module: its definitions, its imports, and the other statements that run when the module is imported.
 
     Args:
         name: Name of the module, such as `duvae.data.store`.
@@ -62,9 +62,9 @@ class Module:
         self.definitions: dict[str, Definition] = {}
 
     def _registers(self, node: ast.stmt) -> bool:
-        """Whether a decorator hands a function to another definition of the module, such as `@operation.register`.
+        """Whether a decorator such as `@operation.register` hands a function to another definition of the module.
 
-        The definition then uses the function without naming it.
+        That other definition then uses the function, although its code does not name the function.
         """
         decorators = node.decorator_list if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) else []
         called = [each.func if isinstance(each, ast.Call) else each for each in decorators]
@@ -73,7 +73,10 @@ class Module:
         return any(chain and chain[0] in self.nodes for chain in chains)
 
     def _imports(self, tree: ast.AST) -> Iterator[tuple[str, tuple[str, str]]]:
-        """The imported names, each with its module and its name in that module. An empty name: the module itself."""
+        """Yields each imported name with the module that defines it, and with its name in that module.
+
+        If the second name is empty, the imported name stands for the module itself.
+        """
         for node in ast.walk(tree):
             if isinstance(node, ast.Import):
                 for alias in node.names:
@@ -90,11 +93,12 @@ class Module:
                     yield alias.asname or alias.name, (module, alias.name)
 
     def definition(self, name: str, parameters: bool = False) -> Definition:
-        """A definition by its name.
+        """Finds a definition of the module by its name. Only the first call for a name reads the code.
 
         Args:
             name: Name of the definition.
-            parameters: Whether the definition is a class of parameters, whose members count separately.
+            parameters: Whether the definition is a class of parameters (a pydantic model), whose members are read
+                separately.
         """
         if name not in self.definitions:
             definition = Definition(name)
@@ -163,8 +167,8 @@ class Source:
             name: A name in that module.
 
         Returns:
-            Module and name of the definition. If the name is empty, `name` stands for the module itself. None: `name`
-            stands for nothing in the package.
+            Module and name of the definition. If the returned name is empty, the argument `name` stands for the module
+            itself. None: the argument `name` stands for nothing in the package.
         """
         seen = set()
         while (module, name) not in seen:
@@ -256,7 +260,7 @@ class Source:
         return self.referred[key]
 
     def plain(self, module: str, definition: Definition) -> str:
-        """The hash of a definition's own code, and of the origins of the names that come from outside the package."""
+        """Hashes a definition's own code, together with the origins of the names imported from other packages."""
         key = (module, definition.name)
         if key not in self.plains:
             found = self.module(module)
@@ -272,7 +276,7 @@ class Source:
 
     @cached_property
     def files(self) -> Mapping[str, list[Path]]:
-        """The data files of each package, including those in folders below it, by the package's name."""
+        """The data files of each package, including files in folders below the package, by the package's name."""
         files: dict[str, list[Path]] = {}
         for path in sorted(self.folder.rglob("*")):
             if path.is_file() and path.suffix not in {".py", ".pyc", ".typed", ".part"} and path.name[0] != ".":
