@@ -30,7 +30,7 @@ def through(y: T, layers: Sequence[Callable[[T], T]], skips: Sequence[Callable[[
             and returns the sum of its own result and the output so far.
 
     Returns:
-        The output of the last layer plus the result of the last skip block.
+        The output of the last layer plus the result of the last skip block, if there is one.
     """
     earlier = [y]
     for n, layer in enumerate(layers):
@@ -72,9 +72,10 @@ class First(nn.Module):
 
 
 class Block(nn.Module):
-    """A residual block of a 1 x 1, a masked k x k and a 1 x 1 convolution. The masked one has half of the channels.
+    """A residual block of a 1 x 1, a masked k x k and a 1 x 1 convolution.
 
-    Batch normalization follows each convolution. ELU follows the first two normalizations and the residual sum.
+    The first convolution halves the number of channels, and the last one restores this number. Batch normalization
+    follows each convolution. ELU follows the first two normalizations and the residual sum.
 
     Args:
         width: The number of input and output channels.
@@ -89,7 +90,7 @@ class Block(nn.Module):
         self.widen, self.norm3 = Convolution(half, width, 1), BatchNorm(width)
 
     def forward(self, x: Images, base: Images | None = None) -> Images:
-        """Computes the output of the block. A skip block passes a tensor `base`, which is added; None: no term."""
+        """Computes the output of the block, plus `base`. Only a skip block gets a `base`, the output so far."""
         return self.plain(x, base)
 
     def plain(self, x: Images, base: Images | None = None) -> Images:
@@ -149,7 +150,7 @@ class PixelCNN(Decoder):
         return self.head(through(y, list(self.layers), list(self.skips)))
 
     def head(self, y: Images) -> Float[Tensor, "batch 1 height width"]:
-        """Computes the log odds of ink for each pixel from the output of the last skip block."""
+        """Computes the log odds of ink for each pixel from the result of `through`."""
         return self.output(functional.elu_(self.norm(self.last(y))))
 
     def log_prob(
