@@ -90,7 +90,12 @@ class Block(nn.Module):
         self.widen, self.norm3 = Convolution(half, width, 1), BatchNorm(width)
 
     def forward(self, x: Images, base: Images | None = None) -> Images:
-        """Computes the output of the block, plus `base`. Only a skip block gets a `base`, the output so far."""
+        """Computes the output of the block.
+
+        Args:
+            x: The input of the block.
+            base: A term to add to the output: for a skip block, the output of the network so far. None: no term.
+        """
         return self.plain(x, base)
 
     def plain(self, x: Images, base: Images | None = None) -> Images:
