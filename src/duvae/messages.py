@@ -120,6 +120,7 @@ _EXPECTED = {
     "string_too_short": "text that is not empty",
     "string_pattern_mismatch": "a name of lower-case letters, digits and _",
 }
+"""The expected value in words, by pydantic's type of error."""
 
 
 def unknown(kind: str, name: object, known: Mapping[str, Any] | Sequence[str]) -> str:
@@ -186,7 +187,8 @@ def key_lines(node: "yaml.Node | None", path: tuple[str, ...] = ()) -> Iterator[
     """Yields the path of each key with the key's line number, counted from 1.
 
     Args:
-        node: Part of the parsed file. PyYAML keeps line numbers in these parts, but not in the loaded values.
+        node: Part of the parsed file; None: an empty file, which has no keys. PyYAML keeps line numbers in these parts,
+            but not in the loaded values.
         path: Path of this part in the file.
 
     Raises:

@@ -23,7 +23,7 @@ class Context:
         weight: The weight of the KL term in this step, from the schedule; a number without a unit. In compiled
             training it is a tensor of shape ().
         generator: The random generator of this step; None: PyTorch's global generator. Checkpoints hold the state of
-            the global generator, so that a resumed training computes the same bits.
+            the global generator, so that a resumed training computes the same bits as an unbroken one.
     """
 
     reconstruction: Float[Tensor, "batch"]
@@ -166,7 +166,8 @@ class Duration:
 class Schedule(ABC):
     """The weight of the KL term in each step of a training.
 
-    The weight depends on the number of the step alone, so that a resumed training computes the same bits.
+    The weight depends on the number of the step alone, so that a resumed training has the same weights as an unbroken
+    one.
     """
 
     @abstractmethod

@@ -32,7 +32,7 @@ def normal_log_probs(
     mean: Float[Tensor, "batch latent"],
     variance: Float[Tensor, "batch latent"],
 ) -> Float[Tensor, "*samples batch latent"]:
-    """log N(z_d; mean_d, variance_d) of each dimension, in nats."""
+    """log N(z_d; mean_d, variance_d) of each dimension d, in nats."""
     return -0.5 * ((z - mean).square() / variance + variance.log() + LOG_2PI)
 
 
@@ -109,7 +109,7 @@ class Posterior(ABC):
 
     @abstractmethod
     def features(self) -> Float[Tensor, "batch features"]:
-        """The representation of x for a linear probe."""
+        """The representation of x that a linear probe (a linear classifier) reads, shape (batch, features)."""
 
     def of(self, indices: Int[Tensor, "chosen"]) -> "Posterior":
         """q(z|x) for a part of the batch: the x at the given indices."""

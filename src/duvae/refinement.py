@@ -1,4 +1,4 @@
-"""Refinements of the encoder's q(z|x): no refinement (amortized inference), or gradient steps on mean and variance."""
+"""Refinements of the encoder's q(z|x): none (amortized inference), or gradient steps on the parameters of q(z|x)."""
 
 import zlib
 from abc import ABC, abstractmethod

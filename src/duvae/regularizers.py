@@ -48,8 +48,8 @@ class MeanBatchNorm(nn.Module):
         gamma: The scale gamma, above 0.
         learn_scale: Whether each scale gamma_d is learned, starting at gamma (DU-VAE). Otherwise each gamma_d stays
             gamma (BN-VAE).
-        constrain: Whether `rescale_` keeps the mean of the learned gamma_d^2 at gamma^2. False for the BN-VAE with a
-            fixed beta of supplement F.
+        constrain: Whether `rescale_` keeps the mean of the learned gamma_d^2 at gamma^2. False for the system of
+            supplement F, a BN-VAE with a fixed beta.
         shift: The fixed shift beta_d of all dimensions (supplement F); None: each beta_d is learned, starting at 0.
         epsilon: The number that is added to the variance of the batch.
         momentum: The weight of a new batch in the running statistics.
@@ -114,7 +114,7 @@ class MeanBatchNorm(nn.Module):
 class VarianceFloor(Staged):
     r"""$\delta^2 + \alpha$: the variance of z plus zero-entropy noise, so that H(q(z|x)) > 0 (section 3.1).
 
-    All variances then lie above alpha. This lower bound is the variance floor.
+    After its start, all variances lie above alpha. This lower bound is called the variance floor.
 
     Args:
         alpha: The variance of the noise.

@@ -67,7 +67,7 @@ class System(ABC, Generic[H]):
         return Warmup(duration.warmup)
 
     def loop(self) -> Loop:
-        """Builds the loop, which updates encoder and decoder from one batch after the other."""
+        """Builds the rule that turns each training batch into updates of encoder and decoder."""
         return JointLoop()
 
 

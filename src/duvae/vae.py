@@ -16,7 +16,7 @@ from duvae.regularizers import CommittedRate, MeanBatchNorm, Staged
 
 
 class GaussianHead(nn.Module):
-    """A linear map without a bias from features to the means and log variances of q(z|x).
+    """Computes the means and the log variances of q(z|x) from features, by a linear map without a bias.
 
     One regularizer then acts on the means, and another one on the variances.
 
@@ -39,7 +39,9 @@ class GaussianHead(nn.Module):
 
 
 class CommittedHead(nn.Module):
-    """A linear map without a bias from features to a Gaussian whose KL is at least delta in every dimension.
+    """Computes a Gaussian q(z|x) from features. Its KL from the prior is at least delta in every dimension.
+
+    The head is a linear map without a bias, followed by `CommittedRate`.
 
     Args:
         features: The width of a feature vector.
@@ -57,7 +59,7 @@ class CommittedHead(nn.Module):
 
 
 class FlowHead(nn.Module):
-    r"""A linear map without a bias from features to $\mu^0$, $\delta^0$ and h (lines 4 and 5 of Algorithm S1).
+    r"""Computes $\mu^0$, $\delta^0$ and h from features, by a linear map without a bias (Algorithm S1, lines 4 and 5).
 
     $\mu^0$ and $\delta^0$ are the mean and the standard deviation of $z^0$, which the IAF chain turns into z. h is the
     context vector that the chain reads; it is as wide as z. $\delta^0$ is the softplus of an output of the map. One
@@ -88,7 +90,7 @@ class FlowHead(nn.Module):
 
 
 class PointHead(nn.Module):
-    """A linear map without a bias from features to z itself, for an autoencoder.
+    """Computes z itself from features, by a linear map without a bias. An autoencoder has this head.
 
     Args:
         features: The width of a feature vector.

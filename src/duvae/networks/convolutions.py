@@ -143,7 +143,7 @@ def several(x: Images) -> bool:
 
 
 def channels_last(x: Images) -> Images:
-    """Stores the channels of each pixel side by side in memory, which is the fastest layout for convolutions.
+    """Returns x with the channels of each pixel side by side in memory, the fastest layout for convolutions.
 
     Images of one channel have this layout and PyTorch's usual layout at the same time. PyTorch may then choose the
     usual layout for the result of a convolution, so callers use this function on the result again.

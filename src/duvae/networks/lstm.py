@@ -119,7 +119,7 @@ class LSTMDecoder(Decoder):
     def log_prob_plain(
         self, x: Int[Tensor, "batch length"], z: Float[Tensor, "batch latent"]
     ) -> Float[Tensor, "batch"]:
-        """Computes the same as `log_prob`, but slower: word by word, and with PyTorch's cross entropy.
+        """Computes `log_prob` in a slower way: word by word, and with PyTorch's cross entropy.
 
         Tests use this method as the reference. On a GPU its result can be differentiated twice, whereas that of cuDNN's
         LSTM cannot.

@@ -100,7 +100,8 @@ class MADE(nn.Module):
 
         Args:
             h: The context, shape (batch, context).
-            samples: Sizes of the axes of z that come before the batch axis, one z per sample; empty: one z per example.
+            samples: Sizes of the axes of z before the batch axis, such as (8,) for 8 z per example; empty: one z per
+                example.
             known: Function from d, m_d and s_d to z_d. m_d, s_d and z_d have the shape (*samples, batch).
 
         Returns:

@@ -26,8 +26,8 @@ def through(y: T, layers: Sequence[Callable[[T], T]], skips: Sequence[Callable[[
     Args:
         y: The output of the first layer.
         layers: The residual blocks. Each is a function of the output so far, and returns the new output.
-        skips: The skip blocks. Each is a function of an earlier layer's output (see `BACK`) and of the output so far,
-            and returns the sum of its own result and the output so far.
+        skips: The skip blocks. Each is a function of an earlier layer's output (see `BACK`) and of the output so far.
+            It returns the sum of its own result and the output so far.
 
     Returns:
         The output of the last layer plus the result of the last skip block, if there is one.
@@ -114,8 +114,8 @@ class PixelCNN(Decoder):
     Residual blocks follow. Before each layer from the fourth on, and behind the last layer, there is a skip block. The
     skip block reads the output of an earlier layer (see `BACK`), and adds its own result to the output so far.
 
-    No pixel's probability depends on that pixel or on a later one. The paper calls its decoder a gated PixelCNN. Layers
-    with gates multiply features by sigmoids; this network has no gates, as in the code of He et al. (2018).
+    No pixel's probability depends on that pixel or on a later one. The DU-VAE paper calls its decoder a gated PixelCNN.
+    Layers with gates multiply features by sigmoids. This network has no gates, as in the code of He et al. (2018).
 
     Args:
         size: The height and width of an image, in pixels.

@@ -1,8 +1,8 @@
 """Saves the state of a training in one file, from which a training that was killed at any moment resumes.
 
-The file is written atomically. The name of the file contains the hash that `training_key` computes from everything that
-determines the training, so that another training never loads the file. The format is safetensors. The header of the
-file holds all values that are not tensors, as JSON. Loading the file executes no code.
+The file is written atomically. The name of the file contains the start of a hash of everything that determines the
+training (see `training_key`), so that another training never loads the file. The format is safetensors. The header of
+the file holds all values that are not tensors, as JSON. Loading the file executes no code.
 """
 
 import errno
@@ -151,7 +151,15 @@ def training_key(determinants: Mapping[str, Any], data: Path) -> str:
 
 
 def moments(name: str, optimizer: Optimizer) -> dict[str, Tensor]:
-    """The tensors in an optimiser's state, such as Adam's moments, by `<name>.<number of the parameter>.<moment>`."""
+    """The tensors in an optimiser's state, such as Adam's moments, under names of their own for the saved state.
+
+    Args:
+        name: Name of the optimiser, such as `encoder`.
+        optimizer: The optimiser.
+
+    Returns:
+        The tensors by `<name>.<number of the parameter>.<moment>`.
+    """
     return {
         f"{name}.{parameter}.{moment}": value
         for parameter, state in optimizer.state_dict()["state"].items()
@@ -171,7 +179,7 @@ def restore_moments(name: str, optimizer: Optimizer, tensors: Mapping[str, Tenso
 
 
 def generator_states(device: torch.device) -> dict[str, Tensor]:
-    """The states of PyTorch's global random generators: of the CPU's, and of the GPU's if the device is a GPU."""
+    """The states of PyTorch's global random generators, by name: the CPU's, and if `device` is a GPU also the GPU's."""
     states = {"random.cpu": torch.get_rng_state()}
     if device.type == "cuda":
         states["random.cuda"] = torch.cuda.get_rng_state(device)

@@ -32,8 +32,8 @@ def compile_loss(model: VAE, device: torch.device, shapes: int) -> Callable[[Ten
 
     The results of the compiled loss differ from those of `model.loss` in the last bits and in the random draws.
 
-    On a CPU the whole loss is compiled, except the refinement of SA-VAE. On a GPU only the encoder and the decoder's
-    `log_prob` are compiled: these two methods of `model` are replaced.
+    On a CPU the whole loss is compiled, except the refinement of SA-VAE. On a GPU only `forward` of the encoder and
+    `log_prob` of the decoder are compiled. The compiled functions replace these two methods in `model`.
 
     Args:
         model: The model to train.

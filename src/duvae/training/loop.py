@@ -106,7 +106,7 @@ class State:
         best_epoch: Number of the epoch of `best_loss`; 0 until such an epoch has ended.
         without_better: Number of epochs since the best loss or the last decay, whichever came later.
         decays: Number of decays of the learning rate.
-        stopped: Reason why the training has ended; empty while it goes on.
+        stopped: Reason why the training has ended; empty while the training goes on.
         history: Rows of the training history, one per finished epoch.
         seconds: Wall time of each finished epoch, in seconds.
     """
@@ -127,7 +127,7 @@ class State:
 
 
 class Training:
-    """Trains a model as supplement E describes.
+    """Trains a model as supplement E of the paper describes.
 
     Args:
         model: Model to train, in place.
@@ -136,12 +136,13 @@ class Training:
         loop: Rule that turns each batch into updates of the parameters (see `Loop`).
         train: Training examples.
         valid: Validation examples, on which the model is measured after each epoch.
-        optimisation: Options of the optimisers: kind, learning rate and its decay, batch size, epochs and warm-up.
+        optimisation: Options of the training, such as the optimiser, the learning rate and its decay, the batch size,
+            and the numbers of epochs of the training and of the warm-up.
         evaluation: Options of the measures on the validation examples.
         seed: Seed of the order of batches and of the validation noise. Together with the initial weights, the state of
             PyTorch's global generator and the number of threads, it determines every bit of the result.
         device: Device to train on; None: the CPU.
-        progress: Object that receives the position of the training and may stop it; None: no object does.
+        progress: Object that receives the position of the training and may stop the training; None: no such object.
         checkpoint: File in which the training saves its state and from which it resumes; None: no state is saved.
 
     Raises:

@@ -134,8 +134,7 @@ class JointLoop(Loop):
 def total_norm(gradients: list[Tensor]) -> Tensor:
     """The Euclidean norm of all gradients together, shape (). All gradients must be on one device.
 
-    The result has the same bits as that of `torch.nn.utils.get_total_norm`. This function is faster, because it does
-    not group the gradients by device.
+    The result has the same bits as that of `torch.nn.utils.get_total_norm`, which first groups the gradients by device.
     """
     return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
 

@@ -15,7 +15,7 @@ STEPS = 2**16
 
 
 def dropout(x: Float[Tensor, "*shape"], share: float, training: bool) -> Float[Tensor, "*shape"]:
-    """Does the same as `torch.nn.functional.dropout`. On a CPU it draws the random mask faster than PyTorch does.
+    """Applies dropout, as `torch.nn.functional.dropout` does. On a CPU this function draws the random mask faster.
 
     Args:
         x: The tensor to drop elements from.

@@ -42,6 +42,7 @@ class FastLSTMEncoder(LSTMEncoder):
     def forward(self, x: Int[Tensor, "batch length"]) -> Float[Tensor, "batch features"]:
         if x.is_cuda or not torch.compiler.is_compiling():
             return super().forward(x)
+        # In `inputs` and in the states the batch is the last dimension, as `unrolled_lstm` expects.
         weight, recurrent, bias = lstm_weights(self.lstm)
         words = self.embedding(x.T).flatten(0, 1)
         inputs = (weight @ words.T + bias[:, None]).unflatten(1, x.T.shape)
@@ -53,8 +54,8 @@ class FastLSTMEncoder(LSTMEncoder):
 class FastLSTMDecoder(LSTMDecoder):
     """The decoder `LSTMDecoder`, with faster forms of five computations.
 
-    These computations are dropout, the softmax, the gradient of log p(x|z) with respect to z, log p(x|z) with several z
-    for each x, and log p(x|z) in compiled training. On a GPU, dropout and `log_prob` have their plain forms.
+    These computations are: dropout; the softmax; the gradient of log p(x|z) with respect to z; log p(x|z) with several
+    z for each x; log p(x|z) in compiled training. On a GPU, dropout and `log_prob` have their plain forms.
     """
 
     softmax = FastSoftmaxOutput
@@ -65,6 +66,8 @@ class FastLSTMDecoder(LSTMDecoder):
     def log_prob(self, x: Int[Tensor, "batch length"], z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch"]:
         if x.is_cuda or not torch.compiler.is_compiling():
             return super().log_prob(x, z)
+        # In `inputs` and in the states the batch is the last dimension, as `unrolled_lstm` expects. The input of a gate
+        # is the sum of a term of the word, a term of z and a bias. The term of z is computed once for all words.
         weight, recurrent, bias = lstm_weights(self.lstm)
         by_word, by_z = weight.split([self.embedding.embedding_dim, z.shape[1]], 1)
         before, after = x[:, :-1].T, x[:, 1:].T

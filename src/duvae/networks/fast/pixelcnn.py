@@ -43,8 +43,8 @@ def folded(block: Block) -> tuple[Folded, Folded, Folded]:
 class FastPixelCNN(PixelCNN):
     """The decoder `PixelCNN`, with faster forms of four computations.
 
-    These computations are a block in training, the gradient of log p(x|z) with respect to z, log p(x|z) with several z
-    for each x, and sampling. On a GPU a block has its plain form.
+    These computations are: a block in training; the gradient of log p(x|z) with respect to z; log p(x|z) with several z
+    for each x; sampling. On a GPU a block has its plain form.
     """
 
     block = FastBlock

@@ -73,8 +73,8 @@ class Whole:
     r"""The form of the network that computes whole images.
 
     All intermediate values are multiplied by $\log_2 e$, since ELU then takes only three passes over memory:
-    $\log_2 e \cdot elu(x) = \min(\max(t, 0), \log_2 e (2^t - 1))$ with $t = x \log_2 e$. The biases and the first layer
-    are scaled for this; the kernels stay the same.
+    $\log_2 e \cdot elu(x) = \min(\max(t, 0), \log_2 e (2^t - 1))$ with $t = x \log_2 e$. The biases, the first layer
+    and the kernel of the output are scaled for this; the other kernels stay the same.
 
     Args:
         network: The network with folded normalizations.
@@ -170,8 +170,8 @@ def scaled(folded: Folded) -> Folded:
 class Masked:
     """A masked convolution that computes one pixel of many images at a time.
 
-    The object stores its input. At the beginning of a row, one convolution reads the rows above and computes their term
-    for the whole row. Each pixel then takes one matrix product with the pixels to its left.
+    The object stores its input. At the beginning of a row, one convolution reads the rows above and computes the term
+    of these rows for the whole row. Each pixel then takes one matrix product with the pixels to its left.
 
     Args:
         kernel: The upper rows of the masked kernel.
@@ -196,7 +196,7 @@ class Masked:
 
         Args:
             row: Number of the row, from 0.
-            more: A term to add to the output of each pixel of the row; None for no term.
+            more: A term to add to the output of each pixel of the row; None: no term.
         """
         batch = len(self.seen)
         self.row = self.seen[:, row + self.reach]

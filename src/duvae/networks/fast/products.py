@@ -98,7 +98,7 @@ def by_onednn(x: Tensor, columns: int) -> bool:
 def large(x: Tensor, columns: int) -> bool:
     """Whether this module chooses a library for a product of x with a matrix of the given number of columns.
 
-    It does so for large products in single precision on a CPU while autograd is disabled.
+    The module does so for large products in single precision on a CPU while autograd is disabled.
     """
     return (
         x.numel() * columns >= LARGE

@@ -78,7 +78,7 @@ def plain(x: Images, epsilon: float, weights: Weights) -> Images:
 
 
 class Residual(torch.autograd.Function):
-    """The autograd function of `residual`, from x, base, three normalizations and the nine parameters of the block."""
+    """The autograd function behind `residual`. Its arguments are x, base, the three normalizations, and `Weights`."""
 
     @staticmethod
     def forward(ctx: Any, x: Images, base: Images | None, norms: tuple[BatchNorm, ...], *parameters: Tensor) -> Images:
@@ -164,8 +164,8 @@ class Widened:
 
     The mean of c is W times the mean of z. The covariance of c is $W C W^T$, where C is the covariance of z. The
     diagonal of $W C W^T$ holds the variances v of c. Let g be the gradient of the loss with respect to the normalized
-    c, s the scale, $r = (v + \epsilon)^{-1/2}$, $\bar c$ the mean of c, and N the number of values per channel. The
-    gradient with respect to c is
+    c, and s the scale. Let $\bar c$ be the mean of c, $r = (v + \epsilon)^{-1/2}$, and N the number of values per
+    channel. The gradient with respect to c is
 
     $$s r \, \Big(g - \frac1N \sum g - \frac{r^2}{N} (c - \bar c) \sum g (c - \bar c)\Big),$$
 

@@ -2,11 +2,13 @@ r"""The text decoder's gradient of log p(x|z) with respect to z. The gradient ca
 
 Stochastic variational inference (see `duvae.refinement.SVI`) takes steps along
 $g(z, \theta) = \nabla_z \log p_\theta(x|z)$, and training differentiates these steps. Computing g takes a forward pass
-and a backward pass. For a vector v, the gradient of $v \cdot g$ with respect to z and $\theta$ is the directional
-derivative of $\nabla_{z,\theta} \log p_\theta(x|z)$ along v (for $\theta$ the direction is 0), since second derivatives
-are symmetric. The directional derivatives of the forward and of the backward pass give this derivative (Pearlmutter
-1994). The result is exact, and costs little more than a finite difference of two gradients. The method needs no second
-derivative of PyTorch's LSTM, which cuDNN does not have.
+and a backward pass.
+
+Let v be a vector, and $v \cdot g$ its product with g. Second derivatives are symmetric. So the gradient of $v \cdot g$
+with respect to z and $\theta$ is the derivative of $\nabla_{z,\theta} \log p_\theta(x|z)$ when z moves along v. The
+derivatives of the forward and of the backward pass along v give this derivative (Pearlmutter 1994). The result is
+exact, and costs little more than a finite difference of two gradients. The method needs no second derivative of
+PyTorch's LSTM, which cuDNN does not have.
 
 The suffix `_v` marks the directional derivative of a value along v. The prefix `d_` marks the derivative of log p with
 respect to a value. In the LSTM's tensors the feature dimensions come before the batch, so that each gate is one block
@@ -26,7 +28,7 @@ from duvae.networks.fast.tokens import expectation, expectation_along
 
 
 class LSTMSlope(torch.autograd.Function):
-    r"""$\nabla_z \sum_t \log p(x_t | x_{<t}, z)$ of `LSTMDecoder`.
+    r"""Computes $\nabla_z \sum_t \log p(x_t | x_{<t}, z)$ of `LSTMDecoder`, and the gradient of this gradient.
 
     $\partial a$ is the derivative of log p with respect to a. With $\sigma' = \sigma (1 - \sigma)$ for the sigmoids of
     the gates, the dropout mask k of the outputs and the softmax probabilities $p_t$ of the words:

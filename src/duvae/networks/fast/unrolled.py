@@ -21,9 +21,8 @@ class UnrolledLSTM(torch.autograd.Function):
     $$(i, f, g, o)_t = a_t + W h_{t-1}, \quad c_t = \sigma(f_t) \, c_{t-1} + \sigma(i_t) \tanh g_t, \quad
       h_t = \sigma(o_t) \tanh c_t$$
 
-    $a_t$ is the term of the LSTM's inputs and biases in the gates of step t. The handwritten gradient computes the
-    gradient with respect to W by one product over all steps. Automatic differentiation would compute one product per
-    step.
+    $a_t$ is the term of the LSTM's inputs and biases in the gates of step t. The backward pass computes the gradient
+    with respect to W by one product over all steps. Automatic differentiation would compute one product per step.
 
     Args:
         inputs: Terms $a_t$ of all steps, shape (gates, length, batch). The four gates i, f, g and o lie one after the
