@@ -78,7 +78,7 @@ def plain(x: Images, epsilon: float, weights: Weights) -> Images:
 
 
 class Residual(torch.autograd.Function):
-    """The autograd function behind `residual`. Its arguments are x, base, the three normalizations, and `Weights`."""
+    """The autograd function behind `residual`, of x, base, three normalizations and the nine fields of `Weights`."""
 
     @staticmethod
     def forward(ctx: Any, x: Images, base: Images | None, norms: tuple[BatchNorm, ...], *parameters: Tensor) -> Images:
