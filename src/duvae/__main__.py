@@ -7,8 +7,9 @@ import sys
 def main() -> None:
     """Runs the command line.
 
-    A plain installation of the package lacks the libraries of the command; the extra `pipeline` installs them. If one
-    of them is missing, the command prints an error that names the extra, and exits with 2.
+    A plain installation of the package lacks the libraries that the command needs; the extra `pipeline` installs them.
+    If one of these libraries is missing, the command prints an error that names the extra to install. Its exit status
+    is then 2.
     """
     try:
         from duvae import cli

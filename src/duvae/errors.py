@@ -2,7 +2,7 @@
 
 
 class UserError(Exception):
-    """An error that the user can correct. The command line prints its message and exits with 2.
+    """An error that the user can correct. The command line prints the message of the error and exits with status 2.
 
     The message says what is wrong, where, what was expected, and what to do.
     """
@@ -17,7 +17,7 @@ class TemporaryError(UserError):
 
 
 class Interrupted(Exception):
-    """The user asked for a stop, and the command stopped without loss. The command line exits with 130.
+    """The user asked for a stop, and the command stopped without loss. The command line exits with status 130.
 
     The message says where the command stopped, and how to resume it.
     """

@@ -1,4 +1,4 @@
-"""Types and the base class that all classes of parameters share."""
+"""The types of parameters in params.yaml, and the base class of the classes that hold parameters."""
 
 from typing import Annotated, Any, Self
 
@@ -8,11 +8,12 @@ from duvae.messages import with_closest_key
 
 
 def doc(description: str, source: str = "") -> Any:
-    """The documentation of a parameter in `docs/parameters.md`.
+    """Builds the pydantic field of a parameter, with the text that `docs/parameters.md` shows about the parameter.
 
     Args:
         description: Meaning of the parameter, with its unit; a noun phrase.
-        source: Source of the values: the paper (`S` for its supplement), the authors' release, or `ours`.
+        source: Source of the values: the paper (`S` for its supplement), the authors' release, or `ours`. Empty: no
+            source is shown.
     """
     return Field(description=description, json_schema_extra={"source": source})
 
@@ -30,9 +31,9 @@ Point = Annotated[list[float], Field(min_length=2, max_length=2)]
 
 
 class Frozen(BaseModel):
-    """Base class of all classes of parameters.
+    """Base class of the classes that hold parameters.
 
-    Objects are immutable. Unknown keys, other types and numbers that are not finite are errors.
+    Objects are immutable. Unknown keys, values of a wrong type and numbers that are not finite are errors.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)

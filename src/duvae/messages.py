@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 def refusal(key: str, message: str) -> PydanticCustomError:
-    """Builds the error that a validator raises.
+    """Builds the error that a validator raises. `explain` shows its message to the user unchanged.
 
     Args:
-        key: Wrong key, relative to the validated object, such as `probe.subsets`; empty: the object itself.
+        key: Path of the wrong key inside the validated object, such as `probe.subsets`; empty: the object itself.
         message: Complete message for the user.
     """
     return PydanticCustomError("refusal", "{message}", {"message": message, "key": key})
@@ -29,8 +29,11 @@ def with_closest_key(error: ValidationError, known: Sequence[str]) -> Validation
     """Adds the closest known key to an error about an unknown key.
 
     Args:
-        error: Error of one object, with the errors of the objects inside it.
-        known: Keys of the object.
+        error: pydantic's error about one object. It also holds the errors of the objects inside this object.
+        known: Keys that the object may have.
+
+    Returns:
+        A new error, in which each unknown key has a message from `unknown`.
     """
 
     def rewritten(detail: ErrorDetails) -> InitErrorDetails:
@@ -47,11 +50,14 @@ def with_closest_key(error: ValidationError, known: Sequence[str]) -> Validation
 
 
 def explain(detail: ErrorDetails, content: object) -> tuple[tuple[str, ...], str]:
-    """The path of the wrong key, and the message about it.
+    """Finds the path of the wrong key, and writes the message about this key.
 
     Args:
         detail: One error of pydantic.
-        content: The validated content, as it was read from the file.
+        content: The content that pydantic validated and refused, such as that of a whole file.
+
+    Returns:
+        The path of the key from the top of the content, one element per level, and the message.
     """
     path, value = _in_file(detail, content), detail["input"]
     context, kind = detail.get("ctx", {}), detail["type"]
@@ -76,12 +82,16 @@ def explain(detail: ErrorDetails, content: object) -> tuple[tuple[str, ...], str
 
 
 def _in_file(detail: ErrorDetails, content: object) -> tuple[str, ...]:
-    """The path of an error in the file: pydantic's path without the names that unions add for the chosen class."""
+    """The path of a wrong key in the file.
+
+    pydantic's path also holds the name of the class that a union chose. The file has no such key, so the returned path
+    lacks it.
+    """
     *parents, last = detail["loc"] or ("",)
     path = []
     for part in parents:
         if isinstance(content, list) or (isinstance(content, dict) and part in content):
-            content = content[part]  # type: ignore[index]  # a part is an index if content is a list
+            content = content[part]  # type: ignore[index]  # `part` is an index if `content` is a list
             path.append(str(part))
     has_last = isinstance(last, int) if isinstance(content, list) else isinstance(content, dict) and last in content
     if has_last or detail["type"] == "missing":
@@ -110,10 +120,11 @@ _EXPECTED = {
     "string_too_short": "text that is not empty",
     "string_pattern_mismatch": "a name of lower-case letters, digits and _",
 }
+"""The expected value in words, by pydantic's type of error."""
 
 
 def unknown(kind: str, name: object, known: Mapping[str, Any] | Sequence[str]) -> str:
-    """The message that a name is unknown, with the closest known name and all known names.
+    """Writes the message that a name is unknown, with the closest known name and all known names.
 
     Args:
         kind: Kind of the name, such as `key` or `setting`.
@@ -127,14 +138,14 @@ def unknown(kind: str, name: object, known: Mapping[str, Any] | Sequence[str]) -
 
 
 def _close(name: object, known: Sequence[str]) -> str:
-    """A hint at the closest known name, in brackets; empty if no name is close."""
+    """A hint at the known name that is closest in spelling, in brackets; empty if no name is close."""
     near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.4)
 
     return f" (did you mean '{near[0]}'?)" if near else ""
 
 
 def show(value: object) -> str:
-    """A value in the words of a message. A mapping or a list is shown by its size."""
+    """A value as a message shows it. A mapping or a list is shown by its length."""
     if isinstance(value, dict | list):
         return f"a {'mapping' if isinstance(value, dict) else 'list'} of length {len(value)}"
     if isinstance(value, bool):
@@ -157,7 +168,13 @@ def _is_number(text: str) -> bool:
 
 
 def line_note(key: tuple[str, ...], line_numbers: Mapping[tuple[str, ...], int] | None) -> str:
-    """The line of a key, or of the nearest key around it, in brackets; empty if no line is known."""
+    """The line number of a key in brackets; empty if no line number is known.
+
+    Args:
+        key: Path of the key.
+        line_numbers: Line number of each path, from `key_lines`; None if the lines are unknown. If the path of the key
+            is not among them, the nearest key around it gives the line.
+    """
     while line_numbers and key:
         if key in line_numbers:
             return f" (line {line_numbers[key]})"
@@ -167,16 +184,17 @@ def line_note(key: tuple[str, ...], line_numbers: Mapping[tuple[str, ...], int] 
 
 
 def key_lines(node: "yaml.Node | None", path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], int]]:
-    """The path of each key with its line, counted from 1.
+    """Yields the path of each key with the key's line number, counted from 1.
 
     Args:
-        node: Part of the parsed file. PyYAML keeps line numbers in these parts, but not in the loaded values.
+        node: Part of the parsed file; None: an empty file, which has no keys. PyYAML keeps line numbers in these parts,
+            but not in the loaded values.
         path: Path of this part in the file.
 
     Raises:
         yaml.YAMLError: If a mapping has a key twice. PyYAML itself accepts such a mapping and keeps the last value.
     """
-    import yaml  # imported here, since a trained model is loaded without this library
+    import yaml  # imported here, because the code that loads a trained model must run without this library
 
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()

@@ -1,4 +1,4 @@
-"""Training objectives, and schedules of the KL weight over a training."""
+"""Training objectives, which compute the loss of a batch, and schedules, which give the KL weight of each step."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -22,8 +22,8 @@ class Context:
         drawn: The sample of q(z|x) that the decoder read; `drawn.z` has the shape (batch, latent).
         weight: The weight of the KL term in this step, from the schedule; a number without a unit. In compiled
             training it is a tensor of shape ().
-        generator: The random generator of this step; None for PyTorch's global generator. Checkpoints hold the state
-            of the global generator, so that a resumed training continues with the same bits.
+        generator: The random generator of this step; None: PyTorch's global generator. Checkpoints hold the state of
+            the global generator, so that a resumed training computes the same bits as an unbroken one.
     """
 
     reconstruction: Float[Tensor, "batch"]
@@ -56,7 +56,7 @@ class Objective(ABC):
 
     @abstractmethod
     def __call__(self, context: Context) -> Loss:
-        """Computes the loss of each x and its parts, in nats per sentence or per image, each with shape (batch,)."""
+        """Computes the loss of each x and the parts of this loss, in nats, each with shape (batch,)."""
 
 
 class ELBO(Objective):
@@ -71,8 +71,9 @@ class ELBO(Objective):
 class FreeBits(Objective):
     r"""$-\log p(x|z) + w \sum_d \max(\lambda, E_B[KL_d])$ (Kingma et al. 2016): free bits of each dimension.
 
-    The mean $E_B$ is over the batch. The term of a dimension has no gradient while its mean KL lies below $\lambda$: up
-    to that amount, information in z costs nothing. The total of each x contains the KL term of the whole batch.
+    The mean $E_B$ is over the batch. The term of a dimension d has no gradient while the mean KL of d lies below
+    $\lambda$: up to that amount, information in z costs nothing. The total loss of each x contains the KL term of the
+    whole batch.
 
     Args:
         free_bits: The smallest KL term lambda of each dimension, in nats.
@@ -95,8 +96,8 @@ class MutualDivergence(Objective):
       \sum_d KL[q(z_d|x_1) \| q(z_d|x_2)] \Big], \qquad MPD_d = E_{x_1 \ne x_2} KL[q(z_d|x_1) \| q(z_d|x_2)]$$
 
     Ordered pairs contain both directions, so their mean is the mean of the symmetric divergence of equation 2. The term
-    with the weight gamma is the diversity, and the term with the weight eta is the smoothness, as in the paper. MAE's
-    own code exchanges the two letters. A batch of one example has no pairs; its loss lacks both terms.
+    with the weight gamma is the diversity, and the term with the weight eta is the smoothness, as in the DU-VAE paper.
+    The code of Ma et al. exchanges the two letters. A batch of one example has no pairs, so its loss lacks both terms.
 
     Args:
         gamma: The weight of the diversity term.
@@ -113,7 +114,8 @@ class MutualDivergence(Objective):
         if len(kl) > 1:
             pairs = pairwise_kl(posterior.mean, cast("Tensor", posterior.variance))
             variance = pairs.sum(-1).var(correction=0)
-            # The variance is 0 if all posteriors are equal. The added number gives the square root a finite slope at 0.
+            # The variance is 0 if all posteriors are equal. The square root has no finite slope at 0, so a tiny number
+            # is added.
             smoothness = (variance + torch.finfo(variance.dtype).eps ** 2).sqrt()
             total = total + self.gamma * -logsigmoid(pairs.mean(0)).sum() + self.eta * smoothness
 
@@ -127,11 +129,18 @@ def pairwise_kl(
 
     $$\frac12 \Big( \frac{\delta_1^2 + (\mu_1 - \mu_2)^2}{\delta_2^2} - 1 - \log \frac{\delta_1^2}{\delta_2^2} \Big)$$
 
-    Equation S11 is the symmetric form of this divergence.
+    Equation S11 of the paper's supplement is the symmetric form of this divergence.
+
+    Args:
+        mean: Means of the posteriors, shape (batch, latent).
+        variance: Variances of the posteriors, shape (batch, latent).
+
+    Returns:
+        The divergences, shape (pairs, latent), with batch * (batch - 1) pairs.
     """
     count = len(mean)
     different = ~torch.eye(count, dtype=torch.bool, device=mean.device)
-    # Compiled training needs the number of pairs in advance.
+    # `nonzero_static` takes the number of pairs, since compiled training cannot use a size that depends on data.
     first, second = different.nonzero_static(size=count * (count - 1)).unbind(1)
     ratio = variance[first] / variance[second]
 
@@ -143,7 +152,8 @@ class Duration:
     """The length of a training, in optimiser steps.
 
     Attributes:
-        warmup: The number of steps of the warm-up; 0 for no warm-up. The regularizers of variances start at its end.
+        warmup: The number of steps of the warm-up, in which the KL weight rises; 0 for no warm-up. Regularizers that
+            wait for the warm-up start after these steps.
         epoch: The number of steps of one epoch.
         total: The number of steps of all epochs. A training that ends early takes fewer steps.
     """
@@ -156,7 +166,8 @@ class Duration:
 class Schedule(ABC):
     """The weight of the KL term in each step of a training.
 
-    A schedule depends on the number of the step alone, so that a resumed training continues with the same bits.
+    The weight depends on the number of the step alone, so that a resumed training has the same weights as an unbroken
+    one.
     """
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""Approximate posteriors q(z|x), all with one interface."""
+"""Approximate posteriors q(z|x). All classes have the interface of `Posterior`."""
 
 import dataclasses
 import math
@@ -17,7 +17,13 @@ LOG_2PI = math.log(2 * math.pi)
 
 
 def noise_like(x: Tensor, samples: tuple[int, ...] = (), generator: Generator | None = None) -> Tensor:
-    """Standard normal noise of shape (*samples, *x.shape)."""
+    """Draws standard normal noise of shape (*samples, *x.shape), with the type and device of x.
+
+    Args:
+        x: A tensor whose shape, type and device the noise takes.
+        samples: The leading shape of the noise; (): none.
+        generator: The random generator; None: PyTorch's global generator.
+    """
     return torch.randn(*samples, *x.shape, dtype=x.dtype, device=x.device, generator=generator)
 
 
@@ -26,7 +32,7 @@ def normal_log_probs(
     mean: Float[Tensor, "batch latent"],
     variance: Float[Tensor, "batch latent"],
 ) -> Float[Tensor, "*samples batch latent"]:
-    """log N(z_d; mean_d, variance_d) of each dimension, in nats."""
+    """log N(z_d; mean_d, variance_d) of each dimension d, in nats."""
     return -0.5 * ((z - mean).square() / variance + variance.log() + LOG_2PI)
 
 
@@ -36,7 +42,7 @@ def standard_normal_log_prob(z: Float[Tensor, "*batch latent"]) -> Float[Tensor,
 
 
 class PosteriorSample(NamedTuple):
-    """Samples of q(z|x), and their log density if drawing the samples computes it anyway.
+    """Samples of q(z|x). The log density of the samples is included if their drawing computes it anyway.
 
     Attributes:
         z: The samples, with shape (*samples, batch, latent).
@@ -51,12 +57,14 @@ class PosteriorSample(NamedTuple):
 class Posterior(ABC):
     """q(z|x) for each x of a batch.
 
+    docs/metrics.md defines the measures KL, MI (mutual information), AU (active units), MPD (mutual posterior
+    diversity) and CE (conditional entropy).
+
     Attributes:
         density: Whether q(z|x) has a density. KL, MI, MPD, CE and the importance-weighted likelihood need a density.
-        measured: The names of the measures that are defined for this class, among KL, MI, AU, MPD and CE
-            (docs/metrics.md).
-        transformed: Whether a chain of maps turns a Gaussian z^0 into z = z^T. Then `mean`, `variance`, MPD and CE are
-            those of z^0. MPD and CE of z^T can be estimated from samples.
+        measured: The names of the measures that are defined for this class, in lower case, such as `kl`.
+        transformed: Whether a chain of maps turns a Gaussian z^0 into z = z^T. Then `mean`, `variance`, MPD and CE
+            describe z^0, and MPD and CE of z^T can be estimated from samples.
         mean: The mean mu of the Gaussian, or z itself for a point mass, shape (batch, latent).
         variance: The variance of the Gaussian, shape (batch, latent); None for a point mass.
     """
@@ -73,10 +81,10 @@ class Posterior(ABC):
 
         Args:
             samples: The leading shape of the samples, such as (8,) for 8 samples of each x; () for one sample.
-            generator: The random generator; None for PyTorch's global one.
+            generator: The random generator; None: PyTorch's global generator.
 
         Returns:
-            The samples, with shape (*samples, batch, latent).
+            The samples z, with shape (*samples, batch, latent), and their log density if it is known.
         """
 
     def rsample(self, samples: tuple[int, ...] = (), generator: Generator | None = None) -> Tensor:
@@ -96,15 +104,15 @@ class Posterior(ABC):
         """KL[q(z|x) || N(0, I)] of each dimension, in nats.
 
         Args:
-            drawn: A sample of q(z|x). A class without a closed form of the KL estimates the KL from this sample.
+            drawn: A sample of q(z|x). Only a class without a closed form of the KL reads it, to estimate the KL.
         """
 
     @abstractmethod
     def features(self) -> Float[Tensor, "batch features"]:
-        """The representation of x for a linear probe."""
+        """The representation of x that a linear probe (a linear classifier) reads, shape (batch, features)."""
 
     def of(self, indices: Int[Tensor, "chosen"]) -> "Posterior":
-        """q(z|x) of only the x at the given indices."""
+        """q(z|x) for a part of the batch: the x at the given indices."""
         return _replaced(self, lambda name: vars(self)[name][indices])
 
 
@@ -114,11 +122,11 @@ def joined(posteriors: Sequence[Posterior]) -> Posterior:
 
 
 def _replaced(posterior: Posterior, tensor: Callable[[str], Tensor]) -> Posterior:
-    """A copy of the posterior with other tensors. Attributes that are not tensors are shared.
+    """Copies a posterior, and replaces its tensors. The copy shares the attributes that are not tensors.
 
     Args:
         posterior: The posterior to copy.
-        tensor: Function that returns the new tensor of an attribute, from the name of the attribute.
+        tensor: Function that takes the name of an attribute and returns the attribute's new tensor.
     """
     changed = {name: tensor(name) for name, value in vars(posterior).items() if isinstance(value, Tensor)}
 
@@ -144,7 +152,10 @@ class DiagonalGaussian(Posterior):
         return normal_log_probs(z, self.mean, self.variance).sum(-1)
 
     def kl(self, drawn: PosteriorSample | None = None) -> Float[Tensor, "batch latent"]:
-        r"""$\frac12 (\mu^2 + \delta^2 - 1 - \log \delta^2)$ in nats, exact: the KL term of equation 1 per dimension."""
+        r"""$\frac12 (\mu^2 + \delta^2 - 1 - \log \delta^2)$ in nats: the exact KL term of equation 1, per dimension.
+
+        `drawn` is not read, and may be None.
+        """
         return 0.5 * (self.mean.square() + self.variance - 1 - self.variance.log())
 
     def features(self) -> Float[Tensor, "batch latent"]:
@@ -172,6 +183,7 @@ class PointMass(Posterior):
         raise ValueError("a point mass has no density")
 
     def kl(self, drawn: PosteriorSample | None = None) -> Float[Tensor, "batch latent"]:
+        """Zeros, with the shape of z. `drawn` is not read, and may be None."""
         return torch.zeros_like(self.mean)
 
     def features(self) -> Float[Tensor, "batch latent"]:
@@ -185,14 +197,14 @@ class InverseAutoregressiveFlow(Posterior):
     $$z^0 \sim N(\mu^0, (\delta^0)^2), \qquad z^t = \sigma^t \odot z^{t-1} + (1 - \sigma^t) \odot m^t, \qquad
       \log q(z^T|x) = \sum_d \Big( \log q(z^0_d|x) - \sum_t \log \sigma^t_d \Big)$$
 
-    The equations are S22 to S24. MI and AU are not defined here, as in the paper: they need the mixture and the moments
-    of $z^T$.
+    The formulas follow equations S22 to S24 of the paper's supplement. As in the paper, this class has no MI and no AU:
+    MI needs the mixture of all $q(z^T|x)$, and AU needs the moments of $z^T$.
 
     Attributes:
         mean: $\mu^0_x$, with shape (batch, latent).
         variance: $(\delta^0_x)^2$, with shape (batch, latent).
-        context: The context h of the chain, with shape (batch, context).
-        chain: The chain of maps. All x share its parameters; only h differs.
+        context: The vector h of each x, which the chain reads besides z, with shape (batch, context).
+        chain: The chain of maps from $z^0$ to $z^T$. All x share the parameters of the chain; only h differs.
     """
 
     mean: Float[Tensor, "batch latent"]
@@ -210,7 +222,7 @@ class InverseAutoregressiveFlow(Posterior):
         return PosteriorSample(z, -0.5 * (noise.square() + self.variance.log() + LOG_2PI) - log_sigma)
 
     def log_prob(self, z: Float[Tensor, "*samples batch latent"]) -> Float[Tensor, "*samples batch"]:
-        """log q(z|x) of the given z, in nats. To find z^0, the chain is inverted one dimension at a time."""
+        """log q(z|x) of the given z, in nats. To find z^0, the method inverts the chain one dimension at a time."""
         start, log_sigma = self.chain.inverse(z, self.context)
 
         return (normal_log_probs(start, self.mean, self.variance) - log_sigma).sum(-1)
@@ -218,7 +230,7 @@ class InverseAutoregressiveFlow(Posterior):
     def kl(self, drawn: PosteriorSample) -> Float[Tensor, "*samples batch latent"]:
         r"""The terms of $\log q(z^T|x) - \log p(z^T)$ for the sample, one per dimension, in nats.
 
-        Their sum estimates the KL. The estimate may be negative for a single x.
+        The sum of these terms over the dimensions estimates the KL. The estimate may be negative for a single x.
         """
         assert drawn.log_prob is not None  # `draw` of this class always sets it
 

@@ -1,4 +1,4 @@
-"""Refinements of the encoder's q(z|x): none (amortized inference), or gradient steps on its parameters."""
+"""Refinements of the encoder's q(z|x): none (amortized inference), or gradient steps on the parameters of q(z|x)."""
 
 import zlib
 from abc import ABC, abstractmethod
@@ -22,13 +22,16 @@ class Refinement(nn.Module, ABC):
         Args:
             posterior: The encoder's q(z|x), for a batch.
             x: The batch: word ids of shape (batch, length), or images of shape (batch, 1, height, width).
-            decoder: The decoder, which gives p(x|z).
-            weight: The weight of the KL term in training.
+            decoder: The decoder, which computes p(x|z).
+            weight: The weight of the KL term in training, a number or a tensor of shape ().
+
+        Returns:
+            The q(z|x) that the model uses, for the same batch.
         """
 
 
 class Amortized(Refinement):
-    """No refinement: the encoder's q(z|x) as it is."""
+    """No refinement: the model uses the encoder's q(z|x)."""
 
     def forward(self, posterior: Posterior, x: Tensor, decoder: Decoder, weight: float | Tensor) -> Posterior:
         return posterior
@@ -37,29 +40,30 @@ class Amortized(Refinement):
 class SVI(Refinement):
     r"""Stochastic variational inference that starts at the encoder's output (Kim et al. 2018, Algorithm 1).
 
-    With $\lambda = (\mu, \log \delta^2)$ and a new sample $z = \mu + \delta \epsilon$, each step computes
+    Let $\lambda = (\mu, \log \delta^2)$ be the parameters of q(z|x), and w the weight of the KL term. Each step draws
+    a new sample $z = \mu + \delta \epsilon$, and computes
 
     $$v \leftarrow m v - c_\tau(\nabla_\lambda [-\log p(x|z) + w \, D_{KL}[q_\lambda(z) \| p(z)]]), \quad
       \lambda \leftarrow \lambda + \frac{\eta}{B} v,$$
 
-    where $c_\tau$ scales the gradient of $\mu$ and that of $\log \delta^2$ separately to a norm of at most $\tau$.
-    Each x has its own steps. The code of Kim et al. follows the gradient of the mean loss of a batch of B examples.
-    Hence the factor 1 / B.
+    where $c_\tau$ scales the gradients with respect to $\mu$ and $\log \delta^2$, each to a norm of at most $\tau$.
+    Each x has its own steps. The factor 1 / B is there because the code of Kim et al. follows the gradient of the mean
+    loss over a batch of B examples.
 
     The result can be differentiated with respect to the encoder's output and the decoder's parameters, through all
     steps and with exact second derivatives. At each step the backward pass applies $c_\tau$ to the gradient of the
     loss of each x with respect to $\mu$ and $\log \delta^2$. Without this clipping the gradient would grow from step to
     step. The clipping assumes that training minimises the mean loss of the batch.
 
-    In training PyTorch's global generator draws $\epsilon$ and the decoder's dropout, and the schedule sets w. In
+    In training PyTorch's global generator draws $\epsilon$ and the decoder's dropout masks, and the schedule sets w. In
     evaluation w = 1, there is no dropout, and $\epsilon$ is a function of x. The posterior of an x therefore does not
-    depend on the other examples of its batch.
+    depend on the other examples of the batch.
 
     Args:
         steps: Number of steps.
         learning_rate: Learning rate eta.
         momentum: Momentum m.
-        clip: Largest norm tau of a gradient.
+        clip: Largest norm tau of the gradient with respect to mu, and of that with respect to log delta^2.
         batch: Batch size B in the code of Kim et al.
     """
 
@@ -81,7 +85,7 @@ class SVI(Refinement):
     def refine(
         self, posterior: DiagonalGaussian, x: Tensor, decoder: Decoder, weight: float | Tensor
     ) -> DiagonalGaussian:
-        """Computes all steps, in the precision of the encoder's output but at least in single precision."""
+        """Computes all steps. The precision is that of the encoder's output, but at least single precision."""
         parameters = torch.stack([posterior.mean, posterior.variance.log()], 1)  # lambda
         parameters = parameters.float() if parameters.dtype.itemsize < 4 else parameters
         velocity = torch.zeros_like(parameters)
@@ -108,12 +112,12 @@ class SVI(Refinement):
 
 
 def clip_norm(gradient: Float[Tensor, "*batch latent"], norm: float) -> Float[Tensor, "*batch latent"]:
-    """Scales each gradient, a vector along the last dimension, to at most the given norm."""
+    """Scales each gradient, a vector along the last dimension, to a Euclidean norm of at most `norm`."""
     return gradient * (norm / (torch.linalg.vector_norm(gradient, dim=-1, keepdim=True) + 1e-6)).clamp(max=1)
 
 
 def noise_from_data(x: Tensor, samples: tuple[int, ...], like: Float[Tensor, "batch latent"]) -> Tensor:
-    """Standard normal noise that is a function of each x alone.
+    """Draws standard normal noise that depends only on x: the bytes of each example seed the noise of that example.
 
     Args:
         x: The batch, shape (batch, ...).

@@ -1,9 +1,11 @@
 """The systems as data: one record and one class of hyperparameters per system. This module needs no PyTorch.
 
-A record holds a system's name, colour and equation, and the paper's choice of its hyperparameters. Tables, figures,
-pages and `duvae systems` read the records. A training reads only the class of its system's hyperparameters. The two
-tables at the end of the file are therefore separate: a new label does not make any training run again. `RECORDS` has
-the order of the paper's Table 1. Every table and list keeps this order.
+A record (class `Record`) holds a system's name, colour and equation, and the paper's choice of its hyperparameters.
+Tables, figures, pages and `duvae systems` read the records. A training reads only the class of its system's
+hyperparameters. The two tables at the end of the file are therefore separate: a new label does not make any training
+run again. `RECORDS` has the order of the paper's Table 1. Every printed table and list keeps this order.
+
+A column is one or more data sets that have the same hyperparameters, such as `yelp`, as in Table 1.
 """
 
 from collections.abc import Mapping
@@ -27,13 +29,14 @@ class Record:
         equation: The equation that defines the system, in plain text.
         source: The equation's place in the paper, or the cited paper.
         colour: The system's colour in every figure, such as `#0072b2`.
-        letters: The paper's letter for a hyperparameter, such as `γ`, by the key in params.yaml. Hyperparameters
-            without a letter in the paper are missing here.
+        letters: The paper's letter for each hyperparameter, such as `γ`, by the hyperparameter's key in params.yaml.
+            A hyperparameter without a letter in the paper has no entry.
         brackets: The hyperparameters that the paper's tables print in brackets after the label, in the order of the
             brackets; None: all hyperparameters that have a letter.
-        chosen: The hyperparameters that the paper chose, by column of data sets, such as `yelp`; empty if the paper
-            names none. Sources: Figure 2 for DU-VAE, supplement E for the synthetic data, Table 1 for everything else.
-        needs_floor: Whether the system needs the floor under its variances, because it applies dropout to them.
+        chosen: The hyperparameters that the paper chose, by column; empty if the paper names none. Sources: Figure 2
+            for DU-VAE, supplement E for the synthetic data, Table 1 for everything else.
+        needs_floor: Whether the system needs a lower bound of its variances (`VarianceFloor`), because it applies
+            dropout to them.
     """
 
     label: str
@@ -47,13 +50,13 @@ class Record:
 
     @property
     def bracketed(self) -> tuple[str, ...]:
-        """The hyperparameters that the paper's tables print in brackets after the label, in that order."""
+        """The hyperparameters that the paper's tables print in brackets after the label, in the order of printing."""
         return tuple(self.letters) if self.brackets is None else self.brackets
 
 
 @dataclass(frozen=True)
 class Searched:
-    """The values among which the paper chose a hyperparameter (supplement E); empty if the paper names none.
+    """The values among which the paper chose one hyperparameter (supplement E); empty if the paper names no values.
 
     Attributes:
         text: Values on Yahoo and Yelp.
@@ -66,14 +69,18 @@ class Searched:
     synthetic: tuple[float, ...] = ()
 
     def on(self, column: str) -> tuple[float, ...]:
-        """The values for a column of data sets; empty for a column that the paper does not have."""
+        """The values for a column; empty for a column that the paper does not have."""
         columns = {"synthetic": self.synthetic, "yahoo": self.text, "yelp": self.text, "omniglot": self.images}
 
         return columns.get(column, ())
 
 
 def searched(hyperparameter: FieldInfo) -> Searched:
-    """The values among which the paper chose a hyperparameter."""
+    """Finds the values among which the paper chose a hyperparameter.
+
+    Args:
+        hyperparameter: Field of a class of hyperparameters; its annotation may hold a `Searched`.
+    """
     return next((entry for entry in hyperparameter.metadata if isinstance(entry, Searched)), Searched())
 
 
@@ -153,7 +160,7 @@ class MutualDivergence(Frozen):
 
 
 class SemiAmortized(Frozen):
-    """SA-VAE: the first KL weight, and the steps that refine each posterior."""
+    """SA-VAE: the first KL weight, and the options of the gradient steps that refine each posterior."""
 
     kl_start: Annotated[Share, Field(description="KL weight at the start of the warm-up")] = 0.1
     steps: Annotated[Count, Field(description="number of steps that refine each posterior")] = 20
@@ -179,18 +186,18 @@ class DiversityUncertainty(Frozen):
 
 
 class Chain(Frozen):
-    """IAF: the number of blocks of the chain, and the hidden units of a block's layer for each dimension of z."""
+    """IAF: the number of blocks of the chain from z^0 to z, and the hidden units of a layer for each dimension of z."""
 
     blocks: Annotated[Count, Field(description="T, the number of blocks of the chain")] = 2
     width: Annotated[Count, Field(description="hidden units of a block's layer, for each dimension of z")] = 60
 
 
 class FlowFreeBits(FreeBits, Chain):
-    """IAF+FB: a chain, and FB's lambda."""
+    """IAF+FB: the hyperparameters of the chain, and FB's lambda."""
 
 
 class FlowFixedScale(FixedScale, Chain):
-    """IAF+BN: a chain, and the fixed scale gamma of the means of z^0."""
+    """IAF+BN: the hyperparameters of the chain, and the fixed scale gamma of the means of z^0."""
 
     gamma: Annotated[
         Positive,
@@ -200,7 +207,7 @@ class FlowFixedScale(FixedScale, Chain):
 
 
 class FlowDiversityUncertainty(DiversityUncertainty, Chain):
-    """DU-IAF: a chain, and DU-VAE's gamma and p for z^0."""
+    """DU-IAF: the hyperparameters of the chain, and DU-VAE's gamma and p for z^0."""
 
     gamma: Annotated[
         Positive,
@@ -220,10 +227,10 @@ _DU_EQUATION = (
     "{variance}^ = g ({variance} - alpha) + alpha, g ~ B(1, p) / p;"
     " {mean}^ = gamma_d ({mean} - mu_B) / delta_B + beta_d, E_d[gamma_d^2] = gamma^2"
 )
-"""Equations 6 and 9, for z in DU-VAE and for z^0 in DU-IAF."""
+"""Equations 6 and 9 of the paper. They regularize z in DU-VAE, and z^0 in DU-IAF."""
 
 _FLOW_EQUATION = "z^t = sigma^t z^(t-1) + (1 - sigma^t) m^t"
-"""Equation S22: one block of the IAF chain."""
+"""Equation S22 of the paper's supplement: one block of the IAF chain."""
 
 AE = Record(label="AE", equation="-log p(x|mu_x)", source="Table 2 and Table 3", colour="#9a9a9a")
 VAE = Record(label="VAE", equation="-log p(x|z) + w KL[q(z|x) || p(z)]", source="equation 1", colour="#333333")
@@ -368,7 +375,7 @@ RECORDS: Mapping[str, Record] = {
     "du_iaf": DU_IAF,
     "bn_vae_fixed_beta": BN_VAE_FIXED_BETA,
 }
-"""The record of each system, by the system's name. `duvae.systems.SYSTEMS` has the same names."""
+"""The record of each system, by the system's name. `duvae.systems.SYSTEMS` has the same names as keys."""
 
 
 def known_system(name: str) -> str:

@@ -1,9 +1,10 @@
-"""DU-VAE's regularizers of the means and variances of q(z|x), usable in any VAE.
+"""Regularizers of the means and variances of q(z|x). DU-VAE's two regularizers work in any VAE.
 
     >>> normalize, drop = MeanBatchNorm(32, gamma=0.5), VarianceDropout(p=0.8)
     >>> mean, variance = normalize(torch.randn(64, 32)), drop(torch.rand(64, 32) + ALPHA)
 
-Train on the ELBO as usual, and call `normalize.rescale_()` after each optimiser step.
+Apply the two modules to the mean and the variance of q(z|x), train on the ELBO as usual, and call
+`normalize.rescale_()` after each optimiser step. Sections, equations and supplements are those of the DU-VAE paper.
 """
 
 import math
@@ -13,11 +14,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 ALPHA = 1 / (2 * math.pi * math.e)
-"""The variance alpha of the zero-entropy noise, section 3.1: H(N(0, alpha)) = 0."""
+"""The variance alpha of the zero-entropy noise of section 3.1: the entropy H(N(0, alpha)) is 0."""
 
 
 class Staged(nn.Module):
-    """A module that does nothing before `start` is called, such as a regularizer that waits for the end of warm-up.
+    """A module that returns its input unchanged until `start` is called.
+
+    An example is a regularizer that waits for the end of the warm-up of the KL weight.
 
     Args:
         started: Whether the module acts from the beginning.
@@ -43,10 +46,10 @@ class MeanBatchNorm(nn.Module):
     Args:
         latent: The number of dimensions of z.
         gamma: The scale gamma, above 0.
-        learn_scale: Whether each gamma_d is learned, starting at gamma (DU-VAE). Otherwise gamma_d stays gamma
-            (BN-VAE).
-        constrain: Whether `rescale_` keeps the mean of the learned gamma_d^2 at gamma^2. The system of supplement F
-            has no such constraint.
+        learn_scale: Whether each scale gamma_d is learned, starting at gamma (DU-VAE). Otherwise each gamma_d stays
+            gamma (BN-VAE).
+        constrain: Whether `rescale_` keeps the mean of the learned gamma_d^2 at gamma^2. False for the system of
+            supplement F, a BN-VAE with a fixed beta.
         shift: The fixed shift beta_d of all dimensions (supplement F); None: each beta_d is learned, starting at 0.
         epsilon: The number that is added to the variance of the batch.
         momentum: The weight of a new batch in the running statistics.
@@ -102,7 +105,7 @@ class MeanBatchNorm(nn.Module):
     def rescale_(self) -> None:
         r"""$\gamma_\mu \leftarrow \gamma / \sqrt{E_d[\gamma_{\mu_d}^2]} \odot \gamma_\mu$: Algorithm 1, line 9.
 
-        Call this method after each optimiser step. It does nothing if the scale is fixed or not constrained.
+        Call this method after each optimiser step. It does nothing if the scales are fixed or not constrained.
         """
         if self.constrained:
             self.scale.mul_(self.gamma / self.scale.square().mean().sqrt())
@@ -110,6 +113,8 @@ class MeanBatchNorm(nn.Module):
 
 class VarianceFloor(Staged):
     r"""$\delta^2 + \alpha$: the variance of z plus zero-entropy noise, so that H(q(z|x)) > 0 (section 3.1).
+
+    After its start, all variances lie above alpha. This lower bound is called the variance floor.
 
     Args:
         alpha: The variance of the noise.
@@ -130,8 +135,8 @@ class VarianceDropout(Staged):
     $$\hat\delta^2_{x,d} = g_{x,d} (\delta^2_{x,d} - \alpha) + \alpha, \qquad g \sim \tfrac1p B(1, p)$$
 
     Args:
-        p: The probability that a variance is kept, in (0, 1]; 1 changes nothing.
-        alpha: The value of a dropped variance. The variances of the input must be above it (see `VarianceFloor`).
+        p: The probability that a variance is kept, in (0, 1]; with 1 all variances are kept.
+        alpha: The value of a dropped variance. The variances of the input must be above alpha (see `VarianceFloor`).
         started: Whether the module acts from the beginning.
 
     Raises:
@@ -181,8 +186,8 @@ class CommittedRate(nn.Module):
         self.delta = delta
         z = -math.exp(-(2 * delta + 1))
         p = math.sqrt(max(0.0, 2 * (math.e * z + 1)))
-        # The iteration finds the branch on whose side of -1 it starts. The series at the branch point starts above -1,
-        # and log(-z) starts below.
+        # Both branches of W meet at -1, and the iteration stays on the side of -1 on which it starts. The first start
+        # is a series around the point -1 and lies above -1. The second start, log(-z), lies below -1.
         starts = (-p / 3 + 1) * p - 1, math.log(-z)
         self.lowest, self.highest = (math.sqrt(-lambert_w(z, start)) for start in starts)
 
@@ -197,27 +202,28 @@ class CommittedRate(nn.Module):
         """
         variance = (self.lowest + (self.highest - self.lowest) * s.sigmoid()).square()
         bound = 2 * self.delta + 1 + variance.log() - variance
-        # At the roots of b the bound is 0 up to rounding, and at 0 the square root has no finite slope.
+        # At the roots of b the bound is 0 up to rounding. The square root has no finite slope at 0, so the bound is
+        # kept a little above 0.
         least = bound.clamp_min(torch.finfo(bound.dtype).eps).sqrt()
 
         return least + m.relu(), variance
 
 
 def lambert_w(z: float, start: float) -> float:
-    r"""A real branch of Lambert's W, the solution w of $w e^w = z$, by Halley's iteration (Corless et al. 1996).
+    r"""Computes a real branch of Lambert's W, a solution w of $w e^w = z$, by Halley's iteration (Corless et al. 1996).
 
-    This is the iteration of `scipy.special.lambertw`, written here so that the regularizers need only PyTorch.
+    `scipy.special.lambertw` uses the same iteration. This copy lets the regularizers run without SciPy.
 
     Args:
         z: A number between -1/e and 0.
-        start: The first guess. It lies on the same side of -1 as the branch.
+        start: The first guess of w. It chooses the branch: one branch lies above -1, the other below.
     """
     w = start
     while w != -1:
         exp = math.exp(w)
         excess = w * exp - z
         following = w - excess / (exp + w * exp - (w + 2) * excess / (2 * w + 2))
-        if abs(following - w) <= 1e-8 * abs(following):  # convergence is cubic: the next error is below rounding
+        if abs(following - w) <= 1e-8 * abs(following):  # convergence is cubic, so the error is already below rounding
             return following
         w = following
 

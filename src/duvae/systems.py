@@ -1,9 +1,9 @@
-"""The systems of the paper: one class per system, which defines the parts of that system.
+"""The systems of the paper, such as VAE, BN-VAE and DU-VAE: one class per system, which builds the parts of the system.
 
-The parts are a posterior with regularizers, a refinement, an objective, a schedule and a loop. A class that does not
-define a part has the part of the plain VAE. The networks and the optimiser belong to the data set, not to the system.
-`duvae.registry` has the labels, equations, sources and hyperparameters. docs/how-to-add-a-system.md shows how to add a
-system.
+The parts are a posterior with regularizers, a refinement, an objective, a schedule of the KL weight and a training
+loop. A class that does not define a part has the part of the plain VAE. The networks and the optimiser belong to the
+data set, not to the system. `duvae.registry` has the labels, equations, sources and hyperparameters of the systems.
+docs/how-to-add-a-system.md shows how to add a system.
 """
 
 from abc import ABC
@@ -31,8 +31,9 @@ class System(ABC, Generic[H]):
 
     Args:
         hyperparameters: The hyperparameters, an object of the system's class in `duvae.registry.HYPERPARAMETERS`.
-        parts: The choices about the encoder that are no hyperparameters: initial weights, variance floor, the start of
-            the regularizers of variances, and the epsilon of batch normalization.
+        parts: The choices about the encoder that are no hyperparameters: initial weights, the lower bound of the
+            variances (see `VarianceFloor`), the start of the regularizers of variances, and the epsilon of batch
+            normalization.
     """
 
     def __init__(self, hyperparameters: H, parts: Parts) -> None:
@@ -54,19 +55,19 @@ class System(ABC, Generic[H]):
         return VarianceFloor(started=self.parts.start == "at_once")
 
     def refinement(self) -> Refinement:
-        """Builds the refinement of the encoder's q(z|x). The plain VAE has none."""
+        """Builds the map from the encoder's q(z|x) to the q(z|x) that the model uses. The plain VAE changes nothing."""
         return Amortized()
 
     def objective(self) -> Objective:
-        """Builds the function that training minimises, in nats per example."""
+        """Builds the function that computes the training loss of each example, in nats."""
         return ELBO()
 
     def schedule(self, duration: Duration) -> Schedule:
-        """Builds the function from the number of a step to the KL weight."""
+        """Builds the function that gives the KL weight of each training step, for a training of the given duration."""
         return Warmup(duration.warmup)
 
     def loop(self) -> Loop:
-        """Builds the loop that updates encoder and decoder."""
+        """Builds the rule that turns each training batch into updates of encoder and decoder."""
         return JointLoop()
 
 
@@ -219,6 +220,6 @@ def system(name: str, hyperparameters: Frozen, parts: Parts) -> System[Any]:
     Args:
         name: The name of the system, a key of `SYSTEMS`.
         hyperparameters: The hyperparameters of the system.
-        parts: The choices about the encoder that are no hyperparameters.
+        parts: The choices about the encoder that are no hyperparameters (see `System`).
     """
     return SYSTEMS[name](hyperparameters, parts)

@@ -1,4 +1,4 @@
-"""The VAE of all systems: an encoder, a head that turns features into q(z|x), and a decoder."""
+"""The VAE of all systems: an encoder that computes features of x, a head that turns them into q(z|x), and a decoder."""
 
 from collections.abc import Iterator
 
@@ -16,7 +16,7 @@ from duvae.regularizers import CommittedRate, MeanBatchNorm, Staged
 
 
 class GaussianHead(nn.Module):
-    """A linear map without a bias from features to the means and log variances of q(z|x).
+    """Computes the means and the log variances of q(z|x) from features, by a linear map without a bias.
 
     One regularizer then acts on the means, and another one on the variances.
 
@@ -39,7 +39,9 @@ class GaussianHead(nn.Module):
 
 
 class CommittedHead(nn.Module):
-    """A linear map without a bias from features to a Gaussian whose KL is at least delta in every dimension.
+    """Computes a Gaussian q(z|x) from features. Its KL from the prior is at least delta in every dimension.
+
+    The head is a linear map without a bias, followed by `CommittedRate`.
 
     Args:
         features: The width of a feature vector.
@@ -57,17 +59,18 @@ class CommittedHead(nn.Module):
 
 
 class FlowHead(nn.Module):
-    r"""A linear map without a bias from features to $\mu^0$, $\delta^0$ and h: Algorithm S1, lines 4 and 5.
+    r"""Computes $\mu^0$, $\delta^0$ and h from features, by a linear map without a bias (Algorithm S1, lines 4 and 5).
 
-    $\delta^0$ is the softplus of an output of the map. The regularizer of variances acts on $(\delta^0)^2$. h is the
-    context of the chain, and as wide as z.
+    $\mu^0$ and $\delta^0$ are the mean and the standard deviation of $z^0$, which the IAF chain turns into z. h is the
+    context vector that the chain reads; it is as wide as z. $\delta^0$ is the softplus of an output of the map. One
+    regularizer acts on $\mu^0$, and another one on $(\delta^0)^2$. Algorithm S1 is in the paper's supplement.
 
     Args:
         features: The width of a feature vector.
         latent: The number of dimensions of z.
         means: The regularizer of means; input and output have the shape (batch, latent).
         variances: The regularizer of variances; input and output have the shape (batch, latent).
-        width: The number of hidden units in a layer of the chain's networks, for each dimension of z.
+        width: The number of hidden units in each layer of the chain's networks, per dimension of z.
         blocks: The number T of blocks of the chain.
     """
 
@@ -87,7 +90,7 @@ class FlowHead(nn.Module):
 
 
 class PointHead(nn.Module):
-    """A linear map without a bias from features to z itself.
+    """Computes z itself from features, by a linear map without a bias. An autoencoder has this head.
 
     Args:
         features: The width of a feature vector.
@@ -106,11 +109,11 @@ class VAE(nn.Module):
     """An encoder, a head and a decoder. Systems differ in the head, the refinement and the objective.
 
     Args:
-        encoder: The network from x to features.
-        head: The module from features to q(z|x).
-        decoder: The network of p(x|z).
-        objective: Function that computes the loss that training minimises.
-        refinement: The map from the head's q(z|x) to the q(z|x) that the model uses; None for no refinement.
+        encoder: The network that computes the features of x.
+        head: The module that computes q(z|x) from the features.
+        decoder: The network that computes p(x|z).
+        objective: Function that computes the training loss of each x.
+        refinement: The map from the head's q(z|x) to the q(z|x) that the model uses; None: the head's q(z|x) is used.
     """
 
     def __init__(
@@ -125,7 +128,7 @@ class VAE(nn.Module):
         self.encoder, self.head, self.decoder = encoder, head, decoder
         self.objective = objective
         self.refinement = refinement or Amortized()
-        # The modules are searched once: a search after each step would cost more than the rescaling itself.
+        # The search for these modules runs only once: after each step it would cost more than the rescaling itself.
         self.normalizations = [part for part in head.modules() if isinstance(part, MeanBatchNorm)]
 
     def posterior(self, x: Tensor, weight: float | Tensor = 1.0) -> Posterior:
@@ -133,7 +136,7 @@ class VAE(nn.Module):
 
         Args:
             x: A batch of word ids, shape (batch, length), or of images, shape (batch, 1, height, width).
-            weight: The weight of the KL term in the ELBO that a refinement maximises.
+            weight: The weight of the KL term in the ELBO that a refinement maximises, a number or a tensor of shape ().
         """
         posterior: Posterior = self.refinement(self.head(self.encoder(x)), x, self.decoder, weight)
 
@@ -144,9 +147,12 @@ class VAE(nn.Module):
 
         Args:
             x: A batch of word ids, shape (batch, length), or of images, shape (batch, 1, height, width).
-            weight: The weight of the KL term. Compiled training gives a tensor of shape ().
-            generator: The random generator of the noise of z and of the objective's draws; None for PyTorch's global
-                one.
+            weight: The weight of the KL term: a number, or a tensor of shape () in compiled training.
+            generator: The random generator of the noise of z and of the objective's draws; None: PyTorch's global
+                generator.
+
+        Returns:
+            The loss and its parts, each with shape (batch,).
         """
         posterior = self.posterior(x, weight)
         drawn = posterior.draw(generator=generator)
@@ -164,13 +170,13 @@ class VAE(nn.Module):
         yield from self.decoder.parameters()
 
     def start(self) -> None:
-        """Starts the regularizers that wait for the end of the warm-up."""
+        """Starts the regularizers that wait for the end of the warm-up of the KL weight (see `Staged`)."""
         for part in self.modules():
             if isinstance(part, Staged):
                 part.start()
 
     @torch.no_grad()
     def after_step(self) -> None:
-        """Rescales gamma_mu after an optimiser step: Algorithm 1, line 9, and Algorithm S1, line 11."""
+        """Rescales gamma_mu of equation 9 after an optimiser step: Algorithm 1, line 9, and Algorithm S1, line 11."""
         for normalization in self.normalizations:
             normalization.rescale_()

@@ -12,15 +12,17 @@ from duvae.networks.resnet import ResNetEncoder
 
 
 def build(networks: Networks, words: int, init: str, fast: bool = True) -> tuple[Encoder, Decoder]:
-    """Builds the encoder and the decoder of a data set. The class of `networks` decides between texts and images.
+    """Builds the encoder and the decoder of a data set: image networks for `ImageNetworks`, otherwise text networks.
 
     Args:
         networks: The sizes of both networks.
-        words: The number of values that an element of x may have: the size of the vocabulary, or 2 for bits.
-        init: The initial weights of a text encoder: "torch" for PyTorch's defaults, "paper" for those of supplement E.
-            A text decoder always starts from those of supplement E. Image networks start from the initial weights in
-            the code of He et al. (2018).
-        fast: Whether the networks have their faster CPU forms, where there are any. Both forms have the same weights.
+        words: The number of values that an element of x may have: the size of the vocabulary for texts, 2 for images of
+            bits.
+        init: The initial weights of a text encoder: "torch" for PyTorch's defaults, "paper" for the weights of
+            supplement E of the paper. A text decoder always starts from the weights of supplement E. Image networks
+            start from the initial weights in the code of He et al. (2018).
+        fast: Whether to use the faster CPU forms of the networks (`duvae.networks.fast`). A plain form and its fast
+            form have the same weights. The image encoder has only a plain form.
 
     Returns:
         The encoder and the decoder.
@@ -42,7 +44,15 @@ def build(networks: Networks, words: int, init: str, fast: bool = True) -> tuple
 
 
 def initial(networks: Networks, init: str) -> str:
-    """The kind of initial weights of the linear map behind an encoder: `init` for texts, "image" for images."""
+    """Chooses the kind of initial weights, an argument of `initialize`, for the linear map from features to q(z|x).
+
+    Args:
+        networks: The sizes of both networks.
+        init: The kind for texts.
+
+    Returns:
+        `init` for texts, "image" for images.
+    """
     return "image" if isinstance(networks, ImageNetworks) else init
 
 
@@ -51,7 +61,8 @@ def initialize(module: nn.Module, init: str) -> None:
 
     Args:
         module: The module to initialize.
-        init: "paper" for uniform weights, "image" for Xavier's weights of linear maps; any other value changes nothing.
+        init: The kind of initial weights. "paper": uniform weights (see `uniform_`). "image": Xavier's weights for
+            linear maps. Any other value changes nothing.
     """
     if init == "paper":
         uniform_(module)

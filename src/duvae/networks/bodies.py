@@ -13,7 +13,7 @@ Slope = Callable[[Float[Tensor, "batch latent"]], Float[Tensor, "batch latent"]]
 
 
 class Encoder(nn.Module, ABC):
-    """A network from a batch of x to one feature vector per example.
+    """A network that computes one feature vector for each x of a batch.
 
     Attributes:
         features: The width of a feature vector.
@@ -31,34 +31,34 @@ class Decoder(nn.Module, ABC):
 
     @abstractmethod
     def log_prob(self, x: Tensor, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch"]:
-        """log p(x|z) with one z for each x."""
+        """log p(x|z) with one z for each x, in nats."""
 
     @abstractmethod
     def log_prob_samples(self, x: Tensor, z: Float[Tensor, "samples batch latent"]) -> Float[Tensor, "samples batch"]:
-        """log p(x|z) with several z for each x, without gradients."""
+        """log p(x|z) with several z for each x, in nats, without gradients."""
 
     def slope(self, x: Tensor) -> Slope:
-        r"""The function from z to $\nabla_z \log p(x|z)$. If autograd is enabled, this gradient can be differentiated.
+        r"""Builds the function that computes $\nabla_z \log p(x|z)$ from z.
 
-        This form differentiates `log_prob` by autograd; a subclass may have a faster form. In training each call of the
-        function draws new dropout masks.
+        If autograd is enabled, the gradient can be differentiated again. In training each call of the function draws
+        new dropout masks. This base class differentiates `log_prob` by autograd; a subclass may have a faster method.
         """
         return derivative(partial(self.log_prob, x))
 
     @abstractmethod
     def units(self, x: Tensor) -> int:
-        """The number of words or of images in a batch, for losses per word or per image."""
+        """The number of words or images in a batch, by which a loss is divided to give the loss per word or image."""
 
     @abstractmethod
     def sample(
         self, z: Float[Tensor, "batch latent"], generator: Generator | None = None, likely: bool = False
     ) -> Tensor:
-        """Generates one x for each z in evaluation mode, element by element.
+        """Generates one x for each z, element by element. The decoder must be in evaluation mode.
 
         Args:
             z: Latent codes to decode, shape (batch, latent).
-            generator: The random generator; None for PyTorch's global one.
-            likely: Whether each element is the most likely one, given those before it, instead of a random draw.
+            generator: The random generator; None: PyTorch's global generator.
+            likely: Whether each element is the most likely one, given the elements before it, instead of a random draw.
 
         Returns:
             Word ids of shape (batch, length), or images of shape (batch, 1, height, width).
@@ -66,9 +66,9 @@ class Decoder(nn.Module, ABC):
 
 
 def derivative(log_prob: Callable[[Float[Tensor, "batch latent"]], Float[Tensor, "batch"]]) -> Slope:
-    """Builds the function from z to the gradient of log p(x|z), by autograd.
+    """Builds the function that computes the gradient of log p(x|z) with respect to z, by autograd.
 
-    If autograd is enabled, this gradient can be differentiated.
+    If autograd is enabled when the built function is called, the gradient can be differentiated again.
 
     Args:
         log_prob: Function from z, shape (batch, latent), to log p(x|z) in nats, shape (batch,).

@@ -14,7 +14,7 @@ Kernel = Float[Tensor, "_ _ _ _"]
 Channels = Float[Tensor, "_"]
 """One number per channel."""
 Folded = tuple[Tensor, Tensor]
-"""The kernel and the bias of one convolution that includes the batch normalization behind it."""
+"""The kernel and the bias of one convolution that also does the work of the batch normalization behind it."""
 
 
 class Convolution(nn.Module):
@@ -25,7 +25,7 @@ class Convolution(nn.Module):
         outputs: The number of output channels.
         kernel: The height and width of the kernel.
         stride: The distance between neighbouring positions of the kernel, in pixels.
-        padding: The number of zeros added on each side.
+        padding: The number of rows or columns of zeros that are added on each side.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, padding: int = 0) -> None:
@@ -41,14 +41,14 @@ class Convolution(nn.Module):
 class MaskedConvolution(nn.Module):
     """A k x k convolution that reads only earlier pixels: those in the rows above, and those to the left.
 
-    The module stores only the weights of those pixels, and multiplies only the upper k // 2 + 1 of the k rows. A 7 x 7
-    mask becomes a 4 x 7 kernel in which three or four weights are zero.
+    The module stores only the weights of earlier pixels, and computes only with the upper k // 2 + 1 of the k rows. For
+    example, a 7 x 7 mask becomes a 4 x 7 kernel, in which three weights (type B) or four (type A) are zero.
 
     Args:
         inputs: The number of input channels.
         outputs: The number of output channels.
         kernel: The height and width k of the full kernel, an odd number.
-        own: Whether the convolution also reads the pixel itself. Then the mask is of type B, otherwise of type A (van
+        own: Whether the convolution also reads the pixel itself. If so, the mask is of type B, otherwise of type A (van
             den Oord et al. 2016).
     """
 
@@ -71,14 +71,25 @@ class MaskedConvolution(nn.Module):
 
 
 def masked(x: Images, kernel: Kernel, bias: Channels | None = None) -> Images:
-    """Convolves images with the upper rows of a masked kernel."""
+    """Convolves images with the upper rows of a masked kernel. The result has the height and width of the images.
+
+    Args:
+        x: Images or feature maps, shape (batch, channels, height, width).
+        kernel: The upper rows, from `MaskedConvolution.kernel`.
+        bias: One number per output channel; None: no bias.
+    """
     reach = kernel.shape[-1] // 2
 
     return functional.conv2d(functional.pad(x, (0, 0, reach, 0)), kernel, bias, padding=(0, reach))
 
 
 def normal_(weight: Tensor, kernel: int) -> None:
-    r"""Draws the initial weights of a convolution in place: $N(0, 2 / (k^2 c_{out}))$ (code of He et al. 2018)."""
+    r"""Draws the initial weights of a convolution in place: $N(0, 2 / (k^2 c_{out}))$ (code of He et al. 2018).
+
+    Args:
+        weight: The weights; their first dimension is the number of output channels.
+        kernel: The height and width k of the full kernel.
+    """
     nn.init.normal_(weight, std=math.sqrt(2 / (kernel**2 * len(weight))))
 
 
@@ -117,7 +128,10 @@ class BatchNorm(nn.Module):
         )
 
     def folded(self, kernel: Kernel) -> Folded:
-        """One convolution that in evaluation equals a convolution with `kernel` and then this normalization."""
+        """Builds one convolution that replaces two operations in evaluation.
+
+        These operations are a convolution with `kernel`, and then this normalization with its running statistics.
+        """
         scale = self.scale * (self.running_variance + self.epsilon).rsqrt()
 
         return kernel * scale[:, None, None, None], self.shift - self.running_mean * scale
@@ -129,10 +143,10 @@ def several(x: Images) -> bool:
 
 
 def channels_last(x: Images) -> Images:
-    """The images with the channels of each pixel side by side in memory, the fastest layout for convolutions.
+    """Returns x with the channels of each pixel side by side in memory, the fastest layout for convolutions.
 
-    Images of one channel have this layout and PyTorch's usual one at once. PyTorch may then choose the usual layout for
-    the result of a convolution, so callers ask for this layout again.
+    Images of one channel have this layout and PyTorch's usual layout at the same time. PyTorch may then choose the
+    usual layout for the result of a convolution, so callers use this function on the result again.
 
     Args:
         x: Images or feature maps, shape (batch, channels, height, width).

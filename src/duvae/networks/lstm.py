@@ -13,7 +13,12 @@ from duvae.networks.bodies import Decoder, Encoder
 
 
 def uniform_(module: nn.Module, generator: Generator | None = None) -> None:
-    """Draws the paper's initial weights in place (supplement E): uniform on +-0.01, embeddings on +-0.1."""
+    """Draws the paper's initial weights in place (supplement E): uniform on +-0.01, and on +-0.1 for embeddings.
+
+    Args:
+        module: The module whose weights are drawn.
+        generator: The random generator; None: PyTorch's global generator.
+    """
     for parameter in module.parameters():
         nn.init.uniform_(parameter, -0.01, 0.01, generator=generator)
     for part in module.modules():
@@ -46,7 +51,7 @@ class LSTMEncoder(Encoder):
 
 
 class SoftmaxOutput(nn.Module):
-    """A linear map without a bias, and a softmax: from LSTM outputs to log probabilities of words.
+    """The map from LSTM outputs to log probabilities of words: a linear map without a bias, then a softmax.
 
     Args:
         hidden: The width of an LSTM output.
@@ -58,11 +63,11 @@ class SoftmaxOutput(nn.Module):
         self.weight = nn.Parameter(torch.empty(words, hidden).uniform_(-1, 1) / math.sqrt(hidden))
 
     def forward(self, hidden: Float[Tensor, "*batch hidden"], words: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
-        """log p(word) in nats, for one word per LSTM output."""
+        """log p(word) in nats, for one given word per LSTM output."""
         return self.plain(hidden, words)
 
     def plain(self, hidden: Float[Tensor, "*batch hidden"], words: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
-        """log p(word) by PyTorch's cross entropy, even if a subclass has a faster form."""
+        """Computes log p(word) by PyTorch's cross entropy, even if a subclass has a faster `forward`."""
         logits = linear(hidden.flatten(0, -2), self.weight)
 
         return -cross_entropy(logits, words.flatten(), reduction="none").view(words.shape)
@@ -79,8 +84,8 @@ class LSTMDecoder(Decoder):
         embedding: The width of a word embedding.
         hidden: The width of the LSTM.
         latent: The number of dimensions of z.
-        dropout_in: The share of elements of the word embeddings that training drops.
-        dropout_out: The share of elements of the LSTM outputs that training drops.
+        dropout_in: The share of the elements of word embeddings that training sets to 0.
+        dropout_out: The share of the elements of LSTM outputs that training sets to 0.
 
     Attributes:
         softmax: The class of the map to the vocabulary.
@@ -99,11 +104,11 @@ class LSTMDecoder(Decoder):
         self.dropout_in, self.dropout_out = dropout_in, dropout_out
 
     def drop(self, x: Float[Tensor, "*shape"], share: float) -> Float[Tensor, "*shape"]:
-        """x after dropout of a share of its elements; x itself in evaluation."""
+        """Drops a share (0 to 1) of the elements of x in training; returns x itself in evaluation."""
         return dropout(x, share, self.training)
 
     def log_prob(self, x: Int[Tensor, "batch length"], z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch"]:
-        """log p(x|z) in nats per sentence, over all words after `<s>`, `</s>` included."""
+        """log p(x|z) in nats per sentence, summed over all words after `<s>`, `</s>` included."""
         words = self.drop(self.embedding(x[:, :-1]), self.dropout_in)
         joined = torch.cat([words, z[:, None].expand(-1, words.shape[1], -1)], -1)
         cell = self.initial(z)[None]
@@ -114,9 +119,10 @@ class LSTMDecoder(Decoder):
     def log_prob_plain(
         self, x: Int[Tensor, "batch length"], z: Float[Tensor, "batch latent"]
     ) -> Float[Tensor, "batch"]:
-        """A slower form of `log_prob`, word by word and with PyTorch's cross entropy. Tests use it as the reference.
+        """Computes `log_prob` in a slower way: word by word, and with PyTorch's cross entropy.
 
-        On a GPU this form can be differentiated twice; the LSTM of cuDNN cannot.
+        Tests use this method as the reference. On a GPU its result can be differentiated twice, whereas that of cuDNN's
+        LSTM cannot.
         """
         words = self.drop(self.embedding(x[:, :-1]), self.dropout_in)
         cell = self.initial(z)
@@ -130,7 +136,7 @@ class LSTMDecoder(Decoder):
         return self.output.plain(kept, x[:, 1:]).sum(-1)
 
     def units(self, x: Int[Tensor, "batch length"]) -> int:
-        """The number of words that `log_prob` counts in a batch."""
+        """The number of words in a batch whose log probabilities `log_prob` sums."""
         return x[:, 1:].numel()
 
     @torch.no_grad()
@@ -145,12 +151,13 @@ class LSTMDecoder(Decoder):
 
         Args:
             z: Latent codes to decode, shape (batch, latent).
-            generator: The random generator; None for PyTorch's global one.
+            generator: The random generator; None: PyTorch's global generator.
             likely: Whether each word is the most likely one instead of a random draw.
-            longest: The largest number of word ids in a sentence, `<s>` and `</s>` included. Longer sentences are cut.
+            longest: The largest number of word ids in a sentence, `<s>` and `</s>` included. Longer sentences are cut,
+                and then lack `</s>`.
 
         Returns:
-            Word ids from `<s>` to `</s>` with `<pad>` behind them, shape (batch, length).
+            Word ids from `<s>` to `</s>`, filled up with `<pad>`, shape (batch, length).
         """
         cell = self.initial(z)
         hidden = cell.tanh()

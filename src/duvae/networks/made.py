@@ -1,4 +1,8 @@
-"""Masked autoregressive networks (MADE, Germain et al. 2015), and the IAF chain built from them."""
+"""Masked autoregressive networks (MADE, Germain et al. 2015), and the chain of an inverse autoregressive flow (IAF).
+
+The chain turns z^0 into z^T by T blocks, each with one MADE (equation S22 of the paper's supplement). z^t is the output
+of block t. The context h is a vector that the encoder computes from x, and that all blocks read.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import cast
@@ -9,17 +13,19 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, logsigmoid
 
 FIRST_SHIFT = 2.0
-"""The number added to s, so that sigma = sigmoid(s + 2) starts near 0.88 and a block starts near the identity.
+"""The number that a block adds to s, so that sigma = sigmoid(s + 2) starts near 0.88.
+
+A block therefore starts near the identity.
 
 Source: Kingma et al. 2016.
 """
 
 
 class MaskedLinear(nn.Module):
-    """A linear map whose weights outside of a mask are 0 and get no gradient.
+    """A linear map whose weights outside a mask are 0 and get no gradient.
 
-    The initial weights are uniform between -1 / sqrt(n) and 1 / sqrt(n), as in PyTorch's linear maps. Here n is the
-    number of inputs that the mask allows for an output.
+    The initial weights of an output are uniform between -1 / sqrt(n) and 1 / sqrt(n), as in PyTorch's linear maps. n is
+    the number of inputs that the mask lets this output read.
 
     Args:
         mask: True where an output reads an input, shape (outputs, inputs).
@@ -36,7 +42,7 @@ class MaskedLinear(nn.Module):
 
     @property
     def weight(self) -> Float[Tensor, "outputs inputs"]:
-        """The weights of the map, 0 outside of the mask."""
+        """The weights of the map, 0 outside the mask."""
         return self.free * self.mask
 
     def forward(self, x: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch outputs"]:
@@ -46,7 +52,7 @@ class MaskedLinear(nn.Module):
 class MADE(nn.Module):
     r"""The network that computes m and s from z and h, for equation S22 of the paper's supplement.
 
-    $m_d$ and $s_d$ depend on h and on the dimensions of z that come before d in the order.
+    $m_d$ and $s_d$ depend on h, and on the dimensions of z before d. "Before" refers to the order that `reverse` sets.
 
     The network has two masked hidden layers with ReLU. Each layer has `width` units of every degree
     $k = 0, \dots, n - 1$. A unit of degree k depends on h and on the first k dimensions in the order. The dimension at
@@ -57,8 +63,8 @@ class MADE(nn.Module):
     Args:
         latent: The number n of dimensions of z.
         context: The width of the context h.
-        width: The number of hidden units of a layer for each dimension of z.
-        reverse: Whether the order is n, ..., 1 instead of 1, ..., n.
+        width: The number of hidden units of a layer, per dimension of z.
+        reverse: Whether the order of the dimensions is n, ..., 1 instead of 1, ..., n.
     """
 
     def __init__(self, latent: int, context: int, width: int, reverse: bool = False) -> None:
@@ -75,7 +81,7 @@ class MADE(nn.Module):
     def forward(
         self, z: Float[Tensor, "*samples batch latent"], h: Float[Tensor, "batch context"]
     ) -> tuple[Float[Tensor, "*samples batch latent"], Float[Tensor, "*samples batch latent"]]:
-        """Computes m and s. All samples of z for one example share the product with h, which is computed once."""
+        """Computes m and s. The product with h is computed once for all samples of z of one example."""
         hidden = (self.first(z) + self.of_context(h)).relu_()
         m, s = self.last(self.second(hidden).relu_()).chunk(2, -1)
 
@@ -89,12 +95,13 @@ class MADE(nn.Module):
     ) -> Float[Tensor, "*samples batch latent"]:
         """Computes z one dimension after the other, in the order of the network.
 
-        Each unit is computed once, when its inputs are known. So all dimensions together take no more multiplications
-        than one `forward`.
+        Each hidden unit is computed once, when its inputs are known. So all dimensions together take no more
+        multiplications than one call of `forward`.
 
         Args:
             h: The context, shape (batch, context).
-            samples: Sizes of the sample axes of z, which come before the batch axis; empty: one z for each example.
+            samples: Sizes of the axes of z before the batch axis, such as (8,) for 8 z per example; empty: one z per
+                example.
             known: Function from d, m_d and s_d to z_d. m_d, s_d and z_d have the shape (*samples, batch).
 
         Returns:
@@ -118,10 +125,10 @@ class MADE(nn.Module):
 
 
 class IAFBlock(nn.Module):
-    r"""One step of the chain, S22: $z^t = \sigma \odot z^{t-1} + (1 - \sigma) \odot m$, $\sigma = sigmoid(s + 2)$.
+    r"""One block of the chain: $z^t = \sigma \odot z^{t-1} + (1 - \sigma) \odot m$, $\sigma = sigmoid(s + 2)$.
 
     Args:
-        made: The network from z^{t-1} and h to m and s.
+        made: The network that computes m and s from z^{t-1} and h.
     """
 
     def __init__(self, made: MADE) -> None:
@@ -131,7 +138,7 @@ class IAFBlock(nn.Module):
     def forward(
         self, z: Float[Tensor, "*samples batch latent"], h: Float[Tensor, "batch context"]
     ) -> tuple[Float[Tensor, "*samples batch latent"], Float[Tensor, "*samples batch latent"]]:
-        r"""$z^t$, and $\log \sigma_d$: the logarithms of the diagonal of the triangular Jacobian."""
+        r"""Computes $z^t$ and $\log \sigma_d$, the logarithms of the diagonal of the triangular Jacobian."""
         m, s = self.made(z, h)
         s = s + FIRST_SHIFT
 
@@ -140,7 +147,7 @@ class IAFBlock(nn.Module):
     def inverse(
         self, z: Float[Tensor, "*samples batch latent"], h: Float[Tensor, "batch context"]
     ) -> tuple[Float[Tensor, "*samples batch latent"], Float[Tensor, "*samples batch latent"]]:
-        r"""$z^{t-1}$ from $z^t$, one dimension at a time, and the same $\log \sigma_d$ as `forward`."""
+        r"""Computes $z^{t-1}$ from $z^t$, one dimension at a time, and the $\log \sigma_d$ that `forward` returns."""
         log_sigma: dict[int, Tensor] = {}
 
         def known(d: int, m: Tensor, s: Tensor) -> Tensor:
@@ -154,12 +161,14 @@ class IAFBlock(nn.Module):
 
 
 class IAFChain(nn.Module):
-    r"""T blocks from $z^0$ to $z^T$. Each block has the reverse order of the one before it (Kingma et al. 2016).
+    r"""The chain of T blocks, which computes $z^T$ from $z^0$.
+
+    Each block has the dimensions of z in the reverse of the order of the block before it (Kingma et al. 2016).
 
     Args:
         latent: The number of dimensions of z.
         context: The width of the context h.
-        width: The number of hidden units of a layer for each dimension of z.
+        width: The number of hidden units of a layer of a MADE, per dimension of z.
         blocks: The number T of blocks.
     """
 
@@ -170,7 +179,10 @@ class IAFChain(nn.Module):
     def forward(
         self, z: Float[Tensor, "*samples batch latent"], h: Float[Tensor, "batch context"]
     ) -> tuple[Float[Tensor, "*samples batch latent"], Float[Tensor, "*samples batch latent"]]:
-        r"""$z^T$ from $z^0$, and $\sum_t \log \sigma^t_d$ for each d. The sum over d is the log-determinant (S24)."""
+        r"""Computes $z^T$ from $z^0$, and $\sum_t \log \sigma^t_d$ for each dimension d of z.
+
+        The sum of the latter over d is the log-determinant of the chain's Jacobian (equation S24).
+        """
         total = torch.zeros_like(z)
         for block in self.blocks:
             z, log_sigma = block(z, h)
@@ -181,7 +193,7 @@ class IAFChain(nn.Module):
     def inverse(
         self, z: Float[Tensor, "*samples batch latent"], h: Float[Tensor, "batch context"]
     ) -> tuple[Float[Tensor, "*samples batch latent"], Float[Tensor, "*samples batch latent"]]:
-        r"""$z^0$ from $z^T$, and the same $\sum_t \log \sigma^t_d$ as `forward`."""
+        r"""Computes $z^0$ from $z^T$, and the $\sum_t \log \sigma^t_d$ that `forward` returns."""
         total = torch.zeros_like(z)
         for block in reversed(self.blocks):
             z, log_sigma = cast("IAFBlock", block).inverse(z, h)

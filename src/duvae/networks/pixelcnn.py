@@ -12,7 +12,7 @@ from duvae.networks.bodies import Decoder
 from duvae.networks.convolutions import BatchNorm, Convolution, Images, MaskedConvolution, channels_last
 
 BACK = 3
-"""The number of layers from the layer whose output a skip block reads to the layer that follows the skip block."""
+"""The reach of a skip block, in layers: the skip block before layer n reads the output of layer n - BACK."""
 
 T = TypeVar("T")
 
@@ -20,16 +20,17 @@ T = TypeVar("T")
 def through(y: T, layers: Sequence[Callable[[T], T]], skips: Sequence[Callable[[T, T], T]]) -> T:
     """Sends the output of the first layer through the residual blocks and the skip blocks.
 
-    A skip block reads the output of the layer three layers back.
+    The residual blocks are the layers from the second on. There is one skip block before each layer from the fourth on,
+    and one behind the last layer.
 
     Args:
         y: The output of the first layer.
-        layers: The residual blocks, as functions of the present output.
-        skips: The skip blocks, as functions of an earlier output and of the present output, to which each of them adds
-            its own. There is one skip block before each layer from the fourth on, and one behind the last layer.
+        layers: The residual blocks. Each is a function of the output so far, and returns the new output.
+        skips: The skip blocks. Each is a function of an earlier layer's output (see `BACK`) and of the output so far.
+            It returns the sum of its own result and the output so far.
 
     Returns:
-        The output of the last layer plus the output of the last skip block.
+        The output of the last layer plus the result of the last skip block, if there is one.
     """
     earlier = [y]
     for n, layer in enumerate(layers):
@@ -49,7 +50,7 @@ class First(nn.Module):
     Args:
         maps: The number of feature maps of z.
         width: The number of output channels.
-        kernel: The height and width of both kernels.
+        kernel: The height and width of the kernels of both convolutions.
     """
 
     def __init__(self, maps: int, width: int, kernel: int) -> None:
@@ -64,16 +65,17 @@ class First(nn.Module):
         return self.joined(self.image(x), maps)
 
     def joined(self, of_image: Images, maps: Float[Tensor, "batch maps height width"]) -> Images:
-        """The output of the layer, from the finished convolution of the image and from the feature maps of z."""
+        """Computes the output of the layer from the finished convolution of the image and the feature maps of z."""
         y = self.maps(maps) + of_image
 
         return functional.elu_(self.norm(channels_last(y)))
 
 
 class Block(nn.Module):
-    """A residual block at half width: a 1 x 1, a masked k x k and a 1 x 1 convolution.
+    """A residual block of a 1 x 1, a masked k x k and a 1 x 1 convolution.
 
-    Batch normalization follows each convolution. ELU follows the first two normalizations and the residual sum.
+    The first convolution halves the number of channels, and the last one restores this number. Batch normalization
+    follows each convolution. ELU follows the first two normalizations and the residual sum.
 
     Args:
         width: The number of input and output channels.
@@ -88,11 +90,16 @@ class Block(nn.Module):
         self.widen, self.norm3 = Convolution(half, width, 1), BatchNorm(width)
 
     def forward(self, x: Images, base: Images | None = None) -> Images:
-        """The output of the block, plus `base` if that is given."""
+        """Computes the output of the block.
+
+        Args:
+            x: The input of the block.
+            base: A term to add to the output: for a skip block, the output of the network so far. None: no term.
+        """
         return self.plain(x, base)
 
     def plain(self, x: Images, base: Images | None = None) -> Images:
-        """The output of the block by PyTorch's operations, even if a subclass has a faster form."""
+        """Computes `forward` by PyTorch's own operations, even if a subclass has a faster `forward`."""
         y = functional.elu_(self.norm1(self.narrow(x)))
         y = functional.elu_(self.norm2(self.masked(y)))
         y = functional.elu_(self.norm3(self.widen(y)) + x)
@@ -104,9 +111,11 @@ class PixelCNN(Decoder):
     r"""$p(x|z) = \prod_i p(x_i | x_{<i}, z)$, Bernoulli pixels row by row (van den Oord et al. 2016).
 
     A linear map turns z into feature maps of the size of the image, which the first layer reads beside the image.
-    Residual blocks follow. Before each layer from the fourth on, and behind the last layer, there is a skip block. It
-    reads the output of the layer three layers back, and its own output is added to the present one. No pixel's
-    probability depends on that pixel or on a later one. The network has no gates, as in the code of He et al. (2018).
+    Residual blocks follow. Before each layer from the fourth on, and behind the last layer, there is a skip block. The
+    skip block reads the output of an earlier layer (see `BACK`), and adds its own result to the output so far.
+
+    No pixel's probability depends on that pixel or on a later one. The DU-VAE paper calls its decoder a gated PixelCNN.
+    Layers with gates multiply features by sigmoids. This network has no gates, as in the code of He et al. (2018).
 
     Args:
         size: The height and width of an image, in pixels.
@@ -140,13 +149,13 @@ class PixelCNN(Decoder):
         return channels_last(maps)
 
     def logits(self, x: Images, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch 1 height width"]:
-        """The log odds of ink for each pixel, given the earlier pixels and z."""
+        """The log odds that a pixel is ink (1), for each pixel, given the earlier pixels and z."""
         y = self.first(channels_last(x), self.z_maps(z))
 
         return self.head(through(y, list(self.layers), list(self.skips)))
 
     def head(self, y: Images) -> Float[Tensor, "batch 1 height width"]:
-        """The log odds of ink for each pixel, from the output of the last block."""
+        """Computes the log odds of ink for each pixel from the result of `through`."""
         return self.output(functional.elu_(self.norm(self.last(y))))
 
     def log_prob(
@@ -166,11 +175,11 @@ class PixelCNN(Decoder):
     def sample(
         self, z: Float[Tensor, "batch latent"], generator: Generator | None = None, likely: bool = False
     ) -> Float[Tensor, "batch 1 height width"]:
-        """Generates one image for each z, pixel by pixel. The network computes the whole image for each pixel.
+        """Generates one image for each z, pixel by pixel. For each pixel this plain form computes the whole image.
 
         Args:
             z: Latent codes to decode, shape (batch, latent).
-            generator: The random generator; None for PyTorch's global one.
+            generator: The random generator; None: PyTorch's global generator.
             likely: Whether each pixel takes its more likely value instead of a random draw.
         """
         x = z.new_zeros(len(z), 1, self.size, self.size)

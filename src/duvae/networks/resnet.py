@@ -1,4 +1,4 @@
-"""The image encoder: residual blocks that halve the image, then one convolution over the remaining pixels."""
+"""The image encoder: residual blocks that halve height and width, then one convolution over the remaining pixels."""
 
 from collections.abc import Sequence
 
@@ -10,17 +10,18 @@ from duvae.networks.bodies import Encoder
 from duvae.networks.convolutions import BatchNorm, Convolution, Images, channels_last
 
 FEW = 8
-"""Inputs with 2 to FEW - 1 channels are not stored channels-last if a 1 x 1 convolution of stride 2 reads them.
+"""An input with 2 to FEW - 1 channels is not stored channels-last if a 1 x 1 convolution of stride 2 reads it.
 
-With 2 to 6 channels in this layout oneDNN (in torch 2.13) writes past the end of its buffers on processors without
-AVX-512.
+On such inputs of 2 to 6 channels in the channels-last layout, oneDNN (in torch 2.13) writes past the end of its
+buffers on processors without AVX-512.
 """
 
 
 class Halving(nn.Module):
     """A residual block that halves height and width.
 
-    The output of two 3 x 3 convolutions, the first of stride 2, is added to that of one 1 x 1 convolution of stride 2.
+    The block has two branches, whose outputs are added. One branch has two 3 x 3 convolutions, the first of stride 2.
+    The other branch has one 1 x 1 convolution of stride 2.
 
     Args:
         inputs: The number of input channels.
@@ -43,7 +44,7 @@ class Halving(nn.Module):
 class ResNetEncoder(Encoder):
     """An encoder of residual blocks, one convolution over all remaining pixels, batch normalization and ELU.
 
-    For images of 28 x 28 pixels the remaining pixels are 4 x 4.
+    Of an image of 28 x 28 pixels, three residual blocks leave 4 x 4 pixels.
 
     Args:
         size: The height and width of an image, in pixels.

@@ -1,1 +1,1 @@
-"""The training loop, aggressive training of the encoder, and the state that a training resumes from."""
+"""The training loop, the aggressive training of the encoder (Agg-VAE), and the saved state of a training."""

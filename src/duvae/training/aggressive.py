@@ -1,4 +1,4 @@
-"""Aggressive training of the encoder (He et al. 2018, Algorithm 1)."""
+"""Aggressive training of the encoder (He et al. 2018, Algorithm 1), which the system Agg-VAE uses."""
 
 import math
 
@@ -12,15 +12,17 @@ from duvae.training.steps import JointLoop, Updates
 class AggressiveLoop(JointLoop):
     """Trains the encoder alone until its loss no longer falls, then takes one step of the decoder alone.
 
-    The first step of the encoder uses the batch itself, the next steps use random batches. After every `window` steps
-    the mean loss per word or per image is compared with the mean of the window before. The first window is compared
-    with infinity. The encoder therefore takes at least 2 * `window` steps, unless `max_inner` is smaller.
+    The first encoder step uses the batch itself, the next steps use random batches. The decoder's step uses the batch
+    itself again. After every `window` encoder steps, the mean loss per word or per image of these steps is compared
+    with that of the `window` steps before. The first mean is compared with infinity. The encoder therefore takes at
+    least 2 * `window` steps, unless `max_inner` is smaller.
 
-    After each epoch the mutual information on the validation set is compared with its maximum so far. After `patience`
-    epochs in a row without a new maximum, encoder and decoder step together until the training ends.
+    After each epoch the mutual information of x and z on the validation set is compared with its maximum so far. After
+    `patience` epochs in a row without a new maximum, aggressive training ends: encoder and decoder step together on
+    each batch until the end of the training.
 
     Args:
-        window: Number of encoder steps between two comparisons.
+        window: Number of encoder steps between two comparisons of the loss.
         max_inner: Largest number of encoder steps before one step of the decoder.
         patience: Number of epochs in a row without a new maximum of the mutual information, after which aggressive
             training ends.

@@ -1,8 +1,8 @@
-"""The state of a training in one file: a training that was killed at any moment resumes from its last saved state.
+"""Saves the state of a training in one file, from which a training that was killed at any moment resumes.
 
-The file is written atomically. Its name holds a hash of everything that determines the training, so that another
-training never loads it. The format is safetensors. The header of the file holds all values that are not tensors, as
-JSON. Loading the file executes no code.
+The file is written atomically. The name of the file contains the start of a hash of everything that determines the
+training (see `training_key`), so that another training never loads the file. The format is safetensors. The header of
+the file holds all values that are not tensors, as JSON. Loading the file executes no code.
 """
 
 import errno
@@ -30,8 +30,9 @@ class Snapshot:
     """The state of a training between two steps.
 
     Attributes:
-        tensors: Weights, best weights, moments of the optimisers, and states of the random generators.
-        values: All other values, in the types of JSON.
+        tensors: The present weights, the best weights so far, the moments of the optimisers, and the states of the
+            random generators, each under its own name.
+        values: All other values, in the types of JSON, by name.
     """
 
     tensors: Mapping[str, Tensor]
@@ -43,8 +44,8 @@ class Checkpoint:
 
     Args:
         path: File of the state.
-        interval: Time between two saved states inside an epoch, in seconds. The state at the end of each epoch is saved
-            too.
+        interval: Time after which the state is saved again within an epoch, in seconds. The state at the end of each
+            epoch is saved in any case.
     """
 
     def __init__(self, path: Path, interval: float) -> None:
@@ -66,7 +67,7 @@ class Checkpoint:
         """
         with scratch(self.path) as folder, whole(self.path) as temporary:
             tensors = {name: value.detach().contiguous() for name, value in snapshot.tensors.items()}
-            try:  # a copy as bytes in memory would need as much room as the tensors
+            try:  # `save_file` writes to the disk directly: the whole file in memory would be as large as the tensors
                 save_file(tensors, folder / "state", {"values": json.dumps(snapshot.values)})
             except SafetensorError as error:
                 raise OSError(errno.EIO, str(error)) from error
@@ -74,10 +75,10 @@ class Checkpoint:
         self.last_saved = time.monotonic()
 
     def load(self) -> Snapshot | None:
-        """Loads the saved state, and removes unfinished files that a killed process left beside it.
+        """Loads the saved state, and removes unfinished files that a killed process left beside the file.
 
         Returns:
-            The state; None if there is no file, or if it cannot be read.
+            The state; None if there is no file, or if the file cannot be read.
         """
         for unfinished in self.path.parent.glob(f".{self.path.name}.*"):
             if unfinished.is_dir():
@@ -94,7 +95,7 @@ class Checkpoint:
             return None
 
     def remove(self) -> None:
-        """Removes the file. Call it once the outputs of the training are written."""
+        """Removes the file. Call this method after the outputs of the training have been written."""
         self.path.unlink(missing_ok=True)
 
 
@@ -106,15 +107,20 @@ def training_determinants(
     threads: int,
     device: torch.device,
 ) -> dict[str, Any]:
-    """All values that determine the bits of a training, except data and code, in the types of JSON.
+    """Collects all values that determine the bits of a training's result, except data and code, in the types of JSON.
 
     Args:
-        description: System, hyperparameters, parts, networks and vocabulary size of the model.
+        description: System, hyperparameters, parts (`duvae.config.Parts`), networks and vocabulary size of the model,
+            by key.
         optimisation: Values of `duvae.config.Optimisation` by key, such as the learning rate and the number of epochs.
-        active_threshold: Variance over the data above which the history counts a dimension of z as active.
+        active_threshold: Variance of a posterior mean over the data, above which the training history counts a
+            dimension of z as active.
         seed: Seed of the training.
         threads: Number of CPU threads.
         device: Device of the training.
+
+    Returns:
+        The items of `description`, and the other arguments under their own names.
     """
     return {
         **description,
@@ -127,11 +133,11 @@ def training_determinants(
 
 
 def training_key(determinants: Mapping[str, Any], data: Path) -> str:
-    """The hash of everything that determines a training: parameters, prepared data, code and PyTorch's version.
+    """Computes the hash of everything that determines a training: parameters, data, code and PyTorch's version.
 
     Args:
         determinants: Result of `training_determinants`.
-        data: Folder of the prepared data set.
+        data: Folder of the prepared data set, whose files are hashed.
     """
     digest = hashlib.sha256(json.dumps(determinants, sort_keys=True).encode())
     digest.update(torch.__version__.encode())
@@ -145,7 +151,15 @@ def training_key(determinants: Mapping[str, Any], data: Path) -> str:
 
 
 def moments(name: str, optimizer: Optimizer) -> dict[str, Tensor]:
-    """The moments of an optimiser, under the names `<name>.<number of the parameter>.<moment>`."""
+    """The tensors in an optimiser's state, such as Adam's moments, under names of their own for the saved state.
+
+    Args:
+        name: Name of the optimiser, such as `encoder`.
+        optimizer: The optimiser.
+
+    Returns:
+        The tensors by `<name>.<number of the parameter>.<moment>`.
+    """
     return {
         f"{name}.{parameter}.{moment}": value
         for parameter, state in optimizer.state_dict()["state"].items()
@@ -155,7 +169,7 @@ def moments(name: str, optimizer: Optimizer) -> dict[str, Tensor]:
 
 
 def restore_moments(name: str, optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Sets the moments of an optimiser to those that `moments` returned."""
+    """Sets the state of an optimiser to the tensors that `moments` returned. Tensors of other names are ignored."""
     state: dict[int, dict[str, Tensor]] = {}
     for path, value in tensors.items():
         if path.startswith(f"{name}."):
@@ -165,7 +179,7 @@ def restore_moments(name: str, optimizer: Optimizer, tensors: Mapping[str, Tenso
 
 
 def generator_states(device: torch.device) -> dict[str, Tensor]:
-    """The states of PyTorch's global random generators: that of the CPU, and that of the GPU if one is used."""
+    """The states of PyTorch's global random generators, by name: the CPU's, and if `device` is a GPU also the GPU's."""
     states = {"random.cpu": torch.get_rng_state()}
     if device.type == "cuda":
         states["random.cuda"] = torch.cuda.get_rng_state(device)
@@ -174,12 +188,12 @@ def generator_states(device: torch.device) -> dict[str, Tensor]:
 
 
 def restore_generator_states(device: torch.device, tensors: Mapping[str, Tensor]) -> None:
-    """Sets the random generators to the states that `generator_states` returned."""
+    """Sets PyTorch's global random generators to the states that `generator_states` returned."""
     torch.set_rng_state(tensors["random.cpu"])
     if device.type == "cuda":
         torch.cuda.set_rng_state(tensors["random.cuda"], device)
 
 
 def with_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors whose names begin with `<prefix>.`. The names in the result lack this prefix."""
+    """Selects the tensors whose names begin with `<prefix>.`. The names in the result lack this prefix."""
     return {name.removeprefix(f"{prefix}."): value for name, value in tensors.items() if name.startswith(f"{prefix}.")}

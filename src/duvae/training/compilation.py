@@ -1,4 +1,7 @@
-"""Compiled training: `torch.compile` turns the loss and its gradient into machine code."""
+"""Compiled training: `torch.compile` turns the computation of the loss and of its gradient into machine code.
+
+A training is compiled if `compiled` is true in its optimisation (see `duvae.config.Optimisation`).
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,19 +14,25 @@ from duvae.objectives import Loss
 from duvae.vae import VAE
 
 MOST_SHAPES = 8
-"""Largest number of shapes of training batches: PyTorch compiles each shape, which takes about a minute."""
+"""Largest number of different shapes of training batches that compiled training on a CPU accepts.
+
+PyTorch compiles the loss once for each shape, which takes about a minute.
+"""
 
 OPTIONS: dict[str, str | int | bool | Callable[..., Any]] = {
-    "cpp_wrapper": True,  # the calls between operations are also machine code
-    "fallback_random": True,  # random numbers come from PyTorch's global generator, whose state checkpoints hold
+    "cpp_wrapper": True,  # the code that calls one operation after the other becomes machine code, too
+    "fallback_random": True,  # random numbers come from PyTorch's global generator, whose state the checkpoints hold
 }
-"""Options of the compiler on a CPU."""
+"""Options of PyTorch's compiler on a CPU."""
 
 
 def compile_loss(model: VAE, device: torch.device, shapes: int) -> Callable[[Tensor, float], Loss]:
-    """Compiles the loss of a model. Results differ in the last bits from those of `model.loss`, and so do random draws.
+    """Compiles the loss of a model.
 
-    On a CPU the whole loss is compiled, except the refinement of SA-VAE. On a GPU encoder and decoder are compiled.
+    The results of the compiled loss differ from those of `model.loss` in the last bits and in the random draws.
+
+    On a CPU the whole loss is compiled, except the refinement of SA-VAE. On a GPU only `forward` of the encoder and
+    `log_prob` of the decoder are compiled. The compiled functions replace these two methods in `model`.
 
     Args:
         model: The model to train.
@@ -31,11 +40,11 @@ def compile_loss(model: VAE, device: torch.device, shapes: int) -> Callable[[Ten
         shapes: The number of different shapes of training batches.
 
     Returns:
-        The function from a batch and the weight of the KL term to the loss of each example. PyTorch compiles it at the
-        first call with each shape.
+        The function that computes the loss of each example from a batch and the weight of the KL term. PyTorch compiles
+        at the first calls, on a CPU at the first call with each shape of batch.
 
     Raises:
-        UserError: If a CPU should train on batches of too many shapes, or if the compiler does not work.
+        UserError: If the device is a CPU, and there are more than `MOST_SHAPES` shapes or the compiler does not work.
     """
     if device.type != "cpu":
         for part, name in ((model.encoder, "forward"), (model.decoder, "log_prob")):
@@ -51,15 +60,16 @@ def compile_loss(model: VAE, device: torch.device, shapes: int) -> Callable[[Ten
     torch._dynamo.config.allow_rnn = True  # lets compiled code read the weights of PyTorch's LSTM
     compiled: Callable[[Tensor, Any], Loss] = torch.compile(model.loss, dynamic=False, options=OPTIONS)
 
-    # A tensor, since the compiler takes a number for a constant of its code and would compile each weight anew.
+    # The compiler takes a number for a constant, and would compile the code again for each weight. So the weight is
+    # passed as a tensor.
     return lambda x, weight: compiled(x, torch.tensor(weight))
 
 
 def check() -> None:
-    """Compiles one addition.
+    """Checks that PyTorch's compiler works on this CPU, by compiling one addition.
 
     Raises:
-        UserError: If that fails.
+        UserError: If the compilation fails, for example because the machine has no C++ compiler.
     """
     from torch._inductor.exc import InductorError  # loads the compiler, which other trainings do not need
 

@@ -1,4 +1,4 @@
-"""The training loop: epochs, warm-up, validation, learning rate decay, best weights, and resumption."""
+"""Trains a model: epochs, warm-up of the KL weight, validation, learning rate decay, best weights, and resumption."""
 
 import math
 import time
@@ -31,7 +31,7 @@ from duvae.training.steps import Loop, NotFinite, Updates, optimizer
 from duvae.vae import VAE
 
 Row = dict[str, float | int | None]
-"""One row of the training history: the values of one epoch, by name. None: not defined for the system."""
+"""One row of the training history: the values of one epoch, by name. None: the system does not define the value."""
 
 
 @runtime_checkable
@@ -51,7 +51,7 @@ class Progress(Protocol):
         """
 
     def epoch(self, row: Row) -> None:
-        """Receives the results of each epoch.
+        """Receives the results of each epoch at the end of the epoch.
 
         Args:
             row: Row of the epoch in the training history.
@@ -75,9 +75,9 @@ class TrainingResult:
 
     Attributes:
         history: Rows of the training history, one per epoch.
-        best_epoch: Number of the epoch whose weights the model has, from 1.
+        best_epoch: Number of the epoch, from 1, at whose end the model had the weights that it has now.
         warmup_ended: Whether at least one epoch followed the warm-up. If not, the model has the weights of the last
-            epoch.
+            epoch instead of the best ones.
         stopped: Reason why the training ended, in words.
         seconds: Wall time of each epoch, in seconds.
     """
@@ -99,12 +99,14 @@ class State:
         batch: Number of finished batches in the current epoch.
         step: Number of finished steps in all epochs, one step per batch.
         sums: Sums of total loss, reconstruction and KL over the examples of the current epoch so far, in nats.
-        encoder_steps: Value of the loop's `encoder_steps` at the start of the current epoch.
-        best_loss: Lowest validation loss after the warm-up, in nats per example; infinity before there is one.
-        best_epoch: Epoch of `best_loss`; 0 before there is one.
+        encoder_steps: Value of `Loop.encoder_steps`, the number of steps of the encoder alone, at the start of the
+            current epoch.
+        best_loss: Lowest validation loss of an epoch after the warm-up, in nats per example; infinity until such an
+            epoch has ended.
+        best_epoch: Number of the epoch of `best_loss`; 0 until such an epoch has ended.
         without_better: Number of epochs since the best loss or the last decay, whichever came later.
         decays: Number of decays of the learning rate.
-        stopped: Reason why the training has ended; empty while it goes on.
+        stopped: Reason why the training has ended; empty while the training goes on.
         history: Rows of the training history, one per finished epoch.
         seconds: Wall time of each finished epoch, in seconds.
     """
@@ -125,22 +127,26 @@ class State:
 
 
 class Training:
-    """Trains a model as supplement E describes.
+    """Trains a model as supplement E of the paper describes.
 
     Args:
         model: Model to train, in place.
         schedule: Function that turns the length of the training into the schedule of the KL weight, such as
             `System.schedule`.
-        loop: Loop that turns each batch into updates of the parameters.
+        loop: Rule that turns each batch into updates of the parameters (see `Loop`).
         train: Training examples.
         valid: Validation examples, on which the model is measured after each epoch.
-        optimisation: Optimiser, number of epochs, warm-up and learning rate decay.
+        optimisation: Options of the training, such as the optimiser, the learning rate and its decay, the batch size,
+            and the numbers of epochs of the training and of the warm-up.
         evaluation: Options of the measures on the validation examples.
         seed: Seed of the order of batches and of the validation noise. Together with the initial weights, the state of
             PyTorch's global generator and the number of threads, it determines every bit of the result.
         device: Device to train on; None: the CPU.
-        progress: Object that follows the training; None: no object follows it.
+        progress: Object that receives the position of the training and may stop the training; None: no such object.
         checkpoint: File in which the training saves its state and from which it resumes; None: no state is saved.
+
+    Raises:
+        UserError: If the training should be compiled but cannot (see `compile_loss`).
     """
 
     def __init__(
@@ -190,19 +196,21 @@ class Training:
         return Updates(self.model, encoder, decoder, optimisation.clip, self.draw, optimisation.bfloat16, self.loss)
 
     def batch(self, indices: Any) -> Tensor:
-        """The training examples at `indices`, on the device."""
+        """The training examples at `indices`, an integer array of shape (batch,), on the device."""
         return self.examples(indices)
 
     def draw(self) -> Tensor:
-        """A random batch of the current epoch."""
+        """Chooses a random batch among the batches of the current epoch."""
         return self.batch(self.order[int(torch.randint(len(self.order), ()))])
 
     def run(self) -> TrainingResult:
-        """Trains to the end, starting from the saved state if there is one. Afterwards the model has its best weights.
+        """Trains to the end. The training starts from the saved state if there is one.
+
+        Afterwards the model has its best weights. If no epoch followed the warm-up, it has those of the last epoch.
 
         Raises:
-            UserError: A loss or a gradient is not finite. The message names the epoch, and if known the batch and the
-                tensor.
+            UserError: A loss or a gradient is not finite, or the state cannot be saved. If a number is not finite, the
+                message names the epoch and, if known, the batch and the tensor.
             Interrupted: `progress` asked for a stop. If there is a `checkpoint`, the state has been saved.
         """
         if self.checkpoint and (snapshot := self.checkpoint.load()):
@@ -229,10 +237,10 @@ class Training:
         )
 
     def train_epoch(self) -> float:
-        """Trains on the remaining batches of the current epoch.
+        """Trains on the remaining batches of the current epoch. After a resumption, part of the epoch may be finished.
 
         Returns:
-            KL weight of the last step.
+            KL weight of the last step of the epoch.
         """
         state, epoch = self.state, self.state.epoch + 1
         self.model.train()
@@ -261,13 +269,13 @@ class Training:
         return self.weight(state.step - 1)
 
     def save_sums(self, sums: Tensor) -> None:
-        """Writes the sums of the current epoch into the state.
+        """Writes the sums of the losses of the current epoch into the state.
 
         Args:
-            sums: Sums of total loss, reconstruction and KL in nats, shape (3,).
+            sums: Sums of total loss, reconstruction and KL over the examples so far, in nats, shape (3,).
 
         Raises:
-            UserError: The total loss is not finite. On a GPU the steps themselves do not check this.
+            UserError: The total loss is not finite. This check is needed because the steps on a GPU do not check it.
         """
         total, reconstruction, kl = sums.tolist()
         if not math.isfinite(total):
@@ -278,7 +286,7 @@ class Training:
         self.state.sums = (total, reconstruction, kl)
 
     def finish_epoch(self, weight: float) -> Row:
-        """Measures the model on the validation examples, and updates the state.
+        """Measures the model on the validation examples, and updates the state for the next epoch.
 
         Args:
             weight: KL weight of the last step of the epoch.
@@ -314,8 +322,8 @@ class Training:
     def decide(self, row: Row) -> str:
         """Keeps the weights if they are the best so far, and lowers the learning rate if the loss no longer falls.
 
-        Only epochs after the warm-up count. The best weights therefore belong to a model whose regularizers have all
-        started.
+        The loss is the validation loss. Only epochs after the warm-up count. The best weights therefore belong to a
+        model whose regularizers have all started. When the learning rate falls, the model gets its best weights back.
 
         Args:
             row: Row of the epoch in the training history. This method sets its column `best`.
@@ -359,7 +367,7 @@ class Training:
         return ""
 
     def snapshot(self) -> Snapshot:
-        """The whole state of the training. A training that resumes from this state computes the same bits."""
+        """The whole state of the training. With this state a resumed training computes the bits of an unbroken one."""
         return Snapshot(
             {
                 **{f"model.{name}": value for name, value in self.model.state_dict().items()},

@@ -1,4 +1,4 @@
-"""Training steps: gradients of a batch, clipping, and the update of encoder and decoder."""
+"""Training steps: they compute the gradient of a batch, clip it, and update encoder and decoder."""
 
 import math
 from abc import ABC, abstractmethod
@@ -21,18 +21,18 @@ class NotFinite(Exception):
 
 @dataclass
 class Updates:
-    """The model and the optimisers that a loop needs to turn a batch into updates.
+    """The model and the optimisers that a `Loop` needs to turn a batch into updates of the parameters.
 
     Attributes:
         model: The VAE to train.
         encoder: The optimiser of phi, the parameters of the encoder and of the head.
         decoder: The optimiser of theta, the parameters of the decoder.
-        clip: The largest allowed norm of the gradient, taken over all parameters.
+        clip: The largest allowed Euclidean norm of the gradient with respect to all parameters together.
         draw: Function that returns a random training batch.
         bfloat16: Whether PyTorch's autocast runs suitable operations in bfloat16. Weights, sums and the loss stay in
             single precision.
-        loss: Function from a batch and the weight of the KL term to the loss of each example, such as a compiled one;
-            None: `model.loss`.
+        loss: Function that computes the loss of each example from a batch and the weight of the KL term, such as the
+            result of `compile_loss`; None: `model.loss`.
         parameters: All parameters of the model.
     """
 
@@ -56,11 +56,11 @@ class Updates:
             weight: The weight of the KL term.
 
         Returns:
-            The loss of each x and its parts, in nats, without an autograd graph.
+            The loss of each x and the parts of this loss, in nats, without an autograd graph.
 
         Raises:
-            NotFinite: If the norm of the gradient is not finite. The parameters have not changed then. On a GPU the
-                norm is not checked, since the check would make the GPU wait in each step.
+            NotFinite: If the norm of the gradient is not finite. This step has then not changed the parameters. On a
+                GPU the norm is not checked, since the check would make the GPU wait in each step.
         """
         for parameter in self.parameters:
             parameter.grad = None
@@ -72,7 +72,7 @@ class Updates:
         norm = total_norm([parameter.grad for parameter in found if parameter.grad is not None])
         if norm.is_cuda:  # reading the norm would make the GPU wait at each step
             nn.utils.clip_grads_with_norm_(found, self.clip, norm)
-        elif not math.isfinite(value := float(norm)):  # clipping would make all gradients not finite
+        elif not math.isfinite(value := float(norm)):  # clipping by such a norm would spoil all gradients
             raise NotFinite(first_not_finite(self.model, x, weight))
         elif value > self.clip - 1e-5:  # at a smaller norm clipping changes nothing
             nn.utils.clip_grads_with_norm_(found, self.clip, norm)
@@ -99,14 +99,18 @@ class Loop(ABC):
             weight: The weight of the KL term.
 
         Returns:
-            The loss of each x, in nats, at the last gradient of the step.
+            The loss of each x, in nats, from which the last gradient of the step was computed.
         """
 
     def epoch_ended(self, mutual_information: float | None) -> None:
-        """Receives the mutual information on the validation set after each epoch, in nats; None: not defined."""
+        """Receives the mutual information on the validation set after each epoch.
+
+        Args:
+            mutual_information: Mutual information of x and z, in nats; None: the system does not define it.
+        """
 
     def state(self) -> dict[str, Any]:
-        """The values that the loop keeps between batches, as plain numbers."""
+        """The values that the loop keeps between batches, by name: numbers, or true and false."""
         return {"encoder_steps": self.encoder_steps}
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -130,17 +134,16 @@ class JointLoop(Loop):
 def total_norm(gradients: list[Tensor]) -> Tensor:
     """The Euclidean norm of all gradients together, shape (). All gradients must be on one device.
 
-    The result has the same bits as that of `torch.nn.utils.get_total_norm`. That function first groups the gradients by
-    device.
+    The result has the same bits as that of `torch.nn.utils.get_total_norm`, which first groups the gradients by device.
     """
     return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
 
 
 class SGD(Optimizer):
-    """Stochastic gradient descent without momentum: the same bits as `torch.optim.SGD`, without its bookkeeping.
+    """Stochastic gradient descent without momentum. It computes the same bits as `torch.optim.SGD`, at a lower cost.
 
-    The bookkeeping costs more than the update of a small network. It includes PyTorch's hooks around a step, so this
-    class never calls such hooks.
+    `torch.optim.SGD` does bookkeeping around each step, which costs more than the update of a small network. This
+    bookkeeping also calls the hooks that PyTorch's optimisers have, so this class never calls hooks.
 
     Args:
         parameters: The parameters to update.
@@ -163,7 +166,11 @@ class SGD(Optimizer):
 
 
 def optimizer(parameters: list[nn.Parameter], name: str, learning_rate: float) -> Optimizer:
-    """Builds an optimiser: SGD without momentum for the name "sgd", Adam for "adam"."""
+    """Builds an optimiser: SGD without momentum for the name "sgd", Adam for the name "adam".
+
+    Raises:
+        UserError: If the name is another one.
+    """
     if name == "sgd":
         return SGD(parameters, learning_rate)
     if name == "adam":
@@ -172,14 +179,18 @@ def optimizer(parameters: list[nn.Parameter], name: str, learning_rate: float) -
 
 
 def first_not_finite(model: VAE, x: Tensor, weight: float) -> str:
-    """Names the first tensor that is not finite.
+    """Names the first tensor that is not finite, after a step whose gradient is not finite.
 
-    The order of the search is: parameters, outputs of modules in the forward pass, parts of the loss, gradients.
+    The order of the search is: parameters, outputs of modules in the forward pass, parts of the loss, gradients. The
+    forward pass runs again for this search.
 
     Args:
         model: The VAE, with the gradients of the failed step.
         x: The batch of the failed step.
         weight: The weight of the KL term.
+
+    Returns:
+        The name, such as "the output of encoder". If all these tensors are finite, it is "the norm of the gradient".
     """
 
     def broken(value: object) -> bool:

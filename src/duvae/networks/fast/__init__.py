@@ -1,1 +1,1 @@
-"""Faster CPU forms of the networks. `networks.build` chooses between these and the plain forms."""
+"""Faster CPU forms of the networks. `duvae.networks.build` chooses between these forms and the plain ones."""

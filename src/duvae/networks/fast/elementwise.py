@@ -15,12 +15,12 @@ STEPS = 2**16
 
 
 def dropout(x: Float[Tensor, "*shape"], share: float, training: bool) -> Float[Tensor, "*shape"]:
-    """`torch.nn.functional.dropout` with a faster random mask, since PyTorch's Bernoulli numbers are slow on a CPU.
+    """Applies dropout, as `torch.nn.functional.dropout` does. On a CPU this function draws the random mask faster.
 
     Args:
         x: The tensor to drop elements from.
         share: The probability that an element is dropped. The remaining elements are divided by 1 - share.
-        training: Whether elements are dropped at all.
+        training: Whether elements are dropped at all; False: x is returned.
     """
     if not training or share == 0 or x.is_cuda:
         return functional.dropout(x, share, training)
@@ -30,19 +30,21 @@ def dropout(x: Float[Tensor, "*shape"], share: float, training: bool) -> Float[T
 
 
 def by_uniform_numbers(x: Float[Tensor, "*shape"], share: float) -> Float[Tensor, "*shape"]:
-    """A mask of the shape of x, 1 for kept and 0 for dropped elements, from one uniform number per element."""
+    """Draws a mask of the shape of x, 1 for kept and 0 for dropped elements, from one uniform number per element."""
     return torch.rand(x.shape, dtype=x.dtype, device=x.device).ge_(share)  # contiguous, whatever the layout of x
 
 
 def by_bits(x: Float[Tensor, "*shape"], share: float) -> Float[Tensor, "*shape"]:
-    """A mask like that of `by_uniform_numbers`, from 16 random bits per element and at a third of the cost.
+    """Draws a mask like that of `by_uniform_numbers`, from 16 random bits per element and at a third of the cost.
 
     Args:
-        x: The tensor to drop elements from.
+        x: The tensor whose shape and type the mask takes.
         share: The probability that an element is dropped, a multiple of 1 / 2^16.
     """
     count = -(-x.numel() // 4)
-    if torch.compiler.is_compiling():  # the compiler does not know `random_`; `randint` lacks one of the 2^64 numbers
+    if torch.compiler.is_compiling():
+        # The compiler knows `randint` but not `random_`. `randint` never draws the largest of the 2^64 numbers, which
+        # changes the probability of a mask by next to nothing.
         bits = torch.randint(-(2**63), 2**63 - 1, (count,)).view(torch.int16)
     else:
         bits = torch.empty(count, dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
@@ -58,7 +60,10 @@ def tanh_(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 
 
 def elu_(x: Float[Tensor, "*shape"], out: Float[Tensor, "*shape"] | None = None) -> Float[Tensor, "*shape"]:
-    r"""$\min(\max(x, 0), e^x - 1)$ in place or into `out`, accurate to 1e-7, at under half of PyTorch's cost."""
+    r"""$\mathrm{elu}(x) = \min(\max(x, 0), e^x - 1)$, accurate to 1e-7, at under half of the cost of PyTorch's ELU.
+
+    The result overwrites `out`; None: it overwrites x.
+    """
     out = x if out is None else out
     if x.is_cuda:
         return out.copy_(functional.elu(x))

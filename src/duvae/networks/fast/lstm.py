@@ -14,26 +14,35 @@ from duvae.networks.fast.unrolled import log_softmax_columns, tanh, unrolled_lst
 from duvae.networks.lstm import LSTMDecoder, LSTMEncoder
 
 IN_STATE = 2**20
-"""The largest number of gate values that are computed at once: 4 MiB in single precision."""
+"""The largest number of gate values that `log_prob_samples` computes at once: 4 MiB in single precision."""
 
 LSTM_PARAMETERS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+"""PyTorch's names for the parameters of an LSTM, without the suffix `_l0`, which is the number of the layer."""
 
 
 def lstm_weights(
     lstm: nn.LSTM,
 ) -> tuple[Float[Tensor, "gates width"], Float[Tensor, "gates hidden"], Float[Tensor, "gates"]]:
-    """The weights of an LSTM's inputs, its recurrent weights, and the sum of its two biases."""
+    """The input weights and the recurrent weights of an LSTM, and the sum of its two biases.
+
+    The dimension `gates` has the four gates i, f, g and o one after the other, so it is four times as wide as `hidden`.
+    """
     weight, recurrent, bias_in, bias_hidden = (lstm.get_parameter(f"{name}_l0") for name in LSTM_PARAMETERS)
 
     return weight, recurrent, bias_in + bias_hidden
 
 
 class FastLSTMEncoder(LSTMEncoder):
-    """The plain encoder, with a form of its own for compiled training on a CPU."""
+    """The encoder `LSTMEncoder`, with an LSTM that can be compiled.
+
+    In compiled training on a CPU, `unrolled_lstm` computes the LSTM, because `torch.compile` cannot compile PyTorch's
+    own LSTM. Everywhere else this class computes what `LSTMEncoder` computes, by the same operations.
+    """
 
     def forward(self, x: Int[Tensor, "batch length"]) -> Float[Tensor, "batch features"]:
         if x.is_cuda or not torch.compiler.is_compiling():
             return super().forward(x)
+        # In `inputs` and in the states the batch is the last dimension, as `unrolled_lstm` expects.
         weight, recurrent, bias = lstm_weights(self.lstm)
         words = self.embedding(x.T).flatten(0, 1)
         inputs = (weight @ words.T + bias[:, None]).unflatten(1, x.T.shape)
@@ -43,10 +52,10 @@ class FastLSTMEncoder(LSTMEncoder):
 
 
 class FastLSTMDecoder(LSTMDecoder):
-    """The plain decoder with faster forms of five computations.
+    """The decoder `LSTMDecoder`, with faster forms of five computations.
 
-    The five are dropout, the softmax, the gradient with respect to z, log p(x|z) with several z for each x, and
-    log p(x|z) in compiled training. On a GPU dropout and log p(x|z) have their plain forms.
+    These computations are: dropout; the softmax; the gradient of log p(x|z) with respect to z; log p(x|z) with several
+    z for each x; log p(x|z) in compiled training. On a GPU, dropout and `log_prob` have their plain forms.
     """
 
     softmax = FastSoftmaxOutput
@@ -57,6 +66,8 @@ class FastLSTMDecoder(LSTMDecoder):
     def log_prob(self, x: Int[Tensor, "batch length"], z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch"]:
         if x.is_cuda or not torch.compiler.is_compiling():
             return super().log_prob(x, z)
+        # In `inputs` and in the states the batch is the last dimension, as `unrolled_lstm` expects. The input of a gate
+        # is the sum of a term of the word, a term of z and a bias. The term of z is computed once for all words.
         weight, recurrent, bias = lstm_weights(self.lstm)
         by_word, by_z = weight.split([self.embedding.embedding_dim, z.shape[1]], 1)
         before, after = x[:, :-1].T, x[:, 1:].T
@@ -93,10 +104,10 @@ class FastLSTMDecoder(LSTMDecoder):
     ) -> Float[Tensor, "samples batch"]:
         """log p(x|z) with several z for each x, in nats per sentence. In evaluation the values are those of `log_prob`.
 
-        The inputs of the LSTM's gates are sums of three terms. The term of the words is computed once per sentence, and
-        the term of z once per sample. Of each softmax only the normalizer and the logit of the target word are
-        computed. A few samples of a few sentences are computed at a time, so that their gates stay in the processor's
-        cache.
+        The input of an LSTM gate is the sum of a term of the word, a term of z and a term of the hidden state. The term
+        of the words is computed once per sentence, and the term of z once per sample. Of each softmax only the
+        normalizer and the logit of the target word are computed. The method computes a few samples of a few sentences
+        at a time, so that the values of their gates stay in the processor's cache.
         """
         rows = max(1, IN_STATE // (4 * self.lstm.hidden_size))
         sentences = max(1, rows // len(z))
@@ -117,16 +128,17 @@ class FastLSTMDecoder(LSTMDecoder):
         by_hidden: Float[Tensor, "4 hidden hidden"],
         vocabulary: Factor,
     ) -> Float[Tensor, "samples batch"]:
-        """`log_prob_samples` for one group of sentences and samples.
+        """Computes `log_prob_samples` for one group of sentences and samples.
 
-        The terms of the words are computed for a limited number of steps at a time. Each gate has its own block of
-        memory: a function of a whole block is several times as fast as a function of a part of every row.
+        The terms of the words are computed for a limited number of steps at a time, which limits the memory. Each gate
+        has its own block of memory: a function of a whole block is several times as fast as a function of a part of
+        every row.
 
         Args:
             x: Word ids of the sentences, shape (batch, length).
             z: Latent codes, shape (samples, batch, latent).
             by_hidden: Recurrent weights of the LSTM, one transposed matrix per gate, shape (4, hidden, hidden).
-            vocabulary: Weights of the map to the vocabulary, prepared for many products.
+            vocabulary: Weights of the map to the vocabulary, prepared for many products (see `block`).
         """
         samples, batch, _ = z.shape
         weight, _, bias = lstm_weights(self.lstm)
@@ -152,5 +164,5 @@ class FastLSTMDecoder(LSTMDecoder):
 
 
 def by_gate(x: Float[Tensor, "*batch gates"]) -> Float[Tensor, "4 *batch hidden"]:
-    """The four gates of an LSTM, stacked along a new first dimension."""
+    """Splits the last dimension into the four gates of an LSTM, and stacks them along a new first dimension."""
     return torch.stack(x.chunk(4, -1))

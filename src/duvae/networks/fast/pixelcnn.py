@@ -12,11 +12,11 @@ from duvae.networks.fast.residual import residual
 from duvae.networks.pixelcnn import Block, PixelCNN, bernoulli_log_prob, through
 
 IMAGES_AT_ONCE = 16
-"""The smallest number of images in one pass of the likelihood. PyTorch does not use oneDNN for fewer images."""
+"""The smallest number of images in one pass of `log_prob_samples`. PyTorch does not use oneDNN for fewer images."""
 
 
 class FastBlock(Block):
-    """The plain block with a faster form for training on a CPU."""
+    """The residual block `Block`, with a faster gradient for training on a CPU (see `residual`)."""
 
     def forward(self, x: Images, base: Images | None = None) -> Images:
         if self.training and several(x) and torch.is_grad_enabled() and by_hand(x):
@@ -27,12 +27,12 @@ class FastBlock(Block):
 
 
 def by_hand(x: Images) -> bool:
-    """Whether the gradient written by hand applies to x: on a CPU, without autocast and without compilation."""
+    """Whether `residual` can compute a block of x: x is on a CPU, and neither autocast nor compilation is active."""
     return not x.is_cuda and not torch.is_autocast_enabled("cpu") and not torch.compiler.is_compiling()
 
 
 def folded(block: Block) -> tuple[Folded, Folded, Folded]:
-    """The three convolutions of a block, each with its batch normalization folded in."""
+    """The three convolutions of a block, each combined with the batch normalization that follows it."""
     return (
         block.norm1.folded(block.narrow.weight),
         block.norm2.folded(block.masked.kernel()),
@@ -41,16 +41,19 @@ def folded(block: Block) -> tuple[Folded, Folded, Folded]:
 
 
 class FastPixelCNN(PixelCNN):
-    """The plain decoder with faster forms of four computations.
+    """The decoder `PixelCNN`, with faster forms of four computations.
 
-    The four are a block in training, the gradient with respect to z, log p(x|z) with several z for each x, and
-    sampling. On a GPU a block has its plain form.
+    These computations are: a block in training; the gradient of log p(x|z) with respect to z; log p(x|z) with several z
+    for each x; sampling. On a GPU a block has its plain form.
     """
 
     block = FastBlock
 
     def slope(self, x: Float[Tensor, "batch 1 height width"]) -> Slope:
-        r"""The function from z to $\nabla_z \log p(x|z)$. The convolution of x is computed once for all z."""
+        r"""Builds the function that computes $\nabla_z \log p(x|z)$ from z.
+
+        The convolution of x is computed once for all calls of the function.
+        """
         layers, skips = (
             [block.plain for block in blocks if isinstance(block, Block)] for blocks in (self.layers, self.skips)
         )
@@ -65,7 +68,7 @@ class FastPixelCNN(PixelCNN):
 
     @torch.no_grad()
     def folded(self) -> Network:
-        """The network in evaluation, with its batch normalizations folded into the convolutions."""
+        """Builds the network for evaluation, with each batch normalization folded into the convolution before it."""
         layers, skips = (
             [folded(block) for block in blocks if isinstance(block, Block)] for blocks in (self.layers, self.skips)
         )
@@ -82,12 +85,14 @@ class FastPixelCNN(PixelCNN):
     ) -> Float[Tensor, "samples batch"]:
         """log p(x|z) with several z for each x, in nats per image. In evaluation the values are those of `log_prob`.
 
-        The output of the first layer is a sum of two terms. The term of the image is computed once per image. The term
-        of z is linear in z, apart from a constant, so it is one matrix product. Batch normalizations are folded into
-        the convolutions. A few images are computed at a time, so that they stay in the processor's cache.
+        The output of the first layer before ELU is the sum of a term of the image and a term of z. The term of the
+        image is computed once per image. The term of z is linear in z, apart from a constant, so it is one matrix
+        product. Batch normalizations are folded into the convolutions. The method computes a few images at a time, so
+        that their feature maps stay in the processor's cache.
         """
         network, (samples, batch, latent) = self.folded(), z.shape
         whole, shape = network.whole(), (self.size, self.size, -1)
+        # The term of z at z = 0 is the constant. The terms at the unit vectors minus the constant are the matrix.
         ends = torch.cat([z.new_zeros(1, latent), torch.eye(latent, dtype=z.dtype, device=z.device)])
         constant, of_z = flat(network.of_maps(self.z_maps(ends))).mul_(LOG2E).split([1, latent])
         of_z -= constant
@@ -113,7 +118,10 @@ class FastPixelCNN(PixelCNN):
     def sample(
         self, z: Float[Tensor, "batch latent"], generator: Generator | None = None, likely: bool = False
     ) -> Float[Tensor, "batch 1 height width"]:
-        """Generates one image for each z, as the plain form does. Each layer is computed once for each pixel."""
+        """Generates one image for each z, with the arguments of `PixelCNN.sample`.
+
+        For each pixel this form computes each layer only at that pixel.
+        """
         uniforms = None
         if not likely:
             shape = len(z), self.size, self.size
@@ -124,5 +132,5 @@ class FastPixelCNN(PixelCNN):
 
 
 def flat(x: Images) -> Float[Tensor, "batch elements"]:
-    """A view with one row per image, in the order of memory."""
+    """A view of x with one row per image. The elements of a row are in channels-last order, as in memory."""
     return x.permute(0, 2, 3, 1).flatten(1)

@@ -1,4 +1,4 @@
-"""A PixelCNN in evaluation: log odds of whole images at once, and sampling pixel by pixel with cached layers."""
+"""A PixelCNN in evaluation: it computes the log odds of whole images, or samples images with cached layers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,20 +37,20 @@ class Network:
     output: Tensor
 
     def of_image(self, x: Float[Tensor, "batch 1 height width"]) -> Images:
-        """The term of the image in the output of the first layer."""
+        """Computes the term of the image in the output of the first layer before ELU."""
         return channels_last(masked(x, self.image))
 
     def of_maps(self, maps: Images) -> Images:
-        """The term of z in the output of the first layer, from the feature maps of z."""
+        """Computes the term of z in the output of the first layer before ELU, from the feature maps of z."""
         return functional.conv2d(maps, *self.maps, padding=self.maps[0].shape[-1] // 2)
 
     def whole(self) -> "Whole":
-        """The form of the network for whole images."""
+        """Builds the form of the network that computes whole images."""
         return Whole(self)
 
 
 class Middle:
-    """A masked convolution of images that have rows of zeros above them.
+    """A masked convolution of images that have rows of zeros above them. It uses `FewerProducts` where that applies.
 
     Args:
         kernel: The upper rows of the masked kernel.
@@ -73,8 +73,8 @@ class Whole:
     r"""The form of the network that computes whole images.
 
     All intermediate values are multiplied by $\log_2 e$, since ELU then takes only three passes over memory:
-    $\log_2 e \cdot elu(x) = \min(\max(t, 0), \log_2 e (2^t - 1))$ with $t = x \log_2 e$. The biases and the first layer
-    are scaled for this; the kernels stay the same.
+    $\log_2 e \cdot elu(x) = \min(\max(t, 0), \log_2 e (2^t - 1))$ with $t = x \log_2 e$. The biases, the first layer
+    and the kernel of the output are scaled for this; the other kernels stay the same.
 
     Args:
         network: The network with folded normalizations.
@@ -97,15 +97,23 @@ class Whole:
         """The logits of all pixels.
 
         Args:
-            of_z: The term of z in the output of the first layer, times log_2 e. It is overwritten.
-            of_image: The term of the image in the output of the first layer, times log_2 e.
+            of_z: The term of z in the output of the first layer before ELU, times log_2 e. This tensor is overwritten.
+            of_image: The term of the image in the output of the first layer before ELU, times log_2 e.
         """
         y = through(self.elu(of_z, plus=of_image), self.layers, self.skips)
 
         return functional.conv2d(self.elu(functional.conv2d(y, *self.last)), self.output)
 
     def block(self, narrow: Folded, middle: Middle, widen: Folded, x: Images, base: Images | None = None) -> Images:
-        """The output of a residual block with the three given convolutions, plus `base` if that is given."""
+        """Computes the output of a residual block from the three given convolutions.
+
+        Args:
+            narrow: The first 1 x 1 convolution.
+            middle: The masked convolution.
+            widen: The second 1 x 1 convolution.
+            x: The input of the block.
+            base: A term to add to the output; None: no term.
+        """
         below = self.below_zeros(x, middle.inputs, middle.reach)
         self.elu(functional.conv2d(x, *narrow), below[:, :, middle.reach :])
         y = self.elu(middle(below))
@@ -113,7 +121,7 @@ class Whole:
         return self.elu(functional.conv2d(y, *widen), plus=x, base=base)
 
     def below_zeros(self, x: Images, channels: int, rows: int) -> Images:
-        """A buffer for feature maps as large as x, with `rows` rows of zeros above them. Each shape has one buffer."""
+        """A buffer for `channels` feature maps of the size of x, below `rows` rows of zeros; one buffer per shape."""
         shape = (len(x), channels, rows + x.shape[2], x.shape[3])
         if shape not in self.below:
             self.below[shape] = channels_last(x.new_zeros(shape))
@@ -123,15 +131,15 @@ class Whole:
     def elu(
         self, t: Images, out: Images | None = None, plus: Images | None = None, base: Images | None = None
     ) -> Images:
-        """ELU of (t + plus), plus base, for scaled values.
+        """Computes ELU of (t + plus), plus base, for values that are multiplied by log_2 e.
 
-        The images are computed a few at a time, so that they stay in the processor's cache.
+        The method computes a few images at a time, so that their values stay in the processor's cache.
 
         Args:
-            t: The scaled input. It is overwritten.
-            out: The output; None: the output overwrites t.
-            plus: A term to add before ELU.
-            base: A term to add after ELU.
+            t: The input. This tensor is overwritten.
+            out: The tensor that receives the result; None: t receives it.
+            plus: A term to add before ELU; None: no term.
+            base: A term to add after ELU; None: no term.
         """
         out = t if out is None else out
         for part in parts(t):
@@ -153,7 +161,7 @@ class Whole:
 
 
 def scaled(folded: Folded) -> Folded:
-    """The same convolution for inputs and outputs that are multiplied by log_2 e."""
+    """Builds the same convolution for inputs and outputs that are multiplied by log_2 e: only the bias changes."""
     kernel, bias = folded
 
     return kernel, bias * LOG2E
@@ -162,8 +170,8 @@ def scaled(folded: Folded) -> Folded:
 class Masked:
     """A masked convolution that computes one pixel of many images at a time.
 
-    The object stores its input. At the beginning of a row, one convolution reads the rows above and computes their term
-    for the whole row. Each pixel then takes one matrix product with the pixels to its left.
+    The object stores its input. At the beginning of a row, one convolution reads the rows above and computes the term
+    of these rows for the whole row. Each pixel then takes one matrix product with the pixels to its left.
 
     Args:
         kernel: The upper rows of the masked kernel.
@@ -184,11 +192,11 @@ class Masked:
         self.given: Tensor = bias  # the term of the rows above, shape (width, batch, outputs)
 
     def begin(self, row: int, more: Float[Tensor, "batch outputs width"] | None = None) -> None:
-        """Begins a row.
+        """Begins a row: computes the term of the rows above for all pixels of the row.
 
         Args:
             row: Number of the row, from 0.
-            more: A term to add to the output of each pixel of the row; None for no term.
+            more: A term to add to the output of each pixel of the row; None: no term.
         """
         batch = len(self.seen)
         self.row = self.seen[:, row + self.reach]
@@ -240,13 +248,13 @@ class OnePixel:
 def sample(
     network: Network, maps: Images, uniforms: Float[Tensor, "batch height width"] | None
 ) -> tuple[Float[Tensor, "batch 1 height width"], Float[Tensor, "batch 1 height width"]]:
-    """Generates images pixel by pixel. Each layer is computed once for each pixel.
+    """Generates images pixel by pixel. For each pixel, each layer is computed only at that pixel.
 
     Args:
         network: The network with folded normalizations.
         maps: The feature maps of z, shape (batch, maps, height, width).
-        uniforms: Uniform random numbers from 0 to 1. A pixel is ink if its probability exceeds its number. None: a
-            pixel is ink if its probability exceeds one half.
+        uniforms: Uniform random numbers from 0 to 1, one per pixel. A pixel becomes ink (1) if its probability of ink
+            exceeds its random number. None: a pixel becomes ink if its probability exceeds one half.
 
     Returns:
         The images, and the logits of their pixels, both of shape (batch, 1, height, width).

@@ -1,7 +1,7 @@
 """Products of large matrices by the faster of two libraries that PyTorch includes: MKL or oneDNN.
 
 `torch.mm` calls MKL. On AMD processors MKL uses only half of the vector width, so oneDNN is faster. On Intel processors
-MKL is faster. There it is faster still if many products share a matrix that is stored in MKL's packed layout.
+MKL is faster. If many products share one matrix, MKL is faster still with this matrix in MKL's packed layout.
 """
 
 import platform
@@ -16,11 +16,11 @@ CPUINFO = Path("/proc/cpuinfo")
 """The file in which Linux names the maker of the processor."""
 
 LARGE = 2**28
-"""The smallest number of multiplications for which this module chooses the library. Smaller products gain little."""
+"""The smallest number of multiplications for which this module chooses a library. Smaller products gain little."""
 
 
 class Factor:
-    """A matrix W for many products $x W^T$ without a gradient. It is packed once if that makes the products faster.
+    """A matrix W for many products $x W^T$ without a gradient. W is packed once if that makes the products faster.
 
     Args:
         weight: The matrix W, shape (columns, inner).
@@ -33,7 +33,13 @@ class Factor:
         self.packed = torch.ops.mkl._mkl_reorder_linear_weight(weight.contiguous(), rows) if packed else None
 
     def product(self, x: Float[Tensor, "rows inner"], out: Tensor | None = None) -> Float[Tensor, "rows columns"]:
-        """The product $x W^T$. Only `torch.mm` writes into `out`; the other libraries return a new tensor."""
+        """Computes the product $x W^T$.
+
+        Args:
+            x: The matrix x, shape (rows, inner).
+            out: The tensor that `torch.mm` writes into, if `torch.mm` computes the product; None: a new tensor. oneDNN
+                and the packed form of MKL always return a new tensor.
+        """
         if self.packed is None or len(x) != self.rows:
             return product(x, self.weight, out)
         found: Tensor = torch.ops.mkl._mkl_linear(x.contiguous(), self.packed, self.weight, None, self.rows)
@@ -44,12 +50,13 @@ class Factor:
 def product(
     x: Float[Tensor, "rows inner"], weight: Float[Tensor, "columns inner"], out: Tensor | None = None
 ) -> Float[Tensor, "rows columns"]:
-    """The product $x W^T$. `torch.mm` computes it if a gradient is needed.
+    """Computes the product $x W^T$. While autograd is enabled, `torch.mm` computes it.
 
     Args:
         x: The matrix x, shape (rows, inner).
         weight: The matrix W, shape (columns, inner).
-        out: The tensor that `torch.mm` writes into. oneDNN returns a new tensor.
+        out: The tensor that `torch.mm` writes into, if `torch.mm` computes the product; None: a new tensor. oneDNN
+            always returns a new tensor.
     """
     if not by_onednn(x, len(weight)):
         return torch.mm(x, weight.T, out=out)
@@ -59,7 +66,10 @@ def product(
 
 
 def columns_product(x: Float[Tensor, "inner rows"], y: Float[Tensor, "inner columns"]) -> Float[Tensor, "rows columns"]:
-    """The product $x^T y$ for an x larger than y. oneDNN copies its first factor, so x becomes the second one."""
+    """Computes the product $x^T y$ for an x with more elements than y.
+
+    oneDNN copies the first factor of a product, so x becomes the second factor.
+    """
     if not by_onednn(y, x.shape[1]):
         return x.T @ y
 
@@ -71,7 +81,7 @@ def add_products_(
     x: Float[Tensor, "rows inner"],
     weights: Float[Tensor, "products inner columns"],
 ) -> Float[Tensor, "products rows columns"]:
-    """Adds $x W_i$ to the i-th matrix of `to`, in place."""
+    """Adds the product of x and the i-th matrix of `weights` to the i-th matrix of `to`, in place, for all i."""
     if not by_onednn(x, len(to) * to.shape[-1]):
         return to.baddbmm_(x.expand(len(to), -1, -1), weights)
     for part, weight in zip(to, weights, strict=True):
@@ -86,7 +96,10 @@ def by_onednn(x: Tensor, columns: int) -> bool:
 
 
 def large(x: Tensor, columns: int) -> bool:
-    """Whether this module chooses the library for a product of x with a matrix of the given number of columns."""
+    """Whether this module chooses a library for a product of x with a matrix of the given number of columns.
+
+    The module does so for large products in single precision on a CPU while autograd is disabled.
+    """
     return (
         x.numel() * columns >= LARGE
         and x.device.type == "cpu"

@@ -1,8 +1,11 @@
 """The PixelCNN's residual block for training on a CPU, with a gradient written by hand that needs less memory.
 
-At the paper's size, PyTorch's operations store 55 MiB of tensors per block for the gradient. Writing and reading them
-takes longer than the convolutions. Here normalization, sum and ELU are one pass over a few images at a time, which stay
-in the processor's cache. The output of the last convolution is never stored. So a block stores 30 MiB.
+At the paper's size of the network, PyTorch's operations store 55 MiB of tensors per block for the gradient. Writing and
+reading these tensors takes longer than the convolutions. This module does normalization, sum and ELU in one pass over a
+few images at a time, which stay in the processor's cache. It never stores the output of the last convolution. So a
+block stores 30 MiB.
+
+`duvae.networks.pixelcnn.Block` defines the block.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,11 +20,11 @@ from duvae.networks.convolutions import BatchNorm, Channels, Images, Kernel, cha
 from duvae.networks.fast.elementwise import elu_
 
 ELEMENTS = 2**17
-"""The number of elements of a tensor in one pass: half a MiB."""
+"""The largest number of elements of a tensor that one pass reads: half a MiB in single precision."""
 
 
 class Weights(NamedTuple):
-    """The parameters of a block: the kernel of each convolution, then scale and shift of its normalization."""
+    """The parameters of a block: each convolution's kernel, followed by scale and shift of its batch normalization."""
 
     narrow: Kernel
     scale1: Channels
@@ -37,15 +40,15 @@ class Weights(NamedTuple):
 def residual(
     x: Images, base: Images | None, narrow: Kernel, middle: Kernel, widen: Kernel, *norms: BatchNorm
 ) -> Images:
-    """The output of `Block` in training. It can be differentiated any number of times.
+    """Computes the output of `Block` in training. This output can be differentiated any number of times.
 
     Args:
         x: The input of the block.
-        base: A term to add after the last ELU; None for no term.
+        base: A term to add after the last ELU; None: no term.
         narrow: The kernel of the first 1 x 1 convolution.
         middle: The upper rows of the masked kernel.
         widen: The kernel of the second 1 x 1 convolution.
-        norms: The three batch normalizations.
+        norms: The three batch normalizations, one per convolution. Their running statistics are updated.
     """
     weights = (
         parameter
@@ -57,7 +60,13 @@ def residual(
 
 
 def plain(x: Images, epsilon: float, weights: Weights) -> Images:
-    """The output of a block without `base`, by PyTorch's own operations."""
+    """Computes the output of a block without `base` in training, by PyTorch's own operations.
+
+    Args:
+        x: The input of the block.
+        epsilon: The number that is added to each variance.
+        weights: The parameters of the block.
+    """
 
     def norm(y: Images, scale: Channels, shift: Channels) -> Images:
         return functional.batch_norm(y, None, None, scale, shift, training=True, eps=epsilon)
@@ -69,7 +78,7 @@ def plain(x: Images, epsilon: float, weights: Weights) -> Images:
 
 
 class Residual(torch.autograd.Function):
-    """The autograd function of `residual`, from x, base, three normalizations and the nine parameters of the block."""
+    """The autograd function behind `residual`, of x, base, three normalizations and the nine fields of `Weights`."""
 
     @staticmethod
     def forward(ctx: Any, x: Images, base: Images | None, norms: tuple[BatchNorm, ...], *parameters: Tensor) -> Images:
@@ -115,11 +124,11 @@ apply: Callable[..., Images] = Residual.apply
 
 
 class Normalized:
-    """Batch normalization by the statistics of x. It updates the running statistics.
+    """Batch normalization by the statistics of x. Building the object updates the running statistics of the module.
 
     Args:
         x: The tensor to normalize.
-        norm: The module with scale, shift and running statistics.
+        norm: The module that holds scale, shift and running statistics.
     """
 
     def __init__(self, x: Images, norm: BatchNorm) -> None:
@@ -132,7 +141,7 @@ class Normalized:
         self.scale, self.shift = (v[None, :, None, None] for v in (scale, norm.shift.detach() - self.mean * scale))
 
     def elu(self, x: Images, above: int = 0) -> Images:
-        """ELU of the normalized x, with `above` rows of zeros above it."""
+        """Computes ELU of the normalized x, and puts `above` rows of zeros above the result."""
         shape = (*x.shape[:2], above + x.shape[2], x.shape[3])
         found = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
         found[:, :, :above] = 0
@@ -142,7 +151,7 @@ class Normalized:
         return found
 
     def back(self, gradient: Images, x: Images) -> tuple[Tensor, Tensor, Tensor]:
-        """The gradients with respect to x, scale and shift."""
+        """Computes the gradients with respect to x, scale and shift from that with respect to the normalized x."""
         found: tuple[Tensor, Tensor, Tensor] = torch.ops.aten.native_batch_norm_backward(
             gradient, x, self.learnt, None, None, self.mean, self.rate, True, self.epsilon, [True, True, True]
         )
@@ -151,21 +160,21 @@ class Normalized:
 
 
 class Widened:
-    r"""The last convolution, $c = W z$ at each pixel, and its normalization, without storing c.
+    r"""The last convolution, $c = W z$ at each pixel, and its normalization, computed without storing c.
 
     The mean of c is W times the mean of z. The covariance of c is $W C W^T$, where C is the covariance of z. The
-    diagonal of $W C W^T$ holds the variances v. Let g be the gradient behind the normalization, s the scale,
-    $r = (v + \epsilon)^{-1/2}$, $\bar c$ the mean of c, and N the number of values per channel. The gradient with
-    respect to c is
+    diagonal of $W C W^T$ holds the variances v of c. Let g be the gradient of the loss with respect to the normalized
+    c, and s the scale. Let $\bar c$ be the mean of c, $r = (v + \epsilon)^{-1/2}$, and N the number of values per
+    channel. The gradient with respect to c is
 
     $$s r \, \Big(g - \frac1N \sum g - \frac{r^2}{N} (c - \bar c) \sum g (c - \bar c)\Big),$$
 
-    which is linear in g and z. So the gradients with respect to z and W are products of g and z.
+    which is linear in g and z. So products of g and z give the gradients with respect to z and W.
 
     Args:
         z: The input of the convolution.
         kernel: The 1 x 1 kernel W.
-        norm: The module with scale, shift and running statistics.
+        norm: The module that holds scale, shift and running statistics. Its running statistics are updated.
     """
 
     def __init__(self, z: Images, kernel: Kernel, norm: BatchNorm) -> None:
@@ -185,7 +194,13 @@ class Widened:
         self.scaled = self.kernel * self.scale[:, None]
 
     def elu(self, z: Images, plus: Images, base: Images | None) -> tuple[Images, Images]:
-        """Two tensors: the ELU of (normalized c + plus), and the sum of that ELU and `base`."""
+        """Computes two tensors: the ELU of (normalized c + plus), and the sum of that ELU and `base`.
+
+        Args:
+            z: The input of the convolution.
+            plus: The input of the block, added before ELU.
+            base: A term to add after ELU; None: both results are one tensor.
+        """
         behind = torch.empty_like(plus)
         found = behind if base is None else torch.empty_like(behind)
         for part in parts(plus):
@@ -197,12 +212,15 @@ class Widened:
         return behind, found
 
     def back(self, gradient: Images, behind: Images, z: Images) -> tuple[Images, Images, Kernel, Tensor, Tensor]:
-        """The gradients with respect to `plus`, to the input of the ELU whose output is z, to W, to scale and to shift.
+        """Computes the gradients of the loss by the formula of the class.
 
         Args:
             gradient: The gradient with respect to the output of the block.
             behind: The first tensor that `elu` returned.
-            z: The input of the convolution.
+            z: The input of the convolution, which is the output of the second ELU of the block.
+
+        Returns:
+            The gradients with respect to `plus`, the input of the second ELU, W, scale and shift.
         """
         of_plus, of_z = torch.empty_like(behind), torch.empty_like(z)
         total, with_z = torch.zeros_like(self.shift), torch.zeros_like(self.kernel)
@@ -224,12 +242,12 @@ class Widened:
 
 
 def pixels(x: Images) -> Float[Tensor, "pixels channels"]:
-    """A view with one row per pixel, in the order of memory."""
+    """A view of x with one row per pixel, for an x in channels-last layout."""
     return x.permute(0, 2, 3, 1).view(-1, x.shape[1])
 
 
 def parts(x: Images) -> Iterator[slice]:
-    """Slices that select a few images of x each; on a GPU one slice of all images."""
+    """Cuts the batch x into slices of a few images each; on a GPU into one slice of all images."""
     step = len(x) if x.is_cuda else max(1, ELEMENTS // x[0].numel())
 
     return (slice(first, first + step) for first in range(0, len(x), step))
@@ -238,14 +256,24 @@ def parts(x: Images) -> Iterator[slice]:
 def elu_gradient(
     gradient: Float[Tensor, "*shape"], y: Float[Tensor, "*shape"], out: Float[Tensor, "*shape"] | None = None
 ) -> Float[Tensor, "*shape"]:
-    """The gradient with respect to x, where y = elu(x)."""
+    """Computes the gradient with respect to x, where y = elu(x), from the gradient with respect to y.
+
+    The result overwrites `out`; None: it is a new tensor.
+    """
     out = torch.empty_like(gradient) if out is None else out
 
     return torch.ops.aten.elu_backward.grad_input(gradient, 1, 1, 1, True, y, grad_input=out)
 
 
 def convolution_gradients(gradient: Images, x: Images, kernel: Kernel, reach: int) -> tuple[Images, Kernel]:
-    """The gradients with respect to x and to the kernel."""
+    """Computes the gradients with respect to the input x and to the kernel of a convolution.
+
+    Args:
+        gradient: The gradient with respect to the output of the convolution.
+        x: The input of the convolution.
+        kernel: The kernel of the convolution.
+        reach: The number of columns of zeros that the convolution adds on the left and on the right.
+    """
     found = torch.ops.aten.convolution_backward(
         gradient, x, kernel, None, [1, 1], [0, reach], [1, 1], False, [0, 0], 1, [True, True, False]
     )

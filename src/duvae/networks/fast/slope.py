@@ -1,14 +1,18 @@
 r"""The text decoder's gradient of log p(x|z) with respect to z. The gradient can be differentiated again.
 
-Stochastic variational inference takes steps along $g(z, \theta) = \nabla_z \log p_\theta(x|z)$, and training
-differentiates these steps. Computing g takes a forward and a backward pass. For a vector v, the gradient of $v \cdot g$
-with respect to z and $\theta$ is the directional derivative of $\nabla_{z,\theta} \log p_\theta(x|z)$ along v, since
-second derivatives are symmetric. Two such passes compute this derivative (Pearlmutter 1994). The result is exact and
-costs little more than a finite difference of two gradients. It needs no second derivative of PyTorch's LSTM; cuDNN has
-none.
+Stochastic variational inference (see `duvae.refinement.SVI`) takes steps along
+$g(z, \theta) = \nabla_z \log p_\theta(x|z)$, and training differentiates these steps. Computing g takes a forward pass
+and a backward pass.
+
+Let v be a vector, and $v \cdot g$ its product with g. Second derivatives are symmetric. So the gradient of $v \cdot g$
+with respect to z and $\theta$ is the derivative of $\nabla_{z,\theta} \log p_\theta(x|z)$ when z moves along v. The
+derivatives of the forward and of the backward pass along v give this derivative (Pearlmutter 1994). The result is
+exact, and costs little more than a finite difference of two gradients. The method needs no second derivative of
+PyTorch's LSTM, which cuDNN does not have.
 
 The suffix `_v` marks the directional derivative of a value along v. The prefix `d_` marks the derivative of log p with
-respect to a value. Feature dimensions come before the batch, so that each gate is one block of memory.
+respect to a value. In the LSTM's tensors the feature dimensions come before the batch, so that each gate is one block
+of memory.
 """
 
 from collections.abc import Callable
@@ -24,7 +28,7 @@ from duvae.networks.fast.tokens import expectation, expectation_along
 
 
 class LSTMSlope(torch.autograd.Function):
-    r"""$\nabla_z \sum_t \log p(x_t | x_{<t}, z)$ of `LSTMDecoder`.
+    r"""Computes $\nabla_z \sum_t \log p(x_t | x_{<t}, z)$ of `LSTMDecoder`, and the gradient of this gradient.
 
     $\partial a$ is the derivative of log p with respect to a. With $\sigma' = \sigma (1 - \sigma)$ for the sigmoids of
     the gates, the dropout mask k of the outputs and the softmax probabilities $p_t$ of the words:
@@ -34,7 +38,8 @@ class LSTMSlope(torch.autograd.Function):
       \partial c_t = K_t \partial h_t + f_{t+1} \partial c_{t+1}, \quad
       \partial G_t = A_t (\partial c_t, \partial c_t, \partial c_t, \partial h_t),$$
 
-    where G are the inputs of the gates, $A = (g i', c_{t-1} f', i g', o' \tanh c_t)$ and $K_t = o_t (1 - \tanh^2 c_t)$.
+    where $G_t$ are the inputs of the four gates, $A_t = (g i', c_{t-1} f', i g', o' \tanh c_t)$, and
+    $K_t = o_t (1 - \tanh^2 c_t)$. W are the weights of the map to the vocabulary, and R the recurrent weights.
 
     Args:
         z: Latent codes, shape (batch, latent).
@@ -106,7 +111,7 @@ class LSTMSlope(torch.autograd.Function):
         width, hidden = words.shape[2], recurrent.shape[1]
         i, f, s, o = gates.unbind(1)
         slopes, along, to_cell, tanhs = factors(gates, cells)
-        # The forward pass.
+        # The directional derivative of the forward pass.
         by_z = weight[:, width:] @ v.T
         gates_v, cells_v, hiddens_v = torch.empty_like(gates), torch.empty_like(cells), torch.empty_like(cells)
         product = torch.empty_like(gates[0])
@@ -122,11 +127,11 @@ class LSTMSlope(torch.autograd.Function):
             c = torch.mul(forget, c, out=cell).add_(of_i).add_(of_f).add_(of_g)
             h = torch.addcmul(of_o, k, c, out=new)
 
-        # The softmax.
+        # The directional derivative of the softmax.
         rows, rows_v = masked(hiddens[1:], kept), masked(hiddens_v[1:], kept)
         expected_v, d_vocabulary = expectation_along(rows, rows_v, vocabulary, expected, powers, total)
         d_vocabulary.index_add_(0, targets.T.flatten(), rows_v)
-        # The backward pass.
+        # The directional derivative of the backward pass.
         d_hidden_v = unmasked(expected_v.neg_(), kept, hiddens[1:])
         sigmoids_v = slopes * gates_v
         sigmoids_v[:, 2] *= 2
@@ -145,8 +150,8 @@ class LSTMSlope(torch.autograd.Function):
         d_first_v, d_first_cell_v = backwards(recurrent, f, to_cell, along, d_hidden_v, d_cell_v, d_gates_v)
         d_start_v = d_first_cell_v + d_cell[0] * f_v[0] + d_first_v * first - 2 * d_first * hiddens[0] * hiddens_v[0]
 
-        # The sums over time and batch.
-        d_gates = along  # reuses the memory
+        # The sums over time and batch, which give the gradients with respect to the weights.
+        d_gates = along  # reuses the memory of `along`
         d_gates[:, :3] *= d_cell[:, None]
         d_gates[:, 3] *= d_hidden
         flat_v = d_gates_v.flatten(1, 2)
@@ -171,7 +176,12 @@ class LSTMSlope(torch.autograd.Function):
 def masked(
     states: Float[Tensor, "length hidden batch"], kept: Float[Tensor, "length batch hidden"] | None
 ) -> Float[Tensor, "rows hidden"]:
-    """The LSTM outputs after dropout, one row for each word of each sentence."""
+    """Applies dropout to the LSTM outputs, and returns one row for each word of each sentence.
+
+    Args:
+        states: Hidden states of the LSTM, shape (length, hidden, batch).
+        kept: Dropout factors, shape (length, batch, hidden); None if all factors are 1.
+    """
     rows = states.transpose(1, 2)
 
     return (rows if kept is None else rows * kept).reshape(-1, states.shape[1])
@@ -182,7 +192,13 @@ def unmasked(
     kept: Float[Tensor, "length batch hidden"] | None,
     like: Float[Tensor, "length hidden batch"],
 ) -> Float[Tensor, "length hidden batch"]:
-    """The transpose of the linear map `masked`: from rows back to the shape of the states."""
+    """Applies the transpose of the linear map `masked`, which turns rows back into the shape of the states.
+
+    Args:
+        rows: One row for each word of each sentence, shape (rows, hidden).
+        kept: Dropout factors, shape (length, batch, hidden); None if all factors are 1.
+        like: A tensor that has the shape of the result, (length, hidden, batch).
+    """
     states = rows.view(len(like), -1, like.shape[1])
 
     return (states if kept is None else states * kept).transpose(1, 2).contiguous()
@@ -191,7 +207,13 @@ def unmasked(
 def factors(
     gates: Float[Tensor, "length 4 hidden batch"], cells: Float[Tensor, "steps hidden batch"]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    r"""The derivatives $\sigma'$, the factors A and K of `LSTMSlope`, and $\tanh c$."""
+    r"""Computes the derivatives $\sigma'$ of the gates, the factors A and K of `LSTMSlope`, and $\tanh c$.
+
+    Args:
+        gates: Gates of all steps after their sigmoid, shape (length, 4, hidden, batch). The third one is
+            sigmoid(2 x) instead of tanh x, where x is the input of that gate.
+        cells: Cell states, starting with the first one, shape (length + 1, hidden, batch).
+    """
     i, _, s, o = gates.unbind(1)
     tanhs = tanh_(cells[1:].clone())
     slopes = torch.addcmul(gates, gates, gates, value=-1)
@@ -211,14 +233,15 @@ def backwards(
     d_cell: Float[Tensor, "length hidden batch"],
     d_gates: Float[Tensor, "length 4 hidden batch"],
 ) -> tuple[Tensor, Tensor]:
-    r"""The backward pass through time of `LSTMSlope`. `d_hidden`, `d_cell` and `d_gates` are overwritten.
+    r"""Runs the backward pass through time of `LSTMSlope`. `d_hidden`, `d_cell` and `d_gates` are overwritten.
 
     Args:
         recurrent: The recurrent weights R.
         f: The forget gates.
         to_cell: The factors K.
         along: The factors A.
-        d_hidden: The gradient of each output from its own step. The gradients from later steps are added to it.
+        d_hidden: The derivative with respect to each output from the output's own step. The function adds the
+            derivatives from later steps.
         d_cell: Terms to add to the equation of $\partial c$.
         d_gates: Terms to add to the equation of $\partial G$.
 
@@ -244,4 +267,4 @@ def backwards(
 
 
 lstm_slope: Callable[..., Tensor] = LSTMSlope.apply
-"""The gradient with respect to z, with shape (batch, latent)."""
+"""Function that computes the gradient with respect to z, shape (batch, latent), from the arguments of `LSTMSlope`."""

@@ -1,4 +1,8 @@
-"""Softmaxes over a vocabulary with few passes over the logits."""
+"""Functions of a softmax over a vocabulary that pass over the logits only a few times.
+
+h is an LSTM output, W the matrix of weights of the map to the vocabulary, and $h W^T$ are the logits. The functions
+compute 2^(x log2(e)) instead of exp(x), because PyTorch computes powers of 2 faster on a CPU.
+"""
 
 import math
 from collections.abc import Callable
@@ -14,20 +18,20 @@ from duvae.networks.fast.products import Factor, columns_product, product
 from duvae.networks.lstm import SoftmaxOutput
 
 AT_ONCE = 2**19
-"""The number of logits that are computed at a time if none of them is kept: 2 MiB, so that they stay in the cache."""
+"""The number of logits to compute at a time if no logit is kept. They take 2 MiB, so that they stay in the cache."""
 
 IN_CACHE = 2**20
-"""The largest number of elements of a weight matrix W that stays in the cache."""
+"""The largest number of elements of a matrix W that stays in the processor's cache."""
 
 NARROW = 128
-"""The largest width of h for which `log_softmax_narrow` is used. From a width of 256 on, that function is no faster."""
+"""The largest width of h for which `log_softmax_narrow` is used. From a width of 256 on, it is not faster."""
 
 IN_BLOCK = 2**22
-"""The number of logits that are computed at a time if all are kept, or if W is larger than the cache: 16 MiB."""
+"""The number of logits to compute at a time if all logits are kept, or if W exceeds `IN_CACHE`. They take 16 MiB."""
 
 
 class FastSoftmaxOutput(SoftmaxOutput):
-    """The plain map to the vocabulary, with a softmax and a gradient that pass over the logits few times."""
+    """The map `SoftmaxOutput`, with a softmax and a gradient that pass over the logits fewer times."""
 
     def forward(self, hidden: Float[Tensor, "*batch hidden"], words: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
         form = log_softmax_narrow if hidden.shape[-1] <= NARROW and not hidden.is_cuda else log_softmax_at
@@ -36,15 +40,19 @@ class FastSoftmaxOutput(SoftmaxOutput):
 
 
 class LogSoftmaxAt(torch.autograd.Function):
-    r"""$\log p_x = h \cdot W_x - \log s$ with $s = \sum_w e_w$, $e_w = \exp(h \cdot W_w)$, and its gradient.
+    r"""Computes $\log p_x = h \cdot W_x - \log s$ with $s = \sum_w e_w$, $e_w = \exp(h \cdot W_w)$, and its gradient.
 
     $$\frac{\partial \log p_x}{\partial (h \cdot W_w)} = -\frac{e_w - [w = x] s}{s}$$
 
-    h is an LSTM output, x its target word, and W the weights of the map to the vocabulary. The square bracket is 1 if
-    its condition holds, otherwise 0.
+    Here x is the word to predict from h. The square bracket is 1 if the condition in it holds, otherwise 0.
 
-    The forward pass leaves the numerator in the memory of the logits. The gradient applies 1 / s to the smaller factor
-    of each product. So the gradient passes over the logits only in its two matrix products.
+    The forward pass leaves the numerator of this fraction in the memory of the logits. The gradient applies 1 / s to
+    the smaller factor of each product. So the gradient passes over the logits only in its two matrix products.
+
+    Args:
+        hidden: LSTM outputs h, shape (rows, hidden).
+        weight: The matrix W, shape (words, hidden).
+        words: Id of the word to predict for each row, shape (rows,).
     """
 
     @staticmethod
@@ -82,11 +90,11 @@ class LogSoftmaxAt(torch.autograd.Function):
 
 
 class LogSoftmaxNarrow(torch.autograd.Function):
-    """The function of `LogSoftmaxAt` for an h of few elements, with logits of shape (words, rows).
+    """Computes the function of `LogSoftmaxAt` for an h of few elements, with logits of shape (words, rows).
 
-    Libraries for matrix products use vector instructions along the columns of the result. Here these columns stand for
-    the rows of h, which are many. In `LogSoftmaxAt` they would stand for the few elements of a row. The largest logit
-    of a row is computed only if the sum of the powers shows that it is needed.
+    Libraries for matrix products use vector instructions along the columns of the result. In this class the columns of
+    the results stand for the many rows of h. In `LogSoftmaxAt` the columns of a gradient stand for the few elements of
+    a row. The largest logit of a row is computed only if the sum of the powers shows that it is needed (see `exact`).
     """
 
     @staticmethod
@@ -115,7 +123,7 @@ class LogSoftmaxNarrow(torch.autograd.Function):
 def numerators(
     scaled: Float[Tensor, "hidden rows"], weight: Float[Tensor, "words hidden"], place: Int[Tensor, "1 rows"]
 ) -> tuple[Float[Tensor, "1 rows"], Float[Tensor, "words rows"], Float[Tensor, "1 rows"]]:
-    """The parts of a softmax with logits of shape (words, rows), and of its gradient.
+    """Computes the parts of a softmax and of its gradient, with logits of shape (words, rows).
 
     Args:
         scaled: LSTM outputs times log2(e), one column for each word to predict, shape (hidden, rows).
@@ -123,8 +131,9 @@ def numerators(
         place: Id of the word to predict for each column, shape (1, rows).
 
     Returns:
-        The logit of the word to predict times log2(e), the numerator of the gradient that `LogSoftmaxAt` explains, and
-        the sum of the powers. If float32 would lose a term, the largest logit of the column is subtracted beforehand.
+        Three tensors: the logit of the word to predict times log2(e), the numerator of the gradient that `LogSoftmaxAt`
+        explains, and the sum of the powers of each column. If float32 would otherwise lose a term of a sum, the largest
+        logit of each column is subtracted from the logits of the column beforehand.
     """
     powers = weight @ scaled
     asked = powers.gather(0, place)
@@ -139,17 +148,17 @@ def numerators(
 
 
 log_softmax_narrow: Callable[[Tensor, Tensor, Tensor], Tensor] = LogSoftmaxNarrow.apply
-"""log p of one word in each row, from h, W and the words, for an h of few elements."""
+"""Function that computes log p of one word for each row of h, from h, W and the words; for an h of few elements."""
 
 log_softmax_at: Callable[[Tensor, Tensor, Tensor], Tensor] = LogSoftmaxAt.apply
-"""log p of one word in each row, from h, W and the words."""
+"""Function that computes log p of one word for each row of h, from h, W and the words."""
 
 
 def block(weight: Float[Tensor, "words hidden"], rows: int) -> Factor:
-    """W as a `Factor`, for the number of rows per product that is fastest if no logits are kept.
+    """Prepares W as a `Factor` for many products. The number of rows per product is the fastest if no logit is kept.
 
     Args:
-        weight: The matrix W.
+        weight: The matrix W, shape (words, hidden).
         rows: The total number of rows of h.
     """
     at_once = AT_ONCE if weight.numel() <= IN_CACHE else IN_BLOCK
@@ -158,19 +167,19 @@ def block(weight: Float[Tensor, "words hidden"], rows: int) -> Factor:
 
 
 def even(count: int, most: int) -> int:
-    """The size of the parts that `count` items are cut into: at most `most`, and nearly the same for all parts."""
+    """The size of the parts into which `count` items are cut: at most `most`, and nearly the same for all parts."""
     return math.ceil(count / math.ceil(count / most))
 
 
 @torch.no_grad()
 def log_normalizer(hidden: Float[Tensor, "rows hidden"], weight: Factor) -> Float[Tensor, "rows"]:
-    r"""$\log \sum_w \exp(h \cdot W_w)$ of each row.
+    r"""Computes $\log \sum_w \exp(h \cdot W_w)$ for each row h.
 
-    On a CPU the largest logit of a row is computed only if a sum shows that it is needed.
+    On a CPU the largest logit of a row is computed only if a sum of powers shows that it is needed (see `exact`).
 
     Args:
         hidden: The rows h, shape (rows, hidden).
-        weight: The matrix W, with the number of rows to compute at a time.
+        weight: The matrix W, together with the number of rows to compute at a time (see `block`).
     """
     held = hidden.new_empty(min(weight.rows, len(hidden)), len(weight.weight))
     result = hidden.new_empty(len(hidden))
@@ -199,7 +208,10 @@ def exact(total: Float[Tensor, "*rows"]) -> bool:
 def exponentials(
     hidden: Float[Tensor, "rows hidden"], weight: Float[Tensor, "words hidden"]
 ) -> tuple[Float[Tensor, "words rows"], Float[Tensor, "rows"]]:
-    """exp(h W_w) of each word, divided by the largest value of its row, and the sum of these quotients in each row."""
+    """Computes exp(h W_w) for each row h and word w, divided by the largest value of the row.
+
+    The second result is the sum of these quotients in each row.
+    """
     powers = weight @ (hidden * LOG2E).T
     powers.sub_(powers.amax(0)).exp2_()
 
@@ -209,14 +221,15 @@ def exponentials(
 def expectation(
     hidden: Float[Tensor, "rows hidden"], weight: Float[Tensor, "words hidden"]
 ) -> tuple[Float[Tensor, "rows hidden"], Tensor | None, Tensor | None]:
-    r"""$p W$ with $p = \mathrm{softmax}(h W^T)$: the gradient of $\log \sum_w \exp(h \cdot W_w)$ with respect to h.
+    r"""Computes p W, where $p = \mathrm{softmax}(h W^T)$: the gradient of $\log \sum_w \exp(h \cdot W_w)$ for each h.
 
     Args:
         hidden: The rows h, shape (rows, hidden).
         weight: The matrix W, shape (words, hidden).
 
     Returns:
-        The product p W, and the results of `exponentials` if they were computed for all rows at once, otherwise None.
+        Three values: the product p W, and the two results of `exponentials`. The latter are None if the rows were not
+        all computed at once.
     """
     parts = hidden.split(max(1, AT_ONCE // len(weight)))
     found = []
@@ -235,9 +248,11 @@ def expectation_along(
     powers: Float[Tensor, "words rows"] | None = None,
     total: Float[Tensor, "rows"] | None = None,
 ) -> tuple[Float[Tensor, "rows hidden"], Float[Tensor, "words hidden"]]:
-    r"""The derivatives, along a direction v of h, of the gradients of $-\log \sum_w \exp(h \cdot W_w)$.
+    r"""Computes the directional derivatives of $p W$ and $-p^T h$ if h changes in a direction v.
 
-    The index v marks such a derivative. With $q = v W^T$ and $\bar q = p \cdot q = v \cdot p W$,
+    $p W$ is the gradient of $\log \sum_w \exp(h \cdot W_w)$ with respect to h, and $-p^T h$ is the gradient of
+    $-\log \sum_w \exp(h \cdot W_w)$ with respect to W. The index v marks a derivative along v. With $q = v W^T$ and
+    $\bar q = p \cdot q = v \cdot p W$,
 
     $$(p W)_v = (p \odot q) W - \bar q \, p W, \quad -(p^T h)_v = -(p \odot q)^T h - p^T (v - \bar q h).$$
 
@@ -246,11 +261,11 @@ def expectation_along(
         along: The direction v of each row, shape (rows, hidden).
         weight: The matrix W, shape (words, hidden).
         expected: The product p W, shape (rows, hidden).
-        powers: The exponentials that `exponentials` returned; None if they were not kept.
-        total: The sums that `exponentials` returned; None if they were not kept.
+        powers: The quotients that `exponentials` returned; None: they are computed again.
+        total: The sums that `exponentials` returned; None: they are computed again.
 
     Returns:
-        The derivative of p W, and the derivative of the gradient with respect to W, summed over the rows.
+        The derivative of p W, shape (rows, hidden), and that of -p^T h, summed over the rows, shape (words, hidden).
     """
     rows = max(1, AT_ONCE // len(weight))
     mean = (along * expected).sum(1, keepdim=True)

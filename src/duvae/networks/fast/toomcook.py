@@ -1,14 +1,16 @@
 r"""A convolution with fewer multiplications (Toom-Cook; Winograd's minimal filtering, Lavin & Gray 2015).
 
 The kernel has four rows. The algorithm computes four rows of the result at once, from seven rows of the image:
-$y = A^T ((G g) \odot (B^T d))$ for rows d of the image, rows g of the kernel and rows y of the result. The sign
-$\odot$ stands for seven products, where the direct sum needs 16. Each product is a convolution along the rows.
+$y = A^T ((G g) \odot (B^T d))$ for rows d of the image, rows g of the kernel and rows y of the result. The matrices A,
+G and B are fixed. The sign $\odot$ stands for seven products, where the direct sum needs 16. Each product is a
+convolution along the rows.
 
-The algorithm is the transpose of the multiplication of two polynomials with four coefficients each. The product of the
-polynomials has seven coefficients, so its values at seven points determine it. Here each coefficient is a row.
+The algorithm is the transpose of a multiplication of two polynomials with four coefficients each. The product of the
+polynomials has seven coefficients, so the product's values at seven points determine it. In this module a coefficient
+is a whole row.
 
-The polynomials are evaluated at 1, 2, 1/2, at the negatives of these numbers and at infinity. In single precision the
-rounding error is twice that of the direct sum.
+The polynomials are evaluated at 1, 2, 1/2, at the negatives of these numbers, and at infinity. In single precision the
+rounding error is twice the error of the direct sum.
 """
 
 import math
@@ -42,7 +44,7 @@ class FewerProducts:
         points = [sign * point for point in POINTS for sign in (1, -1)]
 
         def at(point: Fraction) -> Tensor:
-            """The kernel's polynomial at a point, divided by the product of (point - other) over the other points."""
+            """Evaluates the kernel's polynomial at a point, and divides by the product of all (point - other point)."""
             value = sum(row * float(point**power) for power, row in enumerate(rows))
 
             return torch.as_tensor(value) / float(math.prod(point - other for other in points if other != point))
@@ -56,9 +58,9 @@ class FewerProducts:
         return kernel.shape[2] == ROWS and not kernel.is_cuda
 
     def __call__(self, x: Images) -> Images:
-        """Convolves x.
+        """Convolves x. The result has the columns of x, and three rows fewer than x.
 
-        The result has as many columns as x and three rows fewer. Its number of rows must be a multiple of four.
+        The number of rows of the result must be a multiple of four.
         """
         rows = x.shape[2] - ROWS + 1
         shifted = [x[:, :, first : first + rows : ROWS] for first in range(2 * ROWS - 1)]  # d_0 to d_6
@@ -83,16 +85,16 @@ class FewerProducts:
         return y
 
     def product(self, x: Images, kernel: Kernel, bias: Channels | None = None) -> Images:
-        """A convolution along the rows.
+        """Computes one of the seven products, a convolution along the rows.
 
-        The caller gives the bias only for the product at point 1. Every row of the result contains that product exactly
-        once, and so the bias too.
+        The caller gives the bias only for the product at point 1, otherwise None. Every row of the result contains that
+        product exactly once, and therefore also contains the bias once.
         """
         return functional.conv2d(x, kernel, bias, padding=(0, self.reach))
 
 
 def polynomial(roots: Sequence[Fraction]) -> list[float]:
-    """The coefficients of the product of (x - root) over all roots, the constant first."""
+    """Computes the coefficients of the product of (x - root) over all roots, the constant first."""
     found = [Fraction(1)]
     for root in roots:
         found = [low - root * high for low, high in pairwise([Fraction(0), *found, Fraction(0)])]
@@ -101,7 +103,7 @@ def polynomial(roots: Sequence[Fraction]) -> list[float]:
 
 
 def combined(terms: Sequence[Images], coefficients: Sequence[float]) -> Images:
-    """The sum of the terms, each times its coefficient. The last coefficient is 1."""
+    """Computes the sum of the terms, each multiplied by its coefficient. The last coefficient must be 1."""
     total = torch.add(terms[-1], terms[0], alpha=coefficients[0])
     for term, coefficient in zip(terms[1:-1], coefficients[1:-1], strict=True):
         total.add_(term, alpha=coefficient)

@@ -1,7 +1,7 @@
-"""The forms of LSTM and softmax for compiled training on a CPU, where `torch.compile` turns them into machine code.
+"""An LSTM and a softmax for compiled training on a CPU: `torch.compile` turns the training loss into machine code.
 
-PyTorch cannot compile its own LSTM. All tensors here have the batch as their last dimension, so that each gate is one
-block of memory.
+`torch.compile` cannot compile PyTorch's own LSTM, so this module writes the LSTM out step by step. The states and gates
+of this LSTM have the batch as their last dimension, so that each gate is one block of memory.
 """
 
 from collections.abc import Callable
@@ -16,13 +16,23 @@ from duvae.networks.fast.tokens import numerators
 
 
 class UnrolledLSTM(torch.autograd.Function):
-    r"""The outputs of an LSTM, written out step by step, and their gradient.
+    r"""The outputs of an LSTM, computed step by step, with a gradient that is written by hand.
 
     $$(i, f, g, o)_t = a_t + W h_{t-1}, \quad c_t = \sigma(f_t) \, c_{t-1} + \sigma(i_t) \tanh g_t, \quad
       h_t = \sigma(o_t) \tanh c_t$$
 
-    $a_t$ is what the inputs and the biases add to the gates of step t. The gradient of W is one product over all steps.
-    Automatic differentiation would compute one product per step.
+    $a_t$ is the term of the LSTM's inputs and biases in the gates of step t. The backward pass computes the gradient
+    with respect to W by one product over all steps. Automatic differentiation would compute one product per step.
+
+    Args:
+        inputs: Terms $a_t$ of all steps, shape (gates, length, batch). The four gates i, f, g and o lie one after the
+            other, so `gates` is four times `hidden`.
+        weight: Recurrent weights W, shape (gates, hidden).
+        hidden: First hidden state $h_0$, shape (hidden, batch).
+        cell: First cell state $c_0$, shape (hidden, batch).
+
+    Returns:
+        Outputs $h_t$ of all steps, shape (hidden, length, batch).
     """
 
     @staticmethod
@@ -49,6 +59,7 @@ class UnrolledLSTM(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Float[Tensor, "hidden length batch"]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        # The prefix `by_` marks the gradient of the loss with respect to a value. `top` is tanh c_t.
         weight, hidden, cell, states, outputs = ctx.saved_tensors
         steps = [state.chunk(5) for state in states.unbind(0)]
         by_hidden, by_cell = torch.zeros_like(hidden), torch.zeros_like(cell)
@@ -75,15 +86,17 @@ class UnrolledLSTM(torch.autograd.Function):
 
 
 def tanh(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    r"""$\tanh x = 2 \sigma(2x) - 1$, to 1e-7. Compiled code computes it faster than `torch.tanh`."""
+    r"""$\tanh x = 2 \sigma(2x) - 1$, accurate to 1e-7. In compiled code this form is faster than `torch.tanh`."""
     return 2 * (2 * x).sigmoid() - 1
 
 
 unrolled_lstm: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor] = UnrolledLSTM.apply
-"""The outputs of an LSTM, from the inputs' terms of its gates, the recurrent weights, and the first two states."""
+"""Function that computes the outputs of an LSTM; `UnrolledLSTM` describes its four arguments."""
 
 
-# The softmax remains one operation in compiled code: PyTorch's own loops over the logits are faster than compiled ones.
+# The compiler calls the softmax as one operation that it does not compile, because PyTorch's own loops over the logits
+# are faster than compiled ones. The operation returns log p of each column's word, shape (rows,), and two results of
+# `numerators` that the gradient needs: the numerator, shape (words, rows), and the sum of the powers, shape (1, rows).
 @torch.library.custom_op("duvae::log_softmax", mutates_args=())
 def _log_softmax(hidden: Tensor, weight: Tensor, words: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     asked, numerator, total = numerators(hidden * LOG2E, weight, words[None])
@@ -93,19 +106,19 @@ def _log_softmax(hidden: Tensor, weight: Tensor, words: Tensor) -> tuple[Tensor,
 
 @_log_softmax.register_fake
 def _shapes(hidden: Tensor, weight: Tensor, words: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Tensors with the shapes of the results of `_log_softmax`, from which the compiler plans the memory."""
+    """Empty tensors shaped like the results of `_log_softmax`. The compiler plans the memory from these shapes."""
     rows = len(words)
 
     return hidden.new_empty(rows), hidden.new_empty(len(weight), rows), hidden.new_empty(1, rows)
 
 
 def _save(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: tuple[Tensor, Tensor, Tensor]) -> None:
-    """Keeps what the gradient of `_log_softmax` needs."""
+    """Keeps the tensors that the gradient of `_log_softmax` needs: h, W, the numerator and the sum of the powers."""
     ctx.save_for_backward(*inputs[:2], *output[1:])
 
 
 def _gradient(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, None]:
-    """The gradient of `_log_softmax`; see `duvae.networks.fast.tokens.LogSoftmaxAt`."""
+    """The gradient of log p with respect to h and W; `duvae.networks.fast.tokens.LogSoftmaxAt` has the formula."""
     hidden, weight, numerator, total = ctx.saved_tensors
     scale = -gradient / total
 
@@ -118,12 +131,15 @@ _log_softmax.register_autograd(_gradient, setup_context=_save)
 def log_softmax_columns(
     hidden: Float[Tensor, "hidden rows"], weight: Float[Tensor, "words hidden"], words: Int[Tensor, "rows"]
 ) -> Float[Tensor, "rows"]:
-    """log p of one word for each column of h, in nats: the function of `LogSoftmaxAt`, for compiled training.
+    """Computes log p of one word for each column of h, in nats, in compiled training.
 
     Args:
         hidden: LSTM outputs h, one column for each word to predict, shape (hidden, rows).
         weight: Weights W of the map to the vocabulary, shape (words, hidden).
         words: Id of the word to predict for each column, shape (rows,).
+
+    Returns:
+        The log probabilities, shape (rows,).
     """
     result: Tensor = _log_softmax(hidden, weight, words)[0]
 
