@@ -7,7 +7,7 @@ The arguments are a folder with params.yaml and prepared data, a setting, a seed
 - `outputs`: SIGKILL between the last epoch and the first output.
 
 The script imports everything once and forks, so that a child only costs its training. It prints the number of killed
-children.
+children, and the seconds of the child that reached the end.
 """
 
 import os
@@ -60,6 +60,7 @@ def die_writing(attempt: int) -> None:
 def main(folder: Path, setting: str, seed: int, how: str, seconds: float) -> None:
     moments, killed = random.Random(seed), 0
     for attempt in range(50):
+        started = time.monotonic()
         process = child(folder, setting, attempt, how)
         if how == "moments" and attempt < 4:
             time.sleep(moments.uniform(0.05, seconds))
@@ -68,7 +69,7 @@ def main(folder: Path, setting: str, seed: int, how: str, seconds: float) -> Non
         if os.WIFSIGNALED(status):
             killed += 1
         elif os.waitstatus_to_exitcode(status) == 0:
-            print(killed)
+            print(killed, time.monotonic() - started)
             return
         else:
             sys.exit("a child failed")

@@ -58,22 +58,33 @@ def project(prepared: Path, folder: Path, **optimisation: object) -> Path:
     return folder
 
 
-def killed(folder: Path, setting: str, how: str, seconds: float = 1.0, seed: int = 1) -> int:
-    """Trains in child processes that are killed; returns the number of killed processes."""
+def train_and_kill(folder: Path, setting: str, how: str, seconds: float = 1.0, seed: int = 1) -> tuple[int, float]:
+    """Trains in child processes that are killed.
+
+    Returns:
+        The number of killed processes, and the seconds of the process that reached the end.
+    """
     command = [sys.executable, str(KILLED), str(folder), setting, str(seed), how, str(seconds)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
 
-    return int(done.stdout)
+    count, duration = done.stdout.split()
+
+    return int(count), float(duration)
+
+
+def killed(folder: Path, setting: str, how: str, seconds: float = 1.0, seed: int = 1) -> int:
+    """Trains in child processes that are killed; returns the number of killed processes."""
+    return train_and_kill(folder, setting, how, seconds, seed)[0]
 
 
 def undisturbed(prepared: Path, folder: Path, setting: str, **optimisation: object) -> tuple[Path, float]:
     """A project whose training was not killed, and the duration of this training in seconds."""
     project(prepared, folder, **optimisation)
-    started = time.monotonic()
-    assert killed(folder, setting, "never") == 0
+    count, seconds = train_and_kill(folder, setting, "never")
+    assert count == 0
 
-    return folder, time.monotonic() - started
+    return folder, seconds
 
 
 def outputs(folder: Path) -> dict[str, bytes]:
