@@ -53,7 +53,7 @@ def estimates(graph: StageGraph, cuda: bool = False, defaults: Mapping[str, floa
     """Estimates the seconds of each stage, from the best available source.
 
     The sources are, in this order: the stage's own record, the median of the records of the same stage with other
-    seeds, and `defaults`. Only records from the same kind of device count. On the CPU the estimate is the CPU seconds
+    seeds, and `defaults`. Records from another kind of device are ignored. On the CPU the estimate is the CPU seconds
     divided by the number of threads. On a GPU the estimate is the wall-clock seconds.
 
     Args:

@@ -76,7 +76,7 @@ def _call(root: Path, *command: str) -> None:
 
 
 def repair(root: Path) -> list[str]:
-    """Removes locks that killed processes left, and restores a truncated dvc.lock.
+    """Removes the locks of processes that were killed, and restores a truncated dvc.lock.
 
     DVC itself frees the locks of a dead process. But DVC fails to do so if another process has the same id by now, or
     if DVC's file of locks is truncated.
@@ -123,7 +123,7 @@ def _stages(lock: Path) -> dict[str, Any] | None:
 
 
 def _is_stale(path: Path) -> bool:
-    """Whether all processes that DVC's file of locks names have ended, or the file is truncated."""
+    """Whether DVC's file of locks is truncated, or lists only processes that have ended."""
     try:
         written, locks = path.stat().st_mtime, json.loads(path.read_text(encoding="utf-8"))
         holders = [

@@ -63,8 +63,8 @@ class ProjectSnapshot:
             root: The project's folder.
             outs: Paths of the stages' outputs, which the snapshot leaves out.
             own: Paths of the user's own data files, to which workspaces link.
-            parameter_files: Paths of the files of parameters that stages write. The snapshot holds them even if git
-                ignores them.
+            parameter_files: Paths of parameter files that are outputs of stages. The snapshot holds these files even
+                if git ignores them.
 
         Raises:
             UserError: If the project is not a git repository with a commit.
@@ -242,7 +242,7 @@ def is_alive(mark: str) -> bool | None:
 
 
 def clean(root: Path) -> None:
-    """Kills the processes that killed rebuilds left on this machine, and removes the workspaces of these rebuilds.
+    """Kills the remaining processes of rebuilds that were killed on this machine, and removes their workspaces.
 
     Args:
         root: The project's folder.

@@ -23,8 +23,8 @@ T = TypeVar("T")
 class Run(Frozen):
     """One block of the key `run` in params.yaml: trainings and studies that `dvc repro` rebuilds.
 
-    There is one training for each triple of data set, setting and seed. A triple is left out if its setting has no
-    hyperparameters for the data set, in the column that the data set names (see `Setting`).
+    There is one training for each triple of data set, setting and seed. Each data set names a column of
+    hyperparameters (see `Setting`). A triple is left out if its setting does not have that column.
     """
 
     datasets: Annotated[list[Name], Field(min_length=1), doc("Names of the data sets to rebuild.", "paper")]
@@ -228,7 +228,7 @@ class Params(Frozen):
         return _named("study", name, self.studies)
 
     def hyperparameters(self, setting: str, dataset: str, root: Path = Path()) -> Frozen:
-        """The setting's hyperparameters on a data set, in the class that the setting's system has for them.
+        """The hyperparameters of a setting on a data set, as an object of the system's class of hyperparameters.
 
         If params.yaml names a study in place of hyperparameters, they are read from the results of that study.
         """

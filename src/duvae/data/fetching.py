@@ -3,9 +3,9 @@
 A known file is a file that `duvae.data.sources` lists with its address. A mirror is a folder or a URL with copies of
 known files. Any other file is a file of the user.
 
-The library pooch downloads files by HTTP. It does not suffice for the rest, because it knows one address per file and
-keeps downloaded archives. In this project, a file may come from a folder, a mirror or its own address. A file may also
-be a member of an archive, which is deleted after reading.
+The library pooch downloads files by HTTP. This module does everything else itself, because pooch knows one address per
+file and keeps downloaded archives. In this project, a file may come from a folder, a mirror or its own address. A file
+may also be a member of an archive, which is deleted after reading.
 """
 
 import contextlib
@@ -229,7 +229,7 @@ def extract(archive: Path, targets: Mapping[str, Path], origin: str) -> dict[str
 
     Args:
         archive: The archive.
-        targets: Final path of each member, by the path of the known file that it holds.
+        targets: Final path of each known file to extract, by the path of the file below a mirror.
         origin: Address of the archive, for messages.
 
     Returns:

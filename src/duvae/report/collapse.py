@@ -32,10 +32,10 @@ MEASURES = (
 """
 
 LOG_SCALE_RATIO = 8.0
-"""Ratio above which the axis of KL or MPD is logarithmic.
+"""The axis of KL or MPD is logarithmic if the measure's highest peak is more than this many times its kept value.
 
-The ratio divides the greatest value of any epoch by the greatest value at an epoch whose weights were kept. A divisor
-below 1 nat counts as 1 nat.
+The highest peak is the largest value over all epochs and models of the figure. The kept value is the largest value over
+the models, each at the epoch whose weights were kept. A kept value below 1 nat is replaced by 1 nat.
 """
 
 

@@ -43,8 +43,8 @@ def by_bits(x: Float[Tensor, "*shape"], share: float) -> Float[Tensor, "*shape"]
     """
     count = -(-x.numel() // 4)
     if torch.compiler.is_compiling():
-        # The compiler knows `randint` but not `random_`. `randint` never draws the largest of the 2^64 numbers, which
-        # changes the probability of a mask by next to nothing.
+        # The compiler knows `randint` but not `random_`. `randint` never draws the largest of the 2^64 numbers. The
+        # effect on the share of dropped elements is negligible.
         bits = torch.randint(-(2**63), 2**63 - 1, (count,)).view(torch.int16)
     else:
         bits = torch.empty(count, dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
