@@ -294,7 +294,7 @@ class Prepared:
     Attributes:
         vocabulary: Meaning of each word id or pixel value: the words, or `paper` and `ink`.
         splits: Splits by name: `train`, `valid`, `test`, and labelled subsets for the linear probes.
-        summary: Content of `summary.json`.
+        summary: Content of `summary.json`: facts about the data set, such as the counts of each split.
     """
 
     vocabulary: list[str]

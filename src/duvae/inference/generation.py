@@ -135,7 +135,7 @@ def pairs(count: int, examples: int, seed: int) -> Array:
     """Draws pairs of different examples.
 
     Args:
-        count: Number of pairs.
+        count: Number of pairs to draw.
         examples: Number of examples to choose from.
         seed: Seed of the draws.
 

@@ -77,7 +77,7 @@ def examine(path: Path, root: Path = Path()) -> Iterator[Finding]:
 
     Args:
         path: The file of parameters, params.yaml.
-        root: The project's folder.
+        root: Folder of the project, which has params.yaml and dvc.yaml.
 
     Yields:
         The findings, one for each line of the report.
@@ -285,7 +285,7 @@ def trainings(params: Params | None, root: Path) -> Iterator[Finding]:
 
     Args:
         params: The project's parameters; None where params.yaml cannot be read.
-        root: The project's folder.
+        root: Folder of the project, which has params.yaml and dvc.yaml.
     """
     states = sorted((root / "checkpoints").glob("*.safetensors"), key=lambda path: -path.stat().st_mtime)
     seen: set[tuple[str, ...]] = set()

@@ -89,8 +89,8 @@ def _job(params: Params, job: Job, study: str | None) -> dict[str, Any]:
     """The row of one training.
 
     Args:
-        params: The project's parameters.
-        job: The training.
+        params: Parameters of the project, from params.yaml.
+        job: Data set, setting and seed of the training.
         study: Name of the study that chooses the training's hyperparameters; None: params.yaml has their values.
     """
     return {

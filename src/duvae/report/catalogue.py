@@ -76,7 +76,7 @@ class Entry:
         equation: The equation that distinguishes the system, in plain text.
         source: The publication of the equation.
         parts: The parts that the system builds; empty if params.yaml has no setting of the system.
-        hyperparameters: The system's hyperparameters.
+        hyperparameters: Values of the hyperparameters of the system, checked by its class in `duvae.registry`.
         settings: The values of the hyperparameters in params.yaml, by setting, column of data sets and hyperparameter.
     """
 
@@ -125,7 +125,7 @@ def parts(kind: type[System[Any]], hyperparameters: config.Frozen, chosen: Parts
 
     Args:
         kind: The system's class.
-        hyperparameters: The system's hyperparameters.
+        hyperparameters: Values of the hyperparameters of the system, checked by its class in `duvae.registry`.
         chosen: The setting's options for the encoder, besides the hyperparameters.
     """
     system = kind(hyperparameters, chosen)

@@ -65,7 +65,7 @@ def heat_map(summary: Mapping[str, Any], trials: pd.DataFrame) -> Figure:
     or hollow points. Crosses mark points of trials that ended early; cells of such trials are empty.
 
     Args:
-        summary: Content of study.json.
+        summary: Content of study.json, which a finished study writes.
         trials: Content of trials.csv, one row per trial.
     """
     keys = list(summary["space"])
@@ -172,7 +172,7 @@ def progress(summary: Mapping[str, Any], trials: pd.DataFrame, curves: pd.DataFr
     trials have trained together. The right panel shows the validation loss of each trial over the trial's epochs.
 
     Args:
-        summary: Content of study.json.
+        summary: Content of study.json, which a finished study writes.
         trials: Content of trials.csv, one row per trial.
         curves: Content of curves.csv, one row per trial and epoch.
     """
@@ -241,7 +241,7 @@ def figure2(summary: Mapping[str, Any], trials: pd.DataFrame) -> Table | None:
     The table has one row per value of the second hyperparameter, and one column per value of the first.
 
     Args:
-        summary: Content of study.json.
+        summary: Content of study.json, which a finished study writes.
         trials: Content of trials.csv, one row per trial.
 
     Returns:

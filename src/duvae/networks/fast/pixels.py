@@ -109,7 +109,7 @@ class Whole:
 
         Args:
             narrow: The first 1 x 1 convolution.
-            middle: The masked convolution.
+            middle: The masked convolution between the two 1 x 1 convolutions.
             widen: The second 1 x 1 convolution.
             x: The input of the block.
             base: A term to add to the output; None: no term.
@@ -223,7 +223,7 @@ class OnePixel:
 
     Args:
         narrow: The first 1 x 1 convolution.
-        middle: The masked convolution.
+        middle: The masked convolution between the two 1 x 1 convolutions.
         widen: The second 1 x 1 convolution.
         batch: The number of images.
         size: The height and width of an image, in pixels.
