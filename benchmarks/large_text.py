@@ -20,7 +20,7 @@ from benchmarks import measure, plain
 from benchmarks.measure import Row, cpu
 from duvae.config import Decay, Evaluation, Optimisation, Parts, TextFile, TextNetworks, TextSource
 from duvae.data import store, text
-from duvae.data.store import END, SPECIALS, START, Array, Documents
+from duvae.data.splits import END, SPECIALS, START, Array, Documents
 from duvae.inference.model_files import Description
 from duvae.metrics.encoding import evaluating
 from duvae.metrics.likelihood import importance_weighted_nll

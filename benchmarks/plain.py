@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import dropout
 
-from duvae.data.store import Array, Documents
+from duvae.data.splits import Array, Documents
 from duvae.metrics.encoding import evaluating
 from duvae.networks.lstm import LSTMDecoder
 from duvae.objectives import Loss

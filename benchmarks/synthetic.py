@@ -19,7 +19,8 @@ from duvae.commands import prepare, truth, validate
 from duvae.config import Optimisation, Params, SyntheticDataset
 from duvae.data import store
 from duvae.data.batches import batches
-from duvae.data.store import Array, Prepared
+from duvae.data.splits import Array, Documents
+from duvae.data.store import Prepared
 from duvae.inference import model_files
 from duvae.metrics.encoding import encode, evaluating
 from duvae.metrics.geometry import measures, mutual_information
@@ -323,7 +324,7 @@ class SyntheticBench:
         if not rows:
             return encoding + median(seconds), []
         name, rate_after = "importance-weighted NLL", measure.rate()
-        part = store.Documents.of([test[n] for n in range(self.size.plain)], test.labels[: self.size.plain])
+        part = Documents.of([test[n] for n in range(self.size.plain)], test.labels[: self.size.plain])
         slow = cpu(lambda: plain.importance_weighted_nll(model, part, samples, evaluation.seed)) / len(part)
         x, z = torch.from_numpy(part.batch(np.arange(3))).long(), torch.randn(samples, 3, self.dataset.networks.latent)
         with evaluating(model):
@@ -352,9 +353,7 @@ class SyntheticBench:
     def flows(self) -> Iterator[Row]:
         """The rows on the importance-weighted likelihood of each flow, over the VAE's, and on MPD and CE of z^T."""
         rate, test, evaluation = measure.rate(), self.prepared.split("test"), self.params.evaluation
-        part = store.Documents.of(
-            [test[n] for n in range(self.size.flow_sentences)], test.labels[: self.size.flow_sentences]
-        )
+        part = Documents.of([test[n] for n in range(self.size.flow_sentences)], test.labels[: self.size.flow_sentences])
         built = {setting: self.training(setting, self.dataset.optimisation).model for setting in ("vae", *FLOWS)}
         rounds = [
             {

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from duvae.data.store import Array, Images
+from duvae.data.splits import Array, Images
 
 
 def letter(seed: int, side: int = 105) -> Array:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import tiny
 from duvae import config
 from duvae.config import Parts, TextNetworks
-from duvae.data.store import END, SPECIALS, START, Documents
+from duvae.data.splits import END, SPECIALS, START, Documents
 from duvae.inference.model_files import Description
 from duvae.systems import SYSTEMS, System
 from duvae.training.loop import Progress, Training

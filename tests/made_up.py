@@ -12,7 +12,7 @@ from pydantic import create_model
 
 from duvae.config import APART, Frozen, ImageNetworks, Job, Params, Parts, Setting, SyntheticDataset, load
 from duvae.data import store
-from duvae.data.store import END, PIXELS, SPECIALS, START, Documents, Images
+from duvae.data.splits import END, PIXELS, SPECIALS, START, Documents, Images
 from duvae.inference import model_files, sample_files
 from duvae.project import array_files
 

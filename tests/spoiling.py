@@ -19,8 +19,9 @@ import pytest
 import yaml
 from safetensors.torch import load_file, save_file
 
-from duvae.data import fetching, sources, store
+from duvae.data import fetching, sources
 from duvae.data.sources import Source
+from duvae.data.splits import UNKNOWN
 from duvae.report import figures
 from serving import Server
 
@@ -236,7 +237,7 @@ def refusing(here: Here) -> None:
 
 def unknown(ids: Any) -> Any:
     """Replaces every word by the unknown word."""
-    return np.where(ids > store.UNKNOWN, store.UNKNOWN, ids)
+    return np.where(ids > UNKNOWN, UNKNOWN, ids)
 
 
 class Trap:

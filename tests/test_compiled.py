@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy
 
 import family
 from compiling import OPTIMISATION
-from duvae.data.store import END, START, Documents
+from duvae.data.splits import END, START, Documents
 from duvae.errors import UserError
 from duvae.networks.fast.unrolled import _log_softmax, log_softmax_columns, unrolled_lstm
 from duvae.training import compilation

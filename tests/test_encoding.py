@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from duvae.data.batches import tensor
-from duvae.data.store import Documents
+from duvae.data.splits import Documents
 from duvae.metrics import encoding
 from duvae.metrics.encoding import encode, evaluating, features
 from duvae.posteriors import standard_normal_log_prob

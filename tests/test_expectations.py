@@ -12,7 +12,8 @@ import pytest
 from duvae.commands import validate
 from duvae.config import Params
 from duvae.data import expectations, store
-from duvae.data.store import Documents, Prepared
+from duvae.data.splits import Documents
+from duvae.data.store import Prepared
 from duvae.errors import UserError
 
 WORDS = ["good", "food", "bad", "soup", "fine", "place"]

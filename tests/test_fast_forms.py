@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from duvae import networks
 from duvae.config import TextNetworks
-from duvae.data.store import END, SPECIALS, START
+from duvae.data.splits import END, SPECIALS, START
 from duvae.networks import build
 from duvae.networks.bodies import Decoder, Slope
 from duvae.networks.fast import lstm, products, tokens

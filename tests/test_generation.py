@@ -14,7 +14,8 @@ from duvae.commands import encode, generate, interpolate, model_io, reconstruct
 from duvae.commands import samples as samples_stage
 from duvae.config import ImageNetworks, TextNetworks
 from duvae.data import store
-from duvae.data.store import END, PAD, PIXELS, SPECIALS, START, Documents, Images, Prepared
+from duvae.data.splits import END, PAD, PIXELS, SPECIALS, START, Documents, Images
+from duvae.data.store import Prepared
 from duvae.errors import UserError
 from duvae.inference import generation, model_files
 from duvae.inference.model_files import Description

@@ -18,7 +18,8 @@ from duvae.commands import prepare as prepare_stage
 from duvae.config import DatasetProbe, ImageDataset, ImageSource, Params
 from duvae.data import image_files, store
 from duvae.data.images import area_average, binarized, hold_out, prepared_images
-from duvae.data.store import Images, Prepared
+from duvae.data.splits import PIXELS, Images, count_shared
+from duvae.data.store import Prepared
 from duvae.errors import UserError
 
 SOURCE = ImageSource(path="leaves", ink="dark", valid=0.2, test=0.2, seed=1, size=5)
@@ -64,7 +65,7 @@ def test_lakes_size_gives_whole_shares_of_ink() -> None:
 def grey_set(count: int = 3000, size: int = 4) -> Prepared:
     splits = {name: drawings.grey(count, size, seed=n) for n, name in enumerate(("train", "valid", "test"))}
 
-    return Prepared(list(store.PIXELS), splits, {"kind": "images"})
+    return Prepared(list(PIXELS), splits, {"kind": "images"})
 
 
 def test_bits_of_validation_and_test_are_the_seeds_and_training_stays_grey() -> None:
@@ -94,7 +95,7 @@ def test_bits_of_validation_and_test_are_the_seeds_and_training_stays_grey() -> 
 
 def test_what_is_all_ink_or_all_paper_stays_so() -> None:
     split = Images.of(np.stack([np.zeros((3, 3)), np.ones((3, 3))]), np.zeros(2), np.zeros(2))
-    bits = binarized(Prepared(list(store.PIXELS), {"test": split}, {}), 1)
+    bits = binarized(Prepared(list(PIXELS), {"test": split}, {}), 1)
 
     assert bits.images("test").pixels.tolist() == split.pixels.tolist()
     assert bits.summary["binarized"]["ink"]["test"] == {"grey": 0.5, "bits": 0.5, "without_ink": 1}
@@ -420,5 +421,5 @@ def test_the_same_image_has_the_same_key() -> None:
 
     assert len(set(split.contents())) == 5
     assert twice.contents() == [split.contents()[n] for n in (0, 3, 0)]
-    assert store.count_shared(twice, split) == {"documents": 3, "distinct": 2}
+    assert count_shared(twice, split) == {"documents": 3, "distinct": 2}
     assert replace(split, pixels=split.pixels > 0.5).contents() == split.contents()

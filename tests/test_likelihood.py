@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from duvae.data.store import Array, Documents
+from duvae.data.splits import Array, Documents
 from duvae.metrics import likelihood
 from duvae.metrics.likelihood import importance_weighted_nll, perplexity
 from duvae.metrics.statistics import standard_error

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from duvae.config import TextNetworks
-from duvae.data.store import END, SPECIALS, START
+from duvae.data.splits import END, SPECIALS, START
 from duvae.networks import build
 from duvae.networks.fast import lstm, tokens
 from duvae.networks.fast.products import Factor

@@ -14,6 +14,7 @@ from duvae.config import OmniglotSource, Params
 from duvae.data import images, omniglot, sources, store
 from duvae.data.images import area_average, binarized
 from duvae.data.omniglot import prepared_omniglot, read_burda
+from duvae.data.splits import Images
 from duvae.errors import UserError
 
 SOURCE = OmniglotSource(drawings="lake", train_drawers=3, test_drawers=2, valid=4, seed=1, size=28)
@@ -110,10 +111,7 @@ def test_the_archives_give_the_same_as_the_arrays(tmp_path: Path, lake: np.ndarr
         )
         for name in ("train", "valid", "test"):
             assert drawings.same(
-                *(
-                    [getattr(split, part) for part in store.Images.parts]
-                    for split in (one.images(name), other.images(name))
-                )
+                *([getattr(split, part) for part in Images.parts] for split in (one.images(name), other.images(name)))
             )
         assert one.summary["characters"] == other.summary["characters"]
 

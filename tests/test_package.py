@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 import family
 from duvae import __main__, cli
 from duvae.config import ImageNetworks
-from duvae.data.store import SPECIALS
+from duvae.data.splits import SPECIALS
 from duvae.inference import model_files
 from duvae.inference.model import load
 from duvae.inference.model_files import Description

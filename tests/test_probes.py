@@ -13,7 +13,8 @@ from duvae import config
 from duvae.commands import probe as stage
 from duvae.config import Probe
 from duvae.data import store
-from duvae.data.store import SPECIALS, Prepared
+from duvae.data.splits import SPECIALS
+from duvae.data.store import Prepared
 from duvae.errors import UserError
 from duvae.inference import model_files
 from duvae.metrics import probes

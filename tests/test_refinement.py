@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from duvae.data.store import Documents
+from duvae.data.splits import Documents
 from duvae.metrics.encoding import encode, evaluating
 from duvae.networks.lstm import LSTMDecoder
 from duvae.objectives import Duration

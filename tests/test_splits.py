@@ -17,7 +17,8 @@ from duvae.commands import evaluate, probe
 from duvae.data import store
 from duvae.data.batches import Examples, batches, tensor
 from duvae.data.images import drawn_bits
-from duvae.data.store import Images, Prepared
+from duvae.data.splits import PIXELS, Images, Split
+from duvae.data.store import Prepared
 from duvae.errors import Interrupted, UserError
 from duvae.metrics.encoding import encode, features
 from duvae.metrics.likelihood import importance_weighted_nll, nll_indices, perplexity
@@ -119,7 +120,7 @@ def test_the_same_generator_gives_the_same_bits() -> None:
 
 
 @pytest.mark.parametrize("made", [lambda: documents(40), lambda: drawings.grey(40), lambda: drawn_once(40)])
-def test_a_split_that_lies_on_the_device_gives_the_same_batches(made: Callable[[], store.Split]) -> None:
+def test_a_split_that_lies_on_the_device_gives_the_same_batches(made: Callable[[], Split]) -> None:
     split = made()
     resident, copied = Examples(split, CPU, resident=True), Examples(split, CPU)
     assert copied.values is None  # a CPU reads the memory-mapped file
@@ -131,7 +132,7 @@ def test_a_split_that_lies_on_the_device_gives_the_same_batches(made: Callable[[
     assert torch.equal(one.get_state(), other.get_state())
 
 
-def drawn_once(count: int) -> store.Split:
+def drawn_once(count: int) -> Split:
     return drawn_bits(drawings.grey(count), np.random.default_rng(1))
 
 
@@ -296,7 +297,7 @@ def table3(
         "valid": drawn_bits(lettered(9, 9, 3, 2), np.random.default_rng(1)),
         "test": change(drawn_bits(lettered(18, 9, 3, 3), np.random.default_rng(2))),
     }
-    prepared = Prepared(list(store.PIXELS), splits, {"alphabets": ["a", "b", "c"]})
+    prepared = Prepared(list(PIXELS), splits, {"alphabets": ["a", "b", "c"]})
 
     return probe.by_character(image_model()[0].eval(), prepared, list(counts), PARAMS, "omniglot")
 

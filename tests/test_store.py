@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from duvae.data import store
 from duvae.data.batches import batches
-from duvae.data.store import Documents, Prepared
+from duvae.data.splits import Documents
+from duvae.data.store import Prepared
 from duvae.errors import UserError
 
 DOCUMENTS = [[1, 4, 5, 2], [1, 3, 2], [1, 5, 4, 4, 2]]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from duvae.config import SyntheticSource, Truth
-from duvae.data.store import END, SPECIALS, START
+from duvae.data.splits import END, SPECIALS, START
 from duvae.data.synthetic import COARSE, Generator, _refined, log_prior, prepared_synthetic, sample, true_nll, weights
 from duvae.errors import UserError
 from family import FULL_SIZE

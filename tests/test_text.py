@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from duvae.commands import fetch, prepare, validate
 from duvae.config import BuiltVocabulary, Sample, TextFile, TextSource, TextSplit, load, parse
 from duvae.data import corpus, text
-from duvae.data.store import END, START, UNKNOWN, Documents, read, write
+from duvae.data.splits import END, START, UNKNOWN, Documents
+from duvae.data.store import read, write
 from duvae.errors import UserError
 from duvae.metrics.likelihood import importance_weighted_nll, perplexity
 from family import CPU, build

@@ -14,7 +14,7 @@ from duvae import config
 from duvae.commands import evaluate, probe, train
 from duvae.data import store, synthetic
 from duvae.data.batches import batches
-from duvae.data.store import Documents
+from duvae.data.splits import Documents
 from duvae.errors import UserError
 from duvae.metrics.encoding import encode
 from duvae.metrics.geometry import measures

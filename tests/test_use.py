@@ -16,7 +16,8 @@ import family
 from duvae.commands import encode, interpolate, reconstruct
 from duvae.config import ImageNetworks, TextNetworks
 from duvae.data import images, store
-from duvae.data.store import SPECIALS, Documents, Prepared
+from duvae.data.splits import END, PAD, SPECIALS, START, Documents
+from duvae.data.store import Prepared
 from duvae.errors import UserError
 from duvae.inference import generation, model_files
 from duvae.inference.model import TrainedModel, UnknownWords, load
@@ -66,7 +67,7 @@ def test_codes_are_the_posteriors_whatever_stands_beside_a_sentence(system: str)
     frame = codes.frame()
 
     for n, sentence in enumerate(SENTENCES):
-        ids = [store.START, *(WORDS.index(word) for word in sentence.split()), store.END]
+        ids = [START, *(WORDS.index(word) for word in sentence.split()), END]
         with torch.no_grad():
             posterior = model.model.posterior(torch.tensor([ids]))
         torch.testing.assert_close(torch.from_numpy(codes.mean[n]), posterior.mean[0])
@@ -118,7 +119,7 @@ def test_sentences_are_written_and_read_back() -> None:
     written = model.decode(z, likely=True)
 
     assert written == [
-        " ".join(WORDS[i] for i in row if i not in (store.PAD, store.START, store.END))
+        " ".join(WORDS[i] for i in row if i not in (PAD, START, END))
         for row in model.model.decoder.sample(z, likely=True).tolist()
     ]
     assert model.decode(z, seed=3) == model.decode(z, seed=3) != model.decode(z, seed=4)
@@ -139,7 +140,7 @@ def test_a_temperature_divides_the_logits() -> None:
     before = family.state(model.model)
     z, count = torch.randn(1, 3), 20_000
     every = torch.arange(family.WORDS)
-    pairs = torch.stack([torch.full_like(every, store.START), every], 1)
+    pairs = torch.stack([torch.full_like(every, START), every], 1)
     with torch.no_grad():
         log_p = model.model.decoder.log_prob(pairs, z.expand(family.WORDS, -1))
     for temperature in (0.5, 1.0, 2.0):

@@ -15,7 +15,7 @@ from duvae.commands import model_io
 from duvae.config import ImageDataset, Params
 from duvae.data import images
 from duvae.data.corpus import read_documents
-from duvae.data.store import Images
+from duvae.data.splits import Images
 from duvae.errors import UserError
 from duvae.inference.model import TrainedModel
 from duvae.project.files import whole

@@ -7,7 +7,7 @@ import torch
 
 from duvae.config import Params
 from duvae.data import store
-from duvae.data.store import Array
+from duvae.data.splits import Array
 from duvae.inference import model_files
 from duvae.metrics.encoding import encode
 from duvae.metrics.geometry import measures

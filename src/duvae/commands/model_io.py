@@ -11,7 +11,8 @@ from torch import Tensor
 
 from duvae.config import Params
 from duvae.data import store
-from duvae.data.store import Array, Documents, Prepared
+from duvae.data.splits import Array, Documents
+from duvae.data.store import Prepared
 from duvae.errors import UserError
 from duvae.inference import generation, model_files
 from duvae.inference.model import TrainedModel

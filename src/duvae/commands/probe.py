@@ -12,6 +12,7 @@ from threadpoolctl import threadpool_limits
 
 from duvae.config import Params
 from duvae.data import store
+from duvae.data.splits import Array
 from duvae.errors import UserError
 from duvae.inference import model_files
 from duvae.metrics.encoding import features
@@ -81,7 +82,7 @@ def by_subset(model: VAE, prepared: store.Prepared, params: Params, dataset: str
     """
     options, device = params.dataset(dataset).probe, next(model.parameters()).device
 
-    def labelled(split: str) -> tuple[store.Array, store.Array]:
+    def labelled(split: str) -> tuple[Array, Array]:
         documents = prepared.split(split)
         if len(np.unique(documents.labels)) < 2 or documents.labels.min() < 0:
             raise UserError(
@@ -91,7 +92,7 @@ def by_subset(model: VAE, prepared: store.Prepared, params: Params, dataset: str
         return features(model, documents, device), documents.labels
 
     test = labelled("test") if options.enabled else (np.zeros((0, 0)), np.zeros(0, np.int64))
-    subsets: dict[str, list[tuple[store.Array, store.Array]]] = {}
+    subsets: dict[str, list[tuple[Array, Array]]] = {}
     if options.labels:
         inputs, labels = labelled("train")
         for size in options.labels:
@@ -199,7 +200,7 @@ def by_character(
     }
 
 
-def _check_size(size: int, labels: store.Array, dataset: str) -> None:
+def _check_size(size: int, labels: Array, dataset: str) -> None:
     """Checks the size of a labelled subset.
 
     Raises:

@@ -8,7 +8,7 @@ import numpy as np
 from duvae.commands import model_io
 from duvae.config import Params
 from duvae.data.corpus import read_documents
-from duvae.data.store import Documents, Images, Split
+from duvae.data.splits import Documents, Images, Split
 from duvae.errors import UserError
 from duvae.project.files import write_text
 

@@ -12,7 +12,7 @@ import torch
 from duvae.config import APART, Params
 from duvae.data import store
 from duvae.data.batches import tensor
-from duvae.data.store import Array, Images
+from duvae.data.splits import Array, Images
 from duvae.errors import UserError
 from duvae.inference import generation, model_files, sample_files
 from duvae.metrics.encoding import evaluating

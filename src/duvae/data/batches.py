@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from duvae.data.store import Array, Split
+from duvae.data.splits import Array, Split
 
 
 def tensor(split: Split, indices: Array, device: torch.device, generator: Generator | None = None) -> Tensor:

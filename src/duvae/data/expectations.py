@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 
 from duvae.config import SyntheticDataset, SyntheticSource, TextDataset
-from duvae.data.store import END, SPECIALS, START, UNKNOWN, Array, Prepared
+from duvae.data.splits import END, SPECIALS, START, UNKNOWN, Array
+from duvae.data.store import Prepared
 from duvae.errors import UserError
 
 WHOLE = "splits"

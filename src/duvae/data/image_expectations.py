@@ -11,7 +11,8 @@ import pandas as pd
 
 from duvae.config import ImageDataset, OmniglotDataset
 from duvae.data.expectations import WHOLE, Expectation, between, classes, rows, within
-from duvae.data.store import Array, Prepared
+from duvae.data.splits import Array
+from duvae.data.store import Prepared
 
 CHARACTERS = "characters"
 """Name of the frame with one row per character."""

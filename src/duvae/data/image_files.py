@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from duvae.data.store import Array
+from duvae.data.splits import Array
 from duvae.errors import UserError
 
 PICTURES = (".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")

@@ -13,7 +13,8 @@ import numpy as np
 
 from duvae.config import ImageSource, path_in_folder
 from duvae.data.image_files import pictures, read_bytes, read_npz, read_picture
-from duvae.data.store import PIXELS, Array, Images, Prepared, count_shared
+from duvae.data.splits import PIXELS, Array, Images, count_shared
+from duvae.data.store import Prepared
 from duvae.errors import UserError
 
 SPLITS = ("train", "valid", "test")

@@ -17,7 +17,8 @@ import numpy as np
 from duvae.config import OmniglotSource, path_in_folder
 from duvae.data.image_files import read_npz, read_picture
 from duvae.data.images import Drawings, area_average, hold_out, with_summary
-from duvae.data.store import Array, Prepared
+from duvae.data.splits import Array
+from duvae.data.store import Prepared
 from duvae.errors import UserError
 from duvae.messages import unknown
 

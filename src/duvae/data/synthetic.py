@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from duvae.config import SyntheticSource, Truth
-from duvae.data.store import END, SPECIALS, START, Array, Documents, Prepared
+from duvae.data.splits import END, SPECIALS, START, Array, Documents
+from duvae.data.store import Prepared
 from duvae.errors import UserError
 
 COARSE = 4

@@ -10,7 +10,8 @@ import numpy as np
 
 from duvae.config import Sample, TextSource, TextSplit, path_in_folder
 from duvae.data.corpus import Corpus, read_corpus
-from duvae.data.store import SPECIALS, UNKNOWN, Documents, Prepared, count_shared
+from duvae.data.splits import SPECIALS, UNKNOWN, Documents, count_shared
+from duvae.data.store import Prepared
 from duvae.data.vocabulary import build_vocabulary, read_vocabulary, word_ids
 from duvae.errors import UserError
 

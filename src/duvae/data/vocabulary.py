@@ -9,7 +9,7 @@ import numpy as np
 
 from duvae.config import BuiltVocabulary
 from duvae.data.corpus import Corpus, file_lines, line_error
-from duvae.data.store import END, SPECIALS, START, UNKNOWN, Documents
+from duvae.data.splits import END, SPECIALS, START, UNKNOWN, Documents
 from duvae.errors import UserError
 
 ALIASES = {"<bos>": "<s>", "<eos>": "</s>", "_UNK": "<unk>"}

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from duvae.data.store import Array
+from duvae.data.splits import Array
 from duvae.metrics.encoding import evaluating
 from duvae.networks.bodies import Decoder
 from duvae.networks.lstm import LSTMDecoder

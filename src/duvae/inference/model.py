@@ -21,7 +21,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 from duvae.data.corpus import Corpus
-from duvae.data.store import END, PAD, SPECIALS, START, UNKNOWN, Array, Documents, Images, Split
+from duvae.data.splits import END, PAD, SPECIALS, START, UNKNOWN, Array, Documents, Images, Split
 from duvae.data.vocabulary import word_ids
 from duvae.errors import UserError
 from duvae.inference import generation, model_files

@@ -13,7 +13,8 @@ from zipfile import BadZipFile
 import numpy as np
 
 from duvae.config import Job
-from duvae.data.store import Array, Images, Prepared
+from duvae.data.splits import Array, Images
+from duvae.data.store import Prepared
 from duvae.errors import UserError
 from duvae.project import array_files
 

@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from duvae.data.batches import Examples, batches
-from duvae.data.store import Array, Split
+from duvae.data.splits import Array, Split
 from duvae.vae import VAE
 
 BATCH = 256

@@ -11,7 +11,7 @@ from typing import cast
 import numpy as np
 import torch
 
-from duvae.data.store import Array
+from duvae.data.splits import Array
 from duvae.metrics.encoding import Encoded
 
 BLOCK = 2**20

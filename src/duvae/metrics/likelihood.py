@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from duvae.data.store import Array, Split
+from duvae.data.splits import Array, Split
 from duvae.metrics.encoding import map_rows
 from duvae.posteriors import standard_normal_log_prob
 from duvae.vae import VAE

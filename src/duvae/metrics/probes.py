@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from duvae.config import Probe
-from duvae.data.store import Array
+from duvae.data.splits import Array
 
 ITERATIONS = 1000
 """Largest number of iterations of the classifier's optimiser."""

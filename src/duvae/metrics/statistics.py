@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from duvae.data.store import Array
+from duvae.data.splits import Array
 
 
 def standard_error(values: Array) -> float:

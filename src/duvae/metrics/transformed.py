@@ -11,7 +11,7 @@ import torch
 from torch import Generator
 
 from duvae.data.batches import tensor
-from duvae.data.store import Array, Split
+from duvae.data.splits import Array, Split
 from duvae.metrics.encoding import evaluating, map_batches
 from duvae.metrics.statistics import standard_error
 from duvae.posteriors import Posterior, joined

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
 from torch.nn.functional import cross_entropy, dropout, linear
 
-from duvae.data.store import END, PAD, START
+from duvae.data.splits import END, PAD, START
 from duvae.networks.bodies import Decoder, Encoder
 
 

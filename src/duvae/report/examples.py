@@ -10,7 +10,7 @@ from typing import Any
 from markupsafe import Markup
 
 from duvae.config import Job
-from duvae.data.store import Array
+from duvae.data.splits import Array
 from duvae.inference import sample_files
 from duvae.inference.sample_files import Samples
 from duvae.report import page, pictures

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from duvae.config import Evaluation, Optimisation
 from duvae.data.batches import Examples, batches
-from duvae.data.store import Split
+from duvae.data.splits import Split
 from duvae.errors import Interrupted, UserError
 from duvae.metrics.encoding import encode
 from duvae.metrics.geometry import measures

@@ -1,0 +1,287 @@
+"""Splits of a data set in memory: documents or images with their labels."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from itertools import pairwise
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+SPECIALS = ("<pad>", "<s>", "</s>", "<unk>")
+PAD, START, END, UNKNOWN = range(4)
+
+PIXELS = ("paper", "ink")
+"""Meanings of the pixel values 0 and 1."""
+
+Array = npt.NDArray[Any]
+
+
+class Split(ABC):
+    """One part of a data set, such as the training examples: examples of x and their labels.
+
+    Training and metrics use data sets only through this interface.
+
+    Attributes:
+        parts: Names of the arrays of a split. The first array is memory-mapped. The function `read` finds the splits
+            in a folder by the files of the second array.
+        dtype: Type of the numbers that the networks read.
+        labels: Label of each example, shape (examples,); -1: no label.
+    """
+
+    parts: ClassVar[tuple[str, ...]]
+    dtype: ClassVar[type[np.generic]]
+    labels: Array
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def is_grey(self) -> bool:
+        """Whether the values are probabilities, from which bits are drawn each time an example is used."""
+        return False
+
+    @property
+    @abstractmethod
+    def lengths(self) -> Array:
+        """Number of values of each example, shape (examples,); all examples of a batch have the same length."""
+
+    @property
+    @abstractmethod
+    def predicted(self) -> Array:
+        """Number of words or pixels that the decoder predicts in each example, shape (examples,)."""
+
+    @property
+    @abstractmethod
+    def values(self) -> Array:
+        """Values of all examples, concatenated, shape (values,).
+
+        A GPU that holds the whole split takes its batches from this array.
+        """
+
+    @property
+    @abstractmethod
+    def starts(self) -> Array:
+        """Index in `values` at which each example begins, shape (examples,)."""
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one example as the networks read it; -1 stands for the length of a document."""
+
+    @abstractmethod
+    def batch(self, indices: Array) -> Array:
+        """The examples at `indices`, in the shape that the networks read. All examples must have the same length."""
+
+    @abstractmethod
+    def only(self, indices: Array) -> "Split":
+        """A split of the examples at `indices`."""
+
+    @abstractmethod
+    def contents(self) -> list[bytes]:
+        """Bytes that identify each example. Two examples are equal if and only if their bytes are equal."""
+
+    @abstractmethod
+    def fault(self, name: str, values: int | None) -> str:
+        """A sentence that describes the first error in the arrays; empty if there is no error.
+
+        Args:
+            name: Name of the split.
+            values: Size of the vocabulary; None: the range of the word ids or pixels is not checked.
+        """
+
+
+@dataclass(frozen=True)
+class Documents(Split):
+    """One split of a text data set.
+
+    Attributes:
+        tokens: Word ids of all documents, concatenated, shape (tokens,).
+        offsets: Bounds of the documents in `tokens`, shape (documents + 1,). Document i is
+            `tokens[offsets[i]:offsets[i + 1]]`, `<s>` and `</s>` included.
+        labels: Label of each document, shape (documents,); -1: no label.
+    """
+
+    parts = ("tokens", "offsets", "labels")
+    dtype = np.int64
+    tokens: Array
+    offsets: Array
+    labels: Array
+
+    def __getitem__(self, index: int) -> Array:
+        """Word ids of one document, shape (length,)."""
+        return np.asarray(self.tokens[self.offsets[index] : self.offsets[index + 1]])
+
+    @property
+    def lengths(self) -> Array:
+        """Number of word ids of each document, including `<s>` and `</s>`, shape (documents,)."""
+        return np.diff(self.offsets)
+
+    @property
+    def predicted(self) -> Array:
+        """Number of predicted words of each document, including `</s>`, excluding `<s>`, shape (documents,)."""
+        return self.lengths - 1
+
+    @property
+    def values(self) -> Array:
+        """The word ids of all documents, concatenated, shape (tokens,)."""
+        return self.tokens
+
+    @property
+    def starts(self) -> Array:
+        """Index of the first word id of each document, shape (documents,)."""
+        return self.offsets[:-1]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one document: its length."""
+        return (-1,)
+
+    def batch(self, indices: Array) -> Array:
+        """Word ids of the documents at `indices`, shape (batch, length). All documents must have the same length."""
+        length = self.offsets[indices[0] + 1] - self.offsets[indices[0]]
+
+        return np.asarray(self.tokens[self.offsets[indices][:, None] + np.arange(length)], np.int64)
+
+    def only(self, indices: Array) -> "Documents":
+        """A split of the documents at `indices`."""
+        return Documents.of([self[index] for index in indices.tolist()], self.labels[indices])
+
+    def fault(self, name: str, values: int | None) -> str:
+        """Checks types and lengths of the arrays, and that all ids are in the vocabulary, unless `values` is None."""
+        tokens, offsets = self.tokens, self.offsets
+        if any(part.ndim != 1 or part.dtype.kind != "i" for part in (tokens, offsets, self.labels)):
+            return f"expected rows of whole numbers in the arrays of split '{name}'"
+        if len(offsets) != len(self) + 1 or offsets[0] != 0 or offsets[-1] != len(tokens):
+            return f"the arrays of split '{name}' do not fit each other"
+        if values is not None and len(tokens) and not 0 <= tokens.min() <= tokens.max() < values:
+            return (
+                f"expected ids from 0 to {values - 1} in split '{name}', the lines of vocabulary.txt;"
+                f" found {tokens.min()} to {tokens.max()}"
+            )
+
+        return ""
+
+    def contents(self) -> list[bytes]:
+        """Word ids of each document as bytes."""
+        tokens, ends = np.ascontiguousarray(self.tokens, np.int32).tobytes(), (self.offsets * 4).tolist()
+
+        return [tokens[start:end] for start, end in pairwise(ends)]
+
+    @classmethod
+    def of(cls, documents: Sequence[Sequence[int] | Array], labels: Sequence[int] | Array) -> "Documents":
+        """Builds a split.
+
+        Args:
+            documents: Word ids of each document, including `<s>` and `</s>`.
+            labels: Label of each document, shape (documents,); -1: no label.
+        """
+        offsets = np.zeros(len(documents) + 1, np.int64)
+        np.cumsum([len(document) for document in documents], out=offsets[1:])
+        tokens = np.concatenate([np.asarray(d, np.int32) for d in documents]) if documents else np.zeros(0, np.int32)
+
+        return cls(tokens, offsets, np.asarray(labels, np.int64))
+
+
+@dataclass(frozen=True)
+class Images(Split):
+    """One split of an image data set.
+
+    Attributes:
+        pixels: Bits (uint8, 1 is ink) or grey values (float32, probabilities of ink), shape (images, height, width).
+        labels: Character or class of each image, shape (images,); -1: no label.
+        groups: Alphabet or group of classes of each image, shape (images,); -1: no group.
+        keys: 8-byte hashes of the grey values of each image, shape (images,); equal images have equal keys.
+    """
+
+    parts = ("pixels", "labels", "groups", "keys")
+    dtype = np.float32
+    pixels: Array
+    labels: Array
+    groups: Array
+    keys: Array
+
+    @property
+    def is_grey(self) -> bool:
+        """Whether the pixels are grey values, not bits."""
+        return self.pixels.dtype.kind == "f"
+
+    @property
+    def lengths(self) -> Array:
+        """Number of pixels of each image, shape (images,); all images have the same number."""
+        return np.full(len(self), math.prod(self.pixels.shape[1:]), np.int64)
+
+    @property
+    def predicted(self) -> Array:
+        """Number of pixels that the decoder predicts in each image, shape (images,). It predicts all pixels."""
+        return self.lengths
+
+    @property
+    def values(self) -> Array:
+        """Pixels of all images, concatenated, shape (pixels,)."""
+        return self.pixels.reshape(-1)
+
+    @property
+    def starts(self) -> Array:
+        """Index of the first pixel of each image, shape (images,)."""
+        return np.arange(len(self)) * math.prod(self.pixels.shape[1:])
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one image: one channel, height and width."""
+        return 1, *self.pixels.shape[1:]
+
+    def batch(self, indices: Array) -> Array:
+        """The images at `indices`, shape (batch, 1, height, width)."""
+        return np.asarray(self.pixels[indices], np.float32)[:, None]
+
+    def only(self, indices: Array) -> "Images":
+        """A split of the images at `indices`."""
+        return Images(*(part[indices] for part in (self.pixels, self.labels, self.groups, self.keys)))
+
+    def contents(self) -> list[bytes]:
+        """The key of each image, as bytes."""
+        return [key.tobytes() for key in self.keys]
+
+    def fault(self, name: str, values: int | None) -> str:
+        """Checks types and lengths of the arrays, and that all pixels are in [0, 1], unless `values` is None."""
+        whole = (self.labels, self.groups, self.keys)
+        if self.pixels.ndim != 3 or self.pixels.dtype not in (np.uint8, np.float32):
+            return f"expected images of bits or grey values in split '{name}'"
+        if any(part.shape != (len(self.pixels),) or part.dtype.kind != "i" for part in whole):
+            return f"the arrays of split '{name}' do not fit each other"
+        if values is not None and len(self) and not 0 <= self.pixels.min() <= self.pixels.max() <= 1:
+            return f"expected pixels from 0 to 1 in split '{name}'; found {self.pixels.min()} to {self.pixels.max()}"
+
+        return ""
+
+    @classmethod
+    def of(cls, grey: Array, labels: Array, groups: Array) -> "Images":
+        """Builds a split of grey images.
+
+        Args:
+            grey: Probabilities of ink in [0, 1], shape (images, height, width).
+            labels: Label of each image, shape (images,); -1: no label.
+            groups: Group of each image, shape (images,); -1: no group.
+        """
+        pixels = np.ascontiguousarray(grey, np.float32)
+        keys = [
+            int.from_bytes(blake2b(image.tobytes(), digest_size=8).digest(), "little", signed=True) for image in pixels
+        ]
+
+        return cls(pixels, np.asarray(labels, np.int64), np.asarray(groups, np.int64), np.array(keys, np.int64))
+
+
+def count_shared(these: Split, *others: Split) -> Mapping[str, int]:
+    """Counts the examples of a split that at least one other split also has.
+
+    Returns:
+        Two counts of these examples: `documents` counts repeated examples each time, `distinct` only once.
+    """
+    known = {key for split in others for key in split.contents()}
+    common = [key for key in these.contents() if key in known]
+
+    return {"documents": len(common), "distinct": len(set(common))}
