@@ -11,7 +11,7 @@ from duvae import config
 from duvae.commands import fetch, validate
 from duvae.commands import prepare as prepare_stage
 from duvae.config import OmniglotSource, Params
-from duvae.data import images, omniglot, sources, store
+from duvae.data import omniglot, sources, store, user_images
 from duvae.data.images import area_average, binarized
 from duvae.data.omniglot import prepared_omniglot, read_burda
 from duvae.data.splits import Images
@@ -453,6 +453,6 @@ def test_images_of_ones_own_pass_with_and_without_labels(tmp_path: Path, tiny: P
             }
         )
         params = tiny.model_copy(update={"datasets": {**tiny.datasets, "own": dataset}})
-        store.write(tmp_path / "data/prepared/own", binarized(images.prepared_images(source, tmp_path), 1))
+        store.write(tmp_path / "data/prepared/own", binarized(user_images.prepared_images(source, tmp_path), 1))
         said = validate.run(params, "own", tmp_path)
         assert all(outcome["success"] for outcome in said["expectations"])

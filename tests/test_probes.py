@@ -340,7 +340,7 @@ def test_a_probe_sees_the_features_of_the_posterior(project: Path, monkeypatch: 
 
 @pytest.mark.parametrize(
     ("size", "message"),
-    [(61, "at most 60, the number of training documents"), (1, "at least 2, the number of different labels")],
+    [(61, "at most 60, the number of training examples"), (1, "at least 2, the number of different labels")],
 )
 def test_sizes_that_cannot_be_drawn(size: int, message: str, project: Path) -> None:
     with pytest.raises(UserError, match=rf"datasets\.own\.probe\.labels: expected {message}.*found {size}"):

@@ -18,6 +18,9 @@ def doc(description: str, source: str = "") -> Any:
     return Field(description=description, json_schema_extra={"source": source})
 
 
+LARGEST_LABEL = 999_999
+"""Largest label of an example. A label numbers a class, and counts of examples are kept for all numbers up to it."""
+
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -26,6 +29,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**31)]
 OpenShare = Annotated[float, Field(gt=0, lt=1)]
 TwoOrMore = Annotated[int, Field(ge=2)]
 KeepProbability = Annotated[float, Field(gt=0, le=1)]
+Label = Annotated[int, Field(ge=0, le=LARGEST_LABEL)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
 Point = Annotated[list[float], Field(min_length=2, max_length=2)]
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from duvae.fields import Count, Frozen, Name, OpenShare, Point, Positive, Seed, TwoOrMore, doc
+from duvae.fields import Count, Frozen, Label, Name, OpenShare, Point, Positive, Seed, TwoOrMore, doc
 from duvae.messages import refusal
 
 
@@ -70,7 +70,7 @@ class TextFile(Frozen):
         doc("Path of a file below the mirror, in the list of known sources, or on this machine.", "paper, 4.2; S-E"),
     ]
     label: Annotated[
-        Annotated[int, Field(ge=0)] | None,
+        Label | None,
         doc(
             "Label of all documents of the file. Without this key each line is `label<TAB>document`, or each line "
             "is a document without a label."
