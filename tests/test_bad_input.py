@@ -425,11 +425,11 @@ ARRAYS = {
     ),
     "no labels to probe with": Kind(
         f"probe {JOB}", array(f"{PREPARED}/train.labels.npy", lambda labels: labels * 0 - 1), PREPARED,
-        "every document of split 'train'", "expected a label",
+        "every example of split 'train'", "expected a label",
     ),
     "more labels to probe with than documents": Kind(
         f"probe {JOB}", param("datasets.synthetic.probe.labels", [100000]),
-        "params.yaml: datasets.synthetic.probe.labels", "found 100000", "expected at most 640",
+        "params.yaml: datasets.synthetic.probe.labels", "found 100,000", "expected at most 640",
     ),
 }  # fmt: skip
 
@@ -492,7 +492,10 @@ MODELS = {
         f"train {JOB}", write("models", "a file"), WEIGHTS, "models is a file", "Expected a folder",
     ),
     "a training that is not finite": Kind(
-        f"train {JOB}", param("datasets.synthetic.optimisation.learning_rate", 1e30), "at epoch 1, batch ",
+        f"train {JOB}", both(
+            param("datasets.synthetic.optimisation.learning_rate", 1e6),
+            param("datasets.synthetic.optimisation.clip", 1e6),
+        ), "at epoch 1, batch ",
         "is not finite", "Try a smaller learning_rate or clip in params.yaml",
     ),
 }  # fmt: skip
@@ -620,7 +623,8 @@ IMAGES = {
         "prepare --dataset pictures", cut(PICTURE), PICTURE, "cannot be read", "expected a picture",
     ),
     "a picture of words": Kind(
-        "prepare --dataset pictures", write(PICTURE, "words"), PICTURE, "its format is not known", "expected a picture",
+        "prepare --dataset pictures", write(PICTURE, "words"), PICTURE, "its format is another one",
+        "expected a picture",
     ),
     "a folder without pictures": Kind(
         "fetch --dataset pictures", both(param("datasets.pictures.source.path", "empty"), folder("empty")), "empty",
@@ -629,7 +633,7 @@ IMAGES = {
     "arrays with Python objects": Kind(
         "prepare --dataset pictures",
         both(param("datasets.pictures.source.path", "own.npz"), write("data/raw/pictures/own.npz", objects())),
-        "data/raw/pictures/own.npz", "cannot be read", "expected an npz of plain arrays",
+        "data/raw/pictures/own.npz", "found Python objects", "expected plain numbers",
     ),
     "no grey values": Kind(
         "binarize --dataset pictures", gone(GREY), GREY, "expected a prepared data set",

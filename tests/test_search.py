@@ -574,7 +574,7 @@ def test_killed_workers_lose_no_trial_and_count_none_twice(
 def test_a_training_that_diverges_fails_and_the_study_goes_on(project: Path) -> None:
     given = yaml.safe_load((project / "params.yaml").read_text(encoding="utf-8"))
     given["studies"] = {"one": {**GRID, "values": {"gamma": [1.0], "p": [0.5]}}}
-    given["datasets"]["synthetic"]["optimisation"].update(learning_rate=1e30, clip=1e30)
+    given["datasets"]["synthetic"]["optimisation"].update(learning_rate=1e6, clip=1e6)
     stage.run(config.parse(given), "one", root=project)
     (row,) = table(project, "one").to_dict("records")
 

@@ -518,9 +518,15 @@ def test_from_training_to_probes(name: str, project: tuple[config.Params, Path],
     ],
 )
 def test_a_training_that_explodes_ends_with_its_place_and_leaves_nothing(
-    broken: dict[str, Any], message: str, project: tuple[config.Params, Path], tmp_path: Path
+    broken: dict[str, Any],
+    message: str,
+    project: tuple[config.Params, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     params, root = project
+    # params.yaml does not allow such a large rate. It is put in here, because one step must overflow.
+    monkeypatch.setattr(config.Params, "optimisation", lambda self, _, dataset: self.dataset(dataset).optimisation)
     (tmp_path / "data").symlink_to(root / "data")
     with pytest.raises(UserError, match=rf"training stopped {message}"):
         train.run(changed(params, "synthetic", **broken), "synthetic", "vae", 1, tmp_path)
