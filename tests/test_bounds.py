@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from duvae import config
 from duvae.config import Params
 from duvae.errors import UserError
-from duvae.fields import LONGEST_PART, LONGEST_PATH
+from duvae.paths import LONGEST_PART, LONGEST_PATH
 from duvae.registry import HYPERPARAMETERS
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"

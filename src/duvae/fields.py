@@ -13,6 +13,7 @@ from pydantic import (
 )
 
 from duvae.messages import refusal, show, with_closest_key
+from duvae.paths import LONGEST_PART, LONGEST_PATH
 
 
 def doc(description: str, source: str = "") -> Any:
@@ -28,12 +29,6 @@ def doc(description: str, source: str = "") -> Any:
 
 LARGEST_LABEL = 999_999
 """Largest label of an example. A label numbers a class, and counts of examples are kept for all numbers up to it."""
-
-LONGEST_PATH, LONGEST_PART = 1_000, 200
-"""Largest numbers of bytes of a path, and of one name in it.
-
-File systems allow 4,096 and 255 bytes, but the project also writes files with longer names, such as temporary ones.
-"""
 
 # Every number has an upper bound, so that a mistyped number is found before it takes memory or hours. The bounds are
 # far above all values of the paper.

@@ -45,14 +45,16 @@ def pictures(path: Path) -> list[Path]:
         UserError: If there is no picture, if a file does not have an extension in `PICTURES`, or if a file or folder
             cannot be read.
     """
-    files = files_in(path)
+    files = files_in(path, _check_suffix)
     if not files:
         raise UserError(f"{path}: expected pictures in this folder or in folders below it; found none. Add some.")
-    for file in files:
-        if file.suffix.lower() not in PICTURES:
-            raise UserError(f"{file}: expected a picture ({', '.join(PICTURES)}). Convert it or move it elsewhere.")
 
     return files
+
+
+def _check_suffix(file: Path) -> None:
+    if file.suffix.lower() not in PICTURES:
+        raise UserError(f"{file}: expected a picture ({', '.join(PICTURES)}). Convert it or move it elsewhere.")
 
 
 def read_picture(content: bytes, where: str) -> Picture:

@@ -1,21 +1,24 @@
 """Lists the user's own files in a folder. No file is left out without a word, except hidden files."""
 
-import os
+from collections.abc import Callable
 from pathlib import Path
 
 from duvae.errors import UserError
+from duvae.paths import require_utf8
 
 DEEPEST = 16
 """Largest number of folders inside each other. A link to a folder further up would otherwise never end."""
 
 
-def files_in(folder: Path) -> list[Path]:
+def files_in(folder: Path, check: Callable[[Path], None] | None = None) -> list[Path]:
     """The sorted paths of all files in a folder and in the folders below it. Links to files and folders are followed.
 
     Hidden files and hidden folders, whose names begin with a dot, are left out.
 
     Args:
         folder: The folder to list.
+        check: Function that raises an error for an unwanted file. It is called for each file before further folders are
+            listed, so that a folder such as `/` is refused at once. None: all files are wanted.
 
     Returns:
         Paths of files, each beginning with `folder`.
@@ -25,31 +28,12 @@ def files_in(folder: Path) -> list[Path]:
             something is neither a file nor a folder. Also if a name is not UTF-8.
     """
     files: list[Path] = []
-    _list(folder, files, [])
+    _list(folder, files, [], check)
 
     return sorted(files)
 
 
-def shown_path(path: Path | str) -> str:
-    r"""A path as text that can always be printed. A byte that is not UTF-8 is shown as `\xff`."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
-
-
-def require_utf8(path: Path | str) -> None:
-    """Checks that a path is UTF-8, since results name files in UTF-8.
-
-    Raises:
-        UserError: If the path has bytes that are not UTF-8.
-    """
-    try:
-        os.fsencode(path).decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{shown_path(path)}: expected a name in UTF-8; found bytes of another encoding. Rename it."
-        ) from error
-
-
-def _list(folder: Path, files: list[Path], above: list[Path]) -> None:
+def _list(folder: Path, files: list[Path], above: list[Path], check: Callable[[Path], None] | None) -> None:
     """Adds the files below a folder to `files`. `above` has the real paths of the folders around this folder."""
     real = folder.resolve()
     if real in above:
@@ -65,8 +49,10 @@ def _list(folder: Path, files: list[Path], above: list[Path]) -> None:
             continue
         require_utf8(entry)
         if entry.is_dir():
-            _list(entry, files, [*above, real])
+            _list(entry, files, [*above, real], check)
         elif entry.is_file():
+            if check is not None:
+                check(entry)
             files.append(entry)
         elif entry.is_symlink():
             raise UserError(f"{entry}: a link to {entry.readlink()}, which does not exist. Mend or remove the link.")
