@@ -77,7 +77,7 @@ def ends_of_pairs(
 ) -> Float[Tensor, "pairs 2 latent"]:
     """Draws pairs of test examples, and computes the posterior mean of each example.
 
-    For a flow, the function instead returns the codes to which the flow maps the means (see `generation.means`).
+    For a flow, the function returns the codes to which the flow maps these means (see `generation.means`).
 
     Args:
         model: The trained VAE.

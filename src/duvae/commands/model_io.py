@@ -1,4 +1,4 @@
-"""Shared functions of the commands that use a trained model: load it, print warnings, write examples to files."""
+"""Functions for commands that use a trained model: they load the model, print warnings and write examples to files."""
 
 import contextlib
 import sys
@@ -58,7 +58,10 @@ def max_length(prepared: Prepared) -> int:
 
 @contextlib.contextmanager
 def printed_warnings() -> Iterator[None]:
-    """Prints each warning of the `with` block, such as one about unknown words, as one line on standard error."""
+    """After the `with` block, prints each warning that the block gave, such as one about unknown words, on one line.
+
+    The lines go to standard error.
+    """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield

@@ -9,7 +9,7 @@ from duvae.project import job_list, own_files
 def run(params: Params, root: Path = Path()) -> None:
     """Writes one digest for each data set that has files to `data/own.yaml`.
 
-    The stage `fetch` depends on `data/own.yaml`. It runs again for a data set whose files have changed.
+    The stage `fetch` depends on `data/own.yaml`. The stage runs again for a data set whose files have changed.
 
     Args:
         params: All parameters of params.yaml.

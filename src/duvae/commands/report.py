@@ -182,7 +182,7 @@ def omissions(
     samples: Mapping[str, object],
     floor: Floor | None,
 ) -> str | None:
-    """Names the parts that a section leaves out because the files of these parts are missing or out of date.
+    """Names the parts that a section leaves out because their files are missing or belong to other weights.
 
     Args:
         dataset: The data set's parameters in params.yaml.
@@ -230,7 +230,7 @@ def figure1_content(params: Params, models: Sequence[Result], root: Path) -> Map
 
 
 def figure1_models(params: Params, models: Sequence[Result]) -> list[Result] | None:
-    """The results of the five settings of Figure 1; None if `models` lacks some of them."""
+    """Selects the results of the five settings of Figure 1; returns None if `models` lacks one of these results."""
     jobs = params.figure1_jobs()
     five = [model for job in jobs for model in models if model.job == job]
 
@@ -257,7 +257,7 @@ def first_comparison(sets: Sequence[Mapping[str, Any]]) -> list[str] | None:
 
 
 def _curves(models: Sequence[Result], warmup: int) -> Markup:
-    """The training curves as SVG, or as PNG if they have more than `MAX_SVG_POINTS` points."""
+    """Draws the training curves as SVG, or as PNG if they have more than `MAX_SVG_POINTS` points."""
     figure = figures.curves(models, warmup)
     if sum(len(model.history) for model in models) * len(figures.CURVES) > MAX_SVG_POINTS:
         return page.inline_png(figures.png(figure), "Training curves")

@@ -39,8 +39,8 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
     - `weights`: the digest of the model's weights: a hash that is equal only for equal weights.
 
     `results/<dataset>/<setting>/samples/<seed>.json`, which git keeps, holds the same samples and interpolations, and
-    the test examples to show beside them. For the user's own texts or images, git must not keep them, so the file then
-    holds neither samples nor test examples.
+    the test examples to show beside them. If the data set holds the user's own texts or images, the file holds none of
+    these examples, so that git does not keep them.
 
     Args:
         params: All parameters of params.yaml.

@@ -46,7 +46,10 @@ def _console() -> Console:
 
 
 def _table(console: Console, title: str, *heads: str, names: int = 0) -> Table:
-    """Creates an empty table. Its first `names` columns are never wrapped; its lines are ASCII if not on a terminal."""
+    """Creates an empty table whose first `names` columns are never wrapped.
+
+    If the output is not a terminal, the lines of the table are ASCII characters.
+    """
     lines = box.ROUNDED if console.is_terminal else box.ASCII2
     table = Table(title=title, title_justify="left", title_style="bold", box=lines)
     for index, head in enumerate(heads):

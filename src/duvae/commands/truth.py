@@ -1,4 +1,7 @@
-"""The stage `truth`: computes the generator's own NLL, a lower bound for the expected NLL of every system."""
+"""The stage `truth`: computes the NLL of synthetic test sentences under the generator that produced them.
+
+No system can have a lower expected NLL than the generator.
+"""
 
 from pathlib import Path
 
@@ -29,7 +32,7 @@ def run(params: Params, dataset: str, root: Path = Path()) -> None:
 
     - `nll`: NLL of each of these sentences in nats, shape (sentences,);
     - `z`: latent code of every test sentence, shape (test sentences, 2);
-    - `label`: index of the component that generated each test sentence, shape (test sentences,).
+    - `label`: index of the mixture component that generated each test sentence, shape (test sentences,).
 
     Args:
         params: All parameters of params.yaml.

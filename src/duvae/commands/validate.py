@@ -1,4 +1,4 @@
-"""The stage `validate`: checks data/prepared/<data set>, and writes Data Docs, the pages with the outcome."""
+"""The stage `validate`: checks data/prepared/<data set>, and writes Data Docs, HTML pages with the results."""
 
 from pathlib import Path
 from typing import Any

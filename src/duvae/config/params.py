@@ -113,7 +113,7 @@ class Probe(Frozen):
 
 
 class Generation(Frozen):
-    """Parameters of the report's samples from the prior, and of its interpolations between test examples."""
+    """Parameters of the samples from the prior, and of the interpolations between test examples, in the report."""
 
     rows: Annotated[
         Count,

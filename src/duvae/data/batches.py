@@ -15,8 +15,8 @@ from duvae.data.splits import Array, Split
 def tensor(split: Split, indices: Array, device: torch.device, generator: Generator | None = None) -> Tensor:
     """Copies the examples at `indices` to a device, in the form that the networks read.
 
-    Each grey pixel becomes a random bit, which is 1 with the pixel's value as its probability. New bits are drawn each
-    time an example is used (Burda et al. 2016).
+    Each grey pixel becomes a random bit; the value of the pixel is the probability that the bit is 1. New bits are
+    drawn each time an example is used (Burda et al. 2016).
 
     Args:
         split: Split that holds the examples.
@@ -37,7 +37,7 @@ class Examples:
     """Gives batches of a split on a device, with the same values as the function `tensor`.
 
     A GPU with enough memory holds the whole split, so that only the indices of a batch are copied to the GPU. Otherwise
-    each batch is read from the memory-mapped file.
+    each batch is read from the memory-mapped file of the prepared data set.
 
     Args:
         split: The split.
@@ -83,7 +83,7 @@ def batches(lengths: Array, size: int, seed: Sequence[int] | None = None) -> lis
     """Cuts documents into batches so that all documents of a batch have the same length.
 
     Images are cut in the same way; all images have the same length. If the last batch of a length would have a single
-    document, this document joins the batch before, because batch normalization has no variance over one example.
+    document, this document joins the batch before it, because batch normalization has no variance over one example.
 
     The order of the batches depends only on the seed. A resumed training can therefore compute the order of any epoch.
 
