@@ -77,8 +77,8 @@ def by_subset(model: VAE, prepared: store.Prepared, params: Params, dataset: str
         - `test`: number of test documents;
         - `largest_class`: share of the most frequent label in the test set; None for a data set without probes;
         - `by_labels`: results by size of the subset, which is its number of labels. `draws` has the test accuracy of
-          each subset of this size. `accuracy` and `spread` are their mean and standard deviation.
-          `inverse_penalties` has the inverse penalty that cross-validation has chosen for each subset.
+          each subset of this size. `accuracy` and `spread` are the mean and the standard deviation of
+          `draws`. `inverse_penalties` has the inverse penalty that cross-validation has chosen for each subset.
 
     Raises:
         UserError: If a document has no label, or if there are too few labels or documents.
@@ -205,7 +205,12 @@ def by_character(
 
 
 def _check_size(size: int, labels: Array, dataset: str) -> None:
-    """Checks the size of a labelled subset.
+    """Checks that a labelled subset of this size can be drawn from the training documents.
+
+    Args:
+        size: Number of documents of the subset.
+        labels: Labels of all training documents, shape (documents,).
+        dataset: Name of the data set, for messages.
 
     Raises:
         UserError: If the size is above the number of training documents, or below the number of different labels.

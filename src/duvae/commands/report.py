@@ -182,7 +182,9 @@ def omissions(
     samples: Mapping[str, object],
     floor: Floor | None,
 ) -> str | None:
-    """Names the parts that a section leaves out because their files are missing or belong to other weights.
+    """Names the parts that the section of a data set leaves out.
+
+    A section leaves out a part if the files of this part are missing, or belong to other weights than the metrics.
 
     Args:
         dataset: The data set's parameters in params.yaml.

@@ -145,7 +145,7 @@ class Decay(Frozen):
 
 
 class Optimisation(Frozen):
-    """Optimiser, learning rate, batches and epochs of a training, as in supplement E of the paper."""
+    """Parameters of the optimisation: optimiser, learning rate, batches and epochs, as in supplement E of the paper."""
 
     optimiser: Annotated[
         Literal["sgd", "adam"],
@@ -255,7 +255,7 @@ PaperTable = Literal["table1", "table2", "table3", "tableS1", "tableS2"]
 
 
 class Paper(Frozen):
-    """Parameters of the comparison of a data set's results with tables of the paper."""
+    """Parameters for the comparison of our results on a data set with tables of the paper."""
 
     tables: Annotated[
         list[PaperTable],

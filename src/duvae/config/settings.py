@@ -207,7 +207,10 @@ class SettingGrid(Frozen):
         return [dict(zip(self.values, values, strict=True)) for values in product(*self.values.values())]
 
     def _check(self, cell: Mapping[str, Any]) -> None:
-        """Validates one setting of the grid. An error names a key of the grid: params.yaml has no other."""
+        """Validates one setting of the grid.
+
+        An error names a key of the grid, because params.yaml has no key for a single setting of the grid.
+        """
         try:
             _SETTING.validate_python(cell)
         except ValidationError as error:

@@ -36,7 +36,7 @@ class Prune(Frozen):
 
 
 class Study(Frozen):
-    """A search for the hyperparameters of a system that give the least NLL on the validation set of a data set.
+    """A search for the hyperparameters with which a system has the lowest NLL on the validation set of a data set.
 
     A point gives one value to each searched hyperparameter; the study trains a model at each point that it tries. The
     sampler `grid` tries all combinations of the values. The sampler `tpe`, a tree-structured Parzen estimator, first

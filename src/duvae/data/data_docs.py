@@ -50,7 +50,7 @@ def finish(site: Path, name: str, results: Sequence[ExpectationResult]) -> None:
         name: Name of the data set.
         results: Result of each expectation, that is, of each check of the data set.
     """
-    shutil.rmtree(site / "static", ignore_errors=True)  # fonts and images that only the removed links use
+    shutil.rmtree(site / "static", ignore_errors=True)  # the folder has fonts and images that only removed links use
     for folder in [path for path in site.rglob("*Z") if path.is_dir() and _MOMENT.fullmatch(path.name)]:
         folder.rename(folder.with_name(_LAST))
     for page in sorted(site.rglob("*.html")):
