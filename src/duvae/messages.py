@@ -82,7 +82,7 @@ def explain(detail: ErrorDetails, content: object) -> tuple[tuple[str, ...], str
 
 
 def _in_file(detail: ErrorDetails, content: object) -> tuple[str, ...]:
-    """The path of a wrong key in the file.
+    """Finds the path of a wrong key in the file.
 
     If a value may be of one of several classes, pydantic's path also holds the name of the class that pydantic chose.
     The file has no key of this name, so the returned path leaves it out.
@@ -120,7 +120,7 @@ _EXPECTED = {
     "string_too_short": "text that is not empty",
     "string_pattern_mismatch": "a name of lower-case letters, digits and _",
 }
-"""The expected value in words, by pydantic's type of error. pydantic's error gives the values in curly brackets."""
+"""The expected value in words, by pydantic's type of error. `explain` replaces names in curly brackets by values."""
 
 
 def unknown(kind: str, name: object, known: Mapping[str, Any] | Sequence[str]) -> str:

@@ -97,7 +97,7 @@ def frames_and_suites(
 
 
 def frame(split: str, prepared: Prepared) -> pd.DataFrame:
-    """The frame of one split, with one row per document.
+    """Builds the frame of one split, with one row per document.
 
     The columns hold these values of each document:
 
@@ -108,7 +108,8 @@ def frame(split: str, prepared: Prepared) -> pd.DataFrame:
     - whether the training split has the same document.
 
     Raises:
-        UserError: If the offsets at which the documents begin decrease. Such a split cannot be divided into documents.
+        UserError: If the offsets, the positions at which documents begin, are not in ascending order. Such a split
+            cannot be divided into documents.
     """
     documents = prepared.documents(split)
     lengths, tokens = np.asarray(documents.lengths), np.asarray(documents.tokens)
@@ -151,9 +152,10 @@ def frame(split: str, prepared: Prepared) -> pd.DataFrame:
 
 
 def overview(prepared: Prepared, frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """The frame with one row per split: the number of documents, the vocabulary size and the rate of unknown words.
+    """Builds the frame with one row per split.
 
-    The row of the split `test` also has the share of test documents that occur in the training split.
+    The columns hold the number of documents, the size of the vocabulary and the rate of unknown words. The row of the
+    split `test` also has the share of test documents that occur in the training split.
     """
     return pd.DataFrame(
         {
@@ -170,7 +172,7 @@ def overview(prepared: Prepared, frames: Mapping[str, pd.DataFrame]) -> pd.DataF
 
 
 def split_expectations(split: str, prepared: Prepared, dataset: SyntheticDataset | TextDataset) -> list[Expectation]:
-    """Expectations of the documents of one split."""
+    """Lists the expectations of the documents of one split."""
     source, size = dataset.source, len(prepared.vocabulary)
     if isinstance(source, SyntheticSource):
         documents = {"train": source.train, "valid": source.valid, "test": source.test}.get(split)
@@ -208,7 +210,7 @@ def split_expectations(split: str, prepared: Prepared, dataset: SyntheticDataset
 
 
 def overview_expectations(dataset: SyntheticDataset | TextDataset) -> list[Expectation]:
-    """Expectations of the frame with one row per split."""
+    """Lists the expectations of the frame with one row per split."""
     unknown, shared = dataset.expect.max_unknown_rate, dataset.expect.max_shared_rate
     source = dataset.source
     words = source.words + len(SPECIALS) if isinstance(source, SyntheticSource) else None

@@ -31,7 +31,7 @@ from duvae.errors import TemporaryError, UserError
 from duvae.project.files import scratch, whole
 
 Timeout = tuple[float, float]
-"""Two longest waiting times in seconds: the first for a connection, the second for the next bytes of a file."""
+"""The longest waiting times in seconds: the first for a connection, the second for the next bytes of a file."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def fetch_files(
         mirror: Folder or URL that has known files at the given paths; None: the value of the environment variable
             DUVAE_MIRROR, or no mirror if the variable is not set.
         root: Folder from which relative paths of the user's files start.
-        timeout: Two longest waiting times in seconds: for a connection, and for the next bytes of a file.
+        timeout: The longest waiting times in seconds, for a connection and for the next bytes of a file.
 
     Returns:
         The files, in the order of `paths`.
@@ -133,7 +133,7 @@ class _Search:
 
         Args:
             path: Path of the file, as in the argument `paths` of `fetch_files`.
-            target: Final path of the file. A known file that is already there and has the right checksum is kept.
+            target: Final path of the file. A known file that is already there is kept, unless its checksum is wrong.
             own: File of the user to copy; None: the file is a known file.
 
         Returns:
@@ -171,10 +171,10 @@ class _Search:
         """Gets files that are members of archives. Each archive is downloaded once, and deleted afterwards.
 
         Args:
-            targets: Final path of each file, by the path of the file as in `fetch_files`.
+            targets: Final path of each file. The key of a file is its path below a mirror.
 
         Returns:
-            The fetched files, by the same paths; None for a file that was not found.
+            The fetched files, by the keys of `targets`; None for a file that was not found.
         """
         fetched: dict[str, Fetched | None] = {}
         urls = {url: None for path in targets if (url := sources.SOURCES[path].url) and sources.SOURCES[path].member}
@@ -315,7 +315,7 @@ def _not_a_page(temporary: Path, url: str) -> None:
 
 
 def _digest(path: Path, checksum: str) -> str:
-    """Checksum of a file as `algorithm:digest`, computed with the algorithm of `checksum`."""
+    """Computes the checksum of a file as `algorithm:digest`. The algorithm is that of `checksum`."""
     algorithm = checksum.partition(":")[0]
     with path.open("rb") as file:
         return f"{algorithm}:{hashlib.file_digest(file, algorithm).hexdigest()}"

@@ -50,7 +50,7 @@ def frames_and_suites(
 
 
 def frame(split: str, prepared: Prepared) -> pd.DataFrame:
-    """The frame of one split, with one row per image.
+    """Builds the frame of one split, with one row per image.
 
     The columns hold these values of each image:
 
@@ -80,7 +80,7 @@ def frame(split: str, prepared: Prepared) -> pd.DataFrame:
 
 
 def overview(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """The frame with one row per split.
+    """Builds the frame with one row per split.
 
     The columns hold three values of each split: its number of images, the mean share of ink of its images, and the
     share of its images that another split has too.
@@ -96,7 +96,7 @@ def overview(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def characters(prepared: Prepared) -> pd.DataFrame:
-    """The frame with one row per character of OMNIGLOT.
+    """Builds the frame with one row per character of OMNIGLOT.
 
     The columns hold the character's index, alphabet, number of training images, number of test images and name.
     Validation images count as training images.
@@ -120,7 +120,7 @@ def characters(prepared: Prepared) -> pd.DataFrame:
 
 
 def split_expectations(split: str, prepared: Prepared, dataset: OmniglotDataset | ImageDataset) -> list[Expectation]:
-    """Expectations of the images of one split."""
+    """Lists the expectations of the images of one split."""
     size = _size(split, prepared, dataset)
     sentence = "one image or more" if size is None else f"{size:,} images"
     expected = [
@@ -151,7 +151,7 @@ def split_expectations(split: str, prepared: Prepared, dataset: OmniglotDataset 
 
 
 def overview_expectations(dataset: OmniglotDataset | ImageDataset) -> list[Expectation]:
-    """Expectations of the frame with one row per split."""
+    """Lists the expectations of the frame with one row per split."""
     expect = dataset.expect
 
     return [
@@ -176,7 +176,7 @@ def overview_expectations(dataset: OmniglotDataset | ImageDataset) -> list[Expec
 
 
 def character_expectations(dataset: OmniglotDataset) -> list[Expectation]:
-    """Expectations of the frame with one row per character."""
+    """Lists the expectations of the frame with one row per character of OMNIGLOT."""
     source = dataset.source
     alphabets = len(set(source.alphabets)) or ALPHABETS
     count = None if source.alphabets else ALL_CHARACTERS
@@ -219,7 +219,7 @@ def _size(split: str, prepared: Prepared, dataset: OmniglotDataset | ImageDatase
 
 
 def _names(labels: Array, prepared: Prepared) -> list[str]:
-    """The name of each label, from the summary of the data set; `label <n>` for a label n without a name there."""
+    """Looks up the name of each label in the summary of the data set. A label n without a name becomes `label <n>`."""
     known = prepared.summary.get("characters", [])
 
     return [known[label] if 0 <= label < len(known) else f"label {label}" for label in labels.tolist()]

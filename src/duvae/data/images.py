@@ -144,7 +144,7 @@ def hold_out(count: int, sizes: Sequence[int], seed: int) -> list[Array]:
     return [np.sort(part) for part in np.split(order, np.cumsum(sizes))]
 
 
-# ---------------------------------------------------------------------------------- images of the user
+# ---------------------------------------------------------------------------------- reading images of the user
 
 
 def prepared_images(source: ImageSource, folder: Path) -> Prepared:

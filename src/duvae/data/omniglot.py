@@ -23,8 +23,8 @@ from duvae.errors import UserError
 from duvae.messages import unknown
 
 MEMBER = re.compile(r"[^/]+/([^/]+)/(character\d+)/\d+_(\d+)\.png")
-"""Path of a picture in Lake's archives. The groups of a match are the alphabet, the character and the drawer's
-number."""
+"""Path of a picture in Lake's archives. The three groups of the regular expression are the alphabet, the character and
+the number of the drawer."""
 
 LARGEST = 2**20
 """Largest allowed size of an unpacked picture in bytes; Lake's pictures have a few hundred bytes."""
@@ -114,7 +114,7 @@ def split_by_drawer(characters: Sequence[Character], source: OmniglotSource) -> 
 
 
 def read_alphabets() -> list[tuple[str, int]]:
-    """Lists Lake's alphabets in the order in which his two npz files hold them.
+    """Lists Lake's alphabets in the order in which the two npz files of his drawings hold them.
 
     Returns:
         The name and the number of characters of each alphabet.

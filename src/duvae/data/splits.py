@@ -139,7 +139,7 @@ class Documents(Split):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of one document: its length."""
+        """Shape of one document; -1 stands for its length, which differs between documents."""
         return (-1,)
 
     def batch(self, indices: Array) -> Array:

@@ -27,9 +27,9 @@ COARSE = 4
 """Spacing of the coarse lattice, divided by the spacing of the fine lattice; `true_nll` describes both lattices."""
 
 MARGIN = 25.0
-"""Margin in nats below which a point of a lattice is left out of the sum of `true_nll`.
+"""Margin in nats, by which `true_nll` decides which points of a lattice it leaves out of the sum.
 
-A point z is left out if log p(x, z) is more than this margin below its value at the code from which x was drawn. The
+A point z is left out if log p(x, z) is more than this margin below the value at the code from which x was drawn. The
 margin is wide, because the coarse lattice may miss the maximum of p(x, z)."""
 
 ROWS = 512
@@ -97,7 +97,7 @@ class Generator:
         return o.sigmoid() * cell.tanh(), cell
 
     def logits(self, hidden: Tensor, z: Tensor) -> Tensor:
-        """Logits of the next word, shape (n, words). The special words have no logits, because they never follow."""
+        """Logits of the next word, shape (n, words). Special words have no logits, because they are never written."""
         return torch.addmm(self.output_bias, torch.cat([hidden, z], -1), self.output.T)
 
     def joint(self, sentence: Tensor, z: Tensor, prior: Tensor, floor: float = -math.inf) -> tuple[Tensor, Tensor]:
@@ -128,7 +128,7 @@ class Generator:
 
 
 def weights(source: SyntheticSource, random: np.random.Generator) -> dict[str, Array]:
-    """Draws the weights of the generator; the keys are the attributes of `Generator`."""
+    """Draws the weights of the generator. The keys of the result are the attributes of `Generator`."""
     hidden, embedding, words, latent = source.hidden, source.embedding, source.words, len(source.means[0])
     affine = 1 / math.sqrt(latent)  # PyTorch's default for a linear map with `latent` inputs
     lstm, output = source.lstm_range, source.output_range

@@ -1,4 +1,4 @@
-"""Reads files of documents, and converts them to the splits of a text data set, in which words are word ids."""
+"""Reads files of documents, and converts them to splits of a text data set. A split holds the words as word ids."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -126,7 +126,7 @@ def split_by_shares(corpus: Corpus, split: TextSplit) -> dict[str, Corpus]:
 
 
 def validation_sample(corpus: Corpus, size: int, seed: int) -> Corpus:
-    """Draws `size` validation documents. The drawn documents keep their order.
+    """Draws `size` validation documents. The drawn documents keep their order in `corpus`.
 
     Args:
         corpus: All validation documents.

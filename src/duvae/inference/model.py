@@ -64,7 +64,7 @@ class Codes:
     unknown: Array
 
     def frame(self) -> "pd.DataFrame":
-        """A table with one row per example and the columns `unknown`, `mu_0`, …, `sigma_0`, …, `feature_0`, ….
+        """Builds a table with one row per example and the columns `unknown`, `mu_0`, …, `sigma_0`, …, `feature_0`, ….
 
         This is the only method that needs pandas. The optional extra `pipeline` of the package installs pandas.
         """
@@ -110,7 +110,7 @@ class TrainedModel:
         Args:
             x: Sentences with white space between the words, or images of shape (images, size, size). The value of a
                 pixel is the share of ink in it, from 0 to 1.
-            seed: Seed of the bits that are drawn from pixels other than 0 and 1. Sentences need no seed.
+            seed: Seed of the bits that are drawn from grey pixels, whose values are neither 0 nor 1.
 
         Raises:
             UserError: If the model was trained on examples of another kind or size, or if an example is not valid.
@@ -230,7 +230,7 @@ class TrainedModel:
         Args:
             first: Sentence or image to start from; an image has shape (size, size).
             last: Sentence or image to end at.
-            steps: Number of points, including both ends.
+            steps: Number of points on the line, including both ends.
             likely: Whether to take the likeliest value of each word or pixel, instead of drawing the value.
             temperature: Temperature of the draws. The logits of the decoder are divided by it.
             seed: Seed of the draws, and of the bits that are drawn from grey pixels.

@@ -154,9 +154,9 @@ def _digest(arrays: Mapping[str, "np.ndarray[Any, Any]"]) -> str:
 
 
 def _weights(path: Path, model: VAE, description: Description, command: str) -> dict[str, Tensor]:
-    """Reads the tensors of the file of weights, and checks that they are finite and fit the model.
+    """Reads the tensors of a weights file, and checks that they are finite and fit the model.
 
-    If the file also holds a description, the function checks that it equals `description`.
+    If the metadata of the file hold a description of a model, the function checks that it equals `description`.
     """
     try:
         with safetensors.safe_open(path, "pt") as file:

@@ -1,7 +1,7 @@
 """Reads and writes the samples and interpolations of a trained model, and the test examples shown beside them.
 
-A sample is an example that the model decodes from a sample of the prior. An interpolation is a row of examples decoded
-from points between the latent codes of two test examples.
+A sample is an example that the model decodes from a z drawn from the prior. An interpolation is a row of examples that
+the model decodes from points between the latent codes of two test examples.
 
 The command `duvae samples` writes two files per model: an npz archive, and the samples file. The archive holds word ids
 or pixels, and the indices of test examples. The samples file holds texts or pixels, and the test examples themselves.
@@ -40,8 +40,8 @@ class Samples:
     Attributes:
         are_images: Whether the examples are images.
         columns: Number of images in one row of a figure of samples.
-        prior: Examples decoded from samples of the prior, shape (samples,) for each decoding; empty if the system has
-            no prior.
+        prior: Examples decoded from draws of the prior, shape (samples,) for each decoding; empty if the system has no
+            prior.
         interpolations: Examples decoded from points between the codes of two test examples, shape (pairs, steps) for
             each decoding.
         test: Test examples to show beside the samples, shape (examples,).

@@ -35,7 +35,9 @@ The bound is the unit roundoff times the mean size of an exponent's terms: the t
 the sums are averaged over the samples. The error itself is only about 1e-6."""
 
 SAFE = 70.0
-"""Largest x for which single precision is used: sums of exp(x) over a million terms still do not overflow."""
+"""Bound on the exponents x in `mutual_information`: single precision is used only if every x is below this bound.
+
+A sum of exp(x) over a million terms then does not overflow in single precision."""
 
 
 def measures(encoded: Encoded, active_threshold: float) -> dict[str, float | int | None]:
@@ -120,6 +122,7 @@ def mutual_posterior_diversity(mean: Array, variance: Array) -> float:
     r"""Computes the MPD in nats (equation 3).
 
     The MPD is the mean of the symmetric KL divergence over all $N^2$ ordered pairs of posteriors:
+
     $$2 MPD = \sum_d \Big( E\Big[\frac{(\mu_{1,d} - \mu_{2,d})^2}{\delta_{1,d}^2}\Big]
       + E[\delta_d^2] E\Big[\frac1{\delta_d^2}\Big] - 1 \Big)$$
 
@@ -145,6 +148,7 @@ def conditional_entropy(variance: Array) -> float:
     r"""Computes the CE in nats for n latent dimensions (equation 5).
 
     $$\frac n2 \log 2 \pi e + \frac12 \sum_d E[\log \delta_d^2]$$
+
     Args:
         variance: Posterior variances, shape (N, latent).
     """
