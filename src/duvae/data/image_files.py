@@ -1,4 +1,4 @@
-"""Reads files of images: pictures in a folder, and arrays in npz files."""
+"""Reads image files: pictures in a folder, and npz files with arrays of images."""
 
 import io
 import warnings
@@ -16,10 +16,10 @@ PICTURES = (".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".t
 
 
 def pictures(path: Path) -> list[Path]:
-    """The sorted paths of all pictures in a folder and in the folders below it, except hidden files.
+    """Lists all pictures in a folder and in the folders below it, in sorted order. Hidden files are left out.
 
     Raises:
-        UserError: If there is no picture, or if a file does not have an extension in `PICTURES`.
+        UserError: If there is no picture, or if the extension of a file is not in `PICTURES`.
     """
     files = sorted(
         file
@@ -36,11 +36,13 @@ def pictures(path: Path) -> list[Path]:
 
 
 def read_picture(content: bytes, where: str) -> Array:
-    """Lightness of a picture, shape (height, width), from 0 (black) to 1 (white). Transparent pixels are white.
+    """Computes the lightness of a picture, shape (height, width), from 0 (black) to 1 (white).
+
+    Transparent pixels count as white.
 
     Args:
         content: Bytes of the file.
-        where: Name of the picture in errors.
+        where: Name of the picture in error messages.
 
     Raises:
         UserError: If the bytes are not a picture of 8 or 16 bits per channel, or if the picture is too large.
@@ -69,13 +71,13 @@ def read_picture(content: bytes, where: str) -> Array:
 
 
 def read_npz(path: Path) -> dict[str, Array]:
-    """The arrays of an npz file.
+    """Reads the arrays of an npz file, by name.
 
     Raises:
         UserError: If the file is missing, cannot be read, or holds Python objects.
     """
     try:
-        # The file is opened here, because numpy does not close a broken file.
+        # The `with` statement opens the file and closes it again. If np.load opened it, a broken file would stay open.
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except FileNotFoundError as error:
@@ -88,7 +90,7 @@ def read_npz(path: Path) -> dict[str, Array]:
 
 
 def read_bytes(file: Path) -> bytes:
-    """The bytes of a file; a `UserError` if they cannot be read."""
+    """Reads the bytes of a file. Raises a `UserError` if they cannot be read."""
     try:
         return file.read_bytes()
     except OSError as error:

@@ -1,6 +1,7 @@
 """Converts images of any size to grey values, and grey values to bits.
 
-A grey value is the share of a pixel that is ink. It is also the probability that the bit of the pixel is 1.
+A grey value is the share of a pixel that is ink. The networks read bits, which are drawn at random: the grey value of a
+pixel is the probability that its bit is 1.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -44,7 +45,7 @@ class Drawings:
 
 
 def area_average(images: Array, size: int) -> Array:
-    r"""Scales images down. A new pixel is the mean over its area, which may cover parts of old pixels.
+    r"""Scales images down. A new pixel is the mean over its area, which may cover only a part of an old pixel.
 
     $$y_{ij} = \frac1{n^2} \sum_{kl} W_{ik} x_{kl} W_{jl}, \quad
       W_{ik} = |[in, (i + 1) n] \cap [km, (k + 1) m]|$$
@@ -82,7 +83,7 @@ def binarized(prepared: Prepared, seed: int) -> Prepared:
 
     Returns:
         The data set with bits in place of grey values in all splits except `train`. Its summary also holds the seed,
-        and the mean share of ink of each split.
+        the mean share of ink of each split, and for each split of bits the number of images without ink.
     """
     splits = {name: prepared.images(name) for name in prepared.splits}
     ink = {name: {"grey": _mean(split.pixels)} for name, split in splits.items()}
@@ -133,17 +134,23 @@ def with_summary(
 
 
 def hold_out(count: int, sizes: Sequence[int], seed: int) -> list[Array]:
-    """Draws parts of the given sizes from `count` indices. Returns the parts and then the rest, each sorted."""
+    """Draws sets of indices from 0 to `count` - 1 that have no index in common.
+
+    Returns:
+        One set for each size in `sizes`, and then the set of all other indices. Each set is a sorted array.
+    """
     order = np.random.default_rng(seed).permutation(count)
 
     return [np.sort(part) for part in np.split(order, np.cumsum(sizes))]
 
 
-# ---------------------------------------------------------------------------------- images of the user
+# ---------------------------------------------------------------------------------- reading images of the user
 
 
 def prepared_images(source: ImageSource, folder: Path) -> Prepared:
-    """Reads a folder of pictures or an npz file, and splits the images into training, validation and test.
+    """Reads a folder of pictures or an npz file, and splits the images into training, validation and test images.
+
+    If the folder or the file already has the splits `train`, `valid` and `test`, these splits are kept.
 
     Args:
         source: The data set's `source` in params.yaml.
@@ -204,8 +211,9 @@ def read_images(path: Path, size: int, ink: Literal["dark", "light"]) -> tuple[D
 def _folder(path: Path, files: Sequence[Path], source: ImageSource) -> dict[str, Drawings]:
     """Reads the images of each split from a folder.
 
-    A folder that holds pictures is a class, unless it is the folder of a split: `train`, `valid` or `test`. A folder
-    that holds classes is a group. Without folders of splits, the result holds all images under the empty name.
+    A folder below `path` that holds pictures is a class, unless it is the folder of a split: `train`, `valid` or
+    `test`. A folder that holds classes is a group. If there are no folders of splits, the result holds all images under
+    one key, the empty string.
     """
     parts = [file.relative_to(path).parts[:-1] for file in files]
     split = {part[0] if part else "" for part in parts} == set(SPLITS)
@@ -235,8 +243,8 @@ def _grey(file: Path, source: ImageSource) -> Array:
 def _arrays(path: Path, source: ImageSource) -> dict[str, Drawings]:
     """Reads the images of each split from an npz file.
 
-    The arrays `train`, `valid` and `test` are the splits. Without them, the result holds the images of the array
-    `images` under the empty name.
+    The arrays `train`, `valid` and `test` are the splits. If they are missing, the result holds the images of the array
+    `images` under one key, the empty string.
     """
     arrays = read_npz(path)
     if set(SPLITS) <= arrays.keys():
@@ -285,7 +293,7 @@ def _fitted(images: Array, source: ImageSource, where: str) -> Array:
     Args:
         images: Images of one size, shape (images, height, width).
         source: The data set's `source` in params.yaml, with the new side in pixels and the shade of the ink.
-        where: Name of the images in errors.
+        where: Name of the images in error messages.
     """
     high, wide = images.shape[1:]
     if high != wide or high < source.size:
