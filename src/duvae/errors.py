@@ -4,12 +4,12 @@
 class UserError(Exception):
     """An error that the user can correct. The command line prints the message of the error and exits with status 2.
 
-    The message says what is wrong, where, what was expected, and what to do.
+    The message says what is wrong and where it is wrong, what was expected, and what the user should do.
     """
 
 
 TEMPORARY_FAILURE = 75
-"""Exit status of a failure that may end by itself: EX_TEMPFAIL of sysexits.h."""
+"""Exit status of a failure that may end by itself. The C header sysexits.h calls this status EX_TEMPFAIL."""
 
 
 class TemporaryError(UserError):
@@ -17,7 +17,7 @@ class TemporaryError(UserError):
 
 
 class Interrupted(Exception):
-    """The user asked for a stop, and the command stopped without loss. The command line exits with status 130.
+    """The user asked for a stop, and the command stopped without loss of work. The command line exits with status 130.
 
     The message says where the command stopped, and how to resume it.
     """

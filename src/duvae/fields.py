@@ -1,4 +1,4 @@
-"""The types of parameters in params.yaml, and the base class of the classes that hold parameters."""
+"""Defines types of parameters in params.yaml, such as `Share`, and the base class of the classes that hold them."""
 
 from typing import Annotated, Any, Self
 
@@ -21,8 +21,9 @@ def doc(description: str, source: str = "") -> Any:
 
     Args:
         description: Meaning of the parameter, with its unit; a noun phrase.
-        source: Source of the values: the paper (`S` for its supplement), the authors' release, or `ours`. Empty: no
-            source is shown.
+        source: Where the values come from. `paper, 3.1` is section 3.1 of the paper, and `paper, S-E` is section E of
+            its supplement. `release` is the authors' code, and `ours` is a choice of this project. Empty: the page
+            shows no source.
     """
     return Field(description=description, json_schema_extra={"source": source})
 
@@ -104,7 +105,7 @@ class Frozen(BaseModel):
     @model_validator(mode="wrap")
     @classmethod
     def closest_key(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        """Adds the closest known key to the error about an unknown key."""
+        """Validates an object. If it has an unknown key, the error also names the closest known key."""
         try:
             return handler(value)
         except ValidationError as error:

@@ -1,7 +1,7 @@
-"""Error messages for a YAML file of parameters: where the mistake is, what was expected, what was found.
+"""Writes error messages about a YAML file of parameters: where the mistake is, what was expected, what was found.
 
-pydantic finds the mistakes, but its messages name Python's types and classes. These messages use the words of the file
-and add the closest known name.
+pydantic finds the mistakes, but its messages name types and classes of Python. The messages of this module use the
+words of the YAML file. If a name is unknown, they add the known name with the closest spelling.
 """
 
 import difflib
@@ -16,7 +16,7 @@ LONGEST_SHOWN = 100
 
 
 def refusal(key: str, message: str) -> PydanticCustomError:
-    """Builds the error that a validator raises. `explain` shows its message to the user unchanged.
+    """Builds the error that a pydantic validator of this project raises. `explain` returns its message unchanged.
 
     Args:
         key: Path of the wrong key inside the validated object, such as `probe.subsets`; empty: the object itself.
@@ -33,7 +33,7 @@ def with_closest_key(error: ValidationError, known: Sequence[str]) -> Validation
         known: Keys that the object may have.
 
     Returns:
-        A new error, in which each unknown key has a message from `unknown`.
+        A new error, in which the function `unknown` has written the message about each unknown key.
     """
 
     def rewritten(detail: ErrorDetails) -> InitErrorDetails:
@@ -54,10 +54,10 @@ def explain(detail: ErrorDetails, content: object) -> tuple[tuple[str, ...], str
 
     Args:
         detail: One error of pydantic.
-        content: The content that pydantic validated and refused, such as that of a whole file.
+        content: The content that pydantic validated and refused, such as the content of a whole file.
 
     Returns:
-        The path of the key from the top of the content, one element per level, and the message.
+        The path of the key and the message. The path starts at the top of `content`, and has one element per level.
     """
     path, value = _in_file(detail, content), detail["input"]
     context, kind = detail.get("ctx", {}), detail["type"]
@@ -82,10 +82,10 @@ def explain(detail: ErrorDetails, content: object) -> tuple[tuple[str, ...], str
 
 
 def _in_file(detail: ErrorDetails, content: object) -> tuple[str, ...]:
-    """The path of a wrong key in the file.
+    """Finds the path of a wrong key in the file.
 
-    pydantic's path also holds the name of the class that a union chose. The file has no such key, so the returned path
-    lacks it.
+    If a value may be of one of several classes, pydantic's path also holds the name of the class that pydantic chose.
+    The file has no key of this name, so the returned path leaves it out.
     """
     *parents, last = detail["loc"] or ("",)
     path = []
@@ -120,11 +120,11 @@ _EXPECTED = {
     "string_too_short": "text that is not empty",
     "string_pattern_mismatch": "a name of lower-case letters, digits and _",
 }
-"""The expected value in words, by pydantic's type of error."""
+"""The expected value in words, by pydantic's type of error. `explain` replaces names in curly brackets by values."""
 
 
 def unknown(kind: str, name: object, known: Mapping[str, Any] | Sequence[str]) -> str:
-    """Writes the message that a name is unknown, with the closest known name and all known names.
+    """Writes the message that a name is unknown. The message has the closest known name and all known names.
 
     Args:
         kind: Kind of the name, such as `key` or `setting`.
@@ -138,7 +138,7 @@ def unknown(kind: str, name: object, known: Mapping[str, Any] | Sequence[str]) -
 
 
 def _close(name: object, known: Sequence[str]) -> str:
-    """A hint at the known name that is closest in spelling, in brackets; empty if no name is close."""
+    """Writes a hint in brackets with the known name that is closest in spelling; empty if no name is close."""
     near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.4)
 
     return f" (did you mean '{near[0]}'?)" if near else ""
@@ -171,7 +171,7 @@ def _is_number(text: str) -> bool:
 
 
 def line_note(key: tuple[str, ...], line_numbers: Mapping[tuple[str, ...], int] | None) -> str:
-    """The line number of a key in brackets; empty if no line number is known.
+    """Writes the line number of a key in brackets. The note is empty if no line number is known.
 
     Args:
         key: Path of the key.

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def run(command: str, *args: Any, **options: Any) -> None:
-    """Imports the module `duvae.commands.<command>` and calls its function `run` with the other arguments."""
+    """Imports the module `duvae.commands.<command>` and calls its function `run` with `args` and `options`."""
     importlib.import_module(f"duvae.commands.{command}").run(*args, **options)
 
 
@@ -25,10 +25,10 @@ def load_params(path: Path) -> "Params":
 
 
 def params_of_dataset(path: Path, dataset: str) -> "Params":
-    """Reads params.yaml and checks that it has the data set.
+    """Reads params.yaml, and checks that the file declares the data set.
 
     Raises:
-        UserError: If params.yaml has a mistake, or lacks the data set.
+        UserError: If params.yaml cannot be read, has a mistake, or lacks the data set.
     """
     params = load_params(path)
     params.dataset(dataset)
@@ -37,10 +37,14 @@ def params_of_dataset(path: Path, dataset: str) -> "Params":
 
 
 def params_of_job(path: Path, dataset: str, setting: str, seed: int) -> "Params":
-    """Reads params.yaml and checks that it has the data set, the setting, and values of the setting for the data set.
+    """Reads params.yaml, and checks that it declares a job: one training of a setting on a data set.
+
+    A setting is a system, such as DU-VAE, with its hyperparameters. The setting must have hyperparameters for the data
+    set.
 
     Raises:
-        UserError: If params.yaml has a mistake, or lacks one of the three.
+        UserError: If params.yaml cannot be read, or has a mistake. Also if it lacks the data set, the setting, or the
+            hyperparameters of the setting for the data set.
     """
     params = load_params(path)
     params.job(dataset, setting, seed)

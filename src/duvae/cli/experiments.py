@@ -1,4 +1,4 @@
-"""The commands that search for good hyperparameters and copy results into MLflow."""
+"""Defines the commands `search`, which searches for hyperparameters, and `track`, which copies results to MLflow."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""The commands that explain the systems and examine the project."""
+"""Defines the commands `systems`, which explains the systems of the paper, and `doctor`, which examines the project."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""Declares the options that several commands have, and forms the help of a command."""
+"""Declares the options that several commands have, and formats the examples in the help of a command."""
 
 from pathlib import Path
 from typing import Annotated
@@ -51,14 +51,14 @@ CheckOnly = Annotated[
 
 
 def new_app() -> typer.Typer:
-    """An empty group of commands. `duvae --help` lists the commands of the group without a name for the group."""
+    """Creates an empty group of commands. `duvae --help` lists the commands of the group, but no name of the group."""
     return typer.Typer(rich_markup_mode=None)
 
 
 def examples(*lines: str) -> str:
-    r"""The end of a command's help, with examples of how to call the command.
+    r"""Formats the last part of a command's help: examples of how to call the command.
 
     Args:
-        lines: Lines with commands. A line ends with a backslash if its command continues in the next line.
+        lines: Lines of the examples. A line ends with a backslash if its command continues on the next line.
     """
     return "Examples:\n\n\b\n" + "\n".join(f"  {line}" for line in lines)

@@ -1,4 +1,4 @@
-"""The commands that draw figures and write pages."""
+"""Defines the commands that draw samples and figures, and write HTML pages."""
 
 from duvae.cli import dispatch
 from duvae.cli.options import PARAMS_FILE, Dataset, ParamsFile, Seed, Setting, Study, examples, new_app

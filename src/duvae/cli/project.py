@@ -1,6 +1,7 @@
-"""The commands that write files of the project itself.
+"""Defines the commands that write files about the project itself.
 
-These are the list of jobs, the page of parameters, the hashes of the code, and the digests of the user's own files.
+These files hold the list of jobs (trainings), the page of parameters, the hashes of the code, and the hashes of the
+user's own data files.
 """
 
 from duvae.cli import dispatch

@@ -1,4 +1,4 @@
-"""The commands that train a model and measure it."""
+"""Defines the commands that train a model and measure it."""
 
 from duvae.cli import dispatch
 from duvae.cli.options import PARAMS_FILE, Dataset, ParamsFile, Seed, Setting, examples, new_app

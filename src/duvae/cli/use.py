@@ -1,4 +1,4 @@
-"""The commands that use a trained model: they generate, interpolate, reconstruct and encode examples."""
+"""Defines the commands that use a trained model: they generate, interpolate, reconstruct and encode examples."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -53,7 +53,11 @@ Sentence = Annotated[
 
 
 def checked_temperature(temperature: float | None, likely: bool = False) -> float:
-    """Checks the temperature of the draws, and returns it; 1 if the user gave no temperature.
+    """Checks the temperature of the draws from p(x|z), and returns the temperature to use.
+
+    Args:
+        temperature: Temperature that the user gave; None: the user gave none, and the function returns 1.
+        likely: Whether the user gave `--likely`, with which nothing is drawn.
 
     Raises:
         UserError: If the temperature is out of range, or is given although nothing is drawn.

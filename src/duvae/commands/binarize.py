@@ -1,6 +1,6 @@
 """The stage `binarize`: draws the bits of the validation and test images, and writes data/prepared/<data set>.
 
-The bits are pixels of 0 or 1, drawn with the grey value as the probability of 1.
+A bit is a pixel of 0 or 1. It is drawn at random; the grey value of the pixel is the probability of 1.
 """
 
 from pathlib import Path
@@ -12,12 +12,13 @@ from duvae.errors import UserError
 
 
 def run(params: Params, dataset: str, root: Path = Path()) -> Prepared:
-    """Draws the bits of the validation and test images once for all.
+    """Draws the bits of the validation and test images, and writes them beside the grey training images.
 
-    Training images stay grey, since the training draws their bits anew each time it uses an image.
+    The validation and test images keep these bits. Training images stay grey, because a training draws new bits each
+    time it uses an image.
 
     Args:
-        params: All parameters.
+        params: All parameters of params.yaml.
         dataset: Name of a data set of images.
         root: Folder of the project.
 
@@ -25,7 +26,7 @@ def run(params: Params, dataset: str, root: Path = Path()) -> Prepared:
         The prepared data set.
 
     Raises:
-        UserError: If the data set does not consist of images, or if its grey values are not prepared.
+        UserError: If the data set does not consist of images, or if `duvae prepare` has not written its grey values.
     """
     chosen = params.dataset(dataset)
     if not isinstance(chosen, OmniglotDataset | ImageDataset):

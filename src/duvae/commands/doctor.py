@@ -7,7 +7,9 @@ from duvae.project import doctor
 
 
 def run(params: Path, root: Path = Path()) -> None:
-    """Prints one line per finding of `duvae.project.doctor`, and whether Figure 1 can be rebuilt.
+    """Prints one line per check of the project, and then whether Figure 1 can be rebuilt.
+
+    The function `duvae.project.doctor.examine` runs the checks; a `finding` is the outcome of one check.
 
     Args:
         params: Path of the file of parameters. The file may have mistakes.

@@ -1,7 +1,7 @@
 """`duvae encode`: writes a table with mu, sigma and features of sentences or images.
 
-mu and sigma are the parameters of q(z|x). The features are the input of the probes: mu, and for a flow also the code to
-which the flow maps mu.
+mu and sigma are the parameters of q(z|x). The features are the input of the probes, which are linear classifiers of
+labels. The features of an example are its mu, and for a flow also the code to which the flow maps mu.
 """
 
 import sys
@@ -38,8 +38,10 @@ def run(
 ) -> None:
     """Writes a table with one row per example: label or name, number of unknown words, mu, sigma and features.
 
+    An unknown word is not in the vocabulary of the model.
+
     Args:
-        params: All of params.yaml.
+        params: All parameters of params.yaml.
         dataset: The data set's name.
         setting: The setting's name; a setting is a system with its hyperparameters.
         seed: The seed of the training.
@@ -47,7 +49,7 @@ def run(
         sentences: Sentences to encode; empty: `source` or `split` is encoded.
         source: File of documents, or `-` for standard input. For images: a folder of pictures or an .npz file. None:
             `sentences` or `split` is encoded.
-        ink: Colour of the drawn lines in images; None: the colour that params.yaml gives for the data set.
+        ink: Shade of the drawn lines in images; None: the shade that params.yaml gives for the data set.
         draw_seed: The seed of the bits that are drawn from grey pixels.
         split: Name of a split of the prepared data set, such as `test`; None: `sentences` or `source` is encoded.
         root: The project's folder.
@@ -90,12 +92,15 @@ def run(
 
 
 def codes_of_sentences(trained: TrainedModel, sentences: Sequence[str], source: Path | None) -> pd.DataFrame:
-    """Encodes sentences, or the documents of a file; returns one row per example, with its label if it has one.
+    """Encodes sentences, or the documents of a file.
 
     Args:
         trained: The trained model.
         sentences: Sentences to encode if `source` is None.
         source: The file of documents, or `-` for standard input; None: `sentences` are encoded.
+
+    Returns:
+        A table with one row per example. It has a column `label` if the documents of the file have labels.
     """
     with model_io.printed_warnings():
         if source is None:
@@ -112,13 +117,16 @@ def codes_of_sentences(trained: TrainedModel, sentences: Sequence[str], source: 
 
 
 def codes_of_images(trained: TrainedModel, source: Path, ink: Literal["dark", "light"], seed: int) -> pd.DataFrame:
-    """Encodes the images in a folder or in an .npz file; returns one row per image, with the image's name.
+    """Encodes the images in a folder or in an .npz file.
 
     Args:
         trained: The trained model.
         source: The folder of pictures, or the .npz file.
-        ink: Colour of the drawn lines.
+        ink: Shade of the drawn lines.
         seed: The seed of the bits that are drawn from grey pixels.
+
+    Returns:
+        A table with one row per image. Its column `image` has the name of each image.
     """
     drawings, names = user_images.read_images(source, int(trained.size or 0), ink)
     for warning in drawings.warnings:

@@ -20,17 +20,21 @@ from duvae.project.progress import Bar
 from duvae.project.provenance import Stopwatch
 
 DRAWN_LATENT = 2
-"""Number of latent dimensions of a latent space that the pages can draw."""
+"""Number of dimensions that a latent space must have so that the pages can draw it."""
 
 
 def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path()) -> None:
     """Measures NLL, KL, MI, AU, MPD and CE of a trained model; docs/metrics.md defines these metrics.
 
-    For a flow, the command also measures MPD and CE of the flow's output z^T. It writes `metrics.json`,
-    `per_example.json` and `evaluate.run.json` (code, machine and time of this run) to the folder
-    `results/<dataset>/<setting>/<seed>`. `per_example.json` holds these arrays:
+    MPD is the mutual posterior diversity, and CE is the conditional entropy. For a flow, the command also measures MPD
+    and CE of the flow's output z^T. The NLL is measured on all test examples, or on a random choice of them if
+    `nll_examples` in params.yaml limits their number. The other five metrics use all test examples.
 
-    - `nll`: NLL in nats of each measured test example, shape (measured,); only if the posterior has a density;
+    The command writes `metrics.json`, `per_example.json` and `evaluate.run.json` to the folder
+    `results/<dataset>/<setting>/<seed>`. `evaluate.run.json` holds the code, the machine and the time of this run.
+    `per_example.json` holds these arrays, in which `measured` is the number of examples with a measured NLL:
+
+    - `nll`: NLL in nats of each measured test example, shape (measured,); missing if the posterior has no density;
     - `steps`: index of each measured test example minus the index of the previous one, shape (measured,); the first
       value is the first index itself;
     - `label`, `mean`: label and posterior mean of every test example; only for two-dimensional latent spaces;
@@ -38,7 +42,7 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
       posterior is Gaussian.
 
     Args:
-        params: All of params.yaml.
+        params: All parameters of params.yaml.
         dataset: Name of the data set.
         setting: Name of the setting, which is a system with its hyperparameters.
         seed: Seed of the training.

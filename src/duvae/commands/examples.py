@@ -13,16 +13,17 @@ from duvae.report import examples, page, results, tables, weights
 def run(params: Params, dataset: str, root: Path = Path()) -> None:
     """Writes `reports/examples/<dataset>.html`: test examples and samples of the models, side by side.
 
-    The models are those that the key `run` of params.yaml selects.
+    The page shows the models of this data set that the key `run` of params.yaml names.
 
     Args:
-        params: All of params.yaml.
+        params: All parameters of params.yaml.
         dataset: The data set's name; its kind is `text` or `images`.
         root: The project's folder.
 
     Raises:
-        UserError: If the data set is of another kind, or if the key `run` of params.yaml does not name it. Also if
-            samples are missing or cannot be read, or if samples or all metrics belong to an older training.
+        UserError: If the data set is of another kind, or if the key `run` of params.yaml does not name the data set.
+            Also if samples are missing, cannot be read, or belong to weights from before the last training. Also if the
+            metrics of all models belong to such weights.
     """
     entry = params.dataset(dataset)
     if entry.kind not in APART:

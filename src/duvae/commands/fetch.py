@@ -11,7 +11,7 @@ from duvae.project.files import remove
 
 
 def expanded(paths: list[str], root: Path) -> list[str]:
-    """Replaces each folder of the user by the paths of the files in it.
+    """Replaces the path of each folder of the user by the paths of the files in this folder.
 
     Args:
         paths: Paths of files and folders, as in params.yaml.
@@ -41,9 +41,10 @@ def run(params: Params, dataset: str, mirror: str | None = None, root: Path = Pa
     """Fetches the files of a data set into `data/raw/<data set>`, and removes all other files from this folder.
 
     Args:
-        params: All parameters.
+        params: All parameters of params.yaml.
         dataset: Name of the data set.
-        mirror: Folder or URL to look in first; None: the value of the environment variable DUVAE_MIRROR.
+        mirror: Folder or URL from which to take the files that it has. None: the value of the environment variable
+            DUVAE_MIRROR.
         root: Folder of the project.
 
     Returns:

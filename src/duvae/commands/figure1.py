@@ -14,11 +14,12 @@ def run(params: Params, root: Path = Path()) -> None:
     A setting is a system with its hyperparameters. The five settings are AE, VAE, Agg-VAE, BN-VAE and DU-VAE.
 
     Args:
-        params: All of params.yaml.
+        params: All parameters of params.yaml.
         root: The project's folder.
 
     Raises:
-        UserError: If params.yaml leaves out Figure 1, or if results are missing, unreadable or out of date.
+        UserError: If `figure1` in params.yaml is null, or if results are missing or unreadable. Also if results belong
+            to weights from before the last training.
     """
     if params.figure1 is None:
         raise UserError("params.yaml: figure1: expected a seed for Figure 1; found null. Write 'figure1: {seed: 1}'.")

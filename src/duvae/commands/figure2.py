@@ -11,7 +11,9 @@ from duvae.report import studies
 
 
 def run(name: str, root: Path = Path()) -> None:
-    """Writes the page `reports/studies/<study>.html` and its figure as PNG, from the results of `duvae search`.
+    """Draws the figure of a study from the results of `duvae search`.
+
+    The function writes the page `reports/studies/<study>.html`, and the figure of this page as `<study>.png` beside it.
 
     Args:
         name: The study's name.

@@ -1,4 +1,4 @@
-"""The stage `fingerprint`: computes hashes of the code that each kind of stage depends on."""
+"""The stage `fingerprint`: computes hashes of the code on which the results of each kind of DVC stage depend."""
 
 from pathlib import Path
 

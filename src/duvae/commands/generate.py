@@ -20,17 +20,19 @@ def run(
     temperature: float = 1.0,
     root: Path = Path(),
 ) -> None:
-    """Writes a grid of images as PNG, or a text file with one sentence per line.
+    """Draws latent codes from the prior, decodes them, and writes the samples.
+
+    Images become one PNG file, in which they form a grid. Sentences become a text file with one sentence per line.
 
     Args:
-        params: All of params.yaml.
+        params: All parameters of params.yaml.
         dataset: The data set's name.
         setting: The setting's name; a setting is a system with its hyperparameters.
         seed: The seed of the training.
         output: The file to write; None: a file in `reports/generated`.
-        rows: Number of rows of the grid; rows * columns is the number of samples, also for sentences.
+        rows: Number of rows of the grid. The number of samples is rows * columns, for images and for sentences.
         columns: Number of columns of the grid.
-        draw_seed: The seed of z and of the draws from p(x|z).
+        draw_seed: The seed of the draws of z from the prior, and of the draws from p(x|z).
         likely: Whether to take the likeliest pixel or word each time instead of drawing one.
         temperature: The temperature of the draws of pixels or words.
         root: The project's folder.

@@ -1,4 +1,4 @@
-"""The command and the stage `graph`: writes or checks the list of jobs.
+"""The command `graph` writes the list of jobs; the stage `graph` of dvc.yaml checks the list.
 
 A job is one training: a data set, a setting (a system with its hyperparameters) and a seed.
 """
@@ -10,16 +10,17 @@ from duvae.project import job_list
 from duvae.project.files import write_text
 
 CHECKED = Path("data/graph.txt")
+"""File that the check writes if the list of jobs agrees with params.yaml."""
 
 
 def run(params: Params, check: bool = False) -> None:
-    """Writes `pipelines/jobs.yaml`, or checks it.
+    """Writes the list of jobs, `pipelines/jobs.yaml`, or checks that the list agrees with params.yaml.
 
-    The check writes `data/graph.txt`. Stages without another input depend on this file, so the check runs before them.
-    The text of the file never changes, so a new list of jobs does not make any stage out of date.
+    The check writes `data/graph.txt`. DVC stages that have no other input depend on `data/graph.txt`, so the check runs
+    before these stages. The text of `data/graph.txt` never changes, so a new list of jobs makes no stage out of date.
 
     Args:
-        params: All parameters.
+        params: All parameters of params.yaml.
         check: Whether to compare the list with params.yaml instead of writing it.
 
     Raises:

@@ -31,10 +31,12 @@ def run(
     sentences: Sequence[str] = (),
     root: Path = Path(),
 ) -> None:
-    """Writes a grid of images as PNG, with one row per pair; or a text file, with one paragraph per pair.
+    """Decodes points between the codes of two examples, for one or more pairs of examples, and writes the results.
+
+    Images become a PNG file with one row per pair. Sentences become a text file with one paragraph per pair.
 
     Args:
-        params: All of params.yaml.
+        params: All parameters of params.yaml.
         dataset: The data set's name.
         setting: The setting's name; a setting is a system with its hyperparameters.
         seed: The seed of the training.
@@ -73,7 +75,9 @@ def run(
 def ends_of_pairs(
     model: VAE, prepared: Prepared, count: int, seed: int, device: torch.device
 ) -> Float[Tensor, "pairs 2 latent"]:
-    """Draws pairs of test examples; returns the posterior means, as `generation.means` defines them.
+    """Draws pairs of test examples, and computes the posterior mean of each example.
+
+    For a flow, the function returns the codes to which the flow maps these means (see `generation.means`).
 
     Args:
         model: The trained VAE.

@@ -1,4 +1,4 @@
-"""Shared functions of the commands that use a trained model: load it, print warnings, write examples to files."""
+"""Functions for commands that use a trained model: they load the model, print warnings and write examples to files."""
 
 import contextlib
 import sys
@@ -29,7 +29,7 @@ def load(params: Params, dataset: str, setting: str, seed: int, root: Path = Pat
     The function also sets PyTorch's number of threads to `threads` in params.yaml.
 
     Args:
-        params: All of params.yaml.
+        params: All parameters of params.yaml.
         dataset: The data set's name.
         setting: The setting's name; a setting is a system with its hyperparameters.
         seed: The seed of the training.
@@ -50,7 +50,7 @@ def load(params: Params, dataset: str, setting: str, seed: int, root: Path = Pat
 
 
 def max_length(prepared: Prepared) -> int:
-    """Largest number of word ids of a generated sentence: the length of the longest document, but at least 100."""
+    """The most word ids that a generated sentence may have: as many as the longest document has, but at least 100."""
     lengths = [int(split.lengths.max()) for split in prepared.splits.values() if isinstance(split, Documents)]
 
     return max([generation.LONGEST, *lengths])
@@ -58,7 +58,10 @@ def max_length(prepared: Prepared) -> int:
 
 @contextlib.contextmanager
 def printed_warnings() -> Iterator[None]:
-    """Prints each warning of the `with` block, such as one about unknown words, as one line on standard error."""
+    """After the `with` block, prints each warning that the block gave, such as one about unknown words, on one line.
+
+    The lines go to standard error.
+    """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield
@@ -71,9 +74,9 @@ def write_examples(x: Tensor, path: Path, prepared: Prepared, columns: int) -> P
 
     Args:
         x: Images, shape (images, 1, height, width), or word ids, shape (sentences, words).
-        path: Path of the file. A path without a suffix gets one.
+        path: Path of the file. A path without a suffix gets the suffix .png or .txt.
         prepared: The data set with the vocabulary of the word ids.
-        columns: Number of images in one row, or of sentences between two empty lines.
+        columns: Number of images in one row of the picture. For sentences: number of sentences in one paragraph.
 
     Returns:
         The path of the written file.
@@ -96,9 +99,9 @@ def write_grid(images: Array, path: Path, columns: int) -> Path:
     """Writes images side by side into a PNG file.
 
     Args:
-        images: Share of ink in each pixel, from 0 to 1, shape (images, height, width).
-        path: Path of the file. A path without a suffix gets one.
-        columns: Number of images in one row.
+        images: Values of the pixels from 0 (no ink) to 1 (full ink), shape (images, height, width).
+        path: Path of the file. A path without a suffix gets the suffix .png.
+        columns: Number of images in one row of the picture.
 
     Returns:
         The path of the written file.

@@ -1,4 +1,4 @@
-"""The stage `own_files`: computes digests (hashes) of the user's own files on every run."""
+"""The stage `own_files`: computes digests (hashes) of the user's own files on every run of `dvc repro`."""
 
 from pathlib import Path
 
@@ -7,10 +7,12 @@ from duvae.project import job_list, own_files
 
 
 def run(params: Params, root: Path = Path()) -> None:
-    """Writes one digest for each data set with files to `data/own.yaml`, on which the stage `fetch` depends.
+    """Writes one digest for each data set that has files to `data/own.yaml`.
+
+    The stage `fetch` depends on `data/own.yaml`. The stage runs again for a data set whose files have changed.
 
     Args:
-        params: All parameters.
+        params: All parameters of params.yaml.
         root: Folder of the project.
     """
     fetched = job_list.contents(params)["fetched"]

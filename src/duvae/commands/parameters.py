@@ -8,7 +8,7 @@ def run(params: Params, check: bool = False) -> None:
     """Writes `docs/parameters.md`, or checks it.
 
     Args:
-        params: All parameters.
+        params: All parameters of params.yaml.
         check: Whether to compare the page with the parameters instead of writing it.
 
     Raises:

@@ -1,6 +1,6 @@
 """The stage `prepare`: writes a data set to data/prepared/<data set>, from files or from the synthetic generator.
 
-Images become grey values in data/grey/<data set>, which the stage `binarize` reads.
+A data set of images is an exception: its grey values go to data/grey/<data set>, where the stage `binarize` reads them.
 """
 
 from pathlib import Path
@@ -11,10 +11,10 @@ from duvae.data.store import Prepared
 
 
 def run(params: Params, dataset: str, root: Path = Path()) -> Prepared:
-    """Prepares a data set.
+    """Converts a data set to the form that trainings read, prints its sizes and warnings, and writes it.
 
     Args:
-        params: All parameters.
+        params: All parameters of params.yaml.
         dataset: Name of the data set.
         root: Folder of the project.
 

@@ -25,10 +25,12 @@ from duvae.vae import VAE
 def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path()) -> None:
     """Trains a probe (a linear classifier) on each labelled subset, and writes the test accuracies to `probe.json`.
 
+    A labelled subset is drawn from the examples that have labels, or comes from files that params.yaml names.
+
     A data set without probes in params.yaml gets a file without accuracies.
 
     Args:
-        params: All of params.yaml.
+        params: All parameters of params.yaml.
         dataset: Name of the data set.
         setting: Name of the setting, which is a system with its hyperparameters.
         seed: Seed of the training.
@@ -66,17 +68,18 @@ def by_subset(model: VAE, prepared: store.Prepared, params: Params, dataset: str
     Args:
         model: Trained model, on its device.
         prepared: Prepared data set.
-        params: All of params.yaml.
+        params: All parameters of params.yaml.
         dataset: Name of the data set.
 
     Returns:
-        Content of probe.json, in percent where a value is an accuracy or a share:
+        Content of probe.json; accuracies and shares are in percent:
 
         - `features`: number of input features;
         - `test`: number of test documents;
         - `largest_class`: share of the most frequent label in the test set; None for a data set without probes;
-        - `by_labels`: for each number of labels, the mean `accuracy`, its `spread` over the subsets, and the accuracy
-          of each subset (`draws`). Also the `inverse_penalties` of the subsets, which cross-validation has chosen.
+        - `by_labels`: results by size of the subset, which is its number of labels. `draws` has the test accuracy of
+          each subset of this size. `accuracy` and `spread` are the mean and the standard deviation of
+          `draws`. `inverse_penalties` has the inverse penalty that cross-validation has chosen for each subset.
     """
     options, device = params.dataset(dataset).probe, next(model.parameters()).device
 
@@ -124,20 +127,21 @@ def by_character(
         model: Trained model, on its device.
         prepared: Prepared data set.
         counts: Numbers of labelled images per character.
-        params: All of params.yaml.
+        params: All parameters of params.yaml.
         dataset: Name of the data set.
 
     Returns:
-        Content of probe.json, in percent where a value is an accuracy or a share:
+        Content of probe.json; accuracies and shares are in percent:
 
         - `features`: number of input features;
         - `test`: number of test images;
         - `alphabets`: number of alphabets;
         - `labels_are`: unit of the numbers of labels in `by_labels`;
         - `largest_class`: share of the most frequent character in an alphabet's test images, mean over the alphabets;
-        - `by_labels`: for each number of images per character, the mean `accuracy` over the alphabets, the mean of each
-          draw (`draws`), and the `spread` of these means. Also the accuracy of each alphabet (`by_alphabet`) and the
-          `inverse_penalties` of each alphabet, both by name of the alphabet.
+        - `by_labels`: results by number of labelled images per character. `draws` has one accuracy for each draw of
+          labelled images, as the mean over the alphabets. `accuracy` and `spread` are the mean and the
+          standard deviation of `draws`. `by_alphabet` and `inverse_penalties` have the accuracy and the chosen inverse
+          penalties of each alphabet, by name of the alphabet.
     """
     device = next(model.parameters()).device
 

@@ -30,14 +30,14 @@ def run(
     """Writes each original with its reconstruction: lines of text, or a grid of images with two columns.
 
     Args:
-        params: All of params.yaml.
+        params: All parameters of params.yaml.
         dataset: The data set's name.
         setting: The setting's name; a setting is a system with its hyperparameters.
         seed: The seed of the training.
         output: The file to write; None: a file in `reports/generated`.
-        sentences: Sentences to reconstruct; empty: the documents of `source` or test examples.
-        source: File of documents to reconstruct; None: `sentences` or test examples.
-        count: Number of test examples to draw.
+        sentences: Sentences to reconstruct; empty: `source` or test examples are reconstructed.
+        source: File of documents to reconstruct; None: `sentences` or test examples are reconstructed.
+        count: Number of test examples to draw; not used if `sentences` or `source` is given.
         draw_seed: The seed of the choice of test examples and of the draws from p(x|z).
         likely: Whether to take the likeliest pixel or word each time instead of drawing one.
         temperature: The temperature of the draws of pixels or words.

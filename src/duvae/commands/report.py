@@ -29,24 +29,25 @@ from duvae.report.per_example import Floor, PerExample
 from duvae.report.results import Result
 
 MAX_SVG_POINTS = 60_000
-"""Largest number of points of training curves for an SVG. With more points, the page has a PNG, which is smaller."""
+"""Largest number of points of training curves that the page shows as SVG. For more points, a PNG is smaller."""
 
 
 def run(params: Params, root: Path = Path()) -> None:
     """Writes `reports/index.html`, the page of all results.
 
-    The page shows all data sets that the key `run` of params.yaml names, the posterior collapse, and a comparison of
-    settings (systems with their hyperparameters). It also shows the paper's tables beside our results. The page depends
-    only on files that git keeps, so a fresh clone can write it. If results of an earlier version lack files, the page
-    leaves out some parts and names them. It shows no examples from the user's own texts and images: the stage
-    `examples` writes separate pages for these examples.
+    The page has a section for each data set that the key `run` of params.yaml names. It also shows the posterior
+    collapse, a comparison of settings (systems with their hyperparameters), and the paper's tables beside our results.
+    The page depends only on files that git keeps, so it can be written in a fresh clone. Results of an earlier version
+    of duvae may lack files; the page then leaves out some parts and names these parts. The page shows no examples from
+    the user's own texts and images: the stage `examples` writes separate pages for these examples.
 
     Args:
-        params: All of params.yaml.
+        params: All parameters of params.yaml.
         root: The project's folder.
 
     Raises:
-        UserError: If results are missing or unreadable, or if all results belong to other weights than the models.
+        UserError: If results are missing or unreadable. Also if all results belong to weights from before the last
+            training.
     """
     current, stale = weights.current_results(results.read(params, params.run_jobs(), root))
     models = results.in_paper_order(current)
@@ -77,10 +78,10 @@ def run(params: Params, root: Path = Path()) -> None:
 
 
 def section(params: Params, models: Sequence[Result], root: Path) -> Mapping[str, Any]:
-    """Computes the template's variables for the section of one data set.
+    """Computes the values that the template of the page needs for the section of one data set.
 
     Args:
-        params: All of params.yaml.
+        params: All parameters of params.yaml.
         models: Results of the data set's models.
         root: The project's folder.
     """
@@ -155,9 +156,10 @@ def _latent_spaces(
     per_model: Sequence[PerExample | None],
     names: Mapping[str, str],
 ) -> dict[str, Markup]:
-    """Draws the latent space of each setting, if it has two dimensions; returns the pictures by setting.
+    """Draws the latent space of each setting, and returns the pictures by setting.
 
-    A picture shows the setting's first seed that has values of single test examples.
+    If the latent space does not have two dimensions, there are no pictures. The picture of a setting shows its first
+    model for which `per_model` has the values of the test examples.
     """
     pictures: dict[str, Markup] = {}
     if dataset.networks.latent != 2:
@@ -180,14 +182,17 @@ def omissions(
     samples: Mapping[str, object],
     floor: Floor | None,
 ) -> str | None:
-    """Names the parts that a section leaves out because the files of these parts are missing or out of date.
+    """Names the parts that the section of a data set leaves out.
+
+    A section leaves out a part if the files of this part are missing, or belong to other weights than the metrics.
 
     Args:
-        dataset: The data set's entry in params.yaml.
+        dataset: The data set's parameters in params.yaml.
         models: Results of the data set's models.
-        per_model: Values of the test examples of each model; None for a model without such a file.
+        per_model: Values of the test examples of each model; None for a model whose file of values is missing.
         samples: The samples that git keeps, by setting.
-        floor: The generator's own NLL (see `Floor`); None: the data set is not synthetic.
+        floor: The NLL of test sentences under the generator of a synthetic data set (see `Floor`); None: the data set
+            is not synthetic.
 
     Returns:
         One sentence; None if nothing is left out.
@@ -211,15 +216,15 @@ def omissions(
 
 
 def _model_names(names: Sequence[str], models: Sequence[Result]) -> str:
-    """The word `of` and the names of models, each once; or `of all models`."""
+    """Joins the word `of` and the names of models, each once; or returns `of all models` if `names` has them all."""
     return "of all models" if len(names) == len(models) else f"of {cells.word_list(list(dict.fromkeys(names)))}"
 
 
 def figure1_content(params: Params, models: Sequence[Result], root: Path) -> Mapping[str, Any]:
-    """Computes the template's variables for Figure 1.
+    """Computes the values that the template of the page needs for Figure 1.
 
     Args:
-        params: All of params.yaml.
+        params: All parameters of params.yaml.
         models: Results of Figure 1's five settings.
         root: The project's folder.
     """
@@ -227,7 +232,7 @@ def figure1_content(params: Params, models: Sequence[Result], root: Path) -> Map
 
 
 def figure1_models(params: Params, models: Sequence[Result]) -> list[Result] | None:
-    """The results of the five settings of Figure 1; None if `models` lacks some of them."""
+    """Selects the results of the five settings of Figure 1; returns None if `models` lacks one of these results."""
     jobs = params.figure1_jobs()
     five = [model for job in jobs for model in models if model.job == job]
 
@@ -238,7 +243,7 @@ def first_comparison(sets: Sequence[Mapping[str, Any]]) -> list[str] | None:
     """Chooses the two settings that the page compares first; returns their ids, such as `synthetic/vae`.
 
     Args:
-        sets: The template's data of the comparison, one mapping per data set.
+        sets: Values for the comparison of settings, one mapping per data set: the `compared` that `section` computes.
 
     Returns:
         The ids of a VAE and a DU-VAE on the same data set. If no data set has both, the ids of the first two settings.
@@ -254,7 +259,7 @@ def first_comparison(sets: Sequence[Mapping[str, Any]]) -> list[str] | None:
 
 
 def _curves(models: Sequence[Result], warmup: int) -> Markup:
-    """The training curves as SVG, or as PNG if they have more than `MAX_SVG_POINTS` points."""
+    """Draws the training curves as SVG, or as PNG if they have more than `MAX_SVG_POINTS` points."""
     figure = figures.curves(models, warmup)
     if sum(len(model.history) for model in models) * len(figures.CURVES) > MAX_SVG_POINTS:
         return page.inline_png(figures.png(figure), "Training curves")

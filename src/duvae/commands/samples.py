@@ -20,11 +20,14 @@ from duvae.project.files import whole
 from duvae.project.provenance import Stopwatch
 
 DECODINGS = {"drawn": False, "likeliest": True}
-"""The two ways to decode a z, by name. True: take the likeliest pixel or word each time; False: draw from p(x|z)."""
+"""The two ways to decode a latent code z, by name.
+
+True: take the likeliest pixel or word each time; False: draw from p(x|z).
+"""
 
 
 def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path()) -> None:
-    """Writes samples of the prior, if the system has one, and interpolations between pairs of test examples.
+    """Writes samples of the prior, if the system has a prior, and interpolations between pairs of test examples.
 
     `generated/<dataset>/<setting>/<seed>.npz` holds these arrays. A `<decoding>` is `drawn` or `likeliest`.
 
@@ -33,13 +36,14 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
     - `pairs`: indices of the two test examples of each interpolation, shape (pairs, 2).
     - `examples`: indices of the test examples to show beside the samples, shape (examples,).
     - `columns`: number of images in each row of a picture.
-    - `weights`: the digest of the model's weights.
+    - `weights`: the digest of the model's weights: a hash that is equal only for equal weights.
 
-    `results/<dataset>/<setting>/samples/<seed>.json`, which git keeps, holds the same samples and interpolations, with
-    the test examples beside them. For the user's own texts or images, this file holds no examples.
+    `results/<dataset>/<setting>/samples/<seed>.json`, which git keeps, holds the same samples and interpolations, and
+    the test examples to show beside them. If the data set holds the user's own texts or images, the file holds none of
+    these examples, so that git does not keep them.
 
     Args:
-        params: All of params.yaml.
+        params: All parameters of params.yaml.
         dataset: The data set's name.
         setting: The setting's name; a setting is a system with its hyperparameters.
         seed: The seed of the training.

@@ -1,7 +1,7 @@
 """The stage `search`: runs a study to its end.
 
 A study is a search for hyperparameters, and a trial is one training of the study. A grid study trains all combinations
-of the values. Another study may be compared with a grid study.
+of the values. The result of another study may be compared with the result of a grid study.
 """
 
 import math
@@ -26,10 +26,10 @@ from duvae.tracking.trial_runs import end_study
 
 
 def run(params: Params, name: str, url: str | None = None, worker: bool = False, root: Path = Path()) -> None:
-    """Runs trials of a study until the study ends, and writes its results below `results/studies/<name>`.
+    """Runs trials of a study until the study ends, and writes its results to `results/studies/<name>`.
 
     Args:
-        params: All of params.yaml.
+        params: All parameters of params.yaml.
         name: Name of the study.
         url: URL of a database that holds the study; None: the journal file in the folder `studies`.
         worker: Whether this process only runs trials, while another process writes the results.
@@ -37,8 +37,8 @@ def run(params: Params, name: str, url: str | None = None, worker: bool = False,
 
     Raises:
         Interrupted: If the user asks for a stop. The same command continues the study.
-        UserError: If the data is not validated. Also if the study is compared with a grid study that has no results, or
-            results of other parameters, data or code.
+        UserError: If `duvae validate` has not checked the data set. Also if params.yaml compares the study with a grid
+            study that has no results, or results of other parameters, data or code.
     """
     plan = Plan.from_params(params, name, root)
     watch = Stopwatch("search", plan.system)
@@ -93,7 +93,9 @@ def grid_summary(plan: Plan, folder: Path) -> dict[str, Any]:
 
 
 def best_params(plan: Plan, study: dict[str, Any]) -> str:
-    """The text of best_params.yaml. A setting in params.yaml may take its hyperparameters from this file.
+    """Forms the text of best_params.yaml, which holds the best hyperparameters of a study.
+
+    A setting in params.yaml may take its hyperparameters from this file.
 
     Args:
         plan: Plan of the study.
@@ -116,7 +118,7 @@ def best_params(plan: Plan, study: dict[str, Any]) -> str:
 
 
 def summary_lines(study: dict[str, Any]) -> list[str]:
-    """The results of a study as lines for the terminal.
+    """Describes the results of a study in lines for the terminal.
 
     Args:
         study: Content of study.json.

@@ -22,7 +22,7 @@ def run(params: Params, name: str | None = None, console: Console | None = None)
     If standard output is not a terminal, the output is plain text.
 
     Args:
-        params: All of params.yaml.
+        params: All parameters of params.yaml.
         name: Name of the system to explain; None: all systems.
         console: Console to print to; None: standard output.
     """
@@ -46,7 +46,10 @@ def _console() -> Console:
 
 
 def _table(console: Console, title: str, *heads: str, names: int = 0) -> Table:
-    """An empty table, with ASCII lines if the output is not a terminal. Its first `names` columns are never wrapped."""
+    """Creates an empty table whose first `names` columns are never wrapped.
+
+    If the output is not a terminal, the lines of the table are ASCII characters.
+    """
     lines = box.ROUNDED if console.is_terminal else box.ASCII2
     table = Table(title=title, title_justify="left", title_style="bold", box=lines)
     for index, head in enumerate(heads):

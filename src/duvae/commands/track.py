@@ -7,10 +7,13 @@ from duvae.tracking import runs
 
 
 def run(params: Params, root: Path = Path()) -> None:
-    """Brings MLflow up to date, and prints how many runs changed and which results are missing or out of date.
+    """Copies new and changed results to MLflow, and prints what was done.
+
+    The output has the number of runs that were added, replaced or left unchanged. It also names the results that are
+    missing, and those that belong to other weights than the model.
 
     Args:
-        params: All of params.yaml.
+        params: All parameters of params.yaml.
         root: Folder of the project.
     """
     tracked = runs.track(params, root)

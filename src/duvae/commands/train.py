@@ -23,15 +23,16 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
     The record, `train.run.json`, holds the code, the machine and the time of the training.
 
     Args:
-        params: All of params.yaml.
+        params: All parameters of params.yaml.
         dataset: Name of the data set.
         setting: Name of the setting, which is a system with its hyperparameters.
-        seed: Seed of the training. It determines every bit of the result on one machine with a given number of threads.
+        seed: Seed of the training. On one machine and with the same number of threads, the same seed gives the same
+            result to the last bit.
         root: Folder of the project.
 
     Raises:
         Interrupted: If the user asks for a stop. The same command resumes the training.
-        UserError: If the data is not validated, or if the training diverges.
+        UserError: If `duvae validate` has not checked the data set, or if the training diverges.
     """
     job = params.job(dataset, setting, seed)
     chosen, entry = params.dataset(dataset), params.setting(setting)

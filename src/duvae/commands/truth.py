@@ -1,4 +1,7 @@
-"""The stage `truth`: computes the generator's own NLL, a lower bound for the expected NLL of every system."""
+"""The stage `truth`: computes the NLL of synthetic test sentences under the generator that produced them.
+
+No system can have a lower expected NLL than the generator.
+"""
 
 from pathlib import Path
 
@@ -17,18 +20,22 @@ from duvae.project.provenance import Stopwatch
 
 
 def run(params: Params, dataset: str, root: Path = Path()) -> None:
-    """Integrates the likelihood of the first test sentences over z, under the generator of the data.
+    """Computes the NLL of the first test sentences under the generator that produced the data.
 
-    The stage writes to the folder `results/<dataset>`. `truth.json` holds the mean NLL of these sentences, its standard
-    error, and the mean NLL on a coarser lattice as a check. `truth.run.json` holds the code, the machine and the time.
+    The number of these sentences is `truth.sentences` of the data set in params.yaml. The likelihood of a sentence is
+    an integral over z, computed as a sum over a lattice of points z. The stage writes three files to the folder
+    `results/<dataset>`. `truth.json` holds the mean NLL of these sentences and the standard error of this mean. As a
+    check, it also holds the mean NLL on a lattice with twice the spacing. `truth.run.json` holds the code, the machine
+    and the time of this computation.
+
     `per_example.json` holds these arrays:
 
     - `nll`: NLL of each of these sentences in nats, shape (sentences,);
     - `z`: latent code of every test sentence, shape (test sentences, 2);
-    - `label`: index of the component that generated each test sentence, shape (test sentences,).
+    - `label`: index of the mixture component that generated each test sentence, shape (test sentences,).
 
     Args:
-        params: All parameters.
+        params: All parameters of params.yaml.
         dataset: Name of a data set of the kind `synthetic`.
         root: Folder of the project.
 

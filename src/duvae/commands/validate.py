@@ -1,4 +1,4 @@
-"""The stage `validate`: checks data/prepared/<data set>, and writes Data Docs, the pages with the outcome."""
+"""The stage `validate`: checks data/prepared/<data set>, and writes Data Docs, HTML pages with the results."""
 
 from pathlib import Path
 from typing import Any
@@ -10,15 +10,17 @@ from duvae.project.files import remove, write_json
 
 
 def run(params: Params, dataset: str, root: Path = Path()) -> dict[str, Any]:
-    """Checks that a data set meets all its expectations. A training does not start on a data set that fails.
+    """Checks that a data set meets all its expectations, each of which is one check of the data.
+
+    A training does not start on a data set that fails a check.
 
     Args:
-        params: All parameters.
+        params: All parameters of params.yaml.
         dataset: Name of the data set.
         root: Folder of the project.
 
     Returns:
-        The results, as in data/validated/<data set>.json.
+        The content of data/validated/<data set>.json: the results of the checks.
 
     Raises:
         UserError: If an expectation is not met. The message shows an example row for each such expectation. Also if
@@ -27,7 +29,8 @@ def run(params: Params, dataset: str, root: Path = Path()) -> dict[str, Any]:
     chosen = params.dataset(dataset)
     report, docs = root / "data" / "validated" / f"{dataset}.json", root / "reports" / "data_docs" / dataset
     remove(report)
-    prepared = store.read(root / "data" / "prepared" / dataset, ids=False)  # the expectations check the ids instead
+    # With `ids=False`, the function `store.read` does not check the word ids, because the expectations check them.
+    prepared = store.read(root / "data" / "prepared" / dataset, ids=False)
     results = validation.run_expectations(prepared, chosen, docs, dataset)
     images = isinstance(chosen, OmniglotDataset | ImageDataset)
     validation.require_all_met(

@@ -1,8 +1,8 @@
 """The parameters of `params.yaml` as immutable typed objects.
 
-A mistake in the file raises a `UserError`. The message names the file, the line and the key. It also states the
-expected value, the value that was found, and the closest known key. Each section of the file has its own module in this
-package.
+A mistake in the file raises a `UserError`. The message names the file, the line and the key, and states the expected
+and the found value. For an unknown key or name, the message also has the closest known one. The sections
+`datasets`, `settings` and `studies` of the file have modules of their own in this package.
 """
 
 from duvae.config.datasets import (

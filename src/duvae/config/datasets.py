@@ -24,13 +24,13 @@ from duvae.fields import (
 from duvae.messages import refusal, unknown
 
 APART = ("text", "images")
-"""Kinds of data sets that may hold texts or pictures of the user. Git keeps no examples of these data sets."""
+"""Kinds of data sets that may hold private texts or pictures. Git keeps no examples of these data sets."""
 
 
 class Binarize(Frozen):
-    """Parameters of the bits of validation and test images, which are drawn once.
+    """Parameters of the bits (pixels of 0 or 1) that are drawn from the grey validation and test images.
 
-    Training instead draws new bits each time it uses an image.
+    These bits are drawn once. For training images, the training draws new bits each time it uses an image.
     """
 
     seed: Annotated[
@@ -44,7 +44,7 @@ class Binarize(Frozen):
 
 
 class Expect(Frozen):
-    """Bounds that `validate` checks a prepared text data set against."""
+    """Bounds that a prepared data set of texts must meet. The command `duvae validate` checks them."""
 
     max_unknown_rate: Annotated[Share, doc("Largest allowed share of unknown words in a split.", "ours")]
     max_shared_rate: Annotated[
@@ -56,7 +56,7 @@ class Expect(Frozen):
 
 
 class ImageExpect(Frozen):
-    """Bounds that `validate` checks a prepared image data set against."""
+    """Bounds that a prepared data set of images must meet. The command `duvae validate` checks them."""
 
     max_shared_rate: Annotated[
         Share, doc("Largest allowed share of a split's images that also occur in another split.", "ours")
@@ -159,7 +159,7 @@ class Decay(Frozen):
 
 
 class Optimisation(Frozen):
-    """Optimiser, learning rate, batches and epochs of a training, as in supplement E of the paper."""
+    """Parameters of the optimisation: optimiser, learning rate, batches and epochs, as in supplement E of the paper."""
 
     optimiser: Annotated[
         Literal["sgd", "adam"],
@@ -211,10 +211,11 @@ class Optimisation(Frozen):
     ] = False
 
     def changed(self, changes: Mapping[str, Any]) -> "Optimisation":
-        """Copies this optimisation, with new values for some keys.
+        """Returns a copy of these parameters, with new values for some keys.
 
         Args:
-            changes: New values by key, as in params.yaml. The mapping `decay` may hold only some keys of `Decay`.
+            changes: New values by key, as in params.yaml. If `changes` has the key `decay`, its mapping may hold only
+                some of the keys of `Decay`.
 
         Raises:
             ValidationError: If a key is unknown or a value is not allowed.
@@ -231,8 +232,9 @@ class DatasetProbe(Frozen):
 
     A linear probe is a linear classifier that predicts the label of an example from its posterior.
 
-    - `labels` and `subsets`: subsets that are drawn from the training examples, and subsets from files.
-    - `per_character`: one probe for each alphabet, trained on some images of each character of the alphabet.
+    - `labels` draws subsets from the training examples, and `subsets` names subsets that come from files.
+    - `per_character` is for images of characters: each alphabet has its own probe, which is trained on some images of
+      each character of the alphabet.
     """
 
     labels: Annotated[
@@ -261,7 +263,7 @@ class DatasetProbe(Frozen):
 
     @property
     def enabled(self) -> bool:
-        """Whether the data set has a linear probe."""
+        """Whether params.yaml asks for at least one linear probe on this data set."""
         return bool(self.labels or self.subsets or self.per_character)
 
 
@@ -269,7 +271,7 @@ PaperTable = Literal["table1", "table2", "table3", "tableS1", "tableS2"]
 
 
 class Paper(Frozen):
-    """Parameters of the comparison of a data set's results with tables of the paper."""
+    """Parameters for the comparison of our results on a data set with tables of the paper."""
 
     tables: Annotated[
         list[PaperTable],
@@ -388,7 +390,7 @@ class _Images(_Dataset):
 
 
 class OmniglotDataset(_Images):
-    """Parameters of a data set of drawn characters."""
+    """Parameters of Omniglot, a data set of drawn characters."""
 
     kind: Annotated[Literal["omniglot"], doc("`omniglot`: drawings of characters of 50 alphabets.")]
     source: Annotated[OmniglotSource, doc("Drawings of Lake et al. or of Burda et al.", "paper, 4.1")]

@@ -15,7 +15,9 @@ from duvae.messages import explain, unknown
 from duvae.registry import HYPERPARAMETERS
 
 FIGURE1_SETTINGS = ("ae", "vae", "agg_vae", "bn_vae", "du_vae")
+"""Names of the five settings of Figure 1 in params.yaml."""
 FIGURE1_DATASET = "synthetic"
+"""Name of the data set of Figure 1 in params.yaml."""
 
 T = TypeVar("T")
 
@@ -23,8 +25,9 @@ T = TypeVar("T")
 class Run(Frozen):
     """One block of the key `run` in params.yaml: trainings and studies that `dvc repro` rebuilds.
 
-    There is one training for each triple of data set, setting and seed. Each data set names a column of
-    hyperparameters (see `Setting`). A triple is left out if its setting does not have that column.
+    A setting is a system with its hyperparameters, and a study is a search for hyperparameters. There is one training
+    for each triple of data set, setting and seed. Each data set names a column of hyperparameters (see `Setting`). A
+    triple is left out if its setting does not have the column of its data set.
     """
 
     datasets: Annotated[list[Name], Field(min_length=1), doc("Names of the data sets to rebuild.", "paper")]
@@ -57,7 +60,7 @@ def _form_of_run(value: Any) -> str:
 
 
 OneRun = Annotated[Annotated[Run, Tag("block")] | Annotated[Name, Tag("name")], Discriminator(_form_of_run)]
-"""A block, or the name of a list of blocks in the key `runs` of params.yaml."""
+"""Type of the key `run` of params.yaml: a block (see `Run`), or the name of a list of blocks in the key `runs`."""
 
 
 class Figure1(Frozen):
@@ -89,7 +92,10 @@ class Evaluation(Frozen):
 
 
 class Probe(Frozen):
-    """Parameters of the linear probes: the draws of labelled subsets, and the choice of the classifier's penalty."""
+    """Parameters of the linear probes, the linear classifiers that predict labels from posteriors.
+
+    The parameters determine how labelled subsets are drawn, and how the penalty of a classifier is chosen.
+    """
 
     draws: Annotated[
         Repeats, doc("Number of labelled subsets to draw for each size in `datasets.*.probe.labels`.", "ours")
@@ -111,7 +117,7 @@ class Probe(Frozen):
 
 
 class Generation(Frozen):
-    """Parameters of the report's samples from the prior, and of its interpolations between test examples."""
+    """Parameters of the samples from the prior, and of the interpolations between test examples, in the report."""
 
     rows: Annotated[
         Repeats,
@@ -143,13 +149,13 @@ class Generation(Frozen):
 
 
 class Job(NamedTuple):
-    """One training in the DVC graph.
+    """One training in the graph of stages that DVC runs.
 
     Attributes:
         dataset: Name of the data set.
         setting: Name of the setting, which gives the system and its hyperparameters (see `Setting`).
         seed: Seed of the training.
-        column: Name of the column from which the setting takes the hyperparameters for this data set.
+        column: Name of the column in which the setting has the hyperparameters for this data set.
     """
 
     dataset: str
@@ -209,11 +215,11 @@ class Params(Frozen):
     studies: Annotated[dict[Name, Study], doc("Searches of hyperparameters by name.")] = {}
 
     def dataset(self, name: str) -> AnyDataset:
-        """The data set with this name; a `UserError` if there is none."""
+        """Returns the data set with this name. Raises a `UserError` if there is none."""
         return _named("data set", name, self.datasets)
 
     def setting(self, name: str) -> Setting:
-        """The setting with this name; a `UserError` if there is none."""
+        """Returns the setting with this name. Raises a `UserError` if there is none."""
         return _named("setting", name, self.settings)
 
     def declaration(self, setting: str) -> str:
@@ -227,13 +233,13 @@ class Params(Frozen):
         return f"settings.{setting}" if grid is None else f"setting_grids.{grid}"
 
     def study(self, name: str) -> Study:
-        """The study with this name; a `UserError` if there is none."""
+        """Returns the study with this name. Raises a `UserError` if there is none."""
         return _named("study", name, self.studies)
 
     def hyperparameters(self, setting: str, dataset: str, root: Path = Path()) -> Frozen:
         """The hyperparameters of a setting on a data set, as an object of the system's class of hyperparameters.
 
-        If params.yaml names a study in place of hyperparameters, they are read from the results of that study.
+        If the setting names a study in place of hyperparameters, the hyperparameters are read from the study's results.
         """
         column = self.column(setting, dataset)
         if not isinstance(column, StudyReference):
@@ -242,7 +248,7 @@ class Params(Frozen):
         return best_hyperparameters(column.study, self.setting(setting).system, root)
 
     def column(self, setting: str, dataset: str) -> Frozen:
-        """The setting's column for a data set: hyperparameters, or a reference to a study that searches for them."""
+        """The content of a setting's column for a data set: hyperparameters, or a reference to a study."""
         column, columns = self.dataset(dataset).column, self.setting(setting).columns
         if column not in columns:
             raise UserError(
@@ -254,17 +260,21 @@ class Params(Frozen):
         return values
 
     def optimisation(self, setting: str, dataset: str) -> Optimisation:
-        """The optimisation of a data set, in which the setting may replace the values of some keys."""
+        """The optimisation parameters of a data set, in which a setting may replace the values of some keys."""
         return self.dataset(dataset).optimisation.changed(self.setting(setting).optimisation)
 
     def job(self, dataset: str, setting: str, seed: int) -> Job:
-        """The job of a data set, setting and seed; a `UserError` if the setting has no column for the data set."""
+        """Returns the job of a data set, setting and seed.
+
+        Raises:
+            UserError: If the data set or the setting is unknown, or if the setting has no column for the data set.
+        """
         self.column(setting, dataset)
 
         return Job(dataset, setting, seed, self.dataset(dataset).column)
 
     def blocks(self) -> list[Run]:
-        """The blocks of the key `run` in params.yaml, or of the entry of `runs` that it names."""
+        """The block that the key `run` of params.yaml holds; or the blocks of the list in `runs` that `run` names."""
         if isinstance(self.run, Run):
             return [self.run]
         if self.run not in self.runs:
@@ -273,11 +283,11 @@ class Params(Frozen):
         return self.runs[self.run]
 
     def run_jobs(self) -> list[Job]:
-        """The trainings of all blocks of `run`, without repetition."""
+        """The trainings of all blocks that `blocks` returns, each training once."""
         return list(dict.fromkeys(job for block in self.blocks() for job in self._block_jobs(block)))
 
     def run_studies(self) -> list[str]:
-        """Names of the studies of all blocks of `run`, without repetition."""
+        """Names of the studies of all blocks that `blocks` returns, each name once."""
         return list(dict.fromkeys(name for block in self.blocks() for name in block.studies))
 
     def _block_jobs(self, block: Run) -> Iterator[Job]:
@@ -299,12 +309,12 @@ class Params(Frozen):
         return [self.job(FIGURE1_DATASET, setting, self.figure1.seed) for setting in FIGURE1_SETTINGS]
 
     def jobs(self) -> list[Job]:
-        """All trainings of the DVC graph: the trainings of `run` and of Figure 1, without repetition."""
+        """All trainings that DVC runs: those of the key `run` and those of Figure 1, each training once."""
         return list(dict.fromkeys([*self.run_jobs(), *self.figure1_jobs()]))
 
 
 def _named(kind: str, name: str, known: Mapping[str, T]) -> T:
-    """The object with this name; a `UserError` with the closest known name if there is no such object."""
+    """Returns the object with this name. If there is none, raises a `UserError` with the closest known name."""
     if name not in known:
         raise UserError(f"params.yaml: {unknown(kind, name, known)}")
 
@@ -312,7 +322,7 @@ def _named(kind: str, name: str, known: Mapping[str, T]) -> T:
 
 
 def best_hyperparameters(study: str, system: str, root: Path = Path()) -> Frozen:
-    """Reads the best hyperparameters of a study, and checks them with the class that a system has for them.
+    """Reads the best hyperparameters of a study, and checks them with the system's class of hyperparameters.
 
     Args:
         study: Name of the study.
@@ -322,7 +332,7 @@ def best_hyperparameters(study: str, system: str, root: Path = Path()) -> Frozen
     Raises:
         UserError: If the study has no results, recommends no hyperparameters, or searched another system.
     """
-    import yaml  # imported here, because loading a trained model must not require this library
+    import yaml  # imported here, so that a program can load a trained model without this library
 
     path = best_params_path(study, root)
     remedy = f"Run 'duvae search --study {study}' or 'dvc repro search@{study}'"

@@ -1,7 +1,10 @@
 """Reads `params.yaml`, and checks that the parts of the file agree.
 
-The library pydantic validates each part of the file by itself. The checks in this module compare different parts with
-each other.
+The library pydantic validates each part of the file by itself. The checks in this module compare one part with another:
+for example, each data set that the key `run` names must be a key of `datasets`.
+
+A setting is a system, such as DU-VAE, with its hyperparameters. A grid declares several settings at once. A study is a
+search for hyperparameters.
 """
 
 from collections.abc import Iterator, Mapping
@@ -19,20 +22,21 @@ from duvae.messages import explain, line_note, show, unknown
 from duvae.registry import HYPERPARAMETERS, RECORDS, searched
 
 Key = tuple[str, ...]
+"""Path of a key in params.yaml, such as `("settings", "vae", "columns")`."""
 Mistake = tuple[Key, str]
-"""The key of a mistake, and the message about it."""
+"""The key of params.yaml that has a mistake, and the message about the mistake."""
 
 
 def load(path: Path = Path("params.yaml")) -> Params:
     """Reads params.yaml.
 
     Args:
-        path: The file.
+        path: Path of the file.
 
     Raises:
-        UserError: If the file has mistakes; the message has one line for each mistake.
+        UserError: If the file cannot be read, or has mistakes. The message has one line for each mistake.
     """
-    import yaml  # imported here, because loading a trained model must not require this library
+    import yaml  # imported here, so that a program can load a trained model without this library
 
     from duvae.config import yaml_text
 
@@ -63,7 +67,7 @@ def parse(raw: dict[str, Any], source: str = "params.yaml", line_numbers: Mappin
     """Converts the content of params.yaml to checked parameters.
 
     Args:
-        raw: Content of the file.
+        raw: Content of the file, as a YAML parser returns it.
         source: Name of the file in messages.
         line_numbers: Line number of each key, for messages; None: messages without line numbers.
 
@@ -92,7 +96,7 @@ def parse(raw: dict[str, Any], source: str = "params.yaml", line_numbers: Mappin
 
 
 def _duplicate_names(params: Params) -> Iterator[Mistake]:
-    """Finds names of grids, or of the settings in a grid, that another setting or grid already has."""
+    """Finds grids that have the name of another setting or grid, or that have a setting with such a name."""
     names = set(params.settings)
     for name, grid in params.setting_grids.items():
         for key in (name, *grid.cells(name)):
@@ -102,7 +106,7 @@ def _duplicate_names(params: Params) -> Iterator[Mistake]:
 
 
 def _all_blocks(params: Params) -> Iterator[tuple[Key, Run]]:
-    """Every block of `run` and `runs`, with its key."""
+    """Yields every block in the keys `run` and `runs`, with the key of the block. A block names trainings to run."""
     if isinstance(params.run, Run):
         yield ("run",), params.run
     for name, blocks in params.runs.items():
@@ -111,7 +115,7 @@ def _all_blocks(params: Params) -> Iterator[tuple[Key, Run]]:
 
 
 def _run_names(params: Params) -> Iterator[Mistake]:
-    """Finds unknown names in the keys `run` and `runs`."""
+    """Finds names of data sets, settings and studies in the keys `run` and `runs` that params.yaml does not declare."""
     if isinstance(params.run, str) and params.run not in params.runs:
         yield ("run",), unknown("entry of runs", params.run, params.runs)
     for block_key, block in _all_blocks(params):
@@ -126,7 +130,7 @@ def _run_names(params: Params) -> Iterator[Mistake]:
 
 
 def _disagreements(params: Params) -> list[Mistake]:
-    """Finds parts of the file that contradict each other."""
+    """Runs all checks that compare parts of the file, and returns the mistakes."""
     errors = list(_run_names(params))
     errors += _floors(params)
     errors += _optimisations(params)
@@ -145,7 +149,10 @@ def _disagreements(params: Params) -> list[Mistake]:
 
 
 def _declarations(params: Params) -> Iterator[tuple[tuple[str, str], Setting | SettingGrid]]:
-    """Every setting and every grid of settings that the file declares, with its key."""
+    """Yields every setting and every grid of settings that the file declares, each after its key.
+
+    The settings of a grid are left out, because the file has no keys for them.
+    """
     for name, setting in params.settings.items():
         if params.declaration(name) == f"settings.{name}":
             yield ("settings", name), setting
@@ -154,12 +161,12 @@ def _declarations(params: Params) -> Iterator[tuple[tuple[str, str], Setting | S
 
 
 def _floors(params: Params) -> Iterator[Mistake]:
-    """Finds settings that use dropout on the variances without the lower bound alpha of the variances.
+    """Finds settings that use dropout on the variances, but no lower bound alpha for the variances.
 
-    Equation 6 of the paper would then give negative variances.
+    Equation 6 of the paper defines the dropout. Without the bound alpha (the floor), it would give negative variances.
     """
-    # This check is not a validator of `Setting`. Such a validator would make every training depend on the whole entry
-    # of its system in `RECORDS`, which also holds labels for reports.
+    # This check is not a validator of the class `Setting`, because trainings use that class. A validator would make
+    # every training depend on the whole entry of its system in `RECORDS`, which also holds labels for reports.
     for key, declared in _declarations(params):
         if RECORDS[declared.system].needs_floor and declared.parts.variance_floor == "none":
             message = f"expected 'alpha', because {declared.system}'s dropout needs variances above alpha; found 'none'"
@@ -167,7 +174,7 @@ def _floors(params: Params) -> Iterator[Mistake]:
 
 
 def _optimisations(params: Params) -> Iterator[Mistake]:
-    """Finds optimisation values of a setting that are not allowed together with a data set's optimisation."""
+    """Finds values in the key `optimisation` of a setting that a data set's parameters of optimisation do not allow."""
     for key, declared in _declarations(params):
         for dataset in params.datasets.values():
             try:
@@ -179,7 +186,7 @@ def _optimisations(params: Params) -> Iterator[Mistake]:
 
 
 def _studies(params: Params) -> Iterator[Mistake]:
-    """Finds mistakes in studies, and in columns of settings that name a study."""
+    """Finds mistakes in studies, and in the settings that take their hyperparameters from a study."""
     for name, study in params.studies.items():
         study_key = ("studies", name)
         if study.dataset not in params.datasets:
@@ -215,7 +222,15 @@ def _studies(params: Params) -> Iterator[Mistake]:
 
 
 def _values(study_key: Key, study: Study, system: str, column: str, base: Frozen) -> Iterator[Mistake]:
-    """Finds values of a study that its system does not allow, and a study that has no values to try."""
+    """Finds values of a study that the study's system does not allow. Also finds a study that has no values to try.
+
+    Args:
+        study_key: Key of the study in params.yaml.
+        study: Parameters of the study.
+        system: Name of the system whose hyperparameters the study searches.
+        column: Name of the hyperparameter column of the study's data set.
+        base: Hyperparameters of the study's setting, for those that the study does not search.
+    """
     fields = HYPERPARAMETERS[system].model_fields
     tried = [((*study_key, "values", key), {key: value}) for key, values in study.values.items() for value in values]
     tried += [((*study_key, "first", str(index)), values) for index, values in enumerate(study.first)]
@@ -236,7 +251,7 @@ def _values(study_key: Key, study: Study, system: str, column: str, base: Frozen
 
 
 def search_space(study: Study, system: str, column: str) -> dict[str, tuple[float, ...]]:
-    """The values that a study tries, in ascending order, by name of the hyperparameter.
+    """The values that a study tries for each hyperparameter, in ascending order, by name of the hyperparameter.
 
     Args:
         study: Parameters of the study in params.yaml.

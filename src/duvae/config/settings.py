@@ -1,4 +1,8 @@
-"""Settings and grids of settings. A setting is a system, such as DU-VAE, with its parts and hyperparameters."""
+"""Classes for settings and for grids of settings.
+
+A setting is a system, such as DU-VAE, with its hyperparameters and with its parts, which are other options of the
+encoder.
+"""
 
 import math
 import re
@@ -25,11 +29,11 @@ Changes = Annotated[
         "ours",
     ),
 ]
-"""New values for some keys of a data set's optimisation (see `Optimisation`)."""
+"""New values for some keys of the class `Optimisation`, with which a setting changes the optimisation of data sets."""
 
 
 class StudyReference(Frozen):
-    """A reference to a study (a search for hyperparameters), which a column has in place of hyperparameters.
+    """The name of a study (a search for hyperparameters), given in a setting in place of hyperparameters.
 
     The setting then uses the best hyperparameters of the study, from `results/studies/<study>/best_params.yaml`.
     """
@@ -92,7 +96,8 @@ class Parts(Frozen):
 class Setting(Frozen):
     """A system with its parts, and with its hyperparameters for each column.
 
-    A column, as in Table 1 of the paper, is one or more data sets that have the same hyperparameters.
+    A column, as in Table 1 of the paper, stands for one or more data sets on which a setting has the same
+    hyperparameters.
     """
 
     system: Annotated[str, doc("Name of a system; `duvae systems` lists them.")]
@@ -121,7 +126,7 @@ def _column_tag(values: Any) -> str:
 
 
 def _setting_of(system: str, hyperparameters: type[Frozen]) -> type[Setting]:
-    """Builds the class for the settings of one system, in which a column holds hyperparameters or names a study."""
+    """Builds the class for the settings of one system, whose columns hold hyperparameters or the name of a study."""
     column = Annotated[
         Annotated[hyperparameters, Tag("hyperparameters")] | Annotated[StudyReference, Tag("reference")],  # type: ignore[valid-type]
         Discriminator(_column_tag),
@@ -144,7 +149,7 @@ else:
 _SETTING: TypeAdapter[Setting] = TypeAdapter(AnySetting)
 
 NAMEABLE = re.compile(r"\d\.\d+")
-"""Form of the numbers in a grid: one digit before the point. The names of settings can therefore omit the point."""
+"""Form of the numbers in a grid. With just one digit before the point, the names of settings can omit the point."""
 
 LARGEST_GRID = 1_000
 """Largest number of settings of a grid. The grid of the paper's Figure 2 has 20."""
@@ -153,8 +158,8 @@ LARGEST_GRID = 1_000
 class SettingGrid(Frozen):
     """Settings of one system that differ in a few hyperparameters, one setting for each combination of `values`.
 
-    The name of a setting holds its values: `figure2_g04_p10` of the grid `figure2` has gamma 0.4 and p 1.0. A name
-    therefore still means the same training when the values of the grid change.
+    The name of a setting holds its values: the setting `figure2_g04_p10` of the grid `figure2` has gamma 0.4 and p 1.0.
+    If the grid gets other values later, each name therefore still means the same training.
     """
 
     system: Annotated[str, doc("Name of the system of all settings of the grid.")]
@@ -208,7 +213,10 @@ class SettingGrid(Frozen):
         return [dict(zip(self.values, values, strict=True)) for values in product(*self.values.values())]
 
     def _check(self, cell: Mapping[str, Any]) -> None:
-        """Validates one setting of the grid. An error names the key of the grid, because the file has only this key."""
+        """Validates one setting of the grid.
+
+        An error names a key of the grid, because params.yaml has no key for a single setting of the grid.
+        """
         try:
             _SETTING.validate_python(cell)
         except ValidationError as error:
@@ -222,11 +230,11 @@ class SettingGrid(Frozen):
             ) from error
 
     def _grid_key(self, path: tuple[str, ...]) -> tuple[str, ...]:
-        """The key of the grid that determines the value at `path` in a setting of the grid."""
+        """The key of the grid from which a setting of the grid takes the value at the key `path`."""
         return ("values", path[-1]) if path[0] == "columns" and path[-1] in self.values else path
 
     def cells(self, name: str) -> dict[str, dict[str, Any]]:
-        """The settings of the grid by name, each in the form that the key `settings` of params.yaml has.
+        """The settings of the grid by name, each in the form of an entry of the key `settings` in params.yaml.
 
         Args:
             name: The name of the grid.
@@ -243,7 +251,7 @@ class SettingGrid(Frozen):
         }
 
     def settings(self, name: str) -> dict[str, Setting]:
-        """The settings of the grid by name.
+        """The settings of the grid as checked objects, by name.
 
         Args:
             name: The name of the grid.

@@ -25,7 +25,10 @@ from duvae.messages import refusal
 
 
 class SyntheticSource(Frozen):
-    """Generator of supplement E: a mixture of Gaussians over z, and an LSTM that writes sentences from z."""
+    """Parameters of the generator in supplement E of the paper.
+
+    The generator has a mixture of Gaussians over z, and an LSTM that writes sentences from z.
+    """
 
     train: Annotated[Count, doc("Number of training sentences.", "paper, S-E")]
     valid: Annotated[Count, doc("Number of validation sentences.", "paper, S-E")]
@@ -60,7 +63,7 @@ class SyntheticSource(Frozen):
 
     @property
     def paths(self) -> list[str]:
-        """Paths of the files of this source; always empty."""
+        """Paths of the files of this source: always empty, because a generator reads no files."""
         return []
 
 
@@ -72,7 +75,7 @@ LARGEST_TEXT = 100_000_000
 
 
 class Truth(Frozen):
-    """Parameters of the quadrature that computes the generator's own likelihood."""
+    """Parameters of the quadrature (numerical integral over z) that computes the likelihood under the generator."""
 
     sentences: Annotated[
         Count, doc("Number of test sentences whose true likelihood is computed by quadrature.", "ours")
@@ -120,9 +123,9 @@ class TextFile(Frozen):
 
 
 def path_in_folder(path: str) -> PurePosixPath:
-    """The path that a fetched file has below the folder of its data set.
+    """The path that a fetched file has below the folder `data/raw/<data set>`.
 
-    It is the path in params.yaml, without the root and without the parts `.` and `..`.
+    The result is the path in params.yaml, without the leading `/` and without the parts `.` and `..`.
 
     Args:
         path: Path of the file in params.yaml.
@@ -131,7 +134,7 @@ def path_in_folder(path: str) -> PurePosixPath:
 
 
 class Sample(Frozen):
-    """Random sample of training documents, and of validation documents."""
+    """Parameters of a random sample of the training documents, and of the validation documents."""
 
     size: Annotated[
         Count,
@@ -146,7 +149,10 @@ class Sample(Frozen):
 
 
 class TextSplit(Frozen):
-    """Random split of the distinct training documents. All copies of a document go to the same split."""
+    """Shares of the distinct training documents that are chosen at random for validation and test.
+
+    All copies of a document go to the same split.
+    """
 
     valid: Annotated[
         OpenShare | None,
@@ -188,8 +194,8 @@ Files = Annotated[list[TextFile], Field(min_length=1, max_length=10_000)]
 class TextSource(Frozen):
     """Files of documents for training, validation, test and labelled subsets, and the source of the vocabulary.
 
-    Validation and test documents come from files of their own, or are drawn from the training files (`split`). The
-    vocabulary comes from a file, or is built from the training documents (`build`).
+    Validation and test documents come from files of their own, or are drawn from the training documents (see `split`).
+    The vocabulary comes from a file, or is built from the training documents (see `build`).
     """
 
     train: Annotated[
@@ -252,7 +258,7 @@ class TextSource(Frozen):
 
     @property
     def paths(self) -> list[str]:
-        """Paths of all files, each once."""
+        """Paths of all files of documents and of the vocabulary file, each path once."""
         splits = [self.train, self.valid, self.test, *self.subsets.values()]
         vocabulary = [] if self.vocabulary is None else [self.vocabulary]
 
@@ -264,7 +270,8 @@ class OmniglotSource(Frozen):
 
     In Lake's data, 20 people drew each character. The drawings of the first `train_drawers` people are for training,
     and the drawings of the last `test_drawers` people are for test. Burda's file has a training part and a test part.
-    In both cases, `valid` of the training images are held out for validation, chosen with the seed `seed`.
+    For both data, `valid` is the number of training images that are held out for validation. The seed `seed`
+    determines which images these are.
     """
 
     drawings: Annotated[
@@ -303,7 +310,7 @@ class OmniglotSource(Frozen):
 
     @property
     def paths(self) -> list[str]:
-        """Paths of all files."""
+        """Paths of all files of the drawings."""
         return {
             "lake": ["omniglot/images_background.npz", "omniglot/images_evaluation.npz"],
             "lake_png": ["omniglot/images_background.zip", "omniglot/images_evaluation.zip"],
@@ -314,8 +321,8 @@ class OmniglotSource(Frozen):
 class ImageSource(Frozen):
     """Images of the user: a folder of pictures, or an npz file.
 
-    If the images have no splits of their own, they are split at random with the seed `seed`. The share `valid` of the
-    images is then for validation, and the share `test` is for test.
+    If the folder or the file does not say which image belongs to which split, the images are split at random with the
+    seed `seed`. The share `valid` of the images is then for validation, and the share `test` is for test.
     """
 
     path: Annotated[PathText, doc("Path of a folder of pictures, or of an npz file.")]
@@ -329,5 +336,5 @@ class ImageSource(Frozen):
 
     @property
     def paths(self) -> list[str]:
-        """Path of the folder or of the file."""
+        """Path of the folder of pictures or of the npz file, as a list of one path."""
         return [self.path]

@@ -1,4 +1,4 @@
-"""Parameters of studies, the searches for hyperparameters."""
+"""Parameters of studies. A study is a search for the hyperparameters of one system, such as DU-VAE."""
 
 from typing import Annotated, Literal, Self
 
@@ -9,7 +9,7 @@ from duvae.messages import refusal
 
 
 class Prune(Frozen):
-    """Rule that ends trainings of a study early; `duvae.search.pruning` applies it."""
+    """Rule that ends trainings of a study early. The module `duvae.search.pruning` applies this rule."""
 
     rungs: Annotated[
         list[Epochs],
@@ -36,11 +36,12 @@ class Prune(Frozen):
 
 
 class Study(Frozen):
-    """A search for the hyperparameters of a system that give the least NLL on the validation set of a data set.
+    """A search for the hyperparameters with which a system has the lowest NLL on the validation set of a data set.
 
-    The sampler `grid` tries all combinations of the values. The sampler `tpe` first tries the points in `first`, then
-    `startup` evenly spread points, and then points that it chooses itself. A point gives values to the searched
-    hyperparameters. The sampler `tpe` stops when `trials` or `budget` is used up.
+    A point gives one value to each searched hyperparameter; the study trains a model at each point that it tries. The
+    sampler `grid` tries all combinations of the values. The sampler `tpe`, a tree-structured Parzen estimator, first
+    tries the points in `first`, then `startup` evenly spread points, and then points that it chooses from the results.
+    It stops when `trials` or `budget` is used up.
     """
 
     dataset: Annotated[Name, doc("Name of the data set.")]

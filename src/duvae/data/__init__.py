@@ -1,1 +1,1 @@
-"""Fetches, prepares, checks and stores data sets, and cuts them into batches."""
+"""The modules of this package fetch, prepare, check and store data sets, and cut them into batches."""

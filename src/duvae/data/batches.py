@@ -1,4 +1,4 @@
-"""Cuts a split into batches of images, or of documents that have the same length.
+"""Cuts a split (such as the training set) into batches of images, or of documents that have the same length.
 
 No batch is padded, and no example is dropped.
 """
@@ -13,10 +13,10 @@ from duvae.data.splits import Array, Split
 
 
 def tensor(split: Split, indices: Array, device: torch.device, generator: Generator | None = None) -> Tensor:
-    """The examples at `indices` on a device, as the networks read them.
+    """Copies the examples at `indices` to a device, in the form that the networks read.
 
-    Each grey pixel becomes a random bit, which is 1 with the pixel's value as its probability. New bits are drawn each
-    time an example is used (Burda et al. 2016).
+    Each grey pixel becomes a random bit; the value of the pixel is the probability that the bit is 1. New bits are
+    drawn each time an example is used (Burda et al. 2016).
 
     Args:
         split: Split that holds the examples.
@@ -34,10 +34,10 @@ def tensor(split: Split, indices: Array, device: torch.device, generator: Genera
 
 
 class Examples:
-    """The examples of a split on a device, as `tensor` returns them.
+    """Gives batches of a split on a device, with the same values as the function `tensor`.
 
-    A GPU with enough memory holds the whole split, so that only the indices of a batch are copied. On a CPU each batch
-    is read from the memory-mapped file.
+    A GPU with enough memory holds the whole split, so that only the indices of a batch are copied to the GPU. Otherwise
+    each batch is read from the memory-mapped file of the prepared data set.
 
     Args:
         split: The split.
@@ -57,9 +57,10 @@ class Examples:
             self.dtype = torch.from_numpy(np.zeros(0, split.dtype)).dtype
 
     def __call__(self, indices: Array, generator: Generator | None = None) -> Tensor:
-        """The examples at `indices`, which must have the same length.
+        """The examples at `indices`, all of which must have the same length.
 
-        `generator` is the random generator of the bits of grey pixels; None: PyTorch's global generator.
+        The argument `generator` is the random generator of the bits; None: PyTorch's global generator. Grey pixels
+        become bits as in the function `tensor`.
         """
         if self.values is None:
             return tensor(self.split, indices, self.device, generator)
@@ -71,7 +72,7 @@ class Examples:
 
 
 def to_device(x: Tensor, device: torch.device) -> Tensor:
-    """Copies a tensor to a device without waiting for the end of the copy."""
+    """Copies a tensor to a device. For a GPU, the function returns before the copy is complete."""
     if device.type == "cuda":
         x = x.pin_memory()  # a copy from unpinned memory would wait for all work queued on the device
 
@@ -81,14 +82,14 @@ def to_device(x: Tensor, device: torch.device) -> Tensor:
 def batches(lengths: Array, size: int, seed: Sequence[int] | None = None) -> list[Array]:
     """Cuts documents into batches so that all documents of a batch have the same length.
 
-    Images are cut in the same way; all images have the same length. If full batches leave a single document, it joins
-    the batch before it, because batch normalization has no variance over one example.
+    Images are cut in the same way; all images have the same length. If the last batch of a length would have a single
+    document, this document joins the batch before it, because batch normalization has no variance over one example.
 
     The order of the batches depends only on the seed. A resumed training can therefore compute the order of any epoch.
 
     Args:
         lengths: Length of each document, shape (documents,).
-        size: Number of documents in a batch; one batch of each length may hold one more.
+        size: Largest number of documents in a batch; one batch of each length may hold one more document.
         seed: Seed that shuffles the documents of each length and then the batches, such as (seed, epoch). None: batches
             of ascending length, in the order of the documents.
 

@@ -1,6 +1,7 @@
 """Reads files of documents into memory.
 
-A file has one document per line, with white space between the words. A line with a label is `label<TAB>document`.
+A file has one document per line, with white space between the words. If the documents have labels in the file, a line
+is `label<TAB>document`.
 """
 
 import re
@@ -25,7 +26,7 @@ class Corpus:
 
     Attributes:
         documents: Words of each document, joined by single spaces.
-        labels: Label of each document; -1: no label.
+        labels: Label of each document, a whole number; -1: the document has no label.
         origins: File and line of each document; lines count from 1.
         warnings: What the user should know about the files, one sentence each.
     """
@@ -74,7 +75,8 @@ def read_documents(path: Path, label: int | None = None, raw: bytes | None = Non
 
     Args:
         path: The file, in UTF-8.
-        label: Label of all documents; None: each line has its own label, or no line has a label.
+        label: Label of all documents. None: the first line shows whether each line has its own label or no line has
+            one.
         raw: Bytes to read instead of the file, for example from standard input. Error messages then use `path` as the
             name of the source. None: the function reads the file.
 
@@ -141,7 +143,7 @@ def _shortened(text: str) -> str:
 
 
 def file_lines(path: Path, raw: bytes | None = None) -> list[str]:
-    """The lines of a UTF-8 file.
+    """Reads the lines of a UTF-8 file.
 
     Only a line feed ends a line. Python's `splitlines` is not used, because it also splits at form feeds and at
     Unicode's separators.
@@ -172,20 +174,20 @@ def file_lines(path: Path, raw: bytes | None = None) -> list[str]:
 
 
 def line_error(path: Path, line: int, expected: str, value: str, remedy: str) -> UserError:
-    """The error that describes a mistake in one line of a file.
+    """Creates the error that describes a mistake in one line of a file.
 
     Args:
         path: The file.
         line: Number of the line, counted from 1.
         expected: Expected content of the line, in words.
-        value: Content of the line, in words.
+        value: Found content of the line, in words.
         remedy: Advice to the user, as a sentence.
     """
     return UserError(f"{path}, line {line}: expected {expected}; found {value}. {remedy}")
 
 
 def _label_mismatch(label: int | None, labelled: bool, row: str) -> tuple[str, str, str]:
-    """The arguments of `line_error` for a line that has an unexpected label, or that lacks its label.
+    """Forms arguments of `line_error` for a line that has an unexpected label, or that lacks its label.
 
     Args:
         label: Label that params.yaml gives to all lines of the file; None: no such label.
@@ -193,7 +195,7 @@ def _label_mismatch(label: int | None, labelled: bool, row: str) -> tuple[str, s
         row: Content of the line.
 
     Returns:
-        The expected content, the found content, and the remedy.
+        The arguments `expected`, `value` and `remedy` of `line_error`.
     """
     shown = _shortened(row)
     if label is not None:

@@ -1,8 +1,9 @@
 """Turns the Data Docs of Great Expectations into pages that work without a network.
 
-Data Docs are HTML pages that show the result of each check of a data set. They load styles, scripts and a logo from
-other hosts. Without a network, they therefore show neither tables nor status, and Great Expectations has no option to
-leave these links out. The function `finish` removes the links, adds its own styles and writes a start page.
+The library Great Expectations checks data sets. Its Data Docs are HTML pages that show the result of each check. The
+pages load styles, scripts and a logo from other hosts; without a network, they show neither tables nor status. Great
+Expectations has no option to leave out the links to these hosts. The function `finish` therefore removes the links,
+adds the styles of this module, and writes a start page.
 """
 
 import re
@@ -34,11 +35,11 @@ _OWN = re.compile(
 )
 
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ|\d{8}T\d{6}\.\d{6}Z")
-"""Form of the times in the pages of Great Expectations and in the names of the folders of these pages."""
+"""Form of a time, as Great Expectations writes it in pages and in names of folders."""
 _LAST = "last-run"
-"""Text that replaces every time. Equal results must give equal files, because DVC compares hashes."""
+"""Text that replaces every time. Equal results must give equal pages, because DVC compares the hashes of files."""
 _RANDOM = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-"""Form of the random names that Great Expectations gives to the parts of a page."""
+"""Form of the random names that Great Expectations gives to the parts of a page. Numbers replace these names."""
 
 
 def finish(site: Path, name: str, results: Sequence[ExpectationResult]) -> None:
@@ -49,7 +50,7 @@ def finish(site: Path, name: str, results: Sequence[ExpectationResult]) -> None:
         name: Name of the data set.
         results: Result of each expectation, that is, of each check of the data set.
     """
-    shutil.rmtree(site / "static", ignore_errors=True)  # fonts and images that only the removed links use
+    shutil.rmtree(site / "static", ignore_errors=True)  # the folder has fonts and images that only removed links use
     for folder in [path for path in site.rglob("*Z") if path.is_dir() and _MOMENT.fullmatch(path.name)]:
         folder.rename(folder.with_name(_LAST))
     for page in sorted(site.rglob("*.html")):

@@ -26,12 +26,12 @@ class Expectation:
     """One expectation of the values in a frame.
 
     Attributes:
-        name: Name of the expectation in errors and on pages.
-        sentence: Description of the expected values, for errors and pages.
+        name: Name of the expectation in error messages and on the HTML pages of results.
+        sentence: Description of the expected values, for error messages and for the HTML pages.
         kind: Name of the class of Great Expectations that checks the values.
         arguments: Arguments of that class, such as the column and its bounds.
-        counted_column: Column of a split's own frame from which a rate in the frame `WHOLE` is computed; None: the
-            checked value is not a rate.
+        counted_column: For a rate in the frame `WHOLE`: the column of a split's own frame from which the rate is
+            computed. None: the checked value is not a rate.
     """
 
     name: str
@@ -51,9 +51,10 @@ class ExpectationResult:
 
     Attributes:
         split: Name of the checked frame: the name of a split, or `WHOLE`.
-        expectation: The expectation.
+        expectation: The expectation that was checked.
         success: Whether the expectation is met.
-        observed: Observed value, or the smallest and the largest value of the column.
+        observed: The value that Great Expectations observed. If it gives no value, a list of the smallest and the
+            largest value of the checked column; empty if the column has no values.
         unexpected: Number of rows of the frame that break the expectation.
         example: One row that breaks the expectation, in words; None: no single row breaks the expectation.
     """
@@ -96,17 +97,19 @@ def frames_and_suites(
 
 
 def frame(split: str, prepared: Prepared) -> pd.DataFrame:
-    """The frame of one split, with one row per document.
+    """Builds the frame of one split, with one row per document.
 
     The columns hold these values of each document:
 
     - its index, its length in word ids, and its number of words;
     - its first, last, lowest and highest word id;
     - its number of marks (`<pad>`, `<s>`, `</s>`) and its number of unknown words;
-    - its label, whether the training split has the same document, and its text.
+    - its label and its text;
+    - whether the training split has the same document.
 
     Raises:
-        UserError: If the offsets of the split decrease. Such a split has no documents to check.
+        UserError: If the offsets, the positions at which documents begin, are not in ascending order. Such a split
+            cannot be divided into documents.
     """
     documents = prepared.documents(split)
     lengths, tokens = np.asarray(documents.lengths), np.asarray(documents.tokens)
@@ -149,9 +152,10 @@ def frame(split: str, prepared: Prepared) -> pd.DataFrame:
 
 
 def overview(prepared: Prepared, frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """The frame with one row per split: the number of documents, the vocabulary size and the rate of unknown words.
+    """Builds the frame with one row per split.
 
-    The row of `test` also has the share of test documents that occur in the training split too.
+    The columns hold the number of documents, the size of the vocabulary and the rate of unknown words. The row of the
+    split `test` also has the share of test documents that occur in the training split.
     """
     return pd.DataFrame(
         {
@@ -168,7 +172,7 @@ def overview(prepared: Prepared, frames: Mapping[str, pd.DataFrame]) -> pd.DataF
 
 
 def split_expectations(split: str, prepared: Prepared, dataset: SyntheticDataset | TextDataset) -> list[Expectation]:
-    """Expectations of the documents of one split."""
+    """Lists the expectations of the documents of one split."""
     source, size = dataset.source, len(prepared.vocabulary)
     if isinstance(source, SyntheticSource):
         documents = {"train": source.train, "valid": source.valid, "test": source.test}.get(split)
@@ -206,7 +210,7 @@ def split_expectations(split: str, prepared: Prepared, dataset: SyntheticDataset
 
 
 def overview_expectations(dataset: SyntheticDataset | TextDataset) -> list[Expectation]:
-    """Expectations of the frame with one row per split."""
+    """Lists the expectations of the frame with one row per split."""
     unknown, shared = dataset.expect.max_unknown_rate, dataset.expect.max_shared_rate
     source = dataset.source
     words = source.words + len(SPECIALS) if isinstance(source, SyntheticSource) else None
@@ -268,7 +272,7 @@ def _label_expectations(split: str, prepared: Prepared, dataset: SyntheticDatase
 
 
 def rows(name: str, sentence: str, least: int, most: int | None) -> Expectation:
-    """Expects that the number of rows is from `least` to `most`; None: no bound."""
+    """Expects that the number of rows is from `least` to `most`. If `most` is None, there is no upper bound."""
     return Expectation(name, sentence, "ExpectTableRowCountToBeBetween", {"min_value": least, "max_value": most})
 
 
@@ -280,9 +284,10 @@ def between(
     most: int | float | None,
     counted_column: str | None = None,
 ) -> Expectation:
-    """Expects that all values of a column are from `least` to `most`; None: no bound.
+    """Expects that all values of a column are from `least` to `most`. A bound of None does not limit the values.
 
-    `counted_column` is the attribute of `Expectation`; None: the values are not rates.
+    If the values are rates, `counted_column` names the column from which they are computed (see `Expectation`). None:
+    the values are not rates.
     """
     arguments = {"column": column, "min_value": least, "max_value": most}
 
@@ -295,7 +300,10 @@ def within(name: str, sentence: str, column: str, values: list[int]) -> Expectat
 
 
 def classes(name: str, sentence: str, column: str, least: int, most: int | None) -> Expectation:
-    """Expects that the number of distinct values of a column is from `least` to `most`; None: no bound."""
+    """Expects that the number of distinct values of a column is from `least` to `most`.
+
+    If `most` is None, there is no upper bound.
+    """
     arguments = {"column": column, "min_value": least, "max_value": most}
 
     return Expectation(name, sentence, "ExpectColumnUniqueValueCountToBeBetween", arguments)

@@ -3,9 +3,9 @@
 A known file is a file that `duvae.data.sources` lists with its address. A mirror is a folder or a URL with copies of
 known files. Any other file is a file of the user.
 
-The library pooch downloads files by HTTP. This module does everything else itself, because pooch knows one address per
-file and keeps downloaded archives. In this project, a file may come from a folder, a mirror or its own address. A file
-may also be a member of an archive, which is deleted after reading.
+The library pooch downloads files by HTTP. This module does everything else itself, because pooch knows only one address
+per file and keeps downloaded archives. In this project, a file may come from a folder, from a mirror or from its own
+address. A file may also be a member of an archive. The module deletes the archive after it has read the file.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ from duvae.errors import TemporaryError, UserError
 from duvae.project.files import scratch, whole
 
 Timeout = tuple[float, float]
-"""Longest times in seconds to wait for a connection, and for the next bytes."""
+"""The longest waiting times in seconds: the first for a connection, the second for the next bytes of a file."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,10 @@ class Fetched:
     """A file that has been fetched into the folder of a data set.
 
     Attributes:
-        path: Path of a known file below a mirror, or path of a file of the user.
+        path: Path below a mirror, if the file is a known file; otherwise the path of the file of the user.
         sha256: SHA-256 digest of the file, in hexadecimal digits.
-        origin: File or address that the file came from; `there`: the folder already had the right file.
+        origin: File or address from which the file came; `there`: the folder of the data set already had the right
+            file.
     """
 
     path: str
@@ -55,25 +56,26 @@ def fetch_files(
     root: Path = Path(),
     timeout: Timeout = (10.0, 60.0),
 ) -> list[Fetched]:
-    """Fetches files into a folder. Each file in the folder is complete and verified.
+    """Fetches files into a folder. A file gets its final name only when it is complete and verified.
 
-    A known file that is already in the folder stays if its checksum is right. Otherwise it comes from the mirror or, if
-    the mirror does not have it, from its address in `sources.SOURCES`. Files of the user are copied.
+    A known file that is already in the folder stays there if its checksum is right or if its checksum is not known. Any
+    other known file comes from the mirror. If the mirror does not have the file, it comes from its address in
+    `sources.SOURCES`. Files of the user are copied.
 
     Args:
         paths: Paths of known files below a mirror, or paths of files of the user.
         folder: Folder of the data set; its name is the name of the data set.
         mirror: Folder or URL that has known files at the given paths; None: the value of the environment variable
             DUVAE_MIRROR, or no mirror if the variable is not set.
-        root: Folder that relative paths of the user's files start from.
-        timeout: Longest times in seconds to wait for a connection, and for the next bytes.
+        root: Folder from which relative paths of the user's files start.
+        timeout: The longest waiting times in seconds, for a connection and for the next bytes of a file.
 
     Returns:
         The files, in the order of `paths`.
 
     Raises:
         UserError: If files cannot be fetched (the message lists them all), or if a file has a wrong checksum.
-        TemporaryError: If a host did not answer.
+        TemporaryError: If files cannot be fetched, and a host did not answer. Another attempt may then succeed.
     """
     targets = {path: folder / path_in_folder(path) for path in paths}
     if len(set(targets.values())) < len(targets):
@@ -109,15 +111,15 @@ def fetch_files(
 
 
 class _NotThereError(Exception):
-    """An address does not have the file, or its host cannot be reached."""
+    """An address does not have the file, or the host of the address cannot be reached."""
 
 
 class _Search:
-    """Looks for files in one place after another.
+    """Looks for each file in one place after another: the data set's folder, the mirror, the file's own address.
 
     Attributes:
-        reasons: Reasons why the places do not give a file, by the path of the file.
-        silent: Hosts that did not answer, each with the reason. These hosts get no further request.
+        reasons: For each file, by the path of the file: the reasons why the places searched so far did not give it.
+        silent: Hosts that did not answer or broke off, each with the reason. These hosts get no further request.
     """
 
     def __init__(self, folder: Path, mirror: str | None, timeout: Timeout, progress: Progress) -> None:
@@ -129,12 +131,13 @@ class _Search:
         """Gets one file.
 
         Args:
-            path: Path of the file, as in `fetch_files`.
-            target: Final path of the file. A known file that is already there and has the right checksum is kept.
+            path: Path of the file, as in the argument `paths` of `fetch_files`.
+            target: Final path of the file. A known file that is already there is kept, unless its checksum is wrong.
             own: File of the user to copy; None: the file is a known file.
 
         Returns:
-            The file; None if neither the mirror nor the file's own address has it. An archive may still have the file.
+            The fetched file; None if neither the mirror nor the file's own address has it. If the file is a member of
+            an archive, the method `archives` can still get it.
         """
         source = sources.SOURCES.get(path, sources.Source(None, None))
         reasons = self.reasons.setdefault(path, [])
@@ -164,9 +167,13 @@ class _Search:
         return None
 
     def archives(self, targets: Mapping[str, Path]) -> dict[str, Fetched | None]:
-        """Gets files that are members of archives; the value of a file that was not found is None.
+        """Gets files that are members of archives. Each archive is downloaded once, and deleted afterwards.
 
-        Each archive is downloaded once, and deleted afterwards.
+        Args:
+            targets: Final path of each file. The key of a file is its path below a mirror.
+
+        Returns:
+            The fetched files, by the keys of `targets`; None for a file that was not found.
         """
         fetched: dict[str, Fetched | None] = {}
         urls = {url: None for path in targets if (url := sources.SOURCES[path].url) and sources.SOURCES[path].member}
@@ -190,7 +197,8 @@ class _Search:
     def download(self, url: str, target: Path, checksum: str | None) -> None:
         """Downloads one file by HTTP, and verifies the file before it gets its final name.
 
-        `checksum` is the expected `algorithm:digest`; None: any file is accepted that is neither empty nor HTML.
+        `checksum` is the expected `algorithm:digest`. If it is None, any file that is neither empty nor HTML is
+        accepted.
         """
         import pooch
         import requests
@@ -228,14 +236,15 @@ def extract(archive: Path, targets: Mapping[str, Path], origin: str) -> dict[str
 
     Args:
         archive: The archive.
-        targets: Final path of each known file to extract, by the path of the file below a mirror.
-        origin: Address of the archive, for messages.
+        targets: Final path of each known file to extract. The key of a file is its path below a mirror.
+        origin: Address of the archive, for error messages.
 
     Returns:
-        The files that were found in the archive, by the path of the known file.
+        The files that were found in the archive, by the keys of `targets`.
 
     Raises:
-        UserError: If the file is not a tar.gz archive, or if a member is not a plain file or has a wrong checksum.
+        UserError: If `archive` is not a tar.gz archive, or if a member to extract is not a plain file or has a wrong
+            checksum.
     """
     members = {str(sources.SOURCES[path].member): path for path in targets}
     fetched: dict[str, Fetched | None] = {}
@@ -319,7 +328,7 @@ def _not_a_page(temporary: Path, url: str) -> None:
 
 
 def _digest(path: Path, checksum: str) -> str:
-    """Checksum of a file as `algorithm:digest`, computed with the algorithm of `checksum`."""
+    """Computes the checksum of a file as `algorithm:digest`. The algorithm is that of `checksum`."""
     algorithm = checksum.partition(":")[0]
     with path.open("rb") as file:
         return f"{algorithm}:{hashlib.file_digest(file, algorithm).hexdigest()}"
@@ -362,7 +371,7 @@ def _progress() -> Iterator[Progress]:
 class _Bar:
     """Progress bar with the methods that pooch calls.
 
-    The progress bar of pooch would need tqdm, and would also write into log files.
+    It replaces pooch's own progress bar, which needs the library tqdm and would also write into log files.
     """
 
     total = 0

@@ -1,7 +1,7 @@
 """Lists the expectations of a prepared image data set, and builds the pandas frames that they check.
 
 An expectation is one check of Great Expectations (see `Expectation`). A frame has one row per image of a split, one row
-per character, or one row per split.
+per character of OMNIGLOT, or one row per split.
 """
 
 from collections.abc import Mapping
@@ -15,11 +15,14 @@ from duvae.data.splits import Array
 from duvae.data.store import Prepared
 
 CHARACTERS = "characters"
-"""Name of the frame with one row per character."""
+"""Name of the frame with one row per character of OMNIGLOT."""
 
 ALPHABETS, ALL_CHARACTERS = 50, 1623
+"""Number of alphabets and number of characters in OMNIGLOT."""
 BURDA = {"train": 24345, "test": 8070}
-"""Number of images in each part of Burda's file; `train` includes the images that are held out for validation."""
+"""Number of images in each part of OMNIGLOT as Burda et al. (2016) published it.
+
+`train` includes the images that this project holds out for validation."""
 
 
 def frames_and_suites(
@@ -47,19 +50,19 @@ def frames_and_suites(
 
 
 def frame(split: str, prepared: Prepared) -> pd.DataFrame:
-    """The frame of one split, with one row per image.
+    """Builds the frame of one split, with one row per image.
 
     The columns hold these values of each image:
 
-    - its index, its share of ink, its lowest and highest pixel value, and its number of grey pixels;
+    - its index, and its share of ink, which is the mean of its pixel values;
+    - its lowest and its highest pixel value, and its number of grey pixels, which are neither 0 nor 1;
     - its label, the name of the label, and its group, such as the alphabet of a character;
     - whether another split has the same image.
     """
     images = prepared.images(split)
     pixels = images.pixels.reshape(len(images), -1)
-    others = {
-        key for name in prepared.splits if name != split for key in prepared.images(name).contents()
-    }  # keys are hashes of the grey values, so that drawn bits do not hide equal images
+    # A key is a hash of the grey values of an image. So equal images have equal keys, even if their drawn bits differ.
+    others = {key for name in prepared.splits if name != split for key in prepared.images(name).contents()}
 
     return pd.DataFrame(
         {
@@ -77,9 +80,10 @@ def frame(split: str, prepared: Prepared) -> pd.DataFrame:
 
 
 def overview(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """The frame with one row per split.
+    """Builds the frame with one row per split.
 
-    The columns hold the number of images, the mean share of ink, and the share of images that another split has too.
+    The columns hold three values of each split: its number of images, the mean share of ink of its images, and the
+    share of its images that another split has too.
     """
     return pd.DataFrame(
         {
@@ -92,8 +96,9 @@ def overview(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def characters(prepared: Prepared) -> pd.DataFrame:
-    """The frame with one row per character: its alphabet, its number of training images and its number of test images.
+    """Builds the frame with one row per character of OMNIGLOT.
 
+    The columns hold the character's index, alphabet, number of training images, number of test images and name.
     Validation images count as training images.
     """
     count = len(prepared.summary["characters"])
@@ -115,7 +120,7 @@ def characters(prepared: Prepared) -> pd.DataFrame:
 
 
 def split_expectations(split: str, prepared: Prepared, dataset: OmniglotDataset | ImageDataset) -> list[Expectation]:
-    """Expectations of the images of one split."""
+    """Lists the expectations of the images of one split."""
     size = _size(split, prepared, dataset)
     sentence = "one image or more" if size is None else f"{size:,} images"
     expected = [
@@ -146,7 +151,7 @@ def split_expectations(split: str, prepared: Prepared, dataset: OmniglotDataset 
 
 
 def overview_expectations(dataset: OmniglotDataset | ImageDataset) -> list[Expectation]:
-    """Expectations of the frame with one row per split."""
+    """Lists the expectations of the frame with one row per split."""
     expect = dataset.expect
 
     return [
@@ -171,7 +176,7 @@ def overview_expectations(dataset: OmniglotDataset | ImageDataset) -> list[Expec
 
 
 def character_expectations(dataset: OmniglotDataset) -> list[Expectation]:
-    """Expectations of the frame with one row per character."""
+    """Lists the expectations of the frame with one row per character of OMNIGLOT."""
     source = dataset.source
     alphabets = len(set(source.alphabets)) or ALPHABETS
     count = None if source.alphabets else ALL_CHARACTERS
@@ -214,7 +219,7 @@ def _size(split: str, prepared: Prepared, dataset: OmniglotDataset | ImageDatase
 
 
 def _names(labels: Array, prepared: Prepared) -> list[str]:
-    """The name of each label, from the summary of the data set."""
+    """Looks up the name of each label in the summary of the data set. A label n without a name becomes `label <n>`."""
     known = prepared.summary.get("characters", [])
 
     return [known[label] if 0 <= label < len(known) else f"label {label}" for label in labels.tolist()]

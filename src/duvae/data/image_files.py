@@ -1,4 +1,4 @@
-"""Reads files of images: pictures in a folder, and arrays in npz files."""
+"""Reads image files: pictures in a folder, and npz files with arrays of images."""
 
 import io
 import math
@@ -39,7 +39,7 @@ class Picture:
 
 
 def pictures(path: Path) -> list[Path]:
-    """The sorted paths of all pictures in a folder and in the folders below it, except hidden files.
+    """Lists all pictures in a folder and in the folders below it, in sorted order. Hidden files are left out.
 
     Raises:
         UserError: If there is no picture, if a file does not have an extension in `PICTURES`, or if a file or folder
@@ -62,7 +62,7 @@ def read_picture(content: bytes, where: str) -> Picture:
 
     Args:
         content: Bytes of the file.
-        where: Name of the picture in errors.
+        where: Name of the picture in error messages.
 
     Raises:
         UserError: If the bytes are not a picture in one of `FORMATS` with 8 or 16 bits per channel, or if the picture
@@ -169,7 +169,7 @@ def _check_sizes(path: Path, opened: io.BufferedReader) -> None:
 
 
 def read_bytes(file: Path) -> bytes:
-    """The bytes of a file; a `UserError` if they cannot be read."""
+    """Reads the bytes of a file. Raises a `UserError` if they cannot be read."""
     try:
         return file.read_bytes()
     except OSError as error:

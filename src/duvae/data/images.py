@@ -1,6 +1,7 @@
 """Scales images to grey values of one size, and draws bits from grey values.
 
-A grey value is the share of a pixel that is ink. It is also the probability that the bit of the pixel is 1.
+A grey value is the share of a pixel that is ink. The networks read bits, which are drawn at random: the grey value of a
+pixel is the probability that its bit is 1.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -46,7 +47,7 @@ class Drawings:
 
 
 def area_average(images: Array, size: int) -> Array:
-    r"""Scales images down. A new pixel is the mean over its area, which may cover parts of old pixels.
+    r"""Scales images down. A new pixel is the mean over its area, which may cover only a part of an old pixel.
 
     $$y_{ij} = \frac1{n^2} \sum_{kl} W_{ik} x_{kl} W_{jl}, \quad
       W_{ik} = |[in, (i + 1) n] \cap [km, (k + 1) m]|$$
@@ -84,7 +85,7 @@ def binarized(prepared: Prepared, seed: int) -> Prepared:
 
     Returns:
         The data set with bits in place of grey values in all splits except `train`. Its summary also holds the seed,
-        and the mean share of ink of each split.
+        the mean share of ink of each split, and for each split of bits the number of images without ink.
     """
     splits = {name: prepared.images(name) for name in prepared.splits}
     ink = {name: {"grey": _mean(split.pixels)} for name, split in splits.items()}
@@ -136,7 +137,11 @@ def with_summary(
 
 
 def hold_out(count: int, sizes: Sequence[int], seed: int) -> list[Array]:
-    """Draws parts of the given sizes from `count` indices. Returns the parts and then the rest, each sorted."""
+    """Draws sets of indices from 0 to `count` - 1 that have no index in common.
+
+    Returns:
+        One set for each size in `sizes`, and then the set of all other indices. Each set is a sorted array.
+    """
     order = np.random.default_rng(seed).permutation(count)
 
     return [np.sort(part) for part in np.split(order, np.cumsum(sizes))]

@@ -1,7 +1,7 @@
-"""Reads OMNIGLOT, handwritten characters of 50 alphabets, from Lake's drawings or from Burda's file.
+"""Reads OMNIGLOT, a data set of handwritten characters of 50 alphabets, in one of two published forms.
 
-In the data of Lake et al. (2015), 20 people drew each of 1,623 characters, in 105 x 105 pixels, black on white. The
-file of Burda et al. (2016) has 24,345 such drawings for training and 8,070 for test, in 28 x 28 pixels.
+- Lake's drawings (Lake et al. 2015): 20 people drew each of 1,623 characters, in 105 x 105 pixels, black on white.
+- Burda's file (Burda et al. 2016): 24,345 such drawings for training and 8,070 for test, in 28 x 28 pixels.
 """
 
 import re
@@ -23,13 +23,14 @@ from duvae.errors import UserError
 from duvae.messages import unknown
 
 MEMBER = re.compile(r"[^/]+/([^/]+)/(character\d+)/\d+_(\d+)\.png")
-"""Path of a picture in Lake's archives. The groups of a match are the alphabet, the character and the drawer's
-number."""
+"""Path of a picture in Lake's archives. The three groups of the regular expression are the alphabet, the character and
+the number of the drawer."""
 
 LARGEST = 2**20
-"""Largest size of an unpacked picture in bytes; Lake's pictures have a few hundred bytes."""
+"""Largest allowed size of an unpacked picture in bytes; Lake's pictures have a few hundred bytes."""
 
 BURDA_SIDE = 28
+"""Width and height of an image in Burda's file, in pixels."""
 
 
 class Character(NamedTuple):
@@ -77,7 +78,7 @@ def prepared_omniglot(source: OmniglotSource, folder: Path) -> Prepared:
 
 
 def split_by_drawer(characters: Sequence[Character], source: OmniglotSource) -> tuple[Drawings, Drawings]:
-    """Splits the drawings of each character by drawer: the first drawers for training, the last ones for test.
+    """Splits the drawings of each character by drawer. The first drawers are for training, and the last ones for test.
 
     Args:
         characters: All characters.
@@ -85,7 +86,7 @@ def split_by_drawer(characters: Sequence[Character], source: OmniglotSource) -> 
             the side in pixels to which the drawings are averaged.
 
     Returns:
-        Training and test images.
+        The training images, which also include the later validation images, and the test images.
 
     Raises:
         UserError: If a character has too few drawings.
@@ -114,7 +115,11 @@ def split_by_drawer(characters: Sequence[Character], source: OmniglotSource) -> 
 
 
 def read_alphabets() -> list[tuple[str, int]]:
-    """The name and the number of characters of each of Lake's alphabets, in the order of the two npz files."""
+    """Lists Lake's alphabets in the order in which the two npz files of his drawings hold them.
+
+    Returns:
+        The name and the number of characters of each alphabet.
+    """
     rows = [line.split("\t") for line in (Path(__file__).parent / "alphabets.tsv").read_text("utf-8").splitlines()]
 
     return [(name, int(last) - int(first) + 1) for first, last, name, _ in rows]
@@ -124,13 +129,13 @@ def read_arrays(files: Sequence[Path], alphabets: Sequence[str]) -> list[Charact
     """Reads Lake's drawings from the two npz files.
 
     Args:
-        files: Both files, the background set first. The array `images` of each file has the shape
+        files: Both files, `images_background.npz` first. The array `images` of each file holds bits, with the shape
             (characters, drawers, height, width); True is paper.
         alphabets: Names of the alphabets to read; empty: all alphabets.
 
     Raises:
-        UserError: If an array has another type or shape, if the arrays do not hold all characters, or if an alphabet
-            is unknown.
+        UserError: If an array does not have this type and shape, if the arrays do not hold all characters, or if a name
+            in `alphabets` is unknown.
     """
     table = read_alphabets()
     known = [name for name, _ in table]
@@ -159,14 +164,14 @@ def read_arrays(files: Sequence[Path], alphabets: Sequence[str]) -> list[Charact
 
 
 def read_pictures(files: Sequence[Path], alphabets: Sequence[str]) -> list[Character]:
-    """Reads Lake's drawings from his two zip archives of PNG files, without unpacking the archives onto the disk.
+    """Reads Lake's drawings from his two zip archives of PNG files. The archives are not unpacked onto the disk.
 
     Args:
         files: Both archives.
         alphabets: Names of the alphabets to read; empty: all alphabets.
 
     Raises:
-        UserError: If an archive or a picture cannot be used, or an alphabet is unknown.
+        UserError: If an archive or a picture cannot be used, or if a name in `alphabets` is unknown.
     """
     by_character: dict[tuple[str, str], dict[int, Array]] = {}
     seen: set[str] = set()
@@ -191,12 +196,16 @@ def read_pictures(files: Sequence[Path], alphabets: Sequence[str]) -> list[Chara
 
 
 def _members(file: Path, alphabets: Sequence[str], seen: set[str]) -> Iterator[tuple[tuple[str, str, int], Array]]:
-    """Reads the pictures of an archive as bits (True is ink), each with its alphabet, character and drawer.
+    """Reads the pictures of an archive as bits; True is ink.
 
     Args:
         file: The archive.
         alphabets: Names of the alphabets to read; empty: all alphabets.
-        seen: Set of names to which the function adds the alphabets of the archive.
+        seen: Set to which the function adds the names of all alphabets in the archive, including those that it does
+            not read.
+
+    Yields:
+        The alphabet, the character and the number of the drawer of each picture, and the bits of the picture.
     """
     count = 0
     try:
@@ -244,7 +253,9 @@ def _members(file: Path, alphabets: Sequence[str], seen: set[str]) -> Iterator[t
 
 
 def read_burda(file: Path) -> tuple[Drawings, Drawings]:
-    """Reads the training and the test images of Burda's `chardata.mat`.
+    """Reads the training images and the test images from Burda's file, `chardata.mat`.
+
+    The file has these variables for the training images:
 
     | variable | shape | content |
     |---|---|---|
@@ -252,8 +263,7 @@ def read_burda(file: Path) -> tuple[Drawings, Drawings]:
     | `target` | (alphabets, images) | 1 in the row of the image's alphabet, otherwise 0 |
     | `targetchar` | (1, images) | number of the character in its alphabet |
 
-    The table describes the training images. `testdata`, `testtarget` and `testtargetchar` describe the test images in
-    the same way.
+    The variables `testdata`, `testtarget` and `testtargetchar` describe the test images in the same way.
 
     Raises:
         UserError: If a variable is missing, or if its shape or its values contradict the table.
@@ -331,7 +341,10 @@ def _mat(file: Path) -> Mapping[str, Array]:
 
 
 def _chosen(drawings: Drawings, alphabets: Sequence[str], file: Path) -> Drawings:
-    """The images of some alphabets, with labels and groups renumbered from 0; all images if `alphabets` is empty."""
+    """Selects the images of the given alphabets, and renumbers their labels and groups from 0.
+
+    If `alphabets` is empty, the result holds all images, and their labels and groups do not change.
+    """
     _check(alphabets, drawings.alphabets, file)
     if not alphabets:
         return drawings

@@ -13,10 +13,11 @@ class Source:
     """Address and checksum of one file.
 
     Attributes:
-        checksum: Checksum of the file as `algorithm:digest`; None: unknown, so that any file is accepted.
-        url: Address of the file or of its archive; None: only a mirror can have the file.
-        member: End of the file's path inside the tar.gz archive at `url`. None: `url` is the address of the file, and
-            not of an archive.
+        checksum: Checksum of the file as `algorithm:digest`; None: the checksum is unknown, so that any file is
+            accepted.
+        url: Address of the file, or of the archive that holds the file; None: only a mirror can have the file.
+        member: End of the file's path inside the tar.gz archive at `url`. None: `url` is the address of the file
+            itself.
     """
 
     checksum: str | None
@@ -28,7 +29,7 @@ def _drive(identity: str) -> str:
     return f"https://drive.usercontent.google.com/download?id={identity}&export=download&confirm=t"
 
 
-# _YAHOO and _YELP are archives of He et al. 2019; _SHORT_YELP is an archive of the paper's authors.
+# _YAHOO and _YELP are archives of He et al. (2019). _SHORT_YELP is an archive of the authors of the DU-VAE paper.
 _YAHOO = _drive("13azGlTuGdzWLCmgDmQPmvb_jcexVWX7i")
 _YELP = _drive("1FT49oLNV8syhmGXEgiK6XTjEfMNqqEJJ")
 _SHORT_YELP = _drive("18h8UYr801qr-USCYRzZySi_DSbUkHW71")

@@ -1,4 +1,4 @@
-"""Splits of a data set in memory: documents or images with their labels."""
+"""Defines the splits of a data set, such as its training examples: documents or images, with their labels."""
 
 import math
 from abc import ABC, abstractmethod
@@ -12,7 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 SPECIALS = ("<pad>", "<s>", "</s>", "<unk>")
+"""Special words for padding, for the start and the end of a document, and for words outside the vocabulary."""
 PAD, START, END, UNKNOWN = range(4)
+"""Word ids of the special words."""
 
 PIXELS = ("paper", "ink")
 """Meanings of the pixel values 0 and 1."""
@@ -26,8 +28,8 @@ class Split(ABC):
     Training and metrics use data sets only through this interface.
 
     Attributes:
-        parts: Names of the arrays of a split. The first array is memory-mapped. The function `read` finds the splits
-            in a folder by the files of the second array.
+        parts: Names of the arrays of a split. The function `read` of `duvae.data.store` memory-maps the first array. It
+            finds the splits in a folder by the file names of the second array.
         dtype: Type of the numbers that the networks read.
         labels: Label of each example, shape (examples,); -1: no label.
     """
@@ -41,25 +43,25 @@ class Split(ABC):
 
     @property
     def is_grey(self) -> bool:
-        """Whether the values are probabilities, from which bits are drawn each time an example is used."""
+        """Whether the values of examples are probabilities, from which bits are drawn each time an example is used."""
         return False
 
     @property
     @abstractmethod
     def lengths(self) -> Array:
-        """Number of values of each example, shape (examples,); all examples of a batch have the same length."""
+        """Number of values of each example, shape (examples,). A batch holds only examples of the same length."""
 
     @property
     @abstractmethod
     def predicted(self) -> Array:
-        """Number of words or pixels that the decoder predicts in each example, shape (examples,)."""
+        """Number of words or pixels that the decoder predicts for each example, shape (examples,)."""
 
     @property
     @abstractmethod
     def values(self) -> Array:
         """Values of all examples, concatenated, shape (values,).
 
-        A GPU that holds the whole split takes its batches from this array.
+        If the GPU has enough memory, it holds a copy of this array, and batches are taken from the copy.
         """
 
     @property
@@ -78,7 +80,7 @@ class Split(ABC):
 
     @abstractmethod
     def only(self, indices: Array) -> "Split":
-        """A split of the examples at `indices`."""
+        """A new split that holds the examples at `indices`."""
 
     @abstractmethod
     def contents(self) -> list[bytes]:
@@ -86,7 +88,7 @@ class Split(ABC):
 
     @abstractmethod
     def fault(self, name: str, values: int | None) -> str:
-        """A sentence that describes the first error in the arrays; empty if there is no error.
+        """Checks the arrays, and describes the first error in one sentence. The result is empty if there is no error.
 
         Args:
             name: Name of the split.
@@ -122,7 +124,7 @@ class Documents(Split):
 
     @property
     def predicted(self) -> Array:
-        """Number of predicted words of each document, including `</s>`, excluding `<s>`, shape (documents,)."""
+        """Number of predicted words of each document, shape (documents,). `</s>` is predicted, but `<s>` is not."""
         return self.lengths - 1
 
     @property
@@ -137,7 +139,7 @@ class Documents(Split):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of one document: its length."""
+        """Shape of one document; -1 stands for its length, which differs between documents."""
         return (-1,)
 
     def batch(self, indices: Array) -> Array:
@@ -147,11 +149,11 @@ class Documents(Split):
         return np.asarray(self.tokens[self.offsets[indices][:, None] + np.arange(length)], np.int64)
 
     def only(self, indices: Array) -> "Documents":
-        """A split of the documents at `indices`."""
+        """A new split that holds the documents at `indices`."""
         return Documents.of([self[index] for index in indices.tolist()], self.labels[indices])
 
     def fault(self, name: str, values: int | None) -> str:
-        """Checks types and lengths of the arrays, and that all ids are in the vocabulary, unless `values` is None."""
+        """Checks the types and lengths of the arrays. If `values` is not None, also checks the range of the ids."""
         tokens, offsets = self.tokens, self.offsets
         if any(part.ndim != 1 or part.dtype.kind != "i" for part in (tokens, offsets, self.labels)):
             return f"expected rows of whole numbers in the arrays of split '{name}'"
@@ -173,7 +175,7 @@ class Documents(Split):
 
     @classmethod
     def of(cls, documents: Sequence[Sequence[int] | Array], labels: Sequence[int] | Array) -> "Documents":
-        """Builds a split.
+        """Builds a split of documents.
 
         Args:
             documents: Word ids of each document, including `<s>` and `</s>`.
@@ -194,7 +196,7 @@ class Images(Split):
         pixels: Bits (uint8, 1 is ink) or grey values (float32, probabilities of ink), shape (images, height, width).
         labels: Character or class of each image, shape (images,); -1: no label.
         groups: Alphabet or group of classes of each image, shape (images,); -1: no group.
-        keys: 8-byte hashes of the grey values of each image, shape (images,); equal images have equal keys.
+        keys: 8-byte hash of the grey values of each image, shape (images,); equal images have equal keys.
     """
 
     parts = ("pixels", "labels", "groups", "keys")
@@ -216,7 +218,7 @@ class Images(Split):
 
     @property
     def predicted(self) -> Array:
-        """Number of pixels that the decoder predicts in each image, shape (images,). It predicts all pixels."""
+        """Number of pixels that the decoder predicts for each image, shape (images,). It predicts all pixels."""
         return self.lengths
 
     @property
@@ -239,7 +241,7 @@ class Images(Split):
         return np.asarray(self.pixels[indices], np.float32)[:, None]
 
     def only(self, indices: Array) -> "Images":
-        """A split of the images at `indices`."""
+        """A new split that holds the images at `indices`."""
         return Images(*(part[indices] for part in (self.pixels, self.labels, self.groups, self.keys)))
 
     def contents(self) -> list[bytes]:
@@ -247,7 +249,7 @@ class Images(Split):
         return [key.tobytes() for key in self.keys]
 
     def fault(self, name: str, values: int | None) -> str:
-        """Checks types and lengths of the arrays, and that all pixels are in [0, 1], unless `values` is None."""
+        """Checks the types and shapes of the arrays. If `values` is not None, also checks the range of the pixels."""
         whole = (self.labels, self.groups, self.keys)
         if self.pixels.ndim != 3 or self.pixels.dtype not in (np.uint8, np.float32):
             return f"expected images of bits or grey values in split '{name}'"
@@ -276,10 +278,10 @@ class Images(Split):
 
 
 def count_shared(these: Split, *others: Split) -> Mapping[str, int]:
-    """Counts the examples of a split that at least one other split also has.
+    """Counts the examples of the split `these` that at least one of the splits `others` also has.
 
     Returns:
-        Two counts of these examples: `documents` counts repeated examples each time, `distinct` only once.
+        Two counts. `documents` counts a repeated example each time, and `distinct` counts it only once.
     """
     known = {key for split in others for key in split.contents()}
     common = [key for key in these.contents() if key in known]

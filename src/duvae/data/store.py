@@ -3,7 +3,7 @@
 | file | content |
 |---|---|
 | `vocabulary.txt` | meaning of each word id or pixel value, one per line: line n, counted from 0, explains value n |
-| `<split>.<array>.npy` | arrays of each split; `Documents` and `Images` describe them |
+| `<split>.<array>.npy` | one array of one split; the classes `Documents` and `Images` describe the arrays |
 | `summary.json` | facts about the data set, such as the number of examples in each split |
 """
 
@@ -26,8 +26,9 @@ class Prepared:
     """A prepared data set, ready for training.
 
     Attributes:
-        vocabulary: Meaning of each word id or pixel value: the words, or `paper` and `ink`.
-        splits: Splits by name: `train`, `valid`, `test`, and labelled subsets for the linear probes.
+        vocabulary: Meaning of each word id or pixel value: the words of a text data set, or `paper` and `ink`.
+        splits: Splits by name: `train`, `valid`, `test`, and labelled subsets for the linear probes, which are linear
+            classifiers of latent codes.
         summary: Content of `summary.json`: facts about the data set, such as the counts of each split.
     """
 
@@ -45,15 +46,15 @@ class Prepared:
         return self.splits[name]
 
     def documents(self, name: str) -> Documents:
-        """The split `name` of a text data set; a `UserError` if the split is missing or holds images."""
+        """The split `name` of a text data set. Raises a `UserError` if the split is missing or holds images."""
         return _checked_kind(Documents, self.split(name), name)
 
     def images(self, name: str) -> Images:
-        """The split `name` of an image data set; a `UserError` if the split is missing or holds documents."""
+        """The split `name` of an image data set. Raises a `UserError` if the split is missing or holds documents."""
         return _checked_kind(Images, self.split(name), name)
 
     def words(self, document: Array) -> list[str]:
-        """Words of a document that is given by its word ids, without the marks `<pad>`, `<s>` and `</s>`."""
+        """Converts the word ids of a document to words, and leaves out the marks `<pad>`, `<s>` and `</s>`."""
         return [self.vocabulary[token] for token in document if token not in (PAD, START, END)]
 
 
@@ -73,7 +74,8 @@ def write(folder: Path, prepared: Prepared, arrays: Mapping[str, Array] | None =
     Args:
         folder: Folder of the data set; an existing folder is replaced.
         prepared: The data set to write.
-        arrays: Additional arrays, by file name without `.npy`; None: no additional arrays.
+        arrays: Additional arrays to write. The key of an array is its file name without `.npy`. None: no additional
+            arrays.
     """
     with whole_folder(folder) as temporary:
         (temporary / "vocabulary.txt").write_text("".join(f"{w}\n" for w in prepared.vocabulary), encoding="utf-8")
@@ -86,9 +88,10 @@ def write(folder: Path, prepared: Prepared, arrays: Mapping[str, Array] | None =
 
 
 def prepare_command(folder: Path) -> str:
-    """The command that writes a prepared data set.
+    """The command that writes the prepared data set in `folder`.
 
-    The command is `duvae binarize` if the data set has grey images in the folder `grey`, otherwise `duvae prepare`.
+    If `folder` is `data/prepared/<data set>` and the folder `data/grey/<data set>` exists, the data set has grey
+    images. Then the command is `duvae binarize`, which draws bits from grey values. Otherwise it is `duvae prepare`.
     """
     grey = folder.parent.parent / "grey" / folder.name
     stage = "binarize" if folder.parent.name == "prepared" and grey.is_dir() else "prepare"
@@ -97,11 +100,11 @@ def prepare_command(folder: Path) -> str:
 
 
 def read(folder: Path, ids: bool = True) -> Prepared:
-    """Opens a prepared data set. The word ids or pixels are memory-mapped.
+    """Opens a prepared data set. The word ids or pixels of each split are memory-mapped.
 
     Args:
         folder: Folder of the data set.
-        ids: Whether to raise an error for word ids or pixels that are out of range.
+        ids: Whether to raise an error if word ids or pixels are out of range. This check reads all of them.
 
     Raises:
         UserError: If a file is missing, is cut short or contradicts another file.
@@ -135,7 +138,11 @@ def read(folder: Path, ids: bool = True) -> Prepared:
 
 
 def read_array(folder: Path, name: str) -> Array:
-    """An additional array of a prepared data set; a `UserError` if the file `<name>.npy` cannot be read."""
+    """Reads an additional array of a prepared data set from `<name>.npy`.
+
+    Raises:
+        UserError: If the file cannot be read.
+    """
     try:
         return np.asarray(np.load(folder / f"{name}.npy", allow_pickle=False))
     except (OSError, ValueError, EOFError) as error:

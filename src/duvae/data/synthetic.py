@@ -1,12 +1,13 @@
-r"""Generates the paper's synthetic text (supplement E), and computes its true likelihood.
+r"""Generates the synthetic sentences of the paper (section E of its supplement), and computes their true likelihood.
 
-The generator draws a code z from a mixture of Gaussians, and an LSTM writes a sentence x from z:
+The generator draws a latent code z from a mixture of C Gaussians. Then an LSTM writes a sentence x from z, word by
+word:
 
 $$z \sim \frac1C \sum_c N(m_c, v I), \quad h_0 = A z + a, \quad c_0 = 0, \quad
   p(x_t | x_{<t}, z) = \mathrm{softmax}(W [h_t; z] + b)$$
 
-Random numbers come from numpy, and sentences are computed in double precision. A seed therefore gives the same
-sentences on every machine.
+All random numbers come from numpy, and the LSTM computes in double precision. A seed therefore gives the same sentences
+on every machine.
 """
 
 import math
@@ -23,31 +24,32 @@ from duvae.data.store import Prepared
 from duvae.errors import UserError
 
 COARSE = 4
-"""Spacing of the coarse lattice in units of the fine lattice's spacing; `true_nll` describes both lattices."""
+"""Spacing of the coarse lattice, divided by the spacing of the fine lattice; `true_nll` describes both lattices."""
 
 MARGIN = 25.0
-"""Largest allowed difference in nats between log p(x, z) at the sentence's own z and at a point z of a lattice. Points
-with a larger difference are left out of the sum.
+"""Margin in nats, by which `true_nll` decides which points of a lattice it leaves out of the sum.
 
-The margin is wide, because the coarse lattice may miss the maximum of p(x, z)."""
+A point z is left out if log p(x, z) is more than this margin below the value at the code from which x was drawn. The
+margin is wide, because the coarse lattice may miss the maximum of p(x, z)."""
 
 ROWS = 512
-"""Number of values of z that are computed together, so that their logits fit into the processor's cache."""
+"""Number of codes z for which log p(x, z) is computed together. It is so small that the logits fit into the processor's
+cache."""
 
 
 @dataclass(frozen=True)
 class Generator:
-    """The LSTM that writes sentences from z, with its weights. The equation at the top of this module names A, a, W, b.
+    """The weights of the LSTM that writes sentences from z. The module docstring defines the letters A, a, W and b.
 
     Attributes:
-        embedding: Word embeddings, shape (words + 4, embedding); standard normal.
+        embedding: Word embeddings, shape (words + 4, embedding); drawn from a standard normal distribution.
         initial_weight: A of the affine map from z to the first hidden state, shape (hidden, 2); drawn from PyTorch's
-            default distribution.
-        initial_bias: a of the affine map, shape (hidden,); drawn from PyTorch's default distribution.
-        input: LSTM weights of the embeddings, shape (4 hidden, embedding), with the gates in the order i, f, g, o;
-            uniform between -lstm_range and lstm_range.
-        recurrent: LSTM weights of the hidden state, shape (4 hidden, hidden); uniform in the same range.
-        lstm_bias: LSTM biases, shape (4 hidden,); each is the sum of two uniform values in the same range.
+            default distribution for a linear layer.
+        initial_bias: a of the affine map, shape (hidden,); drawn from the same distribution as `initial_weight`.
+        input: LSTM weights of the embeddings, shape (4 hidden, embedding); uniform between -lstm_range and lstm_range.
+            The order of the gates is i, f, g, o: input gate, forget gate, cell candidate, output gate.
+        recurrent: LSTM weights of the hidden state, shape (4 hidden, hidden); uniform in the same range as `input`.
+        lstm_bias: LSTM biases, shape (4 hidden,); each is the sum of two uniform values in the same range as `input`.
         output: W of the logits, shape (words, hidden + 2); uniform between -output_range and output_range.
         output_bias: b of the logits, shape (words,); uniform in the same range as `output`.
     """
@@ -63,7 +65,7 @@ class Generator:
 
     @classmethod
     def of(cls, arrays: dict[str, Array]) -> "Generator":
-        """Builds a generator from a dictionary with its arrays by name."""
+        """Builds a generator from its arrays; the keys of `arrays` are the names of the attributes."""
         return cls(**{name: torch.from_numpy(np.asarray(value)) for name, value in arrays.items()})
 
     @classmethod
@@ -78,7 +80,16 @@ class Generator:
         return hidden, torch.zeros_like(hidden)
 
     def step(self, word: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
-        """One step of the LSTM: the hidden and the cell state after it has read the word ids `word` of shape (n,)."""
+        """Runs the LSTM for one word.
+
+        Args:
+            word: Word ids that the LSTM reads, shape (n,).
+            hidden: Hidden state before the word, shape (n, hidden).
+            cell: Cell state before the word, shape (n, hidden).
+
+        Returns:
+            Hidden state and cell state after the word.
+        """
         by_word = self.embedding[word] @ self.input.T + self.lstm_bias
         i, f, g, o = (by_word + hidden @ self.recurrent.T).chunk(4, -1)
         cell = f.sigmoid() * cell + i.sigmoid() * g.tanh()
@@ -86,20 +97,20 @@ class Generator:
         return o.sigmoid() * cell.tanh(), cell
 
     def logits(self, hidden: Tensor, z: Tensor) -> Tensor:
-        """Logits of the next word, without those of the special words, shape (n, words)."""
+        """Logits of the next word, shape (n, words). Special words have no logits, because they are never written."""
         return torch.addmm(self.output_bias, torch.cat([hidden, z], -1), self.output.T)
 
     def joint(self, sentence: Tensor, z: Tensor, prior: Tensor, floor: float = -math.inf) -> tuple[Tensor, Tensor]:
         """Computes log p(x, z) in nats for one sentence x and many z, and keeps the z whose value is above `floor`.
 
-        Every word lowers log p(x, z). A z whose value has fallen below `floor` is therefore left out for the rest of
-        the sentence.
+        Every word of x lowers log p(x, z). So as soon as the value of a z has fallen to `floor`, the computation leaves
+        out this z for the rest of the sentence.
 
         Args:
-            sentence: Word ids without `<s>` and `</s>`, which have the probability 1; shape (length,).
+            sentence: Word ids of x, shape (length,), without `<s>` and `</s>`, whose probability is 1.
             z: Latent codes, shape (n, 2).
             prior: log p(z) of each code in nats, shape (n,).
-            floor: Smallest log p(x, z) of interest, in nats. The default keeps all z.
+            floor: Bound in nats that log p(x, z) of a kept z must exceed. The default keeps all z.
 
         Returns:
             Indices of the z that are kept, and log p(x, z) of each of them, both of shape (kept z,).
@@ -117,7 +128,7 @@ class Generator:
 
 
 def weights(source: SyntheticSource, random: np.random.Generator) -> dict[str, Array]:
-    """Draws the weights of the generator; the keys are the attributes of `Generator`."""
+    """Draws the weights of the generator. The keys of the result are the attributes of `Generator`."""
     hidden, embedding, words, latent = source.hidden, source.embedding, source.words, len(source.means[0])
     affine = 1 / math.sqrt(latent)  # PyTorch's default for a linear map with `latent` inputs
     lstm, output = source.lstm_range, source.output_range
@@ -128,7 +139,7 @@ def weights(source: SyntheticSource, random: np.random.Generator) -> dict[str, A
         "initial_bias": random.uniform(-affine, affine, hidden),
         "input": random.uniform(-lstm, lstm, (4 * hidden, embedding)),
         "recurrent": random.uniform(-lstm, lstm, (4 * hidden, hidden)),
-        # An LSTM of PyTorch has two biases, both uniform on +-lstm_range, of which only the sum matters.
+        # An LSTM of PyTorch has two biases, both uniform on +-lstm_range. Only their sum matters.
         "lstm_bias": random.uniform(-lstm, lstm, (2, 4 * hidden)).sum(0),
         "output": random.uniform(-output, output, (words, hidden + latent)),
         "output_bias": random.uniform(-output, output, words),
@@ -144,8 +155,8 @@ def prepared_synthetic(source: SyntheticSource) -> tuple[Prepared, dict[str, Arr
         source: The data set's `source` in params.yaml.
 
     Returns:
-        The data set, and additional arrays by name: `generator.<name>` holds weights of the generator, and `<split>.z`
-        holds the code of each sentence, shape (n, 2).
+        The data set, and additional arrays by name. `generator.<name>` is one attribute of `Generator`. `<split>.z`
+        holds the latent code of each sentence in the split, shape (n, 2).
     """
     random = np.random.default_rng(source.seed)
     arrays = weights(source, random)
@@ -185,7 +196,7 @@ def sample(generator: Generator, z: Array, uniforms: Array) -> Array:
     Args:
         generator: The generator.
         z: Latent code of each sentence, shape (n, 2).
-        uniforms: Uniform random numbers, one per word, shape (length, n).
+        uniforms: Uniform random numbers from 0 to 1, one per word, shape (length, n).
 
     Returns:
         Word ids, shape (n, length); the ids 0 to 3 are the special words, which do not occur.
@@ -197,7 +208,7 @@ def sample(generator: Generator, z: Array, uniforms: Array) -> Array:
     for uniform in torch.from_numpy(uniforms):
         hidden, cell = generator.step(word, hidden, cell)
         cumulative = generator.logits(hidden, latent).softmax(-1).cumsum(-1)
-        # Rounding may leave the last cumulative value just below 1.
+        # Rounding may leave the last cumulative value just below 1. So the uniform number is scaled by this value.
         word = torch.searchsorted(cumulative, (uniform * cumulative[:, -1])[:, None])[:, 0] + len(SPECIALS)
         words.append(word)
 
@@ -211,7 +222,7 @@ def _documents(words: Array, labels: Array) -> Documents:
 
 
 def log_prior(z: Tensor, source: SyntheticSource) -> Tensor:
-    """log p(z) of the mixture in nats, shape (n,), for z of shape (n, 2)."""
+    """Computes log p(z) of the mixture in nats, shape (n,), for z of shape (n, 2)."""
     means = torch.tensor(source.means, dtype=z.dtype)
     squares = torch.cdist(z, means).square()
     components = -squares / (2 * source.variance) - math.log(2 * math.pi * source.variance)
@@ -227,30 +238,30 @@ def true_nll(
     truth: Truth,
     progress: Callable[[int], None] = lambda done: None,
 ) -> tuple[Array, Array]:
-    r"""Computes the generator's own $-\log p(x) = -\log \int p(z) \, p(x|z) \, dz$ in nats, by quadrature.
+    r"""Computes the true NLL $-\log p(x) = -\log \int p(z) \, p(x|z) \, dz$ of sentences in nats, by quadrature.
 
-    The integral is approximated by a sum over a square lattice, times the area of a cell. A coarse lattice, in single
-    precision, finds the cells with probability mass. The sum over the fine lattice, in double precision, covers only
-    these cells.
+    The integral is approximated by a sum over the points z of a square lattice, times the area of a cell. First, a
+    coarse lattice shows which cells have probability mass; it is computed in single precision. Then the sum over the
+    fine lattice is computed in double precision, but only in these cells.
 
     A second sum takes only every second line of the fine lattice in each direction. If both sums agree, the spacing is
     small enough.
 
     Args:
-        generator: The generator.
-        source: Parameters of the prior.
-        words: Word ids without `<s>` and `</s>`, which have the probability 1; shape (n, length).
+        generator: The generator that wrote the sentences.
+        source: The data set's `source` in params.yaml, with the parameters of the prior p(z).
+        words: Word ids of each sentence, shape (n, length), without `<s>` and `</s>`, whose probability is 1.
         own: Latent code from which each sentence was drawn, shape (n, 2). Points z are left out if their p(x, z) is far
             below the value at this code (see `MARGIN`).
         truth: Spacing and half-width of the fine lattice.
-        progress: Function that receives the number of finished sentences.
+        progress: Function that receives the number of finished sentences; the default does nothing.
 
     Returns:
         Negative log-likelihood of each sentence in nats, computed with the spacing `truth.spacing` and then with twice
         that spacing. Both arrays have the shape (n,).
 
     Raises:
-        UserError: If the lattice has too few points.
+        UserError: If the spacing leaves too few points in the lattice.
     """
     half = math.ceil(truth.halfwidth / truth.spacing / COARSE)
     if half < 8:
@@ -285,10 +296,15 @@ def true_nll(
 
 
 def _refined(coarse: Tensor) -> Tensor:
-    """Points of the fine lattice within one cell of given points of the coarse lattice, each point once."""
+    """Points of the fine lattice whose distance from a given point of the coarse lattice is at most one coarse cell.
+
+    Coordinates are in units of the fine spacing, and the distance is the larger of the distances in the two directions.
+    The result holds each point once.
+    """
     reach = torch.arange(-COARSE, COARSE + 1)
     points = (coarse[:, None] + torch.cartesian_prod(reach, reach)).flatten(0, 1)
-    side = 2 * int(points.abs().max()) + 1  # sorting one number per point is much faster than sorting pairs
+    # Each point becomes one number, because `unique` sorts single numbers much faster than pairs.
+    side = 2 * int(points.abs().max()) + 1
     keys = (points[:, 0] * side + points[:, 1]).unique()
     second = (keys + side // 2).remainder(side) - side // 2
 

@@ -1,4 +1,4 @@
-"""Converts files of documents to the splits of a data set, as word ids."""
+"""Reads files of documents, and converts them to splits of a text data set. A split holds the words as word ids."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -69,7 +69,7 @@ def prepared_text(source: TextSource, folder: Path) -> Prepared:
 
 
 def without_long_documents(corpus: Corpus, max_words: int, split: str) -> Corpus:
-    """The documents of at most `max_words` words.
+    """Selects the documents of at most `max_words` words.
 
     Args:
         corpus: Documents of one split.
@@ -100,10 +100,10 @@ def split_by_shares(corpus: Corpus, split: TextSplit) -> dict[str, Corpus]:
         split: Shares of the distinct documents, and the seed of the draw.
 
     Returns:
-        Documents by split: `train`, and also `valid` and `test` if `split` gives a share for them.
+        Documents of each split: always `train`, and `valid` or `test` if the argument `split` gives a share for it.
 
     Raises:
-        UserError: If a split would have no document.
+        UserError: If one of these splits would have no document.
     """
     number = {document: index for index, document in enumerate(dict.fromkeys(corpus.documents))}
     order = np.random.default_rng(split.seed).permutation(len(number))
@@ -128,7 +128,7 @@ def split_by_shares(corpus: Corpus, split: TextSplit) -> dict[str, Corpus]:
 
 
 def validation_sample(corpus: Corpus, size: int, seed: int) -> Corpus:
-    """Draws `size` validation documents, and keeps their order.
+    """Draws `size` validation documents. The drawn documents keep their order in `corpus`.
 
     Args:
         corpus: All validation documents.
@@ -152,14 +152,14 @@ def training_sample(
 ) -> tuple[Corpus, dict[str, int]]:
     """Draws training documents that are distinct, have one label only, and are not in validation or test.
 
-    Two documents are equal if they have the same words. If the vocabulary is known, training documents are compared
-    with validation and test documents a second time, after `<unk>` has replaced all unknown words. The reason is that
-    the files for validation and test may already have `<unk>` in the place of unknown words.
+    Two documents are equal if they have the same words in the same order. If the vocabulary is known, training
+    documents are compared with validation and test documents a second time, after `<unk>` has replaced all unknown
+    words. The reason is that the files for validation and test may already have `<unk>` in the place of unknown words.
 
     Args:
         corpus: Documents to draw from.
         held_out: Validation and test documents.
-        vocabulary: Known words; empty if the vocabulary is built after the draw.
+        vocabulary: Known words; empty if the vocabulary is built from the drawn documents later.
         sample: Number of documents to draw, and the seed of the draw.
 
     Returns:
@@ -203,8 +203,12 @@ def training_sample(
 def describe(documents: Documents) -> dict[str, Any]:
     """Describes one split for `summary.json`.
 
-    The values are the numbers of documents, distinct documents, words and unknown words. Other values are the share of
-    unknown words, the number of documents per label, and the least, mean and greatest number of words in a document.
+    The description holds these values:
+
+    - the numbers of documents, distinct documents, words and unknown words;
+    - the share of unknown words;
+    - the smallest, mean and largest number of words in a document;
+    - the number of documents with each label.
     """
     words = documents.lengths - 2
     unknown = int(np.count_nonzero(documents.tokens == UNKNOWN))
@@ -227,7 +231,7 @@ def warnings(summary: Mapping[str, Any]) -> list[str]:
     """Writes one warning for each split from which documents were left out, and one for each split with unknown words.
 
     Args:
-        summary: Summary of a prepared text data set.
+        summary: Summary of a prepared text data set (`Prepared.summary`).
     """
     messages = [
         f"{count:,} document{'s' if count > 1 else ''} of {name} left out: more than max_words words"

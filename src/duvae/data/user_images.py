@@ -20,7 +20,9 @@ DARK = 0.5
 
 
 def prepared_images(source: ImageSource, folder: Path) -> Prepared:
-    """Reads a folder of pictures or an npz file, and splits the images into training, validation and test.
+    """Reads a folder of pictures or an npz file, and splits the images into training, validation and test images.
+
+    If the folder or the file already has the splits `train`, `valid` and `test`, these splits are kept.
 
     Args:
         source: The data set's `source` in params.yaml.
@@ -86,8 +88,9 @@ def read_images(path: Path, size: int, ink: Literal["dark", "light"]) -> tuple[D
 def _folder(path: Path, files: Sequence[Path], source: ImageSource) -> dict[str, Drawings]:
     """Reads the images of each split from a folder.
 
-    A folder that holds pictures is a class, unless it is the folder of a split: `train`, `valid` or `test`. A folder
-    that holds classes is a group. Without folders of splits, the result holds all images under the empty name.
+    A folder below `path` that holds pictures is a class, unless it is the folder of a split: `train`, `valid` or
+    `test`. A folder that holds classes is a group. If there are no folders of splits, the result holds all images under
+    one key, the empty string.
     """
     parts = [file.relative_to(path).parts[:-1] for file in files]
     folders = named_splits((part[0] if part else "" for part in parts), str(path), "folders")
@@ -269,7 +272,7 @@ def _fitted(images: Array, source: ImageSource, where: str) -> Array:
     Args:
         images: Images of one size, shape (images, height, width).
         source: The data set's `source` in params.yaml, with the new side in pixels and the shade of the ink.
-        where: Name of the images in errors.
+        where: Name of the images in error messages.
     """
     high, wide = images.shape[1:]
     if high != wide or high < source.size:

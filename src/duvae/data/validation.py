@@ -1,7 +1,8 @@
 """Checks a prepared data set with the library Great Expectations.
 
-An expectation is one check, such as a bound on the values of a column of a pandas frame. The module writes the results
-as HTML pages (Data Docs), and returns them as values for a JSON file. It raises an error if an expectation is not met.
+An expectation is one check, such as a bound on the values of a column of a pandas frame. `run_expectations` checks a
+data set and writes the results as HTML pages (Data Docs). `summary` converts the results to values for a JSON file.
+`require_all_met` raises an error if an expectation is not met.
 """
 
 import os
@@ -22,16 +23,18 @@ from duvae.project.files import whole_folder
 
 
 def run_expectations(prepared: Prepared, dataset: AnyDataset, docs: Path, name: str) -> list[ExpectationResult]:
-    """Checks a prepared data set and writes the pages of Data Docs, even if an expectation is not met.
+    """Checks a prepared data set and writes the pages of Data Docs.
+
+    If an expectation is not met, the function still writes the pages and raises no error.
 
     Args:
         prepared: The prepared data set.
-        dataset: Parameters of the data set.
+        dataset: Parameters of the data set in params.yaml.
         docs: Folder of the pages; an existing folder is replaced.
         name: Name of the data set.
 
     Returns:
-        Results of all expectations, in the order of the pages.
+        Results of all expectations, in the order in which the pages show them.
     """
     order = sorted(
         prepared.splits, key=lambda split: (*(split != first for first in ("train", "valid", "test")), split)
@@ -56,11 +59,11 @@ def require_all_met(
         results: Results of all expectations.
         name: Name of the data set.
         docs: Folder of the pages.
-        stages: Names of the commands that the user should run again after a correction.
+        stages: Names of the `duvae` commands that the user should run again after a correction.
 
     Raises:
-        UserError: If an expectation is not met. The message has the name and the sentence of the expectation, the
-            observed value and an example row.
+        UserError: If an expectation is not met. For each such expectation, the message has its name and sentence, the
+            observed value, and an example of a row that breaks it.
     """
     broken = [result for result in results if not result.success]
     if not broken:
@@ -75,7 +78,7 @@ def require_all_met(
 
 
 def summary(results: list[ExpectationResult], prepared: Prepared, name: str) -> dict[str, Any]:
-    """Converts the results to values for JSON. The values hold no times, so that equal data give equal values."""
+    """Converts the results to values for a JSON file. No value is a time, so that equal data give equal files."""
     return {
         "dataset": name,
         "documents": {split: len(documents) for split, documents in prepared.splits.items()},
@@ -97,10 +100,15 @@ def summary(results: list[ExpectationResult], prepared: Prepared, name: str) -> 
 def _run(
     frames: Mapping[str, pd.DataFrame], suites: Mapping[str, list[Expectation]], site: Path, name: str
 ) -> list[ExpectationResult]:
-    """Checks the expectations `suites` of each frame, and writes the pages of Great Expectations below `site`."""
-    os.environ["GX_ANALYTICS_ENABLED"] = "False"  # read when the library is imported
+    """Checks each frame against its expectations in `suites`, and writes the pages of Great Expectations below `site`.
+
+    The keys of `frames` and `suites` are the names of the frames.
+    """
+    # Great Expectations reads this variable when it is imported.
+    os.environ["GX_ANALYTICS_ENABLED"] = "False"
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # from modules that the library imports
+        # Modules that Great Expectations imports give deprecation warnings, which users of duvae cannot act on.
+        warnings.simplefilter("ignore", DeprecationWarning)
         import great_expectations as gx
         from great_expectations.checkpoint.actions import UpdateDataDocsAction
         from great_expectations.data_context.types.base import ProgressBarsConfig
@@ -155,7 +163,7 @@ def _order(result: Any) -> int:
 def _result(
     split: str, expectation: Expectation, validated: Any, frames: Mapping[str, pd.DataFrame]
 ) -> ExpectationResult:
-    """The result of one expectation, from the result object of Great Expectations."""
+    """Builds the result of one expectation from `validated`, the result object of Great Expectations."""
     if validated.exception_info.get("raised_exception"):
         raise RuntimeError(f"{expectation.name} on {split}: {validated.exception_info.get('exception_message')}")
     observed, column = validated.result.get("observed_value"), expectation.column
@@ -171,7 +179,11 @@ def _result(
 
 
 def _example(split: str, expectation: Expectation, row: int, frames: Mapping[str, pd.DataFrame]) -> str:
-    """Describes a row that breaks an expectation. For a rate, this is the row that increases the rate most."""
+    """Describes one row that breaks an expectation.
+
+    A row of the frame `WHOLE` stands for a whole split. The described row is then a row of the split's own frame: the
+    document or image with the largest value in the column from which the rate is computed.
+    """
     column = str(expectation.column)
     if split == WHOLE:
         split = str(frames[WHOLE]["split"].iloc[row])
@@ -188,7 +200,7 @@ def _plain(value: Any) -> Any:
 
 
 def _sentence(result: ExpectationResult) -> str:
-    """An unmet expectation as a sentence."""
+    """Writes the sentence about an unmet expectation for an error message."""
     expectation, observed = result.expectation, result.observed_text
     if result.unexpected and result.split != WHOLE:
         observed = f"{result.unexpected} that break{'s' if result.unexpected == 1 else ''} this rule ({observed})"

@@ -17,7 +17,7 @@ ALIASES = {"<bos>": "<s>", "<eos>": "</s>", "_UNK": "<unk>"}
 
 
 def read_vocabulary(path: Path) -> list[str]:
-    """Reads a vocabulary. Each line is a word or `word<TAB>id`, and the first four lines are the special words.
+    """Reads a vocabulary. Each line is a word or `word<TAB>id`. The first four lines are the words in `SPECIALS`.
 
     Args:
         path: The file, in UTF-8.
@@ -26,9 +26,9 @@ def read_vocabulary(path: Path) -> list[str]:
         The words, in the order of their ids.
 
     Raises:
-        UserError: If the file cannot be read, has no words after the special words, or does not begin with the special
-            words. Also if a word occurs twice or has white space, or if an id is not the number of its line, counted
-            from 0.
+        UserError: If the file cannot be read, does not begin with the special words, or has no words after them. There
+            is also an error if a word occurs twice or has white space, or if an id is not the number of its line. Lines
+            count from 0 for this comparison.
     """
     words: list[str] = []
     first_lines: dict[str, int] = {}
@@ -65,11 +65,11 @@ def build_vocabulary(corpus: Corpus, build: BuiltVocabulary) -> tuple[list[str],
 
     Args:
         corpus: Training documents.
-        build: Largest number of words, and smallest number of occurrences of a word.
+        build: Largest number of words beside the special words, and smallest number of occurrences of a frequent word.
 
     Returns:
-        The words in the order of their ids, and for `summary.json` the numbers of distinct words, of frequent words,
-        and of frequent words that the vocabulary keeps.
+        The words in the order of their ids, and counts for `summary.json`. The counts are the numbers of distinct
+        words, of frequent words, and of frequent words that the vocabulary keeps.
 
     Raises:
         UserError: If no word is frequent enough.
@@ -97,7 +97,7 @@ def build_vocabulary(corpus: Corpus, build: BuiltVocabulary) -> tuple[list[str],
 def word_ids(corpus: Corpus, vocabulary: Sequence[str], max_words: int) -> Documents:
     """Converts words to ids, and puts `<s>` before and `</s>` after each document.
 
-    A word that is not in the vocabulary becomes `<unk>`, as do the words `<unk>` and `_UNK`.
+    A word that is not in the vocabulary becomes `<unk>`. So do the words `<unk>` and `_UNK` of a document.
 
     Args:
         corpus: The documents.
@@ -127,7 +127,8 @@ def word_ids(corpus: Corpus, vocabulary: Sequence[str], max_words: int) -> Docum
         offsets[index + 1] = len(tokens)
     joined = np.array(tokens, np.int32)
     is_mark = joined < UNKNOWN
-    if np.count_nonzero(is_mark) != 2 * len(corpus):  # more than <s> and </s>: a document itself holds a mark
+    # Each document gets two marks, <s> and </s>. If there are more, the words of some document hold a mark.
+    if np.count_nonzero(is_mark) != 2 * len(corpus):
         counts = np.add.reduceat(is_mark.astype(np.int64), offsets[:-1])
         index = int(np.flatnonzero(counts != 2)[0])
         names = [*SPECIALS[:UNKNOWN], *(alias for alias in ALIASES if ids[alias] != UNKNOWN)]

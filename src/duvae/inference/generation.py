@@ -1,6 +1,6 @@
-"""Generates examples from samples of the prior, and interpolates between examples, as in Figure S1 of the paper.
+"""Generates examples from samples of the prior, and interpolates between examples.
 
-An example is a sentence or an image.
+An example is a sentence or an image. Figure S1 of the paper's supplement shows such interpolations.
 """
 
 import copy
@@ -17,7 +17,7 @@ from duvae.networks.lstm import LSTMDecoder
 from duvae.vae import VAE
 
 LONGEST = 100
-"""Default value of the greatest number of word ids of a generated sentence, including `<s>` and `</s>`."""
+"""Default limit on the number of word ids in a generated sentence, including `<s>` and `</s>`."""
 
 
 def decode(
@@ -30,15 +30,15 @@ def decode(
 ) -> Tensor:
     r"""Decodes each z into a sentence or an image.
 
-    The decoder computes logits l for each word or pixel. The value is drawn from $\mathrm{softmax}(l / T)$, or it is
-    the likeliest one.
+    The decoder computes logits l for each word or pixel. The value of the word or pixel is drawn from
+    $\mathrm{softmax}(l / T)$, or it is the likeliest value.
 
     Args:
         model: The trained VAE; it does not change.
         z: Latent codes to decode, shape (batch, latent).
         generator: The random generator of the draws; None: PyTorch's global generator.
         likely: Whether to take the likeliest value of each word or pixel, instead of drawing the value.
-        temperature: Temperature T of the draws. A value below 1 favours likely words or pixels.
+        temperature: Temperature T of the draws. A temperature below 1 makes likely words or pixel values likelier.
         longest: The greatest number of word ids of a sentence, including `<s>` and `</s>`; not used for images.
 
     Returns:
@@ -80,11 +80,11 @@ def prior(
         latent: Number of dimensions of z.
         seed: Seed of z and of the draws from p(x|z).
         likely: Whether to take the likeliest value of each word or pixel, instead of drawing the value.
-        temperature: Temperature of the draws from p(x|z).
-        longest: The greatest number of word ids of a sentence.
+        temperature: Temperature of the draws from p(x|z), as in `decode`.
+        longest: The greatest number of word ids of a sentence, as in `decode`.
 
     Returns:
-        The examples, as `decode` returns them, shape (count, ...).
+        The examples in the form that `decode` returns, shape (count, ...).
     """
     device = next(model.parameters()).device
     generator = Generator(device).manual_seed(seed)
@@ -96,7 +96,10 @@ def prior(
 def between(
     one: Float[Tensor, "pairs latent"], other: Float[Tensor, "pairs latent"], steps: int
 ) -> Float[Tensor, "pairs steps latent"]:
-    r"""The points $(1 - t) z_1 + t z_2$ for `steps` evenly spaced values of t from 0 to 1."""
+    r"""Computes the points $(1 - t) z_1 + t z_2$ for `steps` evenly spaced values of t from 0 to 1.
+
+    $z_1$ is a row of `one`, and $z_2$ is the same row of `other`.
+    """
     t = torch.linspace(0, 1, steps, dtype=one.dtype, device=one.device)[:, None]
 
     return torch.lerp(one[:, None], other[:, None], t)
@@ -115,15 +118,17 @@ def interpolations(
 
     Args:
         model: The trained VAE; it does not change.
-        ends: The first and the last z of each line, such as the `means` of two examples, shape (pairs, 2, latent).
+        ends: The first and the last z of each line, shape (pairs, 2, latent), such as the posterior means of two
+            examples, which the function `means` computes.
         steps: Number of points on each line, including both ends.
         seed: Seed of the draws from p(x|z).
         likely: Whether to take the likeliest value of each word or pixel, instead of drawing the value.
-        temperature: Temperature of the draws from p(x|z).
-        longest: The greatest number of word ids of a sentence.
+        temperature: Temperature of the draws from p(x|z), as in `decode`.
+        longest: The greatest number of word ids of a sentence, as in `decode`.
 
     Returns:
-        The examples, as `decode` returns them, shape (pairs * steps, ...). All points of the first pair come first.
+        The examples in the form that `decode` returns, shape (pairs * steps, ...): first all points of the first pair,
+        then all points of the second pair, and so on.
     """
     generator = Generator(ends.device).manual_seed(seed)
     z = between(ends[:, 0], ends[:, 1], steps).flatten(0, 1)
@@ -132,7 +137,7 @@ def interpolations(
 
 
 def pairs(count: int, examples: int, seed: int) -> Array:
-    """Draws pairs of different examples.
+    """Draws pairs of examples. The two examples of a pair are different.
 
     Args:
         count: Number of pairs to draw.
@@ -148,10 +153,10 @@ def pairs(count: int, examples: int, seed: int) -> Array:
 
 
 def means(model: VAE, examples: list[Tensor]) -> Float[Tensor, "examples latent"]:
-    r"""Computes the posterior mean of each example; z itself if q(z|x) has all probability at one z.
+    r"""Computes the posterior mean of each example. If q(z|x) has all probability at one z, the mean is this z.
 
-    A flow transforms $z^0$ with the mean $\mu^0$ into $z^T$, and the decoder reads $z^T$. So for a flow the function
-    returns the $z^T$ that the flow computes from $\mu^0$.
+    The posterior may be a flow, which transforms a Gaussian $z^0$ with the mean $\mu^0$ into $z^T$. The decoder reads
+    $z^T$. So for a flow the function returns the $z^T$ that the flow computes from $\mu^0$.
 
     Args:
         model: The trained VAE; it does not change.
@@ -160,5 +165,5 @@ def means(model: VAE, examples: list[Tensor]) -> Float[Tensor, "examples latent"
     with evaluating(model):
         posteriors = [model.posterior(x) for x in examples]
 
-        # The features are mu alone, or mu^0 joined with z^T. So their last columns are the mean, or z^T.
+        # The features are mu or, for a flow, mu^0 joined with z^T. So the last columns of the features are mu or z^T.
         return torch.cat([posterior.features()[:, -posterior.mean.shape[-1] :] for posterior in posteriors])

@@ -49,13 +49,13 @@ class Codes:
     r"""The parameters of q(z|x) for each example.
 
     Attributes:
-        mean: Means $\mu_x$, shape (examples, latent). For a flow, which transforms $z^0$ into $z^T$: means $\mu^0$ of
-            $z^0$.
-        sigma: Standard deviations $\delta_x$ (for a flow $\delta^0$), shape (examples, latent); None if q has all
-            probability at one point.
+        mean: Means $\mu_x$, shape (examples, latent). A posterior that is a flow transforms a Gaussian $z^0$ into
+            $z^T$. For a flow, `mean` holds the means $\mu^0$ of $z^0$.
+        sigma: Standard deviations $\delta_x$ (for a flow, $\delta^0$ of $z^0$), shape (examples, latent). None: q(z|x)
+            has all probability at one point.
         features: Input of a linear probe (a linear classifier of the codes), shape (examples, features). The features
-            are $\mu_x$; for a flow, $\mu^0$ joined with the $z^T$ that the flow computes from $\mu^0$.
-        unknown: Number of unknown words of each sentence, shape (examples,); 0 for images.
+            are $\mu_x$. For a flow, they are $\mu^0$ joined with the $z^T$ that the flow computes from $\mu^0$.
+        unknown: Number of unknown words in each sentence, shape (examples,); 0 for images.
     """
 
     mean: Array
@@ -64,9 +64,9 @@ class Codes:
     unknown: Array
 
     def frame(self) -> "pd.DataFrame":
-        """A table with one row per example and the columns `unknown`, `mu_0`, …, `sigma_0`, …, `feature_0`, ….
+        """Builds a table with one row per example and the columns `unknown`, `mu_0`, …, `sigma_0`, …, `feature_0`, ….
 
-        This is the only method that needs pandas. The extra `pipeline` installs pandas.
+        This is the only method that needs pandas. The optional extra `pipeline` of the package installs pandas.
         """
         import pandas as pd
 
@@ -108,9 +108,9 @@ class TrainedModel:
         """Encodes sentences or images into the parameters of q(z|x).
 
         Args:
-            x: Sentences with white space between the words, or images of shape (images, size, size). A pixel is its
-                share of ink, in [0, 1].
-            seed: Seed of the bits that are drawn from pixels other than 0 and 1.
+            x: Sentences with white space between the words, or images of shape (images, size, size). The value of a
+                pixel is the share of ink in it, from 0 to 1.
+            seed: Seed of the bits that are drawn from grey pixels, whose values are neither 0 nor 1.
 
         Raises:
             UserError: If the model was trained on examples of another kind or size, or if an example is not valid.
@@ -124,7 +124,7 @@ class TrainedModel:
         """Encodes the examples of a split.
 
         Args:
-            split: Examples to encode, such as `to_split` returns.
+            split: Examples to encode, such as the split that `to_split` returns.
             seed: Seed of the bits that are drawn from grey pixels.
 
         Returns:
@@ -146,10 +146,10 @@ class TrainedModel:
         return Codes(arrays["mean"], arrays.get("sigma"), arrays["features"], unknown)
 
     def posterior_means(self, split: Split, seed: int = 1) -> Float[Tensor, "examples latent"]:
-        """Computes the posterior mean of each example, as `generation.means` defines it.
+        r"""Computes the posterior mean of each example. For a flow, the result is the $z^T$ computed from $\mu^0$.
 
         Args:
-            split: Examples to encode, such as `to_split` returns.
+            split: Examples to encode, such as the split that `to_split` returns.
             seed: Seed of the bits that are drawn from grey pixels.
 
         Returns:
@@ -177,7 +177,7 @@ class TrainedModel:
         Args:
             z: Latent codes to decode, shape (batch, latent).
             likely: Whether to take the likeliest value of each word or pixel, instead of drawing the value.
-            temperature: Temperature of the draws, by which the logits are divided.
+            temperature: Temperature of the draws. The logits of the decoder are divided by it.
             seed: Seed of the draws.
             longest: Greatest number of word ids of a sentence, including `<s>` and `</s>`; a longer sentence is cut.
 
@@ -194,8 +194,8 @@ class TrainedModel:
     ) -> list[str] | Array:
         """Decodes `count` samples of the prior.
 
-        `seed` is the seed of the samples z and of the draws of words or pixels. The arguments `likely`,
-        `temperature` and `longest`, and the returned examples, are those of `decode`.
+        `seed` is the seed of the samples z and of the draws of words or pixels. The arguments `likely`, `temperature`
+        and `longest` have the same meaning as in `decode`, and the returned examples have the same form.
         """
         return self.to_examples(generation.prior(self.model, count, self.latent, seed, likely, temperature, longest))
 
@@ -209,8 +209,9 @@ class TrainedModel:
     ) -> list[str] | Array:
         """Decodes the posterior mean of each sentence or image in `x`.
 
-        `x` has the same meaning as in `encode`. `seed` is also the seed of the bits drawn from grey pixels. All other
-        arguments, and the returned examples, are those of `decode`.
+        `x` has the same meaning as in `encode`. `seed` is the seed of the draws of words or pixels, and also of the
+        bits that are drawn from grey pixels. All other arguments have the same meaning as in `decode`, and the returned
+        examples have the same form.
         """
         return self.decode(self.posterior_means(self.to_split(x), seed), likely, temperature, seed, longest)
 
@@ -229,9 +230,9 @@ class TrainedModel:
         Args:
             first: Sentence or image to start from; an image has shape (size, size).
             last: Sentence or image to end at.
-            steps: Number of points, including both ends.
+            steps: Number of points on the line, including both ends.
             likely: Whether to take the likeliest value of each word or pixel, instead of drawing the value.
-            temperature: Temperature of the draws, by which the logits are divided.
+            temperature: Temperature of the draws. The logits of the decoder are divided by it.
             seed: Seed of the draws, and of the bits that are drawn from grey pixels.
             longest: Greatest number of word ids of a sentence, including `<s>` and `</s>`; a longer sentence is cut.
 
@@ -248,7 +249,7 @@ class TrainedModel:
 
         Args:
             x: Sentences or images, as in `encode`.
-            where: Words by which errors name the sentences, such as the command-line option that gave them.
+            where: Name of the sentences in error messages, such as the command-line option that gave the sentences.
 
         Raises:
             UserError: If the model was trained on examples of another kind or size, or if an example is not valid.
@@ -314,10 +315,11 @@ def load(folder: str | Path, vocabulary: str | Path | None = None) -> TrainedMod
 
     Args:
         folder: The folder with `weights.safetensors` and `model.json`. It is `models/<data set>/<setting>/<seed>` in a
-            project, or the folder `model` of a run in MLflow.
+            project, or the folder `model` of a run in MLflow. A setting is a system, such as DU-VAE, with its
+            hyperparameters.
         vocabulary: A text file with one word per line, in the order of the word ids. None: `vocabulary.txt` in the
-            model's folder or, if that is missing, in the folder of the prepared data set in the model's project. Images
-            need no vocabulary.
+            model's folder or, if that file is missing, in the folder `data/prepared/<data set>` of the model's project.
+            A model of images needs no vocabulary.
 
     Raises:
         UserError: If the folder has no readable model, or if the vocabulary is missing or does not fit the model.
@@ -341,12 +343,12 @@ def read_vocabulary(folder: Path, count: int, file: str | Path | None = None) ->
     Args:
         folder: The folder of the model.
         count: The number of words that the model knows.
-        file: The file to read; None: the first existing file of the two that `load` names.
+        file: The file to read. None: one of the two files that the argument `vocabulary` of `load` names.
 
     Raises:
         UserError: If there is no such file, or if the vocabulary does not fit the model.
     """
-    above = folder.resolve().parents  # setting, data set, models, project
+    above = folder.resolve().parents  # the folders of the setting, of the data set, of all models, and of the project
     candidates = [Path(file)] if file is not None else [folder / VOCABULARY]
     if file is None and len(above) > 3:
         candidates.append(above[3] / "data" / "prepared" / above[1].name / VOCABULARY)

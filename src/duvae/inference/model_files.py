@@ -1,4 +1,4 @@
-"""Saves and loads a model as two files: `weights.safetensors`, and `model.json`, which describes the model."""
+"""Saves and loads a model as two files: `weights.safetensors`, and `model.json` with a description of the model."""
 
 import hashlib
 import json
@@ -25,7 +25,7 @@ DESCRIPTION = "description"
 """Key of the model's description in the metadata of weights.safetensors."""
 
 NETWORKS: TypeAdapter[Networks] = TypeAdapter(Networks)
-"""Checks the sizes of the networks. The keys show whether the networks are for text or for images."""
+"""Checks the sizes of the networks. The keys of the sizes show whether the networks are for text or for images."""
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,13 @@ class Description:
     """Everything that is needed to build a model again.
 
     Attributes:
-        system: The system's name.
+        system: Name of the system, that is, of a method of the paper, such as `du_vae`.
         hyperparameters: The system's hyperparameters, by name.
-        parts: The encoder options that every system has, as in `duvae.config.Parts`.
-        networks: The sizes of the networks, as `datasets.*.networks` in params.yaml.
+        parts: The encoder options that every system has, by name; `duvae.config.Parts` describes them.
+        networks: The sizes of the networks, with the keys of `datasets.*.networks` in params.yaml.
         words: Number of words in the vocabulary; 2 for images, because a pixel is a bit.
-        training: Outcome of the training, with the keys `epochs`, `best_epoch`, `warmup_ended` and `stopped`; None
-            before the training.
+        training: Outcome of the training, with the keys `epochs`, `best_epoch`, `warmup_ended` and `stopped`. None: the
+            model is not trained yet.
     """
 
     system: str
@@ -53,14 +53,15 @@ class Description:
         """Builds the model with new random weights.
 
         Returns:
-            The model, and the object of the model's system.
+            The model, and the object of the class that defines the model's system.
         """
         parts = Parts.model_validate(self.parts)
         sizes: Networks = NETWORKS.validate_python(self.networks)
         system = systems.system(self.system, HYPERPARAMETERS[self.system].model_validate(self.hyperparameters), parts)
         encoder, decoder = networks.build(sizes, self.words, parts.init)
         head = system.head(encoder.features, sizes.latent)
-        for part in head.children():  # regularizers and the networks of a flow initialize themselves
+        # Only linear layers are initialized here. Regularizers and the networks of a flow initialize themselves.
+        for part in head.children():
             if isinstance(part, nn.Linear):
                 networks.initialize(part, networks.initial(sizes, parts.init))
         model = VAE(encoder, head, decoder, system.objective(), system.refinement())
@@ -85,15 +86,15 @@ def load(
 
     Args:
         folder: The folder with both files of the model.
-        command: The command that writes the files, for error messages.
-        system: Name of the system that the model must have; None: any system.
-        words: The number of words that the vocabulary of the model must have; None: any number.
+        command: The command that writes the files. Error messages tell the user to run it again.
+        system: Name of the system that the model must have; None: any system is accepted.
+        words: Number of words that the vocabulary of the model must have; None: any number is accepted.
 
     Returns:
         The model on the CPU, and its description.
 
     Raises:
-        UserError: If a file is missing or broken, or if the model has another system or another number of words.
+        UserError: If a file is missing or broken, or if the model does not have the required system or number of words.
     """
     path = folder / "model.json"
     try:
@@ -117,7 +118,7 @@ def load(
 
 
 def digest(model: VAE) -> str:
-    """Computes the digest of a model's weights. Equal digests mean equal weights.
+    """Computes a digest of a model's weights. Two models with equal digests have equal weights.
 
     Args:
         model: The VAE, on any device.
@@ -129,13 +130,13 @@ def digest(model: VAE) -> str:
 
 
 def saved_digest(folder: Path) -> str | None:
-    """Computes the digest of the weights in a folder that `save` wrote.
+    """Computes the digest of the weights that `save` wrote into a folder.
 
     Args:
         folder: The folder of a model.
 
     Returns:
-        The digest as `digest` computes it; None if the folder has no readable weights.
+        The digest that `digest` computes for the same weights; None if the folder has no readable weights.
     """
     try:
         return _digest(safetensors.numpy.load_file(folder / "weights.safetensors"))
@@ -153,7 +154,10 @@ def _digest(arrays: Mapping[str, "np.ndarray[Any, Any]"]) -> str:
 
 
 def _weights(path: Path, model: VAE, description: Description, command: str) -> dict[str, Tensor]:
-    """Reads the tensors of a file, and checks that they are finite and belong to the model."""
+    """Reads the tensors of a weights file, and checks that they are finite and fit the model.
+
+    If the metadata of the file hold a description of a model, the function checks that it equals `description`.
+    """
     try:
         with safetensors.safe_open(path, "pt") as file:
             described = json.loads((file.metadata() or {}).get(DESCRIPTION, "null"))
@@ -190,5 +194,5 @@ def _shape(tensors: Mapping[str, Tensor], name: str) -> str:
 
 
 def device() -> torch.device:
-    """The GPU, if the process can use one, or else the CPU."""
+    """Returns the GPU if the process can use one, and otherwise the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,7 +1,11 @@
 """Reads and writes the samples and interpolations of a trained model, and the test examples shown beside them.
 
-There are two files per model: the archive that `duvae samples` writes as npz, and the samples file. Git keeps only the
-samples file.
+A sample is an example that the model decodes from a z drawn from the prior. An interpolation is a row of examples that
+the model decodes from points between the latent codes of two test examples.
+
+The command `duvae samples` writes two files per model: an npz archive, and the samples file. The archive holds word ids
+or pixels, and the indices of test examples. The samples file holds texts or pixels, and the test examples themselves.
+For a data set that may be private, it holds no examples at all. Git keeps only the samples file.
 """
 
 from collections.abc import Mapping
@@ -19,9 +23,9 @@ from duvae.errors import UserError
 from duvae.project import array_files
 
 PREFIXES = ("samples_", "between_")
-"""Prefixes of array names, for samples of the prior and for interpolations.
+"""Prefixes of array names: the first for samples of the prior, the second for interpolations.
 
-The rest of a name is the decoding, `drawn` or `likeliest` (see `Samples`).
+The prefix is followed by the name of the decoding, `drawn` or `likeliest` (see `Samples`).
 """
 
 
@@ -30,17 +34,19 @@ class Samples:
     """Samples and interpolations of one model.
 
     An example is a line of text, or an image of shape (height, width) whose pixels are shares of ink from 0 to 1. The
-    keys of both mappings are decodings: `drawn` for draws from p(x|z), and `likeliest` for the likeliest values.
+    keys of `prior` and `interpolations` are decodings. With the decoding `drawn`, words or pixels are drawn from
+    p(x|z). With the decoding `likeliest`, each word or pixel has its likeliest value.
 
     Attributes:
         are_images: Whether the examples are images.
-        columns: Number of images in one row of a picture.
-        prior: Examples decoded from samples of the prior, shape (samples,) for each decoding; empty if the system has
-            no prior.
-        interpolations: Examples decoded between two test examples, shape (pairs, steps) for each decoding.
+        columns: Number of images in one row of a figure of samples.
+        prior: Examples decoded from draws of the prior, shape (samples,) for each decoding; empty if the system has no
+            prior.
+        interpolations: Examples decoded from points between the codes of two test examples, shape (pairs, steps) for
+            each decoding.
         test: Test examples to show beside the samples, shape (examples,).
         endpoints: The two test examples at the ends of each interpolation, shape (pairs, 2).
-        weights: The digest of the model's weights; None for files that earlier versions wrote.
+        weights: The digest of the model's weights; None: an earlier version of duvae wrote the file, without a digest.
     """
 
     are_images: bool
@@ -53,22 +59,23 @@ class Samples:
 
 
 def file_path(job: Job, root: Path) -> Path:
-    """The path of the samples file of a job, which is one training. Git keeps this file.
+    """The path of the samples file of a job. A job is one training of a model.
 
-    The file does not lie in the folder of the job's metrics, because the stage `figure1` depends on that folder.
+    The file does not lie in the folder of the job's metrics, because the stage `figure1` of DVC depends on that folder.
+    A new samples file would make that stage run again.
     """
     return root / "results" / job.folder.parent / "samples" / f"{job.seed}.json"
 
 
 def from_arrays(arrays: Mapping[str, Any], prepared: Prepared) -> Samples:
-    """Joins the arrays of an archive with the test examples to which the arrays refer.
+    """Joins the arrays of an archive with the test examples to which the indices in the arrays refer.
 
     Args:
-        arrays: The content of the archive that `duvae samples` writes.
+        arrays: The arrays of the archive that `duvae samples` writes, by name.
         prepared: The data set that the model was trained on.
 
     Raises:
-        ValueError: If there are no interpolations, or if the arrays belong to a larger data set.
+        ValueError: If there are no interpolations, or if an index is too large for the test examples of the data set.
         KeyError: If an array is missing.
     """
     prior, interpolations = (_by_decoding(arrays, prefix) for prefix in PREFIXES)
@@ -109,7 +116,7 @@ def read_archive(path: Path, prepared: Prepared, command: str) -> Samples:
     Args:
         path: The archive.
         prepared: The data set that the model was trained on.
-        command: The command that writes the archive.
+        command: The command that writes the archive, for error messages.
 
     Raises:
         UserError: If the archive is missing or broken, or belongs to another data set.
@@ -130,7 +137,8 @@ def write(path: Path, samples: Samples, apart: bool) -> None:
     Args:
         path: The file to write.
         samples: Samples and interpolations to write.
-        apart: Whether the data set may be private: its kind is in `config.APART`. The file then holds no examples.
+        apart: Whether the data set may be private, because its kind is in `config.APART`. The file of such a data set
+            holds no examples.
     """
     about: dict[str, Any] = {"weights": samples.weights, "apart": apart}
     arrays: dict[str, Array] = {}
@@ -150,11 +158,11 @@ def write(path: Path, samples: Samples, apart: bool) -> None:
 
 
 def read(path: Path, command: str) -> Samples | None:
-    """Reads a file that `write` wrote.
+    """Reads a samples file, which the function `write` wrote.
 
     Args:
         path: The file to read.
-        command: The command that writes the file.
+        command: The command that writes the file, for error messages.
 
     Returns:
         The samples; None if the file holds no examples, because the data set may be private.
@@ -182,9 +190,9 @@ def read(path: Path, command: str) -> Samples | None:
 
 
 def _by_decoding(parts: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    """Selects the parts whose names start with a prefix.
+    """Selects the entries of `parts` whose names start with a prefix.
 
     Returns:
-        The parts, by decoding: the rest of the name after the prefix.
+        The selected entries. The key of an entry is its decoding, that is, its name without the prefix.
     """
     return {name.removeprefix(prefix): part for name, part in parts.items() if name.startswith(prefix)}

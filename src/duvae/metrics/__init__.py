@@ -1,1 +1,1 @@
-"""Measures of a trained model; docs/metrics.md defines each measure."""
+"""Computes the measures of a trained model; docs/metrics.md defines each measure."""

@@ -24,15 +24,16 @@ class Encoded:
     """The encoder's output for each example of a split, in the order of the split.
 
     Attributes:
-        mean: Posterior means mu_x, shape (examples, latent). For IAF, these are the means of the Gaussian z^0.
-        variance: Posterior variances delta^2_x, shape (examples, latent), for IAF those of z^0; None if the posterior
-            is a single point.
+        mean: Posterior means mu_x, shape (examples, latent). IAF is a flow that transforms a Gaussian z^0 into z. For
+            IAF, `mean` holds the means of z^0.
+        variance: Posterior variances delta^2_x, shape (examples, latent). For IAF, these are the variances of z^0.
+            None: the posterior has all probability at a single point.
         z: One sample of q(z|x) for each example, shape (examples, latent).
         reconstruction: -log p(x|z) with the sample `z`, in nats, shape (examples,).
         kl: KL[q(z|x) || p(z)] in nats, shape (examples,); 0 if the posterior has no density.
-        density: Whether the posterior has a density. Without a density there is no KL and no importance-weighted NLL.
-        measured: Names of the measures that are known for the posterior, out of `kl`, `mi`, `au`, `mpd` and `ce`
-            (docs/metrics.md defines them).
+        density: Whether the posterior has a density. Without a density, KL and importance-weighted NLL are not defined.
+        measured: Names of the measures that can be computed for the posterior, out of `kl`, `mi`, `au`, `mpd` and `ce`.
+            docs/metrics.md defines these measures.
     """
 
     mean: Array
@@ -68,16 +69,16 @@ def map_batches(
 
     Args:
         model: Model that the function uses; it is not changed.
-        split: Examples to process. A batch holds examples of the same length, so that the batches have another order of
-            examples than the split.
+        split: Examples to process. All examples of a batch have the same length. So the examples in the batches are not
+            in the order of the split.
         device: Device of the batches.
-        function: Function that receives a batch x.
+        function: Function that receives a batch x and returns the result of this batch.
         generator: Random generator for the bits of grey pixels; None: PyTorch's global generator.
         size: Number of examples in a batch; None: `BATCH`.
 
     Returns:
-        The list of results, one per batch, and a permutation of shape (examples,). The permutation puts the joined
-        rows of the results into the order of the split.
+        The list of results, one per batch, and a permutation of shape (examples,). If each result has one row per
+        example, the permutation puts the joined rows of all results into the order of the split.
     """
     order, examples = batches(split.lengths, size or BATCH), Examples(split, device)
     with evaluating(model):
@@ -117,7 +118,7 @@ def map_rows(
 
 
 def encode(model: VAE, split: Split, device: torch.device, seed: int) -> Encoded:
-    """Encodes a split, and computes reconstruction and KL with one sample of z for each example.
+    """Encodes a split, and computes the reconstruction loss and the KL of each example with one sample of z.
 
     Args:
         model: Model to encode with; it is not changed.
@@ -151,9 +152,9 @@ def encode(model: VAE, split: Split, device: torch.device, seed: int) -> Encoded
 
 
 def features(model: VAE, split: Split, device: torch.device, seed: int = 0) -> Array:
-    """Computes the input of a linear probe (a linear classifier) for each example of a split.
+    """Computes the input of a linear probe (a linear classifier of latent codes) for each example of a split.
 
-    The input depends only on q(z|x), and the decoder is not used.
+    The input of the probe depends only on q(z|x). The decoder is not used.
 
     Args:
         model: Model to encode with; it is not changed.

@@ -1,7 +1,8 @@
-"""Computes measures of a latent space.
+r"""Computes measures of a latent space.
 
 The measures are KL, mutual information (MI), active units (AU), mutual posterior diversity (MPD) and conditional
-entropy (CE). Equations with a plain number are in the paper, and equations with an S are in the paper's supplement.
+entropy (CE). In the docstrings, N is the number of examples, and $\mu$ and $\delta^2$ are the means and the variances
+of the posterior q(z|x). Equations with a plain number are in the paper. Equations with an S are in its supplement.
 """
 
 import math
@@ -15,22 +16,28 @@ from duvae.data.splits import Array
 from duvae.metrics.encoding import Encoded
 
 BLOCK = 2**20
-"""Number of densities that are computed at once, for a set of any size: 8 MiB in double precision."""
+"""Number of densities q(z_i|x_j) that `mutual_information` computes at once, however large N is.
+
+They take 8 MiB in double precision."""
 
 LOG2E = 1 / math.log(2)
-"""Base-2 logarithm of e: exp(x) = 2^(x LOG2E). On a CPU, PyTorch computes powers of 2 four times as fast as exp."""
+"""Base-2 logarithm of e, so that exp(x) = 2^(x LOG2E).
+
+On a CPU, PyTorch computes powers of 2 four times as fast as exp."""
 
 LARGE = 5000
 """Smallest number of posteriors for which mutual information may be computed in single precision."""
 
 TOLERANCE = 1e-4
-"""Single precision is used only if the bound on its error is below this value in nats.
+"""Mutual information is computed in single precision only if a bound on the error is below this value in nats.
 
-The bound is the unit roundoff times the terms of one exponent, summed over dimensions and averaged over the samples.
-The error itself is about 1e-6."""
+The bound is the unit roundoff times the mean size of an exponent's terms: the terms are summed over the dimensions, and
+the sums are averaged over the samples. The error itself is only about 1e-6."""
 
 SAFE = 70.0
-"""Bound on x, below which sums of exp(x) over a million terms do not overflow in single precision."""
+"""Bound on the exponents x in `mutual_information`: single precision is used only if every x is below this bound.
+
+A sum of exp(x) over a million terms then does not overflow in single precision."""
 
 
 def measures(encoded: Encoded, active_threshold: float) -> dict[str, float | int | None]:
@@ -41,10 +48,11 @@ def measures(encoded: Encoded, active_threshold: float) -> dict[str, float | int
         active_threshold: Variance of the posterior mean over the data, above which a dimension of z is active.
 
     Returns:
-        Values of `kl`, `mi`, `au`, `mpd` and `ce`, in nats (`au` is a number of dimensions). A measure that is unknown
-        for the posterior is None.
+        Values of `kl`, `mi`, `au`, `mpd` and `ce`, in nats (`au` is a number of dimensions). The value None means that
+        the measure cannot be computed for this posterior.
     """
-    mean, variance = encoded.mean, cast("Array", encoded.variance)  # only measures of Gaussians read the variance
+    # The variance may be None. But the measures that read it are known only for posteriors that have a variance.
+    mean, variance = encoded.mean, cast("Array", encoded.variance)
     known: dict[str, Callable[[], float | int]] = {
         "kl": lambda: float(np.mean(encoded.kl, dtype=np.float64)),
         "mi": lambda: mutual_information(mean, variance, encoded.z),
@@ -63,10 +71,11 @@ def mutual_information(mean: Array, variance: Array, z: Array) -> float:
       = \log N - \frac1N \sum_i \log \sum_j \exp(\log q(z_i|x_j) - \log q(z_i|x_i))$$
 
     The exponents are a product of two matrices: $\log q(z_i|x_j)$ is linear in $(z_d^2, z_d, 1)$, and its coefficients
-    depend only on the posterior. The term j = i of each sum is 1, so that no sum vanishes.
+    depend only on the posterior of $x_j$. The term j = i of each sum is 1, so that no sum vanishes.
 
-    The product is usually computed in double precision. For a large set, single precision is used, which is twice as
-    fast, if the terms of the product are small enough. Subtracting the mean of $\mu$ makes the terms small.
+    The product is usually computed in double precision. Single precision is twice as fast. It is used for a large set
+    (see `LARGE`) if the terms of the product are small enough (see `TOLERANCE`). Subtracting the mean of $\mu$ from
+    $\mu$ and z makes the terms small.
 
     Args:
         mean: Posterior means, shape (N, latent).
@@ -78,7 +87,8 @@ def mutual_information(mean: Array, variance: Array, z: Array) -> float:
     """
     mu, var, sample = (torch.from_numpy(np.asarray(a, np.float64)) for a in (mean, variance, z))
     mu, sample, precision = mu - mu.mean(0), sample - mu.mean(0), 1 / var
-    normalizer = -0.5 * var.log().sum(1, keepdim=True)  # (N, 1), without log(2 pi), which cancels
+    # The term with log(2 pi) is left out, because it cancels in the difference of the two log densities.
+    normalizer = -0.5 * var.log().sum(1, keepdim=True)  # (N, 1)
     own = normalizer - 0.5 * ((sample - mu).square() * precision).sum(1, keepdim=True)
     constant = normalizer - 0.5 * (mu.square() * precision).sum(1, keepdim=True)
     one = torch.ones_like(own)
@@ -99,24 +109,28 @@ def mutual_information(mean: Array, variance: Array, z: Array) -> float:
 
 
 def active_units(mean: Array, threshold: float = 0.01) -> int:
-    r"""The number of dimensions with $Var_x(E[z_d|x])$ above a threshold (paper, 4.1; Burda et al. 2016).
+    r"""Counts the dimensions d with $Var_x(E[z_d|x])$ above a threshold (section 4.1 of the paper; Burda et al. 2016).
 
     Args:
         mean: Posterior means, shape (N, latent).
-        threshold: Variance above which a dimension is active; 0.01 in the paper.
+        threshold: Variance of the posterior mean above which a dimension is active; 0.01 in the paper.
     """
     return int((np.var(mean, axis=0, dtype=np.float64) > threshold).sum())
 
 
 def mutual_posterior_diversity(mean: Array, variance: Array) -> float:
-    r"""MPD in nats (equation 3): the mean of the symmetric KL divergence over all $N^2$ ordered pairs.
+    r"""Computes the MPD in nats (equation 3).
+
+    The MPD is the mean of the symmetric KL divergence over all $N^2$ ordered pairs of posteriors:
 
     $$2 MPD = \sum_d \Big( E\Big[\frac{(\mu_{1,d} - \mu_{2,d})^2}{\delta_{1,d}^2}\Big]
       + E[\delta_d^2] E\Big[\frac1{\delta_d^2}\Big] - 1 \Big)$$
 
-    The -1 stands inside the sum, as equation S11 implies. The first expectation is
-    $E[\mu^2 / \delta^2] + E[1 / \delta^2] E[\mu^2]$ $- 2 E[\mu / \delta^2] E[\mu]$. The last term is 0 after the mean
-    of $\mu$ has been subtracted. The code therefore never forms pairs.
+    The indices 1 and 2 stand for the two posteriors of a pair. The -1 stands inside the sum, as equation S11 implies.
+
+    The code never forms pairs, because the first expectation is
+    $E[\mu^2 / \delta^2] + E[1 / \delta^2] E[\mu^2]$ $- 2 E[\mu / \delta^2] E[\mu]$. Its last term is 0, since the code
+    first subtracts the mean of $\mu$ from $\mu$.
 
     Args:
         mean: Posterior means, shape (N, latent).
@@ -131,7 +145,9 @@ def mutual_posterior_diversity(mean: Array, variance: Array) -> float:
 
 
 def conditional_entropy(variance: Array) -> float:
-    r"""CE in nats for n latent dimensions (equation 5): $\frac n2 \log 2 \pi e + \frac12 \sum_d E[\log \delta_d^2]$.
+    r"""Computes the CE in nats for n latent dimensions (equation 5).
+
+    $$\frac n2 \log 2 \pi e + \frac12 \sum_d E[\log \delta_d^2]$$
 
     Args:
         variance: Posterior variances, shape (N, latent).

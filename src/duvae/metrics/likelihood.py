@@ -1,4 +1,4 @@
-"""Estimates the marginal likelihood by importance weighting (Burda et al. 2016)."""
+"""Estimates the marginal likelihood p(x) of examples by importance weighting (Burda et al. 2016)."""
 
 import math
 from collections.abc import Callable
@@ -13,8 +13,8 @@ from duvae.posteriors import standard_normal_log_prob
 from duvae.vae import VAE
 
 ROWS = 4096
-"""Number of samples of z that are decoded at once, over all examples of a batch. At the size of the synthetic data
-they take a few MiB."""
+"""Number of samples of z that are decoded at once: the total over all examples of a batch. For the networks of the
+synthetic data, the decoder then needs a few MiB."""
 
 
 def importance_weighted_nll(
@@ -27,8 +27,8 @@ def importance_weighted_nll(
 ) -> Array:
     r"""Estimates the NLL of each example, $-\log \frac1K \sum_k \frac{p(x, z_k)}{q(z_k|x)}$ with $z_k \sim q(z|x)$.
 
-    The samples are drawn block by block. Their weights are added in log space, so that K need not be a multiple of the
-    block size.
+    The samples are drawn in blocks. A running sum in log space adds the weights p(x, z_k) / q(z_k|x) of each block. The
+    last block may be smaller than the others.
 
     Args:
         model: Model whose posterior has a density; it is not changed.
@@ -36,7 +36,7 @@ def importance_weighted_nll(
         samples: Number K of samples for each example.
         device: Device to compute on.
         seed: Seed of the samples and of the bits of grey pixels.
-        progress: Function that receives the number of finished examples.
+        progress: Function that receives the number of finished examples; the default does nothing.
 
     Returns:
         NLL in nats, in the order of the split, shape (examples,), double precision.
@@ -67,11 +67,11 @@ def nll_indices(count: int, limit: int | None, seed: int) -> Array:
 
     Args:
         count: Number of examples in the split.
-        limit: Largest number of examples to measure; None: no limit.
+        limit: Largest number of examples to measure; None: all examples are measured.
         seed: Seed of the random choice.
 
     Returns:
-        All indices from 0 to `count` - 1, or `limit` of these indices drawn without repetition; in ascending order.
+        Indices in ascending order: all indices from 0 to `count` - 1, or `limit` of them drawn without repetition.
     """
     if limit is None or limit >= count:
         return np.arange(count)
@@ -80,11 +80,13 @@ def nll_indices(count: int, limit: int | None, seed: int) -> Array:
 
 
 def perplexity(nll: Array, split: Split) -> float:
-    r"""Perplexity per word or pixel, $\exp(\sum_x NLL(x) / \sum_x T_x)$.
+    r"""Computes the perplexity per word or pixel, $\exp(\sum_x NLL(x) / \sum_x T_x)$.
+
+    $T_x$ is the number of pixels of the image x, or the number of words of the document x that the decoder predicts.
+    The decoder predicts `</s>`, but not `<s>`.
 
     Args:
         nll: NLL of each example in nats, shape (examples,).
-        split: The same examples. T_x is the number of predicted words of x (with `</s>`, without `<s>`), or the number
-            of pixels of x.
+        split: Split with the same examples.
     """
     return float(np.exp(nll.sum() / split.predicted.sum()))
