@@ -23,7 +23,11 @@ def rank(system: str) -> int:
 
 
 def letter_values(system: str, hyperparameters: Mapping[str, Any]) -> dict[str, float]:
-    """Selects the hyperparameters that the paper writes as letters, and returns the values by the hyperparameter's key."""
+    """Selects the hyperparameters that the paper writes as letters.
+
+    Returns:
+        The values of these hyperparameters, by key in params.yaml.
+    """
     letters = RECORDS[system].letters if system in RECORDS else {}
 
     return {key: float(value) for key, value in hyperparameters.items() if key in letters}
