@@ -1,4 +1,4 @@
-"""Refinements of the encoder's q(z|x): none (amortized inference), or gradient steps on the parameters of q(z|x)."""
+"""Defines two refinements of the encoder's q(z|x): none (amortized inference), and gradient steps on its parameters."""
 
 import zlib
 from abc import ABC, abstractmethod
@@ -96,8 +96,8 @@ class SVI(Refinement):
             noise_like(parameters[:, 0], samples) if self.training else noise_from_data(x, samples, parameters[:, 0])
         )
         slope = decoder.slope(x)
-        # Training minimises the mean over len(x) losses. So the gradient of one loss, and its largest norm, have the
-        # factor 1 / len(x).
+        # Training minimises the mean of the losses of len(x) examples. So the gradient of the loss of one example, and
+        # the largest norm of that gradient, are divided by len(x).
         clip_backward = partial(clip_norm, norm=self.clip / len(x))
         for epsilon in noise:
             if parameters.requires_grad:

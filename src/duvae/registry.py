@@ -148,14 +148,14 @@ class CommittedRate(Frozen):
 
 
 class FixedShift(Frozen):
-    """BN-VAE with fixed beta: the initial scale gamma of all means, and their fixed shift beta."""
+    """BN-VAE with fixed beta: the initial scale gamma and the fixed shift beta of all means."""
 
     gamma: Annotated[Positive, Field(description="the scale that every mean starts from")]
     beta: Annotated[float, Field(description="the fixed shift of every mean"), Searched((0.1, 0.3, 0.5, 0.7, 1.0))]
 
 
 class MutualDivergence(Frozen):
-    """MAE: the weight gamma of the diversity and the weight eta of the smoothness."""
+    """MAE: the weights of two terms of the objective: gamma for the diversity, and eta for the smoothness."""
 
     gamma: Annotated[
         Positive, Field(description="the weight of the diversity"), Searched((0.5, 1.0, 2.0), (0.5, 1.0, 2.0))

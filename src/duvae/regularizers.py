@@ -31,7 +31,7 @@ class Staged(nn.Module):
         self.started = started
 
     def start(self) -> None:
-        """From now on the module changes its input."""
+        """Starts the module: from this call on, the module changes its input."""
         self.started = True
 
 
@@ -228,7 +228,8 @@ def lambert_w(z: float, start: float) -> float:
         exp = math.exp(w)
         excess = w * exp - z
         following = w - excess / (exp + w * exp - (w + 2) * excess / (2 * w + 2))
-        if abs(following - w) <= 1e-8 * abs(following):  # convergence is cubic, so the error is already below rounding
+        # The iteration converges cubically. So after a step of relative size 1e-8 the error is below rounding errors.
+        if abs(following - w) <= 1e-8 * abs(following):
             return following
         w = following
 

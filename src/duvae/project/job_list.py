@@ -3,7 +3,7 @@
 A job is one training: a data set, a setting and a seed. A setting is a system, such as DU-VAE, with hyperparameters.
 DVC can run a stage over all combinations of data sets, settings and seeds. DVC cannot run a stage over only some of
 these combinations, nor over the union of two lists. So `duvae graph` writes the list from params.yaml, and git keeps
-the list. A list that disagrees with params.yaml is an error before any stage runs.
+the list. If the list disagrees with params.yaml, the function `check` raises an error before any stage runs.
 """
 
 from pathlib import Path
@@ -48,13 +48,13 @@ def contents(params: Params) -> dict[str, Any]:
         - `fetched`: the data sets of `sets` that are read from files, published or the user's own.
         - `prepared`: one row for each data set, with the input (`after`) and the output (`to`) of the stage `prepare`.
         - `images`, `synthetics`: the data sets of `sets` that hold images, and those that are synthetic.
-        - `apart`: the data sets of `run` whose examples git does not keep.
+        - `apart`: the data sets of `run` whose examples git does not keep, because they may be private.
         - `searches`: one row for each study. These are the studies of `run`, the studies with which the studies of
           `run` are compared, and the studies from which a job takes its hyperparameters.
         - `jobs`: one row for each training of `run` and of Figure 1, by the name of the job.
 
-        In a row, `after` is the file or folder that has to exist before the stage runs. `key` is the key of params.yaml
-        that declares the row's setting. The row's stages depend on the value of that key.
+        In a row, `after` is the file or folder that has to exist before the stages of the row run. `key` is the key of
+        params.yaml that declares the row's setting. The stages of the row depend on the value of that key.
     """
     jobs = params.jobs()
     searched = {

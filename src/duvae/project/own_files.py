@@ -15,7 +15,7 @@ from duvae.errors import UserError
 from duvae.project.files import write_text
 
 FILE = Path("data/own.yaml")
-"""The file of digests. Git does not keep this file, since the file may contain the names of private data sets."""
+"""The file with one digest per data set. Git does not keep the file, since it may name private data sets."""
 
 PUBLISHED = "published"
 """The word in place of a digest, for a data set with published files only. `duvae.data.sources` knows these files."""

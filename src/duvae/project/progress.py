@@ -21,7 +21,7 @@ class Bar:
 
     Args:
         title: Text before the bar.
-        total: Number of steps.
+        total: Number of finished steps at which the bar is full.
     """
 
     def __init__(self, title: str, total: float) -> None:
@@ -59,8 +59,8 @@ class TrainingBar(Bar):
     Beside the bar are measurements of the last finished epoch on the validation data: the loss, the KL and the MI, in
     nats per example, and the number of active units.
 
-    Inside the `with` block of the bar, Ctrl-C and SIGTERM stop the training after the current step. A second signal
-    stops the training at once.
+    Inside the `with` block of the bar, Ctrl-C and SIGTERM stop the training after the current optimiser step. A second
+    signal stops the training at once.
     """
 
     def __enter__(self) -> Self:

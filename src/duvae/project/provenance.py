@@ -1,6 +1,6 @@
 """Records the provenance of each result: code, machine, time and library versions. Git keeps the records.
 
-A record is a JSON file beside the result. Its only key, `record`, holds a list with one mapping. The file has to be
+A record is a JSON file beside the result. The only key in it, `record`, holds a list with one mapping. The file must be
 among the metrics of a stage in `dvc.yaml`; a comment there gives the reason. `dvc metrics show` prints the metrics as a
 table, but skips lists. The list around the mapping therefore keeps the values of the record out of that table.
 """
@@ -33,7 +33,7 @@ class Stopwatch:
     The time is measured from the creation of this object.
 
     Args:
-        stage: Kind of stage, such as `train`.
+        stage: Name of the stage, such as `train`.
         system: Name of the system (such as `du_vae`) of the model that the stage trains or loads; None: the stage has
             no model.
     """
@@ -83,7 +83,7 @@ def unwrapped(content: Any) -> Any:
 
 
 def versions() -> dict[str, str]:
-    """The versions of Python, of torch if it is imported, and of each installed library in `LIBRARIES`."""
+    """The versions of Python, of torch if this process has imported torch, and of the installed `LIBRARIES`."""
     torch = sys.modules.get("torch")
     numbers = {"python": platform.python_version()}
     if torch:

@@ -1,11 +1,12 @@
 """Splits the source of the package into definitions, and finds the references between the definitions.
 
-A definition is a function, a class or a constant at the top level of a module. Its code is stored in a normal form,
-which leaves out comments, docstrings, layout, imports and annotations of functions. The normal form is the same for
-every version of Python. `ast.dump` differs between versions, so the module `reader` walks the syntax trees itself.
+A definition is a function, a class or a constant at the top level of a module. The code of a definition is stored in a
+normal form, which leaves out comments, docstrings, layout, imports and annotations of functions. The normal form is the
+same for every version of Python. The output of `ast.dump` differs between versions, so the module `reader` walks the
+syntax trees itself.
 
-A fingerprint is a hash of definitions in this form. The modules `source` and `reader` need only the standard library.
-So interpreters without the project's libraries can run both modules, and their fingerprints can be compared.
+A fingerprint is a hash of such code. The modules `source` and `reader` need only the standard library. So a Python
+interpreter without any other library can compute fingerprints, for a comparison with those of another interpreter.
 """
 
 import ast
@@ -156,7 +157,7 @@ class Source:
         return next((candidate for candidate in candidates if candidate.is_file()), None)
 
     def module(self, name: str) -> Module | None:
-        """A module of the package by its name; None where the package has no such module."""
+        """Reads a module of the package, unless it has been read before; None where the package has no such module."""
         if name not in self.modules:
             path = self.path(name) if name.partition(".")[0] == self.package else None
             self.modules[name] = Module(name, path) if path else None
@@ -171,8 +172,8 @@ class Source:
             name: A name in that module.
 
         Returns:
-            Module and name of the definition. If the returned name is empty, the argument `name` stands for the module
-            itself. None: the argument `name` stands for nothing in the package.
+            Module and name of the definition. If the returned name is empty, the argument `name` stands for the
+            returned module itself. None: the argument `name` stands for nothing in the package.
         """
         seen = set()
         while (module, name) not in seen:
