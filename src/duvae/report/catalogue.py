@@ -81,7 +81,7 @@ class Entry:
         summary: First paragraph of the docstring of the system's class.
         documentation: The whole docstring of the system's class.
         equation: The equation that distinguishes the system, in plain text.
-        source: The publication of the equation.
+        source: The place of the equation in the paper, or the cited paper.
         parts: The parts that the system builds; empty if params.yaml has no setting of the system.
         hyperparameters: The hyperparameters of the system, without values.
         settings: The values of the hyperparameters in params.yaml, as nested mappings: by setting, then by column of
@@ -156,7 +156,7 @@ def parts(kind: type[System[Any]], hyperparameters: config.Frozen, chosen: Parts
 
 
 def summary(kind: type) -> str:
-    """The first paragraph of a class's docstring, with formulas that can be read in a terminal."""
+    """Returns the first paragraph of a class's docstring, with LaTeX commands removed, for a terminal."""
     paragraph = " ".join(inspect.cleandoc(kind.__doc__ or "").partition("\n\n")[0].split())
     paragraph = re.sub(r"\\(?:mathrm|text){(\w+)}", r"\1", paragraph.replace(r"\|", "||"))
 

@@ -75,14 +75,14 @@ def choose_pair(results: Sequence[Result], latent: int, warmup: int, item: str) 
     """Chooses the VAE and the DU-VAE of a data set.
 
     Args:
-        results: Models of one data set.
+        results: Results of all models of one data set.
         latent: Number of dimensions of z.
         warmup: Number of epochs over which the KL weight rises.
         item: The word for one training example: `sentence` or `image`.
 
     Returns:
-        The results of one setting of each system: the setting with the system's name, or else the system's first
-        setting. None where one of the systems has no setting.
+        The results of one setting of each system. This setting is the one whose key equals the system's key, or else
+        the system's first setting. None where one of the two systems has no setting.
     """
     names = setting_names(results)
     chosen = []
@@ -196,7 +196,7 @@ def paragraphs(pair: Pair) -> list[str]:
 
 
 def final_state(results: Sequence[Result], name: str, pair: Pair) -> str:
-    """A sentence with one system's metrics on the test data, as means over seeds, and whether the system collapsed."""
+    """Writes a sentence that gives a system's test metrics, as means over seeds, and says whether it has collapsed."""
     row = over_seeds(results).mean.iloc[0].astype(float)
     au = number(row["au"], 0 if float(row["au"]).is_integer() else 1)
     collapsed = sum(result.collapsed is True for result in results)
@@ -214,7 +214,7 @@ def final_state(results: Sequence[Result], name: str, pair: Pair) -> str:
 
 
 def mi_course(results: Sequence[Result]) -> str:
-    """One sentence that tells how the mutual information of the first seed changes over the epochs."""
+    """Writes a sentence that says how the mutual information of the first seed changes over the epochs."""
     first = results[0]
     history = first.history
     epochs = [int(epoch) for epoch in history["epoch"]]
@@ -254,7 +254,7 @@ def mi_course(results: Sequence[Result]) -> str:
 
 
 def comparison(pair: Pair) -> str:
-    """Sentences that compare the two systems: diversity, uncertainty and likelihood."""
+    """Writes sentences that compare the diversity, the uncertainty and the likelihood of the two systems."""
     vae, du_vae = pair.short
     first, second = (over_seeds(results).mean.iloc[0].astype(float) for results in (pair.vae, pair.du_vae))
     mpd = [number(row["mpd"], 2) for row in (second, first)]
@@ -270,7 +270,7 @@ def comparison(pair: Pair) -> str:
 
 
 def _difference(difference: float) -> str:
-    """A difference in nats as words: `1.20 nats below`, `0.30 nats above` or `equal to two digits to`."""
+    """Puts a difference in nats into words: `1.20 nats below`, `0.30 nats above` or `equal to two digits to`."""
     size = str(number(abs(difference), 2))
     if not size.strip("0."):
         return "equal to two digits to"

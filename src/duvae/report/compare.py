@@ -32,7 +32,8 @@ def measures(results: Sequence[Result], floor: Floor | None = None, item: str = 
 
     Args:
         results: Results of all models of one data set.
-        floor: The floor of the NLL (see `Floor`); None: no row for the distance from the floor.
+        floor: The floor of the NLL, which is the NLL under the generator of the synthetic data (see `Floor`); None: no
+            row for the distance from the floor.
         item: The word for one test example: `sentence` or `image`.
 
     Returns:
@@ -75,9 +76,8 @@ def settings(
         One dictionary per setting. `id` is `<data set>/<setting>`. `name` is the name of the setting, `system` is the
         label of its system, and `note` is the text in brackets of `name`, or else the setting's hyperparameters.
         `seeds` is the number of seeds, and `commit` names the commits at which the models were trained and evaluated.
-        `picture` is the HTML id from `pictures`; None: no picture.
-        `values` gives, for each number, the mean and the standard deviation over seeds. `curves` holds the columns of
-        `CURVES`, by epoch, for each seed.
+        `picture` is the HTML id from `pictures`; None: no picture. `values` gives, for each number, the mean and the
+        standard deviation over seeds. `curves` has one dictionary per seed: the epochs and the columns of `CURVES`.
     """
     over = over_seeds(results)
     entries = []
@@ -112,7 +112,7 @@ def _curves(result: Result) -> dict[str, list[float | None]]:
 
 
 def _rounded(value: float) -> float | None:
-    """A number rounded to six digits; None where it is not finite."""
+    """Rounds a number to six significant digits; returns None if the number is not finite."""
     value = float(value)
 
     return float(f"{value:.6g}") if math.isfinite(value) else None

@@ -52,7 +52,8 @@ def observations(results: Sequence[Result], gaps: Gaps | None = None) -> list[st
 
     Args:
         results: Results of all models of one data set; the sentences give means over the seeds of a setting.
-        gaps: Distances of the models' NLL from the floor (see `Floor`), by setting; None: no sentence about the floor.
+        gaps: Distances of the models' NLL from the floor, by setting; None: no sentence about the floor. The floor is
+            the NLL under the generator of the synthetic data (see `Floor`).
     """
     over = over_seeds(results)
     names = setting_names(results)
@@ -199,5 +200,5 @@ def _subset_text(results: Sequence[Result], item: str) -> str:
 
 
 def percent(share: float) -> str:
-    """A fraction from 0 to 1 as a percentage, such as `12.3 %`."""
+    """Formats a fraction from 0 to 1 as a percentage, such as `12.3 %`."""
     return f"{number(100 * share, 1)} %"

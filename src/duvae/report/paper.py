@@ -194,8 +194,8 @@ def compare_with_paper(
 ) -> PaperComparison:
     """Puts our results beside a table of the paper.
 
-    The first rows are those of the paper. After these rows come our other settings of the same systems, whose
-    hyperparameters the paper's table does not have.
+    The first rows are those of the paper, with our numbers where we have a setting with the same hyperparameters. After
+    these rows come our other settings of the same systems.
 
     Args:
         name: The paper's table.
@@ -293,11 +293,11 @@ def _lines(theirs: Sequence[PaperRow], results: Sequence[Result]) -> list[_Line]
 
 
 def difference(ours: float, paper: str) -> str | None:
-    """Our number minus the paper's, with a sign.
+    """Subtracts the paper's number from our number, and formats the difference with a sign.
 
     Args:
-        ours: Our number; NaN where we have none.
-        paper: The printed number; empty where the paper has none.
+        ours: Our number; NaN where our results lack the number.
+        paper: The number as the paper prints it; empty where the paper lacks the number.
 
     Returns:
         The difference with the decimal places that the paper prints; None where either number is missing.

@@ -113,7 +113,7 @@ class Floor:
 
 
 def file_path(job: Job, root: Path) -> Path:
-    """The path of the file with the values of a job's test examples."""
+    """The path of the file with the values of the test examples, for the model of one job (one training)."""
     return root / "results" / job.folder / FILE
 
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 Array = npt.NDArray[np.floating]
 
 SCALE = 3
-"""Side, in pixels of the picture, of the square that shows one pixel of an image."""
+"""Default side, in pixels of the picture, of the square that shows one pixel of an image."""
 
 
 def grid(images: Array, columns: int, scale: int = SCALE) -> Array:

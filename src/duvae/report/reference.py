@@ -85,7 +85,7 @@ def render(params: Params) -> str:
         params: All parameters.
     """
     content = params.model_dump(exclude_unset=True)
-    # The settings that a grid declares appear only in the table of grids, so the other tables leave them out.
+    # A grid declares several settings at once. These settings appear only in the table of grids, not in other tables.
     content["settings"] = {name: values for name, values in content["settings"].items() if _declared(params, name)}
     fields = Params.model_fields
     plain = [name for name, field in fields.items() if not _models(field.annotation) or name == "figure1"]

@@ -93,9 +93,9 @@ class Result:
         r"""Whether no dimension is active or the MI is below `COLLAPSED_MI`; None where the result does not tell.
 
         Where the MI is not known, an upper bound of the MI that lies below `COLLAPSED_MI` proves the collapse. The KL
-        is such a bound, because KL[q(z|x) || p(z)] is the MI plus KL[q(z) || p(z)]. Another bound is the MPD, the mean
-        of KL[q(z|x) || q(z|x')] over all pairs. The MPD is a bound because the divergence is convex, and because
-        $I(x, z) = E_x KL[q(z|x) \| E_{x'} q(z|x')]$.
+        is such a bound, because the mean of KL[q(z|x) || p(z)] over x is the MI plus KL[q(z) || p(z)]. Another bound is
+        the MPD of z (`mpd_t`), the mean of KL[q(z|x) || q(z|x')] over all pairs of x and x'. The MPD is a bound because
+        the divergence is convex, and because $I(x, z) = E_x KL[q(z|x) \| E_{x'} q(z|x')]$.
         """
         mi, au = self.metrics["mi"], self.metrics["au"]
         bounds = [mi] if mi is not None else [self.metrics["kl"], self.metrics.get("mpd_t")]
