@@ -1,4 +1,4 @@
-"""Refinements of the encoder's q(z|x): none (amortized inference), or gradient steps on the parameters of q(z|x)."""
+"""Defines two refinements of the encoder's q(z|x): none (amortized inference), and gradient steps on its parameters."""
 
 import zlib
 from abc import ABC, abstractmethod
@@ -46,25 +46,27 @@ class SVI(Refinement):
     $$v \leftarrow m v - c_\tau(\nabla_\lambda [-\log p(x|z) + w \, D_{KL}[q_\lambda(z) \| p(z)]]), \quad
       \lambda \leftarrow \lambda + \frac{\eta}{B} v,$$
 
-    where $c_\tau$ scales the gradients with respect to $\mu$ and $\log \delta^2$, each to a norm of at most $\tau$.
-    Each x has its own steps. The factor 1 / B is there because the code of Kim et al. follows the gradient of the mean
-    loss over a batch of B examples.
+    where v is the velocity, which starts at 0, m is the momentum, and $\eta$ is the learning rate. The function
+    $c_\tau$ scales the gradients with respect to $\mu$ and $\log \delta^2$, each to a norm of at most $\tau$.
+    Each x has its own $\lambda$ and v. The factor 1 / B is there because the code of Kim et al. follows the gradient of
+    the mean loss over a batch of B examples.
 
-    The result can be differentiated with respect to the encoder's output and the decoder's parameters, through all
-    steps and with exact second derivatives. At each step the backward pass applies $c_\tau$ to the gradient of the
-    loss of each x with respect to $\mu$ and $\log \delta^2$. Without this clipping the gradient would grow from step to
-    step. The clipping assumes that training minimises the mean loss of the batch.
+    The refined parameters can be differentiated with respect to the encoder's output and the decoder's parameters. The
+    derivatives go through all steps, with exact second derivatives of the loss. At each step the backward pass applies
+    $c_\tau$ to the gradient of the training loss of each x with respect to $\mu$ and $\log \delta^2$. Without this
+    clipping the gradient would grow from step to step. The clipping assumes that training minimises the mean loss of
+    the batch.
 
-    In training PyTorch's global generator draws $\epsilon$ and the decoder's dropout masks, and the schedule sets w. In
-    evaluation w = 1, there is no dropout, and $\epsilon$ is a function of x. The posterior of an x therefore does not
-    depend on the other examples of the batch.
+    In training, PyTorch's global generator draws $\epsilon$ and the decoder's dropout masks, and the caller sets w. In
+    evaluation w = 1, there is no dropout, and $\epsilon$ is a function of x. So in evaluation the posterior of an x
+    does not depend on the other examples of the batch.
 
     Args:
         steps: Number of steps.
         learning_rate: Learning rate eta.
         momentum: Momentum m.
-        clip: Largest norm tau of the gradient with respect to mu, and of that with respect to log delta^2.
-        batch: Batch size B in the code of Kim et al.
+        clip: Largest norm tau of the gradient with respect to mu, and of the gradient with respect to log delta^2.
+        batch: Batch size B in the code of Kim et al.; the learning rate is divided by it.
     """
 
     def __init__(self, steps: int, learning_rate: float, momentum: float, clip: float, batch: int) -> None:
@@ -76,16 +78,16 @@ class SVI(Refinement):
             raise TypeError(f"expected a diagonal Gaussian to refine, got a {type(posterior).__name__}")
         weight = weight if self.training else 1.0
         refine = self.refine
-        if torch.compiler.is_compiling():  # hooks and gradients written out by hand cannot be compiled
+        if torch.compiler.is_compiling():  # torch.compile cannot compile the hooks and the hand-written gradients
             refine = torch.compiler.disable(refine)
-        # Half precision is off, since rounding errors grow from step to step, and even more in the backward pass.
+        # Half precision is off: its rounding errors would grow from step to step, and even more in the backward pass.
         with torch.autocast(x.device.type, enabled=False):
             return refine(posterior, x, decoder, weight)
 
     def refine(
         self, posterior: DiagonalGaussian, x: Tensor, decoder: Decoder, weight: float | Tensor
     ) -> DiagonalGaussian:
-        """Computes all steps. The precision is that of the encoder's output, but at least single precision."""
+        """Computes all steps, in the precision of the encoder's output, but at least in single precision."""
         parameters = torch.stack([posterior.mean, posterior.variance.log()], 1)  # lambda
         parameters = parameters.float() if parameters.dtype.itemsize < 4 else parameters
         velocity = torch.zeros_like(parameters)
@@ -94,7 +96,8 @@ class SVI(Refinement):
             noise_like(parameters[:, 0], samples) if self.training else noise_from_data(x, samples, parameters[:, 0])
         )
         slope = decoder.slope(x)
-        # The loss of each x has the weight 1 / len(x) in the mean over the batch.
+        # Training minimises the mean of the losses of len(x) examples. So the gradient of the loss of one example, and
+        # the largest norm of that gradient, are divided by len(x).
         clip_backward = partial(clip_norm, norm=self.clip / len(x))
         for epsilon in noise:
             if parameters.requires_grad:

@@ -1,11 +1,13 @@
-"""The systems as data: one record and one class of hyperparameters per system. This module needs no PyTorch.
+"""Describes the systems, such as VAE and DU-VAE, as data: one record and one class of hyperparameters per system.
 
 A record (class `Record`) holds a system's name, colour and equation, and the paper's choice of its hyperparameters.
 Tables, figures, pages and `duvae systems` read the records. A training reads only the class of its system's
-hyperparameters. The two tables at the end of the file are therefore separate: a new label does not make any training
-run again. `RECORDS` has the order of the paper's Table 1. Every printed table and list keeps this order.
+hyperparameters. Therefore `HYPERPARAMETERS` and `RECORDS`, at the end of the file, are two separate tables. So DVC does
+not run any training again if only a record changes. `RECORDS` has the order of the paper's Table 1. Every printed table
+and list keeps this order. This module needs no PyTorch.
 
-A column is one or more data sets that have the same hyperparameters, such as `yelp`, as in Table 1.
+A column, such as `yelp`, is one or more data sets on which a system has the same hyperparameters. The name comes from
+the columns of the paper's Table 1.
 """
 
 from collections.abc import Mapping
@@ -33,10 +35,11 @@ class Record:
             A hyperparameter without a letter in the paper has no entry.
         brackets: The hyperparameters that the paper's tables print in brackets after the label, in the order of the
             brackets; None: all hyperparameters that have a letter.
-        chosen: The hyperparameters that the paper chose, by column; empty if the paper names none. Sources: Figure 2
-            for DU-VAE, supplement E for the synthetic data, Table 1 for everything else.
-        needs_floor: Whether the system needs a lower bound of its variances (`VarianceFloor`), because it applies
-            dropout to them.
+        chosen: The values of the hyperparameters that the paper chose, by column and hyperparameter; empty if the paper
+            names no values. Sources: Figure 2 for DU-VAE, supplement E for the synthetic data, and Table 1 for
+            everything else.
+        needs_floor: Whether the system's variances need a lower bound (`duvae.regularizers.VarianceFloor`), because the
+            system applies dropout to the variances.
     """
 
     label: str
@@ -56,12 +59,12 @@ class Record:
 
 @dataclass(frozen=True)
 class Searched:
-    """The values among which the paper chose one hyperparameter (supplement E); empty if the paper names no values.
+    """The values among which the paper chose one hyperparameter (supplement E).
 
     Attributes:
-        text: Values on Yahoo and Yelp.
-        images: Values on OMNIGLOT.
-        synthetic: Values on the synthetic data.
+        text: Values on Yahoo and Yelp; empty if the paper names no values.
+        images: Values on OMNIGLOT; empty if the paper names no values.
+        synthetic: Values on the synthetic data; empty if the paper names no values.
     """
 
     text: tuple[float, ...] = ()
@@ -79,7 +82,10 @@ def searched(hyperparameter: FieldInfo) -> Searched:
     """Finds the values among which the paper chose a hyperparameter.
 
     Args:
-        hyperparameter: Field of a class of hyperparameters; its annotation may hold a `Searched`.
+        hyperparameter: Field of a class of hyperparameters; the annotation of the field may hold a `Searched`.
+
+    Returns:
+        The `Searched` of the annotation; without one, an empty `Searched`.
     """
     return next((entry for entry in hyperparameter.metadata if isinstance(entry, Searched)), Searched())
 
@@ -142,14 +148,14 @@ class CommittedRate(Frozen):
 
 
 class FixedShift(Frozen):
-    """BN-VAE with fixed beta: the initial scale gamma of all means, and their fixed shift beta."""
+    """BN-VAE with fixed beta: the initial scale gamma and the fixed shift beta of all means."""
 
     gamma: Annotated[Positive, Field(description="the scale that every mean starts from")]
     beta: Annotated[float, Field(description="the fixed shift of every mean"), Searched((0.1, 0.3, 0.5, 0.7, 1.0))]
 
 
 class MutualDivergence(Frozen):
-    """MAE: the weight gamma of the diversity and the weight eta of the smoothness."""
+    """MAE: the weights of two terms of the objective: gamma for the diversity, and eta for the smoothness."""
 
     gamma: Annotated[
         Positive, Field(description="the weight of the diversity"), Searched((0.5, 1.0, 2.0), (0.5, 1.0, 2.0))
@@ -186,7 +192,11 @@ class DiversityUncertainty(Frozen):
 
 
 class Chain(Frozen):
-    """IAF: the number of blocks of the chain from z^0 to z, and the hidden units of a layer for each dimension of z."""
+    """IAF: the size of the chain of blocks that turns z^0, the encoder's sample, into z.
+
+    The hyperparameters are the number of blocks, and the number of hidden units of a block's layer for each dimension
+    of z.
+    """
 
     blocks: Annotated[Count, Field(description="T, the number of blocks of the chain")] = 2
     width: Annotated[Count, Field(description="hidden units of a block's layer, for each dimension of z")] = 60
@@ -227,10 +237,13 @@ _DU_EQUATION = (
     "{variance}^ = g ({variance} - alpha) + alpha, g ~ B(1, p) / p;"
     " {mean}^ = gamma_d ({mean} - mu_B) / delta_B + beta_d, E_d[gamma_d^2] = gamma^2"
 )
-"""Equations 6 and 9 of the paper. They regularize z in DU-VAE, and z^0 in DU-IAF."""
+"""Equations 6 and 9 of the paper, with placeholders for the variance and the mean.
+
+The equations regularize the posterior of z in DU-VAE, and that of z^0 in DU-IAF.
+"""
 
 _FLOW_EQUATION = "z^t = sigma^t z^(t-1) + (1 - sigma^t) m^t"
-"""Equation S22 of the paper's supplement: one block of the IAF chain."""
+"""Equation S22 of the paper's supplement: one block of the IAF chain, which turns z^(t-1) into z^t."""
 
 AE = Record(label="AE", equation="-log p(x|mu_x)", source="Table 2 and Table 3", colour="#9a9a9a")
 VAE = Record(label="VAE", equation="-log p(x|z) + w KL[q(z|x) || p(z)]", source="equation 1", colour="#333333")
@@ -304,7 +317,7 @@ DU_VAE = Record(
     },
     needs_floor=True,
 )
-# A system with a flow keeps the colour and the letters of the system without a flow that it extends.
+# Each system with a flow (an IAF chain) extends a system without a flow, and keeps the colour and letters of that one.
 IAF_FB = replace(
     FB,
     label="IAF+FB",

@@ -23,7 +23,7 @@ class Staged(nn.Module):
     An example is a regularizer that waits for the end of the warm-up of the KL weight.
 
     Args:
-        started: Whether the module acts from the beginning.
+        started: Whether the module changes its input from the beginning, without a call of `start`.
     """
 
     def __init__(self, started: bool = True) -> None:
@@ -31,7 +31,7 @@ class Staged(nn.Module):
         self.started = started
 
     def start(self) -> None:
-        """Makes the module act from now on."""
+        """Starts the module: from this call on, the module changes its input."""
         self.started = True
 
 
@@ -40,19 +40,20 @@ class MeanBatchNorm(nn.Module):
 
     $$\hat\mu_{x,d} = \gamma_{\mu_d} \frac{\mu_{x,d} - \mu_{B_d}}{\delta_{B_d}} + \beta_{\mu_d}$$
 
-    The module uses the statistics of the batch in training, and the running statistics in evaluation. A batch of one
-    example has no variance. For such a batch the module uses the running statistics and does not update them.
+    In training, $\mu_{B_d}$ and $\delta_{B_d}$ are the mean and the standard deviation over the batch. In evaluation
+    they are the running statistics. A batch of one example has no variance. For such a batch the module uses the
+    running statistics, and does not update them.
 
     Args:
         latent: The number of dimensions of z.
-        gamma: The scale gamma, above 0.
+        gamma: The scale gamma, above 0, from which every gamma_d starts.
         learn_scale: Whether each scale gamma_d is learned, starting at gamma (DU-VAE). Otherwise each gamma_d stays
             gamma (BN-VAE).
         constrain: Whether `rescale_` keeps the mean of the learned gamma_d^2 at gamma^2. False for the system of
             supplement F, a BN-VAE with a fixed beta.
         shift: The fixed shift beta_d of all dimensions (supplement F); None: each beta_d is learned, starting at 0.
-        epsilon: The number that is added to the variance of the batch.
-        momentum: The weight of a new batch in the running statistics.
+        epsilon: The number that is added to the variance before the division, so that no division by 0 occurs.
+        momentum: The weight of a new batch in the running statistics, from 0 to 1.
 
     Raises:
         ValueError: If gamma is not above 0.
@@ -103,9 +104,11 @@ class MeanBatchNorm(nn.Module):
 
     @torch.no_grad()
     def rescale_(self) -> None:
-        r"""$\gamma_\mu \leftarrow \gamma / \sqrt{E_d[\gamma_{\mu_d}^2]} \odot \gamma_\mu$: Algorithm 1, line 9.
+        r"""Rescales the learned scales, so that the mean of their squares is gamma^2 again (Algorithm 1, line 9).
 
-        Call this method after each optimiser step. It does nothing if the scales are fixed or not constrained.
+        $$\gamma_\mu \leftarrow \gamma / \sqrt{E_d[\gamma_{\mu_d}^2]} \odot \gamma_\mu$$
+
+        Call this method after each optimiser step. The method does nothing if the scales are fixed or not constrained.
         """
         if self.constrained:
             self.scale.mul_(self.gamma / self.scale.square().mean().sqrt())
@@ -114,11 +117,12 @@ class MeanBatchNorm(nn.Module):
 class VarianceFloor(Staged):
     r"""$\delta^2 + \alpha$: the variance of z plus zero-entropy noise, so that H(q(z|x)) > 0 (section 3.1).
 
-    After its start, all variances lie above alpha. This lower bound is called the variance floor.
+    Once the module has started, all variances of its output lie above alpha. This lower bound is called the variance
+    floor.
 
     Args:
         alpha: The variance of the noise.
-        started: Whether the module acts from the beginning.
+        started: Whether the module adds the noise from the beginning; otherwise from the call of `start`.
     """
 
     def __init__(self, alpha: float = ALPHA, started: bool = True) -> None:
@@ -137,7 +141,7 @@ class VarianceDropout(Staged):
     Args:
         p: The probability that a variance is kept, in (0, 1]; with 1 all variances are kept.
         alpha: The value of a dropped variance. The variances of the input must be above alpha (see `VarianceFloor`).
-        started: Whether the module acts from the beginning.
+        started: Whether the module drops variances from the beginning; otherwise from the call of `start`.
 
     Raises:
         ValueError: If p is not in (0, 1].
@@ -163,8 +167,8 @@ class CommittedRate(nn.Module):
     $2 KL = \mu^2 + \sigma^2 - 1 - \log \sigma^2 \ge 2 \delta$ wherever $\mu^2 \ge b(\sigma^2)$ with
     $b(v) = 2 \delta + 1 + \log v - v$. b is concave and not negative between its two roots
     $v = -W(-e^{-(2 \delta + 1)})$, one for each real branch of Lambert's function W. Let $\sigma_l < \sigma_u$ be the
-    square roots of these roots. The map squashes $\sigma$ into $[\sigma_l, \sigma_u]$, and keeps the mean at or above
-    $\sqrt{b(\sigma^2)}$:
+    square roots of these roots. The network gives two unbounded numbers m and s for each dimension. The map turns s
+    into a $\sigma$ in $[\sigma_l, \sigma_u]$, and m into a mean that is at least $\sqrt{b(\sigma^2)}$:
 
     $$\sigma = \sigma_l + (\sigma_u - \sigma_l) \, \mathrm{sigmoid}(s), \qquad
       \mu = \sqrt{b(\sigma^2)} + \max(0, m)$$
@@ -186,8 +190,9 @@ class CommittedRate(nn.Module):
         self.delta = delta
         z = -math.exp(-(2 * delta + 1))
         p = math.sqrt(max(0.0, 2 * (math.e * z + 1)))
-        # Both branches of W meet at -1, and the iteration stays on the side of -1 on which it starts. The first start
-        # is a series around the point -1 and lies above -1. The second start, log(-z), lies below -1.
+        # The values of the two branches of W meet at -1, and the iteration of `lambert_w` stays on the side of -1 on
+        # which it starts. The first start, from the series of W around that point, lies above -1. The second start,
+        # log(-z), lies below -1.
         starts = (-p / 3 + 1) * p - 1, math.log(-z)
         self.lowest, self.highest = (math.sqrt(-lambert_w(z, start)) for start in starts)
 
@@ -202,8 +207,8 @@ class CommittedRate(nn.Module):
         """
         variance = (self.lowest + (self.highest - self.lowest) * s.sigmoid()).square()
         bound = 2 * self.delta + 1 + variance.log() - variance
-        # At the roots of b the bound is 0 up to rounding. The square root has no finite slope at 0, so the bound is
-        # kept a little above 0.
+        # At the roots of b the bound is 0, up to a rounding error. The square root has no finite slope at 0, so the
+        # bound is kept a little above 0.
         least = bound.clamp_min(torch.finfo(bound.dtype).eps).sqrt()
 
         return least + m.relu(), variance
@@ -216,14 +221,15 @@ def lambert_w(z: float, start: float) -> float:
 
     Args:
         z: A number between -1/e and 0.
-        start: The first guess of w. It chooses the branch: one branch lies above -1, the other below.
+        start: The first guess of w, which chooses the branch: w lies above -1 on one branch, and below -1 on the other.
     """
     w = start
     while w != -1:
         exp = math.exp(w)
         excess = w * exp - z
         following = w - excess / (exp + w * exp - (w + 2) * excess / (2 * w + 2))
-        if abs(following - w) <= 1e-8 * abs(following):  # convergence is cubic, so the error is already below rounding
+        # The iteration converges cubically. So after a step of relative size 1e-8 the error is below rounding errors.
+        if abs(following - w) <= 1e-8 * abs(following):
             return following
         w = following
 

@@ -1,9 +1,9 @@
-"""Writes and checks the list of jobs, `pipelines/jobs.yaml`. DVC runs a stage such as `train` once for each job in it.
+"""Writes and checks `pipelines/jobs.yaml`, the list of jobs. DVC runs a stage such as `train` once for each job.
 
-A job is one training: a data set, a setting and a seed. DVC can run a stage over a matrix, which means all combinations
-of data sets, settings and seeds. DVC cannot run a stage over only the valid triples, nor over the union of two lists.
-So `duvae graph` writes the list from params.yaml, and git keeps the list. A list that disagrees with params.yaml is an
-error before any stage runs.
+A job is one training: a data set, a setting and a seed. A setting is a system, such as DU-VAE, with hyperparameters.
+DVC can run a stage over all combinations of data sets, settings and seeds. DVC cannot run a stage over only some of
+these combinations, nor over the union of two lists. So `duvae graph` writes the list from params.yaml, and git keeps
+the list. If the list disagrees with params.yaml, the function `check` raises an error before any stage runs.
 """
 
 from pathlib import Path
@@ -19,7 +19,10 @@ JOBS = Path("pipelines/jobs.yaml")
 """The list's path in the project."""
 
 FIRST = "data/graph.txt"
-"""The output of the first stage of every run; its text never changes."""
+"""The file that the first stage of every run writes; its text never changes.
+
+Stages that need no other file depend on this file.
+"""
 
 IMAGES = {"omniglot", "images"}
 """Kinds of data sets whose examples are images."""
@@ -45,13 +48,13 @@ def contents(params: Params) -> dict[str, Any]:
         - `fetched`: the data sets of `sets` that are read from files, published or the user's own.
         - `prepared`: one row for each data set, with the input (`after`) and the output (`to`) of the stage `prepare`.
         - `images`, `synthetics`: the data sets of `sets` that hold images, and those that are synthetic.
-        - `apart`: the data sets of `run` whose examples git does not keep.
-        - `searches`: one row for each study: the studies of `run`, the studies with which those are compared, and the
-          studies from which a job takes its hyperparameters.
-        - `jobs`: one row for each training of `run` and of Figure 1, by name.
+        - `apart`: the data sets of `run` whose examples git does not keep, because they may be private.
+        - `searches`: one row for each study. These are the studies of `run`, the studies with which the studies of
+          `run` are compared, and the studies from which a job takes its hyperparameters.
+        - `jobs`: one row for each training of `run` and of Figure 1, by the name of the job.
 
-        In a row, `after` is the file or folder that has to exist before the stage runs. `key` is the key of params.yaml
-        that declares the row's setting. The row's stages depend on the value of that key.
+        In a row, `after` is the file or folder that has to exist before the stages of the row run. `key` is the key of
+        params.yaml that declares the row's setting. The stages of the row depend on the value of that key.
     """
     jobs = params.jobs()
     searched = {
@@ -74,9 +77,9 @@ def contents(params: Params) -> dict[str, Any]:
 
 
 def _prepared(name: str, kind: str) -> dict[str, str]:
-    """The row with the input and the output of the stage `prepare`.
+    """The row of one data set, with the input and the output of the stage `prepare`.
 
-    For images the output is grey values, which the stage `binarize` turns into bits.
+    For images this output holds grey values, which the stage `binarize` turns into bits.
     """
     return {
         "dataset": name,
@@ -91,7 +94,8 @@ def _job(params: Params, job: Job, study: str | None) -> dict[str, Any]:
     Args:
         params: Parameters of the project, from params.yaml.
         job: Data set, setting and seed of the training.
-        study: Name of the study that chooses the training's hyperparameters; None: params.yaml has their values.
+        study: Name of the study that chooses the training's hyperparameters; None: params.yaml states the values of the
+            hyperparameters.
     """
     return {
         "dataset": job.dataset,
@@ -105,7 +109,10 @@ def _job(params: Params, job: Job, study: str | None) -> dict[str, Any]:
 
 
 def _studies(params: Params, names: list[str]) -> dict[str, dict[str, str]]:
-    """The rows of studies, by name. The row of a study follows the row of the study with which it is compared."""
+    """The rows of studies, by the name of the study.
+
+    If a study is compared with another study, the row of the other study comes first.
+    """
     rows: dict[str, dict[str, str]] = {}
     for name in names:
         study = params.study(name)
@@ -189,5 +196,5 @@ def check(params: Params, path: Path = JOBS) -> None:
 
 
 def _on_one_line(value: Any) -> str:
-    """A value as YAML on one line."""
+    """Formats a value as YAML on one line."""
     return yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10_000).strip()

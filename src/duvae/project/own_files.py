@@ -1,7 +1,7 @@
-"""Writes digests (hashes) of the user's own files to a file of parameters, `data/own.yaml`.
+"""Writes digests (hashes) of the user's own files to `data/own.yaml`, which DVC reads as a file of parameters.
 
-The stage `fetch` in dvc.yaml cannot depend on files that only params.yaml names. The stage depends on the digest of
-these files instead, so it runs again only if one of the files has changed.
+The stage `fetch` in dvc.yaml cannot depend on files that only params.yaml names. Instead, the stage depends on the
+digest of these files. So DVC runs the stage again only if one of the files has changed.
 """
 
 import hashlib
@@ -15,16 +15,16 @@ from duvae.errors import UserError
 from duvae.project.files import write_text
 
 FILE = Path("data/own.yaml")
-"""The file of digests. Git does not keep this file, since it may name private data sets."""
+"""The file with one digest per data set. Git does not keep the file, since it may name private data sets."""
 
 PUBLISHED = "published"
-"""Value in place of a digest for a data set without files of the user: `duvae.data.sources` knows all its files."""
+"""The word in place of a digest, for a data set with published files only. `duvae.data.sources` knows these files."""
 
 HEADER = "# A digest of the user's own files for each data set with files. Written by 'duvae own-files'; do not edit.\n"
 
 
 def own_paths(dataset: AnyDataset) -> list[str]:
-    """Lists the files of a data set that are the user's own: those that `duvae.data.sources` does not know.
+    """Lists the user's own files of a data set: those files that `duvae.data.sources` does not know.
 
     Args:
         dataset: The data set's parameters.
@@ -42,8 +42,8 @@ def digest(paths: list[str], root: Path = Path()) -> str:
     """Hashes the names and contents of files.
 
     Args:
-        paths: Files and folders. Hidden files in folders are left out. A missing file is hashed as the word "missing";
-            `duvae fetch` reports it.
+        paths: Files and folders. Hidden files in folders are left out. For a missing file the word "missing" is hashed
+            in place of the content; `duvae fetch` reports missing files.
         root: The folder from which relative paths start.
 
     Returns:
@@ -80,7 +80,7 @@ def write(params: Params, datasets: list[str], root: Path = Path()) -> bool:
 
     Args:
         params: The project's parameters.
-        datasets: Names of the data sets that are read from files.
+        datasets: Names of the data sets that are read from files, published or the user's own.
         root: The project's folder.
 
     Returns:

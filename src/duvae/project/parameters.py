@@ -1,4 +1,7 @@
-"""Updates the files of parameters that the project generates itself, before DVC reads dvc.yaml."""
+"""Updates the two files of parameters that the project itself writes: `fingerprints.yaml` and `data/own.yaml`.
+
+The files have to be up to date before DVC reads dvc.yaml, because the stages depend on the hashes in these files.
+"""
 
 from pathlib import Path
 
@@ -9,7 +12,7 @@ from duvae.project import fingerprint, job_list, own_files
 def write(params: Params, root: Path = Path()) -> list[Path]:
     """Writes `fingerprints.yaml` (hashes of the code) and `data/own.yaml` (hashes of the user's own files).
 
-    A file is written only if its text has changed.
+    Each of the two files is written only if its text has changed.
 
     Args:
         params: The project's parameters.

@@ -2,7 +2,7 @@
 
 A private project has its own dvc.yaml, dvc.lock, jobs.yaml, cache and results, all below `private/`. So git never keeps
 the names, hashes or results of private data. A private project has the stages of the main project, except `figure1`.
-The fingerprints (hashes of the code) in a private project are those of the running package.
+The fingerprints (hashes of the code) in a private project describe the code of the package `duvae` that is running.
 """
 
 import subprocess
@@ -48,13 +48,13 @@ def write(root: Path, name: str, params: Mapping[str, Any]) -> Path:
     Args:
         root: The main project's folder.
         name: The private project's name, of lower-case letters, digits and `_`.
-        params: Content of the private project's params.yaml; the key `figure1` is set to null.
+        params: Content of the private project's params.yaml; this function sets the key `figure1` to null.
 
     Returns:
         The private project's folder.
 
     Raises:
-        UserError: If the name or the parameters are wrong, or DVC cannot create a project there.
+        UserError: If the name or the parameters are wrong, or if DVC cannot create a project in the folder.
     """
     if not name.isascii() or not name.replace("_", "").isalnum() or name != name.lower():
         raise UserError(f"'{name}': expected a name of lower-case letters, digits and _ for a private project.")

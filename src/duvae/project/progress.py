@@ -1,4 +1,7 @@
-"""Shows the progress of a command: as a bar on a terminal; elsewhere, a training prints one line per epoch."""
+"""Shows the progress of a command as a bar, if standard error is a terminal.
+
+Without a terminal all bars are hidden, and a training prints one line per epoch instead.
+"""
 
 import signal
 import sys
@@ -10,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 Row = dict[str, float | int | None]
-"""Measurements of one epoch, by name."""
+"""Measurements of one epoch, by name; None: the epoch has no such measurement."""
 
 
 class Bar:
@@ -18,7 +21,7 @@ class Bar:
 
     Args:
         title: Text before the bar.
-        total: Number of steps.
+        total: Number of finished steps at which the bar is full.
     """
 
     def __init__(self, title: str, total: float) -> None:
@@ -51,10 +54,13 @@ class Bar:
 
 
 class TrainingBar(Bar):
-    """A bar over epochs, with the validation loss, KL, MI (nats per example) and active units of the last epoch.
+    """A bar over the epochs of a training.
 
-    Inside the `with` block, Ctrl-C and SIGTERM stop the training after the current step. A second signal stops the
-    training at once.
+    Beside the bar are measurements of the last finished epoch on the validation data: the loss, the KL and the MI, in
+    nats per example, and the number of active units.
+
+    Inside the `with` block of the bar, Ctrl-C and SIGTERM stop the training after the current optimiser step. A second
+    signal stops the training at once.
     """
 
     def __enter__(self) -> Self:
@@ -73,7 +79,12 @@ class TrainingBar(Bar):
             signal.signal(number, handler)
 
     def request_stop(self, number: int, frame: FrameType | None) -> None:
-        """Handles a signal. The first signal stops the training after the current step, the second one at once."""
+        """Handles a signal. After the first signal `step` returns True; the second signal raises an exception at once.
+
+        Args:
+            number: Number of the signal; not used.
+            frame: The interrupted stack frame, or None; not used.
+        """
         if self.stop_requested:
             raise KeyboardInterrupt
         self.stop_requested = True
@@ -83,7 +94,7 @@ class TrainingBar(Bar):
 
         Args:
             epoch: Number of the running epoch, from 1.
-            batch: Number of finished batches in that epoch.
+            batch: Number of finished batches in the running epoch.
             batches: Number of batches per epoch.
 
         Returns:
@@ -94,7 +105,11 @@ class TrainingBar(Bar):
         return self.stop_requested
 
     def epoch(self, row: Row) -> None:
-        """Shows the measurements of a finished epoch: beside the bar, or on a line of its own without a terminal."""
+        """Shows the measurements of a finished epoch beside the bar, or prints them on one line if the bar is hidden.
+
+        Args:
+            row: The measurements of the epoch.
+        """
         values = [
             f"{name} {row[key]:.2f}"
             for name, key in (("loss", "valid_loss"), ("KL", "valid_kl"), ("MI", "valid_mi"), ("AU", "valid_au"))

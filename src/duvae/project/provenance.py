@@ -1,8 +1,8 @@
 """Records the provenance of each result: code, machine, time and library versions. Git keeps the records.
 
-A record is a JSON file beside the result. Its only key, `record`, holds a list with one mapping. The file has to be one
-of DVC's metrics; a comment in `dvc.yaml` gives the reason. `dvc metrics show` skips lists, so the table that it prints
-has no column for a value of the record.
+A record is a JSON file beside the result. The only key in it, `record`, holds a list with one mapping. The file must be
+among the metrics of a stage in `dvc.yaml`; a comment there gives the reason. `dvc metrics show` prints the metrics as a
+table, but skips lists. The list around the mapping therefore keeps the values of the record out of that table.
 """
 
 import datetime
@@ -24,15 +24,18 @@ RECORD = "record"
 """The only key in the file of a record."""
 
 LIBRARIES = ("duvae", "numpy", "scipy", "scikit-learn")
-"""Libraries, besides torch, whose versions may change a number."""
+"""Libraries, besides torch, whose versions may change a result."""
 
 
 class Stopwatch:
-    """Measures a stage from the creation of this object, and writes the record of the stage.
+    """Measures the time and the memory of a stage, and writes the record of the stage.
+
+    The time is measured from the creation of this object.
 
     Args:
-        stage: Kind of stage, such as `train`.
-        system: Name of the system of the model that the stage trains or loads; None: the stage has no model.
+        stage: Name of the stage, such as `train`.
+        system: Name of the system (such as `du_vae`) of the model that the stage trains or loads; None: the stage has
+            no model.
     """
 
     def __init__(self, stage: str, system: str | None = None) -> None:
@@ -54,7 +57,7 @@ class Stopwatch:
             "fingerprint": of_this_process(self.stage, self.system),
             "started": self.started.isoformat(timespec="seconds"),
             "wall_seconds": round(time.perf_counter() - self.wall, 2),
-            "cpu_seconds": round(time.process_time() - self.cpu, 2),  # of all threads together
+            "cpu_seconds": round(time.process_time() - self.cpu, 2),  # sum over all threads
             "peak_memory_mib": round(peak / (2**20 if sys.platform == "darwin" else 2**10)),
             "versions": versions(),
             "machine": machine(),
@@ -64,11 +67,14 @@ class Stopwatch:
 
 
 def unwrapped(content: Any) -> Any:
-    """Takes the record out of the content of its file.
+    """Extracts the record from the content of a record's file.
 
     Args:
-        content: Parsed JSON of the file. Earlier versions wrote the record without the key and the list around it;
-            such content is returned unchanged.
+        content: Parsed JSON of the file.
+
+    Returns:
+        The mapping inside the list. Files of earlier versions hold the mapping alone, without the key `record` and the
+        list; the content of such a file is returned unchanged.
     """
     if isinstance(content, Mapping) and isinstance(content.get(RECORD), list) and len(content[RECORD]) == 1:
         return content[RECORD][0]
@@ -77,7 +83,7 @@ def unwrapped(content: Any) -> Any:
 
 
 def versions() -> dict[str, str]:
-    """The versions of Python, of torch if it is imported, and of each installed library in `LIBRARIES`."""
+    """The versions of Python, of torch if this process has imported torch, and of the installed `LIBRARIES`."""
     torch = sys.modules.get("torch")
     numbers = {"python": platform.python_version()}
     if torch:
@@ -113,7 +119,8 @@ def commit(folder: Path = Path()) -> dict[str, Any]:
         folder: The project's folder.
 
     Returns:
-        `commit`: the hash; `dirty`: whether there are such changes. A value is None where git cannot tell.
+        `commit`: the hash of the commit; `dirty`: whether there are such uncommitted changes. A value is None where git
+        fails, for example outside a repository.
     """
     environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
 
@@ -127,7 +134,7 @@ def commit(folder: Path = Path()) -> dict[str, Any]:
         return done.stdout.strip()
 
     head = git("rev-parse", "HEAD")
-    # Results and dvc.lock change while the graph runs, so only the files that results depend on count.
+    # Results and dvc.lock change while DVC runs the stages. So the check is limited to files on which results depend.
     status = git("status", "--porcelain", "--", "src", "params.yaml", "dvc.yaml", "pipelines")
 
     return {"commit": head, "dirty": bool(status) if status is not None else None}

@@ -1,9 +1,10 @@
 """Builds the catalogue, which describes each system: its equation, its parts, its hyperparameters and its settings.
 
-A system is one kind of model, such as DU-VAE. Its parts are the objects that its class builds, such as the objective. A
-setting of params.yaml gives a system its hyperparameters, for each column of data sets, such as `yelp`.
+A system is one kind of model, such as DU-VAE. The parts of a system are the objects that the system's class builds,
+such as the objective. A setting in params.yaml names a system and gives it hyperparameters for each column. A column,
+such as `yelp`, is one or more data sets with the same hyperparameters.
 
-The code of this module uses no name of a system or part. So a new system in `duvae.systems`, `duvae.registry` and
+The code of this module contains no name of a system or part. So a new system in `duvae.systems`, `duvae.registry` and
 params.yaml appears in the catalogue without further code.
 """
 
@@ -25,10 +26,16 @@ from duvae.regularizers import Staged
 from duvae.systems import SYSTEMS, System
 
 FEATURES, LATENT = 4, 2
-"""Numbers of features and latent dimensions with which `parts` builds a system. They do not affect the catalogue."""
+"""Numbers of encoder features and of latent dimensions with which `parts` builds a system.
+
+The two numbers do not affect the catalogue.
+"""
 
 DURATION = Duration(warmup=10, epoch=10, total=100)
-"""Length of the training, in steps, for a system's schedule. The catalogue shows only the first and last KL weight."""
+"""Lengths in steps of the warm-up, an epoch and the training, with which `parts` builds a system's schedule.
+
+The catalogue shows only the first and the last KL weight of the schedule.
+"""
 
 
 @dataclass(frozen=True)
@@ -74,10 +81,11 @@ class Entry:
         summary: First paragraph of the docstring of the system's class.
         documentation: The whole docstring of the system's class.
         equation: The equation that distinguishes the system, in plain text.
-        source: The publication of the equation.
+        source: The place of the equation in the paper, or the cited paper.
         parts: The parts that the system builds; empty if params.yaml has no setting of the system.
-        hyperparameters: Values of the hyperparameters of the system, checked by its class in `duvae.registry`.
-        settings: The values of the hyperparameters in params.yaml, by setting, column of data sets and hyperparameter.
+        hyperparameters: The hyperparameters of the system, without values.
+        settings: The values of the hyperparameters in params.yaml, as nested mappings: by setting, then by column of
+            data sets, then by hyperparameter.
     """
 
     name: str
@@ -125,8 +133,9 @@ def parts(kind: type[System[Any]], hyperparameters: config.Frozen, chosen: Parts
 
     Args:
         kind: The system's class.
-        hyperparameters: Values of the hyperparameters of the system, checked by its class in `duvae.registry`.
-        chosen: The setting's options for the encoder, besides the hyperparameters.
+        hyperparameters: Values of the system's hyperparameters, as an object of the system's class of hyperparameters
+            in `duvae.registry`.
+        chosen: The setting's options for the encoder that are not hyperparameters.
     """
     system = kind(hyperparameters, chosen)
     head: nn.Module = system.head(FEATURES, LATENT).eval()
@@ -137,7 +146,8 @@ def parts(kind: type[System[Any]], hyperparameters: config.Frozen, chosen: Parts
         if type(part).__module__ == regularizers.__name__:
             yield Part("regularizer", type(part).__name__, _regularizer_detail(part), summary(type(part)))
     for role in vars(System):
-        # The methods head, means and variances build the posterior and the regularizers, which are already described.
+        # Each public method of `System` builds one part. The methods head, means and variances build the posterior and
+        # the regularizers, which the code above has already described.
         if role.startswith("_") or role in ("head", "means", "variances") or not callable(getattr(System, role)):
             continue
         part = getattr(system, role)(DURATION) if role == "schedule" else getattr(system, role)()
@@ -146,7 +156,7 @@ def parts(kind: type[System[Any]], hyperparameters: config.Frozen, chosen: Parts
 
 
 def summary(kind: type) -> str:
-    """The first paragraph of a class's docstring, with formulas that can be read in a terminal."""
+    """Returns the first paragraph of a class's docstring, with LaTeX commands removed, for a terminal."""
     paragraph = " ".join(inspect.cleandoc(kind.__doc__ or "").partition("\n\n")[0].split())
     paragraph = re.sub(r"\\(?:mathrm|text){(\w+)}", r"\1", paragraph.replace(r"\|", "||"))
 
@@ -154,7 +164,7 @@ def summary(kind: type) -> str:
 
 
 def spelled(label: str) -> str:
-    """A label with its Greek letters as words, such as `beta-VAE`, for terminals and files with ASCII text only."""
+    """Spells the Greek letters of a label as words, as in `beta-VAE`, for terminals and files with ASCII text only."""
     return "".join(letter if letter.isascii() else unicodedata.name(letter).split()[-1].lower() for letter in label)
 
 

@@ -12,7 +12,7 @@ class Cell:
 
     Attributes:
         text: The formatted number; None where the system has no such number.
-        spread: The formatted standard deviation of the number over seeds; None: the cell shows none.
+        spread: The formatted standard deviation of the number over seeds; None: the cell shows no standard deviation.
         error: The formatted text in brackets: the standard error of the number, or another value; None: no brackets.
         strong: Whether the number is printed in bold, as the best one.
         mark: The sign of a footnote; empty: no footnote.
@@ -39,11 +39,11 @@ class Row:
 
     Attributes:
         name: The heading of the row.
-        cells: The numbers.
+        cells: The cells of the row, one for each heading in `Table.heads`.
         note: A small note below the heading; empty: no note.
         colour: The colour that marks the row's setting in the figures; empty: the row has no setting.
         floor: Whether the row is a baseline that no model produced, such as the true NLL of synthetic data.
-        mark: The sign of a footnote; empty: no footnote.
+        mark: The sign of a footnote at the heading; empty: no footnote.
     """
 
     name: str
@@ -101,19 +101,22 @@ def cell(value: float | None, decimals: int = 0, spread: float | None = None, er
     Args:
         value: The number; None or NaN where there is no number.
         decimals: Number of decimal places.
-        spread: The standard deviation over seeds; None or NaN: the cell shows none.
-        error: The standard error; None or NaN: the cell shows none.
+        spread: The standard deviation over seeds; None or NaN: the cell shows no standard deviation.
+        error: The standard error; None or NaN: the cell shows no standard error.
     """
     return Cell(number(value, decimals), number(spread, decimals), number(error, decimals))
 
 
 def word_list(parts: Sequence[str]) -> str:
-    """Joins words as in `a, b and c`."""
+    """Joins words to a list as in `a, b and c`."""
     return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
 
 
 def number_range(values: Sequence[int]) -> str:
-    """The range of whole numbers as text, such as `31 to 50`, or `50` if all are equal; empty without numbers."""
+    """Formats the range of whole numbers, as in `31 to 50`, or as in `50` if all numbers are equal.
+
+    The text is empty if there are no numbers.
+    """
     if not values:
         return ""
     low, high = min(values), max(values)

@@ -1,7 +1,7 @@
-"""Shows the posterior collapse: draws a VAE and a DU-VAE during their training, and explains the figure in words.
+"""Shows the posterior collapse: draws metrics of a VAE and a DU-VAE over the epochs, and explains the figure in words.
 
-The posterior has collapsed if q(z|x) is the same for every x. The code computes every statement about a model from the
-model's results, so the text is true of any result.
+The posterior has collapsed if q(z|x) is the same for every x. The functions derive every statement about a model from
+the model's results, so the sentences also hold for new results.
 """
 
 import math
@@ -26,13 +26,14 @@ MEASURES = (
     ("valid_mpd", "MPD", "nats"),
     ("valid_ce", "CE", "nats"),
 )
-"""The rows of the figure: column of history.csv, quantity and unit. DU-VAE acts on MPD and CE.
+"""The rows of the figure: for each row, the column of history.csv, the quantity and its unit.
 
-`docs/metrics.md` defines the quantities.
+`docs/metrics.md` defines the quantities. The two that DU-VAE regularizes are MPD (diversity of the posteriors) and CE
+(conditional entropy, the uncertainty of the posteriors).
 """
 
 LOG_SCALE_RATIO = 8.0
-"""The axis of KL or MPD is logarithmic if the measure's highest peak is more than this many times its kept value.
+"""Ratio of highest peak to kept value above which the axis of KL or MPD is logarithmic.
 
 The highest peak is the largest value over all epochs and models of the figure. The kept value is the largest value over
 the models, each at the epoch whose weights were kept. A kept value below 1 nat is replaced by 1 nat.
@@ -74,14 +75,14 @@ def choose_pair(results: Sequence[Result], latent: int, warmup: int, item: str) 
     """Chooses the VAE and the DU-VAE of a data set.
 
     Args:
-        results: Models of one data set.
+        results: Results of all models of one data set.
         latent: Number of dimensions of z.
         warmup: Number of epochs over which the KL weight rises.
         item: The word for one training example: `sentence` or `image`.
 
     Returns:
-        The results of one setting of each system: the setting with the system's name, or else the system's first
-        setting. None where one of the systems has no setting.
+        The results of one setting of each system. This setting is the one whose key equals the system's key, or else
+        the system's first setting. None where one of the two systems has no setting.
     """
     names = setting_names(results)
     chosen = []
@@ -153,7 +154,7 @@ def figure(pair: Pair) -> Figure:
 def best_epoch(result: Result) -> pd.Series:
     """The row of history.csv for the epoch whose weights were kept.
 
-    This is the last row that is marked as best, or the last row of all if none is marked.
+    This is the last row with 1 in the column `best`, or the last row of the file if no row has a 1 there.
     """
     history = result.history
     best = history[history["best"] == 1]
@@ -195,7 +196,7 @@ def paragraphs(pair: Pair) -> list[str]:
 
 
 def final_state(results: Sequence[Result], name: str, pair: Pair) -> str:
-    """A sentence with one system's metrics on the test data, as means over seeds, and whether the system collapsed."""
+    """Writes a sentence that gives a system's test metrics, as means over seeds, and says whether it has collapsed."""
     row = over_seeds(results).mean.iloc[0].astype(float)
     au = number(row["au"], 0 if float(row["au"]).is_integer() else 1)
     collapsed = sum(result.collapsed is True for result in results)
@@ -213,7 +214,7 @@ def final_state(results: Sequence[Result], name: str, pair: Pair) -> str:
 
 
 def mi_course(results: Sequence[Result]) -> str:
-    """A sentence about the mutual information of the first seed over the epochs."""
+    """Writes a sentence that says how the mutual information of the first seed changes over the epochs."""
     first = results[0]
     history = first.history
     epochs = [int(epoch) for epoch in history["epoch"]]
@@ -253,7 +254,7 @@ def mi_course(results: Sequence[Result]) -> str:
 
 
 def comparison(pair: Pair) -> str:
-    """Sentences that compare the two systems: diversity, uncertainty and likelihood."""
+    """Writes sentences that compare the diversity, the uncertainty and the likelihood of the two systems."""
     vae, du_vae = pair.short
     first, second = (over_seeds(results).mean.iloc[0].astype(float) for results in (pair.vae, pair.du_vae))
     mpd = [number(row["mpd"], 2) for row in (second, first)]
@@ -269,7 +270,7 @@ def comparison(pair: Pair) -> str:
 
 
 def _difference(difference: float) -> str:
-    """A difference in words: `1.20 nats below`, `0.30 nats above` or `equal to two digits to`."""
+    """Puts a difference in nats into words: `1.20 nats below`, `0.30 nats above` or `equal to two digits to`."""
     size = str(number(abs(difference), 2))
     if not size.strip("0."):
         return "equal to two digits to"
@@ -278,7 +279,7 @@ def _difference(difference: float) -> str:
 
 
 def _weight(weight: float) -> str:
-    """An epoch's place in the warm-up in words, derived from the epoch's KL weight (0 to 1)."""
+    """Says in words where in the warm-up an epoch lies, judged by the epoch's KL weight (0 to 1)."""
     if weight >= 1:
         return "after the warm-up of the KL weight"
 

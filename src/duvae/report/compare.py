@@ -1,4 +1,7 @@
-"""Computes the numbers and curves for the script `templates/compare.js`, which compares two settings on the page."""
+"""Computes the numbers and curves for the script `templates/compare.js` of the report page.
+
+The script compares two settings of one data set. A setting is a system, such as DU-VAE, with hyperparameters.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -14,7 +17,7 @@ from duvae.report.results import FLOW_METRIC_KEYS, Result, label_counts, label_u
 from duvae.report.tables import METRICS, Gaps, shown_metrics
 
 POINTS = 200
-"""Largest number of epochs in a curve on the page. Of a longer curve, every second, third, ... epoch is kept."""
+"""Largest number of epochs in a curve on the page. If a training has more epochs, only every n-th epoch is kept."""
 
 BETTER = {"nll": -1, "gap": -1, "perplexity": -1}
 """Metrics for which a smaller value is better (-1).
@@ -25,17 +28,19 @@ numbers.
 
 
 def measures(results: Sequence[Result], floor: Floor | None = None, item: str = "sentence") -> list[dict[str, Any]]:
-    """The rows of the table that compares two settings of one data set; each row is for one number.
+    """Lists the rows of the table that compares two settings. Each row shows one number for both settings.
 
     Args:
-        results: Models of one data set.
-        floor: The floor of the NLL (see `Floor`); None: no row for the distance from the floor.
+        results: Results of all models of one data set.
+        floor: The floor of the NLL, which is the NLL under the generator of the synthetic data (see `Floor`); None: no
+            row for the distance from the floor.
         item: The word for one test example: `sentence` or `image`.
 
     Returns:
-        For each row, its `key`, `label`, `unit` and number of `decimals`. `better` is -1 if a smaller value is better,
-        1 if a larger value is better, otherwise 0. Rows of metrics also have `last`, which is true for metrics of z^T,
-        the end of a chain of flows. `compare.js` hides a row with a true `last` if neither setting has a value.
+        One dictionary per row, with its `key`, `label`, `unit` and number of `decimals`. `better` is -1 if a smaller
+        value is better, 1 if a larger value is better, otherwise 0. Rows of metrics also have `last`, which is true for
+        metrics of z^T, the end of a chain of flows. If `last` is true and neither setting has a value, `compare.js`
+        hides the row.
     """
     rows = [
         {"key": metric.key, "label": metric.label, "unit": metric.unit, "decimals": metric.decimals}
@@ -63,14 +68,16 @@ def settings(
     """Collects the names, numbers and curves of each setting of one data set.
 
     Args:
-        results: Models of one data set.
+        results: Results of all models of one data set.
         gaps: Distances of the models' NLL from the floor (see `Floor`), by setting; None: there is no floor.
         pictures: HTML ids of the latent-space pictures on the page, by setting; None: the page has no such pictures.
 
     Returns:
-        One dictionary per setting. `id` is `<data set>/<setting>`; `name`, `system` and `note` are texts. `seeds` is
-        the number of seeds, `commit` names the commits of the stages, and `picture` is the HTML id or None. `values`
-        gives the mean and the spread over seeds of each number. `curves` holds the columns of `CURVES` for each seed.
+        One dictionary per setting. `id` is `<data set>/<setting>`. `name` is the name of the setting, `system` is the
+        label of its system, and `note` is the text in brackets of `name`, or else the setting's hyperparameters.
+        `seeds` is the number of seeds, and `commit` names the commits at which the models were trained and evaluated.
+        `picture` is the HTML id from `pictures`; None: no picture. `values` gives, for each number, the mean and the
+        standard deviation over seeds. `curves` has one dictionary per seed: the epochs and the columns of `CURVES`.
     """
     over = over_seeds(results)
     entries = []
@@ -105,7 +112,7 @@ def _curves(result: Result) -> dict[str, list[float | None]]:
 
 
 def _rounded(value: float) -> float | None:
-    """A number rounded to six digits; None where it is not finite."""
+    """Rounds a number to six significant digits; returns None if the number is not finite."""
     value = float(value)
 
     return float(f"{value:.6g}") if math.isfinite(value) else None

@@ -1,6 +1,6 @@
-"""Prepares samples and interpolations of trained models for the pages, which show them beside test examples.
+"""Prepares samples and interpolations of trained models for the report pages.
 
-The pages follow Figure S1 of the paper's supplement.
+The pages show the samples beside test examples, as Figure S1 of the paper's supplement does.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,11 +17,11 @@ from duvae.report import page, pictures
 from duvae.report.results import Result
 
 PIXEL = 2
-"""Pixels of the picture for each pixel of an image."""
+"""Side, in pixels of the picture, of the square that shows one pixel of an image."""
 
 
 def archive_path(job: Job, root: Path) -> Path:
-    """The path of the archive with a model's samples. Git does not keep the archive."""
+    """The path of the archive of a model's samples, which `duvae samples` writes. Git does not keep the archive."""
     return root / "generated" / job.folder.with_suffix(".npz")
 
 
@@ -31,7 +31,14 @@ def command(job: Job) -> str:
 
 
 def first_seeds(models: Sequence[Result]) -> dict[str, Result]:
-    """The first of each setting's results in `models`, by setting. The pages show only the samples of that seed."""
+    """Finds the first result of each setting. The pages show only the samples of the seed of this result.
+
+    Args:
+        models: Results of one data set.
+
+    Returns:
+        The first result in `models` of each setting, by setting.
+    """
     return {model.job.setting: model for model in reversed(models)}
 
 
@@ -39,8 +46,8 @@ def committed_samples(model: Result, root: Path = Path()) -> Samples | None:
     """Reads the samples of a model from the file that git keeps.
 
     Returns:
-        The samples. None where the file is missing, belongs to other weights than the metrics, or holds no examples
-        because the data set may be private.
+        The samples. None where the file is missing, or belongs to other weights than the metrics of the model do. Also
+        None where the file holds no examples, because the data set may be private.
 
     Raises:
         UserError: If the file is broken.
@@ -60,10 +67,15 @@ def content(samples: Mapping[str, Samples], names: Mapping[str, str], seeds: int
         seeds: Number of trained seeds.
 
     Returns:
-        `pictures`: whether the examples are images; `pairs`: number of interpolated pairs; `steps`: number of points of
-        each interpolation; `seeds`: the argument; `test`: the test examples; `settings`: a mapping for each setting,
-        with its `name`, its `samples` and its interpolations (`between`). For images also `ways`: the decodings, such
-        as `drawn` for pixels drawn from p(x|z).
+        A mapping with these keys:
+
+        - `pictures`: whether the examples are images.
+        - `pairs`: number of pairs of test examples between which the models interpolate.
+        - `steps`: number of points of each interpolation.
+        - `seeds`: the argument `seeds`.
+        - `test`: the test examples.
+        - `settings`: one mapping per setting, with its `name`, its `samples` and its interpolations (`between`).
+        - `ways`, for images only: the decodings, such as `drawn` for pixels that are drawn from p(x|z).
     """
     first = next(iter(samples.values()))
     head = {

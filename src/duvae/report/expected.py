@@ -15,6 +15,7 @@ from duvae.project.provenance import unwrapped
 
 
 def _moment(text: str) -> str:
+    """Checks that a text is a time in ISO format, and returns the text."""
     datetime.datetime.fromisoformat(text)
 
     return text
@@ -29,8 +30,9 @@ class Content(BaseModel):
 class Metrics(Content):
     """Content of metrics.json.
 
-    A metric is None where it is not defined for the system. Keys with a default may be missing: `mpd_t` and `ce_t`
-    describe only systems with flows, and results of earlier versions lack the others.
+    A metric is None where it is not defined for the system; `docs/metrics.md` defines the metrics. Keys with a default
+    may be missing. `mpd_t`, `ce_t` and the standard errors of these two metrics exist only for systems with flows.
+    Results of earlier versions lack `nll_examples` and `weights`.
     """
 
     system: str
@@ -58,13 +60,15 @@ class Metrics(Content):
 
 
 class Accuracy(Content):
-    """Accuracies in percent of linear probes (linear classifiers of codes), for one size of labelled subsets.
+    """Accuracies in percent of linear probes, for one size of labelled subsets of the training data.
+
+    A linear probe is a linear classifier that predicts an example's label from the example's latent code.
 
     Attributes:
         accuracy: The mean over the labelled subsets.
         spread: The standard deviation over the labelled subsets; None for a single subset.
         draws: The accuracy for each labelled subset.
-        by_alphabet: The accuracy in each alphabet; empty where probes are not trained for each alphabet on its own.
+        by_alphabet: The accuracy in each alphabet of OMNIGLOT; empty where the alphabets have no probes of their own.
     """
 
     accuracy: float
@@ -79,8 +83,8 @@ class ProbeResults(Content):
     Attributes:
         largest_class: Share of the largest class in percent; None where the data set has no probes.
         labels_are: Unit of the sizes of labelled subsets, such as `images a character`.
-        alphabets: Number of alphabets; None where probes are not trained for each alphabet on its own.
-        by_labels: Accuracies, by size of the labelled subsets.
+        alphabets: Number of alphabets of OMNIGLOT; None where the alphabets have no probes of their own.
+        by_labels: Accuracies, by size of the labelled subsets; the size is a text such as `100`.
         weights: Digest of the model's weights; None in results of earlier versions.
     """
 
@@ -102,8 +106,9 @@ class Machine(Content):
 class StageRecord(Content):
     """The record of a stage in a *.run.json file: time, memory, versions and machine.
 
-    `peak_memory_mib` is None where the memory was not measured. `weights` is the digest of the model's weights, which
-    only some stages record. Results of earlier versions may lack every key that has a default.
+    `peak_memory_mib` is None where the memory was not measured. `fingerprint` is a hash of the stage's code. `weights`
+    is the digest of the model's weights, which only some stages record. Records of earlier versions may lack any of
+    the keys that have a default.
     """
 
     wall_seconds: float
@@ -119,7 +124,16 @@ class StageRecord(Content):
 
 
 class Truth(Content):
-    """Content of truth.json: the NLL of test sentences under the generator of a synthetic data set."""
+    """Content of truth.json: the NLL of test sentences under the generator of a synthetic data set.
+
+    Attributes:
+        sentences: Number of test sentences whose NLL was computed.
+        nll: Mean NLL of these sentences in nats, integrated over z on a lattice.
+        nll_stderr: Standard error of this mean, in nats.
+        spacing: Distance between neighbouring points of the lattice.
+        coarse_nll: Mean NLL that a lattice with twice this spacing gives, in nats.
+        coarse_difference: Difference between the results of the two lattices, in nats.
+    """
 
     sentences: int
     nll: float
@@ -137,6 +151,7 @@ KINDS: Mapping[str, type[Content]] = {
     "probe.run.json": StageRecord,
     "truth.json": Truth,
 }
+"""The class that describes the content of each file, by the name of the file."""
 
 
 def read(path: Path, command: str) -> dict[str, Any]:
@@ -167,7 +182,7 @@ def read(path: Path, command: str) -> dict[str, Any]:
 
 
 def check_columns(frame: pd.DataFrame, names: Iterable[str], path: Path, command: str) -> pd.DataFrame:
-    """Checks that a table has rows and all expected columns, and that these columns hold numbers or nothing.
+    """Checks that a table has rows and all expected columns, and that the cells of these columns are numbers or empty.
 
     Args:
         frame: The table.

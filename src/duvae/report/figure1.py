@@ -1,7 +1,7 @@
 """Draws the paper's Figure 1, and computes the numbers and texts around it.
 
-Figure 1 shows the latent spaces of five systems on synthetic data. It has a page of its own, and is also a part of the
-page of all results.
+Figure 1 shows the latent spaces of five systems on synthetic data. Figure 1 has a page of its own, and is also a part
+of the page of all results.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,12 +27,15 @@ def synthetic(dataset: AnyDataset) -> SyntheticDataset:
 
 
 def drawable(models: Sequence[Result], root: Path = Path()) -> bool:
-    """Whether all files for Figure 1 exist, and each model's test examples and metrics belong to the same weights."""
+    """Whether all files for Figure 1 exist and fit together.
+
+    The files of a model fit together if its metrics and its values of single test examples belong to the same weights.
+    """
     return not missing(models, root) and all(per_example.read(model, root) for model in models)
 
 
 def missing(models: Sequence[Result], root: Path = Path()) -> dict[Path, str]:
-    """Finds the missing files with values of test examples that Figure 1 needs.
+    """Finds which of the files that Figure 1 needs are missing. These files hold values of single test examples.
 
     Returns:
         The command that writes each missing file, by the file's path.
@@ -58,7 +61,7 @@ def content(
 
     Args:
         dataset: The data set of Figure 1.
-        models: Results of Figure 1's five settings, all with the same seed.
+        models: Results of Figure 1's five settings (systems with hyperparameters), all with the same seed.
         evaluation: The parameters of the evaluation.
         root: The project's folder.
 
@@ -66,7 +69,7 @@ def content(
         The figure as PNG, and the variables.
 
     Raises:
-        UserError: If a file is missing, broken, or belongs to other weights than the metrics.
+        UserError: If a file is missing, is broken, or belongs to other weights than the metrics of its model do.
     """
     results.require_files(missing(models, root))
     floor = per_example.floor(FIGURE1_DATASET, root)

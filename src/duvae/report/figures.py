@@ -24,9 +24,10 @@ WIDTH = 7.16
 LEGEND: dict[str, Any] = {"handlelength": 1.8, "columnspacing": 1.4}
 
 COMPONENT_COLOURS = ("#0072b2", "#e69f00", "#cc79a7", "#009e73", "#d55e00", "#56b4e9", "#999999")
-"""Colours for the components of the synthetic data: Okabe and Ito's, which colour-blind readers can distinguish.
+"""Colours for the components of the Gaussian mixture from which the z of the synthetic data are drawn.
 
-As in the paper, the first colour is blue.
+The colours are those of Okabe and Ito, which colour-blind readers can distinguish. The first colour is blue, as in the
+paper.
 """
 
 LINE_STYLES: tuple[Line, ...] = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
@@ -40,7 +41,10 @@ CURVES = (
     ("valid_mpd", "MPD (nats)"),
     ("valid_ce", "Conditional entropy (nats)"),
 )
-"""The panels of the training curves: column of history.csv and title. All values are from the validation data."""
+"""The panels of the training curves: for each panel, the column of history.csv and the title.
+
+All values are from the validation data.
+"""
 
 STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
@@ -81,12 +85,12 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
 @styled
 def curves(results: Sequence[Result], warmup: int) -> Figure:
-    """Draws loss, KL, MI, AU, MPD and CE on validation over the epochs, one line per seed and one colour per system.
+    """Draws the quantities of `CURVES` over the epochs, with one line per model and one colour per system.
 
     A dot marks the epoch whose weights were kept.
 
     Args:
-        results: Models of one data set.
+        results: Results of all models of one data set.
         warmup: Number of epochs over which the KL weight rises; the figure shades these epochs.
     """
     columns, legend = _legend_size(list(setting_names(results).values()), WIDTH)
@@ -125,9 +129,11 @@ def curves(results: Sequence[Result], warmup: int) -> Figure:
 
 @styled
 def probes(results: Sequence[Result]) -> Figure:
-    """Draws the accuracy of linear probes (linear classifiers of codes) by number of labels, as means over seeds.
+    """Draws the accuracies of linear probes over the number of labels, as means over seeds.
 
-    Error bars show the spread over the labelled subsets. A dotted line shows the share of the largest class.
+    A linear probe is a linear classifier of latent codes that is trained on a labelled subset of the training data.
+    Error bars show the standard deviation over such subsets. A dotted line shows the share of the largest class, which
+    is the accuracy of a classifier that always predicts this class.
     """
     lines = len(setting_names(results)) + 1
     columns = -(-lines // 16)
@@ -165,7 +171,7 @@ def probes(results: Sequence[Result]) -> Figure:
 
 
 def line_styles(results: Sequence[Result]) -> dict[str, tuple[str, Line]]:
-    """Chooses the colour and the line style of each setting.
+    """Chooses the colour and the line style of each setting. A setting is a system with hyperparameters.
 
     Returns:
         Pairs of a colour and a line style, by setting.
@@ -184,7 +190,7 @@ def line_styles(results: Sequence[Result]) -> dict[str, tuple[str, Line]]:
 
 
 def _limits(ax: Axes, lines: Sequence[Array], column: str) -> None:
-    """Limits the y axis, so that a large loss of the first epochs or one very large divergence does not hide the rest.
+    """Limits the y axis, so that a large loss of the first epochs or a very large MPD does not hide the other values.
 
     Args:
         ax: The panel.

@@ -14,15 +14,16 @@ from duvae.report.per_example import Space
 from duvae.report.results import Array
 
 HALFWIDTH = 3.0
-"""The panels show [-HALFWIDTH, HALFWIDTH] in both dimensions, as in Figure 1."""
+"""Half the side of a panel: the panels show [-HALFWIDTH, HALFWIDTH] in both dimensions, as in the paper's Figure 1."""
 
 
 def aggregate(means: Array, variances: Array, x: Array, y: Array) -> Array:
-    r"""The density of the aggregated posterior on a lattice.
+    r"""Computes the density of the aggregated posterior on a lattice of points z = (x, y).
 
     $$ q(z) = \frac{1}{N} \sum_n N(x; \mu_{n1}, \delta^2_{n1}) N(y; \mu_{n2}, \delta^2_{n2}) $$
 
-    Each posterior is a product over the two dimensions, so the sum is one product of matrices.
+    The density of each posterior is a product of one density per dimension. So one product of two matrices gives the
+    sum at all points of the lattice.
 
     Args:
         means: Posterior means, shape (N, 2).
@@ -39,10 +40,10 @@ def aggregate(means: Array, variances: Array, x: Array, y: Array) -> Array:
 
 
 def mixture(source: SyntheticSource) -> tuple[Array, Array]:
-    """Means and variances of the Gaussian components from which the generator of synthetic data draws z.
+    """Reads the Gaussian components of the mixture from which the generator of the synthetic data draws z.
 
     Returns:
-        Two arrays of shape (components, 2).
+        The means and the variances of the components, each of shape (components, 2).
     """
     means = np.asarray(source.means, np.float64)
 
@@ -50,7 +51,7 @@ def mixture(source: SyntheticSource) -> tuple[Array, Array]:
 
 
 def share_outside(points: Array) -> float:
-    """The fraction of points that lie outside the panels, from 0 to 1.
+    """The fraction of points, from 0 to 1, that lie outside the panels of Figure 1.
 
     Args:
         points: Coordinates, shape (points, 2).
@@ -60,13 +61,14 @@ def share_outside(points: Array) -> float:
 
 @styled
 def figure1(source: SyntheticSource, true_z: Space | None, spaces: Sequence[Space], lattice: int = 241) -> Figure:
-    """Draws Figure 1: contours of the aggregated posteriors above, and the means coloured by component below.
+    """Draws Figure 1: contours of the aggregated posteriors above, and the posterior means below.
 
-    The true latent space comes first. All panels show [-3, 3] x [-3, 3], and all contours share one scale.
+    The colour of a mean tells from which component of the mixture the sentence's z was drawn. The first column shows
+    the true latent space. All panels show [-3, 3] x [-3, 3], and all contours share one scale.
 
     Args:
         source: Parameters of the generator, whose mixture of Gaussians is the true latent space.
-        true_z: The true z of the test sentences, in its attribute `means`; None: the lower panel of the true latent
+        true_z: A space that holds the true z of the test sentences as `means`; None: the lower panel of the true latent
             space says `not kept`.
         spaces: The latent spaces, one per system.
         lattice: Number of points in each dimension at which the density is computed for the contours.
@@ -75,7 +77,8 @@ def figure1(source: SyntheticSource, true_z: Space | None, spaces: Sequence[Spac
     true = aggregate(*mixture(source), grid, grid)
     learned = [None if s.variances is None else aggregate(s.means, s.variances, grid, grid) for s in spaces]
     top = max(float(density.max()) for density in (true, *learned) if density is not None)
-    # Levels with even steps in the square root of the density show both the flat true density and a sharp peak.
+    # The levels have even steps in the square root of the density. So they show both the flat true density and a sharp
+    # peak of a learned density.
     levels = top * np.linspace(0, 1, 15) ** 2
     columns = 1 + len(spaces)
     left, right, gap = 0.34, 0.50, 0.06  # inches
@@ -125,11 +128,11 @@ def figure1(source: SyntheticSource, true_z: Space | None, spaces: Sequence[Spac
 
 @styled
 def latent(space: Space, centre: int = 0, reach: float | None = None) -> Figure:
-    """Draws one latent space: contours of the aggregated posterior, and the means.
+    """Draws one latent space: contours of the aggregated posterior, and the posterior means over these contours.
 
     Args:
         space: The latent space.
-        centre: Index of the component that is drawn in blue.
+        centre: Label of the means that are drawn in blue; for synthetic data, the index of the central component.
         reach: Half the side of the panel, which shows [-reach, reach] in both dimensions. None: 1.1 times the 99.9 %
             quantile of the means' absolute coordinates, but at least `HALFWIDTH`.
     """
@@ -165,14 +168,17 @@ def _remark(ax: Axes, text: str) -> None:
 
 
 def central_component(source: SyntheticSource) -> int:
-    """Index of the component that is nearest to the mean of all components."""
+    """Index of the component whose mean is nearest to the average of all components' means. Figures draw it in blue."""
     means = np.asarray(source.means)
 
     return int(np.argmin(((means - means.mean(axis=0)) ** 2).sum(axis=1)))
 
 
 def _scatter(ax: Axes, space: Space, centre: int, size: float = 1.6) -> None:
-    """Draws means coloured by component; `centre` is blue. The order is random, so that no component covers another."""
+    """Draws the means of a space, coloured by label. The colour of the label `centre` is blue.
+
+    The means are drawn in random order, so that the points of one label do not cover all points of another label.
+    """
     others = [label for label in np.unique(space.labels) if label != centre]
     rank = {centre: 0, **{label: 1 + i for i, label in enumerate(others)}}
     colours = np.array([COMPONENT_COLOURS[rank.get(label, 0) % len(COMPONENT_COLOURS)] for label in space.labels])

@@ -23,14 +23,18 @@ def rank(system: str) -> int:
 
 
 def letter_values(system: str, hyperparameters: Mapping[str, Any]) -> dict[str, float]:
-    """The values of the hyperparameters that the paper writes as letters, by the hyperparameter's key."""
+    """Selects the hyperparameters that the paper writes as letters.
+
+    Returns:
+        The values of these hyperparameters, by key in params.yaml.
+    """
     letters = RECORDS[system].letters if system in RECORDS else {}
 
     return {key: float(value) for key, value in hyperparameters.items() if key in letters}
 
 
 def hyperparameter_text(system: str, hyperparameters: Mapping[str, Any]) -> str:
-    """The hyperparameters that have a letter, as text such as `γ 1, p 0.5`."""
+    """Formats the hyperparameters that have a letter in the paper, as text such as `γ 1, p 0.5`."""
     values = letter_values(system, hyperparameters)
 
     return ", ".join(f"{letter(system, key)} {value:g}" for key, value in values.items())
@@ -41,8 +45,8 @@ def same_hyperparameters(system: str, ours: Mapping[str, float], theirs: Mapping
 
     Args:
         system: The system's key.
-        ours: Hyperparameters of our setting, by key.
-        theirs: Hyperparameters of a row of the paper, by key.
+        ours: Hyperparameters of this project's setting, by key.
+        theirs: Hyperparameters of a row of a table in the paper, by key.
     """
     keys = RECORDS[system].bracketed if system in RECORDS else ()
 

@@ -1,7 +1,7 @@
-"""Describes where results come from: library versions and machines; and warns if one table mixes versions.
+"""Describes the library versions and machines that results come from. Warns if one table mixes versions or code.
 
-Each stage, such as a training, writes a record with its versions, its machine and a fingerprint of its code. The
-records of a result are in its attribute `provenance`.
+Each stage of a model, such as its training, writes a record. The record states the library versions, the machine and a
+fingerprint (a hash) of the stage's code. `Result.provenance` holds the records of one result.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,8 @@ def mixture_warning(results: Sequence[Result]) -> str | None:
     """Warns where one table mixes results of different code or of different versions of a library.
 
     The function compares the records of all `STAGES`. Results are mixed if these records name two versions of one
-    library, or two fingerprints for one stage of one system. Different systems have different fingerprints anyway.
+    library, or two fingerprints for one stage of one system. The fingerprints of two systems always differ, so the
+    function does not compare them.
 
     Args:
         results: The results of one table.
@@ -49,7 +50,7 @@ def mixture_warning(results: Sequence[Result]) -> str | None:
 
 
 def provenance_lines(results: Sequence[Result]) -> list[str]:
-    """Names the versions and machines of results, and the models that have no record of their training."""
+    """Writes sentences that name the versions and machines of results, and the models without a record of training."""
     records = [record for result in results for record in result.provenance.values()]
     versions: dict[str, list[str]] = {}
     for record in records:

@@ -41,16 +41,19 @@ def inline_png(png: bytes, alt: str) -> Markup:
 
 
 def inline_svg(svg: str) -> Markup:
-    """SVG text, marked as HTML that the template must not escape. The function `figures.svg` writes such text."""
+    """Marks SVG text, as the function `figures.svg` returns it, as HTML that the template must not escape."""
     return Markup(svg)  # noqa: S704 (figures.svg escapes its text)
 
 
 def observations(results: Sequence[Result], gaps: Gaps | None = None) -> list[str]:
-    """Sentences about the results: which settings collapsed, which did not, and which one is best by each metric.
+    """Writes sentences that say which settings collapsed, which did not, and which setting is best by each metric.
+
+    A setting is a system, such as DU-VAE, with hyperparameters.
 
     Args:
-        results: Models of one data set; the sentences give means over the seeds of a setting.
-        gaps: Distances of the models' NLL from the floor (see `Floor`), by setting; None: no sentence about the floor.
+        results: Results of all models of one data set; the sentences give means over the seeds of a setting.
+        gaps: Distances of the models' NLL from the floor, by setting; None: no sentence about the floor. The floor is
+            the NLL under the generator of the synthetic data (see `Floor`).
     """
     over = over_seeds(results)
     names = setting_names(results)
@@ -85,8 +88,8 @@ def observations(results: Sequence[Result], gaps: Gaps | None = None) -> list[st
         ("mpd", "Greatest diversity (MPD)", -1),
         ("ce", "Least uncertainty (CE)", 1),
     ):
-        # A chain of flows turns z^0 into z^T, which the decoder reads. `mpd` and `ce` of a flow describe z^0, while
-        # `mpd_t` and `ce_t` describe z^T. So `mpd_t` and `ce_t` are used where they exist.
+        # A chain of flows turns z^0 into z^T, which the decoder reads. `mpd` and `ce` of a system with a flow describe
+        # z^0, while `mpd_t` and `ce_t` describe z^T. So the metrics of z^T are used where a system has them.
         means = over.mean[f"{key}_t"].fillna(over.mean[key]) if f"{key}_t" in over.mean else over.mean[key]
         known = {str(setting): float(value) for setting, value in means.dropna().items()}
         if len(known) > 1:
@@ -130,7 +133,7 @@ def metric_explanations(
 
 
 def quadrature(floor: Floor) -> str:
-    """Sentences about the computation of the floor (see `Floor`) and the numerical error of the floor."""
+    """Writes sentences that say how the floor (see `Floor`) was computed, and how large its numerical error is."""
     summary = floor.summary
     difference = abs(summary["coarse_difference"])
 
@@ -143,12 +146,14 @@ def quadrature(floor: Floor) -> str:
 
 
 def size(dataset: Dataset, counts: Mapping[str, int] | None, results: Sequence[Result]) -> list[str]:
-    """Sentences about the size of an experiment: examples, latent dimensions, epochs, and deviations from the paper.
+    """Writes sentences about the size of an experiment: the numbers of examples, latent dimensions and epochs.
+
+    Further sentences name deviations from the paper, such as a training set that is only a sample.
 
     Args:
-        dataset: The data set's entry in params.yaml.
+        dataset: The data set's parameters in params.yaml.
         counts: Numbers of examples, by name of the split; None: the text does not mention these numbers.
-        results: Models of the data set.
+        results: Results of all models of the data set.
     """
     words = {"train": "training", "valid": "validation", "test": "test"}
     epochs = number_range([result.metrics["epochs"] for result in results])
@@ -187,7 +192,7 @@ def size(dataset: Dataset, counts: Mapping[str, int] | None, results: Sequence[R
 
 
 def _subset_text(results: Sequence[Result], item: str) -> str:
-    """The number of test examples that the NLL was measured on, as text; empty where it was measured on all of them."""
+    """Says on how many test examples the NLL was measured; empty where the NLL was measured on all test examples."""
     part = [result.metrics.get("nll_examples") or result.metrics["sentences"] for result in results]
     total = [result.metrics["sentences"] for result in results]
 
@@ -195,5 +200,5 @@ def _subset_text(results: Sequence[Result], item: str) -> str:
 
 
 def percent(share: float) -> str:
-    """A fraction from 0 to 1 as a percentage, such as `12.3 %`."""
+    """Formats a fraction from 0 to 1 as a percentage, such as `12.3 %`."""
     return f"{number(100 * share, 1)} %"

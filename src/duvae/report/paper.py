@@ -1,6 +1,7 @@
-"""Puts our results beside the paper's tables, with the differences, and with notes on the printed numbers.
+"""Puts our results beside the paper's tables, with the differences, and with notes on the paper's numbers.
 
-The folder `paper_tables` holds the numbers as the paper, Shen et al. 2021, prints them. Each number is from one run.
+The folder `paper_tables` holds the numbers that the paper, Shen et al. 2021, prints. Each number is from one run. "Our"
+results are those of this project.
 """
 
 import csv
@@ -34,7 +35,7 @@ TITLES: Mapping[PaperTable, str] = {
 }
 
 LIKELIHOOD = {"nll": ("NLL", 2), "kl": ("KL", 2), "mi": ("MI", 2), "au": ("AU", 1)}
-"""The columns of Tables 1 and S1: heading and number of decimal places, by key."""
+"""The columns of numbers in Tables 1 and S1: heading and number of decimal places, by the number's key."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Note:
         tables: The tables that the remark is about.
         systems: The systems whose rows the remark is about; empty: the whole table.
         columns: The columns of data sets that the remark is about, such as `yahoo`; empty: all columns.
-        metric: The key of the number in each row that the remark is about; empty: the whole row.
+        metric: The key of the single number in each row, such as `au`, that the remark is about; empty: the whole row.
     """
 
     text: str
@@ -116,9 +117,10 @@ class PaperRow:
 
     Attributes:
         system: The system's key in the registry.
-        values: The row's hyperparameters, by key in params.yaml; p is always the probability to keep a variance.
-        numbers: The printed numbers as text, by key: nll, kl, mi and au, or one key probe_<labels> for each number of
-            labels. A text is empty where the paper has a dash.
+        values: The row's hyperparameters, by key in params.yaml. p is the probability to keep a variance, also where
+            the paper prints 1 - p.
+        numbers: The printed numbers as text, by key. The keys are nll, kl, mi and au, or one key probe_<labels> for
+            each number of labels with which a classifier was trained. A text is empty where the paper has a dash.
     """
 
     system: str
@@ -133,7 +135,7 @@ class PaperComparison:
     Attributes:
         title: The title of the paper's table.
         table: Our numbers, the paper's numbers and the differences.
-        notes: Signs and texts of the footnotes. The sign is empty if a note names no systems.
+        notes: The footnotes, as pairs of a sign, such as `a`, and a text. The sign is empty if a note names no systems.
     """
 
     title: str
@@ -148,8 +150,8 @@ class _Line:
     Attributes:
         system: The system's key in the registry.
         note: The note below the row's heading.
-        setting: Our setting; None where only the paper has the row.
-        numbers: The paper's printed numbers, by key; empty where only we have the row.
+        setting: The key of our setting (a system with hyperparameters); None where only the paper has such a row.
+        numbers: The paper's printed numbers, by key; empty where the paper has no such row.
     """
 
     system: str
@@ -159,12 +161,12 @@ class _Line:
 
 
 def paper_rows(name: PaperTable, column: str) -> list[PaperRow]:
-    """The rows of a table of the paper, in the printed order.
+    """Reads the rows of a table of the paper, in the printed order.
 
     Args:
         name: The table.
-        column: The column of data sets: yahoo, yelp or omniglot. Only Table 1 has several columns, and Table S1
-            has only yahoo. The other tables have no columns, so the function returns all their rows.
+        column: The column of data sets: yahoo, yelp or omniglot. Table 1 has all three columns, and Table S1 has only
+            yahoo. The other tables have no such columns, so the function returns all rows of these tables.
     """
     with (files("duvae.report") / "paper_tables" / FILES[name]).open(encoding="utf-8") as file:
         lines = [line for line in csv.DictReader(file) if line.get("dataset", column) == column]
@@ -192,14 +194,15 @@ def compare_with_paper(
 ) -> PaperComparison:
     """Puts our results beside a table of the paper.
 
-    Our settings that the paper does not have follow the paper's rows, if their systems are in the table.
+    The first rows are those of the paper, with our numbers where we have a setting with the same hyperparameters. After
+    these rows come our other settings of the same systems.
 
     Args:
         name: The paper's table.
         column: The data set's column in the paper: yahoo, yelp or omniglot.
-        results: Models of one data set.
+        results: Results of all models of one data set.
         colours: The colour of each setting.
-        item: The word for one test example.
+        item: The word for one test example: `sentence` or `image`.
 
     Raises:
         UserError: If the table has no such column.
@@ -254,7 +257,12 @@ def compare_with_paper(
 
 
 def _lines(theirs: Sequence[PaperRow], results: Sequence[Result]) -> list[_Line]:
-    """The paper's rows, each with our settings of equal hyperparameters; then our other settings of these systems."""
+    """Pairs the rows of the paper with our settings of the same system and the same hyperparameters.
+
+    Returns:
+        One row for each pair, and one for each row of the paper without such a setting; then one row for each of our
+        other settings of the paper's systems.
+    """
     systems = {row.system for row in theirs}
     ours = {result.job.setting: result for result in results if result.system in systems}
     lines = []
@@ -285,11 +293,11 @@ def _lines(theirs: Sequence[PaperRow], results: Sequence[Result]) -> list[_Line]
 
 
 def difference(ours: float, paper: str) -> str | None:
-    """Our number minus the paper's, with a sign.
+    """Subtracts the paper's number from our number, and formats the difference with a sign.
 
     Args:
-        ours: Our number; NaN where we have none.
-        paper: The printed number; empty where the paper has none.
+        ours: Our number; NaN where our results lack the number.
+        paper: The number as the paper prints it; empty where the paper lacks the number.
 
     Returns:
         The difference with the decimal places that the paper prints; None where either number is missing.

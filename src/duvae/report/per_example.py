@@ -1,6 +1,7 @@
-"""Reads the files with a value for each single test example: its likelihood, and its latent code of two dimensions.
+"""Reads the files that hold values of each single test example: the likelihood, and two-dimensional latent codes.
 
-Git keeps these files, because the report pages show their content.
+The latent codes are in a file only if the latent space has two dimensions. Git keeps the files, because the report
+pages show the values.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,10 +19,10 @@ from duvae.report import expected
 from duvae.report.results import Array, Result, require_files
 
 FILE = "per_example.json"
-"""Name of the files with these values.
+"""Name of the files with the values of single test examples.
 
-One such file lies beside each metrics.json, which has the metrics of a model. Another one lies beside truth.json, which
-has the mean NLL under the generator of a synthetic data set.
+Such a file lies beside the metrics.json of each model. For a synthetic data set such a file also lies beside
+truth.json, which has the mean NLL under the generator of the data set.
 """
 
 
@@ -32,9 +33,11 @@ class PerExample:
     Attributes:
         documents: Number of examples in each split of the data set, by name of the split.
         index: Test-set indices of the examples whose likelihood was measured, ascending, shape (measured,).
-        nll: Negative log-likelihoods of these examples in nats, shape (measured,); None for a model without likelihood.
+        nll: Negative log-likelihoods of the examples in `index`, in nats, shape (measured,); None for a model that has
+            no likelihood.
         means: Posterior means of all test examples, shape (test, 2); None unless the latent space has two dimensions.
-        variances: Posterior variances, shape (test, 2); None for point masses, and where `means` is None.
+        variances: Posterior variances of all test examples, shape (test, 2); None where each posterior is a single
+            point, and where `means` is None.
         labels: Labels of all test examples, shape (test,); None where `means` is None.
     """
 
@@ -71,10 +74,11 @@ class Floor:
     This NLL is the floor of every model's NLL: over many sentences, no model can have a lower mean.
 
     Attributes:
-        summary: The content of truth.json, such as the mean NLL of these sentences in nats.
-        nll: The generator's −log p(x) of the first test sentences in nats, shape (sentences,); None where
+        summary: The content of truth.json, such as the mean of `nll`.
+        nll: The generator's −log p(x) of each of the first test sentences in nats, shape (sentences,); None where
             per_example.json is missing, as in results of earlier versions.
-        z: The true latent code and the component of every test sentence; None where `nll` is None.
+        z: The true latent code of every test sentence, with the mixture component from which the code was drawn; None
+            where `nll` is None.
     """
 
     summary: Mapping[str, Any]
@@ -82,17 +86,17 @@ class Floor:
     z: Space | None = None
 
     def gap(self, model: PerExample) -> tuple[float, float] | None:
-        """The distance of a model's NLL from the floor, measured on the sentences in `nll`.
+        """Computes the distance of a model's NLL from the floor, on the sentences whose floor is in `nll`.
 
         Args:
             model: The values of the model's test sentences.
 
         Returns:
-            The mean of the paired differences and the standard error of this mean, in nats; None where the model or the
-            floor has no likelihood of each single sentence.
+            The mean over sentences of the model's NLL minus the floor, and the standard error of this mean, in nats.
+            None where the model or the floor has no NLL of each single sentence.
 
         Raises:
-            UserError: If the likelihood under the model was not measured on all these sentences.
+            UserError: If the model's NLL was not measured on all sentences whose floor is in `nll`.
         """
         if self.nll is None or model.nll is None:
             return None
@@ -109,19 +113,19 @@ class Floor:
 
 
 def file_path(job: Job, root: Path) -> Path:
-    """The path of the file with the values of a job's test examples."""
+    """The path of the file with the values of the test examples, for the model of one job (one training)."""
     return root / "results" / job.folder / FILE
 
 
 def read(result: Result, root: Path = Path()) -> PerExample | None:
-    """Reads the values of a model's test examples.
+    """Reads the values of the test examples under one model.
 
     Args:
         result: The model's result.
         root: The project's folder.
 
     Returns:
-        The values; None where the file is missing, or belongs to other weights than the model's metrics.
+        The values; None where the file is missing, or belongs to other weights than the model's metrics do.
 
     Raises:
         UserError: If the file is broken.
@@ -160,7 +164,7 @@ def floor(dataset: str, root: Path = Path()) -> Floor:
         root: The project's folder.
 
     Raises:
-        UserError: If truth.json is missing, or a file is broken.
+        UserError: If truth.json is missing, or if truth.json or per_example.json is broken.
     """
     command = f"duvae truth --dataset {dataset}"
     summary, examples = root / "results" / dataset / "truth.json", root / "results" / dataset / FILE
@@ -181,16 +185,16 @@ def floor(dataset: str, root: Path = Path()) -> Floor:
 def gaps(
     results: Sequence[Result], examples: Sequence[PerExample | None], floor: Floor
 ) -> dict[str, list[tuple[float, float]]]:
-    """Computes the distance of each setting's NLL from the floor.
+    """Computes the distance of each setting's NLL from the floor. A setting is a system with hyperparameters.
 
     Args:
-        results: Models of one data set.
+        results: Results of all models of one data set.
         examples: The values of each model's test examples, as `read` returns them.
         floor: The floor of this data set.
 
     Returns:
-        The results of `Floor.gap`, one per seed, by setting. A setting's list is empty if the setting has no
-        likelihood, or if the values of one seed of the setting are missing.
+        The results of `Floor.gap`, one per seed, by setting. The list of a setting is empty if its models have no
+        likelihood, or if the values of one of its seeds are missing.
     """
     gaps_of_settings: dict[str, list[tuple[float, float]]] = {result.job.setting: [] for result in results}
     for result, model in zip(results, examples, strict=True):
@@ -203,7 +207,11 @@ def gaps(
 
 
 def space(result: Result, model: PerExample) -> Space:
-    """The latent space of a model with two latent dimensions.
+    """Builds the `Space` of a model with two latent dimensions.
+
+    Args:
+        result: The model's result.
+        model: The values of the model's test examples.
 
     Raises:
         UserError: If the model has another number of latent dimensions.

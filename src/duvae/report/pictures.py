@@ -9,16 +9,17 @@ import numpy.typing as npt
 Array = npt.NDArray[np.floating]
 
 SCALE = 3
-"""Pixels of the picture for each pixel of an image."""
+"""Default side, in pixels of the picture, of the square that shows one pixel of an image."""
 
 
 def grid(images: Array, columns: int, scale: int = SCALE) -> Array:
-    """Arranges images in rows, with a grey line between them that is one pixel of an image wide.
+    """Arranges images in rows. Grey lines separate the images; a line is as wide as one pixel of an image.
 
     Args:
-        images: Images as ink from 0 to 1, shape (images, height, width), in the order of the picture's rows.
+        images: Images as ink from 0 (white) to 1 (black), shape (images, height, width). The images fill the first row
+            of the picture from left to right, then the second row, and so on.
         columns: Number of images in each row.
-        scale: Pixels of the picture for each pixel of an image.
+        scale: Side, in pixels of the picture, of the square that shows one pixel of an image.
 
     Returns:
         The picture as ink from 0 to 1, shape (height, width).
@@ -37,7 +38,7 @@ def side_by_side(grids: Sequence[Array], gap: int) -> Array:
     """Joins pictures of the same height in one row.
 
     Args:
-        grids: The pictures, shape (height, width) each.
+        grids: The pictures as ink from 0 to 1, from left to right, each of shape (height, width).
         gap: Width of the white space between two pictures, in pixels.
 
     Returns:
@@ -49,7 +50,7 @@ def side_by_side(grids: Sequence[Array], gap: int) -> Array:
 
 
 def png(ink: Array) -> bytes:
-    """Encodes a picture as PNG. Ink 0 is always white and ink 1 is always black, even if the picture has neither."""
+    """Encodes a picture as PNG. Ink 0 is white and ink 1 is black, whichever values of ink the picture has."""
     import matplotlib.image
 
     file = io.BytesIO()

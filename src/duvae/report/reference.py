@@ -1,4 +1,8 @@
-"""Writes the page `docs/parameters.md` from the classes in `duvae.config` and from the values in `params.yaml`."""
+"""Writes the page `docs/parameters.md`, which explains every key of `params.yaml`.
+
+The meanings and the allowed values of the keys come from the classes of parameters (pydantic models) in `duvae.config`.
+The present values come from `params.yaml`.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -19,13 +23,16 @@ from duvae.registry import HYPERPARAMETERS, searched
 PAGE = Path("docs/parameters.md")
 
 MOST_GROUPS = 6
-"""Largest number of different values in a cell of the page; a cell with more values says "several"."""
+"""Largest number of different values that a cell of the page shows; a cell for more values says "several"."""
 
 MOST_NAMES = 3
-"""Largest number of names beside a value; more names become "all others"."""
+"""Largest number of names beside the most frequent value of a key; more names become "all others".
+
+Beside any other value, up to twice as many names are shown. If there are more, the cell shows the number of names.
+"""
 
 LONGEST = 90
-"""Largest number of characters of a value; a cell with a longer value says "several"."""
+"""Largest number of characters of a value that a cell shows; a cell for a longer value says "several"."""
 
 INTRODUCTION = """\
 # Parameters
@@ -59,10 +66,10 @@ class Row:
     """One key in a table of the page.
 
     Attributes:
-        key: The key, with `*` for names.
+        key: The key, with `*` in place of a name, such as the name of a data set.
         values: Allowed values, in words.
         description: Meaning of the key.
-        source: Source of the present values.
+        source: Source of the present values, such as `paper`; for a hyperparameter, the values in supplement E.
     """
 
     key: str
@@ -72,13 +79,13 @@ class Row:
 
 
 def render(params: Params) -> str:
-    """The text of the page, in Markdown.
+    """Builds the text of the page, in Markdown.
 
     Args:
         params: All parameters.
     """
     content = params.model_dump(exclude_unset=True)
-    # The settings that a grid declares appear only in the table of grids, so the other tables leave them out.
+    # A grid declares several settings at once. These settings appear only in the table of grids, not in other tables.
     content["settings"] = {name: values for name, values in content["settings"].items() if _declared(params, name)}
     fields = Params.model_fields
     plain = [name for name, field in fields.items() if not _models(field.annotation) or name == "figure1"]
@@ -117,7 +124,11 @@ def explanation(system: str, hyperparameter: str) -> str:
 
 
 def _datasets(content: Mapping[str, Any]) -> Iterator[str]:
-    """The tables of data sets: first the keys that all kinds share, then the further keys of each kind."""
+    """The section on data sets: a table of the keys that all kinds of data sets share, then a table for each kind.
+
+    Args:
+        content: The present parameters of each data set, by name.
+    """
     kinds = {_kind(model): list(_below("datasets.*", model)) for model in get_args(config.AnyDataset)}
     shared = [row for row in next(iter(kinds.values())) if all(row in rows for rows in kinds.values())]
     whole = {"datasets": content}
@@ -135,7 +146,11 @@ def _kind(model: type[BaseModel]) -> str:
 
 
 def _hyperparameters(settings: Mapping[str, Any]) -> Iterator[str]:
-    """The tables of hyperparameters, one for each system."""
+    """The tables of hyperparameters, one for each system, and the table for columns that name a study.
+
+    Args:
+        settings: The present parameters of each setting, by name.
+    """
     for system, model in HYPERPARAMETERS.items():
         named = {name: values for name, values in settings.items() if values["system"] == system}
         rows = []
@@ -160,13 +175,13 @@ def _hyperparameters(settings: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _rows(model: type[BaseModel], names: Iterable[str], below: bool = False, block: bool = False) -> Iterator[Row]:
-    """The rows of some keys of a class of parameters, and of all keys below them.
+    """Yields the rows of some keys of a class of parameters, and of all keys below these keys.
 
     Args:
         model: The class of parameters.
         names: The keys.
-        below: Whether only the keys below `names` have rows, because a heading of the page explains `names`.
-        block: Whether a key with other keys below it also has a row of its own.
+        below: Whether the keys in `names` themselves have no rows, because a heading of the page explains them.
+        block: Whether a key in `names` also has a row of its own if there are keys below it.
     """
     for name in names:
         field = model.model_fields[name]
@@ -188,9 +203,13 @@ def _text(field: FieldInfo) -> str:
 
 
 def _below(key: str, model: type[BaseModel]) -> Iterator[Row]:
-    """The rows of all keys of a class of parameters, and of the classes inside it.
+    """Yields the rows of all keys of a class of parameters, and of all keys below these keys.
 
-    A key whose value is itself a class of parameters has a row of its own only if the key is optional.
+    A key with other keys below it has a row of its own only if the key is optional.
+
+    Args:
+        key: The key whose value the class describes, such as `settings.*`.
+        model: The class of parameters.
     """
     for name, field in model.model_fields.items():
         inside = list(_inside(f"{key}.{name}", field.annotation))
@@ -201,7 +220,12 @@ def _below(key: str, model: type[BaseModel]) -> Iterator[Row]:
 
 
 def _inside(key: str, annotation: Any) -> Iterator[Row]:
-    """The rows of the classes of parameters inside a type; `*` stands for a name, or for a position in a list."""
+    """Yields the rows of all keys below one key. There are such keys if the key's type contains a class of parameters.
+
+    Args:
+        key: The key. In its rows `*` stands for a name, or for a position in a list.
+        annotation: The type of the key's value.
+    """
     annotation = _bare(annotation)
     outer, inner = get_origin(annotation), get_args(annotation)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
@@ -222,7 +246,7 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
 
 
 def _bare(annotation: Any) -> Any:
-    """A type without the `Annotated` around it."""
+    """Removes the `Annotated` around a type."""
     return _bare(get_args(annotation)[0]) if get_origin(annotation) is Annotated else annotation
 
 
@@ -230,7 +254,7 @@ def _bare(annotation: Any) -> Any:
 
 
 def _values(field: FieldInfo) -> str:
-    """The allowed values of a key, and its default."""
+    """Describes the allowed values of a key in words, and adds the default if the key has one that is not None."""
     allowed = _type(field.annotation, field.metadata)
     if field.is_required():
         return allowed
@@ -240,7 +264,12 @@ def _values(field: FieldInfo) -> str:
 
 
 def _type(annotation: Any, metadata: Iterable[Any] = ()) -> str:
-    """A type with its bounds, in words."""
+    """Describes a type and the bounds of its values in words.
+
+    Args:
+        annotation: The type.
+        metadata: Objects that state the bounds, such as `annotated_types.Ge`.
+    """
     limits = list(metadata)
     while get_origin(annotation) is Annotated:
         annotation, *more = get_args(annotation)
@@ -263,7 +292,7 @@ def _type(annotation: Any, metadata: Iterable[Any] = ()) -> str:
 
 
 def _limits(limits: Iterable[Any]) -> str:
-    """The bounds of a number, in words."""
+    """Describes the bounds of a number, as in ` ≥ 0, < 1`."""
     signs = {bounds.Ge: ("≥", "ge"), bounds.Gt: (">", "gt"), bounds.Le: ("≤", "le"), bounds.Lt: ("<", "lt")}
     words = [f"{signs[type(one)][0]} {getattr(one, signs[type(one)][1])}" for one in limits if type(one) in signs]
     words += [f"a multiple of {one.multiple_of}" for one in limits if isinstance(one, bounds.MultipleOf)]
@@ -291,7 +320,12 @@ def _table(rows: Iterable[Row], content: Mapping[str, Any], last: str = "from") 
 
 
 def _present(key: str, content: Mapping[str, Any]) -> str:
-    """The present values of a key, each with the names (such as data sets) that have the value."""
+    """Formats the present values of a key, each with the names for which the key has this value.
+
+    Args:
+        key: The key. The names, such as those of data sets, are the names that stand in place of `*`.
+        content: The present parameters, as nested mappings.
+    """
     groups: dict[str, list[tuple[str, ...]]] = {}
     for names, value in _values_at(key.split("."), content):
         groups.setdefault(_show(value), []).append(names)
@@ -317,7 +351,13 @@ def _present(key: str, content: Mapping[str, Any]) -> str:
 
 
 def _names(names: list[tuple[str, ...]], otherwise: str) -> str:
-    """The names, if they are few. If not, the text `otherwise`; where that text is empty, the number of names."""
+    """Joins the names beside a value, if they are few.
+
+    Args:
+        names: The names in place of each `*` of a key.
+        otherwise: The text that replaces more than `MOST_NAMES` names. If it is empty, the number of names replaces
+            more than `2 * MOST_NAMES` names.
+    """
     shown = list(dict.fromkeys(".".join(name) for name in names))
     if len(shown) <= MOST_NAMES or (not otherwise and len(shown) <= 2 * MOST_NAMES):
         return ", ".join(shown)
@@ -326,7 +366,14 @@ def _names(names: list[tuple[str, ...]], otherwise: str) -> str:
 
 
 def _values_at(parts: list[str], content: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Each value of a key, with the names for the `*` of the key; positions in lists have no name."""
+    """Yields each present value of a key, together with the names in place of each `*` of the key.
+
+    A `*` that stands for a position in a list has no name.
+
+    Args:
+        parts: The parts of the key, which dots separate.
+        content: The present parameters, as nested mappings and lists.
+    """
     if not parts:
         yield (), content
     elif parts[0] == "*":
@@ -339,7 +386,7 @@ def _values_at(parts: list[str], content: Any) -> Iterator[tuple[tuple[str, ...]
 
 
 def _show(value: Any) -> str:
-    """A value in the form of params.yaml."""
+    """Formats a value as params.yaml writes it."""
     if isinstance(value, bool):
         return str(value).lower()
     if value is None:
@@ -364,7 +411,7 @@ def write(params: Params, path: Path = PAGE) -> bool:
         path: The page.
 
     Returns:
-        Whether the page was out of date.
+        Whether the page was out of date and has been written.
     """
     text = render(params)
     if path.exists() and path.read_text(encoding="utf-8") == text:

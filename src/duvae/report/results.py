@@ -1,7 +1,8 @@
 """Reads the results of trained models from their files, and averages the numbers over seeds.
 
 A job is one training: a data set, a setting and a seed. A setting is a system, such as DU-VAE, with hyperparameters.
-Each stage of a job, such as `train` or `evaluate`, writes a record of its time, machine and code to a file *.run.json.
+Each stage of a job, such as `train` or `evaluate`, writes a file *.run.json. This file is the record of the stage: its
+time, its machine and its code.
 """
 
 import datetime
@@ -25,9 +26,10 @@ METRIC_KEYS = ("nll", "perplexity", "reconstruction", "kl", "mi", "au", "mpd", "
 """Keys of metrics.json that every model has. The value is null where a metric is not defined for the model's system."""
 
 FLOW_METRIC_KEYS = ("mpd_t", "ce_t")
-"""Keys of metrics.json for z^T, the end of a chain of flows. Only systems with flows have these keys.
+"""Keys of metrics.json for the metrics of z^T, the end of a chain of flows.
 
-The standard error of each of these metrics has a key of its own, such as `mpd_t_stderr`.
+Only results of systems with flows have these keys. The standard error of each of these metrics has a key of its own,
+such as `mpd_t_stderr`.
 """
 
 HISTORY = (
@@ -37,7 +39,7 @@ HISTORY = (
 """The columns of history.csv that the report reads."""
 
 COLLAPSED_MI = 0.1
-"""A latent space is called collapsed if it has less mutual information (MI) than this number of nats."""
+"""A latent space is called collapsed if the mutual information (MI) of x and z is below this number of nats."""
 
 MOST_NAMED = 6
 """Largest number of commands that a message about missing files names one by one."""
@@ -52,7 +54,8 @@ class Result:
         metrics: Content of metrics.json.
         history: Content of history.csv, one row per epoch.
         probe: Content of probe.json; None where the data set has no labels for probes.
-        provenance: The records of the model's stages (*.run.json), by stage; results of earlier versions lack some.
+        provenance: The records of the model's stages (*.run.json), by stage; some records are missing in results of
+            earlier versions.
     """
 
     job: Job
@@ -67,7 +70,10 @@ class Result:
 
     @property
     def name(self) -> str:
-        """The paper's name of the system; with the setting in brackets if the setting's key is not the system's key."""
+        """The paper's name of the system, such as `DU-VAE`.
+
+        The setting's key follows in brackets if it is not the system's key.
+        """
         name = label(self.system)
 
         return name if self.job.setting == self.system else f"{name} ({self.job.setting})"
@@ -84,12 +90,12 @@ class Result:
 
     @property
     def collapsed(self) -> bool | None:
-        r"""Whether no dimension is active or the MI is below `COLLAPSED_MI`; None where neither is known.
+        r"""Whether no dimension is active or the MI is below `COLLAPSED_MI`; None where the result does not tell.
 
         Where the MI is not known, an upper bound of the MI that lies below `COLLAPSED_MI` proves the collapse. The KL
-        is such a bound, because KL[q(z|x) || p(z)] is the MI plus KL[q(z) || p(z)]. Another bound is the MPD, the mean
-        of KL[q(z|x) || q(z|x')] over all pairs. The MPD is a bound because the divergence is convex, and because
-        $I(x, z) = E_x KL[q(z|x) \| E_{x'} q(z|x')]$.
+        is such a bound, because the mean of KL[q(z|x) || p(z)] over x is the MI plus KL[q(z) || p(z)]. Another bound is
+        the MPD of z (`mpd_t`), the mean of KL[q(z|x) || q(z|x')] over all pairs of x and x'. The MPD is a bound because
+        the divergence is convex, and because $I(x, z) = E_x KL[q(z|x) \| E_{x'} q(z|x')]$.
         """
         mi, au = self.metrics["mi"], self.metrics["au"]
         bounds = [mi] if mi is not None else [self.metrics["kl"], self.metrics.get("mpd_t")]
@@ -105,7 +111,10 @@ class Result:
 
     @property
     def row(self) -> dict[str, Any]:
-        """The single numbers and words of the result, by name of the column in `metrics_frame`; NaN where unknown."""
+        """The row of the result in `metrics_frame`: numbers and words, by name of the column.
+
+        A number is NaN where the result does not have it.
+        """
         records = self.provenance
         accuracies = self.probe["by_labels"] if self.probe else {}
 
@@ -135,7 +144,16 @@ class Result:
 
 
 def commands(params: Params, job: Job, root: Path = Path()) -> dict[Path, str]:
-    """The commands that write the files of a job's result, by file."""
+    """Lists the files of a job's result, each with the command that writes the file.
+
+    Args:
+        params: All of params.yaml.
+        job: Data set, setting and seed of the model.
+        root: The project's folder.
+
+    Returns:
+        The command that writes each file, by the path of the file.
+    """
     folder = root / "results" / job.folder
     arguments = f"--dataset {job.dataset} --setting {job.setting} --seed {job.seed}"
     stages = {
@@ -154,7 +172,7 @@ def require_files(files: Mapping[Path, str]) -> None:
     """Checks that files exist.
 
     Args:
-        files: The command that writes each file, by file.
+        files: The command that writes each file, by the path of the file.
 
     Raises:
         UserError: If files are missing. The message names the files and the commands that write them, for at most
@@ -179,7 +197,7 @@ def require_files(files: Mapping[Path, str]) -> None:
 def read(params: Params, jobs: Iterable[Job], root: Path = Path()) -> list[Result]:
     """Reads the results of jobs.
 
-    The records of the stages (*.run.json) may be missing, because earlier versions did not write all of them.
+    Records of stages (*.run.json) may be missing, because earlier versions did not write all records.
 
     Args:
         params: All of params.yaml.
@@ -190,8 +208,8 @@ def read(params: Params, jobs: Iterable[Job], root: Path = Path()) -> list[Resul
         One result per job, in the order of the jobs.
 
     Raises:
-        UserError: If another file is missing, or if a file is broken. The message names the file and the command that
-            writes the file.
+        UserError: If a file that is not a record is missing, or if any file is broken. The message names the file and
+            the command that writes the file.
     """
     jobs = list(jobs)
     commands_of_jobs = [
@@ -210,7 +228,8 @@ def read(params: Params, jobs: Iterable[Job], root: Path = Path()) -> list[Resul
 def in_paper_order(results: Iterable[Result]) -> list[Result]:
     """Sorts results by data set, and then by the order of systems in the paper's Table 1.
 
-    Data sets keep the order of their first results, and settings of one system keep their order.
+    The data sets are in the order of their first results in `results`. Results of one system on one data set keep their
+    order.
     """
     results = list(results)
     datasets = list(dict.fromkeys(result.job.dataset for result in results))
@@ -226,8 +245,9 @@ def setting_names(results: Iterable[Result]) -> dict[str, str]:
 
     Returns:
         The name of each setting, by setting. If the setting's key is the system's key, and no other setting has this
-        system, the name is the system's name. Otherwise the name adds, in brackets, the hyperparameters if they
-        distinguish the setting, or else the rest of the setting's key.
+        system, the name is the system's name. Otherwise brackets follow the system's name. The brackets hold the
+        hyperparameters if these distinguish the setting, or else the part of the setting's key after the system's key.
+        Without such a part there are no brackets.
     """
     settings = {result.job.setting: result for result in results}
     names = {setting: label(result.system) for setting, result in settings.items()}
@@ -277,7 +297,7 @@ def read_table(path: Path, command: str) -> pd.DataFrame:
 
 
 def metrics_frame(results: Iterable[Result]) -> pd.DataFrame:
-    """A table with one row per model and the columns of `Result.row`."""
+    """Builds a table with one row per model and one column per key of `Result.row`."""
     return pd.DataFrame([result.row for result in results])
 
 
@@ -286,7 +306,7 @@ class OverSeeds(NamedTuple):
 
     Attributes:
         mean: Means, one row per setting in the order of the results, and one column per number in `Result.row`.
-        std: Standard deviations (divisor n - 1), with the rows and columns of `mean`; NaN for a single seed.
+        std: Standard deviations (divisor n - 1), with the same rows and columns as `mean`; NaN for a single seed.
         seeds: Number of seeds of each setting.
     """
 
@@ -316,7 +336,10 @@ def over_seeds(results: Iterable[Result]) -> OverSeeds:
 
 
 def short_commit(provenance: Mapping[str, Any]) -> str:
-    """The short hash of the commit in a stage's record, with `+` for uncommitted changes; `no commit` without one."""
+    """The short hash of the commit in a stage's record, with `+` for uncommitted changes.
+
+    The text is `no commit` if the record names no commit.
+    """
     if not provenance.get("commit"):
         return "no commit"
 
@@ -324,12 +347,15 @@ def short_commit(provenance: Mapping[str, Any]) -> str:
 
 
 def started(result: Result) -> datetime.datetime:
-    """The time when the training began."""
+    """The time when the training of a model began, from the record of the stage `train`."""
     return datetime.datetime.fromisoformat(str(result.provenance["train"]["started"]))
 
 
 def label_counts(results: Sequence[Result]) -> list[str]:
-    """The sizes of the labelled subsets on which the probes were trained, ascending, as the keys in probe.json."""
+    """Lists the sizes of the labelled subsets on which the probes (linear classifiers of latent codes) were trained.
+
+    The sizes are in ascending order, and are texts such as `100`, as in probe.json.
+    """
     counts = {count for result in results if result.probe for count in result.probe["by_labels"]}
 
     return sorted(counts, key=lambda count: (not count.isdigit(), int(count) if count.isdigit() else 0, count))

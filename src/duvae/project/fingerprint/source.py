@@ -1,9 +1,12 @@
 """Splits the source of the package into definitions, and finds the references between the definitions.
 
-A definition is a function, a class or a constant at the top level of a module. Its code is stored in a normal form,
-which leaves out comments, docstrings, layout, imports and annotations of functions. The normal form is the same for
-every version of Python. `ast.dump` differs between versions, so the module `reader` walks the syntax trees itself.
-Both modules need only the standard library, so that fingerprints of different interpreters can be compared.
+A definition is a function, a class or a constant at the top level of a module. The code of a definition is stored in a
+normal form, which leaves out comments, docstrings, layout, imports and annotations of functions. The normal form is the
+same for every version of Python. The output of `ast.dump` differs between versions, so the module `reader` walks the
+syntax trees itself.
+
+A fingerprint is a hash of such code. The modules `source` and `reader` need only the standard library. So a Python
+interpreter without any other library can compute fingerprints, for a comparison with those of another interpreter.
 """
 
 import ast
@@ -24,7 +27,7 @@ from duvae.project.fingerprint.reader import (
 
 
 def _bound(node: ast.AST) -> Iterator[str]:
-    """The names that a statement binds in its own scope."""
+    """Yields the names that a statement binds in its own scope, but not those bound inside a function or a class."""
     if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
         yield node.name
         return
@@ -64,7 +67,7 @@ class Module:
     def _registers(self, node: ast.stmt) -> bool:
         """Whether a decorator such as `@operation.register` hands a function to another definition of the module.
 
-        That other definition then uses the function, although its code does not name the function.
+        That other definition then uses the function, although the code of that definition does not name the function.
         """
         decorators = node.decorator_list if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) else []
         called = [each.func if isinstance(each, ast.Call) else each for each in decorators]
@@ -73,9 +76,9 @@ class Module:
         return any(chain and chain[0] in self.nodes for chain in chains)
 
     def _imports(self, tree: ast.AST) -> Iterator[tuple[str, tuple[str, str]]]:
-        """Yields each imported name with the module that defines it, and with its name in that module.
+        """Yields each imported name, with a pair: the module of the import, and the name inside that module.
 
-        If the second name is empty, the imported name stands for the module itself.
+        If the name inside the module is empty, the imported name stands for the module itself.
         """
         for node in ast.walk(tree):
             if isinstance(node, ast.Import):
@@ -93,12 +96,14 @@ class Module:
                     yield alias.asname or alias.name, (module, alias.name)
 
     def definition(self, name: str, parameters: bool = False) -> Definition:
-        """Finds a definition of the module by its name. Only the first call for a name reads the code.
+        """Finds a definition of the module by its name.
+
+        The first call for a name reads the code. Later calls return the stored definition.
 
         Args:
             name: Name of the definition.
-            parameters: Whether the definition is a class of parameters (a pydantic model), whose members are read
-                separately.
+            parameters: Whether the definition is a class of parameters (a pydantic model). Each member of such a class
+                is stored as a definition of its own.
         """
         if name not in self.definitions:
             definition = Definition(name)
@@ -115,7 +120,7 @@ class Module:
         return self.definitions[name]
 
     def bases(self, name: str) -> list[str]:
-        """The names of a class's base classes; empty if the definition is not a class."""
+        """Lists a class's base classes that are written as plain names; empty if the definition is not a class."""
         return [
             base.id
             for node in self.nodes[name]
@@ -130,7 +135,7 @@ def _for_type_checkers(node: ast.AST) -> bool:
 
 
 class Source:
-    """The source of a package.
+    """Reads the modules of a package when they are needed, and finds the definition that each name stands for.
 
     Args:
         folder: The package's folder, which has the package's name.
@@ -152,7 +157,7 @@ class Source:
         return next((candidate for candidate in candidates if candidate.is_file()), None)
 
     def module(self, name: str) -> Module | None:
-        """A module of the package by its name; None where the package has no such module."""
+        """Reads a module of the package, unless it has been read before; None where the package has no such module."""
         if name not in self.modules:
             path = self.path(name) if name.partition(".")[0] == self.package else None
             self.modules[name] = Module(name, path) if path else None
@@ -160,15 +165,15 @@ class Source:
         return self.modules[name]
 
     def resolve(self, module: str, name: str) -> tuple[str, str] | None:
-        """The definition that a name in a module stands for.
+        """Finds the definition that a name in a module stands for. The function follows imports inside the package.
 
         Args:
             module: Name of the module.
             name: A name in that module.
 
         Returns:
-            Module and name of the definition. If the returned name is empty, the argument `name` stands for the module
-            itself. None: the argument `name` stands for nothing in the package.
+            Module and name of the definition. If the returned name is empty, the argument `name` stands for the
+            returned module itself. None: the argument `name` stands for nothing in the package.
         """
         seen = set()
         while (module, name) not in seen:
@@ -190,7 +195,15 @@ class Source:
         return None
 
     def follow(self, module: str, chain: tuple[str, ...]) -> tuple[str, str] | None:
-        """The definition that a dotted name stands for, in the form that `resolve` returns."""
+        """Finds the definition that a dotted name stands for.
+
+        Args:
+            module: Name of the module in which the dotted name occurs.
+            chain: The parts of the dotted name, such as `("store", "read")`.
+
+        Returns:
+            The definition in the form that `resolve` returns.
+        """
         target = self.resolve(module, chain[0])
         for attribute in chain[1:]:
             if target is None or target[1]:
@@ -218,14 +231,17 @@ class Source:
         return self.parameter_classes[key]
 
     def definition(self, module: str, name: str) -> Definition:
-        """The definition with the module and the name that `resolve` returned."""
+        """Finds a definition by the names of the module and of the definition, as `resolve` returns them."""
         found = self.module(module)
         assert found is not None
 
         return found.definition(name, self.parameters(module, name))
 
     def holds_parameters(self, module: str, definition: Definition) -> bool:
-        """Whether a definition names a class of parameters, directly or through a union of several."""
+        """Whether a definition's code names a class of parameters.
+
+        The code may also name such a class indirectly: through a definition that is not a class, such as a union.
+        """
         key = (module, definition.name)
         if key not in self.holding:
             self.holding[key] = False  # ends the recursion where definitions form a circle
@@ -244,12 +260,22 @@ class Source:
         return found is not None and any(isinstance(node, ast.ClassDef) for node in found.nodes[name])
 
     def references(self, module: str, definition: Definition) -> list[tuple[str, tuple[str, str]]]:
-        """The names in a definition of a module, each with the definition in the package that it stands for."""
+        """Finds the definitions of the package to which the code of one definition refers.
+
+        Args:
+            module: Name of the module of the definition.
+            definition: The definition.
+
+        Returns:
+            Pairs: a name in the code, and what this name stands for, in the form that `resolve` returns. References of
+            the definition to itself are left out.
+        """
         key = (module, definition.name)
         if key not in self.referred:
             found = [(name, self.resolve(module, name)) for name in sorted(definition.names)]
             found += [(".".join(chain), self.follow(module, chain)) for chain in sorted(definition.chains)]
-            # Where a dotted name begins with a module, only the definition at its end counts, not the whole module.
+            # Where a dotted name such as `store.read` begins with a module, the code refers only to the definition at
+            # the end of the dotted name, not to the whole module.
             beginnings = {chain[0] for chain in definition.chains}
             self.referred[key] = [
                 (name, target)
@@ -260,7 +286,10 @@ class Source:
         return self.referred[key]
 
     def plain(self, module: str, definition: Definition) -> str:
-        """Hashes a definition's own code, together with the origins of the names imported from other packages."""
+        """Hashes a definition's own code, without the code of the definitions to which it refers.
+
+        The hash includes the origins (module and name) of the names that are imported from other packages.
+        """
         key = (module, definition.name)
         if key not in self.plains:
             found = self.module(module)
@@ -276,7 +305,10 @@ class Source:
 
     @cached_property
     def files(self) -> Mapping[str, list[Path]]:
-        """The data files of each package, including files in folders below the package, by the package's name."""
+        """The data files of the package and of each folder below it, by the dotted name of the package or folder.
+
+        The list of a folder includes the files in all folders below that folder.
+        """
         files: dict[str, list[Path]] = {}
         for path in sorted(self.folder.rglob("*")):
             if path.is_file() and path.suffix not in {".py", ".pyc", ".typed", ".part"} and path.name[0] != ".":
