@@ -37,7 +37,7 @@ def letter(summary: Mapping[str, Any], hyperparameter: str) -> str:
 
 
 def paper_choice(summary: Mapping[str, Any]) -> Mapping[str, float] | None:
-    """The paper's hyperparameters for the study's system and data set.
+    """Returns the hyperparameters that the paper chose for the study's system and data set.
 
     The result is None where the paper names none, or where the study searches other hyperparameters.
     """

@@ -156,7 +156,7 @@ def _without_password(url: str) -> str:
 
 
 class Worker:
-    """One process that works on studies.
+    """A process that runs the trials of studies.
 
     Args:
         root: Folder of the project.

@@ -35,7 +35,7 @@ class Encoder:
             One row per example, with the columns of `duvae.inference.model.Codes.frame`.
 
         Warns:
-            UnknownWords: The sentences contain words that the vocabulary lacks.
+            UnknownWords: If the sentences contain words that the vocabulary lacks.
         """
         if isinstance(model_input, pd.DataFrame):
             model_input = model_input.iloc[:, 0]

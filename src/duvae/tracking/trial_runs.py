@@ -133,7 +133,7 @@ class TrialRun:
                 self.client.log_batch(self.run, metrics=list(epoch_metrics(row, int(1000 * time.time()))))
 
     def end(self, state: str, measures: Mapping[str, float | None]) -> None:
-        """Ends the run.
+        """Ends the run of the trial, and logs its measures.
 
         Args:
             state: State of the trial: complete, pruned or failed.

@@ -63,7 +63,7 @@ class Checkpoint:
             snapshot: State to save.
 
         Raises:
-            UserError: The file cannot be written.
+            UserError: If the file cannot be written.
         """
         with scratch(self.path) as folder, whole(self.path) as temporary:
             tensors = {name: value.detach().contiguous() for name, value in snapshot.tensors.items()}

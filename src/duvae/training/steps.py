@@ -169,7 +169,7 @@ def optimizer(parameters: list[nn.Parameter], name: str, learning_rate: float) -
     """Builds an optimiser: SGD without momentum for the name "sgd", Adam for the name "adam".
 
     Raises:
-        UserError: If the name is another one.
+        UserError: If the name is neither "sgd" nor "adam".
     """
     if name == "sgd":
         return SGD(parameters, learning_rate)
