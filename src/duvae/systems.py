@@ -161,7 +161,7 @@ class DeltaVAE(System[registry.CommittedRate]):
 
 
 class BNVAE(System[registry.FixedScale]):
-    """A VAE that batch-normalizes the means, with every scale fixed at gamma (Zhu et al. 2020)."""
+    """A VAE that batch-normalizes the means, with every scale of the normalization fixed at gamma (Zhu et al. 2020)."""
 
     def means(self, latent: int) -> nn.Module:
         return MeanBatchNorm(latent, self.hyperparameters.gamma, learn_scale=False, epsilon=self.parts.epsilon)

@@ -69,14 +69,13 @@ class FlowHead(nn.Module):
 
     Algorithm S1 is in the paper's supplement.
 
-    A linear map without a bias computes $\mu^0$, $\delta^0$ and h from the features:
+    A chain of blocks turns a Gaussian $z^0$ into z. The head computes three vectors from the features, each as wide as
+    z, by a linear map without a bias:
 
-    - $\mu^0$ and $\delta^0$ are the mean and the standard deviation of the Gaussian $z^0$. $\delta^0$ is the softplus
-      of an output of the map. One regularizer acts on $\mu^0$, and another regularizer on the variance
-      $(\delta^0)^2$.
-    - h is a vector that every block of the IAF chain reads. It is as wide as z.
-
-    The chain turns $z^0$ into z.
+    - $\mu^0$ is the mean of $z^0$. One regularizer acts on it.
+    - $\delta^0$ is the standard deviation of $z^0$: the softplus of an output of the linear map. Another regularizer
+      acts on the variance $(\delta^0)^2$.
+    - h is the context: a vector that every block of the chain reads.
 
     Args:
         features: The width of a feature vector.

@@ -1,7 +1,7 @@
 """Writes the page of a study, which is a search over the hyperparameters of one system on one data set.
 
-A trial is one training of the search. The page shows a figure in the manner of the paper's Figure 2, the table of the
-trials, and the course and the cost of the search.
+A trial is one training of the search. The page shows a figure in the manner of the paper's Figure 2, a figure of the
+course of the search, a table of the trials, and sentences about the results and the cost.
 """
 
 import itertools
@@ -34,7 +34,7 @@ COLOUR_MAP = "viridis"
 def letter(summary: Mapping[str, Any], hyperparameter: str) -> str:
     """Returns the paper's letter for a hyperparameter of the study's system.
 
-    If the paper has no letter for the hyperparameter, the result is its key.
+    If the paper has no letter for the hyperparameter, the result is the hyperparameter's key.
 
     Args:
         summary: Content of study.json, which a finished study writes.
@@ -46,8 +46,11 @@ def letter(summary: Mapping[str, Any], hyperparameter: str) -> str:
 def paper_choice(summary: Mapping[str, Any]) -> Mapping[str, float] | None:
     """Returns the hyperparameters that the paper chose for the study's system and data set.
 
-    The result is None if the paper gives no hyperparameters for them, or if the study searches other hyperparameters
-    than the paper.
+    The result is None if the paper gives no hyperparameters for this system and data set, or if the study searches
+    other hyperparameters than the paper.
+
+    Args:
+        summary: Content of study.json, which a finished study writes.
     """
     record = RECORDS.get(summary["system"])
     chosen = record.chosen.get(summary["column"]) if record else None
@@ -68,7 +71,7 @@ def heat_map(summary: Mapping[str, Any], trials: pd.DataFrame) -> Figure:
     - Cells, for a grid search over two hyperparameters: one cell per trial, with the trial's NLL.
     - Points, for any other study: one point per trial. The axes are the first two hyperparameters.
 
-    Four marks are added:
+    These marks are added:
 
     - A square frame marks the best trial, whose hyperparameters the study chooses.
     - A ring marks the paper's choice. In the line figure, a dotted vertical line marks it instead.
@@ -181,8 +184,9 @@ def progress(summary: Mapping[str, Any], trials: pd.DataFrame, curves: pd.DataFr
     """Draws the course of the search.
 
     The horizontal axis of the left panel is the number of epochs that all trials together have trained so far. The
-    panel shows the NLL of each complete trial, and the lowest NLL so far. The right panel shows the validation loss of
-    each trial over the trial's own epochs.
+    panel shows the NLL of each complete trial, and the lowest NLL so far. If the study is compared with a grid study, a
+    dashed line shows the best NLL of the grid study. The right panel shows the validation loss of each trial over the
+    trial's own epochs.
 
     Args:
         summary: Content of study.json, which a finished study writes.
@@ -193,7 +197,7 @@ def progress(summary: Mapping[str, Any], trials: pd.DataFrame, curves: pd.DataFr
     left, right = figure.subplots(1, 2)
     spent = trials["trained"].cumsum()
     complete = trials["state"] == "complete"
-    feasible = complete & (trials["feasible"] == True)  # noqa: E712 (an object column with gaps)
+    feasible = complete & (trials["feasible"] == True)  # noqa: E712 (the column has missing values)
     for part, face, label in (
         (feasible, "#0072b2", "complete"),
         (complete & ~feasible, "white", f"MI at most {summary['min_mi']}"),
@@ -371,8 +375,8 @@ def page(folder: Path) -> tuple[bytes, str]:
 def summary_lines(summary: Mapping[str, Any]) -> list[str]:
     """Writes the sentences about a study.
 
-    They name the best trial, the paper's choice and the cost of the study. If study.json contains a comparison with a
-    grid study, one more sentence gives its result.
+    The sentences name the best trial, the paper's choice and the cost of the study. If study.json contains a comparison
+    with a grid study, further sentences give the result of the comparison.
 
     Args:
         summary: Content of study.json, which a finished study writes.
@@ -406,8 +410,8 @@ def winner_text(summary: Mapping[str, Any], best: Mapping[str, Any] | None) -> s
     """Describes a study's best trial in words.
 
     Args:
-        summary: Content of study.json. The file of another study of the same system will do, because the function
-            reads only the system's letters for hyperparameters.
+        summary: Content of study.json of this study, or of any other study of the same system. The function reads only
+            the system's name, to find the paper's letters for hyperparameters.
         best: The best trial, as in study.json; None: the study has no best trial.
     """
     if best is None:

@@ -103,7 +103,7 @@ METRICS = (
 
 
 def noun(dataset: Dataset) -> str:
-    """The word for one item of a data set: `sentence` or `image`."""
+    """Returns the word for one example of a data set: `sentence` or `image`."""
     return NOUNS.get(dataset.kind, "image")
 
 
@@ -143,7 +143,7 @@ def likelihood(
 
     Args:
         results: Results of the models of one data set.
-        colours: The colour of each setting.
+        colours: The colour of each setting, by the key of the setting.
         floor: The floor of the NLL (see `Floor`). It adds one row, and the column `gap` with the models' NLL minus the
             floor. None: the table has neither this row nor this column.
         gaps: Differences between the models' NLL and the floor; None: the cells of the column `gap` are empty.
@@ -184,9 +184,9 @@ def likelihood(
 
 
 def test_size_text(results: Sequence[Result], item: str) -> str:
-    """Writes the number of test examples in words.
+    """Writes the number of test examples as a text.
 
-    If the NLL was measured on fewer examples, the text also has their number.
+    If the NLL was measured on only some of the test examples, the text also has the number of these examples.
 
     Args:
         results: Results of the models of one data set.
@@ -208,7 +208,7 @@ def probes(
 
     Args:
         results: Results of the models of one data set.
-        colours: The colour of each setting.
+        colours: The colour of each setting, by the key of the setting.
         prefix: Start of the table's id in the HTML page.
         item: The word for one test example.
 
@@ -244,7 +244,9 @@ def probes(
 
 
 def alphabets(results: Sequence[Result]) -> list[Table]:
-    """Builds the tables of the probes' accuracies in each alphabet of Omniglot. The accuracies are means over seeds.
+    """Builds the tables of the probes' accuracies in each alphabet. The accuracies are means over seeds.
+
+    Only models of Omniglot, a data set of characters of many alphabets, can have probes of single alphabets.
 
     Args:
         results: Results of the models of one data set.
@@ -287,7 +289,7 @@ def costs(results: Sequence[Result], colours: Mapping[str, str], prefix: str = "
 
     Args:
         results: Results of the models of one data set.
-        colours: The colour of each setting.
+        colours: The colour of each setting, by the key of the setting.
         prefix: Start of the table's id in the HTML page.
     """
     over = over_seeds(results)
@@ -330,7 +332,7 @@ def per_model(results: Sequence[Result], colours: Mapping[str, str], item: str =
 
     Args:
         results: Results of the models of one data set.
-        colours: The colour of each setting.
+        colours: The colour of each setting, by the key of the setting.
         item: The word for one test example.
     """
     metrics = [metric for metric in METRICS if metric.key in shown_metrics(results, None, item)]

@@ -89,6 +89,9 @@ def current_results(results: Iterable[Result]) -> tuple[list[Result], list[str]]
 def require_current(results: Sequence[Result]) -> None:
     """Checks that every part of the results belongs to the weights of the last training.
 
+    Args:
+        results: The results to check.
+
     Raises:
         UserError: If a part belongs to other weights. The message names each such part, and the command that computes
             it again.

@@ -164,9 +164,8 @@ class Plan:
     def key(self) -> str:
         """Computes the hash that identifies the study: its key.
 
-        The key covers `conditions`, the search space and the options of the search. A change of parameters, data or
-        code therefore changes the key, and a changed key starts a new study. So all trials of a study have the same
-        `conditions`.
+        The key covers `conditions`, the search space and the options of the search. A change of one of these changes
+        the key, and a changed key starts a new study. So all trials of a study have the same `conditions`.
         """
         # The key leaves out `trials` and `budget`. A user can therefore raise these limits and continue the study.
         names = {"sampler", "min_mi", "prune", *(("first", "startup") if self.study.sampler == "tpe" else ())}

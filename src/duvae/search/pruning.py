@@ -34,7 +34,7 @@ class Curve:
     mi: Sequence[float] = ()
 
     def best(self, warmup: int, epoch: int, min_mi: float | None = None) -> float:
-        """Returns the least validation loss in nats, over the epochs after the warm-up up to `epoch`.
+        """Returns the least validation loss in nats, over all epochs after the warm-up, up to and including `epoch`.
 
         Args:
             warmup: Number of epochs of the warm-up, over which the KL weight rises to 1.
@@ -45,7 +45,12 @@ class Curve:
         return min(self.losses[e - 1] for e in range(warmup + 1, epoch + 1) if self.feasible(e, min_mi))
 
     def feasible(self, epoch: int, min_mi: float | None) -> bool:
-        """Whether the mutual information of an epoch lies above the bound `min_mi` of the study; None: no bound."""
+        """Returns whether the mutual information of an epoch lies above the bound of the study.
+
+        Args:
+            epoch: Number of the epoch, from 1.
+            min_mi: Bound of the study on the mutual information, in nats; None: no bound, so the result is True.
+        """
         return min_mi is None or self.mi[epoch - 1] > min_mi
 
 
@@ -56,10 +61,10 @@ def reason_to_prune(
 
     - No training ends during the warm-up, while the KL weight is below 1. The epochs of the rungs are counted from the
       end of the warm-up.
-    - A rung is an epoch e at which the best losses of n trainings since the warm-up are compared. One of the trainings
-      is this training. Another training is left out if its mutual information in epoch e is at most `min_mi`. In its
-      other epochs, only losses with mutual information above `min_mi` count. This training continues if its best loss
-      is among the $\lceil \kappa n \rceil$ least losses.
+    - A rung is an epoch e at which n trainings are compared: this training, and each other training that has mutual
+      information above `min_mi` in epoch e. For each training, its least loss since the end of the warm-up counts. For
+      the other trainings, this is the least loss of the epochs with mutual information above `min_mi`. This training
+      continues if its least loss is among the $\lceil \kappa n \rceil$ lowest of the n losses.
     - Trainings whose posterior has collapsed to the prior have the lowest losses of all. The bound `min_mi` excludes
       these trainings from the comparison.
     - The grace period is the first `rule.grace` epochs after the warm-up. After the grace period, a training ends if

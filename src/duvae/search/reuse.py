@@ -1,6 +1,7 @@
 """Finds a training in the DVC graph that a trial would only repeat. A trial is one training of a hyperparameter search.
 
-The DVC graph has one training for each job: a data set, a setting (a system with its hyperparameters) and a seed.
+The DVC graph is the pipeline of dvc.yaml. It has one training for each job: a data set, a setting (a system with its
+hyperparameters) and a seed.
 """
 
 from pathlib import Path

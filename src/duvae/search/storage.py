@@ -4,9 +4,9 @@ A study is a search for hyperparameters, and a trial is one training of the stud
 trials. An Optuna storage holds the studies: a journal file or a database.
 
 Each worker has its own lock file, and keeps the file locked until the worker ends. The kernel frees the lock when the
-worker dies, whatever the cause. Processes on the same machine therefore see at once that the worker is dead.
-Processes on other machines watch the heartbeats: the worker writes the current time into its trial again and again. A
-worker whose heartbeats have stopped counts as dead there.
+worker dies, whatever the cause. Processes on the same machine therefore see at once that the worker is dead. For
+processes on other machines, each worker writes heartbeats: it writes the current time into its trial again and again.
+When the heartbeats of a worker have stopped for some time, the worker counts as dead.
 """
 
 import contextlib
@@ -130,7 +130,7 @@ def open_storage(url: str | None, root: Path = Path()) -> BaseStorage:
             f'--storage {_without_password(url)}: its driver is not installed ({error}). Run "pip install'
             " 'duvae[postgres]'\" for PostgreSQL. Without --storage, studies are kept in studies/journal.log."
         ) from error
-    except Exception as error:  # each driver has its own exceptions
+    except Exception as error:  # each database driver raises exceptions of its own
         reason = " ".join(str(error).split("\n(Background", maxsplit=1)[0].split())
         raise UserError(
             f"--storage {_without_password(url)}: cannot be used ({reason}). Expected a database that can be opened and"
@@ -211,7 +211,7 @@ class Worker:
         trial.set_user_attr(HEARTBEAT, int(time.time()))
 
     def owns(self, study: Study, trial: Trial) -> bool:
-        """Whether a trial still belongs to this worker.
+        """Returns whether a trial still belongs to this worker.
 
         Another worker may have taken the trial over because this worker seemed dead.
         """
@@ -235,7 +235,7 @@ class Worker:
     # ------------------------------------------------------------------ trials of other workers
 
     def is_alive(self, trial: FrozenTrial) -> bool:
-        """Whether the worker of a running trial is alive."""
+        """Returns whether the worker of a running trial is alive."""
         name = str(trial.user_attrs.get(WORKER))
         if name == self.name:
             return True
@@ -276,7 +276,7 @@ class Worker:
 
 
 def _is_free(path: Path) -> bool:
-    """Whether no process holds the lock of an existing lock file."""
+    """Returns whether no process holds the lock of an existing lock file."""
     try:
         with FileLock(path, timeout=0):
             return True

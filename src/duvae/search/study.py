@@ -1,9 +1,9 @@
 """Runs a study: creates it, hands out its trials to workers, and lets each worker run its trials.
 
 A study is a search for hyperparameters, and a trial is one training of the study. A worker is a process that runs
-trials. Any number of workers can work on one study, and each worker may be killed at any moment. No trial is lost with
-a killed worker, and no trial counts twice: a trial keeps its number, the losses that it has reported and the saved
-state of its training.
+trials. Any number of workers can work on one study, and each worker may be killed at any moment. The trial of a killed
+worker is not lost, and does not count twice: another worker continues it. The trial keeps its number, the losses that
+it has reported and the saved state of its training.
 
 In params.yaml, a study names a setting: a system with its hyperparameters. A trial trains this system in the same way
 as `duvae train`, but with hyperparameters of its own. All trials have the seed of the study. The value of a trial is

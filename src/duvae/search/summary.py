@@ -20,7 +20,10 @@ STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialSta
 """Names of the states of finished trials. A pruned trial ended early."""
 
 MEASURES = ("nll", "nll_stderr", "loss", "kl", "mi", "au")
-"""Measures of a complete trial on the validation set: in nats per example, except `au`, the number of active units."""
+"""Measures of a complete trial on the validation set: in nats per example, except `au`, the number of active units.
+
+`nll_stderr` is the standard error of `nll` over examples, and `loss` is the negative ELBO.
+"""
 
 
 def trials(plan: Plan, study: optuna.Study) -> pd.DataFrame:

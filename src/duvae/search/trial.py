@@ -44,7 +44,7 @@ PARENT = "mlflow"
 SHARED = "shared"
 """Name of the attribute of a trial that names the job whose training the trial took over.
 
-A job (see `Job`) is a training in the DVC graph.
+A job (see `Job`) is a training in the DVC graph, which is the pipeline of dvc.yaml.
 """
 
 EPOCHS = "epochs"
@@ -196,7 +196,7 @@ def run_trial(
         except TrialLost:
             return False
         except UserError as error:
-            if not str(error).startswith("training stopped"):  # the cause is not that the training diverged
+            if not str(error).startswith("training stopped"):  # the training did not diverge; something else failed
                 raise
             run.end("failed", {})
             fail(storage, study, trial.number, str(error))
@@ -226,7 +226,8 @@ def trained_model(
 
     Args:
         plan: Plan of the study.
-        description: System, hyperparameters, parts, networks and vocabulary size of the model.
+        description: System, hyperparameters, parts (options of the encoder, see `duvae.config.Parts`), networks and
+            vocabulary size of the model.
         model: Model with its initial weights.
         system: System of the model.
         prepared: Prepared data set of the study.
@@ -323,7 +324,8 @@ def evaluate_on_validation(plan: Plan, model: VAE, prepared: store.Prepared, pro
 
     Returns:
         Values by name: `nll`, `nll_stderr` (the standard error of the NLL over examples), `loss`, `kl`, `mi`, `mpd` and
-        `ce` in nats, and `au` (the number of active units). A measure that is unknown for the posterior is None.
+        `ce` in nats, and `au` (the number of active units). `loss` is the negative ELBO; docs/metrics.md defines the
+        other measures. A measure that is unknown for the posterior is None.
 
     Raises:
         UserError: If the posterior has no density, and therefore no NLL.

@@ -30,7 +30,7 @@ class Encoder:
 
         Args:
             model_input: Sentences, as a list, a series or the first column of a table; or images, shape (images, size,
-                size). A pixel of an image is its share of ink, in [0, 1].
+                size). The value of a pixel is its share of ink, from 0 to 1.
             params: Unused. MLflow passes this argument to every pyfunc.
 
         Returns:

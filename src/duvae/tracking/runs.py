@@ -1,8 +1,8 @@
 """Writes the MLflow runs of the jobs from the files that the commands `train`, `evaluate` and `probe` have written.
 
 A job is one training: a data set, a setting (a system with its hyperparameters) and a seed. A job's result is the set
-of its files below `results/`. MLflow only shows the content of the job's files. It has one experiment per data set, and
-one run per job.
+of its files below `results/`. MLflow only shows the content of the job's files. MLflow has one experiment per data set,
+and one run per job.
 
 Two tags of a run decide whether the run is kept: the key of its job, and a digest of the files from which the run was
 written. The function `track` keeps a run whose digest equals that of the present files, and replaces any other run. If
@@ -40,7 +40,10 @@ LAYOUT = 2
 """Version of the layout of a run. The digest covers this version, so `track` writes every run again when it changes."""
 
 KEY, DIGEST = "duvae.key", "duvae.digest"
-"""Names of two tags of a run: the key of its job, and the digest of the files from which the run was written."""
+"""Names of two tags of a run: the key of its job, and the digest of the files from which the run was written.
+
+The key of a job is the text `<data set>/<setting>/<seed>`.
+"""
 
 METRICS_PER_BATCH = 1000
 """Largest number of metrics that MLflow accepts in one call."""
@@ -114,7 +117,10 @@ def _track(client: MlflowClient, params: Params, job: Job, root: Path, tracked: 
 
 
 def _stale(params: Params, job: Job, root: Path) -> dict[str, str]:
-    """Finds the stale parts of a job's result: their digest of weights differs from that of the training or the model.
+    """Finds the stale parts of a job's result.
+
+    A part is stale if its digest of the weights differs from the digest in the record of the training, or from the
+    digest of the weights in the model's folder.
 
     Returns:
         For each stale part, the command that computes it again. The keys are the paths of the files of these parts.
@@ -257,7 +263,9 @@ def _parameters(params: Params, result: Result, root: Path) -> dict[str, Any]:
 
 
 def _history(result: Result, start: int) -> Iterator[Metric]:
-    """Turns the training history into MLflow metrics. The step of a metric is its epoch, and its time the epoch's end.
+    """Turns the training history into MLflow metrics.
+
+    The step of a metric is the number of the epoch, and the time of a metric is the end of this epoch.
 
     Args:
         result: The result of the job.

@@ -66,7 +66,7 @@ def store_errors(uri: str) -> Iterator[None]:
 
 
 def experiment(client: MlflowClient, dataset: str, root: Path = Path()) -> str:
-    """Returns the id of a data set's experiment, and creates a missing experiment.
+    """Returns the id of a data set's experiment, and creates the experiment if it is missing.
 
     Args:
         client: Client of the store.

@@ -1,4 +1,4 @@
-"""Writes the MLflow runs of studies and of their trials. A run shows its trial while the trial trains.
+"""Writes the MLflow runs of studies and trials. The run of a trial shows each epoch as soon as the epoch has ended.
 
 A study is a search for hyperparameters, and a trial is one training of the study. A study has a run of its own, which
 is the parent of the runs of its trials.
@@ -48,7 +48,7 @@ def study_run(study: str, dataset: str, description: str, root: Path = Path()) -
     Two processes must not call this function at the same time, because each of them would create a run.
 
     Args:
-        study: Name of the study, followed by the first digits of the hash that identifies it.
+        study: Name of the study, followed by the first digits of the hash that identifies the study.
         dataset: Name of the data set.
         description: Description of the search in one sentence.
         root: Folder of the project.

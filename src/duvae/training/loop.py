@@ -223,8 +223,8 @@ class Training:
     def run(self) -> TrainingResult:
         """Trains to the end. If `checkpoint` has a saved state, the training continues from this state.
 
-        Afterwards the model has its best weights. If no epoch followed the warm-up, the model has the weights of the
-        last epoch.
+        Afterwards the model has its best weights: those of the epoch with the lowest validation loss after the warm-up.
+        If no epoch followed the warm-up, the model has the weights of the last epoch.
 
         Raises:
             UserError: If a loss or a gradient is not finite, or if the state cannot be saved. If a loss or a gradient
@@ -416,7 +416,7 @@ class Training:
             name: value.to(self.device) for name, value in with_prefix("best", snapshot.tensors).items()
         }
         state = snapshot.values["state"]
-        self.state = State(**{**state, "sums": tuple(state["sums"])})  # JSON has no tuples
+        self.state = State(**{**state, "sums": tuple(state["sums"])})  # JSON has turned the tuple into a list
         self.loop.restore(snapshot.values["loop"])
         self.updates = self.new_updates()
         restore_moments("encoder", self.updates.encoder, snapshot.tensors)

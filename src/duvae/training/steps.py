@@ -145,7 +145,7 @@ class SGD(Optimizer):
     """Stochastic gradient descent without momentum. It computes the same bits as `torch.optim.SGD`, at a lower cost.
 
     `torch.optim.SGD` does bookkeeping around each step, which costs more time than the update of a small network. This
-    class leaves out the bookkeeping, and with it the calls of hooks. Hooks that are registered with it never run.
+    class leaves out the bookkeeping, which includes the calls of hooks. Hooks on an `SGD` of this module never run.
 
     Args:
         parameters: The parameters to update.
@@ -164,7 +164,7 @@ class SGD(Optimizer):
                 gradients = [parameter.grad for parameter in parameters]
                 torch._foreach_add_(parameters, gradients, alpha=-group["lr"])
 
-    step.hooked = True  # type: ignore[attr-defined]  # PyTorch then does not wrap the method in its hooks
+    step.hooked = True  # type: ignore[attr-defined]  # with this attribute, PyTorch does not wrap the method in calls of hooks
 
 
 def optimizer(parameters: list[nn.Parameter], name: str, learning_rate: float) -> Optimizer:
