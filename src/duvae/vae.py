@@ -1,8 +1,7 @@
 """The VAE that all systems of the paper share, such as BN-VAE and DU-VAE.
 
-It has an encoder, which computes features of x, a head, which computes q(z|x) from the features, and a decoder, which
-computes p(x|z). phi are the parameters of encoder and head, and theta those of the decoder. Equations and algorithms
-are those of the DU-VAE paper.
+An encoder computes features of x. A head computes q(z|x) from the features. A decoder computes p(x|z). phi are the
+parameters of encoder and head, and theta those of the decoder. Equations and algorithms are those of the DU-VAE paper.
 """
 
 from collections.abc import Iterator

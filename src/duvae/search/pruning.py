@@ -22,7 +22,7 @@ MI = "mi_of_epochs"
 
 @dataclass(frozen=True)
 class Curve:
-    """The validation curve of a training, up to its last finished epoch.
+    """The validation curve of a training: values of each epoch, up to the last finished epoch of the training.
 
     Attributes:
         losses: Validation loss of each epoch: the negative ELBO at KL weight 1, in nats.

@@ -59,7 +59,7 @@ class TrackedJobs:
         added: Names of the jobs that had no run and got one.
         replaced: Names of the jobs whose run was out of date and was written again.
         unchanged: Names of the jobs whose run was up to date.
-        missing: Names of the jobs of whose result at least one file is missing.
+        missing: Names of the jobs whose result is incomplete: at least one of its files is missing.
         stale: Messages, one for each stale part of a result.
     """
 

@@ -203,7 +203,12 @@ def generator_states(device: torch.device) -> dict[str, Tensor]:
 
 
 def restore_generator_states(device: torch.device, tensors: Mapping[str, Tensor]) -> None:
-    """Sets PyTorch's global random generators to the states that `generator_states` returned."""
+    """Sets PyTorch's global random generators to the states that `generator_states` returned.
+
+    Args:
+        device: Device of the training. If it is a GPU, the GPU's generator is set, too.
+        tensors: Tensors of a snapshot, which contain these states.
+    """
     torch.set_rng_state(tensors["random.cpu"])
     if device.type == "cuda":
         torch.cuda.set_rng_state(tensors["random.cuda"], device)

@@ -217,7 +217,7 @@ class Training:
         return self.examples(indices)
 
     def draw(self) -> Tensor:
-        """Chooses a random batch among the batches of the current epoch."""
+        """Returns a random batch among the training batches of the current epoch."""
         return self.batch(self.order[int(torch.randint(len(self.order), ()))])
 
     def run(self) -> TrainingResult:
