@@ -1,9 +1,17 @@
 """The systems of the paper, such as VAE, BN-VAE and DU-VAE: one class per system, which builds the parts of the system.
 
-The parts are a posterior with regularizers, a refinement, an objective, a schedule of the KL weight and a training
-loop. A class that does not define a part has the part of the plain VAE. The networks and the optimiser belong to the
-data set, not to the system. `duvae.registry` has the labels, equations, sources and hyperparameters of the systems.
-docs/how-to-add-a-system.md shows how to add a system.
+The parts are:
+
+- a head, which computes the posterior q(z|x) from the encoder's features, with regularizers of means and variances;
+- a refinement, which improves the posterior of each x by gradient steps (only SA-VAE);
+- an objective, which computes the training loss;
+- a schedule of the KL weight;
+- a training loop, which turns each batch into updates of the parameters.
+
+A class that does not define a part has the part of the plain VAE. The networks and the optimiser belong to the data
+set, not to the system. `duvae.registry` has the labels, equations, sources and hyperparameters of the systems.
+docs/how-to-add-a-system.md shows how to add a system. Equations and sections without a source are those of the DU-VAE
+paper, and "supplement" is its supplement.
 """
 
 from abc import ABC
@@ -30,32 +38,38 @@ class System(ABC, Generic[H]):
     This base class builds the parts of the plain VAE.
 
     Args:
-        hyperparameters: The hyperparameters, an object of the system's class in `duvae.registry.HYPERPARAMETERS`.
-        parts: The choices about the encoder that are no hyperparameters: initial weights, the lower bound of the
-            variances (see `VarianceFloor`), the start of the regularizers of variances, and the epsilon of batch
-            normalization.
+        hyperparameters: The hyperparameters: an object of the class that `duvae.registry.HYPERPARAMETERS` has for the
+            system.
+        parts: The choices about the encoder that are not hyperparameters: its initial weights, the lower bound of the
+            variances (see `VarianceFloor`), the step at which the regularizers of variances start, and the epsilon of
+            batch normalization.
     """
 
     def __init__(self, hyperparameters: H, parts: Parts) -> None:
         self.hyperparameters, self.parts = hyperparameters, parts
 
     def head(self, features: int, latent: int) -> nn.Module:
-        """Builds the map from the encoder's features, shape (batch, features), to q(z|x) with `latent` dimensions."""
+        """Builds the module that computes q(z|x) from the encoder's features, which have the shape (batch, features).
+
+        Args:
+            features: The width of a feature vector.
+            latent: The number of dimensions of z.
+        """
         return GaussianHead(features, latent, self.means(latent), self.variances())
 
     def means(self, latent: int) -> nn.Module:
-        """Builds the regularizer of the means, which have the shape (batch, latent)."""
+        """Builds the module that regularizes the means of q(z|x), which have the shape (batch, latent)."""
         return nn.Identity()
 
     def variances(self) -> nn.Module:
-        """Builds the regularizer of the variances, which have the shape (batch, latent)."""
+        """Builds the module that regularizes the variances of q(z|x), which have the shape (batch, latent)."""
         if self.parts.variance_floor == "none":
             return nn.Identity()
 
         return VarianceFloor(started=self.parts.start == "at_once")
 
     def refinement(self) -> Refinement:
-        """Builds the map from the encoder's q(z|x) to the q(z|x) that the model uses. The plain VAE changes nothing."""
+        """Builds the map from the head's q(z|x) to the q(z|x) that the model uses. The plain VAE keeps q(z|x)."""
         return Amortized()
 
     def objective(self) -> Objective:
@@ -63,7 +77,11 @@ class System(ABC, Generic[H]):
         return ELBO()
 
     def schedule(self, duration: Duration) -> Schedule:
-        """Builds the function that gives the KL weight of each training step, for a training of the given duration."""
+        """Builds the function that gives the KL weight of each training step.
+
+        Args:
+            duration: Numbers of steps of the training, of an epoch, and of the warm-up, in which the KL weight rises.
+        """
         return Warmup(duration.warmup)
 
     def loop(self) -> Loop:
@@ -72,7 +90,7 @@ class System(ABC, Generic[H]):
 
 
 class AE(System[registry.Nothing]):
-    """An autoencoder, which has z = mu, no KL term and no sampling."""
+    """An autoencoder: z is the output of the head itself. It has no KL term, and z is not sampled."""
 
     def head(self, features: int, latent: int) -> nn.Module:
         return PointHead(features, latent)
@@ -93,7 +111,10 @@ class BetaVAE(System[registry.WeightedKL]):
 
 
 class AggVAE(System[registry.Aggressive]):
-    """A VAE whose encoder converges before each decoder step while the mutual information grows (He et al. 2018)."""
+    """A VAE that trains its encoder until convergence before each step of the decoder (He et al. 2018).
+
+    When the mutual information on the validation set no longer grows, encoder and decoder step together.
+    """
 
     def schedule(self, duration: Duration) -> Schedule:
         return Warmup(duration.warmup, self.hyperparameters.kl_start)
@@ -105,9 +126,9 @@ class AggVAE(System[registry.Aggressive]):
 
 
 class SAVAE(System[registry.SemiAmortized]):
-    """A VAE that refines the encoder's output by gradient steps on the ELBO of each x (Kim et al. 2018).
+    """A VAE that improves the encoder's q(z|x) by gradient steps on the ELBO of each x (Kim et al. 2018).
 
-    Training differentiates these steps.
+    In training, the gradient of the loss also flows through these steps.
     """
 
     def refinement(self) -> Refinement:
@@ -120,30 +141,36 @@ class SAVAE(System[registry.SemiAmortized]):
 
 
 class FB(System[registry.FreeBits]):
-    """Free bits: each dimension costs its mean KL, but at least lambda nats (Kingma et al. 2016)."""
+    """A VAE with free bits: the KL term of each dimension is its mean KL, but at least lambda (Kingma et al. 2016).
+
+    The mean is over the batch, and lambda is in nats.
+    """
 
     def objective(self) -> Objective:
         return FreeBits(self.hyperparameters.free_bits)
 
 
 class DeltaVAE(System[registry.CommittedRate]):
-    """Posteriors whose KL from the prior is at least delta in every dimension by construction (Razavi et al. 2018)."""
+    """A VAE whose posteriors have a KL from the prior of at least delta in every dimension (Razavi et al. 2018).
+
+    The head has this property for all weights.
+    """
 
     def head(self, features: int, latent: int) -> nn.Module:
         return CommittedHead(features, latent, self.hyperparameters.delta)
 
 
 class BNVAE(System[registry.FixedScale]):
-    """Batch normalization of the means with every scale fixed at gamma (Zhu et al. 2020)."""
+    """A VAE that batch-normalizes the means, with every scale of the normalization fixed at gamma (Zhu et al. 2020)."""
 
     def means(self, latent: int) -> nn.Module:
         return MeanBatchNorm(latent, self.hyperparameters.gamma, learn_scale=False, epsilon=self.parts.epsilon)
 
 
 class BNVAEFixedBeta(System[registry.FixedShift]):
-    """Batch normalization of the means with a fixed shift and scales that are not rescaled (supplement F).
+    """A BN-VAE with a fixed shift beta, and with learned scales that are not rescaled after each step (supplement F).
 
-    The study of supplement F shows that the posteriors collapse although the KL stays above 0.
+    The experiment of supplement F shows that the posteriors of this system collapse although the KL stays above 0.
     """
 
     def means(self, latent: int) -> nn.Module:
@@ -153,10 +180,11 @@ class BNVAEFixedBeta(System[registry.FixedShift]):
 
 
 class MAE(System[registry.MutualDivergence]):
-    """The ELBO with a term for the diversity and a term for the smoothness of the latent space (Ma et al. 2018).
+    """A VAE whose loss also has a term for the diversity and a term for the smoothness of posteriors (Ma et al. 2018).
 
-    Both terms use the KL between the posteriors of two x of a batch. The diversity term rewards a large mean of this KL
-    over all pairs. The smoothness term penalises a large standard deviation of this KL over all pairs.
+    The two terms use the KL between the posteriors of two examples of a batch. The diversity term rewards a large mean
+    of this KL over all pairs of examples. The smoothness term penalises a large standard deviation of this KL over all
+    pairs.
     """
 
     def objective(self) -> Objective:
@@ -164,7 +192,10 @@ class MAE(System[registry.MutualDivergence]):
 
 
 class DUVAE(System[registry.DiversityUncertainty]):
-    """Dropout on the variances (equation 6) and batch normalization of the means (equation 9): Algorithm 1."""
+    """The paper's system: a VAE with dropout on the variances (equation 6) and batch-normalized means (equation 9).
+
+    Algorithm 1 of the paper describes its training.
+    """
 
     def means(self, latent: int) -> nn.Module:
         return MeanBatchNorm(latent, self.hyperparameters.gamma, epsilon=self.parts.epsilon)
@@ -176,7 +207,10 @@ class DUVAE(System[registry.DiversityUncertainty]):
 
 
 class IAF(System[Any]):
-    """An inverse autoregressive flow as posterior: z^0 is Gaussian, and a chain maps z^0 to z = z^T (equation S22)."""
+    """A VAE whose posterior is an inverse autoregressive flow (IAF), equation S22 of the paper's supplement.
+
+    z^0 is Gaussian, and a chain of T blocks maps z^0 to z = z^T. This class is the base of the systems below.
+    """
 
     def head(self, features: int, latent: int) -> nn.Module:
         h = self.hyperparameters
@@ -185,15 +219,18 @@ class IAF(System[Any]):
 
 
 class IAFFB(IAF, FB):
-    """The flow with free bits against posterior collapse (Kingma et al. 2016)."""
+    """The VAE with a flow, and with free bits against posterior collapse (Kingma et al. 2016)."""
 
 
 class IAFBN(IAF, BNVAE):
-    """The flow with BN-VAE's batch normalization (equation 9) on the means of z^0."""
+    """The VAE with a flow, and with BN-VAE's batch normalization (equation 9) on the means of z^0."""
 
 
 class DUIAF(IAF, DUVAE):
-    """The flow with DU-VAE's regularizers on the means and variances of z^0: Algorithm S1."""
+    """The VAE with a flow, and with DU-VAE's regularizers on the means and variances of z^0.
+
+    Algorithm S1 of the paper's supplement describes its training.
+    """
 
 
 SYSTEMS: Mapping[str, type[System[Any]]] = {
@@ -220,6 +257,6 @@ def system(name: str, hyperparameters: Frozen, parts: Parts) -> System[Any]:
     Args:
         name: The name of the system, a key of `SYSTEMS`.
         hyperparameters: The hyperparameters of the system.
-        parts: The choices about the encoder that are no hyperparameters (see `System`).
+        parts: The choices about the encoder that are not hyperparameters (see `System`).
     """
     return SYSTEMS[name](hyperparameters, parts)

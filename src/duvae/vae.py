@@ -1,4 +1,8 @@
-"""The VAE of all systems: an encoder that computes features of x, a head that turns them into q(z|x), and a decoder."""
+"""The VAE that all systems of the paper share, such as BN-VAE and DU-VAE.
+
+An encoder computes features of x. A head computes q(z|x) from the features. A decoder computes p(x|z). phi are the
+parameters of encoder and head, and theta those of the decoder. Equations and algorithms are those of the DU-VAE paper.
+"""
 
 from collections.abc import Iterator
 
@@ -16,15 +20,16 @@ from duvae.regularizers import CommittedRate, MeanBatchNorm, Staged
 
 
 class GaussianHead(nn.Module):
-    """Computes the means and the log variances of q(z|x) from features, by a linear map without a bias.
+    """Computes a Gaussian q(z|x) from features.
 
-    One regularizer then acts on the means, and another one on the variances.
+    A linear map without a bias computes the means and the log variances. One regularizer then acts on the means, and
+    another regularizer on the variances.
 
     Args:
         features: The width of a feature vector.
         latent: The number of dimensions of z.
-        means: The regularizer of means; input and output have the shape (batch, latent).
-        variances: The regularizer of variances; input and output have the shape (batch, latent).
+        means: The module that regularizes the means; input and output have the shape (batch, latent).
+        variances: The module that regularizes the variances; input and output have the shape (batch, latent).
     """
 
     def __init__(self, features: int, latent: int, means: nn.Module, variances: nn.Module) -> None:
@@ -39,9 +44,9 @@ class GaussianHead(nn.Module):
 
 
 class CommittedHead(nn.Module):
-    """Computes a Gaussian q(z|x) from features. Its KL from the prior is at least delta in every dimension.
+    """Computes a Gaussian q(z|x), whose KL from the prior is at least delta in every dimension, from features.
 
-    The head is a linear map without a bias, followed by `CommittedRate`.
+    The head is a linear map without a bias, followed by `CommittedRate`, which ensures the least KL.
 
     Args:
         features: The width of a feature vector.
@@ -59,18 +64,24 @@ class CommittedHead(nn.Module):
 
 
 class FlowHead(nn.Module):
-    r"""Computes $\mu^0$, $\delta^0$ and h from features, by a linear map without a bias (Algorithm S1, lines 4 and 5).
+    r"""Computes q(z|x) as an inverse autoregressive flow (IAF) from features: lines 4 and 5 of Algorithm S1.
 
-    $\mu^0$ and $\delta^0$ are the mean and the standard deviation of $z^0$, which the IAF chain turns into z. h is the
-    context vector that the chain reads; it is as wide as z. $\delta^0$ is the softplus of an output of the map. One
-    regularizer acts on $\mu^0$, and another one on $(\delta^0)^2$. Algorithm S1 is in the paper's supplement.
+    Algorithm S1 is in the paper's supplement.
+
+    A chain of blocks turns a Gaussian $z^0$ into z. The head computes three vectors from the features, each as wide as
+    z, by a linear map without a bias:
+
+    - $\mu^0$ is the mean of $z^0$. One regularizer acts on it.
+    - $\delta^0$ is the standard deviation of $z^0$: the softplus of an output of the linear map. Another regularizer
+      acts on the variance $(\delta^0)^2$.
+    - h is the context: a vector that every block of the chain reads.
 
     Args:
         features: The width of a feature vector.
         latent: The number of dimensions of z.
-        means: The regularizer of means; input and output have the shape (batch, latent).
-        variances: The regularizer of variances; input and output have the shape (batch, latent).
-        width: The number of hidden units in each layer of the chain's networks, per dimension of z.
+        means: The module that regularizes the means; input and output have the shape (batch, latent).
+        variances: The module that regularizes the variances; input and output have the shape (batch, latent).
+        width: The number of hidden units per dimension of z, in each hidden layer of the chain's networks.
         blocks: The number T of blocks of the chain.
     """
 
@@ -90,7 +101,9 @@ class FlowHead(nn.Module):
 
 
 class PointHead(nn.Module):
-    """Computes z itself from features, by a linear map without a bias. An autoencoder has this head.
+    """Computes z from features by a linear map without a bias, so that q(z|x) is a single point.
+
+    An autoencoder has this head.
 
     Args:
         features: The width of a feature vector.
@@ -106,14 +119,17 @@ class PointHead(nn.Module):
 
 
 class VAE(nn.Module):
-    """An encoder, a head and a decoder. Systems differ in the head, the refinement and the objective.
+    """An encoder, a head and a decoder, together with a refinement of q(z|x) and an objective.
+
+    For the same data set, the models of two systems differ only in the head, the refinement and the objective.
 
     Args:
         encoder: The network that computes the features of x.
         head: The module that computes q(z|x) from the features.
         decoder: The network that computes p(x|z).
-        objective: Function that computes the training loss of each x.
-        refinement: The map from the head's q(z|x) to the q(z|x) that the model uses; None: the head's q(z|x) is used.
+        objective: The function that computes the training loss of each x.
+        refinement: The map from the head's q(z|x) to the q(z|x) that the model uses; None: the model uses the head's
+            q(z|x).
     """
 
     def __init__(
@@ -128,7 +144,8 @@ class VAE(nn.Module):
         self.encoder, self.head, self.decoder = encoder, head, decoder
         self.objective = objective
         self.refinement = refinement or Amortized()
-        # The search for these modules runs only once: after each step it would cost more than the rescaling itself.
+        # `after_step` rescales these modules. They are found once here, because a search after each step would cost
+        # more time than the rescaling.
         self.normalizations = [part for part in head.modules() if isinstance(part, MeanBatchNorm)]
 
     def posterior(self, x: Tensor, weight: float | Tensor = 1.0) -> Posterior:
@@ -136,7 +153,8 @@ class VAE(nn.Module):
 
         Args:
             x: A batch of word ids, shape (batch, length), or of images, shape (batch, 1, height, width).
-            weight: The weight of the KL term in the ELBO that a refinement maximises, a number or a tensor of shape ().
+            weight: The weight of the KL term in the ELBO that a refinement maximises: a number, or a tensor of shape ()
+                in compiled training.
         """
         posterior: Posterior = self.refinement(self.head(self.encoder(x)), x, self.decoder, weight)
 
@@ -148,8 +166,8 @@ class VAE(nn.Module):
         Args:
             x: A batch of word ids, shape (batch, length), or of images, shape (batch, 1, height, width).
             weight: The weight of the KL term: a number, or a tensor of shape () in compiled training.
-            generator: The random generator of the noise of z and of the objective's draws; None: PyTorch's global
-                generator.
+            generator: The random generator of the sample of z and of any random numbers that the objective draws; None:
+                PyTorch's global generator.
 
         Returns:
             The loss and its parts, each with shape (batch,).
@@ -161,22 +179,25 @@ class VAE(nn.Module):
         return self.objective(Context(reconstruction, posterior, drawn, weight, generator))
 
     def inference_parameters(self) -> Iterator[nn.Parameter]:
-        """The parameters phi of the encoder and the head."""
+        """Yields phi, the parameters of the encoder and the head."""
         yield from self.encoder.parameters()
         yield from self.head.parameters()
 
     def generative_parameters(self) -> Iterator[nn.Parameter]:
-        """The parameters theta of the decoder."""
+        """Yields theta, the parameters of the decoder."""
         yield from self.decoder.parameters()
 
     def start(self) -> None:
-        """Starts the regularizers that wait for the end of the warm-up of the KL weight (see `Staged`)."""
+        """Starts the regularizers that act only after the warm-up, in which the KL weight rises (see `Staged`)."""
         for part in self.modules():
             if isinstance(part, Staged):
                 part.start()
 
     @torch.no_grad()
     def after_step(self) -> None:
-        """Rescales gamma_mu of equation 9 after an optimiser step: Algorithm 1, line 9, and Algorithm S1, line 11."""
+        """Rescales the scales gamma_mu of batch normalization (equation 9). Call this method after an optimiser step.
+
+        The rescaling is line 9 of Algorithm 1, and line 11 of the supplement's Algorithm S1.
+        """
         for normalization in self.normalizations:
             normalization.rescale_()

@@ -1,7 +1,7 @@
 """Writes the page of a study, which is a search over the hyperparameters of one system on one data set.
 
-The page shows the paper's Figure 2 for this data set, the trials, and the course and the cost of the search. A trial is
-one training of the search.
+A trial is one training of the search. The page shows a figure in the manner of the paper's Figure 2, a figure of the
+course of the search, a table of the trials, and sentences about the results and the cost.
 """
 
 import itertools
@@ -32,14 +32,25 @@ COLOUR_MAP = "viridis"
 
 
 def letter(summary: Mapping[str, Any], hyperparameter: str) -> str:
-    """The paper's letter for a hyperparameter of the system in `summary`, the content of study.json."""
+    """Returns the paper's letter for a hyperparameter of the study's system.
+
+    If the paper has no letter for the hyperparameter, the result is the hyperparameter's key.
+
+    Args:
+        summary: Content of study.json, which a finished study writes.
+        hyperparameter: Key of the hyperparameter.
+    """
     return names.letter(summary["system"], hyperparameter)
 
 
 def paper_choice(summary: Mapping[str, Any]) -> Mapping[str, float] | None:
-    """The paper's hyperparameters for the study's system and data set.
+    """Returns the hyperparameters that the paper chose for the study's system and data set.
 
-    The result is None where the paper names none, or where the study searches other hyperparameters.
+    The result is None if the paper gives no hyperparameters for this system and data set, or if the study searches
+    other hyperparameters than the paper.
+
+    Args:
+        summary: Content of study.json, which a finished study writes.
     """
     record = RECORDS.get(summary["system"])
     chosen = record.chosen.get(summary["column"]) if record else None
@@ -52,17 +63,21 @@ def paper_choice(summary: Mapping[str, Any]) -> Mapping[str, float] | None:
 
 @figures.styled
 def heat_map(summary: Mapping[str, Any], trials: pd.DataFrame) -> Figure:
-    """Draws the validation NLL over the study's hyperparameters, as the paper's Figure 2.
+    """Draws the validation NLL over the study's hyperparameters, as the paper's Figure 2 does.
 
-    One of three drawings is used:
+    The function draws one of three kinds of figure:
 
-    - One hyperparameter: a line with error bars.
-    - A grid search over two hyperparameters: one cell per trial, with its NLL.
-    - Any other study: one point per trial, over the first two hyperparameters.
+    - Line, for a study of one hyperparameter: the NLL with error bars.
+    - Cells, for a grid search over two hyperparameters: one cell per trial, with the trial's NLL.
+    - Points, for any other study: one point per trial. The axes are the first two hyperparameters.
 
-    A frame marks the study's choice. A ring marks the paper's choice, or a vertical line where the NLL is drawn as a
-    line. Where the study requires a minimal MI, trials with a smaller MI are cells that are struck out, square points
-    or hollow points. Crosses mark points of trials that ended early; cells of such trials are empty.
+    These marks are added:
+
+    - A square frame marks the best trial, whose hyperparameters the study chooses.
+    - A ring marks the paper's choice. In the line figure, a dotted vertical line marks it instead.
+    - A study may require that a trial's mutual information (MI) lies above a bound. A trial that misses the bound is a
+      hollow point of the line, a cell that is struck out, or a square point.
+    - A cross marks a trial that ended early. In the figure of cells, the cell of such a trial is empty.
 
     Args:
         summary: Content of study.json, which a finished study writes.
@@ -168,8 +183,10 @@ def _ring(size: float) -> dict[str, Any]:
 def progress(summary: Mapping[str, Any], trials: pd.DataFrame, curves: pd.DataFrame) -> Figure:
     """Draws the course of the search.
 
-    The left panel shows the NLL of each complete trial, and the lowest NLL so far, over the number of epochs that all
-    trials have trained together. The right panel shows the validation loss of each trial over the trial's epochs.
+    The horizontal axis of the left panel is the number of epochs that all trials together have trained so far. The
+    panel shows the NLL of each complete trial, and the lowest NLL so far. If the study is compared with a grid study, a
+    dashed line shows the best NLL of the grid study. The right panel shows the validation loss of each trial over the
+    trial's own epochs.
 
     Args:
         summary: Content of study.json, which a finished study writes.
@@ -180,7 +197,7 @@ def progress(summary: Mapping[str, Any], trials: pd.DataFrame, curves: pd.DataFr
     left, right = figure.subplots(1, 2)
     spent = trials["trained"].cumsum()
     complete = trials["state"] == "complete"
-    feasible = complete & (trials["feasible"] == True)  # noqa: E712 (an object column with gaps)
+    feasible = complete & (trials["feasible"] == True)  # noqa: E712 (the column has missing values)
     for part, face, label in (
         (feasible, "#0072b2", "complete"),
         (complete & ~feasible, "white", f"MI at most {summary['min_mi']}"),
@@ -236,9 +253,9 @@ def _losses(ax: Axes, summary: Mapping[str, Any], trials: pd.DataFrame, curves: 
 
 
 def figure2(summary: Mapping[str, Any], trials: pd.DataFrame) -> Table | None:
-    """Builds the table of a grid search, which shows the NLL of each trial as in Figure 2.
+    """Builds the table of a grid search, which shows the NLL of each trial as the paper's Figure 2 does.
 
-    The table has one row per value of the second hyperparameter, and one column per value of the first.
+    The table has one row per value of the second hyperparameter, and one column per value of the first hyperparameter.
 
     Args:
         summary: Content of study.json, which a finished study writes.
@@ -280,7 +297,12 @@ def figure2(summary: Mapping[str, Any], trials: pd.DataFrame) -> Table | None:
 
 
 def trials_table(summary: Mapping[str, Any], trials: pd.DataFrame) -> Table:
-    """The table of all trials, one row per trial."""
+    """Builds the table of all trials, with one row per trial.
+
+    Args:
+        summary: Content of study.json, which a finished study writes.
+        trials: Content of trials.csv, one row per trial.
+    """
     keys = list(summary["space"])
     best = summary["best"]["trial"] if summary["best"] else None
     rows = [
@@ -315,8 +337,8 @@ def page(folder: Path) -> tuple[bytes, str]:
     """Renders the page of a study.
 
     Args:
-        folder: The folder of the study's results, with the files study.json, trials.csv and curves.csv, which
-            `duvae search` writes. The record of the search, search.run.json, may be missing.
+        folder: The folder of the study's results. `duvae search` has written study.json, trials.csv and curves.csv
+            there. The file search.run.json, the record of commit, machine and time of the search, may be missing.
 
     Returns:
         The heat map of the study as PNG, and the study's page as HTML.
@@ -351,7 +373,14 @@ def page(folder: Path) -> tuple[bytes, str]:
 
 
 def summary_lines(summary: Mapping[str, Any]) -> list[str]:
-    """Sentences about a study: its best trial, the paper's choice, its cost, and the comparison with another study."""
+    """Writes the sentences about a study.
+
+    The sentences name the best trial, the paper's choice and the cost of the study. If study.json contains a comparison
+    with a grid study, further sentences give the result of the comparison.
+
+    Args:
+        summary: Content of study.json, which a finished study writes.
+    """
     condition = f" with MI above {summary['min_mi']:g} nats" if summary["min_mi"] else ""
     lines = [f"Best{condition}: {winner_text(summary, summary['best'])}."]
     if condition:
@@ -381,9 +410,9 @@ def winner_text(summary: Mapping[str, Any], best: Mapping[str, Any] | None) -> s
     """Describes a study's best trial in words.
 
     Args:
-        summary: Content of study.json. It may be that of another study of the same system, because only the system's
-            letters for hyperparameters are read.
-        best: The best trial, as in study.json; None where the study has no best trial.
+        summary: Content of study.json of this study, or of any other study of the same system. The function reads only
+            the system's name, to find the paper's letters for hyperparameters.
+        best: The best trial, as in study.json; None: the study has no best trial.
     """
     if best is None:
         return "none"

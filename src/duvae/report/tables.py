@@ -1,4 +1,8 @@
-"""Builds the tables of the report pages, and explains the meaning of their columns."""
+"""Builds the tables of the report pages, and explains the meaning of the columns.
+
+A setting is a system, such as DU-VAE, together with its hyperparameters. Each setting is trained with one or more
+seeds, and each training gives one model. The results of a model are in a `Result`.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,13 +23,13 @@ from duvae.report.results import (
 )
 
 Gaps = Mapping[str, Sequence[tuple[float, float]]]
-"""Distances of the models' NLL from the floor (see `Floor`) in nats, by setting.
+"""Differences between the models' NLL and the floor (see `Floor`) in nats, by setting.
 
-For each seed, a pair holds the mean distance over the sentences and the standard error of this mean.
+A setting has one pair per seed: the mean difference over the sentences, and the standard error of this mean.
 """
 
 NOUNS = {"synthetic": "sentence", "text": "sentence"}
-"""The word for one example of a data set, by the kind of the data set. Examples of all other kinds are images."""
+"""The word for one example, by the kind of the data set. For a kind that is not listed, the word is "image"."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +38,10 @@ class Metric:
 
     Attributes:
         key: The key of the value in `Result.row`.
-        label: The heading.
-        unit: The unit below the heading.
-        decimals: Number of decimal places.
-        meaning: The meaning of the column in one or two sentences.
+        label: The heading of the column.
+        unit: The unit below the heading; empty: the metric has no unit.
+        decimals: Number of decimal places of the values.
+        meaning: The meaning of the column in one or two sentences, which the page prints.
     """
 
     key: str
@@ -99,17 +103,20 @@ METRICS = (
 
 
 def noun(dataset: Dataset) -> str:
-    """The word for one item of a data set: `sentence` or `image`."""
+    """Returns the word for one example of a data set: `sentence` or `image`."""
     return NOUNS.get(dataset.kind, "image")
 
 
 def shown_metrics(results: Sequence[Result], floor: Floor | None = None, item: str = "sentence") -> list[str]:
-    """The keys of the metrics that a table of results shows.
+    """Returns the keys of the metrics that a table of results shows.
+
+    The metrics of flows are left out if no model has them.
 
     Args:
-        results: Models of one data set.
-        floor: The floor of the NLL (see `Floor`); None: no column `gap`, the distance from the floor.
-        item: The word for one item of the data set. For images, which have no words, the perplexity is left out.
+        results: Results of the models of one data set.
+        floor: The floor of the NLL (see `Floor`); None: the column `gap`, the model's NLL minus the floor, is left out.
+        item: The word for one example of the data set. For "image" the perplexity is left out, because it is a number
+            per word.
     """
     has_flow = any(result.metrics.get(key) is not None for result in results for key in FLOW_METRIC_KEYS)
     omitted = [
@@ -129,14 +136,18 @@ def likelihood(
     prefix: str = "",
     item: str = "sentence",
 ) -> Table:
-    """The table of all metrics: means and standard deviations over seeds, with standard errors in brackets.
+    """Builds the table of all metrics, with one row per setting.
+
+    A cell shows the mean and the standard deviation over seeds. If the metric has a standard error over test examples,
+    the cell shows it in brackets.
 
     Args:
-        results: Models of one data set.
-        colours: The colour of each setting.
-        floor: The floor of the NLL (see `Floor`). It adds a row and the column `gap`; None: the table has neither.
-        gaps: Distances of the models' NLL from the floor, by setting; None: the cells of the column `gap` are empty.
-        prefix: Start of the table's id.
+        results: Results of the models of one data set.
+        colours: The colour of each setting, by the key of the setting.
+        floor: The floor of the NLL (see `Floor`). It adds one row, and the column `gap` with the models' NLL minus the
+            floor. None: the table has neither this row nor this column.
+        gaps: Differences between the models' NLL and the floor; None: the cells of the column `gap` are empty.
+        prefix: Start of the table's id in the HTML page.
         item: The word for one test example.
     """
     over = over_seeds(results)
@@ -173,7 +184,14 @@ def likelihood(
 
 
 def test_size_text(results: Sequence[Result], item: str) -> str:
-    """The number of test examples, and the number that the NLL was measured on where that is smaller."""
+    """Writes the number of test examples as a text.
+
+    If the NLL was measured on only some of the test examples, the text also has the number of these examples.
+
+    Args:
+        results: Results of the models of one data set.
+        item: The word for one test example.
+    """
     total = number_range([result.metrics["sentences"] for result in results])
     part = number_range([result.metrics.get("nll_examples") or result.metrics["sentences"] for result in results])
 
@@ -183,16 +201,19 @@ def test_size_text(results: Sequence[Result], item: str) -> str:
 def probes(
     results: Sequence[Result], colours: Mapping[str, str], prefix: str = "", item: str = "sentence"
 ) -> Table | None:
-    """The table of the accuracies of linear probes: one row per setting, one column per size of the labelled subsets.
+    """Builds the table of the accuracies of linear probes, with one row per setting.
+
+    A linear probe is a linear classifier that reads the posterior means and is trained on labelled examples. The table
+    has one column per number of labelled examples.
 
     Args:
-        results: Models of one data set.
-        colours: The colour of each setting.
-        prefix: Start of the table's id.
+        results: Results of the models of one data set.
+        colours: The colour of each setting, by the key of the setting.
+        prefix: Start of the table's id in the HTML page.
         item: The word for one test example.
 
     Returns:
-        The table; None where no model has probes.
+        The table; None if no model has probes.
     """
     counts = label_counts(results)
     if not counts:
@@ -223,10 +244,16 @@ def probes(
 
 
 def alphabets(results: Sequence[Result]) -> list[Table]:
-    """Tables of the probes' accuracy in each alphabet, averaged over seeds.
+    """Builds the tables of the probes' accuracies in each alphabet. The accuracies are means over seeds.
+
+    Only models of Omniglot, a data set of characters of many alphabets, can have probes of single alphabets.
+
+    Args:
+        results: Results of the models of one data set.
 
     Returns:
-        One table for each size of the labelled subsets; no table where no probes were trained for single alphabets.
+        One table for each number of labelled examples. There is no table if no probes were trained for single
+        alphabets.
     """
     names = setting_names(results)
     tables = []
@@ -255,14 +282,15 @@ def alphabets(results: Sequence[Result]) -> list[Table]:
 
 
 def costs(results: Sequence[Result], colours: Mapping[str, str], prefix: str = "") -> Table:
-    """The table of each setting's cost (epochs, time and memory), with devices, threads and commits.
+    """Builds the table of each setting's cost: epochs, time and memory.
 
-    The numbers are means over seeds, with their standard deviations.
+    These numbers are means over seeds, with standard deviations. The table also shows the devices, the numbers of
+    threads and the commits with which the results were computed.
 
     Args:
-        results: Models of one data set.
-        colours: The colour of each setting.
-        prefix: Start of the table's id.
+        results: Results of the models of one data set.
+        colours: The colour of each setting, by the key of the setting.
+        prefix: Start of the table's id in the HTML page.
     """
     over = over_seeds(results)
     steps = bool(over.mean["encoder_steps"].any())
@@ -300,11 +328,11 @@ def costs(results: Sequence[Result], colours: Mapping[str, str], prefix: str = "
 
 
 def per_model(results: Sequence[Result], colours: Mapping[str, str], item: str = "sentence") -> Table:
-    """The table of single models, one row per setting and seed.
+    """Builds the table of single models, with one row per setting and seed.
 
     Args:
-        results: Models of one data set.
-        colours: The colour of each setting.
+        results: Results of the models of one data set.
+        colours: The colour of each setting, by the key of the setting.
         item: The word for one test example.
     """
     metrics = [metric for metric in METRICS if metric.key in shown_metrics(results, None, item)]
@@ -338,7 +366,10 @@ def _spread(over: OverSeeds) -> str:
 
 
 def _named(results: Sequence[Result]) -> list[tuple[str, str, str]]:
-    """Each setting with its name and its note. The note is the hyperparameters; empty if the name has them already."""
+    """Returns the key, the name and the note of each setting.
+
+    The note gives the hyperparameters; it is empty if the name contains the hyperparameters already.
+    """
     names = setting_names(results)
     first = {result.job.setting: result for result in reversed(results)}
 

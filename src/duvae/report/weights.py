@@ -1,7 +1,9 @@
-"""Finds parts of a result that are stale: they belong to weights from before the last training.
+"""Finds parts of a model's result that are stale: they were computed from weights that are not the model's weights now.
 
-The parts are the metrics and the probe of a model. Each part, and the record of the training (train.run.json), names
-the digest of the weights: a hash that is equal only for equal weights.
+A result has two parts: the metrics (metrics.json) and the accuracies of the linear probe (probe.json). Each part
+contains the digest of the weights that it was computed from. A digest is a hash that is equal only for equal weights.
+The record of the training (train.run.json) contains the digest of the weights that the last training wrote. A part is
+stale if its digest differs from the training's digest.
 """
 
 import sys
@@ -15,16 +17,16 @@ from duvae.report.results import Result
 def stale(result: Result, weights: str | None = None) -> dict[str, str]:
     """Finds the parts of a result that were computed from other weights than those of the last training.
 
-    A part that an earlier version wrote has no digest of weights. Such a part counts as current if neither the record
-    of the training nor the metrics have a digest.
+    Earlier versions of the project wrote no digests. No part is stale if `weights` is None and neither the record of
+    the training nor the metrics have a digest.
 
     Args:
-        result: The result.
-        weights: The digest of the model's weights; None: the digest in the record of the training or, if the record has
-            none, in the metrics.
+        result: The result to check.
+        weights: The digest of the model's weights. None: the function takes the digest from the record of the training
+            or, if the record has no digest, from the metrics.
 
     Returns:
-        Commands that compute the stale parts again, by the file of the part.
+        For each stale part, the command that computes it again. The keys are the paths of the files of these parts.
     """
     job = result.job
     known = weights or result.provenance.get("train", {}).get("weights") or result.metrics.get("weights")
@@ -43,10 +45,10 @@ def stale(result: Result, weights: str | None = None) -> dict[str, str]:
 
 
 def messages(files: dict[str, str]) -> list[str]:
-    """One sentence for each stale part.
+    """Writes one sentence for each stale part.
 
     Args:
-        files: Commands by stale file, as `stale` returns them.
+        files: The result of `stale`: the command for each file of a stale part.
     """
     return [
         f"{file}: left out, since it belongs to other weights than those of the last training. Run '{command}' to make"
@@ -58,17 +60,17 @@ def messages(files: dict[str, str]) -> list[str]:
 def current_results(results: Iterable[Result]) -> tuple[list[Result], list[str]]:
     """Leaves out stale parts of results: the whole result if its metrics are stale, otherwise only a stale probe.
 
-    For each part that it leaves out, the function prints a warning to standard error.
+    For each stale part, the function prints a warning to standard error.
 
     Args:
-        results: Results as `results.read` returns them.
+        results: Results as the function `duvae.report.results.read` returns them.
 
     Returns:
-        The results whose metrics belong to the last training, without stale probes; and one sentence for each stale
-        part.
+        A pair. Its first element is the list of the results whose metrics belong to the last training, without stale
+        probes. Its second element is a list with one sentence for each stale part.
 
     Raises:
-        UserError: If no result is left.
+        UserError: If there are stale parts and no result is left.
     """
     current, lines = [], []
     for result in results:
@@ -87,8 +89,12 @@ def current_results(results: Iterable[Result]) -> tuple[list[Result], list[str]]
 def require_current(results: Sequence[Result]) -> None:
     """Checks that every part of the results belongs to the weights of the last training.
 
+    Args:
+        results: The results to check.
+
     Raises:
-        UserError: If a part belongs to other weights; the message names each such part and its command.
+        UserError: If a part belongs to other weights. The message names each such part, and the command that computes
+            it again.
     """
     lines = [line for result in results for line in messages(stale(result))]
     if lines:

@@ -1,4 +1,5 @@
-"""Searches for the hyperparameters of a system. A study is one search, and a trial is one training of a study.
+"""Searches for the best hyperparameters of a system. A study is one search, and a trial is one training of a study.
 
-The modules plan a study, run and prune its trials, store them, reuse existing trainings, and summarize the results.
+The modules of this package plan a study, run its trials, end unpromising trials early, store the trials, and summarize
+the results. A trial that would repeat a training of the DVC graph takes over the model of that training.
 """

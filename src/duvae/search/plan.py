@@ -1,6 +1,7 @@
 """Plans a study, which searches for the best hyperparameters of a system.
 
-The plan holds the search space, the grid or the sampler, the budget of epochs, and the hash that identifies the study.
+A trial is one training of the study. The plan of a study holds the search space, the grid or the sampler that chooses
+the hyperparameters of each trial, the budget of epochs, and the hash that identifies the study.
 """
 
 import hashlib
@@ -26,7 +27,7 @@ from duvae.registry import HYPERPARAMETERS
 from duvae.search.storage import without_warnings
 
 GOOD_SHARE = 0.25
-"""Share of the trials that TPE, the tree-structured Parzen estimator, counts as good."""
+"""Share of the trials that the sampler TPE, the tree-structured Parzen estimator, counts as good."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,8 @@ class Plan:
         name: Name of the study.
         study: Parameters of the study in params.yaml.
         system: Name of the system whose hyperparameters the study searches.
-        base: All hyperparameters of the study's setting, by name. A trial replaces the values of the searched ones.
+        base: All hyperparameters of the study's setting (a system with its hyperparameters in params.yaml), by name. A
+            trial replaces the values of the searched hyperparameters.
         space: Values of each searched hyperparameter, in ascending order, by name.
         params: All parameters of params.yaml.
         root: Folder of the project.
@@ -53,7 +55,13 @@ class Plan:
 
     @classmethod
     def from_params(cls, params: Params, name: str, root: Path = Path()) -> "Plan":
-        """The plan of the study `name` of params.yaml."""
+        """Builds the plan of a study.
+
+        Args:
+            params: All parameters of params.yaml.
+            name: Name of the study in params.yaml.
+            root: Folder of the project.
+        """
         study = params.study(name)
         system = params.setting(study.setting).system
         base = params.hyperparameters(study.setting, study.dataset, root).model_dump()
@@ -63,7 +71,7 @@ class Plan:
 
     @property
     def samples(self) -> int:
-        """Number K of importance samples for the validation NLL."""
+        """Number K of importance samples with which a trial estimates the validation NLL."""
         return self.study.importance_samples or self.params.evaluation.importance_samples
 
     @property
@@ -78,7 +86,7 @@ class Plan:
 
     @property
     def grid_epochs(self) -> int:
-        """Number of epochs that a grid study over the same values would train if no training ended early."""
+        """Number of epochs that a grid study over the values in `space` would train if no training ended early."""
         return len(self.grid) * self.optimisation.epochs
 
     @property
@@ -88,7 +96,7 @@ class Plan:
 
     @property
     def distributions(self) -> dict[str, BaseDistribution]:
-        """Uniform distribution of each searched hyperparameter, from its least to its greatest value."""
+        """Uniform distribution of each searched hyperparameter, from the least to the greatest value in `space`."""
         fields = HYPERPARAMETERS[self.system].model_fields
 
         return {
@@ -99,15 +107,15 @@ class Plan:
         }
 
     def hyperparameters(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """All hyperparameters of a trial.
+        """Returns all hyperparameters of a trial, by name.
 
         Args:
-            values: Values of the searched hyperparameters.
+            values: Values of the searched hyperparameters, by name.
         """
         return HYPERPARAMETERS[self.system].model_validate({**self.base, **values}).model_dump()
 
     def description(self) -> str:
-        """One sentence that says what the study searches."""
+        """Describes in one sentence the system, the data set, the search space and the aim of the study."""
         ranges = ", ".join(f"{name} {min(values):g} to {max(values):g}" for name, values in self.space.items())
         constraint = f" among trials with MI above {self.study.min_mi:g} nats" if self.study.min_mi is not None else ""
 
@@ -117,7 +125,10 @@ class Plan:
         )
 
     def determinants(self) -> dict[str, Any]:
-        """All values on which the results of the trials depend, except the searched hyperparameters, data and code."""
+        """Collects the values on which the results of the trials depend.
+
+        The searched hyperparameters, the data and the code are not among these values.
+        """
         dataset, setting = self.params.dataset(self.study.dataset), self.params.setting(self.study.setting)
 
         return {
@@ -137,7 +148,8 @@ class Plan:
     def conditions(self) -> str:
         """Hash of everything on which the results of the trials depend, except the searched hyperparameters.
 
-        The hash also covers data and code. The results of two studies can be compared if both have the same hash.
+        The hash covers the values of `determinants`, the prepared data and the code. The results of two studies can be
+        compared if the two hashes are equal.
         """
         digest = hashlib.sha256(json.dumps(self.determinants(), sort_keys=True).encode())
         for kind in ("train", "evaluate"):
@@ -150,10 +162,10 @@ class Plan:
         return digest.hexdigest()
 
     def key(self) -> str:
-        """Hash that identifies the study. It covers `conditions`, the search space and the options of the search.
+        """Computes the hash that identifies the study: its key.
 
-        A change of parameters, data or code changes the key, and a changed key starts a new study. Trials with
-        different `conditions` therefore never mix.
+        The key covers `conditions`, the search space and the options of the search. A change of one of these changes
+        the key, and a changed key starts a new study. So all trials of a study have the same `conditions`.
         """
         # The key leaves out `trials` and `budget`. A user can therefore raise these limits and continue the study.
         names = {"sampler", "min_mi", "prune", *(("first", "startup") if self.study.sampler == "tpe" else ())}
@@ -166,15 +178,17 @@ class Plan:
 
 
 def first_points(plan: Plan) -> list[dict[str, float]]:
-    """The points that a study tries first, before its sampler draws any points.
+    """Returns the points that a study tries first, before its sampler draws any points.
+
+    A point gives values to the searched hyperparameters.
 
     Args:
         plan: Plan of the study.
 
     Returns:
-        One dictionary per point, with values of the searched hyperparameters by name. For a grid study, these are all
-        points of the grid. For a TPE study, these are the points in params.yaml, followed by points that Sobol's
-        sequence spreads evenly over the search space.
+        One dictionary per point, with the values of the hyperparameters by name. For a grid study, the result has all
+        points of the grid. For a TPE study, it has the points listed in params.yaml, followed by points of Sobol's
+        sequence. This sequence spreads points evenly over the search space.
     """
     if plan.study.sampler == "grid":
         return plan.grid
@@ -190,10 +204,10 @@ def first_points(plan: Plan) -> list[dict[str, float]]:
 
 
 def sampler(plan: Plan, trials: int) -> BaseSampler:
-    """The TPE sampler of one trial.
+    """Builds the TPE sampler that draws the hyperparameters of one trial.
 
-    The sampler depends only on the seed of the study and on the number of trials. A study that was killed therefore
-    draws the same hyperparameters as a study that was not interrupted.
+    The random numbers of the sampler depend only on the seed of the study and on the number of trials. A study that was
+    killed and resumed therefore draws the same hyperparameters as a study that was not interrupted.
 
     Args:
         plan: Plan of the study.
@@ -205,10 +219,10 @@ def sampler(plan: Plan, trials: int) -> BaseSampler:
 
 
 def good_trials(trials: int) -> int:
-    """Number of trials that TPE counts as good, out of `trials`.
+    """Returns the number of trials, out of `trials`, that TPE counts as good.
 
-    Optuna's default counts a tenth of the trials as good, which is a single trial out of ten. The neighbours of that
-    trial then count as bad, even if their NLL is nearly as good. TPE would avoid this region, and would try
-    hyperparameters whose mutual information is too low.
+    Optuna's default counts a tenth of the trials as good. Of ten trials, this is a single trial. All other trials count
+    as bad, even those near the good trial whose NLL is almost as low. TPE would then avoid the region of the good
+    trial, and would try hyperparameters whose mutual information is too low.
     """
     return math.ceil(GOOD_SHARE * trials)

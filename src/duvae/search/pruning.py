@@ -1,8 +1,9 @@
 """The rule that ends trainings of a study early: successive halving with a warm-up and a bound on mutual information.
 
-At some epochs, called rungs, a training ends unless its validation loss is among the lowest. The rule is asynchronous
-(Li et al. 2020): it compares a training with the trainings that have already reached the same epoch, and does not wait
-for others.
+A study is a search for hyperparameters, and each of its trials is one training. The rule compares trainings at some
+epochs, which are called rungs. At a rung a training ends unless its validation loss is among the lowest. The rule is
+asynchronous (Li et al. 2020): it compares a training with the trainings that have already reached the same epoch, and
+does not wait for the remaining trainings.
 """
 
 import math
@@ -16,12 +17,12 @@ from optuna.trial import FrozenTrial, TrialState
 from duvae.config import Prune
 
 MI = "mi_of_epochs"
-"""Attribute of a trial: a list with the mutual information of each epoch on the validation set, in nats."""
+"""Name of the attribute of a trial that lists the mutual information of each epoch on the validation set, in nats."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """The validation curve of a training, up to its last finished epoch.
+    """The validation curve of a training: values of each epoch, up to the last finished epoch of the training.
 
     Attributes:
         losses: Validation loss of each epoch: the negative ELBO at KL weight 1, in nats.
@@ -33,34 +34,43 @@ class Curve:
     mi: Sequence[float] = ()
 
     def best(self, warmup: int, epoch: int, min_mi: float | None = None) -> float:
-        """Least loss in nats, over the epochs from the end of the warm-up to `epoch`.
+        """Returns the least validation loss in nats, over all epochs after the warm-up, up to and including `epoch`.
 
-        Only epochs with mutual information above `min_mi` count; None: all epochs count.
+        Args:
+            warmup: Number of epochs of the warm-up, over which the KL weight rises to 1.
+            epoch: Number of the last epoch that counts, from 1.
+            min_mi: Bound of the study. Only epochs with mutual information above `min_mi` count; None: all epochs
+                count.
         """
         return min(self.losses[e - 1] for e in range(warmup + 1, epoch + 1) if self.feasible(e, min_mi))
 
     def feasible(self, epoch: int, min_mi: float | None) -> bool:
-        """Whether the mutual information of an epoch lies above the bound `min_mi` of the study; None: no bound."""
+        """Returns whether the mutual information of an epoch lies above the bound of the study.
+
+        Args:
+            epoch: Number of the epoch, from 1.
+            min_mi: Bound of the study on the mutual information, in nats; None: no bound, so the result is True.
+        """
         return min_mi is None or self.mi[epoch - 1] > min_mi
 
 
 def reason_to_prune(
     own: Curve, others: Iterable[Curve], warmup: int, rule: Prune, min_mi: float | None = None
 ) -> str | None:
-    r"""The reason why a training should end early, after the epoch that it has just finished.
+    r"""Gives the reason why a training should end early, after the epoch that it has just finished.
 
-    - No training ends during the warm-up, while the KL weight is below 1. Rungs are counted from the end of the
-      warm-up.
-    - A rung is an epoch e at which n losses are compared. One of them is the best loss of this training since the
-      warm-up. The others are the best losses of all other trainings that have mutual information above `min_mi` in
-      epoch e; only their epochs with mutual information above `min_mi` count. The training continues if its loss is
-      among the $\lceil \kappa n \rceil$ least losses.
+    - No training ends during the warm-up, while the KL weight is below 1. The epochs of the rungs are counted from the
+      end of the warm-up.
+    - A rung is an epoch e at which n trainings are compared: this training, and each other training that has mutual
+      information above `min_mi` in epoch e. For each training, its least loss since the end of the warm-up counts. For
+      the other trainings, this is the least loss of the epochs with mutual information above `min_mi`. This training
+      continues if its least loss is among the $\lceil \kappa n \rceil$ lowest of the n losses.
     - Trainings whose posterior has collapsed to the prior have the lowest losses of all. The bound `min_mi` excludes
       these trainings from the comparison.
-    - The grace period is the first `rule.grace` epochs after the warm-up. After it, a training ends if its mutual
-      information was at most `min_mi` in each of the last `rule.grace` epochs. The grace period is needed because the
-      lower bound of the variances and the dropout on the variances start at the end of the warm-up. The mutual
-      information then falls at first, and may rise again.
+    - The grace period is the first `rule.grace` epochs after the warm-up. After the grace period, a training ends if
+      its mutual information was at most `min_mi` in each of the last `rule.grace` epochs. The grace period is needed
+      because the mutual information falls at the end of the warm-up and may rise again later. It falls because two
+      regularizers start then: the lower bound of the variances and the dropout on the variances.
 
     Args:
         own: Validation curve of the training that may end.
@@ -96,21 +106,21 @@ def reason_to_prune(
 
 
 def reported_curve(trial: FrozenTrial) -> Curve:
-    """The validation curve that a trial has reported."""
+    """Returns the validation curve that a trial has reported to its study so far."""
     losses = [trial.intermediate_values[epoch] for epoch in sorted(trial.intermediate_values)]
 
     return Curve(losses, reported_mi(trial.user_attrs))
 
 
 def reported_mi(attributes: Mapping[str, object]) -> list[float]:
-    """The mutual information of each epoch in nats, from the attributes of a trial."""
+    """Reads the mutual information of each epoch in nats from the attributes of a trial; empty if there is none."""
     values = attributes.get(MI, [])
 
     return list(values) if isinstance(values, list) else []
 
 
 class StudyPruner(BasePruner):
-    """Optuna's interface to `reason_to_prune`.
+    """A pruner of Optuna that applies `reason_to_prune` to the trials of a study.
 
     Args:
         warmup: Number of epochs over which the KL weight rises to 1.
@@ -122,7 +132,7 @@ class StudyPruner(BasePruner):
         self.warmup, self.rule, self.min_mi = warmup, rule, min_mi
 
     def reason(self, study: Study, trial: FrozenTrial) -> str | None:
-        """The reason why a trial should end now; None if it should continue."""
+        """Gives the reason why a trial should end now; None if the trial should continue."""
         if self.rule is None:
             return None
         states = (TrialState.RUNNING, TrialState.WAITING, TrialState.COMPLETE, TrialState.PRUNED)
@@ -132,5 +142,5 @@ class StudyPruner(BasePruner):
         return reason_to_prune(reported_curve(trial), others, self.warmup, self.rule, self.min_mi)
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
-        """Whether a trial should end now."""
+        """Tells Optuna whether a trial should end now."""
         return self.reason(study, trial) is not None

@@ -1,4 +1,8 @@
-"""Finds a training in the DVC graph that a trial of a study would only repeat."""
+"""Finds a training in the DVC graph that a trial would only repeat. A trial is one training of a hyperparameter search.
+
+The DVC graph is the pipeline of dvc.yaml. It has one training for each job: a data set, a setting (a system with its
+hyperparameters) and a seed.
+"""
 
 from pathlib import Path
 
@@ -15,10 +19,10 @@ from duvae.training.checkpoints import training_determinants, training_key
 def equal_training(
     params: Params, study: Study, description: Description, device: torch.device, root: Path = Path()
 ) -> Job | None:
-    """Finds the training in the DVC graph that a trial would repeat bit by bit.
+    """Finds the training in the DVC graph that would give the same weights as a trial, bit by bit.
 
-    The file `train.run.json` of a training holds a hash of everything that determines its weights: parameters, data and
-    code. A trial with the same hash gives the same weights.
+    The file `train.run.json` of a training holds a hash of everything that determines the trained weights: parameters,
+    data and code. A trial with the same hash gives the same weights.
 
     Args:
         params: All parameters of params.yaml.
@@ -28,7 +32,7 @@ def equal_training(
         root: Folder of the project.
 
     Returns:
-        The job (data set, setting and seed) of that training; None if there is no such training.
+        The job of that training; None if there is no such training, or if one of its files is missing.
     """
     column, parts = params.dataset(study.dataset).column, params.setting(study.setting).parts
     optimisation = params.optimisation(study.setting, study.dataset)
@@ -61,7 +65,7 @@ def equal_training(
 
 
 def _recorded_key(path: Path) -> str | None:
-    """The hash in the file `train.run.json` of a training; None if the file cannot be read or has no hash."""
+    """Reads the hash in the file `train.run.json` of a training; None if the file cannot be read or has no hash."""
     try:
         record = unwrapped(read_json(path, "duvae train"))
     except UserError:

@@ -1,8 +1,12 @@
-"""Stores studies and their trials, and recovers trials whose worker has died. A worker is a process that runs trials.
+"""Stores studies and their trials, and recovers trials whose worker has died.
+
+A study is a search for hyperparameters, and a trial is one training of the study. A worker is a process that runs
+trials. An Optuna storage holds the studies: a journal file or a database.
 
 Each worker has its own lock file, and keeps the file locked until the worker ends. The kernel frees the lock when the
-worker dies, whatever the cause. Processes on the same machine therefore know at once that a trial has lost its worker.
-Processes on other machines know it when the worker's heartbeats, the times that it writes into its trial, stop.
+worker dies, whatever the cause. Processes on the same machine therefore see at once that the worker is dead. For
+processes on other machines, each worker writes heartbeats: it writes the current time into its trial again and again.
+When the heartbeats of a worker have stopped for some time, the worker counts as dead.
 """
 
 import contextlib
@@ -29,11 +33,11 @@ FOLDER = Path("studies")
 """Folder of the journal and of the lock files, below the project's folder."""
 
 JOURNAL = FOLDER / "journal.log"
-"""Journal file of the studies; not used if the studies are in a database."""
+"""Journal file of the studies, below the project's folder; not used if the studies are in a database."""
 
 WORKER, HOST, HEARTBEAT, ATTEMPTS = "worker", "host", "beat", "attempts"
-"""Attributes of a trial: its worker, the worker's machine, the time of the last heartbeat in seconds since 1970, and
-the number of attempts since the last finished epoch."""
+"""Names of attributes of a trial: its worker, the worker's machine, the time of the last heartbeat in seconds since
+1970, and the number of attempts since the last finished epoch. An attempt begins when a worker takes the trial."""
 
 HEARTBEAT_SECONDS = 60
 """Seconds between two heartbeats."""
@@ -42,35 +46,39 @@ SILENCE_SECONDS = 900
 """Seconds without a heartbeat after which a worker on another machine counts as dead."""
 
 MAX_ATTEMPTS = 5
-"""Number of attempts in a row without a finished epoch, after which a trial fails."""
+"""Number of attempts in a row without a finished epoch, after which a trial counts as failed."""
 
 
 def study_root(root: Path = Path()) -> Path:
-    """The project folder whose subfolder `studies` holds the studies.
+    """Returns the project folder whose subfolder `studies` holds the studies.
 
-    A rebuild runs each task in a workspace, a clone of the project. In a workspace, the folder `studies` is a link to
-    the folder `studies` of the project. This function then returns the folder of the project, not of the workspace.
+    `root` may be a workspace: a clone of the project, in which a rebuild of the project runs a stage. In a workspace,
+    the folder `studies` is a link to the folder `studies` of the project. The result is then the folder of the project,
+    not the folder of the workspace.
+
+    Args:
+        root: Folder of the project or of a workspace.
     """
     return (root / FOLDER).resolve().parent
 
 
 def file_lock(path: Path) -> FileLock:
-    """A lock that the kernel frees when its holder dies.
+    """Creates a lock that the kernel frees when the process that holds the lock dies.
 
     Args:
-        path: Lock file.
+        path: The lock file.
     """
     return FileLock(path, poll_interval=0.01)
 
 
 class JournalLock:
-    """The lock of the journal file. Taking the lock also removes a line that a killed writer left unfinished.
+    """The lock of the journal file. Taking the lock also removes a line that a killed process left unfinished.
 
-    This class replaces Optuna's locks. Optuna's locks leave their lock files behind when a writer is killed, and do not
-    repair the journal.
+    This class replaces Optuna's locks. If a process is killed while it writes, an Optuna lock leaves its lock file
+    behind, and does not repair the journal.
 
     Args:
-        journal: Journal file.
+        journal: The journal file.
     """
 
     def __init__(self, journal: Path) -> None:
@@ -122,7 +130,7 @@ def open_storage(url: str | None, root: Path = Path()) -> BaseStorage:
             f'--storage {_without_password(url)}: its driver is not installed ({error}). Run "pip install'
             " 'duvae[postgres]'\" for PostgreSQL. Without --storage, studies are kept in studies/journal.log."
         ) from error
-    except Exception as error:  # each driver has its own exceptions
+    except Exception as error:  # each database driver raises exceptions of its own
         reason = " ".join(str(error).split("\n(Background", maxsplit=1)[0].split())
         raise UserError(
             f"--storage {_without_password(url)}: cannot be used ({reason}). Expected a database that can be opened and"
@@ -133,7 +141,7 @@ def open_storage(url: str | None, root: Path = Path()) -> BaseStorage:
 def _open_journal(path: Path) -> BaseStorage:
     lock = JournalLock(path)
     try:
-        lock.acquire()  # repairs the journal before Optuna reads it
+        lock.acquire()  # removes an unfinished line, which Optuna could not read
         lock.release()
         return JournalStorage(JournalFileBackend(str(path), lock))  # type: ignore[arg-type]  # `lock` has the methods that Optuna calls
     except (OSError, ValueError, KeyError) as error:
@@ -156,15 +164,15 @@ def _without_password(url: str) -> str:
 
 
 class Worker:
-    """One process that works on studies.
+    """A process that runs the trials of studies.
 
     Args:
         root: Folder of the project.
 
     Attributes:
         name: Random name of the worker, which is also in the name of its lock file.
-        guard: Lock that all workers of a project share. Only its holder may assign trials to workers, or put trials
-            back into the queue.
+        guard: Lock that all workers of a project share. Only the process that holds this lock may assign trials to
+            workers, or put trials back into the queue.
     """
 
     def __init__(self, root: Path = Path()) -> None:
@@ -178,7 +186,7 @@ class Worker:
         return self.folder / f"worker-{name}.lock"
 
     def __enter__(self) -> Self:
-        with self.guard:  # without it, other workers could see the new file unlocked, and count this worker as dead
+        with self.guard:  # else another worker could see the new lock file before it is locked, and remove it as free
             self.own_lock.acquire()
 
         return self
@@ -192,7 +200,7 @@ class Worker:
     # ------------------------------------------------------------------ trials of this worker
 
     def claim(self, trial: Trial) -> None:
-        """Records this worker as the owner of a new trial. The caller must hold `guard`."""
+        """Records this worker as the owner of a trial that it has just taken. The caller must hold `guard`."""
         trial.set_user_attr(WORKER, self.name)
         trial.set_user_attr(HOST, os.uname().nodename)
         trial.set_user_attr(ATTEMPTS, trial.user_attrs.get(ATTEMPTS, 0) + 1)
@@ -203,16 +211,22 @@ class Worker:
         trial.set_user_attr(HEARTBEAT, int(time.time()))
 
     def owns(self, study: Study, trial: Trial) -> bool:
-        """Whether a trial still belongs to this worker.
+        """Returns whether a trial still belongs to this worker.
 
-        Another worker takes the trial over if this worker seems dead.
+        Another worker may have taken the trial over because this worker seemed dead.
         """
         current = study.get_trials(deepcopy=False)[trial.number]
 
         return current.state == TrialState.RUNNING and current.user_attrs.get(WORKER) == self.name
 
     def release(self, storage: BaseStorage, study: Study, trial: Trial) -> None:
-        """Puts an unfinished trial back into the queue."""
+        """Puts an unfinished trial of this worker back into the queue. The ended attempt does not count.
+
+        Args:
+            storage: Storage of the study.
+            study: Study of the trial.
+            trial: The trial.
+        """
         with self.guard:
             if self.owns(study, trial):
                 trial.set_user_attr(ATTEMPTS, max(0, trial.user_attrs.get(ATTEMPTS, 1) - 1))
@@ -221,14 +235,15 @@ class Worker:
     # ------------------------------------------------------------------ trials of other workers
 
     def is_alive(self, trial: FrozenTrial) -> bool:
-        """Whether the worker of a running trial is alive."""
+        """Returns whether the worker of a running trial is alive."""
         name = str(trial.user_attrs.get(WORKER))
         if name == self.name:
             return True
         if self._lock_path(name).exists():
             return not _is_free(self._lock_path(name))
 
-        # Without a lock file, a worker of this machine has ended. For another machine, only heartbeats tell.
+        # The trial's worker has no lock file. If it ran on this machine, it has ended. If it runs on another machine,
+        # only its heartbeats tell whether it is alive.
         here = trial.user_attrs.get(HOST) == os.uname().nodename
 
         return not here and time.time() - trial.user_attrs.get(HEARTBEAT, 0) < SILENCE_SECONDS
@@ -236,7 +251,12 @@ class Worker:
     def recover(self, storage: BaseStorage, study: Study) -> list[int]:
         """Puts the trials of dead workers back into the queue; each trial keeps its number.
 
-        A trial that has used all its attempts fails instead. The caller must hold `guard`.
+        A trial that has used all its attempts fails instead. The caller must hold `guard`. The method also removes the
+        lock files of dead workers.
+
+        Args:
+            storage: Storage of the study.
+            study: Study whose trials are checked.
 
         Returns:
             Numbers of all trials whose worker was dead.
@@ -256,7 +276,7 @@ class Worker:
 
 
 def _is_free(path: Path) -> bool:
-    """Whether no process holds the lock of an existing lock file."""
+    """Returns whether no process holds the lock of an existing lock file."""
     try:
         with FileLock(path, timeout=0):
             return True
@@ -265,12 +285,18 @@ def _is_free(path: Path) -> bool:
 
 
 def requeue(storage: BaseStorage, study: Study, number: int) -> None:
-    """Puts a running trial back into the queue; the trial keeps its hyperparameters and its reports."""
+    """Puts a running trial back into the queue. The trial keeps its hyperparameters and the losses that it reported.
+
+    Args:
+        storage: Storage of the study.
+        study: Study of the trial.
+        number: Number of the trial.
+    """
     storage.set_trial_state_values(_trial_id(storage, study, number), TrialState.WAITING)
 
 
 def fail(storage: BaseStorage, study: Study, number: int, reason: str) -> None:
-    """Ends a trial without a value.
+    """Ends a trial as failed, without an NLL.
 
     Args:
         storage: Storage of the study.
@@ -288,7 +314,7 @@ def _trial_id(storage: BaseStorage, study: Study, number: int) -> int:
 
 @contextlib.contextmanager
 def without_warnings() -> Iterator[None]:
-    """Silences all warnings inside the `with` block, because Optuna warns about each of its experimental functions."""
+    """Silences all warnings inside the `with` block, because Optuna warns about each experimental function."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

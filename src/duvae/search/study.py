@@ -1,11 +1,13 @@
 """Runs a study: creates it, hands out its trials to workers, and lets each worker run its trials.
 
-A worker is a process that runs trials. Any number of workers can work on one study, and each worker may be killed at
-any moment. A killed worker loses no trial, and no trial counts twice: a trial keeps its number, the losses that it has
-reported and the saved state of its training.
+A study is a search for hyperparameters, and a trial is one training of the study. A worker is a process that runs
+trials. Any number of workers can work on one study, and each worker may be killed at any moment. The trial of a killed
+worker is not lost, and does not count twice: another worker continues it. The trial keeps its number, the losses that
+it has reported and the saved state of its training.
 
-A trial trains the system of the study's setting in the same way as `duvae train`, but with hyperparameters of its own.
-All trials have the seed of the study. The value of a trial is the importance-weighted NLL on the validation set.
+In params.yaml, a study names a setting: a system with its hyperparameters. A trial trains this system in the same way
+as `duvae train`, but with hyperparameters of its own. All trials have the seed of the study. The value of a trial is
+the importance-weighted NLL on the validation set.
 """
 
 import time
@@ -31,13 +33,17 @@ WAIT_SECONDS = 2.0
 def create_study(plan: Plan, storage: BaseStorage, worker: Worker) -> optuna.Study:
     """Opens the study of a plan, creates it if necessary, and puts its first points into the queue.
 
-    Optuna stores neither the sampler nor the pruner of a study. This function sets the pruner. The function `take` sets
-    a new sampler for each trial.
+    A point gives values to the searched hyperparameters. Optuna stores neither the sampler, which chooses these values,
+    nor the pruner, which ends trials early. This function therefore sets the pruner, and the function `take` sets a new
+    sampler for each trial.
 
     Args:
         plan: Plan of the study.
         storage: Storage of the study.
         worker: Worker that opens the study. Its lock `guard` keeps other workers from changing the study meanwhile.
+
+    Returns:
+        The study of Optuna. Its name is the name of the plan, followed by the first digits of the plan's key.
     """
     name = f"{plan.name}-{plan.key()[:8]}"
     pruner = StudyPruner(plan.optimisation.warmup, plan.study.prune, plan.study.min_mi)
@@ -47,7 +53,7 @@ def create_study(plan: Plan, storage: BaseStorage, worker: Worker) -> optuna.Stu
             storage=storage, study_name=name, load_if_exists=True, pruner=pruner, sampler=RandomSampler()
         )
         study.set_metric_names(["validation NLL (nats)"])
-        for point in first_points(plan):  # a killed process may have queued only some points
+        for point in first_points(plan):  # also for an existing study: a killed worker may have queued only some points
             study.enqueue_trial(point, skip_if_exists=True)
         study.set_user_attr(PARENT, parent)
 
@@ -55,7 +61,7 @@ def create_study(plan: Plan, storage: BaseStorage, worker: Worker) -> optuna.Stu
 
 
 def take(plan: Plan, study: optuna.Study, storage: BaseStorage, worker: Worker) -> Trial | bool:
-    """Takes the next trial for a worker.
+    """Takes the next trial for a worker: an unfinished trial of a dead worker, a queued point, or a new point.
 
     Args:
         plan: Plan of the study.
@@ -64,8 +70,8 @@ def take(plan: Plan, study: optuna.Study, storage: BaseStorage, worker: Worker) 
         worker: Worker that takes the trial.
 
     Returns:
-        The trial, which the worker now owns. True: no trial is free, but one may become free. False: the study has no
-            more trials.
+        The trial, which the worker now owns. True: no trial is free, but a trial that another worker runs may become
+            free. False: the study has no more trials.
     """
     with worker.guard, without_warnings():
         worker.recover(storage, study)
@@ -85,10 +91,11 @@ def take(plan: Plan, study: optuna.Study, storage: BaseStorage, worker: Worker) 
 
 
 def may_begin(plan: Plan, trials: list[FrozenTrial]) -> bool:
-    """Whether one more trial may begin.
+    """Returns whether one more trial may begin.
 
-    A trial may begin if the study has not reached its limit on trials, and if its budget of epochs suffices. The budget
-    must cover all epochs of the new trial and the remaining epochs of all unfinished trials.
+    A trial may begin if the study has not reached its limit on the number of trials, and if its budget of epochs
+    suffices. The budget must cover the epochs trained so far, the remaining epochs of all unfinished trials, and all
+    epochs of the new trial.
 
     Args:
         plan: Plan of the study.
@@ -129,7 +136,7 @@ def work(
         Number of trials that this worker finished.
 
     Raises:
-        Interrupted: If the user asked for a stop. A later call continues the trial from its saved state.
+        Interrupted: If the user asked for a stop. A later call of `work` continues the trial from its saved state.
     """
     prepared = store.read(plan.root / "data/prepared" / plan.study.dataset)
     torch.set_num_threads(plan.params.threads)
@@ -154,7 +161,7 @@ def work(
 
 
 def result_line(trial: FrozenTrial) -> str:
-    """One line of text with the hyperparameters and the result of a finished trial."""
+    """Writes one line of text with the hyperparameters and the result of a finished trial."""
     values, attributes = ", ".join(f"{name} {value:.4g}" for name, value in trial.params.items()), trial.user_attrs
     mi = "" if attributes.get("mi") is None or trial.state != TrialState.COMPLETE else f", MI {attributes['mi']:.2f}"
     result = {
@@ -167,6 +174,11 @@ def result_line(trial: FrozenTrial) -> str:
 
 
 def remove_states(plan: Plan, study: optuna.Study) -> None:
-    """Removes the saved training states of finished trials, because a killed worker may have left them behind."""
+    """Removes the saved training states of finished trials. A killed worker may have left such files behind.
+
+    Args:
+        plan: Plan of the study.
+        study: Study whose finished trials are looked up.
+    """
     for trial in study.get_trials(deepcopy=False, states=ENDED):
         state_path(plan, study, trial.number).unlink(missing_ok=True)

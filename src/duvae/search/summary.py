@@ -1,4 +1,8 @@
-"""Summarizes a study: its trials, its best trials, its cost in epochs, and its comparison with a grid study."""
+"""Summarizes a study: its trials, its best trials, its cost in epochs, and its comparison with a grid study.
+
+A study is a search for hyperparameters, and a trial is one training of the study. A grid study tries all combinations
+of the given values. A study may have a bound: the mutual information (MI) that its best trial must exceed.
+"""
 
 import math
 from collections.abc import Mapping
@@ -13,10 +17,13 @@ from duvae.search.pruning import reported_curve
 from duvae.search.trial import ENDED, EPOCHS
 
 STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
-"""Names of the states of finished trials."""
+"""Names of the states of finished trials. A pruned trial ended early."""
 
 MEASURES = ("nll", "nll_stderr", "loss", "kl", "mi", "au")
-"""Measures of a complete trial on the validation set, in nats per example; `au` is the number of active units."""
+"""Measures of a complete trial on the validation set: in nats per example, except `au`, the number of active units.
+
+`nll_stderr` is the standard error of `nll` over examples, and `loss` is the negative ELBO.
+"""
 
 
 def trials(plan: Plan, study: optuna.Study) -> pd.DataFrame:
@@ -32,13 +39,14 @@ def trials(plan: Plan, study: optuna.Study) -> pd.DataFrame:
         - `trial`: number of the trial;
         - one column per searched hyperparameter;
         - `state`: complete, pruned or failed;
-        - `nll`, `nll_stderr`, `loss`, `kl`, `mi`: measures of the best weights on the validation set in nats;
-          `nll_stderr` is the standard error of the NLL over examples (complete trials);
-        - `au`: number of active units (complete trials);
-        - `feasible`: whether the mutual information (MI) lies above the bound of the study (complete trials);
+        - `nll`, `nll_stderr`, `loss`, `kl`, `mi`: measures of the best weights on the validation set in nats, only of
+          complete trials; `nll_stderr` is the standard error of the NLL over examples;
+        - `au`: number of active units, only of complete trials;
+        - `feasible`: whether the MI lies above the bound of the study, only of complete trials; without a bound, true;
         - `epochs`: last epoch that the training reached;
-        - `trained`: number of epochs trained, including epochs trained again after a kill;
-        - `why`: reason why the trial was not completed.
+        - `trained`: number of epochs trained. An epoch counts again if it was trained again after the worker of the
+          trial was killed;
+        - `why`: reason why the trial was pruned or failed; empty for a complete trial.
     """
     rows = [
         {
@@ -59,11 +67,14 @@ def trials(plan: Plan, study: optuna.Study) -> pd.DataFrame:
 
 
 def curves(study: optuna.Study) -> pd.DataFrame:
-    """The validation curves of all finished trials.
+    """Collects the validation curves of all finished trials.
+
+    Args:
+        study: Study to read.
 
     Returns:
-        One row per trial and epoch, with the validation loss and the mutual information (MI) in nats. The MI is missing
-        if the study has no bound on MI.
+        One row per trial and epoch, with the validation loss and the MI in nats. The MI is missing if the study has no
+        bound on MI.
     """
     rows = []
     for trial in study.get_trials(deepcopy=False, states=ENDED):
@@ -76,16 +87,16 @@ def curves(study: optuna.Study) -> pd.DataFrame:
 
 
 def feasible(plan: Plan, trial: FrozenTrial) -> bool:
-    """Whether the mutual information of a complete trial lies above the bound of the study."""
+    """Returns whether the MI of a complete trial lies above the bound of the study; True if the study has no bound."""
     return plan.study.min_mi is None or float(trial.user_attrs["mi"]) > plan.study.min_mi
 
 
 def best_trial(frame: pd.DataFrame, feasible_only: bool = True) -> dict[str, Any] | None:
-    """The complete trial with the least NLL.
+    """Finds the complete trial with the least NLL.
 
     Args:
-        frame: Trials as `trials` returns them.
-        feasible_only: Whether to leave out trials whose mutual information does not lie above the bound of the study.
+        frame: Table of trials, as `trials` returns it.
+        feasible_only: Whether to leave out trials whose MI does not lie above the bound of the study.
 
     Returns:
         The number of the trial (`trial`), its `hyperparameters`, and its measures `nll`, `nll_stderr`, `kl`, `mi` and
@@ -108,7 +119,7 @@ def best_trial(frame: pd.DataFrame, feasible_only: bool = True) -> dict[str, Any
 
 
 def _plain(value: Any) -> Any:
-    """The value as a Python number, which JSON can hold; None for a missing value."""
+    """Turns a value of a table into a Python number, which JSON can hold; None for a missing value."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
 
@@ -122,7 +133,7 @@ def summarize(
 
     Args:
         plan: Plan of the study.
-        frame: Trials as `trials` returns them.
+        frame: Table of trials, as `trials` returns it.
         against: Summary of the grid study to compare with; None: no comparison.
         sentences: Number of examples in the validation set.
     """
@@ -162,10 +173,10 @@ def summarize(
 
 
 def comparison(best: Mapping[str, Any] | None, trained: int, against: Mapping[str, Any]) -> dict[str, Any]:
-    """Compares a study with a grid study.
+    """Compares a study with a grid study by the NLL of the best trials and by the number of epochs.
 
     Args:
-        best: Best trial of the study; None: the study has no best trial.
+        best: Best trial of the study, as `best_trial` returns it; None: the study has no best trial.
         trained: Number of epochs that the study has trained.
         against: Summary of the grid study, as `summarize` returns it.
 
@@ -174,12 +185,13 @@ def comparison(best: Mapping[str, Any] | None, trained: int, against: Mapping[st
 
         - `study`: name of the grid study;
         - `best`: best trial of the grid study;
-        - `epochs`: sum of the last epochs that the trainings of the grid study reached. The sum counts each epoch of a
-          training once, even if the training was repeated in part or taken over from the DVC graph;
+        - `epochs`: number of epochs of all trainings of the grid study together. Each epoch of a training counts once,
+          even if it was trained again after a kill, or if the trial took the training over from the DVC graph;
         - `share`: `trained`, divided by `epochs`; None if `epochs` is 0;
-        - `gap`: NLL of `best` minus NLL of the grid study's best trial, in nats; None if a best trial is missing;
+        - `gap`: NLL of the study's best trial minus NLL of the grid study's best trial, in nats; None if a study has no
+          best trial;
         - `within_one_standard_error`: whether the gap is at most the standard error of the grid study's best NLL; None
-          if there is no gap.
+          if `gap` is None.
     """
     grid_best = against["best"]
     gap = best["nll"] - grid_best["nll"] if best and grid_best else None

@@ -1,4 +1,8 @@
-"""Runs one trial of a study: trains a model with given hyperparameters, and evaluates it on the validation set."""
+"""Runs one trial of a study: trains a model with given hyperparameters, and evaluates the model on the validation set.
+
+A study is a search for hyperparameters. A worker is a process that runs trials; if a worker dies, another worker takes
+its trial over. The pruner of a study is the rule that ends trials early.
+"""
 
 import time
 from pathlib import Path
@@ -35,27 +39,34 @@ ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 """States of a finished trial."""
 
 PARENT = "mlflow"
-"""Attribute of a study: the id of the study's run in MLflow."""
+"""Name of the attribute of a study that holds the id of the study's run in MLflow."""
 
 SHARED = "shared"
-"""Attribute of a trial: the name of the job (`Job`) in the DVC graph whose training the trial took over."""
+"""Name of the attribute of a trial that names the job whose training the trial took over.
+
+A job (see `Job`) is a training in the DVC graph, which is the pipeline of dvc.yaml.
+"""
 
 EPOCHS = "epochs"
-"""Attribute of a trial: the number of epochs trained for it, including epochs trained again after a kill."""
+"""Name of the attribute of a trial that holds the number of epochs trained for the trial.
+
+An epoch counts again if it was trained again after a worker was killed.
+"""
 
 
 class Pruned(Exception):
-    """The training of a trial should end early; the message is the reason."""
+    """Is raised when the training of a trial should end early. The message is the reason."""
 
 
 class TrialLost(Exception):
-    """Another worker has taken the trial over."""
+    """Is raised when another worker has taken over the trial that this worker runs."""
 
 
 class TrialProgress(TrainingBar):
-    """A progress bar that also reports each epoch of a trial to its study.
+    """A progress bar that also reports each epoch of a trial to the trial's study.
 
-    The bar raises `Pruned` when the pruner of the study ends the training.
+    At the end of an epoch, the bar raises `Pruned` if the pruner ends the trial, and `TrialLost` if another worker has
+    taken the trial over.
 
     Args:
         plan: Plan of the study.
@@ -73,11 +84,14 @@ class TrialProgress(TrainingBar):
 
     @property
     def reported(self) -> int:
-        """Number of epochs that have been reported to the study."""
+        """Number of epochs of the trial that have been reported to the study."""
         return len(self.study.get_trials(deepcopy=False)[self.trial.number].intermediate_values)
 
     def heartbeat(self) -> None:
-        """Writes the time into the trial, as a sign of life, if the last sign is older than `HEARTBEAT_SECONDS`."""
+        """Writes the current time into the trial, as a sign that the worker is alive.
+
+        Nothing is written if the last such time is at most `HEARTBEAT_SECONDS` ago.
+        """
         if time.monotonic() - self.last_heartbeat > HEARTBEAT_SECONDS:
             self.worker.heartbeat(self.trial)
             self.last_heartbeat = time.monotonic()
@@ -99,9 +113,10 @@ class TrialProgress(TrainingBar):
             raise Pruned(reason)
 
     def report(self, row: Row) -> None:
-        """Reports an epoch to the study, unless the epoch has already been reported.
+        """Reports an epoch to the study and to MLflow, unless the epoch has already been reported.
 
-        The mutual information (MI) is stored before the loss. If the worker is killed in between, no loss lacks its MI.
+        If the study has a bound on the mutual information (MI), the MI is stored before the loss. A loss is therefore
+        never stored without its MI, even if the worker is killed between the two.
 
         Args:
             row: Measurements of the epoch: a row of the training history.
@@ -124,7 +139,7 @@ class TrialProgress(TrainingBar):
         self.run.epoch(row)
 
     def reason_to_prune(self) -> str | None:
-        """The reason why the training should end now; None if it should continue."""
+        """Asks the pruner for the reason why the training should end now; None if it should continue."""
         pruner = self.study.pruner
         assert isinstance(pruner, StudyPruner)
 
@@ -134,7 +149,7 @@ class TrialProgress(TrainingBar):
 def run_trial(
     plan: Plan, study: optuna.Study, storage: BaseStorage, worker: Worker, trial: Trial, prepared: store.Prepared
 ) -> bool:
-    """Trains and evaluates a trial, and stores the result in the study.
+    """Trains and evaluates the model of a trial, and stores the result in the study.
 
     The training continues from its last saved state, if there is one.
 
@@ -151,7 +166,8 @@ def run_trial(
 
     Raises:
         Interrupted: If the user asked for a stop.
-        UserError: If the study cannot go on. A training that diverges raises no error; only its trial fails.
+        UserError: If the study cannot go on. A training that diverges raises no error: its trial fails, and the study
+            goes on.
     """
     hyperparameters = plan.hyperparameters(trial.params)
     torch.manual_seed(plan.study.seed)
@@ -180,7 +196,7 @@ def run_trial(
         except TrialLost:
             return False
         except UserError as error:
-            if not str(error).startswith("training stopped"):  # an error with another cause than the hyperparameters
+            if not str(error).startswith("training stopped"):  # the training did not diverge; something else failed
                 raise
             run.end("failed", {})
             fail(storage, study, trial.number, str(error))
@@ -206,25 +222,30 @@ def trained_model(
     checkpoint: Checkpoint,
     progress: TrialProgress,
 ) -> VAE:
-    """Trains the model of a trial, or takes an equal model over from the DVC graph.
+    """Trains the model of a trial, or loads the model that the same training in the DVC graph gave.
 
     Args:
         plan: Plan of the study.
-        description: Description of the model.
+        description: System, hyperparameters, parts (options of the encoder, see `duvae.config.Parts`), networks and
+            vocabulary size of the model.
         model: Model with its initial weights.
         system: System of the model.
         prepared: Prepared data set of the study.
         checkpoint: File with the saved state of the training.
         progress: Progress bar of the trial.
 
+    Returns:
+        The trained model, on its device.
+
     Raises:
-        Pruned: If the training should end early.
+        Pruned: If the pruner ends the training early.
+        TrialLost: If another worker has taken the trial over.
     """
     device = model_files.device()
     job = equal_training(plan.params, plan.study, description, device, study_root(plan.root))
     snapshot = checkpoint.load()
     for row in snapshot.values["state"]["history"] if snapshot else []:
-        progress.report(row)  # a machine may have died between saving an epoch and reporting it
+        progress.report(row)  # the worker may have been killed after it saved an epoch and before it reported the epoch
     if job is not None:
         return take_over(plan, job, progress).to(device)
     if reason := progress.reason_to_prune():
@@ -242,7 +263,7 @@ def trained_model(
         progress,
         checkpoint,
     ).run()
-    if result.warmup_ended:  # a training that was resumed after its last epoch has not called `start` itself
+    if result.warmup_ended:  # `Training.run` has not called `start` if it resumed after the last epoch
         model.start()
 
     return model
@@ -255,8 +276,11 @@ def take_over(plan: Plan, job: Job, progress: TrialProgress) -> VAE:
 
     Args:
         plan: Plan of the study.
-        job: Job with the same training as the trial.
+        job: Job whose training gives the same weights as the trial would.
         progress: Progress bar of the trial.
+
+    Returns:
+        The trained model.
     """
     root = study_root(plan.root)
     for row in read_history(root / "results" / job.folder / "history.csv"):
@@ -267,7 +291,7 @@ def take_over(plan: Plan, job: Job, progress: TrialProgress) -> VAE:
 
 
 def read_history(path: Path) -> list[Row]:
-    """The rows of a history file, with None for unknown values."""
+    """Reads the rows of a training history, a CSV file with one row per epoch. An empty cell becomes None."""
     frame = pd.read_csv(path)
     rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
 
@@ -275,9 +299,15 @@ def read_history(path: Path) -> list[Row]:
 
 
 def _set_constraint(plan: Plan, trial: Trial, mi: float | None) -> None:
-    """Stores by how many nats the mutual information of a trial misses the bound, for TPE and Optuna's dashboard.
+    """Stores the bound of the study minus the mutual information of a trial, in nats, as a constraint of Optuna.
 
-    A value of at most 0 means that the trial satisfies the bound. If `mi` is None, nothing is stored.
+    The sampler TPE and Optuna's dashboard read the constraint. A value of at most 0 means that the trial satisfies the
+    bound. Nothing is stored if the study has no bound or if `mi` is None.
+
+    Args:
+        plan: Plan of the study.
+        trial: Trial to store the value in.
+        mi: Mutual information of the trial on the validation set, in nats; None: it is unknown.
     """
     if plan.study.min_mi is not None and mi is not None:
         trial.set_constraint(MI, plan.study.min_mi - mi)
@@ -293,8 +323,9 @@ def evaluate_on_validation(plan: Plan, model: VAE, prepared: store.Prepared, pro
         progress: Progress bar of the trial.
 
     Returns:
-        Values by name: `nll`, its standard error over examples `nll_stderr`, `loss`, `kl`, `mi`, `mpd` and `ce` in
-        nats, and the number of active units `au`. A measure that is unknown for the posterior is None.
+        Values by name: `nll`, `nll_stderr` (the standard error of the NLL over examples), `loss`, `kl`, `mi`, `mpd` and
+        `ce` in nats, and `au` (the number of active units). `loss` is the negative ELBO; docs/metrics.md defines the
+        other measures. A measure that is unknown for the posterior is None.
 
     Raises:
         UserError: If the posterior has no density, and therefore no NLL.
@@ -304,7 +335,8 @@ def evaluate_on_validation(plan: Plan, model: VAE, prepared: store.Prepared, pro
     if not encoded.density:
         raise UserError(f"studies.{plan.name}: {plan.system} has no likelihood, so a study cannot compare its trials.")
     indices = nll_indices(len(valid), plan.params.dataset(plan.study.dataset).nll_examples, evaluation.seed)
-    part = valid if len(indices) == len(valid) else valid.only(indices)  # the same examples in every trial
+    # The indices depend only on the data set and a seed, so all trials are compared on the same examples.
+    part = valid if len(indices) == len(valid) else valid.only(indices)
     with Bar(f"{plan.name}, trial {progress.trial.number}: NLL", len(part)) as bar:
 
         def report(count: int) -> None:
@@ -322,5 +354,5 @@ def evaluate_on_validation(plan: Plan, model: VAE, prepared: store.Prepared, pro
 
 
 def state_path(plan: Plan, study: optuna.Study, number: int) -> Path:
-    """Path of the file with the saved training state of trial `number`."""
+    """Returns the path of the file with the saved training state of trial `number`."""
     return plan.root / "checkpoints" / "studies" / f"{study.study_name}-{number}.safetensors"

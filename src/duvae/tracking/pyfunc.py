@@ -1,8 +1,10 @@
-"""Loads a trained model as a pyfunc, MLflow's general format of models, from plain files and without a pickle.
+"""Loads a trained model as a pyfunc, which is MLflow's general format of models.
 
-`mlflow.pyfunc.load_model("runs:/<run>/model").predict(["the food was good ."])` returns one row per sentence or image:
-the number of unknown words, mu, sigma and features. mu and sigma are the parameters of q(z|x). The features are mu, and
-for a flow also the code to which the flow maps mu.
+The model is read from plain files, and no pickle is needed. For example,
+`mlflow.pyfunc.load_model("runs:/<run>/model").predict(["the food was good ."])` returns a table with one row per
+sentence or image. A row holds the number of unknown words, mu, sigma and features. mu and sigma are the means and the
+standard deviations of q(z|x); for a flow they are those of z^0, from which the flow computes z. The features are mu;
+for a flow they are mu and the latent code that the flow computes from mu.
 """
 
 from typing import Any
@@ -14,7 +16,7 @@ from duvae.inference.model import TrainedModel, load
 
 
 class Encoder:
-    """The object whose `predict` MLflow calls.
+    """The object that MLflow loads for a trained model. MLflow calls its method `predict`.
 
     Args:
         trained: The trained model.
@@ -27,15 +29,15 @@ class Encoder:
         """Encodes sentences or images.
 
         Args:
-            model_input: Sentences as a list, a series or the first column of a table; or images as shares of ink in
-                [0, 1], shape (images, size, size).
-            params: Unused; MLflow passes it.
+            model_input: Sentences, as a list, a series or the first column of a table; or images, shape (images, size,
+                size). The value of a pixel is its share of ink, from 0 to 1.
+            params: Unused. MLflow passes this argument to every pyfunc.
 
         Returns:
             One row per example, with the columns of `duvae.inference.model.Codes.frame`.
 
         Warns:
-            UnknownWords: The sentences contain words that the vocabulary lacks.
+            UnknownWords: If the sentences contain words that the vocabulary lacks.
         """
         if isinstance(model_input, pd.DataFrame):
             model_input = model_input.iloc[:, 0]
@@ -46,5 +48,9 @@ class Encoder:
 
 
 def _load_pyfunc(path: str) -> Encoder:
-    """Loads the model from the folder of its files. MLflow calls this function."""
+    """Loads the model. MLflow calls this function.
+
+    Args:
+        path: Folder with the files of the model.
+    """
     return Encoder(load(path))

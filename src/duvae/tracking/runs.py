@@ -1,9 +1,12 @@
-"""Writes the MLflow runs of the jobs from the outputs of the stages. MLflow only shows the content of these outputs.
+"""Writes the MLflow runs of the jobs from the files that the commands `train`, `evaluate` and `probe` have written.
 
-A job is one training: a data set, a setting (a system with its hyperparameters) and a seed. There is one experiment per
-data set and one run per job. Each run has two tags: the key of its job, and a digest of the files from which the run
-was written. `track` keeps a run whose digest is up to date, and replaces any other run. If a job has several runs,
-`track` removes all but one.
+A job is one training: a data set, a setting (a system with its hyperparameters) and a seed. A job's result is the set
+of its files below `results/`. MLflow only shows the content of the job's files. MLflow has one experiment per data set,
+and one run per job.
+
+Two tags of a run decide whether the run is kept: the key of its job, and a digest of the files from which the run was
+written. The function `track` keeps a run whose digest equals that of the present files, and replaces any other run. If
+a job has several runs, `track` removes all but one.
 """
 
 import functools
@@ -34,10 +37,13 @@ from duvae.tracking.store import connect, experiment, store_errors
 from duvae.tracking.trial_runs import epoch_metrics
 
 LAYOUT = 2
-"""Version of the layout of a run. When this version changes, `track` writes every run again."""
+"""Version of the layout of a run. The digest covers this version, so `track` writes every run again when it changes."""
 
 KEY, DIGEST = "duvae.key", "duvae.digest"
-"""Tags of a run: the key of its job, and the digest of the files from which the run was written."""
+"""Names of two tags of a run: the key of its job, and the digest of the files from which the run was written.
+
+The key of a job is the text `<data set>/<setting>/<seed>`.
+"""
 
 METRICS_PER_BATCH = 1000
 """Largest number of metrics that MLflow accepts in one call."""
@@ -45,14 +51,16 @@ METRICS_PER_BATCH = 1000
 
 @dataclass
 class TrackedJobs:
-    """Names of the jobs, grouped by the action that `track` took, and messages about results that are out of date.
+    """The outcome of `track`: names of the jobs, grouped by what `track` did, and messages about stale results.
+
+    A part of a result (its metrics or its probe) is stale if it was computed from other weights than the model's.
 
     Attributes:
-        added: Jobs with a new run.
-        replaced: Jobs whose run was out of date and was written again.
-        unchanged: Jobs whose run is up to date.
-        missing: Jobs without results.
-        stale: Messages, one for each part of a result that belongs to other weights than the model.
+        added: Names of the jobs that had no run and got one.
+        replaced: Names of the jobs whose run was out of date and was written again.
+        unchanged: Names of the jobs whose run was up to date.
+        missing: Names of the jobs whose result is incomplete: at least one of its files is missing.
+        stale: Messages, one for each stale part of a result.
     """
 
     added: list[str] = field(default_factory=list)
@@ -63,20 +71,20 @@ class TrackedJobs:
 
 
 def track(params: Params, root: Path = Path()) -> TrackedJobs:
-    """Brings MLflow's runs up to date, so that each job with current results has exactly one run.
+    """Brings MLflow's runs up to date, so that each job with a complete and current result has exactly one run.
 
-    A result is not current if a part of it belongs to other weights than the model. The runs of such a job stay
-    unchanged.
+    A result is not current if a part of it is stale (see `TrackedJobs`). The runs of a job whose result is stale or
+    incomplete stay unchanged.
 
     Args:
-        params: All of params.yaml.
+        params: All parameters of params.yaml.
         root: Folder of the project.
 
     Returns:
-        Names of the jobs, grouped by the action of this function, and messages about results that are not current.
+        Names of the jobs, grouped by what this function did, and messages about stale results.
 
     Raises:
-        UserError: If the store cannot be used.
+        UserError: If MLflow's store cannot be used.
     """
     client, jobs, tracked = connect(root), params.jobs(), TrackedJobs()
     with store_errors(client.tracking_uri), Bar("MLflow", len(jobs)) as bar:
@@ -109,9 +117,13 @@ def _track(client: MlflowClient, params: Params, job: Job, root: Path, tracked: 
 
 
 def _stale(params: Params, job: Job, root: Path) -> dict[str, str]:
-    """The parts of a result that belong to other weights than the model or the record of the training.
+    """Finds the stale parts of a job's result.
 
-    The keys are the files of these parts, and the values are the commands that compute them again.
+    A part is stale if its digest of the weights differs from the digest in the record of the training, or from the
+    digest of the weights in the model's folder.
+
+    Returns:
+        For each stale part, the command that computes it again. The keys are the paths of the files of these parts.
     """
     (result,) = results.read(params, [job], root)
     model_digest = saved_digest(root / "models" / job.folder) if "weights" in result.metrics else None
@@ -123,7 +135,10 @@ def _stale(params: Params, job: Job, root: Path) -> dict[str, str]:
 
 
 def _write(client: MlflowClient, experiment_id: str, params: Params, job: Job, root: Path, digest: str) -> None:
-    """Writes a run. The digest is written last, so that an interrupted run never counts as complete."""
+    """Writes the run of a job.
+
+    The tag with the digest is written last. A run that was interrupted therefore has no digest, and is replaced later.
+    """
     (result,) = results.read(params, [job], root)
     start = int(1000 * results.started(result).timestamp())
     seconds = sum(float(record["wall_seconds"]) for record in result.provenance.values())
@@ -149,10 +164,12 @@ def _write(client: MlflowClient, experiment_id: str, params: Params, job: Job, r
 
 
 def _write_mlmodel(folder: Path, size: int | None) -> None:
-    """Writes the file MLmodel. With this file, MLflow can load the model files beside it as a pyfunc, without a pickle.
+    """Writes the file MLmodel. With this file, MLflow can load the model's own files as a pyfunc, without a pickle.
+
+    A pyfunc is MLflow's general format of models. The model's own files are in the same artifact folder as MLmodel.
 
     Args:
-        folder: Folder to write to.
+        folder: Folder in which the file is written.
         size: Height and width of the images in pixels; None: the model was trained on sentences.
     """
     from mlflow import pyfunc
@@ -165,7 +182,11 @@ def _write_mlmodel(folder: Path, size: int | None) -> None:
 
 
 def _files(params: Params, job: Job, root: Path) -> dict[Path, str | None]:
-    """The existing files from which a run is written, each with its artifact folder; None: not an artifact."""
+    """Lists the existing files from which a run is written.
+
+    Returns:
+        For each path, the folder of the run in which MLflow stores a copy of the file; None: no copy is stored.
+    """
     model = root / "models" / job.folder
     files: dict[Path, str | None] = dict.fromkeys(results.commands(params, job, root), "results")
     files |= {model / "weights.safetensors": "model", model / "model.json": "model"}
@@ -179,7 +200,7 @@ def _files(params: Params, job: Job, root: Path) -> dict[Path, str | None]:
 
 
 def _digest(files: Iterable[Path]) -> str:
-    """SHA-256 of the names and contents of files, and of `LAYOUT`."""
+    """Computes the SHA-256 digest of the names and contents of files, and of `LAYOUT`."""
     digest = hashlib.sha256(f"layout {LAYOUT}".encode())
     for path in sorted(files):
         with path.open("rb") as file:
@@ -214,13 +235,17 @@ def _tags(params: Params, result: Result) -> dict[str, str]:
 
 
 def _parameters(params: Params, result: Result, root: Path) -> dict[str, Any]:
-    """Hyperparameters, networks and parts of the model, and options of the training, under dotted names."""
+    """Collects the parameters of a run under dotted names, such as `optimisation.batch`.
+
+    They are the system, hyperparameters, networks and parts (see `duvae.config.Parts`) of the model, and the options of
+    the training and of the evaluation.
+    """
     dataset = params.dataset(result.job.dataset)
     setting = params.setting(result.job.setting)
     optimisation = params.optimisation(result.job.setting, result.job.dataset)
     components = {"networks": dataset.networks.model_dump(), "parts": setting.parts.model_dump()}
     path = root / "models" / result.job.folder / "model.json"
-    if path.exists():  # params.yaml may have changed since the training, so the model's own description counts
+    if path.exists():  # params.yaml may have changed since the training, so model.json takes precedence
         described = read_json(path, "duvae train")
         components = {name: described.get(name, value) for name, value in components.items()}
     nested = {
@@ -238,7 +263,9 @@ def _parameters(params: Params, result: Result, root: Path) -> dict[str, Any]:
 
 
 def _history(result: Result, start: int) -> Iterator[Metric]:
-    """The training history as MLflow metrics, one step per epoch. The time of a step is the end of its epoch.
+    """Turns the training history into MLflow metrics.
+
+    The step of a metric is the number of the epoch, and the time of a metric is the end of this epoch.
 
     Args:
         result: The result of the job.
@@ -252,7 +279,12 @@ def _history(result: Result, start: int) -> Iterator[Metric]:
 
 
 def _final(result: Result, time_ms: int) -> Iterator[Metric]:
-    """The measures on the test set, the probe accuracies, and the cost of the job, as MLflow metrics."""
+    """Turns the measures on the test set, the probe's accuracies and the cost of the job into MLflow metrics.
+
+    Args:
+        result: The result of the job.
+        time_ms: Time of all these metrics, in milliseconds since 1970.
+    """
     row = result.row
     names = {name: f"test/{name}" for name in (*results.METRIC_KEYS, *results.FLOW_METRIC_KEYS, "nll_stderr")}
     names |= {name: f"test/{name}" for name in row if name.startswith("probe_")}
@@ -273,7 +305,10 @@ def _figures(params: Params, result: Result, root: Path) -> dict[str, bytes]:
 
 
 def _dataset(name: str, root: Path) -> DatasetInput:
-    """The data set as MLflow's object, with its hash from dvc.lock, or else with a digest of its files."""
+    """Describes the data set as an object of MLflow.
+
+    The object has the hash of the prepared data set in dvc.lock or, without such a hash, a digest of its files.
+    """
     folder = f"data/prepared/{name}"
     lock = root / "dvc.lock"
     recorded = _recorded(lock, lock.stat().st_mtime_ns) if lock.exists() else {}
@@ -287,11 +322,14 @@ def _dataset(name: str, root: Path) -> DatasetInput:
 
 @functools.lru_cache(maxsize=1)
 def _recorded(lock: Path, _changed: int) -> dict[str, str]:
-    """The hash of each output in dvc.lock, by the output's path. `lru_cache` keeps the hashes for the next job.
+    """Reads the hash of each output in dvc.lock, by the output's path.
+
+    `lru_cache` keeps the hashes, so that the file is not read again for each job.
 
     Args:
-        lock: The file dvc.lock.
-        _changed: Time of the file's last change, in nanoseconds, so that a changed file is read again.
+        lock: Path of the file dvc.lock.
+        _changed: Time of the file's last change, in nanoseconds. The function does not use this time. It is part of the
+            key of the cache, so that a changed file is read again.
     """
     stages = (yaml.safe_load(lock.read_text(encoding="utf-8")) or {}).get("stages", {})
 
@@ -299,7 +337,7 @@ def _recorded(lock: Path, _changed: int) -> dict[str, str]:
 
 
 def _runs(client: MlflowClient, experiment_id: str, job: Job) -> Iterator[Run]:
-    """All runs of a job."""
+    """Yields all runs of a job, page after page of MLflow's search."""
     token = None
     while True:
         page = client.search_runs([experiment_id], f"tags.`{KEY}` = '{_key(job)}'", page_token=token)
@@ -320,7 +358,7 @@ def _key(job: Job) -> str:
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The dotted name and the value of each leaf of nested mappings."""
+    """Yields the dotted name, such as `optimisation.batch`, and the value of each leaf of nested mappings."""
     for name, value in values.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{name}.")

@@ -1,4 +1,4 @@
-"""Connects to MLflow's store, and creates one experiment per data set in the store."""
+"""Connects to MLflow's store, the database of all runs, and creates one experiment per data set in the store."""
 
 import contextlib
 import logging
@@ -16,12 +16,17 @@ from duvae.errors import UserError
 
 
 def connect(root: Path = Path()) -> MlflowClient:
-    """Connects to the store that MLFLOW_TRACKING_URI names, or else to the one that `mlflow ui` opens in `root`.
+    """Connects to the store that the environment variable MLFLOW_TRACKING_URI names.
 
-    The first connection creates a local store. Connect once before several processes write to it.
+    If the variable is not set, the store is the local file `mlflow.db` in the project, which `mlflow ui` opens there.
+    The first connection creates this file. Call this function once before you start several processes that write to the
+    store.
 
     Args:
         root: Folder of the project.
+
+    Returns:
+        A client of the store.
 
     Raises:
         UserError: If the store cannot be opened.
@@ -32,7 +37,8 @@ def connect(root: Path = Path()) -> MlflowClient:
     uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{path}"
     with store_errors(uri):
         if uri == f"sqlite:///{path}":
-            # If the file cannot be locked, fail after a minute: MLflow itself would retry for minutes.
+            # If another process keeps the file locked, this line fails after a minute. MLflow itself would retry for
+            # several minutes.
             with closing(sqlite3.connect(path, timeout=60)) as database:
                 database.executescript("BEGIN IMMEDIATE; ROLLBACK")
         client = MlflowClient(uri)
@@ -43,7 +49,11 @@ def connect(root: Path = Path()) -> MlflowClient:
 
 @contextlib.contextmanager
 def store_errors(uri: str) -> Iterator[None]:
-    """Turns errors of the store at `uri` into a `UserError` that says what to do."""
+    """Turns errors of MLflow's store inside the `with` block into a `UserError` that says what to do.
+
+    Args:
+        uri: Address of the store, for the message.
+    """
     try:
         yield
     except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:
@@ -56,7 +66,7 @@ def store_errors(uri: str) -> Iterator[None]:
 
 
 def experiment(client: MlflowClient, dataset: str, root: Path = Path()) -> str:
-    """Returns the id of a data set's experiment, and creates a missing experiment.
+    """Returns the id of a data set's experiment, and creates the experiment if it is missing.
 
     Args:
         client: Client of the store.
@@ -66,8 +76,8 @@ def experiment(client: MlflowClient, dataset: str, root: Path = Path()) -> str:
     location = None if os.environ.get("MLFLOW_TRACKING_URI") else str(root.resolve() / "mlruns" / dataset)
     known = client.get_experiment_by_name(dataset)
     if known is not None and location is not None and known.artifact_location != location:
-        # The project was moved or copied, so the files of the old experiment are in another folder. A new experiment
-        # replaces the old one.
+        # The project was moved or copied, so the known experiment would store its files in the project's old folder.
+        # A new experiment with the present folder replaces the known one.
         if known.lifecycle_stage == "active":
             client.rename_experiment(known.experiment_id, f"{dataset} of {known.artifact_location}")
             client.delete_experiment(known.experiment_id)

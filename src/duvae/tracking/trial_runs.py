@@ -1,6 +1,7 @@
-"""Writes the MLflow runs of studies and of their trials. A run shows its trial while the trial trains.
+"""Writes the MLflow runs of studies and trials. The run of a trial shows each epoch as soon as the epoch has ended.
 
-A study is a search for hyperparameters, and a trial is one training of the study.
+A study is a search for hyperparameters, and a trial is one training of the study. A study has a run of its own, which
+is the parent of the runs of its trials.
 """
 
 import contextlib
@@ -20,14 +21,18 @@ from duvae.project.progress import Row
 from duvae.tracking.store import connect, experiment, store_errors
 
 STUDY, TRIAL = "duvae.study", "duvae.trial"
-"""Tags of a run: the name of the study, and the number of the trial. The study's own run has an empty number."""
+"""Names of two tags of a run: the name of the study, and the number of the trial.
+
+In the study's own run, the tag for the number is empty.
+"""
 
 
 def epoch_metrics(row: Mapping[str, Any], time_ms: int) -> Iterator[Metric]:
-    """The metrics of one epoch, with names such as `train/loss` and `valid/kl`.
+    """Yields the values of one epoch as MLflow metrics, with names such as `train/loss` and `valid/kl`.
 
     Args:
-        row: Row of the training history for this epoch.
+        row: Row of the training history for this epoch. The columns `epoch`, `best` and `steps` are left out, and so
+            are values of None or NaN.
         time_ms: Time at which the epoch ended, in milliseconds since 1970.
     """
     for name, value in row.items():
@@ -38,12 +43,12 @@ def epoch_metrics(row: Mapping[str, Any], time_ms: int) -> Iterator[Metric]:
 
 
 def study_run(study: str, dataset: str, description: str, root: Path = Path()) -> str:
-    """Returns the id of a study's own run, the parent of the runs of all trials, and creates a missing run.
+    """Returns the id of a study's own run, and creates the run if it is missing.
 
-    Two processes must not call this function at the same time: each would create a run.
+    Two processes must not call this function at the same time, because each of them would create a run.
 
     Args:
-        study: Name of the study, followed by the first digits of the hash that identifies it.
+        study: Name of the study, followed by the first digits of the hash that identifies the study.
         dataset: Name of the data set.
         description: Description of the search in one sentence.
         root: Folder of the project.
@@ -59,11 +64,11 @@ def study_run(study: str, dataset: str, description: str, root: Path = Path()) -
 
 
 def end_study(parent: str, best: Mapping[str, float | None], root: Path = Path()) -> None:
-    """Ends the run of a study, and logs the measures of its best trial.
+    """Ends a study's own run, and logs the measures of the best trial in this run.
 
     Args:
-        parent: Id of the run of the study.
-        best: Measures of the best trial, by name; values of None are left out.
+        parent: Id of the study's own run.
+        best: Measures of the best trial, by name. Measures of None are left out.
         root: Folder of the project.
     """
     client = connect(root)
@@ -75,9 +80,9 @@ def end_study(parent: str, best: Mapping[str, float | None], root: Path = Path()
 
 
 class TrialRun:
-    """The run of a trial. A trial that resumes continues in the same run.
+    """The MLflow run of a trial. If a trial is interrupted and resumes later, it continues in the same run.
 
-    If the store fails, the object logs one warning and writes nothing more, so that the training goes on.
+    If MLflow's store fails, this object logs one warning and writes nothing more. The training goes on without MLflow.
 
     Args:
         study: Name of the study, as in `study_run`.
@@ -115,7 +120,7 @@ class TrialRun:
 
     @contextlib.contextmanager
     def _tolerant(self) -> Iterator[None]:
-        """Logs an error of the store in the `with` block as a warning, and stops writing to the store."""
+        """Logs an error of MLflow's store in the `with` block as a warning. The object then writes nothing more."""
         try:
             yield
         except (MlflowException, SQLAlchemyError, OSError) as error:
@@ -123,7 +128,7 @@ class TrialRun:
             self.run = None
 
     def epoch(self, row: Row) -> None:
-        """Logs one epoch.
+        """Logs the values of one epoch in the run.
 
         Args:
             row: Row of the training history for this epoch.
@@ -133,11 +138,12 @@ class TrialRun:
                 self.client.log_batch(self.run, metrics=list(epoch_metrics(row, int(1000 * time.time()))))
 
     def end(self, state: str, measures: Mapping[str, float | None]) -> None:
-        """Ends the run.
+        """Ends the run of the trial, and logs the state and the measures of the trial in this run.
 
         Args:
-            state: State of the trial: complete, pruned or failed.
-            measures: Measures of the best weights on validation, by name; values of None are left out.
+            state: State of the trial: complete, pruned (ended early) or failed.
+            measures: Measures of the trial's best weights on the validation set, by name. Measures of None are left
+                out.
         """
         now = int(1000 * time.time())
         metrics = [Metric(f"kept/{key}", float(value), now, 0) for key, value in measures.items() if value is not None]

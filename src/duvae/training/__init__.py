@@ -1,1 +1,1 @@
-"""The training loop, the aggressive training of the encoder (Agg-VAE), and the saved state of a training."""
+"""Trains models: the loop over epochs, the steps, the aggressive training of Agg-VAE, and saved states."""

@@ -10,20 +10,20 @@ from duvae.training.steps import JointLoop, Updates
 
 
 class AggressiveLoop(JointLoop):
-    """Trains the encoder alone until its loss no longer falls, then takes one step of the decoder alone.
+    """For each training batch, trains the encoder alone until the loss no longer falls, then the decoder for one step.
 
-    The first encoder step uses the batch itself, the next steps use random batches. The decoder's step uses the batch
-    itself again. After every `window` encoder steps, the mean loss per word or per image of these steps is compared
-    with that of the `window` steps before. The first mean is compared with infinity. The encoder therefore takes at
-    least 2 * `window` steps, unless `max_inner` is smaller.
-
-    After each epoch the mutual information of x and z on the validation set is compared with its maximum so far. After
-    `patience` epochs in a row without a new maximum, aggressive training ends: encoder and decoder step together on
-    each batch until the end of the training.
+    - The first encoder step uses the training batch itself, and each further encoder step uses a random batch. The
+      step of the decoder uses the training batch again.
+    - After every `window` encoder steps, the loop computes the mean loss per word or per image of these steps. If this
+      mean is greater than the mean of the `window` steps before, the encoder steps end. The first mean has no
+      predecessor. The encoder therefore takes at least 2 * `window` steps, unless `max_inner` is smaller.
+    - After each epoch, the loop compares the mutual information of x and z on the validation set with its maximum so
+      far. After `patience` epochs in a row without a new maximum, aggressive training ends. From then on, encoder and
+      decoder step together on each batch.
 
     Args:
-        window: Number of encoder steps between two comparisons of the loss.
-        max_inner: Largest number of encoder steps before one step of the decoder.
+        window: Number of encoder steps between two comparisons of the mean loss.
+        max_inner: Largest number of encoder steps before each step of the decoder.
         patience: Number of epochs in a row without a new maximum of the mutual information, after which aggressive
             training ends.
     """

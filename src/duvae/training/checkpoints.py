@@ -1,8 +1,10 @@
-"""Saves the state of a training in one file, from which a training that was killed at any moment resumes.
+"""Saves the state of a training in a file. A training that was killed at any moment resumes from this file.
 
-The file is written atomically. The name of the file contains the start of a hash of everything that determines the
-training (see `training_key`), so that another training never loads the file. The format is safetensors. The header of
-the file holds all values that are not tensors, as JSON. Loading the file executes no code.
+Each save replaces the whole file at once, so the file is always complete. Its format is safetensors. The header of the
+file holds all values that are not tensors, as JSON. Loading the file executes no code.
+
+The function `training_key` computes a hash of everything that determines a training. `duvae train` puts the start of
+this hash into the name of the file, so that no other training loads the file.
 """
 
 import errno
@@ -30,9 +32,9 @@ class Snapshot:
     """The state of a training between two steps.
 
     Attributes:
-        tensors: The present weights, the best weights so far, the moments of the optimisers, and the states of the
-            random generators, each under its own name.
-        values: All other values, in the types of JSON, by name.
+        tensors: The present weights, the best weights so far, the tensors of the optimisers' states (such as Adam's
+            moments), and the states of the random generators, each under its own name.
+        values: All other values of the state, by name. JSON has types for all these values.
     """
 
     tensors: Mapping[str, Tensor]
@@ -40,12 +42,12 @@ class Snapshot:
 
 
 class Checkpoint:
-    """The file with the latest state of a training.
+    """The file with the latest saved state of a training.
 
     Args:
-        path: File of the state.
-        interval: Time after which the state is saved again within an epoch, in seconds. The state at the end of each
-            epoch is saved in any case.
+        path: Path of the file.
+        interval: Seconds after a save, after which the training saves its state again even within an epoch. The state
+            at the end of each epoch is saved in any case.
     """
 
     def __init__(self, path: Path, interval: float) -> None:
@@ -53,7 +55,7 @@ class Checkpoint:
         self.last_saved = time.monotonic()
 
     def due(self) -> bool:
-        """Whether the interval since the last saved state has passed."""
+        """Returns whether the last save, or the creation of this object, was at least `interval` seconds ago."""
         return time.monotonic() - self.last_saved >= self.interval
 
     def save(self, snapshot: Snapshot) -> None:
@@ -63,11 +65,13 @@ class Checkpoint:
             snapshot: State to save.
 
         Raises:
-            UserError: The file cannot be written.
+            UserError: If the file cannot be written.
         """
         with scratch(self.path) as folder, whole(self.path) as temporary:
             tensors = {name: value.detach().contiguous() for name, value in snapshot.tensors.items()}
-            try:  # `save_file` writes to the disk directly: the whole file in memory would be as large as the tensors
+            # `save_file` writes the tensors to the disk directly. A copy of the file in memory would need as much
+            # memory as all the tensors.
+            try:
                 save_file(tensors, folder / "state", {"values": json.dumps(snapshot.values)})
             except SafetensorError as error:
                 raise OSError(errno.EIO, str(error)) from error
@@ -75,10 +79,10 @@ class Checkpoint:
         self.last_saved = time.monotonic()
 
     def load(self) -> Snapshot | None:
-        """Loads the saved state, and removes unfinished files that a killed process left beside the file.
+        """Loads the saved state. Also removes unfinished files that a killed process left beside the saved file.
 
         Returns:
-            The state; None if there is no file, or if the file cannot be read.
+            The state; None if there is no saved file, or if the file cannot be read.
         """
         for unfinished in self.path.parent.glob(f".{self.path.name}.*"):
             if unfinished.is_dir():
@@ -107,20 +111,22 @@ def training_determinants(
     threads: int,
     device: torch.device,
 ) -> dict[str, Any]:
-    """Collects all values that determine the bits of a training's result, except data and code, in the types of JSON.
+    """Collects all values that determine the bits of a training's result, except data and code.
+
+    JSON has types for all these values, so that `training_key` can hash them.
 
     Args:
-        description: System, hyperparameters, parts (`duvae.config.Parts`), networks and vocabulary size of the model,
-            by key.
+        description: System, hyperparameters, parts (options of the encoder, see `duvae.config.Parts`), networks and
+            vocabulary size of the model, by key.
         optimisation: Values of `duvae.config.Optimisation` by key, such as the learning rate and the number of epochs.
-        active_threshold: Variance of a posterior mean over the data, above which the training history counts a
-            dimension of z as active.
+        active_threshold: The training history counts a dimension of z as active if its posterior mean has a variance
+            over the data above this threshold.
         seed: Seed of the training.
         threads: Number of CPU threads.
         device: Device of the training.
 
     Returns:
-        The items of `description`, and the other arguments under their own names.
+        The items of `description`, and the remaining arguments under the names of the arguments.
     """
     return {
         **description,
@@ -151,14 +157,14 @@ def training_key(determinants: Mapping[str, Any], data: Path) -> str:
 
 
 def moments(name: str, optimizer: Optimizer) -> dict[str, Tensor]:
-    """The tensors in an optimiser's state, such as Adam's moments, under names of their own for the saved state.
+    """Returns the tensors in an optimiser's state, such as Adam's moments, with the names that a `Snapshot` uses.
 
     Args:
         name: Name of the optimiser, such as `encoder`.
         optimizer: The optimiser.
 
     Returns:
-        The tensors by `<name>.<number of the parameter>.<moment>`.
+        The tensors, by names of the form `<name>.<number of the parameter>.<moment>`, such as `encoder.0.exp_avg`.
     """
     return {
         f"{name}.{parameter}.{moment}": value
@@ -169,7 +175,13 @@ def moments(name: str, optimizer: Optimizer) -> dict[str, Tensor]:
 
 
 def restore_moments(name: str, optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Sets the state of an optimiser to the tensors that `moments` returned. Tensors of other names are ignored."""
+    """Sets the state of an optimiser to the tensors that `moments` returned.
+
+    Args:
+        name: Name of the optimiser, as in the call of `moments`.
+        optimizer: The optimiser.
+        tensors: Tensors of a snapshot. Those whose names do not begin with `<name>.` are ignored.
+    """
     state: dict[int, dict[str, Tensor]] = {}
     for path, value in tensors.items():
         if path.startswith(f"{name}."):
@@ -179,7 +191,10 @@ def restore_moments(name: str, optimizer: Optimizer, tensors: Mapping[str, Tenso
 
 
 def generator_states(device: torch.device) -> dict[str, Tensor]:
-    """The states of PyTorch's global random generators, by name: the CPU's, and if `device` is a GPU also the GPU's."""
+    """Returns the state of PyTorch's global random generator of the CPU, by name.
+
+    If `device` is a GPU, the result also has the state of the GPU's generator.
+    """
     states = {"random.cpu": torch.get_rng_state()}
     if device.type == "cuda":
         states["random.cuda"] = torch.cuda.get_rng_state(device)
@@ -188,12 +203,17 @@ def generator_states(device: torch.device) -> dict[str, Tensor]:
 
 
 def restore_generator_states(device: torch.device, tensors: Mapping[str, Tensor]) -> None:
-    """Sets PyTorch's global random generators to the states that `generator_states` returned."""
+    """Sets PyTorch's global random generators to the states that `generator_states` returned.
+
+    Args:
+        device: Device of the training. If it is a GPU, the GPU's generator is set, too.
+        tensors: Tensors of a snapshot, which contain these states.
+    """
     torch.set_rng_state(tensors["random.cpu"])
     if device.type == "cuda":
         torch.cuda.set_rng_state(tensors["random.cuda"], device)
 
 
 def with_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Selects the tensors whose names begin with `<prefix>.`. The names in the result lack this prefix."""
+    """Selects the tensors whose names begin with `<prefix>.`, and removes this prefix from the names."""
     return {name.removeprefix(f"{prefix}."): value for name, value in tensors.items() if name.startswith(f"{prefix}.")}

@@ -1,6 +1,6 @@
 """Compiled training: `torch.compile` turns the computation of the loss and of its gradient into machine code.
 
-A training is compiled if `compiled` is true in its optimisation (see `duvae.config.Optimisation`).
+A training is compiled if its option `compiled` in params.yaml is true (see `duvae.config.Optimisation`).
 """
 
 from collections.abc import Callable
@@ -20,8 +20,8 @@ PyTorch compiles the loss once for each shape, which takes about a minute.
 """
 
 OPTIONS: dict[str, str | int | bool | Callable[..., Any]] = {
-    "cpp_wrapper": True,  # the code that calls one operation after the other becomes machine code, too
-    "fallback_random": True,  # random numbers come from PyTorch's global generator, whose state the checkpoints hold
+    "cpp_wrapper": True,  # also compiles the code that calls the operations; in Python this code would be slower
+    "fallback_random": True,  # PyTorch's global generator gives the random numbers, and checkpoints save its state
 }
 """Options of PyTorch's compiler on a CPU."""
 
@@ -29,10 +29,11 @@ OPTIONS: dict[str, str | int | bool | Callable[..., Any]] = {
 def compile_loss(model: VAE, device: torch.device, shapes: int) -> Callable[[Tensor, float], Loss]:
     """Compiles the loss of a model.
 
-    The results of the compiled loss differ from those of `model.loss` in the last bits and in the random draws.
+    The compiled loss differs from `model.loss` in the last bits and in the random draws.
 
-    On a CPU the whole loss is compiled, except the refinement of SA-VAE. On a GPU only `forward` of the encoder and
-    `log_prob` of the decoder are compiled. The compiled functions replace these two methods in `model`.
+    On a CPU, the whole loss is compiled, except the refinement of SA-VAE (gradient steps that improve q(z|x)). On a
+    GPU, only two methods are compiled: `forward` of the encoder and `log_prob` of the decoder. The compiled functions
+    replace these two methods in `model`.
 
     Args:
         model: The model to train.
@@ -41,10 +42,11 @@ def compile_loss(model: VAE, device: torch.device, shapes: int) -> Callable[[Ten
 
     Returns:
         The function that computes the loss of each example from a batch and the weight of the KL term. PyTorch compiles
-        at the first calls, on a CPU at the first call with each shape of batch.
+        the loss when this function is called: on a CPU, at the first call with each shape of batch.
 
     Raises:
-        UserError: If the device is a CPU, and there are more than `MOST_SHAPES` shapes or the compiler does not work.
+        UserError: If there are more than `MOST_SHAPES` shapes, or if the compiler does not work. On a GPU, neither is
+            checked.
     """
     if device.type != "cpu":
         for part, name in ((model.encoder, "forward"), (model.decoder, "log_prob")):
@@ -60,8 +62,8 @@ def compile_loss(model: VAE, device: torch.device, shapes: int) -> Callable[[Ten
     torch._dynamo.config.allow_rnn = True  # lets compiled code read the weights of PyTorch's LSTM
     compiled: Callable[[Tensor, Any], Loss] = torch.compile(model.loss, dynamic=False, options=OPTIONS)
 
-    # The compiler takes a number for a constant, and would compile the code again for each weight. So the weight is
-    # passed as a tensor.
+    # The compiler treats a Python number as a constant, and would compile the loss again for each new weight. So the
+    # function passes the weight as a tensor.
     return lambda x, weight: compiled(x, torch.tensor(weight))
 
 
@@ -71,7 +73,7 @@ def check() -> None:
     Raises:
         UserError: If the compilation fails, for example because the machine has no C++ compiler.
     """
-    from torch._inductor.exc import InductorError  # loads the compiler, which other trainings do not need
+    from torch._inductor.exc import InductorError  # imported here: it loads the compiler, which most trainings skip
 
     try:
         torch.compile(lambda x: x + 1, options=OPTIONS)(torch.zeros(8))

@@ -1,4 +1,9 @@
-"""Trains a model: epochs, warm-up of the KL weight, validation, learning rate decay, best weights, and resumption."""
+"""Trains a model over epochs of batches, and measures it on validation examples after each epoch.
+
+At first the KL weight rises; these epochs are the warm-up. Later the learning rate decays when the validation loss no
+longer falls. At the end the model gets the weights of its best epoch. A training that was interrupted can resume from
+its saved state.
+"""
 
 import math
 import time
@@ -31,19 +36,22 @@ from duvae.training.steps import Loop, NotFinite, Updates, optimizer
 from duvae.vae import VAE
 
 Row = dict[str, float | int | None]
-"""One row of the training history: the values of one epoch, by name. None: the system does not define the value."""
+"""One row of the training history: the values of one epoch, by name.
+
+None: the value is not defined for the model, such as the KL of an autoencoder.
+"""
 
 
 @runtime_checkable
 class Progress(Protocol):
-    """Interface of an object that follows a training, such as a progress bar."""
+    """Interface of an object that the training informs about its progress, such as a progress bar."""
 
     def step(self, epoch: int, batch: int, batches: int) -> bool:
-        """Receives the position of the training after each step.
+        """Receives the position of the training after each training step, which is the work on one batch.
 
         Args:
-            epoch: Number of the epoch, from 1.
-            batch: Number of the finished batch in its epoch, from 1.
+            epoch: Number of the current epoch, from 1.
+            batch: Number of the finished batch in the current epoch, from 1.
             batches: Number of batches in the epoch.
 
         Returns:
@@ -51,10 +59,10 @@ class Progress(Protocol):
         """
 
     def epoch(self, row: Row) -> None:
-        """Receives the results of each epoch at the end of the epoch.
+        """Receives the results of an epoch at the end of the epoch.
 
         Args:
-            row: Row of the epoch in the training history.
+            row: Row of the training history for this epoch.
         """
 
 
@@ -75,9 +83,9 @@ class TrainingResult:
 
     Attributes:
         history: Rows of the training history, one per epoch.
-        best_epoch: Number of the epoch, from 1, at whose end the model had the weights that it has now.
-        warmup_ended: Whether at least one epoch followed the warm-up. If not, the model has the weights of the last
-            epoch instead of the best ones.
+        best_epoch: Number of the epoch, from 1, whose final weights the model has after the training.
+        warmup_ended: Whether at least one epoch followed the warm-up. If not, no epoch counts as the best, and the
+            model has the weights of the last epoch.
         stopped: Reason why the training ended, in words.
         seconds: Wall time of each epoch, in seconds.
     """
@@ -91,7 +99,7 @@ class TrainingResult:
 
 @dataclass
 class State:
-    """The position of a training between two steps, as plain values.
+    """The values of a training between two steps that are not tensors. A saved state contains them.
 
     Attributes:
         learning_rate: Learning rate of both optimisers.
@@ -103,9 +111,10 @@ class State:
             current epoch.
         best_loss: Lowest validation loss of an epoch after the warm-up, in nats per example; infinity until such an
             epoch has ended.
-        best_epoch: Number of the epoch of `best_loss`; 0 until such an epoch has ended.
-        without_better: Number of epochs since the best loss or the last decay, whichever came later.
-        decays: Number of decays of the learning rate.
+        best_epoch: Number of the epoch that had `best_loss`; 0 until an epoch after the warm-up has ended.
+        without_better: Number of epochs since the epoch with the best loss or since the last decay of the learning
+            rate, whichever came later.
+        decays: Number of decays of the learning rate so far.
         stopped: Reason why the training has ended; empty while the training goes on.
         history: Rows of the training history, one per finished epoch.
         seconds: Wall time of each finished epoch, in seconds.
@@ -130,23 +139,23 @@ class Training:
     """Trains a model as supplement E of the paper describes.
 
     Args:
-        model: Model to train, in place.
-        schedule: Function that turns the length of the training into the schedule of the KL weight, such as
-            `System.schedule`.
+        model: Model to train. The training changes its weights in place.
+        schedule: Function that receives the length of the training and returns the schedule: the function from the step
+            to the KL weight. An example is the method `schedule` of `duvae.systems.System`.
         loop: Rule that turns each batch into updates of the parameters (see `Loop`).
         train: Training examples.
         valid: Validation examples, on which the model is measured after each epoch.
         optimisation: Options of the training, such as the optimiser, the learning rate and its decay, the batch size,
             and the numbers of epochs of the training and of the warm-up.
         evaluation: Options of the measures on the validation examples.
-        seed: Seed of the order of batches and of the validation noise. Together with the initial weights, the state of
-            PyTorch's global generator and the number of threads, it determines every bit of the result.
+        seed: Seed of the order of batches, and of the samples of z on the validation examples. For given arguments, the
+            seed, the state of PyTorch's global generator and the number of threads determine every bit of the result.
         device: Device to train on; None: the CPU.
         progress: Object that receives the position of the training and may stop the training; None: no such object.
         checkpoint: File in which the training saves its state and from which it resumes; None: no state is saved.
 
     Raises:
-        UserError: If the training should be compiled but cannot (see `compile_loss`).
+        UserError: If `optimisation.compiled` is true but the training cannot be compiled (see `compile_loss`).
     """
 
     def __init__(
@@ -185,7 +194,11 @@ class Training:
         self.updates = self.new_updates()
 
     def new_updates(self) -> Updates:
-        """Builds new optimisers with the current learning rate and without moments, as in the authors' release."""
+        """Builds new optimisers with the current learning rate.
+
+        The new optimisers have no moments yet. The code that the authors of the paper released also starts new
+        optimisers when the learning rate decays.
+        """
         encoder, decoder = (
             optimizer(list(parameters), self.optimisation.optimiser, self.state.learning_rate)
             for parameters in (self.model.inference_parameters(), self.model.generative_parameters())
@@ -196,22 +209,27 @@ class Training:
         return Updates(self.model, encoder, decoder, optimisation.clip, self.draw, optimisation.bfloat16, self.loss)
 
     def batch(self, indices: Any) -> Tensor:
-        """The training examples at `indices`, an integer array of shape (batch,), on the device."""
+        """Returns a batch of training examples on the device.
+
+        Args:
+            indices: Indices of the examples, an integer array of shape (batch,).
+        """
         return self.examples(indices)
 
     def draw(self) -> Tensor:
-        """Chooses a random batch among the batches of the current epoch."""
+        """Returns a random batch among the training batches of the current epoch."""
         return self.batch(self.order[int(torch.randint(len(self.order), ()))])
 
     def run(self) -> TrainingResult:
-        """Trains to the end. The training starts from the saved state if there is one.
+        """Trains to the end. If `checkpoint` has a saved state, the training continues from this state.
 
-        Afterwards the model has its best weights. If no epoch followed the warm-up, it has those of the last epoch.
+        Afterwards the model has its best weights: those of the epoch with the lowest validation loss after the warm-up.
+        If no epoch followed the warm-up, the model has the weights of the last epoch.
 
         Raises:
-            UserError: A loss or a gradient is not finite, or the state cannot be saved. If a number is not finite, the
-                message names the epoch and, if known, the batch and the tensor.
-            Interrupted: `progress` asked for a stop. If there is a `checkpoint`, the state has been saved.
+            UserError: If a loss or a gradient is not finite, or if the state cannot be saved. If a loss or a gradient
+                is not finite, the message names the epoch and, if known, the batch and the tensor.
+            Interrupted: If `progress` asked for a stop. If there is a `checkpoint`, the state has been saved.
         """
         if self.checkpoint and (snapshot := self.checkpoint.load()):
             self.restore(snapshot)
@@ -237,7 +255,9 @@ class Training:
         )
 
     def train_epoch(self) -> float:
-        """Trains on the remaining batches of the current epoch. After a resumption, part of the epoch may be finished.
+        """Trains on the remaining batches of the current epoch.
+
+        These are all batches of the epoch, unless the training resumed in the middle of the epoch.
 
         Returns:
             KL weight of the last step of the epoch.
@@ -275,7 +295,8 @@ class Training:
             sums: Sums of total loss, reconstruction and KL over the examples so far, in nats, shape (3,).
 
         Raises:
-            UserError: The total loss is not finite. This check is needed because the steps on a GPU do not check it.
+            UserError: If the total loss is not finite. The check is needed here because steps on a GPU do not check
+                their gradients.
         """
         total, reconstruction, kl = sums.tolist()
         if not math.isfinite(total):
@@ -292,7 +313,7 @@ class Training:
             weight: KL weight of the last step of the epoch.
 
         Returns:
-            Row of the epoch in the training history.
+            Row of the training history for this epoch.
         """
         state = self.state
         state.epoch += 1
@@ -322,17 +343,18 @@ class Training:
     def decide(self, row: Row) -> str:
         """Keeps the weights if they are the best so far, and lowers the learning rate if the loss no longer falls.
 
-        The loss is the validation loss. Only epochs after the warm-up count. The best weights therefore belong to a
-        model whose regularizers have all started. When the learning rate falls, the model gets its best weights back.
+        The loss is the validation loss. Only epochs after the warm-up count, because some regularizers start only then.
+        When this method lowers the learning rate, it also gives the model its best weights back.
 
         Args:
-            row: Row of the epoch in the training history. This method sets its column `best`.
+            row: Row of the training history for the epoch that has just ended. This method sets the value `best` of the
+                row: 1 if the weights are the best so far, otherwise 0.
 
         Returns:
             Reason why the training ends; empty if it continues.
 
         Raises:
-            UserError: The validation loss is not finite.
+            UserError: If the validation loss is not finite.
         """
         state, decay = self.state, self.optimisation.decay
         loss = row["valid_loss"]
@@ -367,7 +389,10 @@ class Training:
         return ""
 
     def snapshot(self) -> Snapshot:
-        """The whole state of the training. With this state a resumed training computes the bits of an unbroken one."""
+        """Returns the whole state of the training.
+
+        A training that resumes from this state computes the same bits as a training that was not interrupted.
+        """
         return Snapshot(
             {
                 **{f"model.{name}": value for name, value in self.model.state_dict().items()},
@@ -380,10 +405,10 @@ class Training:
         )
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Restores a saved state.
+        """Sets the model, the optimisers, the random generators and all other values to those of a saved state.
 
         Args:
-            snapshot: State to restore.
+            snapshot: The saved state.
         """
         tensors = {name: value.to(self.device) for name, value in with_prefix("model", snapshot.tensors).items()}
         self.model.load_state_dict(tensors)
@@ -391,7 +416,7 @@ class Training:
             name: value.to(self.device) for name, value in with_prefix("best", snapshot.tensors).items()
         }
         state = snapshot.values["state"]
-        self.state = State(**{**state, "sums": tuple(state["sums"])})  # JSON has no tuples
+        self.state = State(**{**state, "sums": tuple(state["sums"])})  # JSON has turned the tuple into a list
         self.loop.restore(snapshot.values["loop"])
         self.updates = self.new_updates()
         restore_moments("encoder", self.updates.encoder, snapshot.tensors)

@@ -1,4 +1,4 @@
-"""Training steps: they compute the gradient of a batch, clip it, and update encoder and decoder."""
+"""Training steps. A step computes the gradient of the loss of a batch, clips it, and updates encoder and decoder."""
 
 import math
 from abc import ABC, abstractmethod
@@ -16,7 +16,7 @@ from duvae.vae import VAE
 
 
 class NotFinite(Exception):
-    """A gradient or a loss is not finite. The message names the first tensor that is not finite."""
+    """Is raised when the norm of the gradient is not finite. The message names the first tensor that is not finite."""
 
 
 @dataclass
@@ -29,8 +29,8 @@ class Updates:
         decoder: The optimiser of theta, the parameters of the decoder.
         clip: The largest allowed Euclidean norm of the gradient with respect to all parameters together.
         draw: Function that returns a random training batch.
-        bfloat16: Whether PyTorch's autocast runs suitable operations in bfloat16. Weights, sums and the loss stay in
-            single precision.
+        bfloat16: Whether PyTorch's autocast runs operations such as matrix products in bfloat16. The weights, the sums
+            and the loss stay in single precision.
         loss: Function that computes the loss of each example from a batch and the weight of the KL term, such as the
             result of `compile_loss`; None: `model.loss`.
         parameters: All parameters of the model.
@@ -49,7 +49,7 @@ class Updates:
         self.parameters = list(self.model.parameters())
 
     def gradients(self, x: Tensor, weight: float) -> Loss:
-        """Computes the clipped gradient of the mean loss of a batch, and stores it in the parameters.
+        """Computes the clipped gradient of the mean loss of a batch, and stores it in the `grad` of each parameter.
 
         Args:
             x: A batch of word ids, shape (batch, length), or of images, shape (batch, 1, height, width).
@@ -59,8 +59,8 @@ class Updates:
             The loss of each x and the parts of this loss, in nats, without an autograd graph.
 
         Raises:
-            NotFinite: If the norm of the gradient is not finite. This step has then not changed the parameters. On a
-                GPU the norm is not checked, since the check would make the GPU wait in each step.
+            NotFinite: If the norm of the gradient is not finite. No optimiser has then used this gradient. On a GPU the
+                norm is not checked, because the check would make the GPU wait in each step.
         """
         for parameter in self.parameters:
             parameter.grad = None
@@ -72,7 +72,7 @@ class Updates:
         norm = total_norm([parameter.grad for parameter in found if parameter.grad is not None])
         if norm.is_cuda:  # reading the norm would make the GPU wait at each step
             nn.utils.clip_grads_with_norm_(found, self.clip, norm)
-        elif not math.isfinite(value := float(norm)):  # clipping by such a norm would spoil all gradients
+        elif not math.isfinite(value := float(norm)):  # clipping by this norm would make all gradients NaN or 0
             raise NotFinite(first_not_finite(self.model, x, weight))
         elif value > self.clip - 1e-5:  # at a smaller norm clipping changes nothing
             nn.utils.clip_grads_with_norm_(found, self.clip, norm)
@@ -81,13 +81,14 @@ class Updates:
 
 
 class Loop(ABC):
-    """The rule that turns a batch into updates of the parameters phi and theta.
+    """The rule that turns a batch into updates of phi (encoder and head) and theta (decoder).
 
-    A rule may keep values between batches. `state` returns these values for the checkpoint.
+    A rule may keep values between batches. The method `state` returns these values, and the saved state of the training
+    contains them.
     """
 
     encoder_steps: int = 0
-    """The number of steps so far that updated the encoder alone."""
+    """The number of optimiser steps so far that updated the encoder alone."""
 
     @abstractmethod
     def step(self, updates: Updates, x: Tensor, weight: float) -> Loss:
@@ -99,28 +100,29 @@ class Loop(ABC):
             weight: The weight of the KL term.
 
         Returns:
-            The loss of each x, in nats, from which the last gradient of the step was computed.
+            The loss of each x and the parts of this loss, in nats. If the rule computes several gradients in a step,
+            this is the loss of the last gradient.
         """
 
     def epoch_ended(self, mutual_information: float | None) -> None:
-        """Receives the mutual information on the validation set after each epoch.
+        """Receives the mutual information on the validation set after each epoch. The base class ignores it.
 
         Args:
-            mutual_information: Mutual information of x and z, in nats; None: the system does not define it.
+            mutual_information: Mutual information of x and z, in nats; None: it is unknown for the posterior.
         """
 
     def state(self) -> dict[str, Any]:
-        """The values that the loop keeps between batches, by name: numbers, or true and false."""
+        """Returns the values that the loop keeps between batches, by name. Each value is a number or a boolean."""
         return {"encoder_steps": self.encoder_steps}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Restores the values that `state` returned."""
+        """Sets the values of the loop to those that `state` returned."""
         for name, value in state.items():
             setattr(self, name, value)
 
 
 class JointLoop(Loop):
-    """Encoder and decoder step together on each batch."""
+    """The plain rule: encoder and decoder step together on each batch, from one gradient."""
 
     def step(self, updates: Updates, x: Tensor, weight: float) -> Loss:
         loss = updates.gradients(x, weight)
@@ -132,9 +134,9 @@ class JointLoop(Loop):
 
 
 def total_norm(gradients: list[Tensor]) -> Tensor:
-    """The Euclidean norm of all gradients together, shape (). All gradients must be on one device.
+    """Computes the Euclidean norm of all gradients together, shape (). All gradients must be on one device.
 
-    The result has the same bits as that of `torch.nn.utils.get_total_norm`, which first groups the gradients by device.
+    `torch.nn.utils.get_total_norm` gives the same bits, but first groups the gradients by device, which costs time.
     """
     return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
 
@@ -142,8 +144,8 @@ def total_norm(gradients: list[Tensor]) -> Tensor:
 class SGD(Optimizer):
     """Stochastic gradient descent without momentum. It computes the same bits as `torch.optim.SGD`, at a lower cost.
 
-    `torch.optim.SGD` does bookkeeping around each step, which costs more than the update of a small network. This
-    bookkeeping also calls the hooks that PyTorch's optimisers have, so this class never calls hooks.
+    `torch.optim.SGD` does bookkeeping around each step, which costs more time than the update of a small network. This
+    class leaves out the bookkeeping, which includes the calls of hooks. Hooks on an `SGD` of this module never run.
 
     Args:
         parameters: The parameters to update.
@@ -162,14 +164,19 @@ class SGD(Optimizer):
                 gradients = [parameter.grad for parameter in parameters]
                 torch._foreach_add_(parameters, gradients, alpha=-group["lr"])
 
-    step.hooked = True  # type: ignore[attr-defined]  # PyTorch then does not wrap the method in its hooks
+    step.hooked = True  # type: ignore[attr-defined]  # with this attribute, PyTorch does not wrap the method in calls of hooks
 
 
 def optimizer(parameters: list[nn.Parameter], name: str, learning_rate: float) -> Optimizer:
-    """Builds an optimiser: SGD without momentum for the name "sgd", Adam for the name "adam".
+    """Builds an optimiser: SGD without momentum, or Adam.
+
+    Args:
+        parameters: The parameters that the optimiser updates.
+        name: "sgd" or "adam".
+        learning_rate: The learning rate.
 
     Raises:
-        UserError: If the name is another one.
+        UserError: If the name is neither "sgd" nor "adam".
     """
     if name == "sgd":
         return SGD(parameters, learning_rate)
@@ -179,18 +186,19 @@ def optimizer(parameters: list[nn.Parameter], name: str, learning_rate: float) -
 
 
 def first_not_finite(model: VAE, x: Tensor, weight: float) -> str:
-    """Names the first tensor that is not finite, after a step whose gradient is not finite.
+    """Finds the tensor that first became infinite or NaN in a step whose gradient is not finite.
 
-    The order of the search is: parameters, outputs of modules in the forward pass, parts of the loss, gradients. The
-    forward pass runs again for this search.
+    The function searches in this order: parameters, outputs of modules in the forward pass, parts of the loss,
+    gradients. For this search it runs the forward pass again.
 
     Args:
-        model: The VAE, with the gradients of the failed step.
+        model: The VAE, whose parameters still have the gradients of the failed step.
         x: The batch of the failed step.
         weight: The weight of the KL term.
 
     Returns:
-        The name, such as "the output of encoder". If all these tensors are finite, it is "the norm of the gradient".
+        The name of the tensor, such as "the output of encoder". If all these tensors are finite, the result is "the
+        norm of the gradient".
     """
 
     def broken(value: object) -> bool:
