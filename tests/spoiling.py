@@ -19,9 +19,10 @@ import pytest
 import yaml
 from safetensors.torch import load_file, save_file
 
-from duvae.data import fetching, sources
+from duvae.data import fetching, sources, store
 from duvae.data.sources import Source
 from duvae.data.splits import UNKNOWN
+from duvae.project.files import as_json, file_digest
 from duvae.report import figures
 from serving import Server
 
@@ -183,8 +184,19 @@ def array(path: str, change: Callable[[Any], Any]) -> Spoil:
 
     def spoil(here: Here) -> None:
         np.save(here.root / path, change(np.load(here.root / path)), allow_pickle=True)
+        resign((here.root / path).parent)
 
     return spoil
+
+
+def resign(folder: Path) -> None:
+    """Enters the digests of changed files into the summary of a prepared data set, so that reading goes on."""
+    summary = folder / store.SUMMARY
+    if summary.exists():
+        content = json.loads(summary.read_text(encoding="utf-8"))
+        names = [path.name for path in sorted(folder.iterdir()) if path.name != store.SUMMARY]
+        content[store.DIGESTS] = {name: file_digest(folder / name) for name in names}
+        summary.write_text(as_json(store.signed(content)), encoding="utf-8")
 
 
 def table(path: str, change: Callable[[pd.DataFrame], pd.DataFrame]) -> Spoil:

@@ -381,16 +381,16 @@ ARRAYS = {
         "Run 'duvae validate --dataset synthetic' first",
     ),
     "ids cut short": Kind(
-        f"train {JOB}", cut(f"{PREPARED}/train.tokens.npy"), PREPARED, "split 'train' cannot be read", AGAIN,
+        f"train {JOB}", cut(f"{PREPARED}/train.tokens.npy"), PREPARED, "train.tokens.npy: has changed since it was written", AGAIN,
     ),
     "offsets cut short": Kind(
-        f"evaluate {JOB}", cut(f"{PREPARED}/test.offsets.npy"), PREPARED, "split 'test' cannot be read", AGAIN,
+        f"evaluate {JOB}", cut(f"{PREPARED}/test.offsets.npy"), PREPARED, "test.offsets.npy: has changed since it was written", AGAIN,
     ),
     "an empty array": Kind(
-        f"evaluate {JOB}", write(f"{PREPARED}/test.labels.npy", ""), PREPARED, "split 'test' cannot be read", AGAIN,
+        f"evaluate {JOB}", write(f"{PREPARED}/test.labels.npy", ""), PREPARED, "test.labels.npy: has changed since it was written", AGAIN,
     ),
     "no labels": Kind(
-        f"probe {JOB}", gone(f"{PREPARED}/test.labels.npy"), PREPARED, "split 'test' cannot be read", AGAIN,
+        f"probe {JOB}", gone(f"{PREPARED}/test.labels.npy"), PREPARED, "test.labels.npy: not there", AGAIN,
     ),
     "arrays that do not fit": Kind(
         f"train {JOB}", array(f"{PREPARED}/valid.labels.npy", lambda labels: labels[:-1]), PREPARED,
@@ -405,11 +405,18 @@ ARRAYS = {
         "expected ids from 0 to 203",
     ),
     "a vocabulary that is too short": Kind(
-        f"train {JOB}", cut(f"{PREPARED}/vocabulary.txt"), PREPARED, "found 1 to ", "expected ids from 0 to",
+        f"train {JOB}", cut(f"{PREPARED}/vocabulary.txt"), PREPARED, "vocabulary.txt: has changed since it was written", AGAIN,
     ),
     "no validation split": Kind(
-        f"train {JOB}", gone(f"{PREPARED}/valid.offsets.npy"), "data/prepared", "expected a split 'valid'",
-        "'duvae prepare' again",
+        f"train {JOB}", gone(f"{PREPARED}/valid.offsets.npy"), f"{PREPARED}/valid.offsets.npy", "not there", AGAIN,
+    ),
+    "a split that is gone, validated": Kind(
+        "validate --dataset synthetic", gone(f"{PREPARED}/test.offsets.npy"), f"{PREPARED}/test.offsets.npy",
+        "not there, though summary.json lists it", AGAIN,
+    ),
+    "a split that is gone, binarized": Kind(
+        "binarize --dataset pictures", gone(f"{GREY}/valid.labels.npy"), f"{GREY}/valid.labels.npy",
+        "not there, though summary.json lists it", "Run 'duvae prepare --dataset pictures' again",
     ),
     "a pickle for an array": Kind(
         f"evaluate {JOB}", array(f"{PREPARED}/test.labels.npy", lambda _: np.array([Trap()], object)), PREPARED,
@@ -421,7 +428,7 @@ ARRAYS = {
     ),
     "a generator cut short": Kind(
         "truth --dataset synthetic", cut(f"{PREPARED}/generator.output.npy"), f"{PREPARED}/generator.output.npy",
-        "cannot be read", AGAIN,
+        "has changed since it was written", AGAIN,
     ),
     "no labels to probe with": Kind(
         f"probe {JOB}", array(f"{PREPARED}/train.labels.npy", lambda labels: labels * 0 - 1), PREPARED,

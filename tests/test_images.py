@@ -22,6 +22,7 @@ from duvae.data.splits import PIXELS, Images, count_shared
 from duvae.data.store import Prepared
 from duvae.data.user_images import prepared_images
 from duvae.errors import UserError
+from spoiling import resign
 
 SOURCE = ImageSource(path="leaves", ink="dark", valid=0.2, test=0.2, seed=1, size=5)
 
@@ -434,6 +435,7 @@ def test_images_that_are_broken_are_named(tmp_path: Path, part: str, change: Any
     store.write(tmp_path / "d", binarized(grey_set(5), 1))
     path = tmp_path / "d" / f"valid.{part}.npy"
     np.save(path, change(np.load(path)))
+    resign(tmp_path / "d")
 
     with pytest.raises(UserError, match=said):
         store.read(tmp_path / "d")

@@ -16,6 +16,7 @@ from duvae.data.images import area_average, binarized
 from duvae.data.omniglot import prepared_omniglot, read_burda
 from duvae.data.splits import Images
 from duvae.errors import UserError
+from spoiling import resign
 
 SOURCE = OmniglotSource(drawings="lake", train_drawers=3, test_drawers=2, valid=4, seed=1, size=28)
 TABLE = [("Greek", 2), ("Latin", 3), ("Hebrew", 2)]
@@ -373,6 +374,7 @@ def test_sound_images_pass(made: tuple[Params, Path]) -> None:
 def changed(root: Path, name: str, part: str, change: Any) -> None:
     path = root / "data/prepared/omniglot" / f"{name}.{part}.npy"
     np.save(path, change(np.load(path)))
+    resign(path.parent)
 
 
 def first(value: Any) -> Any:

@@ -102,4 +102,5 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
     head = {"dataset": dataset, "setting": setting, "seed": seed, "weights": weights, "documents": documents}
     array_files.write(results / "per_example.json", head, arrays)
     write_json(results / "metrics.json", metrics)
-    watch.write(results / "evaluate.run.json", weights=weights, device=str(device), threads=params.threads)
+    outputs = [results / "metrics.json", results / "per_example.json"]
+    watch.write(results / "evaluate.run.json", outputs, weights=weights, device=str(device), threads=params.threads)

@@ -59,7 +59,9 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
     folder = root / "results" / job.folder
     head = {"dataset": dataset, "setting": setting, "seed": seed, "weights": weights}
     write_json(folder / "probe.json", {**head, **results})
-    watch.write(folder / "probe.run.json", weights=weights, device=str(device), threads=params.threads)
+    watch.write(
+        folder / "probe.run.json", [folder / "probe.json"], weights=weights, device=str(device), threads=params.threads
+    )
 
 
 def by_subset(model: VAE, prepared: store.Prepared, params: Params, dataset: str) -> dict[str, Any]:

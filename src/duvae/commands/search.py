@@ -65,7 +65,8 @@ def run(params: Params, name: str, url: str | None = None, worker: bool = False,
     write_json(folder / "study.json", content)
     best = content["best"] or {}
     end_study(str(study.user_attrs[PARENT]), {key: best.get(key) for key in ("nll", "mi")}, study_root(root))
-    watch.write(folder / "search.run.json", device=str(model_files.device()), threads=params.threads)
+    outputs = [folder / name for name in ("best_params.yaml", "trials.csv", "curves.csv", "study.json")]
+    watch.write(folder / "search.run.json", outputs, device=str(model_files.device()), threads=params.threads)
     for line in summary_lines(content):
         print(line)
     print(f"best hyperparameters: {folder / 'best_params.yaml'}; run 'duvae figure2 --study {name}' to draw its page")

@@ -121,6 +121,7 @@ class StageRecord(Content):
     weights: str | None = None
     versions: dict[str, str] = {}
     machine: Machine | None = None
+    outputs: dict[str, str] = {}
 
 
 class Truth(Content):
