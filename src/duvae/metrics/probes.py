@@ -186,7 +186,7 @@ def draw(labels: Array, size: int, seed: tuple[int, ...]) -> Array:
 
     The number of documents that are drawn from a class is nearly proportional to the size of the class, but at least
     one. Cross-validation needs two documents of each class. If `size` is large enough, at least two documents are
-    therefore drawn from each class, or its only document.
+    therefore drawn from each class that has two.
 
     Args:
         labels: Labels of the documents to draw from, shape (documents,).

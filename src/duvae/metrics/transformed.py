@@ -61,8 +61,8 @@ def transformed_measures(model: VAE, split: Split, device: torch.device, seed: i
 def joint_posterior(model: VAE, split: Split, device: torch.device) -> Posterior:
     """Computes q(z|x) of all examples of a split, in the order of the split, as one posterior.
 
-    The model computes the posteriors in batches. Joined into one posterior, examples of different batches can form
-    the pairs that `estimates` needs.
+    The model computes q(z|x) in batches. This function joins the results, so that the function `estimates` can pair
+    examples of different batches.
     """
     posteriors, restored = map_batches(model, split, device, model.posterior)
 

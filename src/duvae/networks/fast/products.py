@@ -19,7 +19,7 @@ CPUINFO = Path("/proc/cpuinfo")
 LARGE = 2**28
 """The smallest number of multiplications in a product for which this module chooses a library.
 
-PyTorch computes smaller products, because they would gain little.
+Smaller products are left to PyTorch, because they would gain little.
 """
 
 

@@ -2,11 +2,11 @@ r"""Computes the gradient of the text decoder's log p(x|z) with respect to z, an
 
 Stochastic variational inference (see `duvae.refinement.SVI`) takes steps along
 $g(z, \theta) = \nabla_z \log p_\theta(x|z)$, where $\theta$ are the parameters of the decoder. Training differentiates
-these steps. To compute g takes a forward pass and a backward pass.
+these steps. Computing g takes a forward pass and a backward pass.
 
 Let v be a vector, and $v \cdot g$ its product with g. Second derivatives are symmetric. So the gradient of $v \cdot g$
 with respect to z and $\theta$ is the derivative of $\nabla_{z,\theta} \log p_\theta(x|z)$ when z moves along v. To
-compute this derivative, one differentiates every value of the forward pass and of the backward pass along v
+compute this derivative, the module differentiates every value of the forward pass and of the backward pass along v
 (Pearlmutter 1994). The result is exact, and takes little more time than a finite difference of two gradients. The
 method does not need the second derivative of PyTorch's LSTM, which PyTorch lacks on a GPU.
 
