@@ -1,7 +1,7 @@
 """Training objectives and schedules.
 
-An objective computes the loss of each x of a batch. A schedule gives the weight of the loss's KL term in each step of
-the optimiser.
+An objective computes the loss of each x of a batch. A schedule gives the weight of the KL term of the loss in each step
+of the optimiser.
 """
 
 from abc import ABC, abstractmethod
@@ -176,8 +176,8 @@ class Duration:
 class Schedule(ABC):
     """The weight of the KL term in each step of a training.
 
-    The weight depends on the number of the step alone. So a resumed training has the weights of a training without a
-    break.
+    The weight depends on the number of the step alone. So a resumed training uses the same weights as a training
+    without a break.
     """
 
     @abstractmethod

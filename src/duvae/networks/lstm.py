@@ -141,7 +141,7 @@ class LSTMDecoder(Decoder):
         return self.output.plain(kept, x[:, 1:]).sum(-1)
 
     def units(self, x: Int[Tensor, "batch length"]) -> int:
-        """Counts the words whose log probabilities `log_prob` sums: all words of the batch but the first of each x."""
+        """Counts the words whose log probabilities `log_prob` sums: all words but the first of each sentence."""
         return x[:, 1:].numel()
 
     @torch.no_grad()

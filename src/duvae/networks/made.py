@@ -95,7 +95,7 @@ class MADE(nn.Module):
         samples: Sequence[int],
         known: Callable[[int, Tensor, Tensor], Tensor],
     ) -> Float[Tensor, "*samples batch latent"]:
-        """Computes z one dimension after the other, in the order of the dimensions, if z itself depends on m and s.
+        """Computes a z that depends on m and s, one dimension after the other, in the order of the network.
 
         The method computes m_d and s_d from the dimensions of z before d, and then z_d by the function `known`. It
         computes each hidden unit once, as soon as the unit's inputs are known. So all dimensions together take no more
