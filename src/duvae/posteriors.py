@@ -128,7 +128,7 @@ def joined(posteriors: Sequence[Posterior]) -> Posterior:
 
 
 def _replaced(posterior: Posterior, tensor: Callable[[str], Tensor]) -> Posterior:
-    """Copies a posterior, and replaces its tensors. The copy has the same objects as its other attributes.
+    """Copies a posterior, and replaces its tensors. The other attributes of the copy are those of the original.
 
     Args:
         posterior: The posterior to copy.

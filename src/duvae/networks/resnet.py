@@ -10,7 +10,7 @@ from duvae.networks.bodies import Encoder
 from duvae.networks.convolutions import BatchNorm, Convolution, Images, channels_last
 
 FEW = 8
-"""Smallest number of channels above 1 for which the 1 x 1 convolution of a block reads a channels-last input.
+"""The smallest number of channels above 1 for which the 1 x 1 convolution of a block reads a channels-last input.
 
 An input of this convolution with 2 to FEW - 1 channels is first copied to PyTorch's usual layout. In torch 2.13,
 oneDNN's 1 x 1 convolution of stride 2 fails for 2 to 6 channels in the channels-last layout: on processors without

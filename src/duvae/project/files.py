@@ -180,7 +180,7 @@ def read_json(path: Path, made_by: str) -> Any:
 
 
 def _sync(path: Path) -> None:
-    """Waits until the content of a file is on the disk. This raises the error of a full disk at the latest."""
+    """Waits until the content of a file is on the disk. If the disk is full, this raises the error."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())
 

@@ -1,10 +1,11 @@
 """Computes fingerprints: hashes of the code that a result depends on.
 
-There is one fingerprint for each kind of stage in dvc.yaml. If the stage trains or loads a model, there is one for each
-system (a kind of model such as `du_vae`). A definition is a function, a class or a constant. A fingerprint covers every
-definition that the stage's function can reach. A change of the code makes a result stale, so that DVC computes it
-again, only if the result's fingerprint covers the changed code. If it is not certain whether code can be reached, the
-fingerprint covers it: a missed dependency is worse than an unnecessary rerun. The rules are:
+There is one fingerprint for each kind of stage in dvc.yaml. A kind of stage that trains or loads a model has one
+fingerprint for each system (a kind of model, such as `du_vae`). A definition is a function, a class or a constant. A
+fingerprint covers every definition that the stage's function can reach. A result is stale if DVC must compute it again.
+A change of the code makes a result stale only if the result's fingerprint covers the changed code. If it is not certain
+whether code can be reached, the fingerprint covers it: a missed dependency is worse than an unnecessary rerun. The
+rules are:
 
 - A definition reaches every definition whose name its code contains. The name may also be an attribute of a module, or
   be in an annotation.

@@ -2,7 +2,7 @@
 
 The normal form leaves out whatever cannot change a result, such as comments and docstrings (see the module `source`).
 Fingerprints are hashes of this form. A class of parameters is a pydantic model, and its members are its fields and
-methods. A member counts separately if a fingerprint can cover it without the rest of the class, or the rest without it.
+methods. A member counts separately if a fingerprint that covers the class may leave out this member.
 """
 
 import ast
@@ -216,7 +216,8 @@ def read_members(definition: Definition, node: ast.ClassDef) -> None:
     for each in node.body:
         if name := own_name(each):
             member = Definition(f"{definition.name}.{name}")
-            # The member is put into a class, since the reader keeps annotations in classes, which pydantic uses.
+            # Pydantic uses the annotations of fields. The reader keeps the annotation of a field only inside a class.
+            # So the member is put into a class.
             body = ast.ClassDef(name="", bases=[], keywords=[], body=[each], decorator_list=[])
             Reader(member).read([body])
             definition.members[name] = member
