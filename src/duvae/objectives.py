@@ -1,4 +1,8 @@
-"""Training objectives, which compute the loss of a batch, and schedules, which give the KL weight of each step."""
+"""Training objectives and schedules.
+
+An objective computes the loss of each x of a batch. A schedule gives the weight of the KL term of the loss in each step
+of the optimiser.
+"""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -20,10 +24,10 @@ class Context:
         reconstruction: -log p(x|z) in nats per sentence or per image, with shape (batch,).
         posterior: q(z|x) of each x of the batch.
         drawn: The sample of q(z|x) that the decoder read; `drawn.z` has the shape (batch, latent).
-        weight: The weight of the KL term in this step, from the schedule; a number without a unit. In compiled
-            training it is a tensor of shape ().
+        weight: The weight of the KL term in this step, from the `Schedule`. In compiled training the weight is a
+            tensor of shape ().
         generator: The random generator of this step; None: PyTorch's global generator. Checkpoints hold the state of
-            the global generator, so that a resumed training computes the same bits as an unbroken one.
+            the global generator. So a resumed training computes exactly the numbers of a training without a break.
     """
 
     reconstruction: Float[Tensor, "batch"]
@@ -33,12 +37,12 @@ class Context:
     generator: Generator | None = None
 
     def draw_prior(self) -> Float[Tensor, "batch latent"]:
-        """New samples of the prior N(0, I), one for each sample of q(z|x), with shape (batch, latent)."""
+        """Draws new samples of the prior N(0, I), one for each x of the batch, with shape (batch, latent)."""
         return noise_like(self.drawn.z, generator=self.generator)
 
 
 class Loss(NamedTuple):
-    """The loss of a batch and its parts, in nats per sentence or per image.
+    """The loss of each x of a batch and the parts of this loss, in nats per sentence or per image.
 
     Attributes:
         total: The loss that training minimises, with shape (batch,).
@@ -56,11 +60,11 @@ class Objective(ABC):
 
     @abstractmethod
     def __call__(self, context: Context) -> Loss:
-        """Computes the loss of each x and the parts of this loss, in nats, each with shape (batch,)."""
+        """Computes the loss of each x of the batch, and the parts of this loss."""
 
 
 class ELBO(Objective):
-    r"""$-\log p(x|z) + w \, D_{KL}[q(z|x) \| p(z)]$: the negative ELBO of equation 1, with KL weight w."""
+    r"""$-\log p(x|z) + w \, D_{KL}[q(z|x) \| p(z)]$: the negative ELBO with KL weight w (equation 1 of the paper)."""
 
     def __call__(self, context: Context) -> Loss:
         kl = context.posterior.kl(context.drawn).sum(-1)
@@ -69,14 +73,14 @@ class ELBO(Objective):
 
 
 class FreeBits(Objective):
-    r"""$-\log p(x|z) + w \sum_d \max(\lambda, E_B[KL_d])$ (Kingma et al. 2016): free bits of each dimension.
+    r"""$-\log p(x|z) + w \sum_d \max(\lambda, E_B[KL_d])$: the negative ELBO with free bits (Kingma et al. 2016).
 
-    The mean $E_B$ is over the batch. The term of a dimension d has no gradient while the mean KL of d lies below
-    $\lambda$: up to that amount, information in z costs nothing. The total loss of each x contains the KL term of the
-    whole batch.
+    $KL_d$ is the KL term of dimension d of z, and $E_B$ is the mean over the batch. The term of dimension d has no
+    gradient while $E_B[KL_d]$ lies below $\lambda$: up to that amount, information in $z_d$ costs nothing. The sum over
+    d is the same for all x of the batch.
 
     Args:
-        free_bits: The smallest KL term lambda of each dimension, in nats.
+        free_bits: The smallest value lambda that the term of each dimension takes, in nats.
     """
 
     def __init__(self, free_bits: float) -> None:
@@ -90,14 +94,17 @@ class FreeBits(Objective):
 
 
 class MutualDivergence(Objective):
-    r"""The negative ELBO plus MAE's two terms over all ordered pairs of different x in a batch (Ma et al. 2018).
+    r"""The negative ELBO plus the two regularization terms of MAE (Ma et al. 2018).
+
+    MAE is mutual posterior-divergence regularization. Its terms depend on all ordered pairs of different x in a batch:
 
     $$-\log p(x|z) + w \, KL + \gamma \sum_d -\log \mathrm{sigmoid}(MPD_d) + \eta \, \mathrm{std}_{x_1 \ne x_2} \Big[
       \sum_d KL[q(z_d|x_1) \| q(z_d|x_2)] \Big], \qquad MPD_d = E_{x_1 \ne x_2} KL[q(z_d|x_1) \| q(z_d|x_2)]$$
 
-    Ordered pairs contain both directions, so their mean is the mean of the symmetric divergence of equation 2. The term
-    with the weight gamma is the diversity, and the term with the weight eta is the smoothness, as in the DU-VAE paper.
-    The code of Ma et al. exchanges the two letters. A batch of one example has no pairs, so its loss lacks both terms.
+    The ordered pairs contain each pair of x in both directions. So the mean divergence over these pairs is the mean of
+    the symmetric divergence in equation 2 of the DU-VAE paper. The term with the weight gamma is the diversity, and the
+    term with the weight eta is the smoothness, as in the DU-VAE paper. The code of Ma et al. exchanges the two letters.
+    A batch of one example has no pairs, so its loss lacks both terms.
 
     Args:
         gamma: The weight of the diversity term.
@@ -114,8 +121,8 @@ class MutualDivergence(Objective):
         if len(kl) > 1:
             pairs = pairwise_kl(posterior.mean, cast("Tensor", posterior.variance))
             variance = pairs.sum(-1).var(correction=0)
-            # The variance is 0 if all posteriors are equal. The square root has no finite slope at 0, so a tiny number
-            # is added.
+            # The variance is 0 if all posteriors are equal. The square root has no finite derivative at 0, so a tiny
+            # number is added to the variance.
             smoothness = (variance + torch.finfo(variance.dtype).eps ** 2).sqrt()
             total = total + self.gamma * -logsigmoid(pairs.mean(0)).sum() + self.eta * smoothness
 
@@ -125,7 +132,9 @@ class MutualDivergence(Objective):
 def pairwise_kl(
     mean: Float[Tensor, "batch latent"], variance: Float[Tensor, "batch latent"]
 ) -> Float[Tensor, "pairs latent"]:
-    r"""$KL[q(z_d|x_1) \| q(z_d|x_2)]$ of diagonal Gaussians in nats, for all ordered pairs $x_1 \ne x_2$ of a batch.
+    r"""Computes $KL[q(z_d|x_1) \| q(z_d|x_2)]$ in nats, for all ordered pairs $x_1 \ne x_2$ of a batch.
+
+    The posteriors are diagonal Gaussians with means $\mu$ and variances $\delta^2$, so the divergence is
 
     $$\frac12 \Big( \frac{\delta_1^2 + (\mu_1 - \mu_2)^2}{\delta_2^2} - 1 - \log \frac{\delta_1^2}{\delta_2^2} \Big)$$
 
@@ -140,7 +149,8 @@ def pairwise_kl(
     """
     count = len(mean)
     different = ~torch.eye(count, dtype=torch.bool, device=mean.device)
-    # `nonzero_static` takes the number of pairs, since compiled training cannot use a size that depends on data.
+    # `nonzero` would give a result whose size depends on data, which compiled training cannot use. `nonzero_static`
+    # takes the size, which is the number of pairs.
     first, second = different.nonzero_static(size=count * (count - 1)).unbind(1)
     ratio = variance[first] / variance[second]
 
@@ -152,8 +162,8 @@ class Duration:
     """The length of a training, in optimiser steps.
 
     Attributes:
-        warmup: The number of steps of the warm-up, in which the KL weight rises; 0 for no warm-up. Regularizers that
-            wait for the warm-up start after these steps.
+        warmup: The number of steps of the warm-up, in which the KL weight rises; 0 for no warm-up. Some regularizers
+            start only after the warm-up.
         epoch: The number of steps of one epoch.
         total: The number of steps of all epochs. A training that ends early takes fewer steps.
     """
@@ -166,17 +176,17 @@ class Duration:
 class Schedule(ABC):
     """The weight of the KL term in each step of a training.
 
-    The weight depends on the number of the step alone, so that a resumed training has the same weights as an unbroken
-    one.
+    The weight depends on the number of the step alone. So a resumed training uses the same weights as a training
+    without a break.
     """
 
     @abstractmethod
     def __call__(self, step: int) -> float:
-        """The weight of the KL term in the given step. Steps are counted from 0 over the whole training."""
+        """Computes the weight of the KL term in the given step. Steps are counted from 0 over the whole training."""
 
 
 class Warmup(Schedule):
-    """A KL weight that rises linearly from `start` to `end` over the first `steps` steps and stays at `end`.
+    """A KL weight that rises linearly from `start` to `end` over the first `steps` steps, and then stays at `end`.
 
     Args:
         steps: The number of steps of the warm-up; 0 for no warm-up.

@@ -1,4 +1,8 @@
-"""Measures how well a linear classifier, a linear probe, predicts the labels of examples from their posteriors."""
+"""Linear probes: linear classifiers that predict the labels of examples.
+
+A probe reads the features of an example, which come from its posterior q(z|x) (see
+`duvae.posteriors.Posterior.features`). The test accuracy of a probe measures what these features tell about the label.
+"""
 
 import warnings
 from collections.abc import Iterator, Mapping
@@ -11,16 +15,16 @@ from duvae.config import Probe
 from duvae.data.splits import Array
 
 ITERATIONS = 1000
-"""Largest number of iterations of the classifier's optimiser."""
+"""Largest number of iterations of the optimiser that fits a classifier."""
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Test accuracy of a probe, in percent.
+    """Test accuracies of the classifiers that were trained on randomly drawn subsets of the training set.
 
     Attributes:
-        draws: Test accuracy of the classifier that was trained on each drawn subset, in percent.
-        penalties: Inverse penalty of each of these classifiers, chosen by cross-validation.
+        draws: Test accuracy in percent, one number per drawn subset.
+        penalties: Inverse of the penalty on the classifier's weights, one number per drawn subset.
     """
 
     draws: list[float]
@@ -28,12 +32,12 @@ class Accuracy:
 
     @property
     def mean(self) -> float:
-        """Mean accuracy over the draws, in percent."""
+        """Mean accuracy over the drawn subsets, in percent."""
         return float(np.mean(self.draws))
 
     @property
     def spread(self) -> float | None:
-        """Standard deviation of the accuracy over n draws, with the divisor n - 1, in percent; None if n is 1."""
+        """Standard deviation of the accuracy over the n drawn subsets (divisor n - 1), in percent; None if n is 1."""
         return float(np.std(self.draws, ddof=1)) if len(self.draws) > 1 else None
 
 
@@ -41,12 +45,16 @@ def probe(subsets: list[tuple[Array, Array]], test: tuple[Array, Array], setting
     """Trains a one-layer classifier on each labelled subset, and measures its accuracy on the test set.
 
     The classifier is multinomial logistic regression on standardized features. Stratified cross-validation inside the
-    labelled subset chooses the penalty of the classifier, so that no other labels are used.
+    labelled subset chooses the penalty on the classifier's weights, so no labels outside the subset are used. If there
+    is nothing to choose from, or a label has a single example in the subset, the first given penalty is used.
 
     Args:
         subsets: Features and labels of each drawn subset, shapes (n, features) and (n,).
         test: Features and labels of the test set, shapes (n, features) and (n,).
-        settings: Number of folds of the cross-validation, its seed, and the inverse penalties to choose from.
+        settings: Number of folds of the cross-validation, seed of the folds, and inverse penalties to choose from.
+
+    Returns:
+        Test accuracies and chosen inverse penalties, in the order of the subsets.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import GridSearchCV, StratifiedKFold
@@ -75,7 +83,10 @@ def probe(subsets: list[tuple[Array, Array]], test: tuple[Array, Array], setting
 
 @contextmanager
 def convergence() -> Iterator[None]:
-    """Replaces the convergence warnings of all fits inside the `with` block by one warning that counts them."""
+    """Replaces all convergence warnings that scikit-learn gives inside the `with` block by one warning.
+
+    The new warning says how many fits have not converged. Other warnings pass unchanged.
+    """
     from sklearn.exceptions import ConvergenceWarning
 
     with warnings.catch_warnings(record=True) as caught:
@@ -120,10 +131,12 @@ def probe_groups(training: Labelled, test: Labelled, count: int, settings: Probe
         training: Examples to draw from. If a label has fewer than `count` examples, the draw takes all of them.
         test: Test examples.
         count: Number of examples per label.
-        settings: Number of draws, number of folds, seed, and inverse penalties to choose from.
+        settings: Number of drawn subsets per group, number of folds of the cross-validation, seed, and inverse
+            penalties to choose from.
 
     Returns:
-        Accuracy by group. A group whose labels all have at most `count` examples has a single draw.
+        Accuracy by the number of the group. If all labels of a group have at most `count` examples, the only possible
+        subset is the whole group, so the group has a single draw.
     """
     accuracies = {}
     for group in np.unique(training.groups).tolist():
@@ -139,9 +152,12 @@ def probe_groups(training: Labelled, test: Labelled, count: int, settings: Probe
 
 
 def over_groups(accuracies: Mapping[int, Accuracy]) -> list[float]:
-    """Mean accuracy over all groups for each draw, in percent.
+    """Computes the mean accuracy over all groups, in percent, once for each draw.
 
     A group with a single draw contributes the accuracy of that draw to every mean.
+
+    Args:
+        accuracies: Accuracy by the number of the group, from `probe_groups`.
     """
     draws = max(len(accuracy.draws) for accuracy in accuracies.values())
     columns = [accuracy.draws * (draws if len(accuracy.draws) == 1 else 1) for accuracy in accuracies.values()]
@@ -154,8 +170,8 @@ def draw_each(labels: Array, count: int, seed: tuple[int, ...]) -> Array:
 
     Args:
         labels: Labels of the examples to draw from, shape (examples,).
-        count: Number of examples per label.
-        seed: Seed of the draw.
+        count: Largest number of examples to draw per label.
+        seed: Seed of the draw, as a tuple of integers.
 
     Returns:
         Indices of the drawn examples, shape (drawn examples,).
@@ -166,21 +182,22 @@ def draw_each(labels: Array, count: int, seed: tuple[int, ...]) -> Array:
 
 
 def draw(labels: Array, size: int, seed: tuple[int, ...]) -> Array:
-    """Draws exactly `size` labelled documents, from each class in proportion to the share of the class.
+    """Draws exactly `size` labelled documents. A class is the set of all documents with the same label.
 
-    Every class contributes at least one document. Cross-validation needs two documents of a class. If `size` suffices,
-    each class therefore contributes at least two documents, or its only document.
+    The number of documents that are drawn from a class is nearly proportional to the size of the class, but at least
+    one. Cross-validation needs two documents of each class. If `size` is large enough, at least two documents are
+    therefore drawn from each class that has two.
 
     Args:
         labels: Labels of the documents to draw from, shape (documents,).
         size: Number of documents to draw, from the number of classes to the number of documents.
-        seed: Seed of the draw.
+        seed: Seed of the draw, as a tuple of integers.
 
     Returns:
         Indices of the drawn documents, shape (size,).
 
     Raises:
-        ValueError: If `size` is out of range.
+        ValueError: If `size` is less than the number of classes or more than the number of documents.
     """
     generator = np.random.default_rng(list(seed))
     classes, counts = np.unique(labels, return_counts=True)

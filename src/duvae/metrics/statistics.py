@@ -1,4 +1,4 @@
-"""Statistics of values that are computed for each example."""
+"""Statistics of measures that have one value per example of a data set."""
 
 import math
 
@@ -8,5 +8,9 @@ from duvae.data.splits import Array
 
 
 def standard_error(values: Array) -> float:
-    """Standard error of the mean over examples, in the unit of the values; 0 for a single example."""
+    """Computes the standard error of the mean of `values`, in the unit of the values; 0 for a single value.
+
+    Args:
+        values: One value per example, shape (examples,).
+    """
     return float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else 0.0

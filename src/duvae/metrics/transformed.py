@@ -1,7 +1,8 @@
 """Estimates MPD and CE of a transformed code z^T = f(z^0; x) from samples (supplement D of the paper).
 
-MPD is the mutual posterior diversity, and CE is the conditional entropy. The map f is a chain of invertible maps, such
-as an inverse autoregressive flow (IAF).
+MPD is the mutual posterior diversity: the mean symmetric KL divergence between the posteriors of two examples. CE is
+the conditional entropy of z given x. z^0 is a sample of a Gaussian that depends on x. The map f is a chain of
+invertible maps, such as an inverse autoregressive flow (IAF).
 """
 
 import math
@@ -18,25 +19,30 @@ from duvae.posteriors import Posterior, joined
 from duvae.vae import VAE
 
 ROUNDS = 10
-"""Number of estimates. Each estimate pairs every example with one other example: all estimates together use 20,000
-pairs for 2,000 sentences."""
+"""Number of estimates of each measure. Each estimate pairs every example with one other example.
+
+For 2,000 sentences, all estimates together therefore use 20,000 pairs.
+"""
 
 ROWS = 1024
-"""Number of posteriors that are evaluated at once. They need 8 MiB for each layer of the paper's largest chain."""
+"""Number of posteriors whose densities are computed at once.
+
+They need 8 MiB for each layer of the paper's largest chain.
+"""
 
 
 def transformed_measures(model: VAE, split: Split, device: torch.device, seed: int) -> dict[str, float | None]:
-    """MPD and CE of z^T in nats, with the standard errors of both estimates.
+    """Estimates MPD and CE of z^T in nats, and the standard errors of both estimates.
 
     Args:
-        model: Model to measure; it is not changed.
+        model: Trained model to measure; it is not changed.
         split: Examples to measure on.
         device: Device to compute on.
         seed: Seed of the samples and of the pairs.
 
     Returns:
-        Values of `mpd_t`, `mpd_t_stderr`, `ce_t` and `ce_t_stderr`. All are None if the posterior does not transform z.
-        A value that is not finite is None too.
+        Values of `mpd_t` and `ce_t`, and their standard errors `mpd_t_stderr` and `ce_t_stderr`. All four are None if
+        the posterior of the model does not transform z. A value that is not finite is None too.
     """
     names = "mpd_t", "mpd_t_stderr", "ce_t", "ce_t_stderr"
     with evaluating(model):
@@ -44,7 +50,8 @@ def transformed_measures(model: VAE, split: Split, device: torch.device, seed: i
         if not model.posterior(example).transformed:
             return dict.fromkeys(names)
         mpd, ce = estimates(joint_posterior(model, split, device), seed)
-    # The inverse of a chain may overflow for a sample far from the posterior. The estimate is then unknown: None.
+    # For a sample that is far from another example's posterior, the inverse of the chain may overflow. The estimate is
+    # then not finite, and this function returns None.
     with np.errstate(invalid="ignore"):
         values = float(mpd.mean()), standard_error(mpd), float(ce.mean()), standard_error(ce)
 
@@ -54,7 +61,8 @@ def transformed_measures(model: VAE, split: Split, device: torch.device, seed: i
 def joint_posterior(model: VAE, split: Split, device: torch.device) -> Posterior:
     """Computes q(z|x) of all examples of a split, in the order of the split, as one posterior.
 
-    With a single posterior, the function `estimates` can pair examples of different batches.
+    The model computes q(z|x) in batches. This function joins the results, so that the function `estimates` can pair
+    examples of different batches.
     """
     posteriors, restored = map_batches(model, split, device, model.posterior)
 
@@ -62,18 +70,21 @@ def joint_posterior(model: VAE, split: Split, device: torch.device) -> Posterior
 
 
 def estimates(posterior: Posterior, seed: int, rounds: int = ROUNDS) -> tuple[Array, Array]:
-    r"""Computes several estimates of MPD and CE of z in nats, independent of each other for a given set of examples.
+    r"""Computes several estimates of MPD and CE of z in nats.
+
+    Given the examples, the estimates are independent of each other. Each of them is
 
     $$\widehat{MPD} = \frac{N-1}{N} \cdot \frac1N \sum_i \big( \log q(z_i|x_i) - \log q(z_i|x_{\pi(i)}) \big), \qquad
       \widehat{CE} = -\frac1N \sum_i \log q(z_i|x_i), \qquad z_i \sim q(z|x_i)$$
 
     $\pi$ is a random cycle through all x, so that each ordered pair of two different x is equally likely. The mean of
-    $KL[q(z|x_1) \| q(z|x_2)]$ over these pairs equals the mean of the symmetric divergence. Equation 3 of the paper
-    also counts the N pairs of an x with itself among all $N^2$ pairs; the factor $(N-1)/N$ accounts for these N pairs.
-    The density of a sample under another x's posterior is computed with the inverse of that posterior's chain.
+    $KL[q(z|x_1) \| q(z|x_2)]$ over these pairs equals the mean of the symmetric divergence. Equation 3 of the paper is
+    a mean over all $N^2$ pairs. N of them pair an x with itself, and their divergence is 0. The factor $(N-1)/N$
+    accounts for these N pairs. To compute the density of $z_i$ under the posterior of another x, the chain of that
+    posterior is inverted.
 
     Args:
-        posterior: Posterior of the whole set, batch size N.
+        posterior: Posterior of the whole set of N examples, as one batch.
         seed: Seed of the samples and of the pairs.
         rounds: Number of estimates. Each estimate has its own sample of every posterior and its own $\pi$.
 

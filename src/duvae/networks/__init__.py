@@ -1,4 +1,7 @@
-"""Encoders and decoders for texts and for images. They do not depend on systems or on training."""
+"""Encoders and decoders for texts and for images.
+
+They do not depend on the way in which a model is trained, or on the kind of its posterior.
+"""
 
 from torch import nn
 
@@ -15,7 +18,7 @@ def build(networks: Networks, words: int, init: str, fast: bool = True) -> tuple
     """Builds the encoder and the decoder of a data set: image networks for `ImageNetworks`, otherwise text networks.
 
     Args:
-        networks: The sizes of both networks.
+        networks: The sizes of both networks. Their type says whether the data are images or texts.
         words: The number of values that an element of x may have: the size of the vocabulary for texts, 2 for images of
             bits.
         init: The initial weights of a text encoder: "torch" for PyTorch's defaults, "paper" for the weights of
@@ -44,14 +47,14 @@ def build(networks: Networks, words: int, init: str, fast: bool = True) -> tuple
 
 
 def initial(networks: Networks, init: str) -> str:
-    """Chooses the kind of initial weights, an argument of `initialize`, for the linear map from features to q(z|x).
+    """Chooses the initial weights of the linear map from the features of the encoder to the parameters of q(z|x).
 
     Args:
-        networks: The sizes of both networks.
-        init: The kind for texts.
+        networks: The sizes of the encoder and the decoder. Their type says whether the data are images or texts.
+        init: The kind of initial weights if the data are texts.
 
     Returns:
-        `init` for texts, "image" for images.
+        The kind of initial weights, as an argument of `initialize`: `init` for texts, "image" for images.
     """
     return "image" if isinstance(networks, ImageNetworks) else init
 
@@ -61,8 +64,8 @@ def initialize(module: nn.Module, init: str) -> None:
 
     Args:
         module: The module to initialize.
-        init: The kind of initial weights. "paper": uniform weights (see `uniform_`). "image": Xavier's weights for
-            linear maps. Any other value changes nothing.
+        init: The kind of initial weights. "paper": uniform weights (see `uniform_`). "image": Xavier's uniform
+            weights for linear maps; other weights stay unchanged. Any other value: all weights stay unchanged.
     """
     if init == "paper":
         uniform_(module)

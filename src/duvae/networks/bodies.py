@@ -1,4 +1,4 @@
-"""The interfaces of all encoders and decoders."""
+"""The abstract base classes of all encoders and decoders."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -23,42 +23,47 @@ class Encoder(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, x: Tensor) -> Float[Tensor, "batch features"]:
-        """The feature vector of each x."""
+        """Computes the feature vector of each x."""
 
 
 class Decoder(nn.Module, ABC):
-    """A network that computes p(x|z). Log probabilities are in nats per sentence or per image."""
+    """A network that computes p(x|z): the probability of a sentence or an image x, given its latent code z."""
 
     @abstractmethod
     def log_prob(self, x: Tensor, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch"]:
-        """log p(x|z) with one z for each x, in nats."""
+        """Computes log p(x|z) with one z for each x, in nats per sentence or per image."""
 
     @abstractmethod
     def log_prob_samples(self, x: Tensor, z: Float[Tensor, "samples batch latent"]) -> Float[Tensor, "samples batch"]:
-        """log p(x|z) with several z for each x, in nats, without gradients."""
+        """Computes log p(x|z) with several z for each x, in nats per sentence or per image, without gradients."""
 
     def slope(self, x: Tensor) -> Slope:
         r"""Builds the function that computes $\nabla_z \log p(x|z)$ from z.
 
-        If autograd is enabled, the gradient can be differentiated again. In training each call of the function draws
-        new dropout masks. This base class differentiates `log_prob` by autograd; a subclass may have a faster method.
+        If autograd is enabled when the built function is called, its result can be differentiated again. In training
+        each call of the built function draws new dropout masks. This base class differentiates `log_prob` by autograd;
+        a subclass may have a faster method.
         """
         return derivative(partial(self.log_prob, x))
 
     @abstractmethod
     def units(self, x: Tensor) -> int:
-        """The number of words or images in a batch, by which a loss is divided to give the loss per word or image."""
+        """Counts the words of a batch of sentences, or the images of a batch of images.
+
+        A loss that is summed over the batch, divided by this number, is the loss per word or per image.
+        """
 
     @abstractmethod
     def sample(
         self, z: Float[Tensor, "batch latent"], generator: Generator | None = None, likely: bool = False
     ) -> Tensor:
-        """Generates one x for each z, element by element. The decoder must be in evaluation mode.
+        """Generates one x for each z, one word or pixel after the other. The decoder must be in evaluation mode.
 
         Args:
             z: Latent codes to decode, shape (batch, latent).
             generator: The random generator; None: PyTorch's global generator.
-            likely: Whether each element is the most likely one, given the elements before it, instead of a random draw.
+            likely: True: each word or pixel takes its most likely value, given those before it. False: its value is a
+                random draw.
 
         Returns:
             Word ids of shape (batch, length), or images of shape (batch, 1, height, width).
@@ -68,7 +73,7 @@ class Decoder(nn.Module, ABC):
 def derivative(log_prob: Callable[[Float[Tensor, "batch latent"]], Float[Tensor, "batch"]]) -> Slope:
     """Builds the function that computes the gradient of log p(x|z) with respect to z, by autograd.
 
-    If autograd is enabled when the built function is called, the gradient can be differentiated again.
+    If autograd is enabled when the built function is called, its result can be differentiated again.
 
     Args:
         log_prob: Function from z, shape (batch, latent), to log p(x|z) in nats, shape (batch,).

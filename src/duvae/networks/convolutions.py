@@ -14,18 +14,21 @@ Kernel = Float[Tensor, "_ _ _ _"]
 Channels = Float[Tensor, "_"]
 """One number per channel."""
 Folded = tuple[Tensor, Tensor]
-"""The kernel and the bias of one convolution that also does the work of the batch normalization behind it."""
+"""The kernel and the bias of a convolution with a folded batch normalization.
+
+In evaluation such a convolution replaces a convolution and the batch normalization after it (see `BatchNorm.folded`).
+"""
 
 
 class Convolution(nn.Module):
-    """A convolution without a bias, since batch normalization follows.
+    """A convolution without a bias. The batch normalization after it has a shift, which does the work of a bias.
 
     Args:
         inputs: The number of input channels.
         outputs: The number of output channels.
         kernel: The height and width of the kernel.
         stride: The distance between neighbouring positions of the kernel, in pixels.
-        padding: The number of rows or columns of zeros that are added on each side.
+        padding: The number of rows or columns of zeros that are added on each of the four sides of an image.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, padding: int = 0) -> None:
@@ -41,15 +44,16 @@ class Convolution(nn.Module):
 class MaskedConvolution(nn.Module):
     """A k x k convolution that reads only earlier pixels: those in the rows above, and those to the left.
 
-    The module stores only the weights of earlier pixels, and computes only with the upper k // 2 + 1 of the k rows. For
-    example, a 7 x 7 mask becomes a 4 x 7 kernel, in which three weights (type B) or four (type A) are zero.
+    If `own` is True, the convolution also reads the pixel itself. Its mask is then of type B, otherwise of type A (van
+    den Oord et al. 2016). All rows below the middle of a masked kernel are zero. So the module stores only the weights
+    that the mask leaves, and computes only with the upper k // 2 + 1 of the k rows. For example, a masked 7 x 7 kernel
+    becomes a 4 x 7 kernel, in which three weights (type B) or four (type A) are zero for each pair of channels.
 
     Args:
         inputs: The number of input channels.
         outputs: The number of output channels.
         kernel: The height and width k of the full kernel, an odd number.
-        own: Whether the convolution also reads the pixel itself. If so, the mask is of type B, otherwise of type A (van
-            den Oord et al. 2016).
+        own: Whether the convolution also reads the pixel itself.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, own: bool) -> None:
@@ -59,7 +63,7 @@ class MaskedConvolution(nn.Module):
         normal_(self.weight, kernel)
 
     def kernel(self) -> Kernel:
-        """The upper rows of the kernel, with zeros at masked pixels."""
+        """Builds the upper k // 2 + 1 rows of the kernel, with zeros at masked pixels."""
         rows = self.reach + 1
 
         return functional.pad(self.weight, (0, rows * self.side - self.weight.shape[-1])).unflatten(
@@ -75,7 +79,7 @@ def masked(x: Images, kernel: Kernel, bias: Channels | None = None) -> Images:
 
     Args:
         x: Images or feature maps, shape (batch, channels, height, width).
-        kernel: The upper rows, from `MaskedConvolution.kernel`.
+        kernel: The upper rows of the kernel, from `MaskedConvolution.kernel`.
         bias: One number per output channel; None: no bias.
     """
     reach = kernel.shape[-1] // 2
@@ -84,7 +88,10 @@ def masked(x: Images, kernel: Kernel, bias: Channels | None = None) -> Images:
 
 
 def normal_(weight: Tensor, kernel: int) -> None:
-    r"""Draws the initial weights of a convolution in place: $N(0, 2 / (k^2 c_{out}))$ (code of He et al. 2018).
+    r"""Draws the initial weights of a convolution in place, as the code of He et al. (2018) does.
+
+    The distribution is $N(0, 2 / (k^2 c_{out}))$, where k is the size of the kernel and $c_{out}$ the number of output
+    channels.
 
     Args:
         weight: The weights; their first dimension is the number of output channels.
@@ -96,12 +103,13 @@ def normal_(weight: Tensor, kernel: int) -> None:
 class BatchNorm(nn.Module):
     """Batch normalization of channels.
 
-    The module uses the statistics of the batch in training, and the running statistics in evaluation. A channel with a
-    single value has no variance. For such a channel the module uses the running statistics and does not update them.
+    The module uses the mean and variance of the batch in training, and their running averages (the running statistics)
+    in evaluation. If a training batch has a single value per channel, there is no variance. The module then uses the
+    running statistics and does not update them.
 
     Args:
         channels: The number of channels.
-        epsilon: The number that is added to the variance.
+        epsilon: The number that is added to the variance before the square root.
         momentum: The weight of a new batch in the running statistics.
     """
 
@@ -128,9 +136,13 @@ class BatchNorm(nn.Module):
         )
 
     def folded(self, kernel: Kernel) -> Folded:
-        """Builds one convolution that replaces two operations in evaluation.
+        """Folds this normalization, with its running statistics, into the convolution before it.
 
-        These operations are a convolution with `kernel`, and then this normalization with its running statistics.
+        Args:
+            kernel: The kernel of the convolution whose result this module normalizes.
+
+        Returns:
+            Kernel and bias of one convolution that replaces the convolution and the normalization in evaluation.
         """
         scale = self.scale * (self.running_variance + self.epsilon).rsqrt()
 
@@ -138,15 +150,15 @@ class BatchNorm(nn.Module):
 
 
 def several(x: Images) -> bool:
-    """Whether each channel has more than one value."""
+    """Whether each channel has more than one value, counted over all images and pixels of the batch."""
     return x.numel() > x.shape[1]
 
 
 def channels_last(x: Images) -> Images:
     """Returns x with the channels of each pixel side by side in memory, the fastest layout for convolutions.
 
-    Images of one channel have this layout and PyTorch's usual layout at the same time. PyTorch may then choose the
-    usual layout for the result of a convolution, so callers use this function on the result again.
+    Images of one channel have this layout and PyTorch's usual layout at the same time. For such images PyTorch may give
+    the result of a convolution the usual layout. So callers apply this function again to the result of the convolution.
 
     Args:
         x: Images or feature maps, shape (batch, channels, height, width).

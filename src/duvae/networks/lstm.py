@@ -13,7 +13,9 @@ from duvae.networks.bodies import Decoder, Encoder
 
 
 def uniform_(module: nn.Module, generator: Generator | None = None) -> None:
-    """Draws the paper's initial weights in place (supplement E): uniform on +-0.01, and on +-0.1 for embeddings.
+    """Draws the initial weights of a module in place, as supplement E of the paper describes.
+
+    The weights of embeddings are uniform between -0.1 and 0.1, all other weights between -0.01 and 0.01.
 
     Args:
         module: The module whose weights are drawn.
@@ -27,15 +29,17 @@ def uniform_(module: nn.Module, generator: Generator | None = None) -> None:
 
 
 class LSTMEncoder(Encoder):
-    """An encoder whose features are the last hidden state of an LSTM over all words, `<s>` and `</s>` included.
+    """An encoder whose feature vector is the last hidden state of an LSTM.
+
+    The LSTM reads all words of the sentence, from `<s>` (start of the sentence) to `</s>` (end of the sentence).
 
     Args:
         words: The size of the vocabulary.
         embedding: The width of a word embedding.
-        hidden: The width of the LSTM.
+        hidden: The width of the hidden state of the LSTM.
 
     Attributes:
-        features: The width of a feature vector, which equals the width of the LSTM.
+        features: The width of a feature vector, which equals `hidden`.
     """
 
     def __init__(self, words: int, embedding: int, hidden: int) -> None:
@@ -63,32 +67,33 @@ class SoftmaxOutput(nn.Module):
         self.weight = nn.Parameter(torch.empty(words, hidden).uniform_(-1, 1) / math.sqrt(hidden))
 
     def forward(self, hidden: Float[Tensor, "*batch hidden"], words: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
-        """log p(word) in nats, for one given word per LSTM output."""
+        """Computes log p(word) in nats, for one given word per LSTM output."""
         return self.plain(hidden, words)
 
     def plain(self, hidden: Float[Tensor, "*batch hidden"], words: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
-        """Computes log p(word) by PyTorch's cross entropy, even if a subclass has a faster `forward`."""
+        """Computes log p(word) by PyTorch's cross entropy. Subclasses with a faster `forward` keep this method."""
         logits = linear(hidden.flatten(0, -2), self.weight)
 
         return -cross_entropy(logits, words.flatten(), reduction="none").view(words.shape)
 
 
 class LSTMDecoder(Decoder):
-    r"""$p(x|z) = \prod_t p(x_t | x_{<t}, z)$, with an LSTM that reads each word together with z.
+    r"""A decoder $p(x|z) = \prod_t p(x_t | x_{<t}, z)$, with an LSTM that reads each word together with z.
 
-    The first cell state is a linear map of z, and the first hidden state is the tanh of that cell state. Neither this
-    map nor the map to the vocabulary has a bias, as in the code of He et al. (2018).
+    A linear map of z gives the first cell state of the LSTM. The first hidden state is the tanh of that cell state. A
+    second linear map turns the outputs of the LSTM into one logit per word of the vocabulary. Neither map has a bias,
+    as in the code of He et al. (2018).
 
     Args:
         words: The size of the vocabulary.
         embedding: The width of a word embedding.
-        hidden: The width of the LSTM.
+        hidden: The width of the hidden state of the LSTM.
         latent: The number of dimensions of z.
         dropout_in: The share of the elements of word embeddings that training sets to 0.
         dropout_out: The share of the elements of LSTM outputs that training sets to 0.
 
     Attributes:
-        softmax: The class of the map to the vocabulary.
+        softmax: The class of the map from LSTM outputs to log probabilities of words.
     """
 
     softmax: ClassVar[type[SoftmaxOutput]] = SoftmaxOutput
@@ -104,11 +109,11 @@ class LSTMDecoder(Decoder):
         self.dropout_in, self.dropout_out = dropout_in, dropout_out
 
     def drop(self, x: Float[Tensor, "*shape"], share: float) -> Float[Tensor, "*shape"]:
-        """Drops a share (0 to 1) of the elements of x in training; returns x itself in evaluation."""
+        """Applies dropout to x in training: each element becomes 0 with probability `share`; evaluation returns x."""
         return dropout(x, share, self.training)
 
     def log_prob(self, x: Int[Tensor, "batch length"], z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch"]:
-        """log p(x|z) in nats per sentence, summed over all words after `<s>`, `</s>` included."""
+        """Computes log p(x|z) in nats per sentence: the sum over all words after `<s>`, including `</s>`."""
         words = self.drop(self.embedding(x[:, :-1]), self.dropout_in)
         joined = torch.cat([words, z[:, None].expand(-1, words.shape[1], -1)], -1)
         cell = self.initial(z)[None]
@@ -119,10 +124,10 @@ class LSTMDecoder(Decoder):
     def log_prob_plain(
         self, x: Int[Tensor, "batch length"], z: Float[Tensor, "batch latent"]
     ) -> Float[Tensor, "batch"]:
-        """Computes `log_prob` in a slower way: word by word, and with PyTorch's cross entropy.
+        """Computes log p(x|z) in a slower way than `log_prob`: word by word, and with PyTorch's cross entropy.
 
-        Tests use this method as the reference. On a GPU its result can be differentiated twice, whereas that of cuDNN's
-        LSTM cannot.
+        Tests use this method as the reference. On a GPU its result can be differentiated twice. The result of
+        `log_prob` cannot, because `log_prob` uses cuDNN's LSTM.
         """
         words = self.drop(self.embedding(x[:, :-1]), self.dropout_in)
         cell = self.initial(z)
@@ -136,7 +141,7 @@ class LSTMDecoder(Decoder):
         return self.output.plain(kept, x[:, 1:]).sum(-1)
 
     def units(self, x: Int[Tensor, "batch length"]) -> int:
-        """The number of words in a batch whose log probabilities `log_prob` sums."""
+        """Counts the words whose log probabilities `log_prob` sums: all words but the first of each sentence."""
         return x[:, 1:].numel()
 
     @torch.no_grad()
@@ -152,12 +157,14 @@ class LSTMDecoder(Decoder):
         Args:
             z: Latent codes to decode, shape (batch, latent).
             generator: The random generator; None: PyTorch's global generator.
-            likely: Whether each word is the most likely one instead of a random draw.
-            longest: The largest number of word ids in a sentence, `<s>` and `</s>` included. Longer sentences are cut,
+            likely: True: each word is the most likely one, given the words before it. False: each word is a random
+                draw.
+            longest: The largest number of word ids in a sentence, including `<s>` and `</s>`. Longer sentences are cut,
                 and then lack `</s>`.
 
         Returns:
-            Word ids from `<s>` to `</s>`, filled up with `<pad>`, shape (batch, length).
+            Word ids from `<s>` to `</s>`, shape (batch, length). The word `<pad>` fills shorter sentences up to the
+            length of the longest one.
         """
         cell = self.initial(z)
         hidden = cell.tanh()
@@ -180,5 +187,5 @@ class LSTMDecoder(Decoder):
     def log_prob_samples(
         self, x: Int[Tensor, "batch length"], z: Float[Tensor, "samples batch latent"]
     ) -> Float[Tensor, "samples batch"]:
-        """log p(x|z) with several z for each x, in nats per sentence."""
+        """Computes log p(x|z) with several z for each x, in nats per sentence."""
         return torch.stack([self.log_prob(x, each) for each in z])

@@ -1,7 +1,9 @@
 """Masked autoregressive networks (MADE, Germain et al. 2015), and the chain of an inverse autoregressive flow (IAF).
 
-The chain turns z^0 into z^T by T blocks, each with one MADE (equation S22 of the paper's supplement). z^t is the output
-of block t. The context h is a vector that the encoder computes from x, and that all blocks read.
+A MADE is a network whose outputs for one dimension of z depend only on the dimensions before it. The chain is a series
+of T blocks, and each block has one MADE. Block t computes z^t from z^(t-1) by equation S22 of the paper's supplement.
+z^0 is a sample of a Gaussian, and z^T is the latent code z. All blocks also read the context h, a vector that is
+computed from x.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,16 +15,15 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, logsigmoid
 
 FIRST_SHIFT = 2.0
-"""The number that a block adds to s, so that sigma = sigmoid(s + 2) starts near 0.88.
+"""The number that a block adds to the output s of its MADE (Kingma et al. 2016).
 
-A block therefore starts near the identity.
-
-Source: Kingma et al. 2016.
+At the start of training s is near 0, so sigma = sigmoid(s + 2) is near 0.88. A block therefore starts near the identity
+(see `IAFBlock`).
 """
 
 
 class MaskedLinear(nn.Module):
-    """A linear map whose weights outside a mask are 0 and get no gradient.
+    """A linear map with a mask. The weights outside the mask are 0 and get no gradient.
 
     The initial weights of an output are uniform between -1 / sqrt(n) and 1 / sqrt(n), as in PyTorch's linear maps. n is
     the number of inputs that the mask lets this output read.
@@ -50,20 +51,21 @@ class MaskedLinear(nn.Module):
 
 
 class MADE(nn.Module):
-    r"""The network that computes m and s from z and h, for equation S22 of the paper's supplement.
+    r"""The network that computes m and s from z and h, for equation S22 of the paper's supplement (see `IAFBlock`).
 
-    $m_d$ and $s_d$ depend on h, and on the dimensions of z before d. "Before" refers to the order that `reverse` sets.
+    $m_d$ and $s_d$ depend on h, and on the dimensions of z before d. The argument `reverse` sets the order of the
+    dimensions.
 
     The network has two masked hidden layers with ReLU. Each layer has `width` units of every degree
-    $k = 0, \dots, n - 1$. A unit of degree k depends on h and on the first k dimensions in the order. The dimension at
-    position k, counted from 0, has outputs $m_d$ and $s_d$ that read all units of degree k or less. These outputs
-    therefore also depend on h and on the first k dimensions. Units of degree 0 depend on h alone: without these units
-    the first dimension would have a constant m and s. h enters at the first layer.
+    $k = 0, \dots, n - 1$. A unit of degree k depends on h and on the first k dimensions in the order. Let d be the
+    dimension at position k in the order, counted from 0. Its outputs $m_d$ and $s_d$ read all units of degree k or
+    less. These outputs therefore also depend on h and on the first k dimensions. Units of degree 0 depend on h alone.
+    Without these units the first dimension would have a constant m and s. Only the first hidden layer reads h itself.
 
     Args:
         latent: The number n of dimensions of z.
         context: The width of the context h.
-        width: The number of hidden units of a layer, per dimension of z.
+        width: The number of hidden units of a layer for each dimension of z. A layer has latent * width units.
         reverse: Whether the order of the dimensions is n, ..., 1 instead of 1, ..., n.
     """
 
@@ -81,7 +83,7 @@ class MADE(nn.Module):
     def forward(
         self, z: Float[Tensor, "*samples batch latent"], h: Float[Tensor, "batch context"]
     ) -> tuple[Float[Tensor, "*samples batch latent"], Float[Tensor, "*samples batch latent"]]:
-        """Computes m and s. The product with h is computed once for all samples of z of one example."""
+        """Computes m and s. If an example x has several samples of z, the product with its h is computed only once."""
         hidden = (self.first(z) + self.of_context(h)).relu_()
         m, s = self.last(self.second(hidden).relu_()).chunk(2, -1)
 
@@ -93,15 +95,16 @@ class MADE(nn.Module):
         samples: Sequence[int],
         known: Callable[[int, Tensor, Tensor], Tensor],
     ) -> Float[Tensor, "*samples batch latent"]:
-        """Computes z one dimension after the other, in the order of the network.
+        """Computes a z that depends on m and s, one dimension after the other, in the order of the network.
 
-        Each hidden unit is computed once, when its inputs are known. So all dimensions together take no more
+        The method computes m_d and s_d from the dimensions of z before d, and then z_d by the function `known`. It
+        computes each hidden unit once, as soon as the unit's inputs are known. So all dimensions together take no more
         multiplications than one call of `forward`.
 
         Args:
             h: The context, shape (batch, context).
-            samples: Sizes of the axes of z before the batch axis, such as (8,) for 8 z per example; empty: one z per
-                example.
+            samples: Sizes of the axes of z before the batch axis, such as (8,) for 8 z per example. Empty: there is one
+                z per example.
             known: Function from d, m_d and s_d to z_d. m_d, s_d and z_d have the shape (*samples, batch).
 
         Returns:
@@ -125,7 +128,9 @@ class MADE(nn.Module):
 
 
 class IAFBlock(nn.Module):
-    r"""One block of the chain: $z^t = \sigma \odot z^{t-1} + (1 - \sigma) \odot m$, $\sigma = sigmoid(s + 2)$.
+    r"""One block of the chain: $z^t = \sigma \odot z^{t-1} + (1 - \sigma) \odot m$ with $\sigma = sigmoid(s + 2)$.
+
+    This is equation S22 of the paper's supplement.
 
     Args:
         made: The network that computes m and s from z^{t-1} and h.
@@ -163,12 +168,12 @@ class IAFBlock(nn.Module):
 class IAFChain(nn.Module):
     r"""The chain of T blocks, which computes $z^T$ from $z^0$.
 
-    Each block has the dimensions of z in the reverse of the order of the block before it (Kingma et al. 2016).
+    The order of the dimensions in a block is the reverse of the order in the block before (Kingma et al. 2016).
 
     Args:
         latent: The number of dimensions of z.
         context: The width of the context h.
-        width: The number of hidden units of a layer of a MADE, per dimension of z.
+        width: The number of hidden units in a layer of a MADE, for each dimension of z.
         blocks: The number T of blocks.
     """
 
@@ -181,7 +186,8 @@ class IAFChain(nn.Module):
     ) -> tuple[Float[Tensor, "*samples batch latent"], Float[Tensor, "*samples batch latent"]]:
         r"""Computes $z^T$ from $z^0$, and $\sum_t \log \sigma^t_d$ for each dimension d of z.
 
-        The sum of the latter over d is the log-determinant of the chain's Jacobian (equation S24).
+        The sum over d of $\sum_t \log \sigma^t_d$ is the log-determinant of the chain's Jacobian (equation S24 of the
+        paper's supplement).
         """
         total = torch.zeros_like(z)
         for block in self.blocks:

@@ -12,7 +12,10 @@ from duvae.networks.bodies import Decoder
 from duvae.networks.convolutions import BatchNorm, Convolution, Images, MaskedConvolution, channels_last
 
 BACK = 3
-"""The reach of a skip block, in layers: the skip block before layer n reads the output of layer n - BACK."""
+"""The number of layers that a skip block reaches back.
+
+The skip block before layer n reads the output of layer n - BACK.
+"""
 
 T = TypeVar("T")
 
@@ -20,8 +23,9 @@ T = TypeVar("T")
 def through(y: T, layers: Sequence[Callable[[T], T]], skips: Sequence[Callable[[T, T], T]]) -> T:
     """Sends the output of the first layer through the residual blocks and the skip blocks.
 
-    The residual blocks are the layers from the second on. There is one skip block before each layer from the fourth on,
-    and one behind the last layer.
+    Layers are counted from 1. Layer 1 has computed y, and the residual blocks are the layers from 2 on. There is one
+    skip block before each layer from 4 on, and one after the last layer. A skip block adds a function of an earlier
+    layer's output to the output so far.
 
     Args:
         y: The output of the first layer.
@@ -30,7 +34,7 @@ def through(y: T, layers: Sequence[Callable[[T], T]], skips: Sequence[Callable[[
             It returns the sum of its own result and the output so far.
 
     Returns:
-        The output of the last layer plus the result of the last skip block, if there is one.
+        The output of the last skip block; if there are no skip blocks, the output of the last layer.
     """
     earlier = [y]
     for n, layer in enumerate(layers):
@@ -43,9 +47,10 @@ def through(y: T, layers: Sequence[Callable[[T], T]], skips: Sequence[Callable[[
 
 
 class First(nn.Module):
-    """The first layer: a masked convolution of the image, plus a convolution of the feature maps of z.
+    """The first layer of the network: a masked convolution of the image, plus a convolution of the feature maps of z.
 
-    The masked convolution does not read the pixel itself.
+    For each pixel, the masked convolution reads the earlier pixels, but not the pixel itself. Batch normalization and
+    ELU follow the sum.
 
     Args:
         maps: The number of feature maps of z.
@@ -65,14 +70,19 @@ class First(nn.Module):
         return self.joined(self.image(x), maps)
 
     def joined(self, of_image: Images, maps: Float[Tensor, "batch maps height width"]) -> Images:
-        """Computes the output of the layer from the finished convolution of the image and the feature maps of z."""
+        """Computes the output of the layer.
+
+        Args:
+            of_image: The result of the masked convolution of the image, shape (batch, channels, height, width).
+            maps: The feature maps of z, shape (batch, maps, height, width).
+        """
         y = self.maps(maps) + of_image
 
         return functional.elu_(self.norm(channels_last(y)))
 
 
 class Block(nn.Module):
-    """A residual block of a 1 x 1, a masked k x k and a 1 x 1 convolution.
+    """A residual block of three convolutions: 1 x 1, masked k x k, and 1 x 1.
 
     The first convolution halves the number of channels, and the last one restores this number. Batch normalization
     follows each convolution. ELU follows the first two normalizations and the residual sum.
@@ -99,7 +109,10 @@ class Block(nn.Module):
         return self.plain(x, base)
 
     def plain(self, x: Images, base: Images | None = None) -> Images:
-        """Computes `forward` by PyTorch's own operations, even if a subclass has a faster `forward`."""
+        """Computes the output of the block by PyTorch's own operations. The arguments are those of `forward`.
+
+        A subclass may have a faster `forward`, but keeps this method.
+        """
         y = functional.elu_(self.norm1(self.narrow(x)))
         y = functional.elu_(self.norm2(self.masked(y)))
         y = functional.elu_(self.norm3(self.widen(y)) + x)
@@ -108,14 +121,14 @@ class Block(nn.Module):
 
 
 class PixelCNN(Decoder):
-    r"""$p(x|z) = \prod_i p(x_i | x_{<i}, z)$, Bernoulli pixels row by row (van den Oord et al. 2016).
+    r"""A decoder $p(x|z) = \prod_i p(x_i | x_{<i}, z)$ of Bernoulli pixels, row by row (van den Oord et al. 2016).
 
-    A linear map turns z into feature maps of the size of the image, which the first layer reads beside the image.
-    Residual blocks follow. Before each layer from the fourth on, and behind the last layer, there is a skip block. The
+    A linear map turns z into feature maps of the size of the image. The first layer reads these maps and the image.
+    Residual blocks follow. Before each layer from the fourth on, and after the last layer, there is a skip block. The
     skip block reads the output of an earlier layer (see `BACK`), and adds its own result to the output so far.
 
-    No pixel's probability depends on that pixel or on a later one. The DU-VAE paper calls its decoder a gated PixelCNN.
-    Layers with gates multiply features by sigmoids. This network has no gates, as in the code of He et al. (2018).
+    No pixel's probability depends on that pixel or on a later one. The DU-VAE paper calls its decoder a gated PixelCNN:
+    a gate multiplies features by sigmoids. This network has no gates, as in the code of He et al. (2018).
 
     Args:
         size: The height and width of an image, in pixels.
@@ -143,13 +156,13 @@ class PixelCNN(Decoder):
         nn.init.zeros_(self.maps.bias)
 
     def z_maps(self, z: Float[Tensor, "batch latent"]) -> Images:
-        """The feature maps of z, shape (batch, maps, height, width)."""
+        """Computes the feature maps of z, shape (batch, maps, height, width)."""
         maps = self.maps(z).unflatten(-1, (-1, self.size, self.size))
 
         return channels_last(maps)
 
     def logits(self, x: Images, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch 1 height width"]:
-        """The log odds that a pixel is ink (1), for each pixel, given the earlier pixels and z."""
+        """Computes the log odds that a pixel is ink (1), for each pixel, given the earlier pixels and z."""
         y = self.first(channels_last(x), self.z_maps(z))
 
         return self.head(through(y, list(self.layers), list(self.skips)))
@@ -161,14 +174,14 @@ class PixelCNN(Decoder):
     def log_prob(
         self, x: Float[Tensor, "batch 1 height width"], z: Float[Tensor, "batch latent"]
     ) -> Float[Tensor, "batch"]:
-        """log p(x|z) in nats per image; the pixels of x are 0 or 1."""
+        """Computes log p(x|z) in nats per image. The pixels of x are 0 or 1."""
         return bernoulli_log_prob(self.logits(x, z), x)
 
     @torch.no_grad()
     def log_prob_samples(
         self, x: Float[Tensor, "batch 1 height width"], z: Float[Tensor, "samples batch latent"]
     ) -> Float[Tensor, "samples batch"]:
-        """log p(x|z) with several z for each x, in nats per image."""
+        """Computes log p(x|z) with several z for each x, in nats per image."""
         return torch.stack([self.log_prob(x, each) for each in z])
 
     @torch.no_grad()
@@ -180,7 +193,8 @@ class PixelCNN(Decoder):
         Args:
             z: Latent codes to decode, shape (batch, latent).
             generator: The random generator; None: PyTorch's global generator.
-            likely: Whether each pixel takes its more likely value instead of a random draw.
+            likely: True: each pixel takes its more likely value, given the earlier pixels. False: its value is a random
+                draw.
         """
         x = z.new_zeros(len(z), 1, self.size, self.size)
         thresholds = torch.zeros_like(x)
@@ -194,12 +208,15 @@ class PixelCNN(Decoder):
         return x
 
     def units(self, x: Images) -> int:
-        """The number of images in a batch."""
+        """Counts the images of a batch."""
         return len(x)
 
 
 def bernoulli_log_prob(
     logits: Float[Tensor, "batch 1 height width"], x: Float[Tensor, "batch 1 height width"]
 ) -> Float[Tensor, "batch"]:
-    r"""$\sum_i x_i \log p_i + (1 - x_i) \log (1 - p_i)$, in nats per image."""
+    r"""Computes $\sum_i x_i \log p_i + (1 - x_i) \log (1 - p_i)$ in nats per image.
+
+    The sum is over all pixels i, and $p_i$ is the sigmoid of the logit of pixel i.
+    """
     return -functional.binary_cross_entropy_with_logits(logits, x, reduction="none").sum((1, 2, 3))

@@ -1,4 +1,4 @@
-"""The image encoder: residual blocks that halve height and width, then one convolution over the remaining pixels."""
+"""The image encoder: residual blocks that halve height and width, then one convolution over all remaining pixels."""
 
 from collections.abc import Sequence
 
@@ -10,18 +10,20 @@ from duvae.networks.bodies import Encoder
 from duvae.networks.convolutions import BatchNorm, Convolution, Images, channels_last
 
 FEW = 8
-"""An input with 2 to FEW - 1 channels is not stored channels-last if a 1 x 1 convolution of stride 2 reads it.
+"""The smallest number of channels above 1 for which the 1 x 1 convolution of a block reads a channels-last input.
 
-On such inputs of 2 to 6 channels in the channels-last layout, oneDNN (in torch 2.13) writes past the end of its
-buffers on processors without AVX-512.
+An input of this convolution with 2 to FEW - 1 channels is first copied to PyTorch's usual layout. In torch 2.13,
+oneDNN's 1 x 1 convolution of stride 2 fails for 2 to 6 channels in the channels-last layout: on processors without
+AVX-512, it writes past the end of its buffers.
 """
 
 
 class Halving(nn.Module):
     """A residual block that halves height and width.
 
-    The block has two branches, whose outputs are added. One branch has two 3 x 3 convolutions, the first of stride 2.
-    The other branch has one 1 x 1 convolution of stride 2.
+    The block has two branches that read the same input. Their outputs are added, and ELU follows. One branch has two
+    3 x 3 convolutions, the first of stride 2. The other branch has one 1 x 1 convolution of stride 2. Batch
+    normalization follows each convolution.
 
     Args:
         inputs: The number of input channels.
@@ -42,9 +44,9 @@ class Halving(nn.Module):
 
 
 class ResNetEncoder(Encoder):
-    """An encoder of residual blocks, one convolution over all remaining pixels, batch normalization and ELU.
+    """An encoder of residual blocks, then one convolution over all remaining pixels, batch normalization and ELU.
 
-    Of an image of 28 x 28 pixels, three residual blocks leave 4 x 4 pixels.
+    For example, three residual blocks reduce an image of 28 x 28 pixels to 4 x 4 pixels.
 
     Args:
         size: The height and width of an image, in pixels.

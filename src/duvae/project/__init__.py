@@ -1,1 +1,4 @@
-"""Manages the DVC project around the results: its files, the hashes of its code, and the records of each result."""
+"""Manages the DVC project that produces the results.
+
+The modules write files safely, compute hashes of the code that a result depends on, and record how a result was made.
+"""

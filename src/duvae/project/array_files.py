@@ -1,8 +1,9 @@
-"""Writes and reads arrays in a JSON file, which git keeps beside a result.
+"""Writes and reads arrays in a JSON file that git keeps.
 
-DVC's run cache keeps a stage with such a file only if the file is a metric or a plot. DVC refuses binary metrics, and
-reports an error for binary plots. So the arrays are stored as a compressed npz file in base64. Both keys of the JSON
-file, `about` and `npz`, hold lists, which `dvc metrics show` skips.
+A stage of dvc.yaml may write such a file as one of its results. DVC's run cache, which keeps the results of earlier
+runs, stores such a stage only if the file is declared as a metric or a plot. But DVC refuses binary metrics, and
+reports an error for binary plots. So the arrays are stored as text: a compressed npz file in base64. `dvc metrics show`
+skips lists, so both keys of the JSON file, `about` and `npz`, hold lists.
 """
 
 import base64
@@ -20,18 +21,19 @@ from duvae.errors import UserError
 from duvae.project.files import read_json, write_json
 
 Arrays = Mapping[str, npt.NDArray[Any]]
-"""Arrays by name."""
+"""NumPy arrays by their names in the file."""
 
 WIDTH = 120
 """Characters per line of base64."""
 
 
 def write(path: Path, about: Mapping[str, Any], arrays: Arrays) -> None:
-    """Writes arrays to a file; equal content gives equal bytes.
+    """Writes arrays and their description to a file. Equal arguments give files with equal bytes.
 
     Args:
         path: The file to write.
-        about: Description of the arrays' origin, such as the digest of a model's weights, as values that JSON can hold.
+        about: Description of where the arrays come from, such as the digest of a model's weights. JSON must be able to
+            hold its values.
         arrays: Arrays by name, of any shape.
     """
     buffer = io.BytesIO()
@@ -46,10 +48,10 @@ def read(path: Path, command: str) -> tuple[dict[str, Any], dict[str, npt.NDArra
 
     Args:
         path: The file to read.
-        command: The command that writes the file, for error messages.
+        command: The command that writes the file, which error messages name.
 
     Returns:
-        The description `about`, and the arrays by name.
+        The description `about` of `write`, and the arrays by name.
 
     Raises:
         UserError: If the file is missing or broken.

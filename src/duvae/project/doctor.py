@@ -1,6 +1,7 @@
-"""Runs the checks of `duvae doctor`: they find whatever a rebuild of the results lacks, and tell how to provide it.
+"""Runs the checks of the command `duvae doctor`.
 
-The checks are quick and change nothing. They import neither torch nor DVC, because each import would take seconds. So
+The checks find whatever the user still needs in order to rebuild the results, and say how to provide it. The checks are
+quick and change nothing. They import neither torch nor DVC, because each import would take seconds. So the program
 `nvidia-smi` lists the GPUs, and this module reads DVC's files itself.
 """
 
@@ -37,10 +38,13 @@ from duvae.project import job_list
 from duvae.project.provenance import commit
 
 OUTPUT_FOLDERS = ("data", "models", "posteriors", "generated", "results", "reports", "checkpoints", "pipelines")
-"""Folders into which stages write."""
+"""Folders of the project into which the stages of dvc.yaml write."""
 
 DISK_FULL, DISK_LOW = 200_000_000, 1_000_000_000
-"""Free bytes on the disk. Below `DISK_FULL` nothing can be rebuilt, below `DISK_LOW` only a little."""
+"""Limits of the free space on the disk, in bytes.
+
+With less than `DISK_FULL`, nothing can be rebuilt. With less than `DISK_LOW`, only few results can be rebuilt.
+"""
 
 PATIENCE = 1.0
 """Seconds to wait for an answer from a mirror, a GPU's driver or a database."""
@@ -51,10 +55,10 @@ class Finding:
     """One line of the report that `duvae doctor` prints.
 
     Attributes:
-        status: Result of the check. `ok`: no problem; `!`: a problem, but Figure 1 can be rebuilt; `x`: Figure 1 cannot
-            be rebuilt.
-        topic: Subject of the line.
-        message: Description of the present state.
+        status: Result of the check. `ok`: no problem; `!`: a problem, but Figure 1 of the paper can be rebuilt; `x`:
+            Figure 1 cannot be rebuilt.
+        topic: Subject of the check, such as `disk`.
+        message: Description of the state that the check found.
         remedy: Advice on how to solve the problem; empty for `ok`.
     """
 
@@ -65,15 +69,15 @@ class Finding:
 
 
 class Problem(Exception):
-    """A check that failed, with a message and a remedy."""
+    """Raised by a check that fails; its two arguments are the message and the remedy of the `Finding`."""
 
 
 class Obstacle(Problem):
-    """A problem that prevents the rebuild of Figure 1."""
+    """A problem because of which Figure 1 cannot be rebuilt."""
 
 
 def examine(path: Path, root: Path = Path()) -> Iterator[Finding]:
-    """Runs all checks in turn.
+    """Runs all checks, one after the other.
 
     Args:
         path: The file of parameters, params.yaml.
@@ -111,9 +115,16 @@ def examine(path: Path, root: Path = Path()) -> Iterator[Finding]:
 
 
 def _check(topic: str, check: Callable[..., str], *arguments: Any) -> Iterator[Finding]:
-    """Runs a check, which returns a description of the present state or raises a `Problem`.
+    """Runs one check, and turns its result into a finding.
 
-    An empty description gives no finding.
+    Args:
+        topic: Subject of the check.
+        check: Function that returns a description of the state, or raises a `Problem`. An empty description gives no
+            finding.
+        arguments: Arguments of the function.
+
+    Yields:
+        The finding, if there is one.
     """
     try:
         if message := check(*arguments):
@@ -123,7 +134,7 @@ def _check(topic: str, check: Callable[..., str], *arguments: Any) -> Iterator[F
 
 
 def source(root: Path) -> str:
-    """Finds the version of the project, and checks that the running package is the one in this folder."""
+    """Finds the version of the project, and checks that the running package `duvae` is the one in the folder `root`."""
     package, head = Path(duvae.__file__).resolve(), commit(root)
     dirty = ", with uncommitted changes" if head["dirty"] else ""
     message = version("duvae") + (f", commit {head['commit'][:7]}{dirty}" if head["commit"] else "")
@@ -136,14 +147,15 @@ def source(root: Path) -> str:
 
 
 def packages(root: Path) -> str:
-    """Compares the installed packages with those that duvae requires, and their versions with requirements.lock."""
+    """Checks that all packages that duvae requires are installed, in the versions of the file requirements.lock."""
     lines = [line for line in requires("duvae") or [] if "extra ==" not in line or "pipeline" in line.split("extra")[1]]
     if missing := [name for line in lines if not _installed(name := re.split(r"[^\w.-]", line, maxsplit=1)[0])]:
         raise Obstacle(f"{_list(missing)} not installed", "run 'make environment' to install them")
     torch, path = f"torch {version('torch')}", root / "requirements.lock"
     if not path.is_file():
         return f"{torch}; no requirements.lock here to compare with"
-    # A line is `name==version`; a marker after `;` means that another platform may not need the package.
+    # A line of the file is `name==version`. A marker after `;` says which platforms need the package. So a package with
+    # a marker may be missing.
     pins = re.findall(r"^([\w.-]+)==([^\s;]+)[ \t]*(;?)", path.read_text(encoding="utf-8"), re.MULTILINE)
     pairs = [(name, pin, _installed(name)) for name, pin, marker in pins if not marker or _installed(name)]
     if other := [f"{name} {actual or 'missing'} ({pin} in the lock)" for name, pin, actual in pairs if actual != pin]:
@@ -152,14 +164,14 @@ def packages(root: Path) -> str:
 
 
 def _installed(name: str) -> str:
-    """The installed version of a package, without a build such as `+cpu`; empty if the package is not installed."""
+    """Finds the installed version of a package, without the name of a build such as `+cpu`; empty: not installed."""
     with suppress(PackageNotFoundError):
         return version(name).partition("+")[0]
     return ""
 
 
 def commands() -> str:
-    """Checks that the shell finds the commands that the stages of dvc.yaml call."""
+    """Checks that the shell finds `duvae` and `dvc`, the commands that a rebuild calls."""
     if missing := [name for name in ("duvae", "dvc") if shutil.which(name) is None]:
         remedy = "run 'source .venv/bin/activate'; 'make' does this by itself"
         raise Obstacle(f"no {' and no '.join(missing)} on the PATH", remedy)
@@ -167,7 +179,7 @@ def commands() -> str:
 
 
 def devices() -> str:
-    """Counts the CPU threads, and lists the GPUs by the names that their driver gives."""
+    """Counts the CPU threads, and lists the names of the GPUs. If there are GPUs, checks that torch can use them."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     cpu = f"{count} CPU thread{'s' if count > 1 else ''}"
     command = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"]
@@ -182,7 +194,7 @@ def devices() -> str:
 
 
 def repository(root: Path) -> str:
-    """Checks that DVC can work in the folder."""
+    """Checks that the folder is a DVC project in a git repository with a commit."""
     if missing := [name for name in ("dvc.yaml", ".dvc") if not (root / name).exists()]:
         message = f"no {' and no '.join(missing)} in {root.resolve()}"
         raise Obstacle(message, "change to the project's folder")
@@ -193,7 +205,7 @@ def repository(root: Path) -> str:
 
 
 def jobs(params: Params, root: Path) -> str:
-    """Checks that the list of jobs, pipelines/jobs.yaml, agrees with the parameters."""
+    """Checks that pipelines/jobs.yaml, the list of all trainings, agrees with the parameters."""
     try:
         job_list.check(params, root / job_list.JOBS)
     except UserError as error:
@@ -203,7 +215,7 @@ def jobs(params: Params, root: Path) -> str:
 
 
 def prepared(params: Params, dataset: str, root: Path) -> str:
-    """Checks which of the stages `fetch`, `prepare` and `validate` have run for a data set, by the files they wrote."""
+    """Checks that the stages `fetch`, `prepare` and `validate` have written their files for a data set."""
     files = [root / "data/raw" / dataset / path_in_folder(path) for path in params.dataset(dataset).source.paths]
     present = sum(path.exists() for path in files)
     ready = (root / "data/prepared" / dataset / "summary.json").is_file()
@@ -228,7 +240,7 @@ def mirror(params: Params) -> str:
         try:
             urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=PATIENCE).close()  # noqa: S310
         except urllib.error.HTTPError:
-            pass  # the host answers, though not for this address
+            pass  # the host answers, which is enough, although it refuses this address
         except (OSError, ValueError) as error:
             raise Problem(f"{url} does not answer ({getattr(error, 'reason', error)})", remedy) from error
         return f"{url} answers"
@@ -238,7 +250,10 @@ def mirror(params: Params) -> str:
 
 
 def cache(root: Path) -> str:
-    """Finds the path and the size of DVC's cache. A relative path in DVC's settings starts from the folder `.dvc`."""
+    """Finds the path and the size of DVC's cache, in which DVC keeps results.
+
+    DVC's settings give the path. A relative path starts from the folder `.dvc`.
+    """
     name = "cache"
     for settings_file in ("config", "config.local"):
         settings = ConfigParser(interpolation=None)
@@ -263,7 +278,7 @@ def disk(root: Path) -> str:
 
 
 def lock(root: Path) -> str:
-    """Finds the process that holds DVC's lock on files."""
+    """Finds the processes that hold the lock by which DVC protects files. The check fails if one of them still runs."""
     path = root / ".dvc/tmp/rwlock"
     if not path.exists():
         return "free"
@@ -281,11 +296,14 @@ def lock(root: Path) -> str:
 
 
 def trainings(params: Params | None, root: Path) -> Iterator[Finding]:
-    """Finds interrupted trainings by their saved states, the newest first, and the commands that resume them.
+    """Finds the saved states of interrupted trainings, and the commands that resume these trainings.
 
     Args:
-        params: The project's parameters; None where params.yaml cannot be read.
+        params: The project's parameters; None: params.yaml cannot be read.
         root: Folder of the project, which has params.yaml and dvc.yaml.
+
+    Yields:
+        One finding per saved state, the newest state first.
     """
     states = sorted((root / "checkpoints").glob("*.safetensors"), key=lambda path: -path.stat().st_mtime)
     seen: set[tuple[str, ...]] = set()
@@ -299,9 +317,10 @@ def training(params: Params | None, path: Path, seen: set[tuple[str, ...]]) -> s
     """Describes the state of one interrupted training.
 
     Args:
-        params: The project's parameters; None where params.yaml cannot be read.
+        params: The project's parameters; None: params.yaml cannot be read.
         path: The file of the training's state.
-        seen: Data set, setting and seed of each training with a newer state. This training is added to the set.
+        seen: Data set, setting (system and its hyperparameters) and seed of each training with a newer state. The
+            function adds this training to the set.
     """
     match, epoch = re.fullmatch(r"(\w+)-(\w+)-(\d+)\.\w+\.safetensors", path.name), _epoch(path)
     if match is None or epoch is None:
@@ -322,7 +341,7 @@ def training(params: Params | None, path: Path, seen: set[tuple[str, ...]]) -> s
 
 
 def _epoch(path: Path) -> int | None:
-    """Number of the epoch that was running when a training's state was saved; None where the file cannot be read."""
+    """Reads which epoch was running when a training's state was saved, counted from 1; None: the file is broken."""
     try:
         with safe_open(path, framework="numpy") as file:
             epoch = json.loads(file.metadata()["values"])["state"]["epoch"]
@@ -332,7 +351,7 @@ def _epoch(path: Path) -> int | None:
 
 
 def leftovers(root: Path) -> str:
-    """Finds the unfinished files and folders that killed stages left behind."""
+    """Finds the unfinished files and folders that stages left behind when they were killed."""
     paths = [path for name in OUTPUT_FOLDERS for path in (root / name).rglob(".*.part")]
     paths = [path for path in paths if not any(parent in paths for parent in path.parents)]
     if not paths:
@@ -344,7 +363,7 @@ def leftovers(root: Path) -> str:
 
 
 def store(root: Path) -> str:
-    """Finds MLflow's store, and counts the runs in a local store."""
+    """Finds the store in which MLflow keeps its runs. If the store is a local file, counts the runs."""
     if uri := os.environ.get("MLFLOW_TRACKING_URI"):
         return f"{uri} from MLFLOW_TRACKING_URI; not opened"
     path = root / "mlflow.db"
@@ -360,5 +379,5 @@ def store(root: Path) -> str:
 
 
 def _list(names: Sequence[str], most: int = 3) -> str:
-    """The first `most` names, and the number of further names, as text."""
+    """Joins the first `most` names to a text, and adds how many more names there are."""
     return ", ".join([*names[:most], *([f"{len(names) - most} more"] if len(names) > most else [])])

@@ -1,4 +1,4 @@
-"""Writes files and folders completely or not at all, whatever interrupts the command.
+"""Writes files and folders completely or not at all, even if the command is interrupted.
 
 Each file or folder is written under a temporary name on the same disk, flushed to the disk, and then renamed.
 """
@@ -107,13 +107,15 @@ def scratch(path: Path) -> Iterator[Path]:
 
 
 def require_writable(path: Path) -> None:
-    """Checks that a path can be written, so that a command does not fail after hours of work. No file remains.
+    """Checks that a file or folder can be created at a path, so that a command does not fail after hours of work.
+
+    The check creates a temporary folder and removes it.
 
     Args:
         path: The path to check.
 
     Raises:
-        UserError: If the path cannot be written.
+        UserError: If no file or folder can be created at the path.
     """
     try:
         parent = next(parent for parent in path.parents if parent.exists())
@@ -135,7 +137,7 @@ def file_digest(path: Path) -> str:
 
 
 def as_json(value: Any) -> str:
-    """A value as JSON, indented by two spaces.
+    """Converts a value to JSON text, indented by two spaces.
 
     Raises:
         ValueError: If the value holds NaN or an infinity, which JSON does not have.
@@ -168,7 +170,10 @@ def read_json(path: Path, made_by: str) -> Any:
 
     Args:
         path: The file to read.
-        made_by: The command that writes the file, for error messages.
+        made_by: The command that writes the file, which error messages name.
+
+    Returns:
+        The content of the file.
 
     Raises:
         UserError: If the file is missing or broken.
@@ -182,20 +187,25 @@ def read_json(path: Path, made_by: str) -> Any:
 
 
 def _sync(path: Path) -> None:
-    """Waits until a file is on the disk. If the disk is full, this function raises the error at the latest."""
+    """Waits until the content of a file is on the disk. If the disk is full, this raises the error."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())
 
 
 def _set_default_permissions(path: Path) -> None:
-    """Gives a file the permissions that a new file of this user has."""
+    """Gives a file the permissions that a newly created file of this user would have."""
     mask = os.umask(0)
     os.umask(mask)
     path.chmod(0o666 & ~mask)
 
 
 def _unwritable(path: Path, error: OSError) -> UserError:
-    """The error about a path that cannot be written."""
+    """Builds the error for a path that cannot be written.
+
+    Args:
+        path: The path.
+        error: The error of the operating system.
+    """
     file = next((parent for parent in path.parents if parent.exists() and not parent.is_dir()), None)
     why = f"{file} is a file" if file else error.strerror or str(error)
 

@@ -8,10 +8,10 @@ from torch import Tensor
 from torch.nn import functional
 
 LOG2E = 1 / math.log(2)
-"""The factor in exp(x) = 2^(x LOG2E). PyTorch computes powers of 2 four times as fast as exp on a CPU."""
+"""The factor in exp(x) = 2^(x LOG2E). On a CPU, PyTorch computes 2^x in a quarter of the time of exp(x)."""
 
 STEPS = 2**16
-"""The number of values of a 16-bit integer."""
+"""The number of different values that a 16-bit integer can have."""
 
 
 def dropout(x: Float[Tensor, "*shape"], share: float, training: bool) -> Float[Tensor, "*shape"]:
@@ -20,7 +20,7 @@ def dropout(x: Float[Tensor, "*shape"], share: float, training: bool) -> Float[T
     Args:
         x: The tensor to drop elements from.
         share: The probability that an element is dropped. The remaining elements are divided by 1 - share.
-        training: Whether elements are dropped at all; False: x is returned.
+        training: Whether elements are dropped; False: the function returns x unchanged.
     """
     if not training or share == 0 or x.is_cuda:
         return functional.dropout(x, share, training)
@@ -30,12 +30,17 @@ def dropout(x: Float[Tensor, "*shape"], share: float, training: bool) -> Float[T
 
 
 def by_uniform_numbers(x: Float[Tensor, "*shape"], share: float) -> Float[Tensor, "*shape"]:
-    """Draws a mask of the shape of x, 1 for kept and 0 for dropped elements, from one uniform number per element."""
+    """Draws a mask with one uniform random number per element: 1 for a kept element, 0 for a dropped one.
+
+    Args:
+        x: The tensor whose shape, type and device the mask takes.
+        share: The probability that an element is dropped.
+    """
     return torch.rand(x.shape, dtype=x.dtype, device=x.device).ge_(share)  # contiguous, whatever the layout of x
 
 
 def by_bits(x: Float[Tensor, "*shape"], share: float) -> Float[Tensor, "*shape"]:
-    """Draws a mask like that of `by_uniform_numbers`, from 16 random bits per element and at a third of the cost.
+    """Draws a mask as `by_uniform_numbers` does, but with 16 random bits per element, in a third of the time.
 
     Args:
         x: The tensor whose shape and type the mask takes.
@@ -43,8 +48,8 @@ def by_bits(x: Float[Tensor, "*shape"], share: float) -> Float[Tensor, "*shape"]
     """
     count = -(-x.numel() // 4)
     if torch.compiler.is_compiling():
-        # The compiler knows `randint` but not `random_`. `randint` never draws the largest of the 2^64 numbers. The
-        # effect on the share of dropped elements is negligible.
+        # `torch.compile` can compile `randint`, but not `random_`. `randint` never draws the largest of the 2^64
+        # numbers. This changes the share of dropped elements by a negligible amount.
         bits = torch.randint(-(2**63), 2**63 - 1, (count,)).view(torch.int16)
     else:
         bits = torch.empty(count, dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
@@ -55,14 +60,21 @@ def by_bits(x: Float[Tensor, "*shape"], share: float) -> Float[Tensor, "*shape"]
 
 
 def tanh_(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    r"""$\tanh x = 2 \sigma(2x) - 1$ in place, accurate to 1e-7, at a third of the cost of `Tensor.tanh_`."""
+    r"""Computes $\tanh x = 2 \sigma(2x) - 1$ in place.
+
+    The result is accurate to 1e-7. On a CPU this takes a third of the time of `Tensor.tanh_`.
+    """
     return x.tanh_() if x.is_cuda else x.mul_(2).sigmoid_().mul_(2).sub_(1)
 
 
 def elu_(x: Float[Tensor, "*shape"], out: Float[Tensor, "*shape"] | None = None) -> Float[Tensor, "*shape"]:
-    r"""$\mathrm{elu}(x) = \min(\max(x, 0), e^x - 1)$, accurate to 1e-7, at under half of the cost of PyTorch's ELU.
+    r"""Computes $\mathrm{elu}(x) = \min(\max(x, 0), e^x - 1)$.
 
-    The result overwrites `out`; None: it overwrites x.
+    The result is accurate to 1e-7. On a CPU this takes less than half of the time of PyTorch's ELU.
+
+    Args:
+        x: The input.
+        out: The tensor that receives the result; None: x receives it.
     """
     out = x if out is None else out
     if x.is_cuda:

@@ -1,4 +1,4 @@
-"""The faster CPU forms of the text networks."""
+"""The fast forms of the text networks, the LSTM encoder and the LSTM decoder of `duvae.networks.lstm`."""
 
 import torch
 from jaxtyping import Float, Int
@@ -14,18 +14,22 @@ from duvae.networks.fast.unrolled import log_softmax_columns, tanh, unrolled_lst
 from duvae.networks.lstm import LSTMDecoder, LSTMEncoder
 
 IN_STATE = 2**20
-"""The largest number of gate values that `log_prob_samples` computes at once: 4 MiB in single precision."""
+"""The largest number of values of LSTM gates that `FastLSTMDecoder.log_prob_samples` computes at once.
+
+In single precision, these values take 4 MiB.
+"""
 
 LSTM_PARAMETERS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-"""PyTorch's names for the parameters of an LSTM, without the suffix `_l0`, which is the number of the layer."""
+"""PyTorch's names for the parameters of an LSTM, without the suffix `_l0`, which stands for the first layer."""
 
 
 def lstm_weights(
     lstm: nn.LSTM,
 ) -> tuple[Float[Tensor, "gates width"], Float[Tensor, "gates hidden"], Float[Tensor, "gates"]]:
-    """The input weights and the recurrent weights of an LSTM, and the sum of its two biases.
+    """Returns the input weights and the recurrent weights of an LSTM, and the sum of its two biases.
 
-    The dimension `gates` has the four gates i, f, g and o one after the other, so it is four times as wide as `hidden`.
+    The four gates i, f, g and o lie one after the other along the dimension `gates`. So this dimension has four times
+    the size of the dimension `hidden`.
     """
     weight, recurrent, bias_in, bias_hidden = (lstm.get_parameter(f"{name}_l0") for name in LSTM_PARAMETERS)
 
@@ -42,7 +46,7 @@ class FastLSTMEncoder(LSTMEncoder):
     def forward(self, x: Int[Tensor, "batch length"]) -> Float[Tensor, "batch features"]:
         if x.is_cuda or not torch.compiler.is_compiling():
             return super().forward(x)
-        # In `inputs` and in the states the batch is the last dimension, as `unrolled_lstm` expects.
+        # The batch is the last dimension of `inputs`, `hidden` and `cell`, as `unrolled_lstm` expects.
         weight, recurrent, bias = lstm_weights(self.lstm)
         words = self.embedding(x.T).flatten(0, 1)
         inputs = (weight @ words.T + bias[:, None]).unflatten(1, x.T.shape)
@@ -54,8 +58,13 @@ class FastLSTMEncoder(LSTMEncoder):
 class FastLSTMDecoder(LSTMDecoder):
     """The decoder `LSTMDecoder`, with faster forms of five computations.
 
-    These computations are: dropout; the softmax; the gradient of log p(x|z) with respect to z; log p(x|z) with several
-    z for each x; log p(x|z) in compiled training. On a GPU, dropout and `log_prob` have their plain forms.
+    These computations are:
+
+    - dropout (`drop`) and the softmax,
+    - log p(x|z) in compiled training (`log_prob`), and with several z for each x (`log_prob_samples`),
+    - the gradient of log p(x|z) with respect to z (`slope`).
+
+    On a GPU, dropout and `log_prob` have their plain forms.
     """
 
     softmax = FastSoftmaxOutput
@@ -66,8 +75,8 @@ class FastLSTMDecoder(LSTMDecoder):
     def log_prob(self, x: Int[Tensor, "batch length"], z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch"]:
         if x.is_cuda or not torch.compiler.is_compiling():
             return super().log_prob(x, z)
-        # In `inputs` and in the states the batch is the last dimension, as `unrolled_lstm` expects. The input of a gate
-        # is the sum of a term of the word, a term of z and a bias. The term of z is computed once for all words.
+        # The batch is the last dimension of `inputs` and `cell`, as `unrolled_lstm` expects. An element of `inputs` is
+        # the sum of a term of the word, a term of z and a bias. The term of z is computed once for all words.
         weight, recurrent, bias = lstm_weights(self.lstm)
         by_word, by_z = weight.split([self.embedding.embedding_dim, z.shape[1]], 1)
         before, after = x[:, :-1].T, x[:, 1:].T
@@ -102,12 +111,13 @@ class FastLSTMDecoder(LSTMDecoder):
     def log_prob_samples(
         self, x: Int[Tensor, "batch length"], z: Float[Tensor, "samples batch latent"]
     ) -> Float[Tensor, "samples batch"]:
-        """log p(x|z) with several z for each x, in nats per sentence. In evaluation the values are those of `log_prob`.
+        """Computes log p(x|z) with several z for each x, in nats per sentence, without dropout.
 
-        The input of an LSTM gate is the sum of a term of the word, a term of z and a term of the hidden state. The term
-        of the words is computed once per sentence, and the term of z once per sample. Of each softmax only the
-        normalizer and the logit of the target word are computed. The method computes a few samples of a few sentences
-        at a time, so that the values of their gates stay in the processor's cache.
+        The input of an LSTM gate is the sum of a term of the word, a term of z and a term of the hidden state. The
+        terms of the words are computed once per sentence, and the term of z once per sample of z. For each word, the
+        method computes only two parts of the softmax: the normalizer, and the logit of the target word. The method
+        processes a few samples of a few sentences at a time, so that the values of the gates stay in the processor's
+        cache.
         """
         rows = max(1, IN_STATE // (4 * self.lstm.hidden_size))
         sentences = max(1, rows // len(z))
@@ -130,15 +140,16 @@ class FastLSTMDecoder(LSTMDecoder):
     ) -> Float[Tensor, "samples batch"]:
         """Computes `log_prob_samples` for one group of sentences and samples.
 
-        The terms of the words are computed for a limited number of steps at a time, which limits the memory. Each gate
-        has its own block of memory: a function of a whole block is several times as fast as a function of a part of
-        every row.
+        The terms of the words are computed for a limited number of time steps at once, which limits the memory. The
+        values of each gate form one block of memory. A function of such a block, such as the sigmoid, is several times
+        as fast as the same function of a part of every row.
 
         Args:
             x: Word ids of the sentences, shape (batch, length).
             z: Latent codes, shape (samples, batch, latent).
             by_hidden: Recurrent weights of the LSTM, one transposed matrix per gate, shape (4, hidden, hidden).
-            vocabulary: Weights of the map to the vocabulary, prepared for many products (see `block`).
+            vocabulary: Weights of the linear map from LSTM outputs to logits, prepared for many products (see the
+                function `block`).
         """
         samples, batch, _ = z.shape
         weight, _, bias = lstm_weights(self.lstm)

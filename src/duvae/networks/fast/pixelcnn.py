@@ -1,4 +1,4 @@
-"""The faster CPU form of the image decoder."""
+"""The fast form of the image decoder, which `duvae.networks.pixelcnn` defines in its plain form."""
 
 import torch
 from jaxtyping import Float
@@ -12,11 +12,14 @@ from duvae.networks.fast.residual import residual
 from duvae.networks.pixelcnn import Block, PixelCNN, bernoulli_log_prob, through
 
 IMAGES_AT_ONCE = 16
-"""The smallest number of images in one pass of `log_prob_samples`. PyTorch does not use oneDNN for fewer images."""
+"""The approximate number of images that one pass of `FastPixelCNN.log_prob_samples` computes.
+
+For fewer images, PyTorch does not use the fast convolutions of the library oneDNN.
+"""
 
 
 class FastBlock(Block):
-    """The residual block `Block`, with a faster gradient for training on a CPU (see `residual`)."""
+    """The residual block `Block`, with a faster gradient for training on a CPU (see the function `residual`)."""
 
     def forward(self, x: Images, base: Images | None = None) -> Images:
         if self.training and several(x) and torch.is_grad_enabled() and by_hand(x):
@@ -27,12 +30,15 @@ class FastBlock(Block):
 
 
 def by_hand(x: Images) -> bool:
-    """Whether `residual` can compute a block of x: x is on a CPU, and neither autocast nor compilation is active."""
+    """Whether the function `residual` can compute a block with the input x.
+
+    It can if x is on a CPU, and neither autocast nor `torch.compile` is active.
+    """
     return not x.is_cuda and not torch.is_autocast_enabled("cpu") and not torch.compiler.is_compiling()
 
 
 def folded(block: Block) -> tuple[Folded, Folded, Folded]:
-    """The three convolutions of a block, each combined with the batch normalization that follows it."""
+    """Folds the three batch normalizations of a block into the convolutions before them (see `BatchNorm.folded`)."""
     return (
         block.norm1.folded(block.narrow.weight),
         block.norm2.folded(block.masked.kernel()),
@@ -43,8 +49,12 @@ def folded(block: Block) -> tuple[Folded, Folded, Folded]:
 class FastPixelCNN(PixelCNN):
     """The decoder `PixelCNN`, with faster forms of four computations.
 
-    These computations are: a block in training; the gradient of log p(x|z) with respect to z; log p(x|z) with several z
-    for each x; sampling. On a GPU a block has its plain form.
+    These computations are:
+
+    - a residual block in training (`FastBlock`); on a GPU it has its plain form,
+    - the gradient of log p(x|z) with respect to z (`slope`),
+    - log p(x|z) with several z for each x (`log_prob_samples`),
+    - the sampling of images (`sample`).
     """
 
     block = FastBlock
@@ -52,7 +62,7 @@ class FastPixelCNN(PixelCNN):
     def slope(self, x: Float[Tensor, "batch 1 height width"]) -> Slope:
         r"""Builds the function that computes $\nabla_z \log p(x|z)$ from z.
 
-        The convolution of x is computed once for all calls of the function.
+        The first layer's convolution of x is computed once for all calls of the built function.
         """
         layers, skips = (
             [block.plain for block in blocks if isinstance(block, Block)] for blocks in (self.layers, self.skips)
@@ -68,7 +78,10 @@ class FastPixelCNN(PixelCNN):
 
     @torch.no_grad()
     def folded(self) -> Network:
-        """Builds the network for evaluation, with each batch normalization folded into the convolution before it."""
+        """Builds a copy of the network for evaluation.
+
+        In this copy, each batch normalization is folded into the convolution before it.
+        """
         layers, skips = (
             [folded(block) for block in blocks if isinstance(block, Block)] for blocks in (self.layers, self.skips)
         )
@@ -83,16 +96,20 @@ class FastPixelCNN(PixelCNN):
     def log_prob_samples(
         self, x: Float[Tensor, "batch 1 height width"], z: Float[Tensor, "samples batch latent"]
     ) -> Float[Tensor, "samples batch"]:
-        """log p(x|z) with several z for each x, in nats per image. In evaluation the values are those of `log_prob`.
+        """Computes log p(x|z) with several z for each x, in nats per image.
+
+        In evaluation the values equal those of `log_prob`, up to rounding. In training they differ, since this method
+        always uses the running statistics of the batch normalizations, which it folds into the convolutions.
 
         The output of the first layer before ELU is the sum of a term of the image and a term of z. The term of the
-        image is computed once per image. The term of z is linear in z, apart from a constant, so it is one matrix
-        product. Batch normalizations are folded into the convolutions. The method computes a few images at a time, so
-        that their feature maps stay in the processor's cache.
+        image is computed once per image. The term of z is a linear map of z plus a constant, so one matrix product
+        computes it. The method processes a few images at a time, so that their feature maps stay in the processor's
+        cache.
         """
         network, (samples, batch, latent) = self.folded(), z.shape
         whole, shape = network.whole(), (self.size, self.size, -1)
-        # The term of z at z = 0 is the constant. The terms at the unit vectors minus the constant are the matrix.
+        # The term of z at z = 0 is the constant. The terms of z at the unit vectors, minus the constant, are the rows
+        # of the matrix `of_z`.
         ends = torch.cat([z.new_zeros(1, latent), torch.eye(latent, dtype=z.dtype, device=z.device)])
         constant, of_z = flat(network.of_maps(self.z_maps(ends))).mul_(LOG2E).split([1, latent])
         of_z -= constant
@@ -118,9 +135,10 @@ class FastPixelCNN(PixelCNN):
     def sample(
         self, z: Float[Tensor, "batch latent"], generator: Generator | None = None, likely: bool = False
     ) -> Float[Tensor, "batch 1 height width"]:
-        """Generates one image for each z, with the arguments of `PixelCNN.sample`.
+        """Generates one image for each z, pixel by pixel. The arguments are those of `PixelCNN.sample`.
 
-        For each pixel this form computes each layer only at that pixel.
+        When this method generates a pixel, it computes each layer only at that pixel. The plain form computes the whole
+        image for each pixel.
         """
         uniforms = None
         if not likely:
@@ -132,5 +150,8 @@ class FastPixelCNN(PixelCNN):
 
 
 def flat(x: Images) -> Float[Tensor, "batch elements"]:
-    """A view of x with one row per image. The elements of a row are in channels-last order, as in memory."""
+    """Returns a view of x with one row per image.
+
+    The channels of a pixel are side by side in a row, as they are in the memory of an x in channels-last layout.
+    """
     return x.permute(0, 2, 3, 1).flatten(1)

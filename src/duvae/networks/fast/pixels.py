@@ -1,4 +1,8 @@
-"""A PixelCNN in evaluation: it computes the log odds of whole images, or samples images with cached layers."""
+"""A PixelCNN in evaluation, whose batch normalizations are folded into the convolutions before them.
+
+The class `Whole` computes the log odds of all pixels of given images. The function `sample` generates images pixel by
+pixel, and stores the inputs of all masked convolutions, so that no layer is computed twice at the same pixel.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,15 +22,15 @@ from duvae.networks.pixelcnn import through
 
 @dataclass(frozen=True)
 class Network:
-    """A PixelCNN whose batch normalizations are folded into the convolutions before them.
+    """The convolutions of a PixelCNN with folded batch normalizations, each with kernel and bias.
 
     Attributes:
-        image: The kernel of the first layer's masked convolution of the image.
-        maps: The first layer's convolution of the feature maps of z.
-        layers: The 1 x 1, masked and 1 x 1 convolutions of each residual block.
-        skips: The 1 x 1, masked and 1 x 1 convolutions of each skip block.
-        last: The 1 x 1 convolution behind all blocks.
-        output: The kernel of the 1 x 1 convolution to the logits.
+        image: The kernel of the masked convolution of the image in the first layer. It has no bias of its own.
+        maps: The convolution of the feature maps of z in the first layer. Its bias is the bias of the whole layer.
+        layers: The three convolutions of each residual block: 1 x 1, masked, 1 x 1.
+        skips: The three convolutions of each skip block: 1 x 1, masked, 1 x 1.
+        last: The 1 x 1 convolution after all blocks.
+        output: The kernel of the 1 x 1 convolution that computes the logits. It has no bias.
     """
 
     image: Tensor
@@ -37,7 +41,10 @@ class Network:
     output: Tensor
 
     def of_image(self, x: Float[Tensor, "batch 1 height width"]) -> Images:
-        """Computes the term of the image in the output of the first layer before ELU."""
+        """Computes the term of the image in the output of the first layer before ELU.
+
+        That output is the sum of this term and the term of z from `of_maps`.
+        """
         return channels_last(masked(x, self.image))
 
     def of_maps(self, maps: Images) -> Images:
@@ -50,7 +57,9 @@ class Network:
 
 
 class Middle:
-    """A masked convolution of images that have rows of zeros above them. It uses `FewerProducts` where that applies.
+    """The masked convolution of a block, for feature maps with rows of zeros above them (see `Whole.below_zeros`).
+
+    If the kernel and the size of the maps allow it, the algorithm `FewerProducts` computes the convolution.
 
     Args:
         kernel: The upper rows of the masked kernel.
@@ -73,8 +82,9 @@ class Whole:
     r"""The form of the network that computes whole images.
 
     All intermediate values are multiplied by $\log_2 e$, since ELU then takes only three passes over memory:
-    $\log_2 e \cdot elu(x) = \min(\max(t, 0), \log_2 e (2^t - 1))$ with $t = x \log_2 e$. The biases, the first layer
-    and the kernel of the output are scaled for this; the other kernels stay the same.
+    $\log_2 e \cdot elu(x) = \min(\max(t, 0), \log_2 e (2^t - 1))$ with $t = x \log_2 e$. For this purpose the callers
+    multiply both terms of the first layer by $\log_2 e$. This class multiplies the biases by $\log_2 e$, and divides
+    the kernel of the output by it. The other kernels stay the same.
 
     Args:
         network: The network with folded normalizations.
@@ -94,7 +104,7 @@ class Whole:
         self.last, self.output = scaled(network.last), network.output / LOG2E
 
     def __call__(self, of_z: Images, of_image: Images) -> Float[Tensor, "batch 1 height width"]:
-        """The logits of all pixels.
+        """Computes the logits of all pixels.
 
         Args:
             of_z: The term of z in the output of the first layer before ELU, times log_2 e. This tensor is overwritten.
@@ -105,7 +115,7 @@ class Whole:
         return functional.conv2d(self.elu(functional.conv2d(y, *self.last)), self.output)
 
     def block(self, narrow: Folded, middle: Middle, widen: Folded, x: Images, base: Images | None = None) -> Images:
-        """Computes the output of a residual block from the three given convolutions.
+        """Computes the output of a residual block or a skip block from its three convolutions.
 
         Args:
             narrow: The first 1 x 1 convolution.
@@ -121,7 +131,15 @@ class Whole:
         return self.elu(functional.conv2d(y, *widen), plus=x, base=base)
 
     def below_zeros(self, x: Images, channels: int, rows: int) -> Images:
-        """A buffer for `channels` feature maps of the size of x, below `rows` rows of zeros; one buffer per shape."""
+        """Returns a buffer for feature maps with the height and width of x, and with rows of zeros above them.
+
+        There is one buffer per shape, which all blocks of that shape overwrite in turn.
+
+        Args:
+            x: Images or feature maps, whose number, height and width the buffer takes.
+            channels: The number of channels of the buffer.
+            rows: The number of rows of zeros.
+        """
         shape = (len(x), channels, rows + x.shape[2], x.shape[3])
         if shape not in self.below:
             self.below[shape] = channels_last(x.new_zeros(shape))
@@ -131,9 +149,9 @@ class Whole:
     def elu(
         self, t: Images, out: Images | None = None, plus: Images | None = None, base: Images | None = None
     ) -> Images:
-        """Computes ELU of (t + plus), plus base, for values that are multiplied by log_2 e.
+        """Computes ELU of (t + plus), and adds base. All values are multiplied by log_2 e.
 
-        The method computes a few images at a time, so that their values stay in the processor's cache.
+        The method processes a few images at a time, so that their values stay in the processor's cache.
 
         Args:
             t: The input. This tensor is overwritten.
@@ -161,7 +179,10 @@ class Whole:
 
 
 def scaled(folded: Folded) -> Folded:
-    """Builds the same convolution for inputs and outputs that are multiplied by log_2 e: only the bias changes."""
+    """Builds the same convolution for inputs and outputs that are multiplied by log_2 e.
+
+    Only the bias changes, because a convolution without a bias is linear.
+    """
     kernel, bias = folded
 
     return kernel, bias * LOG2E
@@ -170,15 +191,16 @@ def scaled(folded: Folded) -> Folded:
 class Masked:
     """A masked convolution that computes one pixel of many images at a time.
 
-    The object stores its input. At the beginning of a row, one convolution reads the rows above and computes the term
-    of these rows for the whole row. Each pixel then takes one matrix product with the pixels to its left.
+    The object stores the input of the convolution at all pixels so far. At the beginning of a row, one convolution
+    reads the rows above, and computes their term in the output for the whole row. For each pixel, one matrix product
+    then adds the term of the pixels to its left.
 
     Args:
         kernel: The upper rows of the masked kernel.
         bias: The bias, one number per output channel.
         batch: The number of images.
         size: The height and width of an image, in pixels.
-        own: Whether the convolution also reads the pixel itself.
+        own: Whether the convolution also reads the pixel whose output it computes.
     """
 
     def __init__(self, kernel: Tensor, bias: Tensor, batch: int, size: int, own: bool) -> None:
@@ -192,7 +214,7 @@ class Masked:
         self.given: Tensor = bias  # the term of the rows above, shape (width, batch, outputs)
 
     def begin(self, row: int, more: Float[Tensor, "batch outputs width"] | None = None) -> None:
-        """Begins a row: computes the term of the rows above for all pixels of the row.
+        """Begins a row: computes the term of the rows above it for all pixels of the row.
 
         Args:
             row: Number of the row, from 0.
@@ -207,7 +229,10 @@ class Masked:
         self.given = (given if more is None else given + more).permute(2, 0, 1).contiguous()
 
     def place(self, column: int) -> Tensor:
-        """The view into which the caller writes the input of a pixel, shape (batch, channels)."""
+        """Returns the view into which the caller writes the input of the convolution at a pixel of the current row.
+
+        The view has the shape (batch, channels).
+        """
         start = (column + self.reach) * self.channels
 
         return self.row[:, start : start + self.channels]
@@ -219,7 +244,9 @@ class Masked:
 
 
 class OnePixel:
-    """A residual block that computes one pixel of many images at a time.
+    """A residual block or skip block that computes one pixel of many images at a time.
+
+    The caller sets the attribute `column` to the column of this pixel, and calls `masked.begin` before each row.
 
     Args:
         narrow: The first 1 x 1 convolution.
@@ -248,7 +275,7 @@ class OnePixel:
 def sample(
     network: Network, maps: Images, uniforms: Float[Tensor, "batch height width"] | None
 ) -> tuple[Float[Tensor, "batch 1 height width"], Float[Tensor, "batch 1 height width"]]:
-    """Generates images pixel by pixel. For each pixel, each layer is computed only at that pixel.
+    """Generates images pixel by pixel. When a pixel is generated, each layer is computed only at that pixel.
 
     Args:
         network: The network with folded normalizations.

@@ -1,7 +1,8 @@
-"""Products of large matrices by the faster of two libraries that PyTorch includes: MKL or oneDNN.
+"""Computes products of large matrices with the faster of two libraries that PyTorch includes: MKL or oneDNN.
 
-`torch.mm` calls MKL. On AMD processors MKL uses only half of the vector width, so oneDNN is faster. On Intel processors
-MKL is faster. If many products share one matrix, MKL is faster still with this matrix in MKL's packed layout.
+`torch.mm` calls MKL. On AMD processors oneDNN is faster than MKL, which uses only half of the vector width there. On
+Intel processors MKL is faster. If many products share one matrix, MKL is faster still when this matrix is stored in
+MKL's packed layout.
 """
 
 import platform
@@ -13,14 +14,19 @@ from jaxtyping import Float
 from torch import Tensor
 
 CPUINFO = Path("/proc/cpuinfo")
-"""The file in which Linux names the maker of the processor."""
+"""The file in which Linux names the manufacturer of the processor."""
 
 LARGE = 2**28
-"""The smallest number of multiplications for which this module chooses a library. Smaller products gain little."""
+"""The smallest number of multiplications in a product for which this module chooses a library.
+
+Smaller products are left to PyTorch, because they would gain little.
+"""
 
 
 class Factor:
-    """A matrix W for many products $x W^T$ without a gradient. W is packed once if that makes the products faster.
+    """A matrix W for many products $x W^T$ without a gradient.
+
+    If MKL's packed layout makes the products faster, W is packed once, when the object is built.
 
     Args:
         weight: The matrix W, shape (columns, inner).
@@ -50,7 +56,7 @@ class Factor:
 def product(
     x: Float[Tensor, "rows inner"], weight: Float[Tensor, "columns inner"], out: Tensor | None = None
 ) -> Float[Tensor, "rows columns"]:
-    """Computes the product $x W^T$. While autograd is enabled, `torch.mm` computes it.
+    """Computes the product $x W^T$ with oneDNN if `by_onednn` says so, otherwise with `torch.mm`.
 
     Args:
         x: The matrix x, shape (rows, inner).
@@ -68,7 +74,8 @@ def product(
 def columns_product(x: Float[Tensor, "inner rows"], y: Float[Tensor, "inner columns"]) -> Float[Tensor, "rows columns"]:
     """Computes the product $x^T y$ for an x with more elements than y.
 
-    oneDNN copies the first factor of a product, so x becomes the second factor.
+    oneDNN copies the first factor of a product. So this function computes $(y^T x)^T$ with oneDNN, in which the smaller
+    matrix y is the first factor.
     """
     if not by_onednn(y, x.shape[1]):
         return x.T @ y
@@ -91,7 +98,7 @@ def add_products_(
 
 
 def by_onednn(x: Tensor, columns: int) -> bool:
-    """Whether oneDNN computes a product of x with a matrix of the given number of columns."""
+    """Whether this module lets oneDNN compute a product of x with a matrix of the given number of columns."""
     return large(x, columns) and torch.backends.mkldnn.is_available() and not mkl_at_its_best()
 
 

@@ -1,11 +1,12 @@
-"""The PixelCNN's residual block for training on a CPU, with a gradient written by hand that needs less memory.
+"""The PixelCNN's residual block for training on a CPU, with a gradient that is written by hand.
 
-At the paper's size of the network, PyTorch's operations store 55 MiB of tensors per block for the gradient. Writing and
-reading these tensors takes longer than the convolutions. This module does normalization, sum and ELU in one pass over a
-few images at a time, which stay in the processor's cache. It never stores the output of the last convolution. So a
-block stores 30 MiB.
+The class `duvae.networks.pixelcnn.Block` defines the block. At the paper's size of the network, PyTorch's own
+operations store 55 MiB of tensors per block for the gradient. Writing and reading these tensors takes longer than the
+convolutions.
 
-`duvae.networks.pixelcnn.Block` defines the block.
+This module stores only 30 MiB per block, because it never stores the output of the last convolution. It computes batch
+normalization, residual sum and ELU in one pass over a few images at a time. The values of these images stay in the
+processor's cache.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,11 +21,11 @@ from duvae.networks.convolutions import BatchNorm, Channels, Images, Kernel, cha
 from duvae.networks.fast.elementwise import elu_
 
 ELEMENTS = 2**17
-"""The largest number of elements of a tensor that one pass reads: half a MiB in single precision."""
+"""The largest number of elements of a tensor that are processed at once: half a MiB in single precision."""
 
 
 class Weights(NamedTuple):
-    """The parameters of a block: each convolution's kernel, followed by scale and shift of its batch normalization."""
+    """The parameters of a block: the kernel of each convolution, then scale and shift of the normalization after it."""
 
     narrow: Kernel
     scale1: Channels
@@ -78,7 +79,10 @@ def plain(x: Images, epsilon: float, weights: Weights) -> Images:
 
 
 class Residual(torch.autograd.Function):
-    """The autograd function behind `residual`, of x, base, three normalizations and the nine fields of `Weights`."""
+    """The autograd function that the function `residual` applies.
+
+    Its inputs are x, base, the three batch normalizations, and the nine fields of `Weights`.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Images, base: Images | None, norms: tuple[BatchNorm, ...], *parameters: Tensor) -> Images:
@@ -124,11 +128,11 @@ apply: Callable[..., Images] = Residual.apply
 
 
 class Normalized:
-    """Batch normalization by the statistics of x. Building the object updates the running statistics of the module.
+    """Batch normalization by the mean and variance of a batch x.
 
     Args:
-        x: The tensor to normalize.
-        norm: The module that holds scale, shift and running statistics.
+        x: The batch that gives the mean and the variance.
+        norm: The module that holds scale, shift and running statistics. Its running statistics are updated.
     """
 
     def __init__(self, x: Images, norm: BatchNorm) -> None:
@@ -141,7 +145,10 @@ class Normalized:
         self.scale, self.shift = (v[None, :, None, None] for v in (scale, norm.shift.detach() - self.mean * scale))
 
     def elu(self, x: Images, above: int = 0) -> Images:
-        """Computes ELU of the normalized x, and puts `above` rows of zeros above the result."""
+        """Computes ELU of the normalized x, and puts `above` rows of zeros above the result.
+
+        The masked convolution, which reads the result, needs these rows.
+        """
         shape = (*x.shape[:2], above + x.shape[2], x.shape[3])
         found = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
         found[:, :, :above] = 0
@@ -151,7 +158,12 @@ class Normalized:
         return found
 
     def back(self, gradient: Images, x: Images) -> tuple[Tensor, Tensor, Tensor]:
-        """Computes the gradients with respect to x, scale and shift from that with respect to the normalized x."""
+        """Computes the gradients of the loss with respect to x, scale and shift.
+
+        Args:
+            gradient: The gradient of the loss with respect to the normalized x.
+            x: The batch from which the object was built.
+        """
         found: tuple[Tensor, Tensor, Tensor] = torch.ops.aten.native_batch_norm_backward(
             gradient, x, self.learnt, None, None, self.mean, self.rate, True, self.epsilon, [True, True, True]
         )
@@ -160,16 +172,18 @@ class Normalized:
 
 
 class Widened:
-    r"""The last convolution, $c = W z$ at each pixel, and its normalization, computed without storing c.
+    r"""The last convolution of a block, and the normalization after it. The convolution's result c is not stored.
 
-    The mean of c is W times the mean of z. The covariance of c is $W C W^T$, where C is the covariance of z. The
-    diagonal of $W C W^T$ holds the variances v of c. Let g be the gradient of the loss with respect to the normalized
-    c, and s the scale. Let $\bar c$ be the mean of c, $r = (v + \epsilon)^{-1/2}$, and N the number of values per
-    channel. The gradient with respect to c is
+    z is the input of the convolution, and $c = W z$ at each pixel. All means and covariances are taken over the pixels
+    of the batch. The mean of c is W times the mean of z. The covariance of c is $W C W^T$, where C is the covariance of
+    z. The diagonal of $W C W^T$ holds the variances v of c. Let g be the gradient of the loss with respect to the
+    normalized c, and s the scale. Let $\bar c$ be the mean of c, $r = (v + \epsilon)^{-1/2}$, and N the number of
+    values per channel. The gradient with respect to c is
 
     $$s r \, \Big(g - \frac1N \sum g - \frac{r^2}{N} (c - \bar c) \sum g (c - \bar c)\Big),$$
 
-    which is linear in g and z. So products of g and z give the gradients with respect to z and W.
+    which is a linear function of g and of $c = W z$. So matrix products with g and z give the gradients with respect to
+    z and W, and c itself is not needed.
 
     Args:
         z: The input of the convolution.
@@ -184,8 +198,8 @@ class Widened:
         self.covariance = (inputs.T @ inputs).div_(self.count).sub_(self.mean.outer(self.mean))
         mean = self.kernel @ self.mean
         variance = (self.kernel @ self.covariance).mul_(self.kernel).sum(1).clamp_(min=0)
-        # As in PyTorch's normalization, autograd does not see this update. Otherwise the gradient of an earlier use of
-        # the module could no longer be computed.
+        # `.data` hides this update from autograd, as PyTorch's own normalization does. Otherwise autograd would refuse
+        # to compute the gradient of an earlier use of the module, because the running statistics have changed since.
         norm.running_mean.data.lerp_(mean, norm.momentum)
         norm.running_variance.data.lerp_(variance * (self.count / (self.count - 1)), norm.momentum)
         self.rate = (variance + norm.epsilon).rsqrt()
@@ -198,7 +212,7 @@ class Widened:
 
         Args:
             z: The input of the convolution.
-            plus: The input of the block, added before ELU.
+            plus: The input of the block, which is added before ELU.
             base: A term to add after ELU; None: both results are one tensor.
         """
         behind = torch.empty_like(plus)
@@ -212,15 +226,16 @@ class Widened:
         return behind, found
 
     def back(self, gradient: Images, behind: Images, z: Images) -> tuple[Images, Images, Kernel, Tensor, Tensor]:
-        """Computes the gradients of the loss by the formula of the class.
+        """Computes the gradients of the loss by the formula in the docstring of the class.
 
         Args:
-            gradient: The gradient with respect to the output of the block.
+            gradient: The gradient of the loss with respect to the output of the block.
             behind: The first tensor that `elu` returned.
             z: The input of the convolution, which is the output of the second ELU of the block.
 
         Returns:
-            The gradients with respect to `plus`, the input of the second ELU, W, scale and shift.
+            Five gradients, with respect to these tensors in turn: the argument `plus` of the method `elu`, the input of
+            the second ELU of the block, W, scale, and shift.
         """
         of_plus, of_z = torch.empty_like(behind), torch.empty_like(z)
         total, with_z = torch.zeros_like(self.shift), torch.zeros_like(self.kernel)
@@ -242,12 +257,12 @@ class Widened:
 
 
 def pixels(x: Images) -> Float[Tensor, "pixels channels"]:
-    """A view of x with one row per pixel, for an x in channels-last layout."""
+    """Returns a view of x, which must have the channels-last layout, with one row per pixel of the batch."""
     return x.permute(0, 2, 3, 1).view(-1, x.shape[1])
 
 
 def parts(x: Images) -> Iterator[slice]:
-    """Cuts the batch x into slices of a few images each; on a GPU into one slice of all images."""
+    """Cuts the batch x into slices of a few images each. On a GPU there is one slice, with all images."""
     step = len(x) if x.is_cuda else max(1, ELEMENTS // x[0].numel())
 
     return (slice(first, first + step) for first in range(0, len(x), step))
@@ -256,9 +271,12 @@ def parts(x: Images) -> Iterator[slice]:
 def elu_gradient(
     gradient: Float[Tensor, "*shape"], y: Float[Tensor, "*shape"], out: Float[Tensor, "*shape"] | None = None
 ) -> Float[Tensor, "*shape"]:
-    """Computes the gradient with respect to x, where y = elu(x), from the gradient with respect to y.
+    """Computes the gradient of the loss with respect to x, where y = elu(x).
 
-    The result overwrites `out`; None: it is a new tensor.
+    Args:
+        gradient: The gradient of the loss with respect to y.
+        y: The result of ELU.
+        out: The tensor that receives the result; None: a new tensor receives it.
     """
     out = torch.empty_like(gradient) if out is None else out
 
@@ -266,10 +284,10 @@ def elu_gradient(
 
 
 def convolution_gradients(gradient: Images, x: Images, kernel: Kernel, reach: int) -> tuple[Images, Kernel]:
-    """Computes the gradients with respect to the input x and to the kernel of a convolution.
+    """Computes the gradients of the loss with respect to the input x and the kernel of a convolution.
 
     Args:
-        gradient: The gradient with respect to the output of the convolution.
+        gradient: The gradient of the loss with respect to the output of the convolution.
         x: The input of the convolution.
         kernel: The kernel of the convolution.
         reach: The number of columns of zeros that the convolution adds on the left and on the right.

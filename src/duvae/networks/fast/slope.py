@@ -1,18 +1,18 @@
-r"""The text decoder's gradient of log p(x|z) with respect to z. The gradient can be differentiated again.
+r"""Computes the gradient of the text decoder's log p(x|z) with respect to z, and the gradient of this gradient.
 
 Stochastic variational inference (see `duvae.refinement.SVI`) takes steps along
-$g(z, \theta) = \nabla_z \log p_\theta(x|z)$, and training differentiates these steps. Computing g takes a forward pass
-and a backward pass.
+$g(z, \theta) = \nabla_z \log p_\theta(x|z)$, where $\theta$ are the parameters of the decoder. Training differentiates
+these steps. Computing g takes a forward pass and a backward pass.
 
 Let v be a vector, and $v \cdot g$ its product with g. Second derivatives are symmetric. So the gradient of $v \cdot g$
-with respect to z and $\theta$ is the derivative of $\nabla_{z,\theta} \log p_\theta(x|z)$ when z moves along v. The
-derivatives of the forward and of the backward pass along v give this derivative (Pearlmutter 1994). The result is
-exact, and costs little more than a finite difference of two gradients. The method needs no second derivative of
-PyTorch's LSTM, which cuDNN does not have.
+with respect to z and $\theta$ is the derivative of $\nabla_{z,\theta} \log p_\theta(x|z)$ when z moves along v. To
+compute this derivative, the module differentiates every value of the forward pass and of the backward pass along v
+(Pearlmutter 1994). The result is exact, and takes little more time than a finite difference of two gradients. The
+method does not need the second derivative of PyTorch's LSTM, which PyTorch lacks on a GPU.
 
-The suffix `_v` marks the directional derivative of a value along v. The prefix `d_` marks the derivative of log p with
-respect to a value. In the LSTM's tensors the feature dimensions come before the batch, so that each gate is one block
-of memory.
+In the names of variables, the suffix `_v` marks the directional derivative of a value along v. The prefix `d_` marks
+the derivative of log p with respect to a value. The tensors of the LSTM have the feature dimensions before the batch
+dimension, so that the values of each gate form one block of memory.
 """
 
 from collections.abc import Callable
@@ -30,8 +30,9 @@ from duvae.networks.fast.tokens import expectation, expectation_along
 class LSTMSlope(torch.autograd.Function):
     r"""Computes $\nabla_z \sum_t \log p(x_t | x_{<t}, z)$ of `LSTMDecoder`, and the gradient of this gradient.
 
-    $\partial a$ is the derivative of log p with respect to a. With $\sigma' = \sigma (1 - \sigma)$ for the sigmoids of
-    the gates, the dropout mask k of the outputs and the softmax probabilities $p_t$ of the words:
+    $\partial a$ is the derivative of log p with respect to a. i, f, g and o are the four gates. The prime marks the
+    derivative of a gate with respect to its input, such as $i' = i (1 - i)$. k is the dropout mask of the outputs, and
+    $p_t$ are the softmax probabilities of the words. Then
 
     $$c_t = f_t c_{t-1} + i_t g_t, \quad h_t = o_t \tanh c_t,$$
     $$\partial h_t = k_t (W_{x_t} - p_t W) + R^T \partial G_{t+1}, \quad
@@ -68,7 +69,7 @@ class LSTMSlope(torch.autograd.Function):
     ) -> Float[Tensor, "batch latent"]:
         length, batch, width = words.shape
         hidden = recurrent.shape[1]
-        # tanh x = 2 sigmoid(2x) - 1, so that one call of sigmoid computes all four gates.
+        # The weights of gate g are doubled. As tanh x = 2 sigmoid(2x) - 1, one call of sigmoid then computes all gates.
         doubled = torch.cat([weight, recurrent, bias[:, None]], 1)
         doubled.view(4, hidden, -1)[2] *= 2
         by_word, by_z, by_hidden, constant = doubled.split([width, len(initial.T), hidden, 1], 1)
@@ -111,7 +112,7 @@ class LSTMSlope(torch.autograd.Function):
         width, hidden = words.shape[2], recurrent.shape[1]
         i, f, s, o = gates.unbind(1)
         slopes, along, to_cell, tanhs = factors(gates, cells)
-        # The directional derivative of the forward pass.
+        # First, differentiate the forward pass of the LSTM along v.
         by_z = weight[:, width:] @ v.T
         gates_v, cells_v, hiddens_v = torch.empty_like(gates), torch.empty_like(cells), torch.empty_like(cells)
         product = torch.empty_like(gates[0])
@@ -127,11 +128,11 @@ class LSTMSlope(torch.autograd.Function):
             c = torch.mul(forget, c, out=cell).add_(of_i).add_(of_f).add_(of_g)
             h = torch.addcmul(of_o, k, c, out=new)
 
-        # The directional derivative of the softmax.
+        # Second, differentiate the softmax along v.
         rows, rows_v = masked(hiddens[1:], kept), masked(hiddens_v[1:], kept)
         expected_v, d_vocabulary = expectation_along(rows, rows_v, vocabulary, expected, powers, total)
         d_vocabulary.index_add_(0, targets.T.flatten(), rows_v)
-        # The directional derivative of the backward pass.
+        # Third, differentiate the backward pass of the LSTM along v.
         d_hidden_v = unmasked(expected_v.neg_(), kept, hiddens[1:])
         sigmoids_v = slopes * gates_v
         sigmoids_v[:, 2] *= 2
@@ -150,8 +151,8 @@ class LSTMSlope(torch.autograd.Function):
         d_first_v, d_first_cell_v = backwards(recurrent, f, to_cell, along, d_hidden_v, d_cell_v, d_gates_v)
         d_start_v = d_first_cell_v + d_cell[0] * f_v[0] + d_first_v * first - 2 * d_first * hiddens[0] * hiddens_v[0]
 
-        # The sums over time and batch, which give the gradients with respect to the weights.
-        d_gates = along  # reuses the memory of `along`
+        # Last, sum over time and batch, which gives the gradients with respect to the weights.
+        d_gates = along  # from here on `along` is not needed: its memory becomes `d_gates`
         d_gates[:, :3] *= d_cell[:, None]
         d_gates[:, 3] *= d_hidden
         flat_v = d_gates_v.flatten(1, 2)
@@ -192,7 +193,7 @@ def unmasked(
     kept: Float[Tensor, "length batch hidden"] | None,
     like: Float[Tensor, "length hidden batch"],
 ) -> Float[Tensor, "length hidden batch"]:
-    """Applies the transpose of the linear map `masked`, which turns rows back into the shape of the states.
+    """Applies the transpose of the linear map `masked`. The result has the shape of the argument `states` of `masked`.
 
     Args:
         rows: One row for each word of each sentence, shape (rows, hidden).
@@ -207,12 +208,15 @@ def unmasked(
 def factors(
     gates: Float[Tensor, "length 4 hidden batch"], cells: Float[Tensor, "steps hidden batch"]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    r"""Computes the derivatives $\sigma'$ of the gates, the factors A and K of `LSTMSlope`, and $\tanh c$.
+    r"""Computes four tensors that the formulas of `LSTMSlope` need.
 
     Args:
-        gates: Gates of all steps after their sigmoid, shape (length, 4, hidden, batch). The third one is
-            sigmoid(2 x) instead of tanh x, where x is the input of that gate.
-        cells: Cell states, starting with the first one, shape (length + 1, hidden, batch).
+        gates: Gates of all steps after their sigmoid, shape (length, 4, hidden, batch). The third gate g is stored as
+            sigmoid(2 x) instead of tanh x, where x is the input of this gate.
+        cells: Cell states, starting with the first one $c_0$, shape (length + 1, hidden, batch).
+
+    Returns:
+        The derivatives $\sigma (1 - \sigma)$ of the four sigmoids, the factors A, the factors K, and $\tanh c_t$.
     """
     i, _, s, o = gates.unbind(1)
     tanhs = tanh_(cells[1:].clone())
@@ -233,17 +237,19 @@ def backwards(
     d_cell: Float[Tensor, "length hidden batch"],
     d_gates: Float[Tensor, "length 4 hidden batch"],
 ) -> tuple[Tensor, Tensor]:
-    r"""Runs the backward pass through time of `LSTMSlope`. `d_hidden`, `d_cell` and `d_gates` are overwritten.
+    r"""Runs the backward pass of `LSTMSlope` through time.
+
+    The results $\partial h$, $\partial c$ and $\partial G$ overwrite `d_hidden`, `d_cell` and `d_gates`.
 
     Args:
         recurrent: The recurrent weights R.
         f: The forget gates.
         to_cell: The factors K.
         along: The factors A.
-        d_hidden: The derivative with respect to each output from the output's own step. The function adds the
-            derivatives from later steps.
-        d_cell: Terms to add to the equation of $\partial c$.
-        d_gates: Terms to add to the equation of $\partial G$.
+        d_hidden: The term of $\partial h_t$ that comes from the softmax of step t. The function adds the term that
+            comes from step t + 1.
+        d_cell: Terms to add to the equation of $\partial c$; zeros if there are none.
+        d_gates: Terms to add to the equation of $\partial G$; zeros if there are none.
 
     Returns:
         The derivatives of log p with respect to the first hidden state and to the first cell state.
@@ -267,4 +273,7 @@ def backwards(
 
 
 lstm_slope: Callable[..., Tensor] = LSTMSlope.apply
-"""Function that computes the gradient with respect to z, shape (batch, latent), from the arguments of `LSTMSlope`."""
+"""Function that computes the gradient of log p(x|z) with respect to z, shape (batch, latent).
+
+Its arguments are those of `LSTMSlope`.
+"""

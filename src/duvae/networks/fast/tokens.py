@@ -1,7 +1,8 @@
-"""Functions of a softmax over a vocabulary that pass over the logits only a few times.
+"""Computes log probabilities of words, expectations and gradients of a softmax over a vocabulary.
 
-h is an LSTM output, W the matrix of weights of the map to the vocabulary, and $h W^T$ are the logits. The functions
-compute 2^(x log2(e)) instead of exp(x), because PyTorch computes powers of 2 faster on a CPU.
+h is an LSTM output, W is the weight matrix of the linear map from h to the logits, and $h W^T$ are the logits. The
+logits take much memory, so the functions read and write them as few times as possible. They compute 2^(x log2(e))
+instead of exp(x), because PyTorch computes powers of 2 faster on a CPU. The text calls these values the powers.
 """
 
 import math
@@ -18,20 +19,32 @@ from duvae.networks.fast.products import Factor, columns_product, product
 from duvae.networks.lstm import SoftmaxOutput
 
 AT_ONCE = 2**19
-"""The number of logits to compute at a time if no logit is kept. They take 2 MiB, so that they stay in the cache."""
+"""The number of logits to compute at a time, if no logit is stored for later.
+
+They take 2 MiB in single precision, so that they stay in the processor's cache.
+"""
 
 IN_CACHE = 2**20
 """The largest number of elements of a matrix W that stays in the processor's cache."""
 
 NARROW = 128
-"""The largest width of h for which `log_softmax_narrow` is used. From a width of 256 on, it is not faster."""
+"""The largest width of h for which the function `log_softmax_narrow` is used.
+
+From a width of 256 on, it is no faster than `log_softmax_at`.
+"""
 
 IN_BLOCK = 2**22
-"""The number of logits to compute at a time if all logits are kept, or if W exceeds `IN_CACHE`. They take 16 MiB."""
+"""The number of logits to compute at a time, if all logits are stored, or if W has more than `IN_CACHE` elements.
+
+They take 16 MiB in single precision.
+"""
 
 
 class FastSoftmaxOutput(SoftmaxOutput):
-    """The map `SoftmaxOutput`, with a softmax and a gradient that pass over the logits fewer times."""
+    """The map `SoftmaxOutput` from LSTM outputs to log probabilities of words, in a faster form.
+
+    Its softmax and its gradient read and write the logits fewer times than those of PyTorch.
+    """
 
     def forward(self, hidden: Float[Tensor, "*batch hidden"], words: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
         form = log_softmax_narrow if hidden.shape[-1] <= NARROW and not hidden.is_cuda else log_softmax_at
@@ -46,8 +59,9 @@ class LogSoftmaxAt(torch.autograd.Function):
 
     Here x is the word to predict from h. The square bracket is 1 if the condition in it holds, otherwise 0.
 
-    The forward pass leaves the numerator of this fraction in the memory of the logits. The gradient applies 1 / s to
-    the smaller factor of each product. So the gradient passes over the logits only in its two matrix products.
+    The forward pass overwrites the logits by the numerator of this fraction. The backward pass multiplies the numerator
+    by h and by W, and applies the factor 1 / s to the smaller matrix of each product. So the backward pass reads the
+    numerator only in its two matrix products.
 
     Args:
         hidden: LSTM outputs h, shape (rows, hidden).
@@ -90,11 +104,13 @@ class LogSoftmaxAt(torch.autograd.Function):
 
 
 class LogSoftmaxNarrow(torch.autograd.Function):
-    """Computes the function of `LogSoftmaxAt` for an h of few elements, with logits of shape (words, rows).
+    """Computes the function of `LogSoftmaxAt` faster, if each row h has few elements.
 
-    Libraries for matrix products use vector instructions along the columns of the result. In this class the columns of
-    the results stand for the many rows of h. In `LogSoftmaxAt` the columns of a gradient stand for the few elements of
-    a row. The largest logit of a row is computed only if the sum of the powers shows that it is needed (see `exact`).
+    The logits have the shape (words, rows), the transpose of the shape in `LogSoftmaxAt`. Libraries for matrix products
+    use vector instructions along the columns of the result. In this class the results have one column for each of the
+    many rows h. In `LogSoftmaxAt` the gradients have one column for each of the few elements of h.
+
+    The largest logit of a row h is computed only if the sum of the powers shows that it is needed (see `exact`).
     """
 
     @staticmethod
@@ -131,9 +147,9 @@ def numerators(
         place: Id of the word to predict for each column, shape (1, rows).
 
     Returns:
-        Three tensors: the logit of the word to predict times log2(e), the numerator of the gradient that `LogSoftmaxAt`
-        explains, and the sum of the powers of each column. If float32 would otherwise lose a term of a sum, the largest
-        logit of each column is subtracted from the logits of the column beforehand.
+        Three tensors: the logit of the word to predict times log2(e), the numerator of the gradient in the formula of
+        `LogSoftmaxAt`, and the sum of the powers of each column. If float32 would lose a term of a sum (see `exact`),
+        the largest logit of each column is first subtracted from all logits of the column.
     """
     powers = weight @ scaled
     asked = powers.gather(0, place)
@@ -148,18 +164,23 @@ def numerators(
 
 
 log_softmax_narrow: Callable[[Tensor, Tensor, Tensor], Tensor] = LogSoftmaxNarrow.apply
-"""Function that computes log p of one word for each row of h, from h, W and the words; for an h of few elements."""
+"""Function that computes log p of one word for each row h, from h, W and the ids of the words.
+
+On a CPU it is faster than `log_softmax_at` if a row has at most `NARROW` elements.
+"""
 
 log_softmax_at: Callable[[Tensor, Tensor, Tensor], Tensor] = LogSoftmaxAt.apply
-"""Function that computes log p of one word for each row of h, from h, W and the words."""
+"""Function that computes log p of one word for each row h, from h, W and the ids of the words."""
 
 
 def block(weight: Float[Tensor, "words hidden"], rows: int) -> Factor:
-    """Prepares W as a `Factor` for many products. The number of rows per product is the fastest if no logit is kept.
+    """Prepares W as a `Factor` for many products with LSTM outputs, and chooses the number of rows of each product.
+
+    With this number the logits are computed fastest, if they are not stored for later.
 
     Args:
         weight: The matrix W, shape (words, hidden).
-        rows: The total number of rows of h.
+        rows: The total number of LSTM outputs h, one per row.
     """
     at_once = AT_ONCE if weight.numel() <= IN_CACHE else IN_BLOCK
 
@@ -167,7 +188,10 @@ def block(weight: Float[Tensor, "words hidden"], rows: int) -> Factor:
 
 
 def even(count: int, most: int) -> int:
-    """The size of the parts into which `count` items are cut: at most `most`, and nearly the same for all parts."""
+    """Computes the size of the parts into which `count` items are cut.
+
+    This size is at most `most`. It is chosen so that the last part, which may be smaller, has nearly the same size.
+    """
     return math.ceil(count / math.ceil(count / most))
 
 
@@ -175,7 +199,7 @@ def even(count: int, most: int) -> int:
 def log_normalizer(hidden: Float[Tensor, "rows hidden"], weight: Factor) -> Float[Tensor, "rows"]:
     r"""Computes $\log \sum_w \exp(h \cdot W_w)$ for each row h.
 
-    On a CPU the largest logit of a row is computed only if a sum of powers shows that it is needed (see `exact`).
+    On a CPU the largest logit of a row h is computed only if a sum of powers shows that it is needed (see `exact`).
 
     Args:
         hidden: The rows h, shape (rows, hidden).
@@ -199,7 +223,11 @@ def log_normalizer(hidden: Float[Tensor, "rows hidden"], weight: Factor) -> Floa
 
 
 def exact(total: Float[Tensor, "*rows"]) -> bool:
-    """Whether all sums of powers of 2 lie between 2^-60 and 2^120, so that float32 has lost no term that matters."""
+    """Whether the powers of 2 could be summed without subtracting the largest logit beforehand.
+
+    They could if all sums lie between 2^-60 and 2^120: then no term that matters was too large or too small for
+    float32.
+    """
     least, most = (float(end) for end in torch.aminmax(total))
 
     return least > 2.0**-60 and most < 2.0**120
@@ -208,9 +236,10 @@ def exact(total: Float[Tensor, "*rows"]) -> bool:
 def exponentials(
     hidden: Float[Tensor, "rows hidden"], weight: Float[Tensor, "words hidden"]
 ) -> tuple[Float[Tensor, "words rows"], Float[Tensor, "rows"]]:
-    """Computes exp(h W_w) for each row h and word w, divided by the largest value of the row.
+    r"""Computes $\exp(h \cdot W_w)$ for each row h and word w, divided by the largest such value of the row.
 
-    The second result is the sum of these quotients in each row.
+    Returns:
+        These quotients, shape (words, rows), and the sum of the quotients of each row h, shape (rows,).
     """
     powers = weight @ (hidden * LOG2E).T
     powers.sub_(powers.amax(0)).exp2_()
@@ -221,15 +250,18 @@ def exponentials(
 def expectation(
     hidden: Float[Tensor, "rows hidden"], weight: Float[Tensor, "words hidden"]
 ) -> tuple[Float[Tensor, "rows hidden"], Tensor | None, Tensor | None]:
-    r"""Computes p W, where $p = \mathrm{softmax}(h W^T)$: the gradient of $\log \sum_w \exp(h \cdot W_w)$ for each h.
+    r"""Computes p W for each row h, where $p = \mathrm{softmax}(h W^T)$ are the probabilities of the words.
+
+    p W is the mean of the rows $W_w$ under p. It is also the gradient of $\log \sum_w \exp(h \cdot W_w)$ with respect
+    to h.
 
     Args:
         hidden: The rows h, shape (rows, hidden).
         weight: The matrix W, shape (words, hidden).
 
     Returns:
-        Three values: the product p W, and the two results of `exponentials`. The latter are None if the rows were not
-        all computed at once.
+        Three values: the product p W, and the two results of `exponentials`. These two results are None if the rows
+        were computed in several parts, since storing them for all rows would take too much memory.
     """
     parts = hidden.split(max(1, AT_ONCE // len(weight)))
     found = []
@@ -248,7 +280,7 @@ def expectation_along(
     powers: Float[Tensor, "words rows"] | None = None,
     total: Float[Tensor, "rows"] | None = None,
 ) -> tuple[Float[Tensor, "rows hidden"], Float[Tensor, "words hidden"]]:
-    r"""Computes the directional derivatives of $p W$ and $-p^T h$ if h changes in a direction v.
+    r"""Computes the derivatives of $p W$ and $-p^T h$ when h moves in a direction v.
 
     $p W$ is the gradient of $\log \sum_w \exp(h \cdot W_w)$ with respect to h, and $-p^T h$ is the gradient of
     $-\log \sum_w \exp(h \cdot W_w)$ with respect to W. The index v marks a derivative along v. With $q = v W^T$ and
@@ -265,7 +297,8 @@ def expectation_along(
         total: The sums that `exponentials` returned; None: they are computed again.
 
     Returns:
-        The derivative of p W, shape (rows, hidden), and that of -p^T h, summed over the rows, shape (words, hidden).
+        Two derivatives along v: that of p W, shape (rows, hidden), and that of -p^T h, summed over the rows, shape
+        (words, hidden).
     """
     rows = max(1, AT_ONCE // len(weight))
     mean = (along * expected).sum(1, keepdim=True)

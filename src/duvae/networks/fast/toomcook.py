@@ -1,16 +1,17 @@
-r"""A convolution with fewer multiplications (Toom-Cook; Winograd's minimal filtering, Lavin & Gray 2015).
+r"""A convolution with fewer multiplications, for kernels with four rows.
 
-The kernel has four rows. The algorithm computes four rows of the result at once, from seven rows of the image:
+The algorithm is known as the Toom-Cook algorithm, or as Winograd's minimal filtering (Lavin & Gray 2015). It computes
+four rows of the result at once, from seven rows of the image:
 $y = A^T ((G g) \odot (B^T d))$ for rows d of the image, rows g of the kernel and rows y of the result. The matrices A,
-G and B are fixed. The sign $\odot$ stands for seven products, where the direct sum needs 16. Each product is a
-convolution along the rows.
+G and B are fixed. The sign $\odot$ stands for seven products of a row of $G g$ and a row of $B^T d$. The usual
+computation needs 16 products of a row g and a row d. Each product is a convolution along the rows.
 
 The algorithm is the transpose of a multiplication of two polynomials with four coefficients each. The product of the
-polynomials has seven coefficients, so the product's values at seven points determine it. In this module a coefficient
-is a whole row.
+polynomials has seven coefficients, so its values at seven points determine it. In this module a coefficient is a whole
+row of an image or of a kernel.
 
-The polynomials are evaluated at 1, 2, 1/2, at the negatives of these numbers, and at infinity. In single precision the
-rounding error is twice the error of the direct sum.
+The seven points are 1, 2 and 1/2, the negatives of these numbers, and infinity. In single precision the rounding error
+is twice that of the usual computation.
 """
 
 import math
@@ -44,7 +45,10 @@ class FewerProducts:
         points = [sign * point for point in POINTS for sign in (1, -1)]
 
         def at(point: Fraction) -> Tensor:
-            """Evaluates the kernel's polynomial at a point, and divides by the product of all (point - other point)."""
+            """Evaluates the polynomial whose coefficients are the rows of the kernel, and scales its value.
+
+            The value is divided by the product of (point - other) over all other points.
+            """
             value = sum(row * float(point**power) for power, row in enumerate(rows))
 
             return torch.as_tensor(value) / float(math.prod(point - other for other in points if other != point))
@@ -54,13 +58,18 @@ class FewerProducts:
 
     @staticmethod
     def fit(kernel: Kernel) -> bool:
-        """Whether the kernel has four rows and is on a CPU. The library of a GPU chooses a fast algorithm itself."""
+        """Whether this class is used for a kernel: it must have four rows and be on a CPU.
+
+        On a GPU, cuDNN chooses a fast algorithm itself.
+        """
         return kernel.shape[2] == ROWS and not kernel.is_cuda
 
     def __call__(self, x: Images) -> Images:
-        """Convolves x. The result has the columns of x, and three rows fewer than x.
+        """Convolves x. The result has as many columns as x, and three rows fewer.
 
-        The number of rows of the result must be a multiple of four.
+        Args:
+            x: Images or feature maps, shape (batch, channels, height, width). The height minus three must be a multiple
+                of four.
         """
         rows = x.shape[2] - ROWS + 1
         shifted = [x[:, :, first : first + rows : ROWS] for first in range(2 * ROWS - 1)]  # d_0 to d_6
@@ -87,14 +96,21 @@ class FewerProducts:
     def product(self, x: Images, kernel: Kernel, bias: Channels | None = None) -> Images:
         """Computes one of the seven products, a convolution along the rows.
 
-        The caller gives the bias only for the product at point 1, otherwise None. Every row of the result contains that
-        product exactly once, and therefore also contains the bias once.
+        Args:
+            x: A row of $B^T d$ in the formula of this module, for all groups of four rows of the result.
+            kernel: A row of $G g$.
+            bias: The bias for the product at the point 1; None for the other six products. Each row of the result
+                contains the product at the point 1 exactly once, and therefore also the bias.
         """
         return functional.conv2d(x, kernel, bias, padding=(0, self.reach))
 
 
 def polynomial(roots: Sequence[Fraction]) -> list[float]:
-    """Computes the coefficients of the product of (x - root) over all roots, the constant first."""
+    """Computes the coefficients of the polynomial with the given roots and the leading coefficient 1.
+
+    Returns:
+        The coefficients in the order of their powers, the constant first.
+    """
     found = [Fraction(1)]
     for root in roots:
         found = [low - root * high for low, high in pairwise([Fraction(0), *found, Fraction(0)])]

@@ -1,7 +1,7 @@
-"""An LSTM and a softmax for compiled training on a CPU: `torch.compile` turns the training loss into machine code.
+"""An LSTM and a softmax for compiled training on a CPU, in which `torch.compile` compiles the training loss.
 
-`torch.compile` cannot compile PyTorch's own LSTM, so this module writes the LSTM out step by step. The states and gates
-of this LSTM have the batch as their last dimension, so that each gate is one block of memory.
+`torch.compile` cannot compile PyTorch's own LSTM, so this module computes an LSTM step by step. The tensors of this
+LSTM have the batch as their last dimension, so that the values of each gate form one block of memory.
 """
 
 from collections.abc import Callable
@@ -21,12 +21,12 @@ class UnrolledLSTM(torch.autograd.Function):
     $$(i, f, g, o)_t = a_t + W h_{t-1}, \quad c_t = \sigma(f_t) \, c_{t-1} + \sigma(i_t) \tanh g_t, \quad
       h_t = \sigma(o_t) \tanh c_t$$
 
-    $a_t$ is the term of the LSTM's inputs and biases in the gates of step t. The backward pass computes the gradient
-    with respect to W by one product over all steps. Automatic differentiation would compute one product per step.
+    $a_t$ is the sum of the terms of the input and of the biases in the gates of step t. The backward pass computes the
+    gradient with respect to W by one matrix product over all steps. Autograd would compute one product per step.
 
     Args:
         inputs: Terms $a_t$ of all steps, shape (gates, length, batch). The four gates i, f, g and o lie one after the
-            other, so `gates` is four times `hidden`.
+            other along the dimension `gates`, so it has four times the size of the dimension `hidden`.
         weight: Recurrent weights W, shape (gates, hidden).
         hidden: First hidden state $h_0$, shape (hidden, batch).
         cell: First cell state $c_0$, shape (hidden, batch).
@@ -59,7 +59,7 @@ class UnrolledLSTM(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Float[Tensor, "hidden length batch"]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        # The prefix `by_` marks the gradient of the loss with respect to a value. `top` is tanh c_t.
+        # The prefix `by_` marks the gradient of the loss with respect to a value. The variable `top` is tanh c_t.
         weight, hidden, cell, states, outputs = ctx.saved_tensors
         steps = [state.chunk(5) for state in states.unbind(0)]
         by_hidden, by_cell = torch.zeros_like(hidden), torch.zeros_like(cell)
@@ -91,12 +91,13 @@ def tanh(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 
 
 unrolled_lstm: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor] = UnrolledLSTM.apply
-"""Function that computes the outputs of an LSTM; `UnrolledLSTM` describes its four arguments."""
+"""Function that computes the outputs of an LSTM. Its four arguments are those of `UnrolledLSTM`."""
 
 
-# The compiler calls the softmax as one operation that it does not compile, because PyTorch's own loops over the logits
-# are faster than compiled ones. The operation returns log p of each column's word, shape (rows,), and two results of
-# `numerators` that the gradient needs: the numerator, shape (words, rows), and the sum of the powers, shape (1, rows).
+# `torch.compile` treats this function as one operation, and does not compile it. The reason is that PyTorch's own loops
+# over the logits are faster than compiled loops. The function returns log p of the word of each column, shape (rows,),
+# and two results of `numerators` that the gradient needs: the numerator, shape (words, rows), and the sum of the powers
+# of each column, shape (1, rows).
 @torch.library.custom_op("duvae::log_softmax", mutates_args=())
 def _log_softmax(hidden: Tensor, weight: Tensor, words: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     asked, numerator, total = numerators(hidden * LOG2E, weight, words[None])
@@ -106,19 +107,22 @@ def _log_softmax(hidden: Tensor, weight: Tensor, words: Tensor) -> tuple[Tensor,
 
 @_log_softmax.register_fake
 def _shapes(hidden: Tensor, weight: Tensor, words: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Empty tensors shaped like the results of `_log_softmax`. The compiler plans the memory from these shapes."""
+    """Builds empty tensors with the shapes of the results of `_log_softmax`.
+
+    `torch.compile` calls this function to plan the memory.
+    """
     rows = len(words)
 
     return hidden.new_empty(rows), hidden.new_empty(len(weight), rows), hidden.new_empty(1, rows)
 
 
 def _save(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: tuple[Tensor, Tensor, Tensor]) -> None:
-    """Keeps the tensors that the gradient of `_log_softmax` needs: h, W, the numerator and the sum of the powers."""
+    """Stores the tensors that the gradient of `_log_softmax` needs: h, W, the numerator and the sum of the powers."""
     ctx.save_for_backward(*inputs[:2], *output[1:])
 
 
 def _gradient(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, None]:
-    """The gradient of log p with respect to h and W; `duvae.networks.fast.tokens.LogSoftmaxAt` has the formula."""
+    """Computes the gradients of the loss with respect to h and W by the formula of `tokens.LogSoftmaxAt`."""
     hidden, weight, numerator, total = ctx.saved_tensors
     scale = -gradient / total
 
@@ -131,7 +135,7 @@ _log_softmax.register_autograd(_gradient, setup_context=_save)
 def log_softmax_columns(
     hidden: Float[Tensor, "hidden rows"], weight: Float[Tensor, "words hidden"], words: Int[Tensor, "rows"]
 ) -> Float[Tensor, "rows"]:
-    """Computes log p of one word for each column of h, in nats, in compiled training.
+    """Computes log p of one word for each column of `hidden`, in nats. Compiled training uses this function.
 
     Args:
         hidden: LSTM outputs h, one column for each word to predict, shape (hidden, rows).

@@ -1,18 +1,21 @@
-"""Computes fingerprints: hashes of the code that a result depends on, one for each kind of stage in dvc.yaml.
+"""Computes fingerprints: hashes of the code that a result depends on.
 
-A stage that trains or loads a model has one fingerprint for each system, such as `du_vae`. A fingerprint covers every
-definition (function, class or constant) that the stage's function can reach. A change of the code makes a result stale
-only if the result's fingerprint covers the changed code. In doubt, a fingerprint covers a definition: a missed
-dependency is worse than an unnecessary rerun. The rules are:
+There is one fingerprint for each kind of stage in dvc.yaml. A kind of stage that trains or loads a model has one
+fingerprint for each system (a kind of model, such as `du_vae`). A definition is a function, a class or a constant. A
+fingerprint covers every definition that the stage's function can reach. A result is stale if DVC must compute it again.
+A change of the code makes a result stale only if the result's fingerprint covers the changed code. If it is not certain
+whether code can be reached, the fingerprint covers it: a missed dependency is worse than an unnecessary rerun. The
+rules are:
 
-- A definition reaches every definition that it names. The name may also be an attribute of a module, or be in an
-  annotation.
+- A definition reaches every definition whose name its code contains. The name may also be an attribute of a module, or
+  be in an annotation.
 - A fingerprint covers a class as a whole, with all its methods. The exception is a class of parameters (a pydantic
   model), whose members (fields and methods) count separately. To count means to be covered by the fingerprint.
 - A member that names another class of parameters counts only if reached code reads an attribute with the member's name,
-  or dumps all fields. All other members always count.
-- `Params` holds all parameters. A member of `Params` counts only if reached code reads it from an object of that type.
-- In a mapping whose keys are names of systems, such as `SYSTEMS`, the fingerprint of one system covers only the value
+  or reads all fields at once, for example by `model_dump`. All other members always count.
+- The class `Params` holds all parameters. A member of `Params` counts only if reached code reads it from an object of
+  this class.
+- In a mapping whose keys are names of systems, such as `SYSTEMS`, the fingerprint for one system covers only the value
   for that system.
 - A definition that reads files beside its module reaches all data files of the module's package.
 """
@@ -27,7 +30,10 @@ from duvae.project.fingerprint.closure import Closure
 from duvae.project.fingerprint.source import Source
 
 FILE = Path("fingerprints.yaml")
-"""Path of the file with all fingerprints. Git keeps the file, so a review shows which stages a change reruns."""
+"""Path of the file with all fingerprints.
+
+Git keeps the file. So the review of a change shows which stages must run again because of the change.
+"""
 
 HEADER = """\
 # The code that each kind of stage depends on, by system where it trains or loads a model, as one hash each.
@@ -58,10 +64,10 @@ SYSTEMS = ("duvae.systems", "SYSTEMS")
 
 
 class Fingerprints:
-    """The fingerprints of a package's source.
+    """Computes the fingerprints from the source files of the package.
 
     Args:
-        folder: The package's folder, `src/duvae`.
+        folder: The folder of the package, `src/duvae`.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -73,11 +79,11 @@ class Fingerprints:
         return list(self.source.definition(*SYSTEMS).entries)
 
     def closure(self, kind: str, system: str | None = None) -> Closure:
-        """Finds the definitions that the function of a kind of stage can reach.
+        """Finds the closure of a kind of stage: all definitions that the stage's function can reach.
 
         Args:
             kind: Kind of stage, a key of `KINDS`.
-            system: Name of the system; None: the closure covers all systems, as for a stage that has no system.
+            system: Name of the system whose model the stage trains or loads; None: the closure covers all systems.
         """
         module, _ = KINDS[kind]
 
@@ -88,7 +94,7 @@ class Fingerprints:
         return self.closure(kind, system).digest()
 
     def all(self) -> dict[str, str | dict[str, str]]:
-        """All fingerprints, with the structure of `fingerprints.yaml`."""
+        """Computes all fingerprints by kind of stage, and by system within kinds that train or load a model."""
         return {
             kind: {system: self.of(kind, system) for system in self.systems} if by_system else self.of(kind)
             for kind, (_, by_system) in KINDS.items()
@@ -106,7 +112,11 @@ def of_this_process(kind: str, system: str | None = None) -> str:
 
 
 def render(fingerprints: Mapping[str, str | Mapping[str, str]]) -> str:
-    """The text of `fingerprints.yaml`."""
+    """Formats all fingerprints as the text of `fingerprints.yaml`.
+
+    Args:
+        fingerprints: All fingerprints, from `Fingerprints.all`.
+    """
     lines = []
     for kind, value in fingerprints.items():
         if isinstance(value, str):
@@ -121,8 +131,8 @@ def write(root: Path = Path()) -> bool:
     """Writes `fingerprints.yaml`, if its text has changed.
 
     Args:
-        root: The project's folder. The fingerprints cover the code in its folder `src/duvae`, or the running package
-            where the project has no such folder.
+        root: The project's folder. The fingerprints cover the code in its folder `src/duvae`. If there is no such
+            folder, they cover the running package.
 
     Returns:
         Whether the file was out of date and has been written.

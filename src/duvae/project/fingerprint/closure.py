@@ -1,7 +1,8 @@
 """Finds the closure of a function: all definitions (functions, classes, constants) that the function can reach.
 
-The fingerprint of the function is a hash of the code in its closure. To count means to belong to the closure. A class
-of parameters is a pydantic model. Its members (fields and methods) count separately.
+The fingerprint of the function is a hash of the code in its closure. In this module, a definition counts if it belongs
+to the closure. A class of parameters is a pydantic model. Its members are its fields and methods, and each of them may
+count or not. The docstring of `duvae.project.fingerprint` has the rules.
 """
 
 import hashlib
@@ -18,15 +19,16 @@ NOT_HASHED: Mapping[str, str] = {
     "duvae.project.fingerprint": "names resume states and is recorded beside results; no computation reads it",
     "duvae.project.provenance": "records commit, time and machine beside results; no computation reads it",
 }
-"""Modules that no fingerprint covers, each with the reason. Tests show that these modules cannot change a result."""
+"""Modules that no fingerprint covers, each with the reason. Tests check that these modules cannot change a result."""
 
 DUMPS = {"model_dump", "model_dump_json", "model_copy"}
-"""Methods that read all fields of a class of parameters at once."""
+"""Methods of pydantic that read all fields of a class of parameters at once."""
 
 ROUNDS = 4
-"""Depth of a definition's hash. Depth 0 covers only the definition's own code.
+"""Depth to which the hash of a definition follows references.
 
-Depth 1 adds the definitions that the code names, depth 2 adds the definitions that those name, and so on.
+With depth 0, the hash would cover only the definition's own code. Depth 1 adds the definitions that this code names,
+depth 2 adds the definitions that the code of the added definitions names, and so on.
 """
 
 Key = tuple[str, str]
@@ -39,17 +41,18 @@ class Closure:
     Args:
         source: The package's source.
         start: Module and name of the function.
-        system: Name of the only system whose value counts in a mapping with names of systems as keys; None: the values
-            for all systems count.
-        systems: Names of all systems.
+        system: Name of the system for which the closure is computed. In a mapping whose keys are names of systems, only
+            the value for this system counts. None: the values for all systems count.
+        systems: Names of all systems, the kinds of models such as `du_vae`.
 
     Attributes:
         reached: The reached definitions, by module and name.
-        targets: For each reached definition, pairs of a name in its code and the definition that the name stands for.
+        targets: For each reached definition, pairs of a name in its code and the key of the definition that this name
+            stands for.
         attributes: Names of all attributes that reached code reads.
-        of_root: Names of the attributes that reached code reads from an object of `Params`.
-        pending: Members of reached classes of parameters that do not count so far. Each value holds a member, and
-            whether the member names another class of parameters.
+        of_root: Names of the attributes that reached code reads from an object of `Params`, which holds all parameters.
+        pending: Members of reached classes of parameters that do not count so far, by module and name. Each value is a
+            member, and whether the member names another class of parameters.
     """
 
     def __init__(self, source: Source, start: Key, system: str | None, systems: frozenset[str]) -> None:
@@ -69,7 +72,12 @@ class Closure:
                     waiting += self._add((module, name), member)
 
     def _reach(self, module: str, name: str) -> Iterator[Key]:
-        """Adds a definition to `reached`, and yields the keys of the definitions to which its code refers."""
+        """Adds a definition to `reached`, and yields the keys of the definitions to which its code refers.
+
+        Args:
+            module: Name of the module.
+            name: Name of the definition in the module; empty: the module itself, with all definitions in it.
+        """
         if (module, name) in self.reached or _in(module, NOT_HASHED):
             return
         code = self.source.module(module)
@@ -94,7 +102,12 @@ class Closure:
         yield module, code.statements.name
 
     def _counts(self, name: str, holds_others: bool) -> bool:
-        """Whether a member of a class of parameters counts, given the code reached so far."""
+        """Whether a member of a class of parameters counts, given the code reached so far.
+
+        Args:
+            name: Name of the member, `Class.member`.
+            holds_others: Whether the member names another class of parameters.
+        """
         owner, _, member = name.partition(".")
         if owner == ROOT:
             return member in self.of_root
@@ -124,8 +137,8 @@ class Closure:
         """Computes the fingerprint: 16 hexadecimal digits.
 
         The fingerprint covers the code of all reached definitions, the references between these definitions, and the
-        data files that they read. It does not cover the names of modules, so a definition may move to another module
-        without a change of the fingerprint.
+        data files that these definitions read. It does not cover the names of modules. So the fingerprint stays the
+        same if a definition moves to another module.
         """
         plain = {key: self.source.plain(key[0], definition) for key, definition in self.reached.items()}
         hashes = dict(plain)

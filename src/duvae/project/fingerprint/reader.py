@@ -1,7 +1,8 @@
 """Reads one definition (function, class or constant): its code in a normal form, and the names in the code.
 
-The normal form leaves out whatever cannot change a result, such as comments and docstrings (see `source`). Fingerprints
-are hashes of this form.
+The normal form leaves out whatever cannot change a result, such as comments and docstrings (see the module `source`).
+Fingerprints are hashes of this form. A class of parameters is a pydantic model, and its members are its fields and
+methods. A member counts separately if a fingerprint that covers the class may leave out this member.
 """
 
 import ast
@@ -10,38 +11,48 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 SKIPPED = {"ctx", "type_comment", "type_params", "kind", "simple"}
-"""Fields of syntax trees that cannot change a result, or that some versions of Python lack."""
+"""Fields of syntax trees that the normal form leaves out.
+
+They cannot change a result, or some versions of Python lack them.
+"""
 
 RESOURCES = {"importlib.resources.files", "jinja2.PackageLoader"}
-"""Functions that read data files of a package. A definition that uses `__file__` also counts as reading such files."""
+"""Functions that read data files of a package.
+
+A definition that uses `__file__` is treated like one that calls such a function.
+"""
 
 ROOT = "Params"
-"""The class that holds all parameters."""
+"""Name of the class that holds all parameters of the project."""
 
 ROOT_NAMES = {"params"}
-"""Names of variables and attributes that hold all parameters. Arguments annotated with `Params` hold them too."""
+"""Names of variables and attributes that hold an object of `Params`.
+
+Arguments that are annotated with `Params` also hold such an object, whatever their names.
+"""
 
 CHECKS = {"computed_field", "field_serializer", "field_validator", "model_serializer", "model_validator"}
-"""Decorators of methods that pydantic calls by itself."""
+"""Names of pydantic's decorators. Pydantic calls a method with such a decorator by itself."""
 
 DOCUMENTATION = "doc"
-"""Name of the function that documents fields of parameters. Its calls cannot change a result."""
+"""Name of the function that describes a field of a class of parameters. Its calls cannot change a result."""
 
 
 @dataclass
 class Definition:
-    """One definition, or one member (field or method) of a class of parameters, which is a pydantic model.
+    """One definition, or one member of a class of parameters.
 
     Attributes:
-        name: Name in the module; `Class.member` for a member.
-        code: Code in the normal form.
-        names: Names in the code, including its annotations.
-        chains: Dotted names in the code, such as `("store", "read")`.
+        name: Name of the definition in the module; `Class.member` for a member.
+        code: Code of the definition in the normal form.
+        names: Names of variables, functions and classes in the code, including its annotations.
+        chains: Dotted names in the code, split at the dots, such as `("store", "read")`.
         attributes: Names of all attributes that the code reads.
-        of_root: Names of the attributes that the code reads from an object that holds all parameters.
+        of_root: Names of the attributes that the code reads from an object of `Params`.
         texts: String constants in the code.
-        members: Fields and methods of a class of parameters, by name; empty for any other definition.
-        entries: Values of a mapping literal whose keys are strings, by key; empty for any other definition.
+        members: Members of a class of parameters that count separately, by name; empty for any other definition.
+        entries: Values of a mapping literal such as `{"a": 1}` by key, if all keys are strings; empty for any other
+            definition.
     """
 
     name: str
@@ -59,7 +70,7 @@ class Reader:
     """Turns syntax trees into the normal form, and collects the names in these trees.
 
     Args:
-        definition: The definition that receives the code and the names.
+        definition: The definition whose code and names the reader fills in.
     """
 
     def __init__(self, definition: Definition) -> None:
@@ -70,7 +81,7 @@ class Reader:
             self.roots.add("self")
 
     def read(self, nodes: Iterable[ast.AST]) -> None:
-        """Adds syntax trees to the definition."""
+        """Adds the normal form of syntax trees, and the names in them, to the definition."""
         for node in nodes:
             self._node(node)
         self.definition.code += "".join(self.parts)
@@ -81,7 +92,7 @@ class Reader:
             return
         if isinstance(node, ast.AnnAssign) and not inside_class:
             self._mention(node.annotation)
-            if node.value is not None:  # read as an assignment, so that the annotation is not in the normal form
+            if node.value is not None:  # the node is read as a plain assignment, which has no annotation
                 self._node(ast.Assign(targets=[node.target], value=node.value))
             return
         if isinstance(node, ast.Constant):
@@ -126,7 +137,7 @@ class Reader:
 
 
 def digest(*parts: str) -> str:
-    """A hash of several texts."""
+    """Computes one hash of several texts."""
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
@@ -136,7 +147,7 @@ def is_text(node: ast.AST) -> bool:
 
 
 def _description(node: ast.AST, keyword: ast.AST) -> bool:
-    """Whether a keyword describes a field of parameters to the reader."""
+    """Whether a keyword is the argument `description` of pydantic's `Field`, which cannot change a result."""
     return (
         isinstance(keyword, ast.keyword)
         and keyword.arg == "description"
@@ -147,7 +158,7 @@ def _description(node: ast.AST, keyword: ast.AST) -> bool:
 
 
 def _is_documentation(node: ast.AST) -> bool:
-    """Whether an expression is the documentation of a field of parameters."""
+    """Whether an expression is a call of the function `doc` (see `DOCUMENTATION`)."""
     return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == DOCUMENTATION
 
 
@@ -157,12 +168,12 @@ def _names(annotation: ast.AST, name: str) -> bool:
 
 
 def _last(node: ast.AST) -> str:
-    """The name of a variable, or the last part of an attribute's dotted name; empty for any other expression."""
+    """Returns the name of a variable, or the last part of a dotted name; an empty text for any other expression."""
     return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
 
 
 def dotted(node: ast.Attribute) -> tuple[str, ...]:
-    """The parts of an attribute's dotted name; empty where the first part is not the name of a variable."""
+    """Splits a dotted name at its dots; empty: the expression before the first dot is not the name of a variable."""
     names = [node.attr]
     value = node.value
     while isinstance(value, ast.Attribute):
@@ -175,7 +186,7 @@ def dotted(node: ast.Attribute) -> tuple[str, ...]:
 
 
 def _words(text: str) -> set[str]:
-    """The names in an annotation that is a string."""
+    """Finds the names in an annotation that is written as a string; empty: the string is not a Python expression."""
     try:
         tree = ast.parse(text, mode="eval")
     except SyntaxError:
@@ -185,7 +196,7 @@ def _words(text: str) -> set[str]:
 
 
 def own_name(node: ast.stmt) -> str:
-    """The name of a field or method that counts separately from its class; empty for any other statement."""
+    """Returns the name of a member that counts separately; an empty text for any other statement of a class."""
     if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
         return node.target.id
     if isinstance(node, ast.FunctionDef) and not node.name.startswith("__"):
@@ -196,18 +207,24 @@ def own_name(node: ast.stmt) -> str:
 
 
 def read_members(definition: Definition, node: ast.ClassDef) -> None:
-    """Adds to a definition the members of a class of parameters that count separately."""
+    """Reads the separately counted members of a class of parameters, and adds them to the definition of the class.
+
+    Args:
+        definition: The definition of the class.
+        node: The syntax tree of the class.
+    """
     for each in node.body:
         if name := own_name(each):
             member = Definition(f"{definition.name}.{name}")
-            # Inside a class the reader keeps annotations, because pydantic uses them.
+            # Pydantic uses the annotations of fields. The reader keeps the annotation of a field only inside a class.
+            # So the member is put into a class.
             body = ast.ClassDef(name="", bases=[], keywords=[], body=[each], decorator_list=[])
             Reader(member).read([body])
             definition.members[name] = member
 
 
 def header(node: ast.ClassDef) -> ast.ClassDef:
-    """A class of parameters without the members that count separately."""
+    """Builds the syntax tree of a class of parameters without the members that count separately."""
     return ast.ClassDef(
         name=node.name,
         bases=node.bases,
@@ -218,7 +235,7 @@ def header(node: ast.ClassDef) -> ast.ClassDef:
 
 
 def read_entries(definition: Definition, node: ast.Dict) -> None:
-    """Adds the entries of a mapping literal to a definition. If any key is not a string constant, none is added."""
+    """Adds the entries of a mapping literal to a definition. If any key is not a string, no entry is added."""
     for key, value in zip(node.keys, node.values, strict=True):
         if not isinstance(key, ast.Constant) or not isinstance(key.value, str):
             definition.entries.clear()
