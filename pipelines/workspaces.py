@@ -232,10 +232,10 @@ def _start(process: psutil.Process) -> int:
 
 
 def is_alive(mark: str) -> bool | None:
-    """Whether a process still runs. The text that `owner` returned in this process identifies it.
+    """Whether the process that a text from `owner` identifies still runs.
 
     Args:
-        mark: Text that `owner` returned in the process; any other text is allowed too.
+        mark: Text that `owner` returned in some process; any other text is allowed too.
 
     Returns:
         True if the process runs, and False if it has ended. None if the process is on another machine, or if `mark`
