@@ -44,7 +44,7 @@ def record(root: Path, entries: Mapping[str, Any], targets: Sequence[str] | None
     """
     if entries:
         # DVC addresses a stage of the dvc.yaml in a subfolder as `path:name`. The entry of such a stage is left out: it
-        # belongs into the subfolder's dvc.lock, which only `dvc repro` writes.
+        # belongs to the subfolder's dvc.lock, which only `dvc repro` writes.
         path = root / WORK_FOLDER / "entries.json"
         write_json(path, {name: plain_types(entry) for name, entry in entries.items() if ":" not in name})
         _call(root, sys.executable, "-m", "pipelines.lockfile", str(path))

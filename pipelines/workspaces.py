@@ -45,8 +45,8 @@ class ProjectSnapshot:
         commit: Hash of the commit that is checked out.
         files: Contents of the files with uncommitted changes, by path in the project; None: the file was deleted.
         modes: Permission bits of the files in `files` that were not deleted, by path in the project.
-        links: Absolute paths of the user's own data files, by path in the project. If a clone
-            lacks such a file, its workspace gets a link to the file.
+        links: Absolute paths of the user's own data files, by path in the project. If a clone lacks such a file, it
+            gets a link to the file.
     """
 
     commit: str
