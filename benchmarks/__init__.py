@@ -1,1 +1,1 @@
-"""Measures the speed of the project. `make bench` runs these measurements."""
+"""Benchmarks that measure the speed of the project. `make bench` runs `benchmarks.__main__`."""

@@ -1,8 +1,9 @@
 """Measures the speed of the library and prints one table: `make bench`.
 
-Seconds are CPU seconds of all threads, so other processes on the machine change them little. But other processes still
-slow down the caches and the clock. The rate of a matrix product shows by how much they slow the machine down. It is
-measured before each group of rows. Most values are medians of several measurements.
+The table has one row for each measurement. A time in `s` or `ms` is CPU time, summed over all threads, so other
+processes on the machine change it little. But other processes still slow down the caches and the clock. Therefore each
+row also shows the rate of a matrix product, measured at about the same time as the row. A low rate means that the
+machine was slow. Most values are medians of several measurements.
 """
 
 import argparse
@@ -20,11 +21,15 @@ from duvae.project.files import write_text
 from duvae.project.progress import Bar
 
 GROUPS = ("steps", "semi_amortized", "settings", "flows", "information", "rest", "text", "images")
-"""The groups of rows that `--only` accepts."""
+"""Names of the groups of rows in the table, for the option `--only`."""
 
 
 def main() -> int:
-    """Measures, prints the table, and returns 1 if a value exceeds a bound that must hold."""
+    """Measures, prints the table, and returns the exit status.
+
+    The status is 1 if a value violates a bound that must hold (`Row.must`), otherwise 0. With `--tiny` the status is
+    always 0, since the bounds are meant for the full sizes.
+    """
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
     parser.add_argument(
         "--full", action="store_true", help="train for all epochs instead of a few, and evaluate each setting"

@@ -1,6 +1,7 @@
 """Measures a training step, the importance-weighted likelihood and sampling on images.
 
-Each computation is compared with its plain form, which follows the equations (see `benchmarks.plain_images`).
+The benchmark compares each computation with its plain form: slower code that follows the equations directly (see
+`benchmarks.plain_images`).
 """
 
 import copy
@@ -34,23 +35,24 @@ PAPER = ImageNetworks(
     feature_maps=4,
     latent=32,
 )
+"""Sizes of the image networks in the paper."""
 RELEASED = 100
 """Number of samples of z that the code released with the paper decodes at a time."""
 
 
 @dataclass(frozen=True)
 class ImageSize:
-    """The sizes of the measurements.
+    """The sizes of the networks, of the data and of the measurements.
 
     Attributes:
         networks: Sizes of the networks.
         batch: Number of images of a training step.
-        rounds: Number of measurements of a training step in its fast and in its plain form.
+        rounds: Number of times that a training step is measured, in its fast form and in its plain form.
         samples: Number K of importance samples for the likelihood of an image.
         images: Number of images whose likelihood is computed.
         sampled: Number of images to sample.
-        passes: Number of passes of the network that are measured for the plain form of sampling. A whole image needs
-            one pass per pixel.
+        passes: Number of network passes that are measured for the plain form of sampling. A whole image needs one pass
+            per pixel; the benchmark computes the time of a whole image from the time of these passes.
     """
 
     networks: ImageNetworks = PAPER
@@ -70,15 +72,19 @@ TINY = ImageSize(
     sampled=3,
     passes=2,
 )
+"""The sizes with `--tiny`, which only tests the code of the benchmark."""
 
 
 def description(networks: ImageNetworks) -> Description:
-    """The description of a model of images with the system `vae`."""
+    """Returns the description of an image model of the system `vae`, from which `build` creates the model."""
     return Description("vae", {}, Parts(init="paper").model_dump(), networks.model_dump(), 2)
 
 
 def bits(count: int, size: int) -> Tensor:
-    """Random binary images with about the same share of ink as OMNIGLOT, shape (count, 1, size, size)."""
+    """Draws random binary images, shape (count, 1, size, size).
+
+    The share of pixels that are ink (1) is about the same as in OMNIGLOT.
+    """
     return (torch.rand(count, 1, size, size) < 0.08).float()
 
 
@@ -96,7 +102,7 @@ def step_call(model: VAE, size: ImageSize) -> Callable[[], object]:
 
 
 def train(size: ImageSize) -> None:
-    """Does some training steps, so that the caller can measure their memory."""
+    """Does three training steps. `measure.peak` calls this function to measure the memory of the steps."""
     torch.manual_seed(1)
     step = step_call(description(size.networks).build()[0], size)
     for _ in range(3):
@@ -111,7 +117,7 @@ class ImageBench:
 
     @cached_property
     def model(self) -> VAE:
-        """A VAE of images with new weights, and with the running statistics of one batch."""
+        """An image VAE with new weights. Its batch normalizations have the running statistics of one random batch."""
         torch.manual_seed(1)
         model, size = description(self.size.networks).build()[0], self.size
         norms = [part for part in model.modules() if isinstance(part, BatchNorm)]
@@ -126,13 +132,16 @@ class ImageBench:
 
     @property
     def decoder(self) -> FastPixelCNN:
-        """The decoder of the model."""
+        """The decoder of `model`, checked to be a `FastPixelCNN`."""
         assert isinstance(self.model.decoder, FastPixelCNN)
 
         return self.model.decoder
 
     def __call__(self) -> Iterator[Row]:
-        """All rows. Each group runs in a new process, since the memory of earlier groups would change its times."""
+        """Measures and yields all rows on images.
+
+        Each group of rows is measured in a new process, because memory left by earlier groups would change the times.
+        """
         for group in (self.step, self.likelihood, self.sampling):
             yield from measure.alone(group)
         rate, memory = measure.rate(), measure.peak(train, self.size)
@@ -140,11 +149,14 @@ class ImageBench:
         yield Row("step on images, memory", memory, "MiB", rate, must=6 * 1024, note=note)
 
     def step(self) -> Iterator[Row]:
-        """The rows on a training step. The fast and the plain form run in turns, under the same load of the machine."""
+        """Yields the rows on a training step.
+
+        The fast form and the plain form run in turns, so that the load of the machine is about the same for both forms.
+        """
         plain = VAE(
             copy.deepcopy(self.model.encoder),
             copy.deepcopy(self.model.head),
-            PlainPixelCNN(self.decoder),  # type: ignore[arg-type]  # it has the methods that a step calls
+            PlainPixelCNN(self.decoder),  # type: ignore[arg-type]  # PlainPixelCNN has the methods that a step calls
             self.model.objective,
         )
         fast, slow = (step_call(model, self.size) for model in (copy.deepcopy(self.model), plain))
@@ -159,7 +171,7 @@ class ImageBench:
         yield Row(f"{name}, speed-up", speed_up, "x", rate, 1.4, 2, least=True, note=note)
 
     def likelihood(self) -> Iterator[Row]:
-        """The rows on the importance-weighted likelihood of some images."""
+        """Yields the rows on the importance-weighted likelihood of images, in its fast form and in its plain form."""
         size = self.size
         x, samples = bits(size.images, size.networks.size), size.samples
         with evaluating(self.model):
@@ -194,7 +206,7 @@ class ImageBench:
         )
 
     def sampling(self) -> Iterator[Row]:
-        """The rows on the sampling of images, pixel by pixel."""
+        """Yields the rows on sampling images pixel by pixel, in the fast form and in the plain form."""
         size, side = self.size, self.size.networks.size
         torch.manual_seed(1)
         z, uniforms = torch.randn(size.sampled, size.networks.latent), torch.rand(size.sampled, side, side)

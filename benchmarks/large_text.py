@@ -1,8 +1,9 @@
-"""Measures a training step, the importance-weighted likelihood and the preparation of documents at the paper's sizes.
+"""Measures a training step, the importance-weighted likelihood and the preparation of documents.
 
-The documents are random. The measured times are compared with the time that the necessary arithmetic takes at the rate
-of `torch.mm`, the matrix product. A multiplication with its addition counts as two operations. The rate is measured
-before and after each round, since the speed of a shared machine changes within seconds.
+The sizes are those of the paper's text data; the documents are random. For a step and for the likelihood, the benchmark
+counts the arithmetic operations that are necessary. A multiplication and the addition after it count as two operations.
+The benchmark compares the operations per second with those of `torch.mm`, PyTorch's matrix product. The rate of
+`torch.mm` is measured before and after each measurement, since the speed of a shared machine changes within seconds.
 """
 
 import tempfile
@@ -34,8 +35,10 @@ CPU = torch.device("cpu")
 RELEASED = 100
 """Number of samples of z that the code released with the paper decodes at a time."""
 MUST, AIM = 0.78, 0.88
-"""Bounds on the rate of a computation, divided by the rate of `torch.mm`: the rate must reach the first bound and
-should reach the second."""
+"""Lower bounds on a computation's rate divided by the rate of `torch.mm`.
+
+The ratio must reach the first bound, and should reach the second bound.
+"""
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class Text:
     Attributes:
         networks: Sizes of the networks.
         words: Number of words in the vocabulary.
-        ids: Number of word ids of a document, `<s>` and `</s>` included.
+        ids: Number of word ids of each document. The ids of `<s>` and `</s>`, the marks of start and end, are included.
         batch: Number of documents of a training step.
     """
 
@@ -55,31 +58,32 @@ class Text:
     batch: int = 32
 
     def description(self) -> Description:
-        """The description of a model of this size with the system `vae`."""
+        """Returns the description of a model of this size and of the system `vae`; `build` creates the model."""
         return Description("vae", {}, Parts(init="paper").model_dump(), self.networks.model_dump(), self.words)
 
     def model(self) -> VAE:
-        """A VAE of this size with new weights."""
+        """Creates a VAE of this size with new weights."""
         torch.manual_seed(1)
 
         return self.description().build()[0]
 
     def documents(self, count: int) -> Documents:
-        """Random documents of the same length. The frequencies of the words are similar to those of a language."""
+        """Draws random documents of equal length. Their word frequencies are similar to those of a natural language."""
         ids = draw(count * self.ids, self.words).reshape(count, self.ids)
         ids[:, 0], ids[:, -1] = START, END
 
         return Documents.of(list(ids), np.full(count, -1))
 
     def step_operations(self) -> int:
-        r"""The number of operations of a training step: 511 G at the Yahoo size.
+        r"""The number of arithmetic operations of a training step: 511 billion at the Yahoo size (`YAHOO`).
 
-        Only products with weights count. Each product is computed three times: in the forward pass, for the gradient
-        of its input, and for the gradient of its weights. The encoder's LSTM reads all ids. The decoder's LSTM reads
-        all ids except the last, each together with z. After each id, the output layer computes one logit for each word
-        of the vocabulary:
-        $3 \cdot 2 B [T \cdot 4H(E + H) + (T - 1)(4H(E + L + H) + HV)]$
-        for B documents of T ids, V words, and E, H and L embedding, hidden and latent dimensions.
+        Only products with weight matrices count. Each product is computed three times: in the forward pass, for the
+        gradient of its input, and for the gradient of its weights. The encoder's LSTM reads all ids. The decoder's LSTM
+        reads all ids except the last, each together with z. After each id, the output layer computes one logit for each
+        word of the vocabulary. So the number of operations is
+        $3 \cdot 2 B [T \cdot 4H(E + H) + (T - 1)(4H(E + L + H) + HV)]$.
+        B is the number of documents, T the number of ids of a document, and V the number of words in the vocabulary. E,
+        H and L are the numbers of embedding, hidden and latent dimensions.
         """
         n, steps = self.networks, self.ids - 1
         encoder = self.ids * 4 * n.hidden * (n.embedding + n.hidden)
@@ -88,32 +92,35 @@ class Text:
         return 3 * 2 * self.batch * (encoder + decoder)
 
     def sample_operations(self) -> int:
-        r"""The number of operations for one z of one document: $2 (T - 1)(4H^2 + HV)$, as in `step_operations`.
+        r"""The number of arithmetic operations for log p(x|z) of one document x and one z: $2 (T - 1)(4H^2 + HV)$.
 
-        The products with word vectors and with z are computed once for all steps and samples, and are not counted.
+        `step_operations` explains the letters. The products with word embeddings are computed once for all samples of
+        z, and the products with z once for all words. So neither of these products is counted.
         """
         return 2 * (self.ids - 1) * self.networks.hidden * (4 * self.networks.hidden + self.words)
 
 
 YAHOO = Text(TextNetworks(embedding=512, hidden=1024, latent=32, dropout_in=0.5, dropout_out=0.5), 20_000, 81)
-"""The size of the Yahoo data: batches of 32 documents, in each of which the decoder predicts 80 words."""
+"""The size of the Yahoo data. A batch has 32 documents, and the decoder predicts 80 words of each document."""
 SHORT_YELP = Text(TextNetworks(embedding=128, hidden=512, latent=32, dropout_in=0.5, dropout_out=0.5), 8411, 12)
-"""The size of the short Yelp data: sentences of 10 words, which is the mean length."""
+"""The size of the short Yelp data. Each sentence has 10 words, the mean length of the sentences in the data."""
 
 
 @dataclass(frozen=True)
 class TextSize:
-    """The sizes of the measurements.
+    """The sizes of the data and of the measurements.
 
     Attributes:
-        large: Size at which a step, its memory, and the likelihood are measured.
-        small: Size at which the likelihood is compared with its plain form.
-        rounds: Number of measurements of a step.
+        large: Size of the data and networks with which a training step, its memory, and the likelihood are measured.
+        small: Size of the data and networks with which the likelihood is compared with its plain form: slower code that
+            follows the equations directly (see `benchmarks.plain`).
+        rounds: Number of measurements of a training step.
         samples: Number K of importance samples for the likelihood of a document.
         documents: Number of documents whose likelihood is computed at the large size.
         sentences: Number of sentences whose likelihood is computed at the small size.
         repeats: Number of measurements of the likelihood.
-        prepared: Number of training documents to prepare. Validation and test have a tenth of this number each.
+        prepared: Number of training documents to prepare. The validation set and the test set each have a tenth of this
+            number.
     """
 
     large: Text = YAHOO
@@ -128,10 +135,11 @@ class TextSize:
 
 _NETWORKS = TextNetworks(embedding=6, hidden=8, latent=2, dropout_in=0.5, dropout_out=0.5)
 TINY = TextSize(Text(_NETWORKS, 50, 9, 4), Text(_NETWORKS, 40, 5, 4), 1, 10, 2, 3, 1, 200)
+"""The sizes with `--tiny`, which only tests the code of the benchmark."""
 
 
 def draw(count: int, words: int) -> Array:
-    """Random word ids, shape (count,). Their frequencies fall with the rank, as in a language."""
+    """Draws random word ids, shape (count,). The later a word in the vocabulary, the rarer it is in the result."""
     share = 1 / np.arange(3.0, words - len(SPECIALS) + 3)
 
     return np.random.default_rng(1).choice(words - len(SPECIALS), count, p=share / share.sum()) + len(SPECIALS)
@@ -151,7 +159,10 @@ def step_call(size: Text) -> Callable[[], object]:
 
 
 def train(size: Text) -> None:
-    """Trains for two short epochs with saved states, so that the caller can measure the memory of a whole training."""
+    """Trains for two short epochs, and saves states as a real training does.
+
+    `measure.whole_peak` calls this function to measure the memory of a whole training.
+    """
     model, system = size.description().build()
     decay = Decay(factor=0.5, patience=5, not_before=15, at_most=5, reset=True)
     optimisation = Optimisation(
@@ -168,7 +179,11 @@ def train(size: Text) -> None:
 
 
 def rates() -> tuple[float, float]:
-    """The rates at which `torch.mm` and oneDNN multiply two 1,024 x 1,024 matrices, in GFLOP/s."""
+    """Measures the rates, in GFLOP/s, at which `torch.mm` and the library oneDNN multiply two 1,024 x 1,024 matrices.
+
+    Returns:
+        The rate of `torch.mm` and the rate of oneDNN.
+    """
     one, other = torch.rand(2, 1024, 1024).unbind()
     with torch.no_grad():
         products.product(one, other)
@@ -178,13 +193,16 @@ def rates() -> tuple[float, float]:
 
 
 class TextBench:
-    """The measurements on text at the paper's sizes, with one method for each group of rows in the table of results."""
+    """The measurements on random text. Each group of rows in the table of results has a method of its own."""
 
     def __init__(self, size: TextSize) -> None:
         self.size = size
 
     def __call__(self) -> Iterator[Row]:
-        """All rows. Each group runs in a new process, since the memory of earlier groups would change its times."""
+        """Measures and yields all rows on text.
+
+        Each group of rows is measured in a new process, because memory left by earlier groups would change the times.
+        """
         for group in (self.step, self.likelihood, self.speed_up):
             yield from measure.alone(group)
         yield from self.preparing()
@@ -193,14 +211,14 @@ class TextBench:
         yield Row("step at the Yahoo size, memory", memory, "MiB", measure.rate(), must=1.4 * 1024, note=note)
 
     def step(self) -> Iterator[Row]:
-        """The rows on a training step, whose speed is compared with the rate of a matrix product."""
+        """Yields the rows on a training step. They compare its rate with the rates of matrix products."""
         size = self.size.large
         yield from compared_with_products(
             "step at the Yahoo size", step_call(size), size.step_operations(), self.size.rounds
         )
 
     def likelihood(self) -> Iterator[Row]:
-        """The rows on the importance-weighted likelihood, whose speed is compared with the rate of a matrix product."""
+        """Yields the rows on the importance-weighted likelihood. They compare its rate with that of matrix products."""
         size, count, samples = self.size.large, self.size.documents, self.size.samples
         model, documents = size.model(), size.documents(count)
         call = partial(importance_weighted_nll, model, documents, samples, CPU, 1)
@@ -210,7 +228,7 @@ class TextBench:
         )
 
     def speed_up(self) -> Iterator[Row]:
-        """The rows on the importance-weighted likelihood, compared with its plain form."""
+        """Yields rows that compare the importance-weighted likelihood with its plain form (see `TextSize.small`)."""
         size, samples = self.size.small, self.size.samples
         model, documents = size.model(), size.documents(self.size.sentences)
         fast = partial(importance_weighted_nll, model, documents, samples, CPU, 1)
@@ -229,7 +247,7 @@ class TextBench:
         yield Row(f"{name}, difference from the plain form", difference, "nats", rate, must=1e-3)
 
     def preparing(self) -> Iterator[Row]:
-        """The rows on the preparation of documents, from text files to memory-mapped word ids."""
+        """Yields the rows on preparing documents, that is, on turning text files into memory-mapped word ids."""
         count, words = self.size.prepared, self.size.large.words
         with tempfile.TemporaryDirectory(prefix="duvae-bench-") as folder:
             write_corpus(Path(folder), count, words)
@@ -243,16 +261,17 @@ class TextBench:
 
 
 def compared_with_products(name: str, call: Callable[[], object], operations: int, rounds: int) -> list[Row]:
-    """Measures a function, and compares its speed with the rates of `torch.mm` and oneDNN.
+    """Measures a function, and compares its operations per second with those of `torch.mm` and oneDNN.
 
     Args:
         name: Name of the measurement.
         call: Function to measure.
-        operations: Number of arithmetic operations that the function must do.
+        operations: Number of arithmetic operations that are necessary for the result of the function.
         rounds: Number of measurements.
 
     Returns:
-        Rows with the CPU seconds of the function, and with its rate divided by the rates of both products.
+        Three rows: the CPU seconds of the function, its rate divided by the rate of `torch.mm`, and its rate divided by
+        the rate of oneDNN. A rate is a number of operations per second.
     """
     call()
     all_rates = [rates()]
@@ -276,7 +295,13 @@ def compared_with_products(name: str, call: Callable[[], object], operations: in
 
 
 def write_corpus(folder: Path, train: int, words: int) -> None:
-    """Writes files with documents of 20 to 140 words each, and the vocabulary of the documents."""
+    """Writes text files of random documents for training, validation and test, and a file with their vocabulary.
+
+    Args:
+        folder: Folder of the files.
+        train: Number of training documents. Validation and test each get a tenth of this number.
+        words: Number of words in the vocabulary. Each document has 20 to 140 words.
+    """
     lexicon = np.array([f"w{n}" for n in range(words - len(SPECIALS))])
     (folder / "vocabulary.txt").write_text("\n".join([*SPECIALS, *lexicon.tolist()]) + "\n", encoding="utf-8")
     lengths = np.random.default_rng(2).integers(20, 141, train + 2 * (train // 10))
@@ -289,7 +314,15 @@ def write_corpus(folder: Path, train: int, words: int) -> None:
 
 
 def prepare(folder: Path, rate: float) -> list[Row]:
-    """Prepares the documents of `write_corpus` as the stage `prepare` does; returns a row with the CPU seconds."""
+    """Prepares the documents of `write_corpus` as the command `duvae prepare` does.
+
+    Args:
+        folder: Folder of the text files, in which the function writes the prepared data.
+        rate: Rate of a matrix product, in GFLOP/s, which the row shows.
+
+    Returns:
+        One row with the CPU seconds of the preparation.
+    """
     files = {name: [TextFile(path=f"{name}.txt")] for name in ("train", "valid", "test")}
     source = TextSource(**files, vocabulary="vocabulary.txt", max_words=200)
     seconds = cpu(lambda: store.write(folder / "prepared", text.prepared_text(source, folder)))

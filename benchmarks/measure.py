@@ -22,13 +22,13 @@ from duvae.project.provenance import commit, processor
 
 @dataclass(frozen=True)
 class Row:
-    """One row of the table.
+    """One row of the table of results.
 
     Attributes:
         name: Name of the measurement.
         value: The measured value, in `unit`.
-        unit: Unit of the value. s and ms are CPU time of all threads; x is a ratio.
-        rate: Rate of a matrix product on this machine just before the measurement, in GFLOP/s.
+        unit: Unit of the value. `s` and `ms` are CPU time, summed over all threads; `x` is a ratio.
+        rate: Rate of a matrix product on this machine at about the time of the measurement, in GFLOP/s.
         must: Bound that the value must keep; None: no such bound.
         aim: Bound that the value should keep; None: no such bound.
         least: Whether the bounds are lower bounds instead of upper bounds.
@@ -63,7 +63,7 @@ class Row:
         return "must" if self.must is not None else ""
 
     def cells(self) -> list[str]:
-        """The texts of the row's columns."""
+        """The row as a list of texts, one for each column of the table."""
         sign = ">=" if self.least else "<="
         bounds = ["" if bound is None else f"{sign} {number(bound)}" for bound in (self.must, self.aim)]
 
@@ -71,7 +71,10 @@ class Row:
 
 
 def number(value: float) -> str:
-    """A number as text: with three significant digits, with one if it is below 0.001, without decimals from 100 on."""
+    """Formats a number with three significant digits. A number from 100 on is rounded to an integer instead.
+
+    A number below 0.001 has one significant digit. Both limits apply to the absolute value.
+    """
     if value == 0 or abs(value) >= 1e-3:
         return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
@@ -79,7 +82,7 @@ def number(value: float) -> str:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """The table as text with aligned columns."""
+    """Formats the table of results as text with aligned columns."""
     head = ["", "measured", "", "must", "aim", "met", "GFLOP/s", ""]
     cells = [head, *(row.cells() for row in rows)]
     widths = [max(len(line[column]) for line in cells) for column in range(len(head))]
@@ -96,9 +99,12 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def rate(repeats: int = 9) -> float:
-    """The rate of a float32 product of two 1,024 x 1,024 matrices on one thread, in GFLOP/s.
+    """Measures the rate of a float32 product of two 1,024 x 1,024 matrices on one thread, in GFLOP/s.
 
     A lower rate than usual shows that the machine, and not the code, is slow.
+
+    Args:
+        repeats: Number of measurements, of which the function takes the median.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -113,7 +119,7 @@ def rate(repeats: int = 9) -> float:
 
 
 def cpu(call: Callable[[], Any]) -> float:
-    """CPU seconds of a call, summed over all threads of this process."""
+    """Measures the CPU seconds of a call, summed over all threads of this process."""
     started = time.process_time()
     call()
 
@@ -121,10 +127,15 @@ def cpu(call: Callable[[], Any]) -> float:
 
 
 def cpu_of(command: Sequence[str], folder: Path) -> tuple[float, float, str]:
-    """Runs a command of this Python environment.
+    """Runs a command of this Python environment, and measures its time.
+
+    Args:
+        command: Name of the command and its arguments.
+        folder: Folder in which the command runs.
 
     Returns:
-        The CPU seconds of the command and its child processes, the wall seconds, and the output.
+        The CPU seconds of the command and its child processes, the wall seconds, and the output with the error output
+        after it.
     """
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
@@ -143,13 +154,13 @@ def cpu_of(command: Sequence[str], folder: Path) -> tuple[float, float, str]:
 
 
 def peak(call: Callable[..., Any], *arguments: Any) -> float:
-    """Peak memory of a call in a new process, in MiB, above the memory that the process had before the call."""
+    """Measures by how many MiB a call raises the peak memory of a new process above the memory before the call."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(_peak_above_start, (call, arguments))
 
 
 def whole_peak(call: Callable[..., Any], *arguments: Any) -> float:
-    """Peak memory of a new process that runs a call, in MiB; its imports are included."""
+    """Measures the peak memory, in MiB, of a new process that makes a call. Memory for imports is included."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(_whole, (call, arguments))
 
@@ -158,13 +169,13 @@ def _whole(call: Callable[..., Any], arguments: tuple[Any, ...]) -> float:
     torch.set_num_threads(1)
     call(*arguments)
     try:
-        return _resident("VmHWM")  # ru_maxrss would include the memory from before the process ran this program
+        return _resident("VmHWM")  # the peak of this program; ru_maxrss would include memory from before its start
     except OSError:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def alone(call: Callable[..., Iterable[Row]]) -> list[Row]:
-    """Makes a call in a new process with the same number of threads, and returns the rows of the call."""
+    """Makes a call in a new process with as many threads as this process, and returns the rows that the call yields."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(_rows, (call, torch.get_num_threads()))
 
@@ -178,7 +189,7 @@ def _rows(call: Callable[..., Iterable[Row]], threads: int) -> list[Row]:
 def _peak_above_start(call: Callable[..., Any], arguments: tuple[Any, ...]) -> float:
     torch.set_num_threads(1)
     try:
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # resets the peak; Linux only
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # resets VmHWM; Linux only
         before = _resident("VmRSS")
         call(*arguments)
         return _resident("VmHWM") - before
@@ -191,14 +202,21 @@ def _peak_above_start(call: Callable[..., Any], arguments: tuple[Any, ...]) -> f
 
 
 def _resident(name: str) -> float:
-    """An entry of /proc/self/status about the memory of this process, in MiB."""
+    """Reads one value about the memory of this process from /proc/self/status.
+
+    Args:
+        name: Name of the value: `VmRSS` for the present memory, `VmHWM` for the peak memory.
+
+    Returns:
+        The value in MiB.
+    """
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
 
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:")) / 2**10
 
 
 def machine() -> list[str]:
-    """The lines of text above the table: date, commit, machine and versions."""
+    """The lines of text above the table. They give the date, the commit, the machine and the versions."""
     source = commit()
     state = f"commit {source['commit'] or 'unknown'}{', with changes' if source['dirty'] else ''}"
 

@@ -1,7 +1,7 @@
 """Plain forms of computations for which the library has faster forms.
 
-The plain forms follow the equations. The benchmarks report the ratio between the times of both forms, and the
-difference between the results of both forms.
+A plain form is slower code that follows the equations directly. The benchmarks report the ratio between the times of
+the plain form and the fast form, and the difference between their results.
 """
 
 import math
@@ -24,7 +24,7 @@ from duvae.vae import VAE
 
 
 def decoder(model: VAE) -> LSTMDecoder:
-    """The decoder of a text model. Its class, `LSTMDecoder`, has a plain form."""
+    """The decoder of a text model, checked to be an `LSTMDecoder`. This class has the method `log_prob_plain`."""
     assert isinstance(model.decoder, LSTMDecoder)
 
     return model.decoder
@@ -33,7 +33,10 @@ def decoder(model: VAE) -> LSTMDecoder:
 def whole_decoder(
     form: LSTMDecoder, x: Int[Tensor, "batch length"], z: Float[Tensor, "batch latent"]
 ) -> Float[Tensor, "batch"]:
-    """Computes log p(x|z) in nats with PyTorch's LSTM over whole sentences, linear map and cross entropy."""
+    """Computes log p(x|z) in nats without dropout.
+
+    The function runs PyTorch's LSTM, linear map and cross entropy over whole sentences.
+    """
     words, cell = form.embedding(x[:, :-1]), form.initial(z)[None]
     outputs, _ = form.lstm(torch.cat([words, z[:, None].expand(-1, words.shape[1], -1)], -1), (cell.tanh(), cell))
 
@@ -54,8 +57,8 @@ class PlainLoop(Loop):
     """Trains encoder and decoder together with PyTorch's own dropout, cross entropy, clipping and SGD.
 
     Args:
-        model: The model to train. The class replaces the decoder's `log_prob` by the plain form.
-        learning_rate: The learning rate.
+        model: The model to train. The class replaces the decoder's method `log_prob` by `training_log_prob`.
+        learning_rate: The learning rate of SGD.
     """
 
     def __init__(self, model: VAE, learning_rate: float) -> None:
@@ -83,12 +86,15 @@ def importance_weighted_nll(
 ) -> Array:
     r"""Computes $-\log \frac1K \sum_k p(x, z_k) / q(z_k|x)$ for one sentence at a time, with all logits in memory.
 
+    K is the number of samples z_k, which are drawn from the posterior q(z|x).
+
     Args:
         model: The trained VAE.
         documents: The sentences.
-        samples: Number K of samples of z.
+        samples: Number K of samples of z for each sentence.
         seed: Seed of the samples.
-        log_prob: Function that returns log p(x|z) for a decoder, x and z. The default reads x word by word.
+        log_prob: Function that returns log p(x|z) for a decoder, x and z. With the default function, the decoder reads
+            x word by word.
         at_once: Number of samples to decode at a time; None: all samples.
 
     Returns:
@@ -110,9 +116,11 @@ def importance_weighted_nll(
 
 
 def mutual_information(mean: Array, variance: Array, z: Array, rows: int = 100) -> float:
-    r"""Computes the mutual information by broadcasting $(z - \mu)^2 / \sigma^2$ over samples and posteriors.
+    r"""Computes the mutual information of x and z by broadcasting $(z - \mu)^2 / \sigma^2$ over samples and posteriors.
 
     $$\frac1N \sum_i \Big[\log q(z_i|x_i) - \log \frac1N \sum_j q(z_i|x_j)\Big]$$
+
+    The posteriors q are Gaussians with mean mu and variance sigma^2.
 
     Args:
         mean: Posterior means, shape (N, latent).
@@ -124,7 +132,7 @@ def mutual_information(mean: Array, variance: Array, z: Array, rows: int = 100) 
         The mutual information in nats.
     """
     mu, var, sample = (torch.from_numpy(np.asarray(a)) for a in (mean, variance, z))
-    normalizer = var.log().sum(1)  # log(2 pi) cancels
+    normalizer = var.log().sum(1)  # without the term log(2 pi), which cancels
     own = -0.5 * (((sample - mu) ** 2 / var).sum(1) + normalizer)
     aggregate = [
         (-0.5 * (((part[:, None] - mu) ** 2 / var).sum(2) + normalizer)).logsumexp(1) for part in sample.split(rows)

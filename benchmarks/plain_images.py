@@ -1,7 +1,7 @@
-"""The plain form of the PixelCNN, with which the benchmarks compare the library's faster form.
+"""The plain form of the PixelCNN, the image decoder, with which the benchmarks compare the library's faster form.
 
-The plain form multiplies full kernels by masks, and uses PyTorch's own modules and memory layout. It samples an image
-with one pass of the whole network per pixel.
+The plain form is slower code that follows the equations directly. It multiplies full kernels by masks, and uses
+PyTorch's own modules and memory layout. It samples an image with one pass of the whole network per pixel.
 """
 
 import math
@@ -16,11 +16,11 @@ from duvae.posteriors import Posterior, standard_normal_log_prob
 
 
 class Masked(nn.Module):
-    """A convolution with a full kernel, multiplied by its mask at each use.
+    """A masked convolution that stores its full kernel, and multiplies it by the mask in each forward pass.
 
     Args:
-        convolution: The convolution whose weights are copied.
-        maps: Kernel of further input channels, which the mask does not cover; None: no further channels.
+        convolution: The library's convolution, whose weights are copied.
+        maps: Kernel for further input channels, at which the convolution reads all pixels; None: no further channels.
     """
 
     mask: Tensor
@@ -42,7 +42,7 @@ class Masked(nn.Module):
 
 
 def norm(source: BatchNorm) -> nn.BatchNorm2d:
-    """PyTorch's batch normalization with the same parameters and running statistics."""
+    """Creates PyTorch's batch normalization with copies of the parameters and running statistics of `source`."""
     copied = nn.BatchNorm2d(len(source.scale), source.epsilon, source.momentum)
     names = ("weight", "bias", "running_mean", "running_var")
     values = (source.scale, source.shift, source.running_mean, source.running_variance)
@@ -54,7 +54,7 @@ def norm(source: BatchNorm) -> nn.BatchNorm2d:
 
 
 def pointwise(kernel: Tensor) -> nn.Conv2d:
-    """PyTorch's 1 x 1 convolution with a copy of this kernel."""
+    """Creates PyTorch's 1 x 1 convolution with a copy of `kernel`."""
     convolution = nn.Conv2d(kernel.shape[1], kernel.shape[0], 1, bias=False)
     convolution.weight = nn.Parameter(kernel.detach().clone())
 
@@ -62,7 +62,7 @@ def pointwise(kernel: Tensor) -> nn.Conv2d:
 
 
 class PlainBlock(nn.Module):
-    """The plain form of a residual block, with copies of the block's weights."""
+    """The plain form of a residual block of the PixelCNN, with copies of the block's weights."""
 
     def __init__(self, block: Block) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ class PlainBlock(nn.Module):
 
 
 class PlainPixelCNN(nn.Module):
-    """The plain form of a decoder, with copies of the decoder's weights."""
+    """The plain form of a PixelCNN decoder, with copies of the decoder's weights."""
 
     def __init__(self, decoder: PixelCNN) -> None:
         super().__init__()
@@ -96,7 +96,7 @@ class PlainPixelCNN(nn.Module):
         self.train(decoder.training)
 
     def logits(self, x: Tensor, z: Tensor) -> Tensor:
-        """The log odds of ink for each pixel, shape (batch, 1, height, width)."""
+        """Computes the log odds that a pixel is ink (1), shape (batch, 1, height, width)."""
         y = self.first(torch.cat([x, self.maps(z).view(len(z), -1, self.size, self.size)], 1))
         earlier = [y]
         for n, layer in enumerate(self.layers):
@@ -110,7 +110,7 @@ class PlainPixelCNN(nn.Module):
         return self.last(y)
 
     def log_prob(self, x: Tensor, z: Tensor) -> Tensor:
-        """log p(x|z) in nats, shape (batch,)."""
+        """Computes log p(x|z) in nats, shape (batch,)."""
         return -functional.binary_cross_entropy_with_logits(self.logits(x, z), x, reduction="none").sum((1, 2, 3))
 
     @torch.no_grad()
@@ -119,12 +119,13 @@ class PlainPixelCNN(nn.Module):
 
         Args:
             z: Latent codes to decode, shape (batch, latent).
-            uniforms: Uniform random numbers, shape (batch, height, width); None: a pixel is ink if its probability
-                exceeds 0.5.
-            pixels: Number of pixels to sample; None: all pixels.
+            uniforms: Uniform random numbers from 0 to 1, shape (batch, height, width). A pixel becomes ink (1) if its
+                probability of ink exceeds its random number. None: a pixel becomes ink if its probability exceeds 0.5.
+            pixels: Number of pixels of each image to sample, row by row from the top; None: all pixels.
 
         Returns:
-            The images and the logits of the pixels, each of shape (batch, 1, height, width).
+            The images and the logits of their pixels, each of shape (batch, 1, height, width). Both are 0 at pixels
+            that are not sampled.
         """
         x = z.new_zeros(len(z), 1, self.size, self.size)
         logits = torch.zeros_like(x)
@@ -141,7 +142,19 @@ class PlainPixelCNN(nn.Module):
 def importance_weighted_nll(
     decoder: PlainPixelCNN, x: Tensor, posterior: Posterior, samples: int, at_once: int, generator: Generator
 ) -> Tensor:
-    r"""Computes $-\log \frac1K \sum_k p(x, z_k) / q(z_k|x)$ of each image in nats, for one image at a time."""
+    r"""Computes $-\log \frac1K \sum_k p(x, z_k) / q(z_k|x)$ in nats, for one image x at a time.
+
+    Args:
+        decoder: The plain form of the decoder.
+        x: The images, shape (images, 1, height, width).
+        posterior: The posteriors of the images.
+        samples: Number K of samples of z for each image.
+        at_once: Number of samples to decode at a time.
+        generator: Random number generator for the samples.
+
+    Returns:
+        The NLL of each image, shape (images,).
+    """
     z = posterior.rsample((samples,), generator)  # (samples, images, latent)
     weights = standard_normal_log_prob(z) - posterior.log_prob(z)
     log_likelihoods = [

@@ -1,9 +1,11 @@
 """Compares a parallel rebuild with plain `dvc repro`: `python -m benchmarks.rebuild`.
 
-Both commands train, evaluate and probe AE, VAE, BN-VAE and DU-VAE on the synthetic data with two seeds, for fewer
-epochs than in the paper. Each command runs in a new clone of the project. The benchmark compares wall times, so no
-other process should run. The title of the table shows the load of the machine. The benchmark also measures a job whose
-result is in the run cache.
+`dvc repro` runs the stages that are out of date one after another. A rebuild (`python -m pipelines.rebuild`) runs
+several of these stages at a time. Both commands train, evaluate and probe AE, VAE, BN-VAE and DU-VAE on the synthetic
+data with two seeds, for fewer epochs than in the paper. Each command runs in a new clone of the project.
+
+The benchmark compares wall times, so no other process should run. The title of the table shows the load of the machine.
+The benchmark also measures trainings whose results are already in the run cache, DVC's store of earlier results.
 """
 
 import argparse
@@ -23,6 +25,7 @@ from rich.table import Table
 ROOT = Path(__file__).parents[1]
 SETTINGS, SEEDS = ("ae", "vae", "bn_vae", "du_vae"), (1, 2)
 TARGETS = [f"{kind}@synthetic-{s}-{n}" for kind in ("evaluate", "probe") for s in SETTINGS for n in SEEDS]
+"""Names of the stages that both commands bring up to date, together with the stages on which these stages depend."""
 
 
 def clone(folder: Path, epochs: int, samples: int, sentences: int | None) -> dict[str, str]:
@@ -32,7 +35,7 @@ def clone(folder: Path, epochs: int, samples: int, sentences: int | None) -> dic
         folder: Folder of the clone.
         epochs: Number of epochs of each training.
         samples: Number of importance samples of each evaluated sentence.
-        sentences: Number of training sentences; None: all.
+        sentences: Number of training sentences; None: as many as in params.yaml.
 
     Returns:
         The environment variables for commands in the clone.
@@ -65,7 +68,7 @@ def clone(folder: Path, epochs: int, samples: int, sentences: int | None) -> dic
 
 
 def run(folder: Path, environment: dict[str, str], *command: str) -> float:
-    """Runs a command, and returns its wall seconds."""
+    """Runs a command in a folder, and returns its wall seconds. If the command fails, the benchmark ends."""
     started = time.perf_counter()
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -75,9 +78,9 @@ def run(folder: Path, environment: dict[str, str], *command: str) -> float:
 
 
 def outputs(folder: Path) -> dict[str, str]:
-    """The hashes of all outputs, by path.
+    """Reads the MD5 hashes of the outputs of all stages from dvc.lock, by path of the output.
 
-    The files `*.run.json` are left out, because they say where and when a result was computed.
+    The files `*.run.json` are left out. They record where and when a result was computed, so they differ in every run.
     """
     stages = yaml.safe_load((folder / "dvc.lock").read_text(encoding="utf-8"))["stages"]
     outs = [out for stage in stages.values() for out in stage["outs"]]
@@ -111,10 +114,15 @@ for name in list(graph.stages):
 print(json.dumps([looked, jobs]))
 (root / "dvc.lock.away").rename(root / "dvc.lock")
 """
+"""Program that runs in the clone after the rebuild, while all results are in the run cache.
+
+The program hides dvc.lock, so that no stage is up to date. It measures how long it takes to find each stage in the run
+cache, and how long a whole task takes for each training found there. It prints both lists of wall seconds as JSON.
+"""
 
 
 def main() -> None:
-    """Measures both commands, prints a table, and exits with 1 if the outputs of the commands differ."""
+    """Measures both commands, prints a table, and ends with exit status 1 if the outputs of the commands differ."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.rebuild", description=__doc__)
     parser.add_argument("--epochs", type=int, default=5, help="epochs of each training; default: 5")
     parser.add_argument(

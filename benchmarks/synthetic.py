@@ -1,4 +1,8 @@
-"""Measures steps, trainings, evaluations, mutual information and the other parts of a rebuild on the synthetic data."""
+"""Measures training, evaluation, mutual information and other parts of the project on the synthetic data.
+
+A *setting* is a system of the paper with its hyperparameters, such as `du_vae`. The plain form of a computation is
+slower code that follows the equations directly (see `benchmarks.plain`).
+"""
 
 import contextlib
 import io
@@ -37,9 +41,9 @@ ROOT = Path(__file__).parents[1]
 DATASET = "synthetic"
 CPU = torch.device("cpu")
 JOINT = ("vae", "ae", "bn_vae", "du_vae")
-"""Settings that update encoder and decoder in the same step: all of Figure 1 except Agg-VAE."""
+"""Settings that update encoder and decoder in the same step: all settings of the paper's Figure 1 except Agg-VAE."""
 FLOWS = ("iaf_fb", "iaf_bn", "du_iaf")
-"""Settings with a flow as posterior."""
+"""Settings whose posterior is a normalizing flow."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +51,13 @@ class Size:
     """The sizes of the measurements.
 
     Attributes:
-        epochs: Number of epochs of each training; the first epoch is the warm-up.
+        epochs: Number of epochs of each training without `--full`; the first epoch is the warm-up.
         rounds: Number of measurements of the time of a training step.
         steps: Number of training steps in one of these measurements.
-        repeats: Number of measurements of any other time.
-        plain: Number of sentences for the plain form of the likelihood.
-        flow_sentences: Number of sentences for the likelihood of a flow, and of the VAE with which it is compared.
+        repeats: Basic number of measurements of any other time; some times are measured a multiple of this number.
+        plain: Number of sentences whose likelihood the plain form computes.
+        flow_sentences: Number of sentences whose likelihood is computed with each flow of `FLOWS`, and with the VAE for
+            comparison.
         posteriors: Number of posteriors for the mutual information.
         latent: Number of latent dimensions for the mutual information.
         project: Whether to measure `dvc repro` in the project itself.
@@ -83,6 +88,7 @@ TINY = Size(
     project=False,
     compiled=False,
 )
+"""The sizes with `--tiny`, which only tests the code of the benchmark."""
 
 
 def synthetic(params: Params) -> SyntheticDataset:
@@ -94,7 +100,7 @@ def synthetic(params: Params) -> SyntheticDataset:
 
 
 def shrink(params: Params) -> Params:
-    """The parameters with little data and small networks. A test uses them to check that the benchmarks run."""
+    """Returns the parameters with little data and small networks, for `--tiny` and for a test of the benchmarks."""
     dataset = synthetic(params)
     small = {
         "source": dataset.source.model_copy(update={"train": 320, "valid": 64, "test": 64, "words": 50}),
@@ -132,7 +138,8 @@ class SyntheticBench:
         params: All parameters of params.yaml.
         size: The sizes of the measurements.
         folder: Folder for data and saved states; the caller removes it.
-        full: Whether to train for all epochs instead of a few, and to evaluate each setting.
+        full: Whether to train for all epochs instead of a few, and to evaluate each setting of `JOINT`; otherwise only
+            `vae` and `ae` are evaluated.
     """
 
     def __init__(self, params: Params, size: Size, folder: Path, full: bool = False) -> None:
@@ -153,8 +160,8 @@ class SyntheticBench:
 
         Args:
             setting: Name of the setting.
-            optimisation: Optimiser, learning rate and epochs.
-            progress: Object that receives each finished epoch; None: no object.
+            optimisation: Parameters of the training, such as the optimiser, the learning rate and the epochs.
+            progress: Object that receives the results of each finished epoch; None: no object receives them.
         """
         entry = self.params.setting(setting)
         description = model_files.Description(
@@ -181,10 +188,13 @@ class SyntheticBench:
             checkpoint=Checkpoint(self.folder / f"{setting}.safetensors", self.params.checkpoint_seconds),
         )
 
-    # ------------------------------------------------------------------------------------- a step
+    # ----------------------------------------------------------------------------- a training step
 
     def steps(self) -> Iterator[Row]:
-        """The rows on a training step of each system. The systems run in turns, under the same load of the machine."""
+        """Yields the rows on a training step of each setting.
+
+        The settings run in turns, so that the load of the machine is about the same for all settings.
+        """
         steps, calls = self.size.steps, {name: self.step_calls(name, self.size.steps) for name in JOINT + FLOWS}
         calls |= {
             f"plain {name}": self.step_calls(name, self.size.steps, plain_form=True) for name in ("vae", "du_vae")
@@ -201,7 +211,7 @@ class SyntheticBench:
         for _ in range(self.size.rounds):
             names.reverse()
             times = {name: 1e3 * cpu(calls[name]) / steps for name in names}
-            times["encoder"] -= times["decoder"] / steps  # a decoder step follows the encoder steps and must not count
+            times["encoder"] -= times["decoder"] / steps  # the call's last step is a decoder step: not to be counted
             rounds.append(times)
         medians = {name: median(times[name] for times in rounds) for name in calls}
         for setting in JOINT + FLOWS:
@@ -221,7 +231,10 @@ class SyntheticBench:
         yield Row("encoder-only step, share of vae's", ratio, "x", rate, must=1, note="side by side, rounded to 0.01")
 
     def semi_amortized(self) -> Iterator[Row]:
-        """The rows on SA-VAE and the VAE, in turns: a step, and an epoch with the encoding of the validation set."""
+        """Yields the rows that compare SA-VAE with the VAE, whose measurements run in turns.
+
+        One row compares a training step, and one row an epoch, which includes the encoding of the validation set.
+        """
         steps = {"vae": self.size.steps, "sa_vae": max(1, self.size.steps // 5)}
         calls = {name: self.step_calls(name, number) for name, number in steps.items()}
         for call in calls.values():
@@ -274,10 +287,14 @@ class SyntheticBench:
 
         return call
 
-    # ---------------------------------------------------------------------------------- a setting
+    # ------------------------------------------------------------- training and evaluating a setting
 
     def settings(self) -> Iterator[Row]:
-        """The rows on training at the paper's size, on its history, and on evaluation by importance weighting."""
+        """Yields the rows on training at the paper's size, and on evaluation by importance weighting.
+
+        One more row gives the time for the history, the metrics on the validation set that a training records after
+        each epoch.
+        """
         chosen = self.dataset.optimisation
         few = chosen.model_copy(update={"epochs": self.size.epochs, "warmup": 1})
         trained: dict[str, VAE] = {}
@@ -289,7 +306,7 @@ class SyntheticBench:
             trained[setting] = run.model
             training[setting] = sum(watch.seconds) if self.full else chosen.epochs * median(watch.seconds)
         evaluated = {}
-        for setting in JOINT if self.full else JOINT[:2]:  # vae has a density, ae has none
+        for setting in JOINT if self.full else JOINT[:2]:  # vae's posterior has a density, ae's has none
             evaluated[setting], rows = self.likelihood(trained[setting], rows=setting == "vae")
             yield from rows
         for setting in JOINT:
@@ -308,9 +325,15 @@ class SyntheticBench:
         )
 
     def likelihood(self, model: VAE, rows: bool) -> tuple[float, list[Row]]:
-        """Evaluates a model on the test set; returns the CPU seconds, and rows on the importance-weighted likelihood.
+        """Evaluates a model on the test set.
 
-        `rows` says whether to measure the likelihood several times and return rows about it; otherwise there are none.
+        Args:
+            model: The trained model.
+            rows: Whether to measure the importance-weighted likelihood several times, and to return rows about it.
+
+        Returns:
+            The CPU seconds of the evaluation, and the rows. There are no rows if `rows` is false, or if the model's
+            posterior has no density.
         """
         test, evaluation = self.prepared.split("test"), self.params.evaluation
         encoding = cpu(lambda: measures(encode(model, test, CPU, evaluation.seed), evaluation.active_threshold))
@@ -351,7 +374,11 @@ class SyntheticBench:
         ]
 
     def flows(self) -> Iterator[Row]:
-        """The rows on the importance-weighted likelihood of each flow, over the VAE's, and on MPD and CE of z^T."""
+        """Yields the rows on the settings of `FLOWS`.
+
+        They compare the time for the importance-weighted likelihood with that of the VAE. One more row gives the time
+        for MPD and CE of z^T, the latent code after the last step of the flow.
+        """
         rate, test, evaluation = measure.rate(), self.prepared.split("test"), self.params.evaluation
         part = Documents.of([test[n] for n in range(self.size.flow_sentences)], test.labels[: self.size.flow_sentences])
         built = {setting: self.training(setting, self.dataset.optimisation).model for setting in ("vae", *FLOWS)}
@@ -377,7 +404,7 @@ class SyntheticBench:
     # ------------------------------------------------------------------------- mutual information
 
     def information(self) -> Iterator[Row]:
-        """The rows on the mutual information of many posteriors, compared with the plain form by broadcasting."""
+        """Yields the rows on the mutual information of many posteriors, compared with its plain form."""
         arrays = posteriors(self.size.posteriors, self.size.latent)
         rate, name = measure.rate(), "mutual information"
         fast = median(cpu(lambda: mutual_information(*arrays)) for _ in range(3 * self.size.repeats))
@@ -394,10 +421,13 @@ class SyntheticBench:
         memory = measure.peak(mutual_information, *arrays)
         yield Row(f"{name}, memory", memory, "MiB", rate, must=1024, note="peak above the memory in use before")
 
-    # -------------------------------------------------------------------------------- the rest
+    # ---------------------------------------------------------------- other stages and commands
 
     def rest(self) -> Iterator[Row]:
-        """The rows on the other parts of a rebuild: preparing and validating data, the true NLL, and commands."""
+        """Yields the rows on preparing and validating the data, on the true NLL, and on the start of two commands.
+
+        The true NLL is the negative log-likelihood under the generator of the synthetic data.
+        """
         rate, sentences = measure.rate(), len(self.prepared.split("train"))
         yield Row(
             "preparing the synthetic data", self.seconds["prepare"], "s", rate, note=f"{sentences} training sentences"
@@ -417,7 +447,10 @@ class SyntheticBench:
             yield self.nothing_to_do()
 
     def nothing_to_do(self) -> Row:
-        """The row on the wall time of `dvc repro` if the DVC graph is up to date, otherwise of `dvc repro --dry`."""
+        """Measures the wall time of `dvc repro figure1` in the project, and returns the row on it.
+
+        If a stage is out of date, the row shows the time of `dvc repro figure1 --dry` instead, which runs no stage.
+        """
         call = ["dvc", "repro", "figure1"]
         _, wall, output = cpu_of([*call, "--dry"], ROOT)
         if "up to date" not in output:
@@ -428,7 +461,7 @@ class SyntheticBench:
 
 
 def posteriors(count: int, latent: int) -> tuple[Array, Array, Array]:
-    """Means, variances and samples of `count` overlapping Gaussians, shape (count, latent) each, in float32."""
+    """Draws means, variances and samples of `count` overlapping Gaussians in float32, each of shape (count, latent)."""
     random = np.random.default_rng(1)
     mean = 0.4 * random.standard_normal((count, latent))
     variance = np.exp(0.5 * random.standard_normal((count, latent)) - 0.5)

@@ -1,27 +1,27 @@
 """`make rebuild`: runs the stages of DVC's graph that are out of date, several at a time.
 
-A *task* is one stage that a rebuild runs on one device, in a process of its own. The process works in a *workspace*, a
-throwaway clone of the project. All workspaces share DVC's run cache, which finds the outputs of earlier runs by the
-hashes of the runs' inputs. Each task adds its results to the run cache. At the end, the rebuild records these results
-in the project, and calls `dvc repro` once. So DVC stays the single source of truth. The library `duvae` does not import
-this package.
+A *task* is one stage that a rebuild runs on one device (a GPU, or some CPU cores), in a process of its own. The process
+works in a *workspace*, a throwaway clone of the project. All workspaces share DVC's run cache, which finds the outputs
+of earlier runs by the hashes of the runs' inputs. Each task adds its results to the run cache. At the end, the rebuild
+records these results in the project, and calls `dvc repro` once. So DVC stays the single source of truth. The library
+`duvae` does not import this package.
 
 | file | purpose |
 |---|---|
 | `rebuild.py` | the command line of `python -m pipelines.rebuild`, and its option `--plan` |
-| `flow.py` | the Prefect flow on this machine or a Dask cluster: one Prefect task per stage, retries, artifacts |
-| `orchestration.py` | runs one rebuild from beginning to end, without Prefect: lock, snapshot, schedule, record |
+| `flow.py` | the Prefect flow: one Prefect task per stage, on this machine or on a Dask cluster; retries, tables |
+| `orchestration.py` | runs one rebuild: locks the project, takes a snapshot of it, schedules tasks, records results |
 | `stage_graph.py` | reads DVC's graph, and finds the stages that are up to date, in the run cache, or have to run |
 | `scheduler.py` | decides the order of the tasks, and how many tasks run at a time |
 | `devices.py` | finds GPUs and CPU cores, and assigns them to tasks |
 | `launcher.py` | starts the process of one task, limits its time, and reads its result |
-| `stage_process.py` | is the process of one task, and runs the stage through DVC |
+| `stage_process.py` | the program that the process of a task executes: runs the stage through DVC |
 | `workspaces.py` | creates and removes the throwaway clones in which tasks run |
 | `record.py` | brings the results of all tasks into the project; repairs DVC's files after a killed rebuild |
-| `lockfile.py` | writes many entries into dvc.lock at once; `record.py` starts it as a process |
-| `durations.py` | estimates the seconds of each stage, from records of earlier runs or from `default_durations.yaml` |
+| `lockfile.py` | writes the hashes of many stages into dvc.lock at once; `record.py` starts it as a process |
+| `durations.py` | estimates the seconds of each stage from earlier runs, or else from `default_durations.yaml` |
 | `display.py` | shows the live table, the plan and the summary |
-| `prefect_server.py` | `make serve`: a Prefect server, the deployments and a worker |
-| `parallel_study.py` | runs one Optuna study with several workers; not part of a rebuild |
+| `prefect_server.py` | `make serve`: a Prefect server and a worker, which rebuild on request and every night |
+| `parallel_study.py` | runs one Optuna study with several worker processes; not part of a rebuild |
 | `jobs.yaml` | lists the data sets, jobs (trainings) and studies of dvc.yaml's stages; `duvae graph` writes the file |
 """

@@ -1,7 +1,7 @@
 """The devices (GPUs or CPU cores) that tasks run on, and the pool that assigns devices to tasks.
 
 A task is one stage that a rebuild runs in a process of its own. That process sees only the device of its task: the
-environment variable `CUDA_VISIBLE_DEVICES` names that device, and is empty on the CPU.
+environment variable `CUDA_VISIBLE_DEVICES` names the task's GPU, or is empty if the task runs on the CPU.
 """
 
 import os
@@ -23,14 +23,14 @@ MOST_LOSSES = 2
 
 @dataclass(frozen=True)
 class Device:
-    """A slot on a GPU or on the CPU, which runs one task at a time.
+    """A slot on a GPU or on the CPU. A slot runs one task at a time; a GPU or the CPU may have several slots.
 
     Attributes:
         name: Name of the device in messages, such as `GPU 0`.
         visible: Value of `CUDA_VISIBLE_DEVICES` for the task; empty: the CPU.
         slot: Index of the slot on its GPU or on the CPU.
-        cpus: Indices of the CPUs to which the task is pinned; empty: no pinning. Two trainings at a time on two
-            cores take a third longer without pinning than with it, since the system moves them between the cores.
+        cpus: Indices of the CPUs to which the task is pinned; empty: no pinning. Without pinning, the operating system
+            moves tasks between the cores: two trainings at a time on two cores then take a third longer.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Device:
             pid: Id of the process.
         """
         if self.cpus and hasattr(os, "sched_setaffinity"):
-            with suppress(OSError):  # the process has ended, or runs unpinned since its CPUs were taken away
+            with suppress(OSError):  # the process has ended; or its CPUs are gone, and it runs unpinned
                 os.sched_setaffinity(pid, self.cpus)
 
 
@@ -62,8 +62,8 @@ def cpus() -> list[int]:
 def gpus() -> list[str]:
     """The GPUs that `CUDA_VISIBLE_DEVICES` names; if the variable is not set, all GPUs that the driver lists.
 
-    The function asks `nvidia-smi` for the list, since importing torch would take seconds. Without an answer, the list
-    is empty.
+    The function asks `nvidia-smi` for the driver's list, since importing torch would take seconds. If `nvidia-smi` does
+    not answer, the function returns an empty list.
     """
     if (value := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
         return _names(value)
@@ -85,14 +85,15 @@ def choose(threads: int, slots: int | None = None, requested: str | None = None)
 
     Args:
         threads: Number of CPU threads of one process: the value of `threads` in params.yaml. The last bits of a result
-            depend on this number. So the number is fixed, and the number of slots follows from it.
-        slots: Number of processes at a time on each GPU, or on the CPU; None: one on each GPU, or on the CPU the number
-            of cores divided by `threads`.
+            depend on this number. So the number is fixed, and the largest number of slots on the CPU follows from it.
+        slots: Number of processes at a time on each GPU, or on the CPU. None: one process on each GPU; without a GPU,
+            as many processes as the number of cores divided by `threads`.
         requested: `cpu`, or a list of GPUs in the format of `CUDA_VISIBLE_DEVICES`; None: all GPUs, or the CPU if
             there is no GPU.
 
     Raises:
-        UserError: If `slots` or `requested` has a wrong value, or if the slots need more threads than there are cores.
+        UserError: If `slots` or `requested` has a wrong value, or if the slots on the CPU need more threads than this
+            machine has cores.
     """
     names = gpus() if requested is None else [] if requested == "cpu" else _names(requested)
     if requested is not None and requested != "cpu" and not names:
@@ -120,8 +121,8 @@ def choose(threads: int, slots: int | None = None, requested: str | None = None)
 class Pool:
     """Assigns devices to tasks. Any thread may ask for a device.
 
-    A task is lost on a device if it fails with an error that may not come again in another attempt. The pool stops
-    using a slot of a GPU that loses several tasks in a row, as long as another slot is left.
+    A task is *lost* if it fails with an error that may not come again in another attempt. After several lost tasks in a
+    row on one slot of a GPU, the pool stops using this slot, as long as another slot is left.
 
     Args:
         devices: One `Device` for each slot. A GPU or CPU with several slots is in the list several times.
@@ -136,7 +137,7 @@ class Pool:
     def acquire(self) -> Iterator[Device]:
         """Waits for a free device, and yields the device to the `with` block.
 
-        An exception that leaves the block counts as a loss on that device if its attribute `transient` is true.
+        If an exception leaves the block, and its attribute `transient` is true, the task counts as lost on that device.
         """
         with self.changed:
             self.changed.wait_for(lambda: self.free)

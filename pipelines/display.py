@@ -1,6 +1,7 @@
 """Shows a rebuild in texts and tables: the plan, the live table on a terminal, the summary and the failures.
 
-A task is one stage that the rebuild runs on one device. Stages that are deferred run in the final `dvc repro` instead.
+A rebuild runs the stages of DVC's graph that are out of date. A task is one stage that the rebuild runs on one device.
+A deferred stage does not run as a task: the `dvc repro` at the end of the rebuild runs it.
 """
 
 import sys
@@ -42,7 +43,8 @@ def plan(
     """The text of `--plan`: the tasks of a rebuild, and their estimated hours.
 
     Args:
-        graph: Graph of the project's stages, after each stage was looked up in the project and in the run cache.
+        graph: Graph of the project's stages. Each stage has already been looked up in the project and in the run cache,
+            which keeps the outputs of earlier runs.
         stages: Names of the stages that would run as tasks.
         deferred: Names of the stages that the final `dvc repro` of the rebuild would run.
         estimates: Estimated seconds of each stage, by name. The mapping lacks stages of unknown duration.
@@ -94,7 +96,8 @@ class LiveTable:
         slots: Number of tasks that can run at a time.
 
     Attributes:
-        devices: Name of the device of each started stage, by name of the stage. Each task adds its own device.
+        devices: Name of the device of each started stage, by name of the stage. Each Prefect task adds the device on
+            which it runs its stage.
     """
 
     def __init__(self, estimates: Mapping[str, float], slots: int) -> None:
@@ -141,7 +144,7 @@ class LiveTable:
                 print(f"{name}: {state}. {self.line(progress, time.monotonic())}", file=sys.stderr, flush=True)
 
     def draw(self) -> Group:
-        """The table at this moment."""
+        """Draws the table for this moment: one row for each running task, and the line that `line` returns."""
         progress, now = self.progress, time.monotonic()
         if progress is None:
             return Group(Text("reading the graph ..."))

@@ -23,7 +23,7 @@ IMAGE_KINDS = ("omniglot", "images")
 
 
 def default_durations(params: Params, cuda: bool = False) -> dict[str, float]:
-    """Durations to assume for trainings and evaluations before any similar stage has run.
+    """Computes the durations to assume for trainings and evaluations before any similar stage has run.
 
     Args:
         params: The project's parameters.
@@ -53,16 +53,18 @@ def estimates(graph: StageGraph, cuda: bool = False, defaults: Mapping[str, floa
     """Estimates the seconds of each stage, from the best available source.
 
     The sources are, in this order: the stage's own record, the median of the records of the same stage with other
-    seeds, and `defaults`. Records from another kind of device are ignored. On the CPU the estimate is the CPU seconds
-    divided by the number of threads. On a GPU the estimate is the wall-clock seconds.
+    seeds, and `defaults`. Records from a GPU do not count for the CPU, nor records from the CPU for a GPU. On the CPU
+    the estimate is the recorded CPU seconds divided by the number of threads. On a GPU it is the recorded wall-clock
+    seconds.
 
     Args:
         graph: Graph of the project's stages.
         cuda: Whether the stages will run on GPUs.
-        defaults: Seconds to assume for stages without any record, by stage; None: such stages have no estimate.
+        defaults: Seconds to assume for stages without any record, by name of the stage; None: such stages have no
+            estimate.
 
     Returns:
-        Seconds by stage; stages of unknown duration are left out.
+        Estimated seconds by name of the stage; stages without an estimate are left out.
     """
     recorded: dict[str, float] = {}
     for name in graph.dvc_stages:
@@ -84,8 +86,8 @@ def _seconds(record: Mapping[str, object], cuda: bool) -> float:
     if not cuda:
         return max(_number(record.get("cpu_seconds")) / max(1.0, _number(record.get("threads"), 1.0)), 0.0)
     epochs = record.get("seconds_per_epoch")
-    # The record of a resumed training has the wall time of its last part only, but the seconds of all its epochs. So
-    # the sum over the epochs counts if it is larger.
+    # If a training was interrupted and resumed, its record has the wall time of the last part only, but the seconds of
+    # all epochs. So the estimate is the sum over the epochs if that sum is larger than the wall time.
     least = sum(map(float, epochs)) if isinstance(epochs, Sequence) and not isinstance(epochs, str) else 0.0
 
     return max(least, _number(record.get("wall_seconds")))

@@ -1,6 +1,7 @@
 """The Prefect flow of a rebuild: one Prefect task per stage, on a local device or on a worker of a Dask cluster.
 
-Prefect's states only show the progress. Only the results that DVC has recorded count.
+A rebuild runs the stages of DVC's graph that are out of date. Prefect's states of the tasks only show the progress.
+Whether a stage is finished depends only on the results that DVC has recorded.
 """
 
 import contextlib
@@ -29,9 +30,9 @@ from pipelines.stage_graph import Entry, StageGraph
 from pipelines.workspaces import ProjectSnapshot, clean, git
 
 RETRIES, DELAY = 3, 10.0
-"""Number of retries after a failure that may not come again, and seconds before the first retry.
+"""Number of retries of a task after a failure that may not come again, and seconds before the first retry.
 
-The delay before each later retry is twice as long.
+The delay before each later retry is twice the delay before.
 """
 
 GPU = {"GPU": 1}
@@ -58,10 +59,10 @@ def rebuild(
 
     Args:
         targets: Stages to rebuild; none: all stages.
-        slots: Number of tasks at a time on each GPU, or on the CPU; none: one on each GPU, or on the CPU the number
-            of cores divided by the number of threads of a task.
+        slots: Number of tasks at a time on each GPU, or on the CPU; none: one task on each GPU, or on the CPU as many
+            tasks as the number of cores divided by the number of threads of a task.
         devices: `cpu`, or GPUs separated by commas; none: all GPUs, or the CPU if there is no GPU.
-        keep_going: Whether stages that do not need a failed stage still run after a failure.
+        keep_going: Whether, after a failure, all stages that do not depend on the failed stage still run.
         timeout: Time limit of each task in seconds; none: no limit.
         cluster: Fields of the `Cluster` whose workers run the tasks; none: this machine runs the tasks.
 
@@ -97,7 +98,8 @@ def results(root: Path, params: config.Params) -> list[dict[str, Any]]:
         params: The project's parameters.
 
     Returns:
-        One row per model, with its data set, setting (system with hyperparameters) and seed, and the `METRICS`.
+        One row per model, with the model's data set, setting (system with hyperparameters), seed, and the metrics that
+        `METRICS` names.
     """
     rows = []
     for job in params.jobs():
@@ -146,7 +148,7 @@ def submit_to_cluster(context: TaskContext) -> Submit:
             for stage in graph.stages[name].upstream
             if stage in graph.up_to_date and stage not in graph.parameter_files
         ]
-        if inputs:  # the worker needs them, but the remote may lack results from before this rebuild
+        if inputs:  # the worker downloads them; the remote may lack results from before this rebuild
             graph.repo.push(targets=inputs, remote=context.machine.remote or None)
         with dask.annotate(resources=GPU):  # type: ignore[attr-defined]
             return run_stage.submit(name, entries).result
@@ -155,14 +157,14 @@ def submit_to_cluster(context: TaskContext) -> Submit:
 
 
 def is_transient(_: Any, __: Any, state: Any) -> bool:
-    """Whether Prefect should run a failed task again."""
+    """Whether Prefect should run a failed task again. The last argument is the state in which the task ended."""
     return isinstance(state.data, TaskFailedError) and state.data.transient
 
 
 def stage_task(
     machine: Machine, snapshot: ProjectSnapshot, pool: Pool | None, devices: dict[str, str] | None
 ) -> Task[Any, TaskResult]:
-    """The Prefect task that runs one stage.
+    """Creates the Prefect task that runs one stage.
 
     Args:
         machine: Settings of the machine on which the task runs.
@@ -200,7 +202,8 @@ def stage_task(
 def on_worker(machine: Machine, snapshot: ProjectSnapshot) -> Machine:
     """Prepares the machine of the worker that calls this function.
 
-    The function cleans up after killed rebuilds, and makes sure that git has the snapshot's commit.
+    The function removes the workspaces of killed rebuilds and kills their remaining processes. If git lacks the
+    snapshot's commit, the function fetches it.
 
     Args:
         machine: Settings of the machine, as the rebuild knows them. A relative `root` is relative to the folder in
@@ -208,7 +211,7 @@ def on_worker(machine: Machine, snapshot: ProjectSnapshot) -> Machine:
         snapshot: The project's content when the rebuild began.
 
     Returns:
-        The same settings, but with the project's folder and DVC's cache on this machine.
+        The settings of `machine`, but with the project's folder and the folder of DVC's cache on this machine.
     """
     root = machine.root.resolve()
     clean(root)

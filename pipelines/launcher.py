@@ -23,13 +23,13 @@ from pipelines.devices import Device
 from pipelines.workspaces import OWNER_VARIABLE, WORK_FOLDER, ProjectSnapshot, file_name, owner, workspace
 
 GRACE = 10.0
-"""Seconds between SIGTERM and SIGKILL, in which a training saves its state."""
+"""Seconds between SIGTERM and SIGKILL. A training saves its state in this time."""
 
 LOG_LINES = 30
-"""Number of a log's last lines that an error shows."""
+"""An error shows this number of lines from the end of a task's log."""
 
 KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
-"""Exit statuses of a killed command; most often the system had no memory left."""
+"""Exit statuses of a command that SIGKILL ended, most often because the system had no memory left."""
 
 
 class TaskFailedError(Exception):
@@ -95,13 +95,14 @@ def log_path(root: Path, stage: str) -> Path:
 def run(
     stage: str, machine: Machine, snapshot: ProjectSnapshot, entries: Mapping[str, Any], device: Device | None
 ) -> TaskResult:
-    """Runs a stage to its end.
+    """Runs a stage in a process and a workspace of its own, and waits for the end of the process.
 
     Args:
         stage: Name of the stage.
         machine: Settings of this machine.
         snapshot: The project's content when the rebuild began.
-        entries: Entries in dvc.lock of the stages that write the stage's inputs, by name of the stage.
+        entries: Entries for the dvc.lock of the workspace, by name of the stage. They are the entries of those stages
+            that write the inputs of `stage`.
         device: The task's device; None: any device that the calling process may use.
 
     Raises:
@@ -138,7 +139,7 @@ def run(
 def _environment(root: Path, folder: Path, device: Device | None) -> dict[str, str]:
     """The environment variables of a task's process.
 
-    They name the source code and the device that the process uses, and the process that started it.
+    They name the source code and the device that the task's process uses, and the process that started it.
     """
     package = str(Path(__file__).resolve().parents[1])
     paths = [str(folder / "src"), package, os.environ.get("PYTHONPATH", "")]
@@ -168,7 +169,7 @@ def _process(
     """Starts a process in a session of its own, and terminates the whole session at the end of the `with` block.
 
     The started process watches one end of a pipe, and the calling process holds the other end. If the calling process
-    dies, its end closes, and the started process kills its own session.
+    dies, the end that it holds closes. Then the started process kills its own session.
     """
     read_end, write_end = os.pipe()
     try:

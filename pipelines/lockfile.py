@@ -22,7 +22,7 @@ from pipelines.stage_graph import Entry
 
 
 def update(root: Path, entries: Mapping[str, Entry]) -> None:
-    """Writes entries into dvc.lock, and checks out the outputs that they name.
+    """Writes entries into dvc.lock, and checks out the outputs that the entries name.
 
     If the process is killed, dvc.lock is either unchanged or complete. Outputs may then be missing or differ from
     dvc.lock. The next rebuild finds that such outputs are out of date, and restores them from the cache.
@@ -47,11 +47,13 @@ def update(root: Path, entries: Mapping[str, Entry]) -> None:
 
 
 def copy_git_outputs(repo: Any, outs: list[Any]) -> None:
-    """Copies the outputs that git keeps (`cache: false`) from DVC's cache, since `dvc checkout` skips them.
+    """Copies the outputs that git keeps from DVC's cache into the project, since `dvc checkout` skips these outputs.
+
+    Git keeps an output if dvc.yaml marks the output with `cache: false`.
 
     Args:
         repo: The project as DVC's Repo object, opened in the folder of the project.
-        outs: Outputs of stages, as DVC's objects. Outputs that git does not keep are skipped.
+        outs: Outputs of stages, as DVC's objects. The function skips outputs that git does not keep.
     """
     for out in outs:
         if not out.use_cache:

@@ -1,9 +1,10 @@
 """Runs one rebuild: locks the project, takes a snapshot of it, schedules the tasks and records their results.
 
-A task is one stage that the rebuild runs on one device. The final `dvc repro` runs the stages that gather the results
-of several stages.
+A rebuild runs the stages of DVC's graph that are out of date. A task is one stage that the rebuild runs on one device.
+Stages that gather the results of several stages do not run as tasks: the `dvc repro` at the end of the rebuild runs
+them.
 
-This module does not import Prefect. `flow.py` gives it a function that starts each stage as a Prefect task.
+This module does not import Prefect. `flow.py` passes a function to `run`, which starts each task as a Prefect task.
 """
 
 import contextlib
@@ -46,11 +47,11 @@ class RebuildOptions:
     """The options of a rebuild.
 
     Attributes:
-        targets: Stages, kinds of stages or outputs to rebuild; empty: all stages.
-        slots: Number of tasks at a time on each GPU, or on the CPU; None: one on each GPU, or on the CPU the number of
-            cores divided by the number of threads of a task.
+        targets: Stages, kinds of stages (such as `train`) or outputs to rebuild; empty: all stages.
+        slots: Number of tasks at a time on each GPU, or on the CPU. None: one task on each GPU; without a GPU, as many
+            tasks as the number of cores divided by the number of threads of a task.
         devices: `cpu`, or GPUs separated by commas; None: all GPUs, or the CPU if there is no GPU.
-        keep_going: Whether stages that do not need a failed stage still run after a failure.
+        keep_going: Whether, after a failure, all stages that do not depend on the failed stage still run.
         timeout: Time limit of each task in seconds; None: no limit.
         cluster: Cluster that runs the tasks; None: this machine runs them.
         own: Paths of the user's own data files, relative to the project's folder. Stages read these files.
@@ -71,11 +72,12 @@ class TaskContext:
 
     Attributes:
         graph: Graph of the project's stages.
-        machine: Settings of the machine on which the tasks run. On a cluster, each worker replaces the folder and the
-            cache by its own.
+        machine: Settings of the machine on which the tasks run. On a cluster, each worker replaces two of them by its
+            own: the project's folder and the folder of DVC's cache.
         snapshot: The project's content when the rebuild began.
         pool: The devices of this machine; None: the tasks run on a cluster.
-        devices: Name of the device of each started stage, by name of the stage. Each task adds its own device.
+        devices: Name of the device of each started stage, by name of the stage. Each Prefect task adds the device on
+            which it runs its stage.
     """
 
     graph: StageGraph
@@ -98,9 +100,9 @@ def run(
         root: The project's folder.
         options: The options of the rebuild.
         threads: Number of CPU threads of one task.
-        submitter: Function that gets the shared objects of all tasks. It returns the function that starts a task.
-        defaults: Function that returns assumed durations in seconds, by stage, for stages without a record of an
-            earlier run. Its argument is True if the stages run on GPUs.
+        submitter: Function that receives the objects that all tasks share. It returns the function that starts a task.
+        defaults: Function that returns assumed durations in seconds, by name of the stage. They serve as estimates for
+            stages without a record of an earlier run. The argument of the function is True if the stages run on GPUs.
 
     Returns:
         The state of all stages at the end, and the wall-clock seconds of the rebuild.
@@ -150,8 +152,8 @@ def _record(root: Path, options: RebuildOptions, scheduler: Scheduler, snapshot:
     entries = {
         name: graph.entries[name] for name in graph.stages if name in graph.entries and name not in graph.up_to_date
     }
-    # A stage's entry is left out if the cache lacks one of the stage's outputs. The final `dvc repro` then runs that
-    # stage.
+    # An entry holds the hashes of a stage's inputs and outputs. If the cache lacks one of these outputs, the entry is
+    # not recorded, and the final `dvc repro` runs the stage.
     complete = {
         name: entry for name, entry in entries.items() if all(graph.in_cache(out["md5"]) for out in entry["outs"])
     }
@@ -162,7 +164,7 @@ def _record(root: Path, options: RebuildOptions, scheduler: Scheduler, snapshot:
 def exclusive(root: Path) -> Iterator[None]:
     """Holds the project's rebuild lock during the `with` block.
 
-    Before the block, the function cleans up after killed rebuilds and repairs DVC's files.
+    Before the block, the function removes what killed rebuilds left behind, and repairs DVC's files.
 
     Args:
         root: The project's folder.

@@ -1,4 +1,4 @@
-"""Runs a study with several workers in parallel. Each worker is a process with a device of its own.
+"""Runs a study with several workers in parallel. Each worker is a process with its own device: a GPU or CPU cores.
 
 Usage: `python -m pipelines.parallel_study --study NAME`.
 

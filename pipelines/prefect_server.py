@@ -1,7 +1,8 @@
 """`make serve` runs a Prefect server on 127.0.0.1, creates the deployments of prefect.yaml, and runs a worker.
 
-Ctrl-C or SIGTERM ends the server and the worker. If the environment variable PREFECT_API_URL names a server, the
-command uses that server and starts none.
+A deployment lets the server start rebuilds, on request or every night. The worker runs them. Ctrl-C or SIGTERM ends the
+server and the worker. If the environment variable PREFECT_API_URL names a server, the command uses that server and
+starts no server of its own.
 """
 
 import argparse
@@ -24,10 +25,10 @@ POOL = "duvae"
 """Name of the Prefect work pool from which the worker takes flow runs."""
 
 PATIENCE = 180.0
-"""Largest number of seconds to wait for a server's answer."""
+"""Largest number of seconds to wait until the server is healthy."""
 
 GRACE = 15.0
-"""Seconds between SIGTERM and SIGKILL, in which a process may end by itself."""
+"""Seconds between SIGTERM and SIGKILL. A process may end by itself in this time."""
 
 
 def is_healthy(url: str) -> bool:
@@ -47,7 +48,7 @@ def serve(port: int) -> int:
     """Starts a server if needed, creates the deployments, and runs a worker until an interruption.
 
     Args:
-        port: Port of the server, if the command starts one.
+        port: Port of the server, if this function starts one.
 
     Returns:
         The exit status of the worker; 130 after an interruption.
@@ -74,7 +75,7 @@ def serve(port: int) -> int:
                     f"{url}: a server runs there already. Set PREFECT_API_URL to use it, or choose another --port."
                 )
             command = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-            environment["PREFECT_SERVER_UI_API_URL"] = url  # the page would call port 4200 otherwise
+            environment["PREFECT_SERVER_UI_API_URL"] = url  # otherwise Prefect's page calls port 4200
             server = subprocess.Popen(command, env=environment, start_new_session=True)
         environment["PREFECT_API_URL"] = url
         _wait(url, server)
@@ -100,7 +101,10 @@ def serve(port: int) -> int:
 
 
 def terminate(process: subprocess.Popen[bytes]) -> None:
-    """Terminates a process and all its children. A worker alone would wait for the end of its flow, for hours."""
+    """Terminates a process and all its children.
+
+    If only the worker received the signal, it would wait for the end of the flow that it runs, for hours.
+    """
     with contextlib.suppress(psutil.NoSuchProcess):
         parent = psutil.Process(process.pid)
         family = [*parent.children(recursive=True), parent]
@@ -114,7 +118,7 @@ def terminate(process: subprocess.Popen[bytes]) -> None:
 
 
 def _wait(url: str, server: subprocess.Popen[bytes] | None) -> None:
-    """Waits until a server is healthy."""
+    """Waits until a server is healthy, or raises a `UserError` if it has ended or does not answer in time."""
     deadline = time.monotonic() + PATIENCE
     while not is_healthy(url):
         if time.monotonic() > deadline or (server is not None and server.poll() is not None):

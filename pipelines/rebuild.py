@@ -12,8 +12,8 @@ import typer
 from duvae.cli import TELEMETRY_OFF
 from duvae.errors import UserError
 
-# Prefect reads these variables when it is imported. Its console log would disturb the live table, so the console shows
-# only critical messages. Prefect's page shows the whole log.
+# Prefect reads these variables when it is imported. Prefect's log on the console would disturb the live table, so the
+# console shows only critical messages. Prefect's page shows the whole log.
 os.environ.update(TELEMETRY_OFF)
 os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
 os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")
@@ -26,8 +26,8 @@ def plan(targets: list[str], slots: int | None, devices: str | None) -> str:
 
     Args:
         targets: Stages to rebuild; empty: all stages.
-        slots: Number of tasks at a time on each GPU, or on the CPU; None: one on each GPU, or on the CPU the number of
-            cores divided by the number of threads of a task.
+        slots: Number of tasks at a time on each GPU, or on the CPU. A task runs one stage. None: one task on each GPU;
+            without a GPU, as many tasks as the number of cores divided by the number of threads of a task.
         devices: `cpu`, or GPUs separated by commas; None: all GPUs, or the CPU if there is no GPU.
     """
     from duvae import config

@@ -1,7 +1,8 @@
-"""Records the results of tasks in the project, and repairs DVC's files after a killed recording.
+"""Records the results of tasks in the project, and repairs DVC's files if an earlier recording was killed.
 
-A task is one stage that a rebuild runs in a clone of the project. The results of tasks are in DVC's cache. After the
-rebuild has recorded them, one `dvc repro` in the project runs the stages that gather the results of several stages.
+A task is one stage that a rebuild runs in a clone of the project. The results of tasks are in DVC's cache. To record
+them, this module writes an entry for each stage into dvc.lock. An entry holds the hashes of the stage's inputs and
+outputs. After that, one `dvc repro` in the project runs the stages that gather the results of several stages.
 """
 
 import json
@@ -31,7 +32,7 @@ RWLOCK = Path(".dvc/tmp/rwlock")
 
 
 def record(root: Path, entries: Mapping[str, Any], targets: Sequence[str] | None = None) -> None:
-    """Records results that are in DVC's cache: writes the stages' entries into dvc.lock, and calls `dvc repro`.
+    """Records the results of tasks: writes the stages' entries into dvc.lock, then calls `dvc repro`.
 
     Args:
         root: The project's folder.
@@ -42,8 +43,8 @@ def record(root: Path, entries: Mapping[str, Any], targets: Sequence[str] | None
         UserError: If a command fails. The message shows the end of the log.
     """
     if entries:
-        # DVC addresses a stage of another dvc.yaml as `path:name`. The entry of such a stage is left out: it belongs to
-        # another dvc.lock, which only `dvc repro` writes.
+        # DVC addresses a stage of the dvc.yaml in a subfolder as `path:name`. The entry of such a stage is left out: it
+        # belongs to the subfolder's dvc.lock, which only `dvc repro` writes.
         path = root / WORK_FOLDER / "entries.json"
         write_json(path, {name: plain_types(entry) for name, entry in entries.items() if ":" not in name})
         _call(root, sys.executable, "-m", "pipelines.lockfile", str(path))
@@ -76,10 +77,10 @@ def _call(root: Path, *command: str) -> None:
 
 
 def repair(root: Path) -> list[str]:
-    """Removes the locks of processes that were killed, and restores a truncated dvc.lock.
+    """Removes DVC's file of locks if only killed processes held locks, and restores a truncated dvc.lock.
 
-    DVC itself frees the locks of a dead process. But DVC fails to do so if another process has the same id by now, or
-    if DVC's file of locks is truncated.
+    DVC itself frees the locks of a dead process. But DVC fails to do so if a new process has got the same id, or if the
+    file of locks is truncated.
 
     Args:
         root: The project's folder.
@@ -136,8 +137,8 @@ def _is_stale(path: Path) -> bool:
     except OSError:
         return False
     except (ValueError, KeyError, TypeError, AttributeError):
-        # The file is truncated, or a process is writing it right now. If it did not change for a second, it counts as
-        # truncated.
+        # The file is truncated, or a process is writing the file right now. If the file has not changed for a second,
+        # it counts as truncated.
         return time.time() - path.stat().st_mtime > 1.0
     for pid in pids:
         try:

@@ -1,9 +1,9 @@
 """The scheduler: decides which stages have to run, in which order, and how many run at a time.
 
-A task is one stage that the rebuild runs on one device. The entry of a stage in dvc.lock holds the hashes of the
-stage's inputs and outputs. A stage can run once the entries of all stages upstream of it, which write its inputs, are
-known. Among the stages that can run, the scheduler first starts the one that begins the chain of stages with the
-longest estimated duration.
+A rebuild runs the stages of DVC's graph that are out of date. A task is one stage that the rebuild runs on one device.
+The entry of a stage in dvc.lock holds the hashes of the stage's inputs and outputs. The stages upstream of a stage
+write its inputs. A stage can run once the entries of all stages upstream of it are known. Among the stages that can
+run, the scheduler first starts the one that begins the chain of stages with the longest estimated duration.
 
 Prefect's own scheduler does not fit for two reasons. The entries that decide whether a stage has to run become known
 only during the rebuild. The order of the stages depends on estimated durations.
@@ -22,7 +22,7 @@ from pipelines.stage_graph import Entry, StageGraph
 Submit = Callable[[str, dict[str, Entry]], Callable[[], TaskResult]]
 """Function that starts a task. Its arguments are the stage's name and the entries of the stages upstream.
 
-This function returns a second function, which waits for the end of the task and returns the task's result.
+The function returns a second function, which waits for the end of the task and returns the task's result.
 """
 
 
@@ -33,11 +33,11 @@ class Progress:
     Attributes:
         total: Number of all stages.
         up_to_date: Names of the stages that were up to date in the project.
-        cached: Names of the stages that were in the run cache.
+        cached: Names of the stages whose outputs were in DVC's run cache, which keeps the outputs of earlier runs.
         deferred: Names of the stages that are left to the final `dvc repro` of the rebuild.
         running: Start time of each running task in seconds, from `time.monotonic`, by name of the stage.
-        done: Results of the finished tasks, by stage.
-        failed: Errors of the failed tasks, by stage.
+        done: Results of the tasks that succeeded, by name of the stage.
+        failed: Errors of the tasks that failed, by name of the stage.
         skipped: Names of the stages that did not start because another stage had failed.
         waiting: Names of all other stages.
     """
@@ -59,7 +59,7 @@ class Scheduler:
     Args:
         graph: Graph of the project's stages.
         estimates: Estimated seconds of each stage, by name. The mapping lacks stages of unknown duration.
-        keep_going: Whether stages that do not need a failed stage still run after a failure.
+        keep_going: Whether, after a failure, all stages that do not depend on the failed stage still run.
     """
 
     def __init__(self, graph: StageGraph, estimates: Mapping[str, float], keep_going: bool = False) -> None:
@@ -72,7 +72,7 @@ class Scheduler:
     def resolve(self) -> list[str]:
         """Searches the project and the run cache for the entry of each waiting stage.
 
-        Stages keep waiting if the entries of the stages upstream of them are not all known yet.
+        A stage keeps waiting as long as the entry of some stage upstream of it is not known.
 
         A stage that gathers the results of several stages never runs as a task. If such a stage is out of date, the
         final `dvc repro` of the rebuild runs it, together with all stages that depend on it.
@@ -149,8 +149,8 @@ class Scheduler:
 def _priorities(graph: StageGraph, estimates: Mapping[str, float]) -> dict[str, float]:
     """The priority of each stage: the estimated seconds of the longest chain of stages that begins with it.
 
-    A stage of unknown duration counts as the longest stage of its kind. If no stage of its kind has an estimate, it
-    counts as one second. Such a stage may take long, and an early start costs nothing.
+    A stage of unknown duration may take long, and an early start costs nothing. So this stage counts as much as the
+    longest stage of its kind, and at least one second. If no stage of its kind has an estimate, it counts one second.
     """
     priorities: dict[str, float] = {}
     longest: dict[str, float] = {}

@@ -41,7 +41,7 @@ class Stage:
 
     Attributes:
         name: DVC's address of the stage, such as `train@synthetic-vae-1`.
-        upstream: Names of the stages that write the stage's dependencies.
+        upstream: Names of the stages that write the stage's dependencies, which are the stage's inputs.
         inputs: Pairs of paths, one for each dependency that another stage writes. A pair holds the path of the
             dependency, and the path of the output that equals or contains the dependency.
         gathers: Whether the stage depends on a folder into which several stages write. Such a stage needs the outputs
@@ -64,7 +64,7 @@ class StageGraph:
 
     Args:
         root: The project's folder.
-        targets: Stages, kinds of stages or outputs to rebuild; empty: all stages.
+        targets: Stages, kinds of stages (such as `train`) or outputs to rebuild; empty: all stages.
 
     Attributes:
         dvc_stages: DVC's own objects of all stages of the project, by name of the stage.
@@ -72,8 +72,8 @@ class StageGraph:
         producers: Pairs, one for each output, by the output's absolute path. A pair holds the name of the stage that
             writes the output, and the output's path in the project.
         writers_below: Names of the stages that write into a folder, by the folder's absolute path.
-        parameter_files: Paths of the files of parameters that stages write for other stages, by name of the writing
-            stage. A rebuild writes these files before it reads the graph.
+        parameter_files: Some stages write a file of parameters, which other stages read. The mapping holds the path of
+            each such file, by name of the stage that writes it. A rebuild writes these files before it reads the graph.
         entries: Entries of dvc.lock that are known so far, by name of the stage.
         up_to_date: Names of the stages that are known to be up to date in the project.
         unrecorded: Names of the stages in `parameter_files` whose present file is not yet recorded in dvc.lock.
@@ -115,7 +115,10 @@ class StageGraph:
         self.repo.close()
 
     def _name(self, stage: Any) -> str:
-        """The stage's address from the project's folder. DVC's own property starts at the current folder."""
+        """The stage's address relative to the project's folder.
+
+        DVC's own property gives the address relative to the current folder.
+        """
         path = Path(stage.path).relative_to(self.repo.root_dir).as_posix()
 
         return str(stage.name) if path == "dvc.yaml" else f"{path}:{stage.name}"
@@ -147,7 +150,7 @@ class StageGraph:
 
         return Stage(name, tuple(dict.fromkeys(upstream)), tuple(inputs), gathers)
 
-    # ------------------------------------------------------------------ what has to run
+    # ------------------------------------------------------------------ stages that have to run
 
     def look_up(self, name: str) -> bool:
         """Looks for a stage's entry: first in the project, then in the run cache.
@@ -159,7 +162,7 @@ class StageGraph:
             Whether the entry was found. If so, the function has added it to `entries`.
 
         Raises:
-            UserError: If another DVC process is at work in the project.
+            UserError: If another DVC process has locked the project.
         """
         stage, dvc_stage = self.stages[name], self.dvc_stages[name]
         try:
@@ -245,7 +248,11 @@ class StageGraph:
         return True
 
     def upstream_entries(self, name: str) -> dict[str, Entry]:
-        """The entries that the dvc.lock of a task's clone needs, so that DVC can check out the stage's inputs."""
+        """Returns the entries of the stages upstream of a stage, by name.
+
+        A task runs a stage in a clone of the project. The dvc.lock of the clone needs these entries, so that DVC can
+        check out the stage's inputs.
+        """
         upstream = self.stages[name].upstream
 
         return {each: self.entries[each] for each in upstream if each not in self.parameter_files}
@@ -267,7 +274,7 @@ class StageGraph:
         return Path(self.repo.cache.legacy.path)
 
     def cached_file(self, md5: str) -> Path:
-        """The path in the cache of the object with this hash: a file, or the list of a folder's files."""
+        """The path in DVC's cache of the file with this hash. The hash of a folder belongs to a list of its files."""
         return Path(self.repo.cache.local.oid_to_path(md5))
 
     def in_cache(self, md5: str) -> bool:

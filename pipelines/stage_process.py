@@ -79,7 +79,7 @@ def run(name: str, remote: str | None) -> dict[str, Any]:
 
 
 def check_out_inputs(repo: Any, stage: Any, remote: str | None) -> None:
-    """Checks out the inputs of a stage, as far as other stages write these inputs.
+    """Checks out those inputs of a stage that other stages write.
 
     Args:
         repo: The project as DVC's Repo object, opened in the folder of the project.
@@ -94,7 +94,7 @@ def check_out_inputs(repo: Any, stage: Any, remote: str | None) -> None:
         out
         for other in repo.index.stages
         for out in other.outs
-        if out.hash_info  # files of parameters have no hash in a workspace, which contains the files already
+        if out.hash_info  # files of parameters have no hash here, and are in the workspace already
         and any(path == out.fs_path or Path(out.fs_path) in Path(path).parents for path in paths)
     ]
     cached = [out.fs_path for out in outs if out.use_cache]
@@ -108,7 +108,7 @@ def check_out_inputs(repo: Any, stage: Any, remote: str | None) -> None:
 
 
 def kept_by_git(outs: list[Any]) -> set[Any]:
-    """The hashes of the outputs that git keeps (`cache: false`)."""
+    """The hashes of the outputs that git keeps, because dvc.yaml marks them with `cache: false`."""
     return {out.hash_info for out in outs if not out.use_cache}
 
 

@@ -1,8 +1,9 @@
 """Workspaces: throwaway clones of the project, one for each task. A task is one stage that a rebuild runs.
 
-A workspace is a clone at the project's commit, into which all uncommitted changes are copied. It uses the project's DVC
-cache. So the outputs of a task are in the project's run cache when the task ends. All workspaces share the project's
-folders `checkpoints` and `studies`. So a training or a study resumes from its last state in any workspace.
+A workspace is a clone at the project's commit, into which all uncommitted changes are copied. DVC in a workspace uses
+the project's cache, so the outputs of a task are in this cache when the task ends. All workspaces share the project's
+folders `checkpoints` and `studies`. So a training, or a study (a search for hyperparameters), can resume from its last
+state in any workspace.
 """
 
 import json
@@ -30,7 +31,7 @@ SHARED_FOLDERS = ("checkpoints", "studies")
 """Folders of the project that all workspaces share."""
 
 WORK_FOLDER = Path(".dvc/tmp/rebuild")
-"""Folder of the rebuild in the project. It holds workspaces, logs, a lock and a copy of dvc.lock."""
+"""Folder in the project for the files of a rebuild: workspaces, logs, a lock and a copy of dvc.lock."""
 
 OWNER_VARIABLE = "DUVAE_REBUILD_OWNER"
 """Environment variable of every process that a rebuild starts. Its value is the `owner()` of the starting process."""
@@ -43,9 +44,9 @@ class ProjectSnapshot:
     Attributes:
         commit: Hash of the commit that is checked out.
         files: Contents of the files with uncommitted changes, by path in the project; None: the file was deleted.
-        modes: Permission bits of these files, by path.
-        links: Absolute paths of the user's own data files, by path in the project. A workspace gets a link to each of
-            these files that the clone lacks.
+        modes: Permission bits of the files in `files` that were not deleted, by path in the project.
+        links: Absolute paths of the user's own data files, by path in the project. If a clone lacks such a file, it
+            gets a link to the file.
     """
 
     commit: str
@@ -61,7 +62,7 @@ class ProjectSnapshot:
 
         Args:
             root: The project's folder.
-            outs: Paths of the stages' outputs, which the snapshot leaves out.
+            outs: Paths of outputs of stages. The snapshot leaves these files out.
             own: Paths of the user's own data files, to which workspaces link.
             parameter_files: Paths of parameter files that are outputs of stages. The snapshot holds these files even
                 if git ignores them.
@@ -89,10 +90,10 @@ class ProjectSnapshot:
         return cls(git(root, "rev-parse", "HEAD").strip(), files, modes, links)
 
     def write(self, folder: Path) -> None:
-        """Copies the uncommitted changes into a clone, and links the user's own files that the clone lacks.
+        """Copies the uncommitted changes into a clone, and adds links to the user's own files that the clone lacks.
 
         Args:
-            folder: Folder of the clone, which is at the snapshot's commit.
+            folder: Folder of the clone, in which the snapshot's commit is checked out.
         """
         for name, content in self.files.items():
             path = folder / name
@@ -111,7 +112,11 @@ class ProjectSnapshot:
 
 
 def git(root: Path, *arguments: str) -> str:
-    """Runs git in a folder, and returns the output of git.
+    """Runs git in a folder, and returns the standard output of git.
+
+    Args:
+        root: Folder in which git runs.
+        arguments: The command of git, such as `clone`, and its arguments.
 
     Raises:
         UserError: If git fails.
@@ -147,7 +152,8 @@ def workspace(
         cache: The folder of DVC's cache on this machine.
         name: Name of the stage, which becomes part of the workspace's path.
         snapshot: Content of the project that the workspace gets.
-        entries: Entries of the workspace's dvc.lock, by name of the stage.
+        entries: Entries for the workspace's dvc.lock, by name of the stage. An entry holds the hashes of the stage's
+            inputs and outputs.
     """
     parent = root / WORK_FOLDER / "workspaces"
     parent.mkdir(parents=True, exist_ok=True)
@@ -170,7 +176,11 @@ def workspace(
 
 
 def _configure(root: Path, clone: Path, cache: Path) -> None:
-    """Lets DVC in a clone use the project's cache and remotes, but a site cache of its own inside the workspace."""
+    """Writes the configuration of DVC in a clone.
+
+    DVC in the clone uses the project's cache and remotes. Its site cache is a folder of the workspace, so workspaces do
+    not share it.
+    """
     (clone / ".dvc" / "tmp").mkdir(parents=True, exist_ok=True)
     try:
         project = Config(str(root / ".dvc"), validate=False)
@@ -186,7 +196,7 @@ def _configure(root: Path, clone: Path, cache: Path) -> None:
 
 
 def plain_types(value: Any) -> Any:
-    """A copy of a value as plain dicts, lists and strings, which can be written as YAML and as DVC's configuration."""
+    """Copies a value into plain Python types, so that it can be written as YAML or into DVC's configuration."""
     if isinstance(value, Mapping):
         return {str(key): plain_types(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -198,7 +208,7 @@ def plain_types(value: Any) -> Any:
 
 
 def file_name(stage: str) -> str:
-    """A stage's name in characters that every file system accepts."""
+    """Replaces the characters of a stage's name that a file system may refuse, and keeps at most 100 characters."""
     return re.sub(r"[^\w.-]+", "-", stage)[:100]
 
 
@@ -206,9 +216,9 @@ def file_name(stage: str) -> str:
 
 
 def owner() -> str:
-    """A text that identifies this process: machine, process id and start time.
+    """Returns a text that identifies this process by machine, process id and start time.
 
-    The start time distinguishes the process from earlier and later ones with the same id.
+    The start time distinguishes this process from earlier and later processes with the same id.
     """
     return f"{_host()}-{os.getpid()}-{_start(psutil.Process())}"
 
@@ -222,14 +232,14 @@ def _start(process: psutil.Process) -> int:
 
 
 def is_alive(mark: str) -> bool | None:
-    """Whether the process that a value of `owner` identifies still runs.
+    """Whether the process that a text from `owner` identifies still runs.
 
     Args:
-        mark: Value that `owner` returned in any process, or any other text.
+        mark: Text that `owner` returned in some process; any other text is allowed too.
 
     Returns:
-        True if the process runs, and False if it has ended. None if the process is on another machine, or if `mark` is
-        not a value of `owner`.
+        True if the process runs, and False if it has ended. None if the process is on another machine, or if `mark`
+        does not come from `owner`.
     """
     match = re.fullmatch(r"(\w+)-(\d+)-(\d+)", mark)
     if match is None or match[1] != _host():
@@ -242,7 +252,7 @@ def is_alive(mark: str) -> bool | None:
 
 
 def clean(root: Path) -> None:
-    """Kills the remaining processes of rebuilds that were killed on this machine, and removes their workspaces.
+    """Cleans up after rebuilds that were killed on this machine: kills their processes and removes their workspaces.
 
     Args:
         root: The project's folder.

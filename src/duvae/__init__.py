@@ -1,1 +1,1 @@
-"""DU-VAE (Shen et al. 2021) and the systems that its paper compares it with."""
+"""DU-VAE, a variational autoencoder (Shen et al. 2021), and the systems with which the paper compares it."""

@@ -7,9 +7,9 @@ import sys
 def main() -> None:
     """Runs the command line.
 
-    A plain installation of the package lacks the libraries that the command needs; the extra `pipeline` installs them.
-    If one of these libraries is missing, the command prints an error that names the extra to install. Its exit status
-    is then 2.
+    A plain installation of the package lacks some libraries that the command `duvae` needs. The extras `pipeline` and
+    `postgres` of the package install these libraries. If a library is missing, the command prints an error that names
+    the extra to install, and ends with exit status 2.
     """
     try:
         from duvae import cli

@@ -1,7 +1,8 @@
 """The command line: `duvae <command>`.
 
-The modules of this package declare the commands with their options; `duvae.commands` has one module for each command.
-A command imports heavy libraries only after it has read and checked its parameters.
+The modules of this package declare the commands and their options. The package `duvae.commands` does the work of the
+commands; it has one module for each command. A command imports heavy libraries, such as torch, only after it has read
+and checked its parameters.
 """
 
 import math
@@ -67,9 +68,10 @@ def options(
 
 
 def main() -> None:
-    """Runs the command line and exits with its status.
+    """Runs the command that the command line names.
 
-    The status is 2 after a mistake of the user, 75 after an error that may not come again, 130 after an interruption.
+    The exit status is 2 after a mistake of the user, 75 after an error that may not come again, and 130 after an
+    interruption.
     """
     os.environ.update(TELEMETRY_OFF)
     try:
@@ -117,9 +119,12 @@ def _memory_of_machine() -> int:
 
 
 def _is_passing(error: Exception) -> bool:
-    """Whether memory ran out or a device was lost, so that the command may succeed later or on another device."""
+    """Whether an error says that memory ran out or that a device was lost.
+
+    After such an error, the same command may succeed later or on another device.
+    """
     torch = sys.modules.get("torch")
-    # Versions before torch 2.8 have no AcceleratorError.
+    # torch before version 2.8 has no AcceleratorError.
     losses = tuple(getattr(torch, name) for name in ("OutOfMemoryError", "AcceleratorError") if hasattr(torch, name))
 
     return isinstance(error, (MemoryError, *losses)) or "can't allocate memory" in str(error)
