@@ -59,6 +59,7 @@ from spoiling import (
     param,
     recorded,
     refusing,
+    stamped,
     table,
     undrawn,
     unknown,
@@ -73,6 +74,7 @@ JOB = "--dataset synthetic --setting vae --seed 1"
 MODEL = "models/synthetic/vae/1"
 RESULTS = "results/synthetic/vae/1"
 PREPARED = "data/prepared/synthetic"
+GREY = "data/grey/pictures"
 SENTENCES = tiny.sentences(0)
 
 OUTPUTS = {
@@ -381,13 +383,16 @@ ARRAYS = {
         "Run 'duvae validate --dataset synthetic' first",
     ),
     "ids cut short": Kind(
-        f"train {JOB}", cut(f"{PREPARED}/train.tokens.npy"), PREPARED, "train.tokens.npy: has changed since it was written", AGAIN,
+        f"train {JOB}", cut(f"{PREPARED}/train.tokens.npy"), PREPARED,
+        "train.tokens.npy: has changed since it was written", AGAIN,
     ),
     "offsets cut short": Kind(
-        f"evaluate {JOB}", cut(f"{PREPARED}/test.offsets.npy"), PREPARED, "test.offsets.npy: has changed since it was written", AGAIN,
+        f"evaluate {JOB}", cut(f"{PREPARED}/test.offsets.npy"), PREPARED,
+        "test.offsets.npy: has changed since it was written", AGAIN,
     ),
     "an empty array": Kind(
-        f"evaluate {JOB}", write(f"{PREPARED}/test.labels.npy", ""), PREPARED, "test.labels.npy: has changed since it was written", AGAIN,
+        f"evaluate {JOB}", write(f"{PREPARED}/test.labels.npy", ""), PREPARED,
+        "test.labels.npy: has changed since it was written", AGAIN,
     ),
     "no labels": Kind(
         f"probe {JOB}", gone(f"{PREPARED}/test.labels.npy"), PREPARED, "test.labels.npy: not there", AGAIN,
@@ -405,14 +410,15 @@ ARRAYS = {
         "expected ids from 0 to 203",
     ),
     "a vocabulary that is too short": Kind(
-        f"train {JOB}", cut(f"{PREPARED}/vocabulary.txt"), PREPARED, "vocabulary.txt: has changed since it was written", AGAIN,
+        f"train {JOB}", cut(f"{PREPARED}/vocabulary.txt"), PREPARED,
+        "vocabulary.txt: has changed since it was written", AGAIN,
     ),
     "no validation split": Kind(
         f"train {JOB}", gone(f"{PREPARED}/valid.offsets.npy"), f"{PREPARED}/valid.offsets.npy", "not there", AGAIN,
     ),
     "a split that is gone, validated": Kind(
         "validate --dataset synthetic", gone(f"{PREPARED}/test.offsets.npy"), f"{PREPARED}/test.offsets.npy",
-        "not there, though summary.json lists it", AGAIN,
+        "not there, though summary.json lists it", AGAIN, ("data/validated/synthetic.json",),
     ),
     "a split that is gone, binarized": Kind(
         "binarize --dataset pictures", gone(f"{GREY}/valid.labels.npy"), f"{GREY}/valid.labels.npy",
@@ -526,6 +532,19 @@ def kept(edit: Callable[[dict[str, Any]], dict[str, Any]]) -> Callable[[Here], N
 
 RESULT = {
     "no metrics": Kind("report", gone(METRICS), METRICS, "not there", f"'{EVALUATE}' makes it"),
+    "half a history": Kind(
+        "report", both(stamped(RESULTS, "train.run.json", "history.csv"), cut(f"{RESULTS}/history.csv")),
+        f"{RESULTS}/history.csv", "has changed since", f"run 'duvae train {JOB}' again",
+    ),
+    "half a history, tracked": Kind(
+        "track", both(undrawn, stamped(RESULTS, "train.run.json", "history.csv"), cut(f"{RESULTS}/history.csv")),
+        f"{RESULTS}/history.csv", "has changed since", f"run 'duvae train {JOB}' again", STORE,
+    ),
+    "a changed number in metrics.json": Kind(
+        "figure1",
+        both(stamped(RESULTS, "evaluate.run.json", "metrics.json"), entry(f"{RESULTS}/metrics.json", "nll", 1.0)),
+        f"{RESULTS}/metrics.json", "has changed since", f"run 'duvae evaluate {JOB}' again",
+    ),
     "no results at all": Kind("figure1", gone("results"), "history.csv", "not there", "'dvc repro' makes all"),
     "broken metrics": Kind("figure1", cut(METRICS), METRICS, "expected JSON, but", f"run '{EVALUATE}' again"),
     "metrics without one": Kind(
@@ -614,7 +633,6 @@ RESULT = {
 }  # fmt: skip
 
 PICTURE = "data/raw/pictures/pictures/a/x/0.png"
-GREY = "data/grey/pictures"
 
 
 def objects() -> bytes:

@@ -166,3 +166,15 @@ def test_pages_show_versions_machine_and_mixture(root: Path, params: Params, tmp
 
 def test_the_processor_has_a_name() -> None:
     assert provenance.processor()
+
+
+def test_a_record_holds_digests_of_the_outputs(tmp_path: Path) -> None:
+    (tmp_path / "history.csv").write_text("epoch\n1\n2\n")
+    Stopwatch("train", "vae").write(tmp_path / "train.run.json", [tmp_path / "history.csv"])
+    record = unwrapped(json.loads((tmp_path / "train.run.json").read_text()))
+
+    provenance.check_outputs(record, tmp_path, "duvae train")
+    provenance.check_outputs({}, tmp_path, "duvae train")  # a record of an earlier version
+    (tmp_path / "history.csv").write_text("epoch\n1\n")
+    with pytest.raises(UserError, match=r"history\.csv: has changed since 'duvae train' wrote it"):
+        provenance.check_outputs(record, tmp_path, "duvae train")

@@ -70,7 +70,7 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
         with Bar(f"{job.name}: NLL", len(part)) as bar:
             nll = importance_weighted_nll(model, part, evaluation.importance_samples, device, evaluation.seed, bar.done)
 
-    def if_density(value: float) -> float | None:
+    def if_density(value: float | None) -> float | None:
         return value if density else None
 
     metrics = {

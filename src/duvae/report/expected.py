@@ -138,7 +138,7 @@ class Truth(Content):
 
     sentences: int
     nll: float
-    nll_stderr: float
+    nll_stderr: float | None
     spacing: float
     coarse_nll: float
     coarse_difference: float
