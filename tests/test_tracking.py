@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -193,6 +194,56 @@ def test_what_stands_twice_or_was_cut_short_is_cleaned_up(root: Path) -> None:
     assert run_of(root, "ae").info.run_id == complete.info.run_id != twin
     assert tracked.replaced == ["synthetic-du_vae-1"]
     assert len(runs(root)) == 2
+
+
+def model_files(run: Run) -> list[str]:
+    folder = Path(run.info.artifact_uri.removeprefix("file://")) / "model"
+
+    return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+
+
+def test_runs_whose_files_were_deleted_are_written_again(root: Path) -> None:
+    """MLflow's store still lists the runs, but their models cannot be loaded."""
+    track(params(), root)
+    kept, before = run_of(root, "ae"), model_files(run_of(root, "du_vae"))
+    shutil.rmtree(run_of(root, "du_vae").info.artifact_uri.removeprefix("file://"))
+
+    tracked = track(params(), root)
+
+    assert (tracked.replaced, tracked.unchanged) == (["synthetic-du_vae-1"], ["synthetic-ae-1"])
+    assert model_files(run_of(root, "du_vae")) == before
+    assert run_of(root, "ae").info.run_id == kept.info.run_id
+
+    shutil.rmtree(root / "mlruns")
+    assert track(params(), root).replaced == ["synthetic-ae-1", "synthetic-du_vae-1"]
+    assert track(params(), root).unchanged == ["synthetic-ae-1", "synthetic-du_vae-1"]
+
+
+def test_a_restored_experiment_keeps_the_runs_that_have_files(root: Path) -> None:
+    """Restoring an experiment also restores the runs that were removed before, and these have no files any more."""
+    track(params(), root)
+    metrics = root / "results/synthetic/du_vae/1/metrics.json"
+    first = metrics.read_text()
+    change(root, "du_vae", kl=9.5)
+    track(params(), root)
+    metrics.write_text(first)
+    track(params(), root)
+    before = model_files(run_of(root, "du_vae"))
+    client = connect(root)
+    experiment = client.get_experiment_by_name("synthetic")
+    assert experiment is not None
+    client.delete_experiment(experiment.experiment_id)
+
+    track(params(), root)
+
+    assert model_files(run_of(root, "du_vae")) == before
+
+
+def test_a_merge_conflict_in_the_lock_is_said(root: Path) -> None:
+    (root / "dvc.lock").write_text("schema: '2.0'\n<<<<<<< HEAD\nstages: {}\n=======\n>>>>>>> other\n")
+
+    with pytest.raises(UserError, match=r"dvc\.lock: expected the stages that DVC has recorded.*git checkout"):
+        track(params(), root)
 
 
 def test_missing_results_are_said(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -36,6 +36,7 @@ from duvae.config import Params, path_in_folder
 from duvae.errors import UserError
 from duvae.project import job_list
 from duvae.project.provenance import commit
+from duvae.tracking import local_store
 
 OUTPUT_FOLDERS = ("data", "models", "posteriors", "generated", "results", "reports", "checkpoints", "pipelines")
 """Folders of the project into which the stages of dvc.yaml write."""
@@ -370,6 +371,8 @@ def store(root: Path) -> str:
     if not path.exists():
         raise Problem("no mlflow.db yet", "run 'duvae track', which fills it")
     try:
+        if local_store.state(path.resolve()) == "half-made":
+            raise Problem(f"{path} is half-made: a command was killed while it created it", "run 'duvae track'")
         with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=PATIENCE)) as database:
             ((count,),) = database.execute("select count(*) from runs where lifecycle_stage = 'active'")
     except sqlite3.Error as error:

@@ -13,11 +13,13 @@ import functools
 import hashlib
 import json
 import math
+import urllib.request
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import yaml
@@ -28,6 +30,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
 from duvae.config import ImageNetworks, Job, Params
+from duvae.errors import UserError
 from duvae.inference.model_files import saved_digest
 from duvae.project.files import read_json
 from duvae.project.progress import Bar
@@ -106,14 +109,35 @@ def track(params: Params, root: Path = Path()) -> TrackedJobs:
 def _track(client: MlflowClient, params: Params, job: Job, root: Path, tracked: TrackedJobs) -> None:
     experiment_id = experiment(client, job.dataset, root)
     runs = list(_runs(client, experiment_id, job))
-    digest = _digest(_files(params, job, root))
-    current = [run for run in runs if run.data.tags.get(DIGEST) == digest and run.info.status == "FINISHED"][:1]
+    files = _files(params, job, root)
+    digest = _digest(files)
+    finished = [run for run in runs if run.data.tags.get(DIGEST) == digest and run.info.status == "FINISHED"]
+    current = [run for run in finished if _has_files(client, run, files)][:1]
     if not current:
         _write(client, experiment_id, params, job, root, digest)
     for run in runs:
         if run not in current:
             _remove(client, run)
     (tracked.unchanged if current else tracked.replaced if runs else tracked.added).append(job.name)
+
+
+def _has_files(client: MlflowClient, run: Run, files: Mapping[Path, str | None]) -> bool:
+    """Whether the files of a run are there. MLflow's store may list a run whose files were deleted.
+
+    Args:
+        client: Client of the store.
+        run: The run.
+        files: The files that the run copies, as `_files` returns them.
+    """
+    copies = [(folder, path.name) for path, folder in files.items() if folder is not None]
+    uri = str(run.info.artifact_uri)
+    if uri.startswith(("file:", "/")):
+        place = Path(urllib.request.url2pathname(urlsplit(uri).path)) if uri.startswith("file:") else Path(uri)
+        return all((place / folder / name).is_file() for folder, name in copies)
+    folders = {folder for folder, _ in copies}
+    known = {file.path for folder in folders for file in client.list_artifacts(run.info.run_id, folder)}
+
+    return all(f"{folder}/{name}" in known for folder, name in copies)
 
 
 def _stale(params: Params, job: Job, root: Path) -> dict[str, str]:
@@ -331,7 +355,13 @@ def _recorded(lock: Path, _changed: int) -> dict[str, str]:
         _changed: Time of the file's last change, in nanoseconds. The function does not use this time. It is part of the
             key of the cache, so that a changed file is read again.
     """
-    stages = (yaml.safe_load(lock.read_text(encoding="utf-8")) or {}).get("stages", {})
+    try:
+        stages = (yaml.safe_load(lock.read_text(encoding="utf-8")) or {}).get("stages", {})
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError) as error:
+        raise UserError(
+            f"{lock}: expected the stages that DVC has recorded ({' '.join(str(error).split())}). If git left a merge"
+            " conflict in it, resolve it; otherwise run 'git checkout dvc.lock'."
+        ) from error
 
     return {out["path"]: str(out.get("md5")) for stage in stages.values() for out in stage.get("outs", [])}
 

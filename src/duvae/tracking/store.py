@@ -1,11 +1,13 @@
 """Connects to MLflow's store, the database of all runs, and creates one experiment per data set in the store."""
 
 import contextlib
+import http.client
 import logging
 import os
 import sqlite3
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 from mlflow import MlflowClient
@@ -13,6 +15,10 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
 from duvae.errors import UserError
+from duvae.tracking import local_store
+
+ANSWER = 10.0
+"""Seconds to wait for the answer of a server of MLflow."""
 
 
 def connect(root: Path = Path()) -> MlflowClient:
@@ -33,18 +39,36 @@ def connect(root: Path = Path()) -> MlflowClient:
     """
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    path = root.resolve() / "mlflow.db"
+    path = root.resolve() / local_store.FILE
     uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{path}"
     with store_errors(uri):
         if uri == f"sqlite:///{path}":
             # If another process keeps the file locked, this line fails after a minute. MLflow itself would retry for
             # several minutes.
-            with closing(sqlite3.connect(path, timeout=60)) as database:
-                database.executescript("BEGIN IMMEDIATE; ROLLBACK")
+            local_store.require(root)
+        elif uri.startswith(("http://", "https://")):
+            _require_answer(uri)
         client = MlflowClient(uri)
         client.search_experiments(max_results=1)
 
     return client
+
+
+def _require_answer(uri: str) -> None:
+    """Checks that a server answers. MLflow itself would try for minutes, without a word.
+
+    Raises:
+        UserError: If no server answers.
+    """
+    try:
+        urllib.request.urlopen(uri, timeout=ANSWER).close()  # noqa: S310 (the address of the user)
+    except urllib.error.HTTPError:
+        pass  # a server answers, though perhaps not for this address
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise UserError(
+            f"{uri}: no server of MLflow answers within {ANSWER:.0f} seconds ({getattr(error, 'reason', error)})."
+            " Start the server, correct MLFLOW_TRACKING_URI, or unset it to use the local mlflow.db."
+        ) from error
 
 
 @contextlib.contextmanager

@@ -1,0 +1,137 @@
+"""Creates MLflow's local store, the SQLite file mlflow.db, completely or not at all.
+
+MLflow itself creates the file in place, in some fifty steps. If it is killed meanwhile, the file stays half-made, and
+no later command can use it. If two processes create it at once, one of them fails. So this module creates the file
+under another name, while it holds a lock, and then renames it.
+"""
+
+import os
+import re
+import sqlite3
+import tempfile
+from contextlib import closing, suppress
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+from filelock import FileLock, Timeout
+
+from duvae.errors import UserError
+
+FILE = "mlflow.db"
+LOCK = ".mlflow.db.lock"
+
+PATIENCE = 120.0
+"""Seconds to wait for another process that creates the store. Creating takes about ten seconds on a busy machine."""
+
+State = Literal["missing", "half-made", "complete"]
+
+
+def require(root: Path) -> Path:
+    """Creates the store if it is missing or half-made.
+
+    Args:
+        root: Folder of the project.
+
+    Returns:
+        The path of the complete store. A store that an older version of MLflow made, and that has runs, stays as it is.
+
+    Raises:
+        UserError: If another process keeps the lock for too long.
+        OSError, sqlite3.Error: If the store cannot be read or written.
+    """
+    path = root.resolve() / FILE
+    if state(path) == "complete":
+        return path
+    try:
+        with FileLock(path.with_name(LOCK), timeout=PATIENCE):
+            if state(path) != "complete":
+                _create(path)
+    except Timeout as error:
+        raise UserError(
+            f"{path}: another process has been creating MLflow's store for {PATIENCE:.0f} seconds. Wait until it has"
+            f" ended. If there is no such process, delete {path.with_name(LOCK)}. Then run the same command again."
+        ) from error
+
+    return path
+
+
+def state(path: Path) -> State:
+    """Finds out whether a store is complete.
+
+    A store is half-made if it has no runs, and if its tables are not those of the installed version of MLflow. Such a
+    store may be made anew, since nothing is lost.
+
+    Raises:
+        sqlite3.Error: If the file is no database, or cannot be read.
+    """
+    if not path.exists():
+        return "missing"
+    if not path.stat().st_size:
+        return "half-made"
+    with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=60)) as database:
+        # A writer that was killed may have left a journal. Locking the file for writing rolls it back first.
+        database.executescript("BEGIN IMMEDIATE; ROLLBACK")
+        tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        versions = (
+            [version for (version,) in database.execute("SELECT version_num FROM alembic_version")]
+            if "alembic_version" in tables
+            else []
+        )
+        runs = any(
+            database.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone()  # noqa: S608 (a name from this module)
+            for table in ("runs", "_alembic_tmp_runs")
+            if table in tables
+        )
+    latest = newest_schema()
+    current = bool(versions) and (latest is None or versions == [latest])
+    whole = {"runs", "experiments"} <= tables and not any(name.startswith("_alembic_tmp_") for name in tables)
+
+    return "complete" if (current and whole) or runs else "half-made"
+
+
+def newest_schema() -> str | None:
+    """Finds the version of the tables that the installed MLflow makes; None if it cannot be found.
+
+    MLflow keeps one Python file per version, with the names of this version and of the one before. The files are only
+    read here, because importing them takes seconds.
+    """
+    spec = find_spec("mlflow")
+    if spec is None or spec.origin is None:
+        return None
+    versions, earlier = set(), set()
+    for file in (Path(spec.origin).parent / "store/db_migrations/versions").glob("*.py"):
+        text = file.read_text(encoding="utf-8")
+        versions |= set(re.findall(r"""^revision\s*=\s*["'](\w+)["']""", text, re.MULTILINE))
+        earlier |= set(re.findall(r"""^down_revision\s*=\s*["'](\w+)["']""", text, re.MULTILINE))
+    newest = versions - earlier
+
+    return newest.pop() if len(newest) == 1 else None
+
+
+def _create(path: Path) -> None:
+    """Creates an empty store under a temporary name, and renames it. A half-made store at the path is replaced."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        store: Any = SqlAlchemyStore(  # type: ignore[no-untyped-call]
+            f"sqlite:///{temporary}", str(path.parent / "mlruns")
+        )
+        store.engine.dispose()
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        mask = os.umask(0)
+        os.umask(mask)
+        temporary.chmod(0o666 & ~mask)  # only the owner can read a file of mkstemp
+        # SQLite would apply the journal of the half-made store to the new one.
+        path.unlink(missing_ok=True)
+        for end in ("-journal", "-wal", "-shm"):
+            path.with_name(path.name + end).unlink(missing_ok=True)
+        temporary.replace(path)
+    finally:
+        for end in ("", "-journal", "-wal", "-shm"):
+            with suppress(OSError):
+                temporary.with_name(temporary.name + end).unlink(missing_ok=True)

@@ -1,0 +1,150 @@
+"""MLflow's local store is created completely or not at all, and a half-made one is made anew."""
+
+import multiprocessing
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from duvae.errors import UserError
+from duvae.tracking import local_store, store
+from serving import serve
+
+pytestmark = pytest.mark.filterwarnings("ignore:::mlflow", "ignore:::sqlalchemy", "ignore:::alembic")
+
+
+@pytest.fixture(scope="module")
+def complete(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A complete store without runs. Making one takes seconds, so tests copy it."""
+    root = tmp_path_factory.mktemp("complete")
+
+    return local_store.require(root)
+
+
+@pytest.fixture
+def here(complete: Path, tmp_path: Path) -> Path:
+    (tmp_path / local_store.FILE).write_bytes(complete.read_bytes())
+
+    return tmp_path / local_store.FILE
+
+
+def change(path: Path, *statements: str) -> None:
+    with closing(sqlite3.connect(path)) as database:
+        for statement in statements:
+            database.execute(statement)
+        database.commit()
+
+
+def names(path: Path) -> set[str]:
+    return {each.name for each in path.parent.iterdir()}
+
+
+def test_a_new_store_is_complete_and_leaves_nothing_else(complete: Path) -> None:
+    assert local_store.state(complete) == "complete"
+    assert names(complete) <= {local_store.FILE, local_store.LOCK, "mlruns"}
+    assert local_store.newest_schema() is not None
+
+
+def without_tables(path: Path) -> None:
+    path.unlink()
+    change(path, "CREATE TABLE x (a)")
+
+
+HALF: dict[str, Callable[[Path], None]] = {
+    "empty": lambda path: path.write_bytes(b""),
+    "without tables": without_tables,
+    "between two versions": lambda path: change(path, "CREATE TABLE _alembic_tmp_experiments (a)"),
+    "of an earlier version": lambda path: change(path, "UPDATE alembic_version SET version_num = '451aebb31d03'"),
+    "without a version": lambda path: change(path, "DELETE FROM alembic_version"),
+    "without runs": lambda path: change(path, "PRAGMA foreign_keys = OFF", "DROP TABLE runs"),
+}
+
+
+@pytest.mark.parametrize("name", HALF)
+def test_a_half_made_store_is_made_anew(here: Path, name: str) -> None:
+    HALF[name](here)
+    assert local_store.state(here) == "half-made"
+
+    local_store.require(here.parent)
+
+    assert local_store.state(here) == "complete"
+
+
+def test_a_journal_of_the_half_made_store_does_not_reach_the_new_one(here: Path) -> None:
+    HALF["between two versions"](here)
+    here.with_name("mlflow.db-wal").write_bytes(b"left over")
+
+    local_store.require(here.parent)
+
+    assert names(here) <= {local_store.FILE, local_store.LOCK, "mlruns"}
+
+
+def test_a_store_with_runs_is_never_replaced(here: Path) -> None:
+    change(
+        here,
+        "PRAGMA ignore_check_constraints = ON",
+        "INSERT INTO runs (run_uuid, lifecycle_stage, experiment_id, status, source_type)"
+        " VALUES ('a', 'active', 0, 'FINISHED', 'LOCAL')",
+        "UPDATE alembic_version SET version_num = '451aebb31d03'",
+    )
+    content = here.read_bytes()
+
+    assert local_store.state(here) == "complete"
+    local_store.require(here.parent)
+    assert here.read_bytes() == content
+
+
+def test_what_is_no_database_is_an_error_and_stays(tmp_path: Path) -> None:
+    (tmp_path / local_store.FILE).write_bytes(b"my own notes" * 1000)
+
+    with pytest.raises(UserError, match="cannot be used as MLflow's store"):
+        store.connect(tmp_path)
+    assert (tmp_path / local_store.FILE).read_bytes() == b"my own notes" * 1000
+
+
+def test_two_processes_make_one_store(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=local_store.require, args=(tmp_path,)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(300)
+
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert local_store.state(tmp_path / local_store.FILE) == "complete"
+
+
+def test_a_process_that_is_killed_leaves_no_store(tmp_path: Path) -> None:
+    code = "import sys; from pathlib import Path; from duvae.tracking import local_store; local_store.require(Path())"
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, env=os.environ)
+    until = time.monotonic() + 120
+    while not list(tmp_path.glob(".mlflow.db.*.part")) and process.poll() is None and time.monotonic() < until:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait(60)
+    assert local_store.state(tmp_path / local_store.FILE) == "missing"
+
+    local_store.require(tmp_path)
+
+    assert local_store.state(tmp_path / local_store.FILE) == "complete"
+
+
+def test_a_server_that_does_not_answer_is_named_within_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+    with pytest.raises(UserError, match=r"http://127\.0\.0\.1:9: no server of MLflow answers"):
+        store.connect(tmp_path)
+
+
+def test_any_answer_of_a_server_is_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with serve() as server:
+        store._require_answer(server.url)
