@@ -10,6 +10,8 @@ PYTHON ?= python3
 UV := uv==0.9.30
 BIN := .venv/bin
 ENVIRONMENT := .venv/.installed
+# The programs in .venv name the folder in which .venv was made. They do not run after the project was moved or copied.
+MOVED := $(shell [ ! -e $(BIN)/duvae ] || grep -qF "$(CURDIR)/$(BIN)/python" $(BIN)/duvae || echo yes)
 
 # Turns the telemetry of all libraries off. 'environment' writes these variables into .venv too, for other commands.
 SILENT := DO_NOT_TRACK GX_ANALYTICS_ENABLED ITERATIVE_DO_NOT_TRACK MLFLOW_DISABLE_TELEMETRY PREFECT_SERVER_ANALYTICS_ENABLED
@@ -105,11 +107,16 @@ clean:  ## Remove .venv and the caches of the tools; data, models and results st
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
 	find src tests -name __pycache__ -prune -exec rm -rf {} +
 
+.PHONY: .moved
+.moved:
+	@echo "The project was moved or copied: .venv is made anew."
+	@rm -rf .venv
+
 help:  ## Show this list
 	@grep -hE '^[a-z0-9]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*  ## (.*)/  make \1\t\2/' | expand -t 20
 
 # The lock pins torch too. Without a pin, the newest version would be installed, with gigabytes of CUDA libraries.
-$(ENVIRONMENT): pyproject.toml requirements.lock
+$(ENVIRONMENT): pyproject.toml requirements.lock $(if $(MOVED),.moved)
 	@command -v $(PYTHON) >/dev/null || \
 	    { echo "error: '$(PYTHON)' was not found. Install Python 3.11 or newer, or name one: make PYTHON=python3.11" >&2; exit 2; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

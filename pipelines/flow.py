@@ -216,7 +216,7 @@ def on_worker(machine: Machine, snapshot: ProjectSnapshot) -> Machine:
     root = machine.root.resolve()
     clean(root)
     try:
-        git(root, "cat-file", "-e", f"{snapshot.commit}^{{commit}}")
+        git(root, "cat-file", "-e", "--end-of-options", f"{snapshot.commit}^{{commit}}")
     except UserError:
         git(root, "fetch", "--quiet")
     with contextlib.closing(StageGraph(root)) as graph:

@@ -54,6 +54,11 @@ class ProjectSnapshot:
     modes: Mapping[str, int] = field(default_factory=dict, repr=False)
     links: Mapping[str, str] = field(default_factory=dict, repr=False)
 
+    def __post_init__(self) -> None:
+        """Checks the hash, which may come from another machine and becomes an argument of git."""
+        if not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", self.commit):
+            raise UserError(f"expected the hash of a commit; found {self.commit[:80]!r}. Start the rebuild again.")
+
     @classmethod
     def take(
         cls, root: Path, outs: Iterable[str] = (), own: Iterable[str] = (), parameter_files: Iterable[str] = ()
@@ -162,8 +167,8 @@ def workspace(
     folder = Path(tempfile.mkdtemp(prefix=f"{owner()}.{file_name(name)}.", dir=parent))
     try:
         clone = folder / "project"
-        git(root, "clone", "--quiet", "--shared", "--no-checkout", str(root), str(clone))
-        git(clone, "checkout", "--quiet", "--force", "--detach", snapshot.commit)
+        git(root, "clone", "--quiet", "--shared", "--no-checkout", "--", str(root), str(clone))
+        git(clone, "checkout", "--quiet", "--force", "--detach", "--end-of-options", snapshot.commit)
         snapshot.write(clone)
         _configure(root, clone, cache)
         lock = {"schema": "2.0", "stages": plain_types(entries)}

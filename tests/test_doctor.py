@@ -19,7 +19,7 @@ import torch
 
 import tiny
 from duvae import cli, config
-from duvae.project import doctor, job_list
+from duvae.project import doctor, job_list, provenance
 from duvae.project.doctor import Finding
 from duvae.training.checkpoints import Checkpoint, Snapshot
 from duvae.training.loop import State
@@ -348,3 +348,18 @@ def test_interrupted_trainings(here: Here) -> None:
     )
     assert findings[2].message.endswith(f"{saved(600)}, with other parameters or another version of the code")
     assert findings[2].remedy.startswith("run 'rm ")
+
+
+def test_a_repository_of_another_user_is_not_called_missing(
+    here: Here, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """git can be told to take the owner for another user, as in a container or on a shared disk."""
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    (finding,) = [each for each in doctor.examine(here.root / "params.yaml", here.root) if each.topic == "project"]
+
+    assert "belongs to another user" in finding.message
+    assert f"git config --global --add safe.directory {here.root.resolve()}" in finding.remedy
+
+    monkeypatch.chdir(here.root)
+    provenance.Stopwatch("train", "vae").write(here.root / "train.run.json")
+    assert "the record has no commit" in capsys.readouterr().err

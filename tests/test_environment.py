@@ -3,12 +3,14 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
 from importlib.metadata import distributions
 from pathlib import Path
 
+import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
@@ -86,3 +88,18 @@ def test_what_is_typed_by_hand_in_the_environment_does_not_report_home_either() 
     seen = json.loads(subprocess.run(command, env=bare, capture_output=True, text=True, check=True).stdout)
 
     assert {name: seen.get(name) for name in TELEMETRY_OFF} == TELEMETRY_OFF
+
+
+@pytest.mark.parametrize(("made_in", "anew"), [("/another/place", True), ("", False)])
+def test_an_environment_that_was_moved_is_made_anew(tmp_path: Path, made_in: str, anew: bool) -> None:
+    """The programs in .venv begin with the path of its Python. After a move they would not run."""
+    for name in ("Makefile", "pyproject.toml", "requirements.lock"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    (tmp_path / ".venv/bin/duvae").write_text(f"#!{made_in or tmp_path.resolve()}/.venv/bin/python\n")
+    (tmp_path / ".venv/.installed").touch()
+    command = ["make", "--dry-run", "environment"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)
+
+    assert ("rm -rf .venv" in done.stdout) is anew
+    assert ("Installing the environment" in done.stdout) is anew

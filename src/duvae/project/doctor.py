@@ -35,7 +35,7 @@ from duvae import config
 from duvae.config import Params, path_in_folder
 from duvae.errors import UserError
 from duvae.project import job_list
-from duvae.project.provenance import commit
+from duvae.project.provenance import commit, owned_by_another, trust
 from duvae.tracking import local_store
 
 OUTPUT_FOLDERS = ("data", "models", "posteriors", "generated", "results", "reports", "checkpoints", "pipelines")
@@ -199,6 +199,9 @@ def repository(root: Path) -> str:
     if missing := [name for name in ("dvc.yaml", ".dvc") if not (root / name).exists()]:
         message = f"no {' and no '.join(missing)} in {root.resolve()}"
         raise Obstacle(message, "change to the project's folder")
+    if owned_by_another(root):
+        message = "the repository belongs to another user, so git refuses to read it"
+        raise Obstacle(message, f"run '{trust(root)}'")
     if commit(root)["commit"] is None:
         remedy = "clone the project, or run 'git init' and make a first commit"
         raise Obstacle("no git repository with a commit, which DVC needs", remedy)

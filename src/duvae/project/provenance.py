@@ -9,6 +9,7 @@ import datetime
 import os
 import platform
 import resource
+import shlex
 import subprocess
 import sys
 import time
@@ -54,9 +55,16 @@ class Stopwatch:
             more: Further fields of the record, such as `device`.
         """
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        made_at = commit()
+        if made_at["commit"] is None and owned_by_another():
+            print(
+                f"warning: {path}: the record has no commit, since git refuses to read a repository of another user."
+                f" Run '{trust()}'.",
+                file=sys.stderr,
+            )
         record = {
             "stage": self.stage,
-            **commit(),
+            **made_at,
             "fingerprint": of_this_process(self.stage, self.system),
             "started": self.started.isoformat(timespec="seconds"),
             "wall_seconds": round(time.perf_counter() - self.wall, 2),
@@ -134,6 +142,29 @@ def processor() -> str:
         return platform.processor() or platform.machine()
 
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def owned_by_another(folder: Path = Path()) -> bool:
+    """Whether git refuses to read the project's repository because it belongs to another user."""
+    try:
+        done = subprocess.run(
+            ["git", "rev-parse", "HEAD"],
+            cwd=folder,
+            env={**os.environ, "LC_ALL": "C"},
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return False
+
+    return "dubious ownership" in done.stderr
+
+
+def trust(folder: Path = Path()) -> str:
+    """The command that lets git read a project of another user."""
+    return f"git config --global --add safe.directory {shlex.quote(str(folder.resolve()))}"
 
 
 def commit(folder: Path = Path()) -> dict[str, Any]:
