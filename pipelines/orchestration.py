@@ -4,7 +4,7 @@ A rebuild runs the stages of DVC's graph that are out of date. A task is one sta
 Stages that gather the results of several stages do not run as tasks: the `dvc repro` at the end of the rebuild runs
 them.
 
-This module does not import Prefect. `flow.py` passes a function to `run`, which starts each task as a Prefect task.
+This module does not import Prefect. `flow.py` calls `run` with a `submitter` that starts each task as a Prefect task.
 """
 
 import contextlib
@@ -102,7 +102,8 @@ def run(
         threads: Number of CPU threads of one task.
         submitter: Function that receives the objects that all tasks share. It returns the function that starts a task.
         defaults: Function that returns assumed durations in seconds, by name of the stage. They serve as estimates for
-            stages without a record of an earlier run. The argument of the function is True if the stages run on GPUs.
+            stages without a record of an earlier run. The argument of the function is True if the stages run on GPUs of
+            this machine, and False on a cluster.
 
     Returns:
         The state of all stages at the end, and the wall-clock seconds of the rebuild.
@@ -134,7 +135,7 @@ def run(
 
 
 def _snapshot(root: Path, graph: StageGraph, options: RebuildOptions) -> ProjectSnapshot:
-    """The project's content at this moment, including the files of parameters that stages write."""
+    """The project's content at this moment, including the parameter files that are outputs of stages."""
     return ProjectSnapshot.take(root, graph.output_paths, options.own, graph.parameter_files.values())
 
 

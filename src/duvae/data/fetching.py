@@ -1,11 +1,11 @@
 """Fetches the files of data sets from a mirror or the internet, and verifies each file before it gets its final name.
 
-A known file is a file that `duvae.data.sources` lists with its address. A mirror is a folder or a URL with copies of
-known files. Any other file is a file of the user.
+A known file is a file that `duvae.data.sources` lists with its address. A file that is not known is a file of the user.
+A mirror is a folder or a URL with copies of known files.
 
 The library pooch downloads files by HTTP. This module does everything else itself, because pooch knows only one address
-per file and keeps downloaded archives. In this project, a file may come from a folder, from a mirror or from its own
-address. A file may also be a member of an archive. The module deletes the archive after it has read the file.
+per file and keeps downloaded archives. In this project, a known file may come from a mirror or from its own address. A
+file may also be a member of an archive. The module deletes the archive after it has read the file.
 """
 
 import contextlib
@@ -237,7 +237,7 @@ def extract(archive: Path, targets: Mapping[str, Path], origin: str) -> dict[str
     Args:
         archive: The archive.
         targets: Final path of each known file to extract. The key of a file is its path below a mirror.
-        origin: Address of the archive, for error messages.
+        origin: Address of the archive, for error messages and for `Fetched.origin`.
 
     Returns:
         The files that were found in the archive, by the keys of `targets`.

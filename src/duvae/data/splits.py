@@ -28,8 +28,9 @@ class Split(ABC):
     Training and metrics use data sets only through this interface.
 
     Attributes:
-        parts: Names of the arrays of a split. The function `read` of `duvae.data.store` memory-maps the first array. It
-            finds the splits in a folder by the file names of the second array.
+        parts: Names of the arrays of a split. The order matters to the function `read` of `duvae.data.store`. It
+            memory-maps the first array. To find the splits in a folder, it looks for the files of the second array,
+            such as `train.offsets.npy`.
         dtype: Type of the numbers that the networks read.
         labels: Label of each example, shape (examples,); -1: no label.
     """
@@ -84,7 +85,7 @@ class Split(ABC):
 
     @abstractmethod
     def contents(self) -> list[bytes]:
-        """Bytes that identify each example. Two examples are equal if and only if their bytes are equal."""
+        """Bytes that identify each example, without its label. Two examples count as equal if their bytes are equal."""
 
     @abstractmethod
     def fault(self, name: str, values: int | None) -> str:

@@ -16,9 +16,9 @@ from duvae.data.splits import Array
 from duvae.metrics.encoding import Encoded
 
 BLOCK = 2**20
-"""Number of densities q(z_i|x_j) that `mutual_information` computes at once, however large N is.
+"""`mutual_information` computes at most this number of densities q(z_i|x_j) at once, but always all N of one z_i.
 
-They take 8 MiB in double precision."""
+This number of densities takes 8 MiB in double precision."""
 
 LOG2E = 1 / math.log(2)
 """Base-2 logarithm of e, so that exp(x) = 2^(x LOG2E).
@@ -31,8 +31,9 @@ LARGE = 5000
 TOLERANCE = 1e-4
 """Mutual information is computed in single precision only if a bound on the error is below this value in nats.
 
-The bound is the unit roundoff times the mean size of an exponent's terms: the terms are summed over the dimensions, and
-the sums are averaged over the samples. The error itself is only about 1e-6."""
+An exponent is a sum of terms over the dimensions. For each sample, the code adds up bounds on the absolute values of
+these terms. The bound on the error is the mean of these sums over the samples, times the unit roundoff. The error
+itself is only about 1e-6."""
 
 SAFE = 70.0
 """Bound on the exponents x in `mutual_information`: single precision is used only if every x is below this bound.
@@ -51,7 +52,7 @@ def measures(encoded: Encoded, active_threshold: float) -> dict[str, float | int
         Values of `kl`, `mi`, `au`, `mpd` and `ce`, in nats (`au` is a number of dimensions). The value None means that
         the measure cannot be computed for this posterior, or that it needs more than one example.
     """
-    # The variance may be None. But the measures that read it are known only for posteriors that have a variance.
+    # The variance may be None. But the measures that read it are computed only for posteriors that have a variance.
     mean, variance = encoded.mean, cast("Array", encoded.variance)
     known: dict[str, Callable[[], float | int]] = {
         "kl": lambda: float(np.mean(encoded.kl, dtype=np.float64)),
@@ -79,8 +80,8 @@ def mutual_information(mean: Array, variance: Array, z: Array) -> float:
     depend only on the posterior of $x_j$. The term j = i of each sum is 1, so that no sum vanishes.
 
     The product is usually computed in double precision. Single precision is twice as fast. It is used for a large set
-    (see `LARGE`) if the terms of the product are small enough (see `TOLERANCE`). Subtracting the mean of $\mu$ from
-    $\mu$ and z makes the terms small.
+    (see `LARGE`) if the terms of the product and the exponents are small enough (see `TOLERANCE` and `SAFE`).
+    Subtracting the mean of $\mu$ from $\mu$ and z makes the terms small.
 
     Args:
         mean: Posterior means, shape (N, latent).
@@ -126,7 +127,8 @@ def active_units(mean: Array, threshold: float = 0.01) -> int:
 def mutual_posterior_diversity(mean: Array, variance: Array) -> float:
     r"""Computes the MPD in nats (equation 3).
 
-    The MPD is the mean of the symmetric KL divergence over all $N^2$ ordered pairs of posteriors:
+    The MPD is the mean of the symmetric KL divergence over all $N^2$ ordered pairs of posteriors. The symmetric
+    divergence is half the sum of the KL divergences in both directions. This gives:
 
     $$2 MPD = \sum_d \Big( E\Big[\frac{(\mu_{1,d} - \mu_{2,d})^2}{\delta_{1,d}^2}\Big]
       + E[\delta_d^2] E\Big[\frac1{\delta_d^2}\Big] - 1 \Big)$$

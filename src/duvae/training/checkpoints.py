@@ -46,8 +46,8 @@ class Checkpoint:
 
     Args:
         path: Path of the file.
-        interval: Seconds after a save, after which the training saves its state again even within an epoch. The state
-            at the end of each epoch is saved in any case.
+        interval: Within an epoch, the training saves its state again if the last save is at least this number of
+            seconds ago. The state at the end of each epoch is saved in any case.
     """
 
     def __init__(self, path: Path, interval: float) -> None:
@@ -111,7 +111,7 @@ def training_determinants(
     threads: int,
     device: torch.device,
 ) -> dict[str, Any]:
-    """Collects all values that determine the bits of a training's result, except data and code.
+    """Collects all values that determine the bits of a training's result, except data, code and PyTorch's version.
 
     JSON has types for all these values, so that `training_key` can hash them.
 
@@ -119,8 +119,8 @@ def training_determinants(
         description: System, hyperparameters, parts (options of the encoder, see `duvae.config.Parts`), networks and
             vocabulary size of the model, by key.
         optimisation: Values of `duvae.config.Optimisation` by key, such as the learning rate and the number of epochs.
-        active_threshold: The training history counts a dimension of z as active if its posterior mean has a variance
-            over the data above this threshold.
+        active_threshold: Variance of the posterior mean over the data, above which the training history counts a
+            dimension of z as active.
         seed: Seed of the training.
         threads: Number of CPU threads.
         device: Device of the training.

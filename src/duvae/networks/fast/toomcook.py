@@ -6,12 +6,14 @@ $y = A^T ((G g) \odot (B^T d))$ for rows d of the image, rows g of the kernel an
 G and B are fixed. The sign $\odot$ stands for seven products of a row of $G g$ and a row of $B^T d$. The usual
 computation needs 16 products of a row g and a row d. Each product is a convolution along the rows.
 
-The algorithm is the transpose of a multiplication of two polynomials with four coefficients each. The product of the
-polynomials has seven coefficients, so its values at seven points determine it. In this module a coefficient is a whole
-row of an image or of a kernel.
+The algorithm comes from the multiplication of two polynomials with four coefficients each. The product of the
+polynomials has seven coefficients, so its values at seven points determine it. If one polynomial is fixed, the
+multiplication is a linear map from the coefficients of the other polynomial to those of the product. If g holds the
+coefficients of the fixed polynomial, the transpose of this map is the convolution: it maps the seven rows d to the four
+rows y. In this module a coefficient is a whole row of an image or of a kernel.
 
-The seven points are 1, 2 and 1/2, the negatives of these numbers, and infinity. In single precision the rounding error
-is twice that of the usual computation.
+The seven points are 1, 2 and 1/2, the negatives of these numbers, and infinity. The value of a polynomial at infinity
+means its leading coefficient. In single precision the rounding error is twice that of the usual computation.
 """
 
 import math
