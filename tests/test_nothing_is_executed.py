@@ -138,7 +138,7 @@ model.eval()
     assert list(dangers(source)) == []
 
 
-# ------------------------------------------------------------------- servers
+# ------------------------------------------------------------------- servers listen on this machine alone
 
 TEXTS = [
     *(ROOT / name for name in ("Makefile", "README.md", "dvc.yaml", "params.yaml", "pyproject.toml", ".ci/run")),

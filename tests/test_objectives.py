@@ -1,3 +1,5 @@
+"""The objectives (training losses) of the systems, and the schedules of the KL weight."""
+
 from itertools import pairwise
 
 import pytest
@@ -41,7 +43,8 @@ def test_the_elbo_of_a_point_mass_is_its_reconstruction() -> None:
 def test_free_bits_are_paid_by_no_dimension_under_lambda(free_bits: float, weight: float) -> None:
     """The KL term equals the sum over dimensions of max(lambda, mean KL), computed in Python.
 
-    The gradient of the KL term is exactly 0 in the dimensions whose mean KL over the batch lies under lambda.
+    Lambda is the free KL of each dimension, in nats. The gradient of the KL term is exactly 0 in the dimensions whose
+    mean KL over the batch lies under lambda.
     """
     mean = gaussian(latent=6).mean.requires_grad_()
     posterior, reconstruction = DiagonalGaussian(mean, gaussian(latent=6).variance), torch.rand(5)

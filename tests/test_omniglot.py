@@ -1,3 +1,8 @@
+"""OMNIGLOT, handwritten characters of 50 alphabets, in the two published forms that the project reads.
+
+The forms are the drawings of Lake et al. and the smaller images of Burda et al.
+"""
+
 import stat
 import zipfile
 from pathlib import Path
@@ -348,7 +353,7 @@ def test_the_real_drawings(tmp_path: Path, mirror: Path) -> None:
     np.testing.assert_allclose(grey, np.round(grey), atol=1e-4)
 
 
-# ------------------------------------------------------------------------------------ expectations
+# ------------------------------------------------------------------------------------ expectations of `validate`
 
 
 @pytest.fixture

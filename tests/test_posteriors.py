@@ -1,3 +1,5 @@
+"""The posteriors: Gaussians, point masses and flows. The tests check densities, samples, KL, entropy and gradients."""
+
 import math
 from collections.abc import Callable
 
@@ -243,7 +245,7 @@ def test_a_gaussian_that_is_the_prior_has_no_kl() -> None:
 
 
 def test_gradients_of_a_gaussian_sample() -> None:
-    """z = mu + delta epsilon, so that dz/dmu = 1 and dz/d delta^2 = epsilon / (2 delta)."""
+    """The gradients of z = mu + delta epsilon are dz/dmu = 1 and dz/d delta^2 = epsilon / (2 delta)."""
     mean = torch.randn(4, 3, generator=numbers(1), requires_grad=True)
     variance = (torch.rand(4, 3, generator=numbers(2)) + 0.1).requires_grad_()
     DiagonalGaussian(mean, variance).rsample(generator=numbers(3)).sum().backward()

@@ -200,7 +200,7 @@ def test_mean_and_spread() -> None:
     assert Accuracy([80.0], [1.0]).spread is None
 
 
-# ------------------------------------------------------------------------------------------ draws
+# ------------------------------------------------------------------------------------------ drawn subsets
 
 all_labels = st.lists(st.integers(1, 40), min_size=1, max_size=6).map(
     lambda counts: np.random.default_rng(sum(counts)).permutation(np.repeat(np.arange(len(counts)), counts))
@@ -295,7 +295,7 @@ def test_a_group_that_was_drawn_from_once_counts_in_each_draw() -> None:
     assert over_groups({0: Accuracy([10.0, 30.0], []), 1: Accuracy([50.0], [])}) == [30.0, 40.0]
 
 
-# -------------------------------------------------------------------------------------- the stage
+# -------------------------------------------------------------------------------------- the stage `probe`
 
 
 @pytest.fixture

@@ -106,7 +106,7 @@ def test_broken_arrays_are_an_error(tmp_path: Path, content: object) -> None:
         array_files.read(tmp_path / "broken", "duvae evaluate")
 
 
-# ---------------------------------------------------------------------------------- pages
+# ---------------------------------------------------------------------------------- records on pages
 
 
 @pytest.fixture(scope="module")

@@ -246,7 +246,7 @@ def test_the_tasks_of_a_killed_rebuild_end(tmp_path: Path) -> None:
 
 
 def test_processes_and_workspaces_of_a_dead_rebuild_are_removed(tmp_path: Path) -> None:
-    """Cleaning up kills the processes and removes the workspaces of a dead rebuild, and of no other.
+    """`workspaces.clean` kills the processes and removes the workspaces of a dead rebuild, and of no other rebuild.
 
     Normally the first process of a task watches the rebuild and ends with it. Here this process was killed too.
     """

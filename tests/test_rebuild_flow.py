@@ -183,7 +183,7 @@ def test_an_interrupted_rebuild_leaves_nothing_running(number: signal.Signals, t
 
 
 def test_the_nightly_deployment_is_scheduled(server: dict[str, str]) -> None:
-    """After `prefect deploy`, the server schedules the rebuild of the project's prefect.yaml for 2 o'clock each day."""
+    """After `prefect deploy`, the server schedules the rebuild that prefect.yaml describes for 02:00 UTC each day."""
     for arguments in (
         ["work-pool", "create", "duvae", "--type", "process", "--overwrite"],
         ["--no-prompt", "deploy", "--all"],
@@ -201,7 +201,7 @@ def test_the_nightly_deployment_is_scheduled(server: dict[str, str]) -> None:
     assert {run["expected_start_time"][11:16] for run in runs} == {"02:00"}
 
 
-# ---------------------------------------------------------------------------------- machines
+# ---------------------------------------------------------------------------------- several machines
 
 CLUSTER = """
 import sys

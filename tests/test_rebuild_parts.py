@@ -50,7 +50,7 @@ def test_a_process_is_pinned_to_its_cpus() -> None:
         Device("CPU", "", 0, (last,)).pin(process.pid)
         assert os.sched_getaffinity(process.pid) == {last}
         process.kill()
-    Device("CPU", "", 0, (last,)).pin(process.pid)  # the process has ended: nothing to pin
+    Device("CPU", "", 0, (last,)).pin(process.pid)  # no error, although the process has ended
 
 
 def test_gpus_are_found_or_listed(monkeypatch: pytest.MonkeyPatch) -> None:

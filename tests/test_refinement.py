@@ -22,7 +22,7 @@ from duvae.vae import VAE
 from family import CPU, LATENT, NAMES, batch, build, lively, training
 
 TINY = 1e-6
-"""Number added to the norm of a gradient, so that no division is by 0."""
+"""Number added to the norm of a gradient, which prevents a division by 0."""
 
 
 def model(steps: int = 4, rate: float = 8.0, momentum: float = 0.5, clip: float = 5.0, batch: int = 8) -> VAE:

@@ -1,3 +1,8 @@
+"""The regularizers of the posterior's means and variances, against the paper's equations.
+
+The committed rate of delta-VAE is the smallest KL divergence that a dimension may have.
+"""
+
 import math
 
 import numpy as np

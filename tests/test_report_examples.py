@@ -194,7 +194,7 @@ def test_what_is_somebodys_is_left_out_of_git(kind: str) -> None:
     assert {"/reports/examples/", "/reports/generated/", "/generated/", "/reports/data_docs/"} < set(ignored)
 
 
-# ---------------------------------------------------------------------------------- mistakes
+# ---------------------------------------------------------------------------------- missing or wrong files
 
 
 @pytest.mark.parametrize("broken", [b"", b"not an archive", b"PK\x03\x04 cut short"])

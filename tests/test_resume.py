@@ -37,7 +37,7 @@ def write_params(folder: Path, **optimisation: object) -> None:
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project with prepared data."""
+    """Writes a project with small parameters and prepared data; returns its folder."""
     folder = tmp_path_factory.mktemp("prepared")
     write_params(folder)
     source = config.load(folder / "params.yaml").datasets["synthetic"].source

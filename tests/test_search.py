@@ -115,7 +115,7 @@ def project(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return Path(shutil.copytree(prepared, tmp_path / "project"))
 
 
-# ------------------------------------------------------------------- params.yaml
+# ------------------------------------------------------------------- studies in params.yaml
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,7 @@ def test_what_is_drawn_depends_on_the_seed_and_the_number_of_trials_alone() -> N
     assert len({tuple(drawn(n).values()) for n in range(3, 9)}) == 6
 
 
-TRIED = [  # gamma, p, NLL (None: the trial ended early), last loss, MI
+TRIED = [  # one row per trial: gamma, p, NLL (None: the trial ended early), last loss, MI
     (0.70, 0.20, None, 33.9, 0.80),
     (0.91, 0.66, None, 34.5, 0.78),
     (1.09, 0.29, None, 35.0, 0.85),
@@ -290,7 +290,7 @@ def test_the_number_of_trials_ends_a_study() -> None:
     assert not may_begin(plan, [frozen_trial(0, TrialState.COMPLETE, 3), frozen_trial(1, TrialState.FAIL, 1)])
 
 
-# ------------------------------------------------------------------- identity
+# ------------------------------------------------------------------- when two studies are the same study
 
 
 def test_a_study_is_another_when_its_numbers_would_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -332,7 +332,7 @@ def test_a_study_is_another_when_its_numbers_would_be(tmp_path: Path, monkeypatc
     assert key(lambda _: None) != first
 
 
-# ------------------------------------------------------------------- the journal and its workers
+# ------------------------------------------------------------------- the journal file and the workers that write it
 
 
 def opened(root: Path) -> tuple[optuna.storages.BaseStorage, optuna.Study]:
@@ -783,7 +783,7 @@ def test_winners_and_the_gap_by_hand() -> None:
     assert best_trial(frame[frame["state"] == "pruned"]) is None
 
 
-# ------------------------------------------------------------------- the graph
+# ------------------------------------------------------------------- studies in dvc.yaml
 
 
 def test_a_setting_that_takes_a_studys_best_waits_for_it(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The rule that ends trainings of a study early (pruning).
 
-A study compares the training curves at certain epochs, called rungs. The tests use curves made by hand and any curves.
+A study (a search for hyperparameters) compares the curves of its trainings at certain epochs, called rungs. The tests
+use curves made by hand and random curves.
 """
 
 import math
@@ -70,7 +71,7 @@ def test_losses_of_the_warmup_count_for_nobody() -> None:
 def test_a_collapsed_training_ends_no_other_and_is_itself_ended_after_the_grace() -> None:
     """A training whose posterior collapsed (MI 0) ends no other training, although it has the lowest loss.
 
-    The rule ends the collapsed training itself, after the grace: the epochs in which low MI is allowed.
+    The rule ends the collapsed training itself, after the first `grace` epochs, in which low MI is allowed.
     """
     collapsed = curve_after_warmup([30] * 9, [0.0] * 9)
     able = curve_after_warmup([35, 34, 34, 33], [1.5, 1.4, 1.3, 1.2])
@@ -109,7 +110,7 @@ def test_an_information_that_falls_and_rises_again_is_waited_for() -> None:
     assert reason_to_prune(curve_after_warmup([35, 34, 34, 33], [1.5, 0.8, 0.7, 0.9]), [], WARMUP, RULE, min_mi=1.0)
 
 
-# ------------------------------------------------------------------- for any curves
+# ------------------------------------------------------------------- random curves
 
 
 @given(st.data(), st.integers(1, WARMUP), st.sampled_from([None, 1.0]))
@@ -157,7 +158,7 @@ def test_as_many_go_on_as_the_rule_keeps(own: Curve, others: list[Curve], keep: 
     assert ended == (min(own.losses[WARMUP:epoch]) > bound)
 
 
-# ------------------------------------------------------------------- as Optuna calls it
+# ------------------------------------------------------------------- the rule as Optuna's pruner
 
 
 def test_the_pruner_reads_the_trials_of_the_study() -> None:

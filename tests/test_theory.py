@@ -1,7 +1,7 @@
 """The paper's equations on the diversity and the uncertainty of posteriors, and on the effect of DU-VAE on these.
 
 docs/theory.md lists the equations. S11 to S20 are equations of the paper's supplement. The diversity is the mutual
-posterior-divergence (MPD), and the uncertainty is the conditional entropy (CE).
+posterior diversity (MPD), and the uncertainty is the conditional entropy (CE).
 """
 
 import itertools

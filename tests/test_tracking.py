@@ -1,4 +1,4 @@
-"""The command `track` writes runs of MLflow from results, which are made up in these tests."""
+"""The command `track` writes results as runs of MLflow. The tests use made-up results."""
 
 import json
 import logging

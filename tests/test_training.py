@@ -51,7 +51,7 @@ def test_a_seed_determines_every_bit(name: str) -> None:
 
 
 class Watched:
-    """Replaces the method `step` of a training's loop; it calls this method, and records its arguments and loss."""
+    """Replaces the method `step` of a training's loop. It calls the replaced method and records arguments and loss."""
 
     def __init__(self, run: Training) -> None:
         self.step, self.run = run.loop.step, run
@@ -545,8 +545,8 @@ def test_a_training_that_explodes_ends_with_its_place_and_leaves_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     params, root = project
-    # One step must overflow, but params.yaml does not allow so large a learning rate. The replaced method skips the
-    # check.
+    # One step must overflow, but params.yaml does not allow so large a learning rate. The new method does not check the
+    # rate.
     monkeypatch.setattr(config.Params, "optimisation", lambda self, _, dataset: self.dataset(dataset).optimisation)
     (tmp_path / "data").symlink_to(root / "data")
     with pytest.raises(UserError, match=rf"training stopped {message}"):

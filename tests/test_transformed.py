@@ -1,3 +1,8 @@
+"""Measures of the transformed code z^T = f(z^0; x) of flows, which are estimated from samples.
+
+The measures are MPD, the diversity of the posteriors, and CE, their mean entropy.
+"""
+
 from itertools import chain
 
 import numpy as np

@@ -169,7 +169,7 @@ def test_track_looks_at_the_model_itself(project: Path, capsys: pytest.CaptureFi
     assert "added" not in said
 
 
-# ---------------------------------------------------------------------------------- the rules
+# ---------------------------------------------------------------------------------- which results are left out
 
 
 @pytest.fixture

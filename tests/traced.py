@@ -1,7 +1,8 @@
-"""Runs one kind of stage at a tiny size, and notes which functions of the package it executes.
+"""Runs each kind of stage at a tiny size, and notes which functions of the package the stage executes.
 
-As a script, it takes a folder and builds a project there. It prints a JSON object: for each `kind` or `kind.system`,
-the executed functions as `module:line`. It runs in a process of its own, so no hook of a test changes the execution.
+The script takes a folder and builds a project there. It prints a JSON object: for each `kind` or `kind.system` of a
+stage, the executed functions as `module:line`. The script runs in its own process, so no hook of a test changes the
+execution.
 """
 
 import ast
