@@ -1,7 +1,7 @@
 """A made-up project: plausible results from a seed, in the files that the stages write. Nothing is trained."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from pydantic import create_model
 from duvae.config import APART, Frozen, ImageNetworks, Job, Params, Parts, Setting, SyntheticDataset, load
 from duvae.data import store
 from duvae.data.splits import END, PIXELS, SPECIALS, START, Documents, Images
+from duvae.data.store import Prepared
 from duvae.inference import model_files, sample_files
 from duvae.project import array_files
 
@@ -215,8 +216,7 @@ def _truth(root: Path, params: Params, dataset: str, sentences: int) -> tuple[An
     labels = generator.integers(0, len(of.source.means), sentences)
     z = np.asarray(of.source.means)[labels] + np.sqrt(of.source.variance) * generator.normal(0, 1, (sentences, 2))
     nll = 40.0 + generator.normal(0, 3.0, sentences)
-    _prepared(root, dataset, labels, images=False)
-    np.save(root / "data/prepared" / dataset / "test.z.npy", z)
+    _prepared(root, dataset, labels, images=False, arrays={"test.z": z})
     floor = nll[:200]
     array_files.write(
         root / "results" / dataset / "per_example.json",
@@ -280,21 +280,17 @@ def _history(params: Params, job: Job, system: str, generator: np.random.Generat
     return frame
 
 
-def _prepared(root: Path, dataset: str, labels: Any, images: bool) -> None:
+def _prepared(root: Path, dataset: str, labels: Any, images: bool, arrays: Mapping[str, Any] | None = None) -> None:
     """Writes the test split of a prepared data set, and the counts of all splits."""
     folder, random = root / "data" / "prepared" / dataset, np.random.default_rng(1)
-    folder.mkdir(parents=True, exist_ok=True)
     if images:
         bits = random.random((len(labels), SIDE, SIDE)) < 0.3
         test: Documents | Images = Images(bits.astype(np.uint8), labels, labels, np.arange(len(labels)))
     else:
         test = Documents.of([[START, *random.integers(4, len(WORDS), 3).tolist(), END] for _ in labels], labels)
-    for part in test.parts:
-        np.save(folder / f"test.{part}.npy", getattr(test, part))
-    (folder / "vocabulary.txt").write_text("".join(f"{word}\n" for word in (PIXELS if images else WORDS)))
     counts = {**COUNTS, "test": len(labels)}
     splits = {name: {"documents": count} for name, count in counts.items()}
-    _json(folder / "summary.json", {"splits": splits})
+    store.write(folder, Prepared(list(PIXELS if images else WORDS), {"test": test}, {"splits": splits}), arrays)
 
 
 def _generated(root: Path, params: Params, job: Job, random: np.random.Generator, system: str, weights: str) -> None:

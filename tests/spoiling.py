@@ -19,9 +19,10 @@ import pytest
 import yaml
 from safetensors.torch import load_file, save_file
 
-from duvae.data import fetching, sources
+from duvae.data import fetching, sources, store
 from duvae.data.sources import Source
 from duvae.data.splits import UNKNOWN
+from duvae.project.files import as_json, file_digest
 from duvae.report import figures
 from serving import Server
 
@@ -178,13 +179,36 @@ def recorded(path: str, key: str, value: Any = None) -> Spoil:
     return spoil
 
 
+def stamped(folder: str, record: str, name: str) -> Spoil:
+    """Enters the digest of an output into the record of its stage, as the stage itself does."""
+
+    def spoil(here: Here) -> None:
+        path = here.root / folder / record
+        (known,) = json.loads(path.read_text(encoding="utf-8"))["record"]
+        known["outputs"] = {name: file_digest(here.root / folder / name)}
+        path.write_text(json.dumps({"record": [known]}), encoding="utf-8")
+
+    return spoil
+
+
 def array(path: str, change: Callable[[Any], Any]) -> Spoil:
     """Changes the array in a file."""
 
     def spoil(here: Here) -> None:
         np.save(here.root / path, change(np.load(here.root / path)), allow_pickle=True)
+        resign((here.root / path).parent)
 
     return spoil
+
+
+def resign(folder: Path) -> None:
+    """Enters the digests of changed files into the summary of a prepared data set, so that reading goes on."""
+    summary = folder / store.SUMMARY
+    if summary.exists():
+        content = json.loads(summary.read_text(encoding="utf-8"))
+        names = [path.name for path in sorted(folder.iterdir()) if path.name != store.SUMMARY]
+        content[store.DIGESTS] = {name: file_digest(folder / name) for name in names}
+        summary.write_text(as_json(store.signed(content)), encoding="utf-8")
 
 
 def table(path: str, change: Callable[[pd.DataFrame], pd.DataFrame]) -> Spoil:

@@ -59,6 +59,7 @@ from spoiling import (
     param,
     recorded,
     refusing,
+    stamped,
     table,
     undrawn,
     unknown,
@@ -73,6 +74,7 @@ JOB = "--dataset synthetic --setting vae --seed 1"
 MODEL = "models/synthetic/vae/1"
 RESULTS = "results/synthetic/vae/1"
 PREPARED = "data/prepared/synthetic"
+GREY = "data/grey/pictures"
 SENTENCES = tiny.sentences(0)
 
 OUTPUTS = {
@@ -381,16 +383,19 @@ ARRAYS = {
         "Run 'duvae validate --dataset synthetic' first",
     ),
     "ids cut short": Kind(
-        f"train {JOB}", cut(f"{PREPARED}/train.tokens.npy"), PREPARED, "split 'train' cannot be read", AGAIN,
+        f"train {JOB}", cut(f"{PREPARED}/train.tokens.npy"), PREPARED,
+        "train.tokens.npy: has changed since it was written", AGAIN,
     ),
     "offsets cut short": Kind(
-        f"evaluate {JOB}", cut(f"{PREPARED}/test.offsets.npy"), PREPARED, "split 'test' cannot be read", AGAIN,
+        f"evaluate {JOB}", cut(f"{PREPARED}/test.offsets.npy"), PREPARED,
+        "test.offsets.npy: has changed since it was written", AGAIN,
     ),
     "an empty array": Kind(
-        f"evaluate {JOB}", write(f"{PREPARED}/test.labels.npy", ""), PREPARED, "split 'test' cannot be read", AGAIN,
+        f"evaluate {JOB}", write(f"{PREPARED}/test.labels.npy", ""), PREPARED,
+        "test.labels.npy: has changed since it was written", AGAIN,
     ),
     "no labels": Kind(
-        f"probe {JOB}", gone(f"{PREPARED}/test.labels.npy"), PREPARED, "split 'test' cannot be read", AGAIN,
+        f"probe {JOB}", gone(f"{PREPARED}/test.labels.npy"), PREPARED, "test.labels.npy: not there", AGAIN,
     ),
     "arrays that do not fit": Kind(
         f"train {JOB}", array(f"{PREPARED}/valid.labels.npy", lambda labels: labels[:-1]), PREPARED,
@@ -405,11 +410,19 @@ ARRAYS = {
         "expected ids from 0 to 203",
     ),
     "a vocabulary that is too short": Kind(
-        f"train {JOB}", cut(f"{PREPARED}/vocabulary.txt"), PREPARED, "found 1 to ", "expected ids from 0 to",
+        f"train {JOB}", cut(f"{PREPARED}/vocabulary.txt"), PREPARED,
+        "vocabulary.txt: has changed since it was written", AGAIN,
     ),
     "no validation split": Kind(
-        f"train {JOB}", gone(f"{PREPARED}/valid.offsets.npy"), "data/prepared", "expected a split 'valid'",
-        "'duvae prepare' again",
+        f"train {JOB}", gone(f"{PREPARED}/valid.offsets.npy"), f"{PREPARED}/valid.offsets.npy", "not there", AGAIN,
+    ),
+    "a split that is gone, validated": Kind(
+        "validate --dataset synthetic", gone(f"{PREPARED}/test.offsets.npy"), f"{PREPARED}/test.offsets.npy",
+        "not there, though summary.json lists it", AGAIN, ("data/validated/synthetic.json",),
+    ),
+    "a split that is gone, binarized": Kind(
+        "binarize --dataset pictures", gone(f"{GREY}/valid.labels.npy"), f"{GREY}/valid.labels.npy",
+        "not there, though summary.json lists it", "Run 'duvae prepare --dataset pictures' again",
     ),
     "a pickle for an array": Kind(
         f"evaluate {JOB}", array(f"{PREPARED}/test.labels.npy", lambda _: np.array([Trap()], object)), PREPARED,
@@ -421,15 +434,15 @@ ARRAYS = {
     ),
     "a generator cut short": Kind(
         "truth --dataset synthetic", cut(f"{PREPARED}/generator.output.npy"), f"{PREPARED}/generator.output.npy",
-        "cannot be read", AGAIN,
+        "has changed since it was written", AGAIN,
     ),
     "no labels to probe with": Kind(
         f"probe {JOB}", array(f"{PREPARED}/train.labels.npy", lambda labels: labels * 0 - 1), PREPARED,
-        "every document of split 'train'", "expected a label",
+        "every example of split 'train'", "expected a label",
     ),
     "more labels to probe with than documents": Kind(
         f"probe {JOB}", param("datasets.synthetic.probe.labels", [100000]),
-        "params.yaml: datasets.synthetic.probe.labels", "found 100000", "expected at most 640",
+        "params.yaml: datasets.synthetic.probe.labels", "found 100,000", "expected at most 640",
     ),
 }  # fmt: skip
 
@@ -492,7 +505,10 @@ MODELS = {
         f"train {JOB}", write("models", "a file"), WEIGHTS, "models is a file", "Expected a folder",
     ),
     "a training that is not finite": Kind(
-        f"train {JOB}", param("datasets.synthetic.optimisation.learning_rate", 1e30), "at epoch 1, batch ",
+        f"train {JOB}", both(
+            param("datasets.synthetic.optimisation.learning_rate", 1e6),
+            param("datasets.synthetic.optimisation.clip", 1e6),
+        ), "at epoch 1, batch ",
         "is not finite", "Try a smaller learning_rate or clip in params.yaml",
     ),
 }  # fmt: skip
@@ -516,6 +532,19 @@ def kept(edit: Callable[[dict[str, Any]], dict[str, Any]]) -> Callable[[Here], N
 
 RESULT = {
     "no metrics": Kind("report", gone(METRICS), METRICS, "not there", f"'{EVALUATE}' makes it"),
+    "half a history": Kind(
+        "report", both(stamped(RESULTS, "train.run.json", "history.csv"), cut(f"{RESULTS}/history.csv")),
+        f"{RESULTS}/history.csv", "has changed since", f"run 'duvae train {JOB}' again",
+    ),
+    "half a history, tracked": Kind(
+        "track", both(undrawn, stamped(RESULTS, "train.run.json", "history.csv"), cut(f"{RESULTS}/history.csv")),
+        f"{RESULTS}/history.csv", "has changed since", f"run 'duvae train {JOB}' again", STORE,
+    ),
+    "a changed number in metrics.json": Kind(
+        "figure1",
+        both(stamped(RESULTS, "evaluate.run.json", "metrics.json"), entry(f"{RESULTS}/metrics.json", "nll", 1.0)),
+        f"{RESULTS}/metrics.json", "has changed since", f"run 'duvae evaluate {JOB}' again",
+    ),
     "no results at all": Kind("figure1", gone("results"), "history.csv", "not there", "'dvc repro' makes all"),
     "broken metrics": Kind("figure1", cut(METRICS), METRICS, "expected JSON, but", f"run '{EVALUATE}' again"),
     "metrics without one": Kind(
@@ -604,7 +633,6 @@ RESULT = {
 }  # fmt: skip
 
 PICTURE = "data/raw/pictures/pictures/a/x/0.png"
-GREY = "data/grey/pictures"
 
 
 def objects() -> bytes:
@@ -620,7 +648,8 @@ IMAGES = {
         "prepare --dataset pictures", cut(PICTURE), PICTURE, "cannot be read", "expected a picture",
     ),
     "a picture of words": Kind(
-        "prepare --dataset pictures", write(PICTURE, "words"), PICTURE, "its format is not known", "expected a picture",
+        "prepare --dataset pictures", write(PICTURE, "words"), PICTURE, "its format is another one",
+        "expected a picture",
     ),
     "a folder without pictures": Kind(
         "fetch --dataset pictures", both(param("datasets.pictures.source.path", "empty"), folder("empty")), "empty",
@@ -629,7 +658,7 @@ IMAGES = {
     "arrays with Python objects": Kind(
         "prepare --dataset pictures",
         both(param("datasets.pictures.source.path", "own.npz"), write("data/raw/pictures/own.npz", objects())),
-        "data/raw/pictures/own.npz", "cannot be read", "expected an npz of plain arrays",
+        "data/raw/pictures/own.npz", "found Python objects", "expected plain numbers",
     ),
     "no grey values": Kind(
         "binarize --dataset pictures", gone(GREY), GREY, "expected a prepared data set",

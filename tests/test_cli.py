@@ -134,7 +134,7 @@ def test_version() -> None:
         (["graph", "--params", "nowhere.yaml"], "nowhere.yaml: not there"),
         (["systems", "du_va"], "unknown system 'du_va' (did you mean 'du_vae'?)"),
         (["trane"], "No such command 'trane'"),
-        (["generate", *JOB, "--temperature", "0"], "--temperature: expected a number above 0; found 0.0"),
+        (["generate", *JOB, "--temperature", "0"], "--temperature: expected a number from 0.001 to 1000.0; found 0.0"),
         (["generate", *JOB, "--temperature", "0.5", "--likely"], "--temperature, --likely: expected one of them"),
         (["interpolate", *JOB, "--from", "the food"], "--from, --to: expected both"),
         (["reconstruct", *JOB, "--sentence", "a", "--input", "b.txt"], "--sentence, --input: expected one of them"),

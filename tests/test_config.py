@@ -86,7 +86,7 @@ MISTAKES = {
         "gamma: 1.0, p: 0.5",
         "gamma: 1.0, p: 0",
         "settings.du_vae.columns.synthetic.p",
-        ["expected a number above 0.0", "found 0"],
+        ["expected a number of at least 1e-06", "found 0"],
     ),
     "p above 1": (
         "gamma: 1.0, p: 0.5",
@@ -98,7 +98,7 @@ MISTAKES = {
         "synthetic: {gamma: 1.0}",
         "synthetic: {gamma: -1.0}",
         "settings.bn_vae.columns.synthetic.gamma",
-        ["expected a number above 0.0", "found -1.0"],
+        ["expected a number of at least 1e-09", "found -1.0"],
     ),
     "gamma that is text": (
         "synthetic: {gamma: 1.0}",

@@ -187,7 +187,7 @@ def _unknown(prepared: Prepared) -> Prepared:
         (lambda p: with_token(p, "valid", 3, 1, 2), r"marks_only_around \(valid\): .*document 3, marks 3: '<s> </s>"),
         (lambda p: _labels(p, "test", 4, 2), r"known_labels \(test\): .*one of training's.*document 4, label 2"),
         (lambda p: _labels(p, "train", 4, -1), r"known_labels \(train\): .*document 4, label -1"),
-        (lambda p: _labels(p, "train", slice(None), 1), r"label_classes \(train\): expected two labels or more"),
+        (lambda p: _labels(p, "test", slice(None), 1), r"label_classes \(test\): expected two labels or more"),
         (lambda p: _labels(p, "labelled_100", slice(None), -1), r"known_labels \(labelled_100\)"),
         (
             _unknown,
@@ -269,6 +269,7 @@ def _synthetic(tiny: Params) -> tuple[Params, Prepared]:
 
 def test_synthetic_data(tiny: Params, tmp_path: Path) -> None:
     params, prepared = _synthetic(tiny)
+    params = changed(params, "synthetic", probe={"labels": [10]})
     said = run(params, prepared, tmp_path, "synthetic")
 
     sizes = {e["split"]: e["expected"] for e in said["expectations"] if e["name"] == "size"}

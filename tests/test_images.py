@@ -17,10 +17,12 @@ from duvae.commands import fetch, validate
 from duvae.commands import prepare as prepare_stage
 from duvae.config import DatasetProbe, ImageDataset, ImageSource, Params
 from duvae.data import image_files, store
-from duvae.data.images import area_average, binarized, hold_out, prepared_images
+from duvae.data.images import area_average, binarized, hold_out
 from duvae.data.splits import PIXELS, Images, count_shared
 from duvae.data.store import Prepared
+from duvae.data.user_images import prepared_images
 from duvae.errors import UserError
+from spoiling import resign
 
 SOURCE = ImageSource(path="leaves", ink="dark", valid=0.2, test=0.2, seed=1, size=5)
 
@@ -181,7 +183,7 @@ def test_pictures_of_every_mode(tmp_path: Path, mode: str) -> None:
     else:
         black.convert(mode).save(path)
 
-    np.testing.assert_array_equal(image_files.read_picture(path.read_bytes(), "it"), ~drawn)
+    np.testing.assert_array_equal(image_files.read_picture(path.read_bytes(), "it").lightness, ~drawn)
 
 
 def spoilt(folder: Path) -> None:
@@ -200,7 +202,7 @@ def deep(folder: Path) -> None:
     ("spoil", "said"),
     [
         (spoilt, r"03\.png: expected a picture, but it cannot be read"),
-        (lambda folder: (folder / "03.png").write_bytes(b"nothing"), r"03\.png: expected a picture, but its format"),
+        (lambda folder: (folder / "03.png").write_bytes(b"nothing"), r"03\.png: expected a picture .*, but its format"),
         (lambda folder: (folder / "03.txt").write_text("x"), r"03\.txt: expected a picture \(\.bmp"),
         (wide, r"03\.png: expected square images of at least 5 pixels a side .*found 10 x 12"),
         (lambda folder: Image.new("L", (4, 4)).save(folder / "03.png"), r"03\.png: .*found 4 x 4"),
@@ -279,7 +281,41 @@ ARRAYS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "labels of words": ({"images": np.zeros((20, 6, 6)), "labels": np.array(["a"] * 20)}, r"array labels: expected 20"),
     "negative labels": ({"images": np.zeros((20, 6, 6)), "labels": np.full(20, -1)}, r"array labels: expected 20"),
-    "objects": ({"images": np.array([{}] * 20, object)}, r"expected an npz of plain arrays"),
+    "objects": ({"images": np.array([{}] * 20, object)}, r"array images: expected plain numbers; found Python objects"),
+    "bits as uint8": (
+        {"images": np.arange(720, dtype=np.uint8).reshape(20, 6, 6) % 2},
+        r"array images: expected pixels that use the range .* the largest is 1 of 255",
+    ),
+    "divided by 255 twice": (
+        {"images": np.arange(720).reshape(20, 6, 6) / 719 / 255},
+        r"array images: expected pixels that use the range .* the largest is 1 of 255",
+    ),
+    "all equal": ({"images": np.full((20, 6, 6), 0.7)}, r"all pixels of all images are equal"),
+    "no dimensions": ({"images": np.float32(1)}, r"array images: expected the shape .* found \(\)"),
+    "val": (
+        {name: np.zeros((20, 6, 6)) for name in ("train", "val", "holdout")},
+        r"expected exactly the arrays train, valid and test, .* found holdout, train, val",
+    ),
+    "images and test": (
+        {name: np.zeros((20, 6, 6)) for name in ("images", "test")},
+        r"expected exactly the arrays train, valid and test, .* found images, test",
+    ),
+    "a fourth array": (
+        {name: np.zeros((20, 6, 6)) for name in ("train", "valid", "test", "extra")},
+        r"expected exactly the arrays train, valid and test, .* found extra, test, train, valid",
+    ),
+    "labels under another name": (
+        {"images": np.zeros((20, 6, 6)), "y": np.zeros(20, int)},
+        r"expected only arrays of images and of labels .*; found y too",
+    ),
+    "labels of one split": (
+        {"train_labels": np.zeros(20, int), **{name: np.zeros((20, 6, 6)) for name in ("train", "valid", "test")}},
+        r"expected labels for all splits, or for none; valid, test has none",
+    ),
+    "huge labels": (
+        {"images": np.zeros((20, 6, 6)), "labels": np.full(20, 2**63, np.uint64)},
+        r"array labels: expected 20 whole numbers from 0 to 999999.*from 9223372036854775808",
+    ),
 }
 
 
@@ -399,6 +435,7 @@ def test_images_that_are_broken_are_named(tmp_path: Path, part: str, change: Any
     store.write(tmp_path / "d", binarized(grey_set(5), 1))
     path = tmp_path / "d" / f"valid.{part}.npy"
     np.save(path, change(np.load(path)))
+    resign(tmp_path / "d")
 
     with pytest.raises(UserError, match=said):
         store.read(tmp_path / "d")

@@ -217,4 +217,4 @@ def test_perplexity_by_hand() -> None:
 
 def test_standard_error_by_hand() -> None:
     assert standard_error(np.array([1.0, 2.0, 3.0, 6.0])) == pytest.approx(math.sqrt((4 + 1 + 0 + 9) / 3 / 4))
-    assert standard_error(np.array([3.0])) == 0
+    assert standard_error(np.array([3.0])) is None

@@ -1,4 +1,4 @@
-"""A trained model in use, from Python and from commands. test_tracking.py tests the pyfunc of MLflow."""
+"""The use of a trained model, from Python and by commands. test_tracking.py tests its use through MLflow's pyfunc."""
 
 import io
 import json
@@ -15,7 +15,7 @@ from PIL import Image
 import family
 from duvae.commands import encode, interpolate, reconstruct
 from duvae.config import ImageNetworks, TextNetworks
-from duvae.data import images, store
+from duvae.data import store, user_images
 from duvae.data.splits import END, PAD, SPECIALS, START, Documents
 from duvae.data.store import Prepared
 from duvae.errors import UserError
@@ -132,9 +132,9 @@ def test_sentences_are_written_and_read_back() -> None:
 
 
 def test_a_temperature_divides_the_logits() -> None:
-    """The first word's frequencies at one z follow the divided logits.
+    """At one z, the frequencies of the first word follow the softmax of the logits divided by the temperature.
 
-    A temperature near 0 gives the likeliest sentences.
+    A temperature near 0 gives the same sentences as decoding with `likely=True`.
     """
     model = trained()
     before = family.state(model.model)
@@ -294,7 +294,7 @@ def test_pictures_are_encoded_by_their_names(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     for name, shade in (("a/one.png", 0), ("two.png", 255)):
         Image.new("L", (12, 12), shade).save(tmp_path / name)
-    drawings, names = images.read_images(tmp_path, 6, "dark")
+    drawings, names = user_images.read_images(tmp_path, 6, "dark")
     assert names == ["a/one.png", "two.png"]
     assert drawings.grey.mean((1, 2)).tolist() == [1, 0]
     frame = encode.codes_of_images(model, tmp_path, "dark", 1)

@@ -15,6 +15,9 @@ def main() -> None:
         from duvae import cli
 
         cli.main()
+    except KeyboardInterrupt:  # while modules are imported; the command line handles it afterwards
+        print("interrupted: no file is half-written; run the same command again", file=sys.stderr)
+        sys.exit(130)
     except ModuleNotFoundError as error:
         library = (error.name or "").partition(".")[0]
         if library in {"", "duvae", *sys.stdlib_module_names} or importlib.util.find_spec(library):

@@ -5,14 +5,14 @@ words of the YAML file. If a name is unknown, they add the known name with the c
 """
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
-if TYPE_CHECKING:
-    import yaml
+LONGEST_SHOWN = 100
+"""Largest number of characters of a text that a message shows."""
 
 
 def refusal(key: str, message: str) -> PydanticCustomError:
@@ -145,11 +145,14 @@ def _close(name: object, known: Sequence[str]) -> str:
 
 
 def show(value: object) -> str:
-    """Converts a value to the text that a message shows. For a mapping or a list, the text gives only the length."""
+    """A value as a message shows it. A mapping or a list is shown by its length, and a long text is cut."""
     if isinstance(value, dict | list):
         return f"a {'mapping' if isinstance(value, dict) else 'list'} of length {len(value)}"
     if isinstance(value, bool):
         return str(value).lower()
+
+    if isinstance(value, str) and len(value) > LONGEST_SHOWN:
+        value = value[:LONGEST_SHOWN] + "…"
 
     return "nothing" if value is None else repr(value)
 
@@ -172,8 +175,8 @@ def line_note(key: tuple[str, ...], line_numbers: Mapping[tuple[str, ...], int] 
 
     Args:
         key: Path of the key.
-        line_numbers: Line number of each path, from `key_lines`; None: the lines are unknown. If the mapping does not
-            have the path of the key, the line is that of the nearest key that contains the key.
+        line_numbers: Line number of each path, from `duvae.config.yaml_text.read`; None if the lines are unknown. If
+            the path of the key is not among them, the nearest key around it gives the line.
     """
     while line_numbers and key:
         if key in line_numbers:
@@ -181,34 +184,3 @@ def line_note(key: tuple[str, ...], line_numbers: Mapping[tuple[str, ...], int] 
         key = key[:-1]
 
     return ""
-
-
-def key_lines(node: "yaml.Node | None", path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], int]]:
-    """Yields the path of each key with the key's line number, counted from 1.
-
-    Args:
-        node: Node of the file's tree, as `yaml.compose` returns it; None: an empty file, which has no keys. The tree is
-            needed because PyYAML keeps line numbers in nodes, but not in loaded values.
-        path: Path of the node in the file.
-
-    Raises:
-        yaml.YAMLError: If a mapping has a key twice. PyYAML itself accepts such a mapping and keeps the last value.
-    """
-    # Imported here, because code that loads a trained model imports this module and must run without PyYAML.
-    import yaml
-
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, value in node.value:
-            if key.value in seen:
-                raise yaml.MarkedYAMLError(problem=f"the key '{key.value}' occurs twice", problem_mark=key.start_mark)
-            seen.add(key.value)
-            if key.value == "<<":
-                yield from key_lines(value, path)
-                continue
-            yield (*path, str(key.value)), key.start_mark.line + 1
-            yield from key_lines(value, (*path, str(key.value)))
-    elif isinstance(node, yaml.SequenceNode):
-        for index, value in enumerate(node.value):
-            yield (*path, str(index)), value.start_mark.line + 1
-            yield from key_lines(value, (*path, str(index)))

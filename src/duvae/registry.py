@@ -18,7 +18,19 @@ from pydantic import Field
 from pydantic.fields import FieldInfo
 
 from duvae.errors import UserError
-from duvae.fields import Count, Frozen, KeepProbability, NotNegative, Positive, Share
+from duvae.fields import (
+    Blocks,
+    Coordinate,
+    Count,
+    Epochs,
+    Frozen,
+    KeepProbability,
+    NotNegative,
+    Positive,
+    Repeats,
+    Share,
+    Width,
+)
 from duvae.messages import unknown
 
 
@@ -112,11 +124,11 @@ class Aggressive(Frozen):
 
     kl_start: Annotated[Share, Field(description="KL weight at the start of the warm-up")] = 0.1
     window: Annotated[
-        Count, Field(description="number of encoder steps between two checks of the loss in the inner loop")
+        Repeats, Field(description="number of encoder steps between two checks of the loss in the inner loop")
     ] = 15
-    max_inner: Annotated[Count, Field(description="largest number of encoder steps of one inner loop")] = 99
+    max_inner: Annotated[Repeats, Field(description="largest number of encoder steps of one inner loop")] = 99
     patience: Annotated[
-        Count,
+        Epochs,
         Field(description="number of epochs without a rise of MI on validation after which the aggressive phase ends"),
     ] = 1
 
@@ -151,7 +163,7 @@ class FixedShift(Frozen):
     """BN-VAE with fixed beta: the initial scale gamma and the fixed shift beta of all means."""
 
     gamma: Annotated[Positive, Field(description="the scale that every mean starts from")]
-    beta: Annotated[float, Field(description="the fixed shift of every mean"), Searched((0.1, 0.3, 0.5, 0.7, 1.0))]
+    beta: Annotated[Coordinate, Field(description="the fixed shift of every mean"), Searched((0.1, 0.3, 0.5, 0.7, 1.0))]
 
 
 class MutualDivergence(Frozen):
@@ -169,7 +181,7 @@ class SemiAmortized(Frozen):
     """SA-VAE: the first KL weight, and the options of the gradient steps that refine each posterior."""
 
     kl_start: Annotated[Share, Field(description="KL weight at the start of the warm-up")] = 0.1
-    steps: Annotated[Count, Field(description="number of steps that refine each posterior")] = 20
+    steps: Annotated[Repeats, Field(description="number of steps that refine each posterior")] = 20
     learning_rate: Annotated[Positive, Field(description="learning rate of these steps, for a mean loss")] = 1.0
     momentum: Annotated[float, Field(ge=0, lt=1, description="momentum of these steps")] = 0.5
     clip: Annotated[Positive, Field(description="largest norm of a document's gradient in a step")] = 5.0
@@ -198,8 +210,8 @@ class Chain(Frozen):
     of z.
     """
 
-    blocks: Annotated[Count, Field(description="T, the number of blocks of the chain")] = 2
-    width: Annotated[Count, Field(description="hidden units of a block's layer, for each dimension of z")] = 60
+    blocks: Annotated[Blocks, Field(description="T, the number of blocks of the chain")] = 2
+    width: Annotated[Width, Field(description="hidden units of a block's layer, for each dimension of z")] = 60
 
 
 class FlowFreeBits(FreeBits, Chain):

@@ -5,7 +5,9 @@ commands; it has one module for each command. A command imports heavy libraries,
 and checked its parameters.
 """
 
+import math
 import os
+import re
 import sys
 import traceback
 from typing import Annotated
@@ -14,6 +16,7 @@ import typer
 
 from duvae.cli import data, experiments, information, pages, project, training, use
 from duvae.errors import TEMPORARY_FAILURE, Interrupted, TemporaryError, UserError
+from duvae.paths import require_utf8
 
 TELEMETRY_OFF = {
     "DO_NOT_TRACK": "true",
@@ -72,6 +75,8 @@ def main() -> None:
     """
     os.environ.update(TELEMETRY_OFF)
     try:
+        for argument in sys.argv[1:]:
+            require_utf8(argument)
         app()
     except UserError as error:
         first, *more = str(error).splitlines()
@@ -85,10 +90,32 @@ def main() -> None:
             print("interrupted: no file is half-written; run the same command again", file=sys.stderr)
         raise
     except Exception as error:
+        if (needed := _memory_asked_for(error)) > (size := _memory_of_machine()):
+            print(
+                f"error: the command asked for {needed / 2**30:,.1f} GiB of memory; this machine has"
+                f" {size / 2**30:,.1f} GiB. Lower the sizes in params.yaml (batch, networks, importance_samples), or"
+                " give fewer or smaller examples.",
+                file=sys.stderr,
+            )
+            sys.exit(2)
         if not _is_passing(error):
             raise
         traceback.print_exc()
         sys.exit(TEMPORARY_FAILURE)
+
+
+def _memory_asked_for(error: Exception) -> int:
+    """Number of bytes of the allocation that failed; 0 if the number is unknown or memory was not the reason."""
+    if isinstance(error, MemoryError) and hasattr(error, "shape") and hasattr(error, "dtype"):  # of NumPy
+        return int(math.prod(error.shape) * error.dtype.itemsize)
+    found = re.search(r"can't allocate memory: you tried to allocate (\d+) bytes", str(error))  # of PyTorch
+
+    return int(found[1]) if found else 0
+
+
+def _memory_of_machine() -> int:
+    """Number of bytes of the machine's memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _is_passing(error: Exception) -> bool:

@@ -5,6 +5,9 @@ from typing import Annotated
 
 import typer
 
+from duvae.errors import UserError
+from duvae.paths import LONGEST_PART, LONGEST_PATH
+
 PARAMS_FILE = Path("params.yaml")
 """The file of parameters that a command reads if `--params` is not given."""
 
@@ -21,6 +24,27 @@ Study = Annotated[
     str,
     typer.Option("--study", metavar="NAME", help="Name of a study in params.yaml: a search for hyperparameters."),
 ]
+
+
+def checked_output(path: Path | None) -> Path | None:
+    """Checks that a path can be the name of a new file.
+
+    Raises:
+        UserError: If the path is empty, names a folder, or is too long.
+    """
+    if path is None:
+        return None
+    if path.name in {"", ".."} or path.is_dir():
+        raise UserError(f"--output {str(path)!r}: expected the name of a file to write; found the name of a folder.")
+    if len(str(path).encode()) > LONGEST_PATH or len(path.name.encode()) > LONGEST_PART:
+        raise UserError(
+            f"--output {str(path)[:60]}…: expected a path of at most {LONGEST_PATH:,} bytes, with a name of at most"
+            f" {LONGEST_PART} bytes. Choose a shorter one."
+        )
+
+    return path
+
+
 CheckOnly = Annotated[
     bool, typer.Option("--check", help="Write nothing; end with an error if the file is out of date.")
 ]

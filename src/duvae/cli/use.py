@@ -1,19 +1,36 @@
 """Defines the commands that use a trained model: they generate, interpolate, reconstruct and encode examples."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from duvae.cli import dispatch
-from duvae.cli.options import PARAMS_FILE, Dataset, ParamsFile, Seed, Setting, examples, new_app
+from duvae.cli.options import PARAMS_FILE, Dataset, ParamsFile, Seed, Setting, checked_output, examples, new_app
 from duvae.errors import UserError
 
 app = new_app()
 
+LARGEST = 1_000
+"""Largest number of rows, columns, pairs, points or examples. A page with more of them cannot be read."""
+
+
+def number(option: str, least: int, text: str) -> Any:
+    """An option for a number of things, from `least` to `LARGEST`; `text` is its help."""
+    return typer.Option(option, metavar="N", min=least, max=LARGEST, help=text)
+
+
+COLDEST, HOTTEST = 0.001, 1_000.0
+"""Bounds of the temperature. Below them one value has all the probability; above them all values are equally likely."""
+
 Output = Annotated[
     Path | None,
-    typer.Option("--output", metavar="PATH", help="File to write. Default: a file in reports/generated."),
+    typer.Option(
+        "--output",
+        metavar="PATH",
+        callback=checked_output,
+        help="File to write. Default: a file in reports/generated.",
+    ),
 ]
 DrawSeed = Annotated[
     int, typer.Option("--draw-seed", metavar="N", min=0, max=2**31 - 1, help="Seed of all random draws.")
@@ -43,12 +60,12 @@ def checked_temperature(temperature: float | None, likely: bool = False) -> floa
         likely: Whether the user gave `--likely`, with which nothing is drawn.
 
     Raises:
-        UserError: If the temperature is not a number above 0, or if the user gave it together with `--likely`.
+        UserError: If the temperature is out of range, or is given although nothing is drawn.
     """
     if temperature is not None and likely:
         raise UserError("--temperature, --likely: expected one of them, since --likely draws nothing; found both.")
-    if temperature is not None and not 0 < temperature < float("inf"):
-        raise UserError(f"--temperature: expected a number above 0; found {temperature}.")
+    if temperature is not None and not COLDEST <= temperature <= HOTTEST:
+        raise UserError(f"--temperature: expected a number from {COLDEST} to {HOTTEST}; found {temperature}.")
 
     return temperature or 1.0
 
@@ -64,8 +81,8 @@ def generate(
     dataset: Dataset,
     setting: Setting,
     seed: Seed,
-    rows: Annotated[int, typer.Option("--rows", metavar="N", min=1, help="Number of rows of samples.")] = 8,
-    columns: Annotated[int, typer.Option("--columns", metavar="N", min=1, help="Number of samples in each row.")] = 8,
+    rows: Annotated[int, number("--rows", 1, "Number of rows of samples.")] = 8,
+    columns: Annotated[int, number("--columns", 1, "Number of samples in each row.")] = 8,
     draw_seed: DrawSeed = 1,
     likely: Likely = False,
     temperature: Temperature = None,
@@ -93,9 +110,10 @@ def interpolate(
     dataset: Dataset,
     setting: Setting,
     seed: Seed,
-    pairs: Annotated[int, typer.Option("--pairs", metavar="N", min=1, help="Number of pairs of test examples.")] = 8,
+    pairs: Annotated[int, number("--pairs", 1, "Number of pairs of test examples.")] = 8,
     steps: Annotated[
-        int, typer.Option("--steps", metavar="N", min=2, help="Number of points per pair, including both ends.")
+        int,
+        number("--steps", 2, "Number of points per pair, including both ends."),
     ] = 8,
     first: Annotated[
         str | None, typer.Option("--from", metavar="TEXT", help="Sentence to start from; needs --to.")
@@ -137,7 +155,7 @@ def reconstruct(
     ] = None,
     count: Annotated[
         int,
-        typer.Option("--examples", metavar="N", min=1, help="Number of test examples to use, if no text is given."),
+        number("--examples", 1, "Number of test examples to use, if no text is given."),
     ] = 8,
     draw_seed: DrawSeed = 1,
     temperature: Annotated[
@@ -199,6 +217,7 @@ def encode(
         typer.Option(
             "--output",
             metavar="PATH",
+            callback=checked_output,
             help="File to write, .parquet or .csv. Default: a .parquet file in reports/generated.",
         ),
     ] = None,

@@ -13,7 +13,7 @@ import pandas as pd
 
 from duvae.commands import model_io
 from duvae.config import ImageDataset, Params
-from duvae.data import images
+from duvae.data import user_images
 from duvae.data.corpus import read_documents
 from duvae.data.splits import Images
 from duvae.errors import UserError
@@ -107,6 +107,8 @@ def codes_of_sentences(trained: TrainedModel, sentences: Sequence[str], source: 
             return trained.codes(trained.to_split(sentences, "--sentence")).frame()
         raw = sys.stdin.buffer.read() if source == STDIN else None
         lines = read_documents(Path("standard input") if source == STDIN else source, raw=raw)
+        for warning in lines.warnings:
+            print(f"warning: {warning}", file=sys.stderr)
         frame = trained.codes(trained.documents(lines)).frame()
     if lines.labels[0] >= 0:
         frame.insert(0, "label", lines.labels)
@@ -126,7 +128,9 @@ def codes_of_images(trained: TrainedModel, source: Path, ink: Literal["dark", "l
     Returns:
         A table with one row per image. Its column `image` has the name of each image.
     """
-    drawings, names = images.read_images(source, int(trained.size or 0), ink)
+    drawings, names = user_images.read_images(source, int(trained.size or 0), ink)
+    for warning in drawings.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
     frame = trained.codes(Images.of(drawings.grey, drawings.labels, drawings.groups), seed).frame()
     frame.insert(0, "image", names)
 

@@ -70,7 +70,7 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
         with Bar(f"{job.name}: NLL", len(part)) as bar:
             nll = importance_weighted_nll(model, part, evaluation.importance_samples, device, evaluation.seed, bar.done)
 
-    def if_density(value: float) -> float | None:
+    def if_density(value: float | None) -> float | None:
         return value if density else None
 
     metrics = {
@@ -102,4 +102,5 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
     head = {"dataset": dataset, "setting": setting, "seed": seed, "weights": weights, "documents": documents}
     array_files.write(results / "per_example.json", head, arrays)
     write_json(results / "metrics.json", metrics)
-    watch.write(results / "evaluate.run.json", weights=weights, device=str(device), threads=params.threads)
+    outputs = [results / "metrics.json", results / "per_example.json"]
+    watch.write(results / "evaluate.run.json", outputs, weights=weights, device=str(device), threads=params.threads)

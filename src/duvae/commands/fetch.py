@@ -5,6 +5,7 @@ from pathlib import Path
 from duvae.config import Params, SyntheticDataset, path_in_folder
 from duvae.data import sources
 from duvae.data.fetching import Fetched, fetch_files
+from duvae.data.user_files import files_in
 from duvae.errors import UserError
 from duvae.project.files import remove
 
@@ -17,10 +18,10 @@ def expanded(paths: list[str], root: Path) -> list[str]:
         root: Folder of the project.
 
     Returns:
-        Paths of files. Hidden files are left out.
+        Paths of files. Hidden files are left out, and links to files and folders are followed.
 
     Raises:
-        UserError: If a folder has no files, or only hidden ones.
+        UserError: If a folder has no files, or if something in the folder cannot be read.
     """
     files: list[str] = []
     for path in paths:
@@ -28,11 +29,10 @@ def expanded(paths: list[str], root: Path) -> list[str]:
         if path in sources.SOURCES or not folder.is_dir():
             files.append(path)
             continue
-        inside = [file.relative_to(folder) for file in sorted(folder.rglob("*")) if file.is_file()]
-        shown = [file for file in inside if not any(part.startswith(".") for part in file.parts)]
-        if not shown:
+        inside = [file.relative_to(folder) for file in files_in(folder)]
+        if not inside:
             raise UserError(f"{folder}: expected files in this folder, which params.yaml names; found none. Add some.")
-        files += [str(Path(path) / file) for file in shown]
+        files += [str(Path(path) / file) for file in inside]
 
     return files
 

@@ -5,8 +5,8 @@ A data set of images is an exception: its grey values go to data/grey/<data set>
 
 from pathlib import Path
 
-from duvae.config import ImageDataset, OmniglotDataset, Params, SyntheticDataset
-from duvae.data import images, omniglot, store, text
+from duvae.config import ImageDataset, OmniglotDataset, Params, SyntheticDataset, TextDataset
+from duvae.data import omniglot, store, text, user_images
 from duvae.data.store import Prepared
 
 
@@ -35,7 +35,7 @@ def run(params: Params, dataset: str, root: Path = Path()) -> Prepared:
         if isinstance(chosen, OmniglotDataset):
             prepared = omniglot.prepared_omniglot(chosen.source, raw)
         else:
-            prepared = images.prepared_images(chosen.source, raw)
+            prepared = user_images.prepared_images(chosen.source, raw)
         folder = root / "data" / "grey" / dataset
         store.write(folder, prepared)
     else:
@@ -44,8 +44,8 @@ def run(params: Params, dataset: str, root: Path = Path()) -> Prepared:
     sizes = ", ".join(f"{name} {len(split)}" for name, split in prepared.splits.items())
     values = "grey values" if folder.parent.name == "grey" else f"{len(prepared.vocabulary)} words in the vocabulary"
     print(f"{dataset}: {sizes}; {values}")
-    if not isinstance(chosen, SyntheticDataset | OmniglotDataset | ImageDataset):
-        for warning in text.warnings(prepared.summary):
-            print(f"warning: {dataset}: {warning}")
+    warnings = text.warnings(prepared.summary) if isinstance(chosen, TextDataset) else []
+    for warning in [*prepared.summary.get("warnings", []), *warnings]:
+        print(f"warning: {dataset}: {warning}")
 
     return prepared

@@ -12,8 +12,8 @@ from threadpoolctl import threadpool_limits
 
 from duvae.config import Params
 from duvae.data import store
+from duvae.data.enough import require_probe
 from duvae.data.splits import Array
-from duvae.errors import UserError
 from duvae.inference import model_files
 from duvae.metrics.encoding import features
 from duvae.metrics.probes import Accuracy, Labelled, convergence, draw, over_groups, probe, probe_groups
@@ -42,6 +42,7 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
     watch = Stopwatch("probe", params.setting(setting).system)
     job, chosen = params.job(dataset, setting, seed), params.dataset(dataset)
     prepared = store.read(root / "data/prepared" / dataset)
+    require_probe(prepared, chosen, dataset)
     train = f"duvae train --dataset {dataset} --setting {setting} --seed {seed}"
     model, _ = model_files.load(
         root / "models" / job.folder, train, params.setting(setting).system, len(prepared.vocabulary)
@@ -58,7 +59,9 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
     folder = root / "results" / job.folder
     head = {"dataset": dataset, "setting": setting, "seed": seed, "weights": weights}
     write_json(folder / "probe.json", {**head, **results})
-    watch.write(folder / "probe.run.json", weights=weights, device=str(device), threads=params.threads)
+    watch.write(
+        folder / "probe.run.json", [folder / "probe.json"], weights=weights, device=str(device), threads=params.threads
+    )
 
 
 def by_subset(model: VAE, prepared: store.Prepared, params: Params, dataset: str) -> dict[str, Any]:
@@ -79,19 +82,11 @@ def by_subset(model: VAE, prepared: store.Prepared, params: Params, dataset: str
         - `by_labels`: results by size of the subset, which is its number of labels. `draws` has the test accuracy of
           each subset of this size. `accuracy` and `spread` are the mean and the standard deviation of
           `draws`. `inverse_penalties` has the inverse penalty that cross-validation has chosen for each subset.
-
-    Raises:
-        UserError: If a document has no label, or if there are too few labels or documents.
     """
     options, device = params.dataset(dataset).probe, next(model.parameters()).device
 
     def labelled(split: str) -> tuple[Array, Array]:
         documents = prepared.split(split)
-        if len(np.unique(documents.labels)) < 2 or documents.labels.min() < 0:
-            raise UserError(
-                f"data/prepared/{dataset}: expected a label on every document of split '{split}', and at least two"
-                f" different labels. Give the files labels, or empty datasets.{dataset}.probe in params.yaml."
-            )
         return features(model, documents, device), documents.labels
 
     test = labelled("test") if options.enabled else (np.zeros((0, 0)), np.zeros(0, np.int64))
@@ -99,7 +94,6 @@ def by_subset(model: VAE, prepared: store.Prepared, params: Params, dataset: str
     if options.labels:
         inputs, labels = labelled("train")
         for size in options.labels:
-            _check_size(size, labels, dataset)
             draws = [draw(labels, size, (params.probe.seed, size, n)) for n in range(params.probe.draws)]
             subsets[str(size)] = [(inputs[indices], labels[indices]) for indices in draws]
     for name in dict.fromkeys(options.subsets):
@@ -150,35 +144,18 @@ def by_character(
           labelled images, as the mean over the alphabets. `accuracy` and `spread` are the mean and the
           standard deviation of `draws`. `by_alphabet` and `inverse_penalties` have the accuracy and the chosen inverse
           penalties of each alphabet, by name of the alphabet.
-
-    Raises:
-        UserError: If an image has no character or alphabet, or if an alphabet has too few characters or images.
     """
     device = next(model.parameters()).device
 
     def labelled(*splits: str) -> Labelled:
         images = [prepared.images(split) for split in splits]
-        examples = Labelled(
+        return Labelled(
             np.concatenate([features(model, part, device, params.evaluation.seed) for part in images]),
             np.concatenate([part.labels for part in images]),
             np.concatenate([part.groups for part in images]),
         )
-        if examples.labels.min() < 0 or examples.groups.min() < 0:
-            raise UserError(
-                f"data/prepared/{dataset}: expected a character and an alphabet for every image of"
-                f" {' and '.join(splits)}. Sort the images into folders alphabet/character, or empty"
-                f" datasets.{dataset}.probe.per_character in params.yaml."
-            )
-        return examples
 
     training, test = labelled("train", "valid"), labelled("test")
-    for group in np.unique(training.groups).tolist():
-        characters, images = len(np.unique(training.of(group)[1])), len(test.of(group)[1])
-        if characters < 2 or not images:
-            raise UserError(
-                f"data/prepared/{dataset}: expected at least two characters in training and at least one test image"
-                f" in each alphabet; found {characters} and {images} in {prepared.summary['alphabets'][group]}."
-            )
     names = prepared.summary["alphabets"]
     class_sizes = [np.unique(test.of(group)[1], return_counts=True)[1] for group in np.unique(training.groups).tolist()]
     by_labels = {}
@@ -202,21 +179,3 @@ def by_character(
         "largest_class": 100 * float(np.mean([sizes.max() / sizes.sum() for sizes in class_sizes])),
         "by_labels": by_labels,
     }
-
-
-def _check_size(size: int, labels: Array, dataset: str) -> None:
-    """Checks that a labelled subset of this size can be drawn from the training documents.
-
-    Args:
-        size: Number of documents of the subset.
-        labels: Labels of all training documents, shape (documents,).
-        dataset: Name of the data set, for messages.
-
-    Raises:
-        UserError: If the size is above the number of training documents, or below the number of different labels.
-    """
-    key, classes = f"params.yaml: datasets.{dataset}.probe.labels", len(np.unique(labels))
-    if size > len(labels):
-        raise UserError(f"{key}: expected at most {len(labels)}, the number of training documents; found {size}.")
-    if size < classes:
-        raise UserError(f"{key}: expected at least {classes}, the number of different labels; found {size}.")

@@ -15,6 +15,7 @@ from duvae.config import Params
 from duvae.data import store
 from duvae.errors import UserError
 from duvae.inference import model_files
+from duvae.metrics.statistics import with_error
 from duvae.project.files import read_json, whole, write_json, write_text
 from duvae.project.provenance import Stopwatch
 from duvae.search.plan import Plan
@@ -65,7 +66,8 @@ def run(params: Params, name: str, url: str | None = None, worker: bool = False,
     write_json(folder / "study.json", content)
     best = content["best"] or {}
     end_study(str(study.user_attrs[PARENT]), {key: best.get(key) for key in ("nll", "mi")}, study_root(root))
-    watch.write(folder / "search.run.json", device=str(model_files.device()), threads=params.threads)
+    outputs = [folder / name for name in ("best_params.yaml", "trials.csv", "curves.csv", "study.json")]
+    watch.write(folder / "search.run.json", outputs, device=str(model_files.device()), threads=params.threads)
     for line in summary_lines(content):
         print(line)
     print(f"best hyperparameters: {folder / 'best_params.yaml'}; run 'duvae figure2 --study {name}' to draw its page")
@@ -136,11 +138,13 @@ def summary_lines(study: dict[str, Any]) -> list[str]:
         f" ({100 * cost['share']:.0f} %)"
     )
     if against and against["gap"] is not None:
-        within = "within" if against["within_one_standard_error"] else "more than"
+        error = "whose standard error is unknown"
+        if against["within_one_standard_error"] is not None:
+            within = "within" if against["within_one_standard_error"] else "more than"
+            error = f"{within} one standard error ({against['best']['nll_stderr']:.3f})"
         lines.append(
             f"compared with {against['study']}: {against['gap']:+.3f} nats to its best {against['best']['nll']:.3f},"
-            f" {within} one standard error ({against['best']['nll_stderr']:.3f}), with {100 * against['share']:.1f} %"
-            f" of its {against['epochs']:,} epochs"
+            f" {error}, with {100 * against['share']:.1f} % of its {against['epochs']:,} epochs"
         )
 
     return lines
@@ -152,4 +156,6 @@ def _best_line(best: dict[str, Any] | None) -> str:
     values = ", ".join(f"{name} {value:.4g}" for name, value in best["hyperparameters"].items())
     mi = "" if best["mi"] is None or math.isnan(best["mi"]) else f", MI {best['mi']:.2f}"
 
-    return f"{values}: NLL {best['nll']:.3f} ± {best['nll_stderr']:.3f}{mi} (trial {best['trial']})"
+    nll = with_error(best["nll"], best["nll_stderr"], 3)
+
+    return f"{values}: NLL {nll}{mi} (trial {best['trial']})"

@@ -92,6 +92,7 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
         pd.DataFrame(result.history).to_csv(temporary, index=False)
     watch.write(
         results / "train.run.json",
+        outputs=[results / "history.csv"],
         weights=model_files.digest(model),
         device=str(device),
         threads=params.threads,

@@ -80,4 +80,6 @@ def run(params: Params, dataset: str, root: Path = Path()) -> None:
             "label": store.read_array(folder, "test.labels").astype(np.int32),
         },
     )
-    watch.write(root / "results" / dataset / "truth.run.json", device="cpu", threads=params.threads)
+    folder = root / "results" / dataset
+    outputs = [folder / "truth.json", folder / "per_example.json"]
+    watch.write(folder / "truth.run.json", outputs, device="cpu", threads=params.threads)

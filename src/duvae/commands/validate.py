@@ -5,6 +5,7 @@ from typing import Any
 
 from duvae.config import ImageDataset, OmniglotDataset, Params
 from duvae.data import store, validation
+from duvae.data.enough import require_enough
 from duvae.project.files import remove, write_json
 
 
@@ -22,7 +23,8 @@ def run(params: Params, dataset: str, root: Path = Path()) -> dict[str, Any]:
         The content of data/validated/<data set>.json: the results of the checks.
 
     Raises:
-        UserError: If an expectation is not met. The message shows an example row for each such expectation.
+        UserError: If an expectation is not met. The message shows an example row for each such expectation. Also if
+            there are too few examples or labels for the probes and the interpolations.
     """
     chosen = params.dataset(dataset)
     report, docs = root / "data" / "validated" / f"{dataset}.json", root / "reports" / "data_docs" / dataset
@@ -34,6 +36,7 @@ def run(params: Params, dataset: str, root: Path = Path()) -> dict[str, Any]:
     validation.require_all_met(
         results, dataset, docs, ("prepare", "binarize", "validate") if images else ("prepare", "validate")
     )
+    require_enough(prepared, chosen, dataset)
     summary = validation.summary(results, prepared, dataset)
     write_json(report, summary)
     print(f"{dataset}: all {len(results)} expectations are met; {docs / 'index.html'} shows them")

@@ -6,7 +6,21 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from duvae.config.sources import ImageSource, OmniglotSource, SyntheticSource, TextSource, Truth
-from duvae.fields import Count, Frozen, Name, OpenShare, Positive, Seed, Share, TwoOrMore, doc
+from duvae.fields import (
+    Count,
+    Epochs,
+    Frozen,
+    Name,
+    OpenShare,
+    Positive,
+    Seed,
+    Share,
+    Side,
+    SomeEpochs,
+    TwoOrMore,
+    Width,
+    doc,
+)
 from duvae.messages import refusal, unknown
 
 APART = ("text", "images")
@@ -54,12 +68,12 @@ class ImageExpect(Frozen):
 class TextNetworks(Frozen):
     """Sizes of the LSTM encoder and of the LSTM decoder for texts."""
 
-    embedding: Annotated[Count, doc("Number of dimensions of a word embedding.", "release; paper, S-E")]
+    embedding: Annotated[Width, doc("Number of dimensions of a word embedding.", "release; paper, S-E")]
     hidden: Annotated[
-        Count,
+        Width,
         doc("Number of hidden units in each of the two LSTMs, the encoder's and the decoder's.", "release; paper, S-E"),
     ]
-    latent: Annotated[Count, doc("Number of dimensions of z.", "paper, 4.1; S-E")]
+    latent: Annotated[Width, doc("Number of dimensions of z.", "paper, 4.1; S-E")]
     dropout_in: Annotated[
         float, Field(ge=0, lt=1), doc("Dropout probability of the decoder's word embeddings.", "paper, S-E")
     ]
@@ -73,14 +87,14 @@ class TextNetworks(Frozen):
 class ImageNetworks(Frozen):
     """Sizes of the ResNet encoder and of the PixelCNN decoder for images."""
 
-    size: Annotated[Count, doc("Side of the images in pixels; it must equal `source.size`.", "release")]
+    size: Annotated[Side, doc("Side of the images in pixels; it must equal `source.size`.", "release")]
     channels: Annotated[
-        list[Count],
-        Field(min_length=1),
+        list[Width],
+        Field(min_length=1, max_length=10),
         doc("Number of output channels of each encoder block. Each block has stride 2.", "paper, 4.1; release"),
     ]
     features: Annotated[
-        Count,
+        Width,
         doc(
             "Number of features that the encoder returns. A linear map turns them into q(z given x).",
             "release",
@@ -88,21 +102,21 @@ class ImageNetworks(Frozen):
     ]
     kernels: Annotated[
         list[Literal[1, 3, 5, 7, 9, 11]],
-        Field(min_length=1),
+        Field(min_length=1, max_length=100),
         doc("Sides of the decoder's masked kernels in pixels, one number per layer.", "paper, 4.1: 13 layers; release"),
     ]
     width: Annotated[
-        int, Field(ge=2, multiple_of=2), doc("Number of output channels of each decoder layer.", "release")
+        int, Field(ge=2, le=16_384, multiple_of=2), doc("Number of output channels of each decoder layer.", "release")
     ]
     feature_maps: Annotated[
-        Count,
+        Width,
         doc(
             "Number of feature maps that the decoder computes from z. Each map has the size of the image. The "
             "first layer reads the maps and the image.",
             "release",
         ),
     ]
-    latent: Annotated[Count, doc("Number of dimensions of z.", "paper, 4.1")]
+    latent: Annotated[Width, doc("Number of dimensions of z.", "paper, 4.1")]
 
     @model_validator(mode="after")
     def first_kernel_is_large(self) -> Self:
@@ -135,11 +149,11 @@ class Decay(Frozen):
         bool, doc("Whether each decay starts new optimisers, without the moments of the old ones.", "release")
     ] = True
     patience: Annotated[
-        Count, doc("Number of epochs without a better validation loss before a decay.", "paper, S-E; release")
+        Epochs, doc("Number of epochs without a better validation loss before a decay.", "paper, S-E; release")
     ]
-    not_before: Annotated[int, Field(ge=0), doc("First epoch that can end with a decay.", "release")]
+    not_before: Annotated[SomeEpochs, doc("First epoch that can end with a decay.", "release")]
     at_most: Annotated[
-        Count,
+        Epochs,
         doc("Number of decays that end training. With 5, training ends when the fifth decay is due.", "paper, S-E"),
     ]
 
@@ -169,10 +183,9 @@ class Optimisation(Frozen):
             "release",
         ),
     ]
-    epochs: Annotated[Count, doc("Largest number of epochs.", "paper, S-E; release")]
+    epochs: Annotated[Epochs, doc("Largest number of epochs.", "paper, S-E; release")]
     warmup: Annotated[
-        int,
-        Field(ge=0),
+        SomeEpochs,
         doc(
             "Number of epochs of the warm-up. During the warm-up, the KL weight rises linearly to its final "
             "value, batch by batch.",
@@ -225,11 +238,14 @@ class DatasetProbe(Frozen):
     """
 
     labels: Annotated[
-        list[Count], doc("Sizes of labelled subsets to draw from the training examples.", "paper, Table 2")
+        list[Count],
+        Field(max_length=100),
+        doc("Sizes of labelled subsets to draw from the training examples.", "paper, Table 2"),
     ] = []
     subsets: Annotated[list[Name], doc("Names of labelled subsets in `source.subsets`.", "paper, Table 2")] = []
     per_character: Annotated[
         list[Count],
+        Field(max_length=100),
         doc(
             "Numbers of labelled images per character, drawn from the training and validation images. There "
             "is one probe for each alphabet, and the accuracy is the mean over alphabets.",
@@ -321,6 +337,17 @@ class SyntheticDataset(_Text):
         doc("Generator: a mixture of Gaussians over z, and an LSTM that writes sentences from z.", "paper, S-E"),
     ]
     truth: Annotated[Truth, doc("Quadrature of the generator's own likelihood.", "ours")]
+
+    @model_validator(mode="after")
+    def examples_are_there(self) -> Self:
+        for index, size in enumerate(self.probe.labels):
+            if size > self.source.train:
+                why = f"expected at most {self.source.train:,}, the number of training sentences; found {size:,}"
+                raise refusal(f"probe.labels.{index}", why)
+        if self.probe.subsets:
+            raise refusal("probe.subsets", "expected none, since a generator has no files of subsets")
+
+        return self
 
 
 class TextDataset(_Text):

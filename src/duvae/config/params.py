@@ -10,7 +10,7 @@ from duvae.config.datasets import AnyDataset, Dataset, Optimisation
 from duvae.config.settings import AnySetting, Setting, SettingGrid, StudyReference, best_params_path
 from duvae.config.studies import Study
 from duvae.errors import UserError
-from duvae.fields import Count, Frozen, Name, Positive, Seed, TwoOrMore, doc
+from duvae.fields import Frozen, Name, NotNegative, Positive, Repeats, Samples, Seed, Several, Threads, doc
 from duvae.messages import explain, unknown
 from duvae.registry import HYPERPARAMETERS
 
@@ -41,7 +41,9 @@ class Run(Frozen):
         ),
     ]
     seeds: Annotated[
-        list[Seed], Field(min_length=1), doc("Seeds to train each setting with.", "paper: one run per table cell")
+        list[Seed],
+        Field(min_length=1, max_length=1_000),
+        doc("Seeds to train each setting with.", "paper: one run per table cell"),
     ]
     studies: Annotated[
         list[Name],
@@ -75,7 +77,9 @@ class Figure1(Frozen):
 class Evaluation(Frozen):
     """Parameters of the measurements of a trained model."""
 
-    importance_samples: Annotated[Count, doc("Number K of importance samples for the NLL of an example.", "paper, 4.1")]
+    importance_samples: Annotated[
+        Samples, doc("Number K of importance samples for the NLL of an example.", "paper, 4.1")
+    ]
     active_threshold: Annotated[
         Positive,
         doc(
@@ -94,10 +98,10 @@ class Probe(Frozen):
     """
 
     draws: Annotated[
-        Count, doc("Number of labelled subsets to draw for each size in `datasets.*.probe.labels`.", "ours")
+        Repeats, doc("Number of labelled subsets to draw for each size in `datasets.*.probe.labels`.", "ours")
     ]
     folds: Annotated[
-        TwoOrMore,
+        Several,
         doc(
             "Number of folds of the cross-validation that chooses the penalty. Its folds are parts of a "
             "labelled subset.",
@@ -106,7 +110,7 @@ class Probe(Frozen):
     ]
     inverse_penalties: Annotated[
         list[Positive],
-        Field(min_length=1),
+        Field(min_length=1, max_length=1_000),
         doc("Inverses of the classifier's penalties that the cross-validation chooses from.", "ours"),
     ]
     seed: Annotated[Seed, doc("Seed of the drawn subsets and of the folds.", "ours")]
@@ -116,20 +120,20 @@ class Generation(Frozen):
     """Parameters of the samples from the prior, and of the interpolations between test examples, in the report."""
 
     rows: Annotated[
-        Count,
+        Repeats,
         doc(
             "Number of rows of samples for each model in the report. A sample is decoded from a z drawn from "
             "the prior.",
             "ours",
         ),
     ]
-    columns: Annotated[Count, doc("Number of images in a row. A row of a text data set has one sentence.", "ours")]
+    columns: Annotated[Repeats, doc("Number of images in a row. A row of a text data set has one sentence.", "ours")]
     pairs: Annotated[
-        Count,
+        Repeats,
         doc("Number of pairs of test examples to interpolate between. The pairs are the same for every model.", "ours"),
     ]
     steps: Annotated[
-        TwoOrMore,
+        Several,
         doc(
             "Number of points z on the line from one example to the other, including both ends.",
             "ours; Figure S1 does not say",
@@ -187,7 +191,7 @@ class Params(Frozen):
         doc("Parameters of Figure 1, which shows five systems on the synthetic data; null: no Figure 1.", "paper"),
     ]
     threads: Annotated[
-        Count,
+        Threads,
         doc(
             "Number of CPU threads of one training, evaluation or quadrature. The number changes the last "
             "bits of a result.",
@@ -195,8 +199,7 @@ class Params(Frozen):
         ),
     ]
     checkpoint_seconds: Annotated[
-        float,
-        Field(ge=0),
+        NotNegative,
         doc(
             "Seconds between two saved states of a training. An interrupted training continues from its last "
             "saved state. The state at the end of each epoch is saved too. No result depends on this.",

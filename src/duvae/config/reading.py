@@ -18,7 +18,7 @@ from duvae.config.settings import Setting, SettingGrid, StudyReference
 from duvae.config.studies import Study
 from duvae.errors import UserError
 from duvae.fields import Frozen
-from duvae.messages import explain, key_lines, line_note, show, unknown
+from duvae.messages import explain, line_note, show, unknown
 from duvae.registry import HYPERPARAMETERS, RECORDS, searched
 
 Key = tuple[str, ...]
@@ -38,6 +38,8 @@ def load(path: Path = Path("params.yaml")) -> Params:
     """
     import yaml  # imported here, so that a program can load a trained model without this library
 
+    from duvae.config import yaml_text
+
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
@@ -50,10 +52,11 @@ def load(path: Path = Path("params.yaml")) -> Params:
             f"{path}: cannot be read as UTF-8 text ({error}). Convert the file, or make it readable."
         ) from error
     try:
-        line_numbers = dict(key_lines(yaml.compose(text, yaml.SafeLoader)))
-        raw = yaml.safe_load(text)
+        raw, line_numbers = yaml_text.read(text)
     except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+        line, why = yaml_text.describe(error)
+        where = path if line is None else f"{path}, line {line}"
+        raise UserError(f"{where}: not valid YAML: {why}. Correct the file.") from error
     if not isinstance(raw, dict):
         raise UserError(f"{path}: expected a mapping with the keys {', '.join(Params.model_fields)}; found {show(raw)}")
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import Discriminator, Field, Tag, TypeAdapter, ValidationError, create_model, model_validator
 from pydantic_core import InitErrorDetails
 
-from duvae.fields import Frozen, Name, Positive, doc
+from duvae.fields import FloatValue, Frozen, Name, Positive, Value, doc
 from duvae.messages import explain, refusal, show
 from duvae.registry import HYPERPARAMETERS
 
@@ -151,6 +151,9 @@ _SETTING: TypeAdapter[Setting] = TypeAdapter(AnySetting)
 NAMEABLE = re.compile(r"\d\.\d+")
 """Form of the numbers in a grid. With just one digit before the point, the names of settings can omit the point."""
 
+LARGEST_GRID = 1_000
+"""Largest number of settings of a grid. The grid of the paper's Figure 2 has 20."""
+
 
 class SettingGrid(Frozen):
     """Settings of one system that differ in a few hyperparameters, one setting for each combination of `values`.
@@ -163,12 +166,12 @@ class SettingGrid(Frozen):
     parts: Annotated[Parts, doc("Parts of all settings of the grid.", "release")]
     optimisation: Changes
     columns: Annotated[
-        dict[Name, dict[Name, int | float]],
+        dict[Name, dict[Name, Value]],
         Field(min_length=1),
         doc("Hyperparameters that do not vary, for each column of data sets."),
     ]
     values: Annotated[
-        dict[Name, Annotated[list[float], Field(min_length=1)]],
+        dict[Name, Annotated[list[FloatValue], Field(min_length=1, max_length=100)]],
         Field(min_length=1),
         doc(
             "Values of each hyperparameter that varies, from 0.0001 to below 10. There is one setting for "
@@ -176,7 +179,7 @@ class SettingGrid(Frozen):
             "paper, Figure 2",
         ),
     ]
-    without: Annotated[list[dict[Name, float]], doc("Combinations that the grid leaves out.", "ours")] = []
+    without: Annotated[list[dict[Name, FloatValue]], doc("Combinations that the grid leaves out.", "ours")] = []
 
     @model_validator(mode="after")
     def names_and_cells_are_valid(self) -> Self:
@@ -185,6 +188,9 @@ class SettingGrid(Frozen):
                 if not NAMEABLE.fullmatch(str(value)):
                     message = f"expected a number from 0.0001 to below 10; found {show(value)}"
                     raise refusal(f"values.{name}.{index}", message)
+        if (size := math.prod(map(len, self.values.values()))) > LARGEST_GRID:
+            message = f"expected at most {LARGEST_GRID:,} combinations, each of which is a setting; found {size:,}"
+            raise refusal("values", message)
         if len({name[0] for name in self.values}) < len(self.values):
             names = ", ".join(self.values)
             raise refusal(

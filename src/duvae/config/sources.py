@@ -5,7 +5,22 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from duvae.fields import Count, Frozen, Name, OpenShare, Point, Positive, Seed, TwoOrMore, doc
+from duvae.fields import (
+    Count,
+    Frozen,
+    Label,
+    Name,
+    OpenShare,
+    PathText,
+    Point,
+    Positive,
+    Repeats,
+    Seed,
+    Side,
+    TwoOrMore,
+    Width,
+    doc,
+)
 from duvae.messages import refusal
 
 
@@ -18,12 +33,12 @@ class SyntheticSource(Frozen):
     train: Annotated[Count, doc("Number of training sentences.", "paper, S-E")]
     valid: Annotated[Count, doc("Number of validation sentences.", "paper, S-E")]
     test: Annotated[Count, doc("Number of test sentences.", "paper, S-E")]
-    length: Annotated[Count, doc("Number of words in every sentence.", "paper, S-E")]
+    length: Annotated[Repeats, doc("Number of words in every sentence.", "paper, S-E")]
     words: Annotated[
         TwoOrMore, doc("Size of the vocabulary, in words, without the four special symbols.", "paper, S-E")
     ]
-    embedding: Annotated[Count, doc("Number of dimensions of the generator's word embeddings.", "paper, S-E")]
-    hidden: Annotated[Count, doc("Number of hidden units of the generator's LSTM.", "paper, S-E")]
+    embedding: Annotated[Width, doc("Number of dimensions of the generator's word embeddings.", "paper, S-E")]
+    hidden: Annotated[Width, doc("Number of hidden units of the generator's LSTM.", "paper, S-E")]
     lstm_range: Annotated[
         Positive, doc("Bound r of the generator's LSTM parameters, which are uniform between -r and r.", "paper, S-E")
     ]
@@ -33,16 +48,30 @@ class SyntheticSource(Frozen):
     ]
     means: Annotated[
         list[Point],
-        Field(min_length=1),
+        Field(min_length=1, max_length=1_000),
         doc("Means of the mixture's components, two coordinates each.", "paper, S-E"),
     ]
     variance: Annotated[Positive, doc("Variance of every component of the mixture.", "paper, S-E")]
     seed: Annotated[Seed, doc("Seed of the generator's weights and of the sentences.", "ours")]
 
+    @model_validator(mode="after")
+    def text_fits_into_memory(self) -> Self:
+        if (words := (self.train + self.valid + self.test) * self.length) > LARGEST_TEXT:
+            raise refusal("train", f"expected at most {LARGEST_TEXT:,} words in all sentences; found {words:,}")
+
+        return self
+
     @property
     def paths(self) -> list[str]:
         """Paths of the files of this source: always empty, because a generator reads no files."""
         return []
+
+
+LARGEST_LATTICE = 4_000_000
+"""Largest number of points of the quadrature. The likelihood of every sentence is computed at every point."""
+
+LARGEST_TEXT = 100_000_000
+"""Largest number of words of a synthetic data set. All words are kept in memory while they are drawn."""
 
 
 class Truth(Frozen):
@@ -63,17 +92,29 @@ class Truth(Frozen):
         Positive, doc("Bound h of the lattice over z, which reaches from -h to h in each dimension.", "ours")
     ]
 
+    @model_validator(mode="after")
+    def lattice_is_small(self) -> Self:
+        if (points := (2 * self.halfwidth / self.spacing + 1) ** 2) > LARGEST_LATTICE:
+            why = (
+                f"expected a lattice of at most {LARGEST_LATTICE:,} points, (2 halfwidth / spacing + 1)^2; found"
+                f" {points:.3g} points"
+            )
+            raise refusal("spacing", why)
+        if self.spacing > self.halfwidth:
+            raise refusal("spacing", f"expected at most the halfwidth, {self.halfwidth:g}; found {self.spacing:g}")
+
+        return self
+
 
 class TextFile(Frozen):
     """A file of documents, one document per line."""
 
     path: Annotated[
-        str,
-        Field(min_length=1),
+        PathText,
         doc("Path of a file below the mirror, in the list of known sources, or on this machine.", "paper, 4.2; S-E"),
     ]
     label: Annotated[
-        Annotated[int, Field(ge=0)] | None,
+        Label | None,
         doc(
             "Label of all documents of the file. Without this key each line is `label<TAB>document`, or each line "
             "is a document without a label."
@@ -147,7 +188,7 @@ class BuiltVocabulary(Frozen):
     ] = 1
 
 
-Files = Annotated[list[TextFile], Field(min_length=1)]
+Files = Annotated[list[TextFile], Field(min_length=1, max_length=10_000)]
 
 
 class TextSource(Frozen):
@@ -175,7 +216,7 @@ class TextSource(Frozen):
         dict[Name, Files], doc("Files of labelled subsets for the probes, by a name of your choice.", "release")
     ] = {}
     vocabulary: Annotated[
-        Annotated[str, Field(min_length=1)] | None,
+        PathText | None,
         doc("File of known words, with one word per line. Without it, `build` is needed.", "release"),
     ] = None
     build: Annotated[
@@ -263,7 +304,7 @@ class OmniglotSource(Frozen):
     ]
     seed: Annotated[Seed, doc("Seed of the choice of validation images.", "ours")]
     size: Annotated[
-        Count,
+        Side,
         doc("Side in pixels to which the drawings are scaled. A new pixel is the average over its area.", "release"),
     ]
 
@@ -284,13 +325,13 @@ class ImageSource(Frozen):
     seed `seed`. The share `valid` of the images is then for validation, and the share `test` is for test.
     """
 
-    path: Annotated[str, Field(min_length=1), doc("Path of a folder of pictures, or of an npz file.")]
+    path: Annotated[PathText, doc("Path of a folder of pictures, or of an npz file.")]
     ink: Annotated[Literal["dark", "light"], doc("Shade of the ink: `dark` on light, or `light` on dark.")]
     valid: Annotated[OpenShare, doc("Share of the images for validation, if the images have no splits of their own.")]
     test: Annotated[OpenShare, doc("Share of the images for test, if the images have no splits of their own.")]
     seed: Annotated[Seed, doc("Seed of the split.")]
     size: Annotated[
-        Count, doc("Side in pixels to which the pictures are scaled. A new pixel is the average over its area.")
+        Side, doc("Side in pixels to which the pictures are scaled. A new pixel is the average over its area.")
     ]
 
     @property

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from duvae.fields import Count, Frozen, Name, Positive, Seed, doc
+from duvae.fields import Count, Epochs, Frozen, Name, Positive, Samples, Seed, SomeEpochs, Value, doc
 from duvae.messages import refusal
 
 
@@ -12,8 +12,8 @@ class Prune(Frozen):
     """Rule that ends trainings of a study early. The module `duvae.search.pruning` applies this rule."""
 
     rungs: Annotated[
-        list[Count],
-        Field(min_length=1),
+        list[Epochs],
+        Field(min_length=1, max_length=100),
         doc(
             "Numbers of epochs after the warm-up at which trainings are compared. A training ends there "
             "unless its best validation loss is among the lowest.",
@@ -26,7 +26,7 @@ class Prune(Frozen):
         doc("Share of the compared trainings that continue. Their number is rounded up.", "ours"),
     ]
     grace: Annotated[
-        Count,
+        Epochs,
         doc(
             "Number of epochs in a row that end a training if their mutual information is at most `min_mi`. "
             "Only epochs after the warm-up count.",
@@ -59,7 +59,7 @@ class Study(Frozen):
         ),
     ]
     values: Annotated[
-        dict[Name, Annotated[list[int | float], Field(min_length=1)]],
+        dict[Name, Annotated[list[Value], Field(min_length=1, max_length=1_000)]],
         doc(
             "Values to try, by hyperparameter. A hyperparameter that is left out takes the values of "
             "supplement E, if there are any.",
@@ -75,23 +75,25 @@ class Study(Frozen):
         ),
     ] = None
     importance_samples: Annotated[
-        Count | None,
+        Samples | None,
         doc(
             "Number K of importance samples for the validation NLL; null: `evaluation.importance_samples`.",
             "paper, 4.1",
         ),
     ] = None
     first: Annotated[
-        list[dict[Name, int | float]], doc("Hyperparameters that `tpe` tries before all others.", "ours")
+        list[dict[Name, Value]],
+        Field(max_length=1_000),
+        doc("Hyperparameters that `tpe` tries before all others.", "ours"),
     ] = []
     startup: Annotated[
-        int, Field(ge=0), doc("Number of evenly spread points that `tpe` tries after those of `first`.", "ours")
+        SomeEpochs, doc("Number of evenly spread points that `tpe` tries after those of `first`.", "ours")
     ] = 4
     trials: Annotated[
         Count | None, doc("Largest number of trainings that `tpe` may begin; null: no limit.", "ours")
     ] = None
     budget: Annotated[
-        Annotated[float, Field(gt=0)] | None,
+        Positive | None,
         doc(
             "Largest total number of epochs for `tpe`, as a share of the epochs of a grid study with the same "
             "values; null: no limit.",

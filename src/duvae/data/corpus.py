@@ -5,12 +5,19 @@ is `label<TAB>document`.
 """
 
 import re
+import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from duvae.config import TextFile, path_in_folder
 from duvae.errors import UserError
+from duvae.fields import LARGEST_LABEL
+
+INVISIBLE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]"
+)
+"""Control characters and characters without width, except tabs and line feeds."""
 
 
 @dataclass(frozen=True)
@@ -21,18 +28,25 @@ class Corpus:
         documents: Words of each document, joined by single spaces.
         labels: Label of each document, a whole number; -1: the document has no label.
         origins: File and line of each document; lines count from 1.
+        warnings: What the user should know about the files, one sentence each.
     """
 
     documents: list[str]
     labels: list[int]
     origins: list[tuple[Path, int]]
+    warnings: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.documents)
 
     def only(self, indices: Sequence[int]) -> "Corpus":
-        """A corpus of only the documents at `indices`, with their labels and origins."""
-        return Corpus(*([column[i] for i in indices] for column in (self.documents, self.labels, self.origins)))  # type: ignore[arg-type]
+        """The documents at `indices`."""
+        return Corpus(
+            [self.documents[index] for index in indices],
+            [self.labels[index] for index in indices],
+            [self.origins[index] for index in indices],
+            self.warnings,
+        )
 
 
 def read_corpus(files: Sequence[TextFile], folder: Path) -> Corpus:
@@ -51,6 +65,7 @@ def read_corpus(files: Sequence[TextFile], folder: Path) -> Corpus:
         corpus.documents.extend(part.documents)
         corpus.labels.extend(part.labels)
         corpus.origins.extend(part.origins)
+        corpus.warnings.extend(part.warnings)
 
     return corpus
 
@@ -67,23 +82,23 @@ def read_documents(path: Path, label: int | None = None, raw: bytes | None = Non
 
     Raises:
         UserError: If the file cannot be read, is empty or is not UTF-8. Also if a line is empty, or if a label is
-            missing, unexpected or not a whole number.
+            missing, unexpected or not a whole number from 0 to `LARGEST_LABEL`.
     """
     rows = file_lines(path, raw)
     labelled = label is None and "\t" in rows[0]
-    corpus = Corpus([], [], [])
+    corpus = Corpus([], [], [], invisible_characters(path, rows))
     for number, row in enumerate(rows, 1):
         prefix, tab, document = row.partition("\t")
         if bool(tab) != labelled:
             raise line_error(path, number, *_label_mismatch(label, labelled, row))
         if not labelled:
             document = prefix
-        elif not re.fullmatch(r"[0-9]+", prefix.strip()):
+        elif not re.fullmatch(r"0*[0-9]{1,6}", prefix.strip()):  # at most LARGEST_LABEL
             raise line_error(
                 path,
                 number,
-                "a label that is a whole number of at least 0, before the tab",
-                repr(prefix),
+                f"a label that is a whole number from 0 to {LARGEST_LABEL}, before the tab",
+                _shortened(prefix),
                 "Correct the label.",
             )
         words = document.split()
@@ -94,6 +109,37 @@ def read_documents(path: Path, label: int | None = None, raw: bytes | None = Non
         corpus.origins.append((path, number))
 
     return corpus
+
+
+def invisible_characters(path: Path, rows: Sequence[str]) -> list[str]:
+    """Writes a warning if lines have characters that nobody sees, such as a byte-order mark or NUL.
+
+    To the program, a word with such a character is another word than the same word without it.
+
+    Args:
+        path: The file.
+        rows: The lines of the file.
+
+    Returns:
+        One warning, with the first line and the first character; empty if there is none.
+    """
+    lines = [number for number, row in enumerate(rows, 1) if not row.isprintable() and INVISIBLE.search(row)]
+    if not lines:
+        return []
+    first = INVISIBLE.search(rows[lines[0] - 1])
+    assert first is not None
+    name = unicodedata.name(first[0], "a control character").lower()
+    count = f"{len(lines):,} lines have" if len(lines) > 1 else "one line has"
+    message = (
+        f"{path}, line {lines[0]}: found the invisible character U+{ord(first[0]):04X} ({name}); {count} such"
+        " characters. A word with one of them is another word. Remove them"
+    )
+
+    return [message]
+
+
+def _shortened(text: str) -> str:
+    return repr(text if len(text) <= 60 else text[:60] + "…")
 
 
 def file_lines(path: Path, raw: bytes | None = None) -> list[str]:
@@ -151,7 +197,7 @@ def _label_mismatch(label: int | None, labelled: bool, row: str) -> tuple[str, s
     Returns:
         The arguments `expected`, `value` and `remedy` of `line_error`.
     """
-    shown = repr(row if len(row) <= 60 else row[:60] + "…")
+    shown = _shortened(row)
     if label is not None:
         expected = f"a document without a tab, because params.yaml gives all lines the label {label}"
         return expected, shown, "Remove the tab, or remove 'label' from params.yaml."

@@ -253,7 +253,10 @@ def _label_expectations(split: str, prepared: Prepared, dataset: SyntheticDatase
             known,
             classes("label_classes", f"{components} components; each occurs in training", "label", least, components),
         ]
-    is_labelled = split in dataset.probe.subsets or (bool(dataset.probe.labels) and split == "train")
+    probe = dataset.probe
+    is_labelled = (
+        split in probe.subsets or (split == "train" and bool(probe.labels)) or (split == "test" and probe.enabled)
+    )
     if not is_labelled and not np.any(labels >= 0):
         return [within("known_labels", "no document has a label", "label", [-1])]
     if np.any(train >= 0):
@@ -261,6 +264,9 @@ def _label_expectations(split: str, prepared: Prepared, dataset: SyntheticDatase
         known = within("known_labels", "the label is one of training's", "label", among)
     else:
         known = between("known_labels", "the label is 0 or more", "label", 0, None)
+
+    if not is_labelled:
+        return [known]
 
     return [known, classes("label_classes", "two labels or more occur", "label", 2, None)]
 

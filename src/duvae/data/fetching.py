@@ -12,7 +12,6 @@ import contextlib
 import hashlib
 import io
 import os
-import shutil
 import sys
 import tarfile
 import zlib
@@ -276,6 +275,8 @@ def extract(archive: Path, targets: Mapping[str, Path], origin: str) -> dict[str
 
 def _copy(path: str, candidate: Path, target: Path, checksum: str | None) -> Fetched:
     try:
+        if not candidate.stat().st_size:
+            raise UserError(f"{candidate}: expected a file with content; found an empty one. Fill or remove it.")
         with candidate.open("rb") as stream:
             return _stored(path, stream, target, str(candidate), checksum)
     except OSError as error:
@@ -285,10 +286,22 @@ def _copy(path: str, candidate: Path, target: Path, checksum: str | None) -> Fet
 def _stored(path: str, stream: Any, target: Path, origin: str, checksum: str | None) -> Fetched:
     with whole(target) as temporary:
         with temporary.open("wb") as file:
-            shutil.copyfileobj(stream, file, 1 << 20)
+            while part := _read(stream, origin):
+                file.write(part)
         _verify(temporary, target, origin, checksum)
 
     return Fetched(path, _sha256(target), origin)
+
+
+def _read(stream: Any, origin: str) -> bytes:
+    """The next bytes of a source. An error names the source, not the file that is written."""
+    try:
+        return bytes(stream.read(1 << 20))
+    except OSError as error:
+        raise UserError(
+            f"{origin}: cannot be read ({error.strerror or error}). Check the disk or the network folder of this file,"
+            " then run the same command again."
+        ) from error
 
 
 def _verify(temporary: Path, target: Path, origin: str, checksum: str | None) -> None:

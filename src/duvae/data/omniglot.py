@@ -72,8 +72,9 @@ def prepared_omniglot(source: OmniglotSource, folder: Path) -> Prepared:
         )
     valid, train = hold_out(len(training.grey), [source.valid], source.seed)
     drawings = {"train": training.only(train), "valid": training.only(valid), "test": test}
+    named = {file.name: file for file in files}
 
-    return with_summary("omniglot", drawings, files, {"drawings": source.drawings, "held_out_by": source.seed})
+    return with_summary("omniglot", drawings, named, {"drawings": source.drawings, "held_out_by": source.seed})
 
 
 def split_by_drawer(characters: Sequence[Character], source: OmniglotSource) -> tuple[Drawings, Drawings]:
@@ -231,7 +232,7 @@ def _members(file: Path, alphabets: Sequence[str], seen: set[str]) -> Iterator[t
                 seen.add(alphabet)
                 if alphabets and alphabet not in alphabets:
                     continue
-                light = read_picture(archive.read(member), where)
+                light = read_picture(archive.read(member), where).lightness
                 if light.shape[0] != light.shape[1]:
                     raise UserError(
                         f"{where}: expected a square picture; found {light.shape[0]} x {light.shape[1]}."

@@ -28,6 +28,7 @@ def prepared_text(source: TextSource, folder: Path) -> Prepared:
     """
     files = {"train": source.train, "valid": source.valid, "test": source.test, **source.subsets}
     corpora = {name: read_corpus(listed, folder) for name, listed in files.items() if listed}
+    warnings_of_files = list(dict.fromkeys(each for corpus in corpora.values() for each in corpus.warnings))
     counts: dict[str, Any] = {}
     if source.longer == "leave_out":
         short = {name: without_long_documents(corpus, source.max_words, name) for name, corpus in corpora.items()}
@@ -60,6 +61,7 @@ def prepared_text(source: TextSource, folder: Path) -> Prepared:
             for name in splits
         },
         "files": {path: sha256((folder / path_in_folder(path)).read_bytes()).hexdigest() for path in source.paths},
+        "warnings": warnings_of_files,
         **counts,
     }
 

@@ -50,7 +50,7 @@ def measures(encoded: Encoded, active_threshold: float) -> dict[str, float | int
 
     Returns:
         Values of `kl`, `mi`, `au`, `mpd` and `ce`, in nats (`au` is a number of dimensions). The value None means that
-        the measure cannot be computed for this posterior.
+        the measure cannot be computed for this posterior, or that it needs more than one example.
     """
     # The variance may be None. But the measures that read it are computed only for posteriors that have a variance.
     mean, variance = encoded.mean, cast("Array", encoded.variance)
@@ -62,7 +62,12 @@ def measures(encoded: Encoded, active_threshold: float) -> dict[str, float | int
         "ce": lambda: conditional_entropy(variance),
     }
 
-    return {name: measure() if name in encoded.measured else None for name, measure in known.items()}
+    of_pairs = {"mi", "mpd", "au"} if len(mean) < 2 else set()  # these compare examples with each other
+
+    return {
+        name: measure() if name in encoded.measured and name not in of_pairs else None
+        for name, measure in known.items()
+    }
 
 
 def mutual_information(mean: Array, variance: Array, z: Array) -> float:
@@ -143,7 +148,8 @@ def mutual_posterior_diversity(mean: Array, variance: Array) -> float:
     precision = 1 / var
     spread = (mu**2 * precision).mean(0) + precision.mean(0) * (mu**2).mean(0)
 
-    return float(0.5 * (spread + var.mean(0) * precision.mean(0) - 1).sum())
+    # The MPD is never negative. Rounding may give a negative number where all posteriors are equal.
+    return max(0.0, float(0.5 * (spread + var.mean(0) * precision.mean(0) - 1).sum()))
 
 
 def conditional_entropy(variance: Array) -> float:

@@ -55,7 +55,10 @@ def transformed_measures(model: VAE, split: Split, device: torch.device, seed: i
     with np.errstate(invalid="ignore"):
         values = float(mpd.mean()), standard_error(mpd), float(ce.mean()), standard_error(ce)
 
-    return {name: value if math.isfinite(value) else None for name, value in zip(names, values, strict=True)}
+    return {
+        name: value if value is not None and math.isfinite(value) else None
+        for name, value in zip(names, values, strict=True)
+    }
 
 
 def joint_posterior(model: VAE, split: Split, device: torch.device) -> Posterior:

@@ -4,6 +4,7 @@ Each file or folder is written under a temporary name on the same disk, flushed 
 """
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -127,6 +128,12 @@ def write_text(path: Path, text: str) -> None:
     """Writes a text file in UTF-8, completely or not at all."""
     with whole(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def file_digest(path: Path) -> str:
+    """Computes the BLAKE2b hash of a file, as 32 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 def as_json(value: Any) -> str:

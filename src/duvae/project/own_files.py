@@ -11,6 +11,7 @@ import yaml
 
 from duvae.config import AnyDataset, Params, SyntheticDataset
 from duvae.data import sources
+from duvae.data.user_files import files_in
 from duvae.errors import UserError
 from duvae.project.files import write_text
 
@@ -50,16 +51,13 @@ def digest(paths: list[str], root: Path = Path()) -> str:
         16 hexadecimal digits.
 
     Raises:
-        UserError: If a file cannot be read.
+        UserError: If a file or a folder cannot be read.
     """
     sha256 = hashlib.sha256()
     for path in paths:
         base = root / path
-        files = sorted(file for file in base.rglob("*") if file.is_file()) if base.is_dir() else [base]
-        for file in files:
+        for file in files_in(base) if base.is_dir() else [base]:
             name = file.relative_to(base).as_posix()
-            if any(part.startswith(".") for part in Path(name).parts):
-                continue
             sha256.update(f"{path}\0{name}\0".encode("utf-8", "surrogateescape"))
             try:
                 with file.open("rb") as opened:

@@ -12,12 +12,13 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from duvae.project.files import write_json
+from duvae.errors import UserError
+from duvae.project.files import file_digest, write_json
 from duvae.project.fingerprint import of_this_process
 
 RECORD = "record"
@@ -43,11 +44,13 @@ class Stopwatch:
         self.started = datetime.datetime.now(datetime.UTC)
         self.wall, self.cpu = time.perf_counter(), time.process_time()
 
-    def write(self, path: Path, **more: Any) -> None:
+    def write(self, path: Path, outputs: Sequence[Path] = (), **more: Any) -> None:
         """Writes the record.
 
         Args:
             path: The file to write.
+            outputs: Files that the stage wrote and that git keeps. The record holds their digests, so that a file that
+                was changed or cut short afterwards is noticed.
             more: Further fields of the record, such as `device`.
         """
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -61,9 +64,30 @@ class Stopwatch:
             "peak_memory_mib": round(peak / (2**20 if sys.platform == "darwin" else 2**10)),
             "versions": versions(),
             "machine": machine(),
+            "outputs": {output.name: file_digest(output) for output in outputs},
             **more,
         }
         write_json(path, {RECORD: [record]})
+
+
+def check_outputs(record: Mapping[str, Any], folder: Path, command: str) -> None:
+    """Checks that the outputs of a stage are the files that the stage wrote.
+
+    Args:
+        record: The record of the stage. Records of earlier versions have no digests of outputs; nothing is checked.
+        folder: The folder of the outputs.
+        command: The command that runs the stage, for the message.
+
+    Raises:
+        UserError: If an output has changed or was cut short. Missing outputs are not reported here.
+    """
+    for name, digest in (record.get("outputs") or {}).items():
+        path = folder / name
+        if path.is_file() and file_digest(path) != digest:
+            raise UserError(
+                f"{path}: has changed since '{command}' wrote it (its digest is another). Run 'git checkout {path}' if"
+                f" git has the right file, or run '{command}' again."
+            )
 
 
 def unwrapped(content: Any) -> Any:

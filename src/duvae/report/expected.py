@@ -121,6 +121,7 @@ class StageRecord(Content):
     weights: str | None = None
     versions: dict[str, str] = {}
     machine: Machine | None = None
+    outputs: dict[str, str] = {}
 
 
 class Truth(Content):
@@ -137,7 +138,7 @@ class Truth(Content):
 
     sentences: int
     nll: float
-    nll_stderr: float
+    nll_stderr: float | None
     spacing: float
     coarse_nll: float
     coarse_difference: float

@@ -15,6 +15,8 @@ import numpy.typing as npt
 from duvae.config import Job
 from duvae.errors import UserError
 from duvae.project import array_files
+from duvae.project.files import read_json
+from duvae.project.provenance import check_outputs, unwrapped
 from duvae.report import expected
 from duvae.report.results import Array, Result, require_files
 
@@ -170,6 +172,8 @@ def floor(dataset: str, root: Path = Path()) -> Floor:
     summary, examples = root / "results" / dataset / "truth.json", root / "results" / dataset / FILE
     require_files({summary: command})
     content = expected.read(summary, command)
+    record = summary.with_name("truth.run.json")
+    check_outputs(unwrapped(read_json(record, command)) if record.exists() else {}, summary.parent, command)
     if not examples.exists():
         return Floor(content)
     _, arrays = array_files.read(examples, command)

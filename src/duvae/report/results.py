@@ -17,6 +17,7 @@ import pandas as pd
 
 from duvae.config import Job, Params
 from duvae.errors import UserError
+from duvae.project.provenance import check_outputs
 from duvae.report import expected
 from duvae.report.names import hyperparameter_text, label, rank
 
@@ -267,6 +268,9 @@ def setting_names(results: Iterable[Result]) -> dict[str, str]:
 
 def _read(files: Mapping[Path, str], job: Job) -> Result:
     parts = {path.name: path for path in files}
+    for name, path in parts.items():
+        if name.endswith(".run.json"):
+            check_outputs(expected.read(path, files[path]), path.parent, files[path])
     jsons = {name: expected.read(path, files[path]) for name, path in parts.items() if name.endswith(".json")}
     history = parts["history.csv"]
 

@@ -18,8 +18,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
+from duvae.metrics.statistics import with_error
 from duvae.project.files import read_json
-from duvae.project.provenance import unwrapped
+from duvae.project.provenance import check_outputs, unwrapped
 from duvae.registry import RECORDS
 from duvae.report import figures, names
 from duvae.report.cells import Cell, Head, Row, Table, number, word_list
@@ -215,7 +216,8 @@ def progress(summary: Mapping[str, Any], trials: pd.DataFrame, curves: pd.DataFr
     if against and against["best"]:
         nll, error = against["best"]["nll"], against["best"]["nll_stderr"]
         left.axhline(nll, color="#d55e00", linestyle="--", linewidth=0.8, label="the grid's best")
-        left.axhspan(nll - error, nll + error, color="#d55e00", alpha=0.1, linewidth=0)
+        if error is not None:
+            left.axhspan(nll - error, nll + error, color="#d55e00", alpha=0.1, linewidth=0)
     left.set(xlabel="epochs trained", ylabel="NLL on validation (nats)")
     left.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     left.legend()
@@ -351,6 +353,7 @@ def page(folder: Path) -> tuple[bytes, str]:
     trials, curves = read_table(folder / "trials.csv", command), read_table(folder / "curves.csv", command)
     path = folder / "search.run.json"
     record: Mapping[str, Any] = unwrapped(read_json(path, command)) if path.exists() else {}
+    check_outputs(record, folder, command)
 
     figure = heat_map(summary, trials)
     html = render(
@@ -395,11 +398,14 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
     )
     against = summary["against"]
     if against and against["gap"] is not None:
-        within = "no more than" if against["within_one_standard_error"] else "more than"
+        known = against["within_one_standard_error"]
+        within = f"{'no more than' if known else 'more than'} one standard error over the examples above it"
+        if known is None:
+            within = "and its standard error is unknown"
         side = "above" if against["gap"] >= 0 else "below"
         lines.append(
             f"Its NLL is {number(abs(against['gap']), 2)} nats {side} that of {against['study']}'s best"
-            f" ({winner_text(summary, against['best'])}), {within} one standard error over the examples above it. It"
+            f" ({winner_text(summary, against['best'])}), {within}. It"
             f" took {cost['epochs']:,} epochs instead of {against['epochs']:,} ({percent(against['share'])})."
         )
 
@@ -417,8 +423,9 @@ def winner_text(summary: Mapping[str, Any], best: Mapping[str, Any] | None) -> s
     if best is None:
         return "none"
     mi = "" if best["mi"] is None else f", MI {best['mi']:.2f}"
+    nll = with_error(best["nll"], best["nll_stderr"], 2)
 
-    return f"{_hyperparameters(summary, best['hyperparameters'])}, NLL {best['nll']:.2f} ± {best['nll_stderr']:.2f}{mi}"
+    return f"{_hyperparameters(summary, best['hyperparameters'])}, NLL {nll}{mi}"
 
 
 def _hyperparameters(summary: Mapping[str, Any], values: Mapping[str, float]) -> str:

@@ -195,6 +195,7 @@ def comparison(best: Mapping[str, Any] | None, trained: int, against: Mapping[st
     """
     grid_best = against["best"]
     gap = best["nll"] - grid_best["nll"] if best and grid_best else None
+    error = grid_best["nll_stderr"] if grid_best else None
     epochs = against["cost"]["reached"]
 
     return {
@@ -203,5 +204,5 @@ def comparison(best: Mapping[str, Any] | None, trained: int, against: Mapping[st
         "epochs": epochs,
         "share": trained / epochs if epochs else None,
         "gap": gap,
-        "within_one_standard_error": None if gap is None else bool(gap <= grid_best["nll_stderr"]),
+        "within_one_standard_error": None if gap is None or error is None else bool(gap <= error),
     }

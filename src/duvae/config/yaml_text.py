@@ -1,0 +1,157 @@
+"""Reads YAML text strictly. Whatever readers of YAML disagree about is an error that names the line.
+
+PyYAML follows YAML 1.1, in which `010` is 8, `1:30` is 90 and `no` is false. DVC reads the same file by YAML 1.2, in
+which these are 10 and two texts. PyYAML also follows aliases without a bound, so a short file could fill the memory.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import yaml
+
+Key = tuple[str, ...]
+
+LONGEST = 1_000_000
+"""Largest number of characters. params.yaml of the project has 40,000."""
+
+DEEPEST = 32
+"""Largest number of mappings and lists inside each other. params.yaml of the project has 8."""
+
+MOST_VALUES = 200_000
+"""Largest number of values after all aliases have been replaced. params.yaml of the project has 3,000."""
+
+_WHOLE = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})")
+_BROKEN = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+_PREFIX = "tag:yaml.org,2002:"
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader, in which dates are texts."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != f"{_PREFIX}timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def read(text: str) -> tuple[Any, dict[Key, int]]:
+    """Reads a YAML text.
+
+    Args:
+        text: Content of a file.
+
+    Returns:
+        The value of the text, and the line number of each key, counted from 1. A key of the second value is the path
+        of a key in the file.
+
+    Raises:
+        yaml.YAMLError: If the text is not YAML, is larger than the bounds of this module, or has something that
+            readers of YAML understand differently. The error knows its line.
+    """
+    if len(text) > LONGEST:
+        raise yaml.YAMLError(f"expected at most {LONGEST:,} characters; found {len(text):,}")
+    _check_size(text)
+    node = yaml.compose(text, _Loader)
+    if node is None:
+        return None, {}
+    lines = dict(_key_lines(node, ()))
+
+    return _Loader("").construct_document(node), lines
+
+
+def _check_size(text: str) -> None:
+    """Checks depth and size before any value is built. The parser's events come one by one, whatever the depth."""
+    sizes: dict[str, int] = {}
+    opened: list[tuple[str | None, yaml.Event]] = []
+    counts = [0]
+
+    def count(size: int, event: yaml.Event) -> None:
+        counts[-1] += size
+        if counts[-1] > MOST_VALUES:
+            raise _error(f"expected at most {MOST_VALUES:,} values, counting those behind aliases", event.start_mark)
+
+    for event in yaml.parse(text, _Loader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            if len(opened) == DEEPEST:
+                raise _error(f"expected at most {DEEPEST} mappings and lists inside each other", event.start_mark)
+            opened.append((event.anchor, event))
+            counts.append(1)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, _ = opened.pop()
+            size = counts.pop()
+            if anchor is not None:
+                sizes[anchor] = size
+            count(size, event)
+        elif isinstance(event, yaml.AliasEvent):
+            if any(anchor == event.anchor for anchor, _ in opened):
+                raise _error(f"the alias '*{event.anchor}' lies inside the value that it stands for", event.start_mark)
+            count(sizes.get(str(event.anchor), 1), event)  # the composer reports an unknown anchor
+        elif isinstance(event, yaml.ScalarEvent):
+            if event.anchor is not None:
+                sizes[event.anchor] = 1
+            count(1, event)
+
+
+def _key_lines(node: yaml.Node, path: Key) -> Iterator[tuple[Key, int]]:
+    """Checks all parts of a parsed text, and yields the path of each key with its line number, counted from 1."""
+    explicit = node.tag.removeprefix(_PREFIX)
+    if explicit not in {"map", "seq", "str", "int", "float", "bool", "null", "merge"}:
+        raise _error(f"expected a value without a tag; found the tag {node.tag!r}. Remove it", node.start_mark)
+    if isinstance(node, yaml.ScalarNode):
+        _check_scalar(node, explicit)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            yield (*path, str(index)), value.start_mark.line + 1
+            yield from _key_lines(value, (*path, str(index)))
+    elif isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            if key.tag == f"{_PREFIX}merge":
+                yield from _key_lines(value, path)
+                continue
+            if key.tag != f"{_PREFIX}str":
+                found = f"'{key.value[:60]}'" if isinstance(key, yaml.ScalarNode) else f"a {key.id}"
+                raise _error(f"expected a name as the key; found {found}. Quote it if it is a name", key.start_mark)
+            if key.value in seen:
+                raise _error(f"the key '{key.value[:60]}' occurs twice", key.start_mark)
+            seen.add(key.value)
+            yield (*path, key.value), key.start_mark.line + 1
+            yield from _key_lines(value, (*path, key.value))
+
+
+def _check_scalar(node: yaml.ScalarNode, kind: str) -> None:
+    """Checks that a number or a truth value is written as all readers of YAML understand it."""
+    shown = node.value if len(node.value) <= 60 else node.value[:60] + "…"
+    if kind == "int" and not _WHOLE.fullmatch(node.value):
+        raise _error(
+            f"expected a whole number of at most 18 decimal digits, without a 0 before it; found {shown}. Write the"
+            " number so, or quote it if it is a text",
+            node.start_mark,
+        )
+    if kind == "float" and not _BROKEN.fullmatch(node.value):
+        raise _error(
+            f"expected a number with a decimal point, such as 0.5; found {shown}. Write the number so, or quote it if"
+            " it is a text",
+            node.start_mark,
+        )
+    if kind == "bool" and node.value.lower() not in {"true", "false"}:
+        raise _error(
+            f"expected true or false; found {shown}. Write it so, or quote it if it is a text", node.start_mark
+        )
+    if kind == "null" and node.value.lower() not in {"", "~", "null"}:
+        raise _error(f"expected null; found {shown}", node.start_mark)
+
+
+def _error(problem: str, mark: Any) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
+
+
+def describe(error: yaml.YAMLError) -> tuple[int | None, str]:
+    """The line of an error, counted from 1, and its message on one line; None if the line is unknown."""
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or str(error)
+    context = getattr(error, "context", None)
+
+    return None if mark is None else mark.line + 1, " ".join(f"{f'{context}: ' if context else ''}{problem}".split())

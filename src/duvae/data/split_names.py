@@ -1,0 +1,99 @@
+"""Recognizes the splits train, valid and test by the names that users give them.
+
+A user who names a folder or an array `train` or `Val` means a split. If such names were not recognized, test examples
+would be drawn for training. So a name that looks like a split is either used as that split, or is an error.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import PurePosixPath
+
+from duvae.errors import UserError
+
+SPLITS = ("train", "valid", "test")
+
+SPELLINGS: Mapping[str, tuple[str, ...]] = {
+    "train": ("train", "training"),
+    "valid": ("valid", "val", "validation", "dev", "development"),
+    "test": ("test", "testing"),
+}
+"""Accepted names of each split. Capital letters are accepted too."""
+
+_ALIKE = re.compile(
+    r"(?P<split>train(ing)?|val(id|idation|idate)?|dev(el|elopment)?|test(ing)?|eval(uation)?|held?out|holdout)"
+    r"(s|set|sets|data|dataset|images?|imgs?|pictures?|pics|split|folder|files?|[a-d])?"
+)
+"""Names that look like a split, in small letters, without digits and signs."""
+
+
+def split_of(name: str) -> str | None:
+    """The split that a name stands for; None if the name is not an accepted spelling of a split."""
+    small = name.casefold()
+
+    return next((split for split, spellings in SPELLINGS.items() if small in spellings), None)
+
+
+def looks_like_split(name: str) -> bool:
+    """Whether a name is a spelling of a split, or resembles one, such as `Test set`, `train_2` or `eval`."""
+    return _ALIKE.fullmatch(re.sub(r"[^a-z]", "", name.casefold())) is not None
+
+
+def _word_of_split(name: str) -> str | None:
+    """The split that a word inside a name stands for, such as `train` for `photos_train`; None without such a word."""
+    words = re.findall(r"[A-Z]*[a-z]+|[A-Z]+", name)
+
+    return next((split for word in words if (split := split_of(word))), None)
+
+
+def named_splits(names: Iterable[str], where: str, kind: str) -> dict[str, str] | None:
+    """Finds the names of the three splits.
+
+    Args:
+        names: All names at one place, such as the folders inside a folder.
+        where: The place, for errors.
+        kind: What the names belong to, for errors, such as `folders`.
+
+    Returns:
+        The name of each split; None if no name looks like a split.
+
+    Raises:
+        UserError: If a name looks like a split, but the names are not exactly those of the three splits.
+    """
+    found = sorted(set(names))
+    of_words = {split for name in found if (split := _word_of_split(name))}
+    if not any(looks_like_split(name) for name in found) and len(of_words) < 2:
+        return None
+    splits = {split: name for name in found if (split := split_of(name))}
+    if len(found) != len(SPLITS) or set(splits) != set(SPLITS):
+        shown = ", ".join(name or "files beside the folders" for name in found[:20]) + (", …" * (len(found) > 20))
+        raise UserError(
+            f"{where}: expected exactly the {kind} train, valid and test, or no name that looks like a split;"
+            f" found {shown}. Rename or move the {kind}, so that no test example is trained on."
+        )
+
+    return {split: splits[split] for split in SPLITS}
+
+
+def refuse_splits_inside(folders: Iterable[PurePosixPath], where: str) -> None:
+    """Checks that no folder has splits inside it, such as `cat/train` and `cat/test`.
+
+    Args:
+        folders: Paths of all folders that hold files, relative to `where`, without the folder of their split.
+        where: The place, for errors.
+
+    Raises:
+        UserError: If two names inside one folder stand for different splits.
+    """
+    inside: dict[PurePosixPath, set[str]] = {}
+    for folder in folders:
+        for path in (folder, *folder.parents):
+            if path != path.parent:
+                inside.setdefault(path.parent, set()).add(path.name)
+    for parent, names in inside.items():
+        splits = {split: name for name in names if (split := _word_of_split(name))}
+        if len(splits) > 1:
+            raise UserError(
+                f"{where}: expected the folders train, valid and test at the top; found"
+                f" {', '.join(f'{parent / name}' for name in sorted(splits.values()))}. Move the folders of the splits"
+                " to the top, with the folders of the classes inside them."
+            )

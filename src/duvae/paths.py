@@ -1,0 +1,31 @@
+"""Checks of paths that a user gives: their encoding and their length."""
+
+import os
+from pathlib import Path
+
+from duvae.errors import UserError
+
+LONGEST_PATH, LONGEST_PART = 1_000, 200
+"""Largest numbers of bytes of a path, and of one name in it.
+
+File systems allow 4,096 and 255 bytes, but the project also writes files with longer names, such as temporary ones.
+"""
+
+
+def shown_path(path: Path | str) -> str:
+    r"""A path as text that can always be printed. A byte that is not UTF-8 is shown as `\xff`."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def require_utf8(path: Path | str) -> None:
+    """Checks that a path is UTF-8, since results name files in UTF-8.
+
+    Raises:
+        UserError: If the path has bytes that are not UTF-8.
+    """
+    try:
+        os.fsencode(path).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{shown_path(path)}: expected a name in UTF-8; found bytes of another encoding. Rename it."
+        ) from error

@@ -1,0 +1,132 @@
+"""Arguments of commands: names and numbers that cannot be meant are refused, with exit status 2 and one line."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from duvae import cli
+from duvae.data.user_images import read_images
+from duvae.errors import UserError
+
+JOB = ["--dataset", "synthetic", "--setting", "vae", "--seed", "1"]
+ROOT = Path(__file__).parents[1]
+
+
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+    """Runs the command line in this process. Returns the exit status and the text on standard error."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "argv", ["duvae", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+
+    return int(ended.value.code or 0), capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["generate", "interpolate", "reconstruct", "encode"])
+@pytest.mark.parametrize("output", ["", "/", ".", "..", "results", "x" * 201 + ".csv", "/".join(["x" * 100] * 11)])
+def test_outputs_that_name_no_file(
+    command: str, output: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, error = run(monkeypatch, capsys, command, *JOB, "--output", output)
+
+    assert code == 2
+    assert error.startswith("error: --output ")
+    assert "expected" in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("place", [["--output", "x\udcff.csv"], ["--input", "\udcff"], ["--sentence", "\udcff"]])
+def test_arguments_that_are_not_utf8(
+    place: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, error = run(monkeypatch, capsys, "encode", *JOB, *place)
+
+    assert code == 2
+    assert r"\xff" in error
+    assert "expected a name in UTF-8" in error
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        ("generate", "--rows"),
+        ("generate", "--columns"),
+        ("generate", "--temperature"),
+        ("interpolate", "--pairs"),
+        ("interpolate", "--steps"),
+        ("reconstruct", "--examples"),
+        ("encode", "--draw-seed"),
+    ],
+)
+@pytest.mark.parametrize("value", ["0", "-1", "1000000000000000000000000000000", "1e300", "nan", "inf", "", "x"])
+def test_numbers_out_of_range(
+    command: str, option: str, value: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if (option, value) == ("--draw-seed", "0"):
+        pytest.skip("0 is a seed")
+    code, error = run(monkeypatch, capsys, command, *JOB, option, value)
+
+    assert code == 2
+    assert option in error
+    assert "Traceback" not in error
+
+
+def test_the_root_folder_is_refused_at_once() -> None:
+    with pytest.raises(UserError, match=r"expected a (picture|file|name)|cannot be read|a link"):
+        read_images(Path("/"), 6, "dark")
+
+
+@pytest.mark.parametrize("bytes_", [2**62, 8 * 2**40])
+def test_memory_that_no_machine_has_is_a_mistake_and_not_a_passing_failure(
+    bytes_: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def greedy() -> None:
+        np.ones(bytes_, np.uint8)
+
+    monkeypatch.setattr(cli, "app", greedy)
+    code, error = run(monkeypatch, capsys)
+
+    assert code == 2
+    assert f"asked for {bytes_ / 2**30:,.1f} GiB of memory" in error
+
+
+def test_memory_that_is_not_free_now_may_pass(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full() -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(cli, "app", full)
+
+    assert run(monkeypatch, capsys)[0] == 75
+
+
+EARLY = """
+import sys
+
+class Interrupts:
+    def find_spec(self, name, path=None, target=None):
+        if name == {name!r}:
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupts())
+sys.argv = ["duvae", "systems"]
+from duvae.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize("name", ["duvae.cli", "typer", "duvae.cli.use", "duvae.commands.systems"])
+def test_an_interruption_during_an_import_has_no_traceback(name: str) -> None:
+    """Importing the modules takes the first 0.3 seconds of a command."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    command = [sys.executable, "-c", EARLY.format(name=name)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment, check=False, timeout=60)
+
+    assert done.returncode == 130
+    assert "Traceback" not in done.stderr
+    assert "interrupted: no file is half-written" in done.stderr

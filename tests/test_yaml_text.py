@@ -1,0 +1,105 @@
+"""params.yaml is read strictly. What readers of YAML disagree about is an error, and no text takes much memory."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from duvae import config
+from duvae.config import yaml_text
+from duvae.errors import UserError
+
+names = st.from_regex(r"[a-z_]{1,8}", fullmatch=True).map(lambda name: f"k{name}")
+leaves = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**17), 10**17)
+    | st.floats(allow_nan=False, allow_infinity=False).map(lambda x: float(f"{x:.6f}") if abs(x) < 1e6 else 0.5)
+    | st.text(st.characters(categories=["L", "N", "P", "S", "Zs"]), max_size=20)
+)
+values = st.recursive(leaves, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=3))
+
+
+@given(st.dictionaries(names, values, max_size=5))
+def test_what_is_written_is_read(content: dict[str, Any]) -> None:
+    text = yaml.safe_dump(content, allow_unicode=True)
+
+    assert yaml_text.read(text)[0] == content
+
+
+def test_the_projects_own_parameters_are_read_as_before() -> None:
+    text = (Path(__file__).parents[1] / "params.yaml").read_text(encoding="utf-8")
+    content, lines = yaml_text.read(text)
+
+    assert content == yaml.safe_load(text)
+    assert text.splitlines()[lines["threads",] - 1].startswith("threads:")
+
+
+def bomb() -> str:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12)]
+
+    return "\n".join(lines)
+
+
+def merged() -> str:
+    lines = ["a0: &a0 {x: 1}"]
+    lines += [f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 10)}]}}" for n in range(1, 12)]
+
+    return "\n".join(lines)
+
+
+WRONG = {
+    "aliases that multiply": (bomb(), "line 6", "at most 200,000 values"),
+    "merges that multiply": (merged(), "line ", "at most 200,000 values"),
+    "a circle": ("a: &a [1, *a]", "line 1", "lies inside the value that it stands for"),
+    "a circle of mappings": ("a: &a\n  b: *a", "line 2", "lies inside the value that it stands for"),
+    "deep lists": ("a: " + "[" * 100_000, "line 1", "at most 32 mappings and lists inside each other"),
+    "deep mappings": ("\n".join(" " * n + "a:" for n in range(100)), "line 33", "at most 32"),
+    "deep dashes": ("- " * 50_000, "line 1", "at most 32"),
+    "a long text": ("a: " + "x" * 1_000_001, "", "at most 1,000,000 characters"),
+    "a list as key": ("? [a, b]\n: 1", "line 1", "expected a name as the key"),
+    "a number as key": ("1: 2", "line 1", "expected a name as the key; found '1'"),
+    "a truth value as key": ("yes: 2", "line 1", "expected a name as the key; found 'yes'"),
+    "no key": ("? \n: 1", "line 1", "expected a name as the key"),
+    "a key twice": ("a: 1\nb:\n  c: 1\n  c: 2", "line 4", "the key 'c' occurs twice"),
+    "octal": ("a: 1\nb: 010", "line 2", "found 010"),
+    "octal by YAML 1.2": ("a: [0o10, 0777]", "line 1", "found 0777"),
+    "hexadecimal": ("a: 0x1F", "line 1", "found 0x1F"),
+    "binary": ("a: 0b11", "line 1", "found 0b11"),
+    "minutes": ("a: 1:30", "line 1", "found 1:30"),
+    "minutes with a fraction": ("a: 1:30.5", "line 1", "found 1:30.5"),
+    "underscores": ("a: 1_000", "line 1", "found 1_000"),
+    "underscores in a fraction": ("a: 1_000.5", "line 1", "found 1_000.5"),
+    "many digits": ("a: " + "9" * 5000, "line 1", "at most 18 decimal digits"),
+    "no": ("a: no", "line 1", "expected true or false; found no"),
+    "on": ("a: [on, off]", "line 1", "expected true or false; found on"),
+    "a tag": ("a: !!set {x}", "line 1", "expected a value without a tag"),
+    "an object": ("a: !!python/object:os.system x", "line 1", "expected a value without a tag"),
+    "an unknown alias": ("a: *b", "line 1", "undefined alias"),
+    "a wrong merge": ("a: {<<: 1}", "line 1", "expected a mapping"),
+    "two documents": ("a: 1\n---\nb: 2", "line", "expected a single document"),
+    "a control character": ("a: \0", "", "special characters are not allowed"),
+    "open brackets": ("a: [1", "line", "expected ',' or ']'"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_readers_disagree_about_is_named_with_its_line(tmp_path: Path, name: str) -> None:
+    text, line, message = WRONG[name]
+    (tmp_path / "params.yaml").write_text(text, encoding="utf-8")
+
+    with pytest.raises(UserError) as error:
+        config.load(tmp_path / "params.yaml")
+    assert line in str(error.value)
+    assert "not valid YAML" in str(error.value)
+    assert message in str(error.value)
+    assert len(str(error.value)) < 600
+
+
+@pytest.mark.parametrize("date", ["2001-01-01", "2001-99-99", "2001-12-14t21:59:43.10-05:00"])
+def test_dates_are_texts(date: str) -> None:
+    assert yaml_text.read(f"a: {date}")[0] == {"a": date}
