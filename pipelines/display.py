@@ -22,7 +22,10 @@ from pipelines.scheduler import Progress
 from pipelines.stage_graph import StageGraph
 
 MOST_LINES = 60
-"""Largest number of tasks that a plan lists one by one. A longer plan has one line per kind of stage and data set."""
+"""Largest number of tasks that a plan lists one by one.
+
+In a longer plan, all tasks of the same kind of stage and the same data set share one line.
+"""
 
 
 def duration(seconds: float) -> str:
@@ -186,7 +189,9 @@ class LiveTable:
 
 
 def summary(progress: Progress, seconds: float) -> str:
-    """Describes a finished rebuild in one line: the duration, and the number of stages in each state.
+    """Describes a finished rebuild in one line: the duration, the number of all stages, and the number in each state.
+
+    Deferred stages count only among all stages, because they have no state of their own in this line.
 
     Args:
         progress: The state of all stages at the end of the rebuild.

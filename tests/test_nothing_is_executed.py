@@ -1,7 +1,7 @@
-"""No code is executed from data, and no other machine reaches a server. These tests read the source code.
+"""No code is executed from data, and no other machine reaches a server of the project.
 
-test_sources.py and test_bad_input.py show that archives are unpacked member by member, and that arrays and weights with
-a pickle inside are refused.
+These tests read the source code. test_sources.py and test_bad_input.py show that archives are unpacked member by
+member, and that arrays and weights with a pickle inside are refused.
 """
 
 import ast
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 SOURCES = [path for folder in ("src", "pipelines", "benchmarks", "docker") for path in (ROOT / folder).rglob("*.py")]
 
 MODULES = {"pickle", "_pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "jsonpickle"}
-"""Modules whose input can run any code."""
+"""Modules that can run any code that their input holds."""
 
 CALLS = {
     *("eval", "exec", "compile", "__import__", "os.system", "os.popen", "pty.spawn"),
@@ -24,13 +24,13 @@ CALLS = {
     *("subprocess.getoutput", "subprocess.getstatusoutput", "shutil.unpack_archive"),
 }
 METHODS = {"read_pickle", "to_pickle", "extractall", "extract", "log_model", "load_model"}
-"""Methods of any object: the pickles of pandas and MLflow, and archives unpacked without a look at their members."""
+"""Dangerous methods of any object: pandas and MLflow read pickles; archives are unpacked without a check of members."""
 
 SAFE_LOADERS = {"yaml.SafeLoader", "yaml.CSafeLoader"}
 
 
 def dangers(source: str) -> Iterator[str]:
-    """Yields each import and call of a module that could run code from the data it reads, as `line: why`."""
+    """Yields each import and each call in a source text that could run code from data, as `line: why`."""
     tree = ast.parse(source)
     names: dict[str, str] = {}
     for node in ast.walk(tree):
@@ -51,7 +51,7 @@ def dangers(source: str) -> Iterator[str]:
 
 
 def danger(call: ast.Call, names: dict[str, str]) -> str | None:
-    """The danger of one call; None: the call is safe."""
+    """Why one call is dangerous; None: the call is safe."""
     name = dotted(call.func, names)
     given = {keyword.arg: keyword.value for keyword in call.keywords}
     if name in CALLS or (isinstance(call.func, ast.Attribute) and call.func.attr in METHODS):
@@ -71,7 +71,7 @@ def danger(call: ast.Call, names: dict[str, str]) -> str | None:
 
 
 def dotted(node: ast.expr, names: dict[str, str]) -> str:
-    """The full name of an expression, such as `numpy.load` for `np.load`; empty: the expression is no name."""
+    """The full name of an expression, such as `numpy.load` for `np.load`; empty text: the expression is no name."""
     if isinstance(node, ast.Name):
         return names.get(node.id, node.id)
     if isinstance(node, ast.Attribute):
@@ -138,7 +138,7 @@ model.eval()
     assert list(dangers(source)) == []
 
 
-# ------------------------------------------------------------------- servers
+# ------------------------------------------------------------------- servers listen on this machine alone
 
 TEXTS = [
     *(ROOT / name for name in ("Makefile", "README.md", "dvc.yaml", "params.yaml", "pyproject.toml", ".ci/run")),
@@ -152,20 +152,21 @@ OPEN = (
     rf"--host(?:name)?[= ]+(?!{HERE}\b)",
     rf"\bhost\s*=\s*[\"'](?!{HERE}\b)",
     rf"\bhttps?://(?!{HERE}\b)[\w.-]+:\d+",
-    rf"^\s*-\s*[\"']?(?!{HERE}:)(?:[\d.]+:)?\d+:\d+[\"']?\s*$",  # a container's port that is open on every interface
+    rf"^\s*-\s*[\"']?(?!{HERE}:)(?:[\d.]+:)?\d+:\d+[\"']?\s*$",  # a container port open on every interface
 )
 
 
 def reachable(text: str) -> list[str]:
-    """The parts of a text with which a server would listen for other machines."""
+    """Finds the parts of a text that would make a server reachable from other machines."""
     return [found.group() for pattern in OPEN for found in re.finditer(pattern, text, re.MULTILINE)]
 
 
 SAID_OTHERWISE = {
-    # Inside a container, all interfaces belong to its own network. test_docker.py checks which ports leave it.
+    # A server in a container may listen on all interfaces, since they belong to the container's own network.
+    # test_docker.py checks which ports the host opens.
     "docker/compose.yaml": r"0\.0\.0\.0|https?://(mlflow|prefect|dashboard):\d+|--host ",
     "docker/check.py": r"0\.0\.0\.0",
-    # A user of several machines gives the server's address explicitly.
+    # A user of several machines gives the server's address explicitly, so this page may show one.
     "docs/machines.md": r"http://first:4200",
 }
 

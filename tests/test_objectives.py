@@ -1,3 +1,5 @@
+"""The objectives (training losses) of the systems, and the schedules of the KL weight."""
+
 from itertools import pairwise
 
 import pytest
@@ -39,7 +41,11 @@ def test_the_elbo_of_a_point_mass_is_its_reconstruction() -> None:
 
 @given(st.floats(0.01, 2), st.floats(0, 1))
 def test_free_bits_are_paid_by_no_dimension_under_lambda(free_bits: float, weight: float) -> None:
-    """The KL term equals a sum by hand. Its gradient is exactly 0 in the dimensions whose mean KL lies under lambda."""
+    """The KL term equals the sum over dimensions of max(lambda, mean KL), computed in Python.
+
+    Lambda is the free KL of each dimension, in nats. The gradient of the KL term is exactly 0 in the dimensions whose
+    mean KL over the batch lies under lambda.
+    """
     mean = gaussian(latent=6).mean.requires_grad_()
     posterior, reconstruction = DiagonalGaussian(mean, gaussian(latent=6).variance), torch.rand(5)
     loss = FreeBits(free_bits)(Context(reconstruction, posterior, posterior.draw(), weight))
@@ -69,7 +75,7 @@ def test_every_objective_reports_the_unweighted_parts(system: str, weight: float
 
 @given(st.floats(0.01, 3), st.integers(0, 1000))
 def test_free_bits_cost_lambda_and_push_nowhere(free_bits: float, seed: int) -> None:
-    """The gradient of the KL term is 0 in exactly the dimensions whose mean KL lies under lambda."""
+    """Each dimension whose mean KL lies under lambda costs lambda. Only in these dimensions is the gradient 0."""
     torch.manual_seed(seed)
     mean, log_variance = torch.randn(6, 8).mul_(0.5).requires_grad_(), torch.randn(6, 8).mul_(0.5).requires_grad_()
     posterior = DiagonalGaussian(mean, log_variance.exp())
@@ -161,7 +167,7 @@ def test_the_context_draws_the_prior_from_its_generator() -> None:
     assert one.shape == (4000, 3)
     assert torch.equal(one, again)
     assert not torch.equal(one, other)
-    assert not torch.equal(one, contexts[0].draw_prior())  # each draw is fresh
+    assert not torch.equal(one, contexts[0].draw_prior())  # the same context draws new samples at each call
     assert torch.equal(before, torch.get_rng_state())
     assert torch.allclose(one.mean(0), torch.zeros(3), atol=0.1)
     assert torch.allclose(one.var(0), torch.ones(3), atol=0.1)

@@ -1,3 +1,8 @@
+"""OMNIGLOT, handwritten characters of 50 alphabets, in the two published forms that the project reads.
+
+The forms are the drawings of Lake et al. and the smaller images of Burda et al.
+"""
+
 import stat
 import zipfile
 from pathlib import Path
@@ -25,13 +30,13 @@ BACKGROUND, EVALUATION = ("omniglot/images_background", "omniglot/images_evaluat
 
 @pytest.fixture
 def table(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Replaces the table by a table of three alphabets. The first two are in the first file."""
+    """Replaces the package's table of alphabets by one of three alphabets. Lake's first file holds the first two."""
     monkeypatch.setattr(omniglot, "read_alphabets", lambda: TABLE)
 
 
 @pytest.fixture
 def lake(tmp_path: Path, table: None) -> np.ndarray:
-    """Writes both of Lake's npz files; returns the ink of all characters."""
+    """Writes both npz files of Lake's data set; returns the ink of all drawings."""
     ink = drawings.letters(7, 5)
     arrays(tmp_path, ink)
 
@@ -58,7 +63,7 @@ def archives(folder: Path, ink: np.ndarray, **more: bytes) -> None:
         drawings.archive(folder / f"{path}.zip", {f"{Path(path).name}/readme.txt": b"x", **members, **more})
 
 
-# ------------------------------------------------------------------------------------ Lake's
+# ------------------------------------------------------------------------------------ Lake's files
 
 
 def test_the_first_drawers_train_and_the_last_test(tmp_path: Path, lake: np.ndarray) -> None:
@@ -206,11 +211,11 @@ def test_arrays_that_cannot_be_used_are_named(tmp_path: Path, lake: np.ndarray, 
         prepared_omniglot(SOURCE, tmp_path)
 
 
-# ------------------------------------------------------------------------------------ Burda's
+# ------------------------------------------------------------------------------------ Burda's file
 
 
 def burda(folder: Path, train: int = 30, test: int = 12) -> dict[str, np.ndarray]:
-    """Writes Burda's file with three alphabets; each alphabet numbers its characters from 1.
+    """Writes a file in the form of Burda's, with three alphabets; each alphabet numbers its characters from 1.
 
     Returns:
         The pixels, alphabets and character numbers of each split.
@@ -218,7 +223,7 @@ def burda(folder: Path, train: int = 30, test: int = 12) -> dict[str, np.ndarray
     (folder / "omniglot").mkdir(exist_ok=True)
     given: dict[str, Any] = {}
     for name, count, seed in (("train", train, 1), ("test", test, 2)):
-        pixels = np.random.default_rng(seed).random((count, 28, 28)) * np.tri(28)  # shows whether an image is turned
+        pixels = np.random.default_rng(seed).random((count, 28, 28)) * np.tri(28)  # a triangle: a turned image differs
         groups = np.arange(count) % 3
         given[name] = pixels, groups, np.arange(count) // 3 % (2 + groups) + 1
     drawings.mat(folder / "omniglot" / "chardata.mat", given["train"], given["test"])
@@ -321,7 +326,10 @@ def test_the_alphabets_are_fifty_of_1623_characters() -> None:
 
 @pytest.mark.mirror
 def test_the_real_drawings(tmp_path: Path, mirror: Path) -> None:
-    """24,345 images are for training and validation and 8,115 are for testing: 15 and 5 of each of 1,623 characters."""
+    """Of each of the 1,623 characters, 15 drawings are for training or validation and 5 are for testing.
+
+    These are 24,345 and 8,115 images.
+    """
     params = config.load(Path(__file__).parents[1] / "params.yaml")
     fetch.run(params, "omniglot", str(mirror), tmp_path)
     prepared = prepare_stage.run(params, "omniglot", tmp_path)
@@ -339,18 +347,22 @@ def test_the_real_drawings(tmp_path: Path, mirror: Path) -> None:
     assert (mirror / "omniglot/alphabets.tsv").read_bytes() == (
         Path(omniglot.__file__).parent / "alphabets.tsv"
     ).read_bytes()
-    # A pixel of an image covers 15 x 15 squares, each with a quarter of the side of a drawing's pixel.
-    # Each grey value is therefore a multiple of 1/225.
+    # A pixel of an image covers 15 x 15 small squares. The side of a square is a quarter of a drawing's pixel.
+    # Each square is black or white, so each grey value is a multiple of 1/225.
     grey = prepared.images("valid").pixels * 225.0
     np.testing.assert_allclose(grey, np.round(grey), atol=1e-4)
 
 
-# ------------------------------------------------------------------------------------ expectations
+# ------------------------------------------------------------------------------------ expectations of `validate`
 
 
 @pytest.fixture
 def made(tmp_path: Path, lake: np.ndarray, tiny: Params) -> tuple[Params, Path]:
-    """The project's parameters with the test's drawings, and the folder of these drawings, prepared and binarized."""
+    """Prepares and binarizes the drawings of `lake`.
+
+    Returns:
+        Small parameters for these drawings, and the root folder of the prepared data.
+    """
     old = tiny.dataset("omniglot")
     source = SOURCE.model_copy(update={"alphabets": [name for name, _ in TABLE], "train_drawers": 3})
     expect = old.expect.model_copy(update={"max_ink": 0.5})

@@ -1,4 +1,8 @@
-"""A setting's own optimisation: reading, checks, and use in training, resume states, studies and sharing."""
+"""A setting may change some values of its data set's block `optimisation`.
+
+The tests cover how these values are read and checked. They also cover their use in trainings, in saved states, in
+studies (searches for hyperparameters), and in the reuse of a finished training by a study.
+"""
 
 import copy
 import csv
@@ -22,7 +26,7 @@ CHANGES = {"epochs": 2, "learning_rate": 0.25, "decay": {"patience": 4}}
 
 
 def raw(changes: Any, setting: str = "vae") -> dict[str, Any]:
-    """The small parameters, in which one setting has these changes as its own optimisation."""
+    """Small parameters in which one setting has `changes` as its key `optimisation`."""
     values = copy.deepcopy(tiny.small())
     values["settings"][setting]["optimisation"] = changes
 
@@ -39,7 +43,7 @@ def test_a_settings_values_replace_the_data_sets_and_no_others() -> None:
         update={"epochs": 2, "learning_rate": 0.25, "decay": before.decay.model_copy(update={"patience": 4})}
     )
     assert changed.optimisation("du_vae", "synthetic") == before
-    assert changed.optimisation("vae", "omniglot").optimiser == "adam"  # the optimisation of its own data set
+    assert changed.optimisation("vae", "omniglot").optimiser == "adam"  # Omniglot's optimiser, not synthetic's
 
 
 @pytest.mark.parametrize(
@@ -62,7 +66,7 @@ def test_what_is_wrong_is_told_with_its_key_once(changes: Any, message: str) -> 
 
 
 def test_the_key_is_always_there() -> None:
-    """DVC fails where a parameter that a stage depends on is missing."""
+    """A setting without the key `optimisation` is an error: DVC fails where a parameter of a stage is missing."""
     values = raw({})
     del values["settings"]["vae"]["optimisation"]
 
@@ -122,7 +126,11 @@ def test_no_training_of_another_optimisation_is_taken_over(project: Path) -> Non
     description = dataclasses.replace(trained, training=None)
 
     def taken(changes: Any) -> Any:
-        """The training of `again`, if a trial with these changes would repeat it; otherwise None."""
+        """The finished training of `again` if a trial of the study can reuse it; None: it needs another optimisation.
+
+        Args:
+            changes: The optimisation that the searched setting has of its own.
+        """
         values["settings"]["du_vae"]["optimisation"] = changes
         params = config.parse(values)
         return reuse.equal_training(params, params.study("synthetic_grid"), description, torch.device("cpu"), project)

@@ -1,4 +1,7 @@
-"""The package without its extras: a wheel, installed and used in a virtual environment of its own."""
+"""The package without its optional dependencies (extras).
+
+The tests build a wheel, install it in a new virtual environment, and use it there.
+"""
 
 import json
 import os
@@ -29,7 +32,7 @@ BASE = sorted(Requirement(line).name for line in PROJECT["dependencies"])
 EXTRAS = sorted({Requirement(line).name for extra in PROJECT["optional-dependencies"].values() for line in extra})
 
 UV = str(Path(sys.executable).with_name("uv"))
-"""Path of the installer that `make environment` uses. Thanks to its cache, a second environment takes little time."""
+"""Path of uv, which `make environment` uses too. Its cache makes a second environment fast."""
 
 WORDS = [*SPECIALS, "the", "food", "was", "good", ".", "never", "again", "!"]
 SENTENCES = ["the food was good .", "never again !", "good food"]
@@ -49,7 +52,7 @@ for folder in sys.argv[3:]:
 
 
 def call(*command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """A finished command that ran without this process's Python path and virtual environment."""
+    """Runs a command without this process's Python path and virtual environment; returns the finished process."""
     environment = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "VIRTUAL_ENV"}}
     environment["UV_FIND_LINKS"] = os.environ.get("PIP_FIND_LINKS", "")
 
@@ -57,10 +60,17 @@ def call(*command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 def run(python: str, code: str, *arguments: str, cwd: Path, without: Sequence[str] = ()) -> str:
-    """The output of code in an environment in which the packages of `without` cannot be imported.
+    """Runs code with the interpreter `python`; returns the standard output.
+
+    Args:
+        python: Path of the interpreter.
+        code: Python code to run.
+        arguments: Command-line arguments for the code.
+        cwd: Folder in which the code runs.
+        without: Names of packages that the code cannot import.
 
     Raises:
-        RuntimeError: The code ended with an error; the message is that error's text.
+        RuntimeError: The code ended with an error; the message is the code's error output.
     """
     hidden = f"import sys; sys.modules.update(dict.fromkeys({list(without)}))\n"
     done = call(python, "-I", "-c", hidden + code, *arguments, cwd=cwd)
@@ -72,7 +82,10 @@ def run(python: str, code: str, *arguments: str, cwd: Path, without: Sequence[st
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The interpreter of a new virtual environment with the wheel and its dependencies, at the lock's versions."""
+    """Installs the wheel and its dependencies in a new virtual environment; returns the path of its interpreter.
+
+    The dependencies have the versions of requirements.lock.
+    """
     folder = tmp_path_factory.mktemp("package")
     found = str(folder / "venv/bin/python")
     build = call(UV, "build", "--wheel", "--out-dir", str(folder), str(ROOT), cwd=folder)
@@ -118,7 +131,7 @@ def test_nothing_of_the_extras_is_installed(python: str, tmp_path: Path) -> None
     installed = set(run(python, code, cwd=tmp_path).split())
 
     assert installed >= {"duvae", *BASE}
-    # PyTorch itself needs these two.
+    # The extras list filelock and jinja2, but PyTorch needs them too.
     assert installed & set(EXTRAS) <= {"filelock", "jinja2"}
 
 
@@ -156,7 +169,10 @@ def test_trained_models_load_and_encode_as_they_do_here(python: str, tmp_path: P
 
 @pytest.mark.parametrize("name", BASE)
 def test_a_trained_model_needs_each_of_the_base_dependencies(name: str, python: str, tmp_path: Path) -> None:
-    """The test above fails where the list lacks a dependency. This test fails where a listed one is not needed."""
+    """A model cannot be used without any one of the listed dependencies. A needless dependency fails this test.
+
+    The test above fails where the list lacks a dependency.
+    """
     folder = drawing(tmp_path, "vae")
 
     with pytest.raises(RuntimeError, match=f"ModuleNotFoundError: .*{name}"):

@@ -1,4 +1,8 @@
-"""`run: paper` has every result of the paper once: each row of its tables and each cell of Figure 2."""
+"""The run `paper` of params.yaml has every result of the paper once.
+
+The results are each row of the paper's tables and each cell of Figure 2. `run: paper` chooses this run. A job is one
+training: a data set, a setting and a seed.
+"""
 
 import csv
 import re
@@ -61,7 +65,10 @@ def test_every_row_of_the_tables_is_a_job(paper: Params, table: str) -> None:
 
 
 def test_figure_2_is_a_grid_with_each_cell_once() -> None:
-    """Data sets that params.yaml does not have yet are made up, so that each column of Figure 2 is tested."""
+    """The jobs of each data set in Figure 2 have each pair (gamma, p) of the grid once.
+
+    The test makes up the data sets that params.yaml lacks, so that it covers each column of Figure 2.
+    """
     given = raw()
     for name in FIGURE2:
         given["datasets"].setdefault(name, {**given["datasets"]["short_yelp"], "column": name})
@@ -99,7 +106,7 @@ def test_blocks_are_united_and_each_job_is_there_once(paper: Params) -> None:
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The project with `run: paper` and none of its data."""
+    """A copy of the project with `run: paper` and without data."""
     folder = tmp_path_factory.mktemp("paper")
     for name in ("src", "pipelines"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -132,7 +139,10 @@ def test_a_dry_run_names_each_stage_once(workspace: Path, paper: Params) -> None
 
 
 def test_a_cell_of_figure_2_depends_on_its_grid_without_the_other_cells(workspace: Path) -> None:
-    """A cell's name holds the cell's values, so a new value in the grid makes no other cell stale."""
+    """A cell's training does not depend on the grid's lists of values, since the cell's name holds its own values.
+
+    A new value in the grid therefore makes no finished cell stale.
+    """
     from dvc.dependency import ParamsDependency
     from dvc.repo import Repo
 
@@ -163,7 +173,10 @@ def test_the_plan_has_the_number_of_tasks_and_hours(workspace: Path, paper: Para
 
 
 def test_every_training_of_the_paper_has_a_default_duration(paper: Params) -> None:
-    """The numbers are those of docs/paper-runs.md. SA-VAE takes longest, and twice the epochs take twice the time."""
+    """Each training and each evaluation has an assumed duration, with the numbers of docs/paper-runs.md.
+
+    SA-VAE takes longest, and twice the epochs take twice the time.
+    """
     seconds = default_durations(paper)
     assert set(seconds) == {f"{kind}@{job.name}" for kind in ("train", "evaluate") for job in paper.jobs()}
     assert seconds["train@yahoo-vae-1"] == pytest.approx(3125 * 120 * 2.9)

@@ -1,4 +1,7 @@
-"""The graph lists the parameters that each stage reads. Each stage runs once, small, and a recorder notes its keys."""
+"""dvc.yaml lists exactly the parameters that each stage reads.
+
+Each stage runs once at a small size, and a `Recorder` notes the keys of params.yaml that the stage reads.
+"""
 
 import os
 import types
@@ -20,7 +23,7 @@ JOB = config.Job("synthetic", "du_vae", 1, "synthetic")
 
 
 class Recorder:
-    """Replaces an object of the parameters, and records the keys that are read from it."""
+    """Stands for an object of the parameters, and records which keys are read from the object."""
 
     def __init__(self, value: Any, path: str, read: set[str]) -> None:
         self.__dict__.update(_value=value, _path=path, _read=read)
@@ -66,7 +69,7 @@ def _holds_objects(mapping: dict[str, Any]) -> bool:
 
 
 def read_by(stage: str, folder: Path, *arguments: Any, params: config.Params | None = None) -> set[str]:
-    """The keys of the parameters that a stage reads when it runs in `folder`."""
+    """Runs a stage in `folder`; returns the keys of params.yaml that the stage reads."""
     params = params or config.parse(small())
     read: set[str] = set()
     before = Path.cwd()
@@ -80,7 +83,10 @@ def read_by(stage: str, folder: Path, *arguments: Any, params: config.Params | N
 
 
 def of_params(entries: list[Any]) -> list[str]:
-    """The entries of a stage's list that are keys of params.yaml; the others are about another file."""
+    """Those entries of a stage's list `params` in dvc.yaml that are keys of params.yaml.
+
+    An entry that is a mapping instead names another file and keys of that file.
+    """
     return [entry for entry in entries if isinstance(entry, str)]
 
 
@@ -130,15 +136,15 @@ def test_a_stage_lists_the_parameters_it_reads(stage: str, read: dict[str, set[s
         listed.add(entry.replace("${item}", JOB.dataset))
     entries = [entry for entry in STAGES[stage]["do"]["params"] if not isinstance(entry, str)]
     if any(f"{stage}.${{item.system}}" in entry.get("fingerprints.yaml", []) for entry in entries):
-        listed |= {f"settings.{JOB.setting}.system"}  # the system names the fingerprint that the stage needs
-    listed |= {"checkpoint_seconds"} & read[stage]  # the time between saved states changes no result
-    # The items of the graph hold the column of each data set.
+        listed |= {f"settings.{JOB.setting}.system"}  # part of the key in fingerprints.yaml
+    listed |= {"checkpoint_seconds"} & read[stage]  # changes no result, so dvc.yaml omits it
+    # The key `column` is left out: dvc.yaml does not list it, since the items of its `foreach` hold it.
     found = {
         path.replace("datasets.own.", "datasets.synthetic.").replace("datasets.pictures.", "datasets.synthetic.")
         for path in read[stage]
         if path[-7:] != ".column"
     }
-    listed -= {"datasets.synthetic.kind"} - found  # the kind chooses a class, even if no stage reads it
+    listed -= {"datasets.synthetic.kind"} - found  # the kind only chooses a class of parameters
 
     assert {path for path in found if not any(f"{path}.".startswith(f"{entry}.") for entry in listed)} == set()
     assert {entry for entry in listed if not any(f"{path}.".startswith(f"{entry}.") for path in found)} == set()
@@ -158,7 +164,7 @@ def test_a_page_lists_the_parameters_it_reads(stage: str, arguments: tuple[str, 
     entries = of_params(STAGES[stage].get("do", STAGES[stage])["params"])
     listed = {entry.replace("${item}", *arguments) if arguments else entry for entry in entries}
     if isinstance(params.run, config.Run):
-        listed -= {"runs"}  # only read where `run` is the name of a run
+        listed -= {"runs"}  # the stage reads `runs` only if `run` is a name
 
     assert {path for path in found if not any(f"{path}.".startswith(f"{entry}.") for entry in listed)} == set()
     assert {entry for entry in listed if not any(f"{path}.".startswith(f"{entry}.") for path in found)} == set()

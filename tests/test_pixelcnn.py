@@ -1,4 +1,8 @@
-"""The image networks: what a pixel sees, whether probabilities sum to one, and each fast form against a plain one."""
+"""The image networks: a ResNet encoder and a PixelCNN decoder.
+
+The tests check which pixels each pixel depends on, that probabilities sum to one, and that each fast form computes the
+same as its plain form.
+"""
 
 import itertools
 import math
@@ -27,7 +31,7 @@ LATENT = 3
 
 
 def lively(module: nn.Module, seed: int = 1) -> nn.Module:
-    """Sets running statistics, scales and shifts as they may be after a training; returns the module."""
+    """Sets random running statistics, scales and shifts, as after a training; returns the module."""
     generator = torch.Generator().manual_seed(seed)
     for part in module.modules():
         if isinstance(part, BatchNorm):
@@ -60,7 +64,10 @@ def codes(count: int, seed: int = 1) -> Tensor:
 
 
 def offsets(kernel: int, own: bool) -> set[tuple[int, int]]:
-    """The pixels that a masked kernel sees, as (rows above, columns to the right), derived from the reading order."""
+    """The pixels that a masked kernel sees, as (rows above, columns to the right).
+
+    The kernel sees the pixels that come before its own pixel row by row, and its own pixel if `own`.
+    """
     reach = kernel // 2
     square = itertools.product(range(-reach, reach + 1), repeat=2)
 
@@ -68,7 +75,7 @@ def offsets(kernel: int, own: bool) -> set[tuple[int, int]]:
 
 
 def reached(size: int, kernels: tuple[int, ...]) -> dict[tuple[int, int], set[tuple[int, int]]]:
-    """For each pixel, the pixels that it depends on through a chain of masked convolutions, layer by layer."""
+    """Maps each pixel to the pixels that it depends on through a chain of masked convolutions with these kernels."""
     inside = {(i, j) for i in range(size) for j in range(size)}
 
     def through(of: set[tuple[int, int]], kernel: int, own: bool) -> set[tuple[int, int]]:
@@ -109,7 +116,10 @@ def test_a_pixel_depends_on_those_before_it_within_its_field_and_on_no_other(
 
 
 def test_the_papers_field_is_all_that_comes_before_within_its_reach() -> None:
-    """The paper's kernels, from 7 to 3, reach 27 rows up; `reached` gives the allowed pixels within this reach."""
+    """Each pixel depends on exactly the pixels that `reached` gives for the paper's kernels.
+
+    These kernels have sizes from 7 to 3, and together they reach 27 rows up.
+    """
     made = decoder(10, tuple(PAPER), 4).eval()
     expected = reached(10, tuple(PAPER))
     for pixel, gradient in influences(made, torch.rand(1, 1, 10, 10), codes(1)):
@@ -208,7 +218,10 @@ def test_a_training_step_has_the_plain_forms_gradients_and_running_statistics() 
 def test_a_block_in_training_is_the_modules_one_after_the_other(
     base: bool, layout: torch.memory_format, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Outputs and gradients of the first and second order agree, a few images at a time, in both memory layouts."""
+    """The fast block equals its modules one by one: outputs, first gradients and second gradients.
+
+    The block processes a few images at a time here. Both memory layouts are tested.
+    """
     monkeypatch.setattr(residual, "ELEMENTS", 2 * 8 * 25)
     torch.manual_seed(1)
     block = FastBlock(8, 3).double()
@@ -232,7 +245,7 @@ def test_a_block_in_training_is_the_modules_one_after_the_other(
     kept = torch.autograd.grad(block(x, under), inputs, direction)
     for one, another in zip(kept, firsts[1], strict=True):
         torch.testing.assert_close(one, another)
-    inputs = inputs[:10]  # no first gradient depends on the base
+    inputs = inputs[:10]  # leaves out the base: no first gradient depends on it
     seconds = [torch.autograd.grad(sum(g.square().sum() for g in first), inputs, retain_graph=True) for first in firsts]
     for one, another in zip(*seconds, strict=True):
         torch.testing.assert_close(one, another)
@@ -269,7 +282,10 @@ def test_fewer_products_are_the_convolution(images: int, tiles: int, width: int,
 
 
 def test_fewer_products_are_off_by_a_few_times_what_all_are() -> None:
-    """Each sum has 4 x 7 x 32 terms, as in the decoder."""
+    """The rounding error of `FewerProducts` is under four times that of PyTorch's convolution.
+
+    Each output is a sum of 4 x 7 x 32 terms, as in the decoder.
+    """
     torch.manual_seed(1)
     x, kernel, bias = torch.randn(4, 32, 31, 28), torch.randn(32, 32, 4, 7) / 30, torch.randn(32)
     expected = functional.conv2d(x.double(), kernel.double(), bias.double(), padding=(0, 3))
@@ -343,7 +359,10 @@ def test_a_lone_image_is_normalized_with_the_running_statistics_where_there_is_o
 
 
 def test_the_initial_weights_are_the_papers() -> None:
-    """Convolutions start from N(0, 2 / (k^2 c_out)) and the linear map from Xavier's, whatever `parts.init` says."""
+    """Convolutions start from N(0, 2 / (k^2 c_out)), and linear maps from Xavier's uniform distribution.
+
+    The setting's key `parts.init` changes nothing for images.
+    """
     torch.manual_seed(1)
     sizes = ImageNetworks(
         size=28, channels=[64, 64, 64], features=512, kernels=PAPER, width=64, feature_maps=4, latent=32
@@ -369,7 +388,10 @@ def test_the_initial_weights_are_the_papers() -> None:
 
 
 def test_all_layers_have_their_channels_side_by_side_in_memory() -> None:
-    """An image of one channel has both layouts at once; no later tensor may have the slow layout."""
+    """Every block and every normalization gets a tensor in the fast layout, channels last.
+
+    An image of one channel fits both layouts, so PyTorch could choose the slow layout for later tensors.
+    """
     made, encoder = decoder(6), ResNetEncoder(8, [4, 4], 6)
     seen = []
     for part in (*made.modules(), *encoder.modules()):
@@ -387,7 +409,10 @@ def test_all_layers_have_their_channels_side_by_side_in_memory() -> None:
 
 
 def test_the_fast_decoder_is_the_plain_one() -> None:
-    """The decoders agree in weight names, in log p(x|z) and gradients in both modes, for many z, and in samples."""
+    """`FastPixelCNN` and `PixelCNN` agree with the same weights, in training mode and in evaluation mode.
+
+    They agree in log p(x|z), in its gradients, in log p(x|z) for many z, and in samples.
+    """
     fast = decoder()
     plain = PixelCNN(5, LATENT, (5, 3, 5, 3, 1), 8, 2)
     plain.load_state_dict(fast.state_dict())

@@ -1,4 +1,4 @@
-"""Private projects: a user's own data pass through all stages, and git keeps no trace of them."""
+"""Private projects, for a user's own data: the data pass through all stages, and git keeps no trace of them."""
 
 import shutil
 import subprocess
@@ -23,7 +23,7 @@ def call(folder: Path, *command: str) -> str:
 
 
 def params() -> dict[str, Any]:
-    """Parameters with one tiny data set of a user's own text."""
+    """Parameters whose only data set is a tiny text of the user."""
     raw = tiny.small()
     secret = raw["datasets"]["own"]
     secret["optimisation"] = {**secret["optimisation"], "epochs": 1, "warmup": 1}

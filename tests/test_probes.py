@@ -37,7 +37,11 @@ SETTINGS = Probe(draws=2, folds=3, inverse_penalties=[0.1, 10.0], seed=1)
 
 
 def clusters(count: int, classes: int, apart: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Features around one corner of a cube for each class, shape (count, classes), and labels, shape (count,)."""
+    """Draws the features of each class around a corner of a cube; the corner's distance from 0 is `apart`.
+
+    Returns:
+        The features, shape (count, classes), and the labels, shape (count,).
+    """
     random = np.random.default_rng(seed)
     labels = np.arange(count) % classes
 
@@ -53,7 +57,7 @@ def test_what_is_apart_is_told_apart(classes: int) -> None:
 
 @pytest.mark.parametrize("classes", [2, 5])
 def test_random_labels_are_found_by_chance(classes: int) -> None:
-    """The accuracy is within five standard errors of chance, for 2,000 test documents."""
+    """With shuffled labels, the accuracy on 2,000 test documents is within five standard errors of chance."""
     random = np.random.default_rng(1)
     features, labels = clusters(200, classes, 30.0, 1)
     test = clusters(2000, classes, 30.0, 2)
@@ -64,7 +68,7 @@ def test_random_labels_are_found_by_chance(classes: int) -> None:
 
 
 def test_accuracy_does_not_depend_on_units() -> None:
-    """Features are standardized with the mean and the standard deviation of the labelled subset."""
+    """Other units of the features leave the accuracy, since the labelled subset standardizes each feature."""
     features, labels = clusters(80, 3, 2.0, 1)
     test = clusters(400, 3, 2.0, 2)
     unit, offset = np.array([1e-4, 1.0, 1e4]), np.array([1e3, 0.0, -1e6])
@@ -77,7 +81,10 @@ def test_accuracy_does_not_depend_on_units() -> None:
 
 
 def test_only_the_labelled_subset_is_learnt_from(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Scaling, folds and classifier see rows of the subset alone. Each fold is scored on rows that it leaves out."""
+    """The scaler and the classifier are fitted on rows of the labelled subset alone.
+
+    In cross-validation, each fit leaves out the rows on which it is scored.
+    """
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
 
@@ -127,7 +134,10 @@ def test_test_labels_choose_nothing() -> None:
 
 
 def test_the_penalty_is_the_one_that_cross_validation_prefers() -> None:
-    """The penalty matters: there are 40 labels, one informative feature and 200 features of noise."""
+    """The probe takes the penalty with the best score of scikit-learn's cross-validation.
+
+    The penalty changes the score: there are 40 labels, one informative feature and 200 features of noise.
+    """
     random = np.random.default_rng(1)
     labels = np.arange(40) % 2
     wide = np.concatenate(
@@ -153,7 +163,10 @@ def test_the_penalty_is_the_one_that_cross_validation_prefers() -> None:
 
 
 def test_a_single_penalty_is_the_one_that_is_used() -> None:
-    """A penalty that keeps the weights near 0 predicts the larger class for every document."""
+    """If only one penalty is given, the probe uses it.
+
+    A penalty that keeps the weights near 0 predicts the larger class for every document.
+    """
     features, labels = clusters(60, 2, 3.0, 1)
     some = np.concatenate([np.flatnonzero(labels == 0), np.flatnonzero(labels == 1)[:20]])
     test = clusters(500, 2, 3.0, 2)
@@ -187,7 +200,7 @@ def test_mean_and_spread() -> None:
     assert Accuracy([80.0], [1.0]).spread is None
 
 
-# ------------------------------------------------------------------------------------------ draws
+# ------------------------------------------------------------------------------------------ drawn subsets
 
 all_labels = st.lists(st.integers(1, 40), min_size=1, max_size=6).map(
     lambda counts: np.random.default_rng(sum(counts)).permutation(np.repeat(np.arange(len(counts)), counts))
@@ -196,9 +209,9 @@ all_labels = st.lists(st.integers(1, 40), min_size=1, max_size=6).map(
 
 @given(all_labels, st.data(), st.integers(0, 1000))
 def test_a_drawn_subset(labels: np.ndarray, data: st.DataObject, seed: int) -> None:
-    """A subset has exactly the wanted size, without repetitions, and each class at least twice where that is possible.
+    """A drawn subset has the wanted size, no repetition, and each class at least twice if the size allows it.
 
-    Where each class's share is 2 or more, the counts are in proportion.
+    If the proportional share of every class is 2 or more, the class counts are in proportion to the data.
     """
     classes, counts = np.unique(labels, return_counts=True)
     size = data.draw(st.integers(len(classes), len(labels)))
@@ -230,7 +243,10 @@ def test_draws_differ_with_their_seed() -> None:
 
 
 def test_every_document_of_a_class_is_as_likely() -> None:
-    """Each draw takes 10 of 50, so counts over 400 draws are within five binomial standard errors of 80."""
+    """Each draw takes 10 of the 50 documents of a class, so 400 draws take each document about 80 times.
+
+    The counts lie within five binomial standard errors of 80.
+    """
     labels = np.arange(100) % 2
     times = np.bincount(np.concatenate([draw(labels, 20, (1, 20, n)) for n in range(400)]), minlength=100)
 
@@ -242,7 +258,7 @@ def test_every_document_of_a_class_is_as_likely() -> None:
 
 @given(all_labels, st.integers(1, 50), st.integers(0, 1000))
 def test_as_many_of_each_label(labels: np.ndarray, count: int, seed: int) -> None:
-    """The subset has `count` documents of each label, or all documents of a smaller label, and none twice."""
+    """The subset has `count` documents of each label and none twice; a rarer label gives all its documents."""
     indices = draw_each(labels, count, (seed,))
 
     assert len(set(indices.tolist())) == len(indices)
@@ -252,7 +268,7 @@ def test_as_many_of_each_label(labels: np.ndarray, count: int, seed: int) -> Non
 
 
 def test_each_group_is_as_if_it_were_alone() -> None:
-    """A group's probe has neither the classes nor the test examples of other groups."""
+    """The probe of one group (for images: an alphabet) uses no classes and no test examples of other groups."""
     features, labels = clusters(240, 6, 3.0, 1)
     groups = labels // 3
     training, test = Labelled(features, labels, groups), Labelled(*clusters(300, 6, 3.0, 2), np.arange(300) % 6 // 3)
@@ -279,12 +295,15 @@ def test_a_group_that_was_drawn_from_once_counts_in_each_draw() -> None:
     assert over_groups({0: Accuracy([10.0, 30.0], []), 1: Accuracy([50.0], [])}) == [30.0, 40.0]
 
 
-# -------------------------------------------------------------------------------------- the stage
+# -------------------------------------------------------------------------------------- the stage `probe`
 
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A prepared data set with labelled subsets, two of them of equal size, and a model with fresh weights."""
+    """Writes a prepared data set and a model with random weights; returns the project's folder.
+
+    The data set has three labelled subsets, two of them of equal size.
+    """
     splits = {
         "train": documents(60, seed=2),
         "test": documents(50, seed=3),
@@ -299,7 +318,7 @@ def project(tmp_path: Path) -> Path:
 
 
 def probed(project: Path, **of: Any) -> dict[str, Any]:
-    """The results that the stage writes for these labelled subsets, by number of labels."""
+    """Runs the stage `probe` with `of` as the data set's key `probe`; returns the results by number of labels."""
     raw = small()
     raw["datasets"]["own"]["source"]["subsets"] = {name: [{"path": "x.txt"}] for name in ("one", "two", "all")}
     raw["datasets"]["own"]["probe"] = of

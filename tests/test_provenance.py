@@ -1,4 +1,4 @@
-"""Records of how results were made, which git keeps and pages show."""
+"""Records: files that say how a result was made. Git keeps them, and the pages of results show them."""
 
 import json
 import shutil
@@ -33,7 +33,7 @@ def test_a_record_describes_how_a_result_was_made(tmp_path: Path) -> None:
     assert {"python", "duvae", "scipy", "scikit-learn"} < set(record["versions"])
     assert record["machine"]["processor"]
     assert record["machine"]["cores"] >= 1
-    assert set(record["machine"]) == {"processor", "cores", "system"}  # no entry identifies the machine
+    assert set(record["machine"]) == {"processor", "cores", "system"}  # no key identifies the machine
 
 
 def test_records_of_earlier_versions_are_read() -> None:
@@ -43,7 +43,10 @@ def test_records_of_earlier_versions_are_read() -> None:
 
 
 def test_dvc_shows_nothing_of_records_and_arrays_and_finds_their_stage_again(tmp_path: Path) -> None:
-    """`dvc metrics show` shows only the metrics. A record that DVC does not cache leaves the stage in the run cache."""
+    """`dvc metrics show` shows the metrics alone, although records and arrays are outputs of the same stage.
+
+    DVC does not cache these outputs (`cache: false`), and still it restores the stage from its run cache.
+    """
     (tmp_path / "make.py").write_text(
         "from pathlib import Path\n"
         "import numpy as np\n"
@@ -103,7 +106,7 @@ def test_broken_arrays_are_an_error(tmp_path: Path, content: object) -> None:
         array_files.read(tmp_path / "broken", "duvae evaluate")
 
 
-# ---------------------------------------------------------------------------------- pages
+# ---------------------------------------------------------------------------------- records on pages
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +177,7 @@ def test_a_record_holds_digests_of_the_outputs(tmp_path: Path) -> None:
     record = unwrapped(json.loads((tmp_path / "train.run.json").read_text()))
 
     provenance.check_outputs(record, tmp_path, "duvae train")
-    provenance.check_outputs({}, tmp_path, "duvae train")  # a record of an earlier version
+    provenance.check_outputs({}, tmp_path, "duvae train")  # a record of an earlier version has no digests
     (tmp_path / "history.csv").write_text("epoch\n1\n")
     with pytest.raises(UserError, match=r"history\.csv: has changed since 'duvae train' wrote it"):
         provenance.check_outputs(record, tmp_path, "duvae train")

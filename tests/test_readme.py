@@ -1,4 +1,4 @@
-"""The code, commands, names and links of the README work as the README shows them."""
+"""The README's code runs, and its commands, names and links exist."""
 
 import dataclasses
 import pkgutil
@@ -19,7 +19,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def blocks(language: str) -> list[str]:
-    """The blocks of code of one language in the README."""
+    """The README's blocks of code in one language."""
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
@@ -27,7 +27,7 @@ def test_the_snippet_with_the_regularizers_runs() -> None:
     (code,) = blocks("python")
     names: dict[str, object] = {}
     torch.manual_seed(1)
-    exec(compile(code, "README.md", "exec"), names)  # noqa: S102 (a page of this project)
+    exec(compile(code, "README.md", "exec"), names)  # noqa: S102 (the README is a file of this project)
     mean, variance, normalize = names["mean"], names["variance"], names["normalize"]
 
     assert isinstance(mean, torch.Tensor)
@@ -41,7 +41,10 @@ def test_the_snippet_with_the_regularizers_runs() -> None:
 
 
 def test_the_regularizers_train_another_vae() -> None:
-    """A linear VAE with both regularizers: the ELBO rises, and the mean square of the scales stays gamma squared."""
+    """A linear VAE trains with DU-VAE's normalization of the means and dropout on the variances.
+
+    The ELBO rises, and the mean square of the normalization's scales stays gamma squared.
+    """
     from duvae.regularizers import MeanBatchNorm, VarianceDropout, VarianceFloor
 
     torch.manual_seed(1)
@@ -68,7 +71,7 @@ def test_the_regularizers_train_another_vae() -> None:
 
 
 def test_the_recipe_for_your_own_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every step before the training works with a text that the test writes."""
+    """The README's recipe works from fetching to validation, with a text that the test writes."""
     dataset, chosen = blocks("yaml")
     params = (ROOT / "params.yaml").read_text(encoding="utf-8")
     first, mark, second = params.partition("# A setting is")

@@ -1,4 +1,7 @@
-"""Rebuilds: the same bits as `dvc repro`, no stage run twice, and the behaviour after failures and kills."""
+"""Rebuilds of a small project with several processes, by `pipelines.rebuild`.
+
+A rebuild gives the same bits as `dvc repro` and runs no stage twice. The tests also cover failures and kills.
+"""
 
 import os
 import re
@@ -27,7 +30,7 @@ STAGES = {"base", "each@a", "each@b", "each@c", "after", "all"}
 
 
 def ran(progress: Progress) -> set[str]:
-    """Names of the stages whose command ran."""
+    """Names of the stages whose command a rebuild ran."""
     return {name for name, result in progress.done.items() if result.ran}
 
 
@@ -79,8 +82,8 @@ def test_stages_that_are_up_to_date_or_cached_are_not_run(built: Path) -> None:
     assert set(cached.cached) == STAGES - {"all"}
     assert not cached.done
     assert (built / "each/a.txt").is_file()
-    # The rebuild wrote all entries of dvc.lock at once, except the entry of the stage that gathers.
-    # DVC alone would have written the file once for each stage.
+    # DVC did not write dvc.lock once for each stage, since the rebuild wrote all entries at once.
+    # Only the stage `all` is left to DVC: it gathers the outputs of other stages.
     log = (built / WORK_FOLDER / "logs" / "recording.log").read_text(encoding="utf-8")
     assert set(re.findall(r"Stage '(\S+)' is cached", log)) <= {"all"}
     assert set(re.findall(r"Stage '(\S+)' didn't change", log)) == STAGES - {"all"}
@@ -99,7 +102,7 @@ def test_new_entries_of_the_lock_file_keep_the_others(built: Path) -> None:
     assert lock(built) == {**before, "each@b": entry}
     assert list(lock(built)) == [*before, "each@b"]
     assert "up to date" in call(built, "dvc", "status", "each@b").stdout
-    assert not (built / "results/c.json").exists()  # only the outputs of the new entries come back
+    assert not (built / "results/c.json").exists()  # `update` restores the outputs of the new entries alone
 
     missing = {**entry, "outs": [{**entry["outs"][0], "md5": "0" * 32}]}
     with pytest.raises(
@@ -123,7 +126,7 @@ def test_an_uncommitted_change_reruns_only_the_stages_that_it_affects(built: Pat
 
 
 def test_identical_outputs_do_not_rerun_the_stages_downstream(built: Path) -> None:
-    (built / "words.txt").write_text("some  words\n")  # `echo` replaces two spaces by one
+    (built / "words.txt").write_text("some  words\n")  # the command `echo` of `base` replaces two spaces by one
     progress = rebuild(built)
     assert ran(progress) == {"base", "each@a", "each@b", "each@c"}
     assert "after" in {*progress.cached, *progress.up_to_date}
@@ -152,7 +155,7 @@ def test_a_failure_stops_the_stages_that_need_the_failed_one(tmp_path: Path, kee
 
 
 def run_task(folder: Path, name: str, timeout: float | None = None) -> Any:
-    """Runs one task outside a rebuild."""
+    """Runs one task (the command of one stage) outside a rebuild; returns the task's result."""
     graph = StageGraph(folder)
     try:
         return launcher.run(name, Machine(folder, graph.cache, None, timeout), ProjectSnapshot.take(folder), {}, None)
@@ -243,7 +246,10 @@ def test_the_tasks_of_a_killed_rebuild_end(tmp_path: Path) -> None:
 
 
 def test_processes_and_workspaces_of_a_dead_rebuild_are_removed(tmp_path: Path) -> None:
-    """The first process of a task, which watches the rebuild, was killed too."""
+    """`workspaces.clean` kills the processes and removes the workspaces of a dead rebuild, and of no other rebuild.
+
+    Normally the first process of a task watches the rebuild and ends with it. Here this process was killed too.
+    """
     owner = subprocess.run(
         [sys.executable, "-c", "from pipelines.workspaces import owner; print(owner())"],
         capture_output=True,
@@ -300,7 +306,7 @@ def test_stale_locks_are_removed_and_held_ones_are_not(built: Path) -> None:
     assert not record.repair(built)
     assert path.exists()
 
-    os.utime(path, (1e9, 1e9))  # the lock is older than the process that now has its id
+    os.utime(path, (1e9, 1e9))  # the lock is older than the process with the id in it
     assert record.repair(built)
 
     path.write_text('{"write": {"/x": {"pi')

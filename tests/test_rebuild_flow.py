@@ -1,4 +1,7 @@
-"""The flow with a Prefect server: tasks, retries, interruptions, schedules, and two machines with a DVC remote."""
+"""The Prefect flow of a rebuild, with a Prefect server.
+
+The tests cover tasks, retries, interruptions, schedules, and two machines that share a DVC remote.
+"""
 
 import contextlib
 import json
@@ -149,11 +152,12 @@ rebuild.main()
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_an_interrupted_rebuild_leaves_nothing_running(number: signal.Signals, tmp_path: Path) -> None:
-    """The temporary server of Prefect ends too."""
+    """After a signal, no process of the rebuild is left, and Prefect's temporary server has ended too."""
     started_file = tmp_path / "started"
     folder = small_project.create(tmp_path / "project", f"touch {started_file}; sleep 100")
     environment = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
-    # `pipelines.rebuild` raises Prefect's limit of 20 seconds, but LONG imports Prefect earlier. So it is raised here.
+    # Prefect waits 20 seconds for its server. `pipelines.rebuild` raises this limit, but LONG imports Prefect earlier.
+    # The environment therefore raises the limit.
     environment |= {
         "PREFECT_HOME": str(tmp_path / "prefect"),
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
@@ -179,7 +183,7 @@ def test_an_interrupted_rebuild_leaves_nothing_running(number: signal.Signals, t
 
 
 def test_the_nightly_deployment_is_scheduled(server: dict[str, str]) -> None:
-    """The server schedules the deployment of the project's own prefect.yaml."""
+    """After `prefect deploy`, the server schedules the rebuild that prefect.yaml describes for 02:00 UTC each day."""
     for arguments in (
         ["work-pool", "create", "duvae", "--type", "process", "--overwrite"],
         ["--no-prompt", "deploy", "--all"],
@@ -197,7 +201,7 @@ def test_the_nightly_deployment_is_scheduled(server: dict[str, str]) -> None:
     assert {run["expected_start_time"][11:16] for run in runs} == {"02:00"}
 
 
-# ---------------------------------------------------------------------------------- machines
+# ---------------------------------------------------------------------------------- several machines
 
 CLUSTER = """
 import sys
@@ -228,13 +232,13 @@ def test_two_machines_with_caches_of_their_own(server: dict[str, str], tmp_path:
     storage = tmp_path / "storage"
     call(main, "dvc", "remote", "add", "storage", str(storage))
     commit(main)
-    call(main, "dvc", "repro", "base")  # the machines get the project's present results from the remote
+    call(main, "dvc", "repro", "base")  # the machines get the output of `base` from the remote
     machines = [tmp_path / name for name in ("one", "two")]
     for machine in machines:
         call(tmp_path, "git", "clone", "--quiet", str(main), str(machine))
-    small_project.change(main, c=30)  # a change that the machines lack
-    commit(main)  # and a commit that they lack
-    small_project.change(main, b=20)  # and an uncommitted change that they lack
+    small_project.change(main, c=30)  # the clones of the machines lack this change
+    commit(main)  # and this commit
+    small_project.change(main, b=20)  # and this uncommitted change
 
     address = f"tcp://127.0.0.1:{free_port()}"
     dask = [sys.executable, "-m", "distributed.cli.dask_worker"]
@@ -264,7 +268,7 @@ with Client("{address}", timeout=120) as client: client.wait_for_workers(2, time
     assert output.strip() == "['after', 'each@a', 'each@b', 'each@c']"
     assert "up to date" in call(main, "dvc", "status").stdout
     log = (main / WORK_FOLDER / "logs" / "recording.log").read_text(encoding="utf-8")
-    assert re.findall("Running stage '(.+)'", log) == ["all"]  # no stage that a machine ran runs again
+    assert re.findall("Running stage '(.+)'", log) == ["all"]  # no stage runs again that a machine has run
     assert (main / "each/b.txt").read_text() == "some words b\n"
     assert lock(main)["each@b"]["params"]["params.yaml"] == {"b": 20}
     for machine in machines:

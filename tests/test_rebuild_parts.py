@@ -1,4 +1,4 @@
-"""Devices, the order of tasks, estimated durations, and the tables of a rebuild."""
+"""The parts of a rebuild: devices, the order of tasks, estimated durations, and printed tables."""
 
 import os
 import subprocess
@@ -50,7 +50,7 @@ def test_a_process_is_pinned_to_its_cpus() -> None:
         Device("CPU", "", 0, (last,)).pin(process.pid)
         assert os.sched_getaffinity(process.pid) == {last}
         process.kill()
-    Device("CPU", "", 0, (last,)).pin(process.pid)  # the process has ended: nothing to pin
+    Device("CPU", "", 0, (last,)).pin(process.pid)  # no error, although the process has ended
 
 
 def test_gpus_are_found_or_listed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,13 +108,13 @@ def test_the_pool_stops_using_a_gpu_on_which_tasks_are_lost() -> None:
 
 
 class FakeGraph:
-    """A graph with given stages.
+    """Stands for the graph of a project's stages, without a project.
 
     Args:
-        upstream: Names of the stages that each stage depends on, by stage.
+        upstream: For each stage, the names of the stages that it depends on.
         up_to_date: Names of the stages that are up to date in the project.
-        cached: Names of the stages that are in the run cache.
-        gathers: Names of the stages that gather the results of others.
+        cached: Names of the stages whose outputs are in DVC's run cache.
+        gathers: Names of the stages that only gather the results of other stages.
     """
 
     def __init__(
@@ -146,7 +146,18 @@ DIAMOND = {"data": [], "a": ["data"], "b": ["data"], "c": ["data"], "after_c": [
 def scheduled(
     graph: FakeGraph, slots: int, fail: Callable[[str], bool] = lambda _: False, **options: Any
 ) -> tuple[list[str], Progress, int]:
-    """The order in which tasks started, the final progress, and the largest number of tasks that ran at once."""
+    """Runs the stages of a graph with made-up tasks.
+
+    Args:
+        graph: The stages.
+        slots: Number of tasks that may run at once.
+        fail: Whether the task of a stage fails, by the stage's name.
+        options: Further arguments of `Scheduler`.
+
+    Returns:
+        The names of the tasks in the order of their starts, the final progress, and the largest number of tasks that
+        ran at once.
+    """
     started, most = [], 0
     scheduler = Scheduler(graph, options.pop("estimates", {}), **options)  # type: ignore[arg-type]
 
@@ -178,7 +189,7 @@ def test_the_longest_chain_comes_first_and_no_more_run_than_may() -> None:
 
 
 def test_a_stage_of_unknown_duration_counts_as_the_longest_of_its_kind() -> None:
-    """Otherwise a new training of one hour would start after all others have ended."""
+    """A stage of unknown duration starts early. Otherwise a long training could start after all others have ended."""
     upstream: dict[str, list[str]] = {"train@a": [], "train@new": [], "train@b": [], "probe@c": []}
     estimates = {"train@a": 9.0, "train@b": 5.0, "probe@c": 6.0}
     started, _, _ = scheduled(FakeGraph(upstream, set(), set(), set()), 1, estimates=estimates)
@@ -222,10 +233,10 @@ def test_an_error_other_than_a_failed_task_ends_the_run() -> None:
 
 
 class RecordedGraph(FakeGraph):
-    """A graph whose stages have records.
+    """A graph of stages that have written records, files with the stage's duration.
 
     Args:
-        records: The content of each stage's record, by stage; None: the stage has none.
+        records: Maps each stage to the content of its record; None: the stage has no record.
     """
 
     def __init__(self, records: dict[str, Any]) -> None:

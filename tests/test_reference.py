@@ -1,4 +1,7 @@
-"""docs/parameters.md: every key with its meaning, its allowed values and its present value, as the code has them."""
+"""The page docs/parameters.md lists every key of params.yaml.
+
+For each key, the page has the meaning and the allowed values from the code, and the present value.
+"""
 
 import re
 from collections.abc import Iterator
@@ -21,7 +24,7 @@ PAGE = (ROOT / reference.PAGE).read_text(encoding="utf-8")
 
 
 def models(annotation: Any) -> Iterator[type[BaseModel]]:
-    """Yields every model inside a type and inside the fields of these models."""
+    """Yields every class of parameters (pydantic model) in a type, also inside the fields of these classes."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
         for field in annotation.model_fields.values():
@@ -31,7 +34,7 @@ def models(annotation: Any) -> Iterator[type[BaseModel]]:
 
 
 def keys(annotation: Any, path: str = "") -> Iterator[str]:
-    """Yields every key that a value of this type may have; `*` stands for a name or a place in a list."""
+    """Yields every key that a value of a type may have; `*` stands for any name or any position in a list."""
     outer, inner = get_origin(annotation), get_args(annotation)
     if outer is Annotated:
         yield from keys(inner[0], path)
@@ -51,7 +54,7 @@ def rows(page: str) -> list[list[str]]:
 
 
 def test_the_page_is_up_to_date() -> None:
-    """Run `duvae parameters` after a change of params.yaml or of a description."""
+    """If this test fails, run `duvae parameters`: params.yaml or a description has changed."""
     assert reference.render(PARAMS) == PAGE
 
 

@@ -1,4 +1,4 @@
-"""Semi-amortized inference (Kim et al. 2018) against its plain form."""
+"""Semi-amortized inference (Kim et al. 2018): gradient steps that refine the encoder's posterior for each sentence."""
 
 import math
 
@@ -22,7 +22,7 @@ from duvae.vae import VAE
 from family import CPU, LATENT, NAMES, batch, build, lively, training
 
 TINY = 1e-6
-"""Number added to the norm of a gradient, so that no division is by 0."""
+"""Number added to the norm of a gradient, which prevents a division by 0."""
 
 
 def model(steps: int = 4, rate: float = 8.0, momentum: float = 0.5, clip: float = 5.0, batch: int = 8) -> VAE:
@@ -33,10 +33,10 @@ def model(steps: int = 4, rate: float = 8.0, momentum: float = 0.5, clip: float 
 
 
 def unrolled(made: VAE, x: Tensor, weight: float, noise: Tensor) -> DiagonalGaussian:
-    """Algorithm 1 of Kim et al. as printed: one sentence at a time, word by word, with all gradients by PyTorch.
+    """The plain form of Algorithm 1 of Kim et al.: one sentence at a time, with all gradients by PyTorch.
 
-    On the way back, the gradient at a step's start is clipped for each sentence. The bound is the clip divided by the
-    batch size, since the loss is a mean over the batch.
+    The backward pass goes through the steps. It clips each sentence's gradient with respect to a step's input. The
+    bound is `clip` divided by the batch size, since the loss is a mean over the batch.
     """
 
     def back(gradient: Tensor) -> Tensor:
@@ -54,7 +54,7 @@ def unrolled(made: VAE, x: Tensor, weight: float, noise: Tensor) -> DiagonalGaus
         for k in range(svi.steps):
             for start_of_step in (mean, log_variance):
                 start_of_step.register_hook(back)
-            mean, log_variance = mean.clone(), log_variance.clone()  # the step differentiates with respect to these
+            mean, log_variance = mean.clone(), log_variance.clone()  # the step's gradients are for these copies
             z = mean + (log_variance / 2).exp() * noise[k, n]
             kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum()
             loss = -decoder.log_prob_plain(x[n : n + 1], z[None]).sum() + weight * kl
@@ -79,7 +79,7 @@ def unrolled(made: VAE, x: Tensor, weight: float, noise: Tensor) -> DiagonalGaus
 )
 @settings(max_examples=15)
 def test_the_steps_and_the_gradient_through_them(seed: int, momentum: float, clip: float, weight: float) -> None:
-    """In double precision, the steps and all parameters' gradients equal autograd through the unrolled loop."""
+    """In double precision, the refined posterior and all parameters' gradients equal those of `unrolled`."""
     made = model(momentum=momentum, clip=clip)
     x = batch(3, 5, seed=seed)
     torch.manual_seed(seed)
@@ -108,7 +108,10 @@ def test_both_ways_of_a_gradient_are_clipped_alone() -> None:
 
 
 def test_on_the_way_back_it_is_clipped_where_it_would_grow() -> None:
-    """The decoder is so steep that the steps overshoot. Only the clip keeps the encoder's gradient bounded."""
+    """The clip of the backward pass bounds the encoder's gradient, which grows in each step without the clip.
+
+    The decoder is so steep that the steps overshoot.
+    """
     found = []
     for clip in (1.0, 1e9):
         made, x = model(steps=20, rate=1.0, batch=1), batch(8)
@@ -147,7 +150,10 @@ def negative_elbo(made: VAE, posterior: DiagonalGaussian, x: Tensor) -> float:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_it_improves_the_elbo_in_evaluation(seed: int) -> None:
-    """The steps are the paper's. z matters with these weights, but the encoder has learned nothing yet."""
+    """The steps lower the negative ELBO of a model with random weights, whose encoder has learned nothing.
+
+    Number and size of the steps are those of Kim et al. With these weights, the decoder depends strongly on z.
+    """
     made = lively(build("sa_vae")[0], seed).eval()
     x = batch(16, seed=seed)
     with torch.no_grad():
@@ -158,7 +164,10 @@ def test_it_improves_the_elbo_in_evaluation(seed: int) -> None:
 
 
 def test_in_evaluation_a_posterior_is_a_function_of_x() -> None:
-    """The posterior does not depend on other sentences, their order, the caller's seed or the global generator."""
+    """A sentence's posterior does not depend on the other sentences of the batch, on their order or on any seed.
+
+    Computing the posterior leaves PyTorch's global generator as it was.
+    """
     made, x = model().eval(), batch(6)
     with torch.no_grad():
         together = made.posterior(x)
@@ -229,7 +238,11 @@ def test_what_is_no_gaussian_is_refused() -> None:
 
 
 def test_the_papers_values_are_the_defaults() -> None:
-    """Kim et al. 2018: 20 steps, learning rate 1, momentum 0.5, clipped at 5; batches of 32; KL weight from 0.1."""
+    """The default hyperparameters of SA-VAE are those of Kim et al. (2018).
+
+    They use 20 steps, learning rate 1, momentum 0.5, gradients clipped at 5, batches of 32, and a first KL weight of
+    0.1.
+    """
     assert SemiAmortized() == SemiAmortized(kl_start=0.1, steps=20, learning_rate=1.0, momentum=0.5, clip=5.0, batch=32)
     assert HYPERPARAMETERS["sa_vae"] is SemiAmortized
     made = SYSTEMS["sa_vae"](SemiAmortized(), build("sa_vae")[1].parts)

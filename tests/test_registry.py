@@ -1,4 +1,7 @@
-"""The registry: one record for each system, without PyTorch, and no fact about a system in a second place."""
+"""The registry has one record for each system (VAE, DU-VAE, ...), and imports no PyTorch.
+
+The package states each fact about a system in one place only.
+"""
 
 import ast
 import re
@@ -36,7 +39,10 @@ def test_every_table_has_the_same_systems() -> None:
     ("file", "table"), [("registry", "HYPERPARAMETERS"), ("registry", "RECORDS"), ("systems", "SYSTEMS")]
 )
 def test_a_table_is_a_plain_dictionary_of_definitions_of_its_own_file(file: str, table: str) -> None:
-    """The definitions that one system depends on can then be found without those of the other systems."""
+    """A table is a dictionary literal: its keys are constants, and its values are names that its file defines.
+
+    The code that one system depends on can then be found without the code of the other systems.
+    """
     tree = ast.parse((ROOT / f"src/duvae/{file}.py").read_text(encoding="utf-8"))
     defined = {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
     defined |= {target.id for node in tree.body if isinstance(node, ast.Assign) for target in node.targets}  # type: ignore[attr-defined]
@@ -68,7 +74,7 @@ def test_a_record_is_complete(name: str) -> None:
 @everyone
 def test_the_paper_chose_what_its_table_1_prints(name: str) -> None:
     for column, chosen in RECORDS[name].chosen.items():
-        if column != "synthetic":  # Table 1 does not have this data set
+        if column != "synthetic":  # Table 1 does not have the synthetic data
             assert chosen in [row.values for row in paper.paper_rows("table1", column) if row.system == name]
 
 

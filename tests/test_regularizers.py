@@ -1,3 +1,8 @@
+"""The regularizers of the posterior's means and variances, against the paper's equations.
+
+The committed rate of delta-VAE is the smallest KL divergence that a dimension may have.
+"""
+
 import math
 
 import numpy as np
@@ -82,7 +87,7 @@ def test_evaluation_and_a_batch_of_one_leave_the_running_statistics(learn: bool)
 
 @given(hnp.arrays(np.float64, 6, elements=st.floats(-4, 4)), st.floats(0.1, 3))
 def test_rescaling_keeps_the_mean_square_and_the_proportions(scale: np.ndarray, gamma: float) -> None:
-    """Line 9 of Algorithm 1 multiplies all gamma_d by one factor."""
+    """The method `rescale_`, line 9 of the paper's Algorithm 1, multiplies all gamma_d by one factor."""
     scale[0] = 1.0
     normalize = MeanBatchNorm(6, gamma)
     with torch.no_grad():
@@ -247,7 +252,7 @@ def test_a_committed_rate_is_above_0(delta: float) -> None:
 
 
 def test_a_shift_that_is_fixed_and_a_scale_that_is_free() -> None:
-    """Supplement F fixes beta_d and lets gamma_d move freely."""
+    """A variant in the paper's supplement F fixes beta_d and does not rescale the learned gamma_d."""
     torch.manual_seed(1)
     normalize = MeanBatchNorm(3, gamma=0.6, constrain=False, shift=0.7)
     with torch.no_grad():

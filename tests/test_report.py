@@ -1,4 +1,4 @@
-"""The pages and figures, from made-up results."""
+"""The pages and figures of the report show made-up results correctly."""
 
 import json
 from dataclasses import replace
@@ -18,7 +18,13 @@ from duvae.report.per_example import Floor, PerExample, Space
 
 
 class Tables(HTMLParser):
-    """The tables of a page by id, as rows of cell texts without units. `loads`: addresses of links and files."""
+    """Reads a page of the report.
+
+    Attributes:
+        found: The tables by id. A table is a list of rows, and a row is a list of cell texts without units.
+        loads: Addresses of the page's links and of the files that the page loads.
+        ids: The ids of the page's elements.
+    """
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -61,7 +67,7 @@ class Tables(HTMLParser):
             self.cell.append(data)
 
     def row(self, table: str, start: str) -> dict[str, str]:
-        """A row of a table, as a mapping from column heads to cell texts."""
+        """Maps the column heads of a table to the cell texts of one row, which begins with the text `start`."""
         head, *rows = [row for row in self.found[table] if row[0] != ""]
         same = [row for row in rows if row[0] == start]
         (row,) = same or [row for row in rows if row[0].startswith(f"{start} ")]
@@ -236,7 +242,7 @@ def test_several_seeds_are_shown_by_mean_and_spread(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("settings", [["iaf_fb"], ["vae", "iaf_fb", "iaf_bn", "du_iaf"]])
 def test_a_flow_leaves_mi_and_au_empty(tmp_path: Path, settings: list[str]) -> None:
-    """The paper leaves these cells empty too. The page does not say whether a flow collapsed."""
+    """The cells for MI and AU of a flow are empty, as in the paper. The page does not say whether a flow collapsed."""
     params = made_up.params(settings=settings)
     made_up.project(tmp_path, params)
     report.run(params, tmp_path)
@@ -263,8 +269,8 @@ def test_index_takes_any_data_set(tmp_path: Path) -> None:
     assert "a sample of 100,000 (seed 1) of the same source" in html
     assert tables.row("likelihood-short_yelp_resampled", "DU-VAE")["System"] == "DU-VAE γ 0.5, p 0.8"
     assert "[" in tables.row("probes-synthetic", "DU-VAE")["100"]
-    assert "[" not in tables.row("probes-short_yelp_resampled", "DU-VAE")["100"]  # one subset, as shipped
-    assert "±" not in json.dumps([rows for name, rows in tables.found.items()], ensure_ascii=False)  # one seed
+    assert "[" not in tables.row("probes-short_yelp_resampled", "DU-VAE")["100"]  # there is only one subset
+    assert "±" not in json.dumps([rows for name, rows in tables.found.items()], ensure_ascii=False)  # only one seed
 
 
 def test_a_data_set_without_labels_has_no_probes(tmp_path: Path) -> None:
@@ -349,7 +355,7 @@ def test_curves_and_probes(root: Path) -> None:
     assert len(curves.axes) == 6
     loss, kl, *_ = curves.axes
     assert len({line.get_color() for line in loss.lines}) == 5
-    assert len({line.get_color() for line in kl.lines}) == 4  # AE has none
+    assert len({line.get_color() for line in kl.lines}) == 4  # AE has no KL
     (legend,) = [ax.get_legend() for ax in figures.probes(read).axes if ax.get_legend()]
     assert [text.get_text() for text in legend.get_texts()] == [*results.setting_names(read).values(), "largest class"]
     assert figures.svg(curves).startswith("<svg")

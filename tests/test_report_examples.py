@@ -1,4 +1,4 @@
-"""Images on the page of results, and the pictures and texts of the examples, from made-up results."""
+"""Results on images, and examples that models generate (pictures and texts), on pages from made-up results."""
 
 import base64
 import io
@@ -58,7 +58,7 @@ def section(html: str, dataset: str) -> str:
 
 
 def grids(part: str) -> list[np.ndarray]:
-    """The pictures in a part of a page, as arrays of ink."""
+    """The pictures in a part of a page, as arrays of ink: 0 is white and 1 is black."""
     found = re.findall(r'<img alt="[^"]*" src="data:image/png;base64,([^"]+)"', part)
 
     return [1 - matplotlib.image.imread(io.BytesIO(base64.b64decode(png)))[..., 0] for png in found]
@@ -142,7 +142,7 @@ def test_the_entries_of_omniglot_have_its_tables_and_say_what_departs() -> None:
 def test_pictures_are_what_was_drawn(root: Path, html: str) -> None:
     found = grids(section(html, "omniglot_small").partition('id="samples-')[2])
     test = store.read(root / "data/prepared/omniglot_small").images("test").pixels
-    assert len(found) == 1 + 2 + 3 * 4  # real images; AE: interpolations; other systems: samples too
+    assert len(found) == 1 + 2 + 3 * 4  # 1 of real images, 2 of AE (interpolations), 4 of each other system
     same = pictures.grid(test[[4, 5, 6]].astype(float), 2, examples.PIXEL)
     np.testing.assert_allclose(found[0], same, atol=0.01)
     with np.load(root / "generated/omniglot_small/vae/1.npz") as file:
@@ -184,14 +184,17 @@ def test_made_up_sentences_are_on_the_page_and_real_ones_on_another(root: Path, 
 
 @pytest.mark.parametrize("kind", ["text", "images"])
 def test_what_is_somebodys_is_left_out_of_git(kind: str) -> None:
-    """Examples from these kinds of data sets go into folders that .gitignore lists."""
+    """Data sets of these kinds may hold private texts or pictures.
+
+    Their examples therefore go into folders that .gitignore lists.
+    """
     ignored = (made_up.ROOT / ".gitignore").read_text().splitlines()
 
     assert kind in config.APART
     assert {"/reports/examples/", "/reports/generated/", "/generated/", "/reports/data_docs/"} < set(ignored)
 
 
-# ---------------------------------------------------------------------------------- mistakes
+# ---------------------------------------------------------------------------------- missing or wrong files
 
 
 @pytest.mark.parametrize("broken", [b"", b"not an archive", b"PK\x03\x04 cut short"])

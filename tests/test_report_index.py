@@ -1,4 +1,7 @@
-"""The page of all results shows the numbers of the result files: thirteen made-up systems, two data sets, two seeds."""
+"""The page of all results shows the numbers of the result files.
+
+The files are made up: thirteen systems, two data sets and two seeds.
+"""
 
 import json
 import math
@@ -52,7 +55,7 @@ def held(root: Path, dataset: str, setting: str, file: str) -> list[dict[str, An
 
 
 def over(values: list[float | None], decimals: int, errors: list[float | None] = []) -> str:  # noqa: B006
-    """Mean, standard deviation and mean error as the page writes them."""
+    """Writes the mean and the standard deviation of values, and the mean of their errors, as the page does."""
     if values[0] is None:
         return "–"
     known = [value for value in values if value is not None]
@@ -91,7 +94,7 @@ def test_every_number_is_that_of_the_files(params: Params, root: Path, drawn: Ta
         probes, row = held(root, dataset, setting, "probe.json"), drawn.row(f"probes-{dataset}", name)
         for labels in ("100", "500", "1000", "2000", "10000"):
             found = [probe["by_labels"][labels] for probe in probes]
-            spreads = [f["spread"] for f in found] if dataset == "synthetic" else []  # a single subset has no spread
+            spreads = [f["spread"] for f in found] if dataset == "synthetic" else []  # one subset has no spread
             assert row[f"{int(labels):,}"] == over([f["accuracy"] for f in found], 1, spreads)
         row = drawn.row(f"making-{dataset}", name)
         assert row["Epochs"] == over([m["epochs"] for m in metrics], 0)
@@ -133,7 +136,7 @@ def test_nothing_is_fetched_and_every_anchor_is_there(html: str, drawn: Tables) 
     assert drawn.loads.count(beside) == 1
     assert all(url.startswith(NAMESPACES) for url in re.findall(r"\w+://[^\"'\s<>)]+", html))
     assert "@import" not in html
-    bare = re.sub(r"<svg.*?</svg>", "", html, flags=re.DOTALL)  # figures share glyphs with the same ids
+    bare = re.sub(r"<svg.*?</svg>", "", html, flags=re.DOTALL)  # the ids of glyphs in the figures repeat
     ids = Tables(bare).ids
     assert len(ids) == len(set(ids))
     wanted = re.findall(r'href="#([^"]+)"', bare)
@@ -284,7 +287,7 @@ def test_slips_are_marked_where_they_are(params: Params, root: Path) -> None:
     assert rows["AE"].mark == rows["δ-VAE"].mark != ""
     assert rows["DU-VAE"].mark == rows["DU-IAF"].mark != ""
     assert rows["DU-VAE"].note == "γ 0.5, p 0.9"
-    assert rows["DU-VAE"].cells[0].text is None  # the project's own setting has another p
+    assert rows["DU-VAE"].cells[0].text is None  # the setting of params.yaml has another p
 
 
 def test_a_table_without_the_column_is_refused(params: Params, root: Path) -> None:

@@ -1,4 +1,4 @@
-"""A training that is killed at any moment and started again gives the bits of an undisturbed one."""
+"""A training that is killed at any moment and started again gives the same bits as an undisturbed training."""
 
 import os
 import shutil
@@ -25,7 +25,7 @@ KILLED = Path(__file__).with_name("killed.py")
 
 
 def write_params(folder: Path, **optimisation: object) -> None:
-    """Writes shrunk parameters that save a state after each step."""
+    """Writes parameters of a reduced size, with which a training saves its state after each step."""
     yaml = YAML()
     raw = yaml.load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     shrink(raw)
@@ -37,7 +37,7 @@ def write_params(folder: Path, **optimisation: object) -> None:
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project with prepared data."""
+    """Writes a project with small parameters and prepared data; returns its folder."""
     folder = tmp_path_factory.mktemp("prepared")
     write_params(folder)
     source = config.load(folder / "params.yaml").datasets["synthetic"].source
@@ -59,10 +59,17 @@ def project(prepared: Path, folder: Path, **optimisation: object) -> Path:
 
 
 def train_and_kill(folder: Path, setting: str, how: str, seconds: float = 1.0, seed: int = 1) -> tuple[int, float]:
-    """Trains in child processes that are killed.
+    """Trains in child processes, which are killed one after the other until one reaches the end.
+
+    Args:
+        folder: The project's folder.
+        setting: Name of the setting to train.
+        how: When a process is killed; `never`: the first process reaches the end.
+        seconds: Longest time before a kill at a random moment.
+        seed: Seed of the moments of the kills.
 
     Returns:
-        The number of killed processes, and the seconds of the process that reached the end.
+        The number of killed processes, and the duration of the process that reached the end, in seconds.
     """
     command = [sys.executable, str(KILLED), str(folder), setting, str(seed), how, str(seconds)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
@@ -74,12 +81,12 @@ def train_and_kill(folder: Path, setting: str, how: str, seconds: float = 1.0, s
 
 
 def killed(folder: Path, setting: str, how: str, seconds: float = 1.0, seed: int = 1) -> int:
-    """Trains in child processes that are killed; returns the number of killed processes."""
+    """Does the same as `train_and_kill`, and returns the number of killed processes alone."""
     return train_and_kill(folder, setting, how, seconds, seed)[0]
 
 
 def undisturbed(prepared: Path, folder: Path, setting: str, **optimisation: object) -> tuple[Path, float]:
-    """A project whose training was not killed, and the duration of this training in seconds."""
+    """Trains without a kill in a copy of the project; returns the copy's folder and the training's seconds."""
     project(prepared, folder, **optimisation)
     count, seconds = train_and_kill(folder, setting, "never")
     assert count == 0
@@ -88,7 +95,7 @@ def undisturbed(prepared: Path, folder: Path, setting: str, **optimisation: obje
 
 
 def outputs(folder: Path) -> dict[str, bytes]:
-    """The bytes of all files that a training writes, except its record."""
+    """The bytes of all files that a training writes, by path. The record is left out, since it holds durations."""
     files = [*(folder / "models").rglob("*"), *(folder / "results").rglob("*.csv")]
 
     return {str(path.relative_to(folder)): path.read_bytes() for path in files if path.is_file()}

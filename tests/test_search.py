@@ -1,4 +1,8 @@
-"""Studies: their points and costs. Whatever happens to a worker, no trial is lost or counted twice."""
+"""Studies, searches for hyperparameters with Optuna: which points they try, and what they cost.
+
+A trial is one training at one point, and a worker is a process that runs trials. Whatever happens to a worker, no trial
+is lost or counted twice.
+"""
 
 import contextlib
 import copy
@@ -74,7 +78,7 @@ small = functools.cache(tiny.small)
 
 
 def raw(**given: Any) -> dict[str, Any]:
-    """Small parameters with the given studies, as read from YAML."""
+    """Small parameters with the given studies, as a dictionary like that of a YAML file."""
     values = copy.deepcopy(small())
     del values["datasets"]["own"]
     values["datasets"]["synthetic"]["optimisation"].update(epochs=3)
@@ -111,7 +115,7 @@ def project(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return Path(shutil.copytree(prepared, tmp_path / "project"))
 
 
-# ------------------------------------------------------------------- params.yaml
+# ------------------------------------------------------------------- studies in params.yaml
 
 
 @pytest.mark.parametrize(
@@ -192,7 +196,10 @@ def test_a_whole_number_stays_one() -> None:
 
 
 def test_what_is_drawn_depends_on_the_seed_and_the_number_of_trials_alone() -> None:
-    """A study that was killed therefore draws the same points as an undisturbed one, and no point twice."""
+    """The next point depends on the seed and the number of trials alone.
+
+    A study that was killed therefore draws the same points as an undisturbed study, and no point twice.
+    """
     plan = Plan.from_params(params(one=TPE), "one")
 
     def drawn(trials: int) -> dict[str, Any]:
@@ -208,7 +215,7 @@ def test_what_is_drawn_depends_on_the_seed_and_the_number_of_trials_alone() -> N
     assert len({tuple(drawn(n).values()) for n in range(3, 9)}) == 6
 
 
-TRIED = [  # gamma, p, NLL (None: the trial ended early), last loss, MI
+TRIED = [  # one row per trial: gamma, p, NLL (None: the trial ended early), last loss, MI
     (0.70, 0.20, None, 33.9, 0.80),
     (0.91, 0.66, None, 34.5, 0.78),
     (1.09, 0.29, None, 35.0, 0.85),
@@ -222,7 +229,10 @@ TRIED = [  # gamma, p, NLL (None: the trial ended early), last loss, MI
 
 @pytest.mark.parametrize("seed", range(5))
 def test_tpe_stays_where_there_is_mutual_information(seed: int) -> None:
-    """Trials with too little MI have the lowest losses. TPE must not follow these losses, nor a single good trial."""
+    """The sampler TPE looks for new points where trials have enough MI.
+
+    In this list, trials with too little MI have the lowest losses. TPE must not follow these losses.
+    """
     plan = Plan.from_params(params(one=TPE | {"seed": seed}), "one")
     study = optuna.create_study()
     for gamma, p, nll, loss, mutual in TRIED:
@@ -252,22 +262,25 @@ def frozen_trial(number: int, state: TrialState, reported: int = 0, trained: int
 
 
 def test_a_trial_begins_only_where_all_could_end_within_the_budget() -> None:
-    """The budget is 10 epochs. The grid has 16 trainings of 3 epochs, which is 48 epochs in all."""
+    """A trial begins only if the running trials and the new trial can all end within the budget.
+
+    Each training takes 3 epochs. The budget is 10 epochs, a share of the 48 epochs of the full grid of 16 points.
+    """
     plan = Plan.from_params(params(one={**TPE, "trials": None, "budget": 10 / 48}), "one")
     complete, running = frozen_trial(0, TrialState.COMPLETE, 3), frozen_trial(1, TrialState.RUNNING, 1)
 
     assert plan.budget == 10
-    assert may_begin(plan, [complete, complete])  # 6 epochs spent, 3 more needed
+    assert may_begin(plan, [complete, complete])  # 6 epochs spent, the new trial needs 3
     assert not may_begin(plan, [complete, complete, frozen_trial(2, TrialState.PRUNED, 2)])  # 8 epochs spent
-    assert may_begin(plan, [complete, running])  # 4 epochs spent, 2 reserved, 3 more needed
+    assert may_begin(plan, [complete, running])  # 4 epochs spent, 2 reserved, the new trial needs 3
     assert not may_begin(plan, [complete, running, frozen_trial(2, TrialState.RUNNING)])
     assert not may_begin(plan, [complete, frozen_trial(1, TrialState.RUNNING, 1, trained=3)])  # it repeats two epochs
     assert not may_begin(
         plan, [complete, complete, frozen_trial(2, TrialState.WAITING, 2)]
-    )  # the third trial will resume
+    )  # the waiting trial must still resume: 1 epoch reserved
     assert may_begin(
         plan, [complete, complete, frozen_trial(2, TrialState.WAITING)]
-    )  # the waiting trial is the next one
+    )  # the waiting trial has no epoch yet: it is the new trial
 
 
 def test_the_number_of_trials_ends_a_study() -> None:
@@ -277,7 +290,7 @@ def test_the_number_of_trials_ends_a_study() -> None:
     assert not may_begin(plan, [frozen_trial(0, TrialState.COMPLETE, 3), frozen_trial(1, TrialState.FAIL, 1)])
 
 
-# ------------------------------------------------------------------- identity
+# ------------------------------------------------------------------- when two studies are the same study
 
 
 def test_a_study_is_another_when_its_numbers_would_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -296,7 +309,7 @@ def test_a_study_is_another_when_its_numbers_would_be(tmp_path: Path, monkeypatc
     for same in (
         lambda r: r["studies"]["one"].update(trials=50),
         lambda r: r["studies"]["one"].update(budget=0.5),
-        lambda r: r["settings"]["du_vae"]["columns"]["synthetic"].update(gamma=0.9),  # the study searches it
+        lambda r: r["settings"]["du_vae"]["columns"]["synthetic"].update(gamma=0.9),  # the study replaces this gamma
         lambda r: tiny.block(r).update(seeds=[3]),
     ):
         assert key(same) == first
@@ -319,7 +332,7 @@ def test_a_study_is_another_when_its_numbers_would_be(tmp_path: Path, monkeypatc
     assert key(lambda _: None) != first
 
 
-# ------------------------------------------------------------------- the journal and its workers
+# ------------------------------------------------------------------- the journal file and the workers that write it
 
 
 def opened(root: Path) -> tuple[optuna.storages.BaseStorage, optuna.Study]:
@@ -335,7 +348,7 @@ def test_a_trial_whose_worker_is_gone_waits_again_with_all_that_it_had(tmp_path:
         gone.claim(taken)
         taken.report(3.5, 1)
         with Worker(tmp_path) as other, other.guard:
-            assert other.recover(storage, study) == []  # its worker is alive
+            assert other.recover(storage, study) == []  # the trial's worker is alive
     with Worker(tmp_path) as other, other.guard:
         assert other.recover(storage, study) == [0]
         assert other.recover(storage, study) == []
@@ -451,7 +464,11 @@ def table(root: Path, name: str) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def searched(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
-    """A project whose grid and TPE studies have ended undisturbed, and the CPU seconds of the TPE study."""
+    """Runs the studies `grid` and `tpe` in a copy of the project.
+
+    Returns:
+        The copy's folder, and the CPU seconds of the study `tpe`.
+    """
     root = Path(shutil.copytree(prepared, tmp_path_factory.mktemp("searched") / "project"))
     known = config.load(root / "params.yaml")
     stage.run(known, "grid", root=root)
@@ -565,7 +582,7 @@ def test_killed_workers_lose_no_trial_and_count_none_twice(
     for (root, study, _, _), cut in zip(jobs, (2, 1), strict=True):
         trials, expected = (table(Path(folder), study) for folder in (root, undisturbed))
         pd.testing.assert_frame_equal(trials.drop(columns="trained"), expected.drop(columns="trained"))
-        twice = trials["trained"] - trials["epochs"]  # a kill at the end of an epoch repeats the epoch
+        twice = trials["trained"] - trials["epochs"]  # epochs trained again after a kill at their end
         assert (twice >= 0).all()
         assert twice.sum() <= cut
         assert not list((Path(root) / "checkpoints/studies").iterdir())
@@ -617,7 +634,7 @@ def test_a_training_of_the_graph_is_taken_over_while_it_is_of_now(
     assert equal_training(config.parse(given), plan.study, same, cpu) is None
     given["datasets"]["synthetic"]["optimisation"]["clip"] = 5.0
     assert equal_training(config.parse(given), plan.study, same, cpu) is not None
-    with monkeypatch.context() as patch:  # as if the code had changed
+    with monkeypatch.context() as patch:  # another fingerprint, as after a change of the code
         patch.setattr(checkpoints.fingerprint, "of_this_process", lambda *_: "0123456789abcdef")
         assert equal_training(config.parse(given), plan.study, same, cpu) is None
     (project / "data/prepared/synthetic/more").write_text("x", encoding="utf-8")
@@ -649,7 +666,10 @@ def test_a_grid_to_compare_with_is_asked_for_before_anything_is_trained(project:
 
 
 def test_a_workspace_whose_studies_are_the_projects_leaves_nothing_behind(project: Path, tmp_path: Path) -> None:
-    """The next workspace of a rebuild therefore continues the studies, and MLflow shows the trials in the project."""
+    """A study in a workspace of a rebuild writes into the project: the link `studies` leads to the project's folder.
+
+    The next workspace therefore continues the study, and MLflow shows the trials in the project.
+    """
     given = yaml.safe_load((project / "params.yaml").read_text(encoding="utf-8"))
     given["studies"] = {"one": {**GRID, "values": {"gamma": [1.0], "p": [0.5]}}}
     given["datasets"]["synthetic"]["optimisation"].update(epochs=1)
@@ -763,7 +783,7 @@ def test_winners_and_the_gap_by_hand() -> None:
     assert best_trial(frame[frame["state"] == "pruned"]) is None
 
 
-# ------------------------------------------------------------------- the graph
+# ------------------------------------------------------------------- studies in dvc.yaml
 
 
 def test_a_setting_that_takes_a_studys_best_waits_for_it(tmp_path: Path) -> None:
@@ -801,7 +821,7 @@ def test_a_setting_that_refers_to_a_wrong_study_is_told(study: str, message: str
 
 
 def test_the_stage_lists_the_parameters_it_reads(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("duvae.search.trial.equal_training", lambda *_: None)  # the real one reads all settings
+    monkeypatch.setattr("duvae.search.trial.equal_training", lambda *_: None)  # the real function reads all settings
     given = raw(one={**TPE, "values": VALUES, "trials": 1})
     given["datasets"]["synthetic"]["optimisation"].update(epochs=1)
     read = read_by("search", project, "one", params=config.parse(given))
@@ -810,7 +830,8 @@ def test_the_stage_lists_the_parameters_it_reads(project: Path, monkeypatch: pyt
     names = {"dataset": "synthetic", "key": "settings.du_vae", "column": "synthetic", "study": "one"}
     for name, value in names.items():
         listed = [entry.replace(f"${{item.{name}}}", value) for entry in listed]
-    # No result depends on the first. The items of the graph hold the second. The third names the stage's fingerprint.
+    # dvc.yaml lists none of these keys: `checkpoint_seconds` changes no result, the items of the `foreach` hold the
+    # key `column`, and the key `system` is in the name of the stage's fingerprint.
     apart = {"checkpoint_seconds", "datasets.synthetic.column", "settings.du_vae.system"}
 
     assert {path for path in read - apart if not any(f"{path}.".startswith(f"{entry}.") for entry in listed)} == set()

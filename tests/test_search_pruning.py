@@ -1,4 +1,8 @@
-"""Which trainings of a study end early: the rule on curves made by hand, and against its plain form."""
+"""The rule that ends trainings of a study early (pruning).
+
+A study (a search for hyperparameters) compares the curves of its trainings at certain epochs, called rungs. The tests
+use curves made by hand and random curves.
+"""
 
 import math
 from collections.abc import Sequence
@@ -17,7 +21,7 @@ WARMUP = 5
 
 
 def curve_after_warmup(after: Sequence[float], mi: Sequence[float] = (), before: float = 90.0) -> Curve:
-    """A curve with the given losses, and MI if given, in the epochs after the warm-up."""
+    """A training curve with the losses `after`, and the values `mi` if given, in the epochs after the warm-up."""
     return Curve([before] * WARMUP + list(after), [0.1] * WARMUP + list(mi) if mi else ())
 
 
@@ -45,14 +49,14 @@ def test_the_worst_of_four_ends_at_a_rung_and_not_between_rungs() -> None:
         == "loss 50.00 after 7 epochs, 3 of 3 were lower"
     )
     assert reason_to_prune(curve_after_warmup([50, 50, 50]), others, WARMUP, RULE) is None
-    assert reason_to_prune(curve_after_warmup([40, 50]), others, WARMUP, RULE) is None  # the best loss counts
+    assert reason_to_prune(curve_after_warmup([40, 50]), others, WARMUP, RULE) is None  # the lowest loss so far counts
 
 
 def test_the_first_to_reach_a_rung_goes_on() -> None:
     others = [
         curve_after_warmup([10]),
         curve_after_warmup([10], [2.0]),
-    ]  # both are better, but have not reached the rung
+    ]  # both have lower losses, but have not reached the rung
 
     assert reason_to_prune(curve_after_warmup([50, 50]), others, WARMUP, RULE) is None
 
@@ -65,12 +69,15 @@ def test_losses_of_the_warmup_count_for_nobody() -> None:
 
 
 def test_a_collapsed_training_ends_no_other_and_is_itself_ended_after_the_grace() -> None:
-    """The collapsed training has the lowest loss of all, as on the synthetic data."""
+    """A training whose posterior collapsed (MI 0) ends no other training, although it has the lowest loss.
+
+    The rule ends the collapsed training itself, after the first `grace` epochs, in which low MI is allowed.
+    """
     collapsed = curve_after_warmup([30] * 9, [0.0] * 9)
     able = curve_after_warmup([35, 34, 34, 33], [1.5, 1.4, 1.3, 1.2])
 
     assert reason_to_prune(able, [collapsed], WARMUP, RULE, min_mi=1.0) is None
-    assert reason_to_prune(able, [collapsed], WARMUP, RULE)  # without a bound on MI, it ends the other
+    assert reason_to_prune(able, [collapsed], WARMUP, RULE)  # without `min_mi`, its low loss ends `able`
     for after in (1, 2, 3):
         early = curve_after_warmup([30] * after, [0.0] * after)
         assert reason_to_prune(early, [able], WARMUP, RULE, min_mi=1.0) is None
@@ -103,7 +110,7 @@ def test_an_information_that_falls_and_rises_again_is_waited_for() -> None:
     assert reason_to_prune(curve_after_warmup([35, 34, 34, 33], [1.5, 0.8, 0.7, 0.9]), [], WARMUP, RULE, min_mi=1.0)
 
 
-# ------------------------------------------------------------------- for any curves
+# ------------------------------------------------------------------- random curves
 
 
 @given(st.data(), st.integers(1, WARMUP), st.sampled_from([None, 1.0]))
@@ -138,7 +145,7 @@ def test_the_best_of_the_feasible_goes_on(own: Curve, others: list[Curve], min_m
 
 @given(curves(), st.lists(curves(), max_size=8), st.floats(0.01, 1.0))
 def test_as_many_go_on_as_the_rule_keeps(own: Curve, others: list[Curve], keep: float) -> None:
-    """The plain form sorts the n trainings at the rung, and lets the first ceil(keep * n) continue."""
+    """At a rung, the rule equals its plain form: sort the n trainings by loss, and keep the first ceil(keep * n)."""
     rule = RULE.model_copy(update={"keep": keep})
     epoch = len(own.losses)
     ended = reason_to_prune(own, others, WARMUP, rule) is not None
@@ -151,7 +158,7 @@ def test_as_many_go_on_as_the_rule_keeps(own: Curve, others: list[Curve], keep: 
     assert ended == (min(own.losses[WARMUP:epoch]) > bound)
 
 
-# ------------------------------------------------------------------- as Optuna calls it
+# ------------------------------------------------------------------- the rule as Optuna's pruner
 
 
 def test_the_pruner_reads_the_trials_of_the_study() -> None:

@@ -36,7 +36,7 @@ def no_mirror(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def known(monkeypatch: pytest.MonkeyPatch) -> dict[str, Source]:
-    """An empty registry of sources, in place of the real one."""
+    """Replaces the package's registry of known source files by an empty one; returns the empty registry."""
     registry: dict[str, Source] = {}
     monkeypatch.setattr(sources, "SOURCES", registry)
     return registry

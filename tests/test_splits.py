@@ -1,4 +1,7 @@
-"""The interface that texts and images share: batches, bits drawn at each use, and trainings that resume bit for bit."""
+"""Splits (training, validation and test sets) of texts and of images behave alike.
+
+The tests cover batches, binary images drawn at each use, and trainings on images that resume with the same bits.
+"""
 
 import dataclasses
 import json
@@ -32,7 +35,7 @@ from family import CPU, FULL_SIZE, PARAMS, describe, documents, same, setting, s
 
 
 class Flat(Encoder):
-    """An encoder with one linear map of the pixels."""
+    """An encoder that applies one linear map to the pixels."""
 
     def __init__(self, pixels: int) -> None:
         super().__init__()
@@ -99,7 +102,10 @@ def test_bits_that_were_drawn_stay_as_they_are() -> None:
 
 
 def test_grey_pixels_give_other_bits_at_each_use() -> None:
-    """The mean of 20,000 draws lies within five standard errors of each grey value."""
+    """Each use of grey pixels draws other bits. The mean of 20,000 draws is near each pixel's grey value.
+
+    The two differ by at most five standard errors.
+    """
     split = drawings.grey(3)
     torch.manual_seed(1)
     drawn = torch.stack([tensor(split, np.array([2, 0]), CPU) for _ in range(20000)])
@@ -123,7 +129,7 @@ def test_the_same_generator_gives_the_same_bits() -> None:
 def test_a_split_that_lies_on_the_device_gives_the_same_batches(made: Callable[[], Split]) -> None:
     split = made()
     resident, copied = Examples(split, CPU, resident=True), Examples(split, CPU)
-    assert copied.values is None  # a CPU reads the memory-mapped file
+    assert copied.values is None  # without `resident`, the values stay in the file
     one, other = (torch.Generator().manual_seed(3) for _ in range(2))
     for indices in batches(split.lengths, 8, (1, 1)):
         x, same_x = resident(indices, one), copied(indices, other)
@@ -140,7 +146,7 @@ def drawn_once(count: int) -> Split:
 
 
 class StopAfter(NoProgress):
-    """Asks for a stop after `steps` steps."""
+    """Stops a training after `steps` steps."""
 
     def __init__(self, steps: int) -> None:
         self.left = steps
@@ -172,7 +178,10 @@ def image_training(folder: Path | None = None, steps: int = 0, system: str = "va
 
 @pytest.mark.parametrize("system", ["vae", "agg_vae", "du_vae"])
 def test_a_training_on_images_goes_on_to_the_bit(tmp_path: Path, system: str) -> None:
-    """A training that is stopped every few batches, also within epochs, draws the bits of an undisturbed one."""
+    """A training that is stopped after every few batches gives the same history and weights as an undisturbed one.
+
+    The stops also fall within epochs, so the resumed training must draw the same binary images.
+    """
     undisturbed = image_training(system=system)
     history = undisturbed.run().history
     stopped = 0
@@ -227,7 +236,7 @@ def test_features_are_those_of_encoding(what: str) -> None:
 
 
 def test_the_likelihood_of_images() -> None:
-    """The posterior equals the prior and the decoder ignores z, so that the NLL is a sum over pixels for any sample."""
+    """The estimated NLL equals a sum over pixels if the posterior is the prior and the decoder ignores z."""
     model, _ = image_model()
     split = drawn_bits(drawings.grey(11), np.random.default_rng(1))
     with torch.no_grad():
@@ -254,7 +263,10 @@ def test_some_examples(wanted: int | None, count: int) -> None:
 
 @pytest.mark.parametrize("examples", [None, 15])
 def test_the_likelihood_of_some_test_examples(tmp_path: Path, examples: int | None, monkeypatch: Any) -> None:
-    """The NLL, its standard error and the perplexity are of the chosen part; all other metrics are of all examples."""
+    """The key `nll_examples` chooses a part of the test examples for the NLL, its standard error and the perplexity.
+
+    All other metrics are of all test examples. None: the NLL is of all examples too.
+    """
     chosen = PARAMS.dataset("synthetic").model_copy(update={"nll_examples": examples})
     params = PARAMS.model_copy(update={"datasets": {**PARAMS.datasets, "synthetic": chosen}})
     test = documents(40)
@@ -280,7 +292,7 @@ def test_the_likelihood_of_some_test_examples(tmp_path: Path, examples: int | No
 
 
 def lettered(count: int, characters: int, alphabets: int, seed: int) -> Images:
-    """Images of characters, each with a pattern of its own and little noise."""
+    """Images of characters with labels and alphabets. Each character has its own pattern, with a little noise."""
     random = np.random.default_rng(seed)
     patterns = np.random.default_rng(0).random((characters, 6, 6)) > 0.5
     labels = np.arange(count) % characters
@@ -308,12 +320,12 @@ def test_each_alphabet_is_probed_on_its_own() -> None:
     assert said["alphabets"] == 3
     assert said["test"] == 18
     assert said["largest_class"] == pytest.approx(100 / 3)
-    assert [len(said["by_labels"][size]["draws"]) for size in ("2", "5")] == [2, 1]  # each character has 5
+    assert [len(said["by_labels"][size]["draws"]) for size in ("2", "5")] == [2, 1]  # 5 are all images
     for accuracy in said["by_labels"].values():
         assert accuracy["accuracy"] == pytest.approx(np.mean(list(accuracy["by_alphabet"].values())))
         assert accuracy["accuracy"] == pytest.approx(np.mean(accuracy["draws"]))
         assert set(accuracy["by_alphabet"]) == {"a", "b", "c"}
-    assert said["by_labels"]["5"]["accuracy"] > 60  # 33 by chance
+    assert said["by_labels"]["5"]["accuracy"] > 60  # chance gives 33: an alphabet has three characters
     assert said == table3()
 
 

@@ -106,7 +106,10 @@ FILES = ("vocabulary.txt", "train.tokens.npy", "train.offsets.npy", "train.label
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("command", ["train", "validate", "evaluate"])
 def test_a_file_that_is_gone_is_named(tmp_path: Path, name: str, command: str) -> None:
-    """Every command reads a data set by this function. `validate` checks word ids and pixels by itself."""
+    """`store.read` names a missing file, for every command that reads a data set.
+
+    The command `validate` reads with `ids=False`, since it checks word ids and pixels itself.
+    """
     store.write(tmp_path / "d", made())
     (tmp_path / "d" / name).unlink()
 

@@ -32,14 +32,14 @@ def tiny(
 
 
 def every_sentence(source: SyntheticSource) -> np.ndarray:
-    """All sentences of a source, as ids, shape (sentences, length)."""
+    """All sentences that a synthetic source can generate, as word ids, shape (sentences, length)."""
     ids = range(len(SPECIALS), len(SPECIALS) + source.words)
 
     return np.array(list(itertools.product(ids, repeat=source.length)))
 
 
 def likelihood(generator: Generator, sentence: np.ndarray, z: Tensor) -> Tensor:
-    """p(x|z) of one sentence at each z, shape (number of z,)."""
+    """The likelihood p(x|z) of one sentence x at each z, shape (number of z,)."""
     which, joint = generator.joint(torch.from_numpy(sentence), z, torch.zeros(len(z), dtype=z.dtype))
     assert len(which) == len(z)
 
@@ -80,7 +80,10 @@ def test_what_is_generated() -> None:
 
 
 def test_components_are_equally_likely_and_z_is_about_their_means() -> None:
-    """Counts, means, variances and correlations are within five standard errors."""
+    """The counts of the prior's components and the moments of each component's z are as the source states them.
+
+    Counts, means, variances and correlations are within five standard errors.
+    """
     source = SMALL.model_copy(update={"train": 20_000, "variance": 0.49})
     prepared, kept = prepared_synthetic(source)
     labels, z = prepared.split("train").labels, kept["train.z"]
@@ -111,7 +114,7 @@ def test_the_weights_at_full_size() -> None:
     assert np.abs(found["lstm_bias"]).max() > 1
 
 
-# ----------------------------------------------------------------------------------- its equations
+# ----------------------------------------------------------------------------------- the data set's equations
 
 
 def test_the_generator_is_pytorchs_lstm() -> None:
@@ -146,7 +149,7 @@ def test_all_sentences_together_have_probability_one(words: int, length: int) ->
 
 
 def test_sentences_come_up_as_often_as_they_are_likely() -> None:
-    """A chi-square test of 27 sentences, with 30,000 draws at one z."""
+    """A chi-square test compares the counts of 27 sentences in 30,000 draws at one z with p(x|z)."""
     generator, source = tiny(3, 3)
     z, draws = np.array([0.4, -0.9]), 30_000
     words = sample(generator, np.tile(z, (draws, 1)), np.random.default_rng(1).random((3, draws)))
@@ -201,7 +204,7 @@ def test_what_lies_under_the_floor_is_given_up() -> None:
 
 
 def dense(generator: Generator, source: SyntheticSource, sentence: np.ndarray, spacing: float) -> float:
-    """-log p(x) as a sum over a lattice of z, which goes from -8 to 8 in each dimension."""
+    """Computes -log p(x) of one sentence as a sum over a lattice of z, from -8 to 8 in each dimension."""
     half = round(8 / spacing)
     axis = torch.arange(-half, half + 1, dtype=torch.float64) * spacing
     z = torch.cartesian_prod(axis, axis)
@@ -212,7 +215,11 @@ def dense(generator: Generator, source: SyntheticSource, sentence: np.ndarray, s
 
 
 def prepared(count: int = 4) -> tuple[Generator, SyntheticSource, np.ndarray, np.ndarray]:
-    """A small generator, its source, some of its test sentences, and the z that they came from."""
+    """Prepares a small synthetic data set.
+
+    Returns:
+        The generator, its source, the first `count` test sentences, and the z of each of these sentences.
+    """
     made, kept = prepared_synthetic(SMALL)
     generator = Generator.of({name: kept[f"generator.{name}"] for name in Generator.names()})
 
@@ -231,7 +238,10 @@ def test_the_true_nll_is_the_integral() -> None:
 
 
 def test_the_true_nll_by_importance_sampling() -> None:
-    """The two agree within five standard errors of 200,000 samples from the prior. Each standard error is under 1 %."""
+    """The true p(x) agrees with the mean of p(x|z) over 200,000 samples of z from the prior.
+
+    They differ by at most five standard errors. Each standard error is under 1 % of p(x).
+    """
     generator, source, words, own = prepared(2)
     random = np.random.default_rng(1)
     draws = 200_000
@@ -249,7 +259,7 @@ def test_the_true_nll_by_importance_sampling() -> None:
 def test_the_true_likelihoods_of_all_sentences_sum_to_one(output_range: float) -> None:
     generator, source = tiny(3, 3, output_range=output_range)
     every = every_sentence(source)
-    own = np.zeros((len(every), 2))  # only sets the bound below which values are negligible
+    own = np.zeros((len(every), 2))  # `own` only sets the bound below which `true_nll` neglects values
     nll, twice = true_nll(generator, source, every, own, TRUTH)
 
     assert np.exp(-nll).sum() == pytest.approx(1, abs=1e-5)
@@ -257,7 +267,11 @@ def test_the_true_likelihoods_of_all_sentences_sum_to_one(output_range: float) -
 
 
 def test_at_full_size_no_cell_that_matters_is_missed() -> None:
-    """The paper's generator has a jagged likelihood. The reference sums all fine points within 4 of a sentence's z."""
+    """`true_nll` is at most the negative logarithm of a sum over all lattice points near the sentence's z.
+
+    The likelihood of the paper's generator is jagged, so `true_nll` could miss a cell of the lattice that matters.
+    The reference sums the points within 80 spacings of the z that the sentence came from.
+    """
     source, truth = FULL.model_copy(update={"train": 1, "valid": 1, "test": 2}), FULL_SIZE.dataset("synthetic").truth
     made, kept = prepared_synthetic(source)
     generator = Generator.of({name: kept[f"generator.{name}"] for name in Generator.names()})

@@ -56,7 +56,7 @@ floored = pytest.mark.parametrize("name", HAVING[VarianceFloor])
 
 
 def test_the_parts_of_the_papers_systems() -> None:
-    """No system has a regularizer of another system."""
+    """Each system of the paper has its own regularizers and no others."""
     assert set(HAVING[MeanBatchNorm]) >= {"bn_vae", "du_vae", "iaf_bn", "du_iaf"}
     assert set(HAVING[VarianceFloor]) >= {"du_vae", "du_iaf"}
     for plain in ("ae", "vae", "beta_vae", "sa_vae", "agg_vae", "fb", "delta_vae", "mae", "iaf_fb"):
@@ -98,7 +98,11 @@ HEADS = {
 
 @pytest.mark.parametrize("name", HEADS)
 def test_what_a_head_learns_and_what_it_keeps(name: str) -> None:
-    """AE's head has no half for variances, and BN-VAE's scale is no parameter. tests/test_made.py tests the chains."""
+    """A head, which makes the posterior from the encoder's features, has the parameters and buffers in `HEADS`.
+
+    For example, AE's head computes no variances, and the scale in BN-VAE's head is a buffer. tests/test_made.py tests
+    the chains of the flows.
+    """
     head = build(name)[0].head
     learns, keeps = HEADS[name]
     own = {key: tuple(value.shape) for key, value in head.named_parameters() if not key.startswith("chain.")}
@@ -156,9 +160,10 @@ def test_a_gradient_reaches_every_parameter_and_the_rows_of_the_words_that_occur
 
 @everyone
 def test_the_gradient_is_the_slope_of_the_loss(name: str) -> None:
-    """The slope is in double precision, along a random direction, with the same noise of z and the same dropout.
+    """Along a random direction, the gradient equals the difference quotient of the loss, in double precision.
 
-    The step is so small that no unit is likely to cross the kink of its ReLU.
+    Both ends of the step have the same noise of z and the same dropout. The step is so small that no unit is likely to
+    cross the kink of its ReLU.
     """
     model = lively(build(name)[0]).double()
     model.start()
@@ -214,9 +219,11 @@ def test_an_autoencoder_has_no_noise_and_no_kl() -> None:
 
 @normalized
 def test_the_scale_after_every_step(name: str) -> None:
-    """DU-VAE: the mean of gamma_d^2 is gamma^2 while each gamma_d moves. BN-VAE: gamma_d stays gamma.
+    """After every training step, the scales gamma_d and shifts beta_d of the normalized means obey the system's rule.
 
-    Supplement F: gamma_d moves freely, and beta_d stays fixed.
+    - DU-VAE: the mean of gamma_d^2 stays gamma^2, while each gamma_d changes.
+    - BN-VAE: gamma_d stays gamma.
+    - The variants of the paper's supplement F: gamma_d changes freely, and beta_d stays fixed.
     """
     model, made = build(name)
     norm = regularizer(model, MeanBatchNorm)
@@ -240,7 +247,10 @@ def test_the_scale_after_every_step(name: str) -> None:
 @normalized
 @pytest.mark.parametrize(("dataset", "words", "off"), [("synthetic", 1004, 0.01), ("short_yelp", 8411, 0.01)])
 def test_at_step_0_the_means_have_the_scale_gamma(name: str, dataset: str, words: int, off: float) -> None:
-    """The networks have their initial weights and full size. The small difference from gamma comes from epsilon."""
+    """With initial weights and networks of full size, the posterior means of a batch have the standard deviation gamma.
+
+    A small difference comes from the normalization's epsilon.
+    """
     torch.manual_seed(1)
     chosen, entry = FULL_SIZE.dataset(dataset), FULL_SIZE.setting(setting(name))
     made = system(name, FULL_SIZE.hyperparameters(setting(name), dataset), entry.parts)
@@ -259,7 +269,10 @@ def test_at_step_0_the_means_have_the_scale_gamma(name: str, dataset: str, words
 
 @normalized
 def test_with_the_papers_initial_weights_they_would_have_far_less(name: str) -> None:
-    """The means would be far smaller. This explains PyTorch's default weights in encoders with batch normalization."""
+    """With the paper's initial weights, the means before normalization vary far less than epsilon.
+
+    Systems with batch normalization therefore start from PyTorch's default weights.
+    """
     torch.manual_seed(1)
     chosen = FULL_SIZE.dataset("synthetic")
     parts = Parts(init="paper", epsilon=1e-5)
@@ -333,7 +346,10 @@ def test_started_floors_keep_every_entropy_positive(name: str, seed: int) -> Non
 @everyone
 @pytest.mark.parametrize("mode", [True, False])
 def test_evaluation_has_no_dropout_and_changes_nothing(name: str, mode: bool) -> None:
-    """Two evaluations agree to the last bit, whatever the model's mode and the global random state were before."""
+    """Two evaluations of a model agree to the last bit, and change neither the model nor the global random state.
+
+    The model may be in training mode or in evaluation mode before.
+    """
     model = lively(build(name, dropout_in=0.5, dropout_out=0.5)[0])
     model.start()
     model.loss(batch(), 1.0)
@@ -368,7 +384,10 @@ def test_a_description_builds_the_same_model_again(name: str) -> None:
 
 
 def test_batches_of_the_tests_have_all_words() -> None:
-    """The tests' batch lacks some words, so that the gradient tests also cover the rows of words that do not occur."""
+    """A batch of these tests lacks some of the twelve words.
+
+    The gradient tests therefore also cover the embedding rows of words that do not occur.
+    """
     x = batch(8)
     occurring = set(x.flatten().tolist())
 
@@ -380,7 +399,10 @@ def test_batches_of_the_tests_have_all_words() -> None:
 @pytest.mark.parametrize("init", ["torch", "paper"])
 @normalized
 def test_gamma_and_beta_start_where_algorithm_1_says(name: str, init: Literal["torch", "paper"]) -> None:
-    """Line 1: gamma_mu = gamma, beta_mu = 0 (supplement F: beta), whatever initial weights the linear maps have."""
+    """Line 1 of the paper's Algorithm 1: gamma_mu = gamma and beta_mu = 0 at the start.
+
+    In the variants of supplement F, beta_mu starts at beta. The initial weights of the linear maps change nothing.
+    """
     parts = PARAMS.settings[setting(name)].parts.model_copy(update={"init": init})
     description = describe(name, parts=parts)
     model, _ = description.build()

@@ -165,7 +165,7 @@ def test_a_file_that_is_missing(tmp_path: Path) -> None:
         text.prepared_text(source(), tmp_path)
 
 
-# ------------------------------------------------------------------- own data: seeded splits, built vocabularies
+# ------------------------------------------------- a user's own text: seeded splits, built vocabularies
 
 
 def many(count: int, copies: int = 1) -> str:
@@ -192,7 +192,7 @@ def test_shares_are_split_off_and_copies_stay_together(tmp_path: Path) -> None:
 
 @given(st.integers(5, 60), st.floats(0.05, 0.45), st.floats(0.05, 0.45), st.integers(0, 99))
 def test_a_split_loses_nothing(count: int, valid: float, test: float, seed: int) -> None:
-    documents = [f"w{n % (count - 1)}" for n in range(count)]  # one document occurs twice
+    documents = [f"w{n % (count - 1)}" for n in range(count)]  # the first document occurs twice
     lines = corpus.Corpus(documents, list(range(count)), [(Path("x"), n) for n in range(count)])
     sizes = [round(share * (count - 1)) for share in (valid, test)]
     if 0 in sizes or sum(sizes) >= count - 1:
@@ -212,7 +212,7 @@ def test_a_vocabulary_of_the_most_frequent_training_words(tmp_path: Path) -> Non
     chosen = source(vocabulary=None, build=BuiltVocabulary(most=3, at_least=2))
     prepared = text.prepared_text(chosen, tmp_path)
 
-    assert prepared.vocabulary == [*VOCABULARY[:4], "a", "b", "d"]  # equal counts: by alphabet; c is the fourth
+    assert prepared.vocabulary == [*VOCABULARY[:4], "a", "b", "d"]  # 3 times each, in alphabetical order; c: twice
     assert prepared.summary["built"] == {"distinct": 5, "frequent": 4, "kept": 3}
     assert prepared.words(prepared.documents("test")[0]) == ["b", "<unk>", "a"]
     assert "vocab.txt" not in prepared.summary["files"]
@@ -281,7 +281,10 @@ def test_a_source_that_contradicts_itself(changed: dict[str, Any], said: str) ->
 
 
 def test_likelihood_and_perplexity_of_a_corpus_by_hand(tmp_path: Path) -> None:
-    """One word of the three sentences is unknown. The decoder gives each word a fixed probability, whatever z is."""
+    """NLL and perplexity equal values computed by hand, for a decoder with a fixed probability of each word.
+
+    The decoder ignores z. One word of the three test sentences is unknown.
+    """
     train = "the food\nfood\nthe the food .\n"
     lay(tmp_path, train=train, valid="food\n", test="the food\nsoup\nthe the food .\n")
     prepared = text.prepared_text(source(vocabulary=None, build=BuiltVocabulary(most=9)), tmp_path)
@@ -300,7 +303,7 @@ def test_likelihood_and_perplexity_of_a_corpus_by_hand(tmp_path: Path) -> None:
         decoder.output.weight[:, 0] = logits / math.tanh(1)
     nll = importance_weighted_nll(model, prepared.split("test"), 20, CPU, 1)
 
-    # </s> counts and <s> does not; the unknown word has the probability of <unk>.
+    # The end mark </s> counts as a word, and the start mark <s> does not. The unknown word counts as <unk>.
     by_hand = [-math.log(0.3 * 0.2 * 0.25), -math.log(0.1 * 0.25), -math.log(0.3 * 0.3 * 0.2 * 0.1 * 0.25)]
     np.testing.assert_allclose(nll, by_hand, rtol=1e-5)
     assert perplexity(nll, prepared.split("test")) == pytest.approx(math.exp(sum(by_hand) / (3 + 2 + 5)), rel=1e-5)
@@ -405,7 +408,8 @@ def test_the_real_short_yelp(tmp_path: Path, mirror: Path) -> None:
     }
     assert summary["splits"]["train"]["unknown_rate"] < 0.006
 
-    # A plain check against the files: the drawn sentences are unique, have one label each, and none is held out.
+    # A check without the package's code: the drawn sentences differ from each other, each has one label, and none is
+    # in the validation or test files.
     raw = tmp_path / "data" / "raw" / "short_yelp_resampled"
     held_out = {
         re.split("\t", line)[1]
@@ -450,4 +454,4 @@ def test_the_real_short_yelp_at_a_small_size(tmp_path: Path, mirror: Path) -> No
 
     assert [sizes[name] for name in ("train", "valid", "test")] == [8000, 1000, 10_000]
     assert len(prepared.vocabulary) <= 3004
-    assert prepared.summary["shared"]["train"]["valid or test"]["distinct"] < 20  # equal only with rare words as <unk>
+    assert prepared.summary["shared"]["train"]["valid or test"]["distinct"] < 20  # equal through <unk> alone

@@ -1,4 +1,8 @@
-"""The paper's equations on diversity, uncertainty and the effect of DU-VAE on both; docs/theory.md lists them."""
+"""The paper's equations on the diversity and the uncertainty of posteriors, and on the effect of DU-VAE on these.
+
+docs/theory.md lists the equations. S11 to S20 are equations of the paper's supplement. The diversity is the mutual
+posterior diversity (MPD), and the uncertainty is the conditional entropy (CE).
+"""
 
 import itertools
 import math
@@ -32,7 +36,13 @@ Posteriors = tuple[np.ndarray, np.ndarray]
 
 @st.composite
 def parameters(draw: st.DrawFn, floor: float = 0.0, least: int = 1) -> Posteriors:
-    """Draws a few posteriors whose variances are at least 0.02 above a floor."""
+    """Draws a few posteriors whose variances exceed `floor` by at least 0.02.
+
+    Args:
+        draw: Hypothesis's function that draws values.
+        floor: Lower bound of the variances.
+        least: Smallest number of posteriors.
+    """
     shape = draw(st.integers(least, 6)), draw(st.integers(1, 4))
     mean = draw(hnp.arrays(np.float64, shape, elements=st.floats(-5, 5)))
     variance = draw(hnp.arrays(np.float64, shape, elements=st.floats(0.02, 4)))
@@ -64,7 +74,7 @@ def test_s11(posteriors: Posteriors) -> None:
 
 @given(parameters())
 def test_equation_3_is_the_mean_over_all_ordered_pairs(posteriors: Posteriors) -> None:
-    """The mean is of the symmetric KL divergence (equation 2) over all N^2 pairs, including i = j."""
+    """MPD is the mean of the symmetric KL divergence (equation 2) over all N^2 pairs of posteriors, including i = j."""
     pairs = list(itertools.product(gaussians(*posteriors), repeat=2))
     divergences = [float(0.5 * (kl_divergence(a, b) + kl_divergence(b, a)).sum()) for a, b in pairs]
 
@@ -73,7 +83,11 @@ def test_equation_3_is_the_mean_over_all_ordered_pairs(posteriors: Posteriors) -
 
 
 def test_equation_3_has_its_minus_one_in_every_dimension() -> None:
-    """With one -1 after the sum over n = 5 dimensions, as printed, equal posteriors would have an MPD of 2."""
+    """Equal posteriors have an MPD of 0.
+
+    The paper prints one -1 after the sum over the n dimensions. With n = 5, equal posteriors would then have an MPD of
+    2, so the -1 belongs inside the sum.
+    """
     mean, variance = np.zeros((4, 5)), np.full((4, 5), 0.3)
 
     assert mutual_posterior_diversity(mean, variance) == pytest.approx(0, abs=1e-12)
@@ -88,7 +102,10 @@ def test_equation_5_is_the_mean_entropy(posteriors: Posteriors) -> None:
 
 @given(floored)
 def test_s13(posteriors: Posteriors) -> None:
-    """MPD is at least the variance of the means over the largest variance, and equal if all variances are the same."""
+    """MPD is at least the variance of the means divided by the largest variance.
+
+    If all variances are the same, MPD equals this bound.
+    """
     mean, variance = posteriors
     bound = mean.var(0).sum() / variance.max()
 
@@ -101,10 +118,14 @@ def test_s13(posteriors: Posteriors) -> None:
 
 
 def outcomes(variance: np.ndarray, p: float) -> tuple[np.ndarray, np.ndarray]:
-    """The output of the dropout for each variance when it is dropped (g = 0) and when it is kept (g = 1/p).
+    """Finds the two possible outputs of the dropout for each variance, from 512 draws.
 
-    The dropped output is the smaller one, since the variances are above alpha. For the p used here, the probability
-    that 512 draws miss one of the two is under 1e-11.
+    The output is the smaller one if the variance is dropped (g = 0), and the larger one if the variance is kept
+    (g = 1/p), since the variances are above alpha. For each p in this file, 512 draws miss one of the two outputs with
+    a probability under 1e-11.
+
+    Returns:
+        The outputs for dropped variances and for kept variances.
     """
     made = VarianceDropout(p)(torch.from_numpy(variance).expand(COPIES, *variance.shape))
     dropped, kept = made.min(0).values, made.max(0).values
@@ -114,7 +135,7 @@ def outcomes(variance: np.ndarray, p: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 class Expected(NamedTuple):
-    """S14: the expectations of a variance after the dropout, of its inverse and of its logarithm."""
+    """The expectations of equation S14: of a variance after the dropout, of its inverse and of its logarithm."""
 
     itself: np.ndarray
     inverse: np.ndarray
@@ -139,7 +160,7 @@ def test_equation_6(variance: np.ndarray, p: float) -> None:
 @given(hnp.arrays(np.float64, (2, 3), elements=st.floats(0.07, 4)), keeps)
 @settings(max_examples=50)
 def test_s14_by_enumeration(variance: np.ndarray, p: float) -> None:
-    """The three expectations equal the exact sums over g in {0, 1/p}."""
+    """The three expectations of S14 equal the exact sums over the two values 0 and 1/p of g."""
     dropped, kept = outcomes(variance, p)
     closed = s14(variance, p)
     for function, expected in ((np.array, closed.itself), (np.reciprocal, closed.inverse), (np.log, closed.logarithm)):
@@ -149,7 +170,7 @@ def test_s14_by_enumeration(variance: np.ndarray, p: float) -> None:
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
 @pytest.mark.parametrize("variance", [0.07, 0.5, 3.0])
 def test_s14_by_sampling(variance: float, p: float) -> None:
-    """The means of 200,000 draws are within five standard errors of the closed forms."""
+    """The means over 200,000 draws of the dropout are within five standard errors of the closed forms of S14."""
     torch.manual_seed(1)
     draws = VarianceDropout(p)(torch.full((200_000,), variance, dtype=torch.float64)).numpy()
     for sample, closed in zip((draws, 1 / draws, np.log(draws)), s14(np.array(variance), p), strict=True):
@@ -160,7 +181,7 @@ def test_s14_by_sampling(variance: float, p: float) -> None:
 
 @given(st.floats(0.02, 4), st.floats(0.01, 0.97), st.floats(0.01, 1))
 def test_s15_and_that_both_are_monotonous(above: float, p: float, less: float) -> None:
-    """As p falls from 1 to 0, the second expectation of S14 strictly rises and the third strictly falls."""
+    """As p falls from 1 to 0, the expected inverse in S14 strictly rises and the expected logarithm strictly falls."""
     variance = np.array(ALPHA + above)
     more, fewer = s14(variance, p), s14(variance, p * (1 - 0.5 * less))
 
@@ -172,27 +193,30 @@ def test_s15_and_that_both_are_monotonous(above: float, p: float, less: float) -
 
 
 class Geometry(NamedTuple):
-    """MPD (diversity) and CE (entropy) over x and g together."""
+    """MPD (`diversity`) and CE (`entropy`) of posteriors under dropout, taken over x and the dropout's g together."""
 
     diversity: float
     entropy: float
 
 
 def under_dropout(mean: np.ndarray, variance: np.ndarray, p: float) -> Geometry:
-    """MPD and CE for any p: equations 3 and 5 depend on the variances only through the expectations of S14 (S20)."""
+    """Computes MPD and CE for any p from the expectations of S14.
+
+    Equations 3 and 5 depend on the variances only through these expectations (S20).
+    """
     expected = s14(variance, p)
-    squares = (mean[:, None] - mean[None]) ** 2  # of all pairs
-    spread = (squares * expected.inverse[:, None]).mean((0, 1))  # S18
+    squares = (mean[:, None] - mean[None]) ** 2  # of all pairs of posteriors
+    spread = (squares * expected.inverse[:, None]).mean((0, 1))  # equation S18
     diversity = 0.5 * (spread + expected.itself.mean(0) * expected.inverse.mean(0) - 1).sum()
 
     return Geometry(float(diversity), float(0.5 * (math.log(2 * math.pi * math.e) + expected.logarithm.mean(0)).sum()))
 
 
 def enumerated(mean: np.ndarray, variance: np.ndarray, kept: int, of: int) -> Geometry:
-    """MPD and CE as they are measured, over all outputs of the dropout for the posteriors, with p = kept / of.
+    """Computes MPD and CE by the package's functions, from all outputs of the dropout with p = kept / of.
 
-    Each x occurs `of` times, `kept` times with the kept variance. MPD and CE are sums over dimensions, so that g may
-    be the same in all dimensions here.
+    Each posterior occurs `of` times, and `kept` of these times with the kept variance. MPD and CE are sums over
+    dimensions, so this function may use the same g in all dimensions.
     """
     gone, stays = outcomes(variance, kept / of)
     means, variances = np.concatenate([mean] * of), np.concatenate([stays] * kept + [gone] * (of - kept))
@@ -245,11 +269,14 @@ def test_dropout_that_keeps_everything_changes_neither() -> None:
 
 
 EXAMPLE = np.array([[-1.0], [0.0], [0.5], [2.0]]), np.array([[0.2], [0.9], [0.5], [0.3]])
-"""The four posteriors of docs/theory.md."""
+"""Means and variances of the four posteriors in the example of docs/theory.md."""
 
 
 def test_the_numbers_of_the_page() -> None:
-    """The table on Proposition 1 in docs/theory.md is exact to each last digit: p, MPD, the bound of equation 8, CE."""
+    """In the table on Proposition 1 in docs/theory.md, each number is exact to its last digit.
+
+    The columns are p, MPD, the bound of equation 8, and CE.
+    """
     mean, variance = EXAMPLE
     rows = [[float(cell) for cell in row.split("|")] for row in re.findall(r"^\| (0\.\d \|.*) \|$", PAGE, re.MULTILINE)]
     whole = re.findall(r"^\| 1 \| ([\d.]+) \| 0 \| ([\d.]+) \|$", PAGE, re.MULTILINE)
@@ -277,9 +304,10 @@ def test_some_system_follows_algorithm_1() -> None:
 @pytest.mark.parametrize(("kind", "rate"), [("sgd", 1.0), ("adam", 0.01)])
 @pytest.mark.parametrize("name", REGULARIZED)
 def test_line_9_after_every_optimiser_step(name: str, kind: str, rate: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The mean of gamma_d^2 is gamma^2 to 1e-6 whenever a scale is used, though each optimiser step changes the mean.
+    """Whenever the model uses the scales gamma_d, the mean of gamma_d^2 is gamma^2, with a relative error under 1e-6.
 
-    This holds over a whole training: during and after the warm-up, after decays with new optimisers, in validation.
+    Each optimiser step changes this mean, and line 9 of Algorithm 1 then restores it. The test covers a whole training:
+    during and after the warm-up, after decays with new optimisers, and in validation.
     """
     decay = {"patience": 1, "not_before": 1, "at_most": 2}
     run = training(name, optimiser=kind, learning_rate=rate, epochs=6, warmup=2, decay=decay)
@@ -296,7 +324,7 @@ def test_line_9_after_every_optimiser_step(name: str, kind: str, rate: float, mo
 
     plain = SGD.step
 
-    def step(optimiser: SGD) -> None:  # the project's SGD calls no hooks of PyTorch
+    def step(optimiser: SGD) -> None:  # replaces a hook: the project's SGD calls none
         plain(optimiser)
         after_step(optimiser)
 

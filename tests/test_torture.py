@@ -1,4 +1,4 @@
-"""A rebuild that is killed in each of its phases gives the outputs of an undisturbed one; see `make torture`."""
+"""A rebuild that is killed in each of its phases gives the outputs of an undisturbed one. See torture.py."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""MLflow runs that are written from made-up results."""
+"""The command `track` writes results as runs of MLflow. The tests use made-up results."""
 
 import json
 import logging
@@ -49,7 +49,7 @@ def root(empty: Path, tmp_path: Path) -> Path:
 
 
 def params() -> Params:
-    """Two of Figure 1's five settings are run; the other three are jobs without results."""
+    """Parameters with the five jobs (trainings) of Figure 1. Only the jobs of AE and DU-VAE are in the run."""
     return made_up.params(settings=["ae", "du_vae"])
 
 
@@ -132,7 +132,7 @@ def test_a_run_holds_what_the_stages_found(root: Path) -> None:
 
 
 def test_a_run_can_be_served(root: Path) -> None:
-    """The model loads as a pyfunc without the rest of the project and without a pickle."""
+    """The model of a run loads as MLflow's pyfunc, without the project's data and without a pickle."""
     import mlflow
 
     chosen = made_up.params(settings=["vae"])
@@ -248,7 +248,7 @@ def test_a_merge_conflict_in_the_lock_is_said(root: Path) -> None:
 
 def test_missing_results_are_said(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (root / "results/synthetic/ae/1/probe.json").unlink()
-    (root / "models/synthetic/du_vae/1/weights.safetensors").unlink()  # weights may be in DVC's remote alone
+    (root / "models/synthetic/du_vae/1/weights.safetensors").unlink()  # they may be in DVC's remote alone
     command.run(params(), root)
     output = capsys.readouterr().out
     assert output.startswith("MLflow: 1 added, 4 without results\n")

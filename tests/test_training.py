@@ -29,7 +29,7 @@ from family import CPU, NAMES, PARAMS, batch, build, changed, documents, lively,
 
 everyone = pytest.mark.parametrize("name", NAMES)
 MARK = "decoder.output.weight"
-"""Name of a parameter that tests write numbers into."""
+"""Name of a model's parameter into which tests write the epoch's number, to see which weights are kept."""
 
 
 # ------------------------------------------------------------------------------------ repeatability
@@ -51,7 +51,7 @@ def test_a_seed_determines_every_bit(name: str) -> None:
 
 
 class Watched:
-    """Wraps a loop's step, and records the arguments and the loss of each call."""
+    """Replaces the method `step` of a training's loop. It calls the replaced method and records arguments and loss."""
 
     def __init__(self, run: Training) -> None:
         self.step, self.run = run.loop.step, run
@@ -119,7 +119,11 @@ def test_floor_and_dropout_start_with_the_first_step_of_weight_1(name: str, star
 @everyone
 @pytest.mark.parametrize("epochs", [1, 2, 3])
 def test_a_run_that_ends_before_its_warm_up_says_so(name: str, epochs: int) -> None:
-    """The result has the weights of the last epoch. Parts that start after the warm-up have not started."""
+    """A training that ends within its warm-up, or one epoch later, keeps the weights of its last epoch.
+
+    Its result says whether the warm-up ended. Before this, the parts of the model that start after the warm-up have not
+    started.
+    """
     run = training(name, epochs=epochs, warmup=2)
     after: list[dict[str, Tensor]] = []
     decide = run.decide
@@ -139,7 +143,11 @@ def test_a_run_that_ends_before_its_warm_up_says_so(name: str, epochs: int) -> N
 
 @everyone
 def test_the_history_is_what_was_seen(name: str) -> None:
-    """Training: means over sentences of the minimised loss. Validation: the ELBO with weight 1, in evaluation mode."""
+    """A row of the history has the losses of one epoch.
+
+    For training, they are means over sentences of the minimised loss. For validation, they are the negative ELBO with
+    KL weight 1, in evaluation mode.
+    """
     run = training(name, epochs=2, warmup=1)
     watched = Watched(run)
     encodings: list[tuple[Any, ...]] = []
@@ -165,10 +173,13 @@ def test_the_history_is_what_was_seen(name: str) -> None:
 
 
 def decided(losses: Iterable[float], warmup: int = 0, **decay: Any) -> tuple[Training, list[tuple[int, float, str]]]:
-    """Calls `decide` with made-up validation losses, after writing the epoch's number into a parameter.
+    """Calls a training's method `decide` with one made-up validation loss for each epoch.
+
+    Before each call, the epoch's number is written into the parameter `MARK`.
 
     Returns:
-        The training, and for each epoch the parameter's number afterwards, the learning rate, and the reason to stop.
+        The training, and for each epoch the number in the parameter after the call, the learning rate, and the reason
+        to stop.
     """
     run = training("vae", warmup=warmup, decay={"patience": 5, "not_before": 15, "at_most": 5, "factor": 0.5, **decay})
     epochs = []
@@ -192,7 +203,7 @@ def test_the_rate_is_halved_after_five_epochs_without_a_better_loss_and_the_best
         11.5,
         13.0,
         11.1,
-    ]  # epoch 20 is the best; epoch 22 only equals its loss of 11.0
+    ]  # epoch 20 is the best; epoch 22 has the same loss, 11.0, and is not better
     run, epochs = decided(losses)
 
     assert losses[19] == losses[21] == 11.0
@@ -228,7 +239,10 @@ def test_a_better_loss_starts_the_count_again() -> None:
 
 @pytest.mark.parametrize(("not_before", "first"), [(1, 6), (6, 6), (7, 7), (15, 15)])
 def test_no_decay_before_its_epoch(not_before: int, first: int) -> None:
-    """The best epoch is the first; five worse ones have passed by epoch 6."""
+    """The learning rate does not decay before the epoch `not_before`.
+
+    The first epoch is the best, so the patience of five epochs ends with epoch 6.
+    """
     _, epochs = decided([10.0] + [11.0] * 19, not_before=not_before, at_most=100)
     rates = [rate for _, rate, _ in epochs]
 
@@ -312,7 +326,10 @@ def test_without_a_terminal_each_epoch_prints_one_line(capsys: pytest.CaptureFix
 
 @everyone
 def test_a_joint_step_is_sgd_on_the_batchs_mean_loss(name: str) -> None:
-    """The step is theta - rate * gradient. The gradient is clipped to one norm over encoder and decoder together."""
+    """A joint step changes each parameter by -rate * gradient of the batch's mean loss.
+
+    The gradient is clipped by its norm over encoder and decoder together.
+    """
     model = lively(build(name)[0])
     x, step_updates = batch(), updates(model, 0.3, clip=0.1)
     before = state(model)
@@ -329,7 +346,7 @@ def test_a_joint_step_is_sgd_on_the_batchs_mean_loss(name: str) -> None:
     assert loss.total.shape == (6,)
     scale = next((f"head.{key}" for key, part in model.head.named_parameters() if key == "means.scale"), None)
     for key, parameter in model.named_parameters():
-        if key != scale:  # line 9 of Algorithm 1 then rescales this parameter
+        if key != scale:  # the step then rescales gamma_d (line 9 of Algorithm 1)
             expected = before[key] - 0.3 * gradients[key] * 0.1 / norm
             assert torch.allclose(parameter, expected, atol=1e-6), key
 
@@ -345,7 +362,7 @@ def test_optimisers() -> None:
 
 
 def test_sgd_has_the_bits_of_pytorchs() -> None:
-    """A parameter without a gradient does not change."""
+    """The project's SGD gives the same bits as PyTorch's. A parameter without a gradient does not change."""
     torch.manual_seed(1)
     start = [torch.randn(3, 4), torch.randn(5), torch.randn(2)]
     results = []
@@ -366,7 +383,7 @@ def test_sgd_has_the_bits_of_pytorchs() -> None:
 
 @pytest.mark.parametrize("clip", [1e-3, 1e3])
 def test_the_clipped_gradients_have_the_bits_of_pytorchs(clip: float) -> None:
-    """The bits agree whether the gradient is clipped or short enough."""
+    """Gradients have the same bits as after PyTorch's clipping, both above and below the greatest allowed norm."""
     model = lively(build("du_vae")[0])
     x, step_updates = batch(), updates(model, 0.3, clip=clip)
     torch.manual_seed(5)
@@ -395,7 +412,7 @@ def break_output(model: VAE) -> None:
 
 
 def break_lstm(model: VAE) -> None:
-    """Breaks the LSTM, whose output holds a tuple inside a tuple."""
+    """Puts infinite values into the decoder's LSTM, whose output holds a tuple inside a tuple."""
     model.decoder.lstm.register_forward_hook(lambda _, __, output: (output[0], (output[1][0], output[1][1] * math.inf)))
     model.decoder.output.register_forward_hook(lambda _, __, output: output * math.inf)
 
@@ -449,7 +466,7 @@ def test_a_model_that_is_finite() -> None:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> tuple[config.Params, Path]:
-    """A folder with a small data set that has been prepared and validated."""
+    """Prepares a small synthetic data set and marks it as validated; returns its parameters and the folder."""
     root = tmp_path_factory.mktemp("project")
     dataset = PARAMS.dataset("synthetic")
     source = dataset.source.model_copy(update={"train": 60, "valid": 30, "test": 40, "words": 50})
@@ -472,7 +489,10 @@ PATHS = (
 
 @everyone
 def test_from_training_to_probes(name: str, project: tuple[config.Params, Path], tmp_path: Path) -> None:
-    """Two runs give the same bytes. If a system lacks a measure, its cell is empty or its value is null."""
+    """The stages `train`, `evaluate` and `probe` write the same bytes twice, except their records.
+
+    If a system lacks a measure, the measure is an empty cell of history.csv and null in metrics.json.
+    """
     params, root = project
     called = setting(name)
     for folder in ("one", "two"):
@@ -525,7 +545,8 @@ def test_a_training_that_explodes_ends_with_its_place_and_leaves_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     params, root = project
-    # params.yaml does not allow such a large rate. It is put in here, because one step must overflow.
+    # One step must overflow, but params.yaml does not allow so large a learning rate. The new method does not check the
+    # rate.
     monkeypatch.setattr(config.Params, "optimisation", lambda self, _, dataset: self.dataset(dataset).optimisation)
     (tmp_path / "data").symlink_to(root / "data")
     with pytest.raises(UserError, match=rf"training stopped {message}"):
@@ -543,9 +564,10 @@ def test_a_training_without_validated_data(tmp_path: Path) -> None:
 
 @everyone
 def test_training_learns_what_the_data_are(name: str) -> None:
-    """Two sentences alternate, with four of twelve words each.
+    """A training on two different sentences learns them. A sentence has three of the twelve words and an end mark.
 
-    The loss falls from 4 log 12 = 9.9 nats to log 2, or to less with the information in z.
+    The reconstruction loss starts near 4 log 12 = 9.9 nats. It falls to log 2, or to less if z says which sentence
+    comes.
     """
     pair = Documents.of([[1, 4, 5, 6, 2], [1, 9, 8, 7, 2]] * 20, [0, 1] * 20)
     fast = {"optimiser": "adam", "learning_rate": 0.03, "decay": {"patience": 99}, "dropout": 0.0}
@@ -556,7 +578,10 @@ def test_training_learns_what_the_data_are(name: str) -> None:
 
 
 def test_a_schedule_knows_the_whole_training() -> None:
-    """A schedule gets the steps of the warm-up, of an epoch and of all epochs; the training counts the same steps."""
+    """A KL schedule gets three numbers of steps: of the warm-up, of one epoch and of all epochs.
+
+    The training counts the same steps in its history.
+    """
     known: list[Duration] = []
 
     class Watching(Warmup):

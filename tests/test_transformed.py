@@ -1,3 +1,8 @@
+"""Measures of the transformed code z^T = f(z^0; x) of flows, which are estimated from samples.
+
+The measures are MPD, the diversity of the posteriors, and CE, their mean entropy.
+"""
+
 from itertools import chain
 
 import numpy as np
@@ -25,7 +30,7 @@ def gaussians(count: int, latent: int = 2, seed: int = 1) -> DiagonalGaussian:
 
 
 def off(values: np.ndarray, expected: float) -> float:
-    """The distance of the values' mean from the expected value, in standard errors."""
+    """The distance between the mean of `values` and the expected value, in standard errors of the mean."""
     return abs(values.mean() - expected) / (values.std(ddof=1) / np.sqrt(len(values)))
 
 
@@ -34,7 +39,10 @@ def off(values: np.ndarray, expected: float) -> float:
 
 @pytest.mark.parametrize("count", [2, 3, 30])
 def test_of_gaussians_the_estimates_are_equations_3_and_5(count: int) -> None:
-    """The mean is over all N^2 ordered pairs. Without the pairs i = j it would be N / (N - 1) times as large."""
+    """For Gaussian posteriors, the estimates of MPD and CE agree with the paper's equations 3 and 5.
+
+    MPD is a mean over all N^2 ordered pairs. Without the pairs i = j, it would be N / (N - 1) times as large.
+    """
     posterior = gaussians(count)
     mpd, ce = estimates(posterior, 1, rounds=3000)
     exactly = mutual_posterior_diversity(posterior.mean.numpy(), posterior.variance.numpy())
@@ -57,7 +65,7 @@ def test_of_a_flow_they_are_the_means_over_all_pairs() -> None:
 
 
 def test_the_standard_error_is_what_the_estimates_spread_by() -> None:
-    """The standard error is compared with the spread over seeds on one set."""
+    """The standard error of an estimate agrees with the standard deviation of 40 estimates with different seeds."""
     posterior = flow(40, 2)
     results = [estimates(posterior, seed) for seed in range(40)]
     for which in (0, 1):
@@ -74,7 +82,7 @@ def test_a_single_posterior_has_no_diversity() -> None:
 
 
 def test_each_document_is_drawn_once_a_round_and_none_is_its_own_partner(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Holds for any block size."""
+    """In one round, each document is drawn once and has another document as its partner, for any block size."""
     for rows in (1, 3, 100):
         monkeypatch.setattr(transformed, "ROWS", rows)
         asked: list[list[int]] = []
@@ -114,7 +122,10 @@ def test_only_what_is_transformed_has_them(name: str) -> None:
 
 @pytest.mark.parametrize("name", FLOWS)
 def test_they_are_a_function_of_the_set_and_not_of_its_batches(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The sentences have mixed lengths in no order, and pairs lie across batches."""
+    """The measures do not depend on the size of the batches in which the set is encoded.
+
+    The sentences have mixed lengths in no order, and the two sentences of a pair may lie in different batches.
+    """
     model, split = lively(build(name)[0]), documents(23)
     model.start()
     model.loss(batch(), 1.0)
@@ -137,7 +148,10 @@ def test_the_whole_set_is_in_its_own_order(name: str) -> None:
 
 
 def test_what_cannot_be_inverted_in_floating_point_is_not_known() -> None:
-    """The inverse of a steep chain may overflow for a sample of another posterior; JSON then holds null."""
+    """MPD of z^T is None if an estimate is not finite.
+
+    The inverse of a steep chain may overflow for a sample of another posterior.
+    """
     model = lively(build("iaf_fb", latent=32)[0])
     with torch.no_grad():
         for parameter in model.head.parameters():

@@ -1,4 +1,4 @@
-"""A trained model in use, from Python and from commands. test_tracking.py tests the pyfunc of MLflow."""
+"""The use of a trained model, from Python and by commands. test_tracking.py tests its use through MLflow's pyfunc."""
 
 import io
 import json
@@ -132,9 +132,9 @@ def test_sentences_are_written_and_read_back() -> None:
 
 
 def test_a_temperature_divides_the_logits() -> None:
-    """The first word's frequencies at one z follow the divided logits.
+    """At one z, the frequencies of the first word follow the softmax of the logits divided by the temperature.
 
-    A temperature near 0 gives the likeliest sentences.
+    A temperature near 0 gives the same sentences as decoding with `likely=True`.
     """
     model = trained()
     before = family.state(model.model)

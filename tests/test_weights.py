@@ -1,4 +1,4 @@
-"""Metrics of an earlier training's weights are named in a message and are not shown as results."""
+"""Metrics that belong to the weights of an earlier training are named in a message, and not shown as results."""
 
 import json
 import re
@@ -29,7 +29,7 @@ RESULTS = Path("results/synthetic/du_vae/1")
 
 
 def duvae(*arguments: str) -> None:
-    """Calls a command in the working folder."""
+    """Calls a command of `duvae` in the working folder."""
     cli.app([*arguments], standalone_mode=False)
 
 
@@ -62,7 +62,7 @@ def project(measured: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def retrain() -> None:
-    """Trains with another gamma, and runs no other stage."""
+    """Trains again with another gamma, so that the other stages' results belong to the earlier weights."""
     raw = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
     raw["settings"]["du_vae"]["columns"]["synthetic"]["gamma"] = 0.7
     Path("params.yaml").write_text(yaml.safe_dump(raw), encoding="utf-8")
@@ -94,7 +94,7 @@ def test_all_parts_of_a_result_carry_the_digest_of_its_weights(project: Path) ->
 def test_a_report_does_not_show_metrics_of_other_weights(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     retrain()
     before = (project / "reports/index.html").read_bytes()
-    with pytest.raises(UserError) as caught:  # no result is left
+    with pytest.raises(UserError) as caught:  # no result is left to show
         duvae("report")
     assert f"{RESULTS}/metrics.json: left out, since it belongs to other weights" in str(caught.value)
     assert f"Run 'duvae evaluate {' '.join(JOB)}' to make it again" in str(caught.value)
@@ -143,7 +143,7 @@ def test_track_does_not_show_metrics_of_other_weights(project: Path, capsys: pyt
     assert f"{RESULTS}/metrics.json: left out, since it belongs to other weights" in said
     assert "added" not in said
     assert "replaced" not in said
-    assert shown() == before  # still the whole result of the earlier training, with its gamma
+    assert shown() == before  # MLflow keeps the whole result of the earlier training
     assert before[0][0] == "1.0"
 
     for command in ("evaluate", "probe"):
@@ -156,7 +156,10 @@ def test_track_does_not_show_metrics_of_other_weights(project: Path, capsys: pyt
 
 
 def test_track_looks_at_the_model_itself(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The model was copied from another checkout or another commit, without its results."""
+    """`track` compares the digest in the metrics with the weights in the folder.
+
+    Here the weights were copied from another project, without their results.
+    """
     test_use.project(project / "other")
     shutil.copy(project / "other/models/synthetic/vae/1/weights.safetensors", "models/synthetic/du_vae/1")
     capsys.readouterr()
@@ -166,7 +169,7 @@ def test_track_looks_at_the_model_itself(project: Path, capsys: pytest.CaptureFi
     assert "added" not in said
 
 
-# ---------------------------------------------------------------------------------- the rules
+# ---------------------------------------------------------------------------------- which results are left out
 
 
 @pytest.fixture

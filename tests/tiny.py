@@ -13,9 +13,10 @@ SPECIALS = "<pad>", "<s>", "</s>", "<unk>"
 
 
 def block(raw: dict[str, Any]) -> Any:
-    """The `run` block of the parameters, to be changed.
+    """The block under the key `run` of the parameters, which the caller may change.
 
-    If `run` is only a name, the block with most settings replaces it. This block gets the data sets of all blocks.
+    If the value of `run` is only a name, a copy of a block under `runs` replaces the name: the named run's block with
+    the most settings. The copy gets the data sets of all blocks of this run.
     """
     if isinstance(raw["run"], str):
         blocks = raw["runs"][raw["run"]]
@@ -26,18 +27,18 @@ def block(raw: dict[str, Any]) -> Any:
 
 
 def shrink(raw: dict[str, Any]) -> None:
-    """Reduces every number of a params.yaml that costs time, in place."""
+    """Reduces every number that costs time in the content of a params.yaml, in place."""
     block(raw)["seeds"] = [1]
     raw["figure1"]["seed"] = 1
     raw["evaluation"]["importance_samples"] = 20
     raw["probe"].update(draws=2, folds=2, inverse_penalties=[0.1, 10.0])
     for dataset in raw["datasets"].values():
-        # Data sets share parts through anchors, so some numbers are written twice.
+        # Data sets share parts through YAML anchors, so the loop sets some numbers twice.
         dataset["optimisation"].update(epochs=3, warmup=1)
         dataset["optimisation"]["decay"].update(patience=1, not_before=1)
         if dataset["kind"] in {"omniglot", "images"}:
             # With fewer channels, oneDNN writes past its buffers. The fault is in strided 1 x 1 convolutions of 2 to 6
-            # channels that lie last in memory.
+            # channels in the memory layout "channels last".
             dataset["networks"].update(channels=[8, 8, 8], features=8, kernels=[3, 3], width=4, latent=4)
             continue
         dataset["networks"].update(embedding=8, hidden=16)
@@ -45,7 +46,7 @@ def shrink(raw: dict[str, Any]) -> None:
             dataset["source"].update(train=640, valid=160, test=160, words=200)
             dataset["truth"].update(sentences=5, spacing=0.2)
             dataset["probe"].update(labels=[50])
-            # Small splits share more sentences by chance than splits of full size.
+            # By chance, small splits have a greater share of sentences in common than splits of full size.
             dataset["expect"].update(max_shared_rate=1.0)
         if "sample" in dataset["source"]:
             sample = dataset["source"]["sample"]
@@ -64,7 +65,13 @@ def shrink(raw: dict[str, Any]) -> None:
 
 
 def write(path: Path, more: dict[str, Any] | None = None, **run: Any) -> None:
-    """Writes the reduced parameters, with `more` data sets and other values of `run` where given."""
+    """Writes the reduced parameters to a file.
+
+    Args:
+        path: Path of the file.
+        more: Further data sets, by name; None: no further data sets.
+        run: New values for the block under the key `run`.
+    """
     yaml = YAML()
     raw = yaml.load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     shrink(raw)
@@ -75,7 +82,7 @@ def write(path: Path, more: dict[str, Any] | None = None, **run: Any) -> None:
 
 
 def params() -> Any:
-    """The reduced parameters, loaded."""
+    """The reduced parameters, as a checked object."""
     from duvae import config
 
     raw = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"))
@@ -85,7 +92,10 @@ def params() -> Any:
 
 
 def small() -> dict[str, Any]:
-    """The reduced parameters, with a data set `own` that reads its files from the folder."""
+    """The reduced parameters as a dictionary, with the further data sets `own` (text) and `pictures` (images).
+
+    These two data sets read files in the project's folder, which the functions `own` and `pictures` write.
+    """
     raw = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     shrink(raw)
     raw["datasets"]["synthetic"]["optimisation"]["epochs"] = 2
@@ -101,7 +111,7 @@ def small() -> dict[str, Any]:
 
 
 def pictures_of(raw: dict[str, Any]) -> dict[str, Any]:
-    """The data set `pictures` of a reduced params.yaml: the user's own images in a folder."""
+    """The data set `pictures`, made from the reduced parameters: a user's own images in a folder."""
     return {
         **{key: value for key, value in raw["datasets"]["omniglot"].items() if key != "paper"},
         "kind": "images",
@@ -124,7 +134,7 @@ def pictures(folder: Path, count: int = 20) -> None:
 
 
 def sentences(number: int) -> bytes:
-    """Sentences with labels. `number` selects every third word."""
+    """A file of sentences with labels. Each sentence has another word: every third word from word `number` on."""
     lines = [f"{label}\t{word} {'good' if label else 'bad'}\n" for label in (0, 1) for word in WORDS[number::3]]
 
     return "".join(lines).encode()

@@ -28,19 +28,19 @@ from pipelines.workspaces import OWNER_VARIABLE
 
 TARGETS = ("evaluate@synthetic-vae-1", "train@synthetic-du_vae-1")
 PHASES = (("training", "checkpoint"), ("lockfile", "lock", "recording"))
-"""The phases in which a round kills: first those of training, then those of recording."""
+"""The phases in which a round kills: first the phases of training, then the phases of recording results."""
 
 HERE = Path(__file__).parent
 REBUILD = "import sys; from pathlib import Path; from small_project import rebuild\n"
 REBUILD += "sys.exit(bool(rebuild(Path.cwd(), *sys.argv[1:], slots=1).failed))"
 PATIENCE = 600.0
 MOMENTS = {"training": 4.0, "lockfile": 3.0, "recording": 2.0}
-"""Greatest number of seconds between the start of a phase and the kill."""
+"""For each phase, the greatest number of seconds between the start of the phase and the kill."""
 COMMANDS = {"training": ("duvae", "train"), "lockfile": ("-m", "pipelines.lockfile"), "recording": ("dvc", "repro")}
 
 
 def create(folder: Path) -> Clone:
-    """Creates a clone with small parameters and prepared data. No model is trained in it."""
+    """Creates a clone of the project with small parameters and prepared data, and without trained models."""
     clone = Clone(folder)
     tiny.write(folder / "params.yaml", settings=["vae", "du_vae"])
     file = YAML()
@@ -61,7 +61,7 @@ def create(folder: Path) -> Clone:
 
 
 def undisturbed(prepared: Path, folder: Path, targets: Sequence[str] = TARGETS) -> dict[str, str]:
-    """The outputs of an undisturbed `dvc repro`."""
+    """Runs `dvc repro` without a kill in a copy of the clone; returns the hashes of all outputs."""
     shutil.copytree(prepared, folder, symlinks=True)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(folder / "src")}
     subprocess.run(["dvc", "repro", "--quiet", *targets], cwd=folder, env=environment, check=True)
@@ -70,7 +70,10 @@ def undisturbed(prepared: Path, folder: Path, targets: Sequence[str] = TARGETS) 
 
 
 def outputs(folder: Path) -> dict[str, str]:
-    """The hashes of all outputs in dvc.lock. Records are left out, because they differ between identical runs."""
+    """The hashes of all outputs in dvc.lock, by path.
+
+    Records (*.run.json) are left out, because they differ between identical runs.
+    """
     stages = yaml.safe_load((folder / "dvc.lock").read_text(encoding="utf-8"))["stages"]
     outs = [out for stage in stages.values() for out in stage.get("outs", ())]
 
@@ -84,7 +87,7 @@ class Round:
         prepared: The project to copy.
         folder: The folder of the copy.
         seed: Seed of the order and the moments of the kills.
-        targets: Stages to rebuild.
+        targets: Names of the stages to rebuild.
     """
 
     def __init__(self, prepared: Path, folder: Path, seed: int, targets: Sequence[str] = TARGETS) -> None:
@@ -109,7 +112,8 @@ class Round:
     def kill(self, phase: str) -> None:
         """Starts the rebuild and kills one of its processes during a phase."""
         if phase in {"checkpoint", "lock"}:
-            # A half-written state kills only a task, which may be retried. A half-written dvc.lock ends the recording.
+            # The kill comes in the middle of a write. In a write of a state it ends only a task, which may be retried.
+            # In a write of dvc.lock it ends the recording.
             write = self.random.randint(1, 2 if phase == "lock" else 60)
             process = self.start({"how": phase, "write": write})
             process.wait(PATIENCE)
@@ -132,7 +136,7 @@ class Round:
         process.wait(PATIENCE)
 
     def wait(self, process: subprocess.Popen[bytes], find: Callable[[], list[psutil.Process]]) -> list[psutil.Process]:
-        """Waits until `find` finds processes, or the rebuild ends."""
+        """Waits until `find` finds processes; returns them. Empty: the rebuild ended first, or took too long."""
         deadline = time.monotonic() + PATIENCE
         while process.poll() is None and time.monotonic() < deadline:
             if processes := find():
@@ -142,7 +146,7 @@ class Round:
         return []
 
     def finish(self) -> dict[str, str]:
-        """Starts the rebuild once more without a kill; returns its outputs."""
+        """Starts the rebuild once more without a kill; returns the hashes of its outputs."""
         code = self.start().wait(PATIENCE)
         if code:
             raise SystemExit(f"{self.folder}: the last start ended with {code}")
@@ -168,7 +172,7 @@ def started(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
 
 
 def runs(process: psutil.Process, program: str, command: str) -> bool:
-    """Whether a process runs this command of this program."""
+    """Whether a process runs the command `command` of the program `program`."""
     try:
         line = process.cmdline()
     except psutil.Error:
@@ -180,10 +184,10 @@ def runs(process: psutil.Process, program: str, command: str) -> bool:
 def torture(
     prepared: Path, expected: dict[str, str], folder: Path, seed: int, targets: Sequence[str] = TARGETS
 ) -> list[str]:
-    """Runs one round; returns the phases and victims of its kills.
+    """Runs one round; returns the phase of each kill and, during training, which process was killed.
 
     Raises:
-        SystemExit: If the outputs differ from the expected ones.
+        SystemExit: The outputs differ from the expected outputs, or the last start failed or left files behind.
     """
     this = Round(prepared, folder, seed, targets)
     for group in PHASES:
@@ -198,7 +202,7 @@ def torture(
 
 
 def main() -> None:
-    """Runs some rounds, and prints the kills of each."""
+    """Runs some rounds, and prints the kills of each round."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=20, metavar="N", help="number of rounds; default: 20")
     parser.add_argument("--first", type=int, default=1, metavar="SEED", help="seed of the first round; default: 1")

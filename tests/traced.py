@@ -1,7 +1,8 @@
-"""Runs one kind of stage at a tiny size, and notes which functions of the package it executes.
+"""Runs each kind of stage at a tiny size, and notes which functions of the package the stage executes.
 
-As a script, it takes a folder and builds a project there. It prints a JSON object: for each `kind` or `kind.system`,
-the executed functions as `module:line`. It runs in a process of its own, so no hook of a test changes the execution.
+The script takes a folder and builds a project there. It prints a JSON object: for each `kind` or `kind.system` of a
+stage, the executed functions as `module:line`. The script runs in its own process, so no hook of a test changes the
+execution.
 """
 
 import ast
@@ -34,7 +35,7 @@ STUDY = {
 
 
 class Trace:
-    """Notes the code of all functions that run inside the `with` block, in all threads."""
+    """Context manager that notes the code of all functions that run inside the `with` block, in all threads."""
 
     def __init__(self) -> None:
         self.codes: set[CodeType] = set()
@@ -54,7 +55,10 @@ class Trace:
             self.codes.add(frame.f_code)
 
     def functions(self) -> Iterator[str]:
-        """The functions of the package, as `module:line` of their first lines. Statements of modules are left out."""
+        """Yields the noted functions of the package, each as `module:line` with the function's first line.
+
+        The code at the top level of modules is left out.
+        """
         for code in self.codes:
             path = Path(code.co_filename)
             if path.suffix == ".py" and path.is_relative_to(PACKAGE) and code.co_name != "<module>":
@@ -63,7 +67,10 @@ class Trace:
 
 
 def definitions(module: str) -> dict[range, str]:
-    """The top-level definitions of a module, by their ranges of lines. Each member of a class is separate."""
+    """Maps ranges of lines to the names of a module's top-level definitions.
+
+    Methods of classes have entries of their own, with names such as `Class.method`.
+    """
     place = PACKAGE.parent.joinpath(*module.split("."))
     path = next(p for p in (place.with_suffix(".py"), place / "__init__.py") if p.is_file())
     found: dict[range, str] = {}
@@ -84,7 +91,10 @@ def definitions(module: str) -> dict[range, str]:
 
 
 def mutate(source: str, line: int, random_: random.Random) -> str | None:
-    """The source with one number or operator changed in the function that starts at a line. None: it has neither."""
+    """Changes one number or operator in the function that starts at `line`; returns the changed source.
+
+    None: the function has no number and no operator to change.
+    """
     tree = ast.parse(source)
     functions = [n for n in ast.walk(tree) if isinstance(n, (ast.FunctionDef, ast.Lambda))]
     begun = [n for n in functions if line in range(_first(n), n.lineno + 1)]
@@ -110,7 +120,7 @@ def mutate(source: str, line: int, random_: random.Random) -> str | None:
 
 
 def _computed(node: ast.AST) -> Iterator[ast.AST]:
-    """The node and all nodes below it, except annotations."""
+    """Yields the node and all nodes below it, except annotations."""
     yield node
     for name, value in ast.iter_fields(node):
         if name not in ("annotation", "returns"):
@@ -136,11 +146,14 @@ for name, members in {"duvae.errors": {"UserError": Exception}, "duvae.project.f
 from duvae.project import fingerprint
 print(fingerprint.render(fingerprint.Fingerprints(fingerprint.PACKAGE).all()))
 """
-"""Prints the fingerprints without any library installed. Stubs replace the modules that need one."""
+"""Code that prints the package's fingerprints without any installed library. Stubs replace modules that need one."""
 
 
 def interpreter(version: str) -> str | None:
-    """Path of a Python interpreter of this version. The search covers the path and the folders of pyenv and uv."""
+    """Path of a Python interpreter of this version; None: there is none.
+
+    The function searches `PATH` and the folders of pyenv and uv.
+    """
     name = f"python{version}"
     homes = [Path.home() / ".pyenv" / "versions", Path.home() / ".local" / "share" / "uv" / "python"]
     places = [found for home in homes for found in sorted(home.glob(f"*{version}*/bin/{name}"))]
@@ -162,7 +175,7 @@ def raw() -> dict[str, Any]:
     for name in ("own", "pictures"):
         found["datasets"][name]["nll_examples"] = 4
     found["datasets"]["synthetic"]["source"].update(train=96, valid=64, test=64, words=60)
-    for setting in found["settings"].values():  # includes pairs that the paper does not train
+    for setting in found["settings"].values():  # also settings that the paper does not use on these data
         columns = setting["columns"]
         given = next(iter(columns.values()))
         columns.update({column: columns.get(column, given) for column in ("synthetic", "omniglot")})
@@ -172,7 +185,12 @@ def raw() -> dict[str, Any]:
 
 
 def run(folder: Path, say: Callable[[str, Trace], None]) -> None:
-    """Runs every kind of stage in a project in `folder`, and passes each kind and its trace to `say`."""
+    """Builds a project in `folder` and runs every kind of stage there.
+
+    Args:
+        folder: The project's folder.
+        say: Function that gets each kind and the trace of its stage.
+    """
     import tiny
     from duvae import config
     from duvae.commands import (
@@ -233,7 +251,7 @@ def run(folder: Path, say: Callable[[str, Trace], None]) -> None:
 
 
 def main() -> None:
-    """Prints the executed functions of each kind."""
+    """Prints the executed functions of each kind of stage."""
     import torch
 
     torch.set_num_threads(1)

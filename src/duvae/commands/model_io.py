@@ -58,9 +58,9 @@ def max_length(prepared: Prepared) -> int:
 
 @contextlib.contextmanager
 def printed_warnings() -> Iterator[None]:
-    """After the `with` block, prints each warning that the block gave, such as one about unknown words, on one line.
+    """Collects the warnings of the `with` block, and prints them after the block, one line for each warning.
 
-    The lines go to standard error.
+    The lines go to standard error. An example is the warning about unknown words.
     """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -76,7 +76,8 @@ def write_examples(x: Tensor, path: Path, prepared: Prepared, columns: int) -> P
         x: Images, shape (images, 1, height, width), or word ids, shape (sentences, words).
         path: Path of the file. A path without a suffix gets the suffix .png or .txt.
         prepared: The data set with the vocabulary of the word ids.
-        columns: Number of images in one row of the picture. For sentences: number of sentences in one paragraph.
+        columns: Number of images in one row of the picture. For sentences: number of sentences in one paragraph; 1: the
+            file has no paragraphs.
 
     Returns:
         The path of the written file.

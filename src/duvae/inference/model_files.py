@@ -53,14 +53,15 @@ class Description:
         """Builds the model with new random weights.
 
         Returns:
-            The model, and the object of the class that defines the model's system.
+            The model, and its system: an instance of a subclass of `System`.
         """
         parts = Parts.model_validate(self.parts)
         sizes: Networks = NETWORKS.validate_python(self.networks)
         system = systems.system(self.system, HYPERPARAMETERS[self.system].model_validate(self.hyperparameters), parts)
         encoder, decoder = networks.build(sizes, self.words, parts.init)
         head = system.head(encoder.features, sizes.latent)
-        # Only linear layers are initialized here. Regularizers and the networks of a flow initialize themselves.
+        # The encoder and the decoder are initialized already. In the head, only the linear layers still need initial
+        # weights, because regularizers and the networks of a flow initialize themselves.
         for part in head.children():
             if isinstance(part, nn.Linear):
                 networks.initialize(part, networks.initial(sizes, parts.init))

@@ -62,7 +62,7 @@ def file_path(job: Job, root: Path) -> Path:
     """The path of the samples file of a job. A job is one training of a model.
 
     The file does not lie in the folder of the job's metrics, because the stage `figure1` of DVC depends on that folder.
-    A new samples file would make that stage run again.
+    A new samples file in that folder would make the stage run again.
     """
     return root / "results" / job.folder.parent / "samples" / f"{job.seed}.json"
 

@@ -62,11 +62,12 @@ def reason_to_prune(
     - No training ends during the warm-up, while the KL weight is below 1. The epochs of the rungs are counted from the
       end of the warm-up.
     - A rung is an epoch e at which n trainings are compared: this training, and each other training that has mutual
-      information above `min_mi` in epoch e. For each training, its least loss since the end of the warm-up counts. For
-      the other trainings, this is the least loss of the epochs with mutual information above `min_mi`. This training
-      continues if its least loss is among the $\lceil \kappa n \rceil$ lowest of the n losses.
-    - Trainings whose posterior has collapsed to the prior have the lowest losses of all. The bound `min_mi` excludes
-      these trainings from the comparison.
+      information above `min_mi` in epoch e. One loss of each training is compared. For this training, it is the least
+      loss of the epochs from the end of the warm-up to e. For each other training, it is the least loss of those of
+      these epochs that have mutual information above `min_mi`. This training continues if its loss is among the
+      $\lceil \kappa n \rceil$ lowest of the n losses.
+    - Trainings whose posterior has collapsed to the prior have the lowest losses of all. Because of the bound `min_mi`,
+      this training is not compared with other trainings that have collapsed.
     - The grace period is the first `rule.grace` epochs after the warm-up. After the grace period, a training ends if
       its mutual information was at most `min_mi` in each of the last `rule.grace` epochs. The grace period is needed
       because the mutual information falls at the end of the warm-up and may rise again later. It falls because two
