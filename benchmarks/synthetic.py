@@ -107,6 +107,7 @@ def shrink(params: Params) -> Params:
         "truth": dataset.truth.model_copy(update={"sentences": 2, "spacing": 0.2}),
         "expect": dataset.expect.model_copy(update={"max_shared_rate": 1.0}),
         "networks": dataset.networks.model_copy(update={"embedding": 6, "hidden": 8}),
+        "probe": dataset.probe.model_copy(update={"labels": [20, 100]}),
     }
 
     return params.model_copy(

@@ -165,8 +165,8 @@ CHANGES: dict[str, tuple[str, list[tuple[str, str]], Callable[[list[str]], set[s
         "duvae.config.params",
         [
             (
-                "folds: Annotated[\n        TwoOrMore,",
-                "folds: Annotated[\n        Count,",
+                "folds: Annotated[\n        Several,",
+                "folds: Annotated[\n        Repeats,",
             )
         ],
         lambda systems: of(("probe",), systems),

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from duvae.errors import UserError
-from duvae.tracking import local_store, store
+from duvae.project import local_store
+from duvae.tracking import store
 from serving import serve
 
 pytestmark = pytest.mark.filterwarnings("ignore:::mlflow", "ignore:::sqlalchemy", "ignore:::alembic")
@@ -122,7 +123,7 @@ def test_two_processes_make_one_store(tmp_path: Path) -> None:
 
 
 def test_a_process_that_is_killed_leaves_no_store(tmp_path: Path) -> None:
-    code = "import sys; from pathlib import Path; from duvae.tracking import local_store; local_store.require(Path())"
+    code = "import sys; from pathlib import Path; from duvae.project import local_store; local_store.require(Path())"
     process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, env=os.environ)
     until = time.monotonic() + 120
     while not list(tmp_path.glob(".mlflow.db.*.part")) and process.poll() is None and time.monotonic() < until:

@@ -17,7 +17,7 @@ from duvae.errors import UserError
 from duvae.project import array_files, provenance
 from duvae.project.fingerprint import of_this_process
 from duvae.project.provenance import Stopwatch, unwrapped
-from duvae.report import origin, results
+from duvae.report import expected, origin, results
 from duvae.report.results import Result
 
 
@@ -176,8 +176,8 @@ def test_a_record_holds_digests_of_the_outputs(tmp_path: Path) -> None:
     Stopwatch("train", "vae").write(tmp_path / "train.run.json", [tmp_path / "history.csv"])
     record = unwrapped(json.loads((tmp_path / "train.run.json").read_text()))
 
-    provenance.check_outputs(record, tmp_path, "duvae train")
-    provenance.check_outputs({}, tmp_path, "duvae train")  # a record of an earlier version has no digests
+    expected.check_outputs(record, tmp_path, "duvae train")
+    expected.check_outputs({}, tmp_path, "duvae train")  # a record of an earlier version has no digests
     (tmp_path / "history.csv").write_text("epoch\n1\n")
     with pytest.raises(UserError, match=r"history\.csv: has changed since 'duvae train' wrote it"):
-        provenance.check_outputs(record, tmp_path, "duvae train")
+        expected.check_outputs(record, tmp_path, "duvae train")

@@ -77,13 +77,16 @@ def test_every_key_has_a_description() -> None:
 @pytest.mark.parametrize(
     ("key", "cells"),
     [
-        ("datasets.*.networks.width", ["whole number ≥ 2, a multiple of 2", "64 (omniglot); 24 (omniglot_small)"]),
-        ("datasets.*.source.train_drawers", ["whole number ≥ 1", "15"]),
-        ("evaluation.importance_samples", ["whole number ≥ 1", "500"]),
+        (
+            "datasets.*.networks.width",
+            ["whole number ≥ 2, ≤ 16384, a multiple of 2", "64 (omniglot); 24 (omniglot_small)"],
+        ),
+        ("datasets.*.source.train_drawers", ["whole number ≥ 1, ≤ 10000000", "15"]),
+        ("evaluation.importance_samples", ["whole number ≥ 1, ≤ 1000000", "500"]),
         ("settings.*.parts.variance_floor", ["`alpha`, `none` = none"]),
-        ("settings.*.columns.*.p", ["number > 0, ≤ 1"]),
-        ("datasets.*.optimisation.decay.factor", ["number > 0, < 1", "0.5"]),
-        ("datasets.*.nll_examples", ["whole number ≥ 1 or null"]),
+        ("settings.*.columns.*.p", ["number ≥ 1e-06, ≤ 1"]),
+        ("datasets.*.optimisation.decay.factor", ["number ≥ 1e-09, < 1", "0.5"]),
+        ("datasets.*.nll_examples", ["whole number ≥ 1, ≤ 10000000 or null"]),
     ],
 )
 def test_a_row_has_bounds_and_present_values(key: str, cells: list[str]) -> None:

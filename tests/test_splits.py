@@ -19,6 +19,7 @@ import drawings
 from duvae.commands import evaluate, probe
 from duvae.data import store
 from duvae.data.batches import Examples, batches, tensor
+from duvae.data.enough import require_probe
 from duvae.data.images import drawn_bits
 from duvae.data.splits import PIXELS, Images, Split
 from duvae.data.store import Prepared
@@ -301,17 +302,18 @@ def lettered(count: int, characters: int, alphabets: int, seed: int) -> Images:
     return Images.of(grey, labels, labels % alphabets)
 
 
-def table3(
-    change: Callable[[Images], Images] = lambda split: split, counts: tuple[int, ...] = (2, 5)
-) -> dict[str, Any]:
+def alphabets(change: Callable[[Images], Images] = lambda split: split) -> Prepared:
+    """A data set of three alphabets, of which a test may change the test split."""
     splits = {
         "train": lettered(36, 9, 3, 1),
         "valid": drawn_bits(lettered(9, 9, 3, 2), np.random.default_rng(1)),
         "test": change(drawn_bits(lettered(18, 9, 3, 3), np.random.default_rng(2))),
     }
-    prepared = Prepared(list(PIXELS), splits, {"alphabets": ["a", "b", "c"]})
+    return Prepared(list(PIXELS), splits, {"alphabets": ["a", "b", "c"]})
 
-    return probe.by_character(image_model()[0].eval(), prepared, list(counts), PARAMS, "omniglot")
+
+def table3(counts: tuple[int, ...] = (2, 5)) -> dict[str, Any]:
+    return probe.by_character(image_model()[0].eval(), alphabets(), list(counts), PARAMS, "omniglot")
 
 
 def test_each_alphabet_is_probed_on_its_own() -> None:
@@ -330,7 +332,11 @@ def test_each_alphabet_is_probed_on_its_own() -> None:
 
 
 def test_images_without_alphabets_cannot_be_probed_by_character() -> None:
+    dataset = PARAMS.dataset("omniglot")
+    require_probe(alphabets(), dataset, "omniglot")
     with pytest.raises(UserError, match="expected a character and an alphabet for every image of test"):
-        table3(lambda split: dataclasses.replace(split, groups=np.full(len(split), -1)))
+        require_probe(
+            alphabets(lambda split: dataclasses.replace(split, groups=np.full(len(split), -1))), dataset, "omniglot"
+        )
     with pytest.raises(UserError, match="at least one test image in each alphabet; found 3 and 0 in c"):
-        table3(lambda split: split.only(np.flatnonzero(split.groups < 2)))
+        require_probe(alphabets(lambda split: split.only(np.flatnonzero(split.groups < 2))), dataset, "omniglot")

@@ -33,7 +33,7 @@ LARGEST_LABEL = 999_999
 
 # Every number has an upper bound, so that a mistyped number is found before it takes memory or hours. The bounds are
 # far above all values of the paper.
-Positive = Annotated[float, Field(gt=0, ge=1e-9, le=1e6)]
+Positive = Annotated[float, Field(ge=1e-9, le=1e6)]
 """A positive number. Within these bounds its square and its inverse are finite in single precision."""
 NotNegative = Annotated[float, Field(ge=0, le=1e6)]
 FloatValue = Annotated[float, Field(ge=-1e6, le=1e6)]
@@ -41,7 +41,7 @@ Value = Annotated[int, Field(ge=-1_000_000, le=1_000_000)] | FloatValue
 """Value of a hyperparameter, which the class of the hyperparameters checks again."""
 Share = Annotated[float, Field(ge=0, le=1)]
 OpenShare = Annotated[float, Field(ge=1e-9, lt=1)]
-KeepProbability = Annotated[float, Field(gt=0, ge=1e-6, le=1)]
+KeepProbability = Annotated[float, Field(ge=1e-6, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Count = Annotated[int, Field(ge=1, le=10_000_000)]
 """A number of examples or words. The largest data set of the paper has 100,000 training documents."""

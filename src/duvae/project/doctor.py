@@ -34,9 +34,8 @@ import duvae
 from duvae import config
 from duvae.config import Params, path_in_folder
 from duvae.errors import UserError
-from duvae.project import job_list
+from duvae.project import job_list, local_store
 from duvae.project.provenance import commit, owned_by_another, trust
-from duvae.tracking import local_store
 
 OUTPUT_FOLDERS = ("data", "models", "posteriors", "generated", "results", "reports", "checkpoints", "pipelines")
 """Folders of the project into which the stages of dvc.yaml write."""

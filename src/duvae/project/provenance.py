@@ -18,7 +18,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from duvae.errors import UserError
 from duvae.project.files import file_digest, write_json
 from duvae.project.fingerprint import of_this_process
 
@@ -76,26 +75,6 @@ class Stopwatch:
             **more,
         }
         write_json(path, {RECORD: [record]})
-
-
-def check_outputs(record: Mapping[str, Any], folder: Path, command: str) -> None:
-    """Checks that the outputs of a stage are the files that the stage wrote.
-
-    Args:
-        record: The record of the stage. Records of earlier versions have no digests of outputs; nothing is checked.
-        folder: The folder of the outputs.
-        command: The command that runs the stage, for the message.
-
-    Raises:
-        UserError: If an output has changed or was cut short. Missing outputs are not reported here.
-    """
-    for name, digest in (record.get("outputs") or {}).items():
-        path = folder / name
-        if path.is_file() and file_digest(path) != digest:
-            raise UserError(
-                f"{path}: has changed since '{command}' wrote it (its digest is another). Run 'git checkout {path}' if"
-                f" git has the right file, or run '{command}' again."
-            )
 
 
 def unwrapped(content: Any) -> Any:

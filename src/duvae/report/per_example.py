@@ -16,7 +16,7 @@ from duvae.config import Job
 from duvae.errors import UserError
 from duvae.project import array_files
 from duvae.project.files import read_json
-from duvae.project.provenance import check_outputs, unwrapped
+from duvae.project.provenance import unwrapped
 from duvae.report import expected
 from duvae.report.results import Array, Result, require_files
 
@@ -173,7 +173,7 @@ def floor(dataset: str, root: Path = Path()) -> Floor:
     require_files({summary: command})
     content = expected.read(summary, command)
     record = summary.with_name("truth.run.json")
-    check_outputs(unwrapped(read_json(record, command)) if record.exists() else {}, summary.parent, command)
+    expected.check_outputs(unwrapped(read_json(record, command)) if record.exists() else {}, summary.parent, command)
     if not examples.exists():
         return Floor(content)
     _, arrays = array_files.read(examples, command)

@@ -17,7 +17,6 @@ import pandas as pd
 
 from duvae.config import Job, Params
 from duvae.errors import UserError
-from duvae.project.provenance import check_outputs
 from duvae.report import expected
 from duvae.report.names import hyperparameter_text, label, rank
 
@@ -270,7 +269,7 @@ def _read(files: Mapping[Path, str], job: Job) -> Result:
     parts = {path.name: path for path in files}
     for name, path in parts.items():
         if name.endswith(".run.json"):
-            check_outputs(expected.read(path, files[path]), path.parent, files[path])
+            expected.check_outputs(expected.read(path, files[path]), path.parent, files[path])
     jsons = {name: expected.read(path, files[path]) for name, path in parts.items() if name.endswith(".json")}
     history = parts["history.csv"]
 

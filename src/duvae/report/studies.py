@@ -20,9 +20,9 @@ from matplotlib.ticker import MaxNLocator
 
 from duvae.metrics.statistics import with_error
 from duvae.project.files import read_json
-from duvae.project.provenance import check_outputs, unwrapped
+from duvae.project.provenance import unwrapped
 from duvae.registry import RECORDS
-from duvae.report import figures, names
+from duvae.report import expected, figures, names
 from duvae.report.cells import Cell, Head, Row, Table, number, word_list
 from duvae.report.origin import machine_name
 from duvae.report.page import inline_svg, percent, render
@@ -353,7 +353,7 @@ def page(folder: Path) -> tuple[bytes, str]:
     trials, curves = read_table(folder / "trials.csv", command), read_table(folder / "curves.csv", command)
     path = folder / "search.run.json"
     record: Mapping[str, Any] = unwrapped(read_json(path, command)) if path.exists() else {}
-    check_outputs(record, folder, command)
+    expected.check_outputs(record, folder, command)
 
     figure = heat_map(summary, trials)
     html = render(

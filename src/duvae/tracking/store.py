@@ -15,7 +15,7 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
 from duvae.errors import UserError
-from duvae.tracking import local_store
+from duvae.project import local_store
 
 ANSWER = 10.0
 """Seconds to wait for the answer of a server of MLflow."""
