@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from duvae.errors import UserError
 
 FILE = "mlflow.db"
-LOCK = ".mlflow.db.lock"
+LOCK = "mlflow.db.lock"
 
 PATIENCE = 120.0
 """Seconds to wait for another process that creates the store. Creating takes about ten seconds on a busy machine."""
