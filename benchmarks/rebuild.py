@@ -44,7 +44,7 @@ def clone(folder: Path, epochs: int, samples: int, sentences: int | None) -> dic
 
     git(ROOT, "clone", "--quiet", "--no-checkout", "--", str(ROOT), str(folder))
     snapshot = ProjectSnapshot.take(ROOT)
-    git(folder, "checkout", "--quiet", "--force", "--detach", "--end-of-options", snapshot.commit)
+    git(folder, "checkout", "--quiet", "--force", "--detach", snapshot.commit)
     snapshot.write(folder)
     raw: dict[str, Any] = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))
     raw["run"] = {"datasets": ["synthetic"], "settings": list(SETTINGS), "seeds": list(SEEDS)}

@@ -168,7 +168,7 @@ def workspace(
     try:
         clone = folder / "project"
         git(root, "clone", "--quiet", "--shared", "--no-checkout", "--", str(root), str(clone))
-        git(clone, "checkout", "--quiet", "--force", "--detach", "--end-of-options", snapshot.commit)
+        git(clone, "checkout", "--quiet", "--force", "--detach", snapshot.commit)
         snapshot.write(clone)
         _configure(root, clone, cache)
         lock = {"schema": "2.0", "stages": plain_types(entries)}
