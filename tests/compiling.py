@@ -1,7 +1,9 @@
-"""A process that compares compiled with plain losses and trainings, for test_compiled.py: compiling.py KIND FILE.
+"""Computes compiled and plain losses and trainings in a process of its own, and saves them for test_compiled.py.
 
-PyTorch cannot compile functions that check the shapes of their arguments at each call, as they do in the tests. This
-process checks none.
+Usage: `compiling.py KIND FILE`. KIND is `losses`, `drops` or `trainings`; FILE is the path of the results.
+
+In the tests, conftest.py makes the functions of duvae check the shapes of their arguments at each call. PyTorch cannot
+compile such functions. This process does not load conftest.py, so its functions check no shapes.
 """
 
 import sys
@@ -23,7 +25,10 @@ OPTIMISATION: dict[str, Any] = {"compiled": True, "learning_rate": 0.1, "epochs"
 
 
 def gradients(model: VAE, loss: Any) -> Tensors:
-    """The loss of each sentence and the gradient of their mean. Parameters and buffers stay as they are."""
+    """Computes the loss of each sentence of a batch, and the gradient of the mean loss.
+
+    The model's parameters and buffers have their old values afterwards.
+    """
     before = family.state(model)
     model.zero_grad()
     torch.manual_seed(3)
@@ -36,9 +41,10 @@ def gradients(model: VAE, loss: Any) -> Tensors:
 
 
 def losses() -> dict[str, tuple[Tensors, Tensors]]:
-    """Plain and compiled losses and gradients of each system, in double precision.
+    """Computes the losses and gradients of each system twice: plain and compiled, in double precision.
 
-    PyTorch traces them as for machine code, and then runs the traces with its own operations, which takes less time.
+    The backend `aot_eager` traces a loss as for machine code, but then runs the trace with PyTorch's own operations.
+    This takes less time than generating machine code.
     """
     torch._dynamo.config.allow_rnn = True
     results = {}
@@ -46,7 +52,7 @@ def losses() -> dict[str, tuple[Tensors, Tensors]]:
         torch._dynamo.reset()
         model = family.lively(family.build(name)[0]).double()
         model.start()
-        # The steps of SA-VAE are not compiled, so its loss consists of several parts.
+        # SA-VAE's gradient steps on z are not compiled, so its compiled loss consists of several graphs, not one.
         compiled = torch.compile(model.loss, backend="aot_eager", dynamic=False, fullgraph=name != "sa_vae")
         results[name] = gradients(model, model.loss), gradients(model, compiled)
 
@@ -54,7 +60,7 @@ def losses() -> dict[str, tuple[Tensors, Tensors]]:
 
 
 def drops() -> list[Tensor]:
-    """Ones after dropout of a quarter of them, twice."""
+    """Applies compiled dropout with probability 0.25 to a vector of ones, twice, and returns both results."""
     torch.manual_seed(1)
     compiled = torch.compile(lambda x: dropout(x, 0.25, True), backend="aot_eager", fullgraph=True)
 
@@ -62,7 +68,7 @@ def drops() -> list[Tensor]:
 
 
 class StopAt(NoProgress):
-    """Stops the training after a number of steps."""
+    """Progress display that shows nothing, and stops the training after a number of steps."""
 
     def __init__(self, steps: int) -> None:
         self.left = steps
@@ -73,7 +79,14 @@ class StopAt(NoProgress):
 
 
 def trainings(state: Path) -> dict[str, Tensors]:
-    """Weights after trainings of the VAE: plain and compiled without dropout, whole and resumed with dropout."""
+    """Trains the VAE four times, and returns the weights after each training.
+
+    The trainings `plain` and `compiled` have no dropout. The trainings `whole` and `resumed` are compiled and have
+    dropout. `resumed` is interrupted after three steps and continues from its checkpoint.
+
+    Args:
+        state: Path of the checkpoint.
+    """
     torch.set_num_threads(1)
     documents: dict[str, Any] = {
         "train": family.documents(16, (4,), seed=2),

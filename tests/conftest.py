@@ -1,4 +1,4 @@
-"""Settings for all tests: shapes are checked, seeds are fixed, parameters are small."""
+"""Settings and fixtures for all tests. In every test, duvae checks shapes and types, and torch uses one thread."""
 
 import os
 import sys
@@ -10,7 +10,8 @@ from jaxtyping import install_import_hook
 
 ROOT = Path(__file__).parents[1]
 
-# These packages check the shapes and types in their signatures. The list is needed before their first import.
+# The functions of these modules check the shapes and types of their arguments at each call. The hook that adds the
+# checks works only if it is installed before the first import of the modules.
 CHECKED = ["data", "metrics", "networks", "training"]
 CHECKED += ["objectives", "posteriors", "refinement", "regularizers", "systems", "vae"]
 install_import_hook([f"duvae.{module}" for module in CHECKED], "beartype.beartype")
@@ -23,10 +24,11 @@ os.environ.update(
     PREFECT_SERVER_ANALYTICS_ENABLED="false",
     MPLBACKEND="agg",
 )
-# Tests find the commands dvc and duvae of this environment.
+# Tests run the commands `dvc` and `duvae` of the Python environment that runs pytest, not those of another one.
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 
-# Tests change the current folder, so the path must be absolute.
+# DUVAE_MIRROR is the folder or URL of a mirror of the real data. Tests change the current folder, so a folder's path
+# must be absolute.
 if (place := os.environ.get("DUVAE_MIRROR")) and "://" not in place:
     os.environ["DUVAE_MIRROR"] = str(Path(place).resolve())
 
@@ -44,7 +46,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def one_thread(request: pytest.FixtureRequest) -> None:
-    """Uses one thread, because the last bits depend on the number of threads. Does nothing without torch."""
+    """Makes torch use one thread, because the last bits of a result depend on the number of threads.
+
+    If no test has imported torch, the fixture does nothing.
+    """
     if "torch" in sys.modules:
         import torch
 
@@ -53,13 +58,13 @@ def one_thread(request: pytest.FixtureRequest) -> None:
 
 @pytest.fixture(scope="session")
 def mirror() -> Path:
-    """The folder of real data that DUVAE_MIRROR names."""
+    """The folder of real data that the environment variable DUVAE_MIRROR names."""
     return Path(os.environ["DUVAE_MIRROR"])
 
 
 @pytest.fixture
 def tiny():
-    """The project's parameters, reduced so that every stage takes little time."""
+    """The parameters of params.yaml, reduced so that every stage of the pipeline takes little time."""
     from tiny import params
 
     return params()

@@ -1,4 +1,8 @@
-"""Drawings for tests: in Lake's form, in Burda's form, and as pictures in folders."""
+"""Makes drawings for tests, as arrays and in three forms of files.
+
+The forms are zip archives of PNG files, as Lake published OMNIGLOT; a MATLAB file, as Burda et al. published it; and
+folders of PNG files.
+"""
 
 import io
 import zipfile
@@ -13,7 +17,10 @@ from duvae.data.splits import Array, Images
 
 
 def letter(seed: int, side: int = 105) -> Array:
-    """An asymmetric drawing: a bar at the left, a shorter bar at the top, and a dot whose place depends on the seed."""
+    """Makes a drawing: a bar at the left, a bar at the top, and a dot whose place depends on the seed.
+
+    The drawing has no symmetry, so that a test notices if a picture is turned or mirrored.
+    """
     random = np.random.default_rng(seed)
     ink = np.zeros((side, side), bool)
     ink[side // 8 : side // 2, side // 8 : side // 5] = True
@@ -25,20 +32,21 @@ def letter(seed: int, side: int = 105) -> Array:
 
 
 def letters(characters: int, drawers: int, side: int = 105, seed: int = 0) -> Array:
-    """Different drawings, shape (characters, drawers, side, side); True is ink."""
+    """Makes a drawing of each character by each drawer, shape (characters, drawers, side, side). True is ink."""
     drawn = [letter(1000 * seed + n, side) for n in range(characters * drawers)]
 
     return np.stack(drawn).reshape(characters, drawers, side, side)
 
 
 def mat(path: Path, train: tuple[Array, Array, Array], test: tuple[Array, Array, Array], alphabets: int = 50) -> None:
-    """Writes a file in Burda's form.
+    """Writes a MATLAB file in the form in which Burda et al. (2016) published OMNIGLOT.
 
     Args:
         path: Path of the MATLAB file.
-        train: Images (n, 28, 28), alphabets (n,) and characters (n,), which count from 1, of the training part.
-        test: The same arrays of the test part.
-        alphabets: Number of alphabets.
+        train: Three arrays of the training part: images, shape (n, 28, 28), the index of each image's alphabet, and
+            the number of each image's character, counted from 1.
+        test: The same three arrays of the test part.
+        alphabets: Number of alphabets in the file.
     """
     from scipy.io import savemat
 
@@ -51,7 +59,7 @@ def mat(path: Path, train: tuple[Array, Array, Array], test: tuple[Array, Array,
 
 
 def png(ink: Array) -> bytes:
-    """The content of a PNG file with one bit per pixel: black ink on white paper."""
+    """Returns the content of a PNG file with one bit per pixel. Ink is black, and paper is white."""
     file = io.BytesIO()
     Image.fromarray(~ink).save(file, "PNG")
 
@@ -59,21 +67,24 @@ def png(ink: Array) -> bytes:
 
 
 def archive(path: Path, members: Mapping[str, bytes]) -> None:
-    """Writes a zip file with these members."""
+    """Writes a zip file. `members` maps the name of each member to its content."""
     with zipfile.ZipFile(path, "w") as file:
         for name, content in members.items():
             file.writestr(name, content)
 
 
 def folder(path: Path, pictures: Mapping[str, Array]) -> None:
-    """Writes pictures into a folder, each under its path."""
+    """Writes PNG files into a folder. `pictures` maps the path of each file below the folder to its drawing."""
     for name, ink in pictures.items():
         (path / name).parent.mkdir(parents=True, exist_ok=True)
         (path / name).write_bytes(png(ink))
 
 
 def grey(count: int, size: int = 6, characters: int = 4, alphabets: int = 2, seed: int = 1) -> Images:
-    """Random grey images with labels and groups. No two images are equal."""
+    """Makes random grey images. Each label is a character's number, and each group is an alphabet's number.
+
+    No two images are equal.
+    """
     random = np.random.default_rng(seed)
     labels = np.arange(count) % characters
 
@@ -81,5 +92,5 @@ def grey(count: int, size: int = 6, characters: int = 4, alphabets: int = 2, see
 
 
 def same(one: Sequence[Array], other: Sequence[Array]) -> bool:
-    """Whether two sequences of arrays are equal."""
+    """Returns whether two sequences of arrays are equal."""
     return all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))

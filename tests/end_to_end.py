@@ -1,8 +1,9 @@
-"""The whole chain at a reduced size, in a throwaway clone: `make smoke`.
+"""`make smoke`: runs the whole pipeline at a reduced size, in a temporary clone of the project.
 
-The clone holds the last commit and the changes of the working tree. Figure 1 is rebuilt in it from nothing. A second
-rebuild checks that no stage runs again. The results are then written to MLflow. A folder of pictures goes through the
-same chain. If DUVAE_MIRROR is set, real sentences do too.
+The clone contains the last commit and the uncommitted changes of the working tree. The program builds Figure 1 in the
+clone without any earlier results. It rebuilds Figure 1 to check that no stage runs again, and writes the results to
+MLflow. It then runs the stages for a folder of pictures. If the environment variable DUVAE_MIRROR names a copy of the
+real data, it also runs the stages for real sentences.
 """
 
 import json
@@ -28,7 +29,7 @@ REAL = "short_yelp_resampled"
 
 
 class Clone:
-    """A clone of the project. Its commands run the clone's own sources."""
+    """A clone of the project. The commands that `run` starts import the package from the clone's own `src`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -51,13 +52,13 @@ class Clone:
                 shutil.copy(source, target)
             elif name:
                 target.unlink(missing_ok=True)
-        # The results at full size do not belong to this run.
+        # Git keeps results at full size. The clone must compute its own, smaller results from nothing.
         for made in ("results", "reports"):
             shutil.rmtree(folder / made, ignore_errors=True)
         (folder / "dvc.lock").unlink(missing_ok=True)
 
     def run(self, *command: str) -> str:
-        """Runs a command in the clone and returns its standard output. A failure ends the whole script."""
+        """Runs a command in the clone, and returns its standard output. If the command fails, this program ends."""
         print(f"$ {' '.join(command)}", flush=True)
         started = time.perf_counter()
         done = subprocess.run(
@@ -70,11 +71,11 @@ class Clone:
         return done.stdout
 
     def repro(self, *targets: str) -> list[str]:
-        """The stages that `dvc repro` ran."""
+        """Runs `dvc repro`, and returns the names of the stages that it ran."""
         return re.findall(r"Running stage '([^']+)'", self.run("dvc", "repro", *targets))
 
     def read(self, name: str) -> str:
-        """The text of a file that must be there."""
+        """Returns the text of a file of the clone. If the file does not exist, this program ends."""
         path = self.folder / name
         expect(path.is_file(), f"{name} is not there")
 
@@ -91,7 +92,10 @@ def expect(right: bool, said: str) -> None:
 
 
 def metrics(clone: Clone, dataset: str, setting: str) -> dict[str, Any]:
-    """The metrics of a model. Checks that each metric is finite, and that it is missing where the system has none."""
+    """Reads the metrics of a model, and checks them.
+
+    Each metric must be a finite number. The metrics that are not defined for AE must be null for AE, and only there.
+    """
     found: dict[str, Any] = json.loads(clone.read(f"results/{dataset}/{setting}/1/metrics.json"))
     absent = {"nll", "nll_stderr", "perplexity", "kl", "mi", "mpd", "ce"} if setting == "ae" else set()
     for key in ("nll", "nll_stderr", "perplexity", "reconstruction", "kl", "mi", "au", "mpd", "ce"):
@@ -103,7 +107,7 @@ def metrics(clone: Clone, dataset: str, setting: str) -> dict[str, Any]:
 
 
 def page(clone: Clone, name: str, *said: str) -> None:
-    """Checks that a page needs no other file and contains all the given words."""
+    """Checks that an HTML page needs no other file, and that it contains every text in `said`."""
     text = clone.read(name)
     for word in said:
         expect(word in text, f"{name} does not say '{word}'")
@@ -113,14 +117,17 @@ def page(clone: Clone, name: str, *said: str) -> None:
 
 
 def runs(clone: Clone) -> Iterator[str]:
-    """The ids of the runs that MLflow holds."""
+    """Yields the ids of the runs in the clone's MLflow database. Deleted runs are left out."""
     with closing(sqlite3.connect(clone.folder / "mlflow.db")) as database:
         for (run,) in database.execute("select run_uuid from runs where lifecycle_stage = 'active'"):
             yield run
 
 
 def figure1(clone: Clone) -> None:
-    """Builds Figure 1 from nothing, rebuilds it, and writes its results to MLflow."""
+    """Builds Figure 1 without earlier results, rebuilds it, and writes its results to MLflow twice.
+
+    The second rebuild must run no stage. The second `duvae track` must add no run.
+    """
     tiny.write(clone.folder / "params.yaml")
     clone.run("duvae", "graph")
     ran = clone.repro("figure1")
@@ -148,7 +155,10 @@ def figure1(clone: Clone) -> None:
 
 
 def pictures(clone: Clone) -> None:
-    """Takes a folder of the user's own pictures through the chain. No synthetic result may be computed again."""
+    """Runs all stages for a folder of the user's own pictures. The models of the synthetic data must not be retrained.
+
+    A second `dvc repro` must only run `own_files`, the stage that looks for changes in the user's files.
+    """
     tiny.pictures(clone.folder, 80)
     own = {**tiny.small()["datasets"]["pictures"], "nll_examples": 5, "probe": {"per_character": [2]}}
     tiny.write(clone.folder / "params.yaml", {"pictures": own}, datasets=["pictures"], settings=["du_vae"])
@@ -167,7 +177,7 @@ def pictures(clone: Clone) -> None:
 
 
 def real(clone: Clone) -> None:
-    """Takes real sentences through the same chain. No synthetic result may be computed again."""
+    """Runs all stages for real sentences. No stage of the synthetic data may run again."""
     tiny.write(clone.folder / "params.yaml", datasets=["synthetic", REAL], settings=["vae", "du_vae"])
     clone.run("duvae", "graph")
     ran = clone.repro()

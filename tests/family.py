@@ -1,4 +1,8 @@
-"""Every system at a small size with its own hyperparameters. The mathematical tests run over all of them."""
+"""Small models and small trainings of every system, for the mathematical tests.
+
+A system is a kind of model, such as `vae` or `du_vae`. A setting is an entry of params.yaml: a system with its parts
+and hyperparameters.
+"""
 
 import dataclasses
 from collections.abc import Sequence
@@ -28,12 +32,20 @@ LENGTHS = (3, 5, 6, 9)
 
 
 def setting(system: str) -> str:
-    """The first setting of params.yaml with this system."""
+    """Returns the name of the first setting of params.yaml that has this system."""
     return next(name for name, entry in FULL_SIZE.settings.items() if entry.system == system)
 
 
 def describe(system: str, words: int = WORDS, parts: Parts | None = None, **networks: Any) -> Description:
-    """The description of a small model of a system. Dropout is off unless `networks` sets it."""
+    """Describes a small model of a system, with the hyperparameters of the system's first setting.
+
+    Args:
+        system: Name of the system.
+        words: Size of the vocabulary.
+        parts: Parts of the model. None: those of the system's first setting.
+        networks: Sizes and dropout rates of the networks that replace the small default ones. Without them, there is
+            no dropout.
+    """
     sizes = {"embedding": 6, "hidden": 8, "latent": LATENT, "dropout_in": 0.0, "dropout_out": 0.0, **networks}
     name = setting(system)
 
@@ -47,14 +59,23 @@ def describe(system: str, words: int = WORDS, parts: Parts | None = None, **netw
 
 
 def build(system: str, seed: int = 1, **changed: Any) -> tuple[VAE, System[Any]]:
-    """A small model of a system with fresh weights, in training mode, and the system."""
+    """Builds a small model of a system with initial weights, in training mode. Returns the model and the system.
+
+    Args:
+        system: Name of the system.
+        seed: Seed of the initial weights.
+        changed: Arguments for `describe`.
+    """
     torch.manual_seed(seed)
 
     return describe(system, **changed).build()
 
 
 def lively(model: VAE, seed: int = 1) -> VAE:
-    """The model with larger weights, as after a long training, so that every output depends on every input."""
+    """Replaces the model's weights by larger random ones, so that every output depends on every input.
+
+    Weights after a long training are as large.
+    """
     torch.manual_seed(seed)
     with torch.no_grad():
         for parameter in (*model.encoder.parameters(), *model.decoder.parameters()):
@@ -67,7 +88,7 @@ def lively(model: VAE, seed: int = 1) -> VAE:
 
 
 def documents(count: int, lengths: Sequence[int] = LENGTHS, words: int = WORDS, seed: int = 1) -> Documents:
-    """Random sentences of mixed lengths, in no order. The lengths include `<s>` and `</s>`."""
+    """Draws random sentences of mixed lengths, not sorted by length. The lengths include `<s>` and `</s>`."""
     random = np.random.default_rng(seed)
     drawn = [random.integers(len(SPECIALS), words, random.choice(lengths) - 2) for _ in range(count)]
 
@@ -75,7 +96,7 @@ def documents(count: int, lengths: Sequence[int] = LENGTHS, words: int = WORDS, 
 
 
 def batch(count: int = 6, length: int = 6, words: int = WORDS, seed: int = 1) -> Tensor:
-    """A batch of random sentences of one length."""
+    """Draws a batch of random sentences of one length, shape (count, length)."""
     return torch.from_numpy(documents(count, (length,), words, seed).batch(np.arange(count))).long()
 
 
@@ -90,7 +111,19 @@ def training(
     decay: dict[str, Any] | None = None,
     **optimisation: Any,
 ) -> Training:
-    """A small training: 3 epochs, the first of which is the warm-up, with 8 sentences per batch, unless changed."""
+    """Prepares a small training of a system: 8 sentences per batch, and the optimisation of the reduced params.yaml.
+
+    Args:
+        system: Name of the system.
+        seed: Seed of the initial weights and of the training.
+        train: Training sentences. None: 40 random sentences.
+        valid: Validation sentences. None: 20 random sentences.
+        parts: Parts of the model. None: those of the system's first setting.
+        progress: Display of the progress. None: the default of `Training`.
+        dropout: Dropout probability on the decoder's word embeddings and outputs.
+        decay: Values of the learning rate's decay that replace the default ones. None: no change.
+        optimisation: Other values of the optimisation that replace the default ones.
+    """
     model, made = build(system, seed, parts=parts, dropout_in=dropout, dropout_out=dropout)
     base = PARAMS.dataset("synthetic").optimisation
     changes = {"batch": 8, "decay": base.decay.model_copy(update=decay or {}), **optimisation}
@@ -109,7 +142,7 @@ def training(
 
 
 def updates(model: VAE, learning_rate: float = 1.0, clip: float = 5.0) -> Updates:
-    """The updates of random batches by SGD, as a loop needs them."""
+    """Returns the `Updates` object with which a training loop updates the model by SGD on random batches."""
     encoder, decoder = (
         optimizer(list(parameters), "sgd", learning_rate)
         for parameters in (model.inference_parameters(), model.generative_parameters())
@@ -119,11 +152,11 @@ def updates(model: VAE, learning_rate: float = 1.0, clip: float = 5.0) -> Update
 
 
 def check_gradients_of_a_step(models: Sequence[VAE], x: Tensor) -> None:
-    """Checks that `Updates.gradients` gives the gradients of the mean loss to the bit.
+    """Checks that `Updates.gradients` computes the same bits as the gradient of the mean loss by autograd.
 
     Args:
-        models: Two models with the same weights.
-        x: The batch.
+        models: Two models with the same weights. The first computes by `Updates.gradients`, the second by autograd.
+        x: The batch of examples.
     """
     for model in models:
         model.train()
@@ -140,17 +173,17 @@ def check_gradients_of_a_step(models: Sequence[VAE], x: Tensor) -> None:
 
 
 def state(model: nn.Module) -> dict[str, Tensor]:
-    """A copy of all parameters and buffers."""
+    """Copies all parameters and buffers of a model."""
     return {name: value.clone() for name, value in model.state_dict().items()}
 
 
 def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
-    """Whether two copies of a model's state are equal to the last bit."""
+    """Returns whether two copies of a model's parameters and buffers are equal to the last bit."""
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
 def changed(params: config.Params, dataset: str, **optimisation: Any) -> config.Params:
-    """The parameters with changed optimisation values of one data set."""
+    """Copies the parameters of params.yaml, and changes values of the optimisation of one data set."""
     old = params.dataset(dataset)
     new = old.model_copy(update={"optimisation": old.optimisation.model_copy(update=optimisation)})
 
@@ -158,7 +191,12 @@ def changed(params: config.Params, dataset: str, **optimisation: Any) -> config.
 
 
 def trained(description: Description, ended: bool = True) -> Description:
-    """The description with the fields that a training writes into it."""
+    """Copies a model's description, and adds the fields that a training writes into it.
+
+    Args:
+        description: Description of the untrained model.
+        ended: Whether the warm-up of the training ended.
+    """
     return dataclasses.replace(
         description, training={"epochs": 3, "best_epoch": 2, "warmup_ended": ended, "stopped": "after 3 epochs"}
     )

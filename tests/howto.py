@@ -1,4 +1,4 @@
-"""The blocks of docs/how-to-add-a-system.md, and a copy of the project that they are applied to."""
+"""Applies the code blocks of the page docs/how-to-add-a-system.md to a copy of the project, for tests."""
 
 import os
 import re
@@ -14,13 +14,13 @@ SYSTEM, SCHEDULE = "Add the system", "Write a schedule"
 
 
 class Block(NamedTuple):
-    """Lines that the page adds to a file.
+    """A code block of the page: lines that the reader of the page adds to a file of the project.
 
     Attributes:
-        where: `Above`, `Below` or `In place of`.
-        anchor: A line of the file, without leading and trailing spaces.
-        file: The file's path in the project.
-        text: The lines.
+        where: Where the lines go: `Above`, `Below` or `In place of` the anchor.
+        anchor: An existing line of the file, without leading and trailing spaces.
+        file: Path of the file in the project.
+        text: The lines to add.
     """
 
     where: str
@@ -30,7 +30,7 @@ class Block(NamedTuple):
 
 
 def blocks(section: str) -> list[Block]:
-    """The blocks of one section of the page."""
+    """Reads the code blocks of one section of the page."""
     text = PAGE.read_text(encoding="utf-8").partition(f"\n## {section}\n")[2].partition("\n## ")[0]
     pattern = r"^(Above|Below|In place of) `([^\n]+)` in `([^`\n]+)`:\n\n```\w+\n(.*?)\n```$"
     found = re.findall(pattern, text, flags=re.MULTILINE | re.DOTALL)
@@ -39,9 +39,10 @@ def blocks(section: str) -> list[Block]:
 
 
 def apply(folder: Path, section: str) -> int:
-    """Applies the blocks of a section to the project in `folder`. Returns the number of added lines.
+    """Applies the code blocks of a section to the project in `folder`. Returns the number of added lines.
 
-    Empty lines count. They include the two empty lines between a new class and the definition below it.
+    Empty lines count as added lines. If a block adds a class above an anchor, this function adds two empty lines
+    between the class and the anchor, and they count too.
     """
     lines = 0
     for block in blocks(section):
@@ -61,7 +62,7 @@ def apply(folder: Path, section: str) -> int:
 
 
 def copy(folder: Path) -> Path:
-    """A copy of all files that the project needs to run and to be tested."""
+    """Copies all files that the project needs to run and to be tested into `folder`, and returns `folder`."""
     for name in ("src", "tests", "pipelines", "docs"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("params.yaml", "dvc.yaml", "pyproject.toml", "README.md"):
@@ -71,7 +72,10 @@ def copy(folder: Path) -> Path:
 
 
 def call(folder: Path, *command: str) -> str:
-    """The output of a Python command that imports the package from the copy."""
+    """Runs Python with the arguments `command` in a copy of the project, and returns its standard output.
+
+    Python imports the package and the tests from the copy.
+    """
     environment = {
         **os.environ,
         "PYTHONPATH": f"{folder / 'src'}{os.pathsep}{folder / 'tests'}",

@@ -1,13 +1,14 @@
-"""Trains in child processes that are killed, until one child reaches the end.
+"""Trains a model in child processes that are killed one after the other, until one child finishes the training.
 
-The arguments are a folder with params.yaml and prepared data, a setting, a seed, a way of killing, and seconds:
+The script has five arguments: a folder with params.yaml and prepared data, the name of a setting in params.yaml, a
+seed of the random moments, a way of killing, and the longest time in seconds before a kill. There are three ways:
 
-- `moments`: SIGKILL from outside, at random moments of a training;
-- `writing`: SIGKILL in the middle of a write of a state;
-- `outputs`: SIGKILL between the last epoch and the first output.
+- `moments`: the script sends SIGKILL to a child at a random moment;
+- `writing`: a child kills itself in the middle of writing a checkpoint;
+- `outputs`: a child kills itself between the last epoch and the first output of the training.
 
-The script imports everything once and forks, so that a child only costs its training. It prints the number of killed
-children, and the seconds of the child that reached the end.
+The script imports all modules once and then forks, so that a child spends its time on the training alone. It prints
+two numbers: how many children were killed, and how many seconds the last child took.
 """
 
 import os
@@ -26,7 +27,14 @@ from duvae.project import files
 
 
 def child(folder: Path, setting: str, attempt: int, how: str) -> int:
-    """Forks a child that trains, and returns its process id."""
+    """Forks a child process that trains the model, and returns the child's process id.
+
+    Args:
+        folder: Folder with params.yaml and prepared data.
+        setting: Name of the setting to train.
+        attempt: Number of children before this one. It decides whether and where the child kills itself.
+        how: Way of killing.
+    """
     process = os.fork()
     if process:
         return process
@@ -44,7 +52,11 @@ def child(folder: Path, setting: str, attempt: int, how: str) -> int:
 
 
 def die_writing(attempt: int) -> None:
-    """Cuts the state number `attempt + 2` in half, and kills the process before the state has its final name."""
+    """Makes this process die while it writes a checkpoint, the one with number `attempt + 2`.
+
+    The process cuts the temporary file of this checkpoint in half, and then kills itself. The file has not yet got its
+    final name.
+    """
     fsync, states = os.fsync, []
 
     def half(descriptor: int) -> None:

@@ -1,4 +1,8 @@
-"""A made-up project: plausible results from a seed, in the files that the stages write. Nothing is trained."""
+"""Writes made-up results of a whole project for tests. No model is trained.
+
+The results are random but plausible numbers from a fixed seed. They stand in the same files that the pipeline's stages
+write.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -43,14 +47,21 @@ ALL: dict[str, tuple[str, dict[str, float]]] = {
     "vae": ("vae", {}),
     "ae": ("ae", {}),
 }
-"""System and hyperparameters of each setting. All systems occur, some more than once, not in the tables' order."""
+"""The made-up settings: the system and the hyperparameters of each.
+
+Every system occurs, and some systems occur more than once. The order differs from the order of the report's tables.
+"""
 
 FLOWS = ("iaf_fb", "iaf_bn", "du_iaf")
-"""Systems whose results have no MI and AU. They have measures of z^T instead."""
+"""Systems with a flow. Their results have no MI and no AU; they have measures of z^T, the flow's output, instead."""
 
 
 def params(**changed: Any) -> Params:
-    """The project's own parameters, limited to the synthetic study, with other `run` values where given."""
+    """Returns the parameters of params.yaml with a small `run`, the block that says which models are to be trained.
+
+    Args:
+        changed: Values that replace values of `run`. The default is the synthetic data set alone, with seed 1.
+    """
     known = load(ROOT / "params.yaml")
 
     run = max(known.blocks(), key=lambda block: len(block.settings)).model_copy(
@@ -63,7 +74,7 @@ def params(**changed: Any) -> Params:
 def everything(
     datasets: Sequence[str] = ("synthetic", "short_yelp_resampled"), seeds: Sequence[int] = (1, 2)
 ) -> Params:
-    """The parameters of a run of all settings in ALL, whatever systems the project knows."""
+    """Returns parameters whose `run` has all settings in ALL. They do not depend on the settings in params.yaml."""
     known = params(datasets=list(datasets), settings=list(ALL), seeds=list(seeds))
     columns = dict.fromkeys(known.dataset(name).column for name in known.datasets)
     settings = {}
@@ -77,7 +88,16 @@ def everything(
 
 
 def project(root: Path, params: Params, jobs: Sequence[Job] | None = None, sentences: int = 300) -> Path:
-    """Writes the results of `jobs` below `root`. VAE's posteriors have collapsed, and AE's codes are spread out."""
+    """Writes made-up results of jobs below `root`. A job is a data set, a setting and a seed of params.yaml.
+
+    The posteriors of the system `vae` have collapsed. The codes of `ae` are spread out.
+
+    Args:
+        root: Folder of the made-up project.
+        params: Parameters of the project.
+        jobs: The jobs. None: all jobs of `params`.
+        sentences: Number of test examples.
+    """
     for job in params.jobs() if jobs is None else jobs:
         write(root, params, job, sentences)
 
@@ -206,7 +226,10 @@ def write(root: Path, params: Params, job: Job, sentences: int = 300) -> None:
 
 
 def _truth(root: Path, params: Params, dataset: str, sentences: int) -> tuple[Any, Any]:
-    """Labels and z of the test sentences. Also writes the best possible NLL of a synthetic data set."""
+    """Draws the labels and the true z of the test examples, and writes the prepared data set.
+
+    For a synthetic data set, it also writes the NLL under the true distribution, which no model can improve.
+    """
     generator = np.random.default_rng(1)
     of = params.dataset(dataset)
     if not isinstance(of, SyntheticDataset):
@@ -281,7 +304,7 @@ def _history(params: Params, job: Job, system: str, generator: np.random.Generat
 
 
 def _prepared(root: Path, dataset: str, labels: Any, images: bool, arrays: Mapping[str, Any] | None = None) -> None:
-    """Writes the test split of a prepared data set, and the counts of all splits."""
+    """Writes a prepared data set: the examples of its test split, and the number of examples in every split."""
     folder, random = root / "data" / "prepared" / dataset, np.random.default_rng(1)
     if images:
         bits = random.random((len(labels), SIDE, SIDE)) < 0.3
@@ -294,7 +317,10 @@ def _prepared(root: Path, dataset: str, labels: Any, images: bool, arrays: Mappi
 
 
 def _generated(root: Path, params: Params, job: Job, random: np.random.Generator, system: str, weights: str) -> None:
-    """Writes samples: three of the model, and three steps between each of two pairs of test examples."""
+    """Writes the outputs of the stage `samples`: three samples of the model, and interpolations.
+
+    The interpolations are three steps between the two test examples of each of two pairs. AE has no samples.
+    """
     images = isinstance(params.dataset(job.dataset).networks, ImageNetworks)
 
     def made(*shape: int) -> Any:
@@ -317,7 +343,7 @@ def _generated(root: Path, params: Params, job: Job, random: np.random.Generator
 
 
 def keep(root: Path, params: Params, job: Job) -> None:
-    """Writes the part of the samples in `generated` that git keeps."""
+    """Writes the part of a job's generated samples that git keeps, from the archive in the folder `generated`."""
     prepared = store.read(root / "data/prepared" / job.dataset)
     found = sample_files.read_archive(root / "generated" / job.folder.with_suffix(".npz"), prepared, "duvae samples")
     apart = params.dataset(job.dataset).kind in APART
@@ -325,7 +351,7 @@ def keep(root: Path, params: Params, job: Job) -> None:
 
 
 def adopt(root: Path, job: Job) -> None:
-    """Changes the results of a job so that they name the model in its folder as their source."""
+    """Enters the digest of the job's model into all results of the job, as if this model had produced them."""
     found = model_files.saved_digest(root / "models" / job.folder)
     folder = root / "results" / job.folder
     for name in ("metrics.json", "probe.json"):
@@ -340,7 +366,7 @@ def _weights(job: Job) -> dict[str, Any]:
 
 
 def digest(job: Job) -> str:
-    """The digest of a model's weights."""
+    """Returns the digest of the made-up weights of a job."""
     return model_files._digest(_weights(job))
 
 

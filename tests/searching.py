@@ -1,13 +1,15 @@
-"""Works on studies in child processes that are killed, until one child ends each study.
+"""Runs hyperparameter studies in child processes that are killed, until one child finishes each study.
 
-The argument is a JSON list of entries: a folder with params.yaml and prepared data, a study, a way of killing, and
-seconds. There are two ways:
+The script's argument is a JSON list of lists. Each inner list has four values: a folder with params.yaml and prepared
+data, the name of a study, a way of killing, and a number of seconds. There are two ways:
 
-- `one`: one child at a time; two are killed at random moments, and two between the end of a training and of its trial;
-- `two`: two children in parallel; the first is killed once, in the middle.
+- `one`: One child runs at a time. Two children are killed at random moments. Two more kill themselves after the
+  training of a trial, before the trial ends.
+- `two`: Two children run in parallel, and the first is killed after the given seconds.
 
-Moments are CPU seconds of the child, so that a busy machine does not move them. The script imports everything once and
-forks, so that a child only costs its training. It prints the number of killed children for each entry.
+The seconds are CPU time of the child, so that a kill hits the same work on a busy machine. The script imports all
+modules once and then forks, so that a child spends its time on the study alone. It prints the number of killed
+children for each inner list.
 """
 
 import json
@@ -28,7 +30,15 @@ from duvae.search import trial
 
 
 def child(folder: Path, study: str, seconds: float | None = None, measuring: bool = False, worker: bool = False) -> int:
-    """Forks a child that works on the study, and is killed after `seconds` if given; returns its process id."""
+    """Forks a child process that works on a study, and returns the child's process id.
+
+    Args:
+        folder: Folder with params.yaml and prepared data.
+        study: Name of the study.
+        seconds: CPU seconds after which the child is killed. None: it is not.
+        measuring: Whether the child kills itself when it starts to measure the NLL of a trained model.
+        worker: Whether the child is one of several workers on the study.
+    """
     process = os.fork()
     if process:
         return process
@@ -47,7 +57,7 @@ def child(folder: Path, study: str, seconds: float | None = None, measuring: boo
 
 
 def killed(process: int) -> bool:
-    """Waits for a child, and returns whether it was killed. A child that failed ends the script."""
+    """Waits until a child ends, and returns whether it was killed. If the child failed, the script ends."""
     _, status = os.waitpid(process, 0)
     if os.WIFSIGNALED(status):
         return True
@@ -58,7 +68,7 @@ def killed(process: int) -> bool:
 
 
 def work(folder: Path, study: str, how: str, seconds: float) -> int:
-    """Number of children that were killed before one ended the study."""
+    """Starts and kills children as `how` says, then lets one child finish the study. Returns the number of kills."""
     moments, count = random.Random(1), 0
     if how == "one":
         count += sum([killed(child(folder, study, moments.uniform(0.1, 1.0) * seconds)) for _ in range(2)])

@@ -14,7 +14,8 @@ class Server:
 
     Attributes:
         url: Address of the server.
-        answers: For each path, the status, the content, the delay in seconds and the number of missing bytes.
+        answers: The answer to each path: status, content, delay in seconds and number of missing bytes, as in `give`.
+            The answer to any other path is 404.
         asked: Paths of all requests so far, in order.
     """
 
@@ -23,13 +24,13 @@ class Server:
     asked: list[str] = field(default_factory=list)
 
     def give(self, path: str, content: bytes, status: int = 200, delay: float = 0.0, missing: int = 0) -> None:
-        """Sets the answer to a path.
+        """Sets the server's answer to requests for a path.
 
         Args:
             path: Path below the server's address.
             content: Content of the answer.
             status: HTTP status.
-            delay: Seconds before the answer.
+            delay: Seconds that the server waits before it answers.
             missing: Number of bytes by which the announced length exceeds the content.
         """
         self.answers[f"/{path}"] = status, content, delay, missing
@@ -37,7 +38,7 @@ class Server:
 
 @contextlib.contextmanager
 def serve() -> Iterator[Server]:
-    """Runs a server on a free port during the body."""
+    """Runs a server on a free port of this machine until the `with` block ends."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -53,7 +54,7 @@ def serve() -> Iterator[Server]:
             pass
 
     class Quiet(ThreadingHTTPServer):
-        def handle_error(self, *_: object) -> None:  # the client has closed the connection
+        def handle_error(self, *_: object) -> None:  # an impatient client closes the connection, which is no error
             pass
 
     http_server = Quiet(("127.0.0.1", 0), Handler)

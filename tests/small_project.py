@@ -1,4 +1,4 @@
-"""A small DVC project whose stages are shell commands, and its rebuild without Prefect."""
+"""Creates a small DVC project whose stages are shell commands, and rebuilds it in threads instead of by Prefect."""
 
 import os
 import subprocess
@@ -60,11 +60,11 @@ def commit(folder: Path, message: str = "all") -> None:
 
 
 def create(folder: Path, script: str = EACH.format("$1")) -> Path:
-    """Creates a project in which every `each` stage runs a script.
+    """Creates the project of GRAPH and commits it. Its stages `each@a`, `each@b` and `each@c` run the script `each.sh`.
 
     Args:
         folder: The folder of the new project.
-        script: The content of `each.sh`.
+        script: The content of `each.sh`. Its argument `$1` is `a`, `b` or `c`.
     """
     folder.mkdir()
     call(folder, "git", "init", "--quiet")
@@ -85,14 +85,17 @@ def change(folder: Path, **params: Any) -> None:
 
 
 def lock(folder: Path) -> dict[str, Any]:
-    """The entries of dvc.lock by stage name."""
+    """Reads dvc.lock. Returns the entry of each stage by the stage's name."""
     stages: dict[str, Any] = yaml.safe_load((folder / "dvc.lock").read_text())["stages"]
 
     return stages
 
 
 def threads(context: TaskContext) -> Submit:
-    """Returns a function that starts tasks in threads of this process."""
+    """Returns a function that runs a stage in a thread of this process.
+
+    It stands in for the function of the project that gives a stage to Prefect.
+    """
     executor = ThreadPoolExecutor(8)
 
     def task(name: str, entries: dict[str, Entry]) -> TaskResult:
@@ -107,7 +110,13 @@ def threads(context: TaskContext) -> Submit:
 
 
 def rebuild(folder: Path, *targets: str, **options: Any) -> Progress:
-    """Rebuilds the project on the CPU, with two slots if the machine has two cores."""
+    """Rebuilds the project on the CPU. Two stages run in parallel if the machine has at least two cores.
+
+    Args:
+        folder: Folder of the project.
+        targets: Names of the stages to rebuild. Without names, all stages are rebuilt.
+        options: Other values of `RebuildOptions`.
+    """
     chosen = {"devices": "cpu", "slots": min(2, len(os.sched_getaffinity(0))), **options}
 
     return orchestration.run(folder, RebuildOptions(targets, **chosen), 1, threads)[0]

@@ -1,7 +1,13 @@
-"""Kills one process of a rebuild in the middle of a write, where this folder is on PYTHONPATH.
+"""Kills one process of a rebuild in the middle of a write.
 
-`torture.py` writes a file that says which process; the environment variable DUVAE_DYING names the file. It holds the
-kind of file to truncate, the number of the write, and the path of a token: only the process that creates it dies.
+Python imports this module at the start of every process whose PYTHONPATH includes this folder. `torture.py` writes an
+order into a JSON file, and puts the path of this file into the environment variable DUVAE_DYING. The order has three
+keys:
+
+- `how`: `lock` to truncate dvc.lock, or `checkpoint` to truncate the checkpoint of a training;
+- `write`: the number of the write that is cut, counted from 1 in each process;
+- `token`: the path of a file that a process must create before it dies. Only one process can create it, so only one
+  dies.
 """
 
 import json
@@ -11,10 +17,10 @@ import sys
 
 
 def arm(order: dict[str, object]) -> None:
-    """Prepares this process to die half-way through a write of a training's state, or of dvc.lock.
+    """Makes this process die half-way through a write of a training's checkpoint or of dvc.lock.
 
     Args:
-        order: The content of the file that DUVAE_DYING names.
+        order: The content of the file that DUVAE_DYING names, as the module's docstring describes it.
     """
     writes = []
 
