@@ -32,8 +32,9 @@ from duvae.metrics.likelihood import importance_weighted_nll
 from duvae.metrics.transformed import transformed_measures
 from duvae.training.aggressive import AggressiveLoop
 from duvae.training.checkpoints import Checkpoint
-from duvae.training.loop import NoProgress, Training
-from duvae.training.loop import Row as Epoch
+from duvae.training.loop import Training
+from duvae.training.state import NoProgress
+from duvae.training.state import Row as Epoch
 from duvae.training.steps import Loop
 from duvae.vae import VAE
 

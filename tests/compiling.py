@@ -17,7 +17,8 @@ import family
 from duvae.errors import Interrupted
 from duvae.networks.fast.elementwise import dropout
 from duvae.training.checkpoints import Checkpoint
-from duvae.training.loop import NoProgress, Training
+from duvae.training.loop import Training
+from duvae.training.state import NoProgress
 from duvae.vae import VAE
 
 Tensors = dict[str, Tensor]

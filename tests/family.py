@@ -19,7 +19,8 @@ from duvae.config import Parts, TextNetworks
 from duvae.data.splits import END, SPECIALS, START, Documents
 from duvae.inference.model_files import Description
 from duvae.systems import SYSTEMS, System
-from duvae.training.loop import Progress, Training
+from duvae.training.loop import Training
+from duvae.training.state import Progress
 from duvae.training.steps import Updates, optimizer
 from duvae.vae import VAE
 

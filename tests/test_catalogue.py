@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from duvae import config, registry
+from duvae import config, records
 from duvae.commands import systems as stage
 from duvae.config import Frozen, Parts
 from duvae.objectives import ELBO, Objective
-from duvae.registry import HYPERPARAMETERS, RECORDS, Record
+from duvae.records import Record
+from duvae.registry import HYPERPARAMETERS, RECORDS
 from duvae.regularizers import MeanBatchNorm, VarianceDropout
 from duvae.report import catalogue
 from duvae.systems import SYSTEMS, PlainVAE
@@ -138,9 +139,9 @@ def test_a_system_without_a_setting_is_listed_without_parts() -> None:
 def test_the_paper_chose_from(name: str) -> None:
     for key, field in HYPERPARAMETERS[name].model_fields.items():
         text, images, synthetic = SUPPLEMENT_E.get(name, {}).get(key, ((), (), ()))
-        found = registry.searched(field)
+        found = records.searched(field)
 
-        assert found == registry.Searched(text, images, synthetic), f"{name}: {key}"
+        assert found == records.Searched(text, images, synthetic), f"{name}: {key}"
         for column, values in (("yahoo", text), ("yelp", text), ("omniglot", images), ("synthetic", synthetic)):
             assert found.on(column) == values
         assert found.on("mine") == ()
@@ -152,7 +153,7 @@ def test_our_choices_are_among_what_the_paper_chose_from() -> None:
         fields = HYPERPARAMETERS[setting.system].model_fields
         for column, values in setting.columns.items():
             for key, value in values.model_dump().items():
-                among = registry.searched(fields[key]).on(column)
+                among = records.searched(fields[key]).on(column)
                 compared += bool(among)
                 assert not among or value in among, (name, column, key)
 

@@ -22,7 +22,7 @@ from duvae import cli, config
 from duvae.project import doctor, job_list, provenance
 from duvae.project.doctor import Finding
 from duvae.training.checkpoints import Checkpoint, Snapshot
-from duvae.training.loop import State
+from duvae.training.state import State
 from serving import Server, serve
 from test_cli import HEAVY
 

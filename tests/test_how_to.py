@@ -32,7 +32,7 @@ RESUME = """
 import tempfile, pathlib, family
 from duvae.errors import Interrupted
 from duvae.training.checkpoints import Checkpoint
-from duvae.training.loop import NoProgress
+from duvae.training.state import NoProgress
 
 class StopAfter(NoProgress):
     def __init__(self, steps):

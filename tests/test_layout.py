@@ -11,6 +11,7 @@ SOURCE = Path(__file__).parents[1] / "src"
 LAYERS = [
     {"errors", "messages", "fields", "paths"},
     {"project.files", "project.progress", "project.provenance", "project.fingerprint", "project.array_files"},
+    {"records"},
     {"registry"},
     {"config"},
     {"data"},

@@ -30,7 +30,8 @@ from duvae.metrics.statistics import standard_error
 from duvae.networks.bodies import Decoder, Encoder
 from duvae.project import array_files
 from duvae.training.checkpoints import Checkpoint
-from duvae.training.loop import NoProgress, Training
+from duvae.training.loop import Training
+from duvae.training.state import NoProgress
 from duvae.vae import VAE
 from family import CPU, FULL_SIZE, PARAMS, describe, documents, same, setting, state
 

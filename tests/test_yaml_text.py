@@ -38,23 +38,25 @@ def test_the_projects_own_parameters_are_read_as_before() -> None:
     assert text.splitlines()[lines["threads",] - 1].startswith("threads:")
 
 
-def bomb() -> str:
-    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
-    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12)]
+def multiplied(first: str, form: str, times: int, lines: int) -> str:
+    """Lines of which each one names the line before by aliases, so that the values multiply or nest.
 
-    return "\n".join(lines)
+    Args:
+        first: The value of the first line.
+        form: The value of each other line, with `{}` in place of the aliases.
+        times: Number of aliases in a line.
+        lines: Number of lines after the first one.
+    """
+    text = [f"a0: &a0 {first}"]
+    text += [f"a{n}: &a{n} " + form.format(", ".join([f"*a{n - 1}"] * times)) for n in range(1, lines)]
 
-
-def merged() -> str:
-    lines = ["a0: &a0 {x: 1}"]
-    lines += [f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 10)}]}}" for n in range(1, 12)]
-
-    return "\n".join(lines)
+    return "\n".join(text)
 
 
 WRONG = {
-    "aliases that multiply": (bomb(), "line 6", "at most 200,000 values"),
-    "merges that multiply": (merged(), "line ", "at most 200,000 values"),
+    "aliases that multiply": (multiplied("[x, x, x, x]", "[{}]", 10, 12), "line 6", "at most 200,000 values"),
+    "merges that multiply": (multiplied("{x: 1}", "{{<<: [{}]}}", 10, 12), "line ", "at most 200,000 values"),
+    "aliases that nest": (multiplied("[x]", "[{}]", 1, 600), "line 32", "at most 32 mappings and lists inside each"),
     "a circle": ("a: &a [1, *a]", "line 1", "lies inside the value that it stands for"),
     "a circle of mappings": ("a: &a\n  b: *a", "line 2", "lies inside the value that it stands for"),
     "deep lists": ("a: " + "[" * 100_000, "line 1", "at most 32 mappings and lists inside each other"),

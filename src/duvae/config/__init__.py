@@ -10,18 +10,17 @@ from duvae.config.datasets import (
     AnyDataset,
     Dataset,
     DatasetProbe,
-    Decay,
     ImageDataset,
     ImageNetworks,
     Networks,
     OmniglotDataset,
-    Optimisation,
     Paper,
     PaperTable,
     SyntheticDataset,
     TextDataset,
     TextNetworks,
 )
+from duvae.config.optimisation import Decay, Optimisation
 from duvae.config.params import (
     FIGURE1_DATASET,
     FIGURE1_SETTINGS,

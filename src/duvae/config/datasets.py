@@ -1,23 +1,18 @@
 """Parameters of data sets: networks, optimisation, probes and the comparison with the paper."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from duvae.config.optimisation import Optimisation
 from duvae.config.sources import ImageSource, OmniglotSource, SyntheticSource, TextSource, Truth
 from duvae.fields import (
     Count,
-    Epochs,
     Frozen,
     Name,
-    OpenShare,
-    Positive,
     Seed,
     Share,
     Side,
-    SomeEpochs,
-    TwoOrMore,
     Width,
     doc,
 )
@@ -130,101 +125,6 @@ class ImageNetworks(Frozen):
 
 
 Networks = TextNetworks | ImageNetworks
-
-
-class Decay(Frozen):
-    """Rule that decays the learning rate after `patience` epochs without a better validation loss.
-
-    A decay multiplies the learning rate by `factor`, and restores the weights with the best validation loss so far.
-    """
-
-    factor: Annotated[
-        OpenShare,
-        doc(
-            "Factor by which a decay multiplies the learning rate. A decay also restores the best weights so far.",
-            "paper, S-E",
-        ),
-    ]
-    reset: Annotated[
-        bool, doc("Whether each decay starts new optimisers, without the moments of the old ones.", "release")
-    ] = True
-    patience: Annotated[
-        Epochs, doc("Number of epochs without a better validation loss before a decay.", "paper, S-E; release")
-    ]
-    not_before: Annotated[SomeEpochs, doc("First epoch that can end with a decay.", "release")]
-    at_most: Annotated[
-        Epochs,
-        doc("Number of decays that end training. With 5, training ends when the fifth decay is due.", "paper, S-E"),
-    ]
-
-
-class Optimisation(Frozen):
-    """Parameters of the optimisation: optimiser, learning rate, batches and epochs, as in supplement E of the paper."""
-
-    optimiser: Annotated[
-        Literal["sgd", "adam"],
-        doc(
-            "Kind of optimiser. Encoder and decoder have one optimiser each. `sgd` has no momentum.",
-            "paper, 4.1; release",
-        ),
-    ]
-    learning_rate: Annotated[Positive, doc("Learning rate at the start.", "paper, S-E")]
-    clip: Annotated[
-        Positive,
-        doc(
-            "Largest allowed norm of the gradient of all parameters. A larger gradient is scaled down to this norm.",
-            "release",
-        ),
-    ]
-    batch: Annotated[
-        TwoOrMore,
-        doc(
-            "Number of images or sentences in a batch. All sentences of a batch have the same length.",
-            "release",
-        ),
-    ]
-    epochs: Annotated[Epochs, doc("Largest number of epochs.", "paper, S-E; release")]
-    warmup: Annotated[
-        SomeEpochs,
-        doc(
-            "Number of epochs of the warm-up. During the warm-up, the KL weight rises linearly to its final "
-            "value, batch by batch.",
-            "paper, 4.1; release",
-        ),
-    ]
-    decay: Annotated[Decay, doc("Decay of the learning rate.", "paper, S-E")]
-    bfloat16: Annotated[
-        bool,
-        doc(
-            "Whether training computes in bfloat16 where that is safe (PyTorch's autocast). Weights, sums and "
-            "the loss stay in single precision.",
-            "ours",
-        ),
-    ] = False
-    compiled: Annotated[
-        bool,
-        doc(
-            "Whether PyTorch compiles the training step to machine code, once for each shape of batches. This needs "
-            "a C++ compiler, and takes about a minute per shape. It changes the last bits of all results.",
-            "ours",
-        ),
-    ] = False
-
-    def changed(self, changes: Mapping[str, Any]) -> "Optimisation":
-        """Returns a copy of these parameters, with new values for some keys.
-
-        Args:
-            changes: New values by key, as in params.yaml. If `changes` has the key `decay`, its mapping may hold only
-                some of the keys of `Decay`.
-
-        Raises:
-            ValidationError: If a key is unknown or a value is not allowed.
-        """
-        values = self.model_dump()
-        decay = changes.get("decay")
-        merged = {"decay": {**values["decay"], **decay}} if isinstance(decay, dict) else {}
-
-        return Optimisation.model_validate({**values, **changes, **merged})
 
 
 class DatasetProbe(Frozen):

@@ -6,7 +6,8 @@ from typing import Annotated, Any, NamedTuple, TypeVar
 
 from pydantic import Discriminator, Field, Tag, ValidationError
 
-from duvae.config.datasets import AnyDataset, Dataset, Optimisation
+from duvae.config.datasets import AnyDataset, Dataset
+from duvae.config.optimisation import Optimisation
 from duvae.config.settings import AnySetting, Setting, SettingGrid, StudyReference, best_params_path
 from duvae.config.studies import Study
 from duvae.errors import UserError

@@ -19,7 +19,8 @@ from duvae.config.studies import Study
 from duvae.errors import UserError
 from duvae.fields import Frozen
 from duvae.messages import explain, line_note, show, unknown
-from duvae.registry import HYPERPARAMETERS, RECORDS, searched
+from duvae.records import searched
+from duvae.registry import HYPERPARAMETERS, RECORDS
 
 Key = tuple[str, ...]
 """Path of a key in params.yaml, such as `("settings", "vae", "columns")`."""

@@ -64,11 +64,16 @@ def read(text: str) -> tuple[Any, dict[Key, int]]:
 def _check_size(text: str) -> None:
     """Checks depth and size before any value is built. The parser's events come one by one, whatever the depth."""
     sizes: dict[str, int] = {}
+    depths: dict[str, int] = {}
     opened: list[tuple[str | None, yaml.Event]] = []
-    counts = [0]
+    counts, inside = [0], [0]
 
-    def count(size: int, event: yaml.Event) -> None:
+    def count(size: int, depth: int, event: yaml.Event) -> None:
+        """Adds a value to the mapping or list around it: its size, and how deep mappings and lists nest in it."""
         counts[-1] += size
+        inside[-1] = max(inside[-1], depth)
+        if len(opened) + depth > DEEPEST:
+            raise _error(f"expected at most {DEEPEST} mappings and lists inside each other", event.start_mark)
         if counts[-1] > MOST_VALUES:
             raise _error(f"expected at most {MOST_VALUES:,} values, counting those behind aliases", event.start_mark)
 
@@ -78,20 +83,22 @@ def _check_size(text: str) -> None:
                 raise _error(f"expected at most {DEEPEST} mappings and lists inside each other", event.start_mark)
             opened.append((event.anchor, event))
             counts.append(1)
+            inside.append(0)
         elif isinstance(event, yaml.CollectionEndEvent):
             anchor, _ = opened.pop()
-            size = counts.pop()
+            size, depth = counts.pop(), inside.pop() + 1
             if anchor is not None:
-                sizes[anchor] = size
-            count(size, event)
+                sizes[anchor], depths[anchor] = size, depth
+            count(size, depth, event)
         elif isinstance(event, yaml.AliasEvent):
             if any(anchor == event.anchor for anchor, _ in opened):
                 raise _error(f"the alias '*{event.anchor}' lies inside the value that it stands for", event.start_mark)
-            count(sizes.get(str(event.anchor), 1), event)  # the composer reports an unknown anchor
+            name = str(event.anchor)  # the composer reports an unknown anchor
+            count(sizes.get(name, 1), depths.get(name, 0), event)
         elif isinstance(event, yaml.ScalarEvent):
             if event.anchor is not None:
-                sizes[event.anchor] = 1
-            count(1, event)
+                sizes[event.anchor], depths[event.anchor] = 1, 0
+            count(1, 0, event)
 
 
 def _key_lines(node: yaml.Node, path: Key) -> Iterator[tuple[Key, int]]:

@@ -16,19 +16,14 @@ from duvae.errors import UserError
 def require_enough(prepared: Prepared, dataset: AnyDataset, name: str) -> None:
     """Checks that there are enough examples and labels for the probes and the interpolations.
 
-    Args:
-        prepared: The prepared data set.
-        dataset: Parameters of the data set.
-        name: Name of the data set.
-
-    Raises:
-        UserError: If examples or labels are missing; the message has one line for each mistake.
+    Takes the arguments of `require_probe`, and raises the same error.
     """
-    mistakes = [*_probe(prepared, dataset, name)]
+    require_probe(prepared, dataset, name)
     if len(prepared.split("test")) < 2:
-        mistakes.append(f"data/prepared/{name}: expected two test examples or more, for interpolations; found 1.")
-    if mistakes:
-        raise UserError("\n".join(mistakes))
+        raise UserError(
+            f"data/prepared/{name}: expected two test examples or more, for interpolations; found 1. Give more"
+            " examples."
+        )
 
 
 def require_probe(prepared: Prepared, dataset: AnyDataset, name: str) -> None:

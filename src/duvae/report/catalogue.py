@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from duvae import config, registry, regularizers
+from duvae import config, records, registry, regularizers
 from duvae.config import Params, Parts
 from duvae.objectives import Duration
 from duvae.regularizers import Staged
@@ -179,7 +179,7 @@ def _regularizer_detail(part: nn.Module) -> str:
 
 def _hyperparameters(name: str, data_columns: list[str]) -> Iterator[Hyperparameter]:
     for key, field in registry.HYPERPARAMETERS[name].model_fields.items():
-        searched = registry.searched(field)
+        searched = records.searched(field)
         groups = groupby(data_columns, searched.on)
         yield Hyperparameter(
             key, field.description or "", [(list(group), values) for values, group in groups if values]

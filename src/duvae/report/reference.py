@@ -8,9 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Any, Union, get_args, get_origin
 
-import annotated_types as bounds
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
@@ -18,7 +17,9 @@ from duvae import config
 from duvae.config import Params
 from duvae.errors import UserError
 from duvae.project.files import write_text
-from duvae.registry import HYPERPARAMETERS, searched
+from duvae.records import searched
+from duvae.registry import HYPERPARAMETERS
+from duvae.report.parameter_types import bare, models_in, shown, type_in_words
 
 PAGE = Path("docs/parameters.md")
 
@@ -88,7 +89,7 @@ def render(params: Params) -> str:
     # A grid declares several settings at once. These settings appear only in the table of grids, not in other tables.
     content["settings"] = {name: values for name, values in content["settings"].items() if _declared(params, name)}
     fields = Params.model_fields
-    plain = [name for name, field in fields.items() if not _models(field.annotation) or name == "figure1"]
+    plain = [name for name, field in fields.items() if not models_in(field.annotation) or name == "figure1"]
     parts = [INTRODUCTION]
     runs = [*_rows(Params, ("run", "runs"), block=True), *_rows(Params, plain)]
     parts += ["## What to rebuild, and where", _table(runs, content)]
@@ -157,7 +158,7 @@ def _hyperparameters(settings: Mapping[str, Any]) -> Iterator[str]:
         for name, field in model.model_fields.items():
             candidates = searched(field)
             by_kind = [("text", candidates.text), ("images", candidates.images), ("synthetic", candidates.synthetic)]
-            source = "; ".join(f"{_show(list(values))} ({kind})" for kind, values in by_kind if values)
+            source = "; ".join(f"{shown(list(values))} ({kind})" for kind, values in by_kind if values)
             rows.append(Row(f"settings.*.columns.*.{name}", _values(field), explanation(system, name), source))
         yield f"### Hyperparameters of `{system}`"
         yield f"In params.yaml: {', '.join(f'`{name}`' for name in named) or 'none'}."
@@ -226,7 +227,7 @@ def _inside(key: str, annotation: Any) -> Iterator[Row]:
         key: The key. In its rows `*` stands for a name, or for a position in a list.
         annotation: The type of the key's value.
     """
-    annotation = _bare(annotation)
+    annotation = bare(annotation)
     outer, inner = get_origin(annotation), get_args(annotation)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield from _below(key, annotation)
@@ -237,67 +238,17 @@ def _inside(key: str, annotation: Any) -> Iterator[Row]:
             yield from _inside(key, option)
 
 
-def _models(annotation: Any) -> list[type[BaseModel]]:
-    """All classes of parameters anywhere inside a type."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-
-    return [model for inner in get_args(annotation) for model in _models(inner)]
-
-
-def _bare(annotation: Any) -> Any:
-    """Removes the `Annotated` around a type."""
-    return _bare(get_args(annotation)[0]) if get_origin(annotation) is Annotated else annotation
-
-
 # ---------------------------------------------------------------------------------- allowed values
 
 
 def _values(field: FieldInfo) -> str:
     """Describes the allowed values of a key in words, and adds the default if the key has one that is not None."""
-    allowed = _type(field.annotation, field.metadata)
+    allowed = type_in_words(field.annotation, field.metadata)
     if field.is_required():
         return allowed
     default = field.get_default(call_default_factory=True)
 
-    return f"{allowed} = {_show(default)}" if default is not None else allowed
-
-
-def _type(annotation: Any, metadata: Iterable[Any] = ()) -> str:
-    """Describes a type and the bounds of its values in words.
-
-    Args:
-        annotation: The type.
-        metadata: Objects that state the bounds, such as `annotated_types.Ge`.
-    """
-    limits = list(metadata)
-    while get_origin(annotation) is Annotated:
-        annotation, *more = get_args(annotation)
-        limits += more
-    limits = [part for limit in limits for part in (limit.metadata if isinstance(limit, FieldInfo) else [limit])]
-    outer, inner = get_origin(annotation), get_args(annotation)
-    if outer is Literal:
-        return ", ".join(f"`{_show(value)}`" for value in inner)
-    if outer in (Union, UnionType):
-        return " or ".join(dict.fromkeys(_type(kind) if kind is not type(None) else "null" for kind in inner))
-    if outer is dict:
-        return f"mapping to {_type(inner[1])}"
-    if outer is list:
-        return f"list of {_type(inner[0])}"
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return "mapping"
-    words = {int: "whole number", float: "number", bool: "true or false", str: "text"}.get(annotation, "value")
-
-    return f"{words}{_limits(limits)}"
-
-
-def _limits(limits: Iterable[Any]) -> str:
-    """Describes the bounds of a number, as in ` ≥ 0, < 1`."""
-    signs = {bounds.Ge: ("≥", "ge"), bounds.Gt: (">", "gt"), bounds.Le: ("≤", "le"), bounds.Lt: ("<", "lt")}
-    words = [f"{signs[type(one)][0]} {getattr(one, signs[type(one)][1])}" for one in limits if type(one) in signs]
-    words += [f"a multiple of {one.multiple_of}" for one in limits if isinstance(one, bounds.MultipleOf)]
-
-    return f" {', '.join(words)}" if words else ""
+    return f"{allowed} = {shown(default)}" if default is not None else allowed
 
 
 # ---------------------------------------------------------------------------------- present values
@@ -328,7 +279,7 @@ def _present(key: str, content: Mapping[str, Any]) -> str:
     """
     groups: dict[str, list[tuple[str, ...]]] = {}
     for names, value in _values_at(key.split("."), content):
-        groups.setdefault(_show(value), []).append(names)
+        groups.setdefault(shown(value), []).append(names)
     if any(len(value) > LONGEST for value in groups) or len(groups) > MOST_GROUPS:
         return "several"
     every = [name for names in groups.values() for name in names]
@@ -383,21 +334,6 @@ def _values_at(parts: list[str], content: Any) -> Iterator[tuple[tuple[str, ...]
                 yield ((name, *names) if name else names), inner
     elif isinstance(content, dict) and parts[0] in content:
         yield from _values_at(parts[1:], content[parts[0]])
-
-
-def _show(value: Any) -> str:
-    """Formats a value as params.yaml writes it."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if value is None:
-        return "null"
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{key}: {_show(inner)}" for key, inner in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_show, value)) + "]"
-
-    # YAML reads 1e-08 as text, but 1.0e-08 as a number.
-    return str(value).replace("e-", ".0e-") if isinstance(value, float) and "." not in str(value) else str(value)
 
 
 # ---------------------------------------------------------------------------------- the file
