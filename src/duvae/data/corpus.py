@@ -117,7 +117,7 @@ def invisible_characters(path: Path, rows: Sequence[str]) -> list[str]:
     To the program, a word with such a character is another word than the same word without it.
 
     Args:
-        path: The file.
+        path: Path of the text file.
         rows: The lines of the file.
 
     Returns:
@@ -149,7 +149,7 @@ def file_lines(path: Path, raw: bytes | None = None) -> list[str]:
     Unicode's separators.
 
     Args:
-        path: The file.
+        path: Path of the text file.
         raw: Bytes of the file, if they have already been read; None: the function reads the file.
 
     Raises:
@@ -177,7 +177,7 @@ def line_error(path: Path, line: int, expected: str, value: str, remedy: str) ->
     """Creates the error that describes a mistake in one line of a file.
 
     Args:
-        path: The file.
+        path: Path of the text file.
         line: Number of the line, counted from 1.
         expected: Expected content of the line, in words.
         value: Found content of the line, in words.

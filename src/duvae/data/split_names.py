@@ -20,7 +20,7 @@ SPELLINGS: Mapping[str, tuple[str, ...]] = {
 """Accepted names of each split. Capital letters are accepted too."""
 
 _ALIKE = re.compile(
-    r"(?P<split>train(ing)?|val(id|idation|idate)?|dev(el|elopment)?|test(ing)?|eval(uation)?|held?out|holdout)"
+    r"(?P<split>train(ing)?|val(id|idation|idate)?|dev(el|elopment)?|test(ing)?|eval(uation)?|heldout|holdout)"
     r"(s|set|sets|data|dataset|images?|imgs?|pictures?|pics|split|folder|files?|[a-d])?"
 )
 """Names that look like a split, in small letters, without digits and signs."""

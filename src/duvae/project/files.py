@@ -203,7 +203,7 @@ def _unwritable(path: Path, error: OSError) -> UserError:
     """Builds the error for a path that cannot be written.
 
     Args:
-        path: The path.
+        path: Path of the file or folder that could not be written.
         error: The error of the operating system.
     """
     file = next((parent for parent in path.parents if parent.exists() and not parent.is_dir()), None)

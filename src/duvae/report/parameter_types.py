@@ -26,7 +26,7 @@ def type_in_words(annotation: Any, metadata: Iterable[Any] = ()) -> str:
     """Describes a type and the bounds of its values in words.
 
     Args:
-        annotation: The type.
+        annotation: Type of the values, such as `int` or `list[float]`.
         metadata: Objects that state the bounds, such as `annotated_types.Ge`.
     """
     limits = list(metadata)

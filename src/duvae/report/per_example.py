@@ -123,7 +123,7 @@ def read(result: Result, root: Path = Path()) -> PerExample | None:
     """Reads the values of the test examples under one model.
 
     Args:
-        result: The model's result.
+        result: Metrics and records of the trained model.
         root: The project's folder.
 
     Returns:
@@ -214,7 +214,7 @@ def space(result: Result, model: PerExample) -> Space:
     """Builds the `Space` of a model with two latent dimensions.
 
     Args:
-        result: The model's result.
+        result: Metrics and records of the trained model.
         model: The values of the model's test examples.
 
     Raises:

@@ -286,7 +286,7 @@ def read_table(path: Path, command: str) -> pd.DataFrame:
     """Reads a CSV file.
 
     Args:
-        path: The file.
+        path: Path of the CSV file.
         command: The command that writes the file.
 
     Raises:

@@ -66,7 +66,7 @@ def file_lock(path: Path) -> FileLock:
     """Creates a lock that the kernel frees when the process that holds the lock dies.
 
     Args:
-        path: The lock file.
+        path: Path of the lock file.
     """
     return FileLock(path, poll_interval=0.01)
 
@@ -78,7 +78,7 @@ class JournalLock:
     behind, and does not repair the journal.
 
     Args:
-        journal: The journal file.
+        journal: Path of the file that holds all studies.
     """
 
     def __init__(self, journal: Path) -> None:
@@ -225,7 +225,7 @@ class Worker:
         Args:
             storage: Storage of the study.
             study: Study of the trial.
-            trial: The trial.
+            trial: The unfinished trial.
         """
         with self.guard:
             if self.owns(study, trial):

@@ -126,7 +126,7 @@ def _has_files(client: MlflowClient, run: Run, files: Mapping[Path, str | None])
 
     Args:
         client: Client of the store.
-        run: The run.
+        run: The run of MLflow to check.
         files: The files that the run copies, as `_files` returns them.
     """
     copies = [(folder, path.name) for path, folder in files.items() if folder is not None]

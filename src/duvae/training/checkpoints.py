@@ -161,7 +161,7 @@ def moments(name: str, optimizer: Optimizer) -> dict[str, Tensor]:
 
     Args:
         name: Name of the optimiser, such as `encoder`.
-        optimizer: The optimiser.
+        optimizer: The optimiser of the encoder or of the decoder.
 
     Returns:
         The tensors, by names of the form `<name>.<number of the parameter>.<moment>`, such as `encoder.0.exp_avg`.
@@ -179,7 +179,7 @@ def restore_moments(name: str, optimizer: Optimizer, tensors: Mapping[str, Tenso
 
     Args:
         name: Name of the optimiser, as in the call of `moments`.
-        optimizer: The optimiser.
+        optimizer: The optimiser of the encoder or of the decoder.
         tensors: Tensors of a snapshot. Those whose names do not begin with `<name>.` are ignored.
     """
     state: dict[int, dict[str, Tensor]] = {}

@@ -310,7 +310,7 @@ class Training:
         """Sets the model, the optimisers, the random generators and all other values to those of a saved state.
 
         Args:
-            snapshot: The saved state.
+            snapshot: State of the training, as a checkpoint holds it.
         """
         tensors = {name: value.to(self.device) for name, value in with_prefix("model", snapshot.tensors).items()}
         self.model.load_state_dict(tensors)

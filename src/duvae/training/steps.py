@@ -149,7 +149,7 @@ class SGD(Optimizer):
 
     Args:
         parameters: The parameters to update.
-        learning_rate: The learning rate.
+        learning_rate: Learning rate of the following steps.
     """
 
     def __init__(self, parameters: list[nn.Parameter], learning_rate: float) -> None:
@@ -173,7 +173,7 @@ def optimizer(parameters: list[nn.Parameter], name: str, learning_rate: float) -
     Args:
         parameters: The parameters that the optimiser updates.
         name: "sgd" or "adam".
-        learning_rate: The learning rate.
+        learning_rate: Learning rate of the following steps.
 
     Raises:
         UserError: If the name is neither "sgd" nor "adam".

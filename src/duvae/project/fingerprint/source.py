@@ -264,7 +264,7 @@ class Source:
 
         Args:
             module: Name of the module of the definition.
-            definition: The definition.
+            definition: The function, class or constant whose code is searched.
 
         Returns:
             Pairs: a name in the code, and what this name stands for, in the form that `resolve` returns. References of
