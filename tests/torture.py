@@ -1,224 +1,83 @@
-"""`make torture`: kills a small rebuild again and again, and compares its outputs with those of an undisturbed one.
+"""`make torture`: kills rebuilds, the creation of MLflow's store, and searches, and compares what they leave.
 
-Each round kills once in each of five phases: a training, a write of a training's state, the update of dvc.lock, a write
-of dvc.lock, and the final `dvc repro`. The round's seed gives the order and the moments. During a training the round
-kills the training itself, its task's process, or the rebuild. After each kill it starts the same command again.
+Each round has four parts, and its seed gives the kills and their moments:
+
+- `rebuild`: a small rebuild is killed in each of its phases;
+- `signals`: a rebuild ends by SIGHUP and by another signal, and leaves no process;
+- `store`: `duvae track` is killed while it creates MLflow's store, also two at once;
+- `search`: two `duvae search` on one study are killed.
+
+After the kills the same commands must succeed, and their results must equal those of an undisturbed run.
 """
 
 import argparse
-import json
-import os
-import random
 import shutil
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-import psutil
-import yaml
-from ruamel.yaml import YAML
+import torture_commands
+import torture_rebuild
 
-import tiny
-from end_to_end import Clone
-from pipelines.workspaces import OWNER_VARIABLE
+PARTS = ("rebuild", "signals", "store", "search")
 
-TARGETS = ("evaluate@synthetic-vae-1", "train@synthetic-du_vae-1")
-PHASES = (("training", "checkpoint"), ("lockfile", "lock", "recording"))
-"""The phases in which a round kills: first the phases of training, then the phases of recording results."""
-
-HERE = Path(__file__).parent
-REBUILD = "import sys; from pathlib import Path; from small_project import rebuild\n"
-REBUILD += "sys.exit(bool(rebuild(Path.cwd(), *sys.argv[1:], slots=1).failed))"
-PATIENCE = 600.0
-MOMENTS = {"training": 4.0, "lockfile": 3.0, "recording": 2.0}
-"""For each phase, the greatest number of seconds between the start of the phase and the kill."""
-COMMANDS = {"training": ("duvae", "train"), "lockfile": ("-m", "pipelines.lockfile"), "recording": ("dvc", "repro")}
+Part = Callable[[int], str]
 
 
-def create(folder: Path) -> Clone:
-    """Creates a clone of the project with small parameters and prepared data, and without trained models."""
-    clone = Clone(folder)
-    tiny.write(folder / "params.yaml", settings=["vae", "du_vae"])
-    file = YAML()
-    raw = file.load((folder / "params.yaml").read_text(encoding="utf-8"))
-    raw["checkpoint_seconds"] = 0.0
-    raw["datasets"]["synthetic"]["optimisation"]["epochs"] = 12
-    with (folder / "params.yaml").open("w", encoding="utf-8") as opened:
-        file.dump(raw, opened)
-    clone.run("duvae", "graph")
-    for command in (
-        ["add", "--all"],
-        ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "-m", "small"],
-    ):
-        clone.run("git", *command)
-    clone.repro("validate@synthetic")
-
-    return clone
-
-
-def undisturbed(prepared: Path, folder: Path, targets: Sequence[str] = TARGETS) -> dict[str, str]:
-    """Runs `dvc repro` without a kill in a copy of the clone; returns the hashes of all outputs."""
-    shutil.copytree(prepared, folder, symlinks=True)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(folder / "src")}
-    subprocess.run(["dvc", "repro", "--quiet", *targets], cwd=folder, env=environment, check=True)
-
-    return outputs(folder)
-
-
-def outputs(folder: Path) -> dict[str, str]:
-    """The hashes of all outputs in dvc.lock, by path.
-
-    Records (*.run.json) are left out, because they differ between identical runs.
-    """
-    stages = yaml.safe_load((folder / "dvc.lock").read_text(encoding="utf-8"))["stages"]
-    outs = [out for stage in stages.values() for out in stage.get("outs", ())]
-
-    return {out["path"]: out["md5"] for out in outs if not out["path"].endswith(".run.json")}
-
-
-class Round:
-    """One rebuild that is killed several times.
+def prepare(parts: Sequence[str], place: Path) -> dict[str, Part]:
+    """Creates the projects and their undisturbed results.
 
     Args:
-        prepared: The project to copy.
-        folder: The folder of the copy.
-        seed: Seed of the order and the moments of the kills.
-        targets: Names of the stages to rebuild.
+        parts: Names of the parts.
+        place: Folder for the projects.
+
+    Returns:
+        For each part, a function that runs the part with a seed, and returns a description of its kills.
     """
+    functions: dict[str, Part] = {}
+    # These parts fork this process. So they come first, before any other part may start a thread.
+    if {"store", "search"}.intersection(parts):
+        project = torture_commands.create(place / "commands")
+        if "store" in parts:
+            functions["store"] = torture_commands.Tracking(project, place).round
+        if "search" in parts:
+            functions["search"] = torture_commands.Searching(project, place).round
+    if {"rebuild", "signals"}.intersection(parts):
+        prepared = place / "prepared"
+        torture_rebuild.create(prepared)
+        expected = torture_rebuild.undisturbed(prepared, place / "undisturbed")
 
-    def __init__(self, prepared: Path, folder: Path, seed: int, targets: Sequence[str] = TARGETS) -> None:
-        shutil.copytree(prepared, folder, symlinks=True)
-        self.folder, self.random, self.killed = folder, random.Random(seed), list[str]()
-        self.targets = targets
-        self.token = folder.with_name(f"{folder.name}.token")
+        def part(name: str) -> Part:
+            kill = {"rebuild": torture_rebuild.torture, "signals": torture_rebuild.ended_by_signals}[name]
 
-    def start(self, order: dict[str, Any] | None = None) -> subprocess.Popen[bytes]:
-        paths = [str(path) for path in (self.folder / "src", HERE, HERE.parent)]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        if order is not None:
-            self.token.unlink(missing_ok=True)
-            path = self.folder.with_name(f"{self.folder.name}.order")
-            path.write_text(json.dumps({**order, "token": str(self.token)}), encoding="utf-8")
-            environment["DUVAE_DYING"] = str(path)
-            paths.insert(0, str(HERE / "dying"))
-        environment["PYTHONPATH"] = os.pathsep.join(paths)
+            def run(seed: int) -> str:
+                folder = place / f"{name}-{seed}"
+                killed = kill(prepared, expected, folder, seed)
+                shutil.rmtree(folder)
+                return f"{name}: {', '.join(killed)}; {len(expected)} outputs as expected"
 
-        return subprocess.Popen([sys.executable, "-c", REBUILD, *self.targets], cwd=self.folder, env=environment)
+            return run
 
-    def kill(self, phase: str) -> None:
-        """Starts the rebuild and kills one of its processes during a phase."""
-        if phase in {"checkpoint", "lock"}:
-            # The kill comes in the middle of a write. In a write of a state it ends only a task, which may be retried.
-            # In a write of dvc.lock it ends the recording.
-            write = self.random.randint(1, 2 if phase == "lock" else 60)
-            process = self.start({"how": phase, "write": write})
-            process.wait(PATIENCE)
-            if self.token.exists():
-                self.killed.append(phase)
-            return
-        process = self.start()
-        processes = self.wait(process, lambda: [p for p in started(process) if runs(p, *COMMANDS[phase])])
-        if processes:
-            time.sleep(self.random.uniform(0.0, MOMENTS[phase]))
-            victims = {"the process": processes[0], "the rebuild": psutil.Process(process.pid)}
-            if phase == "training":
-                victims["its task"] = processes[0].parents()[0]
-            name = self.random.choice(sorted(victims))
-            try:
-                victims[name].kill()
-                self.killed.append(f"{phase} ({name})")
-            except psutil.NoSuchProcess:
-                pass
-        process.wait(PATIENCE)
+        functions |= {name: part(name) for name in ("rebuild", "signals") if name in parts}
 
-    def wait(self, process: subprocess.Popen[bytes], find: Callable[[], list[psutil.Process]]) -> list[psutil.Process]:
-        """Waits until `find` finds processes; returns them. Empty: the rebuild ended first, or took too long."""
-        deadline = time.monotonic() + PATIENCE
-        while process.poll() is None and time.monotonic() < deadline:
-            if processes := find():
-                return processes
-            time.sleep(0.02)
-
-        return []
-
-    def finish(self) -> dict[str, str]:
-        """Starts the rebuild once more without a kill; returns the hashes of its outputs."""
-        code = self.start().wait(PATIENCE)
-        if code:
-            raise SystemExit(f"{self.folder}: the last start ended with {code}")
-        if left := list((self.folder / ".dvc/tmp/rebuild/workspaces").iterdir()):
-            raise SystemExit(f"{left} were left")
-        if states := list((self.folder / "checkpoints").iterdir()):
-            raise SystemExit(f"{states} were left")
-
-        return outputs(self.folder)
-
-
-def started(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
-    """The running processes that a rebuild started."""
-    processes = []
-    for other in psutil.process_iter():
-        try:
-            if f"-{process.pid}-" in other.environ().get(OWNER_VARIABLE, "") and other.status() != psutil.STATUS_ZOMBIE:
-                processes.append(other)
-        except (psutil.Error, OSError):
-            continue
-
-    return processes
-
-
-def runs(process: psutil.Process, program: str, command: str) -> bool:
-    """Whether a process runs the command `command` of the program `program`."""
-    try:
-        line = process.cmdline()
-    except psutil.Error:
-        return False
-
-    return any(Path(word).name == program for word in line[:2]) and command in line[1:4]
-
-
-def torture(
-    prepared: Path, expected: dict[str, str], folder: Path, seed: int, targets: Sequence[str] = TARGETS
-) -> list[str]:
-    """Runs one round; returns the phase of each kill and, during training, which process was killed.
-
-    Raises:
-        SystemExit: The outputs differ from the expected outputs, or the last start failed or left files behind.
-    """
-    this = Round(prepared, folder, seed, targets)
-    for group in PHASES:
-        for phase in this.random.sample(group, len(group)):
-            this.kill(phase)
-    actual = this.finish()
-    if actual != expected:
-        paths = sorted(path for path in actual.keys() | expected if actual.get(path) != expected.get(path))
-        raise SystemExit(f"seed {seed}, after {this.killed}: outputs differ from the expected ones: {paths}")
-
-    return this.killed
+    return functions
 
 
 def main() -> None:
-    """Runs some rounds, and prints the kills of each round."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Runs some rounds, and prints the kills of each round on one line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=20, metavar="N", help="number of rounds; default: 20")
     parser.add_argument("--first", type=int, default=1, metavar="SEED", help="seed of the first round; default: 1")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="parts of each round; default: all")
     arguments = parser.parse_args()
-    kills = 0
+    started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="duvae-") as place:
-        prepared = Path(place) / "prepared"
-        create(prepared)
-        expected = undisturbed(prepared, Path(place) / "undisturbed")
+        functions = prepare(arguments.parts, Path(place))
         for seed in range(arguments.first, arguments.first + arguments.rounds):
-            folder = Path(place) / f"round-{seed}"
-            killed = torture(prepared, expected, folder, seed)
-            kills += len(killed)
-            print(f"seed {seed}: {', '.join(killed)}; {len(expected)} outputs as expected", flush=True)
-            shutil.rmtree(folder)
-    print(f"{arguments.rounds} rounds, {kills} kills, every output as in an undisturbed rebuild")
+            lines = [functions[name](seed) for name in arguments.parts]
+            print(f"seed {seed}: {' | '.join(lines)}", flush=True)
+    print(f"{arguments.rounds} rounds in {time.monotonic() - started:.0f} s: everything as in undisturbed runs")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,10 @@ def main() -> None:
         cli.main()
     except KeyboardInterrupt:  # while modules are imported; the command line handles it afterwards
         print("interrupted: no file is half-written; run the same command again", file=sys.stderr)
+        from duvae.project import earlier_outputs
+
+        earlier_outputs.put_back()
+        earlier_outputs.print_advice()
         sys.exit(130)
     except ModuleNotFoundError as error:
         library = (error.name or "").partition(".")[0]

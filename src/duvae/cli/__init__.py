@@ -74,6 +74,17 @@ def main() -> None:
     interruption.
     """
     os.environ.update(TELEMETRY_OFF)
+    if "DVC_STAGE" not in os.environ:
+        _run()
+        return
+    from duvae.project import earlier_outputs  # imported only here, since 'duvae --help' must start quickly
+
+    with earlier_outputs.kept():
+        _run()
+
+
+def _run() -> None:
+    """Runs the command, and turns its errors into messages and exit statuses."""
     try:
         for argument in sys.argv[1:]:
             require_utf8(argument)

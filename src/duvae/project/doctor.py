@@ -17,7 +17,6 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from configparser import ConfigParser, Error
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -35,6 +34,7 @@ from duvae import config
 from duvae.config import Params, path_in_folder
 from duvae.errors import UserError
 from duvae.project import job_list, local_store
+from duvae.project.earlier_outputs import cache_folder
 from duvae.project.provenance import commit, owned_by_another, trust
 
 OUTPUT_FOLDERS = ("data", "models", "posteriors", "generated", "results", "reports", "checkpoints", "pipelines")
@@ -253,17 +253,8 @@ def mirror(params: Params) -> str:
 
 
 def cache(root: Path) -> str:
-    """Finds the path and the size of DVC's cache, in which DVC keeps results.
-
-    DVC's settings give the path. A relative path starts from the folder `.dvc`.
-    """
-    name = "cache"
-    for settings_file in ("config", "config.local"):
-        settings = ConfigParser(interpolation=None)
-        with suppress(Error, OSError, UnicodeDecodeError):  # DVC itself reports a broken file
-            settings.read(root / ".dvc" / settings_file, encoding="utf-8")
-            name = settings.get("cache", "dir", fallback=name).strip("'\"") or name
-    folder = root / ".dvc" / name
+    """Finds the path and the size of DVC's cache, in which DVC keeps results."""
+    folder = cache_folder(root)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     return f"{folder}, {decimal(size) if folder.is_dir() else 'empty'}"
 
