@@ -69,7 +69,7 @@ check: $(ENVIRONMENT)  ## Check the code with ruff and mypy
 smoke: $(ENVIRONMENT)  ## Run all stages at a reduced size, in a temporary folder
 	@python tests/end_to_end.py
 
-torture: $(ENVIRONMENT)  ## Kill a small rebuild in 20 rounds, and compare its outputs; ARGS='--rounds 3' for 3 rounds
+torture: $(ENVIRONMENT)  ## Kill rebuilds, 'duvae track' and searches in 20 rounds, and compare; ARGS='--rounds 3' for 3 rounds
 	@PYTHONPATH="$(CURDIR):$(CURDIR)/tests" python tests/torture.py $(ARGS)
 
 bench: $(ENVIRONMENT)  ## Measure the speed: thirteen minutes on one free core; ARGS=--full trains for all epochs

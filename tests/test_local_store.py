@@ -6,6 +6,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -13,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from duvae.commands import track
 from duvae.errors import UserError
 from duvae.project import local_store
-from duvae.tracking import store
+from duvae.tracking import runs, store
 from serving import serve
 
 pytestmark = pytest.mark.filterwarnings("ignore:::mlflow", "ignore:::sqlalchemy", "ignore:::alembic")
@@ -149,3 +151,33 @@ def test_any_answer_of_a_server_is_an_answer(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with serve() as server:
         store._require_answer(server.url)
+
+
+def test_only_one_command_at_a_time_fills_the_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A second `duvae track` waits for the first one. Otherwise each of them would write a run of the same job."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    began, go_on, calls = threading.Event(), threading.Event(), list[str]()
+
+    def fill(params: object, root: Path) -> runs.TrackedJobs:
+        calls.append("first" if not calls else "second")
+        began.set()
+        go_on.wait(60)
+        return runs.TrackedJobs()
+
+    monkeypatch.setattr(runs, "track", fill)
+    threads = [threading.Thread(target=track.run, args=(None, tmp_path)) for _ in range(2)]
+    threads[0].start()
+    assert began.wait(60)
+    threads[1].start()
+    until = time.monotonic() + 60
+    while "waiting for its end" not in (waiting := capsys.readouterr().err) and time.monotonic() < until:
+        time.sleep(0.01)
+    assert "waiting for its end" in waiting
+    assert calls == ["first"]
+    go_on.set()
+    for thread in threads:
+        thread.join(60)
+
+    assert calls == ["first", "second"]

@@ -21,7 +21,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import psutil
 import yaml
@@ -240,38 +240,14 @@ def ended_by_signals(
         SystemExit: The outputs differ, the last start failed, or a process was left.
     """
     this = Round(prepared, folder, seed, targets)
-    chosen = signals or this.random.sample([signal.SIGHUP, this.random.choice(OTHERS)], 2)
-    for number in chosen:
-        environment = {
-            **os.environ,
-            "OMP_NUM_THREADS": "1",
-            "PYTHONPATH": os.pathsep.join(str(path) for path in (folder / "src", HERE.parent)),
-            MARK: str(folder),
-        }
-        environment.pop("PREFECT_API_URL", None)
+    for number in signals or this.random.sample([signal.SIGHUP, this.random.choice(OTHERS)], 2):
         log = folder.with_name(f"{folder.name}.log")
         with log.open("wb") as output:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "pipelines.rebuild", "--devices", "cpu", "--slots", "1", *targets],
-                cwd=folder,
-                env=environment,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # a background process of a shell would ignore SIGINT
-            )
-            # The first moments are those in which Prefect's server starts.
-            server = this.wait(process, lambda: [p for p in marked(folder) if runs_server(p)])
-            if this.random.random() < 0.7:
-                this.wait(process, lambda: [p for p in started(process) if runs(p, "duvae", "train")])
-            if server and process.poll() is None:
-                time.sleep(this.random.uniform(0.0, MOMENTS["training"]))
-                with contextlib.suppress(ProcessLookupError):
-                    process.send_signal(number)
-            process.wait(PATIENCE)
-        expected_code = 130 if number in {signal.SIGINT, signal.SIGTERM} else -number
-        if process.returncode == 0:
+            process = start_command(folder, targets, output)
+            end_by(this, process, number)
+        if process.returncode == 0:  # the rebuild ended before the signal
             continue
-        if number != signal.SIGHUP and process.returncode != expected_code:
+        if process.returncode not in {-number, 128 + number, 130}:
             raise SystemExit(f"seed {seed}, {number.name}: exit status {process.returncode}\n{log.read_text()}")
         this.killed.append(number.name)
         if left := remaining(folder):
@@ -279,6 +255,37 @@ def ended_by_signals(
     compare(this, expected, seed)
 
     return this.killed
+
+
+def start_command(folder: Path, targets: Sequence[str], output: IO[bytes]) -> subprocess.Popen[bytes]:
+    """Starts `python -m pipelines.rebuild`, whose processes all carry the mark of their folder."""
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join(str(path) for path in (folder / "src", HERE.parent)),
+        MARK: str(folder),
+    }
+    environment.pop("PREFECT_API_URL", None)
+    command = [sys.executable, "-m", "pipelines.rebuild", "--devices", "cpu", "--slots", "1", *targets]
+
+    # In a session of its own, since a background process of a shell would ignore SIGINT.
+    return subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+    )
+
+
+def end_by(this: Round, process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    """Sends a signal to a rebuild at a random moment after the start of Prefect's server, and waits for its end.
+
+    Most moments lie in a training, and the others in the start of the rebuild.
+    """
+    this.wait(process, lambda: [other for other in marked(this.folder) if runs_server(other)])
+    if this.random.random() < 0.7:
+        this.wait(process, lambda: [other for other in started(process) if runs(other, *COMMANDS["training"])])
+    time.sleep(this.random.uniform(0.0, MOMENTS["training"]))
+    if process.poll() is None:
+        process.send_signal(number)
+    process.wait(PATIENCE)
 
 
 OTHERS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)

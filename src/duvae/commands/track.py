@@ -1,8 +1,11 @@
 """The command `duvae track`: writes the existing results to MLflow."""
 
+import os
+from contextlib import nullcontext
 from pathlib import Path
 
 from duvae.config import Params
+from duvae.project import local_store
 from duvae.tracking import runs
 
 
@@ -16,7 +19,10 @@ def run(params: Params, root: Path = Path()) -> None:
         params: All parameters of params.yaml.
         root: Folder of the project.
     """
-    tracked = runs.track(params, root)
+    # A server has no lock of the project; there, the next command removes a run that was written twice.
+    server = os.environ.get("MLFLOW_TRACKING_URI")
+    with nullcontext() if server else local_store.filled_by_one(root):
+        tracked = runs.track(params, root)
     counts = {
         "added": tracked.added,
         "replaced": tracked.replaced,

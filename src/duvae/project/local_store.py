@@ -8,8 +8,10 @@ under another name, while it holds a lock, and then renames it.
 import os
 import re
 import sqlite3
+import sys
 import tempfile
-from contextlib import closing, suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -17,9 +19,11 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 
 from duvae.errors import UserError
+from duvae.project.files import require_writable
 
 FILE = "mlflow.db"
-LOCK = "mlflow.db.lock"
+LOCK, FILLING_LOCK = "mlflow.db.lock", "mlflow.db.track.lock"
+"""Files that a process locks while it creates the store, and while it brings the store's runs up to date."""
 
 PATIENCE = 120.0
 """Seconds to wait for another process that creates the store. Creating takes about ten seconds on a busy machine."""
@@ -54,6 +58,32 @@ def require(root: Path) -> Path:
         ) from error
 
     return path
+
+
+@contextmanager
+def filled_by_one(root: Path) -> Iterator[None]:
+    """Waits until no other process brings the runs of the local store up to date, and keeps others out of the block.
+
+    Two such processes at once would each write a run of the same job.
+
+    Args:
+        root: Folder of the project.
+
+    Raises:
+        UserError: If the folder cannot be written to.
+    """
+    path = root.resolve() / FILLING_LOCK
+    require_writable(path)
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print("another process brings MLflow's runs up to date; waiting for its end", file=sys.stderr)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def state(path: Path) -> State:
