@@ -160,7 +160,7 @@ def _rebuild(
         sys.exit(1)
     except httpx.HTTPError as error:
         raise UserError(
-            f"{url or 'the temporary Prefect server'}: the server stopped to answer ({error}). Finished stages are"
+            f"{url or 'the temporary Prefect server'}: the server has stopped answering ({error}). Finished stages are"
             " kept; run the same command again to continue."
         ) from error
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 from cryptography import x509
@@ -185,6 +186,19 @@ def test_an_address_that_is_none_is_named(url: str, monkeypatch: pytest.MonkeyPa
         return
     with pytest.raises(UserError, match=rf"^PREFECT_API_URL=.*expected an address like http://127.*{UNSET}"):
         prefect_api.chosen()
+
+
+def test_a_server_that_dies_during_a_rebuild_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipelines import flow, rebuild
+
+    def die(**_: object) -> None:
+        raise httpx.ConnectError("All connection attempts failed")
+
+    monkeypatch.setattr(flow, "rebuild", die)
+    monkeypatch.setattr(rebuild.watchdog, "start", lambda **_: None)
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    with pytest.raises(UserError, match=r"stopped answering \(All connection attempts failed\)\. Finished stages are"):
+        rebuild.command([])
 
 
 def run(folder: Path, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
