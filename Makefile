@@ -52,11 +52,15 @@ search: $(ENVIRONMENT)  ## Search (γ, p) on the synthetic data by grid and by T
 	@for study in synthetic_grid synthetic_tpe; do duvae figure2 --study $$study; done
 	@echo "The pages:  reports/studies/synthetic_grid.html, reports/studies/synthetic_tpe.html"
 
-dashboard: $(ENVIRONMENT)  ## Show the studies of hyperparameters: optuna-dashboard on http://127.0.0.1:8080
+# The environment often has a variable PORT that belongs to something else, so only 'make dashboard PORT=N' sets it.
+PORT = 8080
+
+dashboard: $(ENVIRONMENT)  ## Show the studies: optuna-dashboard on http://127.0.0.1:8080; PORT=N for another port
 	@[ -n "$${OPTUNA_STORAGE:-}" ] || [ -f studies/journal.log ] || \
 	    { echo "error: studies/journal.log does not exist. Run 'duvae search --study NAME', which creates it." >&2; exit 2; }
+	@python -m pipelines.ports '$(PORT)' 'make dashboard PORT=N'
 	@studies="$${OPTUNA_STORAGE:-studies/journal.log}"; \
-	    optuna-dashboard --host 127.0.0.1 --port 8080 "$${studies/#postgresql:/postgresql+psycopg:}"
+	    optuna-dashboard --host 127.0.0.1 --port $(PORT) "$${studies/#postgresql:/postgresql+psycopg:}"
 
 test: $(ENVIRONMENT)  ## Run the tests in at most four processes; DUVAE_MIRROR=FOLDER adds the tests on real data
 	@python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile $(ARGS)

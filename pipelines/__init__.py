@@ -21,6 +21,11 @@ records these results in the project, and calls `dvc repro` once. So DVC stays t
 | `lockfile.py` | writes the hashes of many stages into dvc.lock at once; `record.py` starts it as a process |
 | `durations.py` | estimates the seconds of each stage from earlier runs, or else from `default_durations.yaml` |
 | `display.py` | shows the live table, the plan and the summary |
+| `watchdog.py` | ends the children of a command that was killed |
+| `owners.py` | marks the processes that a command starts, and finds those whose command has ended |
+| `signals.py` | ends a command in an orderly way after Ctrl-C, SIGTERM or SIGHUP |
+| `prefect_api.py` | checks that the user's Prefect server answers |
+| `ports.py` | checks that a server can listen on a port |
 | `prefect_server.py` | `make serve`: a Prefect server and a worker, which rebuild on request and every night |
 | `parallel_study.py` | runs one Optuna study with several worker processes; not part of a rebuild |
 | `jobs.yaml` | lists the data sets, jobs (trainings) and studies of dvc.yaml's stages; `duvae graph` writes the file |

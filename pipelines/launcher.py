@@ -20,7 +20,8 @@ from typing import IO, Any
 from duvae.cli import TELEMETRY_OFF
 from duvae.errors import TEMPORARY_FAILURE
 from pipelines.devices import Device
-from pipelines.workspaces import OWNER_VARIABLE, WORK_FOLDER, ProjectSnapshot, file_name, owner, workspace
+from pipelines.owners import OWNER_VARIABLE, owner
+from pipelines.workspaces import WORK_FOLDER, ProjectSnapshot, file_name, workspace
 
 GRACE = 10.0
 """Seconds between SIGTERM and SIGKILL. A training saves its state in this time."""

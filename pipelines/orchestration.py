@@ -16,7 +16,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from duvae.errors import UserError
-from pipelines import launcher
+from duvae.project.leftovers import remove_unfinished
+from pipelines import launcher, watchdog
 from pipelines.devices import Pool, choose
 from pipelines.display import LiveTable
 from pipelines.durations import estimates
@@ -112,6 +113,7 @@ def run(
         UserError: If the project cannot be rebuilt, or if its files change during the rebuild.
     """
     started = time.monotonic()
+    watchdog.start()
     cluster = options.cluster
     pool = None if cluster else Pool(choose(threads, options.slots, options.devices))
     with exclusive(root), contextlib.closing(StageGraph(root, options.targets)) as graph:
@@ -181,6 +183,7 @@ def exclusive(root: Path) -> Iterator[None]:
         raise UserError(f"{root}: another rebuild runs here. Wait for its end, or stop it.") from error
     try:
         clean(root)
+        remove_unfinished(root)
         repair(root)
         yield
     finally:

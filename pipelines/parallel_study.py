@@ -21,6 +21,7 @@ import typer
 
 from duvae import config
 from duvae.errors import Interrupted, UserError
+from pipelines import signals, watchdog
 from pipelines.devices import Device, choose
 
 RESTARTS = 3
@@ -55,7 +56,7 @@ class Crew:
             UserError: If a worker reports an error, or keeps crashing.
             Interrupted: If the user asks for a stop.
         """
-        handlers = {number: signal.signal(number, self.stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        handlers = {number: signal.signal(number, self.stop) for number in signals.handled()}
         try:
             threads = [threading.Thread(target=self.run_worker, args=(device,)) for device in self.devices]
             for thread in threads:
@@ -145,6 +146,7 @@ def main(
     parameters = config.load(params)
     parameters.study(study)
     crew = Crew(study, choose(parameters.threads, slots, devices), storage, params)
+    watchdog.start(mark_children=True)
     crew.run()
     subprocess.run(crew.command, check=True)
 

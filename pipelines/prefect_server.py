@@ -1,14 +1,13 @@
 """`make serve` runs a Prefect server on 127.0.0.1, creates the deployments of prefect.yaml, and runs a worker.
 
-A deployment lets the server start rebuilds, on request or every night. The worker runs them. Ctrl-C or SIGTERM ends the
-server and the worker. If the environment variable PREFECT_API_URL names a server, the command uses that server and
-starts no server of its own.
+A deployment lets the server start rebuilds, on request or every night. The worker runs them. Ctrl-C, SIGTERM or SIGHUP
+ends the server and the worker. If the environment variable PREFECT_API_URL names a server, the command uses that server
+and starts no server of its own.
 """
 
 import argparse
 import contextlib
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ import psutil
 
 from duvae.cli import TELEMETRY_OFF
 from duvae.errors import UserError
+from pipelines import owners, ports, prefect_api, signals, watchdog
 
 POOL = "duvae"
 """Name of the Prefect work pool from which the worker takes flow runs."""
@@ -51,12 +51,14 @@ def serve(port: int) -> int:
         port: Port of the server, if this function starts one.
 
     Returns:
-        The exit status of the worker; 130 after an interruption.
+        The exit status of the worker; after an interruption, 128 + the number of the signal.
 
     Raises:
         UserError: If no server answers, or a deployment fails.
     """
     root = Path.cwd()
+    owners.end_left_over()
+    watchdog.start(mark_children=True)
     paths = [str(root), os.environ.get("PYTHONPATH", "")]
     environment = {
         **os.environ,
@@ -66,19 +68,23 @@ def serve(port: int) -> int:
         "PYTHONPATH": os.pathsep.join(path for path in paths if path),
     }
     server, worker = None, None
-    url = os.environ.get("PREFECT_API_URL")
+    url = prefect_api.chosen()
     try:
-        if url is None:
+        if url is not None:
+            prefect_api.require(url)
+        else:
             url = f"http://127.0.0.1:{port}/api"
             if is_healthy(url):
                 raise UserError(
-                    f"{url}: a server runs there already. Set PREFECT_API_URL to use it, or choose another --port."
+                    f"port {port} is taken: a Prefect server runs there. Set PREFECT_API_URL={url} to use it, or choose"
+                    " another with --port."
                 )
+            ports.require_free(port, "--port")
             command = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
             environment["PREFECT_SERVER_UI_API_URL"] = url  # otherwise Prefect's page calls port 4200
             server = subprocess.Popen(command, env=environment, start_new_session=True)
+            _wait(url, server)
         environment["PREFECT_API_URL"] = url
-        _wait(url, server)
         for arguments in (
             ["work-pool", "create", POOL, "--type", "process", "--overwrite"],
             ["--no-prompt", "deploy", "--all"],
@@ -93,7 +99,7 @@ def serve(port: int) -> int:
         worker = subprocess.Popen(command, env=environment, start_new_session=True)
         return worker.wait()
     except KeyboardInterrupt:
-        return 130
+        return signals.exit_status()
     finally:
         for process in (worker, server):
             if process is not None:
@@ -117,27 +123,36 @@ def terminate(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _wait(url: str, server: subprocess.Popen[bytes] | None) -> None:
-    """Waits until a server is healthy, or raises a `UserError` if it has ended or does not answer in time."""
+def _wait(url: str, server: subprocess.Popen[bytes]) -> None:
+    """Waits until our server is healthy, or raises a `UserError` if it has ended or does not answer in time."""
     deadline = time.monotonic() + PATIENCE
     while not is_healthy(url):
-        if time.monotonic() > deadline or (server is not None and server.poll() is not None):
+        if server.poll() is not None:
             raise UserError(
-                f"{url}: no Prefect server answers. Start it, or unset PREFECT_API_URL: then this command starts one."
+                f"{url}: the server ended with exit status {server.returncode}; its messages are above. If its port is"
+                " taken, choose another with --port."
             )
+        if time.monotonic() > deadline:
+            raise UserError(f"{url}: the server does not answer within {PATIENCE:.0f} seconds. Run the command again.")
         time.sleep(0.2)
 
 
 def main() -> None:
     """Reads the command line, and runs the server and the worker."""
     parser = argparse.ArgumentParser(prog="python -m pipelines.prefect_server", description=__doc__)
-    parser.add_argument("--port", type=int, default=4200, help="port of the server; default: 4200")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    parser.add_argument(
+        "--port", type=ports.number, default=4200, metavar="N", help="port of the server; default: 4200"
+    )
+    signals.install()
     try:
         sys.exit(serve(parser.parse_args().port))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except OSError:  # of a write to a terminal that is gone
+        if not signals.was_interrupted():
+            raise
+        sys.exit(signals.exit_status())
 
 
 if __name__ == "__main__":

@@ -1,16 +1,16 @@
 """`python -m pipelines.rebuild`: the command that rebuilds the stages that are out of date, several at a time."""
 
 import os
-import signal
 import sys
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from duvae.cli import TELEMETRY_OFF
 from duvae.errors import UserError
+from pipelines import prefect_api, signals, watchdog
 
 # Prefect reads these variables when it is imported. Prefect's log on the console would disturb the live table, so the
 # console shows only critical messages. Prefect's page shows the whole log.
@@ -118,13 +118,34 @@ def command(
     The results are the same, bit for bit, as those of 'dvc repro'. A task runs one stage. After an interruption, run
     the same command again: it keeps all finished stages.
     """
-    if only_plan:
-        print(plan(targets or [], slots, devices))
-        return
+    try:
+        if only_plan:
+            print(plan(targets or [], slots, devices))
+        else:
+            _rebuild(targets or [], slots, devices, keep_going, timeout, scheduler, remote)
+    except KeyboardInterrupt:
+        _stop()
+
+
+def _rebuild(
+    targets: list[str],
+    slots: int | None,
+    devices: str | None,
+    keep_going: bool,
+    timeout: float | None,
+    scheduler: str | None,
+    remote: str,
+) -> None:
+    """Runs the rebuild as a flow of Prefect. The arguments are those of `command`."""
+    watchdog.start(mark_children=True)  # before Prefect starts its temporary server
+    if url := prefect_api.chosen():
+        prefect_api.require(url)
+    import httpx
+
     from pipelines import flow
 
     rebuild = flow.rebuild
-    options: dict[str, Any] = {"targets": targets or [], "keep_going": keep_going, "timeout": timeout}
+    options: dict[str, Any] = {"targets": targets, "keep_going": keep_going, "timeout": timeout}
     if scheduler is None:
         options |= {"slots": slots, "devices": devices}
     else:
@@ -137,17 +158,28 @@ def command(
     except flow.RebuildFailedError as error:
         print(error, file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:
+    except httpx.HTTPError as error:
+        raise UserError(
+            f"{url or 'the temporary Prefect server'}: the server has stopped answering ({error}). Finished stages are"
+            " kept; run the same command again to continue."
+        ) from error
+
+
+def _stop() -> NoReturn:
+    """Ends the command after an interruption."""
+    with suppress(OSError):  # the terminal may be gone
         print("interrupted: finished stages are kept; run the same command again to continue", file=sys.stderr)
-        sys.exit(130)
+    sys.exit(signals.exit_status())
 
 
 def main() -> None:
-    """Runs the command. The exit status is 2 after a `UserError`, 1 after a failed task, 130 after an interruption."""
-    # By default, SIGTERM leaves Prefect's temporary server running, and a background process of a shell ignores SIGINT.
-    # So both signals raise KeyboardInterrupt here.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
+    """Runs the command.
+
+    The exit status is 2 after a `UserError`, 1 after a failed task, and 128 + the signal's number after an
+    interruption.
+    """
+    # By default, SIGTERM and SIGHUP leave Prefect's temporary server running.
+    signals.install()
     app = typer.Typer(
         add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, context_settings=HELP
     )
@@ -158,6 +190,10 @@ def main() -> None:
         first, *more = str(error).splitlines()
         print("\n       ".join([f"error: {first}", *more]), file=sys.stderr)
         sys.exit(2)
+    except OSError:  # of a write to a terminal that is gone
+        if not signals.was_interrupted():
+            raise
+        _stop()
 
 
 if __name__ == "__main__":

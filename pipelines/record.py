@@ -22,7 +22,8 @@ from duvae.cli import TELEMETRY_OFF
 from duvae.errors import UserError
 from duvae.project.files import whole, write_json
 from pipelines.launcher import LOG_LINES
-from pipelines.workspaces import OWNER_VARIABLE, WORK_FOLDER, owner, plain_types
+from pipelines.owners import OWNER_VARIABLE, owner
+from pipelines.workspaces import WORK_FOLDER, plain_types
 
 BACKUP = WORK_FOLDER / "dvc.lock"
 """Copy of the project's dvc.lock from before the final `dvc repro`. It is removed once that command has succeeded."""

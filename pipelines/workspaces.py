@@ -10,7 +10,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,22 +18,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
 import yaml
 from dvc.config import Config
 from dvc.exceptions import DvcException
 
 from duvae.errors import UserError
 from duvae.project.files import write_text
+from pipelines.owners import end_left_over, is_alive, owner
 
 SHARED_FOLDERS = ("checkpoints", "studies")
 """Folders of the project that all workspaces share."""
 
 WORK_FOLDER = Path(".dvc/tmp/rebuild")
 """Folder in the project for the files of a rebuild: workspaces, logs, a lock and a copy of dvc.lock."""
-
-OWNER_VARIABLE = "DUVAE_REBUILD_OWNER"
-"""Environment variable of every process that a rebuild starts. Its value is the `owner()` of the starting process."""
 
 
 @dataclass(frozen=True)
@@ -217,58 +213,13 @@ def file_name(stage: str) -> str:
     return re.sub(r"[^\w.-]+", "-", stage)[:100]
 
 
-# ---------------------------------------------------------------------------------- owners of processes and folders
-
-
-def owner() -> str:
-    """Returns a text that identifies this process by machine, process id and start time.
-
-    The start time distinguishes this process from earlier and later processes with the same id.
-    """
-    return f"{_host()}-{os.getpid()}-{_start(psutil.Process())}"
-
-
-def _host() -> str:
-    return re.sub(r"\W+", "_", socket.gethostname())
-
-
-def _start(process: psutil.Process) -> int:
-    return int(process.create_time() * 100)
-
-
-def is_alive(mark: str) -> bool | None:
-    """Whether the process that a text from `owner` identifies still runs.
-
-    Args:
-        mark: Text that `owner` returned in some process; any other text is allowed too.
-
-    Returns:
-        True if the process runs, and False if it has ended. None if the process is on another machine, or if `mark`
-        does not come from `owner`.
-    """
-    match = re.fullmatch(r"(\w+)-(\d+)-(\d+)", mark)
-    if match is None or match[1] != _host():
-        return None
-    try:
-        process = psutil.Process(int(match[2]))
-        return abs(_start(process) - int(match[3])) <= 1 and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
-        return False
-
-
 def clean(root: Path) -> None:
     """Cleans up after rebuilds that were killed on this machine: kills their processes and removes their workspaces.
 
     Args:
         root: The project's folder.
     """
-    for process in psutil.process_iter():
-        try:
-            mark = process.environ().get(OWNER_VARIABLE, "")
-            if mark and is_alive(mark) is False:
-                process.kill()
-        except (psutil.Error, OSError):
-            continue
+    end_left_over()
     parent = root / WORK_FOLDER / "workspaces"
     for folder in parent.iterdir() if parent.is_dir() else ():
         if is_alive(folder.name.partition(".")[0]) is False:

@@ -18,12 +18,13 @@ import yaml
 
 import small_project
 from duvae.errors import TEMPORARY_FAILURE, UserError
-from pipelines import launcher, record, workspaces
+from pipelines import launcher, owners, record, workspaces
 from pipelines.launcher import Machine, TaskFailedError
 from pipelines.lockfile import update
+from pipelines.owners import OWNER_VARIABLE
 from pipelines.scheduler import Progress
 from pipelines.stage_graph import StageGraph
-from pipelines.workspaces import OWNER_VARIABLE, WORK_FOLDER, ProjectSnapshot
+from pipelines.workspaces import WORK_FOLDER, ProjectSnapshot
 from small_project import EACH, call, change, commit, lock, rebuild
 
 STAGES = {"base", "each@a", "each@b", "each@c", "after", "all"}
@@ -251,15 +252,15 @@ def test_processes_and_workspaces_of_a_dead_rebuild_are_removed(tmp_path: Path) 
     Normally the first process of a task watches the rebuild and ends with it. Here this process was killed too.
     """
     owner = subprocess.run(
-        [sys.executable, "-c", "from pipelines.workspaces import owner; print(owner())"],
+        [sys.executable, "-c", "from pipelines.owners import owner; print(owner())"],
         capture_output=True,
         text=True,
         check=True,
     ).stdout.strip()
     left = subprocess.Popen(["sleep", "300"], env={**os.environ, OWNER_VARIABLE: owner})
-    mine = subprocess.Popen(["sleep", "300"], env={**os.environ, OWNER_VARIABLE: workspaces.owner()})
+    mine = subprocess.Popen(["sleep", "300"], env={**os.environ, OWNER_VARIABLE: owners.owner()})
     place = tmp_path / WORK_FOLDER / "workspaces"
-    kept = [f"{workspaces.owner()}.a.x", "elsewhere-1-1.b.x", "something"]
+    kept = [f"{owners.owner()}.a.x", "elsewhere-1-1.b.x", "something"]
     for name in (f"{owner}.train.x", *kept):
         (place / name).mkdir(parents=True)
     try:

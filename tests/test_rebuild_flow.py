@@ -150,7 +150,7 @@ rebuild.main()
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_an_interrupted_rebuild_leaves_nothing_running(number: signal.Signals, tmp_path: Path) -> None:
     """After a signal, no process of the rebuild is left, and Prefect's temporary server has ended too."""
     started_file = tmp_path / "started"
@@ -177,7 +177,7 @@ def test_an_interrupted_rebuild_leaves_nothing_running(number: signal.Signals, t
 
     process.send_signal(number)
     _, errors = process.communicate(timeout=120)
-    assert process.returncode == 130, errors
+    assert process.returncode == 128 + number, errors
     assert "\ninterrupted: " in errors
     assert not psutil.wait_procs(children, timeout=60)[1]
 

@@ -29,7 +29,7 @@ from ruamel.yaml import YAML
 
 import tiny
 from end_to_end import Clone
-from pipelines.workspaces import OWNER_VARIABLE
+from pipelines.owners import OWNER_VARIABLE
 
 TARGETS = ("evaluate@synthetic-vae-1", "train@synthetic-du_vae-1")
 PHASES = (("training", "checkpoint"), ("lockfile", "lock", "recording"))

@@ -8,8 +8,22 @@ if TYPE_CHECKING:
     from duvae.config import Params
 
 
+STAGES = {
+    *("fetch", "prepare", "binarize", "validate", "truth", "train", "evaluate", "probe", "samples"),
+    *("search", "figure1", "figure2", "report", "examples"),
+}
+"""Commands that are stages of dvc.yaml and write files of the project."""
+
+
 def run(command: str, *args: Any, **options: Any) -> None:
-    """Imports the module `duvae.commands.<command>` and calls its function `run` with `args` and `options`."""
+    """Imports the module `duvae.commands.<command>` and calls its function `run` with `args` and `options`.
+
+    A stage first removes the unfinished files of commands that were killed.
+    """
+    if command in STAGES:
+        from duvae.project import leftovers
+
+        leftovers.remove_unfinished()
     importlib.import_module(f"duvae.commands.{command}").run(*args, **options)
 
 

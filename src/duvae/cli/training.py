@@ -12,7 +12,11 @@ def train(dataset: Dataset, setting: Setting, seed: Seed, params: ParamsFile = P
 
     The command writes the weights to the folder models, and the history of the epochs to the folder results.
     """
-    dispatch.run("train", dispatch.params_of_job(params, dataset, setting, seed), dataset, setting, seed)
+    parameters = dispatch.params_of_job(params, dataset, setting, seed)
+    from duvae.project import leftovers
+
+    with leftovers.training(parameters.job(dataset, setting, seed).name):
+        dispatch.run("train", parameters, dataset, setting, seed)
 
 
 @app.command(epilog=examples("duvae evaluate --dataset synthetic --setting du_vae --seed 1"))
