@@ -22,8 +22,9 @@ from duvae.errors import UserError
 from duvae.project.files import require_writable
 
 FILE = "mlflow.db"
-LOCK, FILLING_LOCK = "mlflow.db.lock", "mlflow.db.track.lock"
-"""Files that a process locks while it creates the store, and while it brings the store's runs up to date."""
+LOCK = "mlflow.db.lock"
+FILLING_LOCK = "mlflow.db.track.lock"
+"""File that a process locks while it brings the store's runs up to date."""
 
 PATIENCE = 120.0
 """Seconds to wait for another process that creates the store. Creating takes about ten seconds on a busy machine."""
