@@ -137,8 +137,8 @@ $(ENVIRONMENT): pyproject.toml requirements.lock $(if $(MOVED),.moved)
 	    [ -z '$(TORCH_INDEX)' ] || install --no-deps --index '$(TORCH_INDEX)' "$$torch"; \
 	    install -c requirements.lock "$$torch"; \
 	    install --no-deps -b requirements.lock -e .
-	@$(BIN)/uv pip check --quiet --python $(BIN)/python || { \
-	    echo "error: the versions in .venv do not fit together (see above). Run 'make clean', then the same command again." >&2; exit 2; }
+	@check="$$($(BIN)/uv pip check --python $(BIN)/python 2>&1)" || { echo "$$check" >&2; \
+	    echo "error: these versions in .venv do not fit together. Run 'make clean', then the same command again." >&2; exit 2; }
 	@$(BIN)/python -c 'import os, pathlib, sysconfig; names = "$(SILENT)".split(); \
 	    pathlib.Path(sysconfig.get_path("purelib"), "silent.pth").write_text("import os; " + "; ".join( \
 	    f"os.environ.setdefault({name!r}, {os.environ[name]!r})" for name in names) + "\n")'
