@@ -24,7 +24,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 # dvc and the commands of its stages come from the environment .venv.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: figure1 report rebuild serve search dashboard test check smoke torture bench containers passwords lock environment clean help
+.PHONY: figure1 report rebuild serve search dashboard test check smoke torture bench containers digests passwords lock environment clean help
 
 figure1: $(ENVIRONMENT)  ## Rebuild the stages of Figure 1 that are out of date, and fill MLflow (the default target)
 	@dvc repro figure1
@@ -80,6 +80,9 @@ containers: $(ENVIRONMENT)  ## Lint docker/, check the compose files, and run ea
 	@hadolint docker/Dockerfile
 	@check-jsonschema --builtin-schema vendor.compose-spec docker/compose.yaml docker/compose.cuda.yaml
 	@python docker/check.py $(ARGS)
+
+digests: $(ENVIRONMENT)  ## Ask the registries for the digests of the base images, and write them into docker/
+	@python docker/digests.py
 
 passwords:  ## Write docker/.env: random passwords for the containers, and the owner of their files
 	@[ ! -e docker/.env ] || { echo "error: docker/.env exists already and was not changed. Remove it to get new passwords." >&2; exit 2; }
