@@ -227,6 +227,38 @@ print(sorted(progress.done))
 """
 
 
+NO_FILE = {
+    f"DASK_DISTRIBUTED__COMM__TLS__{name}": "/no/such.pem" for name in ("CA_FILE", "CLIENT__CERT", "CLIENT__KEY")
+}
+
+
+@pytest.mark.parametrize(
+    ("address", "variables", "message"),
+    [
+        ("tls://127.0.0.1:1", {}, "expected a certificate and a key for TLS; found none"),
+        ("tls://127.0.0.1:1", NO_FILE, "cannot be read"),
+        ("tcp://127.0.0.1:1", None, "expected tls://HOST:PORT"),
+    ],
+)
+def test_a_wrong_setting_for_encryption_is_said(
+    address: str, variables: dict[str, str] | None, message: str, tmp_path: Path
+) -> None:
+    """None as variables: those of docs/machines.md, of which each connection needs all."""
+    if variables is None:
+        variables = encryption(tmp_path / "home")
+    done = subprocess.run(
+        [sys.executable, "-c", f"from pipelines.rebuild import workers\nworkers({address!r})"],
+        env={**os.environ, "PYTHONPATH": SOURCES, **variables},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+    assert done.stderr.splitlines()[-1].startswith(f"duvae.errors.UserError: --scheduler {address}: ")
+    assert message in done.stderr
+
+
 PAGE = (ROOT / "docs/machines.md").read_text(encoding="utf-8")
 
 REFUSED = """
