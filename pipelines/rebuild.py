@@ -59,10 +59,29 @@ def workers(scheduler: str) -> int:
         scheduler: Address of the Dask scheduler.
 
     Raises:
-        UserError: If no scheduler answers, or if no worker has the resource GPU.
+        UserError: If no scheduler answers, if the certificates for TLS cannot be used, or if no worker has the resource
+            GPU.
     """
     from distributed import Client
+    from distributed.security import Security
 
+    try:
+        context = Security().get_connection_args("client")["ssl_context"]  # type: ignore[no-untyped-call]
+    except OSError as error:  # this includes errors of the library ssl
+        raise UserError(
+            f"--scheduler {scheduler}: the certificate or the key for TLS cannot be read ({error}). Correct the"
+            " variables DASK_DISTRIBUTED__COMM__TLS__..., which docs/machines.md describes."
+        ) from error
+    encrypted = scheduler.startswith("tls://")
+    if encrypted and context is None:
+        raise UserError(
+            f"--scheduler {scheduler}: expected a certificate and a key for TLS; found none. Set the variables"
+            " DASK_DISTRIBUTED__COMM__TLS__..., which docs/machines.md describes."
+        )
+    if context is not None and not encrypted:
+        raise UserError(
+            f"--scheduler {scheduler}: expected tls://HOST:PORT, since Dask's settings name a certificate for TLS."
+        )
     try:
         with Client(scheduler, timeout=30) as client:  # type: ignore[no-untyped-call]
             found = client.scheduler_info(n_workers=-1)["workers"].values()
@@ -74,7 +93,7 @@ def workers(scheduler: str) -> int:
     if not slots:
         raise UserError(
             f"--scheduler {scheduler}: expected workers with the resource GPU; none of its {len(found)} workers has it."
-            " Start workers with 'dask worker ADDRESS --nthreads 1 --resources GPU=1'."
+            " docs/machines.md has the command that starts a worker."
         )
 
     return slots

@@ -16,13 +16,16 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from duvae.cli import TELEMETRY_OFF
-from test_environment import locked
+from test_environment import entries, locked
 
 ROOT = Path(__file__).parents[1]
 DOCKER = ROOT / "docker"
 OURS = ["mlflow", "prefect", "optuna", "worker"]
 DRIVERS = {"postgresql+psycopg": ["psycopg", "psycopg-binary"], "postgresql+asyncpg": ["asyncpg"]}
 """The package of each driver of PostgreSQL."""
+
+DIGEST = "@sha256:[0-9a-f]{64}"
+"""The end of an image's name after `make digests`."""
 
 SECRETS = {"POSTGRES_PASSWORD": "a", "MLFLOW_DB_PASSWORD": "b", "PREFECT_DB_PASSWORD": "c", "OPTUNA_DB_PASSWORD": "d"}
 
@@ -173,11 +176,13 @@ def test_images_have_exact_versions(described: dict, dockerfile: list[tuple[str,
     cuda = yaml.safe_load((DOCKER / "compose.cuda.yaml").read_text(encoding="utf-8"))["services"]["worker"]
     for image in [*(service["image"] for service in described["services"].values()), cuda["image"]]:
         name, _, tag = image.partition(":")
-        wanted = r"\d+\.\d+-bookworm" if name == "postgres" else re.escape(project["version"]) + r"(-cpu|-cuda)?"
+        wanted = (
+            rf"\d+\.\d+-bookworm({DIGEST})?" if name == "postgres" else re.escape(project["version"]) + r"(-cpu|-cuda)?"
+        )
         assert re.fullmatch(wanted, tag), image
 
     (base,) = [rest for rest in arguments_of(dockerfile, "ARG") if rest.startswith("PYTHON_IMAGE=")]
-    version = re.fullmatch(r"PYTHON_IMAGE=python:(\d+\.\d+\.\d+)-slim-bookworm", base)
+    version = re.fullmatch(rf"PYTHON_IMAGE=python:(\d+\.\d+\.\d+)-slim-bookworm({DIGEST})?", base)
     assert version is not None
     # The Python version must be the one that requirements.lock was resolved for.
     assert version[1].startswith(re.search(r"--python-version (\S+)", (ROOT / "Makefile").read_text("utf-8"))[1] + ".")
@@ -204,10 +209,24 @@ def test_the_lock_decides_what_the_images_hold(described: dict, dockerfile: list
     assert any("\"$(grep '^torch==' /lock/requirements.lock)\"" in rest for rest in arguments_of(dockerfile, "RUN"))
 
 
-def test_uv_is_the_makefiles(dockerfile: list[tuple[str, str]]) -> None:
-    (uv,) = re.findall(r"^UV := (uv==\S+)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+def test_every_installation_checks_the_hashes_of_the_lock(dockerfile: list[tuple[str, str]]) -> None:
+    """uv checks the hashes of constraints too, since those of the lock name exact versions."""
+    commands = [line for rest in arguments_of(dockerfile, "RUN") for line in rest.split("&& ") if "pip install" in line]
+    assert len(commands) == 6
+    for line in commands:
+        # The index of torch's builds has torch alone, which has no hash.
+        hashed = re.search("--(require-hashes|build-constraints /lock/requirements.lock|index)", line)
+        assert hashed, line
+    (uv,) = [line for line in commands if "--target /uv " in line]
+    (entry,) = re.findall(
+        r"sed -n '(.*?)' /lock/requirements.lock > /uv.txt", " ".join(arguments_of(dockerfile, "RUN"))
+    )
 
-    assert any(rest.endswith(f"--target /uv {uv}") for rest in arguments_of(dockerfile, "RUN"))
+    assert uv.endswith("--require-hashes --no-deps --requirement /uv.txt")
+    lines = subprocess.run(["sed", "-n", entry, ROOT / "requirements.lock"], capture_output=True, text=True, check=True)
+    pinned = next(hashes for requirement, hashes in entries() if requirement.name == "uv")
+    assert re.findall(r"--hash=(\S+)", lines.stdout) == pinned
+    assert lines.stdout.startswith(f"uv=={locked()['uv']} \\\n")
 
 
 def test_nothing_in_the_images_reports_home(check: ModuleType) -> None:

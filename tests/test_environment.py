@@ -19,25 +19,45 @@ from duvae.cli import TELEMETRY_OFF
 
 ROOT = Path(__file__).parents[1]
 
-OURS = {"duvae", "pip", "uv"}
-"""The project itself, and the tools that install it."""
+OURS = {"duvae", "pip"}
+"""The project itself, and the tool with which Python comes."""
 
 TORCHS_OWN = re.compile(r"nvidia-|cuda-|triton")
 """Packages that a CUDA build of torch installs."""
 
 
+WITHOUT_HASH = {"torch": "Its builds (CPU, CUDA) are different files of the same version."}
+"""Packages that the lock pins without hashes, each with the reason."""
+
+
+def entries() -> list[tuple[Requirement, list[str]]]:
+    """The packages in requirements.lock, for all platforms, each with the hashes of its files."""
+    text = re.sub(r"^#.*\n", "", (ROOT / "requirements.lock").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    lines = [line.split(" --hash=") for line in text.replace("\\\n    ", "").splitlines()]
+
+    return [(Requirement(name), [word.strip() for word in hashes]) for name, *hashes in lines]
+
+
 def locked() -> dict[str, Version]:
     """The versions that requirements.lock pins on this machine."""
     pins = {}
-    for line in (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines():
-        if line and not line.startswith("#"):
-            requirement = Requirement(line)
-            if requirement.marker is None or requirement.marker.evaluate():
-                (specifier,) = requirement.specifier
-                assert specifier.operator == "==", line
-                pins[canonicalize_name(requirement.name)] = Version(specifier.version)
+    for requirement, _ in entries():
+        if requirement.marker is None or requirement.marker.evaluate():
+            (specifier,) = requirement.specifier
+            assert specifier.operator == "==", requirement
+            pins[canonicalize_name(requirement.name)] = Version(specifier.version)
 
     return pins
+
+
+def test_the_lock_has_a_hash_for_every_file_that_comes_from_the_registry() -> None:
+    assert len(entries()) > 200
+    for requirement, hashes in entries():
+        assert all(re.fullmatch(r"sha256:[0-9a-f]{64}", word) for word in hashes), requirement
+        assert bool(hashes) is (requirement.name not in WITHOUT_HASH), requirement
+    comments = re.findall(r"^#.*", (ROOT / "requirements.lock").read_text(encoding="utf-8"), re.MULTILINE)
+    for name in WITHOUT_HASH:
+        assert any(name in line for line in comments), f"the lock gives no reason why {name} has no hash"
 
 
 def test_what_is_installed_is_pinned_at_that_version() -> None:
@@ -56,9 +76,15 @@ def test_what_is_installed_is_pinned_at_that_version() -> None:
 
 
 def test_every_direct_dependency_is_in_the_lock() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    pins = locked()
-    for line in [*project["dependencies"], *(x for extra in project["optional-dependencies"].values() for x in extra)]:
+    """Also the tools that install the project: `uv pip install` takes the versions and hashes of the lock for them."""
+    described = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    project, pins = described["project"], locked()
+    groups = [*project["optional-dependencies"].values(), *described["dependency-groups"].values()]
+    for line in [
+        *described["build-system"]["requires"],
+        *project["dependencies"],
+        *(x for extra in groups for x in extra),
+    ]:
         requirement = Requirement(line)
         assert pins[canonicalize_name(requirement.name)] in requirement.specifier, line
 

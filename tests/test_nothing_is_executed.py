@@ -166,8 +166,6 @@ SAID_OTHERWISE = {
     # test_docker.py checks which ports the host opens.
     "docker/compose.yaml": r"0\.0\.0\.0|https?://(mlflow|prefect|dashboard):\d+|--host ",
     "docker/check.py": r"0\.0\.0\.0",
-    # A user of several machines gives the server's address explicitly, so this page may show one.
-    "docs/machines.md": r"http://first:4200",
 }
 
 

@@ -88,10 +88,10 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> str:
     """
     folder = tmp_path_factory.mktemp("package")
     found = str(folder / "venv/bin/python")
-    build = call(UV, "build", "--wheel", "--out-dir", str(folder), str(ROOT), cwd=folder)
+    lock = str(ROOT / "requirements.lock")
+    build = call(UV, "build", "--wheel", "--out-dir", str(folder), "-b", lock, str(ROOT), cwd=folder)
     assert build.returncode == 0, build.stderr
     (wheel,) = folder.glob("*.whl")
-    lock = str(ROOT / "requirements.lock")
     for command in (
         ("venv", "--python", sys.executable, str(folder / "venv")),
         ("pip", "install", "--python", found, "-c", lock, str(wheel)),

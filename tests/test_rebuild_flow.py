@@ -227,6 +227,71 @@ print(sorted(progress.done))
 """
 
 
+NO_FILE = {
+    f"DASK_DISTRIBUTED__COMM__TLS__{name}": "/no/such.pem" for name in ("CA_FILE", "CLIENT__CERT", "CLIENT__KEY")
+}
+
+
+@pytest.mark.parametrize(
+    ("address", "variables", "message"),
+    [
+        ("tls://127.0.0.1:1", {}, "expected a certificate and a key for TLS; found none"),
+        ("tls://127.0.0.1:1", NO_FILE, "cannot be read"),
+        ("tcp://127.0.0.1:1", None, "expected tls://HOST:PORT"),
+    ],
+)
+def test_a_wrong_setting_for_encryption_is_said(
+    address: str, variables: dict[str, str] | None, message: str, tmp_path: Path
+) -> None:
+    """None as variables: those of docs/machines.md, of which each connection needs all."""
+    if variables is None:
+        variables = encryption(tmp_path / "home")
+    done = subprocess.run(
+        [sys.executable, "-c", f"from pipelines.rebuild import workers\nworkers({address!r})"],
+        env={**os.environ, "PYTHONPATH": SOURCES, **variables},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+    assert done.stderr.splitlines()[-1].startswith(f"duvae.errors.UserError: --scheduler {address}: ")
+    assert message in done.stderr
+
+
+PAGE = (ROOT / "docs/machines.md").read_text(encoding="utf-8")
+
+REFUSED = """
+import sys
+from distributed import Client
+from distributed.security import Security
+
+port, ca, cert, key, *other = sys.argv[1:]
+for protocol, files in (("tcp", []), ("tls", other), ("tls", [ca, *other[1:]])):
+    names = ("tls_ca_file", "tls_client_cert", "tls_client_key")
+    try:
+        Client(f"{protocol}://127.0.0.1:{port}", timeout=5, security=Security(**dict(zip(names, files))))
+    except OSError:
+        continue
+    sys.exit(f"accepted: {protocol} {files}")
+"""
+
+
+def encryption(home: Path) -> dict[str, str]:
+    """Makes a certificate and a key with the commands of docs/machines.md; returns the variables for Dask."""
+    home.mkdir()
+    certificate, variables = (
+        block for block in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL) if block.startswith(("mkdir", "export DASK"))
+    )
+    script = re.sub(r"^scp .*", "", certificate, flags=re.MULTILINE) + variables + "env -0"
+    environment = {"HOME": str(home), "PATH": os.environ["PATH"]}
+    done = subprocess.run(["bash", "-euc", script], env=environment, capture_output=True, text=True, check=True)
+    assert [(path.stat().st_mode & 0o77) for path in (home / "duvae-tls", home / "duvae-tls/key.pem")] == [0, 0]
+    pairs = (entry.partition("=") for entry in done.stdout.split("\0"))
+
+    return {name: value for name, _, value in pairs if name.startswith("DASK_")}
+
+
 def test_two_machines_with_caches_of_their_own(server: dict[str, str], tmp_path: Path) -> None:
     main = small_project.create(tmp_path / "main", f"sleep 1; {small_project.EACH.format('$1')}")
     storage = tmp_path / "storage"
@@ -240,27 +305,33 @@ def test_two_machines_with_caches_of_their_own(server: dict[str, str], tmp_path:
     commit(main)  # and this commit
     small_project.change(main, b=20)  # and this uncommitted change
 
-    address = f"tcp://127.0.0.1:{free_port()}"
-    dask = [sys.executable, "-m", "distributed.cli.dask_worker"]
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", address, "--no-dashboard"],
-            env=server,
-            stderr=subprocess.DEVNULL,
-        )
-    ]
+    secured, other = encryption(tmp_path / "home"), encryption(tmp_path / "other")
+    port = free_port()
+    address = f"tls://127.0.0.1:{port}"
+    processes = []
     try:
-        for machine in machines:
-            options = ["--nthreads", "1", "--resources", "GPU=1", "--no-nanny", "--no-dashboard"]
+        for folder, start in ((main, "dask scheduler "), *((machine, "dask worker ") for machine in machines)):
+            (command,) = re.findall(rf"^(?:CUDA\S+ )?({start}.*)", PAGE, re.MULTILINE)
+            command = command.replace("eth0", "lo").replace("first", "127.0.0.1").replace("8786", str(port))
             processes.append(
-                subprocess.Popen([*dask, address, *options], cwd=machine, env=server, stderr=subprocess.DEVNULL)
+                subprocess.Popen(
+                    ["bash", "-c", f"exec {command}"],
+                    cwd=folder,
+                    env=server | secured,
+                    stderr=subprocess.DEVNULL,
+                )
             )
         waiting = f"""
 from distributed import Client
 with Client("{address}", timeout=120) as client: client.wait_for_workers(2, timeout=120)
 """
-        python(waiting, main, server)
-        output = python(CLUSTER, main, server, address, "storage")
+        python(waiting, main, server | secured)
+        for process in processes:
+            sockets = psutil.Process(process.pid).net_connections("inet")
+            assert {socket_.laddr.ip for socket_ in sockets if socket_.status == "LISTEN"} == {"127.0.0.1"}
+        files = [settings[f"DASK_DISTRIBUTED__COMM__TLS__{name}"] for settings in (secured, other) for name in FILES]
+        python(REFUSED, main, server, str(port), *files)
+        output = python(CLUSTER, main, server | secured, address, "storage")
     finally:
         for process in processes:
             process.kill()
