@@ -681,12 +681,11 @@ IMAGES = {
     ),
 }  # fmt: skip
 
+
 def terabyte() -> bytes:
     """The content of a small npz file whose only array announces a size of a terabyte."""
     header, file = io.BytesIO(), io.BytesIO()
-    np.lib.format.write_array_header_1_0(
-        header, {"descr": "|u1", "fortran_order": False, "shape": (10**6, 1000, 1000)}
-    )
+    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": (10**6, 1000, 1000)})
     with zipfile.ZipFile(file, "w") as packed:
         packed.writestr("images.npy", header.getvalue())
 
@@ -909,7 +908,7 @@ def test_one_class_is_sound_where_no_probe_is_wanted(
 )
 def test_a_stage_records_the_digests_of_its_outputs(command: str, folder: str, outputs: set[str], here: Here) -> None:
     assert call(here, command) == 0
-    (path,) = here.root.joinpath(folder).glob(f"{command.split()[0]}.run.json")
+    (path,) = here.root.joinpath(folder).glob(f"{command.split(maxsplit=1)[0]}.run.json")
     (record,) = json.loads(path.read_text(encoding="utf-8"))["record"]
 
     assert record["outputs"] == {name: file_digest(path.with_name(name)) for name in outputs}
