@@ -715,7 +715,7 @@ LATER = {
         "Run 'duvae prepare --dataset pictures' again",
     ),
     "a changed summary": Kind(
-        f"evaluate {JOB}", entry(f"{PREPARED}/summary.json", "vocabulary", 5), f"{PREPARED}/summary.json", CHANGED,
+        f"evaluate {JOB}", entry(f"{PREPARED}/summary.json", "words", 5), f"{PREPARED}/summary.json", CHANGED,
         AGAIN,
     ),
     "a changed truth": Kind(
