@@ -9,7 +9,7 @@ import shutil
 import tarfile
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +125,17 @@ def cut(path: str, share: float = 0.5) -> Spoil:
     return spoil
 
 
+def flipped(path: str, place: int) -> Spoil:
+    """Changes one bit of a file: the lowest bit of the byte at the index `place`."""
+
+    def spoil(here: Here) -> None:
+        content = bytearray((here.root / path).read_bytes())
+        content[place] ^= 1
+        (here.root / path).write_bytes(content)
+
+    return spoil
+
+
 def folder(path: str) -> Spoil:
     """Replaces a file by a folder."""
 
@@ -209,6 +220,18 @@ def resign(folder: Path) -> None:
         names = [path.name for path in sorted(folder.iterdir()) if path.name != store.SUMMARY]
         content[store.DIGESTS] = {name: file_digest(folder / name) for name in names}
         summary.write_text(as_json(store.signed(content)), encoding="utf-8")
+
+
+def single(dataset: str) -> Spoil:
+    """Leaves one test example of a prepared data set."""
+
+    def spoil(here: Here) -> None:
+        folder = here.root / "data/prepared" / dataset
+        prepared = store.read(folder)
+        first = {"test": prepared.split("test").only(np.arange(1))}
+        store.write(folder, replace(prepared, splits={**prepared.splits, **first}))
+
+    return spoil
 
 
 def table(path: str, change: Callable[[pd.DataFrame], pd.DataFrame]) -> Spoil:

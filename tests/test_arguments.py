@@ -75,9 +75,34 @@ def test_numbers_out_of_range(
     assert "Traceback" not in error
 
 
+@pytest.mark.parametrize("value", ["-1", "2147483648", "1000000000000000000000000000000", "1e300", "", "x"])
+def test_the_seed_of_the_training_has_bounds(
+    value: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, error = run(monkeypatch, capsys, "encode", *JOB[:-1], value)
+
+    assert code == 2
+    assert "Invalid value for '--seed'" in error
+
+
 def test_the_root_folder_is_refused_at_once() -> None:
     with pytest.raises(UserError, match=r"expected a (picture|file|name)|cannot be read|a link"):
         read_images(Path("/"), 6, "dark")
+
+
+def test_a_folder_of_other_files_is_refused_before_the_folders_in_it_are_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Listing all folders of a machine takes minutes."""
+    (tmp_path / "a.txt").touch()
+    (tmp_path / "b").mkdir()
+    listed: list[Path] = []
+    list_folder = Path.iterdir
+    monkeypatch.setattr(Path, "iterdir", lambda self: listed.append(self) or list_folder(self))
+
+    with pytest.raises(UserError, match=r"a\.txt: expected a picture"):
+        read_images(tmp_path, 6, "dark")
+    assert listed == [tmp_path]
 
 
 @pytest.mark.parametrize("bytes_", [2**62, 8 * 2**40])
@@ -92,6 +117,21 @@ def test_memory_that_no_machine_has_is_a_mistake_and_not_a_passing_failure(
 
     assert code == 2
     assert f"asked for {bytes_ / 2**30:,.1f} GiB of memory" in error
+
+
+def test_memory_that_no_machine_has_is_a_mistake_for_torch_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def greedy() -> None:
+        import torch
+
+        torch.empty(8 * 2**40, dtype=torch.uint8)
+
+    monkeypatch.setattr(cli, "app", greedy)
+    code, error = run(monkeypatch, capsys)
+
+    assert code == 2
+    assert "asked for 8,192.0 GiB of memory" in error
 
 
 def test_memory_that_is_not_free_now_may_pass(

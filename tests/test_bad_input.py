@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from duvae.data import sources
 from duvae.data.sources import Source
 from duvae.errors import TEMPORARY_FAILURE
 from duvae.project import array_files, job_list
+from duvae.project.files import file_digest
 from duvae.tracking.store import connect
 from serving import serve
 from spoiling import (
@@ -44,6 +46,7 @@ from spoiling import (
     copy,
     cut,
     entry,
+    flipped,
     folder,
     full_at_copy,
     full_at_fsync,
@@ -59,6 +62,7 @@ from spoiling import (
     param,
     recorded,
     refusing,
+    single,
     stamped,
     table,
     undrawn,
@@ -677,7 +681,88 @@ IMAGES = {
     ),
 }  # fmt: skip
 
-KINDS = {**PARAMETERS, **FILES, **IMAGES, **FETCHING, **ARRAYS, **MODELS, **RESULT, **dict(disks())}
+
+def terabyte() -> bytes:
+    """The content of a small npz file whose only array announces a size of a terabyte."""
+    header, file = io.BytesIO(), io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": (10**6, 1000, 1000)})
+    with zipfile.ZipFile(file, "w") as packed:
+        packed.writestr("images.npy", header.getvalue())
+
+    return file.getvalue()
+
+
+CHANGED = "has changed since it was written"
+BITS = "Run 'duvae binarize --dataset pictures' again"
+CONFLICT = "schema: '2.0'\n<<<<<<< HEAD\nstages: {}\n=======\n>>>>>>> other\n"
+
+LATER = {
+    "a changed bit of the labels": Kind(
+        f"probe {JOB}", flipped(f"{PREPARED}/test.labels.npy", -8), f"{PREPARED}/test.labels.npy", CHANGED, AGAIN,
+    ),
+    "a changed bit of the ids": Kind(
+        f"evaluate {JOB}", flipped(f"{PREPARED}/test.tokens.npy", -4), f"{PREPARED}/test.tokens.npy", CHANGED, AGAIN,
+    ),
+    "a changed bit of the vocabulary": Kind(
+        f"train {JOB}", flipped(f"{PREPARED}/vocabulary.txt", -2), f"{PREPARED}/vocabulary.txt", CHANGED, AGAIN,
+    ),
+    "a changed bit of the pixels": Kind(
+        "validate --dataset pictures", flipped("data/prepared/pictures/test.pixels.npy", -1),
+        "data/prepared/pictures/test.pixels.npy", CHANGED, BITS,
+    ),
+    "a changed bit of the grey values": Kind(
+        "binarize --dataset pictures", flipped(f"{GREY}/test.pixels.npy", -4), f"{GREY}/test.pixels.npy", CHANGED,
+        "Run 'duvae prepare --dataset pictures' again",
+    ),
+    "a changed summary": Kind(
+        f"evaluate {JOB}", entry(f"{PREPARED}/summary.json", "words", 5), f"{PREPARED}/summary.json", CHANGED,
+        AGAIN,
+    ),
+    "a changed truth": Kind(
+        "figure1",
+        both(
+            write("results/synthetic/truth.run.json", '{"record": [{}]}'),
+            stamped("results/synthetic", "truth.run.json", "truth.json"),
+            entry("results/synthetic/truth.json", "nll", 1.0),
+        ),
+        "results/synthetic/truth.json", "has changed since", "run 'duvae truth --dataset synthetic' again",
+    ),
+    "an npz that announces a terabyte": Kind(
+        "prepare --dataset pictures",
+        both(param("datasets.pictures.source.path", "own.npz"), write("data/raw/pictures/own.npz", terabyte())),
+        "data/raw/pictures/own.npz, array images", "(1000000, 1000, 1000) of uint8", "expected arrays of at most 4 GiB",
+    ),
+    "a picture whose name is not UTF-8": Kind(
+        "fetch --dataset pictures", write(os.fsdecode(b"pictures/a/x/\xff.png"), "words"), r"pictures/a/x/\xff.png",
+        "found bytes of another encoding", "expected a name in UTF-8",
+    ),
+    "a merge conflict in dvc.lock": Kind(
+        "track", both(undrawn, write("dvc.lock", CONFLICT)), "dvc.lock", "If git left a merge conflict in it",
+        "expected the stages that DVC has recorded", STORE,
+    ),
+    "a probe larger than the training set": Kind(
+        "probe --dataset own --setting vae --seed 1", param("datasets.own.probe.labels", [10_000]),
+        "params.yaml: datasets.own.probe.labels", "found 10000", "expected at most 20",
+    ),
+    "a probe larger than the training set, validated": Kind(
+        "validate --dataset own", param("datasets.own.probe.labels", [10_000]), "data/prepared/own", "size (train)",
+        "expected 10000 documents or more", VALIDATED,
+    ),
+    "a probe smaller than the number of labels": Kind(
+        "validate --dataset own", param("datasets.own.probe.labels", [1]), "params.yaml: datasets.own.probe.labels",
+        "found 1", "expected at least 2", VALIDATED,
+    ),
+    "a single test example to interpolate between": Kind(
+        "validate --dataset own", both(single("own"), param("datasets.own.probe", {})), "data/prepared/own",
+        "found 1", "expected two test examples or more", VALIDATED,
+    ),
+    "subsets of a generator": Kind(
+        "graph", param("datasets.synthetic.probe.subsets", ["labelled"]),
+        "params.yaml: datasets.synthetic.probe.subsets", "a generator has no files of subsets", "expected none",
+    ),
+}  # fmt: skip
+
+KINDS = {**PARAMETERS, **FILES, **IMAGES, **FETCHING, **ARRAYS, **MODELS, **RESULT, **LATER, **dict(disks())}
 
 
 # ------------------------------------------------------------------- the sound project, and what meets it
@@ -799,6 +884,43 @@ def test_data_without_labels_are_sound_where_none_are_wanted(here: Here) -> None
 
     assert call(here, f"probe {JOB}") == 0
     assert json.loads((here.root / RESULTS / "probe.json").read_text())["by_labels"] == {}
+
+
+@pytest.mark.parametrize("dataset", ["own", "pictures"])
+def test_one_class_is_sound_where_no_probe_is_wanted(
+    dataset: str, here: Here, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for split in ("train", "valid", "test"):
+        array(f"data/prepared/{dataset}/{split}.labels.npy", lambda labels: labels * 0)(here)
+    param(f"datasets.{dataset}.probe", {})(here)
+
+    assert call(here, f"validate --dataset {dataset}") == 0, capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "folder", "outputs"),
+    [
+        (f"train {JOB}", RESULTS, {"history.csv"}),
+        (f"evaluate {JOB}", RESULTS, {"metrics.json", "per_example.json"}),
+        (f"probe {JOB}", RESULTS, {"probe.json"}),
+        ("truth --dataset synthetic", "results/synthetic", {"truth.json", "per_example.json"}),
+    ],
+)
+def test_a_stage_records_the_digests_of_its_outputs(command: str, folder: str, outputs: set[str], here: Here) -> None:
+    assert call(here, command) == 0
+    (path,) = here.root.joinpath(folder).glob(f"{command.split(maxsplit=1)[0]}.run.json")
+    (record,) = json.loads(path.read_text(encoding="utf-8"))["record"]
+
+    assert record["outputs"] == {name: file_digest(path.with_name(name)) for name in outputs}
+
+
+def test_what_a_single_test_example_cannot_tell_is_null(here: Here) -> None:
+    single("synthetic")(here)
+    assert call(here, f"evaluate {JOB}") == 0
+    metrics = json.loads((here.root / METRICS).read_text(encoding="utf-8"))
+
+    assert {name for name, value in metrics.items() if value is None} >= {"nll_stderr", "mi", "au", "mpd"}
+    assert None not in (metrics["nll"], metrics["kl"], metrics["ce"])
 
 
 def test_there_are_forty_kinds_and_more() -> None:

@@ -116,6 +116,31 @@ def test_the_lattice_of_the_truth_is_small(change: dict[str, Any], message: str)
         config.parse(changed(CONTENT, ("datasets", "synthetic", "truth"), truth))
 
 
+def test_the_synthetic_text_fits_into_memory() -> None:
+    source = {**CONTENT["datasets"]["synthetic"]["source"], "train": 1_000_000, "length": 1_000}
+
+    with pytest.raises(UserError, match=r"source\.train.*at most 100,000,000 words in all sentences; found 1,0"):
+        config.parse(changed(CONTENT, ("datasets", "synthetic", "source"), source))
+
+
+def test_a_long_name_is_refused() -> None:
+    """The names of files join up to three names, and a file name has at most 255 bytes."""
+    longest = "x" * 60
+    of = CONTENT["datasets"]["synthetic"]
+    config.parse({**CONTENT, "datasets": {**CONTENT["datasets"], longest: of}})
+
+    with pytest.raises(UserError, match="at most 60"):
+        config.parse({**CONTENT, "datasets": {**CONTENT["datasets"], longest + "x": of}})
+
+
+def test_every_list_in_the_block_to_run_has_a_largest_length() -> None:
+    block = {"datasets": ["synthetic"], "settings": ["vae"]}
+    config.parse({**CONTENT, "run": {**block, "seeds": list(range(1_000))}})
+
+    with pytest.raises(UserError, match=r"run\.seeds.*a length of at most 1000"):
+        config.parse({**CONTENT, "run": {**block, "seeds": list(range(1_001))}})
+
+
 def test_a_grid_is_small() -> None:
     name, grid = next(iter(CONTENT["setting_grids"].items()))
     values = {key: [0.5 + n / 1000 for n in range(40)] for key in grid["values"]}

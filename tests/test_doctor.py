@@ -268,6 +268,10 @@ SPOILT = {
         lambda here: here.write("mlflow.db", "no database"),
         *("MLflow", "!", "cannot be read", "'duvae track', which fills it again"),
     ),
+    "a half-made store": (
+        lambda here: (here.root / "mlflow.db").write_bytes(b""),
+        *("MLflow", "!", "is half-made: a command was killed", "run 'duvae track'"),
+    ),
 }
 
 

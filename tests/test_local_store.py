@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -11,8 +12,10 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from duvae.commands import track
 from duvae.errors import UserError
@@ -124,6 +127,34 @@ def test_two_processes_make_one_store(tmp_path: Path) -> None:
     assert local_store.state(tmp_path / local_store.FILE) == "complete"
 
 
+def test_one_process_at_a_time_creates_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise a slow process could replace a store to which a fast one has already written runs."""
+    monkeypatch.setattr(local_store, "PATIENCE", 0.1)
+    with (
+        FileLock(tmp_path / local_store.LOCK),
+        pytest.raises(UserError, match=r"mlflow\.db: another process has been creating MLflow's store"),
+    ):
+        local_store.require(tmp_path)
+    assert not (tmp_path / local_store.FILE).exists()
+
+
+def test_only_one_of_two_processes_creates_the_store(
+    complete: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process that waited for the lock finds the store of the other process, and keeps it."""
+
+    class LateLock(FileLock):
+        def acquire(self, *args: Any, **options: Any) -> Any:
+            shutil.copy(complete, tmp_path / local_store.FILE)  # by the other process, which held the lock
+            change(tmp_path / local_store.FILE, "CREATE TABLE of_the_other (a)")
+            return super().acquire(*args, **options)
+
+    monkeypatch.setattr(local_store, "FileLock", LateLock)
+    local_store.require(tmp_path)
+
+    change(tmp_path / local_store.FILE, "DROP TABLE of_the_other")
+
+
 def test_a_process_that_is_killed_leaves_no_store(tmp_path: Path) -> None:
     code = "import sys; from pathlib import Path; from duvae.project import local_store; local_store.require(Path())"
     process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, env=os.environ)
@@ -142,6 +173,7 @@ def test_a_process_that_is_killed_leaves_no_store(tmp_path: Path) -> None:
 def test_a_server_that_does_not_answer_is_named_within_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")  # MLflow's own message then comes at once
 
     with pytest.raises(UserError, match=r"http://127\.0\.0\.1:9: no server of MLflow answers"):
         store.connect(tmp_path)

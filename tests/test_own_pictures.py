@@ -3,6 +3,7 @@
 import io
 import os
 import shutil
+import sys
 import zipfile
 from collections.abc import Callable
 from hashlib import sha256
@@ -10,11 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 import drawings
+import tiny
+from duvae import cli
 from duvae.config import ImageSource
 from duvae.data import image_files
 from duvae.data.image_files import read_picture
@@ -266,6 +270,18 @@ def test_arrays_that_are_too_large_are_refused_before_memory_is_taken(tmp_path: 
         prepared_from(tmp_path / "leaves.npz")
 
 
+def test_an_npz_that_does_not_fit_into_the_memory_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exit status 75 would make a rebuild try again, though the memory does not grow."""
+    np.savez(tmp_path / "leaves.npz", images=np.zeros((20, 5, 5)))
+
+    def full(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(np, "load", full)
+    with pytest.raises(UserError, match=r"leaves\.npz: does not fit into the memory"):
+        prepared_from(tmp_path / "leaves.npz")
+
+
 def other_member(path: Path) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("images.npy", b"no array")
@@ -296,3 +312,20 @@ def test_images_are_converted_in_blocks(tmp_path: Path, count: int) -> None:
     found = np.concatenate([split.pixels for split in map(prepared.images, prepared.splits)])
 
     np.testing.assert_allclose(np.sort(found.mean((1, 2))), np.sort(1 - images.mean((1, 2))), rtol=1e-5)
+
+
+def test_prepare_prints_the_warnings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(tiny.small(), sort_keys=False), encoding="utf-8")
+    tiny.pictures(tmp_path)
+    first, second = (Image.fromarray(~drawings.letter(n, 30)).convert("L") for n in (50, 51))
+    (tmp_path / "pictures/a/x/animated.gif").write_bytes(saved(first, "GIF", save_all=True, append_images=[second]))
+    monkeypatch.chdir(tmp_path)
+    for command in ("fetch", "prepare"):
+        monkeypatch.setattr(sys, "argv", ["duvae", command, "--dataset", "pictures"])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        assert ended.value.code == 0
+
+    assert "warning: pictures: data/raw/pictures/pictures: 1 frame of 1 picture left out" in capsys.readouterr().out

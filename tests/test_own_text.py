@@ -1,12 +1,16 @@
 """Files of text of the user: what would silently mean something else is an error or a warning."""
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+import tiny
+from duvae import cli
 from duvae.data.corpus import read_documents
 from duvae.errors import UserError
 from duvae.fields import LARGEST_LABEL
@@ -56,3 +60,20 @@ def test_the_largest_label_is_read() -> None:
     corpus = read_documents(Path("reviews.txt"), raw=b"0\tgood\n000999999\tbad\n")
 
     assert corpus.labels == [0, LARGEST_LABEL]
+
+
+def test_prepare_prints_the_warnings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw = tiny.small()
+    tiny.own(tmp_path)
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False), encoding="utf-8")
+    (tmp_path / "train.txt").write_bytes((tmp_path / "train.txt").read_bytes() + "1\tword1 \ufeffgood\n".encode())
+    monkeypatch.chdir(tmp_path)
+    for command in ("fetch", "prepare"):
+        monkeypatch.setattr(sys, "argv", ["duvae", command, "--dataset", "own"])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        assert ended.value.code == 0
+
+    assert "warning: own: data/raw/own/train.txt, line 21: found the invisible character" in capsys.readouterr().out

@@ -734,6 +734,17 @@ def test_the_page_says_at_which_commit_it_was_found_where_that_is_known(
     assert "--study grid</code>." in studies.page(folder)[1]
 
 
+@pytest.mark.parametrize("name", ["best_params.yaml", "trials.csv", "curves.csv", "study.json"])
+def test_a_changed_file_of_a_study_is_named(searched: tuple[Path, float], tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "grid"
+    shutil.copytree(searched[0] / "results/studies/grid", folder)
+    path = folder / name
+    path.write_text(path.read_text(encoding="utf-8") + "\n", encoding="utf-8")
+
+    with pytest.raises(UserError, match=f"{name}: has changed since 'duvae search --study grid' wrote it"):
+        studies.page(folder)
+
+
 def test_the_map_of_the_paper_marks_its_choice(searched: tuple[Path, float]) -> None:
     root, _ = searched
     summary = {**results(root, "grid"), "column": "omniglot"}
@@ -781,6 +792,15 @@ def test_winners_and_the_gap_by_hand() -> None:
         assert compared["within_one_standard_error"] is within
     assert comparison(None, 0, {"study": "g", "best": None, "cost": {"reached": 0}})["gap"] is None
     assert best_trial(frame[frame["state"] == "pruned"]) is None
+
+
+def test_nothing_is_compared_with_a_standard_error_that_is_unknown() -> None:
+    """The standard error of a single example is unknown."""
+    best = {"nll": 31.0, "hyperparameters": {"gamma": 1.0}, "trial": 0, "mi": None}
+    error_is_unknown = {"study": "g", "best": {"nll": 30.0, "nll_stderr": None}, "cost": {"epochs": 5, "reached": 5}}
+    compared = comparison(best, 2, error_is_unknown)
+
+    assert (compared["gap"], compared["within_one_standard_error"]) == (1.0, None)
 
 
 # ------------------------------------------------------------------- studies in dvc.yaml

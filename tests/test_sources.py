@@ -1,8 +1,11 @@
+import errno
 import hashlib
 import io
+import os
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -132,7 +135,7 @@ def test_wrong_bytes_are_refused_and_not_kept(
     assert mirror in said
     assert hashlib.sha256(GOOD).hexdigest() in said
     assert hashlib.sha256(b"other").hexdigest() in said
-    assert "deleted" in said
+    assert ("The copy was deleted" in said, "was not changed" in said) == (True, True)
     assert files(tmp_path / "raw") == set()
     assert (tmp_path / "mirror/a/x.txt").read_bytes() == b"other"
 
@@ -290,6 +293,36 @@ def test_own_files_are_copied_from_where_they_lie(tmp_path: Path, known: dict[st
         fetch_files(["data/raw/own/mine/train.txt"], folder, root=tmp_path)
     with pytest.raises(UserError, match="the same path"):
         fetch_files(["x.txt", "../x.txt"], folder, root=tmp_path)
+
+
+def test_a_read_error_names_the_source_and_not_the_file_that_is_written(
+    tmp_path: Path, known: dict[str, Source], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "train.txt").write_bytes(GOOD)
+    opened = Path.open
+
+    class Broken(io.RawIOBase):
+        def read(self, size: int = -1) -> bytes:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    def open_source(path: Path, *arguments: Any, **options: Any) -> Any:
+        return Broken() if path == tmp_path / "train.txt" else opened(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", open_source)
+    with pytest.raises(UserError, match=r"train\.txt: cannot be read \(Input/output error\)") as error:
+        fetch_files(["train.txt"], tmp_path / "raw/own", root=tmp_path)
+
+    assert str(error.value).startswith(f"{tmp_path}/train.txt: ")
+    assert files(tmp_path) == {"train.txt"}
+
+
+def test_an_empty_file_of_the_user_is_not_called_deleted(tmp_path: Path, known: dict[str, Source]) -> None:
+    (tmp_path / "train.txt").touch()
+
+    with pytest.raises(UserError, match=r"train\.txt: expected a file with content; found an empty one") as error:
+        fetch_files(["train.txt"], tmp_path / "raw/own", root=tmp_path)
+    assert "deleted" not in str(error.value).lower()
+    assert files(tmp_path) == {"train.txt"}
 
 
 def test_places_stay_inside() -> None:

@@ -4,12 +4,13 @@ import json
 import logging
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
-from mlflow.entities import Run, ViewType
+from mlflow.entities import FileInfo, Run, RunData, RunInfo, ViewType
 
 import made_up
 import test_use
@@ -17,7 +18,7 @@ from duvae.commands import track as command
 from duvae.config import Params
 from duvae.errors import UserError
 from duvae.inference.model import load
-from duvae.tracking.runs import DIGEST, track
+from duvae.tracking.runs import DIGEST, _has_files, track
 from duvae.tracking.store import connect
 from duvae.tracking.trial_runs import TrialRun, study_run
 
@@ -217,6 +218,20 @@ def test_runs_whose_files_were_deleted_are_written_again(root: Path) -> None:
     shutil.rmtree(root / "mlruns")
     assert track(params(), root).replaced == ["synthetic-ae-1", "synthetic-du_vae-1"]
     assert track(params(), root).unchanged == ["synthetic-ae-1", "synthetic-du_vae-1"]
+
+
+def test_files_of_runs_on_a_server_are_looked_up_by_the_server() -> None:
+    class Server:
+        def list_artifacts(self, run_id: str, folder: str) -> list[FileInfo]:
+            return [FileInfo(f"{folder}/model.json", False, 1)] if (run_id, folder) == ("a", "model") else []
+
+    client: Any = Server()
+    info = RunInfo("a", "1", "me", "FINISHED", 0, 1, "active", artifact_uri="mlflow-artifacts:/1/a/artifacts")
+    run = Run(info, RunData())
+
+    assert _has_files(client, run, {Path("models/model.json"): "model", Path("params.yaml"): None})
+    assert not _has_files(client, run, {Path("models/model.json"): "model", Path("weights.safetensors"): "model"})
+    assert not _has_files(client, run, {Path("results/metrics.json"): "results"})
 
 
 def test_a_restored_experiment_keeps_the_runs_that_have_files(root: Path) -> None:

@@ -344,3 +344,20 @@ def test_images_are_served_as_an_array() -> None:
     bits = np.zeros((2, 6, 6), np.float32)
 
     pd.testing.assert_frame_equal(pyfunc.Encoder(model).predict(bits), model.encode(bits).frame())
+
+
+def test_encode_warns_of_what_nobody_sees_in_sentences(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    project(tmp_path)
+    (tmp_path / "new.txt").write_text("w1 w2\nw1 \ufeffw2\n", encoding="utf-8")
+    run_encode(tmp_path, source=tmp_path / "new.txt")
+
+    assert f"warning: {tmp_path / 'new.txt'}, line 2: found the invisible character U+FEFF" in capsys.readouterr().err
+
+
+def test_encode_warns_of_frames_that_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first, second = (Image.new("L", (12, 12), shade) for shade in (0, 255))
+    first.save(tmp_path / "animated.gif", save_all=True, append_images=[second])
+    second.save(tmp_path / "plain.png")
+    encode.codes_of_images(drawing(), tmp_path, "dark", 1)
+
+    assert "1 frame of 1 picture left out" in capsys.readouterr().err

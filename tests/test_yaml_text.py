@@ -1,5 +1,6 @@
 """params.yaml is read strictly. What readers of YAML disagree about is an error, and no text takes much memory."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from duvae import config
+from duvae import cli, config
 from duvae.config import yaml_text
 from duvae.errors import UserError
 
@@ -100,6 +101,23 @@ def test_what_readers_disagree_about_is_named_with_its_line(tmp_path: Path, name
     assert "not valid YAML" in str(error.value)
     assert message in str(error.value)
     assert len(str(error.value)) < 600
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_the_command_line_ends_with_one_line_and_exit_status_2(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text, line, message = WRONG[name]
+    path = tmp_path / "params.yaml"
+    path.write_text(text, encoding="utf-8")
+    monkeypatch.setattr(sys, "argv", ["duvae", "graph", "--check", "--params", str(path)])
+
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    error = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert error.startswith(f"error: {path}")
+    assert (line in error, message in error, error.count("\n")) == (True, True, 1)
 
 
 @pytest.mark.parametrize("date", ["2001-01-01", "2001-99-99", "2001-12-14t21:59:43.10-05:00"])
