@@ -74,9 +74,9 @@ def put_back() -> dict[Path, tuple[int, int]]:
 def print_advice() -> None:
     """Prints which earlier outputs of the running stage are still missing, and the commands that bring them back."""
     root, outs = _missing_outputs()
-    cached = [path for path, md5 in outs.items() if _cached(root, md5).exists()]
-    others = [path for path in _not_ignored(root, outs) if path not in cached]
-    for command, paths in (("dvc checkout", cached), ("git checkout --", others)):
+    of_git = _not_ignored(root, outs)
+    cached = [path for path, md5 in outs.items() if path not in of_git and _cached(root, md5).exists()]
+    for command, paths in (("dvc checkout", cached), ("git checkout --", of_git)):
         if paths:
             print(
                 f"DVC removed {', '.join(paths)} before it started this stage. To get the last version back, run"
