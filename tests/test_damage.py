@@ -161,7 +161,6 @@ JOURNALS = {
     "an operation that Optuna does not know": b'{"op_code": 99, "worker_id": "a"}\n',
     "a list": b"[1]\n",
     "an operation without its fields": b'{"op_code": 0, "worker_id": "a"}\n',
-    "a trial of no study": b'{"op_code": 4, "worker_id": "a", "study_id": 7, "datetime_start": null}\n',
     "bytes that are no text": bytes(range(128, 200)) + b"\n" + b"{}\n",
 }
 
