@@ -138,7 +138,13 @@ def _has_files(client: MlflowClient, run: Run, files: Mapping[Path, str | None])
         listed = [
             client.list_artifacts(run.info.run_id, folder) for folder in set(files.values()) if folder is not None
         ]
-        sizes = {file.path: file.file_size for each in listed for file in each if file.path in copies}
+        # A server that names no size is believed.
+        sizes = {
+            file.path: copies[file.path] if file.file_size is None else file.file_size
+            for each in listed
+            for file in each
+            if file.path in copies
+        }
 
     return sizes == copies
 
