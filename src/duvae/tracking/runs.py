@@ -135,16 +135,10 @@ def _has_files(client: MlflowClient, run: Run, files: Mapping[Path, str | None])
         place = Path(urllib.request.url2pathname(urlsplit(uri).path)) if uri.startswith("file:") else Path(uri)
         sizes = {name: (place / name).stat().st_size for name in copies if (place / name).is_file()}
     else:
-        listed = [
-            client.list_artifacts(run.info.run_id, folder) for folder in set(files.values()) if folder is not None
-        ]
+        folders = {folder for folder in files.values() if folder is not None}
+        known = [file for folder in folders for file in client.list_artifacts(run.info.run_id, folder)]
         # A server that names no size is believed.
-        sizes = {
-            file.path: copies[file.path] if file.file_size is None else file.file_size
-            for each in listed
-            for file in each
-            if file.path in copies
-        }
+        sizes = {file.path: file.file_size or copies[file.path] for file in known if file.path in copies}
 
     return sizes == copies
 
