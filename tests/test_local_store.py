@@ -13,13 +13,14 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from types import SimpleNamespace
 
 import pytest
 from filelock import FileLock
 
 from duvae.commands import track
 from duvae.errors import UserError
-from duvae.project import local_store
+from duvae.project import doctor, local_store
 from duvae.tracking import runs, store
 from serving import serve
 
@@ -54,7 +55,7 @@ def names(path: Path) -> set[str]:
 
 def test_a_new_store_is_complete_and_leaves_nothing_else(complete: Path) -> None:
     assert local_store.state(complete) == "complete"
-    assert names(complete) <= {local_store.FILE, local_store.LOCK, "mlruns"}
+    assert names(complete) <= {local_store.FILE, f"{local_store.FILE}.lock", "mlruns"}
     assert local_store.newest_schema() is not None
 
 
@@ -89,7 +90,7 @@ def test_a_journal_of_the_half_made_store_does_not_reach_the_new_one(here: Path)
 
     local_store.require(here.parent)
 
-    assert names(here) <= {local_store.FILE, local_store.LOCK, "mlruns"}
+    assert names(here) <= {local_store.FILE, f"{local_store.FILE}.lock", "mlruns"}
 
 
 def test_a_store_with_runs_is_never_replaced(here: Path) -> None:
@@ -102,7 +103,7 @@ def test_a_store_with_runs_is_never_replaced(here: Path) -> None:
     )
     content = here.read_bytes()
 
-    assert local_store.state(here) == "complete"
+    assert local_store.state(here) == "of another version"
     local_store.require(here.parent)
     assert here.read_bytes() == content
 
@@ -113,6 +114,75 @@ def test_what_is_no_database_is_an_error_and_stays(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be used as MLflow's store"):
         store.connect(tmp_path)
     assert (tmp_path / local_store.FILE).read_bytes() == b"my own notes" * 1000
+
+
+def test_a_store_of_another_version_is_named_with_what_to_do(here: Path) -> None:
+    test_a_store_with_runs_is_never_replaced(here)
+
+    with pytest.raises(doctor.Problem, match="another version of MLflow"):
+        doctor.store(here.parent)
+    with pytest.raises(UserError, match=r"cannot be used as MLflow's store .*version"):
+        store.connect(here.parent)
+
+
+def test_a_locked_store_is_not_to_be_deleted(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message says to wait, since a store that another process uses is not broken."""
+    monkeypatch.setattr(local_store.state, "__defaults__", (0.1,))
+    monkeypatch.setattr(doctor, "PATIENCE", 0.1)
+    with closing(sqlite3.connect(here)) as database:
+        database.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(UserError, match="another process keeps it locked") as raised:
+            store.connect(here.parent)
+        with pytest.raises(doctor.Problem, match="is locked by another process"):
+            doctor.store(here.parent)
+    assert "delete" not in str(raised.value)
+
+
+def test_a_file_that_the_environment_names_is_also_made_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    monkeypatch.setattr(local_store, "_create", made.append)
+    monkeypatch.setattr(store, "MlflowClient", lambda uri: SimpleNamespace(search_experiments=lambda **_: [], uri=uri))
+    monkeypatch.chdir(tmp_path)
+    for uri in ("sqlite:///own.db", f"sqlite:///{tmp_path}/own.db"):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        store.connect(tmp_path)
+
+    assert made == [tmp_path / "own.db"] * 2
+
+
+def test_a_link_stays_a_link(here: Path) -> None:
+    """A store on another disk is made where the link leads, even if it is not there yet."""
+    target = here.with_name("elsewhere.db")
+    here.rename(target)
+    here.symlink_to(target)
+    HALF["between two versions"](target)
+
+    assert local_store.require(here.parent) == target
+    assert here.is_symlink()
+    assert local_store.state(target) == "complete"
+
+
+def test_a_half_made_store_that_another_process_has_open_is_left_to_it(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`mlflow ui` may be creating the store. Its file must not be taken away."""
+    HALF["between two versions"](here)
+    monkeypatch.setattr(local_store, "PATIENCE", 0.1)
+    code = f"f = open({str(here)!r}); print(flush=True); input()"
+    content = here.read_bytes()
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdout.readline()
+        with pytest.raises(UserError, match=f"process {process.pid} has it open"):
+            local_store.require(here.parent)
+        process.stdin.close()
+    assert here.read_bytes() == content
+
+    local_store.require(here.parent)
+    assert local_store.state(here) == "complete"
 
 
 def test_two_processes_make_one_store(tmp_path: Path) -> None:
@@ -131,7 +201,7 @@ def test_one_process_at_a_time_creates_the_store(tmp_path: Path, monkeypatch: py
     """Otherwise a slow process could replace a store to which a fast one has already written runs."""
     monkeypatch.setattr(local_store, "PATIENCE", 0.1)
     with (
-        FileLock(tmp_path / local_store.LOCK),
+        FileLock(tmp_path / f"{local_store.FILE}.lock"),
         pytest.raises(UserError, match=r"mlflow\.db: another process has been creating MLflow's store"),
     ):
         local_store.require(tmp_path)

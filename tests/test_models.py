@@ -154,5 +154,7 @@ def test_the_files_hold_no_code(tmp_path: Path) -> None:
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
 
     assert set(header) - {"__metadata__"} == set(said.build()[0].state_dict())
-    assert model_files.Description(**json.loads((tmp_path / "model.json").read_text())) == said
+    content = json.loads((tmp_path / "model.json").read_text())
+    assert content.pop("weights") == model_files.saved_digest(tmp_path)
+    assert model_files.Description(**content) == said
     assert model_files.load(tmp_path)[0].posterior(batch()).mean.shape == (6, LATENT)

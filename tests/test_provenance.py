@@ -17,7 +17,7 @@ from duvae.errors import UserError
 from duvae.project import array_files, provenance
 from duvae.project.fingerprint import of_this_process
 from duvae.project.provenance import Stopwatch, unwrapped
-from duvae.report import expected, origin, results
+from duvae.report import origin, results
 from duvae.report.results import Result
 
 
@@ -171,13 +171,24 @@ def test_the_processor_has_a_name() -> None:
     assert provenance.processor()
 
 
-def test_a_record_holds_digests_of_the_outputs(tmp_path: Path) -> None:
-    (tmp_path / "history.csv").write_text("epoch\n1\n2\n")
-    Stopwatch("train", "vae").write(tmp_path / "train.run.json", [tmp_path / "history.csv"])
-    record = unwrapped(json.loads((tmp_path / "train.run.json").read_text()))
+def test_a_record_holds_digests_of_the_outputs_and_of_itself(tmp_path: Path) -> None:
+    path, history = tmp_path / "train.run.json", tmp_path / "history.csv"
+    history.write_text("epoch\n1\n2\n")
+    Stopwatch("train", "vae").write(path, [history], device="cpu")
+    record = provenance.read_record(path, "duvae train")
 
-    expected.check_outputs(record, tmp_path, "duvae train")
-    expected.check_outputs({}, tmp_path, "duvae train")  # a record of an earlier version has no digests
-    (tmp_path / "history.csv").write_text("epoch\n1\n")
+    path.write_text(json.dumps({"record": [{**record, "device": "cuda"}]}))
+    with pytest.raises(UserError, match=r"train\.run\.json: has changed since 'duvae train' wrote it"):
+        provenance.read_record(path, "duvae train")
+    path.write_text(json.dumps({"record": [record]}))
+    history.write_text("epoch\n1\n")
     with pytest.raises(UserError, match=r"history\.csv: has changed since 'duvae train' wrote it"):
-        expected.check_outputs(record, tmp_path, "duvae train")
+        provenance.read_record(path, "duvae train")
+
+
+def test_a_record_of_an_earlier_version_has_no_digests(tmp_path: Path) -> None:
+    path = tmp_path / "train.run.json"
+    path.write_text('{"device": "cpu"}')
+
+    assert provenance.read_record(path, "duvae train") == {"device": "cpu"}
+    assert provenance.read_record(tmp_path / "other.run.json", "duvae train", missing_ok=True) == {}

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -214,6 +215,9 @@ def test_runs_whose_files_were_deleted_are_written_again(root: Path) -> None:
     assert (tracked.replaced, tracked.unchanged) == (["synthetic-du_vae-1"], ["synthetic-ae-1"])
     assert model_files(run_of(root, "du_vae")) == before
     assert run_of(root, "ae").info.run_id == kept.info.run_id
+
+    os.truncate(f"{run_of(root, 'ae').info.artifact_uri.removeprefix('file://')}/results/history.csv", 10)
+    assert track(params(), root).replaced == ["synthetic-ae-1"]
 
     shutil.rmtree(root / "mlruns")
     assert track(params(), root).replaced == ["synthetic-ae-1", "synthetic-du_vae-1"]

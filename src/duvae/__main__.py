@@ -1,6 +1,6 @@
 """The command `duvae`; `python -m duvae` runs it too."""
 
-import importlib.util
+# Everything else is imported in `main`, whose handler also covers Ctrl-C during these imports.
 import sys
 
 
@@ -23,6 +23,8 @@ def main() -> None:
         earlier_outputs.print_advice()
         sys.exit(130)
     except ModuleNotFoundError as error:
+        import importlib.util
+
         library = (error.name or "").partition(".")[0]
         if library in {"", "duvae", *sys.stdlib_module_names} or importlib.util.find_spec(library):
             raise

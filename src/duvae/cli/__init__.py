@@ -74,6 +74,7 @@ def main() -> None:
     interruption.
     """
     os.environ.update(TELEMETRY_OFF)
+    _open_standard_streams()
     if "DVC_STAGE" not in os.environ:
         _run()
         return
@@ -99,8 +100,11 @@ def _run() -> None:
     except SystemExit as leaving:
         if leaving.code == 130:
             print("interrupted: no file is half-written; run the same command again", file=sys.stderr)
+        _require_output()
         raise
     except Exception as error:
+        if isinstance(error, OSError):
+            _require_output("\n")
         if (needed := _memory_asked_for(error)) > (size := _memory_of_machine()):
             print(
                 f"error: the command asked for {needed / 2**30:,.1f} GiB of memory; this machine has"
@@ -113,6 +117,42 @@ def _run() -> None:
             raise
         traceback.print_exc()
         sys.exit(TEMPORARY_FAILURE)
+
+
+def _open_standard_streams() -> None:
+    """Opens the null device in place of each standard stream that is closed.
+
+    Without this, the next file that the command opens would become its standard output, and would receive its messages.
+    """
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        if getattr(sys, name) is None:
+            descriptor = os.open(os.devnull, os.O_RDWR)
+            if descriptor != number:
+                os.dup2(descriptor, number)
+                os.close(descriptor)
+            setattr(sys, name, os.fdopen(number, mode, encoding="utf-8"))
+
+
+def _require_output(text: str = "") -> None:
+    """Writes to standard output what is still in its buffer. If this fails, the command ends with exit status 2.
+
+    Args:
+        text: Text that is written, too. Without a text, nothing is written if the buffer is empty.
+    """
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of the output wanted no more of it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        # Python would try to write the buffer again when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print(
+            f"error: standard output: cannot be written ({error.strerror}). The files that the command has written are"
+            " complete. Send the output to another place, then run the same command again.",
+            file=sys.stderr,
+        )
+        sys.exit(2)
 
 
 def _memory_asked_for(error: Exception) -> int:

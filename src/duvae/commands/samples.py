@@ -88,7 +88,7 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
         np.savez_compressed(file, **arrays)
     path = sample_files.file_path(job, root)
     sample_files.write(path, sample_files.from_arrays(arrays, prepared), params.dataset(dataset).kind in APART)
-    watch.write(path.with_suffix(".run.json"), weights=weights, device=str(device), threads=params.threads)
+    watch.write(path.with_suffix(".run.json"), [path], weights=weights, device=str(device), threads=params.threads)
     print(f"{job.name}: {'samples and ' if prior else ''}interpolations for the report")
 
 

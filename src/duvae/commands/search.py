@@ -17,7 +17,7 @@ from duvae.errors import UserError
 from duvae.inference import model_files
 from duvae.metrics.statistics import with_error
 from duvae.project.files import read_json, whole, write_json, write_text
-from duvae.project.provenance import Stopwatch
+from duvae.project.provenance import Stopwatch, read_record
 from duvae.search.plan import Plan
 from duvae.search.storage import Worker, open_storage, study_root
 from duvae.search.study import create_study, remove_states, work
@@ -38,14 +38,12 @@ def run(params: Params, name: str, url: str | None = None, worker: bool = False,
 
     Raises:
         Interrupted: If the user asks for a stop. The same command continues the study.
-        UserError: If `duvae validate` has not checked the data set. Also if params.yaml compares the study with a grid
-            study that has no results, or results of other parameters, data or code.
+        UserError: If `duvae validate` has not checked the present data set. Also if params.yaml compares the study with
+            a grid study that has no results, or results of other parameters, data or code.
     """
     plan = Plan.from_params(params, name, root)
     watch = Stopwatch("search", plan.system)
-    validated = root / "data/validated" / f"{plan.study.dataset}.json"
-    if not validated.exists():
-        raise UserError(f"{validated}: not there. Run 'duvae validate --dataset {plan.study.dataset}' first.")
+    store.require_validated(root, plan.study.dataset)
     folder = config.best_params_path(name, root).parent
     against = None if worker or plan.study.against is None else grid_summary(plan, folder.with_name(plan.study.against))
     storage = open_storage(url, root)
@@ -81,9 +79,10 @@ def grid_summary(plan: Plan, folder: Path) -> dict[str, Any]:
         folder: Folder of the grid study's results.
 
     Raises:
-        UserError: If the summary is missing, or belongs to other parameters, data or code.
+        UserError: If the summary is missing or has changed, or belongs to other parameters, data or code.
     """
     command = f"duvae search --study {folder.name}"
+    read_record(folder / "search.run.json", command, missing_ok=True)
     content: dict[str, Any] = read_json(folder / "study.json", command)
     if content.get("conditions") != plan.conditions[:8]:
         raise UserError(

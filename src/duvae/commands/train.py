@@ -8,7 +8,6 @@ import torch
 
 from duvae.config import Params
 from duvae.data import store
-from duvae.errors import UserError
 from duvae.inference import model_files
 from duvae.project.files import require_writable, whole
 from duvae.project.progress import TrainingBar
@@ -32,14 +31,13 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
 
     Raises:
         Interrupted: If the user asks for a stop. The same command resumes the training.
-        UserError: If `duvae validate` has not checked the data set, or if the training diverges.
+        UserError: If `duvae validate` has not checked the present data set, or if the training diverges.
     """
     job = params.job(dataset, setting, seed)
     chosen, entry = params.dataset(dataset), params.setting(setting)
     optimisation = params.optimisation(setting, dataset)
     watch = Stopwatch("train", entry.system)
-    if not (root / "data/validated" / f"{dataset}.json").exists():
-        raise UserError(f"data/validated/{dataset}.json: not there. Run 'duvae validate --dataset {dataset}' first.")
+    store.require_validated(root, dataset)
     require_writable(root / "models" / job.folder / "weights.safetensors")
     require_writable(root / "results" / job.folder / "history.csv")
     prepared = store.read(root / "data/prepared" / dataset)

@@ -30,14 +30,15 @@ def run(params: Params, dataset: str, root: Path = Path()) -> dict[str, Any]:
     report, docs = root / "data" / "validated" / f"{dataset}.json", root / "reports" / "data_docs" / dataset
     remove(report)
     # With `ids=False`, the function `store.read` does not check the word ids, because the expectations check them.
-    prepared = store.read(root / "data" / "prepared" / dataset, ids=False)
+    folder = root / "data" / "prepared" / dataset
+    prepared = store.read(folder, ids=False)
     results = validation.run_expectations(prepared, chosen, docs, dataset)
     images = isinstance(chosen, OmniglotDataset | ImageDataset)
     validation.require_all_met(
         results, dataset, docs, ("prepare", "binarize", "validate") if images else ("prepare", "validate")
     )
     require_enough(prepared, chosen, dataset)
-    summary = validation.summary(results, prepared, dataset)
+    summary = {**validation.summary(results, prepared, dataset), store.DATA: store.digest(folder)}
     write_json(report, summary)
     print(f"{dataset}: all {len(results)} expectations are met; {docs / 'index.html'} shows them")
 

@@ -331,12 +331,16 @@ def best_hyperparameters(study: str, system: str, root: Path = Path()) -> Frozen
         root: Folder of the project.
 
     Raises:
-        UserError: If the study has no results, recommends no hyperparameters, or searched another system.
+        UserError: If the study has no results, recommends no hyperparameters, or searched another system. Also if a
+            file of the study has changed since the search wrote it.
     """
     import yaml  # imported here, so that a program can load a trained model without this library
 
+    from duvae.project.provenance import read_record
+
     path = best_params_path(study, root)
     remedy = f"Run 'duvae search --study {study}' or 'dvc repro search@{study}'"
+    read_record(path.with_name("search.run.json"), f"duvae search --study {study}", missing_ok=True)
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         values, searched_system = content["hyperparameters"], content["system"]

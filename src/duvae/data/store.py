@@ -23,6 +23,9 @@ SUMMARY = "summary.json"
 DIGESTS = "digests"
 """The key of the summary that holds the digest of each file of the data set, by the name of the file."""
 
+DATA = "data"
+"""The key of data/validated/<data set>.json that holds the digest of the data that were checked."""
+
 S = TypeVar("S", bound="Split")
 
 
@@ -138,6 +141,32 @@ def _checked_summary(folder: Path) -> dict[str, Any]:
             raise UserError(f"{path}: has changed since it was written (its digest is another). Run '{command}' again.")
 
     return dict(summary)
+
+
+def digest(folder: Path) -> str:
+    """Computes a digest of a prepared data set: that of its summary, which holds the digests of all other files."""
+    return file_digest(folder / SUMMARY)
+
+
+def require_validated(root: Path, dataset: str) -> None:
+    """Checks that `duvae validate` has checked the present data of a data set.
+
+    Args:
+        root: Folder of the project.
+        dataset: Name of the data set.
+
+    Raises:
+        UserError: If the data set was not validated, or was prepared again with another result since then.
+    """
+    path, folder = root / "data/validated" / f"{dataset}.json", root / "data/prepared" / dataset
+    again = f"Run 'duvae validate --dataset {dataset}'"
+    if not path.exists():
+        raise UserError(f"{path}: not there. {again} first.")
+    content = read_json(path, f"duvae validate --dataset {dataset}")
+    checked = content.get(DATA) if isinstance(content, dict) else ""
+    # Earlier versions wrote no digest of the data. A missing data set is reported where it is read.
+    if checked is not None and (folder / SUMMARY).exists() and checked != digest(folder):
+        raise UserError(f"{path}: is about other data than those in {folder}. {again} again.")
 
 
 def prepare_command(folder: Path) -> str:

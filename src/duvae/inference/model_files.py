@@ -24,6 +24,9 @@ from duvae.vae import VAE
 DESCRIPTION = "description"
 """Key of the model's description in the metadata of weights.safetensors."""
 
+WEIGHTS = "weights"
+"""Key of the digest of the weights in model.json. Models of earlier versions have no digest."""
+
 NETWORKS: TypeAdapter[Networks] = TypeAdapter(Networks)
 """Checks the sizes of the networks. The keys of the sizes show whether the networks are for text or for images."""
 
@@ -73,11 +76,14 @@ class Description:
 
 
 def save(folder: Path, model: VAE, description: Description) -> None:
-    """Writes both files of a model into `folder`; each file is written completely or not at all."""
+    """Writes both files of a model into `folder`; each file is written completely or not at all.
+
+    `model.json` also holds the digest of the weights, so that `load` notices a changed bit.
+    """
     tensors = {name: value.detach().contiguous() for name, value in model.state_dict().items()}
     with whole(folder / "weights.safetensors") as temporary:
         temporary.write_bytes(safetensors.torch.save(tensors, {DESCRIPTION: json.dumps(vars(description))}))
-    write_json(folder / "model.json", vars(description))
+    write_json(folder / "model.json", {**vars(description), WEIGHTS: digest(model)})
 
 
 def load(
@@ -99,7 +105,9 @@ def load(
     """
     path = folder / "model.json"
     try:
-        description = Description(**read_json(path, command))
+        content = read_json(path, command)
+        recorded = content.pop(WEIGHTS, None) if isinstance(content, dict) else None
+        description = Description(**content)
         model, _ = description.build()
     except (TypeError, ValueError, KeyError, RuntimeError) as error:
         reason = " ".join(str(error).split())
@@ -114,6 +122,11 @@ def load(
             f" {description.words}. Run '{command}' again."
         )
     model.load_state_dict(_weights(folder / "weights.safetensors", model, description, command))
+    if recorded not in (None, digest(model)):
+        raise UserError(
+            f"{folder / 'weights.safetensors'}: has changed since it was written (its digest is not the one in"
+            f" model.json). Run '{command}' again."
+        )
 
     return model.eval(), description
 

@@ -364,12 +364,18 @@ def store(root: Path) -> str:
     if not path.exists():
         raise Problem("no mlflow.db yet", "run 'duvae track', which fills it")
     try:
-        if local_store.state(path.resolve()) == "half-made":
+        state = local_store.state(path.resolve(), PATIENCE)
+        if state == "half-made":
             raise Problem(f"{path} is half-made: a command was killed while it created it", "run 'duvae track'")
+        if state == "of another version":
+            remedy = f"run 'mlflow db upgrade sqlite:///{path}', or delete it: 'duvae track' fills it again"
+            raise Problem(f"{path} was made by another version of MLflow", remedy)
         with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=PATIENCE)) as database:
             ((count,),) = database.execute("select count(*) from runs where lifecycle_stage = 'active'")
     except sqlite3.Error as error:
-        remedy = f"run 'rm {path}', then 'duvae track', which fills it again"
+        if "locked" in str(error):
+            raise Problem(f"{path} is locked by another process", "wait until the process has ended") from error
+        remedy = f"delete {path}, then run 'duvae track', which fills it again"
         raise Problem(f"{path} cannot be read ({error})", remedy) from error
     return f"{path}, {count} runs; 'mlflow ui' shows them"
 

@@ -10,26 +10,33 @@ import re
 import sqlite3
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
+import psutil
 from filelock import FileLock, Timeout
 
 from duvae.errors import UserError
 from duvae.project.files import require_writable
 
 FILE = "mlflow.db"
-LOCK = "mlflow.db.lock"
 FILLING_LOCK = "mlflow.db.track.lock"
 """File that a process locks while it brings the store's runs up to date."""
 
 PATIENCE = 120.0
 """Seconds to wait for another process that creates the store. Creating takes about ten seconds on a busy machine."""
 
-State = Literal["missing", "half-made", "complete"]
+LOCKED = 60.0
+"""Seconds to wait for another process that writes to the store."""
+
+State = Literal["missing", "half-made", "complete", "of another version"]
+
+MADE: tuple[State, ...] = ("missing", "half-made")
+"""The states in which `require` creates the store."""
 
 
 def require(root: Path) -> Path:
@@ -39,23 +46,29 @@ def require(root: Path) -> Path:
         root: Folder of the project.
 
     Returns:
-        The path of the complete store. A store that an older version of MLflow made, and that has runs, stays as it is.
+        The path of the store. A store that another version of MLflow made, and that has runs, stays as it is. If
+        `mlflow.db` is a link, this is the path that it leads to.
 
     Raises:
         UserError: If another process keeps the lock for too long.
         OSError, sqlite3.Error: If the store cannot be read or written.
     """
-    path = root.resolve() / FILE
-    if state(path) == "complete":
+    return require_at((root / FILE).resolve())
+
+
+def require_at(path: Path) -> Path:
+    """Creates the store at a path if it is missing or half-made; see `require`."""
+    if state(path) not in MADE:
         return path
     try:
-        with FileLock(path.with_name(LOCK), timeout=PATIENCE):
-            if state(path) != "complete":
+        with FileLock(path.with_name(f"{path.name}.lock"), timeout=PATIENCE):
+            _wait_for_users(path)
+            if state(path) in MADE:
                 _create(path)
     except Timeout as error:
         raise UserError(
             f"{path}: another process has been creating MLflow's store for {PATIENCE:.0f} seconds. Wait until it has"
-            f" ended. If there is no such process, delete {path.with_name(LOCK)}. Then run the same command again."
+            f" ended. If there is no such process, delete {path.name}.lock there. Then run the same command again."
         ) from error
 
     return path
@@ -87,20 +100,24 @@ def filled_by_one(root: Path) -> Iterator[None]:
         lock.release()
 
 
-def state(path: Path) -> State:
+def state(path: Path, patience: float = LOCKED) -> State:
     """Finds out whether a store is complete.
 
     A store is half-made if it has no runs, and if its tables are not those of the installed version of MLflow. Such a
     store may be made anew, since nothing is lost.
 
+    Args:
+        path: Path of the store.
+        patience: Seconds to wait for another process that writes to the store.
+
     Raises:
-        sqlite3.Error: If the file is no database, or cannot be read.
+        sqlite3.Error: If the file is no database, or cannot be read, or another process keeps it locked.
     """
     if not path.exists():
         return "missing"
     if not path.stat().st_size:
         return "half-made"
-    with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=60)) as database:
+    with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=patience)) as database:
         # A writer that was killed may have left a journal. Locking the file for writing rolls it back first.
         database.executescript("BEGIN IMMEDIATE; ROLLBACK")
         tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
@@ -118,7 +135,10 @@ def state(path: Path) -> State:
     current = bool(versions) and (latest is None or versions == [latest])
     whole = {"runs", "experiments"} <= tables and not any(name.startswith("_alembic_tmp_") for name in tables)
 
-    return "complete" if (current and whole) or runs else "half-made"
+    if current and whole:
+        return "complete"
+
+    return "of another version" if runs else "half-made"
 
 
 def newest_schema() -> str | None:
@@ -138,6 +158,32 @@ def newest_schema() -> str | None:
     newest = versions - earlier
 
     return newest.pop() if len(newest) == 1 else None
+
+
+def _wait_for_users(path: Path) -> None:
+    """Waits while a store is half-made and another process, such as `mlflow ui`, has it open: it may be creating it.
+
+    Raises:
+        UserError: If the process neither completes nor closes the store.
+    """
+    until = time.monotonic() + PATIENCE
+    while state(path) == "half-made" and (user := _user(path)) is not None:
+        if time.monotonic() > until:
+            raise UserError(
+                f"{path}: is half-made, and process {user} has it open. End this process, then run the same command"
+                " again, which creates the store."
+            )
+        time.sleep(0.2)
+
+
+def _user(path: Path) -> int | None:
+    """The number of another process that has a file open; None: there is none that this user may see."""
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.pid != os.getpid() and any(Path(file.path) == path for file in process.open_files()):
+                return int(process.pid)
+
+    return None
 
 
 def _create(path: Path) -> None:

@@ -6,6 +6,7 @@ table, but skips lists. The list around the mapping therefore keeps the values o
 """
 
 import datetime
+import hashlib
 import os
 import platform
 import resource
@@ -18,11 +19,15 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from duvae.project.files import file_digest, write_json
+from duvae.errors import UserError
+from duvae.project.files import as_json, file_digest, read_json, write_json
 from duvae.project.fingerprint import of_this_process
 
 RECORD = "record"
 """The only key in the file of a record."""
+
+DIGEST = "digest"
+"""The key of a record that holds the digest of all its other fields. Records of earlier versions have no digest."""
 
 LIBRARIES = ("duvae", "numpy", "scipy", "scikit-learn")
 """Libraries, besides torch, whose versions may change a result."""
@@ -74,7 +79,7 @@ class Stopwatch:
             "outputs": {output.name: file_digest(output) for output in outputs},
             **more,
         }
-        write_json(path, {RECORD: [record]})
+        write_json(path, {RECORD: [{**record, DIGEST: _digest(record)}]})
 
 
 def unwrapped(content: Any) -> Any:
@@ -91,6 +96,52 @@ def unwrapped(content: Any) -> Any:
         return content[RECORD][0]
 
     return content
+
+
+def read_record(path: Path, command: str, missing_ok: bool = False) -> dict[str, Any]:
+    """Reads the record of a stage, and checks that the record and the outputs beside it are what the stage wrote.
+
+    Records of earlier versions have no digests; they are not checked.
+
+    Args:
+        path: The file of the record.
+        command: The command that runs the stage, for the message.
+        missing_ok: Whether the result is an empty record where the file is missing.
+
+    Returns:
+        The record.
+
+    Raises:
+        UserError: If the record is missing or broken. Also if the record or an output has changed or was cut short.
+            A missing output is not reported here.
+    """
+    if missing_ok and not path.exists():
+        return {}
+    record = unwrapped(read_json(path, command))
+    if not isinstance(record, dict) or not isinstance(record.get("outputs") or {}, dict):
+        raise UserError(f"{path}: expected the record of a stage. Run '{command}' again.")
+    if record.get(DIGEST) not in (None, _digest(record)):
+        raise _changed(path, command)
+    for name, digest in (record.get("outputs") or {}).items():
+        output = path.parent / name
+        if output.is_file() and file_digest(output) != digest:
+            raise _changed(output, command)
+
+    return record
+
+
+def _digest(record: Mapping[str, Any]) -> str:
+    """Computes the digest of all fields of a record but the digest itself, as 32 hexadecimal digits."""
+    fields = {name: value for name, value in record.items() if name != DIGEST}
+
+    return hashlib.blake2b(as_json(fields).encode(), digest_size=16).hexdigest()
+
+
+def _changed(path: Path, command: str) -> UserError:
+    return UserError(
+        f"{path}: has changed since '{command}' wrote it (its digest is another). Run 'git checkout {path}' if git has"
+        f" the right file, or run '{command}' again."
+    )
 
 
 def versions() -> dict[str, str]:

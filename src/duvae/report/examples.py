@@ -13,6 +13,7 @@ from duvae.config import Job
 from duvae.data.splits import Array
 from duvae.inference import sample_files
 from duvae.inference.sample_files import Samples
+from duvae.project.provenance import read_record
 from duvae.report import page, pictures
 from duvae.report.results import Result
 
@@ -50,9 +51,10 @@ def committed_samples(model: Result, root: Path = Path()) -> Samples | None:
         None where the file holds no examples, because the data set may be private.
 
     Raises:
-        UserError: If the file is broken.
+        UserError: If the file is broken, or has changed since it was written.
     """
     path = sample_files.file_path(model.job, root)
+    read_record(path.with_suffix(".run.json"), command(model.job), missing_ok=True)
     samples = sample_files.read(path, command(model.job)) if path.exists() else None
 
     return samples if samples and samples.weights == model.metrics.get("weights") else None

@@ -10,8 +10,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from duvae.errors import UserError
 from duvae.messages import explain
-from duvae.project.files import file_digest, read_json
-from duvae.project.provenance import unwrapped
+from duvae.project.files import read_json
+from duvae.project.provenance import read_record
 
 
 def _moment(text: str) -> str:
@@ -166,9 +166,10 @@ def read(path: Path, command: str) -> dict[str, Any]:
         The content of the file, including keys that the report does not read.
 
     Raises:
-        UserError: If the file is missing or broken, or if its content is not as expected.
+        UserError: If the file is missing or broken, or if its content is not as expected. For a record, also if the
+            record or an output of the stage has changed since the stage wrote it.
     """
-    value = unwrapped(read_json(path, command))
+    value = read_record(path, command) if KINDS[path.name] is StageRecord else read_json(path, command)
     model = KINDS[path.name]
     try:
         model.model_validate(value)
@@ -209,23 +210,3 @@ def check_columns(frame: pd.DataFrame, names: Iterable[str], path: Path, command
         raise UserError(f"{path}: expected {expectation}. Run '{command}' again.")
 
     return frame
-
-
-def check_outputs(record: Mapping[str, Any], folder: Path, command: str) -> None:
-    """Checks that the outputs of a stage are the files that the stage wrote.
-
-    Args:
-        record: The record of the stage. Records of earlier versions have no digests of outputs; nothing is checked.
-        folder: The folder of the outputs.
-        command: The command that runs the stage, for the message.
-
-    Raises:
-        UserError: If an output has changed or was cut short. Missing outputs are not reported here.
-    """
-    for name, digest in (record.get("outputs") or {}).items():
-        path = folder / name
-        if path.is_file() and file_digest(path) != digest:
-            raise UserError(
-                f"{path}: has changed since '{command}' wrote it (its digest is another). Run 'git checkout {path}' if"
-                f" git has the right file, or run '{command}' again."
-            )

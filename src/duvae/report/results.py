@@ -267,10 +267,9 @@ def setting_names(results: Iterable[Result]) -> dict[str, str]:
 
 def _read(files: Mapping[Path, str], job: Job) -> Result:
     parts = {path.name: path for path in files}
-    for name, path in parts.items():
-        if name.endswith(".run.json"):
-            expected.check_outputs(expected.read(path, files[path]), path.parent, files[path])
-    jsons = {name: expected.read(path, files[path]) for name, path in parts.items() if name.endswith(".json")}
+    # Reading a record checks its outputs, so the records are read first.
+    names = sorted((name for name in parts if name.endswith(".json")), key=lambda name: not _is_record(parts[name]))
+    jsons = {name: expected.read(parts[name], files[parts[name]]) for name in names}
     history = parts["history.csv"]
 
     return Result(

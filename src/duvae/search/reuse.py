@@ -5,14 +5,14 @@ hyperparameters) and a seed.
 """
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from duvae.config import Job, Params, Study, StudyReference
 from duvae.errors import UserError
-from duvae.inference.model_files import Description
-from duvae.project.files import read_json
-from duvae.project.provenance import unwrapped
+from duvae.inference.model_files import Description, saved_digest
+from duvae.project.provenance import read_record
 from duvae.training.checkpoints import training_determinants, training_key
 
 
@@ -32,7 +32,7 @@ def equal_training(
         root: Folder of the project.
 
     Returns:
-        The job of that training; None if there is no such training, or if one of its files is missing.
+        The job of that training; None if there is no such training, or if one of its files is missing or has changed.
     """
     column, parts = params.dataset(study.dataset).column, params.setting(study.setting).parts
     optimisation = params.optimisation(study.setting, study.dataset)
@@ -58,17 +58,17 @@ def equal_training(
         if not all(path.exists() for path in files):
             continue
         expected = expected or training_key(determinants, root / "data/prepared" / study.dataset)
-        if _recorded_key(results / "train.run.json") == expected:
+        record = _record(results / "train.run.json")
+        weights = record.get("weights")
+        if record.get("determined_by") == expected and weights in (None, saved_digest(model)):
             return job
 
     return None
 
 
-def _recorded_key(path: Path) -> str | None:
-    """Reads the hash in the file `train.run.json` of a training; None if the file cannot be read or has no hash."""
+def _record(path: Path) -> dict[str, Any]:
+    """Reads the record of a training; empty if it cannot be read, or if it or the history has changed."""
     try:
-        record = unwrapped(read_json(path, "duvae train"))
+        return read_record(path, "duvae train", missing_ok=True)
     except UserError:
-        return None
-
-    return record.get("determined_by") if isinstance(record, dict) else None
+        return {}

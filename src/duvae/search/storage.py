@@ -120,7 +120,7 @@ def open_storage(url: str | None, root: Path = Path()) -> BaseStorage:
         UserError: If the journal or the database cannot be opened.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    (root / FOLDER).mkdir(parents=True, exist_ok=True)
+    _create_folder(root / FOLDER)
     if url is None:
         return _open_journal(root / JOURNAL)
     try:
@@ -138,16 +138,32 @@ def open_storage(url: str | None, root: Path = Path()) -> BaseStorage:
         ) from error
 
 
+def _create_folder(path: Path) -> None:
+    """Creates the folder of the studies, if it is missing.
+
+    Raises:
+        UserError: If it cannot be created.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{path}: expected a folder for studies, or a place where one can be created ({error.strerror}). Move away"
+            " what is there, or correct its permissions."
+        ) from error
+
+
 def _open_journal(path: Path) -> BaseStorage:
     lock = JournalLock(path)
     try:
         lock.acquire()  # removes an unfinished line, which Optuna could not read
         lock.release()
         return JournalStorage(JournalFileBackend(str(path), lock))  # type: ignore[arg-type]  # `lock` has the methods that Optuna calls
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, AssertionError) as error:
+        # Optuna checks the lines of a journal by assertions only. A line of another meaning ends in any of these.
         raise UserError(
-            f"{path}: expected the journal of studies, but it cannot be read ({error}). Move the file away: all studies"
-            " then start again."
+            f"{path}: expected the journal of studies, but it cannot be read ({error!r}). Move the file away: all"
+            " studies then start again."
         ) from error
 
 
@@ -177,7 +193,7 @@ class Worker:
 
     def __init__(self, root: Path = Path()) -> None:
         self.folder = root / FOLDER
-        self.folder.mkdir(parents=True, exist_ok=True)
+        _create_folder(self.folder)
         self.name = uuid.uuid4().hex
         self.guard = file_lock(self.folder / "guard.lock")
         self.own_lock = file_lock(self._lock_path(self.name))

@@ -122,22 +122,25 @@ def _track(client: MlflowClient, params: Params, job: Job, root: Path, tracked: 
 
 
 def _has_files(client: MlflowClient, run: Run, files: Mapping[Path, str | None]) -> bool:
-    """Whether the files of a run are there. MLflow's store may list a run whose files were deleted.
+    """Whether the files of a run are there in full. MLflow's store may list a run whose files were deleted or cut.
 
     Args:
         client: Client of the store.
         run: The run of MLflow to check.
         files: The files that the run copies, as `_files` returns them.
     """
-    copies = [(folder, path.name) for path, folder in files.items() if folder is not None]
+    copies = {f"{folder}/{path.name}": path.stat().st_size for path, folder in files.items() if folder is not None}
     uri = str(run.info.artifact_uri)
     if uri.startswith(("file:", "/")):
         place = Path(urllib.request.url2pathname(urlsplit(uri).path)) if uri.startswith("file:") else Path(uri)
-        return all((place / folder / name).is_file() for folder, name in copies)
-    folders = {folder for folder, _ in copies}
-    known = {file.path for folder in folders for file in client.list_artifacts(run.info.run_id, folder)}
+        sizes = {name: (place / name).stat().st_size for name in copies if (place / name).is_file()}
+    else:
+        folders = {folder for folder in files.values() if folder is not None}
+        known = [file for folder in folders for file in client.list_artifacts(run.info.run_id, folder)]
+        # A server that names no size is believed.
+        sizes = {file.path: file.file_size or copies[file.path] for file in known if file.path in copies}
 
-    return all(f"{folder}/{name}" in known for folder, name in copies)
+    return sizes == copies
 
 
 def _stale(params: Params, job: Job, root: Path) -> dict[str, str]:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from duvae.errors import UserError
 from duvae.project import local_store
@@ -39,19 +40,30 @@ def connect(root: Path = Path()) -> MlflowClient:
     """
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    path = root.resolve() / local_store.FILE
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{path}"
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root.resolve() / local_store.FILE}"
     with store_errors(uri):
-        if uri == f"sqlite:///{path}":
+        if file := _sqlite_file(uri):
             # If another process keeps the file locked, this line fails after a minute. MLflow itself would retry for
             # several minutes.
-            local_store.require(root)
+            local_store.require_at(file)
         elif uri.startswith(("http://", "https://")):
             _require_answer(uri)
         client = MlflowClient(uri)
         client.search_experiments(max_results=1)
 
     return client
+
+
+def _sqlite_file(uri: str) -> Path | None:
+    """The file of a store in SQLite; None for a store of another kind, and for one in memory."""
+    try:
+        url = make_url(uri)
+    except ArgumentError:
+        return None
+    if url.get_backend_name() != "sqlite" or not url.database or url.database == ":memory:" or url.query:
+        return None
+
+    return Path(url.database).resolve()
 
 
 def _require_answer(uri: str) -> None:
@@ -82,6 +94,11 @@ def store_errors(uri: str) -> Iterator[None]:
         yield
     except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:
         reason = " ".join(str(error).split("\n[SQL", maxsplit=1)[0].split())
+        if "database is locked" in reason:
+            raise UserError(
+                f"{uri}: cannot be used as MLflow's store now, since another process keeps it locked. Wait until this"
+                " process has ended, then run the same command again."
+            ) from error
         raise UserError(
             f"{uri}: cannot be used as MLflow's store ({reason}). Expected a store that can be opened and written to,"
             " with space left. Set MLFLOW_TRACKING_URI to another store, or unset it. You may delete a local mlflow.db"
