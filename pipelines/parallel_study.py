@@ -21,7 +21,7 @@ import typer
 
 from duvae import config
 from duvae.errors import Interrupted, UserError
-from pipelines import signals, watchdog
+from pipelines import owners, signals, watchdog
 from pipelines.devices import Device, choose
 
 RESTARTS = 3
@@ -146,6 +146,7 @@ def main(
     parameters = config.load(params)
     parameters.study(study)
     crew = Crew(study, choose(parameters.threads, slots, devices), storage, params)
+    owners.end_left_over()
     watchdog.start(mark_children=True)
     crew.run()
     subprocess.run(crew.command, check=True)

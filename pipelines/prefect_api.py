@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from duvae.errors import UserError
 
-ANSWER = 10.0
+ANSWER = 15.0
 """Seconds to wait for a server to connect, and for each part of its answer."""
 
 PATIENCE = 3 * ANSWER

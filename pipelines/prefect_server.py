@@ -7,11 +7,11 @@ and starts no server of its own.
 
 import argparse
 import contextlib
+import http.client
 import os
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -40,7 +40,7 @@ def is_healthy(url: str) -> bool:
     try:
         with urllib.request.urlopen(f"{url}/health", timeout=2) as reply:  # noqa: S310 (the user's own server)
             return bool(reply.status == 200)
-    except (OSError, urllib.error.URLError):
+    except (OSError, http.client.HTTPException):
         return False
 
 

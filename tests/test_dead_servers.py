@@ -245,7 +245,7 @@ def test_a_dead_server_is_one_line(tmp_path: Path, command: tuple[str, ...], url
 
 
 def test_a_taken_port_is_named(tmp_path: Path) -> None:
-    with listening(silent) as port:
+    with listening(garbage) as port:
         done = run(tmp_path, sys.executable, "-m", "pipelines.prefect_server", "--port", str(port))
 
     assert (done.returncode, done.stdout) == (2, "")
