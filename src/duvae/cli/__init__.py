@@ -5,6 +5,7 @@ commands; it has one module for each command. A command imports heavy libraries,
 and checked its parameters.
 """
 
+import errno
 import math
 import os
 import re
@@ -90,6 +91,11 @@ def main() -> None:
             print("interrupted: no file is half-written; run the same command again", file=sys.stderr)
         raise
     except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+            print(
+                f"error: {str(error.filename)[:100]}…: expected a shorter path. Correct the argument.", file=sys.stderr
+            )
+            sys.exit(2)
         if (needed := _memory_asked_for(error)) > (size := _memory_of_machine()):
             print(
                 f"error: the command asked for {needed / 2**30:,.1f} GiB of memory; this machine has"
