@@ -121,7 +121,7 @@ def _events(text: str) -> Iterator[yaml.Event]:
     loader = _Loader(text)
     try:
         while loader.check_event():
-            yield loader.get_event()
+            yield loader.get_event()  # type: ignore[no-untyped-call]
     except (ValueError, OverflowError) as error:  # Python's function `chr` raises them, and PyYAML passes them on
         raise _error(f"expected an escape that stands for a character ({error})", loader.get_mark()) from error
     finally:
