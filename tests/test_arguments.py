@@ -27,7 +27,13 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *ar
 
 
 @pytest.mark.parametrize("command", ["generate", "interpolate", "reconstruct", "encode"])
-@pytest.mark.parametrize("output", ["", "/", ".", "..", "results", "x" * 201 + ".csv", "/".join(["x" * 100] * 11)])
+@pytest.mark.parametrize(
+    "output",
+    [
+        *("", "/", ".", "..", "results", "x" * 201 + ".csv", "/".join(["x" * 100] * 11), "x" * 5000),
+        *("-", "a\nb", "/dev/null", "/dev/full", "README.md/x"),
+    ],
+)
 def test_outputs_that_name_no_file(
     command: str, output: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -37,6 +43,32 @@ def test_outputs_that_name_no_file(
     assert error.startswith("error: --output ")
     assert "expected" in error
     assert error.count("\n") == 1
+
+
+MIRRORS = ["x" * 5000, "nowhere", "ftp://a.example", "http://", "http://[::1", "http://a.example:99999", "/dev/null"]
+
+
+@pytest.mark.parametrize("mirror", MIRRORS)
+def test_mirrors_that_name_no_place(
+    mirror: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, error = run(monkeypatch, capsys, "fetch", "--dataset", "short_yelp", "--mirror", mirror)
+
+    assert code == 2
+    assert error.startswith("error: mirror ")
+    assert "expected a folder or a URL" in error
+    assert len(error) < 600
+
+
+def test_paths_that_are_too_long_are_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli, "app", lambda: Path("x" * 5000).stat())
+    code, error = run(monkeypatch, capsys)
+
+    assert code == 2
+    assert "expected a shorter path" in error
+    assert len(error) < 300
 
 
 @pytest.mark.parametrize("place", [["--output", "x\udcff.csv"], ["--input", "\udcff"], ["--sentence", "\udcff"]])

@@ -112,9 +112,9 @@ MISTAKES = {
         "settings.du_vae.parts.variance_floor",
         ["expected 'alpha'", "found 'none'"],
     ),
-    "epsilon as YAML misreads it": (
+    "epsilon as a text": (
         "torch, epsilon: 1.0e-8}",
-        "torch, epsilon: 1e-8}",
+        "torch, epsilon: '1e-8'}",
         "settings.bn_vae.parts.epsilon",
         ["expected a number", "1.0e-5 instead of 1e-5"],
     ),

@@ -233,6 +233,14 @@ def test_only_the_formats_that_are_meant_are_opened(tmp_path: Path, monkeypatch:
     assert not {"EPS", "WMF", "PSD", "FITS", "HDF5"} & set(image_files.FORMATS)
 
 
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM"])
+def test_pictures_of_16_bits_are_read(kind: str) -> None:
+    lightness = np.arange(144, dtype=np.uint16).reshape(12, 12) * 450
+    content = saved(Image.fromarray(lightness), kind)
+
+    np.testing.assert_allclose(read_picture(content, "it").lightness, lightness / 65535)
+
+
 def test_bits_saved_as_whole_numbers_are_refused(tmp_path: Path) -> None:
     """Pixels of 0 and 1 in a picture of 8 bits are nearly black, and their drawn bits would be noise."""
     (tmp_path / "leaves").mkdir()

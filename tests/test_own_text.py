@@ -1,5 +1,6 @@
 """Files of text of the user: what would silently mean something else is an error or a warning."""
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from duvae import cli
 from duvae.data.corpus import read_documents
 from duvae.errors import UserError
 from duvae.fields import LARGEST_LABEL
+from duvae.project.own_files import digest
 
 
 @pytest.mark.parametrize(
@@ -77,3 +79,59 @@ def test_prepare_prints_the_warnings(
         assert ended.value.code == 0
 
     assert "warning: own: data/raw/own/train.txt, line 21: found the invisible character" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
+        "\u0915\u094d\u200d\u0937",
+        "\U0001f468\u200d\U0001f469",
+        "\u2764\ufe0f\u200d\U0001f525",
+    ],
+)
+def test_joiners_that_belong_to_a_word_give_no_warning(word: str) -> None:
+    """The words are Persian, Hindi, and two emoji of several parts."""
+    assert read_documents(Path("reviews.txt"), raw=f"a {word} b\n".encode()).warnings == []
+
+
+@pytest.mark.parametrize("separator", ["\x0b", "\x0c", "\r", "\x1d", "\x85", "\u2028", "\u2029"])
+def test_other_ends_of_lines_inside_a_line_are_named(separator: str) -> None:
+    corpus = read_documents(Path("reviews.txt"), raw=f"one\ntwo{separator}three\n".encode())
+    (warning,) = corpus.warnings
+
+    assert corpus.documents == ["one", "two three"]
+    assert f"line 2: found U+{ord(separator):04X}, which ends a line in some programs" in warning
+
+
+def test_further_columns_are_named() -> None:
+    (warning,) = read_documents(Path("reviews.txt"), raw=b"0\tgood\n1\tbad\tfood\n").warnings
+
+    assert warning.startswith("reviews.txt, line 2: found a second tab; one line has more than one.")
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        (b"\xef\xbb\xbf", "the file is empty"),
+        ("\ufeff\u2028\n".encode(), "the file is empty"),
+        ("good food\nbad food\n".encode("utf-16-le"), "looks like UTF-16"),
+        (b"good food\rbad food\r", "found only carriage returns"),
+    ],
+)
+def test_files_that_hold_no_lines_of_utf8_are_refused(raw: bytes, message: str) -> None:
+    with pytest.raises(UserError, match=rf"reviews\.txt: expected .*{message}"):
+        read_documents(Path("reviews.txt"), raw=raw)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_pipes_and_devices_are_not_read(tmp_path: Path, kind: str) -> None:
+    """Reading the pipe would wait for ever, and the device would never end."""
+    path = tmp_path / "reviews.txt"
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero")
+
+    with pytest.raises(UserError, match=r"reviews\.txt: expected a file; found a pipe, a socket or a device"):
+        digest(["reviews.txt"], tmp_path)

@@ -157,6 +157,13 @@ def show(value: object) -> str:
     return "nothing" if value is None else repr(value)
 
 
+def show_name(name: str) -> str:
+    """A key as a message shows it: long keys are cut, and a key with control characters is quoted and escaped."""
+    short = name if len(name) <= LONGEST_SHOWN else name[:LONGEST_SHOWN] + "…"
+
+    return short if short.isprintable() else repr(short)
+
+
 def _split(allowed: str) -> list[str]:
     return [part.strip(" '") for part in allowed.replace(" or ", ",").split(",")]
 

@@ -24,6 +24,8 @@ class Record:
             everything else.
         needs_floor: Whether the system's variances need a lower bound (`duvae.regularizers.VarianceFloor`), because the
             system applies dropout to the variances.
+        likelihood: Whether the system's posterior has a density, so that examples have an NLL.
+        mutual_information: Whether the mutual information of the system's posterior is known.
     """
 
     label: str
@@ -34,6 +36,8 @@ class Record:
     brackets: tuple[str, ...] | None = None
     chosen: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     needs_floor: bool = False
+    likelihood: bool = True
+    mutual_information: bool = True
 
     @property
     def bracketed(self) -> tuple[str, ...]:

@@ -188,7 +188,14 @@ The equations regularize the posterior of z in DU-VAE, and that of z^0 in DU-IAF
 _FLOW_EQUATION = "z^t = sigma^t z^(t-1) + (1 - sigma^t) m^t"
 """Equation S22 of the paper's supplement: one block of the IAF chain, which turns z^(t-1) into z^t."""
 
-AE = Record(label="AE", equation="-log p(x|mu_x)", source="Table 2 and Table 3", colour="#9a9a9a")
+AE = Record(
+    label="AE",
+    equation="-log p(x|mu_x)",
+    source="Table 2 and Table 3",
+    colour="#9a9a9a",
+    likelihood=False,
+    mutual_information=False,
+)
 VAE = Record(label="VAE", equation="-log p(x|z) + w KL[q(z|x) || p(z)]", source="equation 1", colour="#333333")
 BETA_VAE = Record(
     label="β-VAE",
@@ -267,6 +274,7 @@ IAF_FB = replace(
     equation="-log p(x|z^T) + w sum_d max(lambda, E_x[log q(z^T|x) - log p(z^T)]_d)",
     source="Kingma et al. 2016; S22 to S24",
     chosen={"yahoo": {"free_bits": 0.15}, "yelp": {"free_bits": 0.25}, "omniglot": {"free_bits": 0.15}},
+    mutual_information=False,
 )
 IAF_BN = replace(
     BN_VAE,
@@ -274,6 +282,7 @@ IAF_BN = replace(
     equation=f"mu^0^ = gamma (mu^0 - mu_B) / delta_B + beta; {_FLOW_EQUATION}",
     source="S22; equation 9 with gamma_d = gamma",
     chosen={"yahoo": {"gamma": 0.6}, "yelp": {"gamma": 0.7}, "omniglot": {"gamma": 0.5}},
+    mutual_information=False,
 )
 DU_IAF = replace(
     DU_VAE,
@@ -285,6 +294,7 @@ DU_IAF = replace(
         "yelp": {"gamma": 0.6, "p": 0.7},
         "omniglot": {"gamma": 0.5, "p": 0.85},
     },
+    mutual_information=False,
 )
 BN_VAE_FIXED_BETA = Record(
     label="BN-VAE, fixed β",

@@ -5,6 +5,7 @@ commands; it has one module for each command. A command imports heavy libraries,
 and checked its parameters.
 """
 
+import errno
 import math
 import os
 import re
@@ -105,6 +106,11 @@ def _run() -> None:
     except Exception as error:
         if isinstance(error, OSError):
             _require_output("\n")
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+            print(
+                f"error: {str(error.filename)[:100]}…: expected a shorter path. Correct the argument.", file=sys.stderr
+            )
+            sys.exit(2)
         if (needed := _memory_asked_for(error)) > (size := _memory_of_machine()):
             print(
                 f"error: the command asked for {needed / 2**30:,.1f} GiB of memory; this machine has"

@@ -30,19 +30,32 @@ def checked_output(path: Path | None) -> Path | None:
     """Checks that a path can be the name of a new file.
 
     Raises:
-        UserError: If the path is empty, names a folder, or is too long.
+        UserError: If the path is empty, too long, or has control characters. Also if it names a folder or a device, or
+            lies below a file.
     """
     if path is None:
         return None
-    if path.name in {"", ".."} or path.is_dir():
-        raise UserError(f"--output {str(path)!r}: expected the name of a file to write; found the name of a folder.")
     if len(str(path).encode()) > LONGEST_PATH or len(path.name.encode()) > LONGEST_PART:
         raise UserError(
             f"--output {str(path)[:60]}…: expected a path of at most {LONGEST_PATH:,} bytes, with a name of at most"
             f" {LONGEST_PART} bytes. Choose a shorter one."
         )
+    if path.name in {"", ".."} or path.is_dir():
+        raise UserError(f"--output {str(path)!r}: expected the name of a file to write; found the name of a folder.")
+    if str(path) == "-" or not str(path).isprintable() or (path.exists() and not path.is_file()):
+        raise UserError(f"--output {str(path)!r}: expected the name of a file to write; found {_no_file(path)}.")
+    if file := next((parent for parent in path.parents if parent.exists() and not parent.is_dir()), None):
+        raise UserError(f"--output {str(path)!r}: expected the name of a file in a folder; {str(file)!r} is no folder.")
 
     return path
+
+
+def _no_file(path: Path) -> str:
+    """What a path names that is not the name of a file. The file would replace a device such as /dev/null."""
+    if str(path) == "-":
+        return "-, but no command writes to standard output"
+
+    return "a name with control characters" if not str(path).isprintable() else "a device or a pipe"
 
 
 CheckOnly = Annotated[

@@ -8,6 +8,7 @@ from pathlib import Path
 from duvae.config import Params
 from duvae.project import job_list
 from duvae.project.files import write_text
+from duvae.report.paper_files import require_rows
 
 CHECKED = Path("data/graph.txt")
 """File that the check writes if the list of jobs agrees with params.yaml."""
@@ -24,8 +25,10 @@ def run(params: Params, check: bool = False) -> None:
         check: Whether to compare the list with params.yaml instead of writing it.
 
     Raises:
-        UserError: With `check`, if the list is out of date.
+        UserError: With `check`, if the list is out of date. Also if a table of the paper has no rows for a data set,
+            which the report would find only after all trainings.
     """
+    require_rows(params)
     if check:
         job_list.check(params)
         write_text(CHECKED, f"{job_list.JOBS} agrees with params.yaml.\n")

@@ -13,12 +13,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from duvae.config.params import Params, Run
+from duvae.config.params import FIGURE1_DATASET, Params, Run
 from duvae.config.settings import Setting, SettingGrid, StudyReference
 from duvae.config.studies import Study
 from duvae.errors import UserError
 from duvae.fields import Frozen
-from duvae.messages import explain, line_note, show, unknown
+from duvae.messages import explain, line_note, show, show_name, unknown
 from duvae.records import searched
 from duvae.registry import HYPERPARAMETERS, RECORDS
 
@@ -42,7 +42,14 @@ def load(path: Path = Path("params.yaml")) -> Params:
     from duvae.config import yaml_text
 
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            content = file.read(yaml_text.LARGEST_FILE + 1)
+        if len(content) > yaml_text.LARGEST_FILE:
+            raise UserError(
+                f"{path}: expected parameters of at most {yaml_text.LARGEST_FILE:,} bytes; found more. Give the file"
+                " of parameters, params.yaml."
+            )
+        text = content.decode("utf-8")
     except FileNotFoundError as error:
         raise UserError(
             f"{path}: not there. duvae reads the params.yaml of the current folder: "
@@ -80,6 +87,7 @@ def parse(raw: dict[str, Any], source: str = "params.yaml", line_numbers: Mappin
     try:
         params = Params.model_validate(raw)
         errors += _duplicate_names(params)
+        errors += _misread_names(params)
         cells = {
             key: setting for name, grid in params.setting_grids.items() for key, setting in grid.settings(name).items()
         }
@@ -89,7 +97,8 @@ def parse(raw: dict[str, Any], source: str = "params.yaml", line_numbers: Mappin
         errors += [explain(detail, raw) for detail in error.errors()]
     if errors or params is None:
         messages = [
-            f"{source}: {'.'.join(key)}{line_note(key, line_numbers)}: {why}" for key, why in dict.fromkeys(errors)
+            f"{source}: {'.'.join(map(show_name, key))}{line_note(key, line_numbers)}: {why}"
+            for key, why in dict.fromkeys(errors)
         ]
         raise UserError("\n".join(messages))
 
@@ -104,6 +113,20 @@ def _duplicate_names(params: Params) -> Iterator[Mistake]:
             if key in names:
                 yield ("setting_grids", name), f"expected names that no other setting or grid has; '{key}' occurs twice"
             names.add(key)
+
+
+def _misread_names(params: Params) -> Iterator[Mistake]:
+    """Finds names that a reader of YAML takes for something else, such as `1e3`, `08` or `null`.
+
+    DVC would read such a name in the list of jobs as a number or as nothing, and would look for other files.
+    """
+    from duvae.config.yaml_text import is_plain_text  # imported here, for the same reason as in `load`
+
+    for key in ("runs", "datasets", "settings", "setting_grids", "studies"):
+        for name in getattr(params, key):
+            if not is_plain_text(name):
+                why = f"expected a name that is no number, truth value or null in YAML; found '{name}'. Add a letter"
+                yield (key, name), why
 
 
 def _all_blocks(params: Params) -> Iterator[tuple[Key, Run]]:
@@ -145,6 +168,9 @@ def _disagreements(params: Params) -> list[Mistake]:
             params.figure1_jobs()
     except UserError as error:
         errors.append((("figure1",), f"the settings of Figure 1 must exist: {error}"))
+    if params.figure1 is not None and not errors and params.dataset(FIGURE1_DATASET).kind != "synthetic":
+        why = "expected a synthetic data set, which Figure 1 needs; found another kind. Set figure1 to null"
+        errors.append((("datasets", FIGURE1_DATASET, "kind"), why))
 
     return errors
 
@@ -203,13 +229,8 @@ def _studies(params: Params) -> Iterator[Mistake]:
             yield (*study_key, "setting"), why
             continue
         yield from _values(study_key, study, setting.system, column, base)
-        if study.against is not None:
-            other = params.studies.get(study.against)
-            if other is None:
-                yield (*study_key, "against"), unknown("study", study.against, params.studies)
-            elif other.sampler != "grid" or (other.dataset, other.seed) != (study.dataset, study.seed):
-                why = f"expected a grid study of the same data set and seed; found '{study.against}'"
-                yield (*study_key, "against"), why
+        yield from _measures(study_key, study, setting.system)
+        yield from _compared(params, name, study)
     for name, setting in params.settings.items():
         for column, values in setting.columns.items():
             if isinstance(values, StudyReference):
@@ -220,6 +241,42 @@ def _studies(params: Params) -> Iterator[Mistake]:
                 searched = params.settings.get(params.studies[values.study].setting)
                 if searched is not None and searched.system != setting.system:
                     yield key, f"expected a study of {setting.system}; '{values.study}' is a study of {searched.system}"
+
+
+def _measures(study_key: Key, study: Study, system: str) -> Iterator[Mistake]:
+    """Finds studies that need a measure that their system does not have."""
+    if not RECORDS[system].likelihood:
+        why = f"expected a system with a likelihood, by which trials are compared; {system} has none"
+        yield (*study_key, "setting"), why
+    elif study.min_mi is not None and not RECORDS[system].mutual_information:
+        why = f"expected none, since the mutual information of {system} is unknown; found {study.min_mi}"
+        yield (*study_key, "min_mi"), why
+
+
+def _in_circle(params: Params, name: str) -> bool:
+    """Whether the comparisons of a study lead back to the study itself."""
+    seen: set[str] = set()
+    study = params.studies.get(name)
+    while study is not None and study.against is not None and study.against not in seen:
+        if study.against == name:
+            return True
+        seen.add(study.against)
+        study = params.studies.get(study.against)
+
+    return False
+
+
+def _compared(params: Params, name: str, study: Study) -> Iterator[Mistake]:
+    """Finds studies that are compared with a study that does not fit, or that is itself compared with one."""
+    if study.against is None:
+        return
+    key, other = ("studies", name, "against"), params.studies.get(study.against)
+    if other is None:
+        yield key, unknown("study", study.against, params.studies)
+    elif _in_circle(params, name):
+        yield key, f"expected a study that is not compared with '{name}'; found a circle of comparisons"
+    elif other.sampler != "grid" or (other.dataset, other.seed) != (study.dataset, study.seed):
+        yield key, f"expected a grid study of the same data set and seed; found '{study.against}'"
 
 
 def _values(study_key: Key, study: Study, system: str, column: str, base: Frozen) -> Iterator[Mistake]:

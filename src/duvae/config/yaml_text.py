@@ -15,6 +15,9 @@ Key = tuple[str, ...]
 LONGEST = 1_000_000
 """Largest number of characters, some forty times that of the project's params.yaml."""
 
+LARGEST_FILE = 4 * LONGEST
+"""Largest number of bytes of a file. A character of UTF-8 has at most 4 bytes."""
+
 DEEPEST = 32
 """Largest number of mappings and lists inside each other, more than four times that of the project's params.yaml."""
 
@@ -23,7 +26,14 @@ MOST_VALUES = 200_000
 
 _WHOLE = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})")
 _FRACTION = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+_NUMBER_ELSEWHERE = re.compile(
+    r"[-+]?(0o[0-7_]+|[0-9][0-9_]*(\.[0-9_]*)?([eE][-+]?[0-9]+)?|\.[0-9_]+([eE][-+][0-9]+)?)|[-+][0-9_]+"
+)
+"""Forms that YAML 1.2, and so DVC, reads as numbers. PyYAML reads some of them as texts, such as `1e3` and `08`."""
 _PREFIX = "tag:yaml.org,2002:"
+
+_LONGEST_SHOWN = 300
+"""Largest number of characters of a message. PyYAML's messages may quote a tag or a name of any length."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -77,7 +87,7 @@ def _check_size(text: str) -> None:
         if counts[-1] > MOST_VALUES:
             raise _error(f"expected at most {MOST_VALUES:,} values, counting those behind aliases", event.start_mark)
 
-    for event in yaml.parse(text, _Loader):
+    for event in _events(text):
         if isinstance(event, yaml.CollectionStartEvent):
             if len(opened) == DEEPEST:
                 raise _error(f"expected at most {DEEPEST} mappings and lists inside each other", event.start_mark)
@@ -101,6 +111,23 @@ def _check_size(text: str) -> None:
             count(1, 0, event)
 
 
+def is_plain_text(name: str) -> bool:
+    """Whether every reader of YAML reads a name of letters, digits and _ as a text, even without quotes."""
+    return isinstance(yaml.safe_load(name), str) and not _NUMBER_ELSEWHERE.fullmatch(name)
+
+
+def _events(text: str) -> Iterator[yaml.Event]:
+    """Yields the parser's events. An escape that stands for no character, such as U+FFFFFFFF, is an error."""
+    loader = _Loader(text)
+    try:
+        while loader.check_event():
+            yield loader.get_event()  # type: ignore[no-untyped-call]
+    except (ValueError, OverflowError) as error:  # Python's function `chr` raises them, and PyYAML passes them on
+        raise _error(f"expected an escape that stands for a character ({error})", loader.get_mark()) from error
+    finally:
+        loader.dispose()
+
+
 def _key_lines(node: yaml.Node, path: Key) -> Iterator[tuple[Key, int]]:
     """Checks all parts of a parsed text, and yields the path of each key with its line number, counted from 1."""
     explicit = node.tag.removeprefix(_PREFIX)
@@ -116,11 +143,15 @@ def _key_lines(node: yaml.Node, path: Key) -> Iterator[tuple[Key, int]]:
         seen: set[str] = set()
         for key, value in node.value:
             if key.tag == f"{_PREFIX}merge":
+                if "<<" in seen:
+                    raise _error("the key '<<' occurs twice. Write <<: [*first, *second]", key.start_mark)
+                seen.add("<<")
                 yield from _key_lines(value, path)
                 continue
             if key.tag != f"{_PREFIX}str":
                 found = f"'{key.value[:60]}'" if isinstance(key, yaml.ScalarNode) else f"a {key.id}"
                 raise _error(f"expected a name as the key; found {found}. Quote it if it is a name", key.start_mark)
+            _check_scalar(key, "str")
             if key.value in seen:
                 raise _error(f"the key '{key.value[:60]}' occurs twice", key.start_mark)
             seen.add(key.value)
@@ -147,6 +178,12 @@ def _check_scalar(node: yaml.ScalarNode, kind: str) -> None:
         raise _error(
             f"expected true or false; found {shown}. Write it so, or quote it if it is a text", node.start_mark
         )
+    if kind == "str" and node.style is None and _NUMBER_ELSEWHERE.fullmatch(node.value):
+        raise _error(
+            f"expected a number such as 10, 0.5 or 1.0e-5; found {shown}, which some programs read as a number and"
+            " others as a text. Write the number so, or quote it if it is a text",
+            node.start_mark,
+        )
     if kind == "null" and node.value.lower() not in {"", "~", "null"}:
         raise _error(f"expected null; found {shown}", node.start_mark)
 
@@ -161,4 +198,8 @@ def describe(error: yaml.YAMLError) -> tuple[int | None, str]:
     problem = getattr(error, "problem", None) or str(error)
     context = getattr(error, "context", None)
 
-    return None if mark is None else mark.line + 1, " ".join(f"{f'{context}: ' if context else ''}{problem}".split())
+    message = " ".join(f"{f'{context}: ' if context else ''}{problem}".split())
+    if len(message) > _LONGEST_SHOWN:
+        message = message[:_LONGEST_SHOWN] + "…"
+
+    return None if mark is None else mark.line + 1, message

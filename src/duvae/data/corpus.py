@@ -15,9 +15,18 @@ from duvae.errors import UserError
 from duvae.fields import LARGEST_LABEL
 
 INVISIBLE = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]"
+    "[\x00-\x08\x0e-\x1b\x1f\x7f-\x84\x86-\x9f\xad\u061c\u115f\u1160\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f"
+    "\u2800\u3164\ufeff\uffa0\ufff9-\ufffb]"
+    "|(?<![^\x00-\u024f])[\u200c\u200d]|[\u200c\u200d](?![^\x00-\u024f])"
 )
-"""Control characters and characters without width, except tabs and line feeds."""
+"""Control characters and characters without width, except white space.
+
+The joiners U+200C and U+200D belong to the spelling of Persian and Indian words and of emoji. So they count as
+invisible only beside a Latin letter, a sign of ASCII, or the end of a line.
+"""
+
+SEPARATORS = re.compile("[\x0b-\x0d\x1c-\x1e\x85\u2028\u2029]")
+"""Characters that some programs read as the end of a line. In a document they count as spaces."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +95,7 @@ def read_documents(path: Path, label: int | None = None, raw: bytes | None = Non
     """
     rows = file_lines(path, raw)
     labelled = label is None and "\t" in rows[0]
-    corpus = Corpus([], [], [], invisible_characters(path, rows))
+    corpus = Corpus([], [], [], [*invisible_characters(path, rows), *inner_separators(path, rows)])
     for number, row in enumerate(rows, 1):
         prefix, tab, document = row.partition("\t")
         if bool(tab) != labelled:
@@ -138,6 +147,37 @@ def invisible_characters(path: Path, rows: Sequence[str]) -> list[str]:
     return [message]
 
 
+def inner_separators(path: Path, rows: Sequence[str]) -> list[str]:
+    """Writes a warning if lines have other ends of lines or second tabs inside them, which count as spaces.
+
+    Args:
+        path: Path of the text file.
+        rows: The lines of the file.
+
+    Returns:
+        Up to two warnings, each with the first line; empty if there is none.
+    """
+    warnings = []
+    broken = [number for number, row in enumerate(rows, 1) if not row.isprintable() and SEPARATORS.search(row)]
+    if broken:
+        first = SEPARATORS.search(rows[broken[0] - 1])
+        assert first is not None
+        count = f"{len(broken):,} lines have" if len(broken) > 1 else "one line has"
+        warnings.append(
+            f"{path}, line {broken[0]}: found U+{ord(first[0]):04X}, which ends a line in some programs, inside the"
+            f" line; {count} such characters. They count as spaces. Begin a new line there if another document begins"
+        )
+    tabs = [number for number, row in enumerate(rows, 1) if row.rstrip().count("\t") > 1]
+    if tabs:
+        count = f"{len(tabs):,} lines have" if len(tabs) > 1 else "one line has"
+        warnings.append(
+            f"{path}, line {tabs[0]}: found a second tab; {count} more than one. All text after the first tab is the"
+            " document. Remove further columns"
+        )
+
+    return warnings
+
+
 def _shortened(text: str) -> str:
     return repr(text if len(text) <= 60 else text[:60] + "…")
 
@@ -166,6 +206,15 @@ def file_lines(path: Path, raw: bytes | None = None) -> list[str]:
     except UnicodeDecodeError as error:
         number = raw.count(b"\n", 0, error.start) + 1
         raise line_error(path, number, "UTF-8", f"the byte 0x{raw[error.start]:02x}", "Convert the file.") from error
+    if not content.strip():
+        raise UserError(f"{path}: expected at least one line; the file is empty. Fill it, or fetch it again.")
+    if raw.count(0) > len(raw) / 4:
+        raise UserError(f"{path}: expected UTF-8; found text that looks like UTF-16 or UTF-32. Convert the file.")
+    if "\n" not in content and "\r" in content.rstrip("\r"):
+        raise UserError(
+            f"{path}: expected lines that end with a line feed; found only carriage returns (U+000D). Convert the ends"
+            " of the lines."
+        )
     rows = content.split("\n")
     if not rows[-1]:
         rows.pop()

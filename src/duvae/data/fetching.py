@@ -26,6 +26,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
 from duvae.config import path_in_folder
 from duvae.data import sources
+from duvae.data.mirrors import check_mirror, is_url
 from duvae.errors import TemporaryError, UserError
 from duvae.project.files import scratch, whole
 
@@ -83,11 +84,8 @@ def fetch_files(
             f"{folder}: two files of the data set would get the same path here: {', '.join(targets)}. Rename one."
         )
     mirror = mirror or os.environ.get("DUVAE_MIRROR") or None
-    if mirror is not None and not _is_url(mirror) and not Path(mirror).is_dir():
-        raise UserError(
-            f"mirror {mirror}: expected a folder or a URL (http or https); no such folder exists."
-            " Correct --mirror or the environment variable DUVAE_MIRROR."
-        )
+    if mirror is not None:
+        check_mirror(mirror)
     own_files = {path: root / path for path in targets if path not in sources.SOURCES}
     absent = [str(path) for path in own_files.values() if not path.is_file()]
     if absent:
@@ -147,12 +145,12 @@ class _Search:
             if source.checksum is None or _digest(target, source.checksum) == source.checksum:
                 return Fetched(path, _sha256(target), "there")
             reasons.append(f"{target} is another file ({_mismatch(source.checksum, _digest(target, source.checksum))})")
-        if self.mirror is not None and not _is_url(self.mirror):
+        if self.mirror is not None and not is_url(self.mirror):
             candidate = Path(self.mirror) / path
             if candidate.is_file():
                 return _copy(path, candidate, target, source.checksum)
             reasons.append(f"not in the mirror {self.mirror}")
-        urls = [f"{self.mirror.rstrip('/')}/{path}"] if self.mirror is not None and _is_url(self.mirror) else []
+        urls = [f"{self.mirror.rstrip('/')}/{path}"] if self.mirror is not None and is_url(self.mirror) else []
         if source.url is None:
             reasons.append("no address on the internet is known")
         elif source.member is None:
@@ -221,7 +219,7 @@ class _Search:
                     if isinstance(error, requests.exceptions.ChunkedEncodingError)
                     else f"no connection to {host}"
                 )
-                if self.mirror is not None and _is_url(self.mirror) and urlsplit(self.mirror).netloc == host:
+                if self.mirror is not None and is_url(self.mirror) and urlsplit(self.mirror).netloc == host:
                     raise TemporaryError(
                         f"mirror {self.mirror}: {self.silent[host]} (asked for {url}). No part of the file was kept."
                         " Correct --mirror or DUVAE_MIRROR, or try again."
@@ -355,10 +353,6 @@ def _missing(reasons: Mapping[str, Sequence[str]], dataset: str) -> str:
         "Name the mirror with --mirror or the environment variable DUVAE_MIRROR:"
         f" DUVAE_MIRROR=<mirror> duvae fetch --dataset {dataset}"
     )
-
-
-def _is_url(mirror: str) -> bool:
-    return mirror.startswith(("http://", "https://"))
 
 
 @contextlib.contextmanager

@@ -80,6 +80,8 @@ def read_picture(content: bytes, where: str) -> Picture:
                 picture = ImageOps.exif_transpose(opened)
                 if picture.mode.startswith("I;16"):
                     return Picture(np.asarray(picture, np.float64) / 65535, frames)
+                if picture.mode == "I" and opened.format == "PPM":  # Pillow scales 16 bits of a PGM to 0 to 65535
+                    return Picture(np.asarray(picture, np.float64) / 65535, frames)
                 if picture.mode in {"I", "F"}:
                     raise UserError(f"{where}: expected a picture of 8 or 16 bits; found 32. Convert it.")
                 coloured = picture.convert("RGBA")

@@ -60,6 +60,8 @@ def digest(paths: list[str], root: Path = Path()) -> str:
             name = file.relative_to(base).as_posix()
             sha256.update(f"{path}\0{name}\0".encode("utf-8", "surrogateescape"))
             try:
+                if file.exists() and not file.is_file():  # reading a pipe or a device would never end
+                    raise UserError(f"{file}: expected a file; found a pipe, a socket or a device. Correct the path.")
                 with file.open("rb") as opened:
                     sha256.update(hashlib.file_digest(opened, "sha256").digest())
             except FileNotFoundError:

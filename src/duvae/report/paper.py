@@ -4,35 +4,18 @@ The folder `paper_tables` holds the numbers that the paper, Shen et al. 2021, pr
 results are those of this project.
 """
 
-import csv
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 
 from duvae.config import PaperTable
 from duvae.errors import UserError
 from duvae.registry import RECORDS
 from duvae.report.cells import Cell, Head, Row, Table, cell, number, number_range
 from duvae.report.names import hyperparameter_text, label, same_hyperparameters
+from duvae.report.paper_files import TITLES, lines, no_rows
 from duvae.report.results import Result, label_unit, over_seeds
 from duvae.report.tables import test_size_text
-
-FILES: Mapping[PaperTable, str] = {
-    "table1": "table1_likelihood.csv",
-    "table2": "table2_short_yelp_probe.csv",
-    "table3": "table3_omniglot_probe.csv",
-    "tableS1": "tableS1_yahoo_fixed_beta.csv",
-    "tableS2": "tableS2_short_yelp_fixed_beta.csv",
-}
-
-TITLES: Mapping[PaperTable, str] = {
-    "table1": "Table 1: likelihood",
-    "table2": "Table 2: accuracy of classification, short Yelp",
-    "table3": "Table 3: average accuracy of classification, OMNIGLOT",
-    "tableS1": "Table S1: BN-VAE with a fixed shift β, likelihood on Yahoo",
-    "tableS2": "Table S2: BN-VAE with a fixed shift β, accuracy on short Yelp",
-}
 
 LIKELIHOOD = {"nll": ("NLL", 2), "kl": ("KL", 2), "mi": ("MI", 2), "au": ("AU", 1)}
 """The columns of numbers in Tables 1 and S1: heading and number of decimal places, by the number's key."""
@@ -168,10 +151,8 @@ def paper_rows(name: PaperTable, column: str) -> list[PaperRow]:
         column: The column of data sets: yahoo, yelp or omniglot. Table 1 has all three columns, and Table S1 has only
             yahoo. The other tables have no such columns, so the function returns all rows of these tables.
     """
-    with (files("duvae.report") / "paper_tables" / FILES[name]).open(encoding="utf-8") as file:
-        lines = [line for line in csv.DictReader(file) if line.get("dataset", column) == column]
     rows: dict[tuple[str, str], dict[str, str]] = {}
-    for line in lines:
+    for line in lines(name, column):
         numbers = rows.setdefault((line["system"], line.get("hyperparameters", line.get("beta", ""))), {})
         if "labels" in line:
             numbers[f"probe_{line['labels']}"] = line["accuracy"]
@@ -209,10 +190,7 @@ def compare_with_paper(
     """
     theirs = paper_rows(name, column)
     if not theirs:
-        raise UserError(
-            f"params.yaml: datasets.{results[0].job.dataset}.paper.tables: {TITLES[name]} has no rows for the column"
-            f" '{column}'. Remove '{name}' from the list, or correct the data set's column."
-        )
+        raise UserError(no_rows(results[0].job.dataset, name, column))
     keys = theirs[0].numbers
     metrics = LIKELIHOOD if "nll" in keys else {key: (f"{int(key.removeprefix('probe_')):,}", 2) for key in keys}
     notes = [note for note in NOTES if name in note.tables and (not note.columns or column in note.columns)]
