@@ -4,6 +4,7 @@ import json
 import logging
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from duvae.commands import track as command
 from duvae.config import Params
 from duvae.errors import UserError
 from duvae.inference.model import load
+from duvae.report import results
 from duvae.tracking.runs import DIGEST, track
 from duvae.tracking.store import connect
 from duvae.tracking.trial_runs import TrialRun, study_run
@@ -129,6 +131,43 @@ def test_a_run_holds_what_the_stages_found(root: Path) -> None:
     files = [path for path in (root / "mlruns").rglob("*") if path.is_file()]
     assert files
     assert not [path for path in files if path.suffix in (".pkl", ".pickle", ".pt", ".pth")]
+
+
+def test_unchanged_runs_are_found_by_one_search(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second call of `track` searches once for all runs, and reads no result."""
+    tracked = track(params(), root)
+    assert len(tracked.added) == 2
+    calls: list[str] = []
+    search, read = MlflowClient.search_runs, results.read
+
+    def counted_search(*arguments: Any, **options: Any) -> Any:
+        calls.append("search")
+        return search(*arguments, **options)
+
+    def counted_read(*arguments: Any) -> Any:
+        calls.append("read")
+        return read(*arguments)
+
+    monkeypatch.setattr(MlflowClient, "search_runs", counted_search)
+    monkeypatch.setattr(results, "read", counted_read)
+
+    assert track(params(), root).unchanged == tracked.added
+    assert calls == ["search"]
+    change(root, "ae", reconstruction=39.5)
+    calls.clear()
+    assert track(params(), root).replaced == ["synthetic-ae-1"]
+    assert calls.count("search") == 2
+    assert "read" in calls
+
+
+def test_a_file_of_a_run_that_cannot_be_read_is_named(root: Path) -> None:
+    """The message does not blame MLflow's store."""
+    weights = root / "models/synthetic/du_vae/1/weights.safetensors"
+    weights.unlink()
+    weights.mkdir()
+    with pytest.raises(UserError, match=r"du_vae/1/weights.safetensors: cannot be read") as raised:
+        track(params(), root)
+    assert "store" not in str(raised.value)
 
 
 def test_a_run_can_be_served(root: Path) -> None:
