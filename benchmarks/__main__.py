@@ -13,15 +13,16 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import images, large_text, measure
+from benchmarks import images, large_text, measure, scale
 from benchmarks.measure import Row
 from benchmarks.synthetic import ROOT, TINY, Size, SyntheticBench, shrink
 from duvae import config
-from duvae.project.files import write_text
 from duvae.project.progress import Bar
 
-GROUPS = ("steps", "semi_amortized", "settings", "flows", "information", "rest", "text", "images")
+GROUPS = ("steps", "semi_amortized", "settings", "flows", "information", "rest", "text", "images", "scale")
 """Names of the groups of rows in the table, for the option `--only`."""
+APART = "scale"
+"""The group that is measured only on request, since it takes as long as all others."""
 
 
 def main() -> int:
@@ -37,8 +38,10 @@ def main() -> int:
     parser.add_argument(
         "--tiny", action="store_true", help="measure tiny sizes for a few seconds, as a test of the code"
     )
-    parser.add_argument("--only", choices=GROUPS, help="measure only this group of rows; default: all groups")
-    parser.add_argument("--output", type=Path, metavar="PATH", help="file to which the table is also written")
+    parser.add_argument("--only", choices=GROUPS, help=f"measure only this group of rows; default: all but '{APART}'")
+    parser.add_argument(
+        "--output", type=Path, metavar="PATH", help="file with a section for the table: the section is replaced"
+    )
     options = parser.parse_args()
     params = config.load(ROOT / "params.yaml")
     torch.set_num_threads(params.threads)
@@ -48,6 +51,7 @@ def main() -> int:
         bench = SyntheticBench(synthetic_params, size, Path(name), options.full)
         text = large_text.TextBench(large_text.TINY if options.tiny else large_text.TextSize())
         image = images.ImageBench(images.TINY if options.tiny else images.ImageSize())
+        scales = scale.ScaleBench(scale.TINY if options.tiny else scale.ScaleSize())
         measurements = (
             bench.steps,
             bench.semi_amortized,
@@ -57,8 +61,10 @@ def main() -> int:
             bench.rest,
             text,
             image,
+            scales,
         )
-        groups = [group for name, group in zip(GROUPS, measurements, strict=True) if options.only in {None, name}]
+        chosen = [options.only] if options.only else [name for name in GROUPS if name != APART]
+        groups = [group for name, group in zip(GROUPS, measurements, strict=True) if name in chosen]
         with Bar("benchmarks", len(groups)) as bar:
             for number, group in enumerate(groups, 1):
                 rows += group()
@@ -66,7 +72,8 @@ def main() -> int:
     report = "\n".join([*measure.machine(), "", measure.table(rows)])
     print(report)
     if options.output:
-        write_text(options.output, f"# The last `make bench`\n\n```\n{report}\n```\n")
+        arguments = f' ARGS="--only {options.only}"' if options.only else ""
+        measure.write_section(options.output, f"The last `make bench{arguments}`", report)
     missed = [row.name for row in rows if row.met == "NO"]
     if missed and not options.tiny:
         print(f"\nThese bounds do not hold: {', '.join(missed)}", file=sys.stderr)

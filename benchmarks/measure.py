@@ -4,6 +4,7 @@ import datetime
 import multiprocessing
 import os
 import platform
+import re
 import resource
 import shutil
 import statistics
@@ -17,6 +18,7 @@ from typing import Any
 
 import torch
 
+from duvae.project.files import write_text
 from duvae.project.provenance import commit, processor
 
 
@@ -98,6 +100,20 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
 
 
+def write_section(path: Path, title: str, report: str) -> None:
+    """Writes a report to a Markdown file, as a section with a title. The other sections of the file stay.
+
+    Args:
+        path: The file; if it exists, its sections start with `# `.
+        title: Title of the section. A section with the same title is replaced.
+        report: Text of the section, which is shown as it is.
+    """
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    sections = {part.partition("\n")[0]: part for part in re.split(r"^# ", text, flags=re.MULTILINE) if part.strip()}
+    sections[title] = f"{title}\n\n```\n{report}\n```\n"
+    write_text(path, "\n".join(f"# {part.strip()}\n" for part in sections.values()))
+
+
 def rate(repeats: int = 9) -> float:
     """Measures the rate of a float32 product of two 1,024 x 1,024 matrices on one thread, in GFLOP/s.
 
@@ -137,6 +153,13 @@ def cpu_of(command: Sequence[str], folder: Path) -> tuple[float, float, str]:
         The CPU seconds of the command and its child processes, the wall seconds, and the output with the error output
         after it.
     """
+    seconds, wall, _, output = run(command, folder)
+
+    return seconds, wall, output
+
+
+def run(command: Sequence[str], folder: Path) -> tuple[float, float, int, str]:
+    """Does the same as `cpu_of`, and also returns the exit status, before the output."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     done = subprocess.run(
@@ -150,7 +173,7 @@ def cpu_of(command: Sequence[str], folder: Path) -> tuple[float, float, str]:
     wall, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
     seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-    return seconds, wall, done.stdout + done.stderr
+    return seconds, wall, done.returncode, done.stdout + done.stderr
 
 
 def peak(call: Callable[..., Any], *arguments: Any) -> float:

@@ -19,7 +19,9 @@ from duvae.commands import track as command
 from duvae.config import Params
 from duvae.errors import UserError
 from duvae.inference.model import load
-from duvae.tracking.runs import DIGEST, _has_files, track
+from duvae.report import results
+from duvae.tracking.run_files import has_copies
+from duvae.tracking.runs import DIGEST, track
 from duvae.tracking.store import connect
 from duvae.tracking.trial_runs import TrialRun, study_run
 
@@ -133,6 +135,43 @@ def test_a_run_holds_what_the_stages_found(root: Path) -> None:
     assert not [path for path in files if path.suffix in (".pkl", ".pickle", ".pt", ".pth")]
 
 
+def test_unchanged_runs_are_found_by_one_search(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second call of `track` searches once for all runs, and reads no result."""
+    tracked = track(params(), root)
+    assert len(tracked.added) == 2
+    calls: list[str] = []
+    search, read = MlflowClient.search_runs, results.read
+
+    def counted_search(*arguments: Any, **options: Any) -> Any:
+        calls.append("search")
+        return search(*arguments, **options)
+
+    def counted_read(*arguments: Any) -> Any:
+        calls.append("read")
+        return read(*arguments)
+
+    monkeypatch.setattr(MlflowClient, "search_runs", counted_search)
+    monkeypatch.setattr(results, "read", counted_read)
+
+    assert track(params(), root).unchanged == tracked.added
+    assert calls == ["search"]
+    change(root, "ae", reconstruction=39.5)
+    calls.clear()
+    assert track(params(), root).replaced == ["synthetic-ae-1"]
+    assert calls.count("search") == 2
+    assert "read" in calls
+
+
+def test_a_file_of_a_run_that_cannot_be_read_is_named(root: Path) -> None:
+    """The message does not blame MLflow's store."""
+    weights = root / "models/synthetic/du_vae/1/weights.safetensors"
+    weights.unlink()
+    weights.mkdir()
+    with pytest.raises(UserError, match=r"du_vae/1/weights.safetensors: cannot be read") as raised:
+        track(params(), root)
+    assert "store" not in str(raised.value)
+
+
 def test_a_run_can_be_served(root: Path) -> None:
     """The model of a run loads as MLflow's pyfunc, without the project's data and without a pickle."""
     import mlflow
@@ -224,7 +263,14 @@ def test_runs_whose_files_were_deleted_are_written_again(root: Path) -> None:
     assert track(params(), root).unchanged == ["synthetic-ae-1", "synthetic-du_vae-1"]
 
 
-def test_files_of_runs_on_a_server_are_looked_up_by_the_server() -> None:
+def test_files_of_runs_on_a_server_are_looked_up_by_the_server(tmp_path: Path) -> None:
+    """A file of another size is no copy."""
+    model, weights, metrics, longer = (tmp_path / name for name in ("model.json", "w.safetensors", "m.json", "long"))
+    for path in (model, weights, metrics):
+        path.write_text("{")
+    longer.mkdir()
+    (longer / "model.json").write_text("{}")
+
     class Server:
         def list_artifacts(self, run_id: str, folder: str) -> list[FileInfo]:
             return [FileInfo(f"{folder}/model.json", False, 1)] if (run_id, folder) == ("a", "model") else []
@@ -233,9 +279,10 @@ def test_files_of_runs_on_a_server_are_looked_up_by_the_server() -> None:
     info = RunInfo("a", "1", "me", "FINISHED", 0, 1, "active", artifact_uri="mlflow-artifacts:/1/a/artifacts")
     run = Run(info, RunData())
 
-    assert _has_files(client, run, {Path("models/model.json"): "model", Path("params.yaml"): None})
-    assert not _has_files(client, run, {Path("models/model.json"): "model", Path("weights.safetensors"): "model"})
-    assert not _has_files(client, run, {Path("results/metrics.json"): "results"})
+    assert has_copies(client, run, {model: "model", tmp_path / "params.yaml": None})
+    assert not has_copies(client, run, {model: "model", weights: "model"})
+    assert not has_copies(client, run, {metrics: "results"})
+    assert not has_copies(client, run, {longer / "model.json": "model"})
 
 
 def test_a_restored_experiment_keeps_the_runs_that_have_files(root: Path) -> None:

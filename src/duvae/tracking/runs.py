@@ -7,19 +7,20 @@ and one run per job.
 Two tags of a run decide whether the run is kept: the key of its job, and a digest of the files from which the run was
 written. The function `track` keeps a run whose digest equals that of the present files, and replaces any other run. If
 a job has several runs, `track` removes all but one.
+
+Most runs are unchanged in most calls. So `track` searches for the runs of a whole experiment at once, and it reads the
+result of a job only if the digest of the job's run is another. An equal digest shows that the result has not changed
+since `track` checked the result and wrote the run.
 """
 
 import functools
-import hashlib
 import json
 import math
-import urllib.request
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
-from urllib.parse import urlsplit
+from typing import Any, NamedTuple
 
 import numpy as np
 import yaml
@@ -36,11 +37,9 @@ from duvae.project.files import read_json
 from duvae.project.progress import Bar
 from duvae.report import figures, latent_spaces, per_example, results, weights
 from duvae.report.results import Result
+from duvae.tracking import run_files
 from duvae.tracking.store import connect, experiment, store_errors
 from duvae.tracking.trial_runs import epoch_metrics
-
-LAYOUT = 2
-"""Version of the layout of a run. The digest covers this version, so `track` writes every run again when it changes."""
 
 KEY, DIGEST = "duvae.key", "duvae.digest"
 """Names of two tags of a run: the key of its job, and the digest of the files from which the run was written.
@@ -90,14 +89,15 @@ def track(params: Params, root: Path = Path()) -> TrackedJobs:
         UserError: If MLflow's store cannot be used.
     """
     client, jobs, tracked = connect(root), params.jobs(), TrackedJobs()
+    experiments: dict[str, _Experiment] = {}
     with store_errors(client.tracking_uri), Bar("MLflow", len(jobs)) as bar:
         for done, job in enumerate(jobs, 1):
-            if not all(path.exists() for path in results.commands(params, job, root)):
-                tracked.missing.append(job.name)
-            elif stale := _stale(params, job, root):
-                tracked.stale += weights.messages(stale)
+            if all(path.exists() for path in results.commands(params, job, root)):
+                if job.dataset not in experiments:
+                    experiments[job.dataset] = _experiment(client, job.dataset, root)
+                _track(client, params, job, root, tracked, experiments[job.dataset])
             else:
-                _track(client, params, job, root, tracked)
+                tracked.missing.append(job.name)
             bar.done(done)
 
     return tracked
@@ -106,41 +106,56 @@ def track(params: Params, root: Path = Path()) -> TrackedJobs:
 # ---------------------------------------------------------------------------------- one job
 
 
-def _track(client: MlflowClient, params: Params, job: Job, root: Path, tracked: TrackedJobs) -> None:
-    experiment_id = experiment(client, job.dataset, root)
-    runs = list(_runs(client, experiment_id, job))
-    files = _files(params, job, root)
-    digest = _digest(files)
-    finished = [run for run in runs if run.data.tags.get(DIGEST) == digest and run.info.status == "FINISHED"]
-    current = [run for run in finished if _has_files(client, run, files)][:1]
+class _Experiment(NamedTuple):
+    """An experiment of MLflow.
+
+    Attributes:
+        id: The id of the experiment.
+        runs: The runs that the experiment had before `track` wrote the first run, by the key of the job.
+    """
+
+    id: str
+    runs: Mapping[str, Sequence[Run]]
+
+
+def _experiment(client: MlflowClient, dataset: str, root: Path) -> _Experiment:
+    """Finds the experiment of a data set and all of its runs."""
+    experiment_id = experiment(client, dataset, root)
+    runs: dict[str, list[Run]] = {}
+    for run in _runs(client, experiment_id):
+        runs.setdefault(run.data.tags.get(KEY, ""), []).append(run)
+
+    return _Experiment(experiment_id, runs)
+
+
+def _track(
+    client: MlflowClient, params: Params, job: Job, root: Path, tracked: TrackedJobs, experiment: _Experiment
+) -> None:
+    files = run_files.files(params, job, root)
+    digest = run_files.digest(files)
+    known = experiment.runs.get(_key(job), [])
+    if len(known) == 1 and _current(client, known, files, digest):
+        tracked.unchanged.append(job.name)
+        return
+    stale = _stale(params, job, root)
+    if stale:
+        tracked.stale += weights.messages(stale)
+        return
+    runs = list(_runs(client, experiment.id, job))  # another process may have written a run in the meantime
+    current = _current(client, runs, files, digest)
     if not current:
-        _write(client, experiment_id, params, job, root, digest)
+        _write(client, experiment.id, params, job, root, files, digest)
     for run in runs:
         if run not in current:
             _remove(client, run)
     (tracked.unchanged if current else tracked.replaced if runs else tracked.added).append(job.name)
 
 
-def _has_files(client: MlflowClient, run: Run, files: Mapping[Path, str | None]) -> bool:
-    """Whether the files of a run are there in full. MLflow's store may list a run whose files were deleted or cut.
+def _current(client: MlflowClient, runs: Iterable[Run], files: Mapping[Path, str | None], digest: str) -> list[Run]:
+    """Returns the first run that is complete and was written from the present files, or an empty list."""
+    finished = (run for run in runs if run.data.tags.get(DIGEST) == digest and run.info.status == "FINISHED")
 
-    Args:
-        client: Client of the store.
-        run: The run of MLflow to check.
-        files: The files that the run copies, as `_files` returns them.
-    """
-    copies = {f"{folder}/{path.name}": path.stat().st_size for path, folder in files.items() if folder is not None}
-    uri = str(run.info.artifact_uri)
-    if uri.startswith(("file:", "/")):
-        place = Path(urllib.request.url2pathname(urlsplit(uri).path)) if uri.startswith("file:") else Path(uri)
-        sizes = {name: (place / name).stat().st_size for name in copies if (place / name).is_file()}
-    else:
-        folders = {folder for folder in files.values() if folder is not None}
-        known = [file for folder in folders for file in client.list_artifacts(run.info.run_id, folder)]
-        # A server that names no size is believed.
-        sizes = {file.path: file.file_size or copies[file.path] for file in known if file.path in copies}
-
-    return sizes == copies
+    return [run for run in finished if run_files.has_copies(client, run, files)][:1]
 
 
 def _stale(params: Params, job: Job, root: Path) -> dict[str, str]:
@@ -161,7 +176,15 @@ def _stale(params: Params, job: Job, root: Path) -> dict[str, str]:
     return weights.stale(result, model_digest)
 
 
-def _write(client: MlflowClient, experiment_id: str, params: Params, job: Job, root: Path, digest: str) -> None:
+def _write(
+    client: MlflowClient,
+    experiment_id: str,
+    params: Params,
+    job: Job,
+    root: Path,
+    files: Mapping[Path, str | None],
+    digest: str,
+) -> None:
     """Writes the run of a job.
 
     The tag with the digest is written last. A run that was interrupted therefore has no digest, and is replaced later.
@@ -175,7 +198,7 @@ def _write(client: MlflowClient, experiment_id: str, params: Params, job: Job, r
     for first in range(0, len(metrics), METRICS_PER_BATCH):
         client.log_batch(run, metrics=metrics[first : first + METRICS_PER_BATCH])
     client.log_inputs(run, [_dataset(job.dataset, root)])
-    for path, folder in _files(params, job, root).items():
+    for path, folder in files.items():
         if folder is not None:
             client.log_artifact(run, str(path), folder)
     with TemporaryDirectory() as temporary:
@@ -206,34 +229,6 @@ def _write_mlmodel(folder: Path, size: int | None) -> None:
     pyfunc.add_to_model(model, "duvae.tracking.pyfunc", data=".")
     with (folder / "MLmodel").open("w", encoding="utf-8") as file:
         yaml.safe_dump(model.to_dict(), file, sort_keys=False)
-
-
-def _files(params: Params, job: Job, root: Path) -> dict[Path, str | None]:
-    """Lists the existing files from which a run is written.
-
-    Returns:
-        For each path, the folder of the run in which MLflow stores a copy of the file; None: no copy is stored.
-    """
-    model = root / "models" / job.folder
-    files: dict[Path, str | None] = dict.fromkeys(results.commands(params, job, root), "results")
-    files |= {model / "weights.safetensors": "model", model / "model.json": "model"}
-    if params.dataset(job.dataset).kind in {"synthetic", "text"}:
-        files[root / "data" / "prepared" / job.dataset / "vocabulary.txt"] = "model"
-    files[per_example.file_path(job, root)] = "results"
-    if job in params.figure1_jobs():
-        files[root / "reports" / "figure1.png"] = "figures"
-
-    return {path: folder for path, folder in files.items() if path.exists()}
-
-
-def _digest(files: Iterable[Path]) -> str:
-    """Computes the SHA-256 digest of the names and contents of files, and of `LAYOUT`."""
-    digest = hashlib.sha256(f"layout {LAYOUT}".encode())
-    for path in sorted(files):
-        with path.open("rb") as file:
-            digest.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
-
-    return digest.hexdigest()
 
 
 def _tags(params: Params, result: Result) -> dict[str, str]:
@@ -341,7 +336,7 @@ def _dataset(name: str, root: Path) -> DatasetInput:
     recorded = _recorded(lock, lock.stat().st_mtime_ns) if lock.exists() else {}
     digest = recorded.get(folder, "unknown").removesuffix(".dir")
     if digest == "unknown" and (root / folder).exists():
-        digest = _digest(path for path in (root / folder).rglob("*") if path.is_file())[:32]
+        digest = run_files.digest(path for path in (root / folder).rglob("*") if path.is_file())[:32]
     source = json.dumps({"uri": folder})
 
     return DatasetInput(Dataset(name, digest, "local", source), [InputTag("mlflow.data.context", "training")])
@@ -369,11 +364,11 @@ def _recorded(lock: Path, _changed: int) -> dict[str, str]:
     return {out["path"]: str(out.get("md5")) for stage in stages.values() for out in stage.get("outs", [])}
 
 
-def _runs(client: MlflowClient, experiment_id: str, job: Job) -> Iterator[Run]:
-    """Yields all runs of a job, page after page of MLflow's search."""
-    token = None
+def _runs(client: MlflowClient, experiment_id: str, job: Job | None = None) -> Iterator[Run]:
+    """Yields all runs of a job, or of all jobs of an experiment, page after page of MLflow's search."""
+    condition, token = "" if job is None else f"tags.`{KEY}` = '{_key(job)}'", None
     while True:
-        page = client.search_runs([experiment_id], f"tags.`{KEY}` = '{_key(job)}'", page_token=token)
+        page = client.search_runs([experiment_id], condition, page_token=token)
         yield from page
         token = page.token
         if not token:
