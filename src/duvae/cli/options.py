@@ -30,16 +30,21 @@ def checked_output(path: Path | None) -> Path | None:
     """Checks that a path can be the name of a new file.
 
     Raises:
-        UserError: If the path is empty, names a folder, or is too long.
+        UserError: If the path is empty, is too long, or names a folder, a pipe or a device.
     """
     if path is None:
         return None
-    if path.name in {"", ".."} or path.is_dir():
-        raise UserError(f"--output {str(path)!r}: expected the name of a file to write; found the name of a folder.")
     if len(str(path).encode()) > LONGEST_PATH or len(path.name.encode()) > LONGEST_PART:
         raise UserError(
             f"--output {str(path)[:60]}…: expected a path of at most {LONGEST_PATH:,} bytes, with a name of at most"
             f" {LONGEST_PART} bytes. Choose a shorter one."
+        )
+    if path.name in {"", ".."} or path.is_dir():
+        raise UserError(f"--output {str(path)!r}: expected the name of a file to write; found the name of a folder.")
+    if path.exists() and not path.is_file():
+        raise UserError(
+            f"--output {path}: expected the name of a file to write; found a pipe or a device, which the file would"
+            " replace. Choose another name."
         )
 
     return path

@@ -42,7 +42,8 @@ def load(path: Path = Path("params.yaml")) -> Params:
     from duvae.config import yaml_text
 
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open(encoding="utf-8") as file:
+            text = file.read(yaml_text.LONGEST + 1)  # a device may never end
     except FileNotFoundError as error:
         raise UserError(
             f"{path}: not there. duvae reads the params.yaml of the current folder: "

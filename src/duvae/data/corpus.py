@@ -4,6 +4,7 @@ A file has one document per line, with white space between the words. If the doc
 is `label<TAB>document`.
 """
 
+import codecs
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -13,11 +14,15 @@ from pathlib import Path
 from duvae.config import TextFile, path_in_folder
 from duvae.errors import UserError
 from duvae.fields import LARGEST_LABEL
+from duvae.paths import require_no_device
 
 INVISIBLE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]"
 )
 """Control characters and characters without width, except tabs and line feeds."""
+
+_LABEL = re.compile("0{0,20}[0-9]{1,6}")
+"""A label of at most `LARGEST_LABEL`. Python refuses to convert thousands of digits, even if they are zeros."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +98,7 @@ def read_documents(path: Path, label: int | None = None, raw: bytes | None = Non
             raise line_error(path, number, *_label_mismatch(label, labelled, row))
         if not labelled:
             document = prefix
-        elif not re.fullmatch(r"0*[0-9]{1,6}", prefix.strip()):  # at most LARGEST_LABEL
+        elif not _LABEL.fullmatch(prefix.strip()):
             raise line_error(
                 path,
                 number,
@@ -156,10 +161,12 @@ def file_lines(path: Path, raw: bytes | None = None) -> list[str]:
         UserError: If the file is missing, cannot be read, is empty or is not UTF-8.
     """
     try:
-        raw = path.read_bytes() if raw is None else raw
+        if raw is None:
+            require_no_device(path)
+            raw = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}). Run 'duvae fetch' to get the file.") from error
-    if not raw.strip():
+    if not raw.removeprefix(codecs.BOM_UTF8).strip():
         raise UserError(f"{path}: expected at least one line; the file is empty. Fill it, or fetch it again.")
     try:
         content = raw.decode("utf-8-sig")
