@@ -62,7 +62,8 @@ def _arrays(arrays: dict[str, Any], name: str, generator: random.Random) -> dict
     array = arrays[name]
     type_ = np.dtype(generator.choice(TYPES))
     shape = generator.choice([(), (0,), (12,), (12, 784), (0, 28, 28), (12, 0, 0), (12, 28, 28, 1), (12, 28, 28, 3),
-                              (1, 28, 28), (12, 27, 28), (12, 1, 1), (12, 5, 5), (2, 200, 200), (3, 28, 28)])  # fmt: skip
+                              (1, 28, 28), (12, 27, 28), (12, 1, 1), (12, 5, 5), (2, 200, 200),
+                              (3, 28, 28)])  # fmt: skip
     value = generator.choice([np.nan, np.inf, -np.inf, -0.0, -1.0, 1.5, 255.0, 1e300, 1e-320, 1e-9])
     number = generator.choice([-1, -(2**63), 2**31, 2**63 - 1, 10**6, 999_999, 0])
 
@@ -102,8 +103,8 @@ def _arrays(arrays: dict[str, Any], name: str, generator: random.Random) -> dict
 def _headers(generator: random.Random) -> bytes:
     """An array whose header lies or is none."""
     shape = generator.choice(["(1099511627776,)", "(1000000, 1000, 1000)", "(-1, 28, 28)", "(12, 28)", "12", "()",
-                              "(2.5,)", "(True, 28, 28)", "('a',)", "(" + "9" * 5000 + ",)", "(0, 99999999999999999999)",
-                              "((((12,),),),)", "(4294967296, 4294967296)", "(13, 28, 28)"])  # fmt: skip
+                              "(2.5,)", "(True, 28, 28)", "('a',)", "(" + "9" * 5000 + ",)", "((((12,),),),)",
+                              "(0, 99999999999999999999)", "(4294967296, 4294967296)", "(13, 28, 28)"])  # fmt: skip
     descr = generator.choice(["'|u1'", "'<f8'", "'|O'", "'|V0'", "'|S0'", "'<U99999999'", "'x'", "None", "1", "''",
                               "[('a', '|u1')]", "[('a', '<f8', (1000, 1000))]", "'|u1' * 100", "{}", "'<M8[9999999s]'",
                               "__import__('os')"])  # fmt: skip

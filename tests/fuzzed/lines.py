@@ -11,9 +11,9 @@ VALUES = (
     "", " ", "0", "-1", "1.5", "1e300", "nan", "inf", "10" * 20, "2147483648", "\u0661", "x", "x" * 5000, "null", "--",
     "-", "--help", "-h", "/", ".", "..", "folder", "odd", "empty", "loop", "dangling", "params.yaml", "nothing/x",
     "params.yaml/x", "pipe.out", "a\nb", "\x1b[2J", "\u202e", "\U0001f600", os.fsdecode(b"\xff"), "%s{}", "$(x)", "*",
-    "~", "own", "pictures", "synthetic", "vae", "du_vae", "1", "2", "true", "../x", "../own", "own/../own", "@x", "=", "a=b",
-    "DU_VAE", "own ", "images.npz", "train.txt", "x.csv", "x.parquet", "x.png", "x.txt", "/dev/zero", "/dev/null",
-    "pictures/a/x/0.png", "word1 good", "<s>", "word1 " * 50,
+    "~", "own", "pictures", "synthetic", "vae", "du_vae", "1", "2", "true", "../x", "../own", "own/../own", "@x", "=",
+    "a=b", "DU_VAE", "own ", "images.npz", "train.txt", "x.csv", "x.parquet", "x.png", "x.txt", "/dev/zero",
+    "/dev/null", "pictures/a/x/0.png", "word1 good", "<s>", "word1 " * 50,
 )  # fmt: skip
 SOUND: tuple[Command, ...] = (
     ("graph",), ("graph", "--check"), ("parameters",), ("fingerprint",), ("own-files",), ("systems",),
