@@ -103,14 +103,14 @@ def read_documents(path: Path, label: int | None = None, raw: bytes | None = Non
                 path,
                 number,
                 f"a label that is a whole number from 0 to {LARGEST_LABEL}, before the tab",
-                _shortened(prefix),
+                shortened(prefix),
                 "Correct the label.",
             )
         words = document.split()
         if not words:
             raise line_error(path, number, "a document", "an empty line", "Delete the line.")
         corpus.documents.append(" ".join(words))
-        corpus.labels.append(int(prefix) if labelled else -1 if label is None else label)
+        corpus.labels.append(int(prefix.strip()) if labelled else -1 if label is None else label)
         corpus.origins.append((path, number))
 
     return corpus
@@ -143,7 +143,8 @@ def invisible_characters(path: Path, rows: Sequence[str]) -> list[str]:
     return [message]
 
 
-def _shortened(text: str) -> str:
+def shortened(text: str) -> str:
+    """A part of a file as a message shows it: in quotes, with a long text cut."""
     return repr(text if len(text) <= 60 else text[:60] + "…")
 
 
@@ -204,7 +205,7 @@ def _label_mismatch(label: int | None, labelled: bool, row: str) -> tuple[str, s
     Returns:
         The arguments `expected`, `value` and `remedy` of `line_error`.
     """
-    shown = _shortened(row)
+    shown = shortened(row)
     if label is not None:
         expected = f"a document without a tab, because params.yaml gives all lines the label {label}"
         return expected, shown, "Remove the tab, or remove 'label' from params.yaml."
