@@ -28,7 +28,7 @@ from pathlib import Path
 
 from fuzzed import arrays, bounds, lines, parameters, pictures, project, texts
 from fuzzed.bounds import Child, Outcome
-from fuzzed.mutation import Command, Mutation
+from fuzzed.mutation import Mutation, Work
 
 MODULES = {"parameters": parameters, "texts": texts, "arrays": arrays, "pictures": pictures, "lines": lines}
 CYCLE = ("parameters", "texts", "parameters", "arrays", "parameters", "pictures", "parameters", "lines", "parameters",
@@ -84,9 +84,9 @@ def require_one_thread() -> None:
 def prepared(place: Path) -> Path:
     """Creates the sound project with its models in a folder."""
 
-    def prepare() -> tuple[tuple[Command, ...], bytes]:
+    def prepare() -> Work:
         project.write(place / "project")
-        return project.BUILD, b""
+        return Work(project.BUILD)
 
     # What the sound commands import, the parent imports too, so that no child needs seconds for it.
     child = bounds.start(place, prepare, after=lambda: (place / "modules").write_text("\n".join(sys.modules)))
@@ -124,7 +124,7 @@ def run(place: Path, numbers: Sequence[int], seed: int, workers: int = 2) -> Ite
         while len(running) < workers and (number := next(waiting, None)) is not None:
             here = place / f"{number}"
             here.mkdir()
-            running[number] = bounds.start(here, functools.partial(put, seed, number, sound, here), is_real(number))
+            running[number] = bounds.start(here, functools.partial(put, seed, number, sound, here))
         if not running:
             return
         ended = [(number, outcome) for number, child in running.items() if (outcome := bounds.poll(child))]
@@ -135,17 +135,15 @@ def run(place: Path, numbers: Sequence[int], seed: int, workers: int = 2) -> Ite
             time.sleep(0.005)
 
 
-def put(seed: int, number: int, sound: Path, here: Path) -> tuple[tuple[Command, ...], bytes]:
-    """Puts the changed project into a folder; returns the commands that meet it, and their standard input."""
+def put(seed: int, number: int, sound: Path, here: Path) -> Work:
+    """Puts the changed project into a folder; returns the commands that meet it."""
     chosen = mutation(seed, number)
     project.copied(sound, here / "project")
     chosen.change(here / "project")
-    # Nothing keeps a real process from writing to other places. Outside is where only an output could lie.
+    # Nothing keeps a real process from writing elsewhere, so only calls in the child get paths out of the project.
     inside = not any(part.startswith(("/", "..", "~")) for command in chosen.commands for part in command)
-    if is_real(number) and not inside:
-        return (("systems",),), b""
 
-    return chosen.commands, chosen.stdin
+    return Work(chosen.commands, chosen.stdin, is_real(number) and inside)
 
 
 def table(counts: Counter[tuple[str, str]]) -> str:

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -76,7 +77,7 @@ def ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str) -> Outc
     child = bounds.Child(process.pid, place, 0.0)
     monkeypatch.setattr(bounds, "PATIENCE", float("inf"))
     while (outcome := bounds.poll(child)) is None:
-        pass
+        time.sleep(0.01)
     process.returncode = 0  # `poll` has waited for it
 
     return outcome

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fuzzed.mutation import Command
+from fuzzed.mutation import Command, Work
 
 CPU_SECONDS = 60
 """Most seconds of CPU time for all commands of a mutation."""
@@ -58,19 +58,12 @@ class Child:
     killed: bool = False
 
 
-def start(
-    place: Path,
-    prepare: Callable[[], tuple[tuple[Command, ...], bytes]],
-    real: bool = False,
-    after: Callable[[], object] = lambda: None,
-) -> Child:
+def start(place: Path, prepare: Callable[[], Work], after: Callable[[], object] = lambda: None) -> Child:
     """Starts a child that runs commands in `place / "project"` until one is refused.
 
     Args:
         place: Folder of the child.
-        prepare: Function that puts the project into the folder, without bounds; it returns the commands and the content
-            of standard input. The child calls it.
-        real: Whether each command is a process of its own, instead of a call in the child.
+        prepare: Function that puts the project into the folder. The child calls it, before the bounds are set.
         after: Function that the child calls at its end.
     """
     pid = os.fork()
@@ -81,11 +74,11 @@ def start(
     status = 1
     try:
         os.setpgid(0, 0)
-        commands, stdin = prepare()
-        (place / "stdin").write_bytes(stdin)
+        work = prepare()
+        (place / "stdin").write_bytes(work.stdin)
         for name in ("tmp", "home"):
             (place / name).mkdir()
-        _child(place.resolve(), commands, real)
+        _child(place.resolve(), work)
         after()
         status = 0
     except BaseException:  # noqa: BLE001 - a fork must never go on as its parent
@@ -94,18 +87,19 @@ def start(
         os._exit(status)
 
 
-def _child(place: Path, commands: tuple[Command, ...], real: bool) -> None:
-    for descriptor, name, flags in ((0, "stdin", os.O_RDONLY), (1, "output", _WRITES), (2, "errors", _WRITES)):
-        os.dup2(os.open(place / name, flags & ~os.O_RDWR if descriptor else flags, 0o600), descriptor)
+def _child(place: Path, work: Work) -> None:
+    new = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    for descriptor, name, flags in ((0, "stdin", os.O_RDONLY), (1, "output", new), (2, "errors", new)):
+        os.dup2(os.open(place / name, flags, 0o600), descriptor)
     os.chdir(place / "project")
     os.environ.update(HOME=str(place / "home"), TMPDIR=str(place / "tmp"), MPLBACKEND="agg")
     tempfile.tempdir = str(place / "tmp")
     limits()
-    codes = os.open(place / "codes", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    if not real:
+    codes = os.open(place / "codes", new, 0o600)
+    if not work.real:
         sys.addaudithook(Fence(place))
-    for command in commands:
-        code = _real(command) if real else called(command)
+    for command in work.commands:
+        code = _real(command) if work.real else called(command)
         if command[:1] == ("doctor",) and code == 1:  # the doctor found something, which is its work
             code = 0
         sys.stdout.flush()

@@ -27,6 +27,21 @@ class Mutation:
     stdin: bytes = b""
 
 
+@dataclass(frozen=True)
+class Work:
+    """What a child has to do.
+
+    Attributes:
+        commands: Commands to run, one after the other, until one is refused.
+        stdin: Content of standard input.
+        real: Whether each command is a process of its own, instead of a call in the child.
+    """
+
+    commands: tuple[Command, ...]
+    stdin: bytes = b""
+    real: bool = False
+
+
 def job(command: str, dataset: str, setting: str = "du_vae") -> Command:
     """A command about one training."""
     return (command, "--dataset", dataset, "--setting", setting, "--seed", "1")

@@ -43,7 +43,8 @@ def read_vocabulary(path: Path) -> list[str]:
                 expected = f"{SPECIALS[number - 1]} (a vocabulary begins with {', '.join(SPECIALS)})"
                 raise line_error(path, number, expected, shortened(word), "Put the four special words first.")
         if word.split() != [word]:
-            raise line_error(path, number, "one word without white space", shortened(word), "Correct or delete the line.")
+            expected = "one word without white space"
+            raise line_error(path, number, expected, shortened(word), "Correct or delete the line.")
         first = first_lines.setdefault(ALIASES.get(word, word), number)
         if first != number:
             value = f"{shortened(word)}, which is on line {first} already"
