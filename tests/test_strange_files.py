@@ -3,13 +3,16 @@
 import os
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from duvae.cli.options import checked_output
 from duvae.config import load
 from duvae.data.corpus import read_documents
+from duvae.data.user_images import read_images
 from duvae.data.vocabulary import read_vocabulary
 from duvae.errors import UserError
 
@@ -53,6 +56,21 @@ def test_messages_about_a_vocabulary_are_short(tmp_path: Path, text: str) -> Non
     with pytest.raises(UserError, match=r"x\.txt, line ") as error:
         read_vocabulary(tmp_path / "x.txt")
     assert len(str(error.value)) < len(str(tmp_path)) + 500
+
+
+def test_large_images_need_little_memory(tmp_path: Path) -> None:
+    """An npz file of a few megabytes can hold images of gigabytes. They are converted some at a time."""
+    np.savez_compressed(tmp_path / "x.npz", images=np.full((120, 600, 600), 200, np.uint8))
+    tracemalloc.start()
+    try:
+        drawings, _ = read_images(tmp_path / "x.npz", 6, "dark")
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert drawings.grey.shape == (120, 6, 6)
+    assert np.allclose(drawings.grey, 55 / 255)
+    assert most < 600 * 2**20
 
 
 def limited(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -25,7 +25,7 @@ from fuzzed.mutation import Command, Work
 CPU_SECONDS = 60
 """Most seconds of CPU time for all commands of a mutation."""
 
-PATIENCE = 300.0
+PATIENCE = 600.0
 """Most seconds from start to end, for a machine that does much else."""
 
 MEMORY = 1536 * 2**20

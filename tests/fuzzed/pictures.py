@@ -208,7 +208,7 @@ def places(generator: random.Random) -> dict[str, Change]:
         "a pipe": put("a/x.png", os.mkfifo),
         "a socket": bound,
         "a picture at the top": put("x.png", lambda path: path.write_bytes(content)),
-        "many pictures": lambda folder: [(folder / f"pictures/a/m{n}.png").write_bytes(content) for n in range(500)],
+        "many pictures": lambda folder: [(folder / f"pictures/a/m{n}.png").write_bytes(content) for n in range(100)],
         "all alike": lambda folder: [file.write_bytes(content) for file in (folder / "pictures").rglob("*.png")],
     }
 
