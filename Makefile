@@ -24,7 +24,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 # dvc and the commands of its stages come from the environment .venv.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: figure1 report rebuild serve search dashboard test check smoke torture bench containers digests passwords lock environment clean help
+.PHONY: figure1 report rebuild serve search dashboard test check smoke torture fuzz bench containers digests passwords lock environment clean help
 
 figure1: $(ENVIRONMENT)  ## Rebuild the stages of Figure 1 that are out of date, and fill MLflow (the default target)
 	@dvc repro figure1
@@ -76,6 +76,9 @@ smoke: $(ENVIRONMENT)  ## Run all stages at a reduced size, in a temporary folde
 
 torture: $(ENVIRONMENT)  ## Kill rebuilds, 'duvae track' and searches in 20 rounds, and compare; ARGS='--rounds 3' for 3 rounds
 	@PYTHONPATH="$(CURDIR):$(CURDIR)/tests" python tests/torture.py $(ARGS)
+
+fuzz: $(ENVIRONMENT)  ## Give 10,000 mutations of inputs to the commands; ARGS='--mutations 500 --seed 3' for others
+	@PYTHONPATH="$(CURDIR):$(CURDIR)/tests" OMP_NUM_THREADS=1 python tests/fuzzing.py $(ARGS)
 
 bench: $(ENVIRONMENT)  ## Measure the speed: thirteen minutes on one free core; ARGS=--full trains for all epochs
 	@python -m benchmarks --output benchmarks/results.md $(ARGS)

@@ -1,6 +1,7 @@
 """Checks of paths that a user gives: their encoding and their length."""
 
 import os
+import stat
 from pathlib import Path
 
 from duvae.errors import UserError
@@ -29,3 +30,15 @@ def require_utf8(path: Path | str) -> None:
         raise UserError(
             f"{shown_path(path)}: expected a name in UTF-8; found bytes of another encoding. Rename it."
         ) from error
+
+
+def require_no_device(path: Path) -> None:
+    """Checks that a path is no device, since reading `/dev/zero` would never end.
+
+    Raises:
+        OSError: If the path does not exist.
+        UserError: If the path is a device.
+    """
+    mode = path.stat().st_mode
+    if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+        raise UserError(f"{shown_path(path)}: expected a file; found a device. Give the path of a file.")

@@ -4,6 +4,7 @@ A file has one document per line, with white space between the words. If the doc
 is `label<TAB>document`.
 """
 
+import codecs
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from pathlib import Path
 from duvae.config import TextFile, path_in_folder
 from duvae.errors import UserError
 from duvae.fields import LARGEST_LABEL
+from duvae.paths import require_no_device
 
 INVISIBLE = re.compile(
     "[\x00-\x08\x0e-\x1b\x1f\x7f-\x84\x86-\x9f\xad\u061c\u115f\u1160\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f"
@@ -27,6 +29,9 @@ invisible only beside a Latin letter, a sign of ASCII, or the end of a line.
 
 SEPARATORS = re.compile("[\x0b-\x0d\x1c-\x1e\x85\u2028\u2029]")
 """Characters that some programs read as the end of a line. In a document they count as spaces."""
+
+_LABEL = re.compile("0{0,20}[0-9]{1,6}")
+"""A label of at most `LARGEST_LABEL`. Python refuses to convert thousands of digits, even if they are zeros."""
 
 
 @dataclass(frozen=True)
@@ -102,19 +107,19 @@ def read_documents(path: Path, label: int | None = None, raw: bytes | None = Non
             raise line_error(path, number, *_label_mismatch(label, labelled, row))
         if not labelled:
             document = prefix
-        elif not re.fullmatch(r"0*[0-9]{1,6}", prefix.strip()):  # at most LARGEST_LABEL
+        elif not _LABEL.fullmatch(prefix.strip()):
             raise line_error(
                 path,
                 number,
                 f"a label that is a whole number from 0 to {LARGEST_LABEL}, before the tab",
-                _shortened(prefix),
+                shortened(prefix),
                 "Correct the label.",
             )
         words = document.split()
         if not words:
             raise line_error(path, number, "a document", "an empty line", "Delete the line.")
         corpus.documents.append(" ".join(words))
-        corpus.labels.append(int(prefix) if labelled else -1 if label is None else label)
+        corpus.labels.append(int(prefix.strip()) if labelled else -1 if label is None else label)
         corpus.origins.append((path, number))
 
     return corpus
@@ -178,7 +183,8 @@ def inner_separators(path: Path, rows: Sequence[str]) -> list[str]:
     return warnings
 
 
-def _shortened(text: str) -> str:
+def shortened(text: str) -> str:
+    """A part of a file as a message shows it: in quotes, with a long text cut."""
     return repr(text if len(text) <= 60 else text[:60] + "…")
 
 
@@ -196,10 +202,12 @@ def file_lines(path: Path, raw: bytes | None = None) -> list[str]:
         UserError: If the file is missing, cannot be read, is empty or is not UTF-8.
     """
     try:
-        raw = path.read_bytes() if raw is None else raw
+        if raw is None:
+            require_no_device(path)
+            raw = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}). Run 'duvae fetch' to get the file.") from error
-    if not raw.strip():
+    if not raw.removeprefix(codecs.BOM_UTF8).strip():
         raise UserError(f"{path}: expected at least one line; the file is empty. Fill it, or fetch it again.")
     try:
         content = raw.decode("utf-8-sig")
@@ -246,7 +254,7 @@ def _label_mismatch(label: int | None, labelled: bool, row: str) -> tuple[str, s
     Returns:
         The arguments `expected`, `value` and `remedy` of `line_error`.
     """
-    shown = _shortened(row)
+    shown = shortened(row)
     if label is not None:
         expected = f"a document without a tab, because params.yaml gives all lines the label {label}"
         return expected, shown, "Remove the tab, or remove 'label' from params.yaml."

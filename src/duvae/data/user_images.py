@@ -15,6 +15,9 @@ from duvae.data.store import Prepared
 from duvae.errors import UserError
 from duvae.fields import LARGEST_LABEL
 
+LARGEST_BLOCK = 2**24
+"""Largest number of pixels that are converted at once. Their conversion needs 32 times as many bytes, or 512 MiB."""
+
 DARK = 0.5
 """If no pixel is lighter than this share of the possible range, a warning says so."""
 
@@ -280,9 +283,10 @@ def _fitted(images: Array, source: ImageSource, where: str) -> Array:
             f"{where}: expected square images of at least {source.size} pixels a side (source.size);"
             f" found {high} x {wide}. Cut or scale them."
         )
+    at_once = max(1, min(BLOCK, LARGEST_BLOCK // (high * wide)))
     fitted = []
-    for number, block in enumerate(blocks(images)):
-        light = _unit(block, where, number * BLOCK)
+    for number, block in enumerate(blocks(images, at_once)):
+        light = _unit(block, where, number * at_once)
         fitted.append(area_average(1 - light if source.ink == "dark" else light, source.size))
 
     return np.concatenate(fitted)

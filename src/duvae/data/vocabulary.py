@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from duvae.config import BuiltVocabulary
-from duvae.data.corpus import Corpus, file_lines, line_error
+from duvae.data.corpus import Corpus, file_lines, line_error, shortened
 from duvae.data.splits import END, SPECIALS, START, UNKNOWN, Documents
 from duvae.errors import UserError
 
@@ -36,17 +36,18 @@ def read_vocabulary(path: Path) -> list[str]:
         word, tab, identity = row.partition("\t")
         if tab and identity.strip() != str(number - 1):
             expected = f"the id {number - 1} after the tab (ids count from 0)"
-            raise line_error(path, number, expected, repr(identity), "Correct the id, or leave out all ids.")
+            raise line_error(path, number, expected, shortened(identity), "Correct the id, or leave out all ids.")
         if number <= len(SPECIALS):
             word = ALIASES.get(word, word)
             if word != SPECIALS[number - 1]:
                 expected = f"{SPECIALS[number - 1]} (a vocabulary begins with {', '.join(SPECIALS)})"
-                raise line_error(path, number, expected, repr(word), "Put the four special words first.")
+                raise line_error(path, number, expected, shortened(word), "Put the four special words first.")
         if word.split() != [word]:
-            raise line_error(path, number, "one word without white space", repr(word), "Correct or delete the line.")
+            expected = "one word without white space"
+            raise line_error(path, number, expected, shortened(word), "Correct or delete the line.")
         first = first_lines.setdefault(ALIASES.get(word, word), number)
         if first != number:
-            value = f"{word!r}, which is on line {first} already"
+            value = f"{shortened(word)}, which is on line {first} already"
             raise line_error(path, number, "a word that occurs once", value, "Delete the line.")
         words.append(word)
     if len(words) <= len(SPECIALS):
