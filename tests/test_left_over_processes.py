@@ -178,7 +178,13 @@ def test_a_killed_rebuild_leaves_no_server(tmp_path: Path) -> None:
         assert not psutil.wait_procs(children, timeout=120)[1]
 
 
-SERVE = "from pipelines import prefect_server; prefect_server.main()"
+SERVE = """
+import signal
+from pipelines import prefect_server
+
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # even if the tests run under nohup
+prefect_server.main()
+"""
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP])
@@ -226,9 +232,9 @@ def test_a_killed_search_leaves_no_worker(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------------------- signals
 
 INTERRUPTED = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
-from pipelines import rebuild, signals
+from pipelines import rebuild
 
 def plan(*arguments):
     try:
@@ -240,6 +246,7 @@ def plan(*arguments):
             time.sleep(0.01)
         Path("cleaned").touch()
 
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # even if the tests run under nohup
 rebuild.plan = plan
 sys.argv[1:] = ["--plan"]
 rebuild.main()
