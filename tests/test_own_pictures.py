@@ -90,6 +90,11 @@ def test_names_that_look_like_splits_never_become_classes(tmp_path: Path, names:
         prepared_from(tmp_path / "leaves")
 
 
+def test_two_words_inside_names_that_stand_for_splits_are_refused() -> None:
+    with pytest.raises(UserError, match=r"here: expected exactly the folders .* found photos_test, photos_train"):
+        named_splits(["photos_train", "photos_test"], "here", "folders")
+
+
 @pytest.mark.parametrize("names", [["bus", "bullet_train", "car"], ["latest", "oldest"], ["contest"], ["devil", "a"]])
 def test_other_names_are_classes(tmp_path: Path, names: list[str]) -> None:
     fill(tmp_path / "leaves", names, 12)
