@@ -12,9 +12,11 @@ import pytest
 from duvae.cli.options import checked_output
 from duvae.config import load
 from duvae.data.corpus import read_documents
+from duvae.data.image_files import read_npz
 from duvae.data.user_images import read_images
 from duvae.data.vocabulary import read_vocabulary
 from duvae.errors import UserError
+from fuzzed import arrays
 
 ROOT = Path(__file__).parents[1]
 SPECIALS = "<pad>\n<s>\n</s>\n<unk>\n"
@@ -56,6 +58,18 @@ def test_messages_about_a_vocabulary_are_short(tmp_path: Path, text: str) -> Non
     with pytest.raises(UserError, match=r"x\.txt, line ") as error:
         read_vocabulary(tmp_path / "x.txt")
     assert len(str(error.value)) < len(str(tmp_path)) + 500
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["{" * 1000, "[" * 5000, "(" * 200, "'", '"""', "\\", "{'shape': (", "  {\n {", "-" * 9000 + "1"],
+)
+def test_headers_of_arrays_that_are_no_python_are_refused(tmp_path: Path, header: str) -> None:
+    content = arrays.header(header.encode())
+    (tmp_path / "x.npz").write_bytes(arrays.archive([("images.npy", content)]))
+
+    with pytest.raises(UserError, match="expected arrays that numpy"):
+        read_npz(tmp_path / "x.npz")
 
 
 def test_large_images_need_little_memory(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import math
+import tokenize
 import warnings
 import zipfile
 import zlib
@@ -151,7 +152,9 @@ def _check_sizes(path: Path, opened: io.BufferedReader) -> None:
                         (2, 0): np.lib.format.read_array_header_2_0,
                     }[version]
                     shape, _, dtype = read(stream)
-                except (ValueError, KeyError) as error:
+                # NumPy reads a header as Python's text. Python's parser has other errors too, such as a MemoryError for
+                # text that is nested too deeply.
+                except (ValueError, KeyError, SyntaxError, RecursionError, MemoryError, tokenize.TokenError) as error:
                     raise UserError(
                         f"{path}: expected arrays that numpy.savez wrote; found {member.filename!r}, which is none."
                         " Save the file again."
