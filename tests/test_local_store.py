@@ -86,9 +86,10 @@ def test_a_half_made_store_is_made_anew(here: Path, name: str) -> None:
 
 def test_a_journal_of_the_half_made_store_does_not_reach_the_new_one(here: Path) -> None:
     HALF["between two versions"](here)
-    here.with_name("mlflow.db-wal").write_bytes(b"left over")
+    for end in ("-journal", "-wal", "-shm"):
+        here.with_name(f"mlflow.db{end}").write_bytes(b"left over")
 
-    local_store.require(here.parent)
+    local_store._create(here)  # not `require`, which opens the half-made store first; SQLite may then remove the files
 
     assert names(here) <= {local_store.FILE, f"{local_store.FILE}.lock", "mlruns"}
 

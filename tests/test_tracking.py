@@ -20,6 +20,7 @@ from duvae.config import Params
 from duvae.errors import UserError
 from duvae.inference.model import load
 from duvae.report import results
+from duvae.tracking import runs as tracking_runs
 from duvae.tracking.run_files import has_copies
 from duvae.tracking.runs import DIGEST, track
 from duvae.tracking.store import connect
@@ -285,8 +286,13 @@ def test_files_of_runs_on_a_server_are_looked_up_by_the_server(tmp_path: Path) -
     assert not has_copies(client, run, {longer / "model.json": "model"})
 
 
-def test_a_restored_experiment_keeps_the_runs_that_have_files(root: Path) -> None:
-    """Restoring an experiment also restores the runs that were removed before, and these have no files any more."""
+def test_a_restored_experiment_keeps_the_runs_that_have_files(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Restoring an experiment also restores the runs that were removed before, and these have no files any more.
+
+    MLflow lists runs of the same start in the random order of their ids. Here, the runs without files are first.
+    """
+    listed = tracking_runs._runs
+    monkeypatch.setattr(tracking_runs, "_runs", lambda *arguments: sorted(listed(*arguments), key=model_files))
     track(params(), root)
     metrics = root / "results/synthetic/du_vae/1/metrics.json"
     first = metrics.read_text()
