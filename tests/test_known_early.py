@@ -1,15 +1,20 @@
 """What the parameters alone can tell is an error of `duvae graph`, not of a stage after hours of training."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
 import family
 import tiny
-from duvae import cli
+from duvae import cli, config
+from duvae.config import Truth
+from duvae.data.synthetic import Generator, true_nll, weights
+from duvae.errors import UserError
 from duvae.registry import RECORDS
 
 
@@ -79,9 +84,14 @@ def figure_of_other_data(raw: dict[str, Any]) -> None:
     raw["datasets"]["synthetic"] = {**raw["datasets"]["own"], "column": "synthetic"}
 
 
+def few_points(raw: dict[str, Any]) -> None:
+    raw["datasets"]["synthetic"]["truth"]["spacing"] = 0.26
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        (few_points, "expected less than 0.25, so that the lattice has enough points; found 0.26"),
         (against_itself, "studies.synthetic_grid.against"),
         (in_a_circle, "found a circle of comparisons"),
         (of_an_autoencoder, "expected a system with a likelihood"),
@@ -114,3 +124,26 @@ def test_records_know_the_measures_of_their_systems(system: str) -> None:
 
     assert RECORDS[system].likelihood == posterior.density
     assert RECORDS[system].mutual_information == ("mi" in posterior.measured)
+
+
+@pytest.mark.parametrize("spacing", [0.21, 0.25, 0.2501, 0.26, 0.4])
+def test_the_lattice_has_one_bound(spacing: float) -> None:
+    """`duvae graph` refuses exactly the lattices that the stage `truth` would refuse."""
+    raw = tiny.small()
+    source = config.parse(raw).dataset("synthetic").source
+    raw["datasets"]["synthetic"]["truth"].update(spacing=spacing, halfwidth=8.0)
+    truth = Truth(sentences=1, spacing=spacing, halfwidth=8.0)
+    arrays = weights(source, np.random.default_rng(1))
+
+    def refused(call: Callable[[], object]) -> bool:
+        try:
+            call()
+        except UserError:
+            return True
+        return False
+
+    early = refused(lambda: config.parse(raw))
+    late = refused(
+        lambda: true_nll(Generator.of(arrays), source, np.zeros((0, 3), int), np.zeros((0, 2)), truth),
+    )
+    assert early == late == (spacing >= 8 / 4 / 7)

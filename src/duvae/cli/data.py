@@ -45,7 +45,11 @@ def prepare(dataset: Dataset, params: ParamsFile = PARAMS_FILE) -> None:
     The command reads texts from data/raw, and draws the synthetic data set from its generator. For images it writes
     grey values to data/grey instead.
     """
-    dispatch.run("prepare", dispatch.params_of_dataset(params, dataset), dataset)
+    known = dispatch.params_of_dataset(params, dataset)
+    from duvae.project import memory
+
+    memory.require_for_prepare(known, dataset)
+    dispatch.run("prepare", known, dataset)
 
 
 @app.command(epilog=examples("duvae binarize --dataset omniglot"))

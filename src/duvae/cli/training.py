@@ -13,8 +13,9 @@ def train(dataset: Dataset, setting: Setting, seed: Seed, params: ParamsFile = P
     The command writes the weights to the folder models, and the history of the epochs to the folder results.
     """
     parameters = dispatch.params_of_job(params, dataset, setting, seed)
-    from duvae.project import leftovers
+    from duvae.project import leftovers, memory
 
+    memory.require_for_training(parameters, setting, dataset)
     with leftovers.training(parameters.job(dataset, setting, seed).name):
         dispatch.run("train", parameters, dataset, setting, seed)
 

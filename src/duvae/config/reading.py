@@ -7,12 +7,14 @@ A setting is a system, such as DU-VAE, with its hyperparameters. A grid declares
 search for hyperparameters.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
+from duvae.config.datasets import SyntheticDataset
 from duvae.config.params import FIGURE1_DATASET, Params, Run
 from duvae.config.settings import Setting, SettingGrid, StudyReference
 from duvae.config.studies import Study
@@ -21,6 +23,10 @@ from duvae.fields import Frozen
 from duvae.messages import explain, line_note, show, show_name, unknown
 from duvae.records import searched
 from duvae.registry import HYPERPARAMETERS, RECORDS
+
+COARSE, LEAST_LINES = 4, 8
+"""Spacing of the coarse lattice of the true likelihood as a multiple of `truth.spacing`, and the least number of its
+lines on each side of 0. The stage `truth` has the same bound, but runs after all other stages."""
 
 Key = tuple[str, ...]
 """Path of a key in params.yaml, such as `("settings", "vae", "columns")`."""
@@ -159,6 +165,7 @@ def _disagreements(params: Params) -> list[Mistake]:
     errors += _floors(params)
     errors += _optimisations(params)
     errors += _studies(params)
+    errors += _lattices(params)
     if not errors and not params.run_jobs():
         errors.append(
             (("run",), "expected at least one setting that has the column of one of the data sets; found none")
@@ -210,6 +217,17 @@ def _optimisations(params: Params) -> Iterator[Mistake]:
                 for detail in error.errors():
                     inside, message = explain(detail, declared.optimisation)
                     yield (*key, "optimisation", *inside), message
+
+
+def _lattices(params: Params) -> Iterator[Mistake]:
+    """Finds lattices of the true likelihood that have too few points."""
+    for name, dataset in params.datasets.items():
+        if isinstance(dataset, SyntheticDataset):
+            truth = dataset.truth
+            bound = truth.halfwidth / COARSE / (LEAST_LINES - 1)
+            if math.ceil(truth.halfwidth / truth.spacing / COARSE) < LEAST_LINES:
+                why = f"expected less than {bound:.3g}, so that the lattice has enough points; found {truth.spacing:g}"
+                yield ("datasets", name, "truth", "spacing"), why
 
 
 def _studies(params: Params) -> Iterator[Mistake]:

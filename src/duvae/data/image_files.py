@@ -1,6 +1,7 @@
 """Reads image files: pictures in a folder, and npz files with arrays of images."""
 
 import io
+import lzma
 import math
 import tokenize
 import warnings
@@ -8,12 +9,15 @@ import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from duvae.data.splits import Array
 from duvae.data.user_files import files_in
 from duvae.errors import UserError
+from duvae.messages import show_name
+from duvae.paths import require_no_device
 
 PICTURES = (".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 """File name extensions of pictures."""
@@ -24,6 +28,14 @@ FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 LARGEST = 4 * 2**30
 """Largest size in bytes of all arrays of an npz file together. Larger arrays would fill the memory of usual machines,
 and a small compressed file can announce any size."""
+
+MOST_ARRAYS = 100
+"""Largest number of arrays in an npz file. The file of a data set needs six."""
+
+LONGEST_HEADER = 10_000
+"""Largest length of an array's header in bytes, which is also numpy's bound."""
+
+SAVE = "Save it again with numpy.savez."
 
 
 @dataclass(frozen=True)
@@ -102,16 +114,23 @@ def read_picture(content: bytes, where: str) -> Picture:
 
 
 def read_npz(path: Path) -> dict[str, Array]:
-    """The arrays of an npz file. Their sizes are checked before any array is read.
+    """The arrays of an npz file. Names and sizes are checked before any array is read.
 
     Raises:
-        UserError: If the file is missing, cannot be read, holds Python objects or something else than arrays, or if the
-            arrays together are larger than `LARGEST`.
+        UserError: If the file is missing, cannot be read, holds Python objects or something else than arrays, or has
+            two arrays of one name. Also if the arrays together are larger than `LARGEST`, or if an array announces
+            another size than it has.
     """
     try:
+        require_no_device(path)
         # The file is opened here, because numpy does not close a broken file.
         with path.open("rb") as opened:
-            _check_sizes(path, opened)
+            if opened.read(2) != b"PK":  # numpy would take such a file for a pickle
+                raise UserError(
+                    f"{path}: expected an npz of plain arrays, which numpy.savez writes; found another file. {SAVE}"
+                )
+            opened.seek(0)
+            _check_arrays(path, opened)
             opened.seek(0)
             with np.load(opened, allow_pickle=False) as file:
                 return {name: file[name] for name in file.files}
@@ -129,48 +148,76 @@ def read_npz(path: Path) -> dict[str, Array]:
         NotImplementedError,
         RuntimeError,
         OverflowError,
-        SyntaxError,
         zipfile.BadZipFile,
         zlib.error,
+        lzma.LZMAError,
     ) as error:
-        why = " ".join(str(error).split())
-        raise UserError(
-            f"{path}: expected an npz of plain arrays, but it cannot be read ({why}). Save it again."
-        ) from error
+        why = show_name(" ".join(str(error).split()))
+        raise UserError(f"{path}: expected an npz of plain arrays, but it cannot be read ({why}). {SAVE}") from error
 
 
-def _check_sizes(path: Path, opened: io.BufferedReader) -> None:
-    """Reads the headers of the arrays of an npz file, and checks the sizes that they announce."""
-    total = 0
+def _check_arrays(path: Path, opened: io.BufferedReader) -> None:
+    """Reads the headers of the arrays of an npz file, and checks the names and the sizes that the file announces."""
+    total, names = 0, set()
     with zipfile.ZipFile(opened) as archive:
-        for member in archive.infolist():
+        members = archive.infolist()
+        if len(members) > MOST_ARRAYS:
+            raise UserError(f"{path}: expected at most {MOST_ARRAYS} arrays; found {len(members):,}. {SAVE}")
+        for member in members:
+            name = member.filename.removesuffix(".npy")
+            where = f"{path}, array {show_name(name)}"
+            if name in names:
+                raise UserError(f"{path}: expected one array of each name; found two named {show_name(name)}. {SAVE}")
+            names.add(name)
+            if member.flag_bits & 1:
+                raise UserError(f"{where}: expected an array without a password; found an encrypted one. {SAVE}")
             with archive.open(member) as stream:
-                try:
-                    version = np.lib.format.read_magic(stream)
-                    read = {
-                        (1, 0): np.lib.format.read_array_header_1_0,
-                        (2, 0): np.lib.format.read_array_header_2_0,
-                    }[version]
-                    shape, _, dtype = read(stream)
-                # NumPy reads a header as Python's text. Python's parser has other errors too, such as a MemoryError for
-                # text that is nested too deeply.
-                except (ValueError, KeyError, SyntaxError, RecursionError, MemoryError, tokenize.TokenError) as error:
-                    raise UserError(
-                        f"{path}: expected arrays that numpy.savez wrote; found {member.filename!r}, which is none."
-                        " Save the file again."
-                    ) from error
+                shape, dtype = _header(path, member.filename, stream)
+                start = stream.tell()
             if dtype.hasobject:
                 raise UserError(
-                    f"{path}, array {member.filename.removesuffix('.npy')}: expected plain numbers; found Python"
-                    " objects. Convert them, and save the file again."
+                    f"{where}: expected plain numbers; found Python objects. Convert them, and save the file again."
                 )
-            total += math.prod(shape) * dtype.itemsize
-            if total > LARGEST or any(length < 0 for length in shape):
+            size = math.prod(shape) * dtype.itemsize
+            total += size
+            announced = f"the shape {show_name(str(shape))} of {show_name(str(dtype))}"
+            if total > LARGEST:
                 raise UserError(
-                    f"{path}, array {member.filename.removesuffix('.npy')}: expected arrays of at most"
-                    f" {LARGEST // 2**30} GiB together; this one has the shape {shape} of {dtype}. Give smaller images,"
-                    " or fewer of them."
+                    f"{where}: expected arrays of at most {LARGEST // 2**30} GiB together; this one has {announced}."
+                    " Give smaller images, or fewer of them."
                 )
+            if min(shape, default=0) < 0 or start + size != member.file_size:
+                raise UserError(
+                    f"{where}: expected as many bytes as its header announces, {announced}; found"
+                    f" {member.file_size - start:,} bytes. {SAVE}"
+                )
+
+
+def _header(path: Path, name: str, stream: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Reads the shape and the type of an array from its header.
+
+    Args:
+        path: The npz file, for errors.
+        name: Name of the array's file inside the npz file, for errors.
+        stream: The array's file, opened at its start. The function leaves it at the first number of the array.
+    """
+    try:
+        version = np.lib.format.read_magic(stream)
+        length = stream.read(2 if version == (1, 0) else 4)
+        if version not in ((1, 0), (2, 0)) or int.from_bytes(length, "little") > LONGEST_HEADER:
+            raise ValueError(f"header of version {version}")
+        stream.seek(-len(length), io.SEEK_CUR)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(stream)
+    # numpy hands the header to Python's parser, which raises many kinds of errors for texts that are no header.
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError, IndexError, tokenize.TokenError) as error:
+        raise UserError(
+            f"{path}: expected arrays that numpy.savez wrote; found {show_name(name)}, which is none. {SAVE}"
+        ) from error
+    if any(type(length) is not int for length in shape):
+        raise UserError(f"{path}, array {show_name(name)}: expected a shape of whole numbers; found {shape}. {SAVE}")
+
+    return shape, dtype
 
 
 def read_bytes(file: Path) -> bytes:

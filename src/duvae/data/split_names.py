@@ -5,10 +5,12 @@ would be drawn for training. So a name that looks like a split is either used as
 """
 
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 
 from duvae.errors import UserError
+from duvae.messages import show_name
 
 SPLITS = ("train", "valid", "test")
 
@@ -20,10 +22,18 @@ SPELLINGS: Mapping[str, tuple[str, ...]] = {
 """Accepted names of each split. Capital letters are accepted too."""
 
 _ALIKE = re.compile(
-    r"(?P<split>train(ing)?|val(id|idation|idate)?|dev(el|elopment)?|test(ing)?|eval(uation)?|heldout|holdout)"
+    r"((?P<train>train(ing)?|trn)|(?P<valid>val(id|idation|idate)?|dev(el|elopment)?)"
+    r"|(?P<test>test(ing)?|tst|eval(uation)?|heldout|holdout))"
     r"(s|set|sets|data|dataset|images?|imgs?|pictures?|pics|split|folder|files?|[a-d])?"
 )
 """Names that look like a split, in small letters, without digits and signs."""
+
+_LATIN = str.maketrans(
+    "\u0430\u0435\u0456\u0458\u043e\u0440\u0441\u0442\u0443\u0445\u0455\u0501\u0410\u0415\u0406\u041e\u0420\u0421\u0422\u0405"
+    "\u03b1\u03b5\u03b9\u03bd\u03bf\u03c4\u0391\u0395\u0399\u039d\u039f\u03a4\u0131",
+    "aeijopctyxsdAEIOPCTSaeivotAEINOTi",
+)
+"""The Latin letters that some Cyrillic and Greek letters look like."""
 
 
 def split_of(name: str) -> str | None:
@@ -35,14 +45,38 @@ def split_of(name: str) -> str | None:
 
 def looks_like_split(name: str) -> bool:
     """Whether a name is a spelling of a split, or resembles one, such as `Test set`, `train_2` or `eval`."""
-    return _ALIKE.fullmatch(re.sub(r"[^a-z]", "", name.casefold())) is not None
+    return _alike(name) is not None
+
+
+def _alike(name: str) -> str | None:
+    """The split that a name resembles; None if it resembles none."""
+    found = _ALIKE.fullmatch(re.sub(r"[^a-z]", "", _in_latin(name).casefold()))
+
+    return None if found is None else next(split for split in SPLITS if found[split])
+
+
+def _in_latin(name: str) -> str:
+    """A name in Latin letters: full-width letters, letters with accents and letters that look alike are replaced."""
+    letters = unicodedata.normalize("NFKD", name).translate(_LATIN)
+
+    return "".join(letter for letter in letters if not unicodedata.combining(letter))
+
+
+def _words(name: str) -> list[str]:
+    return re.findall(r"[A-Z]*[a-z]+|[A-Z]+", _in_latin(name))
 
 
 def _word_of_split(name: str) -> str | None:
     """The split that a word inside a name stands for, such as `train` for `photos_train`; None without such a word."""
-    words = re.findall(r"[A-Z]*[a-z]+|[A-Z]+", name)
+    return next((split for word in _words(name) if (split := _alike(word))), None)
 
-    return next((split for word in words if (split := split_of(word))), None)
+
+def _extends_another(names: Iterable[str]) -> bool:
+    """Whether a name is another name with the word of a split, such as `photos_test` beside `photos`."""
+    words = [tuple(word.casefold() for word in _words(name)) for name in names]
+    shorter = [tuple(word for word in each if not _alike(word)) for each in words]
+
+    return any(less and less != each and less in words for each, less in zip(words, shorter, strict=True))
 
 
 def named_splits(names: Iterable[str], where: str, kind: str) -> dict[str, str] | None:
@@ -61,14 +95,14 @@ def named_splits(names: Iterable[str], where: str, kind: str) -> dict[str, str] 
     """
     found = sorted(set(names))
     of_words = {split for name in found if (split := _word_of_split(name))}
-    if not any(looks_like_split(name) for name in found) and len(of_words) < 2:
+    if not any(looks_like_split(name) for name in found) and len(of_words) < 2 and not _extends_another(found):
         return None
     splits = {split: name for name in found if (split := split_of(name))}
     if len(found) != len(SPLITS) or set(splits) != set(SPLITS):
-        shown = ", ".join(name or "files beside the folders" for name in found[:20]) + (", …" * (len(found) > 20))
+        listed = [show_name(name) or "files beside the folders" for name in found[:20]] + ["…"] * (len(found) > 20)
         raise UserError(
             f"{where}: expected exactly the {kind} train, valid and test, or no name that looks like a split;"
-            f" found {shown}. Rename or move the {kind}, so that no test example is trained on."
+            f" found {', '.join(listed)}. Rename or move the {kind}, so that no test example is trained on."
         )
 
     return {split: splits[split] for split in SPLITS}

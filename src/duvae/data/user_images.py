@@ -14,6 +14,7 @@ from duvae.data.splits import Array
 from duvae.data.store import Prepared
 from duvae.errors import UserError
 from duvae.fields import LARGEST_LABEL
+from duvae.messages import show_name
 
 LARGEST_BLOCK = 2**24
 """Largest number of pixels that are converted at once. Their conversion needs 32 times as many bytes, or 512 MiB."""
@@ -77,7 +78,9 @@ def read_images(path: Path, size: int, ink: Literal["dark", "light"]) -> tuple[D
     if not path.is_dir():
         drawings = _arrays(path, source)
         if set(drawings) != {""}:
-            raise UserError(f"{path}: expected an array named images; found {', '.join(drawings)}. Rename the array.")
+            raise UserError(
+                f"{path}: expected an array named images; found {_listed(list(drawings))}. Rename the array."
+            )
         return drawings[""], [str(number) for number in range(len(drawings[""].grey))]
     files = pictures(path)
     grey, warnings = _read_pictures(path, files, source)
@@ -189,8 +192,8 @@ def _arrays(path: Path, source: ImageSource) -> dict[str, Drawings]:
     for name, _ in names.values():
         if arrays[name].ndim != 3 or not arrays[name].size:
             raise UserError(
-                f"{path}, array {name}: expected the shape (images, height, width); found {arrays[name].shape}."
-                " Reshape the array."
+                f"{path}, array {name}: expected the shape (images, height, width), with no length of 0; found"
+                f" {arrays[name].shape}. Reshape or fill the array."
             )
     labelled = {split: _labels(path, label, arrays, len(arrays[name])) for split, (name, label) in names.items()}
     known = np.unique(np.concatenate(list(labelled.values())))
@@ -234,13 +237,13 @@ def _array_names(path: Path, names: Sequence[str]) -> dict[str, tuple[str, str]]
         if splits is None:
             raise UserError(
                 f"{path}: expected an array named images, or arrays named train, valid and test;"
-                f" found {', '.join(names) or 'none'}. Rename the arrays."
+                f" found {_listed(names) or 'none'}. Rename the arrays."
             )
         used = {split: (bare[name], labels.get(split, "")) for split, name in splits.items()}
     if other := sorted(set(names) - {name for pair in used.values() for name in pair}):
         raise UserError(
             f"{path}: expected only arrays of images and of labels (labels, or train_labels, valid_labels and"
-            f" test_labels); found {', '.join(other)} too. Rename or remove the arrays."
+            f" test_labels); found {_listed(other)} too. Rename or remove the arrays."
         )
     if missing := [split for split, (_, label) in used.items() if not label and labels]:
         raise UserError(
@@ -249,6 +252,11 @@ def _array_names(path: Path, names: Sequence[str]) -> dict[str, tuple[str, str]]
         )
 
     return used
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Names of a file as a message shows them: at most 20, each of them cut and printable."""
+    return ", ".join(show_name(name) for name in names[:20]) + ", …" * (len(names) > 20)
 
 
 def _labels(path: Path, name: str, arrays: Mapping[str, Array], count: int) -> Array:
