@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from duvae.config import Job, Params
+from duvae.config import Frozen, Job, Params
 from duvae.errors import UserError
 from duvae.project.files import read_json
 from duvae.project.provenance import unwrapped
@@ -89,7 +89,7 @@ def warn(params: Params, jobs: Iterable[Job], root: Path = Path()) -> None:
 
 def _now(params: Params, job: Job, root: Path) -> dict[str, Any]:
     """The parameters of a training as params.yaml and the studies give them now, in the groups of `trained_with`."""
-    groups = {
+    groups: dict[str, Frozen] = {
         "parts": params.setting(job.setting).parts,
         "networks": params.dataset(job.dataset).networks,
         "optimisation": params.optimisation(job.setting, job.dataset),
