@@ -159,6 +159,8 @@ def _environment(root: Path, folder: Path, device: Device | None) -> dict[str, s
         environment["CUDA_VISIBLE_DEVICES"] = device.visible
     for name in [name for name in environment if name.startswith(("GIT_", "DVC_"))]:
         del environment[name]
+    # Workspaces do not share it. In the configuration of DVC, the path would have to be ASCII.
+    environment["DVC_SITE_CACHE_DIR"] = str(folder.parent / "site")
 
     return environment
 

@@ -73,7 +73,7 @@ class ProjectSnapshot:
         """
         excluded = {"dvc.lock", *outs}
         names = git(root, "ls-files", "-z", "--modified", "--deleted", "--others", "--exclude-standard").split("\0")
-        staged = git(root, "diff", "--cached", "--name-only", "-z", "HEAD").split("\0")
+        staged = git(root, "diff", "--cached", "--name-only", "--relative", "-z", "HEAD").split("\0")
         files: dict[str, bytes | None] = {}
         modes: dict[str, int] = {}
         written = {name for name in parameter_files if (root / name).is_file()}
@@ -162,9 +162,12 @@ def workspace(
         (root / shared).mkdir(exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f"{owner()}.{file_name(name)}.", dir=parent))
     try:
-        clone = folder / "project"
-        git(root, "clone", "--quiet", "--shared", "--no-checkout", "--", str(root), str(clone))
-        git(clone, "checkout", "--quiet", "--force", "--detach", snapshot.commit)
+        # The project may be a folder inside a larger repository.
+        top, inside = (git(root, "rev-parse", f"--show-{name}").rstrip("\n") for name in ("toplevel", "prefix"))
+        git(root, "clone", "--quiet", "--shared", "--no-checkout", "--", top, str(folder / "project"))
+        git(folder / "project", "checkout", "--quiet", "--force", "--detach", snapshot.commit)
+        clone = folder / "project" / inside
+        clone.mkdir(parents=True, exist_ok=True)
         snapshot.write(clone)
         _configure(root, clone, cache)
         lock = {"schema": "2.0", "stages": plain_types(entries)}
@@ -179,8 +182,8 @@ def workspace(
 def _configure(root: Path, clone: Path, cache: Path) -> None:
     """Writes the configuration of DVC in a clone.
 
-    DVC in the clone uses the project's cache and remotes. Its site cache is a folder of the workspace, so workspaces do
-    not share it.
+    DVC in the clone uses the project's cache and remotes. DVC writes this file in ASCII, so the path of the cache is
+    relative: the project may lie in a folder with another name.
     """
     (clone / ".dvc" / "tmp").mkdir(parents=True, exist_ok=True)
     try:
@@ -191,8 +194,8 @@ def _configure(root: Path, clone: Path, cache: Path) -> None:
         raise UserError(f"{root}/.dvc/config: DVC cannot read the file ({error}). Correct it.") from error
     local = Config(str(clone / ".dvc"), validate=False)
     with local.edit("local") as config:
-        config["cache"] = {"dir": str(cache)}
-        config["core"] = {**core, "site_cache_dir": str(clone.parent / "site")}
+        config["cache"] = {"dir": os.path.relpath(cache)}  # DVC takes it as relative to the working folder
+        config["core"] = core
         config["remote"] = {name: plain_types(remote) for name, remote in remotes.items()}
 
 

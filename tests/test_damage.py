@@ -91,6 +91,7 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 SPLITS = [f"{split}.{part}.npy" for split in ("train", "valid", "test") for part in ("tokens", "offsets", "labels")]
 RECORDS = [f"{stage}.run.json" for stage in ("train", "evaluate", "probe")]
 READ = {
+    "prepare --dataset own": ["data/raw/own/train.txt", "data/raw/own/duvae-fetched.json", "train.txt"],
     "validate --dataset own": [f"{PREPARED}/test.labels.npy"],
     f"train {JOB}": [f"{PREPARED}/train.tokens.npy"],
     f"evaluate {JOB}": [
@@ -144,8 +145,9 @@ def test_a_training_needs_the_data_that_were_validated(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Data that were prepared anew with another result count as not validated."""
-    with (here / "data/raw/own/train.txt").open("ab") as file:
+    with (here / "train.txt").open("ab") as file:
         file.write(b"1\tword0 good\n")
+    assert call("fetch --dataset own", monkeypatch) == 0
     assert call("prepare --dataset own", monkeypatch) == 0
 
     assert call(f"train {JOB}", monkeypatch) == 2

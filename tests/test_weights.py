@@ -256,3 +256,45 @@ def test_no_digest_without_readable_weights(tmp_path: Path) -> None:
     assert model_files.saved_digest(tmp_path) is None
     (tmp_path / "weights.safetensors").write_bytes(b"broken")
     assert model_files.saved_digest(tmp_path) is None
+
+
+# ---------------------------------------------------------------------------------- parameters that have changed since
+
+
+def test_results_of_earlier_parameters_are_named(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """params.yaml was changed, but no model was trained. The results belong to the earlier parameters."""
+    from duvae.tracking.store import connect
+
+    duvae("report")
+    duvae("evaluate", *JOB)
+    printed = capsys.readouterr()
+    assert "warning" not in printed.out + printed.err
+    raw = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
+    raw["settings"]["du_vae"]["columns"]["synthetic"]["gamma"] = 0.7
+    before = raw["datasets"]["synthetic"]["optimisation"]["learning_rate"]
+    raw["datasets"]["synthetic"]["optimisation"]["learning_rate"] = 0.123
+    Path("params.yaml").write_text(yaml.safe_dump(raw), encoding="utf-8")
+
+    trained = "models/synthetic/du_vae/1: was trained with hyperparameters.gamma 1.0 (params.yaml: 0.7),"
+    rate = f"optimisation.learning_rate {before} (params.yaml: 0.123)"
+    for command in (("evaluate", *JOB), ("probe", *JOB), ("samples", *JOB), ("report",)):
+        duvae(*command)
+        warning = capsys.readouterr().err
+        assert trained in warning
+        assert rate in warning
+        assert f"Run 'duvae train {' '.join(JOB)}'" in warning
+
+    for _ in range(2):  # also of a run that is in the store already
+        duvae("track")
+        out = capsys.readouterr().out
+        assert trained in out
+        assert rate in out
+    client = connect(project)
+    (run,) = client.search_runs([client.get_experiment_by_name("synthetic").experiment_id])
+    assert run.data.params["gamma"] == "1.0"
+    assert run.data.params["optimisation.learning_rate"] == str(before)
+
+    raw["evaluation"]["importance_samples"] = 33
+    Path("params.yaml").write_text(yaml.safe_dump(raw), encoding="utf-8")
+    duvae("report")
+    assert "was measured with importance_samples 20 (params.yaml: 33)" in capsys.readouterr().err

@@ -1,11 +1,12 @@
 """Reads and checks the parameters of a command, and then imports and calls the function that runs the command."""
 
 import importlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from duvae.config import Params
+    from duvae.config import Job, Params
 
 
 STAGES = {
@@ -25,6 +26,28 @@ def run(command: str, *args: Any, **options: Any) -> None:
 
         leftovers.remove_unfinished()
     importlib.import_module(f"duvae.commands.{command}").run(*args, **options)
+
+
+def measure(command: str, path: Path, dataset: str, setting: str, seed: int) -> None:
+    """Runs a stage that loads a trained model. Warns if params.yaml has changed since the training.
+
+    Args:
+        command: The stage: `evaluate`, `probe` or `samples`.
+        path: Path of params.yaml.
+        dataset: Name of the data set.
+        setting: Name of the setting.
+        seed: Seed of the training.
+    """
+    params = params_of_job(path, dataset, setting, seed)
+    run(command, params, dataset, setting, seed)
+    warn_of_changes(params, [params.job(dataset, setting, seed)])
+
+
+def warn_of_changes(params: "Params", jobs: "Iterable[Job]") -> None:
+    """Warns of results that other parameters than those in params.yaml have made."""
+    from duvae.report import then_and_now
+
+    then_and_now.warn(params, jobs)
 
 
 def load_params(path: Path) -> "Params":

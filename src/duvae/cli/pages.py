@@ -13,7 +13,7 @@ def samples(dataset: Dataset, setting: Setting, seed: Seed, params: ParamsFile =
     `generation` in params.yaml sets how many there are. The command decodes each point z twice: first it draws the
     pixels or words, then it takes the likeliest ones. It writes to the folder generated.
     """
-    dispatch.run("samples", dispatch.params_of_job(params, dataset, setting, seed), dataset, setting, seed)
+    dispatch.measure("samples", params, dataset, setting, seed)
 
 
 @app.command(epilog=examples("duvae figure1", "dvc repro figure1"))
@@ -22,7 +22,9 @@ def figure1(params: ParamsFile = PARAMS_FILE) -> None:
 
     The command needs the results of AE, VAE, Agg-VAE, BN-VAE and DU-VAE on the synthetic data.
     """
-    dispatch.run("figure1", dispatch.load_params(params))
+    content = dispatch.load_params(params)
+    dispatch.run("figure1", content)
+    dispatch.warn_of_changes(content, content.figure1_jobs())
 
 
 @app.command(epilog=examples("duvae figure2 --study synthetic_grid"))
@@ -43,7 +45,9 @@ def report(params: ParamsFile = PARAMS_FILE) -> None:
     `run` in params.yaml names the results that the page shows. The command reads them from the folder results, which
     git keeps.
     """
-    dispatch.run("report", dispatch.load_params(params))
+    content = dispatch.load_params(params)
+    dispatch.run("report", content)
+    dispatch.warn_of_changes(content, content.run_jobs())
 
 
 @app.command("examples", epilog=examples("duvae examples --dataset short_yelp_small", "dvc repro examples"))

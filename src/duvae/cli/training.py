@@ -26,7 +26,7 @@ def evaluate(dataset: Dataset, setting: Setting, seed: Seed, params: ParamsFile 
 
     The measures are NLL by importance weighting, KL, MI, AU, MPD and CE; docs/metrics.md defines them.
     """
-    dispatch.run("evaluate", dispatch.params_of_job(params, dataset, setting, seed), dataset, setting, seed)
+    dispatch.measure("evaluate", params, dataset, setting, seed)
 
 
 @app.command(epilog=examples("duvae probe --dataset synthetic --setting du_vae --seed 1"))
@@ -36,4 +36,4 @@ def probe(dataset: Dataset, setting: Setting, seed: Seed, params: ParamsFile = P
     The features are the latent means, and for a flow also the codes to which the flow maps them. The command writes the
     accuracies of the classifiers on the test set to the folder results.
     """
-    dispatch.run("probe", dispatch.params_of_job(params, dataset, setting, seed), dataset, setting, seed)
+    dispatch.measure("probe", params, dataset, setting, seed)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from duvae.config import Params, SyntheticDataset, path_in_folder
+from duvae.data import fetched as digests
 from duvae.data import sources
 from duvae.data.fetching import Fetched, fetch_files
 from duvae.data.user_files import files_in
@@ -59,7 +60,7 @@ def run(params: Params, dataset: str, mirror: str | None = None, root: Path = Pa
         return []
     folder = root / "data" / "raw" / dataset
     fetched = fetch_files(expanded(chosen.source.paths, root), folder, mirror, root)
-    named = {folder / path_in_folder(file.path) for file in fetched}
+    named = {folder / path_in_folder(file.path) for file in fetched} | {digests.write(folder, fetched)}
     for path in sorted(folder.rglob("*"), reverse=True):
         if path.is_dir():
             if not any(path.iterdir()):

@@ -6,7 +6,7 @@ A data set of images is an exception: its grey values go to data/grey/<data set>
 from pathlib import Path
 
 from duvae.config import ImageDataset, OmniglotDataset, Params, SyntheticDataset, TextDataset
-from duvae.data import omniglot, store, text, user_images
+from duvae.data import fetched, omniglot, store, text, user_images
 from duvae.data.store import Prepared
 
 
@@ -22,10 +22,11 @@ def run(params: Params, dataset: str, root: Path = Path()) -> Prepared:
         The prepared data set.
 
     Raises:
-        UserError: If a file cannot be used. The message names the file.
+        UserError: If a file cannot be used, or has changed since `duvae fetch` wrote it. The message names the file.
     """
     chosen = params.dataset(dataset)
     raw, folder = (root / "data" / kind / dataset for kind in ("raw", "prepared"))
+    fetched.check(raw, root)
     if isinstance(chosen, SyntheticDataset):
         from duvae.data import synthetic
 

@@ -13,7 +13,7 @@ def run(params: Params, root: Path = Path()) -> None:
     """Copies new and changed results to MLflow, and prints what was done.
 
     The output has the number of runs that were added, replaced or left unchanged. It also names the results that are
-    missing, and those that belong to other weights than the model.
+    missing, those that belong to other weights than the model, and those that other parameters have made.
 
     Args:
         params: All parameters of params.yaml.
@@ -30,7 +30,7 @@ def run(params: Params, root: Path = Path()) -> None:
         "without results": tracked.missing,
     }
     print(f"MLflow: {', '.join(f'{len(names)} {change}' for change, names in counts.items() if names)}")
-    for message in tracked.stale:
+    for message in [*tracked.stale, *tracked.changed]:
         print(message)
     if tracked.missing:
         print(f"jobs without results: {', '.join(tracked.missing)}. Run 'dvc repro' to produce them.")

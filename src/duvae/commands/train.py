@@ -95,6 +95,7 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
         device=str(device),
         threads=params.threads,
         determined_by=determined_by,
+        parameters={name: determinants[name] for name in ("hyperparameters", "parts", "networks", "optimisation")},
         seconds_per_epoch=[round(seconds, 2) for seconds in result.seconds],
     )
     checkpoint.remove()

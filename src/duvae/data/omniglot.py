@@ -219,7 +219,7 @@ def _members(file: Path, alphabets: Sequence[str], seen: set[str]) -> Iterator[t
                 ):
                     raise UserError(
                         f"{file}: its member {member.filename!r} is not a plain file inside the archive (an absolute"
-                        " path, '..' or a link). Nothing was read from it; fetch the archive again."
+                        " path, '..' or a link). The member was not read. Fetch the archive again."
                     )
                 match = MEMBER.fullmatch(member.filename)
                 if match is None:

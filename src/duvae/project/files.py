@@ -15,6 +15,8 @@ from typing import Any
 
 from duvae.errors import UserError
 
+_LEFT = "The unfinished {} could not be removed: delete it."
+
 
 @contextlib.contextmanager
 def whole(path: Path) -> Iterator[Path]:
@@ -41,10 +43,13 @@ def whole(path: Path) -> Iterator[Path]:
         _set_default_permissions(temporary)  # only the owner can read a file of mkstemp
         temporary.replace(path)
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise _unwritable(path, error, temporary) from error
+    except UserError as error:
+        if _discard(temporary):
+            raise
+        raise type(error)(f"{error} {_LEFT.format(temporary)}") from error
     finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+        _discard(temporary)
 
 
 @contextlib.contextmanager
@@ -100,10 +105,13 @@ def scratch(path: Path) -> Iterator[Path]:
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
         yield temporary
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise _unwritable(path, error, temporary) from error
+    except UserError as error:
+        if _discard(temporary):
+            raise
+        raise type(error)(f"{error} {_LEFT.format(temporary)}") from error
     finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
+        _discard(temporary)
 
 
 def require_writable(path: Path) -> None:
@@ -199,17 +207,33 @@ def _set_default_permissions(path: Path) -> None:
     path.chmod(0o666 & ~mask)
 
 
-def _unwritable(path: Path, error: OSError) -> UserError:
-    """Builds the error for a path that cannot be written.
+def _discard(temporary: Path | None) -> bool:
+    """Removes a temporary file or folder. Returns whether it is gone; a disk that fails may keep it."""
+    if temporary is None:
+        return True
+    try:
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            temporary.unlink(missing_ok=True)
+        return not temporary.exists()
+    except OSError:
+        return False
+
+
+def _unwritable(path: Path, error: OSError, temporary: Path | None = None) -> UserError:
+    """Builds the error for a path that cannot be written, and removes its temporary file or folder.
 
     Args:
         path: Path of the file or folder that could not be written.
         error: The error of the operating system.
+        temporary: The temporary file or folder; None: it was not created.
     """
     file = next((parent for parent in path.parents if parent.exists() and not parent.is_dir()), None)
     why = f"{file} is a file" if file else error.strerror or str(error)
+    left = "No unfinished file was left behind." if _discard(temporary) else _LEFT.format(temporary)
 
     return UserError(
         f"{path}: cannot be written ({why}). Expected a folder with write permission, on a disk with free space."
-        " No unfinished file was left behind. Correct this, then run the same command again."
+        f" {left} Correct this, then run the same command again."
     )

@@ -35,7 +35,7 @@ from duvae.errors import UserError
 from duvae.inference.model_files import saved_digest
 from duvae.project.files import read_json
 from duvae.project.progress import Bar
-from duvae.report import figures, latent_spaces, per_example, results, weights
+from duvae.report import figures, latent_spaces, per_example, results, then_and_now, weights
 from duvae.report.results import Result
 from duvae.tracking import run_files
 from duvae.tracking.store import connect, experiment, store_errors
@@ -63,6 +63,7 @@ class TrackedJobs:
         unchanged: Names of the jobs whose run was up to date.
         missing: Names of the jobs whose result is incomplete: at least one of its files is missing.
         stale: Messages, one for each stale part of a result.
+        changed: Messages about results whose parameters in params.yaml have changed since.
     """
 
     added: list[str] = field(default_factory=list)
@@ -70,6 +71,7 @@ class TrackedJobs:
     unchanged: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     stale: list[str] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
 
 
 def track(params: Params, root: Path = Path()) -> TrackedJobs:
@@ -96,6 +98,7 @@ def track(params: Params, root: Path = Path()) -> TrackedJobs:
                 if job.dataset not in experiments:
                     experiments[job.dataset] = _experiment(client, job.dataset, root)
                 _track(client, params, job, root, tracked, experiments[job.dataset])
+                tracked.changed += then_and_now.changed(params, job, root)
             else:
                 tracked.missing.append(job.name)
             bar.done(done)
@@ -270,18 +273,22 @@ def _parameters(params: Params, result: Result, root: Path) -> dict[str, Any]:
     if path.exists():  # params.yaml may have changed since the training, so model.json takes precedence
         described = read_json(path, "duvae train")
         components = {name: described.get(name, value) for name, value in components.items()}
+    made_with = {
+        "optimisation": optimisation.model_dump(),
+        **components,
+        **then_and_now.trained_with(result.metrics, result.provenance["train"]),
+    }
     nested = {
         "system": result.system,
         "setting": result.job.setting,
         "seed": result.job.seed,
-        **result.metrics["hyperparameters"],
-        **components,
-        "optimisation": optimisation.model_dump(),
+        **made_with.pop("hyperparameters"),
+        **made_with,
         "evaluation": {"importance_samples": result.metrics["importance_samples"]},
         "threads": result.provenance["train"]["threads"],
     }
 
-    return dict(_flat(nested))
+    return then_and_now.flat(nested)
 
 
 def _history(result: Result, start: int) -> Iterator[Metric]:
@@ -383,12 +390,3 @@ def _remove(client: MlflowClient, run: Run) -> None:
 
 def _key(job: Job) -> str:
     return job.folder.as_posix()
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields the dotted name, such as `optimisation.batch`, and the value of each leaf of nested mappings."""
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value

@@ -175,7 +175,7 @@ class Training:
             except NotFinite as error:
                 raise UserError(
                     f"training stopped at epoch {epoch}, batch {state.batch + 1} of {len(self.order)}: {error} is not"
-                    " finite. Nothing was written. Try a smaller learning_rate or clip in params.yaml."
+                    " finite. No model was written. Try a smaller learning_rate or clip in params.yaml."
                 ) from error
             sums += torch.stack([part.sum() for part in loss])
             state.step += 1
@@ -204,7 +204,7 @@ class Training:
         if not math.isfinite(total):
             raise UserError(
                 f"training stopped in epoch {self.state.epoch + 1}, by batch {self.state.batch}: the loss is {total}."
-                " Nothing was written. Try a smaller learning_rate or clip in params.yaml."
+                " No model was written. Try a smaller learning_rate or clip in params.yaml."
             )
         self.state.sums = (total, reconstruction, kl)
 
@@ -262,7 +262,7 @@ class Training:
         loss = row["valid_loss"]
         if loss is None or not math.isfinite(loss):
             raise UserError(
-                f"training stopped after epoch {state.epoch}: the validation loss is {loss}. Nothing was written."
+                f"training stopped after epoch {state.epoch}: the validation loss is {loss}. No model was written."
                 " Try a smaller learning_rate or clip in params.yaml."
             )
         row["best"] = 0
