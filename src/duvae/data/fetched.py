@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from duvae.config import path_in_folder
 from duvae.data import sources
@@ -27,7 +27,7 @@ def write(folder: Path, files: Sequence[Fetched]) -> Path:
     Raises:
         UserError: If a file of the user has the same path, or if the file cannot be written.
     """
-    if any(path_in_folder(file.path) == Path(FILE) for file in files):
+    if any(path_in_folder(file.path) == PurePosixPath(FILE) for file in files):
         raise UserError(f"{FILE}: this name is taken by the digests of the fetched files. Rename your file.")
     write_json(folder / FILE, {file.path: file.sha256 for file in files})
 
