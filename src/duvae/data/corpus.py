@@ -203,7 +203,7 @@ def other_format(path: Path, rows: Sequence[str]) -> list[str]:
 
     name = "JSON" if objects else path.suffix.lower()
     message = (
-        f"{path}: looks like {name}, but each line is read as plain text, with all headings, quotes, commas and brackets:"
+        f"{path}: looks like {name}, but each line is read as plain text, with all headings, quotes and brackets:"
         f" line 1 is {shortened(rows[0])}. If that is not meant, save the documents as text with one document per line,"
         " or as label<TAB>document"
     )
