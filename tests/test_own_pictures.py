@@ -155,15 +155,31 @@ def pipe(folder: Path) -> None:
     os.mkfifo(folder / "a/9.png")
 
 
+def device(folder: Path) -> None:
+    (folder / "a/9.png").symlink_to("/dev/zero")
+
+
 def latin(folder: Path) -> None:
     shutil.copy(folder / "a/0.png", os.fsencode(folder) + b"/a/caf\xe9.png")
+
+
+def line_feed(folder: Path) -> None:
+    shutil.copy(folder / "a/0.png", folder / "a/9\n\x1b[31m.png")
+
+
+def direction(folder: Path) -> None:
+    (folder / "c\u202eb").mkdir()
+    shutil.copy(folder / "a/0.png", folder / "c\u202eb/9.png")
 
 
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
+        (line_feed, r"leaves/a: expected names without control characters; found '9\\n\\x1b\[31m\.png'\. Rename it"),
+        (direction, r"leaves: expected names without control characters; found 'c\\u202eb'\. Rename it"),
         (loop, r"leaves/a/up: a link that leads back to .*leaves, a folder above it"),
         (broken, r"leaves/a/9\.png: a link to nowhere\.png, which does not exist"),
+        (device, r"leaves/a/9\.png: expected a file or a folder; found neither"),
         (pipe, r"leaves/a/9\.png: expected a file or a folder; found neither"),
         (latin, r"leaves/a/caf\\xe9\.png: expected a name in UTF-8"),
     ],
@@ -175,6 +191,14 @@ def test_what_cannot_be_followed_is_named(tmp_path: Path, spoil: Callable[[Path]
     with pytest.raises(UserError, match=message) as error:
         files_in(tmp_path / "leaves")
     str(error.value).encode("utf-8")
+
+
+@pytest.mark.parametrize("name", ["caf\u00e9.png", "9.41\u202fAM.png", "\u732b \U0001f469\u200d\U0001f33e.png"])
+def test_usual_names_in_other_languages_are_read(tmp_path: Path, name: str) -> None:
+    fill(tmp_path / "leaves", ["a"], 1)
+    (tmp_path / "leaves/a/0.png").rename(tmp_path / "leaves/a" / name)
+
+    assert [file.name for file in files_in(tmp_path / "leaves")] == [name]
 
 
 def test_files_of_the_same_name_have_a_digest_each(tmp_path: Path) -> None:

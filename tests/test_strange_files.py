@@ -87,6 +87,25 @@ def test_large_images_need_little_memory(tmp_path: Path) -> None:
     assert most < 600 * 2**20
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "warning"),
+    [
+        ("x.csv", 'label,text\n0,"good, film"\n', "looks like .csv, but each line is read as plain text"),
+        ("x.txt", '{"text": "good"}\n{"text": "bad"}\n', "looks like JSON, but each line is read as plain text"),
+        ("x.txt", "a { b }\n{ c\n", ""),
+        ("x.tsv", "0\tgood\n1\tbad\n", ""),
+    ],
+)
+def test_tables_and_json_are_not_taken_for_plain_text_unseen(
+    tmp_path: Path, name: str, content: str, warning: str
+) -> None:
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    warnings = read_documents(tmp_path / name).warnings
+
+    assert len(warnings) == bool(warning)
+    assert all(warning in each and "save the documents as text with one document per line" in each for each in warnings)
+
+
 def limited(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Calls a few lines of Python with bounds that reading an endless device would break."""
     bounds = "import resource; resource.setrlimit(resource.RLIMIT_CPU, (60, 60)); "
@@ -109,7 +128,7 @@ def test_parameters_from_an_endless_device_are_refused() -> None:
 
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith("error: /dev/zero")
-    assert "expected at most 1,000,000 characters" in done.stderr
+    assert "expected parameters of at most 4,000,000 bytes" in done.stderr
 
 
 def test_parameters_from_a_pipe_are_read(tmp_path: Path) -> None:
@@ -140,6 +159,6 @@ def test_outputs_do_not_replace_pipes_and_devices(tmp_path: Path) -> None:
     (tmp_path / "link.csv").symlink_to("/dev/null")
 
     for name in ("pipe.csv", "link.csv"):
-        with pytest.raises(UserError, match="found a pipe or a device, which the file would replace"):
+        with pytest.raises(UserError, match="expected the name of a file to write; found a device or a pipe"):
             checked_output(tmp_path / name)
     assert checked_output(tmp_path / "new.csv") == tmp_path / "new.csv"

@@ -30,6 +30,9 @@ invisible only beside a Latin letter, a sign of ASCII, or the end of a line.
 SEPARATORS = re.compile("[\x0b-\x0d\x1c-\x1e\x85\u2028\u2029]")
 """Characters that some programs read as the end of a line. In a document they count as spaces."""
 
+OTHER_FORMATS = (".csv", ".htm", ".html", ".json", ".jsonl", ".md", ".ndjson", ".xml")
+"""File name extensions of files that are usually no plain text with one document per line."""
+
 _LABEL = re.compile("0{0,20}[0-9]{1,6}")
 """A label of at most `LARGEST_LABEL`. Python refuses to convert thousands of digits, even if they are zeros."""
 
@@ -100,7 +103,8 @@ def read_documents(path: Path, label: int | None = None, raw: bytes | None = Non
     """
     rows = file_lines(path, raw)
     labelled = label is None and "\t" in rows[0]
-    corpus = Corpus([], [], [], [*invisible_characters(path, rows), *inner_separators(path, rows)])
+    warnings = [*invisible_characters(path, rows), *inner_separators(path, rows), *other_format(path, rows)]
+    corpus = Corpus([], [], [], warnings)
     for number, row in enumerate(rows, 1):
         prefix, tab, document = row.partition("\t")
         if bool(tab) != labelled:
@@ -181,6 +185,30 @@ def inner_separators(path: Path, rows: Sequence[str]) -> list[str]:
         )
 
     return warnings
+
+
+def other_format(path: Path, rows: Sequence[str]) -> list[str]:
+    """Writes a warning if a file looks like a table or like JSON, whose signs and headings would count as words.
+
+    Args:
+        path: Path of the text file.
+        rows: The lines of the file.
+
+    Returns:
+        One warning; empty if the file looks like plain text.
+    """
+    objects = all(row.strip().startswith("{") and row.strip().endswith("}") for row in rows)
+    if not objects and path.suffix.lower() not in OTHER_FORMATS:
+        return []
+
+    name = "JSON" if objects else path.suffix.lower()
+    message = (
+        f"{path}: looks like {name}, but each line is read as plain text, with all headings, quotes and brackets:"
+        f" line 1 is {shortened(rows[0])}. If that is not meant, save the documents as text with one document per line,"
+        " or as label<TAB>document"
+    )
+
+    return [message]
 
 
 def shortened(text: str) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from duvae.errors import UserError
-from duvae.paths import require_utf8
+from duvae.paths import require_utf8, require_visible
 
 DEEPEST = 16
 """Largest number of folders inside each other. A link to a folder further up would otherwise never end."""
@@ -25,7 +25,8 @@ def files_in(folder: Path, check: Callable[[Path], None] | None = None) -> list[
 
     Raises:
         UserError: If a folder cannot be read, if a link has no target or leads back to a folder above it, or if
-            something is neither a file nor a folder. Also if a name is not UTF-8.
+            something is neither a file nor a folder. Also if a name is not UTF-8 or has
+            control characters.
     """
     files: list[Path] = []
     _list(folder, files, [], check)
@@ -48,13 +49,14 @@ def _list(folder: Path, files: list[Path], above: list[Path], check: Callable[[P
         if entry.name.startswith("."):
             continue
         require_utf8(entry)
+        require_visible(entry)
         if entry.is_dir():
             _list(entry, files, [*above, real], check)
         elif entry.is_file():
             if check is not None:
                 check(entry)
             files.append(entry)
-        elif entry.is_symlink():
+        elif entry.is_symlink() and not entry.exists():
             raise UserError(f"{entry}: a link to {entry.readlink()}, which does not exist. Mend or remove the link.")
         else:
             raise UserError(f"{entry}: expected a file or a folder; found neither. Remove it.")
