@@ -37,6 +37,7 @@ PROGRAMS = {"bash", "dvc", "git", "make", "mlflow", "prefect", "sh"}
 
 CHECKED = {
     *((file, "snapshot.commit") for file in ("workspaces.py", "rebuild.py", "scale.py")),  # the last test shows it
+    ("workspaces.py", "f'--show-{name}'"),  # two options of git, whose names stand beside
     ("watchdog.py", "str(read_end)"),  # the number of an open pipe
     ("watchdog.py", "owner()"),  # the number of a process
     ("record.py", "str(path)"),  # a file of the project's own, below .dvc/tmp

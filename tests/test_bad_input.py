@@ -31,7 +31,7 @@ from duvae.commands import binarize, fetch, prepare, train
 from duvae.data import fetched, sources
 from duvae.data.sources import Source
 from duvae.errors import TEMPORARY_FAILURE
-from duvae.project import array_files, job_list
+from duvae.project import array_files, job_list, local_store
 from duvae.project.files import file_digest
 from duvae.tracking.store import connect
 from serving import serve
@@ -833,8 +833,14 @@ def call(here: Here, command: str) -> int:
 
 
 def contents(root: Path) -> dict[str, bytes]:
-    """The content of every file below a folder, by its path."""
-    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    """The content of every file below a folder, by its path. MLflow's locks, which are always empty, do not count."""
+    locks = root / local_store.FILLING_LOCK, root / f"{local_store.FILE}.lock"
+
+    return {
+        path.relative_to(root).as_posix(): path.read_bytes()
+        for path in root.rglob("*")
+        if path.is_file() and path not in locks
+    }
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -19,7 +19,7 @@ import torch
 
 import tiny
 from duvae import cli, config
-from duvae.project import doctor, job_list, provenance
+from duvae.project import doctor, job_list, local_store, provenance
 from duvae.project.doctor import Finding
 from duvae.training.checkpoints import Checkpoint, Snapshot
 from duvae.training.state import State
@@ -68,7 +68,9 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (root / "data" / name).parent.mkdir(parents=True, exist_ok=True)
         (root / "data" / name).write_text("{}")
     with closing(sqlite3.connect(root / "mlflow.db")) as database:
-        database.execute("create table runs (lifecycle_stage text)")
+        for table in ("runs (lifecycle_stage text)", "experiments (name text)", "alembic_version (version_num text)"):
+            database.execute(f"create table {table}")
+        database.execute("insert into alembic_version values (?)", [local_store.newest_schema()])
         database.executemany("insert into runs values (?)", [("active",), ("active",), ("deleted",)])
         database.commit()
     who = ["-c", "user.name=A", "-c", "user.email=a@example.org"]

@@ -19,7 +19,7 @@ from duvae.config import Job, Paper, Params
 from duvae.errors import UserError
 from duvae.project.provenance import unwrapped
 from duvae.registry import RECORDS
-from duvae.report import compare, figures, names, page, paper, paper_files, results, tables
+from duvae.report import compare, figures, names, page, paper, paper_tables, results, tables
 from duvae.report.results import Result
 from test_report import Tables
 
@@ -215,9 +215,9 @@ def test_who_made_a_result_may_be_missing(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------------------- comparison with the paper
 
 
-@pytest.mark.parametrize("name", paper_files.FILES)
+@pytest.mark.parametrize("name", paper_tables.FILES)
 def test_every_row_of_the_paper_is_read(name: Any) -> None:
-    path = made_up.ROOT / "src/duvae/report/paper_tables" / paper_files.FILES[name]
+    path = made_up.ROOT / "src/duvae/report/paper_tables" / paper_tables.FILES[name]
     frame = pd.read_csv(path, dtype=str, keep_default_na=False)
     columns = sorted(set(frame["dataset"])) if "dataset" in frame else ["yelp"]
     rows = [row for column in columns for row in paper.paper_rows(name, column)]

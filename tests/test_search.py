@@ -39,6 +39,7 @@ from duvae.errors import UserError
 from duvae.inference import model_files
 from duvae.project import job_list
 from duvae.report import studies
+from duvae.search import trial as search_trial
 from duvae.search.plan import Plan, first_points, sampler
 from duvae.search.pruning import MI
 from duvae.search.reuse import equal_training
@@ -129,7 +130,8 @@ def project(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         ({**GRID, "sampler": "random"}, "expected 'grid' or 'tpe'"),
         ({**GRID, "sampler": "tpe"}, "budget.*needs an end"),
         ({**GRID, "against": "nothing"}, "unknown study 'nothing'"),
-        ({**TPE, "against": "one"}, "expected a grid study of the same data set and seed"),
+        ({**TPE, "against": "one"}, "expected a study that is not compared with 'one'"),
+        ({**GRID, "setting": "du_iaf"}, "expected none, since the mutual information of du_iaf is unknown"),
     ],
 )
 def test_a_mistake_in_a_study_is_told(study: dict[str, Any], message: str) -> None:
@@ -188,7 +190,7 @@ def test_tpe_begins_with_what_it_is_given_and_spreads_the_rest() -> None:
 
 
 def test_a_whole_number_stays_one() -> None:
-    known = params(one={**TPE, "setting": "du_iaf", "values": {"blocks": [1, 4], "gamma": [0.5, 1.0]}})
+    known = params(one={**TPE, "min_mi": None, "setting": "du_iaf", "values": {"blocks": [1, 4], "gamma": [0.5, 1.0]}})
     plan = Plan.from_params(known, "one")
 
     assert all(isinstance(point["blocks"], int) for point in first_points(plan))
@@ -641,12 +643,19 @@ def test_a_training_of_the_graph_is_taken_over_while_it_is_of_now(
     assert equal_training(config.parse(given), plan.study, same, cpu) is None
 
 
-def test_another_mistake_leaves_the_trial_for_later(project: Path) -> None:
+def test_another_mistake_leaves_the_trial_for_later(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error that is no divergence of the training, such as a full disk, does not count as the trial's result."""
+
+    def broken(*_: object) -> None:
+        raise UserError("the disk is full")
+
     given = yaml.safe_load((project / "params.yaml").read_text(encoding="utf-8"))
-    given["studies"] = {"one": {**GRID, "setting": "du_iaf", "values": {"gamma": [1.0], "p": [0.5]}}}
+    given["studies"] = {"one": {**GRID, "values": {"gamma": [1.0], "p": [0.5]}}}
     known = config.parse(given)
-    with pytest.raises(UserError, match="no known mutual information"):
-        stage.run(known, "one", root=project)
+    with monkeypatch.context() as patch:
+        patch.setattr(search_trial, "encode", broken)
+        with pytest.raises(UserError, match="the disk is full"):
+            stage.run(known, "one", root=project)
     study = create_study(Plan.from_params(known, "one", project), open_storage(None, project), Worker(project))
 
     assert [t.state for t in study.trials] == [TrialState.WAITING]

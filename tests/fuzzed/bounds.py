@@ -92,7 +92,8 @@ def _child(place: Path, work: Work) -> None:
     for descriptor, name, flags in ((0, "stdin", os.O_RDONLY), (1, "output", new), (2, "errors", new)):
         os.dup2(os.open(place / name, flags, 0o600), descriptor)
     os.chdir(place / "project")
-    os.environ.update(HOME=str(place / "home"), TMPDIR=str(place / "tmp"), MPLBACKEND="agg")
+    temporary = str(place / "tmp")
+    os.environ.update(HOME=str(place / "home"), TMPDIR=temporary, TORCHINDUCTOR_CACHE_DIR=temporary, MPLBACKEND="agg")
     tempfile.tempdir = str(place / "tmp")
     limits()
     codes = os.open(place / "codes", new, 0o600)

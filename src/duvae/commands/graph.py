@@ -8,7 +8,7 @@ from pathlib import Path
 from duvae.config import Params
 from duvae.project import job_list
 from duvae.project.files import write_text
-from duvae.report.paper_files import require_rows
+from duvae.report.paper_tables import require_rows
 
 CHECKED = Path("data/graph.txt")
 """File that the check writes if the list of jobs agrees with params.yaml."""

@@ -13,7 +13,7 @@ from duvae.errors import UserError
 from duvae.registry import RECORDS
 from duvae.report.cells import Cell, Head, Row, Table, cell, number, number_range
 from duvae.report.names import hyperparameter_text, label, same_hyperparameters
-from duvae.report.paper_files import TITLES, lines, no_rows
+from duvae.report.paper_tables import TITLES, lines, no_rows
 from duvae.report.results import Result, label_unit, over_seeds
 from duvae.report.tables import test_size_text
 

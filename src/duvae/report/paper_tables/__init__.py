@@ -38,7 +38,7 @@ def lines(name: PaperTable, column: str) -> list[dict[str, str]]:
     Returns:
         One dictionary per line, with the headings of the file as keys.
     """
-    with (files("duvae.report") / "paper_tables" / FILES[name]).open(encoding="utf-8") as file:
+    with (files("duvae.report.paper_tables") / FILES[name]).open(encoding="utf-8") as file:
         return [line for line in csv.DictReader(file) if line.get("dataset", column) == column]
 
 
