@@ -23,7 +23,8 @@ OWNERS = {"run_uuid": "", "destination_id": "destination_type = 'RUN'"}
 def copy_runs(folder: Path, params: Params, known: Sequence[Job]) -> None:
     """Copies runs, so that each job of `params.run_jobs()` has a run that is up to date.
 
-    A job is a data set, a setting and a seed. The files of a copied run are links to the files of the original.
+    A job is a data set, a setting and a seed. The files of a copied run are links to the results of its job,
+    or else to the files of the original.
 
     Args:
         folder: Folder of the project, with the results of all jobs.
@@ -40,7 +41,12 @@ def copy_runs(folder: Path, params: Params, known: Sequence[Job]) -> None:
             (uri,) = store.execute("SELECT artifact_uri FROM runs WHERE run_uuid = ?", [original]).fetchone()
             target = Path(str(uri).replace(original, copy))
             shutil.copytree(uri, target, copy_function=os.link)
-            digest = run_files.digest(run_files.files(params, job, folder))
+            files = run_files.files(params, job, folder)
+            for path, part in files.items():
+                if part is not None:
+                    (target / part / path.name).unlink(missing_ok=True)
+                    os.link(path, target / part / path.name)
+            digest = run_files.digest(files)
             for key, value in ((KEY, job.folder.as_posix()), (DIGEST, digest)):
                 store.execute("UPDATE tags SET value = ? WHERE key = ? AND run_uuid = ?", [value, key, copy])
             store.execute("UPDATE runs SET artifact_uri = ? WHERE run_uuid = ?", [str(target), copy])

@@ -11,7 +11,7 @@ import pytest
 
 from duvae.commands import fetch as stage
 from duvae.config import load, path_in_folder
-from duvae.data import sources
+from duvae.data import fetched, sources
 from duvae.data.fetching import fetch_files
 from duvae.data.sources import Source
 from duvae.errors import UserError
@@ -349,7 +349,7 @@ def test_the_stage_leaves_exactly_the_files_of_the_data_set(
 
     stage.run(params, "short_yelp", str(mirror), tmp_path)
 
-    assert files(folder) == set(known)
+    assert files(folder) == {*known, fetched.FILE}
     assert not (folder / "old").exists()
     said = capsys.readouterr().out
     assert said.count(hashlib.sha256(GOOD).hexdigest()) == len(known)
