@@ -329,7 +329,7 @@ with Client("{address}", timeout=120) as client: client.wait_for_workers(2, time
         for process in processes:
             sockets = psutil.Process(process.pid).net_connections("inet")
             assert {socket_.laddr.ip for socket_ in sockets if socket_.status == "LISTEN"} == {"127.0.0.1"}
-        files = [settings[f"DASK_DISTRIBUTED__COMM__TLS__{name}"] for settings in (secured, other) for name in FILES]
+        files = [settings[name] for settings in (secured, other) for name in NO_FILE]
         python(REFUSED, main, server, str(port), *files)
         output = python(CLUSTER, main, server | secured, address, "storage")
     finally:

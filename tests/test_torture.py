@@ -3,6 +3,7 @@
 See torture.py, which runs many such rounds.
 """
 
+import os
 import signal
 import subprocess
 import sys
@@ -42,6 +43,7 @@ def test_a_rebuild_whose_terminal_closes_leaves_no_process(
 
 def test_killed_while_the_store_is_created_and_in_two_searches() -> None:
     command = [sys.executable, str(ROOT / "tests/torture.py"), "--rounds", "1", "--parts", "store", "search"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}  # as in the Makefile
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "seed 1: store: " in done.stdout
