@@ -33,9 +33,9 @@ def measure(command: str, path: Path, dataset: str, setting: str, seed: int) -> 
 
     Args:
         command: The stage: `evaluate`, `probe` or `samples`.
-        path: Path of params.yaml.
-        dataset: Name of the data set.
-        setting: Name of the setting.
+        path: Path of the file of parameters, such as `params.yaml`.
+        dataset: Name of the data set on which the model was trained.
+        setting: Name of the model's setting, a system with its hyperparameters.
         seed: Seed of the training.
     """
     params = params_of_job(path, dataset, setting, seed)

@@ -19,7 +19,7 @@ def write(folder: Path, files: Sequence[Fetched]) -> Path:
 
     Args:
         folder: Folder of the data set in data/raw.
-        files: The fetched files.
+        files: The fetched files of this data set, each with its path in the folder and its SHA-256 digest.
 
     Returns:
         The path of the written file.

@@ -147,7 +147,7 @@ def paper_rows(name: PaperTable, column: str) -> list[PaperRow]:
     """Reads the rows of a table of the paper, in the printed order.
 
     Args:
-        name: The table.
+        name: Key of the paper's table, such as `table1`.
         column: The column of data sets: yahoo, yelp or omniglot. Table 1 has all three columns, and Table S1 has only
             yahoo. The other tables have no such columns, so the function returns all rows of these tables.
     """

@@ -51,7 +51,8 @@ class Result:
 
     Attributes:
         job: Data set, setting and seed of the model.
-        metrics: Content of metrics.json.
+        metrics: Content of the model's metrics.json: values by name, in the units that `METRICS` names; None where a
+            metric is not defined for the model's system.
         history: Content of history.csv, one row per epoch.
         probe: Content of probe.json; None where the data set has no labels for probes.
         provenance: The records of the model's stages (*.run.json), by stage; some records are missing in results of

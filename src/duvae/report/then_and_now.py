@@ -26,7 +26,7 @@ def trained_with(metrics: Mapping[str, Any], record: Mapping[str, Any]) -> dict[
     Earlier versions recorded only the hyperparameters.
 
     Args:
-        metrics: Content of metrics.json.
+        metrics: Content of the model's metrics.json, which has the hyperparameters under `hyperparameters`.
         record: The record of the training, train.run.json.
     """
     return {"hyperparameters": metrics["hyperparameters"], **(record.get(PARAMETERS) or {})}
@@ -40,7 +40,7 @@ def differences(
     Args:
         params: All parameters of params.yaml.
         job: Data set, setting and seed of the model.
-        metrics: Content of metrics.json.
+        metrics: Content of the model's metrics.json, which has the hyperparameters under `hyperparameters`.
         record: The record of the training, train.run.json.
         root: Folder of the project, for hyperparameters that come from a study.
 

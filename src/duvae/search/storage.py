@@ -241,7 +241,7 @@ class Worker:
         Args:
             storage: Storage of the study.
             study: Study of the trial.
-            trial: The unfinished trial.
+            trial: The trial to put back, whose training this worker has not finished.
         """
         with self.guard:
             if self.owns(study, trial):

@@ -31,7 +31,7 @@ def lines(name: PaperTable, column: str) -> list[dict[str, str]]:
     """Reads the lines of a table's file that belong to a column of data sets, in the printed order.
 
     Args:
-        name: The table.
+        name: Key of the paper's table, such as `table1`.
         column: The column of data sets: yahoo, yelp or omniglot. A table without such columns has all its lines in
             every column.
 
