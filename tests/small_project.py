@@ -44,6 +44,24 @@ GRAPH: dict[str, Any] = {
 
 IGNORED = "/base.txt\n/each/\n/after.txt\n/checkpoints/\n"
 
+LONG_REBUILD = """
+import sys
+from pathlib import Path
+from prefect import flow
+from pipelines import flow as flows, rebuild
+from pipelines import orchestration
+from pipelines.orchestration import RebuildOptions
+
+@flow(name="long")
+def long(**options):
+    orchestration.run(Path.cwd(), RebuildOptions(devices="cpu"), 1, flows.submit_here)
+
+flows.rebuild = long
+del sys.argv[1:]
+rebuild.main()
+"""
+"""A program that rebuilds a project through Prefect, with a temporary server, until it is ended."""
+
 
 def call(folder: Path, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)

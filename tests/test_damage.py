@@ -1,7 +1,6 @@
 """Every file that a later stage reads is damaged, one after the other; the command that reads it names the file."""
 
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +8,8 @@ import pytest
 import yaml
 
 import tiny
-from duvae import cli, config
+from command_line import call
+from duvae import config
 from duvae.commands import evaluate, fetch, prepare, probe, samples, train
 from duvae.data import store
 from duvae.errors import UserError
@@ -63,15 +63,6 @@ def here(sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(figures, "png", lambda *_, **__: b"\x89PNG")
     monkeypatch.setattr(figures, "svg", lambda *_, **__: "<svg></svg>")
     return root
-
-
-def call(command: str, monkeypatch: pytest.MonkeyPatch) -> int:
-    """Runs `duvae <command>` in this process. Returns the exit code."""
-    monkeypatch.setattr(sys, "argv", ["duvae", *command.split()])
-    with pytest.raises(SystemExit) as leaving:
-        cli.main()
-
-    return int(leaving.value.code or 0)
 
 
 def flipped(content: bytes) -> bytes:

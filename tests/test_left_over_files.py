@@ -10,14 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from ruamel.yaml import YAML
 
-from duvae import config
-from duvae.data import store
-from duvae.data.synthetic import prepared_synthetic
 from duvae.project import files, leftovers
 from pipelines import orchestration
-from tiny import shrink
+from prepared_project import create, write_params
 
 ROOT = Path(__file__).parents[1]
 KEPT: list[object] = []
@@ -26,31 +22,13 @@ KEPT: list[object] = []
 OTHER = "synthetic-vae-1.0123456789abcdef.safetensors"
 
 
-def write_params(folder: Path, **optimisation: object) -> None:
-    """Writes parameters of a reduced size, with which a training saves its state after each step."""
-    yaml = YAML()
-    raw = yaml.load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    shrink(raw)
-    raw["checkpoint_seconds"] = 0.0
-    raw["datasets"]["synthetic"]["optimisation"].update(optimisation)
-    with (folder / "params.yaml").open("w", encoding="utf-8") as file:
-        yaml.dump(raw, file)
-
-
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """A project with small parameters and prepared data."""
     folder = tmp_path / "project"
     folder.mkdir()
-    write_params(folder)
-    source = config.load(folder / "params.yaml").datasets["synthetic"].source
-    assert isinstance(source, config.SyntheticSource)
-    data, arrays = prepared_synthetic(source)
-    store.write(folder / "data/prepared/synthetic", data, arrays)
-    (folder / "data/validated").mkdir()
-    (folder / "data/validated/synthetic.json").write_text("{}")
 
-    return folder
+    return create(folder)
 
 
 def start(folder: Path, command: str = "train") -> "subprocess.Popen[str]":

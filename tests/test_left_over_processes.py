@@ -147,28 +147,10 @@ def test_a_mark_of_another_machine_or_container_says_nothing() -> None:
         assert owners.is_alive(other) is None
 
 
-REBUILD = """
-import sys
-from pathlib import Path
-from prefect import flow
-from pipelines import flow as flows, rebuild
-from pipelines import orchestration
-from pipelines.orchestration import RebuildOptions
-
-@flow(name="long")
-def long(**options):
-    orchestration.run(Path.cwd(), RebuildOptions(devices="cpu"), 1, flows.submit_here)
-
-flows.rebuild = long
-del sys.argv[1:]
-rebuild.main()
-"""
-
-
 def test_a_killed_rebuild_leaves_no_server(tmp_path: Path) -> None:
     """After SIGKILL, Prefect's temporary server ends, and so does the task that runs."""
     folder = small_project.create(tmp_path / "project", f"touch {tmp_path / 'task'}; sleep 300")
-    with started(folder, REBUILD, PREFECT_HOME=str(tmp_path / "prefect")) as process:
+    with started(folder, small_project.LONG_REBUILD, PREFECT_HOME=str(tmp_path / "prefect")) as process:
         wait(lambda: (tmp_path / "task").exists() or process.poll() is not None, "no task started")
         children = family(process)
         assert any("uvicorn" in words(child) for child in children)

@@ -3,7 +3,6 @@
 import io
 import os
 import shutil
-import sys
 import zipfile
 from collections.abc import Callable
 from hashlib import sha256
@@ -18,7 +17,7 @@ from PIL import Image
 
 import drawings
 import tiny
-from duvae import cli
+from command_line import call
 from duvae.config import ImageSource
 from duvae.data import image_files
 from duvae.data.image_files import read_picture
@@ -369,9 +368,6 @@ def test_prepare_prints_the_warnings(
     (tmp_path / "pictures/a/x/animated.gif").write_bytes(saved(first, "GIF", save_all=True, append_images=[second]))
     monkeypatch.chdir(tmp_path)
     for command in ("fetch", "prepare"):
-        monkeypatch.setattr(sys, "argv", ["duvae", command, "--dataset", "pictures"])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        assert ended.value.code == 0
+        assert call(f"{command} --dataset pictures", monkeypatch) == 0
 
     assert "warning: pictures: data/raw/pictures/pictures: 1 frame of 1 picture left out" in capsys.readouterr().out

@@ -2,7 +2,6 @@
 
 import os
 import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tiny
-from duvae import cli
+from command_line import call
 from duvae.data.corpus import read_documents
 from duvae.errors import UserError
 from duvae.fields import LARGEST_LABEL
@@ -73,10 +72,7 @@ def test_prepare_prints_the_warnings(
     (tmp_path / "train.txt").write_bytes((tmp_path / "train.txt").read_bytes() + "1\tword1 \ufeffgood\n".encode())
     monkeypatch.chdir(tmp_path)
     for command in ("fetch", "prepare"):
-        monkeypatch.setattr(sys, "argv", ["duvae", command, "--dataset", "own"])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        assert ended.value.code == 0
+        assert call(f"{command} --dataset own", monkeypatch) == 0
 
     assert "warning: own: data/raw/own/train.txt, line 21: found the invisible character" in capsys.readouterr().out
 

@@ -132,38 +132,21 @@ esac
     assert {name for name, state, _ in runs if state == "Failed"} == {"each@b"}
 
 
-LONG = """
-import sys
-from pathlib import Path
-from prefect import flow
-from pipelines import flow as flows, rebuild
-from pipelines import orchestration
-from pipelines.orchestration import RebuildOptions
-
-@flow(name="long")
-def long(**options):
-    orchestration.run(Path.cwd(), RebuildOptions(devices="cpu"), 1, flows.submit_here)
-
-flows.rebuild = long
-del sys.argv[1:]
-rebuild.main()
-"""
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_an_interrupted_rebuild_leaves_nothing_running(number: signal.Signals, tmp_path: Path) -> None:
     """After a signal, no process of the rebuild is left, and Prefect's temporary server has ended too."""
     started_file = tmp_path / "started"
     folder = small_project.create(tmp_path / "project", f"touch {started_file}; sleep 100")
     environment = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
-    # Prefect waits 20 seconds for its server. `pipelines.rebuild` raises this limit, but LONG imports Prefect earlier.
+    # Prefect waits 20 seconds for its server. `pipelines.rebuild` raises this limit, but the program imports Prefect
+    # earlier.
     # The environment therefore raises the limit.
     environment |= {
         "PREFECT_HOME": str(tmp_path / "prefect"),
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
         "PYTHONPATH": SOURCES,
     }
-    command = [sys.executable, "-c", LONG]
+    command = [sys.executable, "-c", small_project.LONG_REBUILD]
     process = subprocess.Popen(
         command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )

@@ -9,45 +9,21 @@ import time
 from pathlib import Path
 
 import pytest
-from ruamel.yaml import YAML
 
 import family
-from duvae import config
-from duvae.data import store
-from duvae.data.synthetic import prepared_synthetic
 from duvae.errors import UserError
 from duvae.training import checkpoints
 from duvae.training.checkpoints import Checkpoint, Snapshot
-from tiny import shrink
+from prepared_project import create, write_params
 
 ROOT = Path(__file__).parents[1]
 KILLED = Path(__file__).with_name("killed.py")
 
 
-def write_params(folder: Path, **optimisation: object) -> None:
-    """Writes parameters of a reduced size, with which a training saves its state after each step."""
-    yaml = YAML()
-    raw = yaml.load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    shrink(raw)
-    raw["checkpoint_seconds"] = 0.0
-    raw["datasets"]["synthetic"]["optimisation"].update(optimisation)
-    with (folder / "params.yaml").open("w", encoding="utf-8") as file:
-        yaml.dump(raw, file)
-
-
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Writes a project with small parameters and prepared data; returns its folder."""
-    folder = tmp_path_factory.mktemp("prepared")
-    write_params(folder)
-    source = config.load(folder / "params.yaml").datasets["synthetic"].source
-    assert isinstance(source, config.SyntheticSource)
-    data, arrays = prepared_synthetic(source)
-    store.write(folder / "data/prepared/synthetic", data, arrays)
-    (folder / "data/validated").mkdir()
-    (folder / "data/validated/synthetic.json").write_text("{}")
-
-    return folder
+    return create(tmp_path_factory.mktemp("prepared"))
 
 
 def project(prepared: Path, folder: Path, **optimisation: object) -> Path:
