@@ -111,7 +111,9 @@ def _run() -> None:
                 f"error: {str(error.filename)[:100]}…: expected a shorter path. Correct the argument.", file=sys.stderr
             )
             sys.exit(2)
-        if (needed := _memory_asked_for(error)) > (size := _memory_of_machine()):
+        from duvae.project.memory import host_memory  # imported only here, since it imports the parameters' classes
+
+        if (needed := _memory_asked_for(error)) > (size := host_memory()):
             print(
                 f"error: the command asked for {needed / 2**30:,.1f} GiB of memory; this machine has"
                 f" {size / 2**30:,.1f} GiB. Lower the sizes in params.yaml (batch, networks, importance_samples), or"
@@ -168,11 +170,6 @@ def _memory_asked_for(error: Exception) -> int:
     found = re.search(r"can't allocate memory: you tried to allocate (\d+) bytes", str(error))  # of PyTorch
 
     return int(found[1]) if found else 0
-
-
-def _memory_of_machine() -> int:
-    """Number of bytes of the machine's memory."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _is_passing(error: Exception) -> bool:

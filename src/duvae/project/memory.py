@@ -8,6 +8,7 @@ no stage is refused that could run.
 import json
 import os
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 
 from duvae.config import ImageNetworks, Params, SyntheticDataset, SyntheticSource, TextNetworks
@@ -81,18 +82,18 @@ def training_needs(params: Params, setting: str, dataset: str, words: int, examp
     if isinstance(networks, TextNetworks):
         # The networks read one word at a time at least. Sentences may be that short.
         named = f"words {words:,}, hidden {networks.hidden:,}, embedding {networks.embedding:,}"
-        kept = f"the states of the networks (batch {batch:,}, hidden {networks.hidden:,})"
+        activations = f"the states of the networks (batch {batch:,}, hidden {networks.hidden:,})"
         states = batch * networks.hidden
     else:
         named = f"size {networks.size:,}, width {networks.width:,}, {len(networks.kernels)} kernels"
-        kept = (
+        activations = (
             f"the outputs of the decoder's layers (batch {batch:,}, size {networks.size:,}, width {networks.width:,})"
         )
         states = batch * networks.size**2 * networks.width * len(networks.kernels)
 
     return {
         f"the weights and their gradients ({named}, latent {networks.latent:,})": 4 * copies * weights(networks, words),
-        kept: 4 * states,
+        activations: 4 * states,
     }
 
 
@@ -104,7 +105,7 @@ def weights(networks: TextNetworks | ImageNetworks, words: int) -> int:
         encoder = words * embedding + 4 * hidden * (embedding + hidden)
         return encoder + words * embedding + 4 * hidden * (embedding + latent + hidden) + words * hidden
     width, channels = networks.width, networks.channels
-    encoder = sum(9 * each * (before + each) for before, each in zip([1, *channels], channels, strict=False))
+    encoder = sum(9 * each * (before + each) for before, each in pairwise([1, *channels]))
     blocks = [*networks.kernels[1:], *networks.kernels[1:-1]]
     decoder = sum(width * width + (width // 2) ** 2 * ((kernel**2 + 1) // 2) for kernel in blocks)
 
