@@ -1,6 +1,7 @@
 """Arguments of commands: names and numbers that cannot be meant are refused, with exit status 2 and one line."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,9 +17,18 @@ JOB = ["--dataset", "synthetic", "--setting", "vae", "--seed", "1"]
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder with the project's parameters. In the checkout itself, the commands could change the user's files."""
+    folder = tmp_path / "project"
+    (folder / "results").mkdir(parents=True)
+    for name in ("params.yaml", "README.md"):
+        shutil.copy(ROOT / name, folder)
+    monkeypatch.chdir(folder)
+
+
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
     """Runs the command line in this process. Returns the exit status and the text on standard error."""
-    monkeypatch.chdir(ROOT)
     monkeypatch.setattr(sys, "argv", ["duvae", *arguments])
     with pytest.raises(SystemExit) as ended:
         cli.main()
