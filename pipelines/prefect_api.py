@@ -48,7 +48,6 @@ def require(url: str) -> None:
     import prefect.client.orchestration  # noqa: F401 (takes seconds, which are not those of the server)
 
     _require_address(url)
-    shown = _without_password(url)
     errors: list[Exception | None] = []
     # A thread bounds the time of the whole check. It ends with this process, even if the server never answers.
     context = contextvars.copy_context()  # which holds Prefect's settings
@@ -56,9 +55,9 @@ def require(url: str) -> None:
     thread.start()
     thread.join(PATIENCE)
     if not errors:
-        raise UserError(f"{shown}: no complete answer of a Prefect server within {PATIENCE:.0f} seconds. {REMEDY}")
+        raise UserError(f"{url}: no complete answer of a Prefect server within {PATIENCE:.0f} seconds. {REMEDY}")
     if errors[0] is not None:
-        raise UserError(f"{shown}: {_reason(errors[0])}") from errors[0]
+        raise UserError(f"{url}: {_reason(errors[0])}") from errors[0]
 
 
 def _require_address(url: str) -> None:
@@ -68,13 +67,9 @@ def _require_address(url: str) -> None:
         parts = urlsplit(url)
         sound = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
     except ValueError as error:
-        raise UserError(f"PREFECT_API_URL={_without_password(url)!r}: {expected} ({error}). {REMEDY}") from error
+        raise UserError(f"PREFECT_API_URL={url!r}: {expected} ({error}). {REMEDY}") from error
     if not sound or re.search(r"\s", url):
-        raise UserError(f"PREFECT_API_URL={_without_password(url)!r}: {expected}. {REMEDY}")
-
-
-def _without_password(url: str) -> str:
-    return re.sub(r"//[^/@]*@", "//", url)
+        raise UserError(f"PREFECT_API_URL={url!r}: {expected}. {REMEDY}")
 
 
 def _error(check: Callable[[], None]) -> Exception | None:

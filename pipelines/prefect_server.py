@@ -73,14 +73,14 @@ def serve(port: int) -> int:
         if url is not None:
             prefect_api.require(url)
         else:
-            url = f"http://127.0.0.1:{port}/api"
+            url = f"http://{ports.HOST}:{port}/api"
             if is_healthy(url):
                 raise UserError(
                     f"port {port} is taken: a Prefect server runs there. Set PREFECT_API_URL={url} to use it, or choose"
                     " another with --port."
                 )
             ports.require_free(port, "--port")
-            command = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+            command = ["prefect", "server", "start", "--host", ports.HOST, "--port", str(port)]
             environment["PREFECT_SERVER_UI_API_URL"] = url  # otherwise Prefect's page calls port 4200
             server = subprocess.Popen(command, env=environment, start_new_session=True)
             _wait(url, server)

@@ -1,11 +1,25 @@
 """Errors that end a command with a message instead of a traceback."""
 
+import re
+
+_PASSWORD = re.compile(r"(?<=://)([^\s:/@]*):(?!\d{1,5}(?:/|\s|$))\S*@")
+"""The user and the password of a URL. A number of a port, as in `http://host:80/name@x`, is no password."""
+
+
+def without_passwords(text: str) -> str:
+    """Leaves the passwords of all URLs out of a text, which may end in a log or in a report of an error."""
+    return _PASSWORD.sub(r"\1@", text)
+
 
 class UserError(Exception):
     """An error that the user can correct. The command line prints the message of the error and exits with status 2.
 
-    The message says what is wrong and where it is wrong, what was expected, and what the user should do.
+    The message says what is wrong and where it is wrong, what was expected, and what the user should do. It never shows
+    the password of a URL.
     """
+
+    def __str__(self) -> str:
+        return without_passwords(super().__str__())
 
 
 TEMPORARY_FAILURE = 75

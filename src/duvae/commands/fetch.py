@@ -7,7 +7,7 @@ from duvae.data import fetched as digests
 from duvae.data import sources
 from duvae.data.fetching import Fetched, fetch_files
 from duvae.data.user_files import files_in
-from duvae.errors import UserError
+from duvae.errors import UserError, without_passwords
 from duvae.project.files import remove
 
 
@@ -70,6 +70,6 @@ def run(params: Params, dataset: str, mirror: str | None = None, root: Path = Pa
     for file in fetched:
         known = sources.SOURCES.get(file.path)
         unknown = " (no known checksum to compare with)" if known is not None and known.checksum is None else ""
-        print(f"{file.path}: sha256 {file.sha256}, {file.origin}{unknown}")
+        print(f"{file.path}: sha256 {file.sha256}, {without_passwords(file.origin)}{unknown}")
 
     return fetched

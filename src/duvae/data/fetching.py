@@ -201,7 +201,7 @@ class _Search:
         import pooch
         import requests
 
-        host = urlsplit(url).netloc
+        host = _host(url)
         if host in self.silent:
             raise _NotThereError(self.silent[host])
         bar = _Bar(self.progress, target.name if target.suffix != ".gz" else f"archive from {host}")
@@ -219,7 +219,7 @@ class _Search:
                     if isinstance(error, requests.exceptions.ChunkedEncodingError)
                     else f"no connection to {host}"
                 )
-                if self.mirror is not None and is_url(self.mirror) and urlsplit(self.mirror).netloc == host:
+                if self.mirror is not None and is_url(self.mirror) and _host(self.mirror) == host:
                     raise TemporaryError(
                         f"mirror {self.mirror}: {self.silent[host]} (asked for {url}). No part of the file was kept."
                         " Correct --mirror or DUVAE_MIRROR, or try again."
@@ -313,6 +313,11 @@ def _verify(temporary: Path, target: Path, origin: str, checksum: str | None) ->
             f"{target.name}: the file from {origin} is not the known one ({_mismatch(checksum, found)})."
             f" The copy was deleted; {target} was not changed. Get the known file, or use another mirror."
         )
+
+
+def _host(url: str) -> str:
+    """The host of a URL with its port, without user and password."""
+    return urlsplit(url).netloc.rpartition("@")[2]
 
 
 def _not_a_page(temporary: Path, url: str) -> None:

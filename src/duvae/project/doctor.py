@@ -32,7 +32,7 @@ from safetensors import SafetensorError, safe_open
 import duvae
 from duvae import config
 from duvae.config import Params, path_in_folder
-from duvae.errors import UserError
+from duvae.errors import UserError, without_passwords
 from duvae.project import job_list, local_store
 from duvae.project.earlier_outputs import cache_folder
 from duvae.project.provenance import commit, owned_by_another, trust
@@ -128,9 +128,9 @@ def _check(topic: str, check: Callable[..., str], *arguments: Any) -> Iterator[F
     """
     try:
         if message := check(*arguments):
-            yield Finding("ok", topic, message)
+            yield Finding("ok", topic, without_passwords(message))
     except Problem as problem:
-        yield Finding("x" if isinstance(problem, Obstacle) else "!", topic, *problem.args)
+        yield Finding("x" if isinstance(problem, Obstacle) else "!", topic, *map(without_passwords, problem.args))
 
 
 def source(root: Path) -> str:

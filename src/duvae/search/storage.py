@@ -127,13 +127,13 @@ def open_storage(url: str | None, root: Path = Path()) -> BaseStorage:
         return RDBStorage(with_driver(url))
     except ImportError as error:
         raise UserError(
-            f'--storage {_without_password(url)}: its driver is not installed ({error}). Run "pip install'
+            f'--storage {url}: its driver is not installed ({error}). Run "pip install'
             " 'duvae[postgres]'\" for PostgreSQL. Without --storage, studies are kept in studies/journal.log."
         ) from error
     except Exception as error:  # each database driver raises exceptions of its own
         reason = " ".join(str(error).split("\n(Background", maxsplit=1)[0].split())
         raise UserError(
-            f"--storage {_without_password(url)}: cannot be used ({reason}). Expected a database that can be opened and"
+            f"--storage {url}: cannot be used ({reason}). Expected a database that can be opened and"
             " written to, such as postgresql://user:password@host/name."
         ) from error
 
@@ -170,13 +170,6 @@ def _open_journal(path: Path) -> BaseStorage:
 def with_driver(url: str) -> str:
     """Adds the driver psycopg to a PostgreSQL URL that has no driver; returns any other URL unchanged."""
     return re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", url)
-
-
-def _without_password(url: str) -> str:
-    before, at, after = url.rpartition("@")
-    scheme, slashes, user = before.partition("://")
-
-    return f"{scheme}{slashes}{user.partition(':')[0]}{at}{after}"
 
 
 class Worker:
