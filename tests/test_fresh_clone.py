@@ -33,6 +33,8 @@ def watch(event, arguments):
             opened.add(path)
 sys.addaudithook(watch)
 from duvae.cli import app
+from duvae.project import leftovers
+leftovers.remove_unfinished = lambda: None  # it lists the folders of all outputs, and no page depends on that
 app(sys.argv[2:], standalone_mode=False)
 with open(sys.argv[1], "w") as file:
     json.dump(sorted(opened), file)

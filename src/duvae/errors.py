@@ -3,7 +3,7 @@
 import re
 
 _PASSWORD = re.compile(r"(?<=://)([^\s:/@]*):(?!\d{1,5}(?:/|\s|$))\S*@")
-"""The user and the password of a URL. A number of a port, as in `http://host:80/name@x`, is no password."""
+"""The user and the password of a URL. A number of a port, as in `http://localhost:80/name@x`, is no password."""
 
 
 def without_passwords(text: str) -> str:
