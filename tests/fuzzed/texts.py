@@ -79,7 +79,7 @@ PLACES: dict[str, Callable[[Path], object]] = {
     "missing": lambda path: None,
     "an endless device": lambda path: path.symlink_to("/dev/zero"),
     "an empty device": lambda path: path.symlink_to("/dev/null"),
-    "50 MB without content": lambda path: path.open("wb").truncate(50_000_000),
+    "50 MB without content": lambda path: (path.touch(), os.truncate(path, 50_000_000)),
 }
 
 
