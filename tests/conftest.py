@@ -1,6 +1,7 @@
 """Settings and fixtures for all tests. In every test, duvae checks shapes and types, and torch uses one thread."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -26,6 +27,9 @@ os.environ.update(
 )
 # Tests run the commands `dvc` and `duvae` of the Python environment that runs pytest, not those of another one.
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+
+# Under nohup this process ignores SIGHUP, and so would all processes that it starts. Tests want what a terminal gives.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # DUVAE_MIRROR is the folder or URL of a mirror of the real data. Tests change the current folder, so a folder's path
 # must be absolute.

@@ -92,16 +92,7 @@ class Command:
 
     def wait_for(self, path: Path) -> float:
         """Waits until a file exists or the command has ended; returns the CPU seconds that the command has used."""
-        used = 0.0
-
-        def look() -> bool:
-            nonlocal used
-            used = self.cpu_seconds
-            return path.exists()
-
-        self._until(look)
-
-        return used
+        return self._cpu_seconds_until(path.exists)
 
     def succeed(self) -> float:
         """Waits for the command, which must succeed; returns the seconds of CPU time that it used.
@@ -109,10 +100,23 @@ class Command:
         Raises:
             SystemExit: The command failed. The message has its output.
         """
-        used = self.wait_for(Path("/nonexistent"))
+        used = self._cpu_seconds_until(lambda: False)
         if self.code:
             output = self.log.read_text(encoding="utf-8", errors="replace")
             raise SystemExit(f"'duvae {' '.join(self.words)}' ended with {self.code}:\n{output}")
+
+        return used
+
+    def _cpu_seconds_until(self, condition: Callable[[], bool]) -> float:
+        """Waits like `_until`; returns the CPU seconds that the command has used."""
+        used = 0.0
+
+        def look() -> bool:
+            nonlocal used
+            used = self.cpu_seconds
+            return condition()
+
+        self._until(look)
 
         return used
 
