@@ -177,6 +177,13 @@ def _rebuild(
     except flow.RebuildFailedError as error:
         print(error, file=sys.stderr)
         sys.exit(1)
+    except RuntimeError as error:
+        if "ephemeral Prefect API server" not in str(error):  # Prefect's words
+            raise
+        raise UserError(
+            f"the temporary Prefect server did not start ({error}). Expected a disk with free space, and"
+            " folders that you may write to. Correct this, then run the same command again."
+        ) from error
     except httpx.HTTPError as error:
         raise UserError(
             f"{url or 'the temporary Prefect server'}: the server has stopped answering ({error}). Finished stages are"

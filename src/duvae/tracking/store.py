@@ -40,6 +40,8 @@ def connect(root: Path = Path()) -> MlflowClient:
     """
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # MLflow logs the traceback of each error of the database. `store_errors` reports these errors.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root.resolve() / local_store.FILE}"
     with store_errors(uri):
         if file := _sqlite_file(uri):
