@@ -71,3 +71,14 @@ def test_a_merge_conflict_in_the_durations_is_named(
 
     with pytest.raises(UserError, match=r"durations\.yaml: expected the durations of stages, in YAML"):
         durations.default_durations(tiny)
+
+
+def test_a_dollar_in_the_path_is_no_variable_for_great_expectations(tmp_path: Path) -> None:
+    create(tmp_path)
+    params = config.load(tmp_path / "params.yaml")
+    prepared = store.read(tmp_path / "data/prepared/synthetic")
+    docs = tmp_path / "co$t ${HOME}" / "docs"
+    run_expectations(prepared, params.datasets["synthetic"], docs, "synthetic")
+
+    assert len(list(docs.glob("validations/*/*/*/*.html"))) > 1
+    assert [path.name for path in docs.parent.iterdir()] == ["docs"]

@@ -157,11 +157,12 @@ def _run(
 
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
+    folder = str(site.absolute()).replace("$", r"\$")  # the library takes `$name` for a variable of the environment
     context.add_data_docs_site(
         site_name=name,
         site_config={
             "class_name": "SiteBuilder",
-            "store_backend": {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(site.absolute())},
+            "store_backend": {"class_name": "TupleFilesystemStoreBackend", "base_directory": folder},
             "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
         },
     )
