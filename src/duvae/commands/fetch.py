@@ -59,10 +59,10 @@ def run(params: Params, dataset: str, mirror: str | None = None, root: Path = Pa
         print(f"{dataset}: nothing to fetch; 'duvae prepare' generates the data")
         return []
     if isinstance(chosen, TextDataset):
-        for path in chosen.source.paths:
-            if path not in sources.SOURCES and (root / path).is_dir():
+        for own in chosen.source.paths:
+            if own not in sources.SOURCES and (root / own).is_dir():
                 raise UserError(
-                    f"{path}: expected a file with one document per line; found a folder. Name each of its files in"
+                    f"{own}: expected a file with one document per line; found a folder. Name each of its files in"
                     f" params.yaml (datasets.{dataset}.source)."
                 )
     folder = root / "data" / "raw" / dataset
