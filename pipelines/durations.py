@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from duvae.config import Params
+from duvae.errors import UserError
 from duvae.project.provenance import unwrapped
 from pipelines.stage_graph import StageGraph
 
@@ -32,8 +33,11 @@ def default_durations(params: Params, cuda: bool = False) -> dict[str, float]:
     Returns:
         Seconds by name of the stage, such as `train@synthetic-vae-1`, for the stages `train` and `evaluate`. A training
         is assumed to run for its largest number of epochs. Data sets that `default_durations.yaml` lacks are left out.
+
+    Raises:
+        UserError: If `default_durations.yaml` is not YAML.
     """
-    table: dict[str, Any] = yaml.safe_load(DEFAULTS.read_text(encoding="utf-8"))
+    table = _table()
     device = "gpu" if cuda else "cpu"
     seconds = {}
     for job in params.jobs():
@@ -47,6 +51,19 @@ def default_durations(params: Params, cuda: bool = False) -> dict[str, float]:
         seconds[f"evaluate@{job.name}"] = examples * row["nll"][device] * params.evaluation.importance_samples / 500
 
     return seconds
+
+
+def _table() -> dict[str, Any]:
+    """Reads `DEFAULTS`."""
+    try:
+        table: dict[str, Any] = yaml.safe_load(DEFAULTS.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(
+            f"{DEFAULTS}: expected the durations of stages, in YAML ({' '.join(str(error).split())}). If git left a"
+            f" merge conflict in it, resolve it; otherwise run 'git checkout {DEFAULTS}'."
+        ) from error
+
+    return table
 
 
 def estimates(graph: StageGraph, cuda: bool = False, defaults: Mapping[str, float] | None = None) -> dict[str, float]:

@@ -20,7 +20,7 @@ from typing import Annotated
 import typer
 
 from duvae import config
-from duvae.errors import Interrupted, UserError
+from duvae.errors import Interrupted, UserError, of_file
 from pipelines import owners, signals, watchdog
 from pipelines.devices import Device, choose
 
@@ -163,3 +163,8 @@ if __name__ == "__main__":
         sys.exit(INTERRUPTED)
     except subprocess.CalledProcessError as error:
         sys.exit(error.returncode)
+    except OSError as error:
+        if not (refusal := of_file(error)):
+            raise
+        print(f"error: {refusal}", file=sys.stderr)
+        sys.exit(USER_ERROR)

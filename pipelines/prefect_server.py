@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 
 from duvae.cli import TELEMETRY_OFF
-from duvae.errors import UserError
+from duvae.errors import UserError, of_file
 from pipelines import owners, ports, prefect_api, signals, watchdog
 
 POOL = "duvae"
@@ -149,10 +149,13 @@ def main() -> None:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except OSError:  # of a write to a terminal that is gone
-        if not signals.was_interrupted():
+    except OSError as error:
+        if signals.was_interrupted():  # the write to a terminal that is gone
+            sys.exit(signals.exit_status())
+        if not (refusal := of_file(error)):
             raise
-        sys.exit(signals.exit_status())
+        print(f"error: {refusal}", file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

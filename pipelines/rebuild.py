@@ -9,7 +9,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from duvae.cli import TELEMETRY_OFF
-from duvae.errors import UserError
+from duvae.errors import UserError, of_file
 from pipelines import prefect_api, signals, watchdog
 
 # Prefect reads these variables when it is imported. Prefect's log on the console would disturb the live table, so the
@@ -177,6 +177,13 @@ def _rebuild(
     except flow.RebuildFailedError as error:
         print(error, file=sys.stderr)
         sys.exit(1)
+    except RuntimeError as error:
+        if "ephemeral Prefect API server" not in str(error):  # Prefect's words
+            raise
+        raise UserError(
+            f"the temporary Prefect server did not start ({error}). Expected a disk with free space, and"
+            " folders that you may write to. Correct this, then run the same command again."
+        ) from error
     except httpx.HTTPError as error:
         raise UserError(
             f"{url or 'the temporary Prefect server'}: the server has stopped answering ({error}). Finished stages are"
@@ -206,13 +213,19 @@ def main() -> None:
     try:
         app(prog_name="python -m pipelines.rebuild")
     except UserError as error:
-        first, *more = str(error).splitlines()
-        print("\n       ".join([f"error: {first}", *more]), file=sys.stderr)
-        sys.exit(2)
-    except OSError:  # of a write to a terminal that is gone
-        if not signals.was_interrupted():
-            raise
-        _stop()
+        _refuse(error)
+    except OSError as error:
+        if signals.was_interrupted():  # the write to a terminal that is gone
+            _stop()
+        if refusal := of_file(error):
+            _refuse(refusal)
+        raise
+
+
+def _refuse(error: UserError) -> NoReturn:
+    first, *more = str(error).splitlines()
+    print("\n       ".join([f"error: {first}", *more]), file=sys.stderr)
+    sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """`duvae doctor` on projects with one fault: it names the fault and a remedy."""
 
+import errno
 import json
 import os
 import shutil
@@ -184,6 +185,10 @@ def ended() -> int:
     return process.pid
 
 
+def refused(_: Path) -> Path:
+    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), ".dvc")
+
+
 def nvidia(here: Here) -> None:
     tool = here.write("bin/nvidia-smi", "#!/bin/sh\necho 'NVIDIA H100 80GB HBM3, 81559 MiB'\n")
     tool.chmod(0o755)
@@ -203,6 +208,26 @@ SPOILT = {
     ),
     "another folder": (gone("dvc.yaml"), "project", "x", "no dvc.yaml", "change to the project's folder"),
     "no DVC": (gone(".dvc"), "project", "x", "no .dvc", "change to the project's folder"),
+    "no program git": (
+        lambda here: here.patch.setattr(shutil, "which", lambda name: None if name == "git" else name),
+        *("project", "x", "no git on the PATH", "install git"),
+    ),
+    "a merge conflict": (
+        lambda here: here.write("params.yaml", "a: 1\n<<<<<<< HEAD\nb: 1\n=======\nb: 2\n>>>>>>> other\n"),
+        *("merge", "x", "git left a merge conflict in params.yaml, line 2", "resolve it"),
+    ),
+    "a lock that is no text": (
+        lambda here: (here.root / "requirements.lock").write_bytes(b"numpy==1\xff\n"),
+        *("packages", "x", "a file cannot be read ('utf-8' codec", "its content"),
+    ),
+    "a cache that this user may not open": (
+        lambda here: here.patch.setattr(doctor, "cache_folder", refused),
+        *("cache", "x", "a file cannot be read ([Errno 13] Permission denied: '.dvc')", "permissions"),
+    ),
+    "a store that this user may not read": (
+        lambda here: (here.write("mlflow.db", "no database"), here.patch.setattr(os, "access", lambda *_: False)),
+        *("MLflow", "!", "cannot be read (no permission)", "correct its permissions"),
+    ),
     "no git": (gone(".git"), "project", "x", "no git repository", "git init"),
     "no dvc on the path": (
         lambda here: here.patch.setattr(shutil, "which", lambda name: None if name == "dvc" else name),

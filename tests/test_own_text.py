@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import tiny
 from command_line import call
 from duvae.data.corpus import read_documents
+from duvae.data.split_names import misplaced
 from duvae.errors import UserError
 from duvae.fields import LARGEST_LABEL
 from duvae.project.own_files import digest
@@ -131,3 +132,52 @@ def test_pipes_and_devices_are_not_read(tmp_path: Path, kind: str) -> None:
 
     with pytest.raises(UserError, match=r"reviews\.txt: expected a file; found a pipe, a socket or a device"):
         digest(["reviews.txt"], tmp_path)
+
+
+def prepared(folder: Path, monkeypatch: pytest.MonkeyPatch, **source: object) -> int:
+    """Runs `duvae fetch` and `duvae prepare` with other files of the data set. Returns the last exit status."""
+    raw = tiny.small()
+    tiny.own(folder)
+    raw["datasets"]["own"]["source"].update(source)
+    (folder / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False), encoding="utf-8")
+    monkeypatch.chdir(folder)
+
+    return call("fetch --dataset own", monkeypatch) or call("prepare --dataset own", monkeypatch)
+
+
+@pytest.mark.parametrize("path", ["test.txt", "./test.txt"])
+def test_a_file_of_two_splits_is_refused(
+    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Otherwise test examples would be trained on."""
+    assert prepared(tmp_path, monkeypatch, train=[{"path": "train.txt"}, {"path": path}]) == 2
+
+    error = capsys.readouterr().err
+    assert "datasets.own.source.test.0.path" in error
+    assert "expected a file that no other split names; 'test.txt' is also a file of train" in error
+
+
+def test_a_folder_in_place_of_a_file_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "reviews").mkdir()
+    (tmp_path / "reviews/a.txt").write_text("0\tgood\n", encoding="utf-8")
+
+    assert prepared(tmp_path, monkeypatch, train=[{"path": "reviews"}]) == 2
+    assert "reviews: expected a file with one document per line; found a folder" in capsys.readouterr().err
+
+
+def test_a_file_whose_name_says_another_split_gives_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert prepared(tmp_path, monkeypatch, train=[{"path": "test.txt"}], test=[{"path": "train.txt"}]) == 0
+
+    output = capsys.readouterr().out
+    assert "warning: own: params.yaml names test.txt under train, but the name says test." in output
+    assert "warning: own: params.yaml names train.txt under test, but the name says train." in output
+    assert "valid.txt" not in output.partition("words in the vocabulary")[2]
+
+
+@pytest.mark.parametrize("path", ["reviews.txt", "train_test.txt", "a/test/b.txt", "testimonials.txt", "Train.TXT"])
+def test_names_that_fit_give_no_warning(path: str) -> None:
+    assert misplaced({"train": [path]}) == []

@@ -39,6 +39,14 @@ def test_full_output(buffered: str) -> None:
     assert "Exception ignored" not in done.stderr
 
 
+def test_full_errors() -> None:
+    """The exit status is that of the error, although its message cannot be written."""
+    done = shell("duvae graph --params nowhere.yaml 2> /dev/full")
+
+    assert done.returncode == 2
+    assert done.stderr == ""
+
+
 def test_closed_streams(tmp_path: Path) -> None:
     """The text of the command does not reach the first file that it opens."""
     done = shell("duvae systems >&- && duvae systems <&- >&-")

@@ -1,6 +1,14 @@
 """Errors that end a command with a message instead of a traceback."""
 
+import errno
+import os
 import re
+
+_OF_FILES = {
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG),
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ESTALE),
+}
+"""Numbers of the system's errors that come from a disk, its permissions or its folders, not from the program."""
 
 _PASSWORD = re.compile(r"(?<=://)([^\s:/@]*):(?!\d{1,5}(?:/|\s|$))\S*@")
 """The user and the password of a URL. A number of a port, as in `http://localhost:80/name@x`, is no password."""
@@ -35,3 +43,27 @@ class Interrupted(Exception):
 
     The message says where the command stopped, and how to resume it.
     """
+
+
+def of_file(error: OSError) -> UserError | None:
+    """Turns an error of the operating system about a file into an error that the user can correct.
+
+    Commands check the files that they read and write. This function is for all other files, such as those of a folder
+    that this user may not open.
+
+    Args:
+        error: The error of the operating system.
+
+    Returns:
+        The error that names the file; None if the user cannot correct the error, for example a missing file.
+    """
+    if error.errno not in _OF_FILES:
+        return None
+    name = "a file" if error.filename is None else os.fsencode(str(error.filename)).decode("utf-8", "backslashreplace")
+    if error.errno == errno.ENAMETOOLONG:
+        return UserError(f"{name[:100]}…: expected a shorter path. Correct the argument.")
+
+    return UserError(
+        f"{name}: cannot be read or written ({error.strerror}). Expected files and folders that you may read and write,"
+        " on a disk with free space. Correct this, then run the same command again."
+    )

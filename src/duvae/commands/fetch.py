@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from duvae.config import Params, SyntheticDataset, path_in_folder
+from duvae.config import Params, SyntheticDataset, TextDataset, path_in_folder
 from duvae.data import fetched as digests
 from duvae.data import sources
 from duvae.data.fetching import Fetched, fetch_files
@@ -58,6 +58,13 @@ def run(params: Params, dataset: str, mirror: str | None = None, root: Path = Pa
     if isinstance(chosen, SyntheticDataset):
         print(f"{dataset}: nothing to fetch; 'duvae prepare' generates the data")
         return []
+    if isinstance(chosen, TextDataset):
+        for own in chosen.source.paths:
+            if own not in sources.SOURCES and (root / own).is_dir():
+                raise UserError(
+                    f"{own}: expected a file with one document per line; found a folder. Name each of its files in"
+                    f" params.yaml (datasets.{dataset}.source)."
+                )
     folder = root / "data" / "raw" / dataset
     fetched = fetch_files(expanded(chosen.source.paths, root), folder, mirror, root)
     named = {folder / path_in_folder(file.path) for file in fetched} | {digests.write(folder, fetched)}

@@ -6,7 +6,8 @@ A data set of images is an exception: its grey values go to data/grey/<data set>
 from pathlib import Path
 
 from duvae.config import ImageDataset, OmniglotDataset, Params, SyntheticDataset, TextDataset
-from duvae.data import fetched, omniglot, store, text, user_images
+from duvae.data import fetched, omniglot, sources, store, text, user_images
+from duvae.data.split_names import misplaced
 from duvae.data.store import Prepared
 
 
@@ -45,7 +46,12 @@ def run(params: Params, dataset: str, root: Path = Path()) -> Prepared:
     sizes = ", ".join(f"{name} {len(split)}" for name, split in prepared.splits.items())
     values = "grey values" if folder.parent.name == "grey" else f"{len(prepared.vocabulary)} words in the vocabulary"
     print(f"{dataset}: {sizes}; {values}")
-    warnings = text.warnings(prepared.summary) if isinstance(chosen, TextDataset) else []
+    warnings = []
+    if isinstance(chosen, TextDataset):
+        source = chosen.source
+        files = {"train": source.train, "valid": source.valid, "test": source.test}
+        own = {split: [file.path for file in of if file.path not in sources.SOURCES] for split, of in files.items()}
+        warnings = [*misplaced(own), *text.warnings(prepared.summary)]
     for warning in [*prepared.summary.get("warnings", []), *warnings]:
         print(f"warning: {dataset}: {warning}")
 

@@ -9,14 +9,15 @@ search for hyperparameters.
 
 import math
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pydantic import ValidationError
 
-from duvae.config.datasets import SyntheticDataset
+from duvae.config.datasets import SyntheticDataset, TextDataset
 from duvae.config.params import FIGURE1_DATASET, Params, Run
 from duvae.config.settings import Setting, SettingGrid, StudyReference
+from duvae.config.sources import path_in_folder
 from duvae.config.studies import Study
 from duvae.errors import UserError
 from duvae.fields import Frozen
@@ -166,6 +167,7 @@ def _disagreements(params: Params) -> list[Mistake]:
     errors += _optimisations(params)
     errors += _studies(params)
     errors += _lattices(params)
+    errors += _shared_files(params)
     if not errors and not params.run_jobs():
         errors.append(
             (("run",), "expected at least one setting that has the column of one of the data sets; found none")
@@ -217,6 +219,20 @@ def _optimisations(params: Params) -> Iterator[Mistake]:
                 for detail in error.errors():
                     inside, message = explain(detail, declared.optimisation)
                     yield (*key, "optimisation", *inside), message
+
+
+def _shared_files(params: Params) -> Iterator[Mistake]:
+    """Finds files of documents that two of the splits train, valid and test of a data set name."""
+    for name, dataset in params.datasets.items():
+        if not isinstance(dataset, TextDataset):
+            continue
+        seen: dict[PurePosixPath, str] = {}
+        for split in ("train", "valid", "test"):
+            for index, file in enumerate(getattr(dataset.source, split)):
+                path = path_in_folder(file.path)
+                if seen.setdefault(path, split) != split:
+                    why = f"expected a file that no other split names; '{file.path}' is also a file of {seen[path]}"
+                    yield ("datasets", name, "source", split, str(index), "path"), why
 
 
 def _lattices(params: Params) -> Iterator[Mistake]:

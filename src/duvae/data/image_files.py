@@ -7,9 +7,10 @@ import tokenize
 import warnings
 import zipfile
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,11 +20,20 @@ from duvae.errors import UserError
 from duvae.messages import show_name
 from duvae.paths import require_no_device
 
+if TYPE_CHECKING:
+    from PIL import Image
+
 PICTURES = (".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 """File name extensions of pictures."""
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 """Pillow's names of the formats that are read. Pillow would hand some other formats, such as EPS, to other programs."""
+
+LONGEST_SIDE = 10_000
+"""Largest side of a picture in pixels. Pictures are square, and Pillow refuses those of 90 million pixels and more."""
+
+STRIP = 256
+"""Number of rows of a picture that are converted at once."""
 
 LARGEST = 4 * 2**30
 """Largest size in bytes of all arrays of an npz file together. Larger arrays would fill the memory of usual machines,
@@ -43,12 +53,19 @@ class Picture:
     """One picture.
 
     Attributes:
-        lightness: Lightness of each pixel from 0 (black) to 1 (white), shape (height, width).
+        pixels: Lightness of each pixel from 0 (black) to `white`, as whole numbers of shape (height, width).
+        white: The value of a white pixel: 255, or 65535 in pictures of 16 bits.
         frames: Number of frames of the file, of which only the first is read.
     """
 
-    lightness: Array
+    pixels: Array
+    white: int
     frames: int = 1
+
+    @property
+    def lightness(self) -> Array:
+        """Lightness of each pixel from 0 (black) to 1 (white), shape (height, width)."""
+        return np.asarray(self.pixels, np.float64) / self.white
 
 
 def pictures(path: Path) -> list[Path]:
@@ -88,18 +105,21 @@ def read_picture(content: bytes, where: str) -> Picture:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
                 frames = getattr(opened, "n_frames", 1)
+                if max(opened.size) > LONGEST_SIDE:
+                    raise UserError(
+                        f"{where}: expected a picture of at most {LONGEST_SIDE:,} pixels a side; found"
+                        f" {opened.width:,} x {opened.height:,}. Scale it down."
+                    )
                 opened.seek(0)
                 opened.load()
-                picture = ImageOps.exif_transpose(opened)
-                if picture.mode.startswith("I;16"):
-                    return Picture(np.asarray(picture, np.float64) / 65535, frames)
-                if picture.mode == "I" and opened.format == "PPM":  # Pillow scales 16 bits of a PGM to 0 to 65535
-                    return Picture(np.asarray(picture, np.float64) / 65535, frames)
-                if picture.mode in {"I", "F"}:
+                ImageOps.exif_transpose(opened, in_place=True)  # without a copy
+                if opened.mode.startswith("I;16"):
+                    return Picture(np.asarray(opened), 65535, frames)
+                if opened.mode == "I" and opened.format == "PPM":  # Pillow scales 16 bits of a PGM to 0 to 65535
+                    return Picture(np.asarray(opened), 65535, frames)
+                if opened.mode in {"I", "F"}:
                     raise UserError(f"{where}: expected a picture of 8 or 16 bits; found 32. Convert it.")
-                coloured = picture.convert("RGBA")
-                on_paper = Image.alpha_composite(Image.new("RGBA", coloured.size, "white"), coloured)
-                return Picture(np.asarray(on_paper.convert("L"), np.float64) / 255, frames)
+                return Picture(np.concatenate([np.asarray(strip) for strip in _on_paper(opened)]), 255, frames)
     except UnidentifiedImageError as error:
         raise UserError(
             f"{where}: expected a picture ({', '.join(FORMATS)}), but its format is another one. Convert or remove it."
@@ -111,6 +131,18 @@ def read_picture(content: bytes, where: str) -> Picture:
     except Exception as error:  # Pillow's readers raise many kinds of errors for broken files
         why = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{where}: expected a picture, but it cannot be read ({why}). Convert or remove it.") from error
+
+
+def _on_paper(picture: "Image.Image") -> "Iterator[Image.Image]":
+    """Yields a picture on white paper in shades of grey, as strips from top to bottom.
+
+    A strip needs little memory, in contrast to the whole picture in three forms.
+    """
+    from PIL import Image
+
+    for top in range(0, picture.height, STRIP):
+        strip = picture.crop((0, top, picture.width, min(top + STRIP, picture.height))).convert("RGBA")
+        yield Image.alpha_composite(Image.new("RGBA", strip.size, "white"), strip).convert("L")
 
 
 def read_npz(path: Path) -> dict[str, Array]:

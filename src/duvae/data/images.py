@@ -65,13 +65,19 @@ def area_average(images: Array, size: int) -> Array:
     side = images.shape[-1]
     if side == size:
         return images.astype(np.float32)
-    new, old = np.arange(size)[:, None], np.arange(side)
-    overlap = np.minimum((new + 1) * side, (old + 1) * size) - np.maximum(new * side, old * size)
-    weights = np.maximum(overlap, 0).astype(np.float64)
+    weights = area_weights(side, size)
 
     return np.concatenate([weights @ part.astype(np.float64) @ weights.T / side**2 for part in blocks(images)]).astype(
         np.float32
     )
+
+
+def area_weights(side: int, size: int) -> Array:
+    """The matrix W of `area_average`, shape (size, side), for `side` old and `size` new pixels per side."""
+    new, old = np.arange(size)[:, None], np.arange(side)
+    overlap = np.minimum((new + 1) * side, (old + 1) * size) - np.maximum(new * side, old * size)
+
+    return np.maximum(overlap, 0).astype(np.float64)
 
 
 def binarized(prepared: Prepared, seed: int) -> Prepared:

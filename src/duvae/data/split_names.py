@@ -108,6 +108,28 @@ def named_splits(names: Iterable[str], where: str, kind: str) -> dict[str, str] 
     return {split: splits[split] for split in SPLITS}
 
 
+def misplaced(files: Mapping[str, Iterable[str]]) -> list[str]:
+    """Writes a warning for each file that stands under one split, while its name stands for another one.
+
+    Args:
+        files: Paths of the files of each split.
+
+    Returns:
+        The warnings; empty if all names fit.
+    """
+    warnings = []
+    for split, paths in files.items():
+        for path in paths:
+            named = {found for word in _words(PurePosixPath(path).name) if (found := _alike(word))}
+            if named and split not in named:
+                warnings.append(
+                    f"params.yaml names {path} under {split}, but the name says {' or '.join(sorted(named))}. Move it"
+                    " there, unless it is meant"
+                )
+
+    return warnings
+
+
 def refuse_splits_inside(folders: Iterable[PurePosixPath], where: str) -> None:
     """Checks that no folder has splits inside it, such as `cat/train` and `cat/test`.
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from duvae.config import ImageSource, path_in_folder
 from duvae.data.image_files import pictures, read_bytes, read_npz, read_picture
-from duvae.data.images import BLOCK, Drawings, area_average, blocks, hold_out, with_summary
+from duvae.data.images import BLOCK, Drawings, area_average, area_weights, blocks, hold_out, with_summary
 from duvae.data.split_names import SPLITS, looks_like_split, named_splits, refuse_splits_inside, split_of
 from duvae.data.splits import Array
 from duvae.data.store import Prepared
@@ -140,8 +140,8 @@ def _read_pictures(path: Path, files: Sequence[Path], source: ImageSource) -> tu
     grey, lightest, animated = [], 0.0, []
     for file in files:
         picture = read_picture(read_bytes(file), str(file))
-        grey.append(_fitted(picture.lightness[None], source, str(file))[0])
-        lightest = max(lightest, float(picture.lightness.max()))
+        grey.append(_fitted(picture.pixels[None], source, str(file), picture.white)[0])
+        lightest = max(lightest, int(picture.pixels.max()) / picture.white)
         if picture.frames > 1:
             animated.append((file.relative_to(path).as_posix(), picture.frames - 1))
     warnings = _range_warnings(lightest, str(path))
@@ -277,31 +277,43 @@ def _labels(path: Path, name: str, arrays: Mapping[str, Array], count: int) -> A
     return labels.astype(np.int64)
 
 
-def _fitted(images: Array, source: ImageSource, where: str) -> Array:
+def _fitted(images: Array, source: ImageSource, where: str, white: int | None = None) -> Array:
     """Checks images, and averages them to shares of ink, shape (images, source.size, source.size).
 
     Args:
         images: Images of one size, shape (images, height, width).
         source: The data set's `source` in params.yaml, with the new side in pixels and the shade of the ink.
         where: Name of the images in error messages.
+        white: The value of a white pixel, if the images are a picture; None: their type decides.
     """
+
+    def ink(pixels: Array, number: int, column: int = 0) -> Array:
+        light = pixels / white if white else _unit(pixels, where, number, column)
+        return 1 - light if source.ink == "dark" else light
+
     high, wide = images.shape[1:]
     if high != wide or high < source.size:
         raise UserError(
             f"{where}: expected square images of at least {source.size} pixels a side (source.size);"
             f" found {high} x {wide}. Cut or scale them."
         )
-    at_once = max(1, min(BLOCK, LARGEST_BLOCK // (high * wide)))
-    fitted = []
-    for number, block in enumerate(blocks(images, at_once)):
-        light = _unit(block, where, number * at_once)
-        fitted.append(area_average(1 - light if source.ink == "dark" else light, source.size))
+    if high * wide > LARGEST_BLOCK:  # one image is too large for one conversion
+        weights, columns = area_weights(high, source.size), max(1, LARGEST_BLOCK // high)
+        parts = [
+            [weights @ ink(image[None, :, left : left + columns], number, left)[0] for left in range(0, wide, columns)]
+            for number, image in enumerate(images)
+        ]
+        return np.stack([np.concatenate(part, axis=-1) @ weights.T / high**2 for part in parts]).astype(np.float32)
+    at_once = min(BLOCK, LARGEST_BLOCK // (high * wide))
+    fitted = [
+        area_average(ink(block, number * at_once), source.size) for number, block in enumerate(blocks(images, at_once))
+    ]
 
     return np.concatenate(fitted)
 
 
-def _unit(images: Array, where: str, first: int) -> Array:
-    """Lightness of images, from 0 to 1. `first` is the number of the first image, for errors."""
+def _unit(images: Array, where: str, first: int, left: int) -> Array:
+    """Lightness of images, from 0 to 1. `first` and `left` are the first image and the first column, for errors."""
     if images.dtype == np.uint8:
         return images / 255
     if images.dtype.kind == "b":
@@ -312,7 +324,7 @@ def _unit(images: Array, where: str, first: int) -> Array:
         raise UserError(
             f"{where}: expected pixels of 0 to 255 as uint8, of 0 to 1 as floating-point numbers, or bits;"
             f" found {images[number, row, column]} ({images.dtype}) in image {number + first},"
-            f" row {row}, column {column}. Scale or convert the pixels."
+            f" row {row}, column {column + left}. Scale or convert the pixels."
         )
 
     return images.astype(np.float64)

@@ -5,9 +5,12 @@ data set and writes the results as HTML pages (Data Docs). `summary` converts th
 `require_all_met` raises an error if an expectation is not met.
 """
 
+import contextlib
+import logging
 import os
+import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +46,50 @@ def run_expectations(prepared: Prepared, dataset: AnyDataset, docs: Path, name: 
         frames, suites = image_expectations.frames_and_suites(prepared, dataset, order)
     else:
         frames, suites = expectations.frames_and_suites(prepared, dataset, order)
-    with whole_folder(docs) as site:
+    with whole_folder(docs) as site, _complete_pages(site):
         results = _run(frames, suites, site, name)
         data_docs.finish(site, name, results)
 
     return results
+
+
+class _Messages(logging.Handler):
+    """Keeps the messages of a logger."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keeps a message."""
+        self.texts.append(record.getMessage())
+
+
+@contextlib.contextmanager
+def _complete_pages(site: Path) -> Iterator[None]:
+    """Raises an error if Great Expectations leaves out a page, which it only logs, with a traceback.
+
+    Args:
+        site: Folder of the pages.
+
+    Raises:
+        UserError: If a page is left out.
+    """
+    logger, messages = logging.getLogger("great_expectations.render"), _Messages()
+    propagate, logger.propagate = logger.propagate, False
+    logger.addHandler(messages)
+    try:
+        yield
+    finally:
+        logger.removeHandler(messages)
+        logger.propagate = propagate
+    if messages.texts:
+        found = re.search(r"(\w+: \".*?\")\.  Traceback", messages.texts[0], re.DOTALL)
+        why = found[1] if found else " ".join(messages.texts[0].split())[:200]
+        raise UserError(
+            f"{site}: a page cannot be written ({why}). Expected a folder with write permission, on a disk with free"
+            " space. Correct this, then run the same command again."
+        )
 
 
 def require_all_met(
@@ -115,11 +157,12 @@ def _run(
 
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
+    folder = str(site.absolute()).replace("$", r"\$")  # the library takes `$name` for a variable of the environment
     context.add_data_docs_site(
         site_name=name,
         site_config={
             "class_name": "SiteBuilder",
-            "store_backend": {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(site.absolute())},
+            "store_backend": {"class_name": "TupleFilesystemStoreBackend", "base_directory": folder},
             "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
         },
     )

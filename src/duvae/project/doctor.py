@@ -33,7 +33,7 @@ import duvae
 from duvae import config
 from duvae.config import Params, path_in_folder
 from duvae.errors import UserError, without_passwords
-from duvae.project import job_list, local_store
+from duvae.project import job_list, local_store, merge_conflicts
 from duvae.project.earlier_outputs import cache_folder
 from duvae.project.provenance import commit, owned_by_another, trust
 
@@ -97,10 +97,11 @@ def examine(path: Path, root: Path = Path()) -> Iterator[Finding]:
         counts = f"{len(params.datasets)} data sets, {len(params.settings)} settings"
         yield Finding("ok", "parameters", f"{path}: {counts}")
     except UserError as error:
-        first, *more = str(error).splitlines()
+        first, *more = str(error).removesuffix(" Correct the file.").splitlines()
         message = first + (f" (and {len(more)} more)" if more else "")
         yield Finding("x", "parameters", message, "correct the file; docs/parameters.md explains it")
     yield from _check("project", repository, root)
+    yield from _check("merge", conflicts, root)
     if params:
         yield from _check("jobs", jobs, params, root)
         for dataset in dict.fromkeys(job.dataset for job in params.jobs()):
@@ -131,6 +132,8 @@ def _check(topic: str, check: Callable[..., str], *arguments: Any) -> Iterator[F
             yield Finding("ok", topic, without_passwords(message))
     except Problem as problem:
         yield Finding("x" if isinstance(problem, Obstacle) else "!", topic, *map(without_passwords, problem.args))
+    except (OSError, UnicodeDecodeError) as error:
+        yield Finding("x", topic, f"a file cannot be read ({error})", "correct its permissions or its content")
 
 
 def source(root: Path) -> str:
@@ -198,12 +201,21 @@ def repository(root: Path) -> str:
     if missing := [name for name in ("dvc.yaml", ".dvc") if not (root / name).exists()]:
         message = f"no {' and no '.join(missing)} in {root.resolve()}"
         raise Obstacle(message, "change to the project's folder")
+    if shutil.which("git") is None:
+        raise Obstacle("no git on the PATH, which DVC needs", "install git")
     if owned_by_another(root):
         message = "the repository belongs to another user, so git refuses to read it"
         raise Obstacle(message, f"run '{trust(root)}'")
     if commit(root)["commit"] is None:
         remedy = "clone the project, or run 'git init' and make a first commit"
         raise Obstacle("no git repository with a commit, which DVC needs", remedy)
+    return ""
+
+
+def conflicts(root: Path) -> str:
+    """Checks that no file that git holds has the marks of a merge conflict, with which it is broken or wrong."""
+    if places := merge_conflicts.find(root):
+        raise Obstacle(f"git left a merge conflict in {_list(places)}", "resolve it in an editor")
     return ""
 
 
@@ -373,6 +385,8 @@ def store(root: Path) -> str:
         with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=PATIENCE)) as database:
             ((count,),) = database.execute("select count(*) from runs where lifecycle_stage = 'active'")
     except sqlite3.Error as error:
+        if not os.access(path, os.R_OK):
+            raise Problem(f"{path} cannot be read (no permission)", "correct its permissions") from error
         if "locked" in str(error):
             raise Problem(f"{path} is locked by another process", "wait until the process has ended") from error
         remedy = f"delete {path}, then run 'duvae track', which fills it again"

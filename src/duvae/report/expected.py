@@ -1,22 +1,41 @@
 """Defines the expected content of a result's files. The report checks each file before it uses the content."""
 
 import datetime
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
+import numpy as np
 import pandas as pd
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from duvae.errors import UserError
-from duvae.messages import explain
+from duvae.messages import explain, refusal, show
 from duvae.project.files import read_json
 from duvae.project.provenance import read_record
+
+EARLIEST, LATEST = 1970, 9999
+"""Years between which a stage can have run. Computers count time from 1970, and Python's times end in 9999."""
+
+Number = Annotated[int, Field(ge=0, lt=2**53)]
+"""A number of things. Larger whole numbers are no exact floating-point numbers, in which the report computes."""
+NotNegative = Annotated[float, Field(ge=0, le=1e15)]
+Percent = Annotated[float, Field(ge=0, le=100)]
 
 
 def _moment(text: str) -> str:
     """Checks that a text is a time in ISO format, and returns the text."""
-    datetime.datetime.fromisoformat(text)
+    if not EARLIEST < datetime.datetime.fromisoformat(text).year < LATEST:
+        raise refusal("", f"expected a year between {EARLIEST} and {LATEST}; found {text}")
+
+    return text
+
+
+def _size(text: str) -> str:
+    """Checks that the key of a mapping is the size of a labelled subset, and returns the key."""
+    if not re.fullmatch(r"[0-9]{1,9}", text):
+        raise refusal("", f"expected the size of a labelled subset as the key; found {show(text)}")
 
     return text
 
@@ -36,25 +55,25 @@ class Metrics(Content):
     """
 
     system: str
-    hyperparameters: dict[str, Any]
-    sentences: int
-    nll_examples: int | None = None
-    importance_samples: int | None
+    hyperparameters: dict[str, bool | int | float | None]
+    sentences: Number
+    nll_examples: Number | None = None
+    importance_samples: Number | None
     nll: float | None
-    nll_stderr: float | None
-    perplexity: float | None
+    nll_stderr: NotNegative | None
+    perplexity: NotNegative | None
     reconstruction: float
     kl: float | None
     mi: float | None
-    au: int | None
+    au: Number | None
     mpd: float | None
     ce: float | None
     mpd_t: float | None = None
-    mpd_t_stderr: float | None = None
+    mpd_t_stderr: NotNegative | None = None
     ce_t: float | None = None
-    ce_t_stderr: float | None = None
-    epochs: int
-    best_epoch: int
+    ce_t_stderr: NotNegative | None = None
+    epochs: Number
+    best_epoch: Number
     warmup_ended: bool
     weights: str | None = None
 
@@ -71,10 +90,17 @@ class Accuracy(Content):
         by_alphabet: The accuracy in each alphabet of OMNIGLOT; empty where the alphabets have no probes of their own.
     """
 
-    accuracy: float
-    spread: float | None
-    draws: list[float]
-    by_alphabet: dict[str, float] = {}
+    accuracy: Percent
+    spread: NotNegative | None
+    draws: Annotated[list[Percent], Field(min_length=1)]
+    by_alphabet: dict[str, Percent] = {}
+
+    @model_validator(mode="after")
+    def several_draws_have_a_spread(self) -> Self:
+        if self.spread is None and len(self.draws) > 1:
+            raise refusal("spread", f"expected a number, since there are {len(self.draws)} draws; found nothing")
+
+        return self
 
 
 class ProbeResults(Content):
@@ -88,10 +114,10 @@ class ProbeResults(Content):
         weights: Digest of the model's weights; None in results of earlier versions.
     """
 
-    largest_class: float | None
+    largest_class: Percent | None
     labels_are: str = "labels"
-    alphabets: int | None = None
-    by_labels: dict[str, Accuracy]
+    alphabets: Number | None = None
+    by_labels: dict[Annotated[str, AfterValidator(_size)], Accuracy]
     weights: str | None = None
 
 
@@ -111,17 +137,20 @@ class StageRecord(Content):
     the keys that have a default.
     """
 
-    wall_seconds: float
-    cpu_seconds: float
-    peak_memory_mib: float | None
+    wall_seconds: NotNegative
+    cpu_seconds: NotNegative
+    peak_memory_mib: NotNegative | None
     device: str
-    threads: int
+    threads: Number
     started: Annotated[str, AfterValidator(_moment)]
     fingerprint: str | None = None
     weights: str | None = None
     versions: dict[str, str] = {}
     machine: Machine | None = None
     outputs: dict[str, str] = {}
+    seconds_per_epoch: list[NotNegative] | None = None
+    parameters: dict[str, Any] | None = None
+    commit: str | None = None
 
 
 class Truth(Content):
@@ -136,9 +165,9 @@ class Truth(Content):
         coarse_difference: Difference between the results of the two lattices, in nats.
     """
 
-    sentences: int
+    sentences: Number
     nll: float
-    nll_stderr: float | None
+    nll_stderr: NotNegative | None
     spacing: float
     coarse_nll: float
     coarse_difference: float
@@ -169,8 +198,11 @@ def read(path: Path, command: str) -> dict[str, Any]:
         UserError: If the file is missing or broken, or if its content is not as expected. For a record, also if the
             record or an output of the stage has changed since the stage wrote it.
     """
-    value = read_record(path, command) if KINDS[path.name] is StageRecord else read_json(path, command)
     model = KINDS[path.name]
+    try:
+        value = read_record(path, command) if model is StageRecord else read_json(path, command)
+    except RecursionError as error:  # Python's JSON reader has no bound of its own
+        raise UserError(f"{path}: expected JSON; found lists in lists without end. Run '{command}' again.") from error
     try:
         model.model_validate(value)
     except ValidationError as error:
@@ -186,6 +218,8 @@ def read(path: Path, command: str) -> dict[str, Any]:
 def check_columns(frame: pd.DataFrame, names: Iterable[str], path: Path, command: str) -> pd.DataFrame:
     """Checks that a table has rows and all expected columns, and that the cells of these columns are numbers or empty.
 
+    No number may be infinite. Every row has the number of its epoch.
+
     Args:
         frame: The table.
         names: The expected columns.
@@ -196,7 +230,8 @@ def check_columns(frame: pd.DataFrame, names: Iterable[str], path: Path, command
         The same table.
 
     Raises:
-        UserError: If the table is empty, a column is missing, or a column holds words.
+        UserError: If the table is empty, a column is missing, or a column holds words or infinite numbers. Also if a
+            row has no number of an epoch or too many cells.
     """
     missing = [name for name in names if name not in frame]
     words = [name for name in names if name in frame and not pd.api.types.is_numeric_dtype(frame[name])]
@@ -206,6 +241,14 @@ def check_columns(frame: pd.DataFrame, names: Iterable[str], path: Path, command
     )
     if not expectation and frame.empty:
         expectation = "a row or more"
+    if not expectation:
+        infinite = [name for name in names if np.isinf(frame[name].to_numpy(float)).any()]
+        expectation = f"finite numbers in {', '.join(infinite)}" if infinite else ""
+    if not expectation and not ((frame["epoch"] >= 0).all() and frame["epoch"].is_monotonic_increasing):
+        expectation = "the number of an epoch in each row, in rising order"
+    # With too many cells in each row, pandas takes the first cells for the names of the rows.
+    if not expectation and not frame.index.equals(pd.RangeIndex(len(frame))):
+        expectation = "as many cells in each row as there are columns"
     if expectation:
         raise UserError(f"{path}: expected {expectation}. Run '{command}' again.")
 

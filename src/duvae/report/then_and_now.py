@@ -13,8 +13,7 @@ from typing import Any
 
 from duvae.config import Frozen, Job, Params
 from duvae.errors import UserError
-from duvae.project.files import read_json
-from duvae.project.provenance import unwrapped
+from duvae.report import expected
 
 PARAMETERS = "parameters"
 """The key of train.run.json that holds the parameters of the training. Records of earlier versions do not have it."""
@@ -71,19 +70,30 @@ def differences(
 
 
 def changed(params: Params, job: Job, root: Path = Path()) -> list[str]:
-    """Reads the two files that `differences` needs, and returns its sentences. Without these files there are none."""
+    """Reads the two files that `differences` needs, and returns its sentences. Without these files there are none.
+
+    Raises:
+        UserError: If a file is broken.
+    """
     metrics, record = (root / "results" / job.folder / name for name in ("metrics.json", "train.run.json"))
     if not metrics.exists() or not record.exists():
         return []
-    content, training = read_json(metrics, "duvae evaluate"), unwrapped(read_json(record, "duvae train"))
+    content, training = expected.read(metrics, "duvae evaluate"), expected.read(record, "duvae train")
 
     return differences(params, job, content, training, root)
 
 
 def warn(params: Params, jobs: Iterable[Job], root: Path = Path()) -> None:
-    """Prints the sentences of `changed` for some jobs as warnings to standard error."""
+    """Prints the sentences of `changed` for some jobs as warnings to standard error.
+
+    The command has done its work. So a file that cannot be compared is a warning, too.
+    """
     for job in jobs:
-        for sentence in changed(params, job, root):
+        try:
+            sentences = changed(params, job, root)
+        except UserError as error:
+            sentences = [str(error)]
+        for sentence in sentences:
             print(f"warning: {sentence}", file=sys.stderr)
 
 

@@ -15,7 +15,7 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from duvae.errors import UserError
+from duvae.errors import UserError, of_file
 from duvae.project import local_store
 
 ANSWER = 10.0
@@ -40,6 +40,8 @@ def connect(root: Path = Path()) -> MlflowClient:
     """
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # MLflow logs the traceback of each error of the database. `store_errors` reports these errors.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root.resolve() / local_store.FILE}"
     with store_errors(uri):
         if file := _sqlite_file(uri):
@@ -93,6 +95,8 @@ def store_errors(uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:
+        if isinstance(error, OSError) and error.filename is not None and (refusal := of_file(error)):
+            raise refusal from error  # the file may belong to a result, not to the store
         reason = " ".join(str(error).split("\n[SQL", maxsplit=1)[0].split())
         if "database is locked" in reason:
             raise UserError(
