@@ -3,8 +3,6 @@
 import subprocess
 from pathlib import Path
 
-_MARKS = "^(<<<<<<<|>>>>>>>) "
-
 
 def find(root: Path) -> list[str]:
     """Finds the files of a project that have the marks of a merge conflict. Only files that git holds are searched.
@@ -15,7 +13,7 @@ def find(root: Path) -> list[str]:
     Returns:
         Path and first line of each such file, such as `dvc.lock, line 12`. Empty if git is missing.
     """
-    command = ["git", "grep", "--line-number", "--no-color", "-I", "-E", "-e", _MARKS]
+    command = ["git", "grep", "--line-number", "--no-color", "-I", "-E", "-e", "^(<<<<<<<|>>>>>>>) "]
     try:
         done = subprocess.run(command, cwd=root, capture_output=True, timeout=30, check=False)
     except (OSError, subprocess.SubprocessError):
