@@ -24,7 +24,7 @@ SPLITS = ("train", "Train", "training", "valid", "val", "validation", "dev", "te
           "test_set", "train ", "holdout", "a", "images", "train1", "1", "extra")  # fmt: skip
 NAMES = (b"-x.png", b"--output.png", b"\xff.png", "\u00fc.png".encode(), b"\x1b[2J.png", b"a\nb.png", b" .png",
          b"'.png", b'".png', b"a b.png", b"$(x).png", b"%s.png", "\U0001f600.png".encode(), "\u202e.png".encode(),
-         b".png", b"x.PNG", b"x.png.txt", b"y", b"x.", b"x" * 250 + b".png", b"Thumbs.db", b"desktop.ini", b".hidden",
+         b".png", b"x.PNG", b"x.png.txt", b"n", b"x.", b"x" * 250 + b".png", b"Thumbs.db", b"desktop.ini", b".hidden",
          b"x.svg", b"x.eps", b"x.png ", b"*.png", b"con.png", b"x.jpg", b"~x.png", b"#x.png", b"x\\y.png")  # fmt: skip
 
 
