@@ -95,8 +95,8 @@ def store_errors(uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:
-        if isinstance(error, OSError) and error.filename is not None and (refusal := of_file(error)):
-            raise refusal from error  # the file may belong to a result, not to the store
+        if isinstance(error, OSError) and not _of_store(error) and (refusal := of_file(error)):
+            raise refusal from error  # the file belongs to a result
         reason = " ".join(str(error).split("\n[SQL", maxsplit=1)[0].split())
         if "database is locked" in reason:
             raise UserError(
@@ -108,6 +108,11 @@ def store_errors(uri: str) -> Iterator[None]:
             " with space left. Set MLFLOW_TRACKING_URI to another store, or unset it. You may delete a local mlflow.db"
             " and mlruns: 'duvae track' fills them again."
         ) from error
+
+
+def _of_store(error: OSError) -> bool:
+    """Whether a file that the system refuses belongs to the store. An error without a file may be of any."""
+    return error.filename is None or "mlruns" in Path(str(error.filename)).parts
 
 
 def experiment(client: MlflowClient, dataset: str, root: Path = Path()) -> str:
