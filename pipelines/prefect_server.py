@@ -145,13 +145,16 @@ def main() -> None:
     )
     signals.install()
     try:
-        sys.exit(serve(parser.parse_args().port))
+        status = serve(parser.parse_args().port)
+        if signals.was_interrupted():
+            signals.leave()
+        sys.exit(status)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
         if signals.was_interrupted():  # the write to a terminal that is gone
-            sys.exit(signals.exit_status())
+            signals.leave()
         if not (refusal := of_file(error)):
             raise
         print(f"error: {refusal}", file=sys.stderr)

@@ -195,7 +195,7 @@ def _stop() -> NoReturn:
     """Ends the command after an interruption."""
     with suppress(OSError):  # the terminal may be gone
         print("interrupted: finished stages are kept; run the same command again to continue", file=sys.stderr)
-    sys.exit(signals.exit_status())
+    signals.leave()
 
 
 def main() -> None:

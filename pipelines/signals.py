@@ -1,7 +1,10 @@
 """Ends a command in an orderly way after Ctrl-C, SIGTERM, or SIGHUP, which a closed terminal sends."""
 
+import os
 import signal
+import sys
 from types import FrameType
+from typing import NoReturn
 
 _received: list[int] = []
 """Numbers of the signals that have interrupted this process, in order."""
@@ -42,3 +45,16 @@ def was_interrupted() -> bool:
 def exit_status() -> int:
     """The exit status after an interruption, as shells count: 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP."""
     return 128 + (_received[0] if _received else signal.SIGINT)
+
+
+def leave() -> NoReturn:
+    """Ends this process after an interruption. What can no longer be written, because the terminal is gone, is dropped.
+
+    Otherwise Python would try to write it again at its end, and would change the exit status.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    sys.exit(exit_status())

@@ -93,6 +93,7 @@ def test_the_programs_beside_the_command_name_the_file(
     monkeypatch.setattr(rebuild, "plan", refuse)
     monkeypatch.setattr(prefect_server, "serve", refuse)
     monkeypatch.setattr(typer, "run", refuse)
+    monkeypatch.delitem(sys.modules, "pipelines.parallel_study", raising=False)  # runpy warns of an imported module
     start = {
         "rebuild": rebuild.main,
         "server": prefect_server.main,

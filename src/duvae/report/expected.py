@@ -32,14 +32,6 @@ def _moment(text: str) -> str:
     return text
 
 
-def _size(text: str) -> str:
-    """Checks that the key of a mapping is the size of a labelled subset, and returns the key."""
-    if not re.fullmatch(r"[0-9]{1,9}", text):
-        raise refusal("", f"expected the size of a labelled subset as the key; found {show(text)}")
-
-    return text
-
-
 class Content(BaseModel):
     """The keys of a JSON file that the report reads; the file may hold further keys."""
 
@@ -117,8 +109,16 @@ class ProbeResults(Content):
     largest_class: Percent | None
     labels_are: str = "labels"
     alphabets: Number | None = None
-    by_labels: dict[Annotated[str, AfterValidator(_size)], Accuracy]
+    by_labels: dict[str, Accuracy]
     weights: str | None = None
+
+    @model_validator(mode="after")
+    def keys_are_sizes(self) -> Self:
+        for key in self.by_labels:
+            if not re.fullmatch(r"[0-9]{1,9}", key):
+                raise refusal("by_labels", f"expected the size of a labelled subset as the key; found {show(key)}")
+
+        return self
 
 
 class Machine(Content):
