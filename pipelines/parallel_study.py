@@ -19,8 +19,8 @@ from typing import Annotated
 
 import typer
 
-from duvae import config
-from duvae.errors import Interrupted, UserError, of_file
+from duvae import config, streams
+from duvae.errors import Interrupted, UserError, as_user_error
 from pipelines import owners, signals, watchdog
 from pipelines.devices import Device, choose
 
@@ -156,15 +156,15 @@ if __name__ == "__main__":
     try:
         typer.run(main)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        streams.print_error(error)
         sys.exit(USER_ERROR)
     except Interrupted as interruption:
-        print(f"\ninterrupted: {interruption}. Run the same command again to continue.", file=sys.stderr)
+        streams.say(f"\ninterrupted: {interruption}. Run the same command again to continue.")
         sys.exit(INTERRUPTED)
     except subprocess.CalledProcessError as error:
         sys.exit(error.returncode)
     except OSError as error:
-        if not (refusal := of_file(error)):
+        if not (refusal := as_user_error(error)):
             raise
-        print(f"error: {refusal}", file=sys.stderr)
+        streams.print_error(refusal)
         sys.exit(USER_ERROR)

@@ -17,8 +17,9 @@ from pathlib import Path
 
 import psutil
 
+from duvae import streams
 from duvae.cli import TELEMETRY_OFF
-from duvae.errors import UserError, of_file
+from duvae.errors import UserError, as_user_error
 from pipelines import owners, ports, prefect_api, signals, watchdog
 
 POOL = "duvae"
@@ -150,14 +151,14 @@ def main() -> None:
             signals.leave()
         sys.exit(status)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        streams.print_error(error)
         sys.exit(2)
     except OSError as error:
         if signals.was_interrupted():  # the write to a terminal that is gone
             signals.leave()
-        if not (refusal := of_file(error)):
+        if not (refusal := as_user_error(error)):
             raise
-        print(f"error: {refusal}", file=sys.stderr)
+        streams.print_error(refusal)
         sys.exit(2)
 
 

@@ -2,14 +2,15 @@
 
 import os
 import sys
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 
+from duvae import streams
 from duvae.cli import TELEMETRY_OFF
-from duvae.errors import UserError, of_file
+from duvae.errors import UserError, as_user_error
 from pipelines import prefect_api, signals, watchdog
 
 # Prefect reads these variables when it is imported. Prefect's log on the console would disturb the live table, so the
@@ -178,7 +179,7 @@ def _rebuild(
         print(error, file=sys.stderr)
         sys.exit(1)
     except RuntimeError as error:
-        if "ephemeral Prefect API server" not in str(error):  # Prefect's words
+        if "ephemeral Prefect API server" not in str(error):  # Prefect has no exception of its own for this
             raise
         raise UserError(
             f"the temporary Prefect server did not start ({error}). Expected a disk with free space, and"
@@ -193,8 +194,7 @@ def _rebuild(
 
 def _stop() -> NoReturn:
     """Ends the command after an interruption."""
-    with suppress(OSError):  # the terminal may be gone
-        print("interrupted: finished stages are kept; run the same command again to continue", file=sys.stderr)
+    streams.say("interrupted: finished stages are kept; run the same command again to continue")
     signals.leave()
 
 
@@ -217,14 +217,14 @@ def main() -> None:
     except OSError as error:
         if signals.was_interrupted():  # the write to a terminal that is gone
             _stop()
-        if refusal := of_file(error):
+        if refusal := as_user_error(error):
             _refuse(refusal)
         raise
 
 
 def _refuse(error: UserError) -> NoReturn:
-    first, *more = str(error).splitlines()
-    print("\n       ".join([f"error: {first}", *more]), file=sys.stderr)
+    """Ends the command after an error that the user can correct."""
+    streams.print_error(error)
     sys.exit(2)
 
 

@@ -1,10 +1,11 @@
 """Ends a command in an orderly way after Ctrl-C, SIGTERM, or SIGHUP, which a closed terminal sends."""
 
-import os
 import signal
 import sys
 from types import FrameType
 from typing import NoReturn
+
+from duvae import streams
 
 _received: list[int] = []
 """Numbers of the signals that have interrupted this process, in order."""
@@ -48,13 +49,10 @@ def exit_status() -> int:
 
 
 def leave() -> NoReturn:
-    """Ends this process after an interruption. What can no longer be written, because the terminal is gone, is dropped.
-
-    Otherwise Python would try to write it again at its end, and would change the exit status.
-    """
+    """Ends this process after an interruption. What can no longer be written is dropped: the terminal may be gone."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except OSError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            streams.discard(stream)
     sys.exit(exit_status())

@@ -20,7 +20,7 @@ import torch
 
 import tiny
 from duvae import cli, config
-from duvae.project import doctor, job_list, local_store, provenance
+from duvae.project import doctor, job_list, local_store, merge_conflicts, provenance
 from duvae.project.doctor import Finding
 from duvae.training.checkpoints import Checkpoint, Snapshot
 from duvae.training.state import State
@@ -394,3 +394,15 @@ def test_a_repository_of_another_user_is_not_called_missing(
     monkeypatch.chdir(here.root)
     provenance.Stopwatch("train", "vae").write(here.root / "train.run.json")
     assert "the record has no commit" in capsys.readouterr().err
+
+
+def test_each_file_with_a_merge_conflict_is_named_once(tmp_path: Path) -> None:
+    """Names with a colon or other letters are whole. The marks of a text that shows a conflict are indented."""
+    subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
+    conflict = "<<<<<<< HEAD\na\n=======\nb\n>>>>>>> other\n"
+    for name, text in (("\u00fc:1.txt", f"a\n{conflict}"), ("b.txt", conflict), ("c.md", "    <<<<<<< HEAD\n")):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    subprocess.run(["git", "add", "--all"], cwd=tmp_path, check=True)
+    (tmp_path / "not held by git.txt").write_text(conflict, encoding="utf-8")
+
+    assert sorted(merge_conflicts.find(tmp_path)) == ["b.txt, line 1", "\u00fc:1.txt, line 2"]

@@ -45,7 +45,7 @@ class Interrupted(Exception):
     """
 
 
-def of_file(error: OSError) -> UserError | None:
+def as_user_error(error: OSError) -> UserError | None:
     """Turns an error of the operating system about a file into an error that the user can correct.
 
     Commands check the files that they read and write. This function is for all other files, such as those of a folder

@@ -5,7 +5,6 @@ commands; it has one module for each command. A command imports heavy libraries,
 and checked its parameters.
 """
 
-import contextlib
 import math
 import os
 import re
@@ -15,8 +14,9 @@ from typing import Annotated
 
 import typer
 
+from duvae import streams
 from duvae.cli import data, experiments, information, pages, project, training, use
-from duvae.errors import TEMPORARY_FAILURE, Interrupted, TemporaryError, UserError, of_file
+from duvae.errors import TEMPORARY_FAILURE, Interrupted, TemporaryError, UserError, as_user_error
 from duvae.paths import require_utf8
 
 TELEMETRY_OFF = {
@@ -92,26 +92,26 @@ def _run() -> None:
             require_utf8(argument)
         app()
     except UserError as error:
-        _print_error(error)
+        streams.print_error(error)
         sys.exit(TEMPORARY_FAILURE if isinstance(error, TemporaryError) else 2)
     except Interrupted as interruption:
-        _print(f"\ninterrupted: {interruption}; run the same command again to continue from there")
+        streams.say(f"\ninterrupted: {interruption}; run the same command again to continue from there")
         sys.exit(130)
     except SystemExit as leaving:
         if leaving.code == 130:
-            _print("interrupted: no file is half-written; run the same command again")
+            streams.say("interrupted: no file is half-written; run the same command again")
         _require_output()
         raise
     except Exception as error:
         if isinstance(error, OSError):
             _require_output("\n")
-            if refusal := of_file(error):
-                _print_error(refusal)
+            if refusal := as_user_error(error):
+                streams.print_error(refusal)
                 sys.exit(2)
         from duvae.project.memory import host_memory  # imported only here, since it imports the parameters' classes
 
         if (needed := _memory_asked_for(error)) > (size := host_memory()):
-            _print(
+            streams.say(
                 f"error: the command asked for {needed / 2**30:,.1f} GiB of memory; this machine has"
                 f" {size / 2**30:,.1f} GiB. Lower the sizes in params.yaml (batch, networks, importance_samples), or"
                 " give fewer or smaller examples."
@@ -121,21 +121,6 @@ def _run() -> None:
             raise
         traceback.print_exc()
         sys.exit(TEMPORARY_FAILURE)
-
-
-def _print_error(error: UserError) -> None:
-    first, *more = str(error).splitlines()
-    _print("\n       ".join([f"error: {first}", *more]))
-
-
-def _print(message: str) -> None:
-    """Writes a message to standard error. If this fails, the exit status alone tells what happened."""
-    try:
-        print(message, file=sys.stderr, flush=True)
-    except OSError:
-        # Python would try to write the buffer again when it ends, and would change the exit status.
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 def _open_standard_streams() -> None:
@@ -164,9 +149,8 @@ def _require_output(text: str = "") -> None:
     except BrokenPipeError:  # the reader of the output wanted no more of it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
-        # Python would try to write the buffer again when it ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        _print(
+        streams.discard(sys.stdout)
+        streams.say(
             f"error: standard output: cannot be written ({error.strerror}). The files that the command has written are"
             " complete. Send the output to another place, then run the same command again."
         )

@@ -1,5 +1,6 @@
 """Finds the marks that git leaves in a file when two branches have changed the same lines."""
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -13,14 +14,14 @@ def find(root: Path) -> list[str]:
     Returns:
         Path and first line of each such file, such as `dvc.lock, line 12`. Empty if git is missing.
     """
-    command = ["git", "grep", "--line-number", "--no-color", "-I", "-E", "-e", "^(<<<<<<<|>>>>>>>) "]
+    command = ["git", "grep", "--null", "--line-number", "--no-color", "-I", "-E", "-e", "^(<<<<<<<|>>>>>>>) "]
     try:
         done = subprocess.run(command, cwd=root, capture_output=True, timeout=30, check=False)
     except (OSError, subprocess.SubprocessError):
         return []
     places: dict[str, str] = {}
-    for found in done.stdout.decode(errors="backslashreplace").splitlines():
-        name, _, rest = found.partition(":")
-        places.setdefault(name, f"{name}, line {rest.partition(':')[0]}")
+    for found in re.finditer(rb"([^\0\n]+)\0(\d+)\0", done.stdout):
+        name, line = (part.decode(errors="backslashreplace") for part in found.groups())
+        places.setdefault(name, f"{name}, line {line}")
 
     return list(places.values())

@@ -15,7 +15,7 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from duvae.errors import UserError, of_file
+from duvae.errors import UserError, as_user_error
 from duvae.project import local_store
 
 ANSWER = 10.0
@@ -95,7 +95,7 @@ def store_errors(uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:
-        if isinstance(error, OSError) and not _of_store(error) and (refusal := of_file(error)):
+        if isinstance(error, OSError) and not _of_store(error) and (refusal := as_user_error(error)):
             raise refusal from error  # the file belongs to a result
         reason = " ".join(str(error).split("\n[SQL", maxsplit=1)[0].split())
         if "database is locked" in reason:
