@@ -398,3 +398,15 @@ def full_at_copy(here: Here) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     here.patch.setattr(shutil, "copy2", fail)
+
+
+def with_unknown_compression(archive: bytes) -> bytes:
+    """A zip archive whose members name a method of compression that Python does not have (97, WavPack)."""
+    changed = bytearray(archive)
+    for signature, place in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
+        at = changed.find(signature)
+        while at >= 0:
+            changed[at + place : at + place + 2] = (97).to_bytes(2, "little")
+            at = changed.find(signature, at + 1)
+
+    return bytes(changed)

@@ -15,6 +15,7 @@ import yaml
 import tiny
 from duvae import cli
 from duvae.data.image_files import read_npz
+from spoiling import with_unknown_compression
 from test_known_early import Plain
 
 IMAGES = np.arange(3 * 8 * 8, dtype=np.uint8).reshape(3, 8, 8)
@@ -76,6 +77,10 @@ CASES: dict[str, tuple[bytes, str]] = {
     "huge header": (
         packed(("images.npy", b"\x93NUMPY\x02\x00" + (2**31).to_bytes(4, "little") + b" " * 2**27), compression=8),
         "expected arrays that numpy.savez wrote",
+    ),
+    "another compression": (
+        with_unknown_compression(packed(("images.npy", npy(IMAGES)))),
+        "it cannot be read (That compression method is not supported)",
     ),
     "password": (encrypted(), "expected an array without a password; found an encrypted one"),
     "script in front": (b"#!/bin/sh\n" + packed(("images.npy", npy(IMAGES))), "found another file"),

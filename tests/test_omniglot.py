@@ -21,7 +21,7 @@ from duvae.data.images import area_average, binarized
 from duvae.data.omniglot import prepared_omniglot, read_burda
 from duvae.data.splits import Images
 from duvae.errors import UserError
-from spoiling import resign
+from spoiling import resign, with_unknown_compression
 
 SOURCE = OmniglotSource(drawings="lake", train_drawers=3, test_drawers=2, valid=4, seed=1, size=28)
 TABLE = [("Greek", 2), ("Latin", 3), ("Hebrew", 2)]
@@ -142,6 +142,11 @@ def damaged(folder: Path) -> None:
     path.write_bytes(content)
 
 
+def recompressed(folder: Path) -> None:
+    path = folder / f"{BACKGROUND}.zip"
+    path.write_bytes(with_unknown_compression(path.read_bytes()))
+
+
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
@@ -153,6 +158,7 @@ def damaged(folder: Path) -> None:
         (link, r"0000_09\.png' is not a plain file inside the archive"),
         (cut, r"images_background\.zip: expected a zip archive of pictures, but it cannot be read"),
         (damaged, r"images_background\.zip"),
+        (recompressed, r"images_background\.zip: expected a zip .* \(That compression method is not supported\)"),
         (
             lambda f: drawings.archive(f / f"{EVALUATION}.zip", {"a.txt": b"x"}),
             r"expected pictures <folder>/<alphabet>",
@@ -281,6 +287,10 @@ def rewritten(change: Any) -> Any:
         (lambda path: path.unlink(), r"not there\. Run 'duvae fetch'"),
         (lambda path: path.write_bytes(b""), "expected a MATLAB file"),
         (lambda path: path.write_bytes(b"x" * 4000), "expected a MATLAB file"),
+        (
+            lambda path: path.write_bytes(b"MATLAB 7.3 MAT-file".ljust(124, b"\0") + b"\0\2IM" + bytes(500)),
+            r"expected a MATLAB file \(version 7 or before\)",
+        ),
         (lambda path: path.write_bytes(path.read_bytes()[:3000]), "expected a MATLAB file"),
         (rewritten(lambda v: v.pop("testdata")), "expected the variable testdata, of numbers"),
         (rewritten(lambda v: v.update(target=np.array(["a"]))), "expected the variable target, of numbers"),

@@ -177,7 +177,6 @@ def read_npz(path: Path) -> dict[str, Array]:
         ValueError,
         TypeError,
         EOFError,
-        NotImplementedError,
         RuntimeError,
         OverflowError,
         zipfile.BadZipFile,

@@ -241,7 +241,7 @@ def _members(file: Path, alphabets: Sequence[str], seen: set[str]) -> Iterator[t
                 yield (alphabet, name, int(drawer)), light < 0.5
     except FileNotFoundError as error:
         raise UserError(f"{file}: not there. Run 'duvae fetch' to get the file.") from error
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError) as error:
         raise UserError(
             f"{file}: expected a zip archive of pictures, but it cannot be read ({error}). Fetch it again."
         ) from error
