@@ -201,6 +201,19 @@ def test_a_server_that_dies_during_a_rebuild_is_named(monkeypatch: pytest.Monkey
         rebuild.command([])
 
 
+def test_a_temporary_server_that_does_not_start_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipelines import flow, rebuild
+
+    def late(**_: object) -> None:
+        raise RuntimeError("Timed out while attempting to connect to ephemeral Prefect API server.")
+
+    monkeypatch.setattr(flow, "rebuild", late)
+    monkeypatch.setattr(rebuild.watchdog, "start", lambda **_: None)
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    with pytest.raises(UserError, match="the temporary Prefect server did not start"):
+        rebuild.command([])
+
+
 def run(folder: Path, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Runs a command as a process, without a server of the user; it leaves no process behind."""
     known = {name: value for name, value in os.environ.items() if name not in {"PREFECT_API_URL", OWNER_VARIABLE}}

@@ -12,7 +12,6 @@ from duvae.data import store
 from duvae.data.validation import run_expectations
 from duvae.errors import UserError
 from duvae.tracking.store import connect, store_errors
-from pipelines import durations, flow, rebuild, watchdog
 from prepared_project import create
 
 
@@ -48,29 +47,6 @@ def test_a_page_that_great_expectations_leaves_out_is_an_error(
     assert not (tmp_path / "docs").exists()
     assert "Traceback" not in capfd.readouterr().err
     assert logging.getLogger("great_expectations.render").propagate
-
-
-def test_a_prefect_server_that_does_not_start_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    def late(**_: object) -> None:
-        raise RuntimeError("Timed out while attempting to connect to ephemeral Prefect API server.")
-
-    monkeypatch.delenv("PREFECT_API_URL", raising=False)
-    monkeypatch.setattr(watchdog, "start", lambda **_: None)
-    monkeypatch.setattr(flow, "rebuild", late)
-
-    with pytest.raises(UserError, match="the temporary Prefect server did not start"):
-        rebuild._rebuild([], None, None, False, None, None, "")
-
-
-def test_a_merge_conflict_in_the_durations_is_named(
-    tmp_path: Path, tiny: config.Params, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    broken = tmp_path / "durations.yaml"
-    broken.write_text("datasets:\n<<<<<<< HEAD\n  a: 1\n=======\n  a: 2\n>>>>>>> other\n", encoding="utf-8")
-    monkeypatch.setattr(durations, "DEFAULTS", broken)
-
-    with pytest.raises(UserError, match=r"durations\.yaml: expected the durations of stages, in YAML"):
-        durations.default_durations(tiny)
 
 
 def test_a_dollar_in_the_path_is_no_variable_for_great_expectations(tmp_path: Path) -> None:

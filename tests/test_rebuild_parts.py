@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from duvae import config
 from duvae.errors import UserError
 from pipelines import devices, display, durations
 from pipelines.devices import Device, Pool, choose
@@ -325,3 +326,14 @@ def test_the_summary_of_a_rebuild() -> None:
     )
     assert display.failures(progress) == "failed: c: exited with 2\n    one\n    two\nnot started: d"
     assert [row["state"] for row in display.rows(progress)] == ["failed", "run", "in the run cache", "not started"]
+
+
+def test_a_merge_conflict_in_the_durations_is_named(
+    tmp_path: Path, tiny: config.Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "durations.yaml"
+    broken.write_text("datasets:\n<<<<<<< HEAD\n  a: 1\n=======\n  a: 2\n>>>>>>> other\n", encoding="utf-8")
+    monkeypatch.setattr(durations, "DEFAULTS", broken)
+
+    with pytest.raises(UserError, match=r"durations\.yaml: expected the durations of stages, in YAML"):
+        durations.default_durations(tiny)

@@ -9,8 +9,10 @@ import contextlib
 import logging
 import os
 import re
+import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from logging.handlers import BufferingHandler
 from pathlib import Path
 from typing import Any
 
@@ -53,18 +55,6 @@ def run_expectations(prepared: Prepared, dataset: AnyDataset, docs: Path, name: 
     return results
 
 
-class _Messages(logging.Handler):
-    """Keeps the messages of a logger."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.ERROR)
-        self.texts: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Keeps a message."""
-        self.texts.append(record.getMessage())
-
-
 @contextlib.contextmanager
 def _complete_pages(site: Path) -> Iterator[None]:
     """Raises an error if Great Expectations leaves out a page, which it only logs, with a traceback.
@@ -75,17 +65,19 @@ def _complete_pages(site: Path) -> Iterator[None]:
     Raises:
         UserError: If a page is left out.
     """
-    logger, messages = logging.getLogger("great_expectations.render"), _Messages()
+    logger, kept = logging.getLogger("great_expectations.render"), BufferingHandler(sys.maxsize)
+    kept.setLevel(logging.ERROR)
     propagate, logger.propagate = logger.propagate, False
-    logger.addHandler(messages)
+    logger.addHandler(kept)
     try:
         yield
     finally:
-        logger.removeHandler(messages)
+        logger.removeHandler(kept)
         logger.propagate = propagate
-    if messages.texts:
-        found = re.search(r"(\w+: \".*?\")\.  Traceback", messages.texts[0], re.DOTALL)
-        why = found[1] if found else " ".join(messages.texts[0].split())[:200]
+    if kept.buffer:
+        message = kept.buffer[0].getMessage()
+        found = re.search(r"(\w+: \".*?\")\.  Traceback", message, re.DOTALL)
+        why = found[1] if found else " ".join(message.split())[:200]
         raise UserError(
             f"{site}: a page cannot be written ({why}). Expected a folder with write permission, on a disk with free"
             " space. Correct this, then run the same command again."
