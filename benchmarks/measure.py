@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from duvae.project import peak_memory
 from duvae.project.files import write_text
 from duvae.project.provenance import commit, processor
 
@@ -191,10 +192,8 @@ def whole_peak(call: Callable[..., Any], *arguments: Any) -> float:
 def _whole(call: Callable[..., Any], arguments: tuple[Any, ...]) -> float:
     torch.set_num_threads(1)
     call(*arguments)
-    try:
-        return _resident("VmHWM")  # the peak of this program; ru_maxrss would include memory from before its start
-    except OSError:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+
+    return peak_memory.peak()
 
 
 def alone(call: Callable[..., Iterable[Row]]) -> list[Row]:
@@ -213,29 +212,15 @@ def _peak_above_start(call: Callable[..., Any], arguments: tuple[Any, ...]) -> f
     torch.set_num_threads(1)
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # resets VmHWM; Linux only
-        before = _resident("VmRSS")
+        before = peak_memory.resident("VmRSS")
         call(*arguments)
-        return _resident("VmHWM") - before
+        return peak_memory.resident("VmHWM") - before
     except OSError:
         unit = 2**20 if sys.platform == "darwin" else 2**10
         peaks = [resource.getrusage(resource.RUSAGE_SELF).ru_maxrss]
         call(*arguments)
         peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
         return (peaks[1] - peaks[0]) / unit
-
-
-def _resident(name: str) -> float:
-    """Reads one value about the memory of this process from /proc/self/status.
-
-    Args:
-        name: Name of the value: `VmRSS` for the present memory, `VmHWM` for the peak memory.
-
-    Returns:
-        The value in MiB.
-    """
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-
-    return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:")) / 2**10
 
 
 def machine() -> list[str]:

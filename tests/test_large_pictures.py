@@ -17,15 +17,14 @@ from duvae.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 
-MEASURE = r"""
-import re, sys
+MEASURE = """
+import sys
 from pathlib import Path
 from duvae.data.user_images import read_images
+from duvae.project import peak_memory
 
 grey = read_images(Path(sys.argv[1]), 28, "dark")[0].grey
-# `ru_maxrss` would also count the memory of the process that started this one.
-largest = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())[1]
-print(grey.shape, grey.min() == grey.max(), int(largest) // 1024)
+print(grey.shape, grey.min() == grey.max(), int(peak_memory.peak()))
 """
 
 

@@ -10,7 +10,14 @@ SOURCE = Path(__file__).parents[1] / "src"
 
 LAYERS = [
     {"errors", "messages", "fields", "paths", "streams"},
-    {"project.files", "project.progress", "project.provenance", "project.fingerprint", "project.array_files"},
+    {
+        "project.files",
+        "project.progress",
+        "project.provenance",
+        "project.fingerprint",
+        "project.array_files",
+        "project.peak_memory",
+    },
     {"records"},
     {"registry"},
     {"config"},

@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import platform
-import resource
 import shlex
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from duvae.errors import UserError
+from duvae.project import peak_memory
 from duvae.project.files import file_digest, read_json, write_json
 from duvae.project.fingerprint import of_this_process
 
@@ -59,7 +59,7 @@ class Stopwatch:
                 was changed or cut short afterwards is noticed.
             more: Further fields of the record, such as `device`.
         """
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        largest = peak_memory.peak()
         made_at = commit()
         if made_at["commit"] is None and owned_by_another():
             print(
@@ -74,7 +74,7 @@ class Stopwatch:
             "started": self.started.isoformat(timespec="seconds"),
             "wall_seconds": round(time.perf_counter() - self.wall, 2),
             "cpu_seconds": round(time.process_time() - self.cpu, 2),  # sum over all threads
-            "peak_memory_mib": round(peak / (2**20 if sys.platform == "darwin" else 2**10)),
+            "peak_memory_mib": round(largest),
             "versions": versions(),
             "machine": machine(),
             "outputs": {output.name: file_digest(output) for output in outputs},
