@@ -141,7 +141,9 @@ def _on_paper(picture: "Image.Image") -> "Iterator[Image.Image]":
     from PIL import Image
 
     for top in range(0, picture.height, STRIP):
-        strip = picture.crop((0, top, picture.width, min(top + STRIP, picture.height))).convert("RGBA")
+        bottom = min(top + STRIP, picture.height)
+        part = picture if bottom - top == picture.height else picture.crop((0, top, picture.width, bottom))
+        strip = part.convert("RGBA")
         yield Image.alpha_composite(Image.new("RGBA", strip.size, "white"), strip).convert("L")
 
 
