@@ -4,7 +4,7 @@ import errno
 import os
 import re
 
-_OF_FILES = {
+_ABOUT_FILES = {
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG),
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ESTALE),
 }
@@ -57,7 +57,7 @@ def as_user_error(error: OSError) -> UserError | None:
     Returns:
         The error that names the file; None if the user cannot correct the error, for example a missing file.
     """
-    if error.errno not in _OF_FILES:
+    if error.errno not in _ABOUT_FILES:
         return None
     name = "a file" if error.filename is None else os.fsencode(str(error.filename)).decode("utf-8", "backslashreplace")
     if error.errno == errno.ENAMETOOLONG:

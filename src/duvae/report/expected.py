@@ -16,12 +16,17 @@ from duvae.project.files import read_json
 from duvae.project.provenance import read_record
 
 EARLIEST, LATEST = 1970, 9999
-"""Years between which a stage can have run. Computers count time from 1970, and Python's times end in 9999."""
+"""Years between which a stage can have run, without these two. Computers count time from 1970, and Python's times end in
+9999."""
 
-Number = Annotated[int, Field(ge=0, lt=2**53)]
-"""A number of things. Larger whole numbers are no exact floating-point numbers, in which the report computes."""
+Count = Annotated[int, Field(ge=0, lt=2**53)]
+"""A number of things. The report computes in floating-point numbers, which larger whole numbers do not fit."""
+
 NotNegative = Annotated[float, Field(ge=0, le=1e15)]
+"""A time, a size of memory or an error. The bound is beyond any real value, and tables can still show it."""
+
 Percent = Annotated[float, Field(ge=0, le=100)]
+"""An accuracy or a share, in percent."""
 
 
 def _moment(text: str) -> str:
@@ -48,24 +53,24 @@ class Metrics(Content):
 
     system: str
     hyperparameters: dict[str, bool | int | float | None]
-    sentences: Number
-    nll_examples: Number | None = None
-    importance_samples: Number | None
+    sentences: Count
+    nll_examples: Count | None = None
+    importance_samples: Count | None
     nll: float | None
     nll_stderr: NotNegative | None
     perplexity: NotNegative | None
     reconstruction: float
     kl: float | None
     mi: float | None
-    au: Number | None
+    au: Count | None
     mpd: float | None
     ce: float | None
     mpd_t: float | None = None
     mpd_t_stderr: NotNegative | None = None
     ce_t: float | None = None
     ce_t_stderr: NotNegative | None = None
-    epochs: Number
-    best_epoch: Number
+    epochs: Count
+    best_epoch: Count
     warmup_ended: bool
     weights: str | None = None
 
@@ -101,14 +106,14 @@ class ProbeResults(Content):
     Attributes:
         largest_class: Share of the largest class in percent; None where the data set has no probes.
         labels_are: Unit of the sizes of labelled subsets, such as `images a character`.
-        alphabets: Number of alphabets of OMNIGLOT; None where the alphabets have no probes of their own.
+        alphabets: Count of alphabets of OMNIGLOT; None where the alphabets have no probes of their own.
         by_labels: Accuracies, by size of the labelled subsets; the size is a text such as `100`.
         weights: Digest of the model's weights; None in results of earlier versions.
     """
 
     largest_class: Percent | None
     labels_are: str = "labels"
-    alphabets: Number | None = None
+    alphabets: Count | None = None
     by_labels: dict[str, Accuracy]
     weights: str | None = None
 
@@ -141,7 +146,7 @@ class StageRecord(Content):
     cpu_seconds: NotNegative
     peak_memory_mib: NotNegative | None
     device: str
-    threads: Number
+    threads: Count
     started: Annotated[str, AfterValidator(_moment)]
     fingerprint: str | None = None
     weights: str | None = None
@@ -157,7 +162,7 @@ class Truth(Content):
     """Content of truth.json: the NLL of test sentences under the generator of a synthetic data set.
 
     Attributes:
-        sentences: Number of test sentences whose NLL was computed.
+        sentences: Count of test sentences whose NLL was computed.
         nll: Mean NLL of these sentences in nats, integrated over z on a lattice.
         nll_stderr: Standard error of this mean, in nats.
         spacing: Distance between neighbouring points of the lattice.
@@ -165,7 +170,7 @@ class Truth(Content):
         coarse_difference: Difference between the results of the two lattices, in nats.
     """
 
-    sentences: Number
+    sentences: Count
     nll: float
     nll_stderr: NotNegative | None
     spacing: float
