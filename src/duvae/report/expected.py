@@ -16,8 +16,7 @@ from duvae.project.files import read_json
 from duvae.project.provenance import read_record
 
 EARLIEST, LATEST = 1970, 9999
-"""Years between which a stage can have run, without these two. Computers count time from 1970, and Python's times end in
-9999."""
+"""A stage runs after the first and before the second of these years. Python's times end in 9999."""
 
 Count = Annotated[int, Field(ge=0, lt=2**53)]
 """A number of things. The report computes in floating-point numbers, which larger whole numbers do not fit."""
