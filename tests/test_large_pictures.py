@@ -21,10 +21,10 @@ MEASURE = """
 import sys
 from pathlib import Path
 from duvae.data.user_images import read_images
-from duvae.project import peak_memory
+from duvae.project import provenance
 
 grey = read_images(Path(sys.argv[1]), 28, "dark")[0].grey
-print(grey.shape, grey.min() == grey.max(), int(peak_memory.peak()))
+print(grey.shape, grey.min() == grey.max(), int(provenance.peak_memory()))
 """
 
 

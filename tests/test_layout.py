@@ -10,14 +10,7 @@ SOURCE = Path(__file__).parents[1] / "src"
 
 LAYERS = [
     {"errors", "messages", "fields", "paths", "streams"},
-    {
-        "project.files",
-        "project.progress",
-        "project.provenance",
-        "project.fingerprint",
-        "project.array_files",
-        "project.peak_memory",
-    },
+    {"project.files", "project.progress", "project.provenance", "project.fingerprint", "project.array_files"},
     {"records"},
     {"registry"},
     {"config"},

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 from duvae.errors import UserError
-from duvae.project import peak_memory
 from duvae.project.files import file_digest, read_json, write_json
 from duvae.project.fingerprint import of_this_process
 
@@ -32,6 +31,8 @@ DIGEST = "digest"
 
 LIBRARIES = ("duvae", "numpy", "scipy", "scikit-learn")
 """Libraries, besides torch, whose versions may change a result."""
+
+MIB = 2**20
 
 
 class Stopwatch:
@@ -59,7 +60,7 @@ class Stopwatch:
                 was changed or cut short afterwards is noticed.
             more: Further fields of the record, such as `device`.
         """
-        largest = peak_memory.peak()
+        largest = peak_memory()
         made_at = commit()
         if made_at["commit"] is None and owned_by_another():
             print(
@@ -174,6 +175,35 @@ def processor() -> str:
         return platform.processor() or platform.machine()
 
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def peak_memory() -> float:
+    """The largest memory that this process has used since its program began, in MiB.
+
+    Linux counts in `ru_maxrss` also the memory of the process that started this one. So the value comes from the
+    process's status, where there is one.
+    """
+    import resource
+
+    try:
+        return memory("VmHWM")
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (MIB if sys.platform == "darwin" else 2**10)
+
+
+def memory(name: str) -> float:
+    """Reads one value about the memory of this process from /proc/self/status, in MiB.
+
+    Args:
+        name: Name of the value: `VmRSS` for the present memory, `VmHWM` for the peak memory.
+
+    Raises:
+        OSError: If the system has no such file.
+    """
+    lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
+    values = dict(line.split(":", 1) for line in lines)
+
+    return int(values[name].split()[0]) / 2**10
 
 
 def owned_by_another(folder: Path = Path()) -> bool:
