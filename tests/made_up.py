@@ -164,6 +164,8 @@ def write(root: Path, params: Params, job: Job, sentences: int = 300) -> None:
             "au": None if system in FLOWS else int((means.var(axis=0) > 0.01).sum()),
             "mpd": float(last["valid_mpd"]) if probabilistic else None,
             "ce": float(last["valid_ce"]) if probabilistic else None,
+            "use": 0.0 if system == "vae" else 2.5 * spread,
+            "use_stderr": 0.004 if system == "vae" else 0.125,
             "mpd_t": 7.25 + job.seed if system in FLOWS else None,
             "mpd_t_stderr": 0.125 if system in FLOWS else None,
             "ce_t": 1.5 - job.seed if system in FLOWS else None,
@@ -171,7 +173,9 @@ def write(root: Path, params: Params, job: Job, sentences: int = 300) -> None:
             "epochs": len(history),
             "best_epoch": int(history.loc[history["best"] == 1, "epoch"].iloc[-1]),
             "warmup_ended": True,
-            "stopped": "all epochs done",
+            "stopped": f"after {len(history)} epochs"
+            if system == "fb"
+            else f"at the 5th decay, in epoch {len(history)}",
         },
     )
     wanted = params.dataset(job.dataset).probe

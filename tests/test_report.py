@@ -13,7 +13,7 @@ from duvae.commands import figure1, report
 from duvae.config import Job, SyntheticDataset, SyntheticSource
 from duvae.errors import UserError
 from duvae.project import array_files
-from duvae.report import figures, latent_spaces, page, results
+from duvae.report import comparison, figures, latent_spaces, observations, page, per_example, results
 from duvae.report.per_example import Floor, PerExample, Space
 
 
@@ -140,10 +140,12 @@ def test_an_autoencoder_leaves_cells_empty(drawn: Tables) -> None:
     row = drawn.row("figure1-likelihood-synthetic", "AE")
     assert [name for name, value in row.items() if value == "–"] == [
         "NLL",
+        "Minus VAE's",
         "Above floor",
         "PPL",
         "KL",
         "MI",
+        "KL − MI",
         "MPD",
         "CE",
     ]
@@ -162,17 +164,19 @@ def test_pages_are_self_contained_and_repeatable(root: Path, drawn: Tables) -> N
 def test_what_is_seen_is_computed(root: Path) -> None:
     params = made_up.params()
     read = results.read(params, params.figure1_jobs(), root)
-    fallen, alive, least, *_ = page.observations(read)
-    assert ": VAE (MI 0." in fallen
+    compared = comparison.compare(read, [per_example.read(model, root) for model in read])
+    fallen, alive, _, lowest, *_ = observations.observations(read, compared, 2)
+    assert fallen.startswith("Collapsed: VAE (use of z 0.00, MI 0.")
     assert "DU-VAE" not in fallen
-    assert all(name in alive for name in ("Agg-VAE", "BN-VAE", "DU-VAE"))
-    best = min((r for r in read if r.metrics["nll"] is not None), key=lambda r: r.metrics["nll"])
-    assert least == f"Least NLL: {best.name}, {best.metrics['nll']:.2f} nats."
+    assert all(name in alive for name in ("AE", "Agg-VAE", "BN-VAE", "DU-VAE"))
+    assert len(compared.best) == 4
+    assert lowest.startswith("No setting can be told from the one with the lowest NLL: VAE, Agg-VAE, BN-VAE and DU-VAE")
     du_vae = next(r for r in read if r.job.setting == "du_vae")
-    assert not du_vae.collapsed
-    du_vae.metrics["au"] = 0  # type: ignore[index]
+    assert du_vae.collapsed is False
+    du_vae.metrics["use"] = 0.0  # type: ignore[index]
+    du_vae.metrics["use_stderr"] = 0.01  # type: ignore[index]
     assert du_vae.collapsed
-    assert "DU-VAE" in page.observations(read)[0]
+    assert "DU-VAE" in observations.observations(read, compared, 2)[0]
 
 
 def test_missing_files_are_named_with_their_commands(tmp_path: Path) -> None:
@@ -242,16 +246,15 @@ def test_several_seeds_are_shown_by_mean_and_spread(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("settings", [["iaf_fb"], ["vae", "iaf_fb", "iaf_bn", "du_iaf"]])
 def test_a_flow_leaves_mi_and_au_empty(tmp_path: Path, settings: list[str]) -> None:
-    """The cells for MI and AU of a flow are empty, as in the paper. The page does not say whether a flow collapsed."""
+    """The cells for MI and AU of a flow are empty, as in the paper. The use of z tells whether a flow collapsed."""
     params = made_up.params(settings=settings)
     made_up.project(tmp_path, params)
     report.run(params, tmp_path)
     tables = Tables((tmp_path / "reports/index.html").read_text())
     row = tables.row("likelihood-synthetic", "IAF+FB")
-    assert [name for name, value in row.items() if value == "–"] == ["MI", "AU"]
+    assert [name for name, value in row.items() if value == "–"] == ["MI", "KL − MI", "AU"]
     assert row["System"] == "IAF+FB λ 0.25"
-    lines = page.observations(results.read(params, params.run_jobs(), tmp_path))
-    assert not any("ollapsed" in line and "IAF" in line for line in lines)
+    assert row["z"] == "not collapsed"
 
 
 def test_index_takes_any_data_set(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from duvae.data import store
 from duvae.errors import UserError
 from duvae.inference import sample_files
 from duvae.project.files import write_text
-from duvae.report import examples, page, results, tables, weights
+from duvae.report import examples, metric_columns, page, results, weights
 
 
 def run(params: Params, dataset: str, root: Path = Path()) -> None:
@@ -65,7 +65,7 @@ def run(params: Params, dataset: str, root: Path = Path()) -> None:
     html = page.render(
         "examples.html",
         id=dataset,
-        item=tables.noun(entry),
+        item=metric_columns.noun(entry),
         examples={**examples.content(samples, results.setting_names(models), seeds), "apart": True},
     )
     write_text(root / "reports" / "examples" / f"{dataset}.html", html)

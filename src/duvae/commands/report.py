@@ -13,10 +13,14 @@ from duvae.report import (
     cells,
     collapse,
     compare,
+    comparison,
     examples,
     figure1,
     figures,
     latent_spaces,
+    likelihood_table,
+    metric_columns,
+    observations,
     origin,
     page,
     paper,
@@ -87,7 +91,7 @@ def section(params: Params, models: Sequence[Result], root: Path) -> Mapping[str
     """
     name = models[0].job.dataset
     dataset = params.dataset(name)
-    item = tables.noun(dataset)
+    item = metric_columns.noun(dataset)
     colours = {setting: colour for setting, (colour, _) in figures.line_styles(models).items()}
     warmup = dataset.optimisation.warmup
     floor, gaps = None, None
@@ -95,6 +99,7 @@ def section(params: Params, models: Sequence[Result], root: Path) -> Mapping[str
     if dataset.kind == "synthetic":
         floor = per_example.floor(name, root)
         gaps = per_example.gaps(models, per_model, floor)
+    compared = comparison.compare(models, per_model)
     names = results.setting_names(models)
     latent = _latent_spaces(dataset, models, per_model, names)
     pictures = {setting: f"latent-{name}-{setting}" for setting in names if setting in latent}
@@ -109,14 +114,14 @@ def section(params: Params, models: Sequence[Result], root: Path) -> Mapping[str
         "id": name,
         "item": item,
         "size": page.size(dataset, next((values.documents for values in per_model if values), None), models),
-        "likelihood": tables.likelihood(models, colours, floor, gaps, item=item),
+        "likelihood": likelihood_table.likelihood(models, colours, compared, floor, gaps, item=item),
         "floor": floor,
         "quadrature": page.quadrature(floor) if floor else None,
-        "observations": page.observations(models),
+        "observations": observations.observations(models, compared, dataset.networks.latent),
         "curves": _curves(models, warmup),
         "seeds": seeds,
         "warmup": warmup,
-        "metrics": tables.shown_metrics(models, floor, item),
+        "metrics": metric_columns.shown_metrics(models, floor, item),
         "probes": probes,
         "alphabets": tables.alphabets(models),
         "probe_figure": page.inline_svg(figures.svg(figures.probes(models))) if probes else None,
@@ -132,7 +137,7 @@ def section(params: Params, models: Sequence[Result], root: Path) -> Mapping[str
             "names": pair.names,
             "warmup": warmup,
             "figure": page.inline_svg(figures.svg(collapse.figure(pair))),
-            "paragraphs": collapse.paragraphs(pair),
+            "paragraphs": collapse.paragraphs(pair, compared),
             "prior": cells.number(pair.prior, 2),
         }
         if pair
@@ -146,6 +151,7 @@ def section(params: Params, models: Sequence[Result], root: Path) -> Mapping[str
             "warmup": warmup,
             "measures": compare.measures(models, floor, item),
             "settings": compare.settings(models, gaps, pictures),
+            "pairs": compare.pairs(compared),
         },
     }
 

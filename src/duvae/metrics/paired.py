@@ -118,9 +118,10 @@ def not_worse_than_best(values: Mapping[str, Sequence[Array]], confidence: float
     r"""Finds the settings that cannot be told from the best one, the one with the smallest expected value.
 
     This is a multiple comparison with the best (Hsu 1981; here with Bonferroni's inequality). A setting is left out if
-    another setting is better by an interval of the confidence level $1 - 2 (1 - c) / (k - 1)$, for k settings and the
-    confidence level c. The best setting takes part in k - 1 such comparisons, each of which can fail on one side only.
-    So the probability that the best setting is left out is at most 1 - c.
+    another setting is better by an interval of the confidence level $1 - (1 - c) / (k - 1)$, for k settings and the
+    confidence level c. The best setting takes part in k - 1 such comparisons. So the probability that the best setting
+    is left out is at most 1 - c; it is at most half of that, since each comparison can fail on one side only. With two
+    settings, the interval is the same as that of their difference.
 
     Args:
         values: Values of each setting's models, one array of shape (examples,) per seed, by setting. All arrays are of
@@ -133,7 +134,7 @@ def not_worse_than_best(values: Mapping[str, Sequence[Array]], confidence: float
     """
     if len(values) < 2:
         return list(values)
-    level = max(0.0, 1 - 2 * (1 - confidence) / (len(values) - 1))
+    level = 1 - (1 - confidence) / (len(values) - 1)
     kept = []
     for setting, own in values.items():
         others = [other for key, other in values.items() if key != setting]

@@ -16,8 +16,11 @@ from matplotlib.ticker import MaxNLocator
 from duvae.registry import RECORDS
 from duvae.report import figures
 from duvae.report.cells import number
+from duvae.report.comparison import Comparison, difference_text
 from duvae.report.names import label
-from duvae.report.results import COLLAPSED_MI, Result, over_seeds, setting_names
+from duvae.report.results import Result, over_seeds, setting_names
+from duvae.report.verdict import CANNOT_TELL, COLLAPSED, COLLAPSED_MI, NOT_COLLAPSED
+from duvae.report.verdict import over_seeds as verdict_over_seeds
 
 MEASURES = (
     ("valid_kl", "KL", "nats"),
@@ -165,8 +168,13 @@ def best_epoch(result: Result) -> pd.Series:
 # ---------------------------------------------------------------------------------- in words
 
 
-def paragraphs(pair: Pair) -> list[str]:
-    """Explains the figure in five paragraphs: the measures, the VAE, the DU-VAE, their comparison, and the reason."""
+def paragraphs(pair: Pair, compared: Comparison) -> list[str]:
+    """Explains the figure in five paragraphs: the measures, the VAE, the DU-VAE, their comparison, and the reason.
+
+    Args:
+        pair: The VAE and the DU-VAE.
+        compared: The NLL of the single test examples, by which the two are compared.
+    """
     vae, du_vae = pair.short
     measures = (
         f"A VAE has collapsed when q(z|x) is the same for every {pair.item} x: z then holds no information about x, and"
@@ -174,7 +182,8 @@ def paragraphs(pair: Pair) -> list[str]:
         " MI, the information about x in z; AU, the number of dimensions whose mean varies with x; and MPD, the"
         f" distance between the posteriors of two {pair.item}s. CE, the width of a posterior, is then the"
         " entropy of the prior (dashed). KL alone does not show a collapse: it is MI plus KL[q(z) ‖ p(z)], and the"
-        " second part can be positive when all posteriors are equal."
+        " second part can be positive when all posteriors are equal. What the decoder gains from z, the use of z, was"
+        " measured on test: it is 0 when the decoder ignores z, even if the posteriors differ."
     )
     explanation = (
         f"Both minimise the same objective, equation 1. {vae}'s encoder is free to give every {pair.item} the same"
@@ -190,7 +199,7 @@ def paragraphs(pair: Pair) -> list[str]:
         measures,
         f"{final_state(pair.vae, vae, pair)} {mi_course(pair.vae)}",
         f"{final_state(pair.du_vae, du_vae, pair)} {mi_course(pair.du_vae)}",
-        comparison(pair),
+        comparison(pair, compared),
         explanation,
     ]
 
@@ -199,17 +208,22 @@ def final_state(results: Sequence[Result], name: str, pair: Pair) -> str:
     """Writes a sentence that gives a system's test metrics, as means over seeds, and says whether it has collapsed."""
     row = over_seeds(results).mean.iloc[0].astype(float)
     au = number(row["au"], 0 if float(row["au"]).is_integer() else 1)
-    collapsed = sum(result.collapsed is True for result in results)
-    if collapsed in (0, len(results)):
-        verdict = "it has collapsed" if collapsed else "it has not collapsed"
-    else:
-        verdict = f"{collapsed} of its {len(results)} seeds have collapsed"
+    verdict = {
+        COLLAPSED: "it has collapsed",
+        NOT_COLLAPSED: "it has not collapsed",
+        CANNOT_TELL: "these results cannot tell whether it has collapsed",
+    }
+    words = verdict_over_seeds([result.collapsed for result in results])
+    use = number(row["use"], 2)
+    used = f" its decoder gains {use} nats from z;" if use else ""
+    said = verdict.get(words, f"of its seeds, {words}")
+    below = _difference(row["ce"] - pair.prior)
     over = f" (means over {len(results)} seeds)" if len(results) > 1 else ""
 
     return (
         f"{name} ends, on test{over}, with a KL of {number(row['kl'], 2)} nats and an MI of {number(row['mi'], 2)};"
-        f" {au} of {pair.latent} dimensions {'is' if au == '1' else 'are'} active; MPD is {number(row['mpd'], 2)} and"
-        f" CE {number(row['ce'], 2)}, {_difference(row['ce'] - pair.prior)} the prior's: {verdict}."
+        f"{used} {au} of {pair.latent} dimensions {'is' if au == '1' else 'are'} active; MPD is {number(row['mpd'], 2)}"
+        f" and CE {number(row['ce'], 2)}, {below} the prior's: {said}."
     )
 
 
@@ -253,19 +267,17 @@ def mi_course(results: Sequence[Result]) -> str:
     return f"Its MI came to {rule} in {when}, and stayed above{seed}."
 
 
-def comparison(pair: Pair) -> str:
+def comparison(pair: Pair, compared: Comparison) -> str:
     """Writes sentences that compare the diversity, the uncertainty and the likelihood of the two systems."""
     vae, du_vae = pair.short
     first, second = (over_seeds(results).mean.iloc[0].astype(float) for results in (pair.vae, pair.du_vae))
     mpd = [number(row["mpd"], 2) for row in (second, first)]
-    nll = float(second["nll"] - first["nll"])
-    size = number(abs(nll), 2)
-    verdict = f"{size} nats {'lower' if nll < 0 else 'higher'}" if float(str(size).replace(",", "")) else "the same"
-
+    verdict = difference_text(compared.between(pair.du_vae[0].job.setting, pair.vae[0].job.setting))
     return (
         f"Side by side: the posteriors of two {pair.item}s lie {mpd[0]} nats apart under {du_vae} and {mpd[1]} under"
-        f" {vae}, and {du_vae}'s CE is {_difference(second['ce'] - first['ce'])} {vae}'s. Its NLL is {verdict}"
-        f" ({number(second['nll'], 2)} and {number(first['nll'], 2)}; less is better)."
+        f" {vae}, and {du_vae}'s CE is {_difference(second['ce'] - first['ce'])} {vae}'s. Its NLL,"
+        f" compared on the same {pair.item}s: {verdict}. The means are {number(second['nll'], 2)} and"
+        f" {number(first['nll'], 2)}; less is better."
     )
 
 

@@ -9,22 +9,16 @@ from typing import Any
 
 import pandas as pd
 
-from duvae.report import names
+from duvae.report import convergence, names, verdict
 from duvae.report.cells import word_list
+from duvae.report.comparison import Comparison
 from duvae.report.figures import CURVES
+from duvae.report.metric_columns import METRICS, Gaps, shown_metrics
 from duvae.report.per_example import Floor
 from duvae.report.results import FLOW_METRIC_KEYS, Result, label_counts, label_unit, over_seeds, setting_names
-from duvae.report.tables import METRICS, Gaps, shown_metrics
 
 POINTS = 200
 """Largest number of epochs in a curve on the page. If a training has more epochs, only every n-th epoch is kept."""
-
-BETTER = {"nll": -1, "gap": -1, "perplexity": -1}
-"""Metrics for which a smaller value is better (-1).
-
-The function `measures` uses 1 (a larger value is better) for accuracies, and 0 (neither is better) for all other
-numbers.
-"""
 
 
 def measures(results: Sequence[Result], floor: Floor | None = None, item: str = "sentence") -> list[dict[str, Any]]:
@@ -37,25 +31,24 @@ def measures(results: Sequence[Result], floor: Floor | None = None, item: str = 
         item: The word for one test example: `sentence` or `image`.
 
     Returns:
-        One dictionary per row, with its `key`, `label`, `unit` and number of `decimals`. `better` is -1 if a smaller
-        value is better, 1 if a larger value is better, otherwise 0. Rows of metrics also have `last`, which is true for
-        metrics of z^T, the end of a chain of flows. If `last` is true and neither setting has a value, `compare.js`
-        hides the row.
+        One dictionary per row, with its `key`, `label`, `unit` and number of `decimals`. `paired` is true for the NLL,
+        whose difference `pairs` gives with an interval. Rows of metrics also have `last`, which is true for metrics of
+        z^T, the end of a chain of flows. If `last` is true and neither setting has a value, `compare.js` hides the row.
     """
     rows = [
         {"key": metric.key, "label": metric.label, "unit": metric.unit, "decimals": metric.decimals}
-        | {"better": BETTER.get(metric.key, 0), "last": metric.key in FLOW_METRIC_KEYS}
+        | {"paired": metric.key == "nll", "last": metric.key in FLOW_METRIC_KEYS}
         for metric in METRICS
-        if metric.key in shown_metrics(results, floor, item)
+        if metric.key in shown_metrics(results, floor, item) and metric.key != "against"
     ]
     rows += [
         {"key": f"probe_{n}", "label": f"Accuracy, {int(n):,} {label_unit(results)}" if n.isdigit() else n, "unit": "%"}
-        | {"decimals": 1, "better": 1}
+        | {"decimals": 1, "paired": False}
         for n in label_counts(results)
     ]
     more = (("epochs", "Epochs", ""), ("best_epoch", "Best epoch", ""), ("train_cpu", "Training", "CPU s"))
     rows += [
-        {"key": key, "label": label, "unit": unit, "decimals": 0, "better": 0}
+        {"key": key, "label": label, "unit": unit, "decimals": 0, "paired": False}
         for key, label, unit in (*more, ("evaluate_cpu", "Evaluation", "CPU s"))
     ]
 
@@ -75,7 +68,8 @@ def settings(
     Returns:
         One dictionary per setting. `id` is `<data set>/<setting>`. `name` is the name of the setting, `system` is the
         label of its system, and `note` is the text in brackets of `name`, or else the setting's hyperparameters.
-        `seeds` is the number of seeds, and `commit` names the commits at which the models were trained and evaluated.
+        `seeds` is the number of seeds. `verdict` says whether the latent space has collapsed, and `ending` how the
+        trainings ended. `commit` names the commits at which the models were trained and evaluated.
         `picture` is the HTML id from `pictures`; None: no picture. `values` gives, for each number, the mean and the
         standard deviation over seeds. `curves` has one dictionary per seed: the epochs and the columns of `CURVES`.
     """
@@ -93,6 +87,8 @@ def settings(
                 "system": names.label(models[0].system),
                 "note": name.partition(" (")[2].rstrip(")") or models[0].hyperparameters,
                 "seeds": over.count(setting),
+                "verdict": verdict.over_seeds([result.collapsed for result in models]),
+                "ending": convergence.over_seeds([result.ending for result in models]),
                 "commit": word_list(list(dict.fromkeys(result.commit for result in models if result.commit))),
                 "picture": (pictures or {}).get(setting),
                 "values": {key: [_rounded(mean), _rounded(spread)] for key, (mean, spread) in numbers.items()},
@@ -101,6 +97,30 @@ def settings(
         )
 
     return entries
+
+
+def pairs(compared: Comparison) -> dict[str, dict[str, list[float | int]]]:
+    """Computes the paired difference of the NLL for any two settings of one data set.
+
+    Args:
+        compared: The NLL of the single test examples.
+
+    Returns:
+        By the ids of the first and the second setting, of which the first comes earlier in `compared`: the second's NLL
+        minus the first's in nats, half the width of the 95 % interval, the number of seeds of both, and the sign (-1, 0
+        or 1; 0: the two cannot be told apart).
+    """
+    settings = list(compared.nll)
+    found: dict[str, dict[str, list[float | int]]] = {}
+    for place, first in enumerate(settings):
+        for second in settings[place + 1 :]:
+            between = compared.between(second, first)
+            half = None if between is None else _rounded(between.high - between.difference)
+            if between is not None and half is not None:
+                values = [float(f"{between.difference:.6g}"), half, between.seeds, between.sign]
+                found.setdefault(first, {})[second] = values
+
+    return found
 
 
 def _curves(result: Result) -> dict[str, list[float | None]]:

@@ -10,7 +10,20 @@ from typing import Any
 
 from duvae.config import FIGURE1_DATASET, AnyDataset, Evaluation, SyntheticDataset
 from duvae.errors import UserError
-from duvae.report import cells, figures, latent_spaces, origin, page, per_example, results, tables
+from duvae.report import (
+    cells,
+    comparison,
+    figures,
+    latent_spaces,
+    likelihood_table,
+    metric_columns,
+    observations,
+    origin,
+    page,
+    per_example,
+    results,
+    tables,
+)
 from duvae.report.results import Result
 
 
@@ -81,7 +94,9 @@ def content(
             f"{per_example.FILE} of {cells.word_list(stale)}: it belongs to other weights than metrics.json. Run"
             " 'dvc repro figure1' to make both again."
         )
-    gaps = per_example.gaps(models, [examples for _, examples in current], floor)
+    examples = [values for _, values in current]
+    gaps = per_example.gaps(models, examples, floor)
+    compared = comparison.compare(models, examples)
     spaces = [per_example.space(model, examples) for model, examples in current]
     true_z = floor.z
     points = [true_z, *spaces] if true_z else spaces
@@ -101,12 +116,12 @@ def content(
         ),
         "points": cells.word_list([space.name for space in spaces if space.variances is None]),
         "figure": page.inline_png(figure, "Latent spaces: density above, means below"),
-        "observations": page.observations(models, gaps),
+        "observations": observations.observations(models, compared, dataset.networks.latent, gaps),
         "mixture": origin.mixture_warning(models),
         "made_with": origin.provenance_lines(models),
-        "likelihood": tables.likelihood(models, colours, floor, gaps, prefix="figure1-"),
+        "likelihood": likelihood_table.likelihood(models, colours, compared, floor, gaps, prefix="figure1-"),
         "quadrature": page.quadrature(floor),
-        "metrics": page.metric_explanations(tables.shown_metrics(models, floor), evaluation, floor),
+        "metrics": page.metric_explanations(metric_columns.shown_metrics(models, floor), evaluation, floor),
         "probes": tables.probes(models, colours, prefix="figure1-"),
         "probe_figure": page.inline_svg(figures.svg(figures.probes(models))),
         "warmup": dataset.optimisation.warmup,

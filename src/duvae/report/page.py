@@ -1,4 +1,4 @@
-"""Computes the sentences of the report pages from the results, and renders the templates of the pages."""
+"""Explains metrics and sizes of experiments in sentences, and renders the templates of the pages."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -9,9 +9,9 @@ from markupsafe import Markup
 
 from duvae.config import Dataset, Evaluation, ImageNetworks, OmniglotSource
 from duvae.report.cells import number, number_range, word_list
+from duvae.report.metric_columns import METRICS, noun
 from duvae.report.per_example import Floor
-from duvae.report.results import COLLAPSED_MI, Result, over_seeds, setting_names
-from duvae.report.tables import METRICS, Gaps, noun
+from duvae.report.results import Result
 
 
 def render(template: str, **content: Any) -> str:
@@ -45,74 +45,13 @@ def inline_svg(svg: str) -> Markup:
     return Markup(svg)  # noqa: S704 (figures.svg escapes its text)
 
 
-def observations(results: Sequence[Result], gaps: Gaps | None = None) -> list[str]:
-    """Writes sentences that say which settings collapsed, which did not, and which setting is best by each metric.
-
-    A setting is a system, such as DU-VAE, with hyperparameters.
-
-    Args:
-        results: Results of all models of one data set; the sentences give means over the seeds of a setting.
-        gaps: Distances of the models' NLL from the floor, by setting; None: no sentence about the floor. The floor is
-            the NLL under the generator of the synthetic data (see `Floor`).
-    """
-    over = over_seeds(results)
-    names = setting_names(results)
-    collapsed, others, unknown = [], [], []
-    for setting, name in names.items():
-        models = [result for result in results if result.job.setting == setting]
-        count = sum(result.collapsed is True for result in models)
-        share = "" if count in (0, len(models)) else f"{count} of {len(models)} seeds, "
-        kl, mi, mpd = (number(over.value(setting, key), 2) for key in ("kl", "mi", "mpd_t"))
-        active = over.value(setting, "au")
-        au = number(active, 0 if active.is_integer() else 1)
-        bounds = [f"{metric} {value} nats" for metric, value in (("KL", kl), ("MPD", mpd)) if value]
-        values = [*([f"MI {mi} nats"] if mi else bounds), f"AU {au}" if au else ""]
-        text = f"{name} ({share}{', '.join(filter(None, values))})"
-        if count:
-            collapsed.append(text)
-        elif mi:
-            others.append(text)
-        elif not au:
-            unknown.append(text)
-    rule = (
-        f"no active dimension, or an MI below {COLLAPSED_MI} nats;"
-        " where the MI is unknown, a KL or an MPD below that, since they bound it from above"
-    )
-    lines = [f"Collapsed ({rule}): {word_list(collapsed) if collapsed else 'none'}."]
-    if others:
-        lines.append(f"Not collapsed: {word_list(others)}.")
-    if unknown:
-        lines.append(f"Without MI and AU, so not classified: {word_list(unknown)}.")
-    for key, title, sign in (
-        ("nll", "Least NLL", 1),
-        ("mpd", "Greatest diversity (MPD)", -1),
-        ("ce", "Least uncertainty (CE)", 1),
-    ):
-        # A chain of flows turns z^0 into z^T, which the decoder reads. `mpd` and `ce` of a system with a flow describe
-        # z^0, while `mpd_t` and `ce_t` describe z^T. So the metrics of z^T are used where a system has them.
-        means = over.mean[f"{key}_t"].fillna(over.mean[key]) if f"{key}_t" in over.mean else over.mean[key]
-        known = {str(setting): float(value) for setting, value in means.dropna().items()}
-        if len(known) > 1:
-            best = min(known, key=lambda setting: sign * known[setting])
-            lines.append(f"{title}: {names[best]}, {number(known[best], 2)} nats.")
-    above = [
-        f"{names[setting]} {number(sum(mean for mean, _ in seeds) / len(seeds), 2)}"
-        for setting, seeds in (gaps or {}).items()
-        if seeds
-    ]
-    if above:
-        lines.append(f"Nats above the floor: {word_list(above)}.")
-
-    return lines
-
-
 def metric_explanations(
     keys: Sequence[str], evaluation: Evaluation, floor: Floor | None = None
 ) -> list[Mapping[str, str]]:
     """Explains the metrics of a table.
 
     Args:
-        keys: The keys of the metrics, as `tables.shown_metrics` returns them.
+        keys: The keys of the metrics, as `metric_columns.shown_metrics` returns them.
         evaluation: The parameters of the evaluation.
         floor: The floor of the NLL (see `Floor`); None: `keys` has no `gap`, the distance from the floor.
 

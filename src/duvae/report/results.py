@@ -17,7 +17,8 @@ import pandas as pd
 
 from duvae.config import Job, Params
 from duvae.errors import UserError
-from duvae.report import expected
+from duvae.report import convergence, expected, verdict
+from duvae.report.convergence import Ending
 from duvae.report.names import hyperparameter_text, label, rank
 
 Array = npt.NDArray[np.float64]
@@ -32,14 +33,20 @@ Only results of systems with flows have these keys. The standard error of each o
 such as `mpd_t_stderr`.
 """
 
+USE_KEYS = ("use", "use_stderr")
+"""Keys of metrics.json for the use of z by the decoder; missing in results of earlier versions."""
+
+UNSEEN_KEYS = ("nll_unseen", "nll_unseen_stderr")
+"""Keys of metrics.json for the NLL of the test examples that do not stand in the training data.
+
+They are missing in results of earlier versions, and None where there are no such examples.
+"""
+
 HISTORY = (
     *("epoch", "kl_weight", "learning_rate", "train_loss", "train_reconstruction", "train_kl", "valid_loss"),
     *("valid_reconstruction", "valid_kl", "valid_mi", "valid_au", "valid_mpd", "valid_ce", "encoder_steps", "best"),
 )
 """The columns of history.csv that the report reads."""
-
-COLLAPSED_MI = 0.1
-"""A latent space is called collapsed if the mutual information (MI) of x and z is below this number of nats."""
 
 MOST_NAMED = 6
 """Largest number of commands that a message about missing files names one by one."""
@@ -91,19 +98,13 @@ class Result:
 
     @property
     def collapsed(self) -> bool | None:
-        r"""Whether no dimension is active or the MI is below `COLLAPSED_MI`; None where the result does not tell.
+        """Whether the model has collapsed, by the rule of `verdict.verdict`; None where the results do not tell."""
+        return verdict.collapsed(self.metrics)
 
-        Where the MI is not known, an upper bound of the MI that lies below `COLLAPSED_MI` proves the collapse. The KL
-        is such a bound, because the mean of KL[q(z|x) || p(z)] over x is the MI plus KL[q(z) || p(z)]. Another bound is
-        the MPD of z (`mpd_t`), the mean of KL[q(z|x) || q(z|x')] over all pairs of x and x'. The MPD is a bound because
-        the divergence is convex, and because $I(x, z) = E_x KL[q(z|x) \| E_{x'} q(z|x')]$.
-        """
-        mi, au = self.metrics["mi"], self.metrics["au"]
-        bounds = [mi] if mi is not None else [self.metrics["kl"], self.metrics.get("mpd_t")]
-        if au == 0 or any(bound is not None and bound < COLLAPSED_MI for bound in bounds):
-            return True
-
-        return None if mi is None and au is None else False
+    @property
+    def ending(self) -> Ending:
+        """How the training ended: at its last decay of the learning rate, or at the limit of epochs."""
+        return convergence.ending(self.metrics, self.history, self.provenance.get("train"))
 
     @property
     def commit(self) -> str:
@@ -125,6 +126,8 @@ class Result:
             "seed": self.job.seed,
             **{key: _number(self.metrics[key]) for key in METRIC_KEYS},
             "nll_stderr": _number(self.metrics["nll_stderr"]),
+            "kl_minus_mi": _number(self.metrics["kl"]) - _number(self.metrics["mi"]),
+            **{key: _number(self.metrics.get(key)) for key in (*USE_KEYS, *UNSEEN_KEYS)},
             **{key: _number(self.metrics.get(key)) for name in FLOW_METRIC_KEYS for key in (name, f"{name}_stderr")},
             **{f"probe_{count}": float(probe["accuracy"]) for count, probe in accuracies.items()},
             **{

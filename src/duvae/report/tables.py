@@ -5,182 +5,11 @@ seeds, and each training gives one model. The results of a model are in a `Resul
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 
-import pandas as pd
-
-from duvae.config import Dataset
+from duvae.report import convergence
 from duvae.report.cells import Cell, Head, Row, Table, cell, number_range, word_list
-from duvae.report.per_example import Floor
-from duvae.report.results import (
-    FLOW_METRIC_KEYS,
-    OverSeeds,
-    Result,
-    label_counts,
-    label_unit,
-    over_seeds,
-    setting_names,
-)
-
-Gaps = Mapping[str, Sequence[tuple[float, float]]]
-"""Differences between the models' NLL and the floor (see `Floor`) in nats, by setting.
-
-A setting has one pair per seed: the mean difference over the sentences, and the standard error of this mean.
-"""
-
-NOUNS = {"synthetic": "sentence", "text": "sentence"}
-"""The word for one example, by the kind of the data set. For a kind that is not listed, the word is "image"."""
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A column of the tables.
-
-    Attributes:
-        key: The key of the value in `Result.row`.
-        label: The heading of the column.
-        unit: The unit below the heading; empty: the metric has no unit.
-        decimals: Number of decimal places of the values.
-        meaning: The meaning of the column in one or two sentences, which the page prints.
-    """
-
-    key: str
-    label: str
-    unit: str
-    decimals: int
-    meaning: str
-
-
-METRICS = (
-    Metric(
-        "nll",
-        "NLL",
-        "nats",
-        2,
-        "−log p(x), by importance weighting with {samples} samples each; less is better."
-        " In brackets the standard error of the mean over the test examples on which it was measured.",
-    ),
-    Metric(
-        "gap",
-        "Above floor",
-        "nats",
-        2,
-        "NLL minus the generator's own −log p(x), on the {floor} sentences of the floor;"
-        " in brackets the standard error of these paired differences.",
-    ),
-    Metric(
-        "perplexity",
-        "PPL",
-        "",
-        2,
-        "exp(total NLL / total number of predicted words), where each end of a sentence counts as a word;"
-        " less is better.",
-    ),
-    Metric("reconstruction", "Recon.", "nats", 2, "−E log p(x|z) under q(z|x): the cost of x given z."),
-    Metric("kl", "KL", "nats", 2, "KL[q(z|x) ‖ p(z)]: the cost of z."),
-    Metric("mi", "MI", "nats", 2, "KL[q(z|x) ‖ q(z)]: the information about x in z; 0 when all posteriors are equal."),
-    Metric("au", "AU", "dimensions", 1, "Active units: the dimensions whose mean has a variance above {threshold}."),
-    Metric(
-        "mpd",
-        "MPD",
-        "nats",
-        2,
-        "Mutual posterior divergence, the mean over all pairs of posteriors of their symmetric KL: diversity."
-        " Equation 3 in the form of its derivation S11, with the −1 inside the sum over dimensions.",
-    ),
-    Metric("ce", "CE", "nats", 2, "Conditional entropy of z given x: uncertainty."),
-    Metric(
-        "mpd_t",
-        "MPD of zᵀ",
-        "nats",
-        2,
-        "For IAF systems the column MPD is the exact value for z⁰, the start of the chain of flows. This column is an"
-        " estimate for zᵀ, the end of the chain; in brackets its standard error.",
-    ),
-    Metric("ce_t", "CE of zᵀ", "nats", 2, "The same for the conditional entropy."),
-)
-"""The columns of the tables, one for each metric of a model. `docs/metrics.md` has the equations."""
-
-
-def noun(dataset: Dataset) -> str:
-    """Returns the word for one example of a data set: `sentence` or `image`."""
-    return NOUNS.get(dataset.kind, "image")
-
-
-def shown_metrics(results: Sequence[Result], floor: Floor | None = None, item: str = "sentence") -> list[str]:
-    """Returns the keys of the metrics that a table of results shows.
-
-    The metrics of flows are left out if no model has them.
-
-    Args:
-        results: Results of the models of one data set.
-        floor: The floor of the NLL (see `Floor`); None: the column `gap`, the model's NLL minus the floor, is left out.
-        item: The word for one example of the data set. For "image" the perplexity is left out, because it is a number
-            per word.
-    """
-    has_flow = any(result.metrics.get(key) is not None for result in results for key in FLOW_METRIC_KEYS)
-    omitted = [
-        *(() if has_flow else FLOW_METRIC_KEYS),
-        *(() if floor else ("gap",)),
-        *(("perplexity",) if item == "image" else ()),
-    ]
-
-    return [metric.key for metric in METRICS if metric.key not in omitted]
-
-
-def likelihood(
-    results: Sequence[Result],
-    colours: Mapping[str, str],
-    floor: Floor | None = None,
-    gaps: Gaps | None = None,
-    prefix: str = "",
-    item: str = "sentence",
-) -> Table:
-    """Builds the table of all metrics, with one row per setting.
-
-    A cell shows the mean and the standard deviation over seeds. If the metric has a standard error over test examples,
-    the cell shows it in brackets.
-
-    Args:
-        results: Results of the models of one data set.
-        colours: The colour of each setting, by the key of the setting.
-        floor: The floor of the NLL (see `Floor`). It adds one row, and the column `gap` with the models' NLL minus the
-            floor. None: the table has neither this row nor this column.
-        gaps: Differences between the models' NLL and the floor; None: the cells of the column `gap` are empty.
-        prefix: Start of the table's id in the HTML page.
-        item: The word for one test example.
-    """
-    over = over_seeds(results)
-    keys = shown_metrics(results, floor, item)
-    metrics = [metric for metric in METRICS if metric.key in keys]
-    rows = []
-    if floor is not None:
-        known = {"nll": cell(floor.summary["nll"], 2, error=floor.summary["nll_stderr"])}
-        note = f"{floor.summary['sentences']:,} sentences"
-        cells = [Cell(None), *(known.get(metric.key, Cell(None)) for metric in metrics)]
-        rows.append(Row("Floor: the true NLL", cells, note, floor=True))
-    least = {key: over.mean[key].min() for key in ("nll", "perplexity") if over.mean[key].notna().sum() > 1}
-    for setting, name, note in _named(results):
-        cells = [cell(over.count(setting))]
-        for metric in metrics:
-            if metric.key == "gap":
-                gap = pd.DataFrame((gaps or {}).get(setting, []), columns=["mean", "error"])
-                cells.append(cell(gap["mean"].mean(), 2, gap["mean"].std(ddof=1), gap["error"].mean()))
-                continue
-            value = over.value(setting, metric.key)
-            decimals = 0 if metric.key == "au" and over.count(setting) == 1 else metric.decimals
-            error = over.value(setting, f"{metric.key}_stderr")
-            entry = cell(value, decimals, over.spread(setting, metric.key), error)
-            cells.append(replace(entry, strong=value == least.get(metric.key)))
-        rows.append(Row(name, cells, note, colours[setting]))
-
-    return Table(
-        f"{prefix}likelihood-{results[0].job.dataset}",
-        f"On {test_size_text(results, item)}, per {item}. {_spread(over)}; in brackets the standard error over {item}s;"
-        " – where a system has no such number.",
-        [Head("Seeds"), *(Head(metric.label, metric.unit) for metric in metrics)],
-        rows,
-    )
+from duvae.report.metric_columns import METRICS, shown_metrics
+from duvae.report.results import OverSeeds, Result, label_counts, label_unit, over_seeds, setting_names
 
 
 def test_size_text(results: Sequence[Result], item: str) -> str:
@@ -222,7 +51,7 @@ def probes(
     largest = next(result.probe["largest_class"] for result in results if result.probe and result.probe["by_labels"])
     rows = [Row("Largest class", [Cell(None), *[cell(largest, 1)] * len(counts)], floor=True)]
     several_subsets = False
-    for setting, name, note in _named(results):
+    for setting, name, note in named_settings(results):
         cells = [
             cell(over.value(setting, key), 1, over.spread(setting, key), over.value(setting, f"{key}_spread"))
             for key in (f"probe_{n}" for n in counts)
@@ -237,7 +66,7 @@ def probes(
     return Table(
         f"{prefix}probes-{results[0].job.dataset}",
         f"Accuracy in percent on the test {item}s of a linear classifier of the posterior means (of a flow μ⁰ and zᵀ"
-        f" joined){per_alphabet} by number of {unit}. {_spread(over)}{brackets}.",
+        f" joined){per_alphabet} by number of {unit}. {spread_text(over)}{brackets}.",
         [Head("Seeds"), *(Head(f"{int(n):,}" if n.isdigit() else n) for n in counts)],
         rows,
     )
@@ -304,7 +133,7 @@ def costs(results: Sequence[Result], colours: Mapping[str, str], prefix: str = "
         "peak_memory_mib": Head("Memory", "MiB, peak"),
     }
     rows = []
-    for setting, name, note in _named(results):
+    for setting, name, note in named_settings(results):
         models = [result for result in results if result.job.setting == setting]
         cells = [cell(over.count(setting))]
         for key in columns:
@@ -314,6 +143,7 @@ def costs(results: Sequence[Result], colours: Mapping[str, str], prefix: str = "
         records = [result.provenance["train"] for result in models if "train" in result.provenance]
         devices = dict.fromkeys(f"{record['device']}, {record['threads']}" for record in records)
         cells.append(Cell(word_list(list(devices)) or None))
+        cells.append(Cell(convergence.over_seeds([result.ending for result in models])))
         cells.append(Cell(", ".join(dict.fromkeys(result.commit for result in models if result.commit)) or None))
         if not all(result.metrics["warmup_ended"] for result in models):
             note = f"{note}; ended before its warm-up, last weights kept".removeprefix("; ")  # noqa: PLW2901
@@ -322,7 +152,7 @@ def costs(results: Sequence[Result], colours: Mapping[str, str], prefix: str = "
     return Table(
         f"{prefix}making-{results[0].job.dataset}",
         "The cost of each result and its commit (+: with uncommitted changes); – where there is no record.",
-        [Head("Seeds"), *columns.values(), Head("Device", "threads"), Head("Commit")],
+        [Head("Seeds"), *columns.values(), Head("Device", "threads"), Head("End of training"), Head("Commit")],
         rows,
     )
 
@@ -335,7 +165,8 @@ def per_model(results: Sequence[Result], colours: Mapping[str, str], item: str =
         colours: The colour of each setting, by the key of the setting.
         item: The word for one test example.
     """
-    metrics = [metric for metric in METRICS if metric.key in shown_metrics(results, None, item)]
+    shown = set(shown_metrics(results, None, item)) - {"against"}  # that column compares settings
+    metrics = [metric for metric in METRICS if metric.key in shown]
     more = {"epochs": Head("Epochs"), "best_epoch": Head("Best", "epoch"), "train_cpu": Head("Training", "CPU s")}
     names = setting_names(results)
     rows = []
@@ -361,11 +192,12 @@ def per_model(results: Sequence[Result], colours: Mapping[str, str], item: str =
     )
 
 
-def _spread(over: OverSeeds) -> str:
+def spread_text(over: OverSeeds) -> str:
+    """Says what the sign ± means in a table, or that there is only one seed."""
     return "± is the standard deviation over seeds" if (over.seeds > 1).any() else "One seed, so no spread over seeds"
 
 
-def _named(results: Sequence[Result]) -> list[tuple[str, str, str]]:
+def named_settings(results: Sequence[Result]) -> list[tuple[str, str, str]]:
     """Returns the key, the name and the note of each setting.
 
     The note gives the hyperparameters; it is empty if the name contains the hyperparameters already.

@@ -34,6 +34,17 @@
     pick.addEventListener("change", () => show(true));
   }
 
+  // The paired difference of the NLL, b minus a. The page has each pair once, in the order of the settings.
+  function paired(a, b) {
+    if (a.set !== b.set) return null;
+    const [first, second] = [a, b].map(of => of.id.slice(a.set.id.length + 1));
+    const forward = (a.set.pairs[first] || {})[second], backward = (a.set.pairs[second] || {})[first];
+    const values = forward || backward;
+    if (!values) return null;
+    const turn = forward ? 1 : -1;
+    return {difference: turn * values[0], half: values[1], seeds: values[2], sign: turn * values[3]};
+  }
+
   function numbers(a, b) {
     const table = document.getElementById("compare-table");
     table.replaceChildren();
@@ -43,11 +54,12 @@
       const cell = make("th", null, {scope: "col"}, head);
       make("span", null, {class: "key", style: `background:${colours[i]}`}, cell);
       cell.append(of.system);
-      for (const line of [of.note, of.seeds === 1 ? "1 seed" : `${of.seeds} seeds`].filter(Boolean))
+      for (const line of [of.note, of.verdict, of.ending, of.seeds === 1 ? "1 seed" : `${of.seeds} seeds`].filter(Boolean))
         make("span", line, {class: "unit"}, cell);
     });
     make("th", "difference", {scope: "col"}, head);
     const body = make("tbody", null, {}, table);
+    const pair = paired(a, b);
     const keys = new Set(b.set.measures.map(measure => measure.key));
     for (const measure of a.set.measures.filter(measure => keys.has(measure.key))) {
       const values = [a, b].map(of => of.values[measure.key] || [null, null]);
@@ -57,19 +69,25 @@
       if (measure.unit) make("span", " " + measure.unit, {class: "unit"}, name);
       const apart = values[0][0] === null || values[1][0] === null ? null : values[1][0] - values[0][0];
       values.forEach(([mean, spread], i) => {
-        const best = apart !== null && measure.better * apart * (i ? 1 : -1) > 0;
+        const best = measure.paired && pair && pair.sign === (i ? -1 : 1);
         const whole = measure.key === "au" && Number.isInteger(mean);
         const cell = make("td", written(mean, whole ? 0 : measure.decimals), best ? {class: "best"} : {}, row);
         if (spread !== null) make("span", " ± " + written(spread, measure.decimals), {class: "spread"}, cell);
       });
       const whole = measure.key === "au" && values.every(([mean]) => Number.isInteger(mean));
-      make("td", written(apart, whole ? 0 : measure.decimals, true), {}, row);
+      const difference = measure.paired && pair ? pair.difference : apart;
+      const cell = make("td", written(difference, whole ? 0 : measure.decimals, true), {}, row);
+      if (measure.paired && pair) make("span", ` [${written(pair.half, measure.decimals)}]`, {class: "spread"}, cell);
     }
     const row = make("tr", null, {}, body);
     make("th", "Commit", {scope: "row"}, row);
     for (const of of [a, b]) make("td", of.commit || "–", {}, row);
     make("td", "", {}, row);
     document.getElementById("compare-sets").hidden = a.set === b.set;
+    document.getElementById("compare-words").textContent = !pair ? "" : (pair.sign
+      ? "The NLL differs, on the same test examples: the lower one is bold."
+      : "On these test examples, the NLL of the two cannot be told apart.")
+      + (pair.seeds === 1 ? " This is one seed; other seeds may differ." : ` This is over ${pair.seeds} seeds.`);
   }
 
   const NS = "http://www.w3.org/2000/svg", W = 260, H = 150, LEFT = 34, RIGHT = 6, TOP = 18, BOTTOM = 20;

@@ -1,0 +1,102 @@
+"""Builds the table of all metrics of a data set's settings."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import pandas as pd
+
+from duvae.report import convergence, verdict
+from duvae.report.cells import Cell, Head, Row, Table, cell
+from duvae.report.comparison import Comparison
+from duvae.report.metric_columns import METRICS, Gaps, reference, shown_metrics
+from duvae.report.per_example import Floor
+from duvae.report.results import Result, over_seeds
+from duvae.report.tables import named_settings, spread_text, test_size_text
+
+
+def likelihood(
+    results: Sequence[Result],
+    colours: Mapping[str, str],
+    comparison: Comparison,
+    floor: Floor | None = None,
+    gaps: Gaps | None = None,
+    prefix: str = "",
+    item: str = "sentence",
+) -> Table:
+    """Builds the table of all metrics, with one row per setting.
+
+    A cell shows the mean and the standard deviation over seeds. If the metric has a standard error over test examples,
+    the cell shows it in brackets. Bold type marks the settings that cannot be told from the one with the lowest NLL.
+
+    Args:
+        results: Results of the models of one data set.
+        colours: The colour of each setting, by the key of the setting.
+        comparison: The NLL of the single test examples, by which the settings are compared.
+        floor: The floor of the NLL (see `Floor`). It adds one row, and the column `gap` with the models' NLL minus the
+            floor. None: the table has neither this row nor this column.
+        gaps: Differences between the models' NLL and the floor; None: the cells of the column `gap` are empty.
+        prefix: Start of the table's id in the HTML page.
+        item: The word for one test example.
+    """
+    over = over_seeds(results)
+    keys = shown_metrics(results, floor, item)
+    metrics = [metric for metric in METRICS if metric.key in keys]
+    rows = []
+    if floor is not None:
+        known = {"nll": cell(floor.summary["nll"], 2, error=floor.summary["nll_stderr"])}
+        note = f"{floor.summary['sentences']:,} sentences"
+        cells = [Cell(None), *(known.get(metric.key, Cell(None)) for metric in metrics), Cell(None)]
+        rows.append(Row("Floor: the true NLL", cells, note, floor=True))
+    vae = reference(results)
+    unconverged = False
+    for setting, name, note in named_settings(results):
+        models = [result for result in results if result.job.setting == setting]
+        converged = all(model.ending.converged for model in models)
+        unconverged = unconverged or not converged
+        cells = [cell(over.count(setting))]
+        for metric in metrics:
+            if metric.key == "gap":
+                gap = pd.DataFrame((gaps or {}).get(setting, []), columns=["mean", "error"])
+                cells.append(cell(gap["mean"].mean(), 2, gap["mean"].std(ddof=1), gap["error"].mean()))
+            elif metric.key == "against":
+                found = None if vae is None or setting == vae else comparison.between(setting, vae)
+                cells.append(cell(found.difference, 2, error=found.high - found.difference) if found else Cell(None))
+            else:
+                value = over.value(setting, metric.key)
+                decimals = 0 if metric.key == "au" and over.count(setting) == 1 else metric.decimals
+                error = over.value(setting, f"{metric.key}_stderr")
+                entry = cell(value, decimals, over.spread(setting, metric.key), error)
+                if metric.key == "nll" and entry.text is not None:
+                    mark = "" if converged else convergence.MARK
+                    entry = replace(entry, strong=setting in comparison.best, mark=mark)
+                cells.append(entry)
+        cells.append(Cell(verdict.over_seeds([model.collapsed for model in models])))
+        rows.append(Row(name, cells, note, colours[setting]))
+
+    return Table(
+        f"{prefix}likelihood-{results[0].job.dataset}",
+        f"On {test_size_text(results, item)}, per {item}. {spread_text(over)}; in brackets the standard error over"
+        f" {item}s; – where a system has no such number. {best_text(comparison)}"
+        + (
+            f" {convergence.MARK}: a training ended at its limit of epochs, before it had converged."
+            if unconverged
+            else ""
+        ),
+        [Head("Seeds"), *(Head(metric.label, metric.unit) for metric in metrics), Head("z")],
+        rows,
+    )
+
+
+def best_text(comparison: Comparison) -> str:
+    """Says what bold type means in the column of the NLL; empty where the settings were not compared."""
+    if not comparison.best:
+        return ""
+    count = len(comparison.seeds)
+    seeds = "one seed, so this does not cover the choice of the seed" if count == 1 else f"{count} seeds"
+    which = (
+        "the setting with a lower NLL than all others"
+        if len(comparison.best) == 1
+        else "the settings that cannot be told from the one with the lowest NLL"
+    )
+
+    return f"Bold: {which} (95 % for all comparisons together; {seeds})."

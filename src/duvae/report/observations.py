@@ -1,0 +1,189 @@
+"""Writes the sentences that say what the results of one data set show, and no more than they show.
+
+Each sentence follows from a rule: the verdict about collapse, the paired comparison of the NLL, the ending of each
+training, and the values that a system reaches by construction.
+"""
+
+import math
+from collections.abc import Sequence
+
+from duvae.report import convergence, verdict
+from duvae.report.cells import number, word_list
+from duvae.report.comparison import Comparison
+from duvae.report.metric_columns import Gaps
+from duvae.report.results import Result, over_seeds, setting_names
+
+NORMALIZED = ("bn_vae", "du_vae")
+"""Systems whose Gaussian means have the mean square gamma^2 over each batch, summed over n dimensions: n gamma^2."""
+
+NEAR_CEILING = 0.5
+"""Distance from log N in nats, within which the estimate of the mutual information is bounded by log N."""
+
+
+def observations(results: Sequence[Result], comparison: Comparison, latent: int, gaps: Gaps | None = None) -> list[str]:
+    """Writes sentences about collapse, NLL, convergence and the limits of the measures.
+
+    Args:
+        results: Results of all models of one data set; the sentences give means over the seeds of a setting.
+        comparison: The NLL of the single test examples, by which the settings are compared.
+        latent: Number of dimensions of z.
+        gaps: Distances of the models' NLL from the floor, by setting; None: no sentence about the floor. The floor is
+            the NLL under the generator of the synthetic data (see `Floor`).
+    """
+    return [
+        *collapse_lines(results),
+        *nll_lines(results, comparison),
+        *floor_lines(results, gaps or {}),
+        *convergence_lines(results),
+        *construction_lines(results, latent),
+        *ceiling_lines(results),
+    ]
+
+
+def collapse_lines(results: Sequence[Result]) -> list[str]:
+    """Says which settings have collapsed, which have not, and for which the results do not tell."""
+    over = over_seeds(results)
+    groups: dict[str, list[str]] = {verdict.COLLAPSED: [], verdict.NOT_COLLAPSED: [], verdict.CANNOT_TELL: []}
+    for setting, name in setting_names(results).items():
+        models = [result for result in results if result.job.setting == setting]
+        words = verdict.over_seeds([model.collapsed for model in models])
+        kl, mi, mpd, use = (number(over.value(setting, key), 2) for key in ("kl", "mi", "mpd_t", "use"))
+        bounds = [f"{metric} {value}" for metric, value in (("KL", kl), ("MPD", mpd)) if value]
+        values = [f"use of z {use}" if use else "use of z not measured", *([f"MI {mi}"] if mi else bounds)]
+        share = "" if words in groups else f"{words}; "
+        group = words if words in groups else verdict.COLLAPSED
+        groups[group].append(f"{name} ({share}{', '.join(values)})")
+    titles = {
+        verdict.COLLAPSED: "Collapsed",
+        verdict.NOT_COLLAPSED: "Not collapsed",
+        verdict.CANNOT_TELL: "The results cannot tell whether these collapsed",
+    }
+
+    return [f"{titles[key]}: {word_list(names)}." for key, names in groups.items() if names] + [verdict.RULE]
+
+
+def nll_lines(results: Sequence[Result], comparison: Comparison) -> list[str]:
+    """Says which setting has the lowest NLL, or which settings cannot be told from it."""
+    if not comparison.best:
+        return []
+    names = setting_names(results)
+    best = [names[setting] for setting in comparison.best]
+    count = len(comparison.seeds)
+    seeds = (
+        "One seed was trained, so this does not say how other seeds would compare."
+        if count == 1
+        else f"This is over {count} seeds."
+    )
+    if len(best) == len(comparison.nll):
+        line = f"No setting can be told from the one with the lowest NLL: {word_list(best)}."
+    elif len(best) == 1:
+        line = f"The lowest NLL has {best[0]}, in paired comparisons with all {len(comparison.nll) - 1} other settings."
+    else:
+        line = f"These settings cannot be told from the one with the lowest NLL: {word_list(best)}."
+
+    return [f"{line} The confidence is 95 % for all comparisons together. {seeds}"]
+
+
+def floor_lines(results: Sequence[Result], gaps: Gaps) -> list[str]:
+    """Says how far the NLL of each setting lies above the floor."""
+    names = setting_names(results)
+    above = [
+        f"{names[setting]} {number(sum(mean for mean, _ in seeds) / len(seeds), 2)}"
+        for setting, seeds in gaps.items()
+        if seeds
+    ]
+
+    return [f"Nats above the floor: {word_list(above)}."] if above else []
+
+
+def convergence_lines(results: Sequence[Result]) -> list[str]:
+    """Says how the trainings ended, grouped by their endings."""
+    names = setting_names(results)
+    groups: dict[str, list[str]] = {}
+    converged = 0
+    for setting, name in names.items():
+        endings = [result.ending for result in results if result.job.setting == setting]
+        if all(ending.converged for ending in endings):
+            converged += 1
+        else:
+            groups.setdefault(convergence.over_seeds(endings), []).append(name)
+    if not groups:
+        return ["All trainings converged: they ended at their last decay of the learning rate."]
+    texts = [f"{word_list(members)} ({text})" for text, members in groups.items()]
+    count = f"{converged} of the {len(names)} settings" if converged else "No setting"
+
+    return [
+        (
+            f"{count} converged with every seed. A difference in NLL from one of the others may be a difference in the"
+            f" speed of training: {word_list(texts)}."
+        )
+    ]
+
+
+def construction_lines(results: Sequence[Result], latent: int) -> list[str]:
+    r"""Says which KL and which MI batch normalization of the means gives alone, whatever the decoder does.
+
+    Over a batch, the means of these systems have the mean square gamma^2 in each dimension, on average over the
+    dimensions. So the KL is at least $n \gamma^2 / 2$ nats. As a reference, Gaussian means of this variance with
+    posterior variances of 1 have the mutual information $\frac n2 \log(1 + \gamma^2)$ nats. With a fixed shift beta and
+    free scales, the KL is at least $n \beta^2 / 2$ nats.
+
+    Args:
+        results: Results of all models of one data set.
+        latent: Number n of dimensions of z.
+    """
+    over = over_seeds(results)
+    first = {result.job.setting: result for result in reversed(results)}
+    parts = []
+    for setting, name in setting_names(results).items():
+        result = first[setting]
+        values = result.metrics["hyperparameters"]
+        kl, mi = (number(over.value(setting, key), 2) for key in ("kl", "mi"))
+        if result.system in NORMALIZED and "gamma" in values:
+            gamma = float(values["gamma"])
+            least = number(latent * gamma**2 / 2, 2)
+            gaussian = number(latent / 2 * math.log(1 + gamma**2), 2)
+            parts.append(f"{name}: KL at least {least} (measured {kl}), MI {gaussian} (measured {mi})")
+        elif result.system == "bn_vae_fixed_beta" and "beta" in values:
+            least = number(latent * float(values["beta"]) ** 2 / 2, 2)
+            parts.append(f"{name}: KL at least {least} (measured {kl})")
+    if not parts:
+        return []
+
+    return [
+        (
+            "Batch normalization of the means alone gives, in nats on the statistics of a batch, a KL of at least nγ²/2"
+            " (for a fixed shift nβ²/2), and an MI of n/2 · log(1 + γ²) if the means are Gaussian and the variances 1:"
+            f" {'; '.join(parts)}. So neither of the two shows that the decoder uses z."
+        )
+    ]
+
+
+def ceiling_lines(results: Sequence[Result]) -> list[str]:
+    """Names the settings whose MI comes near log N, which the estimate from N examples cannot exceed."""
+    names = setting_names(results)
+    near = {
+        names[result.job.setting]: f"{number(result.metrics['mi'], 2)} of at most"
+        f" {number(math.log(result.metrics['sentences']), 2)}"
+        for result in results
+        if result.metrics["mi"] is not None and at_ceiling(result.metrics["mi"], result.metrics["sentences"])
+    }
+    if not near:
+        return []
+
+    return [
+        (
+            "The estimate of MI is at most log N, so a true MI above that does not show:"
+            f" {word_list([f'{name} ({text})' for name, text in near.items()])}."
+        )
+    ]
+
+
+def at_ceiling(mi: float, examples: int) -> bool:
+    """Whether an estimate of the mutual information is within `NEAR_CEILING` nats of its bound log N.
+
+    Args:
+        mi: The estimate in nats.
+        examples: Number N of examples from which it was computed.
+    """
+    return examples > 1 and math.log(examples) - mi < NEAR_CEILING

@@ -1,0 +1,277 @@
+"""Sentences about results say what the statistics support: verdicts, paired comparisons, endings of trainings."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from duvae.config import Job
+from duvae.data.splits import Array
+from duvae.report import comparison, convergence, observations, results, verdict
+from duvae.report.comparison import Comparison, compare, difference_text
+from duvae.report.per_example import PerExample
+from duvae.report.results import Result
+
+WORKING = {"kl": 1.6, "mi": 1.2, "use": 3.0, "use_stderr": 0.2}
+
+
+def model(setting: str, system: str = "", seed: int = 1, **changed: Any) -> Result:
+    """A model of a working VAE of 20 epochs, with some metrics changed."""
+    history = pd.DataFrame(dict.fromkeys(results.HISTORY, 0.0), index=range(20))
+    history["epoch"], history["learning_rate"] = range(1, 21), 1.0
+    metrics = {
+        "system": system or setting,
+        "hyperparameters": {},
+        "sentences": 100,
+        "nll": 30.0,
+        "nll_stderr": 0.1,
+        "perplexity": 2.0,
+        "reconstruction": 29.0,
+        "au": 2,
+        "mpd": 1.0,
+        "ce": 2.0,
+        "epochs": 20,
+        "best_epoch": 12,
+        "stopped": "at the 5th decay, in epoch 20",
+        **WORKING,
+        **changed,
+    }
+
+    return Result(Job("made_up", setting, seed, "yelp"), metrics, history, None, {})
+
+
+def values(nll: Array | None, index: Sequence[int] | None = None) -> PerExample:
+    count = 0 if nll is None else len(nll)
+
+    return PerExample({}, np.asarray(range(count) if index is None else index), nll, None, None, None)
+
+
+# ---------------------------------------------------------------------------------- collapse
+
+
+@pytest.mark.parametrize(
+    ("metrics", "expected"),
+    [
+        # a VAE whose posteriors equal the prior
+        ({"mi": 0.0, "kl": 0.0, "use": 0.0, "use_stderr": 0.0}, verdict.COLLAPSED),
+        # a VAE with different posteriors, whose decoder ignores z
+        ({"mi": 0.8, "kl": 1.0, "use": 0.01, "use_stderr": 0.01}, verdict.COLLAPSED),
+        # batch-normalized means keep KL and MI up by construction, and the decoder ignores z
+        ({"mi": 0.69, "kl": 1.0, "use": -0.002, "use_stderr": 0.005}, verdict.COLLAPSED),
+        # an autoencoder has no MI
+        ({"mi": None, "kl": None, "use": 5.0, "use_stderr": 0.1}, verdict.NOT_COLLAPSED),
+        ({"mi": None, "kl": None, "use": 0.0, "use_stderr": 0.01}, verdict.COLLAPSED),
+        # a working model
+        ({"mi": 1.2, "kl": 1.6, "use": 3.0, "use_stderr": 0.2}, verdict.NOT_COLLAPSED),
+        # a flow: the KL, or the MPD of z, bounds the MI from above
+        ({"mi": None, "kl": 0.05, "mpd_t": 0.2, "use": 0.05, "use_stderr": 0.1}, verdict.COLLAPSED),
+        ({"mi": None, "kl": 0.5, "mpd_t": 0.05, "use": 0.05, "use_stderr": 0.1}, verdict.COLLAPSED),
+        ({"mi": None, "kl": 0.5, "mpd_t": 0.5, "use": 2.0, "use_stderr": 0.1}, verdict.NOT_COLLAPSED),
+        # not known well enough, or not measured
+        ({"mi": 1.2, "kl": 1.6, "use": 0.15, "use_stderr": 0.1}, verdict.CANNOT_TELL),
+        ({"mi": 1.2, "kl": 1.6, "use": 3.0, "use_stderr": None}, verdict.CANNOT_TELL),
+        ({"mi": 1.2, "kl": 1.6}, verdict.CANNOT_TELL),
+        ({"mi": 0.0, "kl": 0.0}, verdict.COLLAPSED),
+        # a contradiction: hardly any information, yet a large use of z
+        ({"mi": 0.05, "kl": 1.6, "use": 3.0, "use_stderr": 0.2}, verdict.CANNOT_TELL),
+    ],
+)
+def test_the_verdict_follows_from_use_of_z_and_information(metrics: dict[str, Any], expected: str) -> None:
+    assert verdict.verdict({"mpd_t": None, **metrics}) == expected
+
+
+def test_seeds_with_different_verdicts_are_counted() -> None:
+    assert verdict.over_seeds([True, True]) == "collapsed"
+    assert verdict.over_seeds([False]) == "not collapsed"
+    assert verdict.over_seeds([None, None]) == "cannot tell"
+    assert verdict.over_seeds([True, False, None]) == "1 of 3 collapsed, 1 unclear"
+    assert verdict.over_seeds([False, None]) == "0 of 2 collapsed, 1 unclear"
+
+
+def test_settings_are_grouped_by_their_verdicts() -> None:
+    lines = observations.collapse_lines(
+        [
+            model("vae", mi=0.0, kl=0.0, use=0.0),
+            model("du_vae"),
+            model("fb", use=0.11),
+            model("ae", mi=None, kl=None),
+            model("bn_vae", seed=1, use=0.0, use_stderr=0.01),
+            model("bn_vae", seed=2),
+        ]
+    )
+
+    assert lines[0] == "Collapsed: VAE (use of z 0.00, MI 0.00) and BN-VAE (1 of 2 collapsed; use of z 1.50, MI 1.20)."
+    assert lines[1] == "Not collapsed: DU-VAE (use of z 3.00, MI 1.20) and AE (use of z 3.00)."
+    assert lines[2] == "The results cannot tell whether these collapsed: FB (use of z 0.11, MI 1.20)."
+    assert lines[3] == verdict.RULE
+
+
+# ---------------------------------------------------------------------------------- convergence
+
+
+def history(rates: Sequence[float]) -> pd.DataFrame:
+    return pd.DataFrame({"learning_rate": rates})
+
+
+@pytest.mark.parametrize(
+    ("metrics", "rates", "text"),
+    [
+        (
+            {"epochs": 5, "best_epoch": 2, "stopped": "at the 3th decay, in epoch 5"},
+            [1, 1, 0.5, 0.25, 0.25],
+            "converged in epoch 5, 3 decays",
+        ),
+        (
+            {"epochs": 12, "best_epoch": 12, "stopped": "after 12 epochs"},
+            [1] * 12,
+            "epoch limit (12) after no decay, still falling",
+        ),
+        (
+            {"epochs": 12, "best_epoch": 7, "stopped": "after 12 epochs"},
+            [1] * 11 + [0.5],
+            "epoch limit (12) after 1 decay",
+        ),
+        ({"epochs": 9, "best_epoch": 9, "ending": "rate", "decays": 4}, [1] * 9, "converged in epoch 9, 4 decays"),
+        (
+            {"epochs": 9, "best_epoch": 9, "ending": "epochs", "decays": 2},
+            [1] * 9,
+            "epoch limit (9) after 2 decays, still falling",
+        ),
+    ],
+)
+def test_the_end_of_a_training_is_told(metrics: dict[str, Any], rates: list[float], text: str) -> None:
+    assert convergence.ending(metrics, history(rates)).text == text
+
+
+def test_the_recorded_patience_decides_what_the_last_epochs_are() -> None:
+    metrics = {"epochs": 30, "best_epoch": 15, "stopped": "after 30 epochs"}
+    record = {"parameters": {"optimisation": {"decay": {"patience": 20}}}}
+
+    assert not convergence.ending(metrics, history([1.0] * 30)).falling
+    assert convergence.ending(metrics, history([1.0] * 30), record).falling
+
+
+def test_trainings_without_convergence_are_named() -> None:
+    (line,) = observations.convergence_lines([model("vae"), model("fb", stopped="after 20 epochs", best_epoch=20)])
+    assert line.startswith("1 of the 2 settings converged with every seed.")
+    assert line.endswith("speed of training: FB (epoch limit (20) after no decay, still falling).")
+    (line,) = observations.convergence_lines([model("vae")])
+    assert line.startswith("All trainings converged")
+
+
+# ---------------------------------------------------------------------------------- comparisons
+
+
+def test_models_are_compared_on_the_examples_that_all_have() -> None:
+    first, second = np.array([1.0, 2.0, 3.0, 4.0]), np.array([2.0, 5.0, 9.0])
+    found = compare([model("vae"), model("fb"), model("ae")], [values(first), values(second, [0, 2, 3]), values(None)])
+
+    assert set(found.nll) == {"vae", "fb"}
+    assert found.nll["vae"][1].tolist() == [1.0, 3.0, 4.0]
+    pair = found.pair("fb", "vae")
+    assert pair is not None
+    assert pair.difference == pytest.approx((1 + 2 + 5) / 3)
+    assert found.between("fb", "ae") is None
+    assert compare([model("vae")], [None]).best == []
+
+
+def test_only_seeds_that_both_settings_have_are_compared() -> None:
+    nll = {"vae": {1: np.zeros(3), 2: np.ones(3)}, "fb": {2: np.array([1.1, 1.2, 1.3]), 3: np.full(3, 9.0)}}
+    found = Comparison(nll).between("fb", "vae")
+    assert found is not None
+    assert found.difference == pytest.approx(0.2)
+    assert found.seeds == 1
+    assert Comparison({"vae": {1: np.zeros(3)}, "fb": {2: np.zeros(3)}}).between("fb", "vae") is None
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    count=st.integers(1, 4),
+    seeds=st.integers(1, 3),
+    shift=st.sampled_from([0.0, 0.05, 3.0]),
+    spread=st.sampled_from([0.0, 0.1, 2.0]),
+    seed=st.integers(0, 10**6),
+)
+def test_no_sentence_says_more_than_the_comparison(
+    count: int, seeds: int, shift: float, spread: float, seed: int
+) -> None:
+    """A setting is called the lowest alone only if every other one is higher by its interval; ties are ties."""
+    random = np.random.default_rng(seed)
+    names = ["vae", "fb", "bn_vae", "du_vae"][:count]
+    hard = random.normal(30, 8, 40)
+    models, examples = [], []
+    for place, name in enumerate(names):
+        for number in range(1, seeds + 1):
+            models.append(model(name, seed=number))
+            examples.append(values(hard + shift * place + spread * random.standard_normal(40)))
+    found = comparison.compare(models, examples)
+    lines = observations.nll_lines(models, found)
+
+    assert len(lines) == (count > 1)
+    if not lines:
+        return
+    if spread == 0 and shift == 0:
+        assert lines[0].startswith("No setting can be told from the one with the lowest NLL: VAE")
+    if lines[0].startswith("The lowest NLL has"):
+        (best,) = found.best
+        others = [found.between(best, other) for other in names if other != best]
+        assert all(each is not None and each.sign == -1 for each in others)
+    assert ("One seed was trained, so this does not say how other seeds would compare." in lines[0]) == (seeds == 1)
+    for first in names:
+        for second in names:
+            between = found.between(first, second)
+            text = difference_text(between)
+            assert between is not None
+            assert (" lower (" in text, " higher (" in text) == (between.sign == -1, between.sign == 1)
+            assert ("other seeds may differ" in text) == (seeds == 1)
+            assert "nan" not in text
+
+
+def test_a_setting_far_ahead_is_called_the_lowest() -> None:
+    """The test above can see this case."""
+    hard = np.linspace(20, 40, 50)
+    found = Comparison({"vae": {1: hard}, "fb": {1: hard + 1 + np.linspace(0, 0.1, 50)}})
+
+    assert found.best == ["vae"]
+    (line,) = observations.nll_lines([model("vae"), model("fb")], found)
+    assert line.startswith("The lowest NLL has VAE, in paired comparisons with all 1 other")
+
+
+# ---------------------------------------------------------------------------------- limits of measures
+
+
+def test_what_batch_normalization_gives_alone() -> None:
+    models = [
+        model("du_vae", hyperparameters={"gamma": 1.0, "p": 0.5}, kl=1.1, mi=0.72),
+        model("bn_vae_fixed_beta_05", "bn_vae_fixed_beta", hyperparameters={"gamma": 0.6, "beta": 0.5}, kl=0.3, mi=0.0),
+        model("vae"),
+    ]
+    (line,) = observations.construction_lines(models, 2)
+
+    assert f"KL at least 1.00 (measured 1.10), MI {math.log(2):.2f} (measured 0.72)" in line
+    assert "KL at least 0.25 (measured 0.30)" in line
+    assert observations.construction_lines([model("vae")], 2) == []
+
+
+def test_the_reference_is_the_information_of_gaussian_means() -> None:
+    """n/2 log(1 + gamma^2), by simulation: the entropy of N(0, 1 + gamma^2) minus that of N(0, 1)."""
+    from duvae.metrics.geometry import mutual_information
+
+    random, gamma = np.random.default_rng(1), 0.8
+    mean = gamma * random.standard_normal((4000, 2))
+    estimate = mutual_information(mean, np.ones((4000, 2)), mean + random.standard_normal((4000, 2)))
+
+    assert estimate == pytest.approx(math.log(1 + gamma**2), abs=0.03)
+
+
+def test_information_near_its_ceiling_is_named() -> None:
+    assert observations.ceiling_lines([model("vae", mi=4.0)]) == []  # log 100 = 4.61
+    (line,) = observations.ceiling_lines([model("mae", mi=4.2), model("vae")])
+    assert line.endswith("MAE (4.20 of at most 4.61).")
+    assert observations.at_ceiling(8.9, 8070)
+    assert not observations.at_ceiling(0.0, 1)
