@@ -31,6 +31,7 @@ from duvae.report import (
     per_example,
     results,
 )
+from duvae.report.claim_rules import CLAIMS
 from duvae.report.results import Result
 from test_report import Tables
 
@@ -147,6 +148,12 @@ def test_where_a_system_has_no_figure_the_cell_is_empty(drawn: Tables) -> None:
     assert empty("VAE") == {"Minus VAE's"} | last
 
 
+def test_every_claim_of_the_paper_is_on_the_page(html: str, drawn: Tables) -> None:
+    for claim in CLAIMS:
+        assert claim.text.replace("'", "&#39;") in html
+    assert html.count('<td class="verdict-') >= len(CLAIMS)
+
+
 def test_nothing_is_fetched_and_every_anchor_is_there(html: str, drawn: Tables) -> None:
     beside = "examples/short_yelp_resampled.html"
     assert all(source.startswith("data:") for source in drawn.loads if source != beside)
@@ -172,6 +179,7 @@ def test_the_same_results_give_the_same_page(params: Params, root: Path, html: s
 def test_figure1_is_a_part_where_the_run_holds_its_five(params: Params, root: Path, drawn: Tables) -> None:
     figure1.run(params, root)
     alone = Tables((root / "reports/figure1.html").read_text(encoding="utf-8"))
+    assert alone.found.pop("claims-figure1")  # the page of all results has more claims, from more systems
     assert alone.found
     for name, rows in alone.found.items():
         assert drawn.found[name] == rows

@@ -1,7 +1,7 @@
 """Defines the commands that draw samples and figures, and write HTML pages."""
 
 from duvae.cli import dispatch
-from duvae.cli.options import PARAMS_FILE, Dataset, ParamsFile, Seed, Setting, Study, examples, new_app
+from duvae.cli.options import PARAMS_FILE, CheckOnly, Dataset, ParamsFile, Seed, Setting, Study, examples, new_app
 
 app = new_app()
 
@@ -48,6 +48,16 @@ def report(params: ParamsFile = PARAMS_FILE) -> None:
     content = dispatch.load_params(params)
     dispatch.run("report", content)
     dispatch.warn_of_changes(content, content.run_jobs())
+
+
+@app.command(epilog=examples("duvae claims", "duvae claims --check"))
+def claims(check: CheckOnly = False, params: ParamsFile = PARAMS_FILE) -> None:
+    """Write into README.md what the results say about the paper's claims.
+
+    Run the command after new results, and commit the README. The page reports/index.html has the same claims with
+    their numbers.
+    """
+    dispatch.run("claims", dispatch.load_params(params), check=check)
 
 
 @app.command("examples", epilog=examples("duvae examples --dataset short_yelp_small", "dvc repro examples"))

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from duvae.config import FIGURE1_DATASET, Params
+from duvae.config import Params
 from duvae.errors import UserError
 from duvae.project.files import whole, write_text
 from duvae.report import figure1, page, results, weights
@@ -23,10 +23,9 @@ def run(params: Params, root: Path = Path()) -> None:
     """
     if params.figure1 is None:
         raise UserError("params.yaml: figure1: expected a seed for Figure 1; found null. Write 'figure1: {seed: 1}'.")
-    dataset = figure1.synthetic(params.dataset(FIGURE1_DATASET))
     models = results.read(params, params.figure1_jobs(), root)
     weights.require_current(models)
-    figure, content = figure1.content(dataset, models, params.evaluation, root)
+    figure, content = figure1.content(params, models, root)
     html = page.render("figure1.html", part=content)
     with whole(root / "reports" / "figure1.png") as temporary:
         temporary.write_bytes(figure)

@@ -7,13 +7,13 @@ from typing import Any
 
 from markupsafe import Markup
 
-from duvae.config import APART, FIGURE1_DATASET, AnyDataset, Params, SyntheticDataset
+from duvae.config import APART, AnyDataset, Params, SyntheticDataset
 from duvae.project.files import write_text
 from duvae.report import (
     cells,
+    claims,
     collapse,
     compare,
-    comparison,
     examples,
     figure1,
     figures,
@@ -62,6 +62,8 @@ def run(params: Params, root: Path = Path()) -> None:
     drawable = five_models is not None and figure1.drawable(five_models, root)
     html = page.render(
         "index.html",
+        claims=claims.lines([part["evidence"] for part in sections]),
+        claims_explained=claims.EXPLANATION,
         models=len(models),
         settings=len({model.job.setting for model in models}),
         stale=stale,
@@ -99,7 +101,8 @@ def section(params: Params, models: Sequence[Result], root: Path) -> Mapping[str
     if dataset.kind == "synthetic":
         floor = per_example.floor(name, root)
         gaps = per_example.gaps(models, per_model, floor)
-    compared = comparison.compare(models, per_model)
+    evidence = claims.evidence(params, models, per_model)
+    compared = evidence.comparison
     names = results.setting_names(models)
     latent = _latent_spaces(dataset, models, per_model, names)
     pictures = {setting: f"latent-{name}-{setting}" for setting in names if setting in latent}
@@ -116,6 +119,7 @@ def section(params: Params, models: Sequence[Result], root: Path) -> Mapping[str
         "size": page.size(dataset, next((values.documents for values in per_model if values), None), models),
         "likelihood": likelihood_table.likelihood(models, colours, compared, floor, gaps, item=item),
         "floor": floor,
+        "evidence": evidence,
         "quadrature": page.quadrature(floor) if floor else None,
         "observations": observations.observations(models, compared, dataset.networks.latent),
         "curves": _curves(models, warmup),
@@ -234,7 +238,7 @@ def figure1_content(params: Params, models: Sequence[Result], root: Path) -> Map
         models: Results of Figure 1's five settings.
         root: The project's folder.
     """
-    return figure1.content(figure1.synthetic(params.dataset(FIGURE1_DATASET)), models, params.evaluation, root)[1]
+    return figure1.content(params, models, root)[1]
 
 
 def figure1_models(params: Params, models: Sequence[Result]) -> list[Result] | None:

@@ -12,6 +12,7 @@ with independent parts of the seed ($a_s$), of the example ($b_i$) and of both (
 an unlimited number of seeds and examples would show.
 """
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -106,12 +107,29 @@ def interval(first: Sequence[Array], second: Sequence[Array], confidence: float 
         raise ValueError(f"expected the same seeds for both settings; found {len(first)} and {len(second)}")
     differences = np.stack([_differences(one, other) for one, other in zip(first, second, strict=True)])
     seeds = len(differences)
-    half = _half_width(differences.mean(0), confidence)
+    half = mean_half_width(differences.mean(0), confidence)
     if seeds > 1:
-        half = math.hypot(half, _half_width(differences.mean(1), confidence))
+        half = math.hypot(half, mean_half_width(differences.mean(1), confidence))
     mean = float(differences.mean())
 
     return Interval(mean, mean - half, mean + half, seeds)
+
+
+def interval_over_seeds(first: Sequence[float], second: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
+    """Computes a confidence interval of the difference in a number that each model has once, such as its MI.
+
+    The interval does not cover the choice of the test examples. With one seed, it is infinite.
+
+    Args:
+        first: Numbers of the first setting's models, one per seed.
+        second: Numbers of the second setting's models, for the same seeds.
+        confidence: Confidence level.
+    """
+    differences = np.asarray(first, np.float64) - np.asarray(second, np.float64)
+    half = mean_half_width(differences, confidence)
+    mean = float(differences.mean())
+
+    return Interval(mean, mean - half, mean + half, len(differences))
 
 
 def not_worse_than_best(values: Mapping[str, Sequence[Array]], confidence: float = CONFIDENCE) -> list[str]:
@@ -147,11 +165,22 @@ def not_worse_than_best(values: Mapping[str, Sequence[Array]], confidence: float
     return kept
 
 
-def _half_width(values: Array, confidence: float) -> float:
-    """Half the width of Student's confidence interval of the mean of `values`; infinite for a single value."""
+def mean_half_width(values: Array, confidence: float) -> float:
+    """Computes half the width of Student's confidence interval of a mean; infinite for a single value.
+
+    Args:
+        values: Independent values, shape (values,).
+        confidence: Confidence level.
+    """
     error = standard_error(values)
 
-    return math.inf if error is None else float(stats.t.ppf((1 + confidence) / 2, len(values) - 1)) * error
+    return math.inf if error is None else _quantile(confidence, len(values) - 1) * error
+
+
+@functools.lru_cache(maxsize=1000)
+def _quantile(confidence: float, degrees: int) -> float:
+    """The quantile of Student's distribution for a two-sided interval; cached, since it takes most of the time."""
+    return float(stats.t.ppf((1 + confidence) / 2, degrees))
 
 
 def _differences(first: Array, second: Array) -> Array:

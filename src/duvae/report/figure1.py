@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from duvae.config import FIGURE1_DATASET, AnyDataset, Evaluation, SyntheticDataset
+from duvae.config import FIGURE1_DATASET, AnyDataset, Params, SyntheticDataset
 from duvae.errors import UserError
 from duvae.report import (
     cells,
-    comparison,
+    claims,
     figures,
     latent_spaces,
     likelihood_table,
@@ -67,15 +67,12 @@ def missing(models: Sequence[Result], root: Path = Path()) -> dict[Path, str]:
     }
 
 
-def content(
-    dataset: SyntheticDataset, models: Sequence[Result], evaluation: Evaluation, root: Path = Path()
-) -> tuple[bytes, Mapping[str, Any]]:
+def content(params: Params, models: Sequence[Result], root: Path = Path()) -> tuple[bytes, Mapping[str, Any]]:
     """Draws Figure 1, and computes the variables of the template `figure1_part.html`.
 
     Args:
-        dataset: The data set of Figure 1.
+        params: All parameters of params.yaml.
         models: Results of Figure 1's five settings (systems with hyperparameters), all with the same seed.
-        evaluation: The parameters of the evaluation.
         root: The project's folder.
 
     Returns:
@@ -84,6 +81,7 @@ def content(
     Raises:
         UserError: If a file is missing, is broken, or belongs to other weights than the metrics of its model do.
     """
+    dataset = synthetic(params.dataset(FIGURE1_DATASET))
     results.require_files(missing(models, root))
     floor = per_example.floor(FIGURE1_DATASET, root)
     pairs = [(model, per_example.read(model, root)) for model in models]
@@ -96,7 +94,8 @@ def content(
         )
     examples = [values for _, values in current]
     gaps = per_example.gaps(models, examples, floor)
-    compared = comparison.compare(models, examples)
+    evidence = claims.evidence(params, models, examples)
+    compared = evidence.comparison
     spaces = [per_example.space(model, examples) for model, examples in current]
     true_z = floor.z
     points = [true_z, *spaces] if true_z else spaces
@@ -116,12 +115,14 @@ def content(
         ),
         "points": cells.word_list([space.name for space in spaces if space.variances is None]),
         "figure": page.inline_png(figure, "Latent spaces: density above, means below"),
+        "claims": [line for line in claims.lines([evidence]) if line.dataset],
+        "claims_explained": claims.EXPLANATION,
         "observations": observations.observations(models, compared, dataset.networks.latent, gaps),
         "mixture": origin.mixture_warning(models),
         "made_with": origin.provenance_lines(models),
         "likelihood": likelihood_table.likelihood(models, colours, compared, floor, gaps, prefix="figure1-"),
         "quadrature": page.quadrature(floor),
-        "metrics": page.metric_explanations(metric_columns.shown_metrics(models, floor), evaluation, floor),
+        "metrics": page.metric_explanations(metric_columns.shown_metrics(models, floor), params.evaluation, floor),
         "probes": tables.probes(models, colours, prefix="figure1-"),
         "probe_figure": page.inline_svg(figures.svg(figures.probes(models))),
         "warmup": dataset.optimisation.warmup,

@@ -1,0 +1,153 @@
+"""Says for each claim of the paper what the results support. `claim_rules` has the claims and their rules."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from duvae.config import Params, SyntheticDataset
+from duvae.report import comparison, latent_spaces, per_example
+from duvae.report.cells import number_range
+from duvae.report.claim_rules import CLAIMS, Claim
+from duvae.report.evidence import NOT_TESTED, Evidence, Finding
+from duvae.report.metric_columns import noun
+from duvae.report.per_example import PerExample
+from duvae.report.results import Result
+
+BEGIN, END = "<!-- Begin of the claims. `duvae claims` writes them. -->", "<!-- End of the claims. -->"
+"""Lines of the README between which `write_readme` writes the claims."""
+
+EXPLANATION = (
+    "A claim is supported only if all comparisons that it needs say so, and it is not supported if one of them clearly"
+    " says the opposite, with at least two seeds and a confidence of 95 % for all of them together. Else the results"
+    " cannot tell. With one seed they never can, since another seed may differ. In brackets stand the intervals of the"
+    " differences. Differences in NLL and in accuracy are those on the same test examples."
+)
+"""How the verdicts come about, in the words of the pages."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A claim with the finding on one data set.
+
+    Attributes:
+        claim: The claim.
+        dataset: The data set; None where no data set has results that test the claim.
+        finding: What the results of this data set say about the claim.
+        size: Numbers of training and test examples, in words.
+    """
+
+    claim: Claim
+    dataset: str | None
+    finding: Finding
+    size: str
+
+
+def evidence(params: Params, models: Sequence[Result], examples: Sequence[PerExample | None]) -> Evidence:
+    """Collects the results of one data set.
+
+    Args:
+        params: All of params.yaml.
+        models: Results of all models of one data set.
+        examples: The values of each model's test examples; None where they are missing.
+    """
+    name = models[0].job.dataset
+    dataset = params.dataset(name)
+    item = noun(dataset)
+    synthetic = isinstance(dataset, SyntheticDataset)
+    spaces = {
+        (model.job.setting, model.job.seed): per_example.space(model, values)
+        for model, values in zip(models, examples, strict=True)
+        if values is not None and values.means is not None
+    }
+
+    return Evidence(
+        name,
+        "synthetic" if synthetic else "text" if item == "sentence" else "image",
+        dataset.networks.latent,
+        models,
+        comparison.compare(models, examples),
+        spaces if dataset.networks.latent == 2 else {},
+        latent_spaces.central_component(dataset.source) if isinstance(dataset, SyntheticDataset) else 0,
+        next((values.documents.get("train") for values in examples if values), None),
+    )
+
+
+def lines(evidences: Sequence[Evidence]) -> list[Line]:
+    """Decides about each claim on each data set that tests it, in the order of the paper.
+
+    A claim that no data set tests has one line, with the verdict `not tested`.
+
+    Args:
+        evidences: The results of each data set.
+    """
+    found = []
+    for claim in CLAIMS:
+        tested = [
+            Line(claim, each.dataset, finding, size(each))
+            for each in evidences
+            if each.kind in claim.kinds and (finding := claim.rule(each)).verdict != NOT_TESTED
+        ]
+        found += tested or [Line(claim, None, Finding(NOT_TESTED, "no results of the systems concerned", 0), "")]
+
+    return found
+
+
+def size(each: Evidence) -> str:
+    """The numbers of training and test examples of a data set, such as `16,000 / 2,000`."""
+    tests = number_range([int(result.metrics["sentences"]) for result in each.results])
+
+    return f"{each.train:,} / {tests}" if each.train is not None else tests
+
+
+def readme_block(found: Sequence[Line]) -> str:
+    """Writes the claims as a table in Markdown, with one row per claim.
+
+    Args:
+        found: The claims with their findings, as `lines` returns them.
+    """
+    verdicts: dict[str, dict[tuple[str, int], list[str]]] = {}
+    for line in found:
+        alike = verdicts.setdefault(f"{line.claim.section} | {line.claim.text}", {})
+        names = alike.setdefault((line.finding.verdict, line.finding.seeds), [])
+        names += [line.dataset] if line.dataset else []
+    rows = [
+        f"| {claim} | {'; '.join(_alike(*key, names) for key, names in alike.items())} |"
+        for claim, alike in verdicts.items()
+    ]
+
+    return "\n".join([BEGIN, "", "| section | claim of the paper | our results |", "|---|---|---|", *rows, "", END])
+
+
+def _alike(verdict: str, seeds: int, names: Sequence[str]) -> str:
+    """Writes a verdict with the data sets that have it, such as `cannot tell (synthetic; 1 seed)`."""
+    return f"{verdict} ({', '.join(names)}; {seeds} seed{'s' if seeds != 1 else ''})" if names else verdict
+
+
+def with_block(text: str, block: str) -> str | None:
+    """Replaces the claims in the text of the README; None where the text does not have the two lines around them.
+
+    Args:
+        text: Text of the README.
+        block: The claims, as `readme_block` returns them.
+    """
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+
+    return f"{before}{block}{after}" if begin and end else None
+
+
+def read_lines(params: Params, sections: Mapping[str, Sequence[Result]], root: Path = Path()) -> list[Line]:
+    """Reads the values of single examples, and decides about the claims.
+
+    Args:
+        params: All of params.yaml.
+        sections: Results of all models of each data set, by name of the data set.
+        root: The project's folder.
+    """
+    return lines(
+        [
+            evidence(params, models, [per_example.read(model, root) for model in models])
+            for models in sections.values()
+            if models
+        ]
+    )

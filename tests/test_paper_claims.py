@@ -1,0 +1,248 @@
+"""The verdicts on the paper's claims follow from the results, and say no more than these support."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import made_up
+from duvae.commands import claims as command
+from duvae.config import Job
+from duvae.data.splits import Array
+from duvae.errors import UserError
+from duvae.report import claim_rules, claims, evidence, results
+from duvae.report.claim_rules import CLAIMS
+from duvae.report.comparison import Comparison
+from duvae.report.evidence import CANNOT_TELL, NOT_SUPPORTED, NOT_TESTED, SUPPORTED, Check, Evidence, together
+from duvae.report.per_example import Space
+from duvae.report.results import Result
+
+HARD = np.random.default_rng(7).normal(30, 8, 200)
+FIVE = np.array([[0.0, 0.0], [-2.0, -2.0], [-2.0, 2.0], [2.0, -2.0], [2.0, 2.0]])
+
+
+def model(system: str, seed: int, draws: Sequence[float] = (), **changed: Any) -> Result:
+    """A made-up model; `draws` are the accuracies of its probes on the labelled subsets."""
+    metrics = {"system": system, "hyperparameters": {"gamma": 1.0}, "sentences": 200, "nll": 30.0, "nll_stderr": 0.1}
+    metrics |= {"kl": 1.6, "mi": 1.2, "au": 2, "mpd": 1.0, "ce": 1.0, "use": 3.0, "use_stderr": 0.1, "epochs": 10}
+    metrics |= {"perplexity": 2.0, "reconstruction": 29.0, "best_epoch": 9}
+    accuracy = {"accuracy": float(np.mean(draws)) if draws else 0.0, "spread": 1.0, "draws": list(draws)}
+    probe = {"by_labels": {"100": accuracy}} if draws else None
+    history = pd.DataFrame(dict.fromkeys(results.HISTORY, 0.0), index=range(3))
+
+    return Result(Job("made_up", system, seed, "yelp"), {**metrics, **changed}, history, probe, {})
+
+
+def found(
+    levels: Mapping[str, float],
+    seeds: int = 3,
+    kind: str = "text",
+    noise: float = 0.3,
+    more: Callable[[str, int], dict[str, Any]] = lambda system, seed: {},
+    spaces: Mapping[tuple[str, int], Space] | None = None,
+) -> Evidence:
+    """Made-up results, with the NLL of each system above a common NLL of the examples."""
+    random = np.random.default_rng(3)
+    models = [model(system, seed, **more(system, seed)) for system in levels for seed in range(1, seeds + 1)]
+    nll: dict[str, dict[int, Array]] = {
+        system: {
+            seed: HARD + level + 0.02 * random.standard_normal() + noise * random.standard_normal(len(HARD))
+            for seed in range(1, seeds + 1)
+        }
+        for system, level in levels.items()
+    }
+
+    return Evidence("made_up", kind, 2, models, Comparison(nll), spaces or {}, train=1000)
+
+
+def verdict(text: str, of: Evidence) -> str:
+    (claim,) = [claim for claim in CLAIMS if text in claim.text]
+
+    return claim.rule(of).verdict
+
+
+BASELINES = dict.fromkeys(claim_rules.CLASSIC, 5.0)
+
+
+@pytest.mark.parametrize(
+    ("levels", "seeds", "expected"),
+    [
+        ({"du_vae": 0.0, **BASELINES}, 3, SUPPORTED),
+        ({"du_vae": 0.0, **BASELINES, "fb": -3.0}, 3, NOT_SUPPORTED),
+        ({"du_vae": 5.0, **BASELINES}, 3, CANNOT_TELL),
+        ({"du_vae": 0.0, **BASELINES}, 1, CANNOT_TELL),
+        ({"du_vae": 0.0, "vae": 5.0}, 3, NOT_TESTED),
+        (BASELINES, 3, NOT_TESTED),
+    ],
+)
+def test_the_lowest_nll(levels: dict[str, float], seeds: int, expected: str) -> None:
+    assert verdict("DU-VAE has the lowest NLL", found(levels, seeds)) == expected
+
+
+def test_one_seed_shows_the_difference_but_decides_nothing() -> None:
+    (claim,) = [claim for claim in CLAIMS if claim.text.startswith("MAE does not")]
+    finding = claim.rule(found({"vae": 0.0, "mae": 4.0}, 1))
+
+    assert finding.verdict == CANNOT_TELL
+    assert "NLL of VAE minus MAE −" in finding.text
+    assert "(one seed)" in finding.text
+    assert claim.rule(found({"vae": 0.0, "mae": 4.0}, 3)).verdict == SUPPORTED
+    assert claim.rule(found({"vae": 4.0, "mae": 0.0}, 3)).verdict == NOT_SUPPORTED
+
+
+def test_collapse_is_a_matter_of_all_seeds() -> None:
+    def state(of: Sequence[float]) -> Evidence:
+        return found(
+            {"iaf_bn": 0.0},
+            len(of),
+            more=lambda _, seed: {"mi": None, "kl": 1.0, "use": of[seed - 1], "use_stderr": 0.01},
+        )
+
+    assert verdict("IAF+BN collapses", state([0.0, 0.0])) == SUPPORTED
+    assert verdict("IAF+BN collapses", state([0.0, 3.0])) == CANNOT_TELL
+    assert verdict("IAF+BN collapses", state([3.0, 3.0])) == NOT_SUPPORTED
+    assert verdict("IAF+BN collapses", state([0.0])) == CANNOT_TELL
+
+
+def test_more_information_needs_the_same_gamma() -> None:
+    def of(gamma: float, kl: float) -> Evidence:
+        return found(
+            {"du_vae": 0.0, "bn_vae": 0.0},
+            3,
+            more=lambda system, seed: {
+                "hyperparameters": {"gamma": gamma if system == "du_vae" else 1.0},
+                "kl": (kl if system == "du_vae" else 1.0) + 0.01 * seed,
+                "mi": (kl if system == "du_vae" else 1.0) - 0.01 * seed * (system == "vae"),
+            },
+        )
+
+    assert verdict("more KL and MI", of(1.0, 2.0)) == SUPPORTED
+    assert verdict("more KL and MI", of(1.0, 0.5)) == NOT_SUPPORTED
+    assert verdict("more KL and MI", of(0.5, 2.0)) == NOT_TESTED
+
+
+@pytest.mark.parametrize(("du_vae", "expected"), [(90.0, SUPPORTED), (30.0, NOT_SUPPORTED), (60.0, CANNOT_TELL)])
+def test_accuracies_are_compared_at_each_number_of_labels(du_vae: float, expected: str) -> None:
+    systems = {"du_vae": 0.0, **dict.fromkeys(claim_rules.CLASSIC_PROBED, 0.0)}
+    of = found(systems, more=lambda system, seed: {"draws": [du_vae if system == "du_vae" else 60.0] * 3})
+
+    assert verdict("DU-VAE has the most accurate probes", of) == expected
+
+
+def space(means: Array, variance: float, shuffled: bool = False) -> Space:
+    labels = np.repeat(np.arange(5), 40)
+    points = np.asarray(means, np.float64)[labels]
+    if shuffled:
+        points = np.random.default_rng(1).permutation(points)
+
+    return Space("made up", points, np.full_like(points, variance), labels)
+
+
+def spaces(**of: Space) -> dict[tuple[str, int], Space]:
+    return {(system, seed): each for system, each in of.items() for seed in (1, 2)}
+
+
+def test_centres_are_counted_in_the_aggregated_posterior() -> None:
+    one, five = space(0 * FIVE, 1.0), space(FIVE, 0.3)
+    names = {"du_vae": 0.0, "vae": 0.0, "agg_vae": 0.0, "bn_vae": 0.0}
+
+    def of(du_vae: Space, bn_vae: Space) -> Evidence:
+        return found(names, 2, "synthetic", spaces=spaces(du_vae=du_vae, vae=one, agg_vae=one, bn_vae=bn_vae))
+
+    assert verdict("five centres", of(five, one)) == SUPPORTED
+    assert verdict("five centres", of(five, five)) == NOT_SUPPORTED
+    assert verdict("five centres", of(one, one)) == NOT_SUPPORTED
+
+
+def test_the_central_component_lies_between_the_others() -> None:
+    assert claim_rules.surrounded(space(FIVE, 0.3), 0)
+    assert not claim_rules.surrounded(space(FIVE + 9 * (np.arange(5) == 0)[:, None], 0.3), 0)
+    assert not claim_rules.surrounded(space(FIVE, 0.3), 1)
+
+
+def test_entropy_tells_how_compact_a_latent_space_is() -> None:
+    """The entropy of the prior in two dimensions is 2.84 nats."""
+
+    def of(du_vae: float, bn_vae: float) -> Evidence:
+        return found(
+            {"du_vae": 0.0, "bn_vae": 0.0},
+            more=lambda system, _: {"mi": 1.0, "ce": (du_vae if system == "du_vae" else bn_vae) - 1.0},
+        )
+
+    assert verdict("more compact than the prior", of(2.5, 3.2)) == SUPPORTED
+    assert verdict("more compact than the prior", of(3.0, 3.2)) == NOT_SUPPORTED
+
+
+def test_a_fixed_shift_keeps_the_kl_but_not_the_information() -> None:
+    def of(kl: float, mi: float) -> Evidence:
+        return found({"bn_vae_fixed_beta": 0.0}, more=lambda *_: {"kl": kl, "mi": mi, "use": 0.0})
+
+    assert verdict("With a fixed shift", of(1.0, 0.0)) == SUPPORTED
+    assert verdict("With a fixed shift", of(0.05, 0.0)) == NOT_SUPPORTED
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    seeds=st.integers(0, 3),
+    systems=st.sets(st.sampled_from(sorted({*claim_rules.CLASSIC, *claim_rules.FLOWS, "du_vae", "du_iaf", "ae"}))),
+    kind=st.sampled_from(claim_rules.ANY),
+    tie=st.booleans(),
+    number=st.integers(0, 10**6),
+)
+def test_no_verdict_says_more_than_the_seeds(seeds: int, systems: set[str], kind: str, tie: bool, number: int) -> None:
+    random = np.random.default_rng(number)
+    levels = {system: 0.0 if tie else float(random.normal(0, 3)) for system in sorted(systems)}
+    of = found(levels, seeds, kind, 0.0 if tie else 0.3)
+    if not of.results:
+        return
+    for line in claims.lines([of]):
+        if line.finding.seeds < evidence.LEAST_SEEDS:
+            assert line.finding.verdict in (CANNOT_TELL, NOT_TESTED)
+        if line.dataset is None:
+            assert line.finding.verdict == NOT_TESTED
+        if tie and "NLL" in line.claim.text:
+            assert line.finding.verdict in (CANNOT_TELL, NOT_TESTED)
+        assert "nan" not in line.finding.text
+
+
+def test_a_claim_holds_only_as_a_whole() -> None:
+    good, bad, unclear, missing = (Check(True, "a", 3), Check(False, "b", 2), Check(None, "c", 3), Check(None, "d", 0))
+
+    assert together([good, good]).verdict == SUPPORTED
+    assert together([good, bad, unclear]).verdict == NOT_SUPPORTED
+    assert together([good, unclear]).verdict == CANNOT_TELL
+    assert together([good, bad, missing]).verdict == NOT_TESTED
+    assert together([]).verdict == NOT_TESTED
+    assert together([good, bad]).seeds == 2
+
+
+def test_every_claim_is_in_the_readme(tmp_path: Path) -> None:
+    params = made_up.params(settings=["vae", "mae"], seeds=[1, 2])
+    made_up.project(tmp_path, params, params.run_jobs())
+    readme = tmp_path / "README.md"
+    readme.write_text("nothing\n", encoding="utf-8")
+    with pytest.raises(UserError, match="expected the lines"):
+        command.run(params, root=tmp_path)
+    readme.write_text(f"before\n{claims.BEGIN}\nold\n{claims.END}\nafter\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"not those of today.s results\. Run .duvae claims."):
+        command.run(params, check=True, root=tmp_path)
+    command.run(params, root=tmp_path)
+    text = readme.read_text(encoding="utf-8")
+    assert all(claim.text in text for claim in CLAIMS)
+    assert text.startswith("before\n")
+    assert text.endswith("\nafter\n")
+    assert "old" not in text.splitlines()
+    command.run(params, check=True, root=tmp_path)
+
+
+def test_a_claim_that_nothing_tests_says_so() -> None:
+    lines = claims.lines([])
+    assert [line.claim for line in lines] == list(CLAIMS)
+    assert {line.finding.verdict for line in lines} == {NOT_TESTED}
+    assert dataclasses.replace(lines[0], dataset="x").dataset == "x"
