@@ -127,6 +127,9 @@ def write(root: Path, params: Params, job: Job, sentences: int = 300) -> None:
     kept = {"steps": np.diff(np.arange(sentences), prepend=0)}
     if system != "ae":
         kept["nll"] = nll.astype(np.float32)
+    use = (means**2).sum(axis=1) * np.exp(generator.normal(0, 0.1, sentences))
+    unseen = np.arange(sentences) % 3 > 0
+    kept |= {"unseen": unseen.astype(np.uint8), "use": use.astype(np.float32), "use_steps": kept["steps"]}
     if latent == 2:
         kept |= {"mean": means.astype(np.float32), "label": labels.astype(np.int32)}
         if system != "ae":
@@ -168,6 +171,13 @@ def write(root: Path, params: Params, job: Job, sentences: int = 300) -> None:
             "mpd_t_stderr": 0.125 if system in FLOWS else None,
             "ce_t": 1.5 - job.seed if system in FLOWS else None,
             "ce_t_stderr": 0.25 if system in FLOWS else None,
+            "unseen": int(unseen.sum()),
+            "nll_unseen": float(nll[unseen].mean()) if probabilistic else None,
+            "nll_unseen_stderr": float(nll[unseen].std(ddof=1) / np.sqrt(unseen.sum())) if probabilistic else None,
+            "use": float(use.mean()),
+            "use_stderr": float(use.std(ddof=1) / np.sqrt(sentences)),
+            "kl_by_dimension": (kl.mean() / latent * np.ones(latent)).tolist() if probabilistic else None,
+            "mean_variances": None if system in FLOWS else means.var(axis=0).tolist(),
             "epochs": len(history),
             "best_epoch": int(history.loc[history["best"] == 1, "epoch"].iloc[-1]),
             "warmup_ended": True,

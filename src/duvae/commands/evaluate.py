@@ -7,11 +7,13 @@ import torch
 
 from duvae.config import Params
 from duvae.data import store
-from duvae.data.splits import Array
+from duvae.data.splits import Array, unseen
 from duvae.inference import model_files
+from duvae.metrics.decoder_use import decoder_use, use_measures
+from duvae.metrics.dimensions import dimension_measures
 from duvae.metrics.encoding import encode
 from duvae.metrics.geometry import measures
-from duvae.metrics.likelihood import importance_weighted_nll, nll_indices, perplexity
+from duvae.metrics.likelihood import importance_weighted_nll, nll_indices, perplexity, unseen_measures
 from duvae.metrics.statistics import standard_error
 from duvae.metrics.transformed import transformed_measures
 from duvae.project import array_files
@@ -28,7 +30,8 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
 
     MPD is the mutual posterior diversity, and CE is the conditional entropy. For a flow, the command also measures MPD
     and CE of the flow's output z^T. The NLL is measured on all test examples, or on a random choice of them if
-    `nll_examples` in params.yaml limits their number. The other five metrics use all test examples.
+    `nll_examples` in params.yaml limits their number. The other five metrics use all test examples. The command also
+    measures how much the decoder uses z (see `duvae.metrics.decoder_use`).
 
     The command writes `metrics.json`, `per_example.json` and `evaluate.run.json` to the folder
     `results/<dataset>/<setting>/<seed>`. `evaluate.run.json` holds the code, the machine and the time of this run.
@@ -37,6 +40,10 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
     - `nll`: NLL in nats of each measured test example, shape (measured,); missing if the posterior has no density;
     - `steps`: index of each measured test example minus the index of the previous one, shape (measured,); the first
       value is the first index itself;
+    - `unseen`: 1 if the measured test example does not stand in the training set, otherwise 0, shape (measured,);
+    - `use`: use of z by the decoder in nats, of each test example whose length another test example has, shape
+      (paired,); missing if there is no such example;
+    - `use_steps`: indices of these examples in the form of `steps`, shape (paired,);
     - `label`, `mean`: label and posterior mean of every test example; only for two-dimensional latent spaces;
     - `variance`: posterior variances of every test example; only for two-dimensional latent spaces, and only if the
       posterior is Gaussian.
@@ -65,10 +72,15 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
     density = encoded.density
     indices = nll_indices(len(test), params.dataset(dataset).nll_examples, evaluation.seed)
     part = test if len(indices) == len(test) else test.only(indices)
+    new = unseen(part, prepared.split("train"))
     nll = np.full(len(part), np.nan)
     if density:
         with Bar(f"{job.name}: NLL", len(part)) as bar:
             nll = importance_weighted_nll(model, part, evaluation.importance_samples, device, evaluation.seed, bar.done)
+
+    with Bar(f"{job.name}: use of z", len(test)) as bar:
+        use = decoder_use(model, test, encoded, device, evaluation.seed, bar.done)
+    paired = np.flatnonzero(~np.isnan(use))
 
     def if_density(value: float | None) -> float | None:
         return value if density else None
@@ -86,12 +98,17 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
         "nll_stderr": if_density(standard_error(nll)),
         "nll_examples": len(part),
         "perplexity": if_density(perplexity(nll, part)),
+        **unseen_measures(nll, new),
         "reconstruction": float(encoded.reconstruction.mean(dtype=np.float64)),
         **measures(encoded, evaluation.active_threshold),
+        **dimension_measures(model, test, encoded, device, evaluation.seed),
         **transformed_measures(model, test, device, evaluation.seed),
+        **use_measures(use),
         **(description.training or {}),
     }
-    arrays: dict[str, Array] = {"steps": np.diff(indices, prepend=0).astype(np.int32)}
+    arrays: dict[str, Array] = {"steps": _steps(indices), "unseen": new.astype(np.uint8)}
+    if len(paired):
+        arrays |= {"use": use[paired].astype(np.float32), "use_steps": _steps(paired)}
     if density:
         arrays["nll"] = nll.astype(np.float32)
     if encoded.mean.shape[1] == DRAWN_LATENT:
@@ -104,3 +121,8 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
     write_json(results / "metrics.json", metrics)
     outputs = [results / "metrics.json", results / "per_example.json"]
     watch.write(results / "evaluate.run.json", outputs, weights=weights, device=str(device), threads=params.threads)
+
+
+def _steps(indices: Array) -> Array:
+    """Differences of ascending indices, shape (indices,). The first value is the first index itself."""
+    return np.diff(indices, prepend=0).astype(np.int32)

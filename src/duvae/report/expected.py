@@ -47,7 +47,7 @@ class Metrics(Content):
 
     A metric is None where it is not defined for the system; `docs/metrics.md` defines the metrics. Keys with a default
     may be missing. `mpd_t`, `ce_t` and the standard errors of these two metrics exist only for systems with flows.
-    Results of earlier versions lack `nll_examples` and `weights`.
+    Results of earlier versions lack `nll_examples`, `weights`, and all keys from `unseen` on.
     """
 
     system: str
@@ -72,6 +72,13 @@ class Metrics(Content):
     best_epoch: Count
     warmup_ended: bool
     weights: str | None = None
+    unseen: Count | None = None
+    nll_unseen: float | None = None
+    nll_unseen_stderr: NotNegative | None = None
+    use: float | None = None
+    use_stderr: NotNegative | None = None
+    kl_by_dimension: list[float] | None = None
+    mean_variances: list[NotNegative] | None = None
 
 
 class Accuracy(Content):

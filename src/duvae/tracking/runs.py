@@ -47,6 +47,9 @@ KEY, DIGEST = "duvae.key", "duvae.digest"
 The key of a job is the text `<data set>/<setting>/<seed>`.
 """
 
+MEASURES = ("use", "use_stderr", "unseen", "nll_unseen", "nll_unseen_stderr")
+"""Further keys of metrics.json that a run shows. Results of earlier versions lack these keys."""
+
 METRICS_PER_BATCH = 1000
 """Largest number of metrics that MLflow accepts in one call."""
 
@@ -321,6 +324,9 @@ def _final(result: Result, time_ms: int) -> Iterator[Metric]:
     for name, key in names.items():
         if row[name] is not None and not math.isnan(row[name]):
             yield Metric(key, float(row[name]), time_ms, 0)
+    for name in MEASURES:
+        if result.metrics.get(name) is not None:
+            yield Metric(f"test/{name}", float(result.metrics[name]), time_ms, 0)
 
 
 def _figures(params: Params, result: Result, root: Path) -> dict[str, bytes]:
