@@ -14,7 +14,7 @@ from duvae.report import per_example, results
 
 PARAMS = made_up.params(settings=["vae"])
 FILE = "results/synthetic/vae/1/per_example.json"
-LATER = ("use", "use_steps", "unseen")
+LATER = ("use", "use_steps", "unseen", "exact")
 """Arrays that results of earlier versions lack."""
 
 
@@ -51,6 +51,7 @@ def test_the_arrays_are_those_of_the_file(root: Path) -> None:
     assert found.unseen is not None
     assert found.unseen.dtype == bool
     np.testing.assert_array_equal(found.unseen, arrays["unseen"] == 1)
+    np.testing.assert_array_equal(found.exact, arrays["exact"])
 
 
 def test_results_of_earlier_versions_can_be_read(root: Path) -> None:
@@ -58,7 +59,7 @@ def test_results_of_earlier_versions_can_be_read(root: Path) -> None:
     change(root, lambda arrays: [arrays.pop(name) for name in LATER])
     found = read(root)
 
-    assert found.use is found.use_index is found.unseen is None
+    assert found.use is found.use_index is found.unseen is found.exact is None
     np.testing.assert_array_equal(found.nll, before.nll)
     np.testing.assert_array_equal(found.means, before.means)
 
@@ -70,6 +71,7 @@ def test_results_of_earlier_versions_can_be_read(root: Path) -> None:
         (lambda arrays: arrays.update(use=arrays["use"][:-1]), "use has 299 values for 300 examples"),
         (lambda arrays: arrays.update(use=arrays["use"] * np.nan), "values that are not finite"),
         (lambda arrays: arrays.update(unseen=arrays["unseen"][:5]), "unseen has 5 values for 300 examples"),
+        (lambda arrays: arrays.update(exact=arrays["exact"] * np.inf), "values that are not finite"),
         (lambda arrays: arrays.update(unseen=arrays["unseen"][:, None]), "has the shape"),
     ],
 )

@@ -523,6 +523,11 @@ def test_from_training_to_probes(name: str, project: tuple[config.Params, Path],
         assert (metrics[key] is not None) == posterior.transformed, key
     assert metrics["use"] is not None
     assert (metrics["kl_by_dimension"] is not None) == posterior.density
+    assert (metrics["exact"] is not None) == posterior.density
+    if metrics["exact"] is not None:
+        assert metrics["exact"]["sentences"] == 5
+        assert [point["samples"] for point in metrics["exact"]["curve"]] == [1, 20, 40]
+        assert metrics["exact"]["curve"][1]["bias"] == pytest.approx(metrics["exact"]["bias"], abs=0.2)
     assert (metrics["mean_variances"] is not None) == ("au" in posterior.measured)
     assert metrics["sentences"] == 40
     assert metrics["warmup_ended"]

@@ -42,6 +42,46 @@ class Content(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
 
 
+class BiasPoint(Content):
+    """The bias of the importance-weighted NLL for one number of samples.
+
+    Attributes:
+        samples: Number K of samples for each sentence.
+        nll: Mean importance-weighted NLL in nats.
+        bias: Mean of the importance-weighted NLL minus the exact NLL, in nats.
+        bias_stderr: Standard error of `bias`, in nats; None for a single sentence.
+    """
+
+    samples: Count
+    nll: float
+    bias: float
+    bias_stderr: NotNegative | None
+
+
+class ExactNLL(Content):
+    """The exact NLL of a model on the first test sentences, and the bias of the importance-weighted NLL.
+
+    Attributes:
+        sentences: Count of these sentences.
+        nll: Mean exact NLL of these sentences in nats, integrated over z on a lattice.
+        nll_stderr: Standard error of this mean, in nats; None for a single sentence.
+        coarse_difference: Mean change of the exact NLL on a lattice with twice the spacing, in nats.
+        importance_nll: Mean importance-weighted NLL of these sentences, in nats.
+        bias: `importance_nll` minus `nll`, in nats.
+        bias_stderr: Standard error of `bias`, in nats; None for a single sentence.
+        curve: The bias for several numbers of samples; None where it was not measured.
+    """
+
+    sentences: Count
+    nll: float
+    nll_stderr: NotNegative | None
+    coarse_difference: float
+    importance_nll: float
+    bias: float
+    bias_stderr: NotNegative | None
+    curve: list[BiasPoint] | None = None
+
+
 class Metrics(Content):
     """Content of metrics.json.
 
@@ -79,6 +119,7 @@ class Metrics(Content):
     use_stderr: NotNegative | None = None
     kl_by_dimension: list[float] | None = None
     mean_variances: list[NotNegative] | None = None
+    exact: ExactNLL | None = None
 
 
 class Accuracy(Content):

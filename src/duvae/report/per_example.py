@@ -45,6 +45,8 @@ class PerExample:
         use_index: Test-set indices of the examples in `use`, ascending, shape (paired,); None where `use` is None.
         unseen: Whether the training set lacks the example, for each example in `index`, shape (measured,); None in
             results of earlier versions.
+        exact: Exact negative log-likelihoods of the first test examples in nats, shape (sentences,); None where the
+            exact NLL was not computed.
     """
 
     documents: Mapping[str, int]
@@ -56,6 +58,7 @@ class PerExample:
     use: Array | None = None
     use_index: npt.NDArray[np.int64] | None = None
     unseen: npt.NDArray[np.bool_] | None = None
+    exact: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -149,9 +152,9 @@ def read(result: Result, root: Path = Path()) -> PerExample | None:
         return None
     try:
         index = np.cumsum(_array(arrays["steps"], 1, np.int64))
-        nll, means, variances, use = (
+        nll, means, variances, use, exact = (
             _array(arrays[name], dimensions, np.float64) if name in arrays else None
-            for name, dimensions in (("nll", 1), ("mean", 2), ("variance", 2), ("use", 1))
+            for name, dimensions in (("nll", 1), ("mean", 2), ("variance", 2), ("use", 1), ("exact", 1))
         )
         use_index = None if use is None else np.cumsum(_array(arrays["use_steps"], 1, np.int64))
         labels = _array(arrays["label"], 1, np.int64) if means is not None else None
@@ -168,7 +171,7 @@ def read(result: Result, root: Path = Path()) -> PerExample | None:
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: expected arrays, but {error!r}. Run '{command}' again.") from error
 
-    return PerExample(documents, index, nll, means, variances, labels, use, use_index, unseen)
+    return PerExample(documents, index, nll, means, variances, labels, use, use_index, unseen, exact)
 
 
 def floor(dataset: str, root: Path = Path()) -> Floor:
