@@ -127,6 +127,13 @@ def write(root: Path, params: Params, job: Job, sentences: int = 300) -> None:
     kept = {"steps": np.diff(np.arange(sentences), prepend=0)}
     if system != "ae":
         kept["nll"] = nll.astype(np.float32)
+    use = (0.0 if system == "vae" else 2.5 * spread) + generator.normal(0, 0.1, sentences)
+    unseen = np.arange(sentences) % 3 > 0
+    exact = nll[:200] - 0.02 * (1 + np.arange(min(200, sentences)) % 2)
+    integrated = system != "ae" and isinstance(params.dataset(job.dataset), SyntheticDataset)
+    if integrated:
+        kept["exact"] = exact.astype(np.float32)
+    kept |= {"unseen": unseen.astype(np.uint8), "use": use.astype(np.float32), "use_steps": kept["steps"]}
     if latent == 2:
         kept |= {"mean": means.astype(np.float32), "label": labels.astype(np.int32)}
         if system != "ae":
@@ -164,12 +171,18 @@ def write(root: Path, params: Params, job: Job, sentences: int = 300) -> None:
             "au": None if system in FLOWS else int((means.var(axis=0) > 0.01).sum()),
             "mpd": float(last["valid_mpd"]) if probabilistic else None,
             "ce": float(last["valid_ce"]) if probabilistic else None,
-            "use": 0.0 if system == "vae" else 2.5 * spread,
-            "use_stderr": 0.004 if system == "vae" else 0.125,
             "mpd_t": 7.25 + job.seed if system in FLOWS else None,
             "mpd_t_stderr": 0.125 if system in FLOWS else None,
             "ce_t": 1.5 - job.seed if system in FLOWS else None,
             "ce_t_stderr": 0.25 if system in FLOWS else None,
+            "unseen": int(unseen.sum()),
+            "nll_unseen": float(nll[unseen].mean()) if probabilistic else None,
+            "nll_unseen_stderr": float(nll[unseen].std(ddof=1) / np.sqrt(unseen.sum())) if probabilistic else None,
+            "use": float(use.mean()),
+            "use_stderr": float(use.std(ddof=1) / np.sqrt(sentences)),
+            "kl_by_dimension": (kl.mean() / latent * np.ones(latent)).tolist() if probabilistic else None,
+            "exact": _exact(exact, nll[: len(exact)], job.seed) if integrated else None,
+            "mean_variances": None if system in FLOWS else means.var(axis=0).tolist(),
             "epochs": len(history),
             "best_epoch": int(history.loc[history["best"] == 1, "epoch"].iloc[-1]),
             "warmup_ended": True,
@@ -227,6 +240,26 @@ def write(root: Path, params: Params, job: Job, sentences: int = 300) -> None:
     model.mkdir(parents=True, exist_ok=True)
     safetensors.numpy.save_file(_weights(job), model / "weights.safetensors")
     _json(model / "model.json", {"setting": job.setting})
+
+
+def _exact(exact: Any, importance: Any, seed: int) -> dict[str, Any]:
+    """The value of `exact` in metrics.json. Only the training with the seed 1 has a curve over numbers of samples."""
+    bias, root = importance - exact, np.sqrt(len(exact))
+    curve = [
+        {"samples": k, "nll": float(exact.mean() + b), "bias": b, "bias_stderr": 0.1 * b}
+        for k, b in ((1, 1.5), (10, 0.5), (500, 0.03), (5000, 0.004))
+    ]
+
+    return {
+        "sentences": len(exact),
+        "nll": float(exact.mean()),
+        "nll_stderr": float(exact.std(ddof=1) / root),
+        "coarse_difference": 1e-6,
+        "importance_nll": float(importance.mean()),
+        "bias": float(bias.mean()),
+        "bias_stderr": float(bias.std(ddof=1) / root),
+        **({"curve": curve} if seed == 1 else {}),
+    }
 
 
 def _truth(root: Path, params: Params, dataset: str, sentences: int) -> tuple[Any, Any]:

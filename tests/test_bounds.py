@@ -109,11 +109,13 @@ def test_paths_that_name_no_file_are_refused(path: str, message: str) -> None:
         ({"spacing": 100}, "expected at most the halfwidth"),
     ],
 )
-def test_the_lattice_of_the_truth_is_small(change: dict[str, Any], message: str) -> None:
+def test_the_lattice_of_a_likelihood_is_small(change: dict[str, Any], message: str) -> None:
     truth = {**CONTENT["datasets"]["synthetic"]["truth"], **change}
 
     with pytest.raises(UserError, match=message):
         config.parse(changed(CONTENT, ("datasets", "synthetic", "truth"), truth))
+    with pytest.raises(UserError, match=message):
+        config.parse({**CONTENT, "exact": {**CONTENT["exact"], **change}})
 
 
 def test_the_synthetic_text_fits_into_memory() -> None:

@@ -493,6 +493,7 @@ def test_a_data_set_that_is_gone_stops_everything(workspace: Workspace) -> None:
             {"truth@synthetic", "report"},
         ),
         (lambda raw: raw["evaluation"].update(importance_samples=50), {*jobs("evaluate"), "figure1", "report"}),
+        (lambda raw: raw["exact"].update(spacing=0.15), jobs("evaluate")),
         (lambda raw: raw["probe"].update(draws=7), jobs("probe")),
         (lambda raw: raw["generation"].update(rows=7), jobs("samples")),
         (

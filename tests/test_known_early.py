@@ -88,10 +88,15 @@ def few_points(raw: dict[str, Any]) -> None:
     raw["datasets"]["synthetic"]["truth"]["spacing"] = 0.26
 
 
+def few_points_of_the_exact_nll(raw: dict[str, Any]) -> None:
+    raw["exact"]["spacing"] = 0.26
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (few_points, "expected less than 0.25, so that the lattice has enough points; found 0.26"),
+        (few_points_of_the_exact_nll, "expected less than 0.214, so that the lattice has enough points; found 0.26"),
         (against_itself, "studies.synthetic_grid.against"),
         (in_a_circle, "found a circle of comparisons"),
         (of_an_autoencoder, "expected a system with a likelihood"),

@@ -13,7 +13,7 @@ LAYERS = [
     {"project.files", "project.progress", "project.provenance", "project.fingerprint", "project.array_files"},
     {"records"},
     {"registry"},
-    {"config"},
+    {"config", "quadrature"},
     {"data"},
     {"project"},
     {"networks"},

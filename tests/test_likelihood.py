@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from duvae.data.splits import Array, Documents
 from duvae.metrics import likelihood
-from duvae.metrics.likelihood import importance_weighted_nll, perplexity
+from duvae.metrics.likelihood import importance_weighted_nll, perplexity, unseen_measures
 from duvae.metrics.statistics import standard_error
 from duvae.networks.bodies import Decoder, Encoder
 from duvae.objectives import ELBO
@@ -218,3 +218,16 @@ def test_perplexity_by_hand() -> None:
 def test_standard_error_by_hand() -> None:
     assert standard_error(np.array([1.0, 2.0, 3.0, 6.0])) == pytest.approx(math.sqrt((4 + 1 + 0 + 9) / 3 / 4))
     assert standard_error(np.array([3.0])) is None
+
+
+def test_the_likelihood_of_unseen_examples_by_hand() -> None:
+    nll, new = np.array([1.0, 5.0, 7.0, 9.0]), np.array([True, False, True, True])
+    measured = unseen_measures(nll, new)
+
+    assert measured["unseen"] == 3
+    assert measured["nll_unseen"] == pytest.approx(17 / 3)
+    assert measured["nll_unseen_stderr"] == pytest.approx(standard_error(np.array([1.0, 7.0, 9.0])))
+    assert unseen_measures(nll, np.zeros(4, bool)) == {"unseen": 0, "nll_unseen": None, "nll_unseen_stderr": None}
+    undefined = unseen_measures(np.full(4, np.nan), new)  # an autoencoder has no likelihood
+    assert undefined == {"unseen": 3, "nll_unseen": None, "nll_unseen_stderr": None}
+    assert unseen_measures(nll, np.arange(4) == 2) == {"unseen": 1, "nll_unseen": 7.0, "nll_unseen_stderr": None}

@@ -21,7 +21,7 @@ from duvae.data import store
 from duvae.data.batches import Examples, batches, tensor
 from duvae.data.enough import require_probe
 from duvae.data.images import drawn_bits
-from duvae.data.splits import PIXELS, Images, Split
+from duvae.data.splits import PIXELS, Documents, Images, Split, unseen
 from duvae.data.store import Prepared
 from duvae.errors import Interrupted, UserError
 from duvae.metrics.encoding import encode, features
@@ -274,7 +274,8 @@ def test_the_likelihood_of_some_test_examples(tmp_path: Path, examples: int | No
     test = documents(40)
     description = describe("vae")
     model, _ = description.build()
-    prepared = Prepared([f"w{n}" for n in range(description.words)], {"test": test}, {})
+    splits = {"train": documents(10), "test": test}  # the seed is the same, so training has ten of the test sentences
+    prepared = Prepared([f"w{n}" for n in range(description.words)], splits, {})
     monkeypatch.setattr(store, "read", lambda *_: prepared)
     monkeypatch.setattr(evaluate.model_files, "load", lambda *_: (model.eval(), description))
     evaluate.run(params, "synthetic", setting("vae"), 1, tmp_path)
@@ -288,6 +289,35 @@ def test_the_likelihood_of_some_test_examples(tmp_path: Path, examples: int | No
     assert metrics["nll"] == pytest.approx(known.mean(), rel=1e-6)
     assert metrics["nll_stderr"] == pytest.approx(standard_error(known), rel=1e-6)
     assert metrics["perplexity"] == pytest.approx(perplexity(known, part), rel=1e-6)
+    trained_on = {tuple(splits["train"][n]) for n in range(10)}
+    new = np.array([tuple(part[n]) not in trained_on for n in range(len(part))])
+    assert 0 < new.sum() < len(part)
+    assert kept["unseen"].tolist() == new.tolist()
+    assert metrics["unseen"] == new.sum()
+    assert metrics["nll_unseen"] == pytest.approx(known[new].mean(), rel=1e-6)
+    assert metrics["nll_unseen_stderr"] == pytest.approx(standard_error(known[new]), rel=1e-6)
+
+
+def test_unseen_examples() -> None:
+    """A sentence is seen only if the training set has exactly its words, in their order and without others."""
+    training = Documents.of([[1, 5, 6, 2], [1, 7, 2]], [0, 1])
+    test = Documents.of([[1, 6, 5, 2], [1, 5, 6, 2], [1, 5, 2], [1, 7, 2], [1, 5, 6, 6, 2]], [1, 1, 1, 0, 0])
+
+    assert unseen(test, training).tolist() == [True, False, True, False, True]
+    assert unseen(test, Documents.of([], [])).all()
+    assert unseen(test.only(np.array([1])), test).tolist() == [False]
+
+
+def test_unseen_images_are_those_of_other_grey_values() -> None:
+    """The bits of an image are different draws, but its grey values tell that it is the image of the training set."""
+    grey = lettered(6, 3, 3, 1)
+    test = drawn_bits(grey.only(np.array([4, 2])), np.random.default_rng(1))
+    changed = grey.pixels[[4, 2]].copy()
+    changed[1, 0, 0] += 0.25
+    other = drawn_bits(Images.of(changed, np.zeros(2, int), np.zeros(2, int)), np.random.default_rng(1))
+
+    assert unseen(test, grey).tolist() == [False, False]
+    assert unseen(other, grey).tolist() == [False, True]
 
 
 # ------------------------------------------------------------------------------------ probes

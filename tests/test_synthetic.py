@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from duvae.config import SyntheticSource, Truth
 from duvae.data.splits import END, SPECIALS, START
-from duvae.data.synthetic import COARSE, Generator, _refined, log_prior, prepared_synthetic, sample, true_nll, weights
+from duvae.data.synthetic import Generator, log_prior, prepared_synthetic, sample, true_nll, weights
 from duvae.errors import UserError
+from duvae.quadrature import COARSE, _refined
 from family import FULL_SIZE
 
 FULL = FULL_SIZE.dataset("synthetic").source
@@ -292,7 +293,7 @@ def test_at_full_size_no_cell_that_matters_is_missed() -> None:
 
 def test_a_lattice_that_is_too_coarse_is_a_mistake() -> None:
     generator, source, words, own = prepared(1)
-    with pytest.raises(UserError, match=r"truth.spacing 0.3 leaves too few points.*at most 0.219"):
+    with pytest.raises(UserError, match=r"spacing 0.3 of a lattice leaves too few points.*at most 0.219"):
         true_nll(generator, source, words, own, TRUTH.model_copy(update={"spacing": 0.3}))
 
 

@@ -99,6 +99,11 @@ def test_a_run_holds_what_the_stages_found(root: Path) -> None:
     assert run.info.status == "FINISHED"
     assert run.data.metrics["test/nll"] == metrics["nll"]
     assert run.data.metrics["test/au"] == 2
+    assert run.data.metrics["test/use"] == metrics["use"]
+    assert run.data.metrics["test/use_stderr"] == metrics["use_stderr"]
+    assert run.data.metrics["test/nll_unseen"] == metrics["nll_unseen"]
+    assert run.data.metrics["test/exact_nll"] == metrics["exact"]["nll"]
+    assert run.data.metrics["test/exact_bias_stderr"] == metrics["exact"]["bias_stderr"]
     assert "test/probe_10000" in run.data.metrics
     assert {run.data.params[name] for name in ("gamma", "p")} == {"1.0", "0.5"}
     assert run.data.params["networks.latent"] == "2"

@@ -521,6 +521,15 @@ def test_from_training_to_probes(name: str, project: tuple[config.Params, Path],
     assert all((row["train_kl"] != "") == ("kl" in posterior.measured) for row in rows)
     for key in ("mpd_t", "mpd_t_stderr", "ce_t", "ce_t_stderr"):
         assert (metrics[key] is not None) == posterior.transformed, key
+    assert metrics["use"] is not None
+    assert (metrics["kl_by_dimension"] is not None) == posterior.density
+    assert (metrics["exact"] is not None) == posterior.density
+    if exact := metrics["exact"]:
+        assert exact["sentences"] == 5
+        assert exact["bias"] == pytest.approx(exact["importance_nll"] - exact["nll"])
+        assert [point["samples"] for point in exact["curve"]] == [1, 20, 40]
+        assert all(point["bias"] == pytest.approx(point["nll"] - exact["nll"]) for point in exact["curve"])
+    assert (metrics["mean_variances"] is not None) == ("au" in posterior.measured)
     assert metrics["sentences"] == 40
     assert metrics["warmup_ended"]
     assert metrics["epochs"] == len(rows) == 3

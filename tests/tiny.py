@@ -31,6 +31,7 @@ def shrink(raw: dict[str, Any]) -> None:
     block(raw)["seeds"] = [1]
     raw["figure1"]["seed"] = 1
     raw["evaluation"]["importance_samples"] = 20
+    raw["exact"].update(sentences=5, samples=[1, 20, 40])
     raw["probe"].update(draws=2, folds=2, inverse_penalties=[0.1, 10.0])
     for dataset in raw["datasets"].values():
         # Data sets share parts through YAML anchors, so the loop sets some numbers twice.

@@ -9,9 +9,10 @@ from pydantic import Discriminator, Field, Tag, ValidationError
 from duvae.config.datasets import AnyDataset, Dataset
 from duvae.config.optimisation import Optimisation
 from duvae.config.settings import AnySetting, Setting, SettingGrid, StudyReference, best_params_path
+from duvae.config.sources import Truth
 from duvae.config.studies import Study
 from duvae.errors import UserError
-from duvae.fields import Frozen, Name, NotNegative, Positive, Repeats, Samples, Seed, Several, Threads, doc
+from duvae.fields import Count, Frozen, Name, NotNegative, Positive, Repeats, Samples, Seed, Several, Threads, doc
 from duvae.messages import explain, unknown
 from duvae.registry import HYPERPARAMETERS
 
@@ -149,6 +150,32 @@ class Generation(Frozen):
     ]
 
 
+class Exact(Truth):
+    """Parameters of the exact NLL of a trained model, and of the bias of its importance-weighted NLL.
+
+    The exact NLL is an integral over z, computed by quadrature on a lattice. It is computed for synthetic data and
+    models with a two-dimensional z.
+    """
+
+    sentences: Annotated[
+        Count, doc("Number of test sentences whose likelihood under the model is computed by quadrature.", "ours")
+    ]
+    seeds: Annotated[
+        list[Seed],
+        Field(max_length=1_000),
+        doc(
+            "Seeds of the trainings for which the bias of the importance-weighted NLL is measured for each number "
+            "in `samples`.",
+            "ours",
+        ),
+    ]
+    samples: Annotated[
+        list[Samples],
+        Field(max_length=100),
+        doc("Numbers of samples for which the bias of the importance-weighted NLL is measured.", "ours"),
+    ]
+
+
 class Job(NamedTuple):
     """One training in the graph of stages that DVC runs.
 
@@ -208,6 +235,7 @@ class Params(Frozen):
         ),
     ]
     evaluation: Annotated[Evaluation, doc("Measurements of a trained model.", "paper, 4.1")]
+    exact: Annotated[Exact | None, doc("Exact NLL of a trained model on synthetic data; null: none.", "ours")]
     probe: Annotated[Probe, doc("Linear probes of a trained model.", "paper, 4.2")]
     generation: Annotated[Generation, doc("Samples and interpolations in the report.", "paper, S-F")]
     datasets: Annotated[dict[Name, Dataset], doc("Data sets by name.")]

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from duvae.config.datasets import SyntheticDataset, TextDataset
 from duvae.config.params import FIGURE1_DATASET, Params, Run
 from duvae.config.settings import Setting, SettingGrid, StudyReference
-from duvae.config.sources import path_in_folder
+from duvae.config.sources import Truth, path_in_folder
 from duvae.config.studies import Study
 from duvae.errors import UserError
 from duvae.fields import Frozen
@@ -26,8 +26,8 @@ from duvae.records import searched
 from duvae.registry import HYPERPARAMETERS, RECORDS
 
 COARSE, LEAST_LINES = 4, 8
-"""Spacing of the coarse lattice of the true likelihood as a multiple of `truth.spacing`, and the least number of its
-lines on each side of 0. The stage `truth` has the same bound, but runs after all other stages."""
+"""Spacing of the coarse lattice of a likelihood as a multiple of `spacing`, and the least number of its lines on each
+side of 0. `duvae.quadrature` has the same bound, but the stages that use it run after the trainings."""
 
 Key = tuple[str, ...]
 """Path of a key in params.yaml, such as `("settings", "vae", "columns")`."""
@@ -236,14 +236,17 @@ def _shared_files(params: Params) -> Iterator[Mistake]:
 
 
 def _lattices(params: Params) -> Iterator[Mistake]:
-    """Finds lattices of the true likelihood that have too few points."""
-    for name, dataset in params.datasets.items():
-        if isinstance(dataset, SyntheticDataset):
-            truth = dataset.truth
-            bound = truth.halfwidth / COARSE / (LEAST_LINES - 1)
-            if math.ceil(truth.halfwidth / truth.spacing / COARSE) < LEAST_LINES:
-                why = f"expected less than {bound:.3g}, so that the lattice has enough points; found {truth.spacing:g}"
-                yield ("datasets", name, "truth", "spacing"), why
+    """Finds lattices of a likelihood that have too few points."""
+    lattices: dict[Key, Truth | None] = {
+        ("datasets", name, "truth"): dataset.truth
+        for name, dataset in params.datasets.items()
+        if isinstance(dataset, SyntheticDataset)
+    }
+    for key, lattice in {**lattices, ("exact",): params.exact}.items():
+        if lattice is not None and math.ceil(lattice.halfwidth / lattice.spacing / COARSE) < LEAST_LINES:
+            bound = lattice.halfwidth / COARSE / (LEAST_LINES - 1)
+            why = f"expected less than {bound:.3g}, so that the lattice has enough points; found {lattice.spacing:g}"
+            yield (*key, "spacing"), why
 
 
 def _studies(params: Params) -> Iterator[Mistake]:

@@ -278,6 +278,20 @@ class Images(Split):
         return cls(pixels, np.asarray(labels, np.int64), np.asarray(groups, np.int64), np.array(keys, np.int64))
 
 
+def unseen(these: Split, training: Split) -> Array:
+    """Finds the examples of the split `these` that do not stand in the training set.
+
+    Two documents are equal if all their word ids are equal. Two images are equal if their grey values are, of which
+    the bits may be different draws.
+
+    Returns:
+        Whether the training set lacks the example, for each example of `these`, shape (examples,).
+    """
+    known = set(training.contents())
+
+    return np.array([key not in known for key in these.contents()], dtype=bool)
+
+
 def count_shared(these: Split, *others: Split) -> Mapping[str, int]:
     """Counts the examples of the split `these` that at least one of the splits `others` also has.
 

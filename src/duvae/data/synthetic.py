@@ -21,16 +21,7 @@ from torch import Tensor
 from duvae.config import SyntheticSource, Truth
 from duvae.data.splits import END, SPECIALS, START, Array, Documents
 from duvae.data.store import Prepared
-from duvae.errors import UserError
-
-COARSE = 4
-"""Spacing of the coarse lattice, divided by the spacing of the fine lattice; `true_nll` describes both lattices."""
-
-MARGIN = 25.0
-"""Margin in nats, by which `true_nll` decides which points of a lattice it leaves out of the sum.
-
-A point z is left out if log p(x, z) is more than this margin below the value at the code from which x was drawn. The
-margin is wide, because the coarse lattice may miss the maximum of p(x, z)."""
+from duvae.quadrature import integrals
 
 ROWS = 512
 """Number of codes z for which log p(x, z) is computed together. It is so small that the logits fit into the processor's
@@ -240,19 +231,14 @@ def true_nll(
 ) -> tuple[Array, Array]:
     r"""Computes the true NLL $-\log p(x) = -\log \int p(z) \, p(x|z) \, dz$ of sentences in nats, by quadrature.
 
-    The integral is approximated by a sum over the points z of a square lattice, times the area of a cell. First, a
-    coarse lattice shows which cells have probability mass; it is computed in single precision. Then the sum over the
-    fine lattice is computed in double precision, but only in these cells.
-
-    A second sum takes only every second line of the fine lattice in each direction. If both sums agree, the spacing is
-    small enough.
+    The function `duvae.quadrature.integrals` computes the integral. The generator computes in single precision where it
+    only finds out which cells matter, and in double precision otherwise.
 
     Args:
         generator: The generator that wrote the sentences.
         source: The data set's `source` in params.yaml, with the parameters of the prior p(z).
         words: Word ids of each sentence, shape (n, length), without `<s>` and `</s>`, whose probability is 1.
-        own: Latent code from which each sentence was drawn, shape (n, 2). Points z are left out if their p(x, z) is far
-            below the value at this code (see `MARGIN`).
+        own: Latent code from which each sentence was drawn, shape (n, 2).
         truth: Spacing and half-width of the fine lattice.
         progress: Function that receives the number of finished sentences; the default does nothing.
 
@@ -263,49 +249,17 @@ def true_nll(
     Raises:
         UserError: If the spacing leaves too few points in the lattice.
     """
-    half = math.ceil(truth.halfwidth / truth.spacing / COARSE)
-    if half < 8:
-        raise UserError(
-            f"params.yaml: truth.spacing {truth.spacing} leaves too few points within halfwidth {truth.halfwidth};"
-            f" expected at most {truth.halfwidth / 8 / COARSE:.3g}. Lower it, or raise halfwidth."
-        )
-    coarse = COARSE * torch.cartesian_prod(*2 * [torch.arange(-half, half + 1)])
     single = Generator(**{name: value.float() for name, value in vars(generator).items()})
-    area = 2 * math.log(truth.spacing)
-    fine, twice = np.empty(len(words)), np.empty(len(words))
+    sentences = torch.from_numpy(words).long()
 
-    def joint(by: Generator, sentence: Tensor, z: Tensor, floor: float) -> tuple[Tensor, Tensor]:
-        which, density = [], []
+    def log_joint(index: int, z: Tensor, floor: float, precise: bool) -> tuple[Tensor, Tensor]:
+        by, which, density = generator if precise else single, [], []
         for first, part in zip(range(0, len(z), ROWS), z.to(by.output.dtype).split(ROWS), strict=True):
-            above, values = by.joint(sentence, part, log_prior(part, source), floor)
+            above, values = by.joint(sentences[index], part, log_prior(part, source), floor)
             which.append(first + above)
             density.append(values)
         return torch.cat(which), torch.cat(density)
 
-    for n, (sentence, z) in enumerate(zip(torch.from_numpy(words).long(), torch.from_numpy(own), strict=True)):
-        top = float(joint(generator, sentence, z[None], -math.inf)[1])
-        matter, _ = joint(single, sentence, coarse.double() * truth.spacing, top - MARGIN)
-        lattice = _refined(coarse[matter])
-        which, density = joint(generator, sentence, lattice.double() * truth.spacing, top - MARGIN)
-        even = (lattice[which] % 2 == 0).all(1)
-        fine[n] = -(density.logsumexp(0) + area)
-        twice[n] = -(density[even].logsumexp(0) + area + math.log(4))
-        progress(n + 1)
+    found = integrals(log_joint, own[:, None], truth.spacing, truth.halfwidth, progress=progress)
 
-    return fine, twice
-
-
-def _refined(coarse: Tensor) -> Tensor:
-    """Points of the fine lattice whose distance from a given point of the coarse lattice is at most one coarse cell.
-
-    Coordinates are in units of the fine spacing, and the distance is the larger of the distances in the two directions.
-    The result holds each point once.
-    """
-    reach = torch.arange(-COARSE, COARSE + 1)
-    points = (coarse[:, None] + torch.cartesian_prod(reach, reach)).flatten(0, 1)
-    # Each point becomes one number, because `unique` sorts single numbers much faster than pairs.
-    side = 2 * int(points.abs().max()) + 1
-    keys = (points[:, 0] * side + points[:, 1]).unique()
-    second = (keys + side // 2).remainder(side) - side // 2
-
-    return torch.stack([(keys - second) // side, second], 1)
+    return found.nll, found.twice

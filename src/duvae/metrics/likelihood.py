@@ -9,6 +9,7 @@ from torch import Generator, Tensor
 
 from duvae.data.splits import Array, Split
 from duvae.metrics.encoding import map_rows
+from duvae.metrics.statistics import standard_error
 from duvae.posteriors import standard_normal_log_prob
 from duvae.vae import VAE
 
@@ -90,3 +91,23 @@ def perplexity(nll: Array, split: Split) -> float:
         split: Split with the same examples.
     """
     return float(np.exp(nll.sum() / split.predicted.sum()))
+
+
+def unseen_measures(nll: Array, unseen: Array) -> dict[str, float | int | None]:
+    """Computes the mean NLL of the examples that do not stand in the training set, and its standard error.
+
+    Args:
+        nll: NLL of each measured example in nats, shape (measured,); NaN if the posterior has no density.
+        unseen: Whether the training set lacks the example, for each measured example, shape (measured,).
+
+    Returns:
+        Values of `unseen`, the number of these examples, and of `nll_unseen` and `nll_unseen_stderr` in nats. The last
+        two are None if the NLL is NaN or if there is no such example.
+    """
+    known = nll[unseen & ~np.isnan(nll)]
+
+    return {
+        "unseen": int(unseen.sum()),
+        "nll_unseen": float(known.mean()) if len(known) else None,
+        "nll_unseen_stderr": standard_error(known) if len(known) else None,
+    }

@@ -42,12 +42,52 @@ class Content(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
 
 
+class BiasPoint(Content):
+    """The bias of the importance-weighted NLL for one number of samples.
+
+    Attributes:
+        samples: Number K of samples for each sentence.
+        nll: Mean importance-weighted NLL in nats.
+        bias: Mean of the importance-weighted NLL minus the exact NLL, in nats.
+        bias_stderr: Standard error of `bias`, in nats; None for a single sentence.
+    """
+
+    samples: Count
+    nll: float
+    bias: float
+    bias_stderr: NotNegative | None
+
+
+class ExactNLL(Content):
+    """The exact NLL of a model on the first test sentences, and the bias of the importance-weighted NLL.
+
+    Attributes:
+        sentences: Count of these sentences.
+        nll: Mean exact NLL of these sentences in nats, integrated over z on a lattice.
+        nll_stderr: Standard error of this mean, in nats; None for a single sentence.
+        coarse_difference: Mean change of the exact NLL on a lattice with twice the spacing, in nats.
+        importance_nll: Mean importance-weighted NLL of these sentences, in nats.
+        bias: `importance_nll` minus `nll`, in nats.
+        bias_stderr: Standard error of `bias`, in nats; None for a single sentence.
+        curve: The bias for several numbers of samples; None where it was not measured.
+    """
+
+    sentences: Count
+    nll: float
+    nll_stderr: NotNegative | None
+    coarse_difference: float
+    importance_nll: float
+    bias: float
+    bias_stderr: NotNegative | None
+    curve: list[BiasPoint] | None = None
+
+
 class Metrics(Content):
     """Content of metrics.json.
 
     A metric is None where it is not defined for the system; `docs/metrics.md` defines the metrics. Keys with a default
     may be missing. `mpd_t`, `ce_t` and the standard errors of these two metrics exist only for systems with flows.
-    Results of earlier versions lack `nll_examples` and `weights`.
+    Results of earlier versions lack `nll_examples`, `weights`, and all keys from `unseen` on.
     """
 
     system: str
@@ -72,6 +112,14 @@ class Metrics(Content):
     best_epoch: Count
     warmup_ended: bool
     weights: str | None = None
+    unseen: Count | None = None
+    nll_unseen: float | None = None
+    nll_unseen_stderr: NotNegative | None = None
+    use: float | None = None
+    use_stderr: NotNegative | None = None
+    kl_by_dimension: list[float] | None = None
+    mean_variances: list[NotNegative] | None = None
+    exact: ExactNLL | None = None
 
 
 class Accuracy(Content):

@@ -40,6 +40,13 @@ class PerExample:
         variances: Posterior variances of all test examples, shape (test, 2); None where each posterior is a single
             point, and where `means` is None.
         labels: Labels of all test examples, shape (test,); None where `means` is None.
+        use: Use of z by the decoder in nats, of each example in `use_index`, shape (paired,); None in results of
+            earlier versions, and where no example has a partner of its length.
+        use_index: Test-set indices of the examples in `use`, ascending, shape (paired,); None where `use` is None.
+        unseen: Whether the training set lacks the example, for each example in `index`, shape (measured,); None in
+            results of earlier versions.
+        exact: Exact negative log-likelihoods of the first test examples in nats, shape (sentences,); None where the
+            exact NLL was not computed.
     """
 
     documents: Mapping[str, int]
@@ -48,6 +55,10 @@ class PerExample:
     means: Array | None
     variances: Array | None
     labels: npt.NDArray[np.int64] | None
+    use: Array | None = None
+    use_index: npt.NDArray[np.int64] | None = None
+    unseen: npt.NDArray[np.bool_] | None = None
+    exact: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -141,20 +152,26 @@ def read(result: Result, root: Path = Path()) -> PerExample | None:
         return None
     try:
         index = np.cumsum(_array(arrays["steps"], 1, np.int64))
-        nll, means, variances = (
+        nll, means, variances, use, exact = (
             _array(arrays[name], dimensions, np.float64) if name in arrays else None
-            for name, dimensions in (("nll", 1), ("mean", 2), ("variance", 2))
+            for name, dimensions in (("nll", 1), ("mean", 2), ("variance", 2), ("use", 1), ("exact", 1))
         )
+        use_index = None if use is None else np.cumsum(_array(arrays["use_steps"], 1, np.int64))
         labels = _array(arrays["label"], 1, np.int64) if means is not None else None
         if nll is not None and len(nll) != len(index):
             raise ValueError(f"nll has {len(nll)} values for {len(index)} examples")
         if len({len(array) for array in (means, variances, labels) if array is not None}) > 1:
             raise ValueError("mean, variance and label are not of the same examples")
+        unseen = _array(arrays["unseen"], 1, np.bool_) if "unseen" in arrays else None
+        if unseen is not None and len(unseen) != len(index):
+            raise ValueError(f"unseen has {len(unseen)} values for {len(index)} examples")
+        if use is not None and use_index is not None and len(use) != len(use_index):
+            raise ValueError(f"use has {len(use)} values for {len(use_index)} examples")
         documents = {str(name): int(count) for name, count in about["documents"].items()}
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: expected arrays, but {error!r}. Run '{command}' again.") from error
 
-    return PerExample(documents, index, nll, means, variances, labels)
+    return PerExample(documents, index, nll, means, variances, labels, use, use_index, unseen, exact)
 
 
 def floor(dataset: str, root: Path = Path()) -> Floor:

@@ -47,6 +47,10 @@ KEY, DIGEST = "duvae.key", "duvae.digest"
 The key of a job is the text `<data set>/<setting>/<seed>`.
 """
 
+MEASURES = ("use", "use_stderr", "unseen", "nll_unseen", "nll_unseen_stderr")
+EXACT_MEASURES = ("nll", "nll_stderr", "bias", "bias_stderr", "coarse_difference")
+"""Further keys of metrics.json, and keys of its `exact`, that a run shows. Results of earlier versions lack them."""
+
 METRICS_PER_BATCH = 1000
 """Largest number of metrics that MLflow accepts in one call."""
 
@@ -321,6 +325,9 @@ def _final(result: Result, time_ms: int) -> Iterator[Metric]:
     for name, key in names.items():
         if row[name] is not None and not math.isnan(row[name]):
             yield Metric(key, float(row[name]), time_ms, 0)
+    further = {name: result.metrics.get(name) for name in MEASURES}
+    further |= {f"exact_{name}": (result.metrics.get("exact") or {}).get(name) for name in EXACT_MEASURES}
+    yield from (Metric(f"test/{name}", float(x), time_ms, 0) for name, x in further.items() if x is not None)
 
 
 def _figures(params: Params, result: Result, root: Path) -> dict[str, bytes]:
