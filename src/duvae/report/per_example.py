@@ -150,8 +150,14 @@ def read(result: Result, root: Path = Path()) -> PerExample | None:
             raise ValueError(f"nll has {len(nll)} values for {len(index)} examples")
         if len({len(array) for array in (means, variances, labels) if array is not None}) > 1:
             raise ValueError("mean, variance and label are not of the same examples")
+        if variances is not None and not (variances >= 0).all():
+            raise ValueError("variance has negative values")
         documents = {str(name): int(count) for name, count in about["documents"].items()}
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        if not (index[0] >= 0 and (np.diff(index) > 0).all() and index[-1] < documents["test"]):
+            raise ValueError("steps does not lead to ascending indices of test examples")
+        if means is not None and len(means) != documents["test"]:
+            raise ValueError("mean is not of all test examples")
+    except (KeyError, ValueError, TypeError, OverflowError, AttributeError) as error:
         raise UserError(f"{path}: expected arrays, but {error!r}. Run '{command}' again.") from error
 
     return PerExample(documents, index, nll, means, variances, labels)
@@ -178,6 +184,8 @@ def floor(dataset: str, root: Path = Path()) -> Floor:
     try:
         nll = _array(arrays["nll"], 1, np.float64)
         z = Space("true z", _array(arrays["z"], 2, np.float64), None, _array(arrays["label"], 1, np.int64))
+        if not len(nll) <= len(z.means) == len(z.labels):
+            raise ValueError("nll, z and label are not of the same examples")
     except (KeyError, ValueError, TypeError) as error:
         raise UserError(f"{examples}: expected arrays, but {error!r}. Run '{command}' again.") from error
 
@@ -231,8 +239,11 @@ def _array(array: npt.NDArray[Any], dimensions: int, kind: Any) -> npt.NDArray[A
     """Checks the number of dimensions and the values of an array, and converts it.
 
     Raises:
-        ValueError: If the array is empty, has another number of dimensions, or has values that are not finite.
+        ValueError: If the array is empty, has another number of dimensions, has values that are not finite, or has
+            values of another kind, such as fractions or texts where whole numbers are expected.
     """
+    if not np.can_cast(array.dtype, kind, "same_kind"):
+        raise ValueError(f"an array has values of the type {array.dtype} where {np.dtype(kind)} is expected")
     if array.ndim != dimensions or not len(array):
         raise ValueError(f"an array has the shape {array.shape} where {dimensions} dimensions are expected")
     values = array.astype(kind)
