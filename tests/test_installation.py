@@ -171,7 +171,12 @@ def test_only_files_with_the_hashes_of_the_lock_are_installed(tmp_path: Path) ->
     # The lock has an older version, with which alone the project and the package `built` can be built.
     wheel(tmp_path / "wheels", "backend", "2", {"backend.py": b"raise ImportError('not the version of the lock')"})
     wrong = "0" * 64
-    cases = (("uv", wrong, set()), ("uv", "", set()), ("alpha", wrong, {"uv"}), ("backend", "", {"uv"}))
+    cases: tuple[tuple[str, str, set[str]], ...] = (
+        ("uv", wrong, set()),
+        ("uv", "", set()),
+        ("alpha", wrong, {"uv"}),
+        ("backend", "", {"uv"}),
+    )
     for name, hash_, before in cases:
         done = project.make(**{name: hash_})
         assert done.returncode == 2
