@@ -410,3 +410,11 @@ def with_unknown_compression(archive: bytes) -> bytes:
             at = changed.find(signature, at + 1)
 
     return bytes(changed)
+
+
+def with_damaged_content(archive: bytes) -> bytes:
+    """A compressed zip archive whose first member begins with a kind of block that the format deflate does not have."""
+    changed = bytearray(archive)
+    changed[30 + int.from_bytes(archive[26:28], "little") + int.from_bytes(archive[28:30], "little")] = 0xFF
+
+    return bytes(changed)

@@ -4,6 +4,7 @@ The message names the place, the mistake and what was expected. The exit status 
 A sound project is made once and copied for each kind. One thing in the copy is spoilt, and a command meets it.
 """
 
+import base64
 import errno
 import hashlib
 import io
@@ -68,6 +69,8 @@ from spoiling import (
     undrawn,
     unknown,
     unnamed,
+    with_damaged_content,
+    with_unknown_compression,
     write,
 )
 
@@ -520,18 +523,36 @@ MODELS = {
 METRICS = f"{RESULTS}/metrics.json"
 EVALUATE = f"duvae evaluate {JOB}"
 EXAMPLES = f"{RESULTS}/per_example.json"
+TRUTH = "results/synthetic/per_example.json"
 STORE = "mlflow.db", "mlruns"
 """An interrupted run is marked as such, and a later run replaces it."""
 
 
-def kept(edit: Callable[[dict[str, Any]], dict[str, Any]]) -> Callable[[Here], None]:
-    """Returns a function that changes the arrays of EXAMPLES."""
+def kept(edit: Callable[[dict[str, Any]], dict[str, Any]], path: str = EXAMPLES) -> Callable[[Here], None]:
+    """Returns a function that changes the arrays of a file."""
 
     def spoil(here: Here) -> None:
-        about, arrays = array_files.read(here.root / EXAMPLES, EVALUATE)
-        array_files.write(here.root / EXAMPLES, about, edit(arrays))
+        about, arrays = array_files.read(here.root / path, EVALUATE)
+        array_files.write(here.root / path, about, edit(arrays))
 
     return spoil
+
+
+def packed(spoil: Callable[[bytes], bytes]) -> Callable[[Here], None]:
+    """Returns a function that changes the archive in EXAMPLES."""
+
+    def change(here: Here) -> None:
+        content = json.loads((here.root / EXAMPLES).read_text(encoding="utf-8"))
+        archive = spoil(base64.b64decode("".join(content["npz"])))
+        entry(EXAMPLES, "npz", [base64.b64encode(archive).decode()])(here)
+
+    return change
+
+
+def endless(here: Here) -> None:
+    """Gives the test set in EXAMPLES an infinite number of examples."""
+    (about,) = json.loads((here.root / EXAMPLES).read_text(encoding="utf-8"))["about"]
+    entry(EXAMPLES, "about", [{**about, "documents": {**about["documents"], "test": float("inf")}}])(here)
 
 
 RESULT = {
@@ -594,6 +615,38 @@ RESULT = {
     "examples that are no archive": Kind(
         "report", entry(EXAMPLES, "npz", ["AAAA"]), EXAMPLES, "expected arrays", f"run '{EVALUATE}' again",
     ),
+    "examples that cannot be unpacked": Kind(
+        "figure1", packed(with_damaged_content), EXAMPLES, "expected arrays, but Error -3 while decompressing",
+        f"run '{EVALUATE}' again",
+    ),
+    "examples of an unknown compression": Kind(
+        "report", packed(with_unknown_compression), EXAMPLES, "expected arrays, but That compression method",
+        f"run '{EVALUATE}' again",
+    ),
+    "examples of an endless data set": Kind(
+        "figure1", endless, EXAMPLES, "cannot convert float infinity", f"Run '{EVALUATE}' again",
+    ),
+    "examples in no order": Kind(
+        "figure1", kept(lambda arrays: {**arrays, "steps": -arrays["steps"]}), EXAMPLES,
+        "ascending indices of test examples", f"Run '{EVALUATE}' again",
+    ),
+    "more examples than the data set has": Kind(
+        "report", kept(lambda arrays: {**arrays, "steps": 2 * arrays["steps"]}), EXAMPLES,
+        "ascending indices of test examples", f"Run '{EVALUATE}' again",
+    ),
+    "examples with parts of indices": Kind(
+        "figure1", kept(lambda arrays: {**arrays, "steps": arrays["steps"] + 0.5}), EXAMPLES,
+        "the type float64 where int64 is expected", f"Run '{EVALUATE}' again",
+    ),
+    "examples with a negative variance": Kind(
+        "figure1", kept(lambda arrays: {**arrays, "variance": -arrays["variance"]}), EXAMPLES,
+        "variance has negative values", f"Run '{EVALUATE}' again",
+    ),
+    "codes of some examples only": Kind(
+        "figure1", kept(lambda arrays: {
+            **arrays, **{name: arrays[name][:250] for name in ("mean", "variance", "label")}
+        }), EXAMPLES, "mean is not of all test examples", f"Run '{EVALUATE}' again",
+    ),
     "examples of one dimension": Kind(
         "figure1", kept(lambda arrays: {name: arrays[name] for name in ("steps", "nll")}),
         "results of synthetic-vae-1", "found another number", "a drawing needs two latent dimensions",
@@ -617,6 +670,10 @@ RESULT = {
     "a truth of other arrays": Kind(
         "figure1", entry("results/synthetic/per_example.json", "npz", []), "results/synthetic/per_example.json",
         "expected arrays", "run 'duvae truth --dataset synthetic' again",
+    ),
+    "a truth whose labels are not its codes'": Kind(
+        "figure1", kept(lambda arrays: {**arrays, "label": arrays["label"][1:]}, TRUTH), TRUTH,
+        "nll, z and label are not of the same examples", "Run 'duvae truth --dataset synthetic' again",
     ),
     "a store that is no database": Kind(
         "track", write("mlflow.db", b"no database" * 100), "mlflow.db", "file is not a database", "You may delete",

@@ -1,5 +1,6 @@
 """A stage that `dvc repro` runs keeps its earlier outputs until it has new ones, however it ends."""
 
+import hashlib
 import os
 import shutil
 import signal
@@ -7,12 +8,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import yaml
 
+from duvae import __main__, cli
 from duvae.project import earlier_outputs
+from duvae.project.files import write_text
 from small_project import call, commit
 
 STAGE = """
@@ -50,6 +54,7 @@ GRAPH = {
 }
 
 RESULT = '{"nll": 1}'
+MD5 = hashlib.md5(RESULT.encode(), usedforsecurity=False).hexdigest()
 
 
 @pytest.fixture(scope="module")
@@ -172,6 +177,53 @@ def test_results_that_git_has_only_in_another_version_are_named(
     assert earlier_outputs.put_back() == {}
     earlier_outputs.print_advice()
     assert "run 'git checkout -- results/a.json'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("leave", [lambda: None, sys.exit, lambda: sys.exit(0)])
+@pytest.mark.parametrize("writes", [True, False])
+def test_after_success_only_results_that_the_stage_has_written_are_left(
+    project: Path, leave: Callable[[], None], writes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if the new result equals the earlier one."""
+    as_stage(project, monkeypatch)
+    (result := project / "results/a.json").unlink()
+    with suppress(SystemExit), earlier_outputs.kept():
+        assert result.read_text() == RESULT
+        if writes:
+            write_text(result, RESULT)
+        leave()
+
+    assert result.exists() is writes
+
+
+def test_a_process_that_dvc_has_not_started_finds_no_earlier_results(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_stage(project, monkeypatch)
+    monkeypatch.setattr(earlier_outputs, "_last_run", lambda *_: [{"path": "results/a.json", "md5": MD5}])
+    (project / "results/a.json").unlink()
+    monkeypatch.delenv(earlier_outputs.STAGE)
+    assert earlier_outputs.put_back() == {}
+    monkeypatch.setenv(earlier_outputs.STAGE, "slow")
+    assert list(earlier_outputs.put_back()) == [project / "results/a.json"]
+
+
+def test_ctrl_c_while_modules_are_imported_gives_the_results_back(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    as_stage(project, monkeypatch)
+    monkeypatch.setattr(cli, "main", interrupted)
+    (project / "results/a.json").unlink()
+    shutil.rmtree(project / "model")
+    with pytest.raises(SystemExit) as leaving:
+        __main__.main()
+
+    assert leaving.value.code == 130
+    assert (project / "results/a.json").read_text() == RESULT
+    assert "run 'dvc checkout model'" in capsys.readouterr().err
 
 
 OUTSIDE: dict[str, Callable[[Path], str]] = {

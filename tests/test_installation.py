@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import venv
 import zipfile
 from pathlib import Path
@@ -30,10 +31,13 @@ description = """{}"""
 '''
 
 BACKEND = """
-import shutil
+import pathlib, shutil
 
 def build_editable(folder, settings=None, metadata=None):
-    return shutil.copy("duvae-1-py3-none-any.whl", folder).rpartition("/")[2]
+    (wheel,) = pathlib.Path().glob("*.whl")
+    return shutil.copy(wheel, folder).rpartition("/")[2]
+
+build_wheel = build_editable
 """
 
 
@@ -69,6 +73,26 @@ def wheel(folder: Path, name: str, version: str, files: dict[str, bytes], needs:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def source(folder: Path, name: str, build: str) -> str:
+    """Writes a source distribution of version 1 into a folder; returns the SHA-256 hash of its file.
+
+    Args:
+        folder: Folder for the source distribution.
+        name: Name of the package.
+        build: Content of the package's pyproject.toml, whose build backend copies the wheel in the distribution.
+    """
+    inside = folder.parent / f"{name}-1"
+    inside.mkdir()
+    wheel(inside, name, "1", {f"{name}.py": b""})
+    (inside / "pyproject.toml").write_text(build, encoding="utf-8")
+    (inside / "PKG-INFO").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n", encoding="utf-8")
+    path = folder / f"{name}-1.tar.gz"
+    with tarfile.open(path, "w:gz") as archive:
+        archive.add(inside, inside.name)
+
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 class Project:
     """A small project with the Makefile of this project.
 
@@ -93,6 +117,7 @@ class Project:
         self.hashes = {
             "alpha": wheel(wheels, "alpha", "1", {"alpha.py": b""}),
             "backend": wheel(wheels, "backend", "1", {"backend.py": BACKEND.encode()}),
+            "built": source(wheels, "built", PROJECT.replace("duvae", "built").format("")),
             "uv": wheel(wheels, "uv", self.uv, {f"uv-{self.uv}.data/scripts/uv": uv}),
         }
         wheel(wheels, "torch", "2", {"torch.py": b""})
@@ -109,9 +134,8 @@ class Project:
         Args:
             hashes: Hashes in the lock that differ from those of the wheels, by package; empty text: no hash.
         """
-        versions = {"alpha": "1", "backend": "1", "uv": self.uv}
         lines = [
-            f"{name}=={versions[name]}" + (f" \\\n    --hash=sha256:{hash_}\n" if hash_ else "\n")
+            f"{name}=={self.uv if name == 'uv' else 1}" + (f" \\\n    --hash=sha256:{hash_}\n" if hash_ else "\n")
             for name, hash_ in {**self.hashes, **hashes}.items()
         ]
         (self.folder / "requirements.lock").write_text("".join(["# a comment\ntorch==2\n", *lines]), encoding="utf-8")
@@ -144,10 +168,16 @@ class Project:
 
 def test_only_files_with_the_hashes_of_the_lock_are_installed(tmp_path: Path) -> None:
     project, complete = Project(tmp_path), tmp_path / ".venv/.installed"
-    # The lock has an older version, with which alone the project can be built.
+    # The lock has an older version, with which alone the project and the package `built` can be built.
     wheel(tmp_path / "wheels", "backend", "2", {"backend.py": b"raise ImportError('not the version of the lock')"})
     wrong = "0" * 64
-    for name, hash_, before in (("uv", wrong, set()), ("alpha", wrong, {"uv"}), ("backend", "", {"uv"})):
+    cases: tuple[tuple[str, str, set[str]], ...] = (
+        ("uv", wrong, set()),
+        ("uv", "", set()),
+        ("alpha", wrong, {"uv"}),
+        ("backend", "", {"uv"}),
+    )
+    for name, hash_, before in cases:
         done = project.make(**{name: hash_})
         assert done.returncode == 2
         assert name in done.stderr
@@ -157,7 +187,7 @@ def test_only_files_with_the_hashes_of_the_lock_are_installed(tmp_path: Path) ->
 
     done = project.make()
     assert done.returncode == 0, done.stderr
-    assert project.installed() == {"alpha", "backend", "duvae", "torch", "uv"}
+    assert project.installed() == {"alpha", "backend", "built", "duvae", "torch", "uv"}
     assert complete.exists()
 
     # The packages of the lock are installed without a look at what they need, so a check follows.
@@ -168,3 +198,16 @@ def test_only_files_with_the_hashes_of_the_lock_are_installed(tmp_path: Path) ->
     assert "alpha>=2" in done.stderr
     assert "Run 'make clean'" in done.stderr
     assert not complete.exists()
+
+
+def test_a_build_of_torch_changes_no_version_of_the_lock(tmp_path: Path) -> None:
+    """torch has no hash. What it needs must not bring in files without a hash in place of those of the lock."""
+    project = Project(tmp_path)
+    wheel(tmp_path / "wheels", "alpha", "2", {"alpha.py": b""})
+    wheel(tmp_path / "wheels", "torch", "2", {"torch.py": b""}, "Requires-Dist: alpha>=2\n")
+    done = project.make()
+
+    assert done.returncode == 2
+    assert "torch==2 depends on alpha>=2" in done.stderr
+    assert project.installed() == {"alpha", "backend", "built", "uv"}
+    assert not (tmp_path / ".venv/.installed").exists()

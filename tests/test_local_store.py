@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
+from command_line import call
 from duvae.commands import track
 from duvae.errors import UserError
 from duvae.project import doctor, local_store
@@ -239,6 +240,46 @@ def test_a_process_that_is_killed_leaves_no_store(tmp_path: Path) -> None:
     local_store.require(tmp_path)
 
     assert local_store.state(tmp_path / local_store.FILE) == "complete"
+
+
+@pytest.mark.parametrize(("name", "part"), [("a?b=1", "?"), ("a%20b", "%20"), ("a%2Fb", "%2F")])
+@pytest.mark.parametrize("uri", ["", "sqlite:///runs.db"])
+def test_a_folder_whose_name_mlflow_would_change_is_refused(
+    name: str,
+    part: str,
+    uri: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """MLflow would write the store to `a`, and the files of the runs to `a b` or `a/b`."""
+    (folder := tmp_path / name).mkdir()
+    (folder / "params.yaml").symlink_to(Path(__file__).parents[1] / "params.yaml")
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+
+    assert call("track", monkeypatch) == 2
+    error = capsys.readouterr().err
+    assert f"{folder}: expected the path of a project without ? and without %" in error
+    assert f"found {part!r}" in error
+    assert list(tmp_path.iterdir()) == [folder]
+    assert {path.name for path in folder.iterdir()} <= {"params.yaml", local_store.FILLING_LOCK}
+
+
+@pytest.mark.parametrize("name", ["a#b 100% %s;é", "a\nb'\"[c]*", "file:"])
+def test_mlflow_keeps_to_folders_with_other_names(
+    name: str, complete: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder := tmp_path / name).mkdir()
+    (folder / local_store.FILE).write_bytes(complete.read_bytes())
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    client = store.connect(folder)
+    run = client.create_run(store.experiment(client, "own", folder)).info.run_id
+    client.log_text(run, "some words", "a/text.txt")
+
+    assert [path.read_text() for path in folder.glob("mlruns/own/*/artifacts/a/text.txt")] == ["some words"]
+    assert [file.path for file in client.list_artifacts(run, "a")] == ["a/text.txt"]
+    assert list(tmp_path.iterdir()) == [folder]
 
 
 def test_a_server_that_does_not_answer_is_named_within_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -275,6 +275,16 @@ def encryption(home: Path) -> dict[str, str]:
     return {name: value for name, _, value in pairs if name.startswith("DASK_")}
 
 
+def test_a_program_with_the_settings_of_the_page_opens_no_port_without_encryption(tmp_path: Path) -> None:
+    """A configuration of Dask may name another protocol. Without a name, Dask then chooses TLS."""
+    environment = {**os.environ, **encryption(tmp_path / "home")}
+    command = "dask scheduler --protocol tcp --host 127.0.0.1 --port 0 --dashboard-address 127.0.0.1:0"
+    done = subprocess.run(command.split(), env=environment, capture_output=True, text=True, timeout=120, check=False)
+
+    assert done.returncode != 0
+    assert "encryption required by Dask configuration, refusing communication from/to 'tcp://" in done.stderr
+
+
 def test_two_machines_with_caches_of_their_own(server: dict[str, str], tmp_path: Path) -> None:
     main = small_project.create(tmp_path / "main", f"sleep 1; {small_project.EACH.format('$1')}")
     storage = tmp_path / "storage"

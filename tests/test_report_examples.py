@@ -19,6 +19,7 @@ from duvae.data import store
 from duvae.errors import UserError
 from duvae.inference import sample_files as samples_of
 from duvae.report import examples, pictures, results
+from spoiling import with_damaged_content, with_unknown_compression
 from test_report import Tables
 
 SETTINGS = ["ae", "vae", "du_vae", "iaf_bn"]
@@ -197,7 +198,24 @@ def test_what_is_somebodys_is_left_out_of_git(kind: str) -> None:
 # ---------------------------------------------------------------------------------- missing or wrong files
 
 
-@pytest.mark.parametrize("broken", [b"", b"not an archive", b"PK\x03\x04 cut short"])
+def archive() -> bytes:
+    file = io.BytesIO()
+    np.savez_compressed(file, columns=np.arange(100))
+
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        b"",
+        b"not an archive",
+        b"PK\x03\x04 cut short",
+        with_damaged_content(archive()),
+        with_unknown_compression(archive()),
+    ],
+    ids=["empty", "no archive", "cut short", "damaged", "unknown compression"],
+)
 def test_broken_samples_are_named_with_their_command(tmp_path: Path, broken: bytes) -> None:
     params = project(tmp_path, ["omniglot_small", "short_yelp_resampled"])
     for path, dataset, stage in (

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 
@@ -126,8 +125,8 @@ def read_archive(path: Path, prepared: Prepared, command: str) -> Samples:
             return from_arrays({name: file[name] for name in file.files}, prepared)
     except FileNotFoundError as error:
         raise UserError(f"{path}: not there. '{command}' makes it.") from error
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-        reason = " ".join(str(error).split())
+    except array_files.UNREADABLE as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{path}: expected samples, but {reason}. Delete it and run '{command}' again.") from error
 
 
@@ -185,7 +184,7 @@ def read(path: Path, command: str) -> Samples | None:
             parts["ends"],
             about["weights"],
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise UserError(f"{path}: expected samples, but {error!r}. Run '{command}' again.") from error
 
 

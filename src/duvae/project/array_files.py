@@ -9,8 +9,11 @@ skips lists, so both keys of the JSON file, `about` and `npz`, hold lists.
 import base64
 import io
 import textwrap
+import zlib
 from collections.abc import Mapping
+from lzma import LZMAError
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 from zipfile import BadZipFile
 
@@ -22,6 +25,13 @@ from duvae.project.files import read_json, write_json
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 """NumPy arrays by their names in the file."""
+
+UNREADABLE = (
+    *(OSError, EOFError, BadZipFile, zlib.error, LZMAError),  # of the archive
+    *(ValueError, TypeError, KeyError, IndexError, SyntaxError, TokenError, OverflowError),  # of an array's header
+    RuntimeError,  # for a password, and for a method of compression or encryption that Python does not have
+)
+"""Errors that NumPy and the modules below it raise for an npz file that is broken."""
 
 WIDTH = 120
 """Characters per line of base64."""
@@ -61,6 +71,6 @@ def read(path: Path, command: str) -> tuple[dict[str, Any], dict[str, npt.NDArra
         (about,) = content["about"]
         with np.load(io.BytesIO(base64.b64decode("".join(content["npz"]), validate=True)), allow_pickle=False) as file:
             return dict(about), {name: file[name] for name in file.files}
-    except (ValueError, KeyError, TypeError, EOFError, OSError, BadZipFile) as error:
-        why = " ".join(str(error).split())
+    except UNREADABLE as error:
+        why = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{path}: expected arrays, but {why}. Delete it and run '{command}' again.") from error

@@ -167,8 +167,15 @@ def read(result: Result, root: Path = Path()) -> PerExample | None:
             raise ValueError(f"unseen has {len(unseen)} values for {len(index)} examples")
         if use is not None and use_index is not None and len(use) != len(use_index):
             raise ValueError(f"use has {len(use)} values for {len(use_index)} examples")
+        if variances is not None and not (variances >= 0).all():
+            raise ValueError("variance has negative values")
         documents = {str(name): int(count) for name, count in about["documents"].items()}
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        _require_indices(index, documents["test"], "steps")
+        if use_index is not None:
+            _require_indices(use_index, documents["test"], "use_steps")
+        if means is not None and len(means) != documents["test"]:
+            raise ValueError("mean is not of all test examples")
+    except (KeyError, ValueError, TypeError, OverflowError, AttributeError) as error:
         raise UserError(f"{path}: expected arrays, but {error!r}. Run '{command}' again.") from error
 
     return PerExample(documents, index, nll, means, variances, labels, use, use_index, unseen, exact)
@@ -195,6 +202,8 @@ def floor(dataset: str, root: Path = Path()) -> Floor:
     try:
         nll = _array(arrays["nll"], 1, np.float64)
         z = Space("true z", _array(arrays["z"], 2, np.float64), None, _array(arrays["label"], 1, np.int64))
+        if not len(nll) <= len(z.means) == len(z.labels):
+            raise ValueError("nll, z and label are not of the same examples")
     except (KeyError, ValueError, TypeError) as error:
         raise UserError(f"{examples}: expected arrays, but {error!r}. Run '{command}' again.") from error
 
@@ -244,12 +253,25 @@ def space(result: Result, model: PerExample) -> Space:
     return Space(result.name, model.means, model.variances, model.labels)
 
 
+def _require_indices(indices: npt.NDArray[np.int64], count: int, name: str) -> None:
+    """Checks that indices of test examples are ascending, and that there are so many test examples.
+
+    Raises:
+        ValueError: If the indices are not ascending, or if an index is negative or too large.
+    """
+    if not (indices[0] >= 0 and (np.diff(indices) > 0).all() and indices[-1] < count):
+        raise ValueError(f"{name} does not lead to ascending indices of test examples")
+
+
 def _array(array: npt.NDArray[Any], dimensions: int, kind: Any) -> npt.NDArray[Any]:
     """Checks the number of dimensions and the values of an array, and converts it.
 
     Raises:
-        ValueError: If the array is empty, has another number of dimensions, or has values that are not finite.
+        ValueError: If the array is empty, has another number of dimensions, has values that are not finite, or has
+            values of another kind, such as fractions or texts where whole numbers are expected.
     """
+    if not np.can_cast(array.dtype, kind, "same_kind"):
+        raise ValueError(f"an array has values of the type {array.dtype} where {np.dtype(kind)} is expected")
     if array.ndim != dimensions or not len(array):
         raise ValueError(f"an array has the shape {array.shape} where {dimensions} dimensions are expected")
     values = array.astype(kind)

@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import logging
 import os
+import re
 import sqlite3
 import urllib.error
 import urllib.request
@@ -36,13 +37,16 @@ def connect(root: Path = Path()) -> MlflowClient:
         A client of the store.
 
     Raises:
-        UserError: If the store cannot be opened.
+        UserError: If the store cannot be opened, or MLflow would write to another folder than the project's.
     """
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
     # MLflow logs the traceback of each error of the database. `store_errors` reports these errors.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root.resolve() / local_store.FILE}"
+    named = os.environ.get("MLFLOW_TRACKING_URI")
+    if not named or "sqlite:" in named:
+        _require_plain(root.resolve())
+    uri = named or f"sqlite:///{root.resolve() / local_store.FILE}"
     with store_errors(uri):
         if file := _sqlite_file(uri):
             # If another process keeps the file locked, this line fails after a minute. MLflow itself would retry for
@@ -54,6 +58,24 @@ def connect(root: Path = Path()) -> MlflowClient:
         client.search_experiments(max_results=1)
 
     return client
+
+
+def _require_plain(folder: Path) -> None:
+    """Checks that MLflow takes the path of a folder literally.
+
+    MLflow reads the path as a part of an address, in which `?` begins the options, and `%20` is a space. It would write
+    the store and the files of the runs to another folder, where no later command finds them.
+
+    Raises:
+        UserError: If the path has such a part.
+    """
+    path = str(folder)
+    if part := re.search(r"\?|%[0-9a-fA-F]{2}", path):
+        raise UserError(
+            f"{path}: expected the path of a project without ? and without % before two digits or letters from A to F;"
+            f" found {part.group()!r}, with which MLflow would write to another folder. Rename the folder, or set"
+            " MLFLOW_TRACKING_URI to the address of a server."
+        )
 
 
 def _sqlite_file(uri: str) -> Path | None:
