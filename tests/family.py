@@ -199,5 +199,13 @@ def trained(description: Description, ended: bool = True) -> Description:
         ended: Whether the warm-up of the training ended.
     """
     return dataclasses.replace(
-        description, training={"epochs": 3, "best_epoch": 2, "warmup_ended": ended, "stopped": "after 3 epochs"}
+        description,
+        training={
+            "epochs": 3,
+            "best_epoch": 2,
+            "warmup_ended": ended,
+            "stopped": "after 3 epochs",
+            "decays": 0,
+            "ending": "epochs",
+        },
     )

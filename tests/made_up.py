@@ -172,6 +172,8 @@ def write(root: Path, params: Params, job: Job, sentences: int = 300) -> None:
             "best_epoch": int(history.loc[history["best"] == 1, "epoch"].iloc[-1]),
             "warmup_ended": True,
             "stopped": "all epochs done",
+            "decays": 0,
+            "ending": "epochs",
         },
     )
     wanted = params.dataset(job.dataset).probe

@@ -47,7 +47,7 @@ MISTAKES = {
         ["did you mean 'size'?", "expected one of size, seed"],
     ),
     "unknown key of the decay": (
-        "not_before: 15",
+        "not_before: 16",
         "not_befor: 15",
         "datasets.synthetic.optimisation.decay.not_befor",
         ["did you mean 'not_before'?"],

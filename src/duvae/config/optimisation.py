@@ -9,26 +9,39 @@ from duvae.fields import Epochs, Frozen, OpenShare, Positive, SomeEpochs, TwoOrM
 class Decay(Frozen):
     """Rule that decays the learning rate after `patience` epochs without a better validation loss.
 
-    A decay multiplies the learning rate by `factor`, and restores the weights with the best validation loss so far.
+    A decay multiplies the learning rate by `factor`, and restores the weights with the best validation loss so far. The
+    patience counts epochs against the best validation loss since the last decay.
     """
 
     factor: Annotated[
         OpenShare,
-        doc(
-            "Factor by which a decay multiplies the learning rate. A decay also restores the best weights so far.",
-            "paper, S-E",
-        ),
+        doc("Factor by which a decay multiplies the learning rate.", "paper, S-E"),
     ]
     reset: Annotated[
-        bool, doc("Whether each decay starts new optimisers, without the moments of the old ones.", "release")
+        bool,
+        doc(
+            "Whether each decay starts new optimisers, without the moments of the old ones.",
+            "release",
+        ),
     ] = True
     patience: Annotated[
-        Epochs, doc("Number of epochs without a better validation loss before a decay.", "paper, S-E; release")
+        Epochs,
+        doc(
+            "Number of epochs in a row before a decay whose validation loss is not better than"
+            " the best one since the decay before. Each decay sets this best one to the loss of its own epoch.",
+            "paper, S-E; release",
+        ),
     ]
-    not_before: Annotated[SomeEpochs, doc("First epoch that can end with a decay.", "release")]
+    not_before: Annotated[
+        SomeEpochs,
+        doc("First epoch, counted from 1, that can end with a decay.", "release: the 16th epoch for texts"),
+    ]
     at_most: Annotated[
         Epochs,
-        doc("Number of decays that end training. With 5, training ends when the fifth decay is due.", "paper, S-E"),
+        doc(
+            "Number of decays that end training. With 5, training ends when the fifth decay is due.",
+            "paper, S-E",
+        ),
     ]
 
 

@@ -153,6 +153,8 @@ class Training:
             state.best_epoch or state.epoch,
             state.epoch > self.optimisation.warmup,
             state.stopped or f"after {state.epoch} epochs",
+            state.decays,
+            state.ending,
             state.seconds,
         )
 
@@ -246,7 +248,9 @@ class Training:
         """Keeps the weights if they are the best so far, and lowers the learning rate if the loss no longer falls.
 
         The loss is the validation loss. Only epochs after the warm-up count, because some regularizers start only then.
-        When this method lowers the learning rate, it also gives the model its best weights back.
+        When this method lowers the learning rate, it also gives the model its best weights back. The patience counts
+        epochs against the best loss since the last decay, as in the code that the authors of the paper released. The
+        weights that are kept and given back are always those of the best epoch of all.
 
         Args:
             row: Row of the training history for the epoch that has just ended. This method sets the value `best` of the
@@ -269,16 +273,19 @@ class Training:
         if state.epoch <= self.optimisation.warmup:
             return ""
         if loss < state.best_loss:
-            state.best_loss, state.best_epoch, state.without_better = loss, state.epoch, 0
+            state.best_loss, state.best_epoch = loss, state.epoch
             self.best_weights = {name: value.clone() for name, value in self.model.state_dict().items()}
             row["best"] = 1
+        if loss < state.reference_loss:
+            state.reference_loss, state.without_better = loss, 0
         else:
             state.without_better += 1
         if state.without_better < decay.patience or state.epoch < decay.not_before:
             return ""
         state.decays += 1
-        state.without_better = 0
+        state.reference_loss, state.without_better = loss, 0
         if state.decays == decay.at_most:
+            state.ending = "decays"
             return f"at the {decay.at_most}th decay, in epoch {state.epoch}"
         state.learning_rate *= decay.factor
         self.model.load_state_dict(self.best_weights)
