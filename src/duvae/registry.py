@@ -60,7 +60,10 @@ class Aggressive(Frozen):
     max_inner: Annotated[Repeats, Field(description="largest number of encoder steps of one inner loop")] = 99
     patience: Annotated[
         Epochs,
-        Field(description="number of epochs without a rise of MI on validation after which the aggressive phase ends"),
+        Field(
+            description="number of epochs, in total, with an MI on validation below its maximum so far, after which the"
+            " aggressive phase ends; the MI is that within batches"
+        ),
     ] = 1
 
 

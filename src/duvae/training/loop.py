@@ -19,8 +19,8 @@ from duvae.config import Evaluation, Optimisation
 from duvae.data.batches import Examples, batches
 from duvae.data.splits import Split
 from duvae.errors import Interrupted, UserError
-from duvae.metrics.encoding import encode
-from duvae.metrics.geometry import measures
+from duvae.metrics.encoding import Encoded, encode
+from duvae.metrics.geometry import information_in_batches, measures
 from duvae.objectives import Duration, Loss, Schedule
 from duvae.training.checkpoints import (
     Checkpoint,
@@ -237,12 +237,29 @@ class Training:
             "steps": state.step,
             "encoder_steps": self.loop.encoder_steps - state.encoder_steps,
         }
-        self.loop.epoch_ended(measured["mi"])
+        self.loop.epoch_ended(self.information_in_batches(encoded) if self.loop.reads_information else None)
         state.stopped = self.decide(row)
         state.history.append(row)
         state.batch, state.sums, state.encoder_steps = 0, (0.0, 0.0, 0.0), self.loop.encoder_steps
 
         return row
+
+    def information_in_batches(self, encoded: Encoded) -> float | None:
+        """Estimates the mutual information of x and z within random batches of validation examples, in nats.
+
+        The batches have the size of the training batches, and are the same after each epoch.
+
+        Args:
+            encoded: Encoded validation examples.
+
+        Returns:
+            The mutual information; None if it is unknown for the posterior.
+        """
+        if "mi" not in encoded.measured or encoded.variance is None:
+            return None
+        cut = batches(self.valid.lengths, self.optimisation.batch, (self.seed, 0))
+
+        return information_in_batches(encoded.mean, encoded.variance, encoded.z, cut)
 
     def decide(self, row: Row) -> str:
         """Keeps the weights if they are the best so far, and lowers the learning rate if the loss no longer falls.
