@@ -15,7 +15,8 @@ from duvae.data.batches import batches
 from duvae.metrics.encoding import encode
 from duvae.metrics.geometry import measures
 from duvae.metrics.likelihood import importance_weighted_nll
-from duvae.registry import RECORDS
+from duvae.objectives import Duration
+from duvae.registry import HYPERPARAMETERS, RECORDS
 from duvae.regularizers import ALPHA, MeanBatchNorm, Staged, VarianceDropout, VarianceFloor
 from duvae.systems import SYSTEMS, system
 from duvae.vae import VAE
@@ -411,3 +412,11 @@ def test_gamma_and_beta_start_where_algorithm_1_says(name: str, init: Literal["t
 
     assert torch.equal(normalize.scale, torch.full_like(normalize.scale, description.hyperparameters["gamma"]))
     assert torch.equal(normalize.shift, torch.full_like(normalize.shift, beta))
+
+
+@pytest.mark.parametrize(("hyperparameters", "start"), [({}, 0.0), ({"kl_start": 0.1}, 0.1)])
+def test_the_kl_weight_of_a_vae_starts_at_its_hyperparameter(hyperparameters: dict[str, float], start: float) -> None:
+    values = HYPERPARAMETERS["vae"].model_validate(hyperparameters)
+    weight = system("vae", values, Parts(init="paper")).schedule(Duration(10, 5, 100))
+
+    assert [weight(step) for step in (0, 5, 10, 99)] == pytest.approx([start, (1 + start) / 2, 1.0, 1.0])

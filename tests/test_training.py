@@ -317,6 +317,47 @@ def test_it_stops_at_the_fifth_decay() -> None:
     assert (run.state.decays, run.state.ending) == (5, "decays")
 
 
+KIM: dict[str, Any] = {"kind": "every_epoch", "factor": 0.5, "not_before": 15, "below": 0.03}
+"""The rule of the decay in the code of Kim et al. (2018)."""
+
+
+def decided_by_kim(losses: Iterable[float]) -> tuple[Training, list[tuple[int, float, str]]]:
+    """Does the same as `decided` with the rule `KIM`."""
+    run = training("vae", warmup=0, epochs=30, decay=KIM)
+
+    return run, decide_all(run, losses)
+
+
+def test_once_begun_the_rate_is_halved_every_epoch_until_it_is_below_its_least_value() -> None:
+    """Epoch 16 is the first from epoch 15 on that is not the best. Later epochs decay although they are the best.
+
+    The rates after epochs 16 to 20 are 1/2 to 1/32 = 0.03125. The next one would be below 0.03, so training ends. No
+    weights are restored meanwhile.
+    """
+    run, epochs = decided_by_kim([20.0, 21.0] + [19.0 - n for n in range(13)] + [7.5, 5.0, 4.0, 3.0, 2.0, 1.0, 0.5])
+
+    assert [rate for _, rate, _ in epochs] == [1.0] * 15 + [1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32, 1 / 32]
+    assert [number for number, _, _ in epochs] == list(range(1, 22))
+    assert [why for _, _, why in epochs] == [""] * 20 + ["at a learning rate below 0.03, in epoch 21"]
+    assert (run.state.decays, run.state.ending, run.state.best_epoch) == (6, "rate", 21)
+    for optimiser in (run.updates.encoder, run.updates.decoder):
+        assert [group["lr"] for group in optimiser.param_groups] == [1 / 32]
+
+
+def test_before_its_epoch_a_worse_loss_begins_no_decay_of_every_epoch() -> None:
+    """Epoch 14 is worse than the best, epoch 15 is the best, and epoch 17 is the first that is not."""
+    run, epochs = decided_by_kim([9.0] * 13 + [10.0, 8.0, 7.0, 7.0, 6.0])
+
+    assert [rate for _, rate, _ in epochs] == [1.0] * 16 + [0.5, 0.25]
+    assert run.state.decays == 2
+
+
+def test_a_loss_better_than_the_last_but_not_than_the_best_begins_the_decay() -> None:
+    _, epochs = decided_by_kim([5.0, *[9.0] * 13, 8.0])
+
+    assert epochs[-1][1] == 0.5
+
+
 def test_epochs_of_the_warm_up_are_never_the_best_and_wear_out_no_patience() -> None:
     run, epochs = decided([1.0] * 10 + [20.0, 21.0, 21.0, 21.0, 21.0, 21.0], warmup=10)
 

@@ -32,6 +32,7 @@ from duvae.training.checkpoints import (
     with_prefix,
 )
 from duvae.training.compilation import compile_loss
+from duvae.training.decay import decay_rule
 from duvae.training.state import NoProgress, Progress, Row, State, TrainingResult
 from duvae.training.steps import Loop, NotFinite, Updates, optimizer
 from duvae.vae import VAE
@@ -91,6 +92,7 @@ class Training:
         if optimisation.compiled:
             shapes = {(len(indices), int(self.lengths[indices[0]])) for indices in cut}
             self.loss = compile_loss(self.model, self.device, len(shapes))
+        self.rule = decay_rule(optimisation.decay)
         self.state = State(optimisation.learning_rate)
         self.best_weights: dict[str, Tensor] = {}
         self.updates = self.new_updates()
@@ -262,12 +264,11 @@ class Training:
         return information_in_batches(encoded.mean, encoded.variance, encoded.z, cut)
 
     def decide(self, row: Row) -> str:
-        """Keeps the weights if they are the best so far, and lowers the learning rate if the loss no longer falls.
+        """Keeps the weights if they are the best so far, and lowers the learning rate if the rule of the decay says so.
 
-        The loss is the validation loss. Only epochs after the warm-up count, because some regularizers start only then.
-        When this method lowers the learning rate, it also gives the model its best weights back. The patience counts
-        epochs against the best loss since the last decay, as in the code that the authors of the paper released. The
-        weights that are kept and given back are always those of the best epoch of all.
+        The rule reads the validation loss (see `duvae.training.decay`). Only epochs after the warm-up count, because
+        some regularizers start only then. The weights that are kept, and that a decay may give back, are always those
+        of the best epoch of all.
 
         Args:
             row: Row of the training history for the epoch that has just ended. This method sets the value `best` of the
@@ -279,7 +280,7 @@ class Training:
         Raises:
             UserError: If the validation loss is not finite.
         """
-        state, decay = self.state, self.optimisation.decay
+        state, rule = self.state, self.rule
         loss = row["valid_loss"]
         if loss is None or not math.isfinite(loss):
             raise UserError(
@@ -289,24 +290,22 @@ class Training:
         row["best"] = 0
         if state.epoch <= self.optimisation.warmup:
             return ""
-        if loss < state.best_loss:
+        best = loss < state.best_loss
+        if best:
             state.best_loss, state.best_epoch = loss, state.epoch
             self.best_weights = {name: value.clone() for name, value in self.model.state_dict().items()}
             row["best"] = 1
-        if loss < state.reference_loss:
-            state.reference_loss, state.without_better = loss, 0
-        else:
-            state.without_better += 1
-        if state.without_better < decay.patience or state.epoch < decay.not_before:
+        if not rule.due(state, loss, best):
             return ""
         state.decays += 1
-        state.reference_loss, state.without_better = loss, 0
-        if state.decays == decay.at_most:
-            state.ending = "decays"
-            return f"at the {decay.at_most}th decay, in epoch {state.epoch}"
-        state.learning_rate *= decay.factor
-        self.model.load_state_dict(self.best_weights)
-        if decay.reset:
+        rate = state.learning_rate * self.optimisation.decay.factor
+        if reason := rule.end(state, rate):
+            state.ending = rule.ending
+            return reason
+        state.learning_rate = rate
+        if rule.restores:
+            self.model.load_state_dict(self.best_weights)
+        if rule.resets:
             self.updates = self.new_updates()
         for optimiser in (self.updates.encoder, self.updates.decoder):
             for group in optimiser.param_groups:

@@ -10,8 +10,13 @@ Row = dict[str, float | int | None]
 None: the value is not defined for the model, such as the KL of an autoencoder.
 """
 
-Ending = Literal["decays", "epochs"]
-"""Rule that ended a training: `decays`, the last decay of the learning rate; `epochs`, the largest number of epochs."""
+Ending = Literal["decays", "epochs", "rate"]
+"""Rule that ended a training.
+
+- `decays`: the last decay of the learning rate.
+- `epochs`: the largest number of epochs.
+- `rate`: a learning rate below its smallest value.
+"""
 
 
 @runtime_checkable
@@ -90,6 +95,7 @@ class State:
         best_epoch: Number of the epoch that had `best_loss`; 0 until an epoch after the warm-up has ended.
         reference_loss: Validation loss that the next epoch has to beat, in nats per example: the lowest loss since the
             last decay, or since the warm-up if there was no decay. A decay sets it to the loss of the decay's epoch.
+            Only the rule `Patient` uses it and the next value.
         without_better: Number of epochs in a row whose loss was not below `reference_loss`; a decay sets it to 0.
         decays: Number of decays of the learning rate so far.
         stopped: Reason why the training has ended, in words; empty while the training goes on.
