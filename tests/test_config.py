@@ -426,7 +426,7 @@ def test_the_parameters_are_the_papers() -> None:
     assert isinstance(synthetic, config.SyntheticDataset)
     source = synthetic.source
     assert (source.train, source.valid, source.test, source.length) == (16000, 2000, 2000, 10)
-    assert synthetic.optimisation.epochs == 50
+    assert synthetic.optimisation.epochs == 120
     assert params.dataset("short_yelp").optimisation.epochs == 120
 
 
