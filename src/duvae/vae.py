@@ -68,13 +68,14 @@ class FlowHead(nn.Module):
 
     Algorithm S1 is in the paper's supplement.
 
-    A chain of blocks turns a Gaussian $z^0$ into z. The head computes three vectors from the features, each as wide as
-    z, by a linear map without a bias:
+    A chain of blocks turns a Gaussian $z^0$ into z. The head computes three vectors from the features by a linear map
+    without a bias. The first two are as wide as z, and the third is twice as wide:
 
     - $\mu^0$ is the mean of $z^0$. One regularizer acts on it.
     - $\delta^0$ is the standard deviation of $z^0$: the softplus of an output of the linear map. Another regularizer
       acts on the variance $(\delta^0)^2$.
-    - h is the context: a vector that every block of the chain reads.
+    - h is the context: a vector that every block of the chain reads. Its width is that of the code that the authors of
+      the paper released.
 
     Args:
         features: The width of a feature vector.
@@ -89,12 +90,13 @@ class FlowHead(nn.Module):
         self, features: int, latent: int, means: nn.Module, variances: nn.Module, width: int, blocks: int
     ) -> None:
         super().__init__()
-        self.linear = nn.Linear(features, 3 * latent, bias=False)
+        self.widths = (latent, latent, 2 * latent)
+        self.linear = nn.Linear(features, sum(self.widths), bias=False)
         self.means, self.variances = means, variances
-        self.chain = IAFChain(latent, latent, width, blocks)
+        self.chain = IAFChain(latent, self.widths[-1], width, blocks)
 
     def forward(self, features: Float[Tensor, "batch features"]) -> InverseAutoregressiveFlow:
-        mean, scale, context = self.linear(features).chunk(3, -1)
+        mean, scale, context = self.linear(features).split(self.widths, -1)
         variance = self.variances(softplus(scale).square())
 
         return InverseAutoregressiveFlow(self.means(mean), variance, context, self.chain)
