@@ -167,7 +167,7 @@ MISTAKES = {
         "parts: {init: paper}",
         "parts: {init: papr}",
         "settings.ae.parts.init",
-        ["expected 'torch' or 'paper'", "found 'papr'", "did you mean 'paper'?"],
+        ["expected 'torch', 'paper', 'paper_zero_bias' or 'uniform_01'", "found 'papr'", "did you mean 'paper'?"],
     ),
     "unknown data set in run": (
         "datasets: [synthetic]",
@@ -178,7 +178,7 @@ MISTAKES = {
     "unknown setting in run": (
         "settings: [ae, vae,",
         "settings: [ae, vea,",
-        "runs.small.0.settings.1",
+        "runs.small.1.settings.1",
         ["unknown setting 'vea'", "did you mean 'vae'?"],
     ),
     "no seed in run": (

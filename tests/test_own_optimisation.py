@@ -52,7 +52,7 @@ def test_a_settings_values_replace_the_data_sets_and_no_others() -> None:
         ({"lerning_rate": 0.1}, r"settings\.vae\.optimisation\.lerning_rate: unknown key .*mean 'learning_rate'"),
         ({"decay": {"patient": 1}}, r"settings\.vae\.optimisation\.decay\.patient: unknown key .*mean 'patience'"),
         ({"decay": {"factor": 2.0}}, r"settings\.vae\.optimisation\.decay\.factor: expected a number below 1"),
-        ({"decay": {"kind": "patienc"}}, r"settings\.vae\.optimisation\.decay\.kind: .*mean 'patience'"),
+        ({"decay": {"kind": "after_patienc"}}, r"settings\.vae\.optimisation\.decay\.kind: .*mean 'after_patience'"),
         ({"decay": {"below": 0.1}}, r"settings\.vae\.optimisation\.decay\.below: unknown key .*expected one of kind"),
         (
             {"decay": {"kind": "every_epoch", "factor": 0.5, "not_before": 15}},

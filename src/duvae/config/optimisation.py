@@ -16,10 +16,10 @@ class PatientDecay(Frozen):
     """
 
     kind: Annotated[
-        Literal["patience"],
+        Literal["after_patience"],
         doc(
-            "Rule of the decay. `patience`: a decay after some epochs without a better validation loss, which also"
-            " restores the best weights so far.",
+            "Rule of the decay. `after_patience`: a decay after some epochs without a better validation loss, which"
+            " also restores the best weights so far.",
             "paper, S-E",
         ),
     ]
@@ -27,14 +27,15 @@ class PatientDecay(Frozen):
     reset: Annotated[
         bool,
         doc(
-            "For `patience`: whether each decay starts new optimisers, without the moments of the old ones.", "release"
+            "For `after_patience`: whether each decay starts new optimisers, without the moments of the old ones.",
+            "release",
         ),
     ] = True
     patience: Annotated[
         Epochs,
         doc(
-            "For `patience`: number of epochs in a row before a decay whose validation loss is not better than the best"
-            " one since the decay before. Each decay sets this best one to the loss of its own epoch.",
+            "For `after_patience`: number of epochs in a row before a decay whose validation loss is not better than"
+            " the best one since the decay before. Each decay sets this best one to the loss of its own epoch.",
             "paper, S-E; release",
         ),
     ]
@@ -45,7 +46,8 @@ class PatientDecay(Frozen):
     at_most: Annotated[
         Epochs,
         doc(
-            "For `patience`: number of decays that end training. With 5, training ends when the fifth decay is due.",
+            "For `after_patience`: number of decays that end training. With 5, training ends when the fifth decay is"
+            " due.",
             "paper, S-E",
         ),
     ]
