@@ -117,7 +117,7 @@ class SVI(Refinement):
             # and the largest norm of that gradient, are divided by len(x).
             chain = StepChain(step, list(noise), self.clip / len(x), self.decoder_clip)
             theta = [parameter for parameter in decoder.parameters() if parameter.requires_grad]
-            parameters = Steps.apply(chain, parameters, *theta)
+            parameters = take_steps(chain, parameters, *theta)
         else:
             velocity = torch.zeros_like(parameters)
             for epsilon in noise:
@@ -205,6 +205,10 @@ class Steps(torch.autograd.Function):
         gradient, of_theta = ctx.chain.backward(gradients[0], ctx.theta)
 
         return None, gradient, *of_theta
+
+
+take_steps: Callable[..., Tensor] = Steps.apply
+"""The function of the class `Steps`."""
 
 
 def clip_norm(gradient: Float[Tensor, "*batch latent"], norm: float) -> Float[Tensor, "*batch latent"]:

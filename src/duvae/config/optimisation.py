@@ -149,7 +149,8 @@ class Optimisation(Frozen):
         """
         values = self.model_dump()
         decay = changes.get("decay")
-        same_rule = isinstance(decay, dict) and decay.get("kind", self.decay.kind) == self.decay.kind
-        merged = {"decay": {**values["decay"], **decay}} if same_rule else {}
+        merged = {}
+        if isinstance(decay, dict) and decay.get("kind", self.decay.kind) == self.decay.kind:
+            merged = {"decay": {**values["decay"], **decay}}
 
         return Optimisation.model_validate({**values, **changes, **merged})
