@@ -122,12 +122,13 @@ def training(
         parts: Parts of the model. None: those of the system's first setting.
         progress: Display of the progress. None: the default of `Training`.
         dropout: Dropout probability on the decoder's word embeddings and outputs.
-        decay: Values of the learning rate's decay that replace the default ones. None: no change.
+        decay: Values of the learning rate's decay that replace the default ones, or all values of another rule. None:
+            no change.
         optimisation: Other values of the optimisation that replace the default ones.
     """
     model, made = build(system, seed, parts=parts, dropout_in=dropout, dropout_out=dropout)
     base = PARAMS.dataset("synthetic").optimisation
-    changes = {"batch": 8, "decay": base.decay.model_copy(update=decay or {}), **optimisation}
+    changed = base.changed({"decay": decay or {}}) if decay else base
 
     return Training(
         model,
@@ -135,7 +136,7 @@ def training(
         made.loop(),
         train or documents(40, seed=2),
         valid or documents(20, seed=3),
-        base.model_copy(update=changes),
+        changed.model_copy(update={"batch": 8, **optimisation}),
         PARAMS.evaluation,
         seed,
         progress=progress,
@@ -199,5 +200,13 @@ def trained(description: Description, ended: bool = True) -> Description:
         ended: Whether the warm-up of the training ended.
     """
     return dataclasses.replace(
-        description, training={"epochs": 3, "best_epoch": 2, "warmup_ended": ended, "stopped": "after 3 epochs"}
+        description,
+        training={
+            "epochs": 3,
+            "best_epoch": 2,
+            "warmup_ended": ended,
+            "stopped": "after 3 epochs",
+            "decays": 0,
+            "ending": "epochs",
+        },
     )

@@ -189,6 +189,8 @@ def write(root: Path, params: Params, job: Job, sentences: int = 300) -> None:
             "stopped": f"after {len(history)} epochs"
             if system == "fb"
             else f"at the 5th decay, in epoch {len(history)}",
+            "decays": 0 if system == "fb" else 5,
+            "ending": "epochs" if system == "fb" else "decays",
         },
     )
     wanted = params.dataset(job.dataset).probe

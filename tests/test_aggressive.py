@@ -8,12 +8,15 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from duvae.data.batches import batches
+from duvae.metrics.encoding import encode
+from duvae.metrics.geometry import mutual_information
 from duvae.objectives import Loss
 from duvae.regularizers import MeanBatchNorm
 from duvae.training.aggressive import AggressiveLoop
 from duvae.training.steps import Updates
 from duvae.vae import VAE
-from family import NAMES, batch, build, lively, state, training, updates
+from family import CPU, NAMES, batch, build, lively, state, training, updates
 
 
 def around(optimiser: Optimizer, before: Callable[[], None], after: Callable[[], None] = lambda: None) -> None:
@@ -140,9 +143,11 @@ def test_inner_steps_move_the_encoder_alone_and_the_last_the_decoder_alone(name:
     ("patience", "information", "aggressive"),
     [
         (1, [0.5, 0.6, 0.59, 0.9], [True, True, False, False]),
-        (1, [0.0], [False]),
-        (2, [0.5, 0.4, 0.6, 0.5, 0.6, 0.7], [True, True, True, True, False, False]),
+        (1, [0.0, 0.5, 0.5], [True, True, True]),  # an equal value is no fall
+        (1, [-0.1], [False]),
+        (2, [0.5, 0.4, 0.6, 0.5, 0.6, 0.7], [True, True, True, False, False, False]),  # a new best resets no count
         (3, [0.5, 0.4, 0.4, 0.4], [True, True, True, False]),
+        (3, [0.5, 0.4, 0.45, 0.5, 0.6, 0.55, 0.9], [True, True, True, True, True, False, False]),
     ],
 )
 def test_it_is_aggressive_until_mutual_information_has_stopped_rising(
@@ -157,6 +162,43 @@ def test_it_is_aggressive_until_mutual_information_has_stopped_rising(
     assert modes == aggressive
 
 
+def test_five_epochs_in_total_below_the_best_end_the_phase_on_images() -> None:
+    """Each second epoch is a new best, so five epochs in a row without one never come."""
+    loop = AggressiveLoop(10, 99, 5)
+    for epoch in range(9):
+        assert loop.aggressive
+        loop.epoch_ended(1.0 + epoch / 10 if epoch % 2 == 0 else 0.5)
+    assert loop.aggressive
+    loop.epoch_ended(0.5)
+    assert not loop.aggressive
+    assert not loop.reads_information
+
+
+def test_the_phase_ends_by_the_information_within_batches() -> None:
+    """The loop gets the mean over batches of the information within a batch; the history has that of the whole set."""
+    run = training("agg_vae", epochs=1)
+    given: list[float | None] = []
+    run.loop.epoch_ended = given.append  # type: ignore[method-assign]
+    (row,) = run.run().history
+    encoded = encode(run.model, run.valid, CPU, run.seed)
+    assert encoded.variance is not None
+    cut = batches(run.valid.lengths, 8, (run.seed, 0))
+    parts = [mutual_information(encoded.mean[n], encoded.variance[n], encoded.z[n]) for n in cut]
+
+    assert given == [pytest.approx(sum(len(n) * part for n, part in zip(cut, parts, strict=True)) / len(run.valid))]
+    assert row["valid_mi"] == mutual_information(encoded.mean, encoded.variance, encoded.z)
+    assert given[0] != row["valid_mi"]
+
+
+def test_other_loops_get_no_information() -> None:
+    run = training("vae", epochs=1)
+    given: list[float | None] = []
+    run.loop.epoch_ended = given.append  # type: ignore[method-assign]
+    run.run()
+
+    assert given == [None]
+
+
 def test_without_a_mutual_information_it_stays_as_it_is() -> None:
     loop = AggressiveLoop(2, 6, 1)
     loop.epoch_ended(None)
@@ -166,7 +208,7 @@ def test_without_a_mutual_information_it_stays_as_it_is() -> None:
 
 def test_afterwards_encoder_and_decoder_step_together() -> None:
     loop, model = AggressiveLoop(2, 6, 1), build("agg_vae")[0]
-    loop.epoch_ended(0.0)
+    loop.epoch_ended(-0.1)
     scripted = Scripted.of(model, [1.0])
     loop.step(scripted, batch(), 1.0)
 

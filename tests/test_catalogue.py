@@ -16,7 +16,7 @@ from duvae.records import Record
 from duvae.registry import HYPERPARAMETERS, RECORDS
 from duvae.regularizers import MeanBatchNorm, VarianceDropout
 from duvae.report import catalogue
-from duvae.systems import SYSTEMS, PlainVAE
+from duvae.systems import SYSTEMS, System
 from family import FULL_SIZE, NAMES, build
 
 everyone = pytest.mark.parametrize("name", NAMES)
@@ -100,7 +100,7 @@ def test_a_new_system_is_found_with_its_own_part_and_setting(monkeypatch: pytest
     class Strange(ELBO):
         r"""$-\log p(x|z)$ of a \mathrm{strange} kind."""
 
-    class New(PlainVAE):
+    class New(System[Any]):
         """One that was not there."""
 
         def objective(self) -> Objective:

@@ -47,7 +47,7 @@ MISTAKES = {
         ["did you mean 'size'?", "expected one of size, seed"],
     ),
     "unknown key of the decay": (
-        "not_before: 15",
+        "not_before: 16",
         "not_befor: 15",
         "datasets.synthetic.optimisation.decay.not_befor",
         ["did you mean 'not_before'?"],
@@ -167,7 +167,7 @@ MISTAKES = {
         "parts: {init: paper}",
         "parts: {init: papr}",
         "settings.ae.parts.init",
-        ["expected 'torch' or 'paper'", "found 'papr'", "did you mean 'paper'?"],
+        ["expected 'torch', 'paper', 'paper_zero_bias' or 'uniform_01'", "found 'papr'", "did you mean 'paper'?"],
     ),
     "unknown data set in run": (
         "datasets: [synthetic]",
@@ -178,7 +178,7 @@ MISTAKES = {
     "unknown setting in run": (
         "settings: [ae, vae,",
         "settings: [ae, vea,",
-        "runs.small.0.settings.1",
+        "runs.small.1.settings.1",
         ["unknown setting 'vea'", "did you mean 'vae'?"],
     ),
     "no seed in run": (
@@ -426,7 +426,7 @@ def test_the_parameters_are_the_papers() -> None:
     assert isinstance(synthetic, config.SyntheticDataset)
     source = synthetic.source
     assert (source.train, source.valid, source.test, source.length) == (16000, 2000, 2000, 10)
-    assert synthetic.optimisation.epochs == 50
+    assert synthetic.optimisation.epochs == 120
     assert params.dataset("short_yelp").optimisation.epochs == 120
 
 

@@ -13,6 +13,7 @@ from duvae.metrics.encoding import Encoded
 from duvae.metrics.geometry import (
     active_units,
     conditional_entropy,
+    information_in_batches,
     measures,
     mutual_information,
     mutual_posterior_diversity,
@@ -145,6 +146,27 @@ def test_mutual_information_of_a_float32_encoder_far_from_the_origin() -> None:
 
 
 # ------------------------------------------------------------------------------------ AU, measures
+
+
+def test_information_in_batches_is_at_most_the_logarithm_of_their_size() -> None:
+    """Posteriors that do not overlap reach this bound: log 4 in batches of 4, and log 2 in one of 2.
+
+    The whole set has the bound log 10.
+    """
+    mean = 100.0 * np.arange(10)[:, None]
+    cut = [np.array([3, 8, 0, 5]), np.array([1, 2, 7, 9]), np.array([4, 6])]
+    variance = np.ones_like(mean)
+
+    assert information_in_batches(mean, variance, mean, cut) == pytest.approx(0.8 * math.log(4) + 0.2 * math.log(2))
+    assert information_in_batches(mean, variance, mean, [np.arange(10)]) == pytest.approx(math.log(10))
+
+
+@given(st.integers(0, 1000))
+def test_information_in_one_batch_is_that_of_the_set(seed: int) -> None:
+    drawn = posteriors(12, 3, seed)
+    order = np.random.default_rng(seed).permutation(12)
+
+    assert information_in_batches(*drawn, [order]) == pytest.approx(mutual_information(*drawn), rel=1e-9, abs=1e-9)
 
 
 def test_active_units_are_the_dimensions_whose_means_vary() -> None:

@@ -185,7 +185,7 @@ def test_a_chain_starts_near_the_identity_and_depends_on_z_and_h(name: str, late
     """For standard normal z^0 and h, sigma is near sigmoid(2) = 0.88, whatever initial weights the encoder has."""
     torch.manual_seed(1)
     head = build(name, latent=latent)[0].head
-    z, h = torch.randn(200, latent), torch.randn(200, latent)
+    z, h = torch.randn(200, latent), torch.randn(200, 2 * latent)
     for block in head.chain.blocks:
         sigma = block(z, h)[1].exp()
         of_z, of_h = (found.detach() for found in slopes(block.made, z, h))

@@ -34,7 +34,14 @@ def test_a_loaded_model_is_the_one_that_was_saved(name: str, tmp_path: Path) -> 
     outcome = run.run()
     said = dataclasses.replace(
         describe(name, dropout_in=0.5, dropout_out=0.5),
-        training={"epochs": 2, "best_epoch": 2, "warmup_ended": outcome.warmup_ended, "stopped": outcome.stopped},
+        training={
+            "epochs": 2,
+            "best_epoch": 2,
+            "warmup_ended": outcome.warmup_ended,
+            "stopped": outcome.stopped,
+            "decays": outcome.decays,
+            "ending": outcome.ending,
+        },
     )
     model_files.save(tmp_path / "m", run.model, said)
     loaded, description = model_files.load(tmp_path / "m")

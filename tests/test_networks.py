@@ -193,14 +193,19 @@ def uniform(values: Tensor, reach: float) -> bool:
     return bool(values.abs().max() <= reach) and float(values.std()) == pytest.approx(reach / math.sqrt(3), rel=0.1)
 
 
-@pytest.mark.parametrize("init", ["paper", "torch"])
+@pytest.mark.parametrize("init", ["paper", "paper_zero_bias", "uniform_01", "torch"])
 def test_initial_weights(init: str) -> None:
+    """The decoder always has the weights of `paper`, except with `uniform_01`."""
     torch.manual_seed(1)
     encoder, decoder = build(TextNetworks.model_validate({**SIZES, "hidden": 40, "embedding": 30}), 200, init)
     for module in (encoder, decoder):
-        paper = module is decoder or init == "paper"
+        paper = module is decoder or init in ("paper", "paper_zero_bias")
         for name, parameter in module.requires_grad_(False).named_parameters():
-            if "embedding" in name:
+            if init == "uniform_01":
+                expected = uniform(parameter, 0.1)
+            elif init == "paper_zero_bias" and module is encoder and "bias" in name:
+                expected = not parameter.any()
+            elif "embedding" in name:
                 expected = uniform(parameter, 0.1) if paper else float(parameter.std()) == pytest.approx(1, rel=0.1)
             else:
                 expected = uniform(parameter, 0.01 if paper else 1 / math.sqrt(40))

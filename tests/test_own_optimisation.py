@@ -52,6 +52,12 @@ def test_a_settings_values_replace_the_data_sets_and_no_others() -> None:
         ({"lerning_rate": 0.1}, r"settings\.vae\.optimisation\.lerning_rate: unknown key .*mean 'learning_rate'"),
         ({"decay": {"patient": 1}}, r"settings\.vae\.optimisation\.decay\.patient: unknown key .*mean 'patience'"),
         ({"decay": {"factor": 2.0}}, r"settings\.vae\.optimisation\.decay\.factor: expected a number below 1"),
+        ({"decay": {"kind": "after_patienc"}}, r"settings\.vae\.optimisation\.decay\.kind: .*mean 'after_patience'"),
+        ({"decay": {"below": 0.1}}, r"settings\.vae\.optimisation\.decay\.below: unknown key .*expected one of kind"),
+        (
+            {"decay": {"kind": "every_epoch", "factor": 0.5, "not_before": 15}},
+            r"settings\.vae\.optimisation\.decay\.below: expected this key; it is missing",
+        ),
         ({"decay": 5}, r"settings\.vae\.optimisation\.decay: expected a mapping; found 5"),
         ({"epochs": 0}, r"settings\.vae\.optimisation\.epochs: expected a number of at least 1; found 0"),
         ({"optimiser": "sdg"}, r"settings\.vae\.optimisation\.optimiser: .*mean 'sgd'"),
@@ -63,6 +69,17 @@ def test_what_is_wrong_is_told_with_its_key_once(changes: Any, message: str) -> 
         config.parse(raw(changes))
 
     assert len(str(error.value).splitlines()) == 1
+
+
+def test_another_rule_of_the_decay_replaces_all_values_of_the_data_sets_rule() -> None:
+    rule = {"kind": "every_epoch", "factor": 0.5, "not_before": 15, "below": 0.03}
+    params = config.parse(raw({"epochs": 30, "decay": rule}))
+    optimisation = params.optimisation("vae", "synthetic")
+
+    assert optimisation.decay.model_dump() == rule
+    assert optimisation == params.dataset("synthetic").optimisation.model_copy(
+        update={"epochs": 30, "decay": optimisation.decay}
+    )
 
 
 def test_the_key_is_always_there() -> None:

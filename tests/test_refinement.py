@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
 from duvae.data.splits import Documents
 from duvae.metrics.encoding import encode, evaluating
@@ -25,9 +25,16 @@ TINY = 1e-6
 """Number added to the norm of a gradient, which prevents a division by 0."""
 
 
-def model(steps: int = 4, rate: float = 8.0, momentum: float = 0.5, clip: float = 5.0, batch: int = 8) -> VAE:
+def model(
+    steps: int = 4,
+    rate: float = 8.0,
+    momentum: float = 0.5,
+    clip: float = 5.0,
+    batch: int = 8,
+    decoder_clip: float = 1e9,
+) -> VAE:
     made = lively(build("sa_vae")[0]).double()
-    made.refinement = SVI(steps, rate, momentum, clip, batch)
+    made.refinement = SVI(steps, rate, momentum, clip, batch, decoder_clip)
 
     return made
 
@@ -97,6 +104,58 @@ def test_the_steps_and_the_gradient_through_them(seed: int, momentum: float, cli
     for one, other in zip(*found, strict=True):
         assert torch.allclose(one, other, rtol=1e-7, atol=1e-9)
         assert one.abs().max() > 0
+
+
+class Plain(nn.Module):
+    """A module whose call is the plain form of the decoder's log p(x|z)."""
+
+    def __init__(self, decoder: LSTMDecoder) -> None:
+        super().__init__()
+        self.decoder = decoder
+
+    def forward(self, x: Tensor, z: Tensor) -> Tensor:
+        return self.decoder.log_prob_plain(x, z)
+
+
+@pytest.mark.parametrize("decoder_clip", [1e-4, 3e-2, 1e9])
+def test_each_steps_contribution_to_the_decoders_gradient_is_clipped(decoder_clip: float) -> None:
+    """The contributions come from a plain computation, in which each step has a copy of the decoder's parameters.
+
+    The value depends on the decoder through the steps alone, so its gradient is the sum of the contributions.
+    """
+    made, x, weight = model(3, momentum=0.5, clip=1e9, decoder_clip=decoder_clip), batch(4, 5), 0.7
+    svi, decoder = made.refinement, made.decoder
+    assert isinstance(svi, SVI)
+    assert isinstance(decoder, LSTMDecoder)
+    names = [f"decoder.{name}" for name, _ in decoder.named_parameters()]
+    copies = [[value.detach().clone().requires_grad_() for value in decoder.parameters()] for _ in range(svi.steps)]
+    start = made.head(made.encoder(x))
+    torch.manual_seed(1)
+    noise = torch.randn(svi.steps, len(x), LATENT, dtype=torch.float64)
+    parts = [start.mean, start.variance.log()]
+    speeds = [torch.zeros_like(start.mean), torch.zeros_like(start.mean)]
+    for k, values in enumerate(copies):
+        mean, log_variance = parts
+        z = mean + (log_variance / 2).exp() * noise[k]
+        likelihood = torch.func.functional_call(Plain(decoder), dict(zip(names, values, strict=True)), (x, z)).sum()
+        kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum()
+        gradients = torch.autograd.grad(weight * kl - likelihood, parts, create_graph=True)
+        speeds = [svi.momentum * v - g for v, g in zip(speeds, gradients, strict=True)]
+        parts = [part + svi.rate * v for part, v in zip(parts, speeds, strict=True)]
+    expected = [torch.zeros_like(value) for value in copies[0]]
+    norms = []
+    for values in copies:
+        contribution = torch.autograd.grad(parts[0].sin().sum() + parts[1].exp().sum(), values, retain_graph=True)
+        norms.append(math.sqrt(sum(float(part.square().sum()) for part in contribution)))
+        factor = min(1.0, decoder_clip / norms[-1])
+        expected = [total + factor * part for total, part in zip(expected, contribution, strict=True)]
+    torch.manual_seed(1)
+    refined = made.posterior(x, weight)
+    found = torch.autograd.grad(refined.mean.sin().sum() + refined.variance.sum(), list(decoder.parameters()))
+
+    assert min(norms) > 3e-2
+    for one, other in zip(found, expected, strict=True):
+        assert torch.allclose(one, other, rtol=1e-4, atol=1e-12)
 
 
 def test_both_ways_of_a_gradient_are_clipped_alone() -> None:
@@ -243,7 +302,9 @@ def test_the_papers_values_are_the_defaults() -> None:
     They use 20 steps, learning rate 1, momentum 0.5, gradients clipped at 5, batches of 32, and a first KL weight of
     0.1.
     """
-    assert SemiAmortized() == SemiAmortized(kl_start=0.1, steps=20, learning_rate=1.0, momentum=0.5, clip=5.0, batch=32)
+    assert SemiAmortized() == SemiAmortized(
+        kl_start=0.1, steps=20, learning_rate=1.0, momentum=0.5, clip=5.0, batch=32, decoder_clip=5.0
+    )
     assert HYPERPARAMETERS["sa_vae"] is SemiAmortized
     made = SYSTEMS["sa_vae"](SemiAmortized(), build("sa_vae")[1].parts)
     assert made.schedule(Duration(10, 5, 100))(0) == 0.1

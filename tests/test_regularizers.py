@@ -16,7 +16,16 @@ from torch import nn
 
 from duvae.metrics.geometry import conditional_entropy
 from duvae.posteriors import DiagonalGaussian
-from duvae.regularizers import ALPHA, CommittedRate, MeanBatchNorm, VarianceDropout, VarianceFloor
+from duvae.regularizers import (
+    ALPHA,
+    LARGEST_LOG_VARIANCE,
+    CommittedRate,
+    MeanBatchNorm,
+    VarianceDropout,
+    VarianceFloor,
+    bounded,
+)
+from duvae.vae import FlowHead, GaussianHead
 
 SIGMAS = 5
 
@@ -262,3 +271,51 @@ def test_a_shift_that_is_fixed_and_a_scale_that_is_free() -> None:
     assert [name for name, _ in normalize.named_parameters()] == ["scale"]
     assert torch.equal(normalize.scale, torch.tensor([0.1, -0.4, 1.1]))
     assert torch.allclose(normalize(torch.randn(64, 3)).mean(0), torch.tensor(0.7), atol=1e-5)
+
+
+# ------------------------------------------------------------------------- the bound on log variances
+
+
+@given(hnp.arrays(np.float32, (3, 4), elements=st.floats(-20, 20, width=32)))
+def test_within_the_bound_values_and_gradients_keep_their_bits(values: np.ndarray) -> None:
+    x = torch.from_numpy(values).requires_grad_()
+    y = bounded(x, -20.0, 20.0)
+    (gradient,) = torch.autograd.grad(y.exp().sum(), x)
+
+    assert torch.equal(y, x)
+    assert torch.equal(gradient, x.detach().exp())
+
+
+@given(st.floats(20.5, 1e30), st.sampled_from([-1.0, 1.0]))
+def test_beyond_the_bound_the_kl_term_draws_a_log_variance_back(size: float, sign: float) -> None:
+    """The variance is that at the bound. A descent of the KL moves the log variance towards 0."""
+    x = torch.full((1, 2), sign * size, requires_grad=True)
+    variance = bounded(x, -LARGEST_LOG_VARIANCE, LARGEST_LOG_VARIANCE).exp()
+    (gradient,) = torch.autograd.grad(DiagonalGaussian(torch.zeros(1, 2), variance).kl().sum(), x)
+
+    assert torch.equal(variance, torch.full((1, 2), sign * LARGEST_LOG_VARIANCE).exp())
+    assert torch.isfinite(gradient).all()
+    assert (gradient.sign() == sign).all()
+
+
+def test_a_value_that_is_not_a_number_stays_one() -> None:
+    assert bounded(torch.tensor([math.nan]), -1.0, 1.0).isnan().all()
+
+
+@pytest.mark.parametrize("kind", [GaussianHead, FlowHead])
+@pytest.mark.parametrize("scale", [1.0, 1e4, 1e12])
+def test_heads_keep_log_variances_within_the_bound(kind: type, scale: float) -> None:
+    """At a scale of 1 the bound changes no bit. At larger scales the linear map gives values far beyond the bound."""
+    torch.manual_seed(1)
+    head = kind(5, 3, nn.Identity(), nn.Identity(), *((4, 2) if kind is FlowHead else ()))
+    features = scale * torch.randn(50, 5)
+    variance = head(features).variance
+    raw = head.linear(features)[:, 3:6].contiguous()  # PyTorch's softplus has other last bits for another layout
+    plain = raw.exp() if kind is GaussianHead else nn.functional.softplus(raw).square()
+
+    assert torch.isfinite(variance).all()
+    assert (variance.log().abs() <= LARGEST_LOG_VARIANCE + 1e-3).all()
+    assert torch.equal(variance, plain) == (scale == 1)
+    (gradient,) = torch.autograd.grad(variance.log().sum(), head.linear.weight)
+    assert torch.isfinite(gradient).all()
+    assert (gradient[3:6].abs().sum(1) > 0).all()

@@ -47,6 +47,47 @@ def likelihood(generator: Generator, sentence: np.ndarray, z: Tensor) -> Tensor:
     return joint.exp()
 
 
+# ------------------------------------------------------------------------------------ the weights
+
+
+def test_without_a_range_of_their_own_the_weights_of_z_are_drawn_as_the_others() -> None:
+    """The default gives the bits of one range for the whole output map, drawn after all other weights but the bias."""
+    source = FULL.model_copy(update={"words": 50})
+    drawn, random = weights(source, np.random.default_rng(1)), np.random.default_rng(1)
+    hidden, width = source.hidden, source.embedding
+    random.standard_normal((54, width))
+    for count in (2 * hidden, hidden, 4 * hidden * width, 4 * hidden * hidden, 2 * 4 * hidden):
+        random.random(count)
+    expected = random.uniform(-5.0, 5.0, (50, hidden + 2))
+
+    assert source.latent_range is None
+    assert drawn["output"].tobytes() == expected.tobytes()
+    same = weights(source.model_copy(update={"latent_range": 5.0}), np.random.default_rng(1))
+    assert all(same[name].tobytes() == value.tobytes() for name, value in drawn.items())
+
+
+@pytest.mark.parametrize(("output_range", "latent_range"), [(1.0, 5.0), (4.0, 0.5)])
+def test_the_weights_of_z_have_their_own_range(output_range: float, latent_range: float) -> None:
+    source = FULL.model_copy(update={"output_range": output_range, "latent_range": latent_range})
+    drawn = weights(source, np.random.default_rng(1))
+    of_h, of_z = np.split(drawn["output"], [source.hidden], axis=1)
+    plain = weights(source.model_copy(update={"latent_range": None}), np.random.default_rng(1))
+
+    assert of_z.shape == (source.words, 2)
+    for values, reach in ((of_h, output_range), (of_z, latent_range), (drawn["output_bias"], output_range)):
+        assert 0.99 * reach < np.abs(values).max() <= reach
+        assert values.std() == pytest.approx(reach / math.sqrt(3), rel=0.05)
+    assert of_h.tobytes() == np.ascontiguousarray(plain["output"][:, : source.hidden]).tobytes()
+    assert all(plain[name].tobytes() == value.tobytes() for name, value in drawn.items() if name != "output")
+
+
+def test_the_data_set_synthetic_kim_differs_from_synthetic_in_the_ranges_alone() -> None:
+    kim, paper = FULL_SIZE.dataset("synthetic_kim"), FULL_SIZE.dataset("synthetic")
+    ranges = {"output_range": 1.0, "latent_range": 5.0}
+
+    assert kim == paper.model_copy(update={"source": paper.source.model_copy(update=ranges)})
+
+
 # ------------------------------------------------------------------------------------ the data set
 
 

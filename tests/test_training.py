@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -22,7 +22,9 @@ from duvae.objectives import Duration, Loss, Warmup
 from duvae.posteriors import Posterior
 from duvae.project.progress import TrainingBar
 from duvae.regularizers import ALPHA, Staged
+from duvae.training.checkpoints import Checkpoint
 from duvae.training.loop import Training
+from duvae.training.state import Ending
 from duvae.training.steps import SGD, JointLoop, NotFinite, Updates, first_not_finite, optimizer
 from duvae.vae import VAE
 from family import CPU, NAMES, PARAMS, batch, build, changed, documents, lively, same, setting, state, training, updates
@@ -134,6 +136,7 @@ def test_a_run_that_ends_before_its_warm_up_says_so(name: str, epochs: int) -> N
     assert result.best_epoch == epochs
     assert [row["best"] for row in result.history] == [0, 0, 1][:epochs]
     assert result.stopped == f"after {epochs} epochs"
+    assert (result.decays, result.ending) == (0, "epochs")
     assert same(state(run.model), after[-1])
     assert all(part.started == (epochs > 2) for part in run.model.modules() if isinstance(part, Staged))
 
@@ -182,6 +185,15 @@ def decided(losses: Iterable[float], warmup: int = 0, **decay: Any) -> tuple[Tra
         to stop.
     """
     run = training("vae", warmup=warmup, decay={"patience": 5, "not_before": 15, "at_most": 5, "factor": 0.5, **decay})
+
+    return run, decide_all(run, losses)
+
+
+def decide_all(run: Training, losses: Iterable[float]) -> list[tuple[int, float, str]]:
+    """Calls a training's method `decide` with one made-up loss for each further epoch, until the training stops.
+
+    The return value is the second part of that of `decided`.
+    """
     epochs = []
     weights = dict(run.model.named_parameters())[MARK]
     for loss in losses:
@@ -193,7 +205,7 @@ def decided(losses: Iterable[float], warmup: int = 0, **decay: Any) -> tuple[Tra
         if stopped:
             break
 
-    return run, epochs
+    return epochs
 
 
 def test_the_rate_is_halved_after_five_epochs_without_a_better_loss_and_the_best_weights_come_back() -> None:
@@ -210,6 +222,7 @@ def test_the_rate_is_halved_after_five_epochs_without_a_better_loss_and_the_best
     assert [rate for _, rate, _ in epochs] == [1.0] * 24 + [0.5]
     assert [number for number, _, _ in epochs] == [*range(1, 25), 20]
     assert (run.state.best_epoch, run.state.decays, run.state.without_better) == (20, 1, 0)
+    assert (run.state.best_loss, run.state.reference_loss) == (11.0, 11.1)
     for optimiser in (run.updates.encoder, run.updates.decoder):
         assert [group["lr"] for group in optimiser.param_groups] == [0.5]
         assert not optimiser.state
@@ -237,6 +250,48 @@ def test_a_better_loss_starts_the_count_again() -> None:
     assert (run.state.decays, run.state.without_better) == (0, 4)
 
 
+def test_the_patience_counts_against_the_best_loss_since_the_last_decay() -> None:
+    """A decay sets the loss to beat to its own, although the weights that come back are those of the best epoch.
+
+    Epoch 1 is the best of all. The first decay ends epoch 6, with the loss 11.0. Epoch 7 beats 11.0 but not 10.0, so
+    the patience starts again there, and ends with epoch 12. Epochs 13 to 18 fall below 10.95 and never wear it out.
+    """
+    losses = [10.0] + [11.0] * 5 + [10.9] + [10.95] * 5 + [10.8, 10.7, 10.6, 10.5, 10.4, 10.3]
+    run, epochs = decided(losses, not_before=1)
+
+    assert [rate for _, rate, _ in epochs] == [1.0] * 5 + [0.5] * 6 + [0.25] * 7
+    assert [number for number, _, _ in epochs][5:12] == [1, 7, 8, 9, 10, 11, 1]
+    assert (run.state.best_epoch, run.state.best_loss, run.state.reference_loss) == (1, 10.0, 10.3)
+    assert (run.state.decays, run.state.without_better) == (2, 0)
+
+
+@pytest.mark.parametrize("saved", range(1, 13))
+def test_a_saved_state_has_the_loss_to_beat(saved: int, tmp_path: Path) -> None:
+    """A training that is saved and loaded after any epoch decays at the same epochs as without that."""
+    losses = [10.0] + [11.0] * 5 + [10.9] + [10.95] * 5
+    whole, epochs = decided(losses, not_before=1)
+    first, before = decided(losses[:saved], not_before=1)
+    checkpoint = Checkpoint(tmp_path / "state.safetensors", 0.0)
+    checkpoint.save(first.snapshot())
+    again = training("vae", warmup=0, decay={"patience": 5, "not_before": 1, "at_most": 5, "factor": 0.5})
+    snapshot = checkpoint.load()
+    assert snapshot is not None
+    again.restore(snapshot)
+    after = decide_all(again, losses[saved:])
+
+    assert before + after == epochs
+    assert again.state == whole.state
+    assert same(again.best_weights, whole.best_weights)
+
+
+def test_the_text_data_sets_of_the_paper_decay_from_the_sixteenth_epoch_on() -> None:
+    """The release compares the epoch, counted from 0, with 15."""
+    texts = ("synthetic", "short_yelp", "short_yelp_resampled", "yahoo", "yelp")
+    real = config.load(Path(__file__).parents[1] / "params.yaml")
+
+    assert {real.dataset(name).optimisation.decay.not_before for name in texts} == {16}
+
+
 @pytest.mark.parametrize(("not_before", "first"), [(1, 6), (6, 6), (7, 7), (15, 15)])
 def test_no_decay_before_its_epoch(not_before: int, first: int) -> None:
     """The learning rate does not decay before the epoch `not_before`.
@@ -259,7 +314,48 @@ def test_it_stops_at_the_fifth_decay() -> None:
     assert [n + 1 for n in range(1, 34) if epochs[n][1] < epochs[n - 1][1]] == decays
     assert epochs[-1][1:] == (1 / 16, "at the 5th decay, in epoch 35")
     assert not any(why for _, _, why in epochs[:-1])
-    assert run.state.decays == 5
+    assert (run.state.decays, run.state.ending) == (5, "decays")
+
+
+KIM: dict[str, Any] = {"kind": "every_epoch", "factor": 0.5, "not_before": 15, "below": 0.03}
+"""The rule of the decay in the code of Kim et al. (2018)."""
+
+
+def decided_by_kim(losses: Iterable[float]) -> tuple[Training, list[tuple[int, float, str]]]:
+    """Does the same as `decided` with the rule `KIM`."""
+    run = training("vae", warmup=0, epochs=30, decay=KIM)
+
+    return run, decide_all(run, losses)
+
+
+def test_once_begun_the_rate_is_halved_every_epoch_until_it_is_below_its_least_value() -> None:
+    """Epoch 16 is the first from epoch 15 on that is not the best. Later epochs decay although they are the best.
+
+    The rates after epochs 16 to 20 are 1/2 to 1/32 = 0.03125. The next one would be below 0.03, so training ends. No
+    weights are restored meanwhile.
+    """
+    run, epochs = decided_by_kim([20.0, 21.0] + [19.0 - n for n in range(13)] + [7.5, 5.0, 4.0, 3.0, 2.0, 1.0, 0.5])
+
+    assert [rate for _, rate, _ in epochs] == [1.0] * 15 + [1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32, 1 / 32]
+    assert [number for number, _, _ in epochs] == list(range(1, 22))
+    assert [why for _, _, why in epochs] == [""] * 20 + ["at a learning rate below 0.03, in epoch 21"]
+    assert (run.state.decays, run.state.ending, run.state.best_epoch) == (6, "rate", 21)
+    for optimiser in (run.updates.encoder, run.updates.decoder):
+        assert [group["lr"] for group in optimiser.param_groups] == [1 / 32]
+
+
+def test_before_its_epoch_a_worse_loss_begins_no_decay_of_every_epoch() -> None:
+    """Epoch 14 is worse than the best, epoch 15 is the best, and epoch 17 is the first that is not."""
+    run, epochs = decided_by_kim([9.0] * 13 + [10.0, 8.0, 7.0, 7.0, 6.0])
+
+    assert [rate for _, rate, _ in epochs] == [1.0] * 16 + [0.5, 0.25]
+    assert run.state.decays == 2
+
+
+def test_a_loss_better_than_the_last_but_not_than_the_best_begins_the_decay() -> None:
+    _, epochs = decided_by_kim([5.0, *[9.0] * 13, 8.0])
+
+    assert epochs[-1][1] == 0.5
 
 
 def test_epochs_of_the_warm_up_are_never_the_best_and_wear_out_no_patience() -> None:
@@ -532,6 +628,9 @@ def test_from_training_to_probes(name: str, project: tuple[config.Params, Path],
     assert (metrics["mean_variances"] is not None) == ("au" in posterior.measured)
     assert metrics["sentences"] == 40
     assert metrics["warmup_ended"]
+    assert metrics["ending"] in get_args(Ending)
+    # A decay at the end of the last epoch shows in no row.
+    assert metrics["decays"] - len({row["learning_rate"] for row in rows}) + 1 in (0, 1)
     assert metrics["epochs"] == len(rows) == 3
     assert [row["best"] for row in rows].count("1") >= 1
     assert rows[metrics["best_epoch"] - 1]["best"] == "1"

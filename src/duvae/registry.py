@@ -37,7 +37,13 @@ from duvae.records import Record, Searched
 
 
 class Nothing(Frozen):
-    """AE and VAE: no hyperparameters."""
+    """AE: no hyperparameters."""
+
+
+class Annealed(Frozen):
+    """VAE: the first KL weight."""
+
+    kl_start: Annotated[Share, Field(description="KL weight at the start of the warm-up")] = 0.0
 
 
 class FixedScale(Frozen):
@@ -60,7 +66,10 @@ class Aggressive(Frozen):
     max_inner: Annotated[Repeats, Field(description="largest number of encoder steps of one inner loop")] = 99
     patience: Annotated[
         Epochs,
-        Field(description="number of epochs without a rise of MI on validation after which the aggressive phase ends"),
+        Field(
+            description="number of epochs, in total, with an MI on validation below its maximum so far, after which the"
+            " aggressive phase ends; the MI is that within batches"
+        ),
     ] = 1
 
 
@@ -116,6 +125,13 @@ class SemiAmortized(Frozen):
     learning_rate: Annotated[Positive, Field(description="learning rate of these steps, for a mean loss")] = 1.0
     momentum: Annotated[float, Field(ge=0, lt=1, description="momentum of these steps")] = 0.5
     clip: Annotated[Positive, Field(description="largest norm of a document's gradient in a step")] = 5.0
+    decoder_clip: Annotated[
+        Positive,
+        Field(
+            description="largest norm of the contribution of a step to the gradient of the decoder's parameters, which"
+            " comes from the backward pass through the step"
+        ),
+    ] = 5.0
     batch: Annotated[Count, Field(description="batch size that the learning rate is meant for")] = 32
 
 
@@ -309,7 +325,7 @@ BN_VAE_FIXED_BETA = Record(
 
 HYPERPARAMETERS: Mapping[str, type[Frozen]] = {
     "ae": Nothing,
-    "vae": Nothing,
+    "vae": Annealed,
     "beta_vae": WeightedKL,
     "sa_vae": SemiAmortized,
     "agg_vae": Aggressive,

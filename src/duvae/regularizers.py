@@ -114,6 +114,23 @@ class MeanBatchNorm(nn.Module):
             self.scale.mul_(self.gamma / self.scale.square().mean().sqrt())
 
 
+LARGEST_LOG_VARIANCE = 20.0
+"""Bound of the absolute values of log variances. Standard deviations then lie between e^-10 and e^10.
+
+The prior has a log variance of 0. At the bound the KL term of a dimension is 2e8 or 9.5 nats, far from any sound
+posterior. The bound only keeps a training that goes astray from infinite variances.
+"""
+
+
+def bounded(x: Float[Tensor, "*shape"], low: float, high: float) -> Float[Tensor, "*shape"]:
+    """Returns the nearest number between `low` and `high` to each element of x.
+
+    The gradient passes through unchanged, also where the bound acts. So an element beyond the bound still gets the
+    gradient at the bound, with which the KL term draws it back. The gradient of `torch.clamp` is 0 there.
+    """
+    return x.clamp(low, high).detach() + (x - x.detach())
+
+
 class VarianceFloor(Staged):
     r"""$\delta^2 + \alpha$: the variance of z plus zero-entropy noise, so that H(q(z|x)) > 0 (section 3.1).
 

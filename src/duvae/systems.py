@@ -96,8 +96,11 @@ class AE(System[registry.Nothing]):
         return PointHead(features, latent)
 
 
-class PlainVAE(System[registry.Nothing]):
+class PlainVAE(System[registry.Annealed]):
     """The variational autoencoder with an annealed KL weight (Kingma and Welling 2013; Bowman et al. 2015)."""
+
+    def schedule(self, duration: Duration) -> Schedule:
+        return Warmup(duration.warmup, self.hyperparameters.kl_start)
 
 
 class BetaVAE(System[registry.WeightedKL]):
@@ -134,7 +137,7 @@ class SAVAE(System[registry.SemiAmortized]):
     def refinement(self) -> Refinement:
         h = self.hyperparameters
 
-        return SVI(h.steps, h.learning_rate, h.momentum, h.clip, h.batch)
+        return SVI(h.steps, h.learning_rate, h.momentum, h.clip, h.batch, h.decoder_clip)
 
     def schedule(self, duration: Duration) -> Schedule:
         return Warmup(duration.warmup, self.hyperparameters.kl_start)

@@ -4,6 +4,7 @@ An encoder computes features of x. A head computes q(z|x) from the features. A d
 parameters of encoder and head, and theta those of the decoder. Equations and algorithms are those of the DU-VAE paper.
 """
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -16,14 +17,14 @@ from duvae.networks.made import IAFChain
 from duvae.objectives import Context, Loss, Objective
 from duvae.posteriors import DiagonalGaussian, InverseAutoregressiveFlow, PointMass, Posterior
 from duvae.refinement import Amortized, Refinement
-from duvae.regularizers import CommittedRate, MeanBatchNorm, Staged
+from duvae.regularizers import LARGEST_LOG_VARIANCE, CommittedRate, MeanBatchNorm, Staged, bounded
 
 
 class GaussianHead(nn.Module):
     """Computes a Gaussian q(z|x) from features.
 
-    A linear map without a bias computes the means and the log variances. One regularizer then acts on the means, and
-    another regularizer on the variances.
+    A linear map without a bias computes the means and the log variances. The log variances are kept within
+    `LARGEST_LOG_VARIANCE`. One regularizer then acts on the means, and another regularizer on the variances.
 
     Args:
         features: The width of a feature vector.
@@ -39,6 +40,7 @@ class GaussianHead(nn.Module):
 
     def forward(self, features: Float[Tensor, "batch features"]) -> DiagonalGaussian:
         mean, log_variance = self.linear(features).chunk(2, -1)
+        log_variance = bounded(log_variance, -LARGEST_LOG_VARIANCE, LARGEST_LOG_VARIANCE)
 
         return DiagonalGaussian(self.means(mean), self.variances(log_variance.exp()))
 
@@ -68,13 +70,15 @@ class FlowHead(nn.Module):
 
     Algorithm S1 is in the paper's supplement.
 
-    A chain of blocks turns a Gaussian $z^0$ into z. The head computes three vectors from the features, each as wide as
-    z, by a linear map without a bias:
+    A chain of blocks turns a Gaussian $z^0$ into z. The head computes three vectors from the features by a linear map
+    without a bias. The first two are as wide as z, and the third is twice as wide:
 
     - $\mu^0$ is the mean of $z^0$. One regularizer acts on it.
-    - $\delta^0$ is the standard deviation of $z^0$: the softplus of an output of the linear map. Another regularizer
-      acts on the variance $(\delta^0)^2$.
-    - h is the context: a vector that every block of the chain reads.
+    - $\delta^0$ is the standard deviation of $z^0$: the softplus of an output of the linear map. The output is kept
+      between -b/2 and e^(b/2) with b = `LARGEST_LOG_VARIANCE`, so that log variances lie within b, up to 1e-4. Another
+      regularizer acts on the variance $(\delta^0)^2$.
+    - h is the context: a vector that every block of the chain reads. Its width is that of the code that the authors of
+      the paper released.
 
     Args:
         features: The width of a feature vector.
@@ -89,12 +93,14 @@ class FlowHead(nn.Module):
         self, features: int, latent: int, means: nn.Module, variances: nn.Module, width: int, blocks: int
     ) -> None:
         super().__init__()
-        self.linear = nn.Linear(features, 3 * latent, bias=False)
+        self.widths = (latent, latent, 2 * latent)
+        self.linear = nn.Linear(features, sum(self.widths), bias=False)
         self.means, self.variances = means, variances
-        self.chain = IAFChain(latent, latent, width, blocks)
+        self.chain = IAFChain(latent, self.widths[-1], width, blocks)
 
     def forward(self, features: Float[Tensor, "batch features"]) -> InverseAutoregressiveFlow:
-        mean, scale, context = self.linear(features).chunk(3, -1)
+        mean, scale, context = self.linear(features).split(self.widths, -1)
+        scale = bounded(scale, -LARGEST_LOG_VARIANCE / 2, math.exp(LARGEST_LOG_VARIANCE / 2))
         variance = self.variances(softplus(scale).square())
 
         return InverseAutoregressiveFlow(self.means(mean), variance, context, self.chain)

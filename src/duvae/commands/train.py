@@ -83,6 +83,8 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
         "best_epoch": result.best_epoch,
         "warmup_ended": result.warmup_ended,
         "stopped": result.stopped,
+        "decays": result.decays,
+        "ending": result.ending,
     }
     model_files.save(root / "models" / job.folder, model, dataclasses.replace(description, training=training))
     results = root / "results" / job.folder

@@ -20,7 +20,7 @@ from duvae.config.datasets import (
     TextDataset,
     TextNetworks,
 )
-from duvae.config.optimisation import Decay, Optimisation
+from duvae.config.optimisation import Decay, EveryEpochDecay, Optimisation, PatientDecay
 from duvae.config.params import (
     FIGURE1_DATASET,
     FIGURE1_SETTINGS,
@@ -59,6 +59,7 @@ __all__ = [
     "DatasetProbe",
     "Decay",
     "Evaluation",
+    "EveryEpochDecay",
     "Exact",
     "Frozen",
     "ImageDataset",
@@ -73,6 +74,7 @@ __all__ = [
     "PaperTable",
     "Params",
     "Parts",
+    "PatientDecay",
     "Probe",
     "Prune",
     "Run",

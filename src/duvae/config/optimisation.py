@@ -3,33 +3,86 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
+from pydantic import Field
+
 from duvae.fields import Epochs, Frozen, OpenShare, Positive, SomeEpochs, TwoOrMore, doc
 
 
-class Decay(Frozen):
+class PatientDecay(Frozen):
     """Rule that decays the learning rate after `patience` epochs without a better validation loss.
 
-    A decay multiplies the learning rate by `factor`, and restores the weights with the best validation loss so far.
+    A decay multiplies the learning rate by `factor`, and restores the weights with the best validation loss so far. The
+    patience counts epochs against the best validation loss since the last decay.
     """
 
-    factor: Annotated[
-        OpenShare,
+    kind: Annotated[
+        Literal["after_patience"],
         doc(
-            "Factor by which a decay multiplies the learning rate. A decay also restores the best weights so far.",
+            "Rule of the decay. `after_patience`: a decay after some epochs without a better validation loss, which"
+            " also restores the best weights so far.",
             "paper, S-E",
         ),
     ]
+    factor: Annotated[OpenShare, doc("Factor by which a decay multiplies the learning rate.", "paper, S-E")]
     reset: Annotated[
-        bool, doc("Whether each decay starts new optimisers, without the moments of the old ones.", "release")
+        bool,
+        doc(
+            "For `after_patience`: whether each decay starts new optimisers, without the moments of the old ones.",
+            "release",
+        ),
     ] = True
     patience: Annotated[
-        Epochs, doc("Number of epochs without a better validation loss before a decay.", "paper, S-E; release")
+        Epochs,
+        doc(
+            "For `after_patience`: number of epochs in a row before a decay whose validation loss is not better than"
+            " the best one since the decay before. Each decay sets this best one to the loss of its own epoch.",
+            "paper, S-E; release",
+        ),
     ]
-    not_before: Annotated[SomeEpochs, doc("First epoch that can end with a decay.", "release")]
+    not_before: Annotated[
+        SomeEpochs,
+        doc("First epoch, counted from 1, that can end with a decay.", "release: the 16th epoch for texts"),
+    ]
     at_most: Annotated[
         Epochs,
-        doc("Number of decays that end training. With 5, training ends when the fifth decay is due.", "paper, S-E"),
+        doc(
+            "For `after_patience`: number of decays that end training. With 5, training ends when the fifth decay is"
+            " due.",
+            "paper, S-E",
+        ),
     ]
+
+
+class EveryEpochDecay(Frozen):
+    """Rule of Kim et al. (2018): once begun, the learning rate decays after every epoch, and no weights are restored.
+
+    The decays begin with the first epoch, from `not_before` on, whose validation loss is not the best so far. Training
+    ends when a decay takes the learning rate below `below`.
+    """
+
+    kind: Annotated[
+        Literal["every_epoch"],
+        doc(
+            "`every_epoch`: from the first epoch without a best validation loss on, a decay after every epoch, without"
+            " restoring weights.",
+            "Kim et al. 2018, code",
+        ),
+    ]
+    factor: Annotated[OpenShare, doc("Factor by which a decay multiplies the learning rate.", "paper, S-E")]
+    not_before: Annotated[
+        SomeEpochs,
+        doc("First epoch, counted from 1, that can end with a decay.", "release: the 16th epoch for texts"),
+    ]
+    below: Annotated[
+        Positive,
+        doc(
+            "For `every_epoch`: training ends when a decay makes the learning rate smaller than this.",
+            "Kim et al. 2018, code",
+        ),
+    ]
+
+
+Decay = Annotated[PatientDecay | EveryEpochDecay, Field(discriminator="kind")]
 
 
 class Optimisation(Frozen):
@@ -89,13 +142,15 @@ class Optimisation(Frozen):
 
         Args:
             changes: New values by key, as in params.yaml. If `changes` has the key `decay`, its mapping may hold only
-                some of the keys of `Decay`.
+                some of the keys of the rule. If it names another kind of rule, it must hold all keys of that rule.
 
         Raises:
             ValidationError: If a key is unknown or a value is not allowed.
         """
         values = self.model_dump()
         decay = changes.get("decay")
-        merged = {"decay": {**values["decay"], **decay}} if isinstance(decay, dict) else {}
+        merged = {}
+        if isinstance(decay, dict) and decay.get("kind", self.decay.kind) == self.decay.kind:
+            merged = {"decay": {**values["decay"], **decay}}
 
         return Optimisation.model_validate({**values, **changes, **merged})

@@ -62,11 +62,13 @@ class Parts(Frozen):
     """Options of a system's encoder that are not hyperparameters."""
 
     init: Annotated[
-        Literal["torch", "paper"],
+        Literal["torch", "paper", "paper_zero_bias", "uniform_01"],
         doc(
-            "Initial weights of a text encoder. `torch`: PyTorch's defaults. `paper`: uniform on ±0.01, and "
-            "on ±0.1 for embeddings. No decoder, IAF chain or image network depends on this choice.",
-            "release",
+            "Initial weights of the text networks. `torch`: PyTorch's defaults in the encoder. `paper`: uniform on"
+            " ±0.01, and on ±0.1 for embeddings. `paper_zero_bias`: as `paper`, with biases of 0 in the encoder's LSTM."
+            " `uniform_01`: uniform on ±0.1 in encoder and decoder. With the first three, the decoder has the weights"
+            " of `paper`. No IAF chain or image network depends on this choice.",
+            "release; Kim et al. 2018, code",
         ),
     ]
     variance_floor: Annotated[

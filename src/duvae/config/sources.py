@@ -46,6 +46,14 @@ class SyntheticSource(Frozen):
         Positive,
         doc("Bound r of the generator's output parameters, which are uniform between -r and r.", "paper, S-E"),
     ]
+    latent_range: Annotated[
+        Positive | None,
+        doc(
+            "Bound r of those output parameters that multiply z, which are uniform between -r and r; null:"
+            " `output_range`.",
+            "Kim et al. 2018",
+        ),
+    ] = None
     means: Annotated[
         list[Point],
         Field(min_length=1, max_length=1_000),

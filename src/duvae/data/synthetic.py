@@ -41,7 +41,8 @@ class Generator:
             The order of the gates is i, f, g, o: input gate, forget gate, cell candidate, output gate.
         recurrent: LSTM weights of the hidden state, shape (4 hidden, hidden); uniform in the same range as `input`.
         lstm_bias: LSTM biases, shape (4 hidden,); each is the sum of two uniform values in the same range as `input`.
-        output: W of the logits, shape (words, hidden + 2); uniform between -output_range and output_range.
+        output: W of the logits, shape (words, hidden + 2); uniform between -output_range and output_range. The last two
+            columns, which multiply z, are uniform between -latent_range and latent_range if the source has this range.
         output_bias: b of the logits, shape (words,); uniform in the same range as `output`.
     """
 
@@ -123,6 +124,9 @@ def weights(source: SyntheticSource, random: np.random.Generator) -> dict[str, A
     hidden, embedding, words, latent = source.hidden, source.embedding, source.words, len(source.means[0])
     affine = 1 / math.sqrt(latent)  # PyTorch's default for a linear map with `latent` inputs
     lstm, output = source.lstm_range, source.output_range
+    # The range of each column of the output map: those of h, then those of z.
+    of_z = output if source.latent_range is None else source.latent_range
+    ranges = np.repeat([output, of_z], [hidden, latent])
 
     return {
         "embedding": random.standard_normal((words + len(SPECIALS), embedding)),
@@ -132,7 +136,7 @@ def weights(source: SyntheticSource, random: np.random.Generator) -> dict[str, A
         "recurrent": random.uniform(-lstm, lstm, (4 * hidden, hidden)),
         # An LSTM of PyTorch has two biases, both uniform on +-lstm_range. Only their sum matters.
         "lstm_bias": random.uniform(-lstm, lstm, (2, 4 * hidden)).sum(0),
-        "output": random.uniform(-output, output, (words, hidden + latent)),
+        "output": random.uniform(-ranges, ranges, (words, hidden + latent)),
         "output_bias": random.uniform(-output, output, words),
     }
 

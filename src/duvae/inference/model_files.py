@@ -41,8 +41,9 @@ class Description:
         parts: The encoder options that every system has, by name; `duvae.config.Parts` describes them.
         networks: The sizes of the networks, with the keys of `datasets.*.networks` in params.yaml.
         words: Number of words in the vocabulary; 2 for images, because a pixel is a bit.
-        training: Outcome of the training, with the keys `epochs`, `best_epoch`, `warmup_ended` and `stopped`. None: the
-            model is not trained yet.
+        training: Outcome of the training, with the keys `epochs`, `best_epoch`, `warmup_ended`, `stopped`, `decays` and
+            `ending` (see `duvae.training.state.TrainingResult`). Models of earlier versions lack the last two keys.
+            None: the model is not trained yet.
     """
 
     system: str

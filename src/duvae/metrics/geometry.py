@@ -6,7 +6,7 @@ of the posterior q(z|x). Equations with a plain number are in the paper. Equatio
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import numpy as np
@@ -112,6 +112,27 @@ def mutual_information(mean: Array, variance: Array, z: Array) -> float:
         torch.sum(exponents.exp2_(), 1, out=out)
 
     return math.log(len(mu)) - float(sums.double().log().mean())
+
+
+def information_in_batches(mean: Array, variance: Array, z: Array, batches: Sequence[Array]) -> float:
+    r"""Estimates the mean mutual information of x and z within batches, in nats, as in the code of He et al. (2018).
+
+    The value of a batch is that of `mutual_information`, with the batch as the whole set: q(z) is the mixture of the
+    posteriors of the batch. It is at most the logarithm of the number of examples in the batch. The mean over the
+    batches weights each batch by its number of examples.
+
+    Args:
+        mean: Posterior means, shape (N, latent).
+        variance: Posterior variances, shape (N, latent).
+        z: One sample of each posterior, shape (N, latent).
+        batches: Indices of the examples of each batch, one array of shape (batch,) per batch.
+
+    Returns:
+        Mean mutual information in nats.
+    """
+    total = sum(len(batch) * mutual_information(mean[batch], variance[batch], z[batch]) for batch in batches)
+
+    return total / sum(map(len, batches))
 
 
 def active_units(mean: Array, threshold: float = 0.01) -> int:

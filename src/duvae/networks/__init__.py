@@ -21,9 +21,9 @@ def build(networks: Networks, words: int, init: str, fast: bool = True) -> tuple
         networks: The sizes of both networks. Their type says whether the data are images or texts.
         words: The number of values that an element of x may have: the size of the vocabulary for texts, 2 for images of
             bits.
-        init: The initial weights of a text encoder: "torch" for PyTorch's defaults, "paper" for the weights of
-            supplement E of the paper. A text decoder always starts from the weights of supplement E. Image networks
-            start from the initial weights in the code of He et al. (2018).
+        init: The kind of initial weights of text networks (see `initialize`). A text decoder starts from "paper", the
+            weights of supplement E of the paper, unless `init` is "uniform_01". Image networks start from the initial
+            weights in the code of He et al. (2018).
         fast: Whether to use the faster CPU forms of the networks (`duvae.networks.fast`). A plain form and its fast
             form have the same weights. The image encoder has only a plain form.
 
@@ -41,7 +41,7 @@ def build(networks: Networks, words: int, init: str, fast: bool = True) -> tuple
         words, networks.embedding, networks.hidden, networks.latent, networks.dropout_in, networks.dropout_out
     )
     initialize(encoder, init)
-    initialize(decoder, "paper")
+    initialize(decoder, "uniform_01" if init == "uniform_01" else "paper")
 
     return encoder, decoder
 
@@ -64,11 +64,25 @@ def initialize(module: nn.Module, init: str) -> None:
 
     Args:
         module: The module to initialize.
-        init: The kind of initial weights. "paper": uniform weights (see `uniform_`). "image": Xavier's uniform
-            weights for linear maps; other weights stay unchanged. Any other value: all weights stay unchanged.
+        init: The kind of initial weights:
+
+            - "paper": uniform weights (see `uniform_`).
+            - "paper_zero_bias": the same, but all biases of LSTMs are 0, as in the code of the paper's authors for IAF.
+            - "uniform_01": all weights uniform between -0.1 and 0.1, as in the code of Kim et al. (2018).
+            - "image": Xavier's uniform weights for linear maps; other weights stay unchanged.
+            - Any other value: all weights stay unchanged.
     """
-    if init == "paper":
+    if init in ("paper", "paper_zero_bias"):
         uniform_(module)
+    if init == "paper_zero_bias":
+        for part in module.modules():
+            if isinstance(part, nn.LSTM):
+                for name, parameter in part.named_parameters():
+                    if name.startswith("bias"):
+                        nn.init.zeros_(parameter)
+    if init == "uniform_01":
+        for parameter in module.parameters():
+            nn.init.uniform_(parameter, -0.1, 0.1)
     if init == "image":
         for part in module.modules():
             if isinstance(part, nn.Linear):

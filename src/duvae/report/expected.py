@@ -14,6 +14,7 @@ from duvae.errors import UserError
 from duvae.messages import explain, refusal, show
 from duvae.project.files import read_json
 from duvae.project.provenance import read_record
+from duvae.training.state import Ending
 
 EARLIEST, LATEST = 1970, 9999
 """A stage runs after the first and before the second of these years. Python's times end in 9999."""
@@ -87,7 +88,7 @@ class Metrics(Content):
 
     A metric is None where it is not defined for the system; `docs/metrics.md` defines the metrics. Keys with a default
     may be missing. `mpd_t`, `ce_t` and the standard errors of these two metrics exist only for systems with flows.
-    Results of earlier versions lack `nll_examples`, `weights`, and all keys from `unseen` on.
+    Results of earlier versions lack `nll_examples`, `weights`, `decays`, `ending`, and all keys from `unseen` on.
     """
 
     system: str
@@ -111,6 +112,8 @@ class Metrics(Content):
     epochs: Count
     best_epoch: Count
     warmup_ended: bool
+    decays: Count | None = None
+    ending: Ending | None = None
     weights: str | None = None
     unseen: Count | None = None
     nll_unseen: float | None = None

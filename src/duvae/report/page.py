@@ -95,14 +95,19 @@ def size(dataset: Dataset, counts: Mapping[str, int] | None, results: Sequence[R
         results: Results of all models of the data set.
     """
     words = {"train": "training", "valid": "validation", "test": "test"}
-    epochs = number_range([result.metrics["epochs"] for result in results])
+    epochs, most = [result.metrics["epochs"] for result in results], dataset.optimisation.epochs
     samples = number_range(
         [result.metrics["importance_samples"] for result in results if result.metrics["importance_samples"]]
     )
     documents = [f"{counts[name]:,} {word}" for name, word in words.items() if name in counts] if counts else []
     lines = [
         (f"{word_list(documents)} {noun(dataset)}s; " if documents else "")
-        + f"{dataset.networks.latent} latent dimensions; {epochs} epochs of at most {dataset.optimisation.epochs}"
+        + f"{dataset.networks.latent} latent dimensions; {number_range(epochs)} epochs"
+        + (
+            f" of at most {most}"
+            if max(epochs) <= most
+            else f", at most {most} unless the setting has a limit of its own"
+        )
         + (f"; NLL with {samples} importance samples{_subset_text(results, noun(dataset))}." if samples else ".")
     ]
     if isinstance(dataset.networks, ImageNetworks):

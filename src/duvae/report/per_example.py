@@ -162,9 +162,9 @@ def read(result: Result, root: Path = Path()) -> PerExample | None:
             raise ValueError(f"nll has {len(nll)} values for {len(index)} examples")
         if len({len(array) for array in (means, variances, labels) if array is not None}) > 1:
             raise ValueError("mean, variance and label are not of the same examples")
-        unseen = _array(arrays["unseen"], 1, np.bool_) if "unseen" in arrays else None
-        if unseen is not None and len(unseen) != len(index):
-            raise ValueError(f"unseen has {len(unseen)} values for {len(index)} examples")
+        unseen = _array(arrays["unseen"], 1, np.int64) if "unseen" in arrays else None
+        if unseen is not None and (len(unseen) != len(index) or not np.isin(unseen, (0, 1)).all()):
+            raise ValueError(f"unseen is not 0 or 1 for each of {len(index)} examples")
         if use is not None and use_index is not None and len(use) != len(use_index):
             raise ValueError(f"use has {len(use)} values for {len(use_index)} examples")
         if variances is not None and not (variances >= 0).all():
@@ -178,7 +178,18 @@ def read(result: Result, root: Path = Path()) -> PerExample | None:
     except (KeyError, ValueError, TypeError, OverflowError, AttributeError) as error:
         raise UserError(f"{path}: expected arrays, but {error!r}. Run '{command}' again.") from error
 
-    return PerExample(documents, index, nll, means, variances, labels, use, use_index, unseen, exact)
+    return PerExample(
+        documents,
+        index,
+        nll,
+        means,
+        variances,
+        labels,
+        use,
+        use_index,
+        None if unseen is None else unseen.astype(np.bool_),
+        exact,
+    )
 
 
 def floor(dataset: str, root: Path = Path()) -> Floor:

@@ -239,8 +239,30 @@ def _inside(key: str, annotation: Any) -> Iterator[Row]:
     elif outer in (list, dict):
         yield from _inside(f"{key}.*", inner[-1])
     elif outer in (Union, UnionType):
-        for option in inner:
-            yield from _inside(key, option)
+        yield from _merged(row for option in inner for row in _inside(key, option))
+
+
+def _merged(rows: Iterable[Row]) -> list[Row]:
+    """Merges rows that have the same key, because two classes of parameters may both have the key.
+
+    A merged row has the different values, meanings and sources one after the other.
+    """
+    by_key: dict[str, list[Row]] = {}
+    for row in rows:
+        by_key.setdefault(row.key, []).append(row)
+
+    def joined(texts: Iterable[str], mark: str) -> str:
+        return mark.join(dict.fromkeys(filter(None, texts)))
+
+    return [
+        Row(
+            key,
+            joined((row.values for row in same), " or "),
+            joined((row.description for row in same), " "),
+            joined((row.source for row in same), "; "),
+        )
+        for key, same in by_key.items()
+    ]
 
 
 # ---------------------------------------------------------------------------------- allowed values

@@ -18,21 +18,29 @@ class AggressiveLoop(JointLoop):
       mean is greater than the mean of the `window` steps before, the encoder steps end. The first mean has no
       predecessor. The encoder therefore takes at least 2 * `window` steps, unless `max_inner` is smaller.
     - After each epoch, the loop compares the mutual information of x and z on the validation set with its maximum so
-      far. After `patience` epochs in a row without a new maximum, aggressive training ends. From then on, encoder and
-      decoder step together on each batch.
+      far, which starts at 0. An epoch counts if its value is below the maximum. After `patience` such epochs in total,
+      in a row or not, aggressive training ends. From then on, encoder and decoder step together on each batch. With a
+      patience of 1, the first fall of the mutual information ends aggressive training.
+
+    The code of He et al. has the same rule: a patience of 1 for texts, and of 5 for images. There, too, the mutual
+    information is that within batches (see `duvae.metrics.geometry.information_in_batches`).
 
     Args:
         window: Number of encoder steps between two comparisons of the mean loss.
         max_inner: Largest number of encoder steps before each step of the decoder.
-        patience: Number of epochs in a row without a new maximum of the mutual information, after which aggressive
-            training ends.
+        patience: Number of epochs, in total, whose mutual information is below its maximum so far, after which
+            aggressive training ends.
     """
 
     def __init__(self, window: int, max_inner: int, patience: int) -> None:
         self.window, self.max_inner, self.patience = window, max_inner, patience
         self.aggressive = True
         self.best = 0.0
-        self.without_better = 0
+        self.below_best = 0
+
+    @property
+    def reads_information(self) -> bool:
+        return self.aggressive
 
     def step(self, updates: Updates, x: Tensor, weight: float) -> Loss:
         if not self.aggressive:
@@ -62,13 +70,13 @@ class AggressiveLoop(JointLoop):
     def epoch_ended(self, mutual_information: float | None) -> None:
         if mutual_information is None or not self.aggressive:
             return
-        if mutual_information > self.best:
-            self.best, self.without_better = mutual_information, 0
+        if mutual_information >= self.best:
+            self.best = mutual_information
         else:
-            self.without_better += 1
-            self.aggressive = self.without_better < self.patience
+            self.below_best += 1
+            self.aggressive = self.below_best < self.patience
 
     def state(self) -> dict[str, object]:
-        names = ("encoder_steps", "aggressive", "best", "without_better")
+        names = ("encoder_steps", "aggressive", "best", "below_best")
 
         return {name: getattr(self, name) for name in names}

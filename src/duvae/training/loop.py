@@ -19,8 +19,8 @@ from duvae.config import Evaluation, Optimisation
 from duvae.data.batches import Examples, batches
 from duvae.data.splits import Split
 from duvae.errors import Interrupted, UserError
-from duvae.metrics.encoding import encode
-from duvae.metrics.geometry import measures
+from duvae.metrics.encoding import Encoded, encode
+from duvae.metrics.geometry import information_in_batches, measures
 from duvae.objectives import Duration, Loss, Schedule
 from duvae.training.checkpoints import (
     Checkpoint,
@@ -32,6 +32,7 @@ from duvae.training.checkpoints import (
     with_prefix,
 )
 from duvae.training.compilation import compile_loss
+from duvae.training.decay import decay_rule
 from duvae.training.state import NoProgress, Progress, Row, State, TrainingResult
 from duvae.training.steps import Loop, NotFinite, Updates, optimizer
 from duvae.vae import VAE
@@ -91,6 +92,7 @@ class Training:
         if optimisation.compiled:
             shapes = {(len(indices), int(self.lengths[indices[0]])) for indices in cut}
             self.loss = compile_loss(self.model, self.device, len(shapes))
+        self.rule = decay_rule(optimisation.decay)
         self.state = State(optimisation.learning_rate)
         self.best_weights: dict[str, Tensor] = {}
         self.updates = self.new_updates()
@@ -153,6 +155,8 @@ class Training:
             state.best_epoch or state.epoch,
             state.epoch > self.optimisation.warmup,
             state.stopped or f"after {state.epoch} epochs",
+            state.decays,
+            state.ending,
             state.seconds,
         )
 
@@ -235,18 +239,36 @@ class Training:
             "steps": state.step,
             "encoder_steps": self.loop.encoder_steps - state.encoder_steps,
         }
-        self.loop.epoch_ended(measured["mi"])
+        self.loop.epoch_ended(self.information_in_batches(encoded) if self.loop.reads_information else None)
         state.stopped = self.decide(row)
         state.history.append(row)
         state.batch, state.sums, state.encoder_steps = 0, (0.0, 0.0, 0.0), self.loop.encoder_steps
 
         return row
 
-    def decide(self, row: Row) -> str:
-        """Keeps the weights if they are the best so far, and lowers the learning rate if the loss no longer falls.
+    def information_in_batches(self, encoded: Encoded) -> float | None:
+        """Estimates the mutual information of x and z within random batches of validation examples, in nats.
 
-        The loss is the validation loss. Only epochs after the warm-up count, because some regularizers start only then.
-        When this method lowers the learning rate, it also gives the model its best weights back.
+        The batches have the size of the training batches, and are the same after each epoch.
+
+        Args:
+            encoded: Encoded validation examples.
+
+        Returns:
+            The mutual information; None if it is unknown for the posterior.
+        """
+        if "mi" not in encoded.measured or encoded.variance is None:
+            return None
+        cut = batches(self.valid.lengths, self.optimisation.batch, (self.seed, 0))
+
+        return information_in_batches(encoded.mean, encoded.variance, encoded.z, cut)
+
+    def decide(self, row: Row) -> str:
+        """Keeps the weights if they are the best so far, and lowers the learning rate if the rule of the decay says so.
+
+        The rule reads the validation loss (see `duvae.training.decay`). Only epochs after the warm-up count, because
+        some regularizers start only then. The weights that are kept, and that a decay may give back, are always those
+        of the best epoch of all.
 
         Args:
             row: Row of the training history for the epoch that has just ended. This method sets the value `best` of the
@@ -258,7 +280,7 @@ class Training:
         Raises:
             UserError: If the validation loss is not finite.
         """
-        state, decay = self.state, self.optimisation.decay
+        state, rule = self.state, self.rule
         loss = row["valid_loss"]
         if loss is None or not math.isfinite(loss):
             raise UserError(
@@ -268,21 +290,22 @@ class Training:
         row["best"] = 0
         if state.epoch <= self.optimisation.warmup:
             return ""
-        if loss < state.best_loss:
-            state.best_loss, state.best_epoch, state.without_better = loss, state.epoch, 0
+        best = loss < state.best_loss
+        if best:
+            state.best_loss, state.best_epoch = loss, state.epoch
             self.best_weights = {name: value.clone() for name, value in self.model.state_dict().items()}
             row["best"] = 1
-        else:
-            state.without_better += 1
-        if state.without_better < decay.patience or state.epoch < decay.not_before:
+        if not rule.due(state, loss, best):
             return ""
         state.decays += 1
-        state.without_better = 0
-        if state.decays == decay.at_most:
-            return f"at the {decay.at_most}th decay, in epoch {state.epoch}"
-        state.learning_rate *= decay.factor
-        self.model.load_state_dict(self.best_weights)
-        if decay.reset:
+        rate = state.learning_rate * self.optimisation.decay.factor
+        if reason := rule.end(state, rate):
+            state.ending = rule.ending
+            return reason
+        state.learning_rate = rate
+        if rule.restores:
+            self.model.load_state_dict(self.best_weights)
+        if rule.resets:
             self.updates = self.new_updates()
         for optimiser in (self.updates.encoder, self.updates.decoder):
             for group in optimiser.param_groups:

@@ -2,12 +2,20 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 Row = dict[str, float | int | None]
 """One row of the training history: the values of one epoch, by name.
 
 None: the value is not defined for the model, such as the KL of an autoencoder.
+"""
+
+Ending = Literal["decays", "epochs", "rate"]
+"""Rule that ended a training.
+
+- `decays`: the last decay of the learning rate.
+- `epochs`: the largest number of epochs.
+- `rate`: a learning rate below its smallest value.
 """
 
 
@@ -56,6 +64,8 @@ class TrainingResult:
         warmup_ended: Whether at least one epoch followed the warm-up. If not, no epoch counts as the best, and the
             model has the weights of the last epoch.
         stopped: Reason why the training ended, in words.
+        decays: Number of decays of the learning rate that were due, including the decay that ended the training.
+        ending: Rule that ended the training (see `Ending`).
         seconds: Wall time of each epoch, in seconds.
     """
 
@@ -63,6 +73,8 @@ class TrainingResult:
     best_epoch: int
     warmup_ended: bool
     stopped: str
+    decays: int
+    ending: Ending
     seconds: list[float]
 
 
@@ -81,10 +93,13 @@ class State:
         best_loss: Lowest validation loss of an epoch after the warm-up, in nats per example; infinity until such an
             epoch has ended.
         best_epoch: Number of the epoch that had `best_loss`; 0 until an epoch after the warm-up has ended.
-        without_better: Number of epochs since the epoch with the best loss or since the last decay of the learning
-            rate, whichever came later.
+        reference_loss: Validation loss that the next epoch has to beat, in nats per example: the lowest loss since the
+            last decay, or since the warm-up if there was no decay. A decay sets it to the loss of the decay's epoch.
+            Only the rule `Patient` uses it and the next value.
+        without_better: Number of epochs in a row whose loss was not below `reference_loss`; a decay sets it to 0.
         decays: Number of decays of the learning rate so far.
-        stopped: Reason why the training has ended; empty while the training goes on.
+        stopped: Reason why the training has ended, in words; empty while the training goes on.
+        ending: Rule that has ended the training (see `Ending`); `epochs` while no other rule has ended it.
         history: Rows of the training history, one per finished epoch.
         seconds: Wall time of each finished epoch, in seconds.
     """
@@ -97,8 +112,10 @@ class State:
     encoder_steps: int = 0
     best_loss: float = math.inf
     best_epoch: int = 0
+    reference_loss: float = math.inf
     without_better: int = 0
     decays: int = 0
     stopped: str = ""
+    ending: Ending = "epochs"
     history: list[Row] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)

@@ -104,11 +104,18 @@ class Loop(ABC):
             this is the loss of the last gradient.
         """
 
+    @property
+    def reads_information(self) -> bool:
+        """Whether the method `epoch_ended` needs the mutual information after the current epoch."""
+        return False
+
     def epoch_ended(self, mutual_information: float | None) -> None:
         """Receives the mutual information on the validation set after each epoch. The base class ignores it.
 
         Args:
-            mutual_information: Mutual information of x and z, in nats; None: it is unknown for the posterior.
+            mutual_information: Mutual information of x and z within batches, in nats, as
+                `duvae.metrics.geometry.information_in_batches` estimates it. None: it is unknown for the posterior, or
+                `reads_information` is False.
         """
 
     def state(self) -> dict[str, Any]:
