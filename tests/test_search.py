@@ -11,6 +11,7 @@ import fcntl
 import functools
 import itertools
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -37,8 +38,9 @@ from duvae.data import store
 from duvae.data.synthetic import prepared_synthetic
 from duvae.errors import UserError
 from duvae.inference import model_files
-from duvae.project import job_list
+from duvae.project import array_files, job_list
 from duvae.report import studies
+from duvae.search import examples
 from duvae.search import trial as search_trial
 from duvae.search.plan import Plan, first_points, sampler
 from duvae.search.pruning import MI
@@ -527,7 +529,16 @@ def test_a_tpe_study_says_what_it_cost_and_how_it_compares(searched: tuple[Path,
     assert summary["against"]["epochs"] == 12
     assert summary["against"]["share"] == summary["cost"]["epochs"] / 12
     assert summary["against"]["gap"] == pytest.approx(summary["best"]["nll"] - grid["best"]["nll"])
-    assert summary["against"]["within_one_standard_error"] == (summary["against"]["gap"] <= grid["best"]["nll_stderr"])
+    found, theirs = (examples.read(root / f"results/studies/{name}/nll.json", "") for name in ("tpe", "grid"))
+    assert set(found) == set(trials.loc[trials["state"] == "complete", "trial"])
+    for number, nll in found.items():
+        assert nll.mean() == pytest.approx(float(trials.set_index("trial")["nll"][number]), rel=1e-5)
+    paired = summary["against"]["paired"]
+    assert paired["mean"] == pytest.approx(summary["against"]["gap"], abs=1e-4)
+    assert paired["low"] < paired["mean"] < paired["high"]
+    own, other = found[summary["best"]["trial"]], theirs[grid["best"]["trial"]]
+    assert paired == pytest.approx(examples.difference(own, other))
+    assert summary["best"]["trial"] in summary["maybe_best"]
     best = yaml.safe_load((root / "results/studies/tpe/best_params.yaml").read_text(encoding="utf-8"))
     assert best["hyperparameters"] == summary["best"]["hyperparameters"]
 
@@ -793,23 +804,65 @@ def test_winners_and_the_gap_by_hand() -> None:
     assert of_all is not None
     assert best["hyperparameters"] == {"gamma": 1.0}
     assert of_all["hyperparameters"] == {"gamma": 0.5}
-    for theirs, within in ((31.0, True), (30.5, False)):
-        grid = {"study": "g", "best": {"nll": theirs, "nll_stderr": 0.25}, "cost": {"epochs": 750, "reached": 800}}
-        compared = comparison(best, 200, grid)
-        assert (compared["epochs"], compared["share"]) == (800, 0.25)
-        assert compared["gap"] == 31.25 - theirs
-        assert compared["within_one_standard_error"] is within
-    assert comparison(None, 0, {"study": "g", "best": None, "cost": {"reached": 0}})["gap"] is None
+    grid = {"study": "g", "best": {"nll": 31.0, "trial": 7}, "cost": {"epochs": 750, "reached": 800}}
+    own, other = np.array([31.0, 31.25, 31.5]), np.array([31.0, 31.0, 31.0])
+    compared = comparison(best, 200, grid, {2: own}, {7: other})
+    assert (compared["epochs"], compared["share"]) == (800, 0.25)
+    assert compared["gap"] == 0.25
+    half = 4.302653 * 0.25 / math.sqrt(3)  # the quantile of Student's distribution with 2 degrees of freedom
+    assert compared["paired"] == pytest.approx({"mean": 0.25, "low": 0.25 - half, "high": 0.25 + half})
+    for nll, theirs in (({}, {7: other}), ({2: own}, {}), ({2: own}, {7: other[:2]}), ({2: own[:1]}, {7: other[:1]})):
+        assert comparison(best, 200, grid, nll, theirs)["paired"] is None
+    nothing = {"study": "g", "best": None, "cost": {"reached": 0}}
+    assert comparison(None, 0, nothing, {}, {})["gap"] is None
     assert best_trial(frame[frame["state"] == "pruned"]) is None
 
 
-def test_nothing_is_compared_with_a_standard_error_that_is_unknown() -> None:
-    """The standard error of a single example is unknown."""
-    best = {"nll": 31.0, "hyperparameters": {"gamma": 1.0}, "trial": 0, "mi": None}
-    error_is_unknown = {"study": "g", "best": {"nll": 30.0, "nll_stderr": None}, "cost": {"epochs": 5, "reached": 5}}
-    compared = comparison(best, 2, error_is_unknown)
+def test_trials_that_cannot_be_told_from_the_lowest_are_named() -> None:
+    """Trial 1 has the lowest NLL, trial 2 is as good on half of the examples, trial 3 is worse on each."""
+    frame = pd.DataFrame(
+        {
+            "trial": [0, 1, 2, 3],
+            "state": "complete",
+            "feasible": [False, True, True, True],
+            "nll": [29.0, 30.0, 30.0, 31.0],
+        }
+    )
+    hard = np.linspace(20, 40, 50)
+    nll = {0: hard - 1, 1: hard, 2: hard + np.resize([0.5, -0.4], 50), 3: hard + 1 + np.resize([0.1, -0.1], 50)}
 
-    assert (compared["gap"], compared["within_one_standard_error"]) == (1.0, None)
+    assert examples.maybe_best(frame, nll) == [1, 2]
+    assert examples.maybe_best(frame, nll, feasible_only=False) == [0]
+    assert examples.maybe_best(frame, {1: hard, 2: hard}) is None  # an earlier version did not keep trial 3
+    assert examples.maybe_best(frame[:1], nll) is None
+
+
+def test_values_of_examples_survive_the_storage(tmp_path: Path) -> None:
+    nll = np.random.default_rng(1).normal(30, 8, 2000).astype(np.float32).astype(np.float64)
+    assert (examples.unpacked(examples.packed(nll)) == nll).all()
+    examples.write(tmp_path / "nll.json", "grid", {3: nll, 1: nll + 1})
+    found = examples.read(tmp_path / "nll.json", "duvae search")
+    assert list(found) == [1, 3]
+    assert (found[3] == nll).all()
+    examples.write(tmp_path / "nll.json", "grid", {})
+    assert examples.read(tmp_path / "nll.json", "duvae search") == {}
+    assert examples.read(tmp_path / "none.json", "duvae search") == {}
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"trial": np.arange(2)},
+        {"trial": np.arange(2), "nll": np.zeros(2)},
+        {"trial": np.arange(3), "nll": np.zeros((2, 4))},
+        {"trial": np.zeros(2), "nll": np.zeros((2, 4))},
+        {"trial": np.arange(2), "nll": np.full((2, 4), np.nan)},
+    ],
+)
+def test_values_of_examples_that_are_none_are_refused(tmp_path: Path, arrays: dict[str, Any]) -> None:
+    array_files.write(tmp_path / "nll.json", {}, arrays)
+    with pytest.raises(UserError, match=r"nll\.json: expected .* Run 'duvae search' again"):
+        examples.read(tmp_path / "nll.json", "duvae search")
 
 
 # ------------------------------------------------------------------- studies in dvc.yaml

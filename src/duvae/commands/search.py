@@ -18,6 +18,8 @@ from duvae.inference import model_files
 from duvae.metrics.statistics import with_error
 from duvae.project.files import read_json, whole, write_json, write_text
 from duvae.project.provenance import Stopwatch, read_record
+from duvae.report.comparison import difference_text, interval_of
+from duvae.search import examples
 from duvae.search.plan import Plan
 from duvae.search.storage import Worker, open_storage, study_root
 from duvae.search.study import create_study, remove_states, work
@@ -56,15 +58,19 @@ def run(params: Params, name: str, url: str | None = None, worker: bool = False,
         return
     frame = trials(plan, study)
     valid = store.read(root / "data/prepared" / plan.study.dataset).split("valid")
-    content = summarize(plan, frame, against, len(valid))
+    nll = examples.of_study(study)
+    other = folder.with_name(str(plan.study.against)) / examples.FILE
+    nll_against = examples.read(other, f"duvae search --study {plan.study.against}") if against else None
+    content = summarize(plan, frame, against, len(valid), nll, nll_against)
     write_text(folder / "best_params.yaml", best_params(plan, content))
     for file, table in (("trials.csv", frame), ("curves.csv", curves(study))):
         with whole(folder / file) as temporary:
             table.to_csv(temporary, index=False)
+    examples.write(folder / examples.FILE, name, nll)
     write_json(folder / "study.json", content)
     best = content["best"] or {}
     end_study(str(study.user_attrs[PARENT]), {key: best.get(key) for key in ("nll", "mi")}, study_root(root))
-    outputs = [folder / name for name in ("best_params.yaml", "trials.csv", "curves.csv", "study.json")]
+    outputs = [folder / name for name in ("best_params.yaml", "trials.csv", "curves.csv", examples.FILE, "study.json")]
     watch.write(folder / "search.run.json", outputs, device=str(model_files.device()), threads=params.threads)
     for line in summary_lines(content):
         print(line)
@@ -125,25 +131,25 @@ def summary_lines(study: dict[str, Any]) -> list[str]:
         study: Content of study.json.
     """
     counts, cost, against = study["trials"], study["cost"], study["against"]
+    maybe = study.get("maybe_best") or []
     constraint = f" with MI above {study['min_mi']:g} nats" if study["min_mi"] else ""
     lines = [
         f"{study['study']}: {', '.join(f'{count} {state}' for state, count in counts.items() if count)}",
-        f"best{constraint}: {_best_line(study['best'])}",
+        f"lowest NLL{constraint}: {_best_line(study['best'])}",
     ]
+    if len(maybe) > 1:
+        lines.append(f"trials that cannot be told from it (paired, 95 %, one seed): {', '.join(map(str, maybe))}")
     if constraint:
-        lines.append(f"best of all: {_best_line(study['best_of_all'])}")
+        lines.append(f"lowest NLL of all: {_best_line(study['best_of_all'])}")
     lines.append(
         f"cost: {cost['epochs']:,} epochs; the grid of {cost['grid']} trainings takes {cost['grid_epochs']:,}"
         f" ({100 * cost['share']:.0f} %)"
     )
     if against and against["gap"] is not None:
-        error = "whose standard error is unknown"
-        if against["within_one_standard_error"] is not None:
-            within = "within" if against["within_one_standard_error"] else "more than"
-            error = f"{within} one standard error ({against['best']['nll_stderr']:.3f})"
         lines.append(
             f"compared with {against['study']}: {against['gap']:+.3f} nats to its best {against['best']['nll']:.3f},"
-            f" {error}, with {100 * against['share']:.1f} % of its {against['epochs']:,} epochs"
+            f" {difference_text(interval_of(against.get('paired')), 3)}, with {100 * against['share']:.1f} % of its"
+            f" {against['epochs']:,} epochs"
         )
 
     return lines

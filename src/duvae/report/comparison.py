@@ -127,5 +127,14 @@ def difference_text(found: Interval | None, decimals: int = 2) -> str:
     return f"{size} ({CONFIDENCE:.0%} interval {ends}; {seeds})".replace("%", " %")
 
 
+def interval_of(difference: Mapping[str, float] | None) -> Interval | None:
+    """Reads a paired difference of two trials of one seed from study.json.
+
+    Args:
+        difference: `mean`, `low` and `high` of the difference in nats; None: it is not known.
+    """
+    return None if difference is None else Interval(difference["mean"], difference["low"], difference["high"], 1)
+
+
 def _mean(values: Sequence[Array]) -> Array:
     return np.asarray(np.mean(values, axis=0), np.float64)

@@ -80,6 +80,40 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     return draw_styled
 
 
+@styled
+def bias(results: Sequence[Result]) -> Figure:
+    """Draws how far the importance-weighted NLL lies above the exact NLL, over the number K of samples.
+
+    There is one line per setting, from the first seed that was measured for several K. Bars are standard errors over
+    sentences.
+    """
+    figure = Figure(figsize=(WIDTH / 2, 2.6))
+    ax = figure.subplots()
+    styles, names, drawn = line_styles(results), setting_names(results), set()
+    for result in results:
+        curve = (result.metrics.get("exact") or {}).get("curve")
+        setting = result.job.setting
+        if curve and setting not in drawn:
+            drawn.add(setting)
+            points = sorted(curve, key=lambda point: point["samples"])
+            colour, dashes = styles[setting]
+            errors = [point["bias_stderr"] or 0.0 for point in points]
+            x, y = [point["samples"] for point in points], [point["bias"] for point in points]
+            ax.errorbar(
+                x, y, errors, color=colour, linestyle=dashes, linewidth=1.1, elinewidth=0.6, label=names[setting]
+            )
+    ax.axhline(0, color="#888888", linewidth=0.6)
+    ax.set_xscale("log")
+    ax.set_yscale("symlog", linthresh=0.1)
+    ax.set_xlabel("number K of samples")
+    ax.set_ylabel("NLL minus exact NLL (nats)")
+    ax.grid(axis="y", color="#000000", alpha=0.08, linewidth=0.5)
+    ax.legend(fontsize=6, ncols=2, **LEGEND)
+    figure.tight_layout()
+
+    return figure
+
+
 # ---------------------------------------------------------------------------------- curves
 
 

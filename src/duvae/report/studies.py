@@ -15,6 +15,7 @@ from duvae.project.files import read_json
 from duvae.project.provenance import read_record
 from duvae.report import figures, names
 from duvae.report.cells import Cell, Head, Row, Table, number, word_list
+from duvae.report.comparison import difference_text, interval_of
 from duvae.report.origin import machine_name
 from duvae.report.page import inline_svg, percent, render
 from duvae.report.results import read_table, short_commit
@@ -73,13 +74,13 @@ def trials_table(summary: Mapping[str, Any], trials: pd.DataFrame) -> Table:
         trials: Content of trials.csv, one row per trial.
     """
     keys = list(summary["space"])
-    best = summary["best"]["trial"] if summary["best"] else None
+    best = summary.get("maybe_best") or ([summary["best"]["trial"]] if summary["best"] else [])
     rows = [
         Row(
             f"{int(row['trial'])}",
             [
                 *(Cell(number(row[key], 3)) for key in keys),
-                Cell(number(row["nll"], 2), error=number(row["nll_stderr"], 2), strong=row["trial"] == best),
+                Cell(number(row["nll"], 2), error=number(row["nll_stderr"], 2), strong=row["trial"] in best),
                 *(Cell(number(row[name], 2)) for name in ("kl", "mi")),
                 Cell(str(int(row["epochs"]))),
                 Cell(str(row["state"])),
@@ -92,7 +93,11 @@ def trials_table(summary: Mapping[str, Any], trials: pd.DataFrame) -> Table:
 
     return Table(
         id="trials",
-        caption="On validation; in brackets the standard error over the examples.",
+        caption="On validation; in brackets the standard error over the examples. Bold: the trials that cannot be told"
+        " from the one with the lowest NLL among those whose MI is high enough."
+        if summary.get("maybe_best")
+        else "On validation; in brackets the standard error over the examples. Bold: the lowest NLL among the trials"
+        " whose MI is high enough.",
         corner="Trial",
         heads=[*heads, Head("Epochs"), Head("State")],
         rows=rows,
@@ -150,9 +155,22 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
         summary: Content of study.json, which a finished study writes.
     """
     condition = f" with MI above {summary['min_mi']:g} nats" if summary["min_mi"] else ""
-    lines = [f"Best{condition}: {winner_text(summary, summary['best'])}."]
+    lines = [f"Lowest NLL{condition}: {winner_text(summary, summary['best'])}."]
+    maybe = summary.get("maybe_best")
+    if maybe is None:
+        lines.append("The trials were not compared in pairs, since the NLL of single examples is missing.")
+    elif len(maybe) > 1:
+        lines.append(
+            f"{len(maybe)} trials cannot be told from it on the same examples (95 % for all comparisons together):"
+            f" numbers {word_list([str(number) for number in maybe])}. All trials have one seed."
+        )
+    elif summary["trials"]["complete"] > 1:
+        lines.append(
+            "It is lower than that of all other such trials on the same examples (95 % for all comparisons together)."
+            " All trials have one seed, so other seeds may differ."
+        )
     if condition:
-        lines.append(f"Best without a condition on MI: {winner_text(summary, summary['best_of_all'])}.")
+        lines.append(f"Lowest NLL without a condition on MI: {winner_text(summary, summary['best_of_all'])}.")
     paper = paper_choice(summary)
     if paper:
         lines.append(f"The paper's choice: {_hyperparameters(summary, paper)}.")
@@ -163,15 +181,11 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
     )
     against = summary["against"]
     if against and against["gap"] is not None:
-        known = against["within_one_standard_error"]
-        within = f"{'no more than' if known else 'more than'} one standard error over the examples above it"
-        if known is None:
-            within = "and its standard error is unknown"
-        side = "above" if against["gap"] >= 0 else "below"
+        compared = difference_text(interval_of(against.get("paired")))
         lines.append(
-            f"Its NLL is {number(abs(against['gap']), 2)} nats {side} that of {against['study']}'s best"
-            f" ({winner_text(summary, against['best'])}), {within}. It"
-            f" took {cost['epochs']:,} epochs instead of {against['epochs']:,} ({percent(against['share'])})."
+            f"Its NLL minus that of {against['study']}'s trial with the lowest NLL"
+            f" ({winner_text(summary, against['best'])}): {number(against['gap'], 2)} nats; {compared}. It took"
+            f" {cost['epochs']:,} epochs instead of {against['epochs']:,} ({percent(against['share'])})."
         )
 
     return lines

@@ -12,6 +12,8 @@ import optuna
 import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 
+from duvae.data.splits import Array
+from duvae.search import examples
 from duvae.search.plan import Plan
 from duvae.search.pruning import reported_curve
 from duvae.search.trial import ENDED, EPOCHS
@@ -127,7 +129,12 @@ def _plain(value: Any) -> Any:
 
 
 def summarize(
-    plan: Plan, frame: pd.DataFrame, against: Mapping[str, Any] | None = None, sentences: int = 0
+    plan: Plan,
+    frame: pd.DataFrame,
+    against: Mapping[str, Any] | None = None,
+    sentences: int = 0,
+    nll: Mapping[int, Array] | None = None,
+    nll_against: Mapping[int, Array] | None = None,
 ) -> dict[str, Any]:
     """Collects the content of study.json: search space, best trials, cost in epochs, and comparison with a grid study.
 
@@ -136,6 +143,8 @@ def summarize(
         frame: Table of trials, as `trials` returns it.
         against: Summary of the grid study to compare with; None: no comparison.
         sentences: Number of examples in the validation set.
+        nll: NLL of each validation example in nats, by number of the trial; None: not known.
+        nll_against: The same of the grid study to compare with; None: not known.
     """
     dataset = plan.params.dataset(plan.study.dataset)
     best = best_trial(frame)
@@ -160,6 +169,7 @@ def summarize(
         "trials": {state: int((frame["state"] == state).sum()) for state in STATES.values()},
         "best": best,
         "best_of_all": best_trial(frame, feasible_only=False),
+        "maybe_best": examples.maybe_best(frame, nll or {}),
         "cost": {
             "epochs": trained,
             "reached": int(frame["epochs"].sum()),
@@ -168,17 +178,25 @@ def summarize(
             "share": trained / plan.grid_epochs,
             "saved": plan.grid_epochs - trained,
         },
-        "against": comparison(best, trained, against) if against else None,
+        "against": comparison(best, trained, against, nll or {}, nll_against or {}) if against else None,
     }
 
 
-def comparison(best: Mapping[str, Any] | None, trained: int, against: Mapping[str, Any]) -> dict[str, Any]:
+def comparison(
+    best: Mapping[str, Any] | None,
+    trained: int,
+    against: Mapping[str, Any],
+    nll: Mapping[int, Array],
+    nll_against: Mapping[int, Array],
+) -> dict[str, Any]:
     """Compares a study with a grid study by the NLL of the best trials and by the number of epochs.
 
     Args:
         best: Best trial of the study, as `best_trial` returns it; None: the study has no best trial.
         trained: Number of epochs that the study has trained.
         against: Summary of the grid study, as `summarize` returns it.
+        nll: NLL of each validation example in nats, by number of the study's trial.
+        nll_against: NLL of the same examples in nats, by number of the grid study's trial.
 
     Returns:
         Values by name:
@@ -190,12 +208,11 @@ def comparison(best: Mapping[str, Any] | None, trained: int, against: Mapping[st
         - `share`: `trained`, divided by `epochs`; None if `epochs` is 0;
         - `gap`: NLL of the study's best trial minus NLL of the grid study's best trial, in nats; None if a study has no
           best trial;
-        - `within_one_standard_error`: whether the gap is at most the standard error of the grid study's best NLL; None
-          if `gap` is None.
+        - `paired`: the same difference on the validation examples of both, with its 95 % interval (`mean`, `low`,
+          `high`); None where the NLL of the examples is not known.
     """
     grid_best = against["best"]
     gap = best["nll"] - grid_best["nll"] if best and grid_best else None
-    error = grid_best["nll_stderr"] if grid_best else None
     epochs = against["cost"]["reached"]
 
     return {
@@ -204,5 +221,7 @@ def comparison(best: Mapping[str, Any] | None, trained: int, against: Mapping[st
         "epochs": epochs,
         "share": trained / epochs if epochs else None,
         "gap": gap,
-        "within_one_standard_error": None if gap is None or error is None else bool(gap <= error),
+        "paired": examples.difference(nll.get(best["trial"]), nll_against.get(grid_best["trial"]))
+        if best and grid_best
+        else None,
     }

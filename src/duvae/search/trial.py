@@ -17,6 +17,7 @@ from optuna.trial import Trial, TrialState
 
 from duvae.config import Job
 from duvae.data import store
+from duvae.data.splits import Array
 from duvae.errors import UserError
 from duvae.inference import model_files
 from duvae.inference.model_files import Description
@@ -25,6 +26,7 @@ from duvae.metrics.geometry import measures
 from duvae.metrics.likelihood import importance_weighted_nll, nll_indices
 from duvae.metrics.statistics import standard_error
 from duvae.project.progress import Bar, Row, TrainingBar
+from duvae.search import examples
 from duvae.search.plan import Plan
 from duvae.search.pruning import MI, StudyPruner, reported_mi
 from duvae.search.reuse import equal_training
@@ -187,7 +189,7 @@ def run_trial(
         try:
             with progress:
                 model = trained_model(plan, description, model, system, prepared, checkpoint, progress)
-            results = evaluate_on_validation(plan, model, prepared, progress)
+            results, nll = evaluate_on_validation(plan, model, prepared, progress)
         except Pruned as pruned:
             run.end("pruned", {})
             trial.set_user_attr("why", str(pruned))
@@ -206,6 +208,7 @@ def run_trial(
             run.end("complete", results)
             for name, value in results.items():
                 trial.set_user_attr(name, value)
+            trial.set_user_attr(examples.ATTRIBUTE, examples.packed(nll))
             _set_constraint(plan, trial, results["mi"])
             study.tell(trial, results["nll"])
     checkpoint.remove()
@@ -313,7 +316,9 @@ def _set_constraint(plan: Plan, trial: Trial, mi: float | None) -> None:
         trial.set_constraint(MI, plan.study.min_mi - mi)
 
 
-def evaluate_on_validation(plan: Plan, model: VAE, prepared: store.Prepared, progress: TrialProgress) -> dict[str, Any]:
+def evaluate_on_validation(
+    plan: Plan, model: VAE, prepared: store.Prepared, progress: TrialProgress
+) -> tuple[dict[str, Any], Array]:
     """Measures a trained model on the validation set.
 
     Args:
@@ -325,7 +330,8 @@ def evaluate_on_validation(plan: Plan, model: VAE, prepared: store.Prepared, pro
     Returns:
         Values by name: `nll`, `nll_stderr` (the standard error of the NLL over examples), `loss`, `kl`, `mi`, `mpd` and
         `ce` in nats, and `au` (the number of active units). `loss` is the negative ELBO; docs/metrics.md defines the
-        other measures. A measure that is unknown for the posterior is None.
+        other measures. A measure that is unknown for the posterior is None. Then the NLL of each measured example in
+        nats, shape (examples,).
 
     Raises:
         UserError: If the posterior has no density, and therefore no NLL.
@@ -345,12 +351,14 @@ def evaluate_on_validation(plan: Plan, model: VAE, prepared: store.Prepared, pro
 
         nll = importance_weighted_nll(model, part, plan.samples, device, evaluation.seed, report)
 
-    return {
+    results = {
         "nll": float(nll.mean()),
         "nll_stderr": standard_error(nll),
         "loss": float(np.mean(encoded.reconstruction + encoded.kl, dtype=np.float64)),
         **measures(encoded, evaluation.active_threshold),
     }
+
+    return results, nll
 
 
 def state_path(plan: Plan, study: optuna.Study, number: int) -> Path:
