@@ -124,7 +124,7 @@ def history(rates: Sequence[float]) -> pd.DataFrame:
         (
             {"epochs": 5, "best_epoch": 2, "stopped": "at the 3th decay, in epoch 5"},
             [1, 1, 0.5, 0.25, 0.25],
-            "converged in epoch 5, 3 decays",
+            "converged after 5 epochs, 3 decays",
         ),
         (
             {"epochs": 12, "best_epoch": 12, "stopped": "after 12 epochs"},
@@ -136,7 +136,7 @@ def history(rates: Sequence[float]) -> pd.DataFrame:
             [1] * 11 + [0.5],
             "epoch limit (12) after 1 decay",
         ),
-        ({"epochs": 9, "best_epoch": 9, "ending": "rate", "decays": 4}, [1] * 9, "converged in epoch 9, 4 decays"),
+        ({"epochs": 9, "best_epoch": 9, "ending": "rate", "decays": 4}, [1] * 9, "converged after 9 epochs, 4 decays"),
         (
             {"epochs": 9, "best_epoch": 9, "ending": "epochs", "decays": 2},
             [1] * 9,
@@ -146,6 +146,15 @@ def history(rates: Sequence[float]) -> pd.DataFrame:
 )
 def test_the_end_of_a_training_is_told(metrics: dict[str, Any], rates: list[float], text: str) -> None:
     assert convergence.ending(metrics, history(rates)).text == text
+
+
+def test_seeds_that_ended_alike_share_one_text() -> None:
+    endings = [convergence.Ending(epochs, 5, True, False) for epochs in (80, 90)]
+    endings.append(convergence.Ending(120, 1, False, True))
+
+    assert convergence.over_seeds(endings) == (
+        "converged after 80 to 90 epochs, 5 decays; epoch limit (120) after 1 decay, still falling"
+    )
 
 
 def test_the_recorded_patience_decides_what_the_last_epochs_are() -> None:

@@ -27,6 +27,7 @@ from duvae.report import (
     paper,
     per_example,
     results,
+    selection,
     tables,
     weights,
 )
@@ -60,6 +61,7 @@ def run(params: Params, root: Path = Path()) -> None:
     sections = [section(params, [m for m in models if m.job.dataset == name], root) for name in datasets]
     floor = next((part["floor"] for part in sections if part["floor"]), None)
     five_models = figure1_models(params, models)
+    selected = selection.selected_model(params, models, root)
     drawable = five_models is not None and figure1.drawable(five_models, root)
     html = page.render(
         "index.html",
@@ -70,7 +72,7 @@ def run(params: Params, root: Path = Path()) -> None:
         stale=stale,
         datasets=sections,
         collapses=[part for part in sections if part["collapse"]],
-        figure1=figure1_content(params, five_models, root) if five_models and drawable else None,
+        figure1=figure1_content(params, five_models, root, selected) if five_models and drawable else None,
         no_figure1=five_models is not None and not drawable,
         comparison={
             "sets": [part["compared"] for part in sections],
@@ -234,15 +236,18 @@ def _model_names(names: Sequence[str], models: Sequence[Result]) -> str:
     return "of all models" if len(names) == len(models) else f"of {cells.word_list(list(dict.fromkeys(names)))}"
 
 
-def figure1_content(params: Params, models: Sequence[Result], root: Path) -> Mapping[str, Any]:
+def figure1_content(
+    params: Params, models: Sequence[Result], root: Path, selected: Result | None = None
+) -> Mapping[str, Any]:
     """Computes the values that the template of the page needs for Figure 1.
 
     Args:
         params: All parameters of params.yaml.
         models: Results of Figure 1's five settings.
         root: The project's folder.
+        selected: Result of the DU-VAE that supplement E's rule selects on our data; None: it was not trained.
     """
-    return figure1.content(params, models, root)[1]
+    return figure1.content(params, models, root, selected, choice=True)[1]
 
 
 def figure1_models(params: Params, models: Sequence[Result]) -> list[Result] | None:

@@ -12,6 +12,7 @@ from itertools import chain
 import numpy as np
 
 from duvae.metrics.centres import centres
+from duvae.report.cells import number
 from duvae.report.evidence import (
     LEAST_SEEDS,
     NOT_TESTED,
@@ -196,7 +197,7 @@ def matches_prior(evidence: Evidence) -> Finding:
         return Finding(NOT_TESTED, "no results of this system", 0)
     holds = all(value < 0.1 for value in values) if len(values) >= LEAST_SEEDS else None
 
-    return together([Check(holds, f"KL[q(z) ‖ p(z)] of VAE at most {max(values):.2f} nats", len(values))])
+    return together([Check(holds, f"KL[q(z) ‖ p(z)] of VAE at most {number(max(values), 2)} nats", len(values))])
 
 
 def in_the_centre(systems: Sequence[str]) -> Callable[[Evidence], Finding]:

@@ -11,6 +11,8 @@ from typing import Any
 
 import pandas as pd
 
+from duvae.report.cells import number_range
+
 MARK = "‡"
 """The sign beside the NLL of a setting with a training that did not converge."""
 
@@ -42,11 +44,19 @@ class Ending:
     @property
     def text(self) -> str:
         """The ending in words, such as `epoch limit (120) after 2 decays, still falling`."""
+        return self.words(str(self.epochs))
+
+    def words(self, epochs: str) -> str:
+        """The ending in words.
+
+        Args:
+            epochs: Number or range of epochs, as text.
+        """
         times = "1 decay" if self.decays == 1 else f"{self.decays} decays" if self.decays else "no decay"
         if self.converged:
-            return f"converged in epoch {self.epochs}, {times}"
+            return f"converged after {epochs} epochs, {times}"
 
-        return f"epoch limit ({self.epochs}) after {times}{', still falling' if self.falling else ''}"
+        return f"epoch limit ({epochs}) after {times}{', still falling' if self.falling else ''}"
 
 
 def ending(metrics: Mapping[str, Any], history: pd.DataFrame, record: Mapping[str, Any] | None = None) -> Ending:
@@ -73,5 +83,12 @@ def ending(metrics: Mapping[str, Any], history: pd.DataFrame, record: Mapping[st
 
 
 def over_seeds(endings: Sequence[Ending]) -> str:
-    """Puts the endings of all seeds of a setting into words; each text is there once."""
-    return "; ".join(dict.fromkeys(each.text for each in endings))
+    """Puts the endings of all seeds of a setting into words; seeds that ended alike share one text."""
+    alike: dict[tuple[bool, int, bool], list[int]] = {}
+    for each in endings:
+        alike.setdefault((each.converged, each.decays, each.falling), []).append(each.epochs)
+
+    return "; ".join(
+        Ending(0, decays, converged, falling).words(number_range(epochs))
+        for (converged, decays, falling), epochs in alike.items()
+    )

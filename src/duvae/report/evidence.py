@@ -141,7 +141,7 @@ class Evidence:
         """
         one, other = self.models(first), self.models(second)
         labels = label_counts([*one.values(), *other.values()])
-        checks = []
+        checks: list[Check] = []
         for size in labels:
             draws = [(_draws(one[seed], size), _draws(other[seed], size)) for seed in sorted(set(one) & set(other))]
             known = [(a, b) for a, b in draws if a is not None and b is not None and a.shape == b.shape]
@@ -149,7 +149,8 @@ class Evidence:
                 continue
             tests = int(next(iter(one.values())).metrics["sentences"])
             found = accuracy_interval([a for a, _ in known], [b for _, b in known], tests, _level(count * len(labels)))
-            checks.append(_check(found, 1, f"{size} labels: {label(first)} minus {label(second)}", "%"))
+            name = f"{size} labels" if checks else f"accuracy of {label(first)} minus {label(second)}: {size} labels"
+            checks.append(_check(found, 1, name, "%", 1))
 
         return checks or [_check(None, 1, f"accuracy of {label(first)} minus {label(second)}", "%")]
 
@@ -201,21 +202,21 @@ def together(checks: Sequence[Check]) -> Finding:
     return Finding(CANNOT_TELL, text, seeds)
 
 
-def _check(found: Interval | None, sign: int, name: str, unit: str) -> Check:
+def _check(found: Interval | None, sign: int, name: str, unit: str, decimals: int = 2) -> Check:
     """Turns the interval of a difference into a check that the difference has a sign."""
     if found is None:
         return Check(None, f"{name}: no results", 0)
-    difference = _signed(found.difference)
+    difference = _signed(found.difference, decimals)
     if found.seeds < LEAST_SEEDS:
         return Check(None, f"{name} {difference} {unit} (one seed)", found.seeds)
     holds = None if found.sign == 0 else found.sign == sign
-    ends = f"{_signed(found.low)} to {_signed(found.high)}"
+    ends = f"{_signed(found.low, decimals)} to {_signed(found.high, decimals)}"
 
     return Check(holds, f"{name} {difference} {unit} ({ends})", found.seeds)
 
 
-def _signed(value: float) -> str:
-    text = number(value, 2) if math.isfinite(value) else ("∞" if value > 0 else "−∞")
+def _signed(value: float, decimals: int) -> str:
+    text = number(value, decimals) if math.isfinite(value) else ("∞" if value > 0 else "−∞")
 
     return f"+{text}" if value > 0 and text and not text.startswith("+") else str(text)
 

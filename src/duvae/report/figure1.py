@@ -5,6 +5,7 @@ of the page of all results.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from duvae.report import (
     page,
     per_example,
     results,
+    selection,
     tables,
 )
 from duvae.report.results import Result
@@ -67,13 +69,23 @@ def missing(models: Sequence[Result], root: Path = Path()) -> dict[Path, str]:
     }
 
 
-def content(params: Params, models: Sequence[Result], root: Path = Path()) -> tuple[bytes, Mapping[str, Any]]:
+def content(
+    params: Params,
+    models: Sequence[Result],
+    root: Path = Path(),
+    selected: Result | None = None,
+    choice: bool = False,
+) -> tuple[bytes, Mapping[str, Any]]:
     """Draws Figure 1, and computes the variables of the template `figure1_part.html`.
 
     Args:
         params: All parameters of params.yaml.
         models: Results of Figure 1's five settings (systems with hyperparameters), all with the same seed.
         root: The project's folder.
+        selected: Result of the DU-VAE that supplement E's rule selects on our data; it gets a panel of its own. None:
+            no such panel.
+        choice: Whether a sentence says which setting supplement E's rule selects. It needs the result of a study, on
+            which the page of Figure 1 alone does not depend.
 
     Returns:
         The figure as PNG, and the variables.
@@ -97,6 +109,10 @@ def content(params: Params, models: Sequence[Result], root: Path = Path()) -> tu
     evidence = claims.evidence(params, models, examples)
     compared = evidence.comparison
     spaces = [per_example.space(model, examples) for model, examples in current]
+    chosen = per_example.read(selected, root) if selected else None
+    if selected and chosen:
+        spaces.append(replace(per_example.space(selected, chosen), name=f"DU-VAE, {selected.hyperparameters}"))
+    paper = next(((model, examples) for model, examples in current if model.job.setting == "du_vae"), None)
     true_z = floor.z
     points = [true_z, *spaces] if true_z else spaces
     colours = {setting: colour for setting, (colour, _) in figures.line_styles(models).items()}
@@ -117,6 +133,9 @@ def content(params: Params, models: Sequence[Result], root: Path = Path()) -> tu
         "figure": page.inline_png(figure, "Latent spaces: density above, means below"),
         "claims": [line for line in claims.lines([evidence]) if line.dataset],
         "claims_explained": claims.EXPLANATION,
+        "selection": selection.sentence(params, paper, (selected, chosen) if selected and chosen else None, root)
+        if paper and choice
+        else None,
         "observations": observations.observations(models, compared, dataset.networks.latent, gaps),
         "mixture": origin.mixture_warning(models),
         "made_with": origin.provenance_lines(models),

@@ -54,7 +54,7 @@
       const cell = make("th", null, {scope: "col"}, head);
       make("span", null, {class: "key", style: `background:${colours[i]}`}, cell);
       cell.append(of.system);
-      for (const line of [of.note, of.verdict, of.ending, of.seeds === 1 ? "1 seed" : `${of.seeds} seeds`].filter(Boolean))
+      for (const line of [of.note, of.seeds === 1 ? "1 seed" : `${of.seeds} seeds`].filter(Boolean))
         make("span", line, {class: "unit"}, cell);
     });
     make("th", "difference", {scope: "col"}, head);
@@ -79,10 +79,12 @@
       const cell = make("td", written(difference, whole ? 0 : measure.decimals, true), {}, row);
       if (measure.paired && pair) make("span", ` [${written(pair.half, measure.decimals)}]`, {class: "spread"}, cell);
     }
-    const row = make("tr", null, {}, body);
-    make("th", "Commit", {scope: "row"}, row);
-    for (const of of [a, b]) make("td", of.commit || "–", {}, row);
-    make("td", "", {}, row);
+    for (const [label, key] of [["Latent space", "verdict"], ["End of training", "ending"], ["Commit", "commit"]]) {
+      const row = make("tr", null, {}, body);
+      make("th", label, {scope: "row"}, row);
+      for (const of of [a, b]) make("td", of[key] || "–", {class: "words"}, row);
+      make("td", "", {}, row);
+    }
     document.getElementById("compare-sets").hidden = a.set === b.set;
     document.getElementById("compare-words").textContent = !pair ? "" : (pair.sign
       ? "The NLL differs, on the same test examples: the lower one is bold."
