@@ -268,7 +268,11 @@ def test_index_takes_any_data_set(tmp_path: Path) -> None:
         f"{table}-{name}"
         for table in ("likelihood", "probes", "making")
         for name in ("synthetic", "short_yelp_resampled")
-    } | {"table2-short_yelp_resampled", "tableS2-short_yelp_resampled", "compare-table", "claims-table"}
+    } | {"table2-short_yelp_resampled", "tableS2-short_yelp_resampled", "compare-table", "claims-table"} | {
+        "dimensions-synthetic",
+        "dimensions-short_yelp_resampled",
+        "exact-synthetic",
+    }
     assert "32 latent dimensions" in html
     assert "a sample of 100,000 (seed 1) of the same source" in html
     assert tables.row("likelihood-short_yelp_resampled", "DU-VAE")["System"] == "DU-VAE γ 0.5, p 0.8"

@@ -30,7 +30,8 @@ def selected_values(params: Params, root: Path = Path()) -> dict[str, float] | N
     Returns:
         The hyperparameters by key; None if there is no such study, or if it has no readable result.
     """
-    for name, study in params.studies.items():
+    for name in params.studies:
+        study = params.study(name)
         if (
             study.sampler == "grid"
             and study.dataset == FIGURE1_DATASET
