@@ -5,7 +5,7 @@ from pathlib import Path
 from duvae.config import Params
 from duvae.errors import UserError
 from duvae.project.files import write_text
-from duvae.report import claims, results, weights
+from duvae.report import claims, never_run, results, weights
 from duvae.report.results import Result
 
 README = Path("README.md")
@@ -28,7 +28,8 @@ def run(params: Params, check: bool = False, root: Path = Path()) -> None:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: expected the README of the project, but {error}.") from error
-    current, _ = weights.current_results(results.read(params, params.run_jobs(), root))
+    jobs, _ = never_run.split_by_results(params, params.run_jobs(), root)
+    current, _ = weights.current_results(results.read(params, jobs, root))
     sections: dict[str, list[Result]] = {}
     for model in results.in_paper_order(current):
         sections.setdefault(model.job.dataset, []).append(model)

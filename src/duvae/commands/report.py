@@ -21,6 +21,7 @@ from duvae.report import (
     likelihood_table,
     metric_columns,
     more_tables,
+    never_run,
     observations,
     origin,
     page,
@@ -55,7 +56,8 @@ def run(params: Params, root: Path = Path()) -> None:
         UserError: If results are missing or unreadable. Also if all results belong to weights from before the last
             training.
     """
-    current, stale = weights.current_results(results.read(params, params.run_jobs(), root))
+    jobs, missing = never_run.split_by_results(params, params.run_jobs(), root)
+    current, stale = weights.current_results(results.read(params, jobs, root))
     models = results.in_paper_order(current)
     datasets = list(dict.fromkeys(model.job.dataset for model in models))
     sections = [section(params, [m for m in models if m.job.dataset == name], root) for name in datasets]
@@ -69,7 +71,7 @@ def run(params: Params, root: Path = Path()) -> None:
         claims_explained=claims.EXPLANATION,
         models=len(models),
         settings=len({model.job.setting for model in models}),
-        stale=stale,
+        stale=[*stale, *never_run.sentences(missing)],
         datasets=sections,
         collapses=[part for part in sections if part["collapse"]],
         figure1=figure1_content(params, five_models, root, selected) if five_models and drawable else None,

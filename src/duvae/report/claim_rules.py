@@ -7,7 +7,6 @@ synthetic data; the page says how the size of our experiment differs.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import chain
 
 import numpy as np
 
@@ -147,16 +146,12 @@ def paper_optimum(evidence: Evidence) -> Finding:
 
 def most_accurate(system: str, others: Sequence[str]) -> Callable[[Evidence], Finding]:
     """A rule that a system's probes are more accurate than those of all others, at each number of labels."""
-    return lambda evidence: together(
-        list(chain.from_iterable(evidence.more_accurate(system, other, len(others)) for other in others))
-    )
+    return lambda evidence: together([evidence.more_accurate(system, other, len(others)) for other in others])
 
 
 def more_accurate(pairs: Sequence[tuple[str, str]]) -> Callable[[Evidence], Finding]:
     """A rule that the first system of each pair has more accurate probes than the second, at each number of labels."""
-    return lambda evidence: together(
-        list(chain.from_iterable(evidence.more_accurate(first, second, len(pairs)) for first, second in pairs))
-    )
+    return lambda evidence: together([evidence.more_accurate(first, second, len(pairs)) for first, second in pairs])
 
 
 # ---------------------------------------------------------------------------------- section 4.3: latent spaces
@@ -231,7 +226,7 @@ def _surrounded(evidence: Evidence, system: str) -> Check:
         return Check(None, f"{label(system)}: no results", 0)
     holds = None if len(found) < LEAST_SEEDS else all(found) or (None if any(found) else False)
 
-    return Check(holds, f"{label(system)}: in the centre in {sum(found)} of {len(found)} models", len(found))
+    return Check(holds, f"{label(system)}: between the others in {sum(found)} of {len(found)}", len(found))
 
 
 def five_centres(evidence: Evidence) -> Finding:
@@ -247,7 +242,7 @@ def five_centres(evidence: Evidence) -> Finding:
         same = [count == components for count in counts]
         wanted = same if system == "du_vae" else [not each for each in same]
         holds = None if len(counts) < LEAST_SEEDS else all(wanted) or (None if any(wanted) else False)
-        checks.append(Check(holds, f"{label(system)}: {', '.join(map(str, counts))} centres", len(counts)))
+        checks.append(Check(holds, f"centres of {label(system)}: {', '.join(map(str, counts))}", len(counts)))
 
     return together(checks)
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from duvae.metrics.accuracies import accuracy_interval
 from duvae.metrics.paired import CONFIDENCE, Interval, interval_over_seeds
-from duvae.report.cells import number
+from duvae.report.cells import number, word_list
 from duvae.report.comparison import Comparison
 from duvae.report.names import label
 from duvae.report.per_example import Space
@@ -128,31 +128,38 @@ class Evidence:
 
         return _check(found, 1, f"{name} of {label(first)} minus {label(second)}", "nats")
 
-    def more_accurate(self, first: str, second: str, count: int = 1) -> list[Check]:
-        """Checks that the probes of one system are more accurate than those of another, for each number of labels.
+    def more_accurate(self, first: str, second: str, count: int = 1) -> Check:
+        """Checks that the probes of one system are more accurate than those of another, at each number of labels.
 
         Args:
             first: The system that shall be more accurate.
             second: The other system.
             count: Number of comparisons for each number of labels that shall hold together.
-
-        Returns:
-            One check for each number of labels; a single check where a system has no probes.
         """
         one, other = self.models(first), self.models(second)
         labels = label_counts([*one.values(), *other.values()])
-        checks: list[Check] = []
+        name = f"accuracy of {label(first)} minus {label(second)}"
+        found: list[Interval] = []
         for size in labels:
             draws = [(_draws(one[seed], size), _draws(other[seed], size)) for seed in sorted(set(one) & set(other))]
             known = [(a, b) for a, b in draws if a is not None and b is not None and a.shape == b.shape]
-            if not known:
-                continue
-            tests = int(next(iter(one.values())).metrics["sentences"])
-            found = accuracy_interval([a for a, _ in known], [b for _, b in known], tests, _level(count * len(labels)))
-            name = f"{size} labels" if checks else f"accuracy of {label(first)} minus {label(second)}: {size} labels"
-            checks.append(_check(found, 1, name, "%", 1))
+            if known:
+                tests = int(next(iter(one.values())).metrics["sentences"])
+                level = _level(count * len(labels))
+                found.append(accuracy_interval([a for a, _ in known], [b for _, b in known], tests, level))
+        if not found:
+            return Check(None, f"{name}: no results", 0)
+        seeds = min(each.seeds for each in found)
+        ends = [_signed(end(each.difference for each in found), 1) for end in (min, max)]
+        text = f"{name} {ends[0] if ends[0] == ends[1] else ' to '.join(ends)} points"
+        if seeds < LEAST_SEEDS:
+            return Check(None, f"{text} (one seed)", seeds)
+        signs = [each.sign for each in found]
+        sides = [(1, "above"), (-1, "below"), (0, "around")]
+        counts = [f"{signs.count(sign)} {side} 0" for sign, side in sides if sign in signs]
+        holds = True if set(signs) == {1} else False if -1 in signs else None
 
-        return checks or [_check(None, 1, f"accuracy of {label(first)} minus {label(second)}", "%")]
+        return Check(holds, f"{text} (of {len(found)} intervals, {word_list(counts)})", seeds)
 
     def state(self, system: str, collapsed: bool) -> Check:
         """Checks that all models of a system have collapsed, or that none has.
@@ -173,7 +180,7 @@ class Evidence:
         alive = sum(model.collapsed is False for model in models)
         wanted, opposite = (fallen, alive) if collapsed else (alive, fallen)
         seeds = len({model.job.seed for model in models})
-        text = f"{name}: {fallen} of {len(models)} models collapsed" + (
+        text = f"{name}: {fallen} of {len(models)} model{'s' if len(models) > 1 else ''} collapsed" + (
             f", {len(models) - fallen - alive} unclear" if fallen + alive < len(models) else ""
         )
         if seeds < LEAST_SEEDS:
