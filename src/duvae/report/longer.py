@@ -1,0 +1,85 @@
+"""Compares trainings at the data set's limit of epochs with the same trainings that went on to their last decay."""
+
+from collections.abc import Sequence
+
+from matplotlib.figure import Figure
+
+from duvae.report import convergence, figures
+from duvae.report.cells import number
+from duvae.report.comparison import Comparison, difference_text
+from duvae.report.results import Result, over_seeds, setting_names
+
+SUFFIX = "_fifth_decay"
+"""End of the names of settings whose trainings go on to the fifth decay of the learning rate.
+
+The rest of the name is that of the setting with the same hyperparameters and the limit of epochs of the data set.
+"""
+
+
+def pairs(results: Sequence[Result]) -> list[tuple[str, str]]:
+    """Finds the settings that were trained in both ways.
+
+    Args:
+        results: Results of all models of one data set.
+
+    Returns:
+        Pairs of a setting at the limit of epochs and the setting that goes on.
+    """
+    settings = list(dict.fromkeys(result.job.setting for result in results))
+    longer = [name for name in settings if name.endswith(SUFFIX)]
+
+    return [(name.removesuffix(SUFFIX), name) for name in longer if name.removesuffix(SUFFIX) in settings]
+
+
+def sentences(results: Sequence[Result], compared: Comparison) -> list[str]:
+    """Says by how much the longer trainings lowered the NLL on test.
+
+    Args:
+        results: Results of all models of one data set.
+        compared: The NLL of the single test examples.
+    """
+    over, names = over_seeds(results), setting_names(results)
+    lines = []
+    for short, long in pairs(results):
+        endings = [
+            convergence.over_seeds([result.ending for result in results if result.job.setting == setting])
+            for setting in (short, long)
+        ]
+        values = [number(over.value(setting, "nll"), 2) for setting in (short, long)]
+        lines.append(
+            f"{names[short]}: NLL {values[0]} ({endings[0]}). Trained on to the fifth decay: {values[1]}"
+            f" ({endings[1]})."
+            f" The NLL of the longer training on the same examples: {difference_text(compared.between(long, short))}."
+        )
+
+    return lines
+
+
+@figures.styled
+def figure(results: Sequence[Result], warmup: int) -> Figure:
+    """Draws the negative ELBO on validation over the epochs after the warm-up, for both kinds of trainings.
+
+    Args:
+        results: Results of all models of one data set.
+        warmup: Number of epochs over which the KL weight rises. The loss before its end is left out.
+    """
+    sheet = Figure(figsize=(figures.WIDTH / 2, 2.6))
+    ax = sheet.subplots()
+    names, styles = setting_names(results), figures.line_styles(results)
+    for setting in [name for pair in pairs(results) for name in reversed(pair)]:
+        colour, dashes = styles[setting]
+        for number_of_line, result in enumerate(r for r in results if r.job.setting == setting):
+            history = result.history[result.history["epoch"] > warmup]
+            line_label = names[setting] if number_of_line == 0 else None
+            loss = history["valid_loss"].astype(float)
+            ax.plot(history["epoch"], loss, color=colour, linestyle=dashes, alpha=0.9, label=line_label)
+            best = history[history["best"] == 1]
+            if len(best):
+                ax.plot(best["epoch"].iloc[-1], best["valid_loss"].iloc[-1], "o", color=colour, markersize=3)
+    ax.set_xlabel("epoch")
+    ax.set_ylabel("negative ELBO, validation (nats)")
+    ax.grid(axis="y", color="#000000", alpha=0.08, linewidth=0.5)
+    ax.legend(fontsize=6, **figures.LEGEND)
+    sheet.tight_layout()
+
+    return sheet
