@@ -162,6 +162,13 @@ def main() -> int:
         "--mutations", type=int, default=10_000, metavar="N", help="number of mutations; default: 10000"
     )
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="seed of the mutations; default: 1")
+    parser.add_argument(
+        "--first",
+        type=int,
+        default=0,
+        metavar="N",
+        help="number of the first mutation, to run many in parts; default: 0",
+    )
     parser.add_argument("--only", type=int, action="append", metavar="N", help="run only the mutation of this number")
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), metavar="N")
     parser.add_argument("--verbose", action="store_true", help="print every mutation with its outcome")
@@ -171,7 +178,7 @@ def main() -> int:
     load_everything()
     warnings.resetwarnings()
     counts: Counter[tuple[str, str]] = Counter()
-    numbers = arguments.only or range(arguments.mutations)
+    numbers = arguments.only or range(arguments.first, arguments.first + arguments.mutations)
     slowest = (0.0, -1)
     with tempfile.TemporaryDirectory(prefix="duvae-fuzz-") as place:
         for number, outcome in run(Path(place), numbers, arguments.seed, arguments.workers):
