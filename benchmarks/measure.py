@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from duvae.project import peak_memory
+from duvae.project import provenance
 from duvae.project.files import write_text
 from duvae.project.provenance import commit, processor
 
@@ -193,7 +193,7 @@ def _whole(call: Callable[..., Any], arguments: tuple[Any, ...]) -> float:
     torch.set_num_threads(1)
     call(*arguments)
 
-    return peak_memory.peak()
+    return provenance.peak_memory()
 
 
 def alone(call: Callable[..., Iterable[Row]]) -> list[Row]:
@@ -212,9 +212,9 @@ def _peak_above_start(call: Callable[..., Any], arguments: tuple[Any, ...]) -> f
     torch.set_num_threads(1)
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # resets VmHWM; Linux only
-        before = peak_memory.resident("VmRSS")
+        before = provenance.memory("VmRSS")
         call(*arguments)
-        return peak_memory.resident("VmHWM") - before
+        return provenance.memory("VmHWM") - before
     except OSError:
         unit = 2**20 if sys.platform == "darwin" else 2**10
         peaks = [resource.getrusage(resource.RUSAGE_SELF).ru_maxrss]

@@ -28,8 +28,11 @@ os.environ.update(
 # Tests run the commands `dvc` and `duvae` of the Python environment that runs pytest, not those of another one.
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 
-# Under nohup this process ignores SIGHUP, and so would all processes that it starts. Tests want what a terminal gives.
+# Under nohup this process ignores SIGHUP, and in the background of a shell SIGINT. So would all processes that it
+# starts. Tests want what a terminal gives.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # DUVAE_MIRROR is the folder or URL of a mirror of the real data. Tests change the current folder, so a folder's path
 # must be absolute.

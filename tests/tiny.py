@@ -33,6 +33,9 @@ def shrink(raw: dict[str, Any]) -> None:
     raw["evaluation"]["importance_samples"] = 20
     raw["exact"].update(sentences=5, samples=[1, 20, 40])
     raw["probe"].update(draws=2, folds=2, inverse_penalties=[0.1, 10.0])
+    for setting in raw["settings"].values():
+        if "epochs" in setting["optimisation"]:
+            setting["optimisation"]["epochs"] = 3
     for dataset in raw["datasets"].values():
         # Data sets share parts through YAML anchors, so the loop sets some numbers twice.
         dataset["optimisation"].update(epochs=3, warmup=1)

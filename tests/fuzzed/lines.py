@@ -22,7 +22,7 @@ SOUND: tuple[Command, ...] = (
     ("prepare", "--dataset", "own"), ("prepare", "--dataset", "pictures"), ("binarize", "--dataset", "pictures"),
     ("truth", "--dataset", "synthetic"), job("train", "own", "vae"), job("evaluate", "own"), job("probe", "own"),
     job("samples", "pictures"), ("examples", "--dataset", "own"), ("figure2", "--study", "synthetic_grid"),
-    ("figure1",), ("report",), ("track",), ("search", "--study", "synthetic_grid"), ("validate", "--dataset", "own"),
+    ("figure1",), ("report",), ("claims",), ("claims", "--check"), ("track",), ("search", "--study", "synthetic_grid"), ("validate", "--dataset", "own"),
     (*job("generate", "own"), "--rows", "2", "--columns", "2", "--temperature", "0.5", "--output", "x.txt"),
     (*job("generate", "pictures"), "--rows", "2", "--columns", "2", "--likely", "--output", "x.png"),
     (*job("interpolate", "own"), "--pairs", "2", "--steps", "3", "--draw-seed", "2"),
