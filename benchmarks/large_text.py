@@ -19,7 +19,7 @@ import torch
 
 from benchmarks import measure, plain
 from benchmarks.measure import Row, cpu
-from duvae.config import Decay, Evaluation, Optimisation, Parts, TextFile, TextNetworks, TextSource
+from duvae.config import Evaluation, Optimisation, Parts, PatientDecay, TextFile, TextNetworks, TextSource
 from duvae.data import store, text
 from duvae.data.splits import END, SPECIALS, START, Array, Documents
 from duvae.inference.model_files import Description
@@ -164,7 +164,7 @@ def train(size: Text) -> None:
     `measure.whole_peak` calls this function to measure the memory of a whole training.
     """
     model, system = size.description().build()
-    decay = Decay(factor=0.5, patience=5, not_before=15, at_most=5, reset=True)
+    decay = PatientDecay(kind="after_patience", factor=0.5, patience=5, not_before=16, at_most=5, reset=True)
     optimisation = Optimisation(
         optimiser="sgd", learning_rate=1.0, clip=5.0, batch=size.batch, epochs=2, warmup=0, decay=decay
     )
