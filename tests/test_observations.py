@@ -225,7 +225,7 @@ def test_no_sentence_says_more_than_the_comparison(
     if not lines:
         return
     if spread == 0 and shift == 0:
-        assert lines[0].startswith("No setting can be told from the one with the lowest NLL: VAE")
+        assert lines[0].startswith("No setting can be distinguished from the one with the lowest NLL: VAE")
     if lines[0].startswith("The lowest NLL has"):
         (best,) = found.best
         others = [found.between(best, other) for other in names if other != best]

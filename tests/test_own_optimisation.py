@@ -33,6 +33,14 @@ def raw(changes: Any, setting: str = "vae") -> dict[str, Any]:
     return values
 
 
+def test_a_decay_without_a_kind_is_the_patient_one() -> None:
+    """Earlier versions had no other kind, so the user's own data sets do not name it."""
+    earlier = raw({})
+    del earlier["datasets"]["synthetic"]["optimisation"]["decay"]["kind"]
+
+    assert config.parse(earlier).dataset("synthetic") == config.parse(raw({})).dataset("synthetic")
+
+
 def test_a_settings_values_replace_the_data_sets_and_no_others() -> None:
     plain, changed = config.parse(raw({})), config.parse(raw(CHANGES))
     before, after = plain.optimisation("vae", "synthetic"), changed.optimisation("vae", "synthetic")

@@ -38,7 +38,7 @@ class LogJoint(Protocol):
         """Computes log p(x, z).
 
         Args:
-            index: Index of x.
+            index: Index of x among the examples that are integrated, from 0.
             z: Latent codes, shape (n, 2), in double precision.
             floor: Bound in nats that log p(x, z) of a kept z must exceed.
             precise: Whether the value is summed. If not, it only decides which cells matter, and single precision is

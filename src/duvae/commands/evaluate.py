@@ -161,7 +161,7 @@ def _exact(
     Args:
         name: Name of the job, for the progress bars.
         model: Trained model with a two-dimensional z.
-        test: Test examples.
+        test: Split of the test examples on which the model is measured.
         encoded: Result of `encode` for the test examples.
         known: Importance-weighted NLL of the first test examples in nats; None: it is not known, and is computed.
         quadrature: Parameters of the exact NLL.

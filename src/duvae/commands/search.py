@@ -138,7 +138,8 @@ def summary_lines(study: dict[str, Any]) -> list[str]:
         f"lowest NLL{constraint}: {_best_line(study['best'])}",
     ]
     if len(maybe) > 1:
-        lines.append(f"trials that cannot be told from it (paired, 95 %, one seed): {', '.join(map(str, maybe))}")
+        numbers = ", ".join(map(str, maybe))
+        lines.append(f"trials that cannot be distinguished from it (paired, 95 %, one seed): {numbers}")
     if constraint:
         lines.append(f"lowest NLL of all: {_best_line(study['best_of_all'])}")
     lines.append(

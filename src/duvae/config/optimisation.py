@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from duvae.fields import Epochs, Frozen, OpenShare, Positive, SomeEpochs, TwoOrMore, doc
 
@@ -82,7 +82,12 @@ class EveryEpochDecay(Frozen):
     ]
 
 
-Decay = Annotated[PatientDecay | EveryEpochDecay, Field(discriminator="kind")]
+def _with_kind(values: Any) -> Any:
+    """Adds the kind `after_patience` to a decay that names no kind, as in a params.yaml of an earlier version."""
+    return {"kind": "after_patience", **values} if isinstance(values, dict) and "kind" not in values else values
+
+
+Decay = Annotated[PatientDecay | EveryEpochDecay, Field(discriminator="kind"), BeforeValidator(_with_kind)]
 
 
 class Optimisation(Frozen):

@@ -27,7 +27,7 @@ def accuracy_interval(
         first: Accuracies of the first setting in percent, one array of shape (subsets,) per seed.
         second: Accuracies of the second setting in percent, for the same seeds and the same subsets.
         tests: Number N of test examples.
-        confidence: Confidence level.
+        confidence: Probability from 0 to 1 with which the interval contains the true difference.
 
     Raises:
         ValueError: If there is no seed or no test example, or if the numbers of seeds or subsets differ.

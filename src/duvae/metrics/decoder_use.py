@@ -23,7 +23,7 @@ def partners(lengths: Array, count: int, seed: int) -> Array:
 
     Args:
         lengths: Length of each example, shape (examples,).
-        count: Number of permutations.
+        count: Number of permutations, which is the number of partners of each example.
         seed: Seed of the permutations.
 
     Returns:

@@ -157,7 +157,7 @@ def bias_curve(
 
     Args:
         model: Trained model whose posterior has a density; it is not changed.
-        split: Examples to evaluate.
+        split: Examples whose exact NLL is `exact`, in the same order.
         exact: Exact NLL of these examples in nats, shape (examples,).
         samples: Numbers K of samples for each example.
         device: Device to compute on.

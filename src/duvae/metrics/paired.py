@@ -35,7 +35,7 @@ class Paired:
         difference: Mean over the examples of the first model's value minus the second's, in the unit of the values.
         error: Standard error of this mean; None for a single example.
         won: Share of the examples for which the first model has the smaller value. A tie counts as half an example.
-        examples: Number of examples.
+        examples: Number of examples on which both models were measured.
     """
 
     difference: float
@@ -98,7 +98,7 @@ def interval(first: Sequence[Array], second: Sequence[Array], confidence: float 
     Args:
         first: Values of the first setting's models, one array of shape (examples,) per seed.
         second: Values of the second setting's models, for the same seeds and the same examples.
-        confidence: Confidence level.
+        confidence: Probability from 0 to 1 with which the interval contains the true difference.
 
     Raises:
         ValueError: If there is no seed, or if the numbers of seeds or examples differ.
@@ -123,7 +123,7 @@ def interval_over_seeds(first: Sequence[float], second: Sequence[float], confide
     Args:
         first: Numbers of the first setting's models, one per seed.
         second: Numbers of the second setting's models, for the same seeds.
-        confidence: Confidence level.
+        confidence: Probability from 0 to 1 with which the interval contains the true difference.
     """
     differences = np.asarray(first, np.float64) - np.asarray(second, np.float64)
     half = mean_half_width(differences, confidence)
@@ -133,7 +133,7 @@ def interval_over_seeds(first: Sequence[float], second: Sequence[float], confide
 
 
 def not_worse_than_best(values: Mapping[str, Sequence[Array]], confidence: float = CONFIDENCE) -> list[str]:
-    r"""Finds the settings that cannot be told from the best one, the one with the smallest expected value.
+    r"""Finds the settings that cannot be distinguished from the best one, the one with the smallest expected value.
 
     This is a multiple comparison with the best (Hsu 1981; here with Bonferroni's inequality). A setting is left out if
     another setting is better by an interval of the confidence level $1 - (1 - c) / (k - 1)$, for k settings and the
@@ -170,7 +170,7 @@ def mean_half_width(values: Array, confidence: float) -> float:
 
     Args:
         values: Independent values, shape (values,).
-        confidence: Confidence level.
+        confidence: Probability from 0 to 1 with which the interval contains the true mean.
     """
     error = standard_error(values)
 

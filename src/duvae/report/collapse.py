@@ -216,14 +216,14 @@ def final_state(results: Sequence[Result], name: str, pair: Pair) -> str:
     words = verdict_over_seeds([result.collapsed for result in results])
     use = number(row["use"], 2)
     used = f" its decoder gains {use} nats from z;" if use else ""
-    said = verdict.get(words, f"of its seeds, {words}")
-    below = _difference(row["ce"] - pair.prior)
+    judgement = verdict.get(words, f"of its seeds, {words}")
+    distance = _difference(row["ce"] - pair.prior)
     over = f" (means over {len(results)} seeds)" if len(results) > 1 else ""
 
     return (
         f"{name} ends, on test{over}, with a KL of {number(row['kl'], 2)} nats and an MI of {number(row['mi'], 2)};"
         f"{used} {au} of {pair.latent} dimensions {'is' if au == '1' else 'are'} active; MPD is {number(row['mpd'], 2)}"
-        f" and CE {number(row['ce'], 2)}, {below} the prior's: {said}."
+        f" and CE {number(row['ce'], 2)}, {distance} the prior's: {judgement}."
     )
 
 

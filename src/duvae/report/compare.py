@@ -108,7 +108,7 @@ def pairs(compared: Comparison) -> dict[str, dict[str, list[float | int]]]:
     Returns:
         By the ids of the first and the second setting, of which the first comes earlier in `compared`: the second's NLL
         minus the first's in nats, half the width of the 95 % interval, the number of seeds of both, and the sign (-1, 0
-        or 1; 0: the two cannot be told apart).
+        or 1; 0: the two cannot be distinguished).
     """
     settings = list(compared.nll)
     found: dict[str, dict[str, list[float | int]]] = {}

@@ -13,6 +13,9 @@ from duvae.metrics.paired import CONFIDENCE, Interval, Paired, interval, not_wor
 from duvae.report.per_example import PerExample
 from duvae.report.results import Array, Result
 
+LEVEL = f"{100 * CONFIDENCE:g} %"
+"""The confidence level, as the pages write it."""
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -34,10 +37,10 @@ class Comparison:
 
     @cached_property
     def best(self) -> list[str]:
-        """The settings that cannot be told from the one with the lowest NLL; empty for fewer than two settings.
+        """The settings that cannot be distinguished from the one with the lowest NLL.
 
-        If this is one setting, the setting is the best, at the level `CONFIDENCE` for all comparisons together. Only
-        the seeds count that all settings have.
+        A single such setting is the best, with the confidence `CONFIDENCE` for all comparisons together. Only the seeds
+        count that all settings have. If fewer than two settings are compared, the list is empty.
         """
         if len(self.nll) < 2 or not self.seeds:
             return []
@@ -122,9 +125,9 @@ def difference_text(found: Interval | None, decimals: int = 2) -> str:
     ends = " to ".join(f"{end:.{decimals}f}".replace("-", "−") for end in (found.low, found.high))
     seeds = "one seed, so other seeds may differ" if found.seeds == 1 else f"{found.seeds} seeds"
     if found.sign == 0:
-        return f"not told apart ({CONFIDENCE:.0%} interval of the difference {ends} nats; {seeds})".replace("%", " %")
+        return f"not distinguishable ({LEVEL} interval of the difference {ends} nats; {seeds})"
 
-    return f"{size} ({CONFIDENCE:.0%} interval {ends}; {seeds})".replace("%", " %")
+    return f"{size} ({LEVEL} interval {ends}; {seeds})"
 
 
 def interval_of(difference: Mapping[str, float] | None) -> Interval | None:

@@ -26,7 +26,8 @@ def likelihood(
     """Builds the table of all metrics, with one row per setting.
 
     A cell shows the mean and the standard deviation over seeds. If the metric has a standard error over test examples,
-    the cell shows it in brackets. Bold type marks the settings that cannot be told from the one with the lowest NLL.
+    the cell shows it in brackets. Bold type marks the settings that cannot be distinguished from the one with the
+    lowest NLL.
 
     Args:
         results: Results of the models of one data set.
@@ -96,7 +97,7 @@ def best_text(comparison: Comparison) -> str:
     which = (
         "the setting with a lower NLL than all others"
         if len(comparison.best) == 1
-        else "the settings that cannot be told from the one with the lowest NLL"
+        else "the settings that cannot be distinguished from the one with the lowest NLL"
     )
 
     return f"Bold: {which} (95 % for all comparisons together; {seeds})."

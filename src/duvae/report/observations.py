@@ -63,7 +63,7 @@ def collapse_lines(results: Sequence[Result]) -> list[str]:
 
 
 def nll_lines(results: Sequence[Result], comparison: Comparison) -> list[str]:
-    """Says which setting has the lowest NLL, or which settings cannot be told from it."""
+    """Says which setting has the lowest NLL, or which settings cannot be distinguished from it."""
     if not comparison.best:
         return []
     names = setting_names(results)
@@ -75,11 +75,11 @@ def nll_lines(results: Sequence[Result], comparison: Comparison) -> list[str]:
         else f"This is over {count} seeds."
     )
     if len(best) == len(comparison.nll):
-        line = f"No setting can be told from the one with the lowest NLL: {word_list(best)}."
+        line = f"No setting can be distinguished from the one with the lowest NLL: {word_list(best)}."
     elif len(best) == 1:
         line = f"The lowest NLL has {best[0]}, in paired comparisons with all {len(comparison.nll) - 1} other settings."
     else:
-        line = f"These settings cannot be told from the one with the lowest NLL: {word_list(best)}."
+        line = f"These settings cannot be distinguished from the one with the lowest NLL: {word_list(best)}."
 
     return [f"{line} The confidence is 95 % for all comparisons together. {seeds}"]
 

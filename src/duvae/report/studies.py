@@ -93,8 +93,8 @@ def trials_table(summary: Mapping[str, Any], trials: pd.DataFrame) -> Table:
 
     return Table(
         id="trials",
-        caption="On validation; in brackets the standard error over the examples. Bold: the trials that cannot be told"
-        " from the one with the lowest NLL among those whose MI is high enough."
+        caption="On validation; in brackets the standard error over the examples. Bold: the trials that cannot be"
+        " distinguished from the one with the lowest NLL among those whose MI is high enough."
         if summary.get("maybe_best")
         else "On validation; in brackets the standard error over the examples. Bold: the lowest NLL among the trials"
         " whose MI is high enough.",
@@ -161,8 +161,8 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
         lines.append("The trials were not compared in pairs, since the NLL of single examples is missing.")
     elif len(maybe) > 1:
         lines.append(
-            f"{len(maybe)} trials cannot be told from it on the same examples (95 % for all comparisons together):"
-            f" numbers {word_list([str(number) for number in maybe])}. All trials have one seed."
+            f"{len(maybe)} trials cannot be distinguished from it on the same examples (95 % for all comparisons"
+            f" together): numbers {word_list([str(number) for number in maybe])}. All trials have one seed."
         )
     elif summary["trials"]["complete"] > 1:
         lines.append(

@@ -94,7 +94,7 @@ def read(path: Path, command: str) -> dict[int, Array]:
 
 
 def maybe_best(frame: pd.DataFrame, nll: Mapping[int, Array], feasible_only: bool = True) -> list[int] | None:
-    """Finds the complete trials that cannot be told from the one with the lowest NLL.
+    """Finds the complete trials that cannot be distinguished from the one with the lowest NLL.
 
     The comparisons are paired, with a confidence of 95 % for all of them together. All trials have one seed, so the
     result does not cover the choice of the seed.

@@ -88,7 +88,7 @@
     document.getElementById("compare-sets").hidden = a.set === b.set;
     document.getElementById("compare-words").textContent = !pair ? "" : (pair.sign
       ? "The NLL differs, on the same test examples: the lower one is bold."
-      : "On these test examples, the NLL of the two cannot be told apart.")
+      : "On these test examples, the NLL of the two cannot be distinguished.")
       + (pair.seeds === 1 ? " This is one seed; other seeds may differ." : ` This is over ${pair.seeds} seeds.`);
   }
 
