@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from duvae.config import Job
 from duvae.data.splits import Array
+from duvae.report import compare as report_compare
 from duvae.report import comparison, convergence, observations, results, verdict
 from duvae.report.comparison import Comparison, compare, difference_text
 from duvae.report.per_example import PerExample
@@ -102,13 +103,19 @@ def test_settings_are_grouped_by_their_verdicts() -> None:
             model("ae", mi=None, kl=None),
             model("bn_vae", seed=1, use=0.0, use_stderr=0.01),
             model("bn_vae", seed=2),
+            model("mae", seed=1, use=0.1),
+            model("mae", seed=2),
         ]
     )
 
-    assert lines[0] == "Collapsed: VAE (use of z 0.00, MI 0.00) and BN-VAE (1 of 2 collapsed; use of z 1.50, MI 1.20)."
+    assert lines[0] == "Collapsed: VAE (use of z 0.00, MI 0.00)."
     assert lines[1] == "Not collapsed: DU-VAE (use of z 3.00, MI 1.20) and AE (use of z 3.00)."
-    assert lines[2] == "The results cannot tell whether these collapsed: FB (use of z 0.11, MI 1.20)."
-    assert lines[3] == verdict.RULE
+    assert lines[2] == (
+        "The seeds differ: BN-VAE (1 of 2 collapsed; use of z 1.50, MI 1.20) and MAE (0 of 2 collapsed, 1 unclear;"
+        " use of z 1.55, MI 1.20)."
+    )
+    assert lines[3] == "The results cannot tell whether these collapsed: FB (use of z 0.11, MI 1.20)."
+    assert lines[4] == verdict.RULE
 
 
 # ---------------------------------------------------------------------------------- convergence
@@ -239,6 +246,24 @@ def test_no_sentence_says_more_than_the_comparison(
             assert (" lower (" in text, " higher (" in text) == (between.sign == -1, between.sign == 1)
             assert ("other seeds may differ" in text) == (seeds == 1)
             assert "nan" not in text
+
+
+def test_the_page_compares_each_pair_once() -> None:
+    """The differences per example are 1 to 4, all of one sign, or 0.5 with both signs."""
+    first = np.array([30.0, 31.0, 32.0, 33.0])
+    nll = {
+        "vae": {1: first},
+        "fb": {1: first + np.arange(1.0, 5.0)},
+        "mae": {1: first + np.array([0.5, -0.5, -0.5, -0.5])},
+    }
+    found = report_compare.pairs(Comparison(nll))
+
+    assert {one: list(others) for one, others in found.items()} == {"vae": ["fb", "mae"], "fb": ["mae"]}
+    difference, half, seeds, sign, won = found["vae"]["fb"]
+    assert (difference, seeds, sign, won) == (2.5, 1, 1, 0.0)
+    assert half == pytest.approx(3.182446 * np.std([1, 2, 3, 4], ddof=1) / 2, rel=1e-5)
+    assert found["vae"]["mae"][3:] == [0, 0.75]
+    assert report_compare.pairs(Comparison({})) == {}
 
 
 def test_a_setting_far_ahead_is_called_the_lowest() -> None:

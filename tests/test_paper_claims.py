@@ -179,6 +179,14 @@ def test_entropy_tells_how_compact_a_latent_space_is() -> None:
     assert verdict("more compact than the prior", of(3.0, 3.2)) == NOT_SUPPORTED
 
 
+@pytest.mark.parametrize(("kl", "expected"), [(0.02, SUPPORTED), (0.5, NOT_SUPPORTED), (0.1, CANNOT_TELL)])
+def test_the_aggregated_posterior_of_a_collapsed_vae_is_the_prior(kl: float, expected: str) -> None:
+    """KL[q(z) || p(z)] is KL - MI; the seeds differ by 0.01 nats."""
+    of = found({"vae": 0.0}, more=lambda _, seed: {"kl": kl + 0.01 * (seed - 2), "mi": 0.0})
+
+    assert verdict("matches the prior", of) == expected
+
+
 def test_a_fixed_shift_keeps_the_kl_but_not_the_information() -> None:
     def of(kl: float, mi: float) -> Evidence:
         return found({"bn_vae_fixed_beta": 0.0}, more=lambda *_: {"kl": kl, "mi": mi, "use": 0.0})

@@ -20,7 +20,8 @@ EXPLANATION = (
     "A claim is supported only if all comparisons that it needs say so, and it is not supported if one of them clearly"
     " says the opposite, with at least two seeds and a confidence of 95 % for all of them together. Else the results"
     " cannot tell. With one seed they never can, since another seed may differ. In brackets stand the intervals of the"
-    " differences. Differences in NLL and in accuracy are those on the same test examples."
+    " differences. Differences in NLL and in accuracy are those on the same test examples. Claims about collapse,"
+    " training time, and centres and their places have no intervals: they must hold for every seed."
 )
 """How the verdicts come about, in the words of the pages."""
 

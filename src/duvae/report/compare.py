@@ -107,17 +107,18 @@ def pairs(compared: Comparison) -> dict[str, dict[str, list[float | int]]]:
 
     Returns:
         By the ids of the first and the second setting, of which the first comes earlier in `compared`: the second's NLL
-        minus the first's in nats, half the width of the 95 % interval, the number of seeds of both, and the sign (-1, 0
-        or 1; 0: the two cannot be distinguished).
+        minus the first's in nats, half the width of the 95 % interval, the number of seeds of both, the sign (-1, 0 or
+        1; 0: the two cannot be distinguished), and the share of the examples for which the second's NLL is lower.
     """
     settings = list(compared.nll)
     found: dict[str, dict[str, list[float | int]]] = {}
     for place, first in enumerate(settings):
         for second in settings[place + 1 :]:
-            between = compared.between(second, first)
+            between, pair = compared.between(second, first), compared.pair(second, first)
             half = None if between is None else _rounded(between.high - between.difference)
-            if between is not None and half is not None:
-                values = [float(f"{between.difference:.6g}"), half, between.seeds, between.sign]
+            if between is not None and pair is not None and half is not None:
+                won = round(pair.won, 4)
+                values = [float(f"{between.difference:.6g}"), half, between.seeds, between.sign, won]
                 found.setdefault(first, {})[second] = values
 
     return found

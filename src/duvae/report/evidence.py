@@ -112,7 +112,9 @@ class Evidence:
 
         return _check(found, -1, f"NLL of {first} minus {second}", "nats")
 
-    def greater(self, first: str, second: str, value: Callable[[Result], float | None], name: str) -> Check:
+    def greater(
+        self, first: str, second: str, value: Callable[[Result], float | None], name: str, count: int = 1
+    ) -> Check:
         """Checks that a number of one system, such as its MI, is greater than that of another.
 
         Args:
@@ -120,13 +122,32 @@ class Evidence:
             second: The other system.
             value: Function that returns the number of a model in nats; None where the model does not have it.
             name: The name of the number.
+            count: Number of comparisons that shall hold together.
         """
         one, other = self.models(first), self.models(second)
         pairs = [(value(one[seed]), value(other[seed])) for seed in sorted(set(one) & set(other))]
         known = [(a, b) for a, b in pairs if a is not None and b is not None]
-        found = interval_over_seeds([a for a, _ in known], [b for _, b in known]) if known else None
+        found = interval_over_seeds([a for a, _ in known], [b for _, b in known], _level(count)) if known else None
 
         return _check(found, 1, f"{name} of {label(first)} minus {label(second)}", "nats")
+
+    def beyond(
+        self, system: str, value: Callable[[Result], float | None], bound: float, sign: int, name: str, count: int = 1
+    ) -> Check:
+        """Checks that a number of a system, such as the entropy of q(z), lies on one side of a bound.
+
+        Args:
+            system: The system.
+            value: Function that returns the number of a model in nats; None where the model does not have it.
+            bound: The bound in nats.
+            sign: 1 if the number shall lie above the bound, -1 if it shall lie below.
+            name: The name of the number.
+            count: Number of comparisons that shall hold together.
+        """
+        known = [number for model in self.models(system).values() if (number := value(model)) is not None]
+        found = interval_over_seeds(known, [bound] * len(known), _level(count)) if known else None
+
+        return _check(found, sign, f"{name} of {label(system)} minus {bound:.2f}", "nats")
 
     def more_accurate(self, first: str, second: str, count: int = 1) -> Check:
         """Checks that the probes of one system are more accurate than those of another, at each number of labels.

@@ -43,7 +43,13 @@ def observations(results: Sequence[Result], comparison: Comparison, latent: int,
 def collapse_lines(results: Sequence[Result]) -> list[str]:
     """Says which settings have collapsed, which have not, and for which the results do not tell."""
     over = over_seeds(results)
-    groups: dict[str, list[str]] = {verdict.COLLAPSED: [], verdict.NOT_COLLAPSED: [], verdict.CANNOT_TELL: []}
+    titles = {
+        verdict.COLLAPSED: "Collapsed",
+        verdict.NOT_COLLAPSED: "Not collapsed",
+        "mixed": "The seeds differ",
+        verdict.CANNOT_TELL: "The results cannot tell whether these collapsed",
+    }
+    groups: dict[str, list[str]] = {key: [] for key in titles}
     for setting, name in setting_names(results).items():
         models = [result for result in results if result.job.setting == setting]
         words = verdict.over_seeds([model.collapsed for model in models])
@@ -51,13 +57,7 @@ def collapse_lines(results: Sequence[Result]) -> list[str]:
         bounds = [f"{metric} {value}" for metric, value in (("KL", kl), ("MPD", mpd)) if value]
         values = [f"use of z {use}" if use else "use of z not measured", *([f"MI {mi}"] if mi else bounds)]
         share = "" if words in groups else f"{words}; "
-        group = words if words in groups else verdict.COLLAPSED
-        groups[group].append(f"{name} ({share}{', '.join(values)})")
-    titles = {
-        verdict.COLLAPSED: "Collapsed",
-        verdict.NOT_COLLAPSED: "Not collapsed",
-        verdict.CANNOT_TELL: "The results cannot tell whether these collapsed",
-    }
+        groups[words if words in groups else "mixed"].append(f"{name} ({share}{', '.join(values)})")
 
     return [f"{titles[key]}: {word_list(names)}." for key, names in groups.items() if names] + [verdict.RULE]
 

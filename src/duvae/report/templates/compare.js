@@ -42,7 +42,8 @@
     const values = forward || backward;
     if (!values) return null;
     const turn = forward ? 1 : -1;
-    return {difference: turn * values[0], half: values[1], seeds: values[2], sign: turn * values[3]};
+    return {difference: turn * values[0], half: values[1], seeds: values[2], sign: turn * values[3],
+      won: forward ? values[4] : 1 - values[4]};
   }
 
   function numbers(a, b) {
@@ -89,6 +90,7 @@
     document.getElementById("compare-words").textContent = !pair ? "" : (pair.sign
       ? "The NLL differs, on the same test examples: the lower one is bold."
       : "On these test examples, the NLL of the two cannot be distinguished.")
+      + ` The second has the lower NLL for ${Math.round(100 * pair.won)} % of them.`
       + (pair.seeds === 1 ? " This is one seed; other seeds may differ." : ` This is over ${pair.seeds} seeds.`);
   }
 
