@@ -233,7 +233,7 @@ def test_no_sentence_says_more_than_the_comparison(
         return
     if spread == 0 and shift == 0:
         assert lines[0].startswith("No setting can be distinguished from the one with the lowest NLL: VAE")
-    if lines[0].startswith("The lowest NLL has"):
+    if " has the lowest NLL, " in lines[0]:
         (best,) = found.best
         others = [found.between(best, other) for other in names if other != best]
         assert all(each is not None and each.sign == -1 for each in others)
@@ -273,7 +273,13 @@ def test_a_setting_far_ahead_is_called_the_lowest() -> None:
 
     assert found.best == ["vae"]
     (line,) = observations.nll_lines([model("vae"), model("fb")], found)
-    assert line.startswith("The lowest NLL has VAE, in paired comparisons with all 1 other")
+    assert line.startswith("VAE has the lowest NLL, in paired comparisons with all 1 other")
+
+
+def test_distances_from_the_floor_have_their_error() -> None:
+    lines = observations.floor_lines([model("vae"), model("fb")], {"vae": [(20.0, 0.4), (21.0, 0.6)], "fb": []})
+    assert lines == ["Nats above the floor (± standard error over sentences): VAE 20.50 ± 0.50."]
+    assert observations.floor_lines([model("vae")], {}) == []
 
 
 # ---------------------------------------------------------------------------------- limits of measures

@@ -90,7 +90,7 @@ def test_one_seed_shows_the_difference_but_decides_nothing() -> None:
     finding = claim.rule(found({"vae": 0.0, "mae": 4.0}, 1))
 
     assert finding.verdict == CANNOT_TELL
-    assert "NLL of VAE minus MAE −" in finding.text
+    assert "NLL of VAE minus MAE: −" in finding.text
     assert "(one seed)" in finding.text
     assert claim.rule(found({"vae": 0.0, "mae": 4.0}, 3)).verdict == SUPPORTED
     assert claim.rule(found({"vae": 4.0, "mae": 0.0}, 3)).verdict == NOT_SUPPORTED

@@ -169,12 +169,12 @@ def entropy(result: Result) -> float | None:
 def compact(evidence: Evidence) -> Finding:
     """The entropy of q(z) is below that of the prior for DU-VAE, and above it for BN-VAE."""
     prior = evidence.latent / 2 * math.log(2 * math.pi * math.e)
-    name = "entropy of q(z)"
+    names = "entropy of q(z)", "that of the prior"
 
     return together(
         [
-            evidence.beyond("du_vae", entropy, prior, -1, name, 2),
-            evidence.beyond("bn_vae", entropy, prior, 1, name, 2),
+            evidence.beyond("du_vae", entropy, prior, -1, names, 2),
+            evidence.beyond("bn_vae", entropy, prior, 1, names, 2),
         ]
     )
 
@@ -188,7 +188,7 @@ def distance_from_prior(result: Result) -> float | None:
 
 def matches_prior(evidence: Evidence) -> Finding:
     """The aggregated posterior of the VAE is near the prior: KL[q(z) || p(z)] is below `NEAR_PRIOR`."""
-    return together([evidence.beyond("vae", distance_from_prior, NEAR_PRIOR, -1, "KL[q(z) ‖ p(z)]")])
+    return together([evidence.beyond("vae", distance_from_prior, NEAR_PRIOR, -1, ("KL[q(z) ‖ p(z)]", "the bound"))])
 
 
 def in_the_centre(systems: Sequence[str]) -> Callable[[Evidence], Finding]:

@@ -132,7 +132,13 @@ class Evidence:
         return _check(found, 1, f"{name} of {label(first)} minus {label(second)}", "nats")
 
     def beyond(
-        self, system: str, value: Callable[[Result], float | None], bound: float, sign: int, name: str, count: int = 1
+        self,
+        system: str,
+        value: Callable[[Result], float | None],
+        bound: float,
+        sign: int,
+        names: tuple[str, str],
+        count: int = 1,
     ) -> Check:
         """Checks that a number of a system, such as the entropy of q(z), lies on one side of a bound.
 
@@ -141,13 +147,14 @@ class Evidence:
             value: Function that returns the number of a model in nats; None where the model does not have it.
             bound: The bound in nats.
             sign: 1 if the number shall lie above the bound, -1 if it shall lie below.
-            name: The name of the number.
+            names: The name of the number, and that of the bound.
             count: Number of comparisons that shall hold together.
         """
+        name, bound_name = names
         known = [number for model in self.models(system).values() if (number := value(model)) is not None]
         found = interval_over_seeds(known, [bound] * len(known), _level(count)) if known else None
 
-        return _check(found, sign, f"{name} of {label(system)} minus {bound:.2f}", "nats")
+        return _check(found, sign, f"{name} of {label(system)} minus {bound_name} ({bound:.2f})", "nats")
 
     def more_accurate(self, first: str, second: str, count: int = 1) -> Check:
         """Checks that the probes of one system are more accurate than those of another, at each number of labels.
@@ -172,7 +179,7 @@ class Evidence:
             return Check(None, f"{name}: no results", 0)
         seeds = min(each.seeds for each in found)
         ends = [_signed(end(each.difference for each in found), 1) for end in (min, max)]
-        text = f"{name} {ends[0] if ends[0] == ends[1] else ' to '.join(ends)} points"
+        text = f"{name}: {ends[0] if ends[0] == ends[1] else ' to '.join(ends)} points"
         if seeds < LEAST_SEEDS:
             return Check(None, f"{text} (one seed)", seeds)
         signs = [each.sign for each in found]
@@ -236,11 +243,11 @@ def _check(found: Interval | None, sign: int, name: str, unit: str, decimals: in
         return Check(None, f"{name}: no results", 0)
     difference = _signed(found.difference, decimals)
     if found.seeds < LEAST_SEEDS:
-        return Check(None, f"{name} {difference} {unit} (one seed)", found.seeds)
+        return Check(None, f"{name}: {difference} {unit} (one seed)", found.seeds)
     holds = None if found.sign == 0 else found.sign == sign
     ends = f"{_signed(found.low, decimals)} to {_signed(found.high, decimals)}"
 
-    return Check(holds, f"{name} {difference} {unit} ({ends})", found.seeds)
+    return Check(holds, f"{name}: {difference} {unit} ({ends})", found.seeds)
 
 
 def _signed(value: float, decimals: int) -> str:

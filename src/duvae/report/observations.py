@@ -77,7 +77,7 @@ def nll_lines(results: Sequence[Result], comparison: Comparison) -> list[str]:
     if len(best) == len(comparison.nll):
         line = f"No setting can be distinguished from the one with the lowest NLL: {word_list(best)}."
     elif len(best) == 1:
-        line = f"The lowest NLL has {best[0]}, in paired comparisons with all {len(comparison.nll) - 1} other settings."
+        line = f"{best[0]} has the lowest NLL, in paired comparisons with all {len(comparison.nll) - 1} other settings."
     else:
         line = f"These settings cannot be distinguished from the one with the lowest NLL: {word_list(best)}."
 
@@ -85,15 +85,15 @@ def nll_lines(results: Sequence[Result], comparison: Comparison) -> list[str]:
 
 
 def floor_lines(results: Sequence[Result], gaps: Gaps) -> list[str]:
-    """Says how far the NLL of each setting lies above the floor."""
+    """Says how far the NLL of each setting lies above the floor, with the paired standard error over sentences."""
     names = setting_names(results)
-    above = [
-        f"{names[setting]} {number(sum(mean for mean, _ in seeds) / len(seeds), 2)}"
-        for setting, seeds in gaps.items()
-        if seeds
-    ]
+    above = []
+    for setting, seeds in gaps.items():
+        if seeds:
+            mean, error = (sum(values) / len(seeds) for values in zip(*seeds, strict=True))
+            above.append(f"{names[setting]} {number(mean, 2)} ± {number(error, 2)}")
 
-    return [f"Nats above the floor: {word_list(above)}."] if above else []
+    return [f"Nats above the floor (± standard error over sentences): {word_list(above)}."] if above else []
 
 
 def convergence_lines(results: Sequence[Result]) -> list[str]:

@@ -171,7 +171,7 @@ def progress(summary: Mapping[str, Any], trials: pd.DataFrame, curves: pd.DataFr
 
     The horizontal axis of the left panel is the number of epochs that all trials together have trained so far. The
     panel shows the NLL of each complete trial, and the lowest NLL so far. If the study is compared with a grid study, a
-    dashed line shows the best NLL of the grid study. The right panel shows the validation loss of each trial over the
+    dashed line shows the lowest NLL of the grid study. The right panel shows the validation loss of each trial over the
     trial's own epochs.
 
     Args:
@@ -195,14 +195,12 @@ def progress(summary: Mapping[str, Any], trials: pd.DataFrame, curves: pd.DataFr
         lowest = trials.loc[feasible, "nll"].astype(float).cummin()
         end = max(float(spent.iloc[-1]), float(spent[feasible].iloc[-1]))
         left.step(
-            [*spent[feasible], end], [*lowest, lowest.iloc[-1]], where="post", color="#0072b2", label="best so far"
+            [*spent[feasible], end], [*lowest, lowest.iloc[-1]], where="post", color="#0072b2", label="lowest so far"
         )
     against = summary["against"]
     if against and against["best"]:
-        nll, error = against["best"]["nll"], against["best"]["nll_stderr"]
-        left.axhline(nll, color="#d55e00", linestyle="--", linewidth=0.8, label="the grid's best")
-        if error is not None:
-            left.axhspan(nll - error, nll + error, color="#d55e00", alpha=0.1, linewidth=0)
+        nll = against["best"]["nll"]
+        left.axhline(nll, color="#d55e00", linestyle="--", linewidth=0.8, label="lowest of the grid")
     left.set(xlabel="epochs trained", ylabel="NLL on validation (nats)")
     left.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     left.legend()
