@@ -148,7 +148,7 @@ def summary_lines(study: dict[str, Any]) -> list[str]:
     )
     if against and against["gap"] is not None:
         lines.append(
-            f"compared with {against['study']}: {against['gap']:+.3f} nats to its best {against['best']['nll']:.3f},"
+            f"compared with {against['study']}: {against['gap']:+.3f} nats to its lowest {against['best']['nll']:.3f},"
             f" {difference_text(interval_of(against.get('paired')), 3)}, with {100 * against['share']:.1f} % of its"
             f" {against['epochs']:,} epochs"
         )
