@@ -42,12 +42,12 @@ def change(root: Path, edit: Callable[[dict[str, Any]], object]) -> dict[str, An
 
 
 def test_the_arrays_are_those_of_the_file(root: Path) -> None:
-    arrays = change(root, lambda arrays: arrays.update(use=arrays["use"][[4, 0, 9]], use_steps=np.array([3, 0, 5])))
+    arrays = change(root, lambda arrays: arrays.update(use=arrays["use"][[4, 0, 9]], use_steps=np.array([3, 2, 5])))
     found = read(root)
 
     np.testing.assert_array_equal(found.use, arrays["use"][[4, 0, 9]])
     assert found.use_index is not None
-    assert found.use_index.tolist() == [3, 3, 8]
+    assert found.use_index.tolist() == [3, 5, 10]
     assert found.unseen is not None
     assert found.unseen.dtype == bool
     np.testing.assert_array_equal(found.unseen, arrays["unseen"] == 1)
@@ -71,6 +71,8 @@ def test_results_of_earlier_versions_can_be_read(root: Path) -> None:
         (lambda arrays: arrays.update(use=arrays["use"][:-1]), "use has 299 values for 300 examples"),
         (lambda arrays: arrays.update(use=arrays["use"] * np.nan), "values that are not finite"),
         (lambda arrays: arrays.update(unseen=arrays["unseen"][:5]), "unseen has 5 values for 300 examples"),
+        (lambda arrays: arrays.update(unseen=arrays["unseen"] + 1), "unseen has values other than 0 and 1"),
+        (lambda arrays: arrays.update(use_steps=arrays["use_steps"] * 0), "use_steps does not lead to ascending"),
         (lambda arrays: arrays.update(exact=arrays["exact"] * np.inf), "values that are not finite"),
         (lambda arrays: arrays.update(unseen=arrays["unseen"][:, None]), "has the shape"),
     ],

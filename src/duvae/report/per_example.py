@@ -163,8 +163,10 @@ def read(result: Result, root: Path = Path()) -> PerExample | None:
         if len({len(array) for array in (means, variances, labels) if array is not None}) > 1:
             raise ValueError("mean, variance and label are not of the same examples")
         unseen = _array(arrays["unseen"], 1, np.int64) if "unseen" in arrays else None
-        if unseen is not None and (len(unseen) != len(index) or not np.isin(unseen, (0, 1)).all()):
-            raise ValueError(f"unseen is not 0 or 1 for each of {len(index)} examples")
+        if unseen is not None and len(unseen) != len(index):
+            raise ValueError(f"unseen has {len(unseen)} values for {len(index)} examples")
+        if unseen is not None and not np.isin(unseen, (0, 1)).all():
+            raise ValueError("unseen has values other than 0 and 1")
         if use is not None and use_index is not None and len(use) != len(use_index):
             raise ValueError(f"use has {len(use)} values for {len(use_index)} examples")
         if variances is not None and not (variances >= 0).all():
