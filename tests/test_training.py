@@ -121,23 +121,27 @@ def test_floor_and_dropout_start_with_the_first_step_of_weight_1(name: str, star
 @everyone
 @pytest.mark.parametrize("epochs", [1, 2, 3])
 def test_a_run_that_ends_before_its_warm_up_says_so(name: str, epochs: int) -> None:
-    """A training that ends within its warm-up, or one epoch later, keeps the weights of its last epoch.
+    """A training that ends within its warm-up, or one epoch later, says whether the warm-up ended.
 
-    Its result says whether the warm-up ended. Before this, the parts of the model that start after the warm-up have not
-    started.
+    Before its end, the parts of the model that start after the warm-up have not started. A model with such parts keeps
+    the weights of its last epoch, other models keep those of the epoch with the least validation loss.
     """
-    run = training(name, epochs=epochs, warmup=2)
+    run = training(name, epochs=epochs, warmup=2, decay={"patience": 9})
+    waits = any(not part.started for part in run.model.modules() if isinstance(part, Staged))
     after: list[dict[str, Tensor]] = []
     decide = run.decide
     run.decide = lambda row: after.append(state(run.model)) or decide(row)  # type: ignore[method-assign]
     result = run.run()
 
     assert result.warmup_ended == (epochs > 2)
-    assert result.best_epoch == epochs
-    assert [row["best"] for row in result.history] == [0, 0, 1][:epochs]
+    losses = [row["valid_loss"] for row in result.history]
+    first = 2 if waits else 0
+    best = [int(n >= first and loss < min([math.inf, *losses[first:n]])) for n, loss in enumerate(losses)]
+    assert [row["best"] for row in result.history] == best
+    assert result.best_epoch == max([n for n, kept in enumerate(best, 1) if kept], default=epochs)
     assert result.stopped == f"after {epochs} epochs"
     assert (result.decays, result.ending) == (0, "epochs")
-    assert same(state(run.model), after[-1])
+    assert same(state(run.model), after[result.best_epoch - 1])
     assert all(part.started == (epochs > 2) for part in run.model.modules() if isinstance(part, Staged))
 
 
@@ -175,7 +179,9 @@ def test_the_history_is_what_was_seen(name: str) -> None:
         assert {key: row[f"valid_{key}"] for key in measured} == measured
 
 
-def decided(losses: Iterable[float], warmup: int = 0, **decay: Any) -> tuple[Training, list[tuple[int, float, str]]]:
+def decided(
+    losses: Iterable[float], warmup: int = 0, system: str = "vae", **decay: Any
+) -> tuple[Training, list[tuple[int, float, str]]]:
     """Calls a training's method `decide` with one made-up validation loss for each epoch.
 
     Before each call, the epoch's number is written into the parameter `MARK`.
@@ -184,7 +190,8 @@ def decided(losses: Iterable[float], warmup: int = 0, **decay: Any) -> tuple[Tra
         The training, and for each epoch the number in the parameter after the call, the learning rate, and the reason
         to stop.
     """
-    run = training("vae", warmup=warmup, decay={"patience": 5, "not_before": 15, "at_most": 5, "factor": 0.5, **decay})
+    rule = {"patience": 5, "not_before": 15, "at_most": 5, "factor": 0.5, **decay}
+    run = training(system, warmup=warmup, decay=rule)
 
     return run, decide_all(run, losses)
 
@@ -358,12 +365,29 @@ def test_a_loss_better_than_the_last_but_not_than_the_best_begins_the_decay() ->
     assert epochs[-1][1] == 0.5
 
 
-def test_epochs_of_the_warm_up_are_never_the_best_and_wear_out_no_patience() -> None:
-    run, epochs = decided([1.0] * 10 + [20.0, 21.0, 21.0, 21.0, 21.0, 21.0], warmup=10)
+def test_where_parts_start_after_the_warm_up_its_epochs_are_never_the_best_and_wear_out_no_patience() -> None:
+    run, epochs = decided([1.0] * 10 + [20.0, 21.0, 21.0, 21.0, 21.0, 21.0], system="du_vae", warmup=10)
 
     assert run.state.best_epoch == 11
     assert [rate for _, rate, _ in epochs] == [1.0] * 15 + [0.5]
     assert epochs[-1][0] == 11
+
+
+def test_where_no_part_waits_the_epochs_of_the_warm_up_count() -> None:
+    run, epochs = decided([3.0, 1.0, 2.0] + [4.0] * 12, warmup=10)
+
+    assert run.state.best_epoch == 2
+    assert [rate for _, rate, _ in epochs] == [1.0] * 14 + [0.5]
+    assert epochs[-1][0] == 2
+
+
+@everyone
+def test_a_model_waits_until_its_parts_start(name: str) -> None:
+    model = training(name, warmup=1).model
+
+    assert model.waits == (name in {"du_vae", "du_iaf"})
+    model.start()
+    assert not model.waits
 
 
 def test_the_model_ends_with_its_best_weights(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -193,6 +193,11 @@ class VAE(nn.Module):
         """Yields theta, the parameters of the decoder."""
         yield from self.decoder.parameters()
 
+    @property
+    def waits(self) -> bool:
+        """Whether the model has regularizers that have not started yet (see `Staged`)."""
+        return any(not part.started for part in self.modules() if isinstance(part, Staged))
+
     def start(self) -> None:
         """Starts the regularizers that act only after the warm-up, in which the KL weight rises (see `Staged`)."""
         for part in self.modules():

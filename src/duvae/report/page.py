@@ -126,11 +126,10 @@ def size(dataset: Dataset, counts: Mapping[str, int] | None, results: Sequence[R
             " not the original training file."
         )
     short = [result for result in results if not result.metrics["warmup_ended"]]
-    if short:
-        lines.append(
-            f"The training of {word_list(list(dict.fromkeys(result.name for result in short)))} ended before the"
-            " warm-up: the last weights were kept, not the best."
-        )
+    for last, kept in ((True, "the last weights were kept, not the best"), (False, "the best weights were kept")):
+        names = dict.fromkeys(result.name for result in short if result.last_kept == last)
+        if names:
+            lines.append(f"The training of {word_list(list(names))} ended before the end of its warm-up: {kept}.")
 
     return lines
 

@@ -107,6 +107,11 @@ class Result:
         return convergence.ending(self.metrics, self.history, self.provenance.get("train"))
 
     @property
+    def last_kept(self) -> bool:
+        """Whether no epoch counted as the best, so that the model has the weights of its last epoch."""
+        return not (self.history["best"] == 1).any()
+
+    @property
     def commit(self) -> str:
         """The short hashes of the commits at which the stages ran, each hash once; `+` marks uncommitted changes."""
         return ", ".join(dict.fromkeys(short_commit(record) for record in self.provenance.values()))

@@ -146,7 +146,8 @@ def costs(results: Sequence[Result], colours: Mapping[str, str], prefix: str = "
         cells.append(Cell(convergence.over_seeds([result.ending for result in models])))
         cells.append(Cell(", ".join(dict.fromkeys(result.commit for result in models if result.commit)) or None))
         if not all(result.metrics["warmup_ended"] for result in models):
-            note = f"{note}; ended before its warm-up, last weights kept".removeprefix("; ")  # noqa: PLW2901
+            kept = "last" if any(result.last_kept for result in models) else "best"
+            note = f"{note}; ended before its warm-up, {kept} weights kept".removeprefix("; ")  # noqa: PLW2901
         rows.append(Row(name, cells, note, colours[setting]))
 
     return Table(

@@ -1,6 +1,6 @@
 """The rules that lower the learning rate and end a training (see `duvae.config.Decay`).
 
-A rule reads the validation loss of each epoch after the warm-up, in nats per example.
+A rule reads the validation loss of each epoch that counts (see `Training.decide`), in nats per example.
 """
 
 from abc import ABC, abstractmethod

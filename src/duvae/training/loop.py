@@ -86,6 +86,7 @@ class Training:
         cut = batches(self.lengths, optimisation.batch)
         self.steps_per_epoch = len(cut)
         steps = self.steps_per_epoch
+        self.uncounted = optimisation.warmup if self.model.waits else 0
         self.weight = schedule(Duration(optimisation.warmup * steps, steps, optimisation.epochs * steps))
         self.loop = loop
         self.loss: Callable[[Tensor, float], Loss] = model.loss
@@ -127,8 +128,9 @@ class Training:
     def run(self) -> TrainingResult:
         """Trains to the end. If `checkpoint` has a saved state, the training continues from this state.
 
-        Afterwards the model has its best weights: those of the epoch with the lowest validation loss after the warm-up.
-        If no epoch followed the warm-up, the model has the weights of the last epoch.
+        Afterwards the model has its best weights: those of the epoch with the lowest validation loss. If parts of the
+        model start only after the warm-up, the epochs of the warm-up do not count. If then no epoch followed the
+        warm-up, the model has the weights of the last epoch.
 
         Raises:
             UserError: If a loss or a gradient is not finite, or if the state cannot be saved. If a loss or a gradient
@@ -266,9 +268,9 @@ class Training:
     def decide(self, row: Row) -> str:
         """Keeps the weights if they are the best so far, and lowers the learning rate if the rule of the decay says so.
 
-        The rule reads the validation loss (see `duvae.training.decay`). Only epochs after the warm-up count, because
-        some regularizers start only then. The weights that are kept, and that a decay may give back, are always those
-        of the best epoch of all.
+        The rule reads the validation loss (see `duvae.training.decay`). If regularizers of the model start only after
+        the warm-up, losses before and after this start are not comparable, so only epochs after the warm-up count. The
+        weights that are kept, and that a decay may give back, are always those of the best epoch of all.
 
         Args:
             row: Row of the training history for the epoch that has just ended. This method sets the value `best` of the
@@ -288,7 +290,7 @@ class Training:
                 " Try a smaller learning_rate or clip in params.yaml."
             )
         row["best"] = 0
-        if state.epoch <= self.optimisation.warmup:
+        if state.epoch <= self.uncounted:
             return ""
         best = loss < state.best_loss
         if best:

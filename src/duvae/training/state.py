@@ -61,8 +61,8 @@ class TrainingResult:
     Attributes:
         history: Rows of the training history, one per epoch.
         best_epoch: Number of the epoch, from 1, whose final weights the model has after the training.
-        warmup_ended: Whether at least one epoch followed the warm-up. If not, no epoch counts as the best, and the
-            model has the weights of the last epoch.
+        warmup_ended: Whether at least one epoch followed the warm-up. If not, and if parts of the model start only
+            after the warm-up, no epoch counts as the best, and the model has the weights of the last epoch.
         stopped: Reason why the training ended, in words.
         decays: Number of decays of the learning rate that were due, including the decay that ended the training.
         ending: Rule that ended the training (see `Ending`).
@@ -90,12 +90,12 @@ class State:
         sums: Sums of total loss, reconstruction and KL over the examples of the current epoch so far, in nats.
         encoder_steps: Value of `Loop.encoder_steps`, the number of steps of the encoder alone, at the start of the
             current epoch.
-        best_loss: Lowest validation loss of an epoch after the warm-up, in nats per example; infinity until such an
-            epoch has ended.
-        best_epoch: Number of the epoch that had `best_loss`; 0 until an epoch after the warm-up has ended.
+        best_loss: Lowest validation loss of an epoch that counts, in nats per example; infinity until such an epoch
+            has ended. Epochs of the warm-up do not count if parts of the model start only after the warm-up.
+        best_epoch: Number of the epoch that had `best_loss`; 0 until an epoch that counts has ended.
         reference_loss: Validation loss that the next epoch has to beat, in nats per example: the lowest loss since the
-            last decay, or since the warm-up if there was no decay. A decay sets it to the loss of the decay's epoch.
-            Only the rule `Patient` uses it and the next value.
+            last decay, or of all epochs that count if there was no decay. A decay sets it to the loss of the decay's
+            epoch. Only the rule `Patient` uses it and the next value.
         without_better: Number of epochs in a row whose loss was not below `reference_loss`; a decay sets it to 0.
         decays: Number of decays of the learning rate so far.
         stopped: Reason why the training has ended, in words; empty while the training goes on.
