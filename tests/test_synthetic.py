@@ -1,3 +1,4 @@
+import hashlib
 import itertools
 import math
 
@@ -350,3 +351,47 @@ def test_a_refined_lattice_has_each_point_once() -> None:
 
     assert len(points) == len(set(points))
     assert set(points) == around
+
+
+# ------------------------------------------------------------------------------------ further training sentences
+
+
+def test_further_sentences_are_appended_and_change_no_other_bit() -> None:
+    (plain, kept), (larger, with_further) = (
+        prepared_synthetic(SMALL.model_copy(update={"further": further})) for further in (None, 700)
+    )
+    assert plain.splits.keys() == larger.splits.keys()
+    assert kept.keys() == with_further.keys()
+    for name in ("valid", "test"):
+        assert larger.splits[name].tokens.tobytes() == plain.splits[name].tokens.tobytes()
+        assert larger.splits[name].labels.tobytes() == plain.splits[name].labels.tobytes()
+        assert larger.summary["splits"][name] == plain.summary["splits"][name]
+    first, more = plain.splits["train"], larger.splits["train"]
+    assert (len(first), len(more)) == (1500, 2200)
+    assert more.only(np.arange(1500)).tokens.tobytes() == first.tokens.tobytes()
+    assert more.labels[:1500].tobytes() == first.labels.tobytes()
+    assert with_further["train.z"][:1500].tobytes() == kept["train.z"].tobytes()
+    assert with_further["train.z"].shape == (2200, 2)
+    assert all(with_further[name].tobytes() == kept[name].tobytes() for name in kept if name != "train.z")
+    assert larger.summary["splits"]["train"]["documents"] == 2200
+    assert larger.summary["splits"]["train"]["components"] == np.bincount(more.labels, minlength=5).tolist()
+    assert len(set(map(tuple, with_further["train.z"]))) == 2200  # drawn anew, not repeated
+
+
+def test_the_further_sentences_belong_to_their_codes() -> None:
+    """The labels are those of the nearest means about as often as for the first sentences."""
+    prepared, kept = prepared_synthetic(SMALL.model_copy(update={"further": 1500, "variance": 0.1}))
+    distances = ((kept["train.z"][:, None] - np.array(MEANS)) ** 2).sum(-1)
+    right = distances.argmin(-1) == prepared.splits["train"].labels
+
+    assert right[:1500].mean() > 0.95
+    assert right[1500:].mean() > 0.95
+
+
+def test_without_the_key_the_bits_are_those_of_earlier_versions() -> None:
+    prepared, kept = prepared_synthetic(SMALL)
+    digest = hashlib.sha256()
+    for name in ("train", "valid", "test"):
+        digest.update(prepared.splits[name].tokens.tobytes() + kept[f"{name}.z"].tobytes())
+
+    assert digest.hexdigest() == "b8a72401ee00bf590e478cc002f03820ba2c39218e447efb9e7ad6dd728f712a"

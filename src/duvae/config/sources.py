@@ -61,13 +61,27 @@ class SyntheticSource(Frozen):
     ]
     variance: Annotated[Positive, doc("Variance of every component of the mixture.", "paper, S-E")]
     seed: Annotated[Seed, doc("Seed of the generator's weights and of the sentences.", "ours")]
+    further: Annotated[
+        Count | None,
+        doc(
+            "Number of further training sentences, which are drawn after all others and appended to the training"
+            " split; null: none. The generator and all other sentences stay the same to the last bit.",
+            "ours",
+        ),
+    ] = None
 
     @model_validator(mode="after")
     def text_fits_into_memory(self) -> Self:
-        if (words := (self.train + self.valid + self.test) * self.length) > LARGEST_TEXT:
-            raise refusal("train", f"expected at most {LARGEST_TEXT:,} words in all sentences; found {words:,}")
+        if (words := (self.training + self.valid + self.test) * self.length) > LARGEST_TEXT:
+            key = "further" if words - (self.further or 0) * self.length <= LARGEST_TEXT else "train"
+            raise refusal(key, f"expected at most {LARGEST_TEXT:,} words in all sentences; found {words:,}")
 
         return self
+
+    @property
+    def training(self) -> int:
+        """Number of sentences of the training split, with the further ones."""
+        return self.train + (self.further or 0)
 
     @property
     def paths(self) -> list[str]:

@@ -175,7 +175,7 @@ def split_expectations(split: str, prepared: Prepared, dataset: SyntheticDataset
     """Lists the expectations of the documents of one split."""
     source, size = dataset.source, len(prepared.vocabulary)
     if isinstance(source, SyntheticSource):
-        documents = {"train": source.train, "valid": source.valid, "test": source.test}.get(split)
+        documents = {"train": source.training, "valid": source.valid, "test": source.test}.get(split)
         shortest = longest = source.length + 2
     else:
         sampled = {"train": source.sample.size, "valid": source.sample.valid} if source.sample is not None else {}

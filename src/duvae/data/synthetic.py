@@ -13,6 +13,7 @@ on every machine.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -144,7 +145,8 @@ def weights(source: SyntheticSource, random: np.random.Generator) -> dict[str, A
 def prepared_synthetic(source: SyntheticSource) -> tuple[Prepared, dict[str, Array]]:
     """Draws the weights of the generator, and the sentences of all splits.
 
-    The label of a sentence is the mixture component of its z.
+    The label of a sentence is the mixture component of its z. The further training sentences are drawn last, so that
+    they change no bit of the weights and of the other sentences. They are the last ones of the training split.
 
     Args:
         source: The data set's `source` in params.yaml.
@@ -156,15 +158,13 @@ def prepared_synthetic(source: SyntheticSource) -> tuple[Prepared, dict[str, Arr
     random = np.random.default_rng(source.seed)
     arrays = weights(source, random)
     generator = Generator.of(arrays)
-    splits: dict[str, Documents] = {}
+    drawn = {name: _draw(generator, source, getattr(source, name), random) for name in ("train", "valid", "test")}
+    if source.further is not None:
+        further = _draw(generator, source, source.further, random)
+        drawn["train"] = _Sentences(*map(np.concatenate, zip(drawn["train"], further, strict=True)))
+    splits = {name: _documents(sentences.words, sentences.labels) for name, sentences in drawn.items()}
     stored = {f"generator.{name}": value for name, value in arrays.items()}
-    for name in ("train", "valid", "test"):
-        count = getattr(source, name)
-        labels = random.integers(len(source.means), size=count)
-        z = np.asarray(source.means)[labels] + math.sqrt(source.variance) * random.standard_normal((count, 2))
-        uniforms = random.random((source.length, count))
-        splits[name] = _documents(sample(generator, z, uniforms), labels)
-        stored[f"{name}.z"] = z
+    stored |= {f"{name}.z": sentences.z for name, sentences in drawn.items()}
     vocabulary = [*SPECIALS, *(f"w{number:0{len(str(source.words - 1))}d}" for number in range(source.words))]
     summary = {
         "kind": "synthetic",
@@ -183,6 +183,29 @@ def prepared_synthetic(source: SyntheticSource) -> tuple[Prepared, dict[str, Arr
     }
 
     return Prepared(vocabulary, splits, summary), stored
+
+
+class _Sentences(NamedTuple):
+    """Sentences of the generator.
+
+    Attributes:
+        words: Word ids, shape (n, length).
+        labels: Mixture component of each z, shape (n,).
+        z: Latent code of each sentence, shape (n, 2).
+    """
+
+    words: Array
+    labels: Array
+    z: Array
+
+
+def _draw(generator: Generator, source: SyntheticSource, count: int, random: np.random.Generator) -> _Sentences:
+    """Draws `count` sentences with their labels and latent codes."""
+    labels = random.integers(len(source.means), size=count)
+    z = np.asarray(source.means)[labels] + math.sqrt(source.variance) * random.standard_normal((count, 2))
+    uniforms = random.random((source.length, count))
+
+    return _Sentences(sample(generator, z, uniforms), labels, z)
 
 
 def sample(generator: Generator, z: Array, uniforms: Array) -> Array:

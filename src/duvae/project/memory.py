@@ -51,12 +51,12 @@ def training_memory() -> int:
 def synthetic_needs(source: SyntheticSource) -> dict[str, int]:
     """Sizes in bytes of what the generator of synthetic sentences holds at the same time, by description."""
     words, hidden, embedding = source.words, source.hidden, source.embedding
-    most = max(source.train, source.valid, source.test)
+    most = max(source.train, source.valid, source.test, source.further or 0)
     weights = (words + SPECIALS) * embedding + 4 * hidden * (embedding + hidden) + words * (hidden + 2)
 
     return {
         f"the generator's weights (words {words:,}, hidden {hidden:,}, embedding {embedding:,})": 8 * weights,
-        # The probabilities and their sums exist at the same time, and for all sentences of a split at once.
+        # The probabilities and their sums exist at the same time, and for all sentences of a draw at once.
         f"the probabilities of the next word ({most:,} sentences, words {words:,})": 2 * 8 * most * words,
         f"the words and their random numbers ({most:,} sentences, length {source.length:,})": 2
         * 8

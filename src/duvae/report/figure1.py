@@ -121,7 +121,7 @@ def content(
     return figure, {
         "components": len(dataset.source.means),
         "length": dataset.source.length,
-        "train": dataset.source.train,
+        "train": dataset.source.training,
         "test": models[0].metrics["sentences"],
         "systems": cells.word_list([model.name for model in models]),
         "seed": models[0].job.seed,
