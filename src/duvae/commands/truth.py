@@ -40,7 +40,7 @@ def run(params: Params, dataset: str, root: Path = Path()) -> None:
         root: Folder of the project.
 
     Raises:
-        UserError: If the data set is not synthetic or is not prepared.
+        UserError: If the data set is not synthetic or is not prepared, or if params.yaml has no quadrature for it.
     """
     watch = Stopwatch("truth")
     chosen = params.dataset(dataset)
@@ -48,6 +48,11 @@ def run(params: Params, dataset: str, root: Path = Path()) -> None:
         raise UserError(
             f"params.yaml: datasets.{dataset}: expected the kind synthetic; found {chosen.kind}."
             " The likelihood is known for a generator only; choose a synthetic data set."
+        )
+    if chosen.truth is None:
+        raise UserError(
+            f"params.yaml: datasets.{dataset}.truth: expected a quadrature; found null, which means none."
+            " Write its keys as for the data set 'synthetic', or leave out this step."
         )
     folder = root / "data/prepared" / dataset
     test = store.read(folder).documents("test")

@@ -236,13 +236,20 @@ class SyntheticDataset(_Text):
         SyntheticSource,
         doc("Generator: a mixture of Gaussians over z, and an LSTM that writes sentences from z.", "paper, S-E"),
     ]
-    truth: Annotated[Truth, doc("Quadrature of the generator's own likelihood.", "ours")]
+    truth: Annotated[
+        Truth | None,
+        doc(
+            "Quadrature of the generator's own likelihood; null: none. A data set that differs from an earlier one in"
+            " `source.further`, networks or optimisation needs none: its pages show it beside the earlier one.",
+            "ours",
+        ),
+    ]
 
     @model_validator(mode="after")
     def examples_are_there(self) -> Self:
         for index, size in enumerate(self.probe.labels):
-            if size > self.source.train:
-                why = f"expected at most {self.source.train:,}, the number of training sentences; found {size:,}"
+            if size > self.source.training:
+                why = f"expected at most {self.source.training:,}, the number of training sentences; found {size:,}"
                 raise refusal(f"probe.labels.{index}", why)
         if self.probe.subsets:
             raise refusal("probe.subsets", "expected none, since a generator has no files of subsets")

@@ -47,7 +47,8 @@ def contents(params: Params) -> dict[str, Any]:
         - `sets`: all data sets that a job or a study (a search over hyperparameters) needs.
         - `fetched`: the data sets of `sets` that are read from files, published or the user's own.
         - `prepared`: one row for each data set, with the input (`after`) and the output (`to`) of the stage `prepare`.
-        - `images`, `synthetics`: the data sets of `sets` that hold images, and those that are synthetic.
+        - `images`: the data sets of `sets` that hold images.
+        - `synthetics`: the synthetic data sets of `sets` whose true likelihood is computed.
         - `apart`: the data sets of `run` whose examples git does not keep, because they may be private.
         - `searches`: one row for each study. These are the studies of `run`, the studies with which the studies of
           `run` are compared, and the studies from which a job takes its hyperparameters.
@@ -70,7 +71,7 @@ def contents(params: Params) -> dict[str, Any]:
         "prepared": {name: _prepared(name, kinds[name]) for name in sets},
         "images": [name for name in sets if kinds[name] in IMAGES],
         "apart": list(dict.fromkeys(job.dataset for job in params.run_jobs() if kinds[job.dataset] in APART)),
-        "synthetics": [name for name in sets if kinds[name] == "synthetic"],
+        "synthetics": [name for name in sets if getattr(params.dataset(name), "truth", None) is not None],
         "searches": studies,
         "jobs": {job.name: _job(params, job, searched.get(job)) for job in jobs},
     }
