@@ -81,7 +81,7 @@ def everything(
     for name, (system, values) in ALL.items():
         of = create_model(system, __base__=Frozen, **{key: (float, value) for key, value in values.items()})  # type: ignore[call-overload]
         settings[name] = Setting.model_construct(
-            system=system, parts=Parts(init="paper"), columns={column: of() for column in columns}
+            system=system, parts=Parts(init="paper"), optimisation={}, columns={column: of() for column in columns}
         )
 
     return known.model_copy(update={"settings": settings})
@@ -237,6 +237,12 @@ def write(root: Path, params: Params, job: Job, sentences: int = 300) -> None:
         }
         if stage == "train":
             made["seconds_per_epoch"] = [seconds / len(history)] * len(history)
+            made["parameters"] = {
+                "hyperparameters": params.hyperparameters(job.setting, job.dataset).model_dump(),
+                "parts": params.setting(job.setting).parts.model_dump(),
+                "networks": params.dataset(job.dataset).networks.model_dump(),
+                "optimisation": params.optimisation(job.setting, job.dataset).model_dump(),
+            }
         _json(folder / f"{stage}.run.json", {"record": [made]})
     model = root / "models" / job.folder
     model.mkdir(parents=True, exist_ok=True)
@@ -279,6 +285,8 @@ def _truth(root: Path, params: Params, dataset: str, sentences: int) -> tuple[An
     z = np.asarray(of.source.means)[labels] + np.sqrt(of.source.variance) * generator.normal(0, 1, (sentences, 2))
     nll = 40.0 + generator.normal(0, 3.0, sentences)
     _prepared(root, dataset, labels, images=False, arrays={"test.z": z})
+    if of.truth is None:
+        return labels, z
     floor = nll[:200]
     array_files.write(
         root / "results" / dataset / "per_example.json",

@@ -5,7 +5,7 @@ from pathlib import Path
 from duvae.config import Params
 from duvae.errors import UserError
 from duvae.project.files import write_text
-from duvae.report import claims, never_run, results, weights
+from duvae.report import claims, never_run, results, variants, weights
 from duvae.report.results import Result
 
 README = Path("README.md")
@@ -32,7 +32,8 @@ def run(params: Params, check: bool = False, root: Path = Path()) -> None:
     current, _ = weights.current_results(results.read(params, jobs, root))
     sections: dict[str, list[Result]] = {}
     for model in results.in_paper_order(current):
-        sections.setdefault(model.job.dataset, []).append(model)
+        if variants.base_of(params, model.job.dataset) is None:  # a variant is not the paper's experiment
+            sections.setdefault(model.job.dataset, []).append(model)
     written = claims.with_block(text, claims.readme_block(claims.read_lines(params, sections, root)))
     if written is None:
         raise UserError(

@@ -31,6 +31,8 @@ from duvae.report import (
     results,
     selection,
     tables,
+    variant_page,
+    variants,
     weights,
 )
 from duvae.report.per_example import Floor, PerExample
@@ -43,7 +45,8 @@ MAX_SVG_POINTS = 60_000
 def run(params: Params, root: Path = Path()) -> None:
     """Writes `reports/index.html`, the page of all results.
 
-    The page has a section for each data set that the key `run` of params.yaml names. It also shows the posterior
+    The page has a section for each data set that the key `run` of params.yaml names. Variants of another of these data
+    sets stand in the section of that data set instead (see `duvae.report.variants`). The page also shows the posterior
     collapse, a comparison of settings (systems with their hyperparameters), and the paper's tables beside our results.
     The page depends only on files that git keeps, so it can be written in a fresh clone. Results of an earlier version
     of duvae may lack files; the page then leaves out some parts and names these parts. The page shows no examples from
@@ -60,15 +63,19 @@ def run(params: Params, root: Path = Path()) -> None:
     jobs, missing = never_run.split_by_results(params, params.run_jobs(), root)
     current, stale = weights.current_results(results.read(params, jobs, root))
     models = results.in_paper_order(current)
-    datasets = list(dict.fromkeys(model.job.dataset for model in models))
-    sections = [section(params, [m for m in models if m.job.dataset == name], root) for name in datasets]
+    own, others = variants.split(params, models)
+    datasets = list(dict.fromkeys(model.job.dataset for model in own))
+    sections = [
+        section(params, [m for m in own if m.job.dataset == name], root, others.get(name, [])) for name in datasets
+    ]
+    tested = [part["evidence"] for part in sections if variants.base_of(params, part["id"]) is None]
     floor = next((part["floor"] for part in sections if part["floor"]), None)
     five_models = figure1_models(params, models)
     selected = selection.selected_model(params, models, root)
     drawable = five_models is not None and figure1.drawable(five_models, root)
     html = page.render(
         "index.html",
-        claims=claims.lines([part["evidence"] for part in sections]),
+        claims=claims.lines(tested),
         claims_explained=claims.EXPLANATION,
         models=len(models),
         settings=len({model.job.setting for model in models}),
@@ -89,13 +96,14 @@ def run(params: Params, root: Path = Path()) -> None:
     write_text(root / "reports" / "index.html", html)
 
 
-def section(params: Params, models: Sequence[Result], root: Path) -> Mapping[str, Any]:
+def section(params: Params, models: Sequence[Result], root: Path, others: Sequence[Result] = ()) -> Mapping[str, Any]:
     """Computes the values that the template of the page needs for the section of one data set.
 
     Args:
         params: All parameters of params.yaml.
         models: Results of the data set's models.
         root: The project's folder.
+        others: Results of the variants of the data set.
     """
     name = models[0].job.dataset
     dataset = params.dataset(name)
@@ -104,7 +112,7 @@ def section(params: Params, models: Sequence[Result], root: Path) -> Mapping[str
     warmup = dataset.optimisation.warmup
     floor, gaps = None, None
     per_model = [per_example.read(model, root) for model in models]
-    if dataset.kind == "synthetic":
+    if isinstance(dataset, SyntheticDataset) and dataset.truth is not None:
         floor = per_example.floor(name, root)
         gaps = per_example.gaps(models, per_model, floor)
     evidence = claims.evidence(params, models, per_model)
@@ -137,6 +145,7 @@ def section(params: Params, models: Sequence[Result], root: Path) -> Mapping[str
         "longer": longer.sentences(models, compared),
         "longer_figure": page.inline_svg(figures.svg(longer.figure(models, warmup))) if longer.pairs(models) else None,
         "dimensions": more_tables.dimensions(models, colours),
+        "variants": variant_page.content(params, name, models, per_model, others, floor, root) if floor else None,
         "exact": more_tables.exact(models, colours),
         "bias": page.inline_svg(figures.svg(figures.bias(models))) if more_tables.has_curve(models) else None,
         "probe_figure": page.inline_svg(figures.svg(figures.probes(models))) if probes else None,

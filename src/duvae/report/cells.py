@@ -66,6 +66,7 @@ class Table:
         corner: The heading of the first column.
         groups: A second row of headings above `heads`, each with the number of columns that it spans; empty: no such
             row.
+        sentences: Whether the headings of the rows are as long as sentences, so that they may have several lines.
     """
 
     id: str
@@ -74,6 +75,7 @@ class Table:
     rows: Sequence[Row]
     corner: str = "System"
     groups: Sequence[tuple[str, int]] = ()
+    sentences: bool = False
 
 
 def number(value: float | None, decimals: int) -> str | None:

@@ -3,7 +3,7 @@
 Only these comparisons support words such as "lower" or "best" on the pages. `duvae.metrics.paired` has the statistics.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -83,12 +83,23 @@ class Comparison:
         return paired(_mean([one[seed] for seed in seeds]), _mean([other[seed] for seed in seeds]))
 
 
-def compare(results: Sequence[Result], examples: Sequence[PerExample | None]) -> Comparison:
+def setting_of(result: Result) -> str:
+    """The key of a result's setting."""
+    return result.job.setting
+
+
+def compare(
+    results: Sequence[Result],
+    examples: Sequence[PerExample | None],
+    key: Callable[[Result], str] = setting_of,
+) -> Comparison:
     """Collects the NLL of the test examples under the models of one data set.
 
     Args:
-        results: Results of all models of one data set.
+        results: Results of all models of one data set, or of several data sets with the same test examples.
         examples: The values of each model's test examples; None where they are missing.
+        key: Function that returns the key of a result's setting in the comparison. For several data sets, their keys
+            must differ.
     """
     known = [
         (result, values, values.nll)
@@ -104,7 +115,7 @@ def compare(results: Sequence[Result], examples: Sequence[PerExample | None]) ->
         return Comparison({})
     nll: dict[str, dict[int, Array]] = {}
     for result, values, own in known:
-        nll.setdefault(result.job.setting, {})[result.job.seed] = own[np.searchsorted(values.index, shared)]
+        nll.setdefault(key(result), {})[result.job.seed] = own[np.searchsorted(values.index, shared)]
 
     return Comparison(nll)
 

@@ -247,6 +247,31 @@ def gaps(
     return {setting: [] if setting in missing else gaps for setting, gaps in gaps_of_settings.items()}
 
 
+def require_same_examples(results: Sequence[Result], examples: Sequence[PerExample | None]) -> None:
+    """Checks that the models of several data sets were measured on the same test examples, by the examples' labels.
+
+    Args:
+        results: Results of the models.
+        examples: The values of each model's test examples; None where they are missing. Only models with labels are
+            checked.
+
+    Raises:
+        UserError: If the labels of two models differ.
+    """
+    known = [
+        (result.job.dataset, values.labels)
+        for result, values in zip(results, examples, strict=True)
+        if values is not None and values.labels is not None
+    ]
+    for dataset, labels in known[1:]:
+        if not np.array_equal(labels, known[0][1]):
+            raise UserError(
+                f"results of {known[0][0]} and {dataset}: expected the same test examples, since the two data sets have"
+                " the same source but for source.further; found examples with other labels. Run 'dvc repro' to compute"
+                " both again."
+            )
+
+
 def space(result: Result, model: PerExample) -> Space:
     """Builds the `Space` of a model with two latent dimensions.
 
