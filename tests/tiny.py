@@ -48,8 +48,12 @@ def shrink(raw: dict[str, Any]) -> None:
         dataset["networks"].update(embedding=8, hidden=16)
         if dataset["kind"] == "synthetic":
             dataset["source"].update(train=640, valid=160, test=160, words=200)
-            dataset["truth"].update(sentences=5, spacing=0.2)
-            dataset["probe"].update(labels=[50])
+            if "further" in dataset["source"]:
+                dataset["source"].update(further=320)
+            if dataset["truth"] is not None:
+                dataset["truth"].update(sentences=5, spacing=0.2)
+            if "labels" in dataset["probe"]:
+                dataset["probe"].update(labels=[50])
             # By chance, small splits have a greater share of sentences in common than splits of full size.
             dataset["expect"].update(max_shared_rate=1.0)
         if "sample" in dataset["source"]:
