@@ -9,9 +9,10 @@ import yaml
 from pydantic import TypeAdapter
 
 from duvae import config
-from duvae.config import Params
+from duvae.config import Params, SyntheticDataset
 from duvae.errors import UserError
 from duvae.paths import LONGEST_PART, LONGEST_PATH
+from duvae.project import memory
 from duvae.registry import HYPERPARAMETERS
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
@@ -123,6 +124,25 @@ def test_the_synthetic_text_fits_into_memory() -> None:
 
     with pytest.raises(UserError, match=r"source\.train.*at most 100,000,000 words in all sentences; found 1,0"):
         config.parse(changed(CONTENT, ("datasets", "synthetic", "source"), source))
+
+
+def test_further_sentences_count_as_training_sentences() -> None:
+    def parsed(further: int, labels: int = 100) -> SyntheticDataset:
+        dataset = CONTENT["datasets"]["synthetic"]
+        source = {**dataset["source"], "further": further}
+        changes = {**dataset, "source": source, "probe": {"labels": [labels]}}
+        found = config.parse(changed(CONTENT, ("datasets", "synthetic"), changes)).dataset("synthetic")
+        assert isinstance(found, SyntheticDataset)
+
+        return found
+
+    assert parsed(48_000, labels=64_000).source.training == 64_000
+    with pytest.raises(UserError, match="at most 64,000, the number of training sentences; found 64,001"):
+        parsed(48_000, labels=64_001)
+    with pytest.raises(UserError, match=r"source\.further.*at most 100,000,000 words in all sentences; found 100,2"):
+        parsed(10_000_000)
+    needs = memory.synthetic_needs(parsed(48_000).source)
+    assert any("48,000 sentences" in name for name in needs)
 
 
 def test_a_long_name_is_refused() -> None:

@@ -8,7 +8,8 @@ params.yaml. A data set that equals the base in training sentences, networks and
 Models of one system, with the same hyperparameters and parts, are compared with each other. The *base model* is trained
 on the base data set, with the networks and the optimisation that params.yaml has for this data set. If there is none,
 it is the first such model on the base data set. All other models are *changes* of it. The parameters are those in the
-records of the trainings, since params.yaml may have changed since.
+records of the trainings, since params.yaml may have changed since. The number of training sentences is that of
+params.yaml.
 """
 
 from collections.abc import Mapping, Sequence
