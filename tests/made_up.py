@@ -81,7 +81,7 @@ def everything(
     for name, (system, values) in ALL.items():
         of = create_model(system, __base__=Frozen, **{key: (float, value) for key, value in values.items()})  # type: ignore[call-overload]
         settings[name] = Setting.model_construct(
-            system=system, parts=Parts(init="paper"), columns={column: of() for column in columns}
+            system=system, parts=Parts(init="paper"), optimisation={}, columns={column: of() for column in columns}
         )
 
     return known.model_copy(update={"settings": settings})
