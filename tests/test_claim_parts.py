@@ -89,6 +89,7 @@ def test_what_is_missing_is_named() -> None:
     (claim,) = [claim for claim in CLAIMS if claim.text.startswith("Agg-VAE and SA-VAE have a lower NLL")]
 
     assert claim.rule(found({"vae": 0.0, "agg_vae": -4.0})).text == "no results of SA-VAE"
+    assert claim.rule(found({"vae": 0.0})).text == "no results of Agg-VAE and SA-VAE"
     worse = claim.rule(found({"vae": 0.0, "agg_vae": 4.0}))
     assert worse.verdict == NOT_SUPPORTED
     assert worse.text.endswith("(no results of SA-VAE)")

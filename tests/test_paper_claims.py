@@ -295,6 +295,7 @@ def test_a_claim_holds_only_as_a_whole() -> None:
     assert together([good, rough]) == evidence.Finding(CANNOT_TELL, "a; b (not converged)", 2)
     assert together([good, dataclasses.replace(good, converged=False)]).verdict == CANNOT_TELL
     assert together([bad, dataclasses.replace(good, converged=False)]).verdict == NOT_SUPPORTED
+    assert together([rough, rough]).text == "b; b (all of these: not converged)"
     assert together([]).verdict == NOT_TESTED
     assert together([good, bad]).seeds == 2
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from duvae.report.cells import word_list
-from duvae.report.evidence import NOT_TESTED, Check, Evidence, Finding, seeds_of, together, unanimous
+from duvae.report.evidence import NOT_TESTED, Check, Evidence, Finding, lacking, seeds_of, together, unanimous
 from duvae.report.latent_rules import compact, diverse_and_certain, five_centres, in_the_centre, matches_prior
 from duvae.report.names import LONGER, label
 from duvae.report.results import Result
@@ -112,19 +112,19 @@ def _cost(evidence: Evidence, system: str) -> Check:
     if missing:
         return missing
     models, plain = evidence.models(system), evidence.models("vae")
-    names = f"{evidence.name(system)} and {evidence.name('vae')}"
     timed = [
         (models[seed], plain[seed])
         for seed in sorted(set(models) & set(plain))
         if math.isfinite(seconds_per_epoch(models[seed])) and seconds_per_epoch(plain[seed]) > 0
     ]
     if not timed:
-        return Check(None, f"no record of the time of {names}", 0)
+        return lacking("no record of the time of", [evidence.name(system), evidence.name("vae")])
     alike = [
         (model, vae) for model, vae in timed if processor(model) is not None and processor(model) == processor(vae)
     ]
     if not alike:
-        return Check(None, f"{names} were not trained on the same processor and threads", len(timed))
+        text = f"{evidence.name(system)} and {evidence.name('vae')} were not trained on the same processor and threads"
+        return Check(None, text, len(timed))
     ratios = [seconds_per_epoch(model) / seconds_per_epoch(vae) for model, vae in alike]
     outcomes = [True if ratio >= COSTLY else False if ratio <= NOT_COSTLY else None for ratio in ratios]
     text = f"an epoch of {evidence.name(system)} takes {np.mean(ratios):.1f} times that of {evidence.name('vae')}"

@@ -41,16 +41,18 @@ class Check:
 
     Attributes:
         holds: Whether the part holds; None where the results do not tell.
-        text: The numbers, in words; without results the text says what is missing, such as `no results of MAE`.
+        text: The numbers, in words; where results are missing, what is missing, such as `no results of`.
         seeds: Number of seeds; 0 where results are missing.
         converged: Whether the trainings of all models concerned converged. If not, the part decides nothing. Parts that
             do not depend on the end of the training, such as the time of an epoch, are true here.
+        lacking: The systems of which results are missing, to follow `text`.
     """
 
     holds: bool | None
     text: str
     seeds: int
     converged: bool = True
+    lacking: Sequence[str] = ()
 
     @property
     def decided(self) -> bool | None:
@@ -119,7 +121,7 @@ class Evidence:
         """A check that names those of the systems that have no results; None where all have some."""
         missing = [label(system) for system in systems if self.setting(system) is None]
 
-        return Check(None, f"no results of {word_list(missing)}", 0) if missing else None
+        return lacking("no results of", missing) if missing else None
 
     def models(self, system: str) -> dict[int, Result]:
         """The results of a system's setting, by seed; empty where there is none."""
@@ -138,7 +140,7 @@ class Evidence:
         one, other = self.setting(first), self.setting(second)
         missing = self.without_results(first, second)
         if missing or one is None or other is None:
-            return missing or Check(None, "no results", 0)
+            return missing or lacking("no results of", [first, second])
 
         return self._lower((one, other), (self.name(first), self.name(second)), count)
 
@@ -149,7 +151,7 @@ class Evidence:
     def _lower(self, settings: tuple[str, str], names: tuple[str, str], count: int) -> Check:
         found = self.comparison.between(*settings, _level(count))
         unknown = [name for name, setting in zip(names, settings, strict=True) if setting not in self.comparison.nll]
-        missing = f"no NLL of single examples of {word_list(unknown)}" if unknown else _no_common_seed(*names)
+        missing = lacking("no NLL of single examples of", unknown) if unknown else _no_common_seed(*names)
         check = _check(found, -1, f"NLL of {names[0]} minus {names[1]}", "nats", missing)
 
         return replace(check, converged=self.converged(*settings))
@@ -171,7 +173,7 @@ class Evidence:
         known = [(a, b) for a, b in pairs if a is not None and b is not None]
         found = interval_over_seeds([a for a, _ in known], [b for _, b in known], _level(count)) if known else None
         names = self.name(first), self.name(second)
-        missing = f"no {name} of {' or '.join(names)}" if pairs else _no_common_seed(*names)
+        missing = lacking(f"no {name} of", names) if pairs else _no_common_seed(*names)
         check = _check(found, 1, f"{name} of {names[0]} minus {names[1]}", "nats", missing)
 
         return self.without_results(first, second) or replace(
@@ -201,7 +203,7 @@ class Evidence:
         known = [number for model in self.models(system).values() if (number := value(model)) is not None]
         found = interval_over_seeds(known, [bound] * len(known), _level(count)) if known else None
         text = f"{name} of {self.name(system)} minus {bound_name} ({bound:.2f})"
-        check = _check(found, sign, text, "nats", f"no {name} of {self.name(system)}")
+        check = _check(found, sign, text, "nats", lacking(f"no {name} of", [self.name(system)]))
 
         return self.without_results(system) or replace(check, converged=self.converged(self.setting(system)))
 
@@ -227,7 +229,7 @@ class Evidence:
                 level = _level(count * len(labels))
                 found.append(accuracy_interval([a for a, _ in known], [b for _, b in known], tests, level))
         if not found:
-            return self.without_results(first, second) or Check(None, f"no accuracies of {' and '.join(names)}", 0)
+            return self.without_results(first, second) or lacking("no accuracies of", names)
         seeds = min(each.seeds for each in found)
         ends = [_signed(end(each.difference for each in found), 1) for end in (min, max)]
         text = f"{name}: {ends[0] if ends[0] == ends[1] else ' to '.join(ends)} points"
@@ -254,7 +256,7 @@ class Evidence:
     def state_of(self, models: Sequence[Result], collapsed: bool, name: str) -> Check:
         """Checks that all given models have collapsed, or that none has. See `state`."""
         if not models:
-            return Check(None, f"no results of {name}", 0)
+            return lacking("no results of", [name])
         fallen = sum(model.collapsed is True for model in models)
         alive = sum(model.collapsed is False for model in models)
         text = f"{name}: {fallen} of {len(models)} model{'s' if len(models) > 1 else ''} collapsed" + (
@@ -276,17 +278,39 @@ def together(checks: Sequence[Check]) -> Finding:
     A part with a training that did not converge counts as one that does not tell.
     """
     present = [check for check in checks if check.seeds]
-    absent = list(dict.fromkeys(check.text for check in checks if not check.seeds))
+    absent = _absent_text([check for check in checks if not check.seeds])
     seeds = min((check.seeds for check in present), default=0)
-    text = "; ".join(check.text + ("" if check.converged else " (not converged)") for check in present)
+    if len(present) > 1 and not any(check.converged for check in present):
+        text = f"{'; '.join(check.text for check in present)} (all of these: not converged)"
+    else:
+        text = "; ".join(check.text + ("" if check.converged else " (not converged)") for check in present)
     if any(check.decided is False for check in present):
-        return Finding(NOT_SUPPORTED, f"{text} ({'; '.join(absent)})" if absent else text, seeds)
+        return Finding(NOT_SUPPORTED, f"{text} ({absent})" if absent else text, seeds)
     if absent or not checks:
-        return Finding(NOT_TESTED, "; ".join(absent), 0)
+        return Finding(NOT_TESTED, absent, 0)
     if all(check.decided for check in checks):
         return Finding(SUPPORTED, text, seeds)
 
     return Finding(CANNOT_TELL, text, seeds)
+
+
+def lacking(text: str, names: Sequence[str]) -> Check:
+    """A check of which results are missing.
+
+    Args:
+        text: What is missing, such as `no results of`.
+        names: The systems of which it is missing.
+    """
+    return Check(None, text, 0, lacking=names)
+
+
+def _absent_text(absent: Sequence[Check]) -> str:
+    """Says what is missing, each kind once, such as `no results of MAE and FB`."""
+    kinds: dict[str, list[str]] = {}
+    for check in absent:
+        kinds.setdefault(check.text, []).extend(check.lacking)
+
+    return "; ".join(f"{text} {word_list(list(dict.fromkeys(names)))}".strip() for text, names in kinds.items())
 
 
 def unanimous(outcomes: Sequence[bool | None], text: str, seeds: int, converged: bool = True) -> Check:
@@ -318,7 +342,7 @@ def seeds_of(models: Sequence[Result]) -> int:
     return min((len(each) for each in seeds.values()), default=0)
 
 
-def _check(found: Interval | None, sign: int, name: str, unit: str, missing: str, decimals: int = 2) -> Check:
+def _check(found: Interval | None, sign: int, name: str, unit: str, missing: Check, decimals: int = 2) -> Check:
     """Turns the interval of a difference into a check that the difference has a sign.
 
     Args:
@@ -326,11 +350,11 @@ def _check(found: Interval | None, sign: int, name: str, unit: str, missing: str
         sign: The sign that the difference shall have: -1 or 1.
         name: The name of the difference.
         unit: The unit of the difference.
-        missing: The text of the check where results are missing.
+        missing: The check where results are missing.
         decimals: Number of decimal places.
     """
     if found is None:
-        return Check(None, missing, 0)
+        return missing
     difference = _signed(found.difference, decimals)
     if found.seeds < LEAST_SEEDS:
         return Check(None, f"{name}: {difference} {unit} (one seed)", found.seeds)
@@ -340,8 +364,8 @@ def _check(found: Interval | None, sign: int, name: str, unit: str, missing: str
     return Check(holds, f"{name}: {difference} {unit} ({ends})", found.seeds)
 
 
-def _no_common_seed(first: str, second: str) -> str:
-    return f"no seed that {first} and {second} share"
+def _no_common_seed(first: str, second: str) -> Check:
+    return lacking(f"no seed that {first} and {second} share", [])
 
 
 def _signed(value: float, decimals: int) -> str:

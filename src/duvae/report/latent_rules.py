@@ -7,7 +7,7 @@ import numpy as np
 
 from duvae.metrics.centres import PROMINENCE, THRESHOLDS, counts
 from duvae.report.cells import word_list
-from duvae.report.evidence import Check, Evidence, Finding, together, unanimous
+from duvae.report.evidence import Check, Evidence, Finding, lacking, together, unanimous
 from duvae.report.latent_spaces import HALFWIDTH, aggregate
 from duvae.report.per_example import Space
 from duvae.report.results import Result
@@ -166,7 +166,7 @@ def _spaces(evidence: Evidence, system: str) -> dict[int, Space]:
 
 
 def _no_spaces(evidence: Evidence, system: str) -> Check:
-    return evidence.without_results(system) or Check(None, f"no latent space of {evidence.name(system)}", 0)
+    return evidence.without_results(system) or lacking("no latent space of", [evidence.name(system)])
 
 
 def diverse_and_certain(evidence: Evidence) -> Finding:
