@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from duvae.data.splits import Array
-from duvae.metrics.centres import centres
+from duvae.metrics.centres import THRESHOLDS, centres, counts
 from duvae.report.latent_spaces import aggregate
 
 GRID = np.linspace(-3, 3, 61)
@@ -43,6 +43,15 @@ def test_the_scale_of_the_density_does_not_matter(seed: int, factor: float) -> N
     assert centres(factor * density) == centres(density)
     assert len(centres(density.T)) == len(centres(density))
     assert len(centres(density, 0.0)) >= len(centres(density, 0.3)) >= 1
+
+
+def test_the_number_of_centres_depends_on_how_far_they_must_stand_out() -> None:
+    """The second peak of the landscape has a prominence of 3 %, the third one of 7 %, and the fourth one of 50 %."""
+    density = np.zeros((3, 9))
+    density[1] = [0, 100, 20, 23, 0, 7, 0, 50, 0]
+
+    assert counts(density) == {0.01: 4, 0.02: 4, 0.05: 3, 0.1: 2}
+    assert counts(np.ones((4, 4))) == dict.fromkeys(THRESHOLDS, 1)
 
 
 def test_a_flat_density_has_one_centre() -> None:

@@ -146,7 +146,10 @@ def test_what_old_results_lack_is_left_out_and_told(clone: Path) -> None:
     html = (clone / "reports/index.html").read_text(encoding="utf-8")
 
     assert html.count("Left out, because their files are missing or belong to other weights: ") == len(DATASETS)
-    assert "the sizes of the splits, the gap to the floor and the latent space (of all models)" in html
+    assert (
+        "the sizes of the splits, the gap to the floor, the comparison of the NLL in pairs and the latent space"
+        " (of all models)" in html
+    )
     assert "the likelihoods of single sentences under the generator" in html
     assert "samples and interpolations (of all models)" in html
     assert "Figure 1 is left out" in html

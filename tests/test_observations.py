@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from duvae.config import Job
 from duvae.data.splits import Array
 from duvae.report import compare as report_compare
-from duvae.report import comparison, convergence, observations, results, verdict
+from duvae.report import comparison, convergence, likelihood_table, observations, results, verdict
 from duvae.report.comparison import Comparison, compare, difference_text
-from duvae.report.per_example import PerExample
+from duvae.report.per_example import Floor, PerExample
 from duvae.report.results import Result
 
 WORKING = {"kl": 1.6, "mi": 1.2, "use": 3.0, "use_stderr": 0.2}
@@ -232,12 +232,14 @@ def test_no_sentence_says_more_than_the_comparison(
     if not lines:
         return
     if spread == 0 and shift == 0:
-        assert lines[0].startswith("No setting can be distinguished from the one with the lowest NLL: VAE")
+        assert lines[0].startswith("Of VAE")
+        assert "none can be distinguished from the one with the lowest NLL." in lines[0]
     if " has the lowest NLL, " in lines[0]:
         (best,) = found.best
         others = [found.between(best, other) for other in names if other != best]
         assert all(each is not None and each.sign == -1 for each in others)
-    assert ("One seed was trained, so this does not say how other seeds would compare." in lines[0]) == (seeds == 1)
+    assert ("over one seed, so other seeds may differ." in lines[0]) == (seeds == 1)
+    assert "Not compared" not in lines[0]
     for first in names:
         for second in names:
             between = found.between(first, second)
@@ -273,7 +275,84 @@ def test_a_setting_far_ahead_is_called_the_lowest() -> None:
 
     assert found.best == ["vae"]
     (line,) = observations.nll_lines([model("vae"), model("fb")], found)
-    assert line.startswith("VAE has the lowest NLL, in paired comparisons with all 1 other")
+    assert line.startswith("Of VAE and FB, this VAE has the lowest NLL, in paired comparisons with the 1 other.")
+
+
+def test_what_was_not_compared_is_named() -> None:
+    """Without the NLL of single examples, a setting takes no part, and no setting is the best of the table."""
+    hard = np.linspace(20, 40, 50)
+    models = [model("vae"), model("fb"), model("mae"), model("ae", nll=None)]
+    found = compare(models, [values(hard), values(hard + 1 + np.linspace(0, 0.1, 50)), None, values(None)])
+    colours = {each.job.setting: "#000" for each in models}
+
+    assert found.left_out == ["mae"]
+    (line,) = observations.nll_lines(models, found)
+    assert line.startswith("Of VAE and FB, this VAE has the lowest NLL")
+    assert line.endswith("Not compared, since the NLL of single examples is missing: MAE.")
+    table = likelihood_table.likelihood(models, colours, found)
+    assert not any(cell.strong for row in table.rows for cell in row.cells)
+    assert "No setting is bold, since not all were compared. Not compared, since the NLL" in table.caption
+    table = likelihood_table.likelihood(
+        models[:2], colours, found := compare(models[:2], [values(hard), values(hard + 1)])
+    )
+    assert sum(cell.strong for row in table.rows for cell in row.cells) == 1
+    assert "Bold: the setting with a lower NLL than all others" in table.caption
+    (line,) = observations.nll_lines(models[:2], compare(models[:2], [None, None]))
+    assert line.startswith("The NLL of the settings was not compared in pairs. Not compared, since")
+    assert "VAE and FB" in line
+
+
+def test_seeds_that_not_all_settings_have_take_no_part() -> None:
+    hard = np.linspace(20, 40, 50)
+    models = [
+        model("vae", seed=1),
+        model("vae", seed=2),
+        model("vae", seed=3),
+        model("fb", seed=1),
+        model("fb", seed=2),
+    ]
+    examples = [values(hard + 0.1 * each.job.seed + (each.job.setting == "fb")) for each in models]
+    (line,) = observations.nll_lines(models, compare(models, examples))
+    assert "over 2 seeds that all settings share." in line
+    (line,) = observations.nll_lines(models[1:4], compare(models[1:4], examples[1:4]))
+    assert line.startswith("The NLL of the settings was not compared in pairs. They have no seed in common.")
+    (line,) = observations.nll_lines(models[:4], compare(models[:4], examples[:4]))
+    assert "over 1 seed that all settings have, so other seeds may differ." in line
+
+
+def test_settings_that_were_trained_longer_take_no_part() -> None:
+    hard, tilt = np.linspace(20, 40, 50), np.linspace(0, 0.1, 50)
+    models = [model("vae"), model("fb"), model("vae_fifth_decay", "vae")]
+    found = compare(models, [values(hard), values(hard + 1 + tilt), values(hard - 2 + tilt)])
+
+    assert found.best == ["vae"]
+    assert found.between("vae_fifth_decay", "vae") is not None
+    (line,) = observations.nll_lines(models, found)
+    assert line.endswith("Settings that were trained longer take no part: VAE (fifth decay).")
+    assert likelihood_table.best_text(models, found).endswith("take no part: VAE (fifth decay).")
+
+
+def test_every_difference_of_a_training_that_did_not_converge_is_marked() -> None:
+    hard, tilt = np.linspace(20, 40, 50), np.linspace(0, 0.1, 50)
+    models = [model("vae"), model("fb", stopped="after 20 epochs"), model("mae")]
+    found = compare(models, [values(hard), values(hard + 1 + tilt), values(hard + 2 + tilt)])
+    floor = Floor({"nll": 29.0, "nll_stderr": 0.1, "sentences": 50}, None, None)
+    gaps = {each.job.setting: [(1.0, 0.1)] for each in models}
+    table = likelihood_table.likelihood(models, dict.fromkeys(found.nll, "#000"), found, floor, gaps)
+    marks = {
+        head.label: [row.cells[place].mark for row in table.rows if not row.floor]
+        for place, head in enumerate(table.heads)
+    }
+
+    assert marks["NLL"] == marks["Minus VAE's"] == marks["Above floor"] == ["", "‡", ""]
+    (line,) = observations.nll_lines(models, found)
+    assert "Not all of these trainings converged, so more epochs may change the order." in line
+    entries = {entry["id"]: entry["converged"] for entry in report_compare.settings(models)}
+    assert entries == {"made_up/vae": True, "made_up/fb": False, "made_up/mae": True}
+    models[0] = model("vae", stopped="after 20 epochs")
+    table = likelihood_table.likelihood(models, dict.fromkeys(found.nll, "#000"), found)
+    (place,) = [place for place, head in enumerate(table.heads) if head.label == "Minus VAE's"]
+    assert [row.cells[place].mark for row in table.rows[1:]] == ["‡", "‡"]
 
 
 def test_distances_from_the_floor_have_their_error() -> None:

@@ -16,7 +16,7 @@ from duvae.commands import claims as command
 from duvae.config import Job
 from duvae.data.splits import Array
 from duvae.errors import UserError
-from duvae.report import claim_rules, claims, evidence, results
+from duvae.report import claim_rules, claims, evidence, latent_rules, results
 from duvae.report.claim_rules import CLAIMS
 from duvae.report.comparison import Comparison
 from duvae.report.evidence import CANNOT_TELL, NOT_SUPPORTED, NOT_TESTED, SUPPORTED, Check, Evidence, together
@@ -31,7 +31,7 @@ def model(system: str, seed: int, draws: Sequence[float] = (), **changed: Any) -
     """A made-up model; `draws` are the accuracies of its probes on the labelled subsets."""
     metrics = {"system": system, "hyperparameters": {"gamma": 1.0}, "sentences": 200, "nll": 30.0, "nll_stderr": 0.1}
     metrics |= {"kl": 1.6, "mi": 1.2, "au": 2, "mpd": 1.0, "ce": 1.0, "use": 3.0, "use_stderr": 0.1, "epochs": 10}
-    metrics |= {"perplexity": 2.0, "reconstruction": 29.0, "best_epoch": 9}
+    metrics |= {"perplexity": 2.0, "reconstruction": 29.0, "best_epoch": 9, "ending": "decays", "decays": 5}
     accuracy = {"accuracy": float(np.mean(draws)) if draws else 0.0, "spread": 1.0, "draws": list(draws)}
     probe = {"by_labels": {"100": accuracy}} if draws else None
     history = pd.DataFrame(dict.fromkeys(results.HISTORY, 0.0), index=range(3))
@@ -78,6 +78,7 @@ BASELINES = dict.fromkeys(claim_rules.CLASSIC, 5.0)
         ({"du_vae": 5.0, **BASELINES}, 3, CANNOT_TELL),
         ({"du_vae": 0.0, **BASELINES}, 1, CANNOT_TELL),
         ({"du_vae": 0.0, "vae": 5.0}, 3, NOT_TESTED),
+        ({"du_vae": 5.0, "vae": 0.0}, 3, NOT_SUPPORTED),
         (BASELINES, 3, NOT_TESTED),
     ],
 )
@@ -104,10 +105,12 @@ def test_collapse_is_a_matter_of_all_seeds() -> None:
             more=lambda _, seed: {"mi": None, "kl": 1.0, "use": of[seed - 1], "use_stderr": 0.01},
         )
 
-    assert verdict("IAF+BN collapses", state([0.0, 0.0])) == SUPPORTED
-    assert verdict("IAF+BN collapses", state([0.0, 3.0])) == CANNOT_TELL
-    assert verdict("IAF+BN collapses", state([3.0, 3.0])) == NOT_SUPPORTED
-    assert verdict("IAF+BN collapses", state([0.0])) == CANNOT_TELL
+    assert verdict("IAF+BN collapses", state([0.0] * 5)) == SUPPORTED
+    assert verdict("IAF+BN collapses", state([0.0] * 4 + [3.0])) == CANNOT_TELL
+    assert verdict("IAF+BN collapses", state([3.0] * 5)) == NOT_SUPPORTED
+    assert verdict("IAF+BN collapses", state([0.0] * 4)) == CANNOT_TELL
+    assert state([0.0, 3.0]).state("iaf_bn", True).text == "IAF+BN: 1 of 2 models collapsed (held in 1 of 2 seeds)"
+    assert state([0.0]).state("iaf_bn", True).text == "IAF+BN: 1 of 1 model collapsed (held in 1 of 1 seed)"
 
 
 def test_more_information_needs_the_same_gamma() -> None:
@@ -145,7 +148,7 @@ def space(means: Array, variance: float, shuffled: bool = False) -> Space:
 
 
 def spaces(**of: Space) -> dict[tuple[str, int], Space]:
-    return {(system, seed): each for system, each in of.items() for seed in (1, 2)}
+    return {(system, seed): each for system, each in of.items() for seed in range(1, 6)}
 
 
 def test_centres_are_counted_in_the_aggregated_posterior() -> None:
@@ -153,17 +156,71 @@ def test_centres_are_counted_in_the_aggregated_posterior() -> None:
     names = {"du_vae": 0.0, "vae": 0.0, "agg_vae": 0.0, "bn_vae": 0.0}
 
     def of(du_vae: Space, bn_vae: Space) -> Evidence:
-        return found(names, 2, "synthetic", spaces=spaces(du_vae=du_vae, vae=one, agg_vae=one, bn_vae=bn_vae))
+        return found(names, 5, "synthetic", spaces=spaces(du_vae=du_vae, vae=one, agg_vae=one, bn_vae=bn_vae))
 
     assert verdict("five centres", of(five, one)) == SUPPORTED
     assert verdict("five centres", of(five, five)) == NOT_SUPPORTED
     assert verdict("five centres", of(one, one)) == NOT_SUPPORTED
+    few = dataclasses.replace(
+        of(five, one), spaces={key: each for key, each in of(five, one).spaces.items() if key[1] < 3}
+    )
+    assert verdict("five centres", few) == CANNOT_TELL
+
+
+def test_a_number_of_centres_that_hangs_on_the_threshold_decides_nothing() -> None:
+    """The central component has few sentences, so that its peak is a low one."""
+    labels = np.repeat(np.arange(5), [8, 60, 60, 60, 60])
+    points = FIVE[labels]
+    low = Space("low", points, np.full_like(points, 0.5), labels)
+    numbers = latent_rules.counts(latent_rules.density(low))
+    assert numbers[0.01] == 5
+    assert numbers[0.1] == 4
+    assert latent_rules.as_many(numbers, 5) is None
+    one = space(0 * FIVE, 1.0)
+    names = {"du_vae": 0.0, "vae": 0.0, "agg_vae": 0.0, "bn_vae": 0.0}
+    of = found(names, 5, "synthetic", spaces=spaces(du_vae=low, vae=one, agg_vae=one, bn_vae=one))
+    assert verdict("five centres", of) == CANNOT_TELL
+
+
+@pytest.mark.parametrize(
+    ("numbers", "text"),
+    [
+        ((5, 5, 5, 5), "5 centres (for peaks from 1 to 10 % of the highest)"),
+        ((5, 4, 4, 4), "4 centres (5 if peaks of 1 % of the highest count)"),
+        (
+            (3, 3, 2, 1),
+            "2 centres (3 if peaks of 1 and 2 % of the highest count; 1 if only peaks of 10 % of the highest",
+        ),
+        ((1, 1, 1, 1), "1 centre (for"),
+    ],
+)
+def test_the_thresholds_stand_beside_the_number_of_centres(numbers: Sequence[int], text: str) -> None:
+    found = dict(zip(latent_rules.THRESHOLDS, numbers, strict=True))
+    assert latent_rules.centres_text(found).startswith(text)
+    assert latent_rules.as_many(found, numbers[0]) in (None, True)
+    assert latent_rules.as_many(found, 9) is False
 
 
 def test_the_central_component_lies_between_the_others() -> None:
-    assert claim_rules.surrounded(space(FIVE, 0.3), 0)
-    assert not claim_rules.surrounded(space(FIVE + 9 * (np.arange(5) == 0)[:, None], 0.3), 0)
-    assert not claim_rules.surrounded(space(FIVE, 0.3), 1)
+    assert latent_rules.surrounded(space(FIVE, 0.3), 0)
+    assert not latent_rules.surrounded(space(FIVE + 9 * (np.arange(5) == 0)[:, None], 0.3), 0)
+    assert not latent_rules.surrounded(space(FIVE, 0.3), 1)
+
+
+def test_the_place_of_a_component_in_a_collapsed_space_decides_nothing() -> None:
+    names = {"du_vae": 0.0, "agg_vae": 0.0, "bn_vae": 0.0}
+
+    def of(mi: float) -> evidence.Finding:
+        (claim,) = [claim for claim in CLAIMS if "central component" in claim.text]
+        all_spaces = spaces(**dict.fromkeys(names, space(FIVE, 0.3)))
+        more = {"mi": mi, "use": 3.0 if mi else 0.0}
+        return claim.rule(
+            found(names, 5, "synthetic", 0.3, lambda system, _: more if system == "agg_vae" else {}, all_spaces)
+        )
+
+    assert of(1.0).verdict == SUPPORTED
+    assert of(0.0).verdict == CANNOT_TELL
+    assert "Agg-VAE: between the others in 0 of 5, 5 collapsed" in of(0.0).text
 
 
 def test_entropy_tells_how_compact_a_latent_space_is() -> None:
@@ -188,11 +245,18 @@ def test_the_aggregated_posterior_of_a_collapsed_vae_is_the_prior(kl: float, exp
 
 
 def test_a_fixed_shift_keeps_the_kl_but_not_the_information() -> None:
-    def of(kl: float, mi: float) -> Evidence:
-        return found({"bn_vae_fixed_beta": 0.0}, more=lambda *_: {"kl": kl, "mi": mi, "use": 0.0})
+    def of(kl: float, mi: float, beta: float = 1.0, seeds: int = 5) -> Evidence:
+        """A model with two latent dimensions, whose means give a KL of beta^2 nats."""
+        values = {"kl": kl, "mi": mi, "use": 0.0, "hyperparameters": {"gamma": 0.6, "beta": beta}}
+        return found({"bn_vae_fixed_beta": 0.0}, seeds, more=lambda *_: values)
 
     assert verdict("With a fixed shift", of(1.0, 0.0)) == SUPPORTED
-    assert verdict("With a fixed shift", of(0.05, 0.0)) == NOT_SUPPORTED
+    assert verdict("With a fixed shift", of(0.5, 0.0)) == NOT_SUPPORTED
+    assert verdict("With a fixed shift", of(0.0101, 0.0, 0.1)) == SUPPORTED
+    assert verdict("With a fixed shift", of(0.005, 0.0, 0.1)) == NOT_SUPPORTED
+    assert verdict("With a fixed shift", of(1.0, 0.0, seeds=4)) == CANNOT_TELL
+    (claim,) = [claim for claim in CLAIMS if "With a fixed shift" in claim.text]
+    assert "0.010 for β 0.1 (bound 0.009)" in claim.rule(of(0.0101, 0.0, 0.1)).text
 
 
 @settings(deadline=None, max_examples=40)
@@ -225,7 +289,13 @@ def test_a_claim_holds_only_as_a_whole() -> None:
     assert together([good, good]).verdict == SUPPORTED
     assert together([good, bad, unclear]).verdict == NOT_SUPPORTED
     assert together([good, unclear]).verdict == CANNOT_TELL
-    assert together([good, bad, missing]).verdict == NOT_TESTED
+    assert together([good, missing]).verdict == NOT_TESTED
+    assert together([good, bad, missing]) == evidence.Finding(NOT_SUPPORTED, "a; b (d)", 2)
+    rough = dataclasses.replace(bad, converged=False)
+    assert together([good, rough]) == evidence.Finding(CANNOT_TELL, "a; b (not converged)", 2)
+    assert together([good, dataclasses.replace(good, converged=False)]).verdict == CANNOT_TELL
+    assert together([bad, dataclasses.replace(good, converged=False)]).verdict == NOT_SUPPORTED
+    assert together([rough, rough]).text == "b; b (all of these: not converged)"
     assert together([]).verdict == NOT_TESTED
     assert together([good, bad]).seeds == 2
 

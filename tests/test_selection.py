@@ -1,5 +1,6 @@
 """The setting that supplement E's rule selects stands beside the paper's in Figure 1."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -45,10 +46,13 @@ def test_the_selected_setting_is_found_and_described(params: Params, root: Path)
     assert ours is not None
     text = selection.sentence(params, (by_setting["du_vae"], paper), (selected, ours), root)
     assert text is not None
-    assert "On our data this is γ 1, p 0.3, and in the paper γ 1, p 0.5." in text
-    counts = [len(selection.centres(selection.density(per_example.space(by_setting[name], each))))
-              for name, each in (("du_vae", paper), ("du_vae_10_03", ours))]  # fmt: skip
-    words = ["1 centre" if count == 1 else f"{count} centres" for count in counts]
+    assert "the settings whose MI is above 1 nat; we take both on validation." in text
+    assert "In the study synthetic_grid this is γ 1, p 0.3; in the paper it is γ 1, p 0.5." in text
+    assert "An earlier version made the study and kept no record of it." in text
+    words = [
+        selection.centres_text(selection.counts(selection.density(per_example.space(by_setting[name], each))))
+        for name, each in (("du_vae", paper), ("du_vae_10_03", ours))
+    ]
     assert f"has {words[0]} with γ 1, p 0.5 and {words[1]} with γ 1, p 0.3; the paper's figure shows five." in text
     text = selection.sentence(params, (by_setting["du_vae"], paper), None, root)
     assert text is not None
@@ -68,7 +72,50 @@ def test_the_papers_own_choice_needs_no_second_panel(params: Params, root: Path)
     assert values is not None
     text = selection.sentence(params, (du_vae, values), None, root)
     assert text is not None
-    assert text.endswith("On our data, as in the paper, this is γ 1, p 0.5.")
+    assert "In the study synthetic_grid this is γ 1, p 0.5, as in the paper." in text
+    assert "centre" not in text
+
+
+def test_the_study_says_how_much_its_choice_means(params: Params, root: Path) -> None:
+    """Its seed, the trials that may be as good, its limit of epochs, the paper's choice, and its version."""
+    select(root, yaml.safe_dump({"hyperparameters": {"gamma": 1.0, "p": 0.3}}))
+    folder = best_params_path("synthetic_grid", root).parent
+    study = {"epochs_of_a_training": 50, "min_mi": 1.0, "maybe_best": [0, 1, 2]}
+    (folder / "study.json").write_text(json.dumps(study), encoding="utf-8")
+    trials = (
+        "trial,gamma,p,state,mi,epochs\n0,1.0,0.3,complete,1.7,50\n1,1.0,0.5,complete,0.83,40\n2,1.0,0.7,pruned,,5\n"
+    )
+    (folder / "trials.csv").write_text(trials, encoding="utf-8")
+    record = {"commit": "fedcba9876543210fedcba9876543210fedcba98", "dirty": False}
+    (folder / "search.run.json").write_text(json.dumps({"record": [record]}), encoding="utf-8")
+
+    def text() -> str:
+        models, selected = found(params, root)
+        assert selected is not None
+        paper = next(model for model in models if model.job.setting == "du_vae")
+        pairs = [(model, per_example.read(model, root)) for model in (paper, selected)]
+        known = [(model, values) for model, values in pairs if values is not None]
+        return selection.sentence(params, known[0], known[1], root) or ""
+
+    try:
+        whole = text()
+        assert "The study has one seed. 2 other trials cannot be distinguished from this one." in whole
+        assert "Its training ended at the limit of 50 epochs, so it may not have converged." in whole
+        assert "There the paper's own choice failed the condition, with an MI of 0.83." in whole
+        assert "Another version made the study (commit fedcba9; the models: 0123456)." in whole
+        record["commit"] = made_up.COMMIT
+        (folder / "search.run.json").write_text(json.dumps({"record": [record]}), encoding="utf-8")
+        study["maybe_best"] = [0]
+        (folder / "study.json").write_text(json.dumps(study), encoding="utf-8")
+        whole = text()
+        assert "version" not in whole
+        assert "other trial" not in whole
+        (folder / "study.json").write_text("[]", encoding="utf-8")
+        (folder / "trials.csv").write_text("\x00", encoding="utf-8")
+        assert "Its trials were not compared in pairs" in text()
+    finally:
+        for name in ("study.json", "trials.csv", "search.run.json"):
+            (folder / name).unlink()
 
 
 @pytest.mark.parametrize("text", ["", "hyperparameters: null", "hyperparameters: {gamma: x}", "[", "- 1", "\x00"])

@@ -14,6 +14,7 @@ from duvae.report import (
     claims,
     collapse,
     compare,
+    earlier_results,
     examples,
     figure1,
     figures,
@@ -130,7 +131,13 @@ def section(params: Params, models: Sequence[Result], root: Path, others: Sequen
     return {
         "id": name,
         "item": item,
-        "size": page.size(dataset, next((values.documents for values in per_model if values), None), models),
+        "size": page.size(
+            dataset,
+            next((values.documents for values in per_model if values), None),
+            models,
+            not earlier_results.other_limits(params, models),
+        ),
+        "earlier": earlier_results.sentences(params, models),
         "likelihood": likelihood_table.likelihood(models, colours, compared, floor, gaps, item=item),
         "floor": floor,
         "evidence": evidence,
@@ -227,11 +234,13 @@ def omissions(
     Returns:
         One sentence; None if nothing is left out.
     """
-    without = [model.name for model, values in zip(models, per_model, strict=True) if values is None]
+    unknown = [model for model, values in zip(models, per_model, strict=True) if values is None]
+    without = [model.name for model in unknown]
     parts = []
     if without:
         subjects = ["the sizes of the splits"] if len(without) == len(models) else []
         subjects += ["the gap to the floor"] if floor else []
+        subjects += ["the comparison of the NLL in pairs"] if any(model.metrics["nll"] for model in unknown) else []
         subjects += ["the latent space"] if dataset.networks.latent == 2 else []
         parts += [f"{cells.word_list(subjects)} ({_model_names(without, models)})"] if subjects else []
     if floor and floor.nll is None:

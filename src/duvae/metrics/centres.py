@@ -7,6 +7,9 @@ from duvae.data.splits import Array
 PROMINENCE = 0.05
 """Smallest height of a centre above the highest pass to a higher centre, as a share of the largest density."""
 
+THRESHOLDS = (0.01, 0.02, PROMINENCE, 0.1)
+"""Values of this smallest height for which the centres are counted, since the number can depend on it."""
+
 
 def centres(density: Array, prominence: float = PROMINENCE) -> list[tuple[int, int]]:
     """Finds the maxima of a density that stand out.
@@ -62,3 +65,18 @@ def centres(density: Array, prominence: float = PROMINENCE) -> list[tuple[int, i
             ended[other] = flat[other] - flat[point] < least
 
     return [divmod(peak, columns) for peak in peaks if not ended[peak] and flat[peak] >= least]
+
+
+def counts(density: Array) -> dict[float, int]:
+    """Counts the centres of a density at each of `THRESHOLDS`.
+
+    Args:
+        density: The density on a lattice, shape (rows, columns).
+
+    Returns:
+        The number of centres, by threshold.
+
+    Raises:
+        ValueError: If the density has no points, or if it is not finite everywhere.
+    """
+    return {threshold: len(centres(density, threshold)) for threshold in THRESHOLDS}

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from duvae.config import Params, SyntheticDataset
 from duvae.report import comparison, latent_spaces, per_example
-from duvae.report.cells import number_range
+from duvae.report.cells import number_range, word_list
 from duvae.report.claim_rules import CLAIMS, Claim
-from duvae.report.evidence import NOT_TESTED, Evidence, Finding
+from duvae.report.evidence import LEAST_UNANIMOUS, NOT_TESTED, Evidence, Finding
 from duvae.report.metric_columns import noun
 from duvae.report.per_example import PerExample
 from duvae.report.results import Result
@@ -20,8 +20,11 @@ EXPLANATION = (
     "A claim is supported only if all comparisons that it needs say so, and it is not supported if one of them clearly"
     " says the opposite, with at least two seeds and a confidence of 95 % for all of them together. Else the results"
     " cannot tell. With one seed they never can, since another seed may differ. In brackets stand the intervals of the"
-    " differences. Differences in NLL and in accuracy are those on the same test examples. Claims about collapse,"
-    " training time, and centres and their places have no intervals: they must hold for every seed."
+    " differences. Differences in NLL and in accuracy are those on the same test examples; the intervals of KL, MI, MPD"
+    " and CE cover the seeds only. Claims about collapse, training time, and centres and their places have no"
+    f" intervals: at least {LEAST_UNANIMOUS} seeds must all agree. A part with a training that ended before it had"
+    " converged decides nothing; it is marked (not converged). The confidence is that of each line, so among many lines"
+    " some may be wrong."
 )
 """How the verdicts come about, in the words of the pages."""
 
@@ -76,19 +79,25 @@ def evidence(params: Params, models: Sequence[Result], examples: Sequence[PerExa
 def lines(evidences: Sequence[Evidence]) -> list[Line]:
     """Decides about each claim on each data set that tests it, in the order of the paper.
 
-    A claim that no data set tests has one line, with the verdict `not tested`.
+    A claim that no data set tests has one line, with the verdict `not tested`, which names the missing results.
 
     Args:
         evidences: The results of each data set.
     """
     found = []
     for claim in CLAIMS:
+        findings = [(each, claim.rule(each)) for each in evidences if each.kind in claim.kinds]
         tested = [
             Line(claim, each.dataset, finding, size(each))
-            for each in evidences
-            if each.kind in claim.kinds and (finding := claim.rule(each)).verdict != NOT_TESTED
+            for each, finding in findings
+            if finding.verdict != NOT_TESTED
         ]
-        found += tested or [Line(claim, None, Finding(NOT_TESTED, "no results of the systems concerned", 0), "")]
+        missing: dict[str, list[str]] = {}
+        for each, finding in findings:
+            missing.setdefault(finding.text, []).append(each.dataset)
+        text = "; ".join(f"{word_list(datasets)}: {reason}" for reason, datasets in missing.items())
+        untested = Finding(NOT_TESTED, text or f"no data set of the kind {' or '.join(claim.kinds)}", 0)
+        found += tested or [Line(claim, None, untested, "")]
 
     return found
 

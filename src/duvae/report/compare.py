@@ -69,9 +69,10 @@ def settings(
         One dictionary per setting. `id` is `<data set>/<setting>`. `name` is the name of the setting, `system` is the
         label of its system, and `note` is the text in brackets of `name`, or else the setting's hyperparameters.
         `seeds` is the number of seeds. `verdict` says whether the latent space has collapsed, and `ending` how the
-        trainings ended. `commit` names the commits at which the models were trained and evaluated.
-        `picture` is the HTML id from `pictures`; None: no picture. `values` gives, for each number, the mean and the
-        standard deviation over seeds. `curves` has one dictionary per seed: the epochs and the columns of `CURVES`.
+        trainings ended; `converged` is whether all of them converged. `commit` names the commits at which the models
+        were trained and evaluated. `picture` is the HTML id from `pictures`; None: no picture. `values` gives, for each
+        number, the mean and the standard deviation over seeds. `curves` has one dictionary per seed: the epochs and
+        the columns of `CURVES`.
     """
     over = over_seeds(results)
     entries = []
@@ -88,6 +89,7 @@ def settings(
                 "note": name.partition(" (")[2].rstrip(")") or models[0].hyperparameters,
                 "seeds": over.count(setting),
                 "verdict": verdict.over_seeds([result.collapsed for result in models]),
+                "converged": not convergence.mark(models),
                 "ending": convergence.over_seeds([result.ending for result in models]),
                 "commit": word_list(list(dict.fromkeys(result.commit for result in models if result.commit))),
                 "picture": (pictures or {}).get(setting),

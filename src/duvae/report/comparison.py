@@ -10,8 +10,10 @@ from functools import cached_property
 import numpy as np
 
 from duvae.metrics.paired import CONFIDENCE, Interval, Paired, interval, not_worse_than_best, paired
+from duvae.report.cells import word_list
+from duvae.report.names import LONGER
 from duvae.report.per_example import PerExample
-from duvae.report.results import Array, Result
+from duvae.report.results import Array, Result, setting_names
 
 LEVEL = f"{100 * CONFIDENCE:g} %"
 """The confidence level, as the pages write it."""
@@ -24,14 +26,26 @@ class Comparison:
     Attributes:
         nll: NLL in nats of the examples that all models share, shape (examples,), by setting and then by seed. The
             settings are in the order of the results. A setting without likelihoods, such as AE, is left out.
+        missing: Settings that have an NLL, but not the NLL of single examples, so that they cannot be compared.
     """
 
     nll: Mapping[str, Mapping[int, Array]]
+    missing: Sequence[str] = ()
+
+    @cached_property
+    def settings(self) -> list[str]:
+        """The settings that `best` compares: all that have values, except those that were trained longer."""
+        return [setting for setting in self.nll if not setting.endswith(LONGER)]
+
+    @cached_property
+    def left_out(self) -> list[str]:
+        """The settings that `best` should compare, but cannot, since the NLL of single examples is missing."""
+        return [setting for setting in self.missing if not setting.endswith(LONGER)]
 
     @cached_property
     def seeds(self) -> list[int]:
-        """The seeds that all settings have."""
-        common = [set(seeds) for seeds in self.nll.values()]
+        """The seeds that all settings of `settings` have."""
+        common = [set(self.nll[setting]) for setting in self.settings]
 
         return sorted(set.intersection(*common)) if common else []
 
@@ -40,13 +54,14 @@ class Comparison:
         """The settings that cannot be distinguished from the one with the lowest NLL.
 
         A single such setting is the best, with the confidence `CONFIDENCE` for all comparisons together. Only the seeds
-        count that all settings have. If fewer than two settings are compared, the list is empty.
+        count that all settings have. If fewer than two settings are compared, the list is empty. Settings that were
+        trained longer than the others take no part.
         """
-        if len(self.nll) < 2 or not self.seeds:
+        if len(self.settings) < 2 or not self.seeds:
             return []
 
         return not_worse_than_best(
-            {setting: [models[seed] for seed in self.seeds] for setting, models in self.nll.items()}
+            {setting: [self.nll[setting][seed] for seed in self.seeds] for setting in self.settings}
         )
 
     def between(self, first: str, second: str, confidence: float = CONFIDENCE) -> Interval | None:
@@ -106,18 +121,56 @@ def compare(
         for result, values in zip(results, examples, strict=True)
         if values is not None and values.nll is not None
     ]
+    measured = list(dict.fromkeys(result.job.setting for result in results if result.metrics["nll"] is not None))
     if not known:
-        return Comparison({})
+        return Comparison({}, measured)
     shared = known[0][1].index
     for _, values, _ in known:
         shared = np.intersect1d(shared, values.index, assume_unique=True)
     if not len(shared):
-        return Comparison({})
+        return Comparison({}, measured)
     nll: dict[str, dict[int, Array]] = {}
     for result, values, own in known:
         nll.setdefault(key(result), {})[result.job.seed] = own[np.searchsorted(values.index, shared)]
 
-    return Comparison(nll)
+    return Comparison(nll, [setting for setting in measured if setting not in nll])
+
+
+def seeds_text(results: Sequence[Result], compared: Comparison) -> str:
+    """Says over which seeds `Comparison.best` compares the settings, such as `over 2 seeds`.
+
+    Args:
+        results: Results of all models of one data set.
+        compared: The NLL of the single test examples.
+    """
+    count = len(compared.seeds)
+    seeds = "1 seed" if count == 1 else f"{count} seeds"
+    trained = {result.job.seed for result in results if result.job.setting in compared.settings}
+    if trained - set(compared.seeds):
+        seeds += f" that all settings {'have' if count == 1 else 'share'}"
+    elif count == 1:
+        seeds = "one seed"
+
+    return f"over {seeds}" + (", so other seeds may differ" if count == 1 else "")
+
+
+def absent_text(results: Sequence[Result], compared: Comparison) -> str:
+    """Names the settings that `Comparison.best` does not compare, with the reasons; empty if there are none.
+
+    Args:
+        results: Results of all models of one data set.
+        compared: The NLL of the single test examples.
+    """
+    names = setting_names(results)
+    longer = [name for setting, name in names.items() if setting.endswith(LONGER)]
+    left_out = [names[setting] for setting in compared.left_out]
+    lines = []
+    if left_out:
+        lines.append(f"Not compared, since the NLL of single examples is missing: {word_list(left_out)}.")
+    if longer:
+        lines.append(f"Settings that were trained longer take no part: {word_list(longer)}.")
+
+    return " ".join(lines)
 
 
 def difference_text(found: Interval | None, decimals: int = 2) -> str:

@@ -5,16 +5,24 @@ rate. Such a training has converged. A training can also end at its limit of epo
 have become lower with more epochs, so every comparison marks it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import pandas as pd
 
 from duvae.report.cells import number_range
 
 MARK = "‡"
-"""The sign beside the NLL of a setting with a training that did not converge."""
+"""The sign beside the NLL of a setting with a training that did not converge, and beside every difference of it."""
+
+
+class HasEnding(Protocol):
+    """Anything with the ending of a training, such as a `Result`."""
+
+    @property
+    def ending(self) -> "Ending": ...
+
 
 PATIENCE = 5
 """Number of last epochs among which the best epoch must be if the validation loss was still falling.
@@ -80,6 +88,11 @@ def ending(metrics: Mapping[str, Any], history: pd.DataFrame, record: Mapping[st
     falling = not converged and int(metrics["best_epoch"]) > epochs - int(patience)
 
     return Ending(epochs, int(decays), converged, falling)
+
+
+def mark(trained: Iterable[HasEnding]) -> str:
+    """The sign `MARK` if one of some trainings did not converge, else an empty text."""
+    return "" if all(each.ending.converged for each in trained) else MARK
 
 
 def over_seeds(endings: Sequence[Ending]) -> str:

@@ -1,12 +1,13 @@
 """Collects what the results of one data set say for or against a claim of the paper.
 
 A claim is about systems, not about single trained models. So a difference counts only if several seeds support it. With
-one seed, the difference is shown, but it decides nothing.
+one seed, the difference is shown, but it decides nothing. Models whose training ended before it had converged decide
+nothing either.
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from duvae.metrics.accuracies import accuracy_interval
 from duvae.metrics.paired import CONFIDENCE, Interval, interval_over_seeds
 from duvae.report.cells import number, word_list
 from duvae.report.comparison import Comparison
-from duvae.report.names import label
+from duvae.report.names import LONGER, label, setting_label
 from duvae.report.per_example import Space
 from duvae.report.results import Array, Result, label_counts
 
@@ -26,6 +27,13 @@ NOT_TESTED = "not tested"
 LEAST_SEEDS = 2
 """Smallest number of seeds with which a difference between two systems can decide about a claim."""
 
+LEAST_UNANIMOUS = 5
+"""Smallest number of seeds with which outcomes without an interval, such as a collapse, can decide about a claim.
+
+All of them must have the same outcome. If an outcome were as likely as its opposite, five of five seeds would have it
+with probability 1/32, which is below 5 %; with four seeds the probability is 1/16.
+"""
+
 
 @dataclass(frozen=True)
 class Check:
@@ -33,13 +41,23 @@ class Check:
 
     Attributes:
         holds: Whether the part holds; None where the results do not tell.
-        text: The numbers, in words.
-        seeds: Number of seeds; 0 where a system has no results.
+        text: The numbers, in words; where results are missing, what is missing, such as `no results of`.
+        seeds: Number of seeds; 0 where results are missing.
+        converged: Whether the trainings of all models concerned converged. If not, the part decides nothing. Parts that
+            do not depend on the end of the training, such as the time of an epoch, are true here.
+        lacking: The systems of which results are missing, to follow `text`.
     """
 
     holds: bool | None
     text: str
     seeds: int
+    converged: bool = True
+    lacking: Sequence[str] = ()
+
+    @property
+    def decided(self) -> bool | None:
+        """Whether the part holds, as far as it may decide: None also where a training did not converge."""
+        return self.holds if self.converged else None
 
 
 @dataclass(frozen=True)
@@ -82,10 +100,28 @@ class Evidence:
     train: int | None = None
 
     def setting(self, system: str) -> str | None:
-        """The setting of a system: the one with the system's name, or else its first one; None where there is none."""
+        """The setting of a system: the one with the system's name, or else its first one; None where there is none.
+
+        Settings that were trained longer than the others do not count.
+        """
         settings = [result.job.setting for result in self.results if result.system == system]
+        settings = [setting for setting in settings if not setting.endswith(LONGER)]
 
         return system if system in settings else next(iter(settings), None)
+
+    def name(self, system: str) -> str:
+        """The name of a system, with the key of its setting in brackets if that is not the system's key."""
+        return setting_label(system, self.setting(system) or system)
+
+    def converged(self, *settings: str | None) -> bool:
+        """Whether all trainings of some settings converged."""
+        return all(result.ending.converged for result in self.results if result.job.setting in settings)
+
+    def without_results(self, *systems: str) -> Check | None:
+        """A check that names those of the systems that have no results; None where all have some."""
+        missing = [label(system) for system in systems if self.setting(system) is None]
+
+        return lacking("no results of", missing) if missing else None
 
     def models(self, system: str) -> dict[int, Result]:
         """The results of a system's setting, by seed; empty where there is none."""
@@ -102,15 +138,23 @@ class Evidence:
             count: Number of comparisons that shall hold together. The confidence of each one is higher accordingly.
         """
         one, other = self.setting(first), self.setting(second)
-        found = self.comparison.between(one, other, _level(count)) if one and other else None
+        missing = self.without_results(first, second)
+        if missing or one is None or other is None:
+            return missing or lacking("no results of", [first, second])
 
-        return _check(found, -1, f"NLL of {label(first)} minus {label(second)}", "nats")
+        return self._lower((one, other), (self.name(first), self.name(second)), count)
 
     def lower_setting(self, first: str, second: str, count: int) -> Check:
         """Checks that one setting has a lower NLL than another. See `below`."""
-        found = self.comparison.between(first, second, _level(count))
+        return self._lower((first, second), (first, second), count)
 
-        return _check(found, -1, f"NLL of {first} minus {second}", "nats")
+    def _lower(self, settings: tuple[str, str], names: tuple[str, str], count: int) -> Check:
+        found = self.comparison.between(*settings, _level(count))
+        unknown = [name for name, setting in zip(names, settings, strict=True) if setting not in self.comparison.nll]
+        missing = lacking("no NLL of single examples of", unknown) if unknown else _no_common_seed(*names)
+        check = _check(found, -1, f"NLL of {names[0]} minus {names[1]}", "nats", missing)
+
+        return replace(check, converged=self.converged(*settings))
 
     def greater(
         self, first: str, second: str, value: Callable[[Result], float | None], name: str, count: int = 1
@@ -128,8 +172,13 @@ class Evidence:
         pairs = [(value(one[seed]), value(other[seed])) for seed in sorted(set(one) & set(other))]
         known = [(a, b) for a, b in pairs if a is not None and b is not None]
         found = interval_over_seeds([a for a, _ in known], [b for _, b in known], _level(count)) if known else None
+        names = self.name(first), self.name(second)
+        missing = lacking(f"no {name} of", names) if pairs else _no_common_seed(*names)
+        check = _check(found, 1, f"{name} of {names[0]} minus {names[1]}", "nats", missing)
 
-        return _check(found, 1, f"{name} of {label(first)} minus {label(second)}", "nats")
+        return self.without_results(first, second) or replace(
+            check, converged=self.converged(self.setting(first), self.setting(second))
+        )
 
     def beyond(
         self,
@@ -153,8 +202,10 @@ class Evidence:
         name, bound_name = names
         known = [number for model in self.models(system).values() if (number := value(model)) is not None]
         found = interval_over_seeds(known, [bound] * len(known), _level(count)) if known else None
+        text = f"{name} of {self.name(system)} minus {bound_name} ({bound:.2f})"
+        check = _check(found, sign, text, "nats", lacking(f"no {name} of", [self.name(system)]))
 
-        return _check(found, sign, f"{name} of {label(system)} minus {bound_name} ({bound:.2f})", "nats")
+        return self.without_results(system) or replace(check, converged=self.converged(self.setting(system)))
 
     def more_accurate(self, first: str, second: str, count: int = 1) -> Check:
         """Checks that the probes of one system are more accurate than those of another, at each number of labels.
@@ -166,7 +217,9 @@ class Evidence:
         """
         one, other = self.models(first), self.models(second)
         labels = label_counts([*one.values(), *other.values()])
-        name = f"accuracy of {label(first)} minus {label(second)}"
+        names = self.name(first), self.name(second)
+        converged = self.converged(self.setting(first), self.setting(second))
+        name = f"accuracy of {names[0]} minus {names[1]}"
         found: list[Interval] = []
         for size in labels:
             draws = [(_draws(one[seed], size), _draws(other[seed], size)) for seed in sorted(set(one) & set(other))]
@@ -176,71 +229,132 @@ class Evidence:
                 level = _level(count * len(labels))
                 found.append(accuracy_interval([a for a, _ in known], [b for _, b in known], tests, level))
         if not found:
-            return Check(None, f"{name}: no results", 0)
+            return self.without_results(first, second) or lacking("no accuracies of", names)
         seeds = min(each.seeds for each in found)
         ends = [_signed(end(each.difference for each in found), 1) for end in (min, max)]
         text = f"{name}: {ends[0] if ends[0] == ends[1] else ' to '.join(ends)} points"
         if seeds < LEAST_SEEDS:
-            return Check(None, f"{text} (one seed)", seeds)
+            return Check(None, f"{text} (one seed)", seeds, converged)
         signs = [each.sign for each in found]
         sides = [(1, "above"), (-1, "below"), (0, "around")]
         counts = [f"{signs.count(sign)} {side} 0" for sign, side in sides if sign in signs]
         holds = True if set(signs) == {1} else False if -1 in signs else None
 
-        return Check(holds, f"{text} (of {len(found)} intervals, {word_list(counts)})", seeds)
+        return Check(holds, f"{text} (of {len(found)} intervals, {word_list(counts)})", seeds, converged)
 
     def state(self, system: str, collapsed: bool) -> Check:
         """Checks that all models of a system have collapsed, or that none has.
 
-        If the seeds differ, the check decides nothing.
+        If the seeds differ, or if there are fewer than `LEAST_UNANIMOUS`, the check decides nothing.
 
         Args:
             system: The system.
             collapsed: Whether the models shall have collapsed.
         """
-        return self.state_of(list(self.models(system).values()), collapsed, label(system))
+        return self.state_of(list(self.models(system).values()), collapsed, self.name(system))
 
     def state_of(self, models: Sequence[Result], collapsed: bool, name: str) -> Check:
         """Checks that all given models have collapsed, or that none has. See `state`."""
         if not models:
-            return Check(None, f"{name}: no results", 0)
+            return lacking("no results of", [name])
         fallen = sum(model.collapsed is True for model in models)
         alive = sum(model.collapsed is False for model in models)
-        wanted, opposite = (fallen, alive) if collapsed else (alive, fallen)
-        seeds = len({model.job.seed for model in models})
         text = f"{name}: {fallen} of {len(models)} model{'s' if len(models) > 1 else ''} collapsed" + (
             f", {len(models) - fallen - alive} unclear" if fallen + alive < len(models) else ""
         )
-        if seeds < LEAST_SEEDS:
-            return Check(None, text, seeds)
+        outcomes = [None if model.collapsed is None else model.collapsed == collapsed for model in models]
 
-        return Check(True if wanted == len(models) else False if opposite == len(models) else None, text, seeds)
+        return unanimous(outcomes, text, seeds_of(models), all(model.ending.converged for model in models))
 
 
 def together(checks: Sequence[Check]) -> Finding:
     """Decides about a claim all of whose parts shall hold.
 
-    - `not tested`: a part has no results.
-    - `not supported`: a part does not hold.
+    - `not supported`: a part does not hold, whatever the others show.
+    - `not tested`: otherwise, if a part has no results.
     - `supported`: all parts hold.
     - `cannot tell`: otherwise.
+
+    A part with a training that did not converge counts as one that does not tell.
     """
-    seeds = min((check.seeds for check in checks), default=0)
-    text = "; ".join(check.text for check in checks)
-    if not checks or seeds == 0:
-        return Finding(NOT_TESTED, "no results of these systems", 0)
-    if any(check.holds is False for check in checks):
-        return Finding(NOT_SUPPORTED, text, seeds)
-    if all(check.holds for check in checks):
+    present = [check for check in checks if check.seeds]
+    absent = _absent_text([check for check in checks if not check.seeds])
+    seeds = min((check.seeds for check in present), default=0)
+    if len(present) > 1 and not any(check.converged for check in present):
+        text = f"{'; '.join(check.text for check in present)} (all of these: not converged)"
+    else:
+        text = "; ".join(check.text + ("" if check.converged else " (not converged)") for check in present)
+    if any(check.decided is False for check in present):
+        return Finding(NOT_SUPPORTED, f"{text} ({absent})" if absent else text, seeds)
+    if absent or not checks:
+        return Finding(NOT_TESTED, absent, 0)
+    if all(check.decided for check in checks):
         return Finding(SUPPORTED, text, seeds)
 
     return Finding(CANNOT_TELL, text, seeds)
 
 
-def _check(found: Interval | None, sign: int, name: str, unit: str, decimals: int = 2) -> Check:
-    """Turns the interval of a difference into a check that the difference has a sign."""
+def lacking(text: str, names: Sequence[str]) -> Check:
+    """A check of which results are missing.
+
+    Args:
+        text: What is missing, such as `no results of`.
+        names: The systems of which it is missing.
+    """
+    return Check(None, text, 0, lacking=names)
+
+
+def _absent_text(absent: Sequence[Check]) -> str:
+    """Says what is missing, each kind once, such as `no results of MAE and FB`."""
+    kinds: dict[str, list[str]] = {}
+    for check in absent:
+        kinds.setdefault(check.text, []).extend(check.lacking)
+
+    return "; ".join(f"{text} {word_list(list(dict.fromkeys(names)))}".strip() for text, names in kinds.items())
+
+
+def unanimous(outcomes: Sequence[bool | None], text: str, seeds: int, converged: bool = True) -> Check:
+    """Decides from outcomes that have no interval, such as collapses: all models must agree.
+
+    With fewer than `LEAST_UNANIMOUS` seeds, the check decides nothing. Its text then says in how many seeds the part
+    held.
+
+    Args:
+        outcomes: For each model, whether the part held; None where its results do not tell.
+        text: The numbers, in words.
+        seeds: Number of seeds.
+        converged: Whether the trainings of all models converged.
+    """
+    held, unit = sum(outcome is True for outcome in outcomes), "seed" if seeds == len(outcomes) else "model"
+    text = f"{text} (held in {held} of {len(outcomes)} {unit}{'s' * (len(outcomes) > 1)})"
+    if seeds < LEAST_UNANIMOUS or len(set(outcomes)) != 1:
+        return Check(None, text, seeds, converged)
+
+    return Check(outcomes[0], text, seeds, converged)
+
+
+def seeds_of(models: Sequence[Result]) -> int:
+    """The number of seeds that each setting of some models has at least; 0 without models."""
+    seeds: dict[str, set[int]] = {}
+    for model in models:
+        seeds.setdefault(model.job.setting, set()).add(model.job.seed)
+
+    return min((len(each) for each in seeds.values()), default=0)
+
+
+def _check(found: Interval | None, sign: int, name: str, unit: str, missing: Check, decimals: int = 2) -> Check:
+    """Turns the interval of a difference into a check that the difference has a sign.
+
+    Args:
+        found: The interval; None where results are missing.
+        sign: The sign that the difference shall have: -1 or 1.
+        name: The name of the difference.
+        unit: The unit of the difference.
+        missing: The check where results are missing.
+        decimals: Number of decimal places.
+    """
     if found is None:
-        return Check(None, f"{name}: no results", 0)
+        return missing
     difference = _signed(found.difference, decimals)
     if found.seeds < LEAST_SEEDS:
         return Check(None, f"{name}: {difference} {unit} (one seed)", found.seeds)
@@ -248,6 +362,10 @@ def _check(found: Interval | None, sign: int, name: str, unit: str, decimals: in
     ends = f"{_signed(found.low, decimals)} to {_signed(found.high, decimals)}"
 
     return Check(holds, f"{name}: {difference} {unit} ({ends})", found.seeds)
+
+
+def _no_common_seed(first: str, second: str) -> Check:
+    return lacking(f"no seed that {first} and {second} share", [])
 
 
 def _signed(value: float, decimals: int) -> str:

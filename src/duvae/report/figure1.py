@@ -14,6 +14,7 @@ from duvae.errors import UserError
 from duvae.report import (
     cells,
     claims,
+    earlier_results,
     figures,
     latent_spaces,
     likelihood_table,
@@ -131,6 +132,7 @@ def content(
         ),
         "points": cells.word_list([space.name for space in spaces if space.variances is None]),
         "figure": page.inline_png(figure, "Latent spaces: density above, means below"),
+        "earlier": earlier_results.sentences(params, models),
         "claims": [line for line in claims.lines([evidence]) if line.dataset],
         "claims_explained": claims.EXPLANATION,
         "selection": selection.sentence(params, paper, (selected, chosen) if selected and chosen else None, root)

@@ -7,7 +7,7 @@ import pandas as pd
 
 from duvae.report import convergence, verdict
 from duvae.report.cells import Cell, Head, Row, Table, cell
-from duvae.report.comparison import Comparison
+from duvae.report.comparison import Comparison, absent_text, seeds_text
 from duvae.report.metric_columns import METRICS, Gaps, reference, shown_metrics
 from duvae.report.per_example import Floor
 from duvae.report.results import Result, over_seeds
@@ -27,7 +27,7 @@ def likelihood(
 
     A cell shows the mean and the standard deviation over seeds. If the metric has a standard error over test examples,
     the cell shows it in brackets. Bold type marks the settings that cannot be distinguished from the one with the
-    lowest NLL.
+    lowest NLL. There is no bold type if a setting with an NLL could not be compared.
 
     Args:
         results: Results of the models of one data set.
@@ -52,24 +52,26 @@ def likelihood(
     unconverged = False
     for setting, name, note in named_settings(results):
         models = [result for result in results if result.job.setting == setting]
-        converged = all(model.ending.converged for model in models)
-        unconverged = unconverged or not converged
+        mark = convergence.mark(models)
+        unconverged = unconverged or bool(mark)
         cells = [cell(over.count(setting))]
         for metric in metrics:
             if metric.key == "gap":
                 gap = pd.DataFrame((gaps or {}).get(setting, []), columns=["mean", "error"])
-                cells.append(cell(gap["mean"].mean(), 2, gap["mean"].std(ddof=1), gap["error"].mean()))
+                entry = cell(gap["mean"].mean(), 2, gap["mean"].std(ddof=1), gap["error"].mean())
+                cells.append(replace(entry, mark=mark))
             elif metric.key == "against":
                 found = None if vae is None or setting == vae else comparison.between(setting, vae)
-                cells.append(cell(found.difference, 2, error=found.high - found.difference) if found else Cell(None))
+                entry = cell(found.difference, 2, error=found.high - found.difference) if found else Cell(None)
+                both = [result for result in results if result.job.setting in (setting, vae)]
+                cells.append(replace(entry, mark=convergence.mark(both)))
             else:
                 value = over.value(setting, metric.key)
                 decimals = 0 if metric.key == "au" and over.count(setting) == 1 else metric.decimals
                 error = over.value(setting, f"{metric.key}_stderr")
                 entry = cell(value, decimals, over.spread(setting, metric.key), error)
                 if metric.key == "nll" and entry.text is not None:
-                    mark = "" if converged else convergence.MARK
-                    entry = replace(entry, strong=setting in comparison.best, mark=mark)
+                    entry = replace(entry, strong=setting in comparison.best and not comparison.left_out, mark=mark)
                 cells.append(entry)
         cells.append(Cell(verdict.over_seeds([model.collapsed for model in models])))
         rows.append(Row(name, cells, note, colours[setting]))
@@ -77,9 +79,10 @@ def likelihood(
     return Table(
         f"{prefix}likelihood-{results[0].job.dataset}",
         f"On {test_size_text(results, item)}, per {item}. {spread_text(over)}; in brackets the standard error over"
-        f" {item}s; – where a system has no such number. {best_text(comparison)}"
+        f" {item}s; – where a system has no such number. {best_text(results, comparison)}"
         + (
-            f" {convergence.MARK}: a training ended at its limit of epochs, before it had converged."
+            f" {convergence.MARK}: a training ended at its limit of epochs, before it had converged; a difference may"
+            " be one of the speed of training."
             if unconverged
             else ""
         ),
@@ -88,16 +91,22 @@ def likelihood(
     )
 
 
-def best_text(comparison: Comparison) -> str:
-    """Says what bold type means in the column of the NLL; empty where the settings were not compared."""
-    if not comparison.best:
+def best_text(results: Sequence[Result], comparison: Comparison) -> str:
+    """Says what bold type means in the column of the NLL, or why there is none; empty where nothing can be compared.
+
+    Args:
+        results: Results of the models of one data set.
+        comparison: The NLL of the single test examples.
+    """
+    if len(comparison.settings) + len(comparison.left_out) < 2:
         return ""
-    count = len(comparison.seeds)
-    seeds = "one seed, so this does not cover the choice of the seed" if count == 1 else f"{count} seeds"
+    absent = absent_text(results, comparison)
+    if comparison.left_out or not comparison.best:
+        return f"No setting is bold, since not all were compared. {absent}".strip()
     which = (
         "the setting with a lower NLL than all others"
         if len(comparison.best) == 1
         else "the settings that cannot be distinguished from the one with the lowest NLL"
     )
 
-    return f"Bold: {which} (95 % for all comparisons together; {seeds})."
+    return f"Bold: {which} (95 % for all comparisons together, {seeds_text(results, comparison)}). {absent}".strip()

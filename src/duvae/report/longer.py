@@ -7,13 +7,8 @@ from matplotlib.figure import Figure
 from duvae.report import convergence, figures
 from duvae.report.cells import number
 from duvae.report.comparison import Comparison, difference_text
+from duvae.report.names import LONGER
 from duvae.report.results import Result, over_seeds, setting_names
-
-SUFFIX = "_fifth_decay"
-"""End of the names of settings whose trainings go on to the fifth decay of the learning rate.
-
-The rest of the name is that of the setting with the same hyperparameters and the limit of epochs of the data set.
-"""
 
 
 def pairs(results: Sequence[Result]) -> list[tuple[str, str]]:
@@ -26,9 +21,9 @@ def pairs(results: Sequence[Result]) -> list[tuple[str, str]]:
         Pairs of a setting at the limit of epochs and the setting that goes on.
     """
     settings = list(dict.fromkeys(result.job.setting for result in results))
-    longer = [name for name in settings if name.endswith(SUFFIX)]
+    longer = [name for name in settings if name.endswith(LONGER)]
 
-    return [(name.removesuffix(SUFFIX), name) for name in longer if name.removesuffix(SUFFIX) in settings]
+    return [(name.removesuffix(LONGER), name) for name in longer if name.removesuffix(LONGER) in settings]
 
 
 def sentences(results: Sequence[Result], compared: Comparison) -> list[str]:
@@ -45,12 +40,18 @@ def sentences(results: Sequence[Result], compared: Comparison) -> list[str]:
             convergence.over_seeds([result.ending for result in results if result.job.setting == setting])
             for setting in (short, long)
         ]
-        values = [number(over.value(setting, "nll"), 2) for setting in (short, long)]
+        models = [[result for result in results if result.job.setting == setting] for setting in (short, long)]
+        marks = [convergence.mark(each) for each in models]
+        values = [
+            f"{number(over.value(setting, 'nll'), 2)}{mark}" for setting, mark in zip((short, long), marks, strict=True)
+        ]
         lines.append(
             f"{names[short]}: NLL {values[0]} ({endings[0]}). Trained on to the fifth decay: {values[1]}"
             f" ({endings[1]})."
             f" The NLL of the longer training on the same examples: {difference_text(compared.between(long, short))}."
         )
+        if marks[1]:  # the shorter training ends at its limit by design
+            lines[-1] += f" {convergence.MARK} The longer training had not converged either."
 
     return lines
 

@@ -6,10 +6,21 @@ from typing import Any
 
 from duvae.registry import RECORDS
 
+LONGER = "_fifth_decay"
+"""End of the keys of settings whose trainings go on to the fifth decay of the learning rate.
+
+The rest of the key is that of the setting with the same hyperparameters and the limit of epochs of the data set.
+"""
+
 
 def label(system: str) -> str:
     """A system's name as the paper writes it; the system's key if the registry has no record of the system."""
     return RECORDS[system].label if system in RECORDS else system
+
+
+def setting_label(system: str, setting: str) -> str:
+    """A system's name, followed by the key of the setting in brackets if that is not the system's key."""
+    return label(system) if setting == system else f"{label(system)} ({setting})"
 
 
 def letter(system: str, hyperparameter: str) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from duvae.report import convergence, verdict
 from duvae.report.cells import number, word_list
-from duvae.report.comparison import Comparison
+from duvae.report.comparison import Comparison, absent_text, seeds_text
 from duvae.report.metric_columns import Gaps
 from duvae.report.results import Result, over_seeds, setting_names
 
@@ -63,25 +63,35 @@ def collapse_lines(results: Sequence[Result]) -> list[str]:
 
 
 def nll_lines(results: Sequence[Result], comparison: Comparison) -> list[str]:
-    """Says which setting has the lowest NLL, or which settings cannot be distinguished from it."""
-    if not comparison.best:
-        return []
-    names = setting_names(results)
-    best = [names[setting] for setting in comparison.best]
-    count = len(comparison.seeds)
-    seeds = (
-        "One seed was trained, so this does not say how other seeds would compare."
-        if count == 1
-        else f"This is over {count} seeds."
-    )
-    if len(best) == len(comparison.nll):
-        line = f"No setting can be distinguished from the one with the lowest NLL: {word_list(best)}."
-    elif len(best) == 1:
-        line = f"{best[0]} has the lowest NLL, in paired comparisons with all {len(comparison.nll) - 1} other settings."
-    else:
-        line = f"These settings cannot be distinguished from the one with the lowest NLL: {word_list(best)}."
+    """Says which setting has the lowest NLL, or which settings cannot be distinguished from it.
 
-    return [f"{line} The confidence is 95 % for all comparisons together. {seeds}"]
+    The line names the settings that were compared, and those that were not.
+    """
+    names = setting_names(results)
+    compared = [names[setting] for setting in comparison.settings]
+    absent = absent_text(results, comparison)
+    if len(compared) + len(comparison.left_out) < 2:
+        return []
+    if not comparison.best:
+        reason = " They have no seed in common." if len(compared) > 1 else ""
+        return [f"The NLL of the settings was not compared in pairs.{reason} {absent}".strip()]
+    best = [names[setting] for setting in comparison.best]
+    of = f"Of {word_list(compared)},"
+    if len(best) == len(compared):
+        line = f"{of} none can be distinguished from the one with the lowest NLL."
+    elif len(best) == 1:
+        this = f"this {best[0]}" if len(comparison.seeds) == 1 else best[0]
+        others = len(compared) - 1
+        line = f"{of} {this} has the lowest NLL, in paired comparisons with the {others} other{'s' * (others > 1)}."
+    else:
+        line = f"{of} these cannot be distinguished from the one with the lowest NLL: {word_list(best)}."
+    rough = [r for r in results if r.job.setting in comparison.settings and not r.ending.converged]
+    more = " Not all of these trainings converged, so more epochs may change the order." if rough else ""
+
+    return [
+        f"{line} The confidence is 95 % for all comparisons together, {seeds_text(results, comparison)}.{more}"
+        f" {absent}".strip()
+    ]
 
 
 def floor_lines(results: Sequence[Result], gaps: Gaps) -> list[str]:

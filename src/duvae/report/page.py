@@ -84,7 +84,9 @@ def quadrature(floor: Floor) -> str:
     )
 
 
-def size(dataset: Dataset, counts: Mapping[str, int] | None, results: Sequence[Result]) -> list[str]:
+def size(
+    dataset: Dataset, counts: Mapping[str, int] | None, results: Sequence[Result], same_limit: bool = True
+) -> list[str]:
     """Writes sentences about the size of an experiment: the numbers of examples, latent dimensions and epochs.
 
     Further sentences name deviations from the paper, such as a training set that is only a sample.
@@ -93,6 +95,7 @@ def size(dataset: Dataset, counts: Mapping[str, int] | None, results: Sequence[R
         dataset: The data set's parameters in params.yaml.
         counts: Numbers of examples, by name of the split; None: the text does not mention these numbers.
         results: Results of all models of the data set.
+        same_limit: Whether the trainings had the limit of epochs in params.yaml. If not, the text does not mention it.
     """
     words = {"train": "training", "valid": "validation", "test": "test"}
     epochs, most = [result.metrics["epochs"] for result in results], dataset.optimisation.epochs
@@ -104,7 +107,9 @@ def size(dataset: Dataset, counts: Mapping[str, int] | None, results: Sequence[R
         (f"{word_list(documents)} {noun(dataset)}s; " if documents else "")
         + f"{dataset.networks.latent} latent dimensions; {number_range(epochs)} epochs"
         + (
-            f" of at most {most}"
+            ""
+            if not same_limit
+            else f" of at most {most}"
             if max(epochs) <= most
             else f", at most {most} unless the setting has a limit of its own"
         )

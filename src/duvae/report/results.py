@@ -19,7 +19,7 @@ from duvae.config import Job, Params
 from duvae.errors import UserError
 from duvae.report import convergence, expected, verdict
 from duvae.report.convergence import Ending
-from duvae.report.names import hyperparameter_text, label, rank
+from duvae.report.names import hyperparameter_text, label, rank, setting_label
 
 Array = npt.NDArray[np.float64]
 
@@ -82,9 +82,7 @@ class Result:
 
         The setting's key follows in brackets if it is not the system's key.
         """
-        name = label(self.system)
-
-        return name if self.job.setting == self.system else f"{name} ({self.job.setting})"
+        return setting_label(self.system, self.job.setting)
 
     @property
     def hyperparameters(self) -> str:

@@ -16,6 +16,7 @@ from duvae.project.provenance import read_record
 from duvae.report import figures, names
 from duvae.report.cells import Cell, Head, Row, Table, number, word_list
 from duvae.report.comparison import difference_text, interval_of
+from duvae.report.convergence import MARK
 from duvae.report.origin import machine_name
 from duvae.report.page import inline_svg, percent, render
 from duvae.report.results import read_table, short_commit
@@ -80,7 +81,12 @@ def trials_table(summary: Mapping[str, Any], trials: pd.DataFrame) -> Table:
             f"{int(row['trial'])}",
             [
                 *(Cell(number(row[key], 3)) for key in keys),
-                Cell(number(row["nll"], 2), error=number(row["nll_stderr"], 2), strong=row["trial"] in best),
+                Cell(
+                    number(row["nll"], 2),
+                    error=number(row["nll_stderr"], 2),
+                    strong=row["trial"] in best,
+                    mark=MARK if at_limit(summary, row) else "",
+                ),
                 *(Cell(number(row[name], 2)) for name in ("kl", "mi")),
                 Cell(str(int(row["epochs"]))),
                 Cell(str(row["state"])),
@@ -131,7 +137,7 @@ def page(folder: Path) -> tuple[bytes, str]:
         study=summary,
         system=names.label(summary["system"]),
         ranges=word_list([f"{letter(summary, n)} {min(v):g} to {max(v):g}" for n, v in summary["space"].items()]),
-        summary_lines=summary_lines(summary),
+        summary_lines=[*summary_lines(summary), *ending_lines(summary, trials), origin_line(record)],
         map=inline_svg(figures.svg(figure)),
         progress=inline_svg(figures.svg(progress(summary, trials, curves))),
         figure2=figure2(summary, trials),
@@ -189,6 +195,52 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
         )
 
     return lines
+
+
+def at_limit(summary: Mapping[str, Any], row: "pd.Series[Any]") -> bool:
+    """Whether a complete trial reached the limit of epochs, so that it may not have converged.
+
+    Args:
+        summary: Content of study.json, which a finished study writes.
+        row: A row of trials.csv.
+    """
+    return bool(row["state"] == "complete" and int(row["epochs"]) >= int(summary["epochs_of_a_training"]))
+
+
+def ending_lines(summary: Mapping[str, Any], trials: pd.DataFrame) -> list[str]:
+    """Says how many trials were stopped early or reached the limit of epochs; no sentence if there are none.
+
+    Args:
+        summary: Content of study.json, which a finished study writes.
+        trials: Content of trials.csv, one row per trial.
+    """
+    limited = sum(at_limit(summary, row) for _, row in trials.iterrows())
+    early = int((trials["state"] == "pruned").sum())
+    parts = [f"{limited} reached the limit of {summary['epochs_of_a_training']} epochs"] if limited else []
+    parts += [f"{early} were stopped early"] if early else []
+    if not parts:
+        return []
+
+    return [
+        (
+            f"{MARK} Of {len(trials)} trials, {word_list(parts)}. So differences between trials may be differences in"
+            " the speed of training."
+        )
+    ]
+
+
+def origin_line(record: Mapping[str, Any]) -> str:
+    """Names the commit at which a study ran, or says that it is not known.
+
+    Args:
+        record: Content of search.run.json; empty where the file is missing.
+    """
+    if not record:
+        return "The commit of this study is not known: an earlier version made it and kept no record."
+    if not record.get("commit"):
+        return "The commit of this study is not known: its record names none."
+
+    return f"The study ran at commit {short_commit(record)}."
 
 
 def winner_text(summary: Mapping[str, Any], best: Mapping[str, Any] | None) -> str:

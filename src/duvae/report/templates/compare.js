@@ -58,7 +58,8 @@
       for (const line of [of.note, of.seeds === 1 ? "1 seed" : `${of.seeds} seeds`].filter(Boolean))
         make("span", line, {class: "unit"}, cell);
     });
-    make("th", "difference", {scope: "col"}, head);
+    const rough = [a, b].some(of => !of.converged);
+    make("th", rough ? "difference ‡" : "difference", {scope: "col"}, head);
     const body = make("tbody", null, {}, table);
     const pair = paired(a, b);
     const keys = new Set(b.set.measures.map(measure => measure.key));
@@ -87,6 +88,7 @@
       make("td", "", {}, row);
     }
     document.getElementById("compare-sets").hidden = a.set === b.set;
+    document.getElementById("compare-rough").hidden = !rough;
     document.getElementById("compare-words").textContent = !pair ? "" : (pair.sign
       ? "The NLL differs, on the same test examples: the lower one is bold."
       : "On these test examples, the NLL of the two cannot be distinguished.")

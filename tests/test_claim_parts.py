@@ -1,0 +1,133 @@
+"""The parts of a claim name what they compare and what is missing, and read how the trainings ended."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from duvae.report import claim_rules, claims, evidence
+from duvae.report.claim_rules import CLAIMS
+from duvae.report.comparison import Comparison
+from duvae.report.evidence import CANNOT_TELL, NOT_SUPPORTED, NOT_TESTED, SUPPORTED, Evidence
+from duvae.report.names import LONGER
+from test_paper_claims import found, verdict
+
+
+def test_a_training_that_did_not_converge_decides_nothing() -> None:
+    (claim,) = [claim for claim in CLAIMS if claim.text.startswith("MAE does not")]
+
+    def of(mae: float, ending: str) -> evidence.Finding:
+        more = {"ending": ending}
+        return claim.rule(found({"vae": 0.0, "mae": mae}, more=lambda system, _: more if system == "mae" else {}))
+
+    assert of(4.0, "decays").verdict == SUPPORTED
+    assert "(not converged)" not in of(4.0, "decays").text
+    for mae in (4.0, -4.0):
+        finding = of(mae, "epochs")
+        assert finding.verdict == CANNOT_TELL
+        assert finding.text.endswith("(not converged)")
+    assert "(not converged)" in claims.EXPLANATION
+
+
+@pytest.mark.parametrize("text", ["DU-VAE has the most accurate", "more KL and MI", "IAF+BN collapses", "more compact"])
+def test_every_kind_of_rule_reads_the_endings(text: str) -> None:
+    """Accuracies, differences of KL and MI, states and entropies of unconverged models decide nothing."""
+    systems = dict.fromkeys((*claim_rules.CLASSIC_PROBED, "du_vae", "iaf_bn"), 0.0)
+
+    def of(ending: str) -> Evidence:
+        def more(system: str, seed: int) -> dict[str, Any]:
+            first = system == "du_vae"
+            metrics: dict[str, Any] = {"mi": 2.0 if first else 1.0, "kl": 2.0 if first else 1.0, "ending": ending}
+            metrics |= {"draws": [90.0 if first else 60.0] * 3, "ce": 0.5 if first else 3.5}
+            return metrics | ({"mi": 0.0} if system == "iaf_bn" else {}) | {"use": 0.0 if system == "iaf_bn" else 3.0}
+
+        return found(systems, 5, more=more)
+
+    assert verdict(text, of("decays")) == SUPPORTED
+    assert verdict(text, of("epochs")) == CANNOT_TELL
+
+
+def test_sa_vae_is_compared_with_the_vae_of_its_optimisation() -> None:
+    (claim,) = [claim for claim in CLAIMS if claim.text.startswith("Agg-VAE and SA-VAE have a lower NLL")]
+    levels = {"vae": 0.0, "agg_vae": -4.0, "sa_vae": -4.0}
+
+    plain = claim.rule(found(levels))
+    assert plain.verdict == SUPPORTED
+    assert "NLL of SA-VAE minus VAE: " in plain.text
+    assert plain.text.endswith("whose optimisation differs")
+    of = found({**levels, "vae_kim": -8.0})
+    models = [
+        dataclasses.replace(each, metrics={**each.metrics, "system": "vae"}) if each.system == "vae_kim" else each
+        for each in of.results
+    ]
+    kim = claim.rule(dataclasses.replace(of, results=models))
+    assert kim.verdict == NOT_SUPPORTED
+    assert "NLL of sa_vae minus vae_kim: +" in kim.text
+    assert kim.text.endswith("with the same optimisation")
+    assert "optimisation" not in claim.rule(found(levels, kind="image")).text
+
+
+def test_a_setting_that_has_not_the_name_of_its_system_is_named() -> None:
+    of = found({"vae": 0.0, "sa_vae": -4.0})
+    jobs = [
+        dataclasses.replace(each, job=each.job._replace(setting="sa_vae_small")) if each.system == "sa_vae" else each
+        for each in of.results
+    ]
+    nll = {{"sa_vae": "sa_vae_small"}.get(setting, setting): values for setting, values in of.comparison.nll.items()}
+    renamed = dataclasses.replace(of, results=jobs, comparison=Comparison(nll))
+
+    assert renamed.below("sa_vae", "vae").text.startswith("NLL of SA-VAE (sa_vae_small) minus VAE: −4")
+    longer = [
+        dataclasses.replace(each, job=each.job._replace(setting=f"sa_vae{LONGER}"))
+        for each in of.models("sa_vae").values()
+    ]
+    assert dataclasses.replace(of, results=longer).setting("sa_vae") is None
+
+
+def test_what_is_missing_is_named() -> None:
+    (claim,) = [claim for claim in CLAIMS if claim.text.startswith("Agg-VAE and SA-VAE have a lower NLL")]
+
+    assert claim.rule(found({"vae": 0.0, "agg_vae": -4.0})).text == "no results of SA-VAE"
+    assert claim.rule(found({"vae": 0.0})).text == "no results of Agg-VAE and SA-VAE"
+    worse = claim.rule(found({"vae": 0.0, "agg_vae": 4.0}))
+    assert worse.verdict == NOT_SUPPORTED
+    assert worse.text.endswith("(no results of SA-VAE)")
+    of = found({"vae": 0.0, "mae": 4.0})
+    unknown = dataclasses.replace(of, comparison=Comparison({"vae": of.comparison.nll["vae"]}, ["mae"]))
+    (mae,) = [claim for claim in CLAIMS if claim.text.startswith("MAE does not")]
+    assert mae.rule(unknown).text == "no NLL of single examples of MAE"
+    lines = {line.claim.text: line for line in claims.lines([unknown])}
+    assert lines[mae.text].finding.text == "made_up: no NLL of single examples of MAE"
+    assert lines["On images, BN-VAE has a higher NLL than the VAE."].finding.text == "no data set of the kind image"
+
+
+def timed(of: Evidence, seconds: Mapping[str, float], threads: Mapping[str, int] | None = None) -> Evidence:
+    """Adds records of the trainings: CPU seconds, by system, and numbers of threads, one if not given."""
+    models = []
+    for each in of.results:
+        record = {"cpu_seconds": seconds[each.system], "wall_seconds": 1.0, "peak_memory_mib": 1.0}
+        record |= {"threads": (threads or {}).get(each.system, 1), "machine": {"processor": "A processor"}}
+        models.append(dataclasses.replace(each, provenance={"train": record}))
+
+    return dataclasses.replace(of, results=models)
+
+
+@pytest.mark.parametrize(
+    ("agg_vae", "seeds", "expected"),
+    [(40.0, 5, SUPPORTED), (15.0, 5, CANNOT_TELL), (9.0, 5, NOT_SUPPORTED), (40.0, 4, CANNOT_TELL)],
+)
+def test_training_time_needs_a_clear_ratio_and_all_seeds(agg_vae: float, seeds: int, expected: str) -> None:
+    (claim,) = [claim for claim in CLAIMS if "much more time" in claim.text]
+    seconds = {"vae": 10.0, "agg_vae": agg_vae, "sa_vae": 100.0}
+    of = found(dict.fromkeys(seconds, 0.0), seeds, more=lambda *_: {"ending": "epochs"})
+    finding = claim.rule(timed(of, seconds))
+
+    assert finding.verdict == expected
+    assert (
+        f"an epoch of SA-VAE takes 10.0 times that of VAE; at least twice (held in {seeds} of {seeds}" in finding.text
+    )
+    other = claim.rule(timed(of, seconds, {"agg_vae": 2}))
+    assert other.verdict == CANNOT_TELL
+    assert "Agg-VAE and VAE were not trained on the same processor and threads" in other.text
+    assert claim.rule(of).verdict == NOT_TESTED
