@@ -33,7 +33,7 @@ def test_a_longer_training_is_compared_on_the_same_examples() -> None:
     compared = Comparison({"vae": {1: hard}, "vae_fifth_decay": {1: hard - 1 + np.resize([0.1, -0.1], 50)}})
     (line,) = longer.sentences([SHORT, LONG], compared)
 
-    assert "NLL 30.00 (epoch limit (20) after 1 decay, still falling)." in line
+    assert "NLL 30.00 (epoch limit (20) after 1 decay, best epoch 19 of 20)." in line
     assert "Trained on to the fifth decay: 29.00 (converged after 60 epochs, 5 decays)." in line
     assert "on the same examples: 1.00 nats lower (95 % interval −1.03 to −0.97; one seed" in line
     assert longer.pairs([LONG]) == []

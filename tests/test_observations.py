@@ -136,18 +136,18 @@ def history(rates: Sequence[float]) -> pd.DataFrame:
         (
             {"epochs": 12, "best_epoch": 12, "stopped": "after 12 epochs"},
             [1] * 12,
-            "epoch limit (12) after no decay, still falling",
+            "epoch limit (12) after no decay, best epoch 12 of 12",
         ),
         (
             {"epochs": 12, "best_epoch": 7, "stopped": "after 12 epochs"},
             [1] * 11 + [0.5],
-            "epoch limit (12) after 1 decay",
+            "epoch limit (12) after 1 decay, best epoch 7 of 12",
         ),
         ({"epochs": 9, "best_epoch": 9, "ending": "rate", "decays": 4}, [1] * 9, "converged after 9 epochs, 4 decays"),
         (
             {"epochs": 9, "best_epoch": 9, "ending": "epochs", "decays": 2},
             [1] * 9,
-            "epoch limit (9) after 2 decays, still falling",
+            "epoch limit (9) after 2 decays, best epoch 9 of 9",
         ),
     ],
 )
@@ -156,28 +156,34 @@ def test_the_end_of_a_training_is_told(metrics: dict[str, Any], rates: list[floa
 
 
 def test_seeds_that_ended_alike_share_one_text() -> None:
-    endings = [convergence.Ending(epochs, 5, True, False) for epochs in (80, 90)]
-    endings.append(convergence.Ending(120, 1, False, True))
+    endings = [convergence.Ending(epochs, 5, True, 70) for epochs in (80, 90)]
+    endings += [convergence.Ending(120, 1, False, best) for best in (118, 113)]
 
     assert convergence.over_seeds(endings) == (
-        "converged after 80 to 90 epochs, 5 decays; epoch limit (120) after 1 decay, still falling"
+        "converged after 80 to 90 epochs, 5 decays; epoch limit (120) after 1 decay, best epoch 113 to 118 of 120"
     )
 
 
-def test_the_recorded_patience_decides_what_the_last_epochs_are() -> None:
-    metrics = {"epochs": 30, "best_epoch": 15, "stopped": "after 30 epochs"}
-    record = {"parameters": {"optimisation": {"decay": {"patience": 20}}}}
-
-    assert not convergence.ending(metrics, history([1.0] * 30)).falling
-    assert convergence.ending(metrics, history([1.0] * 30), record).falling
-
-
 def test_trainings_without_convergence_are_named() -> None:
-    (line,) = observations.convergence_lines([model("vae"), model("fb", stopped="after 20 epochs", best_epoch=20)])
-    assert line.startswith("1 of the 2 settings converged with every seed.")
-    assert line.endswith("speed of training: FB (epoch limit (20) after no decay, still falling).")
+    open_ended = model("fb", stopped="after 20 epochs", best_epoch=20)
+    (line,) = observations.convergence_lines([model("vae"), open_ended])
+    assert line == (
+        "1 of the 2 settings converged with every seed. A difference from one of the others may be a difference in the"
+        " speed of training: FB (epoch limit (20) after no decay, best epoch 20 of 20)."
+    )
     (line,) = observations.convergence_lines([model("vae")])
     assert line.startswith("All trainings converged")
+
+
+def test_where_nothing_converged_no_model_is_set_apart() -> None:
+    """An autoencoder has no NLL, so the sentence speaks of models; settings that ended alike share one text."""
+    (line,) = observations.convergence_lines(
+        [model(name, stopped="after 20 epochs", best_epoch=best, nll=None) for name, best in (("ae", 20), ("vae", 17))]
+    )
+    assert line == (
+        "No training converged. Differences between these models may be differences in the speed of training:"
+        " AE and VAE (epoch limit (20) after no decay, best epoch 17 to 20 of 20)."
+    )
 
 
 # ---------------------------------------------------------------------------------- comparisons

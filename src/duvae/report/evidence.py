@@ -168,6 +168,7 @@ class Evidence:
         labels = label_counts([*one.values(), *other.values()])
         name = f"accuracy of {label(first)} minus {label(second)}"
         found: list[Interval] = []
+        subsets: list[int] = []
         for size in labels:
             draws = [(_draws(one[seed], size), _draws(other[seed], size)) for seed in sorted(set(one) & set(other))]
             known = [(a, b) for a, b in draws if a is not None and b is not None and a.shape == b.shape]
@@ -175,19 +176,26 @@ class Evidence:
                 tests = int(next(iter(one.values())).metrics["sentences"])
                 level = _level(count * len(labels))
                 found.append(accuracy_interval([a for a, _ in known], [b for _, b in known], tests, level))
+                subsets.append(len(known[0][0]))
         if not found:
             return Check(None, f"{name}: no results", 0)
         seeds = min(each.seeds for each in found)
         ends = [_signed(end(each.difference for each in found), 1) for end in (min, max)]
-        text = f"{name}: {ends[0] if ends[0] == ends[1] else ' to '.join(ends)} points"
+        span = ends[0] if ends[0] == ends[1] else f"between {ends[0]} and {ends[1]}"
+        numbers = "one number" if len(found) == 1 else f"{len(found)} numbers"
+        text = f"{name}: {span} points over {numbers} of labels"
         if seeds < LEAST_SEEDS:
-            return Check(None, f"{text} (one seed)", seeds)
+            return Check(None, f"{text} (one seed, so no interval)", seeds)
         signs = [each.sign for each in found]
         sides = [(1, "above"), (-1, "below"), (0, "around")]
         counts = [f"{signs.count(sign)} {side} 0" for sign, side in sides if sign in signs]
         holds = True if set(signs) == {1} else False if -1 in signs else None
+        worst = min(found, key=lambda each: each.low)
+        least = f"least favourable interval {_signed(worst.low, 1)} to {_signed(worst.high, 1)}"
 
-        return Check(holds, f"{text} (of {len(found)} intervals, {word_list(counts)})", seeds)
+        return Check(
+            holds, f"{text} (of {len(found)} intervals, {word_list(counts)}; {least}{_single_subsets(subsets)})", seeds
+        )
 
     def state(self, system: str, collapsed: bool) -> Check:
         """Checks that all models of a system have collapsed, or that none has.
@@ -248,6 +256,20 @@ def _check(found: Interval | None, sign: int, name: str, unit: str, decimals: in
     ends = f"{_signed(found.low, decimals)} to {_signed(found.high, decimals)}"
 
     return Check(holds, f"{name}: {difference} {unit} ({ends})", found.seeds)
+
+
+def _single_subsets(subsets: Sequence[int]) -> str:
+    """Says for how many numbers of labels there is one labelled subset, so that no interval covers its choice.
+
+    Args:
+        subsets: Number of labelled subsets for each number of labels.
+    """
+    single = sum(count == 1 for count in subsets)
+    if not single:
+        return ""
+    where = "each number" if single == len(subsets) else f"{single} of the {len(subsets)} numbers"
+
+    return f"; one labelled subset for {where} of labels: its choice is not covered"
 
 
 def _signed(value: float, decimals: int) -> str:

@@ -97,27 +97,29 @@ def floor_lines(results: Sequence[Result], gaps: Gaps) -> list[str]:
 
 
 def convergence_lines(results: Sequence[Result]) -> list[str]:
-    """Says how the trainings ended, grouped by their endings."""
+    """Says how the trainings ended; settings whose trainings ended alike share one text."""
     names = setting_names(results)
-    groups: dict[str, list[str]] = {}
-    converged = 0
-    for setting, name in names.items():
-        endings = [result.ending for result in results if result.job.setting == setting]
-        if all(ending.converged for ending in endings):
-            converged += 1
-        else:
-            groups.setdefault(convergence.over_seeds(endings), []).append(name)
-    if not groups:
+    groups: dict[frozenset[tuple[bool, int]], list[str]] = {}
+    endings = {setting: [result.ending for result in results if result.job.setting == setting] for setting in names}
+    open_ended = {setting: own for setting, own in endings.items() if not all(each.converged for each in own)}
+    if not open_ended:
         return ["All trainings converged: they ended at their last decay of the learning rate."]
-    texts = [f"{word_list(members)} ({text})" for text, members in groups.items()]
-    count = f"{converged} of the {len(names)} settings" if converged else "No setting"
-
-    return [
-        (
-            f"{count} converged with every seed. A difference in NLL from one of the others may be a difference in the"
-            f" speed of training: {word_list(texts)}."
-        )
+    for setting, own in open_ended.items():
+        groups.setdefault(frozenset((each.converged, each.decays) for each in own), []).append(setting)
+    texts = [
+        f"{word_list([names[setting] for setting in members])}"
+        f" ({convergence.over_seeds([each for setting in members for each in endings[setting]])})"
+        for members in groups.values()
     ]
+    if not any(each.converged for own in endings.values() for each in own):
+        head = "No training converged. Differences between these models may be differences in the speed of training"
+    else:
+        head = (
+            f"{len(names) - len(open_ended)} of the {len(names)} settings converged with every seed. A difference from"
+            " one of the others may be a difference in the speed of training"
+        )
+
+    return [f"{head}: {word_list(texts)}."]
 
 
 def construction_lines(results: Sequence[Result], latent: int) -> list[str]:
