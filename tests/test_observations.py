@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from duvae.config import Job
 from duvae.data.splits import Array
 from duvae.report import compare as report_compare
-from duvae.report import comparison, convergence, observations, results, verdict
+from duvae.report import comparison, convergence, observations, per_example, results, verdict
 from duvae.report.comparison import Comparison, compare, difference_text
 from duvae.report.per_example import PerExample
 from duvae.report.results import Result
@@ -283,8 +283,18 @@ def test_a_setting_far_ahead_is_called_the_lowest() -> None:
 
 
 def test_distances_from_the_floor_have_their_error() -> None:
-    lines = observations.floor_lines([model("vae"), model("fb")], {"vae": [(20.0, 0.4), (21.0, 0.6)], "fb": []})
-    assert lines == ["Nats above the floor (± standard error over sentences): VAE 20.50 ± 0.50."]
+    """Two seeds on the same sentences: the error is that of the means 19.5, 20.5, 21.5 and 22.5 of the sentences."""
+    gaps = {"vae": [np.array([18.0, 20.0, 21.0, 25.0]), np.array([21.0, 21.0, 22.0, 20.0])], "fb": []}
+    (line,) = observations.floor_lines([model("vae"), model("fb")], gaps)
+    assert line == (
+        "Nats above the floor, on its 4 sentences, with the standard error over them in brackets; not for ranking:"
+        " VAE 21.00 [0.65]."
+    )
+    mean, spread, error = per_example.gap_over_seeds(gaps["vae"])
+    assert (mean, spread) == (21.0, 0.0)
+    assert error == pytest.approx(np.std([19.5, 20.5, 21.5, 22.5], ddof=1) / 2)
+    assert np.isnan(per_example.gap_over_seeds([])).all()
+    assert np.isnan(per_example.gap_over_seeds([np.array([3.0])])[1:]).all()
     assert observations.floor_lines([model("vae")], {}) == []
 
 

@@ -7,14 +7,12 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import pandas as pd
-
 from duvae.report import convergence, names, verdict
 from duvae.report.cells import word_list
 from duvae.report.comparison import Comparison
 from duvae.report.figures import CURVES
 from duvae.report.metric_columns import METRICS, Gaps, shown_metrics
-from duvae.report.per_example import Floor
+from duvae.report.per_example import Floor, gap_over_seeds
 from duvae.report.results import FLOW_METRIC_KEYS, Result, label_counts, label_unit, over_seeds, setting_names
 
 POINTS = 200
@@ -77,9 +75,8 @@ def settings(
     entries = []
     for setting, name in setting_names(results).items():
         models = [result for result in results if result.job.setting == setting]
-        gap = pd.Series([value for value, _ in (gaps or {}).get(setting, [])], dtype=float)
         numbers = {str(key): (over.value(setting, str(key)), over.spread(setting, str(key))) for key in over.mean}
-        numbers["gap"] = float(gap.mean()), float(gap.std(ddof=1))
+        numbers["gap"] = gap_over_seeds((gaps or {}).get(setting, []))[:2]
         entries.append(
             {
                 "id": f"{models[0].job.dataset}/{setting}",

@@ -3,13 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-import pandas as pd
-
 from duvae.report import convergence, verdict
 from duvae.report.cells import Cell, Head, Row, Table, cell
 from duvae.report.comparison import Comparison
 from duvae.report.metric_columns import METRICS, Gaps, reference, shown_metrics
-from duvae.report.per_example import Floor
+from duvae.report.per_example import Floor, gap_over_seeds
 from duvae.report.results import Result, over_seeds
 from duvae.report.tables import named_settings, spread_text, test_size_text
 
@@ -57,8 +55,8 @@ def likelihood(
         cells = [cell(over.count(setting))]
         for metric in metrics:
             if metric.key == "gap":
-                gap = pd.DataFrame((gaps or {}).get(setting, []), columns=["mean", "error"])
-                cells.append(cell(gap["mean"].mean(), 2, gap["mean"].std(ddof=1), gap["error"].mean()))
+                mean, spread, error = gap_over_seeds((gaps or {}).get(setting, []))
+                cells.append(cell(mean, 2, spread, error))
             elif metric.key == "against":
                 found = None if vae is None or setting == vae else comparison.between(setting, vae)
                 cells.append(cell(found.difference, 2, error=found.high - found.difference) if found else Cell(None))

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 from duvae.config import Dataset
 from duvae.report.per_example import Floor
-from duvae.report.results import FLOW_METRIC_KEYS, Result
+from duvae.report.results import FLOW_METRIC_KEYS, Array, Result
 
-Gaps = Mapping[str, Sequence[tuple[float, float]]]
+Gaps = Mapping[str, Sequence[Array]]
 """Differences between the models' NLL and the floor (see `Floor`) in nats, by setting.
 
-A setting has one pair per seed: the mean difference over the sentences, and the standard error of this mean.
+A setting has one array per seed, of shape (sentences,).
 """
 
 NOUNS = {"synthetic": "sentence", "text": "sentence"}
@@ -67,7 +67,8 @@ METRICS = (
         "nats",
         2,
         "NLL minus the generator's own −log p(x), on the {floor} sentences of the floor;"
-        " in brackets the standard error of these paired differences.",
+        " in brackets the standard error of these paired differences over sentences, averaged over the seeds first."
+        " Settings are not ranked by it: their differences have smaller errors.",
     ),
     Metric(
         "perplexity",

@@ -11,6 +11,7 @@ from duvae.report import convergence, verdict
 from duvae.report.cells import number, word_list
 from duvae.report.comparison import Comparison
 from duvae.report.metric_columns import Gaps
+from duvae.report.per_example import gap_over_seeds
 from duvae.report.results import Result, over_seeds, setting_names
 
 NORMALIZED = ("bn_vae", "du_vae")
@@ -87,13 +88,21 @@ def nll_lines(results: Sequence[Result], comparison: Comparison) -> list[str]:
 def floor_lines(results: Sequence[Result], gaps: Gaps) -> list[str]:
     """Says how far the NLL of each setting lies above the floor, with the paired standard error over sentences."""
     names = setting_names(results)
-    above = []
+    above, sentences = [], 0
     for setting, seeds in gaps.items():
         if seeds:
-            mean, error = (sum(values) / len(seeds) for values in zip(*seeds, strict=True))
-            above.append(f"{names[setting]} {number(mean, 2)} ± {number(error, 2)}")
+            mean, _, error = gap_over_seeds(seeds)
+            above.append(f"{names[setting]} {number(mean, 2)} [{number(error, 2)}]")
+            sentences = len(seeds[0])
+    if not above:
+        return []
 
-    return [f"Nats above the floor (± standard error over sentences): {word_list(above)}."] if above else []
+    return [
+        (
+            f"Nats above the floor, on its {sentences:,} sentences, with the standard error over them in brackets; not"
+            f" for ranking: {word_list(above)}."
+        )
+    ]
 
 
 def convergence_lines(results: Sequence[Result]) -> list[str]:
