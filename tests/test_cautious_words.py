@@ -4,9 +4,11 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 
-from duvae.report import tables
+from duvae.report import likelihood_table, tables
+from duvae.report.comparison import Comparison
 from duvae.report.evidence import Check
 from duvae.report.results import Result
 from test_paper_claims import found, model
@@ -90,3 +92,24 @@ def test_the_table_of_probes_names_a_single_labelled_subset() -> None:
     assert some in caption([60.0, 61.0], [61.0])
     assert "not covered" not in caption([60.0, 61.0], [61.0, 62.0])
     assert caption([60.0], [61.0]).endswith("a classifier of them can be accurate although the decoder ignores z.")
+
+
+# ---------------------------------------------------------------------------------- the table of metrics
+
+
+def test_the_caption_explains_the_brackets_of_the_columns_that_have_some() -> None:
+    hard = np.linspace(20, 40, 50)
+    flow = model("iaf_fb", 1, mi=None, au=None, mpd_t=2.0, mpd_t_stderr=0.1, ce_t=1.0, ce_t_stderr=0.1)
+    models = [model("vae", 1), flow]
+    compared = Comparison({"vae": {1: hard}, "iaf_fb": {1: hard + np.linspace(0, 0.2, 50)}})
+
+    def caption(results: Sequence[Result], compared: Comparison) -> str:
+        return likelihood_table.likelihood(results, {"vae": "", "iaf_fb": "", "ae": ""}, compared).caption
+
+    assert (
+        "; in brackets the standard error over sentences, for Minus VAE's half of the 95 % interval of that comparison"
+        " alone, for MPD of zᵀ and CE of zᵀ the standard error of sampling; – where a system has no such number."
+    ) in caption(models, compared)
+    assert "; in brackets the standard error over sentences; – where" in caption([model("vae", 1)], Comparison({}))
+    bare = model("ae", 1, use=None, use_stderr=None, **dict.fromkeys(("nll", "nll_stderr", "kl", "mi", "mpd", "ce")))
+    assert "in brackets" not in caption([bare], Comparison({}))

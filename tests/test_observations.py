@@ -118,6 +118,16 @@ def test_settings_are_grouped_by_their_verdicts() -> None:
     assert lines[4] == verdict.RULE
 
 
+def test_where_nothing_was_measured_there_is_no_verdict() -> None:
+    """The use of z decides about an autoencoder; without it, nothing does."""
+    bare = {"mi": None, "kl": None, "use": None, "use_stderr": None}
+    assert verdict.of_setting([bare, bare]) is None
+    assert verdict.of_setting([bare, {**bare, "use": 3.0, "use_stderr": 0.1}]) == "0 of 2 collapsed, 1 unclear"
+    assert verdict.of_setting([{**bare, "kl": 1.0}]) == verdict.CANNOT_TELL
+    lines = observations.collapse_lines([model("ae", **bare), model("du_vae")])
+    assert lines == ["Not collapsed: DU-VAE (use of z 3.00, MI 1.20).", verdict.RULE]
+
+
 # ---------------------------------------------------------------------------------- convergence
 
 

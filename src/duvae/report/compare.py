@@ -18,6 +18,9 @@ from duvae.report.results import FLOW_METRIC_KEYS, Result, label_counts, label_u
 POINTS = 200
 """Largest number of epochs in a curve on the page. If a training has more epochs, only every n-th epoch is kept."""
 
+LIKELIHOOD_KEYS = ("nll", "nll_unseen", "gap", "perplexity")
+"""Keys of the NLL and of the measures that follow from it."""
+
 
 def measures(results: Sequence[Result], floor: Floor | None = None, item: str = "sentence") -> list[dict[str, Any]]:
     """Lists the rows of the table that compares two settings. Each row shows one number for both settings.
@@ -30,12 +33,15 @@ def measures(results: Sequence[Result], floor: Floor | None = None, item: str = 
 
     Returns:
         One dictionary per row, with its `key`, `label`, `unit` and number of `decimals`. `paired` is true for the NLL,
-        whose difference `pairs` gives with an interval. Rows of metrics also have `last`, which is true for metrics of
-        z^T, the end of a chain of flows. If `last` is true and neither setting has a value, `compare.js` hides the row.
+        whose difference `pairs` gives with an interval. `likelihood` is true for the NLL and for what follows from it:
+        without a pair in `pairs`, `compare.js` shows no difference of these. Rows of metrics also have `last`, which is
+        true for metrics of z^T, the end of a chain of flows. If `last` is true and neither setting has a value,
+        `compare.js` hides the row.
     """
     rows = [
         {"key": metric.key, "label": metric.label, "unit": metric.unit, "decimals": metric.decimals}
         | {"paired": metric.key == "nll", "last": metric.key in FLOW_METRIC_KEYS}
+        | {"likelihood": metric.key in LIKELIHOOD_KEYS}
         for metric in METRICS
         if metric.key in shown_metrics(results, floor, item) and metric.key != "against"
     ]
@@ -66,8 +72,8 @@ def settings(
     Returns:
         One dictionary per setting. `id` is `<data set>/<setting>`. `name` is the name of the setting, `system` is the
         label of its system, and `note` is the text in brackets of `name`, or else the setting's hyperparameters.
-        `seeds` is the number of seeds. `verdict` says whether the latent space has collapsed, and `ending` how the
-        trainings ended. `commit` names the commits at which the models were trained and evaluated.
+        `seeds` is the number of seeds. `verdict` says whether the latent space has collapsed (None: undefined), and
+        `ending` how the trainings ended. `commit` names the commits at which the models were trained and evaluated.
         `picture` is the HTML id from `pictures`; None: no picture. `values` gives, for each number, the mean and the
         standard deviation over seeds. `curves` has one dictionary per seed: the epochs and the columns of `CURVES`.
     """
@@ -84,7 +90,7 @@ def settings(
                 "system": names.label(models[0].system),
                 "note": name.partition(" (")[2].rstrip(")") or models[0].hyperparameters,
                 "seeds": over.count(setting),
-                "verdict": verdict.over_seeds([result.collapsed for result in models]),
+                "verdict": verdict.of_setting([result.metrics for result in models]),
                 "ending": convergence.over_seeds([result.ending for result in models]),
                 "commit": word_list(list(dict.fromkeys(result.commit for result in models if result.commit))),
                 "picture": (pictures or {}).get(setting),

@@ -42,7 +42,10 @@ def observations(results: Sequence[Result], comparison: Comparison, latent: int,
 
 
 def collapse_lines(results: Sequence[Result]) -> list[str]:
-    """Says which settings have collapsed, which have not, and for which the results do not tell."""
+    """Says which settings have collapsed, which have not, and for which the results do not tell.
+
+    A setting without any measure that could tell is left out.
+    """
     over = over_seeds(results)
     titles = {
         verdict.COLLAPSED: "Collapsed",
@@ -53,7 +56,9 @@ def collapse_lines(results: Sequence[Result]) -> list[str]:
     groups: dict[str, list[str]] = {key: [] for key in titles}
     for setting, name in setting_names(results).items():
         models = [result for result in results if result.job.setting == setting]
-        words = verdict.over_seeds([model.collapsed for model in models])
+        words = verdict.of_setting([model.metrics for model in models])
+        if words is None:
+            continue
         kl, mi, mpd, use = (number(over.value(setting, key), 2) for key in ("kl", "mi", "mpd_t", "use"))
         bounds = [f"{metric} {value}" for metric, value in (("KL", kl), ("MPD", mpd)) if value]
         values = [f"use of z {use}" if use else "use of z not measured", *([f"MI {mi}"] if mi else bounds)]
