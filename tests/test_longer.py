@@ -34,9 +34,12 @@ def test_a_longer_training_is_compared_on_the_same_examples() -> None:
     (line,) = longer.sentences([SHORT, LONG], compared)
 
     assert "NLL 30.00 (epoch limit (20) after 1 decay, best epoch 19 of 20)." in line
-    assert "Trained on to the fifth decay: 29.00 (converged after 60 epochs, 5 decays)." in line
-    assert "on the same examples: 1.00 nats lower (95 % interval −1.03 to −0.97; one seed" in line
+    assert "Trained on (to the last decay, number 5): 29.00 (converged after 60 epochs, 5 decays)." in line
+    assert "on the same examples: 1.00 nats lower (95 % interval 0.97 to 1.03; one seed" in line
     assert longer.pairs([LONG]) == []
+    ended = model("vae_fifth_decay", 29.0, 60, ending="epochs", decays=3)
+    (line,) = longer.sentences([SHORT, ended], compared)
+    assert "Trained on (limit 60): 29.00 (epoch limit (60) after 3 decays, best epoch 59 of 60)." in line
     assert longer.sentences([SHORT], compared) == []
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from duvae.config import Job
 from duvae.data.splits import Array
+from duvae.metrics.paired import Interval
 from duvae.report import compare as report_compare
 from duvae.report import comparison, convergence, observations, per_example, results, verdict
 from duvae.report.comparison import Comparison, compare, difference_text
@@ -264,6 +265,12 @@ def test_no_sentence_says_more_than_the_comparison(
             assert "nan" not in text
 
 
+def test_an_interval_has_the_sign_of_its_words() -> None:
+    assert difference_text(Interval(-0.67, -0.8, -0.55, 2)) == "0.67 nats lower (95 % interval 0.55 to 0.80; 2 seeds)"
+    assert difference_text(Interval(0.67, 0.55, 0.8, 2)) == "0.67 nats higher (95 % interval 0.55 to 0.80; 2 seeds)"
+    assert "of the difference −0.10 to 0.30 nats" in difference_text(Interval(0.1, -0.1, 0.3, 2))
+
+
 def test_the_page_compares_each_pair_once() -> None:
     """The differences per example are 1 to 4, all of one sign, or 0.5 with both signs."""
     first = np.array([30.0, 31.0, 32.0, 33.0])
@@ -321,6 +328,10 @@ def test_what_batch_normalization_gives_alone() -> None:
 
     assert f"KL at least 1.00 (measured 1.10), MI {math.log(2):.2f} (measured 0.72)" in line
     assert "KL at least 0.25 (measured 0.30)" in line
+    assert line.endswith(
+        "That MI is a reference and no bound. AU and MPD are raised by construction, too. KL and MI describe the"
+        " encoder alone, so they do not show whether the decoder uses z."
+    )
     assert observations.construction_lines([model("vae")], 2) == []
 
 

@@ -249,6 +249,20 @@ def test_every_claim_is_in_the_readme(tmp_path: Path) -> None:
     command.run(params, check=True, root=tmp_path)
 
 
+@pytest.mark.parametrize(("fb", "flow", "expected"), [(0.0, 4.0, SUPPORTED), (4.0, 0.0, NOT_SUPPORTED)])
+def test_a_flow_is_compared_by_what_its_claim_says(fb: float, flow: float, expected: str) -> None:
+    """A claim is named after its comparison, and says which differences it cannot separate from the flow."""
+    opposite = SUPPORTED if expected == NOT_SUPPORTED else NOT_SUPPORTED
+    assert verdict("On text, FB has a lower NLL than IAF+FB.", found({"fb": fb, "iaf_fb": flow})) == expected
+    assert verdict("On images, IAF+FB has a lower NLL than FB.", found({"fb": fb, "iaf_fb": flow}, kind="image")) == (
+        opposite
+    )
+    flows = [claim for claim in CLAIMS if "IAF+FB" in claim.text and "among" not in claim.text]
+    assert len(flows) == 3
+    assert all("not the effect of the flow alone" in claim.remark for claim in flows)
+    assert not [claim for claim in CLAIMS if "A flow " in claim.text]
+
+
 def test_a_claim_that_nothing_tests_says_so() -> None:
     lines = claims.lines([])
     assert [line.claim for line in lines] == list(CLAIMS)
