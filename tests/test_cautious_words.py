@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from duvae.report import likelihood_table, tables
+from duvae.commands import search
+from duvae.report import likelihood_table, studies, tables
 from duvae.report.comparison import Comparison
 from duvae.report.evidence import Check
 from duvae.report.results import Result
@@ -113,3 +115,53 @@ def test_the_caption_explains_the_brackets_of_the_columns_that_have_some() -> No
     assert "; in brackets the standard error over sentences; – where" in caption([model("vae", 1)], Comparison({}))
     bare = model("ae", 1, use=None, use_stderr=None, **dict.fromkeys(("nll", "nll_stderr", "kl", "mi", "mpd", "ce")))
     assert "in brackets" not in caption([bare], Comparison({}))
+
+
+# ---------------------------------------------------------------------------------- studies
+
+
+def study(maybe_best: list[int] | None, feasible: Sequence[bool | None], **changed: Any) -> tuple[Any, pd.DataFrame]:
+    """The content of study.json and trials.csv of a study; trial 1 has the lowest NLL."""
+    best = {"trial": 1, "hyperparameters": {"gamma": 1.0}, "nll": 30.5, "nll_stderr": 0.34, "mi": 1.7}
+    cost = {"epochs": 230, "reached": 230, "grid": 16, "grid_epochs": 800, "share": 0.2875, "saved": 570}
+    summary = {"study": "tpe", "system": "du_vae", "column": "synthetic", "min_mi": 1.0, "best": best}
+    summary |= {"best_of_all": best, "maybe_best": maybe_best, "cost": cost, "against": None, "space": {"gamma": [1.0]}}
+    summary |= {"trials": {"complete": sum(each is not None for each in feasible), "pruned": 0, "failed": 0}, **changed}
+    states = ["pruned" if each is None else "complete" for each in feasible]
+
+    return summary, pd.DataFrame({"trial": range(len(feasible)), "state": states, "feasible": feasible})
+
+
+def test_a_trial_is_not_compared_with_itself() -> None:
+    summary, trials = study([1, 3, 4], [False, True, None, True, True])
+    lines = studies.summary_lines(summary, trials)
+    assert lines[0] == "Lowest NLL with MI above 1 nats: γ 1, NLL 30.50 [0.34], MI 1.70."
+    assert lines[1] == "As the lowest of 3 NLL, it is biased low."
+    assert lines[2].startswith("2 other trials cannot be distinguished from it on the same examples")
+    assert lines[2].endswith("together): numbers 3 and 4. All trials have one seed.")
+    assert "other trials that cannot be distinguished from it (paired, 95 %, one seed): 3, 4" in (
+        search.summary_lines(summary)
+    )
+    (line,) = [line for line in studies.summary_lines(*study([1, 3], [False, True, None, True])) if "1 other" in line]
+    assert line.endswith("together): number 3. All trials have one seed.")
+
+
+@pytest.mark.parametrize(("feasible", "shown"), [([False, True, None], False), ([False, True, True], True)])
+def test_a_single_trial_with_enough_information_is_lower_than_no_other(
+    feasible: list[bool | None], shown: bool
+) -> None:
+    summary, trials = study([1], feasible)
+    text = " ".join(studies.summary_lines(summary, trials))
+    assert ("lower than that of all other such trials" in text, "biased low" in text) == (shown, shown)
+    assert "cannot be distinguished" not in " ".join([text, *search.summary_lines(summary)])
+
+
+def test_the_cost_of_a_study_is_no_saving() -> None:
+    winner = {"trial": 7, "hyperparameters": {"gamma": 0.9}, "nll": 30.4, "nll_stderr": 0.3, "mi": 1.5}
+    against = {"study": "grid", "best": winner, "gap": 0.1, "epochs": 800, "share": 0.2875, "paired": None}
+    lines = studies.summary_lines(*study(None, [True, True], against=against))
+    assert "230 epochs were trained. The grid of 16 trials takes at most 800, so this is 28.7 % of it." in lines
+    assert lines[-1] == (
+        "Its NLL minus that of grid's trial with the lowest NLL (γ 0.9, NLL 30.40 [0.30], MI 1.50): not compared, since"
+        " the NLL of single examples is missing. It took 230 epochs, the other study 800 (28.7 %)."
+    )
