@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from duvae.report import claim_rules, claims, evidence
+from duvae.report import checks, claim_rules, claims
+from duvae.report.checks import CANNOT_TELL, NOT_SUPPORTED, NOT_TESTED, SUPPORTED
 from duvae.report.claim_rules import CLAIMS
 from duvae.report.comparison import Comparison
-from duvae.report.evidence import CANNOT_TELL, NOT_SUPPORTED, NOT_TESTED, SUPPORTED, Evidence
+from duvae.report.evidence import LIMITS, Evidence
 from duvae.report.names import LONGER
 from test_paper_claims import found, verdict
 
@@ -17,7 +18,7 @@ from test_paper_claims import found, verdict
 def test_a_training_that_did_not_converge_decides_nothing() -> None:
     (claim,) = [claim for claim in CLAIMS if claim.text.startswith("MAE does not")]
 
-    def of(mae: float, ending: str) -> evidence.Finding:
+    def of(mae: float, ending: str) -> checks.Finding:
         more = {"ending": ending}
         return claim.rule(found({"vae": 0.0, "mae": mae}, more=lambda system, _: more if system == "mae" else {}))
 
@@ -28,6 +29,15 @@ def test_a_training_that_did_not_converge_decides_nothing() -> None:
         assert finding.verdict == CANNOT_TELL
         assert finding.text.endswith("(not converged)")
     assert "(not converged)" in claims.EXPLANATION
+
+
+def test_a_training_of_the_papers_length_decides() -> None:
+    (claim,) = [claim for claim in CLAIMS if claim.text.startswith("MAE does not")]
+    for kind, limit in LIMITS.items():
+        for epochs in (limit - 1, limit):
+            more = {"ending": "epochs", "epochs": epochs}
+            finding = claim.rule(found({"vae": 0.0, "mae": 4.0}, kind=kind, more=lambda *_, more=more: more))
+            assert finding.verdict == (SUPPORTED if epochs == limit else CANNOT_TELL)
 
 
 @pytest.mark.parametrize("text", ["DU-VAE has the most accurate", "more KL and MI", "IAF+BN collapses", "more compact"])

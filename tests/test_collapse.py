@@ -69,7 +69,10 @@ def test_a_collapse_is_told_as_one_and_only_then() -> None:
     _, vae, du_vae, both, _ = collapse.paragraphs(
         pair(model("vae"), model("du_vae", course=lambda e: 1 + 0 * e, **ALIVE)), compared(0.01, 2.0)
     )
-    assert "KL of 0.00 nats and an MI of 0.00; its decoder gains 0.00 nats from z; 0 of 2 dimensions are active" in vae
+    assert (
+        "KL of 0.00 nats and an MI of 0.00; log p(x|z) is 0.00 nats higher than with the z of another sentence" in vae
+    )
+    assert "sentence; 0 of 2 dimensions are active" in vae
     assert "CE 2.84, equal to two digits to the prior's: it has collapsed." in vae
     assert "stayed under 0.1 nats in all 20 epochs, although its KL was 0.50 nats in epoch 1" in vae
     assert "CE 1.50, 1.34 nats below the prior's: it has not collapsed." in du_vae
@@ -104,6 +107,34 @@ def test_the_other_way_round_is_told_as_well() -> None:
     assert "lie 0.00 nats apart under DU-VAE and 4.50 under VAE, and DU-VAE's CE is 1.34 nats above VAE's" in both
     assert "1.50 nats higher (95 % interval 1.50 to 1.50; one seed, so other seeds may differ)" in both
     assert "The means are 31.50 and 30.00" in both
+
+
+def test_the_use_of_z_is_explained_only_where_it_was_measured() -> None:
+    def told(**changed: float | None) -> list[str]:
+        return collapse.paragraphs(pair(model("vae", **changed), model("du_vae", **changed)), Comparison({}))
+
+    measures, vae, *_ = told(use=-0.004, use_stderr=0.01)
+    assert "The use of z, on test, is by how much log p(x|z) is higher than with the z of another sentence" in measures
+    assert "log p(x|z) is 0.00 nats higher than with the z of another sentence" in vae
+    assert "log p(x|z) is 0.25 nats lower than with the z of another" in told(use=-0.25)[1]
+    assert "The use of z" not in told(use=None, use_stderr=None)[0]
+    assert "with the z of another" not in " ".join(told(use=None, use_stderr=None))
+    assert not [text for text in told() if " gains " in text]
+
+
+def test_the_words_about_collapse_are_those_of_the_rule() -> None:
+    measures = collapse.paragraphs(pair(model("vae"), model("du_vae")), Comparison({}))[0]
+    bounds = (
+        "less than 0.1 nats of information about the sentence x, or if the decoder ignores z (apart from the length"
+    )
+    assert bounds in measures
+    assert "The bounds are ours." in measures
+
+
+def test_without_values_of_examples_there_is_no_difference_in_nll() -> None:
+    both = collapse.paragraphs(pair(model("vae"), model("du_vae", nll=31.5)), Comparison({}))[3]
+    assert both.endswith("The NLL was not compared in pairs (DU-VAE 31.50 [0.10] and VAE 30.00 [0.10]).")
+    assert "less is better" not in both
 
 
 @pytest.mark.parametrize(

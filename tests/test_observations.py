@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from duvae.config import Job
 from duvae.data.splits import Array
+from duvae.metrics.paired import Interval
 from duvae.report import compare as report_compare
-from duvae.report import comparison, convergence, likelihood_table, observations, results, verdict
+from duvae.report import comparison, convergence, likelihood_table, observations, per_example, results, verdict
 from duvae.report.comparison import Comparison, compare, difference_text
 from duvae.report.per_example import Floor, PerExample
 from duvae.report.results import Result
@@ -118,6 +119,16 @@ def test_settings_are_grouped_by_their_verdicts() -> None:
     assert lines[4] == verdict.RULE
 
 
+def test_where_nothing_was_measured_there_is_no_verdict() -> None:
+    """The use of z decides about an autoencoder; without it, nothing does."""
+    bare = {"mi": None, "kl": None, "use": None, "use_stderr": None}
+    assert verdict.of_setting([bare, bare]) is None
+    assert verdict.of_setting([bare, {**bare, "use": 3.0, "use_stderr": 0.1}]) == "0 of 2 collapsed, 1 unclear"
+    assert verdict.of_setting([{**bare, "kl": 1.0}]) == verdict.CANNOT_TELL
+    lines = observations.collapse_lines([model("ae", **bare), model("du_vae")])
+    assert lines == ["Not collapsed: DU-VAE (use of z 3.00, MI 1.20).", verdict.RULE]
+
+
 # ---------------------------------------------------------------------------------- convergence
 
 
@@ -136,18 +147,18 @@ def history(rates: Sequence[float]) -> pd.DataFrame:
         (
             {"epochs": 12, "best_epoch": 12, "stopped": "after 12 epochs"},
             [1] * 12,
-            "epoch limit (12) after no decay, still falling",
+            "epoch limit (12) after no decay, best epoch 12 of 12",
         ),
         (
             {"epochs": 12, "best_epoch": 7, "stopped": "after 12 epochs"},
             [1] * 11 + [0.5],
-            "epoch limit (12) after 1 decay",
+            "epoch limit (12) after 1 decay, best epoch 7 of 12",
         ),
         ({"epochs": 9, "best_epoch": 9, "ending": "rate", "decays": 4}, [1] * 9, "converged after 9 epochs, 4 decays"),
         (
             {"epochs": 9, "best_epoch": 9, "ending": "epochs", "decays": 2},
             [1] * 9,
-            "epoch limit (9) after 2 decays, still falling",
+            "epoch limit (9) after 2 decays, best epoch 9 of 9",
         ),
     ],
 )
@@ -156,28 +167,34 @@ def test_the_end_of_a_training_is_told(metrics: dict[str, Any], rates: list[floa
 
 
 def test_seeds_that_ended_alike_share_one_text() -> None:
-    endings = [convergence.Ending(epochs, 5, True, False) for epochs in (80, 90)]
-    endings.append(convergence.Ending(120, 1, False, True))
+    endings = [convergence.Ending(epochs, 5, True, 70) for epochs in (80, 90)]
+    endings += [convergence.Ending(120, 1, False, best) for best in (118, 113)]
 
     assert convergence.over_seeds(endings) == (
-        "converged after 80 to 90 epochs, 5 decays; epoch limit (120) after 1 decay, still falling"
+        "converged after 80 to 90 epochs, 5 decays; epoch limit (120) after 1 decay, best epoch 113 to 118 of 120"
     )
 
 
-def test_the_recorded_patience_decides_what_the_last_epochs_are() -> None:
-    metrics = {"epochs": 30, "best_epoch": 15, "stopped": "after 30 epochs"}
-    record = {"parameters": {"optimisation": {"decay": {"patience": 20}}}}
-
-    assert not convergence.ending(metrics, history([1.0] * 30)).falling
-    assert convergence.ending(metrics, history([1.0] * 30), record).falling
-
-
 def test_trainings_without_convergence_are_named() -> None:
-    (line,) = observations.convergence_lines([model("vae"), model("fb", stopped="after 20 epochs", best_epoch=20)])
-    assert line.startswith("1 of the 2 settings converged with every seed.")
-    assert line.endswith("speed of training: FB (epoch limit (20) after no decay, still falling).")
+    open_ended = model("fb", stopped="after 20 epochs", best_epoch=20)
+    (line,) = observations.convergence_lines([model("vae"), open_ended])
+    assert line == (
+        "1 of the 2 settings converged with every seed. A difference from one of the others may be a difference in the"
+        " speed of training: FB (epoch limit (20) after no decay, best epoch 20 of 20)."
+    )
     (line,) = observations.convergence_lines([model("vae")])
     assert line.startswith("All trainings converged")
+
+
+def test_where_nothing_converged_no_model_is_set_apart() -> None:
+    """An autoencoder has no NLL, so the sentence speaks of models; settings that ended alike share one text."""
+    (line,) = observations.convergence_lines(
+        [model(name, stopped="after 20 epochs", best_epoch=best, nll=None) for name, best in (("ae", 20), ("vae", 17))]
+    )
+    assert line == (
+        "No training converged. Differences between these models may be differences in the speed of training:"
+        " AE and VAE (epoch limit (20) after no decay, best epoch 17 to 20 of 20)."
+    )
 
 
 # ---------------------------------------------------------------------------------- comparisons
@@ -248,6 +265,12 @@ def test_no_sentence_says_more_than_the_comparison(
             assert (" lower (" in text, " higher (" in text) == (between.sign == -1, between.sign == 1)
             assert ("other seeds may differ" in text) == (seeds == 1)
             assert "nan" not in text
+
+
+def test_an_interval_has_the_sign_of_its_words() -> None:
+    assert difference_text(Interval(-0.67, -0.8, -0.55, 2)) == "0.67 nats lower (95 % interval 0.55 to 0.80; 2 seeds)"
+    assert difference_text(Interval(0.67, 0.55, 0.8, 2)) == "0.67 nats higher (95 % interval 0.55 to 0.80; 2 seeds)"
+    assert "of the difference −0.10 to 0.30 nats" in difference_text(Interval(0.1, -0.1, 0.3, 2))
 
 
 def test_the_page_compares_each_pair_once() -> None:
@@ -356,8 +379,18 @@ def test_every_difference_of_a_training_that_did_not_converge_is_marked() -> Non
 
 
 def test_distances_from_the_floor_have_their_error() -> None:
-    lines = observations.floor_lines([model("vae"), model("fb")], {"vae": [(20.0, 0.4), (21.0, 0.6)], "fb": []})
-    assert lines == ["Nats above the floor (± standard error over sentences): VAE 20.50 ± 0.50."]
+    """Two seeds on the same sentences: the error is that of the means 19.5, 20.5, 21.5 and 22.5 of the sentences."""
+    gaps = {"vae": [np.array([18.0, 20.0, 21.0, 25.0]), np.array([21.0, 21.0, 22.0, 20.0])], "fb": []}
+    (line,) = observations.floor_lines([model("vae"), model("fb")], gaps)
+    assert line == (
+        "Nats above the floor, on its 4 sentences, with the standard error over them in brackets; not for ranking:"
+        " VAE 21.00 [0.65]."
+    )
+    mean, spread, error = per_example.gap_over_seeds(gaps["vae"])
+    assert (mean, spread) == (21.0, 0.0)
+    assert error == pytest.approx(np.std([19.5, 20.5, 21.5, 22.5], ddof=1) / 2)
+    assert np.isnan(per_example.gap_over_seeds([])).all()
+    assert np.isnan(per_example.gap_over_seeds([np.array([3.0])])[1:]).all()
     assert observations.floor_lines([model("vae")], {}) == []
 
 
@@ -374,6 +407,10 @@ def test_what_batch_normalization_gives_alone() -> None:
 
     assert f"KL at least 1.00 (measured 1.10), MI {math.log(2):.2f} (measured 0.72)" in line
     assert "KL at least 0.25 (measured 0.30)" in line
+    assert line.endswith(
+        "That MI is a reference and no bound. AU and MPD are raised by construction, too. KL and MI describe the"
+        " encoder alone, so they do not show whether the decoder uses z."
+    )
     assert observations.construction_lines([model("vae")], 2) == []
 
 

@@ -45,4 +45,4 @@ def test_an_unknown_error_is_said() -> None:
     assert standard_error(np.array([3.0])) is None
     assert with_error(3.0, None, 2) == "3.00 (error unknown)"
     assert with_error(3.0, float("nan"), 2) == "3.00 (error unknown)"
-    assert with_error(3.0, 0.123, 2) == "3.00 ± 0.12"
+    assert with_error(3.0, 0.123, 2) == "3.00 [0.12]"

@@ -16,10 +16,11 @@ from duvae.commands import claims as command
 from duvae.config import Job
 from duvae.data.splits import Array
 from duvae.errors import UserError
-from duvae.report import claim_rules, claims, evidence, latent_rules, results
+from duvae.report import checks, claim_rules, claims, latent_rules, results
+from duvae.report.checks import CANNOT_TELL, NOT_SUPPORTED, NOT_TESTED, SUPPORTED, Check, together
 from duvae.report.claim_rules import CLAIMS
 from duvae.report.comparison import Comparison
-from duvae.report.evidence import CANNOT_TELL, NOT_SUPPORTED, NOT_TESTED, SUPPORTED, Check, Evidence, together
+from duvae.report.evidence import Evidence
 from duvae.report.per_example import Space
 from duvae.report.results import Result
 
@@ -210,7 +211,7 @@ def test_the_central_component_lies_between_the_others() -> None:
 def test_the_place_of_a_component_in_a_collapsed_space_decides_nothing() -> None:
     names = {"du_vae": 0.0, "agg_vae": 0.0, "bn_vae": 0.0}
 
-    def of(mi: float) -> evidence.Finding:
+    def of(mi: float) -> checks.Finding:
         (claim,) = [claim for claim in CLAIMS if "central component" in claim.text]
         all_spaces = spaces(**dict.fromkeys(names, space(FIVE, 0.3)))
         more = {"mi": mi, "use": 3.0 if mi else 0.0}
@@ -274,7 +275,7 @@ def test_no_verdict_says_more_than_the_seeds(seeds: int, systems: set[str], kind
     if not of.results:
         return
     for line in claims.lines([of]):
-        if line.finding.seeds < evidence.LEAST_SEEDS:
+        if line.finding.seeds < checks.LEAST_SEEDS:
             assert line.finding.verdict in (CANNOT_TELL, NOT_TESTED)
         if line.dataset is None:
             assert line.finding.verdict == NOT_TESTED
@@ -290,9 +291,9 @@ def test_a_claim_holds_only_as_a_whole() -> None:
     assert together([good, bad, unclear]).verdict == NOT_SUPPORTED
     assert together([good, unclear]).verdict == CANNOT_TELL
     assert together([good, missing]).verdict == NOT_TESTED
-    assert together([good, bad, missing]) == evidence.Finding(NOT_SUPPORTED, "a; b (d)", 2)
+    assert together([good, bad, missing]) == checks.Finding(NOT_SUPPORTED, "a; b (d)", 2)
     rough = dataclasses.replace(bad, converged=False)
-    assert together([good, rough]) == evidence.Finding(CANNOT_TELL, "a; b (not converged)", 2)
+    assert together([good, rough]) == checks.Finding(CANNOT_TELL, "a; b (not converged)", 2)
     assert together([good, dataclasses.replace(good, converged=False)]).verdict == CANNOT_TELL
     assert together([bad, dataclasses.replace(good, converged=False)]).verdict == NOT_SUPPORTED
     assert together([rough, rough]).text == "b; b (all of these: not converged)"
@@ -317,6 +318,20 @@ def test_every_claim_is_in_the_readme(tmp_path: Path) -> None:
     assert text.endswith("\nafter\n")
     assert "old" not in text.splitlines()
     command.run(params, check=True, root=tmp_path)
+
+
+@pytest.mark.parametrize(("fb", "flow", "expected"), [(0.0, 4.0, SUPPORTED), (4.0, 0.0, NOT_SUPPORTED)])
+def test_a_flow_is_compared_by_what_its_claim_says(fb: float, flow: float, expected: str) -> None:
+    """A claim is named after its comparison, and says which differences it cannot separate from the flow."""
+    opposite = SUPPORTED if expected == NOT_SUPPORTED else NOT_SUPPORTED
+    assert verdict("On text, FB has a lower NLL than IAF+FB.", found({"fb": fb, "iaf_fb": flow})) == expected
+    assert verdict("On images, IAF+FB has a lower NLL than FB.", found({"fb": fb, "iaf_fb": flow}, kind="image")) == (
+        opposite
+    )
+    flows = [claim for claim in CLAIMS if "IAF+FB" in claim.text and "among" not in claim.text]
+    assert len(flows) == 3
+    assert all("not the effect of the flow alone" in claim.remark for claim in flows)
+    assert not [claim for claim in CLAIMS if "A flow " in claim.text]
 
 
 def test_a_claim_that_nothing_tests_says_so() -> None:

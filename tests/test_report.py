@@ -129,7 +129,9 @@ def test_a_floor_stands_above_the_systems_and_gaps_are_paired(root: Path, drawn:
 def test_gap_needs_the_floors_own_sentences() -> None:
     floor = Floor({}, np.array([1.0, 2.0]))
     model = PerExample({}, np.array([0, 1, 4]), np.array([1.5, 4.5, 9.0]), None, None, None)
-    assert floor.gap(model) == (1.5, 1.0)
+    gap = floor.gap(model)
+    assert gap is not None
+    assert gap.tolist() == [0.5, 2.5]
     assert floor.gap(replace(model, nll=None)) is None
     assert Floor({}).gap(model) is None
     with pytest.raises(UserError, match="different data"):

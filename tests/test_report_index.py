@@ -155,6 +155,8 @@ def test_every_claim_of_the_paper_is_on_the_page(html: str, drawn: Tables) -> No
     tested = {row[0].split(" ", 1)[1] for row in drawn.found["claims-table"][1:]}
     assert tested <= {claim.text for claim in CLAIMS}
     assert len(tested) > 15
+    (row,) = [row for row in drawn.found["claims-table"][1:] if "IAF+FB and DU-IAF" in row[0] and row[2][:5] == "synth"]
+    assert row[-1].endswith("so this is not the effect of the flow alone.")
 
 
 def test_nothing_is_fetched_and_every_anchor_is_there(html: str, drawn: Tables) -> None:
@@ -316,6 +318,23 @@ def test_slips_are_marked_where_they_are(params: Params, root: Path) -> None:
     assert rows["DU-VAE"].mark == rows["DU-IAF"].mark != ""
     assert rows["DU-VAE"].note == "γ 0.5, p 0.9"
     assert rows["DU-VAE"].cells[0].text is None  # the setting of params.yaml has another p
+
+
+def test_the_nll_of_other_data_is_not_subtracted(params: Params, root: Path) -> None:
+    models, colours = omniglot(root, params)
+
+    def columns(departs: list[str]) -> tuple[str, list[bool]]:
+        table = paper.compare_with_paper("table1", "omniglot", models, colours, "image", departs).table
+        (row,) = [row for row in table.rows if row.name == "VAE"]
+
+        return table.caption, [cell.text is not None for cell in row.cells[3::3]]
+
+    caption, differences = columns(["The images are others."])
+    assert caption.endswith("The NLL are not subtracted, since this is not the paper's experiment.")
+    assert differences == [False, True, True, True]
+    caption, differences = columns([])
+    assert "not subtracted" not in caption
+    assert differences == [True] * 4
 
 
 def test_a_table_without_the_column_is_refused(params: Params, root: Path) -> None:

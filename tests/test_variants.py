@@ -232,7 +232,7 @@ def test_a_clear_difference_is_told_with_its_interval() -> None:
 
     assert "VAE is 20.00 nats above the floor (standard error 0.00; converged after 20 epochs, 5 decays)." in text
     assert (
-        "Dropout of words 0.5 → 0, dropout of outputs 0.5 → 0: NLL 3.20 nats lower (95 % interval −3.27 to −3.13;"
+        "Dropout of words 0.5 → 0, dropout of outputs 0.5 → 0: NLL 3.20 nats lower (95 % interval 3.13 to 3.27;"
         " one seed, so other seeds may differ), 16.80 nats above the floor (standard error 0.04)."
     ) in text
     assert "changes alone" not in text  # there is only one
@@ -293,7 +293,7 @@ def test_a_training_that_did_not_converge_is_told_and_marked() -> None:
     (group,) = grouped({"synthetic": HARD, limit: HARD - 3 + WIGGLE})
     table = variant_page.table(group, FLOOR)
 
-    assert "This training had not converged: epoch limit (20) after 1 decay." in told(group)
+    assert "This training had not converged: epoch limit (20) after 1 decay, best epoch 12 of 20." in told(group)
     assert [row.cells[0].mark for row in table.rows] == ["", "‡"]
     assert "‡" in table.caption
     (group,) = grouped({"synthetic": HARD, "synthetic_no_dropout": HARD - 3 + WIGGLE})

@@ -125,7 +125,6 @@ def section(params: Params, models: Sequence[Result], root: Path, others: Sequen
     samples = {setting: content for setting in names if (content := examples.committed_samples(first[setting], root))}
     probes = tables.probes(models, colours, item=item)
     pair = collapse.choose_pair(models, dataset.networks.latent, warmup, item)
-    paper_tables = dataset.paper.tables if dataset.paper else []
     seeds = len({model.job.seed for model in models})
 
     return {
@@ -173,8 +172,11 @@ def section(params: Params, models: Sequence[Result], root: Path, others: Sequen
         }
         if pair
         else None,
-        "paper_tables": [
-            paper.compare_with_paper(table, dataset.column, models, colours, item) for table in paper_tables
+        "paper_tables": []
+        if dataset.paper is None
+        else [
+            paper.compare_with_paper(table, dataset.column, models, colours, item, dataset.paper.departs)
+            for table in dataset.paper.tables
         ],
         "departs": dataset.paper.departs if dataset.paper else [],
         "compared": {

@@ -131,15 +131,15 @@ def summary_lines(study: dict[str, Any]) -> list[str]:
         study: Content of study.json.
     """
     counts, cost, against = study["trials"], study["cost"], study["against"]
-    maybe = study.get("maybe_best") or []
+    maybe = [number for number in study.get("maybe_best") or [] if number != (study["best"] or {}).get("trial")]
     constraint = f" with MI above {study['min_mi']:g} nats" if study["min_mi"] else ""
     lines = [
         f"{study['study']}: {', '.join(f'{count} {state}' for state, count in counts.items() if count)}",
         f"lowest NLL{constraint}: {_best_line(study['best'])}",
     ]
-    if len(maybe) > 1:
+    if maybe:
         numbers = ", ".join(map(str, maybe))
-        lines.append(f"trials that cannot be distinguished from it (paired, 95 %, one seed): {numbers}")
+        lines.append(f"other trials that cannot be distinguished from it (paired, 95 %, one seed): {numbers}")
     if constraint:
         lines.append(f"lowest NLL of all: {_best_line(study['best_of_all'])}")
     lines.append(

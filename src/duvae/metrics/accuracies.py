@@ -18,7 +18,8 @@ def accuracy_interval(
     The half-width joins up to three terms by the root of the sum of their squares:
 
     - for several seeds, Student's interval of the mean difference over the seeds;
-    - for several labelled subsets, Student's interval of the mean difference over the subsets;
+    - for several labelled subsets, Student's interval of the mean difference over the subsets; with one subset, the
+      interval does not cover the choice of the subset;
     - the choice of the N test examples: the quantile of the normal distribution times
       $100 \sqrt{(a (1 - a) + b (1 - b)) / N}$ for the accuracies a and b as fractions. The two settings were tested on
       the same examples. Their answers agree for many of these, so this term is rather too wide than too narrow.

@@ -20,7 +20,7 @@ def standard_error(values: Array) -> float | None:
 
 
 def with_error(value: float, error: float | None, decimals: int) -> str:
-    """Writes a mean with its standard error, such as `30.12 ± 0.05`; without the error if it is None or NaN."""
+    """Writes a mean with its standard error, such as `30.12 [0.05]`; without the error if it is None or NaN."""
     known = error is not None and math.isfinite(error)
 
-    return f"{value:.{decimals}f} ± {error:.{decimals}f}" if known else f"{value:.{decimals}f} (error unknown)"
+    return f"{value:.{decimals}f} [{error:.{decimals}f}]" if known else f"{value:.{decimals}f} (error unknown)"

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from duvae.report.cells import word_list
-from duvae.report.evidence import NOT_TESTED, Check, Evidence, Finding, lacking, seeds_of, together, unanimous
+from duvae.report.checks import NOT_TESTED, Check, Finding, lacking, together, unanimous
+from duvae.report.evidence import Evidence, seeds_of
 from duvae.report.latent_rules import compact, diverse_and_certain, five_centres, in_the_centre, matches_prior
 from duvae.report.names import LONGER, label
 from duvae.report.results import Result
@@ -55,12 +56,14 @@ class Claim:
         text: The claim, in our words.
         kinds: The kinds of data sets that the claim is about: `synthetic`, `text` or `image`.
         rule: Function that decides about the claim from the results of a data set.
+        remark: What the rule leaves open, in one sentence; empty: nothing.
     """
 
     section: str
     text: str
     kinds: Sequence[str]
     rule: Callable[[Evidence], Finding]
+    remark: str = ""
 
 
 # ---------------------------------------------------------------------------------- section 4.2: likelihood
@@ -222,11 +225,14 @@ def fixed_shift(evidence: Evidence) -> Finding:
         bound = OF_THE_BOUND * evidence.latent * beta**2 / 2
         outcomes += [value >= bound for value in values]
         texts.append(f"{min(values):.3f} for β {beta:g} (bound {bound:.3f})")
-    converged = all(model.ending.converged for model in models)
+    converged = evidence.long_enough(models)
     positive = unanimous(outcomes, f"least KL in nats: {word_list(texts)}", seeds_of(models), converged)
 
     return together([evidence.state_of(models, True, label(system)), positive])
 
+
+OTHER_VALUES = "Hyperparameters or initial weights differ, too, so this is not the effect of the flow alone."
+"""The remark on every claim that compares a system with a flow and one without."""
 
 CLAIMS = (
     Claim("4.2", "DU-VAE has the lowest NLL among the systems without a flow.", ANY, lowest("du_vae", CLASSIC)),
@@ -244,12 +250,20 @@ CLAIMS = (
     Claim("4.2", "DU-VAE has more KL and MI than BN-VAE with the same γ.", ANY, more_information),
     Claim("4.2", "IAF+BN collapses.", ANY, state("iaf_bn", True)),
     Claim("4.2", "DU-IAF does not collapse.", ANY, state("du_iaf", False)),
-    Claim("4.2", "A flow lowers the NLL on images (IAF+FB against FB).", ("image",), each_below(("iaf_fb",), "fb")),
     Claim(
         "4.2",
-        "A flow does not lower the NLL on text (IAF+FB against FB).",
+        "On images, IAF+FB has a lower NLL than FB.",
+        ("image",),
+        each_below(("iaf_fb",), "fb"),
+        f"The paper: IAF models are more suitable for images. {OTHER_VALUES}",
+    ),
+    Claim(
+        "4.2",
+        "On text, FB has a lower NLL than IAF+FB.",
         ("text", "synthetic"),
         each_below(("fb",), "iaf_fb"),
+        "The paper: IAF models are without sound performance on text; its NLL are 328.1 and 328.4 on Yahoo, and both"
+        f" 357.1 on Yelp. {OTHER_VALUES}",
     ),
     Claim(
         "4.2",
@@ -286,9 +300,10 @@ CLAIMS = (
     ),
     Claim(
         "4.2",
-        "A flow makes the probes of FB and of DU-VAE more accurate.",
+        "IAF+FB and DU-IAF have more accurate probes than FB and DU-VAE.",
         ANY,
         more_accurate((("iaf_fb", "fb"), ("du_iaf", "du_vae"))),
+        f"The probes of a flow read twice as many features. {OTHER_VALUES}",
     ),
     Claim(
         "4.2",

@@ -7,8 +7,9 @@ from pathlib import Path
 from duvae.config import Params, SyntheticDataset
 from duvae.report import comparison, latent_spaces, per_example
 from duvae.report.cells import number_range, word_list
+from duvae.report.checks import LEAST_UNANIMOUS, NOT_TESTED, Finding
 from duvae.report.claim_rules import CLAIMS, Claim
-from duvae.report.evidence import LEAST_UNANIMOUS, NOT_TESTED, Evidence, Finding
+from duvae.report.evidence import Evidence
 from duvae.report.metric_columns import noun
 from duvae.report.per_example import PerExample
 from duvae.report.results import Result
@@ -23,8 +24,8 @@ EXPLANATION = (
     " differences. Differences in NLL and in accuracy are those on the same test examples; the intervals of KL, MI, MPD"
     " and CE cover the seeds only. Claims about collapse, training time, and centres and their places have no"
     f" intervals: at least {LEAST_UNANIMOUS} seeds must all agree. A part with a training that ended before it had"
-    " converged decides nothing; it is marked (not converged). The confidence is that of each line, so among many lines"
-    " some may be wrong."
+    " converged, and before the paper's limit of epochs, decides nothing; it is marked (not converged). The"
+    " confidence is that of each line, so among many lines some may be wrong."
 )
 """How the verdicts come about, in the words of the pages."""
 

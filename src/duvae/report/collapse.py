@@ -1,7 +1,7 @@
 """Shows the posterior collapse: draws metrics of a VAE and a DU-VAE over the epochs, and explains the figure in words.
 
-The posterior has collapsed if q(z|x) is the same for every x. The functions derive every statement about a model from
-the model's results, so the sentences also hold for new results.
+`verdict` decides whether a model has collapsed. The functions derive every statement about a model from the model's
+results, so the sentences also hold for new results.
 """
 
 import math
@@ -176,14 +176,22 @@ def paragraphs(pair: Pair, compared: Comparison) -> list[str]:
         compared: The NLL of the single test examples, by which the two are compared.
     """
     vae, du_vae = pair.short
+    measured = any(result.metrics.get("use") is not None for result in (*pair.vae, *pair.du_vae))
+    length = f" (apart from the length of the {pair.item})" if pair.item == "sentence" else ""
+    use = (
+        f" The use of z, on test, is by how much log p(x|z) is higher than with the z of another {pair.item}: it is 0"
+        " when the decoder ignores z, even if the posteriors differ."
+        if measured
+        else ""
+    )
     measures = (
-        f"A VAE has collapsed when q(z|x) is the same for every {pair.item} x: z then holds no information about x, and"
-        " the decoder ignores z. Four of the measures are 0 where every posterior equals the prior: KL, the cost of z;"
+        f"A model has collapsed here if z holds less than {COLLAPSED_MI} nats of information about the {pair.item} x,"
+        f" or if the decoder ignores z{length}. The bounds are ours. When q(z|x) is the same for every x, z holds no"
+        " information. Four of the measures are 0 where every posterior equals the prior: KL, the cost of z;"
         " MI, the information about x in z; AU, the number of dimensions whose mean varies with x; and MPD, the"
         f" distance between the posteriors of two {pair.item}s. CE, the width of a posterior, is then the"
         " entropy of the prior (dashed). KL alone does not show a collapse: it is MI plus KL[q(z) ‖ p(z)], and the"
-        " second part can be positive when all posteriors are equal. What the decoder gains from z, the use of z, was"
-        " measured on test: it is 0 when the decoder ignores z, even if the posteriors differ."
+        f" second part can be positive when all posteriors are equal.{use}"
     )
     explanation = (
         f"Both minimise the same objective, equation 1. {vae}'s encoder is free to give every {pair.item} the same"
@@ -218,7 +226,10 @@ def final_state(results: Sequence[Result], name: str, pair: Pair) -> str:
     }
     words = verdict_over_seeds([result.collapsed for result in results])
     use = number(row["use"], 2)
-    used = f" its decoder gains {use} nats from z;" if use else ""
+    used = ""
+    if use:
+        side = "lower" if use.startswith("−") else "higher"
+        used = f" log p(x|z) is {use.lstrip('−')} nats {side} than with the z of another {pair.item};"
     judgement = verdict.get(words, f"of its seeds, {words}")
     distance = _difference(row["ce"] - pair.prior)
     over = f" (means over {len(results)} seeds)" if len(results) > 1 else ""
@@ -275,12 +286,17 @@ def comparison(pair: Pair, compared: Comparison) -> str:
     vae, du_vae = pair.short
     first, second = (over_seeds(results).mean.iloc[0].astype(float) for results in (pair.vae, pair.du_vae))
     mpd = [number(row["mpd"], 2) for row in (second, first)]
-    verdict = difference_text(compared.between(pair.du_vae[0].job.setting, pair.vae[0].job.setting))
+    between = compared.between(pair.du_vae[0].job.setting, pair.vae[0].job.setting)
+    nll = (
+        f"Its NLL, compared on the same {pair.item}s: {difference_text(between)}. The means are"
+        f" {number(second['nll'], 2)} and {number(first['nll'], 2)}; less is better."
+        if between
+        else f"The NLL was not compared in pairs ({_with_error(du_vae, second)} and {_with_error(vae, first)})."
+    )
+
     return (
         f"Side by side: the posteriors of two {pair.item}s lie {mpd[0]} nats apart under {du_vae} and {mpd[1]} under"
-        f" {vae}, and {du_vae}'s CE is {_difference(second['ce'] - first['ce'])} {vae}'s. Its NLL,"
-        f" compared on the same {pair.item}s: {verdict}. The means are {number(second['nll'], 2)} and"
-        f" {number(first['nll'], 2)}; less is better."
+        f" {vae}, and {du_vae}'s CE is {_difference(second['ce'] - first['ce'])} {vae}'s. {nll}"
     )
 
 
@@ -291,6 +307,13 @@ def convergence_note(pair: Pair) -> str:
     return (
         f" {mark} Not all of these trainings converged, so the differences may change with more epochs." if mark else ""
     )
+
+
+def _with_error(name: str, row: "pd.Series[float]") -> str:
+    """The NLL of a system with its standard error over examples in brackets, such as `VAE 30.12 [0.05]`."""
+    error = number(row["nll_stderr"], 2)
+
+    return f"{name} {number(row['nll'], 2)}{f' [{error}]' if error else ''}"
 
 
 def _difference(difference: float) -> str:

@@ -7,18 +7,19 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import pandas as pd
-
 from duvae.report import convergence, names, verdict
 from duvae.report.cells import word_list
 from duvae.report.comparison import Comparison
 from duvae.report.figures import CURVES
 from duvae.report.metric_columns import METRICS, Gaps, shown_metrics
-from duvae.report.per_example import Floor
+from duvae.report.per_example import Floor, gap_over_seeds
 from duvae.report.results import FLOW_METRIC_KEYS, Result, label_counts, label_unit, over_seeds, setting_names
 
 POINTS = 200
 """Largest number of epochs in a curve on the page. If a training has more epochs, only every n-th epoch is kept."""
+
+LIKELIHOOD_KEYS = ("nll", "nll_unseen", "gap", "perplexity")
+"""Keys of the NLL and of the measures that follow from it."""
 
 
 def measures(results: Sequence[Result], floor: Floor | None = None, item: str = "sentence") -> list[dict[str, Any]]:
@@ -32,12 +33,15 @@ def measures(results: Sequence[Result], floor: Floor | None = None, item: str = 
 
     Returns:
         One dictionary per row, with its `key`, `label`, `unit` and number of `decimals`. `paired` is true for the NLL,
-        whose difference `pairs` gives with an interval. Rows of metrics also have `last`, which is true for metrics of
-        z^T, the end of a chain of flows. If `last` is true and neither setting has a value, `compare.js` hides the row.
+        whose difference `pairs` gives with an interval. `likelihood` is true for the NLL and for what follows from it:
+        without a pair in `pairs`, `compare.js` shows no difference of these. Rows of metrics also have `last`, which is
+        true for metrics of z^T, the end of a chain of flows. If `last` is true and neither setting has a value,
+        `compare.js` hides the row.
     """
     rows = [
         {"key": metric.key, "label": metric.label, "unit": metric.unit, "decimals": metric.decimals}
         | {"paired": metric.key == "nll", "last": metric.key in FLOW_METRIC_KEYS}
+        | {"likelihood": metric.key in LIKELIHOOD_KEYS}
         for metric in METRICS
         if metric.key in shown_metrics(results, floor, item) and metric.key != "against"
     ]
@@ -68,19 +72,18 @@ def settings(
     Returns:
         One dictionary per setting. `id` is `<data set>/<setting>`. `name` is the name of the setting, `system` is the
         label of its system, and `note` is the text in brackets of `name`, or else the setting's hyperparameters.
-        `seeds` is the number of seeds. `verdict` says whether the latent space has collapsed, and `ending` how the
-        trainings ended; `converged` is whether all of them converged. `commit` names the commits at which the models
-        were trained and evaluated. `picture` is the HTML id from `pictures`; None: no picture. `values` gives, for each
-        number, the mean and the standard deviation over seeds. `curves` has one dictionary per seed: the epochs and
-        the columns of `CURVES`.
+        `seeds` is the number of seeds. `verdict` says whether the latent space has collapsed (None: undefined), and
+        `ending` how the trainings ended; `converged` is whether all of them converged. `commit` names the commits at
+        which the models were trained and evaluated. `picture` is the HTML id from `pictures`; None: no picture.
+        `values` gives, for each number, the mean and the standard deviation over seeds. `curves` has one dictionary per
+        seed: the epochs and the columns of `CURVES`.
     """
     over = over_seeds(results)
     entries = []
     for setting, name in setting_names(results).items():
         models = [result for result in results if result.job.setting == setting]
-        gap = pd.Series([value for value, _ in (gaps or {}).get(setting, [])], dtype=float)
         numbers = {str(key): (over.value(setting, str(key)), over.spread(setting, str(key))) for key in over.mean}
-        numbers["gap"] = float(gap.mean()), float(gap.std(ddof=1))
+        numbers["gap"] = gap_over_seeds((gaps or {}).get(setting, []))[:2]
         entries.append(
             {
                 "id": f"{models[0].job.dataset}/{setting}",
@@ -88,7 +91,7 @@ def settings(
                 "system": names.label(models[0].system),
                 "note": name.partition(" (")[2].rstrip(")") or models[0].hyperparameters,
                 "seeds": over.count(setting),
-                "verdict": verdict.over_seeds([result.collapsed for result in models]),
+                "verdict": verdict.of_setting([result.metrics for result in models]),
                 "converged": not convergence.mark(models),
                 "ending": convergence.over_seeds([result.ending for result in models]),
                 "commit": word_list(list(dict.fromkeys(result.commit for result in models if result.commit))),

@@ -181,12 +181,15 @@ def difference_text(found: Interval | None, decimals: int = 2) -> str:
         decimals: Number of decimal places.
 
     Returns:
-        A text such as `0.52 nats lower (95 % interval −0.60 to −0.44; one seed, so other seeds may differ)`.
+        A text such as `0.52 nats lower (95 % interval 0.44 to 0.60; one seed, so other seeds may differ)`. If the
+        interval contains 0, its ends have the signs of the first setting's NLL minus the second's.
     """
     if found is None:
         return "not compared, since the NLL of single examples is missing"
     size = f"{abs(found.difference):.{decimals}f} nats {'lower' if found.difference < 0 else 'higher'}"
-    ends = " to ".join(f"{end:.{decimals}f}".replace("-", "−") for end in (found.low, found.high))
+    # The word "lower" replaces the sign; both ends of an interval on one side of 0 have that sign.
+    low, high = (-found.high, -found.low) if found.sign < 0 else (found.low, found.high)
+    ends = " to ".join(f"{end:.{decimals}f}".replace("-", "−") for end in (low, high))
     seeds = "one seed, so other seeds may differ" if found.seeds == 1 else f"{found.seeds} seeds"
     if found.sign == 0:
         return f"not distinguishable ({LEVEL} interval of the difference {ends} nats; {seeds})"

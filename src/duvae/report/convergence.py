@@ -1,8 +1,8 @@
 """Says how the training of a model ended, and whether it had converged.
 
 A training ends at its last decay of the learning rate, when the validation loss no longer falls even at the smallest
-rate. Such a training has converged. A training can also end at its limit of epochs before that. Its NLL would probably
-have become lower with more epochs, so every comparison marks it.
+rate. Such a training has converged. A training can also end at its limit of epochs before that. Its NLL might have
+become lower with more epochs, so every comparison marks it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,14 +24,6 @@ class HasEnding(Protocol):
     def ending(self) -> "Ending": ...
 
 
-PATIENCE = 5
-"""Number of last epochs among which the best epoch must be if the validation loss was still falling.
-
-It is the number of epochs without a better loss that leads to a decay on text. Records of trainings name their own
-number, which takes the place of this one.
-"""
-
-
 @dataclass(frozen=True)
 class Ending:
     """How a training ended.
@@ -40,41 +32,27 @@ class Ending:
         epochs: Number of epochs.
         decays: Number of decays of the learning rate. If a decay ended the training, it counts, too.
         converged: Whether a rule for the learning rate ended the training, and not the limit of epochs.
-        falling: Whether the best validation loss was reached in one of the last epochs. More epochs would then probably
-            have lowered the loss.
+        best_epoch: The epoch with the best validation loss, whose weights were kept.
     """
 
     epochs: int
     decays: int
     converged: bool
-    falling: bool
+    best_epoch: int
 
     @property
     def text(self) -> str:
-        """The ending in words, such as `epoch limit (120) after 2 decays, still falling`."""
-        return self.words(str(self.epochs))
-
-    def words(self, epochs: str) -> str:
-        """The ending in words.
-
-        Args:
-            epochs: Number or range of epochs, as text.
-        """
-        times = "1 decay" if self.decays == 1 else f"{self.decays} decays" if self.decays else "no decay"
-        if self.converged:
-            return f"converged after {epochs} epochs, {times}"
-
-        return f"epoch limit ({epochs}) after {times}{', still falling' if self.falling else ''}"
+        """The ending in words, such as `epoch limit (120) after 2 decays, best epoch 117 of 120`."""
+        return over_seeds([self])
 
 
-def ending(metrics: Mapping[str, Any], history: pd.DataFrame, record: Mapping[str, Any] | None = None) -> Ending:
+def ending(metrics: Mapping[str, Any], history: pd.DataFrame) -> Ending:
     """Finds out how a training ended.
 
     Args:
         metrics: Content of the model's metrics.json, with the reason of the end in `ending` or, in results of earlier
             versions, in `stopped`.
         history: Content of history.csv, one row per epoch.
-        record: Content of train.run.json, which may hold the parameters of the training; None: there is no record.
     """
     rates = history["learning_rate"].to_numpy(float)
     kind = metrics.get("ending")
@@ -82,12 +60,8 @@ def ending(metrics: Mapping[str, Any], history: pd.DataFrame, record: Mapping[st
     decays = metrics.get("decays")
     if decays is None:  # results of earlier versions; the last decay ends a training, so no epoch has its rate
         decays = int((rates[1:] < rates[:-1]).sum()) + converged
-    epochs = int(metrics["epochs"])
-    parameters = (record or {}).get("parameters") or {}
-    patience = parameters.get("optimisation", {}).get("decay", {}).get("patience", PATIENCE)
-    falling = not converged and int(metrics["best_epoch"]) > epochs - int(patience)
 
-    return Ending(epochs, int(decays), converged, falling)
+    return Ending(int(metrics["epochs"]), int(decays), converged, int(metrics["best_epoch"]))
 
 
 def mark(trained: Iterable[HasEnding]) -> str:
@@ -96,12 +70,19 @@ def mark(trained: Iterable[HasEnding]) -> str:
 
 
 def over_seeds(endings: Sequence[Ending]) -> str:
-    """Puts the endings of all seeds of a setting into words; seeds that ended alike share one text."""
-    alike: dict[tuple[bool, int, bool], list[int]] = {}
+    """Puts the endings of several trainings into words; trainings that ended alike share one text."""
+    alike: dict[tuple[bool, int], list[Ending]] = {}
     for each in endings:
-        alike.setdefault((each.converged, each.decays, each.falling), []).append(each.epochs)
+        alike.setdefault((each.converged, each.decays), []).append(each)
 
-    return "; ".join(
-        Ending(0, decays, converged, falling).words(number_range(epochs))
-        for (converged, decays, falling), epochs in alike.items()
-    )
+    return "; ".join(_words(*kind, members) for kind, members in alike.items())
+
+
+def _words(converged: bool, decays: int, endings: Sequence[Ending]) -> str:
+    """Puts endings of one kind into words, with the ranges of their epochs."""
+    times = "1 decay" if decays == 1 else f"{decays} decays" if decays else "no decay"
+    epochs, best = (number_range(values) for values in zip(*((e.epochs, e.best_epoch) for e in endings), strict=True))
+    if converged:
+        return f"converged after {epochs} epochs, {times}"
+
+    return f"epoch limit ({epochs}) after {times}, best epoch {best} of {epochs}"

@@ -1,8 +1,8 @@
 """Collects what the results of one data set say for or against a claim of the paper.
 
 A claim is about systems, not about single trained models. So a difference counts only if several seeds support it. With
-one seed, the difference is shown, but it decides nothing. Models whose training ended before it had converged decide
-nothing either.
+one seed, the difference is shown, but it decides nothing. Models whose training ended at a lower limit of epochs than
+the paper's, before it had converged, decide nothing either.
 """
 
 import math
@@ -14,65 +14,17 @@ import numpy as np
 from duvae.metrics.accuracies import accuracy_interval
 from duvae.metrics.paired import CONFIDENCE, Interval, interval_over_seeds
 from duvae.report.cells import number, word_list
+from duvae.report.checks import LEAST_SEEDS, Check, lacking, unanimous
 from duvae.report.comparison import Comparison
 from duvae.report.names import LONGER, label, setting_label
 from duvae.report.per_example import Space
 from duvae.report.results import Array, Result, label_counts
 
-SUPPORTED = "supported"
-NOT_SUPPORTED = "not supported"
-CANNOT_TELL = "cannot tell"
-NOT_TESTED = "not tested"
+LIMITS = {"synthetic": 120, "text": 120, "image": 500}
+"""Largest number of epochs of the paper's trainings, by the kind of data (text: supplement E; images: released code).
 
-LEAST_SEEDS = 2
-"""Smallest number of seeds with which a difference between two systems can decide about a claim."""
-
-LEAST_UNANIMOUS = 5
-"""Smallest number of seeds with which outcomes without an interval, such as a collapse, can decide about a claim.
-
-All of them must have the same outcome. If an outcome were as likely as its opposite, five of five seeds would have it
-with probability 1/32, which is below 5 %; with four seeds the probability is 1/16.
+A training that ended there is as long as those of the paper, although it may not have converged.
 """
-
-
-@dataclass(frozen=True)
-class Check:
-    """One part of a claim, such as a difference between two systems.
-
-    Attributes:
-        holds: Whether the part holds; None where the results do not tell.
-        text: The numbers, in words; where results are missing, what is missing, such as `no results of`.
-        seeds: Number of seeds; 0 where results are missing.
-        converged: Whether the trainings of all models concerned converged. If not, the part decides nothing. Parts that
-            do not depend on the end of the training, such as the time of an epoch, are true here.
-        lacking: The systems of which results are missing, to follow `text`.
-    """
-
-    holds: bool | None
-    text: str
-    seeds: int
-    converged: bool = True
-    lacking: Sequence[str] = ()
-
-    @property
-    def decided(self) -> bool | None:
-        """Whether the part holds, as far as it may decide: None also where a training did not converge."""
-        return self.holds if self.converged else None
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What the results of one data set say about a claim.
-
-    Attributes:
-        verdict: `SUPPORTED`, `NOT_SUPPORTED`, `CANNOT_TELL` or `NOT_TESTED`.
-        text: What was found, in words.
-        seeds: Smallest number of seeds of the parts.
-    """
-
-    verdict: str
-    text: str
-    seeds: int
 
 
 @dataclass(frozen=True)
@@ -114,8 +66,14 @@ class Evidence:
         return setting_label(system, self.setting(system) or system)
 
     def converged(self, *settings: str | None) -> bool:
-        """Whether all trainings of some settings converged."""
-        return all(result.ending.converged for result in self.results if result.job.setting in settings)
+        """Whether all trainings of some settings were long enough (see `long_enough`)."""
+        return self.long_enough([result for result in self.results if result.job.setting in settings])
+
+    def long_enough(self, models: Sequence[Result]) -> bool:
+        """Whether each training of some models converged, or ended at the paper's limit of epochs or later."""
+        endings = [model.ending for model in models]
+
+        return all(ending.converged or ending.epochs >= LIMITS[self.kind] for ending in endings)
 
     def without_results(self, *systems: str) -> Check | None:
         """A check that names those of the systems that have no results; None where all have some."""
@@ -221,6 +179,7 @@ class Evidence:
         converged = self.converged(self.setting(first), self.setting(second))
         name = f"accuracy of {names[0]} minus {names[1]}"
         found: list[Interval] = []
+        subsets: list[int] = []
         for size in labels:
             draws = [(_draws(one[seed], size), _draws(other[seed], size)) for seed in sorted(set(one) & set(other))]
             known = [(a, b) for a, b in draws if a is not None and b is not None and a.shape == b.shape]
@@ -228,19 +187,29 @@ class Evidence:
                 tests = int(next(iter(one.values())).metrics["sentences"])
                 level = _level(count * len(labels))
                 found.append(accuracy_interval([a for a, _ in known], [b for _, b in known], tests, level))
+                subsets.append(len(known[0][0]))
         if not found:
             return self.without_results(first, second) or lacking("no accuracies of", names)
         seeds = min(each.seeds for each in found)
         ends = [_signed(end(each.difference for each in found), 1) for end in (min, max)]
-        text = f"{name}: {ends[0] if ends[0] == ends[1] else ' to '.join(ends)} points"
+        span = ends[0] if ends[0] == ends[1] else f"between {ends[0]} and {ends[1]}"
+        numbers = "one number" if len(found) == 1 else f"{len(found)} numbers"
+        text = f"{name}: {span} points over {numbers} of labels"
         if seeds < LEAST_SEEDS:
-            return Check(None, f"{text} (one seed)", seeds, converged)
+            return Check(None, f"{text} (one seed, so no interval)", seeds, converged)
         signs = [each.sign for each in found]
         sides = [(1, "above"), (-1, "below"), (0, "around")]
         counts = [f"{signs.count(sign)} {side} 0" for sign, side in sides if sign in signs]
         holds = True if set(signs) == {1} else False if -1 in signs else None
+        worst = min(found, key=lambda each: each.low)
+        least = f"least favourable interval {_signed(worst.low, 1)} to {_signed(worst.high, 1)}"
 
-        return Check(holds, f"{text} (of {len(found)} intervals, {word_list(counts)})", seeds, converged)
+        return Check(
+            holds,
+            f"{text} (of {len(found)} intervals, {word_list(counts)}; {least}{_single_subsets(subsets)})",
+            seeds,
+            converged,
+        )
 
     def state(self, system: str, collapsed: bool) -> Check:
         """Checks that all models of a system have collapsed, or that none has.
@@ -264,73 +233,7 @@ class Evidence:
         )
         outcomes = [None if model.collapsed is None else model.collapsed == collapsed for model in models]
 
-        return unanimous(outcomes, text, seeds_of(models), all(model.ending.converged for model in models))
-
-
-def together(checks: Sequence[Check]) -> Finding:
-    """Decides about a claim all of whose parts shall hold.
-
-    - `not supported`: a part does not hold, whatever the others show.
-    - `not tested`: otherwise, if a part has no results.
-    - `supported`: all parts hold.
-    - `cannot tell`: otherwise.
-
-    A part with a training that did not converge counts as one that does not tell.
-    """
-    present = [check for check in checks if check.seeds]
-    absent = _absent_text([check for check in checks if not check.seeds])
-    seeds = min((check.seeds for check in present), default=0)
-    if len(present) > 1 and not any(check.converged for check in present):
-        text = f"{'; '.join(check.text for check in present)} (all of these: not converged)"
-    else:
-        text = "; ".join(check.text + ("" if check.converged else " (not converged)") for check in present)
-    if any(check.decided is False for check in present):
-        return Finding(NOT_SUPPORTED, f"{text} ({absent})" if absent else text, seeds)
-    if absent or not checks:
-        return Finding(NOT_TESTED, absent, 0)
-    if all(check.decided for check in checks):
-        return Finding(SUPPORTED, text, seeds)
-
-    return Finding(CANNOT_TELL, text, seeds)
-
-
-def lacking(text: str, names: Sequence[str]) -> Check:
-    """A check of which results are missing.
-
-    Args:
-        text: What is missing, such as `no results of`.
-        names: The systems of which it is missing.
-    """
-    return Check(None, text, 0, lacking=names)
-
-
-def _absent_text(absent: Sequence[Check]) -> str:
-    """Says what is missing, each kind once, such as `no results of MAE and FB`."""
-    kinds: dict[str, list[str]] = {}
-    for check in absent:
-        kinds.setdefault(check.text, []).extend(check.lacking)
-
-    return "; ".join(f"{text} {word_list(list(dict.fromkeys(names)))}".strip() for text, names in kinds.items())
-
-
-def unanimous(outcomes: Sequence[bool | None], text: str, seeds: int, converged: bool = True) -> Check:
-    """Decides from outcomes that have no interval, such as collapses: all models must agree.
-
-    With fewer than `LEAST_UNANIMOUS` seeds, the check decides nothing. Its text then says in how many seeds the part
-    held.
-
-    Args:
-        outcomes: For each model, whether the part held; None where its results do not tell.
-        text: The numbers, in words.
-        seeds: Number of seeds.
-        converged: Whether the trainings of all models converged.
-    """
-    held, unit = sum(outcome is True for outcome in outcomes), "seed" if seeds == len(outcomes) else "model"
-    text = f"{text} (held in {held} of {len(outcomes)} {unit}{'s' * (len(outcomes) > 1)})"
-    if seeds < LEAST_UNANIMOUS or len(set(outcomes)) != 1:
-        return Check(None, text, seeds, converged)
-
-    return Check(outcomes[0], text, seeds, converged)
+        return unanimous(outcomes, text, seeds_of(models), self.long_enough(models))
 
 
 def seeds_of(models: Sequence[Result]) -> int:
@@ -366,6 +269,20 @@ def _check(found: Interval | None, sign: int, name: str, unit: str, missing: Che
 
 def _no_common_seed(first: str, second: str) -> Check:
     return lacking(f"no seed that {first} and {second} share", [])
+
+
+def _single_subsets(subsets: Sequence[int]) -> str:
+    """Says for how many numbers of labels there is one labelled subset, so that no interval covers its choice.
+
+    Args:
+        subsets: Number of labelled subsets for each number of labels.
+    """
+    single = sum(count == 1 for count in subsets)
+    if not single:
+        return ""
+    where = "each number" if single == len(subsets) else f"{single} of the {len(subsets)} numbers"
+
+    return f"; one labelled subset for {where} of labels: its choice is not covered"
 
 
 def _signed(value: float, decimals: int) -> str:

@@ -7,7 +7,8 @@ import numpy as np
 
 from duvae.metrics.centres import PROMINENCE, THRESHOLDS, counts
 from duvae.report.cells import word_list
-from duvae.report.evidence import Check, Evidence, Finding, lacking, together, unanimous
+from duvae.report.checks import Check, Finding, lacking, together, unanimous
+from duvae.report.evidence import Evidence
 from duvae.report.latent_spaces import HALFWIDTH, aggregate
 from duvae.report.per_example import Space
 from duvae.report.results import Result

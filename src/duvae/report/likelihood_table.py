@@ -3,14 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-import pandas as pd
-
 from duvae.report import convergence, verdict
-from duvae.report.cells import Cell, Head, Row, Table, cell
+from duvae.report.cells import Cell, Head, Row, Table, cell, word_list
 from duvae.report.comparison import Comparison, absent_text, seeds_text
 from duvae.report.metric_columns import METRICS, Gaps, reference, shown_metrics
-from duvae.report.per_example import Floor
-from duvae.report.results import Result, over_seeds
+from duvae.report.per_example import Floor, gap_over_seeds
+from duvae.report.results import FLOW_METRIC_KEYS, Result, over_seeds
 from duvae.report.tables import named_settings, spread_text, test_size_text
 
 
@@ -57,9 +55,8 @@ def likelihood(
         cells = [cell(over.count(setting))]
         for metric in metrics:
             if metric.key == "gap":
-                gap = pd.DataFrame((gaps or {}).get(setting, []), columns=["mean", "error"])
-                entry = cell(gap["mean"].mean(), 2, gap["mean"].std(ddof=1), gap["error"].mean())
-                cells.append(replace(entry, mark=mark))
+                mean, spread, error = gap_over_seeds((gaps or {}).get(setting, []))
+                cells.append(replace(cell(mean, 2, spread, error), mark=mark))
             elif metric.key == "against":
                 found = None if vae is None or setting == vae else comparison.between(setting, vae)
                 entry = cell(found.difference, 2, error=found.high - found.difference) if found else Cell(None)
@@ -73,13 +70,19 @@ def likelihood(
                 if metric.key == "nll" and entry.text is not None:
                     entry = replace(entry, strong=setting in comparison.best and not comparison.left_out, mark=mark)
                 cells.append(entry)
-        cells.append(Cell(verdict.over_seeds([model.collapsed for model in models])))
+        cells.append(Cell(verdict.of_setting([model.metrics for model in models])))
         rows.append(Row(name, cells, note, colours[setting]))
+
+    bracketed = [
+        metric.key
+        for place, metric in enumerate(metrics, 1)
+        if any(row.cells[place].error is not None for row in rows if row.cells[place].text is not None)
+    ]
 
     return Table(
         f"{prefix}likelihood-{results[0].job.dataset}",
-        f"On {test_size_text(results, item)}, per {item}. {spread_text(over)}; in brackets the standard error over"
-        f" {item}s; – where a system has no such number. {best_text(results, comparison)}"
+        f"On {test_size_text(results, item)}, per {item}. {spread_text(over)};{brackets_text(bracketed, item)}"
+        f" – where a system has no such number. {best_text(results, comparison)}"
         + (
             f" {convergence.MARK}: a training ended at its limit of epochs, before it had converged; a difference may"
             " be one of the speed of training."
@@ -89,6 +92,22 @@ def likelihood(
         [Head("Seeds"), *(Head(metric.label, metric.unit) for metric in metrics), Head("z")],
         rows,
     )
+
+
+def brackets_text(keys: Sequence[str], item: str) -> str:
+    """Says what the numbers in brackets mean in the columns that have some; empty where there are none.
+
+    Args:
+        keys: The keys of the metrics with numbers in brackets.
+        item: The word for one test example.
+    """
+    texts = [f"the standard error over {item}s"] if set(keys) - {"against", *FLOW_METRIC_KEYS} else []
+    if "against" in keys:
+        texts.append("for Minus VAE's half of the 95 % interval of that comparison alone")
+    if sampled := [metric.label for metric in METRICS if metric.key in keys and metric.key in FLOW_METRIC_KEYS]:
+        texts.append(f"for {word_list(sampled)} the standard error of sampling")
+
+    return f" in brackets {', '.join(texts)};" if texts else ""
 
 
 def best_text(results: Sequence[Result], comparison: Comparison) -> str:

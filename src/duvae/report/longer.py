@@ -1,11 +1,11 @@
-"""Compares trainings at the data set's limit of epochs with the same trainings that went on to their last decay."""
+"""Compares trainings at the data set's limit of epochs with the same trainings that had a higher limit."""
 
 from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
 from duvae.report import convergence, figures
-from duvae.report.cells import number
+from duvae.report.cells import number, number_range
 from duvae.report.comparison import Comparison, difference_text
 from duvae.report.names import LONGER
 from duvae.report.results import Result, over_seeds, setting_names
@@ -36,18 +36,18 @@ def sentences(results: Sequence[Result], compared: Comparison) -> list[str]:
     over, names = over_seeds(results), setting_names(results)
     lines = []
     for short, long in pairs(results):
-        endings = [
-            convergence.over_seeds([result.ending for result in results if result.job.setting == setting])
-            for setting in (short, long)
-        ]
         models = [[result for result in results if result.job.setting == setting] for setting in (short, long)]
+        own = [[result.ending for result in each] for each in models]
+        endings = [convergence.over_seeds(each) for each in own]
+        decays = {each.decays for each in own[1] if each.converged}
+        limits = [each.epochs for each in own[1] if not each.converged]
+        how = f"limit {number_range(limits)}" if limits else f"to the last decay, number {number_range(sorted(decays))}"
         marks = [convergence.mark(each) for each in models]
         values = [
             f"{number(over.value(setting, 'nll'), 2)}{mark}" for setting, mark in zip((short, long), marks, strict=True)
         ]
         lines.append(
-            f"{names[short]}: NLL {values[0]} ({endings[0]}). Trained on to the fifth decay: {values[1]}"
-            f" ({endings[1]})."
+            f"{names[short]}: NLL {values[0]} ({endings[0]}). Trained on ({how}): {values[1]} ({endings[1]})."
             f" The NLL of the longer training on the same examples: {difference_text(compared.between(long, short))}."
         )
         if marks[1]:  # the shorter training ends at its limit by design

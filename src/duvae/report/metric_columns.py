@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 from duvae.config import Dataset
 from duvae.report.per_example import Floor
-from duvae.report.results import FLOW_METRIC_KEYS, Result
+from duvae.report.results import FLOW_METRIC_KEYS, Array, Result
 
-Gaps = Mapping[str, Sequence[tuple[float, float]]]
+Gaps = Mapping[str, Sequence[Array]]
 """Differences between the models' NLL and the floor (see `Floor`) in nats, by setting.
 
-A setting has one pair per seed: the mean difference over the sentences, and the standard error of this mean.
+A setting has one array per seed, of shape (sentences,).
 """
 
 NOUNS = {"synthetic": "sentence", "text": "sentence"}
@@ -52,7 +52,8 @@ METRICS = (
         "nats",
         2,
         "NLL minus that of the VAE, on the same examples and for the same seeds; negative is better. In brackets"
-        " half the width of its 95 % confidence interval. With one seed, it does not cover the choice of the seed.",
+        " half the width of its 95 % confidence interval, for this comparison alone. With one seed, it does not cover"
+        " the choice of the seed.",
     ),
     Metric(
         "nll_unseen",
@@ -67,7 +68,8 @@ METRICS = (
         "nats",
         2,
         "NLL minus the generator's own −log p(x), on the {floor} sentences of the floor;"
-        " in brackets the standard error of these paired differences.",
+        " in brackets the standard error of these paired differences over sentences, averaged over the seeds first."
+        " Settings are not ranked by it: their differences have smaller errors.",
     ),
     Metric(
         "perplexity",
@@ -83,8 +85,9 @@ METRICS = (
         "Use of z",
         "nats",
         2,
-        "log p(x|z) − log p(x|y), where z is a code of x and y that of another example of the same length: what the"
-        " decoder gains from z; 0 when it ignores z. In brackets its standard error.",
+        "log p(x|z) − log p(x|y), where z is a code of x and y that of another example of the same length: 0 when the"
+        " decoder ignores z. Since y misleads the decoder, this is not the gain over having no z. In brackets its"
+        " standard error.",
     ),
     Metric("kl", "KL", "nats", 2, "KL[q(z|x) ‖ p(z)]: the cost of z; the sum of MI and KL − MI."),
     Metric(

@@ -11,6 +11,7 @@ from duvae.report import convergence, verdict
 from duvae.report.cells import number, word_list
 from duvae.report.comparison import Comparison, absent_text, seeds_text
 from duvae.report.metric_columns import Gaps
+from duvae.report.per_example import gap_over_seeds
 from duvae.report.results import Result, over_seeds, setting_names
 
 NORMALIZED = ("bn_vae", "du_vae")
@@ -41,7 +42,10 @@ def observations(results: Sequence[Result], comparison: Comparison, latent: int,
 
 
 def collapse_lines(results: Sequence[Result]) -> list[str]:
-    """Says which settings have collapsed, which have not, and for which the results do not tell."""
+    """Says which settings have collapsed, which have not, and for which the results do not tell.
+
+    A setting without any measure that could tell is left out.
+    """
     over = over_seeds(results)
     titles = {
         verdict.COLLAPSED: "Collapsed",
@@ -52,7 +56,9 @@ def collapse_lines(results: Sequence[Result]) -> list[str]:
     groups: dict[str, list[str]] = {key: [] for key in titles}
     for setting, name in setting_names(results).items():
         models = [result for result in results if result.job.setting == setting]
-        words = verdict.over_seeds([model.collapsed for model in models])
+        words = verdict.of_setting([model.metrics for model in models])
+        if words is None:
+            continue
         kl, mi, mpd, use = (number(over.value(setting, key), 2) for key in ("kl", "mi", "mpd_t", "use"))
         bounds = [f"{metric} {value}" for metric, value in (("KL", kl), ("MPD", mpd)) if value]
         values = [f"use of z {use}" if use else "use of z not measured", *([f"MI {mi}"] if mi else bounds)]
@@ -97,37 +103,47 @@ def nll_lines(results: Sequence[Result], comparison: Comparison) -> list[str]:
 def floor_lines(results: Sequence[Result], gaps: Gaps) -> list[str]:
     """Says how far the NLL of each setting lies above the floor, with the paired standard error over sentences."""
     names = setting_names(results)
-    above = []
+    above, sentences = [], 0
     for setting, seeds in gaps.items():
         if seeds:
-            mean, error = (sum(values) / len(seeds) for values in zip(*seeds, strict=True))
-            above.append(f"{names[setting]} {number(mean, 2)} ± {number(error, 2)}")
-
-    return [f"Nats above the floor (± standard error over sentences): {word_list(above)}."] if above else []
-
-
-def convergence_lines(results: Sequence[Result]) -> list[str]:
-    """Says how the trainings ended, grouped by their endings."""
-    names = setting_names(results)
-    groups: dict[str, list[str]] = {}
-    converged = 0
-    for setting, name in names.items():
-        endings = [result.ending for result in results if result.job.setting == setting]
-        if all(ending.converged for ending in endings):
-            converged += 1
-        else:
-            groups.setdefault(convergence.over_seeds(endings), []).append(name)
-    if not groups:
-        return ["All trainings converged: they ended at their last decay of the learning rate."]
-    texts = [f"{word_list(members)} ({text})" for text, members in groups.items()]
-    count = f"{converged} of the {len(names)} settings" if converged else "No setting"
+            mean, _, error = gap_over_seeds(seeds)
+            above.append(f"{names[setting]} {number(mean, 2)} [{number(error, 2)}]")
+            sentences = len(seeds[0])
+    if not above:
+        return []
 
     return [
         (
-            f"{count} converged with every seed. A difference in NLL from one of the others may be a difference in the"
-            f" speed of training: {word_list(texts)}."
+            f"Nats above the floor, on its {sentences:,} sentences, with the standard error over them in brackets; not"
+            f" for ranking: {word_list(above)}."
         )
     ]
+
+
+def convergence_lines(results: Sequence[Result]) -> list[str]:
+    """Says how the trainings ended; settings whose trainings ended alike share one text."""
+    names = setting_names(results)
+    groups: dict[frozenset[tuple[bool, int]], list[str]] = {}
+    endings = {setting: [result.ending for result in results if result.job.setting == setting] for setting in names}
+    open_ended = {setting: own for setting, own in endings.items() if not all(each.converged for each in own)}
+    if not open_ended:
+        return ["All trainings converged: they ended at their last decay of the learning rate."]
+    for setting, own in open_ended.items():
+        groups.setdefault(frozenset((each.converged, each.decays) for each in own), []).append(setting)
+    texts = [
+        f"{word_list([names[setting] for setting in members])}"
+        f" ({convergence.over_seeds([each for setting in members for each in endings[setting]])})"
+        for members in groups.values()
+    ]
+    if not any(each.converged for own in endings.values() for each in own):
+        head = "No training converged. Differences between these models may be differences in the speed of training"
+    else:
+        head = (
+            f"{len(names) - len(open_ended)} of the {len(names)} settings converged with every seed. A difference from"
+            " one of the others may be a difference in the speed of training"
+        )
+
+    return [f"{head}: {word_list(texts)}."]
 
 
 def construction_lines(results: Sequence[Result], latent: int) -> list[str]:
@@ -164,7 +180,8 @@ def construction_lines(results: Sequence[Result], latent: int) -> list[str]:
         (
             "Batch normalization of the means alone gives, in nats on the statistics of a batch, a KL of at least nγ²/2"
             " (for a fixed shift nβ²/2), and an MI of n/2 · log(1 + γ²) if the means are Gaussian and the variances 1:"
-            f" {'; '.join(parts)}. So neither of the two shows that the decoder uses z."
+            f" {'; '.join(parts)}. That MI is a reference and no bound. AU and MPD are raised by construction, too. KL"
+            " and MI describe the encoder alone, so they do not show whether the decoder uses z."
         )
     ]
 

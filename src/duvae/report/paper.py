@@ -95,7 +95,7 @@ NOTES = (
     ),
     Note(
         "60.46 is the share of the larger class among the test sentences:"
-        " a classifier with this accuracy learnt nothing.",
+        " a classifier with this accuracy is no better than always the larger class.",
         ("tableS2",),
     ),
 )
@@ -179,7 +179,12 @@ def _values(name: PaperTable, system: str, bracket: str) -> dict[str, float]:
 
 
 def compare_with_paper(
-    name: PaperTable, column: str, results: Sequence[Result], colours: Mapping[str, str], item: str = "sentence"
+    name: PaperTable,
+    column: str,
+    results: Sequence[Result],
+    colours: Mapping[str, str],
+    item: str = "sentence",
+    departs: Sequence[str] = (),
 ) -> PaperComparison:
     """Puts our results beside a table of the paper.
 
@@ -192,6 +197,8 @@ def compare_with_paper(
         results: Results of all models of one data set.
         colours: The colour of each setting.
         item: The word for one test example: `sentence` or `image`.
+        departs: Differences between this experiment and the paper's. If there are any, the NLL are not subtracted: they
+            are of other data, or of models that were trained in another way.
 
     Raises:
         UserError: If the table has no such column.
@@ -214,15 +221,18 @@ def compare_with_paper(
             if line.setting is not None:
                 value, error = over.value(line.setting, key), over.value(line.setting, f"{key}_stderr")
                 ours = cell(value, decimals, over.spread(line.setting, key), error)
-                signed = difference(value, paper)
+                signed = None if departs and key == "nll" else difference(value, paper)
             mark = "".join(mark for mark, note in marks if note.metric == key)
             cells += [ours, Cell(paper or None, mark=mark), Cell(signed)]
         colour = colours[line.setting] if line.setting else ""
         mark = "".join(mark for mark, note in marks if not note.metric)
         rows.append(Row(label(line.system), cells, line.note, colour, mark=mark))
+    omitted = ""
     if metrics is LIKELIHOOD:
         examples = test_size_text(results, item)
         errors = f"; in brackets a standard error over {item}s"
+        if departs:
+            omitted = " The NLL are not subtracted, since this is not the paper's experiment."
     else:
         count = number_range([result.metrics["sentences"] for result in results])
         examples = f"{count} test {item}s, by number of {label_unit(results)}"
@@ -233,7 +243,7 @@ def compare_with_paper(
         Table(
             f"{name}-{results[0].job.dataset}",
             f"Ours on {examples}; the paper's as printed; and ours minus the paper's. ± is the standard"
-            f" deviation over our seeds, not shown for one seed{errors}. – where there is no such number.",
+            f" deviation over our seeds, not shown for one seed{errors}. – where there is no such number.{omitted}",
             [Head("Seeds"), *(Head(head) for _ in metrics for head in ("ours", "paper", "diff."))],
             rows,
             groups=[("", 2), *((title, 3) for title, _ in metrics.values())],

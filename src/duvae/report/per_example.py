@@ -4,6 +4,7 @@ The latent codes are in a file only if the latent space has two dimensions. Git 
 pages show the values.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy.typing as npt
 
 from duvae.config import Job
 from duvae.errors import UserError
+from duvae.metrics.statistics import standard_error
 from duvae.project import array_files
 from duvae.project.provenance import read_record
 from duvae.report import expected
@@ -97,15 +99,15 @@ class Floor:
     nll: Array | None = None
     z: Space | None = None
 
-    def gap(self, model: PerExample) -> tuple[float, float] | None:
-        """Computes the distance of a model's NLL from the floor, on the sentences whose floor is in `nll`.
+    def gap(self, model: PerExample) -> Array | None:
+        """Computes the distances of a model's NLL from the floor, on the sentences whose floor is in `nll`.
 
         Args:
             model: The values of the model's test sentences.
 
         Returns:
-            The mean over sentences of the model's NLL minus the floor, and the standard error of this mean, in nats.
-            None where the model or the floor has no NLL of each single sentence.
+            The model's NLL minus the floor for each sentence in nats, shape (sentences,). None where the model or the
+            floor has no NLL of each single sentence.
 
         Raises:
             UserError: If the model's NLL was not measured on all sentences whose floor is in `nll`.
@@ -119,9 +121,8 @@ class Floor:
                 f"the true NLL is known for {count} sentences, but a model was evaluated on only {shared} of them:"
                 " the two belong to different data. Run 'dvc repro' to compute both again."
             )
-        difference = model.nll[:count] - self.nll
 
-        return float(difference.mean()), float(difference.std(ddof=1) / np.sqrt(count))
+        return np.asarray(model.nll[:count] - self.nll, np.float64)
 
 
 def file_path(job: Job, root: Path) -> Path:
@@ -223,10 +224,8 @@ def floor(dataset: str, root: Path = Path()) -> Floor:
     return Floor(content, nll, z)
 
 
-def gaps(
-    results: Sequence[Result], examples: Sequence[PerExample | None], floor: Floor
-) -> dict[str, list[tuple[float, float]]]:
-    """Computes the distance of each setting's NLL from the floor. A setting is a system with hyperparameters.
+def gaps(results: Sequence[Result], examples: Sequence[PerExample | None], floor: Floor) -> dict[str, list[Array]]:
+    """Computes the distances of each setting's NLL from the floor. A setting is a system with hyperparameters.
 
     Args:
         results: Results of all models of one data set.
@@ -237,10 +236,10 @@ def gaps(
         The results of `Floor.gap`, one per seed, by setting. The list of a setting is empty if its models have no
         likelihood, or if the values of one of its seeds are missing.
     """
-    gaps_of_settings: dict[str, list[tuple[float, float]]] = {result.job.setting: [] for result in results}
+    gaps_of_settings: dict[str, list[Array]] = {result.job.setting: [] for result in results}
     for result, model in zip(results, examples, strict=True):
         gap = floor.gap(model) if model else None
-        if gap:
+        if gap is not None:
             gaps_of_settings[result.job.setting].append(gap)
     missing = {result.job.setting for result, model in zip(results, examples, strict=True) if model is None}
 
@@ -270,6 +269,28 @@ def require_same_examples(results: Sequence[Result], examples: Sequence[PerExamp
                 " the same source but for source.further; found examples with other labels. Run 'dvc repro' to compute"
                 " both again."
             )
+
+
+def gap_over_seeds(gaps: Sequence[Array]) -> tuple[float, float, float]:
+    """Averages the distances of one setting's NLL from the floor.
+
+    All seeds are measured on the same sentences, so the errors of the seeds are not independent. The standard error is
+    therefore that of the mean over the seeds, which has one value per sentence.
+
+    Args:
+        gaps: Model's NLL minus the floor in nats, one array of shape (sentences,) per seed.
+
+    Returns:
+        The mean, the standard deviation over the seeds, and the standard error over the sentences, in nats. A value is
+        NaN where there is nothing to compute it from: no seed, a single seed, a single sentence.
+    """
+    if not gaps:
+        return math.nan, math.nan, math.nan
+    values = np.stack(gaps)
+    means, error = values.mean(1), standard_error(values.mean(0))
+    spread = float(means.std(ddof=1)) if len(means) > 1 else math.nan
+
+    return float(means.mean()), spread, math.nan if error is None else error
 
 
 def space(result: Result, model: PerExample) -> Space:

@@ -102,7 +102,7 @@ class Result:
     @property
     def ending(self) -> Ending:
         """How the training ended: at its last decay of the learning rate, or at the limit of epochs."""
-        return convergence.ending(self.metrics, self.history, self.provenance.get("train"))
+        return convergence.ending(self.metrics, self.history)
 
     @property
     def last_kept(self) -> bool:

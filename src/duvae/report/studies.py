@@ -137,7 +137,7 @@ def page(folder: Path) -> tuple[bytes, str]:
         study=summary,
         system=names.label(summary["system"]),
         ranges=word_list([f"{letter(summary, n)} {min(v):g} to {max(v):g}" for n, v in summary["space"].items()]),
-        summary_lines=[*summary_lines(summary), *ending_lines(summary, trials), origin_line(record)],
+        summary_lines=[*summary_lines(summary, trials), *ending_lines(summary, trials), origin_line(record)],
         map=inline_svg(figures.svg(figure)),
         progress=inline_svg(figures.svg(progress(summary, trials, curves))),
         figure2=figure2(summary, trials),
@@ -151,7 +151,7 @@ def page(folder: Path) -> tuple[bytes, str]:
     return figures.png(figure), html
 
 
-def summary_lines(summary: Mapping[str, Any]) -> list[str]:
+def summary_lines(summary: Mapping[str, Any], trials: pd.DataFrame) -> list[str]:
     """Writes the sentences about a study.
 
     The sentences name the best trial, the paper's choice and the cost of the study. If study.json contains a comparison
@@ -159,18 +159,24 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
 
     Args:
         summary: Content of study.json, which a finished study writes.
+        trials: Content of trials.csv, one row per trial.
     """
     condition = f" with MI above {summary['min_mi']:g} nats" if summary["min_mi"] else ""
     lines = [f"Lowest NLL{condition}: {winner_text(summary, summary['best'])}."]
-    maybe = summary.get("maybe_best")
+    maybe, best = summary.get("maybe_best"), summary["best"]
+    complete = trials[trials["state"] == "complete"]
+    others = int(complete["feasible"].astype(bool).sum()) - 1
+    if others > 0 and best is not None:
+        lines.append(f"As the lowest of {others + 1} NLL, it is biased low.")
     if maybe is None:
         lines.append("The trials were not compared in pairs, since the NLL of single examples is missing.")
-    elif len(maybe) > 1:
+    elif alike := [str(number) for number in maybe if best is None or number != best["trial"]]:
+        which = "1 other trial" if len(alike) == 1 else f"{len(alike)} other trials"
         lines.append(
-            f"{len(maybe)} trials cannot be distinguished from it on the same examples (95 % for all comparisons"
-            f" together): numbers {word_list([str(number) for number in maybe])}. All trials have one seed."
+            f"{which} cannot be distinguished from it on the same examples (95 % for all comparisons together): number"
+            f"{'s' if len(alike) > 1 else ''} {word_list(alike)}. All trials have one seed."
         )
-    elif summary["trials"]["complete"] > 1:
+    elif others > 0:
         lines.append(
             "It is lower than that of all other such trials on the same examples (95 % for all comparisons together)."
             " All trials have one seed, so other seeds may differ."
@@ -183,15 +189,15 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
     cost = summary["cost"]
     lines.append(
         f"{cost['epochs']:,} epochs were trained. The grid of {cost['grid']} trials takes at most"
-        f" {cost['grid_epochs']:,}, so this is {percent(cost['share'])} of it: {max(0, cost['saved']):,} epochs saved."
+        f" {cost['grid_epochs']:,}, so this is {percent(cost['share'])} of it."
     )
     against = summary["against"]
     if against and against["gap"] is not None:
         compared = difference_text(interval_of(against.get("paired")))
         lines.append(
             f"Its NLL minus that of {against['study']}'s trial with the lowest NLL"
-            f" ({winner_text(summary, against['best'])}): {number(against['gap'], 2)} nats; {compared}. It took"
-            f" {cost['epochs']:,} epochs instead of {against['epochs']:,} ({percent(against['share'])})."
+            f" ({winner_text(summary, against['best'])}): {compared}. It took {cost['epochs']:,} epochs, the other"
+            f" study {against['epochs']:,} ({percent(against['share'])})."
         )
 
     return lines

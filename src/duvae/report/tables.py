@@ -50,15 +50,20 @@ def probes(
     over = over_seeds(results)
     largest = next(result.probe["largest_class"] for result in results if result.probe and result.probe["by_labels"])
     rows = [Row("Largest class", [Cell(None), *[cell(largest, 1)] * len(counts)], floor=True)]
-    several_subsets = False
     for setting, name, note in named_settings(results):
         cells = [
             cell(over.value(setting, key), 1, over.spread(setting, key), over.value(setting, f"{key}_spread"))
             for key in (f"probe_{n}" for n in counts)
         ]
-        several_subsets = several_subsets or any(entry.error for entry in cells)
         rows.append(Row(name, [cell(over.count(setting)), *cells], note, colours[setting]))
-    brackets = "; in brackets the standard deviation over labelled subsets, mean over seeds" if several_subsets else ""
+    subsets = {
+        len(accuracy["draws"]) for result in results if result.probe for accuracy in result.probe["by_labels"].values()
+    }
+    brackets = "; in brackets the standard deviation over labelled subsets, mean over seeds"
+    if subsets == {1}:
+        brackets = "; one labelled subset for each number, whose choice is not covered"
+    elif 1 in subsets:
+        brackets += "; without brackets there is one labelled subset, whose choice is not covered"
     unit = label_unit(results)
     groups = [result.probe["alphabets"] for result in results if result.probe and result.probe.get("alphabets")]
     per_alphabet = f", each of {number_range(groups)} alphabets on its own and their mean," if groups else ""
@@ -66,7 +71,8 @@ def probes(
     return Table(
         f"{prefix}probes-{results[0].job.dataset}",
         f"Accuracy in percent on the test {item}s of a linear classifier of the posterior means (of a flow μ⁰ and zᵀ"
-        f" joined){per_alphabet} by number of {unit}. {spread_text(over)}{brackets}.",
+        f" joined){per_alphabet} by number of {unit}. {spread_text(over)}{brackets}. The means have no noise, so a"
+        " classifier of them can be accurate although the decoder ignores z.",
         [Head("Seeds"), *(Head(f"{int(n):,}" if n.isdigit() else n) for n in counts)],
         rows,
     )

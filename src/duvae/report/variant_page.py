@@ -17,8 +17,8 @@ from duvae.report import convergence, figures, origin, page, per_example, tables
 from duvae.report.cells import Cell, Head, Row, Table, cell, number
 from duvae.report.comparison import LEVEL, difference_text
 from duvae.report.names import label
-from duvae.report.per_example import Floor, PerExample
-from duvae.report.results import Result
+from duvae.report.per_example import Floor, PerExample, gap_over_seeds
+from duvae.report.results import Array, Result
 from duvae.report.variants import Change, Differences, Group, Training
 
 LABELS = {
@@ -192,12 +192,12 @@ def _four(training: Training, key: str) -> tuple[float, int, float, float]:
     return mean, 2, spread, error
 
 
-def _gap_cell(gaps: Sequence[tuple[float, float]]) -> Cell:
+def _gap_cell(gaps: Sequence[Array]) -> Cell:
     if not gaps:
         return Cell(None)
-    means, errors = zip(*gaps, strict=True)
+    mean, spread, error = gap_over_seeds(gaps)
 
-    return cell(float(np.mean(means)), 2, float(np.std(means, ddof=1)) if len(means) > 1 else None, _mean(errors))
+    return cell(mean, 2, spread, error)
 
 
 def costs(results: Sequence[Result]) -> Table:
@@ -291,8 +291,7 @@ def _interval_text(found: Interval) -> str:
 
 def _above(member: Change, more: str = "") -> str:
     """The distance from the floor in words. `more` is a further text for the brackets."""
-    gap = _mean([mean for mean, _ in member.gaps])
-    error = _mean([error for _, error in member.gaps])
+    gap, _, error = gap_over_seeds(member.gaps)
     side = "above" if gap >= 0 else "below"
 
     return f"{number(abs(gap), 2)} nats {side} the floor (standard error {number(error, 2)}{more and f'; {more}'})"
@@ -338,7 +337,7 @@ def figure(group: Group) -> Figure:
     sizes = np.array([name.count("\n") + 2 for name in names], float)
     places = np.cumsum(sizes) - sizes / 2
     for place, each in zip(places, members, strict=True):
-        gap, error = _mean([mean for mean, _ in each.gaps]), _mean([error for _, error in each.gaps])
+        gap, _, error = gap_over_seeds(each.gaps)
         ax.barh(
             place, gap, 1.3, xerr=error, color=colour, alpha=0.9 if each is group.base else 0.45, error_kw={"lw": 0.8}
         )
@@ -358,7 +357,3 @@ def _members(group: Group) -> list[Change]:
 
 def _results(group: Group) -> list[Result]:
     return [result for each in _members(group) for result in each.training.results]
-
-
-def _mean(values: Sequence[float]) -> float:
-    return float(np.mean(values))

@@ -23,7 +23,7 @@ from duvae.metrics.paired import CONFIDENCE, Interval
 from duvae.report import comparison, convergence, per_example
 from duvae.report.names import hyperparameter_text, label
 from duvae.report.per_example import Floor, PerExample
-from duvae.report.results import Result
+from duvae.report.results import Array, Result
 
 Differences = Mapping[str, tuple[Any, Any]]
 """Values of the base and of another training, for each parameter in which they differ.
@@ -133,7 +133,7 @@ class Change:
     Attributes:
         training: The training.
         differences: The parameters in which it differs from the base.
-        gaps: Distances from the floor, one pair of mean and standard error in nats per seed; empty: not known.
+        gaps: NLL minus the floor in nats, one array of shape (sentences,) per seed; empty: not known.
         change: Interval of its NLL minus that of the base, on the same test sentences. The intervals of all changes of
             a base have the confidence `CONFIDENCE` together. None: not known.
         parts: Number of other changes whose differences in data and networks this one has together; 0 for less than 2.
@@ -141,7 +141,7 @@ class Change:
 
     training: Training
     differences: Differences
-    gaps: Sequence[tuple[float, float]]
+    gaps: Sequence[Array]
     change: Interval | None = None
     parts: int = 0
 
@@ -339,7 +339,7 @@ def _differences(base: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str,
     return {key: (base[key], other[key]) for key in base if key in other and base[key] != other[key]}
 
 
-def _gaps(training: Training, floor: Floor) -> list[tuple[float, float]]:
+def _gaps(training: Training, floor: Floor) -> list[Array]:
     found = per_example.gaps(training.results, training.examples, floor)
 
     return found[training.results[0].job.setting]

@@ -72,7 +72,7 @@ def collapsed(metrics: Mapping[str, Any]) -> bool | None:
 
 
 def over_seeds(verdicts: Sequence[bool | None]) -> str:
-    """Puts the verdicts of all seeds of a setting into words.
+    """Puts the verdicts of all seeds of a setting into words. See `of_setting`.
 
     Args:
         verdicts: For each seed, whether the model has collapsed; None where its metrics do not tell.
@@ -95,10 +95,28 @@ def over_seeds(verdicts: Sequence[bool | None]) -> str:
     return ", ".join(parts)
 
 
+def of_setting(metrics: Sequence[Mapping[str, Any]]) -> str | None:
+    """Puts the verdicts of all seeds of a setting into words.
+
+    Args:
+        metrics: Content of metrics.json of each seed.
+
+    Returns:
+        The words of `over_seeds`; None where no seed has a measure that the verdict could follow from, such as an
+        autoencoder whose use of z was not measured.
+    """
+    if all(each.get(key) is None for each in metrics for key in ("mi", "kl", "mpd_t", "use")):
+        return None
+
+    return over_seeds([collapsed(each) for each in metrics])
+
+
 RULE = (
-    f"An MI below {COLLAPSED_MI} nats, or a use of z below {UNUSED} nats by more than {ERRORS} standard errors, means"
-    f" collapsed. A use of z above {UNUSED} nats by more than {ERRORS} standard errors means not collapsed. If the two"
-    " contradict each other, or if neither holds, the results cannot tell. Where the MI is not defined, a KL or an MPD"
-    " of z below the bound shows that the MI is below it, too."
+    f"Collapsed: the information in z (MI) is below {COLLAPSED_MI} nats, or the decoder ignores z, so that the use of z"
+    f" is below {UNUSED} nats by more than {ERRORS} standard errors. The length of a sentence does not count, since z"
+    f" is exchanged among examples of equal length. Not collapsed: the use of z is above {UNUSED} nats by more than"
+    f" {ERRORS} standard errors. If the two contradict each other, or if neither holds, the results cannot tell. Where"
+    " the MI is not defined, a KL or an MPD of z below the bound shows that the MI is below it, too. The bounds are"
+    " ours."
 )
 """The rule in the words of the pages."""

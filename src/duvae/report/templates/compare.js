@@ -77,7 +77,9 @@
         if (spread !== null) make("span", " ± " + written(spread, measure.decimals), {class: "spread"}, cell);
       });
       const whole = measure.key === "au" && values.every(([mean]) => Number.isInteger(mean));
-      const difference = measure.paired && pair ? pair.difference : apart;
+      // Two data sets have nothing to subtract, and the NLL is compared on the same examples only.
+      const comparable = a.set === b.set && (pair || !measure.likelihood);
+      const difference = measure.paired && pair ? pair.difference : comparable ? apart : null;
       const cell = make("td", written(difference, whole ? 0 : measure.decimals, true), {}, row);
       if (measure.paired && pair) make("span", ` [${written(pair.half, measure.decimals)}]`, {class: "spread"}, cell);
     }
@@ -89,9 +91,12 @@
     }
     document.getElementById("compare-sets").hidden = a.set === b.set;
     document.getElementById("compare-rough").hidden = !rough;
-    document.getElementById("compare-words").textContent = !pair ? "" : (pair.sign
-      ? "The NLL differs, on the same test examples: the lower one is bold."
-      : "On these test examples, the NLL of the two cannot be distinguished.")
+    const known = [a, b].every(of => of.values.nll && of.values.nll[0] !== null);
+    document.getElementById("compare-words").textContent = !pair
+      ? (a.set === b.set && a !== b && known ? "The NLL was not compared in pairs, since values of single examples are missing." : "")
+      : (pair.sign
+        ? "The NLL differs, on the same test examples (95 % for this comparison alone): the lower one is bold."
+        : "On these test examples, the NLL of the two cannot be distinguished (95 % for this comparison alone).")
       + ` The second has the lower NLL for ${Math.round(100 * pair.won)} % of them.`
       + (pair.seeds === 1 ? " This is one seed; other seeds may differ." : ` This is over ${pair.seeds} seeds.`);
   }

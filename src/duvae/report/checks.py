@@ -1,0 +1,128 @@
+"""The parts of a claim, and the verdict that follows from them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from duvae.report.cells import word_list
+
+SUPPORTED = "supported"
+NOT_SUPPORTED = "not supported"
+CANNOT_TELL = "cannot tell"
+NOT_TESTED = "not tested"
+
+LEAST_SEEDS = 2
+"""Smallest number of seeds with which a difference between two systems can decide about a claim."""
+
+LEAST_UNANIMOUS = 5
+"""Smallest number of seeds with which outcomes without an interval, such as a collapse, can decide about a claim.
+
+All of them must have the same outcome. If an outcome were as likely as its opposite, five of five seeds would have it
+with probability 1/32, which is below 5 %; with four seeds the probability is 1/16.
+"""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One part of a claim, such as a difference between two systems.
+
+    Attributes:
+        holds: Whether the part holds; None where the results do not tell.
+        text: The numbers, in words; where results are missing, what is missing, such as `no results of`.
+        seeds: Number of seeds; 0 where results are missing.
+        converged: Whether the trainings of all models concerned converged, or were as long as the paper's. If not, the
+            part decides nothing. Parts that do not depend on the end of the training, such as the time of an epoch, are
+            true here.
+        lacking: The systems of which results are missing, to follow `text`.
+    """
+
+    holds: bool | None
+    text: str
+    seeds: int
+    converged: bool = True
+    lacking: Sequence[str] = ()
+
+    @property
+    def decided(self) -> bool | None:
+        """Whether the part holds, as far as it may decide: None also where a training was too short."""
+        return self.holds if self.converged else None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the results of one data set say about a claim.
+
+    Attributes:
+        verdict: `SUPPORTED`, `NOT_SUPPORTED`, `CANNOT_TELL` or `NOT_TESTED`.
+        text: What was found, in words.
+        seeds: Smallest number of seeds of the parts.
+    """
+
+    verdict: str
+    text: str
+    seeds: int
+
+
+def together(checks: Sequence[Check]) -> Finding:
+    """Decides about a claim all of whose parts shall hold.
+
+    - `not supported`: a part does not hold, whatever the others show.
+    - `not tested`: otherwise, if a part has no results.
+    - `supported`: all parts hold.
+    - `cannot tell`: otherwise.
+
+    A part with a training that neither converged nor was as long as the paper's counts as one that does not tell.
+    """
+    present = [check for check in checks if check.seeds]
+    absent = _absent_text([check for check in checks if not check.seeds])
+    seeds = min((check.seeds for check in present), default=0)
+    if len(present) > 1 and not any(check.converged for check in present):
+        text = f"{'; '.join(check.text for check in present)} (all of these: not converged)"
+    else:
+        text = "; ".join(check.text + ("" if check.converged else " (not converged)") for check in present)
+    if any(check.decided is False for check in present):
+        return Finding(NOT_SUPPORTED, f"{text} ({absent})" if absent else text, seeds)
+    if absent or not checks:
+        return Finding(NOT_TESTED, absent, 0)
+    if all(check.decided for check in checks):
+        return Finding(SUPPORTED, text, seeds)
+
+    return Finding(CANNOT_TELL, text, seeds)
+
+
+def lacking(text: str, names: Sequence[str]) -> Check:
+    """A check of which results are missing.
+
+    Args:
+        text: What is missing, such as `no results of`.
+        names: The systems of which it is missing.
+    """
+    return Check(None, text, 0, lacking=names)
+
+
+def _absent_text(absent: Sequence[Check]) -> str:
+    """Says what is missing, each kind once, such as `no results of MAE and FB`."""
+    kinds: dict[str, list[str]] = {}
+    for check in absent:
+        kinds.setdefault(check.text, []).extend(check.lacking)
+
+    return "; ".join(f"{text} {word_list(list(dict.fromkeys(names)))}".strip() for text, names in kinds.items())
+
+
+def unanimous(outcomes: Sequence[bool | None], text: str, seeds: int, converged: bool = True) -> Check:
+    """Decides from outcomes that have no interval, such as collapses: all models must agree.
+
+    With fewer than `LEAST_UNANIMOUS` seeds, the check decides nothing. Its text then says in how many seeds the part
+    held.
+
+    Args:
+        outcomes: For each model, whether the part held; None where its results do not tell.
+        text: The numbers, in words.
+        seeds: Number of seeds.
+        converged: Whether the trainings of all models converged, or were as long as the paper's.
+    """
+    held, unit = sum(outcome is True for outcome in outcomes), "seed" if seeds == len(outcomes) else "model"
+    text = f"{text} (held in {held} of {len(outcomes)} {unit}{'s' * (len(outcomes) > 1)})"
+    if seeds < LEAST_UNANIMOUS or len(set(outcomes)) != 1:
+        return Check(None, text, seeds, converged)
+
+    return Check(outcomes[0], text, seeds, converged)
