@@ -189,11 +189,15 @@ def test_trainings_without_convergence_are_named() -> None:
 def test_where_nothing_converged_no_model_is_set_apart() -> None:
     """An autoencoder has no NLL, so the sentence speaks of models; settings that ended alike share one text."""
     (line,) = observations.convergence_lines(
-        [model(name, stopped="after 20 epochs", best_epoch=best, nll=None) for name, best in (("ae", 20), ("vae", 17))]
+        [
+            *(model(n, stopped="after 20 epochs", best_epoch=best, nll=None) for n, best in (("ae", 20), ("vae", 17))),
+            model("fb", ending="epochs", decays=2, best_epoch=19),
+        ]
     )
     assert line == (
         "No training converged. Differences between these models may be differences in the speed of training:"
-        " AE and VAE (epoch limit (20) after no decay, best epoch 17 to 20 of 20)."
+        " AE and VAE (epoch limit (20) after no decay, best epoch 17 to 20 of 20);"
+        " FB (epoch limit (20) after 2 decays, best epoch 19 of 20)."
     )
 
 

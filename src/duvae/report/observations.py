@@ -143,7 +143,7 @@ def convergence_lines(results: Sequence[Result]) -> list[str]:
             " one of the others may be a difference in the speed of training"
         )
 
-    return [f"{head}: {word_list(texts)}."]
+    return [f"{head}: {'; '.join(texts)}."]
 
 
 def construction_lines(results: Sequence[Result], latent: int) -> list[str]:
