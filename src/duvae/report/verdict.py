@@ -113,7 +113,7 @@ def of_setting(metrics: Sequence[Mapping[str, Any]]) -> str | None:
 
 RULE = (
     f"Collapsed: the information in z (MI) is below {COLLAPSED_MI} nats, or the decoder ignores z, so that the use of z"
-    f" is below {UNUSED} nats by more than {ERRORS} standard errors. The length of a sentence does not count, since z"
+    f" is below {UNUSED} nats by more than {ERRORS} standard errors. The length of x does not count, since z"
     f" is exchanged among examples of equal length. Not collapsed: the use of z is above {UNUSED} nats by more than"
     f" {ERRORS} standard errors. If the two contradict each other, or if neither holds, the results cannot tell. Where"
     " the MI is not defined, a KL or an MPD of z below the bound shows that the MI is below it, too. The bounds are"
