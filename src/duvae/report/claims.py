@@ -1,5 +1,6 @@
 """Says for each claim of the paper what the results support. `claim_rules` has the claims and their rules."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,12 +40,37 @@ class Line:
         dataset: The data set; None where no data set has results that test the claim.
         finding: What the results of this data set say about the claim.
         size: Numbers of training and test examples, in words.
+        differs: How the experiment differs from the one that the paper makes the claim about; empty: it does not.
     """
 
     claim: Claim
     dataset: str | None
     finding: Finding
     size: str
+    differs: str = ""
+
+
+OWN_SECTION = {"synthetic": "4.3"}
+"""The section with the paper's claims about a kind of data whose results no table of the paper has."""
+
+OTHER_DATA = "the paper makes this claim about other data"
+NOT_TUNED = "baselines without batch normalization have the hyperparameters for Yelp"
+"""What is true of the synthetic data: the paper names only γ and p for them."""
+
+
+def difference_from_paper(claim: Claim, each: Evidence) -> str:
+    """Says how an experiment differs from the one that the paper makes a claim about; empty where it does not.
+
+    Args:
+        claim: The claim.
+        each: The results of a data set.
+    """
+    if each.departs is not None:
+        return each.departs[0].rstrip(".") if each.departs else ""
+    if OWN_SECTION.get(each.kind) == claim.section:
+        return ""
+
+    return f"{OTHER_DATA}; {NOT_TUNED}" if each.kind == "synthetic" else OTHER_DATA
 
 
 def evidence(params: Params, models: Sequence[Result], examples: Sequence[PerExample | None]) -> Evidence:
@@ -74,6 +100,7 @@ def evidence(params: Params, models: Sequence[Result], examples: Sequence[PerExa
         spaces if dataset.networks.latent == 2 else {},
         latent_spaces.central_component(dataset.source) if isinstance(dataset, SyntheticDataset) else 0,
         next((values.documents.get("train") for values in examples if values), None),
+        dataset.paper.departs if dataset.paper else None,
     )
 
 
@@ -89,7 +116,7 @@ def lines(evidences: Sequence[Evidence]) -> list[Line]:
     for claim in CLAIMS:
         findings = [(each, claim.rule(each)) for each in evidences if each.kind in claim.kinds]
         tested = [
-            Line(claim, each.dataset, finding, size(each))
+            Line(claim, each.dataset, finding, size(each), difference_from_paper(claim, each))
             for each, finding in findings
             if finding.verdict != NOT_TESTED
         ]
@@ -126,7 +153,32 @@ def readme_block(found: Sequence[Line]) -> str:
         for claim, alike in verdicts.items()
     ]
 
-    return "\n".join([BEGIN, "", "| section | claim of the paper | our results |", "|---|---|---|", *rows, "", END])
+    head = ["| section | claim of the paper | our results |", "|---|---|---|"]
+
+    return "\n".join([BEGIN, "", *textwrap.wrap(scope(found), 120), "", *head, *rows, "", END])
+
+
+def scope(found: Sequence[Line]) -> str:
+    """Says for which claims the data are those of the paper.
+
+    Args:
+        found: The claims with their findings, as `lines` returns them.
+    """
+    alike: dict[str, list[str]] = {}
+    for line in found:
+        if line.dataset and not line.differs:
+            alike.setdefault(line.claim.section, []).append(line.dataset)
+    parts = [f"{word_list(list(dict.fromkeys(names)))} for section {section}" for section, names in alike.items()]
+    if all(not line.differs for line in found if line.dataset):
+        return "All of these data and sizes are those of the paper." if parts else "No claim has been tested yet."
+    others = (
+        "Data and sizes are those of the paper only in " if parts else "None of these data and sizes are the paper's"
+    )
+
+    return (
+        f"{others}{'; '.join(parts)}. On other data, a claim that is supported or not supported here may be otherwise"
+        " on the paper's."
+    )
 
 
 def _alike(verdict: str, seeds: int, names: Sequence[str]) -> str:

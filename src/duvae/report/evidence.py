@@ -40,6 +40,8 @@ class Evidence:
         spaces: The latent spaces of the models with two latent dimensions, by setting and seed.
         centre: Label of the central component of synthetic data.
         train: Number of training examples; None where it is not known.
+        departs: Sentences that say how the experiment departs from the paper's; None: params.yaml does not compare the
+            data set with a table of the paper.
     """
 
     dataset: str
@@ -50,6 +52,7 @@ class Evidence:
     spaces: Mapping[tuple[str, int], Space]
     centre: int = 0
     train: int | None = None
+    departs: Sequence[str] | None = None
 
     def setting(self, system: str) -> str | None:
         """The setting of a system: the one with the system's name, or else its first one; None where there is none.
