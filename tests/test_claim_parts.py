@@ -141,3 +141,25 @@ def test_training_time_needs_a_clear_ratio_and_all_seeds(agg_vae: float, seeds: 
     assert other.verdict == CANNOT_TELL
     assert "Agg-VAE and VAE were not trained on the same processor and threads" in other.text
     assert claim.rule(of).verdict == NOT_TESTED
+
+
+@pytest.mark.parametrize(
+    ("texts", "said"),
+    [
+        (["A minus B: +1 nats (x)"], "A minus B: +1 nats (x)"),
+        (["A minus B: +1 nats", "A minus C: +2 nats"], "A minus B: +1 nats; A minus C: +2 nats"),
+        (
+            ["X of A minus B: +1 nats (x)", "X of A minus C: +2 nats (x)", "X of A minus D: +3 nats (x)"],
+            "X of A minus B: +1; minus C: +2; minus D: +3; all in nats (x)",
+        ),
+        (
+            ["A minus B: +1 nats (0 to 2)", "A minus C: +2 nats (1 to 3)", "A minus D: +3 nats (2 to 4)"],
+            "A minus B: +1 nats (0 to 2); minus C: +2 nats (1 to 3); minus D: +3 nats (2 to 4)",
+        ),
+        (["A: 1 of 2 nats", "B: 2 of 2 nats", "C: 2 of 2 nats"], "A: 1 of 2; B: 2 of 2; C: 2 of 2; all in nats"),
+        (["A: 1 of 2", "B: 2 of 2", "C: 2 of 2"], "A: 1 of 2; B: 2 of 2; C: 2 of 2"),
+        (["A minus B"] * 3, "A minus B; minus B; minus B"),
+    ],
+)
+def test_what_texts_share_is_written_once(texts: list[str], said: str) -> None:
+    assert checks.joined(texts) == said

@@ -1,5 +1,6 @@
 """The parts of a claim, and the verdict that follows from them."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,9 @@ SUPPORTED = "supported"
 NOT_SUPPORTED = "not supported"
 CANNOT_TELL = "cannot tell"
 NOT_TESTED = "not tested"
+
+UNITS = ("nats", "points")
+"""The units of the differences: nats, and percentage points of accuracies."""
 
 LEAST_SEEDS = 2
 """Smallest number of seeds with which a difference between two systems can decide about a claim."""
@@ -76,9 +80,9 @@ def together(checks: Sequence[Check]) -> Finding:
     absent = _absent_text([check for check in checks if not check.seeds])
     seeds = min((check.seeds for check in present), default=0)
     if len(present) > 1 and not any(check.converged for check in present):
-        text = f"{'; '.join(check.text for check in present)} (all of these: not converged)"
+        text = f"{joined([check.text for check in present])} (all of these: not converged)"
     else:
-        text = "; ".join(check.text + ("" if check.converged else " (not converged)") for check in present)
+        text = joined([check.text + ("" if check.converged else " (not converged)") for check in present])
     if any(check.decided is False for check in present):
         return Finding(NOT_SUPPORTED, f"{text} ({absent})" if absent else text, seeds)
     if absent or not checks:
@@ -87,6 +91,29 @@ def together(checks: Sequence[Check]) -> Finding:
         return Finding(SUPPORTED, text, seeds)
 
     return Finding(CANNOT_TELL, text, seeds)
+
+
+def joined(texts: Sequence[str]) -> str:
+    """Joins the texts of checks with semicolons, and writes once what three or more of them share.
+
+    The shared start is one that ends with `minus`, such as `NLL of DU-VAE minus`; the shared end is one that begins with
+    a unit, such as `nats (one seed)`.
+
+    Args:
+        texts: The texts, such as `NLL of DU-VAE minus VAE: −0.52 nats (one seed)`.
+    """
+    if len(texts) < 3:
+        return "; ".join(texts)
+    words = [text.split(" ") for text in texts]
+    start = os.path.commonprefix(words)
+    end = os.path.commonprefix([each[::-1] for each in words])[::-1]
+    units = [place for place, word in enumerate(end) if word in UNITS]
+    shared = end[units[0] :] if units else []
+    skipped = len(start) - 1 - start[::-1].index("minus") if "minus" in start else 0
+    parts = [each[skipped if number else 0 : len(each) - len(shared)] for number, each in enumerate(words)]
+    more = [f"all in {' '.join(shared)}"] if shared else []
+
+    return "; ".join([*(" ".join(part) for part in parts), *more])
 
 
 def lacking(text: str, names: Sequence[str]) -> Check:
