@@ -1,7 +1,7 @@
 """The parts of a claim, and the verdict that follows from them."""
 
-import os
 from collections.abc import Sequence
+from itertools import takewhile
 from dataclasses import dataclass
 
 from duvae.report.cells import word_list
@@ -105,8 +105,7 @@ def joined(texts: Sequence[str]) -> str:
     if len(texts) < 3:
         return "; ".join(texts)
     words = [text.split(" ") for text in texts]
-    start = os.path.commonprefix(words)
-    end = os.path.commonprefix([each[::-1] for each in words])[::-1]
+    start, end = _common_start(words), _common_start([each[::-1] for each in words])[::-1]
     units = [place for place, word in enumerate(end) if word in UNITS]
     shared = end[units[0] :] if units else []
     skipped = len(start) - 1 - start[::-1].index("minus") if "minus" in start else 0
@@ -114,6 +113,13 @@ def joined(texts: Sequence[str]) -> str:
     more = [f"all in {' '.join(shared)}"] if shared else []
 
     return "; ".join([*(" ".join(part) for part in parts), *more])
+
+
+def _common_start(lists: Sequence[Sequence[str]]) -> list[str]:
+    """The longest list with which all given lists start."""
+    alike = takewhile(lambda words: len(set(words)) == 1, zip(*lists, strict=False))
+
+    return [words[0] for words in alike]
 
 
 def lacking(text: str, names: Sequence[str]) -> Check:
