@@ -1,8 +1,8 @@
 """The parts of a claim, and the verdict that follows from them."""
 
 from collections.abc import Sequence
-from itertools import takewhile
 from dataclasses import dataclass
+from itertools import takewhile
 
 from duvae.report.cells import word_list
 
@@ -96,8 +96,8 @@ def together(checks: Sequence[Check]) -> Finding:
 def joined(texts: Sequence[str]) -> str:
     """Joins the texts of checks with semicolons, and writes once what three or more of them share.
 
-    The shared start is one that ends with `minus`, such as `NLL of DU-VAE minus`; the shared end is one that begins with
-    a unit, such as `nats (one seed)`.
+    The shared start is one that ends with `minus`, such as `NLL of DU-VAE minus`. The shared end is one that begins
+    with a unit, such as `nats (one seed)`.
 
     Args:
         texts: The texts, such as `NLL of DU-VAE minus VAE: −0.52 nats (one seed)`.
