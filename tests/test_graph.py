@@ -476,10 +476,16 @@ def test_a_data_set_that_is_gone_stops_everything(workspace: Workspace) -> None:
 @pytest.mark.parametrize(
     ("edit", "wanted"),
     [
-        (lambda raw: raw["settings"]["du_vae"]["columns"]["yelp"].update(p=0.7), jobs("train", DATASETS[1], "du_vae")),
-        (lambda raw: raw["settings"]["du_vae"]["columns"]["omniglot"].update(p=0.7), set()),
-        (lambda raw: raw["settings"]["vae"]["parts"].update(init="torch"), jobs("train", None, "vae")),
-        (lambda raw: raw["settings"]["vae"]["optimisation"].update(epochs=2), jobs("train", None, "vae")),
+        (
+            lambda raw: raw["settings"]["du_vae"]["columns"]["yelp"].update(p=0.7),
+            {*jobs("train", DATASETS[1], "du_vae"), "report"},
+        ),
+        (lambda raw: raw["settings"]["du_vae"]["columns"]["omniglot"].update(p=0.7), {"report"}),
+        (lambda raw: raw["settings"]["vae"]["parts"].update(init="torch"), {*jobs("train", None, "vae"), "report"}),
+        (
+            lambda raw: raw["settings"]["vae"]["optimisation"].update(epochs=2),
+            {*jobs("train", None, "vae"), "figure1", "report"},
+        ),
         (
             lambda raw: raw["datasets"]["synthetic"]["networks"].update(hidden=60),
             {*jobs("train", "synthetic"), "report"},
