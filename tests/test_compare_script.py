@@ -14,6 +14,7 @@ from test_paper_claims import model
 
 SCRIPT = Path(duvae.report.__file__).parent / "templates/compare.js"
 NODE = shutil.which("node")
+needs_node = pytest.mark.skipif(NODE is None, reason="the script needs node to run outside of a browser")
 
 PAGE = """
 const elements = {};
@@ -66,7 +67,7 @@ def test_what_follows_from_the_nll_is_marked() -> None:
     assert marked == ["nll", "nll_unseen", "perplexity"]
 
 
-@pytest.mark.skipif(NODE is None, reason="the script needs node to run outside of a browser")
+@needs_node
 def test_without_pairs_there_is_no_difference_of_the_nll() -> None:
     found = shown("one/vae", "one/fb", {})
 
@@ -76,7 +77,7 @@ def test_without_pairs_there_is_no_difference_of_the_nll() -> None:
     assert found["words"] == "The NLL was not compared in pairs, since values of single examples are missing."
 
 
-@pytest.mark.skipif(NODE is None, reason="the script needs node to run outside of a browser")
+@needs_node
 def test_the_confidence_is_that_of_one_comparison() -> None:
     found = shown("one/vae", "one/fb", {"vae": {"fb": [1.5, 0.25, 1, 1, 0.1]}})
 
@@ -86,7 +87,7 @@ def test_the_confidence_is_that_of_one_comparison() -> None:
     assert "cannot be distinguished (95 % for this comparison alone)" in found["words"]
 
 
-@pytest.mark.skipif(NODE is None, reason="the script needs node to run outside of a browser")
+@needs_node
 def test_two_data_sets_have_no_differences() -> None:
     found = shown("one/vae", "two/fb", {"vae": {"fb": [1.5, 0.25, 1, 1, 0.1]}})
 

@@ -292,10 +292,10 @@ def test_a_claim_holds_only_as_a_whole() -> None:
     assert together([good, unclear]).verdict == CANNOT_TELL
     assert together([good, missing]).verdict == NOT_TESTED
     assert together([good, bad, missing]) == checks.Finding(NOT_SUPPORTED, "a; b (d)", 2)
-    rough = dataclasses.replace(bad, converged=False)
+    rough = dataclasses.replace(bad, long_enough=False)
     assert together([good, rough]) == checks.Finding(CANNOT_TELL, "a; b (not converged)", 2)
-    assert together([good, dataclasses.replace(good, converged=False)]).verdict == CANNOT_TELL
-    assert together([bad, dataclasses.replace(good, converged=False)]).verdict == NOT_SUPPORTED
+    assert together([good, dataclasses.replace(good, long_enough=False)]).verdict == CANNOT_TELL
+    assert together([bad, dataclasses.replace(good, long_enough=False)]).verdict == NOT_SUPPORTED
     assert together([rough, rough]).text == "b; b (all of these: not converged)"
     assert together([]).verdict == NOT_TESTED
     assert together([good, bad]).seeds == 2

@@ -233,7 +233,7 @@ def test_a_clear_difference_is_told_with_its_interval() -> None:
     assert "VAE is 20.00 nats above the floor (standard error 0.00; converged after 20 epochs, 5 decays)." in text
     assert (
         "Dropout of words 0.5 → 0, dropout of outputs 0.5 → 0: NLL 3.20 nats lower (95 % interval 3.13 to 3.27;"
-        " one seed, so other seeds may differ), 16.80 nats above the floor (standard error 0.04)."
+        " one seed, so other seeds may differ); 16.80 nats above the floor (standard error 0.04)."
     ) in text
     assert "changes alone" not in text  # there is only one
 
@@ -243,8 +243,8 @@ def test_a_difference_around_zero_is_no_difference() -> None:
     text = told(group)
 
     assert (
-        "Embedding 50 → 100, hidden units 50 → 100: it makes no difference that can be told (95 % interval of the"
-        " change −0.07 to 0.07 nats; one seed, so other seeds may differ)."
+        "Embedding 50 → 100, hidden units 50 → 100: NLL not distinguishable (95 % interval of the difference −0.07 to"
+        " 0.07 nats; one seed, so other seeds may differ)"
     ) in text
     assert "lower" not in text
     assert "higher" not in text
@@ -260,7 +260,7 @@ def test_several_changes_share_one_confidence() -> None:
     expected = interval([close], [HARD], 1 - 0.05 / 4)
 
     assert "hidden units 50 → 100: NLL 0.08 nats lower" in told(alone)
-    assert "hidden units 50 → 100: it makes no difference that can be told" in told(together)
+    assert "hidden units 50 → 100: NLL not distinguishable" in told(together)
     assert [each.change for each in together.changes if each.training.key == "synthetic_size_100/vae"] == [expected]
     assert "The 4 intervals hold together with a confidence of 95 %." in variant_page.intro(together)
 
@@ -323,7 +323,7 @@ def test_without_a_change_there_is_no_group() -> None:
 def test_without_the_nll_of_single_sentences_nothing_is_compared() -> None:
     (group,) = grouped({"synthetic": HARD, "synthetic_no_dropout": None, "synthetic_size_100": HARD - 1 + WIGGLE})
 
-    assert "outputs 0.5 → 0: not compared, since the NLL of single examples is missing." in told(group)
+    assert "outputs 0.5 → 0: NLL not compared, since the NLL of single examples is missing." in told(group)
     assert "hidden units 50 → 100: NLL 1.00 nats lower" in told(group)
 
 
@@ -388,7 +388,7 @@ def test_words_follow_the_simultaneous_interval(shift: float, scale: float, seed
 
     assert ("nats lower" in line) == (found.high < 0)
     assert ("nats higher" in line) == (found.low > 0)
-    assert ("no difference that can be told" in line) == (found.low <= 0 <= found.high)
+    assert ("not distinguishable" in line) == (found.low <= 0 <= found.high)
 
 
 def test_the_figure_has_a_bar_for_each_row_with_a_distance() -> None:

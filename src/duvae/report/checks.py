@@ -33,22 +33,22 @@ class Check:
         holds: Whether the part holds; None where the results do not tell.
         text: The numbers, in words; where results are missing, what is missing, such as `no results of`.
         seeds: Number of seeds; 0 where results are missing.
-        converged: Whether the trainings of all models concerned converged, or were as long as the paper's. If not, the
-            part decides nothing. Parts that do not depend on the end of the training, such as the time of an epoch, are
-            true here.
+        long_enough: Whether the trainings of all models concerned converged, or were as long as the paper's. If not,
+            the part decides nothing. It is true for parts that do not depend on the end of a training, such as the time
+            of an epoch.
         lacking: The systems of which results are missing, to follow `text`.
     """
 
     holds: bool | None
     text: str
     seeds: int
-    converged: bool = True
+    long_enough: bool = True
     lacking: Sequence[str] = ()
 
     @property
     def decided(self) -> bool | None:
         """Whether the part holds, as far as it may decide: None also where a training was too short."""
-        return self.holds if self.converged else None
+        return self.holds if self.long_enough else None
 
 
 @dataclass(frozen=True)
@@ -79,10 +79,10 @@ def together(checks: Sequence[Check]) -> Finding:
     present = [check for check in checks if check.seeds]
     absent = _absent_text([check for check in checks if not check.seeds])
     seeds = min((check.seeds for check in present), default=0)
-    if len(present) > 1 and not any(check.converged for check in present):
+    if len(present) > 1 and not any(check.long_enough for check in present):
         text = f"{joined([check.text for check in present])} (all of these: not converged)"
     else:
-        text = joined([check.text + ("" if check.converged else " (not converged)") for check in present])
+        text = joined([check.text + ("" if check.long_enough else " (not converged)") for check in present])
     if any(check.decided is False for check in present):
         return Finding(NOT_SUPPORTED, f"{text} ({absent})" if absent else text, seeds)
     if absent or not checks:
@@ -141,7 +141,7 @@ def _absent_text(absent: Sequence[Check]) -> str:
     return "; ".join(f"{text} {word_list(list(dict.fromkeys(names)))}".strip() for text, names in kinds.items())
 
 
-def unanimous(outcomes: Sequence[bool | None], text: str, seeds: int, converged: bool = True) -> Check:
+def unanimous(outcomes: Sequence[bool | None], text: str, seeds: int, long_enough: bool = True) -> Check:
     """Decides from outcomes that have no interval, such as collapses: all models must agree.
 
     With fewer than `LEAST_UNANIMOUS` seeds, the check decides nothing. Its text then says in how many seeds the part
@@ -150,12 +150,12 @@ def unanimous(outcomes: Sequence[bool | None], text: str, seeds: int, converged:
     Args:
         outcomes: For each model, whether the part held; None where its results do not tell.
         text: The numbers, in words.
-        seeds: Number of seeds.
-        converged: Whether the trainings of all models converged, or were as long as the paper's.
+        seeds: Number of seeds with which each setting concerned was trained.
+        long_enough: Whether the trainings of all models converged, or were as long as the paper's.
     """
     held, unit = sum(outcome is True for outcome in outcomes), "seed" if seeds == len(outcomes) else "model"
     text = f"{text} (held in {held} of {len(outcomes)} {unit}{'s' * (len(outcomes) > 1)})"
     if seeds < LEAST_UNANIMOUS or len(set(outcomes)) != 1:
-        return Check(None, text, seeds, converged)
+        return Check(None, text, seeds, long_enough)
 
-    return Check(outcomes[0], text, seeds, converged)
+    return Check(outcomes[0], text, seeds, long_enough)

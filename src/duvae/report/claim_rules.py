@@ -225,8 +225,8 @@ def fixed_shift(evidence: Evidence) -> Finding:
         bound = OF_THE_BOUND * evidence.latent * beta**2 / 2
         outcomes += [value >= bound for value in values]
         texts.append(f"{min(values):.3f} for β {beta:g} (bound {bound:.3f})")
-    converged = evidence.long_enough(models)
-    positive = unanimous(outcomes, f"least KL in nats: {word_list(texts)}", seeds_of(models), converged)
+    long_enough = evidence.long_enough(models)
+    positive = unanimous(outcomes, f"least KL in nats: {word_list(texts)}", seeds_of(models), long_enough)
 
     return together([evidence.state_of(models, True, label(system)), positive])
 

@@ -36,7 +36,7 @@ class Line:
     """A claim with the finding on one data set.
 
     Attributes:
-        claim: The claim.
+        claim: The claim of the paper, with its rule.
         dataset: The data set; None where no data set has results that test the claim.
         finding: What the results of this data set say about the claim.
         size: Numbers of training and test examples, in words.
@@ -62,8 +62,8 @@ def difference_from_paper(claim: Claim, each: Evidence) -> str:
     """Says how an experiment differs from the one that the paper makes a claim about; empty where it does not.
 
     Args:
-        claim: The claim.
-        each: The results of a data set.
+        claim: The claim of the paper, whose section decides which data it is about.
+        each: The results of the data set.
     """
     if each.departs is not None:
         return each.departs[0].rstrip(".") if each.departs else ""

@@ -27,7 +27,7 @@ def other_limits(params: Params, results: Sequence[Result]) -> list[tuple[Result
 
     Args:
         params: All parameters of params.yaml.
-        results: Results of models.
+        results: Results of models, of any data sets and settings in params.yaml.
 
     Returns:
         Each such result with the limit of its training and the limit that its setting has on its data set now.

@@ -68,7 +68,7 @@ class Evidence:
         """The name of a system, with the key of its setting in brackets if that is not the system's key."""
         return setting_label(system, self.setting(system) or system)
 
-    def converged(self, *settings: str | None) -> bool:
+    def trained_long_enough(self, *settings: str | None) -> bool:
         """Whether all trainings of some settings were long enough (see `long_enough`)."""
         return self.long_enough([result for result in self.results if result.job.setting in settings])
 
@@ -115,7 +115,7 @@ class Evidence:
         missing = lacking("no NLL of single examples of", unknown) if unknown else _no_common_seed(*names)
         check = _check(found, -1, f"NLL of {names[0]} minus {names[1]}", "nats", missing)
 
-        return replace(check, converged=self.converged(*settings))
+        return replace(check, long_enough=self.trained_long_enough(*settings))
 
     def greater(
         self, first: str, second: str, value: Callable[[Result], float | None], name: str, count: int = 1
@@ -138,7 +138,7 @@ class Evidence:
         check = _check(found, 1, f"{name} of {names[0]} minus {names[1]}", "nats", missing)
 
         return self.without_results(first, second) or replace(
-            check, converged=self.converged(self.setting(first), self.setting(second))
+            check, long_enough=self.trained_long_enough(self.setting(first), self.setting(second))
         )
 
     def beyond(
@@ -153,7 +153,7 @@ class Evidence:
         """Checks that a number of a system, such as the entropy of q(z), lies on one side of a bound.
 
         Args:
-            system: The system.
+            system: Key of the system, such as `du_vae`.
             value: Function that returns the number of a model in nats; None where the model does not have it.
             bound: The bound in nats.
             sign: 1 if the number shall lie above the bound, -1 if it shall lie below.
@@ -166,7 +166,9 @@ class Evidence:
         text = f"{name} of {self.name(system)} minus {bound_name} ({bound:.2f})"
         check = _check(found, sign, text, "nats", lacking(f"no {name} of", [self.name(system)]))
 
-        return self.without_results(system) or replace(check, converged=self.converged(self.setting(system)))
+        return self.without_results(system) or replace(
+            check, long_enough=self.trained_long_enough(self.setting(system))
+        )
 
     def more_accurate(self, first: str, second: str, count: int = 1) -> Check:
         """Checks that the probes of one system are more accurate than those of another, at each number of labels.
@@ -179,7 +181,7 @@ class Evidence:
         one, other = self.models(first), self.models(second)
         labels = label_counts([*one.values(), *other.values()])
         names = self.name(first), self.name(second)
-        converged = self.converged(self.setting(first), self.setting(second))
+        long_enough = self.trained_long_enough(self.setting(first), self.setting(second))
         name = f"accuracy of {names[0]} minus {names[1]}"
         found: list[Interval] = []
         subsets: list[int] = []
@@ -199,7 +201,7 @@ class Evidence:
         numbers = "one number" if len(found) == 1 else f"{len(found)} numbers"
         text = f"{name}: {span} points over {numbers} of labels"
         if seeds < LEAST_SEEDS:
-            return Check(None, f"{text} (one seed, so no interval)", seeds, converged)
+            return Check(None, f"{text} (one seed, so no interval)", seeds, long_enough)
         signs = [each.sign for each in found]
         sides = [(1, "above"), (-1, "below"), (0, "around")]
         counts = [f"{signs.count(sign)} {side} 0" for sign, side in sides if sign in signs]
@@ -211,7 +213,7 @@ class Evidence:
             holds,
             f"{text} (of {len(found)} intervals, {word_list(counts)}; {least}{_single_subsets(subsets)})",
             seeds,
-            converged,
+            long_enough,
         )
 
     def state(self, system: str, collapsed: bool) -> Check:
@@ -220,7 +222,7 @@ class Evidence:
         If the seeds differ, or if there are fewer than `LEAST_UNANIMOUS`, the check decides nothing.
 
         Args:
-            system: The system.
+            system: Key of the system, such as `du_vae`.
             collapsed: Whether the models shall have collapsed.
         """
         return self.state_of(list(self.models(system).values()), collapsed, self.name(system))

@@ -89,7 +89,7 @@ def _surrounded(evidence: Evidence, system: str) -> Check:
     text = f"{evidence.name(system)}: between the others in {between} of {len(outcomes)}"
     text += f", {collapsed} collapsed" if collapsed else ""
 
-    return unanimous(outcomes, text, len(spaces), evidence.converged(evidence.setting(system)))
+    return unanimous(outcomes, text, len(spaces), evidence.trained_long_enough(evidence.setting(system)))
 
 
 def five_centres(evidence: Evidence) -> Finding:
@@ -109,19 +109,19 @@ def five_centres(evidence: Evidence) -> Finding:
         outcomes = [as_many(each, components) for each in found]
         wanted = outcomes if system == "du_vae" else [None if each is None else not each for each in outcomes]
         text = f"{evidence.name(system)}: {word_list([centres_text(each) for each in found])}"
-        checks.append(unanimous(wanted, text, len(found), evidence.converged(evidence.setting(system))))
+        checks.append(unanimous(wanted, text, len(found), evidence.trained_long_enough(evidence.setting(system))))
 
     return together(checks)
 
 
-def as_many(found: Mapping[float, int], number: int) -> bool | None:
-    """Whether a density has a certain number of centres; None where this depends on the threshold.
+def as_many(found: Mapping[float, int], wanted: int) -> bool | None:
+    """Whether a density has the wanted number of centres; None where this depends on the threshold.
 
     Args:
         found: The number of centres at each threshold, as `duvae.metrics.centres.counts` returns it.
-        number: The certain number.
+        wanted: Number of centres that the density shall have.
     """
-    equal = {count == number for count in found.values()}
+    equal = {count == wanted for count in found.values()}
 
     return equal.pop() if len(equal) == 1 else None
 

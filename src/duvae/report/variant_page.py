@@ -11,7 +11,6 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from duvae.config import Params
-from duvae.metrics.paired import Interval
 from duvae.registry import RECORDS
 from duvae.report import convergence, figures, origin, page, per_example, tables, variants
 from duvae.report.cells import Cell, Head, Row, Table, cell, number
@@ -269,24 +268,11 @@ def sentences(group: Group) -> list[str]:
 def _change_sentence(each: Change) -> str:
     text = difference_words(each.differences)
     text = text[0].upper() + text[1:]
-    found = each.change
-    if found is None:
-        line = f"{text}: {difference_text(None)}."
-    elif found.sign == 0:
-        line = f"{text}: it makes no difference that can be told ({_interval_text(found)})."
-    else:
-        line = f"{text}: NLL {difference_text(found)}{f', {_above(each)}' if each.gaps else ''}."
+    line = f"{text}: NLL {difference_text(each.change)}{f'; {_above(each)}' if each.gaps else ''}."
     if not each.training.converged:
         line += f" This training had not converged: {each.training.ending}."
 
     return line
-
-
-def _interval_text(found: Interval) -> str:
-    ends = " to ".join(str(number(end, 2)) for end in (found.low, found.high))
-    seeds = "one seed, so other seeds may differ" if found.seeds == 1 else f"{found.seeds} seeds"
-
-    return f"{LEVEL} interval of the change {ends} nats; {seeds}"
 
 
 def _above(member: Change, more: str = "") -> str:
