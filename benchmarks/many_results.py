@@ -20,7 +20,7 @@ from duvae.config import Job, Params
 from duvae.inference import model_files, sample_files
 from duvae.inference.model_files import Description
 from duvae.inference.sample_files import Samples
-from duvae.project import array_files, job_list
+from duvae.project import array_files, job_list, provenance
 from duvae.project.files import as_json, file_digest
 from duvae.report import per_example
 
@@ -158,7 +158,8 @@ def write_result(folder: Path, job: Job, system: str, weights: str, number: int)
         (record,) = content(source / f"{stage}.run.json")["record"]
         digests = {name: file_digest(target / name) for name in files}
         record |= {"weights": weights, "wall_seconds": shaken(record["wall_seconds"]), "outputs": digests}
-        write(target / f"{stage}.run.json", as_json({"record": [record]}))
+        record[provenance.DIGEST] = provenance.record_digest(record)
+        write(target / f"{stage}.run.json", as_json({provenance.RECORD: [record]}))
 
 
 def changed(value: Any, change: Callable[[float], float]) -> Any:

@@ -81,7 +81,7 @@ class Stopwatch:
             "outputs": {output.name: file_digest(output) for output in outputs},
             **more,
         }
-        write_json(path, {RECORD: [{**record, DIGEST: _digest(record)}]})
+        write_json(path, {RECORD: [{**record, DIGEST: record_digest(record)}]})
 
 
 def unwrapped(content: Any) -> Any:
@@ -122,7 +122,7 @@ def read_record(path: Path, command: str, missing_ok: bool = False) -> dict[str,
     record = unwrapped(read_json(path, command))
     if not isinstance(record, dict) or not isinstance(record.get("outputs") or {}, dict):
         raise UserError(f"{path}: expected the record of a stage. Run '{command}' again.")
-    if record.get(DIGEST) not in (None, _digest(record)):
+    if record.get(DIGEST) not in (None, record_digest(record)):
         raise _changed(path, command)
     for name, digest in (record.get("outputs") or {}).items():
         output = path.parent / name
@@ -133,7 +133,7 @@ def read_record(path: Path, command: str, missing_ok: bool = False) -> dict[str,
     return record
 
 
-def _digest(record: Mapping[str, Any]) -> str:
+def record_digest(record: Mapping[str, Any]) -> str:
     """Computes the digest of all fields of a record but the digest itself, as 32 hexadecimal digits."""
     fields = {name: value for name, value in record.items() if name != DIGEST}
 
