@@ -8,7 +8,7 @@ import shutil
 import stat
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -204,8 +204,14 @@ class Workspace:
         self.folder = folder
 
     @classmethod
-    def create(cls, folder: Path, as_it_is: bool = False) -> "Workspace":
-        """Creates a workspace with few data sets and settings, or with all of params.yaml if `as_it_is`."""
+    def create(cls, folder: Path, as_it_is: bool = False, more: Sequence[str] = ()) -> "Workspace":
+        """Creates a workspace with few data sets and settings, or with all of params.yaml if `as_it_is`.
+
+        Args:
+            folder: Folder of the workspace.
+            as_it_is: Whether to keep all of params.yaml.
+            more: Further data sets to keep, by name.
+        """
         here = cls(folder)
         folder.mkdir()
         shutil.copytree(SRC, folder / "src", ignore=shutil.ignore_patterns("__pycache__"))
@@ -217,6 +223,7 @@ class Workspace:
         if not as_it_is:
             here.change(lambda raw: tiny.block(raw).update(datasets=DATASETS, settings=SETTINGS, seeds=SEEDS))
             here.change(lambda raw: raw["figure1"].update(seed=1))
+            here.change(lambda raw: tiny.keep(raw, [*DATASETS, *more], {*config.FIGURE1_SETTINGS, *SETTINGS}))
         here.duvae("graph")
         here.duvae("fingerprint")
         here.duvae("own-files")
@@ -312,7 +319,7 @@ class Workspace:
 
 def test_images_are_made_grey_and_then_bits(tmp_path: Path) -> None:
     """The chain of stages of an image data set, as DVC sees it. It exists only if `run` names the data set."""
-    here = Workspace.create(tmp_path / "images")
+    here = Workspace.create(tmp_path / "images", more=["omniglot_small"])
     before = here.stages()
     here.change(lambda raw: tiny.block(raw).update(datasets=["omniglot_small"], settings=["du_vae"]))
     here.duvae("graph")
@@ -334,7 +341,7 @@ def test_images_are_made_grey_and_then_bits(tmp_path: Path) -> None:
 
 def test_a_file_of_ones_own_is_looked_at_each_time(tmp_path: Path) -> None:
     """If the file has changed, its results are computed again; otherwise nothing is."""
-    here = Workspace.create(tmp_path / "own")
+    here = Workspace.create(tmp_path / "own", more=["short_yelp_small"])
     corpus = here.folder / "corpora" / "reviews.txt"
     corpus.parent.mkdir()
     corpus.write_text("good food\nbad food\n", encoding="utf-8")
