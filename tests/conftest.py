@@ -1,8 +1,11 @@
 """Settings and fixtures for all tests. In every test, duvae checks shapes and types, and torch uses one thread."""
 
+import copy
+import functools
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -61,6 +64,18 @@ def one_thread(request: pytest.FixtureRequest) -> None:
         import torch
 
         torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def parsed_once() -> Iterator[None]:
+    """Parses each YAML text once in a process of the tests, since thousands of tests read the same params.yaml."""
+    from duvae.config import yaml_text
+
+    parse = yaml_text.read
+    parsed = functools.lru_cache(maxsize=32)(parse)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(yaml_text, "read", lambda text: copy.deepcopy(parsed(text)))
+        yield
 
 
 @pytest.fixture(scope="session")

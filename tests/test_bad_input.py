@@ -830,14 +830,13 @@ KINDS = {**PARAMETERS, **FILES, **IMAGES, **FETCHING, **ARRAYS, **MODELS, **RESU
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project in which every command succeeds: made-up results of Figure 1, small data and small models."""
     root = tmp_path_factory.mktemp("sound")
-    made_up.project(
-        root,
-        made_up.params(datasets=sorted({job.dataset for job in config.load(made_up.ROOT / "params.yaml").run_jobs()})),
-    )
+    run = {"datasets": ["synthetic", "short_yelp_small"], "settings": list(config.FIGURE1_SETTINGS)}
+    made_up.project(root, made_up.params(**run))
     shutil.rmtree(root / "models")
     tiny.own(root)
     tiny.pictures(root)
     raw = tiny.small()
+    tiny.block(raw).update(run)
     own = raw["datasets"]["own"]
     raw["datasets"]["known"] = {**own, "source": {**own["source"], "train": [{"path": KNOWN}]}}
     (root / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False), encoding="utf-8")

@@ -87,6 +87,8 @@ def shrink(raw: dict[str, Any]) -> None:
         for values in setting["columns"].values():
             if "max_inner" in values:
                 values.update(max_inner=6, window=2)
+            if "kl_start" in values and "steps" in values:  # the steps of SA-VAE's refinement
+                values.update(steps=5)
 
 
 def write(path: Path, more: dict[str, Any] | None = None, **run: Any) -> None:

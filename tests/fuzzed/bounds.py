@@ -232,7 +232,7 @@ def _judged(child: Child, status: int, seconds: float) -> Outcome:
     faults = []
     if child.killed:
         faults.append(f"ran for more than {PATIENCE:.0f} seconds")
-    elif status == -signal.SIGXCPU or (status == -signal.SIGKILL and seconds >= CPU_SECONDS - 1):
+    elif status == -signal.SIGXCPU or (status == -signal.SIGKILL and seconds >= 0.9 * CPU_SECONDS):
         faults.append(f"used more than {CPU_SECONDS} seconds of CPU time")
     elif status:
         faults.append(f"ended by the signal {-status}" if status < 0 else f"the child ended with {status}")

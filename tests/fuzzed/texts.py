@@ -20,6 +20,9 @@ LABELS = (
     b"9" * 5000, "\u0661".encode(), "\u00b2".encode(), b"nan", b"one", b"1 ", b" 1", b"1_0", b"0" * 5000, b"true",
 )  # fmt: skip
 
+LARGE = 100_000
+"""Size in bytes above which a file is only prepared: a training on so many documents rightly takes minutes."""
+
 
 def _lines(lines: list[bytes], generator: random.Random) -> dict[str, Callable[[], bytes]]:
     """Changes of a file of lines."""
@@ -115,6 +118,8 @@ def mutate(number: int, seed: int, generator: random.Random) -> Mutation:
         what = generator.choice([*options])
         raw = options[what]()
         change = lambda folder: (folder / name).write_bytes(raw)  # noqa: E731
+        if not use and len(raw) > LARGE:
+            commands = stages(dataset)
 
     return Mutation("texts", f"{name} of {dataset}: {what}", change, commands)
 
