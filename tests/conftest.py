@@ -1,7 +1,5 @@
 """Settings and fixtures for all tests. In every test, duvae checks shapes and types, and torch uses one thread."""
 
-import copy
-import functools
 import os
 import signal
 import sys
@@ -70,11 +68,10 @@ def one_thread(request: pytest.FixtureRequest) -> None:
 def parsed_once() -> Iterator[None]:
     """Parses each YAML text once in a process of the tests, since thousands of tests read the same params.yaml."""
     from duvae.config import yaml_text
+    from tiny import remembering
 
-    parse = yaml_text.read
-    parsed = functools.lru_cache(maxsize=32)(parse)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(yaml_text, "read", lambda text: copy.deepcopy(parsed(text)))
+        patch.setattr(yaml_text, "read", remembering(yaml_text.read))
         yield
 
 

@@ -73,6 +73,20 @@ def load_everything() -> None:
     torch.set_num_threads(1)
 
 
+def remember(sound: Path) -> None:
+    """Computes what most children would compute anew: the content of the sound params.yaml, and all fingerprints."""
+    import tiny
+    from duvae import systems
+    from duvae.config import yaml_text
+    from duvae.project.fingerprint import KINDS, of_this_process
+
+    yaml_text.read = tiny.remembering(yaml_text.read)
+    yaml_text.read((sound / "params.yaml").read_text(encoding="utf-8"))
+    for kind, (_, by_system) in KINDS.items():
+        for system in systems.SYSTEMS if by_system else (None,):
+            of_this_process(kind, system)
+
+
 def require_one_thread() -> None:
     """Checks that this process can be forked."""
     names = [(task / "comm").read_text(encoding="utf-8").strip() for task in Path("/proc/self/task").iterdir()]
@@ -115,6 +129,7 @@ def run(place: Path, numbers: Sequence[int], seed: int, workers: int = 2) -> Ite
         The number of a mutation and its outcome, in the order in which the mutations end.
     """
     sound = prepared(place)
+    remember(sound)
     parameters.warm(seed)
     gc.collect()
     gc.freeze()  # a collection in a child would copy the memory that it shares with this process

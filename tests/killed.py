@@ -1,16 +1,20 @@
 """Trains a model in child processes that are killed one after the other, until one child finishes the training.
 
-The script has five arguments: a folder with params.yaml and prepared data, the name of a setting in params.yaml, a
-seed of the random moments, a way of killing, and the longest time in seconds before a kill. There are three ways:
+The script reads one request from each line of its standard input: a JSON list with the name of a setting in params.yaml
+and then one pair for each training, a folder with params.yaml and prepared data, and a way of killing. There are four
+ways:
 
-- `moments`: the script sends SIGKILL to a child at a random moment;
+- `never`: no child is killed;
+- `moments`: the script sends SIGKILL to a child at a random moment within a quarter of the time that the training of
+  the first pair took;
 - `writing`: a child kills itself in the middle of writing a checkpoint;
 - `outputs`: a child kills itself between the last epoch and the first output of the training.
 
-The script imports all modules once and then forks, so that a child spends its time on the training alone. It prints
-two numbers: how many children were killed, and how many seconds the last child took.
+It answers with one line: a JSON list with the number of killed children of each training. The script imports all
+modules once and then forks, so that a child spends its time on the training alone.
 """
 
+import json
 import os
 import random
 import signal
@@ -19,18 +23,21 @@ import time
 from pathlib import Path
 
 import torch
+import torch._dynamo  # the first optimizer of a process imports it, which takes seconds
 
 from duvae import config
 from duvae.commands import train
 from duvae.inference import model_files
 from duvae.project import files
+from duvae.project.fingerprint import of_this_process
 
 
-def child(folder: Path, setting: str, attempt: int, how: str) -> int:
+def child(folder: Path, params: config.Params, setting: str, attempt: int, how: str) -> int:
     """Forks a child process that trains the model, and returns the child's process id.
 
     Args:
-        folder: Folder with params.yaml and prepared data.
+        folder: Folder with prepared data.
+        params: The parameters.
         setting: Name of the setting to train.
         attempt: Number of children before this one. It decides whether and where the child kills itself.
         how: Way of killing.
@@ -44,7 +51,7 @@ def child(folder: Path, setting: str, attempt: int, how: str) -> int:
             die_writing(attempt)
         if how == "outputs" and attempt == 0:
             model_files.save = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-        train.run(config.load(), "synthetic", setting, 1)
+        train.run(params, "synthetic", setting, 1)
     except BaseException as error:  # noqa: BLE001 (a child must never return into its parent's code)
         print(repr(error), file=sys.stderr)
         os._exit(1)
@@ -69,11 +76,19 @@ def die_writing(attempt: int) -> None:
     files.os.fsync = half
 
 
-def main(folder: Path, setting: str, seed: int, how: str, seconds: float) -> None:
-    moments, killed = random.Random(seed), 0
+def train_and_kill(folder: Path, setting: str, how: str, seconds: float) -> int:
+    """Trains in children until one reaches the end; returns how many were killed.
+
+    Args:
+        folder: Folder with params.yaml and prepared data.
+        setting: Name of the setting to train.
+        how: Way of killing.
+        seconds: Longest time before a kill at a random moment.
+    """
+    params, moments, killed = config.load(folder / "params.yaml"), random.Random(1), 0
+    of_this_process("train", params.setting(setting).system)  # kept, so that no child computes it again
     for attempt in range(50):
-        started = time.monotonic()
-        process = child(folder, setting, attempt, how)
+        process = child(folder, params, setting, attempt, how)
         if how == "moments" and attempt < 4:
             time.sleep(moments.uniform(0.05, seconds))
             os.kill(process, signal.SIGKILL)
@@ -81,13 +96,30 @@ def main(folder: Path, setting: str, seed: int, how: str, seconds: float) -> Non
         if os.WIFSIGNALED(status):
             killed += 1
         elif os.waitstatus_to_exitcode(status) == 0:
-            print(killed, time.monotonic() - started)
-            return
+            return killed
         else:
             sys.exit("a child failed")
     sys.exit("no child reached the end")
 
 
+def answer(setting: str, trainings: list[tuple[str, str]]) -> list[int]:
+    """Trains, and returns how many children of each training were killed.
+
+    Args:
+        setting: Name of the setting to train.
+        trainings: Folder and way of killing of each training.
+    """
+    seconds, counts = None, []
+    for folder, how in trainings:
+        started = time.monotonic()
+        counts.append(train_and_kill(Path(folder), setting, how, (seconds or 4.0) / 4))
+        seconds = seconds or time.monotonic() - started
+
+    return counts
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4], float(sys.argv[5]))
+    for line in sys.stdin:
+        request = json.loads(line)
+        print(json.dumps(answer(request[0], request[1:])), flush=True)

@@ -1,11 +1,13 @@
 """A training that is killed at any moment and started again gives the same bits as an undisturbed training."""
 
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -34,40 +36,65 @@ def project(prepared: Path, folder: Path, **optimisation: object) -> Path:
     return folder
 
 
-def train_and_kill(folder: Path, setting: str, how: str, seconds: float = 1.0, seed: int = 1) -> tuple[int, float]:
+@pytest.fixture(scope="module")
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[subprocess.Popen[str]]:
+    """The process that forks the trainings of this module (see `killed.py`)."""
+    errors = (tmp_path_factory.mktemp("forks") / "errors").open("w+", encoding="utf-8")
+    command = [sys.executable, str(KILLED)]
+    with (
+        errors,
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True
+        ) as process,
+    ):
+        yield process
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def killed(forks: subprocess.Popen[str], setting: str, *trainings: tuple[Path, str]) -> list[int]:
     """Trains in child processes, which are killed one after the other until one reaches the end.
 
     Args:
-        folder: The project's folder.
+        forks: The process that forks them.
         setting: Name of the setting to train.
-        how: When a process is killed; `never`: the first process reaches the end.
-        seconds: Longest time before a kill at a random moment.
-        seed: Seed of the moments of the kills.
+        trainings: Project's folder and way of killing for each training (see `killed.py`).
 
     Returns:
-        The number of killed processes, and the duration of the process that reached the end, in seconds.
+        The number of killed processes of each training.
     """
-    command = [sys.executable, str(KILLED), str(folder), setting, str(seed), how, str(seconds)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
+    assert forks.stdin
+    assert forks.stdout
+    forks.stdin.write(json.dumps([setting, *((str(folder), how) for folder, how in trainings)]) + "\n")
+    forks.stdin.flush()
+    answer = forks.stdout.readline()
+    assert answer, "a training failed"
+    counts: list[int] = json.loads(answer)
 
-    count, duration = done.stdout.split()
-
-    return int(count), float(duration)
-
-
-def killed(folder: Path, setting: str, how: str, seconds: float = 1.0, seed: int = 1) -> int:
-    """Does the same as `train_and_kill`, and returns the number of killed processes alone."""
-    return train_and_kill(folder, setting, how, seconds, seed)[0]
+    return counts
 
 
-def undisturbed(prepared: Path, folder: Path, setting: str, **optimisation: object) -> tuple[Path, float]:
-    """Trains without a kill in a copy of the project; returns the copy's folder and the training's seconds."""
-    project(prepared, folder, **optimisation)
-    count, seconds = train_and_kill(folder, setting, "never")
-    assert count == 0
+def pair(
+    prepared: Path, folder: Path, forks: subprocess.Popen[str], setting: str, how: str, **optimisation: object
+) -> tuple[Path, Path, int]:
+    """Trains twice in copies of the project: undisturbed, and in processes that are killed.
 
-    return folder, seconds
+    Args:
+        prepared: Folder of the project.
+        folder: Folder for the copies.
+        forks: The process that forks the trainings.
+        setting: Name of the setting to train.
+        how: Way of killing (see `killed.py`).
+        optimisation: Changed values of the optimisation.
+
+    Returns:
+        The folders of the undisturbed and of the disturbed training, and the number of killed processes.
+    """
+    expected = project(prepared, folder / "undisturbed", **optimisation)
+    disturbed = project(prepared, folder / "disturbed", **optimisation)
+    none, count = killed(forks, setting, (expected, "never"), (disturbed, how))
+    assert none == 0
+
+    return expected, disturbed, count
 
 
 def outputs(folder: Path) -> dict[str, bytes]:
@@ -78,30 +105,29 @@ def outputs(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("setting", [family.setting(name) for name in family.NAMES])
-def test_killed_at_random_moments(prepared: Path, tmp_path: Path, setting: str) -> None:
-    expected, seconds = undisturbed(prepared, tmp_path / "undisturbed", setting)
-    disturbed = project(prepared, tmp_path / "disturbed")
+def test_killed_at_random_moments(prepared: Path, tmp_path: Path, forks: subprocess.Popen[str], setting: str) -> None:
+    expected, disturbed, count = pair(prepared, tmp_path, forks, setting, "moments")
 
-    assert killed(disturbed, setting, "moments", seconds / 4) >= 2
+    assert count >= 2
     assert outputs(disturbed) == outputs(expected)
     assert not list((disturbed / "checkpoints").iterdir())
 
 
 @pytest.mark.parametrize(("how", "times"), [("writing", 4), ("outputs", 1)])
-def test_killed_while_writing(prepared: Path, tmp_path: Path, how: str, times: int) -> None:
-    expected, _ = undisturbed(prepared, tmp_path / "undisturbed", "du_vae")
-    disturbed = project(prepared, tmp_path / "disturbed")
+def test_killed_while_writing(
+    prepared: Path, tmp_path: Path, forks: subprocess.Popen[str], how: str, times: int
+) -> None:
+    expected, disturbed, count = pair(prepared, tmp_path, forks, "du_vae", how)
 
-    assert killed(disturbed, "du_vae", how) == times
+    assert count == times
     assert outputs(disturbed) == outputs(expected)
 
 
-def test_adam_goes_on_with_its_moments(prepared: Path, tmp_path: Path) -> None:
+def test_adam_goes_on_with_its_moments(prepared: Path, tmp_path: Path, forks: subprocess.Popen[str]) -> None:
     adam = {"optimiser": "adam", "learning_rate": 0.01}
-    expected, seconds = undisturbed(prepared, tmp_path / "undisturbed", "du_vae", **adam)
-    disturbed = project(prepared, tmp_path / "disturbed", **adam)
+    expected, disturbed, count = pair(prepared, tmp_path, forks, "du_vae", "moments", **adam)
 
-    assert killed(disturbed, "du_vae", "moments", seconds / 4) >= 2
+    assert count >= 2
     assert outputs(disturbed) == outputs(expected)
 
 
@@ -117,9 +143,8 @@ def start(folder: Path) -> subprocess.Popen[str]:
     return process
 
 
-def test_interrupted(prepared: Path, tmp_path: Path) -> None:
-    expected, _ = undisturbed(prepared, tmp_path / "undisturbed", "vae")
-    disturbed = project(prepared, tmp_path / "disturbed")
+def test_interrupted(prepared: Path, tmp_path: Path, forks: subprocess.Popen[str]) -> None:
+    expected, disturbed = (project(prepared, tmp_path / name) for name in ("undisturbed", "disturbed"))
     process = start(disturbed)
     process.send_signal(signal.SIGINT)
     _, output = process.communicate(timeout=60)
@@ -129,13 +154,15 @@ def test_interrupted(prepared: Path, tmp_path: Path) -> None:
     assert "run the same command again to continue from there" in output
     assert "Traceback" not in output
     assert not (disturbed / "models").exists()
-    assert killed(disturbed, "vae", "never") == 0
+    assert killed(forks, "vae", (disturbed, "never"), (expected, "never")) == [0, 0]
     assert outputs(disturbed) == outputs(expected)
 
 
-def test_a_changed_parameter_never_resumes_an_old_state(prepared: Path, tmp_path: Path) -> None:
+def test_a_changed_parameter_never_resumes_an_old_state(
+    prepared: Path, tmp_path: Path, forks: subprocess.Popen[str]
+) -> None:
     changed = {"learning_rate": 0.5}
-    expected, _ = undisturbed(prepared, tmp_path / "undisturbed", "vae", **changed)
+    expected = project(prepared, tmp_path / "undisturbed", **changed)
     disturbed = project(prepared, tmp_path / "disturbed")
     process = start(disturbed)
     process.kill()
@@ -143,7 +170,7 @@ def test_a_changed_parameter_never_resumes_an_old_state(prepared: Path, tmp_path
     assert list((disturbed / "checkpoints").glob("*.safetensors"))
 
     write_params(disturbed, **changed)
-    assert killed(disturbed, "vae", "never") == 0
+    assert killed(forks, "vae", (disturbed, "never"), (expected, "never")) == [0, 0]
     assert outputs(disturbed) == outputs(expected)
 
 

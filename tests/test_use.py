@@ -93,6 +93,9 @@ def test_unknown_words_are_counted_and_named() -> None:
     assert codes.unknown.tolist() == [1, 2, 0]
     with pytest.warns(UnknownWords, match=r"7 of 7 words .*\(a, b, c, d, e and 2 others\)"):
         model.encode(["a b c d e f g"])
+    # A word may be long, and its control characters could change the terminal.
+    with pytest.warns(UnknownWords, match=r"2 of 2 words .*\(a{100}…, '\\x1b\[2J'\)"):
+        model.encode(["a" * 100_000 + " \x1b[2J"])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model.encode(["w1"])

@@ -1,6 +1,8 @@
 """params.yaml at a reduced size, for tests and for the reduced end-to-end run."""
 
-from collections.abc import Collection
+import copy
+import functools
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,13 @@ import drawings
 ROOT = Path(__file__).parents[1]
 WORDS = [f"word{n}" for n in range(30)]
 SPECIALS = "<pad>", "<s>", "</s>", "<unk>"
+
+
+def remembering(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    """A function that parses each of the last texts only once, and returns a new copy of the result each time."""
+    parsed = functools.lru_cache(maxsize=32)(parse)
+
+    return lambda text: copy.deepcopy(parsed(text))
 
 
 def block(raw: dict[str, Any]) -> Any:

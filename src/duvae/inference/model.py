@@ -27,6 +27,7 @@ from duvae.errors import UserError
 from duvae.inference import generation, model_files
 from duvae.inference.generation import LONGEST
 from duvae.inference.model_files import Description
+from duvae.messages import show_name
 from duvae.metrics.encoding import map_batches, map_rows
 from duvae.vae import VAE
 
@@ -288,7 +289,7 @@ class TrainedModel:
         known = set(self.vocabulary)
         unknown = Counter(word for document in corpus.documents for word in document.split(" ") if word not in known)
         if unknown:
-            named = ", ".join(word for word, _ in unknown.most_common(UNKNOWN_SHOWN))
+            named = ", ".join(show_name(word) for word, _ in unknown.most_common(UNKNOWN_SHOWN))
             more = f" and {len(unknown) - UNKNOWN_SHOWN} others" if len(unknown) > UNKNOWN_SHOWN else ""
             warnings.warn(
                 f"{unknown.total():,} of {int((found.lengths - 2).sum()):,} words are not in the vocabulary"

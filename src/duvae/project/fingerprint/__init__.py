@@ -108,7 +108,13 @@ PACKAGE = Path(__file__).parents[2]
 @lru_cache
 def of_this_process(kind: str, system: str | None = None) -> str:
     """Computes a fingerprint of the running package; the arguments are those of `Fingerprints.closure`."""
-    return Fingerprints(PACKAGE).of(kind, system)
+    return _of_running_package().of(kind, system)
+
+
+@lru_cache
+def _of_running_package() -> Fingerprints:
+    """The fingerprints of the running package, which keep the source that was read: a further one takes little time."""
+    return Fingerprints(PACKAGE)
 
 
 def render(fingerprints: Mapping[str, str | Mapping[str, str]]) -> str:
