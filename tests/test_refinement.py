@@ -214,6 +214,7 @@ def test_it_improves_the_elbo_in_evaluation(seed: int) -> None:
     Number and size of the steps are those of Kim et al. With these weights, the decoder depends strongly on z.
     """
     made = lively(build("sa_vae")[0], seed).eval()
+    made.refinement = SVI(steps=20, learning_rate=1.0, momentum=0.5, clip=5.0, batch=32, decoder_clip=5.0)
     x = batch(16, seed=seed)
     with torch.no_grad():
         before = negative_elbo(made, made.head(made.encoder(x)), x)
