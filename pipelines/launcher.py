@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from duvae.cli import TELEMETRY_OFF
-from duvae.errors import TEMPORARY_FAILURE
+from duvae.errors import DEVICE_LOST, HOST_UNAVAILABLE, OUT_OF_MEMORY
 from pipelines.devices import Device
 from pipelines.owners import OWNER_VARIABLE, owner
 from pipelines.workspaces import WORK_FOLDER, ProjectSnapshot, file_name, workspace
@@ -31,6 +31,9 @@ LOG_LINES = 30
 
 KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
 """Exit statuses of a command that SIGKILL ended, most often because the system had no memory left."""
+
+PASSING = (HOST_UNAVAILABLE, OUT_OF_MEMORY, DEVICE_LOST, *KILLED)
+"""Exit statuses after which the same task may succeed at another time, or on another device."""
 
 
 class TaskFailedError(Exception):
@@ -131,7 +134,7 @@ def run(
         except (OSError, ValueError):
             result = {"code": code, "reason": f"its process ended with exit code {code} and gave no reason"}
     if "entry" not in result:
-        raise TaskFailedError(stage, _reason(result), result["code"] in {TEMPORARY_FAILURE, *KILLED}, _tail(log))
+        raise TaskFailedError(stage, _reason(result), result["code"] in PASSING, _tail(log))
     name = device.name if device else socket.gethostname()
 
     return TaskResult(stage, result["entry"], result["ran"], time.monotonic() - started, name)
@@ -229,7 +232,7 @@ def _reason(result: Mapping[str, Any]) -> str:
     code, reason = result["code"], str(result["reason"])
     if code in KILLED:
         return f"{reason} (it was killed, most often because memory ran out)"
-    if code == TEMPORARY_FAILURE:
+    if code in PASSING:
         return f"{reason} (temporary: memory, a device or a connection was lost)"
 
     return reason

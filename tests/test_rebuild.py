@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 import small_project
-from duvae.errors import TEMPORARY_FAILURE, UserError
+from duvae.errors import DEVICE_LOST, UserError
 from pipelines import launcher, owners, record, workspaces
 from pipelines.launcher import Machine, TaskFailedError
 from pipelines.lockfile import update
@@ -168,7 +168,7 @@ def run_task(folder: Path, name: str, timeout: float | None = None) -> Any:
     ("command", "transient", "message"),
     [
         ("exit 2", False, "exited with 2"),
-        (f"exit {TEMPORARY_FAILURE}", True, "temporary:"),
+        (f"exit {DEVICE_LOST}", True, "temporary:"),
         ("kill -9 $PPID; sleep 60", True, "ended with exit code -9"),
         ("true", False, "does not exist"),
         ("sleep 60", False, "longer than 3 seconds"),

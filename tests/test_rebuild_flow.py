@@ -21,7 +21,7 @@ import pytest
 import yaml
 
 import small_project
-from duvae.errors import TEMPORARY_FAILURE
+from duvae.errors import HOST_UNAVAILABLE
 from pipelines.workspaces import WORK_FOLDER
 from small_project import call, commit, lock
 
@@ -116,7 +116,7 @@ def test_only_transient_failures_are_retried(server: dict[str, str], tmp_path: P
     attempts = tmp_path / "attempts"
     script = f"""echo $1 >> {attempts}
 case $1 in
-  a) [ $(grep -c a {attempts}) -gt 1 ] || exit {TEMPORARY_FAILURE};;
+  a) [ $(grep -c a {attempts}) -gt 1 ] || exit {HOST_UNAVAILABLE};;
   b) exit 2;;
 esac
 {small_project.EACH.format("$1")}"""
