@@ -13,7 +13,9 @@ records these results in the project, and calls `dvc repro` once. So DVC stays t
 | `orchestration.py` | runs one rebuild: locks the project, takes a snapshot of it, schedules tasks, records results |
 | `stage_graph.py` | reads DVC's graph, and finds the stages that are up to date, in the run cache, or have to run |
 | `scheduler.py` | decides the order of the tasks, and how many tasks run at a time |
-| `devices.py` | finds GPUs and CPU cores, and assigns them to tasks |
+| `devices.py` | finds the GPUs or CPU cores that a rebuild uses |
+| `pool.py` | assigns devices to tasks; runs a task alone if its memory ran out; leaves GPUs that were lost |
+| `failures.py` | defines the kinds of failures of a task, and the exit statuses that tell them |
 | `launcher.py` | starts the process of one task, limits its time, and reads its result |
 | `stage_process.py` | the program that the process of a task executes: runs the stage through DVC |
 | `workspaces.py` | creates and removes the throwaway clones in which tasks run |

@@ -146,6 +146,13 @@ class LiveTable:
                     )
                 print(f"{name}: {state}. {self.line(progress, time.monotonic())}", file=sys.stderr, flush=True)
 
+    def report(self, message: str) -> None:
+        """Prints a message for the user. On a terminal, it stands above the table."""
+        if self.visible:
+            self.live.console.print(Text(message))
+        else:
+            print(message, file=sys.stderr, flush=True)
+
     def draw(self) -> Group:
         """Draws the table for this moment: one row for each running task, and the line that `line` returns."""
         progress, now = self.progress, time.monotonic()
@@ -216,12 +223,17 @@ def _counts(counts: Mapping[str, int]) -> str:
 
 
 def failures(progress: Progress) -> str:
-    """For each failed task, the reason and the end of its log; then the names of the stages that did not start."""
+    """For each failed task, the reason and the end of its log; then the names of the stages that did not start.
+
+    If no device is left, the last line is the reason.
+    """
     parts = []
     for error in progress.failed.values():
         parts += [f"failed: {error}", *(f"    {line}" for line in error.log.splitlines())]
     if progress.skipped:
         parts.append(f"not started: {', '.join(progress.skipped)}")
+    if progress.no_device:
+        parts.append(progress.no_device)
 
     return "\n".join(parts)
 

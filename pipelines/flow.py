@@ -5,6 +5,7 @@ Whether a stage is finished depends only on the results that DVC has recorded.
 """
 
 import contextlib
+import socket
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -21,10 +22,12 @@ from duvae.errors import UserError
 from duvae.project import job_list, parameters
 from duvae.project.files import read_json
 from pipelines import display, launcher, orchestration
-from pipelines.devices import Pool
+from pipelines.devices import Device, of_worker
 from pipelines.durations import default_durations
-from pipelines.launcher import Machine, TaskFailedError, TaskResult
+from pipelines.failures import Failure, TaskFailedError
+from pipelines.launcher import Machine, TaskResult
 from pipelines.orchestration import Cluster, RebuildOptions, TaskContext
+from pipelines.pool import Pool
 from pipelines.scheduler import Submit
 from pipelines.stage_graph import Entry, StageGraph
 from pipelines.workspaces import ProjectSnapshot, clean, git
@@ -158,7 +161,7 @@ def submit_to_cluster(context: TaskContext) -> Submit:
 
 def is_transient(_: Any, __: Any, state: Any) -> bool:
     """Whether Prefect should run a failed task again. The last argument is the state in which the task ended."""
-    return isinstance(state.data, TaskFailedError) and state.data.transient
+    return isinstance(state.data, TaskFailedError) and state.data.failure.may_pass
 
 
 def stage_task(
@@ -169,7 +172,7 @@ def stage_task(
     Args:
         machine: Settings of the machine on which the task runs.
         snapshot: The project's content when the rebuild began.
-        pool: The devices of this machine; None: the task runs on the device of a cluster's worker.
+        pool: The devices of this machine; None: the task runs on a cluster, on the device of a worker.
         devices: Name of the device of each started stage, by name of the stage. The task adds its own device to this
             mapping; None: the task adds nothing.
     """
@@ -185,18 +188,41 @@ def stage_task(
         persist_result=False,
     )
     def run_stage(stage: str, entries: Mapping[str, Entry]) -> TaskResult:
+        logger = get_run_logger()
+
+        def work(device: Device) -> TaskResult:
+            if devices is not None:
+                devices[stage] = device.name
+            here = machine if pool is not None else on_worker(machine, snapshot)
+            return launcher.run(stage, here, snapshot, entries, device)
+
         try:
-            if pool is None:
-                return launcher.run(stage, on_worker(machine, snapshot), snapshot, entries, None)
-            with pool.acquire() as device:
-                if devices is not None:
-                    devices[stage] = device.name
-                return launcher.run(stage, machine, snapshot, entries, device)
+            # A worker of a cluster runs one task at a time, so its device is a pool of its own.
+            chosen = pool if pool is not None else Pool([device_of_worker(stage)], logger.warning)
+            return chosen.run(stage, work)
         except TaskFailedError as error:
-            get_run_logger().error("%s\n%s", error, error.log)
+            logger.error("%s\n%s", error, error.log)
             raise
 
     return run_stage
+
+
+def device_of_worker(stage: str) -> Device:
+    """The device of a worker of a cluster. Its name begins with the name of the machine.
+
+    Args:
+        stage: Name of the stage that the worker should run.
+
+    Raises:
+        TaskFailedError: If the machine has GPUs that cannot be read or used.
+    """
+    host = socket.gethostname()
+    try:
+        device = of_worker()
+    except UserError as error:
+        raise TaskFailedError(stage, f"on {host}: {error}", Failure.DEVICE) from error
+
+    return replace(device, name=f"{host}: {device.name}")
 
 
 def on_worker(machine: Machine, snapshot: ProjectSnapshot) -> Machine:

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from duvae.cli import TELEMETRY_OFF
-from duvae.errors import TEMPORARY_FAILURE
 from pipelines.devices import Device
+from pipelines.failures import Failure, TaskFailedError, of_exit_status
 from pipelines.owners import OWNER_VARIABLE, owner
 from pipelines.workspaces import WORK_FOLDER, ProjectSnapshot, file_name, workspace
 
@@ -28,27 +28,6 @@ GRACE = 10.0
 
 LOG_LINES = 30
 """An error shows this number of lines from the end of a task's log."""
-
-KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
-"""Exit statuses of a command that SIGKILL ended, most often because the system had no memory left."""
-
-
-class TaskFailedError(Exception):
-    """Error of a task that failed.
-
-    Attributes:
-        stage: Name of the stage.
-        reason: Cause of the failure, in words.
-        transient: Whether the same task may succeed at another time, or on another device.
-        log: The last lines of the task's log.
-    """
-
-    def __init__(self, stage: str, reason: str, transient: bool = False, log: str = "") -> None:
-        super().__init__(stage, reason, transient, log)
-        self.stage, self.reason, self.transient, self.log = stage, reason, transient, log
-
-    def __str__(self) -> str:
-        return f"{self.stage}: {self.reason}"
 
 
 @dataclass(frozen=True)
@@ -78,7 +57,7 @@ class TaskResult:
         entry: The stage's entry in dvc.lock, which holds the hashes of the stage's inputs and outputs.
         ran: Whether the stage's command ran; False: DVC's run cache had the stage's outputs.
         seconds: Wall-clock seconds of the task.
-        device: Name of the device; on a cluster, name of the machine.
+        device: Name of the device; on a cluster, it begins with the name of the machine.
     """
 
     stage: str
@@ -125,13 +104,15 @@ def run(
                     f"ran longer than {machine.timeout:g} seconds. A training continues from its saved state when it is"
                     " started again"
                 )
-                raise TaskFailedError(stage, reason, False, _tail(log)) from None
+                raise TaskFailedError(stage, reason, Failure.FINAL, _tail(log)) from None
         try:
             result = json.loads(result_file.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             result = {"code": code, "reason": f"its process ended with exit code {code} and gave no reason"}
     if "entry" not in result:
-        raise TaskFailedError(stage, _reason(result), result["code"] in {TEMPORARY_FAILURE, *KILLED}, _tail(log))
+        failure = of_exit_status(result["code"])
+        reason = f"{result['reason']} ({failure.value})" if failure.value else str(result["reason"])
+        raise TaskFailedError(stage, reason, failure, _tail(log))
     name = device.name if device else socket.gethostname()
 
     return TaskResult(stage, result["entry"], result["ran"], time.monotonic() - started, name)
@@ -156,7 +137,7 @@ def _environment(root: Path, folder: Path, device: Device | None) -> dict[str, s
     if mirror and "://" not in mirror:
         environment["DUVAE_MIRROR"] = str((root / mirror).resolve())
     if device is not None:
-        environment["CUDA_VISIBLE_DEVICES"] = device.visible
+        environment |= device.environment()
     for name in [name for name in environment if name.startswith(("GIT_", "DVC_"))]:
         del environment[name]
     # Workspaces do not share it. In the configuration of DVC, the path would have to be ASCII.
@@ -223,16 +204,6 @@ def terminate_all() -> None:
             os.killpg(process.pid, signal.SIGTERM)
     for process in running:
         terminate(process)
-
-
-def _reason(result: Mapping[str, Any]) -> str:
-    code, reason = result["code"], str(result["reason"])
-    if code in KILLED:
-        return f"{reason} (it was killed, most often because memory ran out)"
-    if code == TEMPORARY_FAILURE:
-        return f"{reason} (temporary: memory, a device or a connection was lost)"
-
-    return reason
 
 
 def _tail(log: Path) -> str:

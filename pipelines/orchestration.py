@@ -18,10 +18,11 @@ from filelock import FileLock, Timeout
 from duvae.errors import UserError
 from duvae.project.leftovers import remove_unfinished
 from pipelines import launcher, watchdog
-from pipelines.devices import Pool, choose
+from pipelines.devices import Device, choose
 from pipelines.display import LiveTable
 from pipelines.durations import estimates
 from pipelines.launcher import Machine
+from pipelines.pool import Pool
 from pipelines.record import record, repair
 from pipelines.scheduler import Progress, Scheduler, Submit
 from pipelines.stage_graph import StageGraph
@@ -118,7 +119,7 @@ def run(
     pool = None if cluster else Pool(choose(threads, options.slots, options.devices))
     with exclusive(root), contextlib.closing(StageGraph(root, options.targets)) as graph:
         snapshot = _snapshot(root, graph, options)
-        cuda = bool(pool and pool.devices[0].cuda)
+        cuda = pool is not None and pool.devices[0].cuda
         seconds = estimates(graph, cuda, defaults(cuda))
         scheduler = Scheduler(graph, seconds, options.keep_going)
         machine = Machine(root, graph.cache, None, options.timeout)
@@ -126,12 +127,16 @@ def run(
             machine = Machine(Path(cluster.folder), graph.cache, cluster.remote, options.timeout)
 
         def capacity() -> int:
-            return len(pool) if pool else cluster.slots if cluster else 1
+            # A pool without a GPU left is empty: no further task starts.
+            return len(pool) if pool is not None else cluster.slots if cluster else 1
 
         with LiveTable(seconds, capacity()) as table, _terminating_tasks():
+            if pool is not None:
+                pool.report = table.report
             context = TaskContext(graph, machine, snapshot, pool, table.devices)
             scheduler.run(submitter(context), capacity, table.update)
-            _record(root, options, scheduler, snapshot)
+            scheduler.progress.no_device = pool.no_device if pool is not None else ""
+            _record(root, options, scheduler, snapshot, next(iter(pool.devices), None) if pool is not None else None)
 
     return scheduler.progress, time.monotonic() - started
 
@@ -141,7 +146,9 @@ def _snapshot(root: Path, graph: StageGraph, options: RebuildOptions) -> Project
     return ProjectSnapshot.take(root, graph.output_paths, options.own, graph.parameter_files.values())
 
 
-def _record(root: Path, options: RebuildOptions, scheduler: Scheduler, snapshot: ProjectSnapshot) -> None:
+def _record(
+    root: Path, options: RebuildOptions, scheduler: Scheduler, snapshot: ProjectSnapshot, device: Device | None
+) -> None:
     progress, graph = scheduler.progress, scheduler.graph
     if len(progress.up_to_date) == progress.total and not graph.unrecorded:
         return
@@ -160,7 +167,7 @@ def _record(root: Path, options: RebuildOptions, scheduler: Scheduler, snapshot:
     complete = {
         name: entry for name, entry in entries.items() if all(graph.in_cache(out["md5"]) for out in entry["outs"])
     }
-    record(root, complete, None if progress.failed else options.targets)
+    record(root, complete, None if progress.failed else options.targets, device)
 
 
 @contextlib.contextmanager

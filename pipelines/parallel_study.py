@@ -20,19 +20,24 @@ from typing import Annotated
 import typer
 
 from duvae import config, streams
-from duvae.errors import Interrupted, UserError, as_user_error
+from duvae.errors import USER_ERROR, Interrupted, UserError, as_user_error
 from pipelines import owners, signals, watchdog
 from pipelines.devices import Device, choose
+from pipelines.failures import TaskFailedError, of_exit_status
+from pipelines.pool import Pool
 
 RESTARTS = 3
-"""Largest number of restarts of a worker that crashes."""
+"""Largest number of restarts of a worker after failures that may not come again."""
 
-USER_ERROR, INTERRUPTED = 2, 130
-"""Exit codes of `duvae` after a `UserError` and after an interruption."""
+INTERRUPTED = 130
+"""Exit code of `duvae` after an interruption."""
 
 
 class Crew:
     """The workers of a study.
+
+    A worker whose memory runs out continues alone on its device, after the other workers there have ended. A worker
+    that loses its GPU starts again. After two losses in a row, no worker starts on this GPU any more.
 
     Args:
         study: Name of the study.
@@ -42,23 +47,25 @@ class Crew:
     """
 
     def __init__(self, study: str, devices: list[Device], storage: str | None, params: Path) -> None:
-        self.study, self.devices = study, devices
+        self.study, self.size = study, len(devices)
+        self.pool = Pool(devices, lambda message: print(message, flush=True))
         self.command = [sys.executable, "-m", "duvae", "search", "--study", study, "--params", str(params)]
         self.command += ["--storage", storage] if storage else []
         self.running: dict[Device, subprocess.Popen[str]] = {}
-        self.exit_codes: dict[Device, int] = {}
+        self.exit_codes: list[int] = []
+        self.errors: list[str] = []
         self.stopping = threading.Event()
 
     def run(self) -> None:
         """Runs the workers until the study ends.
 
         Raises:
-            UserError: If a worker reports an error, or keeps crashing.
+            UserError: If a worker reports an error, or keeps failing, or if no GPU is left.
             Interrupted: If the user asks for a stop.
         """
         handlers = {number: signal.signal(number, self.stop) for number in signals.handled()}
         try:
-            threads = [threading.Thread(target=self.run_worker, args=(device,)) for device in self.devices]
+            threads = [threading.Thread(target=self.run_worker) for _ in range(self.size)]
             for thread in threads:
                 thread.start()
             for thread in threads:
@@ -67,11 +74,13 @@ class Crew:
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
-        codes = set(self.exit_codes.values())
-        if self.stopping.is_set() or INTERRUPTED in codes:
+        if self.stopping.is_set() or INTERRUPTED in self.exit_codes:
             raise Interrupted(f"the workers of {self.study} have stopped")
-        if codes != {0}:
-            raise UserError(f"{self.study}: a worker ended with exit code {max(codes)}; its messages are above.")
+        if len(self.exit_codes) < self.size:
+            raise UserError(
+                "\n".join(dict.fromkeys(self.errors or ["a worker could not be started"]))
+                + "\nThe messages of the workers are above."
+            )
 
     def stop(self, number: int, frame: FrameType | None) -> None:
         """Asks all workers to stop after their current step. The arguments are those of a signal handler."""
@@ -79,34 +88,53 @@ class Crew:
         for process in list(self.running.values()):
             process.terminate()
 
-    def run_worker(self, device: Device) -> None:
-        """Runs one worker, restarts it if it crashes, and prints its output with the device's name before each line.
+    def run_worker(self) -> None:
+        """Runs one worker, and starts it again after a failure that may not come again."""
+        for attempt in range(RESTARTS + 1):
+            try:
+                self.exit_codes.append(self.pool.run("search", self.run_on))
+                return
+            except TaskFailedError as error:
+                if not error.failure.may_pass or attempt == RESTARTS:
+                    self.errors.append(str(error))
+                    return
+
+    def run_on(self, device: Device) -> int:
+        """Runs one worker on a device, and prints its output with the device's name before each line.
 
         Args:
             device: Device of the worker.
+
+        Returns:
+            The exit code of the worker: 0, or `INTERRUPTED`.
+
+        Raises:
+            TaskFailedError: If the worker fails.
         """
-        environment = {**os.environ, "CUDA_VISIBLE_DEVICES": device.visible}
-        for _ in range(RESTARTS + 1):
+        if self.stopping.is_set():
+            return INTERRUPTED
+        with subprocess.Popen(
+            [*self.command, "--worker"],
+            env={**os.environ, **device.environment()},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        ) as process:
+            self.running[device] = process
+            device.pin(process.pid)
             if self.stopping.is_set():
-                break
-            with subprocess.Popen(
-                [*self.command, "--worker"],
-                env=environment,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-            ) as process:
-                self.running[device] = process
-                device.pin(process.pid)
-                if self.stopping.is_set():
-                    process.terminate()
-                assert process.stdout is not None
-                for line in process.stdout:
-                    print(f"{device.name}: {line}", end="", flush=True)
-            self.exit_codes[device] = process.returncode
-            if process.returncode in (0, USER_ERROR, INTERRUPTED):
-                break
-            print(f"{device.name}: the worker ended with exit code {process.returncode}", flush=True)
+                process.terminate()
+            assert process.stdout is not None
+            for line in process.stdout:
+                print(f"{device.name}: {line}", end="", flush=True)
+        code = process.returncode
+        if code in (0, INTERRUPTED):
+            return code
+        failure = of_exit_status(code)
+        reason = f"a worker on {device.name} ended with exit code {code}"
+        reason += f" ({failure.value})" if failure.value else ""
+        print(f"{self.study}: {reason}", flush=True)
+        raise TaskFailedError(self.study, reason, failure)
 
 
 def main(
@@ -149,7 +177,8 @@ def main(
     owners.end_left_over()
     watchdog.start(mark_children=True)
     crew.run()
-    subprocess.run(crew.command, check=True)
+    environment = {**os.environ, **crew.pool.devices[0].environment()}
+    subprocess.run(crew.command, env=environment, check=True)
 
 
 if __name__ == "__main__":

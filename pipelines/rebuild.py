@@ -43,7 +43,7 @@ def plan(targets: list[str], slots: int | None, devices: str | None) -> str:
     params = config.load(root / "params.yaml")
     job_list.check(params, root / job_list.JOBS)
     parameters.write(params, root)
-    chosen = choose(params.threads, slots, devices)
+    chosen = choose(params.threads, slots, devices, check=False)
     cuda = chosen[0].cuda
     with closing(StageGraph(root, targets)) as graph:
         seconds = estimates(graph, cuda, default_durations(params, cuda))

@@ -21,6 +21,7 @@ import yaml
 from duvae.cli import TELEMETRY_OFF
 from duvae.errors import UserError
 from duvae.project.files import whole, write_json
+from pipelines.devices import Device
 from pipelines.launcher import LOG_LINES
 from pipelines.owners import OWNER_VARIABLE, owner
 from pipelines.workspaces import WORK_FOLDER, plain_types
@@ -32,13 +33,16 @@ RWLOCK = Path(".dvc/tmp/rwlock")
 """DVC's file of locks. It lists the processes that read or write each path."""
 
 
-def record(root: Path, entries: Mapping[str, Any], targets: Sequence[str] | None = None) -> None:
+def record(
+    root: Path, entries: Mapping[str, Any], targets: Sequence[str] | None = None, device: Device | None = None
+) -> None:
     """Records the results of tasks: writes the stages' entries into dvc.lock, then calls `dvc repro`.
 
     Args:
         root: The project's folder.
         entries: New entries of dvc.lock, by name of the stage; the cache holds all outputs of these stages.
         targets: Targets of the final `dvc repro`; empty: all stages; None: no `dvc repro`.
+        device: Device of the stages that the final `dvc repro` runs; None: any device that this process may use.
 
     Raises:
         UserError: If a command fails. The message shows the end of the log.
@@ -48,22 +52,22 @@ def record(root: Path, entries: Mapping[str, Any], targets: Sequence[str] | None
         # belongs to the subfolder's dvc.lock, which only `dvc repro` writes.
         path = root / WORK_FOLDER / "entries.json"
         write_json(path, {name: plain_types(entry) for name, entry in entries.items() if ":" not in name})
-        _call(root, sys.executable, "-m", "pipelines.lockfile", str(path))
+        _call(root, {}, sys.executable, "-m", "pipelines.lockfile", str(path))
         path.unlink()
     if targets is not None:
         backup = root / BACKUP
         if (root / "dvc.lock").exists():
             with whole(backup) as temporary:
                 shutil.copyfile(root / "dvc.lock", temporary)
-        _call(root, "dvc", "repro", *targets)
+        _call(root, {} if device is None else device.environment(), "dvc", "repro", *targets)
         backup.unlink(missing_ok=True)
 
 
-def _call(root: Path, *command: str) -> None:
-    """Runs a command in the project's folder, and writes its output to a log."""
+def _call(root: Path, variables: Mapping[str, str], *command: str) -> None:
+    """Runs a command with further environment variables in the project's folder, and writes its output to a log."""
     log = root / WORK_FOLDER / "logs" / "recording.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    environment = {**os.environ, **TELEMETRY_OFF, OWNER_VARIABLE: owner()}
+    environment = {**os.environ, **TELEMETRY_OFF, **variables, OWNER_VARIABLE: owner()}
     environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     package = str(Path(__file__).parents[1])
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))

@@ -16,7 +16,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipelines.launcher import TaskFailedError, TaskResult
+from pipelines.failures import TaskFailedError
+from pipelines.launcher import TaskResult
 from pipelines.stage_graph import Entry, StageGraph
 
 Submit = Callable[[str, dict[str, Entry]], Callable[[], TaskResult]]
@@ -40,6 +41,7 @@ class Progress:
         failed: Errors of the tasks that failed, by name of the stage.
         skipped: Names of the stages that did not start because another stage had failed.
         waiting: Names of all other stages.
+        no_device: Reason why no device was left for further tasks; empty: a device was left.
     """
 
     total: int
@@ -51,6 +53,7 @@ class Progress:
     failed: dict[str, TaskFailedError] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
     waiting: list[str] = field(default_factory=list)
+    no_device: str = ""
 
 
 class Scheduler:

@@ -4,6 +4,7 @@ import os
 import subprocess
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -118,8 +119,7 @@ def threads(context: TaskContext) -> Submit:
 
     def task(name: str, entries: dict[str, Entry]) -> TaskResult:
         assert context.pool is not None
-        with context.pool.acquire() as device:
-            return launcher.run(name, context.machine, context.snapshot, entries, device)
+        return context.pool.run(name, partial(launcher.run, name, context.machine, context.snapshot, entries))
 
     def submit(name: str, entries: dict[str, Entry]) -> Callable[[], TaskResult]:
         return executor.submit(task, name, entries).result

@@ -59,7 +59,7 @@ class Kind:
         wrong: Part of the message that says what is wrong.
         expected: Part of the message that says what was expected, or what the user should do.
         writes: Paths at which complete files may appear or disappear in spite of the error.
-        code: Exit status: 2 for a mistake, TEMPORARY_FAILURE for an error that may be gone at a later attempt.
+        code: Exit status: 2 for a mistake, HOST_UNAVAILABLE if a host did not answer.
     """
 
     command: str

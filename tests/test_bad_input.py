@@ -31,7 +31,7 @@ from duvae import cli, config
 from duvae.commands import binarize, fetch, prepare, train
 from duvae.data import fetched, sources
 from duvae.data.sources import Source
-from duvae.errors import TEMPORARY_FAILURE
+from duvae.errors import HOST_UNAVAILABLE
 from duvae.project import array_files, job_list, local_store
 from duvae.project.files import file_digest
 from duvae.tracking.store import connect
@@ -320,7 +320,7 @@ FETCHING = {
     ),
     "a connection that breaks off": Kind(
         "fetch --dataset known", mirror(SENTENCES[:10], missing=100), "mirror {url}", "broke off",
-        "Correct --mirror or DUVAE_MIRROR, or try again", code=TEMPORARY_FAILURE,
+        "Correct --mirror or DUVAE_MIRROR, or try again", code=HOST_UNAVAILABLE,
     ),
     "an empty file from the mirror": Kind(
         "fetch --dataset known", mirror(b""), f"train.txt: the file from {{url}}/{KNOWN}", "is empty",
@@ -340,11 +340,11 @@ FETCHING = {
     ),
     "a slow mirror": Kind(
         "fetch --dataset known", both(mirror(SENTENCES, delay=0.6), impatient), "mirror {url}",
-        "did not answer in time", "Correct --mirror or DUVAE_MIRROR, or try again", code=TEMPORARY_FAILURE,
+        "did not answer in time", "Correct --mirror or DUVAE_MIRROR, or try again", code=HOST_UNAVAILABLE,
     ),
     "a mirror that refuses": Kind(
         "fetch --dataset known --mirror http://127.0.0.1:9", leave, "mirror http://127.0.0.1:9",
-        "no connection to 127.0.0.1:9", "Correct --mirror or DUVAE_MIRROR, or try again", code=TEMPORARY_FAILURE,
+        "no connection to 127.0.0.1:9", "Correct --mirror or DUVAE_MIRROR, or try again", code=HOST_UNAVAILABLE,
     ),
     "a mirror that is not there": Kind(
         "fetch --dataset known --mirror nowhere", leave, "mirror nowhere", "no such folder",

@@ -20,10 +20,11 @@ import torch
 
 import tiny
 from duvae import cli, config
-from duvae.project import doctor, job_list, local_store, merge_conflicts, provenance
+from duvae.project import doctor, gpus, job_list, local_store, merge_conflicts, provenance
 from duvae.project.doctor import Finding
 from duvae.training.checkpoints import Checkpoint, Snapshot
 from duvae.training.state import State
+from made_up_gpus import LISTED, LOST, no_driver, nvidia_smi, row
 from serving import Server, serve
 from test_cli import HEAVY
 
@@ -190,10 +191,8 @@ def refused(_: Path) -> Path:
 
 
 def nvidia(here: Here) -> None:
-    tool = here.write("bin/nvidia-smi", "#!/bin/sh\necho 'NVIDIA H100 80GB HBM3, 81559 MiB'\n")
-    tool.chmod(0o755)
-    here.patch.setenv("PATH", os.pathsep.join([str(tool.parent), os.environ["PATH"]]))
-    here.patch.setattr(doctor, "version", lambda _: "2.13.0+cpu")
+    nvidia_smi(here.patch, here.root / "bin", row(0))
+    here.patch.setattr(gpus, "torch_without_cuda", lambda: "2.13.0+cpu")
 
 
 SPOILT = {
@@ -252,6 +251,17 @@ SPOILT = {
         *("packages", "!", "not-there missing (1 in the lock)", "make environment"),
     ),
     "a GPU that torch cannot use": (nvidia, "devices", "!", "NVIDIA H100 80GB HBM3, 81559 MiB", "for CUDA"),
+    "a lost GPU": (
+        lambda here: nvidia_smi(here.patch, here.root / "bin", row(1), LOST, code=15),
+        *("devices", "!", "81559 MiB; nvidia-smi says: Unable to determine", "reset the GPU"),
+    ),
+    "a driver that hangs": (
+        lambda here: (
+            nvidia_smi(here.patch, here.root / "bin", end="exec sleep 100"),
+            here.patch.setattr(doctor, "DRIVER_PATIENCE", 0.2),
+        ),
+        *("devices", "!", "no GPU; nvidia-smi gave no answer within 0.2 seconds", "--devices cpu"),
+    ),
     "files that were not fetched": (
         lambda here: (here.root / "data/raw/short_yelp/short_yelp/vocab.txt").unlink(),
         *("short_yelp", "!", "8 of 9 files, prepared, validated", "'duvae fetch --dataset short_yelp'"),
@@ -317,7 +327,8 @@ def test_a_problem_has_a_finding_and_a_remedy(what: str, here: Here) -> None:
     ("change", "topic", "message"),
     [
         (gone("requirements.lock"), "packages", "no requirements.lock here"),
-        (lambda here: here.patch.setenv("PATH", "/nowhere"), "devices", "no GPU"),
+        (lambda here: no_driver(here.patch, here.root / "data"), "devices", "no GPU"),
+        (lambda here: nvidia_smi(here.patch, here.root / "bin", row(0, "Enabled"), listed=LISTED), "devices", "in MIG"),
         (held(ended()), "lock", "held by processes that have ended; dvc frees it"),
         (lambda here: here.write(".dvc/tmp/rwlock", "{}"), "lock", "free"),
         (named("MLFLOW_TRACKING_URI", REFUSED), "MLflow", f"{REFUSED} from MLFLOW_TRACKING_URI; not opened"),

@@ -316,7 +316,7 @@ def test_arrays_that_are_too_large_are_refused_before_memory_is_taken(tmp_path: 
 
 
 def test_an_npz_that_does_not_fit_into_the_memory_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Exit status 75 would make a rebuild try again, though the memory does not grow."""
+    """Exit status 71 would make a rebuild try again, though the memory does not grow."""
     np.savez(tmp_path / "leaves.npz", images=np.zeros((20, 5, 5)))
 
     def full(*_: object, **__: object) -> None:

@@ -17,9 +17,10 @@ import pytest
 import yaml
 
 import small_project
-from duvae.errors import TEMPORARY_FAILURE, UserError
+from duvae.errors import DEVICE_LOST, HOST_UNAVAILABLE, OUT_OF_MEMORY, UserError
 from pipelines import launcher, owners, record, workspaces
-from pipelines.launcher import Machine, TaskFailedError
+from pipelines.failures import Failure, TaskFailedError
+from pipelines.launcher import Machine
 from pipelines.lockfile import update
 from pipelines.owners import OWNER_VARIABLE
 from pipelines.scheduler import Progress
@@ -144,7 +145,7 @@ def test_a_failure_stops_the_stages_that_need_the_failed_one(tmp_path: Path, kee
     folder = small_project.create(tmp_path / "project", script)
     progress = rebuild(folder, keep_going=keep_going, slots=1)
     failed = progress.failed["each@a"]
-    assert not failed.transient
+    assert failed.failure is Failure.FINAL
     assert "exited with 2" in failed.reason
     assert "a is wrong" in failed.log
     recorded = {"base", "each@b", "each@c"} if keep_going else {"base"}
@@ -165,23 +166,25 @@ def run_task(folder: Path, name: str, timeout: float | None = None) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("command", "transient", "message"),
+    ("command", "failure", "message"),
     [
-        ("exit 2", False, "exited with 2"),
-        (f"exit {TEMPORARY_FAILURE}", True, "temporary:"),
-        ("kill -9 $PPID; sleep 60", True, "ended with exit code -9"),
-        ("true", False, "does not exist"),
-        ("sleep 60", False, "longer than 3 seconds"),
+        ("exit 2", Failure.FINAL, "exited with 2$"),
+        (f"exit {HOST_UNAVAILABLE}", Failure.TEMPORARY, "temporary: a host did not answer"),
+        (f"exit {OUT_OF_MEMORY}", Failure.MEMORY, "memory ran out"),
+        (f"exit {DEVICE_LOST}", Failure.DEVICE, "its GPU was lost"),
+        ("kill -9 $PPID; sleep 60", Failure.KILLED, "ended with exit code -9 .*it was killed"),
+        ("true", Failure.FINAL, "does not exist"),
+        ("sleep 60", Failure.FINAL, "longer than 3 seconds"),
     ],
 )
-def test_only_some_failures_are_transient(tmp_path: Path, command: str, transient: bool, message: str) -> None:
+def test_failures_have_kinds(tmp_path: Path, command: str, failure: Failure, message: str) -> None:
     folder = small_project.create(tmp_path / "project")
     graph = yaml.safe_load((folder / "dvc.yaml").read_text())
     graph["stages"]["base"]["cmd"] = command
     (folder / "dvc.yaml").write_text(yaml.safe_dump(graph, sort_keys=False))
     with pytest.raises(TaskFailedError, match=message) as caught:
         run_task(folder, "base", 3.0 if command == "sleep 60" else None)
-    assert caught.value.transient == transient
+    assert caught.value.failure is failure
     assert not marked(os.getpid())  # no process of the task is left
     assert not list((folder / WORK_FOLDER / "workspaces").iterdir())
 

@@ -21,7 +21,8 @@ import pytest
 import yaml
 
 import small_project
-from duvae.errors import TEMPORARY_FAILURE
+from duvae.errors import HOST_UNAVAILABLE
+from made_up_gpus import LOST, nvidia_smi
 from pipelines.workspaces import WORK_FOLDER
 from small_project import call, commit, lock
 
@@ -116,7 +117,7 @@ def test_only_transient_failures_are_retried(server: dict[str, str], tmp_path: P
     attempts = tmp_path / "attempts"
     script = f"""echo $1 >> {attempts}
 case $1 in
-  a) [ $(grep -c a {attempts}) -gt 1 ] || exit {TEMPORARY_FAILURE};;
+  a) [ $(grep -c a {attempts}) -gt 1 ] || exit {HOST_UNAVAILABLE};;
   b) exit 2;;
 esac
 {small_project.EACH.format("$1")}"""
@@ -283,6 +284,29 @@ def test_a_program_with_the_settings_of_the_page_opens_no_port_without_encryptio
 
     assert done.returncode != 0
     assert "encryption required by Dask configuration, refusing communication from/to 'tcp://" in done.stderr
+
+
+WORKER = """
+from pipelines.failures import Failure, TaskFailedError
+from pipelines.flow import device_of_worker
+
+try:
+    print(device_of_worker("train").name)
+except TaskFailedError as error:
+    assert error.failure is Failure.DEVICE
+    print(error)
+"""
+
+
+def test_a_worker_whose_gpus_cannot_be_read_does_not_use_the_cpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nvidia_smi(monkeypatch, tmp_path, LOST, code=15)
+    host, environment = socket.gethostname(), {"PYTHONPATH": SOURCES}
+    output = python(WORKER, tmp_path, {**os.environ, **environment})
+    assert output.startswith(f"train: on {host}: GPUs: expected GPUs that can be used, but nvidia-smi says: Unable")
+    hidden = {**os.environ, **environment, "CUDA_VISIBLE_DEVICES": "-1"}
+    assert python(WORKER, tmp_path, hidden) == f"{host}: CPU\n"
 
 
 def test_two_machines_with_caches_of_their_own(server: dict[str, str], tmp_path: Path) -> None:

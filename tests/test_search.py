@@ -4,7 +4,6 @@ A trial is one training at one point, and a worker is a process that runs trials
 is lost or counted twice.
 """
 
-import contextlib
 import copy
 import dataclasses
 import fcntl
@@ -65,8 +64,6 @@ from duvae.search.trial import EPOCHS
 from duvae.tracking.store import connect, experiment
 from duvae.tracking.trial_runs import TRIAL
 from duvae.training import checkpoints
-from pipelines.devices import Device
-from pipelines.parallel_study import Crew
 from test_parameters_read import read_by
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Optuna and MLflow warn about their new functions
@@ -714,16 +711,6 @@ def test_a_database_keeps_a_study_too(project: Path) -> None:
 
     assert len(table(project, "one")) == 2
     assert not (project / JOURNAL).exists()
-
-
-@pytest.mark.parametrize(("code", "starts"), [(0, 1), (1, 4), (2, 1)])
-def test_a_worker_that_crashes_is_started_anew_and_a_mistake_is_not(tmp_path: Path, code: int, starts: int) -> None:
-    crew = Crew("one", [Device("CPU 1", ""), Device("CPU 2", "", 1)], None, tmp_path / "params.yaml")
-    crew.command = ["bash", "-c", f"echo start >> {tmp_path}/starts; exit {code}"]
-    with pytest.raises(UserError, match=f"ended with exit code {code}") if code else contextlib.nullcontext():
-        crew.run()
-
-    assert len((tmp_path / "starts").read_text(encoding="utf-8").splitlines()) == 2 * starts
 
 
 # ------------------------------------------------------------------- page and comparison

@@ -16,7 +16,7 @@ import typer
 
 from duvae import streams
 from duvae.cli import data, experiments, information, pages, project, training, use
-from duvae.errors import TEMPORARY_FAILURE, Interrupted, TemporaryError, UserError, as_user_error
+from duvae.errors import OUT_OF_MEMORY, Interrupted, UserError, as_user_error, failure_status
 from duvae.paths import require_utf8
 
 TELEMETRY_OFF = {
@@ -27,6 +27,18 @@ TELEMETRY_OFF = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
 }
 """Environment variables that keep the libraries from sending usage data to their makers."""
+
+MEMORY_ADVICE = (
+    "memory ran out. Stop other programs that use it, lower the sizes in params.yaml (batch, networks,"
+    " importance_samples), or use a device with more memory."
+)
+"""What the user should do after `OUT_OF_MEMORY`."""
+
+DEVICE_ADVICE = (
+    "the GPU was lost or cannot be used. See what 'nvidia-smi' says about it, and reset the GPU or restart the machine."
+    " Then run the same command again; a training continues from its saved state."
+)
+"""What the user should do after `DEVICE_LOST`."""
 
 app = typer.Typer(
     name="duvae",
@@ -71,8 +83,8 @@ def options(
 def main() -> None:
     """Runs the command that the command line names.
 
-    The exit status is 2 after a mistake of the user, 75 after an error that may not come again, and 130 after an
-    interruption.
+    The exit status is 2 after a mistake of the user, 1 after an error of the program, and 130 after an interruption.
+    `duvae.errors` explains three more: a host does not answer (69), memory ran out (71), a GPU was lost (75).
     """
     os.environ.update(TELEMETRY_OFF)
     _open_standard_streams()
@@ -93,7 +105,7 @@ def _run() -> None:
         app()
     except UserError as error:
         streams.print_error(error)
-        sys.exit(TEMPORARY_FAILURE if isinstance(error, TemporaryError) else 2)
+        sys.exit(error.status)
     except Interrupted as interruption:
         streams.say(f"\ninterrupted: {interruption}; run the same command again to continue from there")
         sys.exit(130)
@@ -117,10 +129,11 @@ def _run() -> None:
                 " give fewer or smaller examples."
             )
             sys.exit(2)
-        if not _is_passing(error):
+        if (status := failure_status(error)) is None:
             raise
         traceback.print_exc()
-        sys.exit(TEMPORARY_FAILURE)
+        streams.say(f"error: {MEMORY_ADVICE if status == OUT_OF_MEMORY else DEVICE_ADVICE}")
+        sys.exit(status)
 
 
 def _open_standard_streams() -> None:
@@ -164,15 +177,3 @@ def _memory_asked_for(error: Exception) -> int:
     found = re.search(r"can't allocate memory: you tried to allocate (\d+) bytes", str(error))  # of PyTorch
 
     return int(found[1]) if found else 0
-
-
-def _is_passing(error: Exception) -> bool:
-    """Whether an error says that memory ran out or that a device was lost.
-
-    After such an error, the same command may succeed later or on another device.
-    """
-    torch = sys.modules.get("torch")
-    # torch before version 2.8 has no AcceleratorError.
-    losses = tuple(getattr(torch, name) for name in ("OutOfMemoryError", "AcceleratorError") if hasattr(torch, name))
-
-    return isinstance(error, (MemoryError, *losses)) or "can't allocate memory" in str(error)

@@ -11,7 +11,6 @@ import platform
 import re
 import shutil
 import sqlite3
-import subprocess
 import sys
 import time
 import urllib.error
@@ -33,7 +32,7 @@ import duvae
 from duvae import config
 from duvae.config import Params, path_in_folder
 from duvae.errors import UserError, without_passwords
-from duvae.project import job_list, local_store, merge_conflicts
+from duvae.project import gpus, job_list, local_store, merge_conflicts
 from duvae.project.earlier_outputs import cache_folder
 from duvae.project.provenance import commit, owned_by_another, trust
 
@@ -47,7 +46,10 @@ With less than `DISK_FULL`, nothing can be rebuilt. With less than `DISK_LOW`, o
 """
 
 PATIENCE = 1.0
-"""Seconds to wait for an answer from a mirror, a GPU's driver or a database."""
+"""Seconds to wait for an answer from a mirror or a database."""
+
+DRIVER_PATIENCE = 10.0
+"""Seconds to wait for an answer from the driver of the GPUs, which may have to wake them up."""
 
 
 @dataclass(frozen=True)
@@ -182,17 +184,15 @@ def commands() -> str:
 
 
 def devices() -> str:
-    """Counts the CPU threads, and lists the names of the GPUs. If there are GPUs, checks that torch can use them."""
+    """Counts the CPU threads, and lists the GPUs. If there are GPUs, checks that all of them and torch can be used."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    cpu = f"{count} CPU thread{'s' if count > 1 else ''}"
-    command = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return f"{cpu}; no GPU"
-    message = f"{cpu}; {'; '.join(' '.join(row.split()) for row in done.stdout.splitlines())}"
-    if version("torch").endswith("+cpu"):
-        raise Problem(message, "the installed torch is a build for CPUs: install a build for CUDA to use the GPU")
+    found = gpus.inventory(DRIVER_PATIENCE)
+    names = [f"{gpu.model}, {gpu.memory} MiB" + (" in MIG mode" if gpu.mig else "") for gpu in found.gpus]
+    message = "; ".join([f"{count} CPU thread{'s' if count > 1 else ''}", *(names or ["no GPU"]), *found.problems])
+    if found.problems:
+        raise Problem(message, "reset the GPU, reload its driver or restart the machine; the CPU works: --devices cpu")
+    if names and (torch := gpus.torch_without_cuda()):
+        raise Problem(message, f"the installed torch {torch} is built without CUDA: install a build for CUDA")
     return message
 
 
