@@ -1,6 +1,7 @@
 """Computes compiled and plain losses and trainings in a process of its own, and saves them for test_compiled.py.
 
-Usage: `compiling.py KIND FILE`. KIND is `losses`, `drops` or `trainings`; FILE is the path of the results.
+Usage: `compiling.py KIND FILE`. KIND is `losses`, `drops`, `trainings` or `shapes`. FILE is the path of the
+results.
 
 In the tests, conftest.py makes the functions of duvae check the shapes of their arguments at each call. PyTorch cannot
 compile such functions. This process does not load conftest.py, so its functions check no shapes.
@@ -12,10 +13,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._dynamo.testing import CompileCounterWithBackend
 
 import family
+import test_image_systems as images
 from duvae.errors import Interrupted
 from duvae.networks.fast.elementwise import dropout
+from duvae.training import compilation
 from duvae.training.checkpoints import Checkpoint
 from duvae.training.loop import Training
 from duvae.training.state import NoProgress
@@ -25,15 +29,16 @@ Tensors = dict[str, Tensor]
 OPTIMISATION: dict[str, Any] = {"compiled": True, "learning_rate": 0.1, "epochs": 2, "warmup": 1}
 
 
-def gradients(model: VAE, loss: Any) -> Tensors:
-    """Computes the loss of each sentence of a batch, and the gradient of the mean loss.
+def gradients(model: VAE, loss: Any, x: Tensor | None = None) -> Tensors:
+    """Computes the loss of each example of a batch, and the gradient of the mean loss.
 
     The model's parameters and buffers have their old values afterwards.
     """
     before = family.state(model)
     model.zero_grad()
     torch.manual_seed(3)
-    total = loss(family.batch(length=3), torch.tensor(0.7, dtype=torch.float64)).total
+    x, weight = (family.batch(length=3), torch.tensor(0.7, dtype=torch.float64)) if x is None else (x, 0.7)
+    total = loss(x, weight).total
     total.mean().backward()
     found = {name: part.grad.clone() for name, part in model.named_parameters() if part.grad is not None}
     model.load_state_dict(before)
@@ -116,7 +121,68 @@ def trainings(state: Path) -> dict[str, Tensors]:
     return results
 
 
+Compared = tuple[int, list[tuple[Tensors, Tensors]]]
+"""The number of compiled graphs, and the plain and the compiled loss of each batch, with their gradients."""
+
+
+def compared(system: str, batches: list[Tensor], build: Any, compiled: Any) -> Compared:
+    """Computes the losses of batches of several shapes, plain and compiled.
+
+    Args:
+        system: Name of the system.
+        batches: The batches.
+        build: Function from the name of a system to a model of it and the system.
+        compiled: Function that compiles the loss of a model with a backend, and returns the compiled loss.
+    """
+    torch._dynamo.reset()
+    counter = CompileCounterWithBackend("eager")
+    plain, model = (build(system)[0].double() for _ in range(2))
+    plain.start()
+    model.start()
+    loss = compiled(model, counter)
+
+    found = [(gradients(plain, plain.loss, x), gradients(model, loss, x)) for x in batches]
+
+    return counter.frame_count, found
+
+
+def with_parts(model: VAE, backend: Any) -> Any:
+    compilation.compile_parts(model, backend)
+
+    return model.loss
+
+
+def shapes() -> dict[str, Compared]:
+    """Compiles losses for batches of many shapes.
+
+    The parts that a GPU compiles read six lengths of sentences, and batches of odd sizes down to 1. The whole loss is
+    compiled for the most frequent of ten shapes, of which eight occur twice.
+    """
+    torch._dynamo.config.fail_on_recompile_limit_hit = True  # otherwise a ninth shape would silently run uncompiled
+    lengths = (3, 4, 5, 6, 8, 9, 4)
+    texts = [family.batch(count, length) for count, length in zip((8, 7, 5, 3, 2, 1, 8), lengths, strict=True)]
+    pictures = [images.batch(count).double() for count in (8, 7, 5, 3, 2, 1, 6)]
+    short = [family.batch(count, length) for count in range(2, 7) for length in (3, 4)]
+    frequent = [tuple(x.shape) for x in (*short[:8], *short)]
+
+    return {
+        "parts of texts": compared("vae", texts, family.build, with_parts),
+        "parts of images": compared("du_vae", pictures, images.build, with_parts),
+        "whole": compared(
+            "vae",
+            short,
+            family.build,
+            lambda model, backend: compilation.compile_whole(model, frequent, backend=backend),
+        ),
+    }
+
+
 if __name__ == "__main__":
     kind, file = sys.argv[1], Path(sys.argv[2])
-    kinds = {"losses": losses, "drops": drops, "trainings": lambda: trainings(file.with_suffix(".state"))}
+    kinds = {
+        "losses": losses,
+        "drops": drops,
+        "trainings": lambda: trainings(file.with_suffix(".state")),
+        "shapes": shapes,
+    }
     torch.save(kinds[kind](), file)

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -16,9 +15,6 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 import family
-from compiling import OPTIMISATION
-from duvae.data.splits import END, START, Documents
-from duvae.errors import UserError
 from duvae.networks.fast.unrolled import _log_softmax, log_softmax_columns, unrolled_lstm
 from duvae.training import compilation
 
@@ -111,12 +107,22 @@ def test_compiled_training_computes_the_same_and_resumes_to_the_bit(tmp_path: Pa
     assert not family.same(weights["whole"], weights["compiled"]), "nothing was dropped"
 
 
-def test_too_many_shapes_are_refused() -> None:
-    """9 lengths, each with one full batch of 8 sentences."""
-    lengths = range(3, 3 + compilation.MOST_SHAPES + 1)
-    documents = Documents.of([np.array([START, *[END] * (n - 1)]) for n in lengths for _ in range(8)], [0] * 72)
-    with pytest.raises(UserError, match=r"params\.yaml: optimisation\.compiled is true, but .* 9 different shapes"):
-        family.training("vae", train=documents, **OPTIMISATION)
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return computed("shapes", tmp_path_factory.mktemp("shapes"))
+
+
+@pytest.mark.parametrize(
+    ("compiled", "graphs"), [("parts of texts", 1), ("parts of images", 2), ("whole", compilation.MOST_SHAPES)]
+)
+def test_batches_of_all_shapes_have_their_loss_with_few_graphs(compiled: str, graphs: int, shapes: Any) -> None:
+    """The parts that a GPU compiles need one graph each. A CPU compiles the most frequent shapes, and no others."""
+    found, losses = shapes[compiled]
+    assert found == graphs
+    for plain, value in losses:
+        assert value.keys() == plain.keys()
+        for key, expected in plain.items():
+            torch.testing.assert_close(value[key], expected, rtol=1e-6, atol=1e-9)
 
 
 def test_a_missing_compiler_is_named(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src"
 
 LAYERS = [
-    {"errors", "messages", "fields", "paths", "streams"},
+    {"errors", "messages", "fields", "paths", "streams", "devices"},
     {"project.files", "project.progress", "project.provenance", "project.fingerprint", "project.array_files"},
     {"records"},
     {"registry"},

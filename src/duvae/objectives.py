@@ -148,10 +148,12 @@ def pairwise_kl(
         The divergences, shape (pairs, latent), with batch * (batch - 1) pairs.
     """
     count = len(mean)
-    different = ~torch.eye(count, dtype=torch.bool, device=mean.device)
-    # `nonzero` would give a result whose size depends on data, which compiled training cannot use. `nonzero_static`
-    # takes the size, which is the number of pairs.
-    first, second = different.nonzero_static(size=count * (count - 1)).unbind(1)
+    others = max(count - 1, 1)
+    # Pair number n has the indices first = n // others and second = n % others, which skips first. `nonzero` of a
+    # matrix of pairs would give the same indices, but a GPU would have to wait for the size of its result.
+    pair = torch.arange(count * (count - 1), device=mean.device)
+    first, second = pair // others, pair % others
+    second = second + (second >= first)
     ratio = variance[first] / variance[second]
 
     return 0.5 * (ratio + (mean[first] - mean[second]).square() / variance[second] - 1 - ratio.log())

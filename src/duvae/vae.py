@@ -14,6 +14,7 @@ from torch.nn.functional import softplus
 
 from duvae.networks.bodies import Decoder, Encoder
 from duvae.networks.made import IAFChain
+from duvae.networks.precision import single, single_precision
 from duvae.objectives import Context, Loss, Objective
 from duvae.posteriors import DiagonalGaussian, InverseAutoregressiveFlow, PointMass, Posterior
 from duvae.refinement import Amortized, Refinement
@@ -127,7 +128,8 @@ class PointHead(nn.Module):
 class VAE(nn.Module):
     """An encoder, a head and a decoder, together with a refinement of q(z|x) and an objective.
 
-    For the same data set, the models of two systems differ only in the head, the refinement and the objective.
+    For the same data set, the models of two systems differ only in the head, the refinement and the objective. If
+    PyTorch's autocast is on, only the encoder and the decoder compute in half precision.
 
     Args:
         encoder: The network that computes the features of x.
@@ -162,7 +164,9 @@ class VAE(nn.Module):
             weight: The weight of the KL term in the ELBO that a refinement maximises: a number, or a tensor of shape ()
                 in compiled training.
         """
-        posterior: Posterior = self.refinement(self.head(self.encoder(x)), x, self.decoder, weight)
+        features = self.encoder(x)
+        with single_precision(x):
+            posterior: Posterior = self.refinement(self.head(single(features)), x, self.decoder, weight)
 
         return posterior
 
@@ -179,10 +183,11 @@ class VAE(nn.Module):
             The loss and its parts, each with shape (batch,).
         """
         posterior = self.posterior(x, weight)
-        drawn = posterior.draw(generator=generator)
+        with single_precision(x):
+            drawn = posterior.draw(generator=generator)
         reconstruction = -self.decoder.log_prob(x, drawn.z)
-
-        return self.objective(Context(reconstruction, posterior, drawn, weight, generator))
+        with single_precision(x):
+            return self.objective(Context(reconstruction, posterior, drawn, weight, generator))
 
     def inference_parameters(self) -> Iterator[nn.Parameter]:
         """Yields phi, the parameters of the encoder and the head."""

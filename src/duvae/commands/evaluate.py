@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from duvae import devices
 from duvae.config import Exact, Params, SyntheticDataset
 from duvae.data import store
 from duvae.data.splits import Array, Split, unseen
@@ -73,7 +74,7 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
     weights = model_files.digest(model)
     test = prepared.split("test")
     torch.set_num_threads(params.threads)
-    device = model_files.device()
+    device = model_files.device(params.precision.evaluation)
     model.to(device)
     encoded = encode(model, test, device, evaluation.seed)
     density = encoded.density
@@ -137,7 +138,14 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
     array_files.write(results / "per_example.json", head, arrays)
     write_json(results / "metrics.json", metrics)
     outputs = [results / "metrics.json", results / "per_example.json"]
-    watch.write(results / "evaluate.run.json", outputs, weights=weights, device=str(device), threads=params.threads)
+    watch.write(
+        results / "evaluate.run.json",
+        outputs,
+        weights=weights,
+        device=str(device),
+        precision=devices.used(device, params.precision.evaluation),
+        threads=params.threads,
+    )
 
 
 def _quadrature(params: Params, dataset: str) -> Exact | None:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
+from duvae import devices
 from duvae.config import Params
 from duvae.data import store
 from duvae.data.enough import require_probe
@@ -49,7 +50,7 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
     )
     weights = model_files.digest(model)
     torch.set_num_threads(params.threads)
-    device = model_files.device()
+    device = model_files.device(params.precision.evaluation)
     model.to(device)
 
     if chosen.probe.per_character:
@@ -60,7 +61,12 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
     head = {"dataset": dataset, "setting": setting, "seed": seed, "weights": weights}
     write_json(folder / "probe.json", {**head, **results})
     watch.write(
-        folder / "probe.run.json", [folder / "probe.json"], weights=weights, device=str(device), threads=params.threads
+        folder / "probe.run.json",
+        [folder / "probe.json"],
+        weights=weights,
+        device=str(device),
+        precision=devices.used(device, params.precision.evaluation),
+        threads=params.threads,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from duvae import devices
 from duvae.config import APART, Params
 from duvae.data import store
 from duvae.data.batches import tensor
@@ -64,7 +65,7 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
     if len(test) < 2:
         raise UserError(f"data/prepared/{dataset}: expected two test examples or more, for interpolations; found 1.")
     torch.set_num_threads(params.threads)
-    device = model_files.device()
+    device = model_files.device(params.precision.evaluation)
     model.to(device)
     images = isinstance(test, Images)
     count = options.rows * options.columns if images else options.rows
@@ -88,7 +89,14 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
         np.savez_compressed(file, **arrays)
     path = sample_files.file_path(job, root)
     sample_files.write(path, sample_files.from_arrays(arrays, prepared), params.dataset(dataset).kind in APART)
-    watch.write(path.with_suffix(".run.json"), [path], weights=weights, device=str(device), threads=params.threads)
+    watch.write(
+        path.with_suffix(".run.json"),
+        [path],
+        weights=weights,
+        device=str(device),
+        precision=devices.used(device, params.precision.evaluation),
+        threads=params.threads,
+    )
     print(f"{job.name}: {'samples and ' if prior else ''}interpolations for the report")
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
+from duvae import devices
 from duvae.config import Params
 from duvae.data import store
 from duvae.inference import model_files
@@ -59,6 +60,7 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
         seed,
         params.threads,
         device,
+        params.precision,
     )
     determined_by = training_key(determinants, root / "data/prepared" / dataset)
     name = f"{job.name}.{determined_by[:16]}.safetensors"
@@ -76,6 +78,7 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
             device,
             progress,
             checkpoint,
+            params.precision,
         ).run()
 
     training = {
@@ -95,6 +98,7 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
         outputs=[results / "history.csv"],
         weights=model_files.digest(model),
         device=str(device),
+        precision=devices.used(device, params.precision.training),
         threads=params.threads,
         determined_by=determined_by,
         parameters={name: determinants[name] for name in ("hyperparameters", "parts", "networks", "optimisation")},

@@ -20,7 +20,7 @@ from duvae.config.datasets import (
     TextDataset,
     TextNetworks,
 )
-from duvae.config.optimisation import Decay, EveryEpochDecay, Optimisation, PatientDecay
+from duvae.config.optimisation import Decay, EveryEpochDecay, Optimisation, PatientDecay, Precision
 from duvae.config.params import (
     FIGURE1_DATASET,
     FIGURE1_SETTINGS,
@@ -75,6 +75,7 @@ __all__ = [
     "Params",
     "Parts",
     "PatientDecay",
+    "Precision",
     "Probe",
     "Prune",
     "Run",

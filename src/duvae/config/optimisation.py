@@ -8,6 +8,23 @@ from pydantic import BeforeValidator, Field
 from duvae.fields import Epochs, Frozen, OpenShare, Positive, SomeEpochs, TwoOrMore, doc
 
 
+class Precision(Frozen):
+    """Precision of products and convolutions of float32 numbers on a GPU. A CPU always computes in `ieee`."""
+
+    training: Annotated[
+        Literal["tf32", "ieee"],
+        doc(
+            "Precision in training. `tf32` rounds the factors of a product to 11 bits, and is several times as fast."
+            " `ieee` uses all 24 bits. It changes no result of a CPU.",
+            "ours",
+        ),
+    ] = "tf32"
+    evaluation: Annotated[
+        Literal["tf32", "ieee"],
+        doc("The same in every measurement of a model, also on the validation set after each epoch.", "ours"),
+    ] = "ieee"
+
+
 class PatientDecay(Frozen):
     """Rule that decays the learning rate after `patience` epochs without a better validation loss.
 
@@ -128,16 +145,17 @@ class Optimisation(Frozen):
     bfloat16: Annotated[
         bool,
         doc(
-            "Whether training computes in bfloat16 where that is safe (PyTorch's autocast). Weights, sums and "
-            "the loss stay in single precision.",
+            "Whether encoder and decoder compute in bfloat16 in training (PyTorch's autocast). Weights, z, the KL, the "
+            "softmax over the words and the loss stay in single precision.",
             "ours",
         ),
     ] = False
     compiled: Annotated[
         bool,
         doc(
-            "Whether PyTorch compiles the training step to machine code, once for each shape of batches. This needs "
-            "a C++ compiler, and takes about a minute per shape. It changes the last bits of all results.",
+            "Whether PyTorch compiles the training step to machine code. On a CPU it does so for the 8 most frequent "
+            "shapes of batches. This needs a C++ compiler, and takes about a minute per shape. It changes the last "
+            "bits of all results.",
             "ours",
         ),
     ] = False

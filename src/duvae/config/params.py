@@ -7,7 +7,7 @@ from typing import Annotated, Any, NamedTuple, TypeVar
 from pydantic import Discriminator, Field, Tag, ValidationError
 
 from duvae.config.datasets import AnyDataset, Dataset
-from duvae.config.optimisation import Optimisation
+from duvae.config.optimisation import Optimisation, Precision
 from duvae.config.settings import AnySetting, Setting, SettingGrid, StudyReference, best_params_path
 from duvae.config.sources import Truth
 from duvae.config.studies import Study
@@ -226,6 +226,7 @@ class Params(Frozen):
             "ours",
         ),
     ]
+    precision: Annotated[Precision, doc("Precision of products on a GPU.", "ours")] = Precision()
     checkpoint_seconds: Annotated[
         NotNegative,
         doc(

@@ -14,7 +14,7 @@ import torch
 from pydantic import TypeAdapter
 from torch import Tensor, nn
 
-from duvae import networks, systems
+from duvae import devices, networks, systems
 from duvae.config import Networks, Parts
 from duvae.errors import UserError
 from duvae.project.files import read_json, whole, write_json
@@ -208,6 +208,10 @@ def _shape(tensors: Mapping[str, Tensor], name: str) -> str:
     return " x ".join(map(str, tensors[name].shape)) or "a number" if name in tensors else "missing"
 
 
-def device() -> torch.device:
-    """Returns the GPU if the process can use one, and otherwise the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def device(precision: devices.Products = "ieee") -> torch.device:
+    """Returns the GPU if the process can use one, and otherwise the CPU. Prepares a GPU (see `devices.prepare`).
+
+    Args:
+        precision: Precision of products of float32 numbers on a GPU.
+    """
+    return devices.prepare(devices.chosen(), precision)

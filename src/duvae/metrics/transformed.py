@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Generator
 
-from duvae.data.batches import tensor
+from duvae.data.batches import tensor, to_device
 from duvae.data.splits import Array, Split
 from duvae.metrics.encoding import evaluating, map_batches
 from duvae.metrics.statistics import standard_error
@@ -97,15 +97,15 @@ def estimates(posterior: Posterior, seed: int, rounds: int = ROUNDS) -> tuple[Ar
     count, device = len(posterior.mean), posterior.mean.device
     generator = Generator(device).manual_seed(seed)
     orders = np.random.default_rng(seed)
-    mpd, ce = np.zeros(rounds), np.zeros(rounds)
+    mpd, ce = (torch.zeros(rounds, dtype=torch.float64, device=device) for _ in range(2))
     for n in range(rounds):
-        cycle = torch.from_numpy(orders.permutation(count)).to(device)
+        cycle = to_device(torch.from_numpy(orders.permutation(count)), device)
         for first in range(0, count, ROWS):
             places = torch.arange(first, min(first + ROWS, count), device=device)
             here, there = posterior.of(cycle[places]), posterior.of(cycle[(places + 1) % count])
             drawn = here.draw(generator=generator)
             own = here.log_prob_drawn(drawn).double()
-            ce[n] -= own.sum().item()
-            mpd[n] += (own - there.log_prob(drawn.z).double()).sum().item()
+            ce[n] -= own.sum()
+            mpd[n] += (own - there.log_prob(drawn.z).double()).sum()
 
-    return (count - 1) / count * mpd / count, ce / count
+    return (count - 1) / count * mpd.cpu().numpy() / count, ce.cpu().numpy() / count

@@ -151,7 +151,11 @@ class BatchNorm(nn.Module):
 
 def several(x: Images) -> bool:
     """Whether each channel has more than one value, counted over all images and pixels of the batch."""
-    return x.numel() > x.shape[1]
+    # A branch, because in compiled code the comparison is a symbol, which batch normalization does not accept.
+    if x.numel() > x.shape[1]:  # noqa: SIM103
+        return True
+
+    return False
 
 
 def channels_last(x: Images) -> Images:

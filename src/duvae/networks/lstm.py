@@ -10,6 +10,7 @@ from torch.nn.functional import cross_entropy, dropout, linear
 
 from duvae.data.splits import END, PAD, START
 from duvae.networks.bodies import Decoder, Encoder
+from duvae.networks.precision import single, single_precision
 
 
 def uniform_(module: nn.Module, generator: Generator | None = None) -> None:
@@ -26,6 +27,35 @@ def uniform_(module: nn.Module, generator: Generator | None = None) -> None:
     for part in module.modules():
         if isinstance(part, nn.Embedding):
             nn.init.uniform_(part.weight, -0.1, 0.1, generator=generator)
+
+
+def run(
+    lstm: nn.LSTM, x: Float[Tensor, "batch length inputs"], state: tuple[Tensor, Tensor] | None = None
+) -> tuple[Float[Tensor, "batch length hidden"], tuple[Tensor, Tensor]]:
+    """Runs an LSTM over its inputs.
+
+    Inside of autocast on a CPU, PyTorch's own operations compute the LSTM. oneDNN's LSTM fails there on a processor
+    that cannot compute in bfloat16.
+
+    Args:
+        lstm: The LSTM.
+        x: The inputs, shape (batch, length, inputs).
+        state: The first hidden state and the first cell state, each of shape (1, batch, hidden); None: zeros.
+
+    Returns:
+        The outputs, and the last hidden state and the last cell state.
+    """
+    onednn = torch._C._get_mkldnn_enabled()
+    switched = onednn and not x.is_cuda and torch.is_autocast_enabled("cpu")
+    try:
+        if switched:
+            torch._C._set_mkldnn_enabled(False)
+        found: tuple[Tensor, tuple[Tensor, Tensor]] = lstm(x, state)
+    finally:
+        if switched:
+            torch._C._set_mkldnn_enabled(True)
+
+    return found
 
 
 class LSTMEncoder(Encoder):
@@ -49,13 +79,15 @@ class LSTMEncoder(Encoder):
         self.features = hidden
 
     def forward(self, x: Int[Tensor, "batch length"]) -> Float[Tensor, "batch features"]:
-        _, (hidden, _) = self.lstm(self.embedding(x))
+        _, (hidden, _) = run(self.lstm, self.embedding(x))
 
         return hidden[0]
 
 
 class SoftmaxOutput(nn.Module):
     """The map from LSTM outputs to log probabilities of words: a linear map without a bias, then a softmax.
+
+    The map always computes in single precision at least, also inside of autocast.
 
     Args:
         hidden: The width of an LSTM output.
@@ -68,7 +100,8 @@ class SoftmaxOutput(nn.Module):
 
     def forward(self, hidden: Float[Tensor, "*batch hidden"], words: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
         """Computes log p(word) in nats, for one given word per LSTM output."""
-        return self.plain(hidden, words)
+        with single_precision(hidden):
+            return self.plain(single(hidden), words)
 
     def plain(self, hidden: Float[Tensor, "*batch hidden"], words: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
         """Computes log p(word) by PyTorch's cross entropy. Subclasses with a faster `forward` keep this method."""
@@ -117,7 +150,7 @@ class LSTMDecoder(Decoder):
         words = self.drop(self.embedding(x[:, :-1]), self.dropout_in)
         joined = torch.cat([words, z[:, None].expand(-1, words.shape[1], -1)], -1)
         cell = self.initial(z)[None]
-        outputs, _ = self.lstm(joined, (cell.tanh(), cell))
+        outputs, _ = run(self.lstm, joined, (cell.tanh(), cell))
 
         return self.output(self.drop(outputs, self.dropout_out), x[:, 1:]).sum(-1)
 

@@ -115,13 +115,16 @@ class MADE(nn.Module):
         z: list[Tensor] = []
         hidden: list[Tensor] = []
         deeper: list[Tensor] = []
+        if self.order[0]:  # the dimensions in the order of the network; a list of indices would make a GPU wait
+            first = first.flip(1)
         for k, d in enumerate(self.order):
-            upto, outputs = (k + 1) * self.width, [d, d + len(self.order)]
+            upto, outputs = (k + 1) * self.width, slice(d, None, len(self.order))  # the rows of m_d and s_d
             units = slice(upto - self.width, upto)
-            of_z = linear(torch.stack(z, -1), first[units, self.order[:k]]) if z else 0
+            of_z = linear(torch.stack(z, -1), first[units, :k].contiguous()) if z else 0
             hidden.append((context[..., units] + of_z).relu())
             deeper.append(linear(torch.cat(hidden, -1), second[units, :upto], self.second.bias[units]).relu())
-            m, s = linear(torch.cat(deeper, -1), last[outputs, :upto], self.last.bias[outputs]).unbind(-1)
+            of_d = last[outputs, :upto].contiguous()
+            m, s = linear(torch.cat(deeper, -1), of_d, self.last.bias[outputs].contiguous()).unbind(-1)
             z.append(known(d, m, s))
 
         return torch.stack([z[self.order.index(d)] for d in range(len(z))], -1)

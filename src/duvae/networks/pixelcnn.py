@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from duvae.networks.bodies import Decoder
 from duvae.networks.convolutions import BatchNorm, Convolution, Images, MaskedConvolution, channels_last
+from duvae.networks.precision import single, single_precision
 
 BACK = 3
 """The number of layers that a skip block reaches back.
@@ -168,8 +169,10 @@ class PixelCNN(Decoder):
         return self.head(through(y, list(self.layers), list(self.skips)))
 
     def head(self, y: Images) -> Float[Tensor, "batch 1 height width"]:
-        """Computes the log odds of ink for each pixel from the result of `through`."""
-        return self.output(functional.elu_(self.norm(self.last(y))))
+        """Computes the log odds of ink for each pixel from the result of `through`, in single precision at least."""
+        y = functional.elu_(self.norm(self.last(y)))
+        with single_precision(y):
+            return self.output(single(y))
 
     def log_prob(
         self, x: Float[Tensor, "batch 1 height width"], z: Float[Tensor, "batch latent"]

@@ -163,8 +163,19 @@ def versions() -> dict[str, str]:
 
 
 def machine() -> dict[str, Any]:
-    """The processor's name, the number of cores and the operating system; nothing that identifies the machine."""
-    return {"processor": processor(), "cores": os.cpu_count(), "system": f"{platform.system()} {platform.machine()}"}
+    """The processor's name, the number of cores and the operating system; nothing that identifies the machine.
+
+    If this process has used a GPU, also the card and the versions of its driver and libraries, under the key `gpu`.
+    """
+    torch = sys.modules.get("torch")
+    system = f"{platform.system()} {platform.machine()}"
+    found: dict[str, Any] = {"processor": processor(), "cores": os.cpu_count(), "system": system}
+    if torch and torch.cuda.is_initialized():
+        from duvae import devices  # imported here: it loads torch, which many commands do without
+
+        found["gpu"] = devices.versions(torch.device("cuda"))
+
+    return found
 
 
 def processor() -> str:

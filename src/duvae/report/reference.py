@@ -93,7 +93,8 @@ def render(params: Params) -> str:
     parts = [INTRODUCTION]
     runs = [*_rows(Params, ("run", "runs"), block=True), *_rows(Params, plain)]
     parts += ["## What to rebuild, and where", _table(runs, content)]
-    titles = {"evaluation": "Evaluation", "exact": "Exact NLL", "probe": "Probes", "generation": "Generation"}
+    titles = {"precision": "Precision on a GPU", "evaluation": "Evaluation", "exact": "Exact NLL"}
+    titles |= {"probe": "Probes", "generation": "Generation"}
     for name, title in titles.items():
         parts += [f"## {title}", _text(fields[name]), _table(list(_rows(Params, (name,), below=True)), content)]
     parts += ["## Data sets", *_datasets(content["datasets"])]

@@ -20,7 +20,7 @@ from optuna.distributions import BaseDistribution, FloatDistribution, IntDistrib
 from optuna.samplers import BaseSampler, TPESampler
 from scipy.stats import qmc
 
-from duvae import config
+from duvae import config, devices
 from duvae.config import Params
 from duvae.project import fingerprint
 from duvae.registry import HYPERPARAMETERS
@@ -142,6 +142,7 @@ class Plan:
             "seed": self.study.seed,
             "threads": self.params.threads,
             "torch": str(torch.__version__),
+            **devices.determinants(devices.chosen(), self.params.precision.model_dump()),
         }
 
     @cached_property

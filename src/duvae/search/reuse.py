@@ -43,6 +43,7 @@ def equal_training(
         study.seed,
         params.threads,
         device,
+        params.precision,
     )
     expected = ""
     for name, setting in params.settings.items():

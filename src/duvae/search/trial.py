@@ -265,6 +265,7 @@ def trained_model(
         device,
         progress,
         checkpoint,
+        plan.params.precision,
     ).run()
     if result.warmup_ended:  # `Training.run` has not called `start` if it resumed after the last epoch
         model.start()
@@ -336,7 +337,11 @@ def evaluate_on_validation(
     Raises:
         UserError: If the posterior has no density, and therefore no NLL.
     """
-    valid, evaluation, device = prepared.split("valid"), plan.params.evaluation, model_files.device()
+    valid, evaluation, device = (
+        prepared.split("valid"),
+        plan.params.evaluation,
+        model_files.device(plan.params.precision.evaluation),
+    )
     encoded = encode(model, valid, device, evaluation.seed)
     if not encoded.density:
         raise UserError(f"studies.{plan.name}: {plan.system} has no likelihood, so a study cannot compare its trials.")

@@ -23,6 +23,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.optim import Optimizer
 
+from duvae import devices
+from duvae.config import Precision
 from duvae.project import fingerprint
 from duvae.project.files import scratch, whole
 
@@ -110,6 +112,7 @@ def training_determinants(
     seed: int,
     threads: int,
     device: torch.device,
+    precision: Precision,
 ) -> dict[str, Any]:
     """Collects all values that determine the bits of a training's result, except data, code and PyTorch's version.
 
@@ -124,9 +127,11 @@ def training_determinants(
         seed: Seed of the training.
         threads: Number of CPU threads.
         device: Device of the training.
+        precision: Precision of products on a GPU.
 
     Returns:
-        The items of `description`, and the remaining arguments under the names of the arguments.
+        The items of `description`, and the remaining arguments under the names of the arguments. For a GPU also its
+        card and the versions of its driver and libraries, under the name `gpu`. For a CPU `precision` is left out.
     """
     return {
         **description,
@@ -135,6 +140,7 @@ def training_determinants(
         "seed": seed,
         "threads": threads,
         "device": str(device),
+        **devices.determinants(device, precision.model_dump()),
     }
 
 

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from duvae.config import Evaluation, Optimisation
+from duvae import devices
+from duvae.config import Evaluation, Optimisation, Precision
 from duvae.data.batches import Examples, batches
 from duvae.data.splits import Split
 from duvae.errors import Interrupted, UserError
@@ -56,9 +57,11 @@ class Training:
         device: Device to train on; None: the CPU.
         progress: Object that receives the position of the training and may stop the training; None: no such object.
         checkpoint: File in which the training saves its state and from which it resumes; None: no state is saved.
+        precision: Precision of products on a GPU, in training and on the validation examples; None: the default.
 
     Raises:
-        UserError: If `optimisation.compiled` is true but the training cannot be compiled (see `compile_loss`).
+        UserError: If the options of `optimisation` do not go together. Also if
+            `optimisation.compiled` is true but the training cannot be compiled (see `compile_loss`).
     """
 
     def __init__(
@@ -74,6 +77,7 @@ class Training:
         device: torch.device | None = None,
         progress: Progress | None = None,
         checkpoint: Checkpoint | None = None,
+        precision: Precision | None = None,
     ) -> None:
         self.device = device or torch.device("cpu")
         self.model = model.to(self.device)
@@ -81,7 +85,7 @@ class Training:
         self.examples = Examples(train, self.device)
         self.optimisation, self.evaluation, self.seed = optimisation, evaluation, seed
         self.progress: Progress = progress or NoProgress()
-        self.checkpoint = checkpoint
+        self.checkpoint, self.precision = checkpoint, precision or Precision()
         self.lengths = train.lengths
         cut = batches(self.lengths, optimisation.batch)
         self.steps_per_epoch = len(cut)
@@ -91,8 +95,13 @@ class Training:
         self.loop = loop
         self.loss: Callable[[Tensor, float], Loss] = model.loss
         if optimisation.compiled:
-            shapes = {(len(indices), int(self.lengths[indices[0]])) for indices in cut}
-            self.loss = compile_loss(self.model, self.device, len(shapes))
+            if optimisation.bfloat16 and self.device.type == "cpu":
+                raise UserError(
+                    "params.yaml: optimisation.compiled and optimisation.bfloat16 are both true; a CPU can use only one"
+                    " of them. Set one to false."
+                )
+            shapes = [(len(indices), int(self.lengths[indices[0]])) for indices in cut]
+            self.loss = compile_loss(self.model, self.device, shapes)
         self.rule = decay_rule(optimisation.decay)
         self.state = State(optimisation.learning_rate)
         self.best_weights: dict[str, Tensor] = {}
@@ -144,7 +153,10 @@ class Training:
             if state.epoch >= self.optimisation.warmup:
                 self.model.start()
             started = time.perf_counter()
-            row = self.finish_epoch(self.train_epoch())
+            devices.set_products(self.device, self.precision.training)
+            weight = self.train_epoch()
+            devices.set_products(self.device, self.precision.evaluation)
+            row = self.finish_epoch(weight)
             state.seconds.append(time.perf_counter() - started)
             self.progress.epoch(row)
             if self.checkpoint:
@@ -203,13 +215,16 @@ class Training:
             sums: Sums of total loss, reconstruction and KL over the examples so far, in nats, shape (3,).
 
         Raises:
-            UserError: If the total loss is not finite. The check is needed here because steps on a GPU do not check
-                their gradients.
+            UserError: If the total loss is not finite, or if a gradient was not. The check is needed here because steps
+                on a GPU do not check their gradients. Every state is saved after this check.
         """
-        total, reconstruction, kl = sums.tolist()
-        if not math.isfinite(total):
+        failed = self.updates.failed
+        values = sums if failed is None else torch.cat([sums, failed.double()[None]])  # one copy from the GPU, not two
+        total, reconstruction, kl, *skipped = values.tolist()
+        if not math.isfinite(total) or any(skipped):
+            reason = "a gradient is not finite" if math.isfinite(total) else f"the loss is {total}"
             raise UserError(
-                f"training stopped in epoch {self.state.epoch + 1}, by batch {self.state.batch}: the loss is {total}."
+                f"training stopped in epoch {self.state.epoch + 1}, by batch {self.state.batch}: {reason}."
                 " No model was written. Try a smaller learning_rate or clip in params.yaml."
             )
         self.state.sums = (total, reconstruction, kl)

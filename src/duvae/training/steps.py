@@ -33,7 +33,11 @@ class Updates:
             and the loss stay in single precision.
         loss: Function that computes the loss of each example from a batch and the weight of the KL term, such as the
             result of `compile_loss`; None: `model.loss`.
+        deferred: Whether the check of the gradients is deferred, because reading a norm would make a GPU wait in each
+            step. The optimisers then skip an update whose gradient is not finite, and `failed` remembers it. None:
+            deferred if the model is on a GPU.
         parameters: All parameters of the model.
+        failed: 1 if a gradient so far was not finite, otherwise 0, shape (); None if the check is not deferred.
     """
 
     model: VAE
@@ -43,10 +47,15 @@ class Updates:
     draw: Callable[[], Tensor]
     bfloat16: bool = False
     loss: Callable[[Tensor, float], Loss] | None = None
+    deferred: bool | None = None
     parameters: list[nn.Parameter] = field(init=False)
+    failed: Tensor | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.parameters = list(self.model.parameters())
+        deferred = self.parameters[0].is_cuda if self.deferred is None else self.deferred
+        if deferred:
+            self.failed = torch.zeros((), device=self.parameters[0].device)
 
     def gradients(self, x: Tensor, weight: float) -> Loss:
         """Computes the clipped gradient of the mean loss of a batch, and stores it in the `grad` of each parameter.
@@ -59,8 +68,8 @@ class Updates:
             The loss of each x and the parts of this loss, in nats, without an autograd graph.
 
         Raises:
-            NotFinite: If the norm of the gradient is not finite. No optimiser has then used this gradient. On a GPU the
-                norm is not checked, because the check would make the GPU wait in each step.
+            NotFinite: If the norm of the gradient is not finite, unless the check is deferred. In both cases no
+                optimiser uses this gradient.
         """
         for parameter in self.parameters:
             parameter.grad = None
@@ -70,7 +79,11 @@ class Updates:
         loss.total.backward(torch.full_like(loss.total, 1 / len(loss.total)))
         found = [parameter for parameter in self.parameters if parameter.grad is not None]
         norm = total_norm([parameter.grad for parameter in found if parameter.grad is not None])
-        if norm.is_cuda:  # reading the norm would make the GPU wait at each step
+        if self.failed is not None:
+            skipped = norm.isfinite().logical_not().float()
+            # PyTorch's fused optimisers read this attribute on the device, and skip the update if it is 1.
+            self.encoder.found_inf = self.decoder.found_inf = skipped  # type: ignore[attr-defined]
+            self.failed = torch.maximum(self.failed, skipped)
             nn.utils.clip_grads_with_norm_(found, self.clip, norm)
         elif not math.isfinite(value := float(norm)):  # clipping by this norm would make all gradients NaN or 0
             raise NotFinite(first_not_finite(self.model, x, weight))
@@ -174,21 +187,24 @@ class SGD(Optimizer):
     step.hooked = True  # type: ignore[attr-defined]  # with this attribute, PyTorch does not wrap the method in calls of hooks
 
 
-def optimizer(parameters: list[nn.Parameter], name: str, learning_rate: float) -> Optimizer:
+def optimizer(parameters: list[nn.Parameter], name: str, learning_rate: float, fused: bool | None = None) -> Optimizer:
     """Builds an optimiser: SGD without momentum, or Adam.
 
     Args:
         parameters: The parameters that the optimiser updates.
         name: "sgd" or "adam".
         learning_rate: Learning rate of the following steps.
+        fused: Whether PyTorch's fused form is used, which can skip an update without a wait (see `Updates.deferred`).
+            None: it is used on a GPU.
 
     Raises:
         UserError: If the name is neither "sgd" nor "adam".
     """
+    fused = parameters[0].is_cuda if fused is None else fused
     if name == "sgd":
-        return SGD(parameters, learning_rate)
+        return torch.optim.SGD(parameters, learning_rate, fused=True) if fused else SGD(parameters, learning_rate)
     if name == "adam":
-        return torch.optim.Adam(parameters, lr=learning_rate, foreach=True)
+        return torch.optim.Adam(parameters, learning_rate, foreach=None if fused else True, fused=fused or None)
     raise UserError(f"unknown optimiser '{name}'; expected sgd or adam")
 
 

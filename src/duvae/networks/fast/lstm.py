@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from duvae.networks.bodies import Slope
+from duvae.networks.fast.blocks import ROWS, block_size
 from duvae.networks.fast.elementwise import dropout, tanh_
 from duvae.networks.fast.products import Factor, add_products_
 from duvae.networks.fast.slope import lstm_slope
@@ -117,9 +118,10 @@ class FastLSTMDecoder(LSTMDecoder):
         terms of the words are computed once per sentence, and the term of z once per sample of z. For each word, the
         method computes only two parts of the softmax: the normalizer, and the logit of the target word. The method
         processes a few samples of a few sentences at a time, so that the values of the gates stay in the processor's
-        cache.
+        cache. A GPU processes thousands at a time.
         """
-        rows = max(1, IN_STATE // (4 * self.lstm.hidden_size))
+        gates = 4 * self.lstm.hidden_size
+        rows = block_size(z, max(1, IN_STATE // gates), ROWS, 4 * gates)
         sentences = max(1, rows // len(z))
         samples = even(len(z), rows)
         vocabulary = block(self.output.weight, samples * min(sentences, len(x)))

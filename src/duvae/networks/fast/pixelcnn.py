@@ -6,13 +6,14 @@ from torch import Generator, Tensor
 
 from duvae.networks.bodies import Slope, derivative
 from duvae.networks.convolutions import Folded, Images, channels_last, several
+from duvae.networks.fast.blocks import IMAGES, block_size
 from duvae.networks.fast.elementwise import LOG2E
 from duvae.networks.fast.pixels import Network, sample
 from duvae.networks.fast.residual import residual
 from duvae.networks.pixelcnn import Block, PixelCNN, bernoulli_log_prob, through
 
 IMAGES_AT_ONCE = 16
-"""The approximate number of images that one pass of `FastPixelCNN.log_prob_samples` computes.
+"""The approximate number of images that one pass of `FastPixelCNN.log_prob_samples` computes on a CPU.
 
 For fewer images, PyTorch does not use the fast convolutions of the library oneDNN.
 """
@@ -104,7 +105,7 @@ class FastPixelCNN(PixelCNN):
         The output of the first layer before ELU is the sum of a term of the image and a term of z. The term of the
         image is computed once per image. The term of z is a linear map of z plus a constant, so one matrix product
         computes it. The method processes a few images at a time, so that their feature maps stay in the processor's
-        cache.
+        cache. A GPU processes hundreds at a time.
         """
         network, (samples, batch, latent) = self.folded(), z.shape
         whole, shape = network.whole(), (self.size, self.size, -1)
@@ -118,11 +119,13 @@ class FastPixelCNN(PixelCNN):
         def maps(rows: Float[Tensor, "batch elements"]) -> Images:
             return rows.unflatten(1, shape).permute(0, 3, 1, 2)
 
-        found, parts = [], max(1, batch // max(1, IMAGES_AT_ONCE // samples))
+        # A pass holds about a dozen feature maps of each image.
+        at_once = block_size(x, IMAGES_AT_ONCE, IMAGES, 12 * len(network.last[1]) * self.size**2)
+        found, parts = [], max(1, batch // max(1, at_once // samples))
         for images, firsts, codes in zip(
             *(each.tensor_split(parts) for each in (x, of_image, z.transpose(0, 1))), strict=True
         ):
-            for some in codes.tensor_split(max(1, samples // IMAGES_AT_ONCE), 1):
+            for some in codes.tensor_split(max(1, samples // at_once), 1):
                 image, first = (
                     each[:, None].expand(*some.shape[:2], *each.shape[1:]).flatten(0, 1) for each in (images, firsts)
                 )

@@ -91,7 +91,7 @@ class Whole:
     """
 
     def __init__(self, network: Network) -> None:
-        self.zero, self.less = network.output.new_zeros(()), network.output.new_tensor(-LOG2E)
+        self.zero, self.less = (network.output.new_full((), value) for value in (0.0, -LOG2E))
         self.rooms: dict[tuple[int, ...], Images] = {}
         self.below: dict[tuple[int, ...], Images] = {}
         self.layers, self.skips = (

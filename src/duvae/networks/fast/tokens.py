@@ -14,9 +14,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import linear, one_hot
 
+from duvae.networks.fast.blocks import ROWS, block_size, logits_at_once
 from duvae.networks.fast.elementwise import LOG2E
 from duvae.networks.fast.products import Factor, columns_product, product
 from duvae.networks.lstm import SoftmaxOutput
+from duvae.networks.precision import single, single_precision
 
 AT_ONCE = 2**19
 """The number of logits to compute at a time, if no logit is stored for later.
@@ -49,7 +51,8 @@ class FastSoftmaxOutput(SoftmaxOutput):
     def forward(self, hidden: Float[Tensor, "*batch hidden"], words: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
         form = log_softmax_narrow if hidden.shape[-1] <= NARROW and not hidden.is_cuda else log_softmax_at
 
-        return form(hidden.flatten(0, -2), self.weight, words.flatten()).view(words.shape)
+        with single_precision(hidden):
+            return form(single(hidden).flatten(0, -2), self.weight, words.flatten()).view(words.shape)
 
 
 class LogSoftmaxAt(torch.autograd.Function):
@@ -76,7 +79,7 @@ class LogSoftmaxAt(torch.autograd.Function):
         weight: Float[Tensor, "words hidden"],
         words: Int[Tensor, "rows"],
     ) -> Float[Tensor, "rows"]:
-        place, rows = words[:, None], max(1, IN_BLOCK // len(weight))
+        place, rows = words[:, None], max(1, logits_at_once(hidden, IN_BLOCK) // len(weight))
         scaled = hidden * LOG2E
         asked, total = hidden.new_empty(2, len(hidden), 1)
         numerators = hidden.new_empty(len(hidden), len(weight)) if len(hidden) > rows else None
@@ -183,8 +186,9 @@ def block(weight: Float[Tensor, "words hidden"], rows: int) -> Factor:
         rows: The total number of LSTM outputs h, one per row.
     """
     at_once = AT_ONCE if weight.numel() <= IN_CACHE else IN_BLOCK
+    most = block_size(weight, max(1, at_once // len(weight)), ROWS, 2 * len(weight))
 
-    return Factor(weight, even(rows, max(1, at_once // len(weight))))
+    return Factor(weight, even(rows, most))
 
 
 def even(count: int, most: int) -> int:
@@ -263,7 +267,7 @@ def expectation(
         Three values: the product p W, and the two results of `exponentials`. These two results are None if the rows
         were computed in several parts, since storing them for all rows would take too much memory.
     """
-    parts = hidden.split(max(1, AT_ONCE // len(weight)))
+    parts = hidden.split(max(1, logits_at_once(hidden, AT_ONCE) // len(weight)))
     found = []
     for part in parts:
         powers, total = exponentials(part, weight)
@@ -300,7 +304,7 @@ def expectation_along(
         Two derivatives along v: that of p W, shape (rows, hidden), and that of -p^T h, summed over the rows, shape
         (words, hidden).
     """
-    rows = max(1, AT_ONCE // len(weight))
+    rows = max(1, logits_at_once(hidden, AT_ONCE) // len(weight))
     mean = (along * expected).sum(1, keepdim=True)
     by_weight = torch.zeros_like(weight.T)
     found = []
