@@ -58,7 +58,7 @@ def contents(generator: random.Random) -> dict[str, Callable[[], bytes]]:
     form = generator.choice(
         ["PNG", "GIF", "JPEG", "BMP", "TIFF", "WEBP", "PPM", "ICO", "TGA", "PDF", "EPS", "PCX", "SGI"]
     )
-    mode = generator.choice(["1", "L", "P", "RGB", "RGBA", "LA", "CMYK", "YCbCr", "LAB", "HSV", "I", "F", "I;16"])
+    mode = generator.choice(["1", "L", "P", "RGB", "RGBA", "LA", "CMYK", "YCbCr", "LAB", "RGBX", "I", "F", "I;16"])
     wide, high = generator.choice([(1, 1), (5, 5), (30, 31), (1, 1000), (28, 28), (300, 300), (2000, 2000)])
     huge = generator.choice(
         [(60000, 60000), (2**31 - 1, 1), (1, 2**31 - 1), (0, 0), (0, 28), (20000, 20000), (9500, 9500)]
@@ -77,7 +77,7 @@ def contents(generator: random.Random) -> dict[str, Callable[[], bytes]]:
     def moded() -> bytes:
         if mode == "I;16":
             picture = Image.fromarray(np.asarray(base(), np.uint16) * 257)
-        elif mode in {"LAB", "HSV", "LA", "CMYK", "YCbCr", "P", "RGBA"}:
+        elif mode in {"LAB", "RGBX", "LA", "CMYK", "YCbCr", "P", "RGBA"}:
             picture = base().convert("RGB").convert(mode) if mode != "LAB" else Image.new("LAB", (30, 30), (200, 0, 0))
         else:
             picture = base().convert(mode)
