@@ -96,6 +96,31 @@ def test_the_table_of_probes_names_a_single_labelled_subset() -> None:
     assert caption([60.0], [61.0]).endswith("a classifier of them can be accurate although the decoder ignores z.")
 
 
+def test_the_table_of_probes_names_labelled_sentences_of_other_splits() -> None:
+    """The numbers are those of the largest labelled subset, as a mean over the subsets of this size."""
+
+    def caption(in_test: Sequence[int], in_valid: Sequence[int]) -> str:
+        result = model("vae", 1, [60.0])
+        assert result.probe is not None
+        counted = {"draws": [61.0] * len(in_test), "in_test": list(in_test), "in_valid": list(in_valid)}
+        largest = {"accuracy": 61.0, "spread": 1.0, **counted}
+        by_labels = {**result.probe["by_labels"], "10000": largest}
+        probed = dataclasses.replace(result, probe={"by_labels": by_labels, "largest_class": 50.0})
+        table = tables.probes([probed], {"vae": "#000000"})
+        assert table is not None
+
+        return table.caption
+
+    assert caption([33], [381]).endswith(
+        " Of 10,000 labelled sentences, 33 also stand in the test set and 381 in the validation set."
+    )
+    assert caption([0, 1], [2, 4]).endswith(
+        " Of 10,000 labelled sentences, as a mean over the subsets, 0.5 also stand in the test set and 3 in the"
+        " validation set."
+    )
+    assert "labelled sentences" not in caption([], [])
+
+
 # ---------------------------------------------------------------------------------- the table of metrics
 
 

@@ -1,6 +1,7 @@
 import json
 import math
 import warnings
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from duvae import config
 from duvae.commands import probe as stage
 from duvae.config import Probe
 from duvae.data import store
-from duvae.data.splits import SPECIALS
+from duvae.data.splits import SPECIALS, Documents
 from duvae.data.store import Prepared
 from duvae.errors import UserError
 from duvae.inference import model_files
@@ -306,6 +307,7 @@ def project(tmp_path: Path) -> Path:
     """
     splits = {
         "train": documents(60, seed=2),
+        "valid": documents(30, seed=4),
         "test": documents(50, seed=3),
         **{name: documents(count, seed=n) for n, (name, count) in enumerate([("one", 20), ("two", 20), ("all", 40)])},
     }
@@ -336,6 +338,34 @@ def test_shipped_subsets_of_one_size_are_its_draws_and_one_alone_has_no_spread(p
     assert results["20"]["spread"] == pytest.approx(np.std(results["20"]["draws"], ddof=1))
     assert results["40"]["spread"] is alone["one"]["spread"] is None
     assert [len(of["draws"]) for of in alone.values()] == [1, 1]
+
+
+def test_labelled_documents_that_other_splits_have_too_are_counted(project: Path) -> None:
+    prepared = store.read(project / "data/prepared/own")
+    subset, splits = prepared.split("one"), dict(prepared.splits)
+    assert isinstance(subset, Documents)
+    repeated = [subset.tokens[start:end] for start, end in pairwise(subset.offsets.tolist())]
+    for name, count in (("test", 3), ("valid", 7)):
+        other = prepared.split(name)
+        assert isinstance(other, Documents)
+        own = [other.tokens[start:end] for start, end in pairwise(other.offsets.tolist())]
+        kept = [each for each in own if each.tobytes() not in {words.tobytes() for words in repeated}]
+        splits[name] = Documents.of([*kept, *repeated[:count]], np.arange(len(kept) + count) % 2)
+    distinct = {words.tobytes() for words in repeated}
+    assert len(distinct) == len(repeated), "the labelled documents differ"
+    store.write(project / "data/prepared/own", Prepared(prepared.vocabulary, splits, {}))
+    found = probed(project, subsets=["one"])["20"]
+
+    assert (found["in_test"], found["in_valid"]) == ([3], [7])
+
+
+def test_a_drawn_subset_counts_its_own_documents(project: Path) -> None:
+    """With the training set as the test set, all drawn documents are counted."""
+    prepared = store.read(project / "data/prepared/own")
+    splits = {**prepared.splits, "test": prepared.split("train")}
+    store.write(project / "data/prepared/own", Prepared(prepared.vocabulary, splits, {}))
+
+    assert {n: set(each["in_test"]) for n, each in probed(project, labels=[10, 30]).items()} == {"10": {10}, "30": {30}}
 
 
 def test_nothing_is_decoded_for_a_probe(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from duvae import devices
 from duvae.config import Params
 from duvae.data import store
 from duvae.data.enough import require_probe
-from duvae.data.splits import Array
+from duvae.data.splits import Array, unseen
 from duvae.inference import model_files
 from duvae.metrics.encoding import features
 from duvae.metrics.probes import Accuracy, Labelled, convergence, draw, over_groups, probe, probe_groups
@@ -88,6 +88,8 @@ def by_subset(model: VAE, prepared: store.Prepared, params: Params, dataset: str
         - `by_labels`: results by size of the subset, which is its number of labels. `draws` has the test accuracy of
           each subset of this size. `accuracy` and `spread` are the mean and the standard deviation of
           `draws`. `inverse_penalties` has the inverse penalty that cross-validation has chosen for each subset.
+          `in_test` and `in_valid` count the labelled documents of each subset that also occur in the test or the
+          validation split.
     """
     options, device = params.dataset(dataset).probe, next(model.parameters()).device
 
@@ -97,14 +99,27 @@ def by_subset(model: VAE, prepared: store.Prepared, params: Params, dataset: str
 
     test = labelled("test") if options.enabled else (np.zeros((0, 0)), np.zeros(0, np.int64))
     subsets: dict[str, list[tuple[Array, Array]]] = {}
+    shared: dict[str, dict[str, list[int]]] = {}
+
+    def add(size: int, subset: tuple[Array, Array], elsewhere: dict[str, Array]) -> None:
+        subsets.setdefault(str(size), []).append(subset)
+        for other, is_there in elsewhere.items():
+            shared.setdefault(str(size), {}).setdefault(f"in_{other}", []).append(int(is_there.sum()))
+
+    def elsewhere(split: str) -> dict[str, Array]:
+        documents = prepared.split(split)
+        return {other: ~unseen(documents, prepared.split(other)) for other in ("test", "valid")}
+
     if options.labels:
-        inputs, labels = labelled("train")
+        (inputs, labels), places = labelled("train"), elsewhere("train")
         for size in options.labels:
-            draws = [draw(labels, size, (params.probe.seed, size, n)) for n in range(params.probe.draws)]
-            subsets[str(size)] = [(inputs[indices], labels[indices]) for indices in draws]
+            for n in range(params.probe.draws):
+                indices = draw(labels, size, (params.probe.seed, size, n))
+                drawn = {other: is_there[indices] for other, is_there in places.items()}
+                add(size, (inputs[indices], labels[indices]), drawn)
     for name in dict.fromkeys(options.subsets):
         subset = labelled(name)
-        subsets.setdefault(str(len(subset[1])), []).append(subset)  # subsets of the same size share one mean accuracy
+        add(len(subset[1]), subset, elsewhere(name))  # subsets of the same size share one mean accuracy
     with threadpool_limits(params.threads), convergence():
         accuracies = {size: probe(draws, test, params.probe) for size, draws in subsets.items()}
 
@@ -118,6 +133,7 @@ def by_subset(model: VAE, prepared: store.Prepared, params: Params, dataset: str
                 "spread": accuracy.spread,
                 "draws": accuracy.draws,
                 "inverse_penalties": accuracy.penalties,
+                **shared[size],
             }
             for size, accuracy in accuracies.items()
         },

@@ -135,12 +135,16 @@ class Accuracy(Content):
         spread: The standard deviation over the labelled subsets; None for a single subset.
         draws: The accuracy for each labelled subset.
         by_alphabet: The accuracy in each alphabet of OMNIGLOT; empty where the alphabets have no probes of their own.
+        in_test: Number of labelled examples of each subset that the test split has too; empty if they were not counted.
+        in_valid: The same for the validation split.
     """
 
     accuracy: Percent
     spread: NotNegative | None
     draws: Annotated[list[Percent], Field(min_length=1)]
     by_alphabet: dict[str, Percent] = {}
+    in_test: list[Count] = []
+    in_valid: list[Count] = []
 
     @model_validator(mode="after")
     def several_draws_have_a_spread(self) -> Self:

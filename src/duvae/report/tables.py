@@ -5,6 +5,7 @@ seeds, and each training gives one model. The results of a model are in a `Resul
 """
 
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 
 from duvae.report import convergence
 from duvae.report.cells import Cell, Head, Row, Table, cell, number_range, word_list
@@ -25,6 +26,33 @@ def test_size_text(results: Sequence[Result], item: str) -> str:
     part = number_range([result.metrics.get("nll_examples") or result.metrics["sentences"] for result in results])
 
     return f"{total} test {item}s" + ("" if part == total else f" (NLL on a random {part} of them)")
+
+
+def labelled_elsewhere(results: Sequence[Result], item: str) -> str:
+    """Says how many examples of the largest labelled subset also occur in the test and the validation split.
+
+    Args:
+        results: Results of the models of one data set. All of them have the same labelled subsets.
+        item: The word for one example.
+
+    Returns:
+        A sentence that starts with a space. Empty if no result has counted these examples.
+    """
+    for result in results:
+        by_labels = result.probe["by_labels"] if result.probe else {}
+        counted = [size for size, accuracy in by_labels.items() if accuracy.get("in_test")]
+        if not counted:
+            continue
+        size = max(counted, key=int)
+        means = [fmean(by_labels[size][key]) for key in ("in_test", "in_valid")]
+        draws = len(by_labels[size]["in_test"])
+        in_test, in_valid = (f"{mean:,.1f}".removesuffix(".0") for mean in means)
+        return (
+            f" Of {int(size):,} labelled {item}s{', as a mean over the subsets' if draws > 1 else ''}, {in_test} also"
+            f" stand in the test set and {in_valid} in the validation set."
+        )
+
+    return ""
 
 
 def probes(
@@ -72,7 +100,7 @@ def probes(
         f"{prefix}probes-{results[0].job.dataset}",
         f"Accuracy in percent on the test {item}s of a linear classifier of the posterior means (of a flow μ⁰ and zᵀ"
         f" joined){per_alphabet} by number of {unit}. {spread_text(over)}{brackets}. The means have no noise, so a"
-        " classifier of them can be accurate although the decoder ignores z.",
+        f" classifier of them can be accurate although the decoder ignores z.{labelled_elsewhere(results, item)}",
         [Head("Seeds"), *(Head(f"{int(n):,}" if n.isdigit() else n) for n in counts)],
         rows,
     )
