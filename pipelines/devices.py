@@ -17,12 +17,6 @@ from duvae.errors import UserError
 from duvae.project import gpus
 from duvae.project.gpus import GPU, Inventory
 
-NO_GPU = ("-1", "NoDevFiles")
-"""Values in `CUDA_VISIBLE_DEVICES` at which the list ends. Programs that start others hide all GPUs with them.
-
-CUDA ignores everything from an unknown GPU on. The second value is what older versions of Slurm write.
-"""
-
 
 @dataclass(frozen=True)
 class Device:
@@ -190,7 +184,7 @@ def _names(requested: str) -> list[str]:
 def _before_the_end(variable: str) -> list[str]:
     """The names in the value of `CUDA_VISIBLE_DEVICES`."""
     names = [name.strip() for name in variable.split(",")]
-    end = next((place for place, name in enumerate(names) if name in NO_GPU), None)
+    end = next((place for place, name in enumerate(names) if name in gpus.HIDDEN), None)
 
     return [name for name in names[:end] if name]
 

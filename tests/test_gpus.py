@@ -293,23 +293,53 @@ def test_a_stage_that_cannot_use_its_gpu_fails(
     monkeypatch.setattr(torch.version, "cuda", build)
     monkeypatch.setattr(torch.cuda, "is_available", is_available)
     monkeypatch.setattr(torch.cuda, "mem_get_info", probe)
-    gpus.require_given()  # without the variable, any device will do
-    for value in ("", "cpu"):
-        monkeypatch.setenv("DUVAE_DEVICE", value)
-        gpus.require_given()
+    monkeypatch.setenv("DUVAE_DEVICE", "cpu")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    gpus.check_device()
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "", "the GPUs are hidden from the process"
     monkeypatch.setenv("DUVAE_DEVICE", "GPU 1")
     with pytest.raises(DeviceLostError, match=f"DUVAE_DEVICE=GPU 1: expected a GPU that torch can use, .*{message}"):
-        gpus.require_given()
+        gpus.check_device()
 
 
 def test_a_stage_that_can_use_its_gpu_goes_on_and_a_full_gpu_is_no_lost_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DUVAE_DEVICE", "GPU 1")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (1, 2))
-    gpus.require_given()
+    gpus.check_device()
     monkeypatch.setattr(torch.cuda, "mem_get_info", full)
     with pytest.raises(RuntimeError, match="out of memory"):
-        gpus.require_given()
+        gpus.check_device()
+
+
+def test_a_stage_that_was_given_nothing_uses_the_gpu_of_the_machine_or_the_user_hides_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On a machine with a GPU, a stage never turns to the CPU without a word."""
+    monkeypatch.setattr(gpus, "DEVICES", tmp_path)
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(gpus, "torch_without_cuda", lambda: "")
+    for name in ("DUVAE_DEVICE", "CUDA_VISIBLE_DEVICES"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "nvidiactl").touch()
+    gpus.check_device()  # the driver without a GPU
+    (tmp_path / "nvidia0").touch()
+    with pytest.raises(DeviceLostError, match=r"nvidia0 shows a GPU, but torch finds none .*, set DUVAE_DEVICE=cpu"):
+        gpus.check_device()
+    for value in ("", "-1", "NoDevFiles"):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
+        gpus.check_device()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    with pytest.raises(DeviceLostError):
+        gpus.check_device()
+    assert capsys.readouterr().err == ""
+
+    monkeypatch.setattr(gpus, "torch_without_cuda", lambda: "2.13.0+cpu")
+    gpus.check_device()
+    assert capsys.readouterr().err == (
+        f"device: the CPU, since torch 2.13.0+cpu is built without CUDA. {tmp_path / 'nvidia0'} shows a GPU\n"
+    )
 
 
 def test_exactly_the_stages_that_choose_a_device_check_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -323,7 +353,7 @@ def test_exactly_the_stages_that_choose_a_device_check_it(monkeypatch: pytest.Mo
 
     checked: list[str] = []
     ran = SimpleNamespace(run=lambda: None)
-    monkeypatch.setattr(gpus, "require_given", lambda: checked.append("checked"))
+    monkeypatch.setattr(gpus, "check_device", lambda: checked.append("checked"))
     monkeypatch.setattr(dispatch.importlib, "import_module", lambda _: ran)
     monkeypatch.chdir("/")
     for command in ("train", "fetch", "systems"):

@@ -19,18 +19,18 @@ STAGES = {
 def run(command: str, *args: Any, **options: Any) -> None:
     """Imports the module `duvae.commands.<command>` and calls its function `run` with `args` and `options`.
 
-    A stage first removes the unfinished files of commands that were killed. A stage that was given a GPU then checks
-    that it can use the GPU.
+    A stage first removes the unfinished files of commands that were killed. A stage that computes on a GPU
+    then checks that it can use the GPU.
 
     Raises:
-        DeviceLostError: If the stage was given a GPU that it cannot use.
+        DeviceLostError: If the stage cannot use its GPU.
     """
     if command in STAGES:
         from duvae.project import gpus, leftovers
 
         leftovers.remove_unfinished()
         if command in gpus.STAGES:
-            gpus.require_given()
+            gpus.check_device()
     importlib.import_module(f"duvae.commands.{command}").run(*args, **options)
 
 

@@ -18,13 +18,13 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from duvae import streams
 from duvae.errors import OUT_OF_MEMORY, DeviceLostError, failure_status
 
 VARIABLE, CPU = "DUVAE_DEVICE", "cpu"
 """Environment variable with the name of the device that a process was given, and its value for the CPU.
 
-If the variable names a GPU, the stages in `STAGES` fail if they cannot use a GPU. Without the variable, they run on the
-CPU if torch finds no GPU.
+If the variable names a GPU, the stages in `STAGES` fail if they cannot use a GPU (see `check_device`).
 """
 
 STAGES = frozenset({"train", "evaluate", "probe", "samples", "search"})
@@ -35,6 +35,15 @@ PATIENCE = 30.0
 
 DEVICE_FILES, DEVICES = ("nvidia*", "dxg"), Path("/dev")
 """Patterns and folder of the files through which programs reach the GPUs: on Linux, and on Linux inside Windows."""
+
+GPU_FILES = "nvidia[0-9]*"
+"""Pattern of the files of single GPUs of NVIDIA in `DEVICES`."""
+
+HIDDEN = ("-1", "NoDevFiles")
+"""Values in `CUDA_VISIBLE_DEVICES` at which the list ends. Programs that start others hide all GPUs with them.
+
+CUDA ignores everything from an unknown GPU on. The second value is what older versions of Slurm write.
+"""
 
 QUERY = ("--query-gpu=index,uuid,name,memory.total,mig.mode.current", "--format=csv,noheader,nounits")
 
@@ -226,20 +235,40 @@ def torch_without_cuda() -> str:
     return version("torch") if re.search(r"^cuda\b.*= None$", text, re.MULTILINE) else ""
 
 
-def require_given() -> None:
-    """Checks that torch can use the GPU that `VARIABLE` names. Does nothing without the variable, or for the CPU.
+def check_device() -> None:
+    """Checks that this process can use the GPU that it was given, or that it may use.
+
+    - If `VARIABLE` names a GPU, torch must be able to use it.
+    - If `VARIABLE` is the CPU, the function hides all GPUs from this process.
+    - Without the variable, a GPU of this machine must be usable, unless `CUDA_VISIBLE_DEVICES` hides it. If torch is
+      built without CUDA, one line says that the CPU is used.
 
     Raises:
         DeviceLostError: If torch cannot use the GPU.
     """
-    name = os.environ.get(VARIABLE, CPU)
-    if name in {"", CPU}:
+    name = os.environ.get(VARIABLE, "")
+    if name == CPU:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # CUDA reads this variable at its first use, which comes later
+        return
+    if name:
+        for reason in _reasons():
+            raise DeviceLostError(
+                f"{VARIABLE}={name}: expected a GPU that torch can use, but {reason}. This process does not continue on"
+                " the CPU. See what 'nvidia-smi' says about the GPU. To use the CPU, run 'make rebuild"
+                f' ARGS="--devices cpu"\', or unset {VARIABLE}.'
+            )
+        return
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    files = sorted(DEVICES.glob(GPU_FILES))
+    if not files or (visible is not None and visible.split(",")[0].strip() in {"", *HIDDEN}):
+        return
+    if without := torch_without_cuda():
+        streams.say(f"device: the CPU, since torch {without} is built without CUDA. {files[0]} shows a GPU")
         return
     for reason in _reasons():
         raise DeviceLostError(
-            f"{VARIABLE}={name}: expected a GPU that torch can use, but {reason}. This process does not continue on the"
-            " CPU. See what 'nvidia-smi' says about the GPU. To use the CPU, run 'make rebuild ARGS=\"--devices cpu\"',"
-            f" or unset {VARIABLE}."
+            f"{files[0]} shows a GPU, but {reason}. See what 'nvidia-smi' says about the GPU. To use the CPU, set"
+            f" {VARIABLE}={CPU}."
         )
 
 
