@@ -64,7 +64,7 @@ dashboard: $(ENVIRONMENT)  ## Show the studies: optuna-dashboard on http://127.0
 	    optuna-dashboard --host 127.0.0.1 --port $(PORT) "$${studies/#postgresql:/postgresql+psycopg:}"
 
 test: $(ENVIRONMENT)  ## Run the tests in at most four processes; DUVAE_MIRROR=FOLDER adds the tests on real data
-	@python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile $(ARGS)
+	@python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(ENVIRONMENT)  ## Check the code with ruff and mypy
 	@ruff check

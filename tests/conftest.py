@@ -45,7 +45,12 @@ settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 
+LONGEST = ("test_fingerprint.py", "test_fuzz.py", "test_torture.py", "test_simulated_gpu.py", "test_compiled.py")
+"""Files of tests that take longest. They run first, because at the end one process would run them alone."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
     without = pytest.mark.skipif(not os.environ.get("DUVAE_MIRROR"), reason="DUVAE_MIRROR names no data")
     for item in items:
         if "mirror" in item.keywords:
