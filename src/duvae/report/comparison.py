@@ -150,7 +150,7 @@ def compare(
         values.unseen[np.searchsorted(values.index, shared)] for _, values, _ in known if values.unseen is not None
     ]
     unseen = None
-    if len(flags) == len(known) and (new := np.logical_and.reduce(flags)).any() and not new.all():
+    if flags and (new := np.logical_and.reduce(flags)).any() and not new.all():
         of_new = {setting: {seed: own[new] for seed, own in seeds.items()} for setting, seeds in nll.items()}
         unseen = Comparison(of_new, (), shorter)
 

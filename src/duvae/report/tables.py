@@ -25,7 +25,7 @@ def test_size_text(results: Sequence[Result], item: str) -> str:
     total = number_range([result.metrics["sentences"] for result in results])
     part = number_range([result.metrics.get("nll_examples") or result.metrics["sentences"] for result in results])
 
-    return f"{total} test {item}s" + ("" if part == total else f" (NLL on a random {part} of them)")
+    return f"{total} test {item}s" + ("" if part == total else f" (NLL on a random {part} of them, the rest on all)")
 
 
 def labelled_elsewhere(results: Sequence[Result], item: str) -> str:
