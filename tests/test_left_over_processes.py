@@ -151,7 +151,12 @@ def test_a_killed_rebuild_leaves_no_server(tmp_path: Path) -> None:
     """After SIGKILL, Prefect's temporary server ends, and so does the task that runs."""
     folder = small_project.create(tmp_path / "project", f"touch {tmp_path / 'task'}; sleep 300")
     with started(folder, small_project.LONG_REBUILD, PREFECT_HOME=str(tmp_path / "prefect")) as process:
-        wait(lambda: (tmp_path / "task").exists() or process.poll() is not None, "no task started")
+
+        def sleeps() -> bool:
+            return any("sleep 300" in words(child) for child in family(process))
+
+        wait(lambda: sleeps() or process.poll() is not None, "no task started")
+        assert (tmp_path / "task").exists()
         children = family(process)
         assert any("uvicorn" in words(child) for child in children)
         assert any("sleep 300" in words(child) for child in children)
