@@ -59,7 +59,7 @@ def figure2(summary: Mapping[str, Any], trials: pd.DataFrame) -> Table | None:
     return Table(
         id="figure2",
         caption="NLL on validation in nats; in brackets the MI. c: the study's choice, which other trials may equal;"
-        " p: the paper's.",
+        f" p: the paper's; {MARK}: ended at the limit of epochs.",
         corner=f"{letter(summary, y)} \\ {letter(summary, x)}",
         heads=[Head(f"{letter(summary, x)} {value:g}") for value in x_values],
         rows=[

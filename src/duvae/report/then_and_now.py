@@ -69,7 +69,7 @@ def changes(
     measured = {"importance_samples": metrics.get("importance_samples")}
     pairs = (
         (trained_with(metrics, record), _now(params, job, root)),
-        (measured, params.evaluation.model_dump()),
+        (measured, {"importance_samples": params.evaluation.importance_samples}),
     )
     trained_changes, measured_changes = (_changed(flat(then), flat(now)) for then, now in pairs)
 
