@@ -169,7 +169,12 @@ def pictures(clone: Clone) -> None:
     expect(not [name for name in ran if "train@synthetic" in name], f"{ran} ran again")
     found = metrics(clone, "pictures", "du_vae")
     expect(found["nll_examples"] == 5, f"NLL on {found['nll_examples']} images")
-    page(clone, "reports/index.html", "test images (NLL on a random 5 of them), per image", "images a character")
+    page(
+        clone,
+        "reports/index.html",
+        "test images (NLL on a random 5 of them, the rest on all), per image",
+        "images a character",
+    )
     page(clone, "reports/examples/pictures.html", "DU-VAE", "Interpolations", "data:image/png")
     expect(not clone.run("git", "status", "--porcelain", "reports/examples", "generated"), "git would keep examples")
     again = clone.repro()

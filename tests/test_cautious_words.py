@@ -161,7 +161,10 @@ def test_a_trial_is_not_compared_with_itself() -> None:
     summary, trials = study([1, 3, 4], [False, True, None, True, True])
     lines = studies.summary_lines(summary, trials)
     assert lines[0] == "Lowest NLL with MI above 1 nats: γ 1, NLL 30.50 [0.34], MI 1.70."
-    assert lines[1] == "As the lowest of 3 NLL, it is biased low."
+    assert lines[1] == (
+        "As the lowest of 3 NLL and 1 that were stopped early for their loss, all on the same validation examples, it"
+        " is biased low."
+    )
     assert lines[2].startswith("2 other trials cannot be distinguished from it on the same examples")
     assert lines[2].endswith("together): numbers 3 and 4. All trials have one seed.")
     assert "other trials that cannot be distinguished from it (paired, 95 %, one seed): 3, 4" in (
@@ -171,13 +174,16 @@ def test_a_trial_is_not_compared_with_itself() -> None:
     assert line.endswith("together): number 3. All trials have one seed.")
 
 
-@pytest.mark.parametrize(("feasible", "shown"), [([False, True, None], False), ([False, True, True], True)])
+@pytest.mark.parametrize(
+    ("feasible", "shown", "biased"),
+    [([False, True, None], False, True), ([False, True], False, False), ([False, True, True], True, True)],
+)
 def test_a_single_trial_with_enough_information_is_lower_than_no_other(
-    feasible: list[bool | None], shown: bool
+    feasible: list[bool | None], shown: bool, biased: bool
 ) -> None:
     summary, trials = study([1], feasible)
     text = " ".join(studies.summary_lines(summary, trials))
-    assert ("lower than that of all other such trials" in text, "biased low" in text) == (shown, shown)
+    assert ("lower than that of all other such trials" in text, "biased low" in text) == (shown, biased)
     assert "cannot be distinguished" not in " ".join([text, *search.summary_lines(summary)])
 
 

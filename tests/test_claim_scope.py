@@ -48,14 +48,14 @@ def test_baselines_without_batch_normalization_have_the_hyperparameters_for_yelp
     [
         (
             [(SPACES, "a", ""), (LIKELIHOOD, "a", "x")],
-            "Data and sizes are those of the paper only in a for section 4.3. ",
+            "Data and sizes follow the paper only in a for section 4.3. The synthetic data come from our own generator",
         ),
         (
             [(SPACES, "a", ""), (LIKELIHOOD, "b", ""), (LIKELIHOOD, "c", "x")],
             "only in a for section 4.3; b for section",
         ),
         ([(LIKELIHOOD, "b", "x"), (SPACES, None, "")], "None of these data and sizes are the paper's. On other data"),
-        ([(LIKELIHOOD, "b", "")], "All of these data and sizes are those of the paper."),
+        ([(LIKELIHOOD, "b", "")], "All of these data and sizes follow the paper."),
         ([(LIKELIHOOD, None, "")], "No claim has been tested yet."),
     ],
 )

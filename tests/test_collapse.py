@@ -81,7 +81,11 @@ def test_a_collapse_is_told_as_one_and_only_then() -> None:
     assert "Its NLL, compared on the same sentences: not distinguishable (95 % interval of the diff" in both
     assert "erence −0.64 to 0.66 nats; one seed, so other seeds may differ)" in both
     assert "The means are 30.00 and 30.00" in both
-    assert both.endswith("‡ Not all of these trainings converged, so the differences may change with more epochs.")
+    assert both.endswith(
+        "‡ None of these 2 trainings converged (limit of epochs: 20), so the differences may change with more epochs."
+    )
+    assert vae.startswith("This VAE ends, on test (one seed; other seeds may differ), with a KL")
+    assert both.startswith("Side by side (one seed): ")
 
 
 def test_differences_between_converged_trainings_have_no_mark() -> None:

@@ -1,5 +1,7 @@
 """Results of earlier parameters, or without a record of their training, are named as such."""
 
+import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,41 @@ def test_another_limit_of_epochs_than_today_is_told(params: Params) -> None:
     assert earlier_results.sentences(params, [new, own, ended]) == []
 
 
+def test_other_parameters_than_today_are_told(params: Params) -> None:
+    """The record of a training has its parameters."""
+    recorded = {"optimisation": {"epochs": 50, "batch": 32}, "networks": {"hidden": 50}}
+    samples = params.evaluation.importance_samples
+    old = dataclasses.replace(
+        model("vae", 50, ending="epochs", importance_samples=samples),
+        provenance={"train": {**RECORD["train"], "parameters": recorded}},
+    )
+    today = dataclasses.replace(
+        model("du_vae", 120, ending="epochs", importance_samples=samples),
+        provenance={"train": {**RECORD["train"], "parameters": {"optimisation": {"epochs": 120}}}},
+    )
+    lines = earlier_results.sentences(params, [old, today])
+    assert len(lines) == 1
+    assert lines[0].startswith("VAE was made with optimisation.epochs 50 (params.yaml: 120)")
+    assert lines[0].endswith(": earlier parameters.")
+
+
+def test_other_code_than_today_is_told(params: Params, tmp_path: Path) -> None:
+    """The record of each stage has the fingerprint of its code, and fingerprints.yaml has those of today."""
+
+    def made(system: str, **codes: str) -> Result:
+        records = {stage: {**RECORD["train"], "fingerprint": code} for stage, code in codes.items()}
+        return dataclasses.replace(model(system, 120, ending="epochs"), provenance=records)
+
+    models = [made("vae", train="a", evaluate="b"), made("du_vae", train="x", evaluate="d", probe="e")]
+    assert earlier_results.sentences(params, models, tmp_path) == [], "without the file nothing is known"
+    (tmp_path / "fingerprints.yaml").write_text(
+        "train:\n  vae: 'a'\n  du_vae: 'c'\nevaluate:\n  vae: 'b'\n  du_vae: 'd'\nprobe:\n  du_vae: 'f'\n"
+    )
+    assert earlier_results.sentences(params, models, tmp_path) == [
+        "DU-VAE was made by earlier code of training and probes; 'dvc repro' makes it again."
+    ]
+
+
 def test_a_training_without_a_record_is_told(params: Params) -> None:
     of = [model("vae", 120, False, ending="epochs"), model("du_vae", 120, ending="epochs")]
     assert earlier_results.sentences(params, of) == [
@@ -64,6 +101,12 @@ def test_the_page_names_old_results_in_the_section_and_above_the_claims(tmp_path
     params = made_up.params(settings=["vae", "fb"])
     made_up.project(tmp_path, params)
     (tmp_path / "results/synthetic/vae/1/train.run.json").unlink()
+    path = tmp_path / "results/synthetic/fb/1/train.run.json"  # earlier versions recorded no parameters
+    text = path.read_text(encoding="utf-8")
+    content = json.loads(text)
+    for record in content["record"]:
+        record.pop("parameters", None)
+    path.write_text(json.dumps(content), encoding="utf-8")
     report.run(params, tmp_path)
     html = (tmp_path / "reports/index.html").read_text(encoding="utf-8")
     top, claims_and_rest = html.split('<section id="claims">')

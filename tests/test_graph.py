@@ -30,6 +30,8 @@ DATASETS = ["synthetic", "short_yelp_resampled"]
 SETTINGS = ["vae", "du_vae"]
 SEEDS = [1]
 TRAINED = ("train", "evaluate", "probe", "samples")
+PAGES = {"figure1", "report"}
+"""The stages whose pages name the results of other parameters or other code than today's."""
 
 
 def jobs(stage: str, dataset: str | None = None, setting: str | None = None) -> set[str]:
@@ -63,7 +65,9 @@ def test_a_stage_depends_on_the_code_of_its_kind(stage: str) -> None:
     module, by_system = fingerprint.KINDS[stage]
 
     assert COMMANDS[stage] == module
-    assert listed(stage, "fingerprints.yaml") == [f"{stage}.${{item.system}}" if by_system else stage]
+    own = f"{stage}.${{item.system}}" if by_system else stage
+    compared = ["evaluate", "probe", "train"] if stage in PAGES else []
+    assert listed(stage, "fingerprints.yaml") == sorted([own, *compared])
     assert not [path for path in _body(stage)["deps"] if path.startswith("src/")]
 
 
@@ -485,17 +489,17 @@ def test_a_data_set_that_is_gone_stops_everything(workspace: Workspace) -> None:
     [
         (
             lambda raw: raw["settings"]["du_vae"]["columns"]["yelp"].update(p=0.7),
-            {*jobs("train", DATASETS[1], "du_vae"), "report"},
+            {*jobs("train", DATASETS[1], "du_vae"), *PAGES},
         ),
-        (lambda raw: raw["settings"]["du_vae"]["columns"]["omniglot"].update(p=0.7), {"report"}),
-        (lambda raw: raw["settings"]["vae"]["parts"].update(init="torch"), {*jobs("train", None, "vae"), "report"}),
+        (lambda raw: raw["settings"]["du_vae"]["columns"]["omniglot"].update(p=0.7), PAGES),
+        (lambda raw: raw["settings"]["vae"]["parts"].update(init="torch"), {*jobs("train", None, "vae"), *PAGES}),
         (
             lambda raw: raw["settings"]["vae"]["optimisation"].update(epochs=2),
             {*jobs("train", None, "vae"), "figure1", "report"},
         ),
         (
             lambda raw: raw["datasets"]["synthetic"]["networks"].update(hidden=60),
-            {*jobs("train", "synthetic"), "report"},
+            {*jobs("train", "synthetic"), *PAGES},
         ),
         (
             lambda raw: raw["datasets"]["short_yelp_resampled"]["source"]["sample"].update(seed=2),
@@ -529,10 +533,10 @@ def test_a_parameter_touches_the_stages_that_read_it(
         ("src/duvae/cli/__init__.py", "no_args_is_help=True", "no_args_is_help=False", set()),
         ("src/duvae/training/loop.py", "from duvae", "# A comment.\nfrom duvae", set()),
         ("src/duvae/data/data_docs.py", "", "", {f"validate@{name}" for name in DATASETS}),
-        ("src/duvae/training/loop.py", "", "", jobs("train")),
-        ("src/duvae/metrics/likelihood.py", "", "", jobs("evaluate")),
-        ("src/duvae/metrics/probes.py", "", "", jobs("probe")),
-        ("src/duvae/networks/lstm.py", "", "", {n for stage in TRAINED for n in jobs(stage)}),
+        ("src/duvae/training/loop.py", "", "", {*jobs("train"), *PAGES}),
+        ("src/duvae/metrics/likelihood.py", "", "", {*jobs("evaluate"), *PAGES}),
+        ("src/duvae/metrics/probes.py", "", "", {*jobs("probe"), *PAGES}),
+        ("src/duvae/networks/lstm.py", "", "", {n for stage in TRAINED for n in jobs(stage)} | PAGES),
         ("src/duvae/inference/generation.py", "", "", jobs("samples")),
         ("src/duvae/report/examples.py", "", "", {"report", "examples@short_yelp_resampled"}),
         ("src/duvae/commands/report.py", "", "", {"report"}),
@@ -540,7 +544,7 @@ def test_a_parameter_touches_the_stages_that_read_it(
             "src/duvae/regularizers.py",
             "class VarianceDropout(Staged):",
             "class VarianceDropout(Staged):\n    more = 1\n",
-            {n for stage in TRAINED for n in jobs(stage, None, "du_vae")},
+            {n for stage in TRAINED for n in jobs(stage, None, "du_vae")} | PAGES,
         ),
     ],
 )
@@ -585,7 +589,7 @@ def test_the_lock_of_the_projects_own_graph_does_not_grow(tmp_path: Path) -> Non
 
     assert set(yaml.safe_load((tmp_path / "dvc.lock").read_text(encoding="utf-8"))["stages"]) == set(here.stages())
     trainings = sum(name.startswith("train@") for name in here.stages())
-    assert (tmp_path / "dvc.lock").stat().st_size <= 7_000 * trainings
+    assert (tmp_path / "dvc.lock").stat().st_size <= 7_200 * trainings
 
 
 def test_metrics_and_plots_are_dvcs(workspace: Workspace) -> None:

@@ -1,6 +1,8 @@
 """Sentences about results say what the statistics support: verdicts, paired comparisons, endings of trainings."""
 
+import dataclasses
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -126,7 +128,8 @@ def test_where_nothing_was_measured_there_is_no_verdict() -> None:
     assert verdict.of_setting([bare, {**bare, "use": 3.0, "use_stderr": 0.1}]) == "0 of 2 collapsed, 1 unclear"
     assert verdict.of_setting([{**bare, "kl": 1.0}]) == verdict.CANNOT_TELL
     lines = observations.collapse_lines([model("ae", **bare), model("du_vae")])
-    assert lines == ["Not collapsed: DU-VAE (use of z 3.00, MI 1.20).", verdict.RULE]
+    assert lines == ["Not collapsed: DU-VAE (use of z 3.00, MI 1.20).", observations.ONE_SEED, verdict.RULE]
+    assert observations.ONE_SEED not in observations.collapse_lines([model("du_vae"), model("du_vae", seed=2)])
 
 
 # ---------------------------------------------------------------------------------- convergence
@@ -359,9 +362,70 @@ def test_settings_that_were_trained_longer_take_no_part() -> None:
     assert likelihood_table.best_text(models, found).endswith("take no part: VAE (fifth decay).")
 
 
+def test_settings_that_were_trained_for_fewer_epochs_without_converging_take_no_part() -> None:
+    """Their NLL may be higher only since they were trained for a shorter time."""
+    hard, tilt = np.linspace(20, 40, 50), np.linspace(0, 0.1, 50)
+
+    def of(**changed: Any) -> tuple[list[Result], Comparison]:
+        models = [model("vae", stopped="after 20 epochs"), model("fb"), model("mae", **changed)]
+        return models, compare(models, [values(hard), values(hard + 1 + tilt), values(hard - 2 + tilt)])
+
+    models, found = of(epochs=10, stopped="after 10 epochs")
+    assert found.shorter == ["mae"]
+    assert found.best == ["vae"]
+    line, *_ = observations.nll_lines(models, found)
+    assert line.startswith("Of VAE and FB, this VAE has the lowest NLL")
+    assert line.endswith("Not compared, since they ended unconverged after fewer epochs than others: MAE.")
+    table = likelihood_table.likelihood(models, dict.fromkeys(found.nll, "#000"), found)
+    (place,) = [place for place, head in enumerate(table.heads) if head.label == "Minus VAE's"]
+    assert [row.cells[place].text is None for row in table.rows] == [True, False, True]
+    bold = [row.name for row in table.rows if any(cell.strong for cell in row.cells)]
+    assert bold == ["VAE"]
+
+    models, found = of(epochs=10, stopped="at the 5th decay, in epoch 10")
+    assert found.shorter == [], "a training that converged early is no shorter one"
+    assert found.best == ["mae"]
+
+
+def test_examples_that_training_lacks_are_compared_apart() -> None:
+    """Where a model has learned training sentences by heart, it wins by those alone."""
+    hard, noise = np.linspace(20, 40, 80), np.tile([-0.05] * 4 + [0.05] * 4, 10)
+    unseen = np.arange(80) % 4 == 0
+    models = [model("vae", unseen=20), model("fb", unseen=20)]
+
+    def of(better: Array) -> Comparison:
+        both = [values(hard), values(hard - better + noise)]
+        return compare(models, [dataclasses.replace(each, unseen=unseen) for each in both])
+
+    first, second = observations.nll_lines(models, of(np.where(unseen, 0.0, 1.0)))
+    assert first.startswith("Of VAE and FB, this FB has the lowest NLL")
+    assert second == (
+        "60 of the 80 test examples also stand in the training data. On the other 20, none can be distinguished from"
+        " the one with the lowest NLL."
+    )
+    _, second = observations.nll_lines(models, of(np.where(unseen, 1.0, 1.0)))
+    assert second.endswith("On the other 20, this FB has the lowest NLL, in paired comparisons with the 1 other.")
+    all_seen = compare(models, [values(hard), values(hard + noise)])
+    assert all_seen.unseen is None
+    assert likelihood_table.unseen_text(models, ["nll_unseen"], "sentence") == " Unseen: 20 sentences."
+    assert likelihood_table.unseen_text(models, ["nll"], "sentence") == ""
+
+
+@given(st.floats(-0.02, 0.02), st.floats(0, 0.02))
+def test_an_interval_on_one_side_of_0_does_not_seem_to_contain_it(difference: float, half: float) -> None:
+    found = Interval(difference, difference - half, difference + half, 2)
+    text = difference_text(found)
+    ends = [float(end) for end in re.findall(r"[0-9]+\.[0-9]+", text.replace("95 %", "").partition("interval")[2])]
+    if found.sign and min(abs(found.low), abs(found.high)) > 1e-8:
+        assert all(end > 0 for end in ends), text
+        assert ("lower" in text) == (found.sign < 0)
+    assert comparison.enough_decimals(Interval(1.0, 0.5, 1.5, 2), 2) == 2
+
+
 def test_every_difference_of_a_training_that_did_not_converge_is_marked() -> None:
     hard, tilt = np.linspace(20, 40, 50), np.linspace(0, 0.1, 50)
     models = [model("vae"), model("fb", stopped="after 20 epochs"), model("mae")]
+    assert len({each.ending.epochs for each in models}) == 1, "none was trained for fewer epochs than others"
     found = compare(models, [values(hard), values(hard + 1 + tilt), values(hard + 2 + tilt)])
     floor = Floor({"nll": 29.0, "nll_stderr": 0.1, "sentences": 50}, None, None)
     gaps = {each.job.setting: [(1.0, 0.1)] for each in models}
@@ -373,7 +437,7 @@ def test_every_difference_of_a_training_that_did_not_converge_is_marked() -> Non
 
     assert marks["NLL"] == marks["Minus VAE's"] == marks["Above floor"] == ["", "‡", ""]
     (line,) = observations.nll_lines(models, found)
-    assert "Not all of these trainings converged, so more epochs may change the order." in line
+    assert "2 of these 3 trainings converged, so more epochs may change the order." in line
     entries = {entry["id"]: entry["converged"] for entry in report_compare.settings(models)}
     assert entries == {"made_up/vae": True, "made_up/fb": False, "made_up/mae": True}
     models[0] = model("vae", stopped="after 20 epochs")

@@ -764,8 +764,8 @@ def test_the_map_of_the_paper_marks_its_choice(searched: tuple[Path, float]) -> 
     assert [head.label for head in drawn.heads] == ["γ 0.5", "γ 1"]
     assert [row.name for row in drawn.rows] == ["p 0.9", "p 0.3"]
     marks = [[cell.mark for cell in row.cells] for row in drawn.rows]
-    assert marks == [["p", ""], ["", ""]]
-    assert [[cell.strong for cell in row.cells] for row in drawn.rows] == [[False, False], [False, True]]
+    assert marks == [["p‡", "‡"], ["‡", "c‡"]], "all trials ended at their limit of epochs"
+    assert not any(cell.strong for row in drawn.rows for cell in row.cells), "other trials may be as good"
 
 
 def test_winners_and_the_gap_by_hand() -> None:

@@ -136,7 +136,7 @@ def section(params: Params, models: Sequence[Result], root: Path, others: Sequen
             models,
             not earlier_results.other_limits(params, models),
         ),
-        "earlier": earlier_results.sentences(params, models),
+        "earlier": earlier_results.sentences(params, models, root),
         "likelihood": likelihood_table.likelihood(models, colours, compared, floor, gaps, item=item),
         "floor": floor,
         "evidence": evidence,

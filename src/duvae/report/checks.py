@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
+from duvae.metrics.paired import CONFIDENCE
 from duvae.report.cells import word_list
 
 SUPPORTED = "supported"
@@ -35,8 +36,10 @@ class Check:
         seeds: Number of seeds; 0 where results are missing.
         long_enough: Whether the trainings of all models concerned converged, or were as long as the paper's. If not,
             the part decides nothing. It is true for parts that do not depend on the end of a training, such as the time
-            of an epoch.
+            of a training.
         lacking: The systems of which results are missing, to follow `text`.
+        converged: Whether the trainings of all models concerned converged. If not, the part is marked.
+        counted: Whether the outcome is a count without an interval (see `unanimous`).
     """
 
     holds: bool | None
@@ -44,11 +47,21 @@ class Check:
     seeds: int
     long_enough: bool = True
     lacking: Sequence[str] = ()
+    converged: bool = True
+    counted: bool = False
 
     @property
     def decided(self) -> bool | None:
         """Whether the part holds, as far as it may decide: None also where a training was too short."""
         return self.holds if self.long_enough else None
+
+    @property
+    def remark(self) -> str:
+        """The mark of a part with a training that had not converged; empty if all had."""
+        if self.long_enough and self.converged:
+            return ""
+
+        return "not converged, but as long as the paper's" if self.long_enough else "not converged"
 
 
 @dataclass(frozen=True)
@@ -74,16 +87,19 @@ def together(checks: Sequence[Check]) -> Finding:
     - `supported`: all parts hold.
     - `cannot tell`: otherwise.
 
-    A part with a training that neither converged nor was as long as the paper's counts as one that does not tell.
+    A part with a training that neither converged nor was as long as the paper's counts as one that does not tell. So
+    does a count that says no, if there are too few seeds for all counted parts together (see `least_unanimous`).
     """
     present = [check for check in checks if check.seeds]
     absent = _absent_text([check for check in checks if not check.seeds])
     seeds = min((check.seeds for check in present), default=0)
-    if len(present) > 1 and not any(check.long_enough for check in present):
-        text = f"{joined([check.text for check in present])} (all of these: not converged)"
+    remarks = {check.remark for check in present}
+    if len(present) > 1 and len(remarks) == 1 and remarks != {""}:
+        text = f"{joined([check.text for check in present])} (all of these: {remarks.pop()})"
     else:
-        text = joined([check.text + ("" if check.long_enough else " (not converged)") for check in present])
-    if any(check.decided is False for check in present):
+        text = joined([check.text + (f" ({check.remark})" if check.remark else "") for check in present])
+    enough = least_unanimous(sum(check.counted for check in checks))
+    if any(check.decided is False and (not check.counted or check.seeds >= enough) for check in present):
         return Finding(NOT_SUPPORTED, f"{text} ({absent})" if absent else text, seeds)
     if absent or not checks:
         return Finding(NOT_TESTED, absent, 0)
@@ -141,7 +157,21 @@ def _absent_text(absent: Sequence[Check]) -> str:
     return "; ".join(f"{text} {word_list(list(dict.fromkeys(names)))}".strip() for text, names in kinds.items())
 
 
-def unanimous(outcomes: Sequence[bool | None], text: str, seeds: int, long_enough: bool = True) -> Check:
+def least_unanimous(parts: int) -> int:
+    """The number of seeds from which on one of several counted parts can decide that a claim does not hold.
+
+    If each outcome were as likely as its opposite, the probability that all seeds say no in one of the parts must be at
+    most 5 %. For one part, the number is `LEAST_UNANIMOUS`.
+
+    Args:
+        parts: Number of counted parts of the claim.
+    """
+    return next(seeds for seeds in range(LEAST_UNANIMOUS, 64) if max(1, parts) * 0.5**seeds <= 1 - CONFIDENCE)
+
+
+def unanimous(
+    outcomes: Sequence[bool | None], text: str, seeds: int, long_enough: bool = True, converged: bool = True
+) -> Check:
     """Decides from outcomes that have no interval, such as collapses: all models must agree.
 
     With fewer than `LEAST_UNANIMOUS` seeds, the check decides nothing. Its text then says in how many seeds the part
@@ -152,10 +182,11 @@ def unanimous(outcomes: Sequence[bool | None], text: str, seeds: int, long_enoug
         text: The numbers, in words.
         seeds: Number of seeds with which each setting concerned was trained.
         long_enough: Whether the trainings of all models converged, or were as long as the paper's.
+        converged: Whether the trainings of all models converged.
     """
     held, unit = sum(outcome is True for outcome in outcomes), "seed" if seeds == len(outcomes) else "model"
     text = f"{text} (held in {held} of {len(outcomes)} {unit}{'s' * (len(outcomes) > 1)})"
     if seeds < LEAST_UNANIMOUS or len(set(outcomes)) != 1:
-        return Check(None, text, seeds, long_enough)
+        return Check(None, text, seeds, long_enough, converged=converged, counted=True)
 
-    return Check(outcomes[0], text, seeds, long_enough)
+    return Check(outcomes[0], text, seeds, long_enough, converged=converged, counted=True)

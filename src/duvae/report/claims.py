@@ -22,11 +22,14 @@ EXPLANATION = (
     "A claim is supported only if all comparisons that it needs say so, and it is not supported if one of them clearly"
     " says the opposite, with at least two seeds and a confidence of 95 % for all of them together. Else the results"
     " cannot tell. With one seed they never can, since another seed may differ. In brackets stand the intervals of the"
-    " differences. Differences in NLL and in accuracy are those on the same test examples; the intervals of KL, MI, MPD"
-    " and CE cover the seeds only. Claims about collapse, training time, and centres and their places have no"
-    f" intervals: at least {LEAST_UNANIMOUS} seeds must all agree. A part with a training that ended before it had"
-    " converged, and before the paper's limit of epochs, decides nothing; it is marked (not converged). The"
-    " confidence is that of each line, so among many lines some may be wrong."
+    " differences. They assume that differences over seeds are normal: a rare collapse is not covered, and if some"
+    " seeds of a setting have collapsed and others have not, its differences decide nothing. Differences in NLL are"
+    " paired by test example; those in accuracy are not. The other intervals cover the seeds only. Claims about"
+    " collapse, training time, centres and their places, and the KL of a fixed shift have no intervals: at least"
+    f" {LEAST_UNANIMOUS} seeds must all agree, which shows that more than about half of all trainings do so. A part"
+    " with a training that ended before it had converged is marked. It decides nothing, unless the training was as long"
+    " as the paper's, on data of the paper's size. The confidence is that of each line, so among many lines some may be"
+    " wrong."
 )
 """How the verdicts come about, in the words of the pages."""
 
@@ -170,14 +173,15 @@ def scope(found: Sequence[Line]) -> str:
             alike.setdefault(line.claim.section, []).append(line.dataset)
     parts = [f"{word_list(list(dict.fromkeys(names)))} for section {section}" for section, names in alike.items()]
     if all(not line.differs for line in found if line.dataset):
-        return "All of these data and sizes are those of the paper." if parts else "No claim has been tested yet."
-    others = (
-        "Data and sizes are those of the paper only in " if parts else "None of these data and sizes are the paper's"
-    )
+        return "All of these data and sizes follow the paper." if parts else "No claim has been tested yet."
+    others = "Data and sizes follow the paper only in " if parts else "None of these data and sizes are the paper's"
+
+    ours = any(line.dataset and line.claim.kinds == ("synthetic",) and not line.differs for line in found)
+    generator = " The synthetic data come from our own generator, after the paper's description." if ours else ""
 
     return (
-        f"{others}{'; '.join(parts)}. On other data, a claim that is supported or not supported here may be otherwise"
-        " on the paper's."
+        f"{others}{'; '.join(parts)}.{generator} On other data, a claim that is supported or not supported here may be"
+        " otherwise on the paper's."
     )
 
 

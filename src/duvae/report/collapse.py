@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 
 from duvae.registry import RECORDS
 from duvae.report import convergence, figures
-from duvae.report.cells import number
+from duvae.report.cells import number, number_range
 from duvae.report.comparison import Comparison, difference_text
 from duvae.report.names import label
 from duvae.report.results import Result, over_seeds, setting_names
@@ -199,9 +199,9 @@ def paragraphs(pair: Pair, compared: Comparison) -> list[str]:
         " term to 0. DU-VAE adds no term against that. It normalizes the means over each batch and keeps the mean"
         f" square of their scales at γ² (equation 9). This keeps the means of different {pair.item}s apart as long as"
         " their variance over a batch, before the normalization, is far above its ε: diversity. With an ε of 1e-5, one"
-        " training on the synthetic data fell below it and collapsed nevertheless (docs/deviations.md), so ε is 1e-8"
-        " here. In training DU-VAE sets each variance to the floor α with probability 1 − p (equation 6), so that the"
-        " decoder also meets samples from narrow posteriors: less uncertainty. The two together keep MPD above"
+        " training on the synthetic data fell below it and collapsed nevertheless (docs/deviations.md). In training"
+        " DU-VAE sets each variance to the floor α with probability 1 − p (equation 6), so that the decoder also meets"
+        " samples from narrow posteriors: less uncertainty. The two together keep MPD above"
         " (1 − p)/α times the variance of the means, summed over dimensions (equation 8). This bound holds in training,"
         " with the dropout on variances; the figure shows evaluation, without it."
     )
@@ -232,10 +232,11 @@ def final_state(results: Sequence[Result], name: str, pair: Pair) -> str:
         used = f" log p(x|z) is {use.lstrip('−')} nats {side} than with the z of another {pair.item};"
     judgement = verdict.get(words, f"of its seeds, {words}")
     distance = _difference(row["ce"] - pair.prior)
-    over = f" (means over {len(results)} seeds)" if len(results) > 1 else ""
+    over = f" (means over {len(results)} seeds)" if len(results) > 1 else " (one seed; other seeds may differ)"
+    this = name if len(results) > 1 else f"This {name}"
 
     return (
-        f"{name} ends, on test{over}, with a KL of {number(row['kl'], 2)} nats and an MI of {number(row['mi'], 2)};"
+        f"{this} ends, on test{over}, with a KL of {number(row['kl'], 2)} nats and an MI of {number(row['mi'], 2)};"
         f"{used} {au} of {pair.latent} dimensions {'is' if au == '1' else 'are'} active; MPD is {number(row['mpd'], 2)}"
         f" and CE {number(row['ce'], 2)}, {distance} the prior's: {judgement}."
     )
@@ -255,8 +256,8 @@ def mi_course(results: Sequence[Result]) -> str:
         most = int(history["valid_kl"].to_numpy(float).argmax())
         kl = float(history["valid_kl"].iloc[most])
         more = (
-            f" although its KL was {number(kl, 2)} nats in epoch {epochs[most]}: the posteriors did not equal the prior"
-            " yet, but were already nearly equal to each other"
+            f" although its KL was {number(kl, 2)} nats in epoch {epochs[most]}: there the posteriors were nearly equal"
+            " to each other, but not to the prior"
             if kl - float(mi[most]) >= COLLAPSED_MI
             else ""
         )
@@ -284,7 +285,11 @@ def mi_course(results: Sequence[Result]) -> str:
 def comparison(pair: Pair, compared: Comparison) -> str:
     """Writes sentences that compare the diversity, the uncertainty and the likelihood of the two systems."""
     vae, du_vae = pair.short
-    first, second = (over_seeds(results).mean.iloc[0].astype(float) for results in (pair.vae, pair.du_vae))
+    common = {result.job.seed for result in pair.vae} & {result.job.seed for result in pair.du_vae}
+    first, second = (
+        over_seeds([each for each in results if each.job.seed in common] or results).mean.iloc[0].astype(float)
+        for results in (pair.vae, pair.du_vae)
+    )
     mpd = [number(row["mpd"], 2) for row in (second, first)]
     between = compared.between(pair.du_vae[0].job.setting, pair.vae[0].job.setting)
     nll = (
@@ -295,18 +300,21 @@ def comparison(pair: Pair, compared: Comparison) -> str:
     )
 
     return (
-        f"Side by side: the posteriors of two {pair.item}s lie {mpd[0]} nats apart under {du_vae} and {mpd[1]} under"
-        f" {vae}, and {du_vae}'s CE is {_difference(second['ce'] - first['ce'])} {vae}'s. {nll}"
+        f"Side by side{' (one seed)' if len(common) < 2 else ''}: the posteriors of two {pair.item}s lie {mpd[0]} nats"
+        f" apart under {du_vae} and {mpd[1]} under {vae}, and {du_vae}'s CE is"
+        f" {_difference(second['ce'] - first['ce'])} {vae}'s. {nll}"
     )
 
 
 def convergence_note(pair: Pair) -> str:
     """Says that the differences between two systems may be those of the speed of training; empty if all converged."""
-    mark = convergence.mark([*pair.vae, *pair.du_vae])
+    trained = [*pair.vae, *pair.du_vae]
+    count = convergence.count_text(trained)
+    if not count:
+        return ""
+    epochs = number_range([each.ending.epochs for each in trained if not each.ending.converged])
 
-    return (
-        f" {mark} Not all of these trainings converged, so the differences may change with more epochs." if mark else ""
-    )
+    return f" {convergence.MARK} {count} (limit of epochs: {epochs}), so the differences may change with more epochs."
 
 
 def _with_error(name: str, row: "pd.Series[float]") -> str:

@@ -3,7 +3,8 @@
 Only these comparisons support words such as "lower" or "best" on the pages. `duvae.metrics.paired` has the statistics.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -27,20 +28,32 @@ class Comparison:
         nll: NLL in nats of the examples that all models share, shape (examples,), by setting and then by seed. The
             settings are in the order of the results. A setting without likelihoods, such as AE, is left out.
         missing: Settings that have an NLL, but not the NLL of single examples, so that they cannot be compared.
+        shorter: Settings that were trained for fewer epochs than others, without having converged.
+        unseen: The comparison on those of the examples that the training data lack; None where this is not known.
     """
 
     nll: Mapping[str, Mapping[int, Array]]
     missing: Sequence[str] = ()
+    shorter: Collection[str] = ()
+    unseen: "Comparison | None" = None
 
     @cached_property
     def settings(self) -> list[str]:
-        """The settings that `best` compares: all that have values, except those that were trained longer."""
-        return [setting for setting in self.nll if not setting.endswith(LONGER)]
+        """The settings that `best` compares: all that have values, except those that were trained longer or shorter."""
+        return [setting for setting in self.nll if self._takes_part(setting)]
 
     @cached_property
     def left_out(self) -> list[str]:
         """The settings that `best` should compare, but cannot, since the NLL of single examples is missing."""
-        return [setting for setting in self.missing if not setting.endswith(LONGER)]
+        return [setting for setting in self.missing if self._takes_part(setting)]
+
+    def _takes_part(self, setting: str) -> bool:
+        return not setting.endswith(LONGER) and setting not in self.shorter
+
+    @cached_property
+    def examples(self) -> int:
+        """Number of the examples on which the settings are compared."""
+        return next((len(values) for seeds in self.nll.values() for values in seeds.values()), 0)
 
     @cached_property
     def seeds(self) -> list[int]:
@@ -55,7 +68,7 @@ class Comparison:
 
         A single such setting is the best, with the confidence `CONFIDENCE` for all comparisons together. Only the seeds
         count that all settings have. If fewer than two settings are compared, the list is empty. Settings that were
-        trained longer than the others take no part.
+        trained longer than the others, or shorter without having converged, take no part.
         """
         if len(self.settings) < 2 or not self.seeds:
             return []
@@ -122,18 +135,42 @@ def compare(
         if values is not None and values.nll is not None
     ]
     measured = list(dict.fromkeys(result.job.setting for result in results if result.metrics["nll"] is not None))
+    shorter = trained_shorter(results, key)
     if not known:
-        return Comparison({}, measured)
+        return Comparison({}, measured, shorter)
     shared = known[0][1].index
     for _, values, _ in known:
         shared = np.intersect1d(shared, values.index, assume_unique=True)
     if not len(shared):
-        return Comparison({}, measured)
+        return Comparison({}, measured, shorter)
     nll: dict[str, dict[int, Array]] = {}
     for result, values, own in known:
         nll.setdefault(key(result), {})[result.job.seed] = own[np.searchsorted(values.index, shared)]
+    flags = [
+        values.unseen[np.searchsorted(values.index, shared)] for _, values, _ in known if values.unseen is not None
+    ]
+    unseen = None
+    if flags and (new := np.logical_and.reduce(flags)).any() and not new.all():
+        of_new = {setting: {seed: own[new] for seed, own in seeds.items()} for setting, seeds in nll.items()}
+        unseen = Comparison(of_new, (), shorter)
 
-    return Comparison(nll, [setting for setting in measured if setting not in nll])
+    return Comparison(nll, [setting for setting in measured if setting not in nll], shorter, unseen)
+
+
+def trained_shorter(results: Sequence[Result], key: Callable[[Result], str] = setting_of) -> list[str]:
+    """Finds the settings that were trained for fewer epochs than others, without having converged.
+
+    Their difference from another setting may be one of the number of epochs. Settings that were trained longer on
+    purpose do not count as the others.
+
+    Args:
+        results: Results of all models of one data set.
+        key: Function that returns the key of a result's setting in the comparison.
+    """
+    regular = [(key(result), result.ending) for result in results if not result.job.setting.endswith(LONGER)]
+    most = max((ending.epochs for _, ending in regular), default=0)
+
+    return list(dict.fromkeys(each for each, ending in regular if not ending.converged and ending.epochs < most))
 
 
 def seeds_text(results: Sequence[Result], compared: Comparison) -> str:
@@ -169,6 +206,11 @@ def absent_text(results: Sequence[Result], compared: Comparison) -> str:
         lines.append(f"Not compared, since the NLL of single examples is missing: {word_list(left_out)}.")
     if longer:
         lines.append(f"Settings that were trained longer take no part: {word_list(longer)}.")
+    shorter = [name for setting, name in names.items() if setting in compared.shorter]
+    if shorter:
+        lines.append(
+            f"Not compared, since they ended unconverged after fewer epochs than others: {word_list(shorter)}."
+        )
 
     return " ".join(lines)
 
@@ -186,6 +228,7 @@ def difference_text(found: Interval | None, decimals: int = 2) -> str:
     """
     if found is None:
         return "not compared, since the NLL of single examples is missing"
+    decimals = enough_decimals(found, decimals)
     size = f"{abs(found.difference):.{decimals}f} nats {'lower' if found.difference < 0 else 'higher'}"
     # The word "lower" replaces the sign; both ends of an interval on one side of 0 have that sign.
     low, high = (-found.high, -found.low) if found.sign < 0 else (found.low, found.high)
@@ -195,6 +238,20 @@ def difference_text(found: Interval | None, decimals: int = 2) -> str:
         return f"not distinguishable ({LEVEL} interval of the difference {ends} nats; {seeds})"
 
     return f"{size} ({LEVEL} interval {ends}; {seeds})"
+
+
+def enough_decimals(found: Interval, decimals: int) -> int:
+    """Chooses the number of decimal places with which an interval on one side of 0 does not seem to contain 0.
+
+    Args:
+        found: The interval.
+        decimals: The usual number of decimal places.
+    """
+    near = min(abs(found.low), abs(found.high))
+    if found.sign == 0 or not math.isfinite(near):
+        return decimals
+
+    return next((more for more in range(decimals, 9) if round(near, more) > 0), 9)
 
 
 def interval_of(difference: Mapping[str, float] | None) -> Interval | None:

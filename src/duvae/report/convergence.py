@@ -16,6 +16,12 @@ from duvae.report.cells import number_range
 MARK = "‡"
 """The sign beside the NLL of a setting with a training that did not converge, and beside every difference of it."""
 
+FOOTNOTE = (
+    f"{MARK}: a training ended at its limit of epochs, before it had converged; a difference may be one of the speed of"
+    " training."
+)
+"""The meaning of `MARK`, for the captions of tables."""
+
 
 class HasEnding(Protocol):
     """Anything with the ending of a training, such as a `Result`."""
@@ -69,13 +75,30 @@ def mark(trained: Iterable[HasEnding]) -> str:
     return "" if all(each.ending.converged for each in trained) else MARK
 
 
+def footnote(trained: Iterable[HasEnding]) -> str:
+    """The sentence `FOOTNOTE` with a space before it if one of some trainings did not converge, else an empty text."""
+    return f" {FOOTNOTE}" if mark(trained) else ""
+
+
+def count_text(trained: Sequence[HasEnding]) -> str:
+    """Says how many of some trainings converged, such as `None of these 4 trainings converged`; empty if all did."""
+    converged, total = sum(each.ending.converged for each in trained), len(trained)
+    if converged == total:
+        return ""
+    if total == 1:
+        return "This training did not converge"
+
+    return f"{converged or 'None'} of these {total} trainings converged"
+
+
 def over_seeds(endings: Sequence[Ending]) -> str:
     """Puts the endings of several trainings into words; trainings that ended alike share one text."""
-    alike: dict[tuple[bool, int], list[Ending]] = {}
+    alike: dict[tuple[bool, int, int], list[Ending]] = {}
     for each in endings:
-        alike.setdefault((each.converged, each.decays), []).append(each)
+        limit = 0 if each.converged else each.epochs  # trainings that ended at different limits do not share a text
+        alike.setdefault((each.converged, each.decays, limit), []).append(each)
 
-    return "; ".join(_words(*kind, members) for kind, members in alike.items())
+    return "; ".join(_words(converged, decays, members) for (converged, decays, _), members in alike.items())
 
 
 def _words(converged: bool, decays: int, endings: Sequence[Ending]) -> str:

@@ -1,15 +1,24 @@
-"""Names results that earlier parameters made, or an earlier version of duvae that kept no record of a training.
+"""Names results that earlier parameters or earlier code made, or a version of duvae that kept no record of a training.
 
-A training that ended at its limit of epochs shows which limit it had. If params.yaml has another limit now, the result
-belongs to earlier parameters.
+The record of a training has its parameters, and the record of each stage has the fingerprint of the stage's code.
+Results without such a record still show one parameter: a training that ended at its limit of epochs had that limit.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
 
 from duvae.config import Params
+from duvae.project.fingerprint import FILE
 from duvae.report.cells import word_list
 from duvae.report.results import Result
+from duvae.report.then_and_now import PARAMETERS, changes
+
+STAGES = {"train": "training", "evaluate": "evaluation", "probe": "probes"}
+"""The words for the stages whose code the pages compare."""
 
 
 def limit(result: Result) -> int | None:
@@ -42,20 +51,79 @@ def other_limits(params: Params, results: Sequence[Result]) -> list[tuple[Result
     return found
 
 
-def sentences(params: Params, results: Sequence[Result]) -> list[str]:
-    """Writes sentences about the results of one data set that are of earlier parameters or have no record.
+def fingerprints(root: Path = Path()) -> Mapping[str, Any]:
+    """Reads the fingerprints of today's code; empty where the project has no such file.
+
+    Args:
+        root: The project's folder.
+    """
+    path = root / FILE
+    if not path.is_file():
+        return {}
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+
+    return content if isinstance(content, dict) else {}
+
+
+def other_code(results: Sequence[Result], today: Mapping[str, Any]) -> list[tuple[Result, list[str]]]:
+    """Finds the results that other code made than today's.
+
+    Args:
+        results: Results of models.
+        today: The fingerprints of today's code, as `fingerprints` returns them.
+
+    Returns:
+        Each such result with the stages whose code has changed.
+    """
+    found = []
+    for result in results:
+        stages = []
+        for stage in STAGES:
+            own = result.provenance.get(stage, {}).get("fingerprint")
+            now = today.get(stage, {}).get(result.system)
+            if own and now and own != now:
+                stages.append(stage)
+        if stages:
+            found.append((result, stages))
+
+    return found
+
+
+def sentences(params: Params, results: Sequence[Result], root: Path = Path()) -> list[str]:
+    """Writes sentences about the results of one data set that are of earlier parameters or code, or have no record.
 
     Args:
         params: All parameters of params.yaml.
         results: Results of all models of one data set.
+        root: The project's folder.
     """
     groups: dict[tuple[int, int], list[Result]] = {}
     for result, then, now in other_limits(params, results):
-        groups.setdefault((then, now), []).append(result)
+        if PARAMETERS not in result.provenance.get("train", {}):
+            groups.setdefault((then, now), []).append(result)
     lines = [
         f"{_names(models, results)} {_verb(models)} trained with a limit of {then} epochs; params.yaml now has {now}:"
         f" {'this result is' if len(models) == 1 else 'these results are'} of earlier parameters."
         for (then, now), models in groups.items()
+    ]
+    values: dict[str, list[Result]] = {}
+    for result in results:
+        record = result.provenance.get("train", {})
+        if PARAMETERS in record:
+            changed = [text for texts in changes(params, result.job, result.metrics, record, root) for text in texts]
+            if changed:
+                values.setdefault(", ".join(changed), []).append(result)
+    lines += [
+        f"{_names(models, results)} {_verb(models)} made with {text}: earlier parameters."
+        for text, models in values.items()
+    ]
+    codes: dict[str, list[Result]] = {}
+    for result, stages in other_code(results, fingerprints(root)):
+        codes.setdefault(word_list([STAGES[stage] for stage in stages]), []).append(result)
+    lines += [
+        f"{_names(models, results)} {_verb(models)} made by earlier code of {text}; 'dvc repro' makes"
+        f" {'it' if len(models) == 1 else 'them'} again."
+        for text, models in codes.items()
     ]
     without = [result for result in results if "train" not in result.provenance]
     if without:

@@ -1,13 +1,14 @@
 """Collects what the results of one data set say for or against a claim of the paper.
 
 A claim is about systems, not about single trained models. So a difference counts only if several seeds support it. With
-one seed, the difference is shown, but it decides nothing. Models whose training ended at a lower limit of epochs than
-the paper's, before it had converged, decide nothing either.
+one seed, the difference is shown, but it decides nothing. Models whose training ended at its limit of epochs, before it
+had converged, decide nothing either, unless the training was as long as the paper's on data of the paper's size.
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypedDict
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from duvae.metrics.accuracies import accuracy_interval
 from duvae.metrics.paired import CONFIDENCE, Interval, interval_over_seeds
 from duvae.report.cells import number, word_list
 from duvae.report.checks import LEAST_SEEDS, Check, lacking, unanimous
-from duvae.report.comparison import Comparison
+from duvae.report.comparison import Comparison, enough_decimals
 from duvae.report.names import LONGER, label, setting_label
 from duvae.report.per_example import Space
 from duvae.report.results import Array, Result, label_counts
@@ -23,8 +24,16 @@ from duvae.report.results import Array, Result, label_counts
 LIMITS = {"synthetic": 120, "text": 120, "image": 500}
 """Largest number of epochs of the paper's trainings, by the kind of data (text: supplement E; images: released code).
 
-A training that ended there is as long as those of the paper, although it may not have converged.
+On data of the paper's size, a training that ended there is as long as those of the paper, although it may not have
+converged.
 """
+
+
+class Endings(TypedDict):
+    """How some trainings ended, as arguments of `Check`."""
+
+    converged: bool
+    long_enough: bool
 
 
 @dataclass(frozen=True)
@@ -68,15 +77,27 @@ class Evidence:
         """The name of a system, with the key of its setting in brackets if that is not the system's key."""
         return setting_label(system, self.setting(system) or system)
 
-    def trained_long_enough(self, *settings: str | None) -> bool:
-        """Whether all trainings of some settings were long enough (see `long_enough`)."""
-        return self.long_enough([result for result in self.results if result.job.setting in settings])
+    def endings(self, *settings: str | None) -> Endings:
+        """How all trainings of some settings ended (see `endings_of`)."""
+        return self.endings_of([result for result in self.results if result.job.setting in settings])
 
-    def long_enough(self, models: Sequence[Result]) -> bool:
-        """Whether each training of some models converged, or ended at the paper's limit of epochs or later."""
+    def endings_of(self, models: Sequence[Result]) -> Endings:
+        """How the trainings of some models ended, as arguments of `Check`.
+
+        Returns:
+            - `converged`: whether each training converged;
+            - `long_enough`: whether each one converged, or ended at the paper's limit of epochs or later. Only on data
+              of the paper's size does such a training have as many updates as the paper's.
+        """
+        full_size = self.kind == "synthetic" or (self.departs is not None and not self.departs)
         endings = [model.ending for model in models]
 
-        return all(ending.converged or ending.epochs >= LIMITS[self.kind] for ending in endings)
+        return {
+            "converged": all(ending.converged for ending in endings),
+            "long_enough": all(
+                ending.converged or (full_size and ending.epochs >= LIMITS[self.kind]) for ending in endings
+            ),
+        }
 
     def without_results(self, *systems: str) -> Check | None:
         """A check that names those of the systems that have no results; None where all have some."""
@@ -115,7 +136,21 @@ class Evidence:
         missing = lacking("no NLL of single examples of", unknown) if unknown else _no_common_seed(*names)
         check = _check(found, -1, f"NLL of {names[0]} minus {names[1]}", "nats", missing)
 
-        return replace(check, long_enough=self.trained_long_enough(*settings))
+        return self._with_same_state(replace(check, **self.endings(*settings)), *settings)
+
+    def _with_same_state(self, check: Check, *settings: str | None) -> Check:
+        """Lets a difference decide nothing if some seeds of a setting have collapsed and others have not.
+
+        The interval of a difference assumes that the differences of the seeds are normal. They are not if a setting
+        collapses with some of its seeds.
+        """
+        for setting in settings:
+            states = {result.collapsed for result in self.results if result.job.setting == setting}
+            if len(states) > 1 and check.seeds >= LEAST_SEEDS:
+                text = f"{check.text}, but {setting} has collapsed with some seeds only"
+                return replace(check, holds=None, text=text)
+
+        return check
 
     def greater(
         self, first: str, second: str, value: Callable[[Result], float | None], name: str, count: int = 1
@@ -137,8 +172,10 @@ class Evidence:
         missing = lacking(f"no {name} of", names) if pairs else _no_common_seed(*names)
         check = _check(found, 1, f"{name} of {names[0]} minus {names[1]}", "nats", missing)
 
-        return self.without_results(first, second) or replace(
-            check, long_enough=self.trained_long_enough(self.setting(first), self.setting(second))
+        settings = self.setting(first), self.setting(second)
+
+        return self.without_results(first, second) or self._with_same_state(
+            replace(check, **self.endings(*settings)), *settings
         )
 
     def beyond(
@@ -166,9 +203,9 @@ class Evidence:
         text = f"{name} of {self.name(system)} minus {bound_name} ({bound:.2f})"
         check = _check(found, sign, text, "nats", lacking(f"no {name} of", [self.name(system)]))
 
-        return self.without_results(system) or replace(
-            check, long_enough=self.trained_long_enough(self.setting(system))
-        )
+        setting = self.setting(system)
+
+        return self.without_results(system) or self._with_same_state(replace(check, **self.endings(setting)), setting)
 
     def more_accurate(self, first: str, second: str, count: int = 1) -> Check:
         """Checks that the probes of one system are more accurate than those of another, at each number of labels.
@@ -181,7 +218,8 @@ class Evidence:
         one, other = self.models(first), self.models(second)
         labels = label_counts([*one.values(), *other.values()])
         names = self.name(first), self.name(second)
-        long_enough = self.trained_long_enough(self.setting(first), self.setting(second))
+        settings = self.setting(first), self.setting(second)
+        endings = self.endings(*settings)
         name = f"accuracy of {names[0]} minus {names[1]}"
         found: list[Interval] = []
         subsets: list[int] = []
@@ -201,7 +239,7 @@ class Evidence:
         numbers = "one number" if len(found) == 1 else f"{len(found)} numbers"
         text = f"{name}: {span} points over {numbers} of labels"
         if seeds < LEAST_SEEDS:
-            return Check(None, f"{text} (one seed, so no interval)", seeds, long_enough)
+            return Check(None, f"{text} (one seed, so no interval)", seeds, **endings)
         signs = [each.sign for each in found]
         sides = [(1, "above"), (-1, "below"), (0, "around")]
         counts = [f"{signs.count(sign)} {side} 0" for sign, side in sides if sign in signs]
@@ -209,12 +247,14 @@ class Evidence:
         worst = min(found, key=lambda each: each.low)
         least = f"least favourable interval {_signed(worst.low, 1)} to {_signed(worst.high, 1)}"
 
-        return Check(
+        check = Check(
             holds,
             f"{text} (of {len(found)} intervals, {word_list(counts)}; {least}{_single_subsets(subsets)})",
             seeds,
-            long_enough,
+            **endings,
         )
+
+        return self._with_same_state(check, *settings)
 
     def state(self, system: str, collapsed: bool) -> Check:
         """Checks that all models of a system have collapsed, or that none has.
@@ -238,7 +278,7 @@ class Evidence:
         )
         outcomes = [None if model.collapsed is None else model.collapsed == collapsed for model in models]
 
-        return unanimous(outcomes, text, seeds_of(models), self.long_enough(models))
+        return unanimous(outcomes, text, seeds_of(models), **self.endings_of(models))
 
 
 def seeds_of(models: Sequence[Result]) -> int:
@@ -263,6 +303,7 @@ def _check(found: Interval | None, sign: int, name: str, unit: str, missing: Che
     """
     if found is None:
         return missing
+    decimals = enough_decimals(found, decimals)
     difference = _signed(found.difference, decimals)
     if found.seeds < LEAST_SEEDS:
         return Check(None, f"{name}: {difference} {unit} (one seed)", found.seeds)

@@ -132,7 +132,7 @@ def content(
         ),
         "points": cells.word_list([space.name for space in spaces if space.variances is None]),
         "figure": page.inline_png(figure, "Latent spaces: density above, means below"),
-        "earlier": earlier_results.sentences(params, models),
+        "earlier": earlier_results.sentences(params, models, root),
         "claims": [line for line in claims.lines([evidence]) if line.dataset],
         "claims_explained": claims.EXPLANATION,
         "selection": selection.sentence(params, paper, (selected, chosen) if selected and chosen else None, root)

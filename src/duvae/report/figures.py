@@ -184,7 +184,8 @@ def probes(results: Sequence[Result]) -> Figure:
             continue
         by_count = [[probe[count] for probe in probes if count in probe] for count in counts]
         accuracy = [np.mean([entry["accuracy"] for entry in entries]) if entries else np.nan for entries in by_count]
-        spread = [np.mean([entry["spread"] or 0.0 for entry in entries]) if entries else 0.0 for entries in by_count]
+        known = [[entry["spread"] for entry in entries if entry["spread"] is not None] for entries in by_count]
+        spread = [np.mean(spreads) if spreads else np.nan for spreads in known]  # no bar for a single labelled subset
         colour, dashes = styles[setting]
         # Without the shift, error bars of different settings would hide each other.
         shift = min(0.05, 0.5 / len(settings)) * (index - (len(settings) - 1) / 2)

@@ -86,17 +86,17 @@ def _surrounded(evidence: Evidence, system: str) -> Check:
     outcomes = [None if seed in fallen else surrounded(space, evidence.centre) for seed, space in spaces.items()]
     between = sum(outcome is True for outcome in outcomes)
     collapsed = outcomes.count(None)
-    text = f"{evidence.name(system)}: between the others in {between} of {len(outcomes)}"
-    text += f", {collapsed} collapsed" if collapsed else ""
+    text = f"{evidence.name(system)}: between the others in {between} of {len(outcomes) - collapsed}"
+    text += f" that did not collapse, {collapsed} collapsed" if collapsed else ""
 
-    return unanimous(outcomes, text, len(spaces), evidence.trained_long_enough(evidence.setting(system)))
+    return unanimous(outcomes, text, len(spaces), **evidence.endings(evidence.setting(system)))
 
 
 def five_centres(evidence: Evidence) -> Finding:
     """The aggregated posterior of DU-VAE has as many centres as the data has components; no other system's has.
 
-    The number of centres depends on how far a peak must stand out. So a model decides only if the numbers at all
-    `THRESHOLDS` are equal to the number of components, or if none is.
+    The number of centres depends on how far a peak must stand out. So a model decides only if the number is that of the
+    components at all `THRESHOLDS`, or if it is at no threshold between the least and the greatest of them.
     """
     checks = []
     for system in ("du_vae", "vae", "agg_vae", "bn_vae"):
@@ -109,7 +109,7 @@ def five_centres(evidence: Evidence) -> Finding:
         outcomes = [as_many(each, components) for each in found]
         wanted = outcomes if system == "du_vae" else [None if each is None else not each for each in outcomes]
         text = f"{evidence.name(system)}: {word_list([centres_text(each) for each in found])}"
-        checks.append(unanimous(wanted, text, len(found), evidence.trained_long_enough(evidence.setting(system))))
+        checks.append(unanimous(wanted, text, len(found), **evidence.endings(evidence.setting(system))))
 
     return together(checks)
 
@@ -117,13 +117,18 @@ def five_centres(evidence: Evidence) -> Finding:
 def as_many(found: Mapping[float, int], wanted: int) -> bool | None:
     """Whether a density has the wanted number of centres; None where this depends on the threshold.
 
+    The number falls as the threshold rises. So it takes the wanted value at some threshold, perhaps between two of
+    those in `found`, only if that value lies between the numbers at the least and at the greatest threshold.
+
     Args:
         found: The number of centres at each threshold, as `duvae.metrics.centres.counts` returns it.
         wanted: Number of centres that the density shall have.
     """
-    equal = {count == wanted for count in found.values()}
+    least, greatest = min(found.values()), max(found.values())
+    if least == greatest == wanted:
+        return True
 
-    return equal.pop() if len(equal) == 1 else None
+    return None if least <= wanted <= greatest else False
 
 
 def centres_text(found: Mapping[float, int]) -> str:
@@ -133,7 +138,7 @@ def centres_text(found: Mapping[float, int]) -> str:
         found: The number of centres at each threshold, as `duvae.metrics.centres.counts` returns it.
 
     Returns:
-        A text such as `4 centres (5 if peaks of 1 % of the highest count)`.
+        A text such as `4 centres (5 if peaks of at least 1 % of the highest are counted)`.
     """
     usual = found[PROMINENCE]
     words = "1 centre" if usual == 1 else f"{usual} centres"
@@ -144,8 +149,8 @@ def centres_text(found: Mapping[float, int]) -> str:
     if not others:
         return f"{words} (for peaks from {100 * THRESHOLDS[0]:g} to {100 * THRESHOLDS[-1]:g} % of the highest)"
     texts = [
-        f"{count} if {'' if float(shares[0]) < 100 * PROMINENCE else 'only '}peaks of {word_list(shares)} % of the"
-        " highest count"
+        f"{count} if {'' if float(shares[0]) < 100 * PROMINENCE else 'only '}peaks of at least {word_list(shares)} % of"
+        " the highest are counted"
         for count, shares in others.items()
     ]
 

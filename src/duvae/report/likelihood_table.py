@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from duvae.report import convergence, verdict
-from duvae.report.cells import Cell, Head, Row, Table, cell, word_list
+from duvae.report.cells import Cell, Head, Row, Table, cell, number_range, word_list
 from duvae.report.comparison import Comparison, absent_text, seeds_text
 from duvae.report.metric_columns import METRICS, Gaps, reference, shown_metrics
 from duvae.report.per_example import Floor, gap_over_seeds
@@ -47,18 +47,17 @@ def likelihood(
         cells = [Cell(None), *(known.get(metric.key, Cell(None)) for metric in metrics), Cell(None)]
         rows.append(Row("Floor: the true NLL", cells, note, floor=True))
     vae = reference(results)
-    unconverged = False
     for setting, name, note in named_settings(results):
         models = [result for result in results if result.job.setting == setting]
         mark = convergence.mark(models)
-        unconverged = unconverged or bool(mark)
         cells = [cell(over.count(setting))]
         for metric in metrics:
             if metric.key == "gap":
                 mean, spread, error = gap_over_seeds((gaps or {}).get(setting, []))
                 cells.append(replace(cell(mean, 2, spread, error), mark=mark))
             elif metric.key == "against":
-                found = None if vae is None or setting == vae else comparison.between(setting, vae)
+                apart = vae is None or setting == vae or bool({setting, vae} & set(comparison.shorter))
+                found = None if vae is None or apart else comparison.between(setting, vae)
                 entry = cell(found.difference, 2, error=found.high - found.difference) if found else Cell(None)
                 both = [result for result in results if result.job.setting in (setting, vae)]
                 cells.append(replace(entry, mark=convergence.mark(both)))
@@ -69,6 +68,8 @@ def likelihood(
                 entry = cell(value, decimals, over.spread(setting, metric.key), error)
                 if metric.key == "nll" and entry.text is not None:
                     entry = replace(entry, strong=setting in comparison.best and not comparison.left_out, mark=mark)
+                elif metric.key == "nll_unseen" and entry.text is not None:
+                    entry = replace(entry, mark=mark)
                 cells.append(entry)
         cells.append(Cell(verdict.of_setting([model.metrics for model in models])))
         rows.append(Row(name, cells, note, colours[setting]))
@@ -82,16 +83,26 @@ def likelihood(
     return Table(
         f"{prefix}likelihood-{results[0].job.dataset}",
         f"On {test_size_text(results, item)}, per {item}. {spread_text(over)};{brackets_text(bracketed, item)}"
-        f" – where a system has no such number. {best_text(results, comparison)}"
-        + (
-            f" {convergence.MARK}: a training ended at its limit of epochs, before it had converged; a difference may"
-            " be one of the speed of training."
-            if unconverged
-            else ""
-        ),
+        f" – where a system has no such number. {best_text(results, comparison)}{unseen_text(results, keys, item)}"
+        f"{convergence.footnote(results)}",
         [Head("Seeds"), *(Head(metric.label, metric.unit) for metric in metrics), Head("z")],
         rows,
     )
+
+
+def unseen_text(results: Sequence[Result], keys: Sequence[str], item: str) -> str:
+    """Says of how many test examples the column of unseen examples is, with a space before; empty without the column.
+
+    Args:
+        results: Results of the models of one data set.
+        keys: The keys of the metrics that the table shows.
+        item: The word for one test example.
+    """
+    counts = [int(result.metrics["unseen"]) for result in results if result.metrics.get("unseen") is not None]
+    if "nll_unseen" not in keys or not counts:
+        return ""
+
+    return f" Unseen: {number_range(counts)} {item}s."
 
 
 def brackets_text(keys: Sequence[str], item: str) -> str:

@@ -43,8 +43,8 @@ METRICS = (
         "nats",
         2,
         "−log p(x), by importance weighting with {samples} samples each; less is better."
-        " In brackets the standard error of the mean over the test examples on which it was measured. Two settings were"
-        " measured on the same examples, so their difference has a smaller error than this.",
+        " In brackets the standard error of the mean over the test examples on which it was measured, with several"
+        " seeds the mean of these errors. It is not the error of a difference: see Minus VAE's.",
     ),
     Metric(
         "against",
@@ -69,7 +69,8 @@ METRICS = (
         2,
         "NLL minus the generator's own −log p(x), on the {floor} sentences of the floor;"
         " in brackets the standard error of these paired differences over sentences, averaged over the seeds first."
-        " Settings are not ranked by it: their differences have smaller errors.",
+        " Settings are not ranked by it: it is not the error of their difference. A model also predicts the end of the"
+        " sentence, which the generator does not.",
     ),
     Metric(
         "perplexity",

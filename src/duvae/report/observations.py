@@ -5,7 +5,7 @@ training, and the values that a system reaches by construction.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from duvae.report import convergence, verdict
 from duvae.report.cells import number, word_list
@@ -16,6 +16,9 @@ from duvae.report.results import Result, over_seeds, setting_names
 
 NORMALIZED = ("bn_vae", "du_vae")
 """Systems whose Gaussian means have the mean square gamma^2 over each batch, summed over n dimensions: n gamma^2."""
+
+ONE_SEED = "Each of these settings has one seed, so other seeds may differ."
+"""The sentence after the lists of collapsed settings, where no setting has several seeds."""
 
 NEAR_CEILING = 0.5
 """Distance from log N in nats, within which the estimate of the mutual information is bounded by log N."""
@@ -65,7 +68,10 @@ def collapse_lines(results: Sequence[Result]) -> list[str]:
         share = "" if words in groups else f"{words}; "
         groups[words if words in groups else "mixed"].append(f"{name} ({share}{', '.join(values)})")
 
-    return [f"{titles[key]}: {word_list(names)}." for key, names in groups.items() if names] + [verdict.RULE]
+    lines = [f"{titles[key]}: {word_list(names)}." for key, names in groups.items() if names]
+    single = bool(lines) and not (over.seeds > 1).any()
+
+    return [*lines, *([ONE_SEED] if single else []), verdict.RULE]
 
 
 def nll_lines(results: Sequence[Result], comparison: Comparison) -> list[str]:
@@ -81,23 +87,35 @@ def nll_lines(results: Sequence[Result], comparison: Comparison) -> list[str]:
     if not comparison.best:
         reason = " They have no seed in common." if len(compared) > 1 else ""
         return [f"The NLL of the settings was not compared in pairs.{reason} {absent}".strip()]
-    best = [names[setting] for setting in comparison.best]
-    of = f"Of {word_list(compared)},"
-    if len(best) == len(compared):
-        line = f"{of} none can be distinguished from the one with the lowest NLL."
-    elif len(best) == 1:
-        this = f"this {best[0]}" if len(comparison.seeds) == 1 else best[0]
-        others = len(compared) - 1
-        line = f"{of} {this} has the lowest NLL, in paired comparisons with the {others} other{'s' * (others > 1)}."
-    else:
-        line = f"{of} these cannot be distinguished from the one with the lowest NLL: {word_list(best)}."
-    rough = [r for r in results if r.job.setting in comparison.settings and not r.ending.converged]
-    more = " Not all of these trainings converged, so more epochs may change the order." if rough else ""
-
-    return [
-        f"{line} The confidence is 95 % for all comparisons together, {seeds_text(results, comparison)}.{more}"
-        f" {absent}".strip()
+    trained = [result for result in results if result.job.setting in comparison.settings]
+    count = convergence.count_text(trained)
+    more = f" {count}, so more epochs may change the order." if count else ""
+    lines = [
+        f"Of {word_list(compared)}, {_best_words(comparison, names)}. The confidence is 95 % for all comparisons"
+        f" together, {seeds_text(results, comparison)}.{more} {absent}".strip()
     ]
+    unseen = comparison.unseen
+    if unseen is not None and unseen.best:
+        repeated = comparison.examples - unseen.examples
+        lines.append(
+            f"{repeated:,} of the {comparison.examples:,} test examples also stand in the training data. On the other"
+            f" {unseen.examples:,}, {_best_words(unseen, names)}."
+        )
+
+    return lines
+
+
+def _best_words(comparison: Comparison, names: Mapping[str, str]) -> str:
+    """Says which of the compared settings has the lowest NLL, or which cannot be distinguished from that one."""
+    best = [names[setting] for setting in comparison.best]
+    if len(best) == len(comparison.settings):
+        return "none can be distinguished from the one with the lowest NLL"
+    if len(best) > 1:
+        return f"these cannot be distinguished from the one with the lowest NLL: {word_list(best)}"
+    this = f"this {best[0]}" if len(comparison.seeds) == 1 else best[0]
+    others = len(comparison.settings) - 1
+
+    return f"{this} has the lowest NLL, in paired comparisons with the {others} other{'s' * (others > 1)}"
 
 
 def floor_lines(results: Sequence[Result], gaps: Gaps) -> list[str]:

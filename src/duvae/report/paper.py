@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from duvae.config import PaperTable
 from duvae.errors import UserError
 from duvae.registry import RECORDS
+from duvae.report import convergence
 from duvae.report.cells import Cell, Head, Row, Table, cell, number, number_range
 from duvae.report.names import hyperparameter_text, label, same_hyperparameters
 from duvae.report.paper_tables import TITLES, lines, no_rows
@@ -197,8 +198,8 @@ def compare_with_paper(
         results: Results of all models of one data set.
         colours: The colour of each setting.
         item: The word for one test example: `sentence` or `image`.
-        departs: Differences between this experiment and the paper's. If there are any, the NLL are not subtracted: they
-            are of other data, or of models that were trained in another way.
+        departs: Differences between this experiment and the paper's. If there are any, nothing is subtracted: the
+            numbers are of other data, or of models that were trained in another way.
 
     Raises:
         UserError: If the table has no such column.
@@ -212,6 +213,7 @@ def compare_with_paper(
     letters = iter("abcdefghij")
     footnotes = [(next(letters) if note.systems else "", note) for note in notes]
     over = over_seeds(results)
+    heads = ["ours", "paper", *([] if departs else ["diff."])]
     rows = []
     for line in _lines(theirs, results):
         marks = [(mark, note) for mark, note in footnotes if line.system in note.systems and line.numbers]
@@ -221,18 +223,18 @@ def compare_with_paper(
             if line.setting is not None:
                 value, error = over.value(line.setting, key), over.value(line.setting, f"{key}_stderr")
                 ours = cell(value, decimals, over.spread(line.setting, key), error)
-                signed = None if departs and key == "nll" else difference(value, paper)
+                signed = None if departs else difference(value, paper)
             mark = "".join(mark for mark, note in marks if note.metric == key)
-            cells += [ours, Cell(paper or None, mark=mark), Cell(signed)]
+            cells += [ours, Cell(paper or None, mark=mark), *([] if departs else [Cell(signed)])]
         colour = colours[line.setting] if line.setting else ""
         mark = "".join(mark for mark, note in marks if not note.metric)
+        mark += convergence.mark([result for result in results if result.job.setting == line.setting])
         rows.append(Row(label(line.system), cells, line.note, colour, mark=mark))
-    omitted = ""
+    differs = "" if departs else "; and ours minus the paper's"
+    omitted = " Nothing is subtracted, since this is not the paper's experiment." if departs else ""
     if metrics is LIKELIHOOD:
         examples = test_size_text(results, item)
         errors = f"; in brackets a standard error over {item}s"
-        if departs:
-            omitted = " The NLL are not subtracted, since this is not the paper's experiment."
     else:
         count = number_range([result.metrics["sentences"] for result in results])
         examples = f"{count} test {item}s, by number of {label_unit(results)}"
@@ -242,11 +244,11 @@ def compare_with_paper(
         TITLES[name],
         Table(
             f"{name}-{results[0].job.dataset}",
-            f"Ours on {examples}; the paper's as printed; and ours minus the paper's. ± is the standard"
-            f" deviation over our seeds, not shown for one seed{errors}. – where there is no such number.{omitted}",
-            [Head("Seeds"), *(Head(head) for _ in metrics for head in ("ours", "paper", "diff."))],
+            f"Ours on {examples}; the paper's as printed{differs}. ± is the standard deviation over our seeds, not"
+            f" shown for one seed{errors}. – where there is no such number.{omitted}{convergence.footnote(results)}",
+            [Head("Seeds"), *(Head(head) for _ in metrics for head in heads)],
             rows,
-            groups=[("", 2), *((title, 3) for title, _ in metrics.values())],
+            groups=[("", 2), *((title, len(heads)) for title, _ in metrics.values())],
         ),
         [(mark, note.text) for mark, note in sorted(footnotes, key=lambda pair: pair[0])],
     )

@@ -194,7 +194,13 @@ def _study_lines(selection: Selection, paper: Result, selected: Result | None) -
         lines.append(f"Its training ended at the limit of {limit} epochs, so it may not have converged.")
     theirs = _trial(trials, {key: paper.metrics["hyperparameters"].get(key) for key in selection.values})
     if least is not None and theirs.get("mi", math.inf) <= least:
-        lines.append(f"There the paper's own choice failed the condition, with an MI of {number(theirs['mi'], 2)}.")
+        decimals = next((more for more in range(2, 9) if round(theirs["mi"], more) <= least), 9)
+        found = number(theirs["mi"], decimals)
+        lines.append(f"There the one training with the paper's own values had an MI of {found}, not above the bound.")
+        here = paper.metrics["mi"]
+        if here is not None and here > least:
+            epochs = f"after {paper.metrics['epochs']} epochs"
+            lines.append(f"The model with these values on this page, {epochs}, has an MI of {number(here, 2)} on test.")
 
     return [*lines, *_version_lines(selection, selected or paper)]
 

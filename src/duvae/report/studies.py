@@ -51,13 +51,15 @@ def figure2(summary: Mapping[str, Any], trials: pd.DataFrame) -> Table | None:
         return Cell(
             number(trial["nll"], 2),
             error=number(trial["mi"], 2),
-            strong=bool(best and best["hyperparameters"] == hyperparameters),
-            mark="p" if paper is not None and dict(paper) == hyperparameters else "",
+            mark=("c" if best and best["hyperparameters"] == hyperparameters else "")
+            + ("p" if paper is not None and dict(paper) == hyperparameters else "")
+            + (MARK if at_limit(summary, trial) else ""),
         )
 
     return Table(
         id="figure2",
-        caption="NLL on validation in nats; in brackets the MI. Bold: the study's choice; p: the paper's.",
+        caption="NLL on validation in nats; in brackets the MI. c: the study's choice, which other trials may equal;"
+        f" p: the paper's; {MARK}: ended at the limit of epochs.",
         corner=f"{letter(summary, y)} \\ {letter(summary, x)}",
         heads=[Head(f"{letter(summary, x)} {value:g}") for value in x_values],
         rows=[
@@ -75,7 +77,7 @@ def trials_table(summary: Mapping[str, Any], trials: pd.DataFrame) -> Table:
         trials: Content of trials.csv, one row per trial.
     """
     keys = list(summary["space"])
-    best = summary.get("maybe_best") or ([summary["best"]["trial"]] if summary["best"] else [])
+    best = summary.get("maybe_best") or []
     rows = [
         Row(
             f"{int(row['trial'])}",
@@ -102,8 +104,8 @@ def trials_table(summary: Mapping[str, Any], trials: pd.DataFrame) -> Table:
         caption="On validation; in brackets the standard error over the examples. Bold: the trials that cannot be"
         " distinguished from the one with the lowest NLL among those whose MI is high enough."
         if summary.get("maybe_best")
-        else "On validation; in brackets the standard error over the examples. Bold: the lowest NLL among the trials"
-        " whose MI is high enough.",
+        else "On validation; in brackets the standard error over the examples. No trial is bold, since they were not"
+        " compared in pairs.",
         corner="Trial",
         heads=[*heads, Head("Epochs"), Head("State")],
         rows=rows,
@@ -166,8 +168,12 @@ def summary_lines(summary: Mapping[str, Any], trials: pd.DataFrame) -> list[str]
     maybe, best = summary.get("maybe_best"), summary["best"]
     complete = trials[trials["state"] == "complete"]
     others = int(complete["feasible"].astype(bool).sum()) - 1
-    if others > 0 and best is not None:
-        lines.append(f"As the lowest of {others + 1} NLL, it is biased low.")
+    stopped = int((trials["state"] == "pruned").sum())
+    if others + stopped > 0 and best is not None:
+        early = f" and {stopped} that were stopped early for their loss" if stopped else ""
+        lines.append(
+            f"As the lowest of {others + 1} NLL{early}, all on the same validation examples, it is biased low."
+        )
     if maybe is None:
         lines.append("The trials were not compared in pairs, since the NLL of single examples is missing.")
     elif alike := [str(number) for number in maybe if best is None or number != best["trial"]]:

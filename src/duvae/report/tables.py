@@ -25,7 +25,7 @@ def test_size_text(results: Sequence[Result], item: str) -> str:
     total = number_range([result.metrics["sentences"] for result in results])
     part = number_range([result.metrics.get("nll_examples") or result.metrics["sentences"] for result in results])
 
-    return f"{total} test {item}s" + ("" if part == total else f" (NLL on a random {part} of them)")
+    return f"{total} test {item}s" + ("" if part == total else f" (NLL on a random {part} of them, the rest on all)")
 
 
 def labelled_elsewhere(results: Sequence[Result], item: str) -> str:
@@ -83,7 +83,8 @@ def probes(
             cell(over.value(setting, key), 1, over.spread(setting, key), over.value(setting, f"{key}_spread"))
             for key in (f"probe_{n}" for n in counts)
         ]
-        rows.append(Row(name, [cell(over.count(setting)), *cells], note, colours[setting]))
+        mark = convergence.mark([result for result in results if result.job.setting == setting])
+        rows.append(Row(name, [cell(over.count(setting)), *cells], note, colours[setting], mark=mark))
     subsets = {
         len(accuracy["draws"]) for result in results if result.probe for accuracy in result.probe["by_labels"].values()
     }
@@ -100,7 +101,8 @@ def probes(
         f"{prefix}probes-{results[0].job.dataset}",
         f"Accuracy in percent on the test {item}s of a linear classifier of the posterior means (of a flow μ⁰ and zᵀ"
         f" joined){per_alphabet} by number of {unit}. {spread_text(over)}{brackets}. The means have no noise, so a"
-        f" classifier of them can be accurate although the decoder ignores z.{labelled_elsewhere(results, item)}",
+        f" classifier of them can be accurate although the decoder ignores z.{labelled_elsewhere(results, item)}"
+        f"{convergence.footnote(results)}",
         [Head("Seeds"), *(Head(f"{int(n):,}" if n.isdigit() else n) for n in counts)],
         rows,
     )
@@ -119,6 +121,9 @@ def alphabets(results: Sequence[Result]) -> list[Table]:
         alphabets.
     """
     names = setting_names(results)
+    marks = {
+        setting: convergence.mark([result for result in results if result.job.setting == setting]) for setting in names
+    }
     tables = []
     for count in label_counts(results):
         accuracies: dict[str, dict[str, list[float]]] = {}
@@ -134,8 +139,9 @@ def alphabets(results: Sequence[Result]) -> list[Table]:
             tables.append(
                 Table(
                     f"alphabets-{count}-{results[0].job.dataset}",
-                    f"Accuracy in percent in each alphabet, {count} {label_unit(results)}; means over seeds.",
-                    [Head(name) for name in names.values()],
+                    f"Accuracy in percent in each alphabet, {count} {label_unit(results)}; means over seeds."
+                    f"{convergence.footnote(results)}",
+                    [Head(f"{name}{marks[setting]}") for setting, name in names.items()],
                     rows,
                     "Alphabet",
                 )
@@ -217,11 +223,12 @@ def per_model(results: Sequence[Result], colours: Mapping[str, str], item: str =
             for metric in metrics
         ]
         cells += [*(cell(values[key]) for key in more), Cell(result.commit or None)]
-        rows.append(Row(names[result.job.setting], cells, f"seed {result.job.seed}", colours[result.job.setting]))
+        setting, mark = result.job.setting, convergence.mark([result])
+        rows.append(Row(names[setting], cells, f"seed {result.job.seed}", colours[setting], mark=mark))
 
     return Table(
         f"models-{results[0].job.dataset}",
-        "Every single model; in brackets standard errors.",
+        f"Every single model; in brackets standard errors.{convergence.footnote(results)}",
         [*(Head(metric.label, metric.unit) for metric in metrics), *more.values(), Head("Commit")],
         rows,
     )
@@ -229,7 +236,10 @@ def per_model(results: Sequence[Result], colours: Mapping[str, str], item: str =
 
 def spread_text(over: OverSeeds) -> str:
     """Says what the sign ± means in a table, or that there is only one seed."""
-    return "± is the standard deviation over seeds" if (over.seeds > 1).any() else "One seed, so no spread over seeds"
+    if (over.seeds > 1).any():
+        return "± is the standard deviation over seeds"
+
+    return "One seed, so no spread over seeds, and other seeds may differ"
 
 
 def named_settings(results: Sequence[Result]) -> list[tuple[str, str, str]]:

@@ -47,26 +47,41 @@ def differences(
         One sentence for the training and one for the measurement, each only if a parameter of it has changed.
     """
     arguments = f"--dataset {job.dataset} --setting {job.setting} --seed {job.seed}"
+    trained, measured = changes(params, job, metrics, record, root)
+    groups = (("models", "trained", "train", trained), ("results", "measured", "evaluate", measured))
+
+    return [
+        f"{folder}/{job.folder.as_posix()}: was {verb} with {', '.join(found)}. What is shown belongs to these earlier"
+        f" values. Run 'duvae {command} {arguments}' and the stages after it, or 'dvc repro'."
+        for folder, verb, command, found in groups
+        if found
+    ]
+
+
+def changes(
+    params: Params, job: Job, metrics: Mapping[str, Any], record: Mapping[str, Any], root: Path = Path()
+) -> tuple[list[str], list[str]]:
+    """Finds the parameters that have changed, of the training and of the measurement. See `differences`.
+
+    Returns:
+        Two lists of texts such as `optimisation.epochs 50 (params.yaml: 120)`.
+    """
     measured = {"importance_samples": metrics.get("importance_samples")}
     pairs = (
-        ("models", "trained", "train", trained_with(metrics, record), _now(params, job, root)),
-        ("results", "measured", "evaluate", measured, params.evaluation.model_dump()),
+        (trained_with(metrics, record), _now(params, job, root)),
+        (measured, {"importance_samples": params.evaluation.importance_samples}),
     )
-    sentences = []
-    for folder, verb, command, then, now in pairs:
-        earlier, present = flat(then), flat(now)
-        changed = [
-            f"{name} {earlier[name]} (params.yaml: {present[name]})"
-            for name in earlier
-            if name in present and earlier[name] != present[name]
-        ]
-        if changed:
-            sentences.append(
-                f"{folder}/{job.folder.as_posix()}: was {verb} with {', '.join(changed)}. What is shown belongs to"
-                f" these earlier values. Run 'duvae {command} {arguments}' and the stages after it, or 'dvc repro'."
-            )
+    trained_changes, measured_changes = (_changed(flat(then), flat(now)) for then, now in pairs)
 
-    return sentences
+    return trained_changes, measured_changes
+
+
+def _changed(earlier: Mapping[str, Any], present: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{name} {earlier[name]} (params.yaml: {present[name]})"
+        for name in earlier
+        if name in present and earlier[name] != present[name]
+    ]
 
 
 def changed(params: Params, job: Job, root: Path = Path()) -> list[str]:

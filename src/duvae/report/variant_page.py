@@ -133,7 +133,8 @@ def table(group: Group, floor: Floor) -> Table:
     members = _members(group)
     use = any(result.metrics.get("use") is not None for result in _results(group))
     gaps = [each.training.overfitting for each in members]
-    rows = [_row(each, use, any(gap is not None for gap in gaps)) for each in members]
+    base = group.base.training.converged if group.base else True
+    rows = [_row(each, use, any(gap is not None for gap in gaps), base) for each in members]
     compared = sum(each.change is not None for each in group.changes)
     level = LEVEL if compared == 1 else f"{LEVEL} for all {compared} together"
     caption = (
@@ -147,7 +148,7 @@ def table(group: Group, floor: Floor) -> Table:
             " only without dropout; the more a model overfits, the larger it is."
         )
     if not all(each.training.converged for each in members):
-        caption += f" {convergence.MARK}: a training ended at its limit of epochs, before it had converged."
+        caption += f" {convergence.FOOTNOTE}"
 
     return Table(
         f"variants-{members[0].training.key.replace('/', '-')}",
@@ -167,12 +168,15 @@ def table(group: Group, floor: Floor) -> Table:
     )
 
 
-def _row(member: Change, use: bool, overfitting: bool) -> Row:
+def _row(member: Change, use: bool, overfitting: bool, base_converged: bool) -> Row:
     training, change = member.training, member.change
+    mark = "" if training.converged else convergence.MARK
+    of_change = "" if training.converged and base_converged else convergence.MARK
+    difference = Cell(None) if change is None else cell(change.difference, 2, error=change.high - change.difference)
     cells = [
-        replace(cell(*_four(training, "nll")), mark="" if training.converged else convergence.MARK),
-        _gap_cell(member.gaps),
-        Cell(None) if change is None else cell(change.difference, 2, error=change.high - change.difference),
+        replace(cell(*_four(training, "nll")), mark=mark),
+        replace(_gap_cell(member.gaps), mark=mark if member.gaps else ""),
+        replace(difference, mark=of_change if change is not None else ""),
         cell(*_four(training, "kl")),
     ]
     cells += [cell(*_four(training, "use"))] if use else []
@@ -225,8 +229,9 @@ def intro(group: Group) -> str:
     """Says what the rows of the table have in common, and what their intervals cover."""
     compared = [each.change for each in group.changes if each.change is not None]
     text = (
-        "Each row changes only what it names. Everything else is as in the first row, and so are the validation and"
-        " test sentences."
+        "Each row changes only the parameters that it names. Everything else is as in the first row, and so are the"
+        " validation and test sentences. With other networks or data, the same seed draws other initial weights and"
+        " batches."
         if group.base
         else f"Each row names its differences from the parameters of {group.dataset} in params.yaml."
     )
@@ -290,7 +295,8 @@ def _summary(group: Group) -> list[str]:
     if len(single) > 1:
         most = max(-each.low for each in single)
         bound = f" by more than {number(math.ceil(100 * most) / 100, 2)} nats" if most > 0 else ""
-        lines.append(f"By these intervals, none of the {len(single)} changes alone lowers the NLL{bound}.")
+        seeds = " (one seed, so other seeds may differ)" if any(change.seeds == 1 for change in single) else ""
+        lines.append(f"By these intervals{seeds}, none of the {len(single)} changes alone lowers the NLL{bound}.")
     together = [
         f"{each.training.key} has the data and the networks of {each.parts} of these changes together: it is"
         f" {_above(each)}."

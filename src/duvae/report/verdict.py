@@ -116,7 +116,7 @@ RULE = (
     f" is below {UNUSED} nats by more than {ERRORS} standard errors. The length of x does not count, since z"
     f" is exchanged among examples of equal length. Not collapsed: the use of z is above {UNUSED} nats by more than"
     f" {ERRORS} standard errors. If the two contradict each other, or if neither holds, the results cannot tell. Where"
-    " the MI is not defined, a KL or an MPD of z below the bound shows that the MI is below it, too. The bounds are"
-    " ours."
+    " the MI is not defined, a KL or an MPD of z below the bound counts as an MI below it, since both are at least the"
+    " MI; for a flow, both are estimates. The bounds are ours."
 )
 """The rule in the words of the pages."""
