@@ -18,7 +18,7 @@ from pipelines.devices import Device
 from pipelines.durations import DEFAULTS, counted_work, gpu_memory, gpu_times, step_time
 from pipelines.gpu_times import Card, card, read
 from pipelines.makespan import makespan
-from pipelines.slots import demands, share
+from pipelines.slots import Demand, demands, share
 from pipelines.stage_graph import Stage
 
 ROOT = Path(__file__).parents[1]
@@ -132,6 +132,8 @@ def runs(params: Params, kind: Card) -> str:
         stages[train] = Stage(train, (), (), False)
         stages |= {name: Stage(name, (train,), (), False) for name in (f"evaluate@{job.name}", f"samples@{job.name}")}
     tasks = demands(stages, {}, memory, times)
+    counted = {f"train@{job.name}": work.memory[0] for job in params.jobs() if (work := counted_work(params, job))}
+    largest = max(counted, key=lambda name: counted[name])
     seconds = {name: time.seconds for name, time in times.items()}
     longest = max(params.jobs(), key=lambda job: seconds[f"train@{job.name}"])
     rows = []
@@ -141,19 +143,35 @@ def runs(params: Params, kind: Card) -> str:
         for slots in sorted({1, len(shared.devices) // count}):
             forced = share(devices, tasks, params.threads, slots)
             slower = {name: each * forced.slowdown for name, each in seconds.items()}
-            ahead = makespan(stages, slower, len(forced.devices))
-            rows.append([f"{count} H100", f"{slots}", f"{ahead / 3600:.0f}"])
-    reason = share([Device("an H100", "0", model=MODEL, memory=MEMORY)], tasks, params.threads, cores=CORES).reason
+            shorter = [name for name in stages if not name.endswith(f"@{longest.name}")]
+            hours = [makespan(stages, slower, len(forced.devices), names) / 3600 for names in (None, shorter)]
+            rows.append([f"{count} H100", f"{slots}", *(f"{each:.0f}" for each in hours)])
     total = sum(seconds.values()) / 3600
-    hours = seconds[f"train@{longest.name}"] / 3600
+    chain = seconds[f"train@{longest.name}"] / 3600
     sentences = (
         f"`run: paper` has {len(params.jobs())} trainings. Their {len(stages)} tasks take {total:.0f} hours, one after"
-        f" the other. The longest training, `{longest.name}`, takes {hours:.0f} hours; no number of GPUs makes the run"
-        f" shorter than that. A rebuild chooses: {reason}. Probes, pages, and the measures of an evaluation besides the"
-        " NLL are not counted. Hours from start to end:"
+        f" the other. The longest training, `{longest.name}`, takes {chain:.0f} hours; no number of GPUs makes the run"
+        f" shorter than that. The most memory is that of `{largest}`: {counted[largest] / 1024:.0f} GiB of tensors were"
+        f" counted. A rebuild of everything chooses {chosen(tasks, params.threads)}. Probes, pages, and the measures of"
+        " an evaluation besides the NLL are not counted. Hours from start to end:"
     )
 
-    return f"{textwrap.fill(sentences, 120)}\n\n{table(['GPUs', 'tasks per GPU', 'hours'], rows)}"
+    head = ["GPUs", "tasks per GPU", "hours", "hours without the longest training"]
+
+    return f"{textwrap.fill(sentences, 120, break_on_hyphens=False)}\n\n{table(head, rows)}"
+
+
+def chosen(tasks: list[Demand], threads: int) -> str:
+    """The number of tasks on one GPU that a rebuild chooses, and the reason."""
+    return share([Device("GPU 0", "0", model=MODEL, memory=MEMORY)], tasks, threads, cores=CORES).reason
+
+
+def example(params: Params, dataset: str = "synthetic") -> str:
+    """The line in which `--plan` gives the slots, for all trainings and evaluations of a data set on one GPU."""
+    times, memory = gpu_times(params, card(MODEL)), gpu_memory(params)
+    names = [f"{kind}@{job.name}" for job in params.jobs() if job.dataset == dataset for kind in ("train", "evaluate")]
+
+    return f"slots: {chosen(demands(names, {}, memory, times), params.threads)}"
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:

@@ -17,6 +17,7 @@ from pipelines import gpu_times, paper_runs
 from pipelines.durations import counted_work, default_durations, gpu_memory, step_time
 from pipelines.durations import gpu_times as times_of
 from pipelines.gpu_times import COUNTS, RATES, Card, Time, Work, card, read
+from pipelines.slots import MEMORY
 from simulated.work import lstm_work
 
 ROOT = Path(__file__).parents[1]
@@ -217,6 +218,35 @@ def test_the_page_has_todays_estimates() -> None:
     page = paper_runs.PAGE.read_text(encoding="utf-8")
     assert paper_runs.section(page, paper_runs.render(raw())) == page
     assert page.count(paper_runs.HEADING) == 1
+
+
+def test_the_page_of_rebuilds_has_todays_rule_and_example(paper: Params) -> None:
+    page, rates = (ROOT / "docs/rebuild.md").read_text(encoding="utf-8"), read(RATES)
+    words = " ".join(page.split())
+    times = "\N{MULTIPLICATION SIGN}"
+    assert f"{MEMORY:g} {times} the memory of the GPU" in words
+    assert f"{rates['context_mib']} MiB are added for the CUDA context" in words
+    assert f"{rates['safety']:g} {times} the tensors that were counted" in words
+    assert f"take {rates['kernel_us']:g} µs on the GPU and {rates['launch_us']:g} µs of the processor" in words
+    assert paper_runs.example(paper) in page
+    for dataset in paper_runs.DATASETS:
+        count = 2 if dataset == "synthetic" else 1
+        assert paper_runs.example(paper, dataset).startswith(f"slots: {count} at a time"), dataset
+
+
+def test_the_hours_of_the_paper_are_those_of_the_planner(paper: Params) -> None:
+    """One GPU takes the sum of all tasks, and eight no less than the longest chain of tasks."""
+    seconds = default_durations(paper, card(paper_runs.MODEL))
+    text = paper_runs.runs(paper, card(paper_runs.MODEL))
+    rows = {line.split(" | ")[0]: line.strip(" |").split(" | ") for line in text.splitlines() if "H100 |" in line}
+    one, eight = (float(rows[f"| {count} H100"][2]) for count in (1, 8))
+    chains = [
+        seconds[f"train@{job.name}"] + max(seconds[f"{kind}@{job.name}"] for kind in ("evaluate", "samples"))
+        for job in paper.jobs()
+    ]
+    assert one == pytest.approx(sum(seconds.values()) / 3600, abs=0.51)
+    assert eight >= max(sum(seconds.values()) / 8, *chains) / 3600 - 0.51
+    assert eight < one / 2
 
 
 def test_a_section_is_replaced_and_its_neighbours_stay() -> None:
