@@ -22,6 +22,10 @@ def test_the_longest_chain_starts_first(slots: int, expected: float) -> None:
     assert makespan(JOBS, SECONDS, slots) == expected
 
 
+def test_a_long_stage_does_not_wait_for_short_ones() -> None:
+    assert makespan(stages({"a": [], "b": [], "long": []}), {"a": 1.0, "b": 1.0, "long": 2.0}, 2) == 2
+
+
 def test_stages_that_do_not_wait_take_no_time() -> None:
     assert makespan(JOBS, SECONDS, 2, ["evaluate@a", "train@b", "evaluate@b"]) == 7
     assert makespan(JOBS, SECONDS, 1, ["evaluate@a"]) == 1
