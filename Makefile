@@ -83,7 +83,7 @@ fuzz: $(ENVIRONMENT)  ## Give 10,000 mutations of inputs to the commands; ARGS='
 bench: $(ENVIRONMENT)  ## Measure the speed: thirteen minutes on one free core; ARGS=--full trains for all epochs
 	@python -m benchmarks --output benchmarks/results.md $(ARGS)
 
-counts: $(ENVIRONMENT)  ## Count the work of each system on a simulated GPU, into pipelines/gpu_counts.yaml: 15 minutes on one core
+counts: $(ENVIRONMENT)  ## Count the work of each system on a simulated GPU, into pipelines/gpu_counts.yaml: eight minutes on one core
 	@PYTHONPATH="$(CURDIR)/src:$(CURDIR)/tests" OMP_NUM_THREADS=1 python -W ignore -m simulated.counts
 	@python -m pipelines.paper_runs
 
