@@ -24,7 +24,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 # dvc and the commands of its stages come from the environment .venv.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: figure1 report rebuild serve search dashboard test check smoke torture fuzz bench containers digests passwords lock environment clean help
+.PHONY: figure1 report rebuild serve search dashboard test check smoke torture fuzz bench counts containers digests passwords lock environment clean help
 
 figure1: $(ENVIRONMENT)  ## Rebuild the stages of Figure 1 that are out of date, and fill MLflow (the default target)
 	@dvc repro figure1
@@ -82,6 +82,10 @@ fuzz: $(ENVIRONMENT)  ## Give 10,000 mutations of inputs to the commands; ARGS='
 
 bench: $(ENVIRONMENT)  ## Measure the speed: thirteen minutes on one free core; ARGS=--full trains for all epochs
 	@python -m benchmarks --output benchmarks/results.md $(ARGS)
+
+counts: $(ENVIRONMENT)  ## Count the work of each system on a simulated GPU, into pipelines/gpu_counts.yaml: eight minutes on one core
+	@PYTHONPATH="$(CURDIR)/src:$(CURDIR)/tests" OMP_NUM_THREADS=1 python -W ignore -m simulated.counts
+	@python -m pipelines.paper_runs
 
 containers: $(ENVIRONMENT)  ## Lint docker/, check the compose files, and run each service on a local PostgreSQL
 	@hadolint docker/Dockerfile

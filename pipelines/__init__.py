@@ -14,6 +14,7 @@ records these results in the project, and calls `dvc repro` once. So DVC stays t
 | `stage_graph.py` | reads DVC's graph, and finds the stages that are up to date, in the run cache, or have to run |
 | `scheduler.py` | decides the order of the tasks, and how many tasks run at a time |
 | `devices.py` | finds the GPUs or CPU cores that a rebuild uses |
+| `slots.py` | chooses how many tasks share a GPU, from memory, busy time and cores |
 | `pool.py` | assigns devices to tasks; runs a task alone if its memory ran out; leaves GPUs that were lost |
 | `failures.py` | defines the kinds of failures of a task, and the exit statuses that tell them |
 | `launcher.py` | starts the process of one task, limits its time, and reads its result |
@@ -22,6 +23,10 @@ records these results in the project, and calls `dvc repro` once. So DVC stays t
 | `record.py` | brings the results of all tasks into the project; repairs DVC's files after a killed rebuild |
 | `lockfile.py` | writes the hashes of many stages into dvc.lock at once; `record.py` starts it as a process |
 | `durations.py` | estimates the seconds of each stage from earlier runs, or else from `default_durations.yaml` |
+| `gpu_times.py` | estimates times on a GPU, from the work (`gpu_counts.yaml`) and the card (`gpu_rates.yaml`) |
+| `makespan.py` | computes how long a rebuild takes from start to end |
+| `forecast.py` | puts durations, scheduler and slots together before the first task |
+| `paper_runs.py` | writes the estimates into docs/paper-runs.md |
 | `display.py` | shows the live table, the plan and the summary |
 | `watchdog.py` | ends the children of a command that was killed |
 | `owners.py` | marks the processes that a command starts, and finds those whose command has ended |

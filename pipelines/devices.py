@@ -29,12 +29,17 @@ class Device:
         slot: Index of the slot on its GPU or on the CPU.
         cpus: Indices of the CPUs to which the task is pinned; empty: no pinning. Without pinning, the operating system
             moves tasks between the cores: two trainings at a time on two cores then take a third longer.
+        model: Name of the GPU's model, such as `NVIDIA H100 80GB HBM3`; empty: not known, or the CPU.
+        memory: Memory of the GPU in MiB; 0: not known, or the CPU. Model and memory of a MIG instance count as not
+            known.
     """
 
     name: str
     visible: str
     slot: int = 0
     cpus: tuple[int, ...] = ()
+    model: str = ""
+    memory: float = 0.0
 
     @property
     def cuda(self) -> bool:
@@ -83,8 +88,8 @@ def choose(threads: int, slots: int | None = None, requested: str | None = None,
     Args:
         threads: Number of CPU threads of one process: the value of `threads` in params.yaml. The last bits of a result
             depend on this number. So the number is fixed, and the largest number of slots on the CPU follows from it.
-        slots: Number of processes at a time on each GPU, or on the CPU. None: one process on each GPU; without a GPU,
-            as many processes as the number of cores divided by `threads`.
+        slots: Number of processes at a time on each GPU, or on the CPU. None: one process on each GPU (a rebuild then
+            chooses by `pipelines.slots`); without a GPU, as many processes as the number of cores divided by `threads`.
         requested: `cpu`, or a list of GPUs in the format of `CUDA_VISIBLE_DEVICES`; None: all GPUs, or the CPU if
             there is no GPU.
         check: Whether the GPUs in `requested` must exist. A plan may be for another machine.
@@ -215,7 +220,8 @@ def _known(found: Inventory, names: Sequence[str] | None, source: str) -> list[D
 def _of(gpu: GPU) -> list[Device]:
     """The devices of a GPU: itself, or its instances in MIG mode."""
     if not gpu.mig:
-        return [Device(f"GPU {gpu.index}", gpu.uuid)]
+        memory = float(gpu.memory) if gpu.memory.isdecimal() else 0.0  # a GPU may share the memory of the machine
+        return [Device(f"GPU {gpu.index}", gpu.uuid, model=gpu.model, memory=memory)]
 
     return [Device(f"GPU {gpu.index} {instance.name}", instance.uuid) for instance in gpu.instances]
 

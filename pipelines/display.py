@@ -7,7 +7,7 @@ A deferred stage does not run as a task: the `dvc repro` at the end of the rebui
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -17,7 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from pipelines.devices import Device
+from pipelines.forecast import Forecast
 from pipelines.scheduler import Progress
 from pipelines.stage_graph import StageGraph
 
@@ -36,23 +36,16 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:,.1f} h"
 
 
-def plan(
-    graph: StageGraph,
-    stages: Sequence[str],
-    deferred: Sequence[str],
-    estimates: Mapping[str, float],
-    devices: Sequence[Device],
-) -> str:
+def plan(graph: StageGraph, ahead: Forecast) -> str:
     """The text of `--plan`: the tasks of a rebuild, and their estimated hours.
 
     Args:
         graph: Graph of the project's stages. Each stage has already been looked up in the project and in the run cache,
             which keeps the outputs of earlier runs.
-        stages: Names of the stages that would run as tasks.
-        deferred: Names of the stages that the final `dvc repro` of the rebuild would run.
-        estimates: Estimated seconds of each stage, by name. The mapping lacks stages of unknown duration.
-        devices: Devices of the rebuild.
+        ahead: What is known about the rebuild. The tasks are the stages that its scheduler waits for.
     """
+    stages, deferred = ahead.scheduler.progress.waiting, ahead.scheduler.progress.deferred
+    estimates, devices = ahead.seconds, ahead.sharing.devices
     lines = []
     if len(stages) <= MOST_LINES:
         lines += [f"  {name}  {duration(estimates[name]) if name in estimates else 'unknown'}" for name in stages]
@@ -72,13 +65,17 @@ def plan(
         f" {len(graph.entries) - len(graph.up_to_date)} in the run cache"
         + (f", {len(deferred)} for the final dvc repro" if deferred else "")
     )
-    hours = sum(estimates.get(name, 0.0) for name in stages) / 3600 / max(1, len(devices))
-    total = f"estimated {hours:,.2f} hours per device on {len(devices)}"
-    total += f" ({', '.join(device.name for device in devices)})"
+    lines += [f"slots: {ahead.sharing.reason}"] if ahead.sharing.reason else []
+    hours = sum(estimates.get(name, 0.0) for name in stages) / 3600
+    total = f"estimated {hours:,.2f} hours of tasks, {ahead.makespan / 3600:,.2f} hours from start to end on"
+    total += f" {', '.join(dict.fromkeys(device.name for device in devices))}"
     if unknown := sum(name not in estimates for name in stages):
         total += f", without {_tasks(unknown)} of unknown duration: no similar stage has run yet"
+    lines.append(total)
+    if ahead.card:
+        lines.append(f"Tasks that have never run on a GPU have an estimate, at the assumed speed of {ahead.card}.")
 
-    return "\n".join([*lines, total])
+    return "\n".join(lines)
 
 
 def _dataset(name: str) -> str:

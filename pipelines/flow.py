@@ -8,7 +8,6 @@ import contextlib
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,6 @@ from duvae.project import job_list, parameters
 from duvae.project.files import read_json
 from pipelines import display, launcher, orchestration
 from pipelines.devices import Device, of_worker
-from pipelines.durations import default_durations
 from pipelines.failures import Failure, TaskFailedError
 from pipelines.launcher import Machine, TaskResult
 from pipelines.orchestration import Cluster, RebuildOptions, TaskContext
@@ -62,8 +60,8 @@ def rebuild(
 
     Args:
         targets: Stages to rebuild; none: all stages.
-        slots: Number of tasks at a time on each GPU, or on the CPU; none: one task on each GPU, or on the CPU as many
-            tasks as the number of cores divided by the number of threads of a task.
+        slots: Number of tasks at a time on each GPU, or on the CPU; none: `pipelines.slots` chooses it for each GPU; on
+            the CPU, as many tasks as the number of cores divided by the number of threads of a task.
         devices: `cpu`, or GPUs separated by commas; none: all GPUs, or the CPU if there is no GPU.
         keep_going: Whether, after a failure, all stages that do not depend on the failed stage still run.
         timeout: Time limit of each task in seconds; none: no limit.
@@ -80,8 +78,7 @@ def rebuild(
     workers = Cluster(**cluster) if cluster is not None else None
     options = RebuildOptions(tuple(targets or ()), slots, devices, keep_going, timeout, workers, tuple(own))
     submitter = submit_to_cluster if options.cluster else submit_here
-    defaults = partial(default_durations, params)
-    progress, seconds = orchestration.run(root, options, params.threads, submitter, defaults)
+    progress, seconds = orchestration.run(root, options, params.threads, submitter, params)
     summary, logger = display.summary(progress, seconds), get_run_logger()
     logger.info(summary)
     print(summary)

@@ -9,18 +9,19 @@ This module does not import Prefect. `flow.py` calls `run` with a `submitter` th
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from duvae.config import Params
 from duvae.errors import UserError
 from duvae.project.leftovers import remove_unfinished
 from pipelines import launcher, watchdog
 from pipelines.devices import Device, choose
 from pipelines.display import LiveTable
-from pipelines.durations import estimates
+from pipelines.forecast import forecast
 from pipelines.launcher import Machine
 from pipelines.pool import Pool
 from pipelines.record import record, repair
@@ -50,8 +51,8 @@ class RebuildOptions:
 
     Attributes:
         targets: Stages, kinds of stages (such as `train`) or outputs to rebuild; empty: all stages.
-        slots: Number of tasks at a time on each GPU, or on the CPU. None: one task on each GPU; without a GPU, as many
-            tasks as the number of cores divided by the number of threads of a task.
+        slots: Number of tasks at a time on each GPU, or on the CPU. None: `pipelines.slots` chooses it for each GPU;
+            without a GPU, as many tasks as the number of cores divided by the number of threads of a task.
         devices: `cpu`, or GPUs separated by commas; None: all GPUs, or the CPU if there is no GPU.
         keep_going: Whether, after a failure, all stages that do not depend on the failed stage still run.
         timeout: Time limit of each task in seconds; None: no limit.
@@ -94,7 +95,7 @@ def run(
     options: RebuildOptions,
     threads: int,
     submitter: Callable[[TaskContext], Submit],
-    defaults: Callable[[bool], Mapping[str, float]] = lambda cuda: {},
+    params: Params | None = None,
 ) -> tuple[Progress, float]:
     """Runs the stages that are out of date, and records their results in the project.
 
@@ -103,9 +104,8 @@ def run(
         options: The options of the rebuild.
         threads: Number of CPU threads of one task.
         submitter: Function that receives the objects that all tasks share. It returns the function that starts a task.
-        defaults: Function that returns assumed durations in seconds, by name of the stage. They serve as estimates for
-            stages without a record of an earlier run. The argument of the function is True if the stages run on GPUs of
-            this machine, and False on a cluster.
+        params: The project's parameters, from which durations and memory are estimated for stages without a record of
+            an earlier run; None: there are no such estimates.
 
     Returns:
         The state of all stages at the end, and the wall-clock seconds of the rebuild.
@@ -116,12 +116,12 @@ def run(
     started = time.monotonic()
     watchdog.start()
     cluster = options.cluster
-    pool = None if cluster else Pool(choose(threads, options.slots, options.devices))
+    devices = [] if cluster else choose(threads, options.slots, options.devices)
     with exclusive(root), contextlib.closing(StageGraph(root, options.targets)) as graph:
         snapshot = _snapshot(root, graph, options)
-        cuda = pool is not None and pool.devices[0].cuda
-        seconds = estimates(graph, cuda, defaults(cuda))
-        scheduler = Scheduler(graph, seconds, options.keep_going)
+        ahead = forecast(graph, params, devices, threads, options.slots, options.keep_going)
+        scheduler, sharing = ahead.scheduler, ahead.sharing
+        pool = Pool(sharing.devices) if devices else None
         machine = Machine(root, graph.cache, None, options.timeout)
         if cluster:
             machine = Machine(Path(cluster.folder), graph.cache, cluster.remote, options.timeout)
@@ -130,9 +130,11 @@ def run(
             # A pool without a GPU left is empty: no further task starts.
             return len(pool) if pool is not None else cluster.slots if cluster else 1
 
-        with LiveTable(seconds, capacity()) as table, _terminating_tasks():
+        with LiveTable(ahead.seconds, capacity()) as table, _terminating_tasks():
             if pool is not None:
                 pool.report = table.report
+            if sharing.reason:
+                table.report(f"slots: {sharing.reason}")
             context = TaskContext(graph, machine, snapshot, pool, table.devices)
             scheduler.run(submitter(context), capacity, table.update)
             scheduler.progress.no_device = pool.no_device if pool is not None else ""

@@ -73,7 +73,7 @@ class Slots:
         self.last_loss = ""
 
     def take(self, request: Request) -> bool:
-        """Tries to give a request its device.
+        """Tries to give a request its device. A task gets the GPU with the fewest losses, then with the fewest tasks.
 
         Returns:
             Whether the request has got a device. If not, try again after the next change.
@@ -82,7 +82,9 @@ class Slots:
             open_slots = [device for device in self.free if device.place not in self.reserved]
             if not open_slots:
                 return False
-            request.device = min(open_slots, key=lambda device: self.losses[device.place])
+            held = Counter(device.place for device in self.usable)
+            held.subtract(device.place for device in self.free)
+            request.device = min(open_slots, key=lambda device: (self.losses[device.place], held[device.place]))
             self.free.remove(request.device)
             return True
         places = {device.place for device in self.usable}

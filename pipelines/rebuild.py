@@ -27,16 +27,16 @@ def plan(targets: list[str], slots: int | None, devices: str | None) -> str:
 
     Args:
         targets: Stages to rebuild; empty: all stages.
-        slots: Number of tasks at a time on each GPU, or on the CPU. A task runs one stage. None: one task on each GPU;
-            without a GPU, as many tasks as the number of cores divided by the number of threads of a task.
+        slots: Number of tasks at a time on each GPU, or on the CPU. A task runs one stage. None: `pipelines.slots`
+            chooses it for each GPU; without a GPU, as many tasks as the number of cores divided by the number of
+            threads of a task.
         devices: `cpu`, or GPUs separated by commas; None: all GPUs, or the CPU if there is no GPU.
     """
     from duvae import config
     from duvae.project import job_list, parameters
     from pipelines import display
     from pipelines.devices import choose
-    from pipelines.durations import default_durations, estimates
-    from pipelines.scheduler import Scheduler
+    from pipelines.forecast import forecast
     from pipelines.stage_graph import StageGraph
 
     root = Path.cwd()
@@ -44,13 +44,8 @@ def plan(targets: list[str], slots: int | None, devices: str | None) -> str:
     job_list.check(params, root / job_list.JOBS)
     parameters.write(params, root)
     chosen = choose(params.threads, slots, devices, check=False)
-    cuda = chosen[0].cuda
     with closing(StageGraph(root, targets)) as graph:
-        seconds = estimates(graph, cuda, default_durations(params, cuda))
-        scheduler = Scheduler(graph, seconds)
-        scheduler.resolve()
-
-        return display.plan(graph, scheduler.progress.waiting, scheduler.progress.deferred, seconds, chosen)
+        return display.plan(graph, forecast(graph, params, chosen, params.threads, slots))
 
 
 def workers(scheduler: str) -> int:
@@ -109,7 +104,7 @@ def command(
         typer.Option(
             metavar="N",
             min=1,
-            help="Number of tasks at a time per GPU, or on the CPU. Default: 1 per GPU, or as many as the cores allow.",
+            help="Number of tasks at a time per GPU, or on the CPU. Default: as many as fit, see docs/rebuild.md.",
         ),
     ] = None,
     devices: Annotated[

@@ -18,7 +18,7 @@ from typing import Any
 
 from pipelines.failures import TaskFailedError
 from pipelines.launcher import TaskResult
-from pipelines.stage_graph import Entry, StageGraph
+from pipelines.stage_graph import Entry, Stage, StageGraph
 
 Submit = Callable[[str, dict[str, Entry]], Callable[[], TaskResult]]
 """Function that starts a task. Its arguments are the stage's name and the entries of the stages upstream.
@@ -68,7 +68,7 @@ class Scheduler:
     def __init__(self, graph: StageGraph, estimates: Mapping[str, float], keep_going: bool = False) -> None:
         self.graph, self.keep_going = graph, keep_going
         self.progress = Progress(len(graph.stages), waiting=list(graph.stages))
-        self.priorities = _priorities(graph, estimates)
+        self.priorities = priorities(graph.stages, estimates)
         self.cache_misses: set[str] = set()
         self.finished: queue.SimpleQueue[tuple[str, TaskResult | BaseException]] = queue.SimpleQueue()
 
@@ -149,23 +149,27 @@ class Scheduler:
             self.finished.put((name, error))
 
 
-def _priorities(graph: StageGraph, estimates: Mapping[str, float]) -> dict[str, float]:
+def priorities(stages: Mapping[str, Stage], estimates: Mapping[str, float]) -> dict[str, float]:
     """The priority of each stage: the estimated seconds of the longest chain of stages that begins with it.
 
     A stage of unknown duration may take long, and an early start costs nothing. So this stage counts as much as the
     longest stage of its kind, and at least one second. If no stage of its kind has an estimate, it counts one second.
+
+    Args:
+        stages: Stages by name. Each stage comes after the stages upstream of it.
+        estimates: Estimated seconds of each stage, by name.
     """
-    priorities: dict[str, float] = {}
+    found: dict[str, float] = {}
     longest: dict[str, float] = {}
     for name, seconds in estimates.items():
-        kind = graph.stages[name].kind
+        kind = stages[name].kind
         longest[kind] = max(longest.get(kind, 1.0), seconds)
-    downstream: dict[str, list[str]] = {name: [] for name in graph.stages}
-    for name, stage in graph.stages.items():
+    downstream: dict[str, list[str]] = {name: [] for name in stages}
+    for name, stage in stages.items():
         for upstream in stage.upstream:
             downstream[upstream].append(name)
-    for name in reversed(graph.stages):
-        seconds = estimates.get(name, longest.get(graph.stages[name].kind, 1.0))
-        priorities[name] = seconds + max((priorities[after] for after in downstream[name]), default=0.0)
+    for name in reversed(list(stages)):
+        seconds = estimates.get(name, longest.get(stages[name].kind, 1.0))
+        found[name] = seconds + max((found[after] for after in downstream[name]), default=0.0)
 
-    return priorities
+    return found

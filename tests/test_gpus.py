@@ -405,15 +405,23 @@ def test_a_task_whose_memory_runs_out_runs_again_alone(
     assert {result.device for result in progress.done.values()} == {"GPU 0"}
     lines = (tmp_path / "log").read_text().splitlines()
     assert sorted(lines) == [f"{name} {UUIDS[0]} PCI_BUS_ID GPU 0" for name in ("a", "a", "c")]
-    assert "each@a: memory ran out on GPU 0. The task runs again, alone on GPU 0" in capfd.readouterr().err
+    said = capfd.readouterr().err
+    assert "each@a: memory ran out on GPU 0. The task runs again, alone on GPU 0" in said
+    assert "slots: 2 at a time on GPU 0: --slots\n" in said
 
 
-def test_a_rebuild_ends_when_the_last_gpu_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It starts nothing more on the lost GPU or on the CPU, and keeps what is finished."""
+def test_a_rebuild_ends_when_the_last_gpu_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It starts nothing more on the lost GPU or on the CPU, and keeps what is finished.
+
+    The stages of this project are of a kind that does not compute on a GPU, so the rebuild chooses one slot.
+    """
     nvidia_smi(monkeypatch, tmp_path / "bin", row(0))
     folder = counted(tmp_path / "project", tmp_path / "log", 9, DEVICE_LOST)
-    progress = small_project.rebuild(folder, devices="0", slots=1, keep_going=True)
+    progress = small_project.rebuild(folder, devices="0", slots=None, keep_going=True)
 
+    assert "slots: 1 at a time on GPU 0: no task waits for a GPU\n" in capfd.readouterr().err
     assert set(progress.done) == {"base"}
     assert [line.split()[0] for line in (tmp_path / "log").read_text().splitlines()] == ["a", "b"]
     assert set(progress.failed) == {"each@a", "each@b"}

@@ -21,6 +21,7 @@ from duvae.config import Job, Params
 from duvae.errors import UserError
 from duvae.project import job_list
 from pipelines.durations import default_durations
+from pipelines.gpu_times import card
 
 ROOT = Path(__file__).parents[1]
 TABLES = ROOT / "src/duvae/report/paper_tables"
@@ -165,11 +166,16 @@ def test_a_cell_of_figure_2_depends_on_its_grid_without_the_other_cells(workspac
 def test_the_plan_has_the_number_of_tasks_and_hours(workspace: Path, paper: Params, devices: str) -> None:
     plan = call(workspace, "-m", "pipelines.rebuild", "--plan", "--devices", devices, "--slots", "1")
     cuda = devices != "cpu"
-    seconds = sum(default_durations(paper, cuda).values())
-    hours = seconds / 3600 / (4 if cuda else 1)
+    seconds = default_durations(paper, card() if cuda else None)
+    hours = sum(seconds.values()) / 3600
     assert f"{len(paper.jobs())} train, {len(paper.jobs())} evaluate" in plan
-    assert f"estimated {hours:,.2f} hours per device on {4 if cuda else 1} " in plan
-    assert seconds > 0
+    (found,) = re.findall(r"estimated ([\d,.]+) hours of tasks, ([\d,.]+) hours from start to end", plan)
+    total, ahead = (float(number.replace(",", "")) for number in found)
+    assert total == pytest.approx(hours, abs=0.01)
+    # One task at a time takes the sum of all. Several GPUs share the work, but none takes less than the longest task.
+    assert ahead == pytest.approx(hours, abs=0.01) if not cuda else hours / 4 <= ahead < hours / 2
+    assert ahead >= max(seconds.values()) / 3600
+    assert ("at the assumed speed of an H100" in plan) == cuda
 
 
 def test_every_training_of_the_paper_has_a_default_duration(paper: Params) -> None:

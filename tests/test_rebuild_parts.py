@@ -14,8 +14,10 @@ from duvae.errors import UserError
 from pipelines import devices, display, durations
 from pipelines.devices import Device, choose
 from pipelines.failures import TaskFailedError
+from pipelines.forecast import Forecast
 from pipelines.launcher import TaskResult
 from pipelines.scheduler import Progress, Scheduler
+from pipelines.slots import Sharing
 from pipelines.stage_graph import Stage, _ordered
 
 # ---------------------------------------------------------------------------------- devices
@@ -212,22 +214,31 @@ RECORDS = {
 
 def test_estimates_come_from_records() -> None:
     graph = RecordedGraph(RECORDS)
-    assert durations.estimates(graph) == {"train@synthetic-vae-1": 50.0, "train@synthetic-vae-2": 50.0}  # type: ignore[arg-type]
-    assert durations.estimates(graph, cuda=True) == {"train@synthetic-ae-1": 90.0}  # type: ignore[arg-type]
+    records = durations.records(graph)  # type: ignore[arg-type]
+    assert durations.estimates(graph, records) == {"train@synthetic-vae-1": 50.0, "train@synthetic-vae-2": 50.0}  # type: ignore[arg-type]
+    assert durations.estimates(graph, records, cuda=True) == {"train@synthetic-ae-1": 90.0}  # type: ignore[arg-type]
 
 
 def test_the_plan_has_tasks_and_hours_per_device() -> None:
     graph = RecordedGraph(RECORDS)
-    stages, estimates = list(RECORDS), {"train@synthetic-vae-1": 7200.0, "train@synthetic-vae-2": 7200.0}
-    text = display.plan(graph, stages, ["report"], estimates, choose(1, None, "0,1", check=False))  # type: ignore[arg-type]
+    scheduler = Scheduler(graph, {})  # type: ignore[arg-type]
+    scheduler.progress.deferred = ["report"]
+    estimates = {"train@synthetic-vae-1": 7200.0, "train@synthetic-vae-2": 7200.0}
+    sharing = Sharing(choose(1, None, "0,1", check=False), "1 at a time on GPU 0, GPU 1: --slots", 1.5)
+    text = display.plan(graph, Forecast(estimates, scheduler, sharing, "an H100"))  # type: ignore[arg-type]
     assert "train@synthetic-vae-1  2.0 h" in text
     assert "train@yahoo-vae-1  unknown" in text
     assert "4 tasks to run; 0 stages up to date, 0 in the run cache, 1 for the final dvc repro" in text
-    assert "estimated 2.00 hours per device on 2 (GPU 0, GPU 1), without 2 tasks of unknown duration" in text
+    assert "slots: 1 at a time on GPU 0, GPU 1: --slots\n" in text
+    total = "estimated 4.00 hours of tasks, 3.00 hours from start to end on GPU 0, GPU 1"
+    assert f"{total}, without 2 tasks of unknown duration" in text
+    assert text.endswith("at the assumed speed of an H100.")
     many = RecordedGraph({f"train@yahoo-vae-{seed}": None for seed in range(100)})
-    assert "train yahoo: 100 tasks, 100 of unknown duration" in display.plan(
-        many, list(many.stages), [], {}, choose(1, None, "cpu")
-    )  # type: ignore[arg-type]
+    ahead = Forecast({}, Scheduler(many, {}), Sharing(choose(1, None, "cpu")))  # type: ignore[arg-type]
+    text = display.plan(many, ahead)  # type: ignore[arg-type]
+    assert "train yahoo: 100 tasks, 100 of unknown duration" in text
+    assert "slots" not in text
+    assert "speed" not in text
 
 
 def test_the_live_table(tmp_path: Path) -> None:

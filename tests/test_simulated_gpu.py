@@ -12,14 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import yaml
 
 import family
+from simulated import library
 
 TESTS = Path(__file__).parent
-TORCH = Path(torch.__file__).parent
-COMPILER = os.environ.get("CXX", "g++")
 WAITS = yaml.safe_load((TESTS / "simulated" / "waits.yaml").read_text(encoding="utf-8"))
 
 MOST_LAUNCHES = {"text": 400, "images": 430}
@@ -31,23 +29,17 @@ MORE_LAUNCHES = {"sa_vae": {"text": 1000, "images": 1700}, "agg_vae": {"text": 8
 MOST_AT_FULL_SIZE = {"yahoo": 260, "omniglot": 180}
 """Bounds of the launches of the likelihood of one document or image, at the paper's sizes, with 500 samples."""
 
-pytestmark = pytest.mark.skipif(shutil.which(COMPILER) is None, reason=f"{COMPILER} is not installed")
+pytestmark = pytest.mark.skipif(shutil.which(library.COMPILER) is None, reason=f"{library.COMPILER} is not installed")
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """What the simulation found, in a process of its own, because a failure inside of PyTorch would end this one."""
     folder = tmp_path_factory.mktemp("simulated")
-    library, results = folder / "device.so", folder / "results.json"
-    command = [COMPILER, "-std=c++20", "-O0", "-shared", "-fPIC", str(TESTS / "simulated" / "device.cpp")]
-    command += [f"-I{TORCH / 'include'}", f"-L{TORCH / 'lib'}", f"-Wl,-rpath,{TORCH / 'lib'}"]
-    compiled = subprocess.run(
-        [*command, "-lc10", "-ltorch_cpu", "-o", str(library)], capture_output=True, text=True, check=False, timeout=600
-    )
-    assert compiled.returncode == 0, compiled.stderr
+    results = folder / "results.json"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent / "src")])}
     done = subprocess.run(
-        [sys.executable, "-m", "simulated.run", str(library), str(results)],
+        [sys.executable, "-m", "simulated.run", str(library.compiled(folder)), str(results)],
         env=environment,
         capture_output=True,
         text=True,

@@ -76,6 +76,7 @@ class Stopwatch:
             "wall_seconds": round(time.perf_counter() - self.wall, 2),
             "cpu_seconds": round(time.process_time() - self.cpu, 2),  # sum over all threads
             "peak_memory_mib": round(largest),
+            **gpu_memory(),
             "versions": versions(),
             "machine": machine(),
             "outputs": {output.name: file_digest(output) for output in outputs},
@@ -200,6 +201,19 @@ def peak_memory() -> float:
         return memory("VmHWM")
     except OSError:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (MIB if sys.platform == "darwin" else 2**10)
+
+
+def gpu_memory() -> dict[str, int]:
+    """The largest memory that PyTorch has held on the GPU, in MiB, under the name `gpu_memory_mib`.
+
+    The memory of the CUDA context, which each process needs besides, is not part of it. The result is empty if this
+    process has not used a GPU.
+    """
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return {}
+
+    return {"gpu_memory_mib": round(torch.cuda.max_memory_reserved() / MIB)}
 
 
 def memory(name: str) -> float:
