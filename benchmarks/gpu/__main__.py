@@ -5,6 +5,7 @@ The exit status is 0 if every bound holds, 1 if a row fails, and 2 if torch can 
 
 import argparse
 import datetime
+import importlib
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -39,6 +40,10 @@ ROOT = Path(__file__).parents[2]
 
 TO_DESCRIBE = 60.0
 """Time limit of the process that describes the card, in seconds."""
+
+
+PATIENCE_OF_DRY_RUN = 10
+"""Factor of all time limits in a dry run, whose CPU may be slow or busy."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +100,8 @@ def check(options: argparse.Namespace) -> int:
     if folder is not None:
         require_writable(folder / "gpu.md")
     about = described(device)
+    if device.type == "cpu":
+        importlib.import_module("torch._dynamo")  # most parts import it, which takes seconds; not tried beside CUDA
     chosen = Check(device, config.load(ROOT / "params.yaml"), tuple(options.systems or SYSTEMS))
     rows: list[Row] = []
     about["seconds"], about["only"] = {}, only
@@ -148,7 +155,8 @@ def rows_of(name: str, part: Part, chosen: Check, patience: float) -> tuple[list
     Returns:
         The rows of the part, and the seconds that it took. The last row says how the process ended.
     """
-    outcome = process.run(partial(_as_json, part, chosen), patience * part.limit)
+    limit = patience * part.limit * (1 if chosen.real else PATIENCE_OF_DRY_RUN)
+    outcome = process.run(partial(_as_json, part, chosen), limit)
     rows = [replace(Row.of_json(values), part=name) for values in outcome.values]
     remark = f"{outcome.seconds:.0f} s" if outcome.end == process.ENDED else outcome.last
     rows.append(Row("the process of this part", outcome.end, "", process.ENDED, "==", remark=remark, part=name))

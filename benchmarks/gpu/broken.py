@@ -2,7 +2,7 @@
 
 The command line of `duvae` runs the failing computation, and turns its error into an exit status as it does for every
 command. On a GPU the error comes from the GPU. In a dry run the computation raises the error itself, with the words of
-PyTorch.
+PyTorch. The functions import torch only where they need it, because this takes seconds.
 """
 
 import sys
@@ -11,13 +11,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
-from duvae import cli, devices
+from duvae import cli
 from duvae.project import gpus
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from duvae.objectives import Loss
     from duvae.training.loop import Training
     from duvae.vae import VAE
@@ -25,16 +24,18 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 
 
-def memory(device: torch.device) -> None:
+def memory(device: str) -> None:
     """Allocates memory until none is left."""
-    if device.type == "cpu":
+    import torch
+
+    if device == "cpu":
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.00 GiB.")
-    held: list[Tensor] = []
+    held = []
     while True:
         held.append(torch.empty(2**30, dtype=torch.uint8, device=device))
 
 
-def assertion(device: torch.device, first: bool = False) -> None:
+def assertion(device: str, first: bool = False) -> None:
     """Computes the loss of documents with a word id that is not in the vocabulary.
 
     Args:
@@ -42,55 +43,61 @@ def assertion(device: torch.device, first: bool = False) -> None:
         first: Whether this is the first computation of the process. The libraries of CUDA then prepare themselves on a
             GPU whose kernel has failed already, and may give errors of their own.
     """
-    if device.type == "cpu":
+    if device == "cpu":
         raise RuntimeError("CUDA error: device-side assert triggered\nCUDA kernel errors might be reported later.")
+    import torch
+
     model = training(device).model
     words = model.decoder.get_parameter("embedding.weight").shape[0]
     for word in [words] if first else [words - 1, words]:
         model.loss(torch.full((4, 6), word, device=device), 1.0).total.sum().item()
 
 
-def invisible(device: torch.device) -> None:
+def invisible(device: str) -> None:
     """Checks the GPU of a process that sees another list of GPUs, as each stage does at its start."""
     gpus.require_given()
-    print(torch.zeros(1, device=device).sum())
+    works(device)
 
 
-def nan(device: torch.device) -> None:
+def nan(device: str) -> None:
     """Trains with a loss that is finite, but whose gradient is not."""
     prepared = training(device)
     prepared.updates.loss = partial(spoiled, prepared.model)
     prepared.run()
 
 
-def works(device: torch.device) -> None:
+def works(device: str) -> None:
     """Computes a product, which fails if an earlier process has left the GPU in a bad state."""
+    import torch
+
     one = torch.ones(64, 64, device=device)
     if float((one @ one).sum()) != 64**3:
         raise ArithmeticError("a product of ones is wrong")
 
 
-def training(device: torch.device) -> "Training":
+def training(device: str) -> "Training":
     """Prepares a training of a small model of texts."""
-    from benchmarks.gpu import models  # imported here, because most failures need no model
-    from duvae import config
+    import torch
 
+    from benchmarks.gpu import models
+    from duvae import config, devices
+
+    place = devices.prepare(torch.device(device))
     params, size = config.load(ROOT / "params.yaml"), models.SMALL["text"]
     model = models.build(models.description(params, "vae", size))
 
-    return models.training(params, model, "vae", size, device, count=3 * size.batch, epochs=1)
+    return models.training(params, model, "vae", size, place, count=3 * size.batch, epochs=1)
 
 
-def spoiled(model: "VAE", x: Tensor, weight: float) -> "Loss":
+def spoiled(model: "VAE", x: "Tensor", weight: float) -> "Loss":
     """The loss of a model, plus the root of 0, whose slope is 0 times infinity."""
     loss = model.loss(x, weight)
     zero = sum((0 * parameter).sum() for parameter in model.decoder.parameters())
-    assert isinstance(zero, Tensor)
 
-    return loss._replace(total=loss.total + zero.sqrt())
+    return loss._replace(total=loss.total + zero**0.5)
 
 
-KINDS: dict[str, Callable[[torch.device], None]] = {
+KINDS: dict[str, Callable[[str], None]] = {
     "memory": memory,
     "assertion": assertion,
     "first": partial(assertion, first=True),
@@ -103,9 +110,9 @@ KINDS: dict[str, Callable[[torch.device], None]] = {
 
 def main() -> None:
     """Runs the computation that the command line names as a command of `duvae`."""
-    kind, device = sys.argv[-2], torch.device(sys.argv[-1])
+    kind, device = sys.argv[-2:]
     sys.argv[1:] = []
-    cli.app = lambda: KINDS[kind](devices.prepare(device))  # type: ignore[assignment]
+    cli.app = lambda: KINDS[kind](device)  # type: ignore[assignment]
     cli.main()
 
 

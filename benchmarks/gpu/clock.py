@@ -1,5 +1,6 @@
 """Measures the time, the memory, the launches and the operations of a computation on a device."""
 
+import gc
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -84,6 +85,7 @@ class Clock:
         if self.device.type != "cuda":
             call()
             return None
+        gc.collect()  # a finished training is a cycle of references, whose tensors would count
         self.wait()
         torch.cuda.reset_peak_memory_stats(self.device)
         call()

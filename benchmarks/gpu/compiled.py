@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -22,6 +23,9 @@ SYSTEM = "du_vae"
 LOSS, ANGLE = 1e-5, 1e-5
 """Bounds of the relative difference of the parts of the loss, and of 1 - cosine of the gradients."""
 
+IMAGES = replace(models.SMALL["images"], networks=models.SMALL_IMAGES.model_copy(update={"kernels": [5, 3]}))
+"""Sizes of small images. The decoder has two layers, since the time of the compiler grows with their number."""
+
 BATCHES = (8, 5)
 """Numbers of examples of the two batches that are compared. The compiled code is made for any number."""
 
@@ -29,7 +33,7 @@ BATCHES = (8, 5)
 def run(check: Check) -> Iterator[Row]:
     """Yields the rows of texts at the size of Yahoo and of small images."""
     check.prepare()
-    for name, size in (("yahoo", check.size("yahoo")), ("images", models.SMALL["images"])):
+    for name, size in (("yahoo", check.size("yahoo")), ("images", IMAGES)):
         yield from guarded(f"{name}: compiled step", SYSTEM, partial(of_step, check, name, size))
 
 

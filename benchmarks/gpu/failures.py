@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 SECONDS = 60.0
 """Time limit of one process."""
 
-SIMULATED = "a dry run: the process raises the error of a GPU itself"
+SIMULATED = "a dry run: the error is simulated"
 
 ABSENT = "GPU-00000000-0000-0000-0000-000000000000"
 """UUID of a GPU that no machine has."""

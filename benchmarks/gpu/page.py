@@ -24,13 +24,12 @@ HEAD = "| | measured | bound | unit | | remark |\n|---|---|---|---|---|---|"
 
 def first_sentence(rows: Sequence[Row]) -> str:
     """Says how many rows passed, failed and do not apply. Rows without a bound are counted apart."""
-    found = counts(rows)
-    bounded = len(rows) - found["measured"]
-    measured = f"; {found['measured']} more have no bound" if found["measured"] else ""
+    bounded = [row for row in rows if row.bound is not None]
+    found, others = counts(bounded), len(rows) - len(bounded)
 
     return (
-        f"Of {bounded} rows with a bound, {found['passed']} passed, {found['failed']} failed and"
-        f" {found['not on this device']} do not apply to this device{measured}."
+        f"Of {len(bounded)} rows with a bound, {found['passed']} passed, {found['failed']} failed and"
+        f" {found['not on this device']} do not apply to this device. {others} rows have no bound."
     )
 
 

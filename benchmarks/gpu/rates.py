@@ -13,7 +13,7 @@ from duvae import devices
 Precision = Literal["ieee", "tf32", "bfloat16"]
 """Precision of products: that of float32 numbers as in `duvae.devices.Products`, or bfloat16 numbers."""
 
-SIDE, SMALL_SIDE = 8192, 256
+SIDE, SMALL_SIDE = 8192, 64
 """Rows and columns of the matrices in a product on a GPU, and in a dry run."""
 
 COPIED, FEW_COPIED = 2**30, 2**20
