@@ -93,8 +93,10 @@ def check(options: argparse.Namespace) -> int:
     """Runs the parts that the options name.
 
     Raises:
-        UserError: If torch can use no GPU, or if the files cannot be written.
+        UserError: If an option is wrong, if torch can use no GPU, or if the files cannot be written.
     """
+    if not options.patience > 0:
+        raise UserError(f"--patience {options.patience:g}: expected a number above 0. Correct the argument.")
     device, only = torch.device(options.device), options.only or []
     folder = options.output or (ROOT / "benchmarks" if device.type == "cuda" and not only else None)
     if folder is not None:
