@@ -24,7 +24,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 # dvc and the commands of its stages come from the environment .venv.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: figure1 report rebuild serve search dashboard test check smoke torture fuzz bench counts containers digests passwords lock environment clean help
+.PHONY: figure1 report rebuild serve search dashboard test check smoke torture fuzz bench gpu-check counts containers digests passwords lock environment clean help
 
 figure1: $(ENVIRONMENT)  ## Rebuild the stages of Figure 1 that are out of date, and fill MLflow (the default target)
 	@dvc repro figure1
@@ -83,6 +83,9 @@ fuzz: $(ENVIRONMENT)  ## Give 10,000 mutations of inputs to the commands; ARGS='
 bench: $(ENVIRONMENT)  ## Measure the speed: thirteen minutes on one free core; ARGS=--full trains for all epochs
 	@python -m benchmarks --output benchmarks/results.md $(ARGS)
 
+gpu-check: $(ENVIRONMENT)  ## Check a GPU: parity with the CPU, waits, bits, speed, failures; ARGS='--device cpu' tests the check
+	@python -m benchmarks.gpu $(ARGS)
+
 counts: $(ENVIRONMENT)  ## Count the work of each system on a simulated GPU, into pipelines/gpu_counts.yaml: eight minutes on one core
 	@PYTHONPATH="$(CURDIR)/src:$(CURDIR)/tests" OMP_NUM_THREADS=1 python -W ignore -m simulated.counts
 	@python -m pipelines.paper_runs
@@ -129,7 +132,7 @@ clean:  ## Remove .venv and the caches of the tools; data, models and results st
 	@rm -rf .venv
 
 help:  ## Show this list
-	@grep -hE '^[a-z0-9]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*  ## (.*)/  make \1\t\2/' | expand -t 20
+	@grep -hE '^[a-z0-9-]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*  ## (.*)/  make \1\t\2/' | expand -t 20
 
 # pip installs uv, and uv installs the rest of the lock. Both compare each file with the hashes of the lock, also the
 # files of packages that only build others (-b). torch has a version in the lock, but no hash: see requirements.lock.
