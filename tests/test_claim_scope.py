@@ -71,3 +71,12 @@ def test_the_readme_says_which_experiments_are_the_papers(
     assert said in text
     assert ("may be otherwise" in text) == any(differs for _, _, differs in lines)
     assert text in " ".join(claims.readme_block(made).split())
+
+
+def test_the_size_names_the_sample_of_the_nll() -> None:
+    def size(nll_examples: int | None) -> str:
+        of = found({"vae": 0.0}, more=lambda *_: {"sentences": 360, "nll_examples": nll_examples})
+        return claims.size(replace(of, train=1440))
+
+    assert size(100) == "1,440 / 360 (NLL: 100)"
+    assert size(360) == size(None) == "1,440 / 360"

@@ -15,6 +15,7 @@ import yaml
 
 import made_up
 from duvae import config
+from duvae.report import studies
 from tiny import own, pictures, small
 
 ROOT = Path(__file__).parents[1]
@@ -148,6 +149,24 @@ def test_a_stage_lists_the_parameters_it_reads(stage: str, read: dict[str, set[s
 
     assert {path for path in found if not any(f"{path}.".startswith(f"{entry}.") for entry in listed)} == set()
     assert {entry for entry in listed if not any(f"{path}.".startswith(f"{entry}.") for path in found)} == set()
+
+
+def test_the_page_of_a_study_lists_the_parameters_it_reads() -> None:
+    params, read = config.load(ROOT / "params.yaml"), set[str]()
+    study = params.study("synthetic_grid")
+    summary = {
+        "study": "synthetic_grid",
+        **study.model_dump(include={"dataset", "setting", "seed", "sampler", "min_mi"}),
+    }
+    summary |= dict.fromkeys(("epochs_of_a_training", "warmup", "importance_samples"), 0)
+    assert studies.earlier_lines(summary, Recorder(params, "", read))
+    names = {"dataset": study.dataset, "key": f"settings.{study.setting}", "study": "synthetic_grid"}
+    listed = set(of_params(STAGES["figure2"]["do"]["params"]))
+    for name, value in names.items():
+        listed = {entry.replace(f"${{item.{name}}}", value) for entry in listed}
+
+    assert {path for path in read if not any(f"{path}.".startswith(f"{entry}.") for entry in listed)} == set()
+    assert {entry for entry in listed if not any(f"{path}.".startswith(f"{entry}.") for path in read)} == set()
 
 
 @pytest.mark.parametrize(

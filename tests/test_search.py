@@ -719,7 +719,7 @@ def test_a_database_keeps_a_study_too(project: Path) -> None:
 def test_the_page_shows_the_map_the_trials_and_the_cost(searched: tuple[Path, float]) -> None:
     root, _ = searched
     for name in ("grid", "tpe"):
-        figure2.run(name, root)
+        figure2.run(config.load(root / "params.yaml"), name, root)
         text = (root / f"reports/studies/{name}.html").read_text(encoding="utf-8")
         summary = results(root, name)
         assert text.count("<svg") == 2

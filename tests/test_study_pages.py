@@ -1,8 +1,15 @@
-"""The page of a study names its commit, and the trials that may not have converged."""
+"""The page of a study names its commit, parameters that have changed, and the trials that may not have converged."""
+
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
+import pytest
 
+from duvae import config
 from duvae.report import studies
+
+PARAMS = config.load(Path(__file__).parents[1] / "params.yaml")
 
 SUMMARY = {"space": {"gamma": [0.5, 1.0]}, "system": "du_vae", "best": None, "epochs_of_a_training": 50}
 
@@ -33,3 +40,45 @@ def test_the_commit_of_a_study_is_named_or_said_to_be_unknown() -> None:
         "The commit of this study is not known: an earlier version made it and kept no record."
     )
     assert studies.origin_line({"commit": None}).endswith("its record names none.")
+
+
+def of_today(study: str) -> dict[str, Any]:
+    """The part of study.json that a search with today's params.yaml would write about its parameters."""
+    of, optimisation = (
+        PARAMS.study(study),
+        PARAMS.optimisation(PARAMS.study(study).setting, PARAMS.study(study).dataset),
+    )
+
+    return {
+        "study": study,
+        **of.model_dump(include={"dataset", "setting", "seed", "sampler", "min_mi"}),
+        "epochs_of_a_training": optimisation.epochs,
+        "warmup": optimisation.warmup,
+        "importance_samples": of.importance_samples or PARAMS.evaluation.importance_samples,
+    }
+
+
+@pytest.mark.parametrize("study", PARAMS.studies)
+def test_a_study_of_todays_parameters_is_not_called_earlier(study: str) -> None:
+    assert studies.earlier_lines(of_today(study), PARAMS) == []
+
+
+@pytest.mark.parametrize(
+    ("key", "word", "then"),
+    [
+        ("epochs_of_a_training", "epochs", 7),
+        ("warmup", "warmup", 3),
+        ("seed", "seed", 99),
+        ("min_mi", "bound of MI", None),
+        ("sampler", "sampler", "tpe"),
+        ("importance_samples", "K", 50),
+    ],
+)
+def test_a_study_of_earlier_parameters_names_them(key: str, word: str, then: Any) -> None:
+    summary = of_today("synthetic_grid")
+    (line,) = studies.earlier_lines({**summary, key: then}, PARAMS)
+
+    assert line == (
+        f"This study is of earlier parameters: {word} {then} (params.yaml: {summary[key]}). 'duvae search --study"
+        " synthetic_grid' runs it again."
+    )

@@ -34,8 +34,9 @@ def figure2(study: Study, params: ParamsFile = PARAMS_FILE) -> None:
     The page is reports/studies/NAME.html. It shows the NLL by hyperparameters, the paper's choice, every trial, the
     course of the search and its cost.
     """
-    dispatch.load_params(params).study(study)
-    dispatch.run("figure2", study)
+    content = dispatch.load_params(params)
+    content.study(study)
+    dispatch.run("figure2", content, study)
 
 
 @app.command(epilog=examples("duvae report", "dvc repro report"))

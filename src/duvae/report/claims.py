@@ -134,8 +134,13 @@ def lines(evidences: Sequence[Evidence]) -> list[Line]:
 
 
 def size(each: Evidence) -> str:
-    """The numbers of training and test examples of a data set, such as `16,000 / 2,000`."""
-    tests = number_range([int(result.metrics["sentences"]) for result in each.results])
+    """The numbers of training and test examples of a data set, such as `1,440 / 360 (NLL: 100)`.
+
+    The number in brackets is that of the test examples whose NLL was computed. It is left out if these are all.
+    """
+    sentences = [int(result.metrics["sentences"]) for result in each.results]
+    sample = [int(result.metrics.get("nll_examples") or result.metrics["sentences"]) for result in each.results]
+    tests = number_range(sentences) + (f" (NLL: {number_range(sample)})" if sample != sentences else "")
 
     return f"{each.train:,} / {tests}" if each.train is not None else tests
 

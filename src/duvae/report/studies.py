@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from duvae.config import Params
 from duvae.metrics.statistics import with_error
 from duvae.project.files import read_json
 from duvae.project.provenance import read_record
@@ -115,12 +116,13 @@ def trials_table(summary: Mapping[str, Any], trials: pd.DataFrame) -> Table:
 # ---------------------------------------------------------------------------------- the page
 
 
-def page(folder: Path) -> tuple[bytes, str]:
+def page(folder: Path, params: Params | None = None) -> tuple[bytes, str]:
     """Renders the page of a study.
 
     Args:
         folder: The folder of the study's results. `duvae search` has written study.json, trials.csv and curves.csv
             there. The file search.run.json, the record of commit, machine and time of the search, may be missing.
+        params: All parameters of params.yaml, with which those of the study are compared; None: no comparison.
 
     Returns:
         The heat map of the study as PNG, and the study's page as HTML.
@@ -139,7 +141,12 @@ def page(folder: Path) -> tuple[bytes, str]:
         study=summary,
         system=names.label(summary["system"]),
         ranges=word_list([f"{letter(summary, n)} {min(v):g} to {max(v):g}" for n, v in summary["space"].items()]),
-        summary_lines=[*summary_lines(summary, trials), *ending_lines(summary, trials), origin_line(record)],
+        summary_lines=[
+            *summary_lines(summary, trials),
+            *ending_lines(summary, trials),
+            *([] if params is None else earlier_lines(summary, params)),
+            origin_line(record),
+        ],
         map=inline_svg(figures.svg(figure)),
         progress=inline_svg(figures.svg(progress(summary, trials, curves))),
         figure2=figure2(summary, trials),
@@ -203,7 +210,8 @@ def summary_lines(summary: Mapping[str, Any], trials: pd.DataFrame) -> list[str]
         lines.append(
             f"Its NLL minus that of {against['study']}'s trial with the lowest NLL"
             f" ({winner_text(summary, against['best'])}): {compared}. It took {cost['epochs']:,} epochs, the other"
-            f" study {against['epochs']:,} ({percent(against['share'])})."
+            f" study {against['epochs']:,} ({percent(against['share'])}). Each of the two was"
+            " selected as the lowest NLL of its study; the difference does not take that into account, nor other seeds."
         )
 
     return lines
@@ -237,6 +245,37 @@ def ending_lines(summary: Mapping[str, Any], trials: pd.DataFrame) -> list[str]:
         (
             f"{MARK} Of {len(trials)} trials, {word_list(parts)}. So differences between trials may be differences in"
             " the speed of training."
+        )
+    ]
+
+
+def earlier_lines(summary: Mapping[str, Any], params: Params) -> list[str]:
+    """Says which parameters of a study have changed in params.yaml since; no sentence if none has.
+
+    Args:
+        summary: Content of study.json, which a finished study writes.
+        params: All parameters of params.yaml, which has the study.
+    """
+    study = params.study(summary["study"])
+    optimisation = params.optimisation(study.setting, study.dataset)
+    now = {
+        "data set": (summary["dataset"], study.dataset),
+        "setting": (summary["setting"], study.setting),
+        "seed": (summary["seed"], study.seed),
+        "sampler": (summary["sampler"], study.sampler),
+        "bound of MI": (summary["min_mi"], study.min_mi),
+        "epochs": (summary["epochs_of_a_training"], optimisation.epochs),
+        "warmup": (summary["warmup"], optimisation.warmup),
+        "K": (summary["importance_samples"], study.importance_samples or params.evaluation.importance_samples),
+    }
+    changed = [f"{name} {then} (params.yaml: {today})" for name, (then, today) in now.items() if then != today]
+    if not changed:
+        return []
+
+    return [
+        (
+            f"This study is of earlier parameters: {word_list(changed)}. 'duvae search --study {summary['study']}' runs"
+            " it again."
         )
     ]
 
