@@ -727,6 +727,7 @@ def test_the_page_shows_the_map_the_trials_and_the_cost(searched: tuple[Path, fl
         assert f"{summary['best']['nll']:.2f}" in text
         assert f"{summary['cost']['epochs']} epochs were trained" in text
         assert ("Its NLL minus that of" in text) == (name == "tpe")
+        assert ("Each of the two was selected" in text) == (name == "tpe")
 
 
 def test_the_page_says_at_which_commit_it_was_found_where_that_is_known(

@@ -206,13 +206,17 @@ def summary_lines(summary: Mapping[str, Any], trials: pd.DataFrame) -> list[str]
     )
     against = summary["against"]
     if against and against["gap"] is not None:
-        compared = difference_text(interval_of(against.get("paired")))
+        interval = interval_of(against.get("paired"))
         lines.append(
             f"Its NLL minus that of {against['study']}'s trial with the lowest NLL"
-            f" ({winner_text(summary, against['best'])}): {compared}. It took {cost['epochs']:,} epochs, the other"
-            f" study {against['epochs']:,} ({percent(against['share'])}). Each of the two was"
-            " selected as the lowest NLL of its study; the difference does not take that into account, nor other seeds."
+            f" ({winner_text(summary, against['best'])}): {difference_text(interval)}. It took {cost['epochs']:,}"
+            f" epochs, the other study {against['epochs']:,} ({percent(against['share'])})."
         )
+        if interval is not None:
+            lines.append(
+                "Each of the two was selected as the lowest NLL of its study; the difference does not take that into"
+                " account, nor other seeds."
+            )
 
     return lines
 
