@@ -23,6 +23,7 @@ SOUND: tuple[Command, ...] = (
     ("truth", "--dataset", "synthetic"), job("train", "own", "vae"), job("evaluate", "own"), job("probe", "own"),
     job("samples", "pictures"), ("examples", "--dataset", "own"), ("figure2", "--study", "synthetic_grid"),
     ("figure1",), ("report",), ("claims",), ("claims", "--check"), ("track",),
+    ("results",), ("results", "--dataset", "own"), ("results", "--format", "json"),
     ("search", "--study", "synthetic_grid"), ("validate", "--dataset", "own"),
     (*job("generate", "own"), "--rows", "2", "--columns", "2", "--temperature", "0.5", "--output", "x.txt"),
     (*job("generate", "pictures"), "--rows", "2", "--columns", "2", "--likely", "--output", "x.png"),

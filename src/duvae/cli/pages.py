@@ -1,4 +1,8 @@
-"""Defines the commands that draw samples and figures, and write HTML pages."""
+"""Defines the commands that draw samples and figures, print results, and write HTML pages."""
+
+from typing import Annotated, Literal
+
+import typer
 
 from duvae.cli import dispatch
 from duvae.cli.options import PARAMS_FILE, CheckOnly, Dataset, ParamsFile, Seed, Setting, Study, examples, new_app
@@ -49,6 +53,27 @@ def report(params: ParamsFile = PARAMS_FILE) -> None:
     content = dispatch.load_params(params)
     dispatch.run("report", content)
     dispatch.warn_of_changes(content, content.run_jobs())
+
+
+@app.command(
+    "results",
+    epilog=examples("duvae results", "duvae results --dataset synthetic", "duvae results --format json > results.json"),
+)
+def results_of_models(
+    dataset: Annotated[
+        str | None, typer.Option("--dataset", metavar="NAME", help="Name of a data set in params.yaml. Default: all.")
+    ] = None,
+    form: Annotated[
+        Literal["table", "csv", "json", "markdown"],
+        typer.Option("--format", help="Form of the output. csv and json have all numbers, with one entry per model."),
+    ] = "table",
+    params: ParamsFile = PARAMS_FILE,
+) -> None:
+    """Print the results of all models that 'run' in params.yaml names.
+
+    The table has the likelihood, the information in z, the use of z by the decoder, and whether z has collapsed.
+    """
+    dispatch.run("results", dispatch.load_params(params), dataset, form)
 
 
 @app.command(epilog=examples("duvae claims", "duvae claims --check"))
