@@ -24,24 +24,23 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 # dvc and the commands of its stages come from the environment .venv.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: figure1 report rebuild serve search dashboard test check smoke torture fuzz bench gpu-check counts containers digests passwords lock environment clean help
+.PHONY: figure1 report rebuild ui serve search dashboard test check smoke torture fuzz bench gpu-check counts containers digests passwords lock environment clean help
 
-figure1: $(ENVIRONMENT)  ## Rebuild the stages of Figure 1 that are out of date, and fill MLflow (the default target)
-	@dvc repro figure1
-	@duvae track
-	@echo
-	@echo "The page:  $(CURDIR)/reports/figure1.html"
-	@echo "The runs:  .venv/bin/mlflow ui, then http://127.0.0.1:5000 ('Model training', top left)"
+figure1: $(ENVIRONMENT)  ## Rebuild Figure 1 on all cores or GPUs, fill MLflow, and print the results (the default target)
+	@python -m pipelines.figure1 $(ARGS)
 
 report: $(ENVIRONMENT)  ## Rebuild everything that 'run' in params.yaml names, and fill MLflow
 	@dvc repro
 	@duvae track
 	@echo
 	@echo "The page:  $(CURDIR)/reports/index.html"
-	@echo "The runs:  .venv/bin/mlflow ui, then http://127.0.0.1:5000 ('Model training', top left)"
+	@echo "The runs:  make ui"
 
 rebuild: $(ENVIRONMENT)  ## Do the same as 'make report' on all GPUs or cores at once; ARGS=--plan only prints the tasks
 	@python -m pipelines.rebuild $(ARGS)
+
+ui: $(ENVIRONMENT)  ## Show the runs in MLflow on http://127.0.0.1:5000, with links to them; PORT=N for another port
+	@python -m pipelines.mlflow_ui --port '$(if $(filter command,$(firstword $(origin PORT))),$(PORT),5000)'
 
 serve: $(ENVIRONMENT)  ## Run a Prefect server and a worker for the deployments of prefect.yaml, until Ctrl-C
 	@python -m pipelines.prefect_server $(ARGS)

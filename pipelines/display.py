@@ -7,17 +7,19 @@ A deferred stage does not run as a task: the `dvc repro` at the end of the rebui
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.markup import escape
+from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from pipelines.forecast import Forecast
+from pipelines.launcher import TaskResult
 from pipelines.scheduler import Progress
 from pipelines.stage_graph import StageGraph
 
@@ -87,21 +89,29 @@ def _tasks(count: int) -> str:
 
 
 class LiveTable:
-    """Shows a rebuild on standard error: a table of the running tasks, their devices and the time left.
+    """Shows a rebuild on standard error: a table of the running tasks, their devices, a bar and the time left.
 
-    Where standard error is not a terminal, the object prints one line for each finished task instead of the table.
+    Above the table stands one line for each evaluated model, with its numbers. Where standard error is not a terminal,
+    the object prints one line for each finished task instead of the table.
 
     Args:
         estimates: Estimated seconds of each stage, by name. The mapping lacks stages of unknown duration.
         slots: Number of tasks that can run at a time.
+        numbers: Function that puts the numbers of a finished task into words. The text is empty if the task is no
+            evaluation.
 
     Attributes:
         devices: Name of the device of each started stage, by name of the stage. Each Prefect task adds the device on
             which it runs its stage.
     """
 
-    def __init__(self, estimates: Mapping[str, float], slots: int) -> None:
-        self.estimates, self.slots = estimates, slots
+    def __init__(
+        self,
+        estimates: Mapping[str, float],
+        slots: int,
+        numbers: Callable[[TaskResult], str] = lambda _: "",
+    ) -> None:
+        self.estimates, self.slots, self.numbers = estimates, slots, numbers
         self.progress: Progress | None = None
         self.devices: dict[str, str] = {}
         console = Console(stderr=True)
@@ -128,20 +138,26 @@ class LiveTable:
             self.live.stop()
 
     def update(self, progress: Progress) -> None:
-        """Sets the progress to show. Without a terminal, this method prints a line for each newly finished task."""
+        """Sets the progress to show, and prints the numbers of newly evaluated models.
+
+        Without a terminal, this method prints a line for each newly finished task.
+        """
         self.progress = progress
-        if self.visible:
-            return
         for name in [*progress.done, *progress.failed]:
-            if name not in self.printed:
-                self.printed.add(name)
-                result = progress.done.get(name)
-                state = "failed"
-                if result is not None:
-                    state = (
-                        f"done in {duration(result.seconds)} on {result.device}" if result.ran else "in the run cache"
-                    )
-                print(f"{name}: {state}. {self.line(progress, time.monotonic())}", file=sys.stderr, flush=True)
+            if name in self.printed:
+                continue
+            self.printed.add(name)
+            result = progress.done.get(name)
+            found = self.numbers(result) if result is not None else ""
+            if self.visible:
+                if found:
+                    self.report(f"{name.partition('@')[2]}: {found}")
+                continue
+            state = "failed"
+            if result is not None:
+                state = f"done in {duration(result.seconds)} on {result.device}" if result.ran else "in the run cache"
+            state += f", {found}" if found else ""
+            print(f"{name}: {state}. {self.line(progress, time.monotonic())}", file=sys.stderr, flush=True)
 
     def report(self, message: str) -> None:
         """Prints a message for the user. On a terminal, it stands above the table."""
@@ -151,7 +167,7 @@ class LiveTable:
             print(message, file=sys.stderr, flush=True)
 
     def draw(self) -> Group:
-        """Draws the table for this moment: one row for each running task, and the line that `line` returns."""
+        """Draws the table for this moment: one row for each running task, a bar, and the line that `line` returns."""
         progress, now = self.progress, time.monotonic()
         if progress is None:
             return Group(Text("reading the graph ..."))
@@ -163,7 +179,28 @@ class LiveTable:
             left = "?" if estimate is None else duration(max(0.0, estimate - (now - started)))
             table.add_row(escape(name), self.devices.get(name, ""), duration(now - started), left)
 
-        return Group(table, Text(self.line(progress, now)))
+        share = self.share(progress, now)
+        parts = [table]
+        if share is not None:
+            bar = Table.grid(padding=(0, 1))
+            bar.add_row(ProgressBar(total=1.0, completed=share, width=40), Text(f"{share:.0%}"))
+            parts.append(bar)
+
+        return Group(*parts, Text(self.line(progress, now)))
+
+    def share(self, progress: Progress, now: float) -> float | None:
+        """Share of the estimated time of all tasks that lies behind; None where no task has an estimate.
+
+        Args:
+            progress: The progress to show.
+            now: Present time in seconds, from `time.monotonic`.
+        """
+        behind = sum(self.estimates.get(name, 0.0) for name in progress.done)
+        running = dict(progress.running)
+        begun = sum(min(now - started, self.estimates.get(name, 0.0)) for name, started in running.items())
+        ahead = sum(self.estimates.get(name, 0.0) for name in [*running, *progress.waiting])
+
+        return (behind + begun) / (behind + ahead) if behind + ahead else None
 
     def line(self, progress: Progress, now: float) -> str:
         """The line below the table: how many stages are in each state, and the time left.

@@ -6,7 +6,7 @@ Whether a stage is finished depends only on the results that DVC has recorded.
 
 import contextlib
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from pipelines.failures import Failure, TaskFailedError
 from pipelines.launcher import Machine, TaskResult
 from pipelines.orchestration import Cluster, RebuildOptions, TaskContext
 from pipelines.pool import Pool
-from pipelines.scheduler import Submit
+from pipelines.scheduler import Progress, Submit
 from pipelines.stage_graph import Entry, StageGraph
 from pipelines.workspaces import ProjectSnapshot, clean, git
 
@@ -83,26 +83,42 @@ def rebuild(
     logger.info(summary)
     print(summary)
     create_table_artifact(key="rebuild-tasks", table=display.rows(progress), description=summary)
-    if table := results(root, params):
-        create_table_artifact(key="rebuild-results", table=table, description="All models, on the test set")
-    _track(root, params)
+    jobs = asked_for(params, progress)
+    if table := results(root, jobs):
+        create_table_artifact(key="rebuild-results", table=table, description="The models, on the test set")
+    _track(root, params, jobs)
     if progress.failed:
         raise RebuildFailedError(display.failures(progress))
 
 
-def results(root: Path, params: config.Params) -> list[dict[str, Any]]:
+def asked_for(params: config.Params, progress: Progress) -> list[config.Job]:
+    """The trainings that belong to the targets of a rebuild: all, unless the user names targets.
+
+    Args:
+        params: The project's parameters.
+        progress: The state of all stages at the end of the rebuild.
+    """
+    known = {
+        *(*progress.up_to_date, *progress.cached, *progress.deferred, *progress.skipped),
+        *(*progress.done, *progress.failed),
+    }
+
+    return [job for job in params.jobs() if f"train@{job.name}" in known]
+
+
+def results(root: Path, jobs: Sequence[config.Job]) -> list[dict[str, Any]]:
     """The test metrics of all evaluated models.
 
     Args:
         root: The project's folder.
-        params: The project's parameters.
+        jobs: The trainings that belong to the rebuild.
 
     Returns:
         One row per model, with the model's data set, setting (system with hyperparameters), seed, and the metrics that
         `METRICS` names.
     """
     rows = []
-    for job in params.jobs():
+    for job in jobs:
         path = root / "results" / job.folder / "metrics.json"
         if path.is_file():
             content = read_json(path, "dvc repro")
@@ -119,11 +135,11 @@ def results(root: Path, params: config.Params) -> list[dict[str, Any]]:
     return rows
 
 
-def _track(root: Path, params: config.Params) -> None:
-    """Fills the project's MLflow store with the present results."""
+def _track(root: Path, params: config.Params, jobs: Sequence[config.Job]) -> None:
+    """Fills the project's MLflow store with the present results of some trainings."""
     from duvae.commands import track
 
-    track.run(params, root)
+    track.run(params, root, jobs)
 
 
 # ---------------------------------------------------------------------------------- stages as Prefect tasks

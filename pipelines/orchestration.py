@@ -18,11 +18,11 @@ from filelock import FileLock, Timeout
 from duvae.config import Params
 from duvae.errors import UserError
 from duvae.project.leftovers import remove_unfinished
-from pipelines import launcher, watchdog
+from pipelines import launcher, numbers, watchdog
 from pipelines.devices import Device, choose
 from pipelines.display import LiveTable
 from pipelines.forecast import forecast
-from pipelines.launcher import Machine
+from pipelines.launcher import Machine, TaskResult
 from pipelines.pool import Pool
 from pipelines.record import record, repair
 from pipelines.scheduler import Progress, Scheduler, Submit
@@ -130,7 +130,10 @@ def run(
             # A pool without a GPU left is empty: no further task starts.
             return len(pool) if pool is not None else cluster.slots if cluster else 1
 
-        with LiveTable(ahead.seconds, capacity()) as table, _terminating_tasks():
+        def words(result: TaskResult) -> str:
+            return numbers.of_task(result, graph.cached_file)
+
+        with LiveTable(ahead.seconds, capacity(), words) as table, _terminating_tasks():
             if pool is not None:
                 pool.report = table.report
             if sharing.reason:

@@ -33,10 +33,10 @@ GRACE = 15.0
 
 
 def is_healthy(url: str) -> bool:
-    """Whether a Prefect server answers and is healthy.
+    """Whether a server of Prefect or MLflow answers and is healthy.
 
     Args:
-        url: Address of the server's API.
+        url: Address of the API of a Prefect server, or of an MLflow server.
     """
     try:
         with urllib.request.urlopen(f"{url}/health", timeout=2) as reply:  # noqa: S310 (the user's own server)

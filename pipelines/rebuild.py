@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -137,21 +138,25 @@ def command(
         if only_plan:
             print(plan(targets or [], slots, devices))
         else:
-            _rebuild(targets or [], slots, devices, keep_going, timeout, scheduler, remote)
+            run_flow(targets or [], slots, devices, keep_going, timeout, scheduler, remote)
     except KeyboardInterrupt:
-        _stop()
+        stop()
 
 
-def _rebuild(
+def run_flow(
     targets: list[str],
-    slots: int | None,
-    devices: str | None,
-    keep_going: bool,
-    timeout: float | None,
-    scheduler: str | None,
-    remote: str,
+    slots: int | None = None,
+    devices: str | None = None,
+    keep_going: bool = False,
+    timeout: float | None = None,
+    scheduler: str | None = None,
+    remote: str = "",
 ) -> None:
-    """Runs the rebuild as a flow of Prefect. The arguments are those of `command`."""
+    """Runs the rebuild as a flow of Prefect. The arguments are those of `command`.
+
+    Raises:
+        UserError: If the rebuild cannot run. After a failed task, the process ends with the exit status 1.
+    """
     watchdog.start(mark_children=True)  # before Prefect starts its temporary server
     if url := prefect_api.chosen():
         prefect_api.require(url)
@@ -187,31 +192,40 @@ def _rebuild(
         ) from error
 
 
-def _stop() -> NoReturn:
+def stop() -> NoReturn:
     """Ends the command after an interruption."""
     streams.say("interrupted: finished stages are kept; run the same command again to continue")
     signals.leave()
 
 
 def main() -> None:
-    """Runs the command.
+    """Runs the command."""
+    serve(command, "python -m pipelines.rebuild")
+
+
+def serve(function: Callable[..., None], name: str) -> None:
+    """Runs a function as a command with the options that its arguments declare.
 
     The exit status is 2 after a `UserError`, 1 after a failed task, and 128 + the signal's number after an
     interruption.
+
+    Args:
+        function: The function.
+        name: Name of the command in its help.
     """
     # By default, SIGTERM and SIGHUP leave Prefect's temporary server running.
     signals.install()
     app = typer.Typer(
         add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, context_settings=HELP
     )
-    app.command()(command)
+    app.command()(function)
     try:
-        app(prog_name="python -m pipelines.rebuild")
+        app(prog_name=name)
     except UserError as error:
         _refuse(error)
     except OSError as error:
         if signals.was_interrupted():  # the write to a terminal that is gone
-            _stop()
+            stop()
         if refusal := as_user_error(error):
             _refuse(refusal)
         raise

@@ -1,15 +1,16 @@
 """The command `duvae track`: writes the existing results to MLflow."""
 
 import os
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
-from duvae.config import Params
+from duvae.config import Job, Params
 from duvae.project import local_store
 from duvae.tracking import runs
 
 
-def run(params: Params, root: Path = Path()) -> None:
+def run(params: Params, root: Path = Path(), jobs: Sequence[Job] | None = None) -> None:
     """Copies new and changed results to MLflow, and prints what was done.
 
     The output has the number of runs that were added, replaced or left unchanged. It also names the results that are
@@ -18,11 +19,12 @@ def run(params: Params, root: Path = Path()) -> None:
     Args:
         params: All parameters of params.yaml.
         root: Folder of the project.
+        jobs: The jobs; None: all jobs of `run` and of Figure 1.
     """
     # A server has no lock of the project; there, the next command removes a run that was written twice.
     server = os.environ.get("MLFLOW_TRACKING_URI")
     with nullcontext() if server else local_store.filled_by_one(root):
-        tracked = runs.track(params, root)
+        tracked = runs.track(params, root, jobs)
     counts = {
         "added": tracked.added,
         "replaced": tracked.replaced,

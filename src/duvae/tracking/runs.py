@@ -78,7 +78,7 @@ class TrackedJobs:
     changed: list[str] = field(default_factory=list)
 
 
-def track(params: Params, root: Path = Path()) -> TrackedJobs:
+def track(params: Params, root: Path = Path(), jobs: Sequence[Job] | None = None) -> TrackedJobs:
     """Brings MLflow's runs up to date, so that each job with a complete and current result has exactly one run.
 
     A result is not current if a part of it is stale (see `TrackedJobs`). The runs of a job whose result is stale or
@@ -87,6 +87,7 @@ def track(params: Params, root: Path = Path()) -> TrackedJobs:
     Args:
         params: All parameters of params.yaml.
         root: Folder of the project.
+        jobs: The jobs; None: all jobs of `run` and of Figure 1.
 
     Returns:
         Names of the jobs, grouped by what this function did, and messages about stale results.
@@ -94,7 +95,8 @@ def track(params: Params, root: Path = Path()) -> TrackedJobs:
     Raises:
         UserError: If MLflow's store cannot be used.
     """
-    client, jobs, tracked = connect(root), params.jobs(), TrackedJobs()
+    client, tracked = connect(root), TrackedJobs()
+    jobs = params.jobs() if jobs is None else jobs
     experiments: dict[str, _Experiment] = {}
     with store_errors(client.tracking_uri), Bar("MLflow", len(jobs)) as bar:
         for done, job in enumerate(jobs, 1):

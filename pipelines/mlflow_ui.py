@@ -1,0 +1,121 @@
+"""Starts MLflow's pages on this machine's loopback address, and prints links that open the runs and their charts.
+
+Command: `python -m pipelines.mlflow_ui [--port N]`. It runs until Ctrl-C.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import IO
+
+from duvae import streams
+from duvae.errors import UserError
+from pipelines import signals, watchdog
+from pipelines.ports import HOST, number, require_free
+from pipelines.prefect_server import is_healthy, terminate
+
+PORT = 5000
+"""Port on which the pages are served, if the user does not choose another one."""
+
+PATIENCE = 180.0
+"""Largest number of seconds to wait until the server answers."""
+
+LOG_LINES = 10
+"""Number of lines from the end of the server's log that an error shows."""
+
+
+def links(root: Path, port: int) -> list[str]:
+    """Lists links to the runs of each data set, and to the charts of these runs.
+
+    Args:
+        root: The project's folder.
+        port: Port of the server.
+
+    Returns:
+        One line for each data set that has runs, in the order of their names.
+
+    Raises:
+        UserError: If MLflow's store cannot be opened.
+    """
+    from duvae.tracking.store import connect, store_errors
+
+    client, lines = connect(root), []
+    with store_errors(client.tracking_uri):
+        for experiment in sorted(client.search_experiments(), key=lambda each: each.name):
+            if client.search_runs([experiment.experiment_id], max_results=1):
+                page = f"http://{HOST}:{port}/#/experiments/{experiment.experiment_id}/runs"
+                lines.append(f"{experiment.name}:  runs {page}  charts {page}?compareRunsMode=CHART")
+
+    return lines
+
+
+def serve(root: Path, port: int) -> int:
+    """Starts the server, prints the links once it answers, and waits until it ends.
+
+    Args:
+        root: The project's folder.
+        port: Port of the server.
+
+    Returns:
+        The exit status of the server; after an interruption, 128 + the number of the signal.
+
+    Raises:
+        UserError: If the port is taken, if MLflow's store cannot be opened, or if the server does not answer in time.
+    """
+    require_free(port, "make ui PORT=N")
+    found = links(root, port)
+    watchdog.start(mark_children=True)
+    program = str(Path(sys.executable).with_name("mlflow"))
+    with tempfile.TemporaryFile() as log:
+        server = subprocess.Popen(
+            [program, "ui", "--host", HOST, "--port", str(port), "--workers", "1"],
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+        try:
+            streams.say("MLflow starts ...")
+            _wait(port, server, log)
+            print("\n".join(found) or "There are no runs yet; 'make' makes some.")
+            print(f"All runs: http://{HOST}:{port}. Ctrl-C ends the server.", flush=True)
+            return server.wait()
+        except KeyboardInterrupt:
+            return signals.exit_status()
+        finally:
+            terminate(server)
+
+
+def _wait(port: int, server: "subprocess.Popen[bytes]", log: IO[bytes]) -> None:
+    """Waits until the server answers, or raises a `UserError` with the end of its log."""
+    deadline = time.monotonic() + PATIENCE
+    while not is_healthy(f"http://{HOST}:{port}"):
+        if server.poll() is not None or time.monotonic() > deadline:
+            log.seek(0)
+            end = "\n".join(log.read().decode(errors="replace").splitlines()[-LOG_LINES:])
+            why = "has ended" if server.poll() is not None else f"does not answer within {PATIENCE:.0f} seconds"
+            raise UserError(f"MLflow's server {why}. Its last messages:\n{end}\nRun the same command again.")
+        time.sleep(0.2)
+
+
+def main() -> None:
+    """Reads the command line, and runs the server."""
+    parser = argparse.ArgumentParser(prog="python -m pipelines.mlflow_ui", description=__doc__.splitlines()[0])
+    parser.add_argument("--port", type=number, default=PORT, metavar="N", help=f"port of the pages; default: {PORT}")
+    signals.install()
+    try:
+        status = serve(Path.cwd(), parser.parse_args().port)
+    except UserError as error:
+        streams.print_error(error)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        signals.leave()
+    if signals.was_interrupted():
+        signals.leave()
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()
