@@ -9,6 +9,7 @@ machine was slow. Most values are medians of several measurements.
 import argparse
 import sys
 import tempfile
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
@@ -52,7 +53,7 @@ def main() -> int:
         text = large_text.TextBench(large_text.TINY if options.tiny else large_text.TextSize())
         image = images.ImageBench(images.TINY if options.tiny else images.ImageSize())
         scales = scale.ScaleBench(scale.TINY if options.tiny else scale.ScaleSize())
-        measurements = (
+        measurements: tuple[Callable[[], Iterable[Row]], ...] = (
             bench.steps,
             bench.semi_amortized,
             bench.settings,

@@ -323,8 +323,8 @@ def prepare(folder: Path, rate: float) -> list[Row]:
     Returns:
         One row with the CPU seconds of the preparation.
     """
-    files = {name: [TextFile(path=f"{name}.txt")] for name in ("train", "valid", "test")}
-    source = TextSource(**files, vocabulary="vocabulary.txt", max_words=200)
+    train, valid, test = ([TextFile(path=f"{name}.txt")] for name in ("train", "valid", "test"))
+    source = TextSource(train=train, valid=valid, test=test, vocabulary="vocabulary.txt", max_words=200)
     seconds = cpu(lambda: store.write(folder / "prepared", text.prepared_text(source, folder)))
 
     return [Row("preparing", seconds, "s", rate, must=60)]

@@ -5,6 +5,7 @@ PyTorch's own modules and memory layout. It samples an image with one pass of th
 """
 
 import math
+from typing import cast
 
 import torch
 from torch import Generator, Tensor, nn
@@ -88,7 +89,8 @@ class PlainPixelCNN(nn.Module):
             Masked(decoder.first.image, decoder.first.maps.weight), norm(decoder.first.norm), nn.ELU()
         )
         self.layers, self.skips = (
-            nn.ModuleList(PlainBlock(block) for block in blocks) for blocks in (decoder.layers, decoder.skips)
+            nn.ModuleList(PlainBlock(cast("Block", block)) for block in blocks)
+            for blocks in (decoder.layers, decoder.skips)
         )
         self.last = nn.Sequential(
             pointwise(decoder.last.weight), norm(decoder.norm), nn.ELU(), pointwise(decoder.output.weight)

@@ -103,6 +103,7 @@ def synthetic(params: Params) -> SyntheticDataset:
 def shrink(params: Params) -> Params:
     """Returns the parameters with little data and small networks, for `--tiny` and for a test of the benchmarks."""
     dataset = synthetic(params)
+    assert dataset.truth is not None
     small = {
         "source": dataset.source.model_copy(update={"train": 320, "valid": 64, "test": 64, "words": 50}),
         "truth": dataset.truth.model_copy(update={"sentences": 2, "spacing": 0.2}),
@@ -349,6 +350,7 @@ class SyntheticBench:
         if not rows:
             return encoding + median(seconds), []
         name, rate_after = "importance-weighted NLL", measure.rate()
+        assert isinstance(test, Documents)
         part = Documents.of([test[n] for n in range(self.size.plain)], test.labels[: self.size.plain])
         slow = cpu(lambda: plain.importance_weighted_nll(model, part, samples, evaluation.seed)) / len(part)
         x, z = torch.from_numpy(part.batch(np.arange(3))).long(), torch.randn(samples, 3, self.dataset.networks.latent)
@@ -382,6 +384,7 @@ class SyntheticBench:
         for MPD and CE of z^T, the latent code after the last step of the flow.
         """
         rate, test, evaluation = measure.rate(), self.prepared.split("test"), self.params.evaluation
+        assert isinstance(test, Documents)
         part = Documents.of([test[n] for n in range(self.size.flow_sentences)], test.labels[: self.size.flow_sentences])
         built = {setting: self.training(setting, self.dataset.optimisation).model for setting in ("vae", *FLOWS)}
         rounds = [
@@ -440,6 +443,7 @@ class SyntheticBench:
         ):
             with contextlib.redirect_stdout(io.StringIO()):
                 seconds = cpu(partial(stage, self.params, DATASET, self.folder))
+            assert self.dataset.truth is not None
             note = "imports included" if stage is validate.run else f"{self.dataset.truth.sentences} sentences"
             yield Row(name, seconds, "s", measure.rate(), note=note)
         call = [sys.executable, "-m", "duvae", "--help"]

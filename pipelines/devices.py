@@ -80,7 +80,9 @@ def cpus() -> list[int]:
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
 
 
-def choose(threads: int, slots: int | None = None, requested: str | None = None, check: bool = True) -> list[Device]:
+def choose(
+    threads: int, slots: int | None = None, requested: str | None = None, check: bool = True, tell: bool = True
+) -> list[Device]:
     """Chooses the devices of a rebuild or of a study; returns one `Device` for each slot.
 
     A line on standard error says if the CPU is used because no GPU is visible, and if a GPU cannot be used.
@@ -93,6 +95,7 @@ def choose(threads: int, slots: int | None = None, requested: str | None = None,
         requested: `cpu`, or a list of GPUs in the format of `CUDA_VISIBLE_DEVICES`; None: all GPUs, or the CPU if
             there is no GPU.
         check: Whether the GPUs in `requested` must exist. A plan may be for another machine.
+        tell: Whether to write that line.
 
     Raises:
         UserError: If `slots` or `requested` has a wrong value, if the GPUs cannot be read or used, or if the slots on
@@ -106,7 +109,7 @@ def choose(threads: int, slots: int | None = None, requested: str | None = None,
         _require_different(chosen, f"--devices {requested!r}")
     else:
         chosen, notes = find(requested)
-    for note in notes:
+    for note in notes if tell else ():
         streams.say(f"devices: {note}")
     if chosen:
         return [replace(device, slot=slot) for slot in range(slots or 1) for device in chosen]

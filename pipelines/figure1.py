@@ -83,7 +83,7 @@ def forecast(params: Params, root: Path, slots: int | None, devices: str | None)
     job_list.check(params, root / job_list.JOBS)
     parameters.write(params, root)
     with closing(StageGraph(root, [TARGET])) as graph:
-        ahead = foresee(graph, params, choose(params.threads, slots, devices), params.threads, slots)
+        ahead = foresee(graph, params, choose(params.threads, slots, devices, tell=False), params.threads, slots)
         waiting, found = ahead.scheduler.progress.waiting, ahead.scheduler.progress.cached
         kinds = Counter(graph.stages[name].kind for name in waiting)
     if not waiting:

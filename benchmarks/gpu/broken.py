@@ -55,7 +55,7 @@ def assertion(device: str, first: bool = False) -> None:
 
 def invisible(device: str) -> None:
     """Checks the GPU of a process that sees another list of GPUs, as each stage does at its start."""
-    gpus.require_given()
+    gpus.check_device()
     works(device)
 
 
