@@ -34,7 +34,7 @@ def run(command: str, *args: Any, **options: Any) -> None:
     importlib.import_module(f"duvae.commands.{command}").run(*args, **options)
 
 
-def measure(command: str, path: Path, dataset: str, setting: str, seed: int) -> None:
+def measure(command: str, path: Path, dataset: str, setting: str, seed: int) -> "tuple[Job, Params]":
     """Runs a stage that loads a trained model. Warns if params.yaml has changed since the training.
 
     Args:
@@ -43,10 +43,16 @@ def measure(command: str, path: Path, dataset: str, setting: str, seed: int) -> 
         dataset: Name of the data set on which the model was trained.
         setting: Name of the model's setting, a system with its hyperparameters.
         seed: Seed of the training.
+
+    Returns:
+        The model's job, and the parameters.
     """
     params = params_of_job(path, dataset, setting, seed)
+    job = params.job(dataset, setting, seed)
     run(command, params, dataset, setting, seed)
-    warn_of_changes(params, [params.job(dataset, setting, seed)])
+    warn_of_changes(params, [job])
+
+    return job, params
 
 
 def warn_of_changes(params: "Params", jobs: "Iterable[Job]") -> None:

@@ -18,6 +18,9 @@ def train(dataset: Dataset, setting: Setting, seed: Seed, params: ParamsFile = P
     memory.require_for_training(parameters, setting, dataset)
     with leftovers.training(parameters.job(dataset, setting, seed).name):
         dispatch.run("train", parameters, dataset, setting, seed)
+    from duvae.report import result_line
+
+    print(result_line.of_training(parameters, parameters.job(dataset, setting, seed)))
 
 
 @app.command(epilog=examples("duvae evaluate --dataset synthetic --setting du_vae --seed 1"))
@@ -26,7 +29,10 @@ def evaluate(dataset: Dataset, setting: Setting, seed: Seed, params: ParamsFile 
 
     The measures are NLL by importance weighting, KL, MI, AU, MPD and CE; docs/metrics.md defines them.
     """
-    dispatch.measure("evaluate", params, dataset, setting, seed)
+    job, parameters = dispatch.measure("evaluate", params, dataset, setting, seed)
+    from duvae.report import result_line
+
+    print(result_line.of_evaluation(parameters, job))
 
 
 @app.command(epilog=examples("duvae probe --dataset synthetic --setting du_vae --seed 1"))

@@ -1,0 +1,64 @@
+"""Says in one line what a training or an evaluation has found: whether the latent space has collapsed."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from duvae.config import Job, Params
+from duvae.report import verdict
+from duvae.report.cells import number
+from duvae.report.names import label
+
+
+def of_training(params: Params, job: Job, root: Path = Path()) -> str:
+    """Says what the encoder of a trained model does on validation. Whether the decoder uses z is not known yet.
+
+    Args:
+        params: All parameters of params.yaml.
+        job: Data set, setting and seed of the model, whose training has written history.csv.
+        root: The project's folder.
+    """
+    history = pd.read_csv(root / "results" / job.folder / "history.csv")
+    best = history[history["best"] == 1]
+    row = (best if len(best) else history).iloc[-1]
+    mi, kl, units = (None if pd.isna(row[f"valid_{key}"]) else float(row[f"valid_{key}"]) for key in ("mi", "kl", "au"))
+    known = verdict.verdict({"mi": mi, "kl": kl}) if mi is not None or kl is not None else verdict.CANNOT_TELL
+    found = [f"MI {number(mi, 2)} nats"] if mi is not None else [f"KL {number(kl, 2)} nats"] if kl is not None else []
+    found += _active(units, params.dataset(job.dataset).networks.latent)
+    name = _name(params, job)
+    if known == verdict.COLLAPSED:
+        return f"{name}: {verdict.COLLAPSED} ({', '.join(found)} on validation)"
+    command = f"duvae evaluate --dataset {job.dataset} --setting {job.setting} --seed {job.seed}"
+
+    seen = f"{', '.join(found)} on validation; " if found else ""
+
+    return f"{name}: {seen}'{command}' measures whether the decoder uses z"
+
+
+def of_evaluation(params: Params, job: Job, root: Path = Path()) -> str:
+    """Says whether an evaluated model has collapsed on the test set.
+
+    Args:
+        params: All parameters of params.yaml.
+        job: Data set, setting and seed of the model, whose evaluation has written metrics.json.
+        root: The project's folder.
+    """
+    path = root / "results" / job.folder / "metrics.json"
+    metrics: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    use = metrics.get("use")
+    found = [f"uses {number(use, 2)} nats of z"] if use is not None else []
+    found += _active(metrics["au"], params.dataset(job.dataset).networks.latent)
+
+    return f"{_name(params, job)}: {verdict.verdict(metrics)} ({'; '.join(found) or 'no measure could tell'})"
+
+
+def _active(units: float | None, latent: int) -> list[str]:
+    """Says how many dimensions are active; nothing for systems in which this is not defined."""
+    return [] if units is None else [f"{units:.0f} of {latent} dimensions active"]
+
+
+def _name(params: Params, job: Job) -> str:
+    return label(params.setting(job.setting).system)
