@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from duvae.report import verdict
+from duvae.metrics import verdict
 from duvae.report.cells import number
 from pipelines.launcher import TaskResult
 

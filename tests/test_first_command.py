@@ -11,7 +11,7 @@ import pytest
 
 import made_up
 from duvae import config
-from duvae.report import verdict
+from duvae.metrics import verdict
 from pipelines import figure1, flow, mlflow_ui, numbers, rebuild
 from pipelines.display import LiveTable
 from pipelines.launcher import TaskResult

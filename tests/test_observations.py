@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from duvae.config import Job
 from duvae.data.splits import Array
+from duvae.metrics import verdict
 from duvae.metrics.paired import Interval
 from duvae.report import compare as report_compare
-from duvae.report import comparison, convergence, likelihood_table, observations, per_example, results, verdict
+from duvae.report import comparison, convergence, likelihood_table, observations, per_example, results
 from duvae.report.comparison import Comparison, compare, difference_text
 from duvae.report.per_example import Floor, PerExample
 from duvae.report.results import Result

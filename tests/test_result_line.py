@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 import made_up
 from duvae import config
 from duvae.cli import app
-from duvae.report import result_line, verdict
+from duvae.metrics import verdict
+from duvae.report import result_line
 
 SETTINGS = ["ae", "vae", "bn_vae", "du_vae", "du_iaf"]
 

@@ -14,7 +14,8 @@ import made_up
 from duvae import config
 from duvae.commands import results as command
 from duvae.errors import UserError
-from duvae.report import brief, results, verdict
+from duvae.metrics import verdict
+from duvae.report import brief, results
 from duvae.report.results import Result, over_seeds
 
 DATASETS = ("synthetic", "short_yelp_resampled")

@@ -189,7 +189,8 @@ def test_a_run_can_be_served(root: Path) -> None:
     assert "synthetic-vae-1" in track(chosen, root).added
     run, client = run_of(root, "vae"), connect(root)
     artifacts = {item.path for item in client.list_artifacts(run.info.run_id, "model")}
-    assert artifacts == {f"model/{name}" for name in ("MLmodel", "model.json", "vocabulary.txt", "weights.safetensors")}
+    names = ("MLmodel", "metrics.json", "model.json", "vocabulary.txt", "weights.safetensors")
+    assert artifacts == {f"model/{name}" for name in names}
     (root / "data").rename(root / "gone")
     mlflow.set_tracking_uri(f"sqlite:///{root / 'mlflow.db'}")
     try:

@@ -14,7 +14,7 @@ from duvae.data import store
 from duvae.data.splits import Array, Documents
 from duvae.data.store import Prepared
 from duvae.errors import UserError
-from duvae.inference import generation, model_files
+from duvae.inference import collapse, generation, model_files
 from duvae.inference.model import TrainedModel
 from duvae.project.files import whole, write_text
 from duvae.report import pictures
@@ -26,7 +26,8 @@ FOLDER = Path("reports/generated")
 def load(params: Params, dataset: str, setting: str, seed: int, root: Path = Path()) -> tuple[TrainedModel, Prepared]:
     """Loads a trained model of a project, and the data set that it was trained on.
 
-    The function also sets PyTorch's number of threads to `threads` in params.yaml.
+    The function also sets PyTorch's number of threads to `threads` in params.yaml. It warns on standard error if the
+    model has collapsed.
 
     Args:
         params: All parameters of params.yaml.
@@ -45,6 +46,8 @@ def load(params: Params, dataset: str, setting: str, seed: int, root: Path = Pat
         root / "models" / job.folder, train, params.setting(setting).system, len(prepared.vocabulary)
     )
     torch.set_num_threads(params.threads)
+    if said := collapse.message(root / "models" / job.folder):
+        print(f"warning: {said}", file=sys.stderr)
 
     return TrainedModel(model, description, prepared.vocabulary), prepared
 

@@ -24,7 +24,7 @@ from duvae.data.corpus import Corpus
 from duvae.data.splits import END, PAD, SPECIALS, START, UNKNOWN, Array, Documents, Images, Split
 from duvae.data.vocabulary import word_ids
 from duvae.errors import UserError
-from duvae.inference import generation, model_files
+from duvae.inference import collapse, generation, model_files
 from duvae.inference.generation import LONGEST
 from duvae.inference.model_files import Description
 from duvae.messages import show_name
@@ -324,6 +324,9 @@ def load(folder: str | Path, vocabulary: str | Path | None = None) -> TrainedMod
 
     Raises:
         UserError: If the folder has no readable model, or if the vocabulary is missing or does not fit the model.
+
+    Warns:
+        Collapsed: The model has collapsed, as its evaluation in the same project or run shows.
     """
     folder = Path(folder)
     if not (folder / "model.json").is_file():
@@ -331,6 +334,8 @@ def load(folder: str | Path, vocabulary: str | Path | None = None) -> TrainedMod
             f"{folder / 'model.json'}: not there. Expected a model's folder: models/<data set>/<setting>/<seed>, as"
             " 'duvae train' writes it, or 'model' of a run in MLflow."
         )
+    if said := collapse.message(folder):
+        warnings.warn(said, collapse.Collapsed, stacklevel=2)
     model, description = model_files.load(folder)
     if "size" in description.networks:
         return TrainedModel(model, description, [])

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from duvae.config import Dataset, Params
-from duvae.report import comparison, convergence, earlier_results, observations, verdict
+from duvae.metrics import verdict
+from duvae.report import comparison, convergence, earlier_results, observations
 from duvae.report.cells import Cell, Head, Row, Table, cell
 from duvae.report.comparison import Comparison
 from duvae.report.metric_columns import METRICS, noun

@@ -13,14 +13,14 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from duvae.metrics.verdict import CANNOT_TELL, COLLAPSED, COLLAPSED_MI, NOT_COLLAPSED
+from duvae.metrics.verdict import over_seeds as verdict_over_seeds
 from duvae.registry import RECORDS
 from duvae.report import convergence, figures
 from duvae.report.cells import number, number_range
 from duvae.report.comparison import Comparison, difference_text
 from duvae.report.names import label
 from duvae.report.results import Result, over_seeds, setting_names
-from duvae.report.verdict import CANNOT_TELL, COLLAPSED, COLLAPSED_MI, NOT_COLLAPSED
-from duvae.report.verdict import over_seeds as verdict_over_seeds
 
 MEASURES = (
     ("valid_kl", "KL", "nats"),

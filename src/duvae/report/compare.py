@@ -7,7 +7,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from duvae.report import convergence, names, verdict
+from duvae.metrics import verdict
+from duvae.report import convergence, names
 from duvae.report.cells import word_list
 from duvae.report.comparison import Comparison
 from duvae.report.figures import CURVES

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from duvae.report import convergence, verdict
+from duvae.metrics import verdict
+from duvae.report import convergence
 from duvae.report.cells import Cell, Head, Row, Table, cell, number_range, word_list
 from duvae.report.comparison import Comparison, absent_text, seeds_text
 from duvae.report.metric_columns import METRICS, Gaps, reference, shown_metrics

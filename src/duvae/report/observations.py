@@ -7,7 +7,8 @@ training, and the values that a system reaches by construction.
 import math
 from collections.abc import Mapping, Sequence
 
-from duvae.report import convergence, verdict
+from duvae.metrics import verdict
+from duvae.report import convergence
 from duvae.report.cells import number, word_list
 from duvae.report.comparison import Comparison, absent_text, seeds_text
 from duvae.report.metric_columns import Gaps

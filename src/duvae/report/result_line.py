@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from duvae.config import Job, Params
-from duvae.report import verdict
+from duvae.metrics import verdict
 from duvae.report.cells import number
 from duvae.report.names import label
 

@@ -17,7 +17,8 @@ import pandas as pd
 
 from duvae.config import Job, Params
 from duvae.errors import UserError
-from duvae.report import convergence, expected, verdict
+from duvae.metrics import verdict
+from duvae.report import convergence, expected
 from duvae.report.convergence import Ending
 from duvae.report.names import hyperparameter_text, label, rank, setting_label
 

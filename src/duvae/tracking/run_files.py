@@ -13,7 +13,7 @@ from duvae.config import Job, Params
 from duvae.errors import UserError
 from duvae.report import per_example, results
 
-LAYOUT = 2
+LAYOUT = 3
 """Version of the layout of a run. The digest covers this version, so `track` writes every run again when it changes."""
 
 

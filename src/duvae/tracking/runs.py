@@ -218,6 +218,8 @@ def _write(
             networks = params.dataset(job.dataset).networks
             _write_mlmodel(Path(temporary), networks.size if isinstance(networks, ImageNetworks) else None)
             client.log_artifact(run, str(Path(temporary, "MLmodel")), "model")
+            # With it, the loaded model can warn that its latent space has collapsed.
+            client.log_artifact(run, str(root / "results" / job.folder / "metrics.json"), "model")
     client.log_batch(run, tags=[RunTag(DIGEST, digest)])
     client.set_terminated(run, "FINISHED", start + int(1000 * seconds))
 
