@@ -129,7 +129,7 @@ CHANGES: dict[str, tuple[str, list[tuple[str, str]], Callable[[list[str]], set[s
     "the default width of the IAF networks doubled": (
         "duvae.registry",
         [('for each dimension of z")] = 60', 'for each dimension of z")] = 120')],
-        lambda _: of(TRAINED, FLOWS) | {"examples", "figure1", "graph", "report"},  # these four read all settings
+        lambda _: of(TRAINED, FLOWS) | {"examples", "figure1", "figure2", "graph", "report"},  # they read all settings
     ),
     "a description of a hyperparameter": (
         "duvae.registry",

@@ -229,7 +229,7 @@ def run(folder: Path, say: Callable[[str, Trace], None]) -> None:
 
     def traced(kind: str, stage: Any, *arguments: Any, params: config.Params = params) -> None:
         with Trace() as trace:
-            stage.run(*arguments if kind == "figure2" else (params, *arguments))
+            stage.run(params, *arguments)
         say(kind, trace)
 
     traced("graph", graph_stage, True)
