@@ -7,14 +7,13 @@ does. The results are the same, bit for bit, as those of `dvc repro figure1`.
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from duvae import config, streams
 from duvae.config import FIGURE1_DATASET, Params
-from pipelines import rebuild, watchdog
+from duvae.errors import UserError
+from pipelines import rebuild
 from pipelines.display import duration
+from pipelines.rebuild import DevicesOption, SlotsOption
 
 TARGET = "figure1"
 """The stage that draws Figure 1."""
@@ -23,17 +22,7 @@ SECTION = "4.3"
 """The section of the paper whose claims are about Figure 1."""
 
 
-def command(
-    slots: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Number of tasks at a time. Default: as many as fit.")
-    ] = None,
-    devices: Annotated[
-        str | None,
-        typer.Option(
-            metavar="LIST", help="'cpu', or a list of GPUs such as 0,1. Default: all GPUs, or the CPU if there is none."
-        ),
-    ] = None,
-) -> None:
+def command(slots: SlotsOption = None, devices: DevicesOption = None) -> None:
     """Rebuild Figure 1: train the five systems on the synthetic data, several at a time, and print the results.
 
     After an interruption, run the same command again: it keeps all finished stages, and a training continues.
@@ -42,7 +31,6 @@ def command(
         root = Path.cwd()
         params = config.load(root / "params.yaml")
         streams.say(intention(params))
-        watchdog.start(mark_children=True)
         streams.say(forecast(params, root, slots, devices))
         rebuild.run_flow([TARGET], slots, devices)
         conclude(params, root)
@@ -54,8 +42,16 @@ def intention(params: Params) -> str:
     """Says what the command does: the systems, the data and the greatest number of epochs.
 
     Args:
-        params: The project's parameters.
+        params: All parameters of params.yaml.
+
+    Raises:
+        UserError: If params.yaml leaves Figure 1 out.
     """
+    if params.figure1 is None:
+        raise UserError(
+            "params.yaml: figure1: expected a seed for Figure 1; found null. Write 'figure1: {seed: 1}', or run 'make"
+            " rebuild' for the other results."
+        )
     from duvae.report.cells import number_range, word_list
     from duvae.report.names import label
 
@@ -70,7 +66,7 @@ def forecast(params: Params, root: Path, slots: int | None, devices: str | None)
     """Says which stages have to run, and how long they take, in one line.
 
     Args:
-        params: The project's parameters.
+        params: All parameters of params.yaml.
         root: The project's folder.
         slots: Number of tasks at a time on each GPU, or on the CPU; None: as many as fit.
         devices: `cpu`, or GPUs separated by commas; None: all GPUs, or the CPU if there is no GPU.
@@ -84,10 +80,10 @@ def forecast(params: Params, root: Path, slots: int | None, devices: str | None)
     parameters.write(params, root)
     with closing(StageGraph(root, [TARGET])) as graph:
         ahead = foresee(graph, params, choose(params.threads, slots, devices, tell=False), params.threads, slots)
-        waiting, found = ahead.scheduler.progress.waiting, ahead.scheduler.progress.cached
+        waiting = ahead.scheduler.progress.waiting
         kinds = Counter(graph.stages[name].kind for name in waiting)
     if not waiting:
-        return "Nothing to train: all results are there." if not found else "Nothing to train: all results are cached."
+        return "Nothing to train: all results are there, or in DVC's cache"
     parts = [f"{count} x {kind}" if count > 1 else kind for kind, count in kinds.items()]
     places = len(ahead.sharing.devices)
     at_once = f"{places} at a time" if places > 1 else "one after the other"
@@ -102,7 +98,7 @@ def conclude(params: Params, root: Path) -> None:
     """Prints the results, the claims of the paper about them, and where to look next.
 
     Args:
-        params: The project's parameters.
+        params: All parameters of params.yaml.
         root: The project's folder.
     """
     from duvae.commands import results as command_results

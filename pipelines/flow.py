@@ -98,12 +98,9 @@ def asked_for(params: config.Params, progress: Progress) -> list[config.Job]:
         params: The project's parameters.
         progress: The state of all stages at the end of the rebuild.
     """
-    known = {
-        *(*progress.up_to_date, *progress.cached, *progress.deferred, *progress.skipped),
-        *(*progress.done, *progress.failed),
-    }
+    stages = progress.stages
 
-    return [job for job in params.jobs() if f"train@{job.name}" in known]
+    return [job for job in params.jobs() if f"train@{job.name}" in stages]
 
 
 def results(root: Path, jobs: Sequence[config.Job]) -> list[dict[str, Any]]:

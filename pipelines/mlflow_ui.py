@@ -15,13 +15,10 @@ from duvae import streams
 from duvae.errors import UserError
 from pipelines import signals, watchdog
 from pipelines.ports import HOST, number, require_free
-from pipelines.prefect_server import is_healthy, terminate
+from pipelines.servers import PATIENCE, is_healthy, terminate
 
 PORT = 5000
 """Port on which the pages are served, if the user does not choose another one."""
-
-PATIENCE = 180.0
-"""Largest number of seconds to wait until the server answers."""
 
 LOG_LINES = 10
 """Number of lines from the end of the server's log that an error shows."""
@@ -66,7 +63,7 @@ def serve(root: Path, port: int) -> int:
         UserError: If the port is taken, if MLflow's store cannot be opened, or if the server does not answer in time.
     """
     require_free(port, "make ui PORT=N")
-    found = links(root, port)
+    lines = links(root, port)
     watchdog.start(mark_children=True)
     program = str(Path(sys.executable).with_name("mlflow"))
     with tempfile.TemporaryFile() as log:
@@ -79,7 +76,7 @@ def serve(root: Path, port: int) -> int:
         try:
             streams.say("MLflow starts ...")
             _wait(port, server, log)
-            print("\n".join(found) or "There are no runs yet; 'make' makes some.")
+            print("\n".join(lines) or "There are no runs yet; 'make' makes some.")
             print(f"All runs: http://{HOST}:{port}. Ctrl-C ends the server.", flush=True)
             return server.wait()
         except KeyboardInterrupt:

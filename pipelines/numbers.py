@@ -45,6 +45,6 @@ def text(metrics: Mapping[str, Any]) -> str:
         value, error = metrics.get(key), metrics.get(f"{key}_stderr") if key == "nll" else None
         if value is not None:
             parts.append(f"{label} {number(value, 2)}" + (f" [{number(error, 2)}]" if error is not None else ""))
-    known = verdict.of_setting([metrics])
+    state = verdict.of_setting([metrics])
 
-    return ", ".join(parts) + (f": {known}" if known else "")
+    return ", ".join(parts) + (f": {state}" if state else "")

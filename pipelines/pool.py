@@ -82,9 +82,9 @@ class Slots:
             open_slots = [device for device in self.free if device.place not in self.reserved]
             if not open_slots:
                 return False
-            held = Counter(device.place for device in self.usable)
-            held.subtract(device.place for device in self.free)
-            request.device = min(open_slots, key=lambda device: (self.losses[device.place], held[device.place]))
+            tasks = Counter(device.place for device in self.usable)
+            tasks.subtract(device.place for device in self.free)
+            request.device = min(open_slots, key=lambda device: (self.losses[device.place], tasks[device.place]))
             self.free.remove(request.device)
             return True
         places = {device.place for device in self.usable}

@@ -6,43 +6,20 @@ and starts no server of its own.
 """
 
 import argparse
-import contextlib
-import http.client
 import os
 import subprocess
 import sys
 import time
-import urllib.request
 from pathlib import Path
-
-import psutil
 
 from duvae import streams
 from duvae.cli import TELEMETRY_OFF
 from duvae.errors import UserError, as_user_error
 from pipelines import owners, ports, prefect_api, signals, watchdog
+from pipelines.servers import PATIENCE, is_healthy, terminate
 
 POOL = "duvae"
 """Name of the Prefect work pool from which the worker takes flow runs."""
-
-PATIENCE = 180.0
-"""Largest number of seconds to wait until the server is healthy."""
-
-GRACE = 15.0
-"""Seconds between SIGTERM and SIGKILL. A process may end by itself in this time."""
-
-
-def is_healthy(url: str) -> bool:
-    """Whether a server of Prefect or MLflow answers and is healthy.
-
-    Args:
-        url: Address of the API of a Prefect server, or of an MLflow server.
-    """
-    try:
-        with urllib.request.urlopen(f"{url}/health", timeout=2) as reply:  # noqa: S310 (the user's own server)
-            return bool(reply.status == 200)
-    except (OSError, http.client.HTTPException):
-        return False
 
 
 def serve(port: int) -> int:
@@ -105,23 +82,6 @@ def serve(port: int) -> int:
         for process in (worker, server):
             if process is not None:
                 terminate(process)
-
-
-def terminate(process: subprocess.Popen[bytes]) -> None:
-    """Terminates a process and all its children.
-
-    If only the worker received the signal, it would wait for the end of the flow that it runs, for hours.
-    """
-    with contextlib.suppress(psutil.NoSuchProcess):
-        parent = psutil.Process(process.pid)
-        family = [*parent.children(recursive=True), parent]
-        for member in family:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                member.terminate()
-        for member in psutil.wait_procs(family, GRACE)[1]:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                member.kill()
-    process.wait()
 
 
 def _wait(url: str, server: subprocess.Popen[bytes]) -> None:

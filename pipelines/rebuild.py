@@ -20,6 +20,21 @@ os.environ.update(TELEMETRY_OFF)
 os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
 os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")
 
+SlotsOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=1,
+        help="Number of tasks at a time per GPU, or on the CPU. Default: as many as fit, see docs/rebuild.md.",
+    ),
+]
+DevicesOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LIST", help="'cpu', or a list of GPUs such as 0,1. Default: all GPUs, or the CPU if there is none."
+    ),
+]
+
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
@@ -100,20 +115,8 @@ def command(
     targets: Annotated[
         list[str] | None, typer.Argument(metavar="STAGE", help="Stages to rebuild. Default: all.")
     ] = None,
-    slots: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            min=1,
-            help="Number of tasks at a time per GPU, or on the CPU. Default: as many as fit, see docs/rebuild.md.",
-        ),
-    ] = None,
-    devices: Annotated[
-        str | None,
-        typer.Option(
-            metavar="LIST", help="'cpu', or a list of GPUs such as 0,1. Default: all GPUs, or the CPU if there is none."
-        ),
-    ] = None,
+    slots: SlotsOption = None,
+    devices: DevicesOption = None,
     keep_going: Annotated[
         bool, typer.Option("--keep-going", help="After a failure, run all stages that do not need the failed one.")
     ] = False,

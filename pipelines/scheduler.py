@@ -55,6 +55,13 @@ class Progress:
     waiting: list[str] = field(default_factory=list)
     no_device: str = ""
 
+    @property
+    def stages(self) -> set[str]:
+        """The names of all stages of the rebuild, in whatever state they are."""
+        listed = (self.up_to_date, self.cached, self.deferred, self.skipped, self.waiting)
+
+        return {*self.running, *self.done, *self.failed, *(name for names in listed for name in names)}
+
 
 class Scheduler:
     """Runs the stages that are out of date, several at a time.

@@ -140,7 +140,6 @@ def test_the_command_rebuilds_figure1_alone(
     project: tuple[config.Params, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     called: list[Any] = []
-    monkeypatch.setattr(figure1.watchdog, "start", lambda **_: None)
     monkeypatch.setattr(figure1, "forecast", lambda *_: "5 tasks")
     monkeypatch.setattr(rebuild, "run_flow", lambda *arguments: called.append(arguments))
     monkeypatch.setattr(figure1, "conclude", lambda *_: called.append("end"))

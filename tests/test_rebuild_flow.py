@@ -34,7 +34,7 @@ SOURCES = os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests"), str(ROOT)])
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """Starts a Prefect server for these tests; yields the environment variables for commands that use the server."""
-    from pipelines.prefect_server import is_healthy
+    from pipelines.servers import is_healthy
 
     port = free_port()
     url = f"http://127.0.0.1:{port}/api"

@@ -45,8 +45,11 @@ def test_an_evaluation_without_measures_says_so(project: tuple[config.Params, Pa
     job = params.job("synthetic", "du_iaf", 1)
     metrics = json.loads((folder / "results" / job.folder / "metrics.json").read_text(encoding="utf-8"))
     (tmp_path / "results" / job.folder).mkdir(parents=True)
-    (tmp_path / "results" / job.folder / "metrics.json").write_text(json.dumps({**metrics, "use": None}))
+    path = tmp_path / "results" / job.folder / "metrics.json"
+    path.write_text(json.dumps({**metrics, "use": None, "kl": None, "mpd_t": None}))
     assert result_line.of_evaluation(params, job, tmp_path) == "DU-IAF: cannot tell (no measure could tell)"
+    path.write_text(json.dumps({**metrics, "use": None, "kl": 0.03}))
+    assert result_line.of_evaluation(params, job, tmp_path) == "DU-IAF: collapsed (KL 0.03 nats)"
 
 
 @pytest.mark.parametrize(

@@ -101,9 +101,11 @@ def of_case(check: Check, case: Case) -> Iterator[Row]:
             failure, reason = error.failure.name, error.reason
     message = found[-1][1]
     statuses = sorted({status for status, _ in found})
-    said = case.words in " ".join(message.split()) or case.words in reason
+    expected = case.words in " ".join(message.split()) or case.words in reason
     yield row(check, case.title, "exit status", ", ".join(map(str, statuses)), str(case.status), last_line(message))
-    yield row(check, case.title, "message", "as expected" if said else last_line(message), "as expected", case.words)
+    yield row(
+        check, case.title, "message", "as expected" if expected else last_line(message), "as expected", case.words
+    )
     yield row(check, case.title, "processes that the pool starts", len(found), case.starts * case.runs, "")
     yield row(check, case.title, "decision of the pool", failure, case.failure.name, reason[:120])
     remark = "after that many losses in a row the pool stops using a GPU" if not case.kept else ""

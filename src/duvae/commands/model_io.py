@@ -46,8 +46,8 @@ def load(params: Params, dataset: str, setting: str, seed: int, root: Path = Pat
         root / "models" / job.folder, train, params.setting(setting).system, len(prepared.vocabulary)
     )
     torch.set_num_threads(params.threads)
-    if said := collapse.message(root / "models" / job.folder):
-        print(f"warning: {said}", file=sys.stderr)
+    if warning := collapse.message(root / "models" / job.folder):
+        print(f"warning: {warning}", file=sys.stderr)
 
     return TrainedModel(model, description, prepared.vocabulary), prepared
 

@@ -87,25 +87,25 @@ def _show_dataset(params: Params, models: Sequence[Result], form: Form, root: Pa
         return
     console = _console()
     console.print(Text(name, style="bold"), Text(f"{table.caption}\n"), sep="\n")
-    console.print(_drawn(table))
+    console.print(_terminal_table(table))
     print()
     for line in sentences:
         print(textwrap.fill(line, console.width, initial_indent="- ", subsequent_indent="  "))
 
 
-def _drawn(made: cells.Table) -> Table:
+def _terminal_table(content: cells.Table) -> Table:
     """Draws a table for a terminal. The spread over seeds has a line of its own, so that 80 columns are enough."""
-    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), show_edge=False)
-    drawn.add_column(made.corner, ratio=1)
-    for head in made.heads:
-        drawn.add_column(head.label, justify="left" if head is made.heads[-1] else "right", no_wrap=True)
-    for row in made.rows:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), show_edge=False)
+    table.add_column(content.corner, ratio=1)
+    for head in content.heads:
+        table.add_column(head.label, justify="left" if head is content.heads[-1] else "right", no_wrap=True)
+    for row in content.rows:
         name = Text(row.name)
         if row.note:
             name.append(f" {row.note}", style="dim")
-        drawn.add_row(name, *(Text(brief.text(entry, "\n")) for entry in row.cells))
+        table.add_row(name, *(Text(brief.text(entry, "\n")) for entry in row.cells))
 
-    return drawn
+    return table
 
 
 def _console() -> Console:

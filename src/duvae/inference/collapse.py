@@ -38,7 +38,7 @@ def message(folder: Path) -> str | None:
         if not collapsed or metrics.get("weights") != saved_digest(folder):
             return None
         parts = [("use of z", metrics.get("use")), ("MI", metrics.get("mi")), ("KL", metrics.get("kl"))]
-        numbers = ", ".join(f"{name} {abs(value):.2f} nats" for name, value in parts if value is not None)
+        numbers = ", ".join(f"{name} {round(value, 2) + 0.0:.2f} nats" for name, value in parts if value is not None)
         return f"the latent space of this model has collapsed ({numbers}): its codes say next to nothing about examples"
 
     return None

@@ -334,8 +334,8 @@ def load(folder: str | Path, vocabulary: str | Path | None = None) -> TrainedMod
             f"{folder / 'model.json'}: not there. Expected a model's folder: models/<data set>/<setting>/<seed>, as"
             " 'duvae train' writes it, or 'model' of a run in MLflow."
         )
-    if said := collapse.message(folder):
-        warnings.warn(said, collapse.Collapsed, stacklevel=2)
+    if warning := collapse.message(folder):
+        warnings.warn(warning, collapse.Collapsed, stacklevel=2)
     model, description = model_files.load(folder)
     if "size" in description.networks:
         return TrainedModel(model, description, [])

@@ -72,11 +72,11 @@ def lines(
         root: The project's folder.
     """
     compared: Comparison = comparison.compare(results, examples)
-    found = [brackets(results), *observations.nll_lines(results, compared)]
-    found += [convergence.footnote(results).strip()]
-    found += earlier_results.sentences(params, results, root)
+    sentences = [brackets(results), *observations.nll_lines(results, compared)]
+    sentences += [convergence.footnote(results).strip()]
+    sentences += earlier_results.sentences(params, results, root)
 
-    return [line for line in found if line]
+    return [sentence for sentence in sentences if sentence]
 
 
 def brackets(results: Sequence[Result]) -> str:
@@ -104,12 +104,12 @@ def text(entry: Cell, before_spread: str = " ") -> str:
     return f"{entry.text}{spread}{error}{entry.mark}"
 
 
-def markdown(made: Table) -> str:
+def markdown(table: Table) -> str:
     """Writes a table in Markdown."""
-    heads = [made.corner, *(head.label for head in made.heads)]
+    heads = [table.corner, *(head.label for head in table.heads)]
     rows = [
         [f"{row.name} ({row.note})" if row.note else row.name, *(text(entry) for entry in row.cells)]
-        for row in made.rows
+        for row in table.rows
     ]
     below = ["---", *["---:"] * (len(heads) - 2), "---"]
 
@@ -118,12 +118,12 @@ def markdown(made: Table) -> str:
 
 def records(results: Sequence[Result]) -> list[dict[str, Any]]:
     """Lists all numbers of each model by name, for other programs. A number that a system does not have is None."""
-    found = []
+    rows = []
     for result, row in zip(results, metrics_frame(results).to_dict("records"), strict=True):
         numbers = {
             str(name): None if isinstance(value, float) and math.isnan(value) else value for name, value in row.items()
         }
-        known = verdict.of_setting([result.metrics])
-        found.append({**numbers, "system": result.system, "verdict": known, "converged": result.ending.converged})
+        words = {"system": result.system, "verdict": verdict.of_setting([result.metrics])}
+        rows.append({**numbers, **words, "converged": result.ending.converged})
 
-    return found
+    return rows

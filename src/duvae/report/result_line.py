@@ -1,4 +1,4 @@
-"""Says in one line what a training or an evaluation has found: whether the latent space has collapsed."""
+"""Says in one line what a training or an evaluation has measures: whether the latent space has collapsed."""
 
 import json
 from collections.abc import Mapping
@@ -25,15 +25,13 @@ def of_training(params: Params, job: Job, root: Path = Path()) -> str:
     best = history[history["best"] == 1]
     row = (best if len(best) else history).iloc[-1]
     mi, kl, units = (None if pd.isna(row[f"valid_{key}"]) else float(row[f"valid_{key}"]) for key in ("mi", "kl", "au"))
-    known = verdict.verdict({"mi": mi, "kl": kl}) if mi is not None or kl is not None else verdict.CANNOT_TELL
-    found = [f"MI {number(mi, 2)} nats"] if mi is not None else [f"KL {number(kl, 2)} nats"] if kl is not None else []
-    found += _active(units, params.dataset(job.dataset).networks.latent)
+    state = verdict.verdict({"mi": mi, "kl": kl}) if mi is not None or kl is not None else verdict.CANNOT_TELL
+    measures = _information(mi, kl) + _active(units, params.dataset(job.dataset).networks.latent)
     name = _name(params, job)
-    if known == verdict.COLLAPSED:
-        return f"{name}: {verdict.COLLAPSED} ({', '.join(found)} on validation)"
+    if state == verdict.COLLAPSED:
+        return f"{name}: {verdict.COLLAPSED} ({', '.join(measures)} on validation)"
     command = f"duvae evaluate --dataset {job.dataset} --setting {job.setting} --seed {job.seed}"
-
-    seen = f"{', '.join(found)} on validation; " if found else ""
+    seen = f"{', '.join(measures)} on validation; " if measures else ""
 
     return f"{name}: {seen}'{command}' measures whether the decoder uses z"
 
@@ -49,10 +47,17 @@ def of_evaluation(params: Params, job: Job, root: Path = Path()) -> str:
     path = root / "results" / job.folder / "metrics.json"
     metrics: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     use = metrics.get("use")
-    found = [f"uses {number(use, 2)} nats of z"] if use is not None else []
-    found += _active(metrics["au"], params.dataset(job.dataset).networks.latent)
+    measures = _information(metrics["mi"], metrics["kl"]) if use is None else [f"uses {number(use, 2)} nats of z"]
+    measures += _active(metrics["au"], params.dataset(job.dataset).networks.latent)
 
-    return f"{_name(params, job)}: {verdict.verdict(metrics)} ({'; '.join(found) or 'no measure could tell'})"
+    return f"{_name(params, job)}: {verdict.verdict(metrics)} ({'; '.join(measures) or 'no measure could tell'})"
+
+
+def _information(mi: float | None, kl: float | None) -> list[str]:
+    """Gives the MI, or else the KL, which bounds it from above; nothing for systems in which neither is defined."""
+    return next(
+        ([f"{name} {number(value, 2)} nats"] for name, value in (("MI", mi), ("KL", kl)) if value is not None), []
+    )
 
 
 def _active(units: float | None, latent: int) -> list[str]:

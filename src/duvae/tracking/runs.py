@@ -22,13 +22,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-import numpy as np
 import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
-from mlflow.models import Model, ModelSignature
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
 from duvae.config import ImageNetworks, Job, Params
 from duvae.errors import UserError
@@ -37,7 +34,7 @@ from duvae.project.files import read_json
 from duvae.project.progress import Bar
 from duvae.report import figures, latent_spaces, per_example, results, then_and_now, weights
 from duvae.report.results import Result
-from duvae.tracking import run_files
+from duvae.tracking import pyfunc, run_files
 from duvae.tracking.store import connect, experiment, store_errors
 from duvae.tracking.trial_runs import epoch_metrics
 
@@ -216,30 +213,12 @@ def _write(
         client.log_artifacts(run, temporary, "figures")
         if (root / "models" / job.folder / "model.json").exists():
             networks = params.dataset(job.dataset).networks
-            _write_mlmodel(Path(temporary), networks.size if isinstance(networks, ImageNetworks) else None)
+            pyfunc.write_mlmodel(Path(temporary), networks.size if isinstance(networks, ImageNetworks) else None)
             client.log_artifact(run, str(Path(temporary, "MLmodel")), "model")
             # With it, the loaded model can warn that its latent space has collapsed.
             client.log_artifact(run, str(root / "results" / job.folder / "metrics.json"), "model")
     client.log_batch(run, tags=[RunTag(DIGEST, digest)])
     client.set_terminated(run, "FINISHED", start + int(1000 * seconds))
-
-
-def _write_mlmodel(folder: Path, size: int | None) -> None:
-    """Writes the file MLmodel. With this file, MLflow can load the model's own files as a pyfunc, without a pickle.
-
-    A pyfunc is MLflow's general format of models. The model's own files are in the same artifact folder as MLmodel.
-
-    Args:
-        folder: Folder in which the file is written.
-        size: Height and width of the images in pixels; None: the model was trained on sentences.
-    """
-    from mlflow import pyfunc
-
-    x = ColSpec(DataType.string) if size is None else TensorSpec(np.dtype(np.float32), (-1, size, size))
-    model = Model(signature=ModelSignature(Schema([x])))
-    pyfunc.add_to_model(model, "duvae.tracking.pyfunc", data=".")
-    with (folder / "MLmodel").open("w", encoding="utf-8") as file:
-        yaml.safe_dump(model.to_dict(), file, sort_keys=False)
 
 
 def _tags(params: Params, result: Result) -> dict[str, str]:
