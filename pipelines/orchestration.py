@@ -24,7 +24,7 @@ from pipelines.display import LiveTable
 from pipelines.forecast import forecast
 from pipelines.launcher import Machine, TaskResult
 from pipelines.pool import Pool
-from pipelines.record import record, repair
+from pipelines.record import record, remove_empty_runs, repair
 from pipelines.scheduler import Progress, Scheduler, Submit
 from pipelines.stage_graph import StageGraph
 from pipelines.workspaces import WORK_FOLDER, ProjectSnapshot, clean
@@ -118,6 +118,7 @@ def run(
     cluster = options.cluster
     devices = [] if cluster else choose(threads, options.slots, options.devices)
     with exclusive(root), contextlib.closing(StageGraph(root, options.targets)) as graph:
+        remove_empty_runs(graph.cache)
         snapshot = _snapshot(root, graph, options)
         ahead = forecast(graph, params, devices, threads, options.slots, options.keep_going)
         scheduler, sharing = ahead.scheduler, ahead.sharing

@@ -5,6 +5,7 @@ them, this module writes an entry for each stage into dvc.lock. An entry holds t
 outputs. After that, one `dvc repro` in the project runs the stages that gather the results of several stages.
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -31,6 +32,10 @@ BACKUP = WORK_FOLDER / "dvc.lock"
 
 RWLOCK = Path(".dvc/tmp/rwlock")
 """DVC's file of locks. It lists the processes that read or write each path."""
+
+
+SETTLED = 60.0
+"""Age in seconds from which on an empty folder of the run cache counts as left over."""
 
 
 def record(
@@ -116,6 +121,28 @@ def repair(root: Path) -> list[str]:
         )
 
     return messages
+
+
+def remove_empty_runs(cache: Path) -> int:
+    """Removes empty folders from DVC's run cache, at which DVC would fail with a TypeError.
+
+    DVC creates the folder of a stage before the entry in it, so that a kill can leave it empty. A folder that is
+    younger than `SETTLED` stays, because a running DVC may be about to write into it.
+
+    Args:
+        cache: The folder of DVC's cache.
+
+    Returns:
+        Number of removed folders.
+    """
+    removed = 0
+    for folder in (cache / "runs").glob("*/*/"):
+        with contextlib.suppress(OSError):  # another process has removed the folder, or has written into it
+            if not any(folder.iterdir()) and time.time() - folder.stat().st_mtime > SETTLED:
+                folder.rmdir()
+                removed += 1
+
+    return removed
 
 
 def _stages(lock: Path) -> dict[str, Any] | None:

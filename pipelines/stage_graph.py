@@ -14,7 +14,7 @@ private functions of DVC.
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -230,8 +230,14 @@ class StageGraph:
         folder = Path(cache._get_cache_dir(key))
         runs = sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime) if folder.is_dir() else []
         entry: dict[str, Any] | None = cache._load_cache(key, runs[-1].name) if runs else None
+        if entry is None or len(entry.get("outs", ())) != len(dvc_stage.outs):  # none, or what a kill has left of it
+            with suppress(OSError):
+                if runs:
+                    runs[-1].unlink(missing_ok=True)
+                folder.rmdir()  # DVC would fail at an empty folder
+            return None
 
-        return entry if entry and all(self.in_cache(out["md5"]) for out in entry["outs"]) else None
+        return entry if all(self.in_cache(out["md5"]) for out in entry["outs"]) else None
 
     def _set_hash(self, stage: Stage, dependency: Any) -> bool:
         """Sets a dependency's hash from the entry of the stage that writes it; returns False if no stage writes it."""

@@ -1,6 +1,7 @@
 """Settings and fixtures for all tests. In every test, duvae checks shapes and types, and torch uses one thread."""
 
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Iterator
@@ -55,6 +56,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "mirror" in item.keywords:
             item.add_marker(without)
+        for marker in item.iter_markers("program"):
+            if shutil.which(marker.args[0]) is None and not os.environ.get("CI"):
+                item.add_marker(pytest.mark.skip(reason=f"{marker.args[0]} is not installed"))
+
+
+@pytest.fixture(autouse=True)
+def programs(request: pytest.FixtureRequest) -> None:
+    """Fails a test in CI that wants a program which is not installed, since CI must skip none of them."""
+    for marker in request.node.iter_markers("program"):
+        assert shutil.which(marker.args[0]), f"{marker.args[0]} is not installed; CI needs it"
 
 
 @pytest.fixture(autouse=True)

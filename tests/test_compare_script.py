@@ -1,7 +1,6 @@
 """The script of the comparison of two settings shows only the differences that the results support."""
 
 import json
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,8 @@ from duvae.report import compare
 from test_paper_claims import model
 
 SCRIPT = Path(duvae.report.__file__).parent / "templates/compare.js"
-NODE = shutil.which("node")
-needs_node = pytest.mark.skipif(NODE is None, reason="the script needs node to run outside of a browser")
+NODE = "node"
+needs_node = pytest.mark.program(NODE)
 
 PAGE = """
 const elements = {};
@@ -52,7 +51,6 @@ def shown(first: str, second: str, pairs: dict[str, Any]) -> dict[str, Any]:
         sets.append({"id": name, "warmup": 1, "measures": compare.measures(models), "settings": settings})
         sets[-1]["pairs"] = pairs
     data = {"sets": sets, "curves": [], "first": [first, second]}
-    assert NODE is not None
     done = subprocess.run(
         [NODE, "-e", PAGE, str(SCRIPT), json.dumps(data)], capture_output=True, text=True, check=True, timeout=60
     )

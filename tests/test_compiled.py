@@ -1,7 +1,6 @@
 """Compiled training: the same function as the plain form, the same bits after a resumption, and clear errors."""
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -95,7 +94,7 @@ def test_dropout_of_compiled_training_keeps_its_share(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------- the training
 
 
-@pytest.mark.skipif(shutil.which(COMPILER) is None, reason=f"{COMPILER} is not installed")
+@pytest.mark.program(COMPILER)
 def test_compiled_training_computes_the_same_and_resumes_to_the_bit(tmp_path: Path) -> None:
     """Without dropout the random numbers are the same as without compilation, so that only rounding differs."""
     weights = computed("trainings", tmp_path)

@@ -1,8 +1,11 @@
 """`make` says what it will do, shows the numbers of each finished model, and ends with results, claims and links."""
 
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -11,11 +14,14 @@ import pytest
 
 import made_up
 from duvae import config
+from duvae.errors import UserError
 from duvae.metrics import verdict
 from pipelines import figure1, flow, mlflow_ui, numbers, rebuild
 from pipelines.display import LiveTable
 from pipelines.launcher import TaskResult
 from pipelines.scheduler import Progress
+from pipelines.servers import is_healthy
+from test_rebuild_flow import free_port
 
 ROOT = Path(__file__).parents[1]
 
@@ -159,3 +165,31 @@ def test_links_open_the_runs_and_their_charts(project: tuple[config.Params, Path
     client.create_run(number)
     page = f"http://127.0.0.1:5000/#/experiments/{number}/runs"
     assert mlflow_ui.links(tmp_path, 5000) == [f"synthetic:  runs {page}  charts {page}?compareRunsMode=CHART"]
+
+
+def test_the_server_of_the_runs_prints_its_address_and_ends_on_request(tmp_path: Path) -> None:
+    port = free_port()
+    command = [sys.executable, "-m", "pipelines.mlflow_ui", "--port", str(port)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])}
+    environment.pop("MLFLOW_TRACKING_URI", None)
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "There are no runs yet; 'make' makes some.\n"
+        assert process.stdout.readline() == f"All runs: http://127.0.0.1:{port}. Ctrl-C ends the server.\n"
+        assert is_healthy(f"http://127.0.0.1:{port}")
+        taken = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False
+        )
+        assert taken.returncode == 2
+        assert f"port {port} is taken by another program; choose another with make ui PORT=N" in taken.stderr
+        process.terminate()
+        assert process.wait(60) == 143
+    assert not is_healthy(f"http://127.0.0.1:{port}")
+
+
+def test_without_a_seed_of_figure1_it_says_what_to_write() -> None:
+    params = config.load(ROOT / "params.yaml").model_copy(update={"figure1": None})
+    with pytest.raises(
+        UserError, match=r"figure1: expected a seed for Figure 1; found null\. Write 'figure1: {seed: 1}'"
+    ):
+        figure1.intention(params)

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +16,7 @@ COUNTED = ("synthetic:agg_vae", "short_yelp:ae", "omniglot_small:ae")
 """Data sets and systems that are counted anew: inner steps and an NLL, other sizes, and images."""
 
 
-@pytest.mark.skipif(shutil.which(library.COMPILER) is None, reason=f"{library.COMPILER} is not installed")
+@pytest.mark.program(library.COMPILER)
 def test_the_counts_are_those_of_todays_code() -> None:
     """If this fails, run `make counts`: it writes the counts and the estimates of docs/paper-runs.md anew."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent / "src")])}

@@ -304,7 +304,7 @@ def test_only_one_command_at_a_time_fills_the_store(
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     began, go_on, calls = threading.Event(), threading.Event(), list[str]()
 
-    def fill(params: object, root: Path) -> runs.TrackedJobs:
+    def fill(params: object, root: Path, jobs: object) -> runs.TrackedJobs:
         calls.append("first" if not calls else "second")
         began.set()
         go_on.wait(60)

@@ -319,6 +319,22 @@ def test_stale_locks_are_removed_and_held_ones_are_not(built: Path) -> None:
     assert not path.exists()
 
 
+@pytest.mark.parametrize("left", ["nothing", "a truncated entry"])
+def test_a_run_cache_that_a_kill_has_left_half_made_stops_nothing(built: Path, left: str) -> None:
+    """DVC itself fails at an empty folder of its run cache."""
+    for entry in (path for path in (built / ".dvc/cache/runs").glob("*/*/*") if path.is_file()):
+        if left == "nothing":
+            entry.unlink()
+        else:
+            entry.write_text(entry.read_text(encoding="utf-8")[:20], encoding="utf-8")
+        os.utime(entry.parent, (1e9, 1e9))
+    (built / "dvc.lock").unlink()
+    again = rebuild(built)
+    assert not again.failed
+    assert any(result.ran for result in again.done.values())
+    assert "up to date" in call(built, "dvc", "status").stdout
+
+
 def test_a_truncated_lock_file_is_restored(built: Path) -> None:
     whole = (built / "dvc.lock").read_bytes()
     for size in (0, 20, len(whole) // 2, len(whole) - 30):

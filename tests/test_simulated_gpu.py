@@ -5,7 +5,6 @@ The simulation knows shapes, types and devices of tensors, but no values (see si
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -29,7 +28,7 @@ MORE_LAUNCHES = {"sa_vae": {"text": 1000, "images": 1700}, "agg_vae": {"text": 8
 MOST_AT_FULL_SIZE = {"yahoo": 260, "omniglot": 180}
 """Bounds of the launches of the likelihood of one document or image, at the paper's sizes, with 500 samples."""
 
-pytestmark = pytest.mark.skipif(shutil.which(library.COMPILER) is None, reason=f"{library.COMPILER} is not installed")
+pytestmark = pytest.mark.program(library.COMPILER)
 
 
 @pytest.fixture(scope="module")

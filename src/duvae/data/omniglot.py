@@ -328,6 +328,7 @@ def _mat(file: Path) -> Mapping[str, Array]:
             variables = loadmat(opened, variable_names=names)
     except FileNotFoundError as error:
         raise UserError(f"{file}: not there. Run 'duvae fetch' to get the file.") from error
+    # The errors that scipy raises for damaged files; NotImplementedError means version 7.3, which is HDF5.
     except (OSError, ValueError, TypeError, KeyError, EOFError, NotImplementedError, zlib.error, MatReadError) as error:
         why = " ".join(str(error).split())
         raise UserError(
