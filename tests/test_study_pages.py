@@ -8,6 +8,7 @@ import pytest
 
 from duvae import config
 from duvae.report import studies
+from duvae.report.study_figures import paper_choice
 
 PARAMS = config.load(Path(__file__).parents[1] / "params.yaml")
 
@@ -82,3 +83,14 @@ def test_a_study_of_earlier_parameters_names_them(key: str, word: str, then: Any
         f"This study is of earlier parameters: {word} {then} (params.yaml: {summary[key]}). 'duvae search --study"
         " synthetic_grid' runs it again."
     )
+
+
+def test_the_papers_choice_is_no_part_of_the_page_of_own_data() -> None:
+    """Data of the user read the column of one of the paper's data sets, for which the paper has chosen values."""
+    summary = {**SUMMARY, "column": "yelp", "space": {"gamma": [0.5], "p": [0.8]}}
+    assert paper_choice(summary) == {"gamma": 0.5, "p": 0.8}
+    assert paper_choice({**summary, "own_data": True}) is None
+    own = PARAMS.dataset("short_yelp").model_copy(update={"paper": None})
+    params = PARAMS.model_copy(update={"datasets": {**PARAMS.datasets, "reviews": own}})
+    assert [name for name in params.datasets if studies._is_own(params, name)] == ["reviews"]
+    assert not studies._is_own(params, "no longer there")

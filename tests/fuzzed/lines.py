@@ -24,6 +24,10 @@ SOUND: tuple[Command, ...] = (
     job("samples", "pictures"), ("examples", "--dataset", "own"), ("figure2", "--study", "synthetic_grid"),
     ("figure1",), ("report",), ("claims",), ("claims", "--check"), ("track",),
     ("results",), ("results", "--dataset", "own"), ("results", "--format", "json"),
+    ("new", "train.txt"), ("new", "train.txt", "--name", "mine", "--tokenise", "--lower-case"),
+    ("new", "pictures", "--ink", "dark"), ("new", "images.npz", "--name", "mine"),
+    ("run", "own", "--settings", "vae", "--seeds", "1", "--set", "optimisation.epochs=1"),
+    ("results", "--dataset", "own", "--set", "evaluation.seed=2"),
     ("search", "--study", "synthetic_grid"), ("validate", "--dataset", "own"),
     (*job("generate", "own"), "--rows", "2", "--columns", "2", "--temperature", "0.5", "--output", "x.txt"),
     (*job("generate", "pictures"), "--rows", "2", "--columns", "2", "--likely", "--output", "x.png"),
@@ -41,7 +45,7 @@ SOUND: tuple[Command, ...] = (
 )  # fmt: skip
 """Command lines that a user could give, in the sound project."""
 
-SLOW = {"report", "figure1", "track", "search", "validate", "figure2"}
+SLOW = {"report", "figure1", "track", "search", "validate", "figure2", "new", "run"}
 """Commands that take seconds if nothing is wrong. Most of their mutations are refused before that."""
 
 

@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from duvae import streams
-from duvae.cli import data, experiments, information, pages, project, training, use
+from duvae.cli import data, experiments, information, own, pages, project, training, use
 from duvae.errors import OUT_OF_MEMORY, Interrupted, UserError, as_user_error, failure_status
 from duvae.paths import require_utf8
 
@@ -59,7 +59,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 # 'duvae --help' lists the commands in this order.
-for commands in (project, data, training, use, pages, experiments, information):
+for commands in (own, project, data, training, use, pages, experiments, information):
     app.add_typer(commands.app)
 
 

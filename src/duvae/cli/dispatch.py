@@ -2,12 +2,20 @@
 
 import importlib
 from collections.abc import Iterable
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from duvae.cli import changes
+from duvae.cli.options import PARAMS_FILE
+from duvae.errors import UserError
 
 if TYPE_CHECKING:
     from duvae.config import Job, Params
 
+
+_ROOT: ContextVar[Path | None] = ContextVar("root", default=None)
+"""Folder of the private project in which the running command works; None: the command works in the current folder."""
 
 STAGES = {
     *("fetch", "prepare", "binarize", "validate", "truth", "train", "evaluate", "probe", "samples"),
@@ -28,10 +36,17 @@ def run(command: str, *args: Any, **options: Any) -> None:
     if command in STAGES:
         from duvae.project import gpus, leftovers
 
-        leftovers.remove_unfinished()
+        leftovers.remove_unfinished(root())
         if command in gpus.STAGES:
             gpus.check_device()
+    if _ROOT.get() is not None:
+        options.setdefault("root", root())
     importlib.import_module(f"duvae.commands.{command}").run(*args, **options)
+
+
+def root() -> Path:
+    """The folder of the project in which the running command works."""
+    return _ROOT.get() or Path()
 
 
 def measure(command: str, path: Path, dataset: str, setting: str, seed: int) -> "tuple[Job, Params]":
@@ -59,18 +74,39 @@ def warn_of_changes(params: "Params", jobs: "Iterable[Job]") -> None:
     """Warns of results that other parameters than those in params.yaml have made."""
     from duvae.report import then_and_now
 
-    then_and_now.warn(params, jobs)
+    then_and_now.warn(params, jobs, root())
 
 
-def load_params(path: Path) -> "Params":
-    """Reads params.yaml.
+def load_params(path: Path, dataset: str | None = None) -> "Params":
+    """Reads params.yaml, and changes the values for which the user gave `--set`.
+
+    If params.yaml lacks the data set, but the data set has a private project (see `duvae run`), that project's
+    params.yaml is read. `run` then works in the folder of that project.
+
+    Args:
+        path: Path of the file of parameters, such as `params.yaml`.
+        dataset: Name of the data set on which the command works; None: the command works on no single data set.
 
     Raises:
         UserError: If the file cannot be read, or has a mistake.
     """
     from duvae import config
 
-    return config.load(path)
+    params = config.load(path, changes.asked(), dataset)
+    if dataset is None or dataset in params.datasets or path != PARAMS_FILE:
+        return params
+    from duvae.project import own_data
+
+    folder = own_data.folder(dataset)
+    if not (folder / PARAMS_FILE).is_file():
+        if (own_data.DATASETS / f"{dataset}.yaml").is_file():
+            raise UserError(
+                f"data set '{dataset}': it has no results yet. Run 'duvae run {dataset}', which trains models on it."
+            )
+        return params
+    _ROOT.set(folder)
+
+    return config.load(folder / PARAMS_FILE, changes.asked(), dataset)
 
 
 def params_of_dataset(path: Path, dataset: str) -> "Params":
@@ -79,7 +115,7 @@ def params_of_dataset(path: Path, dataset: str) -> "Params":
     Raises:
         UserError: If params.yaml cannot be read, has a mistake, or lacks the data set.
     """
-    params = load_params(path)
+    params = load_params(path, dataset)
     params.dataset(dataset)
 
     return params
@@ -95,7 +131,7 @@ def params_of_job(path: Path, dataset: str, setting: str, seed: int) -> "Params"
         UserError: If params.yaml cannot be read, or has a mistake. Also if it lacks the data set, the setting, or the
             hyperparameters of the setting for the data set.
     """
-    params = load_params(path)
+    params = load_params(path, dataset)
     params.job(dataset, setting, seed)
 
     return params

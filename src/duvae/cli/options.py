@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from duvae.cli.changes import App
 from duvae.errors import UserError
 from duvae.paths import LONGEST_PART, LONGEST_PATH
 
@@ -65,7 +66,7 @@ CheckOnly = Annotated[
 
 def new_app() -> typer.Typer:
     """Creates an empty group of commands. `duvae --help` lists the commands of the group, but no name of the group."""
-    return typer.Typer(rich_markup_mode=None)
+    return App(rich_markup_mode=None)
 
 
 def examples(*lines: str) -> str:

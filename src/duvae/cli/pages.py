@@ -73,7 +73,7 @@ def results_of_models(
 
     The table has the likelihood, the information in z, the use of z by the decoder, and whether z has collapsed.
     """
-    dispatch.run("results", dispatch.load_params(params), dataset, form)
+    dispatch.run("results", dispatch.load_params(params, dataset), dataset, form)
 
 
 @app.command(epilog=examples("duvae claims", "duvae claims --check"))

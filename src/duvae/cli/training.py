@@ -16,11 +16,11 @@ def train(dataset: Dataset, setting: Setting, seed: Seed, params: ParamsFile = P
     from duvae.project import leftovers, memory
 
     memory.require_for_training(parameters, setting, dataset)
-    with leftovers.training(parameters.job(dataset, setting, seed).name):
+    with leftovers.training(parameters.job(dataset, setting, seed).name, dispatch.root()):
         dispatch.run("train", parameters, dataset, setting, seed)
     from duvae.report import result_line
 
-    print(result_line.of_training(parameters, parameters.job(dataset, setting, seed)))
+    print(result_line.of_training(parameters, parameters.job(dataset, setting, seed), dispatch.root()))
 
 
 @app.command(epilog=examples("duvae evaluate --dataset synthetic --setting du_vae --seed 1"))
@@ -32,7 +32,7 @@ def evaluate(dataset: Dataset, setting: Setting, seed: Seed, params: ParamsFile 
     job, parameters = dispatch.measure("evaluate", params, dataset, setting, seed)
     from duvae.report import result_line
 
-    print(result_line.of_evaluation(parameters, job))
+    print(result_line.of_evaluation(parameters, job, dispatch.root()))
 
 
 @app.command(epilog=examples("duvae probe --dataset synthetic --setting du_vae --seed 1"))

@@ -8,7 +8,7 @@ search for hyperparameters.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -16,12 +16,13 @@ from pydantic import ValidationError
 
 from duvae.config.datasets import SyntheticDataset, TextDataset
 from duvae.config.params import FIGURE1_DATASET, Params, Run
+from duvae.config.places import Key, Place, message, read_file
 from duvae.config.settings import Setting, SettingGrid, StudyReference
 from duvae.config.sources import Truth, path_in_folder
 from duvae.config.studies import Study
 from duvae.errors import UserError
 from duvae.fields import Frozen
-from duvae.messages import explain, line_note, show, show_name, unknown
+from duvae.messages import explain, unknown
 from duvae.records import searched
 from duvae.registry import HYPERPARAMETERS, RECORDS
 
@@ -29,62 +30,45 @@ COARSE, LEAST_LINES = 4, 8
 """Spacing of the coarse lattice of a likelihood as a multiple of `spacing`, and the least number of its lines on each
 side of 0. `duvae.quadrature` has the same bound, but the stages that use it run after the trainings."""
 
-Key = tuple[str, ...]
-"""Path of a key in params.yaml, such as `("settings", "vae", "columns")`."""
 Mistake = tuple[Key, str]
 """The key of params.yaml that has a mistake, and the message about the mistake."""
 
 
-def load(path: Path = Path("params.yaml")) -> Params:
+def load(path: Path = Path("params.yaml"), changes: Sequence[str] = (), dataset: str | None = None) -> Params:
     """Reads params.yaml.
 
     Args:
         path: Path of the file.
+        changes: Changes of single values, each as `KEY=VALUE` (see `duvae.config.changes`).
+        dataset: Name of the data set to which a key belongs that is no key of params.yaml, such as
+            `optimisation.epochs`; None: each key begins at the top of params.yaml.
 
     Raises:
         UserError: If the file cannot be read, or has mistakes. The message has one line for each mistake.
     """
-    import yaml  # imported here, so that a program can load a trained model without this library
+    raw, line_numbers = read_file(path, list(Params.model_fields))
+    if not changes:
+        return parse(raw, str(path), line_numbers)
+    from duvae.config import changes as values
 
-    from duvae.config import yaml_text
+    changed, places = values.applied(raw, changes, dataset)
 
-    try:
-        with path.open("rb") as file:
-            content = file.read(yaml_text.LARGEST_FILE + 1)
-        if len(content) > yaml_text.LARGEST_FILE:
-            raise UserError(
-                f"{path}: expected parameters of at most {yaml_text.LARGEST_FILE:,} bytes; found more. Give the file"
-                " of parameters, params.yaml."
-            )
-        text = content.decode("utf-8")
-    except FileNotFoundError as error:
-        raise UserError(
-            f"{path}: not there. duvae reads the params.yaml of the current folder: "
-            "change to the project's folder, or give --params."
-        ) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"{path}: cannot be read as UTF-8 text ({error}). Convert the file, or make it readable."
-        ) from error
-    try:
-        raw, line_numbers = yaml_text.read(text)
-    except yaml.YAMLError as error:
-        line, why = yaml_text.describe(error)
-        where = path if line is None else f"{path}, line {line}"
-        raise UserError(f"{where}: not valid YAML: {why}. Correct the file.") from error
-    if not isinstance(raw, dict):
-        raise UserError(f"{path}: expected a mapping with the keys {', '.join(Params.model_fields)}; found {show(raw)}")
-
-    return parse(raw, str(path), line_numbers)
+    return parse(changed, str(path), line_numbers, places)
 
 
-def parse(raw: dict[str, Any], source: str = "params.yaml", line_numbers: Mapping[Key, int] | None = None) -> Params:
+def parse(
+    raw: dict[str, Any],
+    source: str = "params.yaml",
+    line_numbers: Mapping[Key, int] | None = None,
+    places: Mapping[Key, Place] | None = None,
+) -> Params:
     """Converts the content of params.yaml to checked parameters.
 
     Args:
         raw: Content of the file, as a YAML parser returns it.
         source: Name of the file in messages.
         line_numbers: Line number of each key, for messages; None: messages without line numbers.
+        places: The places of those parts that are not written in `source`, by the key of the part.
 
     Raises:
         UserError: If there are mistakes; the message has one line for each mistake.
@@ -103,11 +87,9 @@ def parse(raw: dict[str, Any], source: str = "params.yaml", line_numbers: Mappin
     except ValidationError as error:
         errors += [explain(detail, raw) for detail in error.errors()]
     if errors or params is None:
-        messages = [
-            f"{source}: {'.'.join(map(show_name, key))}{line_note(key, line_numbers)}: {why}"
-            for key, why in dict.fromkeys(errors)
-        ]
-        raise UserError("\n".join(messages))
+        main = Place(source, 0, line_numbers)
+        messages = [message(key, why, main, places or {}) for key, why in errors]
+        raise UserError("\n".join(dict.fromkeys(messages)))
 
     return params
 

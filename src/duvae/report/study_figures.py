@@ -36,11 +36,14 @@ def paper_choice(summary: Mapping[str, Any]) -> Mapping[str, float] | None:
     """Returns the hyperparameters that the paper chose for the study's system and data set.
 
     The result is None if the paper gives no hyperparameters for this system and data set, or if the study searches
-    other hyperparameters than the paper.
+    other hyperparameters than the paper. It is also None for data of the user (`own_data`), which read the column of
+    one of the paper's data sets.
 
     Args:
         summary: Content of study.json, which a finished study writes.
     """
+    if summary.get("own_data"):
+        return None
     record = RECORDS.get(summary["system"])
     chosen = record.chosen.get(summary["column"]) if record else None
 
