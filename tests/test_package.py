@@ -145,7 +145,7 @@ def test_the_regularizers_of_the_readme_need_torch_and_jaxtyping_alone(python: s
 
 def test_the_readmes_use_of_a_model_runs(python: str, tmp_path: Path) -> None:
     (snippet,) = re.findall(r"```py\n(.*?)```", README, re.DOTALL)
-    trained(tmp_path, "du_vae")
+    trained(tmp_path / "private/reviews", "du_vae")
 
     assert run(python, snippet + "\nprint(codes.features.shape)", cwd=tmp_path) == "(2, 3)\n"
 

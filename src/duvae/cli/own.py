@@ -50,7 +50,7 @@ def new(
     ] = None,
     params: ParamsFile = PARAMS_FILE,
 ) -> None:
-    """Look at your own texts or images, and write a file that declares them as a data set.
+    """Look at your own data, and declare them as a data set.
 
     The command reads a text file with one document per line (or label, tab, document), a csv, tsv or jsonl file, a
     folder of pictures, or an .npz file. It writes datasets/NAME.yaml, which git ignores. It prints what it has seen,
