@@ -11,6 +11,7 @@ import typer
 
 from duvae import streams
 from duvae.cli import TELEMETRY_OFF
+from duvae.cli.usage import program
 from duvae.errors import UserError, as_user_error
 from pipelines import prefect_api, signals, watchdog
 
@@ -34,8 +35,6 @@ DevicesOption = Annotated[
         metavar="LIST", help="'cpu', or a list of GPUs such as 0,1. Default: all GPUs, or the CPU if there is none."
     ),
 ]
-
-HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
 def plan(targets: list[str], slots: int | None, devices: str | None) -> str:
@@ -218,12 +217,8 @@ def serve(function: Callable[..., None], name: str) -> None:
     """
     # By default, SIGTERM and SIGHUP leave Prefect's temporary server running.
     signals.install()
-    app = typer.Typer(
-        add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, context_settings=HELP
-    )
-    app.command()(function)
     try:
-        app(prog_name=name)
+        program(function)(prog_name=name)
     except UserError as error:
         _refuse(error)
     except OSError as error:

@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from duvae.config.causes import Key, Mistake, causes
 from duvae.config.datasets import SyntheticDataset, TextDataset
 from duvae.config.params import FIGURE1_DATASET, Params, Run
 from duvae.config.settings import Setting, SettingGrid, StudyReference
@@ -21,18 +22,13 @@ from duvae.config.sources import Truth, path_in_folder
 from duvae.config.studies import Study
 from duvae.errors import UserError
 from duvae.fields import Frozen
-from duvae.messages import explain, line_note, show, show_name, unknown
+from duvae.messages import explain, show, unknown
 from duvae.records import searched
 from duvae.registry import HYPERPARAMETERS, RECORDS
 
 COARSE, LEAST_LINES = 4, 8
 """Spacing of the coarse lattice of a likelihood as a multiple of `spacing`, and the least number of its lines on each
 side of 0. `duvae.quadrature` has the same bound, but the stages that use it run after the trainings."""
-
-Key = tuple[str, ...]
-"""Path of a key in params.yaml, such as `("settings", "vae", "columns")`."""
-Mistake = tuple[Key, str]
-"""The key of params.yaml that has a mistake, and the message about the mistake."""
 
 
 def load(path: Path = Path("params.yaml")) -> Params:
@@ -42,7 +38,7 @@ def load(path: Path = Path("params.yaml")) -> Params:
         path: Path of the file.
 
     Raises:
-        UserError: If the file cannot be read, or has mistakes. The message has one line for each mistake.
+        UserError: If the file cannot be read, or has mistakes. The message has one line for each cause of mistakes.
     """
     import yaml  # imported here, so that a program can load a trained model without this library
 
@@ -87,7 +83,7 @@ def parse(raw: dict[str, Any], source: str = "params.yaml", line_numbers: Mappin
         line_numbers: Line number of each key, for messages; None: messages without line numbers.
 
     Raises:
-        UserError: If there are mistakes; the message has one line for each mistake.
+        UserError: If there are mistakes; the message has one line for each cause of mistakes.
     """
     errors: list[Mistake] = []
     params = None
@@ -103,11 +99,7 @@ def parse(raw: dict[str, Any], source: str = "params.yaml", line_numbers: Mappin
     except ValidationError as error:
         errors += [explain(detail, raw) for detail in error.errors()]
     if errors or params is None:
-        messages = [
-            f"{source}: {'.'.join(map(show_name, key))}{line_note(key, line_numbers)}: {why}"
-            for key, why in dict.fromkeys(errors)
-        ]
-        raise UserError("\n".join(messages))
+        raise UserError("\n".join(f"{source}: {cause}" for cause in causes(errors, line_numbers)))
 
     return params
 
