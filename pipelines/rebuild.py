@@ -37,7 +37,7 @@ DevicesOption = Annotated[
 ]
 
 
-def plan(targets: list[str], slots: int | None, devices: str | None) -> str:
+def plan(targets: list[str], slots: int | None, devices: str | None, verbose: bool = False) -> str:
     """The text of `--plan`: which stages would run, and for how long.
 
     Args:
@@ -46,6 +46,7 @@ def plan(targets: list[str], slots: int | None, devices: str | None) -> str:
             chooses it for each GPU; without a GPU, as many tasks as the number of cores divided by the number of
             threads of a task.
         devices: `cpu`, or GPUs separated by commas; None: all GPUs, or the CPU if there is no GPU.
+        verbose: Whether the text also lists the stages one by one.
     """
     from duvae import config
     from duvae.project import job_list, parameters
@@ -60,7 +61,7 @@ def plan(targets: list[str], slots: int | None, devices: str | None) -> str:
     parameters.write(params, root)
     chosen = choose(params.threads, slots, devices, check=False)
     with closing(StageGraph(root, targets)) as graph:
-        return display.plan(graph, forecast(graph, params, chosen, params.threads, slots))
+        return display.plan(graph, forecast(graph, params, chosen, params.threads, slots), verbose)
 
 
 def workers(scheduler: str) -> int:
@@ -120,8 +121,9 @@ def command(
         bool, typer.Option("--keep-going", help="After a failure, run all stages that do not need the failed one.")
     ] = False,
     only_plan: Annotated[
-        bool, typer.Option("--plan", help="Print which stages would run and for how long, and run nothing.")
+        bool, typer.Option("--plan", help="Print how many stages would run and for how long, and run nothing.")
     ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="With --plan: list all stages, too.")] = False,
     timeout: Annotated[float | None, typer.Option(metavar="SECONDS", min=1, help="Time limit of each task.")] = None,
     scheduler: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Address of a Dask scheduler whose workers run the tasks.")
@@ -136,9 +138,12 @@ def command(
     The results are the same, bit for bit, as those of 'dvc repro'. A task runs one stage. After an interruption, run
     the same command again: it keeps all finished stages.
     """
+    if verbose and not only_plan:
+        raise UserError("--verbose: expected --plan beside it. Add --plan, or leave out --verbose.")
     try:
+        streams.say("Reading params.yaml and the graph of the stages ...")
         if only_plan:
-            print(plan(targets or [], slots, devices))
+            print(plan(targets or [], slots, devices, verbose))
         else:
             run_flow(targets or [], slots, devices, keep_going, timeout, scheduler, remote)
     except KeyboardInterrupt:

@@ -57,7 +57,7 @@ MISTAKES = {
     "unknown key through an anchor": (
         "warmup: 10 ",
         "warm_up: 10",
-        "datasets.short_yelp.optimisation.warm_up",
+        "datasets.synthetic.optimisation.warm_up and 13 more",
         ["did you mean 'warmup'?"],
     ),
     "unknown key of a data set": (
@@ -371,7 +371,7 @@ def test_two_unknown_keys_of_one_object_are_told_beside_other_mistakes(tmp_path:
 
 
 def test_one_wrong_key_of_a_shared_anchor_is_one_line(tmp_path: Path) -> None:
-    """The data sets share the parameters of the optimisation. The line names the first of them and counts the rest."""
+    """The data sets share the parameters of the optimisation. The line names the first place and counts the rest."""
     count = sum(
         d["optimisation"] == {**d["optimisation"], "warmup": 10} for d in yaml.safe_load(TEXT)["datasets"].values()
     )
@@ -389,10 +389,8 @@ def test_a_key_that_an_anchor_lacks_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError) as error:
         load(tmp_path, TEXT.replace("warmup: 10 ", "", 1))
 
-    assert re.search(
-        r"^[^\n]*: datasets\.synthetic\.optimisation\.warmup and \d+ more \(line \d+\): expected this key; it is missing$",
-        str(error.value),
-    )
+    (line,) = str(error.value).splitlines()
+    assert re.search(r": datasets\.synthetic\.optimisation\.warmup and \d+ more \(line 126\): expected this key", line)
 
 
 def test_other_mistakes_on_one_line_stay_apart() -> None:
@@ -438,7 +436,7 @@ def test_a_line_behind_an_anchor_is_found(tmp_path: Path) -> None:
     text = TEXT.replace("warmup: 10", "warmup: -1", 1)
     line = 1 + next(n for n, row in enumerate(text.splitlines()) if "warmup: -1" in row)
 
-    with pytest.raises(UserError, match=rf"short_yelp\.optimisation\.warmup \(line {line}\)"):
+    with pytest.raises(UserError, match=rf"optimisation\.warmup and \d+ more \(line {line}\)"):
         load(tmp_path, text)
 
 
