@@ -30,13 +30,8 @@ def causes(mistakes: Sequence[Mistake], line_numbers: Mapping[Key, int] | None) 
         if why == MISSING and suggestion(key[-1]) in messages[key[:-1]]:
             continue
         line = line_note(key, line_numbers)
-        if not line:
-            place = key, line, why
-        elif why == MISSING:
-            place = key[-2:], "", why
-        else:
-            place = key[-1:], line, why
-        places.setdefault(place, []).append(key)
+        place = ((key[-2:], "") if why == MISSING else (key[-1:], line)) if line else (key, "")
+        places.setdefault((*place, why), []).append(key)
     for (_, _, why), keys in places.items():
         more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
         yield f"{'.'.join(map(show_name, keys[0]))}{more}{line_note(keys[0], line_numbers)}: {why}"
