@@ -6,7 +6,6 @@ row also shows the rate of a matrix product, measured at about the same time as 
 machine was slow. Most values are medians of several measurements.
 """
 
-import argparse
 import sys
 import tempfile
 from collections.abc import Callable, Iterable
@@ -19,6 +18,7 @@ from benchmarks.measure import Row
 from benchmarks.synthetic import ROOT, TINY, Size, SyntheticBench, shrink
 from duvae import config
 from duvae.project.progress import Bar
+from pipelines.arguments import Parser
 
 GROUPS = ("steps", "semi_amortized", "settings", "flows", "information", "rest", "text", "images", "scale")
 """Names of the groups of rows in the table, for the option `--only`."""
@@ -32,7 +32,7 @@ def main() -> int:
     The status is 1 if a value violates a bound that must hold (`Row.must`), otherwise 0. With `--tiny` the status is
     always 0, since the bounds are meant for the full sizes.
     """
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
+    parser = Parser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
     parser.add_argument(
         "--full", action="store_true", help="train for all epochs instead of a few, and evaluate each setting"
     )

@@ -7,11 +7,11 @@ A deferred stage does not run as a task: the `dvc repro` at the end of the rebui
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.markup import escape
 from rich.progress_bar import ProgressBar
@@ -23,12 +23,6 @@ from pipelines.launcher import TaskResult
 from pipelines.scheduler import Progress
 from pipelines.stage_graph import StageGraph
 
-MOST_LINES = 60
-"""Largest number of tasks that a plan lists one by one.
-
-In a longer plan, all tasks of the same kind of stage and the same data set share one line.
-"""
-
 
 def duration(seconds: float) -> str:
     """A duration in words: `3 s`, `12 min`, `1.5 h`."""
@@ -38,28 +32,25 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:,.1f} h"
 
 
-def plan(graph: StageGraph, ahead: Forecast) -> str:
-    """The text of `--plan`: the tasks of a rebuild, and their estimated hours.
+def plan(graph: StageGraph, ahead: Forecast, verbose: bool = False) -> str:
+    """The text of `--plan`: the numbers of tasks and their estimated time, by kind of stage and data set.
 
     Args:
         graph: Graph of the project's stages. Each stage has already been looked up in the project and in the run cache,
             which keeps the outputs of earlier runs.
         ahead: What is known about the rebuild. The tasks are the stages that its scheduler waits for.
+        verbose: Whether the text also has one line for each task.
     """
     stages, deferred = ahead.scheduler.progress.waiting, ahead.scheduler.progress.deferred
     estimates, devices = ahead.seconds, ahead.sharing.devices
     lines = []
-    if len(stages) <= MOST_LINES:
+    if verbose:
         lines += [f"  {name}  {duration(estimates[name]) if name in estimates else 'unknown'}" for name in stages]
-    else:
-        groups: dict[tuple[str, str], list[str]] = {}
-        for name in stages:
-            groups.setdefault((graph.stages[name].kind, _dataset(name)), []).append(name)
-        for (kind, dataset), names in groups.items():
-            unknown = sum(name not in estimates for name in names)
-            parts = [duration(sum(estimates.get(name, 0.0) for name in names))] if unknown < len(names) else []
-            parts += [f"{unknown} of unknown duration"] if unknown else []
-            lines.append(f"  {kind} {dataset}: {_tasks(len(names))}, {', '.join(parts)}")
+    groups: dict[str, list[str]] = {}
+    for name in stages:
+        groups.setdefault(f"{graph.stages[name].kind} {_dataset(name)}".rstrip(), []).append(name)
+    for group, names in groups.items():
+        lines.append(f"  {group}: {_tasks(len(names))}, {_time(names, estimates)}")
     kinds = Counter(graph.stages[name].kind for name in stages)
     by_kind = f", {', '.join(f'{count} {kind}' for kind, count in kinds.items())}" if len(kinds) > 1 else ""
     lines.append(
@@ -76,8 +67,20 @@ def plan(graph: StageGraph, ahead: Forecast) -> str:
     lines.append(total)
     if ahead.card:
         lines.append(f"Tasks that have never run on a GPU have an estimate, at the assumed speed of {ahead.card}.")
+    if stages and not verbose:
+        lines.append("--verbose lists the tasks one by one.")
 
     return "\n".join(lines)
+
+
+def _time(names: Sequence[str], estimates: Mapping[str, float]) -> str:
+    """The estimated time of some tasks in words, such as `2.0 h + 1 of unknown length`."""
+    lengths = [estimates[name] for name in names if name in estimates]
+    parts = [duration(sum(lengths))] if lengths else []
+    if unknown := len(names) - len(lengths):
+        parts.append(f"{unknown} of unknown length")
+
+    return " + ".join(parts)
 
 
 def _dataset(name: str) -> str:
@@ -167,26 +170,32 @@ class LiveTable:
             print(message, file=sys.stderr, flush=True)
 
     def draw(self) -> Group:
-        """Draws the table for this moment: one row for each running task, a bar, and the line that `line` returns."""
+        """Draws this moment: the time left, a bar, the counts, and a table with one row for each running task.
+
+        A terminal with few columns shortens the names of tasks. A terminal with few lines leaves out the last tasks. No
+        terminal cuts the time left.
+        """
         progress, now = self.progress, time.monotonic()
         if progress is None:
             return Group(Text("reading the graph ..."))
         table = Table(box=None, pad_edge=False)
-        for column in ("task", "device", "running", "left"):
-            table.add_column(column, justify="left" if column in {"task", "device"} else "right")
+        for column in ("task", "device"):
+            table.add_column(column, overflow="ellipsis")
+        for column in ("running", "left"):
+            table.add_column(column, justify="right", no_wrap=True)
         for name, started in list(progress.running.items()):
             estimate = self.estimates.get(name)
             left = "?" if estimate is None else duration(max(0.0, estimate - (now - started)))
             table.add_row(escape(name), self.devices.get(name, ""), duration(now - started), left)
 
-        share = self.share(progress, now)
-        parts = [table]
+        share, time_left = self.share(progress, now), self.time_left(progress, now)
+        parts: list[RenderableType] = [Text(time_left)] if time_left else []
         if share is not None:
             bar = Table.grid(padding=(0, 1))
             bar.add_row(ProgressBar(total=1.0, completed=share, width=40), Text(f"{share:.0%}"))
             parts.append(bar)
 
-        return Group(*parts, Text(self.line(progress, now)))
+        return Group(*parts, Text(self.counts(progress)), table)
 
     def share(self, progress: Progress, now: float) -> float | None:
         """Share of the estimated time of all tasks that lies behind; None where no task has an estimate.
@@ -203,13 +212,20 @@ class LiveTable:
         return (behind + begun) / (behind + ahead) if behind + ahead else None
 
     def line(self, progress: Progress, now: float) -> str:
-        """The line below the table: how many stages are in each state, and the time left.
+        """The line of a finished task: how many stages are in each state, and the time left.
 
         Args:
             progress: The progress to show.
             now: Present time in seconds, from `time.monotonic`.
         """
-        counts = _counts(
+        counts = self.counts(progress)
+        time_left = self.time_left(progress, now)
+
+        return f"{counts}; {time_left}" if time_left else counts
+
+    def counts(self, progress: Progress) -> str:
+        """How many stages are in each state."""
+        return _counts(
             {
                 "up to date": len(progress.up_to_date),
                 "in the run cache": len(progress.cached),
@@ -220,13 +236,22 @@ class LiveTable:
                 "deferred": len(progress.deferred),
             }
         )
+
+    def time_left(self, progress: Progress, now: float) -> str:
+        """The estimated time until the end of all tasks, such as `about 2.0 h left + 3 of unknown length`.
+
+        Args:
+            progress: The progress to show.
+            now: Present time in seconds, from `time.monotonic`.
+        """
         running = {name: now - started for name, started in list(progress.running.items())}
         ahead = [*running, *progress.waiting]
         left = sum(max(0.0, self.estimates.get(name, 0.0) - running.get(name, 0.0)) for name in ahead)
         unknown = sum(name not in self.estimates for name in ahead)
-        time_left = f"; about {duration(left / max(1, self.slots))} left" if left else ""
+        parts = [f"about {duration(left / max(1, self.slots))} left"] if left else []
+        parts += [f"{unknown} of unknown length"] if unknown else []
 
-        return counts + time_left + (f", and {unknown} of unknown duration" if unknown else "")
+        return " + ".join(parts)
 
 
 def summary(progress: Progress, seconds: float) -> str:

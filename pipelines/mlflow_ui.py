@@ -3,7 +3,6 @@
 Command: `python -m pipelines.mlflow_ui [--port N]`. It runs until Ctrl-C.
 """
 
-import argparse
 import subprocess
 import sys
 import tempfile
@@ -14,6 +13,7 @@ from typing import IO
 from duvae import streams
 from duvae.errors import UserError
 from pipelines import signals, watchdog
+from pipelines.arguments import Parser
 from pipelines.ports import HOST, number, require_free
 from pipelines.servers import PATIENCE, is_healthy, terminate
 
@@ -99,7 +99,7 @@ def _wait(port: int, server: "subprocess.Popen[bytes]", log: IO[bytes]) -> None:
 
 def main() -> None:
     """Reads the command line, and runs the server."""
-    parser = argparse.ArgumentParser(prog="python -m pipelines.mlflow_ui", description=__doc__.splitlines()[0])
+    parser = Parser(prog="python -m pipelines.mlflow_ui", description=__doc__.splitlines()[0])
     parser.add_argument("--port", type=number, default=PORT, metavar="N", help=f"port of the pages; default: {PORT}")
     signals.install()
     try:

@@ -20,6 +20,7 @@ from typing import Annotated
 import typer
 
 from duvae import config, streams
+from duvae.cli.usage import program
 from duvae.errors import USER_ERROR, Interrupted, UserError, as_user_error
 from pipelines import owners, signals, watchdog
 from pipelines.devices import Device, choose
@@ -183,7 +184,7 @@ def main(
 
 if __name__ == "__main__":
     try:
-        typer.run(main)
+        program(main)(prog_name="python -m pipelines.parallel_study")
     except UserError as error:
         streams.print_error(error)
         sys.exit(USER_ERROR)

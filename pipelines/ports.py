@@ -9,6 +9,7 @@ import socket
 import sys
 
 from duvae.errors import UserError
+from pipelines.arguments import Parser
 
 HOST = "127.0.0.1"
 """The address on which all servers of this project listen. Other machines cannot reach it."""
@@ -56,7 +57,7 @@ def require_free(port: int, option: str) -> None:
 
 def main() -> None:
     """Checks the port that the command line names."""
-    parser = argparse.ArgumentParser(prog="python -m pipelines.ports", description=__doc__)
+    parser = Parser(prog="python -m pipelines.ports", description=__doc__)
     parser.add_argument("port")
     parser.add_argument("option", help="what the message names, such as 'make dashboard PORT=N'")
     arguments = parser.parse_args()

@@ -5,7 +5,6 @@ ends the server and the worker. If the environment variable PREFECT_API_URL name
 and starts no server of its own.
 """
 
-import argparse
 import os
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from duvae import streams
 from duvae.cli import TELEMETRY_OFF
 from duvae.errors import UserError, as_user_error
 from pipelines import owners, ports, prefect_api, signals, watchdog
+from pipelines.arguments import Parser
 from pipelines.servers import PATIENCE, is_healthy, terminate
 
 POOL = "duvae"
@@ -100,7 +100,7 @@ def _wait(url: str, server: subprocess.Popen[bytes]) -> None:
 
 def main() -> None:
     """Reads the command line, and runs the server and the worker."""
-    parser = argparse.ArgumentParser(prog="python -m pipelines.prefect_server", description=__doc__)
+    parser = Parser(prog="python -m pipelines.prefect_server", description=__doc__)
     parser.add_argument(
         "--port", type=ports.number, default=4200, metavar="N", help="port of the server; default: 4200"
     )

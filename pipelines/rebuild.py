@@ -11,6 +11,7 @@ import typer
 
 from duvae import streams
 from duvae.cli import TELEMETRY_OFF
+from duvae.cli.usage import program
 from duvae.errors import UserError, as_user_error
 from pipelines import prefect_api, signals, watchdog
 
@@ -35,10 +36,8 @@ DevicesOption = Annotated[
     ),
 ]
 
-HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
-
-def plan(targets: list[str], slots: int | None, devices: str | None) -> str:
+def plan(targets: list[str], slots: int | None, devices: str | None, verbose: bool = False) -> str:
     """The text of `--plan`: which stages would run, and for how long.
 
     Args:
@@ -47,6 +46,7 @@ def plan(targets: list[str], slots: int | None, devices: str | None) -> str:
             chooses it for each GPU; without a GPU, as many tasks as the number of cores divided by the number of
             threads of a task.
         devices: `cpu`, or GPUs separated by commas; None: all GPUs, or the CPU if there is no GPU.
+        verbose: Whether the text also lists the stages one by one.
     """
     from duvae import config
     from duvae.project import job_list, parameters
@@ -61,7 +61,7 @@ def plan(targets: list[str], slots: int | None, devices: str | None) -> str:
     parameters.write(params, root)
     chosen = choose(params.threads, slots, devices, check=False)
     with closing(StageGraph(root, targets)) as graph:
-        return display.plan(graph, forecast(graph, params, chosen, params.threads, slots))
+        return display.plan(graph, forecast(graph, params, chosen, params.threads, slots), verbose)
 
 
 def workers(scheduler: str) -> int:
@@ -121,8 +121,9 @@ def command(
         bool, typer.Option("--keep-going", help="After a failure, run all stages that do not need the failed one.")
     ] = False,
     only_plan: Annotated[
-        bool, typer.Option("--plan", help="Print which stages would run and for how long, and run nothing.")
+        bool, typer.Option("--plan", help="Print how many stages would run and for how long, and run nothing.")
     ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="With --plan: list all stages, too.")] = False,
     timeout: Annotated[float | None, typer.Option(metavar="SECONDS", min=1, help="Time limit of each task.")] = None,
     scheduler: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Address of a Dask scheduler whose workers run the tasks.")
@@ -137,9 +138,12 @@ def command(
     The results are the same, bit for bit, as those of 'dvc repro'. A task runs one stage. After an interruption, run
     the same command again: it keeps all finished stages.
     """
+    if verbose and not only_plan:
+        raise UserError("--verbose: expected --plan beside it. Add --plan, or leave out --verbose.")
     try:
+        streams.say("Reading params.yaml and the graph of the stages ...")
         if only_plan:
-            print(plan(targets or [], slots, devices))
+            print(plan(targets or [], slots, devices, verbose))
         else:
             run_flow(targets or [], slots, devices, keep_going, timeout, scheduler, remote)
     except KeyboardInterrupt:
@@ -218,12 +222,8 @@ def serve(function: Callable[..., None], name: str) -> None:
     """
     # By default, SIGTERM and SIGHUP leave Prefect's temporary server running.
     signals.install()
-    app = typer.Typer(
-        add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, context_settings=HELP
-    )
-    app.command()(function)
     try:
-        app(prog_name=name)
+        program(function)(prog_name=name)
     except UserError as error:
         _refuse(error)
     except OSError as error:

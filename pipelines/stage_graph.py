@@ -16,6 +16,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -128,8 +129,18 @@ class StageGraph:
         if target in self.dvc_stages:
             return [target]
         same_kind = [name for name in self.dvc_stages if name.startswith(f"{target}@")]
-
-        return same_kind or [self._name(stage) for stage in self.repo.stage.collect(target)]
+        if same_kind:
+            return same_kind
+        try:
+            return [self._name(stage) for stage in self.repo.stage.collect(target)]
+        except DvcException as error:
+            kinds = dict.fromkeys(name.partition("@")[0] for name in self.dvc_stages)
+            near = [*get_close_matches(target, kinds, n=1), *get_close_matches(target, self.dvc_stages, n=1)][:1]
+            hint = f" (did you mean '{near[0]}'?)" if near else ""
+            raise UserError(
+                f"{target}: no stage, kind of stage or output of a stage has this name{hint}. Expected a name such as"
+                f" {', '.join([*kinds][:3])} or {next(iter(self.dvc_stages), 'report')}; --plan --verbose lists all."
+            ) from error
 
     def _stage(self, name: str) -> Stage:
         upstream, inputs, gathers = [], [], False

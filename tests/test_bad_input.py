@@ -137,7 +137,7 @@ def disks() -> Iterator[tuple[str, Kind]]:
 PARAMETERS = {
     "unknown key": Kind(
         f"train {JOB}", param("evaluation.importance_sample", 5), "params.yaml: evaluation.importance_sample (line ",
-        "unknown key 'importance_sample' (did you mean 'importance_samples'?)", "expected one of importance_samples",
+        "unknown key 'importance_sample'", " (did you mean 'importance_samples'?)\n",
     ),
     "wrong type": Kind(
         f"evaluate {JOB}", param("threads", "two"), "params.yaml: threads (line ", "found 'two'",
@@ -153,15 +153,15 @@ PARAMETERS = {
     ),
     "unknown system": Kind(
         f"train {JOB}", param("settings.vae.system", "vea"), "params.yaml: settings.vae.system (line ",
-        "unknown system 'vea' (did you mean 'vae'?)", "expected one of ae, vae",
+        "unknown system 'vea'", " (did you mean 'vae'?)\n",
     ),
     "unknown data set in run": Kind(
         "graph", param("run.datasets", ["synthetik"]), "params.yaml: run.datasets.0 (line ",
-        "unknown data set 'synthetik' (did you mean 'synthetic'?)", "expected one of synthetic",
+        "unknown data set 'synthetik'", " (did you mean 'synthetic'?)\n",
     ),
     "unknown setting in run": Kind(
         "report", param("run.settings", ["ae", "du_va"]), "params.yaml: run.settings.1 (line ",
-        "unknown setting 'du_va' (did you mean 'du_vae'?)", "expected one of ae",
+        "unknown setting 'du_va'", " (did you mean 'du_vae'?)\n",
     ),
     "another system's hyperparameter": Kind(
         "figure1", param("settings.ae.columns.synthetic", {"gamma": 1.0}),
@@ -911,7 +911,7 @@ def test_bad_input(kind: str, here: Here, capsys: pytest.CaptureFixture[str]) ->
     here.patch.undo()
     said = re.sub(r"^(synthetic-.*: epoch \d+ of \d+  .*\n)+", "", capsys.readouterr().err)  # a training's progress
     assert code == of.code, said
-    assert said.startswith(("error: ", "Usage: "))
+    assert said.startswith("error: ")
     assert "Traceback" not in said
     for part in (of.where, of.wrong, of.expected):
         assert part.replace("{url}", here.server.url) in said

@@ -45,9 +45,17 @@ SUPPLEMENT_E: dict[str, dict[str, tuple[tuple[float, ...], tuple[float, ...], tu
 def printed(name: str | None = None, params: Any = FULL_SIZE, **console: Any) -> str:
     out = io.StringIO()
     options = {"width": stage.WIDTH, "highlight": False, "emoji": False, "markup": False, **console}
-    stage.run(params, name, Console(file=out, **options))
+    stage.run(params, name, Console(file=out, **options), full=name is None)
 
     return out.getvalue()
+
+
+def listed(width: int, **console: Any) -> list[str]:
+    """The lines of `duvae systems`."""
+    out = io.StringIO()
+    stage.run(FULL_SIZE, console=Console(file=out, width=width, highlight=False, **console))
+
+    return out.getvalue().splitlines()
 
 
 def words(text: str) -> str:
@@ -205,6 +213,28 @@ def test_it_fits(name: str | None, width: int) -> None:
     assert "\x1b" not in plain
     assert "\x1b[" in drawn
     assert max(len(re.sub(r"\x1b\[[\d;]*m", "", line)) for line in drawn.splitlines()) <= width
+
+
+@pytest.mark.parametrize("width", [120, 80, 60])
+def test_the_list_has_one_line_for_each_system(width: int) -> None:
+    """Each line begins with a name. The summary is cut between two words, and only where it does not fit."""
+    lines, cut = listed(width), 0
+
+    assert [line.split()[0] for line in lines[: len(RECORDS)]] == list(RECORDS)
+    assert max(map(len, lines)) <= width
+    assert words(" ".join(lines[len(RECORDS) :])) == words(stage.ADVICE)
+    for name, line in zip(RECORDS, lines, strict=False):
+        summary = catalogue.summary(SYSTEMS[name])
+        assert all(word in summary for word in line.split()[-4:] if word != "...")
+        cut += line.endswith(" ...")
+    assert cut == 0 if width == 120 else cut > 0
+    assert any(catalogue.spelled(RECORDS["beta_vae"].label) in line for line in lines) == (width >= stage.LABELS)
+
+
+def test_the_list_on_a_terminal_has_the_same_words() -> None:
+    drawn = [re.sub(r"\x1b\[[\d;]*m", "", line) for line in listed(80, force_terminal=True)]
+
+    assert drawn == listed(80)
 
 
 def test_nothing_is_written_twice() -> None:

@@ -4,6 +4,7 @@ import importlib
 import inspect
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from typer.main import get_command
 
 from duvae import cli
-from duvae.cli import dispatch
+from duvae.cli import dispatch, topics
 
 ROOT = Path(__file__).parents[1]
 STAGES = [
@@ -74,14 +75,38 @@ def test_examples_are_commands_that_exist(command: str) -> None:
         assert {word for word in words if word.startswith("--")} <= options, line
 
 
-def test_the_whole_help_is_plain_and_complete() -> None:
-    done = duvae("--help")
+@pytest.mark.parametrize("columns", ["100", "80", "60"])
+def test_the_whole_help_is_plain_and_complete(columns: str) -> None:
+    done = duvae("--help", COLUMNS=columns)
+    listed = " ".join(done.stdout.partition("Options:")[2].split())
 
     assert done.returncode == 0
-    for command in STAGES:
-        assert f"\n  {command} " in done.stdout
-    assert "..." not in done.stdout.partition("Commands:")[2], "a summary was cut off"
+    assert max(map(len, done.stdout.partition("Examples:")[0].splitlines())) <= int(columns)
     assert done.stdout.isascii()
+    for name, command in get_command(cli.app).commands.items():  # type: ignore[attr-defined]
+        assert f"\n  {name} " in done.stdout
+        first, _, rest = " ".join(command.help.partition("\n\n")[0].split()).partition(". ")
+        assert f" {name} {first}{'.' if rest else ''}" in listed, "a summary was cut off"
+        assert first.endswith(".") or rest
+
+
+def test_every_command_has_one_topic() -> None:
+    """`duvae --help` lists the commands under the headings of `TOPICS`, and each command once."""
+    output = duvae("--help").stdout
+    listed = [name for members in topics.TOPICS.values() for name in members]
+
+    assert sorted(listed) == sorted(get_command(cli.app).commands)  # type: ignore[attr-defined]
+    assert re.findall(r"^([A-Z][A-Za-z ]*):$", output, re.MULTILINE) == ["Options", *topics.TOPICS]
+    assert re.findall(r"^  ([a-z][\w-]*) ", output.partition("Options:")[2], re.MULTILINE) == listed
+
+
+def test_a_command_without_a_topic_comes_last(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(topics.TOPICS, "Explore", ("doctor", "systems"))
+
+    assert call(monkeypatch, "--help") == 0
+    assert re.search(rf"^{topics.OTHER}:\n  results ", capsys.readouterr().out, re.MULTILINE)
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -139,7 +164,9 @@ def test_version() -> None:
         (["interpolate", *JOB, "--from", "the food"], "--from, --to: expected both"),
         (["reconstruct", *JOB, "--sentence", "a", "--input", "b.txt"], "--sentence, --input: expected one of them"),
         (["encode", *JOB, "--input", "x", "--ink", "red"], "--ink red: expected dark or light"),
-        (["graph", "--chek"], "No such option"),
+        (["graph", "--chek"], "error: duvae graph: No such option: --chek"),
+        (["systems", "ae", "vae"], "error: duvae systems: Got unexpected extra argument"),
+        (["results", "--format", "x"], "'duvae results --help' explains the options."),
     ],
 )
 def test_a_mistake_ends_with_2_and_no_traceback(
@@ -148,8 +175,26 @@ def test_a_mistake_ends_with_2_and_no_traceback(
     assert call(monkeypatch, *arguments) == 2
 
     error = capsys.readouterr().err
+    assert error.startswith("error: ")
     assert message in error
     assert "Traceback" not in error
+
+
+@pytest.mark.parametrize("name", ["rebuild", "figure1", "parallel_study", "mlflow_ui", "prefect_server"])
+def test_errors_of_the_programs_begin_in_the_same_way(name: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", f"pipelines.{name}", "--nothing"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"error: python -m pipelines.{name}: ")
+    assert len(done.stderr.splitlines()) == 1
+    assert "--nothing" in done.stderr or "--study" in done.stderr
 
 
 def test_an_interruption_ends_with_130_and_a_line(

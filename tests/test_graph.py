@@ -308,7 +308,7 @@ class Workspace:
     def planned(self, *targets: str) -> list[str]:
         """The stages that a rebuild would run, in order."""
         environment = {"PYTHONPATH": str(ROOT)}
-        command = [sys.executable, "-m", "pipelines.rebuild", "--plan", "--devices", "cpu", *targets]
+        command = [sys.executable, "-m", "pipelines.rebuild", "--plan", "--verbose", "--devices", "cpu", *targets]
         said = self.call(*command, environment=environment).stdout
 
         return re.findall(r"^  (\S+@\S+)  ", said, re.MULTILINE)

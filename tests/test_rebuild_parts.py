@@ -1,5 +1,6 @@
 """The parts of a rebuild: devices, the order of tasks, estimated durations, and printed tables."""
 
+import io
 import os
 import subprocess
 import time
@@ -225,7 +226,8 @@ def test_the_plan_has_tasks_and_hours_per_device() -> None:
     scheduler.progress.deferred = ["report"]
     estimates = {"train@synthetic-vae-1": 7200.0, "train@synthetic-vae-2": 7200.0}
     sharing = Sharing(choose(1, None, "0,1", check=False), "1 at a time on GPU 0, GPU 1: --slots", 1.5)
-    text = display.plan(graph, Forecast(estimates, scheduler, sharing, "an H100"))  # type: ignore[arg-type]
+    ahead = Forecast(estimates, scheduler, sharing, "an H100")  # type: ignore[arg-type]
+    text = display.plan(graph, ahead, verbose=True)  # type: ignore[arg-type]
     assert "train@synthetic-vae-1  2.0 h" in text
     assert "train@yahoo-vae-1  unknown" in text
     assert "4 tasks to run; 0 stages up to date, 0 in the run cache, 1 for the final dvc repro" in text
@@ -233,10 +235,15 @@ def test_the_plan_has_tasks_and_hours_per_device() -> None:
     total = "estimated 4.00 hours of tasks, 3.00 hours from start to end on GPU 0, GPU 1"
     assert f"{total}, without 2 tasks of unknown duration" in text
     assert text.endswith("at the assumed speed of an H100.")
+    short = display.plan(graph, ahead)  # type: ignore[arg-type]
+    assert "train synthetic: 3 tasks, 4.0 h + 1 of unknown length\n" in short
+    assert "train@" not in short
+    assert [line for line in text.splitlines() if "@" not in line] == short.splitlines()[:-1]
+    assert short.endswith("--verbose lists the tasks one by one.")
     many = RecordedGraph({f"train@yahoo-vae-{seed}": None for seed in range(100)})
     ahead = Forecast({}, Scheduler(many, {}), Sharing(choose(1, None, "cpu")))  # type: ignore[arg-type]
     text = display.plan(many, ahead)  # type: ignore[arg-type]
-    assert "train yahoo: 100 tasks, 100 of unknown duration" in text
+    assert "train yahoo: 100 tasks, 100 of unknown length" in text
     assert "slots" not in text
     assert "speed" not in text
 
@@ -257,7 +264,42 @@ def test_the_live_table(tmp_path: Path) -> None:
     assert "GPU 1" in text
     assert "5 min" in text
     assert "1 up to date, 1 in the run cache, 1 running, 1 waiting, 1 deferred" in text
-    assert "and 1 of unknown duration" in text
+    assert "left + 1 of unknown length" in text
+
+
+@pytest.mark.parametrize("width", [80, 60, 40])
+def test_a_narrow_terminal_cuts_no_time(width: int) -> None:
+    """The time left stands on the first line, so that a terminal with few lines does not cut it either."""
+    from rich.console import Console
+
+    progress = Progress(60, up_to_date=["x"] * 30, cached=["x"] * 20, deferred=["page"], waiting=["new", "d"])
+    name = "train@synthetic_size_100-bn_vae_fixed_beta_01-1"
+    progress.running = {name: time.monotonic() - 6000}
+    table = display.LiveTable({name: 13200.0, "d": 7200.0}, 1)
+    table.update(progress)
+    table.devices[name] = "worker: GPU 0"
+    console = Console(width=width, file=io.StringIO())
+    console.print(table.draw())
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert lines[0] == "about 4.0 h left + 1 of unknown length"
+    assert max(map(len, lines)) <= width
+    assert any(line.endswith("1.7 h  2.0 h") for line in lines)
+
+
+@pytest.mark.parametrize("width", [80, 60])
+def test_the_bar_of_a_training_cuts_no_time(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    from rich.console import Console
+
+    from duvae.project.progress import Bar
+
+    bar = Bar("synthetic_size_100-bn_vae_fixed_beta_01-1", 120)
+    bar.bar.update(bar.task, completed=60, note="loss 29.49  KL 12.00  MI 3.10  AU 2.00")
+    console = Console(width=width, file=io.StringIO())
+    console.print(bar.bar.get_renderable())
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "60/120 0:00:00 -:--:--" in text
+    for value in ("29.49", "12.00", "3.10", "2.00"):
+        assert value in text
 
 
 def test_without_a_terminal_each_finished_task_prints_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,10 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-import typer
 
 from command_line import call
-from duvae.cli import dispatch
+from duvae.cli import dispatch, usage
 from duvae.errors import UserError
 from duvae.tracking.store import store_errors
 from pipelines import prefect_server, rebuild, signals
@@ -92,7 +91,7 @@ def test_the_programs_beside_the_command_name_the_file(
     monkeypatch.setattr(sys, "argv", [program, *(["--plan"] if program == "rebuild" else [])])
     monkeypatch.setattr(rebuild, "plan", refuse)
     monkeypatch.setattr(prefect_server, "serve", refuse)
-    monkeypatch.setattr(typer, "run", refuse)
+    monkeypatch.setattr(usage, "program", refuse)
     monkeypatch.delitem(sys.modules, "pipelines.parallel_study", raising=False)  # runpy warns of an imported module
     start = {
         "rebuild": rebuild.main,
@@ -103,7 +102,8 @@ def test_the_programs_beside_the_command_name_the_file(
         start[program]()
 
     assert leaving.value.code == 2
-    assert capsys.readouterr().err.startswith("error: results/a/metrics.json: cannot be read or written (Permission")
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("error: results/a/metrics.json: cannot be read or written (Permission")
 
 
 def test_a_result_that_cannot_be_read_is_no_fault_of_the_store() -> None:

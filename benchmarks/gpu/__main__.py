@@ -35,6 +35,7 @@ from duvae.errors import UserError
 from duvae.project.files import as_json, require_writable, write_text
 from duvae.project.provenance import commit
 from duvae.systems import SYSTEMS
+from pipelines.arguments import Parser
 
 ROOT = Path(__file__).parents[2]
 
@@ -174,7 +175,7 @@ def _as_json(part: Part, chosen: Check) -> Iterator[dict[str, Any]]:
 
 def _parser() -> argparse.ArgumentParser:
     """Builds the parser of the command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__.splitlines()[0])
+    parser = Parser(prog="python -m benchmarks.gpu", description=__doc__.splitlines()[0])
     parser.add_argument(
         "--device",
         choices=("cuda", "cpu"),

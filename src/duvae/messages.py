@@ -14,6 +14,13 @@ from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 LONGEST_SHOWN = 100
 """Largest number of characters of a text that a message shows."""
 
+MISSING = "expected this key; it is missing"
+"""Message about a key that is not there."""
+
+CLOSE, VERY_CLOSE = 0.4, 0.6
+"""Similarities to a wrong name, as `difflib` measures them. A known name that is at least `CLOSE` is a suggestion. A
+suggestion that is `VERY_CLOSE` stands without the other known names."""
+
 
 def refusal(key: str, message: str) -> PydanticCustomError:
     """Builds the error that a pydantic validator of this project raises. `explain` returns its message unchanged.
@@ -64,11 +71,11 @@ def explain(detail: ErrorDetails, content: object) -> tuple[tuple[str, ...], str
     if kind == "refusal":
         return (*path, *filter(None, context["key"].split("."))), context["message"]
     if kind == "missing":
-        return path, "expected this key; it is missing"
+        return path, MISSING
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         key = context["discriminator"].strip("'")
         if kind == "union_tag_not_found":
-            return (*path, key), "expected this key; it is missing"
+            return (*path, key), MISSING
         return (*path, key), unknown(key, context["tag"], _split(context["expected_tags"]))
     if kind == "literal_error":
         allowed = context["expected"]
@@ -124,7 +131,9 @@ _EXPECTED = {
 
 
 def unknown(kind: str, name: object, known: Mapping[str, Any] | Sequence[str]) -> str:
-    """Writes the message that a name is unknown. The message has the closest known name and all known names.
+    """Writes the message that a name is unknown. The message suggests the known name with the closest spelling.
+
+    All known names follow, unless the suggestion is so close that it is most likely the right name.
 
     Args:
         kind: Kind of the name, such as `key` or `setting`.
@@ -132,16 +141,24 @@ def unknown(kind: str, name: object, known: Mapping[str, Any] | Sequence[str]) -
         known: The known names.
     """
     names = list(known)
+    message = f"unknown {kind} {show(name)}{_close(name, names)}"
+    if difflib.get_close_matches(str(name), names, n=1, cutoff=VERY_CLOSE):
+        return message
     expected = f"one of {', '.join(names)}" if names else "none"
 
-    return f"unknown {kind} {show(name)}{_close(name, names)}; expected {expected}"
+    return f"{message}; expected {expected}"
 
 
 def _close(name: object, known: Sequence[str]) -> str:
     """Writes a hint in brackets with the known name that is closest in spelling; empty if no name is close."""
-    near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.4)
+    near = difflib.get_close_matches(str(name), known, n=1, cutoff=CLOSE)
 
-    return f" (did you mean '{near[0]}'?)" if near else ""
+    return f" {suggestion(near[0])}" if near else ""
+
+
+def suggestion(name: str) -> str:
+    """Writes a hint in brackets that the user may have meant a known name."""
+    return f"(did you mean '{name}'?)"
 
 
 def show(value: object) -> str:

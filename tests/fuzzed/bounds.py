@@ -239,7 +239,7 @@ def _judged(child: Child, status: int, seconds: float) -> Outcome:
     faults += [f"exit status {code}" for code in codes if code not in {0, 2}]
     if "Traceback (most recent call last)" in errors + printed:
         faults.append(f"a traceback: {errors.strip().splitlines()[-1][:200]}")
-    if 2 in codes and not re.search(r"^(error: |Error|Usage: |Try )", errors, re.MULTILINE):
+    if 2 in codes and not re.search(r"^(error: |Usage: )", errors, re.MULTILINE):
         faults.append("refused without a message")
     faults += [f"was refused by the fence: {line}" for line in errors.splitlines() if line.startswith("OUTSIDE: ")]
     if found := _CONTROL.search(errors + printed):

@@ -16,6 +16,8 @@ import typer
 
 from duvae import streams
 from duvae.cli import data, experiments, information, own, pages, project, training, use
+from duvae.cli.topics import CommandsByTopic
+from duvae.cli.usage import HELP
 from duvae.errors import OUT_OF_MEMORY, Interrupted, UserError, as_user_error, failure_status
 from duvae.paths import require_utf8
 
@@ -42,23 +44,25 @@ DEVICE_ADVICE = (
 
 app = typer.Typer(
     name="duvae",
+    cls=CommandsByTopic,
     help="Rebuild the results of DU-VAE, stage by stage.\n\n"
     "The stages run in this order: fetch, prepare, binarize (images only), validate, truth (synthetic data only), "
     "search and figure2 (studies only), train, evaluate, probe, samples, figure1, report, examples. "
     "'dvc repro' runs all stages that are out of date. The command with a stage's name runs that stage alone.\n\n"
-    "The commands read params.yaml in the current folder; docs/parameters.md explains its keys.",
+    "The commands read params.yaml in the current folder; docs/parameters.md explains its keys.\n\n"
+    "After 'duvae --install-completion' and a restart of the shell, the key Tab completes commands, options, and the"
+    " names in params.yaml.",
     epilog="Examples:\n\n"
     "\b\n"
     "  duvae prepare --dataset synthetic\n"
     "  duvae train --dataset synthetic --setting du_vae --seed 1\n"
     "  duvae train --help",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings=HELP,
 )
-# 'duvae --help' lists the commands in this order.
+# `duvae.cli.topics` has the order in which 'duvae --help' lists the commands.
 for commands in (own, project, data, training, use, pages, experiments, information):
     app.add_typer(commands.app)
 
@@ -102,7 +106,7 @@ def _run() -> None:
     try:
         for argument in sys.argv[1:]:
             require_utf8(argument)
-        app()
+        app(prog_name="duvae")
     except UserError as error:
         streams.print_error(error)
         sys.exit(error.status)

@@ -4,28 +4,34 @@ from typing import Annotated
 
 import typer
 
-from duvae.cli import dispatch
+from duvae.cli import completion, dispatch
 from duvae.cli.options import PARAMS_FILE, ParamsFile, examples, new_app
 
 app = new_app()
 
 
-@app.command(epilog=examples("duvae systems", "duvae systems du_vae"))
+@app.command(epilog=examples("duvae systems", "duvae systems du_vae", "duvae systems --full"))
 def systems(
     name: Annotated[
-        str | None, typer.Argument(metavar="NAME", help="System to explain in full. Default: a table of all systems.")
+        str | None,
+        typer.Argument(
+            metavar="NAME",
+            help="System to explain in full. Default: a list of all systems, with one line for each.",
+            autocompletion=completion.systems,
+        ),
     ] = None,
+    full: Annotated[bool, typer.Option("--full", help="Explain all systems in full, in tables.")] = False,
     params: ParamsFile = PARAMS_FILE,
 ) -> None:
     """List and explain the systems of the paper.
 
-    The command shows each system's parts, equation and source. It also shows the hyperparameters with the values that
-    the paper chose from, and the settings of params.yaml that use the system.
+    With NAME or --full, the command shows each system's parts, equation and source. It also shows the hyperparameters
+    with the values that the paper chose from, and the settings of params.yaml that use the system.
     """
-    known = dispatch.load_params(params)
+    content = dispatch.load_params(params)
     from duvae import registry
 
-    dispatch.run("systems", known, name and registry.known_system(name))
+    dispatch.run("systems", content, name and registry.known_system(name), full=full)
 
 
 @app.command(epilog=examples("duvae doctor", "DUVAE_MIRROR=../data duvae doctor"))

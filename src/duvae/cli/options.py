@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from duvae.cli import completion
 from duvae.cli.changes import App
 from duvae.errors import UserError
 from duvae.paths import LONGEST_PART, LONGEST_PATH
@@ -13,17 +14,33 @@ PARAMS_FILE = Path("params.yaml")
 """The file of parameters that a command reads if `--params` is not given."""
 
 ParamsFile = Annotated[Path, typer.Option("--params", metavar="PATH", help="File of parameters.")]
-Dataset = Annotated[str, typer.Option("--dataset", metavar="NAME", help="Name of a data set in params.yaml.")]
+Dataset = Annotated[
+    str,
+    typer.Option(
+        "--dataset",
+        metavar="NAME",
+        help="Name of a data set in params.yaml.",
+        autocompletion=completion.datasets,
+    ),
+]
 Setting = Annotated[
     str,
     typer.Option(
-        "--setting", metavar="NAME", help="Name of a setting in params.yaml: a system with its hyperparameters."
+        "--setting",
+        metavar="NAME",
+        help="Name of a setting in params.yaml: a system with its hyperparameters.",
+        autocompletion=completion.settings,
     ),
 ]
 Seed = Annotated[int, typer.Option("--seed", metavar="N", min=0, max=2**31 - 1, help="Seed of the training.")]
 Study = Annotated[
     str,
-    typer.Option("--study", metavar="NAME", help="Name of a study in params.yaml: a search for hyperparameters."),
+    typer.Option(
+        "--study",
+        metavar="NAME",
+        help="Name of a study in params.yaml: a search for hyperparameters.",
+        autocompletion=completion.studies,
+    ),
 ]
 
 

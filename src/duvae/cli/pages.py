@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from duvae.cli import dispatch
+from duvae.cli import completion, dispatch
 from duvae.cli.options import PARAMS_FILE, CheckOnly, Dataset, ParamsFile, Seed, Setting, Study, examples, new_app
 
 app = new_app()
@@ -61,7 +61,13 @@ def report(params: ParamsFile = PARAMS_FILE) -> None:
 )
 def results_of_models(
     dataset: Annotated[
-        str | None, typer.Option("--dataset", metavar="NAME", help="Name of a data set in params.yaml. Default: all.")
+        str | None,
+        typer.Option(
+            "--dataset",
+            metavar="NAME",
+            help="Name of a data set in params.yaml. Default: all.",
+            autocompletion=completion.datasets,
+        ),
     ] = None,
     form: Annotated[
         Literal["table", "csv", "json", "markdown"],

@@ -1,6 +1,8 @@
-"""`duvae systems`: prints tables of the paper's systems, or the documentation of one system."""
+"""`duvae systems`: lists the paper's systems, explains one of them, or prints tables about all of them."""
 
+import re
 import sys
+import textwrap
 
 from rich import box
 from rich.console import Console, Group, RenderableType
@@ -13,11 +15,19 @@ from duvae.report import catalogue
 from duvae.report.catalogue import Entry
 
 WIDTH = 120
-"""Largest width of the output, in characters."""
+"""Largest width of the tables, in characters, and their width if standard output is not a terminal."""
+
+LIST_WIDTH = 80
+"""Width of the list of systems if standard output is not a terminal, in characters."""
+
+LABELS = 100
+"""Smallest width at which the list has the paper's names of the systems beside the names in params.yaml."""
+
+ADVICE = "'duvae systems NAME' explains one system. 'duvae systems --full' explains all of them."
 
 
-def run(params: Params, name: str | None = None, console: Console | None = None) -> None:
-    """Prints all systems, or one system with its documentation.
+def run(params: Params, name: str | None = None, console: Console | None = None, full: bool = False) -> None:
+    """Prints a list of all systems, or explains one system or all systems.
 
     If standard output is not a terminal, the output is plain text.
 
@@ -25,8 +35,14 @@ def run(params: Params, name: str | None = None, console: Console | None = None)
         params: All parameters of params.yaml.
         name: Name of the system to explain; None: all systems.
         console: Console to print to; None: standard output.
+        full: Whether to explain all systems, in tables, instead of listing them.
     """
-    console = console or _console()
+    if not name and not full:
+        console = console or _console(LIST_WIDTH)
+        for line in _list_of_all([catalogue.entry(key, params) for key in RECORDS], console.width):
+            console.print(line, soft_wrap=True)
+        return
+    console = console or _console(WIDTH)
     columns = catalogue.columns(params)
     entries = [catalogue.entry(key, params) for key in ([name] if name else RECORDS)]
     if name:
@@ -39,10 +55,31 @@ def run(params: Params, name: str | None = None, console: Console | None = None)
         console.print(_settings(entries, columns, console))
 
 
-def _console() -> Console:
-    terminal = sys.stdout.isatty()
+def _console(width: int) -> Console:
+    """Standard output.
 
-    return Console(width=min(WIDTH, Console().width) if terminal else WIDTH, highlight=False, emoji=False, markup=False)
+    Args:
+        width: Number of characters of a line if standard output is not a terminal.
+    """
+    width = min(WIDTH, Console().width) if sys.stdout.isatty() else width
+
+    return Console(width=width, highlight=False, emoji=False, markup=False)
+
+
+def _list_of_all(entries: list[Entry], width: int) -> list[Text]:
+    """One line for each system: its name, the paper's name of it in wide lines, and its summary as far as it fits."""
+    names = max(len(entry.name) for entry in entries)
+    labels = max(len(entry.label) for entry in entries)
+    lines = []
+    for entry in entries:
+        line = Text(entry.name.ljust(names), "bold").append("  ", "not bold")
+        if width >= LABELS:
+            line.append(f"{entry.label:{labels}}  ", "not bold")
+        summary = re.sub(r" \([^()]*\d{4}[^()]*\)", "", entry.summary)  # without the cited papers
+        line.append(textwrap.shorten(summary, max(len(" ..."), width - len(line)), placeholder=" ..."), "not bold")
+        lines.append(line)
+
+    return [*lines, Text(), *map(Text, textwrap.wrap(ADVICE, width))]
 
 
 def _table(console: Console, title: str, *heads: str, names: int = 0) -> Table:

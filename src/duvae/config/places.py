@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from duvae.errors import UserError
-from duvae.messages import line_note, show, show_name
+from duvae.messages import show
 
 Key = tuple[str, ...]
 """Path of a key in params.yaml, such as `("settings", "vae", "columns")`."""
+Mistake = tuple[Key, str]
+"""The key of params.yaml that has a mistake, and the message about the mistake."""
 
 
 class Place(NamedTuple):
@@ -73,23 +75,7 @@ def read_file(path: Path, names: Sequence[str]) -> tuple[dict[str, Any], dict[Ke
     return raw, line_numbers
 
 
-def message(key: Key, why: str, main: Place, places: Mapping[Key, Place]) -> str:
-    """Writes the message about a mistake, with the name and the line of the file that the user wrote.
-
-    Args:
-        key: The key that has the mistake.
-        why: Description of the mistake.
-        main: Place of all parts that `places` lacks.
-        places: Places of single parts, by the key of the part.
-    """
-    place = _place(key, main, places)
-    inside = key[place.above :]
-    where = f" {'.'.join(map(show_name, inside))}{line_note(inside, place.line_numbers)}:" if inside else ""
-
-    return f"{place.name}:{where} {why}"
-
-
-def _place(key: Key, main: Place, places: Mapping[Key, Place]) -> Place:
+def place_of(key: Key, main: Place, places: Mapping[Key, Place]) -> Place:
     """The place where a key is written: that of the smallest part with this key, or `main`."""
     parts = [key[:length] for length in range(len(key), 0, -1)]
 

@@ -14,9 +14,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from duvae.config.causes import causes
 from duvae.config.datasets import SyntheticDataset, TextDataset
 from duvae.config.params import FIGURE1_DATASET, Params, Run
-from duvae.config.places import Key, Place, message, read_file
+from duvae.config.places import Key, Mistake, Place, read_file
 from duvae.config.settings import Setting, SettingGrid, StudyReference
 from duvae.config.sources import Truth, path_in_folder
 from duvae.config.studies import Study
@@ -30,9 +31,6 @@ COARSE, LEAST_LINES = 4, 8
 """Spacing of the coarse lattice of a likelihood as a multiple of `spacing`, and the least number of its lines on each
 side of 0. `duvae.quadrature` has the same bound, but the stages that use it run after the trainings."""
 
-Mistake = tuple[Key, str]
-"""The key of params.yaml that has a mistake, and the message about the mistake."""
-
 
 def load(path: Path = Path("params.yaml"), changes: Sequence[str] = (), dataset: str | None = None) -> Params:
     """Reads params.yaml.
@@ -44,7 +42,7 @@ def load(path: Path = Path("params.yaml"), changes: Sequence[str] = (), dataset:
             `optimisation.epochs`; None: each key begins at the top of params.yaml.
 
     Raises:
-        UserError: If the file cannot be read, or has mistakes. The message has one line for each mistake.
+        UserError: If the file cannot be read, or has mistakes. The message has one line for each cause of mistakes.
     """
     raw, line_numbers = read_file(path, list(Params.model_fields))
     if not changes:
@@ -71,7 +69,7 @@ def parse(
         places: The places of those parts that are not written in `source`, by the key of the part.
 
     Raises:
-        UserError: If there are mistakes; the message has one line for each mistake.
+        UserError: If there are mistakes; the message has one line for each cause of mistakes.
     """
     errors: list[Mistake] = []
     params = None
@@ -87,9 +85,7 @@ def parse(
     except ValidationError as error:
         errors += [explain(detail, raw) for detail in error.errors()]
     if errors or params is None:
-        main = Place(source, 0, line_numbers)
-        messages = [message(key, why, main, places or {}) for key, why in errors]
-        raise UserError("\n".join(dict.fromkeys(messages)))
+        raise UserError("\n".join(causes(errors, Place(source, 0, line_numbers), places or {})))
 
     return params
 

@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Column
 
 Row = dict[str, float | int | None]
 """Measurements of one epoch, by name; None: the epoch has no such measurement."""
@@ -28,12 +29,13 @@ class Bar:
         console = Console(stderr=True)
         self.title, self.total, self.visible = title, total, console.is_terminal
         self.bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", table_column=Column(overflow="ellipsis")),
             BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
+            # A narrow terminal shortens the title and the bar, and wraps the note. It never cuts a number or a time.
+            MofNCompleteColumn(table_column=Column(no_wrap=True)),
+            TimeElapsedColumn(table_column=Column(no_wrap=True)),
+            TimeRemainingColumn(table_column=Column(no_wrap=True)),
+            TextColumn("{task.fields[note]}", table_column=Column(overflow="fold")),
             console=console,
             disable=not self.visible,
         )
