@@ -291,7 +291,7 @@ def nucleus(shares: Float[Tensor, "rows words"], p: float) -> Float[Tensor, "row
     """
     if p >= 1:
         return shares
-    ordered, order = shares.sort(-1, descending=True, stable=True)
+    ordered, order = shares.sort(stable=True, dim=-1, descending=True)
     # A word belongs to the nucleus if the likelier words together have less than P.
     likelier = pad(ordered.cumsum(-1)[:, :-1], (1, 0))
     kept = ordered.masked_fill(likelier >= p, 0.0)
