@@ -135,6 +135,8 @@ def test_sentences_are_written_and_read_back() -> None:
     assert [path[0], path[-1]] == once
     searched = model.reconstruct(SENTENCES[:2], beams=3, no_unknown=True)
     assert searched == model.decode(torch.from_numpy(model.encode(SENTENCES[:2]).mean), beams=3, no_unknown=True)
+    drawn = model.reconstruct(SENTENCES * 5, likely=False)
+    assert drawn == model.reconstruct(SENTENCES * 5, temperature=1.0) != model.reconstruct(SENTENCES * 5)
     with pytest.raises(UserError, match="top_p, beams: expected one of them"):
         model.generate(2, beams=3, top_p=0.5)
 

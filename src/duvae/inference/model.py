@@ -10,7 +10,7 @@ codes = model.encode(["the food was good .", "never again !"])  # codes.mean, co
 
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -212,12 +212,12 @@ class TrainedModel:
     ) -> list[str] | Array:
         """Decodes the posterior mean of each sentence or image in `x`.
 
-        Without the options `temperature`, `top_p` and `beams`, each word or pixel is the likeliest one. `x` has the
-        same meaning as in `encode`. `seed` is the seed of the draws of words or pixels, and also of the bits that are
-        drawn from grey pixels. All other arguments have the same meaning as in `decode`, and the returned examples have
-        the same form.
+        Without the options `temperature`, `top_p`, `beams` and `likely=False`, each word or pixel is the likeliest one.
+        `x` has the same meaning as in `encode`. `seed` is the seed of the draws of words or pixels, and also of the
+        bits that are drawn from grey pixels. All other arguments have the same meaning as in `decode`, and the returned
+        examples have the same form.
         """
-        chosen = Decoding(**options).or_likeliest()
+        chosen = _or_likeliest(options)
 
         return self.decode(self.posterior_means(self.to_split(x), seed), seed, max_words, **vars(chosen))
 
@@ -238,13 +238,13 @@ class TrainedModel:
             steps: Number of points on the line, including both ends.
             seed: Seed of the draws, and of the bits that are drawn from grey pixels.
             max_words: Largest number of words of a sentence, as in `decode`.
-            options: Options as in `decode`. Without `temperature`, `top_p` and `beams`, each word or pixel is the
-                likeliest one.
+            options: Options as in `decode`. Without `temperature`, `top_p`, `beams` and `likely=False`, each word or
+                pixel is the likeliest one.
 
         Returns:
             The sentences, or images of bits, shape (steps, size, size).
         """
-        chosen, most = Decoding(**options).or_likeliest(), max_words or self.max_words
+        chosen, most = _or_likeliest(options), max_words or self.max_words
         both = [first, last] if isinstance(first, str) and isinstance(last, str) else np.stack([first, last])
         ends = self.posterior_means(self.to_split(both), seed)[None]
 
@@ -314,6 +314,13 @@ class TrainedModel:
             " ".join(self.vocabulary[word] for word in sentence if word not in (PAD, START, END))
             for sentence in x.tolist()
         ]
+
+
+def _or_likeliest(options: Mapping[str, Any]) -> Decoding:
+    """The options as an object. If nothing else is asked for, each word or pixel is the likeliest one."""
+    chosen = Decoding(**options)
+
+    return chosen if "likely" in options else chosen.or_likeliest()
 
 
 def load(folder: str | Path, vocabulary: str | Path | None = None) -> TrainedModel:
