@@ -221,11 +221,10 @@ def test_an_interpolation_of_test_sentences_stands_between_its_originals(tmp_pat
     lines = [line.split("\t") for line in output.read_text(encoding="utf-8").splitlines()]
     prepared = store.read(tmp_path / "data/prepared/synthetic")
     test = prepared.documents("test")
-    originals = [" ".join(prepared.words(test[index])) for index in generation.pairs(2, len(test), 5).flatten()]
+    indices = generation.pairs(2, len(test), 5)
+    originals = [" ".join(prepared.words(test[index])) for index in indices.flatten()]
     model, _ = model_files.load(tmp_path / "models/synthetic/vae/1")
-    z = generation.means(
-        model, [torch.from_numpy(test[n][None]).long() for n in generation.pairs(2, len(test), 5)[:, 0]]
-    )
+    z = generation.means(model, [torch.from_numpy(test.batch(np.array([n]))) for n in indices[:, 0]])
     first = model_io.sentences(decoding.decode(model, z, Decoding(beams=2), None, 7), prepared)
 
     assert [line[0] for line in lines] == ["from", "0", "0.5", "1", "to", ""] * 2
