@@ -222,7 +222,7 @@ def test_an_interpolation_of_test_sentences_stands_between_its_originals(tmp_pat
     prepared = store.read(tmp_path / "data/prepared/synthetic")
     test = prepared.documents("test")
     indices = generation.pairs(2, len(test), 5)
-    originals = [" ".join(prepared.words(test[index])) for index in indices.flatten()]
+    originals = [" ".join(prepared.words(test[index])) for index in indices.flatten().tolist()]
     model, _ = model_files.load(tmp_path / "models/synthetic/vae/1")
     z = generation.means(model, [torch.from_numpy(test.batch(np.array([n]))) for n in indices[:, 0]])
     first = model_io.sentences(decoding.decode(model, z, Decoding(beams=2), None, 7), prepared)
