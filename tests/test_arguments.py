@@ -94,7 +94,8 @@ def test_arguments_that_are_not_utf8(
 
 NUMBERS = ["-1", "1000000000000000000000000000000", "1e300", "nan", "inf", "", "x"]
 COUNTS = [
-    *(("generate", "--rows"), ("generate", "--columns"), ("generate", "--temperature")),
+    *(("generate", "--rows"), ("generate", "--columns"), ("generate", "--temperature"), ("generate", "--beams")),
+    *(("interpolate", "--top-p"), ("interpolate", "--repetition-penalty"), ("reconstruct", "--no-repeat-ngram")),
     *(("interpolate", "--pairs"), ("interpolate", "--steps"), ("reconstruct", "--examples")),
 ]
 

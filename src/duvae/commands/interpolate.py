@@ -11,9 +11,11 @@ from torch import Tensor
 from duvae.commands import model_io
 from duvae.config import Params
 from duvae.data.batches import tensor
+from duvae.data.splits import Images, Split
 from duvae.data.store import Prepared
 from duvae.errors import UserError
-from duvae.inference import generation
+from duvae.inference import decoding, generation
+from duvae.inference.options import Decoding
 from duvae.vae import VAE
 
 
@@ -26,14 +28,14 @@ def run(
     pairs: int,
     steps: int,
     draw_seed: int,
-    likely: bool,
-    temperature: float = 1.0,
+    options: Decoding,
     sentences: Sequence[str] = (),
     root: Path = Path(),
 ) -> None:
     """Decodes points between the codes of two examples, for one or more pairs of examples, and writes the results.
 
-    Images become a PNG file with one row per pair. Sentences become a text file with one paragraph per pair.
+    The two examples of a pair stand around the decoded points. Images become a PNG file with one row per pair.
+    Sentences become a text file with one paragraph per pair, and are printed, too.
 
     Args:
         params: All parameters of params.yaml.
@@ -44,8 +46,7 @@ def run(
         pairs: Number of pairs of test examples to draw at random; not used if `sentences` are given.
         steps: Number of points per pair, both ends included.
         draw_seed: The seed of the choice of pairs and of the draws from p(x|z).
-        likely: Whether to take the likeliest pixel or word each time instead of drawing one.
-        temperature: The temperature of the draws of pixels or words.
+        options: The way in which each pixel or word is chosen.
         sentences: Two sentences to interpolate between; empty: pairs of test examples are drawn.
         root: The project's folder.
 
@@ -54,37 +55,63 @@ def run(
     """
     job = params.job(dataset, setting, seed)
     trained, prepared = model_io.load(params, dataset, setting, seed, root)
-    longest = model_io.max_length(prepared)
     if sentences and trained.size is not None:
         raise UserError(
             "--from, --to: expected only for models of texts; this model was trained on images. Leave them out to"
             " interpolate between test images."
         )
+    examples: Split
     if sentences:
         pairs = 1
         with model_io.printed_warnings():
-            ends = trained.posterior_means(trained.to_split(sentences, "--from, --to"))[None]
+            examples = trained.to_split(sentences, "--from, --to")
+        ends = trained.posterior_means(examples)[None]
     else:
-        ends = ends_of_pairs(trained.model, prepared, pairs, draw_seed, trained.device)
-    x = generation.interpolations(trained.model, ends, steps, draw_seed, likely, temperature, longest)
-    output = output or root / model_io.FOLDER / f"{job.name}-interpolations"
-    path = model_io.write_examples(x, output, prepared, steps)
-    print(f"{path}: {pairs} x {steps} interpolations of {job.name}")
+        examples = pairs_of_examples(prepared, pairs, draw_seed)
+        ends = means_of_pairs(trained.model, examples, trained.device)
+    x = decoding.interpolations(trained.model, ends, steps, draw_seed, options, trained.max_words)
+    output, note = output or root / model_io.FOLDER / f"{job.name}-interpolations", ""
+    if isinstance(examples, Images):
+        first, last = examples.pixels[::2, None], examples.pixels[1::2, None]
+        rows = np.concatenate([first, x[:, 0].unflatten(0, (pairs, steps)).cpu().numpy(), last], 1)
+        path = model_io.write_grid(rows.reshape(-1, *rows.shape[2:]), output, steps + 2)
+    else:
+        texts = model_io.sentences(x, prepared)
+        note = model_io.note_of_cuts(texts, trained.max_words)
+        originals = [" ".join(prepared.words(examples.batch(np.array([n]))[0])) for n in range(2 * pairs)]
+        path = model_io.write_lines(paragraphs(originals, texts, steps), output)
+    print(f"{path}: {pairs} x {steps} interpolations of {job.name}, each between its two originals{note}")
 
 
-def ends_of_pairs(
-    model: VAE, prepared: Prepared, count: int, seed: int, device: torch.device
-) -> Float[Tensor, "pairs 2 latent"]:
-    """Draws pairs of test examples, and computes the posterior mean of each example.
+def paragraphs(originals: Sequence[str], texts: Sequence[str], steps: int) -> list[str]:
+    r"""Arranges decoded points between their originals, one paragraph per pair.
 
-    For a flow, the function returns the codes to which the flow maps these means (see `generation.means`).
+    A line has two columns, with a tab between them. The first column is `from` or `to` for an original, and t for the
+    point $(1 - t) z_1 + t z_2$. An empty line ends each paragraph.
 
     Args:
-        model: The trained VAE.
+        originals: The first and the second sentence of each pair, one pair after the other.
+        texts: The decoded points, `steps` of them for each pair.
+        steps: Number of points per pair.
+    """
+    lines = []
+    for pair, start in enumerate(range(0, len(texts), steps)):
+        points = [f"{n / (steps - 1):.3g}\t{text}" for n, text in enumerate(texts[start : start + steps])]
+        lines += [f"from\t{originals[2 * pair]}", *points, f"to\t{originals[2 * pair + 1]}", ""]
+
+    return lines
+
+
+def pairs_of_examples(prepared: Prepared, count: int, seed: int) -> Split:
+    """Draws pairs of test examples.
+
+    Args:
         prepared: The data set with the test examples.
         count: Number of pairs.
         seed: The seed of the choice of pairs.
-        device: The model's device.
+
+    Returns:
+        The first and the second example of each pair, one pair after the other.
 
     Raises:
         UserError: If there are fewer than two test examples.
@@ -92,7 +119,20 @@ def ends_of_pairs(
     test = prepared.split("test")
     if len(test) < 2:
         raise UserError(f"data/prepared: expected two test examples or more to interpolate between; found {len(test)}.")
-    indices = generation.pairs(count, len(test), seed)
-    means = generation.means(model, [tensor(test, np.array([index]), device) for index in indices.flatten()])
 
-    return means.unflatten(0, (count, 2))
+    return test.only(generation.pairs(count, len(test), seed).flatten())
+
+
+def means_of_pairs(model: VAE, examples: Split, device: torch.device) -> Float[Tensor, "pairs 2 latent"]:
+    """Computes the posterior mean of each example of a pair.
+
+    For a flow, the function returns the codes to which the flow maps these means (see `generation.means`).
+
+    Args:
+        model: The trained VAE.
+        examples: The first and the second example of each pair, one pair after the other.
+        device: The model's device.
+    """
+    batches = [tensor(examples, np.array([index]), device) for index in range(len(examples))]
+
+    return generation.means(model, batches).unflatten(0, (-1, 2))

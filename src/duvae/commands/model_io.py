@@ -3,24 +3,31 @@
 import contextlib
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from duvae.config import Params
 from duvae.data import store
-from duvae.data.splits import Array, Documents
+from duvae.data.splits import END, Array, Documents
 from duvae.data.store import Prepared
 from duvae.errors import UserError
-from duvae.inference import collapse, generation, model_files
+from duvae.inference import collapse, model_files
 from duvae.inference.model import TrainedModel
 from duvae.project.files import whole, write_text
 from duvae.report import pictures
 
 FOLDER = Path("reports/generated")
 """Folder into which the commands write if the user does not name a file."""
+
+PRINTED = 100
+"""Largest number of lines of a text that a command prints. The file has all lines."""
+
+CUT = "[…]"
+"""Mark at the end of a sentence that the decoder has not ended within the largest number of words."""
 
 
 def load(params: Params, dataset: str, setting: str, seed: int, root: Path = Path()) -> tuple[TrainedModel, Prepared]:
@@ -49,14 +56,17 @@ def load(params: Params, dataset: str, setting: str, seed: int, root: Path = Pat
     if warning := collapse.message(root / "models" / job.folder):
         print(f"warning: {warning}", file=sys.stderr)
 
-    return TrainedModel(model, description, prepared.vocabulary), prepared
+    return TrainedModel(model, description, prepared.vocabulary, max_words(prepared)), prepared
 
 
-def max_length(prepared: Prepared) -> int:
-    """The most word ids that a generated sentence may have: as many as the longest document has, but at least 100."""
-    lengths = [int(split.lengths.max()) for split in prepared.splits.values() if isinstance(split, Documents)]
+def max_words(prepared: Prepared) -> int:
+    """Counts the words of the longest document of a data set, which bounds the length of decoded sentences.
 
-    return max([generation.LONGEST, *lengths])
+    In params.yaml, `length` of synthetic data or `max_words` of texts bounds the documents. For images the result is 1.
+    """
+    lengths = [split.lengths.max(initial=0) for split in prepared.splits.values() if isinstance(split, Documents)]
+
+    return max([1, *(int(length) - 2 for length in lengths)])
 
 
 @contextlib.contextmanager
@@ -72,31 +82,52 @@ def printed_warnings() -> Iterator[None]:
         print(f"warning: {warning.message}", file=sys.stderr)
 
 
-def write_examples(x: Tensor, path: Path, prepared: Prepared, columns: int) -> Path:
-    """Writes images into a PNG file, or sentences into a text file.
+def sentences(x: Int[Tensor, "sentences length"], prepared: Prepared) -> list[str]:
+    """Converts word ids to sentences. A sentence without `</s>` was cut, and ends with the mark `CUT`.
 
     Args:
-        x: Images, shape (images, 1, height, width), or word ids, shape (sentences, words).
-        path: Path of the file. A path without a suffix gets the suffix .png or .txt.
+        x: Word ids, shape (sentences, length).
         prepared: The data set with the vocabulary of the word ids.
-        columns: Number of images in one row of the picture. For sentences: number of sentences in one paragraph; 1: the
-            file has no paragraphs.
+    """
+    rows = x.cpu().numpy()
+
+    return [" ".join([*prepared.words(row), *([] if END in row else [CUT])]) for row in rows]
+
+
+def write_lines(lines: Sequence[str], path: Path) -> Path:
+    """Writes lines into a text file, and prints them. Only the first `PRINTED` lines are printed.
+
+    A character that the terminal cannot show, or that would change the terminal, is printed as an escape sequence.
+
+    Args:
+        lines: The lines.
+        path: Path of the file. A path without a suffix gets the suffix .txt.
 
     Returns:
         The path of the written file.
-
-    Raises:
-        UserError: If images are to be written under a name that does not end in .png.
     """
-    if x.ndim == 4:
-        return write_grid(x[:, 0].cpu().numpy(), path, columns)
     path = path if path.suffix else path.with_suffix(".txt")
-    lines = [" ".join(prepared.words(sentence)) for sentence in x.cpu().numpy()]
-    if columns > 1 and len(lines) > columns:
-        lines = ["\n".join(lines[start : start + columns]) + "\n" for start in range(0, len(lines), columns)]
     write_text(path, "".join(f"{line}\n" for line in lines))
+    encoding = sys.stdout.encoding or "utf-8"
+    for line in lines[:PRINTED]:
+        shown = "".join(c if c.isprintable() or c == "\t" else ascii(c)[1:-1] for c in line)
+        print(shown.encode(encoding, "backslashreplace").decode(encoding))
+    if len(lines) > PRINTED:
+        print(f"({len(lines) - PRINTED:,} more lines: {path})")
 
     return path
+
+
+def note_of_cuts(texts: Sequence[str], most: int) -> str:
+    """Counts the sentences that were cut, in words for the end of a message; empty if there are none.
+
+    Args:
+        texts: Sentences, as the function `sentences` returns them.
+        most: Largest number of words of a sentence.
+    """
+    cut = sum(text.endswith(CUT) for text in texts)
+
+    return f"; {cut} of {len(texts)} without an end after {most} words, marked {CUT}" if cut else ""
 
 
 def write_grid(images: Array, path: Path, columns: int) -> Path:

@@ -4,13 +4,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from torch import Generator
 
 from duvae.commands import model_io
 from duvae.config import Params
 from duvae.data.corpus import read_documents
 from duvae.data.splits import Documents, Images, Split
 from duvae.errors import UserError
-from duvae.project.files import write_text
+from duvae.inference import decoding
+from duvae.inference.options import Decoding
 
 
 def run(
@@ -23,11 +25,12 @@ def run(
     source: Path | None,
     count: int,
     draw_seed: int,
-    likely: bool,
-    temperature: float,
+    options: Decoding,
     root: Path = Path(),
 ) -> None:
     """Writes each original with its reconstruction: lines of text, or a grid of images with two columns.
+
+    Lines of text are printed, too.
 
     Args:
         params: All parameters of params.yaml.
@@ -39,8 +42,7 @@ def run(
         source: File of documents to reconstruct; None: `sentences` or test examples are reconstructed.
         count: Number of test examples to draw; not used if `sentences` or `source` is given.
         draw_seed: The seed of the choice of test examples and of the draws from p(x|z).
-        likely: Whether to take the likeliest pixel or word each time instead of drawing one.
-        temperature: The temperature of the draws of pixels or words.
+        options: The way in which each pixel or word is chosen.
         root: The project's folder.
 
     Raises:
@@ -64,14 +66,18 @@ def run(
             indices = np.random.default_rng(draw_seed).choice(len(test), min(count, len(test)), replace=False)
             originals = test.only(np.sort(indices))
     z = trained.posterior_means(originals, draw_seed)
-    decoded = trained.decode(z, likely, temperature, draw_seed, model_io.max_length(prepared))
+    generator = Generator(trained.device).manual_seed(draw_seed)
+    x = decoding.decode(trained.model, z, options, generator, trained.max_words)
+    note = ""
     path = output or root / model_io.FOLDER / f"{job.name}-reconstructions"
     if isinstance(originals, Images):
-        images = np.asarray(decoded)
+        images = x[:, 0].cpu().numpy()
         pairs = np.stack([np.asarray(originals.pixels, np.float32), images], 1).reshape(-1, *images.shape[1:])
         path = model_io.write_grid(pairs, path, 2)
     elif isinstance(originals, Documents):
-        path = path if path.suffix else path.with_suffix(".txt")
         texts = [" ".join(prepared.words(originals[n])) for n in range(len(originals))]
-        write_text(path, "\n".join(f"{text}\n{again}\n" for text, again in zip(texts, decoded, strict=True)))
-    print(f"{path}: {len(originals)} reconstructions by {job.name}, each after its original")
+        decoded = model_io.sentences(x, prepared)
+        note = model_io.note_of_cuts(decoded, trained.max_words)
+        lines = [line for pair in zip(texts, decoded, strict=True) for line in (*pair, "")]
+        path = model_io.write_lines(lines[:-1], path)
+    print(f"{path}: {len(originals)} reconstructions by {job.name}, each after its original{note}")

@@ -10,10 +10,10 @@ codes = model.encode(["the food was good .", "never again !"])  # codes.mean, co
 
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -24,18 +24,17 @@ from duvae.data.corpus import Corpus
 from duvae.data.splits import END, PAD, SPECIALS, START, UNKNOWN, Array, Documents, Images, Split
 from duvae.data.vocabulary import word_ids
 from duvae.errors import UserError
-from duvae.inference import collapse, generation, model_files
-from duvae.inference.generation import LONGEST
+from duvae.inference import collapse, decoding, generation, model_files
+from duvae.inference.decoding import MAX_WORDS
 from duvae.inference.model_files import Description
+from duvae.inference.options import Decoding
+from duvae.inference.vocabulary_files import longest_document, read_vocabulary, vocabulary_path
 from duvae.messages import show_name
 from duvae.metrics.encoding import map_batches, map_rows
 from duvae.vae import VAE
 
 if TYPE_CHECKING:
     import pandas as pd
-
-VOCABULARY = "vocabulary.txt"
-"""File name of a model's vocabulary, in the model's folder or in the folder of the prepared data set."""
 
 UNKNOWN_SHOWN = 5
 """Largest number of unknown words that a warning names."""
@@ -89,11 +88,16 @@ class TrainedModel:
         model: The trained VAE.
         description: The description of the model, from its `model.json`.
         vocabulary: Words in the order of their ids; not used for images.
+        max_words: Largest number of words of a sentence that the model writes, such as that of its data set; not used
+            for images.
     """
 
-    def __init__(self, model: VAE, description: Description, vocabulary: Sequence[str]) -> None:
+    def __init__(
+        self, model: VAE, description: Description, vocabulary: Sequence[str], max_words: int = MAX_WORDS
+    ) -> None:
         self.device = model_files.device()
         self.model, self.description, self.vocabulary = model.to(self.device), description, list(vocabulary)
+        self.max_words = max_words
 
     @property
     def latent(self) -> int:
@@ -166,65 +170,65 @@ class TrainedModel:
         return torch.cat(parts)[torch.from_numpy(restored)]
 
     def decode(
-        self,
-        z: Float[Tensor, "batch latent"],
-        likely: bool = False,
-        temperature: float = 1.0,
-        seed: int = 1,
-        longest: int = LONGEST,
+        self, z: Float[Tensor, "batch latent"], seed: int = 1, max_words: int | None = None, **options: Any
     ) -> list[str] | Array:
         """Decodes each z into a sentence or an image.
 
+        For example, `decode(z, likely=True)` takes the likeliest word each time, and `decode(z, top_p=0.9)` draws from
+        the likeliest words.
+
         Args:
             z: Latent codes to decode, shape (batch, latent).
-            likely: Whether to take the likeliest value of each word or pixel, instead of drawing the value.
-            temperature: Temperature of the draws. The logits of the decoder are divided by it.
             seed: Seed of the draws.
-            longest: Greatest number of word ids of a sentence, including `<s>` and `</s>`; a longer sentence is cut.
+            max_words: Largest number of words of a sentence; a longer one is cut. None: as many words as the longest
+                document of the model's data set has, or `MAX_WORDS` if the data set is not at hand.
+            options: Attributes of `duvae.inference.options.Decoding`, which choose each word or pixel. Without them,
+                words or pixels are drawn from p(x|z).
 
         Returns:
             The sentences, or images of bits, shape (batch, size, size).
+
+        Raises:
+            UserError: If an option is out of range, excludes another one, or has no meaning for images.
         """
+        chosen, most = Decoding(**options), max_words or self.max_words
         generator = Generator(self.device).manual_seed(seed)
         z = torch.as_tensor(z, dtype=torch.float32, device=self.device)
 
-        return self.to_examples(generation.decode(self.model, z, generator, likely, temperature, longest))
+        return self.to_examples(decoding.decode(self.model, z, chosen, generator, most))
 
-    def generate(
-        self, count: int, likely: bool = False, temperature: float = 1.0, seed: int = 1, longest: int = LONGEST
-    ) -> list[str] | Array:
+    def generate(self, count: int, seed: int = 1, max_words: int | None = None, **options: Any) -> list[str] | Array:
         """Decodes `count` samples of the prior.
 
-        `seed` is the seed of the samples z and of the draws of words or pixels. The arguments `likely`, `temperature`
-        and `longest` have the same meaning as in `decode`, and the returned examples have the same form.
+        `seed` is the seed of the samples z and of the draws of words or pixels. The arguments `max_words` and `options`
+        have the same meaning as in `decode`, and the returned examples have the same form.
         """
-        return self.to_examples(generation.prior(self.model, count, self.latent, seed, likely, temperature, longest))
+        chosen, most = Decoding(**options), max_words or self.max_words
+
+        return self.to_examples(decoding.prior(self.model, count, self.latent, seed, chosen, most))
 
     def reconstruct(
-        self,
-        x: Sequence[str] | Array,
-        likely: bool = True,
-        temperature: float = 1.0,
-        seed: int = 1,
-        longest: int = LONGEST,
+        self, x: Sequence[str] | Array, seed: int = 1, max_words: int | None = None, **options: Any
     ) -> list[str] | Array:
         """Decodes the posterior mean of each sentence or image in `x`.
 
+        Without the options `temperature`, `top_p`, `beams` and `likely=False`, each word or pixel is the likeliest one.
         `x` has the same meaning as in `encode`. `seed` is the seed of the draws of words or pixels, and also of the
         bits that are drawn from grey pixels. All other arguments have the same meaning as in `decode`, and the returned
         examples have the same form.
         """
-        return self.decode(self.posterior_means(self.to_split(x), seed), likely, temperature, seed, longest)
+        chosen = _or_likeliest(options)
+
+        return self.decode(self.posterior_means(self.to_split(x), seed), seed, max_words, **vars(chosen))
 
     def interpolate(
         self,
         first: str | Array,
         last: str | Array,
         steps: int = 8,
-        likely: bool = True,
-        temperature: float = 1.0,
         seed: int = 1,
-        longest: int = LONGEST,
+        max_words: int | None = None,
+        **options: Any,
     ) -> list[str] | Array:
         """Decodes points on the line between the posterior means of two sentences or two images.
 
@@ -232,18 +236,19 @@ class TrainedModel:
             first: Sentence or image to start from; an image has shape (size, size).
             last: Sentence or image to end at.
             steps: Number of points on the line, including both ends.
-            likely: Whether to take the likeliest value of each word or pixel, instead of drawing the value.
-            temperature: Temperature of the draws. The logits of the decoder are divided by it.
             seed: Seed of the draws, and of the bits that are drawn from grey pixels.
-            longest: Greatest number of word ids of a sentence, including `<s>` and `</s>`; a longer sentence is cut.
+            max_words: Largest number of words of a sentence, as in `decode`.
+            options: Options as in `decode`. Without `temperature`, `top_p`, `beams` and `likely=False`, each word or
+                pixel is the likeliest one.
 
         Returns:
             The sentences, or images of bits, shape (steps, size, size).
         """
+        chosen, most = _or_likeliest(options), max_words or self.max_words
         both = [first, last] if isinstance(first, str) and isinstance(last, str) else np.stack([first, last])
         ends = self.posterior_means(self.to_split(both), seed)[None]
 
-        return self.to_examples(generation.interpolations(self.model, ends, steps, seed, likely, temperature, longest))
+        return self.to_examples(decoding.interpolations(self.model, ends, steps, seed, chosen, most))
 
     def to_split(self, x: Sequence[str] | Array, where: str = "sentences") -> Split:
         """Converts sentences or images to the form that the networks read.
@@ -311,6 +316,13 @@ class TrainedModel:
         ]
 
 
+def _or_likeliest(options: Mapping[str, Any]) -> Decoding:
+    """The options as an object. If nothing else is asked for, each word or pixel is the likeliest one."""
+    chosen = Decoding(**options)
+
+    return chosen if "likely" in options else chosen.or_likeliest()
+
+
 def load(folder: str | Path, vocabulary: str | Path | None = None) -> TrainedModel:
     """Loads a trained model.
 
@@ -339,41 +351,6 @@ def load(folder: str | Path, vocabulary: str | Path | None = None) -> TrainedMod
     model, description = model_files.load(folder)
     if "size" in description.networks:
         return TrainedModel(model, description, [])
+    path = vocabulary_path(folder, vocabulary)
 
-    return TrainedModel(model, description, read_vocabulary(folder, description.words, vocabulary))
-
-
-def read_vocabulary(folder: Path, count: int, file: str | Path | None = None) -> list[str]:
-    """Reads the vocabulary of a model, and checks its number of words.
-
-    Args:
-        folder: The folder of the model.
-        count: The number of words that the model knows.
-        file: The file to read. None: one of the two files that the argument `vocabulary` of `load` names.
-
-    Raises:
-        UserError: If there is no such file, or if the vocabulary does not fit the model.
-    """
-    above = folder.resolve().parents  # the folders of the setting, of the data set, of all models, and of the project
-    candidates = [Path(file)] if file is not None else [folder / VOCABULARY]
-    if file is None and len(above) > 3:
-        candidates.append(above[3] / "data" / "prepared" / above[1].name / VOCABULARY)
-    path = next((path for path in candidates if path.is_file()), None)
-    if path is None:
-        raise UserError(
-            f"{folder}: expected the model's vocabulary, one word per line, in {' or '.join(map(str, candidates))}; it"
-            " is not there. Copy it from data/prepared/<data set>."
-        )
-    try:
-        words = path.read_text(encoding="utf-8").split("\n")[:-1]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"{path}: cannot be read as UTF-8 text ({error}). Copy it from data/prepared/<data set>."
-        ) from error
-    if len(words) != count or tuple(words[: len(SPECIALS)]) != SPECIALS:
-        raise UserError(
-            f"{path}: expected the {count} words that the model knows, {', '.join(SPECIALS)} first; found {len(words)}."
-            " The vocabulary belongs to another model."
-        )
-
-    return words
+    return TrainedModel(model, description, read_vocabulary(path, description.words), longest_document(path.parent))

@@ -1,0 +1,77 @@
+"""Declares the options that choose each word or pixel when a model decodes z."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from duvae.inference.options import LONGEST_NGRAM, MOST_BEAMS, Decoding, check, command_line_name
+
+if TYPE_CHECKING:
+    from duvae.config import Params
+
+Likely = Annotated[
+    bool, typer.Option("--likely", help="Take the likeliest pixel or word each time, instead of drawing from p(x|z).")
+]
+Temperature = Annotated[
+    float | None,
+    typer.Option(
+        "--temperature",
+        metavar="T",
+        help="Temperature of the draws from p(x|z). Default: 1. Below 1 the draws are less random.",
+    ),
+]
+TopP = Annotated[
+    float | None,
+    typer.Option(
+        "--top-p",
+        metavar="P",
+        help="Text: draw each word from the smallest set of words whose probability is at least P (nucleus sampling).",
+    ),
+]
+Beams = Annotated[
+    int | None,
+    typer.Option(
+        "--beams",
+        metavar="N",
+        min=1,
+        max=MOST_BEAMS,
+        help="Text: search for the likeliest sentence with N beams. Nothing is drawn.",
+    ),
+]
+RepetitionPenalty = Annotated[
+    float | None,
+    typer.Option(
+        "--repetition-penalty",
+        metavar="R",
+        help="Text: make the words that the sentence already has less likely. 1: no penalty; 1.2 is usual.",
+    ),
+]
+NoRepeatNgram = Annotated[
+    int | None,
+    typer.Option(
+        "--no-repeat-ngram",
+        metavar="N",
+        min=1,
+        max=LONGEST_NGRAM,
+        help="Text: write no sequence of N words twice in a sentence.",
+    ),
+]
+NoUnknown = Annotated[bool, typer.Option("--no-unknown", help="Text: never write the word <unk>.")]
+
+
+def checked(params: "Params", dataset: str, decoding: Decoding) -> Decoding:
+    """Checks the options of a command, and returns them.
+
+    Args:
+        params: All parameters of params.yaml.
+        dataset: Name of the data set on which the model was trained.
+        decoding: The options that the user gave.
+
+    Raises:
+        UserError: If an option is out of range, excludes another one, or has no meaning for images.
+    """
+    from duvae.config import ImageNetworks  # imported only here, since 'duvae --help' must start quickly
+
+    check(decoding, isinstance(params.dataset(dataset).networks, ImageNetworks), command_line_name)
+
+    return decoding
