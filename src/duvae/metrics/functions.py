@@ -33,6 +33,12 @@ from duvae.metrics.statistics import standard_error, with_error
 
 CPU = torch.device("cpu")
 
+SEED = 20_210_819
+"""Default seed of `measure`. It is no small number, as made-up data often have one as their seed.
+
+Data that were drawn with the same seed can contain the noise with which z is sampled. The measures are then wrong.
+"""
+
 
 @dataclass(frozen=True, eq=False)
 class Measures:
@@ -110,7 +116,7 @@ def measure(
     nll_examples: int | None = None,
     groups: Sequence[int] | Array | None = None,
     active_threshold: float = 0.01,
-    seed: int = 1,
+    seed: int = SEED,
     batch: int = 256,
     device: torch.device | str = CPU,
     model: nn.Module | None = None,
@@ -141,7 +147,8 @@ def measure(
         groups: Number of the group of each example, shape (examples,). z is exchanged within a group only, as with the
             lengths of padded sentences. None: all examples of one shape are a group.
         active_threshold: Variance of the posterior mean above which a dimension is active; 0.01 in the literature.
-        seed: Seed of the samples of z, of the permutations and of the choice of examples.
+        seed: Seed of the samples of z, of the permutations and of the choice of examples. It must differ from any seed
+            with which PyTorch drew the data.
         batch: Largest number of examples in a call of `encode`, and of pairs of x and z in one of `log_likelihood`.
         device: Device on which the two functions get their arguments.
         model: Module that the functions use. It is in evaluation mode during the call, and every part of it in its
