@@ -15,7 +15,7 @@ from duvae.metrics.functions import Measures, measure, table
 from duvae.metrics.statistics import standard_error, with_error
 from duvae.regularizers import MeanBatchNorm, VarianceDropout, VarianceFloor
 
-BITS, LATENT, HIDDEN = 20, 4, 64
+BITS, LATENT, HIDDEN = 20, 4, 32
 
 
 def rows_of_bits(count: int, seed: int) -> Tensor:
@@ -63,12 +63,12 @@ class PlainVAE(nn.Module):
         return -nn.functional.binary_cross_entropy_with_logits(logits, x, reduction="none").sum(1)
 
 
-def train(model: PlainVAE, x: Tensor, steps: int = 1500, seed: int = 1) -> PlainVAE:
-    """Trains a model on the negative ELBO by Adam, with batches of 128 rows."""
+def train(model: PlainVAE, x: Tensor, steps: int = 800, seed: int = 1) -> PlainVAE:
+    """Trains a model on the negative ELBO by Adam, with batches of 64 rows."""
     generator = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
     for _ in range(steps):
-        batch = x[torch.randint(len(x), (128,), generator=generator)]
+        batch = x[torch.randint(len(x), (64,), generator=generator)]
         mean, log_variance = model.encode(batch)
         z = mean + (0.5 * log_variance).exp() * torch.randn(mean.shape, generator=generator)
         kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1)
@@ -84,7 +84,7 @@ def train(model: PlainVAE, x: Tensor, steps: int = 1500, seed: int = 1) -> Plain
 
 def main() -> dict[str, Measures]:
     """Trains and measures both models, prints the comparison, and returns the measures by name."""
-    x, test = rows_of_bits(5000, seed=1), rows_of_bits(1000, seed=2)
+    x, test = rows_of_bits(5000, seed=1), rows_of_bits(500, seed=2)
     torch.manual_seed(1)
     plain = train(PlainVAE(), x)
     torch.manual_seed(1)
