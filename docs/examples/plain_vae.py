@@ -1,6 +1,6 @@
 """A plain PyTorch VAE, measured with `duvae.metrics.functions`, and trained again with DU-VAE's regularizers.
 
-The data are rows of bits. Each row has its own rate of ones, drawn uniformly from 0 to 1, so -log p(x) is known exactly.
+The data are rows of bits. Each row has its own rate of ones, drawn uniformly from 0 to 1, so that -log p(x) is known.
 The decoder predicts each bit from the bits before it, and from z. It starts from Laplace's rule of succession, the best
 prediction without z. Such a strong decoder can do without z: the VAE collapses.
 
