@@ -365,7 +365,7 @@ def test_a_wrong_decoder_is_an_error(log_likelihood: Callable[..., Any], message
 
 WRONG_DATA: list[tuple[Any, str]] = [
     ([], "at least one example"),
-    ([(X[:3], X[:3])], r"found a tuple of length 2 as a batch. If a loader"),
+    (iter([(X[:3], X[:3])]), r"found a tuple of length 2 as a batch. If a loader"),
     ([X[:3], X[:3].float()], "one type of numbers"),
     (X[:3] * math.nan, "expected finite values; found 15 NaN"),
     (X[:3].bfloat16(), "torch.bfloat16"),
