@@ -86,8 +86,8 @@ def results_of_models(
 def claims(check: CheckOnly = False, params: ParamsFile = PARAMS_FILE) -> None:
     """Write into README.md what the results say about the paper's claims.
 
-    Run the command after new results, and commit the README. The page reports/index.html has the same claims with
-    their numbers.
+    The command also writes the tables of results in docs/which-setting.md. Run it after new results, and commit both
+    files. The page reports/index.html has the same claims with their numbers.
     """
     dispatch.run("claims", dispatch.load_params(params), check=check)
 

@@ -16,7 +16,7 @@ from duvae.report.per_example import PerExample
 from duvae.report.results import Result
 
 BEGIN, END = "<!-- Begin of the claims. `duvae claims` writes them. -->", "<!-- End of the claims. -->"
-"""Lines of the README between which `write_readme` writes the claims."""
+"""Lines of the README between which `duvae claims` writes the claims."""
 
 EXPLANATION = (
     "A claim is supported only if all comparisons that it needs say so, and it is not supported if one of them clearly"
@@ -193,19 +193,6 @@ def scope(found: Sequence[Line]) -> str:
 def _alike(verdict: str, seeds: int, names: Sequence[str]) -> str:
     """Writes a verdict with the data sets that have it, such as `cannot tell (synthetic; 1 seed)`."""
     return f"{verdict} ({', '.join(names)}; {seeds} seed{'s' if seeds != 1 else ''})" if names else verdict
-
-
-def with_block(text: str, block: str) -> str | None:
-    """Replaces the claims in the text of the README; None where the text does not have the two lines around them.
-
-    Args:
-        text: Text of the README.
-        block: The claims, as `readme_block` returns them.
-    """
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-
-    return f"{before}{block}{after}" if begin and end else None
 
 
 def read_lines(params: Params, sections: Mapping[str, Sequence[Result]], root: Path = Path()) -> list[Line]:
