@@ -18,6 +18,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from pipelines.durations import duration
 from pipelines.forecast import Forecast
 from pipelines.launcher import TaskResult
 from pipelines.scheduler import Progress
@@ -28,14 +29,6 @@ MOST_LINES = 60
 
 In a longer plan, all tasks of the same kind of stage and the same data set share one line.
 """
-
-
-def duration(seconds: float) -> str:
-    """A duration in words: `3 s`, `12 min`, `1.5 h`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:,.1f} h"
 
 
 def plan(graph: StageGraph, ahead: Forecast) -> str:
