@@ -17,7 +17,7 @@ from duvae.cli import dispatch
 ROOT = Path(__file__).parents[1]
 STAGES = [
     *("graph", "fetch", "prepare", "validate", "truth", "train", "evaluate", "probe", "figure1", "report", "track"),
-    *("systems", "doctor", "generate", "interpolate", "reconstruct", "encode", "parameters"),
+    *("demo", "systems", "doctor", "generate", "interpolate", "reconstruct", "encode", "parameters"),
 ]
 JOB = ["--dataset", "synthetic", "--setting", "vae", "--seed", "1"]
 HEAVY = {"torch", "mlflow", "great_expectations", "sklearn", "matplotlib", "pandas", "pyarrow", "dvc", "optuna"}

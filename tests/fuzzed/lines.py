@@ -17,7 +17,7 @@ VALUES = (
 )  # fmt: skip
 SOUND: tuple[Command, ...] = (
     ("graph",), ("graph", "--check"), ("parameters",), ("fingerprint",), ("own-files",), ("systems",),
-    ("systems", "du_vae"), ("doctor",), ("fetch", "--dataset", "own"),
+    ("systems", "du_vae"), ("demo", "--output", "x", "--params", "params.yaml"), ("doctor",), ("fetch", "--dataset", "own"),
     ("fetch", "--dataset", "own", "--mirror", "folder"),
     ("prepare", "--dataset", "own"), ("prepare", "--dataset", "pictures"), ("binarize", "--dataset", "pictures"),
     ("truth", "--dataset", "synthetic"), job("train", "own", "vae"), job("evaluate", "own"), job("probe", "own"),
