@@ -198,7 +198,7 @@ def test_a_failed_model_stops_the_other_one_and_is_shown(
     script.chmod(0o755)
     monkeypatch.setattr(processes.sys, "executable", str(script))
     monkeypatch.setattr(processes, "at_once", lambda jobs: jobs)
-    with pytest.raises(UserError, match="demo-du_vae-1: .* exit status 2"):
+    with pytest.raises(UserError, match=r"demo-du_vae-1: .* exit status 2"):
         processes.train_all(config.load(DEMO_PARAMS), tmp_path)
     assert "error: no luck" in capsys.readouterr().err
     if (tmp_path / "pid").exists() and (pid := (tmp_path / "pid").read_text().strip()):

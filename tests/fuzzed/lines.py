@@ -17,7 +17,8 @@ VALUES = (
 )  # fmt: skip
 SOUND: tuple[Command, ...] = (
     ("graph",), ("graph", "--check"), ("parameters",), ("fingerprint",), ("own-files",), ("systems",),
-    ("systems", "du_vae"), ("demo", "--output", "x", "--params", "params.yaml"), ("doctor",), ("fetch", "--dataset", "own"),
+    ("systems", "du_vae"), ("doctor",), ("fetch", "--dataset", "own"),
+    ("demo", "--output", "x", "--params", "params.yaml"),
     ("fetch", "--dataset", "own", "--mirror", "folder"),
     ("prepare", "--dataset", "own"), ("prepare", "--dataset", "pictures"), ("binarize", "--dataset", "pictures"),
     ("truth", "--dataset", "synthetic"), job("train", "own", "vae"), job("evaluate", "own"), job("probe", "own"),
@@ -41,7 +42,7 @@ SOUND: tuple[Command, ...] = (
 )  # fmt: skip
 """Command lines that a user could give, in the sound project."""
 
-SLOW = {"report", "figure1", "track", "search", "validate", "figure2"}
+SLOW = {"demo", "report", "figure1", "track", "search", "validate", "figure2"}
 """Commands that take seconds if nothing is wrong. Most of their mutations are refused before that."""
 
 
