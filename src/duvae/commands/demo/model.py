@@ -68,5 +68,6 @@ def waiting(job: Job, root: Path) -> list[str]:
 
 def _end_with_caller() -> None:
     """Waits until the process that has started this one closes the pipe or ends, and then interrupts this one."""
-    sys.stdin.buffer.read()
+    while os.read(sys.stdin.fileno(), 1):  # without the lock of `sys.stdin`, which Python needs at its end
+        pass
     os.kill(os.getpid(), signal.SIGTERM)

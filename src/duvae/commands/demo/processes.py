@@ -146,6 +146,14 @@ class Model:
             self.lines.append(line.rstrip("\n"))
             self.display.show(line.rstrip("\n"))
 
+    def close(self) -> None:
+        """Shows the last lines of the process, which has ended, and closes the pipes to it."""
+        self.reader.join(GRACE)
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None and not (pipe is self.process.stdout and self.reader.is_alive()):
+                with contextlib.suppress(OSError):
+                    pipe.close()
+
     def require_success(self) -> bool:
         """Whether the process has ended.
 
@@ -180,7 +188,7 @@ def _run(jobs: list[Job], root: Path, running: list[Model], display: Display) ->
         time.sleep(STEP)
         for each in list(running):
             if each.require_success():
-                each.reader.join(GRACE)
+                each.close()
                 running.remove(each)
 
 
@@ -196,7 +204,7 @@ def _stop(running: list[Model]) -> None:
         except subprocess.TimeoutExpired:
             each.process.kill()
             each.process.wait()
-        each.reader.join(1)
+        each.close()
 
 
 @contextlib.contextmanager
