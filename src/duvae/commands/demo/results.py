@@ -23,6 +23,9 @@ DPI = 200
 DECODING = "likeliest"
 """The way in which the sentences are decoded: the likeliest word each time, so that they differ only by z."""
 
+LONGEST = 70
+"""Largest number of characters of a sentence that are shown. A model that has learned little may never end one."""
+
 CHOSEN = "One seed and a small text: other sizes or seeds may give other verdicts."
 
 
@@ -61,7 +64,7 @@ def show(params: Params, dataset: str, root: Path) -> None:
     command_results.show(params, jobs, root=root)
     _print_paragraph(verdict.RULE)
     _print_paragraph(CHOSEN)
-    print("\nSentences from the prior: each model decodes the same five z, with the likeliest word each time.")
+    print("\nSentences from the prior. Each model decodes the same z, with the likeliest word each time:")
     for name, lines in sentences.items():
         print(f"\n{name}")
         print("\n".join(f"  {number}. {line}" for number, line in enumerate(lines, 1)))
@@ -90,7 +93,9 @@ def decoded(models: list[Result], root: Path) -> dict[str, list[str]]:
         samples = sample_files.read(path, made_by)
         if samples is None or samples.weights != model.metrics.get("weights"):
             raise UserError(f"{path}: expected samples of the weights of metrics.json. Run '{made_by}' again.")
-        sentences[model.name] = [str(line) for line in samples.prior.get(DECODING, [])]
+        sentences[model.name] = [
+            textwrap.shorten(str(line), LONGEST, placeholder=" ...") for line in samples.prior.get(DECODING, [])
+        ]
 
     return sentences
 
