@@ -24,10 +24,13 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 # dvc and the commands of its stages come from the environment .venv.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: figure1 report rebuild ui serve search dashboard test check smoke torture fuzz bench gpu-check counts containers digests passwords lock environment clean help
+.PHONY: figure1 demo report rebuild ui serve search dashboard test check smoke torture fuzz bench gpu-check counts containers digests passwords lock environment clean help
 
 figure1: $(ENVIRONMENT)  ## Rebuild Figure 1 on all cores or GPUs, fill MLflow, and print the results (the default target)
 	@python -m pipelines.figure1 $(ARGS)
+
+demo: $(ENVIRONMENT)  ## Show VAE and DU-VAE on a small synthetic text, in the new folder demo; ARGS=--again makes it anew
+	@duvae demo $(ARGS)
 
 report: $(ENVIRONMENT)  ## Rebuild everything that 'run' in params.yaml names, and fill MLflow
 	@dvc repro

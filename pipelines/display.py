@@ -18,18 +18,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from pipelines.durations import duration
 from pipelines.forecast import Forecast
 from pipelines.launcher import TaskResult
 from pipelines.scheduler import Progress
 from pipelines.stage_graph import StageGraph
-
-
-def duration(seconds: float) -> str:
-    """A duration in words: `3 s`, `12 min`, `1.5 h`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:,.1f} h"
 
 
 def plan(graph: StageGraph, ahead: Forecast, verbose: bool = False) -> str:

@@ -7,18 +7,28 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from duvae.config import Job, Params
 from duvae.project.provenance import unwrapped
 from pipelines.gpu_times import RATES, Card, Counted, Time, counted, read
-from pipelines.stage_graph import StageGraph
+
+if TYPE_CHECKING:
+    from pipelines.stage_graph import StageGraph  # it imports DVC, which `early` can do without
 
 DEFAULTS = Path(__file__).with_name("default_durations.yaml")
 """File of durations per data set, for stages without any record of an earlier run."""
 
 IMAGE_KINDS = ("omniglot", "images")
 """Kinds of data sets whose examples are images."""
+
+
+def duration(seconds: float) -> str:
+    """A duration in words: `3 s`, `12 min`, `1.5 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:,.1f} h"
 
 
 def default_durations(params: Params, card: Card | None = None) -> dict[str, float]:
@@ -125,7 +135,7 @@ def _measured(params: Params, job: Job, row: Mapping[str, Any]) -> int:
     return min(params.dataset(job.dataset).nll_examples or row["examples"], row["examples"])
 
 
-def records(graph: StageGraph) -> dict[str, Mapping[str, object]]:
+def records(graph: "StageGraph") -> dict[str, Mapping[str, object]]:
     """Reads the records of earlier runs, by name of the stage. Stages without a readable record are left out."""
     found: dict[str, Mapping[str, object]] = {}
     for name in graph.dvc_stages:
@@ -138,7 +148,7 @@ def records(graph: StageGraph) -> dict[str, Mapping[str, object]]:
 
 
 def estimates(
-    graph: StageGraph,
+    graph: "StageGraph",
     recorded: Mapping[str, Mapping[str, object]],
     cuda: bool = False,
     defaults: Mapping[str, float] | None = None,
@@ -168,7 +178,7 @@ def estimates(
     return best | {name: own[name] for name in graph.stages if name in own}
 
 
-def recorded_memory(graph: StageGraph, recorded: Mapping[str, Mapping[str, object]]) -> dict[str, float]:
+def recorded_memory(graph: "StageGraph", recorded: Mapping[str, Mapping[str, object]]) -> dict[str, float]:
     """Finds the memory that the stages took on a GPU in earlier runs.
 
     Args:

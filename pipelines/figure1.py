@@ -10,9 +10,7 @@ from pathlib import Path
 
 from duvae import config, streams
 from duvae.config import FIGURE1_DATASET, Params
-from duvae.errors import UserError
-from pipelines import rebuild
-from pipelines.display import duration
+from pipelines import early, rebuild
 from pipelines.rebuild import DevicesOption, SlotsOption
 
 TARGET = "figure1"
@@ -30,36 +28,13 @@ def command(slots: SlotsOption = None, devices: DevicesOption = None) -> None:
     try:
         root = Path.cwd()
         params = config.load(root / "params.yaml")
-        streams.say(intention(params))
+        streams.say(early.intention(params))
+        streams.say(early.first_forecast(params, slots, devices))
         streams.say(forecast(params, root, slots, devices))
         rebuild.run_flow([TARGET], slots, devices)
         conclude(params, root)
     except KeyboardInterrupt:
         rebuild.stop()
-
-
-def intention(params: Params) -> str:
-    """Says what the command does: the systems, the data and the greatest number of epochs.
-
-    Args:
-        params: All parameters of params.yaml.
-
-    Raises:
-        UserError: If params.yaml leaves Figure 1 out.
-    """
-    if params.figure1 is None:
-        raise UserError(
-            "params.yaml: figure1: expected a seed for Figure 1; found null. Write 'figure1: {seed: 1}', or run 'make"
-            " rebuild' for the other results."
-        )
-    from duvae.report.cells import number_range, word_list
-    from duvae.report.names import label
-
-    jobs = params.figure1_jobs()
-    systems = [label(params.setting(job.setting).system) for job in jobs]
-    epochs = number_range([params.optimisation(job.setting, job.dataset).epochs for job in jobs])
-
-    return f"Figure 1: {word_list(systems)} on {FIGURE1_DATASET}, at most {epochs} epochs each"
 
 
 def forecast(params: Params, root: Path, slots: int | None, devices: str | None) -> str:
@@ -73,6 +48,7 @@ def forecast(params: Params, root: Path, slots: int | None, devices: str | None)
     """
     from duvae.project import job_list, parameters
     from pipelines.devices import choose
+    from pipelines.durations import duration
     from pipelines.forecast import forecast as foresee
     from pipelines.stage_graph import StageGraph
 

@@ -18,7 +18,7 @@ from duvae.cli import dispatch, topics
 ROOT = Path(__file__).parents[1]
 STAGES = [
     *("graph", "fetch", "prepare", "validate", "truth", "train", "evaluate", "probe", "figure1", "report", "track"),
-    *("systems", "doctor", "generate", "interpolate", "reconstruct", "encode", "parameters"),
+    *("demo", "systems", "doctor", "generate", "interpolate", "reconstruct", "encode", "parameters"),
 ]
 JOB = ["--dataset", "synthetic", "--setting", "vae", "--seed", "1"]
 PICTURES = ["--dataset", "omniglot", "--setting", "vae", "--seed", "1"]

@@ -16,7 +16,7 @@ import made_up
 from duvae import config
 from duvae.errors import UserError
 from duvae.metrics import verdict
-from pipelines import figure1, flow, mlflow_ui, numbers, rebuild
+from pipelines import devices, durations, early, figure1, flow, mlflow_ui, numbers, rebuild
 from pipelines.display import LiveTable
 from pipelines.launcher import TaskResult
 from pipelines.scheduler import Progress
@@ -49,9 +49,50 @@ def metrics(folder: Path, setting: str) -> dict[str, Any]:
 def test_it_says_what_it_trains() -> None:
     params = config.load(ROOT / "params.yaml")
     epochs = params.dataset("synthetic").optimisation.epochs
-    assert figure1.intention(params) == (
+    assert early.intention(params) == (
         f"Figure 1: AE, VAE, Agg-VAE, BN-VAE and DU-VAE on synthetic, at most {epochs} epochs each"
     )
+
+
+def test_it_says_this_before_it_imports_what_takes_seconds() -> None:
+    code = (
+        "import sys\n"
+        "from pipelines import figure1\n"
+        "slow = {'dvc', 'pandas', 'prefect', 'torch', 'mlflow', 'matplotlib'}\n"
+        "figure1.forecast = lambda *_: sys.exit(f'imported: {sorted(slow & set(sys.modules))}')\n"
+        "figure1.command(1, 'cpu')\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    params = config.load(ROOT / "params.yaml")
+    lines = [early.intention(params), early.first_forecast(params, 1, "cpu"), "imported: []"]
+    assert done.stderr.splitlines() == lines
+
+
+@pytest.mark.parametrize("slots", [1, 2])
+def test_the_first_forecast_is_the_longest_model_or_all_of_them(slots: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "cpus", lambda: [0, 1])
+    params = config.load(ROOT / "params.yaml")
+    seconds = durations.default_durations(params)
+    each = [seconds[f"train@{job.name}"] + seconds[f"evaluate@{job.name}"] for job in params.figure1_jobs()]
+    time = durations.duration(sum(each) if slots == 1 else max(*each, sum(each) / 2))
+    text = early.first_forecast(params, slots, "cpu")
+    assert text.startswith("5 models to train and to measure")
+    assert f": about {time}, less if some results exist" in text
+    assert ("one after the other" in text) == (slots == 1)
+
+
+def test_a_data_set_without_assumed_durations_has_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(durations, "default_durations", lambda *_: {})
+    assert "of unknown duration" in early.first_forecast(config.load(ROOT / "params.yaml"), 1, "cpu")
 
 
 def test_it_counts_the_tasks_and_says_how_long_they_take(tmp_path: Path) -> None:
@@ -152,7 +193,9 @@ def test_the_command_rebuilds_figure1_alone(
     monkeypatch.chdir(ROOT)
     figure1.command(None, "cpu")
     assert called == [(["figure1"], None, "cpu"), "end"]
-    assert capsys.readouterr().err.splitlines()[1:] == ["5 tasks"]
+    params = config.load(ROOT / "params.yaml")
+    lines = [early.intention(params), early.first_forecast(params, None, "cpu"), "5 tasks"]
+    assert capsys.readouterr().err.splitlines() == lines
 
 
 def test_links_open_the_runs_and_their_charts(project: tuple[config.Params, Path], tmp_path: Path) -> None:
@@ -192,4 +235,4 @@ def test_without_a_seed_of_figure1_it_says_what_to_write() -> None:
     with pytest.raises(
         UserError, match=r"figure1: expected a seed for Figure 1; found null\. Write 'figure1: {seed: 1}'"
     ):
-        figure1.intention(params)
+        early.intention(params)

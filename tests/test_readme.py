@@ -95,7 +95,7 @@ def test_the_recipe_for_your_own_data(tmp_path: Path, monkeypatch: pytest.Monkey
     assert call(" ".join(second[1:]), monkeypatch) == 0
 
     assert [job.name for job in jobs] == ["reviews-vae-1", "reviews-du_vae-1"]
-    assert third[1:] == ["generate", "--dataset", jobs[1].dataset, "--setting", jobs[1].setting, "--seed", "1"]
+    assert third[1:8] == ["generate", "--dataset", jobs[1].dataset, "--setting", jobs[1].setting, "--seed", "1"]
     monkeypatch.chdir(tmp_path / "private/reviews")
     known = config.load()
     fetch.run(known, "reviews")

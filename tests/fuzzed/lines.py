@@ -18,6 +18,7 @@ VALUES = (
 SOUND: tuple[Command, ...] = (
     ("graph",), ("graph", "--check"), ("parameters",), ("fingerprint",), ("own-files",), ("systems",),
     ("systems", "du_vae"), ("systems", "--full"), ("doctor",), ("fetch", "--dataset", "own"),
+    ("demo", "--output", "x", "--params", "params.yaml"),
     ("fetch", "--dataset", "own", "--mirror", "folder"),
     ("prepare", "--dataset", "own"), ("prepare", "--dataset", "pictures"), ("binarize", "--dataset", "pictures"),
     ("truth", "--dataset", "synthetic"), job("train", "own", "vae"), job("evaluate", "own"), job("probe", "own"),
@@ -47,7 +48,7 @@ SOUND: tuple[Command, ...] = (
 )  # fmt: skip
 """Command lines that a user could give, in the sound project."""
 
-SLOW = {"report", "figure1", "track", "search", "validate", "figure2", "new", "run"}
+SLOW = {"demo", "report", "figure1", "track", "search", "validate", "figure2", "new", "run"}
 """Commands that take seconds if nothing is wrong. Most of their mutations are refused before that."""
 
 

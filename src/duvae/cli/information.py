@@ -1,13 +1,47 @@
-"""Defines the commands `systems`, which explains the systems of the paper, and `doctor`, which examines the project."""
+"""Defines the commands `demo`, `systems` and `doctor`.
 
+`demo` is a quick look at two systems. `systems` explains the systems of the paper, and `doctor` examines the project.
+"""
+
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from duvae.cli import completion, dispatch
-from duvae.cli.options import PARAMS_FILE, ParamsFile, examples, new_app
+from duvae.cli.options import PARAMS_FILE, ParamsFile, checked_folder, examples, new_app
 
 app = new_app()
+
+DEMO_PARAMS = Path(__file__).parents[1] / "commands" / "demo" / "demo.yaml"
+"""The file of parameters of `duvae demo`."""
+
+
+@app.command(epilog=examples("duvae demo", "duvae demo --output try --again"))
+def demo(
+    output: Annotated[
+        Path, typer.Option("--output", metavar="PATH", help="New folder to write everything into.")
+    ] = Path("demo"),
+    again: Annotated[
+        bool, typer.Option("--again", help="Remove what an earlier demonstration has written there, and begin anew.")
+    ] = False,
+    params: Annotated[
+        Path | None,
+        typer.Option("--params", metavar="PATH", help="File of parameters of another size. Default: the package's."),
+    ] = None,
+    model: Annotated[str | None, typer.Option("--model", metavar="NAME", hidden=True)] = None,
+) -> None:
+    """Show VAE and DU-VAE on a small synthetic text: two short trainings, then a table, a picture and sentences.
+
+    The command needs no params.yaml, no network and no git. It writes into one new folder. The verdicts on collapse are
+    computed, and may be otherwise for other sizes and seeds. After an interruption, the same command continues.
+    """
+    source = params or DEMO_PARAMS
+    folder, parameters = checked_folder(output), dispatch.load_params(source)
+    if model is not None:  # one model of the demonstration, in a process that the command itself has started
+        dispatch.run("demo.model", parameters, model, folder)
+        return
+    dispatch.run("demo", parameters, source, folder, again)
 
 
 @app.command(epilog=examples("duvae systems", "duvae systems du_vae", "duvae systems --full"))

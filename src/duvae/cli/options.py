@@ -1,5 +1,6 @@
 """Declares the options that several commands have, and formats the examples in the help of a command."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -64,6 +65,30 @@ def checked_output(path: Path | None) -> Path | None:
         raise UserError(f"--output {str(path)!r}: expected the name of a file to write; found {_no_file(path)}.")
     if file := next((parent for parent in path.parents if parent.exists() and not parent.is_dir()), None):
         raise UserError(f"--output {str(path)!r}: expected the name of a file in a folder; {str(file)!r} is no folder.")
+
+    return path
+
+
+def checked_folder(path: Path) -> Path:
+    """Checks that a path can be the name of a folder to write into.
+
+    Raises:
+        UserError: If the path is empty, too long, or has control characters. Also if it names a file or a device, or
+            lies below a file.
+    """
+    if len(str(path).encode()) > LONGEST_PATH or len(path.name.encode()) > LONGEST_PART:
+        raise UserError(
+            f"--output {str(path)[:60]}…: expected a path of at most {LONGEST_PATH:,} bytes, with a name of at most"
+            f" {LONGEST_PART} bytes. Choose a shorter one."
+        )
+    if path.name in {"", "..", "-"} or not str(path).isprintable():
+        raise UserError(
+            f"--output {str(path)!a}: expected the name of a new folder; found none. Choose another, such as demo."
+        )
+    if file := next((each for each in (path, *path.parents) if os.path.lexists(each) and not each.is_dir()), None):
+        raise UserError(
+            f"--output {str(path)!r}: expected the name of a new folder; {str(file)!r} is no folder. Choose another."
+        )
 
     return path
 

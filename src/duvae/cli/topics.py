@@ -14,7 +14,7 @@ TOPICS: dict[str, tuple[str, ...]] = {
         *("fetch", "prepare", "binarize", "validate", "truth", "search", "train", "evaluate", "probe", "samples"),
     ),
     "Use a model": ("generate", "interpolate", "reconstruct", "encode"),
-    "Explore": ("doctor", "systems", "results"),
+    "Explore": ("demo", "doctor", "systems", "results"),
     "Report": ("figure1", "figure2", "report", "examples", "claims", "track"),
     "Maintain the project": ("graph", "parameters", "fingerprint", "own-files"),
 }

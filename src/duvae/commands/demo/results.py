@@ -1,0 +1,153 @@
+"""Shows the results of a demonstration: a table, a picture, sentences, and what to do next."""
+
+import textwrap
+from pathlib import Path
+
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, select_autoescape
+
+from duvae.commands import results as command_results
+from duvae.commands.demo import folder
+from duvae.config import Params, SyntheticDataset
+from duvae.data import store
+from duvae.errors import UserError
+from duvae.inference import sample_files
+from duvae.metrics import verdict
+from duvae.project.files import whole, write_text
+from duvae.report import brief, figures, latent_spaces, page, per_example, results, weights
+from duvae.report.per_example import Space
+from duvae.report.results import Result
+
+DPI = 200
+"""Number of pixels of the picture per inch. The picture is as wide as the figures of the report."""
+
+DECODING = "likeliest"
+"""The way in which the sentences are decoded: the likeliest word each time, so that they differ only by z."""
+
+LONGEST = 70
+"""Largest number of characters of a sentence that are shown. A model that has learned little may never end one."""
+
+CHOSEN = "One seed and a small text: other sizes or seeds may give other verdicts."
+
+
+def show(params: Params, dataset: str, root: Path) -> None:
+    """Draws the picture, writes the page, and prints the table, the sentences, and what to do next.
+
+    Args:
+        params: All parameters of the demonstration.
+        dataset: Name of its data set.
+        root: Folder of the demonstration.
+
+    Raises:
+        UserError: If a file of a result is missing or broken.
+    """
+    jobs = params.run_jobs()
+    models = results.read(params, jobs, root)
+    weights.require_current(models)
+    spaces = [_space(model, root) for model in models]
+    sentences = decoded(models, root)
+    chosen = params.dataset(dataset)
+    assert isinstance(chosen, SyntheticDataset)
+    png = figures.png(latent_spaces.figure1(chosen.source, _true_space(dataset, root), spaces), dpi=DPI)
+    steps = next_steps(params, root)
+    html = _render(
+        table=brief.table(models, chosen),
+        sentences=sentences,
+        figure=page.inline_png(png, "Latent spaces: density above, means below"),
+        rule=verdict.RULE,
+        chosen=CHOSEN,
+        steps=steps,
+    )
+    with whole(root / folder.PICTURE) as temporary:
+        temporary.write_bytes(png)
+    write_text(root / folder.PAGE, html)
+
+    command_results.show(params, jobs, root=root)
+    _print_paragraph(verdict.RULE)
+    _print_paragraph(CHOSEN)
+    print("\nSentences from the prior. Each model decodes the same z, with the likeliest word each time:")
+    for name, lines in sentences.items():
+        print(f"\n{name}")
+        print("\n".join(f"  {number}. {line}" for number, line in enumerate(lines, 1)))
+    print(f"\nThe picture:  {root / folder.PICTURE}")
+    print(f"The page:     {(root / folder.PAGE).absolute().as_uri()}")
+    print("\nWhat to do next:")
+    width = max(len(command) for command, _ in steps)
+    print("\n".join(f"  {command:{width}}  {purpose}" for command, purpose in steps))
+
+
+def decoded(models: list[Result], root: Path) -> dict[str, list[str]]:
+    """Reads the sentences that each model has decoded from samples of the prior, by the name of the model.
+
+    Args:
+        models: Results of the models.
+        root: Folder of the demonstration.
+
+    Raises:
+        UserError: If a file of samples is missing, broken, or belongs to other weights than the results.
+    """
+    sentences = {}
+    for model in models:
+        path = sample_files.file_path(model.job, root)
+        job = model.job
+        made_by = f"duvae samples --dataset {job.dataset} --setting {job.setting} --seed {job.seed}"
+        samples = sample_files.read(path, made_by)
+        if samples is None or samples.weights != model.metrics.get("weights"):
+            raise UserError(f"{path}: expected samples of the weights of metrics.json. Run '{made_by}' again.")
+        sentences[model.name] = [
+            textwrap.shorten(str(line), LONGEST, placeholder=" ...") for line in samples.prior.get(DECODING, [])
+        ]
+
+    return sentences
+
+
+def next_steps(params: Params, root: Path) -> list[tuple[str, str]]:
+    """Lists commands to try after the demonstration, each with its purpose.
+
+    Args:
+        params: All parameters of the demonstration.
+        root: Folder of the demonstration.
+    """
+    last = params.run_jobs()[-1]
+    model = f"--dataset {last.dataset} --setting {last.setting} --seed {last.seed}"
+
+    return [
+        (folder.command(root, again=True), "make this folder anew"),
+        (f"cd {root} && duvae interpolate {model}", "sentences between two sentences"),
+        ("make", "in a checkout: Figure 1 of the paper at full size, with all five systems"),
+        ("README.md, 'Your own text'", "train on your own sentences"),
+        ("docs/metrics.md", "what NLL, KL, MI, AU and the use of z measure"),
+    ]
+
+
+def _space(model: Result, root: Path) -> Space:
+    values = per_example.read(model, root)
+    if values is None:
+        raise UserError(
+            f"{per_example.file_path(model.job, root)}: expected values of the weights of metrics.json; found none."
+        )
+
+    return per_example.space(model, values)
+
+
+def _true_space(dataset: str, root: Path) -> Space:
+    """The z from which each test sentence was generated."""
+    prepared = root / "data" / "prepared" / dataset
+
+    return Space("true z", store.read_array(prepared, "test.z"), None, store.read_array(prepared, "test.labels"))
+
+
+def _render(**content: object) -> str:
+    """Renders the page. Its style is that of the report."""
+    environment = Environment(
+        loader=ChoiceLoader([PackageLoader("duvae.commands.demo"), PackageLoader("duvae.report")]),
+        autoescape=select_autoescape(["html"]),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+    return environment.get_template("demo.html").render(**content) + "\n"
+
+
+def _print_paragraph(text: str) -> None:
+    print(textwrap.fill(text, command_results.WIDTH, initial_indent="- ", subsequent_indent="  "))
