@@ -80,8 +80,9 @@ def _call(root: Path, variables: Mapping[str, str], *command: str) -> None:
         done = subprocess.run(command, cwd=root, env=environment, stdout=file, stderr=subprocess.STDOUT, check=False)
     if done.returncode:
         tail = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:])
+        ending = "failed" if done.returncode > 0 else f"was ended by signal {-done.returncode}"
         raise UserError(
-            f"'{' '.join(command[:3])}' in {root} failed, so the results were not recorded:\n{tail}\n"
+            f"'{' '.join(command[:3])}' in {root} {ending}, so the results were not recorded:\n{tail}\n"
             "The results are kept in the run cache. Correct the error, then run the same command again."
         )
 
