@@ -73,7 +73,7 @@ def test_mirrors_that_name_no_place(
 def test_paths_that_are_too_long_are_refused(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(cli, "app", lambda: Path("x" * 5000).stat())
+    monkeypatch.setattr(cli, "app", lambda **_: Path("x" * 5000).stat())
     code, error = run(monkeypatch, capsys)
 
     assert code == 2
@@ -151,7 +151,7 @@ def test_a_folder_of_other_files_is_refused_before_the_folders_in_it_are_listed(
 def test_memory_that_no_machine_has_is_a_mistake_and_not_a_passing_failure(
     bytes_: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def greedy() -> None:
+    def greedy(**_: object) -> None:
         np.ones(bytes_, np.uint8)
 
     monkeypatch.setattr(cli, "app", greedy)
@@ -164,7 +164,7 @@ def test_memory_that_no_machine_has_is_a_mistake_and_not_a_passing_failure(
 def test_memory_that_no_machine_has_is_a_mistake_for_torch_too(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def greedy() -> None:
+    def greedy(**_: object) -> None:
         import torch
 
         torch.empty(8 * 2**40, dtype=torch.uint8)
@@ -179,7 +179,7 @@ def test_memory_that_no_machine_has_is_a_mistake_for_torch_too(
 def test_memory_that_is_not_free_now_has_a_status_of_its_own(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def full() -> None:
+    def full(**_: object) -> None:
         raise MemoryError
 
     monkeypatch.setattr(cli, "app", full)

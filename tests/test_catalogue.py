@@ -225,7 +225,7 @@ def test_the_list_has_one_line_for_each_system(width: int) -> None:
     assert words(" ".join(lines[len(RECORDS) :])) == words(stage.ADVICE)
     for name, line in zip(RECORDS, lines, strict=False):
         summary = catalogue.summary(SYSTEMS[name])
-        assert all(word in summary for word in line.split()[-4:] if word != "...")
+        assert all(word.rstrip(".") in summary for word in line.split()[-4:])
         cut += line.endswith(" ...")
     assert cut == 0 if width == 120 else cut > 0
     assert any(catalogue.spelled(RECORDS["beta_vae"].label) in line for line in lines) == (width >= stage.LABELS)

@@ -48,7 +48,7 @@ def test_names_of_commands_and_options(
 
     assert set(completed("duvae ", monkeypatch, capsys)) == names
     assert set(completed("duvae tr", monkeypatch, capsys)) == {name for name in names if name.startswith("tr")}
-    assert completed("duvae train --se", monkeypatch, capsys) == ["--setting", "--seed"]
+    assert completed("duvae train --se", monkeypatch, capsys) == ["--setting", "--seed", "--set"]
 
 
 def test_names_of_the_parameters(

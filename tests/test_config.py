@@ -10,6 +10,7 @@ import yaml
 
 from duvae import cli, config, registry
 from duvae.config.causes import causes
+from duvae.config.places import Place
 from duvae.errors import UserError
 from duvae.messages import unknown
 from duvae.project import job_list
@@ -402,14 +403,26 @@ def test_other_mistakes_on_one_line_stay_apart() -> None:
         (("b", "z"), "gone"),
     ]
 
-    assert list(causes(mistakes, lines)) == [
-        "a.x (line 2): bad",
-        "a.y (line 2): bad",
-        "b.x (line 4): bad",
-        "a.z (line 1): gone",
-        "b.z (line 3): gone",
+    assert list(causes(mistakes, Place("f", 0, lines), {})) == [
+        "f: a.x (line 2): bad",
+        "f: a.y (line 2): bad",
+        "f: b.x (line 4): bad",
+        "f: a.z (line 1): gone",
+        "f: b.z (line 3): gone",
     ]
-    assert list(causes(mistakes, None)) == ["a.x: bad", "a.y: bad", "b.x: bad", "a.z: gone", "b.z: gone"]
+    without_lines = ["f: a.x: bad", "f: a.y: bad", "f: b.x: bad", "f: a.z: gone", "f: b.z: gone"]
+    assert list(causes(mistakes, Place("f"), {})) == without_lines
+
+
+def test_the_same_mistake_in_two_files_has_two_causes() -> None:
+    places = {("a",): Place("a.yaml", 1, {("x",): 7}), ("b",): Place("b.yaml", 1, {("x",): 7})}
+    mistakes = [(("a", "x"), "bad"), (("b", "x"), "bad"), (("c", "x"), "bad"), (("a",), "empty")]
+    assert list(causes(mistakes, Place("f", 0, {("c", "x"): 7}), places)) == [
+        "a.yaml: x (line 7): bad",
+        "b.yaml: x (line 7): bad",
+        "f: c.x (line 7): bad",
+        "a.yaml: empty",
+    ]
 
 
 def test_a_close_name_is_suggested_without_the_others() -> None:

@@ -34,7 +34,7 @@ def watch(event, arguments):
 sys.addaudithook(watch)
 from duvae.cli import app
 from duvae.project import leftovers
-leftovers.remove_unfinished = lambda: None  # it lists the folders of all outputs, and no page depends on that
+leftovers.remove_unfinished = lambda *_: None  # it lists the folders of all outputs, and no page depends on that
 app(sys.argv[2:], standalone_mode=False)
 with open(sys.argv[1], "w") as file:
     json.dump(sorted(opened), file)
