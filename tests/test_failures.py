@@ -94,7 +94,7 @@ def test_an_error_tells_its_exit_status(
     error, status = STATUSES[what]
     assert failure_status(error) == status
 
-    def fail() -> None:
+    def fail(**_: object) -> None:
         raise error
 
     monkeypatch.setattr(cli, "app", fail)

@@ -112,7 +112,7 @@ def main() -> None:
     """Runs the computation that the command line names as a command of `duvae`."""
     kind, device = sys.argv[-2:]
     sys.argv[1:] = []
-    cli.app = lambda: KINDS[kind](device)  # type: ignore[assignment]
+    cli.app = lambda **_: KINDS[kind](device)  # type: ignore[assignment]
     cli.main()
 
 
