@@ -149,7 +149,8 @@ PARAMETERS = {
     ),
     "not finite": Kind(
         f"train {JOB}", param("datasets.synthetic.optimisation.learning_rate", float("nan")),
-        "params.yaml: datasets.synthetic.optimisation.learning_rate (line ", "found nan", "expected a finite number",
+        "params.yaml: datasets.synthetic.optimisation.learning_rate and 12 more (line ", "found nan",
+        "expected a finite number",
     ),
     "unknown system": Kind(
         f"train {JOB}", param("settings.vae.system", "vea"), "params.yaml: settings.vae.system (line ",

@@ -84,7 +84,7 @@ def test_the_code_of_the_page_is_clean(changed: tuple[Path, int]) -> None:
 
 
 def test_the_list_has_the_system(changed: tuple[Path, int]) -> None:
-    assert "| InfoVAE " in call(changed[0], "-m", "duvae", "systems")
+    assert "\ninfo_vae " in call(changed[0], "-m", "duvae", "systems")
     one = call(changed[0], "-m", "duvae", "systems", "info_vae")
 
     for said in ("info_vae: InfoVAE", "lambda MMD^2[q(z), p(z)]", "Zhao et al. 2017 with alpha = 0", "MMD", "mmd 1"):
