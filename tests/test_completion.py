@@ -51,6 +51,19 @@ def test_names_of_commands_and_options(
     assert completed("duvae train --se", monkeypatch, capsys) == ["--setting", "--seed", "--set"]
 
 
+def test_names_of_own_data(project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for folder, name in (("datasets", "syn_reviews"), ("settings", "du_vae_mine")):
+        (project / folder).mkdir()
+        (project / folder / f"{name}.yaml").write_text("kind: text\n", encoding="utf-8")
+    known = [name for name in PARAMS.datasets if name.startswith("syn")]
+
+    assert completed("duvae run syn", monkeypatch, capsys) == [*known, "syn_reviews"]
+    assert completed("duvae generate --dataset syn_", monkeypatch, capsys) == ["syn_reviews"]
+    assert completed("duvae run syn_reviews --settings du_vae_m", monkeypatch, capsys) == ["du_vae_mine"]
+    assert completed("duvae run syn_reviews --settings vae,du_vae_m", monkeypatch, capsys) == ["vae,du_vae_mine"]
+    assert completed("duvae run syn_reviews --settings du_vae_mine,du_vae_m", monkeypatch, capsys) == []
+
+
 def test_names_of_the_parameters(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

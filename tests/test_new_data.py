@@ -17,10 +17,11 @@ import drawings
 import tiny
 from command_line import call
 from duvae import config
-from duvae.commands import estimate, new
+from duvae.commands import estimate, new, results
+from duvae.commands import run as own_run
 from duvae.data import corpus, own_text
 from duvae.errors import UserError
-from duvae.project import own_data
+from duvae.project import own_data, private
 
 ROOT = Path(__file__).parents[1]
 ADJECTIVES = [
@@ -169,9 +170,14 @@ def test_an_existing_declaration_stays(
     assert call(f"new {write('csv')}", monkeypatch) == 2
     assert "datasets/reviews.yaml: exists already. Choose another name with --name" in capsys.readouterr().err
     assert Path("datasets/reviews.yaml").read_text(encoding="utf-8") == "kind: text\n"
-    assert call("new reviews.csv --name synthetic", monkeypatch) == 2
-    assert "expected a name that params.yaml does not have" in capsys.readouterr().err
-    assert not Path("datasets/synthetic.yaml").exists()
+    for line, message in (
+        ("new reviews.csv --name synthetic", "expected a name that params.yaml does not have"),
+        ("new reviews.csv --name mine --set nothing=1", "--set nothing: unknown key 'nothing'"),
+    ):
+        assert call(line, monkeypatch) == 2
+        assert message in capsys.readouterr().err
+    assert sorted(path.name for path in project.iterdir()) == ["datasets", "params.yaml", "reviews.csv"]
+    assert [path.name for path in Path("datasets").iterdir()] == ["reviews.yaml"]
 
 
 @pytest.mark.parametrize("ink", ["dark", "light"])
@@ -183,7 +189,7 @@ def test_images_are_declared_with_the_rarer_shade_as_ink(
     assert call("new letters.npz", monkeypatch) == 0
     assert declared("letters")["source"] == {"path": "letters.npz", "ink": ink}
     assert f"{ink} ink on" in capsys.readouterr().out
-    _, params = own_data.compose("letters", ["vae"])
+    _, params = own_data.compose(own_data.Selection("letters", ["vae"]))
     assert params.dataset("letters").kind == "images"
 
 
@@ -254,7 +260,10 @@ def test_own_data_pass_from_the_file_to_the_results_and_git_sees_nothing(
     metrics = json.loads((root / "private/secret_reviews/results/secret_reviews/vae/1/metrics.json").read_text())
     assert f"{metrics['nll']:.2f}" in output
     assert "Page: private/secret_reviews/reports/index.html" in output
-    assert "The paper's choice" not in (root / "private/secret_reviews/reports/index.html").read_text(encoding="utf-8")
+    page = (root / "private/secret_reviews/reports/index.html").read_text(encoding="utf-8")
+    assert "secret_reviews" in page
+    assert "The paper's choice" not in page
+    assert "Claims of the paper" not in page
     assert call("encode --dataset secret_reviews --setting vae --seed 1 --sentence good.", monkeypatch) == 0
     assert (
         "private/secret_reviews/reports/generated/secret_reviews-vae-1-codes.parquet: 1 row" in capfd.readouterr().out
@@ -266,6 +275,61 @@ def test_own_data_pass_from_the_file_to_the_results_and_git_sees_nothing(
     assert "secret" not in status.stdout
     tracked = [path for path in root.rglob("*") if path.is_file() and not path.is_relative_to(root / "private")]
     assert [path for path in tracked if b"secret" in path.read_bytes()] == [root / "datasets/secret_reviews.yaml"]
+
+
+def test_a_private_project_of_the_user_is_not_replaced(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = Path("private/reviews/params.yaml")
+    path.parent.mkdir(parents=True)
+    path.write_text("run: mine\n", encoding="utf-8")
+    declare_small()
+    assert call("run reviews", monkeypatch) == 2
+    assert "private/reviews/params.yaml: expected a file that 'duvae run' has written" in capsys.readouterr().err
+    assert path.read_text(encoding="utf-8") == "run: mine\n"
+    assert [each.name for each in path.parent.iterdir()] == ["params.yaml"]
+
+
+def declare_small() -> None:
+    Path("datasets").mkdir(exist_ok=True)
+    text = "kind: text\nsource: {train: [{path: reviews.txt}]}\n"
+    Path("datasets/reviews.yaml").write_text(text, encoding="utf-8")
+
+
+def test_commands_read_the_values_of_set_in_a_private_project(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    declare_small()
+    content, _ = own_data.compose(own_data.Selection("reviews", ["vae"]))
+    path = Path("private/reviews/params.yaml")
+    path.parent.mkdir(parents=True)
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    assert call("generate --dataset reviews --setting vae --seed 1 --set networks.latent=0", monkeypatch) == 2
+    assert "--set networks.latent=0: expected a number of at least 1; found 0" in capsys.readouterr().err
+    assert call("generate --dataset reviews --setting vae --seed 1 --set networks.latent=3", monkeypatch) == 2
+    assert "private/reviews/data/prepared/reviews: expected a prepared data set" in capsys.readouterr().err
+
+
+def test_the_commands_that_are_printed_use_the_models_that_were_trained(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A data set of params.yaml has models of the main project, too, which a command without `cd` would use."""
+    environments = []
+
+    def dvc(*_: object, env: dict[str, str], **__: object) -> subprocess.CompletedProcess[str]:
+        environments.append(env)
+        return subprocess.CompletedProcess([], 0)
+
+    declare_small()
+    monkeypatch.setenv("DUVAE_MIRROR", "../data")
+    monkeypatch.setattr(results, "run", lambda *_, **__: None)
+    monkeypatch.setattr(private, "write", lambda root, name, *_: root / "private" / name)
+    monkeypatch.setattr(own_run.subprocess, "run", dvc)
+    for name, before in (("reviews", ""), ("synthetic", "cd private/synthetic && ")):
+        assert call(f"run {name} --settings vae", monkeypatch) == 0
+        command = f"{before}duvae generate --dataset {name} --setting vae --seed 1"
+        assert f"Samples: {command}" in capsys.readouterr().out.splitlines()
+    assert {env["DUVAE_MIRROR"] for env in environments} == {str(project / "../data")}
 
 
 def test_a_data_set_without_results_says_what_to_run(

@@ -45,7 +45,7 @@ def declare(path: Path, content: dict[str, Any]) -> None:
 def test_a_data_set_needs_only_what_differs_from_the_defaults(project: Path) -> None:
     declare(project / "datasets/leaves.yaml", IMAGES)
     for name, kind in (("reviews", "text"), ("leaves", "images")):
-        raw, params = own_data.compose(name, ["vae", "du_vae"])
+        raw, params = own_data.compose(own_data.Selection(name, ["vae", "du_vae"]))
         complete = {**DEFAULTS[kind], "source": {}, "kind": kind}
         assert {**raw["datasets"][name], "source": {}} == complete
         assert [job.name for job in params.run_jobs()] == [f"{name}-vae-1", f"{name}-du_vae-1"]
@@ -91,7 +91,7 @@ def test_files_of_the_user_replace_a_default_split_and_vocabulary(
     project: Path, source: dict[str, Any], split: set[str] | None, build: bool
 ) -> None:
     declare(project / "datasets/reviews.yaml", {**TEXT, "source": {**TEXT["source"], **source}})
-    raw, _ = own_data.compose("reviews", ["vae"])
+    raw, _ = own_data.compose(own_data.Selection("reviews", ["vae"]))
     complete = raw["datasets"]["reviews"]["source"]
     assert complete.get("split", {}).keys() == (split or set())
     assert ("build" in complete) == build
@@ -117,17 +117,17 @@ def test_files_of_the_user_replace_a_default_split_and_vocabulary(
 def test_a_mistake_is_named_with_the_users_file_and_line(project: Path, content: str, message: str) -> None:
     (project / "datasets/reviews.yaml").write_text(content, encoding="utf-8")
     with pytest.raises(UserError, match=rf"^datasets/reviews\.yaml[:,] {message}"):
-        own_data.compose("reviews", ["vae"])
+        own_data.compose(own_data.Selection("reviews", ["vae"]))
 
 
 def test_a_mistake_in_a_setting_is_named_with_its_file(project: Path) -> None:
     declare(project / "settings/mine.yaml", {"system": "du_vae", "parts": {}, "columns": {"yelp": {"gama": 1.0}}})
     with pytest.raises(UserError, match=r"settings/mine\.yaml: columns\.yelp\.gama \(line 5\)"):
-        own_data.compose("reviews", ["mine"])
+        own_data.compose(own_data.Selection("reviews", ["mine"]))
 
 
 def test_a_setting_of_the_user_runs_like_any_other(project: Path) -> None:
-    _, params = own_data.compose("reviews", ["vae", "mine"], [3, 4])
+    _, params = own_data.compose(own_data.Selection("reviews", ["vae", "mine"], [3, 4]))
     assert [job.name for job in params.run_jobs()] == [
         f"reviews-{each}" for each in ("vae-3", "vae-4", "mine-3", "mine-4")
     ]
@@ -136,31 +136,31 @@ def test_a_setting_of_the_user_runs_like_any_other(project: Path) -> None:
 
 def test_names_that_are_taken_wrong_or_unknown_are_refused(project: Path) -> None:
     with pytest.raises(UserError, match=r"unknown data set 'review' \(did you mean 'reviews'\?\)"):
-        own_data.compose("review", ["vae"])
+        own_data.compose(own_data.Selection("review", ["vae"]))
     with pytest.raises(UserError, match="unknown setting 'min'"):
-        own_data.compose("reviews", ["min"])
+        own_data.compose(own_data.Selection("reviews", ["min"]))
     declare(project / "datasets/synthetic.yaml", TEXT)
     with pytest.raises(UserError, match=r"datasets/synthetic\.yaml: expected a name that params\.yaml does not have"):
-        own_data.compose("reviews", ["vae"])
+        own_data.compose(own_data.Selection("reviews", ["vae"]))
     (project / "datasets/synthetic.yaml").rename(project / "datasets/My Texts.yaml")
     with pytest.raises(UserError, match=r"datasets/My Texts\.yaml: expected a name of at most 60 lower-case letters"):
-        own_data.compose("reviews", ["vae"])
+        own_data.compose(own_data.Selection("reviews", ["vae"]))
 
 
 def test_a_setting_without_values_of_its_own_is_refused(project: Path) -> None:
     declare(project / "settings/mine.yaml", {"system": "du_vae", "columns": {"yelp": {"study": "grid"}}})
     with pytest.raises(UserError, match=r"setting 'mine': expected hyperparameters of its own; .* the study 'grid'"):
-        own_data.compose("reviews", ["mine"])
+        own_data.compose(own_data.Selection("reviews", ["mine"]))
 
 
 def test_a_setting_needs_the_column_of_the_data_set(project: Path) -> None:
     declare(project / "datasets/reviews.yaml", {**TEXT, "column": "prose"})
     with pytest.raises(UserError, match=r"expected at least one setting that has the column"):
-        own_data.compose("reviews", ["vae"])
+        own_data.compose(own_data.Selection("reviews", ["vae"]))
 
 
 def test_a_data_set_of_the_project_runs_apart_as_well(project: Path) -> None:
-    raw, params = own_data.compose("synthetic", ["vae"], asked=["optimisation.epochs=7"])
+    raw, params = own_data.compose(own_data.Selection("synthetic", ["vae"], changes=["optimisation.epochs=7"]))
     assert params.optimisation("vae", "synthetic").epochs == 7
     assert raw["datasets"].keys() == {"synthetic"}
     assert config.load(Path("params.yaml")).optimisation("vae", "synthetic").epochs == 2
@@ -187,7 +187,7 @@ def test_every_path_of_a_source_is_seen_from_the_private_project(project: Path) 
         "vocabulary": "words.txt",
     }
     declare(project / "datasets/reviews.yaml", {**TEXT, "source": source})
-    _, params = own_data.compose("reviews", ["vae"])
+    _, params = own_data.compose(own_data.Selection("reviews", ["vae"]))
     assert params.dataset("reviews").source.paths == [
         "../../a.txt",
         "/b.txt",

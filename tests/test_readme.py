@@ -110,11 +110,11 @@ def own_data_block() -> str:
     return README.partition("## Your own data\n")[2].partition("```sh\n")[2].partition("```")[0]
 
 
-def written_without_dvc(root: Path, name: str, content: dict[str, Any]) -> Path:
+def written_without_dvc(root: Path, name: str, content: dict[str, Any], header: str) -> Path:
     """Writes the params.yaml of a private project, and nothing else."""
     folder = root / private.FOLDER / name
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    (folder / "params.yaml").write_text(header + yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
 
     return folder
 

@@ -4,7 +4,7 @@ The names come from the file of parameters of the command line, which is params.
 line has `--params`. If the file is missing or has a mistake, there are no names and no error.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,16 +17,29 @@ if TYPE_CHECKING:
 # argument, so that they receive the options that stand on the command line already.
 
 
-def datasets(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Names of data sets.
+def _names_of(key: str, folder: str | None = None) -> Callable[[typer.Context, str], list[str]]:
+    """Makes a callback that completes the names below a key of params.yaml.
 
     Args:
-        ctx: Context of the command.
-        incomplete: The part of the name that the user has written.
+        key: Name of the key, such as `datasets`.
+        folder: Folder of the user's own files, whose names count, too; None: there is none.
     """
-    params = _params(ctx)
 
-    return _matching(params.datasets if params else (), incomplete)
+    def names(ctx: typer.Context, incomplete: str) -> list[str]:
+        params = _params(ctx)
+        own = _own(folder) if folder else []
+
+        return _matching([*(getattr(params, key) if params else ()), *own], incomplete)
+
+    return names
+
+
+def _own(folder: str) -> list[str]:
+    """Names of the user's own files in a folder. See `duvae.project.own_data`, whose import would take longer."""
+    return sorted(path.stem for path in Path(folder).glob("*.yaml"))
+
+
+datasets, studies = _names_of("datasets", "datasets"), _names_of("studies")
 
 
 def settings(ctx: typer.Context, incomplete: str) -> list[str]:
@@ -41,22 +54,21 @@ def settings(ctx: typer.Context, incomplete: str) -> list[str]:
         return []
     dataset = params.datasets.get(str(ctx.params.get("dataset")))
 
-    return _matching(
-        (name for name, setting in params.settings.items() if dataset is None or dataset.column in setting.columns),
-        incomplete,
-    )
+    fitting = (name for name, each in params.settings.items() if dataset is None or dataset.column in each.columns)
+
+    return _matching([*fitting, *_own("settings")], incomplete)
 
 
-def studies(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Names of studies.
+def several_settings(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Names of settings after other names and commas.
 
     Args:
         ctx: Context of the command.
-        incomplete: The part of the name that the user has written.
+        incomplete: The names that the user has written, of which the last one may be a part of a name.
     """
-    params = _params(ctx)
+    before, comma, last = incomplete.rpartition(",")
 
-    return _matching(params.studies if params else (), incomplete)
+    return [f"{before}{comma}{name}" for name in settings(ctx, last) if name not in before.split(",")]
 
 
 def systems(incomplete: str) -> list[str]:

@@ -92,21 +92,32 @@ def load_params(path: Path, dataset: str | None = None) -> "Params":
     """
     from duvae import config
 
-    params = config.load(path, changes.asked(), dataset)
-    if dataset is None or dataset in params.datasets or path != PARAMS_FILE:
-        return params
-    from duvae.project import own_data
+    if dataset is not None and path == PARAMS_FILE and (folder := _private(dataset)) is not None:
+        _ROOT.set(folder)
+        path = folder / PARAMS_FILE
 
-    folder = own_data.folder(dataset)
-    if not (folder / PARAMS_FILE).is_file():
-        if (own_data.DATASETS / f"{dataset}.yaml").is_file():
-            raise UserError(
-                f"data set '{dataset}': it has no results yet. Run 'duvae run {dataset}', which trains models on it."
-            )
-        return params
-    _ROOT.set(folder)
+    return config.load(path, changes.asked(), dataset)
 
-    return config.load(folder / PARAMS_FILE, changes.asked(), dataset)
+
+def _private(dataset: str) -> Path | None:
+    """The folder of a data set's private project; None if params.yaml declares the data set, or if there is none.
+
+    Raises:
+        UserError: If the data set has a declaration, but no private project yet.
+    """
+    # Without one of these two, no library is imported and params.yaml is read only once.
+    folder, declaration = Path("private", dataset), Path("datasets", f"{dataset}.yaml")
+    if not (folder / PARAMS_FILE).is_file() and not declaration.is_file():
+        return None
+    from duvae import config
+
+    if dataset in config.load(PARAMS_FILE).datasets:
+        return None
+    if (folder / PARAMS_FILE).is_file():
+        return folder
+    raise UserError(
+        f"data set '{dataset}': it has no results yet. Run 'duvae run {dataset}', which trains models on it."
+    )
 
 
 def params_of_dataset(path: Path, dataset: str) -> "Params":

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from duvae.cli import changes, dispatch
+from duvae.cli import changes, completion, dispatch
 from duvae.cli.options import PARAMS_FILE, ParamsFile, examples, new_app
 from duvae.errors import UserError
 
@@ -13,7 +13,12 @@ app = new_app()
 
 Settings = Annotated[
     str,
-    typer.Option("--settings", metavar="NAME,...", help="Names of settings to train, with commas between them."),
+    typer.Option(
+        "--settings",
+        metavar="NAME,...",
+        help="Names of settings to train, with commas between them.",
+        autocompletion=completion.several_settings,
+    ),
 ]
 Seeds = Annotated[
     str, typer.Option("--seeds", metavar="N,...", help="Seeds to train each setting with, with commas between them.")
@@ -67,7 +72,9 @@ def new(
     )
 )
 def run(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the data set.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Name of the data set.", autocompletion=completion.datasets)
+    ],
     settings: Settings = "vae,du_vae",
     seeds: Seeds = "1",
     params: ParamsFile = PARAMS_FILE,
@@ -79,7 +86,9 @@ def run(
     """
     chosen = _names(settings, "--settings")
     numbers = _numbers(seeds)
-    dispatch.run("run", name, chosen, numbers, changes.asked(), file=params)
+    from duvae.project.own_data import Selection  # imported only here, since 'duvae --help' must start quickly
+
+    dispatch.run("run", Selection(name, chosen, numbers, changes.asked()), file=params)
 
 
 def _names(text: str, option: str) -> list[str]:

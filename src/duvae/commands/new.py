@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import yaml
 
+from duvae import config
 from duvae.config import BuiltVocabulary, ImageSource
 from duvae.data import own_text
 from duvae.data.own_text import Texts
@@ -19,6 +20,7 @@ from duvae.data.vocabulary import build_vocabulary, word_ids
 from duvae.errors import UserError
 from duvae.project import own_data
 from duvae.project.files import remove, write_text
+from duvae.project.own_data import Selection
 
 MOST_WORDS, AT_LEAST = 20_000, 2
 """Rule of the vocabulary, as in `own_defaults.yaml`: the most frequent words, of those that occur at least twice."""
@@ -105,27 +107,28 @@ def run(
     target = root / own_data.DATASETS / f"{name}.yaml"
     if target.exists():
         raise UserError(f"{target}: exists already. Choose another name with --name, or delete the file.")
-    shown = path if path.is_absolute() else Path(path)
+    if name in config.load(file).datasets:
+        raise UserError(f"{name}: expected a name that {file} does not have in datasets. Choose another with --name.")
     if path.is_dir() or path.suffix.lower() == ".npz":
         if text or label or tokenise or lower_case:
             raise UserError(f"{path}: expected texts for --text, --label, --tokenise and --lower-case; found images.")
-        declared = _images(shown, ink)
+        declared = _images(path, ink)
     else:
         if ink is not None:
             raise UserError(f"{path}: expected images for --ink; found a file. Leave out --ink.")
         documents = root / own_data.folder(name) / "documents.txt"
-        declared = _texts(shown, documents, text, label, tokenise, lower_case)
+        declared = _texts(path, documents, text, label, tokenise, lower_case)
     for message in declared.messages:
         print(f"{name}: {message}")
-    if declared.documents:
-        write_text(documents, declared.documents)
     lines = [f"# {line}\n" for line in declared.comments]
     write_text(target, "".join(lines) + yaml.safe_dump(declared.content, sort_keys=False, allow_unicode=True))
     try:
-        _, params = own_data.compose(name, [EXAMPLE_SETTING], [1], asked, root, file)
+        _, params = own_data.compose(Selection(name, [EXAMPLE_SETTING], changes=asked), root, file)
     except UserError:
         remove(target)
         raise
+    if declared.documents:
+        write_text(documents, declared.documents)
     print(f"wrote {target}.", flush=True)
     from duvae.commands import estimate  # imported here, since torch takes seconds
 

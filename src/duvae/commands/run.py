@@ -1,47 +1,59 @@
 """`duvae run`: runs all stages of one data set through DVC, in a private project of its own."""
 
 import os
+import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from duvae.config import Params
+from duvae.data.mirrors import is_url
 from duvae.errors import UserError
 from duvae.project import own_data, private
+from duvae.project.own_data import Selection
 
 PAGE = "reports/index.html"
 """The page of all results of a project."""
 
+HEADER = "# Written by 'duvae run', which replaces it; change datasets/NAME.yaml or settings/NAME.yaml instead.\n"
+"""First line of the params.yaml of a private project."""
 
-def run(
-    name: str,
-    settings: Sequence[str],
-    seeds: Sequence[int],
-    asked: Sequence[str] = (),
-    root: Path = Path(),
-    file: Path = Path("params.yaml"),
-) -> None:
+
+def run(selection: Selection, root: Path = Path(), file: Path = Path("params.yaml")) -> None:
     """Creates or updates the private project of a data set, runs its stages that are out of date, and prints results.
 
     Args:
-        name: Name of the data set: of a file in `datasets`, or of an entry in params.yaml.
-        settings: Names of settings: of files in `settings`, or of entries in params.yaml.
-        seeds: Seeds of the trainings of each setting.
-        asked: Changes of single values, each as `KEY=VALUE` (see `duvae.config.changes`).
+        selection: The data set, the settings and the seeds.
         root: Folder of the main project.
         file: The main project's file of parameters.
 
     Raises:
-        UserError: If a file has a mistake, a name is unknown, or a stage fails.
+        UserError: If a file has a mistake, a name is unknown, a stage fails, or the folder of the private project has
+            a params.yaml of the user.
     """
-    content, params = own_data.compose(name, settings, seeds, asked, root, file)
-    folder = private.write(root, name, content)
+    name = selection.dataset
+    content, params = own_data.compose(selection, root, file)
+    require_written_here(own_data.folder(name, root) / "params.yaml")
+    folder = private.write(root, name, content, HEADER)
     jobs = [job.name for job in params.run_jobs()]
     print(f"{name}: {len(jobs)} {'training' if len(jobs) == 1 else 'trainings'} ({', '.join(jobs)}), in {folder}.")
     print("Stages that are up to date are not repeated; Ctrl-C interrupts, and the same command goes on.", flush=True)
     reproduce(folder)
-    show(params, folder, name)
+    own = (root / own_data.DATASETS / f"{name}.yaml").is_file()
+    show(params, folder, "" if own else f"cd {shlex.quote(str(folder))} && ")
+
+
+def require_written_here(path: Path) -> None:
+    """Checks that a params.yaml is missing or was written by `duvae run`.
+
+    Raises:
+        UserError: If the file is the user's own, which `duvae run` would replace.
+    """
+    if path.is_file() and not path.read_text(encoding="utf-8", errors="replace").startswith(HEADER):
+        raise UserError(
+            f"{path}: expected a file that 'duvae run' has written; found one of your own, which would be replaced."
+            f" Run 'dvc repro' in {path.parent}, or move that folder to another name."
+        )
 
 
 def reproduce(folder: Path) -> None:
@@ -50,23 +62,35 @@ def reproduce(folder: Path) -> None:
     Raises:
         UserError: If a stage fails. Its own message is printed before.
     """
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    environment = {
+        **os.environ,
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
+    }
+    if (mirror := os.environ.get("DUVAE_MIRROR")) and not is_url(mirror):
+        environment["DUVAE_MIRROR"] = str(Path(mirror).absolute())  # dvc and its stages run in another folder
     command = [sys.executable, "-m", "dvc", "repro"]
-    status = subprocess.run(command, cwd=folder, env={**os.environ, "PATH": path}, check=False).returncode
+    status = subprocess.run(command, cwd=folder, env=environment, check=False).returncode
     if status:
         raise UserError(
             f"{folder}: a stage has failed; its message is above. Mend the cause, and run the command again."
         )
 
 
-def show(params: Params, folder: Path, name: str) -> None:
-    """Prints the results of a private project, and what can be done with its models."""
+def show(params: Params, folder: Path, before: str = "") -> None:
+    """Prints the results of a private project, and commands that use its last model.
+
+    Args:
+        params: All parameters of the private project.
+        folder: The folder of the private project.
+        before: Command that stands before the others, such as `cd private/synthetic && `. A data set of the main
+            project needs it, since the commands would otherwise use the main project's models.
+    """
     from duvae.commands import results  # imported here, since the libraries for tables take a second
 
     print()
-    results.run(params, name, root=folder)
+    results.run(params, root=folder)
     job = params.run_jobs()[-1]
-    model = f"--dataset {name} --setting {job.setting} --seed {job.seed}"
+    model = f"--dataset {job.dataset} --setting {job.setting} --seed {job.seed}"
     print(f"\nPage: {folder / PAGE}")
-    print(f"Samples: duvae generate {model}")
-    print(f"Codes of the test set: duvae encode {model} --split test")
+    print(f"Samples: {before}duvae generate {model}")
+    print(f"Codes of the test set: {before}duvae encode {model} --split test")

@@ -35,6 +35,22 @@ SHARED = ("threads", "precision", "checkpoint_seconds", "evaluation", "exact", "
 """Keys of params.yaml that hold for every data set. A private project takes their values from the main project."""
 
 
+class Selection(NamedTuple):
+    """What to run: one data set with some settings and seeds.
+
+    Attributes:
+        dataset: Name of a file in `datasets`, or of an entry of `datasets` in params.yaml.
+        settings: Names of files in `settings`, or of entries of `settings` in params.yaml.
+        seeds: Seeds of the trainings of each setting.
+        changes: Changes of single values, each as `KEY=VALUE` (see `duvae.config.changes`).
+    """
+
+    dataset: str
+    settings: Sequence[str]
+    seeds: Sequence[int] = (1,)
+    changes: Sequence[str] = ()
+
+
 class Declaration(NamedTuple):
     """What a file of the user declares.
 
@@ -51,7 +67,7 @@ def read(folder: Path, root: Path = Path()) -> dict[str, Declaration]:
     """Reads all files of a folder of the user.
 
     Args:
-        folder: `DATASETS` or `SETTINGS`.
+        folder: Path of the folder below the project: `DATASETS` or `SETTINGS`.
         root: Folder of the project.
 
     Returns:
@@ -148,20 +164,12 @@ def _with_private_paths(value: Any) -> Any:
 
 
 def compose(
-    name: str,
-    settings: Sequence[str],
-    seeds: Sequence[int] = (1,),
-    asked: Sequence[str] = (),
-    root: Path = Path(),
-    file: Path = Path("params.yaml"),
+    selection: Selection, root: Path = Path(), file: Path = Path("params.yaml")
 ) -> tuple[dict[str, Any], Params]:
     """Composes the params.yaml of the project in which a data set runs.
 
     Args:
-        name: Name of a data set: of a file in `datasets`, or of an entry in params.yaml.
-        settings: Names of settings: of files in `settings`, or of entries in params.yaml.
-        seeds: Seeds of the trainings of each setting.
-        asked: Changes of single values, each as `KEY=VALUE` (see `duvae.config.changes`).
+        selection: The data set, the settings and the seeds.
         root: Folder of the main project.
         file: The main project's file of parameters.
 
@@ -171,6 +179,7 @@ def compose(
     Raises:
         UserError: If a file has a mistake or a name is unknown. The message names the file and the line.
     """
+    name, settings, seeds, asked = selection
     params = config.load(file)
     main, _ = read_file(file, list(Params.model_fields))
     own_datasets, own_settings = read(DATASETS, root), read(SETTINGS, root)

@@ -6,6 +6,7 @@ The fingerprints (hashes of the code) in a private project describe the code of 
 """
 
 import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -42,13 +43,14 @@ def stages(text: str) -> str:
     return HEADER + yaml.safe_dump(content, sort_keys=False, width=120)
 
 
-def write(root: Path, name: str, params: Mapping[str, Any]) -> Path:
+def write(root: Path, name: str, params: Mapping[str, Any], header: str = "") -> Path:
     """Creates a private project, or updates the stages of an existing one.
 
     Args:
         root: The main project's folder.
         name: The private project's name, of lower-case letters, digits and `_`.
         params: Content of the private project's params.yaml; this function sets the key `figure1` to null.
+        header: Comment lines at the beginning of the params.yaml, each with `#` and a line feed.
 
     Returns:
         The private project's folder.
@@ -61,12 +63,12 @@ def write(root: Path, name: str, params: Mapping[str, Any]) -> Path:
     folder = root / FOLDER / name
     content = {**params, "figure1": None}
     parsed = config.parse(dict(content), str(folder / "params.yaml"))
-    write_text(folder / "params.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+    write_text(folder / "params.yaml", header + yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
     write_text(folder / "dvc.yaml", stages((root / "dvc.yaml").read_text(encoding="utf-8")))
     job_list.write(parsed, folder / job_list.JOBS)
     fingerprint.write(folder)
     if not (folder / ".dvc").is_dir():
-        command = ["dvc", "init", "--quiet", "--no-scm"]
+        command = [sys.executable, "-m", "dvc", "init", "--quiet", "--no-scm"]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
         if done.returncode:
             raise UserError(f"{folder}: DVC cannot create a project there ({' '.join(done.stderr.split())}).")
