@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from duvae.cli.signatures import with_options
+
 Changes = Annotated[
     list[str] | None,
     typer.Option(
@@ -49,9 +51,4 @@ def _with_changes(function: Callable[..., Any]) -> Callable[..., Any]:
 
         return context.run(function, *args, **options)
 
-    signature = inspect.signature(function)
-    option = inspect.Parameter("changes", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Changes)
-    setattr(command, "__signature__", signature.replace(parameters=[*signature.parameters.values(), option]))  # noqa: B010
-    command.__annotations__ = {**function.__annotations__, "changes": Changes}
-
-    return command
+    return with_options(command, function, {"changes": (Changes, None)})

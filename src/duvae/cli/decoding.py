@@ -1,9 +1,12 @@
 """Declares the options that choose each word or pixel when a model decodes z."""
 
-from typing import TYPE_CHECKING, Annotated
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from duvae.cli.signatures import Options, with_options
 from duvae.inference.options import LONGEST_NGRAM, MOST_BEAMS, Decoding, check, command_line_name
 
 if TYPE_CHECKING:
@@ -17,7 +20,7 @@ Temperature = Annotated[
     typer.Option(
         "--temperature",
         metavar="T",
-        help="Temperature of the draws from p(x|z). Default: 1. Below 1 the draws are less random.",
+        help="Draw from p(x|z) at this temperature. 1 draws from p(x|z) itself; below 1 the draws are less random.",
     ),
 ]
 TopP = Annotated[
@@ -57,6 +60,37 @@ NoRepeatNgram = Annotated[
     ),
 ]
 NoUnknown = Annotated[bool, typer.Option("--no-unknown", help="Text: never write the word <unk>.")]
+
+
+OPTIONS: Options = {
+    "likely": (Likely, False),
+    "temperature": (Temperature, None),
+    "top_p": (TopP, None),
+    "beams": (Beams, None),
+    "repetition_penalty": (RepetitionPenalty, None),
+    "no_repeat_ngram": (NoRepeatNgram, None),
+    "no_unknown": (NoUnknown, False),
+}
+"""The options by the names of the attributes of `Decoding`."""
+
+
+def decoding_options(*left_out: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Gives a command the options that choose each word or pixel, in place of its parameter `decoding`.
+
+    Args:
+        left_out: Names of options that the command does not have.
+    """
+    options = {name: option for name, option in OPTIONS.items() if name not in left_out}
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(function)
+        def command(**arguments: Any) -> None:
+            values = {name: arguments.pop(name) for name in options}
+            function(**arguments, decoding=Decoding(**values))
+
+        return with_options(command, function, options, instead="decoding")
+
+    return decorate
 
 
 def checked(params: "Params", dataset: str, decoding: Decoding) -> Decoding:

@@ -6,16 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from duvae.cli import dispatch
-from duvae.cli.decoding import (
-    Beams,
-    Likely,
-    NoRepeatNgram,
-    NoUnknown,
-    RepetitionPenalty,
-    Temperature,
-    TopP,
-    checked,
-)
+from duvae.cli.decoding import checked, decoding_options
 from duvae.cli.options import PARAMS_FILE, Dataset, ParamsFile, Seed, Setting, checked_output, examples, new_app
 from duvae.errors import UserError
 from duvae.inference.options import Decoding
@@ -57,20 +48,15 @@ Sentence = Annotated[
         "duvae generate --dataset short_yelp --setting du_vae --seed 1 --beams 5 --repetition-penalty 1.2 --no-unknown",
     )
 )
+@decoding_options()
 def generate(
     dataset: Dataset,
     setting: Setting,
     seed: Seed,
+    decoding: Decoding,
     rows: Annotated[int, number("--rows", 1, "Number of rows of samples.")] = 8,
     columns: Annotated[int, number("--columns", 1, "Number of samples in each row.")] = 8,
     draw_seed: DrawSeed = 1,
-    likely: Likely = False,
-    temperature: Temperature = None,
-    top_p: TopP = None,
-    beams: Beams = None,
-    repetition_penalty: RepetitionPenalty = None,
-    no_repeat_ngram: NoRepeatNgram = None,
-    no_unknown: NoUnknown = False,
     output: Output = None,
     params: ParamsFile = PARAMS_FILE,
 ) -> None:
@@ -81,7 +67,6 @@ def generate(
     options for text.
     """
     known = dispatch.params_of_job(params, dataset, setting, seed)
-    decoding = Decoding(likely, temperature, top_p, beams, repetition_penalty, no_repeat_ngram, no_unknown)
     options = checked(known, dataset, decoding)
     dispatch.run("generate", known, dataset, setting, seed, output, rows, columns, draw_seed, options)
 
@@ -93,10 +78,12 @@ def generate(
         '    --from "the food was good ." --to "never again !"',
     )
 )
+@decoding_options()
 def interpolate(
     dataset: Dataset,
     setting: Setting,
     seed: Seed,
+    decoding: Decoding,
     pairs: Annotated[int, number("--pairs", 1, "Number of pairs of test examples.")] = 8,
     steps: Annotated[
         int,
@@ -107,13 +94,6 @@ def interpolate(
     ] = None,
     last: Annotated[str | None, typer.Option("--to", metavar="TEXT", help="Sentence to end at; needs --from.")] = None,
     draw_seed: DrawSeed = 1,
-    likely: Likely = False,
-    temperature: Temperature = None,
-    top_p: TopP = None,
-    beams: Beams = None,
-    repetition_penalty: RepetitionPenalty = None,
-    no_repeat_ngram: NoRepeatNgram = None,
-    no_unknown: NoUnknown = False,
     output: Output = None,
     params: ParamsFile = PARAMS_FILE,
 ) -> None:
@@ -127,7 +107,6 @@ def interpolate(
     if (first is None) != (last is None):
         raise UserError("--from, --to: expected both, each with a sentence, or neither; found one.")
     sentences = (first, last) if first is not None else ()
-    decoding = Decoding(likely, temperature, top_p, beams, repetition_penalty, no_repeat_ngram, no_unknown)
     options = checked(known, dataset, decoding)
     dispatch.run("interpolate", known, dataset, setting, seed, output, pairs, steps, draw_seed, options, sentences)
 
@@ -138,10 +117,12 @@ def interpolate(
         'duvae reconstruct --dataset short_yelp --setting du_vae --seed 1 --beams 5 --sentence "the food was good ."',
     )
 )
+@decoding_options("likely")
 def reconstruct(
     dataset: Dataset,
     setting: Setting,
     seed: Seed,
+    decoding: Decoding,
     sentence: Sentence = None,
     source: Annotated[
         Path | None, typer.Option("--input", metavar="PATH", help="Text file with one document per line.")
@@ -151,12 +132,6 @@ def reconstruct(
         number("--examples", 1, "Number of test examples to use, if no text is given."),
     ] = 8,
     draw_seed: DrawSeed = 1,
-    temperature: Temperature = None,
-    top_p: TopP = None,
-    beams: Beams = None,
-    repetition_penalty: RepetitionPenalty = None,
-    no_repeat_ngram: NoRepeatNgram = None,
-    no_unknown: NoUnknown = False,
     output: Output = None,
     params: ParamsFile = PARAMS_FILE,
 ) -> None:
@@ -169,7 +144,6 @@ def reconstruct(
     known = dispatch.params_of_job(params, dataset, setting, seed)
     if sentence and source:
         raise UserError("--sentence, --input: expected one of them; found both.")
-    decoding = Decoding(False, temperature, top_p, beams, repetition_penalty, no_repeat_ngram, no_unknown)
     options = checked(known, dataset, decoding).or_likeliest()
     dispatch.run(
         "reconstruct", known, dataset, setting, seed, output, sentence or [], source, count, draw_seed, options
