@@ -19,7 +19,7 @@ from duvae import config
 from duvae.cli.information import DEMO_PARAMS
 from duvae.cli.options import checked_folder
 from duvae.commands import demo
-from duvae.commands.demo import folder, model, processes
+from duvae.commands.demo import folder, model, processes, results
 from duvae.errors import UserError
 from duvae.metrics import verdict
 
@@ -137,6 +137,22 @@ def test_the_picture_is_a_png_of_the_width_of_the_report(
         assert picture.width == int(WIDTH * DPI)
         pixels = np.asarray(picture.convert("RGB").resize((64, 64))).reshape(-1, 3)
         assert len(np.unique(pixels, axis=0)) > 10, "something is drawn"
+
+
+def test_the_page_says_how_far_its_results_reach(
+    done: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    """The signs of the table are explained. Only the package's own text is one that was chosen."""
+    page = " ".join((done[0] / "demo" / folder.PAGE).read_text(encoding="utf-8").split())
+    output = " ".join(done[1].stdout.split())
+    for text in ("‡: a training ended", results.ONE_SEED):
+        assert text in page
+        assert text in output
+    assert results.CHOSEN not in page
+    assert not results.is_default(done[0] / "demo" / folder.PARAMS)
+    copied = tmp_path / "params.yaml"
+    copied.write_bytes(DEMO_PARAMS.read_bytes())
+    assert results.is_default(copied)
 
 
 def test_it_says_what_to_do_next(done: tuple[Path, subprocess.CompletedProcess[str]]) -> None:

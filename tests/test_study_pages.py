@@ -91,6 +91,5 @@ def test_the_papers_choice_is_no_part_of_the_page_of_own_data() -> None:
     assert paper_choice(summary) == {"gamma": 0.5, "p": 0.8}
     assert paper_choice({**summary, "own_data": True}) is None
     own = PARAMS.dataset("short_yelp").model_copy(update={"paper": None})
-    params = PARAMS.model_copy(update={"datasets": {**PARAMS.datasets, "reviews": own}})
-    assert [name for name in params.datasets if studies._is_own(params, name)] == ["reviews"]
-    assert not studies._is_own(params, "no longer there")
+    datasets = {**PARAMS.datasets, "reviews": own}
+    assert [name for name, dataset in datasets.items() if config.is_own(dataset)] == ["reviews"]

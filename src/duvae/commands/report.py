@@ -7,7 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from duvae.config import APART, AnyDataset, Params, SyntheticDataset
+from duvae.config import APART, AnyDataset, Params, SyntheticDataset, is_own
 from duvae.project.files import write_text
 from duvae.report import (
     cells,
@@ -69,6 +69,7 @@ def run(params: Params, root: Path = Path()) -> None:
     sections = [
         section(params, [m for m in own if m.job.dataset == name], root, others.get(name, [])) for name in datasets
     ]
+    of_paper = any(not is_own(params.dataset(name)) for name in datasets)
     tested = [part["evidence"] for part in sections if variants.base_of(params, part["id"]) is None]
     floor = next((part["floor"] for part in sections if part["floor"]), None)
     five_models = figure1_models(params, models)
@@ -76,7 +77,7 @@ def run(params: Params, root: Path = Path()) -> None:
     drawable = five_models is not None and figure1.drawable(five_models, root)
     html = page.render(
         "index.html",
-        claims=claims.lines(tested),
+        claims=claims.lines(tested) if of_paper else [],
         claims_explained=claims.EXPLANATION,
         models=len(models),
         settings=len({model.job.setting for model in models}),

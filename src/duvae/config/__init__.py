@@ -19,6 +19,7 @@ from duvae.config.datasets import (
     SyntheticDataset,
     TextDataset,
     TextNetworks,
+    is_own,
 )
 from duvae.config.optimisation import Decay, EveryEpochDecay, Optimisation, PatientDecay, Precision
 from duvae.config.params import (
@@ -94,6 +95,7 @@ __all__ = [
     "Truth",
     "best_hyperparameters",
     "best_params_path",
+    "is_own",
     "load",
     "parse",
     "path_in_folder",

@@ -22,6 +22,11 @@ APART = ("text", "images")
 """Kinds of data sets that may hold private texts or pictures. Git keeps no examples of these data sets."""
 
 
+def is_own(dataset: "AnyDataset") -> bool:
+    """Whether a data set is the user's own, about which the paper says nothing."""
+    return dataset.kind in APART and dataset.paper is None
+
+
 class Binarize(Frozen):
     """Parameters of the bits (pixels of 0 or 1) that are drawn from the grey validation and test images.
 

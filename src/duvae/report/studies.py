@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from duvae.config import APART, Params
+from duvae.config import Params, is_own
 from duvae.metrics.statistics import with_error
 from duvae.project.files import read_json
 from duvae.project.provenance import read_record
@@ -133,7 +133,8 @@ def page(folder: Path, params: Params | None = None) -> tuple[bytes, str]:
     command = f"duvae search --study {folder.name}"
     record: Mapping[str, Any] = read_record(folder / "search.run.json", command, missing_ok=True)
     summary = read_json(folder / "study.json", command)
-    summary["own_data"] = params is not None and _is_own(params, summary["dataset"])
+    searched = params.datasets.get(summary["dataset"]) if params is not None else None
+    summary["own_data"] = searched is not None and is_own(searched)
     trials, curves = read_table(folder / "trials.csv", command), read_table(folder / "curves.csv", command)
 
     figure = heat_map(summary, trials)
@@ -159,13 +160,6 @@ def page(folder: Path, params: Params | None = None) -> tuple[bytes, str]:
     )
 
     return figures.png(figure), html
-
-
-def _is_own(params: Params, name: str) -> bool:
-    """Whether a data set is the user's own, for which the paper has chosen nothing."""
-    dataset = params.datasets.get(name)
-
-    return dataset is not None and dataset.kind in APART and dataset.paper is None
 
 
 def summary_lines(summary: Mapping[str, Any], trials: pd.DataFrame) -> list[str]:

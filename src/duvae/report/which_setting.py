@@ -31,14 +31,14 @@ class Row(NamedTuple):
         name: Name of the setting on the pages.
         first: Result of the setting's first seed.
         over: Means of all settings of the data set over their seeds.
-        words: The verdict over the seeds; None where nothing was measured that it could follow from.
+        verdict: The verdict over the seeds; None where nothing was measured that it could follow from.
     """
 
     dataset: str
     name: str
     first: Result
     over: OverSeeds
-    words: str | None
+    verdict: str | None
 
     def value(self, key: str) -> float:
         """Mean of a measure over the seeds; NaN where the setting has no such measure."""
@@ -80,7 +80,7 @@ def likelihood_table(listed: Sequence[Row]) -> list[str]:
         [
             (
                 *(f"`{row.dataset}`", row.name, row.cell("nll", "nll_stderr"), row.cell("kl"), row.cell("mi")),
-                *(row.cell("use", "use_stderr"), row.words or NONE),
+                *(row.cell("use", "use_stderr"), row.verdict or NONE),
             )
             for row in chosen
         ],
@@ -99,11 +99,11 @@ def probe_table(listed: Sequence[Row]) -> list[str]:
         if not counts:
             continue
         key, unit = f"probe_{counts[-1]}", label_unit([row.first for row in own])
-        fallen = [row for row in own if row.words == verdict.COLLAPSED and not math.isnan(row.value(key))]
+        fallen = [row for row in own if row.verdict == verdict.COLLAPSED and not math.isnan(row.value(key))]
         if not fallen:
             continue
         best = max(fallen, key=lambda row: row.value(key))
-        alive = [row for row in own if row.words != verdict.COLLAPSED and not math.isnan(row.value(key))]
+        alive = [row for row in own if row.verdict != verdict.COLLAPSED and not math.isnan(row.value(key))]
         other = max(alive, key=lambda row: row.value(key)) if alive else None
         assert best.first.probe is not None  # the setting has an accuracy
         labels = f"{int(counts[-1]):,} {unit}" if counts[-1].isdigit() else counts[-1]
@@ -141,7 +141,7 @@ def construction_table(params: Params, listed: Sequence[Row]) -> list[str]:
             (
                 *(f"`{row.dataset}`", row.name, f"{gamma:g}", str(latent), f"{number(latent * gamma**2 / 2, 2)}"),
                 *(row.cell("kl"), f"{number(latent / 2 * float(np.log1p(gamma**2)), 2)}", row.cell("mi")),
-                *(row.cell("use", "use_stderr"), row.words or NONE),
+                *(row.cell("use", "use_stderr"), row.verdict or NONE),
             )
         )
 

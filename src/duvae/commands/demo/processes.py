@@ -37,7 +37,7 @@ def at_once(jobs: int) -> int:
     """Number of models that train at the same time: one on each core.
 
     Args:
-        jobs: Number of models.
+        jobs: Number of models that have to be trained.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

@@ -17,6 +17,9 @@ from duvae.report import brief, figures, latent_spaces, page, per_example, resul
 from duvae.report.per_example import Space
 from duvae.report.results import Result
 
+DEFAULT_PARAMS = Path(__file__).with_name("demo.yaml")
+"""The package's own file of parameters."""
+
 DPI = 200
 """Number of pixels of the picture per inch. The picture is as wide as the figures of the report."""
 
@@ -26,7 +29,10 @@ DECODING = "likeliest"
 LONGEST = 70
 """Largest number of characters of a sentence that are shown. A model that has learned little may never end one."""
 
-CHOSEN = "One seed and a small text: other sizes or seeds may give other verdicts."
+ONE_SEED = "One seed and a small text: other sizes or seeds may give other verdicts."
+
+CHOSEN = "We chose this text because the two systems differ on it, so it proves nothing about them."
+"""Sentence about the text of `demo.yaml`."""
 
 
 def show(params: Params, dataset: str, root: Path) -> None:
@@ -49,12 +55,13 @@ def show(params: Params, dataset: str, root: Path) -> None:
     assert isinstance(chosen, SyntheticDataset)
     png = figures.png(latent_spaces.figure1(chosen.source, _true_space(dataset, root), spaces), dpi=DPI)
     steps = next_steps(params, root)
+    notes = [verdict.RULE, ONE_SEED, *([CHOSEN] if is_default(root / folder.PARAMS) else [])]
     html = _render(
         table=brief.table(models, chosen),
+        lines=brief.lines(params, models, [per_example.read(model, root) for model in models], root),
         sentences=sentences,
         figure=page.inline_png(png, "Latent spaces: density above, means below"),
-        rule=verdict.RULE,
-        chosen=CHOSEN,
+        notes=notes,
         steps=steps,
     )
     with whole(root / folder.PICTURE) as temporary:
@@ -62,8 +69,8 @@ def show(params: Params, dataset: str, root: Path) -> None:
     write_text(root / folder.PAGE, html)
 
     command_results.show(params, jobs, root=root)
-    _print_paragraph(verdict.RULE)
-    _print_paragraph(CHOSEN)
+    for note in notes:
+        _print_paragraph(note)
     print("\nSentences from the prior. Each model decodes the same z, with the likeliest word each time:")
     for name, lines in sentences.items():
         print(f"\n{name}")
@@ -73,6 +80,15 @@ def show(params: Params, dataset: str, root: Path) -> None:
     print("\nWhat to do next:")
     width = max(len(command) for command, _ in steps)
     print("\n".join(f"  {command:{width}}  {purpose}" for command, purpose in steps))
+
+
+def is_default(path: Path) -> bool:
+    """Whether a file of parameters is the package's own, `demo.yaml`.
+
+    Args:
+        path: The copy of the parameters in the folder of the demonstration.
+    """
+    return path.read_bytes() == DEFAULT_PARAMS.read_bytes()
 
 
 def decoded(models: list[Result], root: Path) -> dict[str, list[str]]:
