@@ -135,7 +135,7 @@ class StageGraph:
             return [self._name(stage) for stage in self.repo.stage.collect(target)]
         except DvcException as error:
             kinds = dict.fromkeys(name.partition("@")[0] for name in self.dvc_stages)
-            near = [*get_close_matches(target, kinds, n=1), *get_close_matches(target, self.dvc_stages, n=1)][:1]
+            near = get_close_matches(target, self.dvc_stages if "@" in target else kinds, n=1)
             hint = f" (did you mean '{near[0]}'?)" if near else ""
             raise UserError(
                 f"{target}: no stage, kind of stage or output of a stage has this name{hint}. Expected a name such as"

@@ -319,6 +319,17 @@ def test_stale_locks_are_removed_and_held_ones_are_not(built: Path) -> None:
     assert not path.exists()
 
 
+@pytest.mark.parametrize(
+    ("target", "hint"),
+    [("eech", "did you mean 'each'?"), ("each@x", "did you mean 'each@"), ("x" * 30, "")],
+)
+def test_a_misspelt_target_is_an_error_with_the_closest_name(built: Path, target: str, hint: str) -> None:
+    with pytest.raises(UserError, match=f"^{target}: no stage, kind of stage or output") as raised:
+        rebuild(built, target)
+    assert hint in str(raised.value)
+    assert ("did you mean" in str(raised.value)) == bool(hint)
+
+
 @pytest.mark.parametrize("left", ["nothing", "a truncated entry"])
 def test_a_run_cache_that_a_kill_has_left_half_made_stops_nothing(built: Path, left: str) -> None:
     """DVC itself fails at an empty folder of its run cache."""

@@ -46,10 +46,10 @@ def seconds_per_epoch(params: Params, dataset: str, setting: str, train: Split, 
     """Trains for some seconds, and estimates the time of an epoch without its measures on the validation examples.
 
     Args:
-        params: All parameters.
+        params: All parameters of the data set's project.
         dataset: Name of the data set.
         setting: Name of the setting.
-        train: Training examples.
+        train: Training examples: documents, or images of grey values.
         words: Size of the vocabulary, with the special words; for images, the number of pixel values.
 
     Returns:

@@ -129,9 +129,9 @@ def means_of_pairs(model: VAE, examples: Split, device: torch.device) -> Float[T
     For a flow, the function returns the codes to which the flow maps these means (see `generation.means`).
 
     Args:
-        model: The trained VAE.
+        model: The trained VAE that encodes the examples; it does not change.
         examples: The first and the second example of each pair, one pair after the other.
-        device: The model's device.
+        device: Device on which the weights of the model are.
     """
     batches = [tensor(examples, np.array([index]), device) for index in range(len(examples))]
 

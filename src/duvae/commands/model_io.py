@@ -100,7 +100,7 @@ def write_lines(lines: Sequence[str], path: Path) -> Path:
     A character that the terminal cannot show, or that would change the terminal, is printed as an escape sequence.
 
     Args:
-        lines: The lines.
+        lines: Content of the file, one string per line, without line feeds.
         path: Path of the file. A path without a suffix gets the suffix .txt.
 
     Returns:

@@ -76,7 +76,7 @@ def prior(model: VAE, count: int, latent: int, seed: int, decoding: Decoding, ma
 
     Args:
         model: The trained VAE; it does not change.
-        count: Number of samples.
+        count: Number of samples to draw and decode.
         latent: Number of dimensions of z.
         seed: Seed of z and of the draws from p(x|z).
         decoding: The way in which each word or pixel is chosen.
@@ -199,7 +199,7 @@ def next_logits(
     """Reads one word, and computes the logits of the next word.
 
     Args:
-        decoder: The decoder.
+        decoder: The LSTM decoder, whose cell reads one word and z at a time.
         word: The word ids that the LSTM reads, shape (rows,).
         z: The latent codes, shape (rows, latent).
         state: The state of the LSTM before these words.

@@ -85,7 +85,7 @@ class TrainedModel:
     """A trained model together with its vocabulary, on the GPU if there is one.
 
     Args:
-        model: The trained VAE.
+        model: The trained VAE; it moves to the GPU, if there is one.
         description: The description of the model, from its `model.json`.
         vocabulary: Words in the order of their ids; not used for images.
         max_words: Largest number of words of a sentence that the model writes, such as that of its data set; not used

@@ -189,7 +189,8 @@ class FunctionDecoder(Decoder):
         return len(x)
 
     def sample(self, z: Tensor, generator: Generator | None = None, likely: bool = False) -> Tensor:
-        raise NotImplementedError("a function that computes log p(x|z) generates no x")
+        """Always raises an error: log p(x|z) as a function generates no x, and no measure asks for one."""
+        raise TypeError("the decoder is a function that computes log p(x|z); it cannot generate x")
 
 
 class Rows(Split):
