@@ -20,7 +20,7 @@ from duvae.config import ImageNetworks, Parts
 from duvae.inference.model_files import Description
 from duvae.metrics.encoding import evaluating
 from duvae.networks.convolutions import BatchNorm
-from duvae.networks.fast import pixels
+from duvae.networks.fast import sampling
 from duvae.networks.fast.pixelcnn import FastPixelCNN
 from duvae.posteriors import standard_normal_log_prob
 from duvae.training.steps import JointLoop, Updates, optimizer
@@ -213,10 +213,10 @@ class ImageBench:
         with evaluating(self.model):
             decoder, plain = self.decoder, PlainPixelCNN(self.decoder)
             network, maps = decoder.folded(), decoder.z_maps(z)
-            rate, logits = measure.rate(), pixels.sample(network, maps, uniforms)[1].flatten()
-            fast = median(cpu(lambda: pixels.sample(network, maps, uniforms)) for _ in range(min(3, size.rounds)))
+            rate, logits = measure.rate(), sampling.sample(network, maps, uniforms)[1].flatten()
+            fast = median(cpu(lambda: sampling.sample(network, maps, uniforms)) for _ in range(min(3, size.rounds)))
             slow = cpu(lambda: plain.sample(z, uniforms, size.passes)) / size.passes * side**2
-            again = pixels.sample(network, maps, uniforms)[1].flatten()
+            again = sampling.sample(network, maps, uniforms)[1].flatten()
             few = plain.sample(z, uniforms, size.passes)[1].flatten(1)[:, : size.passes]
             difference = float((logits.view(len(z), -1)[:, : size.passes] - few).abs().max())
         name = f"{size.sampled} images sampled"

@@ -19,7 +19,7 @@ from torch.nn import functional
 from duvae.config import ImageNetworks
 from duvae.networks import build, initial, initialize
 from duvae.networks.convolutions import BatchNorm, MaskedConvolution
-from duvae.networks.fast import pixels, residual
+from duvae.networks.fast import residual, sampling
 from duvae.networks.fast.elementwise import elu_
 from duvae.networks.fast.pixelcnn import FastBlock, FastPixelCNN
 from duvae.networks.fast.toomcook import FewerProducts
@@ -300,7 +300,7 @@ def test_pixel_by_pixel_from_what_is_kept_is_a_whole_pass_a_pixel(kernels: tuple
     made = decoder(6, kernels).eval()
     z = codes(9)
     uniforms = None if likely else torch.rand(9, 6, 6)
-    x, logits = pixels.sample(made.folded(), made.z_maps(z), uniforms)
+    x, logits = sampling.sample(made.folded(), made.z_maps(z), uniforms)
     plain, expected = PlainPixelCNN(made).sample(z, uniforms)
 
     assert torch.equal(x, plain)

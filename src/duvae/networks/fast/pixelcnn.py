@@ -8,8 +8,9 @@ from duvae.networks.bodies import Slope, derivative
 from duvae.networks.convolutions import Folded, Images, channels_last, several
 from duvae.networks.fast.blocks import IMAGES, block_size
 from duvae.networks.fast.elementwise import LOG2E
-from duvae.networks.fast.pixels import Network, sample
+from duvae.networks.fast.pixels import Network
 from duvae.networks.fast.residual import residual
+from duvae.networks.fast.sampling import sample
 from duvae.networks.pixelcnn import Block, PixelCNN, bernoulli_log_prob, through
 
 IMAGES_AT_ONCE = 16
@@ -141,7 +142,7 @@ class FastPixelCNN(PixelCNN):
         """Generates one image for each z, pixel by pixel. The arguments are those of `PixelCNN.sample`.
 
         When this method generates a pixel, it computes each layer only at that pixel. The plain form computes the whole
-        image for each pixel.
+        image for each pixel. On a GPU, a CUDA graph of one row of pixels computes all rows.
         """
         uniforms = None
         if not likely:
