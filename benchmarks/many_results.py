@@ -77,7 +77,7 @@ def varied(setting: Mapping[str, Any], number: int) -> dict[str, Any]:
 def write_results(folder: Path, params: Params, jobs: Iterable[Job]) -> None:
     """Writes the results, the models and the samples of jobs that have none; a job is a data set, a setting and a seed.
 
-    All models of one system have the same weights, at the real size. Their files are links to one file.
+    All models of one system have the same weights, at the real size. The files of the weights are links to one file.
 
     Args:
         folder: Folder of the project.
@@ -93,7 +93,7 @@ def write_results(folder: Path, params: Params, jobs: Iterable[Job]) -> None:
         system = params.setting(job.setting).system
         if (folder / "results" / job.folder).exists():
             continue
-        write_result(folder, job, system, weights[system], number)
+        write_result(folder, params, job, weights[system], number)
         if job.seed == 1:
             write_samples(folder, params, job, weights[system], words, number)
 
@@ -118,22 +118,23 @@ def write_model(folder: Path, params: Params, system: str, words: int) -> str:
     return model_files.digest(model)
 
 
-def write_result(folder: Path, job: Job, system: str, weights: str, number: int) -> None:
+def write_result(folder: Path, params: Params, job: Job, weights: str, number: int) -> None:
     """Writes the files of one result.
 
     Args:
         folder: Folder of the project.
+        params: The parameters that `write_params` returned for this folder.
         job: The data set, the setting and the seed.
-        system: The system of the setting.
         weights: Digest of the weights of the model.
         number: Seed of the random changes.
     """
-    random = np.random.default_rng(number)
+    random, system = np.random.default_rng(number), params.setting(job.setting).system
     source, target = ROOT / "results" / DATASET / system / "1", folder / "results" / job.folder
     model = folder / "models" / job.folder
     model.mkdir(parents=True, exist_ok=True)
-    for name in ("weights.safetensors", "model.json"):
-        os.link(folder / "models" / system / name, model / name)
+    os.link(folder / "models" / system / "weights.safetensors", model / "weights.safetensors")
+    own = {"hyperparameters": params.hyperparameters(job.setting, DATASET).model_dump()}
+    write(model / "model.json", as_json(content(folder / "models" / system / "model.json") | own))
 
     def shaken(value: float) -> float:
         return float(value * (1 + 0.02 * random.standard_normal()))
@@ -143,7 +144,7 @@ def write_result(folder: Path, job: Job, system: str, weights: str, number: int)
     history[real] *= 1 + 0.02 * random.standard_normal((len(history), len(real)))
     write(target / "history.csv", history.to_csv(index=False))
     about = {"setting": job.setting, "seed": job.seed, "weights": weights}
-    write(target / "metrics.json", as_json({**changed(content(source / "metrics.json"), shaken), **about}))
+    write(target / "metrics.json", as_json({**changed(content(source / "metrics.json"), shaken), **about, **own}))
     write(target / "probe.json", as_json({**changed(content(source / "probe.json"), shaken), **about}))
     described, arrays = array_files.read(source / per_example.FILE, "duvae evaluate")
     arrays = {
@@ -158,6 +159,8 @@ def write_result(folder: Path, job: Job, system: str, weights: str, number: int)
         (record,) = content(source / f"{stage}.run.json")["record"]
         digests = {name: file_digest(target / name) for name in files}
         record |= {"weights": weights, "wall_seconds": shaken(record["wall_seconds"]), "outputs": digests}
+        if stage == "train":
+            record["parameters"] |= own
         record[provenance.DIGEST] = provenance.record_digest(record)
         write(target / f"{stage}.run.json", as_json({provenance.RECORD: [record]}))
 

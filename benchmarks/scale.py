@@ -10,6 +10,7 @@ commands of a user in temporary projects, one process for each measurement. Two 
 """
 
 import math
+import re
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -40,9 +41,9 @@ try:
 finally:
     status = Path("/proc/self/status")
     lines = status.read_text(encoding="ascii").splitlines() if status.exists() else []
-    print(next((line.split()[1] for line in lines if line.startswith("VmHWM:")), "nan"))
+    print("VmHWM:", next((line.split()[1] for line in lines if line.startswith("VmHWM:")), "nan"))
 """
-"""Program that runs a command of `duvae`, and then prints the peak memory of the process in KiB."""
+"""Program that runs a command of `duvae`, and then prints the peak memory of the process in KiB, after `VmHWM:`."""
 
 
 @dataclass(frozen=True)
@@ -101,9 +102,16 @@ def run(folder: Path, *command: str) -> Cost:
     )
     if status:
         raise SystemExit(f"{output}\n'{' '.join(command)}' ended with {status}")
-    memory = float(output.split()[-1]) / 2**10 if ours else float("nan")
+    return Cost(seconds, wall, peak_memory(output) if ours else float("nan"), output)
 
-    return Cost(seconds, wall, memory, output)
+
+def peak_memory(output: str) -> float:
+    """Returns the peak memory in MiB that `DUVAE` printed; NaN if the system does not tell it.
+
+    Args:
+        output: The output of `DUVAE`. Error messages of the command may follow the memory.
+    """
+    return float(re.findall(r"^VmHWM: (\S+)$", output, re.MULTILINE)[-1]) / 2**10
 
 
 def growth(sizes: Sequence[int], costs: Sequence[float]) -> float:

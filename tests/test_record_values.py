@@ -150,3 +150,22 @@ def test_a_broken_result_of_another_stage_is_a_warning(folder: Path, capsys: pyt
     then_and_now.warn(PARAMS, [JOB], folder.parents[len(JOB.folder.parts)])
 
     assert capsys.readouterr().err.startswith(f"warning: {folder / 'metrics.json'}: expected a mapping")
+
+
+def test_models_with_the_same_change_share_a_warning(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    jobs = [JOB._replace(seed=seed) for seed in range(1, 7)]
+    change = then_and_now.StageChange("models", "trained", "train", ("optimisation.epochs 50 (params.yaml: 120)",))
+    other = change._replace(values=("optimisation.batch 8 (params.yaml: 32)",))
+    monkeypatch.setattr(then_and_now, "_read_changes", lambda params, job, root: [other if job.seed == 3 else change])
+    then_and_now.warn(PARAMS, jobs)
+    first, second = capsys.readouterr().err.splitlines()
+    names = [f"models/{job.folder.as_posix()}" for job in jobs]
+
+    assert first.startswith(f"warning: {names[0]}, {names[1]}, {names[3]} and 2 more: were trained with ")
+    assert first.endswith(
+        "optimisation.epochs 50 (params.yaml: 120). What is shown belongs to these earlier values. Run 'dvc repro'."
+    )
+    assert second.startswith(f"warning: {names[2]}: was trained with optimisation.batch 8")
+    assert "--seed 3' and the stages after it, or 'dvc repro'." in second

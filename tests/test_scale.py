@@ -1,6 +1,7 @@
 """The benchmark of many lines, stages, runs and settings: its sizes, its bounds and its projects."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from benchmarks import browser, many_results, many_runs, measure, scale
 from mlflow import MlflowClient
 
 from duvae.commands import report
+from duvae.report import then_and_now
 from duvae.tracking.runs import track
 
 # MLflow and its libraries warn about future versions.
@@ -71,6 +73,11 @@ def test_a_missing_browser_breaks_the_bound(tmp_path: Path, monkeypatch: pytest.
     assert opened.faults[0].startswith("no browser: install one of chromium")
 
 
+def test_the_peak_memory_is_read_before_messages() -> None:
+    assert scale.peak_memory("wrote reports/index.html\nVmHWM: 2048\nwarning: run 'dvc repro'.\n") == 2
+    assert math.isnan(scale.peak_memory("VmHWM: nan\n"))
+
+
 def test_a_section_of_the_results_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "results.md"
     measure.write_section(path, "One", "a 1")
@@ -81,7 +88,7 @@ def test_a_section_of_the_results_is_replaced(tmp_path: Path) -> None:
 
 
 def test_copied_results_have_a_page_and_copied_runs_are_unchanged(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The commands accept the project of the benchmark, and see no difference between a run and its copy."""
     monkeypatch.chdir(tmp_path)
@@ -100,6 +107,8 @@ def test_copied_results_have_a_page_and_copied_runs_are_unchanged(
     assert len({run.data.tags["duvae.digest"] for run in runs}) == 10
     assert len({len(run.data.metrics) for run in runs}) == 1
     report.run(params, tmp_path)
+    then_and_now.warn(params, params.run_jobs(), tmp_path)
+    assert not capsys.readouterr().err
     page = (tmp_path / "reports" / "index.html").read_text(encoding="utf-8")
     data = json.loads(page.partition('id="compare-data">')[2].partition("</script>")[0])
     settings = data["sets"][0]["settings"]
