@@ -1,7 +1,9 @@
 """The examples in docs/examples run, and show what the documentation says."""
 
 import importlib.util
+import math
 import re
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -9,6 +11,8 @@ import pytest
 import torch
 
 from duvae.metrics import verdict
+from duvae.metrics.statistics import standard_error
+from duvae.regularizers import ALPHA
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -18,7 +22,7 @@ def example(name: str) -> ModuleType:
     specification = importlib.util.spec_from_file_location(name, DOCS / f"examples/{name}.py")
     assert specification is not None
     assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
+    module = sys.modules[name] = importlib.util.module_from_spec(specification)  # pythae looks for it when it saves
     specification.loader.exec_module(module)
 
     return module
@@ -41,6 +45,26 @@ def test_the_exact_nll_of_the_example_is_a_distribution() -> None:
     rows = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * 6)
 
     assert float((-module.exact_nll(rows)).exp().sum()) == pytest.approx(1, abs=1e-5)
+
+
+def test_the_regularizers_work_in_the_vae_of_a_library(capsys: pytest.CaptureFixture[str]) -> None:
+    """The trainer of pythae keeps the scales, and the page's sentence about the two models holds."""
+    module = example("pythae_vae")
+    models, train = [], module.train
+    module.train = lambda *arguments, **options: models.append(train(*arguments, **options)) or models[-1]
+    plain, regularized = module.main().values()
+    printed = capsys.readouterr().out
+
+    encoder = models[1].encoder.eval().requires_grad_(False)
+    _, test = module.pictures()
+    assert float(encoder.normalize.scale.square().mean()) == pytest.approx(0.7**2, rel=1e-5)
+    assert float(encoder.normalize.scale.std()) > 0.001  # the scales were trained
+    assert float(encoder(test).log_covariance.exp().min()) > ALPHA
+    assert plain.verdict == regularized.verdict == verdict.NOT_COLLAPSED
+    assert regularized.use - plain.use > 2 * math.hypot(regularized.use_stderr, plain.use_stderr)
+    difference = regularized.nll_by_example - plain.nll_by_example
+    assert float(difference.mean()) < -2 * standard_error(difference)
+    assert f"{regularized.nll:.2f}" in printed
 
 
 def test_code_of_the_page_names_what_exists() -> None:
