@@ -117,7 +117,7 @@ environment: $(ENVIRONMENT)  ## Create .venv or bring it up to date; most other 
 lock:  ## Write requirements.lock anew, with the newest versions; ARGS='-c requirements.lock' keeps the versions
 	@[ -x $(BIN)/uv ] || $(MAKE) environment
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
-	    --all-extras --group install --group containers -c <(grep '^torch==' requirements.lock) --no-emit-package torch \
+	    --all-extras --group install --group containers --group docs -c <(grep '^torch==' requirements.lock) --no-emit-package torch \
 	    $(ARGS) pyproject.toml -o .venv/resolved.txt
 	@{ grep -E '^(#|torch==)' requirements.lock; \
 	   sed -E -e '/^(nvidia-|cuda-|triton)/,/[^\\]$$/d' -e '/^(#|$$)/d' .venv/resolved.txt; } > requirements.lock.part
