@@ -17,6 +17,9 @@ EQUATION = re.compile(
 FUNCTION = re.compile(r"\\(log|exp|max)(?![a-zA-Z(_^])(?!\s*(\\left|\\[bB]ig+)?[(\[])")
 """The name of a function whose argument has no brackets. LaTeX puts a narrow space between them, the converter none."""
 
+SUM = re.compile(r"\\(sum|prod)(?![a-zA-Z]|\\)")
+"""A sign whose limits stand below and above it where the equation has a line of its own."""
+
 # MkDocs counts the warnings of loggers below its own; with `strict` they end the build.
 log = logging.getLogger("mkdocs.hooks.equations")
 
@@ -29,6 +32,8 @@ def mathml(latex: str, display: bool) -> str:
         display: Whether the equation stands on a line of its own.
     """
     spaced = FUNCTION.sub(r"\\\1\\,", latex.strip())
+    if display:  # the converter puts the limits beside the sign, as in the middle of a line
+        spaced = SUM.sub(r"\g<0>\\limits", spaced)
     # The converter has ASCII's tilde for the sign of "is distributed as".
     return convert(spaced, display="block" if display else "inline").replace(
         "<mi>&#x0007E;</mi>", "<mo>&#x0223C;</mo>"
