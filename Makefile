@@ -74,6 +74,7 @@ check: $(ENVIRONMENT)  ## Check the code with ruff and mypy
 	@ruff check
 	@ruff format --check
 	@mypy
+	@mypy docs/site/*.py
 
 DOCS_PORT = $(if $(filter command,$(firstword $(origin PORT))),$(PORT),8000)
 

@@ -35,9 +35,7 @@ def mathml(latex: str, display: bool) -> str:
     if display:  # the converter puts the limits beside the sign, as in the middle of a line
         spaced = SUM.sub(r"\g<0>\\limits", spaced)
     # The converter has ASCII's tilde for the sign of "is distributed as".
-    return convert(spaced, display="block" if display else "inline").replace(
-        "<mi>&#x0007E;</mi>", "<mo>&#x0223C;</mo>"
-    )
+    return convert(spaced, display="block" if display else "inline").replace("<mi>&#x0007E;</mi>", "<mo>&#x0223C;</mo>")
 
 
 def converted(content: str, source: str) -> str:
@@ -62,4 +60,3 @@ def converted(content: str, source: str) -> str:
 def on_page_content(content: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Converts the equations of a page."""
     return converted(content, page.file.src_uri)
-
