@@ -21,10 +21,12 @@ export GX_ANALYTICS_ENABLED := False
 export ITERATIVE_DO_NOT_TRACK := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
+# Material for MkDocs advertises its successor at each build.
+export NO_MKDOCS_2_WARNING := true
 # dvc and the commands of its stages come from the environment .venv.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: figure1 demo report rebuild ui serve search dashboard test check smoke torture fuzz bench gpu-check counts containers digests passwords lock environment clean help
+.PHONY: figure1 demo report rebuild ui serve search dashboard test check docs smoke torture fuzz bench gpu-check counts containers digests passwords lock environment clean help
 
 figure1: $(ENVIRONMENT)  ## Rebuild Figure 1 on all cores or GPUs, fill MLflow, and print the results (the default target)
 	@python -m pipelines.figure1 $(ARGS)
@@ -72,6 +74,17 @@ check: $(ENVIRONMENT)  ## Check the code with ruff and mypy
 	@ruff check
 	@ruff format --check
 	@mypy
+	@mypy docs/site/*.py
+
+DOCS_PORT = $(if $(filter command,$(firstword $(origin PORT))),$(PORT),8000)
+
+docs: $(ENVIRONMENT)  ## Build the documentation site into build/site; ARGS=serve shows it on http://127.0.0.1:8000; PORT=N
+	@case '$(ARGS)' in \
+	  '') mkdocs --quiet build --clean; echo "The site:  file://$(CURDIR)/build/site/index.html" ;; \
+	  serve) python -m pipelines.ports '$(DOCS_PORT)' 'make docs ARGS=serve PORT=N'; \
+	    mkdocs serve --dev-addr '127.0.0.1:$(DOCS_PORT)' ;; \
+	  *) echo "error: make docs ARGS='$(ARGS)': expected ARGS=serve, or no ARGS." >&2; exit 2 ;; \
+	esac
 
 smoke: $(ENVIRONMENT)  ## Run all stages at a reduced size, in a temporary folder
 	@python tests/end_to_end.py
@@ -117,7 +130,7 @@ environment: $(ENVIRONMENT)  ## Create .venv or bring it up to date; most other 
 lock:  ## Write requirements.lock anew, with the newest versions; ARGS='-c requirements.lock' keeps the versions
 	@[ -x $(BIN)/uv ] || $(MAKE) environment
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
-	    --all-extras --group install --group containers -c <(grep '^torch==' requirements.lock) --no-emit-package torch \
+	    --all-extras --group install --group containers --group docs -c <(grep '^torch==' requirements.lock) --no-emit-package torch \
 	    $(ARGS) pyproject.toml -o .venv/resolved.txt
 	@{ grep -E '^(#|torch==)' requirements.lock; \
 	   sed -E -e '/^(nvidia-|cuda-|triton)/,/[^\\]$$/d' -e '/^(#|$$)/d' .venv/resolved.txt; } > requirements.lock.part

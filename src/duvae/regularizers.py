@@ -91,6 +91,7 @@ class MeanBatchNorm(nn.Module):
         self.register_buffer("running_variance", torch.ones(latent))
 
     def forward(self, mean: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch latent"]:
+        """Normalizes the means of a batch, shape (batch, latent)."""
         return nn.functional.batch_norm(
             mean,
             self.running_mean,
@@ -147,6 +148,7 @@ class VarianceFloor(Staged):
         self.alpha = alpha
 
     def forward(self, variance: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch latent"]:
+        """Adds alpha to the variances, shape (batch, latent)."""
         return variance + self.alpha if self.started else variance
 
 
@@ -171,6 +173,7 @@ class VarianceDropout(Staged):
         self.p, self.alpha = p, alpha
 
     def forward(self, variance: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch latent"]:
+        """Drops some of the variances, shape (batch, latent)."""
         if not (self.training and self.started):
             return variance
         g = torch.empty_like(variance).bernoulli_(self.p).div_(self.p)
