@@ -32,6 +32,8 @@ records these results in the project, and calls `dvc repro` once. So DVC stays t
 | `owners.py` | marks the processes that a command starts, and finds those whose command has ended |
 | `signals.py` | ends a command in an orderly way after Ctrl-C, SIGTERM or SIGHUP |
 | `prefect_api.py` | checks that the user's Prefect server answers |
+| `prefect_home.py` | keeps Prefect's database in the project |
+| `flow_runs.py` | names the runs on Prefect's page, and ends those of killed rebuilds |
 | `ports.py` | checks that a server can listen on a port |
 | `prefect_server.py` | `make serve`: a Prefect server and a worker, which rebuild on request and every night |
 | `parallel_study.py` | runs one Optuna study with several worker processes; not part of a rebuild |

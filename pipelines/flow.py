@@ -20,7 +20,7 @@ from duvae import config
 from duvae.errors import UserError
 from duvae.project import job_list, parameters
 from duvae.project.files import read_json
-from pipelines import display, launcher, orchestration
+from pipelines import display, flow_runs, launcher, orchestration
 from pipelines.devices import Device, of_worker
 from pipelines.failures import Failure, TaskFailedError
 from pipelines.launcher import Machine, TaskResult
@@ -47,7 +47,7 @@ class RebuildFailedError(Exception):
     """Error of a rebuild in which tasks failed. The message gives the reason of each failure."""
 
 
-@flow(name="rebuild", validate_parameters=True, persist_result=False)
+@flow(name="rebuild", flow_run_name="rebuild", validate_parameters=True, persist_result=False)
 def rebuild(
     targets: list[str] | None = None,
     slots: int | None = None,
@@ -70,6 +70,7 @@ def rebuild(
     Raises:
         RebuildFailedError: If tasks failed. The results of all other tasks are recorded.
     """
+    flow_runs.begin()
     root = Path.cwd()
     params = config.load(root / "params.yaml")
     job_list.check(params, root / job_list.JOBS)
@@ -143,14 +144,19 @@ def _track(root: Path, params: config.Params, jobs: Sequence[config.Job]) -> Non
 
 
 def submit_here(context: TaskContext) -> Submit:
-    """Returns the function that starts tasks on this machine's devices."""
+    """Names the run of the flow, and returns the function that starts tasks on this machine's devices."""
+    flow_runs.rename(context.tasks)
     run_stage = stage_task(context.machine, context.snapshot, context.pool, context.devices)
 
     return lambda name, entries: run_stage.submit(name, entries).result
 
 
 def submit_to_cluster(context: TaskContext) -> Submit:
-    """Returns the function that starts tasks on a Dask cluster. Each task takes `GPU=1` of its worker's resources."""
+    """Names the run of the flow, and returns the function that starts tasks on a Dask cluster.
+
+    Each task takes `GPU=1` of its worker's resources.
+    """
+    flow_runs.rename(context.tasks)
     run_stage, graph = stage_task(context.machine, context.snapshot, None, None), context.graph
 
     def submit(name: str, entries: dict[str, Entry]) -> Callable[[], TaskResult]:
@@ -174,6 +180,11 @@ def is_transient(_: Any, __: Any, state: Any) -> bool:
     return isinstance(state.data, TaskFailedError) and state.data.failure.may_pass
 
 
+def _task_name(parameters: dict[str, Any]) -> str:
+    """The name of a task on Prefect's page, from the arguments of the task."""
+    return flow_runs.task_name(parameters["stage"])
+
+
 def stage_task(
     machine: Machine, snapshot: ProjectSnapshot, pool: Pool | None, devices: dict[str, str] | None
 ) -> Task[Any, TaskResult]:
@@ -189,7 +200,7 @@ def stage_task(
 
     @task(
         name="stage",
-        task_run_name="{stage}",
+        task_run_name=_task_name,
         retries=RETRIES,
         retry_delay_seconds=exponential_backoff(DELAY),
         retry_jitter_factor=0.2,

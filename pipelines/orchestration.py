@@ -81,6 +81,7 @@ class TaskContext:
         pool: The devices of this machine; None: the tasks run on a cluster.
         devices: Name of the device of each started stage, by name of the stage. Each Prefect task adds the device on
             which it runs its stage.
+        tasks: Names of the stages that have to run, as far as this is known before the first task.
     """
 
     graph: StageGraph
@@ -88,6 +89,7 @@ class TaskContext:
     snapshot: ProjectSnapshot
     pool: Pool | None
     devices: dict[str, str]
+    tasks: tuple[str, ...] = ()
 
 
 def run(
@@ -139,7 +141,7 @@ def run(
                 pool.report = table.report
             if sharing.reason:
                 table.report(f"slots: {sharing.reason}")
-            context = TaskContext(graph, machine, snapshot, pool, table.devices)
+            context = TaskContext(graph, machine, snapshot, pool, table.devices, tuple(scheduler.progress.waiting))
             scheduler.run(submitter(context), capacity, table.update)
             scheduler.progress.no_device = pool.no_device if pool is not None else ""
             _record(root, options, scheduler, snapshot, next(iter(pool.devices), None) if pool is not None else None)

@@ -14,12 +14,15 @@ from pathlib import Path
 from duvae import streams
 from duvae.cli import TELEMETRY_OFF
 from duvae.errors import UserError, as_user_error
-from pipelines import owners, ports, prefect_api, signals, watchdog
+from pipelines import owners, ports, prefect_api, prefect_home, signals, watchdog
 from pipelines.arguments import Parser
 from pipelines.servers import PATIENCE, is_healthy, terminate
 
 POOL = "duvae"
 """Name of the Prefect work pool from which the worker takes flow runs."""
+
+FLOW = "rebuild"
+"""Name of the flow of a rebuild."""
 
 
 def serve(port: int) -> int:
@@ -36,6 +39,7 @@ def serve(port: int) -> int:
     """
     root = Path.cwd()
     owners.end_left_over()
+    prefect_home.use(root)
     watchdog.start(mark_children=True)
     paths = [str(root), os.environ.get("PYTHONPATH", "")]
     environment = {
@@ -63,6 +67,7 @@ def serve(port: int) -> int:
             server = subprocess.Popen(command, env=environment, start_new_session=True)
             _wait(url, server)
         environment["PREFECT_API_URL"] = url
+        _end_killed(url)
         for arguments in (
             ["work-pool", "create", POOL, "--type", "process", "--overwrite"],
             ["--no-prompt", "deploy", "--all"],
@@ -82,6 +87,27 @@ def serve(port: int) -> int:
         for process in (worker, server):
             if process is not None:
                 terminate(process)
+
+
+def _end_killed(url: str) -> None:
+    """Ends the runs of killed rebuilds on a server. A run that seems to go on would keep the next one from its start.
+
+    Args:
+        url: Address of the server's API.
+
+    Raises:
+        UserError: If the server does not answer.
+    """
+    import httpx
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    from pipelines import flow_runs
+
+    with temporary_settings({PREFECT_API_URL: url}):
+        try:
+            flow_runs.end_killed(FLOW)
+        except httpx.HTTPError as error:
+            raise UserError(f"{url}: the server has stopped answering ({error}). Run the command again.") from error
 
 
 def _wait(url: str, server: subprocess.Popen[bytes]) -> None:

@@ -13,7 +13,7 @@ from duvae import streams
 from duvae.cli import TELEMETRY_OFF
 from duvae.cli.usage import program
 from duvae.errors import UserError, as_user_error
-from pipelines import prefect_api, signals, watchdog
+from pipelines import prefect_api, prefect_home, signals, watchdog
 
 # Prefect reads these variables when it is imported. Prefect's log on the console would disturb the live table, so the
 # console shows only critical messages. Prefect's page shows the whole log.
@@ -164,6 +164,7 @@ def run_flow(
     Raises:
         UserError: If the rebuild cannot run. After a failed task, the process ends with the exit status 1.
     """
+    prefect_home.use(Path.cwd())
     watchdog.start(mark_children=True)  # before Prefect starts its temporary server
     if url := prefect_api.chosen():
         prefect_api.require(url)

@@ -48,13 +48,18 @@ IGNORED = "/base.txt\n/each/\n/after.txt\n/checkpoints/\n"
 LONG_REBUILD = """
 import sys
 from pathlib import Path
+from pipelines import prefect_home
+
+prefect_home.use(Path.cwd())  # as `rebuild.run_flow` does before it imports Prefect
+
 from prefect import flow
-from pipelines import flow as flows, rebuild
+from pipelines import flow as flows, flow_runs, rebuild
 from pipelines import orchestration
 from pipelines.orchestration import RebuildOptions
 
-@flow(name="long")
+@flow(name="rebuild")
 def long(**options):
+    flow_runs.begin()
     orchestration.run(Path.cwd(), RebuildOptions(devices="cpu"), 1, flows.submit_here)
 
 flows.rebuild = long

@@ -18,7 +18,7 @@ import yaml
 from duvae import config
 from duvae.cli.information import DEMO_PARAMS
 from duvae.cli.options import checked_folder
-from duvae.commands import demo
+from duvae.commands import demo, side_by_side
 from duvae.commands.demo import folder, model, processes, results
 from duvae.errors import UserError
 from duvae.metrics import verdict
@@ -254,7 +254,7 @@ def test_stages_after_a_missing_one_run_again(tmp_path: Path) -> None:
 
 
 def test_the_lines_of_the_epochs_are_understood() -> None:
-    epoch = processes.EPOCH.fullmatch("demo-du_vae-1: epoch 3 of 30  loss 24.10  KL 1.20")
+    epoch = side_by_side.EPOCH.fullmatch("demo-du_vae-1: epoch 3 of 30  loss 24.10  KL 1.20")
     assert epoch is not None
     assert (epoch["name"], epoch["epoch"], epoch["note"]) == ("demo-du_vae-1", "3", "loss 24.10  KL 1.20")
 

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 import small_project
-from pipelines import owners
+from pipelines import owners, prefect_home
 from pipelines.owners import OWNER_VARIABLE
 
 ROOT = Path(__file__).parents[1]
@@ -148,9 +148,9 @@ def test_a_mark_of_another_machine_or_container_says_nothing() -> None:
 
 
 def test_a_killed_rebuild_leaves_no_server(tmp_path: Path) -> None:
-    """After SIGKILL, Prefect's temporary server ends, and so does the task that runs."""
+    """After SIGKILL, Prefect's temporary server ends, and so does the running task. Its database is in the project."""
     folder = small_project.create(tmp_path / "project", f"touch {tmp_path / 'task'}; sleep 300")
-    with started(folder, small_project.LONG_REBUILD, PREFECT_HOME=str(tmp_path / "prefect")) as process:
+    with started(folder, small_project.LONG_REBUILD, PREFECT_HOME="") as process:
 
         def sleeps() -> bool:
             return any("sleep 300" in words(child) for child in family(process))
@@ -160,6 +160,7 @@ def test_a_killed_rebuild_leaves_no_server(tmp_path: Path) -> None:
         children = family(process)
         assert any("uvicorn" in words(child) for child in children)
         assert any("sleep 300" in words(child) for child in children)
+        assert (folder / prefect_home.FOLDER / "prefect.db").exists()
         process.kill()
         process.wait()
         assert not psutil.wait_procs(children, timeout=120)[1]

@@ -87,7 +87,7 @@ def test_the_recipe_for_your_own_data(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(estimate, "seconds_per_epoch", lambda *_: 1.0)
     jobs = []
     monkeypatch.setattr(
-        own_run, "reproduce", lambda folder: jobs.extend(config.load(folder / "params.yaml").run_jobs())
+        own_run, "reproduce", lambda folder, _: jobs.extend(config.load(folder / "params.yaml").run_jobs())
     )
     monkeypatch.setattr(own_run, "show", lambda *_: None)
     monkeypatch.setattr(private, "write", written_without_dvc)

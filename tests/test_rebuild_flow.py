@@ -15,6 +15,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -23,6 +24,8 @@ import yaml
 import small_project
 from duvae.errors import HOST_UNAVAILABLE
 from made_up_gpus import LOST, nvidia_smi
+from pipelines import flow_runs
+from pipelines.owners import owner
 from pipelines.workspaces import WORK_FOLDER
 from small_project import call, commit, lock
 
@@ -50,7 +53,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]
     command = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-ui"]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        deadline = time.monotonic() + 180
+        deadline = time.monotonic() + 900
         while not is_healthy(url):
             assert process.poll() is None
             assert time.monotonic() < deadline
@@ -128,9 +131,9 @@ esac
     assert set(lock(folder)) == {"after", "base", "each@a", "each@c"}
 
     runs = yaml.safe_load(python(f"NAME = 'flaky'\n{TASK_RUNS}", folder, server))
-    assert [run[0] for run in runs] == ["after", "base", "each@a", "each@b", "each@c"]
-    assert {name: count for name, _, count in runs} == {"after": 1, "base": 1, "each@a": 2, "each@b": 1, "each@c": 1}
-    assert {name for name, state, _ in runs if state == "Failed"} == {"each@b"}
+    assert [run[0] for run in runs] == ["after", "base", "each a", "each b", "each c"]
+    assert {name: count for name, _, count in runs} == {"after": 1, "base": 1, "each a": 2, "each b": 1, "each c": 1}
+    assert {name for name, state, _ in runs if state == "Failed"} == {"each b"}
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
@@ -166,6 +169,40 @@ def test_an_interrupted_rebuild_leaves_nothing_running(number: signal.Signals, t
     assert not psutil.wait_procs(children, timeout=60)[1]
 
 
+def ask(server: dict[str, str], path: str, **content: object) -> Any:
+    """Sends a request to the Prefect server; returns its answer."""
+    request = urllib.request.Request(  # noqa: S310 (the test's own server)
+        f"{server['PREFECT_API_URL']}/{path}", json.dumps(content).encode(), {"Content-Type": "application/json"}
+    )
+
+    return json.load(urllib.request.urlopen(request))  # noqa: S310
+
+
+def test_the_next_rebuild_ends_the_run_of_a_killed_one(server: dict[str, str], tmp_path: Path) -> None:
+    """The next rebuild fails early, since there is no params.yaml. A run stays whose process lives: this test."""
+    flow = ask(server, "flows/", name="rebuild")["id"]
+    mine = {"flow_id": flow, "state": {"type": "RUNNING"}, "labels": {flow_runs.LABEL: owner()}}
+    living = ask(server, "flow_runs/", **mine)["id"]
+    folder = small_project.create(tmp_path / "project", "touch ../started; sleep 300")
+    command = [sys.executable, "-c", small_project.LONG_REBUILD]
+    process = subprocess.Popen(command, cwd=folder, env=server, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not list(tmp_path.glob("project/.dvc/tmp/rebuild/workspaces/*/started")):
+        assert process.poll() is None
+        time.sleep(0.2)
+    process.kill()
+    process.wait()
+    (killed,) = [run for run in ask(server, "flow_runs/filter") if run["name"] == "rebuild: 5 tasks"]
+    assert killed["state_name"] == "Running"
+
+    command = [sys.executable, "-m", "pipelines.rebuild"]
+    done = subprocess.run(command, cwd=tmp_path, env=server, capture_output=True, text=True, check=False)
+    assert (done.returncode, "params.yaml" in done.stderr) == (2, True), done.stderr
+    states = {run["id"]: run["state_name"] for run in ask(server, "flow_runs/filter")}
+    assert (states[killed["id"]], states[living]) == ("Crashed", "Running")
+    tasks = ask(server, "task_runs/filter", flow_runs={"id": {"any_": [killed["id"]]}})
+    assert {task["state_name"] for task in tasks if task["name"] != "base"} == {"Crashed"}
+
+
 def test_the_nightly_deployment_is_scheduled(server: dict[str, str]) -> None:
     """After `prefect deploy`, the server schedules the rebuild that prefect.yaml describes for 02:00 UTC each day."""
     for arguments in (
@@ -173,13 +210,8 @@ def test_the_nightly_deployment_is_scheduled(server: dict[str, str]) -> None:
         ["--no-prompt", "deploy", "--all"],
     ):
         subprocess.run(["prefect", *arguments], cwd=ROOT, env=server, check=True, stdout=subprocess.DEVNULL)
-    request = urllib.request.Request(  # noqa: S310 (the test's own server)
-        f"{server['PREFECT_API_URL']}/flow_runs/filter",
-        b'{"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}',
-        {"Content-Type": "application/json"},
-    )
     deadline = time.monotonic() + 120
-    while not (runs := json.load(urllib.request.urlopen(request))):  # noqa: S310
+    while not (runs := ask(server, "flow_runs/filter", flow_runs={"state": {"type": {"any_": ["SCHEDULED"]}}})):
         assert time.monotonic() < deadline, "no run was scheduled"
         time.sleep(0.2)
     assert {run["expected_start_time"][11:16] for run in runs} == {"02:00"}

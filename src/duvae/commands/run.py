@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from duvae.commands import trainings
 from duvae.config import Params
 from duvae.data.mirrors import is_url
 from duvae.errors import UserError
@@ -38,7 +39,7 @@ def run(selection: Selection, root: Path = Path(), file: Path = Path("params.yam
     jobs = [job.name for job in params.run_jobs()]
     print(f"{name}: {len(jobs)} {'training' if len(jobs) == 1 else 'trainings'} ({', '.join(jobs)}), in {folder}.")
     print("Stages that are up to date are not repeated; Ctrl-C interrupts, and the same command goes on.", flush=True)
-    reproduce(folder)
+    reproduce(folder, params)
     own = (root / own_data.DATASETS / f"{name}.yaml").is_file()
     show(params, folder, "" if own else f"cd {shlex.quote(str(folder))} && ")
 
@@ -56,10 +57,15 @@ def require_written_here(path: Path) -> None:
         )
 
 
-def reproduce(folder: Path) -> None:
-    """Runs the stages of a project that are out of date, with `dvc repro`.
+def reproduce(folder: Path, params: Params) -> None:
+    """Runs the stages of a project that are out of date, with `dvc repro`. Trainings run side by side before.
+
+    Args:
+        folder: The folder of the private project.
+        params: All parameters of the private project.
 
     Raises:
+        Interrupted: If the user asks for a stop while trainings run side by side.
         UserError: If a stage fails. Its own message is printed before.
     """
     environment = {
@@ -68,12 +74,10 @@ def reproduce(folder: Path) -> None:
     }
     if (mirror := os.environ.get("DUVAE_MIRROR")) and not is_url(mirror):
         environment["DUVAE_MIRROR"] = str(Path(mirror).absolute())  # dvc and its stages run in another folder
+    trainings.run(params, folder, environment)
     command = [sys.executable, "-m", "dvc", "repro"]
-    status = subprocess.run(command, cwd=folder, env=environment, check=False).returncode
-    if status:
-        raise UserError(
-            f"{folder}: a stage has failed; its message is above. Mend the cause, and run the command again."
-        )
+    if subprocess.run(command, cwd=folder, env=environment, check=False).returncode:
+        raise UserError(trainings.stage_failed(folder))
 
 
 def show(params: Params, folder: Path, before: str = "") -> None:

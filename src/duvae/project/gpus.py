@@ -272,6 +272,16 @@ def check_device() -> None:
         )
 
 
+def in_use() -> bool:
+    """Whether the stages that this process starts compute on a GPU. The function does not ask the driver."""
+    if name := os.environ.get(VARIABLE, ""):
+        return name != CPU
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    hidden = visible is not None and visible.split(",")[0].strip() in {"", *HIDDEN}
+
+    return not hidden and any(DEVICES.glob(GPU_FILES)) and not torch_without_cuda()
+
+
 def _reasons() -> Iterator[str]:
     """Yields why torch cannot use the GPU that this process sees; nothing if torch can."""
     import torch
