@@ -9,12 +9,12 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
-from prefect.tasks import Task, exponential_backoff
+from prefect.tasks import Task, TaskRunNameCallbackWithParameters, exponential_backoff
 
 from duvae import config
 from duvae.errors import UserError
@@ -200,7 +200,7 @@ def stage_task(
 
     @task(
         name="stage",
-        task_run_name=_task_name,
+        task_run_name=cast("TaskRunNameCallbackWithParameters", _task_name),
         retries=RETRIES,
         retry_delay_seconds=exponential_backoff(DELAY),
         retry_jitter_factor=0.2,

@@ -89,7 +89,7 @@ def begin() -> None:
     """Marks the run of the flow that calls this function, and ends the runs of this flow whose process was killed."""
     with get_client(sync_client=True) as client:
         client.update_flow_run_labels(UUID(flow_run.get_id()), {LABEL: owner()})
-        _end_killed(client, flow_run.get_flow_name())
+        _end_killed(client, str(flow_run.get_flow_name()))
 
 
 def end_killed(flow: str) -> None:
@@ -114,7 +114,7 @@ def _end_killed(client: SyncPrefectClient, flow: str) -> None:
 
 def _unfinished(client: SyncPrefectClient, flow: str) -> Iterator[FlowRun]:
     """Yields all runs of a flow that have begun and have not ended."""
-    began = [state for state in UNFINISHED if state is not StateType.SCHEDULED]
+    began: list[StateType] = [state for state in UNFINISHED if state is not StateType.SCHEDULED]
     state = FlowRunFilterState(type=FlowRunFilterStateType(any_=began))
     for offset in range(0, 100 * PAGE, PAGE):
         runs = client.read_flow_runs(
