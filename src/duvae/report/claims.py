@@ -183,9 +183,7 @@ def table_block(found: Sequence[Line]) -> str:
     Args:
         found: The claims with their findings, as `lines` returns them.
     """
-    rows = [
-        f"| {claim.section} | {claim.text} | {_verdicts(alike)} |" for claim, alike in _by_verdict(found).items()
-    ]
+    rows = [f"| {claim.section} | {claim.text} | {_verdicts(alike)} |" for claim, alike in _by_verdict(found).items()]
 
     return _block(found, ["| section | claim of the paper | our results |", "|---|---|---|", *rows])
 
