@@ -1,6 +1,7 @@
 """The verdicts on the paper's claims follow from the results, and say no more than these support."""
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -315,23 +316,73 @@ def test_a_claim_holds_only_as_a_whole() -> None:
     assert together([good, bad]).seeds == 2
 
 
-def test_every_claim_is_in_the_readme(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["README.md", "docs/results.md"])
+def test_both_pages_have_the_claims_of_todays_results(tmp_path: Path, name: str) -> None:
     params = made_up.params(settings=["vae", "mae"], seeds=[1, 2])
     made_up.project(tmp_path, params, params.run_jobs())
-    readme = tmp_path / "README.md"
-    readme.write_text("nothing\n", encoding="utf-8")
-    with pytest.raises(UserError, match="expected the lines"):
+    (tmp_path / "docs").mkdir()
+    empty = f"before\n{claims.BEGIN}\nold\n{claims.END}\nafter\n"
+    for other in ("README.md", "docs/results.md"):
+        (tmp_path / other).write_text(empty, encoding="utf-8")
+    command.run(params, root=tmp_path)
+    page = tmp_path / name
+    page.write_text("nothing\n", encoding="utf-8")
+    with pytest.raises(UserError, match=f"{name}: expected the lines"):
         command.run(params, root=tmp_path)
-    readme.write_text(f"before\n{claims.BEGIN}\nold\n{claims.END}\nafter\n", encoding="utf-8")
-    with pytest.raises(UserError, match=r"not those of today.s results\. Run .duvae claims."):
+    page.write_text(empty, encoding="utf-8")
+    with pytest.raises(UserError, match=rf"{name}: .*not those of today.s results\. Run .duvae claims."):
         command.run(params, check=True, root=tmp_path)
     command.run(params, root=tmp_path)
-    text = readme.read_text(encoding="utf-8")
-    assert all(claim.text in text for claim in CLAIMS)
+    text = page.read_text(encoding="utf-8")
+    assert all(claim.text in text for claim in CLAIMS) == (name == "docs/results.md")
+    assert sum(map(int, re.findall(r"^\| [a-z ]+ \| (\d+) \|", text, re.MULTILINE))) in (0, len(CLAIMS))
     assert text.startswith("before\n")
     assert text.endswith("\nafter\n")
     assert "old" not in text.splitlines()
     command.run(params, check=True, root=tmp_path)
+
+
+def test_a_project_without_docs_has_the_summary_alone(tmp_path: Path) -> None:
+    params = made_up.params(settings=["vae", "mae"], seeds=[1, 2])
+    made_up.project(tmp_path, params, params.run_jobs())
+    (tmp_path / "README.md").write_text(f"{claims.BEGIN}\n{claims.END}\n", encoding="utf-8")
+    command.run(params, root=tmp_path)
+    assert "| cannot tell |" in (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert not (tmp_path / "docs").exists()
+
+
+def test_the_summary_counts_each_claim_once_and_names_those_that_are_decided() -> None:
+    """A decision on one data set outweighs `cannot tell` on another; two opposite decisions stand by themselves."""
+
+    def line(number: int, dataset: str, verdict: str, seeds: int = 5) -> claims.Line:
+        return claims.Line(CLAIMS[number], dataset, checks.Finding(verdict, "", seeds), "")
+
+    found = [
+        line(0, "a", SUPPORTED),
+        line(0, "b", CANNOT_TELL, 1),
+        *(line(1, dataset, NOT_SUPPORTED, 2) for dataset in ("a", "b")),
+        line(2, "a", CANNOT_TELL),
+        *(claims.Line(claim, None, checks.Finding(NOT_TESTED, "", 0), "") for claim in CLAIMS[3:]),
+    ]
+    rows = summary_rows(found)
+    assert rows == {
+        SUPPORTED: ["1", f"{CLAIMS[0].text.rstrip('.')}: supported (a; 5 seeds) (section {CLAIMS[0].section})"],
+        NOT_SUPPORTED: ["1", f"{CLAIMS[1].text.rstrip('.')}: not supported (a, b; 2 seeds) (section 4.2)"],
+        CANNOT_TELL: ["1", claims.REASONS[CANNOT_TELL]],
+        NOT_TESTED: [str(len(CLAIMS) - 3), claims.REASONS[NOT_TESTED]],
+    }
+    rows = summary_rows([*found, line(0, "c", NOT_SUPPORTED, 3)])
+    assert rows[SUPPORTED] == ["0", "–"]
+    number, names = rows[claims.DIVIDED]
+    assert number == "1"
+    assert "supported (a; 5 seeds); not supported (c; 3 seeds)" in names
+
+
+def summary_rows(found: Sequence[claims.Line]) -> dict[str, list[str]]:
+    """The number of claims and the last column of each row of the summary, by verdict."""
+    rows = re.findall(r"^\| ([a-z ,]+) \| (\d+) \| (.*) \|$", claims.summary_block(found), re.MULTILINE)
+
+    return {verdict: [number, names] for verdict, number, names in rows}
 
 
 @pytest.mark.parametrize(("fb", "flow", "expected"), [(0.0, 4.0, SUPPORTED), (4.0, 0.0, NOT_SUPPORTED)])

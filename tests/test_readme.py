@@ -1,19 +1,19 @@
-"""The README's code runs, and its commands, names and links exist."""
+"""The README's code runs, its commands, names and links exist, and what it says in short is true."""
 
 import dataclasses
 import pkgutil
 import re
-import subprocess
-import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import typer
 import yaml
 
 from command_line import call
-from duvae import config
+from duvae import cli, config
 from duvae.commands import estimate, fetch, prepare, validate
 from duvae.commands import run as own_run
 from duvae.inference.model import Codes, TrainedModel
@@ -21,11 +21,13 @@ from duvae.project import private
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+MODEL_PAGE = (ROOT / "docs/use-a-model.md").read_text(encoding="utf-8")
+PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
 
 
-def blocks(language: str) -> list[str]:
-    """The README's blocks of code in one language."""
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def blocks(language: str, page: str = README) -> list[str]:
+    """The blocks of code in one language on a page."""
+    return re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
 
 
 def test_the_snippet_with_the_regularizers_runs() -> None:
@@ -120,27 +122,65 @@ def written_without_dvc(root: Path, name: str, content: dict[str, Any], header: 
 
 
 def test_the_names_that_the_use_of_a_model_shows_exist() -> None:
-    (code,) = blocks("py")
+    code = blocks("py", MODEL_PAGE)[0]
     names = {"load": "duvae.inference.model.load", "encode": "duvae.inference.model.TrainedModel.encode"}
     assert all(f"{name}(" in code for name in names)
     for path in names.values():
         pkgutil.resolve_name(path)
     assert {field.name for field in dataclasses.fields(Codes)} >= set(re.findall(r"codes\.(\w+)", code))
     for name in ("generate", "reconstruct", "interpolate", "decode"):
-        assert f"`{name}`" in README
+        assert f"`{name}`" in MODEL_PAGE
         assert hasattr(TrainedModel, name)
 
 
-def test_links_lead_somewhere() -> None:
-    for link in re.findall(r"\]\(([^)#]+)\)", README):
+def headings(path: Path) -> set[str]:
+    """The anchors of a page's headings, as git hosts make them."""
+    heads = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_links_lead_somewhere(name: str) -> None:
+    text = re.sub(r"```.*?```", "", (ROOT / name).read_text(encoding="utf-8"), flags=re.DOTALL)
+    for link, anchor in re.findall(r"\]\(([^)#\s]*)(?:#([^)\s]+))?\)", text):
         if not link.startswith("http"):
-            assert (ROOT / link).exists(), link
+            path = (ROOT / name).parent / link if link else ROOT / name
+            assert path.exists(), link
+            assert not anchor or anchor in headings(path), f"{link}#{anchor}"
 
 
-def test_commands_exist() -> None:
+@pytest.mark.parametrize("name", PAGES)
+def test_commands_exist(name: str) -> None:
+    """Each target of make and each command of `duvae` in the blocks of a page exists."""
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    for target in re.findall(r"^make ([a-z]+)", "\n".join(blocks("sh")), re.MULTILINE):
+    code = "\n".join(blocks("sh", (ROOT / name).read_text(encoding="utf-8")))
+    for target in re.findall(r"^make ([a-z-]+)", code, re.MULTILINE):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
-    for command in set(re.findall(r"^duvae ([a-z0-9]+)", "\n".join(blocks("sh")), re.MULTILINE)):
-        done = subprocess.run([sys.executable, "-m", "duvae", command, "--help"], capture_output=True, check=False)
-        assert done.returncode == 0, command
+    known = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
+    assert set(re.findall(r"^duvae ([a-z0-9]+(?:-[a-z]+)*)", code, re.MULTILINE)) <= known.keys()
+
+
+def test_the_readme_is_short_and_its_code_fits_80_columns() -> None:
+    """One screen: a figure, a few paragraphs, and tables. The library's example has six lines of code."""
+    code = "\n".join(re.findall(r"```\w+\n(.*?)```", README, re.DOTALL))
+    assert max(map(len, code.splitlines())) <= 80
+    (snippet,) = blocks("python")
+    assert len(re.findall(r"^.+$", snippet, re.MULTILINE)) == 6
+    prose = re.sub(r"```.*?```|<!-- Begin.*End of the claims. -->|^\|.*$", "", README, flags=re.DOTALL | re.MULTILINE)
+    assert len(prose.split()) < 500
+
+
+def test_the_badges_are_true() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    versions = [name.rpartition(" ")[2] for name in project["classifiers"] if re.search(r":: 3\.\d+$", name)]
+    for name, text in (("python", f"Python: {' | '.join(versions)}"), ("licence", f"licence: {project['license']}")):
+        assert f"<title>{text}</title>" in (ROOT / f"docs/images/badge-{name}.svg").read_text(encoding="utf-8")
+    assert f"[![Python {', '.join(versions)}](docs/images/badge-python.svg)]" in README
+    assert f"[![licence: {project['license']}](docs/images/badge-licence.svg)](LICENSE)" in README
+
+
+def test_every_page_of_docs_is_linked() -> None:
+    """A reader finds each page from the README, or from a page to which the README links."""
+    linked = set(re.findall(r"\]\((docs/[\w-]+\.md)", README))
+    assert {name for name in PAGES if name.startswith("docs/")} - linked <= {"docs/index.md", "docs/collapse.md"}

@@ -437,17 +437,19 @@ def test_variants_stand_in_the_section_of_their_base(tmp_path: Path) -> None:
     assert claims_of(html) == claims_of(page(tmp_path / "alone", of_run(BASE)))
 
 
-def test_the_readme_has_no_claims_of_variants(tmp_path: Path) -> None:
+def test_the_pages_have_no_claims_of_variants(tmp_path: Path) -> None:
     made_up.project(tmp_path, of_run(BASE, OTHERS))
-    block = f"{claims.claims.BEGIN}\n{claims.claims.END}\n"
-    (tmp_path / "README.md").write_text(block)
-    claims.run(of_run(BASE), root=tmp_path)
-    alone = (tmp_path / "README.md").read_text(encoding="utf-8")
-    (tmp_path / "README.md").write_text(block)
-    claims.run(of_run(BASE, OTHERS), root=tmp_path)
+    (tmp_path / "docs").mkdir()
+    pages = [tmp_path / "README.md", tmp_path / "docs/results.md"]
+    texts = []
+    for run in (of_run(BASE), of_run(BASE, OTHERS)):
+        for page in pages:
+            page.write_text(f"{claims.claims.BEGIN}\n{claims.claims.END}\n")
+        claims.run(run, root=tmp_path)
+        texts.append([page.read_text(encoding="utf-8") for page in pages])
 
-    assert (tmp_path / "README.md").read_text(encoding="utf-8") == alone
-    assert "synthetic" in alone
+    assert texts[0] == texts[1]
+    assert "synthetic" in texts[0][1]
 
 
 def test_without_their_base_variants_are_ordinary_data_sets_without_claims(tmp_path: Path) -> None:

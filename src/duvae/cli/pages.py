@@ -84,10 +84,11 @@ def results_of_models(
 
 @app.command(epilog=examples("duvae claims", "duvae claims --check"))
 def claims(check: CheckOnly = False, params: ParamsFile = PARAMS_FILE) -> None:
-    """Write into README.md what the results say about the paper's claims.
+    """Write into the pages what the results say about the paper's claims.
 
-    The command also writes the tables of results in docs/which-setting.md. Run it after new results, and commit both
-    files. The page reports/index.html has the same claims with their numbers.
+    README.md gets a summary of the claims, docs/results.md all of them, and docs/which-setting.md the tables of
+    results. Run the command after new results, and commit these files. The page reports/index.html has the same claims
+    with their numbers.
     """
     dispatch.run("claims", dispatch.load_params(params), check=check)
 

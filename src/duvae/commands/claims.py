@@ -1,4 +1,4 @@
-"""The command `claims`: writes what the results say into the README and into docs/which-setting.md."""
+"""The command `claims`: writes what the results say into the README, docs/results.md and docs/which-setting.md."""
 
 from pathlib import Path
 
@@ -9,53 +9,59 @@ from duvae.report import claims, never_run, results, variants, weights, which_se
 from duvae.report.results import Result
 
 README = Path("README.md")
-PAGE = Path("docs/which-setting.md")
+CLAIMS_PAGE = Path("docs/results.md")
+SETTINGS_PAGE = Path("docs/which-setting.md")
 
 
 def run(params: Params, check: bool = False, root: Path = Path()) -> None:
-    """Writes the table of claims into the README, and the tables of results into docs/which-setting.md, or checks both.
+    """Writes the tables of claims and of results into the pages, or checks them.
 
-    A project without docs/which-setting.md has the table of claims alone.
+    The README has a summary of the claims, docs/results.md has each claim, and docs/which-setting.md has tables of
+    results. A project may lack the two pages in docs.
 
     Args:
         params: All parameters of params.yaml.
-        check: Whether to compare the two pages with the results instead of writing them.
+        check: Whether to compare the pages with the results instead of writing them.
         root: The project's folder.
 
     Raises:
         UserError: If results are missing or broken, or if a page lacks the two lines around its tables. With `check`,
             also if the tables of a page are out of date.
     """
-    pages = {README: _read(root / README)}
-    if (root / PAGE).exists():
-        pages[PAGE] = _read(root / PAGE)
+    existing = [README, *(page for page in (CLAIMS_PAGE, SETTINGS_PAGE) if (root / page).exists())]
+    pages = {page: _read(root / page) for page in existing}
     jobs, _ = never_run.split_by_results(params, params.run_jobs(), root)
     current, _ = weights.current_results(results.read(params, jobs, root))
     sections: dict[str, list[Result]] = {}
     for model in results.in_paper_order(current):
         if variants.base_of(params, model.job.dataset) is None:  # a variant is not the paper's experiment
             sections.setdefault(model.job.dataset, []).append(model)
-    tables = {README: (claims.BEGIN, claims.END, claims.readme_block(claims.read_lines(params, sections, root)))}
-    if PAGE in pages:
-        tables[PAGE] = (which_setting.BEGIN, which_setting.END, which_setting.block(params, sections))
+    lines = claims.read_lines(params, sections, root)
+    tables = {
+        README: (claims.BEGIN, claims.END, claims.summary_block(lines)),
+        CLAIMS_PAGE: (claims.BEGIN, claims.END, claims.table_block(lines)),
+    }
+    if SETTINGS_PAGE in pages:
+        tables[SETTINGS_PAGE] = (which_setting.BEGIN, which_setting.END, which_setting.block(params, sections))
     changed: dict[Path, str] = {}
-    for name, (begin, end, block) in tables.items():
-        written = which_setting.with_block(pages[name], begin, end, block)
+    for name, text in pages.items():
+        begin, end, block = tables[name]
+        written = which_setting.with_block(text, begin, end, block)
         if written is None:
-            what = "the table of claims" if name == README else "the tables of results"
+            what = "the table of claims" if name != SETTINGS_PAGE else "the tables of results"
             raise UserError(f"{root / name}: expected the lines '{begin}' and '{end}' around {what}. Put them back.")
-        if written != pages[name]:
+        if written != text:
             changed[name] = written
     if not changed:
-        print(f"{' and '.join(map(str, tables))}: the tables are those of today's results.")
+        print(f"{', '.join(map(str, pages))}: the tables are those of today's results.")
     elif check:
         name = next(iter(changed))
-        what = "claims" if name == README else "tables"
+        what = "tables" if name == SETTINGS_PAGE else "claims"
         raise UserError(f"{root / name}: the {what} are not those of today's results. Run 'duvae claims'.")
     else:
         for name, text in changed.items():
             write_text(root / name, text)
-        print(f"wrote the tables of {' and '.join(map(str, changed))}. Commit them together with the results.")
+        print(f"wrote the tables of {', '.join(map(str, changed))}. Commit them together with the results.")
 
 
 def _read(path: Path) -> str:

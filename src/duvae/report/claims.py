@@ -8,7 +8,7 @@ from pathlib import Path
 from duvae.config import Params, SyntheticDataset
 from duvae.report import comparison, latent_spaces, per_example
 from duvae.report.cells import number_range, word_list
-from duvae.report.checks import LEAST_UNANIMOUS, NOT_TESTED, Finding
+from duvae.report.checks import CANNOT_TELL, LEAST_UNANIMOUS, NOT_SUPPORTED, NOT_TESTED, SUPPORTED, Finding
 from duvae.report.claim_rules import CLAIMS, Claim
 from duvae.report.evidence import Evidence
 from duvae.report.metric_columns import noun
@@ -16,7 +16,7 @@ from duvae.report.per_example import PerExample
 from duvae.report.results import Result
 
 BEGIN, END = "<!-- Begin of the claims. `duvae claims` writes them. -->", "<!-- End of the claims. -->"
-"""Lines of the README between which `duvae claims` writes the claims."""
+"""Lines of the README and of docs/results.md between which `duvae claims` writes the claims."""
 
 EXPLANATION = (
     "A claim is supported only if all comparisons that it needs say so, and it is not supported if one of them clearly"
@@ -32,6 +32,15 @@ EXPLANATION = (
     " wrong."
 )
 """How the verdicts come about, in the words of the pages."""
+
+DIVIDED = "supported on some data, not supported on others"
+"""The summary's verdict about a claim that two data sets decide in opposite ways."""
+
+REASONS = {
+    CANNOT_TELL: "There are too few seeds, the differences are too small, or a training had not converged.",
+    NOT_TESTED: "There are no results of the data or of the systems that the claim is about.",
+}
+"""What a verdict that decides nothing means, for the summary of the claims."""
 
 
 @dataclass(frozen=True)
@@ -145,25 +154,58 @@ def size(each: Evidence) -> str:
     return f"{each.train:,} / {tests}" if each.train is not None else tests
 
 
-def readme_block(found: Sequence[Line]) -> str:
+def summary_block(found: Sequence[Line]) -> str:
+    """Counts the claims of each verdict, as a table in Markdown which names the supported and not supported claims.
+
+    Each claim is counted once. A data set that decides about a claim outweighs all that do not.
+
+    Args:
+        found: The claims with their findings, as `lines` returns them.
+    """
+    groups: dict[str, list[str]] = {verdict: [] for verdict in (SUPPORTED, NOT_SUPPORTED, CANNOT_TELL, NOT_TESTED)}
+    for claim, alike in _by_verdict(found).items():
+        decided = {key: names for key, names in alike.items() if key[0] in (SUPPORTED, NOT_SUPPORTED)}
+        verdicts = {verdict for verdict, _ in decided or alike}
+        verdict = verdicts.pop() if len(verdicts) == 1 else DIVIDED
+        text = f"{claim.text.rstrip('.')}: {_verdicts(decided)} (section {claim.section})"
+        groups.setdefault(verdict, []).append(text)
+    rows = [
+        f"| {verdict} | {len(texts)} | {REASONS.get(verdict) or '<br>'.join(texts) or '–'} |"
+        for verdict, texts in groups.items()
+    ]
+
+    return _block(found, ["| our results | claims | which, or why |", "|---|---|---|", *rows])
+
+
+def table_block(found: Sequence[Line]) -> str:
     """Writes the claims as a table in Markdown, with one row per claim.
 
     Args:
         found: The claims with their findings, as `lines` returns them.
     """
-    verdicts: dict[str, dict[tuple[str, int], list[str]]] = {}
+    rows = [f"| {claim.section} | {claim.text} | {_verdicts(alike)} |" for claim, alike in _by_verdict(found).items()]
+
+    return _block(found, ["| section | claim of the paper | our results |", "|---|---|---|", *rows])
+
+
+def _by_verdict(found: Sequence[Line]) -> dict[Claim, dict[tuple[str, int], list[str]]]:
+    """The data sets that test each claim, by their verdict and number of seeds; no data set if none tests it."""
+    verdicts: dict[Claim, dict[tuple[str, int], list[str]]] = {}
     for line in found:
-        alike = verdicts.setdefault(f"{line.claim.section} | {line.claim.text}", {})
-        names = alike.setdefault((line.finding.verdict, line.finding.seeds), [])
+        names = verdicts.setdefault(line.claim, {}).setdefault((line.finding.verdict, line.finding.seeds), [])
         names += [line.dataset] if line.dataset else []
-    rows = [
-        f"| {claim} | {'; '.join(_alike(*key, names) for key, names in alike.items())} |"
-        for claim, alike in verdicts.items()
-    ]
 
-    head = ["| section | claim of the paper | our results |", "|---|---|---|"]
+    return verdicts
 
-    return "\n".join([BEGIN, "", *textwrap.wrap(scope(found), 120), "", *head, *rows, "", END])
+
+def _verdicts(alike: Mapping[tuple[str, int], Sequence[str]]) -> str:
+    """The verdicts about one claim, each with its data sets."""
+    return "; ".join(_alike(*key, names) for key, names in alike.items())
+
+
+def _block(found: Sequence[Line], table: Sequence[str]) -> str:
+    """A table of claims between its two lines, below the remark on the data."""
+    return "\n".join([BEGIN, "", *textwrap.wrap(scope(found), 120), "", *table, "", END])
 
 
 def scope(found: Sequence[Line]) -> str:

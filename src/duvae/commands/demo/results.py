@@ -130,7 +130,7 @@ def next_steps(params: Params, root: Path) -> list[tuple[str, str]]:
         (folder.command(root, again=True), "make this folder anew"),
         (f"cd {root} && duvae interpolate {model}", "sentences between two sentences"),
         ("make", "in a checkout: Figure 1 of the paper at full size, with all five systems"),
-        ("README.md, 'Your own data'", "train on your own sentences"),
+        ("docs/tutorial.md", "train on your own sentences, in ten minutes"),
         ("docs/metrics.md", "what NLL, KL, MI, AU and the use of z measure"),
     ]
 
