@@ -157,7 +157,8 @@ def size(each: Evidence) -> str:
 def summary_block(found: Sequence[Line]) -> str:
     """Counts the claims of each verdict, as a table in Markdown which names the supported and not supported claims.
 
-    Each claim is counted once. A data set that decides about a claim outweighs all that do not.
+    Each claim is counted once. A data set that decides about a claim outweighs all that do not. The table of all claims
+    follows, folded.
 
     Args:
         found: The claims with their findings, as `lines` returns them.
@@ -174,7 +175,10 @@ def summary_block(found: Sequence[Line]) -> str:
         for verdict, texts in groups.items()
     ]
 
-    return _block(found, ["| our results | claims | which, or why |", "|---|---|---|", *rows])
+    counts = ["| our results | claims | which, or why |", "|---|---|---|", *rows]
+    folded = ["<details>", "<summary>Each claim</summary>", "", *_table(found), "", "</details>"]
+
+    return _block(found, [*counts, "", *folded])
 
 
 def table_block(found: Sequence[Line]) -> str:
@@ -183,9 +187,14 @@ def table_block(found: Sequence[Line]) -> str:
     Args:
         found: The claims with their findings, as `lines` returns them.
     """
+    return _block(found, _table(found))
+
+
+def _table(found: Sequence[Line]) -> list[str]:
+    """The lines of the table of all claims."""
     rows = [f"| {claim.section} | {claim.text} | {_verdicts(alike)} |" for claim, alike in _by_verdict(found).items()]
 
-    return _block(found, ["| section | claim of the paper | our results |", "|---|---|---|", *rows])
+    return ["| section | claim of the paper | our results |", "|---|---|---|", *rows]
 
 
 def _by_verdict(found: Sequence[Line]) -> dict[Claim, dict[tuple[str, int], list[str]]]:
