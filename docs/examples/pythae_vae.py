@@ -4,6 +4,7 @@ The data are the 8 x 8 pictures of handwritten digits that scikit-learn brings a
 probability that its grey says, so the decoder's likelihood is Bernoulli. The networks are pythae's default networks.
 
     pip install pythae scikit-learn
+    pip uninstall dataclasses  # pythae brings this old copy of a module of Python, which breaks some other programs
     python docs/examples/pythae_vae.py
 """
 
