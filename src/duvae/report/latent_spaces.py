@@ -126,22 +126,42 @@ def figure1(source: SyntheticSource, true_z: Space | None, spaces: Sequence[Spac
     return figure
 
 
+def highest(spaces: Sequence[Space], reach: float = HALFWIDTH, lattice: int = 241) -> float:
+    """The highest density of some aggregated posteriors; 0 if none has a density.
+
+    Args:
+        spaces: The latent spaces.
+        reach: Half the side of the square around 0 in which the density is computed.
+        lattice: Number of points in each dimension at which the density is computed.
+    """
+    grid = np.linspace(-reach, reach, lattice)
+    tops = [float(aggregate(s.means, s.variances, grid, grid).max()) for s in spaces if s.variances is not None]
+
+    return max(tops, default=0.0)
+
+
 @styled
-def latent(space: Space, centre: int = 0, reach: float | None = None) -> Figure:
+def latent(space: Space, centre: int = 0, reach: float | None = None, top: float | None = None) -> Figure:
     """Draws one latent space: contours of the aggregated posterior, and the posterior means over these contours.
+
+    The greys have even steps in the square root of the density, as in Figure 1.
 
     Args:
         space: The latent space.
         centre: Label of the means that are drawn in blue; for synthetic data, the index of the central component.
         reach: Half the side of the panel, which shows [-reach, reach] in both dimensions. None: 1.1 times the 99.9 %
             quantile of the means' absolute coordinates, but at least `HALFWIDTH`.
+        top: The density that is black. Pictures that stand beside each other have the same. None: the highest density
+            of this space.
     """
     reach = reach or max(HALFWIDTH, float(np.quantile(np.abs(space.means), 0.999)) * 1.1)
     figure = Figure(figsize=(3.4, 3.4))
     ax = figure.subplots()
     if space.variances is not None:
         grid = np.linspace(-reach, reach, 241)
-        ax.contourf(grid, grid, aggregate(space.means, space.variances, grid, grid), 12, cmap="Greys", alpha=0.6)
+        density = aggregate(space.means, space.variances, grid, grid)
+        levels = (top or float(density.max())) * np.linspace(0, 1, 13) ** 2
+        ax.contourf(grid, grid, density, levels, cmap="Greys", norm=PowerNorm(0.5, 0, levels[-1]), extend="max")
     _scatter(ax, space, centre, size=5)
     ax.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", title=space.name)
     figure.tight_layout()
