@@ -6,6 +6,7 @@ The files are made up: thirteen systems, two data sets and two seeds.
 import json
 import math
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -410,17 +411,22 @@ def test_a_data_set_says_which_tables_it_belongs_to() -> None:
 # ---------------------------------------------------------------------------------- figures and words
 
 
-def test_a_legend_takes_as_many_columns_as_fit(params: Params, root: Path) -> None:
+def test_many_lines_have_their_names_beside_them(params: Params, root: Path) -> None:
     models = results.in_paper_order(
         r for r in results.read(params, params.run_jobs(), root) if r.job.dataset == "synthetic"
     )
-    figure = figures.curves(models, 10)
-    figure.draw_without_rendering()
-    (legend,) = figure.legends
-    box = legend.get_window_extent()
-    assert box.x0 >= 0
-    assert box.x1 <= figure.bbox.x1
-    assert all(box.y0 >= ax.get_window_extent().y1 for ax in figure.axes)
+    called = results.setting_names(models)
+    for width in (figures.WIDTH, figures.COLUMN):
+        figure = figures.curves(models, 10, width)
+        figure.draw_without_rendering()
+        assert not figure.legends
+        for ax in (*figure.axes, figures.probes(models, width).axes[0]):
+            ax.figure.draw_without_rendering()
+            boxes = sorted((text.get_window_extent() for text in ax.texts), key=lambda box: box.y0)
+            assert {text.get_text() for text in ax.texts} <= {*called.values(), figures.LARGEST_CLASS}
+            assert len(boxes) > 10
+            assert all(below.y1 <= above.y0 + 1 for below, above in pairwise(boxes)), "names do not overlap"
+            assert all(box.x1 <= ax.figure.bbox.x1 + 0.5 for box in boxes), "names lie within the figure"
     styles = figures.line_styles(models)
     assert len(set(styles.values())) == len(styles)
 
