@@ -277,7 +277,6 @@ def test_index_takes_any_data_set(tmp_path: Path) -> None:
         for name in ("synthetic", "short_yelp_resampled")
     } | {
         "table2-short_yelp_resampled",
-        "tableS2-short_yelp_resampled",
         "compare-table",
         "claims-table",
         "scoreboard",
