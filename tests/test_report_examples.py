@@ -120,7 +120,7 @@ def test_tables_1_and_3_stand_beside_ours(html: str, drawn: Tables) -> None:
     assert "Three of the fifty alphabets" in of
     called = {row[0]: row for row in drawn.found["table1-omniglot_small"][2:]}
     assert called["DU-VAE γ 0.5, p 0.9"][3] == "89.00"
-    assert called["DU-VAE γ 0.5, p 0.8"][1] == "–"
+    assert "DU-VAE γ 0.5, p 0.8" not in called, "we have no results of it"
     assert "Ours on 300 test images (NLL on a random 100 of them, the rest on all)" in of
     table = drawn.found["table3-omniglot_small"]
     assert [text for text in table[0] if text] == ["5", "10", "15"]

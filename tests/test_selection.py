@@ -58,7 +58,7 @@ def test_the_selected_setting_is_found_and_described(params: Params, root: Path)
     assert text is not None
     assert text.endswith("A DU-VAE with γ 1, p 0.3 is not shown, since it was not trained.")
     five = [model for model in models if model.job.setting != "du_vae_10_03"]
-    with_it, without = (figure1.content(params, five, root, each)[1] for each in (selected, None))
+    with_it, without = (figure1.picture(params, five, root, each)[1] for each in (selected, None))
     assert "(DU-VAE, γ 1, p 0.3)" in with_it["outside"]
     assert "(DU-VAE, γ 1, p 0.3)" not in without["outside"]
 

@@ -23,7 +23,7 @@ SOUND: tuple[Command, ...] = (
     ("prepare", "--dataset", "own"), ("prepare", "--dataset", "pictures"), ("binarize", "--dataset", "pictures"),
     ("truth", "--dataset", "synthetic"), job("train", "own", "vae"), job("evaluate", "own"), job("probe", "own"),
     job("samples", "pictures"), ("examples", "--dataset", "own"), ("figure2", "--study", "synthetic_grid"),
-    ("figure1",), ("report",), ("claims",), ("claims", "--check"), ("track",),
+    ("figure1",), ("figures",), ("report",), ("claims",), ("claims", "--check"), ("track",),
     ("results",), ("results", "--dataset", "own"), ("results", "--format", "json"),
     ("new", "train.txt"), ("new", "train.txt", "--name", "mine", "--tokenise", "--lower-case"),
     ("new", "pictures", "--ink", "dark"), ("new", "images.npz", "--name", "mine"),
@@ -48,7 +48,7 @@ SOUND: tuple[Command, ...] = (
 )  # fmt: skip
 """Command lines that a user could give, in the sound project."""
 
-SLOW = {"demo", "report", "figure1", "track", "search", "validate", "figure2", "new", "run"}
+SLOW = {"demo", "report", "figure1", "track", "search", "validate", "figure2", "figures", "new", "run"}
 """Commands that take seconds if nothing is wrong. Most of their mutations are refused before that."""
 
 

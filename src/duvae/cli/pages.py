@@ -43,6 +43,18 @@ def figure2(study: Study, params: ParamsFile = PARAMS_FILE) -> None:
     dispatch.run("figure2", content, study)
 
 
+@app.command(epilog=examples("duvae figures"))
+def figures(params: ParamsFile = PARAMS_FILE) -> None:
+    """Write all figures as PDF and SVG, for papers.
+
+    The files are 84 and 174 mm wide, with type of at least 6 points, in the folder reports/figures. Git does not keep
+    them. The command needs the same results as 'duvae report'.
+    """
+    content = dispatch.load_params(params)
+    dispatch.run("figures", content)
+    dispatch.warn_of_changes(content, content.run_jobs())
+
+
 @app.command(epilog=examples("duvae report", "dvc repro report"))
 def report(params: ParamsFile = PARAMS_FILE) -> None:
     """Write reports/index.html, the page of all results.

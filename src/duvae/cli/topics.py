@@ -15,7 +15,7 @@ TOPICS: dict[str, tuple[str, ...]] = {
     ),
     "Use a model": ("generate", "interpolate", "reconstruct", "encode"),
     "Explore": ("demo", "doctor", "systems", "results"),
-    "Report": ("figure1", "figure2", "report", "examples", "claims", "track"),
+    "Report": ("figure1", "figure2", "figures", "report", "examples", "claims", "track"),
     "Maintain the project": ("graph", "parameters", "fingerprint", "own-files"),
 }
 """Names of the commands, by topic. `duvae --help` lists them in this order. A command without a topic comes last."""

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from duvae.config import APART, Params
+from duvae.config import APART, Params, is_own
 from duvae.data import store
 from duvae.errors import UserError
 from duvae.inference import sample_files
 from duvae.project.files import write_text
-from duvae.report import examples, metric_columns, page, results, weights
+from duvae.report import examples, metric_columns, page, results, site, weights
 
 
 def run(params: Params, dataset: str, root: Path = Path()) -> None:
@@ -64,6 +64,9 @@ def run(params: Params, dataset: str, root: Path = Path()) -> None:
     seeds = len({model.job.seed for model in models})
     html = page.render(
         "examples.html",
+        site=site.header(
+            "Samples", site.origin(models), ("Results",) if is_own(entry) else ("Results", "Figure 1", "Studies"), "../"
+        ),
         id=dataset,
         item=metric_columns.noun(entry),
         examples={**examples.content(samples, results.setting_names(models), seeds), "apart": True},

@@ -26,7 +26,7 @@ def run(params: Params, root: Path = Path()) -> None:
     models = results.read(params, params.figure1_jobs(), root)
     weights.require_current(models)
     figure, content = figure1.content(params, models, root)
-    html = page.render("figure1.html", part=content)
+    html = page.render("figure1.html", **content)
     with whole(root / "reports" / "figure1.png") as temporary:
         temporary.write_bytes(figure)
     write_text(root / "reports" / "figure1.html", html)

@@ -11,6 +11,7 @@ from duvae.config import APART, AnyDataset, Params, SyntheticDataset, is_own
 from duvae.project.files import write_text
 from duvae.report import (
     cells,
+    claim_rows,
     claims,
     collapse,
     compare,
@@ -18,6 +19,7 @@ from duvae.report import (
     examples,
     figure1,
     figures,
+    front,
     latent_spaces,
     likelihood_table,
     longer,
@@ -31,12 +33,14 @@ from duvae.report import (
     per_example,
     results,
     selection,
+    site,
+    studies,
     tables,
     variant_page,
     variants,
     weights,
 )
-from duvae.report.per_example import Floor, PerExample
+from duvae.report.per_example import Floor, PerExample, Space
 from duvae.report.results import Result
 
 MAX_SVG_POINTS = 60_000
@@ -46,9 +50,9 @@ MAX_SVG_POINTS = 60_000
 def run(params: Params, root: Path = Path()) -> None:
     """Writes `reports/index.html`, the page of all results.
 
-    The page has a section for each data set that the key `run` of params.yaml names. Variants of another of these data
-    sets stand in the section of that data set instead (see `duvae.report.variants`). The page also shows the posterior
-    collapse, a comparison of settings (systems with their hyperparameters), and the paper's tables beside our results.
+    The page begins with a scoreboard and the paper's claims. It has a folded section for each data set that the key
+    `run` of params.yaml names. Variants of another of these data sets stand in the section of that data set instead
+    (see `duvae.report.variants`). The page also compares any two settings (systems with their hyperparameters).
     The page depends only on files that git keeps, so it can be written in a fresh clone. Results of an earlier version
     of duvae may lack files; the page then leaves out some parts and names these parts. The page shows no examples from
     the user's own texts and images: the stage `examples` writes separate pages for these examples.
@@ -73,23 +77,32 @@ def run(params: Params, root: Path = Path()) -> None:
     tested = [part["evidence"] for part in sections if variants.base_of(params, part["id"]) is None]
     floor = next((part["floor"] for part in sections if part["floor"]), None)
     five_models = figure1_models(params, models)
-    selected = selection.selected_model(params, models, root)
     drawable = five_models is not None and figure1.drawable(five_models, root)
+    found_studies = studies.in_short(params, root)
+    scores = [part["score"] for part in sections]
+    compared = [part["compared"] for part in sections]
+    content = {
+        "Results": True,
+        "Figure 1": drawable,
+        "Studies": bool(found_studies),
+    }
     html = page.render(
         "index.html",
-        claims=claims.lines(tested) if of_paper else [],
-        claims_explained=claims.EXPLANATION,
+        site=site.header("Results", site.origin(models), [name for name, has in content.items() if has]),
+        scores=scores,
+        score_columns=front.columns(scores),
+        claims=claim_rows.table(claims.lines(tested)) if of_paper else None,
         models=len(models),
         settings=len({model.job.setting for model in models}),
-        stale=[*stale, *never_run.sentences(missing)],
+        stale=stale,
+        never_run={"count": len(missing), "lines": never_run.sentences(missing)} if missing else None,
         datasets=sections,
-        collapses=[part for part in sections if part["collapse"]],
-        figure1=figure1_content(params, five_models, root, selected) if five_models and drawable else None,
-        no_figure1=five_models is not None and not drawable,
+        studies=found_studies,
+        figure1=figure1_content(params, five_models, models, root) if five_models and drawable else None,
         comparison={
-            "sets": [part["compared"] for part in sections],
+            "sets": compared,
             "curves": [{"key": key, "title": title} for key, title in figures.CURVES],
-            "first": first_comparison([part["compared"] for part in sections]),
+            "first": first_comparison(compared),
         },
         metrics=page.metric_explanations(
             [key for part in sections for key in part["metrics"]], params.evaluation, floor
@@ -120,24 +133,24 @@ def section(params: Params, models: Sequence[Result], root: Path, others: Sequen
     evidence = claims.evidence(params, models, per_model)
     compared = evidence.comparison
     names = results.setting_names(models)
-    latent = _latent_spaces(dataset, models, per_model, names)
+    densest, latent = _latent_spaces(dataset, models, per_model, names)
     pictures = {setting: f"latent-{name}-{setting}" for setting in names if setting in latent}
     first = examples.first_seeds(models)
     samples = {setting: content for setting in names if (content := examples.committed_samples(first[setting], root))}
     probes = tables.probes(models, colours, item=item)
     pair = collapse.choose_pair(models, dataset.networks.latent, warmup, item)
     seeds = len({model.job.seed for model in models})
+    same_limit = not earlier_results.other_limits(params, models)
+    earlier = earlier_results.sentences(params, models, root)
 
     return {
         "id": name,
         "item": item,
         "size": page.size(
-            dataset,
-            next((values.documents for values in per_model if values), None),
-            models,
-            not earlier_results.other_limits(params, models),
+            dataset, next((values.documents for values in per_model if values), None), models, same_limit
         ),
-        "earlier": earlier_results.sentences(params, models, root),
+        "score": front.score(dataset, evidence, earlier, same_limit),
+        "earlier": earlier,
         "likelihood": likelihood_table.likelihood(models, colours, compared, floor, gaps, item=item),
         "floor": floor,
         "evidence": evidence,
@@ -157,6 +170,7 @@ def section(params: Params, models: Sequence[Result], root: Path, others: Sequen
         "bias": page.inline_svg(figures.svg(figures.bias(models))) if more_tables.has_curve(models) else None,
         "probe_figure": page.inline_svg(figures.svg(figures.probes(models))) if probes else None,
         "latent": [(picture, latent[setting]) for setting, picture in pictures.items()],
+        "densest": cells.number(densest, 2),
         "apart": dataset.kind in APART,
         "examples": examples.content(samples, names, seeds) if samples else None,
         "omissions": omissions(dataset, models, per_model, samples, floor),
@@ -173,12 +187,7 @@ def section(params: Params, models: Sequence[Result], root: Path, others: Sequen
         }
         if pair
         else None,
-        "paper_tables": []
-        if dataset.paper is None
-        else [
-            paper.compare_with_paper(table, dataset.column, models, colours, item, dataset.paper.departs)
-            for table in dataset.paper.tables
-        ],
+        "paper_tables": _beside_the_paper(dataset, models, colours),
         "departs": dataset.paper.departs if dataset.paper else [],
         "compared": {
             "id": name,
@@ -190,29 +199,48 @@ def section(params: Params, models: Sequence[Result], root: Path, others: Sequen
     }
 
 
+def _beside_the_paper(
+    dataset: AnyDataset, models: Sequence[Result], colours: Mapping[str, str]
+) -> list[paper.PaperComparison]:
+    """The paper's tables beside our results, as far as we have results for their rows."""
+    if dataset.paper is None:
+        return []
+    item, departs = metric_columns.noun(dataset), dataset.paper.departs
+    compared = [
+        paper.compare_with_paper(table, dataset.column, models, colours, item, departs)
+        for table in dataset.paper.tables
+    ]
+
+    return [each for table in compared if (each := paper.with_results(table)) is not None]
+
+
 def _latent_spaces(
     dataset: AnyDataset,
     models: Sequence[Result],
     per_model: Sequence[PerExample | None],
     names: Mapping[str, str],
-) -> dict[str, Markup]:
-    """Draws the latent space of each setting, and returns the pictures by setting.
+) -> tuple[float, dict[str, Markup]]:
+    """Draws the latent space of each setting.
 
     If the latent space does not have two dimensions, there are no pictures. The picture of a setting shows its first
     model for which `per_model` has the values of the test examples.
-    """
-    pictures: dict[str, Markup] = {}
-    if dataset.networks.latent != 2:
-        return pictures
-    centre = latent_spaces.central_component(dataset.source) if isinstance(dataset, SyntheticDataset) else 0
-    for model, values in zip(models, per_model, strict=True):
-        setting = model.job.setting
-        if values and setting not in pictures:
-            space = replace(per_example.space(model, values), name=names[setting])
-            figure = latent_spaces.latent(space, centre, latent_spaces.HALFWIDTH)
-            pictures[setting] = page.inline_png(figures.png(figure, dpi=110), f"Latent space of {space.name}")
 
-    return pictures
+    Returns:
+        The highest density in all pictures, which is the top of their common scale; and the pictures by setting.
+    """
+    spaces: dict[str, Space] = {}
+    if dataset.networks.latent == 2:
+        for model, values in zip(models, per_model, strict=True):
+            if values and model.job.setting not in spaces:
+                spaces[model.job.setting] = replace(per_example.space(model, values), name=names[model.job.setting])
+    centre = latent_spaces.central_component(dataset.source) if isinstance(dataset, SyntheticDataset) else 0
+    top = latent_spaces.highest(list(spaces.values()))
+    pictures = {}
+    for setting, space in spaces.items():
+        figure = latent_spaces.latent(space, centre, latent_spaces.HALFWIDTH, top)
+        pictures[setting] = page.inline_png(figures.png(figure, dpi=110), f"Latent space of {space.name}")
+
+    return top, pictures
 
 
 def omissions(
@@ -262,18 +290,18 @@ def _model_names(names: Sequence[str], models: Sequence[Result]) -> str:
     return "of all models" if len(names) == len(models) else f"of {cells.word_list(list(dict.fromkeys(names)))}"
 
 
-def figure1_content(
-    params: Params, models: Sequence[Result], root: Path, selected: Result | None = None
-) -> Mapping[str, Any]:
-    """Computes the values that the template of the page needs for Figure 1.
+def figure1_content(params: Params, five: Sequence[Result], models: Sequence[Result], root: Path) -> Mapping[str, Any]:
+    """Computes the values that the template of the page needs for the picture of Figure 1.
 
     Args:
         params: All parameters of params.yaml.
-        models: Results of Figure 1's five settings.
+        five: Results of Figure 1's five settings.
+        models: Results of all models. The DU-VAE that supplement E's rule selects on our data gets a panel of its own.
         root: The project's folder.
-        selected: Result of the DU-VAE that supplement E's rule selects on our data; None: it was not trained.
     """
-    return figure1.content(params, models, root, selected, choice=True)[1]
+    selected = selection.selected_model(params, models, root)
+
+    return figure1.picture(params, five, root, selected, choice=True)[1]
 
 
 def figure1_models(params: Params, models: Sequence[Result]) -> list[Result] | None:

@@ -1,7 +1,7 @@
 """Defines the cells, rows and tables of the report pages, and formats their numbers."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -76,6 +76,21 @@ class Table:
     corner: str = "System"
     groups: Sequence[tuple[str, int]] = ()
     sentences: bool = False
+
+    def compact(self) -> "Table":
+        """Leaves out the columns and the rows without any number. The headings of the rows are no numbers."""
+        kept = [place for place in range(len(self.heads)) if any(row.cells[place].text for row in self.rows)]
+        rows = [
+            replace(row, cells=[row.cells[place] for place in kept])
+            for row in self.rows
+            if any(cell.text for cell in row.cells)
+        ]
+        # The groups span the headings of all columns, of which the first is that of the rows.
+        group_of = [name for name, (_, columns) in enumerate(self.groups) for _ in range(columns)]
+        spans = [group_of[0], *(group_of[place + 1] for place in kept)] if group_of else []
+        groups = [(name, spans.count(place)) for place, (name, _) in enumerate(self.groups) if place in spans]
+
+        return replace(self, heads=[self.heads[place] for place in kept], rows=rows, groups=groups)
 
 
 def number(value: float | None, decimals: int) -> str | None:

@@ -103,9 +103,14 @@ def choose_pair(results: Sequence[Result], latent: int, warmup: int, item: str) 
 
 
 @figures.styled
-def figure(pair: Pair) -> Figure:
-    """Draws KL, MI, AU, MPD and CE on validation over the epochs: one column per system, one row per measure."""
-    sheet = Figure(figsize=(figures.WIDTH, 6.3))
+def figure(pair: Pair, width: float = figures.WIDTH) -> Figure:
+    """Draws KL, MI, AU, MPD and CE on validation over the epochs: one column per system, one row per measure.
+
+    Args:
+        pair: The two systems.
+        width: Width of the figure in inches.
+    """
+    sheet = Figure(figsize=(width, 6.3))
     axes = sheet.subplots(len(MEASURES), 2, sharex=True, sharey="row")
     longest = max(int(result.history["epoch"].max()) for result in (*pair.vae, *pair.du_vae))
     columns = list(zip((pair.vae, pair.du_vae), pair.names, strict=True))

@@ -11,7 +11,7 @@ from duvae.metrics import verdict
 from duvae.report import convergence, names
 from duvae.report.cells import word_list
 from duvae.report.comparison import Comparison
-from duvae.report.figures import CURVES
+from duvae.report.figures import CURVES, line_styles
 from duvae.report.metric_columns import METRICS, Gaps, shown_metrics
 from duvae.report.per_example import Floor, gap_over_seeds
 from duvae.report.results import FLOW_METRIC_KEYS, Result, label_counts, label_unit, over_seeds, setting_names
@@ -73,13 +73,14 @@ def settings(
     Returns:
         One dictionary per setting. `id` is `<data set>/<setting>`. `name` is the name of the setting, `system` is the
         label of its system, and `note` is the text in brackets of `name`, or else the setting's hyperparameters.
+        `colour` is that of the setting in all figures.
         `seeds` is the number of seeds. `verdict` says whether the latent space has collapsed (None: undefined), and
         `ending` how the trainings ended; `converged` is whether all of them converged. `commit` names the commits at
         which the models were trained and evaluated. `picture` is the HTML id from `pictures`; None: no picture.
         `values` gives, for each number, the mean and the standard deviation over seeds. `curves` has one dictionary per
         seed: the epochs and the columns of `CURVES`.
     """
-    over = over_seeds(results)
+    over, styles = over_seeds(results), line_styles(results)
     entries = []
     for setting, name in setting_names(results).items():
         models = [result for result in results if result.job.setting == setting]
@@ -91,6 +92,7 @@ def settings(
                 "name": name,
                 "system": names.label(models[0].system),
                 "note": name.partition(" (")[2].rstrip(")") or models[0].hyperparameters,
+                "colour": styles[setting][0],
                 "seeds": over.count(setting),
                 "verdict": verdict.of_setting([result.metrics for result in models]),
                 "converged": not convergence.mark(models),

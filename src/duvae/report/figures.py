@@ -2,6 +2,7 @@
 
 import functools
 import io
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, ParamSpec
 
@@ -13,13 +14,23 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from duvae.registry import RECORDS
+from duvae.report import direct_labels
 from duvae.report.results import Array, Result, label_counts, label_unit, setting_names
 
 P = ParamSpec("P")
 Line = Literal["-", "--", ":", "-."] | tuple[int, tuple[float, ...]]
 
-WIDTH = 7.16
-"""Width in inches of a figure that spans both columns of a page."""
+WIDTH = 174 / 25.4
+"""Width in inches of a figure that spans both columns of a page: 174 mm."""
+
+COLUMN = 84 / 25.4
+"""Width in inches of a figure that spans one of two columns of a page: 84 mm."""
+
+MANY = 6
+"""Number of settings from which on lines have their names at their ends, and no legend."""
+
+LARGEST_CLASS = "largest class"
+"""Label of the line in the figure of the probes that shows the share of the largest class."""
 
 LEGEND: dict[str, Any] = {"handlelength": 1.8, "columnspacing": 1.4}
 
@@ -45,6 +56,9 @@ CURVES = (
 
 All values are from the validation data.
 """
+
+LONG_NUMBER = re.compile(r"([0-9]+\.[0-9]{2})[0-9]+")
+"""A number with more than two decimal places."""
 
 STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
@@ -81,13 +95,17 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
 
 @styled
-def bias(results: Sequence[Result]) -> Figure:
+def bias(results: Sequence[Result], width: float = COLUMN) -> Figure:
     """Draws how far the importance-weighted NLL lies above the exact NLL, over the number K of samples.
 
     There is one line per setting, from the first seed that was measured for several K. Bars are standard errors over
     sentences.
+
+    Args:
+        results: Results of all models of one data set.
+        width: Width of the figure in inches.
     """
-    figure = Figure(figsize=(WIDTH / 2, 2.6))
+    figure = Figure(figsize=(width, 2.6))
     ax = figure.subplots()
     styles, names, drawn = line_styles(results), setting_names(results), set()
     for result in results:
@@ -118,25 +136,34 @@ def bias(results: Sequence[Result]) -> Figure:
 
 
 @styled
-def curves(results: Sequence[Result], warmup: int) -> Figure:
+def curves(results: Sequence[Result], warmup: int, width: float = WIDTH) -> Figure:
     """Draws the quantities of `CURVES` over the epochs, with one line per model and one colour per system.
 
-    A dot marks the epoch whose weights were kept.
+    A dot marks the epoch whose weights were kept. With `MANY` settings or more, their names stand at the ends of the
+    lines; with fewer, there is a legend.
 
     Args:
         results: Results of all models of one data set.
         warmup: Number of epochs over which the KL weight rises; the figure shades these epochs.
+        width: Width of the figure in inches.
     """
-    columns, legend = _legend_size(list(setting_names(results).values()), WIDTH)
-    height = 3.35 + legend
-    figure = Figure(figsize=(WIDTH, height))
-    axes = figure.subplots(2, 3, sharex=True)
-    styles = line_styles(results)
+    names, styles = setting_names(results), line_styles(results)
+    many = len(names) >= MANY
+    beside = direct_labels.width(list(names.values())) if many else 0.0
+    columns = (2 if many else 3) if width > COLUMN else (1 if many else 2)
+    rows = -(-len(CURVES) // columns)
+    legend_columns, legend = (1, 0.0) if many else _legend_size(list(names.values()), width)
+    panel = max(1.3, direct_labels.height(len(names) + 1)) if many else 1.3
+    height = rows * (panel + 0.38) + legend
+    figure = Figure(figsize=(width, height))
+    axes = np.asarray(figure.subplots(rows, columns, sharex=True, squeeze=False))
     longest = max(int(result.history["epoch"].max()) for result in results)
+    ends: list[list[direct_labels.End]] = []
     for ax, (column, title) in zip(axes.flat, CURVES, strict=True):
         if warmup:
             ax.axvspan(0, min(warmup, longest), color="#000000", alpha=0.06, linewidth=0)
         lines: list[Array] = []
+        last: dict[str, direct_labels.End] = {}
         for result in results:
             values = result.history[column].astype(float)
             if values.notna().any():
@@ -146,38 +173,49 @@ def curves(results: Sequence[Result], warmup: int) -> Figure:
                 if len(best):
                     ax.plot(best.iloc[-1], values[best.index[-1]], "o", color=colour, markersize=2.6)
                 lines.append(np.asarray(values, np.float64))
+                name = names[result.job.setting]
+                seen = values.dropna()
+                at = float(result.history["epoch"][seen.index[-1]])
+                last.setdefault(name, direct_labels.End(name, at, float(seen.iloc[-1]), colour))
         _limits(ax, lines, column)
         ax.set_title(title, loc="left")
         if column == "valid_au":
             ax.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
         ax.grid(axis="y", color="#000000", alpha=0.08, linewidth=0.5)
-        ax.set_xlim(0, longest + max(0.25, longest / 40))
+        ax.set_xlim(0, longest + (0 if many else max(0.25, longest / 40)))
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-    for ax in axes[1]:
+        ends.append(list(last.values()))
+    for ax in axes[-1]:
         ax.set_xlabel("epoch")
-    figure.legend(handles=_handles(results), loc="upper center", ncols=columns, **LEGEND)
-    figure.tight_layout(rect=(0, 0, 1, 1 - legend / height), h_pad=1.2, w_pad=1.0)
+    if not many:
+        figure.legend(handles=_handles(results), loc="upper center", ncols=legend_columns, **LEGEND)
+    figure.tight_layout(rect=(0, 0, 1 - beside / width, 1 - legend / height), h_pad=1.2, w_pad=1.0 + 72 * beside / 7)
+    for ax, own in zip(axes.flat, ends if many else [], strict=False):
+        direct_labels.write(ax, own)
 
     return figure
 
 
 @styled
-def probes(results: Sequence[Result]) -> Figure:
+def probes(results: Sequence[Result], width: float = WIDTH) -> Figure:
     """Draws the accuracies of linear probes over the number of labels, as means over seeds.
 
     A linear probe is a linear classifier of latent codes that is trained on a labelled subset of the training data.
     Error bars show the standard deviation over such subsets. A dotted line shows the share of the largest class, which
-    is the accuracy of a classifier that always predicts this class.
+    is the accuracy of a classifier that always predicts this class. The names stand at the ends of the lines.
+
+    Args:
+        results: Results of all models of one data set.
+        width: Width of the figure in inches.
     """
-    lines = len(setting_names(results)) + 1
-    columns = -(-lines // 16)
-    figure = Figure(figsize=(WIDTH, max(2.5, 0.165 * min(lines, 16) + 0.2)))
-    ax, legend = figure.subplots(1, 2, width_ratios=(4.4 - columns, columns))
-    legend.set_axis_off()
-    styles = line_styles(results)
+    names, styles = setting_names(results), line_styles(results)
     counts = label_counts(results)
+    beside = direct_labels.width([*names.values(), LARGEST_CLASS])
+    figure = Figure(figsize=(width, max(2.3, direct_labels.height(len(names) + 2)) + 0.5))
+    ax = figure.subplots()
     x = np.arange(len(counts))
     settings = list(dict.fromkeys(result.job.setting for result in results))
+    ends = []
     for index, setting in enumerate(settings):
         probes = [result.probe["by_labels"] for result in results if result.job.setting == setting and result.probe]
         if not probes:
@@ -190,17 +228,19 @@ def probes(results: Sequence[Result]) -> Figure:
         # Without the shift, error bars of different settings would hide each other.
         shift = min(0.05, 0.5 / len(settings)) * (index - (len(settings) - 1) / 2)
         ax.errorbar(x + shift, accuracy, spread, color=colour, ls=dashes, marker="o", markersize=2.6, elinewidth=0.7)
+        seen = [(place, float(value)) for place, value in zip(x + shift, accuracy, strict=True) if np.isfinite(value)]
+        ends += [direct_labels.End(names[setting], *seen[-1], colour)] if seen else []
     largest = [float(result.probe["largest_class"]) for result in results if result.probe and result.probe["by_labels"]]
     if largest:
-        ax.axhline(largest[0], label="largest class", color="#888888", linewidth=0.7, linestyle=":")
+        ax.axhline(largest[0], color="#777777", linewidth=0.7, linestyle=":")
+        ends.append(direct_labels.End(LARGEST_CLASS, len(counts) - 0.65, largest[0], "#777777"))
     ax.set_xticks(x, [f"{int(count):,}" if count.isdigit() else count for count in counts])
     ax.set_xlim(-0.35, len(counts) - 0.65)
     ax.margins(y=0.12)
     ax.set(xlabel=label_unit(results), ylabel="accuracy on test (%)")
     ax.grid(axis="y", color="#000000", alpha=0.08, linewidth=0.5)
-    handles = _handles(results) + [line for line in ax.lines if line.get_label() == "largest class"]
-    legend.legend(handles=handles, loc="upper left", ncols=columns, borderaxespad=0, **LEGEND)
-    figure.tight_layout()
+    figure.tight_layout(rect=(0, 0, 1 - beside / width, 1))
+    direct_labels.write(ax, ends)
 
     return figure
 
@@ -278,10 +318,29 @@ def png(figure: Figure, dpi: int = 200) -> bytes:
 
 
 def svg(figure: Figure) -> str:
-    """Encodes a figure as an HTML element `<svg>`, without the XML header. The same figure gives the same text."""
+    """Encodes a figure as an HTML element `<svg>`, without the XML header. The same figure gives the same text.
+
+    Coordinates have two decimal places, which are hundredths of a point. That halves the size of long lines.
+    """
+    text = svg_file(figure)
+    text = text[text.index("<svg") :]
+
+    return re.sub(r' (?:d|x|y)="[^"]*"', lambda match: LONG_NUMBER.sub(r"\1", match[0]), text)
+
+
+def svg_file(figure: Figure) -> str:
+    """Encodes a figure as the text of an SVG file. The same figure gives the same text."""
     buffer = io.StringIO()
     with mpl.rc_context(STYLE):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    text = buffer.getvalue()
 
-    return text[text.index("<svg") :]
+    return buffer.getvalue()
+
+
+def pdf(figure: Figure) -> bytes:
+    """Encodes a figure as PDF, with the letters as type. The same figure gives the same bytes."""
+    buffer = io.BytesIO()
+    with mpl.rc_context({**STYLE, "pdf.fonttype": 42}):
+        figure.savefig(buffer, format="pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
+
+    return buffer.getvalue()

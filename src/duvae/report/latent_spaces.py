@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.contour import QuadContourSet
 from matplotlib.figure import Figure
 
 from duvae.config import SyntheticSource
-from duvae.report.figures import COMPONENT_COLOURS, WIDTH, styled
+from duvae.report.figures import COLUMN, COMPONENT_COLOURS, WIDTH, styled
 from duvae.report.per_example import Space
 from duvae.report.results import Array
 
@@ -60,7 +61,13 @@ def share_outside(points: Array) -> float:
 
 
 @styled
-def figure1(source: SyntheticSource, true_z: Space | None, spaces: Sequence[Space], lattice: int = 241) -> Figure:
+def figure1(
+    source: SyntheticSource,
+    true_z: Space | None,
+    spaces: Sequence[Space],
+    lattice: int = 241,
+    width: float = WIDTH,
+) -> Figure:
     """Draws Figure 1: contours of the aggregated posteriors above, and the posterior means below.
 
     The colour of a mean tells from which component of the mixture the sentence's z was drawn. The first column shows
@@ -72,6 +79,8 @@ def figure1(source: SyntheticSource, true_z: Space | None, spaces: Sequence[Spac
             space says `not kept`.
         spaces: The latent spaces, one per system.
         lattice: Number of points in each dimension at which the density is computed for the contours.
+        width: Width of the figure in inches. In a narrow figure there is one row per system, with the density on the
+            left and the means on the right.
     """
     grid = np.linspace(-HALFWIDTH, HALFWIDTH, lattice)
     true = aggregate(*mixture(source), grid, grid)
@@ -80,20 +89,8 @@ def figure1(source: SyntheticSource, true_z: Space | None, spaces: Sequence[Spac
     # The levels have even steps in the square root of the density. So they show both the flat true density and a sharp
     # peak of a learned density.
     levels = top * np.linspace(0, 1, 15) ** 2
-    columns = 1 + len(spaces)
-    left, right, gap = 0.34, 0.50, 0.06  # inches
-    side = (WIDTH - left - right - gap * (columns - 1)) / columns
-    height = 2 * side + gap + 0.26 + 0.22
-    figure = Figure(figsize=(WIDTH, height))
-    axes = figure.subplots(2, columns, sharex=True, sharey=True, squeeze=False)
-    figure.subplots_adjust(
-        left=left / WIDTH,
-        right=1 - right / WIDTH,
-        bottom=0.22 / height,
-        top=1 - 0.26 / height,
-        wspace=gap / side,
-        hspace=gap / side,
-    )
+    names = ["True", *(space.name for space in spaces)]
+    figure, axes, bar = _panels(len(names), width)
     centre = central_component(source)
     contours = _contours(axes[0, 0], grid, true, levels)
     for ax, density in zip(axes[0, 1:], learned, strict=True):
@@ -107,18 +104,18 @@ def figure1(source: SyntheticSource, true_z: Space | None, spaces: Sequence[Spac
             _remark(ax, "not kept")
         else:
             _scatter(ax, points, centre)
-    for ax, name in zip(axes[0], ["True", *(space.name for space in spaces)], strict=True):
-        ax.set_title(name, pad=4)
+    narrow = width <= COLUMN
+    for ax, name in zip(axes[0], names, strict=True):
+        ax.set_ylabel(name, labelpad=1) if narrow else ax.set_title(name, pad=4)
+    for ax, name in zip(axes[:, 0], ["density", "means"], strict=True):
+        ax.set_title(name, pad=4) if narrow else ax.set_ylabel(name, labelpad=1)
+    bottom, left = (axes[:, -1], axes[0]) if narrow else (axes[1], axes[:, 0])
     for ax in axes.flat:
         ax.set(xlim=(-HALFWIDTH, HALFWIDTH), ylim=(-HALFWIDTH, HALFWIDTH), aspect="equal")
         ax.set(xticks=(-2, 0, 2), yticks=(-2, 0, 2))
         ax.spines[:].set_visible(True)
         ax.tick_params(length=2, pad=2)
-        ax.tick_params(left=ax in axes[:, 0], bottom=ax in axes[1])
-    axes[0, 0].set_ylabel("density", labelpad=1)
-    axes[1, 0].set_ylabel("means", labelpad=1)
-    box = axes[0, -1].get_position()
-    bar = figure.add_axes((box.x1 + 0.08 / WIDTH, box.y0, 0.08 / WIDTH, box.height))
+        ax.tick_params(left=ax in left, bottom=ax in bottom)
     colours = figure.colorbar(contours, cax=bar, ticks=levels[[0, 5, 8, 11, 14]], format="%.2f")
     colours.outline.set_linewidth(0.4)
     bar.tick_params(length=1.5, pad=1.5, labelsize=6)
@@ -126,22 +123,74 @@ def figure1(source: SyntheticSource, true_z: Space | None, spaces: Sequence[Spac
     return figure
 
 
+def _panels(systems: int, width: float) -> tuple[Figure, npt.NDArray[np.object_], Axes]:
+    """Lays out the square panels of Figure 1.
+
+    Args:
+        systems: Number of latent spaces.
+        width: Width of the figure in inches.
+
+    Returns:
+        The figure; the panels, shape (2, systems), with the densities in the first row; and the place of the scale of
+        colours.
+    """
+    narrow = width <= COLUMN
+    rows, columns = (systems, 2) if narrow else (2, systems)
+    left, right, gap, above, below = 0.34, 0.50, 0.06, 0.26, 0.22  # inches
+    side = (width - left - right - gap * (columns - 1)) / columns
+    height = rows * side + (rows - 1) * gap + above + below
+    figure = Figure(figsize=(width, height))
+    axes = np.asarray(figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False))
+    figure.subplots_adjust(
+        left=left / width,
+        right=1 - right / width,
+        bottom=below / height,
+        top=1 - above / height,
+        wspace=gap / side,
+        hspace=gap / side,
+    )
+    box = axes[0, -1].get_position()
+    bar = figure.add_axes((box.x1 + 0.08 / width, box.y0, 0.08 / width, box.height))
+
+    return figure, axes.T if narrow else axes, bar
+
+
+def highest(spaces: Sequence[Space], reach: float = HALFWIDTH, lattice: int = 241) -> float:
+    """The highest density of some aggregated posteriors; 0 if none has a density.
+
+    Args:
+        spaces: The latent spaces.
+        reach: Half the side of the square around 0 in which the density is computed.
+        lattice: Number of points in each dimension at which the density is computed.
+    """
+    grid = np.linspace(-reach, reach, lattice)
+    tops = [float(aggregate(s.means, s.variances, grid, grid).max()) for s in spaces if s.variances is not None]
+
+    return max(tops, default=0.0)
+
+
 @styled
-def latent(space: Space, centre: int = 0, reach: float | None = None) -> Figure:
+def latent(space: Space, centre: int = 0, reach: float | None = None, top: float | None = None) -> Figure:
     """Draws one latent space: contours of the aggregated posterior, and the posterior means over these contours.
+
+    The greys have even steps in the square root of the density, as in Figure 1.
 
     Args:
         space: The latent space.
         centre: Label of the means that are drawn in blue; for synthetic data, the index of the central component.
         reach: Half the side of the panel, which shows [-reach, reach] in both dimensions. None: 1.1 times the 99.9 %
             quantile of the means' absolute coordinates, but at least `HALFWIDTH`.
+        top: The density that is black. Pictures that stand beside each other have the same. None: the highest density
+            of this space.
     """
     reach = reach or max(HALFWIDTH, float(np.quantile(np.abs(space.means), 0.999)) * 1.1)
     figure = Figure(figsize=(3.4, 3.4))
     ax = figure.subplots()
     if space.variances is not None:
         grid = np.linspace(-reach, reach, 241)
-        ax.contourf(grid, grid, aggregate(space.means, space.variances, grid, grid), 12, cmap="Greys", alpha=0.6)
+        density = aggregate(space.means, space.variances, grid, grid)
+        levels = (top or float(density.max())) * np.linspace(0, 1, 13) ** 2
+        ax.contourf(grid, grid, density, levels, cmap="Greys", norm=PowerNorm(0.5, 0, levels[-1]), extend="max")
     _scatter(ax, space, centre, size=5)
     ax.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", title=space.name)
     figure.tight_layout()

@@ -57,14 +57,15 @@ def sentences(results: Sequence[Result], compared: Comparison) -> list[str]:
 
 
 @figures.styled
-def figure(results: Sequence[Result], warmup: int) -> Figure:
+def figure(results: Sequence[Result], warmup: int, width: float = figures.COLUMN) -> Figure:
     """Draws the negative ELBO on validation over the epochs after the warm-up, for both kinds of trainings.
 
     Args:
         results: Results of all models of one data set.
         warmup: Number of epochs over which the KL weight rises. The loss before its end is left out.
+        width: Width of the figure in inches.
     """
-    sheet = Figure(figsize=(figures.WIDTH / 2, 2.6))
+    sheet = Figure(figsize=(width, 2.6))
     ax = sheet.subplots()
     names, styles = setting_names(results), figures.line_styles(results)
     for setting in [name for pair in pairs(results) for name in reversed(pair)]:

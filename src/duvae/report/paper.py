@@ -6,13 +6,13 @@ results are those of this project.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from duvae.config import PaperTable
 from duvae.errors import UserError
 from duvae.registry import RECORDS
 from duvae.report import convergence
-from duvae.report.cells import Cell, Head, Row, Table, cell, number, number_range
+from duvae.report.cells import Cell, Head, Row, Table, cell, number, number_range, word_list
 from duvae.report.names import hyperparameter_text, label, same_hyperparameters
 from duvae.report.paper_tables import TITLES, lines, no_rows
 from duvae.report.results import Result, label_unit, over_seeds
@@ -254,6 +254,27 @@ def compare_with_paper(
     )
 
 
+def with_results(compared: PaperComparison) -> PaperComparison | None:
+    """Leaves out the rows of the paper for which we have no results, and the notes on these rows alone.
+
+    Args:
+        compared: A table of the paper with our results beside it.
+
+    Returns:
+        The rest, with a note that names the rows that are left out; None if nothing is left.
+    """
+    rows = [row for row in compared.table.rows if row.cells[0].text is not None]
+    if not rows:
+        return None
+    marks = "".join([row.mark for row in rows] + [cell.mark for row in rows for cell in row.cells])
+    notes = [(mark, text) for mark, text in compared.notes if not mark or mark in marks]
+    absent = [f"{row.name} {row.note}".strip() for row in compared.table.rows if row.cells[0].text is None]
+    if absent:
+        notes.append(("", f"Not run: {word_list(absent)}."))
+
+    return replace(compared, table=replace(compared.table, rows=rows), notes=notes)
+
+
 def _lines(theirs: Sequence[PaperRow], results: Sequence[Result]) -> list[_Line]:
     """Pairs the rows of the paper with our settings of the same system and the same hyperparameters.
 
@@ -305,3 +326,30 @@ def difference(ours: float, paper: str) -> str | None:
     text = str(number(ours - float(paper), len(paper.partition(".")[2])))
 
     return text if text.startswith("−") or not text.strip("0.") else f"+{text}"
+
+
+def gaps(name: PaperTable, column: str, results: Sequence[Result]) -> tuple[str, list[str]]:
+    """Subtracts the paper's numbers from ours, for settings with the same hyperparameters.
+
+    Args:
+        name: The paper's table.
+        column: The data set's column in the paper: yahoo, yelp or omniglot.
+        results: Results of models of one data set.
+
+    Returns:
+        What is compared: the NLL, or the accuracy with the largest number of labels; and one text for each setting,
+        such as `DU-VAE −0.3`.
+    """
+    theirs = paper_rows(name, column)
+    if not theirs:
+        return "", []
+    key = "nll" if "nll" in theirs[0].numbers else list(theirs[0].numbers)[-1]
+    over, texts = over_seeds(results) if results else None, []
+    for line in _lines(theirs, results):
+        if over is not None and line.setting is not None:
+            found = difference(over.value(line.setting, key), line.numbers.get(key, ""))
+            mark = convergence.mark([result for result in results if result.job.setting == line.setting])
+            texts += [f"{label(line.system)} {found}{mark}"] if found else []
+    what = "NLL in nats" if key == "nll" else f"accuracy in points, {int(key.removeprefix('probe_')):,}"
+
+    return f"{TITLES[name].partition(':')[0]}, {what}", texts

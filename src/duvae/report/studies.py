@@ -5,16 +5,18 @@ course of the search, a table of the trials, and sentences about the results and
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from duvae.config import Params, is_own
+from duvae.config import Params, best_params_path, is_own
+from duvae.errors import UserError
 from duvae.metrics.statistics import with_error
 from duvae.project.files import read_json
 from duvae.project.provenance import read_record
-from duvae.report import figures, names
+from duvae.report import figures, names, site
 from duvae.report.cells import Cell, Head, Row, Table, number, word_list
 from duvae.report.comparison import difference_text, interval_of
 from duvae.report.convergence import MARK
@@ -138,8 +140,10 @@ def page(folder: Path, params: Params | None = None) -> tuple[bytes, str]:
     trials, curves = read_table(folder / "trials.csv", command), read_table(folder / "curves.csv", command)
 
     figure = heat_map(summary, trials)
+    pages = [name for name in site.PAGES if not (summary["own_data"] and name == "Figure 1")]
     html = render(
         "study.html",
+        site=site.header("Studies", site.origin_of_records([record]), pages, "../"),
         study=summary,
         system=names.label(summary["system"]),
         ranges=word_list([f"{letter(summary, n)} {min(v):g} to {max(v):g}" for n, v in summary["space"].items()]),
@@ -160,6 +164,32 @@ def page(folder: Path, params: Params | None = None) -> tuple[bytes, str]:
     )
 
     return figures.png(figure), html
+
+
+def in_short(params: Params, root: Path = Path()) -> list[Mapping[str, str]]:
+    """Says in one sentence each what the studies found whose results git keeps.
+
+    A study whose files are missing or cannot be read is left out.
+
+    Args:
+        params: All parameters of params.yaml.
+        root: The project's folder.
+
+    Returns:
+        One mapping per study with its `name` and its `text`.
+    """
+    found = []
+    for name in params.studies:
+        folder, command = best_params_path(name, root).parent, f"duvae search --study {name}"
+        with suppress(UserError, KeyError, TypeError, ValueError):
+            if (folder / "study.json").exists():
+                summary = {**read_json(folder / "study.json", command), "own_data": False}
+                (line, *_) = summary_lines(summary, read_table(folder / "trials.csv", command))
+                found.append(
+                    {"name": name, "text": f"{names.label(summary['system'])} on {summary['dataset']}. {line}"}
+                )
+
+    return found
 
 
 def summary_lines(summary: Mapping[str, Any], trials: pd.DataFrame) -> list[str]:

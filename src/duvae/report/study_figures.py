@@ -51,7 +51,7 @@ def paper_choice(summary: Mapping[str, Any]) -> Mapping[str, float] | None:
 
 
 @figures.styled
-def heat_map(summary: Mapping[str, Any], trials: pd.DataFrame) -> Figure:
+def heat_map(summary: Mapping[str, Any], trials: pd.DataFrame, width: float = 4.0) -> Figure:
     """Draws the validation NLL over the study's hyperparameters, as the paper's Figure 2 does.
 
     The function draws one of three kinds of figure:
@@ -71,11 +71,12 @@ def heat_map(summary: Mapping[str, Any], trials: pd.DataFrame) -> Figure:
     Args:
         summary: Content of study.json, which a finished study writes.
         trials: Content of trials.csv, one row per trial.
+        width: Width of the figure in inches.
     """
     keys = list(summary["space"])
     if len(keys) == 1:
-        return _line(summary, trials, keys[0])
-    figure = Figure(figsize=(4.0, 3.1))
+        return _line(summary, trials, keys[0], width)
+    figure = Figure(figsize=(width, 3.1))
     ax = figure.subplots()
     complete = trials[trials["state"] == "complete"]
     norm = Normalize(*(complete["nll"].agg(["min", "max"]) if len(complete) else (0, 1)))
@@ -137,8 +138,8 @@ def _points(ax: Axes, summary: Mapping[str, Any], trials: pd.DataFrame, norm: No
     ax.spines[:].set_visible(True)
 
 
-def _line(summary: Mapping[str, Any], trials: pd.DataFrame, name: str) -> Figure:
-    figure = Figure(figsize=(4.0, 2.6))
+def _line(summary: Mapping[str, Any], trials: pd.DataFrame, name: str, width: float) -> Figure:
+    figure = Figure(figsize=(width, 2.6))
     ax = figure.subplots()
     complete = trials[trials["state"] == "complete"].sort_values(name)
     ax.errorbar(complete[name], complete["nll"], complete["nll_stderr"], color="#0072b2", marker="o", markersize=3)
@@ -169,7 +170,9 @@ def _ring(size: float) -> dict[str, Any]:
 
 
 @figures.styled
-def progress(summary: Mapping[str, Any], trials: pd.DataFrame, curves: pd.DataFrame) -> Figure:
+def progress(
+    summary: Mapping[str, Any], trials: pd.DataFrame, curves: pd.DataFrame, width: float = figures.WIDTH
+) -> Figure:
     """Draws the course of the search.
 
     The horizontal axis of the left panel is the number of epochs that all trials together have trained so far. The
@@ -181,9 +184,11 @@ def progress(summary: Mapping[str, Any], trials: pd.DataFrame, curves: pd.DataFr
         summary: Content of study.json, which a finished study writes.
         trials: Content of trials.csv, one row per trial.
         curves: Content of curves.csv, one row per trial and epoch.
+        width: Width of the figure in inches. In a narrow figure the panels stand one above the other.
     """
-    figure = Figure(figsize=(figures.WIDTH, 2.7))
-    left, right = figure.subplots(1, 2)
+    beside = width > figures.COLUMN
+    figure = Figure(figsize=(width, 2.7 if beside else 5.0))
+    left, right = figure.subplots(*((1, 2) if beside else (2, 1)))
     spent = trials["trained"].cumsum()
     complete = trials["state"] == "complete"
     feasible = complete & (trials["feasible"] == True)  # noqa: E712 (the column has missing values)
