@@ -52,7 +52,7 @@ class Reader(NamedTuple):
 
 
 def scripts() -> list[tuple[str, list[str]]]:
-    """The blocks of commands and of Python as scripts of the shell, each with the lines that the page shows after it."""
+    """The blocks of commands and of Python as scripts of the shell, each with the output that the page shows."""
     found: list[tuple[str, list[str]]] = []
     for language, text in re.findall(r"^```(\w*)\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE):
         if language == "text":
