@@ -46,7 +46,7 @@ settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 
-LONGEST = ("test_fingerprint.py", "test_fuzz.py", "test_torture.py", "test_simulated_gpu.py", "test_compiled.py")
+LONGEST = [f"test_{name}.py" for name in ("fingerprint", "fuzz", "torture", "tutorial", "simulated_gpu", "compiled")]
 """Files of tests that take longest. They run first, because at the end one process would run them alone."""
 
 
