@@ -79,7 +79,9 @@ def write(ax: Axes, ends: Sequence[End]) -> None:
         ends: The ends of the lines. Each label stands as near to its end as the others let it.
     """
     box = ax.get_position()
-    wide, high = ax.figure.get_size_inches()
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    wide, high = figure.get_size_inches()
     size = high * box.height
     leader = LEADER / (wide * box.width)
     order = sorted(ends, key=lambda end: end.value)

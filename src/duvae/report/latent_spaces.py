@@ -1,6 +1,7 @@
 """Draws two-dimensional latent spaces: those of the paper's Figure 1, and the latent space of a single model."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -123,7 +124,7 @@ def figure1(
     return figure
 
 
-def _panels(systems: int, width: float) -> tuple[Figure, npt.NDArray[np.object_], Axes]:
+def _panels(systems: int, width: float) -> tuple[Figure, npt.NDArray[Any], Axes]:
     """Lays out the square panels of Figure 1.
 
     Args:

@@ -178,7 +178,7 @@ def in_short(params: Params, root: Path = Path()) -> list[Mapping[str, str]]:
     Returns:
         One mapping per study with its `name` and its `text`.
     """
-    found = []
+    found: list[Mapping[str, str]] = []
     for name in params.studies:
         folder, command = best_params_path(name, root).parent, f"duvae search --study {name}"
         with suppress(UserError, KeyError, TypeError, ValueError):
