@@ -50,6 +50,7 @@ def test_type_has_at_least_six_points(drawn: dict[tuple[str, int], Figure]) -> N
         texts = [text for text in figure.findobj(Text) if text.get_text() and text.get_visible()]
         assert texts, key
         assert min(text.get_fontsize() for text in texts) >= LEAST, key
+        assert not any("^" in text.get_text() for text in texts), f"{key}: exponents have smaller type"
 
 
 def test_names_of_systems_have_the_colours_of_the_registry(drawn: dict[tuple[str, int], Figure]) -> None:

@@ -123,6 +123,9 @@ def bias(results: Sequence[Result], width: float = COLUMN) -> Figure:
     ax.axhline(0, color="#888888", linewidth=0.6)
     ax.set_xscale("log")
     ax.set_yscale("symlog", linthresh=0.1)
+    # Exponents would be smaller than the type around them.
+    ax.xaxis.set_major_formatter("{x:,.0f}")
+    ax.yaxis.set_major_formatter("{x:g}")
     ax.set_xlabel("number K of samples")
     ax.set_ylabel("NLL minus exact NLL (nats)")
     ax.grid(axis="y", color="#000000", alpha=0.08, linewidth=0.5)
