@@ -47,6 +47,8 @@ CHECKED = {
 
 WHOLE = {
     ("parallel_study.py", "crew.command"),  # another module reads the list that the class Crew holds
+    ("side_by_side.py", "work.command"),  # two other modules write the lists that the class Work holds
+    ("ends_with_caller.py", "command"),  # the arguments of this program, which trainings.py writes
     ("check.py", "test"),  # the health checks of docker/compose.yaml
 }
 """Commands that stand somewhere else than at the call, by the name of the file."""

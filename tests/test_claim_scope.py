@@ -70,7 +70,8 @@ def test_the_readme_says_which_experiments_are_the_papers(
 
     assert said in text
     assert ("may be otherwise" in text) == any(differs for _, _, differs in lines)
-    assert text in " ".join(claims.readme_block(made).split())
+    assert text in " ".join(claims.summary_block(made).split())
+    assert text in " ".join(claims.table_block(made).split())
 
 
 def test_the_size_names_the_sample_of_the_nll() -> None:

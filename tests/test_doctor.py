@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -246,6 +247,10 @@ SPOILT = {
         lambda here: here.write("requirements.lock", "# pins\nnumpy==0.1\nnot-there==1 ; python_version < '3'\n"),
         *("packages", "!", "numpy 2", "make environment"),
     ),
+    "a version of neither line": (
+        lambda here: here.write("requirements.lock", "numpy==0.1 ; python_version < '3'\nnumpy==0.2 ; sys_platform\n"),
+        *("packages", "!", "(0.1 or 0.2 in the lock)", "make environment"),
+    ),
     "one of the lock's is missing": (
         lambda here: here.write("requirements.lock", "not-there==1\n"),
         *("packages", "!", "not-there missing (1 in the lock)", "make environment"),
@@ -417,3 +422,10 @@ def test_each_file_with_a_merge_conflict_is_named_once(tmp_path: Path) -> None:
     (tmp_path / "not held by git.txt").write_text(conflict, encoding="utf-8")
 
     assert sorted(merge_conflicts.find(tmp_path)) == ["b.txt, line 1", "\u00fc:1.txt, line 2"]
+
+
+def test_a_package_may_have_a_version_for_each_python(tmp_path: Path) -> None:
+    lines = f"numpy==0.1 ; python_version < '3'\nnumpy=={version('numpy')} ; python_version >= '3'\n"
+    (tmp_path / "requirements.lock").write_text(lines, encoding="utf-8")
+
+    assert doctor.packages(tmp_path).endswith("; 1 packages as in requirements.lock")

@@ -160,12 +160,20 @@ def packages(root: Path) -> str:
     if not path.is_file():
         return f"{torch}; no requirements.lock here to compare with"
     # A line of the file is `name==version`. A marker after `;` says which platforms need the package. So a package with
-    # a marker may be missing.
-    pins = re.findall(r"^([\w.-]+)==([^\s;]+)[ \t]*(;?)", path.read_text(encoding="utf-8"), re.MULTILINE)
-    pairs = [(name, pin, _installed(name)) for name, pin, marker in pins if not marker or _installed(name)]
-    if other := [f"{name} {actual or 'missing'} ({pin} in the lock)" for name, pin, actual in pairs if actual != pin]:
+    # a marker may be missing, and may have several lines with different versions.
+    pins: dict[str, list[str]] = {}
+    everywhere = set()
+    for name, pin, marker in re.findall(r"^([\w.-]+)==([^\s;]+)[ \t]*(;?)", path.read_text("utf-8"), re.MULTILINE):
+        pins.setdefault(name, []).append(pin)
+        everywhere |= set() if marker else {name}
+    actual = {name: _installed(name) for name in pins if name in everywhere or _installed(name)}
+    if other := [
+        f"{name} {found or 'missing'} ({' or '.join(pins[name])} in the lock)"
+        for name, found in actual.items()
+        if found not in pins[name]
+    ]:
         raise Problem(f"{torch}; {_list(other)}", "run 'make environment' to install the versions of the lock")
-    return f"{torch}; {len(pairs)} packages as in requirements.lock"
+    return f"{torch}; {len(actual)} packages as in requirements.lock"
 
 
 def _installed(name: str) -> str:
