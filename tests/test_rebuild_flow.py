@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -170,12 +171,21 @@ def test_an_interrupted_rebuild_leaves_nothing_running(number: signal.Signals, t
 
 
 def ask(server: dict[str, str], path: str, **content: object) -> Any:
-    """Sends a request to the Prefect server; returns its answer."""
+    """Sends a request to the Prefect server; returns its answer.
+
+    A server whose database is locked for the moment answers 503. Prefect's own client then asks again, too.
+    """
     request = urllib.request.Request(  # noqa: S310 (the test's own server)
         f"{server['PREFECT_API_URL']}/{path}", json.dumps(content).encode(), {"Content-Type": "application/json"}
     )
-
-    return json.load(urllib.request.urlopen(request))  # noqa: S310
+    deadline = time.monotonic() + 120
+    while True:
+        try:
+            return json.load(urllib.request.urlopen(request))  # noqa: S310
+        except urllib.error.HTTPError as error:
+            if error.code != 503 or time.monotonic() > deadline:
+                raise
+        time.sleep(0.5)
 
 
 def test_the_next_rebuild_ends_the_run_of_a_killed_one(server: dict[str, str], tmp_path: Path) -> None:
