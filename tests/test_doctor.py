@@ -21,7 +21,7 @@ import torch
 
 import tiny
 from duvae import cli, config
-from duvae.project import doctor, gpus, job_list, local_store, merge_conflicts, provenance
+from duvae.project import doctor, gpus, installed, job_list, local_store, merge_conflicts, provenance
 from duvae.project.doctor import Finding
 from duvae.training.checkpoints import Checkpoint, Snapshot
 from duvae.training.state import State
@@ -239,7 +239,7 @@ SPOILT = {
     ),
     "a package is missing": (
         lambda here: here.patch.setattr(
-            doctor, "requires", lambda _: ["numpy<3", "not-there<3; extra == 'pipeline'", "nor-that; extra == 'dev'"]
+            installed, "requires", lambda _: ["numpy<3", "not-there<3; extra == 'pipeline'", "nor-that; extra == 'dev'"]
         ),
         *("packages", "x", "not-there not installed", "make environment"),
     ),

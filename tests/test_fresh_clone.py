@@ -1,7 +1,9 @@
 """Every page needs only what git keeps: a clone without DVC's cache writes the same pages."""
 
+import html
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -112,6 +114,25 @@ def test_git_keeps_none_of_what_only_the_cache_has(project: Path) -> None:
     assert within(set(git(project, "ls-files").splitlines()), ["results"])
 
 
+def dead_links(page: Path) -> list[str]:
+    """The links of a page to a file or a part that does not exist. The samples of private data have their own page."""
+    dead = []
+    for link in re.findall(r'<a [^>]*href="([^"]+)"', page.read_bytes().decode(errors="replace")):
+        path, _, part = html.unescape(link).partition("#")
+        target = page.parent / path if path else page
+        if ":" in path or path.startswith("examples/"):
+            continue
+        if not target.is_file() or (part and f'id="{part}"' not in target.read_text(encoding="utf-8")):
+            dead.append(link)
+
+    return dead
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "reports").rglob("*.html")), ids=lambda page: page.name)
+def test_the_committed_pages_have_no_dead_links(page: Path) -> None:
+    assert dead_links(page) == []
+
+
 def test_every_page_is_written_in_a_clone_without_a_cache(project: Path, clone: Path) -> None:
     assert not any((clone / folder).exists() for folder in ("data", "models", "generated", ".dvc"))
     for command in COMMANDS:
@@ -121,11 +142,12 @@ def test_every_page_is_written_in_a_clone_without_a_cache(project: Path, clone: 
 
     for page in PAGES:
         assert (clone / page).read_bytes() == (project / page).read_bytes(), page
-    html = (clone / "reports/index.html").read_text(encoding="utf-8")
-    assert "Left out" not in html
-    assert 'id="figure1"' in html
-    assert 'id="latent-synthetic-du_vae"' in html
-    assert Tables(html).row("making-omniglot_small", "DU-VAE")["Commit"] == made_up.COMMIT[:7]
+        assert dead_links(clone / page) == [], page
+    text = (clone / "reports/index.html").read_text(encoding="utf-8")
+    assert "Left out" not in text
+    assert 'id="figure1"' in text
+    assert 'id="latent-synthetic-du_vae"' in text
+    assert Tables(text).row("making-omniglot_small", "DU-VAE")["Commit"] == made_up.COMMIT[:7]
 
 
 def test_the_same_watch_sees_the_pages_that_do_need_the_cache(project: Path) -> None:

@@ -147,13 +147,16 @@ def test_a_column_without_content_is_left_out() -> None:
     [
         ([SUPPORTED, CANNOT_TELL], SUPPORTED),
         ([CANNOT_TELL, NOT_SUPPORTED], NOT_SUPPORTED),
-        ([SUPPORTED, NOT_SUPPORTED], claim_rows.DIFFERS),
+        ([SUPPORTED, NOT_SUPPORTED], claims.DIVIDED),
         ([CANNOT_TELL, CANNOT_TELL], CANNOT_TELL),
+        ([CANNOT_TELL, NOT_TESTED], CANNOT_TELL),
         ([NOT_TESTED], NOT_TESTED),
     ],
 )
 def test_the_verdict_of_several_data_sets(verdicts: list[str], together: str) -> None:
-    assert claim_rows.together(verdicts) == together
+    own = [Line(CLAIMS[0], str(number), Finding(verdict, "", 5), "") for number, verdict in enumerate(verdicts)]
+
+    assert claims.overall(own) == together
 
 
 def lines(evidences: list[Evidence]) -> list[Line]:
@@ -212,7 +215,7 @@ def test_the_header_says_when_and_at_which_commits() -> None:
 
 
 def test_a_page_links_the_others_and_marks_itself() -> None:
-    header = site.header("Studies", "", ("Results", "Studies"), "../")
+    header = site.header("Studies", "", {**site.RESULTS, **site.STUDIES}, "../")
 
     assert header["links"] == [
         {"name": "Results", "address": "../index.html", "here": False},

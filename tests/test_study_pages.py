@@ -93,3 +93,21 @@ def test_the_papers_choice_is_no_part_of_the_page_of_own_data() -> None:
     own = PARAMS.dataset("short_yelp").model_copy(update={"paper": None})
     datasets = {**PARAMS.datasets, "reviews": own}
     assert [name for name, dataset in datasets.items() if config.is_own(dataset)] == ["reviews"]
+
+
+@pytest.mark.parametrize("content", ["[", "{}", '{"system": "du_vae", "dataset": "synthetic"}'])
+def test_a_study_that_cannot_be_read_is_left_out_with_a_warning(
+    content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = next(iter(PARAMS.studies))
+    path = config.best_params_path(name, tmp_path).with_name("study.json")
+    assert studies.in_short(PARAMS, tmp_path) == []
+    assert not capsys.readouterr().err
+
+    path.parent.mkdir(parents=True)
+    path.write_text(content, encoding="utf-8")
+    path.with_name("trials.csv").write_text("trial\n0\n", encoding="utf-8")
+    assert studies.in_short(PARAMS, tmp_path) == []
+    (warning,) = capsys.readouterr().err.splitlines()
+    assert warning.startswith(f"warning: {path.parent}")
+    assert f"duvae search --study {name}" in warning

@@ -16,7 +16,7 @@ def with_options(
     Args:
         wrapper: Function that receives the options, and calls `function`.
         function: The function of a command.
-        options: The further options.
+        options: Options by name, which `function` does not declare itself.
         instead: Name of the parameter of `function` in whose place the options stand; None: they stand at the end.
 
     Returns:

@@ -5,7 +5,7 @@ from pathlib import Path
 from duvae.config import Params
 from duvae.errors import UserError
 from duvae.project.files import write_text
-from duvae.report import claims, never_run, results, variants, weights, which_setting
+from duvae.report import claims, never_run, variants, weights, which_setting
 from duvae.report.results import Result
 
 README = Path("README.md")
@@ -31,9 +31,8 @@ def run(params: Params, check: bool = False, root: Path = Path()) -> None:
     existing = [README, *(page for page in (CLAIMS_PAGE, SETTINGS_PAGE) if (root / page).exists())]
     pages = {page: _read(root / page) for page in existing}
     jobs, _ = never_run.split_by_results(params, params.run_jobs(), root)
-    current, _ = weights.current_results(results.read(params, jobs, root))
     sections: dict[str, list[Result]] = {}
-    for model in results.in_paper_order(current):
+    for model in weights.current_models(params, jobs, root):
         if variants.base_of(params, model.job.dataset) is None:  # a variant is not the paper's experiment
             sections.setdefault(model.job.dataset, []).append(model)
     lines = claims.read_lines(params, sections, root)

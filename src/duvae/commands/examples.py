@@ -64,9 +64,7 @@ def run(params: Params, dataset: str, root: Path = Path()) -> None:
     seeds = len({model.job.seed for model in models})
     html = page.render(
         "examples.html",
-        site=site.header(
-            "Samples", site.origin(models), ("Results",) if is_own(entry) else ("Results", "Figure 1", "Studies"), "../"
-        ),
+        site=site.header("", site.origin(models), site.RESULTS if is_own(entry) else site.PAGES, "../"),
         id=dataset,
         item=metric_columns.noun(entry),
         examples={**examples.content(samples, results.setting_names(models), seeds), "apart": True},

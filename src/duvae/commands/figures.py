@@ -42,7 +42,7 @@ def run(params: Params, root: Path = Path()) -> None:
 
     Args:
         params: All parameters of params.yaml.
-        root: The project's folder.
+        root: Folder of the project, with `results`.
 
     Raises:
         UserError: If there are no results at all, or if results are unreadable.
@@ -65,7 +65,7 @@ def drawings(params: Params, root: Path = Path()) -> Iterator[tuple[str, Draw]]:
 
     Args:
         params: All parameters of params.yaml.
-        root: The project's folder.
+        root: Folder of the project, with `results`.
 
     Yields:
         The name of each figure, and the function that draws it.
@@ -74,7 +74,7 @@ def drawings(params: Params, root: Path = Path()) -> Iterator[tuple[str, Draw]]:
         UserError: If there are no results at all, or if results are unreadable.
     """
     jobs, _ = never_run.split_by_results(params, params.run_jobs(), root)
-    models = results.in_paper_order(weights.current_results(results.read(params, jobs, root))[0])
+    models = weights.current_models(params, jobs, root)
     five = [model for job in params.figure1_jobs() for model in models if model.job == job]
     if five and len(five) == len(params.figure1_jobs()) and figure1.drawable(five, root):
         source = figure1.synthetic(params.dataset(config.FIGURE1_DATASET)).source

@@ -81,14 +81,15 @@ def run(params: Params, root: Path = Path()) -> None:
     found_studies = studies.in_short(params, root)
     scores = [part["score"] for part in sections]
     compared = [part["compared"] for part in sections]
-    content = {
-        "Results": True,
-        "Figure 1": drawable,
-        "Studies": bool(found_studies),
+    sampled = [part["id"] for part in sections if part["examples"] or part["apart"]]
+    pages = {
+        **(site.PAGES if drawable else site.RESULTS),
+        **(site.STUDIES if found_studies else {}),
+        **({"Samples": f"index.html#samples-{sampled[0]}"} if sampled else {}),
     }
     html = page.render(
         "index.html",
-        site=site.header("Results", site.origin(models), [name for name, has in content.items() if has]),
+        site=site.header("Results", site.origin(models), pages),
         scores=scores,
         score_columns=front.columns(scores),
         claims=claim_rows.table(claims.lines(tested)) if of_paper else None,

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from duvae.config import Job, Params
 from duvae.errors import UserError
-from duvae.report import brief, cells, never_run, per_example, results, weights
+from duvae.report import brief, cells, never_run, per_example, weights
 from duvae.report.results import Result
 
 Form = Literal["table", "csv", "json", "markdown"]
@@ -64,7 +64,7 @@ def show(params: Params, jobs: Sequence[Job], form: Form = "table", root: Path =
     Raises:
         UserError: If a file of a result is missing or broken.
     """
-    models = results.in_paper_order(weights.current_results(results.read(params, jobs, root))[0])
+    models = weights.current_models(params, jobs, root)
     if form == "json":
         print(json.dumps(brief.records(models), indent=2, ensure_ascii=False))
     elif form == "csv":

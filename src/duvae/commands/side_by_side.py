@@ -58,7 +58,7 @@ def run(works: Sequence[Work], places: Sequence[Sequence[int]], wanted: Callable
     """Runs the programs of all models, as many at a time as there are places.
 
     Args:
-        works: What to run.
+        works: Command, folder and number of epochs of each model.
         places: For each place, the CPU cores on which its program runs; no cores: the system chooses them.
         wanted: Whether to show a line that a program has printed.
 
@@ -124,7 +124,7 @@ class Model:
     """The process that trains and measures one model.
 
     Args:
-        work: What to run.
+        work: Command, folder and number of epochs of the model.
         cpus: CPU cores on which the process runs; none: the system chooses them.
         display: Object that shows the lines of the process.
     """
@@ -185,7 +185,7 @@ def _run(waiting: list[Work], places: Sequence[Sequence[int]], running: dict[int
     """Runs the programs of all models.
 
     Args:
-        waiting: What to run. The function removes what it has started.
+        waiting: Command, folder and number of epochs of each model. The function removes those that it has started.
         places: For each place, the CPU cores on which its program runs.
         running: The running processes by the number of their place, which the function changes.
         display: Object that shows the lines of the processes.

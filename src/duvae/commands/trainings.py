@@ -30,7 +30,7 @@ def places(params: Params, jobs: int) -> list[Sequence[int]]:
 
     Args:
         params: All parameters of the private project.
-        jobs: Number of trainings.
+        jobs: Number of trainings that are out of date.
 
     Returns:
         One entry for each place. Its cores are empty if the system chooses them.
@@ -67,12 +67,13 @@ def run(params: Params, folder: Path, environment: Mapping[str, str]) -> None:
     checked = [f"validate@{dataset}" for dataset in dict.fromkeys(job.dataset for job in jobs)]
     if subprocess.run([*dvc, "repro", *checked], cwd=folder, env=environment, check=False).returncode:
         raise UserError(stage_failed(folder))
-    waiting = _out_of_date(jobs, kinds(folder), folder, [*dvc, "status", "--json"], environment)
+    stages = kinds(folder)
+    waiting = _out_of_date(jobs, stages, folder, [*dvc, "status", "--json"], environment)
     if len(waiting) < 2:
         return
     try:
         with copies.exclusive(folder):
-            works = [_work(params, job, kinds(folder), folder, dvc, environment) for job in waiting]
+            works = [_work(params, job, stages, folder, dvc, environment) for job in waiting]
             side_by_side.run(works, places(params, len(waiting)), is_wanted)
     except KeyboardInterrupt as error:
         raise Interrupted(f"{folder}: the trainings have saved their states") from error

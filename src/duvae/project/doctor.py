@@ -16,10 +16,10 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
-from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
@@ -32,7 +32,7 @@ import duvae
 from duvae import config
 from duvae.config import Params, path_in_folder
 from duvae.errors import UserError, without_passwords
-from duvae.project import gpus, job_list, local_store, merge_conflicts
+from duvae.project import gpus, installed, job_list, local_store, merge_conflicts
 from duvae.project.earlier_outputs import cache_folder
 from duvae.project.provenance import commit, owned_by_another, trust
 
@@ -153,34 +153,15 @@ def source(root: Path) -> str:
 
 def packages(root: Path) -> str:
     """Checks that all packages that duvae requires are installed, in the versions of the file requirements.lock."""
-    lines = [line for line in requires("duvae") or [] if "extra ==" not in line or "pipeline" in line.split("extra")[1]]
-    if missing := [name for line in lines if not _installed(name := re.split(r"[^\w.-]", line, maxsplit=1)[0])]:
+    if missing := installed.missing():
         raise Obstacle(f"{_list(missing)} not installed", "run 'make environment' to install them")
     torch, path = f"torch {version('torch')}", root / "requirements.lock"
     if not path.is_file():
         return f"{torch}; no requirements.lock here to compare with"
-    # A line of the file is `name==version`. A marker after `;` says which platforms need the package. So a package with
-    # a marker may be missing, and may have several lines with different versions.
-    pins: dict[str, list[str]] = {}
-    everywhere = set()
-    for name, pin, marker in re.findall(r"^([\w.-]+)==([^\s;]+)[ \t]*(;?)", path.read_text("utf-8"), re.MULTILINE):
-        pins.setdefault(name, []).append(pin)
-        everywhere |= set() if marker else {name}
-    actual = {name: _installed(name) for name in pins if name in everywhere or _installed(name)}
-    if other := [
-        f"{name} {found or 'missing'} ({' or '.join(pins[name])} in the lock)"
-        for name, found in actual.items()
-        if found not in pins[name]
-    ]:
-        raise Problem(f"{torch}; {_list(other)}", "run 'make environment' to install the versions of the lock")
-    return f"{torch}; {len(actual)} packages as in requirements.lock"
-
-
-def _installed(name: str) -> str:
-    """Finds the installed version of a package, without the name of a build such as `+cpu`; empty: not installed."""
-    with suppress(PackageNotFoundError):
-        return version(name).partition("+")[0]
-    return ""
+    count, others = installed.compare(path)
+    if others:
+        raise Problem(f"{torch}; {_list(others)}", "run 'make environment' to install the versions of the lock")
+    return f"{torch}; {count} packages as in requirements.lock"
 
 
 def commands() -> str:

@@ -3,18 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from duvae.report.checks import CANNOT_TELL, LEAST_SEEDS, NOT_SUPPORTED, NOT_TESTED, SUPPORTED
+from duvae.report.checks import CANNOT_TELL, LEAST_SEEDS, NOT_SUPPORTED, SUPPORTED
 from duvae.report.claim_rules import Claim
-from duvae.report.claims import EXPLANATION, Line, scope
-
-DIFFERS = "different on different data"
-"""The verdict on a claim that one data set supports and another one does not."""
+from duvae.report.claims import EXPLANATION, VERDICTS, Line, by_claim, overall, scope
 
 SIGNS = {SUPPORTED: "✓", NOT_SUPPORTED: "✗", CANNOT_TELL: "?"}
 """The sign of each verdict on a data set."""
-
-VERDICTS = (SUPPORTED, NOT_SUPPORTED, DIFFERS, CANNOT_TELL, NOT_TESTED)
-"""The verdicts in the order in which the pages count them."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +18,7 @@ class ClaimRow:
     Attributes:
         claim: The claim of the paper.
         lines: The findings, one per data set, in the order of the data sets.
-        verdict: The verdict of all data sets together, one of `VERDICTS`.
+        verdict: The verdict of all data sets together, one of `claims.VERDICTS`.
     """
 
     claim: Claim
@@ -45,8 +39,8 @@ class ClaimTable:
             examples.
         rows: The claims that a data set tests.
         untested: The claims that no data set tests.
-        counts: Number of claims by verdict, in the order of `VERDICTS`: for those that a claim has, and in any case for
-            `supported` and `not supported`.
+        counts: Number of claims by verdict, in the order of `claims.VERDICTS`. A verdict that no claim has is left out,
+            except `supported` and `not supported`.
         notes: Sentences about what the verdicts rest on.
         explanation: How the verdicts come about.
         sign: The sign of each verdict on a data set.
@@ -68,32 +62,13 @@ class ClaimTable:
         return {sign: verdict for verdict, sign in SIGNS.items() if verdict in seen}
 
 
-def together(verdicts: Sequence[str]) -> str:
-    """The verdict of several data sets on one claim.
-
-    A verdict that decides counts more than one that does not. If the data sets decide differently, the verdict is
-    `DIFFERS`.
-
-    Args:
-        verdicts: The verdict of each data set.
-    """
-    decided = {verdict for verdict in verdicts if verdict in (SUPPORTED, NOT_SUPPORTED)}
-    if len(decided) > 1:
-        return DIFFERS
-
-    return next(iter(decided), CANNOT_TELL if CANNOT_TELL in verdicts else NOT_TESTED)
-
-
 def table(lines: Sequence[Line]) -> ClaimTable:
     """Arranges findings for a page.
 
     Args:
         lines: The claims with their findings, in the order of the paper, as `claims.lines` returns them.
     """
-    by_claim: dict[str, list[Line]] = {}
-    for line in lines:
-        by_claim.setdefault(line.claim.text, []).append(line)
-    rows = [ClaimRow(own[0].claim, own, together([each.finding.verdict for each in own])) for own in by_claim.values()]
+    rows = [ClaimRow(claim, own, overall(own)) for claim, own in by_claim(lines).items()]
     tested = [line for line in lines if line.dataset]
     found = [row.verdict for row in rows]
 

@@ -34,7 +34,10 @@ EXPLANATION = (
 """How the verdicts come about, in the words of the pages."""
 
 DIVIDED = "supported on some data, not supported on others"
-"""The summary's verdict about a claim that two data sets decide in opposite ways."""
+"""The verdict about a claim that two data sets decide in opposite ways."""
+
+VERDICTS = (SUPPORTED, NOT_SUPPORTED, DIVIDED, CANNOT_TELL, NOT_TESTED)
+"""The verdicts of all data sets together, in the order in which the pages count them."""
 
 REASONS = {
     CANNOT_TELL: "There are too few seeds, the differences are too small, or a training had not converged.",
@@ -163,13 +166,13 @@ def summary_block(found: Sequence[Line]) -> str:
     Args:
         found: The claims with their findings, as `lines` returns them.
     """
-    groups: dict[str, list[str]] = {verdict: [] for verdict in (SUPPORTED, NOT_SUPPORTED, CANNOT_TELL, NOT_TESTED)}
-    for claim, alike in _by_verdict(found).items():
-        decided = {key: names for key, names in alike.items() if key[0] in (SUPPORTED, NOT_SUPPORTED)}
-        verdicts = {verdict for verdict, _ in decided or alike}
-        verdict = verdicts.pop() if len(verdicts) == 1 else DIVIDED
+    groups: dict[str, list[str]] = {verdict: [] for verdict in VERDICTS}
+    for claim, own in by_claim(found).items():
+        decided = [line for line in own if line.finding.verdict in (SUPPORTED, NOT_SUPPORTED)]
         text = f"{claim.text.rstrip('.')}: {_verdicts(decided)} (section {claim.section})"
-        groups.setdefault(verdict, []).append(text)
+        groups[overall(own)].append(text)
+    if not groups[DIVIDED]:
+        del groups[DIVIDED]
     rows = [
         f"| {verdict} | {len(texts)} | {REASONS.get(verdict) or '<br>'.join(texts) or '–'} |"
         for verdict, texts in groups.items()
@@ -192,23 +195,47 @@ def table_block(found: Sequence[Line]) -> str:
 
 def _table(found: Sequence[Line]) -> list[str]:
     """The lines of the table of all claims."""
-    rows = [f"| {claim.section} | {claim.text} | {_verdicts(alike)} |" for claim, alike in _by_verdict(found).items()]
+    rows = [f"| {claim.section} | {claim.text} | {_verdicts(own)} |" for claim, own in by_claim(found).items()]
 
     return ["| section | claim of the paper | our results |", "|---|---|---|", *rows]
 
 
-def _by_verdict(found: Sequence[Line]) -> dict[Claim, dict[tuple[str, int], list[str]]]:
-    """The data sets that test each claim, by their verdict and number of seeds; no data set if none tests it."""
-    verdicts: dict[Claim, dict[tuple[str, int], list[str]]] = {}
+def by_claim(found: Sequence[Line]) -> dict[Claim, list[Line]]:
+    """Groups findings by their claim, in the order of the paper.
+
+    Args:
+        found: The claims with their findings, as `lines` returns them.
+    """
+    groups: dict[Claim, list[Line]] = {}
     for line in found:
-        names = verdicts.setdefault(line.claim, {}).setdefault((line.finding.verdict, line.finding.seeds), [])
+        groups.setdefault(line.claim, []).append(line)
+
+    return groups
+
+
+def overall(found: Sequence[Line]) -> str:
+    """The verdict of all data sets together on one claim, one of `VERDICTS`.
+
+    A data set that decides about the claim outweighs all that do not.
+
+    Args:
+        found: The findings about the claim, one per data set that tests it, or one with the verdict `not tested`.
+    """
+    verdicts = {line.finding.verdict for line in found}
+    decided = verdicts & {SUPPORTED, NOT_SUPPORTED}
+    if len(decided) > 1:
+        return DIVIDED
+
+    return next(iter(decided), CANNOT_TELL if CANNOT_TELL in verdicts else NOT_TESTED)
+
+
+def _verdicts(found: Sequence[Line]) -> str:
+    """The verdicts about one claim, each with the data sets that have it and their number of seeds."""
+    alike: dict[tuple[str, int], list[str]] = {}
+    for line in found:
+        names = alike.setdefault((line.finding.verdict, line.finding.seeds), [])
         names += [line.dataset] if line.dataset else []
 
-    return verdicts
-
-
-def _verdicts(alike: Mapping[tuple[str, int], Sequence[str]]) -> str:
-    """The verdicts about one claim, each with its data sets."""
     return "; ".join(_alike(*key, names) for key, names in alike.items())
 
 

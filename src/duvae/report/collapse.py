@@ -107,7 +107,7 @@ def figure(pair: Pair, width: float = figures.WIDTH) -> Figure:
     """Draws KL, MI, AU, MPD and CE on validation over the epochs: one column per system, one row per measure.
 
     Args:
-        pair: The two systems.
+        pair: Results of a VAE and of a DU-VAE on the same data set.
         width: Width of the figure in inches.
     """
     sheet = Figure(figsize=(width, 6.3))

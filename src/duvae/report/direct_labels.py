@@ -24,7 +24,7 @@ class End:
     """The right end of a line.
 
     Attributes:
-        name: The label.
+        name: Text of the label: the name of the line.
         at: The x coordinate of the end, in units of the data.
         value: The y coordinate of the end, in units of the data.
         colour: The colour of the line.
@@ -54,10 +54,10 @@ def apart(wanted: Sequence[float], gap: float, low: float = 0.0, high: float = 1
     multiples of the gap; the bounds only clip it.
 
     Args:
-        wanted: The wanted places, ascending.
-        gap: The least distance of neighbours.
-        low: The lowest place.
-        high: The highest place. If the places do not fit, they are centred between `low` and `high`.
+        wanted: The wanted places of the labels, ascending, as shares of the panel's height.
+        gap: The least distance of neighbours, in the same unit.
+        low: The smallest allowed place, in the unit of `wanted`.
+        high: The largest allowed place. If the places do not fit, they are centred between `low` and `high`.
     """
     blocks: list[list[float]] = []
     for number, place in enumerate(wanted):
@@ -75,7 +75,7 @@ def write(ax: Axes, ends: Sequence[End]) -> None:
     """Writes labels to the right of a panel, whose limits and place in the figure are final.
 
     Args:
-        ax: The panel.
+        ax: Axes of the panel that has the lines.
         ends: The ends of the lines. Each label stands as near to its end as the others let it.
     """
     box = ax.get_position()

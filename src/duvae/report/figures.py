@@ -192,7 +192,8 @@ def curves(results: Sequence[Result], warmup: int, width: float = WIDTH) -> Figu
         ax.set_xlabel("epoch")
     if not many:
         figure.legend(handles=_handles(results), loc="upper center", ncols=legend_columns, **LEGEND)
-    figure.tight_layout(rect=(0, 0, 1 - beside / width, 1 - legend / height), h_pad=1.2, w_pad=1.0 + 72 * beside / 7)
+    between = 1.0 + 72 * beside / STYLE["font.size"]  # paddings are multiples of the size of the type
+    figure.tight_layout(rect=(0, 0, 1 - beside / width, 1 - legend / height), h_pad=1.2, w_pad=between)
     for ax, own in zip(axes.flat, ends if many else [], strict=False):
         direct_labels.write(ax, own)
 

@@ -31,7 +31,7 @@ class Score:
     """A row of the scoreboard.
 
     Attributes:
-        dataset: The data set.
+        dataset: Name of the data set in params.yaml.
         badge: The number of seeds and the size of the experiment, in a few words each.
         states: The names of the settings that have collapsed, have not, or for which the results do not tell, by these
             words.

@@ -1,31 +1,33 @@
 """Builds the header that all pages of the report share: links to the other pages, and the origin of the results."""
 
 import datetime
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from duvae.report.cells import word_list
 from duvae.report.results import Result, short_commit
 
-PAGES = {
-    "Results": "index.html",
-    "Figure 1": "figure1.html",
-    "Studies": "index.html#studies",
-    "Samples": "index.html#samples",
-}
-"""Addresses of the pages and of parts of the page of all results, below `reports`, by the words of the link."""
+RESULTS = {"Results": "index.html"}
+"""The address of the page of all results below `reports`, by the words of its link."""
+
+PAGES = {**RESULTS, "Figure 1": "figure1.html"}
+"""The addresses of the two pages that a rebuild of Figure 1 writes."""
+
+STUDIES = {"Studies": "index.html#studies"}
+"""The address of the part on studies. The page of all results has it only if there are studies."""
 
 MOST_COMMITS = 4
 """Largest number of commits that the header names one by one."""
 
 
-def header(here: str, origin: str, pages: Collection[str] = tuple(PAGES), above: str = "") -> Mapping[str, Any]:
+def header(here: str, origin: str, pages: Mapping[str, str] = PAGES, above: str = "") -> Mapping[str, Any]:
     """Computes the variables of the header.
 
     Args:
-        here: Name of the page in `PAGES`; empty: the page is none of them.
+        here: Name of the page in `pages`; empty: the page is none of them.
         origin: A line about the origin of the results on the page; empty: no such line.
-        pages: Names of the pages to link. A page of a private project does not link Figure 1, for example.
+        pages: Addresses of the pages to link, below `reports`, by the words of the link. All of them exist: a page of a
+            private project does not link Figure 1, for example.
         above: The path from the page to the folder `reports`, such as `../`.
 
     Returns:
@@ -35,9 +37,7 @@ def header(here: str, origin: str, pages: Collection[str] = tuple(PAGES), above:
     return {
         "home": f"{above}index.html",
         "links": [
-            {"name": name, "address": f"{above}{address}", "here": name == here}
-            for name, address in PAGES.items()
-            if name in pages
+            {"name": name, "address": f"{above}{address}", "here": name == here} for name, address in pages.items()
         ],
         "origin": origin,
     }

@@ -4,8 +4,8 @@ A trial is one training of the search. The page shows a figure in the manner of 
 course of the search, a table of the trials, and sentences about the results and the cost.
 """
 
+import sys
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +140,7 @@ def page(folder: Path, params: Params | None = None) -> tuple[bytes, str]:
     trials, curves = read_table(folder / "trials.csv", command), read_table(folder / "curves.csv", command)
 
     figure = heat_map(summary, trials)
-    pages = [name for name in site.PAGES if not (summary["own_data"] and name == "Figure 1")]
+    pages = {**(site.RESULTS if summary["own_data"] else site.PAGES), **site.STUDIES}
     html = render(
         "study.html",
         site=site.header("Studies", site.origin_of_records([record]), pages, "../"),
@@ -169,11 +169,11 @@ def page(folder: Path, params: Params | None = None) -> tuple[bytes, str]:
 def in_short(params: Params, root: Path = Path()) -> list[Mapping[str, str]]:
     """Says in one sentence each what the studies found whose results git keeps.
 
-    A study whose files are missing or cannot be read is left out.
+    A study that was never run is left out. So is a study whose files cannot be read, with a warning on standard error.
 
     Args:
         params: All parameters of params.yaml.
-        root: The project's folder.
+        root: Folder of the project, with `results`.
 
     Returns:
         One mapping per study with its `name` and its `text`.
@@ -181,13 +181,16 @@ def in_short(params: Params, root: Path = Path()) -> list[Mapping[str, str]]:
     found: list[Mapping[str, str]] = []
     for name in params.studies:
         folder, command = best_params_path(name, root).parent, f"duvae search --study {name}"
-        with suppress(UserError, KeyError, TypeError, ValueError):
-            if (folder / "study.json").exists():
-                summary = {**read_json(folder / "study.json", command), "own_data": False}
-                (line, *_) = summary_lines(summary, read_table(folder / "trials.csv", command))
-                found.append(
-                    {"name": name, "text": f"{names.label(summary['system'])} on {summary['dataset']}. {line}"}
-                )
+        if not (folder / "study.json").exists():
+            continue
+        try:
+            summary = {**read_json(folder / "study.json", command), "own_data": False}
+            line = summary_lines(summary, read_table(folder / "trials.csv", command))[0]
+            found.append({"name": name, "text": f"{names.label(summary['system'])} on {summary['dataset']}. {line}"})
+        except UserError as error:
+            print(f"warning: {error}", file=sys.stderr)
+        except (KeyError, TypeError, ValueError, IndexError):  # files of an earlier version
+            print(f"warning: {folder}: expected the results of '{command}'; found others. Run it.", file=sys.stderr)
 
     return found
 

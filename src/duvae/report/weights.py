@@ -9,9 +9,11 @@ stale if its digest differs from the training's digest.
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
+from duvae.config import Job, Params
 from duvae.errors import UserError
-from duvae.report.results import Result
+from duvae.report.results import Result, in_paper_order, read
 
 
 def stale(result: Result, weights: str | None = None) -> dict[str, str]:
@@ -55,6 +57,20 @@ def messages(files: dict[str, str]) -> list[str]:
         " it again."
         for file, command in files.items()
     ]
+
+
+def current_models(params: Params, jobs: Iterable[Job], root: Path = Path()) -> list[Result]:
+    """Reads the results of some jobs, without stale parts, in the order of the paper.
+
+    Args:
+        params: All parameters of params.yaml.
+        jobs: Data set, setting and seed of each model.
+        root: Folder of the project, with `results`.
+
+    Raises:
+        UserError: If results are missing or unreadable, or if there are stale parts and no result is left.
+    """
+    return in_paper_order(current_results(read(params, jobs, root))[0])
 
 
 def current_results(results: Iterable[Result]) -> tuple[list[Result], list[str]]:
