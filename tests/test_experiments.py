@@ -89,6 +89,15 @@ def test_the_recipe_of_the_page(project: Path) -> None:
     lines = call(project, *show).stdout
     assert re.search(r"p08.*0\.8", lines), lines
 
+    # The same value in the user's own file: the results come from the run cache.
+    (project / "params.yaml").write_bytes(before.replace(b"p: 0.5", b"p: 0.8"))
+    assert read(project / "params.yaml") != raw
+    call(project, "duvae", "graph")
+    lines = call(project, "dvc", "repro", run[-1]).stdout.splitlines()
+    assert not [line for line in lines if line.startswith("> duvae train") or line.startswith("> duvae evaluate")]
+    assert json.loads((project / "results" / JOB / "metrics.json").read_text()) == {"p": 0.8}
+    call(project, "git", "stash", "--include-untracked")
+
     call(project, *branch)
     call(project, *remove)
     call(project, "git", "checkout", branch[-1])
