@@ -94,7 +94,7 @@ def test_the_recipe_of_the_page(project: Path) -> None:
     assert read(project / "params.yaml") != raw
     call(project, "duvae", "graph")
     lines = call(project, "dvc", "repro", run[-1]).stdout.splitlines()
-    assert not [line for line in lines if line.startswith("> duvae train") or line.startswith("> duvae evaluate")]
+    assert not [line for line in lines if line.startswith(("> duvae train", "> duvae evaluate"))]
     assert json.loads((project / "results" / JOB / "metrics.json").read_text()) == {"p": 0.8}
     call(project, "git", "stash", "--include-untracked")
 

@@ -67,6 +67,7 @@ def made_up_cuda(recordings: list[Recording]) -> SimpleNamespace:
         is_available=lambda: True,
         current_stream=new_stream,
         Stream=new_stream,
+        device=stream,
         stream=stream,
         CUDAGraph=create,
         graph=graph,

@@ -4,7 +4,7 @@ import base64
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
 from duvae.config import Dataset, Evaluation, ImageNetworks, OmniglotSource
@@ -13,19 +13,23 @@ from duvae.report.metric_columns import METRICS, noun
 from duvae.report.per_example import Floor
 from duvae.report.results import Result
 
+PACKAGE = "duvae.report"
+"""Name of the package whose folder `templates` has the templates of the report."""
 
-def render(template: str, **content: Any) -> str:
+
+def render(template: str, package: str = PACKAGE, **content: Any) -> str:
     """Renders a template. A variable that the template uses and `content` lacks is an error.
 
     Args:
-        template: Name of a file in `templates`.
+        template: Name of a file in the folder `templates` of `package`.
+        package: Name of the package. Its templates can extend and import those of `duvae.report`.
         content: The variables of the template.
 
     Returns:
         The HTML of the page.
     """
     environment = Environment(
-        loader=PackageLoader("duvae.report"),
+        loader=ChoiceLoader([PackageLoader(each) for each in dict.fromkeys((package, PACKAGE))]),
         autoescape=select_autoescape(["html"]),
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -3,8 +3,6 @@
 import textwrap
 from pathlib import Path
 
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, select_autoescape
-
 from duvae.commands import results as command_results
 from duvae.commands.demo import folder
 from duvae.config import Params, SyntheticDataset
@@ -13,7 +11,7 @@ from duvae.errors import UserError
 from duvae.inference import sample_files
 from duvae.metrics import verdict
 from duvae.project.files import whole, write_text
-from duvae.report import brief, figures, latent_spaces, page, per_example, results, weights
+from duvae.report import brief, figures, latent_spaces, page, per_example, results, site, weights
 from duvae.report.per_example import Space
 from duvae.report.results import Result
 
@@ -56,7 +54,10 @@ def show(params: Params, dataset: str, root: Path) -> None:
     png = figures.png(latent_spaces.figure1(chosen.source, _true_space(dataset, root), spaces), dpi=DPI)
     steps = next_steps(params, root)
     notes = [verdict.RULE, ONE_SEED, *([CHOSEN] if is_default(root / folder.PARAMS) else [])]
-    html = _render(
+    html = page.render(
+        "demo.html",
+        "duvae.commands.demo",
+        site=site.header("", site.origin(models), {}),
         table=brief.table(models, chosen),
         lines=brief.lines(params, models, [per_example.read(model, root) for model in models], root),
         sentences=sentences,
@@ -150,19 +151,6 @@ def _true_space(dataset: str, root: Path) -> Space:
     prepared = root / "data" / "prepared" / dataset
 
     return Space("true z", store.read_array(prepared, "test.z"), None, store.read_array(prepared, "test.labels"))
-
-
-def _render(**content: object) -> str:
-    """Renders the page. Its style is that of the report."""
-    environment = Environment(
-        loader=ChoiceLoader([PackageLoader("duvae.commands.demo"), PackageLoader("duvae.report")]),
-        autoescape=select_autoescape(["html"]),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-    return environment.get_template("demo.html").render(**content) + "\n"
 
 
 def _print_paragraph(text: str) -> None:

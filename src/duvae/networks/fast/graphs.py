@@ -24,14 +24,15 @@ def replayed(step: Step, reset: Step, device: torch.device) -> Step:
     """
     if device.type != "cuda" or not torch.cuda.is_available():  # tests simulate a GPU where there is none
         return step
-    here, side = torch.cuda.current_stream(device), torch.cuda.Stream(device)
-    side.wait_stream(here)
-    with torch.cuda.stream(side):
-        step()
-    here.wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        step()
+    with torch.cuda.device(device):  # a graph is recorded on the current device
+        here, side = torch.cuda.current_stream(), torch.cuda.Stream()
+        side.wait_stream(here)
+        with torch.cuda.stream(side):
+            step()
+        here.wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            step()
     reset()
 
     return graph.replay
