@@ -11,6 +11,7 @@ The share of busy time is $t_{busy} / t$. It is 1 if the arithmetic decides, and
 in $t_{busy}$ is at most three times the largest of its terms. Nothing of this was measured on a GPU.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -19,8 +20,9 @@ from typing import Any
 
 import yaml
 
-from duvae.config import Params
+from duvae.config import ImageNetworks, Params
 from duvae.errors import UserError
+from duvae.inference.generation import MOST_IMAGES
 
 COUNTS = Path(__file__).with_name("gpu_counts.yaml")
 """File of the work of each system on each data set."""
@@ -28,8 +30,8 @@ COUNTS = Path(__file__).with_name("gpu_counts.yaml")
 RATES = Path(__file__).with_name("gpu_rates.yaml")
 """File of the assumed speed of GPUs."""
 
-DECODINGS = 4
-"""Number of times that the stage `samples` generates: samples and interpolations, both drawn and likeliest."""
+DECODED = 2
+"""Number of times that the stage `samples` decodes z in each way: samples, and interpolations."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,8 @@ class Counted:
         self.rows: dict[str, list[float]] = counts["datasets"][key]["systems"][system]
         self.generated = Work(*counts["datasets"][key]["generate"])
         self.memory: list[float] = self.rows["memory"]
+        self.images = isinstance(params.dataset(dataset).networks, ImageNetworks)
+        self.codes, self.draws = counts["generated"], params.generation.draws
 
     def work(self, name: str) -> Work:
         """The work with the name of a column of `gpu_counts.yaml`; none if the system has no such work."""
@@ -162,7 +166,15 @@ class Counted:
 
     def samples(self, card: Card) -> Time:
         """The time of the stage `samples`."""
-        return card.time(self.generated, self.precision.evaluation).times(DECODINGS)
+        once = card.time(self.generated, self.precision.evaluation)
+        other = once
+        if self.images:  # the mean of many drawn images for each z, of which some are drawn at once
+            calls = math.ceil(self.codes / max(1, MOST_IMAGES // self.draws))
+            work = self.generated
+            many = Work(work.launches * calls, work.gflop * self.draws, work.gbytes * self.draws)
+            other = card.time(many, self.precision.evaluation)
+
+        return (once + other).times(DECODED)
 
 
 def counted(params: Params, dataset: str, system: str, key: str) -> Counted | None:

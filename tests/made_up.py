@@ -378,7 +378,7 @@ def _generated(root: Path, params: Params, job: Job, random: np.random.Generator
         return words
 
     found = {"pairs": np.array([[0, 1], [2, 3]]), "examples": np.array([4, 5, 6]), "columns": np.array(2)}
-    for way in ("drawn", "likeliest"):
+    for way in ("drawn", "mean" if images else "likeliest"):
         if system != "ae":
             found[f"samples_{way}"] = made(3)
         found[f"between_{way}"] = made(2, 3)

@@ -28,9 +28,9 @@ from duvae.vae import VAE
 SIZES = {"size": 6, "channels": [4, 4], "features": 8, "kernels": [3, 3, 3], "width": 4, "feature_maps": 2}
 
 
-def images(system: str = "vae") -> VAE:
+def images(system: str = "vae", **sizes: int) -> VAE:
     described = family.describe(system)
-    networks = ImageNetworks(**SIZES, latent=3).model_dump()
+    networks = ImageNetworks(**{**SIZES, **sizes}, latent=3).model_dump()
     torch.manual_seed(1)
 
     return Description(described.system, described.hyperparameters, described.parts, networks, 2).build()[0]
@@ -76,6 +76,37 @@ def test_the_ends_of_an_interpolation_are_the_reconstructions() -> None:
 
     assert found.shape == (8, 1, 6, 6)
     assert torch.equal(found.view(2, 4, 1, 6, 6)[:, [0, -1]], decoded)
+
+
+def test_mean_images_are_the_mean_over_all_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All 2^9 images of 3 x 3 pixels are enumerated. Their mean, weighted by p(x|z), is the exact answer."""
+    model = family.lively(images(size=3))
+    z = 4 * torch.randn(3, 3, generator=torch.Generator().manual_seed(1))
+    every = torch.arange(2**9)[:, None].bitwise_and(2 ** torch.arange(9)).ne(0).float().view(-1, 1, 3, 3)
+    with torch.no_grad():
+        weights = torch.stack([model.eval().decoder.log_prob(every, one.expand(len(every), -1)).exp() for one in z])
+    torch.testing.assert_close(weights.sum(1), torch.ones(3), atol=1e-4, rtol=0)
+    exact = torch.einsum("zx,xchw->zchw", weights, every)
+    monkeypatch.setattr(generation, "MOST_IMAGES", 3_000)
+    draws = 2_500
+    model.train()
+    before, random = family.state(model), torch.get_rng_state()
+    found = generation.mean_images(model, z, draws, torch.Generator().manual_seed(2))
+    # The standard error of a pixel is at most sqrt(m (1 - m) / draws); 27 pixels are within 5 of them.
+    errors = (exact * (1 - exact) / draws).sqrt()
+
+    assert found.shape == (3, 1, 3, 3)
+    assert ((found - exact).abs() < 5 * errors + 1e-6).all()
+    assert exact.std() > 0.05  # the pixels differ
+    torch.testing.assert_close(found[:, 0, 0, 0], exact[:, 0, 0, 0])  # the first pixel has no earlier ones
+    assert model.training
+    assert family.same(before, family.state(model))
+    assert torch.equal(random, torch.get_rng_state())
+
+
+def test_mean_images_are_of_images() -> None:
+    with pytest.raises(TypeError, match="expected a decoder of images; found FastLSTMDecoder"):
+        generation.mean_images(texts(), torch.zeros(1, family.LATENT), 2)
 
 
 @pytest.mark.parametrize("system", ["ae", "vae", "bn_vae", "iaf_bn", "du_iaf"])
@@ -332,12 +363,22 @@ def test_what_the_report_shows_of_images(tmp_path: Path) -> None:
     count = wanted.rows * wanted.columns
 
     assert found["samples_drawn"].dtype == np.uint8
-    for way, likely in (("drawn", False), ("likeliest", True)):
-        samples = generation.prior(model, count, 3, wanted.seed, likely)
-        assert np.array_equal(found[f"samples_{way}"], samples[:, 0].numpy())
-        between = generation.interpolations(model, ends.view(-1, 2, 3), wanted.steps, wanted.seed, likely)
-        assert np.array_equal(found[f"between_{way}"].reshape(-1, 6, 6), between[:, 0].numpy())
+    samples = generation.prior(model, count, 3, wanted.seed)
+    assert np.array_equal(found["samples_drawn"], samples[:, 0].numpy())
+    between = generation.interpolations(model, ends.view(-1, 2, 3), wanted.steps, wanted.seed)
+    assert np.array_equal(found["between_drawn"].reshape(-1, 6, 6), between[:, 0].numpy())
+    points = generation.between(*ends.view(-1, 2, 3).unbind(1), wanted.steps).flatten(0, 1)
+    codes = {
+        "samples_mean": generation.prior_codes(model, count, 3, wanted.seed),
+        "between_mean": (points, torch.Generator().manual_seed(wanted.seed)),
+    }
+    for name, (z, generator) in codes.items():
+        means = generation.mean_images(model, z, wanted.draws, generator)[:, 0].numpy()
+        np.testing.assert_allclose(found[name].reshape(-1, 6, 6), means, atol=0.5 / samples_stage.LEVELS + 1e-6)
+        assert (found[name].astype(float) * samples_stage.LEVELS % 1 == 0).all()
+    for way in ("drawn", "mean"):
         assert found[f"between_{way}"].shape == (wanted.pairs, wanted.steps, 6, 6)
+    assert not [name for name in found if name.endswith("likeliest")]
     assert sorted(found["examples"]) == list(range(7))  # all examples of the data set
     assert (found["pairs"] == generation.pairs(wanted.pairs, 7, wanted.seed)).all()
     assert found["columns"] == wanted.columns

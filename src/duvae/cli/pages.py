@@ -14,8 +14,9 @@ app = new_app()
 def samples(dataset: Dataset, setting: Setting, seed: Seed, params: ParamsFile = PARAMS_FILE) -> None:
     """Draw samples and interpolations of a model for the report.
 
-    `generation` in params.yaml sets how many there are. The command decodes each point z twice: first it draws the
-    pixels or words, then it takes the likeliest ones. It writes to the folder generated.
+    `generation` in params.yaml sets how many there are. The command decodes each point z in two ways. It draws the
+    pixels or words. For texts it also takes the likeliest words, and for images each pixel's probability of ink. It
+    writes to the folder generated.
     """
     dispatch.measure("samples", params, dataset, setting, seed)
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from duvae import devices
-from duvae.config import APART, Params
+from duvae.config import APART, Generation, Params
 from duvae.data import store
 from duvae.data.batches import tensor
 from duvae.data.splits import Array, Images
@@ -19,18 +20,30 @@ from duvae.inference import generation, model_files, sample_files
 from duvae.metrics.encoding import evaluating
 from duvae.project.files import whole
 from duvae.project.provenance import Stopwatch
+from duvae.vae import VAE
 
-DECODINGS = {"drawn": False, "likeliest": True}
-"""The two ways to decode a latent code z, by name.
+DRAWN = "drawn"
+"""The decoding by draws from p(x|z)."""
 
-True: take the likeliest pixel or word each time; False: draw from p(x|z).
+LIKELIEST = "likeliest"
+"""The decoding of texts to the likeliest word each time."""
+
+MEAN = "mean"
+"""The decoding of images to each pixel's probability of ink, given z.
+
+The likelier value of each pixel would give an empty image for almost every z, since hardly any pixel of a drawing is
+likelier ink than paper.
 """
+
+LEVELS = 32
+"""Number of equal steps to which the probabilities are rounded. They have a larger error from the number of draws."""
 
 
 def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path()) -> None:
     """Writes samples of the prior, if the system has a prior, and interpolations between pairs of test examples.
 
-    `generated/<dataset>/<setting>/<seed>.npz` holds these arrays. A `<decoding>` is `drawn` or `likeliest`.
+    `generated/<dataset>/<setting>/<seed>.npz` holds these arrays. A `<decoding>` is `drawn`, or `likeliest` for texts,
+    or `mean` for images.
 
     - `samples_<decoding>`: samples of the prior, shape (samples, ...); missing if the system has no prior.
     - `between_<decoding>`: interpolations, shape (pairs, steps, ...).
@@ -76,14 +89,11 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
         prior = model.posterior(batches[0]).density
     ends = generation.means(model, batches).unflatten(0, (options.pairs, 2))
     arrays: dict[str, Any] = {"pairs": pairs, "examples": examples, "columns": np.array(options.columns)}
-    for decoding, likely in DECODINGS.items():
+    for decoding in (DRAWN, MEAN if images else LIKELIEST):
         if prior:
-            samples = generation.prior(model, count, ends.shape[-1], options.seed, likely)
-            arrays[f"samples_{decoding}"] = samples.cpu().numpy()
-        between = generation.interpolations(model, ends, options.steps, options.seed, likely)
-        arrays[f"between_{decoding}"] = between.unflatten(0, (options.pairs, options.steps)).cpu().numpy()
-    if images:
-        arrays = {name: array if array.dtype.kind == "i" else _bits(array) for name, array in arrays.items()}
+            arrays[f"samples_{decoding}"] = _array(_samples(model, count, ends.shape[-1], options, decoding), decoding)
+        between = _array(_interpolations(model, ends, options, decoding), decoding)
+        arrays[f"between_{decoding}"] = between.reshape(options.pairs, options.steps, *between.shape[1:])
     arrays["weights"] = np.array(weights)
     with whole(root / "generated" / job.folder.with_suffix(".npz")) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **arrays)
@@ -100,6 +110,33 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
     print(f"{job.name}: {'samples and ' if prior else ''}interpolations for the report")
 
 
-def _bits(images: Array) -> Array:
-    """Converts pixels of 0 and 1, shape (..., 1, height, width), to bytes of shape (..., height, width)."""
-    return images[..., 0, :, :].astype(np.uint8)
+def _samples(model: VAE, count: int, latent: int, options: Generation, decoding: str) -> Tensor:
+    """Decodes z of the prior. The z are the same for each decoding."""
+    if decoding == MEAN:
+        z, generator = generation.prior_codes(model, count, latent, options.seed)
+        return generation.mean_images(model, z, options.draws, generator)
+
+    return generation.prior(model, count, latent, options.seed, decoding == LIKELIEST)
+
+
+def _interpolations(model: VAE, ends: Tensor, options: Generation, decoding: str) -> Tensor:
+    """Decodes the points between pairs of z, shape (pairs, 2, latent). The points are the same for each decoding."""
+    if decoding == MEAN:
+        z = generation.between(ends[:, 0], ends[:, 1], options.steps).flatten(0, 1)
+        return generation.mean_images(model, z, options.draws, torch.Generator(z.device).manual_seed(options.seed))
+
+    return generation.interpolations(model, ends, options.steps, options.seed, decoding == LIKELIEST)
+
+
+def _array(examples: Tensor, decoding: str) -> Array:
+    """Converts examples to an array of word ids, shape (texts, words), or of pixels, shape (images, height, width).
+
+    Drawn pixels, which are 0 or 1, become bytes. Probabilities are rounded to multiples of 1 / LEVELS, which numbers of
+    half precision hold without an error.
+    """
+    array = examples.cpu().numpy()
+    if array.dtype.kind != "f":
+        return array
+    pixels = array[:, 0]
+
+    return (np.rint(pixels * LEVELS) / LEVELS).astype(np.float16) if decoding == MEAN else pixels.astype(np.uint8)

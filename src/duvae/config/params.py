@@ -141,6 +141,14 @@ class Generation(Frozen):
             "ours; Figure S1 does not say",
         ),
     ]
+    draws: Annotated[
+        Repeats,
+        doc(
+            "Number of images drawn from p(x|z) for each z, to estimate each pixel's probability of ink. Not used for "
+            "texts.",
+            "ours",
+        ),
+    ]
     seed: Annotated[
         Seed,
         doc(

@@ -14,7 +14,11 @@ from duvae.data.splits import Array
 from duvae.metrics.encoding import evaluating
 from duvae.networks.bodies import Decoder
 from duvae.networks.lstm import LSTMDecoder
+from duvae.networks.pixelcnn import PixelCNN
 from duvae.vae import VAE
+
+MOST_IMAGES = 512
+"""Largest number of images that are drawn at once, to limit the memory."""
 
 LONGEST = 100
 """Default limit on the number of word ids in a generated sentence, including `<s>` and `</s>`."""
@@ -63,6 +67,57 @@ def tempered(decoder: Decoder, temperature: float) -> Decoder:
     return copied
 
 
+@torch.no_grad()
+def mean_images(
+    model: VAE, z: Float[Tensor, "batch latent"], draws: int, generator: Generator | None = None
+) -> Float[Tensor, "batch 1 height width"]:
+    r"""Estimates each pixel's probability of ink given z, which is the mean of the images of p(x|z).
+
+    The decoder gives the probability of a pixel $x_i$ only if the earlier pixels $x_{<i}$ are known. So the function
+    draws images from p(x|z), and averages $p(x_i = 1 | x_{<i}, z)$ over them. This average has the same expectation as
+    the average of the drawn pixels themselves, and at most its variance (Rao-Blackwell).
+
+    Args:
+        model: The trained VAE of images; it does not change.
+        z: Latent codes, shape (batch, latent).
+        draws: Number of images to draw for each z. The standard error of a pixel is at most $1 / (2 \sqrt{draws})$.
+        generator: The random generator of the draws; None: PyTorch's global generator.
+
+    Returns:
+        The probabilities, from 0 to 1.
+    """
+    decoder = model.decoder
+    if not isinstance(decoder, PixelCNN):
+        raise TypeError(f"expected a decoder of images; found {type(decoder).__name__}")
+    means = []
+    for some in z.split(max(1, MOST_IMAGES // draws)):
+        repeated = some.repeat_interleave(draws, 0)
+        x = decode(model, repeated, generator)
+        with evaluating(model):
+            ink = torch.sigmoid(decoder.logits(x, repeated))
+        means.append(ink.unflatten(0, (-1, draws)).mean(1))
+
+    return torch.cat(means)
+
+
+def prior_codes(model: VAE, count: int, latent: int, seed: int) -> tuple[Float[Tensor, "count latent"], Generator]:
+    """Draws z from the prior N(0, I), on the model's device.
+
+    Args:
+        model: The trained VAE.
+        count: Number of z.
+        latent: Number of dimensions of z.
+        seed: Seed of the draws.
+
+    Returns:
+        The z, and the generator, from which draws from p(x|z) can follow.
+    """
+    device = next(model.parameters()).device
+    generator = Generator(device).manual_seed(seed)
+
+    return torch.randn(count, latent, generator=generator, device=device), generator
+
+
 def prior(
     model: VAE,
     count: int,
@@ -86,9 +141,7 @@ def prior(
     Returns:
         The examples in the form that `decode` returns, shape (count, ...).
     """
-    device = next(model.parameters()).device
-    generator = Generator(device).manual_seed(seed)
-    z = torch.randn(count, latent, generator=generator, device=device)
+    z, generator = prior_codes(model, count, latent, seed)
 
     return decode(model, z, generator, likely, temperature, longest)
 

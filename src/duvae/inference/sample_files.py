@@ -24,7 +24,7 @@ from duvae.project import array_files
 PREFIXES = ("samples_", "between_")
 """Prefixes of array names: the first for samples of the prior, the second for interpolations.
 
-The prefix is followed by the name of the decoding, `drawn` or `likeliest` (see `Samples`).
+The prefix is followed by the name of the decoding, such as `drawn` (see `Samples`).
 """
 
 
@@ -34,7 +34,8 @@ class Samples:
 
     An example is a line of text, or an image of shape (height, width) whose pixels are shares of ink from 0 to 1. The
     keys of `prior` and `interpolations` are decodings. With the decoding `drawn`, words or pixels are drawn from
-    p(x|z). With the decoding `likeliest`, each word or pixel has its likeliest value.
+    p(x|z). With the decoding `likeliest`, each word has its likeliest value. With the decoding `mean`, each pixel has
+    its probability of ink, given z. An earlier version of duvae wrote `likeliest` images, too.
 
     Attributes:
         are_images: Whether the examples are images.
