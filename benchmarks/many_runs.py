@@ -24,7 +24,8 @@ def copy_runs(folder: Path, params: Params, known: Sequence[Job]) -> None:
     """Copies runs, so that each job of `params.run_jobs()` has a run that is up to date.
 
     A job is a data set, a setting and a seed. The files of a copied run are links to the results of its job,
-    or else to the files of the original.
+    or else to the files of the original. The runs of settings and the registered model are not copied: the next
+    `duvae track` writes them.
 
     Args:
         folder: Folder of the project, with the results of all jobs.
@@ -42,12 +43,20 @@ def copy_runs(folder: Path, params: Params, known: Sequence[Job]) -> None:
             target = Path(str(uri).replace(original, copy))
             shutil.copytree(uri, target, copy_function=os.link)
             files = run_files.files(params, job, folder)
+            tags = {KEY: job.folder.as_posix(), DIGEST: run_files.digest(files)}
+            tags |= {"setting": job.setting, "seed": str(job.seed)}
+            places = {part: target / part for part in files.values() if part is not None}
+            query = "SELECT value FROM tags WHERE key = ? AND run_uuid = ?"
+            if location := store.execute(query, [run_files.LOCATION, original]).fetchone():
+                model = Path(location[0]).parents[1] / copy / "artifacts"
+                shutil.copytree(location[0], model, copy_function=os.link)
+                tags[run_files.LOCATION] = str(model)
+                places[run_files.MODEL] = model / run_files.FILES
             for path, part in files.items():
                 if part is not None:
-                    (target / part / path.name).unlink(missing_ok=True)
-                    os.link(path, target / part / path.name)
-            digest = run_files.digest(files)
-            for key, value in ((KEY, job.folder.as_posix()), (DIGEST, digest)):
+                    (places[part] / path.name).unlink(missing_ok=True)
+                    os.link(path, places[part] / path.name)
+            for key, value in tags.items():
                 store.execute("UPDATE tags SET value = ? WHERE key = ? AND run_uuid = ?", [value, key, copy])
             store.execute("UPDATE runs SET artifact_uri = ? WHERE run_uuid = ?", [str(target), copy])
 

@@ -221,6 +221,7 @@ class ScaleBench:
             params = many_results.write_params(folder, settings, seeds)
             many_results.write_results(folder, params, params.run_jobs())
             many_runs.copy_runs(folder, params, known)
+            run(folder, "duvae", "track")  # writes the runs of settings and the registered model
             cost = run(folder, "duvae", "track")
             if f"{len(params.run_jobs())} unchanged" not in cost.output or " added" in cost.output:
                 raise SystemExit(f"{cost.output}\nExpected {len(params.run_jobs())} unchanged runs.")

@@ -22,7 +22,6 @@ import yaml
 
 from duvae.config import ImageNetworks, Params
 from duvae.errors import UserError
-from duvae.inference.generation import MOST_IMAGES
 
 COUNTS = Path(__file__).with_name("gpu_counts.yaml")
 """File of the work of each system on each data set."""
@@ -169,6 +168,8 @@ class Counted:
         once = card.time(self.generated, self.precision.evaluation)
         other = once
         if self.images:  # the mean of many drawn images for each z, of which some are drawn at once
+            from duvae.inference.generation import MOST_IMAGES  # imports torch, which takes seconds
+
             calls = math.ceil(self.codes / max(1, MOST_IMAGES // self.draws))
             work = self.generated
             many = Work(work.launches * calls, work.gflop * self.draws, work.gbytes * self.draws)

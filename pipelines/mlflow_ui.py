@@ -32,19 +32,24 @@ def links(root: Path, port: int) -> list[str]:
         port: Port of the server.
 
     Returns:
-        One line for each data set that has runs, in the order of their names.
+        Four lines for each experiment that has runs, in the order of their names, then two for the registered models.
 
     Raises:
         UserError: If MLflow's store cannot be opened.
     """
+    from duvae.tracking import views
     from duvae.tracking.store import connect, store_errors
 
     client, lines = connect(root), []
     with store_errors(client.tracking_uri):
         for experiment in sorted(client.search_experiments(), key=lambda each: each.name):
             if client.search_runs([experiment.experiment_id], max_results=1):
-                page = f"http://{HOST}:{port}/#/experiments/{experiment.experiment_id}/runs"
-                lines.append(f"{experiment.name}:  runs {page}  charts {page}?compareRunsMode=CHART")
+                addresses = views.addresses(experiment.experiment_id)
+                lines += [f"{experiment.name}:"]
+                lines += [f"  {name:6}  http://{HOST}:{port}/#{address}" for name, address in addresses.items()]
+        if client.search_registered_models(max_results=1):
+            lines += ["registered models, with their aliases:"]
+            lines += [f"  all     http://{HOST}:{port}/#/models?{views.WORKFLOW}"]
 
     return lines
 

@@ -72,9 +72,10 @@ def test_a_collapsed_model_warns_and_a_working_one_does_not(
 
 
 @pytest.mark.filterwarnings("ignore:::mlflow", "ignore:::sqlalchemy", "ignore:::alembic")
-def test_the_copy_in_a_run_warns_too(project: tuple[config.Params, Path], tmp_path: Path) -> None:
+def test_the_copy_in_a_run_warns_too(project: tuple[config.Params, Path]) -> None:
     from duvae.tracking import runs
     from duvae.tracking.pyfunc import _load_pyfunc
+    from duvae.tracking.run_files import FILES
     from duvae.tracking.store import connect
 
     params, folder = project
@@ -83,10 +84,9 @@ def test_the_copy_in_a_run_warns_too(project: tuple[config.Params, Path], tmp_pa
     assert verdict.collapsed(metrics), "a VAE of two epochs"
     runs.track(params, folder, [job])
     client = connect(folder)
-    (run,) = client.search_runs([each.experiment_id for each in client.search_experiments()])
-    copy = client.download_artifacts(run.info.run_id, "model", str(tmp_path))
+    (model,) = client.search_logged_models([each.experiment_id for each in client.search_experiments()])
     with pytest.warns(collapse.Collapsed):
-        _load_pyfunc(copy)  # MLflow calls it
+        _load_pyfunc(str(Path(model.artifact_location) / FILES))  # MLflow calls it
 
 
 def test_results_of_other_weights_or_without_a_verdict_say_nothing(changeable: tuple[config.Params, Path]) -> None:

@@ -390,7 +390,7 @@ def test_a_key_that_an_anchor_lacks_is_one_line(tmp_path: Path) -> None:
         load(tmp_path, TEXT.replace("warmup: 10 ", "", 1))
 
     (line,) = str(error.value).splitlines()
-    assert re.search(r": datasets\.synthetic\.optimisation\.warmup and \d+ more \(line 126\): expected this key", line)
+    assert re.search(r": datasets\.synthetic\.optimisation\.warmup and \d+ more \(line 127\): expected this key", line)
 
 
 def test_other_mistakes_on_one_line_stay_apart() -> None:

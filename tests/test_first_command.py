@@ -206,8 +206,17 @@ def test_links_open_the_runs_and_their_charts(project: tuple[config.Params, Path
     client.create_experiment("empty")
     number = client.create_experiment("synthetic")
     client.create_run(number)
-    page = f"http://127.0.0.1:5000/#/experiments/{number}/runs"
-    assert mlflow_ui.links(tmp_path, 5000) == [f"synthetic:  runs {page}  charts {page}?compareRunsMode=CHART"]
+    page, training = "http://127.0.0.1:5000/#", "workflowType=machine_learning"
+    of_runs = [
+        "synthetic:",
+        f"  runs    {page}/experiments/{number}/runs?{training}&viewStateShareKey=duvae",
+        f"  charts  {page}/experiments/{number}/runs?{training}&viewStateShareKey=duvae&compareRunsMode=CHART",
+        f"  models  {page}/experiments/{number}/models?{training}",
+    ]
+    assert mlflow_ui.links(tmp_path, 5000) == of_runs
+    client.create_registered_model("synthetic")
+    of_models = ["registered models, with their aliases:", f"  all     {page}/models?{training}"]
+    assert mlflow_ui.links(tmp_path, 5000) == [*of_runs, *of_models]
 
 
 def test_the_server_of_the_runs_prints_its_address_and_ends_on_request(tmp_path: Path) -> None:

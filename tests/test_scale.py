@@ -103,9 +103,12 @@ def test_copied_results_have_a_page_and_copied_runs_are_unchanged(
 
     assert (len(tracked.unchanged), tracked.added, tracked.replaced) == (10, [], [])
     client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
-    runs = client.search_runs([client.get_experiment_by_name(many_results.DATASET).experiment_id])
+    found = client.search_runs([client.get_experiment_by_name(many_results.DATASET).experiment_id])
+    runs = [run for run in found if "duvae.digest" in run.data.tags]
     assert len({run.data.tags["duvae.digest"] for run in runs}) == 10
     assert len({len(run.data.metrics) for run in runs}) == 1
+    assert len([run for run in found if "duvae.setting" in run.data.tags]) == 5
+    assert len(client.search_model_versions(f"name = '{many_results.DATASET}'")) == 10
     report.run(params, tmp_path)
     then_and_now.warn(params, params.run_jobs(), tmp_path)
     assert not capsys.readouterr().err

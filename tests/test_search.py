@@ -543,7 +543,7 @@ def test_a_tpe_study_says_what_it_cost_and_how_it_compares(searched: tuple[Path,
 def test_each_trial_is_a_run_under_its_study(searched: tuple[Path, float]) -> None:
     root, _ = searched
     client = connect(root)
-    where = experiment(client, "synthetic", root)
+    where = experiment(client, "synthetic", root, studies=True)
     (parent,) = [
         r for r in client.search_runs([where]) if r.info.run_name.startswith("tpe-") and not r.data.tags[TRIAL]
     ]
@@ -698,7 +698,7 @@ def test_a_workspace_whose_studies_are_the_projects_leaves_nothing_behind(projec
 
     assert (project / JOURNAL).exists()
     client = connect(project)
-    where = experiment(client, "synthetic", project)
+    where = experiment(client, "synthetic", project, studies=True)
     assert [run.data.tags[TRIAL] for run in client.search_runs([where])] == ["0", ""]
     assert {path.name for path in (tmp_path / "workspace").iterdir()} == {"checkpoints", "data", "results", "studies"}
 

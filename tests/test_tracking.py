@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import shutil
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
-from mlflow.entities import FileInfo, Run, RunData, RunInfo, ViewType
+from mlflow.entities import FileInfo, Run, RunData, RunInfo, RunTag, ViewType
 
 import made_up
 import test_use
@@ -21,8 +22,9 @@ from duvae.errors import UserError
 from duvae.inference.model import load
 from duvae.report import results
 from duvae.tracking import runs as tracking_runs
-from duvae.tracking.run_files import has_copies
+from duvae.tracking.run_files import FILES, LOCATION, LOGGED, has_copies
 from duvae.tracking.runs import DIGEST, track
+from duvae.tracking.setting_runs import SETTING
 from duvae.tracking.store import connect
 from duvae.tracking.trial_runs import TrialRun, study_run
 
@@ -58,11 +60,16 @@ def params() -> Params:
     return made_up.params(settings=["ae", "du_vae"])
 
 
-def runs(root: Path, dataset: str = "synthetic", view: int = ViewType.ACTIVE_ONLY) -> list[Run]:
+def all_runs(root: Path, dataset: str = "synthetic", view: int = ViewType.ACTIVE_ONLY) -> list[Run]:
     client = connect(root)
     known = client.get_experiment_by_name(dataset)
 
     return [] if known is None else list(client.search_runs([known.experiment_id], run_view_type=view))
+
+
+def runs(root: Path, dataset: str = "synthetic", view: int = ViewType.ACTIVE_ONLY) -> list[Run]:
+    """The runs without those of settings."""
+    return [run for run in all_runs(root, dataset, view) if SETTING not in run.data.tags]
 
 
 def run_of(root: Path, setting: str, dataset: str = "synthetic") -> Run:
@@ -124,18 +131,11 @@ def test_a_run_holds_what_the_stages_found(root: Path) -> None:
         assert np.allclose([point.value for point in logged], history[column], rtol=0, atol=0)
 
     artifacts = [
-        item.path
-        for folder in ("figures", "model", "results")
-        for item in client.list_artifacts(run.info.run_id, folder)
+        item.path for folder in ("figures", "results") for item in client.list_artifacts(run.info.run_id, folder)
     ]
     assert {"figures/curves.png", "figures/latent.png", "figures/figure1.png"} <= set(artifacts)
-    assert {
-        "model/weights.safetensors",
-        "model/model.json",
-        "model/MLmodel",
-        "results/history.csv",
-        "results/metrics.json",
-    } <= set(artifacts)
+    assert {"results/history.csv", "results/metrics.json"} <= set(artifacts)
+    assert {"weights.safetensors", "model.json"} <= set(model_files(run))
     files = [path for path in (root / "mlruns").rglob("*") if path.is_file()]
     assert files
     assert not [path for path in files if path.suffix in (".pkl", ".pickle", ".pt", ".pth")]
@@ -179,7 +179,7 @@ def test_a_file_of_a_run_that_cannot_be_read_is_named(root: Path) -> None:
 
 
 def test_a_run_can_be_served(root: Path) -> None:
-    """The model of a run loads as MLflow's pyfunc, without the project's data and without a pickle."""
+    """The model of a data set loads as MLflow's pyfunc, without the project's data and without a pickle."""
     import mlflow
 
     chosen = made_up.params(settings=["vae"])
@@ -187,15 +187,14 @@ def test_a_run_can_be_served(root: Path) -> None:
     expected = load(test_use.project(root)).encode(test_use.SENTENCES).frame()
     made_up.adopt(root, chosen.job("synthetic", "vae", 1))
     assert "synthetic-vae-1" in track(chosen, root).added
-    run, client = run_of(root, "vae"), connect(root)
-    artifacts = {item.path for item in client.list_artifacts(run.info.run_id, "model")}
-    names = ("MLmodel", "metrics.json", "model.json", "vocabulary.txt", "weights.safetensors")
-    assert artifacts == {f"model/{name}" for name in names}
+    run = run_of(root, "vae")
+    assert model_files(run) == ["metrics.json", "model.json", "vocabulary.txt", "weights.safetensors"]
     (root / "data").rename(root / "gone")
     mlflow.set_tracking_uri(f"sqlite:///{root / 'mlflow.db'}")
     try:
-        served = mlflow.pyfunc.load_model(f"runs:/{run.info.run_id}/model")
-        for given in (test_use.SENTENCES, pd.DataFrame({"text": test_use.SENTENCES})):
+        addresses = (f"runs:/{run.info.run_id}/vae-1", f"models:/{run.data.tags[LOGGED]}", "models:/synthetic@vae")
+        inputs = (test_use.SENTENCES, pd.DataFrame({"text": test_use.SENTENCES}))
+        for served, given in product(map(mlflow.pyfunc.load_model, addresses), inputs):
             pd.testing.assert_frame_equal(served.predict(given), expected)
     finally:
         mlflow.set_tracking_uri(None)
@@ -229,6 +228,7 @@ def test_a_changed_result_replaces_its_run_alone(root: Path) -> None:
     assert [setting for setting in before if before[setting] != after[setting]] == ["du_vae"]
     assert run_of(root, "du_vae").data.metrics["test/nll"] == 12.5
     assert list((root / "mlruns").rglob(f"{after['du_vae']}/artifacts/*/*"))
+    assert len(list((root / "mlruns").rglob("weights.safetensors"))) == 2
     assert not list((root / "mlruns").rglob(f"{before['du_vae']}/artifacts/*/*"))
 
 
@@ -245,7 +245,8 @@ def test_what_stands_twice_or_was_cut_short_is_cleaned_up(root: Path) -> None:
 
 
 def model_files(run: Run) -> list[str]:
-    folder = Path(run.info.artifact_uri.removeprefix("file://")) / "model"
+    """The names of the own files of a run's logged model."""
+    folder = Path(run.data.tags.get(LOCATION, "nowhere").removeprefix("file://")) / FILES
 
     return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
 
@@ -254,7 +255,7 @@ def test_runs_whose_files_were_deleted_are_written_again(root: Path) -> None:
     """MLflow's store still lists the runs, but their models cannot be loaded."""
     track(params(), root)
     kept, before = run_of(root, "ae"), model_files(run_of(root, "du_vae"))
-    shutil.rmtree(run_of(root, "du_vae").info.artifact_uri.removeprefix("file://"))
+    shutil.rmtree(run_of(root, "du_vae").data.tags[LOCATION].removeprefix("file://"))
 
     tracked = track(params(), root)
 
@@ -280,16 +281,22 @@ def test_files_of_runs_on_a_server_are_looked_up_by_the_server(tmp_path: Path) -
 
     class Server:
         def list_artifacts(self, run_id: str, folder: str) -> list[FileInfo]:
-            return [FileInfo(f"{folder}/model.json", False, 1)] if (run_id, folder) == ("a", "model") else []
+            return [FileInfo(f"{folder}/m.json", False, 1)] if (run_id, folder) == ("a", "results") else []
+
+        def list_logged_model_artifacts(self, model_id: str, folder: str) -> list[FileInfo]:
+            return [FileInfo(f"{folder}/model.json", False, 1)] if (model_id, folder) == ("m", FILES) else []
 
     client: Any = Server()
     info = RunInfo("a", "1", "me", "FINISHED", 0, 1, "active", artifact_uri="mlflow-artifacts:/1/a/artifacts")
-    run = Run(info, RunData())
+    tags = [RunTag(LOGGED, "m"), RunTag(LOCATION, "mlflow-artifacts:/1/models/m/artifacts")]
+    run = Run(info, RunData(tags=tags))
 
-    assert has_copies(client, run, {model: "model", tmp_path / "params.yaml": None})
+    assert has_copies(client, run, {model: "model", metrics: "results", tmp_path / "params.yaml": None})
     assert not has_copies(client, run, {model: "model", weights: "model"})
-    assert not has_copies(client, run, {metrics: "results"})
+    assert not has_copies(client, run, {weights: "results"})
     assert not has_copies(client, run, {longer / "model.json": "model"})
+    assert not has_copies(client, Run(info, RunData()), {model: "model"})
+    assert has_copies(client, Run(info, RunData()), {metrics: "results"})
 
 
 def test_a_restored_experiment_keeps_the_runs_that_have_files(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

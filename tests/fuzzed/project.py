@@ -70,7 +70,7 @@ def content() -> dict[str, Any]:
     }
     raw["runs"] = {"all": [{"datasets": ["own"], "settings": ["vae", "figure2"], "seeds": [1], "studies": []}]}
     raw["run"] = {"datasets": ["synthetic"], "settings": ["vae", "du_vae"], "seeds": [1], "studies": ["synthetic_grid"]}
-    raw["generation"] = {"rows": 1, "columns": 2, "pairs": 1, "steps": 2, "seed": 1}
+    raw["generation"] = {"rows": 1, "columns": 2, "pairs": 1, "steps": 2, "draws": 2, "seed": 1}
 
     return json.loads(json.dumps(raw))
 

@@ -13,8 +13,18 @@ from duvae.config import Job, Params
 from duvae.errors import UserError
 from duvae.report import per_example, results
 
-LAYOUT = 3
+LAYOUT = 4
 """Version of the layout of a run. The digest covers this version, so `track` writes every run again when it changes."""
+
+
+LOGGED, LOCATION = "duvae.model", "duvae.model_location"
+"""Names of two tags of a run: the id of its logged model, and the address of the folder of the model's files."""
+
+FILES = "data/model"
+"""Folder of the model's own files inside the folder of a logged model. `duvae.inference.model.load` can load it."""
+
+MODEL = "model"
+"""The folder, in the result of `files`, of the files that belong to the logged model of a run."""
 
 
 def files(params: Params, job: Job, root: Path) -> dict[Path, str | None]:
@@ -26,13 +36,16 @@ def files(params: Params, job: Job, root: Path) -> dict[Path, str | None]:
         root: Folder of the project.
 
     Returns:
-        For each path, the folder of the run in which MLflow stores a copy of the file; None: no copy is stored.
+        For each path, the folder of the run in which MLflow stores a copy of the file; None: no copy is stored;
+        `MODEL`: the logged model of the run has the copy.
     """
     model = root / "models" / job.folder
     found: dict[Path, str | None] = dict.fromkeys(results.commands(params, job, root), "results")
-    found |= {model / "weights.safetensors": "model", model / "model.json": "model"}
-    if params.dataset(job.dataset).kind in {"synthetic", "text"}:
-        found[root / "data" / "prepared" / job.dataset / "vocabulary.txt"] = "model"
+    own = [model / "weights.safetensors", model / "model.json"]
+    if all(path.exists() for path in own):  # the weights may be in DVC's remote alone
+        found |= dict.fromkeys(own, MODEL)
+        if params.dataset(job.dataset).kind in {"synthetic", "text"}:
+            found[root / "data" / "prepared" / job.dataset / "vocabulary.txt"] = MODEL
     found[per_example.file_path(job, root)] = "results"
     if job in params.figure1_jobs():
         found[root / "reports" / "figure1.png"] = "figures"
@@ -69,15 +82,43 @@ def has_copies(client: MlflowClient, run: Run, paths: Mapping[Path, str | None])
         run: The run of MLflow to check.
         paths: The files that the run copies, as `files` returns them.
     """
-    copies = {f"{folder}/{path.name}": path.stat().st_size for path, folder in paths.items() if folder is not None}
+    model, location = (run.data.tags.get(name) for name in (LOGGED, LOCATION))
+    sizes = {path: path.stat().st_size for path, folder in paths.items() if folder is not None}
+    of_model = {path: size for path, size in sizes.items() if paths[path] == MODEL}
+    of_run = {path: size for path, size in sizes.items() if paths[path] != MODEL}
+    if of_model and (model is None or location is None):
+        return False
     uri = str(run.info.artifact_uri)
+
+    return _has(
+        client, uri, {f"{paths[path]}/{path.name}": size for path, size in of_run.items()}, run=run.info.run_id
+    ) and _has(client, str(location), {f"{FILES}/{path.name}": size for path, size in of_model.items()}, model=model)
+
+
+def _has(
+    client: MlflowClient, uri: str, sizes: Mapping[str, int], run: str | None = None, model: str | None = None
+) -> bool:
+    """Whether there are files of these sizes.
+
+    Args:
+        client: Client of the store.
+        uri: Address of the folder of the files.
+        sizes: The sizes of the files, by their paths in the folder.
+        run: Id of the run to which the folder belongs, or
+        model: Id of the logged model to which it belongs.
+    """
     if uri.startswith(("file:", "/")):
         place = Path(urllib.request.url2pathname(urlsplit(uri).path)) if uri.startswith("file:") else Path(uri)
-        sizes = {name: (place / name).stat().st_size for name in copies if (place / name).is_file()}
+        found = {name: (place / name).stat().st_size for name in sizes if (place / name).is_file()}
     else:
-        folders = {folder for folder in paths.values() if folder is not None}
-        known = [file for folder in folders for file in client.list_artifacts(run.info.run_id, folder)]
+        known = [
+            file
+            for folder in {name.rpartition("/")[0] for name in sizes}
+            for file in (
+                client.list_artifacts(run, folder) if run else client.list_logged_model_artifacts(str(model), folder)
+            )
+        ]
         # A server that names no size is believed.
-        sizes = {file.path: file.file_size or copies[file.path] for file in known if file.path in copies}
+        found = {file.path: file.file_size or sizes[file.path] for file in known if file.path in sizes}
 
-    return sizes == copies
+    return found == sizes

@@ -2,7 +2,7 @@
 
 A job is one training: a data set, a setting (a system with its hyperparameters) and a seed. A job's result is the set
 of its files below `results/`. MLflow only shows the content of the job's files. MLflow has one experiment per data set,
-and one run per job.
+one run per job with a logged model, above these one run per setting, and one registered model per data set.
 
 Two tags of a run decide whether the run is kept: the key of its job, and a digest of the files from which the run was
 written. The function `track` keeps a run whose digest equals that of the present files, and replaces any other run. If
@@ -13,8 +13,6 @@ result of a job only if the digest of the job's run is another. An equal digest 
 since `track` checked the result and wrote the run.
 """
 
-import functools
-import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,19 +20,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-import yaml
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
+from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from duvae.config import ImageNetworks, Job, Params
-from duvae.errors import UserError
 from duvae.inference.model_files import saved_digest
 from duvae.project.files import read_json
 from duvae.project.progress import Bar
 from duvae.report import figures, latent_spaces, per_example, results, then_and_now, weights
 from duvae.report.results import Result
-from duvae.tracking import pyfunc, run_files
+from duvae.tracking import data_sets, models, run_files, setting_runs
 from duvae.tracking.store import connect, experiment, store_errors
 from duvae.tracking.trial_runs import epoch_metrics
 
@@ -105,6 +101,8 @@ def track(params: Params, root: Path = Path(), jobs: Sequence[Job] | None = None
             else:
                 tracked.missing.append(job.name)
             bar.done(done)
+        for dataset, found in experiments.items():
+            _summarize(client, params, dataset, found, jobs, root)
 
     return tracked
 
@@ -118,20 +116,28 @@ class _Experiment(NamedTuple):
     Attributes:
         id: The id of the experiment.
         runs: The runs that the experiment had before `track` wrote the first run, by the key of the job.
+        parents: The runs of settings that the experiment had.
+        current: The runs of jobs, by the key of the job, as `track` has left them.
     """
 
     id: str
     runs: Mapping[str, Sequence[Run]]
+    parents: Sequence[Run]
+    current: dict[str, Run]
 
 
 def _experiment(client: MlflowClient, dataset: str, root: Path) -> _Experiment:
     """Finds the experiment of a data set and all of its runs."""
     experiment_id = experiment(client, dataset, root)
     runs: dict[str, list[Run]] = {}
+    parents = []
     for run in _runs(client, experiment_id):
-        runs.setdefault(run.data.tags.get(KEY, ""), []).append(run)
+        if KEY in run.data.tags:
+            runs.setdefault(run.data.tags[KEY], []).append(run)
+        elif setting_runs.SETTING in run.data.tags:
+            parents.append(run)
 
-    return _Experiment(experiment_id, runs)
+    return _Experiment(experiment_id, runs, parents, {key: found[0] for key, found in runs.items()})
 
 
 def _track(
@@ -149,8 +155,9 @@ def _track(
         return
     runs = list(_runs(client, experiment.id, job))  # another process may have written a run in the meantime
     current = _current(client, runs, files, digest)
-    if not current:
-        _write(client, experiment.id, params, job, root, files, digest)
+    experiment.current[_key(job)] = (
+        current[0] if current else _write(client, experiment.id, params, job, root, files, digest)
+    )
     for run in runs:
         if run not in current:
             _remove(client, run)
@@ -190,8 +197,8 @@ def _write(
     root: Path,
     files: Mapping[Path, str | None],
     digest: str,
-) -> None:
-    """Writes the run of a job.
+) -> Run:
+    """Writes the run of a job, with its logged model.
 
     The tag with the digest is written last. A run that was interrupted therefore has no digest, and is replaced later.
     """
@@ -200,25 +207,49 @@ def _write(
     seconds = sum(float(record["wall_seconds"]) for record in result.provenance.values())
     run = client.create_run(experiment_id, start, _tags(params, result), f"{job.setting} · seed {job.seed}").info.run_id
     client.log_batch(run, params=[Param(key, str(value)) for key, value in _parameters(params, result, root).items()])
-    metrics = [*_history(result, start), *_final(result, start + int(1000 * seconds))]
+    final = list(_final(result, start + int(1000 * seconds)))
+    metrics = [*_history(result, start), *final]
     for first in range(0, len(metrics), METRICS_PER_BATCH):
         client.log_batch(run, metrics=metrics[first : first + METRICS_PER_BATCH])
-    client.log_inputs(run, [_dataset(job.dataset, root)])
+    described = data_sets.described(job.dataset, root)
+    client.log_inputs(run, [described])
     for path, folder in files.items():
-        if folder is not None:
+        if folder not in (None, run_files.MODEL):
             client.log_artifact(run, str(path), folder)
     with TemporaryDirectory() as temporary:
         for name, content in _figures(params, result, root).items():
             Path(temporary, name).write_bytes(content)
         client.log_artifacts(run, temporary, "figures")
-        if (root / "models" / job.folder / "model.json").exists():
-            networks = params.dataset(job.dataset).networks
-            pyfunc.write_mlmodel(Path(temporary), networks.size if isinstance(networks, ImageNetworks) else None)
-            client.log_artifact(run, str(Path(temporary, "MLmodel")), "model")
-            # With it, the loaded model can warn that its latent space has collapsed.
-            client.log_artifact(run, str(root / "results" / job.folder / "metrics.json"), "model")
+    model = [path for path in files if files[path] == run_files.MODEL]
+    if model:
+        networks = params.dataset(job.dataset).networks
+        models.log(
+            *(client, experiment_id, run, result),
+            # With the metrics, the loaded model can warn that its latent space has collapsed.
+            [*model, root / "results" / job.folder / "metrics.json"],
+            networks.size if isinstance(networks, ImageNetworks) else None,
+            result.metrics.get("hyperparameters") or {},
+            final,
+            (described.dataset.name, described.dataset.digest),
+        )
     client.log_batch(run, tags=[RunTag(DIGEST, digest)])
     client.set_terminated(run, "FINISHED", start + int(1000 * seconds))
+
+    return client.get_run(run)
+
+
+def _summarize(
+    client: MlflowClient, params: Params, dataset: str, experiment: _Experiment, jobs: Sequence[Job], root: Path
+) -> None:
+    """Brings the runs of the settings and the registered model of a data set up to date."""
+    runs = experiment.current
+    if setting_runs.is_current(experiment.parents, runs) and models.is_registered(client, dataset, runs):
+        return
+    setting_runs.update(client, experiment.id, experiment.parents, runs)
+    of_dataset = [job for job in dict.fromkeys([*params.jobs(), *jobs]) if job.dataset == dataset and _key(job) in runs]
+    complete = [job for job in of_dataset if all(path.exists() for path in results.commands(params, job, root))]
+    current = [job for job in complete if not _stale(params, job, root)]
+    models.register(client, dataset, runs, results.read(params, current, root), root)
 
 
 def _tags(params: Params, result: Result) -> dict[str, str]:
@@ -323,44 +354,6 @@ def _figures(params: Params, result: Result, root: Path) -> dict[str, bytes]:
     return images
 
 
-def _dataset(name: str, root: Path) -> DatasetInput:
-    """Describes the data set as an object of MLflow.
-
-    The object has the hash of the prepared data set in dvc.lock or, without such a hash, a digest of its files.
-    """
-    folder = f"data/prepared/{name}"
-    lock = root / "dvc.lock"
-    recorded = _recorded(lock, lock.stat().st_mtime_ns) if lock.exists() else {}
-    digest = recorded.get(folder, "unknown").removesuffix(".dir")
-    if digest == "unknown" and (root / folder).exists():
-        digest = run_files.digest(path for path in (root / folder).rglob("*") if path.is_file())[:32]
-    source = json.dumps({"uri": folder})
-
-    return DatasetInput(Dataset(name, digest, "local", source), [InputTag("mlflow.data.context", "training")])
-
-
-@functools.lru_cache(maxsize=1)
-def _recorded(lock: Path, _changed: int) -> dict[str, str]:
-    """Reads the hash of each output in dvc.lock, by the output's path.
-
-    `lru_cache` keeps the hashes, so that the file is not read again for each job.
-
-    Args:
-        lock: Path of the file dvc.lock.
-        _changed: Time of the file's last change, in nanoseconds. The function does not use this time. It is part of the
-            key of the cache, so that a changed file is read again.
-    """
-    try:
-        stages = (yaml.safe_load(lock.read_text(encoding="utf-8")) or {}).get("stages", {})
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError) as error:
-        raise UserError(
-            f"{lock}: expected the stages that DVC has recorded ({' '.join(str(error).split())}). If git left a merge"
-            " conflict in it, resolve it; otherwise run 'git checkout dvc.lock'."
-        ) from error
-
-    return {out["path"]: str(out.get("md5")) for stage in stages.values() for out in stage.get("outs", [])}
-
-
 def _runs(client: MlflowClient, experiment_id: str, job: Job | None = None) -> Iterator[Run]:
     """Yields all runs of a job, or of all jobs of an experiment, page after page of MLflow's search."""
     condition, token = "" if job is None else f"tags.`{KEY}` = '{_key(job)}'", None
@@ -373,7 +366,8 @@ def _runs(client: MlflowClient, experiment_id: str, job: Job | None = None) -> I
 
 
 def _remove(client: MlflowClient, run: Run) -> None:
-    """Deletes a run and its artifacts. MLflow's `delete_run` alone would keep the artifacts."""
+    """Deletes a run, its artifacts and its model. MLflow's `delete_run` alone would keep the artifacts."""
+    models.remove(client, run)
     client.delete_run(run.info.run_id)
     get_artifact_repository(run.info.artifact_uri, tracking_uri=client.tracking_uri).delete_artifacts()  # type: ignore[no-untyped-call]
 

@@ -18,6 +18,29 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from duvae.errors import UserError, as_user_error
 from duvae.project import local_store
+from duvae.tracking import views
+
+STUDIES = "-studies"
+"""The end of the name of the experiment of a data set's studies. Names of data sets have no hyphen."""
+
+NOTE = "mlflow.note.content"
+"""Name of the tag with the description of an experiment."""
+
+OF_MODELS = (
+    "The models trained on `{dataset}`: a row for each setting, with means over its seeds, and below it the seeds. Look"
+    " first at `test/nll` (nats per example; lower is better) beside `test/use` (nats that the decoder gains from z;"
+    " near 0: collapsed). `spread/…` are standard deviations over seeds. Differences of `test/nll` between settings are"
+    " not tested here: the report compares them in pairs. The tab Models has the trained models. Filled by"
+    " `duvae track`."
+)
+"""Description of the experiment of a data set's models."""
+
+OF_STUDIES = (
+    "The studies on `{dataset}`: a row for each study, and below it its trials. Look first at `kept/nll`, the NLL on"
+    " validation of a trial's best epoch (nats per example; lower is better), beside `kept/mi`. Filled by"
+    " `duvae search`."
+)
+"""Description of the experiment of a data set's studies."""
 
 ANSWER = 10.0
 """Seconds to wait for the answer of a server of MLflow."""
@@ -137,21 +160,38 @@ def _of_store(error: OSError) -> bool:
     return error.filename is None or "mlruns" in Path(str(error.filename)).parts
 
 
-def experiment(client: MlflowClient, dataset: str, root: Path = Path()) -> str:
+def experiment(client: MlflowClient, dataset: str, root: Path = Path(), studies: bool = False) -> str:
     """Returns the id of a data set's experiment, and creates the experiment if it is missing.
+
+    The experiment gets a note, and a view with the columns that matter.
 
     Args:
         client: Client of the store.
         dataset: Name of the data set.
         root: Folder of the project.
+        studies: Whether it is the experiment of the data set's studies, and not that of its models.
     """
-    location = None if os.environ.get("MLFLOW_TRACKING_URI") else str(root.resolve() / "mlruns" / dataset)
-    known = client.get_experiment_by_name(dataset)
+    name = f"{dataset}{STUDIES}" if studies else dataset
+    found = _experiment(client, name, root)
+    wanted = {NOTE: (OF_STUDIES if studies else OF_MODELS).format(dataset=dataset)}
+    tags = client.get_experiment(found).tags
+    for tag, value in wanted.items():
+        if tags.get(tag) != value:
+            client.set_experiment_tag(found, tag, value)
+    views.share(client, found, tags, views.TRIALS if studies else views.MODELS)
+
+    return found
+
+
+def _experiment(client: MlflowClient, name: str, root: Path) -> str:
+    """Returns the id of an experiment, and creates the experiment if it is missing."""
+    location = None if os.environ.get("MLFLOW_TRACKING_URI") else str(root.resolve() / "mlruns" / name)
+    known = client.get_experiment_by_name(name)
     if known is not None and location is not None and known.artifact_location != location:
         # The project was moved or copied, so the known experiment would store its files in the project's old folder.
         # A new experiment with the present folder replaces the known one.
         if known.lifecycle_stage == "active":
-            client.rename_experiment(known.experiment_id, f"{dataset} of {known.artifact_location}")
+            client.rename_experiment(known.experiment_id, f"{name} of {known.artifact_location}")
             client.delete_experiment(known.experiment_id)
         known = None
     if known is not None:
@@ -159,9 +199,5 @@ def experiment(client: MlflowClient, dataset: str, root: Path = Path()) -> str:
             client.restore_experiment(known.experiment_id)
 
         return str(known.experiment_id)
-    tags = {
-        "mlflow.experimentKind": "custom_model_development",
-        "mlflow.note.content": f"The models trained on `{dataset}`, one per setting and seed. Filled by `duvae track`.",
-    }
 
-    return str(client.create_experiment(dataset, location, tags))
+    return str(client.create_experiment(name, location, {"mlflow.experimentKind": "custom_model_development"}))

@@ -55,7 +55,7 @@ def study_run(study: str, dataset: str, description: str, root: Path = Path()) -
     """
     client = connect(root)
     with store_errors(client.tracking_uri):
-        experiment_id = experiment(client, dataset, root)
+        experiment_id = experiment(client, dataset, root, studies=True)
         for run in client.search_runs([experiment_id], f"tags.`{STUDY}` = '{study}' and tags.`{TRIAL}` = ''"):
             return str(run.info.run_id)
         tags = {STUDY: study, TRIAL: "", "dataset": dataset, "mlflow.note.content": description}
