@@ -85,6 +85,30 @@ def runs(folder: Path) -> list[tuple[Any, ...]]:
     return sorted(found)
 
 
+def models(folder: Path) -> list[tuple[Any, ...]]:
+    """Reads the active logged models, the versions of registered models and the aliases of a project's store, in order.
+
+    Returns:
+        For each logged model: its name, its status and the names of its files. For each version: the name of its run.
+        For each alias: the name of the run of its version.
+    """
+    with closing(sqlite3.connect(folder / "mlflow.db")) as database:
+        query = "SELECT name, status, artifact_location FROM logged_models WHERE lifecycle_stage = 'active'"
+        logged = [
+            ("model", name, str(status), *sorted(p.name for p in Path(place.removeprefix("file://")).rglob("*")))
+            for name, status, place in database.execute(query).fetchall()
+        ]
+        versions = database.execute(
+            "SELECT 'version', model_versions.name, runs.name FROM model_versions JOIN runs ON run_uuid = run_id"
+        ).fetchall()
+        aliases = database.execute(
+            "SELECT 'alias', alias, runs.name FROM registered_model_aliases"
+            " JOIN model_versions USING (name, version) JOIN runs ON run_uuid = run_id"
+        ).fetchall()
+
+    return sorted([*logged, *versions, *aliases])
+
+
 class Tracking:
     """Rounds in which `duvae track` is killed while it creates MLflow's store and fills it.
 
@@ -99,8 +123,10 @@ class Tracking:
         command = forked.Command(folder, "track")
         self.creation = command.wait_for(folder / "mlflow.db")
         command.succeed()
-        self.expected = runs(folder)
-        check(len(self.expected), len(SETTINGS), "the undisturbed store has the wrong number of runs")
+        self.expected, self.models = runs(folder), models(folder)
+        # Each setting has a run of one seed and a run of its own; each model has a version, and its setting an alias.
+        check(len(self.expected), 2 * len(SETTINGS), "the undisturbed store has the wrong number of runs")
+        check(len(self.models) - 3 * len(SETTINGS) in (0, 1), True, "the undisturbed store has the wrong models")
 
     def round(self, seed: int) -> str:
         """Kills one command alone, and then one or both of two, each time on a project without a store."""
@@ -119,6 +145,7 @@ class Tracking:
             for again in [forked.Command(folder, "track") for _ in range(2 if how == "both" else 1)]:
                 again.succeed()
             check(runs(folder), self.expected, f"seed {seed}, {how}: the store differs from an undisturbed one")
+            check(models(folder), self.models, f"seed {seed}, {how}: the models differ from undisturbed ones")
             shutil.rmtree(folder)
 
         return f"store: {killed} kills, {half_made} during the creation; {len(self.expected)} runs, each once"
