@@ -3,6 +3,7 @@
 A record is an output `*.run.json` of a stage. It holds the device and the duration of the run.
 """
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -143,6 +144,29 @@ def records(graph: "StageGraph") -> dict[str, Mapping[str, object]]:
             record = unwrapped(graph.read_output(path)) if path.endswith(".run.json") else None
             if isinstance(record, Mapping):
                 found[name] = record
+
+    return found
+
+
+def of_job(job: Job, cuda: bool, root: Path) -> dict[str, float]:
+    """Reads how long the training and the evaluation of a job took in the earlier runs whose results are here.
+
+    Args:
+        job: The data set, the setting and the seed.
+        cuda: Whether the stages will run on GPUs. Only records of runs on the same kind of device count.
+        root: Folder of the project.
+
+    Returns:
+        Seconds by name of the stage. Stages without a readable record are left out.
+    """
+    found = {}
+    for kind in ("train", "evaluate"):
+        try:
+            record = unwrapped(json.loads((root / "results" / job.folder / f"{kind}.run.json").read_bytes()))
+        except (OSError, ValueError):
+            continue
+        if isinstance(record, Mapping) and _on_gpu(record) == cuda:
+            found[f"{kind}@{job.name}"] = _seconds(record, cuda)
 
     return found
 

@@ -3,6 +3,8 @@
 Which results exist already is known only afterwards. So the time is that of a rebuild from nothing.
 """
 
+from pathlib import Path
+
 from duvae.config import FIGURE1_DATASET, Params
 from duvae.errors import UserError
 from duvae.report.names import label
@@ -30,26 +32,29 @@ def intention(params: Params) -> str:
     return f"Figure 1: {', '.join(systems)} and {last} on {FIGURE1_DATASET}, at most {most} epochs each"
 
 
-def first_forecast(params: Params, slots: int | None = None, devices: str | None = None) -> str:
+def first_forecast(params: Params, slots: int | None = None, devices: str | None = None, root: Path = Path()) -> str:
     """Says how many models have to be trained and measured if no result exists yet, and how long this takes.
 
     The time is that of the longest training with its evaluation, or that of all of them on all devices if it is longer.
-    It comes from `default_durations.yaml`.
+    It comes from the records of earlier runs or, for stages without one, from `default_durations.yaml`.
 
     Args:
         params: All parameters of params.yaml.
         slots: Number of tasks at a time on each GPU, or on the CPU; None: as many as fit.
         devices: `cpu`, or GPUs separated by commas; None: all GPUs, or the CPU if there is no GPU.
+        root: Folder of the project.
 
     Raises:
         UserError: If `slots` or `devices` has a wrong value, or if the GPUs cannot be used.
     """
     from pipelines.devices import choose
-    from pipelines.durations import default_durations, duration
+    from pipelines.durations import default_durations, duration, of_job
     from pipelines.gpu_times import card
 
     jobs, chosen = params.figure1_jobs(), choose(params.threads, slots, devices, tell=False)
     known = default_durations(params, card(chosen[0].model) if chosen[0].cuda else None)
+    for job in jobs:
+        known |= of_job(job, chosen[0].cuda, root)
     each = [sum(known.get(f"{kind}@{job.name}", 0.0) for kind in ("train", "evaluate")) for job in jobs]
     seconds = max(*each, sum(each) / len(chosen))
     time = f"about {duration(seconds)}" if seconds else "of unknown duration"

@@ -78,21 +78,45 @@ def test_it_says_this_before_it_imports_what_takes_seconds() -> None:
 
 
 @pytest.mark.parametrize("slots", [1, 2])
-def test_the_first_forecast_is_the_longest_model_or_all_of_them(slots: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_forecast_is_the_longest_model_or_all_of_them(
+    slots: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(devices, "cpus", lambda: [0, 1])
     params = config.load(ROOT / "params.yaml")
     seconds = durations.default_durations(params)
     each = [seconds[f"train@{job.name}"] + seconds[f"evaluate@{job.name}"] for job in params.figure1_jobs()]
     time = durations.duration(sum(each) if slots == 1 else max(*each, sum(each) / 2))
-    text = early.first_forecast(params, slots, "cpu")
+    text = early.first_forecast(params, slots, "cpu", tmp_path)
     assert text.startswith("5 models to train and to measure")
     assert f": about {time}, less if some results exist" in text
     assert ("one after the other" in text) == (slots == 1)
 
 
-def test_a_data_set_without_assumed_durations_has_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_forecast_knows_the_earlier_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its time is that of the forecast that counts the tasks, which has the same records."""
+    monkeypatch.setattr(devices, "cpus", lambda: [0])
+    params = config.load(ROOT / "params.yaml")
+    first, *others = params.figure1_jobs()
+    for job in others:
+        for kind in ("train", "evaluate"):
+            path = tmp_path / "results" / job.folder / f"{kind}.run.json"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps({"record": [{"device": "cpu", "cpu_seconds": 1800.0, "threads": 1}]}))
+    defaults = durations.default_durations(params)
+    seconds = 4 * 3600 + defaults[f"train@{first.name}"] + defaults[f"evaluate@{first.name}"]
+    assert f"about {durations.duration(seconds)}, less" in early.first_forecast(params, 1, "cpu", tmp_path)
+
+    (tmp_path / "results" / others[0].folder / "train.run.json").write_text("{")  # broken: its default counts
+    seconds += defaults[f"train@{others[0].name}"] - 1800
+    assert f"about {durations.duration(seconds)}, less" in early.first_forecast(params, 1, "cpu", tmp_path)
+    record = {"device": "cuda", "wall_seconds": 9e9}
+    (tmp_path / "results" / others[0].folder / "train.run.json").write_text(json.dumps({"record": [record]}))
+    assert f"about {durations.duration(seconds)}, less" in early.first_forecast(params, 1, "cpu", tmp_path)
+
+
+def test_a_data_set_without_assumed_durations_has_no_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(durations, "default_durations", lambda *_: {})
-    assert "of unknown duration" in early.first_forecast(config.load(ROOT / "params.yaml"), 1, "cpu")
+    assert "of unknown duration" in early.first_forecast(config.load(ROOT / "params.yaml"), 1, "cpu", tmp_path)
 
 
 def test_it_counts_the_tasks_and_says_how_long_they_take(tmp_path: Path) -> None:
