@@ -142,6 +142,16 @@ def damaged(folder: Path) -> None:
     path.write_bytes(content)
 
 
+def misnamed(folder: Path) -> None:
+    """Marks the first name in the directory as UTF-8, and makes it none. For it zipfile raises UnicodeDecodeError."""
+    path = folder / f"{BACKGROUND}.zip"
+    content = bytearray(path.read_bytes())
+    entry = content.index(b"PK\1\2")
+    content[entry + 9] |= 0x08
+    content[entry + 46] = 0xFF
+    path.write_bytes(content)
+
+
 def recompressed(folder: Path) -> None:
     path = folder / f"{BACKGROUND}.zip"
     path.write_bytes(with_unknown_compression(path.read_bytes()))
@@ -158,6 +168,7 @@ def recompressed(folder: Path) -> None:
         (link, r"0000_09\.png' is not a plain file inside the archive"),
         (cut, r"images_background\.zip: expected a zip archive of pictures, but it cannot be read"),
         (damaged, r"images_background\.zip"),
+        (misnamed, r"images_background\.zip: expected a zip archive of pictures, but it cannot be read"),
         (recompressed, r"images_background\.zip: expected a zip .* \(That compression method is not supported\)"),
         (
             lambda f: drawings.archive(f / f"{EVALUATION}.zip", {"a.txt": b"x"}),
@@ -281,10 +292,19 @@ def rewritten(change: Any) -> Any:
     return spoil
 
 
+def without_type(path: Path) -> None:
+    """Removes the type of the first array. For such a file scipy raises UnboundLocalError."""
+    rewritten(lambda variables: None)(path)
+    content = bytearray(path.read_bytes())
+    content[144] = 0
+    path.write_bytes(content)
+
+
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
         (lambda path: path.unlink(), r"not there\. Run 'duvae fetch'"),
+        (without_type, "expected a MATLAB file"),
         (lambda path: path.write_bytes(b""), "expected a MATLAB file"),
         (lambda path: path.write_bytes(b"x" * 4000), "expected a MATLAB file"),
         (

@@ -7,7 +7,6 @@
 import re
 import stat
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -241,9 +240,12 @@ def _members(file: Path, alphabets: Sequence[str], seen: set[str]) -> Iterator[t
                 yield (alphabet, name, int(drawer)), light < 0.5
     except FileNotFoundError as error:
         raise UserError(f"{file}: not there. Run 'duvae fetch' to get the file.") from error
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # zipfile raises many kinds of errors for damaged archives, such as UnicodeDecodeError
+        why = str(error) or type(error).__name__
         raise UserError(
-            f"{file}: expected a zip archive of pictures, but it cannot be read ({error}). Fetch it again."
+            f"{file}: expected a zip archive of pictures, but it cannot be read ({why}). Fetch it again."
         ) from error
     if not count:
         raise UserError(
@@ -320,7 +322,6 @@ def read_burda(file: Path) -> tuple[Drawings, Drawings]:
 def _mat(file: Path) -> Mapping[str, Array]:
     """Reads the six variables of Burda's file, and checks that each variable is an array of numbers."""
     from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
 
     names = [f"{before}{name}" for before in ("", "test") for name in ("data", "target", "targetchar")]
     try:
@@ -328,9 +329,10 @@ def _mat(file: Path) -> Mapping[str, Array]:
             variables = loadmat(opened, variable_names=names)
     except FileNotFoundError as error:
         raise UserError(f"{file}: not there. Run 'duvae fetch' to get the file.") from error
-    # The errors that scipy raises for damaged files; NotImplementedError means version 7.3, which is HDF5.
-    except (OSError, ValueError, TypeError, KeyError, EOFError, NotImplementedError, zlib.error, MatReadError) as error:
-        why = " ".join(str(error).split())
+    except (
+        Exception
+    ) as error:  # scipy raises many kinds of errors for damaged files, and for version 7.3, which is HDF5
+        why = " ".join(str(error).split()) or type(error).__name__
         raise UserError(
             f"{file}: expected a MATLAB file (version 7 or before), but it cannot be read ({why}). Fetch it again."
         ) from error
