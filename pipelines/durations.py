@@ -148,7 +148,7 @@ def records(graph: "StageGraph") -> dict[str, Mapping[str, object]]:
     return found
 
 
-def of_job(job: Job, cuda: bool, root: Path) -> dict[str, float]:
+def recorded_seconds(job: Job, cuda: bool, root: Path) -> dict[str, float]:
     """Reads how long the training and the evaluation of a job took in the earlier runs whose results are here.
 
     Args:

@@ -48,13 +48,13 @@ def first_forecast(params: Params, slots: int | None = None, devices: str | None
         UserError: If `slots` or `devices` has a wrong value, or if the GPUs cannot be used.
     """
     from pipelines.devices import choose
-    from pipelines.durations import default_durations, duration, of_job
+    from pipelines.durations import default_durations, duration, recorded_seconds
     from pipelines.gpu_times import card
 
     jobs, chosen = params.figure1_jobs(), choose(params.threads, slots, devices, tell=False)
     known = default_durations(params, card(chosen[0].model) if chosen[0].cuda else None)
     for job in jobs:
-        known |= of_job(job, chosen[0].cuda, root)
+        known |= recorded_seconds(job, chosen[0].cuda, root)
     each = [sum(known.get(f"{kind}@{job.name}", 0.0) for kind in ("train", "evaluate")) for job in jobs]
     seconds = max(*each, sum(each) / len(chosen))
     time = f"about {duration(seconds)}" if seconds else "of unknown duration"

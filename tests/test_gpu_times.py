@@ -49,6 +49,20 @@ def test_the_longer_of_processor_and_gpu_counts() -> None:
     assert FAST.time(Work(0, 0, 1.0), "ieee").seconds == pytest.approx(1e-3)
 
 
+def test_the_stage_samples_draws_images_many_times_and_texts_once() -> None:
+    """A mean needs 50 images for each of 40 z. At most 512 are drawn at once: those of ten z, so in four calls."""
+    params = config.parse(raw())
+    for dataset, draws, calls in (("yahoo", 1, 1), ("omniglot", 50, 4)):
+        counted = counted_work(params, params.job(dataset, "vae", 1))
+        assert counted is not None
+        work = counted.generated
+        once = FAST.time(work, "ieee")
+        second = FAST.time(Work(work.launches * calls, work.gflop * draws, work.gbytes * draws), "ieee")
+        found = counted.samples(FAST)
+        assert found.seconds == pytest.approx(2 * (once.seconds + second.seconds))
+        assert found.busy == pytest.approx(2 * (once.busy + second.busy))
+
+
 @given(WORKS, WORKS, st.sampled_from(["tf32", "ieee"]))
 def test_more_work_takes_no_less_time_and_no_gpu_is_busier_than_all_the_time(
     one: Work, two: Work, precision: str

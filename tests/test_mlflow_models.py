@@ -20,8 +20,8 @@ import made_up
 import test_use
 from duvae.config import Params
 from duvae.inference.model import load
-from duvae.report import results
-from duvae.tracking import models, setting_runs
+from duvae.report import comparison, results
+from duvae.tracking import logged_models, registered_models, setting_runs, store, views
 from duvae.tracking.run_files import FILES, LOCATION, LOGGED
 from duvae.tracking.runs import KEY, track
 from duvae.tracking.store import connect
@@ -116,7 +116,7 @@ def test_a_logged_model_says_what_it_takes_and_needs_and_holds_no_pickle(root: P
     example = json.loads((folder / "input_example.json").read_text())
     assert [word in vocabulary for word in example[0].split()] == [True] * 3
     needed = (folder / "requirements.txt").read_text().splitlines()
-    assert {line.partition("==")[0] for line in needed} == set(models.PACKAGES)
+    assert {line.partition("==")[0] for line in needed} == set(logged_models.PACKAGES)
     assert all("==" in line for line in needed)
     assert not [path for path in folder.rglob("*") if path.suffix in (".pkl", ".pickle", ".pt", ".pth")]
 
@@ -154,52 +154,69 @@ def test_a_replaced_run_takes_its_model_and_version_with_it(root: Path, params: 
 # ---------------------------------------------------------------------------------- registered models
 
 
-def test_each_setting_and_the_best_model_have_an_alias(root: Path, params: Params) -> None:
-    client = connect(root)
-    model = client.get_registered_model("synthetic")
-    runs, _ = of_experiment(client)
-    seeds = {alias: client.get_model_version_by_alias("synthetic", alias).run_id for alias in model.aliases}
-    chosen = models.best(results.read(params, params.run_jobs(), root), root)
-    assert chosen.result is not None
-    assert seeds == {
-        "ae": runs["synthetic/ae/1"].info.run_id,
-        "vae": runs["synthetic/vae/1"].info.run_id,
-        "du_vae": runs["synthetic/du_vae/1"].info.run_id,
-        "best": runs[chosen.result.job.folder.as_posix()].info.run_id,
-    }
-    assert chosen.reason in model.description
-    linked = client.get_logged_model(runs["synthetic/vae/1"].data.tags[LOGGED]).tags["mlflow.modelVersions"]
-    assert json.loads(linked) == [{"name": "synthetic", "version": str(model.aliases["vae"])}]
-
-
-def test_best_follows_the_comparison_in_pairs(root: Path, params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = results.read(params, params.run_jobs(), root)
+def compared(gap: float) -> comparison.Comparison:
+    """A comparison in which DU-VAE has a lower NLL than VAE by `gap` nats, with two seeds."""
     random = np.random.default_rng(1)
     base = random.normal(30, 5, 300)
 
-    class Compared:
-        def __init__(self, gap: float) -> None:
-            self.nll = {
-                "vae": {seed: base + random.normal(0, 0.1, 300) for seed in (1, 2)},
-                "du_vae": {seed: base - gap + random.normal(0, 0.1, 300) for seed in (1, 2)},
-            }
-            self.settings, self.seeds = list(self.nll), [1, 2]
-            self.best = ["du_vae"] if gap else ["vae", "du_vae"]
+    return comparison.Comparison(
+        {
+            setting: {seed: base - lower + random.normal(0, 0.1, 300) for seed in (1, 2)}
+            for setting, lower in (("vae", 0.0), ("du_vae", gap))
+        }
+    )
 
-    for gap, words in ((1.0, "over 2 seeds."), (0.0, "It cannot be distinguished from ")):
-        monkeypatch.setattr(models.comparison, "compare", lambda *_, gap=gap: Compared(gap))
-        chosen = models.best(found, root)
-        assert chosen.result is not None
-        assert words in chosen.reason
-        if gap:
-            assert chosen.result.job.setting == "du_vae"
-            nll = {one.job.seed: one.metrics["nll"] for one in found if one.job.setting == "du_vae"}
-            assert chosen.result.job.seed == min(nll, key=lambda seed: nll[seed])
-            assert "distinguished" not in chosen.reason
+
+def test_best_is_what_the_comparison_in_pairs_leaves(
+    root: Path, params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = results.read(params, params.run_jobs(), root)
+    monkeypatch.setattr(comparison, "compare", lambda *_: compared(1.0))
+    chosen = registered_models.best(found, root)
+    assert chosen.result is not None
+    assert chosen.result.job.setting == "du_vae"
+    nll = {one.job.seed: one.metrics["nll"] for one in found if one.job.setting == "du_vae"}
+    assert chosen.result.job.seed == min(nll, key=lambda seed: nll[seed])
+    assert "DU-VAE has the lowest NLL, in paired comparisons with the 1 other" in chosen.reason
+    assert chosen.reason.endswith(f"`best` is DU-VAE with seed {chosen.result.job.seed}, its seed with the lowest NLL.")
+
+    monkeypatch.setattr(comparison, "compare", lambda *_: compared(0.0))
+    chosen = registered_models.best(found, root)
+    assert chosen.result is None
+    assert "none can be distinguished from the one with the lowest NLL" in chosen.reason
+    assert chosen.reason.endswith("So no version has the alias `best`.")
     monkeypatch.undo()
-    alone = models.best([one for one in found if one.job.setting == "vae"], root)
-    assert alone.result is None
-    assert alone.reason.startswith("There is no `best`: fewer than two settings")
+    alone = registered_models.best([one for one in found if one.job.setting == "vae"], root)
+    assert alone == (None, "Fewer than two settings have an NLL. So no version has the alias `best`.")
+
+
+def test_aliases_are_those_of_the_settings_and_of_the_best_model(
+    root: Path, params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An alias that a user has set stays."""
+    client = connect(root)
+    client.set_registered_model_alias("synthetic", "mine", "2")
+    for gap, names in ((1.0, {"best"}), (0.0, set())):
+        monkeypatch.setattr(comparison, "compare", lambda *_, gap=gap: compared(gap))
+        change(root, "synthetic/vae/2", kl=gap)
+        assert track(params, root).replaced == ["synthetic-vae-2"]
+        chosen = registered_models.best(results.read(params, params.run_jobs(), root), root)
+        model = client.get_registered_model("synthetic")
+        assert set(model.aliases) == {"ae", "vae", "du_vae", "mine"} | names
+        assert chosen.reason in model.description
+        runs, _ = of_experiment(client)
+        for setting in ("ae", "vae", "du_vae"):
+            version = client.get_model_version_by_alias("synthetic", setting)
+            assert version.run_id == runs[f"synthetic/{setting}/1"].info.run_id
+        if chosen.result is not None:
+            version = client.get_model_version_by_alias("synthetic", "best")
+            assert version.run_id == runs[chosen.result.job.folder.as_posix()].info.run_id
+            client.delete_registered_model_alias("synthetic", "best")
+            assert len(track(params, root).unchanged) == 6
+            assert "best" in client.get_registered_model("synthetic").aliases
+    client.delete_registered_model_alias("synthetic", "mine")
+    linked = client.get_logged_model(runs["synthetic/vae/1"].data.tags[LOGGED]).tags["mlflow.modelVersions"]
+    assert json.loads(linked) == [{"name": "synthetic", "version": str(model.aliases["vae"])}]
 
 
 def test_a_data_set_with_one_setting_has_no_best(empty: Path, tmp_path: Path) -> None:
@@ -207,7 +224,13 @@ def test_a_data_set_with_one_setting_has_no_best(empty: Path, tmp_path: Path) ->
     made_up.project(tmp_path, chosen, chosen.run_jobs())
     (tmp_path / "mlflow.db").write_bytes((empty / "mlflow.db").read_bytes())
     track(chosen, tmp_path)
-    assert connect(tmp_path).get_registered_model("synthetic").aliases == {"vae": 1}
+    client = connect(tmp_path)
+    assert client.get_registered_model("synthetic").aliases == {"vae": 1}
+
+    (tmp_path / "models/synthetic/vae/1/weights.safetensors").unlink()  # the new run has no model
+    assert track(chosen, tmp_path).replaced == ["synthetic-vae-1"]
+    assert client.search_model_versions("name = 'synthetic'") == []
+    assert len(track(chosen, tmp_path).unchanged) == 1
 
 
 @pytest.mark.parametrize("lost", ["model", "alias", "version", "parent"])
@@ -318,3 +341,24 @@ def test_a_changed_seed_changes_the_run_of_its_setting_alone(root: Path, params:
     values = [runs[f"synthetic/vae/{seed}"].data.metrics["test/nll"] for seed in (1, 2)]
     assert after["vae"].data.metrics["test/nll"] == pytest.approx(sum(values) / 2)
     assert len(after) == 3
+
+
+# ---------------------------------------------------------------------------------- experiments
+
+
+def test_experiments_say_what_to_look_at_and_show_the_columns_that_matter(root: Path) -> None:
+    client = connect(root)
+    for studies, metrics in ((False, views.MODELS), (True, views.TRIALS)):
+        number = store.experiment(client, "synthetic", root, studies)
+        tags = client.get_experiment(number).tags
+        assert f"`{metrics[0]}`" in tags["mlflow.note.content"]
+        shown = json.loads(tags[views.TAG])["selectedColumns"]
+        assert shown == [f"metrics.`{name}`" for name in metrics]
+        client.set_experiment_tag(number, views.TAG, "{}")  # as an earlier version may have written it
+        assert store.experiment(client, "synthetic", root, studies) == number
+        assert json.loads(client.get_experiment(number).tags[views.TAG])["selectedColumns"] == shown
+        assert views.addresses(number)["runs"].endswith(f"viewStateShareKey={views.TAG.rpartition('.')[2]}")
+    runs, parents = of_experiment(client)
+    recorded = {name for run in (*runs.values(), *parents.values()) for name in run.data.metrics}
+    assert set(views.MODELS) <= recorded
+    assert client.get_experiment(number).name == "synthetic-studies"

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from duvae import devices
-from duvae.config import APART, Generation, Params
+from duvae.config import APART, Params
 from duvae.data import store
 from duvae.data.batches import tensor
 from duvae.data.splits import Array, Images
@@ -31,8 +31,7 @@ LIKELIEST = "likeliest"
 MEAN = "mean"
 """The decoding of images to each pixel's probability of ink, given z.
 
-The likelier value of each pixel would give an empty image for almost every z, since hardly any pixel of a drawing is
-likelier ink than paper.
+The likelier value of each pixel would give an empty image wherever no pixel is likelier ink than paper.
 """
 
 LEVELS = 32
@@ -88,11 +87,14 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
     with evaluating(model):
         prior = model.posterior(batches[0]).density
     ends = generation.means(model, batches).unflatten(0, (options.pairs, 2))
+    points = generation.between(ends[:, 0], ends[:, 1], options.steps).flatten(0, 1)
     arrays: dict[str, Any] = {"pairs": pairs, "examples": examples, "columns": np.array(options.columns)}
     for decoding in (DRAWN, MEAN if images else LIKELIEST):
         if prior:
-            arrays[f"samples_{decoding}"] = _array(_samples(model, count, ends.shape[-1], options, decoding), decoding)
-        between = _array(_interpolations(model, ends, options, decoding), decoding)
+            z, generator = generation.prior_codes(count, ends.shape[-1], options.seed, device)
+            arrays[f"samples_{decoding}"] = _decoded(model, z, generator, options.draws, decoding)
+        z, generator = points, torch.Generator(device).manual_seed(options.seed)
+        between = _decoded(model, z, generator, options.draws, decoding)
         arrays[f"between_{decoding}"] = between.reshape(options.pairs, options.steps, *between.shape[1:])
     arrays["weights"] = np.array(weights)
     with whole(root / "generated" / job.folder.with_suffix(".npz")) as temporary, temporary.open("wb") as file:
@@ -110,33 +112,23 @@ def run(params: Params, dataset: str, setting: str, seed: int, root: Path = Path
     print(f"{job.name}: {'samples and ' if prior else ''}interpolations for the report")
 
 
-def _samples(model: VAE, count: int, latent: int, options: Generation, decoding: str) -> Tensor:
-    """Decodes z of the prior. The z are the same for each decoding."""
-    if decoding == MEAN:
-        z, generator = generation.prior_codes(model, count, latent, options.seed)
-        return generation.mean_images(model, z, options.draws, generator)
+def _decoded(model: VAE, z: Tensor, generator: torch.Generator, draws: int, decoding: str) -> Array:
+    """Decodes latent codes.
 
-    return generation.prior(model, count, latent, options.seed, decoding == LIKELIEST)
+    Args:
+        model: The trained VAE.
+        z: Latent codes, shape (codes, latent).
+        generator: The random generator of the draws.
+        draws: Number of images to draw for each z for the decoding `mean`.
+        decoding: `drawn`, `likeliest` or `mean`.
 
-
-def _interpolations(model: VAE, ends: Tensor, options: Generation, decoding: str) -> Tensor:
-    """Decodes the points between pairs of z, shape (pairs, 2, latent). The points are the same for each decoding."""
-    if decoding == MEAN:
-        z = generation.between(ends[:, 0], ends[:, 1], options.steps).flatten(0, 1)
-        return generation.mean_images(model, z, options.draws, torch.Generator(z.device).manual_seed(options.seed))
-
-    return generation.interpolations(model, ends, options.steps, options.seed, decoding == LIKELIEST)
-
-
-def _array(examples: Tensor, decoding: str) -> Array:
-    """Converts examples to an array of word ids, shape (texts, words), or of pixels, shape (images, height, width).
-
-    Drawn pixels, which are 0 or 1, become bytes. Probabilities are rounded to multiples of 1 / LEVELS, which numbers of
-    half precision hold without an error.
+    Returns:
+        Word ids, shape (codes, words), or pixels, shape (codes, height, width). Drawn pixels are 0 or 1, as bytes.
+        Probabilities are rounded to multiples of 1 / LEVELS, which numbers of half precision hold without an error.
     """
-    array = examples.cpu().numpy()
-    if array.dtype.kind != "f":
-        return array
-    pixels = array[:, 0]
+    if decoding == MEAN:
+        ink = generation.mean_images(model, z, draws, generator)[:, 0].cpu().numpy()
+        return (np.rint(ink * LEVELS) / LEVELS).astype(np.float16)
+    examples: Array = generation.decode(model, z, generator, decoding == LIKELIEST).cpu().numpy()
 
-    return (np.rint(pixels * LEVELS) / LEVELS).astype(np.float16) if decoding == MEAN else pixels.astype(np.uint8)
+    return examples[:, 0].astype(np.uint8) if examples.dtype.kind == "f" else examples

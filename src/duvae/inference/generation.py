@@ -100,19 +100,20 @@ def mean_images(
     return torch.cat(means)
 
 
-def prior_codes(model: VAE, count: int, latent: int, seed: int) -> tuple[Float[Tensor, "count latent"], Generator]:
-    """Draws z from the prior N(0, I), on the model's device.
+def prior_codes(
+    count: int, latent: int, seed: int, device: torch.device
+) -> tuple[Float[Tensor, "count latent"], Generator]:
+    """Draws latent codes z from the prior N(0, I).
 
     Args:
-        model: The trained VAE.
-        count: Number of z.
-        latent: Number of dimensions of z.
-        seed: Seed of the draws.
+        count: Number of latent codes to draw.
+        latent: Number of dimensions of each latent code.
+        seed: Seed of the random generator.
+        device: Device of the latent codes and of the generator: that of the model which will decode them.
 
     Returns:
-        The z, and the generator, from which draws from p(x|z) can follow.
+        The latent codes, shape (count, latent), and the generator after their draws, for draws from p(x|z).
     """
-    device = next(model.parameters()).device
     generator = Generator(device).manual_seed(seed)
 
     return torch.randn(count, latent, generator=generator, device=device), generator
@@ -141,7 +142,7 @@ def prior(
     Returns:
         The examples in the form that `decode` returns, shape (count, ...).
     """
-    z, generator = prior_codes(model, count, latent, seed)
+    z, generator = prior_codes(count, latent, seed, next(model.parameters()).device)
 
     return decode(model, z, generator, likely, temperature, longest)
 

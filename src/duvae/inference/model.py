@@ -328,8 +328,8 @@ def load(folder: str | Path, vocabulary: str | Path | None = None) -> TrainedMod
 
     Args:
         folder: The folder with `weights.safetensors` and `model.json`. It is `models/<data set>/<setting>/<seed>` in a
-            project, or the folder `model` of a run in MLflow. A setting is a system, such as DU-VAE, with its
-            hyperparameters.
+            project, or the folder `data/model` of a logged model in MLflow. A setting is a system, such as DU-VAE, with
+            its hyperparameters.
         vocabulary: A text file with one word per line, in the order of the word ids. None: `vocabulary.txt` in the
             model's folder or, if that file is missing, in the folder `data/prepared/<data set>` of the model's project.
             A model of images needs no vocabulary.
@@ -344,7 +344,7 @@ def load(folder: str | Path, vocabulary: str | Path | None = None) -> TrainedMod
     if not (folder / "model.json").is_file():
         raise UserError(
             f"{folder / 'model.json'}: not there. Expected a model's folder: models/<data set>/<setting>/<seed>, as"
-            " 'duvae train' writes it, or 'model' of a run in MLflow."
+            " 'duvae train' writes it, or 'data/model' of a logged model in MLflow."
         )
     if warning := collapse.message(folder):
         warnings.warn(warning, collapse.Collapsed, stacklevel=2)

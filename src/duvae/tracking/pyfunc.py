@@ -1,7 +1,7 @@
 """Loads a trained model as a pyfunc, which is MLflow's general format of models.
 
 The model is read from plain files, and no pickle is needed. For example,
-`mlflow.pyfunc.load_model("models:/yelp@best").predict(["the food was good ."])` returns a table with one row per
+`mlflow.pyfunc.load_model("models:/yelp@du_vae").predict(["the food was good ."])` returns a table with one row per
 sentence or image. A row holds the number of unknown words, mu, sigma and features. mu and sigma are the means and the
 standard deviations of q(z|x); for a flow they are those of z^0, from which the flow computes z. The features are mu;
 for a flow they are mu and the latent code that the flow computes from mu.

@@ -2,12 +2,13 @@
 
 import hashlib
 import urllib.request
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from mlflow import MlflowClient
-from mlflow.entities import Run
+from mlflow.entities import FileInfo, Run
 
 from duvae.config import Job, Params
 from duvae.errors import UserError
@@ -15,7 +16,6 @@ from duvae.report import per_example, results
 
 LAYOUT = 4
 """Version of the layout of a run. The digest covers this version, so `track` writes every run again when it changes."""
-
 
 LOGGED, LOCATION = "duvae.model", "duvae.model_location"
 """Names of two tags of a run: the id of its logged model, and the address of the folder of the model's files."""
@@ -83,41 +83,34 @@ def has_copies(client: MlflowClient, run: Run, paths: Mapping[Path, str | None])
         paths: The files that the run copies, as `files` returns them.
     """
     model, location = (run.data.tags.get(name) for name in (LOGGED, LOCATION))
-    sizes = {path: path.stat().st_size for path, folder in paths.items() if folder is not None}
-    of_model = {path: size for path, size in sizes.items() if paths[path] == MODEL}
-    of_run = {path: size for path, size in sizes.items() if paths[path] != MODEL}
+    of_run: dict[str, int] = {}
+    of_model: dict[str, int] = {}
+    for path, folder in paths.items():
+        if folder == MODEL:
+            of_model[f"{FILES}/{path.name}"] = path.stat().st_size
+        elif folder is not None:
+            of_run[f"{folder}/{path.name}"] = path.stat().st_size
     if of_model and (model is None or location is None):
         return False
-    uri = str(run.info.artifact_uri)
 
-    return _has(
-        client, uri, {f"{paths[path]}/{path.name}": size for path, size in of_run.items()}, run=run.info.run_id
-    ) and _has(client, str(location), {f"{FILES}/{path.name}": size for path, size in of_model.items()}, model=model)
+    return _are_at(str(run.info.artifact_uri), of_run, partial(client.list_artifacts, run.info.run_id)) and _are_at(
+        str(location), of_model, partial(client.list_logged_model_artifacts, str(model))
+    )
 
 
-def _has(
-    client: MlflowClient, uri: str, sizes: Mapping[str, int], run: str | None = None, model: str | None = None
-) -> bool:
-    """Whether there are files of these sizes.
+def _are_at(uri: str, sizes: Mapping[str, int], listed: Callable[[str], Iterable[FileInfo]]) -> bool:
+    """Whether files of the given sizes are in a folder.
 
     Args:
-        client: Client of the store.
-        uri: Address of the folder of the files.
-        sizes: The sizes of the files, by their paths in the folder.
-        run: Id of the run to which the folder belongs, or
-        model: Id of the logged model to which it belongs.
+        uri: Address of the folder.
+        sizes: Sizes of the files in bytes, by their paths in the folder.
+        listed: Function that asks the server of MLflow for the files in a part of the folder.
     """
     if uri.startswith(("file:", "/")):
         place = Path(urllib.request.url2pathname(urlsplit(uri).path)) if uri.startswith("file:") else Path(uri)
         found = {name: (place / name).stat().st_size for name in sizes if (place / name).is_file()}
     else:
-        known = [
-            file
-            for folder in {name.rpartition("/")[0] for name in sizes}
-            for file in (
-                client.list_artifacts(run, folder) if run else client.list_logged_model_artifacts(str(model), folder)
-            )
-        ]
+        known = [file for part in {name.rpartition("/")[0] for name in sizes} for file in listed(part)]
         # A server that names no size is believed.
         found = {file.path: file.file_size or sizes[file.path] for file in known if file.path in sizes}
 

@@ -30,7 +30,7 @@ from duvae.project.files import read_json
 from duvae.project.progress import Bar
 from duvae.report import figures, latent_spaces, per_example, results, then_and_now, weights
 from duvae.report.results import Result
-from duvae.tracking import data_sets, models, run_files, setting_runs
+from duvae.tracking import data_sets, logged_models, registered_models, run_files, setting_runs
 from duvae.tracking.store import connect, experiment, store_errors
 from duvae.tracking.trial_runs import epoch_metrics
 
@@ -223,7 +223,7 @@ def _write(
     model = [path for path in files if files[path] == run_files.MODEL]
     if model:
         networks = params.dataset(job.dataset).networks
-        models.log(
+        logged_models.log(
             *(client, experiment_id, run, result),
             # With the metrics, the loaded model can warn that its latent space has collapsed.
             [*model, root / "results" / job.folder / "metrics.json"],
@@ -243,13 +243,13 @@ def _summarize(
 ) -> None:
     """Brings the runs of the settings and the registered model of a data set up to date."""
     runs = experiment.current
-    if setting_runs.is_current(experiment.parents, runs) and models.is_registered(client, dataset, runs):
+    if setting_runs.is_current(experiment.parents, runs) and registered_models.is_registered(client, dataset, runs):
         return
     setting_runs.update(client, experiment.id, experiment.parents, runs)
     of_dataset = [job for job in dict.fromkeys([*params.jobs(), *jobs]) if job.dataset == dataset and _key(job) in runs]
     complete = [job for job in of_dataset if all(path.exists() for path in results.commands(params, job, root))]
     current = [job for job in complete if not _stale(params, job, root)]
-    models.register(client, dataset, runs, results.read(params, current, root), root)
+    registered_models.register(client, dataset, runs, results.read(params, current, root), root)
 
 
 def _tags(params: Params, result: Result) -> dict[str, str]:
@@ -367,7 +367,7 @@ def _runs(client: MlflowClient, experiment_id: str, job: Job | None = None) -> I
 
 def _remove(client: MlflowClient, run: Run) -> None:
     """Deletes a run, its artifacts and its model. MLflow's `delete_run` alone would keep the artifacts."""
-    models.remove(client, run)
+    logged_models.remove(client, run)
     client.delete_run(run.info.run_id)
     get_artifact_repository(run.info.artifact_uri, tracking_uri=client.tracking_uri).delete_artifacts()  # type: ignore[no-untyped-call]
 
