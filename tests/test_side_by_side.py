@@ -187,3 +187,23 @@ def test_a_command_and_its_children_end_with_the_caller(how: str, tmp_path: Path
             process.send_signal(signal.SIGTERM)
         assert process.wait(120) == 128 + signal.SIGTERM
         assert (tmp_path / "saved").exists()
+
+
+STOPPED_AT_THE_START = """
+import os, signal, subprocess, sys
+from duvae.project import ends_with_caller
+
+class Popen(subprocess.Popen):
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+subprocess.Popen = Popen
+sys.exit(ends_with_caller.run(["sleep", "300"]))
+"""
+
+
+def test_a_signal_right_after_the_start_of_a_command_ends_the_command() -> None:
+    """Without its handler, the guard would end alone, and the command would go on."""
+    with subprocess.Popen([sys.executable, "-c", STOPPED_AT_THE_START], stdin=subprocess.PIPE) as process:
+        assert process.wait(60) == 128 + signal.SIGTERM

@@ -30,18 +30,22 @@ def run(command: list[str]) -> int:
         The exit status; 128 + the signal's number if a signal ended the command.
     """
     stopped = threading.Event()
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, process_group=0)
+    process: subprocess.Popen[bytes] | None = None
 
     def stop(*_: object) -> None:
         stopped.set()
-        _send(process.pid, signal.SIGTERM)
+        if process:
+            _send(process.pid, signal.SIGTERM)
 
     def end_with_caller() -> None:
         while os.read(sys.stdin.fileno(), 1):  # without the lock of `sys.stdin`, which Python needs at its end
             pass
         stop()
 
-    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGTERM, stop)  # first, so that no signal leaves a command behind that has just started
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, process_group=0)
+    if stopped.is_set():  # the signal came before `process` had its value
+        stop()
     threading.Thread(target=end_with_caller, daemon=True).start()
     status = process.wait()
     until = time.monotonic() + GRACE
