@@ -26,7 +26,7 @@ export NO_MKDOCS_2_WARNING := true
 # dvc and the commands of its stages come from the environment .venv.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: figure1 demo report rebuild ui serve search dashboard test check docs smoke torture fuzz bench gpu-check counts containers digests passwords lock environment clean help
+.PHONY: figure1 demo report rebuild ui serve search dashboard test check docs pages smoke torture fuzz bench gpu-check counts containers digests passwords lock environment clean help
 
 figure1: $(ENVIRONMENT)  ## Rebuild Figure 1 on all cores or GPUs, fill MLflow, and print the results (the default target)
 	@python -m pipelines.figure1 $(ARGS)
@@ -86,6 +86,9 @@ docs: $(ENVIRONMENT)  ## Build the documentation site into build/site; ARGS=serv
 	  *) echo "error: make docs ARGS='$(ARGS)': expected ARGS=serve, or no ARGS." >&2; exit 2 ;; \
 	esac
 
+pages: $(ENVIRONMENT)  ## Check reports/ and build/site in Chromium: accessibility, widths, scripts; ARGS=FILE for one page
+	@PYTHONPATH="$(CURDIR)" python tests/pages.py $(ARGS)
+
 smoke: $(ENVIRONMENT)  ## Run all stages at a reduced size, in a temporary folder
 	@python tests/end_to_end.py
 
@@ -130,7 +133,7 @@ environment: $(ENVIRONMENT)  ## Create .venv or bring it up to date; most other 
 lock:  ## Write requirements.lock anew, with the newest versions; ARGS='-c requirements.lock' keeps the versions
 	@[ -x $(BIN)/uv ] || $(MAKE) environment
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
-	    --all-extras --group install --group containers --group docs --group examples \
+	    --all-extras --group install --group containers --group docs --group examples --group pages \
 	    --overrides <(echo "dataclasses; python_version < '3.7'") -c <(grep '^torch==' requirements.lock) --no-emit-package torch \
 	    $(ARGS) pyproject.toml -o .venv/resolved.txt
 	@{ grep -E '^(#|torch==)' requirements.lock; \
