@@ -18,6 +18,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from duvae.project import name_lists
 from pipelines.durations import duration
 from pipelines.forecast import Forecast
 from pipelines.launcher import TaskResult
@@ -275,7 +276,7 @@ def _counts(counts: Mapping[str, int]) -> str:
 
 
 def failures(progress: Progress) -> str:
-    """For each failed task, the reason and the end of its log; then the names of the stages that did not start.
+    """For each failed task, the reason and the end of its log; then the stages that did not start.
 
     If no device is left, the last line is the reason.
     """
@@ -283,7 +284,7 @@ def failures(progress: Progress) -> str:
     for error in progress.failed.values():
         parts += [f"failed: {error}", *(f"    {line}" for line in error.log.splitlines())]
     if progress.skipped:
-        parts.append(f"not started: {', '.join(progress.skipped)}")
+        parts.append(f"not started: {name_lists.shortened(progress.skipped)}")
     if progress.no_device:
         parts.append(progress.no_device)
 

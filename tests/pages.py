@@ -43,7 +43,7 @@ SITE = ROOT / "build/site"
 SITE_PAGES = ("index", "tutorial", "metrics-library", "theory", "reference/commands", "reference/systems")
 
 THEME = ("aria-dialog-name", "scrollable-region-focusable")
-"""Findings that the theme of the site causes. Most browsers give what scrolls the focus of the keyboard by themselves."""
+"""Findings that the theme of the site causes. Most browsers let the keyboard scroll what is too wide."""
 
 OPEN = "document.querySelectorAll('details').forEach(part => { part.open = true; })"
 OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"

@@ -6,7 +6,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from duvae.config import Job, Params
-from duvae.project import local_store
+from duvae.project import local_store, name_lists
 from duvae.tracking import runs
 
 
@@ -35,4 +35,4 @@ def run(params: Params, root: Path = Path(), jobs: Sequence[Job] | None = None) 
     for message in [*tracked.stale, *tracked.changed]:
         print(message)
     if tracked.missing:
-        print(f"jobs without results: {', '.join(tracked.missing)}. Run 'dvc repro' to produce them.")
+        print(f"jobs without results: {name_lists.shortened(tracked.missing)}. Run 'dvc repro' to produce them.")
