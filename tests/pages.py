@@ -192,7 +192,8 @@ def _messages(page: Page) -> list[str]:
 
 def _own_pages() -> Iterator[Path]:
     """The pages that the project has made: the report, the studies, and some pages of the documentation's site."""
-    yield from sorted((ROOT / "reports").glob("**/*.html"))
+    for folder in ("", "studies", "examples"):  # Great Expectations makes the pages of `reports/data_docs`
+        yield from sorted((ROOT / "reports" / folder).glob("*.html"))
     yield from filter(Path.is_file, (SITE / f"{name}.html" for name in SITE_PAGES))
 
 

@@ -51,7 +51,8 @@ class Tables(HTMLParser):
             self.ids.append(str(given["id"]))
         if tag == "a" and not str(given["href"]).startswith("#"):
             self.loads.append(str(given["href"]))
-        if tag in ("img", "script", "link", "iframe", "source", "object") and (given.get("src") or given.get("href")):
+        loading = ("img", "image", "script", "link", "iframe", "source", "object")
+        if tag in loading and (given.get("src") or given.get("href")):
             self.loads.append(given.get("src") or given.get("href") or "")
 
     def handle_endtag(self, tag: str) -> None:

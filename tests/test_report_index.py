@@ -199,7 +199,7 @@ def test_figure1_stands_once_and_its_numbers_on_its_own_page(
 ) -> None:
     figure1.run(params, root)
     alone = Tables((root / "reports/figure1.html").read_text(encoding="utf-8"))
-    assert html.count('alt="Latent spaces: density above, means below"') == 1
+    assert html.count('aria-label="Contours of the aggregated posteriors') == 1
     assert not [name for name in drawn.found if name.startswith("figure1-")]
     assert {"claims-figure1", "figure1-likelihood-synthetic", "figure1-probes-synthetic"} < set(alone.found)
     without = params.model_copy(update={"run": params.blocks()[0].model_copy(update={"settings": ["vae", "du_vae"]})})

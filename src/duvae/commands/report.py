@@ -15,6 +15,7 @@ from duvae.report import (
     claims,
     collapse,
     compare,
+    drawings,
     earlier_results,
     examples,
     figure1,
@@ -42,9 +43,6 @@ from duvae.report import (
 )
 from duvae.report.per_example import Floor, PerExample, Space
 from duvae.report.results import Result
-
-MAX_SVG_POINTS = 60_000
-"""Largest number of points of training curves that the page shows as SVG. For more points, a PNG is smaller."""
 
 
 def run(params: Params, root: Path = Path()) -> None:
@@ -157,19 +155,19 @@ def section(params: Params, models: Sequence[Result], root: Path, others: Sequen
         "evidence": evidence,
         "quadrature": page.quadrature(floor) if floor else None,
         "observations": observations.observations(models, compared, dataset.networks.latent),
-        "curves": _curves(models, warmup),
+        "curves": drawings.curves(models, warmup),
         "seeds": seeds,
         "warmup": warmup,
         "metrics": metric_columns.shown_metrics(models, floor, item),
         "probes": probes,
         "alphabets": tables.alphabets(models),
         "longer": longer.sentences(models, compared),
-        "longer_figure": page.inline_svg(figures.svg(longer.figure(models, warmup))) if longer.pairs(models) else None,
+        "longer_figure": drawings.inline_svg(longer.figure(models, warmup)) if longer.pairs(models) else None,
         "dimensions": more_tables.dimensions(models, colours),
         "variants": variant_page.content(params, name, models, per_model, others, floor, root) if floor else None,
         "exact": more_tables.exact(models, colours),
-        "bias": page.inline_svg(figures.svg(figures.bias(models))) if more_tables.has_curve(models) else None,
-        "probe_figure": page.inline_svg(figures.svg(figures.probes(models))) if probes else None,
+        "bias": drawings.inline_svg(figures.bias(models)) if more_tables.has_curve(models) else None,
+        "probe_figure": drawings.inline_svg(figures.probes(models)) if probes else None,
         "latent": [(picture, latent[setting]) for setting, picture in pictures.items()],
         "densest": cells.number(densest, 2),
         "apart": dataset.kind in APART,
@@ -182,7 +180,7 @@ def section(params: Params, models: Sequence[Result], root: Path, others: Sequen
         "collapse": {
             "names": pair.names,
             "warmup": warmup,
-            "figure": page.inline_svg(figures.svg(collapse.figure(pair))),
+            "figure": drawings.inline_svg(sheet := collapse.figure(pair), [sheet.axes[::2], sheet.axes[1::2]]),
             "paragraphs": collapse.paragraphs(pair, compared),
             "prior": cells.number(pair.prior, 2),
         }
@@ -330,12 +328,3 @@ def first_comparison(sets: Sequence[Mapping[str, Any]]) -> list[str] | None:
     ids = [setting["id"] for dataset in sets for setting in dataset["settings"]]
 
     return ids[:2] if len(ids) > 1 else None
-
-
-def _curves(models: Sequence[Result], warmup: int) -> Markup:
-    """Draws the training curves as SVG, or as PNG if they have more than `MAX_SVG_POINTS` points."""
-    figure = figures.curves(models, warmup)
-    if sum(len(model.history) for model in models) * len(figures.CURVES) > MAX_SVG_POINTS:
-        return page.inline_png(figures.png(figure), "Training curves")
-
-    return page.inline_svg(figures.svg(figure))

@@ -133,7 +133,9 @@ def figure(pair: Pair, width: float = figures.WIDTH) -> Figure:
             ax.set_title(f"kept: {text}", loc="right", fontsize=7, color="#555555")
             ax.grid(axis="y", color="#000000", alpha=0.08, linewidth=0.5)
             ax.set_xlim(0, longest + max(0.25, longest / 40))
-        row[0].set_ylabel(f"{quantity} ({unit})")
+        for ax in row:  # on a narrow screen, the columns stand one below the other
+            ax.set_ylabel(f"{quantity} ({unit})")
+            ax.tick_params(labelleft=True)
         values = np.concatenate([r.history[measure].astype(float).to_numpy() for rs, _ in columns for r in rs])
         most = float(np.nanmax(values, initial=0.0))
         ends = max(float(best_epoch(result)[measure]) for results, _ in columns for result in results)
@@ -153,7 +155,7 @@ def figure(pair: Pair, width: float = figures.WIDTH) -> Figure:
     for ax in axes[-1]:
         ax.set_xlabel("epoch")
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-    sheet.align_ylabels(axes[:, 0])
+    sheet.align_ylabels(axes)
     sheet.tight_layout(h_pad=0.7, w_pad=1.5)
 
     return sheet

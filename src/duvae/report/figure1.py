@@ -15,6 +15,7 @@ from duvae.report import (
     cells,
     claim_rows,
     claims,
+    drawings,
     earlier_results,
     figures,
     latent_spaces,
@@ -102,7 +103,8 @@ def picture(
         spaces.append(replace(per_example.space(selected, chosen), name=f"DU-VAE, {selected.hyperparameters}"))
     paper = next((pair for pair in zip(models, examples, strict=True) if pair[0].job.setting == "du_vae"), None)
     points = [true_z, *spaces] if true_z else spaces
-    figure = figures.png(latent_spaces.figure1(dataset.source, true_z, spaces), dpi=250)
+    drawing = latent_spaces.figure1(dataset.source, true_z, spaces)
+    figure = figures.png(drawing, dpi=250)
 
     return figure, {
         "true_z": true_z is not None,
@@ -110,7 +112,7 @@ def picture(
             [f"{page.percent(latent_spaces.share_outside(space.means))} ({space.name})" for space in points]
         ),
         "points": cells.word_list([space.name for space in spaces if space.variances is None]),
-        "figure": page.inline_png(figure, "Latent spaces: density above, means below"),
+        "figure": drawings.inline_png(drawing, figure, latent_spaces.columns(drawing)),
         "selection": selection.sentence(params, paper, (selected, chosen) if selected and chosen else None, root)
         if paper and choice
         else None,
@@ -174,9 +176,9 @@ def content(params: Params, models: Sequence[Result], root: Path = Path()) -> tu
         "quadrature": page.quadrature(floor),
         "metrics": page.metric_explanations(metric_columns.shown_metrics(models, floor), params.evaluation, floor),
         "probes": tables.probes(models, colours, prefix="figure1-"),
-        "probe_figure": page.inline_svg(figures.svg(figures.probes(models))),
+        "probe_figure": drawings.inline_svg(figures.probes(models)),
         "warmup": dataset.optimisation.warmup,
-        "curves": page.inline_svg(figures.svg(figures.curves(models, dataset.optimisation.warmup))),
+        "curves": drawings.curves(models, dataset.optimisation.warmup),
         "costs": tables.costs(models, colours, prefix="figure1-"),
     }
 

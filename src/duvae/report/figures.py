@@ -186,6 +186,7 @@ def curves(results: Sequence[Result], warmup: int, width: float = WIDTH) -> Figu
             ax.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
         ax.grid(axis="y", color="#000000", alpha=0.08, linewidth=0.5)
         ax.set_xlim(0, longest + (0 if many else max(0.25, longest / 40)))
+        ax.tick_params(labelbottom=True)  # on a narrow screen, each panel stands alone
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
         ends.append(list(last.values()))
     for ax in axes[-1]:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.contour import QuadContourSet
@@ -122,6 +123,16 @@ def figure1(
     bar.tick_params(length=1.5, pad=1.5, labelsize=6)
 
     return figure
+
+
+def columns(figure: Figure) -> list[list[Artist]]:
+    """The panels of each latent space in a wide Figure 1, the density and the means, and then the scale of colours."""
+    *panels, bar = figure.axes
+    spaces = len(panels) // 2
+
+    groups: list[list[Artist]] = [[panels[space], panels[spaces + space]] for space in range(spaces)]
+
+    return [*groups, [bar]]
 
 
 def _panels(systems: int, width: float) -> tuple[Figure, npt.NDArray[Any], Axes]:

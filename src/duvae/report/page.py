@@ -44,11 +44,6 @@ def inline_png(png: bytes, alt: str) -> Markup:
     return Markup('<img alt="{}" src="data:image/png;base64,{}">').format(alt, base64.b64encode(png).decode())
 
 
-def inline_svg(svg: str) -> Markup:
-    """Marks SVG text, as the function `figures.svg` returns it, as HTML that the template must not escape."""
-    return Markup(svg)  # noqa: S704 (figures.svg escapes its text)
-
-
 def metric_explanations(
     keys: Sequence[str], evaluation: Evaluation, floor: Floor | None = None
 ) -> list[Mapping[str, str]]:

@@ -16,12 +16,12 @@ from duvae.errors import UserError
 from duvae.metrics.statistics import with_error
 from duvae.project.files import read_json
 from duvae.project.provenance import read_record
-from duvae.report import figures, names, site
+from duvae.report import drawings, figures, names, site
 from duvae.report.cells import Cell, Head, Row, Table, number, word_list
 from duvae.report.comparison import difference_text, interval_of
 from duvae.report.convergence import MARK
 from duvae.report.origin import machine_name
-from duvae.report.page import inline_svg, percent, render
+from duvae.report.page import percent, render
 from duvae.report.results import read_table, short_commit
 from duvae.report.study_figures import heat_map, letter, paper_choice, progress
 
@@ -153,8 +153,8 @@ def page(folder: Path, params: Params | None = None) -> tuple[bytes, str]:
             *([] if params is None else earlier_lines(summary, params)),
             origin_line(record),
         ],
-        map=inline_svg(figures.svg(figure)),
-        progress=inline_svg(figures.svg(progress(summary, trials, curves))),
+        map=drawings.inline_svg(figure),
+        progress=drawings.inline_svg(progress(summary, trials, curves)),
         figure2=figure2(summary, trials),
         trials=trials_table(summary, trials),
         commit=short_commit(record) if record else None,

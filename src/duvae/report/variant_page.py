@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from duvae.config import Params
 from duvae.registry import RECORDS
-from duvae.report import convergence, figures, origin, page, per_example, tables, variants
+from duvae.report import convergence, drawings, figures, origin, per_example, tables, variants
 from duvae.report.cells import Cell, Head, Row, Table, cell, number
 from duvae.report.comparison import LEVEL, difference_text
 from duvae.report.names import label
@@ -85,7 +85,7 @@ def content(
                 "table": table(group, floor),
                 "intro": intro(group),
                 "sentences": sentences(group),
-                "figure": page.inline_svg(figures.svg(figure(group))) if drawable(group) else None,
+                "figure": drawings.inline_svg(figure(group)) if drawable(group) else None,
             }
             for group in groups
         ],

@@ -11,7 +11,7 @@ from duvae.errors import UserError
 from duvae.inference import sample_files
 from duvae.metrics import verdict
 from duvae.project.files import whole, write_text
-from duvae.report import brief, figures, latent_spaces, page, per_example, results, site, weights
+from duvae.report import brief, drawings, figures, latent_spaces, page, per_example, results, site, weights
 from duvae.report.per_example import Space
 from duvae.report.results import Result
 
@@ -51,7 +51,8 @@ def show(params: Params, dataset: str, root: Path) -> None:
     sentences = decoded(models, root)
     chosen = params.dataset(dataset)
     assert isinstance(chosen, SyntheticDataset)
-    png = figures.png(latent_spaces.figure1(chosen.source, _true_space(dataset, root), spaces), dpi=DPI)
+    drawing = latent_spaces.figure1(chosen.source, _true_space(dataset, root), spaces)
+    png = figures.png(drawing, dpi=DPI)
     steps = next_steps(params, root)
     notes = [verdict.RULE, ONE_SEED, *([CHOSEN] if is_default(root / folder.PARAMS) else [])]
     html = page.render(
@@ -61,7 +62,7 @@ def show(params: Params, dataset: str, root: Path) -> None:
         table=brief.table(models, chosen),
         lines=brief.lines(params, models, [per_example.read(model, root) for model in models], root),
         sentences=sentences,
-        figure=page.inline_png(png, "Latent spaces: density above, means below"),
+        figure=drawings.inline_png(drawing, png, latent_spaces.columns(drawing)),
         notes=notes,
         steps=steps,
     )
