@@ -39,9 +39,9 @@ class Study(Frozen):
     """A search for the hyperparameters with which a system has the lowest NLL on the validation set of a data set.
 
     A point gives one value to each searched hyperparameter; the study trains a model at each point that it tries. The
-    sampler `grid` tries all combinations of the values. The sampler `tpe`, a tree-structured Parzen estimator, first
-    tries the points in `first`, then `startup` evenly spread points, and then points that it chooses from the results.
-    It stops when `trials` or `budget` is used up.
+    sampler `grid` tries all combinations of the values. The samplers `tpe`, a tree-structured Parzen estimator, and
+    `gp`, a Gaussian process, first try the points in `first`, then `startup` evenly spread points, and then points that
+    they choose from the results. They stop when `trials` or `budget` is used up.
     """
 
     dataset: Annotated[Name, doc("Name of the data set.")]
@@ -51,10 +51,11 @@ class Study(Frozen):
     ]
     seed: Annotated[Seed, doc("Seed of the sampler and of every training.", "paper: one run per table cell")]
     sampler: Annotated[
-        Literal["grid", "tpe"],
+        Literal["grid", "tpe", "gp"],
         doc(
             "Rule that chooses the hyperparameters to try. `grid`: all combinations of the values. `tpe`: a "
-            "tree-structured Parzen estimator, between the least and the greatest value.",
+            "tree-structured Parzen estimator, between the least and the greatest value. `gp`: a Gaussian process, "
+            "between the same values.",
             "paper, Figure 2; ours",
         ),
     ]
@@ -84,19 +85,19 @@ class Study(Frozen):
     first: Annotated[
         list[dict[Name, Value]],
         Field(max_length=1_000),
-        doc("Hyperparameters that `tpe` tries before all others.", "ours"),
+        doc("Hyperparameters that `tpe` and `gp` try before all others.", "ours"),
     ] = []
     startup: Annotated[
-        SomeEpochs, doc("Number of evenly spread points that `tpe` tries after those of `first`.", "ours")
+        SomeEpochs, doc("Number of evenly spread points that `tpe` and `gp` try after those of `first`.", "ours")
     ] = 4
     trials: Annotated[
-        Count | None, doc("Largest number of trainings that `tpe` may begin; null: no limit.", "ours")
+        Count | None, doc("Largest number of trainings that `tpe` or `gp` may begin; null: no limit.", "ours")
     ] = None
     budget: Annotated[
         Positive | None,
         doc(
-            "Largest total number of epochs for `tpe`, as a share of the epochs of a grid study with the same "
-            "values; null: no limit.",
+            "Largest total number of epochs for `tpe` or `gp`, as a share of the epochs of a grid study with the "
+            "same values; null: no limit.",
             "ours",
         ),
     ] = None
@@ -105,8 +106,16 @@ class Study(Frozen):
 
     @model_validator(mode="after")
     def has_an_end(self) -> Self:
-        if self.sampler == "tpe" and self.trials is None and self.budget is None:
+        if self.sampler != "grid" and self.trials is None and self.budget is None:
             why = "expected 'budget' or 'trials', because the study needs an end; found neither"
             raise refusal("budget", why)
+
+        return self
+
+    @model_validator(mode="after")
+    def learns_from_all_trainings(self) -> Self:
+        if self.sampler == "gp" and self.prune is not None:
+            why = "expected null, because 'gp' learns nothing from trainings that end early; found a rule"
+            raise refusal("prune", why)
 
         return self

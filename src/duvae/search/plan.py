@@ -7,7 +7,6 @@ the hyperparameters of each trial, the budget of epochs, and the hash that ident
 import hashlib
 import itertools
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
-from optuna.samplers import BaseSampler, TPESampler
+from optuna.samplers import BaseSampler, GPSampler, TPESampler
 from scipy.stats import qmc
 
 from duvae import config, devices
@@ -25,9 +24,6 @@ from duvae.config import Params
 from duvae.project import fingerprint
 from duvae.registry import HYPERPARAMETERS
 from duvae.search.storage import without_warnings
-
-GOOD_SHARE = 0.25
-"""Share of the trials that the sampler TPE, the tree-structured Parzen estimator, counts as good."""
 
 
 @dataclass(frozen=True)
@@ -169,10 +165,8 @@ class Plan:
         the key, and a changed key starts a new study. So all trials of a study have the same `conditions`.
         """
         # The key leaves out `trials` and `budget`. A user can therefore raise these limits and continue the study.
-        names = {"sampler", "min_mi", "prune", *(("first", "startup") if self.study.sampler == "tpe" else ())}
+        names = {"sampler", "min_mi", "prune", *(() if self.study.sampler == "grid" else ("first", "startup"))}
         options = self.study.model_dump(include=names)
-        if self.study.sampler == "tpe":
-            options["below"] = GOOD_SHARE
         content = json.dumps([self.conditions, options, list(self.space.items())], sort_keys=True)
 
         return hashlib.sha256(content.encode()).hexdigest()
@@ -188,7 +182,7 @@ def first_points(plan: Plan) -> list[dict[str, float]]:
 
     Returns:
         One dictionary per point, with the values of the hyperparameters by name. For a grid study, the result has all
-        points of the grid. For a TPE study, it has the points listed in params.yaml, followed by points of Sobol's
+        points of the grid. For another study, it has the points listed in params.yaml, followed by points of Sobol's
         sequence. This sequence spreads points evenly over the search space.
     """
     if plan.study.sampler == "grid":
@@ -205,7 +199,9 @@ def first_points(plan: Plan) -> list[dict[str, float]]:
 
 
 def sampler(plan: Plan, trials: int) -> BaseSampler:
-    """Builds the TPE sampler that draws the hyperparameters of one trial.
+    """Builds the sampler, TPE or a Gaussian process, that draws the hyperparameters of one trial.
+
+    Both read the bound on MI from the constraint that each trial stores, and avoid trials that do not satisfy it.
 
     The random numbers of the sampler depend only on the seed of the study and on the number of trials. A study that was
     killed and resumed therefore draws the same hyperparameters as a study that was not interrupted.
@@ -216,14 +212,7 @@ def sampler(plan: Plan, trials: int) -> BaseSampler:
     """
     seed = int(np.random.SeedSequence([plan.study.seed, trials]).generate_state(1)[0])
     with without_warnings():
-        return TPESampler(n_startup_trials=1, multivariate=True, constant_liar=True, seed=seed, gamma=good_trials)
+        if plan.study.sampler == "gp":
+            return GPSampler(n_startup_trials=1, seed=seed)
 
-
-def good_trials(trials: int) -> int:
-    """Returns the number of trials, out of `trials`, that TPE counts as good.
-
-    Optuna's default counts a tenth of the trials as good. Of ten trials, this is a single trial. All other trials count
-    as bad, even those near the good trial whose NLL is almost as low. TPE would then avoid the region of the good
-    trial, and would try hyperparameters whose mutual information is too low.
-    """
-    return math.ceil(GOOD_SHARE * trials)
+        return TPESampler(n_startup_trials=1, multivariate=True, constant_liar=True, seed=seed)

@@ -22,6 +22,7 @@ from typing import Self
 
 import optuna
 from filelock import FileLock, Timeout
+from optuna.exceptions import ExperimentalWarning
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import Study
@@ -323,7 +324,7 @@ def _trial_id(storage: BaseStorage, study: Study, number: int) -> int:
 
 @contextlib.contextmanager
 def without_warnings() -> Iterator[None]:
-    """Silences all warnings inside the `with` block, because Optuna warns about each experimental function."""
+    """Silences Optuna's warnings about experimental functions inside the `with` block, but not those about old ones."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+        warnings.simplefilter("ignore", ExperimentalWarning)
         yield
