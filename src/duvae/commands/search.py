@@ -23,7 +23,7 @@ from duvae.search import examples
 from duvae.search.plan import Plan
 from duvae.search.storage import Worker, open_storage, study_root
 from duvae.search.study import create_study, remove_states, work
-from duvae.search.summary import curves, summarize, trials
+from duvae.search.summary import curves, importance, summarize, trials
 from duvae.search.trial import PARENT
 from duvae.tracking.trial_runs import end_study
 
@@ -61,7 +61,7 @@ def run(params: Params, name: str, url: str | None = None, worker: bool = False,
     nll = examples.of_study(study)
     other = folder.with_name(str(plan.study.against)) / examples.FILE
     nll_against = examples.read(other, f"duvae search --study {plan.study.against}") if against else None
-    content = summarize(plan, frame, against, len(valid), nll, nll_against)
+    content = summarize(plan, frame, against, len(valid), nll, nll_against, importance(plan, study))
     write_text(folder / "best_params.yaml", best_params(plan, content))
     for file, table in (("trials.csv", frame), ("curves.csv", curves(study))):
         with whole(folder / file) as temporary:

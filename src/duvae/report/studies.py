@@ -16,7 +16,7 @@ from duvae.errors import UserError
 from duvae.metrics.statistics import with_error
 from duvae.project.files import read_json
 from duvae.project.provenance import read_record
-from duvae.report import drawings, figures, names, site
+from duvae.report import drawings, figures, names, site, study_front
 from duvae.report.cells import Cell, Head, Row, Table, number, word_list
 from duvae.report.comparison import difference_text, interval_of
 from duvae.report.convergence import MARK
@@ -150,11 +150,13 @@ def page(folder: Path, params: Params | None = None) -> tuple[bytes, str]:
         summary_lines=[
             *summary_lines(summary, trials),
             *ending_lines(summary, trials),
+            *filter(None, [study_front.importance_line(summary)]),
             *([] if params is None else earlier_lines(summary, params)),
             origin_line(record),
         ],
         map=drawings.inline_svg(figure),
         progress=drawings.inline_svg(progress(summary, trials, curves)),
+        front=drawings.inline_svg(study_front.front_figure(summary, trials)) if study_front.front(trials) else None,
         figure2=figure2(summary, trials),
         trials=trials_table(summary, trials),
         commit=short_commit(record) if record else None,

@@ -10,6 +10,7 @@ from typing import Any
 
 import optuna
 import pandas as pd
+from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
 from duvae.data.splits import Array
@@ -21,11 +22,15 @@ from duvae.search.trial import ENDED, EPOCHS
 STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
 """Names of the states of finished trials. A pruned trial ended early."""
 
-MEASURES = ("nll", "nll_stderr", "loss", "kl", "mi", "au")
+MEASURES = ("nll", "nll_stderr", "loss", "kl", "mi", "au", "use", "use_stderr")
 """Measures of a complete trial on the validation set: in nats per example, except `au`, the number of active units.
 
-`nll_stderr` is the standard error of `nll` over examples, and `loss` is the negative ELBO.
+`nll_stderr` and `use_stderr` are standard errors over examples, `loss` is the negative ELBO, and `use` is the use of z
+by the decoder.
 """
+
+LEAST_FOR_IMPORTANCE = 8
+"""Smallest number of complete trials from which the importance of hyperparameters is estimated."""
 
 
 def trials(plan: Plan, study: optuna.Study) -> pd.DataFrame:
@@ -41,8 +46,8 @@ def trials(plan: Plan, study: optuna.Study) -> pd.DataFrame:
         - `trial`: number of the trial;
         - one column per searched hyperparameter;
         - `state`: complete, pruned or failed;
-        - `nll`, `nll_stderr`, `loss`, `kl`, `mi`: measures of the best weights on the validation set in nats, only of
-          complete trials; `nll_stderr` is the standard error of the NLL over examples;
+        - `nll`, `nll_stderr`, `loss`, `kl`, `mi`, `use`, `use_stderr`: measures of the best weights on the validation
+          set in nats, only of complete trials (see `MEASURES`);
         - `au`: number of active units, only of complete trials;
         - `feasible`: whether the MI lies above the bound of the study, only of complete trials; without a bound, true;
         - `epochs`: last epoch that the training reached;
@@ -86,6 +91,26 @@ def curves(study: optuna.Study) -> pd.DataFrame:
             rows.append({"trial": trial.number, "epoch": index + 1, "valid_loss": loss, "valid_mi": mi})
 
     return pd.DataFrame(rows, columns=["trial", "epoch", "valid_loss", "valid_mi"])
+
+
+def importance(plan: Plan, study: optuna.Study) -> dict[str, float] | None:
+    """Estimates how much of the variance of the NLL over the complete trials each hyperparameter explains (fANOVA).
+
+    Args:
+        plan: Plan of the study.
+        study: Study to read.
+
+    Returns:
+        The share of each searched hyperparameter in what single hyperparameters explain, by name; None if there is only
+        one hyperparameter, fewer complete trials than `LEAST_FOR_IMPORTANCE`, or only one NLL.
+    """
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    if len(plan.space) < 2 or len(complete) < LEAST_FOR_IMPORTANCE or len({trial.value for trial in complete}) < 2:
+        return None
+    evaluator = FanovaImportanceEvaluator(seed=plan.study.seed)
+    shares = get_param_importances(study, evaluator=evaluator, params=list(plan.space))
+
+    return {name: float(shares[name]) for name in plan.space}
 
 
 def feasible(plan: Plan, trial: FrozenTrial) -> bool:
@@ -135,6 +160,7 @@ def summarize(
     sentences: int = 0,
     nll: Mapping[int, Array] | None = None,
     nll_against: Mapping[int, Array] | None = None,
+    shares: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
     """Collects the content of study.json: search space, best trials, cost in epochs, and comparison with a grid study.
 
@@ -145,6 +171,7 @@ def summarize(
         sentences: Number of examples in the validation set.
         nll: NLL of each validation example in nats, by number of the trial; None: not known.
         nll_against: The same of the grid study to compare with; None: not known.
+        shares: Importance of each hyperparameter, as `importance` returns it; None: not known.
     """
     dataset = plan.params.dataset(plan.study.dataset)
     best = best_trial(frame)
@@ -169,6 +196,7 @@ def summarize(
         "trials": {state: int((frame["state"] == state).sum()) for state in STATES.values()},
         "best": best,
         "best_of_all": best_trial(frame, feasible_only=False),
+        "importance": shares,
         "maybe_best": examples.maybe_best(frame, nll or {}),
         "cost": {
             "epochs": trained,

@@ -5,6 +5,7 @@ its trial over. The pruner of a study is the rule that ends trials early.
 """
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from duvae.data.splits import Array
 from duvae.errors import UserError
 from duvae.inference import model_files
 from duvae.inference.model_files import Description
+from duvae.metrics.decoder_use import decoder_use, use_measures
 from duvae.metrics.encoding import encode
 from duvae.metrics.geometry import measures
 from duvae.metrics.likelihood import importance_weighted_nll, nll_indices
@@ -329,10 +331,10 @@ def evaluate_on_validation(
         progress: Progress bar of the trial.
 
     Returns:
-        Values by name: `nll`, `nll_stderr` (the standard error of the NLL over examples), `loss`, `kl`, `mi`, `mpd` and
-        `ce` in nats, and `au` (the number of active units). `loss` is the negative ELBO; docs/metrics.md defines the
-        other measures. A measure that is unknown for the posterior is None. Then the NLL of each measured example in
-        nats, shape (examples,).
+        Values by name: `nll`, `loss`, `kl`, `mi`, `mpd`, `ce` and `use` in nats, `nll_stderr` and `use_stderr`, which
+        are standard errors over examples, and `au`, the number of active units. `loss` is the negative ELBO;
+        docs/metrics.md defines the other measures. A measure that is unknown for the posterior is None. Then the NLL
+        of each measured example in nats, shape (examples,).
 
     Raises:
         UserError: If the posterior has no density, and therefore no NLL.
@@ -348,19 +350,25 @@ def evaluate_on_validation(
     indices = nll_indices(len(valid), plan.params.dataset(plan.study.dataset).nll_examples, evaluation.seed)
     # The indices depend only on the data set and a seed, so all trials are compared on the same examples.
     part = valid if len(indices) == len(valid) else valid.only(indices)
-    with Bar(f"{plan.name}, trial {progress.trial.number}: NLL", len(part)) as bar:
 
+    def reporting(bar: Bar) -> Callable[[int], None]:
         def report(count: int) -> None:
             bar.done(count)
             progress.heartbeat()
 
-        nll = importance_weighted_nll(model, part, plan.samples, device, evaluation.seed, report)
+        return report
+
+    with Bar(f"{plan.name}, trial {progress.trial.number}: NLL", len(part)) as bar:
+        nll = importance_weighted_nll(model, part, plan.samples, device, evaluation.seed, reporting(bar))
+    with Bar(f"{plan.name}, trial {progress.trial.number}: use of z", len(valid)) as bar:
+        use = decoder_use(model, valid, encoded, device, evaluation.seed, reporting(bar))
 
     results = {
         "nll": float(nll.mean()),
         "nll_stderr": standard_error(nll),
         "loss": float(np.mean(encoded.reconstruction + encoded.kl, dtype=np.float64)),
         **measures(encoded, evaluation.active_threshold),
+        **use_measures(use),
     }
 
     return results, nll
