@@ -18,6 +18,10 @@ from duvae.project import job_list
 PARAMS = Path(__file__).parents[1] / "params.yaml"
 TEXT = PARAMS.read_text(encoding="utf-8")
 
+BLOCKS = yaml.safe_load(TEXT)["runs"]["small"]
+KIM = next(index for index, block in enumerate(BLOCKS) if block["datasets"] == ["synthetic_kim"])
+"""Index of the first block whose settings begin on the line of the key."""
+
 PROBE_OF_OMNIGLOT = "      per_character: [5, 10, 15]\n    paper:\n      tables: [table1, table3]"
 
 # For each mistake: the text to replace once in params.yaml, its replacement, the key that the message names,
@@ -181,7 +185,7 @@ MISTAKES = {
     "unknown setting in run": (
         "settings: [ae, vae,",
         "settings: [ae, vea,",
-        "runs.small.1.settings.1",
+        f"runs.small.{KIM}.settings.1",
         ["unknown setting 'vea'", "did you mean 'vae'?"],
     ),
     "no seed in run": (
@@ -390,7 +394,9 @@ def test_a_key_that_an_anchor_lacks_is_one_line(tmp_path: Path) -> None:
         load(tmp_path, TEXT.replace("warmup: 10 ", "", 1))
 
     (line,) = str(error.value).splitlines()
-    assert re.search(r": datasets\.synthetic\.optimisation\.warmup and \d+ more \(line 127\): expected this key", line)
+    number = TEXT.splitlines().index("    optimisation: &text") + 1
+    expected = rf": datasets\.synthetic\.optimisation\.warmup and \d+ more \(line {number}\): expected this key"
+    assert re.search(expected, line)
 
 
 def test_other_mistakes_on_one_line_stay_apart() -> None:
