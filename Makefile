@@ -87,7 +87,7 @@ docs: $(ENVIRONMENT)  ## Build the documentation site into build/site; ARGS=serv
 	esac
 
 pages: $(ENVIRONMENT)  ## Check reports/ and build/site in Chromium: accessibility, widths, scripts; ARGS=FILE for one page
-	@PYTHONPATH="$(CURDIR)" python tests/pages.py $(ARGS)
+	@PYTHONPATH="$(CURDIR)" python tests/browser_pages.py $(ARGS)
 
 smoke: $(ENVIRONMENT)  ## Run all stages at a reduced size, in a temporary folder
 	@python tests/end_to_end.py

@@ -1,10 +1,10 @@
-"""The rules of `make pages`, without a browser. See pages.py, which `.ci/run` runs with one."""
+"""The rules of `make pages`, without a browser. See browser_pages.py, which `.ci/run` runs with one."""
 
 from pathlib import Path
 
 import pytest
 
-import pages
+import browser_pages
 
 NODES = [{"html": "<img src='a.png'>"}, {"html": "<img src='b.png'>"}]
 
@@ -17,19 +17,19 @@ def finding(impact: str) -> dict[str, object]:
 @pytest.mark.parametrize(("impact", "fault"), [("critical", True), ("serious", True), ("moderate", False)])
 def test_serious_findings_are_faults(impact: str, fault: bool) -> None:
     expected = f"image-alt ({impact}): Images must have alternative text; 2 x, first: <img src='a.png'>"
-    assert pages.serious([finding(impact)]) == [expected] * fault
+    assert browser_pages.serious([finding(impact)]) == [expected] * fault
 
 
 def test_a_page_that_scrolls_sideways_is_a_fault() -> None:
-    assert pages.wide(0, 400) == []
-    assert pages.wide(12, 400, "on paper, ") == ["on paper, the page is 12 pixels wider than its window of 400"]
+    assert browser_pages.wide(0, 400) == []
+    assert browser_pages.wide(12, 400, "on paper, ") == ["on paper, the page is 12 pixels wider than its window of 400"]
 
 
 def test_without_a_browser_the_check_says_which_one_it_needs(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert pages.main([]) == 2
+    assert browser_pages.main([]) == 2
     assert "Install Chromium or Chrome: one of chromium," in capsys.readouterr().err
 
 
@@ -40,5 +40,5 @@ def test_a_page_that_is_not_there_is_named(
     browser.write_text("#!/bin/sh\n")
     browser.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert pages.main([str(tmp_path / "none.html")]) == 2
+    assert browser_pages.main([str(tmp_path / "none.html")]) == 2
     assert f"error: {tmp_path / 'none.html'}: expected a file with a page" in capsys.readouterr().err
