@@ -11,14 +11,10 @@ light and dark, with all folded parts open. It also lays each page out for paper
 First it opens a page that has all these faults. So a check that finds nothing cannot pass.
 """
 
-import contextlib
-import functools
-import http.server
 import os
 import shutil
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +22,8 @@ from typing import Any, Literal
 from axe_playwright_python.sync_playwright import Axe
 from benchmarks.browser import NAMES
 from playwright.sync_api import Browser, Error, Page, Route, sync_playwright
+
+from serving import serve_folder
 
 ROOT = Path(__file__).parents[1]
 WIDTHS = (1300, 400)
@@ -77,7 +75,7 @@ def main(names: Sequence[str]) -> int:
     # Chromium refuses to run as root with its sandbox, as in a container. The pages are our own.
     options = ["--no-sandbox"] if os.geteuid() == 0 else []
     failed = 0
-    with sync_playwright() as playwright, tempfile.TemporaryDirectory() as folder, served(SITE) as site:
+    with sync_playwright() as playwright, tempfile.TemporaryDirectory() as folder, serve_folder(SITE) as site:
         browser = playwright.chromium.launch(
             executable_path=program, args=["--disable-gpu", "--disable-background-networking", *options]
         )
@@ -89,7 +87,7 @@ def main(names: Sequence[str]) -> int:
             return 1
         for file in files:
             of_site = file.resolve().is_relative_to(SITE)
-            address = site + file.resolve().relative_to(SITE).as_posix() if of_site else file.resolve().as_uri()
+            address = f"{site}/{file.resolve().relative_to(SITE).as_posix()}" if of_site else file.resolve().as_uri()
             faults = check(browser, address, THEME if of_site else ())
             failed += bool(faults)
             name = os.path.relpath(file, ROOT) if file.resolve().is_relative_to(ROOT) else str(file)
@@ -97,24 +95,6 @@ def main(names: Sequence[str]) -> int:
         browser.close()
 
     return 1 if failed else 0
-
-
-@contextlib.contextmanager
-def served(folder: Path) -> Iterator[str]:
-    """Serves a folder on the loopback address, and yields the address. The site's search does not work in a file.
-
-    Args:
-        folder: The folder to serve.
-    """
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *arguments: object) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=folder)) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
 
 
 def check(browser: Browser, address: str, ignored: Sequence[str] = ()) -> list[str]:

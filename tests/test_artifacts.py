@@ -1,11 +1,7 @@
 """Trained weights for people who do not train: the artifacts of dvc.yaml, and the DVC remote `weights`."""
 
-import functools
-import http.server
 import re
 import shutil
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +11,7 @@ import yaml
 from duvae import config
 from duvae.inference.model import load
 from duvae.registry import RECORDS
+from serving import serve_folder
 from small_project import call
 from test_generation import project as model_of
 
@@ -105,23 +102,16 @@ def test_only_the_model_is_published(published: Path, clone: Path) -> None:
         call(published, "dvc", "push")
 
 
-@pytest.fixture
-def server(clone: Path) -> Iterator[str]:
-    """The address of a web server, on the loopback address, that serves the folder `weights`."""
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *arguments: object) -> None:
-            pass
-
-    handler = functools.partial(Handler, directory=clone / "weights")
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as served:
-        threading.Thread(target=served.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{served.server_port}"
-        served.shutdown()
-
-
-def test_a_web_server_with_the_folder_is_a_remote(clone: Path, server: str, tmp_path: Path) -> None:
+def test_a_web_server_with_the_folder_is_a_remote(clone: Path, tmp_path: Path) -> None:
     (command,) = re.findall(r"`(dvc get GIT_ADDRESS [^`]+)`", PAGE)
-    words = command.replace("GIT_ADDRESS", clone.as_uri()).replace("https://SERVER/weights", server).split()
-    call(tmp_path, *words, "--out", "fetched")
+    with serve_folder(clone / "weights") as server:
+        words = command.replace("GIT_ADDRESS", clone.as_uri()).replace("https://SERVER/weights", server).split()
+        call(tmp_path, *words, "--out", "fetched")
     assert {path.name for path in (tmp_path / "fetched").iterdir()} == {"model.json", "weights.safetensors"}
+
+
+def test_a_remote_without_the_model_is_named_with_its_files(clone: Path) -> None:
+    shutil.rmtree(clone / "weights")
+    (pull,) = re.findall(r"^(dvc pull .*)$", PAGE, re.MULTILINE)
+    with pytest.raises(AssertionError, match=str(MODEL)):
+        call(clone, *pull.split())

@@ -98,6 +98,7 @@ def test_an_interrupted_demonstration_continues(done: tuple[Path, subprocess.Com
 def test_the_table_shows_metrics_json(done: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     place, second = done
     page = (place / "demo" / folder.PAGE).read_text(encoding="utf-8")
+    assert re.search(r'<div class="sheet" [^>]*role="img" aria-label="[^"]+"><svg class="whole"', page)
     for setting, name in SYSTEMS.items():
         values = metrics(place, setting)
         (line,) = (line for line in second.stdout.splitlines() if re.match(rf"{name}[‡ ]", line))

@@ -180,7 +180,7 @@ def section(params: Params, models: Sequence[Result], root: Path, others: Sequen
         "collapse": {
             "names": pair.names,
             "warmup": warmup,
-            "figure": drawings.inline_svg(sheet := collapse.figure(pair), [sheet.axes[::2], sheet.axes[1::2]]),
+            "figure": _collapse(pair),
             "paragraphs": collapse.paragraphs(pair, compared),
             "prior": cells.number(pair.prior, 2),
         }
@@ -328,3 +328,10 @@ def first_comparison(sets: Sequence[Mapping[str, Any]]) -> list[str] | None:
     ids = [setting["id"] for dataset in sets for setting in dataset["settings"]]
 
     return ids[:2] if len(ids) > 1 else None
+
+
+def _collapse(pair: collapse.Pair) -> Markup:
+    """Draws the course of the collapse. On a narrow screen, the VAE stands above the DU-VAE."""
+    figure = collapse.figure(pair)
+
+    return drawings.inline_svg(figure, collapse.columns(figure))

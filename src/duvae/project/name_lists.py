@@ -1,7 +1,6 @@
 """Lists of the names of stages and of jobs, for messages."""
 
 import re
-from collections import Counter
 from collections.abc import Sequence
 
 MOST = 8
@@ -19,7 +18,8 @@ def shortened(names: Sequence[str]) -> str:
     """
     if len(names) <= MOST:
         return ", ".join(names)
-    groups = Counter(re.sub(r"-[^-]+-\d+$", "", name) for name in names)
-    alone = {re.sub(r"-[^-]+-\d+$", "", name): name for name in names}
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(re.sub(r"-[^-]+-\d+$", "", name), []).append(name)
 
-    return ", ".join(f"{group} ({count})" if count > 1 else alone[group] for group, count in groups.items())
+    return ", ".join(f"{group} ({len(own)})" if len(own) > 1 else own[0] for group, own in groups.items())

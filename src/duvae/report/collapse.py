@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -159,6 +160,11 @@ def figure(pair: Pair, width: float = figures.WIDTH) -> Figure:
     sheet.tight_layout(h_pad=0.7, w_pad=1.5)
 
     return sheet
+
+
+def columns(sheet: Figure) -> list[list[Artist]]:
+    """The panels of each system in the figure, first those of the VAE, from the top to the bottom."""
+    return [list(sheet.axes[::2]), list(sheet.axes[1::2])]
 
 
 def best_epoch(result: Result) -> pd.Series:

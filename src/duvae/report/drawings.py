@@ -43,7 +43,7 @@ def windows(figure: Figure, groups: Iterable[Sequence[Artist]]) -> list[Window]:
     """Computes the places of groups of panels, with their titles, labels and ticks.
 
     Args:
-        figure: The finished figure.
+        figure: The figure in its final layout, whose size is in inches. It may have any resolution.
         groups: The panels (or legends) of each window.
     """
     width, height = (side * POINTS for side in figure.get_size_inches())
@@ -70,7 +70,7 @@ def inline_svg(figure: Figure, groups: Iterable[Sequence[Artist]] = ()) -> Marku
     """A figure as SVG inside a page.
 
     Args:
-        figure: The figure.
+        figure: The figure in its final layout, whose size is in inches.
         groups: The panels of each window that is shown on a narrow screen; empty: the figure is scrolled there.
     """
     text = re.sub(r"\n\s+", "\n", METADATA.sub("", OWN_ID.sub("", figures.svg(figure))))
@@ -86,7 +86,7 @@ def inline_png(figure: Figure, png: bytes, groups: Iterable[Sequence[Artist]]) -
     """A figure as PNG inside a page.
 
     Args:
-        figure: The figure.
+        figure: The figure in its final layout, whose size is in inches.
         png: The figure as PNG.
         groups: The panels of each window that is shown on a narrow screen.
     """

@@ -201,7 +201,7 @@ def first_points(plan: Plan) -> list[dict[str, float]]:
 def sampler(plan: Plan, trials: int) -> BaseSampler:
     """Builds the sampler, TPE or a Gaussian process, that draws the hyperparameters of one trial.
 
-    Both read the bound on MI from the constraint that each trial stores, and avoid trials that do not satisfy it.
+    Both read the bound on MI from the constraint that each trial stores, and prefer values for which it holds.
 
     The random numbers of the sampler depend only on the seed of the study and on the number of trials. A study that was
     killed and resumed therefore draws the same hyperparameters as a study that was not interrupted.

@@ -98,7 +98,7 @@ def importance(plan: Plan, study: optuna.Study) -> dict[str, float] | None:
 
     Args:
         plan: Plan of the study.
-        study: Study to read.
+        study: Study of Optuna. The value of each complete trial is its NLL in nats per example.
 
     Returns:
         The share of each searched hyperparameter in what single hyperparameters explain, by name; None if there is only
