@@ -25,8 +25,8 @@ import torch
 
 from duvae import config
 from duvae.commands import search as stage
+from duvae.search import one_seed
 from duvae.search import study as studies
-from duvae.search import trial
 
 
 def child(folder: Path, study: str, seconds: float | None = None, measuring: bool = False, worker: bool = False) -> int:
@@ -46,7 +46,7 @@ def child(folder: Path, study: str, seconds: float | None = None, measuring: boo
     studies.WAIT_SECONDS = 0.05
     try:
         if measuring:
-            trial.importance_weighted_nll = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+            one_seed.importance_weighted_nll = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
         if seconds is not None:
             signal.setitimer(signal.ITIMER_PROF, seconds)  # SIGPROF, which nobody handles, ends a process
         stage.run(config.load(), study, worker=worker)

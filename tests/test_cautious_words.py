@@ -151,6 +151,7 @@ def study(maybe_best: list[int] | None, feasible: Sequence[bool | None], **chang
     cost = {"epochs": 230, "reached": 230, "grid": 16, "grid_epochs": 800, "share": 0.2875, "saved": 570}
     summary = {"study": "tpe", "system": "du_vae", "column": "synthetic", "min_mi": 1.0, "best": best}
     summary |= {"best_of_all": best, "maybe_best": maybe_best, "cost": cost, "against": None, "space": {"gamma": [1.0]}}
+    summary["seeds"] = [1]
     summary |= {"trials": {"complete": sum(each is not None for each in feasible), "pruned": 0, "failed": 0}, **changed}
     states = ["pruned" if each is None else "complete" for each in feasible]
 
@@ -162,8 +163,7 @@ def test_a_trial_is_not_compared_with_itself() -> None:
     lines = studies.summary_lines(summary, trials)
     assert lines[0] == "Lowest NLL with MI above 1 nats: γ 1, NLL 30.50 [0.34], MI 1.70."
     assert lines[1] == (
-        "As the lowest of 3 NLL and 1 that were stopped early for their loss, all on the same validation examples, it"
-        " is biased low."
+        "As the lowest of 3 NLL and 1 that was stopped early, all on the same validation examples, it is biased low."
     )
     assert lines[2].startswith("2 other trials cannot be distinguished from it on the same examples")
     assert lines[2].endswith("together): numbers 3 and 4. All trials have one seed.")
@@ -172,6 +172,16 @@ def test_a_trial_is_not_compared_with_itself() -> None:
     )
     (line,) = [line for line in studies.summary_lines(*study([1, 3], [False, True, None, True])) if "1 other" in line]
     assert line.endswith("together): number 3. All trials have one seed.")
+
+
+def test_a_study_of_several_seeds_speaks_of_them() -> None:
+    summary, trials = study([1, 3], [False, True, None, True, True], seeds=[1, 2])
+    text = " ".join([*studies.summary_lines(summary, trials), *search.summary_lines(summary)])
+    assert "Lowest mean NLL with MI above 1 nats with every seed: γ 1" in text
+    assert "(paired, 95 %, 2 seeds): 3" in text
+    assert "one seed" not in text
+    (line,) = [line for line in studies.summary_lines(*study([1], [True, True], seeds=[1, 2])) if "lower than" in line]
+    assert line.endswith("on the same examples and seeds (95 % for all comparisons together).")
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,8 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny.own(root)
     raw = tiny.small()
     raw.update(run={"datasets": ["own"], "settings": ["vae"], "seeds": [1]}, runs={}, figure1=None)
-    grid = {"dataset": "own", "setting": "du_vae", "seed": 1, "sampler": "grid", "values": {"gamma": [0.5], "p": [0.5]}}
+    values = {"gamma": [0.5], "p": [0.5]}
+    grid = {"dataset": "own", "setting": "du_vae", "seeds": [1], "sampler": "grid", "values": values}
     raw["studies"] = {"own_grid": grid}
     yelp = {**raw["settings"]["du_vae"]["columns"], "yelp": {"study": "own_grid"}}
     raw["settings"]["searched"] = {**raw["settings"]["du_vae"], "columns": yelp}

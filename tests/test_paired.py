@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from duvae.data.splits import Array
-from duvae.metrics.paired import Interval, interval, not_worse_than_best, paired
+from duvae.metrics.paired import (
+    Interval,
+    Spread,
+    interval,
+    not_worse_than_best,
+    paired,
+    pooled_interval,
+    seed_spread,
+)
 
 VALUES = arrays(np.float64, 7, elements=st.floats(-100, 100))
 
@@ -87,6 +95,48 @@ def test_a_bootstrap_or_a_normal_quantile_would_cover_too_little() -> None:
         covered += abs(means.mean()) <= 1.96 * means.std(ddof=1) / math.sqrt(2)
 
     assert covered / 600 < 0.8
+
+
+def test_hand_values_of_the_spread_of_seeds() -> None:
+    """Seed 2 is 1 higher than seed 1 for one setting and 3 higher for the other; each residual is then 0.5."""
+    values = [[np.array([1.0, 3.0]), np.array([2.0, 4.0])], [np.array([0.0, 0.0]), np.array([3.0, 3.0])]]
+    assert seed_spread(values) == Spread(1.0, 1)
+    assert seed_spread(values[:1]) is None
+    assert seed_spread([each[:1] for each in values]) is None
+    assert seed_spread([]) is None
+
+
+def test_hand_values_of_a_pooled_interval() -> None:
+    """t is 12.7062 with 1 degree of freedom and 4.302653 with 2. The examples' part has the standard error 1/√3."""
+    found = pooled_interval([np.array([1.0, 2.0, 3.0])], [np.zeros(3)], Spread(0.5, 2))
+    half = math.hypot(4.302653 * 0.5 * math.sqrt(2), 4.302653 / math.sqrt(3))
+    assert (found.low, found.high, found.seeds) == (pytest.approx(2 - half), pytest.approx(2 + half), 1)
+    found = pooled_interval([np.ones(2), 3 * np.ones(2)], [np.zeros(2)] * 2, Spread(0.5, 1))
+    assert (found.low, found.high) == (pytest.approx(2 - 12.7062 * 0.5), pytest.approx(2 + 12.7062 * 0.5))
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+@pytest.mark.parametrize(("settings", "all_seeds"), [(2, 2), (2, 3), (5, 3)])
+def test_pooled_intervals_cover_the_true_difference(seeds: int, settings: int, all_seeds: int) -> None:
+    """A new setting with few seeds is compared with one of several settings that have all seeds."""
+    random = np.random.default_rng(1)
+    covered, rounds = 0, 600
+    for _ in range(rounds):
+        shared = 3 * random.standard_normal(all_seeds)  # a seed that suits all settings
+        level = random.standard_normal(settings + 1)
+        hard = 5 * random.standard_normal(100)
+        of_setting = 2 * random.standard_normal((settings + 1, 100))
+        of_both = random.standard_normal((settings + 1, all_seeds))
+        values = [
+            [level[k] + shared[s] + of_both[k, s] + hard + of_setting[k] for s in range(all_seeds)]
+            for k in range(settings + 1)
+        ]
+        spread = seed_spread(values[:-1])
+        assert spread is not None
+        found = pooled_interval(values[-1][:seeds], values[0][:seeds], spread)
+        covered += found.low <= level[-1] - level[0] <= found.high
+
+    assert covered / rounds >= 0.93
 
 
 def test_the_best_is_named_alone_only_if_it_is_far_ahead() -> None:

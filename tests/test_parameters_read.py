@@ -156,7 +156,7 @@ def test_the_page_of_a_study_lists_the_parameters_it_reads() -> None:
     study = params.study("synthetic_grid")
     summary = {
         "study": "synthetic_grid",
-        **study.model_dump(include={"dataset", "setting", "seed", "sampler", "min_mi"}),
+        **study.model_dump(include={"dataset", "setting", "seeds", "sampler", "min_mi"}),
     }
     summary |= dict.fromkeys(("epochs_of_a_training", "warmup", "importance_samples"), 0)
     assert studies.earlier_lines(summary, Recorder(params, "", read))

@@ -39,8 +39,8 @@ from duvae.errors import UserError
 from duvae.inference import model_files
 from duvae.project import array_files, job_list
 from duvae.report import studies
-from duvae.search import examples
-from duvae.search import trial as search_trial
+from duvae.search import examples, one_seed
+from duvae.search.attributes import EPOCHS
 from duvae.search.plan import Plan, first_points, sampler
 from duvae.search.pruning import MI
 from duvae.search.reuse import equal_training
@@ -60,7 +60,6 @@ from duvae.search.storage import (
 )
 from duvae.search.study import create_study, may_begin
 from duvae.search.summary import best_trial, comparison
-from duvae.search.trial import EPOCHS
 from duvae.tracking.store import connect, experiment
 from duvae.tracking.trial_runs import TRIAL
 from duvae.training import checkpoints
@@ -69,7 +68,7 @@ from test_parameters_read import read_by
 pytestmark = pytest.mark.filterwarnings("ignore")  # Optuna and MLflow warn about their new functions
 
 ROOT = Path(__file__).parents[1]
-GRID = {"dataset": "synthetic", "setting": "du_vae", "seed": 1, "sampler": "grid", "min_mi": 0.001}
+GRID = {"dataset": "synthetic", "setting": "du_vae", "seeds": [1], "sampler": "grid", "min_mi": 0.001}
 TPE = {**GRID, "sampler": "tpe", "trials": 5, "startup": 2, "prune": {"rungs": [1], "keep": 0.34, "grace": 2}}
 GP = {**GRID, "sampler": "gp", "trials": 5, "startup": 2}
 VALUES = {"gamma": [0.5, 1.0], "p": [0.3, 0.7]}
@@ -135,6 +134,9 @@ def project(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         ({**GRID, "sampler": "tpe"}, "budget.*needs an end"),
         ({**GP, "trials": None}, "budget.*needs an end"),
         ({**GP, "prune": TPE["prune"]}, "prune: expected null, because 'gp' learns nothing"),
+        ({**GRID, "seeds": []}, "seeds: expected a length of at least 1"),
+        ({**GRID, "seeds": [1, 2, 1]}, "seeds: expected different seeds; found 1 twice"),
+        ({**GRID, "seed": 1}, "did you mean 'seeds'?"),
         ({**GRID, "against": "nothing"}, "unknown study 'nothing'"),
         ({**TPE, "against": "one"}, "expected a study that is not compared with 'one'"),
         ({**GRID, "setting": "du_iaf"}, "expected none, since the mutual information of du_iaf is unknown"),
@@ -143,6 +145,12 @@ def project(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_mistake_in_a_study_is_told(study: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=f"studies.one.*{message}"):
         params(one=study)
+
+
+@pytest.mark.parametrize("other", [{"seeds": [1, 2]}, {"dataset": "omniglot", "values": VALUES, "min_mi": None}])
+def test_a_study_is_compared_only_with_one_of_its_data_and_seeds(other: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=r"studies\.one\.against: expected a grid study of the same data set and seeds"):
+        params(one={**TPE, "against": "two"}, two={**GRID, **other})
 
 
 def test_a_study_takes_supplement_e_or_what_it_is_given() -> None:
@@ -162,8 +170,8 @@ def test_the_shipped_studies_are_those_of_the_paper() -> None:
     plans = {name: Plan.from_params(known, name) for name in known.studies}
 
     assert len(plans["synthetic_grid"].grid) == 16
-    assert plans["synthetic_grid"].grid_epochs == 1920
-    assert plans["synthetic_tpe"].budget == 639
+    assert plans["synthetic_grid"].grid_epochs == 16 * 3 * 120
+    assert plans["synthetic_tpe"].budget == 1919
     assert plans["yahoo_grid"].space == {"gamma": (0.4, 0.5, 0.6, 0.7), "p": (0.6, 0.7, 0.8, 0.9, 1.0)}
     assert plans["omniglot_du_iaf"].space == {"gamma": (0.4, 0.5, 0.6, 0.7), "p": (0.75, 0.8, 0.85, 0.9)}
     assert all(plans[f"{data}_beta_vae"].space == {"beta": (0.2, 0.4, 0.6, 0.8, 1.0)} for data in ("yahoo", "omniglot"))
@@ -245,7 +253,7 @@ def drawn_after_tried(name: str, seed: int, early: bool) -> float:
         seed: Seed of the study.
         early: Whether the trials without an NLL ended early; False: they are complete, and their loss is their NLL.
     """
-    plan = Plan.from_params(params(one={"tpe": TPE, "gp": GP}[name] | {"seed": seed}), "one")
+    plan = Plan.from_params(params(one={"tpe": TPE, "gp": GP}[name] | {"seeds": [seed]}), "one")
     study = optuna.create_study()
     for gamma, p, nll, loss, mutual in TRIED:
         study.enqueue_trial({"gamma": gamma, "p": p})
@@ -346,7 +354,7 @@ def test_a_study_is_another_when_its_numbers_would_be(tmp_path: Path) -> None:
     ):
         assert key(same) == first
     for other in (
-        lambda r: r["studies"]["one"].update(seed=2),
+        lambda r: r["studies"]["one"].update(seeds=[2]),
         lambda r: r["studies"]["one"].update(importance_samples=7),
         lambda r: r["studies"]["one"].update(values={"p": [0.2, 0.3]}),
         lambda r: r["studies"]["one"].update(startup=3),
@@ -557,7 +565,7 @@ def test_a_tpe_study_says_what_it_cost_and_how_it_compares(searched: tuple[Path,
     found, theirs = (examples.read(root / f"results/studies/{name}/nll.json", "") for name in ("tpe", "grid"))
     assert set(found) == set(trials.loc[trials["state"] == "complete", "trial"])
     for number, nll in found.items():
-        assert nll.mean() == pytest.approx(float(trials.set_index("trial")["nll"][number]), rel=1e-5)
+        assert np.mean(nll) == pytest.approx(float(trials.set_index("trial")["nll"][number]), rel=1e-5)
     paired = summary["against"]["paired"]
     assert paired["mean"] == pytest.approx(summary["against"]["gap"], abs=1e-4)
     assert paired["low"] < paired["mean"] < paired["high"]
@@ -675,17 +683,17 @@ def test_a_training_of_the_graph_is_taken_over_while_it_is_of_now(
     same = dataclasses.replace(described, training=None)
     other = dataclasses.replace(same, hyperparameters={**same.hyperparameters, "p": 0.4})
     cpu = torch.device("cpu")
-    assert equal_training(plan.params, plan.study, same, cpu) == plan.params.job("synthetic", "du_vae", 1)
-    assert equal_training(plan.params, plan.study, other, cpu) is None
+    assert equal_training(plan.params, plan.study, 1, same, cpu) == plan.params.job("synthetic", "du_vae", 1)
+    assert equal_training(plan.params, plan.study, 1, other, cpu) is None
     given["datasets"]["synthetic"]["optimisation"]["clip"] = 4.0
-    assert equal_training(config.parse(given), plan.study, same, cpu) is None
+    assert equal_training(config.parse(given), plan.study, 1, same, cpu) is None
     given["datasets"]["synthetic"]["optimisation"]["clip"] = 5.0
-    assert equal_training(config.parse(given), plan.study, same, cpu) is not None
+    assert equal_training(config.parse(given), plan.study, 1, same, cpu) is not None
     with monkeypatch.context() as patch:  # another fingerprint, as after a change of the code
         patch.setattr(checkpoints.fingerprint, "of_this_process", lambda *_: "0123456789abcdef")
-        assert equal_training(config.parse(given), plan.study, same, cpu) is None
+        assert equal_training(config.parse(given), plan.study, 1, same, cpu) is None
     (project / "data/prepared/synthetic/more").write_text("x", encoding="utf-8")
-    assert equal_training(config.parse(given), plan.study, same, cpu) is None
+    assert equal_training(config.parse(given), plan.study, 1, same, cpu) is None
 
 
 def test_another_mistake_leaves_the_trial_for_later(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -698,7 +706,7 @@ def test_another_mistake_leaves_the_trial_for_later(project: Path, monkeypatch: 
     given["studies"] = {"one": {**GRID, "values": {"gamma": [1.0], "p": [0.5]}}}
     known = config.parse(given)
     with monkeypatch.context() as patch:
-        patch.setattr(search_trial, "encode", broken)
+        patch.setattr(one_seed, "encode", broken)
         with pytest.raises(UserError, match="the disk is full"):
             stage.run(known, "one", root=project)
     study = create_study(Plan.from_params(known, "one", project), open_storage(None, project), Worker(project))
@@ -831,12 +839,18 @@ def test_winners_and_the_gap_by_hand() -> None:
     assert of_all["hyperparameters"] == {"gamma": 0.5}
     grid = {"study": "g", "best": {"nll": 31.0, "trial": 7}, "cost": {"epochs": 750, "reached": 800}}
     own, other = np.array([31.0, 31.25, 31.5]), np.array([31.0, 31.0, 31.0])
-    compared = comparison(best, 200, grid, {2: own}, {7: other})
+    compared = comparison(best, 200, grid, {2: [own]}, {7: [other]})
     assert (compared["epochs"], compared["share"]) == (800, 0.25)
     assert compared["gap"] == 0.25
     half = 4.302653 * 0.25 / math.sqrt(3)  # the quantile of Student's distribution with 2 degrees of freedom
-    assert compared["paired"] == pytest.approx({"mean": 0.25, "low": 0.25 - half, "high": 0.25 + half})
-    for nll, theirs in (({}, {7: other}), ({2: own}, {}), ({2: own}, {7: other[:2]}), ({2: own[:1]}, {7: other[:1]})):
+    assert compared["paired"] == pytest.approx({"mean": 0.25, "low": 0.25 - half, "high": 0.25 + half, "seeds": 1})
+    for nll, theirs in (
+        ({}, {7: [other]}),
+        ({2: [own]}, {}),
+        ({2: [own]}, {7: [other[:2]]}),
+        ({2: [own[:1]]}, {7: [other[:1]]}),
+        ({2: [own]}, {7: [other, other]}),
+    ):
         assert comparison(best, 200, grid, nll, theirs)["paired"] is None
     nothing = {"study": "g", "best": None, "cost": {"reached": 0}}
     assert comparison(None, 0, nothing, {}, {})["gap"] is None
@@ -854,21 +868,25 @@ def test_trials_that_cannot_be_told_from_the_lowest_are_named() -> None:
         }
     )
     hard = np.linspace(20, 40, 50)
-    nll = {0: hard - 1, 1: hard, 2: hard + np.resize([0.5, -0.4], 50), 3: hard + 1 + np.resize([0.1, -0.1], 50)}
+    values = {0: hard - 1, 1: hard, 2: hard + np.resize([0.5, -0.4], 50), 3: hard + 1 + np.resize([0.1, -0.1], 50)}
+    nll = {number: [of_trial] for number, of_trial in values.items()}
 
     assert examples.maybe_best(frame, nll) == [1, 2]
     assert examples.maybe_best(frame, nll, feasible_only=False) == [0]
-    assert examples.maybe_best(frame, {1: hard, 2: hard}) is None  # an earlier version did not keep trial 3
+    assert examples.maybe_best(frame, {1: [hard], 2: [hard]}) is None  # an earlier version did not keep trial 3
     assert examples.maybe_best(frame[:1], nll) is None
 
 
 def test_values_of_examples_survive_the_storage(tmp_path: Path) -> None:
     nll = np.random.default_rng(1).normal(30, 8, 2000).astype(np.float32).astype(np.float64)
     assert (examples.unpacked(examples.packed(nll)) == nll).all()
-    examples.write(tmp_path / "nll.json", "grid", {3: nll, 1: nll + 1})
+    examples.write(tmp_path / "nll.json", "grid", {3: [nll, -nll], 1: [nll + 1, nll]})
     found = examples.read(tmp_path / "nll.json", "duvae search")
     assert list(found) == [1, 3]
-    assert (found[3] == nll).all()
+    assert np.array_equal(found[3], [nll, -nll])
+    array_files.write(tmp_path / "nll.json", {}, {"trial": np.array([3]), "nll": nll[None]})  # of an earlier version
+    ((of_seed,),) = examples.read(tmp_path / "nll.json", "duvae search").values()
+    assert (of_seed == nll).all()
     examples.write(tmp_path / "nll.json", "grid", {})
     assert examples.read(tmp_path / "nll.json", "duvae search") == {}
     assert examples.read(tmp_path / "none.json", "duvae search") == {}
@@ -879,6 +897,7 @@ def test_values_of_examples_survive_the_storage(tmp_path: Path) -> None:
     [
         {"trial": np.arange(2)},
         {"trial": np.arange(2), "nll": np.zeros(2)},
+        {"trial": np.arange(2), "nll": np.zeros((2, 1, 4, 1))},
         {"trial": np.arange(3), "nll": np.zeros((2, 4))},
         {"trial": np.zeros(2), "nll": np.zeros((2, 4))},
         {"trial": np.arange(2), "nll": np.full((2, 4), np.nan)},
@@ -928,7 +947,7 @@ def test_a_setting_that_refers_to_a_wrong_study_is_told(study: str, message: str
 
 
 def test_the_stage_lists_the_parameters_it_reads(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("duvae.search.trial.equal_training", lambda *_: None)  # the real function reads all settings
+    monkeypatch.setattr("duvae.search.one_seed.equal_training", lambda *_: None)  # the real function reads all settings
     given = raw(one={**TPE, "values": VALUES, "trials": 1})
     given["datasets"]["synthetic"]["optimisation"].update(epochs=1)
     read = read_by("search", project, "one", params=config.parse(given))

@@ -162,17 +162,17 @@ def test_as_many_go_on_as_the_rule_keeps(own: Curve, others: list[Curve], keep: 
 
 
 def test_the_pruner_reads_the_trials_of_the_study() -> None:
-    study = optuna.create_study(pruner=StudyPruner(WARMUP, RULE, 1.0))
+    study = optuna.create_study(pruner=StudyPruner(WARMUP, 100, RULE, 1.0))
     for loss, information_, state in ((30.0, 0.0, TrialState.COMPLETE), (35.0, 2.0, TrialState.PRUNED)):
         values = dict.fromkeys(range(1, 10), loss)
         study.add_trial(
-            create_trial(state=state, value=loss, intermediate_values=values, user_attrs={MI: [information_] * 9})
+            create_trial(state=state, value=loss, intermediate_values=values, user_attrs={MI: [[information_] * 9]})
         )
     study.add_trial(create_trial(state=TrialState.FAIL, intermediate_values={1: 1.0}))
 
     def pruned(loss: float) -> bool:
         trial = study.ask()
-        trial.set_user_attr(MI, [2.0] * 7)
+        trial.set_user_attr(MI, [[2.0] * 7])
         for epoch in range(1, 8):
             trial.report(loss, epoch)
         ended = trial.should_prune()
@@ -187,7 +187,7 @@ def test_the_pruner_reads_the_trials_of_the_study() -> None:
 
 @pytest.mark.parametrize("min_mi", [None, 1.0])
 def test_without_a_rule_nothing_is_ended(min_mi: float | None) -> None:
-    study = optuna.create_study(pruner=StudyPruner(0, None, min_mi))
+    study = optuna.create_study(pruner=StudyPruner(0, 100, None, min_mi))
     trial = study.ask()
     trial.report(1e9, 1)
 

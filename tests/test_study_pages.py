@@ -12,7 +12,7 @@ from duvae.report.study_figures import paper_choice
 
 PARAMS = config.load(Path(__file__).parents[1] / "params.yaml")
 
-SUMMARY = {"space": {"gamma": [0.5, 1.0]}, "system": "du_vae", "best": None, "epochs_of_a_training": 50}
+SUMMARY = {"space": {"gamma": [0.5, 1.0]}, "system": "du_vae", "best": None, "epochs_of_a_training": 50, "seeds": [1]}
 
 
 def trials(*rows: tuple[str, int]) -> pd.DataFrame:
@@ -52,7 +52,7 @@ def of_today(study: str) -> dict[str, Any]:
 
     return {
         "study": study,
-        **of.model_dump(include={"dataset", "setting", "seed", "sampler", "min_mi"}),
+        **of.model_dump(include={"dataset", "setting", "seeds", "sampler", "min_mi"}),
         "epochs_of_a_training": optimisation.epochs,
         "warmup": optimisation.warmup,
         "importance_samples": of.importance_samples or PARAMS.evaluation.importance_samples,
@@ -69,7 +69,7 @@ def test_a_study_of_todays_parameters_is_not_called_earlier(study: str) -> None:
     [
         ("epochs_of_a_training", "epochs", 7),
         ("warmup", "warmup", 3),
-        ("seed", "seed", 99),
+        ("seeds", "seeds", [99]),
         ("min_mi", "bound of MI", None),
         ("sampler", "sampler", "tpe"),
         ("importance_samples", "K", 50),

@@ -26,7 +26,7 @@ from duvae.tracking.trial_runs import TRIAL
 
 SETTINGS = ("vae", "du_vae")
 
-GRID = {"dataset": "synthetic", "setting": "du_vae", "seed": 1, "sampler": "grid", "min_mi": 0.001}
+GRID = {"dataset": "synthetic", "setting": "du_vae", "seeds": [1], "sampler": "grid", "min_mi": 0.001}
 STUDIES = {
     "grid": {**GRID, "values": {"gamma": [0.5, 1.0], "p": [0.3, 0.7]}},
     # The first trials of TPE are spread evenly and depend on the seed alone. So two processes draw the same ones.

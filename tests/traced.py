@@ -26,9 +26,9 @@ PACKAGE = ROOT / "src" / "duvae"
 STUDY = {
     "dataset": "synthetic",
     "setting": "du_vae",
-    "seed": 1,
+    "seeds": [1, 2],
     "sampler": "tpe",
-    "trials": 2,
+    "trials": 3,
     "startup": 1,
     "min_mi": 0.0001,
     "values": {"gamma": [0.5, 1.0], "p": [0.3, 0.7]},

@@ -1,7 +1,7 @@
 """The stage `search`: runs a study to its end.
 
-A study is a search for hyperparameters, and a trial is one training of the study. A grid study trains all combinations
-of the values. The result of another study may be compared with the result of a grid study.
+A study is a search for hyperparameters, and a trial trains one model per seed of the study. A grid study tries all
+combinations of the values. The result of another study may be compared with the result of a grid study.
 """
 
 import math
@@ -20,11 +20,11 @@ from duvae.project.files import read_json, whole, write_json, write_text
 from duvae.project.provenance import Stopwatch, read_record
 from duvae.report.comparison import difference_text, interval_of
 from duvae.search import examples
+from duvae.search.attributes import PARENT
 from duvae.search.plan import Plan
 from duvae.search.storage import Worker, open_storage, study_root
-from duvae.search.study import create_study, remove_states, work
+from duvae.search.study import create_study, remove_finished_states, work
 from duvae.search.summary import curves, importance, summarize, trials
-from duvae.search.trial import PARENT
 from duvae.tracking.trial_runs import end_study
 
 
@@ -52,7 +52,7 @@ def run(params: Params, name: str, url: str | None = None, worker: bool = False,
     with Worker(root) as this_worker:
         study = create_study(plan, storage, this_worker)
         count = work(plan, study, storage, this_worker, lambda line: print(line, flush=True))
-        remove_states(plan, study)
+        remove_finished_states(plan, study)
     if worker:
         print(f"{name}: this worker finished {count} trials")
         return
@@ -63,7 +63,7 @@ def run(params: Params, name: str, url: str | None = None, worker: bool = False,
     nll_against = examples.read(other, f"duvae search --study {plan.study.against}") if against else None
     content = summarize(plan, frame, against, len(valid), nll, nll_against, importance(plan, study))
     write_text(folder / "best_params.yaml", best_params(plan, content))
-    for file, table in (("trials.csv", frame), ("curves.csv", curves(study))):
+    for file, table in (("trials.csv", frame), ("curves.csv", curves(plan, study))):
         with whole(folder / file) as temporary:
             table.to_csv(temporary, index=False)
     examples.write(folder / examples.FILE, name, nll)
@@ -138,12 +138,13 @@ def summary_lines(study: dict[str, Any]) -> list[str]:
         f"lowest NLL{constraint}: {_best_line(study['best'])}",
     ]
     if maybe:
-        numbers = ", ".join(map(str, maybe))
-        lines.append(f"other trials that cannot be distinguished from it (paired, 95 %, one seed): {numbers}")
+        numbers, seeds = ", ".join(map(str, maybe)), len(study["seeds"])
+        count = "one seed" if seeds == 1 else f"{seeds} seeds"
+        lines.append(f"other trials that cannot be distinguished from it (paired, 95 %, {count}): {numbers}")
     if constraint:
         lines.append(f"lowest NLL of all: {_best_line(study['best_of_all'])}")
     lines.append(
-        f"cost: {cost['epochs']:,} epochs; the grid of {cost['grid']} trainings takes {cost['grid_epochs']:,}"
+        f"cost: {cost['epochs']:,} epochs; the grid of {cost['grid']} trials takes {cost['grid_epochs']:,}"
         f" ({100 * cost['share']:.0f} %)"
     )
     if against and against["gap"] is not None:

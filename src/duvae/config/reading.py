@@ -290,8 +290,8 @@ def _compared(params: Params, name: str, study: Study) -> Iterator[Mistake]:
         yield key, unknown("study", study.against, params.studies)
     elif _in_circle(params, name):
         yield key, f"expected a study that is not compared with '{name}'; found a circle of comparisons"
-    elif other.sampler != "grid" or (other.dataset, other.seed) != (study.dataset, study.seed):
-        yield key, f"expected a grid study of the same data set and seed; found '{study.against}'"
+    elif other.sampler != "grid" or (other.dataset, other.seeds) != (study.dataset, study.seeds):
+        yield key, f"expected a grid study of the same data set and seeds; found '{study.against}'"
 
 
 def _values(study_key: Key, study: Study, system: str, column: str, base: Frozen) -> Iterator[Mistake]:

@@ -9,7 +9,11 @@ from duvae.messages import refusal
 
 
 class Prune(Frozen):
-    """Rule that ends trainings of a study early. The module `duvae.search.pruning` applies this rule."""
+    """Rule that ends trials of a study early. The module `duvae.search.pruning` applies this rule.
+
+    A trial trains one model per seed. The values below are for the model of the first seed. After the model of each
+    seed, a trial ends if it is worse than the best one by a paired comparison.
+    """
 
     rungs: Annotated[
         list[Epochs],
@@ -38,10 +42,10 @@ class Prune(Frozen):
 class Study(Frozen):
     """A search for the hyperparameters with which a system has the lowest NLL on the validation set of a data set.
 
-    A point gives one value to each searched hyperparameter; the study trains a model at each point that it tries. The
-    sampler `grid` tries all combinations of the values. The samplers `tpe`, a tree-structured Parzen estimator, and
-    `gp`, a Gaussian process, first try the points in `first`, then `startup` evenly spread points, and then points that
-    they choose from the results. They stop when `trials` or `budget` is used up.
+    A point gives one value to each searched hyperparameter. A trial is the test of one point; it trains one model per
+    seed. The sampler `grid` tries all combinations of the values. The samplers `tpe`, a tree-structured Parzen
+    estimator, and `gp`, a Gaussian process, first try the points in `first`, then `startup` evenly spread points, and
+    then points that they choose from the results. They stop when `trials` or `budget` is used up.
     """
 
     dataset: Annotated[Name, doc("Name of the data set.")]
@@ -49,7 +53,14 @@ class Study(Frozen):
         Name,
         doc("Name of the setting that gives the system, its parts, and the hyperparameters that are not searched."),
     ]
-    seed: Annotated[Seed, doc("Seed of the sampler and of every training.", "paper: one run per table cell")]
+    seeds: Annotated[
+        list[Seed],
+        Field(min_length=1, max_length=100),
+        doc(
+            "Seeds of the trainings of each trial, one training per seed. The first is also the seed of the sampler.",
+            "paper: one run per table cell",
+        ),
+    ]
     sampler: Annotated[
         Literal["grid", "tpe", "gp"],
         doc(
@@ -70,8 +81,8 @@ class Study(Frozen):
     min_mi: Annotated[
         Positive | None,
         doc(
-            "Mutual information on validation, in nats, that the best training must exceed. Not allowed for "
-            "IAF, whose mutual information is unknown.",
+            "Mutual information on validation, in nats, that the best trial must exceed with every seed. Not "
+            "allowed for IAF, whose mutual information is unknown.",
             "paper, S-E",
         ),
     ] = None
@@ -91,7 +102,7 @@ class Study(Frozen):
         SomeEpochs, doc("Number of evenly spread points that `tpe` and `gp` try after those of `first`.", "ours")
     ] = 4
     trials: Annotated[
-        Count | None, doc("Largest number of trainings that `tpe` or `gp` may begin; null: no limit.", "ours")
+        Count | None, doc("Largest number of trials that `tpe` or `gp` may begin; null: no limit.", "ours")
     ] = None
     budget: Annotated[
         Positive | None,
@@ -101,8 +112,16 @@ class Study(Frozen):
             "ours",
         ),
     ] = None
-    prune: Annotated[Prune | None, doc("Rule that ends trainings early.", "ours")] = None
+    prune: Annotated[Prune | None, doc("Rule that ends trials early.", "ours")] = None
     against: Annotated[Name | None, doc("Name of a grid study to compare the result with.", "ours")] = None
+
+    @model_validator(mode="after")
+    def has_each_seed_once(self) -> Self:
+        twice = [seed for seed in self.seeds if self.seeds.count(seed) > 1]
+        if twice:
+            raise refusal("seeds", f"expected different seeds; found {twice[0]} twice")
+
+        return self
 
     @model_validator(mode="after")
     def has_an_end(self) -> Self:

@@ -103,13 +103,77 @@ def interval(first: Sequence[Array], second: Sequence[Array], confidence: float 
     Raises:
         ValueError: If there is no seed, or if the numbers of seeds or examples differ.
     """
-    if not first or len(first) != len(second):
-        raise ValueError(f"expected the same seeds for both settings; found {len(first)} and {len(second)}")
-    differences = np.stack([_differences(one, other) for one, other in zip(first, second, strict=True)])
+    differences = _differences_by_seed(first, second)
     seeds = len(differences)
     half = mean_half_width(differences.mean(0), confidence)
     if seeds > 1:
         half = math.hypot(half, mean_half_width(differences.mean(1), confidence))
+    mean = float(differences.mean())
+
+    return Interval(mean, mean - half, mean + half, seeds)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How much the difference between two settings varies from seed to seed, estimated from several settings together.
+
+    Attributes:
+        deviation: Standard deviation of the part of a model's mean that only its setting and its seed together
+            determine, in the unit of the values.
+        degrees: Degrees of freedom of the estimate.
+    """
+
+    deviation: float
+    degrees: int
+
+
+def seed_spread(values: Sequence[Sequence[Array]]) -> Spread | None:
+    r"""Estimates how much the differences between settings vary from seed to seed.
+
+    The mean of setting k with seed s is modelled as $m_{k,s} = \mu_k + c_s + a_{k,s}$. A seed may suit all settings
+    ($c_s$); that part falls out of every difference. The parts $a_{k,s}$ are independent, and have the same variance
+    for all settings. Its estimate from K settings with S seeds each is
+
+    $$\frac1{(K-1)(S-1)} \sum_{k,s} \big(m_{k,s} - \bar m_{k,\cdot} - \bar m_{\cdot,s} + \bar m\big)^2$$
+
+    Args:
+        values: Values of each setting's models, one array of shape (examples,) per seed. All settings have the same
+            seeds in the same order, and all arrays are of the same examples.
+
+    Returns:
+        The estimate; None with fewer than two settings or two seeds.
+    """
+    if len(values) < 2 or len(values[0]) < 2:
+        return None
+    means = np.array([[float(np.mean(each)) for each in of_setting] for of_setting in values])
+    residuals = means - means.mean(1, keepdims=True) - means.mean(0, keepdims=True) + means.mean()
+    degrees = (len(means) - 1) * (means.shape[1] - 1)
+
+    return Spread(math.sqrt(float(np.sum(residuals**2)) / degrees), degrees)
+
+
+def pooled_interval(
+    first: Sequence[Array], second: Sequence[Array], spread: Spread, confidence: float = CONFIDENCE
+) -> Interval:
+    r"""Computes a confidence interval of the mean difference between two settings that may have very few seeds.
+
+    The interval is that of `interval`, but its part for the choice of seeds is $t \, \sqrt{2 / S} \, \sigma$, with the
+    standard deviation $\sigma$ that other settings have shown. So it also covers the choice of a single seed. This
+    supposes that the seeds of all settings vary equally.
+
+    Args:
+        first: Values of the first setting's models, one array of shape (examples,) per seed.
+        second: Values of the second setting's models, for the same seeds and the same examples.
+        spread: Result of `seed_spread`.
+        confidence: Probability from 0 to 1 with which the interval contains the true difference.
+
+    Raises:
+        ValueError: If there is no seed, or if the numbers of seeds or examples differ.
+    """
+    differences = _differences_by_seed(first, second)
+    seeds = len(differences)
+    of_seeds = _quantile(confidence, spread.degrees) * spread.deviation * math.sqrt(2 / seeds)
+    half = math.hypot(of_seeds, mean_half_width(differences.mean(0), confidence))
     mean = float(differences.mean())
 
     return Interval(mean, mean - half, mean + half, seeds)
@@ -189,3 +253,11 @@ def _differences(first: Array, second: Array) -> Array:
         raise ValueError(f"expected two arrays of one value per example; found shapes {one.shape} and {other.shape}")
 
     return one - other
+
+
+def _differences_by_seed(first: Sequence[Array], second: Sequence[Array]) -> Array:
+    """The differences of two settings with the same seeds, shape (seeds, examples)."""
+    if not first or len(first) != len(second):
+        raise ValueError(f"expected the same seeds for both settings; found {len(first)} and {len(second)}")
+
+    return np.stack([_differences(one, other) for one, other in zip(first, second, strict=True)])

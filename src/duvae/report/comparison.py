@@ -255,12 +255,16 @@ def enough_decimals(found: Interval, decimals: int) -> int:
 
 
 def interval_of(difference: Mapping[str, float] | None) -> Interval | None:
-    """Reads a paired difference of two trials of one seed from study.json.
+    """Reads a paired difference of two trials from study.json.
 
     Args:
-        difference: `mean`, `low` and `high` of the difference in nats; None: it is not known.
+        difference: `mean`, `low` and `high` of the difference in nats, and the number of `seeds`, which is 1 where an
+            earlier version left it out; None: the difference is not known.
     """
-    return None if difference is None else Interval(difference["mean"], difference["low"], difference["high"], 1)
+    if difference is None:
+        return None
+
+    return Interval(difference["mean"], difference["low"], difference["high"], int(difference.get("seeds", 1)))
 
 
 def _mean(values: Sequence[Array]) -> Array:

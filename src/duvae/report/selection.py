@@ -37,11 +37,13 @@ class Summary(Content):
         epochs_of_a_training: Limit of epochs of a trial.
         min_mi: Bound of the MI in nats, above which a trial can be selected.
         maybe_best: Numbers of the trials that cannot be distinguished from the selected one, with this one.
+        seeds: Seeds of each trial; None: one seed, in results of an earlier version.
     """
 
     epochs_of_a_training: int | None = None
     min_mi: float | None = None
     maybe_best: list[int] | None = None
+    seeds: list[int] | None = None
 
 
 @dataclass(frozen=True)
@@ -174,7 +176,7 @@ def sentence(
 
 
 def _study_lines(selection: Selection, paper: Result, selected: Result | None) -> list[str]:
-    """Says how much the study's choice means: its seed, the other trials, the paper's own choice, and its version.
+    """Says how much the study's choice means: its seeds, the other trials, the paper's own choice, and its version.
 
     Args:
         selection: The study and its choice.
@@ -183,20 +185,25 @@ def _study_lines(selection: Selection, paper: Result, selected: Result | None) -
     """
     summary, trials = selection.summary, selection.trials
     maybe, limit, least = summary.maybe_best, summary.epochs_of_a_training, summary.min_mi
-    lines = ["The study has one seed."]
+    seeds = len(summary.seeds or [0])
+    several = seeds > 1
+    lines = [f"The study has {seeds} seeds." if several else "The study has one seed."]
     if maybe is None:
         lines.append("Its trials were not compared in pairs, so others may be as good.")
     elif len(maybe) > 1:
         others = len(maybe) - 1
         lines.append(f"{others} other trial{'s' * (others > 1)} cannot be distinguished from this one.")
     own = _trial(trials, selection.values)
-    if limit is not None and own.get("epochs", 0) >= limit:
-        lines.append(f"Its training ended at the limit of {limit} epochs, so it may not have converged.")
+    if limit is not None and own.get("longest", own.get("epochs", 0)) >= limit:
+        training = "At least one of its trainings" if several else "Its training"
+        lines.append(f"{training} ended at the limit of {limit} epochs, so it may not have converged.")
     theirs = _trial(trials, {key: paper.metrics["hyperparameters"].get(key) for key in selection.values})
-    if least is not None and theirs.get("mi", math.inf) <= least:
-        decimals = next((more for more in range(2, 9) if round(theirs["mi"], more) <= least), 9)
-        found = number(theirs["mi"], decimals)
-        lines.append(f"There the one training with the paper's own values had an MI of {found}, not above the bound.")
+    mi = theirs.get("least_mi", theirs.get("mi", math.inf))
+    if least is not None and mi <= least:
+        decimals = next((more for more in range(2, 9) if round(mi, more) <= least), 9)
+        training = "one of the trainings" if several else "the one training"
+        found = number(mi, decimals)
+        lines.append(f"There {training} with the paper's own values had an MI of {found}, not above the bound.")
         here = paper.metrics["mi"]
         if here is not None and here > least:
             epochs = f"after {paper.metrics['epochs']} epochs"

@@ -1,7 +1,7 @@
 """Writes the page of a study, which is a search over the hyperparameters of one system on one data set.
 
-A trial is one training of the search. The page shows a figure in the manner of the paper's Figure 2, a figure of the
-course of the search, a table of the trials, and sentences about the results and the cost.
+A trial trains one model per seed with the same hyperparameters. The page shows a figure in the manner of the paper's
+Figure 2, a figure of the course of the search, a table of the trials, and sentences about the results and the cost.
 """
 
 import sys
@@ -81,6 +81,8 @@ def trials_table(summary: Mapping[str, Any], trials: pd.DataFrame) -> Table:
     """
     keys = list(summary["space"])
     best = summary.get("maybe_best") or []
+    several = len(seeds_of(summary)) > 1
+    over = "examples and seeds" if several else "examples"
     rows = [
         Row(
             f"{int(row['trial'])}",
@@ -92,7 +94,7 @@ def trials_table(summary: Mapping[str, Any], trials: pd.DataFrame) -> Table:
                     strong=row["trial"] in best,
                     mark=MARK if at_limit(summary, row) else "",
                 ),
-                *(Cell(number(row[name], 2)) for name in ("kl", "mi")),
+                *(Cell(number(row[name], 2)) for name in ("kl", "mi", *(["least_mi"] if several else []))),
                 Cell(str(int(row["epochs"]))),
                 Cell(str(row["state"])),
             ],
@@ -100,15 +102,16 @@ def trials_table(summary: Mapping[str, Any], trials: pd.DataFrame) -> Table:
         )
         for _, row in trials.iterrows()
     ]
-    heads = [*(Head(letter(summary, key)) for key in keys), *(Head(name, "nats") for name in ("NLL", "KL", "MI"))]
+    measures = ("NLL", "KL", "MI", *(["least MI"] if several else []))
+    heads = [*(Head(letter(summary, key)) for key in keys), *(Head(name, "nats") for name in measures)]
+    error = f"On validation{', means over the seeds' if several else ''}; in brackets the standard error over {over}."
 
     return Table(
         id="trials",
-        caption="On validation; in brackets the standard error over the examples. Bold: the trials that cannot be"
-        " distinguished from the one with the lowest NLL among those whose MI is high enough."
+        caption=f"{error} Bold: the trials that cannot be distinguished from the one with the lowest NLL among those"
+        " whose MI is high enough."
         if summary.get("maybe_best")
-        else "On validation; in brackets the standard error over the examples. No trial is bold, since they were not"
-        " compared in pairs.",
+        else f"{error} No trial is bold, since they were not compared in pairs.",
         corner="Trial",
         heads=[*heads, Head("Epochs"), Head("State")],
         rows=rows,
@@ -145,6 +148,7 @@ def page(folder: Path, params: Params | None = None) -> tuple[bytes, str]:
         "study.html",
         site=site.header("Studies", site.origin_of_records([record]), pages, "../"),
         study=summary,
+        seeds=seeds_text(summary),
         system=names.label(summary["system"]),
         ranges=word_list([f"{letter(summary, n)} {min(v):g} to {max(v):g}" for n, v in summary["space"].items()]),
         summary_lines=[
@@ -197,6 +201,26 @@ def in_short(params: Params, root: Path = Path()) -> list[Mapping[str, str]]:
     return found
 
 
+def seeds_of(summary: Mapping[str, Any]) -> list[int]:
+    """Returns the seeds of each trial of a study; an earlier version had one seed under another key.
+
+    Args:
+        summary: Content of study.json, which a finished study writes.
+    """
+    return list(summary["seeds"] if "seeds" in summary else [summary["seed"]])
+
+
+def seeds_text(summary: Mapping[str, Any]) -> str:
+    """Names the seeds of a study, such as `seed 1` or `seeds 1, 2 and 3`.
+
+    Args:
+        summary: Content of study.json, which a finished study writes.
+    """
+    seeds = seeds_of(summary)
+
+    return f"seed{'s' if len(seeds) > 1 else ''} {word_list([str(seed) for seed in seeds])}"
+
+
 def summary_lines(summary: Mapping[str, Any], trials: pd.DataFrame) -> list[str]:
     """Writes the sentences about a study.
 
@@ -207,14 +231,16 @@ def summary_lines(summary: Mapping[str, Any], trials: pd.DataFrame) -> list[str]
         summary: Content of study.json, which a finished study writes.
         trials: Content of trials.csv, one row per trial.
     """
+    several = len(seeds_of(summary)) > 1
     condition = f" with MI above {summary['min_mi']:g} nats" if summary["min_mi"] else ""
-    lines = [f"Lowest NLL{condition}: {winner_text(summary, summary['best'])}."]
+    condition += " with every seed" if condition and several else ""
+    lines = [f"Lowest {'mean ' if several else ''}NLL{condition}: {winner_text(summary, summary['best'])}."]
     maybe, best = summary.get("maybe_best"), summary["best"]
     complete = trials[trials["state"] == "complete"]
     others = int(complete["feasible"].astype(bool).sum()) - 1
     stopped = int((trials["state"] == "pruned").sum())
     if others + stopped > 0 and best is not None:
-        early = f" and {stopped} that were stopped early for their loss" if stopped else ""
+        early = f" and {stopped} that {'was' if stopped == 1 else 'were'} stopped early" if stopped else ""
         lines.append(
             f"As the lowest of {others + 1} NLL{early}, all on the same validation examples, it is biased low."
         )
@@ -224,12 +250,13 @@ def summary_lines(summary: Mapping[str, Any], trials: pd.DataFrame) -> list[str]
         which = "1 other trial" if len(alike) == 1 else f"{len(alike)} other trials"
         lines.append(
             f"{which} cannot be distinguished from it on the same examples (95 % for all comparisons together): number"
-            f"{'s' if len(alike) > 1 else ''} {word_list(alike)}. All trials have one seed."
+            f"{'s' if len(alike) > 1 else ''} {word_list(alike)}.{'' if several else ' All trials have one seed.'}"
         )
     elif others > 0:
         lines.append(
-            "It is lower than that of all other such trials on the same examples (95 % for all comparisons together)."
-            " All trials have one seed, so other seeds may differ."
+            "It is lower than that of all other such trials on the same examples"
+            f"{' and seeds' if several else ''} (95 % for all comparisons together)."
+            f"{'' if several else ' All trials have one seed, so other seeds may differ.'}"
         )
     if condition:
         lines.append(f"Lowest NLL without a condition on MI: {winner_text(summary, summary['best_of_all'])}.")
@@ -252,20 +279,22 @@ def summary_lines(summary: Mapping[str, Any], trials: pd.DataFrame) -> list[str]
         if interval is not None:
             lines.append(
                 "Each of the two was selected as the lowest NLL of its study; the difference does not take that into"
-                " account, nor other seeds."
+                f" account{'' if several else ', nor other seeds'}."
             )
 
     return lines
 
 
 def at_limit(summary: Mapping[str, Any], row: "pd.Series[Any]") -> bool:
-    """Whether a complete trial reached the limit of epochs, so that it may not have converged.
+    """Whether a training of a complete trial reached the limit of epochs, so that it may not have converged.
 
     Args:
         summary: Content of study.json, which a finished study writes.
         row: A row of trials.csv.
     """
-    return bool(row["state"] == "complete" and int(row["epochs"]) >= int(summary["epochs_of_a_training"]))
+    longest = row.get("longest", row["epochs"])  # an earlier version had one seed, and one number of epochs
+
+    return bool(row["state"] == "complete" and int(longest) >= int(summary["epochs_of_a_training"]))
 
 
 def ending_lines(summary: Mapping[str, Any], trials: pd.DataFrame) -> list[str]:
@@ -302,7 +331,7 @@ def earlier_lines(summary: Mapping[str, Any], params: Params) -> list[str]:
     now = {
         "data set": (summary["dataset"], study.dataset),
         "setting": (summary["setting"], study.setting),
-        "seed": (summary["seed"], study.seed),
+        "seeds": (seeds_of(summary), study.seeds),
         "sampler": (summary["sampler"], study.sampler),
         "bound of MI": (summary["min_mi"], study.min_mi),
         "epochs": (summary["epochs_of_a_training"], optimisation.epochs),

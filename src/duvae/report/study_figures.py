@@ -177,8 +177,8 @@ def progress(
 
     The horizontal axis of the left panel is the number of epochs that all trials together have trained so far. The
     panel shows the NLL of each complete trial, and the lowest NLL so far. If the study is compared with a grid study, a
-    dashed line shows the lowest NLL of the grid study. The right panel shows the validation loss of each trial over the
-    trial's own epochs.
+    dashed line shows the lowest NLL of the grid study. The right panel shows the validation loss of each training over
+    its own epochs, one training per trial and seed.
 
     Args:
         summary: Content of study.json, which a finished study writes.
@@ -223,10 +223,12 @@ def _losses(ax: Axes, summary: Mapping[str, Any], trials: pd.DataFrame, curves: 
     states = dict(zip(trials["trial"], trials["state"], strict=True))
     best = summary["best"]["trial"] if summary["best"] else None
     visible = []
-    for trial, curve in curves.groupby("trial"):
+    seeds = curves["seed"] if "seed" in curves else pd.Series(0, index=curves.index)  # an earlier version had one seed
+    last = dict(seeds.groupby(curves["trial"]).last())
+    for (trial, seed), curve in curves.groupby([curves["trial"], seeds], sort=False):
         width = 1.6 if trial == best else 0.8
         ax.plot(curve["epoch"], curve["valid_loss"], color=colours[states[trial]], linewidth=width, alpha=0.85)
-        if states[trial] == "pruned":
+        if states[trial] == "pruned" and seed == last[trial]:
             ax.plot(curve["epoch"].iloc[-1], curve["valid_loss"].iloc[-1], "x", color="#555555", markersize=4)
         visible.append(curve.loc[curve["epoch"] > summary["warmup"] / 2, "valid_loss"])
     values = pd.concat(visible) if visible else pd.Series(dtype=float)

@@ -1,7 +1,7 @@
 """Plans a study, which searches for the best hyperparameters of a system.
 
-A trial is one training of the study. The plan of a study holds the search space, the grid or the sampler that chooses
-the hyperparameters of each trial, the budget of epochs, and the hash that identifies the study.
+A trial trains one model per seed with the same hyperparameters. The plan of a study holds the search space, the grid or
+the sampler that chooses the hyperparameters of each trial, the budget of epochs, and the hash that names the study.
 """
 
 import hashlib
@@ -83,7 +83,12 @@ class Plan:
     @property
     def grid_epochs(self) -> int:
         """Number of epochs that a grid study over the values in `space` would train if no training ended early."""
-        return len(self.grid) * self.optimisation.epochs
+        return len(self.grid) * self.trial_epochs
+
+    @property
+    def trial_epochs(self) -> int:
+        """Number of epochs that a trial trains with all its seeds if no training ends early."""
+        return len(self.study.seeds) * self.optimisation.epochs
 
     @property
     def budget(self) -> int | None:
@@ -114,9 +119,10 @@ class Plan:
         """Describes in one sentence the system, the data set, the search space and the aim of the study."""
         ranges = ", ".join(f"{name} {min(values):g} to {max(values):g}" for name, values in self.space.items())
         constraint = f" among trials with MI above {self.study.min_mi:g} nats" if self.study.min_mi is not None else ""
+        seeds = f"seed{'s' if len(self.study.seeds) > 1 else ''} {', '.join(map(str, self.study.seeds))}"
 
         return (
-            f"{self.system} on {self.study.dataset}, seed {self.study.seed}: {self.study.sampler} over {ranges}; the"
+            f"{self.system} on {self.study.dataset}, {seeds}: {self.study.sampler} over {ranges}; the"
             f" least NLL on validation{constraint}."
         )
 
@@ -135,7 +141,7 @@ class Plan:
             "optimisation": self.optimisation.model_dump(),
             "nll_examples": dataset.nll_examples,
             "evaluation": {**self.params.evaluation.model_dump(), "importance_samples": self.samples},
-            "seed": self.study.seed,
+            "seeds": self.study.seeds,
             "threads": self.params.threads,
             "torch": str(torch.__version__),
             **devices.determinants(devices.chosen(), self.params.precision.model_dump()),
@@ -188,7 +194,7 @@ def first_points(plan: Plan) -> list[dict[str, float]]:
     if plan.study.sampler == "grid":
         return plan.grid
     distributions = plan.distributions
-    spread = qmc.Sobol(len(distributions), rng=plan.study.seed).random_base2(8)[: plan.study.startup]
+    spread = qmc.Sobol(len(distributions), rng=plan.study.seeds[0]).random_base2(8)[: plan.study.startup]
     low, high = ([float(getattr(d, end)) for d in distributions.values()] for end in ("low", "high"))
     points = []
     for row in np.asarray(low) + spread * (np.asarray(high) - np.asarray(low)):
@@ -203,14 +209,14 @@ def sampler(plan: Plan, trials: int) -> BaseSampler:
 
     Both read the bound on MI from the constraint that each trial stores, and prefer values for which it holds.
 
-    The random numbers of the sampler depend only on the seed of the study and on the number of trials. A study that was
-    killed and resumed therefore draws the same hyperparameters as a study that was not interrupted.
+    The random numbers of the sampler depend only on the first seed of the study and on the number of trials. A study
+    that was killed and resumed therefore draws the same hyperparameters as a study that was not interrupted.
 
     Args:
         plan: Plan of the study.
         trials: Number of trials that the study has so far.
     """
-    seed = int(np.random.SeedSequence([plan.study.seed, trials]).generate_state(1)[0])
+    seed = int(np.random.SeedSequence([plan.study.seeds[0], trials]).generate_state(1)[0])
     with without_warnings():
         if plan.study.sampler == "gp":
             return GPSampler(n_startup_trials=1, seed=seed)

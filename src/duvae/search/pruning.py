@@ -1,23 +1,34 @@
-"""The rule that ends trainings of a study early: successive halving with a warm-up and a bound on mutual information.
+"""The rules that end trials of a study early: successive halving, and paired comparisons between seeds.
 
-A study is a search for hyperparameters, and each of its trials is one training. The rule compares trainings at some
-epochs, which are called rungs. At a rung a training ends unless its validation loss is among the lowest. The rule is
-asynchronous (Li et al. 2020): it compares a training with the trainings that have already reached the same epoch, and
-does not wait for the remaining trainings.
+A study is a search for hyperparameters. Each of its trials trains one model per seed with the same hyperparameters.
+
+The first rule is for the training of the first seed. It compares trainings at some epochs, which are called rungs. At a
+rung a training ends unless its validation loss is among the lowest. The rule is asynchronous (Li et al. 2020): it
+compares a training with the trainings that have already reached the same epoch, and does not wait for the remaining
+trainings. The rule has a warm-up and a bound on mutual information.
+
+The second rule is for the moments between two seeds. It compares the NLL of each validation example with that of the
+best trial, and ends the trial if the trial is worse.
 """
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from optuna.pruners import BasePruner
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from duvae.config import Prune
+from duvae.data.splits import Array
+from duvae.metrics.paired import pooled_interval, seed_spread
 
 MI = "mi_of_epochs"
-"""Name of the attribute of a trial that lists the mutual information of each epoch on the validation set, in nats."""
+"""Name of the attribute of a trial with the mutual information of each epoch on the validation set, in nats.
+
+It has one list per seed.
+"""
 
 
 @dataclass(frozen=True)
@@ -106,41 +117,98 @@ def reason_to_prune(
     return f"loss {own_best:.2f} after {epoch} epochs, {lower} of {len(compared)} were lower"
 
 
-def reported_curve(trial: FrozenTrial) -> Curve:
-    """Returns the validation curve that a trial has reported to its study so far."""
-    losses = [trial.intermediate_values[epoch] for epoch in sorted(trial.intermediate_values)]
+def reason_between_seeds(own: Sequence[Array], complete: Mapping[int, Sequence[Array]]) -> str | None:
+    """Gives the reason why a trial should end before it trains the model of its next seed.
 
-    return Curve(losses, reported_mi(trial.user_attrs))
+    The trial ends if its NLL is higher than that of the best complete trial, by a paired 95 % interval over the
+    examples and the seeds that the trial has so far. How much seeds vary is estimated from all complete trials (see
+    `duvae.metrics.paired.pooled_interval`), so the first seed alone may already suffice. The best trial is the one with
+    the lowest mean NLL.
+
+    Args:
+        own: NLL of each validation example in nats under the trial's models, one array of shape (examples,) per seed.
+        complete: The same of the complete trials of the study that satisfy its bound on mutual information, by number
+            of the trial; they have all seeds of the study.
+
+    Returns:
+        The reason in words; None if the trial should go on, also as long as fewer than two trials are complete.
+    """
+    spread = seed_spread(list(complete.values()))
+    if spread is None:
+        return None
+    best = min(complete, key=lambda number: float(np.mean(complete[number])))
+    found = pooled_interval(own, complete[best][: len(own)], spread)
+    if found.sign <= 0:
+        return None
+    seeds = "the first seed" if len(own) == 1 else f"{len(own)} seeds"
+
+    return (
+        f"NLL {found.difference:.2f} nats above that of trial {best} with {seeds} (95 % interval {found.low:.2f} to"
+        f" {found.high:.2f})"
+    )
 
 
-def reported_mi(attributes: Mapping[str, object]) -> list[float]:
-    """Reads the mutual information of each epoch in nats from the attributes of a trial; empty if there is none."""
-    values = attributes.get(MI, [])
+def reported_curve(trial: FrozenTrial, epochs: int, index: int = 0) -> Curve:
+    """Returns the validation curve that a trial has reported for one of its seeds so far.
 
-    return list(values) if isinstance(values, list) else []
+    Args:
+        trial: The trial.
+        epochs: Limit of the epochs of a training (see `step_of`).
+        index: Index of the seed in the list of the study, from 0.
+    """
+    steps = [step for step in sorted(trial.intermediate_values) if index * epochs < step <= (index + 1) * epochs]
+
+    return Curve([trial.intermediate_values[step] for step in steps], reported_mi(trial.user_attrs, index))
+
+
+def reported_mi(attributes: Mapping[str, object], index: int) -> list[float]:
+    """Reads the mutual information of each epoch of one seed, in nats; empty if there is none.
+
+    Args:
+        attributes: Attributes of a trial.
+        index: Index of the seed in the list of the study, from 0.
+    """
+    seeds = attributes.get(MI, [])
+
+    return list(seeds[index]) if isinstance(seeds, list) and index < len(seeds) else []
+
+
+def step_of(epoch: int, index: int, epochs: int) -> int:
+    """Returns the step at which a trial reports an epoch to its study: the seeds follow each other.
+
+    Args:
+        epoch: Number of the epoch, from 1.
+        index: Index of the seed in the list of the study, from 0.
+        epochs: Limit of the epochs of a training.
+    """
+    return index * epochs + epoch
 
 
 class StudyPruner(BasePruner):
-    """A pruner of Optuna that applies `reason_to_prune` to the trials of a study.
+    """A pruner of Optuna that applies `reason_to_prune` to the first seeds of the trials of a study.
 
     Args:
         warmup: Number of epochs over which the KL weight rises to 1.
+        epochs: Limit of the epochs of a training.
         rule: Rungs, share of trainings that continue, and grace period; None: no training ends early.
         min_mi: Bound of the study on the mutual information, in nats; None: no bound.
     """
 
-    def __init__(self, warmup: int, rule: Prune | None, min_mi: float | None) -> None:
-        self.warmup, self.rule, self.min_mi = warmup, rule, min_mi
+    def __init__(self, warmup: int, epochs: int, rule: Prune | None, min_mi: float | None) -> None:
+        self.warmup, self.epochs, self.rule, self.min_mi = warmup, epochs, rule, min_mi
 
     def reason(self, study: Study, trial: FrozenTrial) -> str | None:
-        """Gives the reason why a trial should end now; None if the trial should continue."""
-        if self.rule is None:
+        """Gives the reason why the training of a trial's first seed should end now; None if it should continue.
+
+        After the first seed, there is no such reason.
+        """
+        if self.rule is None or max(trial.intermediate_values, default=0) > self.epochs:
             return None
         states = (TrialState.RUNNING, TrialState.WAITING, TrialState.COMPLETE, TrialState.PRUNED)
         trials = study.get_trials(deepcopy=False, states=states)
-        others = [reported_curve(other) for other in trials if other.number != trial.number]
+        others = [reported_curve(other, self.epochs) for other in trials if other.number != trial.number]
 
-        return reason_to_prune(reported_curve(trial), others, self.warmup, self.rule, self.min_mi)
+        return reason_to_prune(reported_curve(trial, self.epochs), others, self.warmup, self.rule, self.min_mi)
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         """Tells Optuna whether a trial should end now."""

@@ -17,7 +17,7 @@ from duvae.training.checkpoints import training_determinants, training_key
 
 
 def equal_training(
-    params: Params, study: Study, description: Description, device: torch.device, root: Path = Path()
+    params: Params, study: Study, seed: int, description: Description, device: torch.device, root: Path = Path()
 ) -> Job | None:
     """Finds the training in the DVC graph that would give the same weights as a trial, bit by bit.
 
@@ -27,6 +27,7 @@ def equal_training(
     Args:
         params: All parameters of params.yaml.
         study: Parameters of the study in params.yaml.
+        seed: Seed of the training.
         description: Description of the model that the trial would train.
         device: Device that the trial would run on.
         root: Folder of the project.
@@ -40,7 +41,7 @@ def equal_training(
         vars(description),
         optimisation.model_dump(),
         params.evaluation.active_threshold,
-        study.seed,
+        seed,
         params.threads,
         device,
         params.precision,
@@ -53,7 +54,7 @@ def equal_training(
             continue
         if hyperparameters.model_dump() != description.hyperparameters:
             continue
-        job = params.job(study.dataset, name, study.seed)
+        job = params.job(study.dataset, name, seed)
         model, results = root / "models" / job.folder, root / "results" / job.folder
         files = (model / "weights.safetensors", model / "model.json", results / "history.csv")
         if not all(path.exists() for path in files):

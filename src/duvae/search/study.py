@@ -1,13 +1,13 @@
 """Runs a study: creates it, hands out its trials to workers, and lets each worker run its trials.
 
-A study is a search for hyperparameters, and a trial is one training of the study. A worker is a process that runs
-trials. Any number of workers can work on one study, and each worker may be killed at any moment. The trial of a killed
-worker is not lost, and does not count twice: another worker continues it. The trial keeps its number, the losses that
-it has reported and the saved state of its training.
+A study is a search for hyperparameters, and a trial trains one model per seed of the study. A worker is a process that
+runs trials. Any number of workers can work on one study, and each worker may be killed at any moment. The trial of a
+killed worker is not lost, and does not count twice: another worker continues it. The trial keeps its number, the losses
+that it has reported and the saved state of its training.
 
 In params.yaml, a study names a setting: a system with its hyperparameters. A trial trains this system in the same way
-as `duvae train`, but with hyperparameters of its own. All trials have the seed of the study. The value of a trial is
-the importance-weighted NLL on the validation set.
+as `duvae train`, but with hyperparameters of its own. All trials have the seeds of the study. The value of a trial is
+the importance-weighted NLL on the validation set, as a mean over the seeds.
 """
 
 import time
@@ -20,10 +20,11 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from duvae.data import store
+from duvae.search.attributes import ENDED, EPOCHS, PARENT
 from duvae.search.plan import Plan, first_points, sampler
 from duvae.search.pruning import StudyPruner
 from duvae.search.storage import Worker, study_root, without_warnings
-from duvae.search.trial import ENDED, EPOCHS, PARENT, run_trial, state_path
+from duvae.search.trial import measures_of_seeds, remove_states, run_trial
 from duvae.tracking.trial_runs import study_run
 
 WAIT_SECONDS = 2.0
@@ -46,7 +47,7 @@ def create_study(plan: Plan, storage: BaseStorage, worker: Worker) -> optuna.Stu
         The study of Optuna. Its name is the name of the plan, followed by the first digits of the plan's key.
     """
     name = f"{plan.name}-{plan.key()[:8]}"
-    pruner = StudyPruner(plan.optimisation.warmup, plan.study.prune, plan.study.min_mi)
+    pruner = StudyPruner(plan.optimisation.warmup, plan.optimisation.epochs, plan.study.prune, plan.study.min_mi)
     with worker.guard, without_warnings():
         parent = study_run(name, plan.study.dataset, plan.description(), study_root(plan.root))
         study = optuna.create_study(
@@ -111,9 +112,22 @@ def may_begin(plan: Plan, trials: list[FrozenTrial]) -> bool:
     unfinished = [
         t for t in trials if t.state not in ENDED and (t.state == TrialState.RUNNING or EPOCHS in t.user_attrs)
     ]
-    reserved = sum(plan.optimisation.epochs - len(t.intermediate_values) for t in unfinished)
+    reserved = sum(epochs_left(plan, t) for t in unfinished)
 
-    return spent + reserved + plan.optimisation.epochs <= plan.budget
+    return spent + reserved + plan.trial_epochs <= plan.budget
+
+
+def epochs_left(plan: Plan, trial: FrozenTrial) -> int:
+    """Returns the number of epochs that an unfinished trial may still train.
+
+    Args:
+        plan: Plan of the study.
+        trial: The unfinished trial.
+    """
+    finished, epochs = len(measures_of_seeds(trial)), plan.optimisation.epochs
+    reported = sum(step > finished * epochs for step in trial.intermediate_values)
+
+    return (len(plan.study.seeds) - finished) * epochs - reported
 
 
 def work(
@@ -173,7 +187,7 @@ def result_line(trial: FrozenTrial) -> str:
     return f"trial {trial.number} ({values}), {len(trial.intermediate_values)} epochs: {result}"
 
 
-def remove_states(plan: Plan, study: optuna.Study) -> None:
+def remove_finished_states(plan: Plan, study: optuna.Study) -> None:
     """Removes the saved training states of finished trials. A killed worker may have left such files behind.
 
     Args:
@@ -181,4 +195,4 @@ def remove_states(plan: Plan, study: optuna.Study) -> None:
         study: Study whose finished trials are looked up.
     """
     for trial in study.get_trials(deepcopy=False, states=ENDED):
-        state_path(plan, study, trial.number).unlink(missing_ok=True)
+        remove_states(plan, study, trial.number)

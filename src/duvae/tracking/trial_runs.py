@@ -27,19 +27,21 @@ In the study's own run, the tag for the number is empty.
 """
 
 
-def epoch_metrics(row: Mapping[str, Any], time_ms: int) -> Iterator[Metric]:
+def epoch_metrics(row: Mapping[str, Any], time_ms: int, seed: int | None = None) -> Iterator[Metric]:
     """Yields the values of one epoch as MLflow metrics, with names such as `train/loss` and `valid/kl`.
 
     Args:
         row: Row of the training history for this epoch. The columns `epoch`, `best` and `steps` are left out, and so
             are values of None or NaN.
         time_ms: Time at which the epoch ended, in milliseconds since 1970.
+        seed: Seed of the training, which the names then end with, as in `valid/kl/seed 2`; None: names without a seed.
     """
+    end = "" if seed is None else f"/seed {seed}"
     for name, value in row.items():
         if name not in ("epoch", "best", "steps") and value is not None and not math.isnan(value):
             part, _, rest = name.partition("_")
             key = f"{part}/{rest}" if part in ("train", "valid") else f"train/{name}"
-            yield Metric(key, float(value), time_ms, int(row["epoch"]))
+            yield Metric(f"{key}{end}", float(value), time_ms, int(row["epoch"]))
 
 
 def study_run(study: str, dataset: str, description: str, root: Path = Path()) -> str:
@@ -127,15 +129,16 @@ class TrialRun:
             logging.getLogger(__name__).warning("MLflow does not show the rest of this trial: %s", error)
             self.run = None
 
-    def epoch(self, row: Row) -> None:
+    def epoch(self, row: Row, seed: int | None = None) -> None:
         """Logs the values of one epoch in the run.
 
         Args:
             row: Row of the training history for this epoch.
+            seed: Seed of the training; None: all trainings have one seed, and the names of the metrics leave it out.
         """
         with self._tolerant():
             if self.run is not None:
-                self.client.log_batch(self.run, metrics=list(epoch_metrics(row, int(1000 * time.time()))))
+                self.client.log_batch(self.run, metrics=list(epoch_metrics(row, int(1000 * time.time()), seed)))
 
     def end(self, state: str, measures: Mapping[str, float | None]) -> None:
         """Ends the run of the trial, and logs the state and the measures of the trial in this run.
