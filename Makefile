@@ -26,7 +26,7 @@ export NO_MKDOCS_2_WARNING := true
 # dvc and the commands of its stages come from the environment .venv.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: figure1 demo report rebuild ui serve search dashboard test check docs pages smoke torture fuzz bench gpu-check counts containers digests passwords lock environment clean help
+.PHONY: figure1 demo report rebuild ui serve search dashboard test check docs pages screenshots smoke torture fuzz bench gpu-check counts containers digests passwords lock environment clean help
 
 figure1: $(ENVIRONMENT)  ## Rebuild Figure 1 on all cores or GPUs, fill MLflow, and print the results (the default target)
 	@python -m pipelines.figure1 $(ARGS)
@@ -50,7 +50,7 @@ ui: $(ENVIRONMENT)  ## Show the runs in MLflow on http://127.0.0.1:5000, with li
 serve: $(ENVIRONMENT)  ## Run a Prefect server and a worker for the deployments of prefect.yaml, until Ctrl-C
 	@python -m pipelines.prefect_server $(ARGS)
 
-search: $(ENVIRONMENT)  ## Search (γ, p) on the synthetic data by grid and by TPE, and compare both: one hour on one core
+search: $(ENVIRONMENT)  ## Search (γ, p) on the synthetic data by grid and by TPE, and compare both: at most 64 trainings
 	@dvc repro --quiet validate@synthetic
 	@python -m pipelines.parallel_study --study synthetic_grid $(ARGS)
 	@duvae search --study synthetic_tpe
@@ -88,6 +88,9 @@ docs: $(ENVIRONMENT)  ## Build the documentation site into build/site; ARGS=serv
 
 pages: $(ENVIRONMENT)  ## Check reports/ and build/site in Chromium: accessibility, widths, scripts; ARGS=FILE for one page
 	@PYTHONPATH="$(CURDIR)" python tests/browser_pages.py $(ARGS)
+
+screenshots: $(ENVIRONMENT)  ## Make the pictures of MLflow's pages in docs/images from the results of this folder
+	@PYTHONPATH="$(CURDIR)" python docs/site/screenshots.py
 
 smoke: $(ENVIRONMENT)  ## Run all stages at a reduced size, in a temporary folder
 	@python tests/end_to_end.py

@@ -24,15 +24,20 @@ LOG_LINES = 10
 """Number of lines from the end of the server's log that an error shows."""
 
 
-def links(root: Path, port: int) -> list[str]:
-    """Lists links to the runs of each data set, and to the charts of these runs.
+REGISTERED = "registered models, with their aliases"
+"""Heading of the link to the registered models of all data sets."""
+
+
+def addresses(root: Path, port: int) -> dict[str, dict[str, str]]:
+    """Collects links to the runs of each data set, to the charts of these runs, and to the models.
 
     Args:
         root: The project's folder.
         port: Port of the server.
 
     Returns:
-        Four lines for each experiment that has runs, in the order of their names, then two for the registered models.
+        The links by name, for each experiment that has runs, in the order of their names; then, under `REGISTERED`,
+        the link to the registered models, if there are any.
 
     Raises:
         UserError: If MLflow's store cannot be opened.
@@ -40,16 +45,33 @@ def links(root: Path, port: int) -> list[str]:
     from duvae.tracking import views
     from duvae.tracking.store import connect, store_errors
 
-    client, lines = connect(root), []
+    client, found = connect(root), {}
     with store_errors(client.tracking_uri):
         for experiment in sorted(client.search_experiments(), key=lambda each: each.name):
             if client.search_runs([experiment.experiment_id], max_results=1):
-                addresses = views.addresses(experiment.experiment_id)
-                lines += [f"{experiment.name}:"]
-                lines += [f"  {name:6}  http://{HOST}:{port}/#{address}" for name, address in addresses.items()]
+                found[experiment.name] = views.addresses(experiment.experiment_id)
         if client.search_registered_models(max_results=1):
-            lines += ["registered models, with their aliases:"]
-            lines += [f"  all     http://{HOST}:{port}/#/models?{views.WORKFLOW}"]
+            found[REGISTERED] = {"all": f"/models?{views.WORKFLOW}"}
+
+    return {
+        group: {name: f"http://{HOST}:{port}/#{address}" for name, address in of_group.items()}
+        for group, of_group in found.items()
+    }
+
+
+def links(root: Path, port: int) -> list[str]:
+    """Writes the links of `addresses` in lines for the terminal: a heading for each group, then one line for each link.
+
+    Args:
+        root: The project's folder.
+        port: Port of the server.
+
+    Raises:
+        UserError: If MLflow's store cannot be opened.
+    """
+    lines = []
+    for group, of_group in addresses(root, port).items():
+        lines += [f"{group}:", *(f"  {name:6}  {address}" for name, address in of_group.items())]
 
     return lines
 

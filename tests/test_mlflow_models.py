@@ -313,6 +313,9 @@ def test_the_run_of_a_setting_has_the_mean_and_the_spread_over_seeds(root: Path)
     assert one != other
     assert parent.data.metrics["test/nll"] == pytest.approx((one + other) / 2)
     assert parent.data.metrics["spread/nll"] == pytest.approx(abs(one - other) / 2**0.5)
+    seconds = [child.data.metrics["work/seconds"] for child in children]
+    assert parent.data.metrics["work/seconds"] == pytest.approx(sum(seconds) / 2)
+    assert "spread/seconds" not in parent.data.metrics
     assert parent.data.params["gamma"] == "1.0"
     assert "seed" not in parent.data.params
     assert parent.data.tags["seeds"] == "1, 2"
@@ -326,8 +329,10 @@ def test_one_seed_has_no_spread(empty: Path, tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").write_bytes((empty / "mlflow.db").read_bytes())
     track(chosen, tmp_path)
     runs, parents = of_experiment(connect(tmp_path))
-    tested = {name: value for name, value in runs["synthetic/vae/1"].data.metrics.items() if name.startswith("test/")}
-    assert parents["vae"].data.metrics == tested
+    metrics = runs["synthetic/vae/1"].data.metrics
+    assert {name.partition("/")[0] for name in metrics} >= {"test", "work", "train", "valid"}
+    means = {name: value for name, value in metrics.items() if name.startswith(("test/", "work/"))}
+    assert parents["vae"].data.metrics == means
 
 
 def test_a_changed_seed_changes_the_run_of_its_setting_alone(root: Path, params: Params) -> None:

@@ -13,9 +13,14 @@ PARENT = "mlflow.parentRunId"
 SETTING, CHILDREN = "duvae.setting", "duvae.children"
 """Names of two tags of the run of a setting: the setting's name, and a digest of the runs below it."""
 
-MEAN, SPREAD = "test/", "spread/"
-"""Prefixes of metrics: of the mean over the seeds, which has the name that the metric has in the runs of the seeds, and
-of the standard deviation over the seeds."""
+TEST, WORK, SPREAD = "test/", "work/", "spread/"
+"""Prefixes of metrics: of measures on the test set, of what a training took, and of standard deviations over the seeds.
+
+A mean over the seeds has the name that the metric has in the runs of the seeds.
+"""
+
+FORM = "means of test and work"
+"""What the runs of settings hold. Another text here makes `update` write the runs anew that older code has written."""
 
 PARAMS_PER_BATCH = 100
 """Largest number of parameters that MLflow accepts in one call."""
@@ -72,22 +77,23 @@ def is_current(parents: Sequence[Run], runs: Mapping[str, Run]) -> bool:
 
 
 def summary(runs: Sequence[Run]) -> dict[str, float]:
-    """Computes the mean and the standard deviation over the seeds of each metric on the test set.
+    """Computes the means over the seeds of measures on the test set and of the work, and the spread of the measures.
 
     Args:
         runs: The runs of the seeds of one setting.
 
     Returns:
-        The means of the metrics that all runs have, and, for two seeds and more, their standard deviations.
+        The means of the metrics that all runs have, and, for two seeds and more, the standard deviations of the
+        measures on the test set.
     """
     found: dict[str, float] = {}
     for name in runs[0].data.metrics:
-        if not name.startswith(MEAN) or any(name not in run.data.metrics for run in runs):
+        if not name.startswith((TEST, WORK)) or any(name not in run.data.metrics for run in runs):
             continue
         values = [run.data.metrics[name] for run in runs]
         found[name] = statistics.fmean(values)
-        if len(values) > 1:
-            found[SPREAD + name.removeprefix(MEAN)] = statistics.stdev(values)
+        if len(values) > 1 and name.startswith(TEST):
+            found[SPREAD + name.removeprefix(TEST)] = statistics.stdev(values)
 
     return found
 
@@ -108,8 +114,8 @@ def _write(client: MlflowClient, experiment: str, setting: str, children: Sequen
     seeds = sorted((run.data.tags["seed"] for run in children), key=int)
     note = (
         f"{setting} on {first.data.tags['dataset']}, {'seed' if len(seeds) == 1 else 'seeds'} {', '.join(seeds)}. "
-        "test/… are means over the seeds"
-        + (", spread/… their standard deviations." if len(seeds) > 1 else "; one seed has no spread.")
+        "test/… and work/… are means over the seeds"
+        + (", spread/… standard deviations of test/…." if len(seeds) > 1 else "; one seed has no spread.")
     )
     tags = {
         SETTING: setting,
@@ -135,4 +141,4 @@ def _write(client: MlflowClient, experiment: str, setting: str, children: Sequen
 
 def _digest(children: Sequence[Run]) -> str:
     """Computes a digest of the runs of a setting. A run never changes; it is replaced by another with another id."""
-    return hashlib.sha256("\n".join(sorted(run.info.run_id for run in children)).encode()).hexdigest()
+    return hashlib.sha256("\n".join([FORM, *sorted(run.info.run_id for run in children)]).encode()).hexdigest()
