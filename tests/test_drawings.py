@@ -1,13 +1,20 @@
 """Figures in pages: on a narrow screen, windows onto their panels stand one below the other."""
 
 import base64
+import io
 import re
+import warnings
 
+import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
 
+from duvae.config import Job
 from duvae.report import drawings, figures
+from duvae.report.results import Result
 
 HIGH = 100_000.0
 """A value whose tick label is wide."""
@@ -77,6 +84,35 @@ def test_the_windows_of_a_png_show_the_picture_that_the_page_has_once() -> None:
     (data,) = re.findall(r'href="data:image/png;base64,([^"]+)"', html)
     assert base64.b64decode(data) == png
     assert re.findall(r'<use href="#([^"]+)"/>', html) == re.findall(r' id="([^"]+)"', html) * 2
+
+
+def test_a_small_png_is_the_same_picture_in_fewer_bytes() -> None:
+    figure = two_panels()
+    whole, small = figures.png(figure, 110), figures.small_png(figure, 110)
+    one, other = (np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), float) for data in (whole, small))
+    assert one.shape == other.shape == (330, 660, 3)
+    assert abs(one - other).max() <= 16, "of 255 steps"
+    assert len(small) < 0.6 * len(whole)
+    assert figures.small_png(figure, 110) == small
+
+
+@pytest.mark.parametrize("settings", [2, figures.INSIDE + 1, 200])
+def test_the_legend_of_the_bias_has_room_whatever_the_number_of_settings(settings: int) -> None:
+    exact = {"curve": [{"samples": k, "bias": 1 / k, "bias_stderr": 0.01} for k in (1, 10)]}
+    metrics = {"system": "vae", "hyperparameters": {}, "exact": exact}
+    jobs = [Job("synthetic", f"vae_{number}", 1, "synthetic") for number in range(settings)]
+    results = [Result(job, metrics, pd.DataFrame(), None, {}) for job in jobs]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure = figures.bias(results)
+    (ax,) = figure.axes
+    (legend,) = [*figure.legends, *([ax.get_legend()] if ax.get_legend() else [])]
+    assert len(legend.get_texts()) == settings
+    figure.draw_without_rendering()
+    assert bool(figure.legends) == (settings > figures.INSIDE)
+    if figure.legends:
+        assert legend.get_window_extent().y1 <= ax.get_tightbbox().y0
+        assert legend.get_window_extent().y0 >= 0
 
 
 def test_two_figures_have_two_names() -> None:

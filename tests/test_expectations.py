@@ -215,6 +215,21 @@ def test_broken_data_stops_the_pipeline(breaks: Any, said: str, text_params: Par
     assert "not met" in docs.read_text(encoding="utf-8")
 
 
+def test_the_pages_name_the_rows_that_break_an_expectation(text_params: Params, tmp_path: Path) -> None:
+    prepared = good()
+    for index in (3, 7):
+        prepared = with_token(prepared, "valid", index, 0, 5)
+    with pytest.raises(UserError):
+        run(text_params, prepared, tmp_path)
+    docs = (tmp_path / "reports/data_docs/short_yelp/index.html").read_text(encoding="utf-8")
+    assert re.search(r"starts_with_mark.*<td class='number'>3, 7 \(2 in all\)</tr>", docs)
+
+    with pytest.raises(UserError):
+        run(text_params, _labels(good(), "labelled_100", slice(None), 5), tmp_path)
+    docs = (tmp_path / "reports/data_docs/short_yelp/index.html").read_text(encoding="utf-8")
+    assert re.search(r"known_labels.*>0, 1, 2, .*, 19 \(20 in all\)</tr>", docs)
+
+
 def test_documents_that_are_too_long(text_params: Params, tmp_path: Path) -> None:
     params = changed(text_params, "short_yelp", source={"max_words": 3})
 

@@ -237,7 +237,7 @@ def _latent_spaces(
     pictures = {}
     for setting, space in spaces.items():
         figure = latent_spaces.latent(space, centre, latent_spaces.HALFWIDTH, top)
-        pictures[setting] = page.inline_png(figures.png(figure, dpi=110), f"Latent space of {space.name}")
+        pictures[setting] = page.inline_png(figures.small_png(figure, dpi=110), f"Latent space of {space.name}")
 
     return top, pictures
 

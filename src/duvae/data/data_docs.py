@@ -73,15 +73,24 @@ def _index(name: str, results: Sequence[ExpectationResult], pages: dict[str, Pat
     for split in dict.fromkeys(result.split for result in results):
         link = escape(pages[split].as_posix()) if split in pages else ""
         parts.append(f"<h2><a href='{link}'>{escape(split)}</a></h2><table>")
-        parts.append("<tr><th>Status<th>Expectation<th>What is expected<th>Observed</tr>")
+        parts.append("<tr><th>Status<th>Expectation<th>What is expected<th>Observed<th>Rows that break it</tr>")
         for result in (result for result in results if result.split == split):
             status = "<td class='met'>met" if result.success else "<td class='unmet'>not met"
             expectation = result.expectation
             parts.append(
                 f"<tr>{status}<td>{escape(expectation.name)}<td>{escape(expectation.sentence)}"
-                f"<td class='number'>{escape(result.observed_text)}</tr>"
+                f"<td class='number'>{escape(result.observed_text)}<td class='number'>{escape(_rows(result))}</tr>"
             )
         parts.append("</table>")
     parts.append("</body></html>\n")
 
     return "\n".join(parts)
+
+
+def _rows(result: ExpectationResult) -> str:
+    """Names the rows that break an expectation, such as `3, 7 (2 in all)`; empty if no single row does."""
+    if not result.unexpected:
+        return ""
+    listed = ", ".join(str(row) for row in result.rows)
+
+    return f"{listed}{', …' if result.unexpected > len(result.rows) else ''} ({result.unexpected:,} in all)"

@@ -4,7 +4,7 @@ An expectation is one check of Great Expectations, such as a bound on the values
 document of a split, or one row per split.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -57,6 +57,8 @@ class ExpectationResult:
             largest value of the checked column; empty if the column has no values.
         unexpected: Number of rows of the frame that break the expectation.
         example: One row that breaks the expectation, in words; None: no single row breaks the expectation.
+        rows: The first rows that break the expectation, by the first column of the frame, such as the index of the
+            document; at most as many as Great Expectations lists.
     """
 
     split: str
@@ -65,6 +67,7 @@ class ExpectationResult:
     observed: Any
     unexpected: int
     example: str | None
+    rows: Sequence[int | str] = ()
 
     @property
     def observed_text(self) -> str:

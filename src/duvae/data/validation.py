@@ -180,7 +180,8 @@ def _run(
             gx.Checkpoint(
                 name=split,
                 validation_definitions=[checked],
-                result_format={"result_format": "SUMMARY"},
+                # The results then name the rows that break an expectation by the index of the document or image.
+                result_format={"result_format": "SUMMARY", "unexpected_index_column_names": [frames[split].columns[0]]},
                 actions=[UpdateDataDocsAction(name="pages", site_names=[name])],
             )
         )
@@ -206,11 +207,14 @@ def _result(
         values = frames[split][column].dropna()
         observed = [_plain(values.min()), _plain(values.max())] if len(values) else []
     unexpected = int(validated.result.get("unexpected_count", 0))
-    example = None
+    example, rows = None, list[int | str]()
     if unexpected:
-        example = _example(split, expectation, validated.result["partial_unexpected_index_list"][0], frames)
+        index = frames[split].columns[0]
+        rows = [_plain(row[index]) for row in validated.result["partial_unexpected_index_list"]]
+        place = int((frames[split][index] == rows[0]).to_numpy().argmax())
+        example = _example(split, expectation, place, frames)
 
-    return ExpectationResult(split, expectation, bool(validated.success), _plain(observed), unexpected, example)
+    return ExpectationResult(split, expectation, bool(validated.success), _plain(observed), unexpected, example, rows)
 
 
 def _example(split: str, expectation: Expectation, row: int, frames: Mapping[str, pd.DataFrame]) -> str:

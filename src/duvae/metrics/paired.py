@@ -217,12 +217,14 @@ def not_worse_than_best(values: Mapping[str, Sequence[Array]], confidence: float
     if len(values) < 2:
         return list(values)
     level = 1 - (1 - confidence) / (len(values) - 1)
+    # A setting that is left out is mostly so because of the best ones, so these are compared first.
+    ordered = sorted(values, key=lambda setting: float(np.mean(values[setting])))
     kept = []
     for setting, own in values.items():
-        others = [other for key, other in values.items() if key != setting]
-        intervals = [
+        others = (values[key] for key in ordered if key != setting)
+        intervals = (
             interval(own[:seeds], other[:seeds], level) for other in others for seeds in [min(len(own), len(other))]
-        ]
+        )
         if all(each.sign <= 0 for each in intervals):
             kept.append(setting)
 

@@ -7,6 +7,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from duvae.metrics import verdict
 from duvae.report import convergence, names
 from duvae.report.cells import word_list
@@ -16,8 +18,11 @@ from duvae.report.metric_columns import METRICS, Gaps, shown_metrics
 from duvae.report.per_example import Floor, gap_over_seeds
 from duvae.report.results import FLOW_METRIC_KEYS, Result, label_counts, label_unit, over_seeds, setting_names
 
-POINTS = 200
-"""Largest number of epochs in a curve on the page. If a training has more epochs, only every n-th epoch is kept."""
+POINTS = 100
+"""Largest number of epochs in a curve on the page. If a training has more epochs, only some of them are kept."""
+
+DIGITS = 5
+"""Number of significant digits in a curve on the page; the panels are some hundred pixels high."""
 
 LIKELIHOOD_KEYS = ("nll", "nll_unseen", "gap", "perplexity")
 """Keys of the NLL and of the measures that follow from it."""
@@ -132,16 +137,19 @@ def pairs(compared: Comparison) -> dict[str, dict[str, list[float | int]]]:
     return found
 
 
-def _curves(result: Result) -> dict[str, list[float | None]]:
-    history = result.history.iloc[:: -(-len(result.history) // POINTS)]
+def _curves(result: Result) -> dict[str, list[Any]]:
+    count = len(result.history)
+    kept = np.unique(np.linspace(0, count - 1, min(count, POINTS)).round().astype(int))
+    history = result.history.iloc[kept]
 
     return {
-        column: [_rounded(value) for value in history[column]] for column in ("epoch", *(name for name, _ in CURVES))
+        "epoch": [int(epoch) for epoch in history["epoch"]],
+        **{column: [_rounded(value, DIGITS) for value in history[column]] for column, _ in CURVES},
     }
 
 
-def _rounded(value: float) -> float | None:
-    """Rounds a number to six significant digits; returns None if the number is not finite."""
+def _rounded(value: float, digits: int = 6) -> float | None:
+    """Rounds a number to some significant digits; returns None if the number is not finite."""
     value = float(value)
 
-    return float(f"{value:.6g}") if math.isfinite(value) else None
+    return float(f"{value:.{digits}g}") if math.isfinite(value) else None

@@ -109,7 +109,7 @@ def curves(results: Sequence[Result], warmup: int) -> Markup:
     """
     figure = figures.curves(results, warmup)
     if sum(len(result.history) for result in results) * len(figures.CURVES) > MAX_SVG_POINTS:
-        return inline_png(figure, figures.png(figure), each_panel(figure))
+        return inline_png(figure, figures.small_png(figure), each_panel(figure))
 
     return inline_svg(figure, each_panel(figure))
 

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
+from PIL import Image
 
 from duvae.registry import RECORDS
 from duvae.report import direct_labels
@@ -26,8 +27,14 @@ WIDTH = 174 / 25.4
 COLUMN = 84 / 25.4
 """Width in inches of a figure that spans one of two columns of a page: 84 mm."""
 
+PALETTE = 128
+"""Number of colours of a picture on a page."""
+
 MANY = 6
 """Number of settings from which on lines have their names at their ends, and no legend."""
+
+INSIDE = 12
+"""Largest number of settings whose legend stands inside the panel; a longer legend stands below it."""
 
 LARGEST_CLASS = "largest class"
 """Label of the line in the figure of the probes that shows the share of the largest class."""
@@ -105,9 +112,11 @@ def bias(results: Sequence[Result], width: float = COLUMN) -> Figure:
         results: Results of all models of one data set.
         width: Width of the figure in inches.
     """
-    figure = Figure(figsize=(width, 2.6))
-    ax = figure.subplots()
     styles, names, drawn = line_styles(results), setting_names(results), set()
+    measured = [names[result.job.setting] for result in results if (result.metrics.get("exact") or {}).get("curve")]
+    columns, below = _legend_size(list(dict.fromkeys(measured)), width) if len(set(measured)) > INSIDE else (2, 0.0)
+    figure = Figure(figsize=(width, 2.6 + below))
+    ax = figure.subplots()
     for result in results:
         curve = (result.metrics.get("exact") or {}).get("curve")
         setting = result.job.setting
@@ -129,8 +138,12 @@ def bias(results: Sequence[Result], width: float = COLUMN) -> Figure:
     ax.set_xlabel("number K of samples")
     ax.set_ylabel("NLL minus exact NLL (nats)")
     ax.grid(axis="y", color="#000000", alpha=0.08, linewidth=0.5)
-    ax.legend(fontsize=6, ncols=2, **LEGEND)
-    figure.tight_layout()
+    where: dict[str, Any] = {"fontsize": 6, "ncols": columns, **LEGEND}
+    if below:
+        figure.legend(loc="lower center", **where)
+    else:
+        ax.legend(**where)
+    figure.tight_layout(rect=(0, below / (2.6 + below), 1, 1))
 
     return figure
 
@@ -180,6 +193,8 @@ def curves(results: Sequence[Result], warmup: int, width: float = WIDTH) -> Figu
                 seen = values.dropna()
                 at = float(result.history["epoch"][seen.index[-1]])
                 last.setdefault(name, direct_labels.End(name, at, float(seen.iloc[-1]), colour))
+        for line in ax.lines:
+            line.set_in_layout(False)  # the panel cuts it off; without this, hundreds of lines take most of the time
         _limits(ax, lines, column)
         ax.set_title(title, loc="left")
         if column == "valid_au":
@@ -318,6 +333,20 @@ def png(figure: Figure, dpi: int = 200) -> bytes:
     """Encodes a figure as PNG. The same figure gives the same bytes."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+
+    return buffer.getvalue()
+
+
+def small_png(figure: Figure, dpi: int = 200) -> bytes:
+    """Encodes a figure as PNG with `PALETTE` colours, which takes a third of the bytes of `png`.
+
+    A page can hold hundreds of figures. The same figure gives the same bytes.
+    """
+    pixels, buffer = io.BytesIO(), io.BytesIO()
+    figure.savefig(pixels, format="rgba", dpi=dpi)
+    width, height = (int(side * dpi) for side in figure.get_size_inches())
+    picture = Image.frombytes("RGBA", (width, height), pixels.getvalue()).convert("RGB")
+    picture.quantize(PALETTE, dither=Image.Dither.NONE).save(buffer, "png", optimize=True)
 
     return buffer.getvalue()
 

@@ -205,7 +205,8 @@ def latent(space: Space, centre: int = 0, reach: float | None = None, top: float
         ax.contourf(grid, grid, density, levels, cmap="Greys", norm=PowerNorm(0.5, 0, levels[-1]), extend="max")
     _scatter(ax, space, centre, size=5)
     ax.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", title=space.name)
-    figure.tight_layout()
+    # As `tight_layout` would do it, which takes a third of the time of a picture.
+    figure.subplots_adjust(left=0.107, right=0.947, bottom=0.083, top=0.923)
 
     return figure
 

@@ -35,6 +35,7 @@ def render(template: str, package: str = PACKAGE, **content: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.policies["json.dumps_kwargs"] = {"sort_keys": True, "separators": (",", ":")}
 
     return environment.get_template(template).render(**content) + "\n"
 
