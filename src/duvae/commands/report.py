@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
+from threadpoolctl import threadpool_limits
 
 from duvae.config import APART, AnyDataset, Params, SyntheticDataset, is_own
 from duvae.project.files import write_text
@@ -63,6 +64,11 @@ def run(params: Params, root: Path = Path()) -> None:
         UserError: If results are missing or unreadable. Also if all results belong to weights from before the last
             training.
     """
+    with threadpool_limits(1):  # more threads would only wait for each other
+        _write(params, root)
+
+
+def _write(params: Params, root: Path) -> None:
     jobs, missing = never_run.split_by_results(params, params.run_jobs(), root)
     current, stale = weights.current_results(results.read(params, jobs, root))
     models = results.in_paper_order(current)

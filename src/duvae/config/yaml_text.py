@@ -36,8 +36,68 @@ _LONGEST_SHOWN = 300
 """Largest number of characters of a message. PyYAML's messages may quote a tag or a name of any length."""
 
 
+class _Sizes:
+    """Checks depth and size of a text while it is parsed, before any value is built."""
+
+    def __init__(self) -> None:
+        self.sizes: dict[str, int] = {}
+        self.depths: dict[str, int] = {}
+        self.opened: list[tuple[str | None, yaml.Event]] = []
+        self.counts, self.inside = [0], [0]
+
+    def add(self, event: yaml.Event) -> None:
+        """Takes the next event of the parser.
+
+        Args:
+            event: The event, such as the start of a mapping.
+
+        Raises:
+            yaml.YAMLError: If the text is deeper or larger than the bounds of this module.
+        """
+        if isinstance(event, yaml.CollectionStartEvent):
+            if len(self.opened) == DEEPEST:
+                raise _error(f"expected at most {DEEPEST} mappings and lists inside each other", event.start_mark)
+            self.opened.append((event.anchor, event))
+            self.counts.append(1)
+            self.inside.append(0)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, _ = self.opened.pop()
+            size, depth = self.counts.pop(), self.inside.pop() + 1
+            if anchor is not None:
+                self.sizes[anchor], self.depths[anchor] = size, depth
+            self._count(size, depth, event)
+        elif isinstance(event, yaml.AliasEvent):
+            if any(anchor == event.anchor for anchor, _ in self.opened):
+                raise _error(f"the alias '*{event.anchor}' lies inside the value that it stands for", event.start_mark)
+            name = str(event.anchor)  # the composer reports an unknown anchor
+            self._count(self.sizes.get(name, 1), self.depths.get(name, 0), event)
+        elif isinstance(event, yaml.ScalarEvent):
+            if event.anchor is not None:
+                self.sizes[event.anchor], self.depths[event.anchor] = 1, 0
+            self._count(1, 0, event)
+
+    def _count(self, size: int, depth: int, event: yaml.Event) -> None:
+        """Adds a value to the mapping or list around it: its size, and how deep mappings and lists nest in it."""
+        self.counts[-1] += size
+        self.inside[-1] = max(self.inside[-1], depth)
+        if len(self.opened) + depth > DEEPEST:
+            raise _error(f"expected at most {DEEPEST} mappings and lists inside each other", event.start_mark)
+        if self.counts[-1] > MOST_VALUES:
+            raise _error(f"expected at most {MOST_VALUES:,} values, counting those behind aliases", event.start_mark)
+
+
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, in which dates are texts."""
+    """PyYAML's safe loader, in which dates are texts, and which checks sizes as it goes through the parser's events."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.checked = _Sizes()
+
+    def get_event(self) -> yaml.Event:
+        event: yaml.Event = super().get_event()  # type: ignore[no-untyped-call]
+        self.checked.add(event)
+
+        return event
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -62,8 +122,7 @@ def read(text: str) -> tuple[Any, dict[Key, int]]:
     """
     if len(text) > LONGEST:
         raise yaml.YAMLError(f"expected at most {LONGEST:,} characters; found {len(text):,}")
-    _check_size(text)
-    node = yaml.compose(text, _Loader)
+    node = _composed(text)
     if node is None:
         return None, {}
     lines = dict(_key_lines(node, ()))
@@ -71,61 +130,20 @@ def read(text: str) -> tuple[Any, dict[Key, int]]:
     return _Loader("").construct_document(node), lines
 
 
-def _check_size(text: str) -> None:
-    """Checks depth and size before any value is built. The parser's events come one by one, whatever the depth."""
-    sizes: dict[str, int] = {}
-    depths: dict[str, int] = {}
-    opened: list[tuple[str | None, yaml.Event]] = []
-    counts, inside = [0], [0]
-
-    def count(size: int, depth: int, event: yaml.Event) -> None:
-        """Adds a value to the mapping or list around it: its size, and how deep mappings and lists nest in it."""
-        counts[-1] += size
-        inside[-1] = max(inside[-1], depth)
-        if len(opened) + depth > DEEPEST:
-            raise _error(f"expected at most {DEEPEST} mappings and lists inside each other", event.start_mark)
-        if counts[-1] > MOST_VALUES:
-            raise _error(f"expected at most {MOST_VALUES:,} values, counting those behind aliases", event.start_mark)
-
-    for event in _events(text):
-        if isinstance(event, yaml.CollectionStartEvent):
-            if len(opened) == DEEPEST:
-                raise _error(f"expected at most {DEEPEST} mappings and lists inside each other", event.start_mark)
-            opened.append((event.anchor, event))
-            counts.append(1)
-            inside.append(0)
-        elif isinstance(event, yaml.CollectionEndEvent):
-            anchor, _ = opened.pop()
-            size, depth = counts.pop(), inside.pop() + 1
-            if anchor is not None:
-                sizes[anchor], depths[anchor] = size, depth
-            count(size, depth, event)
-        elif isinstance(event, yaml.AliasEvent):
-            if any(anchor == event.anchor for anchor, _ in opened):
-                raise _error(f"the alias '*{event.anchor}' lies inside the value that it stands for", event.start_mark)
-            name = str(event.anchor)  # the composer reports an unknown anchor
-            count(sizes.get(name, 1), depths.get(name, 0), event)
-        elif isinstance(event, yaml.ScalarEvent):
-            if event.anchor is not None:
-                sizes[event.anchor], depths[event.anchor] = 1, 0
-            count(1, 0, event)
+def _composed(text: str) -> yaml.Node | None:
+    """Parses a text. An escape that stands for no character, such as U+FFFFFFFF, is an error."""
+    loader = _Loader(text)
+    try:
+        return loader.get_single_node()
+    except (ValueError, OverflowError) as error:  # Python's function `chr` raises them, and PyYAML passes them on
+        raise _error(f"expected an escape that stands for a character ({error})", loader.get_mark()) from error
+    finally:
+        loader.dispose()
 
 
 def is_plain_text(name: str) -> bool:
     """Whether every reader of YAML reads a name of letters, digits and _ as a text, even without quotes."""
     return isinstance(yaml.safe_load(name), str) and not _NUMBER_ELSEWHERE.fullmatch(name)
-
-
-def _events(text: str) -> Iterator[yaml.Event]:
-    """Yields the parser's events. An escape that stands for no character, such as U+FFFFFFFF, is an error."""
-    loader = _Loader(text)
-    try:
-        while loader.check_event():
-            yield loader.get_event()  # type: ignore[no-untyped-call]
-    except (ValueError, OverflowError) as error:  # Python's function `chr` raises them, and PyYAML passes them on
-        raise _error(f"expected an escape that stands for a character ({error})", loader.get_mark()) from error
-    finally:
-        loader.dispose()
 
 
 def _key_lines(node: yaml.Node, path: Key) -> Iterator[tuple[Key, int]]:
