@@ -767,7 +767,7 @@ def test_the_page_shows_the_map_the_trials_and_the_cost(searched: tuple[Path, fl
         figure2.run(config.load(root / "params.yaml"), name, root)
         text = (root / f"reports/studies/{name}.html").read_text(encoding="utf-8")
         summary = results(root, name)
-        assert text.count("<svg") == 3
+        assert text.count('<svg class="whole"') == 3
         assert (root / f"reports/studies/{name}.png").read_bytes().startswith(b"\x89PNG")
         assert f"{summary['best']['nll']:.2f}" in text
         assert f"{summary['cost']['epochs']} epochs were trained" in text

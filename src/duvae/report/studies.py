@@ -82,7 +82,6 @@ def trials_table(summary: Mapping[str, Any], trials: pd.DataFrame) -> Table:
     keys = list(summary["space"])
     best = summary.get("maybe_best") or []
     several = len(seeds_of(summary)) > 1
-    over = "examples and seeds" if several else "examples"
     rows = [
         Row(
             f"{int(row['trial'])}",
@@ -104,7 +103,8 @@ def trials_table(summary: Mapping[str, Any], trials: pd.DataFrame) -> Table:
     ]
     measures = ("NLL", "KL", "MI", *(["least MI"] if several else []))
     heads = [*(Head(letter(summary, key)) for key in keys), *(Head(name, "nats") for name in measures)]
-    error = f"On validation{', means over the seeds' if several else ''}; in brackets the standard error over {over}."
+    error = f"On validation{', means over the seeds' if several else ''}; in brackets the standard error over the"
+    error += f" {errors_over(summary)}."
 
     return Table(
         id="trials",
@@ -142,7 +142,8 @@ def page(folder: Path, params: Params | None = None) -> tuple[bytes, str]:
     summary["own_data"] = searched is not None and is_own(searched)
     trials, curves = read_table(folder / "trials.csv", command), read_table(folder / "curves.csv", command)
 
-    figure = heat_map(summary, trials)
+    figure, course = heat_map(summary, trials), progress(summary, trials, curves)
+    front = study_front.front_figure(summary, trials) if study_front.front(trials) else None
     pages = {**(site.RESULTS if summary["own_data"] else site.PAGES), **site.STUDIES}
     html = render(
         "study.html",
@@ -158,9 +159,10 @@ def page(folder: Path, params: Params | None = None) -> tuple[bytes, str]:
             *([] if params is None else earlier_lines(summary, params)),
             origin_line(record),
         ],
-        map=drawings.inline_svg(figure),
-        progress=drawings.inline_svg(progress(summary, trials, curves)),
-        front=drawings.inline_svg(study_front.front_figure(summary, trials)) if study_front.front(trials) else None,
+        map=drawings.inline_svg(figure, [figure.axes]),
+        progress=drawings.inline_svg(course, drawings.each_panel(course)),
+        front=drawings.inline_svg(front, [front.axes]) if front else None,
+        over=errors_over(summary),
         figure2=figure2(summary, trials),
         trials=trials_table(summary, trials),
         commit=short_commit(record) if record else None,
@@ -219,6 +221,15 @@ def seeds_text(summary: Mapping[str, Any]) -> str:
     seeds = seeds_of(summary)
 
     return f"seed{'s' if len(seeds) > 1 else ''} {word_list([str(seed) for seed in seeds])}"
+
+
+def errors_over(summary: Mapping[str, Any]) -> str:
+    """Says over what the standard errors of a study are: `examples`, or `examples and seeds`.
+
+    Args:
+        summary: Content of study.json, which a finished study writes.
+    """
+    return "examples and seeds" if len(seeds_of(summary)) > 1 else "examples"
 
 
 def summary_lines(summary: Mapping[str, Any], trials: pd.DataFrame) -> list[str]:
