@@ -11,6 +11,9 @@ from typing import NamedTuple
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 """Names under which the programs of Chromium and Chrome are installed."""
 
+MISSING = f"error: no browser was found. Install Chromium or Chrome: one of {', '.join(NAMES)}."
+"""What a command prints that needs a browser and finds none."""
+
 WAIT = 600
 """Seconds that a browser may take to open a page."""
 
@@ -32,6 +35,11 @@ class Opened(NamedTuple):
     version: str
 
 
+def path_of_browser() -> str | None:
+    """Returns the path of the browser's program; None if none of `NAMES` is installed."""
+    return next((found for name in NAMES if (found := shutil.which(name))), None)
+
+
 def open_page(path: Path, drawn: str = DRAWN) -> Opened:
     """Opens a page, and waits until its script has ended.
 
@@ -39,8 +47,7 @@ def open_page(path: Path, drawn: str = DRAWN) -> Opened:
         path: File of the page.
         drawn: Text that the page has only after its script has run.
     """
-    browser = next((found for name in NAMES if (found := shutil.which(name))), None)
-    if browser is None:
+    if (browser := path_of_browser()) is None:
         return Opened(float("nan"), [f"no browser: install one of {', '.join(NAMES)}"], "")
     # Chromium refuses to run as root with its sandbox, as in a container. The page is our own.
     options = ["--no-sandbox"] if os.geteuid() == 0 else []

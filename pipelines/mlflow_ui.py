@@ -32,8 +32,8 @@ def addresses(root: Path, port: int) -> dict[str, dict[str, str]]:
     """Collects links to the runs of each data set, to the charts of these runs, and to the models.
 
     Args:
-        root: The project's folder.
-        port: Port of the server.
+        root: Folder of the project, with the store of MLflow.
+        port: Port of the server, which the links name.
 
     Returns:
         The links by name, for each experiment that has runs, in the order of their names; then, under `REGISTERED`,
@@ -63,8 +63,8 @@ def links(root: Path, port: int) -> list[str]:
     """Writes the links of `addresses` in lines for the terminal: a heading for each group, then one line for each link.
 
     Args:
-        root: The project's folder.
-        port: Port of the server.
+        root: Folder of the project, with the store of MLflow.
+        port: Port of the server, which the links name.
 
     Raises:
         UserError: If MLflow's store cannot be opened.

@@ -12,7 +12,6 @@ First it opens a page that has all these faults. So a check that finds nothing c
 """
 
 import os
-import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from axe_playwright_python.sync_playwright import Axe
-from benchmarks.browser import NAMES
+from benchmarks.browser import MISSING, path_of_browser
 from playwright.sync_api import Browser, Error, Page, Route, sync_playwright
 
 from serving import serve_folder
@@ -63,9 +62,8 @@ def main(names: Sequence[str]) -> int:
     Args:
         names: Files of the pages; empty: the pages of `reports/` and `build/site`.
     """
-    program = next((found for name in NAMES if (found := shutil.which(name))), None)
-    if program is None:
-        print(f"error: no browser was found. Install Chromium or Chrome: one of {', '.join(NAMES)}.", file=sys.stderr)
+    if (program := path_of_browser()) is None:
+        print(MISSING, file=sys.stderr)
         return 2
     files = [Path(name) for name in names] or list(_own_pages())
     for file in files:

@@ -138,7 +138,7 @@ def test_studies_take_it() -> None:
     )
 
     assert changed.optimisation.epochs == 2
-    assert changed.grid_epochs == 2 * len(changed.grid)
+    assert changed.grid_epochs == 2 * len(changed.grid) * len(changed.study.seeds)
     assert changed.determinants()["optimisation"] == changed.optimisation.model_dump()
     assert plain.determinants() != changed.determinants()
 
@@ -158,7 +158,9 @@ def test_no_training_of_another_optimisation_is_taken_over(project: Path) -> Non
         """
         values["settings"]["du_vae"]["optimisation"] = changes
         params = config.parse(values)
-        return reuse.equal_training(params, params.study("synthetic_grid"), description, torch.device("cpu"), project)
+        study = params.study("synthetic_grid")
+
+        return reuse.equal_training(params, study, 1, description, torch.device("cpu"), project)
 
     assert taken(CHANGES) == config.parse(values).job("synthetic", "again", 1)
     assert taken({}) is None

@@ -5,14 +5,13 @@ Chromium without a window. Look at the pictures before you commit them.
 """
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.browser import NAMES
+from benchmarks.browser import MISSING, path_of_browser
 from playwright.sync_api import sync_playwright
 
 from pipelines import mlflow_ui
@@ -42,9 +41,8 @@ PICTURES = {
 
 def main() -> int:
     """Makes the pictures, and returns the exit status."""
-    program = next((found for name in NAMES if (found := shutil.which(name))), None)
-    if program is None:
-        print(f"error: no browser was found. Install Chromium or Chrome: one of {', '.join(NAMES)}.", file=sys.stderr)
+    if (program := path_of_browser()) is None:
+        print(MISSING, file=sys.stderr)
         return 2
     subprocess.run(["duvae", "track"], cwd=ROOT, check=True)
     with socket.socket() as free:
@@ -73,9 +71,9 @@ def take(program: str, address: str, file: Path, height: int) -> None:
     """Opens a page, waits until it is drawn, and writes a picture of it.
 
     Args:
-        program: Path of the browser.
-        address: Address of the page.
-        file: PNG to write.
+        program: Path of the browser's program.
+        address: Address of the page, as `make ui` prints it.
+        file: Path of the PNG file, which is replaced if it exists.
         height: Height of the picture in pixels.
     """
     options = ["--no-sandbox"] if os.geteuid() == 0 else []

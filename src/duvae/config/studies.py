@@ -12,7 +12,7 @@ class Prune(Frozen):
     """Rule that ends trials of a study early. The module `duvae.search.pruning` applies this rule.
 
     A trial trains one model per seed. The values below are for the model of the first seed. After the model of each
-    seed, a trial ends if it is worse than the best one by a paired comparison.
+    seed, a trial ends if it is worse than the best one by a paired comparison, or if its MI is too low.
     """
 
     rungs: Annotated[

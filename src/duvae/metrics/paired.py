@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit
 
 from duvae.data.splits import Array
 from duvae.metrics.statistics import standard_error
@@ -118,9 +118,9 @@ class Spread:
     """How much the difference between two settings varies from seed to seed, estimated from several settings together.
 
     Attributes:
-        deviation: Standard deviation of the part of a model's mean that only its setting and its seed together
-            determine, in the unit of the values.
-        degrees: Degrees of freedom of the estimate.
+        deviation: Standard deviation of the interaction of setting and seed: of the part of a model's mean that neither
+            its setting alone nor its seed alone determines. It has the unit of the values.
+        degrees: Number of degrees of freedom of the estimate.
     """
 
     deviation: float
@@ -164,7 +164,8 @@ def pooled_interval(
     Args:
         first: Values of the first setting's models, one array of shape (examples,) per seed.
         second: Values of the second setting's models, for the same seeds and the same examples.
-        spread: Result of `seed_spread`.
+        spread: Standard deviation of the interaction of setting and seed, estimated by `seed_spread` from settings that
+            have more seeds.
         confidence: Probability from 0 to 1 with which the interval contains the true difference.
 
     Raises:
@@ -246,7 +247,7 @@ def mean_half_width(values: Array, confidence: float) -> float:
 @functools.lru_cache(maxsize=1000)
 def _quantile(confidence: float, degrees: int) -> float:
     """The quantile of Student's distribution for a two-sided interval; cached, since it takes most of the time."""
-    return float(stats.t.ppf((1 + confidence) / 2, degrees))
+    return float(stdtrit(degrees, (1 + confidence) / 2))
 
 
 def _differences(first: Array, second: Array) -> Array:

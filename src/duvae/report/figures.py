@@ -345,7 +345,8 @@ def small_png(figure: Figure, dpi: int = 200) -> bytes:
     pixels, buffer = io.BytesIO(), io.BytesIO()
     figure.savefig(pixels, format="rgba", dpi=dpi)
     width, height = (int(side * dpi) for side in figure.get_size_inches())
-    picture = Image.frombytes("RGBA", (width, height), pixels.getvalue()).convert("RGB")
+    rgba = np.frombuffer(pixels.getbuffer(), np.uint8).reshape(height, width, 4)
+    picture = Image.fromarray(rgba).convert("RGB")
     picture.quantize(PALETTE, dither=Image.Dither.NONE).save(buffer, "png", optimize=True)
 
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""Names of what a study and its trials keep in the storage, besides hyperparameters and reported losses."""
+"""States of finished trials, and names of what studies and trials keep beside hyperparameters and reported losses."""
 
 from optuna.trial import TrialState
 

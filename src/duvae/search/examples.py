@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import optuna
 import pandas as pd
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from duvae.data.splits import Array
 from duvae.errors import UserError
@@ -52,7 +52,7 @@ def of_study(study: optuna.Study) -> dict[int, list[Array]]:
     return {trial.number: of_trial(trial) for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))}
 
 
-def of_trial(trial: FrozenTrial) -> list[Array]:
+def of_trial(trial: Trial | FrozenTrial) -> list[Array]:
     """Reads the NLL of each validation example in nats under the models of a trial: one array per finished seed."""
     return [unpacked(text) for text in trial.user_attrs.get(ATTRIBUTE, [])]
 

@@ -23,6 +23,7 @@ from optuna.trial import FrozenTrial, TrialState
 from duvae.config import Prune
 from duvae.data.splits import Array
 from duvae.metrics.paired import pooled_interval, seed_spread
+from duvae.search.attributes import SEEDS
 
 MI = "mi_of_epochs"
 """Name of the attribute of a trial with the mutual information of each epoch on the validation set, in nats.
@@ -152,7 +153,7 @@ def reported_curve(trial: FrozenTrial, epochs: int, index: int = 0) -> Curve:
     """Returns the validation curve that a trial has reported for one of its seeds so far.
 
     Args:
-        trial: The trial.
+        trial: Trial whose reported losses are read.
         epochs: Limit of the epochs of a training (see `step_of`).
         index: Index of the seed in the list of the study, from 0.
     """
@@ -200,9 +201,9 @@ class StudyPruner(BasePruner):
     def reason(self, study: Study, trial: FrozenTrial) -> str | None:
         """Gives the reason why the training of a trial's first seed should end now; None if it should continue.
 
-        After the first seed, there is no such reason.
+        For later seeds there is no such reason: between two seeds, `reason_between_seeds` decides.
         """
-        if self.rule is None or max(trial.intermediate_values, default=0) > self.epochs:
+        if self.rule is None or trial.user_attrs.get(SEEDS):
             return None
         states = (TrialState.RUNNING, TrialState.WAITING, TrialState.COMPLETE, TrialState.PRUNED)
         trials = study.get_trials(deepcopy=False, states=states)

@@ -122,7 +122,7 @@ def epochs_left(plan: Plan, trial: FrozenTrial) -> int:
 
     Args:
         plan: Plan of the study.
-        trial: The unfinished trial.
+        trial: Trial that waits or runs. The epochs that it has reported, and its finished seeds, do not count.
     """
     finished, epochs = len(measures_of_seeds(trial)), plan.optimisation.epochs
     reported = sum(step > finished * epochs for step in trial.intermediate_values)

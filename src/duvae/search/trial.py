@@ -72,7 +72,8 @@ def run_trial(
                 results, nll = evaluate_on_validation(plan, model, prepared, progress)
                 if not worker.owns(study, trial):
                     return False
-                trial.set_user_attr(examples.ATTRIBUTE, [*_packed(trial)[:index], examples.packed(nll)])
+                packed = trial.user_attrs.get(examples.ATTRIBUTE, [])[:index]  # a kill may have left one more
+                trial.set_user_attr(examples.ATTRIBUTE, [*packed, examples.packed(nll)])
                 trial.set_user_attr(SEEDS, [*measures_of_seeds(trial), results])
                 checkpoint.remove()
                 progress = None
@@ -107,10 +108,6 @@ def measures_of_seeds(trial: Trial | FrozenTrial) -> list[dict[str, Any]]:
     return list(trial.user_attrs.get(SEEDS, []))
 
 
-def _packed(trial: Trial) -> list[str]:
-    return list(trial.user_attrs.get(examples.ATTRIBUTE, []))
-
-
 def reason_to_end(plan: Plan, study: optuna.Study, trial: Trial) -> str | None:
     """Gives the reason why a trial should end before it trains the model of its next seed; None if it should go on.
 
@@ -131,7 +128,7 @@ def reason_to_end(plan: Plan, study: optuna.Study, trial: Trial) -> str | None:
         if feasible(plan, other)
     }
 
-    return reason_between_seeds([examples.unpacked(text) for text in _packed(trial)], complete)
+    return reason_between_seeds(examples.of_trial(trial)[: len(measured)], complete)
 
 
 def feasible(plan: Plan, trial: FrozenTrial) -> bool:
@@ -139,7 +136,7 @@ def feasible(plan: Plan, trial: FrozenTrial) -> bool:
 
     Args:
         plan: Plan of the study. Without a bound, the result is True.
-        trial: A complete trial.
+        trial: Complete trial, which therefore has the least MI of its seeds as an attribute.
     """
     return plan.study.min_mi is None or float(trial.user_attrs[LEAST_MI]) > plan.study.min_mi
 
@@ -207,4 +204,4 @@ def state_path(plan: Plan, study: optuna.Study, number: int, index: int) -> Path
 def remove_states(plan: Plan, study: optuna.Study, number: int) -> None:
     """Removes the saved training states of a finished trial, which a killed worker may have left behind."""
     for index in range(len(plan.study.seeds)):
-        Checkpoint(state_path(plan, study, number, index), plan.params.checkpoint_seconds).remove()
+        state_path(plan, study, number, index).unlink(missing_ok=True)

@@ -114,12 +114,7 @@ class TrialProgress(TrainingBar):
         self.run.epoch(row, seeds[self.index] if len(seeds) > 1 else None)
 
     def reason_to_prune(self) -> str | None:
-        """Asks the pruner for the reason why the training should end now; None if it should continue.
-
-        Only the training of the first seed ends early; between two seeds, another rule decides.
-        """
-        if self.index > 0:
-            return None
+        """Asks the pruner for the reason why the training should end now; None if it should continue."""
         pruner = self.study.pruner
         assert isinstance(pruner, StudyPruner)
 

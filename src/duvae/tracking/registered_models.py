@@ -16,7 +16,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
-from duvae.report import comparison, observations, per_example
+from duvae.report import per_example
 from duvae.report.results import Result, setting_names
 from duvae.tracking.run_files import LOCATION, LOGGED
 
@@ -53,6 +53,8 @@ def best(results: Sequence[Result], root: Path) -> Chosen:
     Returns:
         Of this setting, the seed with the lowest NLL on the test set. The sentences are those of the report.
     """
+    from duvae.report import comparison, observations  # import scipy, which unchanged runs do not need
+
     compared = comparison.compare(results, [per_example.read(result, root) for result in results])
     lines = observations.nll_lines(results, compared) or ["Fewer than two settings have an NLL."]
     if len(compared.best) != 1:

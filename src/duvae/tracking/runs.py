@@ -25,10 +25,9 @@ from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from duvae.config import ImageNetworks, Job, Params
-from duvae.inference.model_files import saved_digest
 from duvae.project.files import read_json
 from duvae.project.progress import Bar
-from duvae.report import figures, latent_spaces, per_example, results, then_and_now, weights
+from duvae.report import per_example, results, then_and_now, weights
 from duvae.report.results import Result
 from duvae.tracking import data_sets, logged_models, registered_models, run_files, setting_runs
 from duvae.tracking.store import connect, experiment, store_errors
@@ -180,6 +179,8 @@ def _stale(params: Params, job: Job, root: Path) -> dict[str, str]:
     Returns:
         For each stale part, the command that computes it again. The keys are the paths of the files of these parts.
     """
+    from duvae.inference.model_files import saved_digest  # imports torch, which unchanged runs do not need
+
     (result,) = results.read(params, [job], root)
     model_digest = saved_digest(root / "models" / job.folder) if "weights" in result.metrics else None
     recorded = weights.stale(result)
@@ -345,6 +346,8 @@ def _final(result: Result, time_ms: int) -> Iterator[Metric]:
 
 
 def _figures(params: Params, result: Result, root: Path) -> dict[str, bytes]:
+    from duvae.report import figures, latent_spaces  # import matplotlib, which unchanged runs do not need
+
     warmup = params.optimisation(result.job.setting, result.job.dataset).warmup
     images = {"curves.png": figures.png(figures.curves([result], warmup))}
     examples = per_example.read(result, root)
