@@ -5,12 +5,13 @@ A record is an output `*.run.json` of a stage. It holds the device and the durat
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from duvae.config import Job, Params
+from duvae.project.durations import resumed, wall_seconds
 from duvae.project.provenance import unwrapped
 from pipelines.gpu_times import RATES, Card, Counted, Time, counted, read
 
@@ -239,14 +240,13 @@ def _on_gpu(record: Mapping[str, object]) -> bool:
 
 
 def _seconds(record: Mapping[str, object], cuda: bool) -> float:
-    if not cuda:
-        return max(_number(record.get("cpu_seconds")) / max(1.0, _number(record.get("threads"), 1.0)), 0.0)
-    epochs = record.get("seconds_per_epoch")
-    # If a training was interrupted and resumed, its record has the wall time of the last part only, but the seconds of
-    # all epochs. So the estimate is the sum over the epochs if that sum is larger than the wall time.
-    least = sum(map(float, epochs)) if isinstance(epochs, Sequence) and not isinstance(epochs, str) else 0.0
+    if cuda:
+        return wall_seconds(record)
+    # The CPU time of a resumed training is known for its last part only, and is taken to grow with the wall time.
+    last_part = _number(record.get("wall_seconds"))
+    parts = wall_seconds(record) / last_part if resumed(record) and last_part else 1.0
 
-    return max(least, _number(record.get("wall_seconds")))
+    return max(parts * _number(record.get("cpu_seconds")) / max(1.0, _number(record.get("threads"), 1.0)), 0.0)
 
 
 def _number(value: object, default: float = 0.0) -> float:

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from duvae.commands import search
-from duvae.report import likelihood_table, studies, tables
+from duvae.report import likelihood_table, study_text, tables
 from duvae.report.checks import Check
 from duvae.report.comparison import Comparison
 from duvae.report.results import Result
@@ -92,7 +92,7 @@ def test_the_table_of_probes_names_a_single_labelled_subset() -> None:
     )
     assert single in caption([60.0], [61.0])
     assert some in caption([60.0, 61.0], [61.0])
-    assert "not covered" not in caption([60.0, 61.0], [61.0, 62.0])
+    assert "choice is not covered" not in caption([60.0, 61.0], [61.0, 62.0])
     assert caption([60.0], [61.0]).endswith("a classifier of them can be accurate although the decoder ignores z.")
 
 
@@ -119,6 +119,19 @@ def test_the_table_of_probes_names_labelled_sentences_of_other_splits() -> None:
         " validation set."
     )
     assert "labelled sentences" not in caption([], [])
+
+
+def test_the_table_of_probes_names_the_error_of_the_choice_of_test_examples() -> None:
+    """It is the standard error of a share: 100 · √(0.5 · 0.5 / 625) = 2 points for an accuracy of 50 %."""
+    models = [model(system, 1, [accuracy], sentences=625) for system, accuracy in (("vae", 90.0), ("fb", 50.0))]
+    models = [dataclasses.replace(each, probe={**(each.probe or {}), "largest_class": 50.0}) for each in models]
+    table = tables.probes(models, dict.fromkeys(("vae", "fb"), "#000000"), item="image")
+
+    assert table is not None
+    assert (
+        "The choice of the 625 test images is not covered: it alone gives a standard error of up to 2.0 points."
+        in table.caption
+    )
 
 
 # ---------------------------------------------------------------------------------- the table of metrics
@@ -160,7 +173,7 @@ def study(maybe_best: list[int] | None, feasible: Sequence[bool | None], **chang
 
 def test_a_trial_is_not_compared_with_itself() -> None:
     summary, trials = study([1, 3, 4], [False, True, None, True, True])
-    lines = studies.summary_lines(summary, trials)
+    lines = study_text.summary_lines(summary, trials)
     assert lines[0] == "Lowest NLL with MI above 1 nats: γ 1, NLL 30.50 [0.34], MI 1.70."
     assert lines[1] == (
         "As the lowest of 3 NLL and 1 that was stopped early, all on the same validation examples, it is biased low."
@@ -170,17 +183,21 @@ def test_a_trial_is_not_compared_with_itself() -> None:
     assert "other trials that cannot be distinguished from it (paired, 95 %, one seed): 3, 4" in (
         search.summary_lines(summary)
     )
-    (line,) = [line for line in studies.summary_lines(*study([1, 3], [False, True, None, True])) if "1 other" in line]
+    (line,) = [
+        line for line in study_text.summary_lines(*study([1, 3], [False, True, None, True])) if "1 other" in line
+    ]
     assert line.endswith("together): number 3. All trials have one seed.")
 
 
 def test_a_study_of_several_seeds_speaks_of_them() -> None:
     summary, trials = study([1, 3], [False, True, None, True, True], seeds=[1, 2])
-    text = " ".join([*studies.summary_lines(summary, trials), *search.summary_lines(summary)])
+    text = " ".join([*study_text.summary_lines(summary, trials), *search.summary_lines(summary)])
     assert "Lowest mean NLL with MI above 1 nats with every seed: γ 1" in text
     assert "(paired, 95 %, 2 seeds): 3" in text
     assert "one seed" not in text
-    (line,) = [line for line in studies.summary_lines(*study([1], [True, True], seeds=[1, 2])) if "lower than" in line]
+    (line,) = [
+        line for line in study_text.summary_lines(*study([1], [True, True], seeds=[1, 2])) if "lower than" in line
+    ]
     assert line.endswith("on the same examples and seeds (95 % for all comparisons together).")
 
 
@@ -192,7 +209,7 @@ def test_a_single_trial_with_enough_information_is_lower_than_no_other(
     feasible: list[bool | None], shown: bool, biased: bool
 ) -> None:
     summary, trials = study([1], feasible)
-    text = " ".join(studies.summary_lines(summary, trials))
+    text = " ".join(study_text.summary_lines(summary, trials))
     assert ("lower than that of all other such trials" in text, "biased low" in text) == (shown, biased)
     assert "cannot be distinguished" not in " ".join([text, *search.summary_lines(summary)])
 
@@ -200,7 +217,7 @@ def test_a_single_trial_with_enough_information_is_lower_than_no_other(
 def test_the_cost_of_a_study_is_no_saving() -> None:
     winner = {"trial": 7, "hyperparameters": {"gamma": 0.9}, "nll": 30.4, "nll_stderr": 0.3, "mi": 1.5}
     against = {"study": "grid", "best": winner, "gap": 0.1, "epochs": 800, "share": 0.2875, "paired": None}
-    lines = studies.summary_lines(*study(None, [True, True], against=against))
+    lines = study_text.summary_lines(*study(None, [True, True], against=against))
     assert "230 epochs were trained. The grid of 16 trials takes at most 800, so this is 28.7 % of it." in lines
     assert lines[-1] == (
         "Its NLL minus that of grid's trial with the lowest NLL (γ 0.9, NLL 30.40 [0.30], MI 1.50): not compared, since"

@@ -166,6 +166,15 @@ def test_training_time_needs_a_clear_ratio_and_all_seeds(agg_vae: float, seeds: 
         f"the training of SA-VAE takes 10.0 times that of VAE; at least twice (held in {seeds} of {seeds}"
         in finding.text
     )
+    parts = [
+        dataclasses.replace(each, provenance={"train": each.provenance["train"] | {"seconds_per_epoch": [2.0, 3.0]}})
+        if each.system == "agg_vae"
+        else each
+        for each in timed(of, seconds).results
+    ]
+    resumed = claim.rule(dataclasses.replace(of, results=parts))
+    assert resumed.verdict == NOT_TESTED
+    assert "no CPU time of a whole training of Agg-VAE" in resumed.text
     other = claim.rule(timed(of, seconds, {"agg_vae": 2}))
     assert other.verdict == CANNOT_TELL
     assert "Agg-VAE and VAE were not trained on the same processor and threads" in other.text
@@ -192,6 +201,7 @@ def test_trainings_of_different_length_are_compared_by_time_only_if_they_converg
 def test_several_counted_parts_need_more_seeds_to_say_no(parts: int, seeds: int) -> None:
     assert checks.least_unanimous(parts) == seeds
     assert parts * 0.5**seeds <= 0.05
+    assert checks.unanimous([None, True, False], "a", 3).text == "a (held in 1 of 3 seeds, undecided in 1)"
     held = [checks.unanimous([True] * seeds, "held", seeds) for _ in range(parts - 1)]
     for count, expected in ((seeds, NOT_SUPPORTED), (seeds - 1, CANNOT_TELL)):
         failed = checks.unanimous([False] * count, "failed", count)

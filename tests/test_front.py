@@ -70,11 +70,44 @@ def test_trainings_that_did_not_converge_are_marked() -> None:
     assert front.nll_text([model("ae", 1, nll=None)], Comparison({})) is None
 
 
+def test_settings_with_an_nll_that_were_not_compared_are_counted() -> None:
+    models = [model(name, 1, nll=30.0) for name in ("vae", "du_vae", "fb", "mae")]
+    nll = {"vae": {1: HARD}, "du_vae": {1: HARD - 1 + 0.1 * np.sin(np.arange(60))}}
+
+    text = front.nll_text(models, Comparison(nll, shorter=["fb", "mae"]))
+    assert text is not None
+    assert text.endswith(": lowest of 2 compared (4 have an NLL)")
+
+
+@pytest.mark.parametrize(
+    ("of_unseen", "words"),
+    [
+        ({"vae": 0.0, "du_vae": -1.0, "fb": -1.0}, "DU-VAE and FB cannot be distinguished"),
+        ({"vae": 0.0, "du_vae": 0.0, "fb": -1.0}, "FB is lowest"),
+        ({"vae": 0.0, "du_vae": -1.0, "fb": 0.0}, None),
+    ],
+)
+def test_another_answer_on_unseen_examples_is_told(of_unseen: dict[str, float], words: str | None) -> None:
+    noise = np.random.default_rng(1).normal(0, 0.1, (3, 60))
+    noise -= noise.mean(axis=1, keepdims=True)
+    models = [model(name, 1, nll=30.0) for name in of_unseen]
+    unseen = Comparison({n: {1: HARD + by + e} for (n, by), e in zip(of_unseen.items(), noise, strict=True)})
+    nll = {"vae": {1: HARD + noise[0]}, "du_vae": {1: HARD - 1 + noise[1]}, "fb": {1: HARD + noise[2]}}
+
+    text = front.nll_text(models, Comparison(nll, unseen=unseen))
+    assert text is not None
+    start, _, end = text.partition(": lowest of 3 compared")
+    assert start.startswith("DU-VAE 30.00, minus VAE's −1.")
+    assert end == (f". On the 60 test examples that are not in the training data, {words}" if words else "")
+
+
 def test_the_highest_accuracy_stands_beside_the_vaes() -> None:
     models = [model("vae", 1, [60.0]), model("du_vae", 1, [64.0]), model("fb", 1, [50.0])]
 
     assert front.probe_text(models) == "DU-VAE 64.0 %, VAE 60.0 % (+4.0 points; 100 labels)"
     assert front.probe_text([model("vae", 1, [60.0])]) == "VAE 60.0 % (100 labels)"
+    marked = [ending(each, each.system != "vae") for each in models]
+    assert front.probe_text(marked) == "DU-VAE 64.0 %, VAE 60.0 %‡ (+4.0 points; 100 labels)"
     assert front.probe_text([model("vae", 1)]) is None
 
 
@@ -94,6 +127,7 @@ def test_collapsed_settings_are_grouped_by_the_verdict() -> None:
         "seeds differ": ["FB"],
         "cannot tell": ["MAE"],
     }
+    assert front.states([*models[:-1], ending(models[-1], False)])["cannot tell"] == ["MAE‡"]
 
 
 @pytest.mark.parametrize(

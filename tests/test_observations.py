@@ -158,7 +158,21 @@ def history(rates: Sequence[float]) -> pd.DataFrame:
             [1] * 11 + [0.5],
             "epoch limit (12) after 1 decay, best epoch 7 of 12",
         ),
-        ({"epochs": 9, "best_epoch": 9, "ending": "rate", "decays": 4}, [1] * 9, "converged after 9 epochs, 4 decays"),
+        (
+            {"epochs": 9, "best_epoch": 9, "ending": "decays", "decays": 4},
+            [1] * 9,
+            "converged after 9 epochs, 4 decays",
+        ),
+        (
+            {"epochs": 9, "best_epoch": 8, "ending": "rate", "decays": 4},
+            [1] * 9,
+            "end of its schedule after 9 epochs, 4 decays, best epoch 8 of 9",
+        ),
+        (
+            {"epochs": 3, "best_epoch": 3, "stopped": "at a learning rate below 0.03, in epoch 3"},
+            [1, 0.5, 0.25],
+            "end of its schedule after 3 epochs, 3 decays, best epoch 3 of 3",
+        ),
         (
             {"epochs": 9, "best_epoch": 9, "ending": "epochs", "decays": 2},
             [1] * 9,
@@ -171,8 +185,8 @@ def test_the_end_of_a_training_is_told(metrics: dict[str, Any], rates: list[floa
 
 
 def test_seeds_that_ended_alike_share_one_text() -> None:
-    endings = [convergence.Ending(epochs, 5, True, 70) for epochs in (80, 90)]
-    endings += [convergence.Ending(120, 1, False, best) for best in (118, 113)]
+    endings = [convergence.Ending(epochs, 5, "decays", 70) for epochs in (80, 90)]
+    endings += [convergence.Ending(120, 1, "epochs", best) for best in (118, 113)]
 
     assert convergence.over_seeds(endings) == (
         "converged after 80 to 90 epochs, 5 decays; epoch limit (120) after 1 decay, best epoch 113 to 118 of 120"
@@ -377,6 +391,9 @@ def test_settings_that_were_trained_for_fewer_epochs_without_converging_take_no_
     line, *_ = observations.nll_lines(models, found)
     assert line.startswith("Of VAE and FB, this VAE has the lowest NLL")
     assert line.endswith("Not compared, since they ended unconverged after fewer epochs than others: MAE.")
+    missing = compare(models, [values(hard), values(hard + 1 + tilt), None])
+    line, *_ = observations.nll_lines(models, missing)
+    assert line.endswith("than others: MAE. Of them, the NLL of single examples is missing, too.")
     table = likelihood_table.likelihood(models, dict.fromkeys(found.nll, "#000"), found)
     (place,) = [place for place, head in enumerate(table.heads) if head.label == "Minus VAE's"]
     assert [row.cells[place].text is None for row in table.rows] == [True, False, True]

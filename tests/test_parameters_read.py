@@ -15,7 +15,7 @@ import yaml
 
 import made_up
 from duvae import config
-from duvae.report import studies
+from duvae.report import study_text
 from tiny import own, pictures, small
 
 ROOT = Path(__file__).parents[1]
@@ -159,7 +159,7 @@ def test_the_page_of_a_study_lists_the_parameters_it_reads() -> None:
         **study.model_dump(include={"dataset", "setting", "seeds", "sampler", "min_mi"}),
     }
     summary |= dict.fromkeys(("epochs_of_a_training", "warmup", "importance_samples"), 0)
-    assert studies.earlier_lines(summary, Recorder(params, "", read))
+    assert study_text.earlier_lines(summary, Recorder(params, "", read))
     names = {"dataset": study.dataset, "key": f"settings.{study.setting}", "study": "synthetic_grid"}
     listed = set(of_params(STAGES["figure2"]["do"]["params"]))
     for name, value in names.items():

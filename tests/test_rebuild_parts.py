@@ -210,13 +210,21 @@ RECORDS = {
         "seconds_per_epoch": [50, 40],
     },
     "train@yahoo-vae-1": "broken",
+    "train@synthetic-fb-1": {  # resumed: the last part took half of the time
+        "device": "cpu",
+        "cpu_seconds": 30.0,
+        "threads": 1,
+        "wall_seconds": 40.0,
+        "seconds_per_epoch": [50, 30],
+    },
 }
 
 
 def test_estimates_come_from_records() -> None:
     graph = RecordedGraph(RECORDS)
     records = durations.records(graph)  # type: ignore[arg-type]
-    assert durations.estimates(graph, records) == {"train@synthetic-vae-1": 50.0, "train@synthetic-vae-2": 50.0}  # type: ignore[arg-type]
+    of_cpu = {"train@synthetic-vae-1": 50.0, "train@synthetic-vae-2": 50.0, "train@synthetic-fb-1": 60.0}
+    assert durations.estimates(graph, records) == of_cpu  # type: ignore[arg-type]
     assert durations.estimates(graph, records, cuda=True) == {"train@synthetic-ae-1": 90.0}  # type: ignore[arg-type]
 
 
@@ -230,7 +238,7 @@ def test_the_plan_has_tasks_and_hours_per_device() -> None:
     text = display.plan(graph, ahead, verbose=True)  # type: ignore[arg-type]
     assert "train@synthetic-vae-1  2.0 h" in text
     assert "train@yahoo-vae-1  unknown" in text
-    assert "4 tasks to run; 0 stages up to date, 0 in the run cache, 1 for the final dvc repro" in text
+    assert "5 tasks to run; 0 stages up to date, 0 in the run cache, 1 for the final dvc repro" in text
     assert "slots: 1 at a time on GPU 0, GPU 1: --slots\n" in text
     total = "estimated 4.00 hours of tasks, 3.00 hours from start to end on GPU 0, GPU 1"
     assert f"{total}, without 2 tasks of unknown duration" in text

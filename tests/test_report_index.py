@@ -3,6 +3,7 @@
 The files are made up: thirteen systems, two data sets and two seeds.
 """
 
+import dataclasses
 import json
 import math
 import re
@@ -325,7 +326,7 @@ def omniglot(root: Path, params: Params) -> tuple[list[Result], dict[str, str]]:
 def test_slips_are_marked_where_they_are(params: Params, root: Path) -> None:
     models, colours = omniglot(root, params)
     of = paper.compare_with_paper("table1", "omniglot", models, colours, "image")
-    assert [mark for mark, _ in of.notes] == ["", "", "a", "b", "c", "d"]
+    assert [mark for mark, _ in of.notes] == ["", "", "a", "b", "c", "d", ""]
     copied = next(mark for mark, text in of.notes if "He et al. 2018" in text)
     rows = {row.name: row for row in reversed(of.table.rows)}
     assert rows["SA-VAE"].mark == rows["β-VAE"].mark == copied
@@ -341,6 +342,21 @@ def test_slips_are_marked_where_they_are(params: Params, root: Path) -> None:
     assert rows["DU-VAE"].mark == rows["DU-IAF"].mark != ""
     assert rows["DU-VAE"].note == "γ 0.5, p 0.9"
     assert rows["DU-VAE"].cells[0].text is None  # the setting of params.yaml has another p
+
+
+@pytest.mark.parametrize(("examples", "told"), [(360, True), (7_000, True), (8_115, False)])
+def test_an_mi_that_few_examples_cannot_reach_is_told(params: Params, root: Path, examples: int, told: bool) -> None:
+    """The paper's highest MI on OMNIGLOT is 8.90: more than log 7,000 = 8.85, and less than log 8,115 = 9.00."""
+    models, colours = omniglot(root, params)
+    models = [dataclasses.replace(each, metrics={**each.metrics, "sentences": examples}) for each in models]
+    texts = [text for _, text in paper.compare_with_paper("table1", "omniglot", models, colours, "image").notes]
+
+    found = [text for text in texts if text.startswith("Our MI is at most log N")]
+    assert len(found) == told
+    if told:
+        assert f"{math.log(examples):.2f} for {examples:,} test images" in found[0]
+    third = paper.compare_with_paper("table3", "omniglot", models, colours, "image")
+    assert not any("log N" in text for _, text in third.notes)
 
 
 def test_numbers_of_other_data_are_not_subtracted(params: Params, root: Path) -> None:

@@ -21,7 +21,7 @@ from optuna.trial import TrialState, create_trial
 from duvae import config
 from duvae.commands import search as stage
 from duvae.data.splits import Array
-from duvae.report import studies
+from duvae.report import studies, study_text
 from duvae.search import examples
 from duvae.search import trial as search_trial
 from duvae.search.attributes import EPOCHS, SEEDS
@@ -303,6 +303,6 @@ def test_the_budget_is_for_all_seeds() -> None:
 
 
 def test_a_study_of_an_earlier_version_has_one_seed() -> None:
-    assert studies.seeds_of({"seed": 3}) == [3]
-    assert studies.seeds_text({"seed": 3}) == "seed 3"
-    assert studies.seeds_text({"seeds": [1, 2, 3]}) == "seeds 1, 2 and 3"
+    assert study_text.seeds_of({"seed": 3}) == [3]
+    assert study_text.seeds_text({"seed": 3}) == "seed 3"
+    assert study_text.seeds_text({"seeds": [1, 2, 3]}) == "seeds 1, 2 and 3"

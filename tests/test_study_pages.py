@@ -1,5 +1,6 @@
 """The page of a study names its commit, parameters that have changed, and the trials that may not have converged."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import pandas as pd
 import pytest
 
 from duvae import config
-from duvae.report import studies
+from duvae.report import studies, study_text
 from duvae.report.study_figures import paper_choice
 
 PARAMS = config.load(Path(__file__).parents[1] / "params.yaml")
@@ -28,19 +29,19 @@ def trials(*rows: tuple[str, int]) -> pd.DataFrame:
 
 def test_trials_at_the_limit_or_stopped_early_are_named() -> None:
     frame = trials(("complete", 50), ("complete", 41), ("pruned", 10), ("pruned", 50), ("failed", 2))
-    (line,) = studies.ending_lines(SUMMARY, frame)
+    (line,) = study_text.ending_lines(SUMMARY, frame)
     assert line.startswith("‡ Of 5 trials, 1 reached the limit of 50 epochs and 2 were stopped early.")
-    assert studies.ending_lines(SUMMARY, trials(("complete", 41))) == []
+    assert study_text.ending_lines(SUMMARY, trials(("complete", 41))) == []
     marks = [row.cells[1].mark for row in studies.trials_table(SUMMARY, frame).rows]
     assert marks == ["‡", "", "", "", ""]
 
 
 def test_the_commit_of_a_study_is_named_or_said_to_be_unknown() -> None:
-    assert studies.origin_line({"commit": "0123456789", "dirty": True}) == "The study ran at commit 0123456+."
-    assert studies.origin_line({}) == (
+    assert study_text.origin_line({"commit": "0123456789", "dirty": True}) == "The study ran at commit 0123456+."
+    assert study_text.origin_line({}) == (
         "The commit of this study is not known: an earlier version made it and kept no record."
     )
-    assert studies.origin_line({"commit": None}).endswith("its record names none.")
+    assert study_text.origin_line({"commit": None}).endswith("its record names none.")
 
 
 def of_today(study: str) -> dict[str, Any]:
@@ -61,7 +62,7 @@ def of_today(study: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("study", PARAMS.studies)
 def test_a_study_of_todays_parameters_is_not_called_earlier(study: str) -> None:
-    assert studies.earlier_lines(of_today(study), PARAMS) == []
+    assert study_text.earlier_lines(of_today(study), PARAMS) == []
 
 
 @pytest.mark.parametrize(
@@ -77,7 +78,7 @@ def test_a_study_of_todays_parameters_is_not_called_earlier(study: str) -> None:
 )
 def test_a_study_of_earlier_parameters_names_them(key: str, word: str, then: Any) -> None:
     summary = of_today("synthetic_grid")
-    (line,) = studies.earlier_lines({**summary, key: then}, PARAMS)
+    (line,) = study_text.earlier_lines({**summary, key: then}, PARAMS)
 
     assert line == (
         f"This study is of earlier parameters: {word} {then} (params.yaml: {summary[key]}). 'duvae search --study"
@@ -101,13 +102,36 @@ def test_a_study_that_cannot_be_read_is_left_out_with_a_warning(
 ) -> None:
     name = next(iter(PARAMS.studies))
     path = config.best_params_path(name, tmp_path).with_name("study.json")
-    assert studies.in_short(PARAMS, tmp_path) == []
+    assert study_text.in_short(PARAMS, tmp_path) == []
     assert not capsys.readouterr().err
 
     path.parent.mkdir(parents=True)
     path.write_text(content, encoding="utf-8")
     path.with_name("trials.csv").write_text("trial\n0\n", encoding="utf-8")
-    assert studies.in_short(PARAMS, tmp_path) == []
+    assert study_text.in_short(PARAMS, tmp_path) == []
     (warning,) = capsys.readouterr().err.splitlines()
     assert warning.startswith(f"warning: {path.parent}")
     assert f"duvae search --study {name}" in warning
+
+
+def test_the_front_page_says_how_far_a_study_is_to_be_trusted(tmp_path: Path) -> None:
+    """One seed, the selection among many trials, the limit of epochs, and parameters that have changed since."""
+    study = next(name for name in PARAMS.studies if PARAMS.study(name).prune is None)
+    folder = config.best_params_path(study, tmp_path).parent
+    folder.mkdir(parents=True)
+    best = {"trial": 0, "hyperparameters": {"gamma": 0.5, "p": 0.8}, "nll": 30.0, "nll_stderr": 0.3, "mi": 1.5}
+    summary = {**SUMMARY, **of_today(study), "maybe_best": None, "best": best, "epochs_of_a_training": 42}
+    (folder / "study.json").write_text(json.dumps({**summary, "seeds": [7]}), encoding="utf-8")
+    frame = trials(("complete", 42), ("complete", 42)).assign(feasible=True)
+    frame.to_csv(folder / "trials.csv", index=False)
+
+    (line,) = study_text.in_short(PARAMS, tmp_path)
+    assert line["name"] == study
+    for words in (
+        "NLL 30.00 [0.30]",
+        "it is biased low",
+        "were not compared in pairs",
+        "‡ Of 2 trials, 2 reached the limit of 42 epochs",
+        "This study is of earlier parameters: seeds [7]",
+    ):
+        assert words in line["text"], words

@@ -13,6 +13,7 @@ from duvae.errors import UserError
 from duvae.metrics.verdict import COLLAPSED, NOT_COLLAPSED
 from duvae.report import claims, which_setting
 from duvae.report.which_setting import BEGIN, END
+from test_paper_claims import model
 
 ROOT = Path(__file__).parents[1]
 
@@ -113,3 +114,13 @@ def test_outside_the_generated_tables_the_page_has_no_result() -> None:
     assert end
     assert not re.findall(r"\d+\.\d\d|\d ?%", before + after)
     assert which_setting.with_block(text, BEGIN, END, "x") == f"{before}x{after}"
+
+
+def test_settings_that_did_not_converge_are_marked() -> None:
+    params = made_up.params(settings=["vae", "fb"], seeds=[1])
+    models = [model("vae", 1), model("fb", 1, ending="epochs")]
+    page = which_setting.block(params, {"synthetic": models})
+    assert "| FB‡ |" in page
+    assert "| VAE |" in page
+    assert "‡: a training ended at its limit of epochs" in page
+    assert "‡" not in which_setting.block(params, {"synthetic": models[:1]})

@@ -36,7 +36,7 @@ from duvae.report import (
     results,
     selection,
     site,
-    studies,
+    study_text,
     tables,
     variant_page,
     variants,
@@ -82,7 +82,7 @@ def _write(params: Params, root: Path) -> None:
     floor = next((part["floor"] for part in sections if part["floor"]), None)
     five_models = figure1_models(params, models)
     drawable = five_models is not None and figure1.drawable(five_models, root)
-    found_studies = studies.in_short(params, root)
+    found_studies = study_text.in_short(params, root)
     scores = [part["score"] for part in sections]
     compared = [part["compared"] for part in sections]
     sampled = [part["id"] for part in sections if part["examples"] or part["apart"]]

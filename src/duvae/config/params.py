@@ -45,7 +45,7 @@ class Run(Frozen):
     seeds: Annotated[
         list[Seed],
         Field(min_length=1, max_length=1_000),
-        doc("Seeds to train each setting with.", "paper: one run per table cell"),
+        doc("Seeds to train each setting with.", "the paper does not say"),
     ]
     studies: Annotated[
         list[Name],

@@ -58,7 +58,7 @@ class Study(Frozen):
         Field(min_length=1, max_length=100),
         doc(
             "Seeds of the trainings of each trial, one training per seed. The first is also the seed of the sampler.",
-            "paper: one run per table cell",
+            "the paper does not say",
         ),
     ]
     sampler: Annotated[

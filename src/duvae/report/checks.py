@@ -185,7 +185,9 @@ def unanimous(
         converged: Whether the trainings of all models converged.
     """
     held, unit = sum(outcome is True for outcome in outcomes), "seed" if seeds == len(outcomes) else "model"
-    text = f"{text} (held in {held} of {len(outcomes)} {unit}{'s' * (len(outcomes) > 1)})"
+    undecided = sum(outcome is None for outcome in outcomes)
+    text = f"{text} (held in {held} of {len(outcomes)} {unit}{'s' * (len(outcomes) > 1)}"
+    text += f", undecided in {undecided})" if undecided else ")"
     if seeds < LEAST_UNANIMOUS or len(set(outcomes)) != 1:
         return Check(None, text, seeds, long_enough, converged=converged, counted=True)
 

@@ -104,8 +104,8 @@ def costly(evidence: Evidence) -> Finding:
     """The training of Agg-VAE and of SA-VAE takes at least twice the CPU time of the VAE's, with each seed.
 
     The claim does not hold if no training takes more time than the VAE's. Two trainings are compared only if they ran
-    on the same processor with the same number of threads, and for the same number of epochs or until both converged.
-    Epochs alone cannot be compared: those in which Agg-VAE takes inner steps come first.
+    on the same processor with the same number of threads, and for the same number of epochs or until their rules for
+    the learning rate ended both. Epochs alone cannot be compared: those in which Agg-VAE takes inner steps come first.
     """
     return together([_cost(evidence, system) for system in ("agg_vae", "sa_vae")])
 
@@ -122,7 +122,9 @@ def _cost(evidence: Evidence, system: str) -> Check:
         if math.isfinite(cpu_seconds(models[seed])) and cpu_seconds(plain[seed]) > 0
     ]
     if not timed:
-        return lacking("no record of the time of", [evidence.name(system), evidence.name("vae")])
+        of = {system: models, "vae": plain}
+        unknown = [each for each in of if not any(math.isfinite(cpu_seconds(model)) for model in of[each].values())]
+        return lacking("no CPU time of a whole training of", [evidence.name(each) for each in unknown or of])
     alike = [
         (model, vae) for model, vae in timed if processor(model) is not None and processor(model) == processor(vae)
     ]
@@ -132,7 +134,7 @@ def _cost(evidence: Evidence, system: str) -> Check:
     alike = [
         (model, vae)
         for model, vae in alike
-        if model.metrics["epochs"] == vae.metrics["epochs"] or (model.ending.converged and vae.ending.converged)
+        if model.metrics["epochs"] == vae.metrics["epochs"] or ("epochs" not in (model.ending.rule, vae.ending.rule))
     ]
     if not alike:
         text = f"{evidence.name(system)} and {evidence.name('vae')} were trained for different numbers of epochs"
@@ -153,7 +155,7 @@ def processor(result: Result) -> tuple[str, int] | None:
 
 
 def cpu_seconds(result: Result) -> float:
-    """The CPU time of the training in seconds; NaN where it is not known."""
+    """The CPU time of the training in seconds; NaN where it is not known, as for a training that was resumed."""
     return float(result.row["train_cpu"])
 
 

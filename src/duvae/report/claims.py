@@ -19,13 +19,14 @@ BEGIN, END = "<!-- Begin of the claims. `duvae claims` writes them. -->", "<!-- 
 """Lines of the README and of docs/results.md between which `duvae claims` writes the claims."""
 
 EXPLANATION = (
-    "A claim is supported only if all comparisons that it needs say so, and it is not supported if one of them clearly"
-    " says the opposite, with at least two seeds and a confidence of 95 % for all of them together. Else the results"
-    " cannot tell. With one seed they never can, since another seed may differ. In brackets stand the intervals of the"
-    " differences. They assume that differences over seeds are normal: a rare collapse is not covered, and if some"
-    " seeds of a setting have collapsed and others have not, its differences decide nothing. Differences in NLL are"
-    " paired by test example; those in accuracy are not. The other intervals cover the seeds only. Claims about"
-    " collapse, training time, centres and their places, and the KL of a fixed shift have no intervals: at least"
+    "A claim is supported only if all comparisons that it needs say so, and it is not supported if one of them"
+    " clearly says the opposite, with at least two seeds and a confidence of 95 % for all of them together. Else the"
+    " results cannot tell. With one seed they never can, since another seed may differ. Differences that have an"
+    " interval stand with it in brackets. Intervals assume that differences over seeds are normal: a rare collapse is"
+    " not covered, and if some seeds of a setting have collapsed and others have not, its differences decide nothing."
+    " Differences in NLL are paired by test example; those in accuracy are not. The other intervals cover the seeds"
+    " only. Claims about collapse, training time, centres and their places, and the KL of a fixed shift have no"
+    " intervals: at least"
     f" {LEAST_UNANIMOUS} seeds must all agree, which shows that more than about half of all trainings do so. A part"
     " with a training that ended before it had converged is marked. It decides nothing, unless the training was as long"
     " as the paper's, on data of the paper's size. The confidence is that of each line, so among many lines some may be"
@@ -41,7 +42,8 @@ VERDICTS = (SUPPORTED, NOT_SUPPORTED, DIVIDED, CANNOT_TELL, NOT_TESTED)
 
 REASONS = {
     CANNOT_TELL: "There are too few seeds, the differences are too small, or a training had not converged.",
-    NOT_TESTED: "There are no results of the data or of the systems that the claim is about.",
+    NOT_TESTED: "Results that the claim needs are missing, such as those of a system, the NLL of single examples or the"
+    " time of a training. The page of all results names them.",
 }
 """What a verdict that decides nothing means, for the summary of the claims."""
 
@@ -146,7 +148,7 @@ def lines(evidences: Sequence[Evidence]) -> list[Line]:
 
 
 def size(each: Evidence) -> str:
-    """The numbers of training and test examples of a data set, such as `1,440 / 360 (NLL: 100)`.
+    """The numbers of training and test examples of a data set, such as `1,440 training / 360 (NLL: 100) test`.
 
     The number in brackets is that of the test examples whose NLL was computed. It is left out if these are all.
     """
@@ -154,7 +156,7 @@ def size(each: Evidence) -> str:
     sample = [int(result.metrics.get("nll_examples") or result.metrics["sentences"]) for result in each.results]
     tests = number_range(sentences) + (f" (NLL: {number_range(sample)})" if sample != sentences else "")
 
-    return f"{each.train:,} / {tests}" if each.train is not None else tests
+    return f"{each.train:,} training / {tests} test" if each.train is not None else f"{tests} test"
 
 
 def summary_block(found: Sequence[Line]) -> str:

@@ -251,7 +251,7 @@ def final_state(results: Sequence[Result], name: str, pair: Pair) -> str:
     return (
         f"{this} ends, on test{over}, with a KL of {number(row['kl'], 2)} nats and an MI of {number(row['mi'], 2)};"
         f"{used} {au} of {pair.latent} dimensions {'is' if au == '1' else 'are'} active; MPD is {number(row['mpd'], 2)}"
-        f" and CE {number(row['ce'], 2)}, {distance} the prior's: {judgement}."
+        f" and CE {number(row['ce'], 2)}, {distance} the prior's: {judgement}{convergence.mark(results)}."
     )
 
 
@@ -274,25 +274,25 @@ def mi_course(results: Sequence[Result]) -> str:
             if kl - float(mi[most]) >= COLLAPSED_MI
             else ""
         )
-        return f"Its MI stayed under {rule} in {count}{seed}{',' if more else ''}{more}."
+        return f"On validation, its MI stayed under {rule} in {count}{seed}{',' if more else ''}{more}."
     if high.all():
-        return f"Its MI was {rule} or more in {count}{seed}."
+        return f"On validation, its MI was {rule} or more in {count}{seed}."
     changes = np.flatnonzero(high[1:] != high[:-1]) + 1
     at = int(changes[0])
     when = f"epoch {epochs[at]}, {_weight(float(history['kl_weight'].iloc[at]))}"
     if len(changes) > 1:
         return (
-            f"Its MI crossed {rule} {len(changes)} times, first in {when}, and in epoch {epochs[-1]} was"
+            f"On validation, its MI crossed {rule} {len(changes)} times, first in {when}, and in epoch {epochs[-1]} was"
             f" {number(float(mi[-1]), 2)}{seed}."
         )
     if high[0]:
         top = int(mi.argmax())
         return (
-            f"Its MI was at most {number(float(mi[top]), 2)} nats, in epoch {epochs[top]}, and fell under {rule} in"
-            f" {when}{seed}."
+            f"On validation, its MI was at most {number(float(mi[top]), 2)} nats, in epoch {epochs[top]}, and fell"
+            f" under {rule} in {when}{seed}."
         )
 
-    return f"Its MI came to {rule} in {when}, and stayed above{seed}."
+    return f"On validation, its MI came to {rule} in {when}, and stayed above{seed}."
 
 
 def comparison(pair: Pair, compared: Comparison) -> str:
@@ -314,7 +314,7 @@ def comparison(pair: Pair, compared: Comparison) -> str:
 
     return (
         f"Side by side{' (one seed)' if len(common) < 2 else ''}: the posteriors of two {pair.item}s lie {mpd[0]} nats"
-        f" apart under {du_vae} and {mpd[1]} under {vae}, and {du_vae}'s CE is"
+        f" apart on average under {du_vae} and {mpd[1]} under {vae}, and {du_vae}'s CE is"
         f" {_difference(second['ce'] - first['ce'])} {vae}'s. {nll}"
     )
 
@@ -327,7 +327,7 @@ def convergence_note(pair: Pair) -> str:
         return ""
     epochs = number_range([each.ending.epochs for each in trained if not each.ending.converged])
 
-    return f" {convergence.MARK} {count} (limit of epochs: {epochs}), so the differences may change with more epochs."
+    return f" {convergence.MARK} {count} (epochs: {epochs}), so the differences may change with more epochs."
 
 
 def _with_error(name: str, row: "pd.Series[float]") -> str:

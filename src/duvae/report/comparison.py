@@ -206,10 +206,16 @@ def absent_text(results: Sequence[Result], compared: Comparison) -> str:
         lines.append(f"Not compared, since the NLL of single examples is missing: {word_list(left_out)}.")
     if longer:
         lines.append(f"Settings that were trained longer take no part: {word_list(longer)}.")
-    shorter = [name for setting, name in names.items() if setting in compared.shorter]
+    shorter = {setting: name for setting, name in names.items() if setting in compared.shorter}
     if shorter:
+        unknown = [name for setting, name in shorter.items() if setting in compared.missing]
+        more = ""
+        if unknown:
+            which = "them" if len(unknown) == len(shorter) else word_list(unknown)
+            more = f" Of {which}, the NLL of single examples is missing, too."
         lines.append(
-            f"Not compared, since they ended unconverged after fewer epochs than others: {word_list(shorter)}."
+            "Not compared, since they ended unconverged after fewer epochs than others:"
+            f" {word_list(list(shorter.values()))}.{more}"
         )
 
     return " ".join(lines)

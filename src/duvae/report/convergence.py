@@ -1,24 +1,28 @@
 """Says how the training of a model ended, and whether it had converged.
 
-A training ends at its last decay of the learning rate, when the validation loss no longer falls even at the smallest
-rate. Such a training has converged. A training can also end at its limit of epochs before that. Its NLL might have
-become lower with more epochs, so every comparison marks it.
+A training has converged if it ended at its last decay of the learning rate, and each decay came after several epochs in
+a row without a lower validation loss. A training can also end at its limit of epochs before that. And there is a
+schedule that lowers the learning rate after every epoch, whatever the loss does, and ends the training at a small rate.
+In both cases the NLL might have become lower with more epochs, so every comparison marks these trainings.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import pandas as pd
 
 from duvae.report.cells import number_range
 
+Rule = Literal["decays", "rate", "epochs"]
+"""What ends a training (see `Ending`)."""
+
 MARK = "‡"
 """The sign beside the NLL of a setting with a training that did not converge, and beside every difference of it."""
 
 FOOTNOTE = (
-    f"{MARK}: a training ended at its limit of epochs, before it had converged; a difference may be one of the speed of"
-    " training."
+    f"{MARK}: a training ended at its limit of epochs, or at the end of a schedule that lowers the learning rate in any"
+    " case, so it may not have converged; a difference may be one of the speed of training."
 )
 """The meaning of `MARK`, for the captions of tables."""
 
@@ -37,14 +41,20 @@ class Ending:
     Attributes:
         epochs: Number of epochs.
         decays: Number of decays of the learning rate. If a decay ended the training, it counts, too.
-        converged: Whether a rule for the learning rate ended the training, and not the limit of epochs.
+        rule: What ended the training: `decays`: the last decay, where each decay waits until the validation loss no
+            longer falls; `rate`: a schedule that lowers the learning rate after every epoch; `epochs`: the limit.
         best_epoch: The epoch with the best validation loss, whose weights were kept.
     """
 
     epochs: int
     decays: int
-    converged: bool
+    rule: Rule
     best_epoch: int
+
+    @property
+    def converged(self) -> bool:
+        """Whether the training ended because the validation loss no longer fell."""
+        return self.rule == "decays"
 
     @property
     def text(self) -> str:
@@ -61,13 +71,14 @@ def ending(metrics: Mapping[str, Any], history: pd.DataFrame) -> Ending:
         history: Content of history.csv, one row per epoch.
     """
     rates = history["learning_rate"].to_numpy(float)
-    kind = metrics.get("ending")
-    converged = kind != "epochs" if kind else str(metrics.get("stopped")).startswith("at the ")
-    decays = metrics.get("decays")
+    stopped, decays = str(metrics.get("stopped")), metrics.get("decays")
+    starts: dict[str, Rule] = {"at the ": "decays", "at a learning rate": "rate"}
+    earlier = next((rule for start, rule in starts.items() if stopped.startswith(start)), "epochs")
+    rule: Rule = metrics.get("ending", earlier)
     if decays is None:  # results of earlier versions; the last decay ends a training, so no epoch has its rate
-        decays = int((rates[1:] < rates[:-1]).sum()) + converged
+        decays = int((rates[1:] < rates[:-1]).sum()) + (rule != "epochs")
 
-    return Ending(int(metrics["epochs"]), int(decays), converged, int(metrics["best_epoch"]))
+    return Ending(int(metrics["epochs"]), int(decays), rule, int(metrics["best_epoch"]))
 
 
 def mark(trained: Iterable[HasEnding]) -> str:
@@ -93,19 +104,21 @@ def count_text(trained: Sequence[HasEnding]) -> str:
 
 def over_seeds(endings: Sequence[Ending]) -> str:
     """Puts the endings of several trainings into words; trainings that ended alike share one text."""
-    alike: dict[tuple[bool, int, int], list[Ending]] = {}
+    alike: dict[tuple[Rule, int, int], list[Ending]] = {}
     for each in endings:
         limit = 0 if each.converged else each.epochs  # trainings that ended at different limits do not share a text
-        alike.setdefault((each.converged, each.decays, limit), []).append(each)
+        alike.setdefault((each.rule, each.decays, limit), []).append(each)
 
-    return "; ".join(_words(converged, decays, members) for (converged, decays, _), members in alike.items())
+    return "; ".join(_words(rule, decays, members) for (rule, decays, _), members in alike.items())
 
 
-def _words(converged: bool, decays: int, endings: Sequence[Ending]) -> str:
+def _words(rule: Rule, decays: int, endings: Sequence[Ending]) -> str:
     """Puts endings of one kind into words, with the ranges of their epochs."""
     times = "1 decay" if decays == 1 else f"{decays} decays" if decays else "no decay"
     epochs, best = (number_range(values) for values in zip(*((e.epochs, e.best_epoch) for e in endings), strict=True))
-    if converged:
+    if rule == "decays":
         return f"converged after {epochs} epochs, {times}"
+    if rule == "rate":
+        return f"end of its schedule after {epochs} epochs, {times}, best epoch {best} of {epochs}"
 
     return f"epoch limit ({epochs}) after {times}, best epoch {best} of {epochs}"

@@ -86,8 +86,9 @@ class Evidence:
 
         Returns:
             - `converged`: whether each training converged;
-            - `long_enough`: whether each one converged, or ended at the paper's limit of epochs or later. Only on data
-              of the paper's size does such a training have as many updates as the paper's.
+            - `long_enough`: whether each one converged, or ended by the paper's schedule of the learning rate, or at
+              the paper's limit of epochs or later. Only on data of the paper's size does a training that did not
+              converge have as many updates as the paper's.
         """
         full_size = self.kind == "synthetic" or (self.departs is not None and not self.departs)
         endings = [model.ending for model in models]
@@ -95,7 +96,8 @@ class Evidence:
         return {
             "converged": all(ending.converged for ending in endings),
             "long_enough": all(
-                ending.converged or (full_size and ending.epochs >= LIMITS[self.kind]) for ending in endings
+                ending.converged or (full_size and (ending.rule == "rate" or ending.epochs >= LIMITS[self.kind]))
+                for ending in endings
             ),
         }
 

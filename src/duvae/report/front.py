@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from duvae.config import AnyDataset, OmniglotSource, SyntheticDataset, is_own
 from duvae.metrics import verdict
 from duvae.report import convergence, paper
-from duvae.report.cells import number, number_range
+from duvae.report.cells import number, number_range, word_list
 from duvae.report.comparison import Comparison, enough_decimals
 from duvae.report.evidence import LIMITS, Evidence
 from duvae.report.metric_columns import noun, reference
@@ -34,7 +34,7 @@ class Score:
         dataset: Name of the data set in params.yaml.
         badge: The number of seeds and the size of the experiment, in a few words each.
         states: The names of the settings that have collapsed, have not, or for which the results do not tell, by these
-            words.
+            words. The sign ‡ follows the name of a setting with a training that did not converge.
         nll: The lowest NLL and its difference from the VAE's; None: there is no NLL.
         probe: The highest accuracy of a probe; None: there are no probes.
         paper: The differences from the paper's numbers; empty: this is not the paper's experiment, or has none.
@@ -126,9 +126,10 @@ def states(results: Sequence[Result]) -> dict[str, list[str]]:
         word: [] for word in (verdict.COLLAPSED, verdict.NOT_COLLAPSED, "seeds differ", verdict.CANNOT_TELL)
     }
     for setting, name in setting_names(results).items():
-        words = verdict.of_setting([result.metrics for result in results if result.job.setting == setting])
+        models = [result for result in results if result.job.setting == setting]
+        words = verdict.of_setting([model.metrics for model in models])
         if words is not None:
-            groups[words if words in groups else "seeds differ"].append(name)
+            groups[words if words in groups else "seeds differ"].append(f"{name}{convergence.mark(models)}")
 
     return {word: names for word, names in groups.items() if names}
 
@@ -141,8 +142,10 @@ def nll_text(results: Sequence[Result], comparison: Comparison) -> str | None:
         comparison: The NLL of the single test examples.
 
     Returns:
-        A text such as `DU-VAE 29.06, lowest of 5; minus VAE's −0.43 [0.12]`. Without values of single examples, the
-        text has the NLL of the systems in `SHOWN` with their standard errors. None if no model has an NLL.
+        A text such as `DU-VAE 29.06, minus VAE's −0.43 [0.12]: lowest of 5 compared (12 have an NLL)`. If the test
+        examples that are not in the training data give another answer, the text says so. Without values of single
+        examples, the text has the NLL of the systems in `SHOWN` with their standard errors. None if no model has an
+        NLL.
     """
     names, over = setting_names(results), over_seeds(results)
 
@@ -170,19 +173,38 @@ def nll_text(results: Sequence[Result], comparison: Comparison) -> str | None:
             sign = "+" if found.difference > 0 and str(difference).strip("0.") else ""
             against = f", minus {names[vae]}'s {sign}{difference} [{half}]"
         parts.append(f"{value(setting)}{against}")
+    count = f"{len(comparison.settings)} compared"
+    count += f" ({len(measured)} have an NLL)" if len(measured) > len(comparison.settings) else ""
+    unseen = _unseen_text(comparison, names)
     if len(best) == 1:
-        return f"{parts[0]}: lowest of {len(comparison.settings)} compared"
+        return f"{parts[0]}: lowest of {count}{unseen}"
     others = len(best) - len(parts)
     listed = "; ".join([*parts, *([f"{others} more"] if others else [])])
 
-    return f"cannot be distinguished, of {len(comparison.settings)} compared: {listed}"
+    return f"cannot be distinguished, of {count}: {listed}{unseen}"
+
+
+def _unseen_text(comparison: Comparison, names: Mapping[str, str]) -> str:
+    """Says which settings are best on the unseen test examples, if these are not the best ones on all; else empty."""
+    unseen = comparison.unseen
+    if unseen is None or not unseen.best or list(unseen.best) == list(comparison.best):
+        return ""
+    best = [names[setting] for setting in unseen.best]
+    if len(best) == 1:
+        words = f"{best[0]} is lowest"
+    elif len(best) > MOST_NAMED:
+        words = f"{len(best)} cannot be distinguished"
+    else:
+        words = f"{word_list(best)} cannot be distinguished"
+
+    return f". On the {unseen.examples:,} test examples that are not in the training data, {words}"
 
 
 def probe_text(results: Sequence[Result]) -> str | None:
     """Names the setting with the highest accuracy of a probe, for the largest number of labels.
 
     The text has the accuracy of the VAE and the difference, too. It gives no interval: `claims` decides about
-    accuracies.
+    accuracies. The sign ‡ follows an accuracy of a setting with a training that did not converge.
 
     Args:
         results: Results of all models of one data set.
@@ -200,10 +222,13 @@ def probe_text(results: Sequence[Result]) -> str | None:
     highest = max(known, key=lambda setting: known[setting])
     vae = reference(results)
     size = f"{int(counts[-1]):,}" if counts[-1].isdigit() else counts[-1]
-    texts = [f"{names[highest]} {number(known[highest], 1)} %"]
+    marks = {
+        setting: convergence.mark([result for result in results if result.job.setting == setting]) for setting in known
+    }
+    texts = [f"{names[highest]} {number(known[highest], 1)} %{marks[highest]}"]
     points = ""
     if vae in known and vae != highest:
-        texts.append(f"{names[vae]} {number(known[vae], 1)} %")
+        texts.append(f"{names[vae]} {number(known[vae], 1)} %{marks[vae]}")
         points = f"+{number(known[highest] - known[vae], 1)} points; "
 
     return f"{', '.join(texts)} ({points}{size} {label_unit(results)})"

@@ -135,7 +135,7 @@ def best_text(results: Sequence[Result], comparison: Comparison) -> str:
     if comparison.left_out or not comparison.best:
         return f"No setting is bold, since not all were compared. {absent}".strip()
     which = (
-        "the setting with a lower NLL than all others"
+        "the setting with a lower NLL than all others that were compared"
         if len(comparison.best) == 1
         else "the settings that cannot be distinguished from the one with the lowest NLL"
     )

@@ -142,13 +142,13 @@ def floor_lines(results: Sequence[Result], gaps: Gaps) -> list[str]:
 def convergence_lines(results: Sequence[Result]) -> list[str]:
     """Says how the trainings ended; settings whose trainings ended alike share one text."""
     names = setting_names(results)
-    groups: dict[frozenset[tuple[bool, int]], list[str]] = {}
+    groups: dict[frozenset[tuple[str, int]], list[str]] = {}
     endings = {setting: [result.ending for result in results if result.job.setting == setting] for setting in names}
     open_ended = {setting: own for setting, own in endings.items() if not all(each.converged for each in own)}
     if not open_ended:
-        return ["All trainings converged: they ended at their last decay of the learning rate."]
+        return ["All trainings converged: each ended at its last decay, when the validation loss no longer fell."]
     for setting, own in open_ended.items():
-        groups.setdefault(frozenset((each.converged, each.decays) for each in own), []).append(setting)
+        groups.setdefault(frozenset((each.rule, each.decays) for each in own), []).append(setting)
     texts = [
         f"{word_list([names[setting] for setting in members])}"
         f" ({convergence.over_seeds([each for setting in members for each in endings[setting]])})"

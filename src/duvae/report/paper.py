@@ -1,7 +1,7 @@
 """Puts our results beside the paper's tables, with the differences, and with notes on the paper's numbers.
 
-The folder `paper_tables` holds the numbers that the paper, Shen et al. 2021, prints. Each number is from one run. "Our"
-results are those of this project.
+The folder `paper_tables` holds the numbers that the paper, Shen et al. 2021, prints. The paper does not say
+from how many trainings a number is. "Our" results are those of this project.
 """
 
 import math
@@ -43,7 +43,7 @@ class Note:
 
 NOTES = (
     Note(
-        "Each of the paper's cells is one run, without a spread.",
+        "The paper does not say from how many trainings each number is, and gives no spread.",
         ("table1", "table2", "table3", "tableS1", "tableS2"),
     ),
     Note(
@@ -240,6 +240,8 @@ def compare_with_paper(
         examples = f"{count} test {item}s, by number of {label_unit(results)}"
         errors = ""
 
+    ceiling = _ceiling_note(theirs, results, item) if "mi" in keys else None
+
     return PaperComparison(
         TITLES[name],
         Table(
@@ -250,7 +252,29 @@ def compare_with_paper(
             rows,
             groups=[("", 2), *((title, len(heads)) for title, _ in metrics.values())],
         ),
-        [(mark, note.text) for mark, note in sorted(footnotes, key=lambda pair: pair[0])],
+        [
+            *((mark, note.text) for mark, note in sorted(footnotes, key=lambda pair: pair[0])),
+            *([("", ceiling)] if ceiling else []),
+        ],
+    )
+
+
+def _ceiling_note(theirs: Sequence[PaperRow], results: Sequence[Result], item: str) -> str | None:
+    """Says that our MI cannot reach one that the paper prints, since its estimate from N examples is at most log N.
+
+    Args:
+        theirs: The rows of the paper's table.
+        results: Results of all models of one data set.
+        item: The word for one test example.
+    """
+    highest = max((float(row.numbers["mi"]) for row in theirs if row.numbers["mi"]), default=0.0)
+    tests = min(int(result.metrics["sentences"]) for result in results)
+    if highest < math.log(tests):
+        return None
+
+    return (
+        f"Our MI is at most log N, {number(math.log(tests), 2)} for {tests:,} test {item}s. So it cannot reach the"
+        f" highest MI of the paper, {highest:g}, and is not to be compared with values above this bound."
     )
 
 

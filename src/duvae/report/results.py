@@ -18,6 +18,7 @@ import pandas as pd
 from duvae.config import Job, Params
 from duvae.errors import UserError
 from duvae.metrics import verdict
+from duvae.project import durations
 from duvae.report import convergence, expected
 from duvae.report.convergence import Ending
 from duvae.report.names import hyperparameter_text, label, rank, setting_label
@@ -141,10 +142,10 @@ class Result:
             "epochs": self.metrics["epochs"],
             "best_epoch": self.metrics["best_epoch"],
             "encoder_steps": self.encoder_steps,
-            "seconds": sum(float(record["wall_seconds"]) for record in records.values()) if records else float("nan"),
-            "train_cpu": _number(records["train"]["cpu_seconds"] if "train" in records else None),
+            "seconds": sum(map(durations.wall_seconds, records.values())) if records else float("nan"),
+            "train_cpu": _number(durations.cpu_seconds(records["train"]) if "train" in records else None),
             "evaluate_cpu": _number(records["evaluate"]["cpu_seconds"] if "evaluate" in records else None),
-            "train_seconds": _number(records["train"]["wall_seconds"] if "train" in records else None),
+            "train_seconds": _number(durations.wall_seconds(records["train"]) if "train" in records else None),
             "peak_memory_mib": max(
                 (_number(record["peak_memory_mib"]) for record in records.values()), default=float("nan")
             ),

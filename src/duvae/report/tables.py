@@ -4,13 +4,21 @@ A setting is a system, such as DU-VAE, together with its hyperparameters. Each s
 seeds, and each training gives one model. The results of a model are in a `Result`.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
+from duvae.project import durations
 from duvae.report import convergence
-from duvae.report.cells import Cell, Head, Row, Table, cell, number_range, word_list
+from duvae.report.cells import Cell, Head, Row, Table, cell, number, number_range, word_list
 from duvae.report.metric_columns import METRICS, shown_metrics
 from duvae.report.results import OverSeeds, Result, label_counts, label_unit, over_seeds, setting_names
+
+RESUMED = (
+    "Of a training that was interrupted and resumed, the CPU time is not known, and the wall time is the sum over its"
+    " epochs."
+)
+"""The sentence below a table of costs with such a training."""
 
 
 def test_size_text(results: Sequence[Result], item: str) -> str:
@@ -53,6 +61,36 @@ def labelled_elsewhere(results: Sequence[Result], item: str) -> str:
         )
 
     return ""
+
+
+def test_choice_text(results: Sequence[Result], item: str) -> str:
+    r"""Says how much the accuracies of probes vary with the choice of the test examples.
+
+    It is the standard error of a share a of N examples, $100 \sqrt{a (1 - a) / N}$ points, for the accuracy for which
+    it is largest.
+
+    Args:
+        results: Results of the models of one data set.
+        item: The word for one test example.
+
+    Returns:
+        A sentence that starts with a space; empty if there are no probes.
+    """
+    found = [
+        (float(probe["accuracy"]) / 100, int(result.metrics["sentences"]))
+        for result in results
+        if result.probe
+        for probe in result.probe["by_labels"].values()
+    ]
+    if not found:
+        return ""
+    most = max(100 * math.sqrt(share * (1 - share) / tests) for share, tests in found)
+    tests = number_range([tests for _, tests in found])
+
+    return (
+        f" The choice of the {tests} test {item}s is not covered: it alone gives a standard error of up to"
+        f" {number(most, 1)} points."
+    )
 
 
 def probes(
@@ -100,8 +138,9 @@ def probes(
     return Table(
         f"{prefix}probes-{results[0].job.dataset}",
         f"Accuracy in percent on the test {item}s of a linear classifier of the posterior means (of a flow μ⁰ and zᵀ"
-        f" joined){per_alphabet} by number of {unit}. {spread_text(over)}{brackets}. The means have no noise, so a"
-        f" classifier of them can be accurate although the decoder ignores z.{labelled_elsewhere(results, item)}"
+        f" joined){per_alphabet} by number of {unit}. {spread_text(over)}{brackets}."
+        f"{test_choice_text(results, item)} The means have no noise, so a classifier of them can be accurate although"
+        f" the decoder ignores z.{labelled_elsewhere(results, item)}"
         f"{convergence.footnote(results)}",
         [Head("Seeds"), *(Head(f"{int(n):,}" if n.isdigit() else n) for n in counts)],
         rows,
@@ -190,9 +229,12 @@ def costs(results: Sequence[Result], colours: Mapping[str, str], prefix: str = "
             note = f"{note}; ended before its warm-up, {kept} weights kept".removeprefix("; ")  # noqa: PLW2901
         rows.append(Row(name, cells, note, colours[setting]))
 
+    resumed = any(durations.resumed(result.provenance.get("train", {})) for result in results)
+    parts = f" {RESUMED}" if resumed else ""
+
     return Table(
         f"{prefix}making-{results[0].job.dataset}",
-        "The cost of each result and its commit (+: with uncommitted changes); – where there is no record.",
+        f"The cost of each result and its commit (+: with uncommitted changes); – where there is no record.{parts}",
         [Head("Seeds"), *columns.values(), Head("Device", "threads"), Head("End of training"), Head("Commit")],
         rows,
     )

@@ -11,6 +11,7 @@ import numpy as np
 
 from duvae.config import Params
 from duvae.metrics import verdict
+from duvae.report import convergence
 from duvae.report.cells import number
 from duvae.report.observations import NORMALIZED
 from duvae.report.results import OverSeeds, Result, label_counts, label_unit, over_seeds, setting_names
@@ -28,7 +29,7 @@ class Row(NamedTuple):
 
     Attributes:
         dataset: Name of the data set.
-        name: Name of the setting on the pages.
+        name: Name of the setting on the pages, with the sign ‡ if one of its trainings did not converge.
         first: Result of the setting's first seed.
         over: Means of all settings of the data set over their seeds.
         verdict: The verdict over the seeds; None where nothing was measured that it could follow from.
@@ -66,7 +67,7 @@ def rows(sections: Mapping[str, Sequence[Result]]) -> list[Row]:
         for setting, name in setting_names(results).items():
             own = [result for result in results if result.job.setting == setting]
             words = verdict.of_setting([result.metrics for result in own])
-            listed.append(Row(dataset, name, own[0], over, words))
+            listed.append(Row(dataset, f"{name}{convergence.mark(own)}", own[0], over, words))
 
     return listed
 
@@ -164,7 +165,11 @@ def block(params: Params, sections: Mapping[str, Sequence[Result]]) -> str:
     parts = [
         ("NLL and use of z, in nats; in brackets the standard error over the test examples.", likelihood_table(listed)),
         (
-            "Linear probes of collapsed settings. The largest class is the accuracy of a classifier without z.",
+            (
+                "Linear probes of collapsed settings, and of those that did not collapse or whose results cannot tell."
+                " The highest of several accuracies is biased upwards. The largest class is the accuracy of a"
+                " classifier without z."
+            ),
             probe_table(listed),
         ),
         (
@@ -172,7 +177,8 @@ def block(params: Params, sections: Mapping[str, Sequence[Result]]) -> str:
             construction_table(params, listed),
         ),
     ]
-    lines = [BEGIN, "", single]
+    marked = [result for results in sections.values() for result in results]
+    lines = [BEGIN, "", f"{single}{convergence.footnote(marked)}"]
     for title, table in parts:
         if table:
             lines += ["", title, "", *table]

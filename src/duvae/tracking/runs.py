@@ -205,7 +205,7 @@ def _write(
     """
     (result,) = results.read(params, [job], root)
     start = int(1000 * results.started(result).timestamp())
-    seconds = sum(float(record["wall_seconds"]) for record in result.provenance.values())
+    seconds = result.row["seconds"]
     run = client.create_run(experiment_id, start, _tags(params, result), f"{job.setting} · seed {job.seed}").info.run_id
     client.log_batch(run, params=[Param(key, str(value)) for key, value in _parameters(params, result, root).items()])
     final = list(_final(result, start + int(1000 * seconds)))
