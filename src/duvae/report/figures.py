@@ -175,24 +175,33 @@ def curves(results: Sequence[Result], warmup: int, width: float = WIDTH) -> Figu
     axes = np.asarray(figure.subplots(rows, columns, sharex=True, squeeze=False))
     longest = max(int(result.history["epoch"].max()) for result in results)
     ends: list[list[direct_labels.End]] = []
+    # Arrays, since hundreds of single reads of pandas' tables would take more time than drawing.
+    models = [
+        (
+            result.job.setting,
+            result.history["epoch"].to_numpy(np.float64),
+            np.flatnonzero(result.history["best"].to_numpy() == 1),
+            {column: result.history[column].to_numpy(np.float64) for column, _ in CURVES},
+        )
+        for result in results
+    ]
     for ax, (column, title) in zip(axes.flat, CURVES, strict=True):
         if warmup:
             ax.axvspan(0, min(warmup, longest), color="#000000", alpha=0.06, linewidth=0)
         lines: list[Array] = []
         last: dict[str, direct_labels.End] = {}
-        for result in results:
-            values = result.history[column].astype(float)
-            if values.notna().any():
-                colour, dashes = styles[result.job.setting]
-                ax.plot(result.history["epoch"], values, color=colour, linestyle=dashes, alpha=0.9)
-                best = result.history.loc[result.history["best"] == 1, "epoch"]
+        for setting, epochs, best, curves_of in models:
+            values = curves_of[column]
+            seen = np.flatnonzero(~np.isnan(values))
+            if len(seen):
+                colour, dashes = styles[setting]
+                ax.plot(epochs, values, color=colour, linestyle=dashes, alpha=0.9)
                 if len(best):
-                    ax.plot(best.iloc[-1], values[best.index[-1]], "o", color=colour, markersize=2.6)
-                lines.append(np.asarray(values, np.float64))
-                name = names[result.job.setting]
-                seen = values.dropna()
-                at = float(result.history["epoch"][seen.index[-1]])
-                last.setdefault(name, direct_labels.End(name, at, float(seen.iloc[-1]), colour))
+                    ax.plot(epochs[best[-1]], values[best[-1]], "o", color=colour, markersize=2.6)
+                lines.append(values)
+                name = names[setting]
+                end = direct_labels.End(name, float(epochs[seen[-1]]), float(values[seen[-1]]), colour)
+                last.setdefault(name, end)
         for line in ax.lines:
             line.set_in_layout(False)  # the panel cuts it off; without this, hundreds of lines take most of the time
         _limits(ax, lines, column)

@@ -8,6 +8,7 @@ time, its machine and its code.
 import datetime
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -116,8 +117,8 @@ class Result:
         """The short hashes of the commits at which the stages ran, each hash once; `+` marks uncommitted changes."""
         return ", ".join(dict.fromkeys(short_commit(record) for record in self.provenance.values()))
 
-    @property
-    def row(self) -> dict[str, Any]:
+    @cached_property
+    def row(self) -> Mapping[str, Any]:
         """The row of the result in `metrics_frame`: numbers and words, by name of the column.
 
         A number is NaN where the result does not have it.
