@@ -19,6 +19,7 @@ from duvae.report.results import Result
 from test_paper_claims import found, model
 
 HARD = np.linspace(20, 40, 60)
+NOT_RANKED = ": not ranked, since values of single examples are missing"
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +40,8 @@ def test_a_single_lowest_nll_is_named_with_its_paired_difference() -> None:
     text = front.nll_text(models, Comparison(nll))
 
     assert text is not None
-    assert text.startswith("DU-VAE 29.00, minus VAE's −1.")
-    assert text.endswith("]: lowest of 3 compared")
+    assert text.startswith("DU-VAE 29.00, 1.0")
+    assert text.endswith("] below VAE's: lowest of 3 compared")
 
 
 def test_settings_that_cannot_be_distinguished_are_not_ranked() -> None:
@@ -49,7 +50,7 @@ def test_settings_that_cannot_be_distinguished_are_not_ranked() -> None:
     text = front.nll_text(models, Comparison({"vae": {1: HARD}, "du_vae": {1: HARD + noise - noise.mean() - 0.01}}))
 
     assert text is not None
-    assert text.startswith("cannot be distinguished, of 2 compared: VAE 30.00; DU-VAE 29.90, minus VAE's −0.01 [")
+    assert text.startswith("cannot be distinguished, of 2 compared: VAE 30.00; DU-VAE 29.90, minus VAE's: −0.01 [")
     assert "lowest" not in text
 
 
@@ -59,14 +60,14 @@ def test_without_pairs_the_nll_are_not_ranked(left_out: list[str]) -> None:
     nll = {"vae": {1: HARD}, "du_vae": {1: HARD - 2}} if left_out else {}
     text = front.nll_text(models, Comparison(nll, left_out or ["vae", "du_vae", "fb"]))
 
-    assert text == "VAE 30.00 [0.10], DU-VAE 28.00 [0.10]; not compared in pairs"
+    assert text == f"VAE 30.00 [0.10], DU-VAE 28.00 [0.10]{NOT_RANKED}"
 
 
 def test_trainings_that_did_not_converge_are_marked() -> None:
     models = [ending(model("vae", 1), False), ending(model("du_vae", 1, nll=29.0), True)]
     text = front.nll_text(models, Comparison({}, ["vae", "du_vae"]))
 
-    assert text == "VAE 30.00‡ [0.10], DU-VAE 29.00 [0.10]; not compared in pairs"
+    assert text == f"VAE 30.00‡ [0.10], DU-VAE 29.00 [0.10]{NOT_RANKED}"
     assert front.nll_text([model("ae", 1, nll=None)], Comparison({})) is None
 
 
@@ -97,7 +98,8 @@ def test_another_answer_on_unseen_examples_is_told(of_unseen: dict[str, float], 
     text = front.nll_text(models, Comparison(nll, unseen=unseen))
     assert text is not None
     start, _, end = text.partition(": lowest of 3 compared")
-    assert start.startswith("DU-VAE 30.00, minus VAE's −1.")
+    assert start.startswith("DU-VAE 30.00, 1.0")
+    assert start.endswith("] below VAE's")
     assert end == (f". On the 60 test examples that are not in the training data, {words}" if words else "")
 
 
@@ -105,6 +107,10 @@ def test_the_highest_accuracy_stands_beside_the_vaes() -> None:
     models = [model("vae", 1, [60.0]), model("du_vae", 1, [64.0]), model("fb", 1, [50.0])]
 
     assert front.probe_text(models) == "DU-VAE 64.0 %, VAE 60.0 % (+4.0 points; 100 labels)"
+    close = [*models, model("mae", 1, [63.0])]
+    assert front.probe_text(close) == "DU-VAE 64.0 %, next MAE 63.0 %, VAE 60.0 % (+4.0 points; 100 labels)"
+    best = [model("vae", 1, [70.0]), *models[1:]]
+    assert front.probe_text(best) == "VAE 70.0 %, next DU-VAE 64.0 % (100 labels)"
     assert front.probe_text([model("vae", 1, [60.0])]) == "VAE 60.0 % (100 labels)"
     marked = [ending(each, each.system != "vae") for each in models]
     assert front.probe_text(marked) == "DU-VAE 64.0 %, VAE 60.0 %‡ (+4.0 points; 100 labels)"
@@ -150,7 +156,9 @@ def test_the_badge_compares_the_size_with_the_papers(
 
     assert badge[0] == "3 seeds"
     assert words in badge
-    assert not any("epochs" in part for part in front.badge(params.dataset(dataset), evidence, same_limit=False))
+    other_limit = front.badge(params.dataset(dataset), evidence, same_limit=False)
+    assert [part for part in other_limit if "epochs" in part] == ["10 epochs"]
+    assert badge[1] == "1 setting"
 
 
 def test_only_the_papers_experiment_has_a_gap_to_the_paper(params: Params) -> None:
@@ -164,6 +172,18 @@ def test_only_the_papers_experiment_has_a_gap_to_the_paper(params: Params) -> No
     assert front.gaps(same, models)[0] == "Table 1, NLL in nats: VAE +0.5, DU-VAE 0.0"
     assert front.gaps(other, models) == []
     assert front.gaps(params.dataset("synthetic"), models) == []
+
+
+def test_models_without_a_record_are_of_an_unknown_commit(params: Params) -> None:
+    evidence = found({"vae": 0.0}, 2)
+    record = {"wall_seconds": 1.0, "cpu_seconds": 1.0, "peak_memory_mib": 1.0}
+    some = dataclasses.replace(evidence.results[0], provenance={"train": record})
+
+    assert front.score(params.dataset("synthetic"), evidence).badge[-1] == "of an earlier version, commit unknown"
+    partly = dataclasses.replace(evidence, results=[some, *evidence.results[1:]])
+    badge = front.score(params.dataset("synthetic"), partly, ["Old."]).badge
+    assert badge[-1] == "partly of earlier code or parameters"
+    assert "earlier" not in " ".join(front.score(params.dataset("synthetic"), partly).badge)
 
 
 def test_a_column_without_content_is_left_out() -> None:
@@ -244,8 +264,10 @@ def test_the_header_says_when_and_at_which_commits() -> None:
     assert "7 commits" in site.origin_of_records([{**each, "commit": f"{n}00000000"} for n, each in enumerate(many)])
     assert site.origin_of_records([]) == ""
     known = dataclasses.replace(model("vae", 1), provenance={"train": records[0]})
-    assert site.origin([known, model("vae", 2)]).endswith("duvae 0.1.0; 1 of 2 models without a record")
-    assert site.origin([model("vae", 2)]) == "all models without a record"
+    some = site.origin([known, model("vae", 2)])
+    assert some.startswith("1 of 2 models: results of 3 May 2026, commit 0123456, duvae 0.1.0; the others have no")
+    assert site.origin([model("vae", 2)]) == "results of unknown date and commit: these models have no record"
+    assert site.origin([]) == ""
 
 
 def test_a_page_links_the_others_and_marks_itself() -> None:

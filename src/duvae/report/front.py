@@ -59,6 +59,8 @@ def score(dataset: AnyDataset, evidence: Evidence, earlier: Sequence[str] = (), 
     """
     results = evidence.results
     more = ["partly of earlier code or parameters"] if earlier else []
+    if not any("train" in result.provenance for result in results):
+        more = ["of an earlier version, commit unknown"]
 
     return Score(
         evidence.dataset,
@@ -76,10 +78,14 @@ def badge(dataset: AnyDataset, evidence: Evidence, same_limit: bool = True) -> l
     Args:
         dataset: The data set's parameters in params.yaml.
         evidence: The results of the data set.
-        same_limit: Whether the trainings had the limit of epochs in params.yaml. If not, the words do not name it.
+        same_limit: Whether the trainings had the limit of epochs in params.yaml. If not, the words name the epochs of
+            the trainings.
     """
     seeds = [int(count) for count in over_seeds(evidence.results).seeds]
-    parts = [f"{number_range(seeds)} seed{'s' if max(seeds) > 1 else ''}"]
+    parts = [
+        f"{number_range(seeds)} seed{'s' if max(seeds) > 1 else ''}",
+        f"{len(seeds)} setting{'s' if len(seeds) > 1 else ''}",
+    ]
     if is_own(dataset):
         return [*parts, "your own data"]
     count, theirs = training_size(dataset, evidence), TRAINING_SIZES.get(dataset.column)
@@ -93,7 +99,9 @@ def badge(dataset: AnyDataset, evidence: Evidence, same_limit: bool = True) -> l
             else f"{number(100 * count / theirs, 0)} % of the paper's training {noun(dataset)}s"
         )
     limit = dataset.optimisation.epochs
-    if same_limit and limit < LIMITS[evidence.kind]:
+    if not same_limit:
+        parts.append(f"{number_range([result.metrics['epochs'] for result in evidence.results])} epochs")
+    elif limit < LIMITS[evidence.kind]:
         parts.append(f"{limit} of {LIMITS[evidence.kind]} epochs")
     if evidence.departs is not None:
         parts.append("not the paper's experiment" if evidence.departs else "the paper's experiment")
@@ -161,7 +169,7 @@ def nll_text(results: Sequence[Result], comparison: Comparison) -> str | None:
     best = comparison.best
     if not best or comparison.left_out:
         shown = [setting for setting in measured if setting in SHOWN] or list(measured)[:1]
-        more = "" if len(measured) < 2 else "; not compared in pairs"
+        more = "" if len(measured) < 2 else ": not ranked, since values of single examples are missing"
         return f"{', '.join(value(setting, with_error=True) for setting in shown)}{more}"
     vae, parts = reference(results), []
     for setting in best[:MOST_NAMED]:
@@ -171,7 +179,10 @@ def nll_text(results: Sequence[Result], comparison: Comparison) -> str | None:
             decimals = enough_decimals(found, 2)
             difference, half = (number(each, decimals) for each in (found.difference, found.high - found.difference))
             sign = "+" if found.difference > 0 and str(difference).strip("0.") else ""
-            against = f", minus {names[vae]}'s {sign}{difference} [{half}]"
+            against = f", minus {names[vae]}'s: {sign}{difference} [{half}]"
+            if found.low > 0 or found.high < 0:  # else nothing is called lower or higher
+                side = "below" if found.high < 0 else "above"
+                against = f", {number(abs(found.difference), decimals)} [{half}] {side} {names[vae]}'s"
         parts.append(f"{value(setting)}{against}")
     count = f"{len(comparison.settings)} compared"
     count += f" ({len(measured)} have an NLL)" if len(measured) > len(comparison.settings) else ""
@@ -203,14 +214,15 @@ def _unseen_text(comparison: Comparison, names: Mapping[str, str]) -> str:
 def probe_text(results: Sequence[Result]) -> str | None:
     """Names the setting with the highest accuracy of a probe, for the largest number of labels.
 
-    The text has the accuracy of the VAE and the difference, too. It gives no interval: `claims` decides about
-    accuracies. The sign ‡ follows an accuracy of a setting with a training that did not converge.
+    The text has the next accuracy, that of the VAE, and the difference from it, too. It gives no interval: `claims`
+    decides about accuracies. The sign ‡ follows an accuracy of a setting with a training that did not converge.
 
     Args:
         results: Results of all models of one data set.
 
     Returns:
-        A text such as `DU-VAE 87.6 %, VAE 67.5 % (+20.1 points; 10,000 labels)`; None if there are no probes.
+        A text such as `DU-VAE 87.6 %, next BN-VAE 85.0 %, VAE 67.5 % (+20.1 points; 10,000 labels)`; None if there are
+        no probes.
     """
     counts, names, over = label_counts(results), setting_names(results), over_seeds(results)
     if not counts:
@@ -219,7 +231,7 @@ def probe_text(results: Sequence[Result]) -> str | None:
     known = {setting: over.value(setting, key) for setting in names if over.value(setting, key) >= 0}
     if not known:
         return None
-    highest = max(known, key=lambda setting: known[setting])
+    highest, *others = sorted(known, key=lambda setting: -known[setting])
     vae = reference(results)
     size = f"{int(counts[-1]):,}" if counts[-1].isdigit() else counts[-1]
     marks = {
@@ -227,6 +239,8 @@ def probe_text(results: Sequence[Result]) -> str | None:
     }
     texts = [f"{names[highest]} {number(known[highest], 1)} %{marks[highest]}"]
     points = ""
+    if others and others[0] != vae:
+        texts.append(f"next {names[others[0]]} {number(known[others[0]], 1)} %{marks[others[0]]}")
     if vae in known and vae != highest:
         texts.append(f"{names[vae]} {number(known[vae], 1)} %{marks[vae]}")
         points = f"+{number(known[highest] - known[vae], 1)} points; "

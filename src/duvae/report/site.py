@@ -53,13 +53,14 @@ def origin(results: Sequence[Result]) -> str:
         The line, such as `results of 3 May 2026, commit 0123456, duvae 0.1.0`. It says how many models have no record
         of their training, and so of the commit. Empty if there are no results.
     """
-    without = sum("train" not in result.provenance for result in results)
-    parts = [origin_of_records([record for result in results for record in result.provenance.values()])]
-    if without:
-        number = "all" if without == len(results) else f"{without} of {len(results)}"
-        parts.append(f"{number} models without a record")
+    known = [result for result in results if "train" in result.provenance]
+    if results and not known:
+        return "results of unknown date and commit: these models have no record"
+    line = origin_of_records([record for result in known for record in result.provenance.values()])
+    if len(known) < len(results):
+        line = f"{len(known)} of {len(results)} models: {line}; the others have no record of date and commit"
 
-    return "; ".join(part for part in parts if part)
+    return line
 
 
 def origin_of_records(records: Sequence[Mapping[str, Any]]) -> str:

@@ -214,7 +214,8 @@ def costs(results: Sequence[Result], colours: Mapping[str, str], prefix: str = "
     rows = []
     for setting, name, note in named_settings(results):
         models = [result for result in results if result.job.setting == setting]
-        cells = [cell(over.count(setting))]
+        commits = ", ".join(dict.fromkeys(result.commit for result in models if result.commit))
+        cells = [cell(over.count(setting)), Cell(commits or None)]
         for key in columns:
             value = over.value(setting, key)
             no_steps = key == "encoder_steps" and not value
@@ -223,7 +224,6 @@ def costs(results: Sequence[Result], colours: Mapping[str, str], prefix: str = "
         devices = dict.fromkeys(f"{record['device']}, {record['threads']}" for record in records)
         cells.append(Cell(word_list(list(devices)) or None))
         cells.append(Cell(convergence.over_seeds([result.ending for result in models])))
-        cells.append(Cell(", ".join(dict.fromkeys(result.commit for result in models if result.commit)) or None))
         if not all(result.metrics["warmup_ended"] for result in models):
             kept = "last" if any(result.last_kept for result in models) else "best"
             note = f"{note}; ended before its warm-up, {kept} weights kept".removeprefix("; ")  # noqa: PLW2901
@@ -235,7 +235,7 @@ def costs(results: Sequence[Result], colours: Mapping[str, str], prefix: str = "
     return Table(
         f"{prefix}making-{results[0].job.dataset}",
         f"The cost of each result and its commit (+: with uncommitted changes); – where there is no record.{parts}",
-        [Head("Seeds"), *columns.values(), Head("Device", "threads"), Head("End of training"), Head("Commit")],
+        [Head("Seeds"), Head("Commit"), *columns.values(), Head("Device", "threads"), Head("End of training")],
         rows,
     )
 
