@@ -129,8 +129,25 @@ def test_where_nothing_was_measured_there_is_no_verdict() -> None:
     assert verdict.of_setting([bare, {**bare, "use": 3.0, "use_stderr": 0.1}]) == "0 of 2 collapsed, 1 unclear"
     assert verdict.of_setting([{**bare, "kl": 1.0}]) == verdict.CANNOT_TELL
     lines = observations.collapse_lines([model("ae", **bare), model("du_vae")])
-    assert lines == ["Not collapsed: DU-VAE (use of z 3.00, MI 1.20).", observations.ONE_SEED, verdict.RULE]
+    assert lines[:-1] == ["Not collapsed: DU-VAE (use of z 3.00, MI 1.20).", observations.ONE_SEED, verdict.RULE]
     assert observations.ONE_SEED not in observations.collapse_lines([model("du_vae"), model("du_vae", seed=2)])
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({}, "all verdicts are the same."),
+        ({"mi": 0.15, "use": 3.0}, "other verdicts: FB with 0.2 (cannot tell)."),
+        ({"mi": 0.07, "use": 0.02, "use_stderr": 0.001}, "all verdicts are the same."),
+        ({"mi": 0.07, "use": 0.15, "use_stderr": 0.001}, "other verdicts: FB with 0.05 (not collapsed)"),
+        ({"mi": None, "kl": 0.3, "mpd_t": 0.15, "use": None}, "other verdicts: FB with 0.2 (collapsed)."),
+    ],
+)
+def test_verdicts_that_hang_on_the_bounds_are_named(changed: dict[str, Any], words: str) -> None:
+    (line,) = observations.bound_lines([model("vae"), model("fb", **changed)])
+    assert line.startswith(f"With 0.05 or 0.2 nats in the place of these bounds, {words}"[:-1])
+    bare = {"mi": None, "kl": None, "mpd_t": None, "use": None}
+    assert observations.bound_lines([model("ae", **bare)]) == []
 
 
 # ---------------------------------------------------------------------------------- convergence

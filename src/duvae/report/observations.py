@@ -6,6 +6,7 @@ training, and the values that a system reaches by construction.
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from duvae.metrics import verdict
 from duvae.report import convergence
@@ -20,6 +21,9 @@ NORMALIZED = ("bn_vae", "du_vae")
 
 ONE_SEED = "Each of these settings has one seed, so other seeds may differ."
 """The sentence after the lists of collapsed settings, where no setting has several seeds."""
+
+OTHER_BOUNDS = (0.05, 0.2)
+"""Bounds in nats that could stand in the place of those of the verdict about collapse, which are a choice of ours."""
 
 NEAR_CEILING = 0.5
 """Distance from log N in nats, within which the estimate of the mutual information is bounded by log N."""
@@ -72,7 +76,32 @@ def collapse_lines(results: Sequence[Result]) -> list[str]:
     lines = [f"{titles[key]}: {word_list(names)}." for key, names in groups.items() if names]
     single = bool(lines) and not (over.seeds > 1).any()
 
-    return [*lines, *([ONE_SEED] if single else []), verdict.RULE]
+    return [*lines, *([ONE_SEED] if single else []), verdict.RULE, *bound_lines(results)]
+
+
+def bound_lines(results: Sequence[Result]) -> list[str]:
+    """Says which verdicts about collapse would change with the bounds `OTHER_BOUNDS`; empty without any verdict."""
+    names, changed, found = setting_names(results), [], False
+    for setting, name in names.items():
+        metrics = [result.metrics for result in results if result.job.setting == setting]
+        words = verdict.of_setting(metrics)
+        found = found or words is not None
+        for bound in OTHER_BOUNDS:
+            other = verdict.of_setting([_scaled(each, verdict.UNUSED / bound) for each in metrics])
+            if other != words:
+                changed.append(f"{name} with {bound:g} ({other})")
+    if not found:
+        return []
+    start = f"With {' or '.join(f'{bound:g}' for bound in OTHER_BOUNDS)} nats in the place of these bounds,"
+
+    return [f"{start} {'other verdicts: ' + word_list(changed) if changed else 'all verdicts are the same'}."]
+
+
+def _scaled(metrics: Mapping[str, Any], factor: float) -> dict[str, Any]:
+    """Multiplies measures in nats by a factor. Comparing the result with a bound divides the bound by the factor."""
+    keys = ("mi", "kl", "mpd_t", "use", "use_stderr")
+
+    return {**metrics, **{key: factor * metrics[key] for key in keys if metrics.get(key) is not None}}
 
 
 def nll_lines(results: Sequence[Result], comparison: Comparison) -> list[str]:
