@@ -88,7 +88,8 @@ def test_the_table_of_probes_names_a_single_labelled_subset() -> None:
 
     single = "one labelled subset for each number, whose choice is not covered."
     some = (
-        "labelled subsets, mean over seeds; without brackets there is one labelled subset, whose choice is not covered."
+        "labelled subsets, mean over seeds (too small for large subsets, since these overlap); without brackets there"
+        " is one labelled subset, whose choice is not covered."
     )
     assert single in caption([60.0], [61.0])
     assert some in caption([60.0, 61.0], [61.0])
@@ -129,8 +130,8 @@ def test_the_table_of_probes_names_the_error_of_the_choice_of_test_examples() ->
 
     assert table is not None
     assert (
-        "The choice of the 625 test images is not covered: it alone gives a standard error of up to 2.0 points."
-        in table.caption
+        "The choice of the 625 test images is not covered: it alone gives a standard error of up to 2.0"
+        " points, if the images are independent of each other." in table.caption
     )
 
 

@@ -79,5 +79,5 @@ def test_the_size_names_the_sample_of_the_nll() -> None:
         of = found({"vae": 0.0}, more=lambda *_: {"sentences": 360, "nll_examples": nll_examples})
         return claims.size(replace(of, train=1440))
 
-    assert size(100) == "1,440 / 360 (NLL: 100)"
-    assert size(360) == size(None) == "1,440 / 360"
+    assert size(100) == "1,440 training / 360 (NLL: 100) test"
+    assert size(360) == size(None) == "1,440 training / 360 test"

@@ -241,10 +241,10 @@ def test_the_plan_has_tasks_and_hours_per_device() -> None:
     assert "5 tasks to run; 0 stages up to date, 0 in the run cache, 1 for the final dvc repro" in text
     assert "slots: 1 at a time on GPU 0, GPU 1: --slots\n" in text
     total = "estimated 4.00 hours of tasks, 3.00 hours from start to end on GPU 0, GPU 1"
-    assert f"{total}, without 2 tasks of unknown duration" in text
+    assert f"{total}, without 3 tasks of unknown duration" in text
     assert text.endswith("at the assumed speed of an H100.")
     short = display.plan(graph, ahead)  # type: ignore[arg-type]
-    assert "train synthetic: 3 tasks, 4.0 h + 1 of unknown length\n" in short
+    assert "train synthetic: 4 tasks, 4.0 h + 2 of unknown length\n" in short
     assert "train@" not in short
     assert [line for line in text.splitlines() if "@" not in line] == short.splitlines()[:-1]
     assert short.endswith("--verbose lists the tasks one by one.")

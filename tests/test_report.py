@@ -170,7 +170,7 @@ def test_what_is_seen_is_computed(root: Path) -> None:
     params = made_up.params()
     read = results.read(params, params.figure1_jobs(), root)
     compared = comparison.compare(read, [per_example.read(model, root) for model in read])
-    fallen, alive, _, _, lowest, *_ = observations.observations(read, compared, 2)
+    fallen, alive, _, _, _, lowest, *_ = observations.observations(read, compared, 2)
     assert fallen.startswith("Collapsed: VAE (use of z ")
     assert "DU-VAE" not in fallen
     assert all(name in alive for name in ("AE", "Agg-VAE", "BN-VAE", "DU-VAE"))

@@ -121,6 +121,13 @@ def test_settings_that_did_not_converge_are_marked() -> None:
     models = [model("vae", 1), model("fb", 1, ending="epochs")]
     page = which_setting.block(params, {"synthetic": models})
     assert "| FB‡ |" in page
+    assert "also stand in the training data" not in page
     assert "| VAE |" in page
     assert "‡: a training ended at its limit of epochs" in page
     assert "‡" not in which_setting.block(params, {"synthetic": models[:1]})
+
+
+def test_test_examples_of_the_training_data_are_counted() -> None:
+    params = made_up.params(settings=["vae"], seeds=[1])
+    page = which_setting.block(params, {"synthetic": [model("vae", 1, unseen=150), model("fb", 1)]})
+    assert "Test examples that also stand in the training data: 50 of 200 (`synthetic`)." in page

@@ -97,7 +97,7 @@ METRICS = (
         "nats",
         2,
         "KL[q(z|x) ‖ q(z)]: the information about x in z; 0 when all posteriors are equal, and at most log N for N"
-        " examples.",
+        " examples. An estimate with one sample of z per example, whose error of sampling is not shown.",
     ),
     Metric(
         "kl_minus_mi",

@@ -85,6 +85,11 @@ NOTES = (
         ("table2", "tableS2"),
     ),
     Note(
+        "Of the 10,000 test sentences, 43, 120, 240, 338 and 662 are also among the 100, 500, 1,000, 2,000 and 10,000"
+        " labelled ones, in the files that the paper's authors published.",
+        ("table2",),
+    ),
+    Note(
         "The paper prints the same three numbers for AE and δ-VAE: one of the two rows is probably a mistake.",
         ("table3",),
         ("ae", "delta_vae"),

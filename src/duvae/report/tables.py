@@ -89,7 +89,7 @@ def test_choice_text(results: Sequence[Result], item: str) -> str:
 
     return (
         f" The choice of the {tests} test {item}s is not covered: it alone gives a standard error of up to"
-        f" {number(most, 1)} points."
+        f" {number(most, 1)} points, if the {item}s are independent of each other."
     )
 
 
@@ -126,7 +126,10 @@ def probes(
     subsets = {
         len(accuracy["draws"]) for result in results if result.probe for accuracy in result.probe["by_labels"].values()
     }
-    brackets = "; in brackets the standard deviation over labelled subsets, mean over seeds"
+    brackets = (
+        "; in brackets the standard deviation over labelled subsets, mean over seeds (too small for large subsets,"
+        " since these overlap)"
+    )
     if subsets == {1}:
         brackets = "; one labelled subset for each number, whose choice is not covered"
     elif 1 in subsets:

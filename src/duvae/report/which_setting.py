@@ -12,7 +12,7 @@ import numpy as np
 from duvae.config import Params
 from duvae.metrics import verdict
 from duvae.report import convergence
-from duvae.report.cells import number
+from duvae.report.cells import number, word_list
 from duvae.report.observations import NORMALIZED
 from duvae.report.results import OverSeeds, Result, label_counts, label_unit, over_seeds, setting_names
 
@@ -183,7 +183,32 @@ def block(params: Params, sections: Mapping[str, Sequence[Result]]) -> str:
         if table:
             lines += ["", title, "", *table]
 
+    if repeated := repeated_lines(sections):
+        lines += ["", *repeated]
+
     return "\n".join([*lines, "", END])
+
+
+def repeated_lines(sections: Mapping[str, Sequence[Result]]) -> list[str]:
+    """Says how many of the measured test examples of each data set also stand in the training data, if that is known.
+
+    Args:
+        sections: Results of all models of each data set, by name of the data set.
+    """
+    parts = []
+    for dataset, results in sections.items():
+        counts = {
+            (int(result.metrics["unseen"]), int(result.metrics.get("nll_examples") or result.metrics["sentences"]))
+            for result in results
+            if result.metrics.get("unseen") is not None
+        }
+        parts += [f"{all_of - unseen:,} of {all_of:,} (`{dataset}`)" for unseen, all_of in sorted(counts)]
+    if not parts:
+        return []
+
+    start = f"Test examples that also stand in the training data: {word_list(parts)}."
+
+    return [f"{start} The page of all results compares the settings on the others, too."]
 
 
 def with_block(text: str, begin: str, end: str, written: str) -> str | None:
